@@ -1,0 +1,214 @@
+"""The command line, `python -m harness`: train, evaluate, convert, fetch-data."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from harness.training import Epoch, TrainingConfig
+
+_OK, _REFUSED = 0, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns 0, 1 for a negative answer, or 2 for bad usage and refused input."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return _REFUSED
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept, run the command again to go on", file=sys.stderr)
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m harness", description="Stress-test image classifiers.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: object, summary: str, example: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=f"example: python -m harness {example}",
+        )
+        command.set_defaults(run=run)
+        return command
+
+    train = add(
+        "train",
+        _train,
+        "Train a Fashion-MNIST classifier; a killed run goes on where it stopped when it is started again.",
+        "train runs/new.safetensors --augment --seed 7",
+    )
+    train.add_argument("destination", type=Path, metavar="CHECKPOINT", help="the file to write, .safetensors")
+    train.add_argument("--preset", choices=("default", "notebook"), default="default", help="where settings start from")
+    train.add_argument(
+        "--augment", action="store_true", help="the study's augmentation: rotation ±10°, shift 10%%, mirrored half the time"
+    )
+    _add_config_options(train)
+    train.add_argument("--data-dir", type=Path, metavar="DIR", help="the folder with Fashion-MNIST's training files")
+
+    evaluate = add(
+        "evaluate",
+        _evaluate,
+        "Print a checkpoint's accuracy on the test images: clean, and over the promised poses (±10°, ±2 px).",
+        "evaluate runs/new.safetensors --poses",
+    )
+    evaluate.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    evaluate.add_argument("--poses", action="store_true", help="also search the 9x5x5 grid of poses (minutes)")
+    evaluate.add_argument("--json", action="store_true", help="print JSON")
+
+    convert = add(
+        "convert",
+        _convert,
+        "Turn a state dict of the shipped architecture into the native format.",
+        "convert baseline_best.pth baseline.safetensors",
+    )
+    convert.add_argument("source", type=Path, metavar="STATE_DICT")
+    convert.add_argument("destination", type=Path, metavar="CHECKPOINT")
+
+    fetch = add(
+        "fetch-data", _fetch_data, "Download Fashion-MNIST, verify it and keep it in the user's cache.", "fetch-data"
+    )
+    fetch.add_argument("--data-dir", type=Path, metavar="DIR", help="another folder to keep it in")
+    return parser
+
+
+_CONFIG_HELP = {
+    "seed": "seed of weights, order, augmentation and dropout",
+    "epochs": "passes over the training images",
+    "batch_size": "images per step",
+    "learning_rate": "of AdamW; the peak, when the schedule is one-cycle",
+    "schedule": "constant or one-cycle",
+    "weight_decay": "decoupled weight decay",
+    "rotation_degrees": "turn each image by up to so much, either way",
+    "shift_fraction": "shift each image by up to this share of its size",
+    "flip_probability": "mirror an image with this probability",
+    "precision": "auto, bfloat16 or float32",
+    "validation_size": "images held out to choose the best epoch",
+    "split_seed": "seed of the validation split",
+}
+
+
+def _add_config_options(command: argparse.ArgumentParser) -> None:
+    from harness.training import PRESETS
+
+    choices = {"schedule": ("constant", "one-cycle"), "precision": ("auto", "bfloat16", "float32")}
+    for name, text in _CONFIG_HELP.items():
+        default = getattr(PRESETS["default"], name)
+        command.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=type(default),
+            choices=choices.get(name),
+            help=f"{text} (default recipe: {default})",
+            metavar=None if name in choices else name.upper(),
+        )
+
+
+def _train(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from harness.data import load_fashion_mnist
+    from harness.report.figures import training_curves
+    from harness.training import best_epoch, train
+
+    config = _config(options)
+    destination: Path = options.destination
+    if destination.suffix != ".safetensors":
+        raise InputError(f"{destination}: checkpoints are written as .safetensors; name the file so")
+    images = load_fashion_mnist("train", data_dir=options.data_dir)
+    with tqdm(total=None, unit="step", desc=f"training {destination.name}", mininterval=0.5) as bar:
+
+        def show_step(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        def show_epoch(epoch: Epoch) -> None:
+            bar.set_postfix(epoch=epoch.epoch, loss=f"{epoch.training_loss:.3f}", val=f"{epoch.validation_accuracy:.4f}")
+
+        history = train(config, images, destination, on_epoch=show_epoch, on_step=show_step)
+    from harness.files import write_atomically
+
+    history_path = destination.with_suffix(".history.json")
+    write_atomically(history_path, (json.dumps([asdict(epoch) for epoch in history], indent=1) + "\n").encode())
+    curves_path = destination.with_suffix(".curves.png")
+    training_curves(history).savefig(curves_path, dpi=100)
+    best = best_epoch(history)
+    print(f"{destination}: best epoch {best.epoch} of {len(history)}, validation accuracy {best.validation_accuracy:.4f}")
+    print(f"history: {history_path}\ncurves: {curves_path}")
+    return _OK
+
+
+def _config(options: argparse.Namespace) -> TrainingConfig:
+    from harness.training import AUGMENTATION, PRESETS, TrainingConfig
+
+    config = replace(PRESETS[options.preset], **(AUGMENTATION if options.augment else {}))
+    given = {
+        item.name: value
+        for item in fields(TrainingConfig)
+        if (value := getattr(options, item.name, None)) is not None
+    }
+    return replace(config, **given)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from harness.checkpoints import load_checkpoint
+    from harness.data import load_images
+    from harness.inference import Classifier
+    from harness.measures import accuracy, confident_errors
+    from harness.perturb import promised_poses
+
+    images = load_images("fashion-mnist")
+    classifier = Classifier(load_checkpoint(options.checkpoint).model)
+    clean = classifier.predict(images)
+    results: dict[str, float] = {
+        "clean_accuracy": accuracy(clean).value,
+        "confident_errors": confident_errors(clean, above=0.9).value,
+    }
+    if options.poses:
+        right, always = 0, clean.correct.copy()
+        poses = promised_poses()
+        for pose in tqdm(poses, unit="pose"):
+            correct = classifier.predict(images, pose).correct
+            right += int(correct.sum())
+            always &= correct
+        results["mean_pose_accuracy"] = right / (len(poses) * len(images))
+        results["right_at_every_pose"] = float(always.mean())
+    if options.json:
+        print(json.dumps(results))
+    else:
+        for name, value in results.items():
+            print(f"{name.replace('_', ' ')}: {value:.4g}")
+    return _OK
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from harness.checkpoints import Record, load_checkpoint, save_checkpoint
+    from harness.data.fashion_mnist import CLASSES
+
+    checkpoint = load_checkpoint(options.source)
+    record = checkpoint.record or Record(architecture=checkpoint.architecture, arguments={}, classes=CLASSES)
+    save_checkpoint(options.destination, checkpoint.model, record)
+    print(f"{options.destination}: written from {options.source}")
+    return _OK
+
+
+def _fetch_data(options: argparse.Namespace) -> int:
+    from harness.data import fetch_fashion_mnist
+
+    print(f"Fashion-MNIST is in {fetch_fashion_mnist(options.data_dir)}")
+    return _OK

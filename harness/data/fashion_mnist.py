@@ -1,0 +1,164 @@
+"""Fashion-MNIST (Xiao, Rasul & Vollgraf 2017): where its files are looked for, and how they are verified.
+
+The 10,000 test images ship with this package. The 60,000 training images are looked for in a fixed order of places.
+Files are verified by the SHA-256 of their decompressed bytes, since gzip headers differ between distributors.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+
+from harness.data import idx
+from harness.data.images import LabelledImages
+from harness.errors import InputError
+
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+
+Split = Literal["train", "test"]
+
+
+class _File(NamedTuple):
+    name: str
+    sha256: str
+    dimensions: int
+
+
+_FILES: dict[Split, tuple[_File, _File]] = {
+    "train": (
+        _File("train-images-idx3-ubyte.gz", "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888", 3),
+        _File("train-labels-idx1-ubyte.gz", "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9", 1),
+    ),
+    "test": (
+        _File("t10k-images-idx3-ubyte.gz", "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b", 3),
+        _File("t10k-labels-idx1-ubyte.gz", "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34", 1),
+    ),
+}
+
+EMBEDDED = Path(__file__).parent / "fashion_mnist_files"
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+DOWNLOAD_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+_REMEDY = "Restore it from the distribution, or run `python -m harness fetch-data` for a fresh copy."
+
+
+def cache_dir() -> Path:
+    """Return the user's cache directory for Fashion-MNIST; `$XDG_CACHE_HOME` moves it on Linux."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("stress-harness") / "fashion-mnist"
+
+
+def places(data_dir: Path | None = None) -> list[tuple[str, Path]]:
+    """Return where the training images are looked for, in order, each place with what names it."""
+    named: list[tuple[str, Path | None]] = [
+        ("--data-dir", data_dir),
+        ("$FASHION_MNIST_DIR", Path(value) if (value := os.environ.get("FASHION_MNIST_DIR")) else None),
+        ("the user's cache", cache_dir()),
+        ("Debian's package dataset-fashion-mnist", DEBIAN),
+    ]
+    return [(name, path) for name, path in named if path is not None]
+
+
+def load_fashion_mnist(split: Split, *, data_dir: Path | None = None) -> LabelledImages:
+    """Load and verify one split: 10,000 images for "test" (embedded), 60,000 for "train".
+
+    Raises `InputError` when no place has the files, listing the places, or when the files found are not intact. A
+    damaged copy is an error, not a reason to look further, lest it go unnoticed.
+    """
+    directory = EMBEDDED if split == "test" and data_dir is None else _find(split, data_dir)
+    images_file, labels_file = _FILES[split]
+    pixels, labels = (_read(directory / file.name, file) for file in (images_file, labels_file))
+    return LabelledImages(
+        pixels=pixels.unsqueeze(1),
+        labels=labels.long(),
+        classes=CLASSES,
+        name="fashion-mnist",
+        split=split,
+    )
+
+
+def _find(split: Split, data_dir: Path | None) -> Path:
+    looked_in = places(data_dir)
+    for _, directory in looked_in:
+        if all((directory / file.name).exists() for file in _FILES[split]):
+            return directory
+    listing = "\n".join(f"  {name}: {directory}" for name, directory in looked_in)
+    raise InputError(
+        f"Fashion-MNIST's {split} images ({', '.join(file.name for file in _FILES[split])}) are in none of the places "
+        f"looked in:\n{listing}\n"
+        "Run `python -m harness fetch-data` to download them, on Debian or Ubuntu `apt-get install "
+        "dataset-fashion-mnist`, or name their folder with `--data-dir`."
+    )
+
+
+def _read(path: Path, file: _File) -> torch.Tensor:
+    content = idx.decompress(path, remedy=_REMEDY)
+    array = idx.parse(content, dimensions=file.dimensions, path=path, remedy=_REMEDY)
+    idx.verify(content, sha256=file.sha256, path=path, remedy=_REMEDY)
+    return torch.from_numpy(array.copy())
+
+
+def fetch_fashion_mnist(destination: Path | None = None, *, url: str = DOWNLOAD_URL) -> Path:
+    """Download the four files into `destination` (default: the user's cache) and return it.
+
+    Each file is verified before it appears under its name, atomically; intact files are kept. Raises `InputError`
+    when the download fails or its content is not Fashion-MNIST.
+    """
+    destination = destination or cache_dir()
+    destination.mkdir(parents=True, exist_ok=True)
+    for file in (*_FILES["train"], *_FILES["test"]):
+        target = destination / file.name
+        try:
+            _read(target, file)
+        except InputError:
+            _download(url.rstrip("/") + "/" + file.name, target, file)
+    return destination
+
+
+def _download(url: str, target: Path, file: _File) -> None:
+    from tqdm import tqdm
+
+    remedy = (
+        "Check the connection and run the command again, or on Debian or Ubuntu `apt-get install dataset-fashion-mnist`."
+    )
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as partial:
+        path = Path(partial.name)
+        try:
+            with (
+                urllib.request.urlopen(url, timeout=60) as response,
+                tqdm(
+                    total=int(response.headers.get("Content-Length") or 0) or None,
+                    desc=target.name,
+                    unit="B",
+                    unit_scale=True,
+                ) as progress,
+            ):
+                while chunk := response.read(1 << 16):
+                    partial.write(chunk)
+                    progress.update(len(chunk))
+            partial.close()
+            _read(path, file)
+            path.replace(target)
+        except (urllib.error.URLError, OSError) as error:
+            raise InputError(f"{url}: download failed ({error}). {remedy}") from None
+        except InputError as error:
+            raise InputError(f"{url}: the download is not Fashion-MNIST ({error}). {remedy}") from None
+        finally:
+            path.unlink(missing_ok=True)

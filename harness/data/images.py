@@ -1,0 +1,102 @@
+"""A data set as one tensor, and its parts: the validation split and stratified samples."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """Images with their true classes.
+
+    `pixels` is (N, C, H, W) uint8, 0 to 255, as in the files; `labels` is (N,) int64, an index into `classes`;
+    `indices` is (N,) int64, each image's position in the full split, by which reports name it.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    name: str
+    split: str
+    indices: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 over the pixels, then the labels (int64, little-endian)."""
+        digest = hashlib.sha256(self.pixels.contiguous().numpy().tobytes())
+        digest.update(self.labels.numpy().astype("<i8").tobytes())
+        return digest.hexdigest()
+
+    @property
+    def positions(self) -> Tensor:
+        """Return each image's position in the full split, (N,) int64."""
+        return torch.arange(len(self)) if self.indices is None else self.indices
+
+    def take(self, positions: Tensor) -> LabelledImages:
+        """Return the images at these positions, (M,) int64."""
+        return replace(
+            self,
+            pixels=self.pixels[positions],
+            labels=self.labels[positions],
+            indices=self.positions[positions],
+        )
+
+
+def unit_range(pixels: Tensor) -> Tensor:
+    """Convert uint8 pixels to float32 in [0, 1], the range that perturbations and models take."""
+    return pixels.to(torch.float32) / 255
+
+
+def split_validation(images: LabelledImages, *, size: int, seed: int) -> tuple[LabelledImages, LabelledImages]:
+    """Split off `size` random images for validation; returns (training, validation) images.
+
+    Raises `InputError` unless 0 < size < number of images.
+    """
+    if not 0 < size < len(images):
+        raise InputError(
+            f"a validation split of {size} images does not fit {len(images)} training images; "
+            f"use a size between 1 and {len(images) - 1}"
+        )
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    return images.take(order[size:].sort().values), images.take(order[:size].sort().values)
+
+
+def stratified_sample(images: LabelledImages, size: int, *, seed: int = 0) -> LabelledImages:
+    """Return `size` images in their original order, with each class's share kept to within one image.
+
+    Raises `InputError` unless 1 <= size <= number of images.
+    """
+    if not 1 <= size <= len(images):
+        raise InputError(f"a sample of {size} images was asked of {len(images)}; use a size between 1 and {len(images)}")
+    rng = np.random.default_rng(seed)
+    labels = images.labels.numpy()
+    # Shuffle within classes, then order by each image's quantile in its class: a prefix is a stratified sample.
+    quantile = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        quantile[members] = (np.arange(len(members)) + rng.random()) / len(members)
+    chosen = np.sort(np.argsort(quantile, kind="stable")[:size])
+    return images.take(torch.from_numpy(chosen))
+
+
+def load_images(spec: str) -> LabelledImages:
+    """Load the test images that a `--stress-data` specification names: "fashion-mnist".
+
+    Raises `InputError` for anything else.
+    """
+    from harness.data.fashion_mnist import load_fashion_mnist
+
+    if spec == "fashion-mnist":
+        return load_fashion_mnist("test")
+    raise InputError(f"--stress-data {spec}: unknown data; expected fashion-mnist")

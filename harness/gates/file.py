@@ -1,0 +1,133 @@
+"""The gates file: every threshold of the stress tests, in TOML that a person can read and edit."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from harness.gates.verdicts import Bound, Gate, GatesError
+from harness.perturb import PROTOCOL, Pose
+
+SCHEMA = 1
+
+@dataclass(frozen=True)
+class DataFingerprint:
+    """The images that a gates file was made for."""
+
+    name: str
+    split: str
+    sha256: str
+    n: int
+
+
+@dataclass(frozen=True)
+class GatesFile:
+    """A gates file as read; `recipe` says whose healthy retrains the bounds come from."""
+
+    path: Path
+    sha256: str
+    data: DataFingerprint
+    recipe: Mapping[str, Any]
+    gates: tuple[Gate, ...]
+
+    def family(self, name: str) -> tuple[Gate, ...]:
+        """Return the rows of a family, in the file's order."""
+        return tuple(gate for gate in self.gates if gate.family == name)
+
+
+def read_gates(path: Path) -> GatesFile:
+    """Read and check a gates file; raises `GatesError` naming file and row for whatever is wrong with it."""
+    try:
+        content = path.read_bytes()
+        table = tomllib.loads(content.decode("utf-8"))
+    except OSError as error:
+        raise GatesError(f"{path}: cannot be read ({error.strerror}); name a gates file with --gates") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise GatesError(f"{path}: not valid TOML: {error}") from None
+    _expect_keys(table, {"schema", "protocol", "data", "recipe", "gate"}, {"schema", "protocol", "data"}, f"{path}")
+    for key, expected in (("schema", SCHEMA), ("protocol", PROTOCOL)):
+        if table[key] != expected:
+            raise GatesError(f"{path}: {key} is {table[key]!r}, this version works with {key} {expected}")
+    data = _typed(DataFingerprint, table["data"], f"{path}: [data]")
+    if not isinstance(rows := table.get("gate", []), list):
+        raise GatesError(f"{path}: gate must be an array of tables, written [[gate]]")
+    gates = tuple(_gate(row, f"{path}: gate {number}") for number, row in enumerate(rows, start=1))
+    first_row: dict[str, int] = {}
+    for number, gate in enumerate(gates, start=1):
+        if gate.id in first_row:
+            raise GatesError(f"{path}: gate {number} ({gate.id!r}): gate {first_row[gate.id]} has this id already")
+        first_row[gate.id] = number
+    return GatesFile(path, hashlib.sha256(content).hexdigest(), data, table.get("recipe", {}), gates)
+
+
+T = TypeVar("T")
+
+_BOUND_RANGES = {"accuracy": (0.0, 1.0), "accuracy_gain": (-1.0, 1.0)}
+
+
+def _gate(row: Any, where: str) -> Gate:
+    if not isinstance(row, dict):
+        raise GatesError(f"{where}: expected a table, found {row!r}")
+    where += f" ({row['id']!r})" if "id" in row else ""
+    row = dict(row)
+    if "class" in row:
+        row["class_name"] = row.pop("class")
+    if "share" in row:
+        raise GatesError(f"{where}: unknown key 'share'")
+    pose = _typed(Pose, row.get("pose", {}), f"{where}: pose")
+    bounds = {name: _typed(Bound, row[name], f"{where}: {name}") for name in ("hand", "panel") if name in row}
+    if "pair" in row:
+        if not isinstance(row["pair"], list) or [type(name) for name in row["pair"]] != [str, str]:
+            raise GatesError(f"{where}: pair is {row['pair']!r}, expected two class names")
+        row["pair"] = tuple(row["pair"])
+    gate = _typed(Gate, {**row, "pose": pose, **bounds}, where)
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", gate.id):
+        raise GatesError(f"{where}: id {gate.id!r} must be of lower-case ASCII letters, digits, dots and hyphens")
+    for name, choices in (("direction", ("at_least", "at_most")), ("role", ("candidate", "baseline", "incumbent"))):
+        if getattr(gate, name) not in choices:
+            raise GatesError(f"{where}: {name} is {getattr(gate, name)!r}, expected one of {', '.join(choices)}")
+    low, high = _BOUND_RANGES.get(gate.metric, (-math.inf, math.inf))
+    for bound in bounds.values():
+        if not low <= bound.bound <= high or not math.isfinite(bound.bound):
+            raise GatesError(f"{where}: bound {bound.bound} is outside the range of {gate.metric}, {low} to {high}")
+    if gate.confidence is not None and not 0 <= gate.confidence <= 1:
+        raise GatesError(f"{where}: confidence is {gate.confidence}, expected a number from 0 to 1")
+    return gate
+
+
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "Pose": (Pose,),
+    "Bound": (Bound,),
+    "Direction": (str,),
+    "Role": (str,),
+    "tuple[str, str]": (tuple,),
+}
+
+
+def _typed(kind: type[T], values: Any, where: str) -> T:
+    """Build a frozen record from a TOML table, checking its keys and the types that its annotations name."""
+    if not isinstance(values, dict):
+        raise GatesError(f"{where}: expected a table, found {values!r}")
+    annotations = {item.name: str(item.type).removesuffix(" | None") for item in fields(kind)}  # type: ignore[arg-type]
+    required = {item.name for item in fields(kind) if item.default is MISSING}  # type: ignore[arg-type]
+    _expect_keys(values, set(annotations), required, where)
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, _TYPES[annotations[name]]):
+            raise GatesError(f"{where}: {name} is {value!r}, expected {annotations[name]}")
+    return kind(**values)
+
+
+def _expect_keys(table: Mapping[str, Any], known: set[str], required: set[str], where: str) -> None:
+    if unknown := sorted(set(table) - known):
+        raise GatesError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    if missing := sorted(required - set(table)):
+        raise GatesError(f"{where}: key {missing[0]!r} is missing")

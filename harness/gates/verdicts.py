@@ -1,0 +1,192 @@
+"""Gates and the verdicts they give: a plain comparison of a measurement with a bound."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.errors import InputError
+from harness.perturb import IDENTITY, Pose
+
+if TYPE_CHECKING:
+    from harness.measures import Measurement
+
+SHOWN = 3
+"""How many failures a verdict names."""
+
+Direction = Literal["at_least", "at_most"]
+Role = Literal["candidate", "baseline", "incumbent"]
+Status = Literal["pass", "fail", "not_gated", "not_applicable", "error"]
+
+
+class GatesError(InputError):
+    """A gates file that cannot be used; the message names file and row."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A threshold and where it comes from; the healthy values are those of `retrains` networks of other seeds."""
+
+    bound: float
+    reason: str = ""
+    mean: float | None = None
+    std: float | None = None
+    retrains: int | None = None
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One row of the gates file: a case of a family, and the bound that its measurement must keep.
+
+    `role` is the model under the bound. What a family's test does with `pose`, `class_name`, `pair` (true and predicted
+    class, either way) and `confidence` (in [0, 1]) is the test's business. A row without bound is reported only.
+    """
+
+    id: str
+    family: str
+    metric: str
+    direction: Direction = "at_least"
+    role: Role = "candidate"
+    pose: Pose = IDENTITY
+    class_name: str | None = None
+    pair: tuple[str, str] | None = None
+    confidence: float | None = None
+    hand: Bound | None = None
+    panel: Bound | None = None
+    share: float = 1.0
+    """Share of the images that the bounds were made for, in (0, 1]; set by a sampled run."""
+
+    @property
+    def threshold(self) -> Bound | None:
+        """Return the bound that counts: a hand bound wins over the panel's."""
+        return self.hand or self.panel
+
+    def judge(self, measurement: Measurement) -> Verdict:
+        """Compare a measurement with the bound.
+
+        On a sample of the images the model gets the benefit of the measurement's 95% interval, since the bound was
+        made for all of them; a count's bound shrinks with the sample. Raises `GatesError` when the row is about
+        another metric.
+        """
+        if self.metric and measurement.metric != self.metric:
+            raise GatesError(
+                f"gate {self.id}: the row holds a bound on {self.metric!r}, the test measured {measurement.metric!r}; "
+                "correct the row's metric or the test"
+            )
+        bound = self.threshold
+        if bound is None:
+            return self._verdict("not_gated", measurement, None)
+        limit = bound.bound * self.share if measurement.unit == "images" else bound.bound
+        value = measurement.value
+        if self.share < 1:
+            low, high = measurement.interval
+            value = high if self.direction == "at_least" else low
+        holds = value >= limit if self.direction == "at_least" else value <= limit
+        status: Status = "pass" if holds else ("error" if self.role == "baseline" else "fail")
+        return self._verdict(status, measurement, limit)
+
+    def _verdict(self, status: Status, measurement: Measurement, limit: float | None) -> Verdict:
+        return Verdict(
+            gate=self,
+            status=status,
+            value=measurement.value,
+            limit=limit,
+            n=measurement.n,
+            interval=measurement.interval,
+            unit=measurement.unit,
+            metric=measurement.metric,
+            detail=measurement.detail,
+            failures=tuple(int(position) for position in measurement.failures[:SHOWN]),
+        )
+
+    def unjudged(self, status: Literal["not_applicable", "error"], detail: str) -> Verdict:
+        """Return the verdict of a gate that has no measurement."""
+        return Verdict(gate=self, status=status, metric=self.metric, detail=detail)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a gate says of one measurement."""
+
+    gate: Gate
+    status: Status
+    metric: str
+    detail: str = ""
+    value: float | None = None
+    limit: float | None = None
+    n: int = 0
+    interval: tuple[float, float] | None = None
+    unit: str = "share"
+    failures: tuple[int, ...] = ()
+    """Positions, among the images measured, of the most telling failures."""
+
+    @property
+    def passed(self) -> bool:
+        """Return whether the test may pass: the bound holds, or there is none to hold."""
+        return self.status in {"pass", "not_gated", "not_applicable"}
+
+    def explain(self, report: str = "") -> str:
+        """Say in one line what was measured, against what, on how many images; `report` is where the pictures are."""
+        gate, metric = self.gate, self.metric.replace("_", " ")
+        if self.value is None:
+            return f"{gate.id}: {self.status.replace('_', ' ')}: {self.detail}"
+        bound = "floor" if gate.direction == "at_least" else "ceiling"
+        if self.limit is None:
+            relation = f"(no {bound}: reported only)"
+        elif self.status == "pass" and gate.share < 1:
+            relation = f"within its interval of {bound} {self._number(self.limit)}"
+        else:
+            sign = {("at_least", True): ">=", ("at_least", False): "<", ("at_most", True): "<=", ("at_most", False): ">"}
+            relation = f"{sign[gate.direction, self.status == 'pass']} {bound} {self._number(self.limit)}"
+        low, high = self.interval or (math.nan, math.nan)
+        facts = f"n={self.n}, 95% CI {self._number(low)} to {self._number(high)}"
+        threshold = gate.threshold
+        if threshold and threshold.mean is not None and threshold.std is not None:
+            spread = self._number(threshold.std) if self.unit != "images" else f"{threshold.std:.1f}"
+            facts += f"; healthy {self._number(threshold.mean)} ± {spread}, K={threshold.retrains}"
+        parts = [f"{gate.id}: {metric} {self._number(self.value)} {relation} ({facts})", self.detail]
+        if gate.role == "baseline" and self.status == "error":
+            parts.append("the baseline itself is not what it should be, so nothing can be judged against it")
+        parts.append(f"pictures in {report}#{gate.id}" if report else "")
+        return "; ".join(part for part in parts if part)
+
+    def _number(self, value: float) -> str:
+        return f"{value:.0f}" if self.unit == "images" else f"{value:.4f}"
+
+    def as_wire(self) -> dict[str, Any]:
+        """Return the verdict in plain types, as it travels from a worker to the controller."""
+        return asdict(self)
+
+    @staticmethod
+    def from_wire(wire: Mapping[str, Any]) -> Verdict:
+        """Return the verdict that `as_wire` sent."""
+        row = dict(wire["gate"])
+        row["pose"] = Pose(**row["pose"])
+        row["pair"] = row["pair"] and tuple(row["pair"])
+        for name in ("hand", "panel"):
+            row[name] = row[name] and Bound(**row[name])
+        return Verdict(**{**wire, "gate": Gate(**row), "interval": wire["interval"] and tuple(wire["interval"]), "failures": ()})
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the gate's entry in `stress.json`."""
+        threshold = self.gate.threshold
+        return {
+            "id": self.gate.id,
+            "role": self.gate.role,
+            "family": self.gate.family,
+            "metric": self.metric,
+            "value": self.value,
+            "bound": self.limit,
+            "direction": self.gate.direction,
+            "n": self.n,
+            "interval": None if self.interval is None else list(self.interval),
+            "provenance": None if threshold is None else ("hand" if self.gate.hand else "panel"),
+            "status": self.status,
+            "detail": self.detail,
+            "unit": self.unit,
+            "healthy_mean": threshold and threshold.mean,
+            "healthy_std": threshold and threshold.std,
+            "explanation": self.explain(),
+        }

@@ -1,0 +1,175 @@
+"""Predictions of a model over images and perturbations: in fixed batches, in parallel over shards, remembered."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.allocator import keep_freed_buffers
+from harness.data.images import LabelledImages, unit_range
+from harness.errors import InputError
+from harness.perturb import IDENTITY, Perturbation
+
+BATCH = 125
+"""Images per forward pass; smaller batches are padded, because the shape may change the last bits of a result."""
+
+
+class ModelError(InputError):
+    """The model could not be judged: it raised, or returned NaN or the wrong shape."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model says of N images under one perturbation; `logits` is (N, classes) float32."""
+
+    logits: np.ndarray
+    images: LabelledImages
+    perturbation: Perturbation
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Return the true classes, (N,) int64."""
+        return self.images.labels.numpy()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the names of the classes."""
+        return self.images.classes
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """Return the predicted class of each image, (N,) int64."""
+        return self.logits.argmax(axis=1)
+
+    @cached_property
+    def correct(self) -> np.ndarray:
+        """Return whether each prediction is right, (N,) bool."""
+        return self.predicted == self.labels
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """Return the softmax of the logits, (N, classes) in [0, 1]."""
+        shifted = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
+        return shifted / shifted.sum(axis=1, keepdims=True)
+
+    @cached_property
+    def confidence(self) -> np.ndarray:
+        """Return the probability of each predicted class, (N,) in [0, 1]."""
+        return self.probabilities.max(axis=1)
+
+
+class Classifier:
+    """A model ready to predict; asked again for the same images and perturbation, it remembers the answer.
+
+    Batch norms are folded into the convolutions before them, which changes logits by less than 1e-5. The model given
+    is left as it is. `workers` shards of images run side by side, each on one thread, so that the result has the same
+    bits for any number of workers.
+    """
+
+    def __init__(self, model: nn.Module, *, device: str = "cpu", workers: int | None = None) -> None:
+        keep_freed_buffers()
+        self.device = torch.device(device)
+        self.workers = workers or available_cores()
+        self._model = _folded(model).to(self.device, memory_format=torch.channels_last)
+        self._remembered: dict[tuple[str, str], Predictions] = {}
+
+    def predict(self, images: LabelledImages, perturbation: Perturbation = IDENTITY) -> Predictions:
+        """Predict every image under the perturbation.
+
+        Raises `ModelError` when the model raises, returns a non-finite value, or returns anything but one logit per
+        class and image.
+        """
+        key = (images.sha256, repr(perturbation))
+        if key not in self._remembered:
+            self._remembered[key] = Predictions(self._logits(images, perturbation), images, perturbation)
+        return self._remembered[key]
+
+    def _logits(self, images: LabelledImages, perturbation: Perturbation) -> np.ndarray:
+        def predict_batch(pixels: Tensor) -> Tensor:
+            with torch.inference_mode():
+                inputs = perturbation(unit_range(_padded(pixels).to(self.device)))
+                logits = self._model(inputs.contiguous(memory_format=torch.channels_last))
+                return _checked(logits, classes=len(images.classes))[: len(pixels)].cpu()
+
+        batches = images.pixels.split(BATCH)
+        try:
+            with _one_thread_per_worker(), ThreadPoolExecutor(self.workers) as pool:
+                return torch.cat(list(pool.map(predict_batch, batches))).numpy()
+        except ModelError:
+            raise
+        except Exception as error:
+            raise ModelError(f"the model failed on {tuple(images.pixels.shape)} images under {perturbation}: {error}") from error
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def pick_device(wanted: str = "auto") -> str:
+    """Return the device to run on: the one asked for, or for "auto" CUDA, MPS or the CPU, the first there is.
+
+    Raises `InputError` when PyTorch does not know the device or has none.
+    """
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(0, device=wanted)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {wanted!r} cannot be used ({reason}); expected auto, cpu, cuda or mps") from None
+    return wanted
+
+
+def _folded(model: nn.Module) -> nn.Module:
+    """Return an evaluation copy of the model with batch norms folded where its graph can be traced."""
+    from torch.fx.experimental.optimization import fuse
+
+    plain = copy.deepcopy(model).eval()
+    try:
+        folded = fuse(plain)
+    except Exception:  # Tracing runs the user's code symbolically and may fail in any way; the plain model is right.
+        folded = plain
+    return folded.requires_grad_(requires_grad=False)
+
+
+def _padded(pixels: Tensor) -> Tensor:
+    missing = BATCH - len(pixels)
+    return torch.cat([pixels, pixels.new_zeros(missing, *pixels.shape[1:])]) if missing else pixels
+
+
+def _checked(logits: object, *, classes: int) -> Tensor:
+    if not isinstance(logits, Tensor):
+        raise ModelError(f"the model returned {type(logits).__name__}, expected a tensor of logits")
+    if logits.shape != (BATCH, classes):
+        raise ModelError(
+            f"the model returned logits of shape {tuple(logits.shape)} for {BATCH} images of data with {classes} classes, "
+            f"expected {(BATCH, classes)}"
+        )
+    if not logits.isfinite().all():
+        raise ModelError(f"the model returned NaN or infinity for {int((~logits.isfinite()).any(1).sum())} images")
+    return logits.float()
+
+
+@contextmanager
+def _one_thread_per_worker() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    tf32 = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.backends.cudnn.allow_tf32 = tf32

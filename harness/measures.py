@@ -1,0 +1,144 @@
+"""From predictions to numbers: accuracy, confusion pairs, confident errors, the gain over another model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from harness.inference import Predictions
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """One number about a model, measured on `n` images, with its 95% confidence interval.
+
+    `unit` is a share in [0, 1], a difference of shares in [-1, 1], or a number of images. `detail` says in a few words what is behind the number. `failures` are the positions, in the predictions, of the
+    images to show for it, the most telling first.
+    """
+
+    metric: str
+    value: float
+    n: int
+    interval: tuple[float, float]
+    unit: Literal["share", "difference", "images"] = "share"
+    detail: str = ""
+    failures: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+
+def accuracy(predictions: Predictions, *, of_class: str | None = None) -> Measurement:
+    """Return the share of right predictions in [0, 1], of all images or of one true class (its recall).
+
+    The interval is Wilson's score interval (Wilson 1927). Raises `InputError` for a class that the data lack.
+    """
+    chosen = np.ones(len(predictions.labels), dtype=bool)
+    if of_class is not None:
+        chosen = predictions.labels == _label(predictions, of_class)
+    n, right = int(chosen.sum()), int(predictions.correct[chosen].sum())
+    if n == 0:
+        raise InputError(f"accuracy: none of the {len(chosen)} images is of class {of_class or 'any'!r}")
+    wrong = chosen & ~predictions.correct
+    return Measurement(
+        "accuracy",
+        right / n,
+        n,
+        _proportion_interval(right, n),
+        detail=_worst_pair(predictions, wrong),
+        failures=_telling(predictions, wrong),
+    )
+
+
+def pair_failures(predictions: Predictions, *, pair: tuple[str, str]) -> Measurement:
+    """Return how many images of either class of the pair are taken for the other, out of all images.
+
+    The interval is that of the failure rate (Wilson 1927) times the number of images.
+    """
+    first, second = (_label(predictions, name) for name in pair)
+    labels, predicted = predictions.labels, predictions.predicted
+    forth, back = (labels == first) & (predicted == second), (labels == second) & (predicted == first)
+    detail = f"{pair[0]}→{pair[1]} {forth.sum()}, {pair[1]}→{pair[0]} {back.sum()}"
+    return _count("pair_failures", predictions, forth | back, detail)
+
+
+def confident_errors(predictions: Predictions, *, above: float) -> Measurement:
+    """Return how many images are classified wrongly with a confidence over `above`, in [0, 1].
+
+    The interval is that of the failure rate (Wilson 1927) times the number of images.
+    """
+    failures = ~predictions.correct & (predictions.confidence > above)
+    return _count("confident_errors", predictions, failures, _worst_pair(predictions, failures))
+
+
+def accuracy_gain(predictions: Predictions, reference: Predictions) -> Measurement:
+    """Return the accuracy of the predictions minus that of a reference model on the same images, in [-1, 1].
+
+    The interval is Wald's for the difference of paired proportions (Newcombe 1998, method 1 for paired data).
+    """
+    if predictions.images.sha256 != reference.images.sha256:
+        raise InputError("accuracy gain: the two models were measured on different images; use the same images for both")
+    n = len(predictions.labels)
+    gained = int((predictions.correct & ~reference.correct).sum())
+    lost = int((~predictions.correct & reference.correct).sum())
+    gain = (gained - lost) / n
+    margin = 1.96 * math.sqrt(max(gained + lost - (gained - lost) ** 2 / n, 0)) / n
+    worse = ~predictions.correct & reference.correct
+    return Measurement(
+        "accuracy_gain",
+        gain,
+        n,
+        (gain - margin, gain + margin),
+        unit="difference",
+        detail=f"{gained} images gained, {lost} lost",
+        failures=_telling(predictions, worse),
+    )
+
+
+def _label(predictions: Predictions, name: str) -> int:
+    try:
+        return predictions.classes.index(name)
+    except ValueError:
+        raise InputError(f"unknown class {name!r}; the data have {', '.join(predictions.classes)}") from None
+
+
+def _count(metric: str, predictions: Predictions, failures: np.ndarray, detail: str) -> Measurement:
+    n, count = len(failures), int(failures.sum())
+    low, high = _proportion_interval(count, n)
+    return Measurement(
+        metric,
+        count,
+        n,
+        (low * n, high * n),
+        unit="images",
+        detail=detail,
+        failures=_telling(predictions, failures),
+    )
+
+
+def _proportion_interval(count: int, n: int) -> tuple[float, float]:
+    from scipy.stats import binomtest
+
+    interval = binomtest(count, n).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def _telling(predictions: Predictions, failures: np.ndarray) -> np.ndarray:
+    """Return the positions of the failures, those with the highest confidence first."""
+    positions = np.flatnonzero(failures)
+    return positions[np.argsort(-predictions.confidence[positions], kind="stable")]
+
+
+def _worst_pair(predictions: Predictions, failures: np.ndarray) -> str:
+    """Name the commonest confusion among the failures, with its share of the true class's images."""
+    if not failures.any():
+        return ""
+    classes = len(predictions.classes)
+    pairs = predictions.labels[failures] * classes + predictions.predicted[failures]
+    true, taken = divmod(int(np.bincount(pairs).argmax()), classes)
+    share = (predictions.labels[failures] * classes + predictions.predicted[failures] == true * classes + taken).sum()
+    share = share / (predictions.labels == true).sum()
+    return f"worst pair {predictions.classes[true]}→{predictions.classes[taken]} {share:.0%}"

@@ -1,0 +1,205 @@
+"""The pytest plugin: options, fixtures and hooks; what they do lives in the modules they call."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.errors import InputError
+from harness.evidence import Evidence
+from harness.gates import Gate, read_gates
+from harness.plugin.options import add_options
+from harness.plugin.run import PROPERTY, RUN, Collector, GateRun
+from harness.session import StressSession
+
+if TYPE_CHECKING:
+    from harness.data import LabelledImages
+    from harness.session import RoleModel
+
+gate = pytest.mark.gate
+"""Marks a stress test, `@gate("rotation")`: it runs once per row of this family in the gates file."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the gate's options."""
+    add_options(parser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Check all inputs in the controller, where a `UsageError` ends the run with exit status 4."""
+    config.addinivalue_line("markers", "gate(family): a stress test, run once per row of this family in the gates file.")
+    run = GateRun(config)
+    config.stash[RUN] = run
+    if not run.active:
+        return
+    try:
+        run.gates = read_gates(run.options.gates)
+        if not run.is_worker and not config.option.collectonly:
+            run.prepare()
+    except InputError as error:
+        raise pytest.UsageError(str(error)) from None
+    if not run.is_worker and config.pluginmanager.hasplugin("html") and not config.option.htmlpath:
+        config.option.htmlpath = str(run.options.reports / "stress.html")
+        config.option.self_contained_html = True
+
+
+# Fixtures: what a stress test works with.
+
+
+@pytest.fixture(scope="session")
+def stress_session(pytestconfig: pytest.Config) -> StressSession:
+    """Images, gates and models of this run."""
+    return pytestconfig.stash[RUN].prepare()
+
+
+@pytest.fixture(scope="session")
+def images(stress_session: StressSession) -> LabelledImages:
+    """The labelled test images."""
+    return stress_session.images
+
+
+@pytest.fixture(scope="session")
+def candidate(stress_session: StressSession) -> RoleModel:
+    """The checkpoint under test."""
+    return stress_session.roles["candidate"]
+
+
+@pytest.fixture(scope="session")
+def baseline(stress_session: StressSession) -> RoleModel:
+    """The plain model that the candidate is compared with."""
+    return _role(stress_session, "baseline")
+
+
+@pytest.fixture(scope="session")
+def incumbent(stress_session: StressSession) -> RoleModel:
+    """The last accepted checkpoint."""
+    return _role(stress_session, "incumbent")
+
+
+def _role(session: StressSession, name: str) -> RoleModel:
+    if name not in session.roles:
+        pytest.skip(f"there is no {name} (--{name} none)")
+    return session.roles[name]
+
+
+@pytest.fixture(scope="session")
+def evidence(pytestconfig: pytest.Config, stress_session: StressSession) -> Evidence:
+    """Takes what a test wants the report to show."""
+    return pytestconfig.stash[RUN].evidence
+
+
+@pytest.fixture(name="gate")
+def _gate(request: pytest.FixtureRequest, stress_session: StressSession) -> Gate:
+    """The row of the gates file that this test is about."""
+    return stress_session.scaled(request.param)
+
+
+# Hooks: from rows to tests, from tests to an outcome.
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Expand a test marked `@pytest.mark.gate(family)` into one test per row of the family."""
+    marker = metafunc.definition.get_closest_marker("gate")
+    if marker is None:
+        return
+    gates = metafunc.config.stash[RUN].gates
+    (family,) = marker.args
+    rows = (gates.family(family) if gates else ()) or (Gate(id=family, family=family, metric=""),)
+    metafunc.parametrize("gate", rows, ids=[row.id for row in rows], indirect=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Start each test with no evidence."""
+    item.config.stash[RUN].evidence.clear()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Attach the test's verdict and pictures to its report."""
+    report = yield
+    row: Gate | None = getattr(item, "callspec", None) and item.callspec.params.get("gate")  # type: ignore[attr-defined]
+    if not isinstance(row, Gate) or (report.when != "call" and report.passed):
+        return report
+    run = item.config.stash[RUN]
+    verdict = run.evidence.verdict
+    if report.skipped:
+        verdict = row.unjudged("not_applicable", _reason(report))
+    elif call.excinfo is not None and (verdict is None or verdict.passed):
+        verdict = row.unjudged("error", call.excinfo.exconly().splitlines()[0])
+    elif verdict is None:
+        verdict = row.unjudged("error", "the test judged nothing; end it with `gate.judge` and `evidence.show`")
+    report.user_properties.append((PROPERTY, verdict.as_wire()))
+    for name in ("status", "metric", "value", "limit", "n"):
+        report.user_properties.append((name, getattr(verdict, name)))
+    if item.config.pluginmanager.hasplugin("html"):
+        from harness.report.html import details
+
+        html = details(verdict, run.evidence.panels())
+        report.extras = [*getattr(report, "extras", []), {"name": None, "format_type": "html", "content": html}]  # type: ignore[attr-defined]
+    return report
+
+
+def _reason(report: pytest.TestReport) -> str:
+    return report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else str(report.longrepr)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Collect reports where they all arrive: in the controller."""
+    run = session.config.stash[RUN]
+    if run.active and not run.is_worker:
+        session.config.pluginmanager.register(Collector(run), "stress-collector")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Turn the verdicts into an outcome, write it down, and set the exit status."""
+    run = session.config.stash[RUN]
+    if not run.active or run.is_worker or session.config.option.collectonly:
+        return
+    if not (run.verdicts or run.errors or run.failures):
+        return
+    run.outcome = run.finish()
+    from harness.report import write_reports
+
+    write_reports(run.outcome, run.options.reports)
+    if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or run.errors:
+        session.exitstatus = run.outcome.exit_status
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """End the run with the verdict, and one line per failure."""
+    run = config.stash[RUN]
+    if run.outcome is None:
+        return
+    from harness.report.text import summary_lines
+
+    colour = {"pass": "green", "partial": "yellow"}.get(run.outcome.verdict, "red")
+    terminalreporter.section("model quality gate", **{colour: True})
+    for line in summary_lines(run.outcome, _relative(run.options.reports)):
+        terminalreporter.line(line)
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_html_report_title(report: Any) -> None:
+    """Name the report after what it is."""
+    report.title = "Model quality gate"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_html_results_summary(prefix: list[str], session: pytest.Session) -> None:
+    """Put the scorecard on top of the report."""
+    run = session.config.stash[RUN]
+    if run.outcome is not None:
+        from harness.report.html import scorecard
+
+        prefix.append(scorecard(run.outcome))

@@ -1,0 +1,131 @@
+"""The state of one gate run, and the collector of its results."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import pytest
+
+from harness.evidence import Evidence
+from harness.gates import GatesFile, Verdict
+from harness.outcome import Outcome
+from harness.plugin.options import is_gate_run, options_of
+from harness.session import StressSession, open_session
+
+PROPERTY = "stress_gate"
+"""The name under which a test's verdict travels in its report's properties."""
+
+
+class GateRun:
+    """The state of one run; in the controller it also collects what the tests report."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.is_worker = hasattr(config, "workerinput")
+        self.active = is_gate_run(config)
+        self.options = options_of(config)
+        self.gates: GatesFile | None = None
+        self.session: StressSession | None = None
+        self.evidence = Evidence()
+        self.verdicts: dict[str, Verdict] = {}
+        self.failures: list[str] = []
+        self.errors: list[str] = []
+        self.outcome: Outcome | None = None
+
+    def prepare(self) -> StressSession:
+        """Return the images, gates and models, loaded once; in the controller, train shipped models that are missing."""
+        if self.session is None:
+            workers = None
+            if self.is_worker:
+                from harness.inference import available_cores
+
+                workers = max(1, available_cores() // self.config.workerinput["workercount"])  # type: ignore[attr-defined]
+            else:
+                self._train_missing()
+            self.session = open_session(self.options, workers=workers)
+        return self.session
+
+    def _train_missing(self) -> None:
+        options = self.options
+        missing = [role for role in options.shipped if not getattr(options, role).exists()]
+        if not missing:
+            return
+        from harness.shipped import train_or_load
+
+        capture = self.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            for role in sorted(missing):
+                # The option, not just this process, so that workers get it too.
+                setattr(self.config.option, role, str(train_or_load(getattr(options, role).stem)))
+
+    def finish(self) -> Outcome:
+        """Return the outcome of the collected verdicts."""
+        session = self.prepare()
+        unmeasured = [gate.id for gate in session.gates.gates if gate.id not in self.verdicts]
+        omissions = [f"{len(unmeasured)} of {len(session.gates.gates)} gates did not run: {_some(unmeasured)}"] if unmeasured else []
+        if session.share < 1:
+            omissions.append(f"{len(session.images)} of {session.gates.data.n} images were measured")
+        data = {"name": session.images.name, "split": session.images.split, "sha256": session.gates.data.sha256}
+        order = {gate.id: position for position, gate in enumerate(session.gates.gates)}
+        return Outcome(
+            verdicts=tuple(sorted(self.verdicts.values(), key=lambda item: (order.get(item.gate.id, len(order)), item.gate.id))),
+            errors=tuple(self.errors),
+            omissions=tuple(omissions),
+            failures=tuple(self.failures),
+            profile=self.options.profile,
+            models={role: model.as_json() for role, model in session.roles.items()},
+            data={**data, "n": len(session.images)},
+            recipe=session.gates.recipe,
+            gates_sha256=session.gates.sha256,
+            versions={
+                "python": platform.python_version(),
+                **{name: version(name) for name in ("torch", "hypothesis")},
+                "harness": version("stress-harness"),
+            },
+            command=shlex.join(["pytest", *map(str, self.config.invocation_params.args)]),
+        )
+
+
+RUN = pytest.StashKey[GateRun]()
+
+
+class Collector:
+    """Gathers the tests' reports in the controller, whichever process they ran in."""
+
+    def __init__(self, run: GateRun) -> None:
+        self.run = run
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take a test's verdict, and errors that have none."""
+        wires = [value for name, value in report.user_properties if name == PROPERTY]
+        for wire in wires:
+            verdict = Verdict.from_wire(wire)
+            self.run.verdicts[verdict.gate.id] = verdict
+            if verdict.status == "error":
+                self.run.errors.append(verdict.explain())
+        if report.failed and not wires:
+            self._take_failure(report)
+
+    def _take_failure(self, report: pytest.TestReport) -> None:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        message = crash.message if crash else str(report.longrepr)
+        if report.when == "call" and message.startswith(("AssertionError", "assert ")):
+            self.run.failures.append(report.nodeid)
+        else:
+            self.run.errors.append(f"{report.nodeid}: {message.splitlines()[0] if message else 'failed'}")
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Take errors of test files that cannot be imported."""
+        if report.failed:
+            self.run.errors.append(f"{report.nodeid}: cannot be collected: {str(report.longrepr).splitlines()[-1]}")
+
+    def pytest_internalerror(self, excrepr: object) -> None:
+        """Take errors of pytest itself."""
+        self.run.errors.append(f"internal error: {str(excrepr).splitlines()[-1]}")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,30 @@
+"""Figures as Matplotlib objects, for files and notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from harness.training import Epoch
+
+
+def training_curves(history: Sequence[Epoch]) -> Figure:
+    """Plot loss and accuracy of training and validation images against the epoch; the kept epoch is marked."""
+    from matplotlib.figure import Figure
+
+    from harness.training import best_epoch
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    epochs = [epoch.epoch for epoch in history]
+    best = best_epoch(tuple(history)).epoch
+    for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for split, style in (("training", "--"), ("validation", "-")):
+            axes.plot(epochs, [getattr(epoch, f"{split}_{quantity}") for epoch in history], style, label=split)
+        axes.axvline(best, color="0.6", linewidth=1, label=f"kept: epoch {best}")
+        axes.set(xlabel="epoch", ylabel=quantity)
+        axes.grid(visible=True, alpha=0.3)
+        axes.legend()
+    return figure

@@ -1,0 +1,66 @@
+"""The outcome as text: JSON for tools, Markdown for a pull request, lines for the terminal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from harness.gates import Verdict
+from harness.outcome import Outcome, worst_first
+
+
+def write_reports(outcome: Outcome, folder: Path) -> None:
+    """Write `stress.json` and `stress.md` into the folder, each complete or not at all."""
+    from harness.files import write_atomically
+
+    write_atomically(folder / "stress.json", (json.dumps(outcome.as_json(), indent=1) + "\n").encode())
+    write_atomically(folder / "stress.md", markdown(outcome).encode())
+
+
+def summary_lines(outcome: Outcome, folder: Path) -> list[str]:
+    """Return what the terminal shows at the end of a run."""
+    report = folder / "stress.html"
+    lines = [f"candidate {outcome.models['candidate']['path']}: {outcome.headline}"]
+    lines += [f"  {error}" for error in outcome.errors]
+    lines += [f"  {verdict.explain(str(report))}" for verdict in worst_first(outcome.verdicts) if verdict.status == "fail"]
+    lines += [f"  {failure}: failed" for failure in outcome.failures]
+    lines += [f"  partial: {omission}" for omission in outcome.omissions]
+    reported = sum(verdict.status == "not_gated" for verdict in outcome.verdicts)
+    hand = sum(verdict.gate.hand is not None for verdict in outcome.verdicts)
+    if reported or hand:
+        lines.append(f"{hand} bounds set by hand; {reported} measurements reported only, without a bound")
+    lines.append(f"report: {report}")
+    return lines
+
+
+def markdown(outcome: Outcome) -> str:
+    """Return the summary for a pull request or a CI job page."""
+    icon = {"pass": "✅", "partial": "⚠️"}.get(outcome.verdict, "❌")
+    lines = [f"## {icon} Model quality gate: {outcome.headline}", ""]
+    lines += [f"- {role}: `{model['path']}` (`{model['sha256'][:12]}`)" for role, model in outcome.models.items()]
+    lines.append(f"- data: {outcome.data['name']}, {outcome.data['split']} split, {outcome.data['n']} images")
+    lines += [f"- **could not judge**: {_cell(error)}" for error in outcome.errors]
+    lines += [f"- partial: {omission}" for omission in outcome.omissions]
+    lines += [f"- failed: `{failure}`" for failure in outcome.failures]
+    shown = [verdict for verdict in worst_first(outcome.verdicts) if verdict.status in {"fail", "error"}]
+    if shown:
+        lines += ["", "| gate | measured | bound | what |", "| --- | --- | --- | --- |"]
+        lines += [_row(verdict) for verdict in shown]
+    lines += ["", f"Reproduce: `{outcome.command}`", ""]
+    return "\n".join(lines)
+
+
+def _row(verdict: Verdict) -> str:
+    cells = (verdict.gate.id, number(verdict, verdict.value), number(verdict, verdict.limit), _cell(verdict.explain()))
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def number(verdict: Verdict, value: float | None) -> str:
+    """Return a value in the unit of its verdict: a count of images, or a share with four decimals."""
+    if value is None:
+        return ""
+    return f"{value:.0f}" if verdict.unit == "images" else f"{value:.4f}"

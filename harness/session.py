@@ -1,0 +1,172 @@
+"""What a gate run works with: the images, the gates and the models in their roles, loaded and checked."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import InputError
+from harness.gates import Gate, GatesFile, read_gates
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from harness.checkpoints import Record
+    from harness.data import LabelledImages
+    from harness.inference import Classifier, Predictions
+    from harness.perturb import Perturbation
+
+PROFILES = ("quick", "default", "thorough")
+QUICK_SAMPLES = 2_000
+
+
+@dataclass(frozen=True)
+class StressOptions:
+    """The options of a gate run, paths resolved; `shipped` names the roles whose path is the default."""
+
+    candidate: Path
+    baseline: Path | None
+    incumbent: Path | None
+    gates: Path
+    shipped: frozenset[str] = frozenset()
+    model: str | None = None
+    model_arguments: tuple[str, ...] = ()
+    data: str = "fashion-mnist"
+    profile: str = "default"
+    samples: int | None = None
+    device: str = "auto"
+    reports: Path = Path("reports")
+
+    @property
+    def sample_size(self) -> int | None:
+        """Return how many images are measured, None for all."""
+        return self.samples or (QUICK_SAMPLES if self.profile == "quick" else None)
+
+
+@dataclass(frozen=True, eq=False)
+class RoleModel:
+    """A checkpoint in a role: candidate, baseline or incumbent."""
+
+    role: str
+    path: Path
+    sha256: str
+    architecture: str
+    record: Record | None
+    classifier: Classifier
+
+    def predict(self, images: LabelledImages, perturbation: Perturbation | None = None) -> Predictions:
+        """Predict every image under the perturbation (default: none); see `Classifier.predict`."""
+        from harness.perturb import IDENTITY
+
+        return self.classifier.predict(images, perturbation or IDENTITY)
+
+    def as_json(self) -> dict[str, str]:
+        """Return the model's entry in `stress.json`."""
+        return {"path": str(self.path), "sha256": self.sha256, "architecture": self.architecture}
+
+
+@dataclass(frozen=True, eq=False)
+class StressSession:
+    """Images, gates and models of one run; models of one file share their predictions."""
+
+    images: LabelledImages
+    gates: GatesFile
+    roles: Mapping[str, RoleModel]
+
+    @property
+    def share(self) -> float:
+        """Return the share of the images that the gates were made for which this run measures."""
+        return len(self.images) / self.gates.data.n
+
+    def scaled(self, gate: Gate) -> Gate:
+        """Return the gate as it applies to the images of this run."""
+        return replace(gate, share=self.share)
+
+
+def open_session(options: StressOptions, *, workers: int | None = None) -> StressSession:
+    """Load and check everything that a run needs; raises `InputError` for anything that cannot be used."""
+    from harness.checkpoints import load_checkpoint
+    from harness.data import load_images, stratified_sample
+    from harness.inference import Classifier, pick_device
+
+    gates = read_gates(options.gates)
+    images = load_images(options.data)
+    _check_data(images, gates)
+    if options.sample_size is not None:
+        images = stratified_sample(images, options.sample_size)
+    device = pick_device(options.device)
+    builder = None if options.model is None else import_builder(options.model, options.model_arguments)
+    roles: dict[str, RoleModel] = {}
+    for role in ("candidate", "baseline", "incumbent"):
+        path: Path | None = getattr(options, role)
+        if path is None:
+            continue
+        # The user's builder is for the user's models; a shipped file names its own architecture.
+        checkpoint = load_checkpoint(path, builder=None if role in options.shipped else builder)
+        twin = next((other for other in roles.values() if other.sha256 == checkpoint.sha256), None)
+        classifier = twin.classifier if twin else Classifier(checkpoint.model, device=device, workers=workers)
+        roles[role] = RoleModel(
+            role, path, checkpoint.sha256, checkpoint.architecture, checkpoint.record, classifier
+        )
+        probe = images.take(images.positions[:1] * 0)
+        try:
+            classifier.predict(probe)
+        except InputError as error:
+            raise InputError(f"{role} {path}: {error}") from error
+    return StressSession(images, gates, roles)
+
+
+def _check_data(images: LabelledImages, gates: GatesFile) -> None:
+    made_for = gates.data
+    for name, found, expected in (
+        ("name", images.name, made_for.name),
+        ("split", images.split, made_for.split),
+        ("n", len(images), made_for.n),
+        ("sha256", images.sha256, made_for.sha256),
+    ):
+        if found != expected:
+            raise InputError(
+                f"{gates.path}: made for other data: its [data] {name} is {expected!r}, the data at hand have {found!r}; "
+                "name the gates file of these data with --gates, or the gates file's data with --stress-data"
+            )
+
+
+def import_builder(spec: str, arguments: tuple[str, ...]) -> Callable[[], nn.Module]:
+    """Return a function that builds the user's network from `package.module:callable` and `key=value` arguments.
+
+    Values are read as Python literals where they are one, else as strings. The working directory is importable.
+    Raises `InputError` when the callable cannot be imported or an argument is malformed.
+    """
+    import ast
+
+    module_name, colon, attribute = spec.partition(":")
+    if not (module_name and colon and attribute):
+        raise InputError(f"--stress-model {spec}: expected package.module:callable")
+    keywords: dict[str, Any] = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not (key.isidentifier() and equals):
+            raise InputError(f"--stress-model-arg {argument}: expected key=value")
+        try:
+            keywords[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            keywords[key] = value
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        function = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"--stress-model {spec}: cannot be imported ({error})") from error
+
+    def build_model() -> nn.Module:
+        try:
+            model: nn.Module = function(**keywords)
+        except Exception as error:
+            raise InputError(f"--stress-model {spec}: building the network failed ({error!r})") from error
+        return model
+
+    return build_model

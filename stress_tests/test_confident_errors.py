@@ -1,0 +1,12 @@
+"""A model that is wrong should at least be unsure."""
+
+from harness.measures import confident_errors
+from harness.plugin import gate
+
+
+@gate("confidence")
+def test_confident_errors_stay_rare(candidate, images, evidence, gate):
+    predictions = candidate.predict(images, gate.pose)
+    verdict = gate.judge(confident_errors(predictions, above=gate.confidence))
+    evidence.show(verdict, predictions)
+    assert verdict.passed, verdict.explain()
