@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.fx import Node, symbolic_trace
 
 from harness.allocator import keep_freed_buffers
 from harness.data.images import LabelledImages, unit_range
@@ -133,15 +135,32 @@ def pick_device(wanted: str = "auto") -> str:
 
 
 def _folded(model: nn.Module) -> nn.Module:
-    """Return an evaluation copy of the model with batch norms folded where its graph can be traced."""
-    from torch.fx.experimental.optimization import fuse
+    """Return an evaluation copy of the model, batch norms folded into the convolutions before them where possible."""
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-    plain = copy.deepcopy(model).eval()
+    plain = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
     try:
-        folded = fuse(plain)
+        traced = symbolic_trace(plain)
     except Exception:  # Tracing runs the user's code symbolically and may fail in any way; the plain model is right.
-        folded = plain
-    return folded.requires_grad_(requires_grad=False)
+        return plain
+    layers = dict(traced.named_modules())
+    calls = Counter(node.target for node in traced.graph.nodes)
+    for node in list(traced.graph.nodes):
+        if not _is_layer_pair(node):
+            continue
+        before = node.args[0]
+        conv, norm = layers[before.target], layers[node.target]
+        # A convolution called twice, or whose output is also used elsewhere, must stay as it is.
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and len(before.users) == calls[before.target] == 1:
+            traced.set_submodule(before.target, fuse_conv_bn_eval(conv, norm))
+            node.replace_all_uses_with(before)
+            traced.graph.erase_node(node)
+    traced.recompile()
+    return traced
+
+
+def _is_layer_pair(node: Node) -> bool:
+    return node.op == "call_module" and isinstance(node.args[0], Node) and node.args[0].op == "call_module"
 
 
 def _padded(pixels: Tensor) -> Tensor:

@@ -139,10 +139,13 @@ def pytest_runtest_makereport(
     for name in ("status", "metric", "value", "limit", "n"):
         report.user_properties.append((name, getattr(verdict, name)))
     if item.config.pluginmanager.hasplugin("html"):
-        from harness.report.html import details
+        from pytest_html import extras
 
-        html = details(verdict, run.evidence.panels())
-        report.extras = [*getattr(report, "extras", []), {"name": None, "format_type": "html", "content": html}]  # type: ignore[attr-defined]
+        from harness.report.html import details
+        from harness.report.panels import as_html
+
+        html = details(verdict, [as_html(case) for case in run.evidence.cases(run.prepare())])
+        report.extras = [*getattr(report, "extras", []), extras.html(html)]  # type: ignore[attr-defined]
     return report
 
 

@@ -66,6 +66,8 @@ class GateRun:
         session = self.prepare()
         unmeasured = [gate.id for gate in session.gates.gates if gate.id not in self.verdicts]
         omissions = [f"{len(unmeasured)} of {len(session.gates.gates)} gates did not run: {_some(unmeasured)}"] if unmeasured else []
+        if all(gate.threshold is None for gate in session.gates.gates):
+            omissions.append(f"no gate in {session.gates.path} has a bound")
         if session.share < 1:
             omissions.append(f"{len(session.images)} of {session.gates.data.n} images were measured")
         data = {"name": session.images.name, "split": session.images.split, "sha256": session.gates.data.sha256}
