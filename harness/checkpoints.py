@@ -171,7 +171,10 @@ def _read_native(content: bytes, path: Path) -> tuple[dict[str, Tensor], Record 
             raise TypeError("architecture must be a string and arguments a table")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointRefused(
-            "SCHEMA", path, f"the record in its header is malformed ({error!r})", "Train or convert it with this version."
+            "SCHEMA",
+            path,
+            f"the record in its header is malformed ({error!r})",
+            "Train or convert it with this version.",
         ) from None
     if (found := hash_tensors(tensors)) != expected_hash:
         raise CheckpointRefused(

@@ -55,9 +55,19 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("destination", type=Path, metavar="CHECKPOINT", help="the file to write, .safetensors")
     train.add_argument("--preset", choices=("default", "notebook"), default="default", help="where settings start from")
     train.add_argument(
-        "--augment", action="store_true", help="the study's augmentation: rotation ±10°, shift 10%%, mirrored half the time"
+        "--augment",
+        action="store_true",
+        help="the study's augmentation: rotation ±10°, shift 10%%, mirrored half the time",
     )
     _add_config_options(train)
+    train.add_argument(
+        "--model-arg",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an argument of the network, for example conv_channels=[16,32], fc_sizes=[64] or dropout=0.25 "
+        "(default recipe: dropout=0.1)",
+    )
     train.add_argument("--data-dir", type=Path, metavar="DIR", help="the folder with Fashion-MNIST's training files")
 
     evaluate = add(
@@ -90,9 +100,10 @@ _CONFIG_HELP = {
     "seed": "seed of weights, order, augmentation and dropout",
     "epochs": "passes over the training images",
     "batch_size": "images per step",
-    "learning_rate": "of AdamW; the peak, when the schedule is one-cycle",
+    "optimizer": "adam (decoupled weight decay) or sgd (Nesterov momentum 0.9)",
+    "learning_rate": "the peak, when the schedule is one-cycle",
     "schedule": "constant or one-cycle",
-    "weight_decay": "decoupled weight decay",
+    "weight_decay": "on weights, not on biases and batch norms",
     "rotation_degrees": "turn each image by up to so much, either way",
     "shift_fraction": "shift each image by up to this share of its size",
     "flip_probability": "mirror an image with this probability",
@@ -105,7 +116,11 @@ _CONFIG_HELP = {
 def _add_config_options(command: argparse.ArgumentParser) -> None:
     from harness.training import PRESETS
 
-    choices = {"schedule": ("constant", "one-cycle"), "precision": ("auto", "bfloat16", "float32")}
+    choices = {
+        "optimizer": ("adam", "sgd"),
+        "schedule": ("constant", "one-cycle"),
+        "precision": ("auto", "bfloat16", "float32"),
+    }
     for name, text in _CONFIG_HELP.items():
         default = getattr(PRESETS["default"], name)
         command.add_argument(
@@ -136,7 +151,9 @@ def _train(options: argparse.Namespace) -> int:
             bar.update(done - bar.n)
 
         def show_epoch(epoch: Epoch) -> None:
-            bar.set_postfix(epoch=epoch.epoch, loss=f"{epoch.training_loss:.3f}", val=f"{epoch.validation_accuracy:.4f}")
+            bar.set_postfix(
+                epoch=epoch.epoch, loss=f"{epoch.training_loss:.3f}", val=f"{epoch.validation_accuracy:.4f}"
+            )
 
         history = train(config, images, destination, on_epoch=show_epoch, on_step=show_step)
     from harness.files import write_atomically
@@ -146,21 +163,23 @@ def _train(options: argparse.Namespace) -> int:
     curves_path = destination.with_suffix(".curves.png")
     training_curves(history).savefig(curves_path, dpi=100)
     best = best_epoch(history)
-    print(f"{destination}: best epoch {best.epoch} of {len(history)}, validation accuracy {best.validation_accuracy:.4f}")
+    print(
+        f"{destination}: best epoch {best.epoch} of {len(history)}, validation accuracy {best.validation_accuracy:.4f}"
+    )
     print(f"history: {history_path}\ncurves: {curves_path}")
     return _OK
 
 
 def _config(options: argparse.Namespace) -> TrainingConfig:
+    from harness.session import parse_arguments
     from harness.training import AUGMENTATION, PRESETS, TrainingConfig
 
     config = replace(PRESETS[options.preset], **(AUGMENTATION if options.augment else {}))
     given = {
-        item.name: value
-        for item in fields(TrainingConfig)
-        if (value := getattr(options, item.name, None)) is not None
+        item.name: value for item in fields(TrainingConfig) if (value := getattr(options, item.name, None)) is not None
     }
-    return replace(config, **given)
+    arguments = {**config.arguments, **parse_arguments(options.model_arg, option="--model-arg")}
+    return replace(config, **given, arguments=arguments)
 
 
 def _evaluate(options: argparse.Namespace) -> int:

@@ -109,7 +109,9 @@ class Classifier:
         except ModelError:
             raise
         except Exception as error:
-            raise ModelError(f"the model failed on {tuple(images.pixels.shape)} images under {perturbation}: {error}") from error
+            raise ModelError(
+                f"the model failed on {tuple(images.pixels.shape)} images under {perturbation}: {error}"
+            ) from error
 
 
 def available_cores() -> int:
@@ -151,7 +153,11 @@ def _folded(model: nn.Module) -> nn.Module:
         before = node.args[0]
         conv, norm = layers[before.target], layers[node.target]
         # A convolution called twice, or whose output is also used elsewhere, must stay as it is.
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and len(before.users) == calls[before.target] == 1:
+        if (
+            isinstance(conv, nn.Conv2d)
+            and isinstance(norm, nn.BatchNorm2d)
+            and len(before.users) == calls[before.target] == 1
+        ):
             traced.set_submodule(before.target, fuse_conv_bn_eval(conv, norm))
             node.replace_all_uses_with(before)
             traced.graph.erase_node(node)

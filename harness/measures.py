@@ -80,7 +80,9 @@ def accuracy_gain(predictions: Predictions, reference: Predictions) -> Measureme
     The interval is Wald's for the difference of paired proportions (Newcombe 1998, method 1 for paired data).
     """
     if predictions.images.sha256 != reference.images.sha256:
-        raise InputError("accuracy gain: the two models were measured on different images; use the same images for both")
+        raise InputError(
+            "accuracy gain: the two models were measured on different images; use the same images for both"
+        )
     n = len(predictions.labels)
     gained = int((predictions.correct & ~reference.correct).sum())
     lost = int((~predictions.correct & reference.correct).sum())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,9 @@ class StressOptions:
     @property
     def sample_size(self) -> int | None:
         """Return how many images are measured, None for all."""
-        return self.samples or (QUICK_SAMPLES if self.profile == "quick" else None)
+        if self.samples is not None:
+            return self.samples
+        return QUICK_SAMPLES if self.profile == "quick" else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,9 +112,7 @@ def open_session(options: StressOptions, *, workers: int | None = None) -> Stres
         checkpoint = load_checkpoint(path, builder=None if role in options.shipped else builder)
         twin = next((other for other in roles.values() if other.sha256 == checkpoint.sha256), None)
         classifier = twin.classifier if twin else Classifier(checkpoint.model, device=device, workers=workers)
-        roles[role] = RoleModel(
-            role, path, checkpoint.sha256, checkpoint.architecture, checkpoint.record, classifier
-        )
+        roles[role] = RoleModel(role, path, checkpoint.sha256, checkpoint.architecture, checkpoint.record, classifier)
         probe = images.take(images.positions[:1] * 0)
         try:
             classifier.predict(probe)
@@ -135,26 +136,33 @@ def _check_data(images: LabelledImages, gates: GatesFile) -> None:
             )
 
 
-def import_builder(spec: str, arguments: tuple[str, ...]) -> Callable[[], nn.Module]:
-    """Return a function that builds the user's network from `package.module:callable` and `key=value` arguments.
+def parse_arguments(arguments: Sequence[str], *, option: str) -> dict[str, Any]:
+    """Return `key=value` arguments as a dict; values are Python literals where they are one, else strings.
 
-    Values are read as Python literals where they are one, else as strings. The working directory is importable.
-    Raises `InputError` when the callable cannot be imported or an argument is malformed.
+    Raises `InputError`, naming the command-line option, for an argument of another form.
     """
-    import ast
-
-    module_name, colon, attribute = spec.partition(":")
-    if not (module_name and colon and attribute):
-        raise InputError(f"--stress-model {spec}: expected package.module:callable")
     keywords: dict[str, Any] = {}
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not (key.isidentifier() and equals):
-            raise InputError(f"--stress-model-arg {argument}: expected key=value")
+            raise InputError(f"{option} {argument}: expected key=value")
         try:
             keywords[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             keywords[key] = value
+    return keywords
+
+
+def import_builder(spec: str, arguments: Sequence[str]) -> Callable[[], nn.Module]:
+    """Return a function that builds the user's network from `package.module:callable` and `key=value` arguments.
+
+    The working directory is importable. Raises `InputError` when the callable cannot be imported or an argument is
+    malformed.
+    """
+    module_name, colon, attribute = spec.partition(":")
+    if not (module_name and colon and attribute):
+        raise InputError(f"--stress-model {spec}: expected package.module:callable")
+    keywords = parse_arguments(arguments, option="--stress-model-arg")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
     try:

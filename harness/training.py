@@ -32,18 +32,21 @@ Precision = Literal["auto", "bfloat16", "float32"]
 class TrainingConfig:
     """All that decides the weights, given the training images.
 
-    Augmentation turns each image by up to `rotation_degrees` either way, shifts it by up to `shift_fraction` of its
-    height and width (whole pixels), and mirrors it with `flip_probability`; zeros turn it off. The learning rate is
-    constant, or rises to `learning_rate` and falls to zero in one cycle (Smith & Topin 2019). Weight decay is
-    decoupled (Loshchilov & Hutter 2019). Precision "auto" is bfloat16 where the processor computes in it.
+    Augmentation turns each image by up to `rotation_degrees` either way (whole degrees, so that some stay sharp),
+    shifts it by up to `shift_fraction` of its height and width (whole pixels), and mirrors it with
+    `flip_probability`; zeros turn it off. The optimizer is Adam with decoupled weight decay (Loshchilov & Hutter 2019)
+    or SGD with Nesterov momentum. The learning rate is constant, or rises to `learning_rate` and falls to zero in one
+    cycle (Smith & Topin 2019). Precision "auto" is bfloat16 where the processor computes in it. `arguments` are those
+    of the architecture.
     """
 
     seed: int = 42
     epochs: int = 20
-    batch_size: int = 128
-    learning_rate: float = 0.002
+    batch_size: int = 64
+    optimizer: Literal["adam", "sgd"] = "sgd"
+    learning_rate: float = 0.05
     schedule: Literal["constant", "one-cycle"] = "one-cycle"
-    weight_decay: float = 0.05
+    weight_decay: float = 0.0005
     rotation_degrees: float = 0.0
     shift_fraction: float = 0.0
     flip_probability: float = 0.0
@@ -51,7 +54,7 @@ class TrainingConfig:
     validation_size: int = 6_000
     split_seed: int = 42
     architecture: str = "fashion-cnn"
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=lambda: {"dropout": 0.1})
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -91,7 +94,15 @@ AUGMENTATION = {"rotation_degrees": 10.0, "shift_fraction": 0.1, "flip_probabili
 
 PRESETS: Mapping[str, TrainingConfig] = {
     "default": TrainingConfig(),
-    "notebook": TrainingConfig(epochs=30, learning_rate=0.001, schedule="constant", weight_decay=0.0),
+    "notebook": TrainingConfig(
+        epochs=30,
+        batch_size=128,
+        optimizer="adam",
+        learning_rate=0.001,
+        schedule="constant",
+        weight_decay=0.0,
+        arguments={"dropout": 0.25},
+    ),
 }
 
 
@@ -175,11 +186,15 @@ def _start(config: TrainingConfig, *, steps: int) -> _State:
         {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    optimizer: torch.optim.Optimizer
+    if config.optimizer == "adam":
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    else:
+        optimizer = torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9, nesterov=True)
     scheduler: torch.optim.lr_scheduler.LRScheduler
     if config.schedule == "one-cycle":
         scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, config.learning_rate, total_steps=config.epochs * steps, cycle_momentum=True
+            optimizer, config.learning_rate, total_steps=config.epochs * steps
         )
     else:
         scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
@@ -230,7 +245,7 @@ def _augment(images: Tensor, config: TrainingConfig, generator: torch.Generator)
     images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
     degrees, dx, dy = torch.rand(3, count, generator=generator) * 2 - 1
     dx, dy = (dx * config.shift_fraction * width).round(), (dy * config.shift_fraction * height).round()
-    return pose_each(images, degrees * config.rotation_degrees, dx, dy)
+    return pose_each(images, (degrees * config.rotation_degrees).round(), dx, dy)
 
 
 def _validate(model: nn.Module, validation: LabelledImages) -> tuple[float, float]:
@@ -288,7 +303,11 @@ def _record(config: TrainingConfig, images: LabelledImages, history: list[Epoch]
         data_sha256=images.sha256,
         validation=asdict(best),
         history=tuple(asdict(epoch) for epoch in history),
-        versions={"python": platform.python_version(), "torch": torch.__version__, "harness": version("stress-harness")},
+        versions={
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "harness": version("stress-harness"),
+        },
     )
 
 

@@ -1,7 +1,8 @@
-"""Labelled images as one tensor: Fashion-MNIST, with its resolution order and checksums."""
+"""Labelled images as one tensor: Fashion-MNIST, a folder or an npz file."""
 
 from harness.data.fashion_mnist import fetch_fashion_mnist, load_fashion_mnist
-from harness.data.images import LabelledImages, load_images, split_validation, stratified_sample
+from harness.data.images import LabelledImages, split_validation, stratified_sample
+from harness.data.sources import load_images
 
 __all__ = [
     "LabelledImages",

@@ -135,9 +135,7 @@ def fetch_fashion_mnist(destination: Path | None = None, *, url: str = DOWNLOAD_
 def _download(url: str, target: Path, file: _File) -> None:
     from tqdm import tqdm
 
-    remedy = (
-        "Check the connection and run the command again, or on Debian or Ubuntu `apt-get install dataset-fashion-mnist`."
-    )
+    remedy = "Check the connection and run the command again, or on Debian or Ubuntu `apt-get install dataset-fashion-mnist`."
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as partial:
         path = Path(partial.name)
         try:

@@ -78,7 +78,9 @@ def stratified_sample(images: LabelledImages, size: int, *, seed: int = 0) -> La
     Raises `InputError` unless 1 <= size <= number of images.
     """
     if not 1 <= size <= len(images):
-        raise InputError(f"a sample of {size} images was asked of {len(images)}; use a size between 1 and {len(images)}")
+        raise InputError(
+            f"a sample of {size} images was asked of {len(images)}; use a size between 1 and {len(images)}"
+        )
     rng = np.random.default_rng(seed)
     labels = images.labels.numpy()
     # Shuffle within classes, then order by each image's quantile in its class: a prefix is a stratified sample.
@@ -88,15 +90,3 @@ def stratified_sample(images: LabelledImages, size: int, *, seed: int = 0) -> La
         quantile[members] = (np.arange(len(members)) + rng.random()) / len(members)
     chosen = np.sort(np.argsort(quantile, kind="stable")[:size])
     return images.take(torch.from_numpy(chosen))
-
-
-def load_images(spec: str) -> LabelledImages:
-    """Load the test images that a `--stress-data` specification names: "fashion-mnist".
-
-    Raises `InputError` for anything else.
-    """
-    from harness.data.fashion_mnist import load_fashion_mnist
-
-    if spec == "fashion-mnist":
-        return load_fashion_mnist("test")
-    raise InputError(f"--stress-data {spec}: unknown data; expected fashion-mnist")

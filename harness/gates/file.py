@@ -16,6 +16,7 @@ from harness.perturb import PROTOCOL, Pose
 
 SCHEMA = 1
 
+
 @dataclass(frozen=True)
 class DataFingerprint:
     """The images that a gates file was made for."""

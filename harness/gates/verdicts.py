@@ -138,7 +138,12 @@ class Verdict:
         elif self.status == "pass" and gate.share < 1:
             relation = f"within its interval of {bound} {self._number(self.limit)}"
         else:
-            sign = {("at_least", True): ">=", ("at_least", False): "<", ("at_most", True): "<=", ("at_most", False): ">"}
+            sign = {
+                ("at_least", True): ">=",
+                ("at_least", False): "<",
+                ("at_most", True): "<=",
+                ("at_most", False): ">",
+            }
             relation = f"{sign[gate.direction, self.status == 'pass']} {bound} {self._number(self.limit)}"
         low, high = self.interval or (math.nan, math.nan)
         facts = f"n={self.n}, 95% CI {self._number(low)} to {self._number(high)}"
@@ -167,7 +172,9 @@ class Verdict:
         row["pair"] = row["pair"] and tuple(row["pair"])
         for name in ("hand", "panel"):
             row[name] = row[name] and Bound(**row[name])
-        return Verdict(**{**wire, "gate": Gate(**row), "interval": wire["interval"] and tuple(wire["interval"]), "failures": ()})
+        return Verdict(
+            **{**wire, "gate": Gate(**row), "interval": wire["interval"] and tuple(wire["interval"]), "failures": ()}
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the gate's entry in `stress.json`."""

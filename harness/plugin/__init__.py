@@ -31,7 +31,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Check all inputs in the controller, where a `UsageError` ends the run with exit status 4."""
-    config.addinivalue_line("markers", "gate(family): a stress test, run once per row of this family in the gates file.")
+    config.addinivalue_line(
+        "markers", "gate(family): a stress test, run once per row of this family in the gates file."
+    )
     run = GateRun(config)
     config.stash[RUN] = run
     if not run.active:
@@ -136,8 +138,8 @@ def pytest_runtest_makereport(
     elif verdict is None:
         verdict = row.unjudged("error", "the test judged nothing; end it with `gate.judge` and `evidence.show`")
     report.user_properties.append((PROPERTY, verdict.as_wire()))
-    for name in ("status", "metric", "value", "limit", "n"):
-        report.user_properties.append((name, getattr(verdict, name)))
+    # JUnit takes its properties from the reports after this one, which copy the item's.
+    item.user_properties += [(name, getattr(verdict, name)) for name in ("status", "metric", "value", "limit", "n")]
     if item.config.pluginmanager.hasplugin("html"):
         from pytest_html import extras
 

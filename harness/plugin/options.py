@@ -59,8 +59,18 @@ def add_options(parser: pytest.Parser) -> None:
         type=int,
         help="Measure a stratified sample of N images only; the verdict is then partial (default: all images).",
     )
-    add("--stress-device", metavar="DEVICE", default="auto", help="Where to run: auto, cpu, cuda or mps (default: auto).")
-    add("--stress-reports", metavar="DIR", default="reports", help="The folder that reports are written to (default: reports).")
+    add(
+        "--stress-device",
+        metavar="DEVICE",
+        default="auto",
+        help="Where to run: auto, cpu, cuda or mps (default: auto).",
+    )
+    add(
+        "--stress-reports",
+        metavar="DIR",
+        default="reports",
+        help="The folder that reports are written to (default: reports).",
+    )
 
 
 def options_of(config: pytest.Config) -> StressOptions:
@@ -72,7 +82,11 @@ def options_of(config: pytest.Config) -> StressOptions:
         accepted = root / "models/incumbent.safetensors"
         defaults["incumbent"] = accepted if accepted.exists() else defaults["candidate"]
     paths = {
-        role: defaults.get(role) if (given := getattr(option, role)) is None else None if given == "none" else Path(given)
+        role: defaults.get(role)
+        if (given := getattr(option, role)) is None
+        else None
+        if given == "none"
+        else Path(given)
         for role in ("candidate", "baseline", "incumbent")
     }
     if (candidate := paths.pop("candidate")) is None:

@@ -65,7 +65,11 @@ class GateRun:
         """Return the outcome of the collected verdicts."""
         session = self.prepare()
         unmeasured = [gate.id for gate in session.gates.gates if gate.id not in self.verdicts]
-        omissions = [f"{len(unmeasured)} of {len(session.gates.gates)} gates did not run: {_some(unmeasured)}"] if unmeasured else []
+        omissions = (
+            [f"{len(unmeasured)} of {len(session.gates.gates)} gates did not run: {_some(unmeasured)}"]
+            if unmeasured
+            else []
+        )
         if all(gate.threshold is None for gate in session.gates.gates):
             omissions.append(f"no gate in {session.gates.path} has a bound")
         if session.share < 1:
@@ -73,7 +77,9 @@ class GateRun:
         data = {"name": session.images.name, "split": session.images.split, "sha256": session.gates.data.sha256}
         order = {gate.id: position for position, gate in enumerate(session.gates.gates)}
         return Outcome(
-            verdicts=tuple(sorted(self.verdicts.values(), key=lambda item: (order.get(item.gate.id, len(order)), item.gate.id))),
+            verdicts=tuple(
+                sorted(self.verdicts.values(), key=lambda item: (order.get(item.gate.id, len(order)), item.gate.id))
+            ),
             errors=tuple(self.errors),
             omissions=tuple(omissions),
             failures=tuple(self.failures),

@@ -25,7 +25,13 @@ _STYLE = """
 </style>
 """
 
-_SIGN = {"pass": "✓ holds", "fail": "✗ fails", "error": "✗ not judged", "not_gated": "reported", "not_applicable": "n/a"}
+_SIGN = {
+    "pass": "✓ holds",
+    "fail": "✗ fails",
+    "error": "✗ not judged",
+    "not_gated": "reported",
+    "not_applicable": "n/a",
+}
 
 
 def scorecard(outcome: Outcome) -> str:
@@ -57,7 +63,9 @@ def scorecard(outcome: Outcome) -> str:
 
 def _table(verdicts: list[Verdict], *, anchors: bool) -> str:
     head = "".join(f"<th>{title}</th>" for title in ("gate", "status", "measured", "bound", "healthy", "n", "detail"))
-    return f'<div class="scroll"><table><tr>{head}</tr>{"".join(_row(v, anchors=anchors) for v in verdicts)}</table></div>'
+    return (
+        f'<div class="scroll"><table><tr>{head}</tr>{"".join(_row(v, anchors=anchors) for v in verdicts)}</table></div>'
+    )
 
 
 def _row(verdict: Verdict, *, anchors: bool) -> str:

@@ -49,5 +49,7 @@ def _tile(image: np.ndarray, title: str, caption: str) -> np.ndarray:
     for line, text in enumerate((title, caption)):
         # OpenCV's built-in fonts know ASCII only.
         text = text.encode("ascii", "replace").decode()
-        cv2.putText(tile, text, (2, _SIZE + 16 + 20 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (20, 20, 20), 1, cv2.LINE_AA)
+        cv2.putText(
+            tile, text, (2, _SIZE + 16 + 20 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (20, 20, 20), 1, cv2.LINE_AA
+        )
     return tile

@@ -22,7 +22,9 @@ def summary_lines(outcome: Outcome, folder: Path) -> list[str]:
     report = folder / "stress.html"
     lines = [f"candidate {outcome.models['candidate']['path']}: {outcome.headline}"]
     lines += [f"  {error}" for error in outcome.errors]
-    lines += [f"  {verdict.explain(str(report))}" for verdict in worst_first(outcome.verdicts) if verdict.status == "fail"]
+    lines += [
+        f"  {verdict.explain(str(report))}" for verdict in worst_first(outcome.verdicts) if verdict.status == "fail"
+    ]
     lines += [f"  {failure}: failed" for failure in outcome.failures]
     lines += [f"  partial: {omission}" for omission in outcome.omissions]
     reported = sum(verdict.status == "not_gated" for verdict in outcome.verdicts)

@@ -1,0 +1,13 @@
+"""Warnings are errors in these tests; a user's model, in the gate, may warn."""
+
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.filterwarnings("error"), append=False)

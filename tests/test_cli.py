@@ -1,0 +1,287 @@
+"""`python -m harness`: exit statuses, messages, and the files its commands write."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from harness.architectures import FashionCNN
+from harness.checkpoints import Record, load_checkpoint, save_checkpoint
+from harness.cli import main
+from harness.data import LabelledImages
+from harness.data.fashion_mnist import CLASSES
+from harness.errors import InputError
+from harness.inference import Classifier
+from harness.measures import accuracy
+from harness.perturb import IDENTITY
+
+COMMANDS = ["train", "evaluate", "convert", "fetch-data"]
+
+
+def some_images(count: int = 120) -> LabelledImages:
+    rng = np.random.default_rng(0)
+    pixels = torch.from_numpy(rng.integers(0, 256, (count, 1, 28, 28)).astype(np.uint8))
+    return LabelledImages(pixels, torch.arange(count) % 10, CLASSES, "fashion-mnist", "train")
+
+
+@pytest.fixture
+def tiny_data(monkeypatch) -> LabelledImages:
+    images = some_images()
+    monkeypatch.setattr("harness.data.load_fashion_mnist", lambda split, data_dir=None: images)
+    return images
+
+
+def notebook_file(path: Path) -> FashionCNN:
+    """Save a network's weights like the original notebook does."""
+    torch.manual_seed(0)
+    network = FashionCNN().to(memory_format=torch.channels_last).eval()
+    torch.save(network.state_dict(), path)
+    return network
+
+
+TINY = ["--epochs", "2", "--batch-size", "20", "--validation-size", "20", "--precision", "float32"]
+
+
+# Usage.
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(capsys, command):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"example: python -m harness {command}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_help_lists_the_commands_with_a_summary(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert re.findall(r"^ {4}([a-z-]+)\b", printed, re.MULTILINE) == COMMANDS
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["dance"],
+        ["train"],
+        ["evaluate"],
+        ["convert", "only-one.pth"],
+        ["train", "x.safetensors", "--epochs", "many"],
+        ["train", "x.safetensors", "--schedule", "cosine"],
+        ["train", "x.safetensors", "--precision", "float16"],
+        ["evaluate", "x.safetensors", "--loud"],
+    ],
+    ids=lambda arguments: "-".join(arguments) or "nothing",
+)
+def test_bad_usage_ends_with_2(capsys, arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage: python -m harness" in capsys.readouterr().err
+
+
+def test_python_m_harness_passes_the_status_on(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "evaluate", str(tmp_path / "none.pth")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "REFUSED[NOT_REGULAR]" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize("command", ["evaluate", "convert"])
+@pytest.mark.parametrize(
+    ("content", "code"), [(b"not a checkpoint", "FORMAT"), (None, "NOT_REGULAR")], ids=["garbage", "missing"]
+)
+def test_a_refused_checkpoint_ends_with_2_and_says_why(tmp_path, capsys, command, content, code):
+    source, destination = tmp_path / "bad.pth", tmp_path / "out.safetensors"
+    if content is not None:
+        source.write_bytes(content)
+    arguments = [command, str(source), *([str(destination)] if command == "convert" else [])]
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"error: REFUSED[{code}] {source}: ")
+    assert "Nothing was executed." in captured.err
+    assert captured.out == ""
+    assert not destination.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["model.pth"], "checkpoints are written as .safetensors"),
+        (["model.safetensors", "--epochs", "0"], "training config: epochs is 0, expected "),
+        (["model.safetensors", "--flip-probability", "2"], "flip_probability is 2.0, expected 0 to 1"),
+        (["model.safetensors", "--validation-size", "120"], "a validation split of 120 images does not fit 120"),
+        (["model.safetensors", "--batch-size", "500", "--validation-size", "20"], "fewer than one batch of 500"),
+    ],
+    ids=["suffix", "epochs", "flip-probability", "validation-size", "batch-size"],
+)
+@pytest.mark.usefixtures("tiny_data")
+def test_a_training_that_cannot_be_is_refused(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *arguments]) == 2
+    printed = capsys.readouterr().err
+    assert "error: " in printed
+    assert message in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_training_data_end_with_2_and_the_places_looked_in(tmp_path, monkeypatch, capsys):
+    def none_found(split, data_dir=None):
+        raise InputError(
+            f"Fashion-MNIST's {split} images are in none of the places looked in:\n  --data-dir: {data_dir}"
+        )
+
+    monkeypatch.setattr("harness.data.load_fashion_mnist", none_found)
+    assert main(["train", str(tmp_path / "m.safetensors"), "--data-dir", str(tmp_path)]) == 2
+    assert f"Fashion-MNIST's train images are in none of the places looked in:\n  --data-dir: {tmp_path}" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("command", ["convert", "train"])
+def test_a_destination_that_cannot_be_written_ends_with_2(tmp_path, capsys, tiny_data, command):
+    notebook_file(tmp_path / "source.pth")
+    (tmp_path / "file").write_text("in the way")
+    destination = str(tmp_path / "file" / "model.safetensors")
+    arguments = (
+        ["convert", str(tmp_path / "source.pth"), destination] if command == "convert" else ["train", destination]
+    )
+    assert main([*arguments, *(TINY if command == "train" else [])]) == 2
+    assert f"error: {tmp_path / 'file'}" in capsys.readouterr().err
+
+
+def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def interrupted(split, data_dir=None):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.data.load_fashion_mnist", interrupted)
+    assert main(["train", str(tmp_path / "m.safetensors")]) not in {0, 1}
+    assert "run the command again to go on" in capsys.readouterr().err
+
+
+# Convert.
+
+
+def test_convert_turns_a_notebooks_file_into_a_native_one(tmp_path, capsys):
+    network = notebook_file(tmp_path / "best.pth")
+    assert main(["convert", str(tmp_path / "best.pth"), str(tmp_path / "out" / "best.safetensors")]) == 0
+    assert "best.safetensors: written from" in capsys.readouterr().out
+    converted = load_checkpoint(tmp_path / "out" / "best.safetensors")
+    assert converted.record is not None
+    assert (converted.architecture, converted.record.classes, converted.record.training) == (
+        "fashion-cnn",
+        CLASSES,
+        None,
+    )
+    weights = network.state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in converted.model.state_dict().items())
+    pixels = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        assert torch.allclose(converted.model(pixels), network(pixels), atol=1e-6)
+
+
+def test_convert_keeps_the_record_of_a_native_file(tmp_path):
+    record = Record("fashion-cnn", {}, CLASSES, training={"seed": 5}, data_sha256="d" * 64)
+    save_checkpoint(tmp_path / "one.safetensors", FashionCNN(), record)
+    assert main(["convert", str(tmp_path / "one.safetensors"), str(tmp_path / "two.safetensors")]) == 0
+    assert (tmp_path / "two.safetensors").read_bytes() == (tmp_path / "one.safetensors").read_bytes()
+
+
+# Evaluate.
+
+
+def test_evaluate_prints_what_the_measures_say(tmp_path, capsys, monkeypatch):
+    images = some_images()
+    monkeypatch.setattr("harness.data.load_images", lambda spec: images)
+    network = notebook_file(tmp_path / "untrained.pth")
+    assert main(["evaluate", str(tmp_path / "untrained.pth")]) == 0
+    expected = accuracy(Classifier(network).predict(images)).value
+    assert f"clean accuracy: {expected:.4g}\nconfident errors: 0\n" == capsys.readouterr().out
+
+
+def test_evaluate_poses_agree_with_clean_and_with_each_other(tmp_path, capsys, monkeypatch):
+    images = some_images(10)
+    monkeypatch.setattr("harness.data.load_images", lambda spec: images)
+    monkeypatch.setattr("harness.perturb.promised_poses", lambda: (IDENTITY,))
+    notebook_file(tmp_path / "untrained.pth")
+    assert main(["evaluate", str(tmp_path / "untrained.pth"), "--poses", "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results["mean_pose_accuracy"] == results["right_at_every_pose"] == results["clean_accuracy"]
+
+
+def test_evaluate_json_on_the_embedded_images_is_one_json_object(tmp_path, capsys):
+    notebook_file(tmp_path / "untrained.pth")
+    assert main(["evaluate", str(tmp_path / "untrained.pth"), "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert set(results) == {"clean_accuracy", "confident_errors"}
+    assert 0.02 < results["clean_accuracy"] < 0.25, "an untrained network guesses"
+    assert results["confident_errors"] == 0
+
+
+# Train.
+
+
+def test_train_writes_checkpoint_history_and_curves(tmp_path, capsys, tiny_data):
+    destination = tmp_path / "runs" / "new.safetensors"
+    assert main(["train", str(destination), "--augment", "--seed", "7", *TINY]) == 0
+    record = load_checkpoint(destination).record
+    assert record is not None
+    assert record.training is not None
+    settings = ("seed", "epochs", "batch_size", "rotation_degrees", "shift_fraction", "flip_probability", "precision")
+    assert [record.training[name] for name in settings] == [7, 2, 20, 10.0, 0.1, 0.5, "float32"]
+    assert record.data_sha256 == tiny_data.sha256
+    history = json.loads((tmp_path / "runs" / "new.history.json").read_text())
+    assert history == [dict(epoch) for epoch in record.history]
+    assert [epoch["epoch"] for epoch in history] == [1, 2]
+    assert cv2.imread(str(tmp_path / "runs" / "new.curves.png")).std() > 0
+    assert sorted(path.name for path in destination.parent.iterdir()) == [
+        "new.curves.png",
+        "new.history.json",
+        "new.safetensors",
+    ]
+    captured = capsys.readouterr()
+    assert f"{destination}: best epoch " in captured.out
+    assert "new.history.json" in captured.out
+    assert "10/10" in captured.err, "the progress bar ends at all steps"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], {"learning_rate": 0.002, "schedule": "one-cycle", "rotation_degrees": 0.0, "seed": 42}),
+        (["--preset", "notebook"], {"learning_rate": 0.001, "schedule": "constant", "weight_decay": 0.0}),
+        (["--preset", "notebook", "--augment"], {"schedule": "constant", "rotation_degrees": 10.0}),
+        (["--augment", "--rotation-degrees", "0"], {"rotation_degrees": 0.0, "shift_fraction": 0.1}),
+        (["--preset", "notebook", "--schedule", "one-cycle"], {"learning_rate": 0.001, "schedule": "one-cycle"}),
+        (["--seed", "0", "--weight-decay", "0"], {"seed": 0, "weight_decay": 0.0}),
+    ],
+    ids=["default", "notebook", "notebook-augmented", "augment-but-rotation", "preset-but-schedule", "zeros"],
+)
+def test_options_win_over_augment_and_preset(tmp_path, monkeypatch, tiny_data, arguments, expected):
+    configs = []
+
+    def keep(config, images, destination, **callbacks):
+        configs.append(config)
+        raise InputError("kept")
+
+    monkeypatch.setattr("harness.training.train", keep)
+    assert main(["train", str(tmp_path / "m.safetensors"), *arguments]) == 2
+    assert {name: getattr(configs[0], name) for name in expected} == expected

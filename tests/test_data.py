@@ -1,0 +1,523 @@
+"""Images and their places: what is found where, what damage is noticed, how samples are drawn."""
+
+import gzip
+import hashlib
+import http.server
+import shutil
+import struct
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.data import (
+    LabelledImages,
+    fashion_mnist,
+    fetch_fashion_mnist,
+    load_fashion_mnist,
+    load_images,
+    split_validation,
+    stratified_sample,
+)
+from harness.data.images import unit_range
+from harness.errors import InputError
+
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+PLACES = ("--data-dir", "$FASHION_MNIST_DIR", "cache", "debian")
+IMAGES_FILE, LABELS_FILE = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
+
+
+def idx_bytes(array, *, magic=None, shape=None):
+    shape = shape or array.shape
+    magic = magic or bytes([0, 0, 8, len(shape)])
+    return magic + struct.pack(f">{len(shape)}I", *shape) + array.tobytes()
+
+
+TRAIN_IMAGES = np.arange(3 * 2 * 2, dtype=np.uint8).reshape(3, 2, 2)
+TINY = {
+    IMAGES_FILE: idx_bytes(TRAIN_IMAGES),
+    LABELS_FILE: idx_bytes(np.array([7, 0, 9], dtype=np.uint8)),
+    "t10k-images-idx3-ubyte.gz": idx_bytes(np.full((2, 2, 2), 5, dtype=np.uint8)),
+    "t10k-labels-idx1-ubyte.gz": idx_bytes(np.array([1, 2], dtype=np.uint8)),
+}
+
+
+@pytest.fixture
+def tiny_files(monkeypatch):
+    """Make three training and two test images of 2x2 pixels pass for the real ones; the test split stays embedded."""
+    pinned = {
+        split: tuple(file._replace(sha256=hashlib.sha256(TINY[file.name]).hexdigest()) for file in files)
+        for split, files in fashion_mnist._FILES.items()
+    }
+    monkeypatch.setattr(fashion_mnist, "_FILES", pinned)
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """All four places, in order, empty; $FASHION_MNIST_DIR names its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("FASHION_MNIST_DIR", str(tmp_path / "env"))
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "debian")
+    cache = tmp_path / "xdg" / "stress-harness" / "fashion-mnist"
+    return dict(zip(PLACES, (tmp_path / "data-dir", tmp_path / "env", cache, tmp_path / "debian"), strict=True))
+
+
+def put_intact(folder):
+    folder.mkdir(parents=True)
+    for name, content in TINY.items():
+        (folder / name).write_bytes(gzip.compress(content))
+
+
+def put_damaged(folder):
+    put_intact(folder)
+    (folder / IMAGES_FILE).write_bytes(b"damaged")
+
+
+# The embedded test images.
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    return load_fashion_mnist("test")
+
+
+def test_embedded_test_images_are_the_10000_of_fashion_mnist(embedded):
+    assert embedded.pixels.shape == (10_000, 1, 28, 28)
+    assert embedded.pixels.dtype == torch.uint8
+    assert embedded.labels.dtype == torch.int64
+    assert (embedded.name, embedded.split, len(embedded)) == ("fashion-mnist", "test", 10_000)
+    assert embedded.positions.tolist() == list(range(10_000))
+
+
+def test_embedded_test_images_have_1000_of_each_class(embedded):
+    assert embedded.labels.bincount().tolist() == [1000] * 10
+
+
+def test_classes_keep_the_published_order(embedded):
+    assert embedded.classes == CLASSES
+
+
+def test_first_embedded_image_is_the_published_ankle_boot(embedded):
+    assert embedded.classes[embedded.labels[0]] == "Ankle boot"
+
+
+def test_embedded_test_images_need_no_place(folders, embedded):
+    assert load_fashion_mnist("test").sha256 == embedded.sha256
+
+
+def test_stress_data_names_the_embedded_test_images(embedded):
+    assert load_images("fashion-mnist").sha256 == embedded.sha256
+
+
+def test_unknown_stress_data_names_what_it_got_and_expected():
+    with pytest.raises(InputError, match=r"--stress-data mnist: .*fashion-mnist"):
+        load_images("mnist")
+
+
+# Where the training images are looked for.
+
+
+@pytest.mark.parametrize("position", range(4), ids=PLACES)
+def test_first_place_that_has_the_files_wins_over_later_ones(tiny_files, folders, position):
+    put_intact(folders[PLACES[position]])
+    for later in PLACES[position + 1 :]:
+        put_damaged(folders[later])
+
+    images = load_fashion_mnist("train", data_dir=folders["--data-dir"])
+
+    assert images.pixels.tolist() == TRAIN_IMAGES[:, None].tolist()
+    assert images.labels.tolist() == [7, 0, 9]
+    assert (images.split, images.name) == ("train", "fashion-mnist")
+
+
+@pytest.mark.parametrize("position", range(3), ids=PLACES[:3])
+def test_damaged_copy_is_an_error_though_later_places_are_intact(tiny_files, folders, position):
+    put_damaged(folders[PLACES[position]])
+    for later in PLACES[position + 1 :]:
+        put_intact(folders[later])
+
+    with pytest.raises(InputError) as error:
+        load_fashion_mnist("train", data_dir=folders["--data-dir"])
+
+    assert str(folders[PLACES[position]] / IMAGES_FILE) in str(error.value)
+
+
+@pytest.mark.parametrize("missing", [IMAGES_FILE, LABELS_FILE], ids=["images", "labels"])
+def test_place_with_one_of_the_two_files_is_passed_over(tiny_files, folders, missing):
+    put_intact(folders["$FASHION_MNIST_DIR"])
+    (folders["$FASHION_MNIST_DIR"] / missing).unlink()
+    put_intact(folders["debian"])
+
+    assert len(load_fashion_mnist("train")) == 3
+
+
+def test_error_of_missing_files_lists_every_place_and_the_fix(folders):
+    with pytest.raises(InputError) as error:
+        load_fashion_mnist("train", data_dir=folders["--data-dir"])
+
+    message = str(error.value)
+    assert [line.partition(":")[0].strip() for line in message.splitlines()[1:5]] == [
+        "--data-dir",
+        "$FASHION_MNIST_DIR",
+        "the user's cache",
+        "Debian's package dataset-fashion-mnist",
+    ]
+    assert [line.partition(": ")[2] for line in message.splitlines()[1:5]] == [str(path) for path in folders.values()]
+    assert IMAGES_FILE in message
+    assert LABELS_FILE in message
+    assert "`python -m harness fetch-data`" in message
+    assert "`--data-dir`" in message
+
+
+@pytest.mark.parametrize("value", [None, ""], ids=["unset", "empty"])
+def test_error_of_missing_files_omits_places_not_named(folders, monkeypatch, value):
+    if value is None:
+        monkeypatch.delenv("FASHION_MNIST_DIR")
+    else:
+        monkeypatch.setenv("FASHION_MNIST_DIR", value)
+
+    with pytest.raises(InputError) as error:
+        load_fashion_mnist("train")
+
+    assert len([line for line in str(error.value).splitlines() if line.startswith("  ")]) == 2
+    assert "$FASHION_MNIST_DIR" not in str(error.value)
+
+
+def test_named_folder_is_used_for_the_test_images_too(tiny_files, folders):
+    put_intact(folders["--data-dir"])
+    assert load_fashion_mnist("test", data_dir=folders["--data-dir"]).labels.tolist() == [1, 2]
+
+
+# Damage, each kind with a message of its own.
+
+INTACT = gzip.compress(TINY[IMAGES_FILE])
+WRONG_SHA = hashlib.sha256(idx_bytes(TRAIN_IMAGES + 1)).hexdigest()
+RIGHT_SHA = hashlib.sha256(TINY[IMAGES_FILE]).hexdigest()
+DAMAGES = {
+    "empty": (b"", r"truncated|empty"),
+    "gzip-header-cut": (INTACT[:5], r"truncated"),
+    "gzip-cut": (INTACT[:-9], r"truncated"),
+    "not-gzip": (b"<html>404 not found</html>", r"not an intact gzip file"),
+    "gzip-checksum": (INTACT[:-8] + b"\0\0\0\0" + INTACT[-4:], r"not an intact gzip file .*CRC"),
+    "gzip-stream": (INTACT[:10] + b"\xff" * 20, r"cannot be decompressed"),
+    "trailing-garbage": (INTACT + b"garbage", r"not an intact gzip file"),
+    "content-empty": (gzip.compress(b""), r"wrong magic number|truncated|empty"),
+    "magic-of-labels": (gzip.compress(TINY[LABELS_FILE]), r"wrong magic number 00000801, expected 00000803"),
+    "magic-of-floats": (
+        gzip.compress(idx_bytes(TRAIN_IMAGES, magic=b"\0\0\x0d\x03")),
+        r"wrong magic number 00000d03, expected 00000803",
+    ),
+    "idx-header-cut": (gzip.compress(TINY[IMAGES_FILE][:10]), r"truncated, 10 bytes .* 16-byte header"),
+    "data-cut": (gzip.compress(TINY[IMAGES_FILE][:-1]), r"11 bytes of data where the header announces 12 \(3, 2, 2\)"),
+    "data-longer": (gzip.compress(TINY[IMAGES_FILE] + b"\0"), r"13 bytes of data where the header announces 12"),
+    "huge-shape": (
+        gzip.compress(idx_bytes(TRAIN_IMAGES, shape=(2**32 - 1,) * 3)),
+        rf"12 bytes of data where the header announces {(2**32 - 1) ** 3}",
+    ),
+    "other-content": (
+        gzip.compress(idx_bytes(TRAIN_IMAGES + 1)),
+        rf"wrong content, SHA-256 {WRONG_SHA} instead of {RIGHT_SHA}",
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), DAMAGES.values(), ids=DAMAGES)
+def test_damaged_file_is_named_with_its_damage_and_the_fix(tiny_files, folders, content, message):
+    put_intact(folders["--data-dir"])
+    (folders["--data-dir"] / IMAGES_FILE).write_bytes(content)
+
+    with pytest.raises(InputError, match=message) as error:
+        load_fashion_mnist("train", data_dir=folders["--data-dir"])
+
+    assert str(error.value).startswith(f"{folders['--data-dir'] / IMAGES_FILE}: ")
+    assert "`python -m harness fetch-data`" in str(error.value)
+
+
+def test_damaged_labels_are_noticed_too(tiny_files, folders):
+    put_intact(folders["--data-dir"])
+    (folders["--data-dir"] / LABELS_FILE).write_bytes(gzip.compress(idx_bytes(np.array([7, 0, 8], dtype=np.uint8))))
+
+    with pytest.raises(InputError, match=f"{LABELS_FILE}: wrong content, SHA-256"):
+        load_fashion_mnist("train", data_dir=folders["--data-dir"])
+
+
+def test_folder_in_place_of_a_file_is_an_input_error(tiny_files, folders):
+    put_intact(folders["--data-dir"])
+    (folders["--data-dir"] / IMAGES_FILE).unlink()
+    (folders["--data-dir"] / IMAGES_FILE).mkdir()
+
+    with pytest.raises(InputError, match=rf"{IMAGES_FILE}: .*directory"):
+        load_fashion_mnist("train", data_dir=folders["--data-dir"])
+
+
+# Downloading.
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Answers each request with what `answers` has for its path, by default 404, and remembers the paths."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers, self.asked = {}, []
+        self.url = f"http://127.0.0.1:{self.server_port}/"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        name = self.path.rpartition("/")[2]
+        self.server.asked.append(name)
+        if name in self.server.answers:
+            self.wfile.write(self.server.answers[name])
+        else:
+            self.send_error(404)
+
+    def log_message(self, *_):
+        pass
+
+
+def answer(content, *, length=None):
+    return f"HTTP/1.0 200 OK\r\nContent-Length: {length or len(content)}\r\n\r\n".encode() + content
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        server.answers.update({name: answer(gzip.compress(content)) for name, content in TINY.items()})
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_fetch_puts_verified_files_where_they_are_found(tiny_files, folders, server):
+    assert fetch_fashion_mnist(url=server.url) == folders["cache"]
+    assert sorted(path.name for path in folders["cache"].iterdir()) == sorted(TINY)
+    assert load_fashion_mnist("train").labels.tolist() == [7, 0, 9]
+
+
+def test_fetched_files_can_be_read_by_other_users(tiny_files, tmp_path, server):
+    fetch_fashion_mnist(tmp_path / "shared", url=server.url)
+    assert [oct(path.stat().st_mode & 0o444) for path in (tmp_path / "shared").iterdir()] == ["0o444"] * 4
+
+
+def test_fetch_takes_an_url_without_its_last_slash(tiny_files, tmp_path, server):
+    fetch_fashion_mnist(tmp_path / "new" / "folder", url=server.url.rstrip("/"))
+    assert sorted(server.asked) == sorted(TINY)
+
+
+def test_fetch_keeps_intact_files_and_replaces_damaged_ones(tiny_files, tmp_path, server):
+    put_damaged(tmp_path / "folder")
+    fetch_fashion_mnist(tmp_path / "folder", url=server.url)
+
+    assert server.asked == [IMAGES_FILE]
+    assert load_fashion_mnist("train", data_dir=tmp_path / "folder").pixels.tolist() == TRAIN_IMAGES[:, None].tolist()
+
+
+REFUSED_DOWNLOADS = {
+    "not-gzip": (answer(b"<html>please log in</html>"), "the download is not Fashion-MNIST .*not an intact gzip"),
+    "other-content": (
+        answer(gzip.compress(idx_bytes(TRAIN_IMAGES + 1))),
+        "the download is not Fashion-MNIST .*wrong content, SHA-256",
+    ),
+    "empty": (answer(b"", length=0), "the download is not Fashion-MNIST"),
+    "cut-short": (answer(INTACT[:-9], length=len(INTACT)), "the download is not Fashion-MNIST|download failed"),
+    "chunk-cut-short": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nabc",
+        "the download is not Fashion-MNIST|download failed",
+    ),
+    "not-found": (None, "download failed .*404"),
+    "not-http": (b"220 mail.example.org ready\r\n\r\n", "download failed"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), REFUSED_DOWNLOADS.values(), ids=REFUSED_DOWNLOADS)
+def test_bad_download_is_refused_and_leaves_nothing_behind(tiny_files, tmp_path, server, content, message):
+    server.answers.pop(IMAGES_FILE)
+    if content is not None:
+        server.answers[IMAGES_FILE] = content
+
+    with pytest.raises(InputError, match=message) as error:
+        fetch_fashion_mnist(tmp_path / "folder", url=server.url)
+
+    assert f"{server.url}{IMAGES_FILE}: " in str(error.value)
+    assert "run the command again" in str(error.value)
+    assert list((tmp_path / "folder").iterdir()) == []
+
+
+def test_bad_download_leaves_the_file_that_was_there(tiny_files, tmp_path, server):
+    put_damaged(tmp_path / "folder")
+    server.answers[IMAGES_FILE] = answer(b"worse")
+
+    with pytest.raises(InputError, match="not Fashion-MNIST"):
+        fetch_fashion_mnist(tmp_path / "folder", url=server.url)
+
+    assert (tmp_path / "folder" / IMAGES_FILE).read_bytes() == b"damaged"
+
+
+def test_unreachable_server_is_an_input_error(tiny_files, tmp_path, server):
+    server.shutdown()
+    server.server_close()
+
+    with pytest.raises(InputError, match=r"download failed .*refused"):
+        fetch_fashion_mnist(tmp_path / "folder", url=server.url)
+
+
+def test_url_without_a_scheme_is_an_input_error(tiny_files, tmp_path):
+    with pytest.raises(InputError, match=r"fashion.example/.*: download failed .*unknown url type"):
+        fetch_fashion_mnist(tmp_path / "folder", url="fashion.example")
+
+
+def test_destination_that_is_a_file_is_an_input_error(tiny_files, tmp_path, server):
+    (tmp_path / "taken").write_bytes(b"")
+    with pytest.raises(InputError, match="taken"):
+        fetch_fashion_mnist(tmp_path / "taken", url=server.url)
+
+
+# Parts of a data set.
+
+
+def labelled(labels, *, classes=None, size=(1, 2, 2)):
+    labels = torch.tensor(labels)
+    pixels = torch.arange(len(labels) * size[0] * size[1] * size[2]).remainder(251).to(torch.uint8)
+    classes = classes or tuple(str(number) for number in range(int(labels.max()) + 1))
+    return LabelledImages(pixels.view(-1, *size), labels, classes, name="made", split="test")
+
+
+@pytest.fixture
+def twenty():
+    return labelled([number % 4 for number in range(20)])
+
+
+def test_take_picks_pixels_labels_and_positions_together(twenty):
+    taken = twenty.take(torch.tensor([7, 2]))
+
+    assert taken.positions.tolist() == [7, 2]
+    assert taken.labels.tolist() == [3, 2]
+    assert torch.equal(taken.pixels, twenty.pixels[[7, 2]])
+    assert (taken.classes, taken.name, taken.split) == (twenty.classes, twenty.name, twenty.split)
+
+
+def test_taking_from_a_part_keeps_positions_in_the_full_split(twenty):
+    assert twenty.take(torch.tensor([7, 2, 11])).take(torch.tensor([2, 0])).positions.tolist() == [11, 7]
+
+
+CHANGES = {
+    "pixel": lambda images: replace(images, pixels=images.pixels + (torch.arange(4).view(1, 1, 2, 2) == 3)),
+    "label": lambda images: replace(images, labels=(images.labels + 1) % 4),
+    "order": lambda images: images.take(torch.arange(19, -1, -1)),
+    "fewer": lambda images: images.take(torch.arange(19)),
+    "shape": lambda images: replace(images, pixels=images.pixels.reshape(20, 1, 1, 4)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_hash_changes_with_the_content(twenty, change):
+    assert change(twenty).sha256 != twenty.sha256
+
+
+def test_hash_does_not_depend_on_the_memory_layout(twenty):
+    strided = replace(twenty, pixels=twenty.pixels.transpose(2, 3).contiguous().transpose(2, 3))
+    assert not strided.pixels.is_contiguous()
+    assert strided.sha256 == twenty.sha256
+
+
+def test_unit_range_maps_bytes_to_floats_from_0_to_1():
+    floats = unit_range(torch.tensor([0, 51, 255], dtype=torch.uint8))
+    assert floats.dtype == torch.float32
+    assert floats.tolist() == pytest.approx([0, 0.2, 1])
+
+
+def test_validation_split_is_disjoint_and_exhaustive(twenty):
+    training, validation = split_validation(twenty, size=6, seed=1)
+
+    assert (len(training), len(validation)) == (14, 6)
+    assert sorted([*training.positions.tolist(), *validation.positions.tolist()]) == list(range(20))
+    assert torch.equal(validation.pixels, twenty.pixels[validation.positions])
+    assert torch.equal(training.labels, twenty.labels[training.positions])
+
+
+def test_validation_split_depends_on_the_seed_alone(twenty):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first, again, other = (split_validation(twenty, size=6, seed=seed)[1].positions.tolist() for seed in (1, 1, 2))
+
+    assert first == again
+    assert first != other
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("size", [-1, 0, 20, 21])
+def test_validation_split_that_does_not_fit_names_both_sizes(twenty, size):
+    with pytest.raises(InputError, match=rf"validation split of {size} images .* 20 training images; .* 1 and 19"):
+        split_validation(twenty, size=size, seed=0)
+
+
+class_counts = st.lists(st.integers(1, 40), min_size=1, max_size=10)
+
+
+@settings(deadline=None)
+@given(class_counts, st.data())
+def test_stratified_sample_keeps_each_class_within_one_image_of_its_share(counts, data):
+    images = labelled([label for label, count in enumerate(counts) for _ in range(count)], size=(1, 1, 1))
+    size = data.draw(st.integers(1, len(images)))
+    drawn = stratified_sample(images, size, seed=data.draw(st.integers(0, 100))).labels.bincount(minlength=len(counts))
+
+    assert drawn.sum() == size
+    assert np.abs(drawn.numpy() - size * np.array(counts) / len(images)).max() <= 1 + 1e-9
+
+
+def test_stratified_sample_of_equal_classes_has_equal_counts(twenty):
+    assert stratified_sample(twenty, 8).labels.bincount().tolist() == [2, 2, 2, 2]
+
+
+def test_stratified_sample_keeps_the_order_and_repeats_no_image(twenty):
+    positions = stratified_sample(twenty, 13).positions.tolist()
+    assert positions == sorted(set(positions))
+
+
+def test_stratified_sample_depends_on_the_seed_alone(twenty):
+    state = np.random.get_state()[1].tolist()
+    first, again, other = (stratified_sample(twenty, 9, seed=seed).positions.tolist() for seed in (0, 0, 1))
+
+    assert first == again
+    assert first != other
+    assert np.random.get_state()[1].tolist() == state
+
+
+def test_larger_stratified_sample_holds_the_smaller_one(twenty):
+    assert set(stratified_sample(twenty, 5).positions.tolist()) < set(stratified_sample(twenty, 11).positions.tolist())
+
+
+def test_stratified_sample_of_all_images_is_the_images(twenty):
+    assert stratified_sample(twenty, 20).sha256 == twenty.sha256
+
+
+@pytest.mark.parametrize("size", [-3, 0, 21])
+def test_stratified_sample_that_does_not_fit_names_both_sizes(twenty, size):
+    with pytest.raises(InputError, match=rf"sample of {size} images was asked of 20; .* 1 and 20"):
+        stratified_sample(twenty, size)
+
+
+def test_debian_copy_is_intact_where_the_package_is_installed(tmp_path):
+    if not (fashion_mnist.DEBIAN / "t10k-images-idx3-ubyte.gz").exists():
+        pytest.skip("dataset-fashion-mnist is not installed")
+    for name in ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"):
+        shutil.copy(fashion_mnist.DEBIAN / name, tmp_path)
+    assert load_fashion_mnist("test", data_dir=tmp_path).sha256 == load_fashion_mnist("test").sha256

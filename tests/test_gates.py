@@ -1,0 +1,545 @@
+"""Gates files are read strictly, and a gate is a plain comparison that says what it compared."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.data import load_fashion_mnist
+from harness.gates import Bound, Gate, GatesError, Verdict, read_gates
+from harness.measures import Measurement
+from harness.perturb import IDENTITY, Pose
+
+HEAD = """
+schema = 1
+protocol = 1
+[data]
+name = "toy"
+split = "test"
+sha256 = "abc"
+n = 100
+"""
+ROW = """
+[[gate]]
+id = "clean"
+family = "clean"
+metric = "accuracy"
+"""
+OWN = Path(__file__).parents[1] / "stress_tests" / "gates.toml"
+
+
+def gates_file(folder: Path, content: str) -> Path:
+    path = folder / "gates.toml"
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def share(value: float, *, n: int = 10_000, interval=(0.804, 0.82), metric: str = "accuracy", **facts) -> Measurement:
+    return Measurement(metric, value, n, interval, **facts)
+
+
+def count(value: float, *, n: int = 10_000, interval=(5.0, 20.0), **facts) -> Measurement:
+    return Measurement("pair_failures", value, n, interval, unit="images", **facts)
+
+
+# Reading a file.
+
+
+def test_a_row_is_read_as_written(tmp_path):
+    path = gates_file(
+        tmp_path,
+        HEAD
+        + """
+[recipe]
+about = "someone's"
+[[gate]]
+id = "pair-a-b.ccw-010"
+family = "pairs"
+metric = "pair_failures"
+direction = "at_most"
+role = "incumbent"
+pose = { degrees = 10, dx = -1.5 }
+class = "A"
+pair = ["A", "B"]
+confidence = 0.9
+hand = { bound = 12, reason = "agreed" }
+panel = { bound = 11.5, mean = 8.0, std = 1.25, retrains = 20 }
+""",
+    )
+    read = read_gates(path)
+    assert read.gates == (
+        Gate(
+            id="pair-a-b.ccw-010",
+            family="pairs",
+            metric="pair_failures",
+            direction="at_most",
+            role="incumbent",
+            pose=Pose(10, -1.5, 0),
+            class_name="A",
+            pair=("A", "B"),
+            confidence=0.9,
+            hand=Bound(12, "agreed"),
+            panel=Bound(11.5, mean=8.0, std=1.25, retrains=20),
+        ),
+    )
+    assert (read.path, read.recipe, read.data.name, read.data.n) == (path, {"about": "someone's"}, "toy", 100)
+    assert len(read.sha256) == 64
+
+
+def test_what_a_row_leaves_out_has_defaults(tmp_path):
+    (gate,) = read_gates(gates_file(tmp_path, HEAD + ROW)).gates
+    assert gate == Gate(id="clean", family="clean", metric="accuracy")
+    assert (gate.direction, gate.role, gate.pose, gate.threshold) == ("at_least", "candidate", IDENTITY, None)
+
+
+def test_a_family_keeps_the_order_of_the_file(tmp_path):
+    rows = "".join(ROW.replace('"clean"', f'"{name}"', 1) for name in ("b", "a", "c"))
+    read = read_gates(gates_file(tmp_path, HEAD + rows + ROW.replace('"clean"', '"other"')))
+    assert [gate.id for gate in read.family("clean")] == ["b", "a", "c"]
+    assert read.family("none-such") == ()
+
+
+def test_the_hash_follows_the_content(tmp_path):
+    one = read_gates(gates_file(tmp_path, HEAD + ROW)).sha256
+    assert read_gates(gates_file(tmp_path, HEAD + ROW + "\n# a remark\n")).sha256 != one
+    assert read_gates(gates_file(tmp_path, HEAD + ROW)).sha256 == one
+
+
+MALFORMED_ROWS = {
+    "treshold = 0.9": r"unknown key 'treshold'; known are .*hand, id, .*panel",
+    "share = 0.5": "unknown key 'share'",
+    "class = 3": r"class_name is 3, expected str",
+    'direction = "above"': r"direction is 'above', expected one of at_least, at_most",
+    'role = "reference"': r"role is 'reference', expected one of candidate, baseline, incumbent",
+    'pair = ["A"]': r"pair is \['A'\], expected two class names",
+    'pair = ["A", 3]': r"pair is \['A', 3\], expected two class names",
+    'pair = ["A", "B", "C"]': "expected two class names",
+    'pair = ["A", "A"]': "expected two class names|two different",
+    'pair = "AB"': "pair is 'AB', expected two class names",
+    "pose = 3": "pose: expected a table, found 3",
+    "pose = { angle = 3 }": "pose: unknown key 'angle'; known are degrees, dx, dy",
+    'pose = { degrees = "3" }': "pose: degrees is '3', expected float",
+    "pose = { dx = true }": "pose: dx is True, expected float",
+    "pose = { degrees = nan }": "pose: degrees is nan",
+    "pose = { dy = inf }": "pose: dy is inf",
+    "confidence = 1.5": "confidence is 1.5, expected a number from 0 to 1",
+    "confidence = -0.1": "confidence is -0.1, expected a number from 0 to 1",
+    "confidence = true": "confidence is True, expected float",
+    "hand = 0.9": r"hand: expected a table, found 0\.9",
+    "hand = {}": "hand: key 'bound' is missing",
+    "hand = { bound = 1.2 }": "bound 1.2 is outside the range of accuracy, 0.0 to 1.0",
+    "panel = { bound = -0.1 }": "bound -0.1 is outside the range of accuracy",
+    "hand = { bound = true }": "hand: bound is True, expected float",
+    'hand = { bound = "0.9" }': "hand: bound is '0.9', expected float",
+    "hand = { bound = nan }": "bound nan is outside the range of accuracy",
+    "hand = { bound = 0.9, why = 3 }": "hand: unknown key 'why'; known are bound, mean, reason, retrains, std",
+    "hand = { bound = 0.9, reason = 3 }": "hand: reason is 3, expected str",
+    "panel = { bound = 0.9, retrains = 2.5 }": "panel: retrains is 2.5, expected int",
+}
+"""A line of a row, and what the refusal says of it."""
+
+
+@pytest.mark.parametrize(("line", "message"), MALFORMED_ROWS.items(), ids=MALFORMED_ROWS)
+def test_a_malformed_row_is_refused_with_file_and_row(tmp_path, line, message):
+    path = gates_file(tmp_path, HEAD + ROW.replace("clean", "good") + ROW + line + "\n")
+    with pytest.raises(GatesError, match=rf"gates\.toml: gate 2 \('clean'\): .*({message})"):
+        read_gates(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Clean", "klar-ä", "a b", "-first", "", "a_b", "a/b", "a[b]", "clean\\n"],
+    ids=["upper-case", "non-ascii", "blank", "hyphen-first", "empty", "underscore", "slash", "bracket", "newline"],
+)
+def test_an_id_that_is_no_stable_key_is_refused(tmp_path, name):
+    path = gates_file(tmp_path, HEAD + ROW.replace('"clean"', f'"{name}"', 1))
+    with pytest.raises(GatesError, match=r"gate 1 \('.*'\): id '.*' must be of lower-case ASCII letters, digits"):
+        read_gates(path)
+
+
+@pytest.mark.parametrize("key", ["id", "family", "metric"])
+def test_a_row_without_a_required_key_is_refused(tmp_path, key):
+    row = "".join(line for line in ROW.splitlines(keepends=True) if not line.startswith(key))
+    with pytest.raises(GatesError, match=rf"gates\.toml: gate 1.*: key '{key}' is missing"):
+        read_gates(gates_file(tmp_path, HEAD + row))
+
+
+@pytest.mark.parametrize("key", ["id", "family", "metric"])
+def test_a_row_with_a_number_for_a_name_is_refused(tmp_path, key):
+    row = "".join(f"{key} = 3\n" if line.startswith(key) else line for line in ROW.splitlines(keepends=True))
+    with pytest.raises(GatesError, match=rf"gates\.toml: gate 1.*: {key} is 3, expected str"):
+        read_gates(gates_file(tmp_path, HEAD + row))
+
+
+def test_an_id_given_twice_is_refused_with_both_rows(tmp_path):
+    path = gates_file(tmp_path, HEAD + ROW + ROW.replace("clean", "other") + ROW)
+    with pytest.raises(GatesError, match=r"gates\.toml: gate 3 \('clean'\): gate 1 has this id already"):
+        read_gates(path)
+
+
+@pytest.mark.parametrize(
+    ("metric", "bound", "allowed"),
+    [
+        ("accuracy", 0, True),
+        ("accuracy", 1, True),
+        ("accuracy_gain", -1, True),
+        ("accuracy_gain", -1.01, False),
+        ("accuracy_gain", 1.01, False),
+        ("pair_failures", 120, True),
+        ("pair_failures", math.inf, False),
+        ("pair_failures", math.nan, False),
+        ("of_my_own", -7.5, True),
+    ],
+)
+def test_a_bound_lies_in_the_range_of_its_metric(tmp_path, metric, bound, allowed):
+    row = ROW.replace("accuracy", metric) + f"hand = {{ bound = {bound} }}\n"
+    path = gates_file(tmp_path, HEAD + row)
+    if allowed:
+        assert read_gates(path).gates[0].hand == Bound(bound)
+    else:
+        with pytest.raises(GatesError, match=rf"gates\.toml: gate 1 \('clean'\): bound .* the range of {metric}"):
+            read_gates(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("schema = ", "not valid TOML: "),
+        (HEAD + HEAD, "not valid TOML: "),
+        (HEAD.replace("schema = 1", "schema = 2"), "schema is 2, this version works with schema 1"),
+        (HEAD.replace("schema = 1", "schema = true"), "schema is True"),
+        (HEAD.replace("protocol = 1", "protocol = 3"), "protocol is 3, this version works with protocol 1"),
+        (HEAD.replace("schema = 1", ""), "key 'schema' is missing"),
+        (HEAD.replace("protocol = 1", ""), "key 'protocol' is missing"),
+        ("schema = 1\nprotocol = 1\n", "key 'data' is missing"),
+        ("schema = 1\nprotocol = 1\ndata = 3\n", r"\[data\]: expected a table, found 3"),
+        (HEAD.replace('split = "test"', ""), r"\[data\]: key 'split' is missing"),
+        (HEAD.replace("n = 100", 'n = "100"'), r"\[data\]: n is '100', expected int"),
+        (HEAD.replace("n = 100", "n = true"), r"\[data\]: n is True, expected int"),
+        (HEAD + "m = 3\n", r"\[data\]: unknown key 'm'"),
+        ("gates = 3\n" + HEAD, "unknown key 'gates'; known are data, gate, protocol, recipe, schema"),
+        (HEAD + '[gate]\nid = "clean"\n', r"gate must be an array of tables, written \[\[gate\]\]"),
+        ("gate = [3]\n" + HEAD, "gate 1: expected a table, found 3"),
+        ("recipe = 3\n" + HEAD, "recipe"),
+    ],
+    ids=[
+        "bad-toml",
+        "duplicate-table",
+        "other-schema",
+        "true-for-schema",
+        "other-protocol",
+        "no-schema",
+        "no-protocol",
+        "no-data",
+        "data-no-table",
+        "data-key-missing",
+        "data-string-for-number",
+        "data-bool-for-number",
+        "data-unknown-key",
+        "unknown-key",
+        "one-gate-table",
+        "gate-no-table",
+        "recipe-no-table",
+    ],
+)
+def test_a_malformed_file_is_refused_by_name(tmp_path, content, message):
+    with pytest.raises(GatesError, match=rf"gates\.toml: .*({message})"):
+        read_gates(gates_file(tmp_path, content))
+
+
+@pytest.mark.parametrize("name", ["absent.toml", "."], ids=["missing", "folder"])
+def test_a_file_that_cannot_be_read_is_refused_with_what_to_do(tmp_path, name):
+    with pytest.raises(GatesError, match=r"cannot be read \(.+\); name a gates file with --gates"):
+        read_gates(tmp_path / name)
+
+
+def test_a_file_that_is_no_utf_8_is_refused(tmp_path):
+    path = tmp_path / "gates.toml"
+    path.write_bytes(HEAD.encode() + b"# caf\xe9\n")
+    with pytest.raises(GatesError, match=r"gates\.toml: not valid TOML: .*utf-8"):
+        read_gates(path)
+
+
+def test_the_gates_of_this_repository_are_in_order():
+    gates = read_gates(OWN).gates
+    ids = [gate.id for gate in gates]
+    assert len(ids) == OWN.read_text().count("[[gate]]") > 50
+    assert len(set(ids)) == len(ids)
+    assert all(name.isascii() and name == name.lower() for name in ids)
+
+
+@pytest.mark.parametrize("family", ["rotation"])
+def test_ids_of_a_family_sort_like_their_poses(family):
+    gates = [gate for gate in read_gates(OWN).family(family) if gate.id.startswith("rotate-ccw")]
+    assert len(gates) > 2
+    assert [gate.pose.degrees for gate in sorted(gates, key=lambda gate: gate.id)] == sorted(
+        gate.pose.degrees for gate in gates
+    )
+
+
+def test_every_stress_test_has_rows_and_every_row_a_stress_test():
+    sources = "".join(path.read_text() for path in OWN.parent.glob("test_*.py"))
+    families = {gate.family for gate in read_gates(OWN).gates}
+    assert {family for family in families if f'@gate("{family}")' in sources} == families
+    assert sources.count('@gate("') == len(families)
+
+
+def test_the_data_of_this_repositorys_gates_are_the_embedded_ones():
+    images, data = load_fashion_mnist("test"), read_gates(OWN).data
+    assert (data.name, data.split, data.n, data.sha256) == ("fashion-mnist", "test", len(images), images.sha256)
+
+
+def test_reading_gates_needs_no_torch():
+    script = (
+        "import sys; from pathlib import Path; from harness.gates import read_gates\n"
+        f"assert read_gates(Path({str(OWN)!r})).gates\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+# Judging.
+
+
+@pytest.mark.parametrize(
+    ("direction", "value", "status"),
+    [
+        ("at_least", 0.85, "pass"),
+        ("at_least", 0.8501, "pass"),
+        ("at_least", 0.8499, "fail"),
+        ("at_most", 0.85, "pass"),
+        ("at_most", 0.8499, "pass"),
+        ("at_most", 0.8501, "fail"),
+    ],
+)
+def test_a_bound_is_kept_at_its_value_and_broken_just_beyond(direction, value, status):
+    gate = Gate("clean", "clean", "accuracy", direction=direction, panel=Bound(0.85))
+    verdict = gate.judge(share(value))
+    assert (verdict.status, verdict.passed) == (status, status == "pass")
+    assert (verdict.value, verdict.limit, verdict.n, verdict.interval) == (value, 0.85, 10_000, (0.804, 0.82))
+
+
+@pytest.mark.parametrize(("value", "status"), [(12, "pass"), (13, "fail"), (0, "pass")])
+def test_a_bound_on_a_count_is_in_images(value, status):
+    gate = Gate("pair", "pairs", "pair_failures", direction="at_most", panel=Bound(12.5))
+    assert gate.judge(count(value)).status == status
+
+
+@pytest.mark.parametrize(
+    ("hand", "panel", "limit", "provenance"),
+    [
+        (Bound(0.9), Bound(0.8), 0.9, "hand"),
+        (Bound(0.7), Bound(0.8), 0.7, "hand"),
+        (None, Bound(0.8), 0.8, "panel"),
+        (Bound(0.0), Bound(0.8), 0.0, "hand"),
+        (None, None, None, None),
+    ],
+    ids=["stricter-hand", "laxer-hand", "panel-only", "hand-of-zero", "none"],
+)
+def test_a_hand_bound_wins_over_the_panels(hand, panel, limit, provenance):
+    verdict = Gate("clean", "clean", "accuracy", hand=hand, panel=panel).judge(share(0.85))
+    assert verdict.limit == limit
+    assert verdict.as_json()["bound"] == limit
+    assert verdict.as_json()["provenance"] == provenance
+
+
+def test_without_a_bound_the_measurement_is_reported_only():
+    verdict = Gate("clean", "clean", "accuracy").judge(share(0.0))
+    assert (verdict.status, verdict.passed, verdict.limit, verdict.value) == ("not_gated", True, None, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("direction", "bound", "status"),
+    [
+        ("at_least", 0.82, "pass"),
+        ("at_least", 0.8201, "fail"),
+        ("at_most", 0.804, "pass"),
+        ("at_most", 0.8039, "fail"),
+    ],
+)
+def test_a_sample_gets_the_benefit_of_its_interval(direction, bound, status):
+    gate = Gate("clean", "clean", "accuracy", direction=direction, hand=Bound(bound), share=0.2)
+    verdict = gate.judge(share(0.812, n=2_000))
+    assert (verdict.status, verdict.limit, verdict.value) == (status, bound, 0.812)
+
+
+@pytest.mark.parametrize(("bound", "status"), [(40, "pass"), (25, "pass"), (24.9, "fail")])
+def test_a_bound_on_a_count_shrinks_with_the_sample(bound, status):
+    gate = Gate("pair", "pairs", "pair_failures", direction="at_most", hand=Bound(bound), share=0.2)
+    verdict = gate.judge(count(9, n=2_000, interval=(5.0, 16.0)))
+    assert (verdict.status, verdict.limit) == (status, pytest.approx(bound * 0.2))
+
+
+def test_a_baseline_that_fails_is_an_error():
+    gate = Gate("baseline-clean", "baseline", "accuracy", role="baseline", hand=Bound(0.9))
+    verdict = gate.judge(share(0.812))
+    assert (verdict.status, verdict.passed) == ("error", False)
+    assert "nothing can be judged against it" in verdict.explain()
+    assert gate.judge(share(0.95)).status == "pass"
+
+
+def test_a_measurement_of_another_metric_is_refused():
+    gate = Gate("clean", "clean", "accuracy", hand=Bound(0.9))
+    with pytest.raises(GatesError, match=r"gate clean: .* 'accuracy', the test measured 'pair_failures'; correct"):
+        gate.judge(count(3))
+
+
+@pytest.mark.parametrize("direction", ["at_least", "at_most"])
+def test_a_value_that_is_not_a_number_never_passes(direction):
+    gate = Gate("clean", "clean", "accuracy", direction=direction, hand=Bound(0.5))
+    assert not gate.judge(share(math.nan)).passed
+
+
+def test_a_verdict_names_the_first_failures():
+    measured = share(0.8, failures=np.array([9, 4, 7, 1]))
+    assert Gate("clean", "clean", "accuracy").judge(measured).failures == (9, 4, 7)
+
+
+# What a verdict says.
+
+PANEL = Bound(0.851, mean=0.868, std=0.006, retrains=20)
+ROTATION = Gate("rotate-ccw-015", "rotation", "accuracy", pose=Pose(15), panel=PANEL)
+
+
+def test_a_failure_says_all_there_is_to_know():
+    verdict = ROTATION.judge(share(0.812, detail="worst pair Shirt→Coat 14%"))
+    assert verdict.explain("reports/stress.html") == (
+        "rotate-ccw-015: accuracy 0.8120 < floor 0.8510 (n=10000, 95% CI 0.8040 to 0.8200; "
+        "healthy 0.8680 ± 0.0060, K=20); worst pair Shirt→Coat 14%; pictures in reports/stress.html#rotate-ccw-015"
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "measured", "expected"),
+    [
+        (ROTATION, share(0.86), "rotate-ccw-015: accuracy 0.8600 >= floor 0.8510 (n=10000, 95% CI 0.8040 to 0.8200; "),
+        (replace(ROTATION, panel=None), share(0.86), "accuracy 0.8600 (no floor: reported only) (n=10000, 95% CI "),
+        (replace(ROTATION, hand=Bound(0.9)), share(0.86), "accuracy 0.8600 < floor 0.9000 (n=10000, "),
+        (
+            Gate("pair", "pairs", "pair_failures", direction="at_most", panel=Bound(12.0, "", 8.0, 1.26, 20)),
+            count(13),
+            "pair: pair failures 13 > ceiling 12 (n=10000, 95% CI 5 to 20; healthy 8 ± 1.3, K=20)",
+        ),
+        (
+            Gate("pair", "pairs", "pair_failures", direction="at_most", panel=Bound(12.0)),
+            count(12),
+            "pair: pair failures 12 <= ceiling 12 (n=10000, 95% CI 5 to 20)",
+        ),
+        (
+            Gate("pair", "pairs", "pair_failures", direction="at_most"),
+            count(12),
+            "pair: pair failures 12 (no ceiling: reported only) (n=10000, 95% CI 5 to 20)",
+        ),
+        (
+            Gate("gain", "gain", "accuracy_gain", hand=Bound(0.01)),
+            share(-0.02, metric="accuracy_gain", interval=(-0.03, -0.01), unit="difference", detail="3 gained"),
+            "gain: accuracy gain -0.0200 < floor 0.0100 (n=10000, 95% CI -0.0300 to -0.0100); 3 gained",
+        ),
+    ],
+    ids=["pass", "not-gated", "hand", "count-fails", "count-holds", "count-not-gated", "gain"],
+)
+def test_an_explanation_holds_value_bound_number_and_interval(row, measured, expected):
+    assert expected in row.judge(measured).explain()
+
+
+def test_the_healthy_facts_of_the_panel_are_not_claimed_for_a_hand_bound():
+    assert "healthy" not in replace(ROTATION, hand=Bound(0.9)).judge(share(0.86)).explain()
+
+
+def test_without_a_report_no_pictures_are_promised():
+    assert "pictures" not in ROTATION.judge(share(0.812)).explain()
+
+
+def test_a_pass_by_the_interval_of_a_sample_says_so():
+    gate = replace(ROTATION, panel=Bound(0.815), share=0.2)
+    assert "0.8120 within its interval of floor 0.8150" in gate.judge(share(0.812, n=2_000)).explain()
+
+
+@pytest.mark.parametrize(
+    ("row", "measured"),
+    [
+        (Gate("pair", "pairs", "pair_failures", direction="at_most", panel=Bound(12.6)), count(13)),
+        (Gate("clean", "clean", "accuracy", panel=Bound(0.91204)), share(0.912)),
+    ],
+    ids=["count", "share"],
+)
+def test_a_failure_never_reads_like_a_number_beyond_itself(row, measured):
+    verdict = row.judge(measured)
+    assert verdict.status == "fail"
+    numbers = re.search(r" ([\d.]+) [<>] (?:floor|ceiling) ([\d.]+) ", verdict.explain())
+    assert numbers is not None
+    assert numbers[1] != numbers[2], verdict.explain()
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [("not_applicable", "clean: not applicable: no baseline"), ("error", "clean: error: no baseline")],
+)
+def test_a_gate_without_measurement_says_why(status, text):
+    verdict = Gate("clean", "clean", "accuracy", hand=Bound(0.9)).unjudged(status, "no baseline")
+    assert verdict.explain() == text
+    assert verdict.passed == (status == "not_applicable")
+    assert (verdict.value, verdict.limit, verdict.interval, verdict.n) == (None, None, None, 0)
+
+
+# Travelling.
+
+VERDICTS = {
+    "fail": ROTATION.judge(share(0.812, detail="worst pair Shirt→Coat 14%")),
+    "hand": Gate(
+        "p", "pairs", "pair_failures", "at_most", pair=("A", "B"), confidence=0.9, class_name="A", hand=Bound(3, "why")
+    ).judge(count(2)),
+    "sample": replace(ROTATION, share=0.2, hand=Bound(0.9), role="baseline").judge(share(0.7)),
+    "not-gated": Gate("c", "clean", "accuracy").judge(share(0.5)),
+    "unjudged": Gate("c", "clean", "accuracy").unjudged("error", "it raised"),
+}
+
+
+@pytest.mark.parametrize("verdict", VERDICTS.values(), ids=VERDICTS)
+def test_a_verdict_survives_the_wire(verdict):
+    received = Verdict.from_wire(json.loads(json.dumps(verdict.as_wire())))
+    assert received == verdict
+    assert received.explain("r.html") == verdict.explain("r.html")
+    assert received.as_json() == verdict.as_json()
+
+
+def test_a_verdict_keeps_its_failures_over_the_wire():
+    verdict = Gate("clean", "clean", "accuracy").judge(share(0.8, failures=np.array([9, 4])))
+    assert Verdict.from_wire(json.loads(json.dumps(verdict.as_wire()))).failures == (9, 4)
+
+
+CONTRACT = {
+    "id", "role", "family", "metric", "value", "bound", "direction", "n", "interval", "provenance", "status", "detail",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verdict", VERDICTS.values(), ids=VERDICTS)
+def test_the_entry_in_stress_json_has_the_fields_of_the_contract(verdict):
+    entry = json.loads(json.dumps(verdict.as_json(), allow_nan=False))
+    assert set(entry) >= CONTRACT
+    assert entry["status"] in {"pass", "fail", "not_gated", "not_applicable", "error"}
+
+
+def test_the_entry_in_stress_json_holds_what_was_measured():
+    entry = VERDICTS["fail"].as_json()
+    assert {name: entry[name] for name in CONTRACT} == {
+        "id": "rotate-ccw-015",
+        "role": "candidate",
+        "family": "rotation",
+        "metric": "accuracy",
+        "value": 0.812,
+        "bound": 0.851,
+        "direction": "at_least",
+        "n": 10_000,
+        "interval": [0.804, 0.82],
+        "provenance": "panel",
+        "status": "fail",
+        "detail": "worst pair Shirt→Coat 14%",
+    }

@@ -1,0 +1,279 @@
+"""Measures against hand-computed values, scikit-learn, and the published formulas of their intervals."""
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import confusion_matrix, recall_score
+
+from harness.data import LabelledImages
+from harness.errors import InputError
+from harness.inference import Predictions
+from harness.measures import accuracy, accuracy_gain, confident_errors, pair_failures
+from harness.perturb import IDENTITY
+
+CLASSES = ("cat", "dog", "fox")
+Z = NormalDist().inv_cdf(0.975)
+
+
+def images_with(labels, *, classes=CLASSES, seed: int = 0) -> LabelledImages:
+    pixels = np.random.default_rng(seed).integers(0, 256, (len(labels), 1, 2, 2)).astype(np.uint8)
+    return LabelledImages(torch.from_numpy(pixels), torch.tensor(labels, dtype=torch.int64), classes, "hand", "test")
+
+
+def predictions(labels, predicted, confidence=None, *, classes=CLASSES, seed: int = 0) -> Predictions:
+    """Predictions that give each image this class with this confidence (default 0.8), the rest shared equally."""
+    confidence = np.full(len(labels), 0.8) if confidence is None else np.asarray(confidence, dtype=float)
+    shares = np.repeat((1 - confidence)[:, None] / (len(classes) - 1), len(classes), axis=1)
+    shares[np.arange(len(labels)), predicted] = confidence
+    with np.errstate(divide="ignore"):
+        logits = np.log(shares).clip(min=-1000).astype(np.float32)
+    return Predictions(logits, images_with(labels, classes=classes, seed=seed), IDENTITY)
+
+
+def wilson(count: int, n: int) -> tuple[float, float]:
+    """Wilson's score interval (Wilson 1927), written down independently."""
+    share = count / n
+    centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
+    return centre - half, centre + half
+
+
+#             0  1  2  3  4  5  6  7  8  9
+LABELS = [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
+PREDICTED = [0, 0, 1, 1, 1, 0, 1, 2, 0, 2]
+CONFIDENCE = [0.9, 0.5, 0.6, 0.95, 0.7, 0.8, 0.9, 0.99, 0.7, 0.4]
+
+
+@pytest.fixture
+def by_hand() -> Predictions:
+    """Ten images, four of them wrong: 2 and 3 are cats taken for dogs, 5 a dog and 8 a fox taken for cats."""
+    return predictions(LABELS, PREDICTED, CONFIDENCE)
+
+
+# Accuracy.
+
+
+def test_accuracy_is_the_share_of_right_predictions(by_hand):
+    measured = accuracy(by_hand)
+    assert (measured.metric, measured.unit, measured.value, measured.n) == ("accuracy", "share", 0.6, 10)
+    assert measured.interval == pytest.approx(wilson(6, 10), abs=1e-12)
+    assert measured.detail == "worst pair cat→dog 50%"
+
+
+def test_failures_are_named_by_position_the_most_confident_first(by_hand):
+    assert accuracy(by_hand).failures.tolist() == [3, 5, 8, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "n", "failures"),
+    [("cat", 0.5, 4, [3, 2]), ("dog", 2 / 3, 3, [5]), ("fox", 2 / 3, 3, [8])],
+    ids=CLASSES,
+)
+def test_accuracy_of_a_class_is_its_recall(by_hand, name, value, n, failures):
+    measured = accuracy(by_hand, of_class=name)
+    assert (measured.value, measured.n) == (value, n)
+    assert measured.failures.tolist() == failures
+    assert measured.interval == pytest.approx(wilson(round(value * n), n), abs=1e-12)
+    recall = recall_score(LABELS, PREDICTED, labels=[CLASSES.index(name)], average=None)
+    assert measured.value == pytest.approx(recall[0], abs=1e-15)
+
+
+@pytest.mark.parametrize("predicted", [0, 1], ids=["all-right", "all-wrong"])
+def test_accuracy_at_its_ends(predicted):
+    measured = accuracy(predictions([0] * 7, [predicted] * 7))
+    assert measured.value == 1 - predicted
+    assert measured.interval == pytest.approx(wilson(7 - 7 * predicted, 7), abs=1e-12)
+    assert measured.interval[0] <= measured.value <= measured.interval[1]
+    assert (measured.detail == "") == (predicted == 0)
+
+
+def test_a_constant_model_scores_the_share_of_its_class():
+    labels = [0] * 5 + [1] * 3 + [2] * 2
+    assert accuracy(predictions(labels, [2] * 10)).value == 0.2
+
+
+# Confusion of pairs.
+
+
+@pytest.mark.parametrize(
+    ("pair", "value", "failures", "detail"),
+    [
+        (("cat", "dog"), 3, [3, 5, 2], "cat→dog 2, dog→cat 1"),
+        (("dog", "cat"), 3, [3, 5, 2], "dog→cat 1, cat→dog 2"),
+        (("cat", "fox"), 1, [8], "cat→fox 0, fox→cat 1"),
+        (("dog", "fox"), 0, [], "dog→fox 0, fox→dog 0"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else None,
+)
+def test_pair_failures_count_both_ways_and_nothing_else(by_hand, pair, value, failures, detail):
+    measured = pair_failures(by_hand, pair=pair)
+    assert (measured.metric, measured.unit, measured.value, measured.n) == ("pair_failures", "images", value, 10)
+    assert measured.failures.tolist() == failures
+    assert measured.detail == detail
+    assert measured.interval == pytest.approx([10 * end for end in wilson(value, 10)], abs=1e-12)
+
+
+def test_a_pair_of_one_class_is_refused(by_hand):
+    with pytest.raises(InputError, match="cat"):
+        pair_failures(by_hand, pair=("cat", "cat"))
+
+
+# Confident errors.
+
+
+@pytest.mark.parametrize(
+    ("above", "failures"),
+    [(0.0, [3, 5, 8, 2]), (0.65, [3, 5, 8]), (0.75, [3, 5]), (0.9, [3]), (0.96, [])],
+    ids="above-{}".format,
+)
+def test_confident_errors_count_wrong_answers_over_the_confidence(by_hand, above, failures):
+    measured = confident_errors(by_hand, above=above)
+    assert (measured.metric, measured.unit, measured.value) == ("confident_errors", "images", len(failures))
+    assert measured.n == 10
+    assert measured.failures.tolist() == failures
+    assert measured.interval == pytest.approx([10 * end for end in wilson(len(failures), 10)], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("logits", "above", "count"),
+    [([0.0, 0.0], 0.5, 0), ([0.0, 0.0], 0.4999, 1), ([1000.0, 0.0], 1.0, 0), ([1000.0, 0.0], 0.9999, 1)],
+    ids=["at-a-half", "over-a-half", "at-one", "over-nearly-one"],
+)
+def test_a_confidence_at_the_threshold_is_not_over_it(logits, above, count):
+    wrong = Predictions(np.array([logits], dtype=np.float32), images_with([1], classes=("a", "b")), IDENTITY)
+    assert confident_errors(wrong, above=above).value == count
+
+
+# Gain over another model.
+
+
+def test_accuracy_gain_is_the_difference_of_the_accuracies(by_hand):
+    reference = predictions(LABELS, [0, 1, 1, 1, 0, 0, 0, 2, 2, 2])
+    measured = accuracy_gain(by_hand, reference)
+    assert (measured.metric, measured.unit, measured.n) == ("accuracy_gain", "difference", 10)
+    assert measured.value == pytest.approx(0.6 - 0.4, abs=1e-15)
+    assert measured.detail == "3 images gained, 1 lost"
+    assert measured.failures.tolist() == [8], "the images lost"
+    # Newcombe 1998, method 1 for paired data: e = 3, f = 1, n = 10.
+    half = Z * math.sqrt(3 + 1 - (3 - 1) ** 2 / 10) / 10
+    assert measured.interval == pytest.approx((0.2 - half, 0.2 + half), abs=1e-4)
+
+
+def test_a_model_gains_nothing_over_itself(by_hand):
+    measured = accuracy_gain(by_hand, by_hand)
+    assert (measured.value, measured.interval, measured.failures.tolist()) == (0.0, (0.0, 0.0), [])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        predictions(LABELS, PREDICTED, seed=1),
+        predictions([1, *LABELS[1:]], PREDICTED),
+        predictions(LABELS[:9], PREDICTED[:9]),
+    ],
+    ids=["other-pixels", "other-labels", "fewer"],
+)
+def test_gain_on_different_images_is_refused(by_hand, other):
+    with pytest.raises(InputError, match="different images; use the same images for both"):
+        accuracy_gain(by_hand, other)
+
+
+# Classes that are not there.
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [lambda p: accuracy(p, of_class="cow"), lambda p: pair_failures(p, pair=("cat", "cow"))],
+    ids=["accuracy", "pair_failures"],
+)
+def test_an_unknown_class_is_named_with_those_there_are(by_hand, measure):
+    with pytest.raises(InputError, match="unknown class 'cow'; the data have cat, dog, fox"):
+        measure(by_hand)
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        pytest.param(lambda p: accuracy(p, of_class="fox"), id="accuracy"),
+        pytest.param(lambda p: pair_failures(p, pair=("cat", "fox")), id="pair_failures"),
+    ],
+)
+def test_a_class_without_images_is_refused(measure):
+    with pytest.raises(InputError, match=r"none of the 4 images is of class.*'fox'"):
+        measure(predictions([0, 0, 0, 0], [0, 1, 2, 0]))
+
+
+# Properties that hold for any predictions.
+
+
+@st.composite
+def any_predictions(draw: st.DrawFn, *, size: int | None = None) -> Predictions:
+    n = draw(st.integers(1, 30)) if size is None else size
+    labels, predicted = (draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)) for _ in range(2))
+    confidence = [share / 100 for share in draw(st.lists(st.integers(34, 100), min_size=n, max_size=n))]
+    return predictions(labels, predicted, confidence)
+
+
+@settings(deadline=None, max_examples=60)
+@given(any_predictions())
+def test_accuracy_lies_in_its_interval_within_zero_and_one(drawn):
+    measured = accuracy(drawn)
+    low, high = measured.interval
+    assert 0 <= low <= measured.value <= high <= 1
+    assert measured.interval == pytest.approx(wilson(int(drawn.correct.sum()), measured.n), abs=1e-12)
+    assert len(measured.failures) == measured.n - int(drawn.correct.sum())
+    assert (np.diff(drawn.confidence[measured.failures]) <= 0).all()
+
+
+@settings(deadline=None, max_examples=60)
+@given(any_predictions())
+def test_recalls_agree_with_scikit_learn_and_average_to_the_accuracy(drawn):
+    present = sorted(set(drawn.labels.tolist()))
+    recalls = [accuracy(drawn, of_class=CLASSES[label]) for label in present]
+    expected = recall_score(drawn.labels, drawn.predicted, labels=present, average=None)
+    assert [recall.value for recall in recalls] == pytest.approx(expected)
+    assert sum(recall.value * recall.n for recall in recalls) == pytest.approx(
+        accuracy(drawn).value * len(drawn.labels)
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(any_predictions(), st.permutations(range(3)))
+def test_pair_failures_are_symmetric_and_agree_with_the_confusion_matrix(drawn, order):
+    first, second = order[:2]
+    counts = np.bincount(drawn.labels, minlength=3)
+    assume(counts[first] > 0 < counts[second])
+    one, other = (pair_failures(drawn, pair=(CLASSES[a], CLASSES[b])) for a, b in ((first, second), (second, first)))
+    matrix = confusion_matrix(drawn.labels, drawn.predicted, labels=[0, 1, 2])
+    assert one.value == other.value == matrix[first, second] + matrix[second, first]
+    assert one.failures.tolist() == other.failures.tolist()
+    assert 0 <= one.interval[0] <= one.value <= one.interval[1] <= one.n
+
+
+@settings(deadline=None, max_examples=60)
+@given(any_predictions(), st.integers(0, 100), st.integers(0, 100))
+def test_confident_errors_fall_as_the_confidence_rises(drawn, one, other):
+    low, high = sorted((one / 100, other / 100))
+    some, fewer = confident_errors(drawn, above=low), confident_errors(drawn, above=high)
+    assert fewer.value <= some.value <= int((~drawn.correct).sum())
+    assert set(fewer.failures.tolist()) <= set(some.failures.tolist())
+    assert 0 <= some.interval[0] <= some.value <= some.interval[1] <= some.n
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 30).flatmap(lambda n: st.tuples(*[st.lists(st.integers(0, 2), min_size=n, max_size=n)] * 3)))
+def test_gain_is_antisymmetric_and_lies_in_its_interval(drawn):
+    labels, one, other = drawn
+    gain = accuracy_gain(predictions(labels, one), predictions(labels, other))
+    loss = accuracy_gain(predictions(labels, other), predictions(labels, one))
+    assert gain.value == -loss.value
+    assert gain.interval == pytest.approx((-loss.interval[1], -loss.interval[0]))
+    assert gain.interval[0] <= gain.value <= gain.interval[1]
+    difference = accuracy(predictions(labels, one)).value - accuracy(predictions(labels, other)).value
+    assert gain.value == pytest.approx(difference)
+    assert -1 <= gain.value <= 1

@@ -1,0 +1,167 @@
+"""One verdict from many: what outranks what, and what other tools read of it."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from harness.gates import Bound, Gate, Verdict
+from harness.outcome import Outcome, worst_first
+
+EMPTY = Outcome(
+    verdicts=(),
+    errors=(),
+    omissions=(),
+    failures=(),
+    profile="default",
+    models={
+        "candidate": {"path": "c.safetensors", "sha256": "c" * 64, "architecture": "fashion-cnn"},
+        "baseline": {"path": "b.safetensors", "sha256": "b" * 64, "architecture": "fashion-cnn"},
+    },
+    data={"name": "fashion-mnist", "split": "test", "sha256": "d" * 64, "n": 10_000},
+    recipe={},
+    gates_sha256="e" * 64,
+    versions={"python": "3", "torch": "2", "hypothesis": "6", "harness": "0"},
+    command="pytest stress_tests",
+)
+
+
+def verdict(
+    status: str, name: str = "clean", *, family: str = "clean", value: float = 0.8, bound=0.85, std=None
+) -> Verdict:
+    gate = Gate(name, family, "accuracy", panel=Bound(bound, std=std))
+    return Verdict(gate, status, "accuracy", value=value, limit=bound, n=100, interval=(0.7, 0.9))
+
+
+PASS, FAIL = verdict("pass", "good", value=0.9), verdict("fail", "bad")
+REPORTED, MISSING = verdict("not_gated", "shown"), verdict("not_applicable", "absent")
+BROKEN = verdict("error", "broken")
+
+
+@pytest.mark.parametrize(
+    ("changes", "overall", "status"),
+    [
+        ({"verdicts": (PASS,)}, "pass", 0),
+        ({"verdicts": (PASS, REPORTED, MISSING)}, "pass", 0),
+        ({"verdicts": (PASS, FAIL)}, "fail", 1),
+        ({"verdicts": (PASS,), "failures": ("test_own.py::test_mine",)}, "fail", 1),
+        ({"verdicts": (PASS,), "omissions": ("one gate did not run",)}, "partial", 0),
+        ({"verdicts": (PASS, FAIL), "omissions": ("one gate did not run",)}, "partial", 1),
+        ({"omissions": ("half",), "failures": ("test_own.py::test_mine",)}, "partial", 1),
+        ({"verdicts": (PASS,), "errors": ("NaN",)}, "error", 4),
+        ({"verdicts": (PASS, FAIL), "errors": ("NaN",)}, "error", 4),
+        ({"verdicts": (FAIL,), "omissions": ("half",), "errors": ("NaN",), "failures": ("t",)}, "error", 4),
+        ({"verdicts": (PASS, BROKEN)}, "error", 4),
+    ],
+    ids=[
+        "all-hold",
+        "reported-and-absent-are-no-failures",
+        "one-fails",
+        "a-test-without-a-gate-fails",
+        "partial",
+        "partial-with-a-failing-gate",
+        "partial-with-a-failing-test",
+        "error",
+        "error-over-fail",
+        "error-over-all",
+        "a-verdict-that-is-an-error",
+    ],
+)
+def test_the_verdict_and_exit_status(changes, overall, status):
+    outcome = replace(EMPTY, **changes)
+    assert (outcome.verdict, outcome.exit_status) == (overall, status)
+    assert outcome.as_json()["verdict"] == overall
+    assert outcome.headline.startswith(overall.upper() + ": ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "headline"),
+    [
+        ({"verdicts": (PASS, REPORTED, MISSING)}, "PASS: 1 of 1 gates hold"),
+        (
+            {
+                "verdicts": (
+                    PASS,
+                    verdict("fail", "cw", family="rotation"),
+                    verdict("fail", "up", family="shift"),
+                    verdict("fail", "ccw", family="rotation"),
+                ),
+                "failures": ("test_own.py::test_mine",),
+            },
+            "FAIL: 1 of 4 gates hold; worse: rotation, shift, test_own.py::test_mine",
+        ),
+        (
+            {"verdicts": (PASS, FAIL), "omissions": ("half",)},
+            "PARTIAL: 1 of 2 gates hold of those that ran; no verdict on the whole",
+        ),
+        ({"verdicts": (FAIL,), "errors": ("NaN",)}, "ERROR: the run could not judge the candidate"),
+    ],
+    ids=["pass", "fail", "partial", "error"],
+)
+def test_the_headline_names_what_got_worse(changes, headline):
+    assert replace(EMPTY, **changes).headline == headline
+
+
+def test_failed_are_the_gates_that_do_not_hold():
+    assert replace(EMPTY, verdicts=(PASS, FAIL, REPORTED, BROKEN)).failed == (FAIL,)
+
+
+def test_the_worst_come_first():
+    near = verdict("fail", "near", value=0.84, std=0.01)
+    far = verdict("fail", "far", value=0.80, std=0.01)
+    noisy = verdict("fail", "noisy", value=0.60, std=0.5)
+    given = (MISSING, REPORTED, PASS, near, noisy, BROKEN, far)
+    assert [item.gate.id for item in worst_first(given)] == [
+        "broken",
+        "far",
+        "near",
+        "noisy",
+        "good",
+        "shown",
+        "absent",
+    ]
+
+
+@pytest.mark.parametrize("std", [None, 0.0], ids=["no-spread", "spread-of-zero"])
+def test_failures_are_ordered_without_a_spread_too(std):
+    near, far = verdict("fail", "near", value=0.84, std=std), verdict("fail", "far", value=0.8, std=std)
+    assert worst_first((near, far)) == [far, near]
+
+
+def test_equals_keep_their_order():
+    rows = tuple(verdict("pass", name) for name in ("c", "a", "b"))
+    assert worst_first(rows) == list(rows)
+
+
+def test_a_gate_that_was_not_measured_has_its_place():
+    unjudged = Gate("clean", "clean", "accuracy").unjudged("error", "it raised")
+    assert worst_first((FAIL, unjudged)) == [unjudged, FAIL]
+
+
+def test_the_json_has_the_fields_of_the_contract():
+    outcome = replace(EMPTY, verdicts=(PASS, FAIL))
+    record = json.loads(json.dumps(outcome.as_json(), allow_nan=False))
+    assert (record["schema"], record["protocol"], record["profile"]) == (1, 1, "default")
+    assert set(record) >= {
+        "schema",
+        "protocol",
+        "profile",
+        "verdict",
+        "candidate",
+        "baseline",
+        "incumbent",
+        "data",
+        "gates_sha256",
+        "versions",
+        "gates",
+    }
+    assert set(record["candidate"]) == {"path", "sha256", "architecture"}
+    assert record["incumbent"] is None
+    assert set(record["data"]) == {"name", "split", "sha256", "n"}
+    assert set(record["versions"]) == {"python", "torch", "hypothesis", "harness"}
+    assert [gate["id"] for gate in record["gates"]] == ["good", "bad"]
+
+
+def test_the_json_says_what_went_wrong():
+    outcome = replace(EMPTY, errors=("NaN",), omissions=("half",))
+    assert (outcome.as_json()["errors"], outcome.as_json()["omissions"]) == (["NaN"], ["half"])

@@ -1,0 +1,379 @@
+"""The gate as its users run it: exit statuses, files and messages, serially and with workers."""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
+import numpy as np
+import pytest
+import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
+import torch
+
+from harness.architectures import FashionCNN
+from harness.checkpoints import Record, save_checkpoint
+from harness.data import load_images
+
+STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
+SERIAL, WORKERS = (), ("-n", "2")
+CLASSES = ("top", "shoe")
+ROWS = """
+[[gate]]
+id = "clean"
+family = "clean"
+metric = "accuracy"
+hand = { bound = 0.9 }
+
+[[gate]]
+id = "clean-top"
+family = "class"
+metric = "accuracy"
+class = "top"
+hand = { bound = 0.9 }
+
+[[gate]]
+id = "rotate-ccw-010"
+family = "rotation"
+metric = "accuracy"
+pose = { degrees = 10 }
+hand = { bound = 0.8, mean = 0.9, std = 0.01, retrains = 3 }
+
+[[gate]]
+id = "confident-errors"
+family = "confidence"
+metric = "confident_errors"
+direction = "at_most"
+confidence = 0.9
+hand = { bound = 2 }
+"""
+
+
+@pytest.fixture(params=[SERIAL, WORKERS], ids=["serial", "n2"])
+def workers(request):
+    return request.param
+
+
+class Shop:
+    """A little repository with a two-class data set, models that tell bright halves apart, and three gates."""
+
+    def __init__(self, pytester):
+        self.pytester = pytester
+        self.root = pytester.path
+        pytester.makeini("[pytest]\naddopts = -p no:cacheprovider\n")
+        folder = self.root / "stress_tests"
+        folder.mkdir()
+        for name in ("test_clean.py", "test_rotation.py", "test_confident_errors.py"):
+            shutil.copy(STRESS_TESTS / name, folder)
+        rng = np.random.default_rng(0)
+        labels = np.arange(60) % 2
+        pixels = rng.integers(0, 60, (60, 8, 8), dtype=np.uint8)
+        pixels[labels == 0, :4] += 180
+        pixels[labels == 1, 4:] += 180
+        np.savez(self.root / "shop.npz", images=pixels, labels=labels, classes=np.array(CLASSES))
+        self.images = load_images(f"npz:{self.root / 'shop.npz'}")
+        self.gates(ROWS)
+        self.save("models/augmented.safetensors")
+
+    def gates(self, rows, *, sha256=None):
+        data = f'name = "shop"\nsplit = "test"\nsha256 = "{sha256 or self.images.sha256}"\nn = 60\n'
+        path = self.root / "stress_tests" / "gates.toml"
+        path.write_text(f"schema = 1\nprotocol = 1\n\n[data]\n{data}{rows}")
+
+    def save(self, name, *, factor=1.0, upside_down=False):
+        """Save a network whose convolution passes pixels on and whose one layer compares upper and lower half."""
+        arguments = {"conv_channels": [1], "fc_sizes": [], "image_size": [8, 8], "classes": 2, "mean": 0.0, "std": 1.0}
+        model = FashionCNN(**arguments)
+        half = torch.tensor([1.0, 1.0, -1.0, -1.0]).repeat_interleave(4) * factor
+        with torch.no_grad():
+            model.conv1.weight.zero_()[0, 0, 1, 1] = 1.0
+            model.conv1.bias.zero_()
+            model.fc1.weight.copy_(torch.stack([half, -half]) * (-1 if upside_down else 1))
+            model.fc1.bias.zero_()
+        path = self.root / name
+        save_checkpoint(path, model, Record("fashion-cnn", arguments, CLASSES))
+        return path
+
+    def run(self, *arguments, inprocess=None):
+        arguments = ("--stress-data", f"npz:{self.root / 'shop.npz'}", "stress_tests", *arguments)
+        if inprocess is None:
+            inprocess = "-n" not in arguments
+        run = self.pytester.runpytest_inprocess if inprocess else self.pytester.runpytest_subprocess
+        return run(*arguments)
+
+    def result(self, folder="reports"):
+        return json.loads((self.root / folder / "stress.json").read_text())
+
+
+@pytest.fixture
+def shop(pytester):
+    return Shop(pytester)
+
+
+def test_healthy_model_passes_and_leaves_three_reports(shop, workers):
+    result = shop.run(*workers)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*model quality gate*", "*PASS: 4 of 4 gates hold"])
+    record = shop.result()
+    assert (record["verdict"], record["profile"], record["schema"], record["protocol"]) == ("pass", "default", 1, 1)
+    assert [gate["id"] for gate in record["gates"]] == ["clean", "clean-top", "rotate-ccw-010", "confident-errors"]
+    assert {gate["status"] for gate in record["gates"]} == {"pass"}
+    assert record["data"]["n"] == 60
+    assert record["baseline"] is None
+    html = (shop.root / "reports/stress.html").read_text()
+    assert "PASS: 4 of 4 gates hold" in html
+    assert 'id="rotate-ccw-010"' in html
+    assert "http://" not in html.split("<body>")[0]
+    assert "PASS" in (shop.root / "reports/stress.md").read_text()
+
+
+def test_worse_model_fails_by_name(shop, workers):
+    shop.save("worse.safetensors", upside_down=True, factor=100)
+    result = shop.run("--candidate", "worse.safetensors", *workers)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        ["*FAIL: 0 of 4 gates hold; worse: *clean*", "*clean: accuracy 0.0000 < floor 0.9000 (n=60, 95% CI*"]
+    )
+    record = shop.result()
+    assert record["verdict"] == "fail"
+    assert [gate["status"] for gate in record["gates"]] == ["fail"] * 4
+    html = (shop.root / "reports/stress.html").read_text()
+    assert "data:image/webp;base64," in html
+    assert "What got worse" in html
+
+
+def test_runs_are_the_same_serially_and_with_workers(shop):
+    shop.run(*SERIAL)
+    serial = shop.result()["gates"]
+    shop.run(*WORKERS, "--stress-reports", "others")
+    assert shop.result("others")["gates"] == serial
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["--candidate", "none.safetensors"], "*REFUSED?NOT_REGULAR?*none.safetensors*", id="no-candidate"),
+        pytest.param(["--candidate", "shop.npz"], "*REFUSED?*shop.npz*", id="not-a-checkpoint"),
+        pytest.param(["--baseline", "none.pth"], "*REFUSED?NOT_REGULAR?*none.pth*", id="no-baseline"),
+        pytest.param(["--incumbent", "none.pth"], "*REFUSED?NOT_REGULAR?*none.pth*", id="no-incumbent"),
+        pytest.param(["--gates", "none.toml"], "*none.toml: cannot be read*", id="no-gates"),
+        pytest.param(["--stress-data", "npz:none.npz"], "*none.npz: cannot be read*", id="no-data"),
+        pytest.param(["--stress-data", "cifar"], "*unknown data; expected fashion-mnist*", id="unknown-data"),
+        pytest.param(["--stress-samples", "0"], "*sample of 0 images*", id="no-samples"),
+        pytest.param(["--stress-samples", "61"], "*sample of 61 images was asked of 60*", id="too-many-samples"),
+        pytest.param(["--stress-device", "abacus"], "*'abacus' cannot be used*", id="unknown-device"),
+        pytest.param(["--stress-profile", "slow"], "*invalid choice: 'slow'*", id="unknown-profile"),
+        pytest.param(["--stress-model", "nowhere:model", "--candidate", "m.pth"], "*nowhere:model*", id="no-builder"),
+    ],
+)
+def test_bad_input_ends_with_4(shop, workers, arguments, message):
+    result = shop.run(*arguments, *workers)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([message])
+    assert not (shop.root / "reports/stress.json").exists()
+
+
+def test_truncated_checkpoint_is_refused_with_4(shop, workers):
+    whole = shop.save("cut.safetensors").read_bytes()
+    (shop.root / "cut.safetensors").write_bytes(whole[:-10])
+    result = shop.run("--candidate", "cut.safetensors", *workers)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*REFUSED?FORMAT? cut.safetensors: *Nothing was executed.*"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        pytest.param(ROWS + "flor = 1\n", "*gate 4 ('confident-errors'): unknown key 'flor'*", id="unknown-key"),
+        pytest.param(ROWS.replace("0.9 }", "1.2 }"), "*gate 1 ('clean'): bound 1.2 is outside*", id="impossible-floor"),
+        pytest.param(ROWS.replace("rotate-ccw-010", "clean"), "*gate 3 ('clean'): gate 1 has this id*", id="duplicate"),
+        pytest.param(ROWS.replace("degrees = 10", 'degrees = "10"'), "*degrees is '10', expected float*", id="type"),
+    ],
+)
+def test_bad_gates_file_ends_with_4(shop, workers, rows, message):
+    shop.gates(rows)
+    result = shop.run(*workers)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([message])
+
+
+def test_gates_of_other_data_end_with_4(shop, workers):
+    shop.gates(ROWS, sha256="0" * 64)
+    result = shop.run(*workers)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*made for other data*"])
+
+
+def test_model_of_other_classes_ends_with_4(shop, workers):
+    arguments = {"conv_channels": [1], "fc_sizes": [], "image_size": [8, 8], "classes": 3}
+    save_checkpoint(shop.root / "three.safetensors", FashionCNN(**arguments), Record("fashion-cnn", arguments, CLASSES))
+    result = shop.run("--candidate", "three.safetensors", *workers)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*candidate three.safetensors*(125, 3)*2 classes*"])
+
+
+MOODY = """
+import torch
+
+class Moody(torch.nn.Module):
+    def __init__(self, mood):
+        super().__init__()
+        self.mood = mood
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, pixels):
+        upright = pixels[:, 0, :4].sum((1, 2)) - pixels[:, 0, 4:].sum((1, 2))
+        logits = torch.stack([upright, -upright], 1)
+        interpolated = (pixels * 255 - (pixels * 255).round()).abs().max() > 0.01
+        if interpolated:
+            if self.mood == "raises":
+                raise RuntimeError("I will not look at turned images")
+            logits = logits * float("nan")
+        return logits
+"""
+
+
+@pytest.mark.parametrize("mood", ["raises", "nan"])
+def test_model_that_fails_under_a_pose_is_not_called_worse(shop, workers, mood):
+    shop.pytester.makepyfile(moody=MOODY)
+    torch.save({"weight": torch.zeros(1)}, shop.root / "moody.pth")
+    shop.pytester.syspathinsert()
+    arguments = ("--stress-model", "moody:Moody", "--stress-model-arg", f"mood={mood}", "--candidate", "moody.pth")
+    result = shop.run(*arguments, *workers)
+    assert result.ret == 4
+    record = shop.result()
+    assert record["verdict"] == "error"
+    statuses = {gate["id"]: gate["status"] for gate in record["gates"]}
+    assert statuses == {"clean": "pass", "clean-top": "pass", "rotate-ccw-010": "error", "confident-errors": "pass"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["-k", "clean"], id="k"),
+        pytest.param(["--stress-samples", "40"], id="samples"),
+        pytest.param(["--deselect", "stress_tests/test_rotation.py"], id="deselect"),
+    ],
+)
+def test_run_that_covers_less_is_partial(shop, workers, arguments):
+    result = shop.run(*arguments, *workers)
+    assert result.ret == 0
+    assert shop.result()["verdict"] == "partial"
+    result.stdout.fnmatch_lines(["*PARTIAL: *"])
+
+
+def test_stopping_at_the_first_failure_is_partial_and_still_1(shop, workers):
+    shop.save("worse.safetensors", upside_down=True, factor=100)
+    result = shop.run("--candidate", "worse.safetensors", "-x", *workers)
+    assert result.ret == 1
+    assert shop.result()["verdict"] in {"partial", "fail"}
+
+
+def test_sampled_run_still_catches_a_bad_model(shop, workers):
+    shop.save("worse.safetensors", upside_down=True)
+    result = shop.run("--candidate", "worse.safetensors", "--stress-samples", "20", *workers)
+    assert result.ret == 1
+    assert shop.result()["verdict"] == "partial"
+
+
+def test_failing_baseline_is_not_the_candidates_fault(shop, workers):
+    shutil.copy(STRESS_TESTS / "test_baseline.py", shop.root / "stress_tests")
+    row = '\n[[gate]]\nid = "baseline"\nfamily = "baseline"\nmetric = "accuracy"\nrole = "baseline"\nhand = { bound = 0.9 }\n'
+    shop.gates(ROWS + row)
+    shop.save("plain.safetensors", upside_down=True)
+    result = shop.run("--baseline", "plain.safetensors", *workers)
+    assert result.ret == 4
+    assert shop.result()["verdict"] == "error"
+    result.stdout.fnmatch_lines(["*the baseline itself is not what it should be*"])
+
+
+def test_gates_that_need_a_missing_baseline_are_not_applicable(shop, workers):
+    shutil.copy(STRESS_TESTS / "test_gain_over_baseline.py", shop.root / "stress_tests")
+    row = '\n[[gate]]\nid = "gain"\nfamily = "gain"\nmetric = "accuracy_gain"\nhand = { bound = 0.1 }\n'
+    shop.gates(ROWS + row)
+    result = shop.run("--baseline", "none", *workers)
+    assert result.ret == 0
+    (gain,) = (gate for gate in shop.result()["gates"] if gate["id"] == "gain")
+    assert gain["status"] == "not_applicable"
+    assert "there is no baseline" in gain["detail"]
+
+
+def test_new_stress_test_without_a_row_is_reported_not_gated(shop, workers):
+    new = (STRESS_TESTS / "test_clean.py").read_text().replace('gate("clean")', 'gate("brightness")')
+    (shop.root / "stress_tests/test_brightness.py").write_text(new)
+    result = shop.run(*workers)
+    assert result.ret == 0
+    (gate,) = (gate for gate in shop.result()["gates"] if gate["id"] == "brightness")
+    assert (gate["status"], gate["value"]) == ("not_gated", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        pytest.param("import nowhere\n", 4, "*test_own.py: cannot be collected*", id="import-error"),
+        pytest.param(
+            "def test_own():\n    raise OSError('lost')\n", 4, "*test_own.py::test_own: OSError: lost*", id="raises"
+        ),
+        pytest.param("def test_own():\n    assert 1 == 2\n", 1, "*test_own.py::test_own: failed*", id="asserts"),
+    ],
+)
+def test_users_own_tests_count(shop, workers, body, status, message):
+    (shop.root / "stress_tests/test_own.py").write_text(body)
+    result = shop.run(*workers)
+    assert result.ret == status
+    result.stdout.fnmatch_lines([message])
+
+
+def test_killed_worker_is_an_error_not_a_failure(shop):
+    (shop.root / "stress_tests/test_own.py").write_text(
+        f"import os, signal\n\ndef test_own():\n    os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
+    )
+    result = shop.run(*WORKERS)
+    assert result.ret == 4
+    assert shop.result()["verdict"] == "error"
+
+
+def test_interrupt_keeps_pytests_status(shop):
+    (shop.root / "stress_tests/test_own.py").write_text("def test_own():\n    raise KeyboardInterrupt\n")
+    assert shop.run(inprocess=False).ret == pytest.ExitCode.INTERRUPTED
+
+
+def test_junit_carries_each_measurement(shop, workers):
+    assert shop.run("--junit-xml", "junit.xml", *workers).ret == 0
+    xml = (shop.root / "junit.xml").read_text()
+    assert '<property name="value" value="1.0" />' in xml
+    assert '<property name="limit" value="0.9" />' in xml
+
+
+def test_runs_without_pytest_html(shop):
+    result = shop.run("-p", "no:html", inprocess=False)
+    assert result.ret == 0
+    assert shop.result()["verdict"] == "pass"
+    assert not (shop.root / "reports/stress.html").exists()
+
+
+def test_collecting_only_loads_neither_models_nor_torch(shop):
+    (shop.root / "models/augmented.safetensors").unlink()
+    code = "import sys, pytest; status = pytest.main(['--collect-only', '-q', 'stress_tests']); print(sorted({'torch', 'cv2', 'matplotlib'} & set(sys.modules)), int(status))"
+    result = shop.pytester.runpython_c(code)
+    result.stdout.fnmatch_lines(["*test_accuracy_survives_rotation?rotate-ccw-010?", "[[]] 0"])
+
+
+def test_plugin_is_silent_elsewhere(pytester):
+    pytester.makepyfile("def test_nothing():\n    pass\n")
+    result = pytester.runpytest_inprocess()
+    assert result.ret == 0
+    assert "model quality gate" not in result.stdout.str()
+    assert not (pytester.path / "reports").exists()
+
+
+def test_every_option_has_help(pytester):
+    text = pytester.runpytest_inprocess("--help").stdout.str()
+    options = ("candidate", "baseline", "incumbent", "gates", "stress-model", "stress-model-arg", "stress-data")
+    options += ("stress-profile", "stress-samples", "stress-device", "stress-reports")
+    assert [option for option in options if f"  --{option}" not in text] == []
+
+
+def test_conftest_and_entry_point_together_register_once(shop):
+    (shop.root / "conftest.py").write_text('pytest_plugins = ["harness.plugin"]\n')
+    assert shop.run(inprocess=False).ret == 0

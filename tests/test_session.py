@@ -1,0 +1,303 @@
+"""A session checks its inputs before anything is measured, and builds the user's own networks."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from harness import session as session_module
+from harness.architectures import FashionCNN
+from harness.checkpoints import CheckpointRefused, Record, save_checkpoint
+from harness.data import load_fashion_mnist
+from harness.errors import InputError
+from harness.gates import Gate, GatesError
+from harness.session import StressOptions, import_builder, open_session
+
+GATES = """
+schema = 1
+protocol = 1
+[data]
+name = "{name}"
+split = "{split}"
+sha256 = "{sha256}"
+n = {n}
+[[gate]]
+id = "clean"
+family = "clean"
+metric = "accuracy"
+"""
+
+
+def fingerprint() -> dict[str, object]:
+    images = load_fashion_mnist("test")
+    return {"name": images.name, "split": images.split, "sha256": images.sha256, "n": len(images)}
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory) -> StressOptions:
+    """Options of a run that works: an untrained network in every role, 300 images."""
+    folder = tmp_path_factory.mktemp("session")
+    torch.manual_seed(0)
+    network = FashionCNN(conv_channels=[2, 2], fc_sizes=[4])
+    record = Record("fashion-cnn", {"conv_channels": [2, 2], "fc_sizes": [4]}, load_fashion_mnist("test").classes)
+    save_checkpoint(folder / "model.safetensors", network, record)
+    torch.save(network.state_dict(), folder / "weights.pth")
+    (folder / "gates.toml").write_text(GATES.format(**fingerprint()))
+    path = folder / "model.safetensors"
+    return StressOptions(
+        candidate=path, baseline=path, incumbent=None, gates=folder / "gates.toml", samples=300, device="cpu"
+    )
+
+
+# Opening.
+
+
+def test_a_session_holds_images_gates_and_the_models_in_their_roles(options):
+    opened = open_session(options, workers=1)
+    assert (len(opened.images), opened.share) == (300, 0.03)
+    assert torch.equal(opened.images.labels.bincount(), torch.full((10,), 30))
+    assert [gate.id for gate in opened.gates.gates] == ["clean"]
+    assert list(opened.roles) == ["candidate", "baseline"]
+    candidate = opened.roles["candidate"]
+    assert candidate.as_json() == {
+        "path": str(options.candidate),
+        "sha256": candidate.sha256,
+        "architecture": "fashion-cnn",
+    }
+    assert candidate.predict(opened.images).logits.shape == (300, 10)
+
+
+def test_models_of_one_file_share_their_predictions(options):
+    opened = open_session(options, workers=1)
+    assert opened.roles["candidate"].predict(opened.images) is opened.roles["baseline"].predict(opened.images)
+
+
+def test_a_gate_of_a_sample_knows_its_share(options):
+    scaled = open_session(options, workers=1).scaled(Gate("clean", "clean", "accuracy"))
+    assert (scaled.share, scaled.id) == (0.03, "clean")
+
+
+@pytest.mark.parametrize(
+    ("changes", "size"),
+    [
+        ({"samples": 7}, 7),
+        ({"samples": 7, "profile": "quick"}, 7),
+        ({"samples": None, "profile": "quick"}, 2_000),
+        ({"samples": None}, None),
+        ({"samples": None, "profile": "thorough"}, None),
+    ],
+    ids=["samples", "samples-over-quick", "quick", "default", "thorough"],
+)
+def test_the_sample_size_follows_the_options(options, changes, size):
+    assert replace(options, **changes).sample_size == size
+
+
+@pytest.mark.parametrize("samples", [0, -3, 10_001])
+def test_a_sample_that_does_not_fit_is_refused(options, samples):
+    with pytest.raises(InputError, match=rf"sample of {samples} images .* between 1 and 10000"):
+        open_session(replace(options, samples=samples), workers=1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("sha256", "0" * 64), ("n", 9_999), ("split", "train"), ("name", "mnist")],
+    ids=["sha256", "n", "split", "name"],
+)
+def test_gates_made_for_other_data_are_refused_with_both_values(options, tmp_path, key, value):
+    path = tmp_path / "gates.toml"
+    path.write_text(GATES.format(**{**fingerprint(), key: value}))
+    with pytest.raises(InputError) as refusal:
+        open_session(replace(options, gates=path), workers=1)
+    message = str(refusal.value)
+    assert f"{path}: made for other data: its [data] {key} is {value!r}, " in message
+    assert f"the data at hand have {fingerprint()[key]!r}" in message
+    assert "--gates" in message
+    assert "--stress-data" in message
+
+
+@pytest.mark.parametrize("role", ["candidate", "baseline", "incumbent"])
+def test_a_missing_checkpoint_is_refused_by_its_path(options, tmp_path, role):
+    missing = tmp_path / "missing.safetensors"
+    with pytest.raises(CheckpointRefused, match=r"REFUSED\[NOT_REGULAR\] .*missing\.safetensors: cannot be opened"):
+        open_session(replace(options, **{role: missing}), workers=1)
+
+
+def test_missing_gates_are_refused_before_a_model_is_loaded(options, tmp_path):
+    changed = replace(options, gates=tmp_path / "none.toml", candidate=tmp_path / "none.safetensors")
+    with pytest.raises(GatesError, match=r"none\.toml: cannot be read"):
+        open_session(changed, workers=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": "imagenet"}, "--stress-data imagenet: unknown data"),
+        ({"device": "abacus"}, "device 'abacus' cannot be used .*expected auto, cpu, cuda or mps"),
+        ({"model": "nowhere"}, "--stress-model nowhere: expected package.module:callable"),
+    ],
+    ids=["data", "device", "model"],
+)
+def test_a_bad_option_is_refused_by_name(options, changes, message):
+    with pytest.raises(InputError, match=message):
+        open_session(replace(options, **changes), workers=1)
+
+
+class Unusable(nn.Module):
+    """Accepts the weights of a linear layer, and fails in the way it is told to."""
+
+    def __init__(self, failure: str) -> None:
+        super().__init__()
+        self.failure, self.fc = failure, nn.Linear(1, 2)
+
+    def forward(self, pixels):
+        if self.failure == "raises":
+            raise RuntimeError("out of order")
+        logits = pixels.new_zeros(len(pixels), 10)
+        return {"nan": logits * float("nan"), "shape": logits[:, :3], "tuple": (logits,)}[self.failure]
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        ("raises", "the model failed on .*: out of order"),
+        ("nan", "the model returned NaN or infinity"),
+        ("shape", r"the model returned logits of shape \(\d+, 3\)"),
+        ("tuple", "the model returned tuple, expected a tensor of logits"),
+    ],
+    ids=["raises", "nan", "shape", "tuple"],
+)
+def test_a_model_that_cannot_predict_is_refused_at_once_with_its_role(options, tmp_path, failure, message):
+    path = tmp_path / "unusable.pth"
+    torch.save(Unusable(failure).state_dict(), path)
+    changed = replace(
+        options,
+        candidate=path,
+        model=f"{__name__}:Unusable",
+        model_arguments=(f"failure={failure}",),
+        shipped=frozenset({"baseline"}),
+    )
+    with pytest.raises(InputError, match=rf"candidate .*unusable\.pth: {message}"):
+        open_session(changed, workers=1)
+
+
+def test_the_users_builder_is_not_for_shipped_models(options):
+    """The builder would reject the shipped file's tensors."""
+    weights = options.candidate.with_name("weights.pth")
+    changed = replace(
+        options,
+        candidate=weights,
+        model="harness.architectures:FashionCNN",
+        model_arguments=("conv_channels=[2, 2]", "fc_sizes=[4]"),
+        shipped=frozenset({"baseline"}),
+    )
+    roles = open_session(changed, workers=1).roles
+    assert {role: model.architecture for role, model in roles.items()} == {
+        "candidate": "user",
+        "baseline": "fashion-cnn",
+    }
+
+
+# The user's own network.
+
+
+class Recorder(nn.Module):
+    """A network that keeps the arguments it was built with."""
+
+    def __init__(self, **arguments) -> None:
+        super().__init__()
+        self.arguments = arguments
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ((), {}),
+        (("width=32",), {"width": 32}),
+        (("rate=0.5", "deep=True", "name=None"), {"rate": 0.5, "deep": True, "name": None}),
+        (("sizes=[1, 2]", "pair=(3, 4)", "table={'a': 1}"), {"sizes": [1, 2], "pair": (3, 4), "table": {"a": 1}}),
+        (("kind=large",), {"kind": "large"}),
+        (("kind='large'",), {"kind": "large"}),
+        (("kind=",), {"kind": ""}),
+        (("path=a=b",), {"path": "a=b"}),
+        (("kind=__import__('os').getcwd()",), {"kind": "__import__('os').getcwd()"}),
+        (("width=1", "width=2"), {"width": 2}),
+    ],
+    ids=["none", "int", "scalars", "containers", "bare-string", "quoted", "empty", "equals-sign", "code", "last-wins"],
+)
+def test_arguments_are_literals_or_else_strings(given, expected):
+    network = import_builder(f"{__name__}:Recorder", given)()
+    assert isinstance(network, nn.Module)
+    assert network.arguments == expected
+
+
+def test_every_call_builds_a_network_of_its_own():
+    builder = import_builder("harness.architectures:FashionCNN", ("conv_channels=[2]", "fc_sizes=[4]"))
+    assert builder() is not builder()
+    assert builder().conv1.weight.shape == (2, 1, 3, 3)
+
+
+def test_the_working_directory_is_importable(tmp_path, monkeypatch):
+    (tmp_path / "my_network_here.py").write_text("from torch import nn\ndef make(n): return nn.Linear(n, 2)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(session_module.sys, "path", list(session_module.sys.path))
+    assert import_builder("my_network_here:make", ("n=3",))().weight.shape == (2, 3)
+
+
+@pytest.mark.parametrize("spec", ["torch.nn", "torch.nn:", ":Linear", "", ":"])
+def test_a_malformed_spec_is_refused(spec):
+    with pytest.raises(InputError, match=rf"--stress-model {spec}: expected package\.module:callable"):
+        import_builder(spec, ())
+
+
+@pytest.mark.parametrize("argument", ["width", "=3", "1x=3", "a-b=3", ""])
+def test_a_malformed_argument_is_refused(argument):
+    with pytest.raises(InputError, match=rf"--stress-model-arg {argument}: expected key=value"):
+        import_builder("torch.nn:Linear", (argument,))
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [("no_such_module_here:f", "No module named 'no_such_module_here'"), ("torch.nn:NoSuchLayer", "NoSuchLayer")],
+    ids=["module", "attribute"],
+)
+def test_what_cannot_be_imported_is_refused_with_the_reason(spec, reason):
+    with pytest.raises(InputError, match=rf"--stress-model {spec}: cannot be imported \(.*{reason}"):
+        import_builder(spec, ())
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["def make(:", "1 / 0", "raise RuntimeError('needs a GPU')", "raise ImportError('half installed')"],
+    ids=["syntax", "division", "runtime", "import"],
+)
+def test_a_module_that_fails_while_imported_is_refused(tmp_path, monkeypatch, source):
+    (tmp_path / "broken_network.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(session_module.sys.modules, "broken_network", raising=False)
+    with pytest.raises(InputError, match="--stress-model broken_network:make: cannot be imported"):
+        import_builder("broken_network:make", ())
+
+
+def fails() -> nn.Module:
+    raise OSError("no pretrained weights")
+
+
+def returns_none() -> None:
+    return None
+
+
+@pytest.mark.parametrize(
+    ("spec", "arguments", "message"),
+    [
+        (f"{__name__}:fails", (), "building the network failed .*no pretrained weights"),
+        (f"{__name__}:GATES", (), "building the network failed .*not callable"),
+        ("torch.nn:Linear", ("width=3",), "building the network failed .*width"),
+        (f"{__name__}:returns_none", (), "NoneType"),
+    ],
+    ids=["raises", "not-callable", "wrong-argument", "returns-no-network"],
+)
+def test_a_callable_that_gives_no_network_is_refused(spec, arguments, message):
+    with pytest.raises(InputError, match=rf"--stress-model {spec}: .*{message}"):
+        import_builder(spec, arguments)()

@@ -1,0 +1,574 @@
+"""Training learns, is reproducible and resumable to the bit, and leaves the process as it found it."""
+
+import contextlib
+import json
+import random
+import signal
+import subprocess
+import sys
+import zipfile
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from harness.architectures import ARCHITECTURES
+from harness.checkpoints import load_checkpoint
+from harness.data import LabelledImages, split_validation
+from harness.data.images import unit_range
+from harness.errors import InputError
+from harness.shipped import SHIPPED
+from harness.training import AUGMENTATION, PRESETS, Epoch, TrainingConfig, best_epoch, config_from, train
+
+SMALL_NET = {"conv_channels": [4], "fc_sizes": [8], "image_size": [8, 8], "classes": 2}
+CONFIG = TrainingConfig(
+    seed=1,
+    epochs=3,
+    batch_size=32,
+    learning_rate=0.01,
+    rotation_degrees=10.0,
+    shift_fraction=0.125,
+    flip_probability=0.5,
+    precision="float32",
+    validation_size=40,
+    arguments=SMALL_NET,
+)
+STEPS = 5
+"""Full batches per epoch: 200 images, 40 of them held out, in batches of 32."""
+
+
+class Killed(BaseException):
+    """Stands for a kill: no handler of `Exception` sees it."""
+
+
+def bars(count: int = 200, *, seed: int = 0) -> LabelledImages:
+    """Images with a lying or a standing bar on noise, told apart whatever the augmentation does to them."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    pixels = rng.integers(0, 60, (count, 1, 8, 8))
+    pixels[labels == 0, :, 3:5, :] += 180
+    pixels[labels == 1, :, :, 3:5] += 180
+    return LabelledImages(
+        torch.from_numpy(pixels.astype(np.uint8)), torch.from_numpy(labels), ("lying", "standing"), "bars", "train"
+    )
+
+
+def kill_at(point: int):
+    """Return a callback, for epochs or for steps, that kills the training at its `point`-th call."""
+    calls = []
+
+    def callback(*arguments):
+        calls.append(arguments)
+        if len(calls) == point:
+            raise Killed
+
+    return callback
+
+
+def resume_state(destination: Path) -> Path:
+    (state,) = [path for path in destination.parent.iterdir() if path != destination]
+    return state
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory) -> tuple[bytes, tuple[Epoch, ...]]:
+    """File and history of an undisturbed training."""
+    destination = tmp_path_factory.mktemp("straight") / "model.safetensors"
+    history = train(CONFIG, bars(), destination)
+    return destination.read_bytes(), history
+
+
+# What training gives.
+
+
+def test_a_separable_task_is_learned(straight):
+    _, history = straight
+    assert [epoch.epoch for epoch in history] == [1, 2, 3]
+    assert best_epoch(history).validation_accuracy > 0.9, history
+    assert history[-1].training_loss < history[0].training_loss, history
+
+
+def test_the_file_holds_the_best_epoch(tmp_path):
+    images = bars()
+    noise = replace(images, labels=torch.from_numpy(np.random.default_rng(5).integers(0, 2, len(images))))
+    config = replace(CONFIG, epochs=6, learning_rate=0.05, schedule="constant")
+    history = train(config, noise, tmp_path / "model.safetensors")
+    best = best_epoch(history)
+    assert best.validation_accuracy > history[-1].validation_accuracy, "the case needs a best epoch before the last"
+    _, validation = split_validation(noise, size=config.validation_size, seed=config.split_seed)
+    model = load_checkpoint(tmp_path / "model.safetensors").model
+    with torch.inference_mode():
+        predicted = model(unit_range(validation.pixels)).argmax(1)
+    assert float((predicted == validation.labels).float().mean()) == best.validation_accuracy
+
+
+def test_the_record_says_how_the_model_was_made(tmp_path):
+    images = bars()
+    history = train(CONFIG, images, tmp_path / "model.safetensors")
+    record = load_checkpoint(tmp_path / "model.safetensors").record
+    assert record is not None
+    assert (record.architecture, record.arguments, record.classes) == ("fashion-cnn", SMALL_NET, images.classes)
+    assert config_from(record.training) == CONFIG
+    assert record.data_sha256 == images.sha256
+    assert record.history == tuple(asdict(epoch) for epoch in history)
+    assert record.validation == asdict(best_epoch(history))
+    assert set(record.versions) == {"python", "torch", "harness"}
+    assert record.versions["torch"] == torch.__version__
+
+
+def test_the_record_names_the_precision_that_auto_became(tmp_path):
+    train(replace(CONFIG, epochs=1, precision="auto"), bars(), tmp_path / "model.safetensors")
+    record = load_checkpoint(tmp_path / "model.safetensors").record
+    assert record is not None
+    assert record.training is not None
+    assert record.training["precision"] in {"bfloat16", "float32"}
+
+
+def test_bfloat16_learns_and_keeps_float32_weights(tmp_path):
+    history = train(replace(CONFIG, precision="bfloat16"), bars(), tmp_path / "model.safetensors")
+    model = load_checkpoint(tmp_path / "model.safetensors").model
+    assert best_epoch(history).validation_accuracy > 0.9, history
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_bfloat16_is_not_float32_by_another_name(tmp_path, straight):
+    history = train(replace(CONFIG, precision="bfloat16"), bars(), tmp_path / "model.safetensors")
+    assert history != straight[1]
+
+
+# The same bits again.
+
+
+@pytest.mark.parametrize(("global_seed", "threads"), [(7, 1), (8, 2)], ids=["one-thread", "two-threads"])
+def test_a_seed_gives_the_same_bits_whatever_the_process_did_before(tmp_path, straight, global_seed, threads):
+    before = torch.get_num_threads()
+    torch.manual_seed(global_seed)
+    torch.set_num_threads(threads)
+    try:
+        history = train(CONFIG, bars(), tmp_path / "model.safetensors")
+    finally:
+        torch.set_num_threads(before)
+    assert (tmp_path / "model.safetensors").read_bytes() == straight[0]
+    assert history == straight[1]
+
+
+@pytest.mark.parametrize("setting", ["seed", "split_seed"])
+def test_another_seed_gives_another_model(tmp_path, straight, setting):
+    history = train(replace(CONFIG, **{setting: 1234}), bars(), tmp_path / "model.safetensors")
+    assert history != straight[1]
+
+
+@pytest.mark.parametrize("epoch", range(1, CONFIG.epochs + 1))
+def test_killed_after_an_epoch_it_resumes_to_the_same_bits(tmp_path, straight, epoch):
+    destination = tmp_path / "model.safetensors"
+    with pytest.raises(Killed):
+        train(CONFIG, bars(), destination, on_epoch=kill_at(epoch))
+    assert not destination.exists()
+    later = []
+    history = train(CONFIG, bars(), destination, on_epoch=later.append)
+    assert len(later) == CONFIG.epochs - epoch, "it trained again what it had"
+    assert (destination.read_bytes(), history) == straight
+
+
+@pytest.mark.parametrize("step", [1, STEPS, STEPS + 1, 2 * STEPS + 3], ids="step-{}".format)
+def test_killed_within_an_epoch_it_resumes_to_the_same_bits(tmp_path, straight, step):
+    destination = tmp_path / "model.safetensors"
+    with pytest.raises(Killed):
+        train(CONFIG, bars(), destination, on_step=kill_at(step))
+    assert not destination.exists()
+    assert (train(CONFIG, bars(), destination), destination.read_bytes()) == straight[::-1]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"schedule": "constant"}, {"precision": "bfloat16"}, {"weight_decay": 0.0, "schedule": "constant"}],
+    ids=["constant", "bfloat16", "notebook-like"],
+)
+def test_every_kind_of_training_resumes_to_the_same_bits(tmp_path, changes):
+    config = replace(CONFIG, **changes)
+    straight, resumed = tmp_path / "straight" / "m.safetensors", tmp_path / "resumed" / "m.safetensors"
+    train(config, bars(), straight)
+    with pytest.raises(Killed):
+        train(config, bars(), resumed, on_step=kill_at(STEPS + 2))
+    train(config, bars(), resumed)
+    assert resumed.read_bytes() == straight.read_bytes()
+
+
+def test_killed_twice_it_resumes_to_the_same_bits(tmp_path, straight):
+    destination = tmp_path / "model.safetensors"
+    with pytest.raises(Killed):
+        train(CONFIG, bars(), destination, on_epoch=kill_at(1))
+    with pytest.raises(Killed):
+        train(CONFIG, bars(), destination, on_step=kill_at(STEPS - 1))
+    train(CONFIG, bars(), destination)
+    assert destination.read_bytes() == straight[0]
+
+
+def test_a_process_shot_in_the_middle_resumes_to_the_same_bits(tmp_path, straight):
+    destination = tmp_path / "model.safetensors"
+    script = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from test_training import CONFIG, STEPS, bars, train\n"
+        "shoot = lambda done, total: done == 2 * STEPS + 2 and os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"train(CONFIG, bars(), Path({str(destination)!r}), on_step=shoot)\n"
+    )
+    shot = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert shot.returncode == -signal.SIGKILL, shot.stderr
+    assert not destination.exists()
+    assert resume_state(destination).stat().st_size > 0
+    assert (train(CONFIG, bars(), destination), destination.read_bytes()) == straight[::-1]
+    assert list(tmp_path.iterdir()) == [destination]
+
+
+@pytest.mark.parametrize(
+    ("config", "images"),
+    [
+        (replace(CONFIG, seed=2), bars()),
+        (replace(CONFIG, learning_rate=0.02), bars()),
+        (replace(CONFIG, epochs=4), bars()),
+        (CONFIG, bars(seed=1)),
+    ],
+    ids=["other-seed", "other-learning-rate", "more-epochs", "other-data"],
+)
+def test_the_state_of_another_training_is_not_resumed(tmp_path, config, images):
+    fresh, reused = tmp_path / "fresh" / "m.safetensors", tmp_path / "reused" / "m.safetensors"
+    train(config, images, fresh)
+    with pytest.raises(Killed):
+        train(CONFIG, bars(), reused, on_epoch=kill_at(2))
+    train(config, images, reused)
+    assert reused.read_bytes() == fresh.read_bytes()
+
+
+def flip_a_weight(path: Path) -> bytes:
+    """Return the file with one bit flipped in the exponent of its first weight."""
+    content = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        (first,) = (member for member in archive.infolist() if member.filename.endswith("/data/0"))
+        at = content.index(archive.read(first)) + 3
+    return content[:at] + bytes([content[at] ^ 0x02]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda path: b"", id="empty"),
+        pytest.param(lambda path: b"not a state", id="garbage"),
+        pytest.param(lambda path: path.read_bytes()[:-200], id="truncated-at-the-end"),
+        pytest.param(lambda path: path.read_bytes()[:2000], id="truncated-at-the-start"),
+        pytest.param(flip_a_weight, id="bit-flipped"),
+    ],
+)
+def test_a_damaged_state_is_not_resumed(tmp_path, straight, damage):
+    destination = tmp_path / "model.safetensors"
+    with pytest.raises(Killed):
+        train(CONFIG, bars(), destination, on_epoch=kill_at(2))
+    state = resume_state(destination)
+    state.write_bytes(damage(state))
+    assert (train(CONFIG, bars(), destination), destination.read_bytes()) == straight[::-1]
+
+
+# What training leaves behind.
+
+
+def test_the_file_appears_at_the_end_and_nothing_beside_it(tmp_path):
+    destination = tmp_path / "runs" / "model.safetensors"
+    seen = []
+    train(CONFIG, bars(), destination, on_epoch=lambda _: seen.append(destination.exists()))
+    assert seen == [False] * CONFIG.epochs
+    assert list(destination.parent.iterdir()) == [destination]
+
+
+def test_an_older_file_stays_until_the_new_one_is_complete(tmp_path):
+    destination = tmp_path / "model.safetensors"
+    destination.write_bytes(b"older")
+    seen = []
+    train(CONFIG, bars(), destination, on_epoch=lambda _: seen.append(destination.read_bytes()))
+    assert seen == [b"older"] * CONFIG.epochs
+    assert load_checkpoint(destination).record is not None
+
+
+@pytest.mark.parametrize("on_step", [None, kill_at(3)], ids=["finished", "killed"])
+def test_random_states_and_threads_are_left_as_found(tmp_path, on_step):
+    torch.manual_seed(3)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    before = torch.get_rng_state(), random.getstate(), json.dumps(np.random.get_state(legacy=False), default=str)
+    try:
+        with contextlib.suppress(Killed):
+            train(CONFIG, bars(), tmp_path / "model.safetensors", on_step=on_step)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert json.dumps(np.random.get_state(legacy=False), default=str) == before[2]
+
+
+def test_steps_are_counted_over_all_epochs_also_when_resumed(tmp_path):
+    destination, steps = tmp_path / "model.safetensors", []
+    with pytest.raises(Killed):
+        train(CONFIG, bars(), destination, on_epoch=kill_at(1))
+    train(CONFIG, bars(), destination, on_step=lambda done, total: steps.append((done, total)))
+    total = CONFIG.epochs * STEPS
+    assert steps == [(done, total) for done in range(STEPS + 1, total + 1)]
+
+
+# Augmentation, seen from the network.
+
+
+class Watcher(nn.Module):
+    """A network that keeps what it is shown in training mode."""
+
+    seen: list[torch.Tensor]
+
+    def __init__(self, classes: int = 2) -> None:
+        super().__init__()
+        self.head = nn.Linear(1, classes)
+
+    def forward(self, pixels):
+        if self.training:
+            self.seen.append(pixels.clone())
+        return self.head(pixels.mean((1, 2, 3)).unsqueeze(1))
+
+
+def shown_to_the_network(monkeypatch, destination: Path, images: LabelledImages, **augmentation) -> torch.Tensor:
+    """Return the pixels (N, H, W) that one epoch shows to the network."""
+    monkeypatch.setattr(Watcher, "seen", [], raising=False)
+    monkeypatch.setitem(ARCHITECTURES, "watcher", Watcher)
+    config = TrainingConfig(
+        epochs=1, batch_size=32, precision="float32", validation_size=1, architecture="watcher", **augmentation
+    )
+    train(config, images, destination / "model.safetensors")
+    return torch.cat(Watcher.seen)[:, 0]
+
+
+def dots(count: int, *, size: int, row: slice, column: slice) -> LabelledImages:
+    """`count` equal images, black but for one white spot."""
+    pixels = torch.zeros(count, 1, size, size, dtype=torch.uint8)
+    pixels[:, :, row, column] = 255
+    return LabelledImages(pixels, torch.arange(count) % 2, ("a", "b"), "dots", "train")
+
+
+def test_without_augmentation_every_image_is_shown_once_as_it_is(monkeypatch, tmp_path):
+    images = bars(193)
+    shown = shown_to_the_network(monkeypatch, tmp_path, images)
+    training, _ = split_validation(images, size=1, seed=42)
+    assert {image.numpy().tobytes() for image in shown} == {
+        image.numpy().tobytes() for image in unit_range(training.pixels)
+    }
+    assert len(shown) == 192
+
+
+@pytest.mark.parametrize(
+    ("probability", "low", "high"), [(1.0, 512, 512), (0.5, 200, 312)], ids=["always", "half-the-time"]
+)
+def test_flips_mirror_left_to_right(monkeypatch, tmp_path, probability, low, high):
+    images = dots(513, size=9, row=slice(1, 2), column=slice(2, 3))
+    shown = shown_to_the_network(monkeypatch, tmp_path, images, flip_probability=probability)
+    columns = shown[:, 1].argmax(1)
+    assert set(columns.tolist()) <= {2, 6}
+    assert low <= int((columns == 6).sum()) <= high
+
+
+def test_shifts_are_whole_pixels_up_to_the_limit_in_every_direction(monkeypatch, tmp_path):
+    images = dots(1025, size=20, row=slice(9, 10), column=slice(9, 10))
+    shown = shown_to_the_network(monkeypatch, tmp_path, images, shift_fraction=0.1)
+    assert set(shown.unique().tolist()) == {0.0, 1.0}
+    assert shown.flatten(1).sum(1).eq(1).all()
+    positions = shown.flatten(1).argmax(1)
+    shifts = {(int(position) // 20 - 9, int(position) % 20 - 9) for position in positions}
+    assert shifts == {(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3)}
+
+
+def test_rotations_go_up_to_the_limit_both_ways(monkeypatch, tmp_path):
+    images = dots(513, size=33, row=slice(15, 18), column=slice(27, 30))
+    shown = shown_to_the_network(monkeypatch, tmp_path, images, rotation_degrees=20.0)
+    offset = torch.arange(33) - 16.0
+    mass = shown.sum((1, 2))
+    x, y = (shown.sum(1) * offset).sum(1) / mass, (shown.sum(2) * offset).sum(1) / mass
+    degrees = torch.atan2(-y, x).rad2deg()
+    assert -20.2 < float(degrees.min()) < -18
+    assert 18 < float(degrees.max()) < 20.2
+    assert torch.hypot(x, y) == pytest.approx(torch.full((512,), 12.0), abs=0.1)
+
+
+def test_the_augmentation_differs_between_epochs(monkeypatch, tmp_path):
+    monkeypatch.setattr(Watcher, "seen", [], raising=False)
+    monkeypatch.setitem(ARCHITECTURES, "watcher", Watcher)
+    config = replace(CONFIG, epochs=2, architecture="watcher", arguments={})
+    train(config, bars(), tmp_path / "model.safetensors")
+    shown = torch.cat(Watcher.seen)
+    first, second = ({image.numpy().tobytes() for image in half} for half in shown.chunk(2))
+    assert len(first & second) < len(first) / 2
+
+
+# The optimiser's settings, step by step.
+
+
+class RecordingAdamW(torch.optim.AdamW):
+    """AdamW that keeps the learning rate and the weight decay of each of its groups at each step."""
+
+    steps: list[list[tuple[float, float]]]
+
+    def step(self, closure=None):
+        self.steps.append([(group["lr"], group["weight_decay"]) for group in self.param_groups])
+        return super().step(closure)
+
+
+def recorded_steps(monkeypatch, destination: Path, config: TrainingConfig) -> list[list[tuple[float, float]]]:
+    monkeypatch.setattr(RecordingAdamW, "steps", [], raising=False)
+    monkeypatch.setattr(torch.optim, "AdamW", RecordingAdamW)
+    train(config, bars(), destination / "model.safetensors")
+    return RecordingAdamW.steps
+
+
+def test_a_constant_learning_rate_is_constant(monkeypatch, tmp_path):
+    config = replace(CONFIG, schedule="constant", epochs=6, learning_rate=0.001, weight_decay=0.0)
+    steps = recorded_steps(monkeypatch, tmp_path, config)
+    assert steps == [[(0.001, 0.0), (0.001, 0.0)]] * (6 * STEPS)
+
+
+def test_one_cycle_rises_to_the_learning_rate_and_falls_to_zero(monkeypatch, tmp_path):
+    steps = recorded_steps(monkeypatch, tmp_path, replace(CONFIG, epochs=6))
+    rates = [step[0][0] for step in steps]
+    peak = rates.index(max(rates))
+    assert max(rates) == pytest.approx(CONFIG.learning_rate, rel=1e-6)
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert 0 < peak < len(rates) / 2
+    assert rates[-1] < 1e-4 * CONFIG.learning_rate
+
+
+def test_weights_decay_and_biases_do_not(monkeypatch, tmp_path):
+    steps = recorded_steps(monkeypatch, tmp_path, replace(CONFIG, weight_decay=0.05))
+    assert {tuple(decay for _, decay in step) for step in steps} == {(0.05, 0.0)}
+
+
+# Configs.
+
+
+def test_the_notebook_preset_is_the_original_recipe():
+    recipe = PRESETS["notebook"]
+    assert (recipe.seed, recipe.batch_size, recipe.epochs, recipe.learning_rate) == (42, 128, 30, 0.001)
+    assert (recipe.schedule, recipe.weight_decay, recipe.augmented) == ("constant", 0.0, False)
+    assert recipe.validation_size == 6_000
+
+
+def test_the_shipped_models_differ_in_the_augmentation_alone():
+    baseline, augmented = asdict(SHIPPED["baseline"]), asdict(SHIPPED["augmented"])
+    assert {name for name in baseline if baseline[name] != augmented[name]} == set(AUGMENTATION)
+    assert not SHIPPED["baseline"].augmented
+    assert {name: augmented[name] for name in AUGMENTATION} == AUGMENTATION
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "expected"),
+    [
+        ("epochs", 0, "at least 1"),
+        ("batch_size", 1, "at least 2"),
+        ("learning_rate", -0.1, "at least 0"),
+        ("learning_rate", float("nan"), "at least 0"),
+        ("weight_decay", -1, "at least 0"),
+        ("rotation_degrees", 181, "0 to 180"),
+        ("rotation_degrees", -1, "0 to 180"),
+        ("shift_fraction", 1.5, "0 to 1"),
+        ("flip_probability", -0.1, "0 to 1"),
+        ("flip_probability", 1.1, "0 to 1"),
+        ("schedule", "cosine", "one-cycle"),
+        ("precision", "float16", "bfloat16"),
+        ("epochs", 2.5, "int|whole"),
+        ("epochs", "3", "int|whole"),
+    ],
+    ids=lambda value: str(value).replace(" ", "-"),
+)
+def test_a_bad_setting_is_refused_with_name_value_and_what_is_expected(setting, value, expected):
+    with pytest.raises(InputError, match=rf"training config: {setting} is '?{value}'?, expected .*({expected})"):
+        TrainingConfig(**{setting: value})
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("epochs", 1), ("learning_rate", 0.0), ("rotation_degrees", 180), ("shift_fraction", 1), ("flip_probability", 1)],
+)
+def test_the_limits_of_a_setting_are_allowed(setting, value):
+    assert getattr(TrainingConfig(**{setting: value}), setting) == value
+
+
+def test_an_unknown_setting_of_a_record_is_named():
+    with pytest.raises(InputError, match=r"unknown setting 'momentum'; known are .*learning_rate"):
+        config_from({"momentum": 0.9})
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_config_survives_the_record(name):
+    config = PRESETS[name]
+    assert config_from(json.loads(json.dumps(asdict(config)))) == config
+
+
+def test_the_config_hash_follows_every_setting():
+    changes = {
+        "seed": 1,
+        "epochs": 1,
+        "batch_size": 2,
+        "learning_rate": 0.5,
+        "schedule": "constant",
+        "weight_decay": 0.5,
+        "rotation_degrees": 1.0,
+        "shift_fraction": 0.5,
+        "flip_probability": 0.25,
+        "precision": "float32",
+        "validation_size": 1,
+        "split_seed": 1,
+        "architecture": "other",
+        "arguments": {"classes": 3},
+    }
+    assert set(changes) == set(asdict(TrainingConfig()))
+    hashes = {replace(TrainingConfig(), **{name: value}).sha256() for name, value in changes.items()}
+    assert len(hashes | {TrainingConfig().sha256()}) == len(changes) + 1
+    assert TrainingConfig().sha256() == TrainingConfig().sha256()
+
+
+def test_too_few_images_for_a_batch_are_refused(tmp_path):
+    with pytest.raises(InputError, match="10 training images are fewer than one batch of 32"):
+        train(CONFIG, bars(50), tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("size", [0, 200, 500])
+def test_a_validation_split_that_does_not_fit_is_refused(tmp_path, size):
+    with pytest.raises(InputError, match=rf"a validation split of {size} images does not fit 200 training images"):
+        train(replace(CONFIG, validation_size=size), bars(), tmp_path / "model.safetensors")
+
+
+def test_an_unknown_architecture_is_refused(tmp_path):
+    with pytest.raises(InputError, match="resnet"):
+        train(replace(CONFIG, architecture="resnet"), bars(), tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "epochs"), [(32, 3), (160, 1)], ids=["within-an-epoch", "at-the-last-step-of-all"]
+)
+def test_diverging_training_is_refused_and_leaves_no_model(tmp_path, batch_size, epochs):
+    destination = tmp_path / "model.safetensors"
+    config = replace(CONFIG, schedule="constant", learning_rate=1e30, batch_size=batch_size, epochs=epochs)
+    with pytest.raises(InputError, match=r"training diverged in epoch 1: .* not finite; lower the learning rate"):
+        train(config, bars(), destination)
+    assert not destination.exists()
+
+
+# The best epoch.
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "best"),
+    [([0.5], 1), ([0.5, 0.7, 0.6], 2), ([0.7, 0.6, 0.7], 3), ([0.7, 0.7, 0.1], 2), ([0.1, 0.2, 0.3], 3)],
+    ids=["one", "middle", "tie-with-the-last", "tie-before-the-last", "rising"],
+)
+def test_the_best_epoch_is_the_last_of_the_highest(accuracies, best):
+    history = [Epoch(number, 1.0, 0.5, 1.0, accuracy) for number, accuracy in enumerate(accuracies, start=1)]
+    assert best_epoch(history).epoch == best
+    assert best_epoch(tuple(history)).epoch == best
