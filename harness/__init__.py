@@ -1,0 +1,1 @@
+"""A pytest-driven robustness harness for image classifiers: a model quality gate with a verdict."""

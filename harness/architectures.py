@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
 
 class FashionCNN(nn.Module):
     """The study's convolutional network; takes pixels in [0, 1] and returns logits.
 
-    Each block is a 3x3 convolution (padding 1), batch norm, ReLU and 2x2 max pooling (the last two commute); fully connected layers with
+    Each block is a 3x3 convolution (padding 1), batch norm, ReLU and 2x2 max pooling; fully connected layers with
     ReLU and dropout follow. With the defaults it has 422,474 parameters, named `conv1.weight`, `bn1.weight`, ...,
     `fc3.bias` as in the notebook. Normalisation is the first step and no part of the state dict.
 
@@ -23,6 +25,9 @@ class FashionCNN(nn.Module):
     pixel statistics of the training images, one number for all channels or one per channel. Raises `ValueError` when
     the pooling leaves no pixel of an `image_size` (height, width) input.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -40,8 +45,8 @@ class FashionCNN(nn.Module):
         height, width = (size // 2 ** len(conv_channels) for size in image_size)
         if height < 1 or width < 1:
             raise ValueError(
-                f"FashionCNN: {len(conv_channels)} conv blocks halve an image of {tuple(image_size)} pixels to nothing; "
-                f"use fewer blocks or images of at least {2 ** len(conv_channels)} pixels"
+                f"FashionCNN: {len(conv_channels)} conv blocks halve an image of {tuple(image_size)} pixels to "
+                f"nothing; use fewer blocks or images of at least {2 ** len(conv_channels)} pixels"
             )
         self.in_channels, self.image_size, self.classes = in_channels, tuple(image_size), classes
         self.blocks, self.hidden = len(conv_channels), len(fc_sizes)

@@ -14,10 +14,8 @@ import stat
 import struct
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +23,10 @@ from torch import Tensor, nn
 from harness.architectures import ARCHITECTURES, build, geometry
 from harness.errors import InputError
 from harness.files import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 MAX_BYTES = 1 << 30
 """Larger files are refused before they are read."""
@@ -46,7 +48,7 @@ Code = Literal[
 ]
 
 
-class CheckpointRefused(InputError):
+class CheckpointRefused(InputError):  # noqa: N818  The word that its message begins with.
     """A checkpoint that will not be loaded; `code` says why in one word."""
 
     def __init__(self, code: Code, path: Path, fact: str, next_step: str) -> None:
@@ -135,7 +137,7 @@ def _read(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         raise CheckpointRefused("NOT_REGULAR", path, f"cannot be opened ({error.strerror})", next_step) from None
-    with open(descriptor, "rb") as file:
+    with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise CheckpointRefused("NOT_REGULAR", path, "not a regular file", next_step)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.training import Epoch, TrainingConfig
 
 _OK, _REFUSED = 0, 2
@@ -172,10 +173,10 @@ def _train(options: argparse.Namespace) -> int:
 
 def _config(options: argparse.Namespace) -> TrainingConfig:
     from harness.session import parse_arguments
-    from harness.training import AUGMENTATION, PRESETS, TrainingConfig
+    from harness.training import PRESETS, TrainingConfig, augmented
 
-    config = replace(PRESETS[options.preset], **(AUGMENTATION if options.augment else {}))
-    given = {
+    config = augmented(PRESETS[options.preset]) if options.augment else PRESETS[options.preset]
+    given: dict[str, Any] = {
         item.name: value for item in fields(TrainingConfig) if (value := getattr(options, item.name, None)) is not None
     }
     arguments = {**config.arguments, **parse_arguments(options.model_arg, option="--model-arg")}

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.gates import Verdict
-
 if TYPE_CHECKING:
     import numpy as np
 
+    from harness.gates import Verdict
     from harness.inference import Predictions
     from harness.session import StressSession
 
@@ -60,7 +59,7 @@ def cases(predictions: Predictions, positions: tuple[int, ...], session: StressS
     chosen = predictions.images.take(torch.tensor(positions))
     seen = predictions.perturbation(unit_range(chosen.pixels)).mul(255).round().to(torch.uint8)
     baseline = session.roles.get("baseline")
-    reference = baseline and baseline.predict(chosen, predictions.perturbation)
+    reference = baseline.predict(chosen, predictions.perturbation) if baseline else None
     return [
         Case(
             index=int(chosen.positions[number]),
@@ -68,7 +67,7 @@ def cases(predictions: Predictions, positions: tuple[int, ...], session: StressS
             seen=seen[number].permute(1, 2, 0).numpy(),
             true=chosen.classes[int(chosen.labels[number])],
             candidate=_answer(predictions, position),
-            baseline=reference and _answer(reference, number),
+            baseline=_answer(reference, number) if reference else None,
         )
         for number, position in enumerate(positions)
     ]

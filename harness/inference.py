@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import os
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from harness.allocator import keep_freed_buffers
 from harness.data.images import LabelledImages, unit_range
 from harness.errors import InputError
 from harness.perturb import IDENTITY, Perturbation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BATCH = 125
 """Images per forward pass; smaller batches are padded, because the shape may change the last bits of a result."""
@@ -50,23 +53,23 @@ class Predictions:
     @cached_property
     def predicted(self) -> np.ndarray:
         """Return the predicted class of each image, (N,) int64."""
-        return self.logits.argmax(axis=1)
+        return np.asarray(self.logits.argmax(axis=1))
 
     @cached_property
     def correct(self) -> np.ndarray:
         """Return whether each prediction is right, (N,) bool."""
-        return self.predicted == self.labels
+        return np.asarray(self.predicted == self.labels)
 
     @cached_property
     def probabilities(self) -> np.ndarray:
         """Return the softmax of the logits, (N, classes) in [0, 1]."""
         shifted = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
-        return shifted / shifted.sum(axis=1, keepdims=True)
+        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
     @cached_property
     def confidence(self) -> np.ndarray:
         """Return the probability of each predicted class, (N,) in [0, 1]."""
-        return self.probabilities.max(axis=1)
+        return np.asarray(self.probabilities.max(axis=1))
 
 
 class Classifier:
@@ -81,7 +84,7 @@ class Classifier:
         keep_freed_buffers()
         self.device = torch.device(device)
         self.workers = workers or available_cores()
-        self._model = _folded(model).to(self.device, memory_format=torch.channels_last)
+        self._model = _folded(model).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._remembered: dict[tuple[str, str], Predictions] = {}
 
     def predict(self, images: LabelledImages, perturbation: Perturbation = IDENTITY) -> Predictions:
@@ -102,7 +105,7 @@ class Classifier:
                 logits = self._model(inputs.contiguous(memory_format=torch.channels_last))
                 return _checked(logits, classes=len(images.classes))[: len(pixels)].cpu()
 
-        batches = images.pixels.split(BATCH)
+        batches = torch.split(images.pixels, BATCH)
         try:
             with _one_thread_per_worker(), ThreadPoolExecutor(self.workers) as pool:
                 return torch.cat(list(pool.map(predict_batch, batches))).numpy()
@@ -110,7 +113,7 @@ class Classifier:
             raise
         except Exception as error:
             raise ModelError(
-                f"the model failed on {tuple(images.pixels.shape)} images under {perturbation}: {error}"
+                f"the model failed on images {tuple(images.pixels.shape)} under {perturbation}: {error}"
             ) from error
 
 
@@ -179,8 +182,8 @@ def _checked(logits: object, *, classes: int) -> Tensor:
         raise ModelError(f"the model returned {type(logits).__name__}, expected a tensor of logits")
     if logits.shape != (BATCH, classes):
         raise ModelError(
-            f"the model returned logits of shape {tuple(logits.shape)} for {BATCH} images of data with {classes} classes, "
-            f"expected {(BATCH, classes)}"
+            f"the model returned logits of shape {tuple(logits.shape)} for {BATCH} images of data with "
+            f"{classes} classes, expected {(BATCH, classes)}"
         )
     if not logits.isfinite().all():
         raise ModelError(f"the model returned NaN or infinity for {int((~logits.isfinite()).any(1).sum())} images")

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 class Measurement:
     """One number about a model, measured on `n` images, with its 95% confidence interval.
 
-    `unit` is a share in [0, 1], a difference of shares in [-1, 1], or a number of images. `detail` says in a few words what is behind the number. `failures` are the positions, in the predictions, of the
-    images to show for it, the most telling first.
+    `unit` is a share in [0, 1], a difference of shares in [-1, 1], or a number of images. `detail` says in a few words
+    what is behind the number. `failures` are the positions, in the predictions, of the images to show for it, the most
+    telling first.
     """
 
     metric: str

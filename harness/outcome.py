@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from harness.gates import Verdict
 from harness.perturb import PROTOCOL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.gates import Verdict
 
 SCHEMA = 1
 

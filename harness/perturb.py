@@ -8,12 +8,13 @@ threefold between implementations that leave these choices open, so they are ver
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
 PROTOCOL = 1
@@ -112,7 +113,8 @@ def _interpolate(images: Tensor, index: Tensor, shares: Tensor, pick: Callable[[
     left_share, right_share, upper_share, lower_share = shares
     upper = pick(padded, index) * left_share + pick(padded, index + 1) * right_share
     lower = pick(padded, index + row) * left_share + pick(padded, index + row + 1) * right_share
-    return (upper * upper_share + lower * lower_share).view_as(images)
+    mixed: Tensor = upper * upper_share + lower * lower_share
+    return mixed.view_as(images)
 
 
 def promised_poses() -> tuple[Pose, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,8 @@ from harness.errors import InputError
 from harness.gates import Gate, GatesFile, read_gates
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from torch import nn
 
     from harness.checkpoints import Record
@@ -131,8 +132,9 @@ def _check_data(images: LabelledImages, gates: GatesFile) -> None:
     ):
         if found != expected:
             raise InputError(
-                f"{gates.path}: made for other data: its [data] {name} is {expected!r}, the data at hand have {found!r}; "
-                "name the gates file of these data with --gates, or the gates file's data with --stress-data"
+                f"{gates.path}: made for other data: its [data] {name} is {expected!r}, the data at "
+                f"hand have {found!r}; name the gates file of these data with --gates, "
+                "or the gates file's data with --stress-data"
             )
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.training import AUGMENTATION, PRESETS, TrainingConfig, train
+from harness.training import PRESETS, Epoch, TrainingConfig, augmented, train
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 SHIPPED: Mapping[str, TrainingConfig] = {
     "baseline": PRESETS["default"],
-    "augmented": replace(PRESETS["default"], **AUGMENTATION),
+    "augmented": augmented(PRESETS["default"]),
 }
 """The config of each shipped model; they differ in the augmentation alone."""
 
@@ -36,5 +38,9 @@ def train_or_load(name: str) -> Path:
             images = load_fashion_mnist("train")
             print(f"\nThe shipped {name} model is missing: training it into {path}", file=sys.stderr)
             with tqdm(total=config.epochs, unit="epoch", desc=f"training {name}", file=sys.stderr) as bar:
-                train(config, images, path, on_epoch=lambda _: bar.update())
+
+                def advance(_: Epoch) -> None:
+                    bar.update()
+
+                train(config, images, path, on_epoch=advance)
     return path

@@ -6,11 +6,9 @@ import hashlib
 import io
 import json
 import platform
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +22,10 @@ from harness.data.images import unit_range
 from harness.errors import InputError
 from harness.files import write_atomically
 from harness.perturb import pose_each
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 Precision = Literal["auto", "bfloat16", "float32"]
 
@@ -89,8 +91,10 @@ class TrainingConfig:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-AUGMENTATION = {"rotation_degrees": 10.0, "shift_fraction": 0.1, "flip_probability": 0.5}
-"""The study's geometric augmentation, the one difference between the shipped models."""
+def augmented(config: TrainingConfig) -> TrainingConfig:
+    """Return the config with the study's geometric augmentation, the one difference between the shipped models."""
+    return replace(config, rotation_degrees=10.0, shift_fraction=0.1, flip_probability=0.5)
+
 
 PRESETS: Mapping[str, TrainingConfig] = {
     "default": TrainingConfig(),
@@ -158,7 +162,7 @@ def train(
             state = _start(config, steps=len(labels) // config.batch_size)
             _resume(state, resume_path, identity)
             while len(state.history) < config.epochs:
-                epoch = _run_epoch(config, state, pixels, labels, validation, on_step)
+                epoch = _run_epoch(config, state, pixels, labels, validation=validation, on_step=on_step)
                 state.history.append(epoch)
                 if epoch.validation_accuracy >= max(past.validation_accuracy for past in state.history):
                     state.best = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
@@ -180,7 +184,7 @@ def best_epoch(history: tuple[Epoch, ...] | list[Epoch]) -> Epoch:
 
 def _start(config: TrainingConfig, *, steps: int) -> _State:
     torch.manual_seed(config.seed)
-    model = build(config.architecture, config.arguments).to(memory_format=torch.channels_last)
+    model = build(config.architecture, config.arguments).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     # Decay pulls weights, not biases and batch norms, towards zero.
     groups = [
         {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": config.weight_decay},
@@ -206,6 +210,7 @@ def _run_epoch(
     state: _State,
     pixels: Tensor,
     labels: Tensor,
+    *,
     validation: LabelledImages,
     on_step: Callable[[int, int], None] | None,
 ) -> Epoch:
@@ -218,7 +223,7 @@ def _run_epoch(
     order = torch.randperm(len(labels), generator=generator)[: steps * config.batch_size]
     loss_sum, right = 0.0, 0
     state.model.train()
-    for step, chosen in enumerate(order.split(config.batch_size), start=1):
+    for step, chosen in enumerate(torch.split(order, config.batch_size), start=1):
         inputs = _augment(pixels[chosen], config, generator)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16"):
             logits = state.model(inputs.contiguous(memory_format=torch.channels_last))
@@ -254,7 +259,7 @@ def _validate(model: nn.Module, validation: LabelledImages) -> tuple[float, floa
         logits = torch.cat(
             [
                 model(unit_range(batch).contiguous(memory_format=torch.channels_last))
-                for batch in validation.pixels.split(125)
+                for batch in torch.split(validation.pixels, 125)
             ]
         )
     loss = functional.cross_entropy(logits, validation.labels)

@@ -266,7 +266,7 @@ def test_train_writes_checkpoint_history_and_curves(tmp_path, capsys, tiny_data)
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], {"learning_rate": 0.002, "schedule": "one-cycle", "rotation_degrees": 0.0, "seed": 42}),
+        ([], {"epochs": 20, "schedule": "one-cycle", "rotation_degrees": 0.0, "seed": 42}),
         (["--preset", "notebook"], {"learning_rate": 0.001, "schedule": "constant", "weight_decay": 0.0}),
         (["--preset", "notebook", "--augment"], {"schedule": "constant", "rotation_degrees": 10.0}),
         (["--augment", "--rotation-degrees", "0"], {"rotation_degrees": 0.0, "shift_fraction": 0.1}),

@@ -278,7 +278,8 @@ def test_sampled_run_still_catches_a_bad_model(shop, workers):
 
 def test_failing_baseline_is_not_the_candidates_fault(shop, workers):
     shutil.copy(STRESS_TESTS / "test_baseline.py", shop.root / "stress_tests")
-    row = '\n[[gate]]\nid = "baseline"\nfamily = "baseline"\nmetric = "accuracy"\nrole = "baseline"\nhand = { bound = 0.9 }\n'
+    row = '\n[[gate]]\nid = "baseline"\nfamily = "baseline"\nmetric = "accuracy"\n'
+    row += 'role = "baseline"\nhand = { bound = 0.9 }\n'
     shop.gates(ROWS + row)
     shop.save("plain.safetensors", upside_down=True)
     result = shop.run("--baseline", "plain.safetensors", *workers)
@@ -354,7 +355,10 @@ def test_runs_without_pytest_html(shop):
 
 def test_collecting_only_loads_neither_models_nor_torch(shop):
     (shop.root / "models/augmented.safetensors").unlink()
-    code = "import sys, pytest; status = pytest.main(['--collect-only', '-q', 'stress_tests']); print(sorted({'torch', 'cv2', 'matplotlib'} & set(sys.modules)), int(status))"
+    code = (
+        "import sys, pytest; status = pytest.main(['--collect-only', '-q', 'stress_tests']); "
+        "print(sorted({'torch', 'cv2', 'matplotlib'} & set(sys.modules)), int(status))"
+    )
     result = shop.pytester.runpython_c(code)
     result.stdout.fnmatch_lines(["*test_accuracy_survives_rotation?rotate-ccw-010?", "[[]] 0"])
 

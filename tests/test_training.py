@@ -21,14 +21,16 @@ from harness.data import LabelledImages, split_validation
 from harness.data.images import unit_range
 from harness.errors import InputError
 from harness.shipped import SHIPPED
-from harness.training import AUGMENTATION, PRESETS, Epoch, TrainingConfig, best_epoch, config_from, train
+from harness.training import PRESETS, Epoch, TrainingConfig, best_epoch, config_from, train
 
 SMALL_NET = {"conv_channels": [4], "fc_sizes": [8], "image_size": [8, 8], "classes": 2}
 CONFIG = TrainingConfig(
     seed=1,
     epochs=3,
     batch_size=32,
+    optimizer="adam",
     learning_rate=0.01,
+    weight_decay=0.05,
     rotation_degrees=10.0,
     shift_fraction=0.125,
     flip_probability=0.5,
@@ -184,8 +186,14 @@ def test_killed_within_an_epoch_it_resumes_to_the_same_bits(tmp_path, straight, 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"schedule": "constant"}, {"precision": "bfloat16"}, {"weight_decay": 0.0, "schedule": "constant"}],
-    ids=["constant", "bfloat16", "notebook-like"],
+    [
+        {"schedule": "constant"},
+        {"precision": "bfloat16"},
+        {"weight_decay": 0.0, "schedule": "constant"},
+        {"optimizer": "sgd"},
+        {"optimizer": "sgd", "schedule": "constant"},
+    ],
+    ids=["constant", "bfloat16", "notebook-like", "sgd", "sgd-constant"],
 )
 def test_every_kind_of_training_resumes_to_the_same_bits(tmp_path, changes):
     config = replace(CONFIG, **changes)
@@ -194,6 +202,19 @@ def test_every_kind_of_training_resumes_to_the_same_bits(tmp_path, changes):
     with pytest.raises(Killed):
         train(config, bars(), resumed, on_step=kill_at(STEPS + 2))
     train(config, bars(), resumed)
+    assert resumed.read_bytes() == straight.read_bytes()
+
+
+def test_a_resumed_run_remembers_a_best_epoch_before_the_kill(tmp_path):
+    images = bars()
+    noise = replace(images, labels=torch.from_numpy(np.random.default_rng(5).integers(0, 2, len(images))))
+    config = replace(CONFIG, epochs=6, learning_rate=0.05, schedule="constant")
+    straight, resumed = tmp_path / "straight" / "m.safetensors", tmp_path / "resumed" / "m.safetensors"
+    history = train(config, noise, straight)
+    assert best_epoch(history).epoch < config.epochs, "the case needs a best epoch before the last"
+    with pytest.raises(Killed):
+        train(config, noise, resumed, on_epoch=kill_at(config.epochs))
+    train(config, noise, resumed)
     assert resumed.read_bytes() == straight.read_bytes()
 
 
@@ -341,7 +362,13 @@ def shown_to_the_network(monkeypatch, destination: Path, images: LabelledImages,
     monkeypatch.setattr(Watcher, "seen", [], raising=False)
     monkeypatch.setitem(ARCHITECTURES, "watcher", Watcher)
     config = TrainingConfig(
-        epochs=1, batch_size=32, precision="float32", validation_size=1, architecture="watcher", **augmentation
+        epochs=1,
+        batch_size=32,
+        precision="float32",
+        validation_size=1,
+        architecture="watcher",
+        arguments={},
+        **augmentation,
     )
     train(config, images, destination / "model.safetensors")
     return torch.cat(Watcher.seen)[:, 0]
@@ -385,7 +412,7 @@ def test_shifts_are_whole_pixels_up_to_the_limit_in_every_direction(monkeypatch,
     assert shifts == {(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3)}
 
 
-def test_rotations_go_up_to_the_limit_both_ways(monkeypatch, tmp_path):
+def test_rotations_are_whole_degrees_up_to_the_limit_both_ways(monkeypatch, tmp_path):
     images = dots(513, size=33, row=slice(15, 18), column=slice(27, 30))
     shown = shown_to_the_network(monkeypatch, tmp_path, images, rotation_degrees=20.0)
     offset = torch.arange(33) - 16.0
@@ -394,6 +421,8 @@ def test_rotations_go_up_to_the_limit_both_ways(monkeypatch, tmp_path):
     degrees = torch.atan2(-y, x).rad2deg()
     assert -20.2 < float(degrees.min()) < -18
     assert 18 < float(degrees.max()) < 20.2
+    assert degrees.tolist() == pytest.approx(degrees.round().tolist(), abs=0.1), "whole degrees"
+    assert set(degrees.round().tolist()) == set(range(-20, 21))
     assert torch.hypot(x, y) == pytest.approx(torch.full((512,), 12.0), abs=0.1)
 
 
@@ -410,33 +439,37 @@ def test_the_augmentation_differs_between_epochs(monkeypatch, tmp_path):
 # The optimiser's settings, step by step.
 
 
-class RecordingAdamW(torch.optim.AdamW):
-    """AdamW that keeps the learning rate and the weight decay of each of its groups at each step."""
-
-    steps: list[list[tuple[float, float]]]
-
-    def step(self, closure=None):
-        self.steps.append([(group["lr"], group["weight_decay"]) for group in self.param_groups])
-        return super().step(closure)
+Rates = list[list[tuple[float, float]]]
 
 
-def recorded_steps(monkeypatch, destination: Path, config: TrainingConfig) -> list[list[tuple[float, float]]]:
-    monkeypatch.setattr(RecordingAdamW, "steps", [], raising=False)
-    monkeypatch.setattr(torch.optim, "AdamW", RecordingAdamW)
+def recorded_steps(monkeypatch, destination: Path, config: TrainingConfig) -> Rates:
+    """Return the learning rate and the weight decay of each group of parameters at each step."""
+    steps: Rates = []
+    kind = torch.optim.AdamW if config.optimizer == "adam" else torch.optim.SGD
+
+    class Recording(kind):
+        def step(self, closure=None):
+            steps.append([(group["lr"], group["weight_decay"]) for group in self.param_groups])
+            return super().step(closure)
+
+    monkeypatch.setattr(torch.optim, kind.__name__, Recording)
     train(config, bars(), destination / "model.safetensors")
-    return RecordingAdamW.steps
+    return steps
 
 
-def test_a_constant_learning_rate_is_constant(monkeypatch, tmp_path):
-    config = replace(CONFIG, schedule="constant", epochs=6, learning_rate=0.001, weight_decay=0.0)
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_constant_learning_rate_is_constant(monkeypatch, tmp_path, optimizer):
+    config = replace(CONFIG, optimizer=optimizer, schedule="constant", epochs=6, learning_rate=0.001, weight_decay=0.0)
     steps = recorded_steps(monkeypatch, tmp_path, config)
     assert steps == [[(0.001, 0.0), (0.001, 0.0)]] * (6 * STEPS)
 
 
-def test_one_cycle_rises_to_the_learning_rate_and_falls_to_zero(monkeypatch, tmp_path):
-    steps = recorded_steps(monkeypatch, tmp_path, replace(CONFIG, epochs=6))
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_one_cycle_rises_to_the_learning_rate_and_falls_to_zero(monkeypatch, tmp_path, optimizer):
+    steps = recorded_steps(monkeypatch, tmp_path, replace(CONFIG, optimizer=optimizer, epochs=6))
     rates = [step[0][0] for step in steps]
     peak = rates.index(max(rates))
+    assert len(rates) == 6 * STEPS
     assert max(rates) == pytest.approx(CONFIG.learning_rate, rel=1e-6)
     assert rates[: peak + 1] == sorted(rates[: peak + 1])
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
@@ -444,8 +477,9 @@ def test_one_cycle_rises_to_the_learning_rate_and_falls_to_zero(monkeypatch, tmp
     assert rates[-1] < 1e-4 * CONFIG.learning_rate
 
 
-def test_weights_decay_and_biases_do_not(monkeypatch, tmp_path):
-    steps = recorded_steps(monkeypatch, tmp_path, replace(CONFIG, weight_decay=0.05))
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_weights_decay_and_biases_do_not(monkeypatch, tmp_path, optimizer):
+    steps = recorded_steps(monkeypatch, tmp_path, replace(CONFIG, optimizer=optimizer))
     assert {tuple(decay for _, decay in step) for step in steps} == {(0.05, 0.0)}
 
 
@@ -456,14 +490,16 @@ def test_the_notebook_preset_is_the_original_recipe():
     recipe = PRESETS["notebook"]
     assert (recipe.seed, recipe.batch_size, recipe.epochs, recipe.learning_rate) == (42, 128, 30, 0.001)
     assert (recipe.schedule, recipe.weight_decay, recipe.augmented) == ("constant", 0.0, False)
+    assert (recipe.optimizer, recipe.arguments.get("dropout", 0.25)) == ("adam", 0.25)
     assert recipe.validation_size == 6_000
 
 
 def test_the_shipped_models_differ_in_the_augmentation_alone():
     baseline, augmented = asdict(SHIPPED["baseline"]), asdict(SHIPPED["augmented"])
-    assert {name for name in baseline if baseline[name] != augmented[name]} == set(AUGMENTATION)
+    geometry = {"rotation_degrees": 10.0, "shift_fraction": 0.1, "flip_probability": 0.5}
+    assert {name: augmented[name] for name in baseline if baseline[name] != augmented[name]} == geometry
     assert not SHIPPED["baseline"].augmented
-    assert {name: augmented[name] for name in AUGMENTATION} == AUGMENTATION
+    assert SHIPPED["augmented"].augmented
 
 
 @pytest.mark.parametrize(
@@ -480,6 +516,7 @@ def test_the_shipped_models_differ_in_the_augmentation_alone():
         ("flip_probability", -0.1, "0 to 1"),
         ("flip_probability", 1.1, "0 to 1"),
         ("schedule", "cosine", "one-cycle"),
+        ("optimizer", "lion", "sgd"),
         ("precision", "float16", "bfloat16"),
         ("epochs", 2.5, "int|whole"),
         ("epochs", "3", "int|whole"),
@@ -515,6 +552,7 @@ def test_the_config_hash_follows_every_setting():
         "seed": 1,
         "epochs": 1,
         "batch_size": 2,
+        "optimizer": "adam",
         "learning_rate": 0.5,
         "schedule": "constant",
         "weight_decay": 0.5,

@@ -135,12 +135,15 @@ def fetch_fashion_mnist(destination: Path | None = None, *, url: str = DOWNLOAD_
 def _download(url: str, target: Path, file: _File) -> None:
     from tqdm import tqdm
 
-    remedy = "Check the connection and run the command again, or on Debian or Ubuntu `apt-get install dataset-fashion-mnist`."
+    remedy = (
+        "Check the connection and run the command again, or on Debian or Ubuntu "
+        "`apt-get install dataset-fashion-mnist`."
+    )
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as partial:
         path = Path(partial.name)
         try:
             with (
-                urllib.request.urlopen(url, timeout=60) as response,
+                urllib.request.urlopen(url, timeout=60) as response,  # noqa: S310  The caller's own address.
                 tqdm(
                     total=int(response.headers.get("Content-Length") or 0) or None,
                     desc=target.name,

@@ -6,11 +6,14 @@ import gzip
 import hashlib
 import struct
 import zlib
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _UNSIGNED_BYTES = 0x08
 

@@ -38,13 +38,11 @@ def _load_npz(path: Path) -> LabelledImages:
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: cannot be read as an npz file of plain arrays ({error})") from None
     if missing := {"images", "labels"} - set(arrays):
-        raise InputError(
-            f"{path}: has no array {sorted(missing)[0]!r}, only {sorted(arrays)}; expected images and labels"
-        )
+        raise InputError(f"{path}: has no array {min(missing)!r}, only {sorted(arrays)}; expected images and labels")
     pixels, labels = arrays["images"], arrays["labels"]
     if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4):
         raise InputError(
-            f"{path}: images are {pixels.dtype} of shape {pixels.shape}, expected uint8 (N, H, W) or (N, H, W, channels)"
+            f"{path}: images are {pixels.dtype} of shape {pixels.shape}, expected uint8 (N, H, W) or (N, H, W, C)"
         )
     labels = labels.squeeze()
     if labels.shape != (len(pixels),) or not np.issubdtype(labels.dtype, np.integer) or len(labels) == 0:
@@ -79,7 +77,7 @@ def _load_folder(path: Path) -> LabelledImages:
     ]
     if not files:
         raise InputError(
-            f"{path}: no images found; expected one folder per class with {', '.join(sorted(_SUFFIXES))} files"
+            f"{path}: no images found; expected one folder per class with files in {', '.join(sorted(_SUFFIXES))}"
         )
     images = []
     for file, _ in files:

@@ -6,13 +6,15 @@ import hashlib
 import math
 import re
 import tomllib
-from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.gates.verdicts import Bound, Gate, GatesError
 from harness.perturb import PROTOCOL, Pose
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 SCHEMA = 1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,6 +10,8 @@ from harness.errors import InputError
 from harness.perturb import IDENTITY, Pose
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from harness.measures import Measurement
 
 SHOWN = 3

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.errors import InputError
-from harness.evidence import Evidence
 from harness.gates import Gate, read_gates
 from harness.plugin.options import add_options
 from harness.plugin.run import PROPERTY, RUN, Collector, GateRun
-from harness.session import StressSession
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from harness.data import LabelledImages
-    from harness.session import RoleModel
+    from harness.evidence import Evidence
+    from harness.session import RoleModel, StressSession
 
 gate = pytest.mark.gate
 """Marks a stress test, `@gate("rotation")`: it runs once per row of this family in the gates file."""
@@ -60,25 +60,25 @@ def stress_session(pytestconfig: pytest.Config) -> StressSession:
 
 @pytest.fixture(scope="session")
 def images(stress_session: StressSession) -> LabelledImages:
-    """The labelled test images."""
+    """Return the labelled test images."""
     return stress_session.images
 
 
 @pytest.fixture(scope="session")
 def candidate(stress_session: StressSession) -> RoleModel:
-    """The checkpoint under test."""
+    """Return the checkpoint under test."""
     return stress_session.roles["candidate"]
 
 
 @pytest.fixture(scope="session")
 def baseline(stress_session: StressSession) -> RoleModel:
-    """The plain model that the candidate is compared with."""
+    """Return the plain model that the candidate is compared with."""
     return _role(stress_session, "baseline")
 
 
 @pytest.fixture(scope="session")
 def incumbent(stress_session: StressSession) -> RoleModel:
-    """The last accepted checkpoint."""
+    """Return the last accepted checkpoint."""
     return _role(stress_session, "incumbent")
 
 
@@ -89,14 +89,14 @@ def _role(session: StressSession, name: str) -> RoleModel:
 
 
 @pytest.fixture(scope="session")
-def evidence(pytestconfig: pytest.Config, stress_session: StressSession) -> Evidence:
-    """Takes what a test wants the report to show."""
+def evidence(pytestconfig: pytest.Config) -> Evidence:
+    """Return what takes the verdicts and pictures that tests show."""
     return pytestconfig.stash[RUN].evidence
 
 
 @pytest.fixture(name="gate")
 def _gate(request: pytest.FixtureRequest, stress_session: StressSession) -> Gate:
-    """The row of the gates file that this test is about."""
+    """Return the row of the gates file that this test is about."""
     return stress_session.scaled(request.param)
 
 
@@ -185,7 +185,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     from harness.report.text import summary_lines
 
     colour = {"pass": "green", "partial": "yellow"}.get(run.outcome.verdict, "red")
-    terminalreporter.section("model quality gate", **{colour: True})
+    terminalreporter.section("model quality gate", **{colour: True})  # type: ignore[arg-type]
     for line in summary_lines(run.outcome, _relative(run.options.reports)):
         terminalreporter.line(line)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import platform
 import shlex
-from collections.abc import Sequence
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +14,9 @@ from harness.gates import GatesFile, Verdict
 from harness.outcome import Outcome
 from harness.plugin.options import is_gate_run, options_of
 from harness.session import StressSession, open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PROPERTY = "stress_gate"
 """The name under which a test's verdict travels in its report's properties."""
@@ -36,7 +39,7 @@ class GateRun:
         self.outcome: Outcome | None = None
 
     def prepare(self) -> StressSession:
-        """Return the images, gates and models, loaded once; in the controller, train shipped models that are missing."""
+        """Return images, gates and models, loaded once; in the controller, train shipped models that are missing."""
         if self.session is None:
             workers = None
             if self.is_worker:
@@ -108,7 +111,7 @@ class Collector:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take a test's verdict, and errors that have none."""
-        wires = [value for name, value in report.user_properties if name == PROPERTY]
+        wires: list[Any] = [value for name, value in report.user_properties if name == PROPERTY]
         for wire in wires:
             verdict = Verdict.from_wire(wire)
             self.run.verdicts[verdict.gate.id] = verdict
@@ -136,4 +139,5 @@ class Collector:
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    shown = 5
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from html import escape
+from typing import TYPE_CHECKING
 
-from harness.gates import Verdict
 from harness.outcome import Outcome, worst_first
 from harness.report.text import number
+
+if TYPE_CHECKING:
+    from harness.gates import Verdict
 
 _STYLE = """
 <style>
@@ -17,7 +20,8 @@ _STYLE = """
  .stress .partial { border-color: #e69f00; background: #fdf4e0; }
  .stress .fail, .stress .error { border-color: #d55e00; background: #fbeae0; }
  .stress table { border-collapse: collapse; margin: .5em 0; }
- .stress th, .stress td { text-align: left; padding: .2em .8em .2em 0; border-bottom: 1px solid #ccc; vertical-align: top; }
+ .stress th, .stress td { text-align: left; vertical-align: top; padding: .2em .8em .2em 0; }
+ .stress tr { border-bottom: 1px solid #ccc; }
  .stress td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
  .stress code { overflow-wrap: anywhere; }
  .stress .scroll { overflow-x: auto; }
@@ -80,7 +84,8 @@ def _row(verdict: Verdict, *, anchors: bool) -> str:
     return (
         f"<tr{anchor}><td>{label}</td><td>{_SIGN[verdict.status]}</td>"
         f'<td class="number">{number(verdict, verdict.value)}</td><td class="number">{bound}</td>'
-        f'<td class="number">{healthy}</td><td class="number">{verdict.n or ""}</td><td>{escape(verdict.detail)}</td></tr>'
+        f'<td class="number">{healthy}</td><td class="number">{verdict.n or ""}</td>'
+        f"<td>{escape(verdict.detail)}</td></tr>"
     )
 
 

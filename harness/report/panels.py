@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import base64
 from html import escape
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from harness.evidence import Case
+if TYPE_CHECKING:
+    from harness.evidence import Case
 
 _SIZE, _GAP, _CAPTION = 168, 8, 44
 
@@ -46,9 +48,9 @@ def _tile(image: np.ndarray, title: str, caption: str) -> np.ndarray:
     rgb = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[..., :3]
     tile = np.full((_SIZE + _CAPTION, _SIZE, 3), 255, dtype=np.uint8)
     tile[:_SIZE] = cv2.resize(rgb, (_SIZE, _SIZE), interpolation=cv2.INTER_NEAREST)
-    for line, text in enumerate((title, caption)):
+    for line, words in enumerate((title, caption)):
         # OpenCV's built-in fonts know ASCII only.
-        text = text.encode("ascii", "replace").decode()
+        text = words.encode("ascii", "replace").decode()
         cv2.putText(
             tile, text, (2, _SIZE + 16 + 20 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (20, 20, 20), 1, cv2.LINE_AA
         )

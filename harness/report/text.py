@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.gates import Verdict
 from harness.outcome import Outcome, worst_first
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.gates import Verdict
 
 
 def write_reports(outcome: Outcome, folder: Path) -> None:
