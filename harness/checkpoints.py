@@ -107,8 +107,8 @@ def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
 def load_checkpoint(path: Path, *, builder: Callable[[], nn.Module] | None = None) -> Checkpoint:
     """Load a checkpoint, native or a state dict, into an evaluation-mode model with float32 weights.
 
-    The network is that of the file's architecture id, of the notebook for a plain state dict, or what the user's
-    `builder` returns. Raises `CheckpointRefused` for anything out of order.
+    The network is that of the file's architecture id. A file that names no shipped architecture goes into the network
+    that the user's `builder` returns, or without one into the notebook's. Raises `CheckpointRefused` for anything out of order.
     """
     content = _read(path)
     if content[:4] == b"PK\x03\x04":
@@ -122,7 +122,7 @@ def load_checkpoint(path: Path, *, builder: Callable[[], nn.Module] | None = Non
             f"neither a safetensors file nor a zip file of torch.save; it starts with {content[:8].hex() or 'nothing'}",
             "Save the weights with safetensors or with torch.save(model.state_dict(), path).",
         )
-    if builder is not None:
+    if builder is not None and (record is None or record.architecture not in ARCHITECTURES):
         architecture, model = "user", builder()
     else:
         architecture, model = _build(record, path)

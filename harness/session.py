@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from harness.inference import Classifier, Predictions
     from harness.perturb import Perturbation
 
+ROLES = ("candidate", "baseline", "incumbent")
 PROFILES = ("quick", "default", "thorough")
 QUICK_SAMPLES = 2_000
 
 
 @dataclass(frozen=True)
 class StressOptions:
-    """The options of a gate run, paths resolved; `shipped` names the roles whose path is the default."""
+    """The options of a gate run, paths resolved; `shipped` names the roles whose path is that of a shipped model."""
 
     candidate: Path
     baseline: Path | None
@@ -93,6 +94,8 @@ class StressSession:
 
 def open_session(options: StressOptions, *, workers: int | None = None) -> StressSession:
     """Load and check everything that a run needs; raises `InputError` for anything that cannot be used."""
+    import torch
+
     from harness.checkpoints import load_checkpoint
     from harness.data import load_images, stratified_sample
     from harness.inference import Classifier, pick_device
@@ -105,18 +108,16 @@ def open_session(options: StressOptions, *, workers: int | None = None) -> Stres
     device = pick_device(options.device)
     builder = None if options.model is None else import_builder(options.model, options.model_arguments)
     roles: dict[str, RoleModel] = {}
-    for role in ("candidate", "baseline", "incumbent"):
+    for role in ROLES:
         path: Path | None = getattr(options, role)
         if path is None:
             continue
-        # The user's builder is for the user's models; a shipped file names its own architecture.
-        checkpoint = load_checkpoint(path, builder=None if role in options.shipped else builder)
+        checkpoint = load_checkpoint(path, builder=builder)
         twin = next((other for other in roles.values() if other.sha256 == checkpoint.sha256), None)
         classifier = twin.classifier if twin else Classifier(checkpoint.model, device=device, workers=workers)
         roles[role] = RoleModel(role, path, checkpoint.sha256, checkpoint.architecture, checkpoint.record, classifier)
-        probe = images.take(images.positions[:1] * 0)
         try:
-            classifier.predict(probe)
+            classifier.predict(images.take(torch.tensor([0])))
         except InputError as error:
             raise InputError(f"{role} {path}: {error}") from error
     return StressSession(images, gates, roles)

@@ -11,9 +11,11 @@ import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import torch
 
+from harness import shipped
 from harness.architectures import FashionCNN
 from harness.checkpoints import Record, save_checkpoint
-from harness.data import load_images
+from harness.data import load_fashion_mnist, load_images
+from harness.training import TrainingConfig
 
 STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
 SERIAL, WORKERS = (), ("-n", "2")
@@ -361,6 +363,40 @@ def test_collecting_only_loads_neither_models_nor_torch(shop):
     )
     result = shop.pytester.runpython_c(code)
     result.stdout.fnmatch_lines(["*test_accuracy_survives_rotation?rotate-ccw-010?", "[[]] 0"])
+
+
+@pytest.fixture
+def quick_training(monkeypatch, tmp_path):
+    """Shipped models of one epoch on a few images, trained into a cache of this test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    arguments = {"conv_channels": [4], "fc_sizes": []}
+    config = TrainingConfig(epochs=1, validation_size=100, arguments=arguments, precision="float32")
+    monkeypatch.setattr(shipped, "SHIPPED", {"baseline": config, "augmented": config})
+    few = load_fashion_mnist("test").take(torch.arange(400))
+    monkeypatch.setattr("harness.data.load_fashion_mnist", lambda _: few)
+    return tmp_path / "cache/stress-harness/trained"
+
+
+def test_missing_shipped_models_are_trained_visibly_and_once(pytester, quick_training, capfd):
+    shutil.copytree(STRESS_TESTS, pytester.path / "stress_tests")
+    arguments = ("stress_tests", "-k", "test_clean_accuracy", "--stress-samples", "50")
+    status = pytester.runpytest_inprocess(*arguments).ret
+    assert status in (0, 1)
+    assert "The shipped augmented model is missing: training it into" in capfd.readouterr().err
+    files = sorted(path.name.split("-")[0] for path in quick_training.glob("*.safetensors"))
+    assert files == ["augmented", "baseline"]
+    record = json.loads((pytester.path / "reports/stress.json").read_text())
+    assert record["candidate"]["path"].startswith(str(quick_training))
+    pytester.runpytest_inprocess(*arguments)
+    assert "training" not in capfd.readouterr().err
+
+
+def test_missing_checkpoint_named_by_the_user_is_not_trained(pytester, quick_training):
+    shutil.copytree(STRESS_TESTS, pytester.path / "stress_tests")
+    result = pytester.runpytest_inprocess("stress_tests", "--candidate", "models/augmented.safetensors")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*REFUSED?NOT_REGULAR?*"])
+    assert not quick_training.exists() or not list(quick_training.glob("augmented*.safetensors"))
 
 
 def test_plugin_is_silent_elsewhere(pytester):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.session import PROFILES, StressOptions
+from harness.session import PROFILES, ROLES, StressOptions
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -75,35 +75,32 @@ def add_options(parser: pytest.Parser) -> None:
 
 def options_of(config: pytest.Config) -> StressOptions:
     """Return the options, relative defaults resolved from the root directory."""
-    option, root = config.option, config.rootpath
-    defaults = {"candidate": root / "models/augmented.safetensors"}
-    if option.stress_data == "fashion-mnist":
-        defaults["baseline"] = root / "models/baseline.safetensors"
-        accepted = root / "models/incumbent.safetensors"
-        defaults["incumbent"] = accepted if accepted.exists() else defaults["candidate"]
-    paths = {
-        role: defaults.get(role)
-        if (given := getattr(option, role)) is None
-        else None
-        if given == "none"
-        else Path(given)
-        for role in ("candidate", "baseline", "incumbent")
-    }
-    if (candidate := paths.pop("candidate")) is None:
+    option, models = config.option, config.rootpath / "models"
+    ours = option.stress_data == "fashion-mnist"
+    augmented, accepted = models / "augmented.safetensors", models / "incumbent.safetensors"
+    candidate = _path(option.candidate, augmented)
+    if candidate is None:
         raise pytest.UsageError("--candidate none: a gate needs a candidate; name a checkpoint")
     return StressOptions(
         candidate=candidate,
-        **paths,
-        gates=Path(option.gates) if option.gates else root / "stress_tests/gates.toml",
-        shipped=frozenset(role for role in defaults if getattr(option, role) is None),
+        baseline=_path(option.baseline, models / "baseline.safetensors" if ours else None),
+        incumbent=_path(option.incumbent, (accepted if accepted.exists() else augmented) if ours else None),
+        gates=Path(option.gates) if option.gates else config.rootpath / "stress_tests/gates.toml",
+        shipped=frozenset(role for role in ROLES if ours and getattr(option, role) is None),
         model=option.stress_model,
         model_arguments=tuple(option.stress_model_arg),
         data=option.stress_data,
         profile=option.stress_profile,
         samples=option.stress_samples,
         device=option.stress_device,
-        reports=root / option.stress_reports,
+        reports=config.rootpath / option.stress_reports,
     )
+
+
+def _path(given: str | None, default: Path | None) -> Path | None:
+    if given is None:
+        return default
+    return None if given == "none" else Path(given)
 
 
 def is_gate_run(config: pytest.Config) -> bool:

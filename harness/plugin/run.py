@@ -63,6 +63,7 @@ class GateRun:
             for role in sorted(missing):
                 # The option, not just this process, so that workers get it too.
                 setattr(self.config.option, role, str(train_or_load(getattr(options, role).stem)))
+        self.options = options_of(self.config)
 
     def finish(self) -> Outcome:
         """Return the outcome of the collected verdicts."""
