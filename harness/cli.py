@@ -27,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return _REFUSED
+    except OSError as error:
+        print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        return _REFUSED
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept, run the command again to go on", file=sys.stderr)
         return 130

@@ -60,7 +60,12 @@ def pair_failures(predictions: Predictions, *, pair: tuple[str, str]) -> Measure
     The interval is that of the failure rate (Wilson 1927) times the number of images.
     """
     first, second = (_label(predictions, name) for name in pair)
+    if first == second:
+        raise InputError(f"pair failures: both classes of the pair are {pair[0]!r}; name two different classes")
     labels, predicted = predictions.labels, predictions.predicted
+    for label, name in zip((first, second), pair, strict=True):
+        if not (labels == label).any():
+            raise InputError(f"pair failures: none of the {len(labels)} images is of class {name!r}")
     forth, back = (labels == first) & (predicted == second), (labels == second) & (predicted == first)
     detail = f"{pair[0]}→{pair[1]} {forth.sum()}, {pair[1]}→{pair[0]} {back.sum()}"
     return _count("pair_failures", predictions, forth | back, detail)

@@ -48,7 +48,7 @@ class Outcome:
     @property
     def verdict(self) -> Overall:
         """Return the run's verdict: an error outranks all, and a run that did not cover everything is partial."""
-        if self.errors:
+        if self.errors or any(verdict.status == "error" for verdict in self.verdicts):
             return "error"
         if self.omissions:
             return "partial"
@@ -57,7 +57,7 @@ class Outcome:
     @property
     def exit_status(self) -> int:
         """Return 0 when every gate that ran holds, 1 when one does not, 4 when the run could not judge."""
-        if self.errors:
+        if self.errors or any(verdict.status == "error" for verdict in self.verdicts):
             return NOT_JUDGED
         return WORSE if self.failed or self.failures else PASSED
 

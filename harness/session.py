@@ -170,14 +170,18 @@ def import_builder(spec: str, arguments: Sequence[str]) -> Callable[[], nn.Modul
         sys.path.insert(0, here)
     try:
         function = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"--stress-model {spec}: cannot be imported ({error})") from error
+    except Exception as error:  # Importing runs the user's module, which may fail in any way.
+        raise InputError(f"--stress-model {spec}: cannot be imported ({error!r})") from error
 
     def build_model() -> nn.Module:
+        from torch import nn
+
         try:
             model: nn.Module = function(**keywords)
         except Exception as error:
             raise InputError(f"--stress-model {spec}: building the network failed ({error!r})") from error
+        if not isinstance(model, nn.Module):
+            raise InputError(f"--stress-model {spec}: returned {type(model).__name__}, expected a torch.nn.Module")
         return model
 
     return build_model

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import platform
+import sys
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.allocator import keep_freed_buffers
-from harness.architectures import build
+from harness.architectures import ARCHITECTURES, build
 from harness.checkpoints import Record, save_checkpoint
 from harness.data import LabelledImages, split_validation
 from harness.data.images import unit_range
@@ -68,10 +70,21 @@ class TrainingConfig:
             ("shift_fraction", 0, 1),
             ("flip_probability", 0, 1),
         ):
-            value = getattr(self, name)
-            if value < low or (high is not None and value > high):
+            value, whole = getattr(self, name), name in {"epochs", "batch_size"}
+            kind = int if whole else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= (high or sys.float_info.max):
                 expected = f"at least {low}" if high is None else f"{low} to {high}"
-                raise InputError(f"training config: {name} is {value}, expected {expected}")
+                whole_number = "a whole number, " if whole else ""
+                raise InputError(f"training config: {name} is {value!r}, expected {whole_number}{expected}")
+        for name, choices in (
+            ("optimizer", ("adam", "sgd")),
+            ("schedule", ("constant", "one-cycle")),
+            ("precision", get_args(Precision)),
+        ):
+            if getattr(self, name) not in choices:
+                raise InputError(
+                    f"training config: {name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}"
+                )
 
     @property
     def augmented(self) -> bool:
@@ -184,7 +197,13 @@ def best_epoch(history: tuple[Epoch, ...] | list[Epoch]) -> Epoch:
 
 def _start(config: TrainingConfig, *, steps: int) -> _State:
     torch.manual_seed(config.seed)
-    model = build(config.architecture, config.arguments).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    try:
+        model = build(config.architecture, config.arguments).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    except KeyError:
+        known = ", ".join(ARCHITECTURES)
+        raise InputError(f"training config: architecture is {config.architecture!r}, expected one of {known}") from None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"training config: architecture {config.architecture} rejects its arguments: {error}") from error
     # Decay pulls weights, not biases and batch norms, towards zero.
     groups = [
         {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": config.weight_decay},
@@ -232,13 +251,13 @@ def _run_epoch(
         loss.backward()  # type: ignore[no-untyped-call]
         state.optimizer.step()
         state.scheduler.step()
-        loss_sum += float(loss)
+        loss_sum += float(loss.detach())
         right += int((logits.argmax(1) == labels[chosen]).sum())
         if on_step:
             on_step(number * steps + step, config.epochs * steps)
-    if not torch.tensor(loss_sum).isfinite():
-        raise InputError(f"training diverged in epoch {number + 1}: the loss is not finite; lower the learning rate")
     validation_loss, validation_accuracy = _validate(state.model, validation)
+    if not math.isfinite(loss_sum + validation_loss):
+        raise InputError(f"training diverged in epoch {number + 1}: the loss is not finite; lower the learning rate")
     return Epoch(number + 1, loss_sum / steps, right / len(order), validation_loss, validation_accuracy)
 
 
@@ -279,14 +298,19 @@ def _keep(state: _State, path: Path, identity: str) -> None:
         },
         buffer,
     )
-    write_atomically(path, buffer.getvalue())
+    content = buffer.getvalue()
+    write_atomically(path, hashlib.sha256(content).digest() + content)
 
 
 def _resume(state: _State, path: Path, identity: str) -> None:
     if not path.exists():
         return
     try:
-        kept = torch.load(path, weights_only=True)
+        content = path.read_bytes()
+        # torch.load does not notice flipped bits in the weights.
+        if hashlib.sha256(content[32:]).digest() != content[:32]:
+            return
+        kept = torch.load(io.BytesIO(content[32:]), weights_only=True)
         if kept["identity"] != identity:
             return
     except Exception:  # A damaged state is worth no more than none; training starts over.

@@ -55,18 +55,20 @@ def read_gates(path: Path) -> GatesFile:
         raise GatesError(f"{path}: not valid TOML: {error}") from None
     _expect_keys(table, {"schema", "protocol", "data", "recipe", "gate"}, {"schema", "protocol", "data"}, f"{path}")
     for key, expected in (("schema", SCHEMA), ("protocol", PROTOCOL)):
-        if table[key] != expected:
+        if table[key] != expected or isinstance(table[key], bool):
             raise GatesError(f"{path}: {key} is {table[key]!r}, this version works with {key} {expected}")
     data = _typed(DataFingerprint, table["data"], f"{path}: [data]")
     if not isinstance(rows := table.get("gate", []), list):
         raise GatesError(f"{path}: gate must be an array of tables, written [[gate]]")
+    if not isinstance(recipe := table.get("recipe", {}), dict):
+        raise GatesError(f"{path}: recipe is {recipe!r}, expected a table")
     gates = tuple(_gate(row, f"{path}: gate {number}") for number, row in enumerate(rows, start=1))
     first_row: dict[str, int] = {}
     for number, gate in enumerate(gates, start=1):
         if gate.id in first_row:
             raise GatesError(f"{path}: gate {number} ({gate.id!r}): gate {first_row[gate.id]} has this id already")
         first_row[gate.id] = number
-    return GatesFile(path, hashlib.sha256(content).hexdigest(), data, table.get("recipe", {}), gates)
+    return GatesFile(path, hashlib.sha256(content).hexdigest(), data, recipe, gates)
 
 
 T = TypeVar("T")
@@ -86,8 +88,8 @@ def _gate(row: Any, where: str) -> Gate:
     pose = _typed(Pose, row.get("pose", {}), f"{where}: pose")
     bounds = {name: _typed(Bound, row[name], f"{where}: {name}") for name in ("hand", "panel") if name in row}
     if "pair" in row:
-        if not isinstance(row["pair"], list) or [type(name) for name in row["pair"]] != [str, str]:
-            raise GatesError(f"{where}: pair is {row['pair']!r}, expected two class names")
+        if not isinstance(row["pair"], list) or [type(name) for name in row["pair"]] != [str, str] or len(set(row["pair"])) < 2:
+            raise GatesError(f"{where}: pair is {row['pair']!r}, expected two class names, not the same twice")
         row["pair"] = tuple(row["pair"])
     gate = _typed(Gate, {**row, "pose": pose, **bounds}, where)
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", gate.id):
@@ -126,6 +128,8 @@ def _typed(kind: type[T], values: Any, where: str) -> T:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, _TYPES[annotations[name]]):
             raise GatesError(f"{where}: {name} is {value!r}, expected {annotations[name]}")
+        if isinstance(value, float) and not math.isfinite(value) and name != "bound":
+            raise GatesError(f"{where}: {name} is {value}, expected a finite number")
     return kind(**values)
 
 

@@ -133,6 +133,7 @@ class Verdict:
         gate, metric = self.gate, self.metric.replace("_", " ")
         if self.value is None:
             return f"{gate.id}: {self.status.replace('_', ' ')}: {self.detail}"
+        value, limit = self._number(self.value), "" if self.limit is None else self._number(self.limit)
         bound = "floor" if gate.direction == "at_least" else "ceiling"
         if self.limit is None:
             relation = f"(no {bound}: reported only)"
@@ -145,14 +146,16 @@ class Verdict:
                 ("at_most", True): "<=",
                 ("at_most", False): ">",
             }
-            relation = f"{sign[gate.direction, self.status == 'pass']} {bound} {self._number(self.limit)}"
+            if value == limit and self.value != self.limit:
+                value, limit = f"{self.value:.10g}", f"{self.limit:.10g}"
+            relation = f"{sign[gate.direction, self.status == 'pass']} {bound} {limit}"
         low, high = self.interval or (math.nan, math.nan)
         facts = f"n={self.n}, 95% CI {self._number(low)} to {self._number(high)}"
         threshold = gate.threshold
         if threshold and threshold.mean is not None and threshold.std is not None:
             spread = self._number(threshold.std) if self.unit != "images" else f"{threshold.std:.1f}"
             facts += f"; healthy {self._number(threshold.mean)} ± {spread}, K={threshold.retrains}"
-        parts = [f"{gate.id}: {metric} {self._number(self.value)} {relation} ({facts})", self.detail]
+        parts = [f"{gate.id}: {metric} {value} {relation} ({facts})", self.detail]
         if gate.role == "baseline" and self.status == "error":
             parts.append("the baseline itself is not what it should be, so nothing can be judged against it")
         parts.append(f"pictures in {report}#{gate.id}" if report else "")
@@ -174,7 +177,12 @@ class Verdict:
         for name in ("hand", "panel"):
             row[name] = row[name] and Bound(**row[name])
         return Verdict(
-            **{**wire, "gate": Gate(**row), "interval": wire["interval"] and tuple(wire["interval"]), "failures": ()}
+            **{
+                **wire,
+                "gate": Gate(**row),
+                "interval": wire["interval"] and tuple(wire["interval"]),
+                "failures": tuple(wire["failures"]),
+            }
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from harness.evidence import Case
 
 _SIZE, _GAP, _CAPTION = 168, 8, 44
+_MAX_BYTES = 20_000
 
 
 def panel(case: Case) -> np.ndarray:
@@ -31,7 +32,11 @@ def panel(case: Case) -> np.ndarray:
 
 def as_html(case: Case) -> str:
     """Return the picture as an `img` element that carries its data."""
-    _, encoded = cv2.imencode(".webp", cv2.cvtColor(panel(case), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, 80])
+    picture = cv2.cvtColor(panel(case), cv2.COLOR_RGB2BGR)
+    for quality in (80, 60, 40, 20, 10, 5, 1):
+        _, encoded = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, quality])
+        if len(encoded) <= _MAX_BYTES:
+            break
     data = base64.b64encode(encoded.tobytes()).decode()
     alt = (
         f"image {case.index}, true class {case.true}; baseline: {_answer(case.baseline)}; "
