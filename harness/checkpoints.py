@@ -10,11 +10,12 @@ import hashlib
 import io
 import json
 import os
+import re
 import stat
 import struct
 import warnings
 import zipfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -108,7 +109,8 @@ def load_checkpoint(path: Path, *, builder: Callable[[], nn.Module] | None = Non
     """Load a checkpoint, native or a state dict, into an evaluation-mode model with float32 weights.
 
     The network is that of the file's architecture id. A file that names no shipped architecture goes into the network
-    that the user's `builder` returns, or without one into the notebook's. Raises `CheckpointRefused` for anything out of order.
+    that the user's `builder` returns, or without one into the notebook's. Raises `CheckpointRefused` for anything out
+    of order.
     """
     content = _read(path)
     if content[:4] == b"PK\x03\x04":
@@ -125,7 +127,7 @@ def load_checkpoint(path: Path, *, builder: Callable[[], nn.Module] | None = Non
     if builder is not None and (record is None or record.architecture not in ARCHITECTURES):
         architecture, model = "user", builder()
     else:
-        architecture, model = _build(record, path)
+        architecture, model = _build(record, tensors, path)
     _fill(model, tensors, path)
     return Checkpoint(path, hashlib.sha256(content).hexdigest(), model.eval(), architecture, record)
 
@@ -137,10 +139,11 @@ def _read(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         raise CheckpointRefused("NOT_REGULAR", path, f"cannot be opened ({error.strerror})", next_step) from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):  # Before fdopen, which raises on a directory.
+        os.close(descriptor)
+        raise CheckpointRefused("NOT_REGULAR", path, "not a regular file", next_step)
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise CheckpointRefused("NOT_REGULAR", path, "not a regular file", next_step)
         if status.st_size > MAX_BYTES:
             raise CheckpointRefused(
                 "TOO_LARGE", path, f"{status.st_size} bytes are more than the limit of {MAX_BYTES}", next_step
@@ -159,7 +162,7 @@ def _read_native(content: bytes, path: Path) -> tuple[dict[str, Tensor], Record 
         header = json.loads(content[8 : 8 + size], object_pairs_hook=_without_duplicates)
     except (SafetensorError, ValueError, KeyError) as error:
         raise CheckpointRefused("FORMAT", path, f"not an intact safetensors file ({error})", next_step) from None
-    metadata = header.get("__metadata__", {})
+    metadata = header.get("__metadata__") or {}
     if _RECORD_KEY not in metadata:
         return tensors, None
     try:
@@ -167,11 +170,8 @@ def _read_native(content: bytes, path: Path) -> tuple[dict[str, Tensor], Record 
         schema, expected_hash = record.pop("schema"), record.pop("tensors_sha256")
         if schema != _SCHEMA:
             raise ValueError(f"schema {schema}, this version reads {_SCHEMA}")
-        record["classes"], record["history"] = tuple(record["classes"]), tuple(record["history"])
-        parsed = Record(**record)
-        if not isinstance(parsed.architecture, str) or not isinstance(parsed.arguments, dict):
-            raise TypeError("architecture must be a string and arguments a table")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        parsed = _parse_record(record)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointRefused(
             "SCHEMA",
             path,
@@ -183,6 +183,24 @@ def _read_native(content: bytes, path: Path) -> tuple[dict[str, Tensor], Record 
             "HASH_MISMATCH", path, f"SHA-256 of the tensors is {found}, the record says {expected_hash}", next_step
         )
     return tensors, parsed
+
+
+def _parse_record(entries: dict[str, Any]) -> Record:
+    record = Record(**entries)
+    well_formed = {
+        "architecture": isinstance(record.architecture, str),
+        "arguments": isinstance(record.arguments, dict),
+        "classes": isinstance(record.classes, list) and all(isinstance(name, str) for name in record.classes),
+        "training": isinstance(record.training, dict | None),
+        "data_sha256": isinstance(record.data_sha256, str | None),
+        "validation": isinstance(record.validation, dict | None),
+        "history": isinstance(record.history, list | tuple)
+        and all(isinstance(epoch, dict) for epoch in record.history),
+        "versions": isinstance(record.versions, dict),
+    }
+    if wrong := [name for name, right in well_formed.items() if not right]:
+        raise TypeError(f"wrong type of {', '.join(wrong)}")
+    return replace(record, classes=tuple(record.classes), history=tuple(record.history))
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -203,7 +221,8 @@ def _read_state_dict(content: bytes, path: Path) -> dict[str, Tensor]:
                 raise CheckpointRefused("ZIP_LAYOUT", path, "it has two members of one name", next_step)
             if (damaged := archive.testzip()) is not None:
                 raise CheckpointRefused("ZIP_LAYOUT", path, f"checksum of {damaged} does not match", next_step)
-    except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError) as error:
+    except (zipfile.BadZipFile, RuntimeError, ValueError, OSError, EOFError) as error:
+        # RuntimeError: an encrypted or unknown kind of member; ValueError: names and offsets that make no sense.
         raise CheckpointRefused("ZIP_LAYOUT", path, f"not an intact zip file ({error})", next_step) from None
     import pickle
 
@@ -212,10 +231,20 @@ def _read_state_dict(content: bytes, path: Path) -> dict[str, Tensor]:
             warnings.simplefilter("ignore")
             loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        fact = str(error).partition("Unsupported global: ")[2].partition(" was")[0]
-        fact = f"its pickle wants {fact}" if fact else "its pickle holds more than tensors"
+        wanted = re.search(r"GLOBAL (\S+)", str(error))
+        fact = f"its pickle wants {wanted[1]}" if wanted else "its pickle holds more than tensors"
         raise CheckpointRefused("PICKLE_GLOBAL", path, fact, next_step) from None
-    except (RuntimeError, ValueError, KeyError, EOFError, AttributeError, TypeError, IndexError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        LookupError,
+        EOFError,
+        AttributeError,
+        TypeError,
+        AssertionError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         raise CheckpointRefused("FORMAT", path, f"not readable by torch.load ({error})", next_step) from None
     if not isinstance(loaded, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in loaded.items()
@@ -224,21 +253,30 @@ def _read_state_dict(content: bytes, path: Path) -> dict[str, Tensor]:
     return dict(loaded)
 
 
-def _build(record: Record | None, path: Path) -> tuple[str, nn.Module]:
+def _build(record: Record | None, tensors: Mapping[str, Tensor], path: Path) -> tuple[str, nn.Module]:
     if record is None:
         return "fashion-cnn", build("fashion-cnn", {})
-    try:
-        return record.architecture, build(record.architecture, record.arguments)
-    except KeyError:
+    next_step = "For a network of your own use --stress-model."
+    if record.architecture not in ARCHITECTURES:
         fact = f"unknown architecture id {record.architecture!r}, known are {sorted(ARCHITECTURES)}"
-    except (TypeError, ValueError, RuntimeError, IndexError) as error:
+        raise CheckpointRefused("ARCHITECTURE", path, fact, next_step)
+    try:
+        with torch.device("meta"):  # Arguments may claim any size: nothing is allocated before the shapes agree.
+            _compare(geometry(build(record.architecture, record.arguments)), tensors, path)
+        model = build(record.architecture, record.arguments)
+    except (TypeError, ValueError, RuntimeError, LookupError, OverflowError) as error:
         fact = f"architecture {record.architecture!r} rejects its arguments ({error})"
-    raise CheckpointRefused("ARCHITECTURE", path, fact, "For a network of your own use --stress-model.")
+        raise CheckpointRefused("ARCHITECTURE", path, fact, next_step) from None
+    for name, buffer in model.named_buffers():
+        if not buffer.isfinite().all() or (name == "std" and not buffer.all()):
+            raise CheckpointRefused(
+                "NONFINITE", path, f"{name} of its normalisation is {buffer.flatten().tolist()}", next_step
+            )
+    return record.architecture, model
 
 
-def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+def _compare(expected: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor], path: Path) -> None:
     next_step = "For a network that is not the shipped architecture use --stress-model."
-    expected = geometry(model)
     for name, shape in expected.items():
         if name not in tensors:
             raise CheckpointRefused("ARCHITECTURE", path, f"tensor {name} {shape} is missing", next_step)
@@ -247,10 +285,22 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
             raise CheckpointRefused("ARCHITECTURE", path, fact, next_step)
     if unknown := sorted(set(tensors) - set(expected)):
         raise CheckpointRefused("ARCHITECTURE", path, f"the architecture has no tensor {unknown[0]}", next_step)
+
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    next_step = "For a network that is not the shipped architecture use --stress-model."
+    _compare(geometry(model), tensors, path)
+    own = model.state_dict()
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() != model.state_dict()[name].is_floating_point():
+        if tensor.layout != torch.strided or tensor.device.type != "cpu":
+            fact = f"tensor {name} is {tensor.layout} on {tensor.device}, not plain numbers"
+            raise CheckpointRefused("ARCHITECTURE", path, fact, next_step)
+        if (tensor.dtype not in _FLOATS) if own[name].is_floating_point() else tensor.is_floating_point():
             raise CheckpointRefused("ARCHITECTURE", path, f"tensor {name} has dtype {tensor.dtype}", next_step)
-        if not tensor.isfinite().all():
+        if not tensor.to(own[name].dtype).isfinite().all():
             raise CheckpointRefused(
                 "NONFINITE", path, f"tensor {name} holds NaN or infinity", "Its training diverged: train it again."
             )

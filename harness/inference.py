@@ -85,7 +85,7 @@ class Classifier:
         self.device = torch.device(device)
         self.workers = workers or available_cores()
         self._model = _folded(model).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._remembered: dict[tuple[str, str], Predictions] = {}
+        self._remembered: dict[tuple[str, tuple[int, ...], str], Predictions] = {}
 
     def predict(self, images: LabelledImages, perturbation: Perturbation = IDENTITY) -> Predictions:
         """Predict every image under the perturbation.
@@ -93,17 +93,20 @@ class Classifier:
         Raises `ModelError` when the model raises, returns a non-finite value, or returns anything but one logit per
         class and image.
         """
-        key = (images.sha256, repr(perturbation))
+        key = (images.sha256, tuple(images.pixels.shape), repr(perturbation))
         if key not in self._remembered:
             self._remembered[key] = Predictions(self._logits(images, perturbation), images, perturbation)
-        return self._remembered[key]
+        remembered = self._remembered[key]
+        if remembered.images is images:
+            return remembered
+        return Predictions(remembered.logits, images, perturbation)  # Equal pixels may go by other names.
 
     def _logits(self, images: LabelledImages, perturbation: Perturbation) -> np.ndarray:
         def predict_batch(pixels: Tensor) -> Tensor:
             with torch.inference_mode():
                 inputs = perturbation(unit_range(_padded(pixels).to(self.device)))
                 logits = self._model(inputs.contiguous(memory_format=torch.channels_last))
-                return _checked(logits, classes=len(images.classes))[: len(pixels)].cpu()
+                return _checked(logits, images=len(pixels), classes=len(images.classes)).cpu()
 
         batches = torch.split(images.pixels, BATCH)
         try:
@@ -132,7 +135,7 @@ def pick_device(wanted: str = "auto") -> str:
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        torch.empty(0, device=wanted)
+        torch.zeros(1, device=wanted).item()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"device {wanted!r} cannot be used ({reason}); expected auto, cpu, cuda or mps") from None
@@ -144,6 +147,8 @@ def _folded(model: nn.Module) -> nn.Module:
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
     plain = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
+    if _has_hooks(plain):  # Tracing would lose them.
+        return plain
     try:
         traced = symbolic_trace(plain)
     except Exception:  # Tracing runs the user's code symbolically and may fail in any way; the plain model is right.
@@ -155,21 +160,35 @@ def _folded(model: nn.Module) -> nn.Module:
             continue
         before = node.args[0]
         conv, norm = layers[before.target], layers[node.target]
-        # A convolution called twice, or whose output is also used elsewhere, must stay as it is.
-        if (
-            isinstance(conv, nn.Conv2d)
-            and isinstance(norm, nn.BatchNorm2d)
-            and len(before.users) == calls[before.target] == 1
-        ):
-            traced.set_submodule(before.target, fuse_conv_bn_eval(conv, norm))
+        # A convolution called twice, or whose output or weights are also used elsewhere, must stay as it is.
+        weights = {f"{before.target}.weight", f"{before.target}.bias"}
+        alone = len(before.users) == calls[before.target] == 1 and weights.isdisjoint(calls)
+        if _can_fold(conv, norm) and alone:
+            layers[before.target] = fuse_conv_bn_eval(conv, norm)
+            traced.set_submodule(before.target, layers[before.target])
             node.replace_all_uses_with(before)
             traced.graph.erase_node(node)
     traced.recompile()
     return traced
 
 
+def _has_hooks(layer: nn.Module) -> bool:
+    return bool(layer._forward_hooks or layer._forward_pre_hooks)
+
+
+def _can_fold(conv: nn.Module, norm: nn.Module) -> bool:
+    # The very classes: a subclass may compute anything, and a hook may see or change what lies between the two.
+    plain = type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d
+    return plain and norm.running_mean is not None and not _has_hooks(conv) and not _has_hooks(norm)
+
+
 def _is_layer_pair(node: Node) -> bool:
-    return node.op == "call_module" and isinstance(node.args[0], Node) and node.args[0].op == "call_module"
+    return (
+        node.op == "call_module"
+        and bool(node.args)
+        and isinstance(node.args[0], Node)
+        and node.args[0].op == "call_module"
+    )
 
 
 def _padded(pixels: Tensor) -> Tensor:
@@ -177,7 +196,7 @@ def _padded(pixels: Tensor) -> Tensor:
     return torch.cat([pixels, pixels.new_zeros(missing, *pixels.shape[1:])]) if missing else pixels
 
 
-def _checked(logits: object, *, classes: int) -> Tensor:
+def _checked(logits: object, *, images: int, classes: int) -> Tensor:
     if not isinstance(logits, Tensor):
         raise ModelError(f"the model returned {type(logits).__name__}, expected a tensor of logits")
     if logits.shape != (BATCH, classes):
@@ -185,9 +204,10 @@ def _checked(logits: object, *, classes: int) -> Tensor:
             f"the model returned logits of shape {tuple(logits.shape)} for {BATCH} images of data with "
             f"{classes} classes, expected {(BATCH, classes)}"
         )
+    logits = logits[:images].float()
     if not logits.isfinite().all():
         raise ModelError(f"the model returned NaN or infinity for {int((~logits.isfinite()).any(1).sum())} images")
-    return logits.float()
+    return logits
 
 
 @contextmanager

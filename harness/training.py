@@ -72,7 +72,11 @@ class TrainingConfig:
         ):
             value, whole = getattr(self, name), name in {"epochs", "batch_size"}
             kind = int if whole else (int, float)
-            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= (high or sys.float_info.max):
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, kind)
+                or not low <= value <= (high or sys.float_info.max)
+            ):
                 expected = f"at least {low}" if high is None else f"{low} to {high}"
                 whole_number = "a whole number, " if whole else ""
                 raise InputError(f"training config: {name} is {value!r}, expected {whole_number}{expected}")
@@ -203,7 +207,9 @@ def _start(config: TrainingConfig, *, steps: int) -> _State:
         known = ", ".join(ARCHITECTURES)
         raise InputError(f"training config: architecture is {config.architecture!r}, expected one of {known}") from None
     except (TypeError, ValueError) as error:
-        raise InputError(f"training config: architecture {config.architecture} rejects its arguments: {error}") from error
+        raise InputError(
+            f"training config: architecture {config.architecture} rejects its arguments: {error}"
+        ) from error
     # Decay pulls weights, not biases and batch norms, towards zero.
     groups = [
         {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": config.weight_decay},

@@ -407,6 +407,22 @@ def test_plugin_is_silent_elsewhere(pytester):
     assert not (pytester.path / "reports").exists()
 
 
+def test_tests_of_others_may_use_the_word_gate(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        from harness.gates import Gate
+
+        @pytest.mark.parametrize("gate", [Gate("a", "a", "accuracy")])
+        def test_own_gate(gate):
+            assert gate.id == "a"
+        """
+    )
+    result = pytester.runpytest_inprocess()
+    assert result.ret == 0
+    assert "model quality gate" not in result.stdout.str()
+
+
 def test_every_option_has_help(pytester):
     text = pytester.runpytest_inprocess("--help").stdout.str()
     options = ("candidate", "baseline", "incumbent", "gates", "stress-model", "stress-model-arg", "stress-data")

@@ -6,6 +6,7 @@ Files are verified by the SHA-256 of their decompressed bytes, since gzip header
 
 from __future__ import annotations
 
+import http.client
 import os
 import tempfile
 import urllib.error
@@ -122,7 +123,12 @@ def fetch_fashion_mnist(destination: Path | None = None, *, url: str = DOWNLOAD_
     when the download fails or its content is not Fashion-MNIST.
     """
     destination = destination or cache_dir()
-    destination.mkdir(parents=True, exist_ok=True)
+    try:
+        destination.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{destination}: cannot be made a folder ({error.strerror}); name another with --data-dir"
+        ) from None
     for file in (*_FILES["train"], *_FILES["test"]):
         target = destination / file.name
         try:
@@ -156,8 +162,11 @@ def _download(url: str, target: Path, file: _File) -> None:
                     progress.update(len(chunk))
             partial.close()
             _read(path, file)
+            path.chmod(0o644)
             path.replace(target)
-        except (urllib.error.URLError, OSError) as error:
+        except (http.client.HTTPException, OSError, ValueError) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()  # It is the open response too.
             raise InputError(f"{url}: download failed ({error}). {remedy}") from None
         except InputError as error:
             raise InputError(f"{url}: the download is not Fashion-MNIST ({error}). {remedy}") from None

@@ -22,7 +22,7 @@ def decompress(path: Path, *, remedy: str) -> bytes:
     """Return the decompressed bytes of a gzip file; `remedy` ends the message of every `InputError`."""
     try:
         with gzip.open(path) as file:
-            return file.read()
+            content = file.read()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file. {remedy}") from None
     except EOFError:
@@ -31,6 +31,9 @@ def decompress(path: Path, *, remedy: str) -> bytes:
         raise InputError(f"{path}: not an intact gzip file ({error}). {remedy}") from None
     except (OSError, zlib.error) as error:
         raise InputError(f"{path}: cannot be decompressed ({error}). {remedy}") from None
+    if not content:
+        raise InputError(f"{path}: empty. {remedy}")
+    return content
 
 
 def verify(content: bytes, *, sha256: str, path: Path, remedy: str) -> None:

@@ -83,10 +83,12 @@ def stratified_sample(images: LabelledImages, size: int, *, seed: int = 0) -> La
         )
     rng = np.random.default_rng(seed)
     labels = images.labels.numpy()
-    # Shuffle within classes, then order by each image's quantile in its class: a prefix is a stratified sample.
-    quantile = np.empty(len(labels))
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        quantile[members] = (np.arange(len(members)) + rng.random()) / len(members)
-    chosen = np.sort(np.argsort(quantile, kind="stable")[:size])
+    present, counts = np.unique(labels, return_counts=True)
+    # Largest remainders (Hamilton's method) keep every class within one image; equal remainders are drawn by lot.
+    exact = counts * size / len(labels)
+    quota = np.floor(exact).astype(int)
+    lots = rng.permutation(len(present))
+    quota[np.lexsort((lots, -(exact - quota).round(9)))[: size - quota.sum()]] += 1
+    members = [rng.permutation(np.flatnonzero(labels == label))[:n] for label, n in zip(present, quota, strict=True)]
+    chosen = np.sort(np.concatenate(members))
     return images.take(torch.from_numpy(chosen))

@@ -88,9 +88,11 @@ def _gate(row: Any, where: str) -> Gate:
     pose = _typed(Pose, row.get("pose", {}), f"{where}: pose")
     bounds = {name: _typed(Bound, row[name], f"{where}: {name}") for name in ("hand", "panel") if name in row}
     if "pair" in row:
-        if not isinstance(row["pair"], list) or [type(name) for name in row["pair"]] != [str, str] or len(set(row["pair"])) < 2:
-            raise GatesError(f"{where}: pair is {row['pair']!r}, expected two class names, not the same twice")
-        row["pair"] = tuple(row["pair"])
+        match row["pair"]:
+            case [str(first), str(second)] if first != second:
+                row["pair"] = (first, second)
+            case pair:
+                raise GatesError(f"{where}: pair is {pair!r}, expected two class names, not the same twice")
     gate = _typed(Gate, {**row, "pose": pose, **bounds}, where)
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", gate.id):
         raise GatesError(f"{where}: id {gate.id!r} must be of lower-case ASCII letters, digits, dots and hyphens")

@@ -126,10 +126,10 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Attach the test's verdict and pictures to its report."""
     report = yield
-    row: Gate | None = getattr(item, "callspec", None) and item.callspec.params.get("gate")  # type: ignore[attr-defined]
-    if not isinstance(row, Gate) or (report.when != "call" and report.passed):
-        return report
     run = item.config.stash[RUN]
+    if not run.active or item.get_closest_marker("gate") is None or (report.when != "call" and report.passed):
+        return report
+    row: Gate = item.callspec.params["gate"]  # type: ignore[attr-defined]
     verdict = run.evidence.verdict
     if report.skipped:
         verdict = row.unjudged("not_applicable", _reason(report))
