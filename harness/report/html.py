@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _STYLE = """
 <style>
+ /* What pytest-html knows of the environment is of use to nobody before the verdict. */
+ #environment-header, #environment { display: none; }
  .stress { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; color: #1a1a1a; }
  .stress h2 { margin: 1.2em 0 .4em; }
  .stress .headline { font-size: 1.4rem; font-weight: 600; padding: .6em .8em; border-left: .5rem solid; }
@@ -56,6 +58,7 @@ def scorecard(outcome: Outcome) -> str:
     data = outcome.data
     rows.append(("data", escape(f"{data['name']}, {data['split']} split, {data['n']} images"), ""))
     rows.append(("reproduce", f"<code>{escape(outcome.command)}</code>", ""))
+    rows.append(("versions", escape(", ".join(f"{name} {release}" for name, release in outcome.versions.items())), ""))
     rows.append(("bounds", escape(str(outcome.recipe.get("about", "of unknown recipe"))), ""))
     body = "".join(f"<tr><th>{name}</th><td>{value}</td><td>{extra}</td></tr>" for name, value, extra in rows)
     parts.append(f'<div class="scroll"><table>{body}</table></div>')
