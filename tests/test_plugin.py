@@ -336,8 +336,9 @@ def test_killed_worker_is_an_error_not_a_failure(shop):
     assert shop.result()["verdict"] == "error"
 
 
-def test_interrupt_keeps_pytests_status(shop):
-    (shop.root / "stress_tests/test_own.py").write_text("def test_own():\n    raise KeyboardInterrupt\n")
+def test_interrupt_keeps_pytests_status_even_after_an_error(shop):
+    body = "def test_broken():\n    raise OSError\n\ndef test_own():\n    raise KeyboardInterrupt\n"
+    (shop.root / "stress_tests/test_own.py").write_text(body)
     assert shop.run(inprocess=False).ret == pytest.ExitCode.INTERRUPTED
 
 

@@ -54,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def stress_session(pytestconfig: pytest.Config) -> StressSession:
-    """Images, gates and models of this run."""
+    """Return the images, gates and models of this run."""
     return pytestconfig.stash[RUN].prepare()
 
 
@@ -173,7 +173,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     from harness.report import write_reports
 
     write_reports(run.outcome, run.options.reports)
-    if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or run.errors:
+    if not run.interrupted:
         session.exitstatus = run.outcome.exit_status
 
 

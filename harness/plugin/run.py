@@ -36,6 +36,7 @@ class GateRun:
         self.verdicts: dict[str, Verdict] = {}
         self.failures: list[str] = []
         self.errors: list[str] = []
+        self.interrupted = False
         self.outcome: Outcome | None = None
 
     def prepare(self) -> StressSession:
@@ -133,6 +134,10 @@ class Collector:
         """Take errors of test files that cannot be imported."""
         if report.failed:
             self.run.errors.append(f"{report.nodeid}: cannot be collected: {str(report.longrepr).splitlines()[-1]}")
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Tell Ctrl-C from pytest's own stop after collection errors, which has the same exit status."""
+        self.run.interrupted = not isinstance(excinfo.value, pytest.Session.Interrupted)
 
     def pytest_internalerror(self, excrepr: object) -> None:
         """Take errors of pytest itself."""
