@@ -17,7 +17,7 @@ def write_reports(outcome: Outcome, folder: Path) -> None:
     """Write `stress.json` and `stress.md` into the folder, each complete or not at all."""
     from harness.files import write_atomically
 
-    write_atomically(folder / "stress.json", (json.dumps(outcome.as_json(), indent=1) + "\n").encode())
+    write_atomically(folder / "stress.json", (json.dumps(outcome.as_json(), indent=1, default=str) + "\n").encode())
     write_atomically(folder / "stress.md", markdown(outcome).encode())
 
 
