@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +60,8 @@ class RoleModel:
     path: Path
     sha256: str
     architecture: str
-    record: Record | None
-    classifier: Classifier
+    record: Record | None = field(repr=False)
+    classifier: Classifier = field(repr=False)
 
     def predict(self, images: LabelledImages, perturbation: Perturbation | None = None) -> Predictions:
         """Predict every image under the perturbation (default: none); see `Classifier.predict`."""

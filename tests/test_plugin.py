@@ -136,6 +136,7 @@ def test_worse_model_fails_by_name(shop, workers):
     result.stdout.fnmatch_lines(
         ["*FAIL: 0 of 4 gates hold; worse: *clean*", "*clean: accuracy 0.0000 < floor 0.9000 (n=60, 95% CI*"]
     )
+    assert "RoleModel(" not in result.stdout.str()
     record = shop.result()
     assert record["verdict"] == "fail"
     assert [gate["status"] for gate in record["gates"]] == ["fail"] * 4

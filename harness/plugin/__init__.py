@@ -137,6 +137,9 @@ def pytest_runtest_makereport(
         verdict = row.unjudged("error", call.excinfo.exconly().splitlines()[0])
     elif verdict is None:
         verdict = row.unjudged("error", "the test judged nothing; end it with `gate.judge` and `evidence.show`")
+    if report.failed and verdict.status == "fail":
+        # The measurement is what a reader needs; how the test came by it is the same for each row.
+        report.longrepr = verdict.explain()
     report.user_properties.append((PROPERTY, verdict.as_wire()))
     # JUnit takes its properties from the reports after this one, which copy the item's.
     item.user_properties += [(name, getattr(verdict, name)) for name in ("status", "metric", "value", "limit", "n")]
