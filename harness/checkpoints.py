@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 30
 """Larger files are refused before they are read."""
 
+_NAME_A_FILE = "Name a checkpoint file (.safetensors, .pt or .pth)."
 _RECORD_KEY = "harness"
 _SCHEMA = 1
 
@@ -132,8 +133,15 @@ def load_checkpoint(path: Path, *, builder: Callable[[], nn.Module] | None = Non
     return Checkpoint(path, hashlib.sha256(content).hexdigest(), model.eval(), architecture, record)
 
 
+def require_file(path: Path) -> None:
+    """Raise `CheckpointRefused` unless there is a regular file at `path`; for a look before long work."""
+    if not path.is_file():
+        fact = "not a regular file" if path.exists() else "no such file"
+        raise CheckpointRefused("NOT_REGULAR", path, fact, _NAME_A_FILE)
+
+
 def _read(path: Path) -> bytes:
-    next_step = "Name a checkpoint file (.safetensors, .pt or .pth)."
+    next_step = _NAME_A_FILE
     try:
         # Not blocking on a FIFO, and asking the opened file itself, so that it cannot be swapped in between.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -234,17 +242,7 @@ def _read_state_dict(content: bytes, path: Path) -> dict[str, Tensor]:
         wanted = re.search(r"GLOBAL (\S+)", str(error))
         fact = f"its pickle wants {wanted[1]}" if wanted else "its pickle holds more than tensors"
         raise CheckpointRefused("PICKLE_GLOBAL", path, fact, next_step) from None
-    except (
-        RuntimeError,
-        ValueError,
-        LookupError,
-        EOFError,
-        AttributeError,
-        TypeError,
-        AssertionError,
-        OverflowError,
-        MemoryError,
-    ) as error:
+    except Exception as error:  # A damaged pickle makes the unpickler fail in any way; none of them executes it.
         raise CheckpointRefused("FORMAT", path, f"not readable by torch.load ({error})", next_step) from None
     if not isinstance(loaded, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in loaded.items()

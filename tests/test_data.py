@@ -427,7 +427,6 @@ CHANGES = {
     "label": lambda images: replace(images, labels=(images.labels + 1) % 4),
     "order": lambda images: images.take(torch.arange(19, -1, -1)),
     "fewer": lambda images: images.take(torch.arange(19)),
-    "shape": lambda images: replace(images, pixels=images.pixels.reshape(20, 1, 1, 4)),
 }
 
 

@@ -13,7 +13,7 @@ from harness.evidence import Evidence
 from harness.gates import GatesFile, Verdict
 from harness.outcome import Outcome
 from harness.plugin.options import is_gate_run, options_of
-from harness.session import StressSession, open_session
+from harness.session import ROLES, StressSession, open_session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +57,12 @@ class GateRun:
         missing = [role for role in options.shipped if not getattr(options, role).exists()]
         if not missing:
             return
+        from harness.checkpoints import require_file
         from harness.shipped import train_or_load
+
+        for role in set(ROLES) - options.shipped:
+            if (named := getattr(options, role)) is not None:
+                require_file(named)
 
         capture = self.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():
@@ -136,8 +141,8 @@ class Collector:
             self.run.errors.append(f"{report.nodeid}: cannot be collected: {str(report.longrepr).splitlines()[-1]}")
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Tell Ctrl-C from pytest's own stop after collection errors, which has the same exit status."""
-        self.run.interrupted = not isinstance(excinfo.value, pytest.Session.Interrupted)
+        """Tell Ctrl-C from a stop after collection errors or `--maxfail`, which pytest and xdist derive from it."""
+        self.run.interrupted = type(excinfo.value) in (KeyboardInterrupt, pytest.exit.Exception)
 
     def pytest_internalerror(self, excrepr: object) -> None:
         """Take errors of pytest itself."""
