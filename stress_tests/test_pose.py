@@ -1,0 +1,12 @@
+"""Turning and moving an object at once, to the corners of what was promised, must not change what it is."""
+
+from harness.measures import accuracy
+from harness.plugin import gate
+
+
+@gate("pose")
+def test_accuracy_survives_combined_poses(candidate, images, evidence, gate):
+    predictions = candidate.predict(images, gate.pose)
+    verdict = gate.judge(accuracy(predictions))
+    evidence.show(verdict, predictions)
+    assert verdict.passed, verdict.explain()
