@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 HERE = Path(__file__).parent
 
@@ -11,3 +12,10 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.filterwarnings("error"), append=False)
+
+
+@pytest.fixture(autouse=True)
+def same_weights_in_every_run():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
