@@ -57,7 +57,7 @@ class Outcome:
     @property
     def exit_status(self) -> int:
         """Return 0 when every gate that ran holds, 1 when one does not, 4 when the run could not judge."""
-        if self.errors or any(verdict.status == "error" for verdict in self.verdicts):
+        if self.verdict == "error":
             return NOT_JUDGED
         return WORSE if self.failed or self.failures else PASSED
 
