@@ -74,17 +74,24 @@ class Record:
     history: tuple[Mapping[str, float], ...] = ()
     """One entry per epoch."""
     versions: Mapping[str, str] = field(default_factory=dict)
+    acceptance: Mapping[str, Any] | None = None
+    """When and with what verdict it became the incumbent, and whether by force."""
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A loaded model with where it came from; `sha256` is that of the file."""
+    """A loaded model with where it came from; `sha256` is that of the file, `model_sha256` that of what computes."""
 
     path: Path
     sha256: str
     model: nn.Module
     architecture: str
     record: Record | None
+
+    @property
+    def model_sha256(self) -> str:
+        """Return the SHA-256 over weights and buffers: equal for the same network in another file or format."""
+        return hash_tensors({**self.model.state_dict(), **dict(self.model.named_buffers())})
 
 
 def save_checkpoint(path: Path, model: nn.Module, record: Record) -> None:
@@ -205,6 +212,7 @@ def _parse_record(entries: dict[str, Any]) -> Record:
         "history": isinstance(record.history, list | tuple)
         and all(isinstance(epoch, dict) for epoch in record.history),
         "versions": isinstance(record.versions, dict),
+        "acceptance": isinstance(record.acceptance, dict | None),
     }
     if wrong := [name for name, right in well_formed.items() if not right]:
         raise TypeError(f"wrong type of {', '.join(wrong)}")

@@ -80,11 +80,11 @@ class Classifier:
     bits for any number of workers.
     """
 
-    def __init__(self, model: nn.Module, *, device: str = "cpu", workers: int | None = None) -> None:
+    def __init__(self, model: nn.Module, *, device: str | torch.device = "cpu", workers: int | None = None) -> None:
         keep_freed_buffers()
         self.device = torch.device(device)
         self.workers = workers or available_cores()
-        self._model = _folded(model).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = _folded(model).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._remembered: dict[tuple[str, tuple[int, ...], str], Predictions] = {}
 
     def predict(self, images: LabelledImages, perturbation: Perturbation = IDENTITY) -> Predictions:
@@ -105,7 +105,7 @@ class Classifier:
         def predict_batch(pixels: Tensor) -> Tensor:
             with torch.inference_mode():
                 inputs = perturbation(unit_range(_padded(pixels).to(self.device)))
-                logits = self._model(inputs.contiguous(memory_format=torch.channels_last))
+                logits = self.model(inputs.contiguous(memory_format=torch.channels_last))
                 return _checked(logits, images=len(pixels), classes=len(images.classes)).cpu()
 
         batches = torch.split(images.pixels, BATCH)

@@ -1,14 +1,14 @@
-"""From predictions to numbers: accuracy, confusion pairs, confident errors, the gain over another model."""
+"""From predictions to numbers: accuracy, confusion pairs, confident errors, gain and change against another model."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from harness.errors import InputError
+from harness.flips import Flips, flips
 
 if TYPE_CHECKING:
     from harness.inference import Predictions
@@ -20,7 +20,7 @@ class Measurement:
 
     `unit` is a share in [0, 1], a difference of shares in [-1, 1], or a number of images. `detail` says in a few words
     what is behind the number. `failures` are the positions, in the predictions, of the images to show for it, the most
-    telling first.
+    telling first. A comparison of two models has the `p_value` of no difference, and the `flips` behind it.
     """
 
     metric: str
@@ -30,6 +30,8 @@ class Measurement:
     unit: Literal["share", "difference", "images"] = "share"
     detail: str = ""
     failures: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    p_value: float | None = None
+    flips: Flips | None = None
 
 
 def accuracy(predictions: Predictions, *, of_class: str | None = None) -> Measurement:
@@ -83,26 +85,32 @@ def confident_errors(predictions: Predictions, *, above: float) -> Measurement:
 def accuracy_gain(predictions: Predictions, reference: Predictions) -> Measurement:
     """Return the accuracy of the predictions minus that of a reference model on the same images, in [-1, 1].
 
-    The interval is Wald's for the difference of paired proportions (Newcombe 1998, method 1 for paired data).
+    The interval is that of `Flips`. Raises `InputError` when the images differ.
     """
-    if predictions.images.sha256 != reference.images.sha256:
-        raise InputError(
-            "accuracy gain: the two models were measured on different images; use the same images for both"
-        )
-    n = len(predictions.labels)
-    gained = int((predictions.correct & ~reference.correct).sum())
-    lost = int((~predictions.correct & reference.correct).sum())
-    gain = (gained - lost) / n
-    margin = 1.96 * math.sqrt(max(gained + lost - (gained - lost) ** 2 / n, 0)) / n
-    worse = ~predictions.correct & reference.correct
+    return _difference("accuracy_gain", predictions, reference, flips(predictions, reference))
+
+
+def accuracy_change(predictions: Predictions, before: Predictions) -> Measurement:
+    """Return the change of accuracy since the model before, in [-1, 1], with the images behind it and McNemar's p.
+
+    The interval and the exact test are those of `Flips`. Raises `InputError` when the images differ.
+    """
+    changed = flips(predictions, before)
+    measured = _difference("accuracy_change", predictions, before, changed)
+    pairs = [f"{name} {lost} lost, {gained} gained" for name, (lost, gained) in list(changed.by_pair.items())[:1]]
+    detail = "; ".join([f"{measured.detail} (McNemar p = {changed.p_value:.2g})", *pairs])
+    return replace(measured, detail=detail, p_value=changed.p_value, flips=changed)
+
+
+def _difference(metric: str, predictions: Predictions, reference: Predictions, changed: Flips) -> Measurement:
     return Measurement(
-        "accuracy_gain",
-        gain,
-        n,
-        (gain - margin, gain + margin),
+        metric,
+        changed.net,
+        changed.n,
+        changed.interval,
         unit="difference",
-        detail=f"{gained} images gained, {lost} lost",
-        failures=_telling(predictions, worse),
+        detail=f"{len(changed.gained)} images gained, {len(changed.lost)} lost",
+        failures=_telling(predictions, ~predictions.correct & reference.correct),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.perturb import PROTOCOL
@@ -21,6 +21,19 @@ PASSED, WORSE, NOT_JUDGED = 0, 1, 4
 
 
 @dataclass(frozen=True)
+class SelfCheck:
+    """What a run found when it checked itself; `fail` means that the run cannot be trusted."""
+
+    name: str
+    status: Literal["pass", "fail", "not_applicable"]
+    detail: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the check's entry in `stress.json`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class Outcome:
     """All that a finished run knows; reports are made from it without running a model again.
 
@@ -32,6 +45,7 @@ class Outcome:
     errors: tuple[str, ...]
     omissions: tuple[str, ...]
     failures: tuple[str, ...]
+    self_checks: tuple[SelfCheck, ...]
     profile: str
     models: Mapping[str, Mapping[str, str]]
     data: Mapping[str, Any]
@@ -48,7 +62,8 @@ class Outcome:
     @property
     def verdict(self) -> Overall:
         """Return the run's verdict: an error outranks all, and a run that did not cover everything is partial."""
-        if self.errors or any(verdict.status == "error" for verdict in self.verdicts):
+        unsound = any(check.status == "fail" for check in self.self_checks)
+        if self.errors or unsound or any(verdict.status == "error" for verdict in self.verdicts):
             return "error"
         if self.omissions:
             return "partial"
@@ -92,6 +107,7 @@ class Outcome:
             "versions": self.versions,
             "errors": list(self.errors),
             "omissions": list(self.omissions),
+            "self_checks": [check.as_json() for check in self.self_checks],
             "gates": [verdict.as_json() for verdict in self.verdicts],
         }
 

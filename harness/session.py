@@ -42,6 +42,8 @@ class StressOptions:
     profile: str = "default"
     samples: int | None = None
     device: str = "auto"
+    record: frozenset[str] | None = None
+    """Families to measure without judging, empty for all; None for a run that judges."""
     reports: Path = Path("reports")
 
     @property
@@ -59,6 +61,7 @@ class RoleModel:
     role: str
     path: Path
     sha256: str
+    model_sha256: str = field(repr=False)
     architecture: str
     record: Record | None = field(repr=False)
     classifier: Classifier = field(repr=False)
@@ -81,6 +84,7 @@ class StressSession:
     images: LabelledImages
     gates: GatesFile
     roles: Mapping[str, RoleModel]
+    recording: bool = False
 
     @property
     def share(self) -> float:
@@ -88,7 +92,9 @@ class StressSession:
         return len(self.images) / self.gates.data.n
 
     def scaled(self, gate: Gate) -> Gate:
-        """Return the gate as it applies to the images of this run."""
+        """Return the gate as it applies to this run: to its images, and without bound when it only records."""
+        if self.recording and gate.role != "baseline":
+            gate = replace(gate, hand=None, panel=None)
         return replace(gate, share=self.share)
 
 
@@ -113,14 +119,17 @@ def open_session(options: StressOptions, *, workers: int | None = None) -> Stres
         if path is None:
             continue
         checkpoint = load_checkpoint(path, builder=builder)
-        twin = next((other for other in roles.values() if other.sha256 == checkpoint.sha256), None)
+        model_sha256 = checkpoint.model_sha256
+        twin = next((other for other in roles.values() if other.model_sha256 == model_sha256), None)
         classifier = twin.classifier if twin else Classifier(checkpoint.model, device=device, workers=workers)
-        roles[role] = RoleModel(role, path, checkpoint.sha256, checkpoint.architecture, checkpoint.record, classifier)
+        roles[role] = RoleModel(
+            role, path, checkpoint.sha256, model_sha256, checkpoint.architecture, checkpoint.record, classifier
+        )
         try:
             classifier.predict(images.take(torch.tensor([0])))
         except InputError as error:
             raise InputError(f"{role} {path}: {error}") from error
-    return StressSession(images, gates, roles)
+    return StressSession(images, gates, roles, recording=options.record is not None)
 
 
 def _check_data(images: LabelledImages, gates: GatesFile) -> None:

@@ -31,12 +31,17 @@ class DataFingerprint:
 
 @dataclass(frozen=True)
 class GatesFile:
-    """A gates file as read; `recipe` says whose healthy retrains the bounds come from."""
+    """A gates file as read.
+
+    `recipe` says whose healthy retrains the bounds come from; `budgets` gives, by family, the largest loss that a gate
+    may fail to notice and still be a gate.
+    """
 
     path: Path
     sha256: str
     data: DataFingerprint
     recipe: Mapping[str, Any]
+    budgets: Mapping[str, float]
     gates: tuple[Gate, ...]
 
     def family(self, name: str) -> tuple[Gate, ...]:
@@ -53,7 +58,8 @@ def read_gates(path: Path) -> GatesFile:
         raise GatesError(f"{path}: cannot be read ({error.strerror}); name a gates file with --gates") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise GatesError(f"{path}: not valid TOML: {error}") from None
-    _expect_keys(table, {"schema", "protocol", "data", "recipe", "gate"}, {"schema", "protocol", "data"}, f"{path}")
+    known = {"schema", "protocol", "data", "recipe", "budget", "gate"}
+    _expect_keys(table, known, {"schema", "protocol", "data"}, f"{path}")
     for key, expected in (("schema", SCHEMA), ("protocol", PROTOCOL)):
         if table[key] != expected or isinstance(table[key], bool):
             raise GatesError(f"{path}: {key} is {table[key]!r}, this version works with {key} {expected}")
@@ -62,18 +68,28 @@ def read_gates(path: Path) -> GatesFile:
         raise GatesError(f"{path}: gate must be an array of tables, written [[gate]]")
     if not isinstance(recipe := table.get("recipe", {}), dict):
         raise GatesError(f"{path}: recipe is {recipe!r}, expected a table")
+    budgets = _budgets(table.get("budget", {}), path)
     gates = tuple(_gate(row, f"{path}: gate {number}") for number, row in enumerate(rows, start=1))
     first_row: dict[str, int] = {}
     for number, gate in enumerate(gates, start=1):
         if gate.id in first_row:
             raise GatesError(f"{path}: gate {number} ({gate.id!r}): gate {first_row[gate.id]} has this id already")
         first_row[gate.id] = number
-    return GatesFile(path, hashlib.sha256(content).hexdigest(), data, recipe, gates)
+    return GatesFile(path, hashlib.sha256(content).hexdigest(), data, recipe, budgets, gates)
 
 
 T = TypeVar("T")
 
-_BOUND_RANGES = {"accuracy": (0.0, 1.0), "accuracy_gain": (-1.0, 1.0)}
+_BOUND_RANGES = {"accuracy": (0.0, 1.0), "accuracy_gain": (-1.0, 1.0), "accuracy_change": (-1.0, 1.0)}
+
+
+def _budgets(table: Any, path: Path) -> Mapping[str, float]:
+    if not isinstance(table, dict):
+        raise GatesError(f"{path}: budget is {table!r}, expected a table of families and losses")
+    for family, loss in table.items():
+        if isinstance(loss, bool) or not isinstance(loss, int | float) or not 0 < loss < math.inf:
+            raise GatesError(f"{path}: [budget] {family} is {loss!r}, expected a number above 0")
+    return table
 
 
 def _gate(row: Any, where: str) -> Gate:
@@ -99,13 +115,18 @@ def _gate(row: Any, where: str) -> Gate:
     for name, choices in (("direction", ("at_least", "at_most")), ("role", ("candidate", "baseline", "incumbent"))):
         if getattr(gate, name) not in choices:
             raise GatesError(f"{where}: {name} is {getattr(gate, name)!r}, expected one of {', '.join(choices)}")
+    _expect_ranges(gate, where)
+    return gate
+
+
+def _expect_ranges(gate: Gate, where: str) -> None:
     low, high = _BOUND_RANGES.get(gate.metric, (-math.inf, math.inf))
-    for bound in bounds.values():
+    for bound in filter(None, (gate.hand, gate.panel)):
         if not low <= bound.bound <= high or not math.isfinite(bound.bound):
             raise GatesError(f"{where}: bound {bound.bound} is outside the range of {gate.metric}, {low} to {high}")
-    if gate.confidence is not None and not 0 <= gate.confidence <= 1:
-        raise GatesError(f"{where}: confidence is {gate.confidence}, expected a number from 0 to 1")
-    return gate
+    for name in ("confidence", "significance"):
+        if (value := getattr(gate, name)) is not None and not 0 <= value <= 1:
+            raise GatesError(f"{where}: {name} is {value}, expected a number from 0 to 1")
 
 
 _TYPES: Mapping[str, tuple[type, ...]] = {

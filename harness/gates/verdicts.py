@@ -28,13 +28,20 @@ class GatesError(InputError):
 
 @dataclass(frozen=True)
 class Bound:
-    """A threshold and where it comes from; the healthy values are those of `retrains` networks of other seeds."""
+    """A threshold and where it comes from; the healthy values are those of `retrains` networks of other seeds.
+
+    A calibrated bound lies `k` standard deviations of prediction off the mean, and notices a loss of `detects`, in the
+    unit of the metric, with 95% power.
+    """
 
     bound: float
     reason: str = ""
     mean: float | None = None
     std: float | None = None
     retrains: int | None = None
+    k: float | None = None
+    detects: float | None = None
+    date: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,9 @@ class Gate:
     """One row of the gates file: a case of a family, and the bound that its measurement must keep.
 
     `role` is the model under the bound. What a family's test does with `pose`, `class_name`, `pair` (true and predicted
-    class, either way) and `confidence` (in [0, 1]) is the test's business. A row without bound is reported only.
+    class, either way) and `confidence` (in [0, 1]) is the test's business. A row without bound is reported only, and
+    so is one whose panel bound is switched off by `not_gated`, which says why. A comparison of two models beyond its
+    bound fails only when chance explains it with a probability below `significance`.
     """
 
     id: str
@@ -54,6 +63,8 @@ class Gate:
     class_name: str | None = None
     pair: tuple[str, str] | None = None
     confidence: float | None = None
+    significance: float | None = None
+    not_gated: str = ""
     hand: Bound | None = None
     panel: Bound | None = None
     share: float = 1.0
@@ -62,14 +73,23 @@ class Gate:
     @property
     def threshold(self) -> Bound | None:
         """Return the bound that counts: a hand bound wins over the panel's."""
-        return self.hand or self.panel
+        return self.hand or (None if self.not_gated else self.panel)
+
+    @property
+    def healthy(self) -> Bound | None:
+        """Return the bound that knows what healthy models reach: the panel's, if any, whether it counts or not."""
+        return self.panel or self.hand
+
+    def within(self, value: float, limit: float) -> bool:
+        """Return whether the value is on the good side of the limit."""
+        return value >= limit if self.direction == "at_least" else value <= limit
 
     def judge(self, measurement: Measurement) -> Verdict:
         """Compare a measurement with the bound.
 
         On a sample of the images the model gets the benefit of the measurement's 95% interval, since the bound was
         made for all of them; a count's bound shrinks with the sample. Raises `GatesError` when the row is about
-        another metric.
+        another metric, or asks for a significance that the measurement does not have.
         """
         if self.metric and measurement.metric != self.metric:
             raise GatesError(
@@ -84,9 +104,19 @@ class Gate:
         if self.share < 1:
             low, high = measurement.interval
             value = high if self.direction == "at_least" else low
-        holds = value >= limit if self.direction == "at_least" else value <= limit
+        holds = self.within(value, limit)
+        if self.significance is not None:
+            holds = holds or self._chance(measurement) >= self.significance
         status: Status = "pass" if holds else ("error" if self.role == "baseline" else "fail")
         return self._verdict(status, measurement, limit)
+
+    def _chance(self, measurement: Measurement) -> float:
+        if measurement.p_value is None:
+            raise GatesError(
+                f"gate {self.id}: the row asks for a significance, but {measurement.metric!r} compares no two models; "
+                "remove `significance` from the row"
+            )
+        return measurement.p_value
 
     def _verdict(self, status: Status, measurement: Measurement, limit: float | None) -> Verdict:
         return Verdict(
@@ -100,6 +130,7 @@ class Gate:
             metric=measurement.metric,
             detail=measurement.detail,
             failures=tuple(int(position) for position in measurement.failures[:SHOWN]),
+            flips=measurement.flips.as_json() if measurement.flips else None,
         )
 
     def unjudged(self, status: Literal["not_applicable", "error"], detail: str) -> Verdict:
@@ -122,6 +153,8 @@ class Verdict:
     unit: str = "share"
     failures: tuple[int, ...] = ()
     """Positions, among the images measured, of the most telling failures."""
+    flips: Mapping[str, Any] | None = None
+    """What changed since the model before, see `Flips.as_json`."""
 
     @property
     def passed(self) -> bool:
@@ -136,9 +169,11 @@ class Verdict:
         value, limit = self._number(self.value), "" if self.limit is None else self._number(self.limit)
         bound = "floor" if gate.direction == "at_least" else "ceiling"
         if self.limit is None:
-            relation = f"(no {bound}: reported only)"
+            relation = f"(reported only: {gate.not_gated or self._how_to_gate(bound)})"
         elif self.status == "pass" and gate.share < 1:
             relation = f"within its interval of {bound} {self._number(self.limit)}"
+        elif self.status == "pass" and not gate.within(self.value, self.limit):
+            relation = f"beyond {bound} {limit}, which chance may explain"
         else:
             sign = {
                 ("at_least", True): ">=",
@@ -151,15 +186,22 @@ class Verdict:
             relation = f"{sign[gate.direction, self.status == 'pass']} {bound} {limit}"
         low, high = self.interval or (math.nan, math.nan)
         facts = f"n={self.n}, 95% CI {self._number(low)} to {self._number(high)}"
-        threshold = gate.threshold
-        if threshold and threshold.mean is not None and threshold.std is not None:
-            spread = self._number(threshold.std) if self.unit != "images" else f"{threshold.std:.1f}"
-            facts += f"; healthy {self._number(threshold.mean)} ± {spread}, K={threshold.retrains}"
+        healthy = gate.healthy
+        if healthy and healthy.mean is not None and healthy.std is not None:
+            spread = self._number(healthy.std) if self.unit != "images" else f"{healthy.std:.1f}"
+            facts += f"; healthy {self._number(healthy.mean)} ± {spread}, K={healthy.retrains}"
+        if gate.hand and self.limit is not None:
+            facts += f"; {bound} set by hand"
         parts = [f"{gate.id}: {metric} {value} {relation} ({facts})", self.detail]
         if gate.role == "baseline" and self.status == "error":
             parts.append("the baseline itself is not what it should be, so nothing can be judged against it")
         parts.append(f"pictures in {report}#{gate.id}" if report else "")
         return "; ".join(part for part in parts if part)
+
+    def _how_to_gate(self, bound: str) -> str:
+        if self.gate.role != "candidate":
+            return f"no {bound}"
+        return f"no {bound} yet, `python -m harness calibrate --family {self.gate.family}` makes one"
 
     def _number(self, value: float) -> str:
         return f"{value:.0f}" if self.unit == "images" else f"{value:.4f}"
@@ -187,7 +229,7 @@ class Verdict:
 
     def as_json(self) -> dict[str, Any]:
         """Return the gate's entry in `stress.json`."""
-        threshold = self.gate.threshold
+        threshold, healthy = self.gate.threshold, self.gate.healthy
         return {
             "id": self.gate.id,
             "role": self.gate.role,
@@ -202,7 +244,9 @@ class Verdict:
             "status": self.status,
             "detail": self.detail,
             "unit": self.unit,
-            "healthy_mean": threshold and threshold.mean,
-            "healthy_std": threshold and threshold.std,
+            "healthy_mean": healthy and healthy.mean,
+            "healthy_std": healthy and healthy.std,
+            "detects": healthy and healthy.detects,
             "explanation": self.explain(),
+            **({} if self.flips is None else {"flips": self.flips}),
         }

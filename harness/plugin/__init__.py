@@ -44,7 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
             run.prepare()
     except InputError as error:
         raise pytest.UsageError(str(error)) from None
-    if not run.is_worker and config.pluginmanager.hasplugin("html") and not config.option.htmlpath:
+    record = run.options.record is not None
+    if not run.is_worker and not record and config.pluginmanager.hasplugin("html") and not config.option.htmlpath:
         config.option.htmlpath = str(run.options.reports / "stress.html")
         config.option.self_contained_html = True
 
@@ -85,6 +86,8 @@ def incumbent(stress_session: StressSession) -> RoleModel:
 def _role(session: StressSession, name: str) -> RoleModel:
     if name not in session.roles:
         pytest.skip(f"there is no {name} (--{name} none)")
+    if name == "incumbent" and session.roles[name].model_sha256 == session.roles["candidate"].model_sha256:
+        pytest.skip("the candidate is the incumbent")
     return session.roles[name]
 
 
@@ -101,6 +104,20 @@ def _gate(request: pytest.FixtureRequest, stress_session: StressSession) -> Gate
 
 
 # Hooks: from rows to tests, from tests to an outcome.
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep one test of each family for the self-checks; when recording, leave out the families not asked for."""
+    run = config.stash[RUN]
+    if not run.active:
+        return
+    families = {item: marker.args[0] for item in items if (marker := item.get_closest_marker("gate"))}
+    run.tests = {family: item for item, family in families.items() if isinstance(item, pytest.Function)}
+    if run.options.record:
+        left_out = [item for item in items if families.get(item) not in run.options.record]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -168,7 +185,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Turn the verdicts into an outcome, write it down, and set the exit status."""
     run = session.config.stash[RUN]
-    if not run.active or run.is_worker or session.config.option.collectonly:
+    if not run.active or session.config.option.collectonly:
+        return
+    if run.checks_itself and not run.interrupted:
+        run.check_itself()
+    if run.is_worker:
+        session.config.workeroutput["self_checks"] = [check.as_json() for check in run.self_checks]  # type: ignore[attr-defined]
         return
     if not (run.verdicts or run.errors or run.failures):
         return

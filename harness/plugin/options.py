@@ -66,6 +66,12 @@ def add_options(parser: pytest.Parser) -> None:
         help="Where to run: auto, cpu, cuda or mps (default: auto).",
     )
     add(
+        "--stress-record",
+        metavar="FAMILIES",
+        help="Measure these families of gates (names joined by commas, or all) without judging the candidate; "
+        "calibration does so with each healthy retrain (default: judge).",
+    )
+    add(
         "--stress-reports",
         metavar="DIR",
         default="reports",
@@ -93,8 +99,15 @@ def options_of(config: pytest.Config) -> StressOptions:
         profile=option.stress_profile,
         samples=option.stress_samples,
         device=option.stress_device,
+        record=_families(option.stress_record),
         reports=config.rootpath / option.stress_reports,
     )
+
+
+def _families(given: str | None) -> frozenset[str] | None:
+    if given is None:
+        return None
+    return frozenset() if given == "all" else frozenset(given.split(","))
 
 
 def _path(given: str | None, default: Path | None) -> Path | None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import platform
 import shlex
+from contextlib import suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.evidence import Evidence
-from harness.gates import GatesFile, Verdict
-from harness.outcome import Outcome
+from harness.gates import Gate, GatesFile, Verdict
+from harness.outcome import Outcome, SelfCheck
 from harness.plugin.options import is_gate_run, options_of
 from harness.session import ROLES, StressSession, open_session
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
 
 PROPERTY = "stress_gate"
 """The name under which a test's verdict travels in its report's properties."""
@@ -33,6 +35,8 @@ class GateRun:
         self.gates: GatesFile | None = None
         self.session: StressSession | None = None
         self.evidence = Evidence()
+        self.tests: dict[str, pytest.Function] = {}
+        self.self_checks: tuple[SelfCheck, ...] = ()
         self.verdicts: dict[str, Verdict] = {}
         self.failures: list[str] = []
         self.errors: list[str] = []
@@ -71,6 +75,38 @@ class GateRun:
                 setattr(self.config.option, role, str(train_or_load(getattr(options, role).stem)))
         self.options = options_of(self.config)
 
+    @property
+    def checks_itself(self) -> bool:
+        """Return whether this process runs the self-checks: the only one, or the first worker."""
+        first = not self.is_worker or self.config.workerinput["workerid"] == "gw0"  # type: ignore[attr-defined]
+        return first and self.options.record is None and bool(self.tests)
+
+    def check_itself(self) -> None:
+        """Run the self-checks with the collected stress tests."""
+        from harness.selfcheck import self_checks
+
+        try:
+            self.self_checks = self_checks(self.prepare(), self._judge)
+        except Exception as error:  # A model that fails here, or a test that cannot be run by hand.
+            self.self_checks = (SelfCheck("self-checks", "fail", f"they could not run: {error!r}"),)
+
+    def _judge(self, session: StressSession, gate: Gate) -> Verdict | None:
+        """Run the stress test of the gate's family as a plain function, in another session."""
+        test = self.tests.get(gate.family)
+        evidence = Evidence()
+        fixtures: Mapping[str, Any] = {
+            **session.roles,
+            "images": session.images,
+            "gate": session.scaled(gate),
+            "evidence": evidence,
+            "stress_session": session,
+        }
+        if test is None or not set(test._fixtureinfo.argnames) <= set(fixtures):
+            return None
+        with suppress(AssertionError):  # The verdict says the same.
+            test.obj(**{name: fixtures[name] for name in test._fixtureinfo.argnames})
+        return evidence.verdict
+
     def finish(self) -> Outcome:
         """Return the outcome of the collected verdicts."""
         session = self.prepare()
@@ -91,11 +127,12 @@ class GateRun:
                 sorted(self.verdicts.values(), key=lambda item: (order.get(item.gate.id, len(order)), item.gate.id))
             ),
             errors=tuple(self.errors),
+            self_checks=self.self_checks,
             omissions=tuple(omissions),
             failures=tuple(self.failures),
             profile=self.options.profile,
             models={role: model.as_json() for role, model in session.roles.items()},
-            data={**data, "n": len(session.images)},
+            data={**data, "n": len(session.images), "classes": list(session.images.classes)},
             recipe=session.gates.recipe,
             gates_sha256=session.gates.sha256,
             versions={
@@ -143,6 +180,12 @@ class Collector:
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Tell Ctrl-C from a stop after collection errors or `--maxfail`, which pytest and xdist derive from it."""
         self.run.interrupted = type(excinfo.value) in (KeyboardInterrupt, pytest.exit.Exception)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take the self-checks of the worker that ran them."""
+        checks = getattr(node, "workeroutput", {}).get("self_checks", [])
+        self.run.self_checks += tuple(SelfCheck(**check) for check in checks)
 
     def pytest_internalerror(self, excrepr: object) -> None:
         """Take errors of pytest itself."""

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from harness.outcome import Outcome, worst_first
+from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,17 +27,45 @@ def summary_lines(outcome: Outcome, folder: Path) -> list[str]:
     report = folder / "stress.html"
     lines = [f"candidate {outcome.models['candidate']['path']}: {outcome.headline}"]
     lines += [f"  {error}" for error in outcome.errors]
+    lines += [f"  {line}" for line in self_check_failures(outcome)]
     lines += [
         f"  {verdict.explain(str(report))}" for verdict in worst_first(outcome.verdicts) if verdict.status == "fail"
     ]
     lines += [f"  {failure}: failed" for failure in outcome.failures]
     lines += [f"  partial: {omission}" for omission in outcome.omissions]
-    reported = sum(verdict.status == "not_gated" for verdict in outcome.verdicts)
-    hand = sum(verdict.gate.hand is not None for verdict in outcome.verdicts)
-    if reported or hand:
-        lines.append(f"{hand} bounds set by hand; {reported} measurements reported only, without a bound")
+    lines += notes(outcome)
     lines.append(f"report: {report}")
     return lines
+
+
+def notes(outcome: Outcome) -> list[str]:
+    """Say what a reader of the verdict should know: hand bounds, what is reported only, self-checks, regressions."""
+    said = []
+    if hand := [verdict.gate.id for verdict in outcome.verdicts if verdict.gate.hand]:
+        said.append(f"{len(hand)} of the bounds set by hand: {_some(hand)}")
+    if reported := sum(verdict.status == "not_gated" for verdict in outcome.verdicts):
+        said.append(f"{reported} measurements reported only, without a bound")
+    if checks := [check for check in outcome.self_checks if check.status != "not_applicable"]:
+        holding = sum(check.status == "pass" for check in checks)
+        said.append(f"{holding} of {len(checks)} self-checks hold")
+    for verdict in outcome.verdicts:
+        if verdict.flips and verdict.gate.pose == IDENTITY:
+            lost, gained = len(verdict.flips["new_failures"]), len(verdict.flips["fixed_failures"])
+            said.append(
+                f"against the incumbent: {lost} new failures, {gained} fixed, net {verdict.flips['net']:+.4f} "
+                f"(McNemar p = {verdict.flips['mcnemar_p']:.2g})"
+            )
+    return said
+
+
+def self_check_failures(outcome: Outcome) -> list[str]:
+    """Return a line for each self-check that failed."""
+    return [f"self-check {check.name}: {check.detail}" for check in outcome.self_checks if check.status == "fail"]
+
+
+def _some(names: list[str]) -> str:
+    shown = 5
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def markdown(outcome: Outcome) -> str:
@@ -45,9 +74,10 @@ def markdown(outcome: Outcome) -> str:
     lines = [f"## {icon} Model quality gate: {outcome.headline}", ""]
     lines += [f"- {role}: `{model['path']}` (`{model['sha256'][:12]}`)" for role, model in outcome.models.items()]
     lines.append(f"- data: {outcome.data['name']}, {outcome.data['split']} split, {outcome.data['n']} images")
-    lines += [f"- **could not judge**: {_cell(error)}" for error in outcome.errors]
+    lines += [f"- **could not judge**: {_cell(error)}" for error in (*outcome.errors, *self_check_failures(outcome))]
     lines += [f"- partial: {omission}" for omission in outcome.omissions]
     lines += [f"- failed: `{failure}`" for failure in outcome.failures]
+    lines += [f"- {note}" for note in notes(outcome)]
     shown = [verdict for verdict in worst_first(outcome.verdicts) if verdict.status in {"fail", "error"}]
     if shown:
         lines += ["", "| gate | measured | bound | what |", "| --- | --- | --- | --- |"]

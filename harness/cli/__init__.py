@@ -1,4 +1,4 @@
-"""The command line, `python -m harness`: train, evaluate, convert, fetch-data."""
+"""The command line, `python -m harness`: train, evaluate, calibrate, accept, convert, fetch-data."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.cli.gating import add_commands as add_gating_commands
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     evaluate.add_argument("--poses", action="store_true", help="also search the 9x5x5 grid of poses (minutes)")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
+
+    add_gating_commands(add)
 
     convert = add(
         "convert",

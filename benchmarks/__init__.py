@@ -1,0 +1,1 @@
+"""Benchmarks: claims about the harness, measured."""

@@ -1,0 +1,1 @@
+"""Detection power of the gate: bad checkpoints made on purpose, and what the gate says of each."""

@@ -1,0 +1,134 @@
+"""The command line, `python -m benchmarks.detection`: train, measure, report, and make for a single mutant."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.detection.mutants import MUTANTS, Mutant
+from benchmarks.detection.paths import CHECKPOINTS
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.training import Epoch
+
+_OK, _INCOMPLETE, _REFUSED = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns 0, 1 when something was left undone, or 2 for bad usage and refused input."""
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # So that processes started end as well.
+    try:
+        status: int = options.run(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return _REFUSED
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept, run the command again to go on", file=sys.stderr)
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.detection", description="Measure what the gate detects, on mutants made on purpose."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: object, summary: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=summary, description=summary)
+        command.set_defaults(run=run)
+        return command
+
+    def add_checkpoints(command: argparse.ArgumentParser) -> None:
+        command.add_argument(
+            "--checkpoints",
+            type=Path,
+            default=CHECKPOINTS,
+            metavar="DIR",
+            help="the folder of the mutants' checkpoints (default: runs/detection)",
+        )
+
+    def add_queue_options(command: argparse.ArgumentParser) -> None:
+        command.add_argument(
+            "--jobs", type=_positive, default=1, metavar="N", help="processes side by side (default: 1)"
+        )
+        command.add_argument(
+            "--only", default="*", metavar="GLOB", help="only mutants whose id matches, such as 'less-*'"
+        )
+        add_checkpoints(command)
+
+    train = add("train", _train, "Make every mutant that is not made yet; start it again at any time to go on.")
+    add_queue_options(train)
+    measure = add("measure", _measure, "Run the gate on every checkpoint that has no result yet.")
+    add_queue_options(measure)
+    add("report", _report, "Judge the results against today's gates file and write the tables of the README.")
+    make = add("make", _make, "Make one mutant in this process.")
+    make.add_argument("mutant", metavar="ID")
+    add_checkpoints(make)
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def matching(pattern: str) -> tuple[Mutant, ...]:
+    """Return the mutants whose id matches the glob, in the table's order; raises `InputError` when none does."""
+    found = tuple(mutant for mutant in MUTANTS if fnmatchcase(mutant.id, pattern))
+    if not found:
+        raise InputError(f"no mutant's id matches {pattern!r}; ids look like {MUTANTS[-1].id} and {MUTANTS[0].id}")
+    return found
+
+
+def _train(options: argparse.Namespace) -> int:
+    from benchmarks.detection.train import train_all
+
+    folder = options.checkpoints.resolve()
+    return _OK if train_all(matching(options.only), folder, side_by_side=options.jobs) else _INCOMPLETE
+
+
+def _make(options: argparse.Namespace) -> int:
+    from benchmarks.detection.make import make
+    from harness.data import load_fashion_mnist
+    from harness.shipped import SHIPPED
+
+    (mutant,) = matching(options.mutant)
+
+    def show(epoch: Epoch) -> None:
+        print(
+            f"epoch {epoch.epoch}: loss {epoch.training_loss:.4f}, validation accuracy {epoch.validation_accuracy:.4f}",
+            flush=True,
+        )
+
+    make(
+        mutant,
+        options.checkpoints.resolve(),
+        load_images=lambda: load_fashion_mnist("train"),
+        shipped=SHIPPED["augmented"],
+        on_epoch=show,
+    )
+    return _OK
+
+
+def _measure(options: argparse.Namespace) -> int:
+    from benchmarks.detection.measure import measure_all
+
+    folder = options.checkpoints.resolve()
+    return _OK if measure_all(matching(options.only), folder, side_by_side=options.jobs) else _INCOMPLETE
+
+
+def _report(options: argparse.Namespace) -> int:  # noqa: ARG001
+    from benchmarks.detection.report import write_report
+
+    write_report()
+    return _OK

@@ -1,0 +1,127 @@
+"""Run the gate on each checkpoint as a user would, and keep what it measured."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.detection.jobs import Job, last_line, python, run_jobs, say
+from benchmarks.detection.make import DIVERGED, checkpoint_path, is_made, read_facts
+from benchmarks.detection.mutants import Mutant, mutant_of
+from benchmarks.detection.paths import BASELINE, GATES, RESULTS, sha256_of
+from benchmarks.detection.results import MEASURED, Result, read_result, write_result
+from harness.gates import read_gates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from harness.gates import GatesFile
+
+_CLEAN = "clean"
+
+
+def measure_all(
+    mutants: Sequence[Mutant],
+    folder: Path,
+    *,
+    side_by_side: int,
+    results: Path = RESULTS,
+    command: Callable[[Path, Path], tuple[str, ...]] | None = None,
+) -> bool:
+    """Measure the mutants that are made and have no result of today; returns whether all of them then have one.
+
+    `command` runs the gate on a checkpoint with a folder for its reports (default: pytest on all images).
+    """
+    gates = read_gates(GATES)
+    made = [mutant for mutant in mutants if is_made(mutant, folder)]
+    waiting: list[Mutant] = []
+    for mutant in made:
+        facts = read_facts(mutant, folder)
+        if facts.get("outcome") == DIVERGED:
+            if read_result(mutant.id, results) != (result := diverged(mutant, facts)):
+                write_result(result, results)
+        elif is_stale(
+            read_result(mutant.id, results),
+            gates,
+            checkpoint_sha256=sha256_of(checkpoint_path(mutant, folder)),
+            baseline_sha256=sha256_of(BASELINE),
+        ):
+            waiting.append(mutant)
+    total, measured, unmade = len(waiting), len(made) - len(waiting), len(mutants) - len(made)
+    say(f"{measured} of {len(mutants)} mutants have a result; {total} to measure, {unmade} not made yet")
+    failed: list[str] = []
+
+    def take() -> Job | None:
+        if not waiting:
+            return None
+        mutant = waiting.pop(0)
+        reports = folder / "reports" / mutant.id
+        shutil.rmtree(reports, ignore_errors=True)  # An old stress.json must not be taken for this run's.
+        return Job(mutant.id, (command or _command)(checkpoint_path(mutant, folder), reports), reports / "output.txt")
+
+    def finish(job: Job, status: int) -> str:
+        mutant, path = mutant_of(job.id), job.log.parent / "stress.json"
+        stress = json.loads(path.read_bytes()) if path.exists() else {"gates": []}
+        result = measured_result(mutant, read_facts(mutant, folder), stress, exit_status=status)
+        missing = result.missing(gates.gates)
+        if missing or result.clean_accuracy is None:
+            failed.append(job.id)
+            unmeasured = f"{len(missing)} rows not measured"
+            return f"FAILED, exit status {status}, {unmeasured} ({last_line(job.log)}; {job.log})"
+        write_result(result, results)
+        return f"exit status {status}, clean accuracy {result.clean_accuracy:.4f}"
+
+    run_jobs(take, total=total, cost=total, side_by_side=side_by_side, finish=finish, say=say)
+    say(f"{measured + total - len(failed)} of {len(mutants)} mutants have a result" + _named("; failed: ", failed))
+    return not failed
+
+
+def is_stale(result: Result | None, gates: GatesFile, *, checkpoint_sha256: str, baseline_sha256: str | None) -> bool:
+    """Return whether a mutant must be measured (again): another checkpoint or baseline, or rows without a value."""
+    return (
+        result is None
+        or result.checkpoint_sha256 != checkpoint_sha256
+        or result.baseline_sha256 != baseline_sha256
+        or bool(result.missing(gates.gates))
+    )
+
+
+def measured_result(mutant: Mutant, facts: Mapping[str, Any], stress: Mapping[str, Any], *, exit_status: int) -> Result:
+    """Return the result that a `stress.json` holds; a row that ended in an error counts as not measured."""
+    rows = {
+        row["id"]: row["value"] for row in stress["gates"] if row["role"] == "candidate" and row["status"] != "error"
+    }
+    return Result(
+        id=mutant.id,
+        kind=mutant.kind,
+        strength=mutant.strength,
+        words=mutant.words,
+        seed=mutant.seed,
+        outcome=MEASURED,
+        recipe=facts,
+        checkpoint_sha256=(stress.get("candidate") or {}).get("sha256"),
+        baseline_sha256=(stress.get("baseline") or {}).get("sha256"),
+        gates_sha256=stress.get("gates_sha256"),
+        versions=stress.get("versions", {}),
+        clean_accuracy=rows.get(_CLEAN),
+        exit_status=exit_status,
+        rows=rows,
+    )
+
+
+def diverged(mutant: Mutant, facts: Mapping[str, Any]) -> Result:
+    """Return the result of a mutant whose training diverged, so that there is nothing to gate."""
+    recipe = {name: value for name, value in facts.items() if name != "outcome"}
+    return Result(mutant.id, mutant.kind, mutant.strength, mutant.words, mutant.seed, DIVERGED, recipe)
+
+
+def _command(checkpoint: Path, reports: Path) -> tuple[str, ...]:
+    options = ("--candidate", str(checkpoint), "--incumbent", "none", "--stress-reports", str(reports))
+    # Without pytest's cache, which belongs to the runs of people in this folder.
+    return python("-m", "pytest", "stress_tests", *options, "-p", "no:html", "-p", "no:cacheprovider", "-q")
+
+
+def _named(prefix: str, names: Sequence[str]) -> str:
+    return prefix + ", ".join(names) if names else ""

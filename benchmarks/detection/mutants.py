@@ -1,0 +1,233 @@
+"""The table of mutants: every checkpoint of the benchmark, in the order in which they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.detection import recipes, weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import Generator
+
+    from benchmarks.detection.recipes import Recipe
+    from harness.checkpoints import Checkpoint
+
+HEALTHY = "healthy"
+HEALTHY_SEEDS = tuple(range(101, 113))
+SEEDS = (201, 202)
+"""The seeds of mutants; both at the middle strength, the first alone at the others."""
+STRENGTHS: Mapping[int, str] = {1: "weak", 2: "middle", 3: "strong"}
+_MAKING_ORDER = (2, 3, 1)
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How much is wrong: the amount that the mutation takes, and the same in words.
+
+    `cost` is the work of making such a mutant, in trainings of the unmutated recipe.
+    """
+
+    amount: Any
+    words: str
+    cost: float = 1.0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way to go wrong: a mutation of training or one of weights, and its strengths, the weakest first."""
+
+    slug: str
+    strengths: tuple[Strength, ...]
+    training: Callable[[Recipe, Any, int], Recipe] | None = None
+    weights: Callable[[Checkpoint, Any, Generator], Checkpoint] | None = None
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One checkpoint of the benchmark; strength is 1 (weak) to 3 (strong), and 0 for a healthy retrain."""
+
+    kind: str
+    strength: int
+    words: str
+    seed: int
+
+    @property
+    def id(self) -> str:
+        """Return the name by which files and results know it, such as `label-noise-2-seed-201`."""
+        return f"{self.cell}-seed-{self.seed}"
+
+    @property
+    def cell(self) -> str:
+        """Return kind and strength, such as `label-noise-2`."""
+        return f"{self.kind}-{self.strength}" if self.strength else self.kind
+
+    @property
+    def parent(self) -> str | None:
+        """Return the healthy checkpoint that a mutation of weights starts from, None for a training.
+
+        `augmented` is the shipped model; any other is the id of a healthy retrain. Neither is in the panel that the
+        bounds come from.
+        """
+        if KINDS[self.kind].weights is None:
+            return None
+        return "augmented" if self.seed == SEEDS[0] else f"{HEALTHY}-seed-{HEALTHY_SEEDS[0]}"
+
+    @property
+    def details(self) -> Strength:
+        """Return the entry of the table that it is made from."""
+        return KINDS[self.kind].strengths[max(self.strength - 1, 0)]
+
+    @property
+    def cost(self) -> float:
+        """Return the work of making it, in trainings of the unmutated recipe."""
+        return 0.0 if self.parent else self.details.cost
+
+
+def _trained(slug: str, mutation: Callable[[Recipe, Any, int], Recipe], *strengths: Strength) -> Kind:
+    return Kind(slug, strengths, training=mutation)
+
+
+def _damaged(slug: str, mutation: Callable[[Checkpoint, Any, Generator], Checkpoint], *strengths: Strength) -> Kind:
+    return Kind(slug, strengths, weights=mutation)
+
+
+KINDS: Mapping[str, Kind] = {
+    kind.slug: kind
+    for kind in (
+        _trained(HEALTHY, recipes.unmutated, Strength(0, "unmutated")),
+        _trained(
+            "label-noise",
+            recipes.label_noise,
+            Strength(0.05, "5% of labels"),
+            Strength(0.15, "15% of labels"),
+            Strength(0.40, "40% of labels"),
+        ),
+        _trained(
+            "deleted-data",
+            recipes.deleted_data,
+            Strength(0.50, "50% of images", cost=0.5),
+            Strength(0.80, "80% of images", cost=0.2),
+            Strength(0.95, "95% of images", cost=0.05),
+        ),
+        _trained(
+            "starved-class",
+            recipes.starved_class,
+            Strength(0.50, f"50% of {recipes.STARVED} images"),
+            Strength(0.80, f"80% of {recipes.STARVED} images"),
+            Strength(0.95, f"95% of {recipes.STARVED} images"),
+        ),
+        _trained(
+            "few-epochs",
+            recipes.few_epochs,
+            Strength(8, "8 epochs of 20", cost=0.4),
+            Strength(4, "4 epochs of 20", cost=0.2),
+            Strength(1, "1 epoch of 20", cost=0.05),
+        ),
+        _trained(
+            "learning-rate",
+            recipes.learning_rate,
+            Strength(3, "rate ×3"),
+            Strength(10, "rate ×10"),
+            Strength(30, "rate ×30"),
+        ),
+        _trained(
+            "less-rotation",
+            recipes.less_rotation,
+            Strength(5.0, "±5° instead of ±10°"),
+            Strength(2.0, "±2° instead of ±10°"),
+            Strength(0.0, "no rotation"),
+        ),
+        # Shifts are of whole pixels: a share of 0.1 is up to 3 px; 0.05 is up to 1.4, hence 1 px; 0.025 is up to 0.7,
+        # which rounds to 1 px for two shifts in seven and to none for the rest.
+        _trained(
+            "less-shift",
+            recipes.less_shift,
+            Strength(0.05, "±1 px instead of ±3 px"),
+            Strength(0.025, "±1 px, two times in seven"),
+            Strength(0.0, "no shift"),
+        ),
+        _trained(
+            "less-flip",
+            recipes.less_flip,
+            Strength(0.25, "mirrored 25% instead of 50%"),
+            Strength(0.10, "mirrored 10% instead of 50%"),
+            Strength(0.0, "never mirrored"),
+        ),
+        _damaged(
+            "wrong-normalisation",
+            weights.wrong_normalisation,
+            Strength((0.2860 * 1.25, 0.3530), "mean ×1.25"),
+            Strength((0.1307, 0.3081), "MNIST's statistics"),
+            Strength((0.0, 1.0), "no normalisation"),
+        ),
+        _damaged(
+            "weight-noise",
+            weights.weight_noise,
+            Strength(0.05, "5% of the standard deviation"),
+            Strength(0.10, "10% of the standard deviation"),
+            Strength(0.20, "20% of the standard deviation"),
+        ),
+        _damaged(
+            "pruned-channels",
+            weights.pruned_channels,
+            Strength(0.10, "10% of channels"),
+            Strength(0.25, "25% of channels"),
+            Strength(0.50, "50% of channels"),
+        ),
+        _damaged(
+            "quantised",
+            weights.quantised,
+            Strength(4, "4 bits"),
+            Strength(3, "3 bits"),
+            Strength(2, "2 bits"),
+        ),
+        _damaged(
+            "swapped-logits",
+            weights.swapped_logits,
+            Strength(0.20, "mixed by 20%"),
+            Strength(0.40, "mixed by 40%"),
+            Strength(1.00, "swapped"),
+        ),
+        _damaged(
+            "sign-flips",
+            weights.sign_flips,
+            Strength(0.002, "0.2% of weights"),
+            Strength(0.005, "0.5% of weights"),
+            Strength(0.010, "1% of weights"),
+        ),
+        _damaged(
+            "logit-scaling",
+            weights.logit_scaling,
+            Strength(1.5, "×1.5"),
+            Strength(3.0, "×3"),
+            Strength(10.0, "×10"),
+        ),
+    )
+}
+
+
+def _mutants() -> tuple[Mutant, ...]:
+    """List the healthy retrains, then one mutant of each cell, the telling strengths first, then the second seeds."""
+    (words,) = (strength.words for strength in KINDS[HEALTHY].strengths)
+    healthy = [Mutant(HEALTHY, 0, words, seed) for seed in HEALTHY_SEEDS]
+    rounds = [*((strength, SEEDS[0]) for strength in _MAKING_ORDER), (_MAKING_ORDER[0], SEEDS[1])]
+    return (
+        *healthy,
+        *(
+            Mutant(kind.slug, strength, kind.strengths[strength - 1].words, seed)
+            for strength, seed in rounds
+            for kind in KINDS.values()
+            if kind.slug != HEALTHY
+        ),
+    )
+
+
+MUTANTS: tuple[Mutant, ...] = _mutants()
+
+
+def mutant_of(identifier: str) -> Mutant:
+    """Return the mutant of this id; raises `KeyError` when the table has none."""
+    return {mutant.id: mutant for mutant in MUTANTS}[identifier]

@@ -1,0 +1,262 @@
+"""Write what the gate detected into the README, from kept results and today's gates file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from benchmarks.detection.judgement import TRIVIAL, Judged, families, judge, upper_bound, weakest_detected
+from benchmarks.detection.make import DIVERGED
+from benchmarks.detection.mutants import HEALTHY, HEALTHY_SEEDS, KINDS, MUTANTS, SEEDS, STRENGTHS, Mutant
+from benchmarks.detection.paths import GATES, README, RESULTS
+from benchmarks.detection.results import MEASURED, Result, read_result
+from harness.errors import InputError
+from harness.files import write_atomically
+from harness.gates import read_gates
+from harness.outcome import NOT_JUDGED, PASSED, WORSE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from harness.gates import GatesFile
+
+BEGIN, END = "<!-- detection: begin -->", "<!-- detection: end -->"
+_NAMED_FAMILIES = 3
+_NAMED_ROWS = 5
+_JUDGED = (PASSED, WORSE)
+_AUGMENTED_SEED = 42
+"""The seed of the shipped augmented model, the healthy parent of half the mutations of weights."""
+
+
+def write_report(*, gates_path: Path = GATES, results: Path = RESULTS, readme: Path = README) -> None:
+    """Judge every kept result and replace the README's text between the markers."""
+    gates = read_gates(gates_path)
+    kept = {mutant: read_result(mutant.id, results) for mutant in MUTANTS}
+    text = readme.read_text(encoding="utf-8")
+    if not (BEGIN in text and END in text.partition(BEGIN)[2]):
+        raise InputError(f"{readme}: the markers {BEGIN} and {END} are missing; put them where the tables go")
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    body = tables(kept, gates)
+    write_atomically(readme, f"{before}{BEGIN}\n\n{body}\n\n{END}{after}".encode())
+    print(f"{readme}: written, {sum(result is not None for result in kept.values())} of {len(kept)} mutants in it")
+
+
+def tables(kept: Mapping[Mutant, Result | None], gates: GatesFile) -> str:
+    """Return the README's results in Markdown."""
+    results = [result for result in kept.values() if result is not None]
+    judged = [judge(result, gates) for result in results if result.outcome == MEASURED]
+    healthy, bad = [one for one in judged if one.healthy], [one for one in judged if not one.healthy]
+    sections = [
+        _state(kept, judged, gates),
+        _summary(bad, [result.id for result in results if result.outcome == DIVERGED]),
+        "### Detected\n\n" + _detected(kept, bad),
+        "### The weakest strength detected\n\n" + _weakest(kept, bad),
+        "### Not detected\n\n" + _undetected(bad),
+        "### Trivial mutants\n\n" + _trivial(bad),
+        "### False alarms\n\n" + _false_alarms(healthy),
+    ]
+    return "\n\n".join(section for section in sections if section)
+
+
+def _state(kept: Mapping[Mutant, Result | None], judged: Sequence[Judged], gates: GatesFile) -> str:
+    lines = []
+    if missing := [mutant for mutant, result in kept.items() if result is None]:
+        retrains = sum(mutant.kind == HEALTHY for mutant in missing)
+        lines.append(
+            f"**Not finished**: {len(missing)} of {len(kept)} checkpoints are not trained or not measured yet, "
+            f"{_many(retrains, 'healthy retrain')} among them. All figures are of the others."
+        )
+    if old := [one.result.id for one in judged if one.result.missing(gates.gates)]:
+        lines.append(
+            f"**Out of date**: {_many(len(old), 'result')} lack rows that the gates file has now; they are judged by "
+            "the rows they have. `measure` again."
+        )
+    if shared := sorted({*HEALTHY_SEEDS, *SEEDS, _AUGMENTED_SEED} & _panel_seeds(gates)):
+        lines.append(
+            f"**Not independent**: the bounds were made with seeds {', '.join(map(str, shared))}, which are used here "
+            "as well."
+        )
+    if differing := [one.result.id for one in judged if _contradicts(one, gates)]:
+        lines.append(
+            f"**Contradiction**: the gate's own exit status differs from this judgement for {', '.join(differing)}."
+        )
+    if unjudged := [one.result.id for one in judged if one.result.exit_status not in _JUDGED]:
+        lines.append(
+            f"The gate itself could not judge (exit status {NOT_JUDGED}) {', '.join(unjudged)}; they count "
+            "by the rows that it measured."
+        )
+    gated = sum(gate.role == "candidate" and gate.threshold is not None for gate in gates.gates)
+    lines.append(
+        f"Judged against the gates file with SHA-256 `{gates.sha256[:16]}…`, {_many(gated, 'row')} with a bound on the "
+        f"candidate{f', {about}' if (about := gates.recipe.get('about')) else ''}."
+    )
+    versions = Counter(one.result.versions.get("torch", "unknown") for one in judged)
+    if versions:
+        lines.append("Measured with torch " + ", ".join(f"{name} ({n})" for name, n in versions.items()) + ".")
+    return "\n\n".join(lines)
+
+
+def _contradicts(one: Judged, gates: GatesFile) -> bool:
+    """Return whether the gate, with these very bounds, said otherwise."""
+    same, status = one.result.gates_sha256 == gates.sha256, one.result.exit_status
+    return same and status in _JUDGED and (status == WORSE) != one.detected
+
+
+def _panel_seeds(gates: GatesFile) -> set[int]:
+    seeds = gates.recipe.get("seeds", [])
+    return {seed for seed in seeds if isinstance(seed, int)} if isinstance(seeds, list) else set()
+
+
+def _summary(bad: Sequence[Judged], diverged: Sequence[str]) -> str:
+    parts = []
+    for name, group in (
+        ("mutants that are not trivial", [one for one in bad if not one.trivial]),
+        (f"trivial mutants (clean accuracy below {TRIVIAL:.0%})", [one for one in bad if one.trivial]),
+    ):
+        if group:
+            caught, clean = sum(one.detected for one in group), sum(one.caught_by_clean for one in group)
+            parts.append(
+                f"Of {len(group)} {name} the gate detects **{caught}**, the floor of clean accuracy alone {clean}."
+            )
+    if diverged:
+        parts.append(
+            f"{_many(len(diverged), 'training')} diverged and left no checkpoint to judge, counted nowhere: "
+            f"{', '.join(diverged)}."
+        )
+    return "\n".join(parts)
+
+
+def _detected(kept: Mapping[Mutant, Result | None], bad: Sequence[Judged]) -> str:
+    rows = []
+    for kind, strength, words in _cells():
+        group = [one for one in _of(bad, kind, strength) if not one.trivial]
+        if not group:
+            continue
+        due = sum(
+            result is None for mutant, result in kept.items() if (mutant.kind, mutant.strength) == (kind, strength)
+        )
+        caught = sum(one.detected for one in group)
+        clean = sum(one.caught_by_clean for one in group)
+        rows.append(
+            (
+                kind,
+                words,
+                f"{caught} of {len(group)}" + (f" ({due} to come)" if due else ""),
+                _families(group),
+                f"{clean} of {len(group)}",
+                _accuracies(group),
+            )
+        )
+    return _table(("kind", "strength", "detected", "caught by", "clean accuracy alone", "clean accuracy"), rows)
+
+
+def _weakest(kept: Mapping[Mutant, Result | None], bad: Sequence[Judged]) -> str:
+    kinds = [kind for kind in KINDS if kind != HEALTHY and any(one.result.kind == kind for one in bad)]
+    rows = []
+    for kind in kinds:
+        by_strength = {strength: _of(bad, kind, strength) for strength in STRENGTHS}
+        cells = []
+        for caught in (
+            {strength: [one.detected for one in group] for strength, group in by_strength.items()},
+            {strength: [one.caught_by_clean for one in group] for strength, group in by_strength.items()},
+        ):
+            weakest = weakest_detected(caught)
+            if weakest is None:
+                cells.append("none")
+                continue
+            trivial = all(one.trivial for one in by_strength[weakest])
+            cells.append(
+                f"{STRENGTHS[weakest]}: {KINDS[kind].strengths[weakest - 1].words}{' (trivial)' if trivial else ''}"
+            )
+        n = sum(map(len, by_strength.values()))
+        planned = sum(mutant.kind == kind for mutant in kept)
+        rows.append((kind, *cells, f"{n} of {planned}" if n < planned else str(n)))
+    return _table(("kind", "by the gate", "by clean accuracy alone", "mutants judged"), rows)
+
+
+def _undetected(bad: Sequence[Judged]) -> str:
+    missed = [one for one in bad if not one.detected]
+    if not missed:
+        return "Every mutant judged so far is detected." if bad else "Nothing is judged yet."
+    lines = []
+    for one in missed:
+        nearest = one.nearest
+        margin = f"; nearest to its bound: {nearest[0]}, {nearest[1]:.1f} standard deviations inside" if nearest else ""
+        lines.append(f"- `{one.result.id}` ({one.result.words}): clean accuracy {_percent(one.clean_accuracy)}{margin}")
+    return "\n".join(lines)
+
+
+def _trivial(bad: Sequence[Judged]) -> str:
+    trivial = [one for one in bad if one.trivial]
+    if not trivial:
+        return f"None of the mutants judged so far has a clean accuracy below {TRIVIAL:.0%}."
+    rows = [
+        (
+            one.result.id,
+            one.result.words,
+            "yes" if one.detected else "**no**",
+            "yes" if one.caught_by_clean else "**no**",
+            _percent(one.clean_accuracy),
+        )
+        for kind, strength, _ in _cells()
+        for one in _of(trivial, kind, strength)
+    ]
+    return _table(("mutant", "strength", "detected", "clean accuracy alone", "clean accuracy"), rows)
+
+
+def _false_alarms(healthy: Sequence[Judged]) -> str:
+    if not healthy:
+        return "No healthy retrain is judged yet."
+    alarms, n = [one for one in healthy if one.detected], len(healthy)
+    accuracies = [one.clean_accuracy for one in healthy]
+    bound = upper_bound(len(alarms), n)
+    lines = [
+        f"The gate fails **{len(alarms)} of {n}** healthy retrains (clean accuracy {_percent(min(accuracies))} to "
+        f"{_percent(max(accuracies))}). In words: {len(alarms)} of {n} proves, with 95% confidence, only that "
+        f"no more than {bound:.1%} of healthy retrains raise a false alarm (exact one-sided bound, Clopper & Pearson "
+        "1934). It does not show that the rate is the one that the bounds aim at."
+    ]
+    for one in alarms:
+        named = ", ".join(f"`{verdict.gate.id}`" for verdict in one.failed[:_NAMED_ROWS])
+        more = len(one.failed) - _NAMED_ROWS
+        lines.append(f"- `{one.result.id}` fails {named}" + (f" and {_many(more, 'row')} more" if more > 0 else ""))
+    return lines[0] + ("\n\n" + "\n".join(lines[1:]) if alarms else "")
+
+
+def _cells() -> list[tuple[str, int, str]]:
+    return [
+        (kind.slug, strength, kind.strengths[strength - 1].words)
+        for kind in KINDS.values()
+        if kind.slug != HEALTHY
+        for strength in STRENGTHS
+    ]
+
+
+def _of(judged: Sequence[Judged], kind: str, strength: int) -> list[Judged]:
+    return [one for one in judged if (one.result.kind, one.result.strength) == (kind, strength)]
+
+
+def _families(group: Sequence[Judged]) -> str:
+    caught = families(group)
+    more = len(caught) - _NAMED_FAMILIES
+    return ", ".join(caught[:_NAMED_FAMILIES]) + (f" and {more} more" if more > 0 else "") or "–"
+
+
+def _accuracies(group: Sequence[Judged]) -> str:
+    return ", ".join(_percent(one.clean_accuracy) for one in group)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.2%}"
+
+
+def _many(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return "Nothing is judged yet."
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))

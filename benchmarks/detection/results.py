@@ -1,0 +1,68 @@
+"""What the gate measured on each mutant: one small file per mutant, kept in the repository."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import InputError
+from harness.files import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from harness.gates import Gate
+
+MEASURED = "measured"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is known of one mutant; without a checkpoint only how it was made.
+
+    `rows` holds the candidate's value per row of the gates file, in full precision, None where the gate had none to
+    give. `exit_status` and `gates_sha256` are those of the run that measured; bounds may have changed since.
+    """
+
+    id: str
+    kind: str
+    strength: int
+    words: str
+    seed: int
+    outcome: str
+    recipe: Mapping[str, Any]
+    checkpoint_sha256: str | None = None
+    baseline_sha256: str | None = None
+    gates_sha256: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    clean_accuracy: float | None = None
+    exit_status: int | None = None
+    rows: Mapping[str, float | None] = field(default_factory=dict)
+
+    def missing(self, gates: Iterable[Gate]) -> list[str]:
+        """Return the ids of the candidate's rows in the gates file that have not been measured."""
+        return [gate.id for gate in gates if gate.role == "candidate" and gate.id not in self.rows]
+
+
+def result_path(identifier: str, folder: Path) -> Path:
+    """Return where the result of a mutant is kept."""
+    return folder / f"{identifier}.json"
+
+
+def read_result(identifier: str, folder: Path) -> Result | None:
+    """Return the kept result of a mutant, None without one; raises `InputError` for a file that is none."""
+    path = result_path(identifier, folder)
+    try:
+        return Result(**json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: not a result of this version ({error}); delete it and measure again") from None
+
+
+def write_result(result: Result, folder: Path) -> None:
+    """Write a result, one line per key, so that a change in a repository is easy to read."""
+    lines = [f" {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in asdict(result).items()]
+    write_atomically(result_path(result.id, folder), ("{\n" + ",\n".join(lines) + "\n}\n").encode())

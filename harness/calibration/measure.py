@@ -1,0 +1,158 @@
+"""Measure checkpoints by running the stress tests on them in record mode, so that no test is defined twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.calibration.panel import Member, Panel, Row
+from harness.errors import InputError
+from harness.files import write_atomically
+from harness.perturb import PROTOCOL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from harness.checkpoints import Checkpoint
+    from harness.gates import GatesFile
+
+_BOUNDS = ("hand", "panel", "not_gated", "share")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """How to record: the folder of the stress tests, the gates file, the families (none: all), more pytest options."""
+
+    tests: Path
+    gates: GatesFile
+    families: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+    def definition(self) -> str:
+        """Return a hash of all that decides the values, given a checkpoint."""
+        rows = [{k: v for k, v in asdict(gate).items() if k not in _BOUNDS} for gate in self.gates.gates]
+        named = [Path(option.rpartition("=")[2]) for option in (*self.options, "models/baseline.safetensors")]
+        files = [*sorted(self.tests.glob("**/*.py")), *(path for path in named if path.is_file())]
+        content = {
+            "rows": rows,
+            "data": asdict(self.gates.data),
+            "protocol": PROTOCOL,
+            "families": self.families,
+            "options": self.options,
+            "files": [hashlib.sha256(path.read_bytes()).hexdigest() for path in files],
+            "versions": [version("torch"), version("stress-harness")],
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def measure_panel(
+    checkpoints: Sequence[Path],
+    recording: Recording,
+    *,
+    builder: Callable[[], Any] | None = None,
+    on_member: Callable[[], None] | None = None,
+) -> Panel:
+    """Measure every checkpoint and return the panel.
+
+    What was measured is kept in the user's cache, so that a killed run goes on, and a panel of unchanged tests costs
+    nothing. `on_member` is called after each checkpoint. Raises `InputError` for a checkpoint given twice, for
+    checkpoints of different recipes, and when a run of the tests could not measure.
+    """
+    from harness.checkpoints import load_checkpoint
+
+    loaded = [load_checkpoint(path, builder=builder) for path in checkpoints]
+    recipe = _common_recipe(loaded)
+    definition = recording.definition()
+    known = {gate.id for gate in recording.gates.gates}
+    rows: dict[str, Row] = {}
+    members = []
+    for checkpoint in loaded:
+        entries = _measured(checkpoint, recording, definition)
+        for entry in entries:
+            row = Row(*(entry[name] for name in ("id", "family", "metric", "unit", "direction", "n")))
+            if row.id not in known and row.unit == "images":
+                row = replace(row, direction="at_most")  # Of a family that has no row yet: a count of failures.
+            if rows.setdefault(row.id, row) != row:
+                raise InputError(f"{checkpoint.path}: row {row.id} measured {row}, on another member {rows[row.id]}")
+        training = checkpoint.record.training if checkpoint.record else None
+        members.append(
+            Member(
+                path=str(checkpoint.path),
+                sha256=checkpoint.sha256,
+                seed=(training or {}).get("seed"),
+                values={entry["id"]: entry["value"] for entry in entries},
+            )
+        )
+        if on_member:
+            on_member()
+    for member in members:
+        if lacking := set(rows) - set(member.values):
+            raise InputError(f"{member.path}: row {min(lacking)} was measured on other members, not on this one")
+    return Panel(recording.gates.data.sha256, PROTOCOL, recipe, tuple(rows.values()), tuple(members))
+
+
+def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:
+    """Return the training config that all share, less the seed; empty when the files do not tell."""
+    first: dict[str, Path] = {}
+    recipes: list[tuple[Path, dict[str, Any]]] = []
+    for checkpoint in checkpoints:
+        if (twin := first.setdefault(checkpoint.sha256, checkpoint.path)) != checkpoint.path:
+            raise InputError(f"{checkpoint.path}: the same weights as {twin}; a panel is of different networks")
+        if checkpoint.record and checkpoint.record.training:
+            recipe = {name: value for name, value in checkpoint.record.training.items() if name != "seed"}
+            recipes.append((checkpoint.path, recipe))
+    for path, recipe in recipes:
+        if recipe != recipes[0][1]:
+            differing = sorted(name for name in recipe if recipe[name] != recipes[0][1].get(name))
+            raise InputError(
+                f"{path}: its recipe differs from that of {recipes[0][0]} in {', '.join(differing)}; "
+                "a panel is of retrains that differ in the seed alone"
+            )
+    return recipes[0][1] if recipes else {}
+
+
+def _measured(checkpoint: Checkpoint, recording: Recording, definition: str) -> list[dict[str, Any]]:
+    from platformdirs import user_cache_path
+
+    key = hashlib.sha256(f"{checkpoint.sha256} {definition}".encode()).hexdigest()
+    path = user_cache_path("stress-harness") / "measured" / f"{key}.json"
+    try:
+        kept: list[dict[str, Any]] = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        kept = record(checkpoint.path, recording)
+        write_atomically(path, json.dumps(kept).encode())
+    return kept
+
+
+def record(checkpoint: Path, recording: Recording) -> list[dict[str, Any]]:
+    """Run the stress tests on a checkpoint in record mode and return the measured rows' entries of `stress.json`.
+
+    Raises `InputError` when the run could not measure.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            *(sys.executable, "-m", "pytest", str(recording.tests), "-q", "-p", "no:cacheprovider"),
+            *("--candidate", str(checkpoint), "--incumbent", "none", "--gates", str(recording.gates.path)),
+            *("--stress-reports", folder, "--stress-record", ",".join(recording.families) or "all"),
+            *recording.options,
+        ]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  Our own command.
+        try:
+            report = json.loads((Path(folder) / "stress.json").read_bytes())
+        except OSError:
+            report = None
+    if run.returncode != 0 or report is None:
+        tail = "\n".join((run.stdout + run.stderr).strip().splitlines()[-15:])
+        raise InputError(f"{checkpoint}: the stress tests ended with exit status {run.returncode}:\n{tail}")
+    return [
+        entry
+        for entry in report["gates"]
+        if entry["role"] == "candidate" and entry["status"] == "not_gated" and entry["value"] is not None
+    ]

@@ -1,0 +1,103 @@
+"""The panel of healthy retrains: every measurement of every member, as kept in `models/panel.json`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from harness.errors import InputError
+from harness.files import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from harness.gates import GatesFile
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a row of the gates file measures: `n` images, in `unit`; the worse way is down for `at_least`."""
+
+    id: str
+    family: str
+    metric: str
+    unit: Literal["share", "difference", "images"]
+    direction: Literal["at_least", "at_most"]
+    n: int
+
+    @property
+    def sign(self) -> int:
+        """Return what a value is multiplied with so that more is better."""
+        return 1 if self.direction == "at_least" else -1
+
+
+@dataclass(frozen=True)
+class Member:
+    """One healthy retrain and its value of each row."""
+
+    path: str
+    sha256: str
+    seed: int | None
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Healthy retrains of one recipe, measured on the same images by the same tests."""
+
+    data_sha256: str
+    protocol: int
+    recipe: Mapping[str, Any]
+    rows: tuple[Row, ...]
+    members: tuple[Member, ...]
+
+    def family(self, name: str) -> tuple[Row, ...]:
+        """Return the rows of a family."""
+        return tuple(row for row in self.rows if row.family == name)
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Return the names of the families, in the order of their rows."""
+        return tuple(dict.fromkeys(row.family for row in self.rows))
+
+    def values(self, rows: tuple[Row, ...]) -> np.ndarray:
+        """Return the members' values of the rows, (members, rows) float64."""
+        return np.array([[member.values[row.id] for row in rows] for member in self.members], dtype=np.float64)
+
+    def write(self, path: Path) -> None:
+        """Write the panel as JSON, complete or not at all."""
+        content = {"schema": SCHEMA, **asdict(self)}
+        write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def read_panel(path: Path, gates: GatesFile | None = None) -> Panel:
+    """Read a panel that `Panel.write` wrote; raises `InputError` when it cannot be used, or not with these gates."""
+    try:
+        content = json.loads(path.read_bytes())
+        if content.pop("schema") != SCHEMA:
+            raise ValueError(f"this version reads schema {SCHEMA}")
+        panel = Panel(
+            **{
+                **content,
+                "rows": tuple(Row(**row) for row in content["rows"]),
+                "members": tuple(Member(**member) for member in content["members"]),
+            }
+        )
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); `python -m harness calibrate` makes a panel"
+        ) from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path}: not a panel ({error!r}); `python -m harness calibrate` makes one") from None
+    if gates is not None and panel.data_sha256 != gates.data.sha256:
+        raise InputError(
+            f"{path}: measured on data with SHA-256 {panel.data_sha256[:12]}, {gates.path} is for "
+            f"{gates.data.sha256[:12]}; calibrate anew"
+        )
+    return panel

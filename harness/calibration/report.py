@@ -1,0 +1,67 @@
+"""What calibration tells on the terminal: bounds by family, rows that cannot be gates, false alarms, power."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.calibration.bounds import detectable, false_alarms, family_multiplier
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.calibration.bounds import Calibrated
+    from harness.calibration.panel import Panel, Row
+
+_PANEL_SIZES = (8, 10, 12, 15, 20, 25, 30, 40, 60)
+_DRAWS = 50_000
+"""Of the bootstrap for panels that do not exist: an estimate is enough."""
+
+
+def calibration_lines(panel: Panel, calibrated: Sequence[Calibrated], *, by_hand: frozenset[str]) -> list[str]:
+    """Return the summary of a calibration."""
+    lines = [f"{'family':<12} {'rows':>4} {'gated':>5} {'k':>5}  loss noticed with 95% power, best and worst row"]
+    for family in panel.families:
+        items = [item for item in calibrated if item.row.family == family]
+        gated = sorted((item for item in items if not item.not_gated), key=lambda item: item.detects)
+        span = f"{_number(gated[0])} to {_number(gated[-1])}" if gated else "none is gated"
+        k = f"{gated[0].k:.2f}" if gated else ""
+        lines.append(f"{family:<12} {len(items):>4} {len(gated):>5} {k:>5}  {span}")
+    lines += [f"not gated: {item.row.id}: {item.not_gated}" for item in calibrated if item.not_gated]
+    if held := sorted(by_hand & {item.row.id for item in calibrated}):
+        lines.append(f"bounds set by hand win over the panel's: {', '.join(held)}")
+    alarms = false_alarms(panel, list(calibrated))
+    lines.append(f"leave-one-out false alarms: {len(alarms)} of {len(panel.members)} networks")
+    lines += [f"  {alarm}" for alarm in alarms]
+    return lines
+
+
+def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float | None = None) -> list[str]:
+    """Return, for each family and row, the loss noticed with 95% power and the retrains that the wanted one needs.
+
+    The wanted loss is `drop`, in the unit of the metric, or else the row's budget.
+    """
+    lines = [f"{'row':<34} {'healthy mean':>12} {'± std':>8} {'k':>5} {'notices':>8} {'wanted':>8}  retrains needed"]
+    for family in panel.families:
+        items = [item for item in calibrated if item.row.family == family]
+        rows = tuple(item.row for item in items if not item.not_gated) or panel.family(family)
+        multipliers = {count: family_multiplier(panel, rows, retrains=count, draws=_DRAWS) for count in _PANEL_SIZES}
+        best = min(items, key=lambda item: item.detects)
+        lines.append(f"{family}: {len(rows)} of {len(items)} rows gated, the best notices {_number(best)}")
+        for item in items:
+            wanted = item.budget if drop is None else drop
+            needed = next((n for n, k in multipliers.items() if detectable(k, item.std, n) <= wanted), None)
+            lines.append(
+                f"  {item.row.id:<32} {_value(item.row, item.mean):>12} {_value(item.row, item.std, digits=1):>8} "
+                f"{item.k:>5.2f} {_value(item.row, item.detects):>8} {_value(item.row, wanted):>8}  "
+                + (f"{needed}" if needed else f"more than {_PANEL_SIZES[-1]}")
+                + (" (not gated)" if item.not_gated else "")
+            )
+    return lines
+
+
+def _number(item: Calibrated) -> str:
+    return _value(item.row, item.detects) + (" images" if item.row.unit == "images" else "")
+
+
+def _value(row: Row, value: float, *, digits: int = 0) -> str:
+    return f"{value:.{digits}f}" if row.unit == "images" else f"{value:.4f}"

@@ -1,0 +1,102 @@
+"""Train the panel: the same recipe with seeds 1 to K, one network per core at a time, kept in half precision."""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+import signal
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.queues import Queue
+    from pathlib import Path
+
+    from harness.training import TrainingConfig
+
+
+def train_panel(
+    config: TrainingConfig, folder: Path, *, retrains: int, jobs: int, on_epoch: Callable[[int], None] | None = None
+) -> list[Path]:
+    """Train the seeds 1 to `retrains` of a recipe, `jobs` at a time, and return their checkpoints in that order.
+
+    Checkpoints of this very recipe that are there are kept, and a killed training goes on where it stopped. `on_epoch`
+    is called with the number of epochs done since the last call. Raises `InputError` when a checkpoint is in the way.
+    """
+    config = config.resolved()
+    members = {seed: folder / f"seed-{seed:03}.safetensors" for seed in range(1, retrains + 1)}
+    missing = [seed for seed, path in members.items() if not _is_done(path, replace(config, seed=seed))]
+    if on_epoch:
+        on_epoch((retrains - len(missing)) * config.epochs)
+    if missing:
+        context = multiprocessing.get_context("spawn")
+        epochs: Queue[int] = context.Queue()
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(epochs,)) as pool:
+            futures = {pool.submit(_train_member, replace(config, seed=seed), members[seed]) for seed in missing}
+            try:
+                _follow(futures, epochs, on_epoch)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in multiprocessing.active_children():
+                    process.terminate()
+                raise
+    return list(members.values())
+
+
+def _follow(futures: set[Future[None]], epochs: Queue[int], on_epoch: Callable[[int], None] | None) -> None:
+    pending = set(futures)
+    while pending:
+        done, pending = wait(pending, timeout=1, return_when=FIRST_COMPLETED)
+        for future in done:
+            future.result()
+        while True:
+            try:
+                number = epochs.get_nowait()
+            except queue.Empty:
+                break
+            if on_epoch:
+                on_epoch(number)
+
+
+def _is_done(path: Path, config: TrainingConfig) -> bool:
+    from harness.checkpoints import load_checkpoint
+
+    if not path.exists():
+        return False
+    record = load_checkpoint(path).record
+    found: dict[str, Any] = dict(record.training or {}) if record else {}
+    if found != asdict(config):
+        differing = sorted(name for name in asdict(config) if found.get(name) != asdict(config)[name])
+        raise InputError(
+            f"{path}: a checkpoint of another recipe (differs in {', '.join(differing)}) is in the way; "
+            "move it, or name another folder with --panel"
+        )
+    return True
+
+
+_epochs: Queue[int] | None = None
+
+
+def _start_worker(epochs: Queue[int]) -> None:
+    global _epochs  # noqa: PLW0603  A queue reaches a pool's worker by its initializer only.
+    _epochs = epochs
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, which ends its workers.
+
+
+def _train_member(config: TrainingConfig, path: Path) -> None:
+    from harness.checkpoints import load_checkpoint, save_checkpoint
+    from harness.data import load_fashion_mnist
+    from harness.training import train
+
+    # Not at its place before it is in half precision, so that what is there is done.
+    full = path.with_name(f".{path.name}.full.safetensors")
+    if not full.exists():
+        train(config, load_fashion_mnist("train"), full, on_epoch=lambda _: _epochs.put(1) if _epochs else None)
+    trained = load_checkpoint(full)
+    assert trained.record is not None
+    save_checkpoint(path, trained.model.half(), trained.record)
+    full.unlink()

@@ -1,0 +1,95 @@
+"""What changed between two models on the same images: answers lost, answers gained, and whether chance explains it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.inference import Predictions
+
+
+@dataclass(frozen=True, eq=False)
+class Flips:
+    """The images on which a model and the one before it differ in being right, out of `n`.
+
+    `lost` and `gained` are the images' numbers in the data set, ascending. `by_class` counts (lost, gained) for each
+    true class, and `by_pair` for each confusion "true→predicted" that appeared (lost) or went away (gained); the most
+    frequent come first.
+    """
+
+    n: int
+    lost: np.ndarray
+    gained: np.ndarray
+    by_class: Mapping[str, tuple[int, int]]
+    by_pair: Mapping[str, tuple[int, int]]
+
+    @property
+    def net(self) -> float:
+        """Return the change of accuracy, in [-1, 1]."""
+        return (len(self.gained) - len(self.lost)) / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Return the 95% interval of `net`: Wald's for paired proportions (Newcombe 1998, method 1)."""
+        changed = len(self.gained) + len(self.lost)
+        margin = 1.96 * math.sqrt(max(changed - self.n * self.net**2, 0)) / self.n
+        return self.net - margin, self.net + margin
+
+    @property
+    def p_value(self) -> float:
+        """Return the exact two-sided McNemar test's p: how likely chance splits the changed images so unevenly."""
+        from scipy.stats import binomtest
+
+        changed = len(self.gained) + len(self.lost)
+        return float(binomtest(len(self.lost), changed, 0.5).pvalue) if changed else 1.0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the flips in plain types."""
+        return {
+            "net": self.net,
+            "interval": list(self.interval),
+            "mcnemar_p": self.p_value,
+            "new_failures": self.lost.tolist(),
+            "fixed_failures": self.gained.tolist(),
+            "by_class": {name: list(counts) for name, counts in self.by_class.items()},
+            "by_pair": {name: list(counts) for name, counts in self.by_pair.items()},
+        }
+
+
+def flips(predictions: Predictions, before: Predictions) -> Flips:
+    """Compare a model's predictions with those of the model before it, on the same images.
+
+    Raises `InputError` when the images differ.
+    """
+    if predictions.images.sha256 != before.images.sha256:
+        raise InputError(
+            "flips: the two models were measured on different images, so no answer can be said to have changed; "
+            "use the same images for both"
+        )
+    lost = np.flatnonzero(before.correct & ~predictions.correct)
+    gained = np.flatnonzero(predictions.correct & ~before.correct)
+    classes, labels, numbers = predictions.classes, predictions.labels, predictions.images.positions.numpy()
+
+    def confusions(positions: np.ndarray, predicted: np.ndarray) -> list[str]:
+        return [f"{classes[labels[at]]}→{classes[predicted[at]]}" for at in positions]
+
+    return Flips(
+        n=len(labels),
+        lost=numbers[lost],
+        gained=numbers[gained],
+        by_class=_counts([classes[label] for label in labels[lost]], [classes[label] for label in labels[gained]]),
+        by_pair=_counts(confusions(lost, predictions.predicted), confusions(gained, before.predicted)),
+    )
+
+
+def _counts(lost: list[str], gained: list[str]) -> dict[str, tuple[int, int]]:
+    counts = {name: (lost.count(name), gained.count(name)) for name in sorted({*lost, *gained})}
+    return dict(sorted(counts.items(), key=lambda item: -sum(item[1])))

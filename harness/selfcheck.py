@@ -1,0 +1,199 @@
+"""The gate tests itself: what must be equal is, and damaged copies of the candidate fail the tests that should notice.
+
+A damage wraps the model, whatever it is made of, so that it works for any classifier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.data import stratified_sample
+from harness.flips import flips
+from harness.gates import Gate, Verdict
+from harness.inference import Classifier
+from harness.outcome import SelfCheck
+from harness.perturb import Pose, pose_each
+from harness.session import RoleModel, StressSession
+
+if TYPE_CHECKING:
+    from harness.inference import Predictions
+
+SAMPLES = 1_000
+"""Images on which copies are judged: the damage is gross, and a sample keeps the checks to seconds."""
+HURTS = 0.001
+"""A damage counts as one when McNemar's p, of failures with it and without, is below this."""
+
+Judge = Callable[[StressSession, Gate], Verdict | None]
+"""Runs the stress test of a gate's family in a session; None when there is no such test."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A way to break a model, the family that must notice, and which images the broken model fails."""
+
+    name: str
+    family: str
+    before: nn.Module
+    after: nn.Module
+    fails: Callable[[Predictions], np.ndarray]
+
+    def apply(self, candidate: RoleModel) -> RoleModel:
+        """Return the candidate with a damaged copy of its model, which has nothing remembered."""
+        classifier = candidate.classifier
+        model = nn.Sequential(self.before, classifier.model, self.after)
+        return replace(candidate, classifier=Classifier(model, device=classifier.device, workers=classifier.workers))
+
+
+def self_checks(session: StressSession, judge: Judge) -> tuple[SelfCheck, ...]:
+    """Check the run itself, on a sample of its images and past everything remembered."""
+    size = min(SAMPLES, len(session.images))
+    sampled = replace(session, images=stratified_sample(session.images, size))
+    return (
+        _identity_changes_nothing(sampled),
+        _model_equals_itself(session, sampled),
+        *(_is_noticed(damage, sampled, judge) for damage in damages(session)),
+    )
+
+
+def damages(session: StressSession) -> tuple[Damage, ...]:
+    """Return the damages: two logits swapped, the left half blanked, logits scaled up tenfold, and a turn by 20°."""
+    classes = session.images.classes
+    gated = [gate.class_name for gate in session.gates.family("class") if gate.threshold and gate.class_name in classes]
+    first = classes.index(gated[0]) if gated and gated[0] else 0
+    keep = nn.Identity()
+    return (
+        Damage("swapped-logits", "class", keep, _SwapLogits(first, (first + 1) % len(classes)), _errors),
+        Damage("left-half-blanked", "clean", _BlankLeftHalf(), keep, _errors),
+        Damage("overconfident", "confidence", keep, _ScaleLogits(10.0), _confident_errors),
+        Damage("turned-020", "rotation", _Turn(20.0), keep, _errors),
+    )
+
+
+def _identity_changes_nothing(sampled: StressSession) -> SelfCheck:
+    candidate, images = sampled.roles["candidate"], sampled.images
+    classifier = _fresh(candidate)
+    equal = np.array_equal(classifier.predict(images, _AtRest()).logits, classifier.predict(images).logits)
+    return SelfCheck(
+        "identity-equals-clean",
+        "pass" if equal else "fail",
+        f"turned by 0° and shifted by 0 px, {len(images)} images give "
+        + ("the same logits, bit for bit" if equal else "other logits: the geometry or the model is not deterministic"),
+    )
+
+
+def _model_equals_itself(session: StressSession, sampled: StressSession) -> SelfCheck:
+    candidate, images = session.roles["candidate"], sampled.images
+    anew = _fresh(candidate).predict(images)
+    kept = candidate.predict(session.images)
+    chosen = np.isin(session.images.positions.numpy(), images.positions.numpy())
+    changed = flips(anew, replace(kept, logits=kept.logits[chosen], images=images))
+    count = len(changed.lost) + len(changed.gained)
+    return SelfCheck(
+        "model-equals-itself",
+        "fail" if count else "pass",
+        f"predicted a second time, {count} of {len(images)} answers flip"
+        + ("; the model is not deterministic" if count else ""),
+    )
+
+
+def _is_noticed(damage: Damage, sampled: StressSession, judge: Judge) -> SelfCheck:
+    def result(status: Literal["pass", "fail", "not_applicable"], detail: str) -> SelfCheck:
+        return SelfCheck(damage.name, status, detail)
+
+    gates = [gate for gate in sampled.gates.family(damage.family) if gate.threshold and gate.role == "candidate"]
+    if not gates:
+        return result("not_applicable", f"no gate of family {damage.family!r} has a bound")
+    candidate = sampled.roles["candidate"]
+    damaged = damage.apply(candidate)
+    fails, failed = damage.fails(damaged.predict(sampled.images)), damage.fails(candidate.predict(sampled.images))
+    if not _is_worse(fails, failed):
+        return result(
+            "not_applicable",
+            f"no harm to this model: its copy fails {fails.sum()} of {len(fails)} images, {failed.sum()} before",
+        )
+    broken = replace(sampled, roles={**sampled.roles, "candidate": damaged})
+    verdicts = [verdict for gate in gates if (verdict := judge(broken, gate)) is not None]
+    if not verdicts:
+        return result("not_applicable", f"no test of family {damage.family!r} was collected")
+    caught = [verdict.gate.id for verdict in verdicts if verdict.status == "fail"]
+    harm = f"the damaged copy fails {fails.sum()} of {len(fails)} images, {failed.sum()} before, and"
+    if not caught:
+        first = verdicts[0]
+        return result(
+            "fail",
+            f"{harm} all {len(verdicts)} gates of family {damage.family!r} let it pass, such as {first.explain()}; "
+            f"set bounds that can fail in {sampled.gates.path}, or correct the test",
+        )
+    return result("pass", f"{harm} {len(caught)} of {len(verdicts)} gates of family {damage.family!r} notice")
+
+
+def _is_worse(fails: np.ndarray, failed: np.ndarray) -> bool:
+    from scipy.stats import binomtest
+
+    new, gone = int((fails & ~failed).sum()), int((failed & ~fails).sum())
+    return new > gone and float(binomtest(new, new + gone, 0.5).pvalue) < HURTS
+
+
+def _fresh(candidate: RoleModel) -> Classifier:
+    classifier = candidate.classifier
+    return Classifier(classifier.model, device=classifier.device, workers=classifier.workers)
+
+
+def _errors(predictions: Predictions) -> np.ndarray:
+    return ~predictions.correct
+
+
+def _confident_errors(predictions: Predictions) -> np.ndarray:
+    return ~predictions.correct & (predictions.confidence > 0.9)  # noqa: PLR2004  The study's limit.
+
+
+class _AtRest:
+    """The pose of each image, all of them zero: the whole path of interpolation, to no effect."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        rest = torch.zeros(len(images), device=images.device)
+        return pose_each(images, rest, rest, rest)
+
+    def __repr__(self) -> str:
+        return "AtRest()"
+
+
+class _SwapLogits(nn.Module):
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, logits: Tensor) -> Tensor:
+        order = list(range(logits.shape[1]))
+        order[self.first], order[self.second] = self.second, self.first
+        return logits[:, order]
+
+
+class _ScaleLogits(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits * self.factor
+
+
+class _BlankLeftHalf(nn.Module):
+    def forward(self, pixels: Tensor) -> Tensor:
+        right = torch.arange(pixels.shape[-1], device=pixels.device) >= pixels.shape[-1] // 2
+        return pixels * right
+
+
+class _Turn(nn.Module):
+    def __init__(self, degrees: float) -> None:
+        super().__init__()
+        self.pose = Pose(degrees)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.pose(pixels)
