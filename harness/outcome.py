@@ -38,14 +38,13 @@ class Outcome:
     """All that a finished run knows; reports are made from it without running a model again.
 
     `errors` says why the run could not judge, `omissions` what it did not cover, and `failures` names tests without a
-    gate that failed.
+    gate that failed. `provenance` says whose healthy models the bounds come from.
     """
 
     verdicts: tuple[Verdict, ...]
     errors: tuple[str, ...]
     omissions: tuple[str, ...]
     failures: tuple[str, ...]
-    self_checks: tuple[SelfCheck, ...]
     profile: str
     models: Mapping[str, Mapping[str, str]]
     data: Mapping[str, Any]
@@ -53,6 +52,8 @@ class Outcome:
     gates_sha256: str
     versions: Mapping[str, str]
     command: str
+    provenance: str = "of unknown origin"
+    self_checks: tuple[SelfCheck, ...] = ()
 
     @property
     def failed(self) -> tuple[Verdict, ...]:
@@ -103,6 +104,7 @@ class Outcome:
             "incumbent": self.models.get("incumbent"),
             "data": self.data,
             "recipe": self.recipe,
+            "provenance": self.provenance,
             "gates_sha256": self.gates_sha256,
             "versions": self.versions,
             "errors": list(self.errors),

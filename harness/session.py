@@ -91,6 +91,20 @@ class StressSession:
         """Return the share of the images that the gates were made for which this run measures."""
         return len(self.images) / self.gates.data.n
 
+    @property
+    def provenance(self) -> str:
+        """Say whose healthy models the bounds come from, and whether the candidate's recipe is theirs."""
+        about = str(self.gates.recipe.get("about", "of unknown origin"))
+        theirs = self.gates.recipe.get("training")
+        record = self.roles["candidate"].record
+        own = record.training if record else None
+        if not theirs or not own:
+            return f"{about}; whether the candidate's recipe is theirs is not known"
+        differing = sorted(name for name in theirs if name != "seed" and own.get(name) != theirs[name])
+        if differing:
+            return f"{about}; the candidate's recipe is another (it differs in {', '.join(differing)})"
+        return f"{about}; the candidate's recipe is the same"
+
     def scaled(self, gate: Gate) -> Gate:
         """Return the gate as it applies to this run: to its images, and without bound when it only records."""
         if self.recording and gate.role != "baseline":

@@ -159,9 +159,9 @@ KINDS: Mapping[str, Kind] = {
         _damaged(
             "wrong-normalisation",
             weights.wrong_normalisation,
-            Strength((0.2860 * 1.25, 0.3530), "mean ×1.25"),
+            Strength((0.2860 * 1.05, 0.3530), "mean ×1.05"),
+            Strength((0.2860 * 1.1, 0.3530), "mean ×1.1"),
             Strength((0.1307, 0.3081), "MNIST's statistics"),
-            Strength((0.0, 1.0), "no normalisation"),
         ),
         _damaged(
             "weight-noise",

@@ -134,6 +134,7 @@ class GateRun:
             models={role: model.as_json() for role, model in session.roles.items()},
             data={**data, "n": len(session.images), "classes": list(session.images.classes)},
             recipe=session.gates.recipe,
+            provenance=session.provenance,
             gates_sha256=session.gates.sha256,
             versions={
                 "python": platform.python_version(),

@@ -66,7 +66,7 @@ def scorecard(outcome: Outcome) -> str:
     rows.append(("data", escape(f"{data['name']}, {data['split']} split, {data['n']} images"), ""))
     rows.append(("reproduce", f"<code>{escape(outcome.command)}</code>", ""))
     rows.append(("versions", escape(", ".join(f"{name} {release}" for name, release in outcome.versions.items())), ""))
-    rows.append(("bounds", escape(str(outcome.recipe.get("about", "of unknown recipe"))), ""))
+    rows.append(("bounds", escape(outcome.provenance), ""))
     body = "".join(f"<tr><th>{name}</th><td>{value}</td><td>{extra}</td></tr>" for name, value, extra in rows)
     parts.append(f'<div class="scroll"><table>{body}</table></div>')
     parts += [*_regressions(outcome), *_self_checks(outcome)]

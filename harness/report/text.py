@@ -40,7 +40,7 @@ def summary_lines(outcome: Outcome, folder: Path) -> list[str]:
 
 def notes(outcome: Outcome) -> list[str]:
     """Say what a reader of the verdict should know: hand bounds, what is reported only, self-checks, regressions."""
-    said = []
+    said = [f"bounds: {outcome.provenance}"]
     if hand := [verdict.gate.id for verdict in outcome.verdicts if verdict.gate.hand]:
         said.append(f"{len(hand)} of the bounds set by hand: {_some(hand)}")
     if reported := sum(verdict.status == "not_gated" for verdict in outcome.verdicts):
