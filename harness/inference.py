@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import operator
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -14,15 +16,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.fx import Node, symbolic_trace
+from torch.fx import GraphModule, Node, symbolic_trace
 
 from harness.allocator import keep_freed_buffers
+from harness.checkpoints import hash_tensors
 from harness.data.images import LabelledImages, unit_range
 from harness.errors import InputError
-from harness.perturb import IDENTITY, Perturbation
+from harness.perturb import IDENTITY, PROTOCOL, Perturbation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from harness.cache import PredictionCache
 
 BATCH = 125
 """Images per forward pass; smaller batches are padded, because the shape may change the last bits of a result."""
@@ -75,16 +80,27 @@ class Predictions:
 class Classifier:
     """A model ready to predict; asked again for the same images and perturbation, it remembers the answer.
 
+    With a `cache` it also remembers what earlier runs predicted, provided that all that decides a prediction can be
+    named: the model's computation can be traced, and the perturbation is one of this package, under the protocol.
+
     Batch norms are folded into the convolutions before them, which changes logits by less than 1e-5. The model given
     is left as it is. `workers` shards of images run side by side, each on one thread, so that the result has the same
     bits for any number of workers.
     """
 
-    def __init__(self, model: nn.Module, *, device: str | torch.device = "cpu", workers: int | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        device: str | torch.device = "cpu",
+        workers: int | None = None,
+        cache: PredictionCache | None = None,
+    ) -> None:
         keep_freed_buffers()
         self.device = torch.device(device)
         self.workers = workers or available_cores()
         self.model = _folded(model).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._cache = cache
         self._remembered: dict[tuple[str, tuple[int, ...], str], Predictions] = {}
 
     def predict(self, images: LabelledImages, perturbation: Perturbation = IDENTITY) -> Predictions:
@@ -95,11 +111,41 @@ class Classifier:
         """
         key = (images.sha256, tuple(images.pixels.shape), repr(perturbation))
         if key not in self._remembered:
-            self._remembered[key] = Predictions(self._logits(images, perturbation), images, perturbation)
+            self._remembered[key] = Predictions(self._kept_logits(images, perturbation), images, perturbation)
         remembered = self._remembered[key]
         if remembered.images is images:
             return remembered
         return Predictions(remembered.logits, images, perturbation)  # Equal pixels may go by other names.
+
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """Return a hash of the model's whole computation, None for a model that cannot be traced.
+
+        Of the traced code, the layers and every tensor: equal for the same network in another file, different when the
+        code of a network changes though its weights do not.
+        """
+        if not isinstance(self.model, GraphModule):
+            return None
+        tensors = {**self.model.state_dict(), **dict(self.model.named_buffers())}
+        for node in self.model.graph.nodes:
+            if node.op == "get_attr":
+                tensors[str(node.target)] = operator.attrgetter(str(node.target))(self.model)
+        if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+            return None
+        layers = "".join(f"{name} {type(layer)} {layer.extra_repr()}" for name, layer in self.model.named_modules())
+        return hashlib.sha256(f"{self.model.code} {layers} {hash_tensors(tensors)}".encode()).hexdigest()
+
+    def _kept_logits(self, images: LabelledImages, perturbation: Perturbation) -> np.ndarray:
+        if self._cache is None or self.fingerprint is None or not type(perturbation).__module__.startswith("harness."):
+            return self._logits(images, perturbation)
+        decisive = (self.fingerprint, images.sha256, tuple(images.pixels.shape), perturbation, PROTOCOL, BATCH)
+        platform = (self.device.type, "float32", torch.__version__, torch.backends.cpu.get_cpu_capability())
+        key = hashlib.sha256(repr((decisive, platform)).encode()).hexdigest()
+        logits = self._cache.load(key, (len(images), len(images.classes)))
+        if logits is None:
+            logits = self._logits(images, perturbation)
+            self._cache.store(key, logits)
+        return logits
 
     def _logits(self, images: LabelledImages, perturbation: Perturbation) -> np.ndarray:
         def predict_batch(pixels: Tensor) -> Tensor:

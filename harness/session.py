@@ -42,6 +42,7 @@ class StressOptions:
     profile: str = "default"
     samples: int | None = None
     device: str = "auto"
+    cache: bool = True
     record: frozenset[str] | None = None
     """Families to measure without judging, empty for all; None for a run that judges."""
     reports: Path = Path("reports")
@@ -116,6 +117,7 @@ def open_session(options: StressOptions, *, workers: int | None = None) -> Stres
     """Load and check everything that a run needs; raises `InputError` for anything that cannot be used."""
     import torch
 
+    from harness.cache import PredictionCache, default_folder
     from harness.checkpoints import load_checkpoint
     from harness.data import load_images, stratified_sample
     from harness.inference import Classifier, pick_device
@@ -126,6 +128,9 @@ def open_session(options: StressOptions, *, workers: int | None = None) -> Stres
     if options.sample_size is not None:
         images = stratified_sample(images, options.sample_size)
     device = pick_device(options.device)
+    cache = PredictionCache(default_folder()) if options.cache else None
+    if cache:
+        cache.prune()
     builder = None if options.model is None else import_builder(options.model, options.model_arguments)
     roles: dict[str, RoleModel] = {}
     for role in ROLES:
@@ -135,7 +140,9 @@ def open_session(options: StressOptions, *, workers: int | None = None) -> Stres
         checkpoint = load_checkpoint(path, builder=builder)
         model_sha256 = checkpoint.model_sha256
         twin = next((other for other in roles.values() if other.model_sha256 == model_sha256), None)
-        classifier = twin.classifier if twin else Classifier(checkpoint.model, device=device, workers=workers)
+        classifier = (
+            twin.classifier if twin else Classifier(checkpoint.model, device=device, workers=workers, cache=cache)
+        )
         roles[role] = RoleModel(
             role, path, checkpoint.sha256, model_sha256, checkpoint.architecture, checkpoint.record, classifier
         )

@@ -96,6 +96,16 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("source", type=Path, metavar="STATE_DICT")
     convert.add_argument("destination", type=Path, metavar="CHECKPOINT")
 
+    cache = add(
+        "cache",
+        _cache,
+        "Show or empty the cache of predictions, which makes a second run of the gate quick.",
+        "cache --clear",
+    )
+    action = cache.add_mutually_exclusive_group()
+    action.add_argument("--info", action="store_true", help="show where it is and how much it holds (the default)")
+    action.add_argument("--clear", action="store_true", help="delete every entry")
+
     fetch = add(
         "fetch-data", _fetch_data, "Download Fashion-MNIST, verify it and keep it in the user's cache.", "fetch-data"
     )
@@ -230,6 +240,18 @@ def _convert(options: argparse.Namespace) -> int:
     record = checkpoint.record or Record(architecture=checkpoint.architecture, arguments={}, classes=CLASSES)
     save_checkpoint(options.destination, checkpoint.model, record)
     print(f"{options.destination}: written from {options.source}")
+    return _OK
+
+
+def _cache(options: argparse.Namespace) -> int:
+    from harness.cache import MAX_BYTES, PredictionCache, default_folder
+
+    cache = PredictionCache(default_folder())
+    info = cache.clear() if options.clear else cache.info()
+    done = "deleted" if options.clear else "kept"
+    print(
+        f"{info.folder}: {info.entries} predictions {done}, {info.bytes / 1e6:.1f} of at most {MAX_BYTES / 1e6:.0f} MB"
+    )
     return _OK
 
 

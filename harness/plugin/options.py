@@ -66,6 +66,11 @@ def add_options(parser: pytest.Parser) -> None:
         help="Where to run: auto, cpu, cuda or mps (default: auto).",
     )
     add(
+        "--no-stress-cache",
+        action="store_true",
+        help="Predict anew instead of using what earlier runs left in the user's cache (default: use it).",
+    )
+    add(
         "--stress-record",
         metavar="FAMILIES",
         help="Measure these families of gates (names joined by commas, or all) without judging the candidate; "
@@ -99,6 +104,7 @@ def options_of(config: pytest.Config) -> StressOptions:
         profile=option.stress_profile,
         samples=option.stress_samples,
         device=option.stress_device,
+        cache=not option.no_stress_cache,
         record=_families(option.stress_record),
         reports=config.rootpath / option.stress_reports,
     )
