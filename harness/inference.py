@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -25,9 +25,12 @@ from harness.errors import InputError
 from harness.perturb import IDENTITY, PROTOCOL, Perturbation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from harness.cache import PredictionCache
+    from harness.perturb import Pose
+
+T = TypeVar("T")
 
 BATCH = 125
 """Images per forward pass; smaller batches are padded, because the shape may change the last bits of a result."""
@@ -54,6 +57,10 @@ class Predictions:
     def classes(self) -> tuple[str, ...]:
         """Return the names of the classes."""
         return self.images.classes
+
+    def perturbation_of(self, position: int) -> Perturbation:  # noqa: ARG002  The same for every image.
+        """Return the perturbation under which the image at this position was seen."""
+        return self.perturbation
 
     @cached_property
     def predicted(self) -> np.ndarray:
@@ -136,34 +143,80 @@ class Classifier:
         return hashlib.sha256(f"{self.model.code} {layers} {hash_tensors(tensors)}".encode()).hexdigest()
 
     def _kept_logits(self, images: LabelledImages, perturbation: Perturbation) -> np.ndarray:
-        if self._cache is None or self.fingerprint is None or not type(perturbation).__module__.startswith("harness."):
+        def compute() -> np.ndarray:
             return self._logits(images, perturbation)
-        decisive = (self.fingerprint, images.sha256, tuple(images.pixels.shape), perturbation, PROTOCOL, BATCH)
+
+        if not type(perturbation).__module__.startswith("harness."):
+            return compute()
+        return self.kept(("logits", perturbation), images, (len(images), len(images.classes)), compute)
+
+    def kept(
+        self, what: object, images: LabelledImages, shape: tuple[int, ...], compute: Callable[[], np.ndarray]
+    ) -> np.ndarray:
+        """Return what `compute` gives for these images, of this shape, from the cache if it is there.
+
+        The `repr` of `what` must name all that decides the values besides the model, the images and the protocol.
+        Values are kept as float32.
+        """
+        if self._cache is None or self.fingerprint is None:
+            return compute()
+        decisive = (self.fingerprint, images.sha256, tuple(images.pixels.shape), what, PROTOCOL, BATCH)
         platform = (self.device.type, "float32", torch.__version__, torch.backends.cpu.get_cpu_capability())
         key = hashlib.sha256(repr((decisive, platform)).encode()).hexdigest()
-        logits = self._cache.load(key, (len(images), len(images.classes)))
-        if logits is None:
-            logits = self._logits(images, perturbation)
-            self._cache.store(key, logits)
-        return logits
+        values = self._cache.load(key, shape)
+        if values is None:
+            values = compute()
+            self._cache.store(key, values)
+        return values
+
+    def predict_pairs(
+        self, images: LabelledImages, positions: np.ndarray, poses: Sequence[Pose], which: np.ndarray
+    ) -> np.ndarray:
+        """Predict image `positions[i]` in pose `poses[which[i]]` for each of M pairs; returns classes, (M,) int64.
+
+        Runs fastest when equal poses stand together. Raises `ModelError` as `predict` does.
+        """
+
+        def transformed(pixels: Tensor, numbers: np.ndarray) -> Tensor:
+            # One pose at a time: picking pixels for many images alike is cheaper than for each its own.
+            ends = [*(np.flatnonzero(np.diff(numbers)) + 1), len(numbers)]
+            starts = [0, *ends[:-1]]
+            return torch.cat([poses[numbers[a]](pixels[a:b]) for a, b in zip(starts, ends, strict=True)])
+
+        def predict_batch(start: int) -> Tensor:
+            chosen, numbers = positions[start : start + BATCH], which[start : start + BATCH]
+            pixels = images.pixels[torch.from_numpy(chosen)]
+            inputs = transformed(unit_range(pixels.to(self.device)), numbers)
+            return self._forward(_padded(inputs), images=len(pixels), classes=len(images.classes)).argmax(1)
+
+        return self._in_shards(predict_batch, range(0, len(positions), BATCH), f"{len(positions)} images in poses")
 
     def _logits(self, images: LabelledImages, perturbation: Perturbation) -> np.ndarray:
         def predict_batch(pixels: Tensor) -> Tensor:
-            with torch.inference_mode():
-                inputs = perturbation(unit_range(_padded(pixels).to(self.device)))
-                logits = self.model(inputs.contiguous(memory_format=torch.channels_last))
-                return _checked(logits, images=len(pixels), classes=len(images.classes)).cpu()
+            inputs = perturbation(unit_range(_padded(pixels).to(self.device)))
+            return self._forward(inputs, images=len(pixels), classes=len(images.classes))
 
-        batches = torch.split(images.pixels, BATCH)
+        shape = tuple(images.pixels.shape)
+        return self._in_shards(predict_batch, torch.split(images.pixels, BATCH), f"images {shape} under {perturbation}")
+
+    def _forward(self, inputs: Tensor, *, images: int, classes: int) -> Tensor:
+        logits = self.model(inputs.contiguous(memory_format=torch.channels_last))
+        return _checked(logits, images=images, classes=classes).cpu()
+
+    def _in_shards(self, predict: Callable[[T], Tensor], shards: Iterable[T], what: str) -> np.ndarray:
+        """Return the results of all shards, joined; shards run side by side on one thread each."""
+
+        def run(shard: T) -> Tensor:
+            with torch.inference_mode():
+                return predict(shard)
+
         try:
             with _one_thread_per_worker(), ThreadPoolExecutor(self.workers) as pool:
-                return torch.cat(list(pool.map(predict_batch, batches))).numpy()
+                return torch.cat(list(pool.map(run, shards))).numpy()
         except ModelError:
             raise
         except Exception as error:
-            raise ModelError(
-                f"the model failed on images {tuple(images.pixels.shape)} under {perturbation}: {error}"
-            ) from error
+            raise ModelError(f"the model failed on {what}: {error}") from error
 
 
 def available_cores() -> int:

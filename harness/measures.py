@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -12,22 +13,26 @@ from harness.flips import Flips, flips
 
 if TYPE_CHECKING:
     from harness.inference import Predictions
+    from harness.search import Breaking, FirstFailures
+
+
+Unit = Literal["share", "difference", "images", "degrees", "pixels"]
 
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
     """One number about a model, measured on `n` images, with its 95% confidence interval.
 
-    `unit` is a share in [0, 1], a difference of shares in [-1, 1], or a number of images. `detail` says in a few words
-    what is behind the number. `failures` are the positions, in the predictions, of the images to show for it, the most
-    telling first. A comparison of two models has the `p_value` of no difference, and the `flips` behind it.
+    `unit` is a share in [0, 1], a difference of shares in [-1, 1], a number of images, or a severity. `detail` says in
+    a few words what is behind the number. `failures` are the positions, in the predictions, of the images to show for
+    it, the most telling first. A comparison of two models has the `p_value` of no difference, and the `flips` behind it.
     """
 
     metric: str
     value: float
     n: int
     interval: tuple[float, float]
-    unit: Literal["share", "difference", "images"] = "share"
+    unit: Unit = "share"
     detail: str = ""
     failures: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     p_value: float | None = None
@@ -102,6 +107,65 @@ def accuracy_change(predictions: Predictions, before: Predictions) -> Measuremen
     return replace(measured, detail=detail, p_value=changed.p_value, flips=changed)
 
 
+def right_at_every_pose(found: FirstFailures) -> Measurement:
+    """Return the share of images that are right at every pose of a sequence, in [0, 1].
+
+    The interval is Wilson's. The failures are the images that the poses break, the first poses' first.
+    """
+    right = found.right_everywhere
+    broken = np.flatnonzero(~right)
+    broken = broken[np.argsort(found.first[broken], kind="stable")]
+    detail = f"{len(broken)} images fail at some of {len(found.poses)} poses"
+    return _share("right_at_every_pose", int(right.sum()), len(right), detail, broken)
+
+
+def random_pose_accuracy(correct: np.ndarray) -> Measurement:
+    """Return the mean accuracy over each image's own random poses, in [0, 1]; `correct` is (images, poses) bool.
+
+    The interval is Wilson's for as many answers as there are images, since answers about one image go together.
+    """
+    images, poses = correct.shape
+    share = float(correct.mean())
+    low, high = _proportion_interval(round(share * images), images)
+    return Measurement("random_pose_accuracy", share, images, (low, high), detail=f"{poses} poses each")
+
+
+def worst_of_ten(correct: np.ndarray) -> Measurement:
+    """Return the share of images that are right at all of their own ten random poses; `correct` is (images, 10)."""
+    if correct.shape[1] != 10:  # noqa: PLR2004  As the name says.
+        raise InputError(f"worst of ten: each image has {correct.shape[1]} poses, expected 10")
+    always = np.asarray(correct.all(axis=1))
+    return _share("worst_of_ten", int(always.sum()), len(always), "", np.flatnonzero(~always))
+
+
+def unchanged_share(changed: FirstFailures) -> Measurement:
+    """Return the share of images whose prediction no pose of a sequence changes, in [0, 1]; the interval is Wilson's.
+
+    The failures are the images that change, in the order of the poses that change them.
+    """
+    return replace(right_at_every_pose(changed), metric="unchanged_share", detail=f"{len(changed.poses)} poses drawn")
+
+
+def breaking_severity(found: Breaking, *, share_broken: float) -> Measurement:
+    """Return the severity by which this share of the images has failed, in the unit of the path.
+
+    The interval is that of the quantile: the severities at the shares 1.96 standard errors away (normal approximation
+    to the binomial, Conover 1999, section 3.2).
+    """
+    n = len(found.severity)
+    margin = 1.96 * math.sqrt(share_broken * (1 - share_broken) / n)
+    low, high = (found.quantile(min(max(share_broken + side * margin, 0.0), 1.0)) for side in (-1, 1))
+    held = int(np.isinf(found.severity).sum())
+    return Measurement(
+        "breaking_severity",
+        found.quantile(share_broken),
+        n,
+        (low, high),
+        unit=found.path.unit,
+        detail=f"{held} of {n} images hold to the limit of {max(found.path.steps):g} {found.path.unit}",
+    )
+
+
 def _difference(metric: str, predictions: Predictions, reference: Predictions, changed: Flips) -> Measurement:
     return Measurement(
         metric,
@@ -119,6 +183,10 @@ def _label(predictions: Predictions, name: str) -> int:
         return predictions.classes.index(name)
     except ValueError:
         raise InputError(f"unknown class {name!r}; the data have {', '.join(predictions.classes)}") from None
+
+
+def _share(metric: str, right: int, n: int, detail: str, failures: np.ndarray) -> Measurement:
+    return Measurement(metric, right / n, n, _proportion_interval(right, n), detail=detail, failures=failures)
 
 
 def _count(metric: str, predictions: Predictions, failures: np.ndarray, detail: str) -> Measurement:

@@ -44,6 +44,14 @@ class Pose:
         index, shares = index.to(images.device), shares.to(images.device)
         return _interpolate(images, index, shares, lambda pixels, where: pixels.index_select(2, where))
 
+    def clamped(self, within: Pose) -> Pose:
+        """Return the pose with each axis brought into ± that of `within`."""
+
+        def clamp(value: float, limit: float) -> float:
+            return max(-limit, min(limit, value))
+
+        return Pose(clamp(self.degrees, within.degrees), clamp(self.dx, within.dx), clamp(self.dy, within.dy))
+
 
 IDENTITY = Pose()
 

@@ -6,6 +6,7 @@ import ast
 import importlib
 import sys
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 ROLES = ("candidate", "baseline", "incumbent")
 PROFILES = ("quick", "default", "thorough")
 QUICK_SAMPLES = 2_000
+SEARCH_SAMPLES, PROBE_SAMPLES = 2_000, 500
+EXAMPLES = {"quick": 100, "default": 100, "thorough": 1_000}
+"""Poses that Hypothesis draws for a test, by profile."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,22 @@ class StressSession:
     gates: GatesFile
     roles: Mapping[str, RoleModel]
     recording: bool = False
+    thorough: bool = False
+
+    @cached_property
+    def search_images(self) -> LabelledImages:
+        """Return the images of grid searches: a fixed sample, or all in a thorough run."""
+        return self._sample(len(self.images) if self.thorough else SEARCH_SAMPLES)
+
+    @cached_property
+    def probe_images(self) -> LabelledImages:
+        """Return the images that Hypothesis and the search for breaking poses look at: a fixed sample."""
+        return self._sample(PROBE_SAMPLES)
+
+    def _sample(self, size: int) -> LabelledImages:
+        from harness.data import stratified_sample
+
+        return self.images if size >= len(self.images) else stratified_sample(self.images, size)
 
     @property
     def share(self) -> float:
@@ -110,6 +130,8 @@ class StressSession:
         """Return the gate as it applies to this run: to its images, and without bound when it only records."""
         if self.recording and gate.role != "baseline":
             gate = replace(gate, hand=None, panel=None)
+        if self.thorough and gate.within is not None:
+            gate = replace(gate, hand=None, not_gated="searched ten times as long as its bound was made for")
         return replace(gate, share=self.share)
 
 
@@ -150,7 +172,9 @@ def open_session(options: StressOptions, *, workers: int | None = None) -> Stres
             classifier.predict(images.take(torch.tensor([0])))
         except InputError as error:
             raise InputError(f"{role} {path}: {error}") from error
-    return StressSession(images, gates, roles, recording=options.record is not None)
+    return StressSession(
+        images, gates, roles, recording=options.record is not None, thorough=options.profile == "thorough"
+    )
 
 
 def _check_data(images: LabelledImages, gates: GatesFile) -> None:

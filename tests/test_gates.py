@@ -138,7 +138,7 @@ MALFORMED_ROWS = {
     "hand = { bound = true }": "hand: bound is True, expected float",
     'hand = { bound = "0.9" }': "hand: bound is '0.9', expected float",
     "hand = { bound = nan }": "bound nan is outside the range of accuracy",
-    "hand = { bound = 0.9, why = 3 }": "hand: unknown key 'why'; known are bound, mean, reason, retrains, std",
+    "hand = { bound = 0.9, why = 3 }": "hand: unknown key 'why'; known are bound, date, .*reason, retrains, std",
     "hand = { bound = 0.9, reason = 3 }": "hand: reason is 3, expected str",
     "panel = { bound = 0.9, retrains = 2.5 }": "panel: retrains is 2.5, expected int",
 }
@@ -223,7 +223,7 @@ def test_a_bound_lies_in_the_range_of_its_metric(tmp_path, metric, bound, allowe
         (HEAD.replace("n = 100", 'n = "100"'), r"\[data\]: n is '100', expected int"),
         (HEAD.replace("n = 100", "n = true"), r"\[data\]: n is True, expected int"),
         (HEAD + "m = 3\n", r"\[data\]: unknown key 'm'"),
-        ("gates = 3\n" + HEAD, "unknown key 'gates'; known are data, gate, protocol, recipe, schema"),
+        ("gates = 3\n" + HEAD, "unknown key 'gates'; known are budget, data, gate, protocol, recipe, schema"),
         (HEAD + '[gate]\nid = "clean"\n', r"gate must be an array of tables, written \[\[gate\]\]"),
         ("gate = [3]\n" + HEAD, "gate 1: expected a table, found 3"),
         ("recipe = 3\n" + HEAD, "recipe"),
@@ -285,9 +285,7 @@ def test_ids_of_a_family_sort_like_their_poses(family):
 
 def test_every_stress_test_has_rows_and_every_row_a_stress_test():
     sources = "".join(path.read_text() for path in OWN.parent.glob("test_*.py"))
-    families = {gate.family for gate in read_gates(OWN).gates}
-    assert {family for family in families if f'@gate("{family}")' in sources} == families
-    assert sources.count('@gate("') == len(families)
+    assert set(re.findall(r'@gate\("([^"]+)"', sources)) == {gate.family for gate in read_gates(OWN).gates}
 
 
 def test_the_data_of_this_repositorys_gates_are_the_embedded_ones():
@@ -420,7 +418,22 @@ def test_a_failure_says_all_there_is_to_know():
     ("row", "measured", "expected"),
     [
         (ROTATION, share(0.86), "rotate-ccw-015: accuracy 0.8600 >= floor 0.8510 (n=10000, 95% CI 0.8040 to 0.8200; "),
-        (replace(ROTATION, panel=None), share(0.86), "accuracy 0.8600 (no floor: reported only) (n=10000, 95% CI "),
+        (
+            replace(ROTATION, panel=None),
+            share(0.86),
+            "accuracy 0.8600 (reported only: no floor yet, `python -m harness calibrate --family rotation` makes one) "
+            "(n=10000, 95% CI ",
+        ),
+        (
+            replace(ROTATION, panel=None, role="incumbent"),
+            share(0.86),
+            "accuracy 0.8600 (reported only: no floor) (n=10000, ",
+        ),
+        (
+            replace(ROTATION, not_gated="healthy retrains differ"),
+            share(0.86),
+            "(reported only: healthy retrains differ) (n=10000, 95% CI 0.8040 to 0.8200; healthy 0.8680 ± 0.0060, ",
+        ),
         (replace(ROTATION, hand=Bound(0.9)), share(0.86), "accuracy 0.8600 < floor 0.9000 (n=10000, "),
         (
             Gate("pair", "pairs", "pair_failures", direction="at_most", panel=Bound(12.0, "", 8.0, 1.26, 20)),
@@ -435,22 +448,40 @@ def test_a_failure_says_all_there_is_to_know():
         (
             Gate("pair", "pairs", "pair_failures", direction="at_most"),
             count(12),
-            "pair: pair failures 12 (no ceiling: reported only) (n=10000, 95% CI 5 to 20)",
+            "pair: pair failures 12 (reported only: no ceiling yet, `python -m harness calibrate --family pairs` makes "
+            "one) (n=10000, 95% CI 5 to 20)",
         ),
         (
             Gate("gain", "gain", "accuracy_gain", hand=Bound(0.01)),
             share(-0.02, metric="accuracy_gain", interval=(-0.03, -0.01), unit="difference", detail="3 gained"),
-            "gain: accuracy gain -0.0200 < floor 0.0100 (n=10000, 95% CI -0.0300 to -0.0100); 3 gained",
+            "gain: accuracy gain -0.0200 < floor 0.0100 (n=10000, 95% CI -0.0300 to -0.0100; floor set by hand); "
+            "3 gained",
         ),
     ],
-    ids=["pass", "not-gated", "hand", "count-fails", "count-holds", "count-not-gated", "gain"],
+    ids=[
+        "pass",
+        "not-gated",
+        "not-gated-of-the-incumbent",
+        "not-gated-for-a-reason",
+        "hand",
+        "count-fails",
+        "count-holds",
+        "count-not-gated",
+        "gain",
+    ],
 )
 def test_an_explanation_holds_value_bound_number_and_interval(row, measured, expected):
     assert expected in row.judge(measured).explain()
 
 
-def test_the_healthy_facts_of_the_panel_are_not_claimed_for_a_hand_bound():
-    assert "healthy" not in replace(ROTATION, hand=Bound(0.9)).judge(share(0.86)).explain()
+def test_a_hand_bound_is_told_from_what_the_panel_knows():
+    by_hand = replace(ROTATION, hand=Bound(0.9))
+    assert by_hand.judge(share(0.86)).explain() == (
+        "rotate-ccw-015: accuracy 0.8600 < floor 0.9000 (n=10000, 95% CI 0.8040 to 0.8200; "
+        "healthy 0.8680 ± 0.0060, K=20; floor set by hand)"
+    )
+    assert "by hand" not in ROTATION.judge(share(0.86)).explain()
+    assert "healthy" not in replace(by_hand, panel=None).judge(share(0.86)).explain()
 
 
 def test_without_a_report_no_pictures_are_promised():
@@ -459,7 +490,9 @@ def test_without_a_report_no_pictures_are_promised():
 
 def test_a_pass_by_the_interval_of_a_sample_says_so():
     gate = replace(ROTATION, panel=Bound(0.815), share=0.2)
-    assert "0.8120 within its interval of floor 0.8150" in gate.judge(share(0.812, n=2_000)).explain()
+    explanation = gate.judge(share(0.812, n=2_000)).explain()
+    assert "accuracy 0.8120 beyond floor 0.8150, which its interval allows on other images (n=2000, " in explanation
+    assert "accuracy 0.8160 >= floor 0.8150 (n=2000, " in gate.judge(share(0.816, n=2_000)).explain()
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ OUTCOME = Outcome(
     },
     data={"name": "fashion-mnist", "split": "test", "sha256": "d" * 64, "n": 10_000},
     recipe={"about": "20 healthy retrains"},
+    provenance="20 healthy retrains; the candidate's recipe is the same",
     gates_sha256="e" * 64,
     versions={"python": "3"},
     command="pytest stress_tests --candidate runs/new.safetensors",
@@ -107,9 +108,13 @@ def test_the_summary_has_a_line_per_failure_and_the_place_of_the_report():
     assert f"  {FAIL.explain('reports/stress.html')}" in lines
     assert "pictures in reports/stress.html#rotate-ccw-015" in lines[1]
     assert "  test_own.py::test_mine: failed" in lines
-    assert "1 bounds set by hand; 1 measurements reported only, without a bound" in lines
-    assert lines[-1] == "report: reports/stress.html"
-    assert not any("clean" in line for line in lines)
+    assert lines[-4:] == [
+        "bounds: 20 healthy retrains; the candidate's recipe is the same",
+        "1 of the bounds set by hand: clean",
+        "1 measurements reported only, without a bound",
+        "report: reports/stress.html",
+    ]
+    assert [line for line in lines if "clean" in line] == ["1 of the bounds set by hand: clean"]
 
 
 def test_the_summary_says_what_was_left_out_and_what_went_wrong():
@@ -186,10 +191,10 @@ def test_a_run_in_which_all_holds_has_no_list_of_failures():
         replace(OUTCOME, omissions=(EVIL,)),
         replace(OUTCOME, failures=(EVIL,)),
         replace(OUTCOME, command=EVIL),
-        replace(OUTCOME, recipe={"about": EVIL}),
+        replace(OUTCOME, provenance=EVIL),
         replace(OUTCOME, data={**OUTCOME.data, "name": EVIL, "split": EVIL}),
     ],
-    ids=["model", "detail", "id", "error", "omission", "failure", "command", "recipe", "data"],
+    ids=["model", "detail", "id", "error", "omission", "failure", "command", "provenance", "data"],
 )
 def test_what_others_wrote_cannot_become_markup(outcome):
     page = scorecard(outcome)
@@ -318,7 +323,7 @@ def session() -> StressSession:
     everything = LabelledImages(pixels, torch.tensor([0, 0, 1, 1, 1, 0]), ("dark", "bright"), "toy", "test")
     models = {"candidate": Mean(5.0), "baseline": Mean(5.0, mistaken=True)}
     roles = {
-        role: RoleModel(role, Path(role), role, "user", None, Classifier(model, workers=1))
+        role: RoleModel(role, Path(role), role, role, "user", None, Classifier(model, workers=1))
         for role, model in models.items()
     }
     return StressSession(everything.take(torch.arange(1, 6)), None, roles)

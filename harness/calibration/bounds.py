@@ -32,12 +32,16 @@ DRAWS = 200_000
 """Of the parametric bootstrap: a family's share is then known to about a tenth of itself."""
 
 
+_RANGES = {"share": (0.0, 1.0), "difference": (-1.0, 1.0)}
+
+
 @dataclass(frozen=True)
 class Calibrated:
     """A row's bound and its provenance, in the unit of the metric.
 
-    `std` is the standard deviation that counts, at least one image, and at least the square root of the mean for a
-    count. `detects` is the smallest loss that fails with 95% power, `budget` the largest that may go unnoticed.
+    `std` is the standard deviation that counts: at least one image, for a count at least the square root of the mean,
+    for a severity at least 1% of the mean. `detects` is the smallest loss that fails with 95% power, `budget` the
+    largest that may go unnoticed.
     """
 
     row: Row
@@ -65,7 +69,7 @@ class Calibrated:
         if self.detects > self.budget:
             loss, budget = self._number(self.detects), self._number(self.budget)
             return f"healthy retrains differ so much that only a loss of {loss} is noticed, over the budget of {budget}"
-        low, high = {"share": (0.0, 1.0), "difference": (-1.0, 1.0), "images": (0.0, float(self.row.n))}[self.row.unit]
+        low, high = _RANGES.get(self.row.unit, (0.0, float(self.row.n) if self.row.unit == "images" else math.inf))
         if self.bound <= low if self.row.sign > 0 else self.bound >= high:
             return f"its bound of {self._number(self.bound)} cannot fail"
         return ""
@@ -231,9 +235,12 @@ def detectable(k: float, std: float, retrains: int) -> float:
 def default_budget(row: Row, mean: float) -> float:
     """Return the largest loss that may go unnoticed where the gates file names none.
 
-    Five points of a share; for a count a doubling, or half a percent of the images if that is more.
+    Five points of a share; for a count a doubling, or half a percent of the images if that is more; for a severity a
+    fifth.
     """
-    return max(mean, 0.005 * row.n) if row.unit == "images" else 0.05
+    if row.unit == "images":
+        return max(mean, 0.005 * row.n)
+    return 0.05 if row.unit in _RANGES else 0.2 * mean
 
 
 def _spread(retrains: int) -> float:
@@ -242,8 +249,12 @@ def _spread(retrains: int) -> float:
 
 
 def _std(values: np.ndarray, rows: tuple[Row, ...]) -> np.ndarray:
-    """Return each row's standard deviation, at least that of one image, for counts at least the mean's square root."""
-    counts = np.array([row.unit == "images" for row in rows])
-    one_image = np.where(counts, 1.0, [1 / row.n for row in rows])
-    least = np.where(counts, np.sqrt(np.maximum(values.mean(axis=0), 0)), 0.0)
-    return np.asarray(np.maximum.reduce([values.std(axis=0, ddof=1), one_image, least]))
+    """Return each row's standard deviation, at least the least that `Calibrated` names."""
+
+    def least(row: Row, mean: float) -> float:
+        if row.unit == "images":
+            return max(1.0, math.sqrt(max(mean, 0)))
+        return 1 / row.n if row.unit in _RANGES else 0.01 * mean
+
+    smallest = [least(row, mean) for row, mean in zip(rows, values.mean(axis=0), strict=True)]
+    return np.asarray(np.maximum(values.std(axis=0, ddof=1), smallest))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.gates import GatesFile
+    from harness.measures import Unit
 
 SCHEMA = 1
 
@@ -27,7 +28,7 @@ class Row:
     id: str
     family: str
     metric: str
-    unit: Literal["share", "difference", "images"]
+    unit: Unit
     direction: Literal["at_least", "at_most"]
     n: int
 

@@ -60,6 +60,7 @@ def _bound(item: Calibrated, date: str) -> InlineTable:
             "k": round(item.k, 2),
             "retrains": item.retrains,
             "detects": round(item.detects, digits),
+            "n": item.row.n,
             "date": date,
         }
     )

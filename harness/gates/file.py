@@ -80,7 +80,9 @@ def read_gates(path: Path) -> GatesFile:
 
 T = TypeVar("T")
 
-_BOUND_RANGES = {"accuracy": (0.0, 1.0), "accuracy_gain": (-1.0, 1.0), "accuracy_change": (-1.0, 1.0)}
+_SHARES = ("accuracy", "right_at_every_pose", "random_pose_accuracy", "worst_of_ten", "unchanged_share")
+_DIFFERENCES = ("accuracy_gain", "accuracy_change")
+_BOUND_RANGES = {**dict.fromkeys(_SHARES, (0.0, 1.0)), **dict.fromkeys(_DIFFERENCES, (-1.0, 1.0))}
 
 
 def _budgets(table: Any, path: Path) -> Mapping[str, float]:
@@ -101,7 +103,7 @@ def _gate(row: Any, where: str) -> Gate:
         row["class_name"] = row.pop("class")
     if "share" in row:
         raise GatesError(f"{where}: unknown key 'share'")
-    pose = _typed(Pose, row.get("pose", {}), f"{where}: pose")
+    poses = {name: _typed(Pose, row[name], f"{where}: {name}") for name in ("pose", "within") if name in row}
     bounds = {name: _typed(Bound, row[name], f"{where}: {name}") for name in ("hand", "panel") if name in row}
     if "pair" in row:
         match row["pair"]:
@@ -109,7 +111,7 @@ def _gate(row: Any, where: str) -> Gate:
                 row["pair"] = (first, second)
             case pair:
                 raise GatesError(f"{where}: pair is {pair!r}, expected two class names, not the same twice")
-    gate = _typed(Gate, {**row, "pose": pose, **bounds}, where)
+    gate = _typed(Gate, {**row, **poses, **bounds}, where)
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", gate.id):
         raise GatesError(f"{where}: id {gate.id!r} must be of lower-case ASCII letters, digits, dots and hyphens")
     for name, choices in (("direction", ("at_least", "at_most")), ("role", ("candidate", "baseline", "incumbent"))):
@@ -124,7 +126,7 @@ def _expect_ranges(gate: Gate, where: str) -> None:
     for bound in filter(None, (gate.hand, gate.panel)):
         if not low <= bound.bound <= high or not math.isfinite(bound.bound):
             raise GatesError(f"{where}: bound {bound.bound} is outside the range of {gate.metric}, {low} to {high}")
-    for name in ("confidence", "significance"):
+    for name in ("confidence", "significance", "share_broken"):
         if (value := getattr(gate, name)) is not None and not 0 <= value <= 1:
             raise GatesError(f"{where}: {name} is {value}, expected a number from 0 to 1")
 

@@ -30,8 +30,8 @@ class GatesError(InputError):
 class Bound:
     """A threshold and where it comes from; the healthy values are those of `retrains` networks of other seeds.
 
-    A calibrated bound lies `k` standard deviations of prediction off the mean, and notices a loss of `detects`, in the
-    unit of the metric, with 95% power.
+    It was made for `n` images, by default all of the data's. A calibrated bound lies `k` standard deviations of
+    prediction off the mean, and notices a loss of `detects`, in the unit of the metric, with 95% power.
     """
 
     bound: float
@@ -41,6 +41,7 @@ class Bound:
     retrains: int | None = None
     k: float | None = None
     detects: float | None = None
+    n: int | None = None
     date: str = ""
 
 
@@ -49,9 +50,10 @@ class Gate:
     """One row of the gates file: a case of a family, and the bound that its measurement must keep.
 
     `role` is the model under the bound. What a family's test does with `pose`, `class_name`, `pair` (true and predicted
-    class, either way) and `confidence` (in [0, 1]) is the test's business. A row without bound is reported only, and
-    so is one whose panel bound is switched off by `not_gated`, which says why. A comparison of two models beyond its
-    bound fails only when chance explains it with a probability below `significance`.
+    class, either way), `confidence` (in [0, 1]), `within` (a pose that limits each axis), `grid` and `path` (names of
+    poses in `harness.search`) and `share_broken` (in [0, 1]) is the test's business. A row without bound is reported
+    only, and so is one whose panel bound is switched off by `not_gated`, which says why. A comparison of two models
+    beyond its bound fails only when chance explains it with a probability below `significance`.
     """
 
     id: str
@@ -63,6 +65,10 @@ class Gate:
     class_name: str | None = None
     pair: tuple[str, str] | None = None
     confidence: float | None = None
+    within: Pose | None = None
+    grid: str | None = None
+    path: str | None = None
+    share_broken: float | None = None
     significance: float | None = None
     not_gated: str = ""
     hand: Bound | None = None
@@ -80,15 +86,15 @@ class Gate:
         """Return the bound that knows what healthy models reach: the panel's, if any, whether it counts or not."""
         return self.panel or self.hand
 
-    def within(self, value: float, limit: float) -> bool:
+    def holds(self, value: float, limit: float) -> bool:
         """Return whether the value is on the good side of the limit."""
         return value >= limit if self.direction == "at_least" else value <= limit
 
     def judge(self, measurement: Measurement) -> Verdict:
         """Compare a measurement with the bound.
 
-        On a sample of the images the model gets the benefit of the measurement's 95% interval, since the bound was
-        made for all of them; a count's bound shrinks with the sample. Raises `GatesError` when the row is about
+        On other images than the bound was made for, a sample or more of them, the model gets the benefit of the
+        measurement's 95% interval; a count's bound is scaled to their number. Raises `GatesError` when the row is about
         another metric, or asks for a significance that the measurement does not have.
         """
         if self.metric and measurement.metric != self.metric:
@@ -99,12 +105,13 @@ class Gate:
         bound = self.threshold
         if bound is None:
             return self._verdict("not_gated", measurement, None)
-        limit = bound.bound * self.share if measurement.unit == "images" else bound.bound
+        share = measurement.n / bound.n if bound.n else self.share
+        limit = bound.bound * share if measurement.unit == "images" else bound.bound
         value = measurement.value
-        if self.share < 1:
+        if share != 1:
             low, high = measurement.interval
             value = high if self.direction == "at_least" else low
-        holds = self.within(value, limit)
+        holds = self.holds(value, limit)
         if self.significance is not None:
             holds = holds or self._chance(measurement) >= self.significance
         status: Status = "pass" if holds else ("error" if self.role == "baseline" else "fail")
@@ -161,6 +168,12 @@ class Verdict:
         """Return whether the test may pass: the bound holds, or there is none to hold."""
         return self.status in {"pass", "not_gated", "not_applicable"}
 
+    def is_worse_than(self, other: Verdict) -> bool:
+        """Return whether this measurement lies farther on the bad side than another of the same gate."""
+        if self.value is None or other.value is None:
+            return False
+        return self.value < other.value if self.gate.direction == "at_least" else self.value > other.value
+
     def explain(self, report: str = "") -> str:
         """Say in one line what was measured, against what, on how many images; `report` is where the pictures are."""
         gate, metric = self.gate, self.metric.replace("_", " ")
@@ -170,10 +183,9 @@ class Verdict:
         bound = "floor" if gate.direction == "at_least" else "ceiling"
         if self.limit is None:
             relation = f"(reported only: {gate.not_gated or self._how_to_gate(bound)})"
-        elif self.status == "pass" and gate.share < 1:
-            relation = f"within its interval of {bound} {self._number(self.limit)}"
-        elif self.status == "pass" and not gate.within(self.value, self.limit):
-            relation = f"beyond {bound} {limit}, which chance may explain"
+        elif self.status == "pass" and not gate.holds(self.value, self.limit):
+            why = "chance may explain" if gate.significance else "its interval allows on other images"
+            relation = f"beyond {bound} {limit}, which {why}"
         else:
             sign = {
                 ("at_least", True): ">=",
@@ -215,6 +227,7 @@ class Verdict:
         """Return the verdict that `as_wire` sent."""
         row = dict(wire["gate"])
         row["pose"] = Pose(**row["pose"])
+        row["within"] = row["within"] and Pose(**row["within"])
         row["pair"] = row["pair"] and tuple(row["pair"])
         for name in ("hand", "panel"):
             row[name] = row[name] and Bound(**row[name])

@@ -11,6 +11,7 @@ from harness.errors import InputError
 from harness.gates import Gate, read_gates
 from harness.plugin.options import add_options
 from harness.plugin.run import PROPERTY, RUN, Collector, GateRun
+from harness.session import EXAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -32,12 +33,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Check all inputs in the controller, where a `UsageError` ends the run with exit status 4."""
     config.addinivalue_line(
-        "markers", "gate(family): a stress test, run once per row of this family in the gates file."
+        "markers",
+        "gate(family, metric=None): a stress test, run once per row of this family, and metric, in the gates file.",
     )
     run = GateRun(config)
     config.stash[RUN] = run
     if not run.active:
         return
+    _limit_hypothesis(run)
     try:
         run.gates = read_gates(run.options.gates)
         if not run.is_worker and not config.option.collectonly:
@@ -48,6 +51,23 @@ def pytest_configure(config: pytest.Config) -> None:
     if not run.is_worker and not record and config.pluginmanager.hasplugin("html") and not config.option.htmlpath:
         config.option.htmlpath = str(run.options.reports / "stress.html")
         config.option.self_contained_html = True
+
+
+def _limit_hypothesis(run: GateRun) -> None:
+    """Give Hypothesis the profile's budget; the gate's rows are few, frozen and the same for every example."""
+    from hypothesis import HealthCheck, settings
+
+    examples = EXAMPLES[run.options.profile]
+    settings.register_profile(
+        "stress",
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        derandomize=False,
+        print_blob=False,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+    settings.load_profile("stress")
 
 
 # Fixtures: what a stress test works with.
@@ -63,6 +83,18 @@ def stress_session(pytestconfig: pytest.Config) -> StressSession:
 def images(stress_session: StressSession) -> LabelledImages:
     """Return the labelled test images."""
     return stress_session.images
+
+
+@pytest.fixture(scope="session")
+def search_images(stress_session: StressSession) -> LabelledImages:
+    """Return the fixed sample that grids of poses are searched on."""
+    return stress_session.search_images
+
+
+@pytest.fixture(scope="session")
+def probe_images(stress_session: StressSession) -> LabelledImages:
+    """Return the fixed, smaller sample for searches that draw their poses."""
+    return stress_session.probe_images
 
 
 @pytest.fixture(scope="session")
@@ -113,7 +145,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not run.active:
         return
     families = {item: marker.args[0] for item in items if (marker := item.get_closest_marker("gate"))}
-    run.tests = {family: item for item, family in families.items() if isinstance(item, pytest.Function)}
+    functions = [item for item in families if isinstance(item, pytest.Function)]
+    run.tests = {item.callspec.params["gate"].id: item for item in functions}  # type: ignore[attr-defined]
     if run.options.record:
         left_out = [item for item in items if families.get(item) not in run.options.record]
         config.hook.pytest_deselected(items=left_out)
@@ -121,13 +154,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Expand a test marked `@pytest.mark.gate(family)` into one test per row of the family."""
+    """Expand a test marked `@gate(family)` or `@gate(family, metric=...)` into one test per row of these."""
     marker = metafunc.definition.get_closest_marker("gate")
     if marker is None:
         return
     gates = metafunc.config.stash[RUN].gates
-    (family,) = marker.args
-    rows = (gates.family(family) if gates else ()) or (Gate(id=family, family=family, metric=""),)
+    (family,), metric = marker.args, marker.kwargs.get("metric", "")
+    rows = tuple(row for row in (gates.family(family) if gates else ()) if metric in {"", row.metric})
+    if not rows:
+        name = f"{family}-{metric.replace('_', '-')}" if metric else family
+        rows = (Gate(id=name, family=family, metric=metric),)
     metafunc.parametrize("gate", rows, ids=[row.id for row in rows], indirect=True)
 
 

@@ -92,11 +92,13 @@ class GateRun:
 
     def _judge(self, session: StressSession, gate: Gate) -> Verdict | None:
         """Run the stress test of the gate's family as a plain function, in another session."""
-        test = self.tests.get(gate.family)
+        test = self.tests.get(gate.id)
         evidence = Evidence()
         fixtures: Mapping[str, Any] = {
             **session.roles,
             "images": session.images,
+            "search_images": session.search_images,
+            "probe_images": session.probe_images,
             "gate": session.scaled(gate),
             "evidence": evidence,
             "stress_session": session,

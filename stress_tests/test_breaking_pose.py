@@ -1,0 +1,13 @@
+"""An object must be turned or moved far before it is taken for another."""
+
+from harness.measures import breaking_severity
+from harness.plugin import gate
+from harness.search import PATHS, breaking
+
+
+@gate("search", metric="breaking_severity")
+def test_objects_hold_out(candidate, probe_images, evidence, gate):
+    found = breaking(candidate.classifier, probe_images, PATHS[gate.path])
+    verdict = gate.judge(breaking_severity(found, share_broken=gate.share_broken))
+    evidence.show(verdict)
+    assert verdict.passed, verdict.explain()

@@ -1,0 +1,27 @@
+"""Between the poses of a grid there are others; Hypothesis hunts for the worst of them."""
+
+from hypothesis import given, seed, target
+
+from harness.measures import accuracy, unchanged_share
+from harness.plugin import gate
+from harness.search import changes
+from harness.strategies import poses
+
+
+@gate("search", metric="accuracy")
+@seed(0)
+@given(pose=poses(max_degrees=10, max_shift_px=2))
+def test_accuracy_holds_at_drawn_poses(candidate, probe_images, evidence, gate, pose):
+    predictions = candidate.predict(probe_images, pose.clamped(gate.within))
+    verdict = gate.judge(accuracy(predictions))
+    target(-verdict.value)
+    evidence.show(verdict, predictions)
+    assert verdict.passed, verdict.explain()
+
+
+@gate("search", metric="unchanged_share")
+def test_predictions_stay_at_drawn_poses(candidate, probe_images, evidence, gate):
+    changed = changes(candidate.classifier, probe_images, gate.within, seed=0)
+    verdict = gate.judge(unchanged_share(changed))
+    evidence.show(verdict, changed)
+    assert verdict.passed, verdict.explain()

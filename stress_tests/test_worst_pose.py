@@ -1,0 +1,32 @@
+"""An image must be right at every small pose, not at most of them: an adversary needs only one."""
+
+from harness.measures import random_pose_accuracy, right_at_every_pose, worst_of_ten
+from harness.plugin import gate
+from harness.search import GRIDS, correct_at, first_failures, most_dangerous_first, random_poses
+
+
+@gate("search", metric="right_at_every_pose")
+def test_right_at_every_pose(candidate, search_images, evidence, gate):
+    poses = most_dangerous_first(GRIDS[gate.grid]())
+    found = first_failures(candidate.classifier, search_images, poses)
+    verdict = gate.judge(right_at_every_pose(found))
+    evidence.show(verdict, found)
+    assert verdict.passed, verdict.explain()
+
+
+@gate("search", metric="random_pose_accuracy")
+def test_accuracy_at_random_poses(candidate, search_images, evidence, gate):
+    grid = GRIDS[gate.grid]()
+    drawn = random_poses(grid, 10, images=len(search_images))
+    verdict = gate.judge(random_pose_accuracy(correct_at(candidate.classifier, search_images, grid, drawn)))
+    evidence.show(verdict)
+    assert verdict.passed, verdict.explain()
+
+
+@gate("search", metric="worst_of_ten")
+def test_right_at_the_worst_of_ten_random_poses(candidate, search_images, evidence, gate):
+    grid = GRIDS[gate.grid]()
+    drawn = random_poses(grid, 10, images=len(search_images))
+    verdict = gate.judge(worst_of_ten(correct_at(candidate.classifier, search_images, grid, drawn)))
+    evidence.show(verdict)
+    assert verdict.passed, verdict.explain()

@@ -1,0 +1,264 @@
+"""What changed between two models: by hand, against scipy's exact test, and for any pair of predictions."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from harness.data import LabelledImages
+from harness.errors import InputError
+from harness.flips import Flips, flips
+from harness.gates import Bound, Gate, GatesError, Verdict
+from harness.inference import Predictions
+from harness.measures import Measurement, accuracy, accuracy_change
+from harness.perturb import IDENTITY
+
+CLASSES = ("cat", "dog", "fox")
+
+
+def images_with(labels, *, seed: int = 0, indices=None) -> LabelledImages:
+    pixels = np.random.default_rng(seed).integers(0, 256, (len(labels), 1, 2, 2)).astype(np.uint8)
+    numbers = None if indices is None else torch.tensor(indices)
+    return LabelledImages(torch.from_numpy(pixels), torch.tensor(labels), CLASSES, "hand", "test", numbers)
+
+
+def answers(labels, predicted, confidence=None, **facts) -> Predictions:
+    """Predictions that give each image this class with this confidence (default 0.8), the rest shared equally."""
+    confidence = np.full(len(labels), 0.8) if confidence is None else np.asarray(confidence)
+    shares = np.repeat((1 - confidence)[:, None] / 2, 3, axis=1)
+    shares[np.arange(len(labels)), predicted] = confidence
+    return Predictions(np.log(shares).astype(np.float32), images_with(labels, **facts), IDENTITY)
+
+
+#             0  1  2  3  4  5  6  7  8  9
+LABELS = [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
+BEFORE = [0, 0, 0, 1, 1, 0, 1, 2, 2, 0]
+AFTER = [1, 1, 0, 1, 1, 1, 2, 2, 2, 2]
+"""Lost: 0 and 1, cats now taken for dogs, and 6, a dog now taken for a fox. Gained: 5, a dog, and 9, a fox, both taken
+for cats before. Image 3 is wrong in the same way twice."""
+
+
+@pytest.fixture
+def by_hand() -> Flips:
+    return flips(answers(LABELS, AFTER), answers(LABELS, BEFORE))
+
+
+# By hand.
+
+
+def test_lost_are_the_images_that_were_right_and_gained_those_that_were_wrong(by_hand):
+    assert (by_hand.n, by_hand.lost.tolist(), by_hand.gained.tolist()) == (10, [0, 1, 6], [5, 9])
+    assert by_hand.net == pytest.approx(-0.1, abs=1e-15)
+
+
+def test_on_a_sample_images_go_by_their_numbers_in_the_data_set():
+    numbers = [3, 7, 8, 20, 21, 22, 30, 40, 50, 99]
+    changed = flips(answers(LABELS, AFTER, indices=numbers), answers(LABELS, BEFORE, indices=numbers))
+    assert (changed.lost.tolist(), changed.gained.tolist()) == ([3, 7, 30], [22, 99])
+    assert changed.by_class == {"dog": (1, 1), "cat": (2, 0), "fox": (0, 1)}, "classes are looked up by position"
+
+
+def test_classes_count_lost_and_gained_the_most_changed_first(by_hand):
+    assert list(by_hand.by_class.items()) == [("cat", (2, 0)), ("dog", (1, 1)), ("fox", (0, 1))]
+
+
+def test_pairs_are_confusions_that_appeared_or_went_away_the_most_frequent_first(by_hand):
+    assert list(by_hand.by_pair.items()) == [
+        ("cat→dog", (2, 0)),
+        ("dog→cat", (0, 1)),
+        ("dog→fox", (1, 0)),
+        ("fox→cat", (0, 1)),
+    ]
+
+
+def test_a_pair_may_appear_on_some_images_and_go_away_on_others():
+    changed = flips(answers([0, 0, 0, 1], [1, 0, 0, 1]), answers([0, 0, 0, 1], [0, 1, 1, 2]))
+    assert list(changed.by_pair.items()) == [("cat→dog", (1, 2)), ("dog→fox", (0, 1))]
+
+
+def test_the_interval_is_newcombes_first_method_for_paired_data(by_hand):
+    half = 1.96 * math.sqrt(2 + 3 - (2 - 3) ** 2 / 10) / 10
+    assert by_hand.interval == pytest.approx((-0.1 - half, -0.1 + half), abs=1e-12)
+
+
+def test_the_p_value_is_twice_the_tail_of_a_fair_coin():
+    """Seven gained and one lost: twice (1 + 8) of 256 ways."""
+    changed = flips(answers([0] * 9, [0] * 8 + [1]), answers([0] * 9, [1] * 7 + [0, 0]))
+    assert (len(changed.gained), len(changed.lost)) == (7, 1)
+    assert changed.p_value == pytest.approx(2 * 9 / 256, abs=1e-15)
+
+
+def test_a_model_against_itself_changes_nothing():
+    same = answers(LABELS, AFTER)
+    changed = flips(same, same)
+    assert (changed.lost.tolist(), changed.gained.tolist(), changed.net) == ([], [], 0.0)
+    assert (changed.interval, changed.p_value, changed.by_class, changed.by_pair) == ((0.0, 0.0), 1.0, {}, {})
+
+
+def test_another_wrong_answer_is_no_flip():
+    changed = flips(answers([0, 0], [1, 2]), answers([0, 0], [2, 1]))
+    assert (changed.lost.tolist(), changed.gained.tolist(), changed.by_pair) == ([], [], {})
+
+
+def test_the_entry_in_stress_json_is_plain_and_complete(by_hand):
+    entry = json.loads(json.dumps(by_hand.as_json(), allow_nan=False))
+    assert entry["net"] == by_hand.net
+    assert entry["interval"] == list(by_hand.interval)
+    assert entry["mcnemar_p"] == by_hand.p_value == 1.0
+    assert (entry["new_failures"], entry["fixed_failures"]) == ([0, 1, 6], [5, 9])
+    assert entry["by_class"] == {"cat": [2, 0], "dog": [1, 1], "fox": [0, 1]}
+    assert entry["by_pair"]["cat→dog"] == [2, 0]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        answers(LABELS, BEFORE, seed=1),
+        answers([1, *LABELS[1:]], BEFORE),
+        answers(LABELS[:9], BEFORE[:9]),
+    ],
+    ids=["other-pixels", "other-labels", "fewer"],
+)
+@pytest.mark.parametrize("compare", [flips, accuracy_change], ids=["flips", "accuracy_change"])
+def test_different_images_are_refused(compare, other):
+    with pytest.raises(InputError, match=r"flips: .*different images, .*; use the same images for both"):
+        compare(answers(LABELS, AFTER), other)
+
+
+# For any predictions.
+
+
+@st.composite
+def two_models(draw: st.DrawFn) -> tuple[Predictions, Predictions]:
+    n = draw(st.integers(1, 40))
+    labels, one, other = (draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)) for _ in range(3))
+    numbers = draw(st.lists(st.integers(0, 1000), min_size=n, max_size=n, unique=True).map(sorted))
+    return answers(labels, one, indices=numbers), answers(labels, other, indices=numbers)
+
+
+@settings(deadline=None, max_examples=60)
+@given(two_models())
+def test_swapping_the_models_swaps_lost_and_gained(drawn):
+    one, other = drawn
+    there, back = flips(one, other), flips(other, one)
+    assert there.lost.tolist() == back.gained.tolist()
+    assert there.gained.tolist() == back.lost.tolist()
+    assert there.by_class == {name: counts[::-1] for name, counts in back.by_class.items()}
+    assert there.by_pair == {name: counts[::-1] for name, counts in back.by_pair.items()}
+    assert there.net == -back.net
+    assert there.interval == pytest.approx((-back.interval[1], -back.interval[0]))
+    assert there.p_value == pytest.approx(back.p_value)
+
+
+@settings(deadline=None, max_examples=60)
+@given(two_models())
+def test_net_is_the_difference_of_accuracies_and_counts_add_up(drawn):
+    one, other = drawn
+    changed = flips(one, other)
+    lost, gained = len(changed.lost), len(changed.gained)
+    assert changed.net == pytest.approx(accuracy(one).value - accuracy(other).value, abs=1e-12)
+    assert changed.interval[0] <= changed.net <= changed.interval[1]
+    for counts in (changed.by_class, changed.by_pair):
+        assert [sum(column) for column in zip(*counts.values(), strict=True)] == ([lost, gained] if counts else [])
+    assert not {*changed.lost.tolist()} & {*changed.gained.tolist()}
+
+
+@settings(deadline=None, max_examples=60)
+@given(two_models())
+def test_the_p_value_is_scipys_exact_one(drawn):
+    changed = flips(*drawn)
+    lost, gained = len(changed.lost), len(changed.gained)
+    expected = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    assert changed.p_value == pytest.approx(expected, abs=1e-12)
+
+
+# The measure.
+
+
+def test_accuracy_change_is_the_net_change_with_its_images():
+    numbers = list(range(100, 110))
+    measured = accuracy_change(
+        answers(LABELS, AFTER, [0.5, 0.9, 0.8, 0.8, 0.8, 0.8, 0.7, 0.8, 0.8, 0.8], indices=numbers),
+        answers(LABELS, BEFORE, indices=numbers),
+    )
+    assert (measured.metric, measured.unit, measured.n) == ("accuracy_change", "difference", 10)
+    assert measured.value == pytest.approx(-0.1, abs=1e-15)
+    assert (measured.p_value, measured.interval) == (1.0, measured.flips.interval)
+    assert measured.failures.tolist() == [1, 6, 0], "positions of the images lost, the most confident first"
+    assert measured.flips.lost.tolist() == [100, 101, 106]
+    assert measured.detail == "2 images gained, 3 lost (McNemar p = 1); cat→dog 2 lost, 0 gained"
+
+
+def test_accuracy_change_of_equal_models_names_no_pair():
+    measured = accuracy_change(answers(LABELS, AFTER), answers(LABELS, AFTER))
+    assert (measured.value, measured.p_value) == (0.0, 1.0)
+    assert measured.detail == "0 images gained, 0 lost (McNemar p = 1)"
+
+
+# A bound that chance must not explain.
+
+REGRESSION = Gate(
+    "regression-clean", "regression", "accuracy_change", role="incumbent", significance=0.001, hand=Bound(-0.01)
+)
+
+
+def change(value: float, p_value: float | None, *, interval=(-0.03, -0.011)) -> Measurement:
+    return Measurement("accuracy_change", value, 10_000, interval, unit="difference", p_value=p_value)
+
+
+@pytest.mark.parametrize(
+    ("value", "p_value", "status"),
+    [
+        (-0.02, 0.2, "pass"),
+        (-0.02, 0.001, "pass"),
+        (-0.02, 0.00099, "fail"),
+        (-0.02, 0.0, "fail"),
+        (-0.01, 0.0, "pass"),
+        (-0.005, 1e-9, "pass"),
+        (0.03, 1e-9, "pass"),
+    ],
+    ids=["chance", "just-chance", "just-significant", "significant", "at-the-bound", "within-the-bound", "gain"],
+)
+def test_only_a_loss_beyond_the_bound_that_is_significant_fails(value, p_value, status):
+    assert REGRESSION.judge(change(value, p_value)).status == status
+
+
+def test_without_a_significance_the_bound_alone_decides():
+    assert replace(REGRESSION, significance=None).judge(change(-0.02, 0.2)).status == "fail"
+
+
+def test_a_pass_by_chance_says_so():
+    assert REGRESSION.judge(change(-0.02, 0.2)).explain() == (
+        "regression-clean: accuracy change -0.0200 beyond floor -0.0100, which chance may explain "
+        "(n=10000, 95% CI -0.0300 to -0.0110; floor set by hand)"
+    )
+    assert "chance" not in REGRESSION.judge(change(-0.02, 0.0)).explain()
+    assert "chance" not in REGRESSION.judge(change(0.0, 1.0)).explain()
+
+
+def test_on_a_sample_too_a_pass_by_chance_says_so():
+    """The interval lies beyond the floor, so it is not what the pass is due to."""
+    verdict = replace(REGRESSION, share=0.1).judge(change(-0.02, 0.2))
+    assert verdict.status == "pass"
+    assert "beyond floor -0.0100, which chance may explain" in verdict.explain()
+
+
+@pytest.mark.parametrize("value", [-0.02, 0.0], ids=["beyond", "within"])
+def test_a_significance_asked_of_a_metric_without_p_value_is_refused(value):
+    with pytest.raises(GatesError, match=r"gate regression-clean: .*significance.*; remove `significance`"):
+        REGRESSION.judge(change(value, None))
+
+
+def test_a_verdict_carries_its_flips_over_the_wire_and_into_stress_json():
+    measured = accuracy_change(answers(LABELS, AFTER), answers(LABELS, BEFORE))
+    verdict = REGRESSION.judge(measured)
+    received = Verdict.from_wire(json.loads(json.dumps(verdict.as_wire())))
+    assert received == verdict
+    assert json.loads(json.dumps(received.as_json()))["flips"] == json.loads(json.dumps(measured.flips.as_json()))
+    assert "flips" not in Gate("clean", "clean", "accuracy").judge(accuracy(answers(LABELS, AFTER))).as_json()
