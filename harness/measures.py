@@ -25,7 +25,7 @@ class Measurement:
 
     `unit` is a share in [0, 1], a difference of shares in [-1, 1], a number of images, or a severity. `detail` says in
     a few words what is behind the number. `failures` are the positions, in the predictions, of the images to show for
-    it, the most telling first. A comparison of two models has the `p_value` of no difference, and the `flips` behind it.
+    it, the most telling first. A comparison of two models has the `p_value` of no difference, and the `flips` behind.
     """
 
     metric: str
@@ -147,22 +147,24 @@ def unchanged_share(changed: FirstFailures) -> Measurement:
 
 
 def breaking_severity(found: Breaking, *, share_broken: float) -> Measurement:
-    """Return the severity by which this share of the images has failed, in the unit of the path.
+    """Return the severity by which this share of the images that are right as they are fails, in the path's unit.
 
     The interval is that of the quantile: the severities at the shares 1.96 standard errors away (normal approximation
     to the binomial, Conover 1999, section 3.2).
     """
     n = len(found.severity)
+    if not n:
+        raise InputError(f"breaking severity: none of the {found.images} images is right as it is, so none can break")
     margin = 1.96 * math.sqrt(share_broken * (1 - share_broken) / n)
     low, high = (found.quantile(min(max(share_broken + side * margin, 0.0), 1.0)) for side in (-1, 1))
     held = int(np.isinf(found.severity).sum())
     return Measurement(
         "breaking_severity",
         found.quantile(share_broken),
-        n,
+        found.images,
         (low, high),
         unit=found.path.unit,
-        detail=f"{held} of {n} images hold to the limit of {max(found.path.steps):g} {found.path.unit}",
+        detail=f"of {n} images right at rest, {held} hold to the limit of {max(found.path.steps):g} {found.path.unit}",
     )
 
 

@@ -207,6 +207,8 @@ class Breaking:
 
     path: SeverityPath
     severity: np.ndarray
+    images: int
+    """How many images were looked at, those that are wrong as they are included."""
 
     def survival(self) -> tuple[np.ndarray, np.ndarray]:
         """Return severities from 0 on, and the share of the images that are right at all poses up to each."""
@@ -237,7 +239,7 @@ def breaking(
     *,
     on_evaluated: Callable[[int], None] | None = None,
 ) -> Breaking:
-    """Find how severe a pose must be to break each image; images that are wrong as they are break at 0."""
+    """Find how severe a pose must be to break each image that is right as it is."""
     found = first_failures(classifier, images, (Pose(), *path.poses), on_evaluated=on_evaluated)
-    severities = np.array([0.0, *path.severities, np.inf])
-    return Breaking(path, severities[found.first])
+    severities = np.array([0.0, *path.severities, np.inf])[found.first]
+    return Breaking(path, severities[severities > 0], images=len(images))

@@ -1,0 +1,8 @@
+"""Predictions of a model over images and perturbations: in fixed batches, in parallel over shards, remembered."""
+
+from harness.inference.classifier import Classifier
+from harness.inference.devices import available_cores, pick_device
+from harness.inference.engine import BATCH, ModelError
+from harness.inference.predictions import Predictions
+
+__all__ = ["BATCH", "Classifier", "ModelError", "Predictions", "available_cores", "pick_device"]

@@ -1,0 +1,147 @@
+"""A model ready to predict: folded, run by the engine, its answers remembered in memory and on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from harness.allocator import keep_freed_buffers
+from harness.checkpoints import hash_tensors
+from harness.data.images import LabelledImages, unit_range
+from harness.inference.devices import available_cores
+from harness.inference.engine import BATCH, Engine
+from harness.inference.folding import folded
+from harness.inference.predictions import Predictions
+from harness.perturb import IDENTITY, PROTOCOL, Perturbation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness.cache import PredictionCache
+    from harness.perturb import Pose
+
+
+class Classifier:
+    """A model ready to predict; asked again for the same images and perturbation, it remembers the answer.
+
+    With a `cache` it also remembers what earlier runs predicted, provided that all that decides a prediction can be
+    named: the model's computation can be traced, and the perturbation is one of this package, under the protocol.
+    Batch norms are folded into the convolutions before them, which changes logits by less than 1e-5. The model given
+    is left as it is. `workers` batches run side by side, each on one thread, so that the result has the same bits for
+    any number of workers. `screen` lets bfloat16 find the clear answers first, see `Engine`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        device: str | torch.device = "cpu",
+        workers: int | None = None,
+        cache: PredictionCache | None = None,
+        screen: bool = True,
+    ) -> None:
+        keep_freed_buffers()
+        self.device = torch.device(device)
+        self.workers = workers or available_cores()
+        self.model = folded(model).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._engine = Engine(self.model, device=self.device, workers=self.workers, screen=screen)
+        self._cache = cache
+        self._remembered: dict[tuple[str, tuple[int, ...], str], Predictions] = {}
+
+    def predict(self, images: LabelledImages, perturbation: Perturbation = IDENTITY) -> Predictions:
+        """Predict every image under the perturbation.
+
+        Raises `ModelError` when the model raises, returns a non-finite value, or returns anything but one logit per
+        class and image.
+        """
+        key = (images.sha256, tuple(images.pixels.shape), repr(perturbation))
+        if key not in self._remembered:
+            self._remembered[key] = Predictions(self._logits(images, perturbation), images, perturbation)
+        remembered = self._remembered[key]
+        if remembered.images is images:
+            return remembered
+        return Predictions(remembered.logits, images, perturbation)  # Equal pixels may go by other names.
+
+    def predict_pairs(
+        self, images: LabelledImages, positions: np.ndarray, poses: Sequence[Pose], which: np.ndarray
+    ) -> np.ndarray:
+        """Predict image `positions[i]` in pose `poses[which[i]]` for each of M pairs; returns classes, (M,) int64.
+
+        Runs fastest when equal poses stand together. Raises `ModelError` as `predict` does.
+        """
+
+        def inputs(pairs: np.ndarray) -> Tensor:
+            pixels = self._pixels(images, positions[pairs])
+            # One pose at a time: picking pixels for many images alike is cheaper than for each its own.
+            numbers = which[pairs]
+            ends = [*(np.flatnonzero(np.diff(numbers)) + 1), len(numbers)]
+            starts = [0, *ends[:-1]]
+            return torch.cat([poses[numbers[a]](pixels[a:b]) for a, b in zip(starts, ends, strict=True)])
+
+        what = f"{len(positions)} images in poses"
+        logits = self._engine.logits(len(positions), inputs, classes=len(images.classes), what=what)
+        return np.asarray(logits.argmax(axis=1))
+
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """Return a hash of the model's whole computation, None for a model that cannot be traced.
+
+        Of the traced code, the layers and every tensor: equal for the same network in another file, different when the
+        code of a network changes though its weights do not.
+        """
+        if not isinstance(self.model, GraphModule):
+            return None
+        tensors = {**self.model.state_dict(), **dict(self.model.named_buffers())}
+        for node in self.model.graph.nodes:
+            if node.op == "get_attr":
+                tensors[str(node.target)] = operator.attrgetter(str(node.target))(self.model)
+        if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+            return None
+        layers = "".join(f"{name} {type(layer)} {layer.extra_repr()}" for name, layer in self.model.named_modules())
+        return hashlib.sha256(f"{self.model.code} {layers} {hash_tensors(tensors)}".encode()).hexdigest()
+
+    def kept(
+        self, what: object, images: LabelledImages, shape: tuple[int, ...], compute: Callable[[], np.ndarray]
+    ) -> np.ndarray:
+        """Return what `compute` gives for these images, of this shape, from the cache if it is there.
+
+        The `repr` of `what` must name all that decides the values besides the model, the images and the protocol.
+        Values are kept as float32.
+        """
+        if self._cache is None or self.fingerprint is None:
+            return compute()
+        decisive = (self.fingerprint, images.sha256, tuple(images.pixels.shape), what, PROTOCOL, BATCH)
+        platform = (self.device.type, self._engine.screens, torch.__version__, torch.backends.cpu.get_cpu_capability())
+        key = hashlib.sha256(repr((decisive, platform)).encode()).hexdigest()
+        values = self._cache.load(key, shape)
+        if values is None:
+            values = compute()
+            self._cache.store(key, values)
+        return values
+
+    def _logits(self, images: LabelledImages, perturbation: Perturbation) -> np.ndarray:
+        labels, classes = images.labels.numpy(), len(images.classes)
+
+        def inputs(positions: np.ndarray) -> Tensor:
+            return perturbation(self._pixels(images, positions))
+
+        def wrong(logits: np.ndarray) -> np.ndarray:
+            return np.asarray(logits.argmax(axis=1) != labels)
+
+        def compute() -> np.ndarray:
+            what = f"images {tuple(images.pixels.shape)} under {perturbation}"
+            return self._engine.logits(len(images), inputs, classes=classes, what=what, exact=wrong)
+
+        if not type(perturbation).__module__.startswith("harness."):
+            return compute()
+        return self.kept(("logits", perturbation), images, (len(images), classes), compute)
+
+    def _pixels(self, images: LabelledImages, positions: np.ndarray) -> Tensor:
+        return unit_range(images.pixels[torch.from_numpy(positions)].to(self.device))

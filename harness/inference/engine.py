@@ -1,0 +1,151 @@
+"""Forward passes: fixed padded batches, one thread each, side by side; bfloat16 screens and float32 confirms."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+BATCH = 125
+"""Images per forward pass; smaller batches are padded, because the shape may change the last bits of a result."""
+
+_TRIED = 250
+"""Images on which the two precisions are compared before bfloat16 may screen."""
+_CAUTION = 4.0
+"""An answer is clear when its lead is above this many times the largest difference of a logit seen then. The lead of a
+wrong answer is at most twice the difference, so that this is twice what it must be."""
+_NEVER = float("inf")
+
+
+class ModelError(InputError):
+    """The model could not be judged: it raised, or returned NaN or the wrong shape."""
+
+
+class Engine:
+    """Runs a model over many images, `workers` batches side by side.
+
+    Where the processor computes in bfloat16, a first pass in it finds which class leads, and images whose lead is not
+    clear are done again in float32: the predicted classes are float32's, at about two thirds of the time. How far the
+    two precisions differ for this model is measured on the first images that it sees; a model that fails in bfloat16,
+    or differs much, is run in float32 alone.
+    """
+
+    def __init__(self, model: nn.Module, *, device: torch.device, workers: int, screen: bool = True) -> None:
+        self.model = model
+        self.device = device
+        self.workers = workers
+        self.screens = screen and _has_bfloat16(device)
+        """Whether bfloat16 may screen here, for a model that lets it."""
+        self._lead: float | None = None if self.screens else _NEVER
+
+    def logits(
+        self,
+        count: int,
+        inputs: Callable[[np.ndarray], Tensor],
+        *,
+        classes: int,
+        what: str,
+        exact: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> np.ndarray:
+        """Return the logits of `count` inputs, (count, classes) float32.
+
+        `inputs` makes those at the positions given, at most `BATCH`, as pixels on the device. The leading class is
+        float32's for all; the logits are float32's for those whose lead is not clear, and for those that `exact` picks,
+        given the logits of the first pass. Raises `ModelError`, which names `what`, when the model fails.
+        """
+        everything = np.arange(count)
+        try:
+            if self._lead is None:
+                self._lead = self._clear_lead(everything[:_TRIED], inputs, classes)
+            if self._lead == _NEVER:
+                return self._run(everything, inputs, classes, screening=False)
+            logits = self._run(everything, inputs, classes, screening=True)
+            doubtful = ~(_leads(logits) > self._lead)
+            if exact is not None:
+                doubtful |= exact(logits)
+            if doubtful.any():
+                logits[doubtful] = self._run(np.flatnonzero(doubtful), inputs, classes, screening=False)
+        except ModelError:
+            raise
+        except Exception as error:
+            raise ModelError(f"the model failed on {what}: {error}") from error
+        return logits
+
+    def _clear_lead(self, some: np.ndarray, inputs: Callable[[np.ndarray], Tensor], classes: int) -> float:
+        """Return the lead from which on a bfloat16 answer is clear; infinite when too few would be."""
+        reference = self._run(some, inputs, classes, screening=False)
+        try:
+            screened = self._run(some, inputs, classes, screening=True)
+        except Exception:  # The model cannot compute in bfloat16, which is no fault of it.
+            return _NEVER
+        lead = _CAUTION * float(np.abs(screened - reference).max())
+        return lead if (_leads(screened) > lead).mean() > 1 / 2 else _NEVER
+
+    def _run(
+        self, positions: np.ndarray, inputs: Callable[[np.ndarray], Tensor], classes: int, *, screening: bool
+    ) -> np.ndarray:
+        def predict(batch: np.ndarray) -> Tensor:
+            precision = torch.autocast(self.device.type, torch.bfloat16) if screening else nullcontext()
+            with torch.inference_mode():
+                pixels = _padded(inputs(batch)).contiguous(memory_format=torch.channels_last)
+                with precision:
+                    logits = self.model(pixels)
+                return _checked(logits, images=len(batch), classes=classes).cpu()
+
+        batches = [positions[start : start + BATCH] for start in range(0, len(positions), BATCH)]
+        with _one_thread_per_worker(), ThreadPoolExecutor(self.workers) as pool:
+            return np.asarray(torch.cat(list(pool.map(predict, batches))).numpy())
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    # oneDNN's own test: without AVX-512 bfloat16 is emulated, and slower than float32.
+    return device.type == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+
+
+def _leads(logits: np.ndarray) -> np.ndarray:
+    """Return by how much the first class leads the second, (N,); of a single class, infinitely much."""
+    if logits.shape[1] == 1:
+        return np.full(len(logits), np.inf)
+    second, first = np.partition(logits, -2, axis=1)[:, -2:].T
+    return np.asarray(first - second)
+
+
+def _padded(pixels: Tensor) -> Tensor:
+    missing = BATCH - len(pixels)
+    return torch.cat([pixels, pixels.new_zeros(missing, *pixels.shape[1:])]) if missing else pixels
+
+
+def _checked(logits: object, *, images: int, classes: int) -> Tensor:
+    if not isinstance(logits, Tensor):
+        raise ModelError(f"the model returned {type(logits).__name__}, expected a tensor of logits")
+    if logits.shape != (BATCH, classes):
+        raise ModelError(
+            f"the model returned logits of shape {tuple(logits.shape)} for {BATCH} images of data with "
+            f"{classes} classes, expected {(BATCH, classes)}"
+        )
+    logits = logits[:images].float()
+    if not logits.isfinite().all():
+        raise ModelError(f"the model returned NaN or infinity for {int((~logits.isfinite()).any(1).sum())} images")
+    return logits
+
+
+@contextmanager
+def _one_thread_per_worker() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    tf32 = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.backends.cudnn.allow_tf32 = tf32
