@@ -83,7 +83,7 @@ def confident_errors(predictions: Predictions, *, above: float) -> Measurement:
 
     The interval is that of the failure rate (Wilson 1927) times the number of images.
     """
-    failures = ~predictions.correct & (predictions.confidence > above)
+    failures = predictions.confidence_of_errors() > above
     return _count("confident_errors", predictions, failures, _worst_pair(predictions, failures))
 
 
@@ -213,9 +213,9 @@ def _proportion_interval(count: int, n: int) -> tuple[float, float]:
 
 
 def _telling(predictions: Predictions, failures: np.ndarray) -> np.ndarray:
-    """Return the positions of the failures, those with the highest confidence first."""
+    """Return the positions of the failures, wrong answers all, those with the highest confidence first."""
     positions = np.flatnonzero(failures)
-    return positions[np.argsort(-predictions.confidence[positions], kind="stable")]
+    return positions[np.argsort(-predictions.confidence_of_errors()[positions], kind="stable")]
 
 
 def _worst_pair(predictions: Predictions, failures: np.ndarray) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,13 +16,10 @@ from torch import Tensor, nn
 from harness.data import stratified_sample
 from harness.flips import flips
 from harness.gates import Gate, Verdict
-from harness.inference import Classifier
+from harness.inference import Classifier, Predictions
 from harness.outcome import SelfCheck
 from harness.perturb import Pose, pose_each
 from harness.session import RoleModel, StressSession
-
-if TYPE_CHECKING:
-    from harness.inference import Predictions
 
 SAMPLES = 1_000
 """Images on which copies are judged: the damage is gross, and a sample keeps the checks to seconds."""
@@ -92,7 +89,7 @@ def _model_equals_itself(session: StressSession, sampled: StressSession) -> Self
     anew = _fresh(candidate).predict(images)
     kept = candidate.predict(session.images)
     chosen = np.isin(session.images.positions.numpy(), images.positions.numpy())
-    changed = flips(anew, replace(kept, logits=kept.logits[chosen], images=images))
+    changed = flips(anew, Predictions(kept.answers[chosen], images, kept.perturbation))
     count = len(changed.lost) + len(changed.gained)
     return SelfCheck(
         "model-equals-itself",
@@ -150,7 +147,7 @@ def _errors(predictions: Predictions) -> np.ndarray:
 
 
 def _confident_errors(predictions: Predictions) -> np.ndarray:
-    return ~predictions.correct & (predictions.confidence > 0.9)  # noqa: PLR2004  The study's limit.
+    return predictions.confidence_of_errors() > 0.9  # noqa: PLR2004  The study's limit.
 
 
 class _AtRest:

@@ -63,11 +63,12 @@ class Classifier:
         """
         key = (images.sha256, tuple(images.pixels.shape), repr(perturbation))
         if key not in self._remembered:
-            self._remembered[key] = Predictions(self._logits(images, perturbation), images, perturbation)
+            self._remembered[key] = self._predictions(images, perturbation)
         remembered = self._remembered[key]
         if remembered.images is images:
             return remembered
-        return Predictions(remembered.logits, images, perturbation)  # Equal pixels may go by other names.
+        # Equal pixels may go by other names.
+        return Predictions(remembered.answers, images, perturbation, exact=lambda: remembered.logits)
 
     def predict_pairs(
         self, images: LabelledImages, positions: np.ndarray, poses: Sequence[Pose], which: np.ndarray
@@ -126,8 +127,9 @@ class Classifier:
             self._cache.store(key, values)
         return values
 
-    def _logits(self, images: LabelledImages, perturbation: Perturbation) -> np.ndarray:
-        labels, classes = images.labels.numpy(), len(images.classes)
+    def _predictions(self, images: LabelledImages, perturbation: Perturbation) -> Predictions:
+        count, labels, classes = len(images), images.labels.numpy(), len(images.classes)
+        what = f"images {tuple(images.pixels.shape)} under {perturbation}"
 
         def inputs(positions: np.ndarray) -> Tensor:
             return perturbation(self._pixels(images, positions))
@@ -135,13 +137,23 @@ class Classifier:
         def wrong(logits: np.ndarray) -> np.ndarray:
             return np.asarray(logits.argmax(axis=1) != labels)
 
-        def compute() -> np.ndarray:
-            what = f"images {tuple(images.pixels.shape)} under {perturbation}"
-            return self._engine.logits(len(images), inputs, classes=classes, what=what, exact=wrong)
+        def answers() -> np.ndarray:
+            return self._engine.logits(count, inputs, classes=classes, what=what, exact=wrong)
 
-        if not type(perturbation).__module__.startswith("harness."):
-            return compute()
-        return self.kept(("logits", perturbation), images, (len(images), classes), compute)
+        def logits() -> np.ndarray:
+            return self._engine.exact_logits(count, inputs, classes=classes, what=what)
+
+        def kept(name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+            if not type(perturbation).__module__.startswith("harness."):
+                return compute()
+            return self.kept((name, perturbation), images, (count, classes), compute)
+
+        return Predictions(
+            kept("answers", answers),
+            images,
+            perturbation,
+            exact=(lambda: kept("logits", logits)) if self._engine.screens_for(count) else None,
+        )
 
     def _pixels(self, images: LabelledImages, positions: np.ndarray) -> Tensor:
         return unit_range(images.pixels[torch.from_numpy(positions)].to(self.device))

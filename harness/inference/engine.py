@@ -47,6 +47,17 @@ class Engine:
         """Whether bfloat16 may screen here, for a model that lets it."""
         self._lead: float | None = None if self.screens else _NEVER
 
+    def screens_for(self, count: int) -> bool:
+        """Return whether bfloat16 comes first for so many inputs; for a few batches it would not pay."""
+        return self.screens and count > _TRIED
+
+    def exact_logits(
+        self, count: int, inputs: Callable[[np.ndarray], Tensor], *, classes: int, what: str
+    ) -> np.ndarray:
+        """Return the logits of `count` inputs, (count, classes), all computed in float32; see `logits`."""
+        with _named(what):
+            return self._run(np.arange(count), inputs, classes, screening=False)
+
     def logits(
         self,
         count: int,
@@ -63,10 +74,10 @@ class Engine:
         given the logits of the first pass. Raises `ModelError`, which names `what`, when the model fails.
         """
         everything = np.arange(count)
-        try:
-            if self._lead is None:
+        with _named(what):
+            if self._lead is None and self.screens_for(count):
                 self._lead = self._clear_lead(everything[:_TRIED], inputs, classes)
-            if self._lead == _NEVER:
+            if not self.screens_for(count) or self._lead is None or self._lead == _NEVER:
                 return self._run(everything, inputs, classes, screening=False)
             logits = self._run(everything, inputs, classes, screening=True)
             doubtful = ~(_leads(logits) > self._lead)
@@ -74,11 +85,7 @@ class Engine:
                 doubtful |= exact(logits)
             if doubtful.any():
                 logits[doubtful] = self._run(np.flatnonzero(doubtful), inputs, classes, screening=False)
-        except ModelError:
-            raise
-        except Exception as error:
-            raise ModelError(f"the model failed on {what}: {error}") from error
-        return logits
+            return logits
 
     def _clear_lead(self, some: np.ndarray, inputs: Callable[[np.ndarray], Tensor], classes: int) -> float:
         """Return the lead from which on a bfloat16 answer is clear; infinite when too few would be."""
@@ -101,9 +108,22 @@ class Engine:
                     logits = self.model(pixels)
                 return _checked(logits, images=len(batch), classes=classes).cpu()
 
+        if not len(positions):
+            return np.empty((0, classes), dtype=np.float32)
         batches = [positions[start : start + BATCH] for start in range(0, len(positions), BATCH)]
         with _one_thread_per_worker(), ThreadPoolExecutor(self.workers) as pool:
             return np.asarray(torch.cat(list(pool.map(predict, batches))).numpy())
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Turn whatever a model raises into a `ModelError` that names what it was run on."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f"the model failed on {what}: {error}") from error
 
 
 def _has_bfloat16(device: torch.device) -> bool:

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.data import LabelledImages
     from harness.perturb import Perturbation
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model says of N images under one perturbation; `logits` is (N, classes) float32.
+    """What a model says of N images under one perturbation.
 
-    Predicted classes, and the confidences of wrong answers, are those of a float32 forward pass; the logits of clear
-    and right answers may have been computed in bfloat16, see `Engine`.
+    `answers` are logits, (N, classes) float32. Which is the largest, and all of a wrong answer's, are as float32 computes
+    them; the rest may have been computed in bfloat16, see `Engine`. `exact` computes them all in float32; without it
+    the answers are exact.
     """
 
-    logits: np.ndarray
+    answers: np.ndarray
     images: LabelledImages
     perturbation: Perturbation
+    exact: Callable[[], np.ndarray] | None = field(default=None, repr=False)
+
+    @cached_property
+    def logits(self) -> np.ndarray:
+        """Return the logits, (N, classes) float32; costs another forward pass where the answers are not exact."""
+        return self.exact() if self.exact else self.answers
 
     @property
     def labels(self) -> np.ndarray:
@@ -42,7 +51,7 @@ class Predictions:
     @cached_property
     def predicted(self) -> np.ndarray:
         """Return the predicted class of each image, (N,) int64."""
-        return np.asarray(self.logits.argmax(axis=1))
+        return np.asarray(self.answers.argmax(axis=1))
 
     @cached_property
     def correct(self) -> np.ndarray:
@@ -52,10 +61,23 @@ class Predictions:
     @cached_property
     def probabilities(self) -> np.ndarray:
         """Return the softmax of the logits, (N, classes) in [0, 1]."""
-        shifted = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
-        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+        return _softmax(self.logits)
 
     @cached_property
     def confidence(self) -> np.ndarray:
         """Return the probability of each predicted class, (N,) in [0, 1]."""
         return np.asarray(self.probabilities.max(axis=1))
+
+    def confidence_of_errors(self) -> np.ndarray:
+        """Return the probability of each predicted class where it is wrong, and 0 elsewhere, (N,) in [0, 1].
+
+        Costs no forward pass.
+        """
+        confidence = np.zeros(len(self.labels), dtype=self.answers.dtype)
+        confidence[~self.correct] = _softmax(self.answers[~self.correct]).max(axis=1, initial=0)
+        return confidence
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
