@@ -39,10 +39,14 @@ class Measurement:
     flips: Flips | None = None
 
 
-def accuracy(predictions: Predictions, *, of_class: str | None = None) -> Measurement:
+def accuracy(
+    predictions: Predictions, *, of_class: str | None = None, before: Predictions | None = None
+) -> Measurement:
     """Return the share of right predictions in [0, 1], of all images or of one true class (its recall).
 
-    The interval is Wilson's score interval (Wilson 1927). Raises `InputError` for a class that the data lack.
+    The failures to show are wrong answers, or only those of images that were right in the predictions `before`, such
+    as those of the same images unperturbed. The interval is Wilson's score interval (Wilson 1927). Raises `InputError`
+    for a class that the data lack.
     """
     chosen = np.ones(len(predictions.labels), dtype=bool)
     if of_class is not None:
@@ -57,7 +61,7 @@ def accuracy(predictions: Predictions, *, of_class: str | None = None) -> Measur
         n,
         _proportion_interval(right, n),
         detail=_worst_pair(predictions, wrong),
-        failures=_telling(predictions, wrong),
+        failures=_telling(predictions, wrong & before.correct if before else wrong),
     )
 
 
@@ -164,7 +168,7 @@ def breaking_severity(found: Breaking, *, share_broken: float) -> Measurement:
         found.images,
         (low, high),
         unit=found.path.unit,
-        detail=f"of {n} images right at rest, {held} hold to the limit of {max(found.path.steps):g} {found.path.unit}",
+        detail=f"of {n} images right at rest, {held} hold to the limit of {found.path.limit}",
     )
 
 

@@ -44,6 +44,18 @@ class Pose:
         index, shares = index.to(images.device), shares.to(images.device)
         return _interpolate(images, index, shares, lambda pixels, where: pixels.index_select(2, where))
 
+    def in_words(self) -> str:
+        """Return the pose as people say it, such as "turned by 7.5° clockwise, shifted 2 px left"."""
+        turn = (
+            f"turned by {abs(self.degrees):g}° {'counter-' if self.degrees > 0 else ''}clockwise"
+            if self.degrees
+            else ""
+        )
+        across = f"{abs(self.dx):g} px {'right' if self.dx > 0 else 'left'}" if self.dx else ""
+        along = f"{abs(self.dy):g} px {'down' if self.dy > 0 else 'up'}" if self.dy else ""
+        shift = " and ".join(filter(None, (across, along)))
+        return ", ".join(filter(None, (turn, f"shifted {shift}" if shift else ""))) or "as it is"
+
     def clamped(self, within: Pose) -> Pose:
         """Return the pose with each axis brought into ± that of `within`."""
 

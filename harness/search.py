@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Literal
@@ -164,9 +165,18 @@ class SeverityPath:
         return tuple(pose for poses in self.steps.values() for pose in poses)
 
     @property
+    def limit(self) -> str:
+        """Return the last severity with its unit."""
+        return f"{max(self.steps):g} {self.unit}" + (" of ±30° and ±3 px" if self.unit == "share" else "")
+
+    @property
     def severities(self) -> np.ndarray:
         """Return the severity of each of `poses`."""
         return np.array([severity for severity, poses in self.steps.items() for _ in poses])
+
+
+def _joint(share: float) -> tuple[Pose, ...]:
+    return tuple(Pose(30 * turn * share, 3 * dx * share, 3 * dy * share) for turn, dx, dy in product((-1, 1), repeat=3))
 
 
 _DIRECTIONS = tuple((dx, dy) for dx, dy in product((-1, 0, 1), repeat=2) if (dx, dy) != (0, 0))
@@ -187,18 +197,27 @@ PATHS: Mapping[str, SeverityPath] = {
         SeverityPath(
             "joint",
             "share",
-            {
-                step / 20: tuple(
-                    Pose(30 * turn * step / 20, 3 * dx * step / 20, 3 * dy * step / 20)
-                    for turn, dx, dy in product((-1, 1), repeat=3)
-                )
-                for step in range(1, 21)
-            },
+            {step / 20: _joint(step / 20) for step in range(1, 21)},
         ),
     )
 }
 """Rotation to 45° by whole degrees, shift to 8 px by whole pixels in eight directions, and both at once, as a share of
 ±30° and ±3 px in every combination of signs. Whatever breaks between two steps is not seen."""
+
+
+def fine_paths() -> tuple[SeverityPath, ...]:
+    """Return the paths in fine steps, for single images: tenths of a degree, every offset in pixels, hundredths."""
+    offsets = sorted(product(range(-8, 9), repeat=2), key=lambda offset: (math.hypot(*offset), offset))
+    shifts: dict[float, tuple[Pose, ...]] = {}
+    for dx, dy in offsets[1:]:
+        distance = math.hypot(dx, dy)
+        shifts[distance] = (*shifts.get(distance, ()), Pose(0.0, dx, dy))
+    joint = PATHS["joint"]
+    return (
+        SeverityPath("rotation", "degrees", {at / 10: (Pose(at / 10), Pose(-at / 10)) for at in range(1, 451)}),
+        SeverityPath("shift", "pixels", shifts),
+        SeverityPath("joint", joint.unit, {step / 100: _joint(step / 100) for step in range(1, 101)}),
+    )
 
 
 @dataclass(frozen=True, eq=False)

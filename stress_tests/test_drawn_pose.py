@@ -13,7 +13,7 @@ from harness.strategies import poses
 @given(pose=poses(max_degrees=10, max_shift_px=2))
 def test_accuracy_holds_at_drawn_poses(candidate, probe_images, evidence, gate, pose):
     predictions = candidate.predict(probe_images, pose.clamped(gate.within))
-    verdict = gate.judge(accuracy(predictions))
+    verdict = gate.judge(accuracy(predictions, before=candidate.predict(probe_images)))
     target(-verdict.value)
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()

@@ -8,6 +8,6 @@ from harness.plugin import gate
 @gate("flip")
 def test_accuracy_survives_mirroring(candidate, images, evidence, gate):
     predictions = candidate.predict(images, HorizontalFlip())
-    verdict = gate.judge(accuracy(predictions))
+    verdict = gate.judge(accuracy(predictions, before=candidate.predict(images)))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()

@@ -1,4 +1,4 @@
-"""The command line, `python -m harness`: train, evaluate, calibrate, accept, convert, fetch-data."""
+"""The command line, `python -m harness`: train, evaluate, calibrate, accept, break, convert, cache, fetch-data."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.cli.breaking import add_commands as add_breaking_commands
 from harness.cli.gating import add_commands as add_gating_commands
 from harness.errors import InputError
 
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="print JSON")
 
     add_gating_commands(add)
+    add_breaking_commands(add)
 
     convert = add(
         "convert",

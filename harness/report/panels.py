@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.evidence import Case
 
 _SIZE, _GAP, _CAPTION = 168, 8, 44
@@ -21,13 +23,26 @@ _MAX_BYTES = 20_000
 
 def panel(case: Case) -> np.ndarray:
     """Return the picture, (height, width, 3) uint8 RGB."""
-    tiles = [
-        _tile(case.original, f"image {case.index}", f"true: {case.true}"),
-        _tile(case.seen, "baseline", _answer(case.baseline)),
-        _tile(case.seen, "candidate", _answer(case.candidate)),
-    ]
+    return strip(
+        [
+            (case.original, f"image {case.index}", f"true: {case.true}"),
+            (case.seen, "baseline", _answer(case.baseline)),
+            (case.seen, "candidate", _answer(case.candidate)),
+        ]
+    )
+
+
+def strip(tiles: Sequence[tuple[np.ndarray, str, str]]) -> np.ndarray:
+    """Return images (H, W, C) uint8 side by side, each over a title and a caption, (height, width, 3) uint8 RGB."""
     gap = np.full((_SIZE + _CAPTION, _GAP, 3), 255, dtype=np.uint8)
-    return np.hstack([tiles[0], gap, tiles[1], gap, tiles[2]])
+    pictures = [part for image, title, caption in tiles for part in (gap, _tile(image, title, caption))]
+    return np.hstack(pictures[1:])
+
+
+def as_png(picture: np.ndarray) -> bytes:
+    """Return an RGB picture as the content of a PNG file."""
+    _, encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    return bytes(encoded.tobytes())
 
 
 def as_html(case: Case) -> str:

@@ -1,0 +1,153 @@
+"""The command that finds how little it takes: break."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from harness.data import LabelledImages
+    from harness.inference import Classifier
+    from harness.search import Breaking
+
+_OK, _NEGATIVE = 0, 1
+
+
+def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    command = add(
+        "break",
+        _break,
+        "Find the smallest rotation, shift and both at once that make a checkpoint fail on a test image, with a "
+        "picture; without --image, how many images survive how much, as a curve.",
+        "break models/augmented.safetensors --image 123",
+    )
+    command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    command.add_argument("--image", type=int, metavar="N", help="the test image's number, from 0")
+    command.add_argument(
+        "--samples", type=int, metavar="N", help="a stratified sample for the curve (default: all images)"
+    )
+    command.add_argument(
+        "--data", default="fashion-mnist", metavar="SPEC", help="fashion-mnist, npz:PATH or folder:PATH"
+    )
+    command.add_argument(
+        "--output", type=Path, metavar="PNG", help="the picture (default: reports/break-N.png, or reports/survival.png)"
+    )
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _break(options: argparse.Namespace) -> int:
+    from harness.checkpoints import load_checkpoint
+    from harness.data import load_images
+    from harness.inference import Classifier
+
+    images = load_images(options.data)
+    classifier = Classifier(load_checkpoint(options.checkpoint).model)
+    if options.image is None:
+        return _survival(options, classifier, images)
+    return _break_one(options, classifier, images)
+
+
+def _break_one(options: argparse.Namespace, classifier: Classifier, images: LabelledImages) -> int:
+    import torch
+
+    from harness.data.images import unit_range
+    from harness.files import write_atomically
+    from harness.report.panels import as_png, strip
+    from harness.search import fine_paths, first_failures
+
+    number = options.image
+    if not 0 <= number < len(images):
+        raise InputError(f"--image {number}: the data have images 0 to {len(images) - 1}")
+    image = images.take(torch.tensor([number]))
+    true = image.classes[int(image.labels[0])]
+    clean = classifier.predict(image)
+    tiles = [(image.pixels[0].permute(1, 2, 0).numpy(), f"image {number}", f"true: {true}")]
+    found: dict[str, object] = {"image": number, "true": true, "predicted": image.classes[int(clean.predicted[0])]}
+    if not clean.correct[0]:
+        print(f"image {number} ({true}) is taken for {found['predicted']} as it is; there is nothing to break")
+        return _NEGATIVE
+    for path in fine_paths():
+        failure = first_failures(classifier, image, path.poses)
+        if failure.right_everywhere[0]:
+            found[path.name] = None
+            continue
+        pose = failure.perturbation_of(0)
+        broken = classifier.predict(image, pose)
+        answer = f"{image.classes[int(broken.predicted[0])]} {float(broken.confidence[0]):.0%}"
+        found[path.name] = {"degrees": pose.degrees, "dx": pose.dx, "dy": pose.dy, "prediction": answer}
+        seen = pose(unit_range(image.pixels)).mul(255).round().to(torch.uint8)[0].permute(1, 2, 0).numpy()
+        tiles.append((seen, f"{pose.degrees:+g} deg, {pose.dx:+g} {pose.dy:+g} px", answer))
+    output = options.output or Path(f"reports/break-{number}.png")
+    write_atomically(output, as_png(strip(tiles)))
+    if options.json:
+        print(json.dumps({**found, "picture": str(output)}))
+        return _OK
+    print(f"image {number}: {true}, {float(clean.confidence[0]):.0%} sure")
+    for path in fine_paths():
+        hit = found[path.name]
+        where = f"holds to the limit of {path.limit}"
+        if isinstance(hit, dict):
+            from harness.perturb import Pose
+
+            where = f"{Pose(hit['degrees'], hit['dx'], hit['dy']).in_words()}: {hit['prediction']}"
+        print(f"  {path.name}: {where}")
+    print(f"picture: {output}")
+    return _OK
+
+
+def _survival(options: argparse.Namespace, classifier: Classifier, images: LabelledImages) -> int:
+    from io import BytesIO
+
+    from tqdm import tqdm
+
+    from harness.data import stratified_sample
+    from harness.files import write_atomically
+    from harness.measures import breaking_severity
+    from harness.report.figures import survival_curves
+    from harness.search import PATHS, breaking
+
+    if options.samples is not None:
+        images = stratified_sample(images, options.samples)
+    curves: list[Breaking] = []
+    with tqdm(total=sum(len(path.poses) + 1 for path in PATHS.values()), unit="pose", desc="turning and moving") as bar:
+        done = 0
+
+        def advance(poses: int) -> None:
+            bar.update(done + poses - bar.n)
+
+        for path in PATHS.values():
+            curves.append(breaking(classifier, images, path, on_evaluated=advance))
+            done += len(path.poses) + 1
+            advance(0)
+    output = options.output or Path("reports/survival.png")
+    picture = BytesIO()
+    survival_curves(curves).savefig(picture, dpi=100, format="png")
+    write_atomically(output, picture.getvalue())
+    results = {
+        curve.path.name: {
+            "unit": curve.path.unit,
+            "median": breaking_severity(curve, share_broken=0.5).value,
+            "decile": breaking_severity(curve, share_broken=0.1).value,
+            "held_to_the_limit": float((curve.severity == float("inf")).mean()),
+            "survival": {f"{at:g}": float(share) for at, share in zip(*curve.survival(), strict=True)},
+        }
+        for curve in curves
+    }
+    if options.json:
+        print(json.dumps({"images": len(images), "paths": results, "picture": str(output)}))
+        return _OK
+    print(f"{len(images)} images; of those right as they are")
+    for name, result in results.items():
+        print(
+            f"  {name}: one in ten fails by {result['decile']:.3g} {result['unit']}, half by {result['median']:.3g}, "
+            f"{result['held_to_the_limit']:.0%} hold to the limit"
+        )
+    print(f"picture: {output}")
+    return _OK
