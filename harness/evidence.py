@@ -43,7 +43,7 @@ class Evidence:
 
     def __init__(self) -> None:
         self.verdict: Verdict | None = None
-        self._seen: Seen | None = None
+        self.seen: Seen | None = None
 
     def show(self, verdict: Verdict, seen: Seen | None = None) -> None:
         """Record the verdict of the running test, and what the candidate saw when it was measured.
@@ -52,15 +52,15 @@ class Evidence:
         is the one that Hypothesis shrank.
         """
         if self.verdict is None or not verdict.passed or verdict.is_worse_than(self.verdict):
-            self.verdict, self._seen = verdict, seen
+            self.verdict, self.seen = verdict, seen
 
     def clear(self) -> None:
         """Forget the last test."""
-        self.verdict = self._seen = None
+        self.verdict = self.seen = None
 
     def cases(self, session: StressSession) -> list[Case]:
         """Return the images to show: the most telling ones of a failed gate, or of a count of failures."""
-        verdict, seen = self.verdict, self._seen
+        verdict, seen = self.verdict, self.seen
         if verdict is None or seen is None or (verdict.passed and verdict.unit != "images"):
             return []
         return [_case(seen, position, session) for position in verdict.failures]

@@ -14,8 +14,8 @@ from harness.strategies import poses
 def test_accuracy_holds_at_drawn_poses(candidate, probe_images, evidence, gate, pose):
     predictions = candidate.predict(probe_images, pose.clamped(gate.within))
     verdict = gate.judge(accuracy(predictions, before=candidate.predict(probe_images)))
-    target(-verdict.value)
     evidence.show(verdict, predictions)
+    target(-verdict.value)
     assert verdict.passed, verdict.explain()
 
 

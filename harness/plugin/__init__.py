@@ -11,6 +11,7 @@ from harness.errors import InputError
 from harness.gates import Gate, read_gates
 from harness.plugin.options import add_options
 from harness.plugin.run import PROPERTY, RUN, Collector, GateRun
+from harness.plugin.shrunk import with_smallest_pose
 from harness.session import EXAMPLES
 
 if TYPE_CHECKING:
@@ -174,6 +175,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Leave out a stress test that has no row in the gates file and cannot run without what a row says."""
+    run = pyfuncitem.config.stash[RUN]
+    row = getattr(pyfuncitem, "callspec", None) and pyfuncitem.callspec.params.get("gate")
+    if not (run.active and run.gates and isinstance(row, Gate)) or row.id in {known.id for known in run.gates.gates}:
+        return (yield)
+    try:
+        return (yield)
+    except (TypeError, AttributeError, KeyError, ValueError) as error:
+        pytest.skip(f"{run.gates.path} has no row for it, and it cannot run without one ({error!r})")
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -190,6 +204,7 @@ def pytest_runtest_makereport(
         verdict = row.unjudged("error", call.excinfo.exconly().splitlines()[0])
     elif verdict is None:
         verdict = row.unjudged("error", "the test judged nothing; end it with `gate.judge` and `evidence.show`")
+    verdict = with_smallest_pose(item, verdict, run.evidence)
     if report.failed and verdict.status == "fail":
         # The measurement is what a reader needs; how the test came by it is the same for each row.
         report.longrepr = verdict.explain()

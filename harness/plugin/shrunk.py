@@ -1,0 +1,62 @@
+"""What Hypothesis found: the smallest failing pose in words, as a line to paste, and how far the failure reaches."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from harness.evidence import Evidence
+from harness.perturb import Pose
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
+
+    from harness.gates import Verdict
+
+_STEP, _STEPS = 0.1, 50
+"""How finely, in degrees or pixels, and how far the failure is followed from the smallest failing pose."""
+
+
+def with_smallest_pose(item: pytest.Item, verdict: Verdict, evidence: Evidence) -> Verdict:
+    """Add to the verdict of a failed Hypothesis test which pose it shrank to, and where along it the test fails."""
+    test = getattr(getattr(item.obj, "hypothesis", None), "inner_test", None)  # type: ignore[attr-defined]
+    pose = getattr(evidence.seen, "perturbation", None)
+    if test is None or verdict.status != "fail" or not isinstance(pose, Pose):
+        return verdict
+    names = set(item._fixtureinfo.argnames) - {"evidence"}  # type: ignore[attr-defined]
+    fixtures = {name: item.funcargs[name] for name in names}  # type: ignore[attr-defined]
+
+    from hypothesis.errors import InvalidArgument
+
+    def fails(pose: Pose) -> bool:
+        shown = Evidence()
+        with suppress(AssertionError, InvalidArgument):  # `target` minds being called outside of a Hypothesis test.
+            test(**fixtures, evidence=shown, pose=pose)
+        return shown.verdict is not None and shown.verdict.status == "fail"
+
+    found = f"smallest failing pose: {pose.in_words()}, @example(pose={_spelled(pose)})"
+    return replace(verdict, detail="; ".join(filter(None, (found, _reach(pose, fails), verdict.detail))))
+
+
+def _reach(pose: Pose, fails: Callable[[Pose], bool]) -> str:
+    """Say from where to where the test fails when the pose's largest component alone is varied."""
+    axis = max(("degrees", "dx", "dy"), key=lambda name: abs(getattr(pose, name)))
+    unit = "°" if axis == "degrees" else " px"
+    ends = []
+    for direction in (-1, 1):
+        end = getattr(pose, axis)
+        for step in range(1, _STEPS + 1):
+            value = round(getattr(pose, axis) + direction * step * _STEP, 1)
+            if not fails(replace(pose, **{axis: value})):
+                break
+            end = value
+        ends.append(end)
+    return f"fails from {ends[0]:g}{unit} to {ends[1]:g}{unit} of {axis}"
+
+
+def _spelled(pose: Pose) -> str:
+    named = [f"{name}={value:g}" for name, value in vars(pose).items() if value]
+    return f"Pose({', '.join(named)})"

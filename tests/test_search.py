@@ -1,0 +1,317 @@
+"""Worst, drawn and breaking poses: against brute force, and as a user finds them in the report."""
+
+import json
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from harness.data import LabelledImages, load_images, stratified_sample
+from harness.errors import InputError
+from harness.inference import Classifier
+from harness.measures import breaking_severity, right_at_every_pose, unchanged_share, worst_of_ten
+from harness.perturb import Pose, promised_poses
+from harness.search import (
+    GRIDS,
+    PATHS,
+    breaking,
+    changes,
+    classic_poses,
+    correct_at,
+    fine_paths,
+    first_failures,
+    most_dangerous_first,
+    random_poses,
+)
+from harness.strategies import poses
+
+STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
+CLASSES = ("dim", "bright", "other")
+
+
+def some_images(count: int = 30, *, size: int = 8, seed: int = 0) -> LabelledImages:
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (count, 1, size, size), generator=generator, dtype=torch.uint8)
+    return LabelledImages(pixels, torch.arange(count) % 3, CLASSES, "some", "test")
+
+
+def random_model(seed: int, *, size: int = 8) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * (size - 2) ** 2, 3)).eval()
+
+
+def agreeing(images: LabelledImages, model: nn.Module) -> LabelledImages:
+    """Return the images labelled as the model sees them, so that it is right on all as they are."""
+    labels = torch.from_numpy(Classifier(model).predict(images).predicted)
+    return LabelledImages(images.pixels, labels, images.classes, "agreed", "test")
+
+
+def brute_force(classifier: Classifier, images: LabelledImages, sequence) -> np.ndarray:
+    wrong = np.stack([~classifier.predict(images, pose).correct for pose in sequence])
+    return np.where(wrong.any(axis=0), wrong.argmax(axis=0), -1)
+
+
+some_poses = st.lists(
+    st.builds(Pose, st.integers(-30, 30), st.integers(-3, 3), st.integers(-3, 3)), min_size=1, max_size=40
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(sequence=some_poses, seed=st.integers(0, 1000), count=st.integers(1, 300), agree=st.booleans())
+def test_early_exit_equals_brute_force(sequence, seed, count, agree):
+    model = random_model(seed)
+    images = some_images(count, seed=seed)
+    images = agreeing(images, model) if agree else images
+    classifier = Classifier(model)
+    found = first_failures(classifier, images, sequence)
+    assert found.first.tolist() == brute_force(classifier, images, sequence).tolist()
+
+
+def test_the_order_of_poses_decides_no_survival():
+    model = random_model(1)
+    images = agreeing(some_images(200), model)
+    grid = (Pose(), Pose(3), Pose(-3), Pose(8), Pose(dx=1))
+    straight = first_failures(Classifier(model), images, grid).right_everywhere
+    assert 0 < straight.sum() < len(straight)
+    for order in (most_dangerous_first(grid), tuple(reversed(grid))):
+        assert first_failures(Classifier(model), images, order).right_everywhere.tolist() == straight.tolist()
+
+
+def test_broken_images_are_not_evaluated_again():
+    seen = []
+
+    class Counting(nn.Module):
+        def forward(self, pixels):
+            seen.append(int((pixels.flatten(1).sum(1) > 0).sum()))  # Padding is black.
+            return torch.tensor([[0.0, 1.0, 2.0]]).repeat(len(pixels), 1)
+
+    images = some_images(300)
+    grid = tuple(Pose(float(degrees)) for degrees in range(100))
+    found = first_failures(Classifier(Counting(), workers=1, screen=False), images, grid)
+    right = int((images.labels == 2).sum())
+    assert found.right_everywhere.sum() == right
+    # The first wave takes poses until it is full; after it only the images that are right remain.
+    wave = -(-2_000 // 300)
+    assert sum(seen) == wave * 300 + (100 - wave) * right
+
+
+def test_screening_gives_the_answers_of_float32():
+    images = stratified_sample(load_images("fashion-mnist"), 1_000)
+    from harness.checkpoints import load_checkpoint
+
+    for name in ("augmented", "baseline"):
+        model = load_checkpoint(Path(__file__).parents[1] / f"models/{name}.safetensors").model
+        screened, plain = Classifier(model), Classifier(model, screen=False)
+        for pose in (Pose(), Pose(10, 2, 2), Pose(-30, 3, -3)):
+            ours, reference = screened.predict(images, pose), plain.predict(images, pose)
+            assert (ours.predicted == reference.predicted).all()
+            assert (ours.confidence_of_errors() == reference.confidence_of_errors()).all()
+            assert (ours.logits == reference.logits).all()
+        grid = most_dangerous_first(promised_poses())[::9]
+        found, exact = first_failures(screened, images, grid), first_failures(plain, images, grid)
+        assert (found.first == exact.first).all()
+
+
+def test_an_empty_sequence_is_refused():
+    with pytest.raises(InputError, match="sequence of poses is empty"):
+        first_failures(Classifier(random_model(0)), some_images(), ())
+
+
+def test_the_grids_are_those_of_the_protocol():
+    classic = classic_poses()
+    assert len(classic) == len(set(classic)) == 31 * 5 * 5
+    assert {pose.degrees for pose in classic} == set(range(-30, 31, 2))
+    assert {pose.dx for pose in classic} == {pose.dy for pose in classic} == {-3, -1.5, 0, 1.5, 3}
+    assert len(promised_poses()) == 225
+    assert set(GRIDS) == {"promised", "classic"}
+    first = most_dangerous_first(classic)[:8]
+    assert {(abs(pose.degrees), abs(pose.dx), abs(pose.dy)) for pose in first} == {(30, 3, 3)}
+
+
+def test_natural_random_worst_of_ten_and_grid_are_in_order():
+    from harness.checkpoints import load_checkpoint
+
+    images = stratified_sample(load_images("fashion-mnist"), 300)
+    classifier = Classifier(load_checkpoint(Path(__file__).parents[1] / "models/augmented.safetensors").model)
+    grid = classic_poses()
+    drawn = random_poses(grid, 10, images=len(images))
+    assert all(len(set(row)) == 10 for row in drawn)
+    correct = correct_at(classifier, images, grid, drawn)
+    expected = [[classifier.predict(images, grid[at]).correct[n] for at in drawn[n]] for n in range(5)]
+    assert correct[:5].tolist() == expected
+    ever = first_failures(classifier, images, most_dangerous_first(grid))
+    natural = classifier.predict(images).correct.mean()
+    shares = [natural, correct.mean(), worst_of_ten(correct).value, right_at_every_pose(ever).value]
+    assert all(better >= worse for better, worse in pairwise(shares)), shares
+    assert (correct.all(axis=1) >= ever.right_everywhere).all()
+
+
+def test_worst_of_ten_wants_ten():
+    with pytest.raises(InputError, match="9 poses, expected 10"):
+        worst_of_ten(np.ones((5, 9), dtype=bool))
+
+
+# Breaking poses.
+
+
+class ErrsWhenTurned(nn.Module):
+    """Tells dim bars from bright ones, and errs when the bar's turn is within a range of degrees."""
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+
+    def forward(self, pixels):
+        image = pixels[:, 0]
+        axis = torch.arange(image.shape[-1], dtype=image.dtype) - (image.shape[-1] - 1) / 2
+        mass = image.sum((1, 2)).clamp_min(1e-6)
+        xx = (image * axis[None, None] ** 2).sum((1, 2)) / mass
+        yy = (image * axis[None, :, None] ** 2).sum((1, 2)) / mass
+        xy = (image * axis[None, None] * axis[None, :, None]).sum((1, 2)) / mass
+        degrees = -0.5 * torch.atan2(2 * xy, xx - yy).rad2deg()  # The y axis points down.
+        errs = (degrees > self.low) & (degrees < self.high)
+        bright = (mass > 60) ^ errs
+        return torch.stack([(~bright).float(), bright.float()], dim=1) * 4
+
+
+def bars(count: int = 40) -> LabelledImages:
+    """Return thin horizontal bars through the centre of 29 x 29 pixels, dim and bright."""
+    pixels = torch.zeros(count, 1, 29, 29, dtype=torch.uint8)
+    labels = torch.arange(count) % 2
+    pixels[:, :, 13:16, 3:26] = torch.where(labels == 1, 250, 120).to(torch.uint8).view(-1, 1, 1, 1)
+    return LabelledImages(pixels, labels, ("dim", "bright"), "bars", "test")
+
+
+def build(low: float = 7.0, high: float = 8.0) -> nn.Module:
+    return ErrsWhenTurned(low, high)
+
+
+def test_breakage_that_is_not_monotone_is_found_at_its_lower_end():
+    images = bars()
+    found = breaking(Classifier(ErrsWhenTurned(6.5, 8.5)), images, PATHS["rotation"])
+    assert set(found.severity) == {7.0}
+    fine = first_failures(Classifier(ErrsWhenTurned(6.95, 8.05)), images, fine_paths()[0].poses)
+    assert {fine.perturbation_of(position) for position in range(len(images))} == {Pose(7.0)}
+    assert np.isinf(breaking(Classifier(ErrsWhenTurned(99, 99)), images, PATHS["rotation"]).severity).all()
+
+
+def test_survival_and_quantiles_by_hand():
+    from harness.search import Breaking, SeverityPath
+
+    path = SeverityPath("rotation", "degrees", {1.0: (Pose(1.0),), 2.0: (Pose(2.0),), 4.0: (Pose(4.0),)})
+    found = Breaking(path, np.array([1, 1, 2, 2, 2, 4, np.inf, np.inf, np.inf, np.inf]), images=12)
+    severities, surviving = found.survival()
+    assert severities.tolist() == [0, 1, 2, 4]
+    assert surviving.tolist() == [1.0, 0.8, 0.5, 0.4]
+    assert found.quantile(0.5) == 2.0
+    assert found.quantile(0.1) == pytest.approx(0.5)
+    assert found.quantile(0.35) == pytest.approx(1.5)
+    assert found.quantile(0.9) == 4.0
+    measured = breaking_severity(found, share_broken=0.5)
+    assert (measured.value, measured.unit, measured.n) == (2.0, "degrees", 12)
+    assert measured.interval[0] <= 2.0 <= measured.interval[1]
+    assert "of 10 images right at rest, 4 hold to the limit of 4 degrees" in measured.detail
+
+
+def test_images_that_are_wrong_as_they_are_cannot_break():
+    wrong = bars()
+    wrong = LabelledImages(wrong.pixels, 1 - wrong.labels, wrong.classes, "wrong", "test")
+    found = breaking(Classifier(ErrsWhenTurned(99, 99)), wrong, PATHS["shift"])
+    with pytest.raises(InputError, match="none of the 40 images is right as it is"):
+        breaking_severity(found, share_broken=0.1)
+
+
+# Drawn poses.
+
+
+@given(poses(max_degrees=10, max_shift_px=2))
+def test_drawn_poses_are_tenths_within_the_limits(pose):
+    for value, limit in ((pose.degrees, 10), (pose.dx, 2), (pose.dy, 2)):
+        assert abs(value) <= limit
+        assert round(value * 10) / 10 == value
+
+
+def test_poses_shrink_to_small_ones():
+    from hypothesis import find
+
+    assert find(poses(), lambda pose: pose.degrees > 3.14) == Pose(3.2)
+
+
+def test_changes_are_found_and_counted():
+    images = bars()
+    found = changes(Classifier(ErrsWhenTurned(-99, -5)), images, Pose(10), seed=0)
+    assert not found.right_everywhere.any()
+    assert unchanged_share(found).value == 0
+    assert all(found.perturbation_of(position).degrees < -4.5 for position in range(len(images)))
+    calm = changes(Classifier(ErrsWhenTurned(99, 99)), images, Pose(10), seed=0)
+    assert unchanged_share(calm).value == 1
+    again = changes(Classifier(ErrsWhenTurned(-99, -5)), images, Pose(10), seed=0)
+    assert (again.poses, again.first.tolist()) == (found.poses, found.first.tolist())
+
+
+ROW = """
+[[gate]]
+id = "drawn-rotation"
+family = "search"
+metric = "accuracy"
+within = { degrees = 10 }
+hand = { bound = 0.9 }
+"""
+
+
+@pytest.fixture
+def barn(pytester, monkeypatch):
+    """A repository with bars, a model of its own, and the tests that draw poses."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(pytester.path / "cache"))
+    root = pytester.path
+    (root / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider\n")
+    (root / "stress_tests").mkdir()
+    shutil.copy(STRESS_TESTS / "test_drawn_pose.py", root / "stress_tests")
+    shutil.copy(__file__, root / "bar_models.py")
+    images = bars()
+    np.savez(
+        root / "bars.npz", images=images.pixels[:, 0].numpy(), labels=images.labels, classes=np.array(images.classes)
+    )
+    loaded = load_images(f"npz:{root / 'bars.npz'}")
+    torch.save({}, root / "none.pth")
+
+    def run(*arguments, rows=ROW):
+        data = f'name = "bars"\nsplit = "test"\nsha256 = "{loaded.sha256}"\nn = {len(loaded)}\n'
+        (root / "stress_tests/gates.toml").write_text(f"schema = 1\nprotocol = 1\n\n[data]\n{data}{rows}")
+        result = pytester.runpytest_subprocess(
+            *("stress_tests", "--stress-data", f"npz:{root / 'bars.npz'}", "--candidate", "none.pth"),
+            *("--stress-model", "bar_models:build", *arguments),
+        )
+        return result, json.loads((root / "reports/stress.json").read_text())
+
+    return run
+
+
+def test_a_failure_within_one_degree_is_found_and_its_range_named(barn):
+    result, report = barn()
+    assert result.ret == 1
+    (row,) = [row for row in report["gates"] if row["id"] == "drawn-rotation"]
+    assert row["status"] == "fail"
+    assert "smallest failing pose: turned by 7.1° counter-clockwise, @example(pose=Pose(degrees=7.1))" in row["detail"]
+    assert "fails from 7.1° to 7.9° of degrees" in row["detail"]
+    assert "@example(pose=Pose(degrees=7.1))" in result.stdout.str()
+
+
+def test_a_model_without_that_failure_holds(barn):
+    result, report = barn("--stress-model-arg", "low=20.0", "--stress-model-arg", "high=30.0")
+    assert result.ret == 0
+    assert {row["id"]: row["value"] for row in report["gates"]}["drawn-rotation"] == 1.0
+
+
+def test_a_thorough_run_searches_longer_and_does_not_hold_that_against_the_model(barn):
+    _, report = barn("--stress-profile", "thorough")
+    (row,) = [row for row in report["gates"] if row["id"] == "drawn-rotation"]
+    assert row["status"] == "not_gated"
+    assert row["value"] == 0.0
+    assert "searched ten times as long" in row["explanation"]
