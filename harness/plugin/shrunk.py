@@ -44,7 +44,7 @@ def with_smallest_pose(item: pytest.Item, verdict: Verdict, evidence: Evidence) 
 def _reach(pose: Pose, fails: Callable[[Pose], bool]) -> str:
     """Say from where to where the test fails when the pose's largest component alone is varied."""
     axis = max(("degrees", "dx", "dy"), key=lambda name: abs(getattr(pose, name)))
-    unit = "°" if axis == "degrees" else " px"
+    unit = "°" if axis == "degrees" else f" px of {axis}"
     ends = []
     for direction in (-1, 1):
         end = getattr(pose, axis)
@@ -54,7 +54,7 @@ def _reach(pose: Pose, fails: Callable[[Pose], bool]) -> str:
                 break
             end = value
         ends.append(end)
-    return f"fails from {ends[0]:g}{unit} to {ends[1]:g}{unit} of {axis}"
+    return f"fails from {ends[0]:g} to {ends[1]:g}{unit}"
 
 
 def _spelled(pose: Pose) -> str:
