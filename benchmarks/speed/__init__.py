@@ -1,0 +1,1 @@
+"""How fast the harness is: ratios against peers, measured in one run on the same model, images and threads."""

@@ -1,0 +1,75 @@
+"""What others would write: Foolbox's spatial attack, plain evaluation loops, and the notebook's training loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.data import LabelledImages
+
+
+def foolbox_survivors(model: nn.Module, images: LabelledImages) -> np.ndarray:
+    """Return which images Foolbox's grid search over 775 poses does not break, (N,) bool.
+
+    Foolbox gives translations in units of W/2 of a grid that spans W - 1 pixels, so that its 3 px are 2.89 px at
+    28 x 28; they are scaled to be 3 px here.
+    """
+    import foolbox
+
+    bounds = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    width = images.pixels.shape[-1]
+    attack = foolbox.attacks.SpatialAttack(
+        max_translation=3 * width / (width - 1), max_rotation=30, num_translations=5, num_rotations=31, grid_search=True
+    )
+    with torch.no_grad():
+        _, _, broken = attack(bounds, images.pixels.float() / 255, images.labels)
+    return ~broken.numpy().astype(bool)
+
+
+def plain_loop(model: nn.Module, images: LabelledImages, *, batch: int) -> np.ndarray:
+    """Evaluate as a plain script does: eager, batch after batch; returns classes, (N,) int64."""
+    pixels = images.pixels.float() / 255
+    with torch.no_grad():
+        return torch.cat([model(part).argmax(1) for part in torch.split(pixels, batch)]).numpy()
+
+
+class PicturesOneByOne(torch.utils.data.Dataset[Any]):
+    """The notebook's data set: PIL pictures, transformed one by one."""
+
+    def __init__(self, images: LabelledImages) -> None:
+        from PIL import Image
+        from torchvision import transforms
+
+        self.pictures = [Image.fromarray(picture[0].numpy()) for picture in images.pixels]
+        self.labels = images.labels.tolist()
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomRotation(10),
+                transforms.RandomAffine(0, translate=(0.1, 0.1)),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize((0.2860,), (0.3530,)),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, number: int) -> tuple[torch.Tensor, int]:
+        return self.transform(self.pictures[number]), self.labels[number]
+
+
+def notebook_epoch(model: nn.Module, images: PicturesOneByOne) -> None:
+    """Train for one epoch as the notebook does: Adam, batches of 128, a DataLoader in this process."""
+    loader = torch.utils.data.DataLoader(images, batch_size=128, shuffle=True)
+    optimizer, loss = torch.optim.Adam(model.parameters(), lr=0.001), nn.CrossEntropyLoss()
+    model.train()
+    for pixels, labels in loader:
+        optimizer.zero_grad()
+        loss(model(pixels), labels).backward()
+        optimizer.step()

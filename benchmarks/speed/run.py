@@ -1,0 +1,227 @@
+"""All measurements of the benchmark, one after another in this process, and the table that they make."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from benchmarks.speed.peers import PicturesOneByOne, foolbox_survivors, notebook_epoch, plain_loop
+from benchmarks.speed.stopwatch import best_float32_rate, cores, peak_memory_mb, timed
+from harness.architectures import build
+from harness.checkpoints import load_checkpoint
+from harness.data import LabelledImages, load_fashion_mnist, load_images, stratified_sample
+from harness.files import write_atomically
+from harness.inference import Classifier
+from harness.search import classic_poses, first_failures, most_dangerous_first
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import nn
+
+HERE = Path(__file__).parent
+MODEL = HERE.parents[1] / "models/augmented.safetensors"
+BEGIN, END = "<!-- results -->", "<!-- end of results -->"
+FLOPS_PER_IMAGE = 2 * (784 * 9 * 32 + 196 * 9 * 32 * 64 + 49 * 9 * 64 * 128 + 1152 * 256 + 256 * 128 + 128 * 10)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of the table; `wanted` is the least that the harness set out to reach, None where it only reports."""
+
+    what: str
+    ours: str
+    peer: str
+    ratio: float
+    wanted: float | None
+    note: str = ""
+
+    @property
+    def reached(self) -> str:
+        """Return whether the ratio is what was wanted."""
+        return "" if self.wanted is None else ("yes" if self.ratio >= self.wanted else "**no**")
+
+
+def sweep(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
+    """Measure the 775 poses: against Foolbox, without and with early exit, and against the best this machine can do."""
+    grid = classic_poses()
+    evaluations = len(grid) * len(images)
+    with cores(1):
+        peer_survivors = foolbox_survivors(model, images)
+        peer = timed(lambda: foolbox_survivors(model, images))
+
+        def all_poses() -> None:
+            classifier = Classifier(model, workers=1)
+            for pose in grid:
+                classifier.predict(images, pose)
+
+        def with_early_exit() -> None:
+            first_failures(Classifier(model, workers=1), images, most_dangerous_first(grid))
+
+        ours, early = timed(all_poses), timed(with_early_exit)
+        plain = Classifier(model, workers=1, screen=False)
+        float32 = timed(lambda: [plain.predict(images, pose) for pose in grid])
+        best = best_float32_rate()
+        survivors = first_failures(Classifier(model, workers=1), images, most_dangerous_first(grid)).right_everywhere
+    agreement = float((survivors == peer_survivors).mean())
+    rate, peer_rate = evaluations / ours.cpu_seconds, evaluations / peer.cpu_seconds
+    note = f"{len(images)} images; both say the same of {agreement:.1%} of them"
+    yield Result(
+        "775 poses, images × poses per CPU second",
+        f"{rate:,.0f}",
+        f"Foolbox {peer_rate:,.0f}",
+        rate / peer_rate,
+        5.0,
+        note,
+    )
+    yield Result(
+        "775 poses, CPU seconds to the answer, early exit",
+        f"{early.cpu_seconds:.1f} s",
+        f"Foolbox {peer.cpu_seconds:.1f} s",
+        peer.cpu_seconds / early.cpu_seconds,
+        8.0,
+    )
+    for name, timing in (("float32 alone", float32), ("bfloat16 first", ours)):
+        share = evaluations * FLOPS_PER_IMAGE / timing.cpu_seconds / best
+        achieved = f"{share * best / 1e9:.0f} GFLOP/s"
+        wanted = 0.6 if name == "float32 alone" else None
+        yield Result(
+            f"775 poses, share of the best float32 rate, {name}", achieved, f"{best / 1e9:.0f} GFLOP/s", share, wanted
+        )
+
+
+def evaluation(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
+    """Measure one pass over images as they are, against loops that people write."""
+    few = stratified_sample(images, 1_000)
+    with cores(1):
+        ours = timed(lambda: Classifier(model, workers=1).predict(images), repeats=3)
+        for batch, data, wanted in ((1_000, images, 4.0), (1, few, 3.0)):
+            peer = timed(lambda data=data, batch=batch: plain_loop(model, data, batch=batch), repeats=2)
+            rate, peer_rate = len(images) / ours.cpu_seconds, len(data) / peer.cpu_seconds
+            yield Result(
+                f"images per CPU second, loop with batches of {batch:,}",
+                f"{rate:,.0f}",
+                f"{peer_rate:,.0f}",
+                rate / peer_rate,
+                wanted,
+            )
+
+
+def training(count: int) -> Iterator[Result]:
+    """Measure one augmented epoch, against the notebook's loop, on the same images and one core."""
+    from harness.shipped import SHIPPED
+    from harness.training import train
+
+    images = stratified_sample(load_fashion_mnist("train"), count)
+    config = replace(SHIPPED["augmented"], epochs=1, validation_size=100)
+    with cores(1):
+        pictures = PicturesOneByOne(images)
+        peer = timed(lambda: notebook_epoch(build("fashion-cnn", {}), pictures))
+        folder = HERE.parents[1] / "runs"
+        ours = timed(lambda: train(config, images, folder / "speed.safetensors"))
+    (folder / "speed.safetensors").unlink()
+    yield Result(
+        "training, CPU seconds per augmented epoch of 54,000",
+        f"{ours.cpu_seconds * 54_000 / count:.0f} s",
+        f"notebook {peer.cpu_seconds * 54_000 / count:.0f} s",
+        peer.cpu_seconds / ours.cpu_seconds,
+        3.0,
+        f"measured on {count:,} images",
+    )
+
+
+def growth(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
+    """Measure how time grows with images, poses and cores; a ratio of 1 is proportional growth."""
+    grid = classic_poses()
+
+    def seconds(count: int, poses: int, workers: int) -> float:
+        data, some = stratified_sample(images, count), grid[:: len(grid) // poses][:poses]
+
+        def run() -> None:
+            classifier = Classifier(model, workers=workers)
+            for pose in some:
+                classifier.predict(data, pose)
+
+        with cores(workers):
+            return timed(run).seconds
+
+    small, large = seconds(1_000, 75, 1), seconds(10_000, 75, 1)
+    yield Result(
+        "time per image, 1,000 → 10,000 images, 75 poses", f"{large:.1f} s", f"{small:.1f} s", 10 * small / large, None
+    )
+    few, many = seconds(1_000, 75, 1), seconds(1_000, 775, 1)
+    yield Result(
+        "time per pose, 75 → 775 poses, 1,000 images", f"{many:.1f} s", f"{few:.1f} s", few / many * 775 / 75, None
+    )
+    one, two = seconds(10_000, 75, 1), seconds(10_000, 75, 2)
+    yield Result("speed-up, 1 → 2 cores, 10,000 images, 75 poses", f"{two:.1f} s", f"{one:.1f} s", one / two, 1.8)
+
+
+def memory(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
+    """Measure the most memory that the whole search of 10,000 images x 775 poses holds."""
+    before = peak_memory_mb()
+    first_failures(Classifier(model), images, most_dangerous_first(classic_poses()))
+    peak = peak_memory_mb()
+    note = f"{before:.0f} MB before the search"
+    yield Result("peak memory, 10,000 images × 775 poses", f"{peak:.0f} MB", "1,500 MB", 1_500 / peak, 1.0, note)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure everything and write results and table; returns 0."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few images, to see that it runs; writes nothing")
+    options = parser.parse_args(arguments)
+    model, images = load_checkpoint(MODEL).model, load_images("fashion-mnist")
+    size = 60 if options.quick else 500
+    parts: tuple[Callable[[], Iterator[Result]], ...] = (
+        lambda: memory(model, stratified_sample(images, size) if options.quick else images),
+        lambda: sweep(model, stratified_sample(images, size)),
+        lambda: evaluation(model, stratified_sample(images, 1_000) if options.quick else images),
+        lambda: training(600 if options.quick else 6_000),
+        lambda: growth(model, images) if not options.quick else iter(()),
+    )
+    results = []
+    for part in parts:
+        for result in part():
+            print(
+                f"{result.what}: {result.ours} against {result.peer}: {result.ratio:.2f} {result.reached}", flush=True
+            )
+            results.append(result)
+    if not options.quick:
+        _write(results)
+    return 0
+
+
+def _write(results: Sequence[Result]) -> None:
+    machine = {
+        "processor": _processor(),
+        "cores": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    content = {"machine": machine, "results": [asdict(result) for result in results]}
+    write_atomically(HERE / "results.json", (json.dumps(content, indent=1) + "\n").encode())
+    lines = [f"Measured on {machine['processor']}, torch {machine['torch']}, Python {machine['python']}.", ""]
+    lines += ["| what | harness | peer | ratio | wanted | reached |", "| --- | --- | --- | --- | --- | --- |"]
+    for result in results:
+        what = f"{result.what} ({result.note})" if result.note else result.what
+        wanted = "" if result.wanted is None else f"{result.wanted:g}"
+        lines.append(f"| {what} | {result.ours} | {result.peer} | {result.ratio:.2f} | {wanted} | {result.reached} |")
+    readme = (HERE / "README.md").read_text(encoding="utf-8")
+    head, _, rest = readme.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    text = f"{head}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{tail}"
+    write_atomically(HERE / "README.md", text.encode())
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,79 @@
+"""The command `break`: the smallest pose for one image, and the survival of all."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from harness import cli
+from harness.architectures import FashionCNN
+from harness.checkpoints import Record, save_checkpoint
+from harness.data import LabelledImages
+from harness.inference import Classifier
+
+
+def images(count=30):
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (count, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    return LabelledImages(pixels, torch.arange(count) % 3, ("a", "b", "c"), "some", "test")
+
+
+@pytest.fixture
+def shop(tmp_path):
+
+    arguments = {"conv_channels": [1], "fc_sizes": [], "image_size": [8, 8], "classes": 3}
+    torch.manual_seed(3)
+    model = FashionCNN(**arguments).eval()
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, model, Record("fashion-cnn", arguments, ("a", "b", "c")))
+    some = images()
+    labels = Classifier(model).predict(some).predicted.copy()
+    labels[0] = (labels[0] + 1) % 3
+    np.savez(tmp_path / "shop.npz", images=some.pixels[:, 0].numpy(), labels=labels, classes=np.array(["a", "b", "c"]))
+    return path, f"npz:{tmp_path / 'shop.npz'}"
+
+
+def test_break_finds_the_smallest_pose_of_one_image(shop, tmp_path, capsys):
+
+    path, data = shop
+    picture = tmp_path / "out/broken.png"
+    arguments = ["break", str(path), "--image", "1", "--data", data, "--output", str(picture), "--json"]
+    assert cli.main(arguments) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["true"] == found["predicted"]
+    hits = [found[name] for name in ("rotation", "shift", "joint")]
+    assert any(hits)
+    assert cv2.imread(str(picture)).shape[1] >= 168 * (1 + sum(hit is not None for hit in hits))
+    assert cli.main(arguments[:-1]) == 0
+    assert "image 1: " in capsys.readouterr().out
+
+
+def test_break_says_that_an_image_is_wrong_as_it_is(shop, tmp_path, capsys):
+    path, data = shop
+    output = tmp_path / "none.png"
+    assert cli.main(["break", str(path), "--image", "0", "--data", data, "--output", str(output)]) == 1
+    assert "as it is; there is nothing to break" in capsys.readouterr().out
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("number", ["-1", "30"])
+def test_break_refuses_an_image_that_is_not_there(shop, capsys, number):
+    path, data = shop
+    assert cli.main(["break", str(path), "--image", number, "--data", data]) == 2
+    assert f"--image {number}: the data have images 0 to 29" in capsys.readouterr().err
+
+
+def test_break_draws_the_survival_of_all(shop, tmp_path, capsys):
+
+    path, data = shop
+    output = tmp_path / "survival.png"
+    assert cli.main(["break", str(path), "--data", data, "--output", str(output), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["images"] == 30
+    for name in ("rotation", "shift", "joint"):
+        curve = list(found["paths"][name]["survival"].values())
+        assert curve[0] == 1.0
+        assert curve == sorted(curve, reverse=True)
+    assert output.read_bytes().startswith(b"\x89PNG")

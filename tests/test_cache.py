@@ -1,0 +1,212 @@
+"""Predictions kept on disk: what is returned is what was computed, whatever happens to the files."""
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from harness import cache as cache_module
+from harness import cli
+from harness.cache import PredictionCache
+from harness.data import LabelledImages
+from harness.inference import Classifier
+from harness.perturb import HorizontalFlip, Pose
+
+KEY, OTHER = "ab" * 32, "cd" * 32
+VALUES = np.arange(12, dtype=np.float32).reshape(4, 3)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return PredictionCache(tmp_path / "predictions")
+
+
+def files(cache):
+    return sorted(cache.folder.glob("*/*.f32"))
+
+
+def images(count=20, *, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (count, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    return LabelledImages(pixels, torch.arange(count) % 3, ("a", "b", "c"), "some", "test")
+
+
+class Counted(nn.Module):
+    """A network that counts its forward passes, and can still be traced."""
+
+    def __init__(self, *, factor: float = 1.0, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.layer = nn.Linear(64, 3)
+        self.factor = factor
+
+    def forward(self, pixels):
+        return self.layer(pixels.flatten(1)) * self.factor
+
+
+def test_what_is_stored_is_loaded(cache):
+    assert cache.load(KEY, (4, 3)) is None
+    cache.store(KEY, VALUES)
+    loaded = cache.load(KEY, (4, 3))
+    assert loaded.dtype == np.float32
+    assert loaded.tolist() == VALUES.tolist()
+    assert loaded.flags.writeable
+    assert cache.load(OTHER, (4, 3)) is None
+
+
+def test_another_shape_is_absent(cache):
+    cache.store(KEY, VALUES)
+    assert cache.load(KEY, (4, 4)) is None
+    assert cache.load(KEY, (3, 4)).shape == (3, 4)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"garbage" * 100,
+        lambda content: b"",
+        lambda content: content[:-1],
+        lambda content: content[:40] + bytes([content[40] ^ 1]) + content[41:],
+        lambda content: bytes([content[0] ^ 1]) + content[1:],
+    ],
+    ids=["garbage", "empty", "cut", "flipped-value", "flipped-digest"],
+)
+def test_a_damaged_entry_is_absent_and_replaced(cache, damage):
+    cache.store(KEY, VALUES)
+    (path,) = files(cache)
+    path.write_bytes(damage(path.read_bytes()))
+    assert cache.load(KEY, (4, 3)) is None
+    cache.store(KEY, VALUES)
+    assert cache.load(KEY, (4, 3)).tolist() == VALUES.tolist()
+
+
+def test_a_folder_that_cannot_be_written_keeps_nothing(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    blocked = PredictionCache(tmp_path / "file")
+    blocked.store(KEY, VALUES)
+    assert blocked.load(KEY, (4, 3)) is None
+    assert blocked.info().entries == 0
+
+
+def test_writers_side_by_side_leave_a_whole_entry(cache):
+    def write():
+        for _ in range(20):
+            cache.store(KEY, VALUES)
+            loaded = cache.load(KEY, (4, 3))
+            assert loaded is not None
+            assert loaded.tolist() == VALUES.tolist()
+
+    failures = []
+
+    def guarded():
+        try:
+            write()
+        except AssertionError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert [path.name for path in cache.folder.glob("*/*")] == [f"{KEY}.f32"]
+
+
+def test_pruning_deletes_what_was_used_the_longest_ago(tmp_path):
+    import os
+
+    cache = PredictionCache(tmp_path, max_bytes=2 * (VALUES.nbytes + 32))
+    keys = [digit * 64 for digit in "0123"]
+    for age, key in enumerate(keys):
+        cache.store(key, VALUES)
+        (path,) = tmp_path.glob(f"*/{key}.f32")
+        os.utime(path, (age, age))
+    assert cache.load(keys[0], (4, 3)) is not None  # A use makes it the youngest.
+    cache.prune()
+    assert [key for key in keys if cache.load(key, (4, 3)) is not None] == [keys[0], keys[3]]
+
+
+def test_a_second_classifier_predicts_nothing_anew(cache, monkeypatch):
+    first = Classifier(Counted(), cache=cache)
+    there = first.predict(images(), Pose(10))
+    monkeypatch.setattr(Classifier, "_pixels", lambda *_: pytest.fail("predicted anew"))
+    again = Classifier(Counted(), cache=cache).predict(images(), Pose(10))
+    assert (again.logits == there.logits).all()
+    assert (again.predicted == there.predicted).all()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: (Counted(seed=1), images(), Pose(10)),
+        lambda: (Counted(factor=2.0), images(), Pose(10)),
+        lambda: (Counted(), images(seed=1), Pose(10)),
+        lambda: (Counted(), images(), Pose(11)),
+        lambda: (Counted(), images(), HorizontalFlip()),
+    ],
+    ids=["weights", "code", "images", "pose", "perturbation"],
+)
+def test_whatever_decides_a_prediction_is_part_of_its_key(cache, other):
+    Classifier(Counted(), cache=cache).predict(images(), Pose(10))
+    model, data, perturbation = other()
+    cached = Classifier(model, cache=cache).predict(data, perturbation)
+    assert (cached.logits == Classifier(model).predict(data, perturbation).logits).all()
+    assert cache.info().entries == 2
+
+
+def test_the_protocol_is_part_of_the_key(cache, monkeypatch):
+    Classifier(Counted(), cache=cache).predict(images(), Pose(10))
+    monkeypatch.setattr("harness.inference.classifier.PROTOCOL", 2)
+    Classifier(Counted(), cache=cache).predict(images(), Pose(10))
+    assert cache.info().entries == 2
+
+
+def test_a_model_that_cannot_be_traced_is_not_kept(cache):
+    class Branching(Counted):
+        def forward(self, pixels):
+            return super().forward(pixels) if pixels.sum() > 0 else self.layer(pixels.flatten(1))
+
+    classifier = Classifier(Branching(), cache=cache)
+    assert classifier.fingerprint is None
+    classifier.predict(images())
+    assert cache.info().entries == 0
+
+
+@dataclass(frozen=True)
+class Darker:
+    def __call__(self, pixels):
+        return pixels / 2
+
+
+def test_a_perturbation_of_the_users_own_is_not_kept(cache):
+    Classifier(Counted(), cache=cache).predict(images(), Darker())
+    assert cache.info().entries == 0
+
+
+def test_a_tensor_hidden_in_the_code_is_part_of_the_key():
+    class Hiding(Counted):
+        def __init__(self, hidden):
+            super().__init__()
+            self.hidden = hidden
+
+        def forward(self, pixels):
+            return super().forward(pixels) + self.hidden
+
+    one, same, other = (Classifier(Hiding(torch.tensor([float(v), 0.0, 0.0]))).fingerprint for v in (1, 1, 2))
+    assert one == same
+    assert one != other
+
+
+def test_the_command_shows_and_empties_it(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache = PredictionCache(cache_module.default_folder())
+    cache.store(KEY, VALUES)
+    assert cli.main(["cache"]) == 0
+    assert "1 predictions kept, 0.0 of at most 1074 MB" in capsys.readouterr().out
+    assert cli.main(["cache", "--clear"]) == 0
+    assert "1 predictions deleted" in capsys.readouterr().out
+    assert cache.info().entries == 0
