@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import queue
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from harness.calibration.panel import Member, Panel, Row
 from harness.errors import InputError
 from harness.files import write_atomically
+from harness.inference.devices import usable_cores
 from harness.perturb import PROTOCOL
 
 if TYPE_CHECKING:
@@ -69,12 +72,11 @@ def measure_panel(
 
     loaded = [load_checkpoint(path, builder=builder) for path in checkpoints]
     recipe = _common_recipe(loaded)
-    definition = recording.definition()
+    measured = _measured(loaded, recording, on_member)
     known = {gate.id for gate in recording.gates.gates}
     rows: dict[str, Row] = {}
     members = []
-    for checkpoint in loaded:
-        entries = _measured(checkpoint, recording, definition)
+    for checkpoint, entries in zip(loaded, measured, strict=True):
         for entry in entries:
             row = Row(*(entry[name] for name in ("id", "family", "metric", "unit", "direction", "n")))
             if row.id not in known and row.unit == "images":
@@ -90,8 +92,6 @@ def measure_panel(
                 values={entry["id"]: entry["value"] for entry in entries},
             )
         )
-        if on_member:
-            on_member()
     for member in members:
         if lacking := set(rows) - set(member.values):
             raise InputError(f"{member.path}: row {min(lacking)} was measured on other members, not on this one")
@@ -118,27 +118,60 @@ def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:
     return recipes[0][1] if recipes else {}
 
 
-def _measured(checkpoint: Checkpoint, recording: Recording, definition: str) -> list[dict[str, Any]]:
+def _measured(
+    checkpoints: Sequence[Checkpoint], recording: Recording, on_member: Callable[[], None] | None
+) -> list[list[dict[str, Any]]]:
+    """Measure the checkpoints that the user's cache does not know, one per core at a time."""
     from platformdirs import user_cache_path
 
-    key = hashlib.sha256(f"{checkpoint.sha256} {definition}".encode()).hexdigest()
-    path = user_cache_path("stress-harness") / "measured" / f"{key}.json"
-    try:
-        kept: list[dict[str, Any]] = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        kept = record(checkpoint.path, recording)
-        write_atomically(path, json.dumps(kept).encode())
-    return kept
+    definition = recording.definition()
+    cores: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for core in usable_cores():
+        cores.put(core)
+
+    def measured(checkpoint: Checkpoint) -> list[dict[str, Any]]:
+        key = hashlib.sha256(f"{checkpoint.sha256} {definition}".encode()).hexdigest()
+        path = user_cache_path("stress-harness") / "measured" / f"{key}.json"
+        try:
+            kept: list[dict[str, Any]] = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            core = cores.get()
+            try:
+                kept = record(checkpoint.path, recording, core=core)
+            finally:
+                cores.put(core)
+            write_atomically(path, json.dumps(kept).encode())
+        if on_member:
+            on_member()
+        return kept
+
+    with ThreadPoolExecutor(cores.qsize()) as pool:
+        futures = [pool.submit(measured, checkpoint) for checkpoint in checkpoints]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
-def record(checkpoint: Path, recording: Recording) -> list[dict[str, Any]]:
+_ON_ONE_CORE = """\
+import os, sys
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {int(sys.argv.pop(1))})
+import pytest
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+
+
+def record(checkpoint: Path, recording: Recording, *, core: int) -> list[dict[str, Any]]:
     """Run the stress tests on a checkpoint in record mode and return the measured rows' entries of `stress.json`.
 
+    Runs on one core, so that as many checkpoints as there are cores are measured side by side, starting up included.
     Raises `InputError` when the run could not measure.
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [
-            *(sys.executable, "-m", "pytest", str(recording.tests), "-q", "-p", "no:cacheprovider"),
+            *(sys.executable, "-c", _ON_ONE_CORE, str(core), str(recording.tests), "-q", "-p", "no:cacheprovider"),
             *("--candidate", str(checkpoint), "--incumbent", "none", "--gates", str(recording.gates.path)),
             *("--stress-reports", folder, "--stress-record", ",".join(recording.families) or "all"),
             *recording.options,
