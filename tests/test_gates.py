@@ -92,6 +92,31 @@ panel = { bound = 11.5, mean = 8.0, std = 1.25, retrains = 20 }
     assert len(read.sha256) == 64
 
 
+def test_what_calibration_writes_is_read_as_written(tmp_path):
+    path = gates_file(
+        tmp_path,
+        HEAD
+        + """
+[budget]
+clean = 0.01
+pairs = 30
+"""
+        + ROW
+        + """
+significance = 0.001
+not_gated = "healthy retrains differ"
+panel = { bound = 0.9, mean = 0.91, std = 0.002, k = 2.86, retrains = 20, detects = 0.01, date = "2026-11-25" }
+""",
+    )
+    read = read_gates(path)
+    (gate,) = read.gates
+    assert gate.panel == Bound(0.9, "", 0.91, 0.002, 20, k=2.86, detects=0.01, date="2026-11-25")
+    assert (gate.significance, gate.not_gated) == (0.001, "healthy retrains differ")
+    assert (gate.threshold, gate.healthy) == (None, gate.panel)
+    assert dict(read.budgets) == {"clean": 0.01, "pairs": 30}
+    assert dict(read_gates(gates_file(tmp_path, HEAD + ROW)).budgets) == {}
+
+
 def test_what_a_row_leaves_out_has_defaults(tmp_path):
     (gate,) = read_gates(gates_file(tmp_path, HEAD + ROW)).gates
     assert gate == Gate(id="clean", family="clean", metric="accuracy")
@@ -141,6 +166,13 @@ MALFORMED_ROWS = {
     "hand = { bound = 0.9, why = 3 }": "hand: unknown key 'why'; known are bound, date, .*reason, retrains, std",
     "hand = { bound = 0.9, reason = 3 }": "hand: reason is 3, expected str",
     "panel = { bound = 0.9, retrains = 2.5 }": "panel: retrains is 2.5, expected int",
+    'panel = { bound = 0.9, k = "3" }': "panel: k is '3', expected float",
+    "panel = { bound = 0.9, detects = true }": "panel: detects is True, expected float",
+    "panel = { bound = 0.9, std = nan }": "panel: std is nan, expected a finite number",
+    "panel = { bound = 0.9, date = 2026-11-25 }": "panel: date is datetime.*, expected str",
+    "not_gated = true": "not_gated is True, expected str",
+    "significance = 1.01": "significance is 1.01, expected a number from 0 to 1",
+    'significance = "low"': "significance is 'low', expected float",
 }
 """A line of a row, and what the refusal says of it."""
 
@@ -227,6 +259,13 @@ def test_a_bound_lies_in_the_range_of_its_metric(tmp_path, metric, bound, allowe
         (HEAD + '[gate]\nid = "clean"\n', r"gate must be an array of tables, written \[\[gate\]\]"),
         ("gate = [3]\n" + HEAD, "gate 1: expected a table, found 3"),
         ("recipe = 3\n" + HEAD, "recipe"),
+        ("budget = 3\n" + HEAD, "budget is 3, expected a table of families and losses"),
+        (HEAD + "[budget]\nclean = 0\n", r"\[budget\] clean is 0, expected a number above 0"),
+        (HEAD + "[budget]\nclean = -0.1\n", r"\[budget\] clean is -0\.1, expected a number above 0"),
+        (HEAD + "[budget]\nclean = inf\n", r"\[budget\] clean is inf, expected a number above 0"),
+        (HEAD + "[budget]\nclean = nan\n", r"\[budget\] clean is nan, expected a number above 0"),
+        (HEAD + "[budget]\nclean = true\n", r"\[budget\] clean is True, expected a number above 0"),
+        (HEAD + '[budget]\nclean = "1%"\n', r"\[budget\] clean is '1%', expected a number above 0"),
     ],
     ids=[
         "bad-toml",
@@ -246,6 +285,13 @@ def test_a_bound_lies_in_the_range_of_its_metric(tmp_path, metric, bound, allowe
         "one-gate-table",
         "gate-no-table",
         "recipe-no-table",
+        "budget-no-table",
+        "budget-of-zero",
+        "budget-below-zero",
+        "budget-without-end",
+        "budget-not-a-number",
+        "budget-true",
+        "budget-a-string",
     ],
 )
 def test_a_malformed_file_is_refused_by_name(tmp_path, content, message):
@@ -346,6 +392,15 @@ def test_a_hand_bound_wins_over_the_panels(hand, panel, limit, provenance):
     assert verdict.limit == limit
     assert verdict.as_json()["bound"] == limit
     assert verdict.as_json()["provenance"] == provenance
+
+
+def test_a_row_switched_off_is_reported_only_unless_a_hand_bound_gates():
+    off = Gate("clean", "clean", "accuracy", panel=Bound(0.8, mean=0.9, std=0.1, retrains=8), not_gated="they differ")
+    verdict = off.judge(share(0.5))
+    assert (verdict.status, verdict.limit, verdict.passed) == ("not_gated", None, True)
+    assert verdict.as_json()["provenance"] is None
+    assert (verdict.as_json()["healthy_mean"], verdict.as_json()["healthy_std"]) == (0.9, 0.1)
+    assert replace(off, hand=Bound(0.7)).judge(share(0.5)).status == "fail"
 
 
 def test_without_a_bound_the_measurement_is_reported_only():
@@ -532,6 +587,14 @@ VERDICTS = {
     "sample": replace(ROTATION, share=0.2, hand=Bound(0.9), role="baseline").judge(share(0.7)),
     "not-gated": Gate("c", "clean", "accuracy").judge(share(0.5)),
     "unjudged": Gate("c", "clean", "accuracy").unjudged("error", "it raised"),
+    "calibrated": Gate(
+        "c",
+        "clean",
+        "accuracy",
+        significance=0.01,
+        not_gated="they differ",
+        panel=Bound(0.9, "", 0.91, 0.002, 20, k=2.86, detects=0.01, date="2026-11-25"),
+    ).judge(share(0.5)),
 }
 
 

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
+import hypothesis  # noqa: F401
 import numpy as np
 import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
@@ -191,6 +192,7 @@ def test_truncated_checkpoint_is_refused_with_4(shop, workers):
         pytest.param(ROWS.replace("0.9 }", "1.2 }"), "*gate 1 ('clean'): bound 1.2 is outside*", id="impossible-floor"),
         pytest.param(ROWS.replace("rotate-ccw-010", "clean"), "*gate 3 ('clean'): gate 1 has this id*", id="duplicate"),
         pytest.param(ROWS.replace("degrees = 10", 'degrees = "10"'), "*degrees is '10', expected float*", id="type"),
+        pytest.param(ROWS + "[budget]\nclean = 0\n", "*gates.toml: [[]budget[]] clean is 0, expected*", id="budget"),
     ],
 )
 def test_bad_gates_file_ends_with_4(shop, workers, rows, message):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from harness.checkpoints import Checkpoint
     from harness.gates import GatesFile
 
+_DECISIVE = ("measures.py", "flips.py", "perturb.py", "search.py", "strategies.py", "inference/*.py")
+"""The parts of this package that decide a measured value."""
 _BOUNDS = ("hand", "panel", "not_gated", "share")
 
 
@@ -42,7 +44,9 @@ class Recording:
         """Return a hash of all that decides the values, given a checkpoint."""
         rows = [{k: v for k, v in asdict(gate).items() if k not in _BOUNDS} for gate in self.gates.gates]
         named = [Path(option.rpartition("=")[2]) for option in (*self.options, "models/baseline.safetensors")]
-        files = [*sorted(self.tests.glob("**/*.py")), *(path for path in named if path.is_file())]
+        own = Path(__file__).parents[1]
+        code = [path for name in _DECISIVE for path in sorted(own.glob(name))]
+        files = [*sorted(self.tests.glob("**/*.py")), *code, *(path for path in named if path.is_file())]
         content = {
             "rows": rows,
             "data": asdict(self.gates.data),
