@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.detection.mutants import MUTANTS, Mutant
-from benchmarks.detection.paths import CHECKPOINTS
+from benchmarks.detection.paths import CHECKPOINTS, FLIPPED
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     add_queue_options(train)
     measure = add("measure", _measure, "Run the gate on every checkpoint that has no result yet.")
     add_queue_options(measure)
+    flip = add("flip", _flip, "Lose 100 net right answers of healthy retrains, many times, and count failing gates.")
+    add_checkpoints(flip)
     add("report", _report, "Judge the results against today's gates file and write the tables of the README.")
     make = add("make", _make, "Make one mutant in this process.")
     make.add_argument("mutant", metavar="ID")
@@ -125,6 +127,14 @@ def _measure(options: argparse.Namespace) -> int:
 
     folder = options.checkpoints.resolve()
     return _OK if measure_all(matching(options.only), folder, side_by_side=options.jobs) else _INCOMPLETE
+
+
+def _flip(options: argparse.Namespace) -> int:
+    from benchmarks.detection.flipped import flip_all
+
+    drawn = flip_all(MUTANTS, options.checkpoints.resolve(), FLIPPED)
+    print(f"{drawn.failed} of {drawn.draws} draws fail, {drawn.failed_by_clean} by the floor of clean accuracy")
+    return _OK
 
 
 def _report(options: argparse.Namespace) -> int:  # noqa: ARG001

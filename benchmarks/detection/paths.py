@@ -12,6 +12,7 @@ BASELINE = ROOT / "models/baseline.safetensors"
 AUGMENTED = ROOT / "models/augmented.safetensors"
 CHECKPOINTS = ROOT / "runs/detection"
 RESULTS = Path(__file__).parent / "results"
+FLIPPED = RESULTS / "flipped.json"
 README = Path(__file__).parent / "README.md"
 
 

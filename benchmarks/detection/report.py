@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from benchmarks.detection.flipped import NET_LOSS, Flipped, read_flipped
 from benchmarks.detection.judgement import TRIVIAL, Judged, families, judge, upper_bound, weakest_detected
 from benchmarks.detection.make import DIVERGED
 from benchmarks.detection.mutants import HEALTHY, HEALTHY_SEEDS, KINDS, MUTANTS, SEEDS, STRENGTHS, Mutant
-from benchmarks.detection.paths import GATES, README, RESULTS
+from benchmarks.detection.paths import FLIPPED, GATES, README, RESULTS
 from benchmarks.detection.results import MEASURED, Result, read_result
 from harness.errors import InputError
 from harness.files import write_atomically
@@ -56,6 +57,7 @@ def tables(kept: Mapping[Mutant, Result | None], gates: GatesFile) -> str:
         "### Not detected\n\n" + _undetected(bad),
         "### Trivial mutants\n\n" + _trivial(bad),
         "### False alarms\n\n" + _false_alarms(healthy),
+        _flipped(read_flipped(FLIPPED), gates),
     ]
     return "\n\n".join(section for section in sections if section)
 
@@ -223,6 +225,18 @@ def _false_alarms(healthy: Sequence[Judged]) -> str:
         more = len(one.failed) - _NAMED_ROWS
         lines.append(f"- `{one.result.id}` fails {named}" + (f" and {_many(more, 'row')} more" if more > 0 else ""))
     return lines[0] + ("\n\n" + "\n".join(lines[1:]) if alarms else "")
+
+
+def _flipped(drawn: Flipped | None, gates: GatesFile) -> str:
+    if drawn is None:
+        return ""
+    old = "" if drawn.gates_sha256 == gates.sha256 else " **By an older gates file**: run `flip` again."
+    return (
+        f"### A hundred right answers lost\n\nHealthy retrains ({drawn.networks} networks) with {NET_LOSS} net right answers "
+        f"of 10,000 lost at random, {drawn.draws} draws: the gate fails **{drawn.failed / drawn.draws:.1%}** by what it "
+        f"measures on images as they are, {drawn.failed_by_clean / drawn.draws:.1%} by the floor of clean accuracy "
+        f"alone.{old}"
+    )
 
 
 def _cells() -> list[tuple[str, int, str]]:

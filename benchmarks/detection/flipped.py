@@ -1,0 +1,107 @@
+"""Healthy retrains with a hundred right answers lost: how often does the gate fail them on images as they are?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.detection.mutants import HEALTHY, Mutant
+from benchmarks.detection.paths import GATES
+from harness.errors import InputError
+from harness.files import write_atomically
+from harness.inference import Predictions
+from harness.measures import accuracy, confident_errors, pair_failures
+from harness.perturb import IDENTITY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from harness.gates import Gate, GatesFile
+    from harness.measures import Measurement
+
+NET_LOSS = 100
+_MOST_CHURN = 50
+"""Besides the net loss, up to so many answers are lost and as many gained, as in any retrain."""
+
+
+@dataclass(frozen=True)
+class Flipped:
+    """How many of the draws the gate failed, in all and by the floor of clean accuracy alone."""
+
+    networks: int
+    draws: int
+    failed: int
+    failed_by_clean: int
+    gates_sha256: str
+
+
+def flipped(predictions: Predictions, generator: np.random.Generator, *, net_loss: int = NET_LOSS) -> Predictions:
+    """Return the predictions with `net_loss` net right answers lost at random: the first two logits swap places."""
+    churn = int(generator.integers(0, _MOST_CHURN + 1))
+    correct, logits = predictions.correct, predictions.answers.copy()
+    lost = generator.choice(np.flatnonzero(correct), net_loss + churn, replace=False)
+    order = np.argsort(logits[lost], axis=1)
+    first, second = order[:, -1], order[:, -2]
+    logits[lost, first], logits[lost, second] = logits[lost, second], logits[lost, first].copy()
+    gained = generator.choice(np.flatnonzero(~correct), churn, replace=False)
+    labels, predicted = predictions.labels[gained], predictions.predicted[gained]
+    logits[gained, labels], logits[gained, predicted] = logits[gained, predicted], logits[gained, labels].copy()
+    return Predictions(logits, predictions.images, predictions.perturbation)
+
+
+def fails(gate: Gate, predictions: Predictions) -> bool:
+    """Return whether a gate on images as they are fails the predictions."""
+    return gate.judge(_measure(gate, predictions)).status == "fail"
+
+
+def draw(healthy: Sequence[Predictions], gates: GatesFile, *, draws: int, seed: int = 0) -> Flipped:
+    """Flip answers of the healthy networks in turn, `draws` times, and count how many the gate fails."""
+    generator = np.random.default_rng(seed)
+    rows = [
+        gate
+        for gate in gates.gates
+        if gate.threshold and gate.pose == IDENTITY and gate.family in {"clean", "class", "pairs", "confidence"}
+    ]
+    failed = by_clean = 0
+    for number in range(draws):
+        worse = flipped(healthy[number % len(healthy)], generator)
+        families = {gate.family for gate in rows if fails(gate, worse)}
+        failed += bool(families)
+        by_clean += "clean" in families
+    return Flipped(len(healthy), draws, failed, by_clean, gates.sha256)
+
+
+def flip_all(mutants: Sequence[Mutant], folder: Path, result: Path, *, draws: int = 600) -> Flipped:
+    """Draw from all healthy retrains that are made, and write the result as JSON; raises `InputError` without any."""
+    from benchmarks.detection.make import checkpoint_path
+    from harness.checkpoints import load_checkpoint
+    from harness.data import load_images
+    from harness.gates import read_gates
+    from harness.inference import Classifier
+
+    paths = [checkpoint_path(mutant, folder) for mutant in mutants if mutant.kind == HEALTHY]
+    made = [path for path in paths if path.exists()]
+    if not made:
+        raise InputError(f"none of the {len(paths)} healthy retrains is in {folder}; run `train` first")
+    images = load_images("fashion-mnist")
+    healthy = [Classifier(load_checkpoint(path).model).predict(images) for path in made]
+    drawn = draw(healthy, read_gates(GATES), draws=draws)
+    write_atomically(result, (json.dumps(asdict(drawn), indent=1) + "\n").encode())
+    return drawn
+
+
+def read_flipped(path: Path) -> Flipped | None:
+    """Return what `flip_all` wrote, None when it has not run."""
+    return Flipped(**json.loads(path.read_bytes())) if path.exists() else None
+
+
+def _measure(gate: Gate, predictions: Predictions) -> Measurement:
+    if gate.pair:
+        return pair_failures(predictions, pair=gate.pair)
+    if gate.confidence is not None:
+        return confident_errors(predictions, above=gate.confidence)
+    return accuracy(predictions, of_class=gate.class_name)
