@@ -591,7 +591,6 @@ VERDICTS = {
         "c",
         "clean",
         "accuracy",
-        significance=0.01,
         not_gated="they differ",
         panel=Bound(0.9, "", 0.91, 0.002, 20, k=2.86, detects=0.01, date="2026-11-25"),
     ).judge(share(0.5)),

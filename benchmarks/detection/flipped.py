@@ -1,4 +1,4 @@
-"""Healthy retrains with a hundred right answers lost: how often does the gate fail them on images as they are?"""
+"""Healthy retrains with a hundred right answers lost, and how often the gate fails them on images as they are."""
 
 from __future__ import annotations
 

@@ -232,10 +232,11 @@ def _flipped(drawn: Flipped | None, gates: GatesFile) -> str:
         return ""
     old = "" if drawn.gates_sha256 == gates.sha256 else " **By an older gates file**: run `flip` again."
     return (
-        f"### A hundred right answers lost\n\nHealthy retrains ({drawn.networks} networks) with {NET_LOSS} net right answers "
-        f"of 10,000 lost at random, {drawn.draws} draws: the gate fails **{drawn.failed / drawn.draws:.1%}** by what it "
-        f"measures on images as they are, {drawn.failed_by_clean / drawn.draws:.1%} by the floor of clean accuracy "
-        f"alone.{old}"
+        "### A hundred right answers lost\n\n"
+        f"{NET_LOSS} net right answers of 10,000 lost at random by healthy retrains ({drawn.networks} networks, "
+        f"{drawn.draws} draws): by what it measures on images as they are the gate fails "
+        f"**{drawn.failed / drawn.draws:.1%}**, by the floor of clean accuracy alone "
+        f"{drawn.failed_by_clean / drawn.draws:.1%}.{old}"
     )
 
 

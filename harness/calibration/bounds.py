@@ -53,10 +53,12 @@ class Calibrated:
 
     @property
     def bound(self) -> float:
-        """Return the floor or ceiling, rounded outwards to four decimals, for counts to one."""
+        """Return the floor or ceiling, rounded outwards to four decimals, for counts to one, within its range."""
         exact = self.mean - self.row.sign * self.k * self.std * _spread(self.retrains)
         scale = 10 if self.row.unit == "images" else 10_000
-        return (math.floor if self.row.sign > 0 else math.ceil)(exact * scale) / scale
+        rounded = (math.floor if self.row.sign > 0 else math.ceil)(exact * scale) / scale
+        low, high = self._range
+        return min(max(rounded, low), high)
 
     @property
     def detects(self) -> float:
@@ -69,10 +71,14 @@ class Calibrated:
         if self.detects > self.budget:
             loss, budget = self._number(self.detects), self._number(self.budget)
             return f"healthy retrains differ so much that only a loss of {loss} is noticed, over the budget of {budget}"
-        low, high = _RANGES.get(self.row.unit, (0.0, float(self.row.n) if self.row.unit == "images" else math.inf))
+        low, high = self._range
         if self.bound <= low if self.row.sign > 0 else self.bound >= high:
             return f"its bound of {self._number(self.bound)} cannot fail"
         return ""
+
+    @property
+    def _range(self) -> tuple[float, float]:
+        return _RANGES.get(self.row.unit, (0.0, float(self.row.n) if self.row.unit == "images" else math.inf))
 
     def _number(self, value: float) -> str:
         return f"{value:.0f} images" if self.row.unit == "images" else f"{value:.3f}"
@@ -195,7 +201,9 @@ def multiplier(correlations: np.ndarray, *, share: float, retrains: int, draws: 
     if len(correlations) == 1:
         return float(t.isf(share, retrains - 1))
     rng = np.random.default_rng(seed)
-    root = np.linalg.cholesky(correlations).astype(np.float32)
+    # Not Cholesky's root: correlations may be singular.
+    variances, directions = np.linalg.eigh(correlations)
+    root = (directions * np.sqrt(np.maximum(variances, 0))).astype(np.float32)
     largest = []
     batch = max(1, 4_000_000 // ((retrains + 1) * len(root)))
     for start in range(0, draws, batch):
@@ -215,7 +223,7 @@ def correlation(values: np.ndarray) -> np.ndarray:
     from sklearn.covariance import ledoit_wolf
 
     spread = values.std(axis=0)
-    varying = spread > 0
+    varying = spread > 1e-9 * np.maximum(np.abs(values).max(axis=0), 1)  # Equal values have a spread of rounding.
     result = np.eye(values.shape[1])
     if varying.sum() > 1:
         standardised = (values[:, varying] - values[:, varying].mean(axis=0)) / spread[varying]

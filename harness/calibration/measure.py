@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from harness.checkpoints import Checkpoint
-    from harness.gates import GatesFile
+    from harness.gates import Gate, GatesFile
 
 _DECISIVE = ("measures.py", "flips.py", "perturb.py", "search.py", "strategies.py", "inference/*.py")
 """The parts of this package that decide a measured value."""
+_NO_TESTS = 5
+"""pytest's exit status when no test was collected."""
 _BOUNDS = ("hand", "panel", "not_gated", "share")
 
 
@@ -42,7 +44,7 @@ class Recording:
 
     def definition(self) -> str:
         """Return a hash of all that decides the values, given a checkpoint."""
-        rows = [{k: v for k, v in asdict(gate).items() if k not in _BOUNDS} for gate in self.gates.gates]
+        rows = [definition_of(gate) for gate in self.gates.gates]
         named = [Path(option.rpartition("=")[2]) for option in (*self.options, "models/baseline.safetensors")]
         own = Path(__file__).parents[1]
         code = [path for name in _DECISIVE for path in sorted(own.glob(name))]
@@ -57,6 +59,12 @@ class Recording:
             "versions": [version("torch"), version("stress-harness")],
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def definition_of(gate: Gate) -> str:
+    """Return a hash of what a row of the gates file measures, whatever its bounds."""
+    content = {name: value for name, value in asdict(gate).items() if name not in _BOUNDS}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def measure_panel(
@@ -77,12 +85,13 @@ def measure_panel(
     loaded = [load_checkpoint(path, builder=builder) for path in checkpoints]
     recipe = _common_recipe(loaded)
     measured = _measured(loaded, recording, on_member)
-    known = {gate.id for gate in recording.gates.gates}
+    known = {gate.id: definition_of(gate) for gate in recording.gates.gates}
     rows: dict[str, Row] = {}
     members = []
     for checkpoint, entries in zip(loaded, measured, strict=True):
         for entry in entries:
             row = Row(*(entry[name] for name in ("id", "family", "metric", "unit", "direction", "n")))
+            row = replace(row, definition=known.get(row.id, ""))
             if row.id not in known and row.unit == "images":
                 row = replace(row, direction="at_most")  # Of a family that has no row yet: a count of failures.
             if rows.setdefault(row.id, row) != row:
@@ -105,9 +114,13 @@ def measure_panel(
 def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:
     """Return the training config that all share, less the seed; empty when the files do not tell."""
     first: dict[str, Path] = {}
+    paths: set[Path] = set()
     recipes: list[tuple[Path, dict[str, Any]]] = []
     for checkpoint in checkpoints:
-        if (twin := first.setdefault(checkpoint.sha256, checkpoint.path)) != checkpoint.path:
+        if checkpoint.path.resolve() in paths:
+            raise InputError(f"{checkpoint.path}: named twice; a panel is of different networks")
+        paths.add(checkpoint.path.resolve())
+        if (twin := first.setdefault(checkpoint.model_sha256, checkpoint.path)) != checkpoint.path:
             raise InputError(f"{checkpoint.path}: the same weights as {twin}; a panel is of different networks")
         if checkpoint.record and checkpoint.record.training:
             recipe = {name: value for name, value in checkpoint.record.training.items() if name != "seed"}
@@ -185,6 +198,9 @@ def record(checkpoint: Path, recording: Recording, *, core: int) -> list[dict[st
             report = json.loads((Path(folder) / "stress.json").read_bytes())
         except OSError:
             report = None
+    if run.returncode == _NO_TESTS:
+        named = ", ".join(recording.families) or "any"
+        raise InputError(f"{recording.tests}: no test is of family {named}; name a family that a test is marked with")
     if run.returncode != 0 or report is None:
         tail = "\n".join((run.stdout + run.stderr).strip().splitlines()[-15:])
         raise InputError(f"{checkpoint}: the stress tests ended with exit status {run.returncode}:\n{tail}")

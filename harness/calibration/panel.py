@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from harness.errors import InputError
 from harness.files import write_atomically
+from harness.measures import Unit
+from harness.perturb import PROTOCOL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from harness.gates import GatesFile
-    from harness.measures import Unit
 
 SCHEMA = 1
 
@@ -31,6 +33,8 @@ class Row:
     unit: Unit
     direction: Literal["at_least", "at_most"]
     n: int
+    definition: str = ""
+    """A hash of the row of the gates file, its bounds left out; empty for a row that the file did not have."""
 
     @property
     def sign(self) -> int:
@@ -79,6 +83,7 @@ class Panel:
 
 def read_panel(path: Path, gates: GatesFile | None = None) -> Panel:
     """Read a panel that `Panel.write` wrote; raises `InputError` when it cannot be used, or not with these gates."""
+    next_step = "`python -m harness calibrate` makes a panel"
     try:
         content = json.loads(path.read_bytes())
         if content.pop("schema") != SCHEMA:
@@ -90,15 +95,26 @@ def read_panel(path: Path, gates: GatesFile | None = None) -> Panel:
                 "members": tuple(Member(**member) for member in content["members"]),
             }
         )
+        _expect_values(panel)
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); `python -m harness calibrate` makes a panel"
-        ) from None
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {next_step}") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{path}: not a panel ({error!r}); `python -m harness calibrate` makes one") from None
+        raise InputError(f"{path}: not a panel ({error!r}); {next_step}") from None
+    if panel.protocol != PROTOCOL:
+        raise InputError(f"{path}: measured under protocol {panel.protocol}, this is {PROTOCOL}; calibrate anew")
     if gates is not None and panel.data_sha256 != gates.data.sha256:
         raise InputError(
             f"{path}: measured on data with SHA-256 {panel.data_sha256[:12]}, {gates.path} is for "
             f"{gates.data.sha256[:12]}; calibrate anew"
         )
     return panel
+
+
+def _expect_values(panel: Panel) -> None:
+    for row in panel.rows:
+        if row.unit not in get_args(Unit) or row.direction not in {"at_least", "at_most"}:
+            raise ValueError(f"row {row.id} has unit {row.unit!r} and direction {row.direction!r}")
+        for member in panel.members:
+            value = member.values[row.id]
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise ValueError(f"{member.path} has {value!r} for row {row.id}")

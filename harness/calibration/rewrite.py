@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import tomlkit
@@ -20,13 +21,7 @@ def with_bounds(content: str, calibrated: Sequence[Calibrated], *, recipe: Mappi
     A calibrated row without an entry is appended. A row that cannot be a gate says why in `not_gated`. `recipe`
     replaces the file's `[recipe]`; `date` is kept in each bound.
     """
-    document = tomlkit.parse(content)
-    recipe_table = tomlkit.table()
-    recipe_table.update(recipe)
-    if "recipe" in document:
-        document["recipe"] = recipe_table
-    else:
-        document.add("recipe", recipe_table)
+    document = tomlkit.parse(_with_recipe(content, recipe))
     if "gate" not in document:
         document.add("gate", tomlkit.aot())
     rows: dict[str, Table] = {row["id"]: row for row in document["gate"]}
@@ -35,11 +30,27 @@ def with_bounds(content: str, calibrated: Sequence[Calibrated], *, recipe: Mappi
             rows[item.row.id] = _new_row(item)
             document["gate"].append(rows[item.row.id])
         row = rows[item.row.id]
+        row.pop("panel", None)
         row.pop("not_gated", None)
+        row["panel"] = _bound(item, date)
         if item.not_gated:
             row["not_gated"] = item.not_gated
-        row["panel"] = _bound(item, date)
-    return tomlkit.dumps(document)
+    # One empty line before each row, appended ones included.
+    return re.sub(r"\n+\[\[gate\]\]", "\n\n[[gate]]", tomlkit.dumps(document))
+
+
+def _with_recipe(content: str, recipe: Mapping[str, Any]) -> str:
+    """Return the text with another `[recipe]`; what stands between its last entry and the next table stays there."""
+    tables = re.split(r"(?m)^(?=\[)", content)
+    ours = [number for number, table in enumerate(tables) if re.match(r"\[recipe[\].]", table)]
+    if not ours:
+        ours, before = [1], tables[0].rstrip("\n") + "\n\n"
+        tables = [before, "", *tables[1:]]
+    *_, last = (tables[number] for number in ours)
+    after = re.search(r"(?:^[ \t]*(?:#.*)?\n)*\Z", last, re.MULTILINE)
+    kept = after[0] if after and last else "\n"
+    tables[ours[0]] = tomlkit.dumps({"recipe": recipe}).rstrip("\n") + "\n" + kept
+    return "".join(table for number, table in enumerate(tables) if number not in ours[1:])
 
 
 def _new_row(item: Calibrated) -> Table:

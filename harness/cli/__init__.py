@@ -23,7 +23,14 @@ _OK, _REFUSED = 0, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns 0, 1 for a negative answer, or 2 for bad usage and refused input."""
-    options = _parser().parse_args(arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # What stands after `--` is for the gate; argparse itself would take only a part of it.
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments[:end])
+    options.options = tuple(arguments[end + 1 :])
+    if options.options and not options.passes_on:
+        parser.error(f"unrecognized arguments: {' '.join(options.options)}")
     try:
         status: int = options.run(options)
     except InputError as error:
@@ -49,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
             description=summary,
             epilog=f"example: python -m harness {example}",
         )
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, passes_on=False)
         return command
 
     train = add(

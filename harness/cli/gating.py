@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harness.gates import GatesFile
 
 _OK, _NEGATIVE, _REFUSED = 0, 1, 2
-_PASSED_ON = "options of the gate, such as -- --stress-data npz:shop.npz --baseline none"
+_PASSED_ON = " What follows after -- goes to the gate, such as -- --stress-data npz:shop.npz --baseline none."
 
 
 def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
@@ -32,9 +32,10 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         "calibrate",
         _calibrate,
         "Set the floors and ceilings of a gates file by the spread of healthy retrains: trained now (a killed run goes "
-        "on where it stopped), or given as checkpoints.",
+        "on where it stopped), or given as checkpoints." + _PASSED_ON,
         "calibrate --checkpoints runs/seed-*.safetensors",
     )
+    calibrate.set_defaults(passes_on=True)
     calibrate.add_argument(
         "--checkpoints", nargs="+", type=Path, metavar="FILE", help="healthy retrains (default: train them)"
     )
@@ -65,14 +66,15 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
     calibrate.add_argument(
         "--drop", type=float, metavar="LOSS", help="with --power: the loss to notice, instead of each row's budget"
     )
-    calibrate.add_argument("options", nargs="*", metavar="-- OPTION", help=_PASSED_ON)
 
     accept = add(
         "accept",
         _accept,
-        "Run the gate on a checkpoint and, if it passes, make it the incumbent that later candidates are held against.",
+        "Run the gate on a checkpoint and, if it passes, make it the incumbent that later candidates are held against."
+        + _PASSED_ON,
         "accept runs/new.safetensors",
     )
+    accept.set_defaults(passes_on=True)
     accept.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     accept.add_argument(
         "--force", action="store_true", help="accept it though the verdict is fail or partial; the file records that"
@@ -85,7 +87,6 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         help="the file to write (default: models/incumbent.safetensors)",
     )
     _add_gates_option(accept)
-    accept.add_argument("options", nargs="*", metavar="-- OPTION", help=_PASSED_ON)
 
 
 def _add_gates_option(parser: argparse.ArgumentParser) -> None:
@@ -126,7 +127,7 @@ def _measured_panel(options: argparse.Namespace, gates: GatesFile) -> Panel:
     from tqdm import tqdm
 
     from harness.calibration.bounds import MIN_RETRAINS
-    from harness.calibration.measure import Recording, measure_panel
+    from harness.calibration.measure import Recording, definition_of, measure_panel
     from harness.calibration.panel import read_panel
 
     tests = options.gates.parent
@@ -150,7 +151,14 @@ def _measured_panel(options: argparse.Namespace, gates: GatesFile) -> Panel:
         raise InputError(
             f"{options.panel}: its networks are not those measured now; calibrate all families, without --family"
         )
-    kept = tuple(row for row in known.rows if row.family not in options.family)
+    now = {gate.id: definition_of(gate) for gate in gates.gates}
+    kept = tuple(row for row in known.rows if row.family not in options.family and row.id in now)
+    for row in kept:
+        if now[row.id] != row.definition:
+            raise InputError(
+                f"{options.gates}: gate {row.id!r} has changed since {options.panel} was measured; calibrate its "
+                f"family too, with --family {row.family}, or all, without --family"
+            )
     merged = [
         replace(new, values={**{row.id: old.values[row.id] for row in kept}, **new.values})
         for old, new in zip(known.members, panel.members, strict=True)

@@ -102,6 +102,11 @@ class Gate:
                 f"gate {self.id}: the row holds a bound on {self.metric!r}, the test measured {measurement.metric!r}; "
                 "correct the row's metric or the test"
             )
+        if self.significance is not None and measurement.p_value is None:
+            raise GatesError(
+                f"gate {self.id}: the row asks for a significance, but {measurement.metric!r} compares no two models; "
+                "remove `significance` from the row"
+            )
         bound = self.threshold
         if bound is None:
             return self._verdict("not_gated", measurement, None)
@@ -112,18 +117,10 @@ class Gate:
             low, high = measurement.interval
             value = high if self.direction == "at_least" else low
         holds = self.holds(value, limit)
-        if self.significance is not None:
-            holds = holds or self._chance(measurement) >= self.significance
+        if self.significance is not None and measurement.p_value is not None:
+            holds = holds or measurement.p_value >= self.significance
         status: Status = "pass" if holds else ("error" if self.role == "baseline" else "fail")
         return self._verdict(status, measurement, limit)
-
-    def _chance(self, measurement: Measurement) -> float:
-        if measurement.p_value is None:
-            raise GatesError(
-                f"gate {self.id}: the row asks for a significance, but {measurement.metric!r} compares no two models; "
-                "remove `significance` from the row"
-            )
-        return measurement.p_value
 
     def _verdict(self, status: Status, measurement: Measurement, limit: float | None) -> Verdict:
         return Verdict(

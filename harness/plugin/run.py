@@ -105,8 +105,11 @@ class GateRun:
         }
         if test is None or not set(test._fixtureinfo.argnames) <= set(fixtures):
             return None
-        with suppress(AssertionError):  # The verdict says the same.
-            test.obj(**{name: fixtures[name] for name in test._fixtureinfo.argnames})
+        try:
+            with suppress(AssertionError, pytest.fail.Exception):  # The verdict says the same.
+                test.obj(**{name: fixtures[name] for name in test._fixtureinfo.argnames})
+        except pytest.skip.Exception:
+            return None
         return evidence.verdict
 
     def finish(self) -> Outcome:

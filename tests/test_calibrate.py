@@ -1,0 +1,443 @@
+"""`python -m harness calibrate`: healthy networks are measured by the stress tests themselves, and set the bounds."""
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
+import numpy as np
+import pytest
+import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
+import torch
+from zoo import ROWS, STRESS_TESTS, TRAINING, Zoo, hypothesis_as_it_starts, in_this_process, network
+
+from harness.calibration import measure
+from harness.calibration.bounds import calibrate
+from harness.calibration.measure import Recording, measure_panel
+from harness.calibration.panel import read_panel
+from harness.cli import main
+from harness.errors import InputError
+from harness.gates import read_gates
+from harness.inference import Classifier
+from harness.measures import accuracy, confident_errors
+from harness.perturb import IDENTITY, Pose
+
+JITTER = 0.02
+CORE = min(os.sched_getaffinity(0))
+UNBOUND = (
+    "\n[budget]\nrotation = 0.2  # they differ\n"
+    + re.sub("hand = .*", "", ROWS)
+    + '\n[[gate]]\nid = "rotate-cw-010"\nfamily = "rotation"\nmetric = "accuracy"\npose = { degrees = -10 }\n'
+)
+ROWS_OF_ALL = ["clean", "clean-bee", "rotate-ccw-010", "confident-errors", "rotate-cw-010"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """One cache for all tests here: what a network gives is measured once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def zoo(pytester, monkeypatch, cache):
+    zoo = Zoo(pytester.path)
+    zoo.bind(UNBOUND)
+    zoo.runs = []
+    zoo.panel = zoo.root / "models/panel.json"
+    zoo.seeds = [
+        zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=JITTER, training={**TRAINING, "seed": seed}).name
+        for seed in range(1, 9)
+    ]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setattr(subprocess, "run", in_this_process(pytester, zoo.runs))
+    with hypothesis_as_it_starts():
+        yield zoo
+
+
+def run_calibrate(zoo, *arguments, checkpoints=None) -> int:
+    """Calibrate with the eight healthy networks, unless others are given."""
+    given = zoo.seeds if checkpoints is None else checkpoints
+    named = ["--checkpoints", *map(str, given)] if given else []
+    return main(["calibrate", *arguments, *named, "--", "--stress-data", "npz:zoo.npz"])
+
+
+def state(zoo) -> dict[str, bytes | None]:
+    return {path.name: path.read_bytes() if path.exists() else None for path in (zoo.gates, zoo.panel)}
+
+
+# From networks to bounds.
+
+
+def test_the_panel_holds_what_the_stress_tests_measure(zoo, capsys):
+    assert run_calibrate(zoo) == 0
+    panel = read_panel(zoo.panel, read_gates(zoo.gates))
+    assert [row.id for row in panel.rows] == sorted(ROWS_OF_ALL, key=ROWS_OF_ALL.index)
+    assert [(member.path, member.seed) for member in panel.members] == [
+        (f"seed-{n}.safetensors", n) for n in range(1, 9)
+    ]
+    assert panel.recipe == {name: value for name, value in TRAINING.items() if name != "seed"}
+    for seed, member in enumerate(panel.members, start=1):
+        classifier = Classifier(network(seed=seed, jitter=JITTER), workers=1)
+        clean, left, right = (classifier.predict(zoo.images, pose) for pose in (IDENTITY, Pose(10), Pose(-10)))
+        assert dict(member.values) == {
+            "clean": accuracy(clean).value,
+            "clean-bee": accuracy(clean, of_class="bee").value,
+            "rotate-ccw-010": accuracy(left).value,
+            "confident-errors": confident_errors(clean, above=0.9).value,
+            "rotate-cw-010": accuracy(right).value,
+        }
+    printed = capsys.readouterr().out
+    assert "bounds: stress_tests/gates.toml\nmeasurements: models/panel.json" in printed
+    assert re.search(r"^rotation +2 +2 ", printed, re.MULTILINE)
+
+
+def test_the_gates_file_holds_the_bounds_and_whose_they_are(zoo):
+    assert run_calibrate(zoo) == 0
+    gates = read_gates(zoo.gates)
+    panel = read_panel(zoo.panel, gates)
+    expected = {item.row.id: item for item in calibrate(panel, {"rotation": 0.2})}
+    assert [gate.id for gate in gates.gates] == ROWS_OF_ALL
+    for gate in gates.gates:
+        assert (gate.panel.bound, gate.panel.retrains) == (expected[gate.id].bound, 8)
+        assert gate.not_gated == expected[gate.id].not_gated
+    assert gates.recipe["about"].startswith("8 healthy retrains")
+    assert gates.recipe["seeds"] == list(range(1, 9))
+    assert gates.recipe["training"] == panel.recipe
+    assert gates.recipe["panel"] == "models/panel.json"
+    assert "rotation = 0.2  # they differ" in zoo.gates.read_text()
+
+
+def test_a_member_passes_the_gate_it_made_and_a_worse_network_fails(zoo, pytester):
+    assert run_calibrate(zoo) == 0
+    options = ("stress_tests", "--stress-data", "npz:zoo.npz", "--candidate")
+    result = pytester.runpytest_inprocess(*options, "seed-3.safetensors")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["bounds: 8 healthy retrains*; the candidate's recipe is the same"])
+    zoo.save("worse.safetensors", seed=1, jitter=0.4, training={**TRAINING, "epochs": 3})
+    result = pytester.runpytest_inprocess(*options, "worse.safetensors")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        ["*clean: accuracy * < floor * healthy 0.9* K=8*", "bounds: *recipe is another (it differs in epochs)"]
+    )
+
+
+def test_networks_are_measured_once(zoo, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
+    assert run_calibrate(zoo) == 0
+    assert len(zoo.runs) == 8
+    before = read_gates(zoo.gates).gates, zoo.panel.read_bytes()
+    assert run_calibrate(zoo) == 0
+    assert len(zoo.runs) == 8, "the second time all comes from the cache"
+    assert (read_gates(zoo.gates).gates, zoo.panel.read_bytes()) == before
+    add_a_test(zoo)
+    assert run_calibrate(zoo) == 0
+    assert len(zoo.runs) == 16, "other tests, other values"
+
+
+def test_networks_are_measured_without_judging_them(zoo, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
+    zoo.bind(UNBOUND.replace('family = "clean"', 'family = "clean"\nhand = { bound = 1.0 }'))
+    assert run_calibrate(zoo) == 0
+    for command in zoo.runs:
+        joined = " ".join(command)
+        assert " --incumbent none --gates stress_tests/gates.toml " in joined
+        assert "--stress-record all --stress-data npz:zoo.npz" in joined
+    assert {command[command.index("--candidate") + 1] for command in zoo.runs} == set(zoo.seeds)
+    gates = read_gates(zoo.gates)
+    assert (gates.gates[0].hand.bound, gates.gates[0].panel.bound < 1) == (1.0, True), "both stay in the row"
+
+
+def test_a_calibration_that_was_stopped_goes_on_where_it_was(zoo, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
+    run, before = subprocess.run, state(zoo)
+
+    def stopped(command, **facts):
+        if len(zoo.runs) >= 5:
+            raise KeyboardInterrupt
+        return run(command, **facts)
+
+    monkeypatch.setattr(subprocess, "run", stopped)
+    assert run_calibrate(zoo) == 130
+    assert "run the command again to go on" in capsys.readouterr().err
+    assert state(zoo) == before
+    monkeypatch.setattr(subprocess, "run", run)
+    assert run_calibrate(zoo) == 0
+    assert len(zoo.runs) == 8
+
+
+# A family alone.
+
+
+def add_a_test(zoo, name="mirror", *, measure="accuracy(predictions)"):
+    source = (STRESS_TESTS / "test_flip.py").read_text()
+    imported = measure.split("(")[0]
+    source = re.sub(r"judge\(.*\)", f"judge({measure})", source.replace('gate("flip")', f'gate("{name}")'))
+    (zoo.tests / f"test_{name}.py").write_text(source.replace("import accuracy", f"import {imported}"))
+
+
+def test_a_new_stress_test_gets_its_row_and_bound_by_a_calibration_of_its_family(zoo):
+    assert run_calibrate(zoo) == 0
+    before, panel = read_gates(zoo.gates), read_panel(zoo.panel)
+    add_a_test(zoo)
+    zoo.runs.clear()
+    assert run_calibrate(zoo, "--family", "mirror", checkpoints=()) == 0
+    assert len(zoo.runs) == 8, "the networks are those of the panel"
+    assert all("--stress-record mirror" in " ".join(command) for command in zoo.runs)
+    after = read_gates(zoo.gates)
+    assert after.gates[:5] == before.gates
+    (new,) = after.gates[5:]
+    assert (new.id, new.family, new.metric, new.direction) == ("mirror", "mirror", "accuracy", "at_least")
+    merged = read_panel(zoo.panel)
+    assert merged.rows[:5] == panel.rows
+    for old, member in zip(panel.members, merged.members, strict=True):
+        assert {name: member.values[name] for name in old.values} == dict(old.values)
+    mirrored = [
+        accuracy(
+            Classifier(network(seed=seed, jitter=JITTER), workers=1).predict(zoo.images.take(torch.arange(400)), Flip())
+        )
+        for seed in range(1, 9)
+    ]
+    assert [member.values["mirror"] for member in merged.members] == [measured.value for measured in mirrored]
+
+
+class Flip:
+    def __call__(self, images):
+        return torch.flip(images, dims=(3,))
+
+
+def test_a_new_count_of_failures_gets_a_ceiling(zoo, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
+    add_a_test(zoo, "blunders", measure="confident_errors(predictions, above=0.3)")
+    assert run_calibrate(zoo) == 0
+    (new,) = read_gates(zoo.gates).family("blunders")
+    assert (new.metric, new.direction) == ("confident_errors", "at_most")
+    panel = read_panel(zoo.panel)
+    assert new.panel.bound > panel.values(panel.family("blunders")).mean()
+
+
+def test_a_row_that_a_person_took_out_does_not_come_back(zoo):
+    """Its pose is in the gates file alone: a row made anew of the panel's would measure something else."""
+    assert run_calibrate(zoo) == 0
+    text = zoo.gates.read_text()
+    start = text.index('[[gate]]\nid = "rotate-ccw-010"')
+    zoo.gates.write_text(text[:start] + text[text.index("[[gate]]", start + 1) :])
+    assert run_calibrate(zoo, "--family", "clean") == 0
+    assert [gate.id for gate in read_gates(zoo.gates).gates] == [i for i in ROWS_OF_ALL if i != "rotate-ccw-010"]
+
+
+def test_a_family_of_other_networks_than_the_panels_is_refused(zoo, capsys):
+    assert run_calibrate(zoo) == 0
+    before = state(zoo)
+    other = zoo.save("seed-9.safetensors", seed=9, jitter=JITTER, training={**TRAINING, "seed": 9}).name
+    assert run_calibrate(zoo, "--family", "clean", checkpoints=[*zoo.seeds[:7], other]) == 2
+    assert (
+        "models/panel.json: its networks are not those measured now; calibrate all families" in capsys.readouterr().err
+    )
+    assert state(zoo) == before
+
+
+# Power.
+
+
+def test_power_is_told_without_measuring(zoo, capsys):
+    assert run_calibrate(zoo) == 0
+    before, _ = state(zoo), capsys.readouterr()
+    zoo.runs.clear()
+    assert main(["calibrate", "--power"]) == 0
+    table = capsys.readouterr().out
+    assert re.search(r"^row .*healthy mean .*notices .*wanted .*retrains needed$", table, re.MULTILINE)
+    for name in ROWS_OF_ALL:
+        assert re.search(rf"^  {name} +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+  (\d+|more than 60)", table, re.MULTILINE)
+    assert main(["calibrate", "--power", "--drop", "0.5"]) == 0
+    assert re.search(r"^  clean +.* 0\.5000  8", capsys.readouterr().out, re.MULTILINE)
+    assert (zoo.runs, state(zoo)) == ([], before)
+
+
+def test_power_without_a_panel_says_how_to_make_one(zoo, capsys):
+    assert main(["calibrate", "--power"]) == 2
+    assert "models/panel.json: cannot be read" in capsys.readouterr().err
+
+
+# Refusals: exit status 2, and no file is changed.
+
+
+def seven(zoo):
+    return {"checkpoints": zoo.seeds[:7]}
+
+
+def copied(zoo):
+    shutil.copy(zoo.root / zoo.seeds[2], zoo.root / "copy.safetensors")
+    return {"checkpoints": [*zoo.seeds, "copy.safetensors"]}
+
+
+def named_twice(zoo):
+    return {"checkpoints": [*zoo.seeds[:7], zoo.seeds[0]]}
+
+
+def relabelled(zoo):
+    zoo.save("relabelled.safetensors", seed=3, jitter=JITTER, training={**TRAINING, "seed": 9})
+    return {"checkpoints": [*zoo.seeds, "relabelled.safetensors"]}
+
+
+def another_recipe(zoo):
+    zoo.save("long.safetensors", seed=9, jitter=JITTER, training={**TRAINING, "epochs": 40, "seed": 9})
+    return {"checkpoints": [*zoo.seeds, "long.safetensors"]}
+
+
+def an_outlier(zoo):
+    zoo.save("bad.safetensors", seed=1, jitter=1.0, training={**TRAINING, "seed": 9})
+    return {"checkpoints": [*zoo.seeds, "bad.safetensors"]}
+
+
+def garbage(zoo):
+    (zoo.root / "bad.safetensors").write_bytes(b"not a checkpoint")
+    return {"checkpoints": [*zoo.seeds, "bad.safetensors"]}
+
+
+def unreadable_gates(zoo):
+    zoo.gates.write_text(zoo.gates.read_text() + "flor = 1\n")
+    return {}
+
+
+def no_gates(zoo):
+    zoo.gates.unlink()
+    return {}
+
+
+def gates_of_other_data(zoo):
+    zoo.gates.write_text(zoo.gates.read_text().replace(zoo.images.sha256, "0" * 64))
+    return {}
+
+
+def a_broken_test(zoo):
+    (zoo.tests / "test_own.py").write_text("def test_own():\n    raise OSError('lost')\n")
+    return {}
+
+
+def a_family_without_a_panel(zoo):
+    return {"arguments": ("--family", "clean")}
+
+
+def a_panel_of_other_data(zoo):
+    run_calibrate(zoo)
+    zoo.panel.write_text(zoo.panel.read_text().replace(zoo.images.sha256, "0" * 64))
+    return {"arguments": ("--family", "clean")}
+
+
+def no_such_family(zoo):
+    run_calibrate(zoo)
+    return {"arguments": ("--family", "none-such")}
+
+
+REFUSALS = {
+    seven: "7 checkpoints are too few for floors: at least 8",
+    copied: r"copy\.safetensors: the same weights as seed-3\.safetensors",
+    named_twice: r"seed-1\.safetensors",
+    relabelled: r"relabelled\.safetensors: the same weights as seed-3\.safetensors",
+    another_recipe: r"long\.safetensors: its recipe differs from that of seed-1\.safetensors in epochs",
+    an_outlier: r"bad\.safetensors has [a-z0-9-]+ [\d.]+, the others [\d.]+ ± [\d.e-]+; leave them out",
+    garbage: r"REFUSED\[FORMAT\] bad\.safetensors",
+    unreadable_gates: r"gates\.toml: gate 5 \('rotate-cw-010'\): unknown key 'flor'",
+    no_gates: r"gates\.toml: cannot be read",
+    gates_of_other_data: r"seed-1\.safetensors: the stress tests ended with exit status 4:\n(.*\n)*.*other data",
+    a_broken_test: r"seed-1\.safetensors: the stress tests ended with exit status 4:\n(.*\n)*.*OSError: lost",
+    a_family_without_a_panel: r"panel\.json: cannot be read .*calibrate` makes a panel",
+    a_panel_of_other_data: r"panel\.json: measured on data with SHA-256 0{12}, .*calibrate anew",
+    no_such_family: r"seed-1\.safetensors: the stress tests ended with exit status 5|none-such",
+}
+
+
+@pytest.mark.parametrize(("prepare", "message"), REFUSALS.items(), ids=[prepare.__name__ for prepare in REFUSALS])
+def test_what_cannot_be_calibrated_ends_with_2_and_changes_nothing(zoo, capsys, prepare, message):
+    how = prepare(zoo)
+    before, _ = state(zoo), capsys.readouterr()
+    assert run_calibrate(zoo, *how.pop("arguments", ()), **how) == 2
+    printed = capsys.readouterr().err
+    assert re.search(f"^error: .*({message})", printed, re.MULTILINE), printed
+    assert state(zoo) == before
+
+
+# Measuring, with a stand-in for the run of the tests.
+
+
+@pytest.fixture
+def measured(zoo, monkeypatch, tmp_path):
+    """Measure three networks whose entries a test makes up."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
+
+    def measure_with(*lists):
+        entries = dict(zip(zoo.seeds, lists, strict=False))
+        monkeypatch.setattr(measure, "record", lambda path, recording, **_: entries[path.name])
+        recording = Recording(zoo.tests, read_gates(zoo.gates))
+        return measure_panel([zoo.root / name for name in entries], recording)
+
+    return measure_with
+
+
+def entry(name: str = "clean", **facts):
+    known = {"family": name, "metric": "accuracy", "unit": "share", "direction": "at_least", "n": 400, "value": 0.9}
+    return {"id": name, **known, **facts}
+
+
+def test_members_keep_their_order_and_rows_that_of_the_first(measured):
+    panel = measured([entry("b"), entry("a")], [entry("a", value=0.8), entry("b")])
+    assert [row.id for row in panel.rows] == ["b", "a"]
+    assert panel.values(panel.rows).tolist() == [[0.9, 0.9], [0.9, 0.8]]
+
+
+def test_a_row_that_measures_something_else_on_another_member_is_refused(measured):
+    with pytest.raises(
+        InputError, match=r"seed-2\.safetensors: row clean measured .*n=300.*, on another member .*n=400"
+    ):
+        measured([entry()], [entry(n=300)])
+
+
+@pytest.mark.parametrize("lists", [([entry(), entry("b")], [entry()]), ([entry()], [entry(), entry("b")])])
+def test_a_row_that_a_member_lacks_is_refused(measured, lists):
+    with pytest.raises(InputError, match=r"seed-\d\.safetensors: row b was measured on other members, not on this one"):
+        measured(*lists)
+
+
+def test_the_values_of_a_run_are_those_of_rows_of_the_candidate_that_were_measured(zoo, pytester):
+    shutil.copy(STRESS_TESTS / "test_baseline.py", zoo.tests)
+    shutil.copy(STRESS_TESTS / "test_gain_over_baseline.py", zoo.tests)
+    shutil.copy(STRESS_TESTS / "test_regression.py", zoo.tests)
+    baseline = '[[gate]]\nid = "baseline"\nfamily = "baseline"\nmetric = "accuracy"\nrole = "baseline"\n'
+    zoo.gates.write_text(f"{zoo.gates.read_text()}\n{baseline}")
+    options = ("--stress-data", "npz:zoo.npz", "--baseline", "models/augmented.safetensors")
+    recording = Recording(Path("stress_tests"), read_gates(zoo.gates), ("gain", "baseline", "regression"), options)
+    (found,) = measure.record(Path("seed-1.safetensors"), recording, core=CORE)
+    assert (found["id"], found["family"], found["unit"]) == ("gain", "gain", "difference")
+    one, other = (
+        accuracy(Classifier(network(**facts), workers=1).predict(zoo.images)).value
+        for facts in ({"seed": 1, "jitter": JITTER}, {})
+    )
+    assert found["value"] == pytest.approx(one - other)
+
+
+def test_what_is_kept_depends_on_all_that_decides_the_values(zoo):
+    recording = Recording(zoo.tests, read_gates(zoo.gates), (), ("--stress-data", "npz:zoo.npz"))
+    first = recording.definition()
+    assert recording.definition() == first
+    assert replace(recording, families=("clean",)).definition() != first
+    assert replace(recording, options=(*recording.options, "--stress-samples", "20")).definition() != first
+    text = zoo.gates.read_text()
+    zoo.gates.write_text(text.replace("degrees = 10", "degrees = 15"))
+    assert replace(recording, gates=read_gates(zoo.gates)).definition() != first
+    zoo.gates.write_text(text.replace("pose", "hand = { bound = 0.1 }\npose"))
+    assert replace(recording, gates=read_gates(zoo.gates)).definition() == first, "bounds decide no value"
+    add_a_test(zoo)
+    assert recording.definition() != first
+
+
+def test_a_run_of_its_own_measures_the_same(zoo, monkeypatch):
+    """The whole way, once."""
+    recording = Recording(Path("stress_tests"), read_gates(zoo.gates), ("clean",), ("--stress-data", "npz:zoo.npz"))
+    here = measure.record(Path(zoo.seeds[0]), recording, core=CORE)
+    monkeypatch.undo()
+    monkeypatch.chdir(zoo.root)
+    assert measure.record(Path(zoo.seeds[0]), recording, core=CORE) == here
+    assert np.isfinite([found["value"] for found in here]).all()

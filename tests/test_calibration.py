@@ -1,0 +1,478 @@
+"""The decision rule keeps its promises: how often a healthy retrain fails, and which loss is noticed.
+
+Probabilities are computed from known distributions or simulated here in another way than the harness does it. Seeds are
+fixed; the tolerances are wide enough that other seeds would fail fewer than one time in 10,000.
+"""
+
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+from panels import panel_of, row, spread_evenly
+from scipy import stats
+
+from harness.calibration import bounds
+from harness.calibration.bounds import (
+    calibrate,
+    check_panel,
+    correlation,
+    default_budget,
+    detectable,
+    false_alarms,
+    multiplier,
+    outliers,
+)
+from harness.calibration.report import calibration_lines, power_lines
+from harness.errors import InputError
+
+CLEAN_SHARE, FAMILY_SHARE = 0.005, 0.005 / 12
+"""The promise: a healthy retrain fails any gate at most once in a hundred, half for clean, half for twelve families."""
+LAX = {"clean": 1.0, "rotation": 1.0, "pairs": 1e9}
+
+
+def equicorrelated(rows: int, rho: float) -> np.ndarray:
+    return np.full((rows, rows), rho) + (1 - rho) * np.eye(rows)
+
+
+def student(share: float, retrains: int) -> float:
+    """Student's quantile, by the incomplete beta function: P(T > k) = I(v / (v + k²); v / 2, 1 / 2) / 2."""
+    from scipy.special import betaincinv
+
+    freedom = retrains - 1
+    x = betaincinv(freedom / 2, 0.5, 2 * share)
+    return math.sqrt(freedom * (1 / x - 1))
+
+
+# One k for the rows of a family.
+
+
+@pytest.mark.parametrize("retrains", [8, 20, 60])
+@pytest.mark.parametrize("share", [CLEAN_SHARE, FAMILY_SHARE])
+def test_for_one_row_k_is_students_quantile(share, retrains):
+    k = multiplier(np.eye(1), share=share, retrains=retrains)
+    assert k == pytest.approx(stats.t.ppf(1 - share, retrains - 1), rel=1e-9)
+    assert k == pytest.approx(student(share, retrains), rel=1e-9)
+
+
+def test_k_of_the_clean_accuracy_at_20_retrains_is_that_of_the_design():
+    assert multiplier(np.eye(1), share=CLEAN_SHARE, retrains=20) == pytest.approx(2.86, abs=0.005)
+
+
+@pytest.mark.parametrize(("rows", "retrains"), [(2, 20), (10, 20), (10, 8)])
+@pytest.mark.parametrize(("share", "tolerance"), [(CLEAN_SHARE, 0.03), (FAMILY_SHARE, 0.12)])
+def test_for_independent_rows_k_is_that_of_the_largest_of_students(rows, retrains, share, tolerance):
+    """P(all hold) is the product of what each row gives."""
+    exact = student(-math.expm1(math.log1p(-share) / rows), retrains)
+    assert multiplier(np.eye(rows), share=share, retrains=retrains) == pytest.approx(exact, rel=tolerance)
+
+
+@pytest.mark.parametrize("rho", [1 - 1e-6, 1.0], ids=["nearly", "exactly"])
+def test_for_perfectly_correlated_rows_k_is_that_of_one_row(rho):
+    k = multiplier(equicorrelated(5, rho), share=CLEAN_SHARE, retrains=20)
+    assert k == pytest.approx(student(CLEAN_SHARE, 20), rel=0.03)
+
+
+@pytest.mark.parametrize("rho", [0.3, 0.8])
+def test_for_correlated_rows_k_keeps_the_share_in_an_independent_simulation(rho):
+    """Means and standard deviations of a panel, drawn from their own distributions: normal and Wishart."""
+    rows, retrains, share, draws = 4, 12, 0.01, 200_000
+    correlations = equicorrelated(rows, rho)
+    k = multiplier(correlations, share=share, retrains=retrains)
+    rng = np.random.default_rng(7)
+    scatter = stats.wishart.rvs(retrains - 1, correlations, size=draws, random_state=rng)
+    stds = np.sqrt(np.diagonal(scatter, axis1=1, axis2=2) / (retrains - 1))
+    shortfall = rng.multivariate_normal(np.zeros(rows), correlations * (1 + 1 / retrains), size=draws)
+    misses = (shortfall > k * stds * math.sqrt(1 + 1 / retrains)).any(axis=1).mean()
+    # Both simulations have a standard error of sqrt(0.01 * 0.99 / 200,000) = 0.00022.
+    assert misses == pytest.approx(share, abs=4 * math.sqrt(2) * 0.00022)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
+def test_k_lies_between_that_of_one_row_and_bonferronis(rho):
+    k = multiplier(equicorrelated(6, rho), share=CLEAN_SHARE, retrains=15)
+    assert student(CLEAN_SHARE, 15) < k <= student(CLEAN_SHARE / 6, 15) * 1.02
+
+
+def test_k_grows_with_the_rows_and_falls_with_the_retrains_the_share_and_the_correlation():
+    def k(rows=5, rho=0.5, share=CLEAN_SHARE, retrains=12):
+        return multiplier(equicorrelated(rows, rho), share=share, retrains=retrains, draws=50_000)
+
+    assert k(rows=1) < k(rows=2) < k(rows=5) < k(rows=20)
+    assert k(retrains=8) > k(retrains=12) > k(retrains=20) > k(retrains=60)
+    assert k(share=0.001) > k(share=0.01) > k(share=0.1)
+    assert k(rho=0.0) > k(rho=0.5) > k(rho=0.95)
+
+
+def test_k_is_the_same_each_time_and_touches_no_global_randomness():
+    np.random.seed(3)
+    before = np.random.get_state()[1].tolist()
+    first, second = (multiplier(np.eye(3), share=0.01, retrains=10, draws=10_000) for _ in range(2))
+    assert first == second
+    assert np.random.get_state()[1].tolist() == before
+
+
+# Correlations that few members can show.
+
+
+def test_correlations_are_those_of_the_columns_shrunk_towards_none():
+    rng = np.random.default_rng(0)
+    values = rng.multivariate_normal(np.zeros(3), equicorrelated(3, 0.8), size=20) * [0.01, 3.0, 100.0]
+    found, raw = correlation(values), np.corrcoef(values.T)
+    off = ~np.eye(3, dtype=bool)
+    assert np.diag(found) == pytest.approx(np.ones(3))
+    assert (np.abs(found[off]) < np.abs(raw[off])).all()
+    assert (found[off] / raw[off]).std() < 1e-9, "one factor for all"
+    assert found[off] / raw[off] == pytest.approx(0.9, abs=0.2)
+
+
+def test_many_members_show_correlations_as_they_are():
+    values = np.random.default_rng(0).multivariate_normal(np.zeros(4), equicorrelated(4, 0.5), size=20_000)
+    assert correlation(values) == pytest.approx(equicorrelated(4, 0.5), abs=0.05)
+
+
+@pytest.mark.parametrize("members", [10, 20])
+def test_constant_rows_are_correlated_with_none(members):
+    """Whatever rounding makes of the mean of equal numbers."""
+    values = np.random.default_rng(0).normal(size=(members, 4))
+    values[:, 1], values[:, 2] = 52 / 60, 53 / 60
+    found = correlation(values)
+    assert found[1:3] == pytest.approx(np.eye(4)[1:3])
+    assert found[0, 3] == pytest.approx(correlation(values[:, [0, 3]])[0, 1])
+
+
+# Bounds.
+
+
+def only(calibrated):
+    (item,) = calibrated
+    return item
+
+
+def test_a_floor_lies_k_standard_deviations_of_prediction_below_the_mean():
+    item = only(calibrate(panel_of(spread_evenly(0.9, 0.003), family="clean"), LAX))
+    assert (item.mean, item.std, item.retrains) == (pytest.approx(0.9), pytest.approx(0.003), 20)
+    assert item.k == pytest.approx(student(CLEAN_SHARE, 20))
+    assert item.bound == pytest.approx(0.9 - 2.8609 * 0.003 * math.sqrt(21 / 20), abs=1e-4)
+    assert item.detects == pytest.approx((2.8609 + 1.6449) * 0.003 * math.sqrt(21 / 20), abs=1e-6)
+    assert item.not_gated == ""
+
+
+def test_a_ceiling_lies_above_the_mean():
+    panel = panel_of(spread_evenly(400, 30), family="pairs", unit="images")
+    item = only(calibrate(panel, LAX))
+    assert item.bound == pytest.approx(400 + student(FAMILY_SHARE, 20) * 30 * math.sqrt(21 / 20), abs=0.1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    ("facts", "mean", "std", "step"),
+    [
+        ({"unit": "share"}, 0.9, 0.003, 1e-4),
+        ({"unit": "difference"}, 0.1, 0.003, 1e-4),
+        ({"unit": "images"}, 400, 30, 0.1),
+        ({"unit": "share", "direction": "at_most"}, 0.1, 0.003, 1e-4),
+    ],
+    ids=["floor", "floor-of-a-difference", "ceiling-of-a-count", "ceiling-of-a-share"],
+)
+def test_bounds_are_rounded_outwards(facts, mean, std, step, seed):
+    item = only(calibrate(panel_of(np.random.default_rng(seed).normal(mean, std, 12), **facts), LAX))
+    exact = item.mean - item.row.sign * item.k * item.std * math.sqrt(13 / 12)
+    slack = item.row.sign * (exact - item.bound)
+    assert 0 <= slack < step
+    assert item.bound == pytest.approx(round(item.bound / step) * step, abs=1e-9)
+
+
+def test_members_that_agree_on_every_answer_leave_a_bound_of_one_images_width_that_can_fail():
+    item = only(calibrate(panel_of([1.0] * 20), LAX))
+    assert (item.std, item.not_gated) == (1 / 10_000, "")
+    missed = (1 - item.bound) * 10_000
+    assert missed == pytest.approx(math.ceil(student(FAMILY_SHARE, 20) * math.sqrt(21 / 20)), abs=1e-6)
+    assert missed < 6, "a handful of wrong answers fails"
+
+
+def test_a_count_of_none_leaves_a_ceiling_that_can_fail():
+    item = only(calibrate(panel_of([0] * 20, family="pairs", unit="images"), LAX))
+    assert (item.std, item.not_gated) == (1.0, "")
+    assert item.bound == pytest.approx(student(FAMILY_SHARE, 20) * math.sqrt(21 / 20), abs=0.1)
+
+
+@pytest.mark.parametrize(("std", "counts"), [(1.0, 10.0), (9.9, 10.0), (15.0, 15.0)])
+def test_a_count_spreads_at_least_like_its_square_root(std, counts):
+    item = only(calibrate(panel_of(spread_evenly(100, std), family="pairs", unit="images"), LAX))
+    assert item.std == pytest.approx(counts)
+
+
+def test_every_row_has_a_bound_in_the_panels_order():
+    rows = (row("b"), row("clean", family="clean"), row("a"), row("p", family="pairs", unit="images"))
+    panel = panel_of(np.random.default_rng(0).normal([0.9, 0.9, 0.9, 50], [0.002, 0.002, 0.002, 5], (10, 4)), rows)
+    assert [item.row for item in calibrate(panel, LAX)] == list(rows)
+
+
+def test_rows_of_a_family_share_one_k_and_families_do_not():
+    rows = (row("a"), row("b"), row("c"), row("clean", family="clean"), row("left", family="shift"))
+    panel = panel_of(np.random.default_rng(0).normal(0.9, 0.002, (10, 5)), rows)
+    k = {item.row.id: item.k for item in calibrate(panel, LAX)}
+    assert k["a"] == k["b"] == k["c"] > k["left"]
+    assert k["left"] == pytest.approx(student(FAMILY_SHARE, 10))
+    assert k["clean"] == pytest.approx(student(CLEAN_SHARE, 10))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [[1.0, 1.0]] * 4 + [[59 / 60, 59 / 60]] * 4,
+        [[52 / 60, 53 / 60, 1.0]] * 10,
+        [[0.95, 0.95, 0.9], [0.9, 0.9, 0.95]] * 5,
+    ],
+    ids=["equal-rows-of-two-values", "constant-rows", "opposite-rows"],
+)
+def test_rows_that_go_together_perfectly_can_be_calibrated(values):
+    """Few images give few values, and rows that are nearly the same give the same ones."""
+    retrains = len(values)
+    for item in calibrate(panel_of(values, n=60), LAX):
+        assert student(FAMILY_SHARE, retrains) * 0.9 <= item.k <= student(FAMILY_SHARE / 3, retrains) * 1.05
+        assert item.bound < item.mean
+
+
+# The promise, simulated.
+
+
+@pytest.fixture(scope="module")
+def clean_floors():
+    """The clean floors of 1,000 healthy panels of 20, of networks that reach 0.9 ± 0.005."""
+    panels = [
+        panel_of(v, family="clean", n=1_000_000) for v in np.random.default_rng(11).normal(0.9, 0.005, (1_000, 20))
+    ]
+    return [only(calibrate(panel, LAX)) for panel in panels if not outliers(panel)]
+
+
+def test_a_healthy_retrain_misses_the_clean_floor_one_time_in_200(clean_floors):
+    """Given a floor, the chance of one more retrain is known exactly; its mean over panels must be the share."""
+    chances = stats.norm.cdf([item.bound for item in clean_floors], 0.9, 0.005)
+    error = chances.std() / math.sqrt(len(chances))
+    assert error < CLEAN_SHARE / 16
+    assert chances.mean() == pytest.approx(CLEAN_SHARE, abs=4 * error)
+
+
+def test_a_loss_of_what_a_row_detects_fails_in_95_of_100_retrains(clean_floors):
+    caught = [stats.norm.cdf(item.bound, 0.9 - item.detects, 0.005) for item in clean_floors]
+    assert np.mean(caught) == pytest.approx(0.95, abs=0.015)
+
+
+def any_row_misses(floors, rho: float) -> float:
+    """The chance that a retrain misses any floor, standardised rows correlated by one common factor: by quadrature."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    holds = stats.norm.sf((np.asarray(floors) - math.sqrt(rho) * nodes[:, None]) / math.sqrt(1 - rho))
+    return 1 - float(weights @ holds.prod(axis=1)) / math.sqrt(2 * math.pi)
+
+
+def test_the_quadrature_is_right_where_the_answer_is_known():
+    assert any_row_misses([-2.0], 0.5) == pytest.approx(stats.norm.cdf(-2.0), rel=1e-6)
+    assert any_row_misses([-2.0, -1.5], 0.0) == pytest.approx(1 - stats.norm.sf(-2.0) * stats.norm.sf(-1.5), rel=1e-6)
+
+
+def test_a_healthy_retrain_fails_a_family_of_ten_rows_as_seldom_as_promised(monkeypatch):
+    """With a share of 2%, which few panels can show; corrections for the number of rows would be off by a factor."""
+    share, rho, retrains, panels = 0.02, 0.5, 20, 100
+    monkeypatch.setattr(bounds, "FAMILIES_SHARE", 12 * share)
+    monkeypatch.setattr(bounds, "family_multiplier", partial(bounds.family_multiplier, draws=4_000))
+    rng = np.random.default_rng(5)
+    common, own = rng.normal(size=(panels, retrains, 1)), rng.normal(size=(panels, retrains, 10))
+    chances = []
+    for values in math.sqrt(rho) * common + math.sqrt(1 - rho) * own:
+        calibrated = calibrate(panel_of(0.5 + 0.01 * values, n=1_000_000), LAX)
+        chances.append(any_row_misses([(item.bound - 0.5) / 0.01 for item in calibrated], rho))
+    error = np.std(chances) / math.sqrt(panels)
+    assert error < share / 6
+    # Shrunk correlations make floors somewhat wider than need be, never narrower.
+    assert share / 2 - 4 * error < np.mean(chances) < share + 4 * error
+    unshared = np.mean([any_row_misses([-student(share, retrains)] * 10, rho)])
+    assert unshared > share + 4 * error, "one k for each row alone would be noticed here"
+
+
+def test_what_is_detected_follows_from_k_and_spread():
+    assert detectable(2.86, 0.003, 20) == pytest.approx((2.86 + 1.6449) * 0.003 * math.sqrt(1.05), rel=1e-4)
+    assert detectable(2.86, 0.003, 20) < 0.0143, "a loss of 1.4 points at a spread of 0.3"
+
+
+# Which panels are refused.
+
+
+def test_a_panel_of_seven_is_refused_and_one_of_eight_is_not():
+    with pytest.raises(InputError, match=r"a panel of 7 retrains is too small .*at least 8, better 20.*train more"):
+        calibrate(panel_of(spread_evenly(0.9, 0.003, 7)), LAX)
+    check_panel(panel_of(spread_evenly(0.9, 0.003, 8)))
+
+
+@pytest.mark.parametrize(("families", "refused"), [(12, False), (13, True)])
+def test_more_than_twelve_families_besides_clean_are_refused(families, refused):
+    rows = [row("clean", family="clean"), *(row(f"r{n}", family=f"family-{n:02}") for n in range(families))]
+    panel = panel_of(np.random.default_rng(0).normal(0.9, 0.002, (8, len(rows))), rows)
+    if refused:
+        with pytest.raises(
+            InputError, match=r"13 families besides 'clean' .*at most 12 .*family-00, .*family-12; merge"
+        ):
+            check_panel(panel)
+    else:
+        check_panel(panel)
+
+
+@pytest.mark.parametrize("value", [0.85, 0.95], ids=["worse", "better"])
+def test_an_outlier_is_refused_and_named_with_its_row(value):
+    values = np.random.default_rng(0).normal(0.9, 0.002, (10, 4))
+    values[6, 2] = value
+    with pytest.raises(InputError, match=rf"seed-007\.safetensors has r2 {value}, the others 0\.\d+ ± 0\.00\d+; leave"):
+        calibrate(panel_of(values), LAX)
+
+
+def test_one_failure_more_among_constant_counts_makes_no_outlier():
+    assert outliers(panel_of([0] * 9 + [2], family="pairs", unit="images")) == []
+    assert outliers(panel_of([1.0] * 9 + [0.9998])) == []
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.8])
+def test_a_healthy_panel_is_hardly_ever_refused(rho):
+    """In 0.1% of panels by design; ten of 1,000 would be reached once in 10 million times."""
+    panels, rng = 1_000, np.random.default_rng(1)
+    common, own = rng.normal(size=(panels, 10, 1)), rng.normal(size=(panels, 10, 6))
+    values = 0.9 + 0.003 * (math.sqrt(rho) * common + math.sqrt(1 - rho) * own)
+    assert sum(bool(outliers(panel_of(panel))) for panel in values) < 10
+
+
+# Rows that cannot be gates, and rows with a bound set by hand.
+
+
+@pytest.fixture(scope="module")
+def four_rows():
+    """A panel of three healthy rows, and one that varies twenty times as much."""
+    values = np.random.default_rng(3).normal(0.9, 0.002, (20, 4))
+    values[:, 3] = spread_evenly(0.8, 0.04)
+    return panel_of(values)
+
+
+@pytest.fixture(scope="module")
+def three_gates(four_rows):
+    return calibrate(four_rows, {"rotation": 0.03})
+
+
+def test_a_row_over_its_budget_is_no_gate_and_says_why(three_gates):
+    assert [bool(item.not_gated) for item in three_gates] == [False] * 3 + [True]
+    last = three_gates[3]
+    assert last.not_gated == (
+        f"healthy retrains differ so much that only a loss of {last.detects:.3f} is noticed, over the budget of 0.030"
+    )
+    assert last.detects > 0.03
+    assert last.bound < 0.8, "what it would be is told all the same"
+
+
+def test_a_row_that_is_no_gate_takes_nothing_of_the_familys_share(four_rows, three_gates):
+    alone = calibrate(panel_of(four_rows.values(four_rows.rows[:3])), {"rotation": 0.03})
+    assert [item.k for item in three_gates[:3]] == [item.k for item in alone]
+    assert three_gates[0].k < calibrate(four_rows, LAX)[0].k
+
+
+@pytest.mark.parametrize("gates", [1, 2])
+def test_rows_bound_by_hand_take_nothing_of_the_share_but_have_a_bound(four_rows, gates):
+    by_hand = frozenset(r.id for r in four_rows.rows[gates:])
+    calibrated = calibrate(four_rows, LAX, by_hand=by_hand)
+    alone = calibrate(panel_of(four_rows.values(four_rows.rows[:gates])), LAX)
+    assert {item.k for item in calibrated} == {alone[0].k}
+    assert [item.bound for item in calibrated[:gates]] == [item.bound for item in alone]
+    for item in calibrated[gates:]:
+        assert item.bound == pytest.approx(item.mean - item.k * item.std * math.sqrt(21 / 20), abs=1e-4)
+
+
+def test_a_family_all_bound_by_hand_has_the_bounds_it_would_have(four_rows):
+    by_hand = frozenset(r.id for r in four_rows.rows)
+    assert calibrate(four_rows, LAX, by_hand=by_hand) == calibrate(four_rows, LAX)
+
+
+def test_budgets_come_from_the_gates_file_by_family_and_else_by_default():
+    rows = (row("a"), row("b", family="shift"), row("c", family="flip"))
+    calibrated = calibrate(panel_of(np.full((8, 3), 0.9), rows), {"rotation": 0.07, "shift": 0.01, "pairs": 3})
+    assert [item.budget for item in calibrated] == [0.07, 0.01, 0.05]
+
+
+@pytest.mark.parametrize(
+    ("facts", "mean", "budget"),
+    [
+        ({"unit": "share"}, 0.9, 0.05),
+        ({"unit": "difference"}, 0.1, 0.05),
+        ({"unit": "images"}, 200, 200),
+        ({"unit": "images"}, 50, 50),
+        ({"unit": "images"}, 3, 50),
+        ({"unit": "images", "n": 1_000}, 3, 5),
+    ],
+    ids=["share", "difference", "count-doubles", "at-half-a-percent", "half-a-percent", "of-fewer-images"],
+)
+def test_default_budgets(facts, mean, budget):
+    assert default_budget(row("r", **facts), mean) == pytest.approx(budget)
+
+
+@pytest.mark.parametrize(
+    ("values", "facts", "bound"),
+    [
+        (spread_evenly(0.02, 0.005), {"unit": "share"}, "0.000"),
+        (spread_evenly(9_000, 300), {"unit": "images"}, "10000 images"),
+    ],
+    ids=["floor", "ceiling"],
+)
+def test_a_bound_that_nothing_can_miss_is_no_gate(values, facts, bound):
+    item = only(calibrate(panel_of(values, **facts), {"rotation": 1e9}))
+    assert "cannot fail" in item.not_gated
+
+
+# Each member against the others.
+
+
+def test_a_healthy_panel_raises_no_false_alarm():
+    panel = panel_of(spread_evenly(0.9, 0.003), family="clean")
+    assert false_alarms(panel, calibrate(panel, LAX)) == []
+
+
+@pytest.fixture(scope="module")
+def one_doubtful():
+    """Networks of which the fifth is 4.2 standard deviations of prediction worse than the others, on clean images."""
+    values = np.column_stack([spread_evenly(0.9, 0.003), spread_evenly(0.8, 0.003)])
+    rest = np.delete(values[:, 0], 4)
+    values[4, 0] = rest.mean() - 4.2 * rest.std(ddof=1) * math.sqrt(20 / 19)
+    return panel_of(values, (row("clean", family="clean"), row("ccw-010")))
+
+
+def test_a_member_just_inside_the_limit_of_outliers_is_found_with_its_rows(one_doubtful):
+    assert outliers(one_doubtful) == []
+    calibrated = calibrate(one_doubtful, LAX)
+    assert false_alarms(one_doubtful, calibrated) == ["seed-005.safetensors: clean"]
+    lines = calibration_lines(one_doubtful, calibrated, by_hand=frozenset())
+    assert lines[-2:] == ["leave-one-out false alarms: 1 of 20 networks", "  seed-005.safetensors: clean"]
+
+
+def test_rows_that_are_no_gates_raise_no_alarm(one_doubtful):
+    assert false_alarms(one_doubtful, calibrate(one_doubtful, {"clean": 0.001})) == []
+
+
+# What the terminal says.
+
+
+def test_the_summary_has_a_line_per_family_and_says_what_is_not_gated(four_rows, three_gates):
+    lines = calibration_lines(four_rows, three_gates, by_hand=frozenset({"r0", "another"}))
+    assert lines[1].split()[:4] == ["rotation", "4", "3", f"{three_gates[0].k:.2f}"]
+    assert f"not gated: r3: {three_gates[3].not_gated}" in lines
+    assert "bounds set by hand win over the panel's: r0" in lines
+    assert "leave-one-out false alarms: 0 of 20 networks" in lines
+
+
+@pytest.mark.parametrize(
+    ("drop", "wanted", "needed"), [(None, "0.0140", "20"), (0.0001, "0.0001", "more than 60"), (0.5, "0.5000", "8")]
+)
+def test_power_says_what_each_row_notices_and_how_many_retrains_that_needs(drop, wanted, needed):
+    """(t + 1.645) 0.003 sqrt(1 + 1/K) is 0.0143 for 15 retrains and 0.0139 for 20."""
+    panel = panel_of(spread_evenly(0.9, 0.003, 8), family="clean")
+    calibrated = calibrate(panel, {"clean": 0.014})
+    notices = (student(CLEAN_SHARE, 8) + 1.6449) * 0.003 * math.sqrt(9 / 8)
+    (_, head, line) = power_lines(panel, calibrated, drop=drop)
+    assert head.startswith("clean: 0 of 1 rows gated, the best notices ") or "1 of 1" in head
+    assert line.split()[:3] == ["r0", "0.9000", "0.0030"]
+    assert line.split()[4:6] == [f"{notices:.4f}", wanted]
+    assert line.split(wanted)[1].removesuffix(" (not gated)").strip() == needed

@@ -1,0 +1,110 @@
+"""The panel of healthy retrains is kept as a file that is read strictly."""
+
+import json
+
+import numpy as np
+import pytest
+from panels import panel_of, row
+
+from harness.calibration.panel import read_panel
+from harness.errors import InputError
+from harness.gates import read_gates
+
+ROWS = (
+    row("clean", family="clean"),
+    row("ccw-010"),
+    row("pair-a-b", family="pairs", unit="images"),
+    row("cw-010"),
+    row("gain", family="gain", unit="difference"),
+)
+VALUES = np.arange(40.0).reshape(8, 5) / 40
+GATES = 'schema = 1\nprotocol = 1\n[data]\nname = "toy"\nsplit = "test"\nsha256 = "{sha256}"\nn = 10000\n'
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "models" / "panel.json"
+    panel_of(VALUES, ROWS).write(path)
+    return path
+
+
+def test_a_panel_is_read_as_it_was_written(path):
+    assert read_panel(path) == panel_of(VALUES, ROWS)
+    assert [file.name for file in path.parent.iterdir()] == ["panel.json"]
+
+
+def test_values_keep_all_their_digits(tmp_path):
+    values = np.random.default_rng(0).normal(size=(8, 3))
+    panel_of(values).write(tmp_path / "panel.json")
+    read = read_panel(tmp_path / "panel.json")
+    assert np.array_equal(read.values(read.rows), values)
+
+
+def test_rows_go_by_family_and_values_by_member_and_row():
+    panel = panel_of(VALUES, ROWS)
+    assert panel.families == ("clean", "rotation", "pairs", "gain")
+    assert [r.id for r in panel.family("rotation")] == ["ccw-010", "cw-010"]
+    assert panel.family("none-such") == ()
+    assert np.array_equal(panel.values(panel.family("rotation")), VALUES[:, [1, 3]])
+    assert [r.sign for r in ROWS] == [1, 1, -1, 1, 1]
+
+
+def edited(change):
+    def edit(path):
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return edit
+
+
+MALFORMED = {
+    "empty": lambda path: path.write_text(""),
+    "no-json": lambda path: path.write_text(path.read_text()[:-30]),
+    "no-utf-8": lambda path: path.write_bytes(b"\xff\xfe\xfd"),
+    "a-list": lambda path: path.write_text("[1, 2]"),
+    "other-schema": edited(lambda content: content.update(schema=2)),
+    "no-schema": edited(lambda content: content.pop("schema")),
+    "unknown-key": edited(lambda content: content.update(remark="mine")),
+    "no-members": edited(lambda content: content.pop("members")),
+    "rows-no-list": edited(lambda content: content.update(rows=3)),
+    "unknown-key-of-a-row": edited(lambda content: content["rows"][0].update(pose=10)),
+    "key-of-a-member-missing": edited(lambda content: content["members"][3].pop("sha256")),
+    "value-missing": edited(lambda content: content["members"][3]["values"].pop("clean")),
+    "value-no-number": edited(lambda content: content["members"][3]["values"].update(clean="good")),
+    "value-not-finite": edited(lambda content: content["members"][3]["values"].update(clean=float("nan"))),
+    "unit-unknown": edited(lambda content: content["rows"][0].update(unit="furlongs")),
+    "direction-unknown": edited(lambda content: content["rows"][0].update(direction="above")),
+}
+
+
+@pytest.mark.parametrize("spoil", MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_panel_is_refused_with_file_and_next_step(path, spoil):
+    spoil(path)
+    with pytest.raises(InputError, match=r"panel\.json: .*`python -m harness calibrate` makes (one|a panel)"):
+        read_panel(path)
+
+
+@pytest.mark.parametrize("name", ["absent.json", "."], ids=["missing", "folder"])
+def test_a_panel_that_cannot_be_read_is_refused_with_file_and_next_step(tmp_path, name):
+    with pytest.raises(InputError, match=r"cannot be read \(.+\); `python -m harness calibrate` makes a panel"):
+        read_panel(tmp_path / name)
+
+
+@pytest.mark.parametrize(("sha256", "fits"), [("abc", True), ("abd", False)], ids=["same", "other"])
+def test_a_panel_of_other_data_than_the_gates_is_refused(tmp_path, path, sha256, fits):
+    (tmp_path / "gates.toml").write_text(GATES.format(sha256=sha256))
+    gates = read_gates(tmp_path / "gates.toml")
+    if fits:
+        assert read_panel(path, gates).rows == ROWS
+    else:
+        with pytest.raises(InputError, match=r"panel\.json: .*SHA-256 abc, .*gates\.toml is for abd; calibrate anew"):
+            read_panel(path, gates)
+
+
+def test_a_panel_of_another_protocol_is_refused(tmp_path, path):
+    """Poses of another protocol have other pixels, so that the numbers mean something else."""
+    edited(lambda content: content.update(protocol=2))(path)
+    (tmp_path / "gates.toml").write_text(GATES.format(sha256="abc"))
+    with pytest.raises(InputError, match=r"panel\.json: .*protocol"):
+        read_panel(path, read_gates(tmp_path / "gates.toml"))

@@ -1,0 +1,466 @@
+"""A run checks itself: damage must be noticed, and a test or a bound that cannot fail makes the run fail."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
+import numpy as np
+import pytest
+import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
+import torch
+from torch import nn
+from zoo import ROWS, STRESS_TESTS, Zoo, gates_text, images_of, network
+
+from harness.gates import read_gates
+from harness.inference import Classifier
+from harness.measures import accuracy, confident_errors
+from harness.outcome import Outcome
+from harness.report import markdown, summary_lines
+from harness.report.html import scorecard
+from harness.selfcheck import damages, self_checks
+from harness.session import RoleModel, StressSession
+
+NAMES = [
+    "identity-equals-clean",
+    "model-equals-itself",
+    "swapped-logits",
+    "left-half-blanked",
+    "overconfident",
+    "turned-020",
+]
+NOTICED_BY = {"swapped-logits": "class", "left-half-blanked": "clean", "overconfident": "confidence"}
+NOTICED_BY["turned-020"] = "rotation"
+IMPOSSIBLE_TO_FAIL = {
+    "swapped-logits": ("0.75", "0.0"),
+    "left-half-blanked": ("0.85", "0.0"),
+    "turned-020": ("0.5 ", "0.0 "),
+    "overconfident": ("bound = 10 ", "bound = 400 "),
+}
+
+
+@pytest.fixture(scope="module")
+def images():
+    return images_of(400)
+
+
+@pytest.fixture
+def session_of(tmp_path, images):
+    def build(rows=ROWS, *, model=None, images=images) -> StressSession:
+        path = tmp_path / "gates.toml"
+        path.write_text(gates_text(images, rows))
+        classifier = Classifier(network() if model is None else model, workers=1)
+        candidate = RoleModel("candidate", Path("c.safetensors"), "c" * 64, "m" * 64, "user", None, classifier)
+        return StressSession(images, read_gates(path), {"candidate": candidate})
+
+    return build
+
+
+def judge(session, gate):
+    """What the stress tests do, written down once more."""
+    predictions = session.roles["candidate"].predict(session.images, gate.pose)
+    if gate.family == "confidence":
+        return session.scaled(gate).judge(confident_errors(predictions, above=gate.confidence))
+    return session.scaled(gate).judge(accuracy(predictions, of_class=gate.class_name))
+
+
+def checks(session, judge=judge) -> dict[str, str]:
+    return {check.name: check.status for check in self_checks(session, judge)}
+
+
+def detail(session, name, judge=judge) -> str:
+    (found,) = (check.detail for check in self_checks(session, judge) if check.name == name)
+    return found
+
+
+# What a sound run looks like.
+
+
+def test_a_sound_run_holds_every_check(session_of):
+    found = self_checks(session_of(), judge)
+    assert [check.name for check in found] == NAMES
+    assert {check.status for check in found} == {"pass"}
+    harm = re.fullmatch(
+        r"the damaged copy fails (\d+) of 400 images, (\d+) before, and 1 of 1 gates of family 'clean' notice",
+        found[3].detail,
+    )
+    assert harm is not None
+    assert int(harm[1]) > 200
+    assert int(harm[2]) < 50
+
+
+def test_checks_are_made_on_a_sample_of_many_images(session_of):
+    session = session_of(images=images_of(1_200))
+    found = self_checks(session, judge)
+    assert {check.status for check in found} == {"pass"}
+    assert "1000 images" in found[0].detail
+    assert "0 of 1000 answers flip" in found[1].detail
+
+
+def test_a_sampled_run_is_checked_too(session_of, images):
+    session = session_of()
+    sampled = replace(session, images=images.take(torch.arange(5, 305)))
+    assert set(checks(sampled).values()) == {"pass"}
+
+
+def test_the_candidate_and_its_memory_stay_as_they_are(session_of, images):
+    session = session_of()
+    before = session.roles["candidate"].predict(images)
+    self_checks(session, judge)
+    assert session.roles["candidate"].predict(images) is before
+    assert np.array_equal(Classifier(network(), workers=1).predict(images).logits, before.logits)
+
+
+# Bounds and tests that cannot fail.
+
+
+@pytest.mark.parametrize(("name", "change"), IMPOSSIBLE_TO_FAIL.items(), ids=IMPOSSIBLE_TO_FAIL)
+def test_a_bound_that_cannot_fail_is_found_and_named(session_of, name, change):
+    session = session_of(ROWS.replace(*change))
+    assert checks(session) == {**dict.fromkeys(NAMES, "pass"), name: "fail"}
+    text = detail(session, name)
+    assert f"all 1 gates of family '{NOTICED_BY[name]}' let it pass, such as " in text
+    (gate,) = session.gates.family(NOTICED_BY[name])
+    assert f"such as {gate.id}: {gate.metric.replace('_', ' ')} " in text
+    assert f"set bounds that can fail in {session.gates.path}, or correct the test" in text
+
+
+@pytest.mark.parametrize("family", NOTICED_BY.values())
+def test_a_test_that_judges_something_else_is_found(session_of, family):
+    session = session_of()
+
+    def judge_the_undamaged(broken, gate):
+        return judge(session if gate.family == family else broken, gate)
+
+    assert [name for name, status in checks(session, judge_the_undamaged).items() if status == "fail"] == [
+        name for name, noticed_by in NOTICED_BY.items() if noticed_by == family
+    ]
+
+
+def test_one_gate_of_the_family_that_notices_is_enough(session_of):
+    blunt = ROWS + ROWS[: ROWS.index('[[gate]]\nid = "clean-bee"')].replace('"clean"', '"clean-too"', 1).replace(
+        "0.85", "0.0"
+    )
+    session = session_of(blunt)
+    assert checks(session)["left-half-blanked"] == "pass"
+    assert "1 of 2 gates of family 'clean' notice" in detail(session, "left-half-blanked")
+
+
+# Checks that do not apply.
+
+
+@pytest.mark.parametrize(("name", "family"), NOTICED_BY.items(), ids=NOTICED_BY)
+@pytest.mark.parametrize("how", ["no-bound", "no-row", "of-the-baseline", "not-gated"])
+def test_a_family_without_bounds_has_nothing_to_check(session_of, name, family, how):
+    rows = ROWS.split("[[gate]]")
+    (place,) = (number for number, row in enumerate(rows) if f'family = "{family}"' in row)
+    rows[place] = {
+        "no-bound": re.sub("hand = .*", "", rows[place]),
+        "no-row": "",
+        "of-the-baseline": rows[place] + 'role = "baseline"\n',
+        "not-gated": rows[place].replace("hand", "panel") + 'not_gated = "healthy retrains differ"\n',
+    }[how]
+    session = session_of("[[gate]]".join(row for row in rows if row))
+    assert checks(session) == {**dict.fromkeys(NAMES, "pass"), name: "not_applicable"}
+    assert detail(session, name) == f"no gate of family '{family}' has a bound"
+
+
+def test_a_family_whose_test_was_not_collected_has_nothing_to_check(session_of):
+    def no_rotation(session, gate):
+        return None if gate.family == "rotation" else judge(session, gate)
+
+    assert checks(session_of(), no_rotation)["turned-020"] == "not_applicable"
+    assert detail(session_of(), "turned-020", no_rotation) == "no test of family 'rotation' was collected"
+
+
+class Constant(nn.Module):
+    """Says the first class of everything."""
+
+    def forward(self, pixels):
+        return pixels.flatten(1)[:, :4] * 0 + torch.tensor([3.0, 0.0, 0.0, 0.0])
+
+
+class Certain(nn.Module):
+    """Is as good as the network, and always certain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = network()
+
+    def forward(self, pixels):
+        return self.network(pixels) * 1000
+
+
+class RightHalf(nn.Module):
+    """Sees the right half alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = network()
+
+    def forward(self, pixels):
+        return self.network(pixels * (torch.arange(16) >= 8))
+
+
+@pytest.mark.parametrize(
+    ("model", "harmless"),
+    [
+        (Constant, {"swapped-logits", "left-half-blanked", "turned-020"}),
+        (Certain, {"overconfident"}),
+        (RightHalf, {"left-half-blanked"}),
+    ],
+)
+def test_a_damage_that_does_not_hurt_this_model_is_no_check(session_of, model, harmless):
+    session = session_of(model=model())
+    found = checks(session)
+    assert {name for name, status in found.items() if status == "not_applicable"} == harmless
+    for name in harmless:
+        assert re.fullmatch(
+            r"no harm to this model: its copy fails (\d+) of 400 images, \d+ before", detail(session, name)
+        )
+
+
+def test_a_model_that_damage_improves_is_not_hurt(session_of):
+    """It takes bees for cats and cats for bees, so that swapping them is a cure."""
+    swapped = network()
+    with torch.no_grad():
+        for values in (swapped.fc1.weight, swapped.fc1.bias):
+            values.copy_(values[[0, 2, 1, 3]])
+    assert checks(session_of(model=swapped))["swapped-logits"] == "not_applicable"
+
+
+@pytest.mark.parametrize("name", ["ant", "dog"])
+def test_the_classes_swapped_are_those_that_a_gate_watches(session_of, name):
+    session = session_of(ROWS.replace('"bee"', f'"{name}"'))
+    assert checks(session)["swapped-logits"] == "pass"
+
+
+def test_a_gate_for_a_class_that_the_data_lack_is_not_damaged(session_of):
+    assert [damage.name for damage in damages(session_of(ROWS.replace('"bee"', '"yak"')))] == NAMES[2:]
+
+
+# Models that do not answer the same twice.
+
+
+class Wavering(nn.Module):
+    """Adds noise to its answers, anew each time."""
+
+    def __init__(self, noise: float) -> None:
+        super().__init__()
+        self.network, self.noise = network(), noise
+
+    def forward(self, pixels):
+        logits = self.network(pixels)
+        return logits + self.noise * torch.randn_like(logits)
+
+
+def test_a_model_that_wavers_is_found_by_both_equalities(session_of):
+    session = session_of(model=Wavering(3.0))
+    found = {check.name: check for check in self_checks(session, judge)}
+    assert (found["identity-equals-clean"].status, found["model-equals-itself"].status) == ("fail", "fail")
+    assert "not deterministic" in found["identity-equals-clean"].detail
+    assert re.match(
+        r"predicted a second time, [1-9]\d* of 400 answers flip; the model is not deterministic",
+        found["model-equals-itself"].detail,
+    )
+
+
+def test_a_model_whose_last_bits_waver_is_found_by_the_identity(session_of):
+    found = checks(session_of(model=Wavering(1e-4)))
+    assert (found["identity-equals-clean"], found["model-equals-itself"]) == ("fail", "pass")
+
+
+# A check that fails makes the run fail.
+
+OUTCOME = Outcome(
+    verdicts=(),
+    errors=(),
+    omissions=(),
+    failures=(),
+    profile="default",
+    models={"candidate": {"path": "c.safetensors", "sha256": "c" * 64, "architecture": "user"}},
+    data={"name": "zoo", "split": "test", "sha256": "d" * 64, "n": 400},
+    recipe={},
+    provenance="of unknown origin",
+    gates_sha256="e" * 64,
+    versions={},
+    command="pytest stress_tests",
+)
+
+
+def test_an_unsound_run_is_an_error_in_every_report(session_of):
+    sound = replace(OUTCOME, self_checks=self_checks(session_of(), judge))
+    assert (sound.verdict, sound.exit_status) == ("pass", 0)
+    assert "6 of 6 self-checks hold" in summary_lines(sound, Path("reports"))
+    unsound = replace(OUTCOME, self_checks=self_checks(session_of(ROWS.replace("0.85", "0.0")), judge))
+    assert (unsound.verdict, unsound.exit_status) == ("error", 4)
+    (failed,) = (check for check in unsound.self_checks if check.status == "fail")
+    line = f"self-check {failed.name}: {failed.detail}"
+    assert f"  {line}" in summary_lines(unsound, Path("reports"))
+    assert "5 of 6 self-checks hold" in summary_lines(unsound, Path("reports"))
+    assert f"**could not judge**: {line}" in markdown(unsound)
+    assert "<td>left-half-blanked</td><td>✗ fails</td>" in scorecard(unsound)
+    assert json.loads(json.dumps(unsound.as_json()))["self_checks"][3] == {
+        "name": "left-half-blanked",
+        "status": "fail",
+        "detail": failed.detail,
+    }
+
+
+# Through pytest.
+
+
+SERIAL, WORKERS = (), ("-n", "2")
+
+
+@pytest.fixture(autouse=True)
+def cache_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def gate_run(pytester):
+    zoo = Zoo(pytester.path)
+
+    def run(*arguments):
+        how = pytester.runpytest_subprocess if "-n" in arguments else pytester.runpytest_inprocess
+        result = how("--stress-data", zoo.data, "stress_tests", *arguments)
+        path = zoo.root / "reports/stress.json"
+        report = json.loads(path.read_text()) if path.exists() else None
+        return result, report
+
+    run.zoo = zoo
+    return run
+
+
+def statuses(report) -> dict[str, str]:
+    return {check["name"]: check["status"] for check in report["self_checks"]}
+
+
+@pytest.mark.parametrize("workers", [SERIAL, WORKERS], ids=["serial", "n2"])
+def test_every_run_checks_itself_once(gate_run, workers):
+    result, report = gate_run(*workers)
+    assert result.ret == 0
+    assert statuses(report) == dict.fromkeys(NAMES, "pass")
+    assert len(report["self_checks"]) == 6
+    result.stdout.fnmatch_lines(["6 of 6 self-checks hold"])
+
+
+def test_a_partial_run_checks_the_tests_that_it_leaves_out(gate_run):
+    result, report = gate_run("-k", "rotation")
+    assert (result.ret, report["verdict"]) == (0, "partial")
+    assert statuses(report) == dict.fromkeys(NAMES, "pass")
+
+
+BASELINE = ("clean", "left-half-blanked", ("candidate", "baseline"))
+CONSTANT = (
+    "rotation",
+    "turned-020",
+    (r"gate\.judge\(.*\)", "gate.judge(Measurement('accuracy', 0.95, 400, (0.9, 1.0)))"),
+)
+NEVER = ("confident_errors", "overconfident", (r"above=gate.confidence", "above=1.0"))
+
+
+@pytest.mark.parametrize(
+    ("workers", "test", "check", "change"),
+    [(SERIAL, *BASELINE), (SERIAL, *CONSTANT), (SERIAL, *NEVER), (WORKERS, *CONSTANT)],
+    ids=["the-baseline-instead", "a-constant", "nothing-counts", "a-constant-n2"],
+)
+def test_a_stress_test_that_always_passes_ends_with_4(gate_run, workers, test, check, change):
+    path = gate_run.zoo.tests / f"test_{test}.py"
+    sound = path.read_text()
+    path.write_text("from harness.measures import Measurement  # noqa: F401\n" + re.sub(*change, sound))
+    assert re.sub(*change, sound) != sound
+    gate_run.zoo.save("baseline.safetensors", seed=1, jitter=0.1)
+    result, report = gate_run("--baseline", "baseline.safetensors", *workers)
+    assert result.ret == 4
+    assert report["verdict"] == "error"
+    assert {gate["status"] for gate in report["gates"]} == {"pass"}, "no gate says so, the check alone"
+    assert statuses(report)[check] == "fail"
+    result.stdout.fnmatch_lines([f"*self-check {check}: *let it pass, such as *correct the test*"])
+
+
+def test_a_model_that_wavers_cannot_be_judged(gate_run):
+    (gate_run.zoo.root / "wavering.py").write_text(
+        "import torch\nfrom torch import nn\n\n\nclass Wavering(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.fc = nn.Linear(1, 1)\n\n"
+        "    def forward(self, pixels):\n"
+        "        return torch.randn_like(pixels.flatten(1)[:, :4])\n"
+    )
+    torch.save({"fc.weight": torch.ones(1, 1), "fc.bias": torch.zeros(1)}, gate_run.zoo.root / "wavering.pth")
+    result, report = gate_run("--candidate", "wavering.pth", "--stress-model", "wavering:Wavering")
+    assert result.ret == 4
+    assert statuses(report)["identity-equals-clean"] == "fail"
+    result.stdout.fnmatch_lines(["*self-check identity-equals-clean: *not deterministic"])
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["pytest.skip('not for this model')", "raise RuntimeError('lost')", "pytest.fail('no')"],
+    ids=["skip", "raise", "fail"],
+)
+def test_a_stress_test_that_ends_otherwise_on_damaged_models_ends_in_a_verdict(gate_run, line):
+    """Whatever a test of the user's does in a self-check, the run ends with a report."""
+    path = gate_run.zoo.tests / "test_rotation.py"
+    condition = "candidate.classifier.predict(images).correct.mean() < 0.6"
+    path.write_text(
+        "import pytest\n" + re.sub(r"( +)(verdict = )", rf"\1if {condition}:\n\1\1{line}\n\1\2", path.read_text())
+    )
+    try:
+        result, report = gate_run()
+    except BaseException as error:  # A skip would skip this test here.
+        raise AssertionError(f"the run ended with {error!r}") from error
+    assert report is not None
+    assert result.ret in {0, 4}
+    assert report["verdict"] in {"pass", "error"}
+    result.stdout.fnmatch_lines(["report: *stress.html"])
+
+
+# Recording.
+
+
+@pytest.mark.parametrize("workers", [SERIAL, WORKERS], ids=["serial", "n2"])
+def test_recording_all_measures_what_a_run_that_judges_does_and_judges_nothing(gate_run, workers):
+    bad = str(gate_run.zoo.save("bad.safetensors", jitter=3.0))
+    result, judged = gate_run("--candidate", bad)
+    assert result.ret == 1
+    assert {gate["status"] for gate in judged["gates"]} >= {"fail"}
+    result, recorded = gate_run("--candidate", bad, "--stress-record", "all", *workers)
+    assert result.ret == 0
+    assert {gate["status"] for gate in recorded["gates"]} == {"not_gated"}
+    assert {gate["bound"] for gate in recorded["gates"]} == {None}
+    assert recorded["self_checks"] == []
+    for name in ("id", "value", "n", "interval", "metric", "unit", "direction"):
+        assert [gate[name] for gate in recorded["gates"]] == [gate[name] for gate in judged["gates"]]
+
+
+@pytest.mark.parametrize(
+    ("families", "ids"),
+    [("class", ["clean-bee"]), ("rotation,clean", ["clean", "rotate-ccw-010"])],
+    ids=["one", "two"],
+)
+def test_recording_families_measures_these_alone(gate_run, families, ids):
+    result, recorded = gate_run("--stress-record", families)
+    assert result.ret == 0
+    assert [gate["id"] for gate in recorded["gates"]] == ids
+    assert {gate["status"] for gate in recorded["gates"]} == {"not_gated"}
+    assert recorded["verdict"] == "partial"
+    assert not (gate_run.zoo.root / "reports/stress.html").exists()
+
+
+def test_recording_a_family_that_no_test_is_of_measures_nothing(gate_run):
+    result, recorded = gate_run("--stress-record", "none-such")
+    assert result.ret != 0
+    assert recorded is None
+
+
+def test_recording_still_refuses_a_baseline_that_is_not_what_it_should_be(gate_run):
+    row = ROWS.split("[[gate]]")[1].replace('"clean"', '"baseline"') + 'role = "baseline"\n'
+    gate_run.zoo.bind(f"{ROWS}[[gate]]{row}")
+    shutil.copy(STRESS_TESTS / "test_baseline.py", gate_run.zoo.tests)
+    gate_run.zoo.save("baseline.safetensors", blind=True)
+    result, report = gate_run("--baseline", "baseline.safetensors", "--stress-record", "all")
+    assert (result.ret, report["verdict"]) == (4, "error")
+    result.stdout.fnmatch_lines(["*baseline: accuracy 0.2500 < floor 0.8500*the baseline itself is not what*"])

@@ -1,0 +1,141 @@
+"""A little repository with data on which place and turn matter, and networks that read them well, but not perfectly."""
+
+import shutil
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import torch
+from torch.nn import functional
+
+from harness.architectures import FashionCNN
+from harness.checkpoints import Record, save_checkpoint
+from harness.data import LabelledImages, load_images
+
+STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
+CLASSES = ("ant", "bee", "cat", "dog")
+ARGUMENTS = {"conv_channels": [1], "fc_sizes": [], "image_size": [16, 16], "classes": 4, "mean": 0.0, "std": 1.0}
+TRAINING = {"epochs": 20, "learning_rate": 0.1, "seed": 0}
+ROWS = """
+[[gate]]
+id = "clean"
+family = "clean"
+metric = "accuracy"
+hand = { bound = 0.85 }
+
+[[gate]]
+id = "clean-bee"
+family = "class"
+metric = "accuracy"
+class = "bee"
+hand = { bound = 0.75 }
+
+[[gate]]
+id = "rotate-ccw-010"
+family = "rotation"
+metric = "accuracy"
+pose = { degrees = 10 }
+hand = { bound = 0.5 }
+
+[[gate]]
+id = "confident-errors"
+family = "confidence"
+metric = "confident_errors"
+direction = "at_most"
+confidence = 0.9
+hand = { bound = 10 }
+"""
+"""Bounds that the networks of `network` keep on 400 images: clean 0.92, bee 0.92, turned by 10° 0.68, 1 image."""
+
+
+def images_of(count: int = 400, *, seed: int = 2) -> LabelledImages:
+    """Return images of 16 x 16 pixels: each class has a pattern of its own, and noise on it."""
+    patterns = np.random.default_rng(0).integers(0, 2, (4, 8, 8)).repeat(2, axis=1).repeat(2, axis=2)
+    labels = np.arange(count) % 4
+    noise = np.random.default_rng(seed).normal(80, 50, (count, 16, 16))
+    pixels = (25 * patterns[labels] + noise).clip(0, 255).astype(np.uint8)
+    return LabelledImages(torch.from_numpy(pixels)[:, None], torch.from_numpy(labels), CLASSES, "zoo", "test")
+
+
+def network(*, jitter: float = 0.0, seed: int = 0) -> FashionCNN:
+    """Return a network that holds images against each class's mean, its weights shaken by `jitter`."""
+    examples = images_of(2_000, seed=1)
+    features = functional.max_pool2d(examples.pixels.float() / 255, 2).flatten(1)
+    means = torch.stack([features[examples.labels == label].mean(dim=0) for label in range(4)])
+    model = FashionCNN(**ARGUMENTS)
+    shaken = jitter * torch.randn(4, 64, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        model.conv1.weight.zero_()[0, 0, 1, 1] = 1.0
+        model.conv1.bias.zero_()
+        model.fc1.weight.copy_(20 * means + shaken)
+        model.fc1.bias.copy_(-10 * means.square().sum(dim=1))
+    return model.eval()
+
+
+def gates_text(images: LabelledImages, rows: str = ROWS, *, sha256: str = "") -> str:
+    """Return a gates file for these images."""
+    data = f'name = "zoo"\nsplit = "test"\nsha256 = "{sha256 or images.sha256}"\nn = {len(images)}\n'
+    return f"schema = 1\nprotocol = 1\n\n[data]\n{data}{rows}"
+
+
+class Zoo:
+    """The repository in a folder: data, gates, four stress tests, and as candidate by default a good network."""
+
+    def __init__(self, root: Path, *, tests=("clean", "rotation", "confident_errors")) -> None:
+        self.root = root
+        (root / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider\n")
+        self.tests = root / "stress_tests"
+        self.tests.mkdir()
+        for name in tests:
+            shutil.copy(STRESS_TESTS / f"test_{name}.py", self.tests)
+        images = images_of()
+        pixels = images.pixels[:, 0].numpy()
+        np.savez(root / "zoo.npz", images=pixels, labels=images.labels.numpy(), classes=np.array(CLASSES))
+        self.data = f"npz:{root / 'zoo.npz'}"
+        self.images = load_images(self.data)
+        self.gates = self.tests / "gates.toml"
+        self.bind(ROWS)
+        self.save("models/augmented.safetensors")
+
+    def bind(self, rows: str, **facts: str) -> None:
+        """Write the gates file."""
+        self.gates.write_text(gates_text(self.images, rows, **facts))
+
+    def save(self, name: str, *, blind: bool = False, training=None, **facts) -> Path:
+        """Save a network; a blind one sees nothing and says "ant" of everything."""
+        model = network(**facts)
+        if blind:
+            with torch.no_grad():
+                model.fc1.weight.zero_()
+                model.fc1.bias.copy_(torch.tensor([9.0, 0.0, 0.0, 0.0]))
+        record = Record("fashion-cnn", ARGUMENTS, CLASSES)
+        save_checkpoint(self.root / name, model, record if training is None else replace(record, training=training))
+        return self.root / name
+
+
+def in_this_process(pytester, runs: list[list[str]]):
+    """Return what stands in for `subprocess.run` and runs pytest here, which saves the start; `runs` keeps commands."""
+    one_at_a_time = threading.Lock()
+
+    def run(command, **_):
+        assert command[0] == sys.executable
+        arguments = command[command.index("stress_tests") :]
+        with one_at_a_time, hypothesis_as_it_starts():
+            runs.append(arguments)
+            result = pytester.runpytest_inprocess(*arguments)
+        return subprocess.CompletedProcess(command, int(result.ret), result.stdout.str(), result.stderr.str())
+
+    return run
+
+
+@contextmanager
+def hypothesis_as_it_starts():
+    """Have Hypothesis's default profile in this thread, before a run inside this process loads its own and after."""
+    hypothesis.settings.load_profile("default")
+    yield
+    hypothesis.settings.load_profile("default")
