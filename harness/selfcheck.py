@@ -32,13 +32,17 @@ Judge = Callable[[StressSession, Gate], Verdict | None]
 
 @dataclass(frozen=True)
 class Damage:
-    """A way to break a model, the family that must notice, and which images the broken model fails."""
+    """A way to break a model, the family that must notice, and which images the broken model fails.
+
+    With a `metric`, only the family's rows of this metric are asked.
+    """
 
     name: str
     family: str
     before: nn.Module
     after: nn.Module
     fails: Callable[[Predictions], np.ndarray]
+    metric: str = ""
 
     def apply(self, candidate: RoleModel) -> RoleModel:
         """Return the candidate with a damaged copy of its model, which has nothing remembered."""
@@ -69,6 +73,7 @@ def damages(session: StressSession) -> tuple[Damage, ...]:
         Damage("left-half-blanked", "clean", _BlankLeftHalf(), keep, _errors),
         Damage("overconfident", "confidence", keep, _ScaleLogits(10.0), _confident_errors),
         Damage("turned-020", "rotation", _Turn(20.0), keep, _errors),
+        Damage("turned-020-searched", "search", _Turn(20.0), keep, _errors, metric="right_at_every_pose"),
     )
 
 
@@ -103,7 +108,11 @@ def _is_noticed(damage: Damage, sampled: StressSession, judge: Judge) -> SelfChe
     def result(status: Literal["pass", "fail", "not_applicable"], detail: str) -> SelfCheck:
         return SelfCheck(damage.name, status, detail)
 
-    gates = [gate for gate in sampled.gates.family(damage.family) if gate.threshold and gate.role == "candidate"]
+    gates = [
+        gate
+        for gate in sampled.gates.family(damage.family)
+        if gate.threshold and gate.role == "candidate" and damage.metric in {"", gate.metric}
+    ]
     if not gates:
         return result("not_applicable", f"no gate of family {damage.family!r} has a bound")
     candidate = sampled.roles["candidate"]

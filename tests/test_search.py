@@ -315,3 +315,25 @@ def test_a_thorough_run_searches_longer_and_does_not_hold_that_against_the_model
     assert row["status"] == "not_gated"
     assert row["value"] == 0.0
     assert "searched ten times as long" in row["explanation"]
+
+
+SEARCH_ROW = """
+[[gate]]
+id = "worst-pose"
+family = "search"
+metric = "right_at_every_pose"
+grid = "promised"
+hand = { bound = BOUND }
+"""
+
+
+@pytest.mark.parametrize(("bound", "status"), [(0.9, "pass"), (0.0, "fail")])
+def test_the_search_checks_itself_on_a_turned_copy(barn, bound, status):
+    shutil.copy(STRESS_TESTS / "test_worst_pose.py", "stress_tests")
+    result, report = barn(
+        *("--stress-model-arg", "low=15.0", "--stress-model-arg", "high=30.0"),
+        rows=SEARCH_ROW.replace("BOUND", str(bound)),
+    )
+    checks = {check["name"]: check["status"] for check in report["self_checks"]}
+    assert checks["turned-020-searched"] == status
+    assert result.ret == (0 if status == "pass" else 4)

@@ -87,7 +87,7 @@ class Calibrated:
 def calibrate(panel: Panel, budgets: Mapping[str, float], *, by_hand: frozenset[str] = frozenset()) -> list[Calibrated]:
     """Return a bound for each row of the panel; raises `InputError` for a panel that can give none.
 
-    `budgets` gives the largest loss that may go unnoticed, by family; for the rest see `default_budget`. Rows whose
+    `budgets` gives the largest loss that may go unnoticed, by metric or family; else see `default_budget`. Rows whose
     bound is set `by_hand`, and rows that cannot be gates, take no part in their family's share of false alarms.
     """
     check_panel(panel)
@@ -109,7 +109,7 @@ def _bounds(
     values = panel.values(rows)
     k = family_multiplier(panel, sharing, retrains=len(values))
     return [
-        Calibrated(row, float(mean), float(std), k, len(values), budgets.get(row.family, default_budget(row, mean)))
+        Calibrated(row, float(mean), float(std), k, len(values), _budget(row, mean, budgets))
         for row, mean, std in zip(rows, values.mean(axis=0), _std(values, rows), strict=True)
     ]
 
@@ -238,6 +238,10 @@ def detectable(k: float, std: float, retrains: int) -> float:
     from scipy.stats import norm
 
     return float((k + norm.ppf(POWER)) * std * _spread(retrains))
+
+
+def _budget(row: Row, mean: float, budgets: Mapping[str, float]) -> float:
+    return budgets.get(row.metric, budgets.get(row.family, default_budget(row, mean)))
 
 
 def default_budget(row: Row, mean: float) -> float:

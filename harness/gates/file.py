@@ -33,8 +33,8 @@ class DataFingerprint:
 class GatesFile:
     """A gates file as read.
 
-    `recipe` says whose healthy retrains the bounds come from; `budgets` gives, by family, the largest loss that a gate
-    may fail to notice and still be a gate.
+    `recipe` says whose healthy retrains the bounds come from; `budgets` gives, by metric or family, the largest loss
+    that a gate may fail to notice and still be a gate.
     """
 
     path: Path
