@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.inference import Classifier
 
-_WAVE = 2_000
+_WAVE = 4_000
 """Evaluations between two looks at which images are broken; fixed, so that the work is the same for any cores."""
 
 

@@ -124,19 +124,21 @@ def _is_noticed(damage: Damage, sampled: StressSession, judge: Judge) -> SelfChe
             f"no harm to this model: its copy fails {fails.sum()} of {len(fails)} images, {failed.sum()} before",
         )
     broken = replace(sampled, roles={**sampled.roles, "candidate": damaged})
-    verdicts = [verdict for gate in gates if (verdict := judge(broken, gate)) is not None]
-    if not verdicts:
-        return result("not_applicable", f"no test of family {damage.family!r} was collected")
-    caught = [verdict.gate.id for verdict in verdicts if verdict.status == "fail"]
     harm = f"the damaged copy fails {fails.sum()} of {len(fails)} images, {failed.sum()} before, and"
-    if not caught:
-        first = verdicts[0]
-        return result(
-            "fail",
-            f"{harm} all {len(verdicts)} gates of family {damage.family!r} let it pass, such as {first.explain()}; "
-            f"set bounds that can fail in {sampled.gates.path}, or correct the test",
-        )
-    return result("pass", f"{harm} {len(caught)} of {len(verdicts)} gates of family {damage.family!r} notice")
+    passed = []
+    for gate in gates:
+        verdict = judge(broken, gate)
+        if verdict is not None and verdict.status == "fail":
+            return result("pass", f"{harm} gate {gate.id} of family {damage.family!r} notices")
+        if verdict is not None:
+            passed.append(verdict)
+    if not passed:
+        return result("not_applicable", f"no test of family {damage.family!r} was collected")
+    return result(
+        "fail",
+        f"{harm} all {len(passed)} gates of family {damage.family!r} let it pass, such as {passed[0].explain()}; "
+        f"set bounds that can fail in {sampled.gates.path}, or correct the test",
+    )
 
 
 def _is_worse(fails: np.ndarray, failed: np.ndarray) -> bool:

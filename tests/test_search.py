@@ -97,7 +97,7 @@ def test_broken_images_are_not_evaluated_again():
     right = int((images.labels == 2).sum())
     assert found.right_everywhere.sum() == right
     # The first wave takes poses until it is full; after it only the images that are right remain.
-    wave = -(-2_000 // 300)
+    wave = -(-4_000 // 300)
     assert sum(seen) == wave * 300 + (100 - wave) * right
 
 

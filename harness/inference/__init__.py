@@ -2,7 +2,7 @@
 
 from harness.inference.classifier import Classifier
 from harness.inference.devices import available_cores, pick_device
-from harness.inference.engine import BATCH, ModelError
+from harness.inference.engine import ModelError
 from harness.inference.predictions import Predictions
 
-__all__ = ["BATCH", "Classifier", "ModelError", "Predictions", "available_cores", "pick_device"]
+__all__ = ["Classifier", "ModelError", "Predictions", "available_cores", "pick_device"]

@@ -16,7 +16,7 @@ from harness.allocator import keep_freed_buffers
 from harness.checkpoints import hash_tensors
 from harness.data.images import LabelledImages, unit_range
 from harness.inference.devices import available_cores
-from harness.inference.engine import BATCH, Engine
+from harness.inference.engine import BFLOAT16_BATCH, FLOAT32_BATCH, Engine
 from harness.inference.folding import folded
 from harness.inference.predictions import Predictions
 from harness.perturb import IDENTITY, PROTOCOL, Perturbation
@@ -118,7 +118,8 @@ class Classifier:
         """
         if self._cache is None or self.fingerprint is None:
             return compute()
-        decisive = (self.fingerprint, images.sha256, tuple(images.pixels.shape), what, PROTOCOL, BATCH)
+        batches = (FLOAT32_BATCH, BFLOAT16_BATCH)
+        decisive = (self.fingerprint, images.sha256, tuple(images.pixels.shape), what, PROTOCOL, batches)
         platform = (self.device.type, self._engine.screens, torch.__version__, torch.backends.cpu.get_cpu_capability())
         key = hashlib.sha256(repr((decisive, platform)).encode()).hexdigest()
         values = self._cache.load(key, shape)

@@ -15,8 +15,9 @@ from harness.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-BATCH = 125
-"""Images per forward pass; smaller batches are padded, because the shape may change the last bits of a result."""
+FLOAT32_BATCH, BFLOAT16_BATCH = 32, 125
+"""Images per forward pass in each precision. Smaller batches are padded, because the shape may change the last bits of
+a result; float32 mostly confirms a few answers, so that large batches would be mostly padding."""
 
 _TRIED = 250
 """Images on which the two precisions are compared before bfloat16 may screen."""
@@ -69,7 +70,7 @@ class Engine:
     ) -> np.ndarray:
         """Return the logits of `count` inputs, (count, classes) float32.
 
-        `inputs` makes those at the positions given, at most `BATCH`, as pixels on the device. The leading class is
+        `inputs` makes those at the positions given, one batch of them, as pixels on the device. The leading class is
         float32's for all; the logits are float32's for those whose lead is not clear, and for those that `exact` picks,
         given the logits of the first pass. Raises `ModelError`, which names `what`, when the model fails.
         """
@@ -100,17 +101,19 @@ class Engine:
     def _run(
         self, positions: np.ndarray, inputs: Callable[[np.ndarray], Tensor], classes: int, *, screening: bool
     ) -> np.ndarray:
+        size = BFLOAT16_BATCH if screening else FLOAT32_BATCH
+
         def predict(batch: np.ndarray) -> Tensor:
             precision = torch.autocast(self.device.type, torch.bfloat16) if screening else nullcontext()
             with torch.inference_mode():
-                pixels = _padded(inputs(batch)).contiguous(memory_format=torch.channels_last)
+                pixels = _padded(inputs(batch), size).contiguous(memory_format=torch.channels_last)
                 with precision:
                     logits = self.model(pixels)
-                return _checked(logits, images=len(batch), classes=classes).cpu()
+                return _checked(logits, (size, classes), images=len(batch)).cpu()
 
         if not len(positions):
             return np.empty((0, classes), dtype=np.float32)
-        batches = [positions[start : start + BATCH] for start in range(0, len(positions), BATCH)]
+        batches = [positions[start : start + size] for start in range(0, len(positions), size)]
         with _one_thread_per_worker(), ThreadPoolExecutor(self.workers) as pool:
             return np.asarray(torch.cat(list(pool.map(predict, batches))).numpy())
 
@@ -139,18 +142,18 @@ def _leads(logits: np.ndarray) -> np.ndarray:
     return np.asarray(first - second)
 
 
-def _padded(pixels: Tensor) -> Tensor:
-    missing = BATCH - len(pixels)
+def _padded(pixels: Tensor, size: int) -> Tensor:
+    missing = size - len(pixels)
     return torch.cat([pixels, pixels.new_zeros(missing, *pixels.shape[1:])]) if missing else pixels
 
 
-def _checked(logits: object, *, images: int, classes: int) -> Tensor:
+def _checked(logits: object, shape: tuple[int, int], *, images: int) -> Tensor:
     if not isinstance(logits, Tensor):
         raise ModelError(f"the model returned {type(logits).__name__}, expected a tensor of logits")
-    if logits.shape != (BATCH, classes):
+    if logits.shape != shape:
         raise ModelError(
-            f"the model returned logits of shape {tuple(logits.shape)} for {BATCH} images of data with "
-            f"{classes} classes, expected {(BATCH, classes)}"
+            f"the model returned logits of shape {tuple(logits.shape)} for {shape[0]} images of data with "
+            f"{shape[1]} classes, expected {shape}"
         )
     logits = logits[:images].float()
     if not logits.isfinite().all():
