@@ -77,6 +77,13 @@ class Predictions:
         confidence[~self.correct] = _softmax(self.answers[~self.correct]).max(axis=1, initial=0)
         return confidence
 
+    def probabilities_at(self, positions: np.ndarray) -> np.ndarray:
+        """Return the softmax of the logits at these positions, (M,) int64; returns (M, classes) in [0, 1].
+
+        Costs no forward pass when all these answers are wrong.
+        """
+        return _softmax((self.logits if self.correct[positions].any() else self.answers)[positions])
+
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))

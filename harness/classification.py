@@ -1,0 +1,84 @@
+"""Precision, recall and F1 of every class, with what is undefined left undefined."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.inference import Predictions
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Precision, recall and F1 of a class, in [0, 1], or an average of theirs; None where one is undefined.
+
+    The precision of a class that was never predicted is undefined, so is the recall of one that no image is of, and F1
+    where both are.
+    """
+
+    name: str
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    support: int
+
+
+@dataclass(frozen=True)
+class ClassificationReport:
+    """Scores by class and their averages; `absent` names classes without images, `never_predicted` is what it says.
+
+    `macro` weighs all classes alike, `weighted` by their number of images; both leave out what is undefined, and so
+    speak of fewer classes where some are absent.
+    """
+
+    n: int
+    accuracy: float
+    classes: tuple[Scores, ...]
+    macro: Scores
+    weighted: Scores
+    absent: tuple[str, ...]
+    never_predicted: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report in plain types."""
+        return asdict(self)
+
+
+def classification_report(predictions: Predictions) -> ClassificationReport:
+    """Return precision, recall, F1 and support of every class and their averages, as scikit-learn defines them."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    labels, predicted, names = predictions.labels, predictions.predicted, predictions.classes
+    if not len(labels):
+        raise InputError("classification report: there are no images")
+
+    def scores(average: str | None) -> tuple[Any, ...]:
+        found: tuple[Any, ...] = precision_recall_fscore_support(
+            labels, predicted, labels=range(len(names)), average=average, zero_division=np.nan
+        )
+        return found
+
+    return ClassificationReport(
+        n=len(labels),
+        accuracy=float(predictions.correct.mean()),
+        classes=tuple(
+            _scores(name, values, int(support)) for name, *values, support in zip(names, *scores(None), strict=True)
+        ),
+        macro=_scores("macro average", scores("macro")[:3], len(labels)),
+        weighted=_scores("weighted average", scores("weighted")[:3], len(labels)),
+        absent=tuple(name for label, name in enumerate(names) if not (labels == label).any()),
+        never_predicted=tuple(name for label, name in enumerate(names) if not (predicted == label).any()),
+    )
+
+
+def _scores(name: str, values: Sequence[float], support: int) -> Scores:
+    precision, recall, f1 = (None if math.isnan(value) else float(value) for value in values)
+    return Scores(name, precision, recall, f1, support)

@@ -1,0 +1,336 @@
+"""Failure tables against hand-made answers, brute force and scikit-learn, and for any pair of models."""
+
+import json
+import math
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import classification_report as sklearn_report
+
+from harness.classification import classification_report
+from harness.data import LabelledImages
+from harness.errors import InputError
+from harness.failures import (
+    ANY,
+    STUDY_KINDS,
+    FailureKind,
+    all_confusions,
+    answers_at,
+    confident,
+    confusion,
+    failure_changes,
+    failure_table,
+    persistent_failures,
+    persistent_over,
+)
+from harness.inference import Predictions
+from harness.perturb import IDENTITY, HorizontalFlip, Pose
+
+CLASSES = ("cat", "dog", "fox")
+
+
+def images_with(labels, *, numbers=None, classes=CLASSES, seed: int = 0) -> LabelledImages:
+    pixels = np.random.default_rng(seed).integers(0, 256, (len(labels), 1, 2, 2)).astype(np.uint8)
+    indices = None if numbers is None else torch.tensor(numbers)
+    labels = torch.tensor(labels, dtype=torch.int64)
+    return LabelledImages(torch.from_numpy(pixels), labels, classes, "hand", "test", indices)
+
+
+def predictions(labels, predicted, confidence=None, *, pose=IDENTITY, exact=None, **facts) -> Predictions:
+    """Predictions that give each image this class with this confidence (default 0.8), the rest shared equally."""
+    images = images_with(labels, **facts)
+    count = len(images.classes)
+    confidence = np.full(len(labels), 0.8) if confidence is None else np.asarray(confidence, dtype=float)
+    shares = np.repeat((1 - confidence)[:, None] / (count - 1), count, axis=1)
+    shares[np.arange(len(labels)), predicted] = confidence
+    return Predictions(np.log(shares).astype(np.float32), images, pose, exact=exact)
+
+
+#             0  1  2  3  4  5  6  7
+LABELS = [0, 0, 0, 1, 1, 1, 2, 2]
+PREDICTED = [0, 1, 1, 1, 0, 2, 0, 2]
+CONFIDENCE = [0.9, 0.6, 0.95, 0.7, 0.8, 0.92, 0.5, 0.4]
+"""Wrong: 1 and 2, cats taken for dogs, 4, a dog taken for a cat, 5, a dog taken for a fox, 6, a fox taken for a cat."""
+
+
+@pytest.fixture
+def by_hand() -> Predictions:
+    return predictions(LABELS, PREDICTED, CONFIDENCE)
+
+
+# Tables.
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows"),
+    [
+        pytest.param(ANY, [2, 5, 4, 1, 6], id="any"),
+        pytest.param(confident(0.9), [2, 5], id="confident"),
+        pytest.param(confusion("cat", "dog"), [2, 4, 1], id="pair"),
+        pytest.param(confusion("dog", "cat"), [2, 4, 1], id="pair-either-way-round"),
+        pytest.param(FailureKind("both", ("cat", "dog"), 0.7), [2, 4], id="pair-and-confidence"),
+        pytest.param(confident(0.99), [], id="none"),
+    ],
+)
+def test_a_table_holds_its_kind_the_most_confident_first(by_hand, kind, rows):
+    table = failure_table(by_hand, kind)
+    assert [row.index for row in table.rows] == rows
+    assert (table.kind, table.n, table.classes, table.absent) == (kind.name, 8, CLASSES, ())
+
+
+def test_a_row_names_image_classes_confidence_and_every_probability(by_hand):
+    row = failure_table(by_hand).rows[0]
+    assert (row.index, row.true, row.predicted) == (2, "cat", "dog")
+    assert row.confidence == pytest.approx(0.95)
+    assert row.probabilities == pytest.approx((0.025, 0.95, 0.025))
+
+
+def test_images_go_by_their_positions_in_the_full_split():
+    numbers = [10, 11, 19, 20, 30, 40, 50, 99]
+    table = failure_table(predictions(LABELS, PREDICTED, CONFIDENCE, numbers=numbers))
+    assert [row.index for row in table.rows] == [19, 40, 30, 11, 50]
+
+
+@pytest.mark.parametrize(
+    ("pose", "words"),
+    [
+        (IDENTITY, "as it is"),
+        (Pose(7.5, dx=-2), "turned by 7.5° counter-clockwise, shifted 2 px left"),
+        (HorizontalFlip(), "HorizontalFlip()"),
+    ],
+    ids=["clean", "pose", "mirrored"],
+)
+def test_a_table_says_how_the_images_were_seen(pose, words):
+    assert failure_table(predictions(LABELS, PREDICTED, pose=pose)).seen == words
+
+
+def test_wrong_answers_cost_no_forward_pass_and_right_ones_are_exact():
+    asked = []
+    exact = np.log(np.full((2, 3), 1 / 3, dtype=np.float32))
+    given_answers = predictions([0, 0], [0, 1], exact=lambda: asked.append(1) or exact)
+    assert failure_table(given_answers).rows[0].confidence == pytest.approx(0.8)
+    assert not asked
+    (right,) = answers_at(given_answers, np.array([0]))
+    assert right.confidence == pytest.approx(1 / 3)
+    assert asked == [1]
+
+
+def test_a_class_that_no_image_is_of_is_named_not_counted_as_perfect():
+    seen = predictions([0, 0, 1], [1, 0, 0])
+    assert failure_table(seen, confusion("cat", "fox")).absent == ("fox",)
+    assert failure_table(seen, confusion("cat", "dog")).absent == ()
+
+
+def test_a_class_that_the_data_do_not_know_is_refused(by_hand):
+    with pytest.raises(InputError, match="unknown class 'cow'; the data have cat, dog, fox"):
+        failure_table(by_hand, confusion("cat", "cow"))
+
+
+def test_a_confusion_needs_two_classes():
+    with pytest.raises(InputError, match="name two different classes"):
+        confusion("cat", "cat")
+
+
+def test_the_study_looks_at_six_kinds():
+    classes = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+    assert set(names.split()) >= {"Coat"}
+    taken_for = {6: 0, 4: 2, 5: 7, 3: 4, 9: 7, 0: 0, 1: 1, 2: 4, 7: 9, 8: 1}
+    labels, predicted = list(taken_for), list(taken_for.values())
+    seen = predictions(labels, predicted, [0.95 if label == 8 else 0.5 for label in labels], classes=classes)
+    rows = {kind.name: [row.index for row in failure_table(seen, kind).rows] for kind in STUDY_KINDS}
+    assert rows == {
+        "errors over 90% confidence": [9],
+        "Shirt↔T-shirt/top": [0],
+        "Coat↔Pullover": [1, 7],
+        "Sandal↔Sneaker": [2],
+        "Dress↔Coat": [3],
+        "Ankle boot↔Sneaker": [4, 8],
+    }
+
+
+answer = st.tuples(st.integers(0, 2), st.integers(0, 2), st.sampled_from([0.4, 0.5, 0.8, 0.9, 0.95]))
+
+
+def of(rows) -> Predictions:
+    return predictions(*(list(column) for column in zip(*rows, strict=True)))
+
+
+@given(st.lists(answer, min_size=1, max_size=30))
+@settings(max_examples=60, deadline=None)
+def test_all_confusions_together_are_all_errors(rows):
+    seen = of(rows)
+    tables = [failure_table(seen, kind) for kind in all_confusions(CLASSES)]
+    parts = [row.index for table in tables for row in table.rows]
+    assert len(tables) == 3
+    assert sorted(parts) == sorted(row.index for row in failure_table(seen).rows)
+    assert sorted(parts) == [at for at, (label, taken, _) in enumerate(rows) if label != taken]
+
+
+@given(st.lists(answer, min_size=1, max_size=30), st.sampled_from([0.45, 0.7, 0.93]))
+@settings(max_examples=60, deadline=None)
+def test_confident_errors_are_those_over_the_limit(rows, above):
+    expected = [at for at, (label, taken, sure) in enumerate(rows) if label != taken and sure > above]
+    found = failure_table(of(rows), confident(above)).rows
+    assert sorted(row.index for row in found) == expected
+    assert [row.confidence for row in found] == sorted((row.confidence for row in found), reverse=True)
+
+
+# Two models.
+
+
+def test_new_fixed_and_shared_failures_show_both_models_answers():
+    after = predictions([0, 0, 1, 1, 2], [1, 1, 1, 1, 0], [0.5, 0.9, 0.8, 0.8, 0.6], pose=Pose(5))
+    before = predictions([0, 0, 1, 1, 2], [0, 0, 0, 2, 1], [0.7, 0.7, 0.5, 0.9, 0.95], pose=Pose(5))
+    changes = failure_changes(after, before)
+    assert [row.after.index for row in changes.new] == [1, 0]
+    assert [row.after.index for row in changes.fixed] == [3, 2], "the most confident of the model before first"
+    (both,) = changes.shared
+    assert (both.after.index, both.after.predicted, both.before.predicted) == (4, "cat", "dog")
+    assert (changes.seen, changes.n, changes.kind) == ("turned by 5° counter-clockwise", 5, "any error")
+
+
+def test_changes_of_a_kind_count_that_kind_alone():
+    after, before = predictions([0, 0], [1, 2]), predictions([0, 0], [2, 2])
+    changes = failure_changes(after, before, confusion("cat", "dog"))
+    assert [row.after.index for row in changes.new] == [0]
+    assert changes.fixed == changes.shared == ()
+    assert changes.new[0].before.predicted == "fox", "a failure of another kind before"
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=1, max_size=30))
+@settings(max_examples=60, deadline=None)
+def test_new_fixed_and_shared_are_disjoint_and_complete(rows):
+    labels, after, before = (list(column) for column in zip(*rows, strict=True))
+    changes = failure_changes(predictions(labels, after), predictions(labels, before))
+    found = [{row.after.index for row in part} for part in (changes.new, changes.fixed, changes.shared)]
+    wrong_after = {at for at, (label, taken, _) in enumerate(rows) if label != taken}
+    wrong_before = {at for at, (label, _, taken) in enumerate(rows) if label != taken}
+    assert found == [wrong_after - wrong_before, wrong_before - wrong_after, wrong_after & wrong_before]
+
+
+def test_a_model_against_itself_has_neither_new_nor_fixed_failures(by_hand):
+    changes = failure_changes(by_hand, by_hand)
+    assert changes.new == changes.fixed == ()
+    assert len(changes.shared) == 5
+
+
+def test_changes_need_the_same_images(by_hand):
+    with pytest.raises(InputError, match="different images"):
+        failure_changes(by_hand, predictions(LABELS, PREDICTED, seed=1))
+
+
+# Persistent failures.
+
+
+def test_persistent_failures_are_wrong_at_most_poses_the_most_persistent_first():
+    correct = np.array([[1, 1, 1, 1], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1], [1, 0, 0, 0]], dtype=bool)
+    table = persistent_failures(images_with([0, 0, 1, 2, 2], numbers=[5, 6, 7, 8, 9]), correct)
+    assert [(row.index, row.true, row.wrong_at) for row in table.rows] == [(7, "dog", 4), (6, "cat", 3), (9, "fox", 3)]
+    assert (table.n, table.poses, table.above) == (5, 4, 0.5)
+    assert {row.taken_for for row in table.rows} == {None}
+
+
+def test_persistent_failures_over_predictions_name_the_commonest_wrong_answer():
+    seen = [predictions([0, 1], [1, 1], pose=Pose(1)), predictions([0, 1], [2, 0]), predictions([0, 1], [2, 1])]
+    (row,) = persistent_over(seen).rows
+    assert (row.index, row.wrong_at, row.taken_for) == (0, 3, "fox")
+    assert [row.index for row in persistent_over(seen, above=0.3).rows] == [0, 1]
+
+
+@given(st.integers(1, 6), st.integers(1, 7), st.floats(0, 1), st.integers(0, 999))
+@settings(max_examples=60, deadline=None)
+def test_persistent_failures_equal_counting_by_hand(images, poses, above, seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, images)
+    predicted = rng.integers(0, 3, (images, poses))
+    table = persistent_failures(
+        images_with(labels.tolist()), predicted == labels[:, None], predicted=predicted, above=above
+    )
+    counts = {at: sum(taken != labels[at] for taken in predicted[at]) for at in range(images)}
+    assert {row.index: row.wrong_at for row in table.rows} == {
+        at: count for at, count in counts.items() if count > above * poses
+    }
+    for row in table.rows:
+        wrong = [CLASSES[taken] for taken in predicted[row.index] if CLASSES[taken] != row.true]
+        assert wrong.count(row.taken_for) == max(map(wrong.count, wrong))
+
+
+@pytest.mark.parametrize("shape", [(2,), (3, 4), (2, 0)], ids=str)
+def test_correctness_of_another_shape_is_refused(shape):
+    with pytest.raises(InputError, match=r"expected \(2, poses\)"):
+        persistent_failures(images_with([0, 1]), np.ones(shape, dtype=bool))
+
+
+def test_persistent_failures_need_predictions_of_the_same_images():
+    with pytest.raises(InputError, match="all of the same images"):
+        persistent_over([predictions([0], [1]), predictions([0], [1], seed=3)])
+    with pytest.raises(InputError, match="one or more"):
+        persistent_over([])
+
+
+# Scores by class.
+
+
+def test_scores_are_scikit_learns(by_hand):
+    report = classification_report(by_hand)
+    oracle = sklearn_report(LABELS, PREDICTED, target_names=CLASSES, output_dict=True)
+    for scores in report.classes:
+        assert asdict(scores) == {
+            "name": scores.name,
+            "precision": pytest.approx(oracle[scores.name]["precision"]),
+            "recall": pytest.approx(oracle[scores.name]["recall"]),
+            "f1": pytest.approx(oracle[scores.name]["f1-score"]),
+            "support": oracle[scores.name]["support"],
+        }
+    assert report.macro.f1 == pytest.approx(oracle["macro avg"]["f1-score"])
+    assert report.weighted.precision == pytest.approx(oracle["weighted avg"]["precision"])
+    assert (report.accuracy, report.n, report.macro.support) == (3 / 8, 8, 8)
+    assert report.absent == report.never_predicted == ()
+
+
+def test_what_is_undefined_stays_undefined():
+    report = classification_report(predictions([0, 0, 1], [0, 0, 0]))
+    cat, dog, fox = report.classes
+    assert (dog.precision, dog.recall, dog.f1, dog.support) == (None, 0.0, 0.0, 1)
+    assert (fox.precision, fox.recall, fox.f1, fox.support) == (None, None, None, 0)
+    assert (report.absent, report.never_predicted) == (("fox",), ("dog", "fox"))
+    assert report.macro.precision == pytest.approx(2 / 3), "of the one class that was predicted"
+    assert report.macro.recall == pytest.approx(0.5), "of the two classes that are there"
+    assert cat.precision == pytest.approx(2 / 3)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=40))
+@settings(max_examples=60, deadline=None)
+def test_scores_equal_counting_by_hand(rows):
+    labels, predicted = (list(column) for column in zip(*rows, strict=True))
+    report = classification_report(predictions(labels, predicted))
+    for label, scores in enumerate(report.classes):
+        hits = sum(pair == (label, label) for pair in rows)
+        said, there = predicted.count(label), labels.count(label)
+        assert scores.precision == (pytest.approx(hits / said) if said else None)
+        assert scores.recall == (pytest.approx(hits / there) if there else None)
+        assert scores.f1 == (pytest.approx(2 * hits / (said + there)) if said + there else None)
+        assert scores.support == there
+    for metric in ("precision", "recall", "f1"):
+        values = [getattr(scores, metric) for scores in report.classes if getattr(scores, metric) is not None]
+        assert getattr(report.macro, metric) == pytest.approx(math.fsum(values) / len(values))
+
+
+def test_scores_of_no_images_are_refused():
+    with pytest.raises(InputError, match="no images"):
+        classification_report(predictions([], []))
+
+
+def test_results_are_plain_enough_for_json(by_hand):
+    other = predictions(LABELS, LABELS)
+    for result in (
+        failure_table(by_hand),
+        failure_changes(other, by_hand),
+        persistent_over([by_hand, by_hand]),
+        classification_report(by_hand),
+    ):
+        assert json.loads(json.dumps(result.as_json())) == json.loads(json.dumps(asdict(result)))
