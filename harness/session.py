@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from harness.attention import Attention
     from harness.checkpoints import Record
     from harness.data import LabelledImages
     from harness.inference import Classifier, Predictions
@@ -42,6 +43,7 @@ class StressOptions:
     shipped: frozenset[str] = frozenset()
     model: str | None = None
     model_arguments: tuple[str, ...] = ()
+    layer: str | None = None
     data: str = "fashion-mnist"
     profile: str = "default"
     samples: int | None = None
@@ -70,12 +72,21 @@ class RoleModel:
     architecture: str
     record: Record | None = field(repr=False)
     classifier: Classifier = field(repr=False)
+    layer: str | None = None
+    """The layer whose attention is looked at; None for the default, see `harness.attention`."""
 
     def predict(self, images: LabelledImages, perturbation: Perturbation | None = None) -> Predictions:
         """Predict every image under the perturbation (default: none); see `Classifier.predict`."""
         from harness.perturb import IDENTITY
 
         return self.classifier.predict(images, perturbation or IDENTITY)
+
+    def attend(self, images: LabelledImages, perturbation: Perturbation | None = None) -> Attention:
+        """Predict every image under the perturbation (default: none) and say where the model looks; see `attend`."""
+        from harness.attention import attend
+        from harness.perturb import IDENTITY
+
+        return attend(self.classifier, images, perturbation or IDENTITY, layer=self.layer)
 
     def as_json(self) -> dict[str, str]:
         """Return the model's entry in `stress.json`."""
@@ -139,6 +150,7 @@ def open_session(options: StressOptions, *, workers: int | None = None) -> Stres
     """Load and check everything that a run needs; raises `InputError` for anything that cannot be used."""
     import torch
 
+    from harness.attention import chosen_layer, layers_of
     from harness.cache import PredictionCache, default_folder
     from harness.checkpoints import load_checkpoint
     from harness.data import load_images, stratified_sample
@@ -170,6 +182,10 @@ def open_session(options: StressOptions, *, workers: int | None = None) -> Stres
         )
         try:
             classifier.predict(images.take(torch.tensor([0])))
+            # The option is about the candidate; a model that lacks the layer is looked at where it is by default.
+            if options.layer is not None and (role == "candidate" or options.layer in layers_of(classifier, images)):
+                layer, _ = chosen_layer(classifier, images, options.layer)
+                roles[role] = replace(roles[role], layer=layer)
         except InputError as error:
             raise InputError(f"{role} {path}: {error}") from error
     return StressSession(

@@ -133,7 +133,7 @@ def test_pruning_deletes_what_was_used_the_longest_ago(tmp_path):
 def test_a_second_classifier_predicts_nothing_anew(cache, monkeypatch):
     first = Classifier(Counted(), cache=cache)
     there = first.predict(images(), Pose(10))
-    monkeypatch.setattr(Classifier, "_pixels", lambda *_: pytest.fail("predicted anew"))
+    monkeypatch.setattr(Classifier, "pixels", lambda *_: pytest.fail("predicted anew"))
     again = Classifier(Counted(), cache=cache).predict(images(), Pose(10))
     assert (again.logits == there.logits).all()
     assert (again.predicted == there.predicted).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import operator
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,15 +17,17 @@ from harness.checkpoints import hash_tensors
 from harness.data.images import LabelledImages, unit_range
 from harness.inference.devices import available_cores
 from harness.inference.engine import BFLOAT16_BATCH, FLOAT32_BATCH, Engine
-from harness.inference.folding import folded
+from harness.inference.folding import evaluation_copy, folded
 from harness.inference.predictions import Predictions
 from harness.perturb import IDENTITY, PROTOCOL, Perturbation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from harness.cache import PredictionCache
     from harness.perturb import Pose
+
+T = TypeVar("T")
 
 
 class Classifier:
@@ -50,10 +52,13 @@ class Classifier:
         keep_freed_buffers()
         self.device = torch.device(device)
         self.workers = workers or available_cores()
-        self.model = folded(model).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.plain = _laid_out(evaluation_copy(model), self.device)
+        """The model as it was given, layers under their own names."""
+        self.model = _laid_out(folded(self.plain), self.device)
         self._engine = Engine(self.model, device=self.device, workers=self.workers, screen=screen)
         self._cache = cache
         self._remembered: dict[tuple[str, tuple[int, ...], str], Predictions] = {}
+        self._asked: dict[Hashable, Any] = {}
 
     def predict(self, images: LabelledImages, perturbation: Perturbation = IDENTITY) -> Predictions:
         """Predict every image under the perturbation.
@@ -79,7 +84,7 @@ class Classifier:
         """
 
         def inputs(pairs: np.ndarray) -> Tensor:
-            pixels = self._pixels(images, positions[pairs])
+            pixels = self.pixels(images, positions[pairs])
             # One pose at a time: picking pixels for many images alike is cheaper than for each its own.
             numbers = which[pairs]
             ends = [*(np.flatnonzero(np.diff(numbers)) + 1), len(numbers)]
@@ -109,17 +114,24 @@ class Classifier:
         return hashlib.sha256(f"{self.model.code} {layers} {hash_tensors(tensors)}".encode()).hexdigest()
 
     def kept(
-        self, what: object, images: LabelledImages, shape: tuple[int, ...], compute: Callable[[], np.ndarray]
+        self,
+        what: object,
+        images: LabelledImages,
+        shape: tuple[int, ...],
+        compute: Callable[[], np.ndarray],
+        *,
+        perturbation: Perturbation = IDENTITY,
     ) -> np.ndarray:
         """Return what `compute` gives for these images, of this shape, from the cache if it is there.
 
-        The `repr` of `what` must name all that decides the values besides the model, the images and the protocol.
-        Values are kept as float32.
+        The `repr` of `what` must name all that decides the values besides the model, the images, the perturbation and
+        the protocol. Values are kept as float32, and not at all under a perturbation from outside of this package.
         """
-        if self._cache is None or self.fingerprint is None:
+        ours = type(perturbation).__module__.startswith("harness.")
+        if self._cache is None or self.fingerprint is None or not ours:
             return compute()
         batches = (FLOAT32_BATCH, BFLOAT16_BATCH)
-        decisive = (self.fingerprint, images.sha256, tuple(images.pixels.shape), what, PROTOCOL, batches)
+        decisive = (self.fingerprint, images.sha256, tuple(images.pixels.shape), what, perturbation, PROTOCOL, batches)
         platform = (self.device.type, self._engine.screens, torch.__version__, torch.backends.cpu.get_cpu_capability())
         key = hashlib.sha256(repr((decisive, platform)).encode()).hexdigest()
         values = self._cache.load(key, shape)
@@ -133,7 +145,7 @@ class Classifier:
         what = f"images {tuple(images.pixels.shape)} under {perturbation}"
 
         def inputs(positions: np.ndarray) -> Tensor:
-            return perturbation(self._pixels(images, positions))
+            return perturbation(self.pixels(images, positions))
 
         def wrong(logits: np.ndarray) -> np.ndarray:
             return np.asarray(logits.argmax(axis=1) != labels)
@@ -145,9 +157,7 @@ class Classifier:
             return self._engine.exact_logits(count, inputs, classes=classes, what=what)
 
         def kept(name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
-            if not type(perturbation).__module__.startswith("harness."):
-                return compute()
-            return self.kept((name, perturbation), images, (count, classes), compute)
+            return self.kept(name, images, (count, classes), compute, perturbation=perturbation)
 
         return Predictions(
             kept("answers", answers),
@@ -156,5 +166,17 @@ class Classifier:
             exact=(lambda: kept("logits", logits)) if self._engine.screens_for(count) else None,
         )
 
-    def _pixels(self, images: LabelledImages, positions: np.ndarray) -> Tensor:
+    def pixels(self, images: LabelledImages, positions: np.ndarray) -> Tensor:
+        """Return the images at these positions as the model takes them, (M, C, H, W) float32 on its device."""
         return unit_range(images.pixels[torch.from_numpy(positions)].to(self.device))
+
+    def remembered(self, what: Hashable, compute: Callable[[], T]) -> T:
+        """Return what `compute` gave when this was first asked for; `what` must name all that decides it."""
+        if what not in self._asked:
+            self._asked[what] = compute()
+        answer: T = self._asked[what]
+        return answer
+
+
+def _laid_out(model: nn.Module, device: torch.device) -> nn.Module:
+    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ _CAUTION = 4.0
 """An answer is clear when its lead is above this many times the largest difference of a logit seen then. The lead of a
 wrong answer is at most twice the difference, so that this is twice what it must be."""
 _NEVER = float("inf")
+
+T = TypeVar("T")
 
 
 class ModelError(InputError):
@@ -56,7 +58,7 @@ class Engine:
         self, count: int, inputs: Callable[[np.ndarray], Tensor], *, classes: int, what: str
     ) -> np.ndarray:
         """Return the logits of `count` inputs, (count, classes), all computed in float32; see `logits`."""
-        with _named(what):
+        with named(what):
             return self._run(np.arange(count), inputs, classes, screening=False)
 
     def logits(
@@ -75,7 +77,7 @@ class Engine:
         given the logits of the first pass. Raises `ModelError`, which names `what`, when the model fails.
         """
         everything = np.arange(count)
-        with _named(what):
+        with named(what):
             if self._lead is None and self.screens_for(count):
                 self._lead = self._clear_lead(everything[:_TRIED], inputs, classes)
             if not self.screens_for(count) or self._lead is None or self._lead == _NEVER:
@@ -106,24 +108,29 @@ class Engine:
         def predict(batch: np.ndarray) -> Tensor:
             precision = torch.autocast(self.device.type, torch.bfloat16) if screening else nullcontext()
             with torch.inference_mode():
-                pixels = _padded(inputs(batch), size).contiguous(memory_format=torch.channels_last)
+                pixels = padded(inputs(batch), size).contiguous(memory_format=torch.channels_last)
                 with precision:
                     logits = self.model(pixels)
-                return _checked(logits, (size, classes), images=len(batch)).cpu()
+                return checked(logits, (size, classes), images=len(batch)).cpu()
 
         if not len(positions):
             return np.empty((0, classes), dtype=np.float32)
-        batches = [positions[start : start + size] for start in range(0, len(positions), size)]
-        with _one_thread_per_worker(), ThreadPoolExecutor(self.workers) as pool:
-            return np.asarray(torch.cat(list(pool.map(predict, batches))).numpy())
+        return np.asarray(torch.cat(in_batches(predict, positions, size=size, workers=self.workers)).numpy())
+
+
+def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: int, workers: int) -> list[T]:
+    """Return what `work` gives for each batch of positions, in order; `workers` run at a time, on one thread each."""
+    batches = [positions[start : start + size] for start in range(0, len(positions), size)]
+    with _one_thread_per_worker(), ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(work, batches))
 
 
 @contextmanager
-def _named(what: str) -> Iterator[None]:
+def named(what: str) -> Iterator[None]:
     """Turn whatever a model raises into a `ModelError` that names what it was run on."""
     try:
         yield
-    except ModelError:
+    except InputError:
         raise
     except Exception as error:
         raise ModelError(f"the model failed on {what}: {error}") from error
@@ -142,12 +149,14 @@ def _leads(logits: np.ndarray) -> np.ndarray:
     return np.asarray(first - second)
 
 
-def _padded(pixels: Tensor, size: int) -> Tensor:
+def padded(pixels: Tensor, size: int) -> Tensor:
+    """Return the images (N, C, H, W) with black ones after them, so that they are `size`."""
     missing = size - len(pixels)
     return torch.cat([pixels, pixels.new_zeros(missing, *pixels.shape[1:])]) if missing else pixels
 
 
-def _checked(logits: object, shape: tuple[int, int], *, images: int) -> Tensor:
+def checked(logits: object, shape: tuple[int, int], *, images: int) -> Tensor:
+    """Return the logits of the first `images` as float32; raises `ModelError` unless all are finite and of `shape`."""
     if not isinstance(logits, Tensor):
         raise ModelError(f"the model returned {type(logits).__name__}, expected a tensor of logits")
     if logits.shape != shape:

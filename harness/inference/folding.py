@@ -9,11 +9,19 @@ from torch import nn
 from torch.fx import Node, symbolic_trace
 
 
-def folded(model: nn.Module) -> nn.Module:
-    """Return an evaluation copy of the model, batch norms folded into the convolutions before them where possible."""
+def evaluation_copy(model: nn.Module) -> nn.Module:
+    """Return a copy of the model in evaluation mode, its parameters frozen."""
+    return copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
+
+
+def folded(plain: nn.Module, *, keep: str = "") -> nn.Module:
+    """Return a model that computes what an evaluation copy does, batch norms folded into the convolutions before them.
+
+    The copy stays as it is; what is not folded, the two share. A layer to `keep` is not folded, so that it can be
+    hooked under its name. The copy itself is returned where tracing fails or would take the layer to keep apart.
+    """
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-    plain = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
     if _has_hooks(plain):  # Tracing would lose them.
         return plain
     try:
@@ -21,11 +29,15 @@ def folded(model: nn.Module) -> nn.Module:
     except Exception:  # Tracing runs the user's code symbolically and may fail in any way; the plain model is right.
         return plain
     layers = dict(traced.named_modules())
+    if keep and keep not in {node.target for node in traced.graph.nodes if node.op == "call_module"}:
+        return plain
     calls = Counter(node.target for node in traced.graph.nodes)
     for node in list(traced.graph.nodes):
         if not _is_layer_pair(node):
             continue
         before = node.args[0]
+        if keep in {before.target, node.target}:
+            continue
         conv, norm = layers[before.target], layers[node.target]
         # A convolution called twice, or whose output or weights are also used elsewhere, must stay as it is.
         weights = {f"{before.target}.weight", f"{before.target}.bias"}

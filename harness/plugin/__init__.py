@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import InputError
+from harness.errors import InputError, NotApplicableError
 from harness.gates import Gate, read_gates
 from harness.plugin.options import add_options
 from harness.plugin.run import PROPERTY, RUN, Collector, GateRun
@@ -176,14 +176,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Leave out a stress test that has no row in the gates file and cannot run without what a row says."""
+    """Leave out a stress test that does not apply to this model or data, or that needs a row and has none."""
     run = pyfuncitem.config.stash[RUN]
     row = getattr(pyfuncitem, "callspec", None) and pyfuncitem.callspec.params.get("gate")
-    if not (run.active and run.gates and isinstance(row, Gate)) or row.id in {known.id for known in run.gates.gates}:
+    if not (run.active and run.gates and isinstance(row, Gate)):
         return (yield)
+    has_row = row.id in {known.id for known in run.gates.gates}
     try:
         return (yield)
+    except NotApplicableError as error:
+        pytest.skip(str(error))
     except (TypeError, AttributeError, KeyError, ValueError) as error:
+        if has_row:
+            raise
         pytest.skip(f"{run.gates.path} has no row for it, and it cannot run without one ({error!r})")
 
 

@@ -41,6 +41,12 @@ def add_options(parser: pytest.Parser) -> None:
         help="A keyword argument of --stress-model's callable; may be given several times.",
     )
     add(
+        "--stress-layer",
+        metavar="NAME",
+        help="The layer whose attention (Grad-CAM) is looked at, by its name in the model (default: the last "
+        "convolution before the last pooling, with its batch norm).",
+    )
+    add(
         "--stress-data",
         metavar="SPEC",
         default="fashion-mnist",
@@ -100,6 +106,7 @@ def options_of(config: pytest.Config) -> StressOptions:
         shipped=frozenset(role for role in ROLES if ours and getattr(option, role) is None),
         model=option.stress_model,
         model_arguments=tuple(option.stress_model_arg),
+        layer=option.stress_layer,
         data=option.stress_data,
         profile=option.stress_profile,
         samples=option.stress_samples,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.errors import NotApplicableError
 from harness.evidence import Evidence
 from harness.gates import Gate, GatesFile, Verdict
 from harness.outcome import Outcome, SelfCheck
@@ -108,7 +109,7 @@ class GateRun:
         try:
             with suppress(AssertionError, pytest.fail.Exception):  # The verdict says the same.
                 test.obj(**{name: fixtures[name] for name in test._fixtureinfo.argnames})
-        except pytest.skip.Exception:
+        except (pytest.skip.Exception, NotApplicableError):
             return None
         return evidence.verdict
 
