@@ -137,7 +137,6 @@ def test_a_confusion_needs_two_classes():
 
 def test_the_study_looks_at_six_kinds():
     classes = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-    assert set(names.split()) >= {"Coat"}
     taken_for = {6: 0, 4: 2, 5: 7, 3: 4, 9: 7, 0: 0, 1: 1, 2: 4, 7: 9, 8: 1}
     labels, predicted = list(taken_for), list(taken_for.values())
     seen = predictions(labels, predicted, [0.95 if label == 8 else 0.5 for label in labels], classes=classes)
