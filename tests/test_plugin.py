@@ -214,7 +214,7 @@ def test_model_of_other_classes_ends_with_4(shop, workers):
     save_checkpoint(shop.root / "three.safetensors", FashionCNN(**arguments), Record("fashion-cnn", arguments, CLASSES))
     result = shop.run("--candidate", "three.safetensors", *workers)
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*candidate three.safetensors*(125, 3)*2 classes*"])
+    result.stderr.fnmatch_lines(["*candidate three.safetensors*(32, 3)*2 classes*"])
 
 
 MOODY = """

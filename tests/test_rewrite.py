@@ -58,7 +58,7 @@ hand = { bound = 0.7 }
 """
 ROWS = (row("ccw-010"), row("cw-010"))
 RECIPE = {"about": "8 healthy retrains", "panel": "models/panel.json", "training": {"epochs": 20, "sizes": [4, 2]}}
-DATE = "2026-11-25"
+DATE = "2001-02-03"
 
 
 @cache
