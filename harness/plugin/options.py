@@ -56,8 +56,8 @@ def add_options(parser: pytest.Parser) -> None:
         "--stress-profile",
         choices=PROFILES,
         default="default",
-        help="How much to measure: quick (a stratified sample of 2,000 images; the verdict is partial), default "
-        "or thorough, which today measure the same (default: default).",
+        help="How much to measure: quick (a stratified sample of 2,000 images; the verdict is partial), default, "
+        "or thorough (grids of poses on all images, Hypothesis searches ten times as long; many minutes).",
     )
     add(
         "--stress-samples",
