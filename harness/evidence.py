@@ -2,40 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
+
+from harness.cases import Case, Seen, Tile, telling_cases, telling_tiles
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from harness.data import LabelledImages
     from harness.gates import Verdict
-    from harness.inference import Predictions
-    from harness.perturb import Perturbation
     from harness.session import StressSession
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """One image as two models see it: `original` and `seen` are (H, W, C) uint8; confidences in [0, 1]."""
-
-    index: int
-    original: np.ndarray
-    seen: np.ndarray
-    true: str
-    candidate: tuple[str, float]
-    baseline: tuple[str, float] | None
-
-
-class Seen(Protocol):
-    """What a model was measured on: images, and the perturbation under which it saw each."""
-
-    @property
-    def images(self) -> LabelledImages:
-        """Return the images."""
-
-    def perturbation_of(self, position: int) -> Perturbation:
-        """Return the perturbation under which the image at this position was seen."""
 
 
 class Evidence:
@@ -63,28 +36,14 @@ class Evidence:
         verdict, seen = self.verdict, self.seen
         if verdict is None or seen is None or (verdict.passed and verdict.unit != "images"):
             return []
-        return [_case(seen, position, session) for position in verdict.failures]
+        return telling_cases(session, verdict, seen)
 
+    def gallery(self, session: StressSession) -> tuple[list[Tile], int]:
+        """Return the most telling failures of a gate on a pair of classes, and how many failures there are."""
+        from harness.failures import confusion
+        from harness.inference import Predictions
 
-def _case(seen: Seen, position: int, session: StressSession) -> Case:
-    """Return one of the images seen as the candidate and the baseline, if there is one, see it."""
-    import torch
-
-    from harness.data.images import unit_range
-
-    perturbation = seen.perturbation_of(position)
-    image = seen.images.take(torch.tensor([position]))
-    pixels = perturbation(unit_range(image.pixels)).mul(255).round().to(torch.uint8)
-    candidate, baseline = session.roles["candidate"], session.roles.get("baseline")
-    return Case(
-        index=int(image.positions[0]),
-        original=image.pixels[0].permute(1, 2, 0).numpy(),
-        seen=pixels[0].permute(1, 2, 0).numpy(),
-        true=image.classes[int(image.labels[0])],
-        candidate=_answer(candidate.predict(image, perturbation)),
-        baseline=_answer(baseline.predict(image, perturbation)) if baseline else None,
-    )
-
-
-def _answer(predictions: Predictions) -> tuple[str, float]:
-    return predictions.classes[int(predictions.predicted[0])], float(predictions.confidence[0])
+        verdict, seen = self.verdict, self.seen
+        if verdict is None or verdict.gate.pair is None or not isinstance(seen, Predictions):
+            return [], 0
+        return telling_tiles(session, seen, confusion(*verdict.gate.pair))

@@ -1,6 +1,5 @@
 """Reports say what the outcome holds, escape what others wrote, and show pictures that can be opened."""
 
-import base64
 import html
 import json
 import re
@@ -9,23 +8,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
-import torch
-from torch import nn
 
-from harness.data import LabelledImages
-from harness.evidence import Case, Evidence
-from harness.gates import Bound, Gate, Verdict
-from harness.inference import Classifier
-from harness.measures import Measurement, accuracy
+from harness.gates import Bound, Gate
+from harness.measures import Measurement
 from harness.outcome import Outcome
-from harness.perturb import Pose
 from harness.report import markdown, summary_lines, write_reports
 from harness.report.figures import training_curves
 from harness.report.html import details, scorecard
-from harness.report.panels import as_html, panel
-from harness.session import RoleModel, StressSession
 from harness.training import Epoch
 
 FAIL = Gate("rotate-ccw-015", "rotation", "accuracy", panel=Bound(0.851, "", 0.868, 0.006, 20)).judge(
@@ -207,170 +197,6 @@ def test_the_details_hold_the_explanation_and_the_panels():
     assert Page(page).tags.count("img") == 2
     assert html.escape(FAIL.explain().split(";")[0]) in page
     assert "script" not in Page(page).tags
-
-
-# Panels.
-
-
-def case(*, channels: int = 1, size: int = 28, seed: int = 0, **facts) -> Case:
-    rng = np.random.default_rng(seed)
-    original, seen = rng.integers(0, 256, (2, size, size, channels)).astype(np.uint8)
-    known = {"index": 7, "true": "Shirt", "candidate": ("Coat", 0.93), "baseline": ("Shirt", 0.5)}
-    return Case(original=original, seen=seen, **{**known, **facts})
-
-
-def picture(element: str) -> np.ndarray:
-    """Decode the picture in an `img` element as a reader would."""
-    data = re.fullmatch(r'<img alt="[^"<>]*" src="data:image/webp;base64,([A-Za-z0-9+/=]+)">', element)
-    assert data is not None, element[:200]
-    return cv2.imdecode(np.frombuffer(base64.b64decode(data[1]), np.uint8), cv2.IMREAD_COLOR_RGB)
-
-
-@pytest.mark.parametrize("channels", [1, 3], ids=["grey", "colour"])
-@pytest.mark.parametrize("size", [8, 28, 224])
-def test_a_panel_is_three_tiles_in_one_picture(channels, size):
-    image = panel(case(channels=channels, size=size))
-    assert image.dtype == np.uint8
-    assert image.ndim == 3
-    assert image.shape[2] == 3
-    assert image.shape[1] > 2 * image.shape[0] > 0
-    assert image.shape == panel(case()).shape
-
-
-def test_a_panel_shows_the_original_left_and_what_the_models_saw_right():
-    black, white = np.zeros((28, 28, 1), np.uint8), np.full((28, 28, 1), 255, np.uint8)
-    image = panel(replace(case(), original=black, seen=white))
-    middle = image[80]
-    width = image.shape[1]
-    assert middle[: width // 4].max() == 0
-    assert middle[width // 2 :].min() == 255
-
-
-def test_colours_are_kept_in_their_order():
-    red = np.zeros((28, 28, 3), np.uint8)
-    red[..., 0] = 255
-    shown = replace(case(), original=red, seen=red)
-    assert panel(shown)[80, 80].tolist() == [255, 0, 0]
-    red_value, green, blue = picture(as_html(shown))[80, 80].tolist()
-    assert red_value > 200
-    assert max(green, blue) < 60
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ({"true": "Shirt"}, {"true": "Coat"}),
-        ({"candidate": ("Coat", 0.93)}, {"candidate": ("Bag", 0.93)}),
-        ({"candidate": ("Coat", 0.93)}, {"candidate": ("Coat", 0.51)}),
-        ({"baseline": ("Coat", 0.5)}, {"baseline": None}),
-        ({"index": 7}, {"index": 8}),
-    ],
-    ids=["true-class", "answer", "confidence", "no-baseline", "index"],
-)
-def test_the_captions_tell_cases_apart(one, other):
-    assert not np.array_equal(panel(case(**one)), panel(case(**other)))
-
-
-@pytest.mark.parametrize("name", ["T-shirt/top", "Mütze", "帽子", "x" * 80], ids=["ascii", "latin", "chinese", "long"])
-def test_any_class_name_can_be_shown(name):
-    shown = case(true=name, candidate=(name, 0.5))
-    assert panel(shown).shape == panel(case()).shape
-    assert f"true class {name}" in as_html(shown)
-
-
-@pytest.mark.parametrize("channels", [1, 3], ids=["grey", "colour"])
-def test_a_picture_survives_its_encoding(channels):
-    shown = case(channels=channels)
-    decoded = picture(as_html(shown))
-    assert decoded.shape == panel(shown).shape
-    assert np.abs(decoded.astype(int) - panel(shown)).mean() < 30
-
-
-@pytest.mark.parametrize("size", [28, 224], ids="{}-px".format)
-@pytest.mark.parametrize("channels", [1, 3], ids=["grey-noise", "colour-noise"])
-def test_a_picture_takes_at_most_20_kb(channels, size):
-    element = as_html(case(channels=channels, size=size))
-    assert len(base64.b64decode(element.split("base64,")[1].rstrip('">'))) <= 20_000
-
-
-def test_a_picture_is_described_in_words_and_escaped():
-    element = as_html(case(true='"><script>', baseline=None))
-    assert "<script" not in element
-    alt = html.unescape(element.split('alt="')[1].split('" src=')[0])
-    assert alt == 'image 7, true class "><script>; baseline: none; candidate: Coat 93%'
-
-
-# Evidence: from predictions to cases.
-
-
-class Mean(nn.Module):
-    """Says bright or dark, with `certainty`."""
-
-    def __init__(self, certainty: float, *, mistaken: bool = False) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(-certainty if mistaken else certainty))
-
-    def forward(self, pixels):
-        brightness = (pixels.mean((1, 2, 3)) - 0.4) * self.scale
-        return torch.stack([-brightness, brightness], dim=1)
-
-
-@pytest.fixture
-def session() -> StressSession:
-    pixels = torch.full((6, 1, 8, 8), 20, dtype=torch.uint8)
-    pixels[3:] = 240
-    pixels += torch.arange(6, dtype=torch.uint8).view(-1, 1, 1, 1)
-    everything = LabelledImages(pixels, torch.tensor([0, 0, 1, 1, 1, 0]), ("dark", "bright"), "toy", "test")
-    models = {"candidate": Mean(5.0), "baseline": Mean(5.0, mistaken=True)}
-    roles = {
-        role: RoleModel(role, Path(role), role, role, "user", None, Classifier(model, workers=1))
-        for role, model in models.items()
-    }
-    return StressSession(everything.take(torch.arange(1, 6)), None, roles)
-
-
-def shown_verdict(predictions, *, bound: float | None) -> Verdict:
-    hand = None if bound is None else Bound(bound)
-    return Gate("clean", "clean", "accuracy", hand=hand).judge(accuracy(predictions))
-
-
-def test_the_evidence_of_a_failure_are_its_images_as_both_models_see_them(session):
-    predictions = session.roles["candidate"].predict(session.images, Pose(dx=2))
-    evidence = Evidence()
-    evidence.show(shown_verdict(predictions, bound=0.99), predictions)
-    cases = evidence.cases(session)
-    assert [shown.index for shown in cases] == [2, 5], "the more confident first"
-    last = cases[1]
-    assert (last.true, last.candidate[0], last.baseline[0]) == ("dark", "bright", "dark")
-    assert last.candidate[1] == pytest.approx(last.baseline[1])
-    assert last.original.tolist() == np.full((8, 8, 1), 245).tolist()
-    assert last.seen[:, :2].max() == 0, "shifted right by two pixels"
-    assert last.seen[:, 2:].tolist() == np.full((8, 6, 1), 245).tolist()
-
-
-@pytest.mark.parametrize("bound", [0.1, None], ids=["passed", "not-gated"])
-def test_an_accuracy_that_holds_shows_no_pictures(session, bound):
-    predictions = session.roles["candidate"].predict(session.images)
-    evidence = Evidence()
-    evidence.show(shown_verdict(predictions, bound=bound), predictions)
-    assert evidence.cases(session) == []
-
-
-def test_without_a_baseline_its_answer_is_left_out(session):
-    alone = replace(session, roles={"candidate": session.roles["candidate"]})
-    predictions = alone.roles["candidate"].predict(alone.images)
-    evidence = Evidence()
-    evidence.show(shown_verdict(predictions, bound=0.99), predictions)
-    assert [shown.baseline for shown in evidence.cases(alone)] == [None, None]
-
-
-def test_cleared_evidence_shows_nothing(session):
-    predictions = session.roles["candidate"].predict(session.images)
-    evidence = Evidence()
-    evidence.show(shown_verdict(predictions, bound=0.99), predictions)
-    evidence.clear()
-    assert evidence.verdict is None
-    assert evidence.cases(session) == []
 
 
 # Curves.

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from harness.measures import Measurement
 
-SHOWN = 3
-"""How many failures a verdict names."""
+NAMED = 60
+"""How many failures a verdict names, for the report to choose from."""
 
 Direction = Literal["at_least", "at_most"]
 Role = Literal["candidate", "baseline", "incumbent"]
@@ -133,7 +133,7 @@ class Gate:
             unit=measurement.unit,
             metric=measurement.metric,
             detail=measurement.detail,
-            failures=tuple(int(position) for position in measurement.failures[:SHOWN]),
+            failures=tuple(int(position) for position in measurement.failures[:NAMED]),
             flips=measurement.flips.as_json() if measurement.flips else None,
         )
 

@@ -10,6 +10,7 @@ import pytest
 from harness.errors import InputError, NotApplicableError
 from harness.gates import Gate, read_gates
 from harness.plugin.options import add_options
+from harness.plugin.pictures import PICTURES, take_pictures
 from harness.plugin.run import PROPERTY, RUN, Collector, GateRun
 from harness.plugin.shrunk import with_smallest_pose
 from harness.session import EXAMPLES
@@ -216,14 +217,8 @@ def pytest_runtest_makereport(
     report.user_properties.append((PROPERTY, verdict.as_wire()))
     # JUnit takes its properties from the reports after this one, which copy the item's.
     item.user_properties += [(name, getattr(verdict, name)) for name in ("status", "metric", "value", "limit", "n")]
-    if item.config.pluginmanager.hasplugin("html"):
-        from pytest_html import extras
-
-        from harness.report.html import details
-        from harness.report.panels import as_html
-
-        html = details(verdict, [as_html(case) for case in run.evidence.cases(run.prepare())])
-        report.extras = [*getattr(report, "extras", []), extras.html(html)]  # type: ignore[attr-defined]
+    if getattr(item.config.option, "htmlpath", None):
+        report.user_properties.append((PICTURES, take_pictures(run.evidence, run.prepare())))
     return report
 
 

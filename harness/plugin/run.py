@@ -15,6 +15,7 @@ from harness.evidence import Evidence
 from harness.gates import Gate, GatesFile, Verdict
 from harness.outcome import Outcome, SelfCheck
 from harness.plugin.options import is_gate_run, options_of
+from harness.plugin.pictures import PICTURES, PictureBook
 from harness.session import ROLES, StressSession, open_session
 
 if TYPE_CHECKING:
@@ -75,6 +76,11 @@ class GateRun:
                 # The option, not just this process, so that workers get it too.
                 setattr(self.config.option, role, str(train_or_load(getattr(options, role).stem)))
         self.options = options_of(self.config)
+
+    @property
+    def command(self) -> list[str]:
+        """Return how this run was started."""
+        return ["pytest", *map(str, self.config.invocation_params.args)]
 
     @property
     def checks_itself(self) -> bool:
@@ -147,7 +153,7 @@ class GateRun:
                 **{name: version(name) for name in ("torch", "hypothesis")},
                 "harness": version("stress-harness"),
             },
-            command=shlex.join(["pytest", *map(str, self.config.invocation_params.args)]),
+            command=shlex.join(self.command),
         )
 
 
@@ -159,15 +165,19 @@ class Collector:
 
     def __init__(self, run: GateRun) -> None:
         self.run = run
+        self.book = PictureBook(run.command, run.options.reports)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take a test's verdict, and errors that have none."""
+        """Take a test's verdict and pictures, and errors that have no verdict."""
         wires: list[Any] = [value for name, value in report.user_properties if name == PROPERTY]
+        made: list[Any] = [value for name, value in report.user_properties if name == PICTURES]
         for wire in wires:
             verdict = Verdict.from_wire(wire)
             self.run.verdicts[verdict.gate.id] = verdict
             if verdict.status == "error":
                 self.run.errors.append(verdict.explain())
+            for pictures in made:
+                self.book.illustrate(report, verdict, pictures)
         if report.failed and not wires:
             self._take_failure(report)
 

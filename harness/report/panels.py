@@ -1,6 +1,7 @@
 """The 3-panel picture of one image: original | as the baseline sees it | as the candidate sees it.
 
-Composed from arrays with OpenCV, because a Matplotlib figure each would take a hundred times as long.
+Each model's panel has its answer, where it looks, and the probability of every class. Composed from arrays with
+OpenCV, because a Matplotlib figure each would take far longer.
 """
 
 from __future__ import annotations
@@ -12,31 +13,63 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from harness.report.lettering import TEXT_HEIGHT, Colour, write
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.evidence import Case
+    from harness.cases import Case, View
 
-_SIZE, _GAP, _CAPTION = 168, 8, 44
+SIZE, GAP = 168, 8
+"""Side of a picture, a multiple of 28, and the space between two, in pixels."""
+
+_ROW, _BAR, _PERCENT, _FOOT = 22, 12, 54, 4
+"""Height of a bar's row and of the bar, the width kept for its percentage, and what the last letters hang down."""
+_MOST_BARS = 12
 _MAX_BYTES = 20_000
+_PAPER, _FRAME, _INK = 255, 225, (20, 20, 20)
+# Okabe and Ito's colours, which most colour-blind people tell apart: blue for right, vermilion for wrong.
+_RIGHT: Colour = (0, 114, 178)
+_WRONG: Colour = (213, 94, 0)
+_OTHER: Colour = (140, 140, 140)
+_FIGURE = "display:inline-block;vertical-align:top;width:min(100%,520px);margin:.4rem 1rem .4rem 0"
+_FAINTEST, _STRONGEST = 0.2, 0.8
+"""Share of the heat map's colour in a pixel where a model looks least and most; the rest is the image."""
 
 
 def panel(case: Case) -> np.ndarray:
     """Return the picture, (height, width, 3) uint8 RGB."""
-    return strip(
-        [
-            (case.original, f"image {case.index}", f"true: {case.true}"),
-            (case.seen, "baseline", _answer(case.baseline)),
-            (case.seen, "candidate", _answer(case.candidate)),
-        ]
-    )
+    names = shown_classes(case)
+    pictures = [
+        _tile(_picture(case.original), f"image {case.index}", f"true: {case.true}"),
+        _tile(_picture(case.seen), "no baseline", ""),
+        _tile(_picture(case.seen), "candidate", ""),
+    ]
+    bars = [np.full((_ROW * len(names) + _FOOT, SIZE, 3), _PAPER, dtype=np.uint8) for _ in pictures]
+    for column, role, view in ((1, "baseline", case.baseline), (2, "candidate", case.candidate)):
+        if view is not None:
+            right = view.answer.predicted == case.true
+            said = f"{'✓' if right else '✗'} {answered(view)}"
+            pictures[column] = _tile(_overlaid(case.seen, view), role, said, colour=_RIGHT if right else _WRONG)
+            bars[column] = _bars(case, view)
+    for row, name in enumerate(names):
+        true = name == case.true
+        write(
+            bars[0],
+            name,
+            x=0,
+            y=row * _ROW,
+            width=SIZE - 2,
+            align="right",
+            bold=true,
+            colour=_RIGHT if true else _INK,
+        )
+    return _side_by_side([np.vstack(column) for column in zip(pictures, bars, strict=True)])
 
 
 def strip(tiles: Sequence[tuple[np.ndarray, str, str]]) -> np.ndarray:
-    """Return images (H, W, C) uint8 side by side, each over a title and a caption, (height, width, 3) uint8 RGB."""
-    gap = np.full((_SIZE + _CAPTION, _GAP, 3), 255, dtype=np.uint8)
-    pictures = [part for image, title, caption in tiles for part in (gap, _tile(image, title, caption))]
-    return np.hstack(pictures[1:])
+    """Return images (H, W, C) uint8 side by side, each between a title and a caption, (height, width, 3) uint8 RGB."""
+    return _side_by_side([_tile(_picture(image), title, caption) for image, title, caption in tiles])
 
 
 def as_png(picture: np.ndarray) -> bytes:
@@ -46,32 +79,132 @@ def as_png(picture: np.ndarray) -> bytes:
 
 
 def as_html(case: Case) -> str:
-    """Return the picture as an `img` element that carries its data."""
-    picture = cv2.cvtColor(panel(case), cv2.COLOR_RGB2BGR)
+    """Return the picture as a `figure` that carries its data, with what it shows in words."""
+    picture = panel(case)
+    return (
+        f'<figure class="panel" style="{_FIGURE}"><img alt="{escape(in_words(case))}" width="{picture.shape[1]}" '
+        f'height="{picture.shape[0]}" style="max-width:100%;height:auto" src="{data_uri(picture)}">'
+        f"<figcaption>{escape(caption(case))}</figcaption></figure>"
+    )
+
+
+def data_uri(picture: np.ndarray) -> str:
+    """Return an RGB picture as WebP in a `data:` address; at most 20 kB of WebP."""
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     for quality in (80, 60, 40, 20, 10, 5, 1):
-        _, encoded = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, quality])
+        _, encoded = cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, quality])
         if len(encoded) <= _MAX_BYTES:
             break
-    data = base64.b64encode(encoded.tobytes()).decode()
-    alt = (
-        f"image {case.index}, true class {case.true}; baseline: {_answer(case.baseline)}; "
-        f"candidate: {_answer(case.candidate)}"
-    )
-    return f'<img alt="{escape(alt)}" src="data:image/webp;base64,{data}">'
+    return f"data:image/webp;base64,{base64.b64encode(encoded.tobytes()).decode()}"
 
 
-def _answer(answer: tuple[str, float] | None) -> str:
-    return "none" if answer is None else f"{answer[0]} {answer[1]:.0%}"
+def caption(case: Case) -> str:
+    """Return the line below the picture: which image it is, and how to read the heat map."""
+    views = [view for view in (case.baseline, case.candidate) if view]
+    how = "Yellow marks where a model looks most; each map is scaled to its own maximum, for display."
+    if all(view.attention is None for view in views):
+        how = "The model has no layer whose attention could be shown."
+    elif all(view.attention is None or not view.attention.any() for view in views):
+        how = "Nothing in the image speaks for the answer: the attention is zero everywhere."
+    return f"Image {case.index}, {case.true}{_posed(case)}. {how}"
 
 
-def _tile(image: np.ndarray, title: str, caption: str) -> np.ndarray:
-    rgb = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[..., :3]
-    tile = np.full((_SIZE + _CAPTION, _SIZE, 3), 255, dtype=np.uint8)
-    tile[:_SIZE] = cv2.resize(rgb, (_SIZE, _SIZE), interpolation=cv2.INTER_NEAREST)
-    for line, words in enumerate((title, caption)):
-        # OpenCV's built-in fonts know ASCII only.
-        text = words.encode("ascii", "replace").decode()
-        cv2.putText(
-            tile, text, (2, _SIZE + 16 + 20 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (20, 20, 20), 1, cv2.LINE_AA
-        )
+def in_words(case: Case) -> str:
+    """Return what the picture shows, for those who cannot see it."""
+    roles = (("baseline", case.baseline), ("candidate", case.candidate))
+    said = [f"{role}: {_described(view, case.classes)}" if view else f"{role}: none" for role, view in roles]
+    return "; ".join([f"image {case.index}, true class {case.true}{_posed(case)}", *said])
+
+
+def answered(view: View) -> str:
+    """Return a model's answer with its confidence."""
+    return f"{view.answer.predicted} {view.answer.confidence:.0%}"
+
+
+def shown_classes(case: Case) -> list[str]:
+    """Return the classes that have bars: all, or where there are many the true one and those that a model thinks of."""
+    if len(case.classes) <= _MOST_BARS:
+        return list(case.classes)
+    likeliest = np.max([view.answer.probabilities for view in (case.baseline, case.candidate) if view], axis=0)
+    order = sorted(range(len(case.classes)), key=lambda label: (case.classes[label] != case.true, -likeliest[label]))
+    return [case.classes[label] for label in sorted(order[:_MOST_BARS])]
+
+
+def _posed(case: Case) -> str:
+    return f", {case.pose}" if case.pose else ""
+
+
+def _described(view: View, classes: Sequence[str]) -> str:
+    shares = zip(view.answer.probabilities, classes, strict=True)
+    others = [f"{name} {share:.0%}" for share, name in sorted(shares, reverse=True)[1:3] if share >= 0.005]  # noqa: PLR2004
+    then = f" (then {', '.join(others)})" if others else ""
+    return f"{answered(view)}{then}, {_looks(view.attention)}"
+
+
+def _looks(attention: np.ndarray | None) -> str:
+    """Say in which ninth of the image the attention is highest."""
+    if attention is None:
+        return "attention not available"
+    if not attention.any():
+        return "no attention anywhere"
+    row, column = np.unravel_index(int(attention.argmax()), attention.shape)
+    down = ("upper", "middle", "lower")[3 * int(row) // attention.shape[0]]
+    across = ("left", "centre", "right")[3 * int(column) // attention.shape[1]]
+    return f"looks most at the {down} {across}"
+
+
+def _side_by_side(columns: Sequence[np.ndarray]) -> np.ndarray:
+    gap = np.full((columns[0].shape[0], GAP, 3), _PAPER, dtype=np.uint8)
+    return np.hstack([part for column in columns for part in (gap, column)][1:])
+
+
+def _tile(picture: np.ndarray, title: str, caption: str, *, colour: Colour = _INK) -> np.ndarray:
+    """Return a picture, (SIZE, SIZE, 3), between two lines of text."""
+    tile = np.full((SIZE + 2 * TEXT_HEIGHT, SIZE, 3), _PAPER, dtype=np.uint8)
+    tile[TEXT_HEIGHT : TEXT_HEIGHT + SIZE] = picture
+    write(tile, title, x=0, y=0, width=SIZE, bold=True)
+    write(tile, caption, x=0, y=TEXT_HEIGHT + SIZE, width=SIZE, colour=colour)
     return tile
+
+
+def _picture(image: np.ndarray, heat: np.ndarray | None = None) -> np.ndarray:
+    """Return an image (H, W, C) uint8 at the size of a picture, its shape kept, under a heat map (H, W) in [0, 1]."""
+    height, width = (max(1, round(SIZE * side / max(image.shape[:2]))) for side in image.shape[:2])
+    rgb = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[..., :3]
+    larger = max(image.shape[:2]) > SIZE
+    rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA if larger else cv2.INTER_NEAREST)
+    if heat is not None:
+        shares = cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR)
+        colours = cv2.applyColorMap((shares * 255).round().astype(np.uint8), cv2.COLORMAP_VIRIDIS)
+        opacity = (_FAINTEST + (_STRONGEST - _FAINTEST) * shares)[:, :, None]
+        rgb = (rgb * (1 - opacity) + colours[:, :, ::-1] * opacity).round().astype(np.uint8)
+    picture = np.full((SIZE, SIZE, 3), _FRAME, dtype=np.uint8)
+    top, left = (SIZE - height) // 2, (SIZE - width) // 2
+    picture[top : top + height, left : left + width] = rgb
+    return picture
+
+
+def _overlaid(image: np.ndarray, view: View) -> np.ndarray:
+    """Return an image under where the model looks, scaled to its maximum, or with a line that says "nowhere"."""
+    attention = view.attention
+    if attention is None or not attention.any():
+        picture, note = _picture(image), "no attention" if attention is not None else "attention n/a"
+        picture[-TEXT_HEIGHT:] = _PAPER
+        write(picture, note, x=0, y=SIZE - TEXT_HEIGHT, width=SIZE, align="centre")
+        return picture
+    return _picture(image, (attention / attention.max()).astype(np.float32))
+
+
+def _bars(case: Case, view: View) -> np.ndarray:
+    """Return a bar for each class shown: blue the true class, vermilion a wrong answer, grey the others."""
+    names = shown_classes(case)
+    canvas = np.full((_ROW * len(names) + _FOOT, SIZE, 3), _PAPER, dtype=np.uint8)
+    longest = SIZE - _PERCENT
+    for row, name in enumerate(names):
+        share = view.answer.probabilities[case.classes.index(name)]
+        colour = _RIGHT if name == case.true else (_WRONG if name == view.answer.predicted else _OTHER)
+        top, length = row * _ROW + (_ROW - _BAR) // 2, round(longest * share)
+        canvas[top : top + _BAR, : max(length, 1)] = colour if length else _OTHER
+        if share >= 0.005:  # noqa: PLR2004  What would read 0% is left out.
+            write(canvas, f"{share:.0%}", x=length + 4, y=row * _ROW, width=_PERCENT - 4)
+    return canvas

@@ -1,0 +1,224 @@
+"""The images behind a verdict as the models see them: which are the most telling, and what to show of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from harness.errors import NotApplicableError
+from harness.failures import Answer, FailureKind, answers_at
+from harness.perturb import Pose
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from harness.data import LabelledImages
+    from harness.gates import Verdict
+    from harness.inference import Predictions
+    from harness.perturb import Perturbation
+    from harness.search import FirstFailures
+    from harness.session import RoleModel, StressSession
+
+SHOWN, TILES = 3, 12
+"""How many images a test shows in panels, and how many a gallery does."""
+
+_SEARCHED = 12
+"""Images of a failed search among which those that flip at the smallest poses are looked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One image as a model sees it: its answer, and where it looks, (H, W) float32, at least 0.
+
+    `attention` is None for a model without a layer to look at.
+    """
+
+    answer: Answer
+    attention: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One image as two models see it; `original` and `seen` are (H, W, C) uint8.
+
+    `pose` says in words how `seen` was made of the original, empty when they are the same.
+    """
+
+    index: int
+    original: np.ndarray
+    seen: np.ndarray
+    true: str
+    classes: tuple[str, ...]
+    candidate: View
+    baseline: View | None
+    pose: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """A failure in a gallery: the image as seen, (H, W, C) uint8, and whether it is new, if there is a baseline.
+
+    New is what the candidate gets wrong and the baseline gets right.
+    """
+
+    pixels: np.ndarray
+    answer: Answer
+    new: bool | None
+
+
+class Seen(Protocol):
+    """What a model was measured on: images, and the perturbation under which it saw each."""
+
+    @property
+    def images(self) -> LabelledImages:
+        """Return the images."""
+
+    def perturbation_of(self, position: int) -> Perturbation:
+        """Return the perturbation under which the image at this position was seen."""
+
+
+def telling_cases(session: StressSession, verdict: Verdict, seen: Seen) -> list[Case]:
+    """Return the most telling failures that the verdict names, as candidate and baseline see them.
+
+    Of a search those that flip at the smallest pose, each in that pose; else new failures, which the baseline gets
+    right, come before shared ones. Beyond that the verdict's order holds.
+    """
+    from harness.gates.verdicts import NAMED
+    from harness.inference import Predictions
+    from harness.search import FirstFailures
+
+    named = np.array(verdict.failures, dtype=np.int64)
+    if not len(named) and isinstance(seen, Predictions):
+        # A test that shows what a pose broke has nothing to show at a pose that breaks nothing: what is wrong anyway.
+        named = _most_confident(seen, ~seen.correct)[:NAMED]
+    if isinstance(seen, FirstFailures):
+        chosen = _smallest_flips(session, seen, named[:_SEARCHED])
+    elif len(named):
+        perturbation = seen.perturbation_of(int(named[0]))
+        chosen = [(int(at), perturbation) for at in _new_first(session, seen.images, named, perturbation)[0]]
+    else:
+        chosen = []
+    groups: dict[str, list[int]] = {}
+    perturbations = {}
+    for position, perturbation in chosen[:SHOWN]:
+        groups.setdefault(repr(perturbation), []).append(position)
+        perturbations[repr(perturbation)] = perturbation
+    cases = {
+        position: case
+        for name, positions in groups.items()
+        for position, case in zip(
+            positions, _cases(session, _taken(seen.images, positions), perturbations[name]), strict=True
+        )
+    }
+    return [cases[position] for position, _ in chosen[:SHOWN]]
+
+
+def telling_tiles(session: StressSession, predictions: Predictions, kind: FailureKind) -> tuple[list[Tile], int]:
+    """Return the candidate's most telling failures of a kind, new ones first, then by confidence; and how many it has.
+
+    The predictions are the candidate's.
+    """
+    failures = _most_confident(predictions, kind.among(predictions))
+    if not len(failures):
+        return [], 0
+    positions, new = _new_first(session, predictions.images, failures, predictions.perturbation)
+    positions = positions[:TILES]
+    pixels = _pixels(_taken(predictions.images, positions), predictions.perturbation)
+    answers = answers_at(predictions, positions)
+    tiles = [
+        Tile(_picture(image), answer, None if new is None else bool(fresh))
+        for image, answer, fresh in zip(pixels, answers, new if new is not None else [None] * TILES, strict=False)
+    ]
+    return tiles, len(failures)
+
+
+def _most_confident(predictions: Predictions, failures: np.ndarray) -> np.ndarray:
+    positions = np.flatnonzero(failures)
+    return positions[np.argsort(-predictions.confidence_of_errors()[positions], kind="stable")]
+
+
+def _new_first(
+    session: StressSession, images: LabelledImages, positions: np.ndarray, perturbation: Perturbation
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Put those positions first whose images the baseline gets right; also return which these are, if it is there."""
+    baseline = session.roles.get("baseline")
+    if baseline is None:
+        return positions, None
+    right = baseline.predict(_taken(images, positions), perturbation).correct
+    order = np.argsort(~right, kind="stable")
+    return positions[order], right[order]
+
+
+def _smallest_flips(
+    session: StressSession, found: FirstFailures, positions: np.ndarray
+) -> list[tuple[int, Perturbation]]:
+    """Return the positions whose right answer is lost at the smallest of the poses, each with that pose, in this order.
+
+    Where none is right at rest, the poses found stand.
+    """
+    from harness.search import first_failures, most_dangerous_first
+
+    if not len(positions):
+        return []
+    classifier, images = session.roles["candidate"].classifier, _taken(found.images, positions)
+    right = positions[classifier.predict(images).correct]
+    if not len(right):
+        return [(int(position), found.perturbation_of(int(position))) for position in positions]
+    poses = tuple(reversed(most_dangerous_first(found.poses)))
+    first = first_failures(classifier, _taken(found.images, right), poses).first
+    return [(int(right[at]), poses[first[at]]) for at in np.argsort(first, kind="stable") if first[at] >= 0]
+
+
+def _cases(session: StressSession, images: LabelledImages, perturbation: Perturbation) -> list[Case]:
+    baseline = session.roles.get("baseline")
+    candidates = _views(session.roles["candidate"], images, perturbation)
+    baselines: Sequence[View | None] = _views(baseline, images, perturbation) if baseline else [None] * len(images)
+    seen = _pixels(images, perturbation)
+    pose = perturbation.in_words() if isinstance(perturbation, Pose) else repr(perturbation)
+    return [
+        Case(
+            index=candidates[at].answer.index,
+            original=_picture(images.pixels[at]),
+            seen=_picture(seen[at]),
+            true=candidates[at].answer.true,
+            classes=images.classes,
+            candidate=candidates[at],
+            baseline=baselines[at],
+            pose="" if perturbation == Pose() else pose,
+        )
+        for at in range(len(images))
+    ]
+
+
+def _views(model: RoleModel, images: LabelledImages, perturbation: Perturbation) -> list[View]:
+    """Return the images as a model sees them, without attention where the model has no layer to look at."""
+    everything = np.arange(len(images))
+    try:
+        attention = model.attend(images, perturbation)
+    except NotApplicableError:
+        return [View(answer) for answer in answers_at(model.predict(images, perturbation), everything)]
+    answers, maps = answers_at(attention.predictions, everything), attention.upsampled()
+    return [View(answer, looked) for answer, looked in zip(answers, maps, strict=True)]
+
+
+def _taken(images: LabelledImages, positions: Sequence[int] | np.ndarray) -> LabelledImages:
+    import torch
+
+    return images.take(torch.as_tensor(positions))
+
+
+def _pixels(images: LabelledImages, perturbation: Perturbation) -> Tensor:
+    """Return the images under the perturbation, (N, C, H, W) uint8."""
+    import torch
+
+    from harness.data.images import unit_range
+
+    return perturbation(unit_range(images.pixels)).mul(255).round().clamp(0, 255).to(torch.uint8)
+
+
+def _picture(image: Tensor) -> np.ndarray:
+    return np.asarray(image.permute(1, 2, 0).numpy())

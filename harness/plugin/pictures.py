@@ -1,0 +1,94 @@
+"""Pictures of a test: made where the test ran, put into the page by the controller, which keeps the page small."""
+
+from __future__ import annotations
+
+import shlex
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import pytest
+
+    from harness.evidence import Evidence
+    from harness.gates import Verdict
+    from harness.session import StressSession
+
+PICTURES = "stress_pictures"
+"""The name under which a test's pictures travel in its report's properties."""
+
+MAX_BYTES = 3_200_000
+"""What the pictures of all tests may take of a page of at most 5 MB; the rest is for figures and tables."""
+
+_OF_PASSED = 0.4
+"""Share of it that the pictures of tests that passed may fill, since those that follow may fail."""
+
+
+def take_pictures(evidence: Evidence, session: StressSession) -> dict[str, Any]:
+    """Return what to show of the running test, as HTML: its panels, the most telling first, and its gallery."""
+    from harness.report.gallery import gallery_html, gallery_title
+    from harness.report.panels import as_html
+
+    gallery, verdict = "", evidence.verdict
+    try:
+        tiles, count = evidence.gallery(session)
+        if tiles and verdict is not None and verdict.gate.pair is not None:
+            gallery = gallery_html(gallery_title(verdict.gate.pair, verdict.gate.pose, tiles, count), tiles)
+        panels = [as_html(case) for case in evidence.cases(session)]
+    except Exception as error:  # A user's model that answers may still not be one that can be looked into.
+        panels = [f"<p>the pictures could not be made: {escape(repr(error))}</p>"]
+    return {"panels": panels, "gallery": gallery}
+
+
+class PictureBook:
+    """Puts pictures into the entries of the page, as they arrive, until they would make it too large.
+
+    Each test's first panel has room longer than its second, and that than its third, so that a run in which much fails
+    shows something of everything. `command` and `reports` say how this run was started and where it reports to.
+    """
+
+    def __init__(self, command: Sequence[str], reports: Path) -> None:
+        self.command = command
+        self.reports = reports
+        self.spent = 0
+
+    def illustrate(self, report: pytest.TestReport, verdict: Verdict, made: Mapping[str, Any]) -> None:
+        """Attach the test's explanation and pictures to its entry in the page."""
+        from pytest_html import extras
+
+        from harness.report.html import details
+
+        entry = extras.html(details(verdict, self.affordable(verdict, made)))
+        report.extras = [*getattr(report, "extras", []), entry]  # type: ignore[attr-defined]
+
+    def affordable(self, verdict: Verdict, made: Mapping[str, Any]) -> list[str]:
+        """Return the pictures that the page has room for, and a line that says what is left out and how to see it."""
+        budget = MAX_BYTES * (_OF_PASSED if verdict.passed else 1)
+        panels: list[str] = made["panels"]
+        shown: list[str] = []
+        for rank, panel in enumerate(panels):
+            if not self._takes(panel, budget * (1 - rank / 4)):
+                break
+            shown.append(panel)
+        missing = len(panels) - len(shown)
+        omitted = [f"{missing} panel{'s' if missing > 1 else ''}"] if missing else []
+        if self._takes(made["gallery"], budget):
+            shown.append(made["gallery"])
+        else:
+            omitted.append("the gallery")
+        if omitted:
+            name = verdict.gate.id
+            command = shlex.join([*self.command, "-k", name, "--stress-reports", str(self.reports / name)])
+            shown.append(
+                f'<p class="omitted">{" and ".join(omitted)} omitted, to keep this page small; to see what is missing: '
+                f"<code>{escape(command)}</code></p>"
+            )
+        return shown
+
+    def _takes(self, content: str, budget: float) -> bool:
+        if self.spent + len(content) > budget:
+            return not content
+        self.spent += len(content)
+        return True

@@ -1,0 +1,250 @@
+"""From a verdict to the images to show: which, in which order, in which pose, and as which model sees them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from harness.cases import SHOWN, TILES
+from harness.data import LabelledImages
+from harness.evidence import Evidence
+from harness.gates import Bound, Gate, Verdict
+from harness.inference import Classifier
+from harness.measures import accuracy, pair_failures, right_at_every_pose
+from harness.perturb import IDENTITY, HorizontalFlip, Pose
+from harness.search import first_failures, most_dangerous_first
+from harness.session import RoleModel, StressSession
+
+CLASSES = ("dark", "bright")
+
+
+class Mean(nn.Module):
+    """Says bright or dark, with `certainty`; it has no layer to look at."""
+
+    def __init__(self, certainty: float, *, threshold: float = 0.4) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(certainty))
+        self.threshold = threshold
+
+    def forward(self, pixels):
+        brightness = (pixels.mean((1, 2, 3)) - self.threshold) * self.scale
+        return torch.stack([-brightness, brightness], dim=1)
+
+
+class Convolved(nn.Module):
+    """Says bright or dark by the mean of a convolution that passes pixels on, at which it can be looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.look = nn.Conv2d(1, 1, 1, bias=False)
+        nn.init.constant_(self.look.weight, 1.0)
+
+    def forward(self, pixels):
+        brightness = self.look(pixels).mean((1, 2, 3))
+        return torch.stack([0.4 - brightness, brightness - 0.4], dim=1)
+
+
+def role(name: str, model: nn.Module) -> RoleModel:
+    return RoleModel(name, Path(name), name, name, "user", None, Classifier(model, workers=1))
+
+
+def session_of(levels, labels, *, candidate=None, baseline=None) -> StressSession:
+    """A run on plain images of these levels of grey, 8 x 8; their numbers in the full split start at 100."""
+    pixels = torch.tensor(levels, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
+    numbers = torch.arange(len(levels)) + 100
+    images = LabelledImages(pixels, torch.tensor(labels), CLASSES, "toy", "test", numbers)
+    roles = {"candidate": role("candidate", candidate or Mean(5.0))}
+    if baseline is not None:
+        roles["baseline"] = role("baseline", baseline)
+    return StressSession(images, None, roles)
+
+
+@pytest.fixture
+def session() -> StressSession:
+    """Six images, of which 102, dark, is bright and 105, bright, is dark; the baseline says the opposite of all."""
+    return session_of([20, 21, 240, 241, 242, 22], [0, 0, 0, 1, 1, 1], baseline=Mean(-5.0))
+
+
+def judged(measurement, *, bound: float | None = 0.99, **facts) -> Verdict:
+    hand = None if bound is None else Bound(bound)
+    return Gate("row", "family", measurement.metric, hand=hand, **facts).judge(measurement)
+
+
+def evidence_of(verdict: Verdict, seen) -> Evidence:
+    evidence = Evidence()
+    evidence.show(verdict, seen)
+    return evidence
+
+
+def predicted(session: StressSession, perturbation=IDENTITY):
+    return session.roles["candidate"].predict(session.images, perturbation)
+
+
+# Panels.
+
+
+def test_the_evidence_of_a_failure_are_its_images_as_both_models_see_them(session):
+    predictions = predicted(session, Pose(dx=2))
+    cases = evidence_of(judged(accuracy(predictions)), predictions).cases(session)
+    assert [shown.index for shown in cases] == [105, 102], "the more confident first"
+    first = cases[1]
+    assert (first.true, first.candidate.answer.predicted, first.baseline.answer.predicted) == ("dark", "bright", "dark")
+    assert first.candidate.answer.confidence == pytest.approx(first.baseline.answer.confidence)
+    assert sum(first.candidate.answer.probabilities) == pytest.approx(1)
+    assert (first.classes, first.pose) == (CLASSES, "shifted 2 px right")
+    assert first.original.tolist() == np.full((8, 8, 1), 240).tolist()
+    assert first.seen[:, :2].max() == 0, "shifted right by two pixels"
+    assert first.seen[:, 2:].tolist() == np.full((8, 6, 1), 240).tolist()
+
+
+@pytest.mark.parametrize(
+    ("perturbation", "words"), [(IDENTITY, ""), (HorizontalFlip(), "HorizontalFlip()")], ids=["clean", "mirrored"]
+)
+def test_a_case_says_how_its_image_was_changed(session, perturbation, words):
+    predictions = predicted(session, perturbation)
+    cases = evidence_of(judged(accuracy(predictions)), predictions).cases(session)
+    assert {shown.pose for shown in cases} == {words}
+
+
+@pytest.mark.parametrize("bound", [0.1, None], ids=["passed", "not-gated"])
+def test_an_accuracy_that_holds_shows_no_pictures(session, bound):
+    predictions = predicted(session)
+    assert evidence_of(judged(accuracy(predictions), bound=bound), predictions).cases(session) == []
+
+
+def test_counts_of_failures_show_pictures_even_where_they_hold(session):
+    predictions = predicted(session)
+    measured = pair_failures(predictions, pair=CLASSES)
+    verdict = judged(measured, bound=5, direction="at_most")
+    assert verdict.passed
+    assert len(evidence_of(verdict, predictions).cases(session)) == 2
+
+
+def test_without_a_baseline_its_view_is_left_out(session):
+    alone = replace(session, roles={"candidate": session.roles["candidate"]})
+    predictions = predicted(alone)
+    cases = evidence_of(judged(accuracy(predictions)), predictions).cases(alone)
+    assert [shown.baseline for shown in cases] == [None, None]
+
+
+def test_cleared_evidence_shows_nothing(session):
+    predictions = predicted(session)
+    evidence = evidence_of(judged(accuracy(predictions)), predictions)
+    evidence.clear()
+    assert evidence.verdict is None
+    assert evidence.cases(session) == []
+    assert evidence.gallery(session) == ([], 0)
+
+
+def test_new_failures_come_before_shared_ones_then_the_most_confident():
+    # All are dark; the candidate takes them for bright from 102 on, the baseline from 204 on.
+    levels = [255, 120, 210, 190, 180, 130]
+    session = session_of(levels, [0] * 6, baseline=Mean(5.0, threshold=0.8))
+    predictions = predicted(session)
+    cases = evidence_of(judged(accuracy(predictions)), predictions).cases(session)
+    assert len(cases) == SHOWN
+    assert [shown.index for shown in cases] == [103, 104, 105], "190, 180 and 130 are new, 255 and 210 are not"
+
+
+def test_a_pose_that_breaks_nothing_shows_what_is_wrong_anyway(session):
+    predictions = predicted(session)
+    verdict = judged(accuracy(predictions, before=predictions))
+    assert verdict.failures == ()
+    assert [shown.index for shown in evidence_of(verdict, predictions).cases(session)] == [102, 105]
+
+
+# Attention.
+
+
+def test_a_model_with_a_layer_shows_where_it_looks(session):
+    seeing = session_of([20, 240], [1, 0], candidate=Convolved(), baseline=Mean(5.0))
+    predictions = predicted(seeing)
+    (bright,) = evidence_of(judged(accuracy(predictions, of_class="dark")), predictions).cases(seeing)
+    assert bright.index == 101
+    assert bright.candidate.attention.shape == (8, 8)
+    assert bright.candidate.attention.min() > 0
+    assert bright.baseline.attention is None, "it has no layer"
+    assert bright.baseline.answer.predicted == "bright"
+
+
+# Searches.
+
+
+POSES = most_dangerous_first([Pose(dx=float(step)) for step in range(-7, 8)])
+
+
+def test_a_search_shows_the_images_that_flip_at_the_smallest_pose_in_that_pose():
+    # Bright images lose 1/8 of their light per pixel, and are dark below 102.
+    session = session_of([130, 200, 255, 110, 230], [1, 1, 1, 1, 1])
+    found = first_failures(session.roles["candidate"].classifier, session.images, POSES)
+    cases = evidence_of(judged(right_at_every_pose(found)), found).cases(session)
+    assert [shown.index for shown in cases] == [103, 100, 101]
+    assert {shown.pose for shown in cases} <= {
+        f"shifted {n} px {side}" for n in (1, 2, 4) for side in ("left", "right")
+    }
+    shifted = [int(shown.pose.split()[1]) for shown in cases]
+    assert shifted == [1, 2, 4]
+    assert all((shown.seen == 0).all(axis=0).sum() == shift for shown, shift in zip(cases, shifted, strict=True))
+    assert {shown.candidate.answer.predicted for shown in cases} == {"dark"}
+
+
+def test_a_search_shows_images_that_are_right_as_they_are_if_there_are_any():
+    # 110 labelled dark is wrong at rest and turns right; 200 labelled bright is right at rest and turns wrong.
+    session = session_of([110, 200], [0, 1])
+    found = first_failures(session.roles["candidate"].classifier, session.images, POSES)
+    cases = evidence_of(judged(right_at_every_pose(found)), found).cases(session)
+    assert [shown.index for shown in cases] == [101]
+
+
+def test_where_no_image_is_right_as_it_is_a_search_shows_the_poses_found():
+    session = session_of([20, 30], [1, 1])
+    found = first_failures(session.roles["candidate"].classifier, session.images, POSES)
+    cases = evidence_of(judged(right_at_every_pose(found)), found).cases(session)
+    assert [(shown.index, shown.pose) for shown in cases] == [(100, POSES[0].in_words()), (101, POSES[0].in_words())]
+
+
+def test_a_search_that_breaks_nothing_shows_nothing():
+    session = session_of([255], [1])
+    found = first_failures(session.roles["candidate"].classifier, session.images, [Pose(dx=1.0)])
+    assert evidence_of(judged(right_at_every_pose(found), bound=1.0), found).cases(session) == []
+
+
+# Galleries.
+
+
+def test_a_gallery_shows_a_pairs_failures_the_new_ones_first():
+    levels = [255, 120, 210, 190, 20]
+    session = session_of(levels, [0, 0, 0, 0, 1], baseline=Mean(5.0, threshold=0.8))
+    predictions = predicted(session, Pose(dx=1.0))
+    verdict = judged(pair_failures(predictions, pair=CLASSES), bound=5, direction="at_most", pair=CLASSES)
+    tiles, count = evidence_of(verdict, predictions).gallery(session)
+    assert count == 5
+    found = [(tile.answer.index, tile.answer.true, tile.answer.predicted, tile.new) for tile in tiles]
+    assert found == [
+        (102, "dark", "bright", True),
+        (103, "dark", "bright", True),
+        (101, "dark", "bright", True),
+        (100, "dark", "bright", False),
+        (104, "bright", "dark", False),
+    ]
+    assert tiles[0].pixels[0, :, 0].tolist() == [0, *[210] * 7], "as seen in the pose"
+
+
+def test_a_gallery_has_no_more_than_its_tiles_and_says_how_many_there_are():
+    session = session_of([200] * 30, [0] * 29 + [1])
+    predictions = predicted(session)
+    verdict = judged(pair_failures(predictions, pair=CLASSES), bound=5, direction="at_most", pair=CLASSES)
+    tiles, count = evidence_of(verdict, predictions).gallery(session)
+    assert (len(tiles), count) == (TILES, 29)
+    assert {tile.new for tile in tiles} == {None}, "there is no baseline"
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [0, 0]], ids=["no-failures", "no-pair"])
+def test_no_failures_of_a_pair_no_gallery(labels):
+    session = session_of([20, 240], labels)
+    predictions = predicted(session)
+    verdict = judged(accuracy(predictions), pair=CLASSES if labels == [0, 1] else None)
+    assert evidence_of(verdict, predictions).gallery(session) == ([], 0)

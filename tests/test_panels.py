@@ -1,0 +1,308 @@
+"""Panels: what stands where, exactly; what is said when there is nothing to show; words for those who cannot see it."""
+
+import base64
+import html
+import re
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from harness.cases import Case, View
+from harness.failures import Answer
+from harness.report.lettering import TEXT_HEIGHT, write
+from harness.report.panels import GAP, SIZE, as_html, as_png, caption, in_words, panel, shown_classes, strip
+
+CLASSES = ("Shirt", "Coat", "Bag")
+BLUE, VERMILION, GREY, WHITE = [0, 114, 178], [213, 94, 0], [140, 140, 140], [255, 255, 255]
+MIDDLE, RIGHT = SIZE + GAP, 2 * (SIZE + GAP)
+"""Left ends of the panels of baseline and candidate."""
+BARS = 2 * TEXT_HEIGHT + SIZE
+"""First row of the bars."""
+
+
+def view(*shares: float, attention=None, classes=CLASSES) -> View:
+    """What a model that is this sure of each class says."""
+    taken = int(np.argmax(shares))
+    return View(Answer(7, "Shirt", classes[taken], shares[taken], tuple(shares)), attention)
+
+
+def case(*, channels: int = 1, size=(28, 28), seed: int = 0, **facts) -> Case:
+    rng = np.random.default_rng(seed)
+    original, seen = rng.integers(0, 256, (2, *size, channels)).astype(np.uint8)
+    known = {
+        "index": 7,
+        "true": "Shirt",
+        "classes": CLASSES,
+        "candidate": view(0.05, 0.9, 0.05, attention=rng.random(size, dtype=np.float32)),
+        "baseline": view(0.5, 0.3, 0.2, attention=rng.random(size, dtype=np.float32)),
+    }
+    return Case(**{"original": original, "seen": seen, **known, **facts})
+
+
+def plain(level: int, *, size=(28, 28)) -> np.ndarray:
+    return np.full((*size, 1), level, np.uint8)
+
+
+def picture(element: str) -> np.ndarray:
+    """Decode the picture of a `figure` as a reader would."""
+    data = re.search(r'<img alt="[^"<>]*" [^<>]* src="data:image/webp;base64,([A-Za-z0-9+/=]+)">', element)
+    assert data is not None, element[:200]
+    return cv2.imdecode(np.frombuffer(base64.b64decode(data[1]), np.uint8), cv2.IMREAD_COLOR_RGB)
+
+
+def place(image: np.ndarray, left: int) -> np.ndarray:
+    """Return the square of a panel in which the image stands."""
+    return image[TEXT_HEIGHT : TEXT_HEIGHT + SIZE, left : left + SIZE]
+
+
+# Layout.
+
+
+@pytest.mark.parametrize("channels", [1, 3], ids=["grey", "colour"])
+@pytest.mark.parametrize("size", [(8, 8), (28, 28), (224, 224), (20, 40)], ids=str)
+def test_a_panel_has_the_same_size_for_images_of_any(channels, size):
+    image = panel(case(channels=channels, size=size))
+    assert image.dtype == np.uint8
+    assert image.shape == panel(case()).shape == (BARS + 3 * 22 + 4, 3 * SIZE + 2 * GAP, 3)
+
+
+def test_original_left_then_what_the_models_saw():
+    image = panel(case(original=plain(0), seen=plain(200), candidate=view(0.1, 0.9, 0), baseline=view(0.9, 0.1, 0)))
+    assert (place(image, 0) == 0).all()
+    for left in (MIDDLE, RIGHT):
+        # The lowest rows say that there is no attention.
+        assert (place(image, left)[:-TEXT_HEIGHT] == 200).all()
+    for gap in (SIZE, MIDDLE + SIZE):
+        assert (image[:, gap : gap + GAP] == 255).all()
+
+
+def test_small_images_are_enlarged_without_blur():
+    original = np.arange(28 * 28, dtype=np.uint16).reshape(28, 28, 1).astype(np.uint8)
+    enlarged = place(panel(case(original=original)), 0)
+    assert (enlarged == original.repeat(6, axis=0).repeat(6, axis=1)).all()
+
+
+def test_images_keep_their_shape():
+    wide = place(panel(case(original=plain(0, size=(14, 28)))), 0)
+    quarter = SIZE // 4
+    assert (wide[quarter:-quarter] == 0).all()
+    assert (wide[:quarter] == 225).all()
+    assert (wide[-quarter:] == 225).all()
+
+
+def test_colours_are_kept_in_their_order():
+    red = np.zeros((28, 28, 3), np.uint8)
+    red[..., 0] = 255
+    shown = case(original=red, seen=red)
+    assert panel(shown)[80, 80].tolist() == [255, 0, 0]
+    red_value, green, blue = picture(as_html(shown))[80, 80].tolist()
+    assert red_value > 200
+    assert max(green, blue) < 60
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"true": "Shirt"}, {"true": "Coat"}),
+        ({"candidate": view(0.05, 0.9, 0.05)}, {"candidate": view(0.05, 0.05, 0.9)}),
+        ({"candidate": view(0.1, 0.9, 0)}, {"candidate": view(0.2, 0.8, 0)}),
+        ({"baseline": view(1, 0, 0)}, {"baseline": None}),
+        ({"index": 7}, {"index": 8}),
+    ],
+    ids=["true-class", "answer", "confidence", "no-baseline", "index"],
+)
+def test_the_picture_tells_cases_apart(one, other):
+    assert not np.array_equal(panel(case(**one)), panel(case(**other)))
+
+
+def test_without_a_baseline_the_middle_shows_what_was_seen_and_no_bars():
+    image = panel(case(seen=plain(90), baseline=None))
+    assert (place(image, MIDDLE) == 90).all()
+    assert (image[TEXT_HEIGHT + SIZE :, MIDDLE : MIDDLE + SIZE] == 255).all()
+
+
+# Bars.
+
+
+def bar(image: np.ndarray, left: int, row: int) -> list[list[int]]:
+    """Return the colours along the middle of a bar, each once, in their order."""
+    line = image[BARS + row * 22 + 11, left : left + SIZE - 54].tolist()
+    return [colour for at, colour in enumerate(line) if at == 0 or colour != line[at - 1]]
+
+
+def test_bars_are_blue_for_the_true_class_vermilion_for_a_wrong_answer_grey_for_others():
+    image = panel(case(candidate=view(0.3, 0.5, 0.2), baseline=view(1.0, 0.0, 0.0)))
+    assert [bar(image, RIGHT, row)[0] for row in range(3)] == [BLUE, VERMILION, GREY]
+    assert bar(image, MIDDLE, 0) == [BLUE], "sure: the whole length"
+    assert bar(image, MIDDLE, 1) == [GREY, WHITE]
+
+
+def test_a_bar_is_as_long_as_the_class_is_likely():
+    image = panel(case(candidate=view(0.25, 0.75, 0.0)))
+    for row, share, colour in ((0, 0.25, BLUE), (1, 0.75, VERMILION), (2, 0.0, GREY)):
+        line = image[BARS + row * 22 + 11, RIGHT : RIGHT + SIZE]
+        assert (line == colour).all(axis=1).sum() == max(round((SIZE - 54) * share), 1)
+
+
+def test_percentages_fit_beside_the_longest_bar():
+    ink = np.full((TEXT_HEIGHT, 54 - 4, 3), 255, np.uint8)
+    cut = np.full((TEXT_HEIGHT, 200, 3), 255, np.uint8)
+    write(ink, "100%", x=0, y=0, width=50)
+    write(cut, "100%", x=0, y=0, width=200)
+    assert (cut[:, :50] == ink).all()
+    assert (cut[:, 50:] == 255).all()
+
+
+def test_of_many_classes_the_true_one_and_the_likeliest_have_bars():
+    classes = tuple(f"class {number:02}" for number in range(100))
+    shares = np.full(100, 1e-4)
+    shares[40:52] = np.arange(1, 13) / 100
+    shares[70] = 0.2
+    shown = case(
+        classes=classes,
+        true="class 05",
+        candidate=view(*shares, classes=classes),
+        baseline=view(*shares[::-1], classes=classes),
+    )
+    names = shown_classes(shown)
+    assert len(names) == 12
+    assert names == sorted(names)
+    assert {"class 05", "class 70", "class 29", "class 51", "class 48"} <= set(names)
+    assert panel(shown).shape[0] == BARS + 12 * 22 + 4
+
+
+# Attention.
+
+
+def test_attention_lights_up_where_the_model_looks_and_leaves_the_rest_visible():
+    looked = np.zeros((28, 28), np.float32)
+    looked[:14, :14] = 3.0
+    image = place(panel(case(seen=plain(100), candidate=view(0.1, 0.9, 0.0, attention=looked))), RIGHT)
+    yellow, purple = np.array([253, 231, 37]), np.array([68, 1, 84])
+    assert np.abs(image[20, 20] - (0.8 * yellow + 0.2 * 100)).max() <= 1
+    assert np.abs(image[150, 150] - (0.2 * purple + 0.8 * 100)).max() <= 1
+
+
+@pytest.mark.parametrize("factor", [1e-6, 7.0])
+def test_maps_are_scaled_to_their_own_maximum_for_display(factor):
+    looked = np.random.default_rng(0).random((28, 28), dtype=np.float32)
+    one = panel(case(candidate=view(0.1, 0.9, 0.0, attention=looked)))
+    assert np.abs(one.astype(int) - panel(case(candidate=view(0.1, 0.9, 0.0, attention=looked * factor)))).max() <= 2
+    assert "scaled to its own maximum" in caption(case())
+
+
+def test_a_map_of_zeros_is_shown_as_no_attention_not_as_a_scaled_map():
+    nowhere = np.zeros((28, 28), np.float32)
+    shown = case(seen=plain(100), candidate=view(0.1, 0.9, 0.0, attention=nowhere))
+    image = place(panel(shown), RIGHT)
+    assert (image[:-TEXT_HEIGHT] == 100).all(), "the image alone"
+    assert image[-TEXT_HEIGHT:].min() < 100 < image[-TEXT_HEIGHT:].max(), "a line that says so"
+    assert "candidate: Coat 90% (then Shirt 10%), no attention anywhere" in in_words(shown)
+
+
+def test_a_model_without_a_layer_to_look_at_is_shown_without_attention_and_says_so():
+    shown = case(seen=plain(100), candidate=view(0.1, 0.9, 0.0), baseline=None)
+    assert (place(panel(shown), RIGHT)[:-TEXT_HEIGHT] == 100).all()
+    assert not np.array_equal(
+        panel(shown), panel(replace(shown, candidate=view(0.1, 0.9, 0.0, attention=np.zeros((28, 28), np.float32))))
+    )
+    assert "no layer whose attention could be shown" in caption(shown)
+    assert in_words(shown).endswith("attention not available")
+
+
+# Text.
+
+
+@pytest.mark.parametrize("name", ["T-shirt/top", "Mütze", "帽子", "x" * 80], ids=["ascii", "latin", "chinese", "long"])
+def test_any_class_name_can_be_shown(name):
+    classes = (name, "Coat", "Bag")
+    shown = case(true=name, classes=classes, candidate=view(0.9, 0.1, 0.0, classes=classes))
+    assert panel(shown).shape == panel(case()).shape
+    assert f"true class {name}" in as_html(shown)
+
+
+def test_letters_other_than_english_ones_can_be_told_apart():
+    canvases = []
+    for text in ("Mütze", "Mutze"):
+        canvas = np.full((TEXT_HEIGHT, 100, 3), 255, np.uint8)
+        write(canvas, text, x=0, y=0, width=100)
+        canvases.append(canvas)
+    assert not np.array_equal(*canvases)
+
+
+@pytest.mark.parametrize(("align", "inked"), [("left", 0), ("right", 150), ("centre", 75)])
+def test_text_stays_in_its_box(align, inked):
+    canvas = np.full((TEXT_HEIGHT + 10, 220, 3), 255, np.uint8)
+    write(canvas, "ab", x=10, y=5, width=180, align=align, colour=(0, 0, 255))
+    columns = np.flatnonzero((canvas < 255).any(axis=(0, 2)))
+    assert 10 + inked <= columns.min() <= 10 + inked + 15
+    assert columns.max() <= 190
+    assert (canvas[:5] == 255).all()
+    assert (canvas[..., 2] == 255).all(), "blue letters on white"
+
+
+def test_text_too_long_for_its_box_is_cut():
+    canvas = np.full((TEXT_HEIGHT, 300, 3), 255, np.uint8)
+    write(canvas, "w" * 80, x=0, y=0, width=100)
+    assert (canvas[:, 100:] == 255).all()
+    assert (canvas[:, 60:100] < 255).any()
+
+
+# Encoded.
+
+
+@pytest.mark.parametrize("channels", [1, 3], ids=["grey", "colour"])
+def test_a_picture_survives_its_encoding(channels):
+    shown = case(channels=channels)
+    decoded = picture(as_html(shown))
+    assert decoded.shape == panel(shown).shape
+    assert np.abs(decoded.astype(int) - panel(shown)).mean() < 30
+
+
+@pytest.mark.parametrize("size", [28, 224], ids="{}-px".format)
+@pytest.mark.parametrize("channels", [1, 3], ids=["grey-noise", "colour-noise"])
+def test_a_picture_takes_at_most_20_kb(channels, size):
+    element = as_html(case(channels=channels, size=(size, size)))
+    data = re.search(r"base64,([A-Za-z0-9+/=]+)", element)
+    assert len(base64.b64decode(data[1])) <= 20_000
+
+
+def test_png_keeps_every_pixel():
+    image = strip([(case().original, "one", "two"), (case().seen, "three", "")])
+    decoded = cv2.imdecode(np.frombuffer(as_png(image), np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert (decoded == image).all()
+    assert image.shape == (BARS, 2 * SIZE + GAP, 3)
+
+
+def test_a_picture_is_described_in_words_and_escaped():
+    upper_right = np.zeros((28, 28), np.float32)
+    upper_right[2, 25] = 1
+    classes = ("Shirt", '"><script>', "Bag")
+    shown = case(
+        true='"><script>',
+        classes=classes,
+        pose="turned by 5° clockwise",
+        candidate=view(0.93, 0.05, 0.02, attention=upper_right, classes=classes),
+        baseline=None,
+    )
+    element = as_html(shown)
+    assert "<script" not in element
+    alt = html.unescape(element.split('alt="')[1].split('" width=')[0])
+    assert alt == (
+        'image 7, true class "><script>, turned by 5° clockwise; baseline: none; '
+        'candidate: Shirt 93% (then "><script> 5%, Bag 2%), looks most at the upper right'
+    )
+    assert "Image 7, &quot;&gt;&lt;script&gt;, turned by 5° clockwise." in element
+
+
+@pytest.mark.parametrize(
+    ("at", "words"),
+    [((0, 0), "upper left"), ((14, 14), "middle centre"), ((27, 27), "lower right"), ((9, 10), "upper centre")],
+    ids=str,
+)
+def test_words_say_where_the_model_looks(at, words):
+    looked = np.zeros((28, 28), np.float32)
+    looked[at] = 0.1
+    assert in_words(case(candidate=view(0.1, 0.9, 0.0, attention=looked))).endswith(f"looks most at the {words}")
