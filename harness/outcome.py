@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.perturb import PROTOCOL
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from harness.gates import Verdict
+    from harness.overview import Overview
 
 SCHEMA = 1
 
@@ -38,7 +39,8 @@ class Outcome:
     """All that a finished run knows; reports are made from it without running a model again.
 
     `errors` says why the run could not judge, `omissions` what it did not cover, and `failures` names tests without a
-    gate that failed. `provenance` says whose healthy models the bounds come from.
+    gate that failed. `provenance` says whose healthy models the bounds come from. `overview` holds the models side by
+    side, or `overview_missing` says why not; `examples` has a picture, as HTML, for gates that failed, by id.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -54,6 +56,9 @@ class Outcome:
     command: str
     provenance: str = "of unknown origin"
     self_checks: tuple[SelfCheck, ...] = ()
+    overview: Overview | None = None
+    overview_missing: str = ""
+    examples: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> tuple[Verdict, ...]:
@@ -111,6 +116,7 @@ class Outcome:
             "omissions": list(self.omissions),
             "self_checks": [check.as_json() for check in self.self_checks],
             "gates": [verdict.as_json() for verdict in self.verdicts],
+            "overview": self.overview.as_wire() if self.overview else None,
         }
 
 

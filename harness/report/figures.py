@@ -1,50 +1,230 @@
-"""Figures as Matplotlib objects, for files and notebooks."""
+"""Figures as Matplotlib objects, for files, reports and notebooks: curves, bars and reliability by model.
+
+Colours are Okabe and Ito's, which colour-blind people tell apart; a model has a colour, marker and line of its own.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from harness.overview import ModelOverview, Overview, Rate
     from harness.search import Breaking
     from harness.training import Epoch
 
+P = ParamSpec("P")
 
-def survival_curves(curves: Sequence[Breaking]) -> Figure:
-    """Plot, for each path, the share of images still right against the severity; median and lower decile are marked."""
+STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "lines.markersize": 5,
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "svg.hashsalt": "stress",
+}
+WIDTH = 4.8
+"""Inches: as wide as a phone, where ten points of text must stay ten."""
+_FEW = 10
+"""Of fewer answers than this the share that is right says nothing."""
+_LOOKS = (("#0072B2", "o", "-"), ("#D55E00", "s", "--"), ("#009E73", "^", ":"))
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Have a function draw in the style of these figures and leave Matplotlib's settings as found."""
+
+    @functools.wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        import matplotlib as mpl
+
+        with mpl.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def figure(width: float = WIDTH, height: float = 3.3) -> Figure:
+    """Return an empty figure of this size in inches, which arranges what is drawn into it."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4 * len(curves), 3.6), layout="constrained")
-    for axes, curve in zip(figure.subplots(1, len(curves), sharey=True, squeeze=False)[0], curves, strict=True):
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _looks(overview: Overview) -> Iterable[tuple[ModelOverview, dict[str, Any]]]:
+    for model, (colour, marker, line) in zip(overview.models, _LOOKS * len(overview.models), strict=False):
+        yield model, {"color": colour, "marker": marker, "linestyle": line, "label": model.name}
+
+
+def _errors(rates: Sequence[Rate]) -> list[list[float]]:
+    """Return how far the intervals reach below and above, in percent, as Matplotlib's error bars take it."""
+    return [
+        [max(100 * (rate.value - rate.low), 0.0) for rate in rates],
+        [max(100 * (rate.high - rate.value), 0.0) for rate in rates],
+    ]
+
+
+@styled
+def rotation_curves(overview: Overview) -> Figure:
+    """Plot accuracy against rotation for each model, with 95% intervals; the promised ±10° are shaded."""
+    picture = figure()
+    axes = picture.subplots()
+    axes.axvspan(-10, 10, color="0.5", alpha=0.12, linewidth=0, label="promised: ±10°")
+    for model, look in _looks(overview):
+        values = [100 * rate.value for rate in model.rotation]
+        axes.errorbar(overview.degrees, values, yerr=_errors(model.rotation), capsize=2, **look)
+    axes.set(xlabel="rotation, degrees (positive is counter-clockwise)", ylabel="accuracy, %", ylim=(0, 101))
+    axes.legend(loc="lower center", fontsize=9)
+    return picture
+
+
+@styled
+def survival_by_model(overview: Overview) -> Figure:
+    """Plot, for each path away from rest, the share of images still right against the severity, for each model."""
+    paths = list(dict.fromkeys(curve.path for model in overview.models for curve in model.survival))
+    picture = figure()
+    panels: Sequence[Axes] = picture.subplots(1, max(len(paths), 1), sharey=True, squeeze=False)[0]
+    for axes, path in zip(panels, paths, strict=True):
+        for model, look in _looks(overview):
+            for curve in (curve for curve in model.survival if curve.path == path):
+                axes.plot(curve.severities, [100 * share for share in curve.shares], **{**look, "marker": ""})
+                axes.set_xlabel(f"{path} up to, {curve.unit}")
+        axes.set_ylim(0, 101)
+    panels[0].set_ylabel("images still right, %")
+    panels[-1].legend(loc="upper right", fontsize=9)
+    return picture
+
+
+@styled
+def class_bars(overview: Overview) -> Figure:
+    """Plot each class's accuracy on images as they are, for each model, with 95% intervals."""
+    count = len(overview.models)
+    picture = figure(height=0.8 + len(overview.classes) * (0.12 + 0.14 * count))
+    axes = picture.subplots()
+    for number, (model, look) in enumerate(_looks(overview)):
+        known = [(at, rate) for at, rate in enumerate(model.per_class) if rate is not None]
+        places = [at + 0.8 * ((number + 0.5) / count - 0.5) for at, _ in known]
+        rates = [rate for _, rate in known]
+        axes.barh(
+            places,
+            [100 * rate.value for rate in rates],
+            height=0.8 / count,
+            xerr=_errors(rates),
+            color=look["color"],
+            label=look["label"],
+            error_kw={"ecolor": "0.25", "elinewidth": 1, "capsize": 2},
+        )
+    axes.set_yticks(range(len(overview.classes)), overview.classes)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.set(xlabel="accuracy on images as they are, %", xlim=(0, 101))
+    picture.legend(loc="outside upper center", ncols=count, fontsize=9)
+    return picture
+
+
+@styled
+def reliability_diagrams(overview: Overview) -> Figure:
+    """Plot the share of right answers against their confidence, for each model; below, how many answers there are.
+
+    Bins of fewer than ten answers are left out.
+    """
+    picture = figure(height=4.0)
+    upper, lower = picture.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 100], [0, 100], color="0.5", linewidth=1, label="as right as sure")
+    for model, look in _looks(overview):
+        known = [item for item in model.reliability if item.count >= _FEW]
+        sure = [100 * (item.confidence or 0.0) for item in known]
+        label = f"{model.name} (gap {100 * model.calibration_error:.1f} points)"
+        upper.plot(sure, [100 * (item.accuracy or 0.0) for item in known], **{**look, "label": label})
+        lower.plot(sure, [item.count for item in known], **look)
+    upper.set(ylabel="right, %", ylim=(0, 101), xlim=(0, 101))
+    upper.legend(loc="upper left", fontsize=9)
+    lower.set(xlabel="confidence of the answer, %", ylabel="answers", yscale="log")
+    return picture
+
+
+@styled
+def attention_by_class(overview: Overview) -> Figure:
+    """Plot how many times more attention lies on the object than a map that looks everywhere alike has there."""
+    shown = [(model, look) for model, look in _looks(overview) if any(model.on_object)]
+    picture = figure(height=0.8 + len(overview.classes) * (0.12 + 0.14 * len(shown)))
+    axes = picture.subplots()
+    for number, (model, look) in enumerate(shown):
+        known = [(at, item) for at, item in enumerate(model.on_object) if item is not None]
+        axes.barh(
+            [at + 0.8 * ((number + 0.5) / len(shown) - 0.5) for at, _ in known],
+            [item.lift for _, item in known],
+            height=0.8 / len(shown),
+            color=look["color"],
+            label=look["label"],
+        )
+    axes.axvline(1, color="0.25", linewidth=1.2, linestyle="--", label="looks everywhere alike")
+    axes.set_yticks(range(len(overview.classes)), overview.classes)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("attention on the object against an even look, times")
+    picture.legend(loc="outside upper center", ncols=2, fontsize=9)
+    return picture
+
+
+@styled
+def training_overlaid(overview: Overview) -> Figure:
+    """Plot loss and accuracy against the epoch of each model with a history: validation thick, training thin."""
+    from matplotlib.ticker import MaxNLocator
+
+    picture = figure(height=4.4)
+    for axes, quantity, factor in zip(picture.subplots(2, 1, sharex=True), ("loss", "accuracy"), (1, 100), strict=True):
+        for model, look in _looks(overview):
+            epochs = [epoch["epoch"] for epoch in model.history]
+            for split, thickness in (("training", 0.8), ("validation", 1.8)):
+                values = [factor * epoch[f"{split}_{quantity}"] for epoch in model.history]
+                plain = {"color": look["color"], "linestyle": look["linestyle"]}
+                label = f"{model.name}, {split}" if epochs else None
+                axes.plot(epochs, values, linewidth=thickness, label=label, **plain)
+        axes.set_ylabel(f"{quantity}, %" if factor > 1 else quantity)
+    picture.axes[-1].set_xlabel("epoch")
+    picture.axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    picture.axes[0].legend(fontsize=9)
+    return picture
+
+
+@styled
+def survival_curves(curves: Sequence[Breaking]) -> Figure:
+    """Plot, for each path, the share of images still right against the severity; median and lower decile are marked."""
+    picture = figure(width=4 * len(curves), height=3.6)
+    for axes, curve in zip(picture.subplots(1, len(curves), sharey=True, squeeze=False)[0], curves, strict=True):
         severities, surviving = curve.survival()
         axes.plot(severities, surviving, marker=".")
         for share, name in ((0.1, "one in ten fails by"), (0.5, "half fail by")):
             at = curve.quantile(share)
             axes.plot([at], [1 - share], "o", fillstyle="none", label=f"{name} {at:.3g}")
         axes.set(xlabel=f"{curve.path.name}, {curve.path.unit}", ylim=(0, 1.02))
-        axes.grid(visible=True, alpha=0.3)
         axes.legend(loc="lower left")
-    figure.axes[0].set_ylabel("share of images still right")
-    return figure
+    picture.axes[0].set_ylabel("share of images still right")
+    return picture
 
 
+@styled
 def training_curves(history: Sequence[Epoch]) -> Figure:
     """Plot loss and accuracy of training and validation images against the epoch; the kept epoch is marked."""
-    from matplotlib.figure import Figure
-
     from harness.training import best_epoch
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    picture = figure(width=9, height=3.6)
     epochs = [epoch.epoch for epoch in history]
     best = best_epoch(tuple(history)).epoch
-    for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    for axes, quantity in zip(picture.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for split, style in (("training", "--"), ("validation", "-")):
             axes.plot(epochs, [getattr(epoch, f"{split}_{quantity}") for epoch in history], style, label=split)
         axes.axvline(best, color="0.6", linewidth=1, label=f"kept: epoch {best}")
         axes.set(xlabel="epoch", ylabel=quantity)
-        axes.grid(visible=True, alpha=0.3)
         axes.legend()
-    return figure
+    return picture

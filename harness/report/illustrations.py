@@ -1,0 +1,167 @@
+"""The figures of a report, each with a sentence that says how to read it, as elements of a page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from html import escape
+from typing import TYPE_CHECKING, NamedTuple
+
+from harness.report.wording import reference_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from matplotlib.figure import Figure
+
+    from harness.overview import ModelOverview, Overview
+
+_FEW = 100
+"""Of fewer images than this, curves and maps are mostly noise."""
+
+
+class Illustration(NamedTuple):
+    """A figure to draw: `caption` says how to read it, `alt` what it shows, to those who cannot see it."""
+
+    title: str
+    caption: str
+    alt: str
+    draw: Callable[[], Figure]
+
+
+def as_svg(figure: Figure) -> bytes:
+    """Return a figure as SVG; the same figure gives the same bytes."""
+    import matplotlib as mpl
+
+    from harness.report.figures import STYLE
+
+    content = io.BytesIO()
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        # A letter that the font lacks is the browser's to draw.
+        warnings.simplefilter("ignore")
+        figure.savefig(content, format="svg", metadata={"Date": None})
+    return content.getvalue()
+
+
+def as_html(illustration: Illustration) -> str:
+    """Return the figure with its title and caption, as an element that carries its data."""
+    head = f"<h3>{escape(illustration.title)}</h3>"
+    try:
+        data = base64.b64encode(as_svg(illustration.draw())).decode()
+    except Exception as error:  # Names from files may be anything; a figure is not worth the report.
+        return f'<figure class="figure">{head}<p>It could not be drawn: {escape(repr(error))}</p></figure>'
+    return (
+        f'<figure class="figure">{head}<img alt="{escape(illustration.alt)}" src="data:image/svg+xml;base64,{data}">'
+        f"<figcaption>{escape(illustration.caption)}</figcaption></figure>"
+    )
+
+
+def figures_html(overview: Overview) -> list[str]:
+    """Return all figures that the overview has numbers for."""
+    if overview.sample < _FEW:
+        return [f"<p>No curves or maps: {overview.sample} images are too few for them.</p>"]
+    return [f'<div class="figures">{"".join(map(as_html, illustrations(overview)))}</div>']
+
+
+def illustrations(overview: Overview) -> Iterator[Illustration]:
+    """Yield the figures that the overview has numbers for."""
+    from harness.report import figures, matrices
+
+    models = overview.models
+    yield Illustration(
+        "Accuracy when turned",
+        f"Higher and flatter is better. Bars are 95% intervals, of {overview.sample:,} images each.",
+        "Accuracy against rotation. " + _spoken(models, _at_turns(overview)),
+        lambda: figures.rotation_curves(overview),
+    )
+    yield Illustration(
+        "Accuracy when moved",
+        "Each cell is the accuracy, in percent, after a shift right (columns) and down (rows); the middle is at rest.",
+        "Accuracy for shifts of up to 4 pixels. "
+        + _spoken(
+            models, lambda model: f"{_percent(min(rate.value for row in model.shift for rate in row))} at the worst"
+        ),
+        lambda: matrices.shift_maps(overview),
+    )
+    if any(model.survival for model in models):
+        yield Illustration(
+            "How much an image survives",
+            "Of the images right at rest, the share still right at every turn or shift up to this size.",
+            "Share of images still right against the size of turn and shift.",
+            lambda: figures.survival_by_model(overview),
+        )
+    yield Illustration(
+        "Accuracy of each class",
+        "Longer is better; the thin bars are 95% intervals.",
+        "Accuracy of each class. " + _spoken(models, lambda model: _worst_class(model, overview)),
+        lambda: figures.class_bars(overview),
+    )
+    yield from _matrices(overview)
+    yield Illustration(
+        "Is it as right as it is sure?",
+        "On the grey line, answers of 80% confidence are right 80% of the time; below it, the model is too sure.",
+        "Reliability diagram. " + _spoken(models, lambda model: f"gap {100 * model.calibration_error:.1f} points"),
+        lambda: figures.reliability_diagrams(overview),
+    )
+    if any(any(model.on_object) for model in models):
+        yield Illustration(
+            "Does it look at the object?",
+            "Left of the dashed line, the attention (Grad-CAM) lies more on the background than chance would have it.",
+            "Attention on the object by class. " + _spoken(models, _lift),
+            lambda: figures.attention_by_class(overview),
+        )
+    if any(model.history for model in models):
+        yield Illustration(
+            "How the models were trained",
+            "Thick lines are images that the model did not train on; where thin lines leave them, it learns by heart.",
+            "Loss and accuracy by epoch of training.",
+            lambda: figures.training_overlaid(overview),
+        )
+
+
+def _matrices(overview: Overview) -> Iterator[Illustration]:
+    from harness.report import matrices
+
+    classes, first, reference = overview.classes, overview.models[0], reference_of(overview)
+    for model in filter(None, (first, reference)):
+        yield Illustration(
+            f"What {model.name} takes for what",
+            "Each row is a true class; a bright cell off the diagonal is a confusion.",
+            f"Confusion matrix of {model.name}. {_worst_class(model, overview)}",
+            lambda model=model: matrices.confusion_matrix(model, classes),  # type: ignore[misc]
+        )
+    if reference is not None:
+        yield Illustration(
+            "What changed between them",
+            f"Red off the diagonal is a confusion that {first.name} has more often than {reference.name}; "
+            "red on it is an improvement.",
+            f"Difference of the confusion matrices of {first.name} and {reference.name}, in percentage points.",
+            lambda: matrices.confusion_difference(first, reference, classes),
+        )
+
+
+def _spoken(models: tuple[ModelOverview, ...], say: Callable[[ModelOverview], str]) -> str:
+    return "; ".join(f"{model.name}: {say(model)}" for model in models)
+
+
+def _at_turns(overview: Overview) -> Callable[[ModelOverview], str]:
+    def say(model: ModelOverview) -> str:
+        pairs = zip(overview.degrees, model.rotation, strict=True)
+        return ", ".join(f"{_percent(rate.value)} at {degrees:+g}°" for degrees, rate in pairs)
+
+    return say
+
+
+def _worst_class(model: ModelOverview, overview: Overview) -> str:
+    known = [(rate.value, name) for rate, name in zip(model.per_class, overview.classes, strict=True) if rate]
+    value, name = min(known)
+    return f"worst class {name}, {_percent(value)}"
+
+
+def _lift(model: ModelOverview) -> str:
+    return f"{model.on_object_overall.lift:.2f} times an even look" if model.on_object_overall else "not measured"
+
+
+def _percent(value: float) -> str:
+    return f"{value:.0%}"

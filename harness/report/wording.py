@@ -1,0 +1,188 @@
+"""What the numbers say, in words for someone who has never seen the project."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.perturb import IDENTITY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.gates import Gate, Verdict
+    from harness.outcome import Outcome
+    from harness.overview import ModelOverview, Overview
+
+FAMILIES: Mapping[str, str] = {
+    "clean": "Images as they are",
+    "class": "Single classes",
+    "pairs": "Telling similar classes apart",
+    "confidence": "Sure, but wrong",
+    "rotation": "Turned images",
+    "shift": "Moved images",
+    "pose": "Images turned and moved at once",
+    "search": "The worst turn and shift for each image",
+    "flip": "Mirrored images",
+    "gain": "Better than the plain model under pose",
+    "regression": "No worse than the accepted model",
+    "baseline": "The plain model itself",
+    "attention": "Looking at the object",
+    "background": "Deciding by the object, not by its background",
+}
+"""The families of gates that ship; others go by their own name."""
+
+_HINT_POINTS = 10.0
+"""Percentage points by which a confusion, or accuracy under pose, must have changed to be named."""
+_UNSEEN, _SEEN = 0.02, 0.10
+"""A side of the image counts as not looked at when covering it changes so few answers, and so many of another model."""
+
+
+def sentence(outcome: Outcome) -> str:
+    """Return the verdict as a plain sentence."""
+    gated = sum(verdict.status in {"pass", "fail"} for verdict in outcome.verdicts)
+    failed = len(outcome.failed) + len(outcome.failures)
+    if outcome.verdict == "error":
+        return "No verdict: this run could not judge the model."
+    if outcome.verdict == "partial":
+        found = f"{failed} of {gated} checks fail" if failed else f"all {gated} checks that ran hold"
+        return f"No verdict yet, only a part was measured; so far {found}."
+    if failed:
+        return f"This model got worse: {failed} of {gated} checks fail."
+    return f"This model is fit to ship: all {gated} checks hold."
+
+
+def family(name: str) -> str:
+    """Return what a family of gates is about."""
+    return FAMILIES.get(name, name.replace("-", " ").replace("_", " ").capitalize())
+
+
+def case(gate: Gate) -> str:
+    """Return what a row of the gates file is about, within its family; its id where nothing else is known."""
+    parts = []
+    if gate.class_name:
+        parts.append(gate.class_name)
+    if gate.pair:
+        parts.append(f"{gate.pair[0]} and {gate.pair[1]} taken for each other")
+    if gate.confidence is not None:
+        parts.append(f"mistakes over {gate.confidence:.0%} sure")
+    if gate.path and gate.share_broken:
+        parts.append(f"{gate.path}: {gate.share_broken:.0%} of the images break by")
+    if gate.grid:
+        parts.append(f"any of the {gate.grid} poses")
+    if gate.within:
+        limit = gate.within
+        parts.append(f"any pose within ±{limit.degrees:g}°, ±{max(limit.dx, limit.dy):g} px")
+    if gate.pose != IDENTITY:
+        parts.append(gate.pose.in_words())
+    return ", ".join(parts) or gate.id
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """Return a value as people read it: a share in percent, a difference in points, a severity with its unit."""
+    if value is None:
+        return ""
+    known = {
+        "share": f"{100 * value:.1f}%",
+        "difference": f"{100 * value:+.1f} points",
+        "images": f"{value:.0f} images",
+        "degrees": f"{value:.1f}°",
+        "pixels": f"{value:.2f} px",
+    }
+    return known.get(unit, f"{value:.4g}")
+
+
+def required(verdict: Verdict) -> str:
+    """Return the bound of a verdict in words."""
+    if verdict.limit is None:
+        return ""
+    return (
+        f"{'at least' if verdict.gate.direction == 'at_least' else 'at most'} {quantity(verdict.limit, verdict.unit)}"
+    )
+
+
+def healthy(verdict: Verdict) -> str:
+    """Return what healthy models reach, as mean ± standard deviation; empty where nobody knows."""
+    known = verdict.gate.healthy
+    if known is None or known.mean is None or known.std is None:
+        return ""
+    mean = known.mean * (verdict.gate.share if verdict.unit == "images" else 1)
+    spread = {"share": f"{100 * known.std:.1f}", "difference": f"{100 * known.std:.1f}"}
+    return f"{quantity(mean, verdict.unit)} ± {spread.get(verdict.unit, f'{known.std:.2g}')}"
+
+
+def reference_of(overview: Overview) -> ModelOverview | None:
+    """Return the model that the first is compared with: the incumbent if it is another, else the next."""
+    others = overview.models[1:]
+    return next((model for model in others if "incumbent" in model.roles), others[0] if others else None)
+
+
+def hints(overview: Overview | None) -> list[tuple[str, str]]:
+    """Return what the mistakes of the first model have in common, each as (finding, figures), the plainest first.
+
+    These point a reader the right way; no verdict follows from them.
+    """
+    if overview is None or (reference := reference_of(overview)) is None:
+        return []
+    return [
+        *_confusions(overview, reference),
+        *_blind_sides(overview.models[0], reference),
+        *_fragile(overview.models[0], reference),
+        *_looking_elsewhere(overview.models[0], reference),
+    ]
+
+
+def _confusions(overview: Overview, reference: ModelOverview) -> list[tuple[str, str]]:
+    from harness.report.matrices import shares
+
+    mine, theirs = np.nan_to_num(shares(overview.models[0])), np.nan_to_num(shares(reference))
+    rise = mine - theirs
+    np.fill_diagonal(rise, 0)
+    found = []
+    for at in np.argsort(-rise, axis=None)[:3]:
+        true, taken = divmod(int(at), len(overview.classes))
+        if rise[true, taken] >= _HINT_POINTS:
+            found.append(
+                (
+                    f"{overview.classes[true]} is taken for {overview.classes[taken]}",
+                    f"{mine[true, taken]:.0f}% of the time, against {theirs[true, taken]:.0f}% ({reference.name})",
+                )
+            )
+    return found
+
+
+def _blind_sides(model: ModelOverview, reference: ModelOverview) -> list[tuple[str, str]]:
+    return [
+        (
+            f"It does not look at the {side} half of the image",
+            f"blacking it out changes {model.covered[side]:.0%} of its answers, "
+            f"against {reference.covered[side]:.0%} ({reference.name})",
+        )
+        for side in model.covered
+        if model.covered[side] <= _UNSEEN and reference.covered.get(side, 0) >= _SEEN
+    ]
+
+
+def _fragile(model: ModelOverview, reference: ModelOverview) -> list[tuple[str, str]]:
+    lost = 100 * (reference.corners.value - model.corners.value)
+    if lost < _HINT_POINTS or lost < 200 * (reference.accuracy.value - model.accuracy.value):
+        return []
+    return [
+        (
+            "It breaks when images are turned and moved a little",
+            f"{model.corners.value:.0%} right there, against {reference.corners.value:.0%} ({reference.name})",
+        )
+    ]
+
+
+def _looking_elsewhere(model: ModelOverview, reference: ModelOverview) -> list[tuple[str, str]]:
+    mine, theirs = model.on_object_overall, reference.on_object_overall
+    if mine is None or theirs is None or mine.lift > 0.7 * theirs.lift:
+        return []
+    return [
+        (
+            "It looks at the object less",
+            f"{mine.ratio:.0%} of its attention is on the object, against {theirs.ratio:.0%} ({reference.name})",
+        )
+    ]
