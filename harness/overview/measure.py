@@ -109,7 +109,7 @@ def measure_overview(
             on_measured(done, len(steps))
     overviews = tuple(
         ModelOverview(
-            name=" = ".join(names),
+            name=names[0],
             roles=tuple(names),
             path=str(models[role].path),
             history=_history(models[role]),

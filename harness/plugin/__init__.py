@@ -217,7 +217,7 @@ def pytest_runtest_makereport(
     report.user_properties.append((PROPERTY, verdict.as_wire()))
     # JUnit takes its properties from the reports after this one, which copy the item's.
     item.user_properties += [(name, getattr(verdict, name)) for name in ("status", "metric", "value", "limit", "n")]
-    if getattr(item.config.option, "htmlpath", None):
+    if item.config.pluginmanager.hasplugin("html") and run.options.record is None:
         report.user_properties.append((PICTURES, take_pictures(run.evidence, run.prepare())))
     return report
 
@@ -240,8 +240,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     if run.checks_itself and not run.interrupted:
         run.check_itself()
+    if run.compares_models and not run.interrupted:
+        run.compare_models([item.callspec.params["gate"] for item in session.items if item.get_closest_marker("gate")])  # type: ignore[attr-defined]
     if run.is_worker:
-        session.config.workeroutput["self_checks"] = [check.as_json() for check in run.self_checks]  # type: ignore[attr-defined]
+        session.config.workeroutput.update(  # type: ignore[attr-defined]
+            self_checks=[check.as_json() for check in run.self_checks],
+            overview=run.overview and run.overview.as_wire(),
+            overview_missing=run.overview_missing,
+        )
         return
     if not (run.verdicts or run.errors or run.failures):
         return

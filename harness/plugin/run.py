@@ -14,6 +14,7 @@ from harness.errors import NotApplicableError
 from harness.evidence import Evidence
 from harness.gates import Gate, GatesFile, Verdict
 from harness.outcome import Outcome, SelfCheck
+from harness.overview import Overview, overview_of
 from harness.plugin.options import is_gate_run, options_of
 from harness.plugin.pictures import PICTURES, PictureBook
 from harness.session import ROLES, StressSession, open_session
@@ -39,6 +40,9 @@ class GateRun:
         self.evidence = Evidence()
         self.tests: dict[str, pytest.Function] = {}
         self.self_checks: tuple[SelfCheck, ...] = ()
+        self.overview: Overview | None = None
+        self.overview_missing = ""
+        self.examples: dict[str, str] = {}
         self.verdicts: dict[str, Verdict] = {}
         self.failures: list[str] = []
         self.errors: list[str] = []
@@ -97,6 +101,22 @@ class GateRun:
         except Exception as error:  # A model that fails here, or a test that cannot be run by hand.
             self.self_checks = (SelfCheck("self-checks", "fail", f"they could not run: {error!r}"),)
 
+    @property
+    def compares_models(self) -> bool:
+        """Return whether this process measures the overview: the only one, or the second worker, if there is one."""
+        if not self.is_worker:
+            return self.options.record is None and bool(self.tests)
+        given = self.config.workerinput  # type: ignore[attr-defined]
+        second = given["workerid"] == f"gw{min(1, given['workercount'] - 1)}"
+        return second and self.options.record is None and bool(self.tests)
+
+    def compare_models(self, selected: Sequence[Gate]) -> None:
+        """Measure the overview; `selected` are the gates of this run, in whichever process."""
+        try:
+            self.overview = overview_of(self.prepare(), searched=any(gate.path for gate in selected))
+        except Exception as error:  # A model that fails here; what the gates say of it stands.
+            self.overview_missing = f"The models could not be compared: {error}"
+
     def _judge(self, session: StressSession, gate: Gate) -> Verdict | None:
         """Run the stress test of the gate's family as a plain function, in another session."""
         test = self.tests.get(gate.id)
@@ -154,6 +174,9 @@ class GateRun:
                 "harness": version("stress-harness"),
             },
             command=shlex.join(self.command),
+            overview=self.overview,
+            overview_missing=self.overview_missing,
+            examples=self.examples,
         )
 
 
@@ -178,6 +201,8 @@ class Collector:
                 self.run.errors.append(verdict.explain())
             for pictures in made:
                 self.book.illustrate(report, verdict, pictures)
+                if verdict.status == "fail" and pictures["panels"]:
+                    self.run.examples[verdict.gate.id] = pictures["panels"][0]
         if report.failed and not wires:
             self._take_failure(report)
 
@@ -200,9 +225,12 @@ class Collector:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Take the self-checks of the worker that ran them."""
-        checks = getattr(node, "workeroutput", {}).get("self_checks", [])
-        self.run.self_checks += tuple(SelfCheck(**check) for check in checks)
+        """Take the self-checks and the overview of the workers that made them."""
+        sent = getattr(node, "workeroutput", {})
+        self.run.self_checks += tuple(SelfCheck(**check) for check in sent.get("self_checks", []))
+        if sent.get("overview"):
+            self.run.overview = Overview.from_wire(sent["overview"])
+        self.run.overview_missing += sent.get("overview_missing", "")
 
     def pytest_internalerror(self, excrepr: object) -> None:
         """Take errors of pytest itself."""

@@ -137,6 +137,8 @@ def reliability_diagrams(overview: Overview) -> Figure:
 
     Bins of fewer than ten answers are left out.
     """
+    from matplotlib.ticker import NullFormatter
+
     picture = figure(height=4.0)
     upper, lower = picture.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 100], [0, 100], color="0.5", linewidth=1, label="as right as sure")
@@ -149,6 +151,8 @@ def reliability_diagrams(overview: Overview) -> Figure:
     upper.set(ylabel="right, %", ylim=(0, 101), xlim=(0, 101))
     upper.legend(loc="upper left", fontsize=9)
     lower.set(xlabel="confidence of the answer, %", ylabel="answers", yscale="log")
+    lower.yaxis.set_major_formatter("{x:,.0f}")
+    lower.yaxis.set_minor_formatter(NullFormatter())
     return picture
 
 

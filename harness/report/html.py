@@ -77,5 +77,5 @@ def _figures(overview: Overview) -> list[str]:
 def _contents(parts: list[str]) -> str:
     """Return links to the headings."""
     headings = re.findall(r'<h2 id="(report-[a-z-]+)">(.*?)</h2>', "".join(parts))
-    links = "".join(f'<a href="#{name}">{title}</a>' for name, title in headings)
+    links = " ".join(f'<a href="#{name}">{title}</a>' for name, title in headings)
     return f'<nav aria-label="contents">{links}</nav>'

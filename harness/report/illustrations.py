@@ -126,7 +126,7 @@ def _matrices(overview: Overview) -> Iterator[Illustration]:
     classes, first, reference = overview.classes, overview.models[0], reference_of(overview)
     for model in filter(None, (first, reference)):
         yield Illustration(
-            f"What {model.name} takes for what",
+            f"Confusions of the {model.name}",
             "Each row is a true class; a bright cell off the diagonal is a confusion.",
             f"Confusion matrix of {model.name}. {_worst_class(model, overview)}",
             lambda model=model: matrices.confusion_matrix(model, classes),  # type: ignore[misc]

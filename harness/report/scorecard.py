@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 _SHOWN = 6
 """Families that are shown at once."""
 _CLOSEST = 4
-"""Gates that a run in which all holds names as the closest to failing."""
+"""Behaviours that a run in which all holds names as the closest to failing."""
+_HEAD = (
+    '<tr><th>behaviour</th><th>{}</th><th class="number">measured</th><th class="number">must be</th>'
+    '<th class="number">healthy models</th></tr>'
+)
 
 
 def verdict_banner(outcome: Outcome) -> str:
@@ -48,7 +52,7 @@ def what_got_worse(outcome: Outcome) -> list[str]:
     for verdict in failed:
         families.setdefault(verdict.gate.family, []).append(verdict)
     rows = [_family_row(outcome, name, verdicts) for name, verdicts in families.items()]
-    head = "<tr><th>behaviour</th><th>its worst case</th><th>measured</th><th>must be</th><th>healthy models</th></tr>"
+    head = _HEAD.format("its worst case")
     shown = f'<table class="cards">{head}{"".join(rows[:_SHOWN])}</table>'
     rest = rows[_SHOWN:]
     if rest:
@@ -67,13 +71,22 @@ def _family_row(outcome: Outcome, name: str, failed: list[Verdict]) -> str:
     judged = sum(
         verdict.gate.family == name and verdict.status in {"pass", "fail", "error"} for verdict in outcome.verdicts
     )
-    link = f'<a href="#{escape(worst.gate.id)}">{escape(case(worst.gate))}</a>'
-    measured = quantity(worst.value, worst.unit) or escape(worst.detail)
     return (
         f'<tr><td>{escape(family(name))}<br><span class="soft">{len(failed)} of {judged} checks fail</span></td>'
-        f'<td>{link}</td><td class="number worse" data-title="measured">{measured}</td>'
-        f'<td class="number" data-title="must be">{required(worst)}</td>'
-        f'<td class="number" data-title="healthy models">{healthy(worst)}</td></tr>'
+        f"{_numbers(worst)}</tr>"
+    )
+
+
+def _numbers(verdict: Verdict) -> str:
+    """Return the cells that say what a gate is about, what was measured, and what should have been."""
+    worse = "" if verdict.passed else " worse"
+    measured = escape(quantity(verdict.value, verdict.unit) or verdict.detail)
+    known = healthy(verdict)
+    return (
+        f'<td><a href="#{escape(verdict.gate.id)}">{escape(case(verdict.gate))}</a></td>'
+        f'<td class="number{worse}" data-title="measured">{measured}</td>'
+        f'<td class="number" data-title="must be">{escape(required(verdict))}</td>'
+        + (f'<td class="number" data-title="healthy models">{escape(known)}</td>' if known else "<td></td>")
     )
 
 
@@ -105,14 +118,14 @@ def _closest(outcome: Outcome) -> list[str]:
     ]
     if not judged:
         return []
+    closest: dict[str, Verdict] = {}
+    for verdict in sorted(judged, key=slack):
+        closest.setdefault(verdict.gate.family, verdict)
     rows = "".join(
-        f'<tr><td>{escape(family(verdict.gate.family))}</td><td><a href="#{escape(verdict.gate.id)}">'
-        f'{escape(case(verdict.gate))}</a></td><td class="number" data-title="measured">'
-        f'{quantity(verdict.value, verdict.unit)}</td><td class="number" data-title="must be">{required(verdict)}</td>'
-        f'<td class="number" data-title="healthy models">{healthy(verdict)}</td></tr>'
-        for verdict in sorted(judged, key=slack)[:_CLOSEST]
+        f"<tr><td>{escape(family(name))}</td>{_numbers(verdict)}</tr>"
+        for name, verdict in list(closest.items())[:_CLOSEST]
     )
-    head = "<tr><th>behaviour</th><th>case</th><th>measured</th><th>must be</th><th>healthy models</th></tr>"
+    head = _HEAD.format("case")
     return [
         '<h2 id="report-worse">What is closest to failing</h2>',
         f'<table class="cards">{head}{rows}</table>',

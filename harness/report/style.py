@@ -77,7 +77,9 @@ STYLE = """
   .stress .cards tr:first-child { display: none; }
   .stress .cards tr { display: block; padding: .4em 0; }
   .stress .cards td { display: block; padding: 0; text-align: left; }
-  .stress .cards td[data-title]::before { content: attr(data-title) ": "; color: var(--soft); }
+  .stress .cards td[data-title] { display: inline; white-space: normal; }
+  .stress .cards td[data-title]::before { content: attr(data-title) " "; color: var(--soft); font-weight: 400; }
+  .stress .cards td[data-title]:not(:last-child)::after { content: ", "; color: var(--ink); }
   #results-table .col-duration, #results-table thead th:nth-child(3) { display: none; }
   #results-table .col-result { width: 4.6rem; }
  }

@@ -73,7 +73,7 @@ def comparison_table(overview: Overview, everywhere: Rate | None = None) -> str:
     `everywhere` is how many images of the first model are right at every promised pose, where its gate found out.
     """
     reference = reference_of(overview)
-    head = "".join(f'<th class="number">{escape(model.name)}</th>' for model in overview.models)
+    head = "".join(f'<th class="number">{escape(" = ".join(model.roles))}</th>' for model in overview.models)
     rows = []
     for title, explanation, rates in _compared(overview, everywhere):
         beside = rates[overview.models.index(reference)] if reference else None

@@ -89,6 +89,7 @@ def quantity(value: float | None, unit: str) -> str:
         "images": f"{value:.0f} images",
         "degrees": f"{value:.1f}°",
         "pixels": f"{value:.2f} px",
+        "factor": f"{value:.2f} times",
     }
     return known.get(unit, f"{value:.4g}")
 
@@ -108,8 +109,8 @@ def healthy(verdict: Verdict) -> str:
     if known is None or known.mean is None or known.std is None:
         return ""
     mean = known.mean * (verdict.gate.share if verdict.unit == "images" else 1)
-    spread = {"share": f"{100 * known.std:.1f}", "difference": f"{100 * known.std:.1f}"}
-    return f"{quantity(mean, verdict.unit)} ± {spread.get(verdict.unit, f'{known.std:.2g}')}"
+    spread = known.std * (100 if verdict.unit in {"share", "difference"} else mean / known.mean if known.mean else 1)
+    return f"{quantity(mean, verdict.unit)} ± {spread:.2g}"
 
 
 def reference_of(overview: Overview) -> ModelOverview | None:
