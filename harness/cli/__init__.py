@@ -1,4 +1,4 @@
-"""The command line, `python -m harness`: train, evaluate, calibrate, accept, break, convert, cache, fetch-data."""
+"""The command line, `python -m harness`: train, evaluate, compare, break, calibrate, accept, convert and the rest."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.breaking import add_commands as add_breaking_commands
+from harness.cli.comparing import add_commands as add_comparing_commands
 from harness.cli.gating import add_commands as add_gating_commands
 from harness.errors import InputError
 
@@ -95,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_gating_commands(add)
     add_breaking_commands(add)
+    add_comparing_commands(add)
 
     convert = add(
         "convert",

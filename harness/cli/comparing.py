@@ -1,0 +1,166 @@
+"""The command that holds two models side by side: compare."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from harness.data import LabelledImages
+    from harness.flips import Flips
+    from harness.overview import Overview, Rate
+    from harness.session import RoleModel
+
+_OK = 0
+
+
+def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    command = add(
+        "compare",
+        _compare,
+        "Hold one checkpoint against another: accuracy at rest and under pose, confusions, calibration, attention, as "
+        "a page of its own and a table here.",
+        "compare runs/new.safetensors models/augmented.safetensors",
+    )
+    command.add_argument("checkpoint", type=Path, metavar="A", help="the checkpoint that it is about")
+    command.add_argument("reference", type=Path, metavar="B", help="the checkpoint that it is held against")
+    command.add_argument(
+        "--data", default="fashion-mnist", metavar="SPEC", help="fashion-mnist, npz:PATH or folder:PATH"
+    )
+    command.add_argument("--samples", type=int, metavar="N", help="a stratified sample of N images (default: all)")
+    command.add_argument(
+        "--stress-model", metavar="SPEC", help="package.module:callable, for networks that are not the shipped one"
+    )
+    command.add_argument(
+        "--stress-model-arg", action="append", default=[], metavar="KEY=VALUE", help="an argument of the callable"
+    )
+    command.add_argument(
+        "--output",
+        type=Path,
+        default=Path("reports/compare.html"),
+        metavar="HTML",
+        help="the page (default: reports/compare.html)",
+    )
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from harness.data import load_images, stratified_sample
+    from harness.files import write_atomically
+    from harness.flips import flips
+    from harness.report.html import comparison_page
+
+    images = load_images(options.data)
+    if options.samples is not None:
+        images = stratified_sample(images, options.samples)
+    models = _models(options, images)
+    overview = _overview(models, images)
+    first, second = models
+    changed = flips(models[first].predict(images), models[second].predict(images))
+    facts = {
+        **{name: f"{model.path} ({model.sha256[:12]})" for name, model in models.items()},
+        "data": f"{images.name}, {images.split} split, {len(images)} images",
+        "reproduce": f"python -m harness compare {options.checkpoint} {options.reference} --data {options.data}",
+    }
+    write_atomically(options.output, comparison_page(overview, changed.as_json(), facts).encode())
+    if options.json:
+        print(json.dumps({**overview.as_wire(), "flips": changed.as_json(), "page": str(options.output)}))
+        return _OK
+    print("\n".join(_lines(overview, changed)))
+    print(f"page: {options.output}")
+    return _OK
+
+
+def _models(options: argparse.Namespace, images: LabelledImages) -> dict[str, RoleModel]:
+    """Load both checkpoints, named by their files, or by A and B where the names are the same."""
+    import torch
+
+    from harness.cache import PredictionCache, default_folder
+    from harness.checkpoints import load_checkpoint
+    from harness.inference import Classifier
+    from harness.session import RoleModel, import_builder
+
+    builder = import_builder(options.stress_model, options.stress_model_arg) if options.stress_model else None
+    paths = (options.checkpoint, options.reference)
+    names = [path.stem for path in paths]
+    if names[0] == names[1]:
+        names = ["A", "B"]
+    models: dict[str, RoleModel] = {}
+    for name, path in zip(names, paths, strict=True):
+        found = load_checkpoint(path, builder=builder)
+        classifier = Classifier(found.model, cache=PredictionCache(default_folder()))
+        model = RoleModel(name, path, found.sha256, found.model_sha256, found.architecture, found.record, classifier)
+        try:
+            model.predict(images.take(torch.tensor([0])))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        models[name] = model
+    first, second = models.values()
+    if first.model_sha256 == second.model_sha256:
+        raise InputError(f"{paths[0]} and {paths[1]} hold the same network; there is nothing to compare")
+    return models
+
+
+def _overview(models: dict[str, RoleModel], images: LabelledImages) -> Overview:
+    from tqdm import tqdm
+
+    from harness.data import stratified_sample
+    from harness.overview import measure_overview
+    from harness.session import PROBE_SAMPLES
+
+    probe = images if len(images) <= PROBE_SAMPLES else stratified_sample(images, PROBE_SAMPLES)
+    with tqdm(total=None, unit="step", desc="comparing", delay=2) as bar:
+
+        def advance(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return measure_overview(
+            models,
+            images,
+            survival=dict.fromkeys(models, probe),
+            everywhere=dict.fromkeys(models, probe),
+            on_measured=advance,
+        )
+
+
+def _lines(overview: Overview, changed: Flips) -> list[str]:
+    """Return the comparison as a table for the terminal."""
+    first, second = overview.models
+    rows: list[tuple[str, ...]] = [("", first.name, second.name, "difference")]
+
+    def add(title: str, mine: Rate | None, theirs: Rate | None) -> None:
+        if mine and theirs:
+            change = f"{100 * (mine.value - theirs.value):+.1f} points"
+            rows.append((title, f"{100 * mine.value:.1f}%", f"{100 * theirs.value:.1f}%", change))
+
+    add("right on images as they are", first.accuracy, second.accuracy)
+    for name, mine, theirs in zip(overview.classes, first.per_class, second.per_class, strict=True):
+        add(f"  {name}", mine, theirs)
+    add("right at the corners of ±10°, ±2 px", first.corners, second.corners)
+    add("right at every pose within them", first.right_everywhere, second.right_everywhere)
+    counts = (first.confident_errors, second.confident_errors)
+    rows.append(("mistakes over 90% confidence", *map(str, counts), f"{counts[0] - counts[1]:+d} images"))
+    gaps = (first.calibration_error, second.calibration_error)
+    rows.append(("calibration error", *(f"{gap:.3f}" for gap in gaps), f"{gaps[0] - gaps[1]:+.3f}"))
+    if first.on_object_overall and second.on_object_overall:
+        lifts = (first.on_object_overall.lift, second.on_object_overall.lift)
+        texts = (f"{lift:.2f}" for lift in lifts)
+        rows.append(("attention on the object, lift", *texts, f"{lifts[0] - lifts[1]:+.2f}"))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(row[column].rjust(widths[column]) for column in (1, 2, 3))]).rstrip()
+        for row in rows
+    ]
+    lines.append(
+        f"of {overview.n} images as they are, {second.name} had {len(changed.lost)} right that {first.name} fails on, "
+        f"and {len(changed.gained)} the other way round (McNemar p = {changed.p_value:.2g})"
+    )
+    return lines
