@@ -3,6 +3,10 @@
 Selvaraju et al. (2017), "Grad-CAM", section 3: the channels of a layer's feature maps, each weighted by the mean
 gradient of the predicted class's logit (equation 1), are summed, and what speaks against the class is cut off
 (equation 2). A map is never scaled, so that the maps of two images can be compared and a dead one is seen.
+
+Feature maps are those after their ReLU, as in the paper's networks: before it, a channel that is negative on the
+background and speaks against the class would count for it, though the ReLU lets nothing of it pass. Where the ReLU is
+no layer with a name of its own, `NAME+relu` stands for what it makes of the layer before.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from harness.inference.predictions import Predictions
 from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch.utils.hooks import RemovableHandle
 
@@ -31,6 +35,10 @@ if TYPE_CHECKING:
     from harness.inference import Classifier
     from harness.perturb import Perturbation
 
+RELU = "+relu"
+"""Ends the name of a layer whose output is taken as the ReLU after it passes it on."""
+_PROBED = 8
+"""Images that are looked at to find out about a model's layers."""
 _LISTED = 40
 """Layers that an error names."""
 
@@ -40,7 +48,8 @@ class Attention:
     """What a model says of N images under one perturbation, and where it looks.
 
     `predictions` are float32's, of the same pass. `maps` is (N, h, w) float32, at least 0: Grad-CAM of the predicted
-    class at the resolution of the layer, which is named as in the model's `named_modules()`.
+    class at the resolution of the layer, which is named as in the model's `named_modules()`, with `+relu` where its
+    ReLU has no name.
     """
 
     predictions: Predictions
@@ -77,7 +86,7 @@ def attend(
     what = f"images {tuple(images.pixels.shape)} under {perturbation}"
 
     def compute() -> np.ndarray:
-        model = folded(classifier.plain, keep=layer)
+        model = folded(classifier.plain, keep=layer.removesuffix(RELU))
 
         def look(positions: np.ndarray) -> np.ndarray:
             pixels = padded(perturbation(classifier.pixels(images, positions)), FLOAT32_BATCH)
@@ -119,10 +128,14 @@ class _Tap(threading.local):
 
     activation: Tensor | None = None
 
+    def __init__(self, *, rectifies: bool) -> None:
+        self.rectifies = rectifies
+
     def __call__(self, _module: nn.Module, _inputs: object, output: object) -> Tensor:
         if not isinstance(output, Tensor):
             raise ModelError(f"the layer returned {type(output).__name__}, expected a tensor of feature maps")
-        self.activation = output.detach().requires_grad_()
+        output = output.detach().relu() if self.rectifies else output.detach()
+        self.activation = output.requires_grad_()
         # The next layer may work in place, which a leaf of the graph does not allow.
         return self.activation.clone()
 
@@ -145,8 +158,8 @@ class _Tap(threading.local):
 @contextmanager
 def _tapped(model: nn.Module, layer: str) -> Iterator[_Tap]:
     """Keep a tap hooked to the layer, and the model in evaluation mode, as long as the context lasts."""
-    tap = _Tap()
-    handle = model.get_submodule(layer).register_forward_hook(tap)
+    tap = _Tap(rectifies=layer.endswith(RELU))
+    handle = model.get_submodule(layer.removesuffix(RELU)).register_forward_hook(tap)
     try:
         with _evaluating(model):
             yield tap
@@ -167,16 +180,11 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Called:
-    """A layer that a forward pass has called: its name and kind, what it took and gave."""
+    """A layer that a forward pass has called, and the (height, width) of the feature maps that it gave."""
 
     name: str
-    kind: nn.Module
-    taken: object
-    given: Tensor
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return tuple(self.given.shape[-2:])  # type: ignore[return-value]
+    layer: nn.Module
+    size: tuple[int, int]
 
 
 def spatial_layers(model: nn.Module, pixels: Tensor) -> Mapping[str, tuple[int, int]]:
@@ -188,30 +196,59 @@ def spatial_layers(model: nn.Module, pixels: Tensor) -> Mapping[str, tuple[int, 
 
 
 def default_layer(model: nn.Module, pixels: Tensor) -> str:
-    """Return the last convolution whose maps have more than one pixel, or the batch norm that directly follows it.
+    """Return the end of the last convolution block: the last layer at the resolution of the last convolution.
 
-    That is before the last pooling, which would leave too few places to tell the object from the middle of the image.
-    Raises `NotApplicableError` when there is no such convolution.
+    Behind its batch norm, its ReLU and what is added to it, and before the pooling, which would leave too few places to
+    tell the object from the middle of the image. With `+relu` if a ReLU without a name follows. Convolutions that give
+    a single pixel do not count. Raises `NotApplicableError` when there are no others.
     """
     calls = _spatial_calls(model, pixels)
-    numbers = [number for number, called in enumerate(calls) if isinstance(called.kind, nn.Conv2d)]
+    numbers = [number for number, called in enumerate(calls) if isinstance(called.layer, nn.Conv2d)]
     if not numbers:
         raise NotApplicableError(
             "attention: the model has no convolution layer (torch.nn.Conv2d) with feature maps of more than one pixel"
         )
-    last = calls[numbers[-1]]
-    following = calls[numbers[-1] + 1 : numbers[-1] + 2]
-    normed = [call for call in following if isinstance(call.kind, nn.BatchNorm2d) and call.taken is last.given]
-    return normed[0].name if normed else last.name
+    size = calls[numbers[-1]].size
+    (*_, last) = (called.name for called in calls[numbers[-1] :] if called.size == size)
+    return last + RELU if relu_follows(model, pixels, layer=last) else last
+
+
+def relu_follows(model: nn.Module, pixels: Tensor, *, layer: str) -> bool:
+    """Return whether a ReLU alone follows a layer: its negative values, and there are some, make no difference.
+
+    All of its values must make one, or the logits do not depend on the layer.
+    """
+    negative = False
+
+    def clip(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        nonlocal negative
+        negative = bool((output < 0).any())
+        return output.relu()
+
+    def blank(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        return torch.zeros_like(output)
+
+    def logits(hook: Callable[[nn.Module, object, Tensor], Tensor]) -> Tensor:
+        handle = model.get_submodule(layer).register_forward_hook(hook)
+        try:
+            result: Tensor = model(pixels)
+        finally:
+            handle.remove()
+        return result
+
+    with torch.no_grad(), _evaluating(model):
+        as_they_are: Tensor = model(pixels)
+        clipped, blanked = logits(clip), logits(blank)
+    return negative and torch.equal(clipped, as_they_are) and not torch.equal(blanked, as_they_are)
 
 
 def _spatial_calls(model: nn.Module, pixels: Tensor) -> list[_Called]:
     calls: list[_Called] = []
 
     def hooked(name: str, layer: nn.Module) -> RemovableHandle:
-        def record(_layer: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        def record(_layer: nn.Module, _inputs: object, output: object) -> None:
             if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2:].numel() > 1:  # noqa: PLR2004
-                calls.append(_Called(name, layer, inputs[0] if inputs else None, output))
+                calls.append(_Called(name, layer, (output.shape[2], output.shape[3])))
 
         return layer.register_forward_hook(record)
 
@@ -225,28 +262,27 @@ def _spatial_calls(model: nn.Module, pixels: Tensor) -> list[_Called]:
     return calls
 
 
-def layers_of(classifier: Classifier, images: LabelledImages) -> Mapping[str, tuple[int, int]]:
-    """Return the `spatial_layers` of a classifier's model, for images of this size."""
-    pixels = classifier.pixels(images, np.array([0]))
-    return classifier.remembered(
-        ("spatial layers", tuple(pixels.shape)), lambda: spatial_layers(classifier.plain, pixels)
-    )
-
-
 def chosen_layer(classifier: Classifier, images: LabelledImages, wanted: str | None) -> tuple[str, tuple[int, int]]:
     """Return the layer to look at, and the (height, width) of its maps; None stands for the default.
 
-    Raises `InputError` when the layer wanted is not one of `spatial_layers`, which the message lists.
+    Raises `InputError` when the layer wanted is not one of `spatial_layers`, which the message lists, or one of them
+    with `+relu` that no ReLU follows.
     """
-    pixels, layers, layer = classifier.pixels(images, np.array([0])), layers_of(classifier, images), wanted
-    if layer is None:
-        key = ("default layer", tuple(pixels.shape))
-        layer = classifier.remembered(key, lambda: default_layer(classifier.plain, pixels))
-    if layer not in layers:
-        listed = [f"{name} ({height}x{width})" for name, (height, width) in layers.items()]
-        more = [f"and {len(listed) - _LISTED} more"] if len(listed) > _LISTED else []
-        raise InputError(
-            f"--stress-layer {layer}: the model has no layer of this name with feature maps of more than one pixel; "
-            f"it has {', '.join(listed[:_LISTED] + more) or 'none'}"
-        )
-    return layer, layers[layer]
+    model, pixels = classifier.plain, classifier.pixels(images, np.arange(min(_PROBED, len(images))))
+
+    def found() -> tuple[str, tuple[int, int]]:
+        layers = spatial_layers(model, pixels)
+        layer = default_layer(model, pixels) if wanted is None else wanted
+        name = layer.removesuffix(RELU)
+        if name not in layers:
+            listed = [f"{name} ({height}x{width})" for name, (height, width) in layers.items()]
+            more = [f"and {len(listed) - _LISTED} more"] if len(listed) > _LISTED else []
+            raise InputError(
+                f"layer {name!r}: the model has none of this name with feature maps of more than one pixel; "
+                f"it has {', '.join(listed[:_LISTED] + more) or 'none at all'}"
+            )
+        if wanted is not None and name != wanted and not relu_follows(model, pixels, layer=name):
+            raise InputError(f"layer {wanted!r}: no ReLU follows directly; name {name!r} to look at what comes before")
+        return layer, layers[name]
+
+    return classifier.remembered(("layer", wanted, tuple(pixels.shape[1:])), found)

@@ -16,16 +16,17 @@ if TYPE_CHECKING:
     from harness.search import Breaking, FirstFailures
 
 
-Unit = Literal["share", "difference", "images", "degrees", "pixels"]
+Unit = Literal["share", "difference", "images", "degrees", "pixels", "factor"]
 
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
     """One number about a model, measured on `n` images, with its 95% confidence interval.
 
-    `unit` is a share in [0, 1], a difference of shares in [-1, 1], a number of images, or a severity. `detail` says in
-    a few words what is behind the number. `failures` are the positions, in the predictions, of the images to show for
-    it, the most telling first. A comparison of two models has the `p_value` of no difference, and the `flips` behind.
+    `unit` is a share in [0, 1], a difference of shares in [-1, 1], a number of images, a severity or a factor. `detail`
+    says in a few words what is behind the number. `failures` are the positions, in the predictions, of the images to
+    show for it, the most telling first. A comparison of two models has the `p_value` of no difference, and the `flips`
+    behind.
     """
 
     metric: str
@@ -50,7 +51,7 @@ def accuracy(
     """
     chosen = np.ones(len(predictions.labels), dtype=bool)
     if of_class is not None:
-        chosen = predictions.labels == _label(predictions, of_class)
+        chosen = predictions.labels == class_number(predictions, of_class)
     n, right = int(chosen.sum()), int(predictions.correct[chosen].sum())
     if n == 0:
         raise InputError(f"accuracy: none of the {len(chosen)} images is of class {of_class or 'any'!r}")
@@ -59,7 +60,7 @@ def accuracy(
         "accuracy",
         right / n,
         n,
-        _proportion_interval(right, n),
+        proportion_interval(right, n),
         detail=_worst_pair(predictions, wrong),
         failures=_telling(predictions, wrong & before.correct if before else wrong),
     )
@@ -70,7 +71,7 @@ def pair_failures(predictions: Predictions, *, pair: tuple[str, str]) -> Measure
 
     The interval is that of the failure rate (Wilson 1927) times the number of images.
     """
-    first, second = (_label(predictions, name) for name in pair)
+    first, second = (class_number(predictions, name) for name in pair)
     if first == second:
         raise InputError(f"pair failures: both classes of the pair are {pair[0]!r}; name two different classes")
     labels, predicted = predictions.labels, predictions.predicted
@@ -130,7 +131,7 @@ def random_pose_accuracy(correct: np.ndarray) -> Measurement:
     """
     images, poses = correct.shape
     share = float(correct.mean())
-    low, high = _proportion_interval(round(share * images), images)
+    low, high = proportion_interval(round(share * images), images)
     return Measurement("random_pose_accuracy", share, images, (low, high), detail=f"{poses} poses each")
 
 
@@ -148,6 +149,42 @@ def unchanged_share(changed: FirstFailures) -> Measurement:
     The failures are the images that change, in the order of the poses that change them.
     """
     return replace(right_at_every_pose(changed), metric="unchanged_share", detail=f"{len(changed.poses)} poses drawn")
+
+
+def kept(before: Predictions, after: Predictions) -> Measurement:
+    """Return the share of images whose answer stays when something is changed that should not matter, in [0, 1].
+
+    Right or wrong, since `accuracy` counts that. The interval is Wilson's. The failures are the images whose answer
+    changes, those that it was right for first, by how sure the new answer is. Raises `InputError` for other images.
+    """
+    same = _same_answers(before, after)
+    right_before = int((before.correct & ~same).sum())
+    detail = f"{int((~same).sum())} answers change, {right_before} of them right before"
+    sureness = after.confidence_of_errors() + before.correct
+    changed = np.flatnonzero(~same)
+    failures = changed[np.argsort(-sureness[changed], kind="stable")]
+    return _share("kept", int(same.sum()), len(same), detail, failures)
+
+
+def lost(before: Predictions, after: Predictions) -> Measurement:
+    """Return the share of images whose answer goes when what it must rest on is taken away, in [0, 1].
+
+    A model still has to say something: the share of images that it took for that before cannot go. The interval is
+    Wilson's. The failures are the images whose answer stays. Raises `InputError` for other images.
+    """
+    same = _same_answers(before, after)
+    commonest = int(np.bincount(after.predicted).argmax())
+    share = (after.predicted == commonest).mean()
+    detail = f"{share:.0%} are then taken for {after.classes[commonest]}"
+    return _share("lost", int((~same).sum()), len(same), detail, np.flatnonzero(same))
+
+
+def _same_answers(before: Predictions, after: Predictions) -> np.ndarray:
+    if not np.array_equal(before.images.positions.numpy(), after.images.positions.numpy()):
+        raise InputError(
+            f"answers before and after: {len(before.labels)} and {len(after.labels)} images that are not the same"
+        )
+    return np.asarray(before.predicted == after.predicted)
 
 
 def breaking_severity(found: Breaking, *, share_broken: float) -> Measurement:
@@ -184,7 +221,8 @@ def _difference(metric: str, predictions: Predictions, reference: Predictions, c
     )
 
 
-def _label(predictions: Predictions, name: str) -> int:
+def class_number(predictions: Predictions, name: str) -> int:
+    """Return the number of a class; raises `InputError` for one that the data lack."""
     try:
         return predictions.classes.index(name)
     except ValueError:
@@ -192,12 +230,12 @@ def _label(predictions: Predictions, name: str) -> int:
 
 
 def _share(metric: str, right: int, n: int, detail: str, failures: np.ndarray) -> Measurement:
-    return Measurement(metric, right / n, n, _proportion_interval(right, n), detail=detail, failures=failures)
+    return Measurement(metric, right / n, n, proportion_interval(right, n), detail=detail, failures=failures)
 
 
 def _count(metric: str, predictions: Predictions, failures: np.ndarray, detail: str) -> Measurement:
     n, count = len(failures), int(failures.sum())
-    low, high = _proportion_interval(count, n)
+    low, high = proportion_interval(count, n)
     return Measurement(
         metric,
         count,
@@ -209,7 +247,8 @@ def _count(metric: str, predictions: Predictions, failures: np.ndarray, detail: 
     )
 
 
-def _proportion_interval(count: int, n: int) -> tuple[float, float]:
+def proportion_interval(count: int, n: int) -> tuple[float, float]:
+    """Return Wilson's 95% score interval of a proportion (Wilson 1927)."""
     from scipy.stats import binomtest
 
     interval = binomtest(count, n).proportion_ci(confidence_level=0.95, method="wilson")

@@ -150,7 +150,6 @@ def open_session(options: StressOptions, *, workers: int | None = None) -> Stres
     """Load and check everything that a run needs; raises `InputError` for anything that cannot be used."""
     import torch
 
-    from harness.attention import chosen_layer, layers_of
     from harness.cache import PredictionCache, default_folder
     from harness.checkpoints import load_checkpoint
     from harness.data import load_images, stratified_sample
@@ -182,15 +181,24 @@ def open_session(options: StressOptions, *, workers: int | None = None) -> Stres
         )
         try:
             classifier.predict(images.take(torch.tensor([0])))
-            # The option is about the candidate; a model that lacks the layer is looked at where it is by default.
-            if options.layer is not None and (role == "candidate" or options.layer in layers_of(classifier, images)):
-                layer, _ = chosen_layer(classifier, images, options.layer)
-                roles[role] = replace(roles[role], layer=layer)
+            roles[role] = replace(roles[role], layer=_layer(role, classifier, images, options.layer))
         except InputError as error:
             raise InputError(f"{role} {path}: {error}") from error
     return StressSession(
         images, gates, roles, recording=options.record is not None, thorough=options.profile == "thorough"
     )
+
+
+def _layer(role: str, classifier: Classifier, images: LabelledImages, wanted: str | None) -> str | None:
+    """Return the layer to look at, checked; a model that lacks the candidate's is looked at where it is by default."""
+    from harness.attention import chosen_layer
+
+    try:
+        return wanted and chosen_layer(classifier, images, wanted)[0]
+    except InputError as error:
+        if role == "candidate":
+            raise InputError(f"--stress-layer {wanted}: {error}") from error
+        return None
 
 
 def _check_data(images: LabelledImages, gates: GatesFile) -> None:

@@ -247,8 +247,8 @@ def _budget(row: Row, mean: float, budgets: Mapping[str, float]) -> float:
 def default_budget(row: Row, mean: float) -> float:
     """Return the largest loss that may go unnoticed where the gates file names none.
 
-    Five points of a share; for a count a doubling, or half a percent of the images if that is more; for a severity a
-    fifth.
+    Five points of a share; for a count a doubling, or half a percent of the images if that is more; for a severity or
+    a factor a fifth.
     """
     if row.unit == "images":
         return max(mean, 0.005 * row.n)

@@ -26,11 +26,16 @@ if TYPE_CHECKING:
     from harness.checkpoints import Checkpoint
     from harness.gates import Gate, GatesFile
 
-_DECISIVE = ("measures.py", "flips.py", "perturb.py", "search.py", "strategies.py", "inference/*.py")
+_DECISIVE = (
+    *("measures.py", "flips.py", "perturb.py", "search.py", "strategies.py", "inference/*.py"),
+    *("attention.py", "masks.py", "localisation.py", "interventions.py"),
+)
 """The parts of this package that decide a measured value."""
 _NO_TESTS = 5
 """pytest's exit status when no test was collected."""
 _BOUNDS = ("hand", "panel", "not_gated", "share")
+_ADDED = ("answers", "background", "strength")
+"""Keys that rows did not always know: where they are not set, what was measured before they came still holds."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,11 @@ class Recording:
 
 def definition_of(gate: Gate) -> str:
     """Return a hash of what a row of the gates file measures, whatever its bounds."""
-    content = {name: value for name, value in asdict(gate).items() if name not in _BOUNDS}
+    content = {
+        name: value
+        for name, value in asdict(gate).items()
+        if name not in _BOUNDS and not (name in _ADDED and value is None)
+    }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

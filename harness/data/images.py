@@ -18,7 +18,8 @@ class LabelledImages:
     """Images with their true classes.
 
     `pixels` is (N, C, H, W) uint8, 0 to 255, as in the files; `labels` is (N,) int64, an index into `classes`;
-    `indices` is (N,) int64, each image's position in the full split, by which reports name it.
+    `indices` is (N,) int64, each image's position in the full split, by which reports name it. `masks` is (N, H, W)
+    bool, where in each image the object is, for data that know; for others see `harness.masks`.
     """
 
     pixels: Tensor
@@ -27,15 +28,18 @@ class LabelledImages:
     name: str
     split: str
     indices: Tensor | None = None
+    masks: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 over the pixels, then the labels (int64, little-endian)."""
+        """SHA-256 over the pixels, then the labels (int64, little-endian), then the masks if there are any (bytes)."""
         digest = hashlib.sha256(self.pixels.contiguous().numpy().tobytes())
         digest.update(self.labels.numpy().astype("<i8").tobytes())
+        if self.masks is not None:
+            digest.update(self.masks.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
     @property
@@ -50,6 +54,7 @@ class LabelledImages:
             pixels=self.pixels[positions],
             labels=self.labels[positions],
             indices=self.positions[positions],
+            masks=None if self.masks is None else self.masks[positions],
         )
 
 

@@ -18,7 +18,8 @@ def load_images(spec: str) -> LabelledImages:
     """Load the labelled test images that a `--stress-data` specification names.
 
     `fashion-mnist` is the embedded test split. `npz:PATH` holds `images`, (N, H, W) or (N, H, W, C) uint8, `labels`,
-    (N,) integers from 0, and optionally `classes`, their names. `folder:PATH` holds one folder per class with images
+    (N,) integers from 0, and optionally `classes`, their names, and `masks`, (N, H, W) bool or uint8, zero where the
+    object is not. `folder:PATH` holds one folder per class with images
     of one size. Raises `InputError` for anything else.
     """
     kind, _, path = spec.partition(":")
@@ -53,6 +54,12 @@ def _load_npz(path: Path) -> LabelledImages:
     classes = tuple(map(str, arrays.get("classes", range(count))))
     if labels.min() < 0 or count > len(classes):
         raise InputError(f"{path}: labels run from {labels.min()} to {count - 1}, expected 0 to {len(classes) - 1}")
+    masks = arrays.get("masks")
+    if masks is not None and (masks.dtype not in (np.bool_, np.uint8) or masks.shape != pixels.shape[:3]):
+        raise InputError(
+            f"{path}: masks are {masks.dtype} of shape {masks.shape}, expected bool or uint8 {pixels.shape[:3]}, one "
+            "per image"
+        )
     pixels = pixels[..., None] if pixels.ndim == 3 else pixels  # noqa: PLR2004
     return LabelledImages(
         pixels=torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
@@ -60,6 +67,7 @@ def _load_npz(path: Path) -> LabelledImages:
         classes=classes,
         name=path.stem,
         split="test",
+        masks=None if masks is None else torch.from_numpy(masks != 0),
     )
 
 

@@ -80,9 +80,16 @@ def read_gates(path: Path) -> GatesFile:
 
 T = TypeVar("T")
 
-_SHARES = ("accuracy", "right_at_every_pose", "random_pose_accuracy", "worst_of_ten", "unchanged_share")
+_SHARES = (
+    *("accuracy", "right_at_every_pose", "random_pose_accuracy", "worst_of_ten", "unchanged_share"),
+    *("attention_ratio", "attention_drift", "dead_maps", "kept", "lost"),
+)
 _DIFFERENCES = ("accuracy_gain", "accuracy_change")
-_BOUND_RANGES = {**dict.fromkeys(_SHARES, (0.0, 1.0)), **dict.fromkeys(_DIFFERENCES, (-1.0, 1.0))}
+_BOUND_RANGES = {
+    **dict.fromkeys(_SHARES, (0.0, 1.0)),
+    **dict.fromkeys(_DIFFERENCES, (-1.0, 1.0)),
+    "attention_lift": (0.0, math.inf),
+}
 
 
 def _budgets(table: Any, path: Path) -> Mapping[str, float]:
@@ -126,7 +133,9 @@ def _expect_ranges(gate: Gate, where: str) -> None:
     for bound in filter(None, (gate.hand, gate.panel)):
         if not low <= bound.bound <= high or not math.isfinite(bound.bound):
             raise GatesError(f"{where}: bound {bound.bound} is outside the range of {gate.metric}, {low} to {high}")
-    for name in ("confidence", "significance", "share_broken"):
+    if gate.answers not in {None, "wrong"}:
+        raise GatesError(f"{where}: answers is {gate.answers!r}, expected 'wrong', or no such key for all answers")
+    for name in ("confidence", "significance", "share_broken", "strength"):
         if (value := getattr(gate, name)) is not None and not 0 <= value <= 1:
             raise GatesError(f"{where}: {name} is {value}, expected a number from 0 to 1")
 

@@ -51,7 +51,8 @@ class Gate:
 
     `role` is the model under the bound. What a family's test does with `pose`, `class_name`, `pair` (true and predicted
     class, either way), `confidence` (in [0, 1]), `within` (a pose that limits each axis), `grid` and `path` (names of
-    poses in `harness.search`) and `share_broken` (in [0, 1]) is the test's business. A row without bound is reported
+    poses in `harness.search`), `share_broken` (in [0, 1]), `answers` ("wrong": of these alone), `background` (a name in
+    `harness.interventions`) and `strength` (of it, in [0, 1]) is the test's business. A row without bound is reported
     only, and so is one whose panel bound is switched off by `not_gated`, which says why. A comparison of two models
     beyond its bound fails only when chance explains it with a probability below `significance`.
     """
@@ -69,6 +70,9 @@ class Gate:
     grid: str | None = None
     path: str | None = None
     share_broken: float | None = None
+    answers: str | None = None
+    background: str | None = None
+    strength: float | None = None
     significance: float | None = None
     not_gated: str = ""
     hand: Bound | None = None

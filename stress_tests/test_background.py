@@ -1,0 +1,22 @@
+"""The object must decide the answer: what is behind it must not matter, and without it nothing is left."""
+
+from harness.interventions import with_background, without_object
+from harness.masks import object_masks
+from harness.measures import kept, lost
+from harness.plugin import gate
+
+
+@gate("background", metric="kept")
+def test_answers_stay_before_another_background(candidate, search_images, evidence, gate):
+    shown = with_background(search_images, object_masks(search_images), gate.background, strength=gate.strength)
+    verdict = gate.judge(kept(candidate.predict(search_images), candidate.predict(shown.changed)))
+    evidence.show(verdict, shown)
+    assert verdict.passed, verdict.explain()
+
+
+@gate("background", metric="lost")
+def test_answers_go_with_the_object(candidate, search_images, evidence, gate):
+    shown = without_object(search_images, object_masks(search_images))
+    verdict = gate.judge(lost(candidate.predict(search_images), candidate.predict(shown.changed)))
+    evidence.show(verdict, shown)
+    assert verdict.passed, verdict.explain()
