@@ -240,8 +240,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     if run.checks_itself and not run.interrupted:
         run.check_itself()
+    if run.compares_models and not run.interrupted:
+        run.compare_models([item.callspec.params["gate"] for item in session.items if item.get_closest_marker("gate")])  # type: ignore[attr-defined]
     if run.is_worker:
-        session.config.workeroutput["self_checks"] = [check.as_json() for check in run.self_checks]  # type: ignore[attr-defined]
+        session.config.workeroutput.update(  # type: ignore[attr-defined]
+            self_checks=[check.as_json() for check in run.self_checks],
+            overview=run.overview and run.overview.as_wire(),
+            overview_missing=run.overview_missing,
+        )
         return
     if not (run.verdicts or run.errors or run.failures):
         return
