@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from benchmarks.speed.peers import PicturesOneByOne, foolbox_survivors, notebook_epoch, plain_loop
+from benchmarks.speed.pictures import pictures
+from benchmarks.speed.result import Result
 from benchmarks.speed.stopwatch import best_float32_rate, cores, peak_memory_mb, timed
 from harness.architectures import build
 from harness.checkpoints import load_checkpoint
@@ -29,23 +31,6 @@ HERE = Path(__file__).parent
 MODEL = HERE.parents[1] / "models/augmented.safetensors"
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 FLOPS_PER_IMAGE = 2 * (784 * 9 * 32 + 196 * 9 * 32 * 64 + 49 * 9 * 64 * 128 + 1152 * 256 + 256 * 128 + 128 * 10)
-
-
-@dataclass(frozen=True)
-class Result:
-    """One line of the table; `wanted` is the least that the harness set out to reach, None where it only reports."""
-
-    what: str
-    ours: str
-    peer: str
-    ratio: float
-    wanted: float | None
-    note: str = ""
-
-    @property
-    def reached(self) -> str:
-        """Return whether the ratio is what was wanted."""
-        return "" if self.wanted is None else ("yes" if self.ratio >= self.wanted else "**no**")
 
 
 def sweep(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
@@ -184,6 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lambda: sweep(model, stratified_sample(images, size)),
         lambda: evaluation(model, stratified_sample(images, 1_000) if options.quick else images),
         lambda: training(600 if options.quick else 6_000),
+        lambda: pictures(images, count=3 if options.quick else 50),
         lambda: growth(model, images) if not options.quick else iter(()),
     )
     results = []

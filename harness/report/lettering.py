@@ -32,18 +32,17 @@ def write(
 ) -> None:
     """Draw a line of text into the box of this width whose upper left corner is (x, y), in pixels.
 
-    The canvas is (H, W, 3) uint8 and changed in place. Text that is too long ends in an ellipsis.
+    The canvas is (H, W, 3) uint8, white in the box, and changed in place. Text that is too long ends in an ellipsis.
     """
-    ink = _ink(text, width, bold)
-    x += {"left": 0, "right": width - ink.shape[1], "centre": (width - ink.shape[1]) // 2}[align]
-    box = canvas[y : y + TEXT_HEIGHT, x : x + ink.shape[1]]
-    share = ink[: box.shape[0], :, None]
-    box[:] = (box * (1 - share) + np.array(colour) * share).round()
+    letters = _letters(text, width, bold, colour)
+    x += {"left": 0, "right": width - letters.shape[1], "centre": (width - letters.shape[1]) // 2}[align]
+    box = canvas[y : y + TEXT_HEIGHT, x : x + letters.shape[1]]
+    np.minimum(box, letters[: box.shape[0]], out=box)
 
 
 @lru_cache(maxsize=1024)
-def _ink(text: str, width: int, bold: bool) -> np.ndarray:  # noqa: FBT001  A key of the cache.
-    """Return how much of each pixel the text covers, (TEXT_HEIGHT, at most width) in [0, 1]."""
+def _letters(text: str, width: int, bold: bool, colour: Colour) -> np.ndarray:  # noqa: FBT001  A key of the cache.
+    """Return the text on white, (TEXT_HEIGHT, at most width, 3) uint8."""
     from PIL import Image, ImageDraw
 
     font = _font(bold=bold)
@@ -53,7 +52,8 @@ def _ink(text: str, width: int, bold: bool) -> np.ndarray:  # noqa: FBT001  A ke
         text = f"{text}…"
     mask = Image.new("L", (max(1, min(width, round(font.getlength(text)) + 1)), TEXT_HEIGHT))
     ImageDraw.Draw(mask).text((0, _BASELINE), text, fill=255, font=font, anchor="ls")
-    return np.asarray(mask, dtype=np.float32) / 255
+    share = np.asarray(mask, dtype=np.float32)[:, :, None] / 255
+    return np.asarray((255 * (1 - share) + np.array(colour) * share).round().astype(np.uint8))
 
 
 @lru_cache(maxsize=2)
