@@ -99,11 +99,11 @@ def attend(
 
     def attention() -> Attention:
         shape = (count, classes + height * width)
-        values = classifier.kept(("grad-cam", layer), images, shape, compute, perturbation=perturbation)
+        values = classifier.kept(("attention", layer), images, shape, compute, perturbation=perturbation)
         maps = values[:, classes:].reshape(count, height, width)
         return Attention(Predictions(values[:, :classes], images, perturbation), maps, layer)
 
-    key = ("grad-cam", layer, images.sha256, tuple(images.pixels.shape), repr(perturbation))
+    key = ("attention", layer, images.sha256, tuple(images.pixels.shape), repr(perturbation))
     remembered = classifier.remembered(key, attention)
     if remembered.predictions.images is images:
         return remembered
@@ -134,8 +134,12 @@ class _Tap(threading.local):
     def __call__(self, _module: nn.Module, _inputs: object, output: object) -> Tensor:
         if not isinstance(output, Tensor):
             raise ModelError(f"the layer returned {type(output).__name__}, expected a tensor of feature maps")
-        output = output.detach().relu() if self.rectifies else output.detach()
-        self.activation = output.requires_grad_()
+        if self.rectifies:
+            self.activation = output.detach().relu().requires_grad_()
+            # The ReLU is still to come, and stops the gradient at zero; the least number above it passes, as it would
+            # behind the ReLU, and is too small to change a logit.
+            return self.activation + torch.finfo(output.dtype).tiny
+        self.activation = output.detach().requires_grad_()
         # The next layer may work in place, which a leaf of the graph does not allow.
         return self.activation.clone()
 

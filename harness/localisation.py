@@ -95,6 +95,21 @@ def dead_maps(attention: Attention) -> Measurement:
     )
 
 
+def rank_correlation(first: Attention, second: Attention) -> np.ndarray:
+    """Return Spearman's rank correlation of the two maps of each image, (N,) in [-1, 1], ties by mean ranks.
+
+    NaN where one of the maps is dead, or the same everywhere. Raises `InputError` for maps of different sizes.
+    """
+    from scipy.stats import rankdata
+
+    if first.maps.shape != second.maps.shape:
+        raise InputError(f"rank correlation: maps {first.maps.shape} and {second.maps.shape} differ in number or size")
+    ranks = [rankdata(attention.maps.reshape(len(attention.maps), -1), axis=1) for attention in (first, second)]
+    one, other = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
+    scale = np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
+    return np.where(scale > 0, (one * other).sum(axis=1) / np.where(scale > 0, scale, 1), np.nan)
+
+
 def on_object(attention: Attention, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return each image's share of attention on the object and its share of area, (N,) in [0, 1]; NaN where undefined.
 

@@ -5,6 +5,7 @@ A damage wraps the model, whatever it is made of, so that it works for any class
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -13,10 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from harness.attention import attend
 from harness.data import stratified_sample
+from harness.errors import InputError
 from harness.flips import flips
 from harness.gates import Gate, Verdict
 from harness.inference import Classifier, Predictions
+from harness.localisation import rank_correlation
 from harness.outcome import SelfCheck
 from harness.perturb import Pose, pose_each
 from harness.session import RoleModel, StressSession
@@ -25,6 +29,8 @@ SAMPLES = 1_000
 """Images on which copies are judged: the damage is gross, and a sample keeps the checks to seconds."""
 HURTS = 0.001
 """A damage counts as one when McNemar's p, of failures with it and without, is below this."""
+ALIKE = 0.5
+"""Mean rank correlation from which on two models look at the same: healthy retrains of one recipe reach 0.6 here."""
 
 Judge = Callable[[StressSession, Gate], Verdict | None]
 """Runs the stress test of a gate's family in a session; None when there is no such test."""
@@ -59,11 +65,12 @@ def self_checks(session: StressSession, judge: Judge) -> tuple[SelfCheck, ...]:
         _identity_changes_nothing(sampled),
         _model_equals_itself(session, sampled),
         *(_is_noticed(damage, sampled, judge) for damage in damages(session)),
+        _maps_follow_weights(sampled),
     )
 
 
 def damages(session: StressSession) -> tuple[Damage, ...]:
-    """Return the damages: two logits swapped, the left half blanked, logits scaled up tenfold, and a turn by 20°."""
+    """Return the damages: two logits swapped, half or all blanked, logits scaled up tenfold, and a turn by 20°."""
     classes = session.images.classes
     gated = [gate.class_name for gate in session.gates.family("class") if gate.threshold and gate.class_name in classes]
     first = classes.index(gated[0]) if gated and gated[0] else 0
@@ -74,6 +81,7 @@ def damages(session: StressSession) -> tuple[Damage, ...]:
         Damage("overconfident", "confidence", keep, _ScaleLogits(10.0), _confident_errors),
         Damage("turned-020", "rotation", _Turn(20.0), keep, _errors),
         Damage("turned-020-searched", "search", _Turn(20.0), keep, _errors, metric="right_at_every_pose"),
+        Damage("blind", "background", _BlankAll(), keep, _errors, metric="lost"),
     )
 
 
@@ -141,6 +149,46 @@ def _is_noticed(damage: Damage, sampled: StressSession, judge: Judge) -> SelfChe
     )
 
 
+def _maps_follow_weights(sampled: StressSession) -> SelfCheck:
+    """Check that maps tell of what the model has learnt: with its weights shuffled, it must look elsewhere.
+
+    The model parameter randomisation test of Adebayo et al. (2018), "Sanity Checks for Saliency Maps", section 4, by
+    Spearman's rank correlation: an edge detector, or a bias to the middle, gives the same maps whatever the weights.
+    Each tensor's values are shuffled and not drawn anew, so that it works for any layer and keeps their scale.
+    """
+    name, images, candidate = "maps-follow-weights", sampled.images, sampled.roles["candidate"]
+    if not sampled.gates.family("attention"):
+        return SelfCheck(name, "not_applicable", "there is no gate of family 'attention'")
+    classifier = candidate.classifier
+    shuffled = Classifier(_shuffled(classifier.plain), device=classifier.device, workers=classifier.workers)
+    try:
+        own = candidate.attend(images)
+        correlations = rank_correlation(own, attend(shuffled, images, layer=own.layer))
+    except InputError as error:  # No layer to look at, or weights that give no finite answer once shuffled.
+        return SelfCheck(name, "not_applicable", str(error))
+    counted = correlations[~np.isnan(correlations)]
+    if not len(counted):
+        return SelfCheck(name, "not_applicable", "no image has a map with the weights as they are and shuffled")
+    mean, uncounted = float(counted.mean()), len(correlations) - len(counted)
+    facts = (
+        f"with all weights shuffled, the maps of layer {own.layer} correlate by {mean:.2f} with the model's own "
+        f"(mean rank correlation; {len(counted)} maps, {uncounted} dead or flat ones left out)"
+    )
+    if mean < ALIKE:
+        return SelfCheck(name, "pass", f"{facts}, below {ALIKE}")
+    advice = "they do not tell what the model has learnt; name another layer with --stress-layer"
+    return SelfCheck(name, "fail", f"{facts}, not below {ALIKE}: {advice}")
+
+
+def _shuffled(model: nn.Module) -> nn.Module:
+    copied, generator = copy.deepcopy(model), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weights in copied.parameters():
+            order = torch.randperm(weights.numel(), generator=generator).to(weights.device)
+            weights.copy_(weights.flatten()[order].view_as(weights))
+    return copied
+
+
 def _is_worse(fails: np.ndarray, failed: np.ndarray) -> bool:
     from scipy.stats import binomtest
 
@@ -196,6 +244,11 @@ class _BlankLeftHalf(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         right = torch.arange(pixels.shape[-1], device=pixels.device) >= pixels.shape[-1] // 2
         return pixels * right
+
+
+class _BlankAll(nn.Module):
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels * 0
 
 
 class _Turn(nn.Module):

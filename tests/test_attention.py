@@ -1,0 +1,385 @@
+"""Grad-CAM: against captum and values by hand, on models left as they were found."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from captum.attr import LayerGradCam
+from torch import nn
+from torch.nn import functional
+
+from harness.attention import attend, chosen_layer, default_layer, grad_cam, relu_follows, spatial_layers
+from harness.cache import PredictionCache
+from harness.checkpoints import load_checkpoint
+from harness.data import LabelledImages, load_images, stratified_sample
+from harness.errors import InputError, NotApplicableError
+from harness.inference import Classifier, ModelError
+from harness.perturb import HorizontalFlip, Pose
+from harness.session import RoleModel
+
+MODELS = Path(__file__).parents[1] / "models"
+CLASSES = ("a", "b")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return stratified_sample(load_images("fashion-mnist"), 150)
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_checkpoint(MODELS / "augmented.safetensors").model.eval()
+
+
+def captums(model, layer, pixels):
+    target = model(pixels).argmax(1)
+    return LayerGradCam(model, layer).attribute(pixels, target=target, relu_attributions=True)[:, 0].detach().numpy()
+
+
+def unit(images):
+    return images.pixels.float() / 255
+
+
+# Against captum.
+
+
+@pytest.mark.parametrize("layer", ["conv1", "bn1", "conv2", "bn2", "conv3", "bn3"])
+def test_any_layer_of_the_shipped_network_equals_captum(shipped, images, layer):
+    expected = captums(shipped, shipped.get_submodule(layer), unit(images))
+    found = attend(Classifier(shipped, workers=1), images, layer=layer)
+    assert found.layer == layer
+    assert found.maps.shape == expected.shape
+    assert np.abs(found.maps - expected).max() < 1e-5
+    _, maps = grad_cam(shipped, unit(images), layer=layer)
+    assert np.abs(maps.numpy() - expected).max() < 1e-5
+
+
+class WithNamedReLU(nn.Module):
+    """The shipped network, its last ReLU before the pooling and with a name."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.relu3 = network, nn.ReLU()
+
+    def forward(self, pixels):
+        net = self.network
+        x = (pixels - net.mean) / net.std
+        for number in (1, 2):
+            x = getattr(net, f"bn{number}")(getattr(net, f"conv{number}")(x))
+            x = functional.relu(functional.max_pool2d(x, 2))
+        x = functional.max_pool2d(self.relu3(net.bn3(net.conv3(x))), 2).flatten(1)
+        return net.fc3(functional.relu(net.fc2(functional.relu(net.fc1(x)))))
+
+
+def test_by_default_the_shipped_network_is_looked_at_behind_its_last_relu(shipped, images):
+    named = WithNamedReLU(shipped).eval()
+    found = attend(Classifier(shipped, workers=1), images)
+    assert (found.layer, found.maps.shape) == ("bn3+relu", (150, 7, 7))
+    assert np.abs(found.maps - captums(named, named.relu3, unit(images))).max() < 1e-5
+    assert attend(Classifier(named, workers=1), images).layer == "relu3"
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = torchvision.models.resnet18(weights=None, num_classes=10).eval()
+        for layer in model.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.running_mean.uniform_(-0.1, 0.1)
+                layer.running_var.uniform_(0.5, 1.5)
+    return model
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (5, 3, 64, 64), generator=generator, dtype=torch.uint8)
+    return LabelledImages(pixels, torch.zeros(5, dtype=torch.int64), tuple("abcdefghij"), "noise", "test")
+
+
+@pytest.mark.parametrize(
+    "layer", [None, "layer4", "layer4.1.conv2", "layer4.1.bn2", "layer2.0", "bn1", "layer3.1.relu"]
+)
+def test_a_resnet_equals_captum(resnet, pictures, layer):
+    expected = captums(resnet, resnet.get_submodule(layer or "layer4"), unit(pictures))
+    found = attend(Classifier(resnet, workers=1), pictures, layer=layer)
+    assert np.abs(found.maps - expected).max() < 1e-5
+    assert found.maps.max() > 1e-4
+    logits = resnet(unit(pictures)).detach().numpy()
+    assert np.abs(found.predictions.logits - logits).max() < 1e-4
+
+
+def test_shared_relus_are_looked_at_in_their_last_call(resnet, pictures):
+    """Of the two ReLUs of `layer3.1`, one layer called twice, captum takes the last too."""
+    _, maps = grad_cam(resnet, unit(pictures), layer="layer3.1.relu")
+    _, block = grad_cam(resnet, unit(pictures), layer="layer3.1")
+    assert torch.equal(maps, block)
+
+
+# By hand.
+
+
+class Tiny(nn.Module):
+    """Two channels, each the image times a number, then each class a weighted sum of all places of a channel."""
+
+    def __init__(self, *, norm: bool = False) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 1, bias=False)
+        self.norm = nn.BatchNorm2d(2, eps=0) if norm else nn.Identity()
+        self.fc = nn.Linear(8, 2, bias=False)
+        with torch.no_grad():
+            self.conv.weight.copy_(torch.tensor([2.0, -1.0]).view(2, 1, 1, 1))
+            # Class a: 3 of the first place of channel 0, 1 of the last place of channel 1; class b nothing.
+            self.fc.weight.copy_(torch.tensor([[3.0, 0, 0, 0, 0, 0, 0, 1.0], [0.0] * 8]))
+
+    def forward(self, pixels):
+        return self.fc(self.norm(self.conv(pixels)).flatten(1))
+
+
+def test_a_map_by_hand():
+    """Mean gradients are 3/4 and 1/4, so that the map is (2 * 3/4 - 1/4) times the image."""
+    pixels = torch.tensor([[[[1.0, 0.5], [0.0, 0.25]]]])
+    logits, maps = grad_cam(Tiny(), pixels, layer="conv")
+    assert logits.tolist() == [[6 - 0.25, 0.0]]
+    assert maps.tolist() == [[[1.25, 0.625], [0.0, 0.3125]]]
+
+
+def test_what_speaks_against_the_class_is_cut_off_and_a_dead_map_is_found():
+    model = Tiny()
+    with torch.no_grad():
+        model.fc.weight.mul_(-1)
+    pixels = torch.tensor([[[[1.0, 0.5], [0.0, 0.25]]]])
+    logits, maps = grad_cam(model, pixels, layer="conv")
+    # Class b leads with 0, and nothing speaks for it.
+    assert logits.argmax(1).tolist() == [1]
+    assert maps.tolist() == [[[0.0, 0.0], [0.0, 0.0]]]
+    white = LabelledImages(
+        torch.full((3, 1, 2, 2), 255, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64), CLASSES, "white", "test"
+    )
+    assert attend(Classifier(model, workers=1), white, layer="conv").dead.tolist() == [True] * 3
+    assert not attend(Classifier(Tiny(), workers=1), white, layer="conv").dead.any()
+
+
+def test_maps_are_not_scaled():
+    """Half of the light gives half of the map; min-max scaling would make them equal."""
+    pixels = torch.rand(1, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    _, bright = grad_cam(Tiny(), pixels, layer="conv")
+    _, dim = grad_cam(Tiny(), pixels / 2, layer="conv")
+    assert torch.allclose(dim, bright / 2)
+
+
+def test_upsampling_is_bilinear_to_the_size_of_the_images(shipped, images):
+    found = attend(Classifier(shipped, workers=1), images)
+    large = found.upsampled()
+    assert large.shape == (150, 28, 28)
+    assert large.dtype == np.float32
+    # A cell of 7 x 7 lies over 4 x 4 pixels; in between two neighbours mix, and beyond the border the last one goes on.
+    assert np.allclose(large[:, 0, 0], found.maps[:, 0, 0])
+    assert np.allclose(large[:, 2, 0], 0.875 * found.maps[:, 0, 0] + 0.125 * found.maps[:, 1, 0])
+
+
+# Models left as they were found.
+
+
+def state_of(model):
+    return (
+        {name: value.clone() for name, value in model.state_dict().items()},
+        {name: layer.training for name, layer in model.named_modules()},
+        {name: (weights.requires_grad, weights.grad) for name, weights in model.named_parameters()},
+        {name: (len(layer._forward_hooks), len(layer._forward_pre_hooks)) for name, layer in model.named_modules()},
+    )
+
+
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "trainable"])
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluating"])
+def test_a_model_is_left_as_it_was_found(images, frozen, training):
+    model = load_checkpoint(MODELS / "augmented.safetensors").model.train(training).requires_grad_(not frozen)
+    model.bn2.eval()
+    if not frozen:
+        model.fc1.weight.grad = torch.ones_like(model.fc1.weight)
+    reference = copy.deepcopy(model).eval()
+    before = state_of(model)
+    logits, maps = grad_cam(model, unit(images), layer="bn3")
+    assert default_layer(model, unit(images)) == "bn3+relu"
+    found = attend(Classifier(model, workers=1), images, layer="bn3")
+    after = state_of(model)
+    for name, value in before[0].items():
+        assert torch.equal(value, after[0][name]), name
+    assert before[1:3] == after[1:3]
+    assert before[3] == after[3]
+    assert torch.equal(logits, reference(unit(images)).detach())
+    assert np.abs(maps.numpy() - found.maps).max() < 1e-5
+    assert not logits.requires_grad
+    assert not maps.requires_grad
+
+
+def test_hooks_are_removed_and_modes_restored_when_a_model_raises():
+    class Raises(Tiny):
+        def forward(self, pixels):
+            self.conv(pixels)
+            raise RuntimeError("no")
+
+    model = Raises().train()
+    with pytest.raises(RuntimeError, match="no"):
+        grad_cam(model, torch.rand(1, 1, 2, 2), layer="conv")
+    with pytest.raises(RuntimeError, match="no"):
+        spatial_layers(model, torch.rand(1, 1, 2, 2))
+    assert model.training
+    assert model.conv.training
+    assert not model.conv._forward_hooks
+
+
+def test_frozen_and_trainable_parameters_give_the_same_bits(images):
+    trainable = load_checkpoint(MODELS / "augmented.safetensors").model.requires_grad_()
+    frozen = copy.deepcopy(trainable).requires_grad_(requires_grad=False)
+    for one, other in zip(
+        grad_cam(trainable, unit(images), layer="bn3"), grad_cam(frozen, unit(images), layer="bn3"), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+# The same for any number of workers, remembered and kept.
+
+
+def test_workers_change_no_bit(shipped, images):
+    one, two = (attend(Classifier(shipped, workers=workers), images, Pose(10, 2, 2)) for workers in (1, 2))
+    assert one.maps.tobytes() == two.maps.tobytes()
+    assert one.predictions.logits.tobytes() == two.predictions.logits.tobytes()
+    few = attend(Classifier(shipped, workers=1), images.take(torch.arange(40)), Pose(10, 2, 2))
+    assert few.maps.tobytes() == one.maps[:40].tobytes()
+
+
+def test_predictions_are_those_of_float32(shipped, images):
+    classifier = Classifier(shipped, workers=1)
+    for pose in (Pose(), Pose(-30, 3, -3)):
+        found, exact = attend(classifier, images, pose).predictions, classifier.predict(images, pose)
+        assert np.abs(found.logits - exact.logits).max() < 1e-5
+        assert (found.predicted == exact.predicted).all()
+        assert found.perturbation == pose
+
+
+def test_maps_follow_the_perturbation(shipped, images):
+    classifier = Classifier(shipped, workers=1)
+    mirrored = LabelledImages(images.pixels.flip(-1), images.labels, images.classes, "mirrored", "test")
+    assert np.array_equal(attend(classifier, images, HorizontalFlip()).maps, attend(classifier, mirrored).maps)
+
+
+def test_attention_is_remembered_and_kept(shipped, images, tmp_path, monkeypatch):
+    role = RoleModel("candidate", MODELS, "c", "m", "user", None, Classifier(shipped, cache=PredictionCache(tmp_path)))
+    found = role.attend(images)
+    assert role.attend(images) is found
+    other_names = LabelledImages(
+        images.pixels, images.labels, images.classes, "others", "test", indices=images.positions + 7
+    )
+    renamed = role.attend(other_names)
+    assert renamed.maps is found.maps
+    assert renamed.predictions.images is other_names
+    monkeypatch.setattr("harness.attention.in_batches", lambda *_, **__: pytest.fail("computed anew"))
+    again = attend(Classifier(shipped, cache=PredictionCache(tmp_path)), images)
+    assert np.array_equal(again.maps, found.maps)
+    assert np.array_equal(again.predictions.logits, found.predictions.logits)
+    with pytest.raises(pytest.fail.Exception, match="computed anew"):
+        attend(Classifier(shipped, cache=PredictionCache(tmp_path)), images, layer="bn2")
+
+
+# Layers.
+
+
+def test_layers_are_listed_in_order_with_their_sizes(shipped, images):
+    sizes = spatial_layers(shipped, unit(images))
+    assert list(sizes.items()) == [
+        *(("conv1", (28, 28)), ("bn1", (28, 28)), ("conv2", (14, 14)), ("bn2", (14, 14))),
+        *(("conv3", (7, 7)), ("bn3", (7, 7))),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("resnet18", "layer4"),
+        ("vgg11", "features.19"),
+        ("densenet121", "features+relu"),
+        ("mobilenet_v2", "features"),
+        ("squeezenet1_1", "classifier.2"),
+        ("googlenet", "inception5b"),
+    ],
+)
+def test_the_default_layer_ends_the_last_convolution_block(name, layer):
+    settings = {"init_weights": False} if name == "googlenet" else {}
+    model = getattr(torchvision.models, name)(weights=None, **settings)
+    assert default_layer(model, torch.rand(2, 3, 96, 96)) == layer
+
+
+def test_a_convolution_of_one_pixel_is_not_looked_at():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 6), nn.Flatten())
+    assert default_layer(model, torch.rand(2, 1, 8, 8)) == "0"
+
+
+@pytest.mark.parametrize(("slope", "follows"), [(0.0, True), (0.1, False)])
+def test_a_relu_that_follows_is_told_from_others(slope, follows):
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.LeakyReLU(slope), nn.Flatten(), nn.Linear(18, 2))
+    assert relu_follows(model, torch.rand(4, 1, 8, 8) - 0.5, layer="0") is follows
+
+
+def test_no_relu_follows_a_layer_that_nothing_depends_on():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 2))
+    with torch.no_grad():
+        model[2].weight.zero_()
+    assert not relu_follows(model, torch.rand(4, 1, 8, 8) - 0.5, layer="0")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ("conv9", r"layer 'conv9': the model has none of this name .* conv1 \(28x28\), .*, bn3 \(7x7\)$"),
+        ("fc1", r"layer 'fc1': the model has none of this name with feature maps of more than one pixel"),
+        ("conv3+relu", r"layer 'conv3\+relu': no ReLU follows directly; name 'conv3' to look at what comes before"),
+    ],
+)
+def test_a_wrong_layer_is_an_error_that_lists_those_there_are(shipped, images, wanted, message):
+    with pytest.raises(InputError, match=message):
+        chosen_layer(Classifier(shipped), images, wanted)
+
+
+def two(size=4):
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (2, 1, size, size), generator=generator, dtype=torch.uint8)
+    return LabelledImages(pixels, torch.tensor([0, 1]), CLASSES, "two", "test")
+
+
+def test_a_model_without_a_convolution_has_no_attention():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    with pytest.raises(NotApplicableError, match="the model has no convolution layer"):
+        attend(Classifier(model), two())
+
+
+class Detached(nn.Module):
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.conv, self.how = nn.Conv2d(1, 2, 1), how
+
+    def forward(self, pixels):
+        maps = self.conv(pixels).flatten(1)
+        if self.how == "cut":
+            maps = maps.detach()
+        return maps[:, :2] if self.how == "cut" else pixels.flatten(1)[:, :2] * torch.ones(2, requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"), [("cut", "cannot be differentiated"), ("beside", "do not depend on the layer")]
+)
+def test_logits_that_do_not_come_from_the_layer_have_no_attention(how, message):
+    with pytest.raises(NotApplicableError, match=message):
+        attend(Classifier(Detached(how)), two(), layer="conv")
+
+
+def test_a_model_that_returns_nan_cannot_be_judged():
+    model = Tiny()
+    with torch.no_grad():
+        model.fc.weight[0, 0] = torch.nan
+    with pytest.raises(ModelError, match="NaN"):
+        attend(Classifier(model), two(2), layer="conv")
