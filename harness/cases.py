@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from harness.errors import NotApplicableError
-from harness.failures import Answer, FailureKind, answers_at
-from harness.perturb import Pose
+from harness.failures import Answer, FailureKind, answers_at, in_words
+from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,36 +84,30 @@ class Seen(Protocol):
 def telling_cases(session: StressSession, verdict: Verdict, seen: Seen) -> list[Case]:
     """Return the most telling failures that the verdict names, as candidate and baseline see them.
 
-    Of a search those that flip at the smallest pose, each in that pose; else new failures, which the baseline gets
-    right, come before shared ones. Beyond that the verdict's order holds.
+    Of a search those that flip at the smallest pose, each in that pose; of one perturbation for all images new
+    failures, which the baseline gets right, before shared ones. Beyond that the verdict's order holds.
     """
     from harness.gates.verdicts import NAMED
     from harness.inference import Predictions
     from harness.search import FirstFailures
 
     named = np.array(verdict.failures, dtype=np.int64)
-    if not len(named) and isinstance(seen, Predictions):
-        # A test that shows what a pose broke has nothing to show at a pose that breaks nothing: what is wrong anyway.
-        named = _most_confident(seen, ~seen.correct)[:NAMED]
     if isinstance(seen, FirstFailures):
         chosen = _smallest_flips(session, seen, named[:_SEARCHED])
-    elif len(named):
-        perturbation = seen.perturbation_of(int(named[0]))
-        chosen = [(int(at), perturbation) for at in _new_first(session, seen.images, named, perturbation)[0]]
+    elif isinstance(seen, Predictions):
+        if not len(named):
+            # A test that shows what a pose broke has none at a pose that breaks nothing: then what is wrong anyway.
+            named = _most_confident(seen, ~seen.correct)[:NAMED]
+        positions, _ = _new_first(session, seen.images, named, seen.perturbation)
+        chosen = [(int(at), seen.perturbation) for at in positions]
     else:
-        chosen = []
-    groups: dict[str, list[int]] = {}
-    perturbations = {}
+        chosen = [(int(at), seen.perturbation_of(int(at))) for at in named]
+    groups: dict[str, tuple[Perturbation, list[int]]] = {}
     for position, perturbation in chosen[:SHOWN]:
-        groups.setdefault(repr(perturbation), []).append(position)
-        perturbations[repr(perturbation)] = perturbation
-    cases = {
-        position: case
-        for name, positions in groups.items()
-        for position, case in zip(
-            positions, _cases(session, _taken(seen.images, positions), perturbations[name]), strict=True
-        )
-    }
+        groups.setdefault(repr(perturbation), (perturbation, []))[1].append(position)
+    cases: dict[int, Case] = {}
+    for perturbation, together in groups.values():
+        cases.update(zip(together, _cases(session, _taken(seen.images, together), perturbation), strict=True))
     return [cases[position] for position, _ in chosen[:SHOWN]]
 
 
@@ -146,7 +140,7 @@ def _new_first(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Put those positions first whose images the baseline gets right; also return which these are, if it is there."""
     baseline = session.roles.get("baseline")
-    if baseline is None:
+    if baseline is None or not len(positions):
         return positions, None
     right = baseline.predict(_taken(images, positions), perturbation).correct
     order = np.argsort(~right, kind="stable")
@@ -178,7 +172,6 @@ def _cases(session: StressSession, images: LabelledImages, perturbation: Perturb
     candidates = _views(session.roles["candidate"], images, perturbation)
     baselines: Sequence[View | None] = _views(baseline, images, perturbation) if baseline else [None] * len(images)
     seen = _pixels(images, perturbation)
-    pose = perturbation.in_words() if isinstance(perturbation, Pose) else repr(perturbation)
     return [
         Case(
             index=candidates[at].answer.index,
@@ -188,7 +181,7 @@ def _cases(session: StressSession, images: LabelledImages, perturbation: Perturb
             classes=images.classes,
             candidate=candidates[at],
             baseline=baselines[at],
-            pose="" if perturbation == Pose() else pose,
+            pose="" if perturbation == IDENTITY else in_words(perturbation),
         )
         for at in range(len(images))
     ]

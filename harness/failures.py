@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import InputError
-from harness.perturb import Pose
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from harness.data import LabelledImages
     from harness.inference import Predictions
@@ -117,7 +116,7 @@ def failure_table(predictions: Predictions, kind: FailureKind = ANY) -> FailureT
     order = np.argsort(-predictions.confidence_of_errors()[positions], kind="stable")
     return FailureTable(
         kind=kind.name,
-        seen=_in_words(predictions.perturbation),
+        seen=in_words(predictions.perturbation),
         classes=predictions.classes,
         n=len(predictions.labels),
         absent=kind.absent(predictions.images),
@@ -186,7 +185,7 @@ def failure_changes(predictions: Predictions, before: Predictions, kind: Failure
 
     return FailureChanges(
         kind=kind.name,
-        seen=_in_words(predictions.perturbation),
+        seen=in_words(predictions.perturbation),
         classes=predictions.classes,
         n=len(ours),
         new=compared(ours & ~theirs, predictions),
@@ -259,5 +258,7 @@ def _label(classes: tuple[str, ...], name: str) -> int:
     return classes.index(name)
 
 
-def _in_words(perturbation: Perturbation) -> str:
-    return perturbation.in_words() if isinstance(perturbation, Pose) else repr(perturbation)
+def in_words(perturbation: Perturbation) -> str:
+    """Return what a perturbation does to an image, in its own words if it has some."""
+    own: Callable[[], str] | None = getattr(perturbation, "in_words", None)
+    return own() if own else repr(perturbation)

@@ -51,6 +51,10 @@ class Shown:
     def __repr__(self) -> str:
         return f"Shown({self.what})"
 
+    def in_words(self) -> str:
+        """Return what was changed."""
+        return self.what.partition(", image ")[0]
+
 
 def with_background(
     images: LabelledImages, masks: np.ndarray, kind: str | None, *, strength: float | None = None, seed: int = 0

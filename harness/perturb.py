@@ -76,6 +76,10 @@ class HorizontalFlip:
         """Return the mirrored images (N, C, H, W)."""
         return images.flip(-1)
 
+    def in_words(self) -> str:
+        """Return what it does to an image."""
+        return "mirrored left to right"
+
 
 def pose_each(images: Tensor, degrees: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
     """Put every image in its own pose.

@@ -13,6 +13,7 @@ from harness.data import LabelledImages
 from harness.evidence import Evidence
 from harness.gates import Bound, Gate, Verdict
 from harness.inference import Classifier
+from harness.interventions import with_background
 from harness.measures import accuracy, pair_failures, right_at_every_pose
 from harness.perturb import IDENTITY, HorizontalFlip, Pose
 from harness.search import first_failures, most_dangerous_first
@@ -101,7 +102,7 @@ def test_the_evidence_of_a_failure_are_its_images_as_both_models_see_them(sessio
 
 
 @pytest.mark.parametrize(
-    ("perturbation", "words"), [(IDENTITY, ""), (HorizontalFlip(), "HorizontalFlip()")], ids=["clean", "mirrored"]
+    ("perturbation", "words"), [(IDENTITY, ""), (HorizontalFlip(), "mirrored left to right")], ids=["clean", "mirrored"]
 )
 def test_a_case_says_how_its_image_was_changed(session, perturbation, words):
     predictions = predicted(session, perturbation)
@@ -210,6 +211,22 @@ def test_a_search_that_breaks_nothing_shows_nothing():
     session = session_of([255], [1])
     found = first_failures(session.roles["candidate"].classifier, session.images, [Pose(dx=1.0)])
     assert evidence_of(judged(right_at_every_pose(found), bound=1.0), found).cases(session) == []
+
+
+# Interventions.
+
+
+def test_an_intervention_shows_each_image_beside_its_own_changed_one(session):
+    masks = np.zeros((6, 8, 8), dtype=bool)
+    masks[:, :4] = True
+    shown = with_background(session.images, masks, "noise")
+    measured = replace(accuracy(predicted(session)), failures=np.array([4, 2, 0]))
+    cases = evidence_of(judged(measured), shown).cases(session)
+    assert [shown.index for shown in cases] == [104, 102, 100]
+    for case, position in zip(cases, (4, 2, 0), strict=True):
+        assert case.original.tolist() == session.images.pixels[position].permute(1, 2, 0).tolist()
+        assert case.seen.tolist() == shown.changed.pixels[position].permute(1, 2, 0).tolist()
+        assert case.pose == "background noise 1"
 
 
 # Galleries.

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pytest
@@ -31,6 +31,14 @@ from harness.inference import Predictions
 from harness.perturb import IDENTITY, HorizontalFlip, Pose
 
 CLASSES = ("cat", "dog", "fox")
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """A user's own perturbation."""
+
+    def __call__(self, images):
+        return 1 - images
 
 
 def images_with(labels, *, numbers=None, classes=CLASSES, seed: int = 0) -> LabelledImages:
@@ -100,9 +108,10 @@ def test_images_go_by_their_positions_in_the_full_split():
     [
         (IDENTITY, "as it is"),
         (Pose(7.5, dx=-2), "turned by 7.5° counter-clockwise, shifted 2 px left"),
-        (HorizontalFlip(), "HorizontalFlip()"),
+        (HorizontalFlip(), "mirrored left to right"),
+        (Inverted(), "Inverted()"),
     ],
-    ids=["clean", "pose", "mirrored"],
+    ids=["clean", "pose", "mirrored", "without-words"],
 )
 def test_a_table_says_how_the_images_were_seen(pose, words):
     assert failure_table(predictions(LABELS, PREDICTED, pose=pose)).seen == words
