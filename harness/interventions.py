@@ -53,7 +53,7 @@ class Shown:
 
     def in_words(self) -> str:
         """Return what was changed."""
-        return self.what.partition(", image ")[0]
+        return self.what.partition(", image ")[0].removesuffix(" 1")
 
 
 def with_background(
