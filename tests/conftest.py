@@ -1,4 +1,4 @@
-"""Warnings are errors in these tests; a user's model, in the gate, may warn."""
+"""Warnings are errors in these tests; a user's model, in the gate, may warn. A browser is driven when asked for."""
 
 from pathlib import Path
 
@@ -8,7 +8,11 @@ import torch
 HERE = Path(__file__).parent
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    if "browser" not in config.option.markexpr:
+        left_out = [item for item in items if item.get_closest_marker("browser")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.filterwarnings("error"), append=False)

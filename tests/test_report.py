@@ -9,13 +9,17 @@ from pathlib import Path
 
 import cv2
 import pytest
+from overviews import model, overview, rate
 
 from harness.gates import Bound, Gate
 from harness.measures import Measurement
 from harness.outcome import Outcome
+from harness.overview import OnObject
+from harness.perturb import Pose
 from harness.report import markdown, summary_lines, write_reports
 from harness.report.figures import training_curves
-from harness.report.html import details, scorecard
+from harness.report.html import comparison_page, details, scorecard
+from harness.report.wording import hints, reference_of
 from harness.training import Epoch
 
 FAIL = Gate("rotate-ccw-015", "rotation", "accuracy", panel=Bound(0.851, "", 0.868, 0.006, 20)).judge(
@@ -136,33 +140,117 @@ class Page(HTMLParser):
         self.tags.append(tag)
         self.ids += [value for name, value in attrs if name == "id"]
         self.links += [value for name, value in attrs if name == "href"]
-        if tag != "img":
+        if tag not in {"img", "meta", "br"}:
             self.open.append(tag)
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
 
+def gates_of(page: Page) -> list[str]:
+    return [name for name in page.ids if name != "zoom" and not name.startswith("report-")]
+
+
 def test_every_gate_has_an_anchor_and_every_link_its_target():
     page = Page(scorecard(OUTCOME))
-    assert sorted(page.ids) == ["clean", "pair-a-b", "rotate-ccw-015"]
-    assert page.links == ["#rotate-ccw-015"]
+    assert sorted(gates_of(page)) == ["clean", "pair-a-b", "rotate-ccw-015"]
+    assert len(page.ids) == len(set(page.ids))
+    # The details are in the list of tests, which pytest-html adds.
+    assert {link for link in page.links if link[1:] not in page.ids} == {f"#pictures-{gate}" for gate in gates_of(page)}
 
 
 def test_failures_come_first():
     page = Page(scorecard(replace(OUTCOME, verdicts=(COUNT, PASS, FAIL, ERROR))))
-    assert page.ids == ["flip", "rotate-ccw-015", "clean", "pair-a-b"]
-    assert page.links == ["#flip", "#rotate-ccw-015"]
+    assert gates_of(page) == ["flip", "rotate-ccw-015", "clean", "pair-a-b"]
+    assert [link for link in page.links if not link.startswith("#report-")][:2] == ["#flip", "#rotate-ccw-015"]
+
+
+def test_what_got_worse_stands_by_behaviour_in_plain_words_with_its_worst_case():
+    other = replace(FAIL, gate=replace(FAIL.gate, id="rotate-ccw-020", pose=Pose(20.0)), value=0.7)
+    page = scorecard(replace(OUTCOME, verdicts=(PASS, FAIL, other)))
+    top = page[page.index('id="report-worse"') : page.index('id="report-covered"')]
+    assert "Turned images" in top
+    assert "2 of 2 checks fail" in top
+    assert '<a href="#rotate-ccw-020">turned by 20° counter-clockwise</a>' in top
+    for cell in (">70.0%<", ">at least 85.1%<", ">86.8% ± 0.6<"):
+        assert cell in top
+    assert "rotate-ccw-015" not in top
+
+
+def test_a_long_list_of_behaviours_is_folded():
+    failed = tuple(replace(FAIL, gate=replace(FAIL.gate, id=f"g-{at}", family=f"family-{at}")) for at in range(9))
+    assert "<summary>3 more behaviours</summary>" in scorecard(replace(OUTCOME, verdicts=failed))
+
+
+def test_the_example_is_that_of_the_worst_gate_that_has_one():
+    worse = replace(FAIL, gate=replace(FAIL.gate, id="worse"), value=0.1)
+    pictures = {FAIL.gate.id: "<img alt='an example'>"}
+    page = scorecard(replace(OUTCOME, verdicts=(FAIL, worse), examples=pictures))
+    assert "<img alt='an example'>" in page[: page.index('id="report-covered"')]
+    assert "An example" not in scorecard(OUTCOME)
+
+
+def test_when_all_holds_the_closest_behaviours_are_named():
+    page = scorecard(replace(OUTCOME, verdicts=(PASS, COUNT), failures=()))
+    assert "What is closest to failing" in page
+    assert '<a href="#clean">all images</a>' in page
+
+
+def test_the_comparison_marks_what_is_plainly_worse_and_takes_the_search_from_its_gate():
+    grid = Gate("worst", "search", "right_at_every_pose", grid="promised").judge(
+        Measurement("right_at_every_pose", 0.612, 2_000, (0.59, 0.63))
+    )
+    models = (model(right=0.8, roles=("candidate",), right_everywhere=None), model("baseline", right=0.9))
+    page = html.unescape(scorecard(replace(OUTCOME, verdicts=(grid,), overview=overview(*models))))
+    top = page[page.index('id="report-comparison"') : page.index('id="report-covered"')]
+    assert "▼ 80.0%" in top
+    assert "▼ 90.0%" not in top
+    assert "61.2%" in top
+    assert "n=2,000" in top
+    assert "lift 1.20" in top
+
+
+def test_a_comparison_that_could_not_be_made_says_why():
+    assert "compared: it raised &lt;x&gt;" in scorecard(replace(OUTCOME, overview_missing="compared: it raised <x>"))
+
+
+def test_a_hint_names_the_confusion_that_rose():
+    swapped = model(confusion=((10, 90, 0), (85, 15, 0), (0, 0, 100)))
+    page = html.unescape(scorecard(replace(OUTCOME, overview=overview(swapped, model("baseline")))))
+    first = page.index("<b>top is taken for shirt</b>: 90% of the time, against 10% (baseline)")
+    assert first < page.index("<b>shirt is taken for top</b>: 85% of the time")
+
+
+@pytest.mark.parametrize(
+    ("facts", "hint"),
+    [
+        ({"covered": {"left": 0.0, "right": 0.3, "upper": 0.3, "lower": 0.3}}, "does not look at the left half"),
+        ({"corners": rate(0.4)}, "It breaks when images are turned and moved a little"),
+        ({"on_object_overall": OnObject(0.3, 0.5, 0.6, 200)}, "It looks at the object less"),
+    ],
+    ids=["blind", "fragile", "elsewhere"],
+)
+def test_hints_point_at_what_mistakes_have_in_common(facts, hint):
+    some = overview(model(**facts), model("baseline"))
+    assert [what for what, _ in hints(some) if hint in what]
+    assert hints(overview(model(), model("baseline"))) == []
+
+
+def test_the_incumbent_is_what_hints_compare_with_when_it_is_another_model():
+    three = overview(model(), model("baseline", right=0.5), model("incumbent", roles=("incumbent",)))
+    assert reference_of(three).name == "incumbent"
+    assert reference_of(overview(model(roles=("candidate", "incumbent")), model("baseline"))).name == "baseline"
+    assert reference_of(overview(model())) is None
 
 
 def test_the_scorecard_holds_what_was_judged_and_how():
     page = html.unescape(scorecard(OUTCOME))
-    assert f'<p class="headline fail">{OUTCOME.headline}</p>' in page
+    assert f"<strong>This model got worse: 2 of 2 checks fail.</strong><span>{OUTCOME.headline}</span>" in page
     for fact in ("runs/new.safetensors", "c0ffeec0ffee", "fashion-mnist, test split, 10000 images", OUTCOME.command):
         assert fact in page
     assert "20 healthy retrains" in page
     assert "test_own.py::test_mine: failed" in page
-    assert '<td>✗ fails</td><td class="number">0.8120</td><td class="number">≥ 0.8510</td>' in page
+    assert '<td class="worse">✗ fails</td><td class="number">0.8120</td><td class="number">≥ 0.8510</td>' in page
     assert "0.8680 ± 0.006" in page
     assert '<td>reported</td><td class="number">17</td>' in page
 
@@ -183,12 +271,13 @@ def test_a_run_in_which_all_holds_has_no_list_of_failures():
         replace(OUTCOME, command=EVIL),
         replace(OUTCOME, provenance=EVIL),
         replace(OUTCOME, data={**OUTCOME.data, "name": EVIL, "split": EVIL}),
+        replace(OUTCOME, overview=overview(model(EVIL, roles=(EVIL,)), model("b"), classes=(EVIL, "$\\bad$", EVIL))),
     ],
-    ids=["model", "detail", "id", "error", "omission", "failure", "command", "provenance", "data"],
+    ids=["model", "detail", "id", "error", "omission", "failure", "command", "provenance", "data", "overview"],
 )
 def test_what_others_wrote_cannot_become_markup(outcome):
     page = scorecard(outcome)
-    assert "script" not in Page(page).tags
+    assert Page(page).tags.count("script") == 1, "the page's own"
     assert "&lt;script&gt;" in page
 
 
@@ -219,3 +308,16 @@ def test_training_curves_show_loss_and_accuracy_of_both_splits(tmp_path):
 def test_training_curves_of_one_epoch_can_be_drawn(tmp_path):
     training_curves([Epoch(1, 0.9, 0.6, 0.8, 0.7)]).savefig(tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+# The page of a comparison.
+
+
+def test_the_page_of_a_comparison_stands_alone_and_escapes():
+    flips = {"new_failures": [1, 2], "fixed_failures": [], "by_class": {EVIL: [2, 0]}, "by_pair": {}}
+    content = comparison_page(overview(model(EVIL), model("plain")), flips, {"data": EVIL})
+    page = Page(content.removeprefix("<!DOCTYPE html>"))
+    assert page.tags.count("script") == 1
+    assert {link[1:] for link in page.links} <= set(page.ids)
+    assert "2 new failures, by image number" in content
+    assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", content)

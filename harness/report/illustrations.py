@@ -22,12 +22,16 @@ _FEW = 100
 
 
 class Illustration(NamedTuple):
-    """A figure to draw: `caption` says how to read it, `alt` what it shows, to those who cannot see it."""
+    """A figure to draw: `caption` says how to read it, `alt` what it shows, to those who cannot see it.
+
+    The colours of a map mean something: they stay as they are where all else turns dark.
+    """
 
     title: str
     caption: str
     alt: str
     draw: Callable[[], Figure]
+    is_map: bool = False
 
 
 def as_svg(figure: Figure) -> bytes:
@@ -37,9 +41,7 @@ def as_svg(figure: Figure) -> bytes:
     from harness.report.figures import STYLE
 
     content = io.BytesIO()
-    with mpl.rc_context(STYLE), warnings.catch_warnings():
-        # A letter that the font lacks is the browser's to draw.
-        warnings.simplefilter("ignore")
+    with mpl.rc_context(STYLE):
         figure.savefig(content, format="svg", metadata={"Date": None})
     return content.getvalue()
 
@@ -48,11 +50,15 @@ def as_html(illustration: Illustration) -> str:
     """Return the figure with its title and caption, as an element that carries its data."""
     head = f"<h3>{escape(illustration.title)}</h3>"
     try:
-        data = base64.b64encode(as_svg(illustration.draw())).decode()
+        with warnings.catch_warnings():
+            # A letter that the font lacks is the browser's to draw.
+            warnings.simplefilter("ignore")
+            data = base64.b64encode(as_svg(illustration.draw())).decode()
     except Exception as error:  # Names from files may be anything; a figure is not worth the report.
         return f'<figure class="figure">{head}<p>It could not be drawn: {escape(repr(error))}</p></figure>'
+    kind = "figure map" if illustration.is_map else "figure"
     return (
-        f'<figure class="figure">{head}<img alt="{escape(illustration.alt)}" src="data:image/svg+xml;base64,{data}">'
+        f'<figure class="{kind}">{head}<img alt="{escape(illustration.alt)}" src="data:image/svg+xml;base64,{data}">'
         f"<figcaption>{escape(illustration.caption)}</figcaption></figure>"
     )
 
@@ -83,6 +89,7 @@ def illustrations(overview: Overview) -> Iterator[Illustration]:
             models, lambda model: f"{_percent(min(rate.value for row in model.shift for rate in row))} at the worst"
         ),
         lambda: matrices.shift_maps(overview),
+        is_map=True,
     )
     if any(model.survival for model in models):
         yield Illustration(
@@ -130,6 +137,7 @@ def _matrices(overview: Overview) -> Iterator[Illustration]:
             "Each row is a true class; a bright cell off the diagonal is a confusion.",
             f"Confusion matrix of {model.name}. {_worst_class(model, overview)}",
             lambda model=model: matrices.confusion_matrix(model, classes),  # type: ignore[misc]
+            is_map=True,
         )
     if reference is not None:
         yield Illustration(
@@ -138,6 +146,7 @@ def _matrices(overview: Overview) -> Iterator[Illustration]:
             "red on it is an improvement.",
             f"Difference of the confusion matrices of {first.name} and {reference.name}, in percentage points.",
             lambda: matrices.confusion_difference(first, reference, classes),
+            is_map=True,
         )
 
 

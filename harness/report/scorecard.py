@@ -27,8 +27,9 @@ _HEAD = (
 
 def verdict_banner(outcome: Outcome) -> str:
     """Return the verdict in a plain sentence, and in the words that the terminal has for it."""
+    kind = "fail" if outcome.verdict == "partial" and outcome.failed else outcome.verdict
     return (
-        f'<div class="headline {outcome.verdict}"><strong>{escape(sentence(outcome))}</strong>'
+        f'<div class="headline {kind}"><strong>{escape(sentence(outcome))}</strong>'
         f"<span>{escape(outcome.headline)}</span></div>"
     )
 
@@ -153,16 +154,16 @@ def _right_everywhere(outcome: Outcome) -> Rate | None:
 def coverage(outcome: Outcome) -> list[str]:
     """Return what the run judged, by whose bounds, and how to do it again."""
     rows = [
-        (role, f"<code>{escape(model['path'])}</code>", f"<code>{escape(model['sha256'][:12])}</code>")
+        (role, f'<code>{escape(model["path"])}</code> <span class="soft">{escape(model["sha256"][:12])}</span>')
         for role, model in outcome.models.items()
     ]
     data = outcome.data
-    rows.append(("data", escape(f"{data['name']}, {data['split']} split, {data['n']} images"), ""))
-    rows.append(("reproduce", f"<code>{escape(outcome.command)}</code>", ""))
-    rows.append(("versions", escape(", ".join(f"{name} {release}" for name, release in outcome.versions.items())), ""))
-    rows.append(("bounds", escape(outcome.provenance), ""))
-    rows += [("", escape(note), "") for note in notes(outcome)[1:]]
-    body = "".join(f"<tr><th>{name}</th><td>{value}</td><td>{extra}</td></tr>" for name, value, extra in rows)
+    rows.append(("data", escape(f"{data['name']}, {data['split']} split, {data['n']} images")))
+    rows.append(("reproduce", f"<code>{escape(outcome.command)}</code>"))
+    rows.append(("versions", escape(", ".join(f"{name} {release}" for name, release in outcome.versions.items()))))
+    rows.append(("bounds", escape(outcome.provenance)))
+    rows += [("", escape(note)) for note in notes(outcome)[1:]]
+    body = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows)
     return [
         '<h2 id="report-covered">What was judged, and how to do it again</h2>',
         f'<div class="scroll"><table>{body}</table></div>',

@@ -8,7 +8,7 @@ STYLE = """
  @media screen and (prefers-color-scheme: dark) {
   :root { color-scheme: dark; --ink: #e4e7eb; --soft: #a3abb6; --line: #3a4149; --page: #15181c; --card: #1e2329;
    --good: #5db4e8; --goodback: #14303f; --part: #e8b04a; --partback: #3a2d10; --bad: #ff9152; --badback: #43220f; }
-  .stress .figure img { filter: invert(.91) hue-rotate(180deg); }
+  .stress .figure:not(.map) img { filter: invert(.91) hue-rotate(180deg); }
   .logwrapper, .logwrapper .logexpander { background: #262c33 !important; color: var(--ink) !important; }
   .logwrapper .log { color: var(--ink) !important; border-color: var(--line) !important; }
  }
@@ -79,7 +79,11 @@ STYLE = """
   .stress .cards td { display: block; padding: 0; text-align: left; }
   .stress .cards td[data-title] { display: inline; white-space: normal; }
   .stress .cards td[data-title]::before { content: attr(data-title) " "; color: var(--soft); font-weight: 400; }
-  .stress .cards td[data-title]:not(:last-child)::after { content: ", "; color: var(--ink); }
+  .stress .cards td[data-title] + td[data-title]::before { content: ", " attr(data-title) " "; }
+  .stress .compare tr { display: grid; grid-template-columns: repeat(var(--models), minmax(0, 1fr)); }
+  .stress .compare td:first-child { grid-column: 1 / -1; }
+  .stress .compare th:first-child { display: none; }
+  .stress .compare .number { text-align: left; white-space: normal; }
   #results-table .col-duration, #results-table thead th:nth-child(3) { display: none; }
   #results-table .col-result { width: 4.6rem; }
  }

@@ -72,23 +72,24 @@ def comparison_table(overview: Overview, everywhere: Rate | None = None) -> str:
 
     `everywhere` is how many images of the first model are right at every promised pose, where its gate found out.
     """
-    reference = reference_of(overview)
-    head = "".join(f'<th class="number">{escape(" = ".join(model.roles))}</th>' for model in overview.models)
+    models, reference = overview.models, reference_of(overview)
+    head = "".join(f'<th class="number">{escape(" = ".join(model.roles))}</th>' for model in models)
     rows = []
     for title, explanation, rates in _compared(overview, everywhere):
-        beside = rates[overview.models.index(reference)] if reference else None
+        beside = rates[models.index(reference)] if reference else None
         cells = "".join(_rate_cell(rate, beside if not at else None) for at, rate in enumerate(rates))
         rows.append(f'<tr><td>{title}<br><span class="soft">{explanation}</span></td>{cells}</tr>')
-    counts = [model.confident_errors for model in overview.models]
+    counts = [model.confident_errors for model in models]
     cells = "".join(
         f'<td class="number">{count:,}<br><span class="soft">of {overview.n:,}</span></td>' for count in counts
     )
     rows.append(f'<tr><td>Mistakes it is sure of<br><span class="soft">over 90% confidence</span></td>{cells}</tr>')
-    if any(model.on_object_overall for model in overview.models):
-        cells = "".join(_attention_cell(model) for model in overview.models)
+    if any(model.on_object_overall for model in models):
+        cells = "".join(_attention_cell(model) for model in models)
         about = "share of Grad-CAM on the object; an even look has as much as the object fills"
         rows.append(f'<tr><td>Attention on the object<br><span class="soft">{about}</span></td>{cells}</tr>')
-    return f'<div class="scroll"><table><tr><th></th>{head}</tr>{"".join(rows)}</table></div>'
+    columns = f'<table class="compare" style="--models: {len(models)}">'
+    return f'<div class="scroll">{columns}<tr><th></th>{head}</tr>{"".join(rows)}</table></div>'
 
 
 def _compared(overview: Overview, everywhere: Rate | None) -> list[tuple[str, str, list[Rate | None]]]:

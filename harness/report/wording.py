@@ -33,6 +33,7 @@ FAMILIES: Mapping[str, str] = {
 }
 """The families of gates that ship; others go by their own name."""
 
+_PERCENT = {"share", "difference"}
 _HINT_POINTS = 10.0
 """Percentage points by which a confusion, or accuracy under pose, must have changed to be named."""
 _UNSEEN, _SEEN = 0.02, 0.10
@@ -46,8 +47,9 @@ def sentence(outcome: Outcome) -> str:
     if outcome.verdict == "error":
         return "No verdict: this run could not judge the model."
     if outcome.verdict == "partial":
-        found = f"{failed} of {gated} checks fail" if failed else f"all {gated} checks that ran hold"
-        return f"No verdict yet, only a part was measured; so far {found}."
+        if failed:
+            return f"This model got worse, as far as it was measured: {failed} of {gated} checks fail."
+        return f"No verdict yet, only a part was measured; so far all {gated} checks hold."
     if failed:
         return f"This model got worse: {failed} of {gated} checks fail."
     return f"This model is fit to ship: all {gated} checks hold."
@@ -76,7 +78,9 @@ def case(gate: Gate) -> str:
         parts.append(f"any pose within ±{limit.degrees:g}°, ±{max(limit.dx, limit.dy):g} px")
     if gate.pose != IDENTITY:
         parts.append(gate.pose.in_words())
-    return ", ".join(parts) or gate.id
+    if not parts:
+        return "all images" if gate.family in FAMILIES else gate.id
+    return ", ".join(parts)
 
 
 def quantity(value: float | None, unit: str) -> str:
@@ -108,9 +112,9 @@ def healthy(verdict: Verdict) -> str:
     known = verdict.gate.healthy
     if known is None or known.mean is None or known.std is None:
         return ""
-    mean = known.mean * (verdict.gate.share if verdict.unit == "images" else 1)
-    spread = known.std * (100 if verdict.unit in {"share", "difference"} else mean / known.mean if known.mean else 1)
-    return f"{quantity(mean, verdict.unit)} ± {spread:.2g}"
+    if verdict.unit == "images" and verdict.gate.share != 1:
+        return quantity(known.mean * verdict.gate.share, verdict.unit)
+    return f"{quantity(known.mean, verdict.unit)} ± {known.std * (100 if verdict.unit in _PERCENT else 1):.2g}"
 
 
 def reference_of(overview: Overview) -> ModelOverview | None:

@@ -1,0 +1,52 @@
+"""An overview of two models, made up, for tests of what is drawn and said of it."""
+
+from harness.overview import ModelOverview, OnObject, Overview, Rate, ReliabilityBin, Survival
+
+CLASSES = ("top", "shirt", "shoe")
+DEGREES, SHIFTS = (-10.0, 0.0, 10.0), (-2.0, 0.0, 2.0)
+
+
+def rate(value: float, *, n: int = 300) -> Rate:
+    return Rate(value, max(value - 0.02, 0.0), min(value + 0.02, 1.0), n)
+
+
+def model(name: str = "candidate", *, right: float = 0.9, **facts) -> ModelOverview:
+    wrong = round(100 * (1 - right))
+    known = {
+        "name": name,
+        "roles": (name,),
+        "path": f"models/{name}.safetensors",
+        "accuracy": rate(right),
+        "per_class": (rate(right), rate(right), rate(right)),
+        "confusion": ((100 - wrong, wrong, 0), (wrong, 100 - wrong, 0), (0, wrong, 100 - wrong)),
+        "confident_errors": 12,
+        "reliability": (
+            *(ReliabilityBin(0, None, None),) * 8,
+            ReliabilityBin(50, 0.85, 0.8),
+            ReliabilityBin(250, 0.99, 0.95),
+        ),
+        "rotation": (rate(right - 0.1), rate(right), rate(right - 0.1)),
+        "shift": ((rate(right - 0.2),) * 3, (rate(right),) * 3, (rate(right - 0.1),) * 3),
+        "corners": rate(right - 0.1),
+        "covered": {"left": 0.3, "right": 0.3, "upper": 0.3, "lower": 0.3},
+        "right_everywhere": rate(0.7),
+        "survival": (Survival("rotation", "degrees", 200, (0.0, 1.0, 2.0), (1.0, 0.9, 0.5)),),
+        "on_object": (OnObject(0.6, 0.5, 1.2, 100), OnObject(0.6, 0.5, 1.2, 100), None),
+        "on_object_overall": OnObject(0.6, 0.5, 1.2, 200),
+        "history": tuple(
+            {
+                "epoch": float(epoch),
+                "training_loss": 1 / epoch,
+                "training_accuracy": 0.8,
+                "validation_loss": 1.1 / epoch,
+                "validation_accuracy": 0.7,
+            }
+            for epoch in (1, 2, 3)
+        ),
+    }
+    return ModelOverview(**{**known, **facts})
+
+
+def overview(*models: ModelOverview, **facts) -> Overview:
+    known = {"data": "shop", "n": 300, "sample": 300, "classes": CLASSES, "degrees": DEGREES, "shifts": SHIFTS}
+    return Overview(**{**known, "models": models or (model(), model("baseline", right=0.8)), **facts})

@@ -1,0 +1,216 @@
+"""The report in a real browser: it opens quickly and without errors, filters, enlarges, fits a phone, runs no script.
+
+Run by `pytest tests -m browser`; needs Chromium, and Playwright to drive it.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from zoo import ARGUMENTS, STRESS_TESTS, gates_text, images_of, network
+
+from harness.checkpoints import Record, load_checkpoint, save_checkpoint
+from harness.data import load_images
+
+pytestmark = pytest.mark.browser
+ROOT = Path(__file__).parents[1]
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+EVIL = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'>"
+
+
+def gate(folder: Path, *arguments: str) -> Path:
+    """Run the gate and return its page; whether the model passes is not what these tests are about."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--stress-reports", str(folder)]
+    run = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode in {0, 1}, run.stdout + run.stderr
+    return folder / "stress.html"
+
+
+@pytest.fixture(scope="session")
+def damaged(tmp_path_factory) -> Path:
+    """The page of a model that takes shirts for T-shirts and T-shirts for shirts."""
+    folder = tmp_path_factory.mktemp("damaged")
+    shipped = load_checkpoint(ROOT / "models/augmented.safetensors")
+    order = [6, 1, 2, 3, 4, 5, 0, 7, 8, 9]
+    with torch.no_grad():
+        for tensor in (shipped.model.fc3.weight, shipped.model.fc3.bias):
+            tensor.copy_(tensor[order].clone())
+    save_checkpoint(folder / "swapped.safetensors", shipped.model, shipped.record)
+    tests = [str(STRESS_TESTS / f"test_{name}.py") for name in ("clean", "confusion_pairs", "rotation", "regression")]
+    return gate(folder, "--candidate", str(folder / "swapped.safetensors"), "--stress-samples", "500", *tests)
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory) -> Path:
+    """The page of data and a checkpoint whose every name is a script."""
+    folder = tmp_path_factory.mktemp("hostile")
+    classes = (EVIL, *(f"{EVIL}{number}" for number in range(3)))
+    some = images_of(400)
+    np.savez(
+        folder / "zoo.npz", images=some.pixels[:, 0].numpy(), labels=some.labels.numpy(), classes=np.array(classes)
+    )
+    images = load_images(f"npz:{folder / 'zoo.npz'}")
+    row = (
+        f'[[gate]]\nid = "clean"\nfamily = "clean"\nmetric = "accuracy"\nhand = {{ bound = 0.99, reason = "{EVIL}" }}\n'
+    )
+    (folder / "gates.toml").write_text(gates_text(images, row))
+    record = Record("fashion-cnn", ARGUMENTS, classes, training={EVIL: EVIL}, versions={EVIL: EVIL})
+    record = replace(record, history=({"epoch": EVIL},))
+    save_checkpoint(folder / "model.safetensors", network(), record)
+    return gate(
+        folder,
+        *("--candidate", str(folder / "model.safetensors"), "--gates", str(folder / "gates.toml")),
+        *("--stress-data", f"npz:{folder / 'zoo.npz'}", "--baseline", "none", "--incumbent", "none"),
+        str(STRESS_TESTS / "test_clean.py"),
+    )
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="Playwright is not installed: pip install '.[browser]'"
+    )
+    names = (os.environ.get("STRESS_BROWSER", ""), "chromium", "chromium-browser", "google-chrome")
+    path = next((found for name in names if name and (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("no browser: install Chromium (apt-get install chromium), or name one in $STRESS_BROWSER")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium):
+    """Open a page and fail at the end if it wrote an error to the console."""
+    pages, errors = [], []
+
+    def opened(path: Path, *, width: int = 1280, height: int = 900, **facts):
+        page = chromium.new_page(viewport={"width": width, "height": height}, **facts)
+        page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(path.as_uri())
+        pages.append(page)
+        return page
+
+    yield opened
+    for page in pages:
+        page.close()
+    assert errors == []
+
+
+def test_it_opens_within_two_seconds(damaged, open_page):
+    took = "performance.getEntriesByType('navigation')[0].loadEventEnd"
+    assert min(open_page(damaged).evaluate(took) for _ in range(3)) < 2_000
+    assert damaged.stat().st_size < 5_000_000
+
+
+def test_what_got_worse_stands_on_the_first_screen_with_an_example(damaged, open_page):
+    page = open_page(damaged)
+    finding = page.get_by_text("Shirt is taken for T-shirt/top").first
+    example = page.locator("#report-example ~ *").locator("xpath=descendant-or-self::img").first
+    for element in (page.locator(".headline"), finding, example):
+        place = element.bounding_box()
+        assert place["y"] < 600
+        assert place["x"] + place["width"] <= 1280
+    assert "got worse" in page.locator(".headline").inner_text()
+
+
+def test_results_can_be_filtered(damaged, open_page):
+    page = open_page(damaged)
+    rows = page.locator("#results-table tbody.passed")
+    assert rows.count() > 0
+    page.locator("input[data-test-result=passed]").uncheck()
+    assert rows.count() == 0
+    assert page.locator("#results-table tbody.failed").count() > 0
+
+
+def test_pictures_are_enlarged_by_mouse_and_keyboard_and_close_again(damaged, open_page):
+    page = open_page(damaged)
+    dialog = page.locator("#zoom")
+    figure = page.locator(".figure img").first
+    figure.click()
+    assert dialog.is_visible()
+    assert dialog.locator("img").get_attribute("src") == figure.get_attribute("src")
+    assert dialog.locator("img").bounding_box()["width"] > figure.bounding_box()["width"]
+    dialog.locator("img").click()
+    assert not dialog.is_visible()
+    figure.focus()
+    page.keyboard.press("Enter")
+    assert dialog.is_visible()
+    page.keyboard.press("Escape")
+    assert not dialog.is_visible()
+
+
+def test_pictures_are_enlarged_after_the_list_of_tests_was_drawn_anew(damaged, open_page):
+    page = open_page(damaged)
+    page.locator("#hide_all_details").click()
+    page.locator("#show_all_details").click()
+    page.locator("#results-table .failed .stress img").first.click()
+    assert page.locator("#zoom").is_visible()
+
+
+def test_a_link_leads_to_the_details_even_when_they_are_folded_and_filtered_out(damaged, open_page):
+    page = open_page(damaged)
+    page.locator("#hide_all_details").click()
+    page.locator("input[data-test-result=failed]").uncheck()
+    page.locator('a[href="#pictures-clean-shirt"]').first.click()
+    page.locator("#pictures-clean-shirt").wait_for(state="visible")
+    assert page.locator("#pictures-clean-shirt p").first.inner_text().startswith("clean-shirt: accuracy")
+
+
+def test_a_link_from_outside_leads_to_one_failure(damaged, open_page):
+    page = open_page(damaged)
+    for anchor in ("clean-shirt", "pictures-clean-shirt"):
+        page.goto(f"{damaged.as_uri()}?{anchor}#{anchor}")
+        page.wait_for_function(
+            "name => { const top = document.getElementById(name).getBoundingClientRect().top;"
+            " return top > -5 && top < innerHeight; }",
+            arg=anchor,
+        )
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_no_width_makes_the_page_scroll_sideways(damaged, open_page, width):
+    page = open_page(damaged, width=width, height=844)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])
+def test_it_is_as_dark_as_the_reader_wants(damaged, open_page, scheme, dark):
+    page = open_page(damaged, color_scheme=scheme)
+    back, ink = (
+        sum(map(int, page.evaluate(f"getComputedStyle(document.body).{name}")[4:-1].split(",")))
+        for name in ("backgroundColor", "color")
+    )
+    assert (back < ink) == dark
+    assert abs(back - ink) > 400
+
+
+def test_everything_is_open_in_print(damaged, open_page):
+    page = open_page(damaged)
+    assert page.locator("details:not([open])").count() > 0
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details:not([open])").count() == 0
+
+
+def test_every_picture_is_described(damaged, open_page):
+    pictures = open_page(damaged).locator(".stress img").all()
+    assert len(pictures) > 10
+    assert all(picture.get_attribute("alt") for picture in pictures)
+
+
+def test_names_from_files_run_no_script(hostile, open_page):
+    page = open_page(hostile)
+    page.locator("#show_all_details").click()
+    assert page.evaluate("window.pwned") is None
+    assert "<script>window.pwned" in page.locator("body").inner_text()

@@ -1,0 +1,131 @@
+"""Figures show the numbers of the overview, name their axes, and become pictures that carry them."""
+
+import base64
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from overviews import CLASSES, model, overview
+
+from harness.report import figures, matrices
+from harness.report.illustrations import Illustration, as_html, as_svg, figures_html, illustrations
+
+DRAWN = {
+    "rotation": figures.rotation_curves,
+    "survival": figures.survival_by_model,
+    "classes": figures.class_bars,
+    "reliability": figures.reliability_diagrams,
+    "attention": figures.attention_by_class,
+    "training": figures.training_overlaid,
+    "shift": matrices.shift_maps,
+    "confusion": matrices.confusion_matrices,
+}
+
+
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+def test_every_figure_names_its_axes_and_its_models(draw):
+    figure = draw(overview())
+    for axes in figure.axes:
+        assert any(other.get_xlabel() for other in axes.get_shared_x_axes().get_siblings(axes))
+        beside = axes.get_shared_y_axes().get_siblings(axes)
+        assert any(other.get_ylabel() for other in beside) or any(map(str, axes.get_yticklabels()))
+    words = " ".join(text.get_text() for text in figure.findobj(lambda item: hasattr(item, "get_text")))
+    assert "candidate" in words
+    assert "baseline" in words
+
+
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+def test_drawing_leaves_matplotlib_as_it_was(draw):
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    draw(overview())
+    assert dict(mpl.rcParams) == before
+
+
+def test_the_rotation_curve_holds_values_and_intervals_in_percent():
+    axes = figures.rotation_curves(overview()).axes[0]
+    candidate = axes.containers[0]
+    assert list(candidate.lines[0].get_xdata()) == [-10, 0, 10]
+    assert candidate.lines[0].get_ydata() == pytest.approx([80, 90, 80])
+    first = candidate.lines[2][0].get_segments()[0]
+    assert first[:, 1] == pytest.approx([78, 82])
+
+
+def test_the_shift_map_has_dy_down_and_dx_to_the_right():
+    axes = matrices.shift_maps(overview()).axes[0]
+    values = np.asarray(axes.collections[0].get_array()).reshape(3, 3)
+    assert values[0] == pytest.approx([70, 70, 70])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["-2", "0", "+2"]
+    assert axes.yaxis_inverted(), "the first row is on top"
+
+
+def test_confusions_are_shares_of_the_true_class_and_their_difference_is_signed():
+    ours, theirs = model(right=0.9), model("baseline", right=0.8)
+    assert matrices.shares(ours)[0] == pytest.approx([90, 10, 0])
+    axes = matrices.confusion_difference(ours, theirs, CLASSES).axes[0]
+    values = np.asarray(axes.collections[0].get_array()).reshape(3, 3)
+    assert values[0] == pytest.approx([10, -10, 0])
+    assert "+10" in [text.get_text() for text in axes.texts]
+
+
+def test_a_class_without_images_has_no_shares():
+    shares = matrices.shares(model(confusion=((0, 0, 0), (5, 5, 0), (0, 0, 9))))
+    assert np.isnan(shares[0]).all()
+    assert shares[1] == pytest.approx([50, 50, 0])
+
+
+def test_small_differences_look_small():
+    axes = matrices.confusion_difference(model(right=0.9), model("baseline", right=0.89), CLASSES).axes[0]
+    assert (axes.collections[0].norm.vmin, axes.collections[0].norm.vmax) == (-5, 5)
+
+
+def test_the_same_figure_gives_the_same_bytes():
+    one, other = (as_svg(figures.rotation_curves(overview())) for _ in range(2))
+    assert one == other
+
+
+def test_all_figures_become_pictures_with_captions_and_words_for_those_who_cannot_see_them():
+    some = overview()
+    (page,) = figures_html(some)
+    pictures = re.findall(r'<img alt="([^"]+)" src="data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)">', page)
+    assert len(pictures) == len(list(illustrations(some))) == page.count("<figcaption>") == 10
+    for alt, data in pictures:
+        assert len(alt) > 20
+        assert ET.fromstring(base64.b64decode(data)).tag.endswith("svg")
+    assert len(page) < 1_000_000
+    assert "candidate: 80% at -10°, 90% at +0°, 80% at +10°" in page
+
+
+def test_what_was_not_measured_is_not_drawn():
+    bare = {"survival": (), "on_object": (), "on_object_overall": None, "history": ()}
+    alone = overview(model(**bare))
+    assert [item.title for item in illustrations(alone)] == [
+        "Accuracy when turned",
+        "Accuracy when moved",
+        "Accuracy of each class",
+        "Confusions of the candidate",
+        "Is it as right as it is sure?",
+    ]
+    assert figures_html(alone)
+
+
+def test_too_few_images_are_not_drawn():
+    assert figures_html(overview(sample=60)) == ["<p>No curves or maps: 60 images are too few for them.</p>"]
+
+
+def test_a_figure_that_cannot_be_drawn_does_not_cost_the_report():
+    def fail():
+        raise ValueError("<nonsense>")
+
+    page = as_html(Illustration("title", "caption", "alt", fail))
+    assert "It could not be drawn: ValueError(&#x27;&lt;nonsense&gt;&#x27;)" in page
+
+
+@pytest.mark.parametrize("name", ["$x$", "a$b", "帽子", "<b>", "_^{"], ids=["math", "money", "glyphs", "tag", "tex"])
+def test_any_class_name_can_be_drawn(name):
+    some = overview(classes=(name, "shirt", "shoe"))
+    (page,) = figures_html(some)
+    assert "could not be drawn" not in page
+    assert "<b>" not in page

@@ -1,0 +1,187 @@
+"""The overview measures what it says, each network once, and survives the way to the controller."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from overviews import model as described
+from overviews import overview
+from zoo import images_of, network
+
+from harness.checkpoints import Record
+from harness.inference import Classifier, Predictions
+from harness.overview import SIDES, Covered, Overview, ReliabilityBin, measure_overview, reliability
+from harness.perturb import IDENTITY, Pose
+from harness.search import PATHS, breaking
+from harness.session import RoleModel
+
+
+def role(name="candidate", *, sha256="same", record=None, path="model.safetensors", **facts) -> RoleModel:
+    classifier = Classifier(network(**facts), workers=1)
+    return RoleModel(name, Path(path), "file", sha256, "fashion-cnn", record, classifier)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return images_of(400)
+
+
+@pytest.fixture(scope="module")
+def measured(images):
+    models = {
+        "candidate": role(jitter=0.5, sha256="own"),
+        "baseline": role("baseline", sha256="plain"),
+        "incumbent": role("incumbent", sha256="own", jitter=0.5),
+    }
+    probe = images.take(torch.arange(0, 400, 4))
+    some = measure_overview(models, images, survival={"candidate": probe}, everywhere={"baseline": probe})
+    return models, probe, some
+
+
+def test_models_of_equal_weights_are_measured_once(measured):
+    _, _, some = measured
+    assert [model.roles for model in some.models] == [("candidate", "incumbent"), ("baseline",)]
+    assert some.of_role("incumbent") is some.of_role("candidate") is some.models[0]
+    assert some.of_role("other") is None
+
+
+def test_clean_numbers_are_those_of_the_predictions(images, measured):
+    models, _, some = measured
+    predictions = models["candidate"].predict(images)
+    candidate = some.models[0]
+    assert candidate.accuracy.value == pytest.approx(predictions.correct.mean())
+    assert candidate.accuracy.low < candidate.accuracy.value < candidate.accuracy.high
+    counts = np.array(candidate.confusion)
+    assert counts.sum() == candidate.accuracy.n == 400
+    for true, row in enumerate(counts):
+        taken = predictions.predicted[predictions.labels == true]
+        assert row.tolist() == [int((taken == label).sum()) for label in range(4)]
+        assert candidate.per_class[true].value == pytest.approx(row[true] / row.sum())
+
+
+def test_curves_and_maps_are_accuracies_of_the_sample_in_these_poses(images, measured):
+    models, _, some = measured
+    from harness.data import stratified_sample
+
+    assert some.sample == 100
+    sample = stratified_sample(images, 100)
+    fewer = stratified_sample(sample, 50)
+    at = some.degrees.index(10.0)
+    assert some.models[1].rotation[at].value == models["baseline"].predict(sample, Pose(10.0)).correct.mean()
+    row, column = some.shifts.index(2.0), some.shifts.index(-4.0)
+    right = models["baseline"].predict(fewer, Pose(dx=-4.0, dy=2.0)).correct.mean()
+    assert some.models[1].shift[row][column].value == right
+    corners = [Pose(a, b, c) for a in (-10.0, 10.0) for b in (-2.0, 2.0) for c in (-2.0, 2.0)]
+    mean = np.mean([models["baseline"].predict(fewer, pose).correct.mean() for pose in corners])
+    assert some.models[1].corners.value == pytest.approx(mean)
+    assert some.models[1].corners.n == 50
+
+
+def test_searches_are_made_where_they_are_asked_for(measured):
+    models, probe, some = measured
+    candidate, baseline = some.models
+    assert candidate.right_everywhere is None
+    assert baseline.right_everywhere.n == 100
+    assert baseline.survival == ()
+    (curve,) = (curve for curve in candidate.survival if curve.path == "rotation")
+    severities, shares = breaking(models["candidate"].classifier, probe, PATHS["rotation"]).survival()
+    assert curve.severities == tuple(severities)
+    assert curve.shares == tuple(shares)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_covering_blacks_out_one_half(side):
+    pixels = torch.ones(2, 1, 5, 6)
+    covered = Covered(side)(pixels)
+    assert pixels.min() == 1, "the input is left as it was"
+    halves = {"left": (slice(None), slice(3)), "right": (slice(None), slice(3, None))}
+    halves |= {"upper": (slice(2), slice(None)), "lower": (slice(2, None), slice(None))}
+    expected = torch.ones(2, 1, 5, 6)
+    expected[:, :, *halves[side]] = 0
+    assert torch.equal(covered, expected)
+
+
+def test_a_model_blind_to_a_side_does_not_change_when_it_is_covered(images):
+    class Blind(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, pixels):
+            right = torch.arange(16) >= 8
+            return self.inner(pixels * right)
+
+    blind = replace(role(), classifier=Classifier(Blind(), workers=1))
+    (found,) = measure_overview({"candidate": blind}, images, survival={}, everywhere={}).models
+    assert found.covered["left"] == 0
+    assert found.covered["right"] > 0.1
+
+
+def predictions_of(probabilities, labels) -> Predictions:
+    images = images_of(len(labels))
+    logits = np.log(np.array(probabilities, dtype=np.float32) + 1e-30)
+    return Predictions(logits, replace(images, labels=torch.tensor(labels)), IDENTITY)
+
+
+def test_reliability_counts_confidence_and_right_answers_and_one_belongs_to_the_last_bin():
+    sure, unsure = [1.0, 0.0, 0.0, 0.0], [0.55, 0.45, 0.0, 0.0]
+    bins = reliability(predictions_of([sure, sure, unsure, unsure], [0, 1, 0, 0]))
+    assert [item.count for item in bins] == [0, 0, 0, 0, 0, 2, 0, 0, 0, 2]
+    assert bins[9].accuracy == 0.5
+    assert bins[9].confidence == pytest.approx(1.0)
+    assert bins[5].confidence == pytest.approx(0.55, abs=1e-6)
+    assert bins[0] == ReliabilityBin(0, None, None)
+
+
+def test_the_calibration_error_weighs_gaps_by_their_answers():
+    bins = (ReliabilityBin(30, 0.9, 0.6), ReliabilityBin(10, 0.5, 0.7), ReliabilityBin(0, None, None))
+    assert described(reliability=bins).calibration_error == pytest.approx((30 * 0.3 + 10 * 0.2) / 40)
+
+
+def test_a_class_without_images_has_no_accuracy(images):
+    some = images.take(torch.nonzero(images.labels != 2).flatten())
+    (found,) = measure_overview({"candidate": role()}, some, survival={}, everywhere={}).models
+    assert found.per_class[2] is None
+    assert all(found.per_class[at] for at in (0, 1, 3))
+
+
+EPOCH = {"epoch": 1, "training_loss": 0.5, "training_accuracy": 0.8, "validation_loss": 0.6, "validation_accuracy": 0.7}
+
+
+@pytest.mark.parametrize(
+    ("history", "found"),
+    [((EPOCH,), 1), (({"epoch": "<script>"},), 0), (({**EPOCH, "training_loss": "high"},), 0), ((), 0)],
+    ids=["whole", "of-other-keys", "of-words", "none"],
+)
+def test_the_history_is_that_of_the_record_if_it_makes_sense(images, history, found):
+    record = Record("fashion-cnn", {}, images.classes, history=history)
+    some = measure_overview({"candidate": role(record=record)}, images, survival={}, everywhere={})
+    assert len(some.models[0].history) == found
+
+
+@pytest.mark.parametrize(("content", "found"), [(json.dumps([EPOCH, EPOCH]), 2), ("{", 0), ("[1]", 0)])
+def test_without_a_record_the_history_beside_the_checkpoint_counts(images, tmp_path, content, found):
+    (tmp_path / "model.history.json").write_text(content)
+    some = measure_overview({"candidate": role(path=tmp_path / "model.pth")}, images, survival={}, everywhere={})
+    assert len(some.models[0].history) == found
+
+
+def test_the_way_to_the_controller_changes_nothing(measured):
+    _, _, some = measured
+    for sent in (some, overview(), overview(described(on_object=(), on_object_overall=None, survival=(), history=()))):
+        assert Overview.from_wire(json.loads(json.dumps(sent.as_wire()))) == sent
+
+
+def test_progress_is_reported_to_the_end(images):
+    steps = []
+    measure_overview(
+        {"candidate": role()},
+        images,
+        survival={},
+        everywhere={},
+        on_measured=lambda done, total: steps.append((done, total)),
+    )
+    assert steps == [(done, 4) for done in range(1, 5)]
