@@ -59,6 +59,7 @@ STYLE = """
  .stress .scroll { overflow-x: auto; }
  .stress img { max-width: 100%; height: auto; display: block; margin: .4em 0; cursor: zoom-in; }
  .stress figure { margin: 0; }
+ .stress .panel { max-width: calc(100% - 1rem); }
  .stress figcaption { font-size: .87rem; color: var(--soft); max-width: 30rem; }
  .stress .figures { display: grid; gap: 1.6rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }

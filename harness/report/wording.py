@@ -33,6 +33,19 @@ FAMILIES: Mapping[str, str] = {
 }
 """The families of gates that ship; others go by their own name."""
 
+_METRICS: Mapping[str, str] = {
+    "attention_ratio": "share of it on the object",
+    "attention_lift": "against a look that is everywhere alike",
+    "attention_drift": "how far it drifts",
+    "dead_maps": "maps that show nothing",
+    "kept": "answers that stay",
+    "lost": "answers that go with the object",
+}
+_ON_GRIDS: Mapping[str, str] = {
+    "right_at_every_pose": "right at all of the {} poses",
+    "random_pose_accuracy": "random {} poses",
+    "worst_of_ten": "right at ten random {} poses",
+}
 _PERCENT = {"share", "difference"}
 _HINT_POINTS = 10.0
 """Percentage points by which a confusion, or accuracy under pose, must have changed to be named."""
@@ -72,7 +85,13 @@ def case(gate: Gate) -> str:
     if gate.path and gate.share_broken:
         parts.append(f"{gate.path}: {gate.share_broken:.0%} of the images break by")
     if gate.grid:
-        parts.append(f"any of the {gate.grid} poses")
+        parts.append(_ON_GRIDS.get(gate.metric, "{} poses").format(gate.grid))
+    if gate.metric in _METRICS:
+        parts.append(_METRICS[gate.metric])
+    if gate.answers:
+        parts.append(f"{gate.answers} answers")
+    if gate.background:
+        parts.append(f"background of {gate.background}" + (f" at {gate.strength:.0%}" if gate.strength else ""))
     if gate.within:
         limit = gate.within
         parts.append(f"any pose within ±{limit.degrees:g}°, ±{max(limit.dx, limit.dy):g} px")
