@@ -1,0 +1,439 @@
+"""Attention on the object: by hand, and as gates that models fail which look elsewhere, or nowhere."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
+import numpy as np
+import pytest
+import scipy.stats  # Since it drops what a run inside this process imports, and they load only once.
+import torch
+from torch import nn
+
+from harness import selfcheck
+from harness.attention import Attention
+from harness.data import LabelledImages, load_images
+from harness.errors import InputError, NotApplicableError
+from harness.gates import read_gates
+from harness.inference import Classifier, Predictions
+from harness.localisation import attention_drift, attention_lift, attention_ratio, dead_maps, rank_correlation
+from harness.perturb import IDENTITY, Pose
+from harness.session import RoleModel, StressSession
+
+STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
+CLASSES = ("left", "right")
+
+
+def attention_of(maps, *, size=4, answers=(), pose=IDENTITY) -> Attention:
+    """Return attention with these maps, of images that are all of the first class; by default all answers are right."""
+    maps = np.asarray(maps, dtype=np.float32)
+    pixels = torch.zeros(len(maps), 1, size, size, dtype=torch.uint8)
+    images = LabelledImages(pixels, torch.zeros(len(maps), dtype=torch.int64), CLASSES, "by hand", "test")
+    logits = np.tile(np.float32([1, 0]), (len(maps), 1))
+    for position in answers:
+        logits[position] = [0, 1]
+    return Attention(Predictions(logits, images, pose), maps, "conv")
+
+
+def left_half(count, size=4):
+    masks = np.zeros((count, size, size), dtype=bool)
+    masks[:, :, : size // 2] = True
+    return masks
+
+
+UNIFORM = np.ones((4, 4))
+ON_OBJECT = np.repeat([[1, 1, 0, 0]], 4, axis=0)
+OFF_OBJECT = 1 - ON_OBJECT
+DEAD = np.zeros((4, 4))
+THREE_QUARTERS = np.repeat([[3, 3, 1, 1]], 4, axis=0)
+
+
+# Ratio and lift.
+
+
+@pytest.mark.parametrize(
+    ("maps", "ratio"), [(UNIFORM, 0.5), (ON_OBJECT, 1.0), (OFF_OBJECT, 0.0), (THREE_QUARTERS, 0.75)]
+)
+def test_ratio_and_lift_by_hand(maps, ratio):
+    attention = attention_of([maps, maps])
+    measured = attention_ratio(attention, left_half(2))
+    assert (measured.metric, measured.value, measured.n, measured.unit) == ("attention_ratio", ratio, 2, "share")
+    assert measured.interval == (ratio, ratio)
+    lift = attention_lift(attention, left_half(2))
+    assert (lift.metric, lift.value, lift.unit) == ("attention_lift", 2 * ratio, "factor")
+    assert "a uniform map has 0.500" in measured.detail
+    assert "a uniform map has 1;" in lift.detail
+
+
+def test_scale_makes_no_difference():
+    one, thousandth = (attention_of([factor * THREE_QUARTERS]) for factor in (1, 0.001))
+    assert attention_ratio(one, left_half(1)).value == pytest.approx(attention_ratio(thousandth, left_half(1)).value)
+
+
+def test_means_and_intervals_are_over_images():
+    measured = attention_ratio(attention_of([ON_OBJECT, UNIFORM, THREE_QUARTERS]), left_half(3))
+    values = np.array([1.0, 0.5, 0.75])
+    margin = 1.96 * values.std(ddof=1) / np.sqrt(3)
+    assert measured.value == pytest.approx(values.mean())
+    assert measured.interval == (pytest.approx(0.75 - margin), 1.0)
+
+
+def test_dead_maps_and_empty_masks_are_counted_and_not_averaged_in():
+    masks = left_half(4)
+    masks[1] = False
+    measured = attention_ratio(attention_of([THREE_QUARTERS, ON_OBJECT, DEAD, UNIFORM]), masks)
+    assert measured.value == pytest.approx((0.75 + 0.5) / 2)
+    assert measured.n == 4
+    assert measured.detail.endswith("2 maps count, 1 dead maps and 1 empty masks left out")
+
+
+def test_with_nothing_to_average_there_is_no_number():
+    for measure in (attention_ratio, attention_lift):
+        with pytest.raises(NotApplicableError, match=r"of 2 images 2 are asked for and none counts, 2 dead maps and 0"):
+            measure(attention_of([DEAD, DEAD]), left_half(2))
+    with pytest.raises(NotApplicableError, match="of 2 images 0 are asked for"):
+        attention_ratio(attention_of([UNIFORM, UNIFORM]), left_half(2), answers="wrong")
+
+
+def test_one_class_or_wrong_answers_alone():
+    attention = attention_of([ON_OBJECT, OFF_OBJECT, UNIFORM], answers=[1])
+    assert attention_ratio(attention, left_half(3), answers="wrong").value == 0.0
+    assert attention_ratio(attention, left_half(3), answers="wrong").n == 3
+    assert attention_ratio(attention, left_half(3), of_class="left").value == 0.5
+    with pytest.raises(InputError, match="unknown class 'up'"):
+        attention_ratio(attention, left_half(3), of_class="up")
+
+
+def test_failures_are_the_maps_with_less_on_the_object_than_a_uniform_one():
+    lifts = [THREE_QUARTERS, 4 - THREE_QUARTERS, UNIFORM, OFF_OBJECT, DEAD]
+    assert attention_ratio(attention_of(lifts), left_half(5)).failures.tolist() == [3, 1]
+
+
+def test_the_mask_moves_with_the_image():
+    moved = attention_of([np.roll(ON_OBJECT, 2, axis=1)], pose=Pose(dx=2))
+    assert attention_ratio(moved, left_half(1)).value == 1.0
+    out_of_sight = attention_of([UNIFORM], pose=Pose(dx=4))
+    with pytest.raises(NotApplicableError, match="1 empty masks"):
+        attention_ratio(out_of_sight, left_half(1))
+
+
+def test_a_wrong_mask_gives_another_number_and_one_of_another_size_an_error():
+    attention = attention_of([ON_OBJECT])
+    assert attention_ratio(attention, ~left_half(1)).value == 0.0
+    with pytest.raises(InputError, match=r"masks are \(1, 6, 6\), the images \(1, 4, 4\)"):
+        attention_ratio(attention, left_half(1, 6))
+
+
+# Drift, dead maps, correlation.
+
+
+def test_a_map_that_moves_along_does_not_drift_and_one_that_stays_does():
+    rest = attention_of([ON_OBJECT, ON_OBJECT])
+    along = attention_of([np.roll(ON_OBJECT, 2, axis=1)] * 2, pose=Pose(dx=2))
+    measured = attention_drift(along, rest)
+    assert (measured.metric, measured.value, measured.n) == ("attention_drift", 0.0, 2)
+    assert "would drift 1.000; 0 dead maps" in measured.detail
+    stays = attention_of([np.roll(ON_OBJECT, 2, axis=1), ON_OBJECT], pose=Pose(dx=2))
+    drifted = attention_drift(stays, rest)
+    assert drifted.value == 0.5
+    assert drifted.failures.tolist() == [1, 0]
+
+
+def test_drift_leaves_out_maps_that_are_dead_or_out_of_sight():
+    rest = attention_of([ON_OBJECT, DEAD, ON_OBJECT, OFF_OBJECT])
+    moved = attention_of([np.roll(ON_OBJECT, 2, axis=1), UNIFORM, DEAD, UNIFORM], pose=Pose(dx=2))
+    measured = attention_drift(moved, rest)
+    assert measured.value == 0.0
+    assert measured.detail.endswith("3 dead maps left out")
+    with pytest.raises(NotApplicableError, match="all 1 maps are dead"):
+        attention_drift(attention_of([DEAD]), attention_of([UNIFORM]))
+
+
+def test_maps_of_other_layers_are_not_compared():
+    with pytest.raises(InputError, match="expected the same images and layer"):
+        attention_drift(attention_of([UNIFORM]), replace(attention_of([UNIFORM]), layer="other"))
+
+
+def test_dead_maps_are_a_share_of_all():
+    measured = dead_maps(attention_of([DEAD, UNIFORM, DEAD, ON_OBJECT], answers=[2, 3]))
+    assert (measured.metric, measured.value, measured.n) == ("dead_maps", 0.5, 4)
+    assert measured.failures.tolist() == [0, 2]
+    assert measured.detail == "2 maps of layer conv, 1 of them with a wrong answer"
+
+
+def test_rank_correlation_equals_scipys():
+    rng = np.random.default_rng(0)
+    one, other = (rng.integers(0, 5, (3, 4, 4)) for _ in range(2))
+    expected = [scipy.stats.spearmanr(a.ravel(), b.ravel())[0] for a, b in zip(one, other, strict=True)]
+    assert rank_correlation(attention_of(one), attention_of(other)) == pytest.approx(expected)
+    assert np.isnan(rank_correlation(attention_of([UNIFORM, DEAD]), attention_of([ON_OBJECT] * 2))).all()
+
+
+# As gates.
+
+
+class Looker(nn.Module):
+    """Tells squares whose left half is bright from those whose right half is; `how` decides where it looks for it.
+
+    "object": at each pixel; "beside": at what lies 8 pixels to the right of it; "nowhere": its answers are all the
+    same; "everywhere": each place counts as much whatever is there; "corners": at two corners alone.
+    """
+
+    def __init__(self, how: str = "object") -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 17, padding=8)
+        self.fc = nn.Linear(256, 2, bias=False)
+        with torch.no_grad():
+            self.conv.weight.zero_()[0, 0, 8, 8 if how != "beside" else 0] = float(how != "everywhere")
+            self.conv.bias.fill_(float(how == "everywhere"))
+            left = torch.arange(16).repeat(16) < 8
+            self.fc.weight.copy_(torch.stack([left, ~left]).float() * float(how != "nowhere"))
+            if how == "corners":
+                self.fc.weight[:, 1:-1] = 0
+
+    def forward(self, pixels):
+        return self.fc(self.conv(pixels).flatten(1))
+
+
+def squares(count=40) -> LabelledImages:
+    pixels = torch.zeros(count, 1, 16, 16, dtype=torch.uint8)
+    labels = torch.arange(count) % 2
+    pixels[:, :, 4:12, 4:12] = 120
+    pixels[0::2, :, 4:12, 4:8] = 250
+    pixels[1::2, :, 4:12, 8:12] = 250
+    return LabelledImages(pixels, labels, CLASSES, "squares", "test")
+
+
+ROWS = """
+[[gate]]
+id = "attention-ratio"
+family = "attention"
+metric = "attention_ratio"
+hand = { bound = 0.9 }
+
+[[gate]]
+id = "attention-ratio-right"
+family = "attention"
+metric = "attention_ratio"
+class = "right"
+hand = { bound = 0.9 }
+
+[[gate]]
+id = "attention-ratio-errors"
+family = "attention"
+metric = "attention_ratio"
+answers = "wrong"
+hand = { bound = 0.9 }
+
+[[gate]]
+id = "attention-lift-right-2"
+family = "attention"
+metric = "attention_lift"
+pose = { dx = 2 }
+hand = { bound = 2.0 }
+
+[[gate]]
+id = "attention-drift-right-2"
+family = "attention"
+metric = "attention_drift"
+direction = "at_most"
+pose = { dx = 2 }
+hand = { bound = 0.05 }
+
+[[gate]]
+id = "attention-dead"
+family = "attention"
+metric = "dead_maps"
+direction = "at_most"
+hand = { bound = 0.1 }
+
+[[gate]]
+id = "background-noise-010"
+family = "background"
+metric = "kept"
+background = "noise"
+strength = 0.1
+hand = { bound = 0.9 }
+
+[[gate]]
+id = "object-erased"
+family = "background"
+metric = "lost"
+hand = { bound = 0.4 }
+"""
+
+
+@pytest.fixture
+def gallery(pytester, monkeypatch):
+    """A repository with squares, a model of its own, and the tests of attention and background."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(pytester.path / "cache"))
+    root = pytester.path
+    (root / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider\n")
+    (root / "stress_tests").mkdir()
+    for name in ("attention", "background"):
+        shutil.copy(STRESS_TESTS / f"test_{name}.py", root / "stress_tests")
+    shutil.copy(__file__, root / "lookers.py")
+
+    def run(how="object", *arguments, images=None, masks=None, rows=ROWS):
+        images = squares() if images is None else images
+        arrays = {"images": images.pixels[:, 0].numpy(), "labels": images.labels.numpy(), "classes": np.array(CLASSES)}
+        np.savez(root / "squares.npz", **arrays, **({} if masks is None else {"masks": masks}))
+        loaded = load_images(f"npz:{root / 'squares.npz'}")
+        data = f'name = "squares"\nsplit = "test"\nsha256 = "{loaded.sha256}"\nn = {len(loaded)}\n'
+        (root / "stress_tests/gates.toml").write_text(f"schema = 1\nprotocol = 1\n\n[data]\n{data}{rows}")
+        torch.save(Looker(how).state_dict(), root / "looker.pth")
+        result = pytester.runpytest_inprocess(
+            *("stress_tests", "--stress-data", f"npz:{root / 'squares.npz'}", "--candidate", "looker.pth"),
+            *("--stress-model", "lookers:Looker", *arguments),
+        )
+        path = root / "reports/stress.json"
+        report = json.loads(path.read_text()) if path.exists() else None
+        return result, report
+
+    return run
+
+
+def statuses(report):
+    return {gate["id"]: gate["status"] for gate in report["gates"]}
+
+
+def test_a_model_that_looks_at_the_object_passes(gallery):
+    result, report = gallery()
+    assert statuses(report) == {
+        **dict.fromkeys([gate.partition('"')[2].partition('"')[0] for gate in ROWS.split("id = ")[1:]], "pass"),
+        "attention-ratio-errors": "not_applicable",
+    }
+    assert result.ret == 0
+    checks = {check["name"]: (check["status"], check["detail"]) for check in report["self_checks"]}
+    assert checks["blind"][0] == "pass"
+    assert "gate object-erased of family 'background' notices" in checks["blind"][1]
+
+
+@pytest.mark.parametrize(
+    ("how", "failed"),
+    [
+        ("beside", {"attention-ratio", "attention-ratio-right", "attention-lift-right-2"}),
+        ("nowhere", {"attention-dead", "object-erased"}),
+        ("everywhere", {"attention-ratio", "attention-ratio-right", "attention-drift-right-2", "object-erased"}),
+    ],
+)
+def test_models_that_look_elsewhere_fail(gallery, how, failed):
+    _, report = gallery(how)
+    found = {name for name, status in statuses(report).items() if status == "fail"}
+    assert failed <= found
+    assert "background-noise-010" not in found
+
+
+def test_a_background_that_decides_fails(gallery):
+    _, report = gallery("corners")
+    assert statuses(report)["background-noise-010"] == "fail"
+
+
+def test_wrong_masks_fail(gallery):
+    masks = np.zeros((40, 16, 16), dtype=bool)
+    masks[:, :3, :3] = True
+    result, report = gallery(masks=masks)
+    assert result.ret in {1, 4}
+    failed = {name for name, status in statuses(report).items() if status == "fail"}
+    assert failed >= {"attention-ratio", "attention-lift-right-2", "object-erased"}
+
+
+def test_without_a_plain_background_attention_is_not_applicable_and_says_why(gallery):
+    noise = torch.randint(0, 256, (40, 1, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    _, report = gallery(images=replace(squares(), pixels=noise))
+    found = statuses(report)
+    assert {found[name] for name in ("attention-ratio", "background-noise-010", "object-erased")} == {"not_applicable"}
+    details = {gate["id"]: gate["detail"] for gate in report["gates"]}
+    assert "the background of squares is not plain" in details["attention-ratio"]
+    assert found["attention-dead"] != "not_applicable", "for which no mask is needed"
+
+
+def test_the_layer_is_an_option_and_a_wrong_one_ends_the_run(gallery):
+    result, report = gallery("object", "--stress-layer", "conv")
+    assert result.ret == 0
+    assert report is not None
+    result, _ = gallery("object", "--stress-layer", "relu9")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*candidate looker.pth: --stress-layer relu9: layer 'relu9': * it has conv (16x16)*"])
+
+
+# Maps must follow the weights.
+
+
+@pytest.fixture
+def session_of(tmp_path):
+    def build(model, rows=ROWS, images=None):
+        images = squares() if images is None else images
+        path = tmp_path / "gates.toml"
+        data = f'name = "squares"\nsplit = "test"\nsha256 = "{images.sha256}"\nn = {len(images)}\n'
+        path.write_text(f"schema = 1\nprotocol = 1\n\n[data]\n{data}{rows}")
+        classifier = Classifier(model, workers=1)
+        role = RoleModel("candidate", Path("c.safetensors"), "c" * 64, "m" * 64, "user", None, classifier)
+        return StressSession(images, read_gates(path), {"candidate": role})
+
+    return build
+
+
+def follows(session):
+    (found,) = (
+        check for check in selfcheck.self_checks(session, lambda *_: None) if check.name == "maps-follow-weights"
+    )
+    return found
+
+
+def test_maps_of_a_trained_network_follow_its_weights(session_of):
+    from harness.checkpoints import load_checkpoint
+    from harness.data import stratified_sample
+
+    model = load_checkpoint(Path(__file__).parents[1] / "models/augmented.safetensors").model
+    state = torch.get_rng_state()
+    found = follows(
+        session_of(model, ROWS.replace('"right"', '"Bag"'), stratified_sample(load_images("fashion-mnist"), 200))
+    )
+    assert found.status == "pass"
+    assert "the maps of layer bn3+relu correlate by" in found.detail
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+class Intensity(nn.Module):
+    """Its map is the image itself, whatever the weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 1, 1, bias=False), nn.Linear(256, 2)
+        with torch.no_grad():
+            self.conv.weight.fill_(1)
+            self.fc.weight.fill_(1)
+
+    def forward(self, pixels):
+        return self.fc(self.conv(pixels).flatten(1))
+
+
+def test_maps_that_do_not_follow_the_weights_are_found(session_of):
+    found = follows(session_of(Intensity()))
+    assert found.status == "fail"
+    assert "correlate by 1.00 with the model's own" in found.detail
+    assert found.detail.endswith("name another layer with --stress-layer")
+
+
+@pytest.mark.parametrize(
+    ("model", "rows", "reason"),
+    [
+        (Intensity, "", "there is no gate of family 'attention'"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(256, 2)), ROWS, "the model has no convolution layer"),
+        (lambda: Looker("nowhere"), ROWS, "no image has a map"),
+    ],
+    ids=["no-gate", "no-layer", "dead"],
+)
+def test_without_maps_or_gates_there_is_nothing_to_follow(session_of, model, rows, reason):
+    found = follows(session_of(model(), rows))
+    assert found.status == "not_applicable"
+    assert reason in found.detail
+
+
+def test_attend_of_a_role_is_that_of_its_layer():
+    classifier = Classifier(Looker(), workers=1)
+    role = RoleModel("candidate", Path("c"), "c", "m", "user", None, classifier, layer="conv")
+    assert role.attend(squares()).layer == "conv"
