@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+# `pytester` drops what a run inside this process imports; of Matplotlib a part would stay, and then be there twice.
+import matplotlib.backends.backend_agg
+import matplotlib.backends.backend_svg  # noqa: F401
 import pytest
+import seaborn  # noqa: F401
 import torch
 
 HERE = Path(__file__).parent

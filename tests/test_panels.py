@@ -250,6 +250,15 @@ def test_text_too_long_for_its_box_is_cut():
     assert (canvas[:, 60:100] < 255).any()
 
 
+@pytest.mark.parametrize(("shares", "colour"), [((0.9, 0.1, 0.0), (0, 114, 178)), ((0.1, 0.9, 0.0), (176, 68, 0))])
+def test_the_colour_of_an_answer_can_be_read_on_white(shares, colour):
+    line = panel(case(candidate=view(*shares)))[TEXT_HEIGHT + SIZE : BARS, RIGHT:]
+    assert (line == colour).all(axis=2).any()
+    linear = [((v / 255 + 0.055) / 1.055) ** 2.4 if v > 10 else v / 255 / 12.92 for v in colour]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    assert 1.05 / (luminance + 0.05) >= 4.5, "WCAG 2.1, success criterion 1.4.3"
+
+
 # Encoded.
 
 

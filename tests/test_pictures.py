@@ -6,8 +6,7 @@ import re
 import warnings
 
 import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
-import hypothesis  # noqa: F401
-import matplotlib as mpl  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
+import hypothesis  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import pytest
 import scipy.stats  # noqa: F401
 from PIL import ImageFont  # noqa: F401

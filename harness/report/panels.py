@@ -32,6 +32,7 @@ _PAPER, _FRAME, _INK = 255, 225, (20, 20, 20)
 # Okabe and Ito's colours, which most colour-blind people tell apart: blue for right, vermilion for wrong.
 _RIGHT: Colour = (0, 114, 178)
 _WRONG: Colour = (213, 94, 0)
+_WRONG_WORDS: Colour = (176, 68, 0)  # Vermilion is too pale for letters on white.
 _OTHER: Colour = (140, 140, 140)
 _FIGURE = "display:inline-block;vertical-align:top;width:min(100%,520px);margin:.4rem 1rem .4rem 0"
 _FAINTEST, _STRONGEST = 0.2, 0.8
@@ -51,7 +52,7 @@ def panel(case: Case) -> np.ndarray:
         if view is not None:
             right = view.answer.predicted == case.true
             said = f"{'✓' if right else '✗'} {answered(view)}"
-            pictures[column] = _tile(_overlaid(case.seen, view), role, said, colour=_RIGHT if right else _WRONG)
+            pictures[column] = _tile(_overlaid(case.seen, view), role, said, colour=_RIGHT if right else _WRONG_WORDS)
             bars[column] = _bars(case, view)
     for row, name in enumerate(names):
         true = name == case.true
