@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import InputError, NotApplicableError
-from harness.inference.engine import FLOAT32_BATCH, ModelError, checked, in_batches, named, padded
+from harness.inference.engine import ModelError, checked, in_batches, named, padded
 from harness.inference.folding import folded
 from harness.inference.predictions import Predictions
 from harness.perturb import IDENTITY
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from harness.inference import Classifier
     from harness.perturb import Perturbation
 
+BATCH = 64
+"""Images per pass; fewer are padded, as for predictions, since the shape of a batch may change the last bits."""
 RELU = "+relu"
 """Ends the name of a layer whose output is taken as the ReLU after it passes it on."""
 _PROBED = 8
@@ -89,17 +91,17 @@ def attend(
         model = folded(classifier.plain, keep=layer.removesuffix(RELU))
 
         def look(positions: np.ndarray) -> np.ndarray:
-            pixels = padded(perturbation(classifier.pixels(images, positions)), FLOAT32_BATCH)
+            pixels = padded(perturbation(classifier.pixels(images, positions)), BATCH)
             logits, maps = tap.grad_cam(model, pixels.contiguous(memory_format=torch.channels_last))
-            logits = checked(logits, (FLOAT32_BATCH, classes), images=len(positions))
+            logits = checked(logits, (BATCH, classes), images=len(positions))
             return torch.cat([logits, maps[: len(positions)].flatten(1)], dim=1).cpu().numpy()
 
         with named(what), _tapped(model, layer) as tap:
-            return np.concatenate(in_batches(look, np.arange(count), size=FLOAT32_BATCH, workers=workers))
+            return np.concatenate(in_batches(look, np.arange(count), size=BATCH, workers=workers))
 
     def attention() -> Attention:
         shape = (count, classes + height * width)
-        values = classifier.kept(("attention", layer), images, shape, compute, perturbation=perturbation)
+        values = classifier.kept(("attention", layer, BATCH), images, shape, compute, perturbation=perturbation)
         maps = values[:, classes:].reshape(count, height, width)
         return Attention(Predictions(values[:, :classes], images, perturbation), maps, layer)
 

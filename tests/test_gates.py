@@ -171,6 +171,9 @@ MALFORMED_ROWS = {
     "panel = { bound = 0.9, std = nan }": "panel: std is nan, expected a finite number",
     "panel = { bound = 0.9, date = 2026-11-25 }": "panel: date is datetime.*, expected str",
     "not_gated = true": "not_gated is True, expected str",
+    "strength = 1.5": "strength is 1.5, expected a number from 0 to 1",
+    'answers = "right"': "answers is 'right', expected 'wrong', or no such key for all answers",
+    "background = 3": "background is 3, expected str",
     "significance = 1.01": "significance is 1.01, expected a number from 0 to 1",
     'significance = "low"': "significance is 'low', expected float",
 }
@@ -638,3 +641,15 @@ def test_the_entry_in_stress_json_holds_what_was_measured():
         "status": "fail",
         "detail": "worst pair Shirt→Coat 14%",
     }
+
+
+def test_a_key_that_came_later_and_is_not_set_leaves_what_was_measured_valid():
+    from harness.calibration.measure import definition_of
+
+    row = Gate(id="kept", family="background", metric="kept")
+    assert definition_of(row) == definition_of(replace(row, hand=Bound(0.5)))
+    changed = [replace(row, **change) for change in ({"strength": 0.5}, {"background": "noise"}, {"answers": "wrong"})]
+    assert len({definition_of(gate) for gate in (row, *changed)}) == 4
+    panel = json.loads((Path(__file__).parents[1] / "models/panel.json").read_bytes())
+    (clean,) = (measured for measured in panel["rows"] if measured["id"] == "clean")
+    assert definition_of(Gate(id="clean", family="clean", metric="accuracy")) == clean["definition"]

@@ -38,6 +38,30 @@ def plain_loop(model: nn.Module, images: LabelledImages, *, batch: int) -> np.nd
         return torch.cat([model(part).argmax(1) for part in torch.split(pixels, batch)]).numpy()
 
 
+def captums_maps(model: nn.Module, images: LabelledImages, *, layer: str, batch: int) -> np.ndarray:
+    """Predict, and compute Grad-CAM of each predicted class with captum, (N, h, w); it runs the model once for each."""
+    from captum.attr import LayerGradCam
+
+    attributes = LayerGradCam(model, model.get_submodule(layer))
+
+    def maps(pixels: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            predicted = model(pixels).argmax(1)
+        return attributes.attribute(pixels, target=predicted, relu_attributions=True)[:, 0].detach()
+
+    return torch.cat([maps(part) for part in torch.split(images.pixels.float() / 255, batch)]).numpy()
+
+
+def grad_cams_maps(model: nn.Module, images: LabelledImages, *, layer: str, batch: int) -> np.ndarray:
+    """Compute Grad-CAM of each predicted class with pytorch-grad-cam, (N, H, W), which scales each map to 0 to 1."""
+    import numpy as np
+    from pytorch_grad_cam import GradCAM
+
+    with GradCAM(model=model, target_layers=[model.get_submodule(layer)]) as cam:
+        parts = torch.split(images.pixels.float() / 255, batch)
+        return np.concatenate([cam(input_tensor=part) for part in parts])
+
+
 class PicturesOneByOne(torch.utils.data.Dataset[Any]):
     """The notebook's data set: PIL pictures, transformed one by one."""
 

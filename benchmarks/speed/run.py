@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from benchmarks.speed.attention import attention
 from benchmarks.speed.peers import PicturesOneByOne, foolbox_survivors, notebook_epoch, plain_loop
 from benchmarks.speed.pictures import pictures
 from benchmarks.speed.result import Result
@@ -168,6 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lambda: memory(model, stratified_sample(images, size) if options.quick else images),
         lambda: sweep(model, stratified_sample(images, size)),
         lambda: evaluation(model, stratified_sample(images, 1_000) if options.quick else images),
+        lambda: attention(model, stratified_sample(images, 250 if options.quick else 2_000)),
         lambda: training(600 if options.quick else 6_000),
         lambda: pictures(images, count=3 if options.quick else 50),
         lambda: growth(model, images) if not options.quick else iter(()),

@@ -19,8 +19,8 @@ def load_images(spec: str) -> LabelledImages:
 
     `fashion-mnist` is the embedded test split. `npz:PATH` holds `images`, (N, H, W) or (N, H, W, C) uint8, `labels`,
     (N,) integers from 0, and optionally `classes`, their names, and `masks`, (N, H, W) bool or uint8, zero where the
-    object is not. `folder:PATH` holds one folder per class with images
-    of one size. Raises `InputError` for anything else.
+    object is not. `folder:PATH` holds one folder per class with images of one size. Raises `InputError` for anything
+    else.
     """
     kind, _, path = spec.partition(":")
     if spec == "fashion-mnist":
