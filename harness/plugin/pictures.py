@@ -22,7 +22,7 @@ PICTURES = "stress_pictures"
 MAX_BYTES = 3_200_000
 """What the pictures of all tests may take of a page of at most 5 MB; the rest is for figures and tables."""
 
-_OF_PASSED = 0.4
+_OF_PASSED = 0.45
 """Share of it that the pictures of tests that passed may fill, since those that follow may fail."""
 
 
@@ -45,8 +45,8 @@ def take_pictures(evidence: Evidence, session: StressSession) -> dict[str, Any]:
 class PictureBook:
     """Puts pictures into the entries of the page, as they arrive, until they would make it too large.
 
-    Each test's first panel has room longer than its second, and that than its third, so that a run in which much fails
-    shows something of everything. `command` and `reports` say how this run was started and where it reports to.
+    Each failed test's first panel has room longer than its second, and that than its third, so that a run in which much
+    fails shows something of everything. `command` and `reports` say how this run was started and where it reports to.
     """
 
     def __init__(self, command: Sequence[str], reports: Path) -> None:
@@ -69,7 +69,7 @@ class PictureBook:
         panels: list[str] = made["panels"]
         shown: list[str] = []
         for rank, panel in enumerate(panels):
-            if not self._takes(panel, budget * (1 - rank / 4)):
+            if not self._takes(panel, budget if verdict.passed else budget * (1 - rank / 4)):
                 break
             shown.append(panel)
         missing = len(panels) - len(shown)
