@@ -133,7 +133,8 @@ def healthy(verdict: Verdict) -> str:
         return ""
     if verdict.unit == "images" and verdict.gate.share != 1:
         return quantity(known.mean * verdict.gate.share, verdict.unit)
-    return f"{quantity(known.mean, verdict.unit)} ± {known.std * (100 if verdict.unit in _PERCENT else 1):.2g}"
+    spread = f"{100 * known.std:.1f}" if verdict.unit in _PERCENT else f"{known.std:.2g}"
+    return f"{quantity(known.mean, verdict.unit)} ± {spread}"
 
 
 def reference_of(overview: Overview) -> ModelOverview | None:
