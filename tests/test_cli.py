@@ -21,7 +21,7 @@ from harness.inference import Classifier
 from harness.measures import accuracy
 from harness.perturb import IDENTITY
 
-COMMANDS = ["train", "evaluate", "calibrate", "accept", "break", "convert", "cache", "fetch-data"]
+COMMANDS = ["train", "evaluate", "calibrate", "accept", "break", "compare", "convert", "cache", "fetch-data"]
 
 
 def some_images(count: int = 120) -> LabelledImages:
