@@ -59,7 +59,7 @@ def grad_cams_maps(model: nn.Module, images: LabelledImages, *, layer: str, batc
 
     with GradCAM(model=model, target_layers=[model.get_submodule(layer)]) as cam:
         parts = torch.split(images.pixels.float() / 255, batch)
-        return np.concatenate([cam(input_tensor=part) for part in parts])
+        return np.concatenate([cam(input_tensor=part, targets=None) for part in parts])
 
 
 class PicturesOneByOne(torch.utils.data.Dataset[Any]):
