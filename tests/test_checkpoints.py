@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from torch import nn
 
-from harness import checkpoints
 from harness.architectures import FashionCNN, build
-from harness.checkpoints import CheckpointRefused, Record, hash_tensors, load_checkpoint, save_checkpoint
+from harness.checkpoints import CheckpointRefused, Record, hash_tensors, load_checkpoint, reading, save_checkpoint
 from harness.errors import InputError
 
 ARGUMENTS = {"conv_channels": [2], "fc_sizes": [3], "image_size": [4, 4], "classes": 2, "mean": 0.5, "std": 0.25}
@@ -300,14 +299,14 @@ def test_device_is_refused_at_once(tmp_path):
 
 
 def test_file_beyond_the_limit_is_refused_with_both_sizes(refuse, native, monkeypatch):
-    monkeypatch.setattr(checkpoints, "MAX_BYTES", len(native) - 1)
+    monkeypatch.setattr(reading, "MAX_BYTES", len(native) - 1)
     error = refuse(native)
     assert error.code == "TOO_LARGE"
     assert f"{len(native)} bytes are more than the limit of {len(native) - 1}" in str(error)
 
 
 def test_file_at_the_limit_loads(native, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "MAX_BYTES", len(native))
+    monkeypatch.setattr(reading, "MAX_BYTES", len(native))
     (tmp_path / "x").write_bytes(native)
     assert load_checkpoint(tmp_path / "x").record == RECORD
 
@@ -669,19 +668,37 @@ def test_malformed_pickle_is_refused(refuse, pth, pickle):
 
 
 VIEWS = {
-    "extra": ({"extra": torch.zeros(1).expand(HUGE)}, "the architecture has no tensor extra"),
+    "extra": (
+        {"extra": torch.zeros(1).expand(HUGE)},
+        "a tensor of shape (1000000000000,) claims 1000000000000 numbers",
+    ),
     "wrong-shape": (
         {"fc1.weight": torch.zeros(1, 1).expand(10**6, 10**6)},
-        "tensor fc1.weight has shape (1000000, 1000000)",
+        "a tensor of shape (1000000, 1000000) claims 1000000000000 numbers",
     ),
+    "right-shape": ({"fc1.weight": torch.zeros(1, 1).expand(3, 8)}, "a tensor of shape (3, 8) claims 24 numbers"),
 }
 
 
 @pytest.mark.parametrize(("changes", "fact"), VIEWS.values(), ids=VIEWS)
-def test_view_that_claims_a_million_millions_of_numbers_is_refused(refuse, model, changes, fact):
+def test_view_that_claims_more_numbers_than_its_storage_has_is_refused(refuse, model, changes, fact):
     error = refuse(torch_file(change_tensors(model, **changes)))
-    assert error.code == "ARCHITECTURE"
-    assert fact in str(error)
+    assert error.code == "RESOURCE"
+    assert f"{fact} of 1" in str(error)
+
+
+def test_views_of_one_storage_load(tmp_path):
+    both = torch.arange(6.0)
+    torch.save({"weight": both[:4].view(2, 2).t(), "bias": both[3:5]}, tmp_path / "x.pth")
+    loaded = load_checkpoint(tmp_path / "x.pth", builder=lambda: nn.Linear(2, 2)).model
+    assert loaded.weight.tolist() == [[0.0, 2.0], [1.0, 3.0]]
+    assert loaded.bias.tolist() == [3.0, 4.0]
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5], ids="pickle-{}".format)
+def test_state_dict_in_another_pickle_protocol_loads(model, tmp_path, protocol):
+    (tmp_path / "x").write_bytes(torch_file(model.state_dict(), pickle_protocol=protocol))
+    assert equal_bits(load_checkpoint(tmp_path / "x", builder=small).model, model)
 
 
 def test_storage_that_claims_more_than_its_member_holds_is_refused(refuse):
@@ -711,7 +728,9 @@ EXOTIC = {
 
 @pytest.mark.parametrize("bias", EXOTIC.values(), ids=EXOTIC)
 def test_tensors_that_are_no_plain_numbers_are_refused(refuse, model, bias):
-    assert refuse(torch_file(change_tensors(model, **{"fc1.bias": bias}))).code == "ARCHITECTURE"
+    error = refuse(torch_file(change_tensors(model, **{"fc1.bias": bias})))
+    assert error.code == "PICKLE_GLOBAL"
+    assert "its pickle wants torch._utils._rebuild" in str(error)
 
 
 # Any damage at all: refused, or without effect.

@@ -1,0 +1,77 @@
+"""What a native checkpoint says about itself, as JSON in its header."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RECORD_KEY = "harness"
+"""The key of the record in a safetensors file's metadata."""
+_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a native checkpoint says about itself."""
+
+    architecture: str
+    arguments: Mapping[str, Any]
+    classes: tuple[str, ...]
+    training: Mapping[str, Any] | None = None
+    """The full training config, None when unknown (a converted file)."""
+    data_sha256: str | None = None
+    """SHA-256 of the training data, see `LabelledImages.sha256`."""
+    validation: Mapping[str, Any] | None = None
+    """Metrics on the validation images."""
+    history: tuple[Mapping[str, float], ...] = ()
+    """One entry per epoch."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    acceptance: Mapping[str, Any] | None = None
+    """When and with what verdict it became the incumbent, and whether by force."""
+
+
+def record_text(record: Record, tensors_sha256: str) -> str:
+    """Return the JSON of a record, with the hash over the tensors that it belongs to."""
+    return json.dumps({"schema": _SCHEMA, **asdict(record), "tensors_sha256": tensors_sha256})
+
+
+def parse_record(text: str) -> tuple[Record, str]:
+    """Return the record and the hash over the tensors that its JSON holds.
+
+    Raises `ValueError`, `TypeError`, `KeyError`, `AttributeError` or `RecursionError` for anything malformed.
+    """
+    entries = json.loads(text, object_pairs_hook=without_duplicates)
+    schema, tensors_sha256 = entries.pop("schema"), entries.pop("tensors_sha256")
+    if schema != _SCHEMA:
+        raise ValueError(f"schema {schema}, this version reads {_SCHEMA}")
+    record = Record(**entries)
+    well_formed = {
+        "tensors_sha256": isinstance(tensors_sha256, str),
+        "architecture": isinstance(record.architecture, str),
+        "arguments": isinstance(record.arguments, dict),
+        "classes": isinstance(record.classes, list) and all(isinstance(name, str) for name in record.classes),
+        "training": isinstance(record.training, dict | None),
+        "data_sha256": isinstance(record.data_sha256, str | None),
+        "validation": isinstance(record.validation, dict | None),
+        "history": isinstance(record.history, list | tuple)
+        and all(isinstance(epoch, dict) for epoch in record.history),
+        "versions": isinstance(record.versions, dict),
+        "acceptance": isinstance(record.acceptance, dict | None),
+    }
+    if wrong := [name for name, right in well_formed.items() if not right]:
+        raise TypeError(f"wrong type of {', '.join(wrong)}")
+    return replace(record, classes=tuple(record.classes), history=tuple(record.history)), tensors_sha256
+
+
+def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs of a JSON object as a dict; raises `ValueError` when two have one key."""
+    mapping: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in mapping:
+            raise ValueError(f"duplicate key {key!r}")
+        mapping[key] = value
+    return mapping

@@ -1,0 +1,69 @@
+"""Tensors as a file holds them: described first, read when they are known to fit; and the hash over them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+@dataclass(frozen=True, eq=False)
+class StoredTensor:
+    """A tensor that lies in `content`: `offset` and `stride` count its elements.
+
+    Whoever makes one has checked that every element lies inside, and that there are no more elements than `content`
+    holds, so that reading it takes no more memory than the file does.
+    """
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+    content: memoryview
+
+    def read(self) -> Tensor:
+        """Return a contiguous copy."""
+        if 0 in self.shape:
+            return torch.empty(self.shape, dtype=self.dtype)
+        size = self.dtype.itemsize
+        # Bytes of no type, since the content need not be aligned; NumPy checks the bounds once more.
+        elements = np.ndarray(
+            self.shape,
+            np.dtype(f"V{size}"),
+            self.content,
+            offset=self.offset * size,
+            strides=[step * size for step in self.stride],
+        )
+        return torch.from_numpy(elements.reshape(-1).copy().view(np.uint8)).view(self.dtype).reshape(self.shape)
+
+
+def contiguous_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the strides of a tensor of this shape whose elements lie side by side."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 over names, dtypes, shapes and values, in the order of the names."""
+    return _hash((name, tensors[name]) for name in sorted(tensors))
+
+
+def hash_stored(tensors: Mapping[str, StoredTensor]) -> str:
+    """Return the SHA-256 that `hash_tensors` gives, reading one tensor at a time."""
+    return _hash((name, tensors[name].read()) for name in sorted(tensors))
+
+
+def _hash(named: Iterable[tuple[str, Tensor]]) -> str:
+    digest = hashlib.sha256()
+    for name, given in named:
+        tensor = given.detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
