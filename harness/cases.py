@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from harness.errors import NotApplicableError
-from harness.failures import Answer, FailureKind, answers_at, in_words
+from harness.failures import Answer, FailureKind, answers_at, in_words, most_confident
 from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def telling_cases(session: StressSession, verdict: Verdict, seen: Seen) -> list[
     elif isinstance(seen, Predictions):
         if not len(named):
             # A test that shows what a pose broke has none at a pose that breaks nothing: then what is wrong anyway.
-            named = _most_confident(seen, ~seen.correct)[:NAMED]
+            named = most_confident(seen, ~seen.correct)[:NAMED]
         positions, _ = _new_first(session, seen.images, named, seen.perturbation)
         chosen = [(int(at), seen.perturbation) for at in positions]
     else:
@@ -107,7 +107,13 @@ def telling_cases(session: StressSession, verdict: Verdict, seen: Seen) -> list[
         groups.setdefault(repr(perturbation), (perturbation, []))[1].append(position)
     cases: dict[int, Case] = {}
     for perturbation, together in groups.values():
-        cases.update(zip(together, _cases(session, _taken(seen.images, together), perturbation), strict=True))
+        shown = cases_of(
+            session.roles["candidate"],
+            session.roles.get("baseline"),
+            _taken(seen.images, together),
+            perturbation,
+        )
+        cases.update(zip(together, shown, strict=True))
     return [cases[position] for position, _ in chosen[:SHOWN]]
 
 
@@ -116,7 +122,7 @@ def telling_tiles(session: StressSession, predictions: Predictions, kind: Failur
 
     The predictions are the candidate's.
     """
-    failures = _most_confident(predictions, kind.among(predictions))
+    failures = most_confident(predictions, kind.among(predictions))
     if not len(failures):
         return [], 0
     positions, new = _new_first(session, predictions.images, failures, predictions.perturbation)
@@ -128,11 +134,6 @@ def telling_tiles(session: StressSession, predictions: Predictions, kind: Failur
         for image, answer, fresh in zip(pixels, answers, new if new is not None else [None] * TILES, strict=False)
     ]
     return tiles, len(failures)
-
-
-def _most_confident(predictions: Predictions, failures: np.ndarray) -> np.ndarray:
-    positions = np.flatnonzero(failures)
-    return positions[np.argsort(-predictions.confidence_of_errors()[positions], kind="stable")]
 
 
 def _new_first(
@@ -167,9 +168,11 @@ def _smallest_flips(
     return [(int(right[at]), poses[first[at]]) for at in np.argsort(first, kind="stable") if first[at] >= 0]
 
 
-def _cases(session: StressSession, images: LabelledImages, perturbation: Perturbation) -> list[Case]:
-    baseline = session.roles.get("baseline")
-    candidates = _views(session.roles["candidate"], images, perturbation)
+def cases_of(
+    candidate: RoleModel, baseline: RoleModel | None, images: LabelledImages, perturbation: Perturbation = IDENTITY
+) -> list[Case]:
+    """Return each of the images, under the perturbation, as the candidate and the baseline, if there is one, see it."""
+    candidates = _views(candidate, images, perturbation)
     baselines: Sequence[View | None] = _views(baseline, images, perturbation) if baseline else [None] * len(images)
     seen = _pixels(images, perturbation)
     return [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from harness.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from harness.data import LabelledImages
     from harness.inference import Predictions
@@ -63,11 +62,6 @@ def confusion(first: str, second: str) -> FailureKind:
     return FailureKind(f"{first}↔{second}", pair=(first, second))
 
 
-def all_confusions(classes: Sequence[str]) -> tuple[FailureKind, ...]:
-    """Return the confusions of every pair of classes."""
-    return tuple(confusion(first, second) for first, second in combinations(classes, 2))
-
-
 STUDY_KINDS = (
     confident(0.9),
     confusion("Shirt", "T-shirt/top"),
@@ -77,6 +71,23 @@ STUDY_KINDS = (
     confusion("Ankle boot", "Sneaker"),
 )
 """The six kinds of failure that the Fashion-MNIST study looks at."""
+
+_PAIRS = 5
+"""Confusions looked at in data that the study does not know, like the study's five."""
+
+
+def kinds_for(predictions: Predictions) -> tuple[FailureKind, ...]:
+    """Return the kinds to look at: any error, and the study's six where the classes are those of Fashion-MNIST.
+
+    Of other data errors over 90% confidence, and the pairs of classes that these predictions confuse most often.
+    """
+    if all(name in predictions.classes for kind in STUDY_KINDS for name in kind.pair or ()):
+        return ANY, *STUDY_KINDS
+    wrong = ~predictions.correct
+    pairs = np.sort(np.stack([predictions.labels[wrong], predictions.predicted[wrong]], axis=1), axis=1)
+    often = Counter(map(tuple, pairs.tolist())).most_common(_PAIRS)
+    names = predictions.classes
+    return ANY, confident(0.9), *(confusion(names[first], names[second]) for (first, second), _ in often)
 
 
 @dataclass(frozen=True)
@@ -112,15 +123,13 @@ class FailureTable:
 
 def failure_table(predictions: Predictions, kind: FailureKind = ANY) -> FailureTable:
     """List the failures of this kind; raises `InputError` when the kind names a class that the data do not know."""
-    positions = np.flatnonzero(kind.among(predictions))
-    order = np.argsort(-predictions.confidence_of_errors()[positions], kind="stable")
     return FailureTable(
         kind=kind.name,
         seen=in_words(predictions.perturbation),
         classes=predictions.classes,
         n=len(predictions.labels),
         absent=kind.absent(predictions.images),
-        rows=answers_at(predictions, positions[order]),
+        rows=answers_at(predictions, most_confident(predictions, kind.among(predictions))),
     )
 
 
@@ -168,88 +177,106 @@ class FailureChanges:
         return asdict(self)
 
 
-def failure_changes(predictions: Predictions, before: Predictions, kind: FailureKind = ANY) -> FailureChanges:
-    """Compare the failures of this kind with those of a model before; raises `InputError` when the images differ."""
+def changed_positions(
+    predictions: Predictions, before: Predictions, kind: FailureKind = ANY
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the positions of new, fixed and shared failures of this kind, each (M,) int64, in `FailureChanges`' order.
+
+    Costs no forward pass. Raises `InputError` when the images differ.
+    """
     if predictions.images.sha256 != before.images.sha256:
         raise InputError(
             "failure changes: the two models were measured on different images, so no failure can be said to be new; "
             "use the same images for both"
         )
     ours, theirs = kind.among(predictions), kind.among(before)
+    return (
+        most_confident(predictions, ours & ~theirs),
+        most_confident(before, theirs & ~ours),
+        most_confident(predictions, ours & theirs),
+    )
 
-    def compared(chosen: np.ndarray, ranked_by: Predictions) -> tuple[Comparison, ...]:
-        positions = np.flatnonzero(chosen)
-        positions = positions[np.argsort(-ranked_by.confidence_of_errors()[positions], kind="stable")]
-        pairs = zip(answers_at(predictions, positions), answers_at(before, positions), strict=True)
-        return tuple(Comparison(after, earlier) for after, earlier in pairs)
 
+def failure_changes(predictions: Predictions, before: Predictions, kind: FailureKind = ANY) -> FailureChanges:
+    """Compare the failures of this kind with those of a model before; raises `InputError` when the images differ."""
+    new, fixed, shared = (
+        compared_at(predictions, before, positions) for positions in changed_positions(predictions, before, kind)
+    )
     return FailureChanges(
         kind=kind.name,
         seen=in_words(predictions.perturbation),
         classes=predictions.classes,
-        n=len(ours),
-        new=compared(ours & ~theirs, predictions),
-        fixed=compared(theirs & ~ours, before),
-        shared=compared(ours & theirs, predictions),
+        n=len(predictions.labels),
+        new=new,
+        fixed=fixed,
+        shared=shared,
     )
+
+
+def compared_at(predictions: Predictions, before: Predictions, positions: np.ndarray) -> tuple[Comparison, ...]:
+    """Return what two models say of the images at these positions, (M,) int64."""
+    pairs = zip(answers_at(predictions, positions), answers_at(before, positions), strict=True)
+    return tuple(Comparison(after, earlier) for after, earlier in pairs)
 
 
 @dataclass(frozen=True)
 class PersistentFailure:
-    """An image that is wrong at `wrong_at` of the poses; `taken_for` is the commonest wrong answer, if known."""
+    """An image that is wrong at `wrong_at` of the poses; `taken_for` is the commonest wrong answer."""
 
     index: int
     true: str
     wrong_at: int
-    taken_for: str | None = None
+    taken_for: str
 
 
 @dataclass(frozen=True)
 class PersistentFailures:
-    """The images, of `n`, that are wrong at more than a share `above` of the `poses`, the most persistent first."""
+    """The images, of `n`, that are wrong at more than half of the `poses`, the most persistent first."""
 
     n: int
     poses: int
-    above: float
     rows: tuple[PersistentFailure, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Return the table in plain types."""
         return asdict(self)
 
+    def by_confusion(self) -> list[tuple[str, str, tuple[int, ...]]]:
+        """Return the images' numbers by (true class, taken for), the most frequent confusion first."""
+        groups: dict[tuple[str, str], list[int]] = {}
+        for row in self.rows:
+            groups.setdefault((row.true, row.taken_for), []).append(row.index)
+        ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
+        return [(true, taken_for, tuple(numbers)) for (true, taken_for), numbers in ordered]
 
-def persistent_failures(
-    images: LabelledImages, correct: np.ndarray, *, predicted: np.ndarray | None = None, above: float = 0.5
-) -> PersistentFailures:
-    """List the images that are wrong at most poses; `correct` is (N, P) bool, `predicted` (N, P) int64 if known.
 
-    "Most" is more than a share `above`, in [0, 1]. Raises `InputError` for a matrix of another shape, or of no pose.
+def persistent_failures(images: LabelledImages, predicted: np.ndarray) -> PersistentFailures:
+    """List the images that are wrong at more than half of the poses; `predicted` is (N, P) int64, a column for each.
+
+    Raises `InputError` for a matrix of another shape, or of no pose.
     """
-    if correct.ndim != 2 or correct.shape[0] != len(images) or not correct.shape[1]:  # noqa: PLR2004
+    if predicted.ndim != 2 or predicted.shape[0] != len(images) or not predicted.shape[1]:  # noqa: PLR2004
         raise InputError(
-            f"persistent failures: correctness has shape {correct.shape}, expected ({len(images)}, poses), one or more"
+            f"persistent failures: predictions have shape {predicted.shape}, expected ({len(images)}, poses), one or "
+            "more"
         )
-    wrong, poses = (~correct).sum(axis=1), correct.shape[1]
-    chosen = np.flatnonzero(wrong > above * poses)
-    numbers, labels = images.positions.numpy(), images.labels.numpy()
+    labels, numbers = images.labels.numpy(), images.positions.numpy()
+    correct = predicted == labels[:, None]
+    wrong, poses = (~correct).sum(axis=1), predicted.shape[1]
+    chosen = np.flatnonzero(2 * wrong > poses)
     rows = []
     for position in chosen[np.argsort(-wrong[chosen], kind="stable")]:
-        taken_for = None
-        if predicted is not None:
-            votes = Counter(predicted[position][~correct[position]].tolist())
-            taken_for = images.classes[min(votes, key=lambda label: (-votes[label], label))]
-        true = images.classes[labels[position]]
-        rows.append(PersistentFailure(int(numbers[position]), true, int(wrong[position]), taken_for))
-    return PersistentFailures(len(images), poses, above, tuple(rows))
+        votes = Counter(predicted[position][~correct[position]].tolist())
+        taken_for = min(votes, key=lambda label: (-votes[label], label))
+        names = images.classes[labels[position]], images.classes[taken_for]
+        rows.append(PersistentFailure(int(numbers[position]), names[0], int(wrong[position]), names[1]))
+    return PersistentFailures(len(images), poses, tuple(rows))
 
 
-def persistent_over(predictions: Sequence[Predictions], *, above: float = 0.5) -> PersistentFailures:
-    """List the images that are wrong in most of these predictions of the same images, such as one for each pose."""
-    if not predictions or len({each.images.sha256 for each in predictions}) > 1:
-        raise InputError("persistent failures: expected one or more predictions, all of the same images")
-    correct = np.stack([each.correct for each in predictions], axis=1)
-    predicted = np.stack([each.predicted for each in predictions], axis=1)
-    return persistent_failures(predictions[0].images, correct, predicted=predicted, above=above)
+def most_confident(predictions: Predictions, failures: np.ndarray) -> np.ndarray:
+    """Return the positions of the failures, (N,) bool, in the order of their confidence, (M,) int64."""
+    positions = np.flatnonzero(failures)
+    return np.asarray(positions[np.argsort(-predictions.confidence_of_errors()[positions], kind="stable")])
 
 
 def _label(classes: tuple[str, ...], name: str) -> int:

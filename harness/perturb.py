@@ -149,3 +149,8 @@ def promised_poses() -> tuple[Pose, ...]:
         for dx in (-2.0, -1.0, 0.0, 1.0, 2.0)
         for dy in (-2.0, -1.0, 0.0, 1.0, 2.0)
     )
+
+
+def promised_corners() -> tuple[Pose, ...]:
+    """Return the eight corners of that grid: turned and moved as far as it goes, in every combination of signs."""
+    return tuple(Pose(10.0 * turn, 2.0 * dx, 2.0 * dy) for turn in (-1, 1) for dx in (-1, 1) for dy in (-1, 1))

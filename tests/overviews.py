@@ -1,6 +1,17 @@
 """An overview of two models, made up, for tests of what is drawn and said of it."""
 
-from harness.overview import ModelOverview, OnObject, Overview, Rate, ReliabilityBin, Survival
+from harness.failures import Answer, Comparison, PersistentFailure, PersistentFailures
+from harness.overview import (
+    Changes,
+    KindChange,
+    KindCount,
+    ModelOverview,
+    OnObject,
+    Overview,
+    Rate,
+    ReliabilityBin,
+    Survival,
+)
 
 CLASSES = ("top", "shirt", "shoe")
 DEGREES, SHIFTS = (-10.0, 0.0, 10.0), (-2.0, 0.0, 2.0)
@@ -29,6 +40,10 @@ def model(name: str = "candidate", *, right: float = 0.9, **facts) -> ModelOverv
         "shift": ((rate(right - 0.2),) * 3, (rate(right),) * 3, (rate(right - 0.1),) * 3),
         "corners": rate(right - 0.1),
         "covered": {"left": 0.3, "right": 0.3, "upper": 0.3, "lower": 0.3},
+        "failures": (KindCount("any error", 3 * wrong, 0.2), KindCount("top↔shirt", 2 * wrong, 0.125)),
+        "persistent": PersistentFailures(
+            300, 9, (PersistentFailure(17, "top", 9, "shirt"), PersistentFailure(4, "top", 6, "shirt"))
+        ),
         "right_everywhere": rate(0.7),
         "survival": (Survival("rotation", "degrees", 200, (0.0, 1.0, 2.0), (1.0, 0.9, 0.5)),),
         "on_object": (OnObject(0.6, 0.5, 1.2, 100), OnObject(0.6, 0.5, 1.2, 100), None),
@@ -45,6 +60,13 @@ def model(name: str = "candidate", *, right: float = 0.9, **facts) -> ModelOverv
         ),
     }
     return ModelOverview(**{**known, **facts})
+
+
+CHANGES = Changes(
+    "baseline",
+    (KindChange("any error", 5, 7, 25), KindChange("top↔shirt", 2, 3, 18)),
+    (Comparison(Answer(17, "top", "shirt", 0.96, (0.02, 0.96, 0.02)), Answer(17, "top", "top", 0.7, (0.7, 0.2, 0.1))),),
+)
 
 
 def overview(*models: ModelOverview, **facts) -> Overview:

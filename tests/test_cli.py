@@ -1,5 +1,6 @@
 """`python -m harness`: exit statuses, messages, and the files its commands write."""
 
+import csv
 import json
 import re
 import subprocess
@@ -19,7 +20,7 @@ from harness.data.fashion_mnist import CLASSES
 from harness.errors import InputError
 from harness.inference import Classifier
 from harness.measures import accuracy
-from harness.perturb import IDENTITY
+from harness.perturb import IDENTITY, Pose, promised_corners
 
 COMMANDS = ["train", "evaluate", "calibrate", "accept", "break", "compare", "convert", "cache", "fetch-data"]
 
@@ -234,6 +235,75 @@ def test_evaluate_json_on_the_embedded_images_is_one_json_object(tmp_path, capsy
     assert set(results) == {"clean_accuracy", "confident_errors"}
     assert 0.02 < results["clean_accuracy"] < 0.25, "an untrained network guesses"
     assert results["confident_errors"] == 0
+
+
+def test_evaluate_prints_the_scores_of_each_class(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("harness.data.load_images", lambda spec: some_images())
+    notebook_file(tmp_path / "untrained.pth")
+    assert main(["evaluate", str(tmp_path / "untrained.pth"), "--classes"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^ +precision +recall +F1 +support$", out, re.MULTILINE)
+    for name in (*CLASSES, "macro average", "weighted average"):
+        assert re.search(rf"^{name} +([\d.]+|–) +[\d.]+ +[\d.]+ +(12|120)$", out, re.MULTILINE), name
+
+
+@pytest.fixture
+def failures(tmp_path, capsys, monkeypatch):
+    """What `evaluate --failures` writes and prints of an untrained network, and its own predictions."""
+    images = some_images()
+    monkeypatch.setattr("harness.data.load_images", lambda spec: images)
+    monkeypatch.chdir(tmp_path)
+    network = notebook_file(tmp_path / "untrained.pth")
+    more = ["--pair", "Bag", "Dress", "--pose", "30", "0", "-1"]
+    assert main(["evaluate", "untrained.pth", "--failures", *more]) == 0
+    return capsys.readouterr().out, tmp_path / "reports/failures", Classifier(network), images
+
+
+def test_evaluate_failures_counts_by_kind_at_rest_in_a_pose_and_moved(failures):
+    out, _, classifier, images = failures
+    titles = r"^failures of 120 images +as it is +turned by 30° .*1 px up +mean of 8 poses$"
+    assert re.search(titles, out, re.MULTILINE)
+    wrong = [int((~classifier.predict(images, pose).correct).sum()) for pose in (IDENTITY, Pose(30.0, 0.0, -1.0))]
+    moved = np.mean([(~classifier.predict(images, pose).correct).sum() for pose in promised_corners()])
+    assert re.search(rf"^any error +{wrong[0]} +{wrong[1]} +{moved:.1f}$", out, re.MULTILINE)
+    assert re.search(r"^Bag↔Dress +\d+ +\d+ +[\d.]+$", out, re.MULTILINE)
+    assert re.search(r"^wrong at most of 9 poses: \d+ of 120 images$", out, re.MULTILINE)
+
+
+def test_evaluate_failures_writes_every_failure_with_its_probabilities(failures):
+    _, folder, classifier, images = failures
+    rows = list(csv.DictReader((folder / "failures.csv").read_text().splitlines()))
+    clean = classifier.predict(images)
+    of_any = [row for row in rows if (row["kind"], row["seen"]) == ("any error", "as it is")]
+    assert sorted(int(row["image"]) for row in of_any) == np.flatnonzero(~clean.correct).tolist()
+    for row in of_any[:5]:
+        at = int(row["image"])
+        assert (row["true"], row["predicted"]) == (CLASSES[clean.labels[at]], CLASSES[clean.predicted[at]])
+        shares = [float(row[f"P({name})"]) for name in CLASSES]
+        assert shares == pytest.approx(clean.probabilities[at].tolist(), abs=1e-4)
+        assert float(row["confidence"]) == max(shares)
+    assert {row["seen"] for row in rows} == {"as it is", Pose(30.0, 0.0, -1.0).in_words()}
+    persistent = list(csv.DictReader((folder / "persistent.csv").read_text().splitlines()))
+    assert all(int(row["wrong at"]) > 4 and row["poses"] == "9" for row in persistent)
+    assert [row["class"] for row in csv.DictReader((folder / "classes.csv").read_text().splitlines())][:10] == list(
+        CLASSES
+    )
+    text = (folder / "failures.md").read_text()
+    assert text.startswith("# Failures of untrained.pth\n")
+    assert "## Bag↔Dress, as it is: " in text
+
+
+def test_evaluate_failures_as_json_holds_the_tables(failures, capsys):
+    assert main(["evaluate", "untrained.pth", "--failures", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [table["kind"] for table in found["failures"]][:2] == ["any error", "errors over 90% confidence"]
+    assert found["persistent"]["poses"] == 9
+    assert all(Path(name).exists() for name in found["files"])
+
+
+def test_evaluate_of_one_kind_needs_the_failures(tmp_path, capsys):
+    assert main(["evaluate", "untrained.pth", "--pair", "Bag", "Dress"]) == 2
+    assert "give --failures, too" in capsys.readouterr().err
 
 
 # Train.

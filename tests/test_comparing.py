@@ -1,5 +1,6 @@
 """The command `compare`: a table, a page, and refusals that say why."""
 
+import csv
 import json
 import re
 
@@ -40,6 +41,27 @@ def test_the_table_and_the_page_say_the_same(zoo, capsys):
     assert clean[1] in page
     assert clean[2] in page
     assert "<title>shaken against good</title>" in page
+
+
+def test_failures_are_compared_by_kind_and_written_down(zoo, capsys):
+    assert compare(zoo, "--failures", "out/changes.csv") == 0
+    out = capsys.readouterr().out
+    titles = ["shaken", "shaken, moved", "good", "good, moved", "new", "fixed", "shared"]
+    assert re.search(rf"^kind +{' +'.join(titles)}$", out, re.MULTILINE)
+    counts = re.search(r"^any error +(\d+) +[\d.]+% +(\d+) +[\d.]+% +(\d+) +(\d+) +(\d+)$", out, re.MULTILINE)
+    mine, theirs, new, fixed, shared = map(int, counts.groups())
+    assert (new + shared, fixed + shared) == (mine, theirs)
+    rows = [
+        row
+        for row in csv.DictReader((zoo.root / "out/changes.csv").read_text().splitlines())
+        if row["kind"] == "any error"
+    ]
+    assert [[row["change"] for row in rows].count(name) for name in ("new", "fixed", "shared")] == [new, fixed, shared]
+    for row in rows:
+        assert (row["predicted"] != row["true"]) == (row["change"] != "fixed")
+        assert (row["predicted before"] != row["true"]) == (row["change"] != "new")
+        assert float(row[f"before P({row['predicted before']})"]) == float(row["confidence before"])
+    assert 'id="report-failures"' in (zoo.root / "reports/compare.html").read_text()
 
 
 def test_json_holds_all_that_the_page_shows(zoo, capsys):

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from overviews import CHANGES, overview
 from overviews import model as described
-from overviews import overview
 from zoo import images_of, network
 
 from harness.checkpoints import Record
@@ -75,9 +75,55 @@ def test_curves_and_maps_are_accuracies_of_the_sample_in_these_poses(images, mea
     right = models["baseline"].predict(fewer, Pose(dx=-4.0, dy=2.0)).correct.mean()
     assert some.models[1].shift[row][column].value == right
     corners = [Pose(a, b, c) for a in (-10.0, 10.0) for b in (-2.0, 2.0) for c in (-2.0, 2.0)]
-    mean = np.mean([models["baseline"].predict(fewer, pose).correct.mean() for pose in corners])
+    mean = np.mean([models["baseline"].predict(sample, pose).correct.mean() for pose in corners])
     assert some.models[1].corners.value == pytest.approx(mean)
-    assert some.models[1].corners.n == 50
+    assert some.models[1].corners.n == 100
+
+
+def test_failures_are_counted_by_kind_at_rest_and_moved(images, measured):
+    models, _, some = measured
+    clean = models["candidate"].predict(images)
+    mine, theirs = some.models
+    assert mine.failures[0].kind == "any error"
+    assert mine.failures[0].count == (~clean.correct).sum()
+    assert mine.failures[0].moved == pytest.approx(1 - mine.corners.value)
+    assert [kind.kind for kind in theirs.failures] == [kind.kind for kind in mine.failures]
+    for kind in mine.failures[2:]:
+        first, second = (images.classes.index(name) for name in kind.kind.split("↔"))
+        assert kind.count == mine.confusion[first][second] + mine.confusion[second][first]
+
+
+def test_what_persists_is_wrong_at_most_of_the_corners_and_rest(images, measured):
+    from harness.data import stratified_sample
+
+    models, _, some = measured
+    sample = stratified_sample(images, 100)
+    corners = [Pose(a, b, c) for a in (-10.0, 10.0) for b in (-2.0, 2.0) for c in (-2.0, 2.0)]
+    wrong = sum(~models["candidate"].predict(sample, pose).correct for pose in (IDENTITY, *corners))
+    expected = {int(sample.positions[at]): int(wrong[at]) for at in np.flatnonzero(wrong > 4.5)}
+    found = some.models[0].persistent
+    assert expected
+    assert {row.index: row.wrong_at for row in found.rows} == expected
+    assert (found.n, found.poses) == (100, 9)
+
+
+def test_changes_are_counted_against_the_reference_and_the_new_ones_named(images, measured):
+    models, _, some = measured
+    mine, theirs = (models[name].predict(images) for name in ("candidate", "baseline"))
+    new = np.flatnonzero(theirs.correct & ~mine.correct)
+    changes = some.changes
+    assert changes.against == "baseline"
+    assert (changes.by_kind[0].new, changes.by_kind[0].shared) == (len(new), (~theirs.correct & ~mine.correct).sum())
+    named = [each.after.index for each in changes.new_failures]
+    assert set(named) <= set(new)
+    assert len(named) == min(len(new), 20)
+    sure = [each.after.confidence for each in changes.new_failures]
+    assert sure == sorted(sure, reverse=True)
+    assert all(each.before.predicted == each.before.true for each in changes.new_failures)
+
+
+def test_a_model_alone_is_held_against_none(images):
+    assert measure_overview({"candidate": role()}, images, survival={}, everywhere={}).changes is None
 
 
 def test_searches_are_made_where_they_are_asked_for(measured):
@@ -171,7 +217,11 @@ def test_without_a_record_the_history_beside_the_checkpoint_counts(images, tmp_p
 
 def test_the_way_to_the_controller_changes_nothing(measured):
     _, _, some = measured
-    for sent in (some, overview(), overview(described(on_object=(), on_object_overall=None, survival=(), history=()))):
+    for sent in (
+        some,
+        overview(changes=CHANGES),
+        overview(described(on_object=(), on_object_overall=None, survival=(), history=())),
+    ):
         assert Overview.from_wire(json.loads(json.dumps(sent.as_wire()))) == sent
 
 
@@ -184,4 +234,4 @@ def test_progress_is_reported_to_the_end(images):
         everywhere={},
         on_measured=lambda done, total: steps.append((done, total)),
     )
-    assert steps == [(done, 4) for done in range(1, 5)]
+    assert steps == [(done, 5) for done in range(1, 6)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cv2
 import pytest
-from overviews import model, overview, rate
+from overviews import CHANGES, model, overview, rate
 
 from harness.gates import Bound, Gate
 from harness.measures import Measurement
@@ -19,7 +19,7 @@ from harness.perturb import Pose
 from harness.report import markdown, summary_lines, write_reports
 from harness.report.figures import training_curves
 from harness.report.html import comparison_page, details, scorecard
-from harness.report.wording import hints, reference_of
+from harness.report.wording import hints
 from harness.training import Epoch
 
 FAIL = Gate("rotate-ccw-015", "rotation", "accuracy", panel=Bound(0.851, "", 0.868, 0.006, 20)).judge(
@@ -214,6 +214,32 @@ def test_a_comparison_that_could_not_be_made_says_why():
     assert "compared: it raised &lt;x&gt;" in scorecard(replace(OUTCOME, overview_missing="compared: it raised <x>"))
 
 
+def cells(table: str) -> list[list[str]]:
+    rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+    return [[html.unescape(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)] for row in rows]
+
+
+def test_failures_by_kind_stand_side_by_side_with_what_is_new():
+    page = scorecard(replace(OUTCOME, overview=overview(changes=CHANGES)))
+    part = page[page.index('id="report-failures"') : page.index('id="report-covered"')]
+    titles, everything, pair = cells(part)[:3]
+    assert titles == ["kind", "candidate", "candidate, moved", "baseline", "baseline, moved", "new", "fixed", "shared"]
+    assert everything == ["any error", "30", "20.0%", "60", "20.0%", "5", "7", "25"]
+    assert pair == ["top↔shirt", "20", "12.5%", "40", "12.5%", "2", "3", "18"]
+    assert "<summary>New mistakes, which the baseline does not make: 1 of 5, the most confident first" in part
+    assert ["17", "top", "shirt", "96%", "top", "70%"] in cells(part)
+    assert "2 of 300 images are wrong in most of 9 poses (baseline 2)" in part
+    assert ["top → shirt", "2", "17, 4"] in cells(part)
+    Page(page)
+
+
+def test_a_model_alone_has_failures_without_changes():
+    part = scorecard(replace(OUTCOME, overview=overview(model(persistent=None))))
+    assert ["kind", "candidate", "candidate, moved"] in cells(part)
+    assert "<summary>New mistakes" not in part
+    assert 'id="report-failures"' not in scorecard(replace(OUTCOME, overview=overview(model(failures=()))))
+
+
 def test_a_hint_names_the_confusion_that_rose():
     swapped = model(confusion=((10, 90, 0), (85, 15, 0), (0, 0, 100)))
     page = html.unescape(scorecard(replace(OUTCOME, overview=overview(swapped, model("baseline")))))
@@ -238,9 +264,9 @@ def test_hints_point_at_what_mistakes_have_in_common(facts, hint):
 
 def test_the_incumbent_is_what_hints_compare_with_when_it_is_another_model():
     three = overview(model(), model("baseline", right=0.5), model("incumbent", roles=("incumbent",)))
-    assert reference_of(three).name == "incumbent"
-    assert reference_of(overview(model(roles=("candidate", "incumbent")), model("baseline"))).name == "baseline"
-    assert reference_of(overview(model())) is None
+    assert three.reference.name == "incumbent"
+    assert overview(model(roles=("candidate", "incumbent")), model("baseline")).reference.name == "baseline"
+    assert overview(model()).reference is None
 
 
 def test_the_scorecard_holds_what_was_judged_and_how():

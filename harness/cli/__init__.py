@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cli.breaking import add_commands as add_breaking_commands
 from harness.cli.comparing import add_commands as add_comparing_commands
+from harness.cli.evaluating import add_commands as add_evaluating_commands
 from harness.cli.gating import add_commands as add_gating_commands
 from harness.errors import InputError
 
@@ -84,16 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--data-dir", type=Path, metavar="DIR", help="the folder with Fashion-MNIST's training files")
 
-    evaluate = add(
-        "evaluate",
-        _evaluate,
-        "Print a checkpoint's accuracy on the test images: clean, and over the promised poses (±10°, ±2 px).",
-        "evaluate runs/new.safetensors --poses",
-    )
-    evaluate.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    evaluate.add_argument("--poses", action="store_true", help="also search the 9x5x5 grid of poses (minutes)")
-    evaluate.add_argument("--json", action="store_true", help="print JSON")
-
+    add_evaluating_commands(add)
     add_gating_commands(add)
     add_breaking_commands(add)
     add_comparing_commands(add)
@@ -199,7 +191,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _config(options: argparse.Namespace) -> TrainingConfig:
-    from harness.session import parse_arguments
+    from harness.builders import parse_arguments
     from harness.training import PRESETS, TrainingConfig, augmented
 
     config = augmented(PRESETS[options.preset]) if options.augment else PRESETS[options.preset]
@@ -208,39 +200,6 @@ def _config(options: argparse.Namespace) -> TrainingConfig:
     }
     arguments = {**config.arguments, **parse_arguments(options.model_arg, option="--model-arg")}
     return replace(config, **given, arguments=arguments)
-
-
-def _evaluate(options: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
-    from harness.checkpoints import load_checkpoint
-    from harness.data import load_images
-    from harness.inference import Classifier
-    from harness.measures import accuracy, confident_errors
-    from harness.perturb import promised_poses
-
-    images = load_images("fashion-mnist")
-    classifier = Classifier(load_checkpoint(options.checkpoint).model)
-    clean = classifier.predict(images)
-    results: dict[str, float] = {
-        "clean_accuracy": accuracy(clean).value,
-        "confident_errors": confident_errors(clean, above=0.9).value,
-    }
-    if options.poses:
-        right, always = 0, clean.correct.copy()
-        poses = promised_poses()
-        for pose in tqdm(poses, unit="pose"):
-            correct = classifier.predict(images, pose).correct
-            right += int(correct.sum())
-            always &= correct
-        results["mean_pose_accuracy"] = right / (len(poses) * len(images))
-        results["right_at_every_pose"] = float(always.mean())
-    if options.json:
-        print(json.dumps(results))
-    else:
-        for name, value in results.items():
-            print(f"{name.replace('_', ' ')}: {value:.4g}")
-    return _OK
 
 
 def _convert(options: argparse.Namespace) -> int:

@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.cli.models import add_model_options, load_chosen_images, load_model
 from harness.errors import InputError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from harness.data import LabelledImages
     from harness.flips import Flips
@@ -31,16 +32,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
     )
     command.add_argument("checkpoint", type=Path, metavar="A", help="the checkpoint that it is about")
     command.add_argument("reference", type=Path, metavar="B", help="the checkpoint that it is held against")
-    command.add_argument(
-        "--data", default="fashion-mnist", metavar="SPEC", help="fashion-mnist, npz:PATH or folder:PATH"
-    )
-    command.add_argument("--samples", type=int, metavar="N", help="a stratified sample of N images (default: all)")
-    command.add_argument(
-        "--stress-model", metavar="SPEC", help="package.module:callable, for networks that are not the shipped one"
-    )
-    command.add_argument(
-        "--stress-model-arg", action="append", default=[], metavar="KEY=VALUE", help="an argument of the callable"
-    )
+    add_model_options(command)
     command.add_argument(
         "--output",
         type=Path,
@@ -48,32 +40,43 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         metavar="HTML",
         help="the page (default: reports/compare.html)",
     )
+    command.add_argument(
+        "--failures",
+        type=Path,
+        metavar="CSV",
+        help="also write every new, fixed and shared failure, by kind, with what both models say of the image",
+    )
     command.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from harness.data import load_images, stratified_sample
+    from harness.failures import failure_changes, kinds_for
     from harness.files import write_atomically
     from harness.flips import flips
+    from harness.report.exports import changes_csv
     from harness.report.html import comparison_page
 
-    images = load_images(options.data)
-    if options.samples is not None:
-        images = stratified_sample(images, options.samples)
+    images = load_chosen_images(options)
     models = _models(options, images)
     overview = _overview(models, images)
     first, second = models
-    changed = flips(models[first].predict(images), models[second].predict(images))
+    mine, theirs = models[first].predict(images), models[second].predict(images)
+    changed = flips(mine, theirs)
     facts = {
         **{name: f"{model.path} ({model.sha256[:12]})" for name, model in models.items()},
         "data": f"{images.name}, {images.split} split, {len(images)} images",
         "reproduce": f"python -m harness compare {options.checkpoint} {options.reference} --data {options.data}",
     }
     write_atomically(options.output, comparison_page(overview, changed.as_json(), facts).encode())
+    if options.failures:
+        by_kind = [failure_changes(mine, theirs, kind) for kind in kinds_for(mine)]
+        write_atomically(options.failures, changes_csv(by_kind).encode())
     if options.json:
         print(json.dumps({**overview.as_wire(), "flips": changed.as_json(), "page": str(options.output)}))
         return _OK
     print("\n".join(_lines(overview, changed)))
+    if options.failures:
+        print(f"failures: {options.failures}")
     print(f"page: {options.output}")
     return _OK
 
@@ -83,18 +86,16 @@ def _models(options: argparse.Namespace, images: LabelledImages) -> dict[str, Ro
     import torch
 
     from harness.cache import PredictionCache, default_folder
-    from harness.checkpoints import load_checkpoint
     from harness.inference import Classifier
-    from harness.session import RoleModel, import_builder
+    from harness.session import RoleModel
 
-    builder = import_builder(options.stress_model, options.stress_model_arg) if options.stress_model else None
     paths = (options.checkpoint, options.reference)
     names = [path.stem for path in paths]
     if names[0] == names[1]:
         names = ["A", "B"]
     models: dict[str, RoleModel] = {}
     for name, path in zip(names, paths, strict=True):
-        found = load_checkpoint(path, builder=builder)
+        found = load_model(path, options)
         classifier = Classifier(found.model, cache=PredictionCache(default_folder()))
         model = RoleModel(name, path, found.sha256, found.model_sha256, found.architecture, found.record, classifier)
         try:
@@ -133,6 +134,9 @@ def _overview(models: dict[str, RoleModel], images: LabelledImages) -> Overview:
 
 def _lines(overview: Overview, changed: Flips) -> list[str]:
     """Return the comparison as a table for the terminal."""
+    from harness.report.failures import kinds_rows
+    from harness.report.text import aligned
+
     first, second = overview.models
     rows: list[tuple[str, ...]] = [("", first.name, second.name, "difference")]
 
@@ -154,13 +158,14 @@ def _lines(overview: Overview, changed: Flips) -> list[str]:
         lifts = (first.on_object_overall.lift, second.on_object_overall.lift)
         texts = (f"{lift:.2f}" for lift in lifts)
         rows.append(("attention on the object, lift", *texts, f"{lifts[0] - lifts[1]:+.2f}"))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(row[column].rjust(widths[column]) for column in (1, 2, 3))]).rstrip()
-        for row in rows
-    ]
+    lines = aligned(rows)
     lines.append(
         f"of {overview.n} images as they are, {second.name} had {len(changed.lost)} right that {first.name} fails on, "
         f"and {len(changed.gained)} the other way round (McNemar p = {changed.p_value:.2g})"
     )
-    return lines
+    return [*lines, "", *aligned(_as_text(kinds_rows(overview)))]
+
+
+def _as_text(table: tuple[Sequence[str], Sequence[Sequence[object]]]) -> list[list[str]]:
+    titles, rows = table
+    return [list(titles), *([str(cell) for cell in row] for row in rows)]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.failures import kinds_for
 from harness.measures import accuracy, confident_errors, right_at_every_pose
+from harness.overview.failing import changes_between, failing
 from harness.overview.results import ModelOverview, OnObject, Overview, Rate, ReliabilityBin, Survival
-from harness.perturb import Pose, promised_poses
+from harness.perturb import Pose, promised_corners, promised_poses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -89,13 +90,15 @@ def measure_overview(
     size = min(SAMPLES, max(len(images) // 4, min(len(images), _LEAST)))
     sample = _sample(images, size)
     fewer = _sample(sample, -(-len(sample) // 2))
+    kinds = kinds_for(next(iter(models.values())).predict(images))
     steps: list[tuple[str, Callable[[], dict[str, Any]]]] = []
     for role in roles:
         model = models[role]
         steps += [
             (role, partial(_clean, model, images)),
             (role, partial(_turned, model, sample)),
-            (role, partial(_moved, model, fewer)),
+            (role, partial(_moved, model, sample, fewer)),
+            (role, partial(failing, model, images, sample, kinds)),
             (role, partial(_looking, model, sample)),
         ]
         if role in survival:
@@ -117,7 +120,11 @@ def measure_overview(
         )
         for role, names in roles.items()
     )
-    return Overview(images.name, len(images), len(sample), images.classes, overviews, DEGREES, SHIFTS)
+    overview = Overview(images.name, len(images), len(sample), images.classes, overviews, DEGREES, SHIFTS)
+    if (reference := overview.reference) is None:
+        return overview
+    first, other = (models[each.roles[0]] for each in (overview.models[0], reference))
+    return replace(overview, changes=changes_between(first, other, images, kinds, against=reference.name))
 
 
 def _clean(model: RoleModel, images: LabelledImages) -> dict[str, Any]:
@@ -161,10 +168,8 @@ def _turned(model: RoleModel, sample: LabelledImages) -> dict[str, Any]:
     return {"rotation": tuple(_rate(accuracy(model.predict(sample, Pose(degrees)))) for degrees in DEGREES)}
 
 
-def _moved(model: RoleModel, sample: LabelledImages) -> dict[str, Any]:
-    farthest = [max(getattr(pose, axis) for pose in promised_poses()) for axis in ("degrees", "dx", "dy")]
-    corners = [Pose(*np.multiply(farthest, signs).tolist()) for signs in product((-1, 1), repeat=3)]
-    right = np.stack([model.predict(sample, corner).correct for corner in corners]).mean(axis=0)
+def _moved(model: RoleModel, sample: LabelledImages, fewer: LabelledImages) -> dict[str, Any]:
+    right = np.stack([model.predict(sample, corner).correct for corner in promised_corners()]).mean(axis=0)
     # Answers about one image go together, so that there are only as many as images.
     mean, margin = float(right.mean()), 1.96 * float(right.std()) / len(right) ** 0.5
     before = model.predict(sample).predicted
@@ -172,7 +177,7 @@ def _moved(model: RoleModel, sample: LabelledImages) -> dict[str, Any]:
     return {
         "corners": Rate(mean, max(mean - margin, 0.0), min(mean + margin, 1.0), len(right)),
         "shift": tuple(
-            tuple(_rate(accuracy(model.predict(sample, Pose(dx=dx, dy=dy)))) for dx in SHIFTS) for dy in SHIFTS
+            tuple(_rate(accuracy(model.predict(fewer, Pose(dx=dx, dy=dy)))) for dx in SHIFTS) for dy in SHIFTS
         ),
         "covered": {side: float(answers.mean()) for side, answers in changed.items()},
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from harness.failures import Answer, Comparison, PersistentFailure, PersistentFailures
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -54,13 +56,48 @@ class OnObject:
 
 
 @dataclass(frozen=True)
+class KindCount:
+    """Failures of one kind: how many there are of all images at rest, and their share, in [0, 1], of a sample moved.
+
+    Moved means all eight corners of the promised poses.
+    """
+
+    kind: str
+    count: int
+    moved: float
+
+
+@dataclass(frozen=True)
+class KindChange:
+    """How many images fail in one kind for the model at hand only, for the one before only, and for both."""
+
+    kind: str
+    new: int
+    fixed: int
+    shared: int
+
+
+@dataclass(frozen=True)
+class Changes:
+    """How the first model's failures on images as they are differ from those of the model named `against`.
+
+    `new_failures` are of any kind, the most confident first, and only the first few.
+    """
+
+    against: str
+    by_kind: tuple[KindChange, ...]
+    new_failures: tuple[Comparison, ...]
+
+
+@dataclass(frozen=True)
 class ModelOverview:
     """One model, in one role or several: all that the report draws of it.
 
     `per_class` and `on_object` follow the classes' order, None for a class without images. `confusion` counts images,
     a row for each true class and a column for each predicted one. `rotation` follows `Overview.degrees`, `shift` has a
     row for each dy and a column for each dx of `Overview.shifts`. `corners` is the mean accuracy at the promised
-    poses' corners. `covered` is the share of answers that change when a side of the image is blacked out.
+    poses' corners. `covered` is the share of answers that change when a side of the image is blacked out. `failures`
+    counts by kind, and `persistent` lists what is wrong at most of the corners and rest.
     """
 
     name: str
@@ -75,6 +112,8 @@ class ModelOverview:
     shift: tuple[tuple[Rate, ...], ...]
     corners: Rate
     covered: Mapping[str, float]
+    failures: tuple[KindCount, ...] = ()
+    persistent: PersistentFailures | None = None
     right_everywhere: Rate | None = None
     survival: tuple[Survival, ...] = ()
     on_object: tuple[OnObject | None, ...] = ()
@@ -106,6 +145,13 @@ class Overview:
     models: tuple[ModelOverview, ...]
     degrees: tuple[float, ...]
     shifts: tuple[float, ...]
+    changes: Changes | None = None
+
+    @property
+    def reference(self) -> ModelOverview | None:
+        """Return the model that the first is compared with: the incumbent if it is another, else the next."""
+        others = self.models[1:]
+        return next((model for model in others if "incumbent" in model.roles), others[0] if others else None)
 
     def of_role(self, role: str) -> ModelOverview | None:
         """Return the model in this role, None when there is none."""
@@ -120,7 +166,25 @@ class Overview:
         """Return the overview that `as_wire` sent."""
         models = tuple(_model_from(model) for model in wire["models"])
         known = {name: tuple(wire[name]) for name in ("classes", "degrees", "shifts")}
-        return Overview(**{**wire, **known, "models": models})
+        changes = wire.get("changes") and _changes_from(wire["changes"])
+        return Overview(**{**wire, **known, "models": models, "changes": changes})
+
+
+def _changes_from(wire: Mapping[str, Any]) -> Changes:
+    def answer(item: Mapping[str, Any]) -> Answer:
+        return Answer(**{**item, "probabilities": tuple(item["probabilities"])})
+
+    return Changes(
+        wire["against"],
+        tuple(KindChange(**item) for item in wire["by_kind"]),
+        tuple(Comparison(answer(item["after"]), answer(item["before"])) for item in wire["new_failures"]),
+    )
+
+
+def _persistent_from(wire: Mapping[str, Any] | None) -> PersistentFailures | None:
+    if wire is None:
+        return None
+    return PersistentFailures(**{**wire, "rows": tuple(PersistentFailure(**row) for row in wire["rows"])})
 
 
 def _model_from(wire: Mapping[str, Any]) -> ModelOverview:
@@ -136,6 +200,8 @@ def _model_from(wire: Mapping[str, Any]) -> ModelOverview:
         "rotation": rates,
         "shift": lambda rows: tuple(map(rates, rows)),
         "corners": lambda item: Rate(**item),
+        "failures": lambda items: tuple(KindCount(**item) for item in items),
+        "persistent": _persistent_from,
         "right_everywhere": lambda item: item and Rate(**item),
         "survival": lambda items: tuple(
             Survival(**{**item, "severities": tuple(item["severities"]), "shares": tuple(item["shares"])})

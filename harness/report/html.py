@@ -7,6 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from harness.outcome import Outcome, worst_first
+from harness.report.failures import failures_section
 from harness.report.illustrations import figures_html
 from harness.report.scorecard import comparison, coverage, said_first, verdict_banner, what_got_worse
 from harness.report.style import SCRIPT, STYLE
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 def scorecard(outcome: Outcome) -> str:
     """Return the report of a run up to the list of its tests, which pytest-html adds."""
-    parts = [*what_got_worse(outcome), *comparison(outcome), *coverage(outcome), *self_checks(outcome)]
+    parts = [*what_got_worse(outcome), *comparison(outcome)]
+    if outcome.overview is not None:
+        parts += failures_section(outcome.overview)
+    parts += [*coverage(outcome), *self_checks(outcome)]
     if outcome.overview is not None:
         parts += _figures(outcome.overview)
     parts += regressions(outcome)
@@ -52,6 +56,7 @@ def comparison_page(overview: Overview, flips: Mapping[str, Any], facts: Mapping
         f'<ul class="hints">{"".join(found)}</ul>' if found else "",
         '<h2 id="report-comparison">In short</h2>',
         comparison_table(overview),
+        *failures_section(overview),
         *_figures(overview),
         f'<h2 id="report-changes">Which images changed from {escape(second)} to {escape(first)}</h2>',
         *changes("images as they are", flips),

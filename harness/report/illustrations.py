@@ -8,8 +8,6 @@ import warnings
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
-from harness.report.wording import reference_of
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -130,7 +128,7 @@ def illustrations(overview: Overview) -> Iterator[Illustration]:
 def _matrices(overview: Overview) -> Iterator[Illustration]:
     from harness.report import matrices
 
-    classes, first, reference = overview.classes, overview.models[0], reference_of(overview)
+    classes, first, reference = overview.classes, overview.models[0], overview.reference
     for model in filter(None, (first, reference)):
         yield Illustration(
             f"Confusions of the {model.name}",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.perturb import IDENTITY
 from harness.report.text import number
-from harness.report.wording import quantity, reference_of
+from harness.report.wording import quantity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,7 +72,7 @@ def comparison_table(overview: Overview, everywhere: Rate | None = None) -> str:
 
     `everywhere` is how many images of the first model are right at every promised pose, where its gate found out.
     """
-    models, reference = overview.models, reference_of(overview)
+    models, reference = overview.models, overview.reference
     head = "".join(f'<th class="number">{escape(" = ".join(model.roles))}</th>' for model in models)
     rows = []
     for title, explanation, rates in _compared(overview, everywhere):
@@ -125,7 +125,7 @@ def _attention_cell(model: ModelOverview) -> str:
 
 def classes_table(overview: Overview) -> str:
     """Return each class's accuracy for each model, with what stands between the first and the model it is held to."""
-    reference = reference_of(overview)
+    reference = overview.reference
     rows = []
     for at, name in enumerate(overview.classes):
         rates = [model.per_class[at] for model in overview.models]

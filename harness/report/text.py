@@ -9,6 +9,7 @@ from harness.outcome import Outcome, worst_first
 from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from harness.gates import Verdict
@@ -100,3 +101,15 @@ def number(verdict: Verdict, value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:.0f}" if verdict.unit == "images" else f"{value:.4f}"
+
+
+def aligned(rows: Sequence[Sequence[str]], *, text: Collection[int] = (0,)) -> list[str]:
+    """Return the rows as lines of a table for the terminal; columns of `text` are aligned left, all others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if at in text else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

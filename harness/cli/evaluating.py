@@ -1,0 +1,175 @@
+"""The command that says how good one model is, and where it fails: evaluate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.cli.models import add_model_options, load_chosen_images, load_model
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Sequence
+
+    from harness.classification import ClassificationReport
+    from harness.failures import FailureKind, FailureTable, PersistentFailures
+    from harness.inference import Classifier, Predictions
+
+_OK = 0
+
+
+def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    command = add(
+        "evaluate",
+        _evaluate,
+        "Print a checkpoint's accuracy on the test images, clean and over the promised poses (±10°, ±2 px); precision "
+        "and recall by class; and which images it fails on, by kind of failure, as tables.",
+        "evaluate runs/new.safetensors --failures",
+    )
+    command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    add_model_options(command)
+    command.add_argument("--poses", action="store_true", help="also search the 9x5x5 grid of poses (minutes)")
+    command.add_argument("--classes", action="store_true", help="also print precision, recall and F1 of each class")
+    command.add_argument(
+        "--failures",
+        action="store_true",
+        help="also count failures by kind, at rest and moved, name those that persist, and write every one with the "
+        "probability of each class into --output, as CSV and Markdown",
+    )
+    command.add_argument(
+        "--pair",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("A", "B"),
+        help="with --failures: these two classes taken for each other, as one more kind; may be given several times",
+    )
+    command.add_argument(
+        "--pose",
+        nargs=3,
+        type=float,
+        action="append",
+        default=[],
+        metavar=("DEGREES", "DX", "DY"),
+        help="with --failures: list failures in this pose, too; may be given several times",
+    )
+    command.add_argument(
+        "--output",
+        type=Path,
+        default=Path("reports/failures"),
+        metavar="DIR",
+        help="the folder for the tables (default: reports/failures)",
+    )
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from harness.classification import classification_report
+    from harness.errors import InputError
+    from harness.inference import Classifier
+    from harness.measures import accuracy, confident_errors
+    from harness.perturb import IDENTITY, promised_corners, promised_poses
+    from harness.report.exports import scores_rows
+    from harness.report.text import aligned
+
+    if (options.pair or options.pose) and not options.failures:
+        raise InputError("--pair and --pose say which failures to list; give --failures, too")
+    images = load_chosen_images(options)
+    classifier = Classifier(load_model(options.checkpoint, options).model)
+    clean = classifier.predict(images)
+    results: dict[str, Any] = {
+        "clean_accuracy": accuracy(clean).value,
+        "confident_errors": confident_errors(clean, above=0.9).value,
+    }
+    poses = promised_poses() if options.poses else (IDENTITY, *promised_corners()) if options.failures else ()
+    views = _views(classifier, clean, poses)
+    if options.poses:
+        results.update(_over_poses(views))
+    lines = [f"{name.replace('_', ' ')}: {value:.4g}" for name, value in results.items()]
+    report = classification_report(clean)
+    if options.classes:
+        results["classes"] = report.as_json()
+        lines += ["", *aligned(scores_rows(report))]
+    if options.failures:
+        found, said = _failures(options, classifier, clean, views, report)
+        results.update(found)
+        lines += ["", *said]
+    print(json.dumps(results) if options.json else "\n".join(lines))
+    return _OK
+
+
+def _views(classifier: Classifier, clean: Predictions, poses: Sequence[Any]) -> list[Predictions]:
+    from tqdm import tqdm
+
+    return [classifier.predict(clean.images, pose) for pose in tqdm(poses, unit="pose", delay=2, disable=not poses)]
+
+
+def _over_poses(views: Sequence[Predictions]) -> dict[str, float]:
+    import numpy as np
+
+    correct = np.stack([each.correct for each in views])
+    return {"mean_pose_accuracy": float(correct.mean()), "right_at_every_pose": float(correct.all(axis=0).mean())}
+
+
+def _failures(
+    options: argparse.Namespace,
+    classifier: Classifier,
+    clean: Predictions,
+    views: Sequence[Predictions],
+    report: ClassificationReport,
+) -> tuple[dict[str, Any], list[str]]:
+    """Tabulate failures and write the files; return what JSON has of them, and lines for the terminal."""
+    import numpy as np
+
+    from harness.failures import confusion, failure_table, kinds_for, persistent_failures
+    from harness.perturb import IDENTITY, Pose
+    from harness.report.failures import confusions_rows
+    from harness.report.text import aligned
+
+    kinds = (*kinds_for(clean), *(confusion(*pair) for pair in options.pair))
+    seen = [clean, *(classifier.predict(clean.images, Pose(*pose)) for pose in options.pose)]
+    tables = [failure_table(each, kind) for each in seen for kind in kinds]
+    persistent = persistent_failures(clean.images, np.stack([each.predicted for each in views], axis=1))
+    moved = [each for each in views if each.perturbation != IDENTITY]
+    written = _write(options, report, tables, persistent)
+    titles = [f"failures of {report.n} images", *(each.seen for each in tables[:: len(kinds)])]
+    rows = [
+        [kind.name, *(str(len(each.rows)) for each in tables[at :: len(kinds)]), f"{_mean(kind, moved):.1f}"]
+        for at, kind in enumerate(kinds)
+    ]
+    lines = aligned([[*titles, f"mean of {len(moved)} poses"], *rows])
+    lines += ["", f"wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images"]
+    if persistent.rows:
+        lines += aligned(
+            [[str(cell) for cell in row] for row in confusions_rows(persistent.by_confusion())], text=(0, 2)
+        )
+    lines.append(f"written: {', '.join(written)}")
+    found = {"failures": [table.as_json() for table in tables], "persistent": persistent.as_json(), "files": written}
+    return found, lines
+
+
+def _mean(kind: FailureKind, moved: Sequence[Predictions]) -> float:
+    return sum(int(kind.among(each).sum()) for each in moved) / len(moved)
+
+
+def _write(
+    options: argparse.Namespace,
+    report: ClassificationReport,
+    tables: Sequence[FailureTable],
+    persistent: PersistentFailures,
+) -> list[str]:
+    from harness.files import write_atomically
+    from harness.report.exports import failures_csv, failures_markdown, persistent_csv, scores_csv
+
+    title = f"Failures of {options.checkpoint}"
+    contents = {
+        "failures.csv": failures_csv(tables),
+        "persistent.csv": persistent_csv(persistent),
+        "classes.csv": scores_csv(report),
+        "failures.md": failures_markdown(title, report, tables, persistent),
+    }
+    for name, content in contents.items():
+        write_atomically(options.output / name, content.encode())
+    return [str(options.output / name) for name in contents]

@@ -1,0 +1,140 @@
+"""Failures and scores as files: CSV for spreadsheets and notebooks, Markdown for people."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+from harness.report.failures import confusions_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from harness.classification import ClassificationReport
+    from harness.failures import Answer, FailureChanges, FailureTable, PersistentFailures
+
+_SHOWN = 20
+"""Failures of a kind that the Markdown lists; the CSV has all."""
+
+
+def failures_csv(tables: Sequence[FailureTable]) -> str:
+    """Return a line for each failure of each table, with the probability of every class."""
+    classes = tables[0].classes
+    return _csv(
+        ("kind", "seen", "image", "true", "predicted", "confidence", *_probability_titles(classes)),
+        (
+            (table.kind, table.seen, row.index, row.true, *_said(row), *_probabilities(row))
+            for table in tables
+            for row in table.rows
+        ),
+    )
+
+
+def changes_csv(changes: Sequence[FailureChanges]) -> str:
+    """Return a line for each new, fixed and shared failure of each kind, with what both models say of the image."""
+    classes = changes[0].classes
+    return _csv(
+        (
+            *("kind", "change", "image", "true", "predicted", "confidence", "predicted before", "confidence before"),
+            *_probability_titles(classes),
+            *_probability_titles(classes, "before "),
+        ),
+        (
+            (
+                *(each.kind, change, both.after.index, both.after.true, *_said(both.after), *_said(both.before)),
+                *(*_probabilities(both.after), *_probabilities(both.before)),
+            )
+            for each in changes
+            for change in ("new", "fixed", "shared")
+            for both in getattr(each, change)
+        ),
+    )
+
+
+def persistent_csv(found: PersistentFailures) -> str:
+    """Return a line for each image that is wrong at most poses."""
+    rows = ((row.index, row.true, row.taken_for, row.wrong_at, found.poses) for row in found.rows)
+    return _csv(("image", "true", "taken for", "wrong at", "poses"), rows)
+
+
+def scores_csv(report: ClassificationReport) -> str:
+    """Return a line for each class and average; what is undefined is left empty."""
+    return _csv(
+        ("class", "precision", "recall", "f1", "support"),
+        (
+            (each.name, *("" if score is None else f"{score:.4f}" for score in _scores(each)), each.support)
+            for each in (*report.classes, report.macro, report.weighted)
+        ),
+    )
+
+
+def scores_rows(report: ClassificationReport) -> list[list[str]]:
+    """Return titles and rows of the scores by class and their averages; a dash stands for what is undefined."""
+    rows = [
+        [each.name, *("–" if score is None else f"{score:.3f}" for score in _scores(each)), str(each.support)]
+        for each in (*report.classes, report.macro, report.weighted)
+    ]
+    return [["", "precision", "recall", "F1", "support"], *rows]
+
+
+def failures_markdown(
+    title: str, report: ClassificationReport, tables: Sequence[FailureTable], persistent: PersistentFailures
+) -> str:
+    """Return all that `evaluate --failures` finds: scores, the most confident failures by kind, those that persist."""
+    lines = [f"# {title}", "", *_markdown(scores_rows(report))]
+    for name, classes in (("images of", report.absent), ("predictions of", report.never_predicted)):
+        lines += [f"No {name} {', '.join(classes)}.", ""] if classes else []
+    for table in tables:
+        shown = f", the {_SHOWN} most confident" if len(table.rows) > _SHOWN else ""
+        lines += [f"## {table.kind}, {table.seen}: {len(table.rows)} of {table.n} images{shown}", ""]
+        lines += [f"No image is of {', '.join(table.absent)}.", ""] if table.absent else []
+        if table.rows:
+            rows = [
+                [str(row.index), row.true, row.predicted, f"{row.confidence:.1%}", _others(row, table.classes)]
+                for row in table.rows[:_SHOWN]
+            ]
+            lines += _markdown([["image", "true", "taken for", "sure", "then"], *rows])
+    lines += [f"## Wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images", ""]
+    groups = [[str(cell) for cell in row] for row in confusions_rows(persistent.by_confusion())]
+    lines += _markdown([["true → taken for", "images", "their numbers"], *groups]) if groups else []
+    return "\n".join(lines)
+
+
+def _others(row: Answer, classes: Sequence[str]) -> str:
+    """Return the two classes that come after the answer, with their probabilities."""
+    ranked = sorted(zip(row.probabilities, classes, strict=True), reverse=True)[1:3]
+    return ", ".join(f"{name} {share:.1%}" for share, name in ranked)
+
+
+def _scores(each: object) -> tuple[float | None, ...]:
+    return tuple(getattr(each, name) for name in ("precision", "recall", "f1"))
+
+
+def _said(answer: Answer) -> tuple[str, str]:
+    return answer.predicted, f"{answer.confidence:.4f}"
+
+
+def _probabilities(answer: Answer) -> tuple[str, ...]:
+    return tuple(f"{share:.4f}" for share in answer.probabilities)
+
+
+def _probability_titles(classes: Sequence[str], prefix: str = "") -> tuple[str, ...]:
+    return tuple(f"{prefix}P({name})" for name in classes)
+
+
+def _csv(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    content = io.StringIO()
+    writer = csv.writer(content, lineterminator="\n")
+    writer.writerow(titles)
+    writer.writerows(rows)
+    return content.getvalue()
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table, its first row the titles, and an empty line after it."""
+
+    def line(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+    return [line(rows[0]), line("---" for _ in rows[0]), *map(line, rows[1:]), ""]
