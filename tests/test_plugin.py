@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
+import hostile
 import hypothesis  # noqa: F401
 import numpy as np
 import pytest
@@ -202,6 +203,25 @@ def test_bad_gates_file_ends_with_4(shop, workers, rows, message):
     result.stderr.fnmatch_lines([message])
 
 
+@pytest.mark.parametrize(
+    ("name", "code", "workers"),
+    [
+        pytest.param("runs-os-system", "PICKLE_GLOBAL", SERIAL, id="pickle-serial"),
+        pytest.param("runs-os-system", "PICKLE_GLOBAL", WORKERS, id="pickle-n2"),
+        pytest.param("place-fifo", "NOT_REGULAR", SERIAL, id="fifo-serial"),
+        pytest.param("place-fifo", "NOT_REGULAR", WORKERS, id="fifo-n2"),
+        pytest.param("zip-bomb", "ZIP_LAYOUT", SERIAL, id="zip-bomb"),
+        pytest.param("native-bit-0-of-byte-1-from-the-end", "HASH_MISMATCH", SERIAL, id="bit-flip"),
+    ],
+)
+def test_hostile_checkpoint_is_refused_with_4(shop, name, code, workers):
+    path = hostile.make_one(name, shop.root)
+    result = shop.run("--candidate", path.name, *workers)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([f"*REFUSED?{code}? {path.name}: *Nothing was executed.*"])
+    assert sorted(file.name for file in (shop.root / "canaries").iterdir()) == []
+
+
 def test_gates_of_other_data_end_with_4(shop, workers):
     shop.gates(ROWS, sha256="0" * 64)
     result = shop.run(*workers)
@@ -214,7 +234,7 @@ def test_model_of_other_classes_ends_with_4(shop, workers):
     save_checkpoint(shop.root / "three.safetensors", FashionCNN(**arguments), Record("fashion-cnn", arguments, CLASSES))
     result = shop.run("--candidate", "three.safetensors", *workers)
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*candidate three.safetensors*(32, 3)*2 classes*"])
+    result.stderr.fnmatch_lines(["*candidate three.safetensors*tells 3 classes apart*2 classes*"])
 
 
 MOODY = """

@@ -19,6 +19,7 @@ MAX_MEMBERS = 20_000
 
 _ENTRY, _LOCAL = b"PK\x01\x02", struct.Struct("<4s5H3L2H")
 _UTF8, _SIZES_FOLLOW = 0x800, 0x8
+_OF_TORCHSCRIPT = re.compile(r"/(constants\.pkl$|code/)")
 _NAME = re.compile(r"[^/\\\0]+(/[^/\\\0]+)+")
 
 
@@ -34,6 +35,8 @@ def read_members(content: bytes, path: Path) -> dict[str, memoryview]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members, end = archive.infolist(), archive.start_dir
+        if any(_OF_TORCHSCRIPT.search(member.orig_filename) for member in members):
+            raise CheckpointRefused("FORMAT", path, "a TorchScript archive, which holds code", SAVE_WEIGHTS_ALONE)
         return _checked(content, sorted(members, key=lambda member: member.header_offset), end)
     except _LayoutError as error:
         raise CheckpointRefused("ZIP_LAYOUT", path, shown(error), SAVE_WEIGHTS_ALONE) from None

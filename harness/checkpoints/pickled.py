@@ -72,7 +72,7 @@ class _Refusal(Exception):  # noqa: N818
 def read_state_dict(members: Mapping[str, memoryview], path: Path) -> dict[str, StoredTensor]:
     """Return the tensors of a state dict from the members of its zip file; raises `CheckpointRefused`."""
     try:
-        _check_kind(members)
+        _check_members(members)
         loaded = _Machine(members).run(bytes(members["data.pkl"]))
         if not isinstance(loaded, dict) or not all(
             isinstance(name, str) and isinstance(tensor, StoredTensor) for name, tensor in loaded.items()
@@ -86,9 +86,7 @@ def read_state_dict(members: Mapping[str, memoryview], path: Path) -> dict[str, 
     return loaded
 
 
-def _check_kind(members: Mapping[str, memoryview]) -> None:
-    if "constants.pkl" in members or any(name.startswith("code/") for name in members):
-        raise _Refusal("FORMAT", "a TorchScript archive, which holds code")
+def _check_members(members: Mapping[str, memoryview]) -> None:
     if "data.pkl" not in members:
         raise _Refusal("FORMAT", "a zip file, but not one that torch.save wrote for a state dict")
     if bytes(members.get("byteorder", b"little")) != b"little":

@@ -1,0 +1,79 @@
+"""Hostile files: each is refused with its code, quickly, in little memory, and none of them runs anything."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import hostile
+import pytest
+from weights import native_file, rezipped, small, torch_file
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """The folder of the corpus, and the path of each of its files."""
+    folder = tmp_path_factory.mktemp("hostile")
+    return folder, hostile.make(folder)
+
+
+@pytest.fixture(scope="module")
+def verdicts(corpus):
+    """What the guarded process says of each file, by name."""
+    folder, paths = corpus
+    pth = torch_file(small().state_dict())
+    good = [folder / f"good-{number}" for number in range(3)]
+    for path, content in zip(good, (native_file(small()), pth, rezipped(pth)), strict=True):
+        path.write_bytes(content)
+    listed = {"good": list(map(str, good)), "hostile": {name: str(path) for name, path in paths.items()}}
+    (folder / "list.json").write_text(json.dumps(listed))
+    command = [sys.executable, str(HERE / "hostile.py"), str(folder / "list.json")]
+    run = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=300, check=False)
+    found = {verdict.pop("name"): verdict for verdict in map(json.loads, run.stdout.splitlines())}
+    assert run.returncode == 0, f"the process ended after {list(found)[-1:]}: {run.stderr[-2000:]}"
+    return found
+
+
+def test_corpus_is_large():
+    assert len(hostile.CODES) >= 40
+
+
+@pytest.mark.parametrize("name", hostile.CODES)
+def test_hostile_file_is_refused_and_nothing_happens(verdicts, name):
+    verdict, code = verdicts[name], hostile.CODES[name]
+    form = rf"REFUSED\[{code or '[A-Z_]+'}\] \S+/{re.escape(name)}: .+\. Nothing was executed\. [A-Z].+[.)]"
+    assert re.fullmatch(form, verdict["message"]), verdict
+    assert verdict["message"].isprintable()
+    assert len(verdict["message"]) < 1_000
+    assert verdict["events"] == []
+    assert verdict["seconds"] < hostile.SECONDS
+    assert verdict["megabytes"] * 1e6 < hostile.BYTES
+
+
+def test_no_canary_appeared(corpus, verdicts):
+    folder, _ = corpus
+    assert [path.name for path in (folder / "canaries").iterdir() if path.suffix != ".inner"] == []
+
+
+SPRING = """
+import io, sys, warnings, torch
+warnings.simplefilter("ignore")
+torch.load.__kwdefaults__["weights_only"] = False
+for path in sys.argv[1:]:
+    try:
+        torch.load(path, weights_only=False)
+    except BaseException:
+        pass
+"""
+
+
+def test_trap_does_spring_without_restrictions(tmp_path):
+    names = list(hostile.EXECUTING)
+    for name, content in hostile.EXECUTING.items():
+        (tmp_path / f"{name}.pth").write_bytes(content(tmp_path / name))
+    command = [sys.executable, "-c", SPRING, *(str(tmp_path / f"{name}.pth") for name in names)]
+    subprocess.run(command, cwd=HERE, check=True, timeout=120)
+    assert [name for name in names if not (tmp_path / name).exists()] == []
