@@ -1,4 +1,4 @@
-"""Warnings are errors in these tests; a user's model, in the gate, may warn. A browser is driven when asked for."""
+"""Warnings are errors in these tests; a user's model, in the gate, may warn. Long tests run when asked for."""
 
 from pathlib import Path
 
@@ -10,11 +10,13 @@ import seaborn  # noqa: F401
 import torch
 
 HERE = Path(__file__).parent
+ON_REQUEST = ("browser", "faults")
 
 
 def pytest_collection_modifyitems(config, items):
-    if "browser" not in config.option.markexpr:
-        left_out = [item for item in items if item.get_closest_marker("browser")]
+    asked = [name for name in ON_REQUEST if name not in config.option.markexpr]
+    left_out = [item for item in items if any(item.get_closest_marker(name) for name in asked)]
+    if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
     for item in items:

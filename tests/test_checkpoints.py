@@ -298,6 +298,12 @@ def test_flipped_bit_in_the_weights_is_a_hash_mismatch(refuse, native, from_end,
     assert "Copy the file again" in str(error)
 
 
+def test_flipped_bit_in_the_normalisation_is_a_hash_mismatch(refuse, native):
+    error = refuse(flipped(native, native.index(b'mean\\": 0.5') + len(b'mean\\": 0.')), builder=None)
+    assert error.code == "HASH_MISMATCH"
+    assert "SHA-256 of its record is" in str(error)
+
+
 ONE = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 HEADERS = {
     "not-json": (b"{" + b" " * 7, b""),

@@ -52,7 +52,7 @@ class _LayoutError(Exception):
 
 def _checked(content: bytes, members: list[zipfile.ZipInfo], end: int) -> dict[str, memoryview]:
     found: dict[str, memoryview] = {}
-    folders = set()
+    folder = members[0].orig_filename.partition("/")[0] if members else ""
     following = [*(member.header_offset for member in members[1:]), end]
     for member, limit in zip(members, following, strict=True):
         name = member.orig_filename
@@ -60,13 +60,12 @@ def _checked(content: bytes, members: list[zipfile.ZipInfo], end: int) -> dict[s
             raise _LayoutError(f"it has a member named {name!r}, which is no place in its one folder")
         if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
             raise _LayoutError("it has compressed members")
-        folder, _, inner = name.partition("/")
-        folders.add(folder)
+        within, _, inner = name.partition("/")
+        if within != folder:
+            raise _LayoutError(f"it has two folders, {folder} and {within}")
         if inner in found:
             raise _LayoutError(f"it has two members of one name, {name}")
         found[inner] = _content(content, member, limit)
-    if len(folders) > 1:
-        raise _LayoutError(f"it has {len(folders)} folders, expected one")
     return found
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.checkpoints.records import RECORD_KEY, Record, parse_record, without_duplicates
+from harness.checkpoints.records import RECORD_KEY, Record, RecordDamagedError, parse_record, without_duplicates
 from harness.checkpoints.refusals import COPY_AGAIN, CheckpointRefused, shown
 from harness.checkpoints.tensors import StoredTensor, contiguous_stride, hash_stored
 
@@ -62,6 +62,8 @@ def read_native(content: bytes, path: Path) -> tuple[dict[str, StoredTensor], Re
         return tensors, None
     try:
         record, expected = parse_record(metadata[RECORD_KEY])
+    except RecordDamagedError as error:
+        raise CheckpointRefused("HASH_MISMATCH", path, shown(error, length=200), COPY_AGAIN) from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         fact = f"the record in its header is malformed ({shown(repr(error))})"
         raise CheckpointRefused("SCHEMA", path, fact, "Train or convert it with this version.") from None

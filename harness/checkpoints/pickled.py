@@ -51,14 +51,16 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 @dataclass(frozen=True)
-class _Name:
+class Name:
     """The name of something that a pickle wants; never what it stands for."""
 
     full: str
 
 
 @dataclass(frozen=True, eq=False)
-class _Storage:
+class Storage:
+    """Where the numbers of tensors lie."""
+
     dtype: torch.dtype
     content: memoryview
 
@@ -155,8 +157,9 @@ class _Machine:
             self._popped(1)
             _of_type(dict, stack[-1])
         elif opcode not in _IGNORED:
-            wanted = f" {'.'.join(argument.split(' '))}" if opcode == "INST" else ""
-            raise _Refusal("PICKLE_GLOBAL", f"its pickle wants{shown(wanted)} more than tensors ({opcode})")
+            if opcode == "INST":
+                _known(".".join(argument.split(" ")))
+            raise _Refusal("PICKLE_GLOBAL", f"its pickle holds more than tensors ({opcode})")
 
     def _popped(self, count: int) -> list[Any]:
         # What lies below a mark is out of reach until the mark is gone.
@@ -172,18 +175,18 @@ class _Machine:
         del self.stack[mark:]
         return values
 
-    def _storage(self, identity: Any) -> _Storage:
+    def _storage(self, identity: Any) -> Storage:
         kind, name, key, _, count = _of_type(tuple, identity)
-        dtype = _STORAGES[_of_type(_Name, name).full]
+        dtype = _STORAGES[_of_type(Name, name).full]
         content = self.members[f"data/{_of_type(str, key)}"]
         if kind != "storage" or type(count) is not int or count * dtype.itemsize != len(content):
             raise ValueError(f"storage {key} claims another size than its {len(content)} bytes")
-        return _Storage(dtype, content)
+        return Storage(dtype, content)
 
 
 def _of_type(kind: type, value: Any) -> Any:
     if not isinstance(value, kind):
-        raise TypeError(f"{type(value).__name__} where {kind.__name__} belongs")
+        raise TypeError(f"{type(value).__name__.lower()} where {kind.__name__.lower()} belongs")
     return value
 
 
@@ -197,14 +200,14 @@ def _set_items(target: dict[Any, Any], values: list[Any]) -> None:
         target[key] = value
 
 
-def _known(name: str) -> _Name:
+def _known(name: str) -> Name:
     if name not in _KNOWN:
         raise _Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(name)}")
-    return _Name(name)
+    return Name(name)
 
 
 def _called(function: Any, arguments: Any) -> object:
-    name = _of_type(_Name, function).full
+    name = _of_type(Name, function).full
     given = _of_type(tuple, arguments)
     if name == _DICT and not given:
         return {}
@@ -216,7 +219,7 @@ def _called(function: Any, arguments: Any) -> object:
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, _gradient: Any, _hooks: Any) -> StoredTensor:
-    content, dtype = _of_type(_Storage, storage).content, storage.dtype
+    content, dtype = _of_type(Storage, storage).content, storage.dtype
     numbers = (offset, *_of_type(tuple, shape), *_of_type(tuple, stride))
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise ValueError("a tensor's offset, shape and stride are not whole numbers")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -34,17 +35,27 @@ class Record:
     """When and with what verdict it became the incumbent, and whether by force."""
 
 
+class RecordDamagedError(Exception):
+    """A record that does not have the hash it names: it was changed after it was written."""
+
+
 def record_text(record: Record, tensors_sha256: str) -> str:
-    """Return the JSON of a record, with the hash over the tensors that it belongs to."""
-    return json.dumps({"schema": _SCHEMA, **asdict(record), "tensors_sha256": tensors_sha256})
+    """Return the JSON of a record, with the hash over the tensors that it belongs to, and one over itself."""
+    entries = {"schema": _SCHEMA, **asdict(record), "tensors_sha256": tensors_sha256}
+    return json.dumps({**entries, "record_sha256": _hash(entries)})
 
 
 def parse_record(text: str) -> tuple[Record, str]:
     """Return the record and the hash over the tensors that its JSON holds.
 
-    Raises `ValueError`, `TypeError`, `KeyError`, `AttributeError` or `RecursionError` for anything malformed.
+    Raises `RecordDamagedError` when the hash over the record is not the one it names, if it names one, since that is
+    what the normalisation stands in; and `ValueError`, `TypeError`, `KeyError`, `AttributeError` or `RecursionError`
+    for anything malformed.
     """
     entries = json.loads(text, object_pairs_hook=without_duplicates)
+    record_sha256 = entries.pop("record_sha256", None)
+    if record_sha256 is not None and record_sha256 != (found := _hash(entries)):
+        raise RecordDamagedError(f"SHA-256 of its record is {found}, the record says {record_sha256}")
     schema, tensors_sha256 = entries.pop("schema"), entries.pop("tensors_sha256")
     if schema != _SCHEMA:
         raise ValueError(f"schema {schema}, this version reads {_SCHEMA}")
@@ -65,6 +76,10 @@ def parse_record(text: str) -> tuple[Record, str]:
     if wrong := [name for name, right in well_formed.items() if not right]:
         raise TypeError(f"wrong type of {', '.join(wrong)}")
     return replace(record, classes=tuple(record.classes), history=tuple(record.history)), tensors_sha256
+
+
+def _hash(entries: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
 def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -24,7 +24,6 @@ Code = Literal[
 
 SAVE_WEIGHTS_ALONE = "Save the weights alone: torch.save(model.state_dict(), path)."
 COPY_AGAIN = "Copy the file again, or save it anew."
-_SHOWN = 120
 
 
 class CheckpointRefused(InputError):  # noqa: N818  The word that its message begins with.
@@ -35,8 +34,8 @@ class CheckpointRefused(InputError):  # noqa: N818  The word that its message be
         self.code = code
 
 
-def shown(text: object) -> str:
+def shown(text: object, *, length: int = 120) -> str:
     """Return what a file says, fit for a message: one line, printable, cut when long."""
     line = str(text)
-    line = line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
+    line = line if len(line) <= length else f"{line[:length]}..."
     return line if line.isprintable() else ascii(line)[1:-1]
