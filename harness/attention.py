@@ -278,7 +278,7 @@ def chosen_layer(classifier: Classifier, images: LabelledImages, wanted: str | N
 
     def found() -> tuple[str, tuple[int, int]]:
         layers = spatial_layers(model, pixels)
-        layer = default_layer(model, pixels) if wanted is None else wanted
+        layer = default_layer(model, pixels) if wanted is None else _full_name(wanted, layers)
         name = layer.removesuffix(RELU)
         if name not in layers:
             listed = [f"{name} ({height}x{width})" for name, (height, width) in layers.items()]
@@ -287,8 +287,18 @@ def chosen_layer(classifier: Classifier, images: LabelledImages, wanted: str | N
                 f"layer {name!r}: the model has none of this name with feature maps of more than one pixel; "
                 f"it has {', '.join(listed[:_LISTED] + more) or 'none at all'}"
             )
-        if wanted is not None and name != wanted and not relu_follows(model, pixels, layer=name):
+        if wanted is not None and wanted.endswith(RELU) and not relu_follows(model, pixels, layer=name):
             raise InputError(f"layer {wanted!r}: no ReLU follows directly; name {name!r} to look at what comes before")
         return layer, layers[name]
 
     return classifier.remembered(("layer", wanted, tuple(pixels.shape[1:])), found)
+
+
+def _full_name(wanted: str, layers: Mapping[str, tuple[int, int]]) -> str:
+    """Return the name of the one layer that ends so, as a user's network may stand inside another; else what is wanted.
+
+    With `+relu`, if that was wanted.
+    """
+    name = wanted.removesuffix(RELU)
+    inner = [layer for layer in layers if layer.endswith(f".{name}")]
+    return inner[0] + wanted.removeprefix(name) if name not in layers and len(inner) == 1 else wanted

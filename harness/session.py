@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import ast
-import importlib
-import sys
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness.errors import InputError
+from harness.errors import InputError, NotApplicableError
 from harness.gates import Gate, GatesFile, read_gates
+from harness.options import DataOptions, NetworkOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from torch import nn
+    from collections.abc import Mapping
 
     from harness.attention import Attention
     from harness.checkpoints import Record
@@ -41,10 +37,9 @@ class StressOptions:
     incumbent: Path | None
     gates: Path
     shipped: frozenset[str] = frozenset()
-    model: str | None = None
-    model_arguments: tuple[str, ...] = ()
+    network: NetworkOptions = field(default_factory=NetworkOptions)
     layer: str | None = None
-    data: str = "fashion-mnist"
+    data: DataOptions = field(default_factory=DataOptions)
     profile: str = "default"
     samples: int | None = None
     device: str = "auto"
@@ -86,11 +81,17 @@ class RoleModel:
         from harness.attention import attend
         from harness.perturb import IDENTITY
 
+        if self.architecture == "onnx":
+            raise NotApplicableError(
+                "attention: a network in an ONNX file gives predictions only; to see where the model looks, gate the "
+                "checkpoint that it was exported from"
+            )
         return attend(self.classifier, images, perturbation or IDENTITY, layer=self.layer)
 
     def as_json(self) -> dict[str, str]:
-        """Return the model's entry in `stress.json`."""
-        return {"path": str(self.path), "sha256": self.sha256, "architecture": self.architecture}
+        """Return the model's entry in `stress.json`; of a user's network also what was declared of it."""
+        entry = {"path": str(self.path), "sha256": self.sha256, "architecture": self.architecture}
+        return entry | getattr(self.classifier.plain, "declared", {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,35 +152,45 @@ def open_session(options: StressOptions, *, workers: int | None = None) -> Stres
     import torch
 
     from harness.cache import PredictionCache, default_folder
-    from harness.checkpoints import load_checkpoint
-    from harness.data import load_images, stratified_sample
+    from harness.data import stratified_sample
     from harness.inference import Classifier, pick_device
+    from harness.networks import expect_fit, load_model
 
     gates = read_gates(options.gates)
-    images = load_images(options.data)
+    images = options.data.load()
     _check_data(images, gates)
+    if gates.data.classes:
+        images = replace(images, classes=gates.data.classes)
     if options.sample_size is not None:
         images = stratified_sample(images, options.sample_size)
     device = pick_device(options.device)
     cache = PredictionCache(default_folder()) if options.cache else None
     if cache:
         cache.prune()
-    builder = None if options.model is None else import_builder(options.model, options.model_arguments)
     roles: dict[str, RoleModel] = {}
     for role in ROLES:
         path: Path | None = getattr(options, role)
         if path is None:
             continue
-        checkpoint = load_checkpoint(path, builder=builder)
+        checkpoint = load_model(path, options.network)
         model_sha256 = checkpoint.model_sha256
         twin = next((other for other in roles.values() if other.model_sha256 == model_sha256), None)
         classifier = (
-            twin.classifier if twin else Classifier(checkpoint.model, device=device, workers=workers, cache=cache)
+            twin.classifier
+            if twin
+            else Classifier(
+                checkpoint.model,
+                device=device,
+                workers=workers,
+                cache=cache,
+                screen=checkpoint.architecture != "onnx",
+            )
         )
         roles[role] = RoleModel(
             role, path, checkpoint.sha256, model_sha256, checkpoint.architecture, checkpoint.record, classifier
         )
         try:
+            expect_fit(checkpoint.model, images, outputs=options.network.outputs)
             classifier.predict(images.take(torch.tensor([0])))
             roles[role] = replace(roles[role], layer=_layer(role, classifier, images, options.layer))
         except InputError as error:
@@ -210,56 +221,15 @@ def _check_data(images: LabelledImages, gates: GatesFile) -> None:
         ("sha256", images.sha256, made_for.sha256),
     ):
         if found != expected:
+            channels, height, width = images.pixels.shape[1:]
             raise InputError(
-                f"{gates.path}: made for other data: its [data] {name} is {expected!r}, the data at "
-                f"hand have {found!r}; name the gates file of these data with --gates, "
-                "or the gates file's data with --stress-data"
+                f"{gates.path}: made for other data: its [data] {name} is {expected!r}, the data at hand have "
+                f"{found!r} (images of {height}x{width} pixels, channels: {channels}); name the gates file of these "
+                "data with --gates, or the gates file's data with --stress-data, --stress-size and --stress-channels, "
+                "or write a gates file for these with `python -m harness new-gates`"
             )
-
-
-def parse_arguments(arguments: Sequence[str], *, option: str) -> dict[str, Any]:
-    """Return `key=value` arguments as a dict; values are Python literals where they are one, else strings.
-
-    Raises `InputError`, naming the command-line option, for an argument of another form.
-    """
-    keywords: dict[str, Any] = {}
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not (key.isidentifier() and equals):
-            raise InputError(f"{option} {argument}: expected key=value")
-        try:
-            keywords[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            keywords[key] = value
-    return keywords
-
-
-def import_builder(spec: str, arguments: Sequence[str]) -> Callable[[], nn.Module]:
-    """Return a function that builds the user's network from `package.module:callable` and `key=value` arguments.
-
-    The working directory is importable. Raises `InputError` when the callable cannot be imported or an argument is
-    malformed.
-    """
-    module_name, colon, attribute = spec.partition(":")
-    if not (module_name and colon and attribute):
-        raise InputError(f"--stress-model {spec}: expected package.module:callable")
-    keywords = parse_arguments(arguments, option="--stress-model-arg")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        function = getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:  # Importing runs the user's module, which may fail in any way.
-        raise InputError(f"--stress-model {spec}: cannot be imported ({error!r})") from error
-
-    def build_model() -> nn.Module:
-        from torch import nn
-
-        try:
-            model: nn.Module = function(**keywords)
-        except Exception as error:
-            raise InputError(f"--stress-model {spec}: building the network failed ({error!r})") from error
-        if not isinstance(model, nn.Module):
-            raise InputError(f"--stress-model {spec}: returned {type(model).__name__}, expected a torch.nn.Module")
-        return model
-
-    return build_model
+    if made_for.classes and len(made_for.classes) != len(images.classes):
+        raise InputError(
+            f"{gates.path}: [data] classes has {len(made_for.classes)} names, the data have {len(images.classes)} "
+            "classes; give one name per class, in the order of the labels"
+        )

@@ -447,10 +447,55 @@ def test_tests_of_others_may_use_the_word_gate(pytester):
     assert "model quality gate" not in result.stdout.str()
 
 
+@pytest.mark.parametrize(
+    "project",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param({"stress_tests/test_load.py": "def test_load():\n    pass\n"}, id="other-stress-tests"),
+    ],
+)
+def test_options_of_common_names_are_left_to_projects_without_a_gate(pytester, project):
+    """As an entry point the plugin is loaded in every project of the environment it is installed in."""
+    pytester.makeconftest(
+        """
+        import pytest
+
+        def pytest_addoption(parser):
+            for name in ("--candidate", "--baseline", "--incumbent", "--gates"):
+                parser.addoption(name, default="theirs")
+
+        @pytest.fixture
+        def candidate(request):
+            return request.config.getoption("--candidate")
+        """
+    )
+    pytester.makepyfile(
+        """
+        import sys
+
+        import pytest
+
+        @pytest.mark.gate
+        def test_theirs(candidate, pytestconfig):
+            assert candidate == pytestconfig.getoption("--gates") == "theirs"
+            assert "torch" not in sys.modules
+        """
+    )
+    for name, text in project.items():
+        (pytester.path / name).parent.mkdir(exist_ok=True)
+        (pytester.path / name).write_text(text)
+    result = pytester.runpytest_subprocess()
+    result.assert_outcomes(passed=1 + len(project))
+    assert "model quality gate" not in result.stdout.str()
+    assert not (pytester.path / "reports").exists()
+
+
 def test_every_option_has_help(pytester):
+    (pytester.mkdir("stress_tests") / "gates.toml").touch()
     text = pytester.runpytest_inprocess("--help").stdout.str()
     options = ("candidate", "baseline", "incumbent", "gates", "stress-model", "stress-model-arg", "stress-data")
-    options += ("stress-profile", "stress-samples", "stress-device", "stress-reports")
+    options += ("stress-profile", "stress-samples", "stress-device", "stress-reports", "stress-size")
+    options += ("stress-channels", "stress-model-outputs", "stress-normalisation", "stress-layer", "no-stress-cache")
     assert [option for option in options if f"  --{option}" not in text] == []
 
 

@@ -6,13 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from harness import session as session_module
+from harness import builders
 from harness.architectures import FashionCNN
+from harness.builders import import_builder
 from harness.checkpoints import CheckpointRefused, Record, save_checkpoint
 from harness.data import load_fashion_mnist
 from harness.errors import InputError
 from harness.gates import Gate, GatesError
-from harness.session import StressOptions, import_builder, open_session
+from harness.options import DataOptions, NetworkOptions
+from harness.session import StressOptions, open_session
 
 GATES = """
 schema = 1
@@ -132,9 +134,9 @@ def test_missing_gates_are_refused_before_a_model_is_loaded(options, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data": "imagenet"}, "--stress-data imagenet: unknown data"),
+        ({"data": DataOptions("imagenet")}, "--stress-data imagenet: unknown data"),
         ({"device": "abacus"}, "device 'abacus' cannot be used .*expected auto, cpu, cuda or mps"),
-        ({"model": "nowhere"}, "--stress-model nowhere: expected package.module:callable"),
+        ({"network": NetworkOptions("nowhere")}, "--stress-model nowhere: expected package.module:callable"),
     ],
     ids=["data", "device", "model"],
 )
@@ -162,7 +164,7 @@ class Unusable(nn.Module):
     [
         ("raises", "the model failed on .*: out of order"),
         ("nan", "the model returned NaN or infinity"),
-        ("shape", r"the model returned logits of shape \(\d+, 3\)"),
+        ("shape", r"the model tells 3 classes apart, the data have 10 classes"),
         ("tuple", "the model returned tuple, expected a tensor of logits"),
     ],
     ids=["raises", "nan", "shape", "tuple"],
@@ -173,8 +175,7 @@ def test_a_model_that_cannot_predict_is_refused_at_once_with_its_role(options, t
     changed = replace(
         options,
         candidate=path,
-        model=f"{__name__}:Unusable",
-        model_arguments=(f"failure={failure}",),
+        network=NetworkOptions(f"{__name__}:Unusable", (f"failure={failure}",)),
         shipped=frozenset({"baseline"}),
     )
     with pytest.raises(InputError, match=rf"candidate .*unusable\.pth: {message}"):
@@ -187,8 +188,7 @@ def test_the_users_builder_is_not_for_shipped_models(options):
     changed = replace(
         options,
         candidate=weights,
-        model="harness.architectures:FashionCNN",
-        model_arguments=("conv_channels=[2, 2]", "fc_sizes=[4]"),
+        network=NetworkOptions("harness.architectures:FashionCNN", ("conv_channels=[2, 2]", "fc_sizes=[4]")),
         shipped=frozenset({"baseline"}),
     )
     roles = open_session(changed, workers=1).roles
@@ -240,7 +240,7 @@ def test_every_call_builds_a_network_of_its_own():
 def test_the_working_directory_is_importable(tmp_path, monkeypatch):
     (tmp_path / "my_network_here.py").write_text("from torch import nn\ndef make(n): return nn.Linear(n, 2)\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(session_module.sys, "path", list(session_module.sys.path))
+    monkeypatch.setattr(builders.sys, "path", list(builders.sys.path))
     assert import_builder("my_network_here:make", ("n=3",))().weight.shape == (2, 3)
 
 
@@ -275,7 +275,7 @@ def test_a_module_that_fails_while_imported_is_refused(tmp_path, monkeypatch, so
     (tmp_path / "broken_network.py").write_text(source)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(session_module.sys.modules, "broken_network", raising=False)
+    monkeypatch.delitem(builders.sys.modules, "broken_network", raising=False)
     with pytest.raises(InputError, match="--stress-model broken_network:make: cannot be imported"):
         import_builder("broken_network:make", ())
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from harness.checkpoints import Checkpoint
     from harness.gates import Gate, GatesFile
+    from harness.options import NetworkOptions
 
 _DECISIVE = (
     *("measures.py", "flips.py", "perturb.py", "search.py", "strategies.py", "inference/*.py"),
@@ -40,12 +41,16 @@ _ADDED = ("answers", "background", "strength")
 
 @dataclass(frozen=True)
 class Recording:
-    """How to record: the folder of the stress tests, the gates file, the families (none: all), more pytest options."""
+    """How to record: the folder of the stress tests, the gates file, the families (none: all), more pytest options.
+
+    `project` is what else decides the values in a project of the user's own, such as the code of the network.
+    """
 
     tests: Path
     gates: GatesFile
     families: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    project: tuple[str, ...] = ()
 
     def definition(self) -> str:
         """Return a hash of all that decides the values, given a checkpoint."""
@@ -56,12 +61,13 @@ class Recording:
         files = [*sorted(self.tests.glob("**/*.py")), *code, *(path for path in named if path.is_file())]
         content = {
             "rows": rows,
-            "data": asdict(self.gates.data),
+            "data": {name: value for name, value in asdict(self.gates.data).items() if value != ()},
             "protocol": PROTOCOL,
             "families": self.families,
             "options": self.options,
             "files": [hashlib.sha256(path.read_bytes()).hexdigest() for path in files],
             "versions": [version("torch"), version("stress-harness")],
+            **({"project": self.project} if self.project else {}),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -80,18 +86,18 @@ def measure_panel(
     checkpoints: Sequence[Path],
     recording: Recording,
     *,
-    builder: Callable[[], Any] | None = None,
+    network: NetworkOptions | None = None,
     on_member: Callable[[], None] | None = None,
 ) -> Panel:
-    """Measure every checkpoint and return the panel.
+    """Measure every checkpoint, in the network that the options describe if it needs one, and return the panel.
 
     What was measured is kept in the user's cache, so that a killed run goes on, and a panel of unchanged tests costs
     nothing. `on_member` is called after each checkpoint. Raises `InputError` for a checkpoint given twice, for
     checkpoints of different recipes, and when a run of the tests could not measure.
     """
-    from harness.checkpoints import load_checkpoint
+    from harness.networks import load_model
 
-    loaded = [load_checkpoint(path, builder=builder) for path in checkpoints]
+    loaded = [load_model(path, network) for path in checkpoints]
     recipe = _common_recipe(loaded)
     measured = _measured(loaded, recording, on_member)
     known = {gate.id: definition_of(gate) for gate in recording.gates.gates}

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from torch import nn
+    from collections.abc import Callable
 
     from harness.calibration.bounds import Calibrated
     from harness.calibration.panel import Panel
     from harness.gates import GatesFile
+    from harness.options import NetworkOptions
 
 _OK, _NEGATIVE, _REFUSED = 0, 1, 2
 _PASSED_ON = " What follows after -- goes to the gate, such as -- --stress-data npz:shop.npz --baseline none."
@@ -138,13 +137,16 @@ def _measured_panel(options: argparse.Namespace, gates: GatesFile) -> Panel:
         checkpoints = options.checkpoints or _trained_panel(options)
     if len(checkpoints) < MIN_RETRAINS:
         raise InputError(f"{len(checkpoints)} checkpoints are too few for floors: at least {MIN_RETRAINS} are needed")
-    recording = Recording(tests, gates, tuple(sorted(options.family)), tuple(options.options))
+    network = _network(options)
+    recording = Recording(
+        tests, gates, tuple(sorted(options.family)), tuple(options.options), project=_decisive(options, network)
+    )
     with tqdm(total=len(checkpoints), unit="network", desc="measuring", smoothing=0) as bar:
 
         def advance() -> None:
             bar.update()
 
-        panel = measure_panel(checkpoints, recording, builder=_builder(options.options), on_member=advance)
+        panel = measure_panel(checkpoints, recording, network=network, on_member=advance)
     if known is None:
         return panel
     if [member.sha256 for member in panel.members] != [member.sha256 for member in known.members]:
@@ -166,6 +168,15 @@ def _measured_panel(options: argparse.Namespace, gates: GatesFile) -> Panel:
     return replace(panel, rows=kept + panel.rows, members=tuple(merged))
 
 
+def _decisive(options: argparse.Namespace, network: NetworkOptions) -> tuple[str, ...]:
+    """Return what decides measurements in a project of the user's own: its configuration, and its network's code."""
+    from harness.cli.addopts import added_options
+
+    added = [option for option in added_options(options.gates.parent) if option.startswith("--stress")]
+    source = network.source()
+    return (*(added_options(options.gates.parent) if added else ()), *([source.read_text("utf-8")] if source else []))
+
+
 def _trained_panel(options: argparse.Namespace) -> list[Path]:
     from tqdm import tqdm
 
@@ -183,15 +194,15 @@ def _trained_panel(options: argparse.Namespace) -> list[Path]:
         return train_panel(config, options.panel.with_suffix(""), retrains=retrains, jobs=jobs, on_epoch=advance)
 
 
-def _builder(options: Sequence[str]) -> Callable[[], nn.Module] | None:
-    """Return the builder that the gate's own options name, if they do."""
-    from harness.session import import_builder
+def _network(options: argparse.Namespace) -> NetworkOptions:
+    """Return what the gate's own options, those of the project's configuration included, say of the network."""
+    from harness.cli.addopts import added_options
+    from harness.options import NetworkOptions, add_network_options
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--stress-model")
-    parser.add_argument("--stress-model-arg", action="append", default=[])
-    found, _ = parser.parse_known_args(list(options))
-    return import_builder(found.stress_model, found.stress_model_arg) if found.stress_model else None
+    add_network_options(parser.add_argument)
+    given = [*added_options(options.gates.parent), *options.options]
+    return NetworkOptions.of(parser.parse_known_args(given)[0])
 
 
 def _write_calibration(options: argparse.Namespace, panel: Panel, calibrated: list[Calibrated]) -> None:
@@ -219,6 +230,11 @@ def _accept(options: argparse.Namespace) -> int:
 
     from harness.checkpoints import Record, load_checkpoint, save_checkpoint
 
+    if options.checkpoint.suffix.lower() == ".onnx":
+        raise InputError(
+            f"{options.checkpoint}: not accepted, an incumbent is a checkpoint with weights; accept the one that the "
+            "ONNX file was exported from, or name the file with --incumbent where the gate runs"
+        )
     reports = Path.cwd() / "reports"
     (reports / "stress.json").unlink(missing_ok=True)
     command = [
@@ -237,7 +253,7 @@ def _accept(options: argparse.Namespace) -> int:
     if verdict != "pass" and not options.force:
         print(f"{options.checkpoint}: not accepted, the verdict is {verdict}; --force accepts it all the same")
         return _NEGATIVE
-    checkpoint = load_checkpoint(options.checkpoint, builder=_builder(options.options))
+    checkpoint = load_checkpoint(options.checkpoint, builder=_network(options).builder())
     if checkpoint.sha256 != report["candidate"]["sha256"]:
         raise InputError(f"{options.checkpoint}: not accepted, since it changed while the gate ran; run it again")
     record = checkpoint.record or Record(checkpoint.architecture, {}, tuple(report["data"]["classes"]))

@@ -21,12 +21,13 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class DataFingerprint:
-    """The images that a gates file was made for."""
+    """The images that a gates file was made for; `classes` names their classes anew, for data that only number them."""
 
     name: str
     split: str
     sha256: str
     n: int
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def read_gates(path: Path) -> GatesFile:
     for key, expected in (("schema", SCHEMA), ("protocol", PROTOCOL)):
         if table[key] != expected or isinstance(table[key], bool):
             raise GatesError(f"{path}: {key} is {table[key]!r}, this version works with {key} {expected}")
-    data = _typed(DataFingerprint, table["data"], f"{path}: [data]")
+    data = _typed(DataFingerprint, _with_classes(table["data"], path), f"{path}: [data]")
     if not isinstance(rows := table.get("gate", []), list):
         raise GatesError(f"{path}: gate must be an array of tables, written [[gate]]")
     if not isinstance(recipe := table.get("recipe", {}), dict):
@@ -98,6 +99,17 @@ def _budgets(table: Any, path: Path) -> Mapping[str, float]:
     for family, loss in table.items():
         if isinstance(loss, bool) or not isinstance(loss, int | float) or not 0 < loss < math.inf:
             raise GatesError(f"{path}: [budget] {family} is {loss!r}, expected a number above 0")
+    return table
+
+
+def _with_classes(table: Any, path: Path) -> Any:
+    match table:
+        case {"classes": list(names)} if names and all(isinstance(name, str) for name in names):
+            if len(set(names)) != len(names):
+                raise GatesError(f"{path}: [data] classes names a class twice: {', '.join(names)}")
+            return {**table, "classes": tuple(names)}
+        case {"classes": names}:
+            raise GatesError(f"{path}: [data] classes is {names!r}, expected a list of names, one per class")
     return table
 
 
@@ -149,6 +161,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "Direction": (str,),
     "Role": (str,),
     "tuple[str, str]": (tuple,),
+    "tuple[str, ...]": (tuple,),
 }
 
 

@@ -26,9 +26,11 @@ gate = pytest.mark.gate
 """Marks a stress test, `@gate("rotation")`: it runs once per row of this family in the gates file."""
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the gate's options."""
-    add_options(parser)
+    config = pluginmanager.get_plugin("pytestconfig")
+    assert isinstance(config, pytest.Config)
+    add_options(parser, config)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -158,8 +160,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Expand a test marked `@gate(family)` or `@gate(family, metric=...)` into one test per row of these."""
     marker = metafunc.definition.get_closest_marker("gate")
-    if marker is None:
-        return
+    if marker is None or "gate" not in metafunc.fixturenames or len(marker.args) != 1:
+        return  # Another's marker of this name, perhaps.
     gates = metafunc.config.stash[RUN].gates
     (family,), metric = marker.args, marker.kwargs.get("metric", "")
     rows = tuple(row for row in (gates.family(family) if gates else ()) if metric in {"", row.metric})

@@ -3,55 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.errors import InputError
+from harness.options import DataOptions, NetworkOptions, add_data_options, add_network_options
 from harness.session import PROFILES, ROLES, StressOptions
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def add_options(parser: pytest.Parser) -> None:
-    """Add the gate's options, one group."""
-    group = parser.getgroup("stress harness", "model quality gate for image classifiers")
+
+def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
+    """Add the gate's options, one group.
+
+    Those whose names are common words only where there is a gate: another project, which has this package in its
+    environment for some reason, may have options of these names itself, and pytest ends when two plugins do.
+    """
+    about = "--candidate, --baseline, --incumbent and --gates are known where stress_tests/ has a gate, or one is named"
+    group = parser.getgroup("stress harness", f"model quality gate for image classifiers ({about})")
     add = group.addoption
-    add("--candidate", metavar="PATH", help="The checkpoint under test (default: models/augmented.safetensors).")
-    add(
-        "--baseline",
-        metavar="PATH|none",
-        help="The plain model that the candidate is compared with, or none (default: models/baseline.safetensors, and "
-        "none for data other than Fashion-MNIST).",
-    )
-    add(
-        "--incumbent",
-        metavar="PATH|none",
-        help="The last accepted checkpoint, or none (default: models/incumbent.safetensors if it is there, else "
-        "models/augmented.safetensors).",
-    )
-    add("--gates", metavar="PATH", help="The file with the thresholds (default: stress_tests/gates.toml).")
-    add(
-        "--stress-model",
-        metavar="SPEC",
-        help="A callable package.module:callable that builds the network of the checkpoints named on the command line; "
-        "only for models that are not the shipped architecture (default: the checkpoint's architecture id).",
-    )
-    add(
-        "--stress-model-arg",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="A keyword argument of --stress-model's callable; may be given several times.",
-    )
+    if _has_gate(config):
+        _add_plain_options(add)
+    add_network_options(add)
     add(
         "--stress-layer",
         metavar="NAME",
         help="The layer whose attention (Grad-CAM) is looked at, by its name in the model (default: the last "
         "convolution before the last pooling, with its batch norm).",
     )
-    add(
-        "--stress-data",
-        metavar="SPEC",
-        default="fashion-mnist",
-        help="The labelled test images: fashion-mnist, folder:PATH or npz:PATH (default: fashion-mnist).",
-    )
+    add_data_options(add)
     add(
         "--stress-profile",
         choices=PROFILES,
@@ -90,24 +72,58 @@ def add_options(parser: pytest.Parser) -> None:
     )
 
 
+def _add_plain_options(add: Callable[..., None]) -> None:
+    # Named anew inside, lest the options of another plugin be taken for ours.
+    add(
+        "--candidate",
+        dest="stress_candidate",
+        metavar="PATH",
+        help="The checkpoint under test (default: models/augmented.safetensors).",
+    )
+    add(
+        "--baseline",
+        dest="stress_baseline",
+        metavar="PATH|none",
+        help="The plain model that the candidate is compared with, or none (default: models/baseline.safetensors, and "
+        "none for data other than Fashion-MNIST).",
+    )
+    add(
+        "--incumbent",
+        dest="stress_incumbent",
+        metavar="PATH|none",
+        help="The last accepted checkpoint, or none (default: models/incumbent.safetensors if it is there, else "
+        "models/augmented.safetensors).",
+    )
+    add(
+        "--gates",
+        dest="stress_gates",
+        metavar="PATH",
+        help="The file with the thresholds (default: stress_tests/gates.toml).",
+    )
+
+
 def options_of(config: pytest.Config) -> StressOptions:
     """Return the options, relative defaults resolved from the root directory."""
     option, models = config.option, config.rootpath / "models"
-    ours = option.stress_data == "fashion-mnist"
+    try:
+        data = DataOptions.of(option)
+    except InputError as error:
+        raise pytest.UsageError(str(error)) from None
+    ours = data == DataOptions()
     augmented, accepted = models / "augmented.safetensors", models / "incumbent.safetensors"
-    candidate = _path(option.candidate, augmented)
+    given = {name: getattr(option, f"stress_{name}", None) for name in (*ROLES, "gates")}
+    candidate = _path(given["candidate"], augmented)
     if candidate is None:
         raise pytest.UsageError("--candidate none: a gate needs a candidate; name a checkpoint")
     return StressOptions(
         candidate=candidate,
-        baseline=_path(option.baseline, models / "baseline.safetensors" if ours else None),
-        incumbent=_path(option.incumbent, (accepted if accepted.exists() else augmented) if ours else None),
-        gates=Path(option.gates) if option.gates else config.rootpath / "stress_tests/gates.toml",
-        shipped=frozenset(role for role in ROLES if ours and getattr(option, role) is None),
-        model=option.stress_model,
-        model_arguments=tuple(option.stress_model_arg),
+        baseline=_path(given["baseline"], models / "baseline.safetensors" if ours else None),
+        incumbent=_path(given["incumbent"], accepted if accepted.exists() else augmented if ours else None),
+        gates=Path(given["gates"]) if given["gates"] else config.rootpath / "stress_tests/gates.toml",
+        shipped=frozenset(role for role in ROLES if ours and given[role] is None),
+        network=NetworkOptions.of(option),
         layer=option.stress_layer,
-        data=option.stress_data,
+        data=data,
         profile=option.stress_profile,
         samples=option.stress_samples,
         device=option.stress_device,
@@ -131,8 +147,23 @@ def _path(given: str | None, default: Path | None) -> Path | None:
 
 def is_gate_run(config: pytest.Config) -> bool:
     """Return whether this is a gate run: some argument lies in, or holds, the folder of the gates file."""
-    if config.option.candidate or config.option.gates:
+    if any(getattr(config.option, f"stress_{name}", None) for name in ("candidate", "gates")):
         return True
     folder = config.rootpath / "stress_tests"
     arguments = [(config.invocation_params.dir / str(arg).split("::")[0]).resolve() for arg in config.args]
-    return folder.is_dir() and any(folder in (path, *path.parents) or path in folder.parents for path in arguments)
+    named = any(folder in (path, *path.parents) or path in folder.parents for path in arguments)
+    return named and _holds_gate(folder)
+
+
+def _has_gate(config: pytest.Config) -> bool:
+    """Return whether a gate may be run: the project has one, or the command line speaks of one."""
+    arguments = (*config.invocation_params.args, *config.getini("addopts"))
+    named = {str(argument).partition("=")[0] for argument in arguments}
+    return not named.isdisjoint({"--candidate", "--gates"}) or _holds_gate(config.rootpath / "stress_tests")
+
+
+def _holds_gate(folder: Path) -> bool:
+    """Return whether stress tests of this harness are in the folder; another's may be called so, too."""
+    if (folder / "gates.toml").exists():
+        return True
+    return any("harness.plugin" in file.read_text("utf-8", errors="ignore") for file in folder.glob("**/*.py"))

@@ -78,7 +78,7 @@ class GateRun:
         with capture.global_and_fixture_disabled():
             for role in sorted(missing):
                 # The option, not just this process, so that workers get it too.
-                setattr(self.config.option, role, str(train_or_load(getattr(options, role).stem)))
+                setattr(self.config.option, f"stress_{role}", str(train_or_load(getattr(options, role).stem)))
         self.options = options_of(self.config)
 
     @property

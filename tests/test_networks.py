@@ -1,0 +1,241 @@
+"""A user's own network: built by a callable, what it lacks declared, held against the data before it is measured."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from harness.attention import attend
+from harness.builders import IMAGENET, parse_normalisation
+from harness.checkpoints import save_checkpoint
+from harness.data import LabelledImages
+from harness.errors import InputError
+from harness.inference import Classifier
+from harness.networks import DeclaredNetwork, expect_fit, load_model
+from harness.options import NetworkOptions, parse_size
+
+
+def images_of(channels=3, size=(32, 32), classes=4, count=8) -> LabelledImages:
+    pixels = torch.randint(0, 256, (count, channels, *size), dtype=torch.uint8)
+    names = tuple(f"class-{number}" for number in range(classes))
+    return LabelledImages(pixels, torch.arange(count) % classes, names, "made", "test")
+
+
+class Small(nn.Module):
+    """One convolution and a linear layer; with `softmax` it gives probabilities."""
+
+    def __init__(self, channels=3, classes=4, size=8, *, softmax=False) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 2, 3, padding=1)
+        self.fc = nn.Linear(2 * size * size, classes)
+        self.softmax = softmax
+
+    def forward(self, x):
+        logits = self.fc(torch.relu(self.conv(x)).flatten(1))
+        return logits.softmax(1) if self.softmax else logits
+
+
+@pytest.fixture
+def save(tmp_path):
+    def saved(model, name="model.pth"):
+        torch.save(model.state_dict(), tmp_path / name)
+        return tmp_path / name
+
+    return saved
+
+
+# Loading.
+
+
+def test_torchvisions_networks_work_as_they_are(save):
+    import torchvision
+
+    network = torchvision.models.resnet18(num_classes=4)
+    path = save(network)
+    options = NetworkOptions("torchvision.models:resnet18", ("num_classes=4",), normalisation="imagenet")
+    model = load_model(path, options).model
+    pixels = torch.rand(2, 3, 32, 32)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in IMAGENET)
+    with torch.inference_mode():
+        assert torch.equal(model(pixels), network.eval()((pixels - mean) / std))
+
+
+def test_timms_networks_work_as_they_are(save):
+    timm = pytest.importorskip("timm")
+    arguments = ("model_name=resnet10t", "num_classes=4")
+    path = save(timm.create_model("resnet10t", num_classes=4))
+    model = load_model(path, NetworkOptions("timm:create_model", arguments)).model
+    expect_fit(model, images_of(), outputs=None)
+    assert Classifier(model).predict(images_of()).logits.shape == (8, 4)
+
+
+def test_building_leaves_the_global_generator_as_it_was(save):
+    path = save(Small())
+    before = torch.get_rng_state()
+    load_model(path, NetworkOptions(f"{__name__}:Small"))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_declared_network_is_folded_and_kept_in_the_cache(save):
+    """Tracing goes through it, so that its answers can be kept from run to run."""
+    path = save(Small())
+    model = load_model(path, NetworkOptions(f"{__name__}:Small", normalisation="0.5,0.25")).model
+    assert Classifier(model).fingerprint is not None
+
+
+def test_what_was_declared_decides_the_fingerprint(save):
+    path = save(Small())
+    options = NetworkOptions(f"{__name__}:Small")
+    plain, scaled = (load_model(path, replace(options, normalisation=text)) for text in (None, "0.5,0.25"))
+    assert plain.model_sha256 != scaled.model_sha256
+    assert Classifier(plain.model).fingerprint != Classifier(scaled.model).fingerprint
+
+
+def test_shipped_architectures_are_left_as_they_are(tmp_path):
+    from harness.architectures import FashionCNN
+    from harness.checkpoints import Record
+
+    arguments = {"conv_channels": [2], "fc_sizes": []}
+    save_checkpoint(tmp_path / "m.safetensors", FashionCNN(**arguments), Record("fashion-cnn", arguments, ()))
+    loaded = load_model(tmp_path / "m.safetensors", NetworkOptions(f"{__name__}:Small", normalisation="imagenet"))
+    assert isinstance(loaded.model, FashionCNN)
+
+
+def test_probabilities_stay_what_they_are(save):
+    network = Small(softmax=True)
+    path = save(network)
+    options = NetworkOptions(f"{__name__}:Small", ("softmax=True",), "probabilities")
+    predictions = Classifier(load_model(path, options).model).predict(images_of(size=(8, 8)))
+    expected = network.eval()(images_of_pixels(predictions.images)).detach().numpy()
+    np.testing.assert_allclose(predictions.probabilities, expected, atol=1e-6)
+
+
+def images_of_pixels(images):
+    return images.pixels.float() / 255
+
+
+def test_a_probability_of_zero_gives_finite_logits():
+    certain = DeclaredNetwork(nn.Identity(), normalisation=None, probabilities=True)
+    assert certain(torch.tensor([[0.0, 1.0]])).isfinite().all()
+
+
+# What it says of normalisation.
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0.286,0.353", ((0.286,), (0.353,))),
+        ("0.5, 0.25", ((0.5,), (0.25,))),
+        ("[0.1,0.2,0.3],[1,2,3]", ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0))),
+        ("imagenet", IMAGENET),
+    ],
+)
+def test_normalisation_is_mean_and_std(text, expected):
+    assert parse_normalisation(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["0.5", "", "0.5,0", "0.5,-1", "a,b", "[1,2],[3]", "1,2,3", "[],[]", "1,inf", "0.5,nan"]
+)
+def test_other_normalisation_is_refused_with_what_is_expected(text):
+    with pytest.raises(
+        InputError, match=r"--stress-normalisation .*: expected imagenet, or mean and standard deviation"
+    ):
+        parse_normalisation(text)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("64", (64, 64)), ("64x96", (64, 96))])
+def test_a_size_is_a_number_or_height_and_width(text, expected):
+    assert parse_size(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0", "-3", "64x", "axb", "1x2x3", "64.5", "99999"])
+def test_other_sizes_are_refused(text):
+    with pytest.raises(InputError, match=r"--stress-size .*: expected a number of pixels, or HEIGHTxWIDTH"):
+        parse_size(text)
+
+
+# Does it fit the data?
+
+
+def declared(network, normalisation=None, *, probabilities=False):
+    return DeclaredNetwork(network, normalisation=normalisation, probabilities=probabilities)
+
+
+def test_a_network_that_fits_is_not_complained_about():
+    expect_fit(declared(Small()), images_of(size=(8, 8)), outputs=None)
+
+
+@pytest.mark.parametrize(
+    ("model", "images", "message"),
+    [
+        pytest.param(
+            declared(Small(channels=3)),
+            images_of(channels=1, size=(8, 8)),
+            "takes images of 3 channels, the data have 1; load them with --stress-channels 3",
+            id="channels",
+        ),
+        pytest.param(
+            declared(Small(classes=7)),
+            images_of(size=(8, 8)),
+            r"tells 7 classes apart, the data have 4 classes \(class-0, .*num_classes=4",
+            id="classes",
+        ),
+        pytest.param(
+            declared(Small(size=32)),
+            images_of(size=(28, 28)),
+            r"takes images of 32x32 pixels .* the data have 28x28; load them with --stress-size 32x32",
+            id="size",
+        ),
+        pytest.param(
+            declared(Small(), ((0.1, 0.2), (1.0, 1.0))),
+            images_of(size=(8, 8)),
+            "--stress-normalisation has 2 means, the data have 3 channels",
+            id="means",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named_with_both_numbers(model, images, message):
+    with pytest.raises(InputError, match=message):
+        expect_fit(model, images, outputs=None)
+
+
+def test_the_shipped_network_says_what_size_it_takes():
+    from harness.architectures import FashionCNN
+
+    with pytest.raises(InputError, match=r"takes images of 20x24 pixels .* the data have 28x28"):
+        expect_fit(
+            FashionCNN(conv_channels=[2], fc_sizes=[], image_size=(20, 24)), images_of(1, (28, 28)), outputs=None
+        )
+
+
+def test_probabilities_must_be_declared():
+    with pytest.raises(
+        InputError, match=r"probabilities by the look of them.* say --stress-model-outputs probabilities"
+    ):
+        expect_fit(declared(Small(softmax=True)), images_of(size=(8, 8)), outputs=None)
+    expect_fit(declared(Small(softmax=True), probabilities=True), images_of(size=(8, 8)), outputs="probabilities")
+    expect_fit(declared(Small(softmax=True)), images_of(size=(8, 8)), outputs="logits")
+
+
+def test_logits_declared_as_probabilities_are_noticed():
+    with pytest.raises(InputError, match=r"outputs lie from -\d.* expected 0 to 1 and a sum of 1"):
+        expect_fit(declared(Small(), probabilities=True), images_of(size=(8, 8)), outputs="probabilities")
+
+
+# Where it looks.
+
+
+def test_layers_go_by_the_names_in_the_users_network():
+    model = Classifier(declared(Small(size=8), ((0.5,), (0.5,))))
+    looked = attend(model, images_of(size=(8, 8)), layer="conv")
+    assert looked.layer == "network.conv"
+    assert looked.maps.shape == (8, 8, 8)
+
+
+def test_a_wrong_layer_lists_those_there_are():
+    with pytest.raises(InputError, match=r"layer 'fc': the model has none .* it has network\.conv \(8x8\)"):
+        attend(Classifier(declared(Small(size=8))), images_of(size=(8, 8)), layer="fc")
