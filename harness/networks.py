@@ -105,9 +105,10 @@ def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None)
         )
     wanted = _channels_taken(network)
     if wanted not in {None, channels}:
+        loading = f"load them with --stress-channels {wanted}, or " if wanted in {1, 3} else ""
         raise InputError(
-            f"the model takes images of {wanted} channels, the data have {channels}; load them with "
-            f"--stress-channels {wanted}, or build the model for {channels}"
+            f"the model takes images of {wanted} channels, the data have {channels}; {loading}build the model for "
+            f"{channels}"
         )
     try:
         answers = _answers(model, some)

@@ -110,10 +110,11 @@ def add_network_options(add: Callable[..., Any]) -> None:
     )
 
 
-def add_data_options(add: Callable[..., Any]) -> None:
+def add_data_options(add: Callable[..., Any], *, name: str = "--stress-data") -> None:
     """Add the options of `DataOptions`, by a parser's `add_argument` or a pytest group's `addoption`."""
     add(
-        "--stress-data",
+        name,
+        dest="stress_data",
         metavar="SPEC",
         default="fashion-mnist",
         help="The labelled test images: fashion-mnist, folder:PATH (one folder per class) or npz:PATH (images and "

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.cli.models import add_model_options, load_chosen_images, load_model
 from harness.errors import InputError
+from harness.options import DataOptions
 
 if TYPE_CHECKING:
     import argparse
@@ -30,12 +32,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
     )
     command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     command.add_argument("--image", type=int, metavar="N", help="the test image's number, from 0")
-    command.add_argument(
-        "--samples", type=int, metavar="N", help="a stratified sample for the curve (default: all images)"
-    )
-    command.add_argument(
-        "--data", default="fashion-mnist", metavar="SPEC", help="fashion-mnist, npz:PATH or folder:PATH"
-    )
+    add_model_options(command)
     command.add_argument(
         "--output", type=Path, metavar="PNG", help="the picture (default: reports/break-N.png, or reports/survival.png)"
     )
@@ -43,12 +40,11 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
 
 
 def _break(options: argparse.Namespace) -> int:
-    from harness.checkpoints import load_checkpoint
-    from harness.data import load_images
     from harness.inference import Classifier
 
-    images = load_images(options.data)
-    classifier = Classifier(load_checkpoint(options.checkpoint).model)
+    # One image goes by its number among all.
+    images = load_chosen_images(options) if options.image is None else DataOptions.of(options).load()
+    classifier = Classifier(load_model(options.checkpoint, options).model)
     if options.image is None:
         return _survival(options, classifier, images)
     return _break_one(options, classifier, images)
@@ -107,14 +103,11 @@ def _survival(options: argparse.Namespace, classifier: Classifier, images: Label
 
     from tqdm import tqdm
 
-    from harness.data import stratified_sample
     from harness.files import write_atomically
     from harness.measures import breaking_severity
     from harness.report.figures import survival_curves
     from harness.search import PATHS, breaking
 
-    if options.samples is not None:
-        images = stratified_sample(images, options.samples)
     curves: list[Breaking] = []
     with tqdm(total=sum(len(path.poses) + 1 for path in PATHS.values()), unit="pose", desc="turning and moving") as bar:
         done = 0

@@ -65,7 +65,7 @@ def _compare(options: argparse.Namespace) -> int:
     facts = {
         **{name: f"{model.path} ({model.sha256[:12]})" for name, model in models.items()},
         "data": f"{images.name}, {images.split} split, {len(images)} images",
-        "reproduce": f"python -m harness compare {options.checkpoint} {options.reference} --data {options.data}",
+        "reproduce": f"python -m harness compare {options.checkpoint} {options.reference} --data {options.stress_data}",
     }
     write_atomically(options.output, comparison_page(overview, changed.as_json(), facts).encode())
     if options.failures:
@@ -87,6 +87,7 @@ def _models(options: argparse.Namespace, images: LabelledImages) -> dict[str, Ro
 
     from harness.cache import PredictionCache, default_folder
     from harness.inference import Classifier
+    from harness.networks import expect_fit
     from harness.session import RoleModel
 
     paths = (options.checkpoint, options.reference)
@@ -99,6 +100,7 @@ def _models(options: argparse.Namespace, images: LabelledImages) -> dict[str, Ro
         classifier = Classifier(found.model, cache=PredictionCache(default_folder()))
         model = RoleModel(name, path, found.sha256, found.model_sha256, found.architecture, found.record, classifier)
         try:
+            expect_fit(found.model, images, outputs=options.stress_model_outputs)
             model.predict(images.take(torch.tensor([0])))
         except InputError as error:
             raise InputError(f"{path}: {error}") from error

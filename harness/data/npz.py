@@ -57,16 +57,13 @@ def load_npz(
 def _read(path: Path) -> dict[str, np.ndarray]:
     expected = "expected an npz file of plain arrays, as np.savez writes"
     try:
-        archive = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read ({error}); {expected}") from None
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise InputError(f"{path}: holds a single array of shape {archive.shape}; {expected}")
-    with archive:
-        try:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise InputError(f"{path}: holds a single array of shape {archive.shape}; {expected}")
             return {name: archive[name] for name in archive.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise InputError(f"{path}: cannot be read ({error}); {expected}") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path}: cannot be read ({error}); {expected}") from None
 
 
 def _pixels(pixels: np.ndarray, path: Path) -> np.ndarray:

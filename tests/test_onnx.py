@@ -1,0 +1,188 @@
+"""Networks in ONNX files: predictions, and nothing else; refused when they are out of order."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from harness.checkpoints import CheckpointRefused
+from harness.data import LabelledImages
+from harness.errors import InputError, NotApplicableError
+from harness.inference import Classifier
+from harness.networks import expect_fit, load_model
+from harness.options import NetworkOptions
+from harness.session import RoleModel
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+WEIGHTS = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
+
+
+def model_of(*, shape=("n", 1, 4, 4), kind=onnx.TensorProto.FLOAT, softmax=False, inputs=1, operator="Gemm"):
+    """Return a linear network of 16 pixels and 3 classes."""
+    named = [onnx.helper.make_tensor_value_info(f"images{number or ''}", kind, shape) for number in range(inputs)]
+    nodes = [
+        onnx.helper.make_node("Flatten", ["images"], ["flat"]),
+        onnx.helper.make_node(operator, ["flat", "weights"], ["scores"]),
+        onnx.helper.make_node("Softmax" if softmax else "Identity", ["scores"], ["answers"]),
+    ]
+    output = onnx.helper.make_tensor_value_info("answers", onnx.TensorProto.FLOAT, (shape[0], 3))
+    weights = onnx.numpy_helper.from_array(WEIGHTS, "weights")
+    graph = onnx.helper.make_graph(nodes, "linear", named, [output], [weights])
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+
+
+@pytest.fixture
+def save(tmp_path):
+    def saved(model, name="model.onnx"):
+        path = tmp_path / name
+        path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
+        return path
+
+    return saved
+
+
+IMAGES = LabelledImages(
+    torch.randint(0, 256, (70, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
+    torch.arange(70) % 3,
+    ("a", "b", "c"),
+    "made",
+    "test",
+)
+EXPECTED = IMAGES.pixels.flatten(1).numpy().astype(np.float32) / 255 @ WEIGHTS
+
+
+@pytest.mark.parametrize("batch", ["n", 1, 7], ids=["any-batch", "batch-1", "batch-7"])
+def test_it_predicts_like_the_network_that_was_exported(save, batch):
+    checkpoint = load_model(save(model_of(shape=(batch, 1, 4, 4))))
+    expect_fit(checkpoint.model, IMAGES, outputs=None)
+    predictions = Classifier(checkpoint.model, workers=2, screen=False).predict(IMAGES)
+    np.testing.assert_allclose(predictions.logits, EXPECTED, atol=1e-5)
+    assert (checkpoint.architecture, checkpoint.record) == ("onnx", None)
+
+
+def test_it_is_told_from_others_by_its_content(save):
+    first = load_model(save(model_of()))
+    second = load_model(save(model_of(softmax=True), "other.onnx"))
+    again = load_model(save(model_of(), "copy.onnx"))
+    assert first.model_sha256 == again.model_sha256 != second.model_sha256
+
+
+def test_declarations_hold_for_it_too(save):
+    path = save(model_of(softmax=True))
+    with pytest.raises(InputError, match="say --stress-model-outputs probabilities"):
+        expect_fit(load_model(path).model, IMAGES, outputs=None)
+    model = load_model(path, NetworkOptions(outputs="probabilities")).model
+    expect_fit(model, IMAGES, outputs="probabilities")
+    softmax = torch.from_numpy(EXPECTED).softmax(dim=1).numpy()
+    np.testing.assert_allclose(Classifier(model).predict(IMAGES).probabilities, softmax, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (("n", 4, 2, 2), "takes images of 4 channels, the data have 1; build the model for 1"),
+        (("n", 1, 8, 2), r"takes images of 8x2 pixels .* the data have 4x4; load them with --stress-size 8x2"),
+    ],
+    ids=["channels", "size"],
+)
+def test_other_images_than_it_takes_are_named_with_both_numbers(save, shape, message):
+    with pytest.raises(InputError, match=message):
+        expect_fit(load_model(save(model_of(shape=shape))).model, IMAGES, outputs=None)
+
+
+def with_external_data(*, where="initializer"):
+    model = model_of()
+    (tensor,) = model.graph.initializer
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/passwd")
+    if where == "branch":
+        graph = onnx.helper.make_graph([], "branch", [], [], [tensor])
+        del model.graph.initializer[:]
+        model.graph.node.append(onnx.helper.make_node("If", ["flat"], ["x"], then_branch=graph))
+    elif where == "constant":
+        del model.graph.initializer[:]
+        model.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["weights"], value=tensor))
+    return model
+
+
+@pytest.mark.parametrize("where", ["initializer", "constant", "branch"])
+def test_weights_in_another_file_are_refused_unread(save, where):
+    with pytest.raises(CheckpointRefused, match=r"REFUSED\[ARCHITECTURE\] .*tensor 'weights' lies in another file"):
+        load_model(save(with_external_data(where=where)))
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "message"),
+    [
+        (b"not protobuf", "FORMAT", "not an ONNX file"),
+        (b"", "FORMAT", "cannot run it"),
+        (model_of(operator="NoSuchOperator"), "FORMAT", "ONNX Runtime cannot run it"),
+        (model_of(inputs=2), "ARCHITECTURE", "it has 2 inputs and 1 outputs"),
+        (model_of(shape=("n", 16)), "ARCHITECTURE", r"its input is tensor\(float\) of shape \['n', 16\]"),
+    ],
+    ids=["text", "empty", "operator", "inputs", "rank"],
+)
+def test_what_is_out_of_order_is_refused(save, content, code, message):
+    with pytest.raises(CheckpointRefused, match=message) as refusal:
+        load_model(save(content))
+    assert refusal.value.code == code
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(CheckpointRefused, match="NOT_REGULAR"):
+        load_model(tmp_path / "none.onnx")
+
+
+def test_without_the_packages_it_says_how_to_get_them(save, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    with pytest.raises(InputError, match=r"ONNX files need onnxruntime; pip install 'stress-harness\[onnx\]'"):
+        load_model(save(model_of()))
+
+
+def test_where_it_looks_is_not_applicable(save):
+    found = load_model(save(model_of()))
+    role = RoleModel("candidate", found.path, found.sha256, found.model_sha256, "onnx", None, Classifier(found.model))
+    with pytest.raises(NotApplicableError, match="an ONNX file gives predictions only"):
+        role.attend(IMAGES)
+
+
+ROWS = """
+[[gate]]
+id = "clean"
+family = "clean"
+metric = "accuracy"
+hand = { bound = 0.0 }
+
+[[gate]]
+id = "attention-ratio"
+family = "attention"
+metric = "attention_ratio"
+hand = { bound = 0.9 }
+"""
+
+
+def test_a_gate_runs_on_it_and_attention_is_not_applicable(pytester, save):
+    import shutil
+    from pathlib import Path
+
+    from zoo import gates_text
+
+    pytester.makeini("[pytest]")
+    folder = pytester.mkdir("stress_tests")
+    for name in ("clean", "attention"):
+        shutil.copy(Path(__file__).parents[1] / f"stress_tests/test_{name}.py", folder)
+    (folder / "gates.toml").write_text(gates_text(IMAGES, ROWS).replace('"zoo"', '"made"'))
+    np.savez("made.npz", images=IMAGES.pixels[:, 0].numpy(), labels=IMAGES.labels.numpy(), classes=list("abc"))
+    path = save(model_of())
+    result = pytester.runpytest_inprocess("stress_tests", "--candidate", str(path), "--stress-data", "npz:made.npz")
+    report = json.loads((pytester.path / "reports/stress.json").read_text())
+    statuses = {gate["id"]: (gate["status"], gate["detail"]) for gate in report["gates"]}
+    assert result.ret == 0
+    assert statuses["clean"][0] == "pass"
+    assert statuses["attention-ratio"][0] == "not_applicable"
+    assert "an ONNX file gives predictions only" in statuses["attention-ratio"][1]
+    assert report["candidate"]["outputs"] == "logits"

@@ -1,0 +1,283 @@
+"""Images of one's own: a folder or an npz file, of any size, grey or colour; what is wrong with them is said."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from harness.data import LabelledImages, load_images
+from harness.errors import InputError, NotApplicableError
+from harness.gates import GatesError, read_gates
+from harness.masks import object_masks
+from harness.session import StressOptions, open_session
+
+
+def picture(size=(6, 5), mode="RGB", value=100) -> Image.Image:
+    """Return a picture of one colour; the size is (height, width)."""
+    array = np.full((*size, 3), value, dtype=np.uint8)
+    return Image.fromarray(array).convert(mode)
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    folder = tmp_path / "photos"
+    for name, value in (("dog", 10), ("ant", 20)):
+        (folder / name).mkdir(parents=True)
+        picture(value=value).save(folder / name / "b.png")
+        picture(value=value + 1).save(folder / name / "a.png")
+    return folder
+
+
+# A folder.
+
+
+def test_a_folder_has_one_folder_per_class_in_the_order_of_names(photos):
+    images = load_images(f"folder:{photos}")
+    assert images.classes == ("ant", "dog")
+    assert images.labels.tolist() == [0, 0, 1, 1]
+    assert images.pixels.shape == (4, 3, 6, 5)
+    assert images.pixels[:, 0, 0, 0].tolist() == [21, 20, 11, 10]
+    assert (images.name, images.split) == ("photos", "test")
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix", "channels"),
+    [("L", "png", 1), ("RGB", "jpg", 3), ("RGBA", "png", 3), ("P", "gif", 3), ("1", "bmp", 1), ("RGB", "webp", 3)],
+)
+def test_each_kind_of_file_is_grey_or_colour(tmp_path, mode, suffix, channels):
+    (tmp_path / "a").mkdir()
+    picture(mode=mode, value=255).save(tmp_path / "a" / f"x.{suffix}")
+    pixels = load_images(f"folder:{tmp_path}").pixels
+    assert pixels.shape == (1, channels, 6, 5)
+    assert pixels.min() >= 250
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(1, [76]), (3, [255, 0, 0])], ids=["grey", "colour"])
+def test_channels_make_all_images_alike(photos, channels, expected):
+    Image.new("RGB", (5, 6), (255, 0, 0)).save(photos / "ant" / "0.png")
+    picture(mode="L").save(photos / "dog" / "c.png")
+    images = load_images(f"folder:{photos}", channels=channels)
+    assert images.pixels[0, :, 0, 0].tolist() == expected
+    assert len(images) == 6
+
+
+def test_a_size_makes_all_images_alike(photos):
+    picture(size=(60, 40)).save(photos / "ant" / "0.png")
+    assert load_images(f"folder:{photos}", size=(8, 10)).pixels.shape == (5, 3, 8, 10)
+
+
+def test_resizing_is_what_training_pipelines_do(tmp_path):
+    from torchvision.transforms.v2 import functional
+
+    (tmp_path / "a").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a" / "x.png")
+    expected = functional.pil_to_tensor(functional.resize(Image.fromarray(noise), [8, 12]))
+    assert torch.equal(load_images(f"folder:{tmp_path}", size=(8, 12)).pixels[0], expected)
+
+
+def damaged(folder):
+    (folder / "ant" / "a.png").write_bytes((folder / "ant" / "a.png").read_bytes()[:40])
+
+
+def not_an_image(folder):
+    (folder / "ant" / "x.jpg").write_text("hello")
+
+
+def of_16_bits(folder):
+    Image.fromarray(np.zeros((6, 5), dtype=np.uint16)).save(folder / "ant" / "x.png")
+
+
+def of_another_size(folder):
+    picture(size=(7, 5)).save(folder / "dog" / "c.png")
+
+
+def of_another_kind(folder):
+    picture(mode="L").save(folder / "dog" / "c.png")
+
+
+def with_an_empty_class(folder):
+    (folder / "cat").mkdir()
+
+
+def with_splits(folder):
+    shutil.copytree(folder, folder / "test" / "inner")
+    for name in ("ant", "dog"):
+        shutil.move(folder / name, folder / "test")
+    shutil.rmtree(folder / "test" / "inner")
+
+
+def emptied(folder):
+    for name in ("ant", "dog"):
+        shutil.rmtree(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damaged, r"a\.png: cannot be read as an image .* replace or remove it"),
+        (not_an_image, r"x\.jpg: cannot be read as an image"),
+        (of_16_bits, r"x\.png: has more than 8 bits per channel \(I;16\); save it with 8"),
+        (
+            of_another_size,
+            r"c\.png: is 7x5 pixels \(height x width\), .*a\.png is 6x5; .* say which with --stress-size",
+        ),
+        (of_another_kind, r"c\.png: is grey, .*a\.png is colour; .* --stress-channels 1 or 3"),
+        (with_an_empty_class, r"cat: no images in it; expected one folder per class .*, or remove the folder"),
+        (with_splits, r"test: no images in it; .* if its folders are the classes, name folder:.*test"),
+        (emptied, "photos: no folders in it; expected one folder per class"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_what_is_wrong_with_a_folder_is_said(photos, damage, message):
+    damage(photos)
+    with pytest.raises(InputError, match=message):
+        load_images(f"folder:{photos}")
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(InputError, match="none: no such folder"):
+        load_images(f"folder:{tmp_path / 'none'}")
+
+
+def test_fashion_mnist_is_not_converted():
+    with pytest.raises(InputError, match="--stress-size and --stress-channels are for images of a folder or npz"):
+        load_images("fashion-mnist", channels=3)
+
+
+# An npz file.
+
+GREY = np.arange(4 * 6 * 5, dtype=np.uint8).reshape(4, 6, 5)
+COLOUR = np.stack([GREY, GREY + 1, GREY + 2], axis=-1)
+LABELS = np.array([0, 1, 1, 0])
+
+
+@pytest.fixture
+def npz(tmp_path):
+    def saved(**arrays) -> str:
+        np.savez(tmp_path / "shop.npz", **arrays)
+        return f"npz:{tmp_path / 'shop.npz'}"
+
+    return saved
+
+
+@pytest.mark.parametrize(("images", "channels"), [(GREY, 1), (GREY[..., None], 1), (COLOUR, 3)])
+def test_npz_images_are_grey_or_colour(npz, images, channels):
+    loaded = load_images(npz(images=images, labels=LABELS))
+    assert loaded.pixels.shape == (4, channels, 6, 5)
+    assert loaded.pixels[1, 0].tolist() == GREY[1].tolist()
+    assert loaded.labels.tolist() == LABELS.tolist()
+    assert loaded.classes == ("0", "1")
+
+
+def test_medmnists_files_are_read_as_they_are(npz):
+    """Their arrays: three splits, labels of shape (N, 1) in uint8."""
+    arrays = {}
+    for split, start in (("train", 0), ("val", 1), ("test", 2)):
+        arrays |= {f"{split}_images": COLOUR[start:], f"{split}_labels": LABELS[start:, None].astype(np.uint8)}
+    images = load_images(npz(**arrays))
+    assert len(images) == 2
+    assert images.labels.tolist() == [1, 0]
+    assert (images.split, images.name, images.classes) == ("test", "shop", ("0", "1"))
+
+
+def test_npz_images_and_masks_are_resized_together(npz):
+    masks = np.zeros((4, 6, 5), dtype=np.uint8)
+    masks[:, :3] = 255
+    images = load_images(npz(images=COLOUR, labels=LABELS, masks=masks), size=(12, 10), channels=1)
+    assert images.pixels.shape == (4, 1, 12, 10)
+    assert images.masks.shape == (4, 12, 10)
+    assert images.masks[:, :6].all()
+    assert not images.masks[:, 6:].any()
+
+
+def test_npz_without_masks_and_plain_background_has_no_object_to_look_at(npz):
+    noise = np.random.default_rng(0).integers(0, 256, (4, 6, 5), dtype=np.uint8)
+    with pytest.raises(NotApplicableError, match=r"the background of shop is not plain: .* `masks` in an npz file"):
+        object_masks(load_images(npz(images=noise, labels=LABELS)))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": GREY}, r"has no array 'labels', only images; expected images and labels, or test_images"),
+        ({"train_images": GREY, "train_labels": LABELS}, "has no array 'test_images', only train_images, train_labels"),
+        ({"images": GREY / 255, "labels": LABELS}, r"float64 of shape \(4, 6, 5\), .*\(images \* 255\)\.round\(\)"),
+        ({"images": GREY.astype(int), "labels": LABELS}, r"images are int64 of shape \(4, 6, 5\), expected uint8"),
+        ({"images": GREY[0], "labels": LABELS}, r"images are uint8 of shape \(6, 5\), expected"),
+        ({"images": np.moveaxis(COLOUR, -1, 1), "labels": LABELS}, r"move them with np\.moveaxis\(images, 1, -1\)"),
+        ({"images": np.concatenate([COLOUR] * 2, -1), "labels": LABELS}, r"\(4, 6, 5, 6\), .* with 1 or 3 channels"),
+        ({"images": GREY[:0], "labels": LABELS[:0]}, r"there is nothing in them"),
+        ({"images": GREY, "labels": LABELS[:3]}, r"labels are int64 of shape \(3,\), expected 4 integers"),
+        ({"images": GREY, "labels": np.eye(4, 14, dtype=int)}, r"several for an image; expected 4 integers"),
+        ({"images": GREY, "labels": LABELS / 1.0}, r"labels are float64 of shape \(4,\), expected 4 integers"),
+        ({"images": GREY, "labels": LABELS - 1}, "labels run from -1"),
+        ({"images": GREY, "labels": LABELS, "classes": ["a"]}, "labels run to 1, classes has 1 names"),
+        ({"images": GREY, "labels": LABELS, "classes": ["a", "a"]}, "classes names a class twice: a, a"),
+        ({"images": GREY, "labels": LABELS, "masks": GREY[:, 1:]}, r"masks are uint8 of shape \(4, 5, 5\), expected"),
+        ({"images": GREY, "labels": LABELS.astype(object)}, "cannot be read .*expected an npz file of plain arrays"),
+    ],
+)
+def test_what_is_wrong_with_an_npz_file_is_said(npz, arrays, message):
+    with pytest.raises(InputError, match=message):
+        load_images(npz(**arrays))
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 cut", None], ids=["empty", "text", "cut", "missing"])
+def test_a_file_that_is_no_npz_is_said(tmp_path, content):
+    if content is not None:
+        (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(InputError, match=r"x\.npz: cannot be read .*expected an npz file of plain arrays"):
+        load_images(f"npz:{tmp_path / 'x.npz'}")
+
+
+def test_a_single_array_is_no_npz_file(tmp_path):
+    with (tmp_path / "x.npz").open("wb") as file:
+        np.save(file, GREY)
+    with pytest.raises(InputError, match=r"holds a single array of shape \(4, 6, 5\)"):
+        load_images(f"npz:{tmp_path / 'x.npz'}")
+
+
+# Names of classes in the gates file.
+
+
+def gates_of(images: LabelledImages, path: Path, classes: str) -> Path:
+    path.write_text(
+        f'schema = 1\nprotocol = 1\n[data]\nname = "{images.name}"\nsplit = "test"\nsha256 = "{images.sha256}"\n'
+        f"n = {len(images)}\n{classes}\n"
+    )
+    return path
+
+
+def session_of(npz, tmp_path, classes):
+    from harness.architectures import FashionCNN
+    from harness.checkpoints import Record, save_checkpoint
+    from harness.options import DataOptions
+
+    spec = npz(images=np.repeat(GREY, 2, axis=1), labels=LABELS)
+    arguments = {"conv_channels": [1], "fc_sizes": [], "image_size": [12, 5], "classes": 2}
+    save_checkpoint(tmp_path / "m.safetensors", FashionCNN(**arguments), Record("fashion-cnn", arguments, ()))
+    gates = gates_of(load_images(spec), tmp_path / "gates.toml", classes)
+    options = StressOptions(tmp_path / "m.safetensors", None, None, gates, data=DataOptions(spec), cache=False)
+    return open_session(options, workers=1)
+
+
+def test_the_gates_file_may_name_the_classes(npz, tmp_path):
+    session = session_of(npz, tmp_path, 'classes = ["benign", "malignant"]')
+    assert session.images.classes == ("benign", "malignant")
+    assert session.roles["candidate"].predict(session.images).classes == ("benign", "malignant")
+
+
+def test_too_few_names_in_the_gates_file_are_named_with_both_numbers(npz, tmp_path):
+    with pytest.raises(InputError, match=r"\[data\] classes has 1 names, the data have 2 classes"):
+        session_of(npz, tmp_path, 'classes = ["benign"]')
+
+
+@pytest.mark.parametrize("classes", ["classes = []", 'classes = "a"', "classes = [1, 2]", 'classes = ["a", "a"]'])
+def test_other_names_of_classes_are_refused(npz, tmp_path, classes):
+    images = load_images(npz(images=GREY, labels=LABELS))
+    with pytest.raises(GatesError, match=r"gates\.toml: \[data\] classes"):
+        read_gates(gates_of(images, tmp_path / "gates.toml", classes))
