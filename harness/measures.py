@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from harness.search import Breaking, FirstFailures
 
 
-Unit = Literal["share", "difference", "images", "degrees", "pixels", "factor"]
+Unit = Literal["share", "difference", "images", "degrees", "pixels", "factor", "score"]
 
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
     """One number about a model, measured on `n` images, with its 95% confidence interval.
 
-    `unit` is a share in [0, 1], a difference of shares in [-1, 1], a number of images, a severity or a factor. `detail`
-    says in a few words what is behind the number. `failures` are the positions, in the predictions, of the images to
-    show for it, the most telling first. A comparison of two models has the `p_value` of no difference, and the `flips`
-    behind.
+    `unit` is a share in [0, 1], a difference of shares in [-1, 1], a number of images, a severity, a factor, or a score
+    of which 0 is perfect. `detail` says in a few words what is behind the number. `failures` are the positions, in the
+    predictions, of the images to show for it, the most telling first. A comparison of two models has the `p_value` of
+    no difference, and the `flips` behind.
     """
 
     metric: str

@@ -4,7 +4,7 @@ from harness.measures import confident_errors
 from harness.plugin import gate
 
 
-@gate("confidence")
+@gate("confidence", metric="confident_errors")
 def test_confident_errors_stay_rare(candidate, images, evidence, gate):
     predictions = candidate.predict(images, gate.pose)
     verdict = gate.judge(confident_errors(predictions, above=gate.confidence))

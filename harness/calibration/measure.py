@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 _DECISIVE = (
     *("measures.py", "flips.py", "perturb.py", "search.py", "strategies.py", "inference/*.py"),
-    *("attention.py", "masks.py", "localisation.py", "interventions.py"),
+    *("attention.py", "masks.py", "localisation.py", "interventions.py", "confidence.py", "corruptions/*.py"),
 )
 """The parts of this package that decide a measured value."""
 _NO_TESTS = 5
 """pytest's exit status when no test was collected."""
 _BOUNDS = ("hand", "panel", "not_gated", "share")
-_ADDED = ("answers", "background", "strength")
+_ADDED = ("answers", "background", "strength", "corruption", "severity")
 """Keys that rows did not always know: where they are not set, what was measured before they came still holds."""
 
 

@@ -9,6 +9,7 @@ import tomllib
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from harness.corruptions import ALL, CORRUPTIONS, SEVERITIES
 from harness.gates.verdicts import Bound, Gate, GatesError
 from harness.perturb import PROTOCOL, Pose
 
@@ -84,12 +85,14 @@ T = TypeVar("T")
 _SHARES = (
     *("accuracy", "right_at_every_pose", "random_pose_accuracy", "worst_of_ten", "unchanged_share"),
     *("attention_ratio", "attention_drift", "dead_maps", "kept", "lost"),
+    *("calibration_error", "confidence_on_errors", "risk_coverage_area"),
 )
-_DIFFERENCES = ("accuracy_gain", "accuracy_change")
+_DIFFERENCES = ("accuracy_gain", "accuracy_change", "confidence_rise")
 _BOUND_RANGES = {
     **dict.fromkeys(_SHARES, (0.0, 1.0)),
     **dict.fromkeys(_DIFFERENCES, (-1.0, 1.0)),
-    "attention_lift": (0.0, math.inf),
+    **dict.fromkeys(("attention_lift", "mean_corruption_error", "negative_log_likelihood"), (0.0, math.inf)),
+    "brier_score": (0.0, 2.0),
 }
 
 
@@ -150,6 +153,10 @@ def _expect_ranges(gate: Gate, where: str) -> None:
     for name in ("confidence", "significance", "share_broken", "strength"):
         if (value := getattr(gate, name)) is not None and not 0 <= value <= 1:
             raise GatesError(f"{where}: {name} is {value}, expected a number from 0 to 1")
+    if gate.corruption is not None and gate.corruption not in {ALL, *CORRUPTIONS}:
+        raise GatesError(f"{where}: corruption is {gate.corruption!r}, expected {', '.join(CORRUPTIONS)} or {ALL}")
+    if gate.severity is not None and gate.severity not in SEVERITIES:
+        raise GatesError(f"{where}: severity is {gate.severity}, expected a whole number from 1 to 5")
 
 
 _TYPES: Mapping[str, tuple[type, ...]] = {

@@ -52,9 +52,10 @@ class Gate:
     `role` is the model under the bound. What a family's test does with `pose`, `class_name`, `pair` (true and predicted
     class, either way), `confidence` (in [0, 1]), `within` (a pose that limits each axis), `grid` and `path` (names of
     poses in `harness.search`), `share_broken` (in [0, 1]), `answers` ("wrong": of these alone), `background` (a name in
-    `harness.interventions`) and `strength` (of it, in [0, 1]) is the test's business. A row without bound is reported
-    only, and so is one whose panel bound is switched off by `not_gated`, which says why. A comparison of two models
-    beyond its bound fails only when chance explains it with a probability below `significance`.
+    `harness.interventions`), `strength` (of it, in [0, 1]), `corruption` (a name in `harness.corruptions`) and
+    `severity` (of it, from 1 to 5) is the test's business. A row without bound is reported only, and so is one whose
+    panel bound is switched off by `not_gated`, which says why. A comparison of two models beyond its bound fails only
+    when chance explains it with a probability below `significance`.
     """
 
     id: str
@@ -73,6 +74,8 @@ class Gate:
     answers: str | None = None
     background: str | None = None
     strength: float | None = None
+    corruption: str | None = None
+    severity: int | None = None
     significance: float | None = None
     not_gated: str = ""
     hand: Bound | None = None

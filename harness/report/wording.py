@@ -30,6 +30,7 @@ FAMILIES: Mapping[str, str] = {
     "baseline": "The plain model itself",
     "attention": "Looking at the object",
     "background": "Deciding by the object, not by its background",
+    "corruption": "Damaged images",
 }
 """The families of gates that ship; others go by their own name."""
 
@@ -40,6 +41,13 @@ _METRICS: Mapping[str, str] = {
     "dead_maps": "maps that show nothing",
     "kept": "answers that stay",
     "lost": "answers that go with the object",
+    "calibration_error": "how far sureness is from being right",
+    "negative_log_likelihood": "log loss of the probabilities",
+    "brier_score": "squared error of the probabilities",
+    "confidence_on_errors": "how sure it is of its mistakes",
+    "risk_coverage_area": "mistakes among the surest answers, over all shares of them",
+    "confidence_rise": "how much surer it becomes as damage grows",
+    "mean_corruption_error": "mistakes against the plain model's, over all damages",
 }
 _ON_GRIDS: Mapping[str, str] = {
     "right_at_every_pose": "right at all of the {} poses",
@@ -51,6 +59,9 @@ _HINT_POINTS = 10.0
 """Percentage points by which a confusion, or accuracy under pose, must have changed to be named."""
 _UNSEEN, _SEEN = 0.02, 0.10
 """A side of the image counts as not looked at when covering it changes so few answers, and so many of another model."""
+
+_LOOKS = 1.1
+"""Times an even look from which on a model is said to look at the object; healthy ones reach 1.3."""
 
 
 def sentence(outcome: Outcome) -> str:
@@ -92,6 +103,9 @@ def case(gate: Gate) -> str:
         parts.append(f"{gate.answers} answers")
     if gate.background:
         parts.append(f"background of {gate.background}" + (f" at {gate.strength:.0%}" if gate.strength else ""))
+    if gate.corruption:
+        strength = f", {gate.severity} of 5" if gate.severity else ""
+        parts.append(gate.corruption.replace("-", " ") + strength)
     if gate.within:
         limit = gate.within
         parts.append(f"any pose within ±{limit.degrees:g}°, ±{max(limit.dx, limit.dy):g} px")
@@ -113,6 +127,7 @@ def quantity(value: float | None, unit: str) -> str:
         "degrees": f"{value:.1f}°",
         "pixels": f"{value:.2f} px",
         "factor": f"{value:.2f} times",
+        "score": f"{value:.3f}",
     }
     return known.get(unit, f"{value:.4g}")
 
@@ -137,18 +152,12 @@ def healthy(verdict: Verdict) -> str:
     return f"{quantity(known.mean, verdict.unit)} ± {spread}"
 
 
-def reference_of(overview: Overview) -> ModelOverview | None:
-    """Return the model that the first is compared with: the incumbent if it is another, else the next."""
-    others = overview.models[1:]
-    return next((model for model in others if "incumbent" in model.roles), others[0] if others else None)
-
-
 def hints(overview: Overview | None) -> list[tuple[str, str]]:
     """Return what the mistakes of the first model have in common, each as (finding, figures), the plainest first.
 
     These point a reader the right way; no verdict follows from them.
     """
-    if overview is None or (reference := reference_of(overview)) is None:
+    if overview is None or (reference := overview.reference) is None:
         return []
     return [
         *_confusions(overview, reference),
@@ -199,6 +208,18 @@ def _fragile(model: ModelOverview, reference: ModelOverview) -> list[tuple[str, 
             f"{model.corners.value:.0%} right there, against {reference.corners.value:.0%} ({reference.name})",
         )
     ]
+
+
+def where_it_looks(overview: Overview | None) -> str:
+    """Return in a sentence whether the first model looks at the object; empty when nobody knows."""
+    found = overview and overview.models[0].on_object_overall
+    if not (overview and found):
+        return ""
+    reference = overview.reference
+    theirs = reference.on_object_overall if reference else None
+    beside = f"; {reference.name} {theirs.ratio:.0%}" if reference and theirs else ""
+    says = "It looks at the object" if found.lift >= _LOOKS else "It hardly looks at the object more than elsewhere"
+    return f"{says}: {found.ratio:.0%} of its attention is there, an even look would have {found.uniform:.0%}{beside}."
 
 
 def _looking_elsewhere(model: ModelOverview, reference: ModelOverview) -> list[tuple[str, str]]:

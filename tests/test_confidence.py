@@ -1,0 +1,244 @@
+"""Calibration, proper scores and selective prediction: by hand, at the edges, and against scikit-learn."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import brier_score_loss, log_loss
+from test_measures import CONFIDENCE, LABELS, PREDICTED, predictions
+from zoo import Zoo
+
+from harness.confidence import (
+    bin_of,
+    brier_score,
+    calibration_error,
+    confidence_on_errors,
+    confidence_rise,
+    mean_corruption_error,
+    negative_log_likelihood,
+    risk_coverage,
+    risk_coverage_area,
+)
+from harness.errors import InputError, NotApplicableError
+
+
+@pytest.fixture
+def by_hand():
+    return predictions(LABELS, PREDICTED, CONFIDENCE)
+
+
+def drawn(seed, count=200, classes=4):
+    rng = np.random.default_rng(seed)
+    names = tuple("abcdefgh"[:classes])
+    found = predictions(rng.integers(0, classes, count), np.zeros(count, dtype=int), classes=names)
+    logits = rng.normal(0, 2, (count, classes)).astype(np.float32)
+    logits[np.arange(count), found.labels] += 1.5
+    return type(found)(logits, found.images, found.perturbation)
+
+
+# Calibration.
+
+
+@pytest.mark.parametrize("bins", [1, 2, 10, 15])
+def test_an_edge_belongs_to_the_bin_above_and_1_to_the_last(bins):
+    edges = np.linspace(0, 1, bins + 1)
+    assert bin_of(edges, bins).tolist() == [*range(bins), bins - 1]
+    assert bin_of(np.nextafter(edges[1:], 0), bins).tolist() == list(range(bins))
+    assert bin_of(np.nextafter(1.0, 2), bins) == bins - 1
+
+
+def test_calibration_error_by_hand(by_hand):
+    # Two bins: 0.5, 0.6, 0.95, 0.7, 0.8, 0.9, 0.99, 0.7, 0.9 are above, and 0.4, which is right, below.
+    above = [0.9, 0.5, 0.6, 0.95, 0.7, 0.8, 0.9, 0.99, 0.7]
+    expected = 0.9 * abs(5 / 9 - np.mean(above)) + 0.1 * abs(1 - 0.4)
+    measured = calibration_error(by_hand, bins=2)
+    assert measured.value == pytest.approx(expected, abs=1e-6)
+    assert (measured.metric, measured.unit, measured.n) == ("calibration_error", "share", 10)
+    assert measured.interval[0] <= measured.value <= measured.interval[1]
+    assert measured.detail == "60.0% right, 74.4% sure on average; 2 bins"
+
+
+def test_a_confidence_of_exactly_1_counts():
+    sure = predictions([0, 0, 1, 1], [0, 0, 1, 0], [1.0, 1.0, 1.0, 1.0])
+    assert calibration_error(sure).value == pytest.approx(0.25)
+    right = predictions([0, 1], [0, 1], [1.0, 1.0])
+    assert calibration_error(right).value == 0
+    assert negative_log_likelihood(right).value == pytest.approx(0)
+
+
+def naive_calibration_error(found, bins):
+    """The published sum, bin by bin."""
+    total, sure = 0.0, found.probabilities.astype(np.float64).max(axis=1)
+    edges = np.linspace(0, 1, bins + 1)
+    for low, high in zip(edges, (*edges[1:-1], 2.0), strict=False):
+        inside = [at for at, confidence in enumerate(sure) if low <= confidence < high]
+        if inside:
+            total += len(inside) / len(sure) * abs(found.correct[inside].mean() - sure[inside].mean())
+    return total
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10_000), bins=st.integers(1, 20))
+def test_calibration_error_is_the_published_sum(seed, bins):
+    found = drawn(seed)
+    assert calibration_error(found, bins=bins).value == pytest.approx(naive_calibration_error(found, bins), abs=1e-5)
+
+
+def test_calibration_needs_a_bin(by_hand):
+    with pytest.raises(InputError, match="calibration error: 0 bins, expected at least 1"):
+        calibration_error(by_hand, bins=0)
+
+
+# Proper scores.
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10_000), classes=st.integers(3, 6))
+def test_scores_are_scikit_learns(seed, classes):
+    found = drawn(seed, classes=classes)
+    shares = torch.from_numpy(found.logits).double().softmax(dim=1).numpy()
+    every = range(classes)
+    assert negative_log_likelihood(found).value == pytest.approx(log_loss(found.labels, shares, labels=every), rel=1e-9)
+    brier = brier_score_loss(found.labels, shares, labels=list(every), scale_by_half=False)
+    assert brier_score(found).value == pytest.approx(brier, rel=1e-9)
+
+
+def test_scores_of_a_guess_and_of_the_worst():
+    guess = predictions([0, 1, 2], [0, 0, 0], [1 / 3] * 3)
+    assert negative_log_likelihood(guess).value == pytest.approx(math.log(3), rel=1e-6)
+    assert brier_score(guess).value == pytest.approx(2 / 3, rel=1e-6)
+    assert brier_score(predictions([0, 0], [1, 1], [1.0, 1.0])).value == pytest.approx(2)
+    assert brier_score(guess).unit == negative_log_likelihood(guess).unit == "score"
+
+
+def test_intervals_cover_as_often_as_they_say():
+    large, small = drawn(0, count=200_000), [drawn(seed, count=300) for seed in range(1, 200)]
+    for measure in (brier_score, negative_log_likelihood):
+        truth, intervals = measure(large).value, [measure(found).interval for found in small]
+        assert 0.9 < np.mean([low <= truth <= high for low, high in intervals]) < 0.99
+
+
+# Errors, and abstaining.
+
+
+def test_confidence_on_errors_by_hand(by_hand):
+    measured = confidence_on_errors(by_hand)
+    assert measured.value == pytest.approx(np.mean([0.6, 0.95, 0.8, 0.7]))
+    assert (measured.n, measured.failures.tolist()) == (4, [3, 5, 8, 2])
+    assert measured.detail == "of 10 answers"
+    with pytest.raises(NotApplicableError, match="all of 2 answers are right"):
+        confidence_on_errors(predictions([0, 1], [0, 1]))
+
+
+def test_risk_coverage_by_hand():
+    found = predictions([0, 0, 0, 0], [0, 1, 0, 0], [0.9, 0.8, 0.7, 0.6])
+    coverage, risk = risk_coverage(found)
+    assert coverage.tolist() == [0.25, 0.5, 0.75, 1.0]
+    assert risk.tolist() == pytest.approx([0, 1 / 2, 1 / 3, 1 / 4])
+    measured = risk_coverage_area(found)
+    assert measured.value == pytest.approx((1 / 2 + 1 / 3 + 1 / 4) / 4)
+    assert measured.detail == "of the surer half of the answers 50.00% are wrong, of all 25.00%"
+
+
+def test_equal_confidences_come_in_any_order():
+    labels = [0, 0, 1, 1]
+    one, other = (predictions(labels, answers, [0.8] * 4) for answers in ([0, 1, 1, 1], [0, 0, 1, 0]))
+    for found in (one, other):
+        assert risk_coverage(found)[1].tolist() == pytest.approx([0.25] * 4)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10_000))
+def test_the_area_is_least_for_a_model_that_knows_its_errors(seed):
+    found = drawn(seed)
+    errors = np.sort(~found.correct)
+    best = float((np.cumsum(errors) / np.arange(1, len(errors) + 1)).mean())
+    order = np.argsort(-found.probabilities.max(axis=1), kind="stable")
+    plain = float((np.cumsum(~found.correct[order]) / np.arange(1, len(order) + 1)).mean())
+    area = risk_coverage_area(found).value
+    assert best <= area + 1e-12
+    assert area == pytest.approx(plain, abs=1e-9)
+
+
+# Under corruption.
+
+
+def test_confidence_rise_is_the_largest_step():
+    clean, first, second = (predictions([0, 0], [0, 0], sure) for sure in ([0.9, 0.9], [0.6, 0.7], [0.9, 0.6]))
+    measured = confidence_rise(clean, [first, second])
+    assert measured.value == pytest.approx(0.1, abs=1e-6)
+    assert (measured.unit, measured.n, measured.failures.tolist()) == ("difference", 2, [0])
+    assert measured.detail == "mean confidence 0.900 → 0.650 → 0.750"
+    falling = confidence_rise(clean, [first])
+    assert falling.value == pytest.approx(-0.25, abs=1e-6)
+    assert falling.failures.tolist() == []
+
+
+def test_confidence_rise_needs_the_same_images(by_hand):
+    with pytest.raises(InputError, match="10 and 2 images that are not the same"):
+        confidence_rise(by_hand, [predictions([0, 0], [0, 0])])
+    with pytest.raises(InputError, match="no corrupted images"):
+        confidence_rise(by_hand, [])
+
+
+def test_mean_corruption_error_by_hand():
+    labels = [0, 0, 0, 0]
+    answers = {errors: predictions(labels, [1] * errors + [0] * (4 - errors)) for errors in range(5)}
+    own = {"fog": [answers[1], answers[2]], "noise": [answers[2], answers[4]]}
+    reference = {"fog": [answers[2], answers[4]], "noise": [answers[1], answers[2]]}
+    measured = mean_corruption_error(own, reference)
+    assert measured.value == pytest.approx((3 / 6 + 6 / 3) / 2)
+    assert (measured.unit, measured.n) == ("factor", 4)
+    assert measured.detail == "from 0.50 under fog to 2.00 under noise"
+    same = mean_corruption_error(reference, reference)
+    assert (same.value, same.interval) == (1.0, (1.0, 1.0))
+
+
+def test_mean_corruption_error_needs_errors_and_the_same_corruptions():
+    right, wrong = predictions([0], [0]), predictions([0], [1])
+    with pytest.raises(NotApplicableError, match="the reference model makes no error under fog"):
+        mean_corruption_error({"fog": [wrong]}, {"fog": [right]})
+    with pytest.raises(InputError, match=r"\['fog'\] of one model and \['jpeg'\] of the other"):
+        mean_corruption_error({"fog": [wrong]}, {"jpeg": [wrong]})
+    with pytest.raises(InputError):
+        mean_corruption_error({}, {})
+
+
+# In the gate.
+
+ROWS = "".join(
+    f"""
+[[gate]]
+id = "{metric.replace("_", "-")}"
+family = "confidence"
+metric = "{metric}"
+direction = "at_most"
+hand = {{ bound = {bound} }}
+"""
+    for metric, bound in {
+        "calibration_error": 0.6,
+        "negative_log_likelihood": 1.2,
+        "brier_score": 0.7,
+        "confidence_on_errors": 0.8,
+        "risk_coverage_area": 0.3,
+    }.items()
+)
+
+
+@pytest.mark.parametrize(("blind", "status", "exit_status"), [(False, "pass", 0), (True, "fail", 1)])
+def test_sure_and_wrong_fails_and_a_good_network_passes(pytester, monkeypatch, blind, status, exit_status):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(pytester.path / "cache"))
+    zoo = Zoo(pytester.path, tests=("calibration",))
+    zoo.save("models/augmented.safetensors", blind=blind)
+    zoo.bind(ROWS)
+    result = pytester.runpytest_inprocess("stress_tests", "--stress-data", zoo.data, "--baseline", "none")
+    report = json.loads((zoo.root / "reports/stress.json").read_text())
+    assert {gate["metric"]: gate["status"] for gate in report["gates"]} == dict.fromkeys(
+        ["calibration_error", "negative_log_likelihood", "brier_score", "confidence_on_errors", "risk_coverage_area"],
+        status,
+    )
+    assert result.ret == exit_status
