@@ -13,6 +13,7 @@ from harness.cli.breaking import add_commands as add_breaking_commands
 from harness.cli.comparing import add_commands as add_comparing_commands
 from harness.cli.evaluating import add_commands as add_evaluating_commands
 from harness.cli.gating import add_commands as add_gating_commands
+from harness.cli.starting import add_commands as add_starting_commands
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--data-dir", type=Path, metavar="DIR", help="the folder with Fashion-MNIST's training files")
 
     add_evaluating_commands(add)
+    add_starting_commands(add)
     add_gating_commands(add)
     add_breaking_commands(add)
     add_comparing_commands(add)

@@ -1,0 +1,51 @@
+"""The command that starts a gate for data of one's own: new-gates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.cli.models import load_model
+from harness.errors import InputError
+from harness.options import DataOptions, add_data_options, add_network_options
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+_OK = 0
+
+
+def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    command = add(
+        "new-gates",
+        _new_gates,
+        "Write the first gates file for data of your own: their fingerprint, and rows without bounds for accuracy, "
+        "each class, rotation, shift and confidence; with a checkpoint, for the classes that it confuses most, too.",
+        "new-gates stress_tests/gates.toml --data folder:photos/test --stress-size 64",
+    )
+    command.add_argument("gates", type=Path, metavar="GATES", help="the file to write, .toml")
+    add_data_options(command.add_argument, name="--data")
+    command.add_argument("--checkpoint", type=Path, metavar="FILE", help="a model whose confusions become rows")
+    add_network_options(command.add_argument)
+
+
+def _new_gates(options: argparse.Namespace) -> int:
+    from harness.files import write_atomically
+    from harness.gates.starter import confused_pairs, starter
+    from harness.inference import Classifier
+    from harness.networks import expect_fit
+
+    if options.gates.exists():
+        raise InputError(f"{options.gates}: is there already; name another file, or move it away")
+    images = DataOptions.of(options).load()
+    pairs = []
+    if options.checkpoint is not None:
+        model = load_model(options.checkpoint, options).model
+        expect_fit(model, images, outputs=options.stress_model_outputs)
+        pairs = confused_pairs(Classifier(model).predict(images))
+    write_atomically(options.gates, starter(images, pairs).encode())
+    print(f"{options.gates}: written for {len(images)} images of {len(images.classes)} classes")
+    print("next: stress tests beside it, and `python -m harness calibrate` with 8 healthy retrains or more")
+    return _OK
