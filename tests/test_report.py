@@ -223,9 +223,9 @@ def test_failures_by_kind_stand_side_by_side_with_what_is_new():
     page = scorecard(replace(OUTCOME, overview=overview(changes=CHANGES)))
     part = page[page.index('id="report-failures"') : page.index('id="report-covered"')]
     titles, everything, pair = cells(part)[:3]
-    assert titles == ["kind", "candidate", "candidate, moved", "baseline", "baseline, moved", "new", "fixed", "shared"]
-    assert everything == ["any error", "30", "20.0%", "60", "20.0%", "5", "7", "25"]
-    assert pair == ["top↔shirt", "20", "12.5%", "40", "12.5%", "2", "3", "18"]
+    assert titles == ["kind", "candidate", "baseline", "new", "fixed", "shared", "candidate, moved", "baseline, moved"]
+    assert everything == ["any error", "30", "60", "5", "7", "25", "20.0%", "20.0%"]
+    assert pair == ["top↔shirt", "20", "40", "2", "3", "18", "12.5%", "12.5%"]
     assert "<summary>New mistakes, which the baseline does not make: 1 of 5, the most confident first" in part
     assert ["17", "top", "shirt", "96%", "top", "70%"] in cells(part)
     assert "2 of 300 images are wrong in most of 9 poses (baseline 2)" in part
@@ -260,6 +260,33 @@ def test_hints_point_at_what_mistakes_have_in_common(facts, hint):
     some = overview(model(**facts), model("baseline"))
     assert [what for what, _ in hints(some) if hint in what]
     assert hints(overview(model(), model("baseline"))) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({}, "It looks at the object: 60% of its attention is there, an even look would have 50%; baseline 60%."),
+        ({"on_object_overall": OnObject(0.5, 0.5, 1.0, 200)}, "It hardly looks at the object more than elsewhere: 50%"),
+    ],
+    ids=["looks", "looks-past"],
+)
+def test_the_top_says_whether_the_model_looks_at_the_object(facts, said):
+    page = scorecard(replace(OUTCOME, overview=overview(model(**facts), model("baseline"))))
+    assert said in page[page.index('id="report-worse"') : page.index('id="report-comparison"')]
+    unknown = overview(model(on_object=(), on_object_overall=None))
+    assert "of its attention is there" not in scorecard(replace(OUTCOME, overview=unknown))
+
+
+def test_of_all_gates_only_failures_are_unfolded():
+    page = scorecard(replace(OUTCOME, verdicts=(COUNT, PASS, FAIL, ERROR)))
+    listed = page[page.index('id="report-gates"') :]
+    shown, holding, reported = listed.split("<details>")
+    assert 'id="flip"' in shown
+    assert 'id="rotate-ccw-015"' in shown
+    assert holding.startswith("<summary>Gates that hold: 1</summary>")
+    assert 'id="clean"' in holding
+    assert reported.startswith("<summary>Measured and reported only, without a bound: 1</summary>")
+    assert 'id="pair-a-b"' in reported
 
 
 def test_the_incumbent_is_what_hints_compare_with_when_it_is_another_model():

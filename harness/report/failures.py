@@ -10,7 +10,7 @@ from harness.report.tables import table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.overview import Changes, KindCount, Overview
+    from harness.overview import Changes, Overview
 
 NUMBERS_SHOWN = 12
 """Images that a line of the table of persistent failures names."""
@@ -31,18 +31,19 @@ def failures_section(overview: Overview) -> list[str]:
 
 
 def kinds_rows(overview: Overview) -> tuple[list[str], list[list[object]]]:
-    """Return titles and rows of the failures by kind, one value a cell; the changes last, where there are any."""
-    titles = ["kind"]
-    for model in overview.models:
-        titles += [model.name, f"{model.name}, moved"]
+    """Return titles and rows of the failures by kind, one value a cell: counts at rest, changes, shares moved."""
+    models, changes = overview.models, overview.changes
+    titles = ["kind", *(model.name for model in models)]
     rows: list[list[object]] = [
-        [kind.kind, *(cell for model in overview.models for cell in _cells(model.failures[at]))]
-        for at, kind in enumerate(overview.models[0].failures)
+        [kind.kind, *(model.failures[at].count for model in models)] for at, kind in enumerate(models[0].failures)
     ]
-    if overview.changes:
+    if changes:
         titles += ["new", "fixed", "shared"]
-        for row, change in zip(rows, overview.changes.by_kind, strict=True):
+        for row, change in zip(rows, changes.by_kind, strict=True):
             row += [change.new, change.fixed, change.shared]
+    titles += [f"{model.name}, moved" for model in models]
+    for at, row in enumerate(rows):
+        row += [f"{100 * model.failures[at].moved:.1f}%" for model in models]
     return titles, rows
 
 
@@ -58,18 +59,14 @@ def confusions_rows(groups: Sequence[tuple[str, str, tuple[int, ...]]]) -> list[
     ]
 
 
-def _cells(count: KindCount) -> tuple[object, ...]:
-    return count.count, f"{100 * count.moved:.1f}%"
-
-
 def _how_to_read(overview: Overview) -> str:
-    said = (
-        f"Mistakes among {overview.n:,} images as they are; moved: their share at the corners ±10°, ±2 px, of "
+    changes = ""
+    if overview.changes:
+        changes = f" New, fixed and shared are in comparison with the {overview.changes.against}."
+    return (
+        f"Images, of {overview.n:,} as they are.{changes} Moved: the share of answers at the corners ±10°, ±2 px, of "
         f"{overview.sample:,} images."
     )
-    if overview.changes:
-        said += f" New, fixed and shared are counted against the {overview.changes.against}, images as they are."
-    return said
 
 
 def _new_failures(changes: Changes) -> list[str]:

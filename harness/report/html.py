@@ -11,7 +11,7 @@ from harness.report.failures import failures_section
 from harness.report.illustrations import figures_html
 from harness.report.scorecard import comparison, coverage, said_first, verdict_banner, what_got_worse
 from harness.report.style import SCRIPT, STYLE
-from harness.report.tables import changes, classes_table, comparison_table, gates_table, regressions, self_checks
+from harness.report.tables import changes, classes_table, comparison_table, gates_tables, regressions, self_checks
 from harness.report.wording import hints
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def scorecard(outcome: Outcome) -> str:
         parts += _figures(outcome.overview)
     parts += regressions(outcome)
     parts.append('<h2 id="report-gates">All gates</h2>')
-    parts.append(gates_table(worst_first(outcome.verdicts)))
+    parts.append(gates_tables(worst_first(outcome.verdicts)))
     parts.append('<h2 id="report-tests">Every test, with its pictures</h2>')
     body = "".join([verdict_banner(outcome), _contents(parts), *said_first(outcome), *parts])
     return f'{STYLE}<section class="stress">{body}</section>{SCRIPT}'

@@ -9,7 +9,7 @@ from harness.outcome import worst_first
 from harness.overview import Rate
 from harness.report.tables import comparison_table
 from harness.report.text import notes, self_check_failures
-from harness.report.wording import case, family, healthy, hints, quantity, required, sentence
+from harness.report.wording import case, family, healthy, hints, quantity, required, sentence, where_it_looks
 
 if TYPE_CHECKING:
     from harness.gates import Verdict
@@ -45,6 +45,8 @@ def what_got_worse(outcome: Outcome) -> list[str]:
     """Return what got worse first, by behaviour, with an example; or what is closest to failing when nothing did."""
     failed = [verdict for verdict in worst_first(outcome.verdicts) if verdict.status in {"fail", "error"}]
     found = [f"<li><b>{escape(what)}</b>: {escape(figures)}</li>" for what, figures in hints(outcome.overview)]
+    if looks := where_it_looks(outcome.overview):
+        found.append(f'<li class="plain">{escape(looks)}</li>')
     parts = [f'<ul class="hints">{"".join(found)}</ul>'] if found else []
     if not failed:
         return [*parts, *_closest(outcome)]

@@ -42,6 +42,7 @@ STYLE = """
  .stress .fail, .stress .error { border-color: var(--bad); background: var(--badback); }
  .stress .hints { margin: .5em 0; padding-left: 1.2em; font-size: 1.05rem; }
  .stress .hints b { color: var(--bad); }
+ .stress .hints .plain { font-size: .95rem; }
  .stress nav { font-size: .85rem; margin: .4rem 0; }
  .stress nav a { margin-right: .9em; white-space: nowrap; }
  .stress .columns { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 30rem); gap: 0 2rem; }
@@ -110,7 +111,13 @@ SCRIPT = """
    zoom.querySelector('p').textContent = picture.alt;
    zoom.showModal();
   };
+  const unfold = (hash) => {
+   const found = hash.length > 1 && document.getElementById(decodeURIComponent(hash.slice(1)));
+   const folded = found && found.closest('details:not([open])');
+   if (folded) { folded.open = true; found.scrollIntoView(); }
+  };
   const reveal = (hash) => {
+   unfold(hash);
    if (!hash.startsWith('#pictures-')) return;
    const find = () => document.getElementById(decodeURIComponent(hash.slice(1)));
    if (!find()) document.querySelectorAll('input.filter:not(:checked)').forEach((box) => box.click());
@@ -122,7 +129,7 @@ SCRIPT = """
    if (event.target.closest('#zoom')) return zoom.close();
    const picture = event.target.closest('.stress img');
    if (picture) return enlarge(picture);
-   const link = event.target.closest('a[href^="#pictures-"]');
+   const link = event.target.closest('a[href^="#"]');
    if (link) setTimeout(() => reveal(link.getAttribute('href')));
   });
   const focusable = () => document.querySelectorAll('.stress img').forEach((picture) => {

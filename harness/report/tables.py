@@ -28,6 +28,13 @@ SIGNS = {
 }
 
 
+_FOLDED = {
+    "pass": "Gates that hold",
+    "not_gated": "Measured and reported only, without a bound",
+    "not_applicable": "Not applicable here",
+}
+
+
 def table(titles: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: bool = False) -> str:
     """Return a table of plain cells; with `numbers`, all columns but the first are aligned as such."""
     kind = ' class="number"' if numbers else ""
@@ -39,8 +46,23 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: b
     return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
 
 
-def gates_table(verdicts: Sequence[Verdict]) -> str:
-    """Return a row for each gate, which links can name by the gate's id."""
+def gates_tables(verdicts: Sequence[Verdict]) -> str:
+    """Return a row for each gate, which links can name by the gate's id: failures open, all others folded by status."""
+    groups: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        status = "fail" if verdict.status == "error" else verdict.status
+        groups.setdefault(status, []).append(verdict)
+    parts = []
+    for status, among in groups.items():
+        if status == "fail":
+            parts.append(_gates_table(among))
+        else:
+            title = f"{_FOLDED[status]}: {len(among)}"
+            parts.append(f"<details><summary>{title}</summary>{_gates_table(among)}</details>")
+    return "".join(parts)
+
+
+def _gates_table(verdicts: Sequence[Verdict]) -> str:
     titles = ("gate", "status", "measured", "bound", "healthy", "notices", "n", "detail", "")
     head = "".join(f"<th>{title}</th>" for title in titles)
     return f'<div class="scroll"><table><tr>{head}</tr>{"".join(map(_gate_row, verdicts))}</table></div>'
