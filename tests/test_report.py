@@ -271,8 +271,10 @@ def test_hints_point_at_what_mistakes_have_in_common(facts, hint):
     ids=["looks", "looks-past"],
 )
 def test_the_top_says_whether_the_model_looks_at_the_object(facts, said):
-    page = scorecard(replace(OUTCOME, overview=overview(model(**facts), model("baseline"))))
+    page = scorecard(replace(OUTCOME, overview=overview(model(**facts), model("baseline", **facts))))
     assert said in page[page.index('id="report-worse"') : page.index('id="report-comparison"')]
+    elsewhere = overview(model(on_object_overall=OnObject(0.3, 0.5, 0.6, 200)), model("baseline"))
+    assert "It hardly looks" not in scorecard(replace(OUTCOME, overview=elsewhere)), "a hint says it already"
     unknown = overview(model(on_object=(), on_object_overall=None))
     assert "of its attention is there" not in scorecard(replace(OUTCOME, overview=unknown))
 

@@ -49,6 +49,7 @@ STYLE = """
  .stress .columns > .alone { grid-column: 1 / -1; }
  .stress table { border-collapse: collapse; margin: .4em 0; color: var(--ink); }
  .stress th, .stress td { text-align: left; vertical-align: top; padding: .22em .9em .22em 0; }
+ .stress .cards td:first-child { min-width: 8.5rem; }
  .stress thead th, .stress tr:first-child > th { font-weight: 600; }
  .stress tr { border-bottom: 1px solid var(--line); }
  .stress tr:target { background: var(--partback); }

@@ -35,9 +35,9 @@ FAMILIES: Mapping[str, str] = {
 """The families of gates that ship; others go by their own name."""
 
 _METRICS: Mapping[str, str] = {
-    "attention_ratio": "share of it on the object",
-    "attention_lift": "against a look that is everywhere alike",
-    "attention_drift": "how far it drifts",
+    "attention_ratio": "share of attention on the object",
+    "attention_lift": "attention against a look that is everywhere alike",
+    "attention_drift": "how far attention drifts",
     "dead_maps": "maps that show nothing",
     "kept": "answers that stay",
     "lost": "answers that go with the object",
@@ -62,6 +62,8 @@ _UNSEEN, _SEEN = 0.02, 0.10
 
 _LOOKS = 1.1
 """Times an even look from which on a model is said to look at the object; healthy ones reach 1.3."""
+_LESS = 0.85
+"""A model looks at the object less when its lift is at most so much of another's."""
 
 
 def sentence(outcome: Outcome) -> str:
@@ -153,17 +155,17 @@ def healthy(verdict: Verdict) -> str:
 
 
 def hints(overview: Overview | None) -> list[tuple[str, str]]:
-    """Return what the mistakes of the first model have in common, each as (finding, figures), the plainest first.
+    """Return what the mistakes of the first model have in common, each as (finding, figures), causes before effects.
 
     These point a reader the right way; no verdict follows from them.
     """
     if overview is None or (reference := overview.reference) is None:
         return []
     return [
-        *_confusions(overview, reference),
         *_blind_sides(overview.models[0], reference),
-        *_fragile(overview.models[0], reference),
         *_looking_elsewhere(overview.models[0], reference),
+        *_confusions(overview, reference),
+        *_fragile(overview.models[0], reference),
     ]
 
 
@@ -211,11 +213,13 @@ def _fragile(model: ModelOverview, reference: ModelOverview) -> list[tuple[str, 
 
 
 def where_it_looks(overview: Overview | None) -> str:
-    """Return in a sentence whether the first model looks at the object; empty when nobody knows."""
+    """Return in a sentence whether the first model looks at the object; empty when a hint says so, or nobody knows."""
     found = overview and overview.models[0].on_object_overall
     if not (overview and found):
         return ""
     reference = overview.reference
+    if reference and _looking_elsewhere(overview.models[0], reference):
+        return ""  # Said among the hints.
     theirs = reference.on_object_overall if reference else None
     beside = f"; {reference.name} {theirs.ratio:.0%}" if reference and theirs else ""
     says = "It looks at the object" if found.lift >= _LOOKS else "It hardly looks at the object more than elsewhere"
@@ -224,11 +228,12 @@ def where_it_looks(overview: Overview | None) -> str:
 
 def _looking_elsewhere(model: ModelOverview, reference: ModelOverview) -> list[tuple[str, str]]:
     mine, theirs = model.on_object_overall, reference.on_object_overall
-    if mine is None or theirs is None or mine.lift > 0.7 * theirs.lift:
+    if mine is None or theirs is None or mine.lift > _LESS * theirs.lift:
         return []
     return [
         (
             "It looks at the object less",
-            f"{mine.ratio:.0%} of its attention is on the object, against {theirs.ratio:.0%} ({reference.name})",
+            f"{mine.ratio:.0%} of its attention is on the object, against {theirs.ratio:.0%} ({reference.name}); an even "
+            f"look would have {mine.uniform:.0%}",
         )
     ]
