@@ -20,6 +20,7 @@ from harness.errors import InputError
 from harness.flips import flips
 from harness.gates import Gate, Verdict
 from harness.inference import Classifier, Predictions
+from harness.inference.engine import Engine
 from harness.localisation import rank_correlation
 from harness.outcome import SelfCheck
 from harness.perturb import Pose, pose_each
@@ -27,6 +28,8 @@ from harness.session import RoleModel, StressSession
 
 SAMPLES = 1_000
 """Images on which copies are judged: the damage is gross, and a sample keeps the checks to seconds."""
+STATE_SAMPLES, TOLERANCE = 100, 1e-3
+"""Images on which the model is run as it was given, and how far its logits may be, relative or absolute."""
 HURTS = 0.001
 """A damage counts as one when McNemar's p, of failures with it and without, is below this."""
 ALIKE = 0.5
@@ -64,6 +67,7 @@ def self_checks(session: StressSession, judge: Judge) -> tuple[SelfCheck, ...]:
     return (
         _identity_changes_nothing(sampled),
         _model_equals_itself(session, sampled),
+        _model_keeps_no_state(sampled),
         *(_is_noticed(damage, sampled, judge) for damage in damages(session)),
         _maps_follow_weights(sampled),
     )
@@ -109,6 +113,31 @@ def _model_equals_itself(session: StressSession, sampled: StressSession) -> Self
         "fail" if count else "pass",
         f"predicted a second time, {count} of {len(images)} answers flip"
         + ("; the model is not deterministic" if count else ""),
+    )
+
+
+def _model_keeps_no_state(sampled: StressSession) -> SelfCheck:
+    """Check that the model, run twice as it was given, answers as it does in the run.
+
+    In the run its computation is traced where it can be, and what its code keeps from one call to the next is lost.
+    """
+    classifier = sampled.roles["candidate"].classifier
+    images = sampled.images.take(torch.arange(min(STATE_SAMPLES, len(sampled.images))))
+    engine = Engine(copy.deepcopy(classifier.plain), device=classifier.device, workers=1, screen=False)
+
+    def as_given() -> np.ndarray:
+        def inputs(positions: np.ndarray) -> Tensor:
+            return classifier.pixels(images, positions)
+
+        return engine.exact_logits(len(images), inputs, classes=len(images.classes), what="images, as it was given")
+
+    in_the_run = _fresh(sampled.roles["candidate"]).predict(images).logits
+    alike = all(np.allclose(as_given(), in_the_run, rtol=TOLERANCE, atol=TOLERANCE) for _ in range(2))
+    return SelfCheck(
+        "model-keeps-no-state",
+        "pass" if alike else "fail",
+        f"run as it was given, twice, it gives {len(images)} images "
+        + ("the logits of this run" if alike else "other logits than in this run: it keeps state between calls"),
     )
 
 

@@ -24,6 +24,8 @@ ROLES = ("candidate", "baseline", "incumbent")
 PROFILES = ("quick", "default", "thorough")
 QUICK_SAMPLES = 2_000
 SEARCH_SAMPLES, PROBE_SAMPLES = 2_000, 500
+TIMEOUT_SECONDS = {"quick": 1_800.0, "default": 1_800.0, "thorough": 18_000.0}
+"""How long a gate may take, by profile: far more than a network of the size of a ResNet-50 needs on one core."""
 EXAMPLES = {"quick": 100, "default": 100, "thorough": 1_000}
 """Poses that Hypothesis draws for a test, by profile."""
 
@@ -46,6 +48,8 @@ class StressOptions:
     cache: bool = True
     record: frozenset[str] | None = None
     """Families to measure without judging, empty for all; None for a run that judges."""
+    timeout_seconds: float = TIMEOUT_SECONDS["default"]
+    """How long one gate may take; 0 for no limit."""
     reports: Path = Path("reports")
 
     @property

@@ -215,6 +215,7 @@ PICKLES = {
     "pickle-of-2-megabytes": ("RESOURCE", lambda: raw(b"\x80\x02" + b"}" * 2_000_000 + b".")),
     "a-million-dicts": ("FORMAT", lambda: raw(b"\x80\x02" + b"}" * 1_000_000 + b".")),
     "a-million-marks": ("FORMAT", lambda: raw(b"\x80\x02" + b"(" * 1_000_000 + b".")),
+    "text-with-an-odd-escape": ("PICKLE_GLOBAL", lambda: raw(b"\x80\x02S'\\c'\n.")),
     "no-stop": ("FORMAT", lambda: raw(b"\x80\x02}")),
     "more-behind-the-stop": ("FORMAT", lambda: raw(b"\x80\x02}.cposix\nsystem\n.")),
     "stack-underflow": ("FORMAT", lambda: raw(b"\x80\x02\x87.")),

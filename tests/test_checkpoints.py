@@ -600,6 +600,7 @@ PICKLES = {
     "storage-is-a-number": b"\x80\x02K\x01Q.",
     "nothing-to-memoise": b"\x80\x02h\x05.",
     "garbage": b"\xff\xfe\xfd",
+    "odd-escape": b"\x80\x02S'\\c'\n.",
 }
 
 

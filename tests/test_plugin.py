@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
@@ -238,6 +239,8 @@ def test_model_of_other_classes_ends_with_4(shop, workers):
 
 
 MOODY = """
+import time
+
 import torch
 
 class Moody(torch.nn.Module):
@@ -250,26 +253,100 @@ class Moody(torch.nn.Module):
         upright = pixels[:, 0, :4].sum((1, 2)) - pixels[:, 0, 4:].sum((1, 2))
         logits = torch.stack([upright, -upright], 1)
         interpolated = (pixels * 255 - (pixels * 255).round()).abs().max() > 0.01
-        if interpolated:
+        if interpolated or self.mood == "hangs from the start":
             if self.mood == "raises":
                 raise RuntimeError("I will not look at turned images")
+            if self.mood == "shape":
+                return logits[:, :1]
+            if self.mood.startswith("hangs"):
+                time.sleep(60)
             logits = logits * float("nan")
         return logits
+
+class Counting(Moody):
+    def __init__(self):
+        super().__init__("changes its mind")
+        self.register_buffer("calls", torch.zeros(()), persistent=False)
+
+    def forward(self, pixels):
+        self.calls += 1
+        upright = pixels[:, 0, :4].sum((1, 2)) - pixels[:, 0, 4:].sum((1, 2))
+        return torch.stack([upright, -upright], 1) * torch.cos(self.calls)
 """
 
 
-@pytest.mark.parametrize("mood", ["raises", "nan"])
-def test_model_that_fails_under_a_pose_is_not_called_worse(shop, workers, mood):
+@pytest.fixture
+def moody(shop):
+    """The options that gate a model of this mood."""
     shop.pytester.makepyfile(moody=MOODY)
     torch.save({"weight": torch.zeros(1)}, shop.root / "moody.pth")
     shop.pytester.syspathinsert()
-    arguments = ("--stress-model", "moody:Moody", "--stress-model-arg", f"mood={mood}", "--candidate", "moody.pth")
-    result = shop.run(*arguments, *workers)
+    return lambda mood: (
+        *("--stress-model", "moody:Moody", "--stress-model-arg", f"mood={mood}", "--candidate", "moody.pth"),
+        "--no-stress-cache",
+    )
+
+
+def statuses(shop):
+    return {gate["id"]: gate["status"] for gate in shop.result()["gates"]}
+
+
+@pytest.mark.parametrize("mood", ["raises", "nan", "shape"])
+def test_model_that_fails_under_a_pose_is_not_called_worse(shop, moody, workers, mood):
+    result = shop.run(*moody(mood), *workers)
     assert result.ret == 4
-    record = shop.result()
-    assert record["verdict"] == "error"
-    statuses = {gate["id"]: gate["status"] for gate in record["gates"]}
-    assert statuses == {"clean": "pass", "clean-top": "pass", "rotate-ccw-010": "error", "confident-errors": "pass"}
+    assert shop.result()["verdict"] == "error"
+    others = {"clean": "pass", "clean-top": "pass", "confident-errors": "pass"}
+    assert statuses(shop) == {**others, "rotate-ccw-010": "error"}
+
+
+HANGING = [
+    pytest.param(SERIAL, 3, id="serial"),
+    # A worker loads much before it runs a model, and the time limit counts that.
+    pytest.param(WORKERS, 15, id="n2", marks=pytest.mark.faults),
+]
+
+
+@pytest.mark.parametrize(("workers", "seconds"), HANGING)
+def test_model_that_hangs_under_a_pose_is_not_called_worse_and_ends_the_run(shop, moody, workers, seconds):
+    start = time.monotonic()
+    result = shop.run(*moody("hangs"), "--stress-timeout", str(seconds), *workers)
+    assert time.monotonic() - start < 55
+    assert result.ret == 4
+    assert shop.result()["verdict"] == "error"
+    assert statuses(shop)["rotate-ccw-010"] == "error"
+    result.stdout.fnmatch_lines([f"*rotate-ccw-010*: no answer within {seconds} s; a model that hangs*"])
+
+
+@pytest.mark.parametrize(("workers", "seconds"), HANGING)
+def test_model_that_hangs_from_the_start_is_refused_with_4(shop, moody, workers, seconds):
+    start = time.monotonic()
+    result = shop.run(*moody("hangs from the start"), "--stress-timeout", str(seconds), *workers)
+    assert time.monotonic() - start < 55
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([f"*loading the models: no answer within {seconds} s; a model that hangs*"])
+
+
+@pytest.mark.faults
+def test_process_of_a_model_that_hangs_ends(shop, moody):
+    start = time.monotonic()
+    assert shop.run(*moody("hangs"), "--stress-timeout", "15", inprocess=False).ret == 4
+    assert time.monotonic() - start < 55
+
+
+def test_model_that_changes_its_mind_is_not_called_worse(shop, moody, workers):
+    arguments = ("--stress-model", "moody:Counting", "--candidate", "moody.pth", *workers)
+    result = shop.run(*arguments)
+    assert result.ret == 4
+    assert shop.result()["verdict"] == "error"
+    result.stdout.fnmatch_lines(["*self-check model-keeps-no-state: *it keeps state between calls*"])
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "1e300"])
+def test_impossible_time_limit_ends_with_4(shop, seconds):
+    result = shop.run("--stress-timeout", seconds)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*--stress-timeout *: expected seconds, 0 for no limit*"])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import pickletools
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -108,9 +109,11 @@ class _Machine:
 
     def run(self, content: bytes) -> object:
         end = -1
-        for opcode, argument, position in pickletools.genops(content):
-            self._step(opcode.name, argument)
-            end = position or 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of odd escapes in old kinds of text, which are refused anyway.
+            for opcode, argument, position in pickletools.genops(content):
+                self._step(opcode.name, argument)
+                end = position or 0
         if end + 1 != len(content):
             raise ValueError("there is more behind its end")
         (value,) = self.stack

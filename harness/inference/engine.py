@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import queue
+import threading
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,6 +26,8 @@ _CAUTION = 4.0
 """An answer is clear when its lead is above this many times the largest difference of a logit seen then. The lead of a
 wrong answer is at most twice the difference, so that this is twice what it must be."""
 _NEVER = float("inf")
+_PATIENCE = 1.0
+"""Seconds that a batch may take to end when its results are no longer wanted."""
 
 T = TypeVar("T")
 
@@ -119,10 +122,47 @@ class Engine:
 
 
 def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: int, workers: int) -> list[T]:
-    """Return what `work` gives for each batch of positions, in order; `workers` run at a time, on one thread each."""
+    """Return what `work` gives for each batch of positions, in order; `workers` run at a time, on one thread each.
+
+    Raises what the first batch that fails raises. The threads are daemons, unlike those of a pool, so that a model that
+    never returns does not keep the process from ending.
+    """
     batches = [positions[start : start + size] for start in range(0, len(positions), size)]
-    with _one_thread_per_worker(), ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(work, batches))
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in range(len(batches)):
+        waiting.put(number)
+    finished: queue.SimpleQueue[int] = queue.SimpleQueue()
+    results: dict[int, T] = {}
+    errors: dict[int, BaseException] = {}
+    abandoned = threading.Event()
+
+    def take() -> None:
+        while not (errors or abandoned.is_set()):
+            try:
+                number = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                results[number] = work(batches[number])
+            except BaseException as error:  # Raised again by whoever waits.
+                errors[number] = error
+            finished.put(number)
+
+    with _one_thread_per_worker():
+        threads = [threading.Thread(target=take, daemon=True) for _ in range(min(workers, len(batches)))]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in batches:
+                if finished.get() in errors:
+                    break
+        finally:
+            abandoned.set()
+            for thread in threads:
+                thread.join(_PATIENCE)
+    if errors:
+        raise errors[min(errors)]
+    return [results[number] for number in range(len(batches))]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from harness.plugin.options import add_options
 from harness.plugin.pictures import PICTURES, take_pictures
 from harness.plugin.run import PROPERTY, RUN, Collector, GateRun
 from harness.plugin.shrunk import with_smallest_pose
+from harness.plugin.timeout import TimeKeeper, TimeLimitExceededError
 from harness.session import EXAMPLES
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not run.active:
         return
     _limit_hypothesis(run)
+    config.pluginmanager.register(TimeKeeper(run), "stress-time-keeper")
     try:
         run.gates = read_gates(run.options.gates)
         if not run.is_worker and not config.option.collectonly:
@@ -208,19 +211,23 @@ def pytest_runtest_makereport(
     verdict = run.evidence.verdict
     if report.skipped:
         verdict = row.unjudged("not_applicable", _reason(report))
+    elif run.hung:
+        verdict = row.unjudged("error", str(call.excinfo.value) if call.excinfo else "the model hangs")
     elif call.excinfo is not None and (verdict is None or verdict.passed):
         verdict = row.unjudged("error", call.excinfo.exconly().splitlines()[0])
     elif verdict is None:
         verdict = row.unjudged("error", "the test judged nothing; end it with `gate.judge` and `evidence.show`")
-    verdict = with_smallest_pose(item, verdict, run.evidence)
+    with suppress(TimeLimitExceededError), run.limited(row.id):
+        verdict = with_smallest_pose(item, verdict, run.evidence)
     if report.failed and verdict.status == "fail":
         # The measurement is what a reader needs; how the test came by it is the same for each row.
         report.longrepr = verdict.explain()
     report.user_properties.append((PROPERTY, verdict.as_wire()))
     # JUnit takes its properties from the reports after this one, which copy the item's.
     item.user_properties += [(name, getattr(verdict, name)) for name in ("status", "metric", "value", "limit", "n")]
-    if item.config.pluginmanager.hasplugin("html") and run.options.record is None:
-        report.user_properties.append((PICTURES, take_pictures(run.evidence, run.prepare())))
+    if item.config.pluginmanager.hasplugin("html") and run.options.record is None and not run.hung:
+        with suppress(TimeLimitExceededError), run.limited(row.id):
+            report.user_properties.append((PICTURES, take_pictures(run.evidence, run.prepare())))
     return report
 
 
@@ -242,7 +249,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     if run.checks_itself and not run.interrupted:
         run.check_itself()
-    if run.compares_models and not run.interrupted:
+    if run.compares_models and not (run.interrupted or run.hung):
         run.compare_models([item.callspec.params["gate"] for item in session.items if item.get_closest_marker("gate")])  # type: ignore[attr-defined]
     if run.is_worker:
         session.config.workeroutput.update(  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import pytest
 
 from harness.errors import InputError
 from harness.options import DataOptions, NetworkOptions, add_data_options, add_network_options
-from harness.session import PROFILES, ROLES, StressOptions
+from harness.session import PROFILES, ROLES, TIMEOUT_SECONDS, StressOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +64,13 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
         metavar="FAMILIES",
         help="Measure these families of gates (names joined by commas, or all) without judging the candidate; "
         "calibration does so with each healthy retrain (default: judge).",
+    )
+    add(
+        "--stress-timeout",
+        metavar="SECONDS",
+        type=float,
+        help="How long one gate may take before the run ends as one that could not judge, since the model hangs; 0 for "
+        "no limit (default: 1800, in the thorough profile 18000).",
     )
     add(
         "--stress-reports",
@@ -129,8 +137,17 @@ def options_of(config: pytest.Config) -> StressOptions:
         device=option.stress_device,
         cache=not option.no_stress_cache,
         record=_families(option.stress_record),
+        timeout_seconds=_seconds(option.stress_timeout, TIMEOUT_SECONDS[option.stress_profile]),
         reports=config.rootpath / option.stress_reports,
     )
+
+
+def _seconds(given: float | None, default: float) -> float:
+    if given is None:
+        return default
+    if not 0 <= given < threading.TIMEOUT_MAX:
+        raise pytest.UsageError(f"--stress-timeout {given:g}: expected seconds, 0 for no limit")
+    return given
 
 
 def _families(given: str | None) -> frozenset[str] | None:

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import NotApplicableError
+from harness.errors import InputError, NotApplicableError
 from harness.evidence import Evidence
 from harness.gates import Gate, GatesFile, Verdict
 from harness.outcome import Outcome, SelfCheck
 from harness.overview import Overview, overview_of
 from harness.plugin.options import is_gate_run, options_of
 from harness.plugin.pictures import PICTURES, PictureBook
+from harness.plugin.timeout import TimeLimitExceededError, time_limit
 from harness.session import ROLES, StressSession, open_session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
 
 PROPERTY = "stress_gate"
@@ -47,6 +49,8 @@ class GateRun:
         self.failures: list[str] = []
         self.errors: list[str] = []
         self.interrupted = False
+        self.hung = False
+        """Whether a model gave no answer in time; it is then not asked again."""
         self.outcome: Outcome | None = None
 
     def prepare(self) -> StressSession:
@@ -59,8 +63,16 @@ class GateRun:
                 workers = max(1, available_cores() // self.config.workerinput["workercount"])  # type: ignore[attr-defined]
             else:
                 self._train_missing()
-            self.session = open_session(self.options, workers=workers)
+            try:
+                with self.limited("loading the models"):
+                    self.session = open_session(self.options, workers=workers)
+            except TimeLimitExceededError as error:
+                raise InputError(str(error)) from None
         return self.session
+
+    def limited(self, what: str) -> AbstractContextManager[None]:
+        """Limit the time of a block to that of one gate."""
+        return time_limit(self.options.timeout_seconds, what)
 
     def _train_missing(self) -> None:
         options = self.options
@@ -90,15 +102,19 @@ class GateRun:
     def checks_itself(self) -> bool:
         """Return whether this process runs the self-checks: the only one, or the first worker."""
         first = not self.is_worker or self.config.workerinput["workerid"] == "gw0"  # type: ignore[attr-defined]
-        return first and self.options.record is None and bool(self.tests)
+        return first and not self.hung and self.options.record is None and bool(self.tests)
 
     def check_itself(self) -> None:
         """Run the self-checks with the collected stress tests."""
         from harness.selfcheck import self_checks
 
         try:
-            self.self_checks = self_checks(self.prepare(), self._judge)
-        except Exception as error:  # A model that fails here, or a test that cannot be run by hand.
+            with self.limited("self-checks"):
+                self.self_checks = self_checks(self.prepare(), self._judge)
+        except (
+            Exception,
+            TimeLimitExceededError,
+        ) as error:  # A model that fails here, or a test that cannot be run by hand.
             self.self_checks = (SelfCheck("self-checks", "fail", f"they could not run: {error!r}"),)
 
     @property
@@ -113,8 +129,12 @@ class GateRun:
     def compare_models(self, selected: Sequence[Gate]) -> None:
         """Measure the overview; `selected` are the gates of this run, in whichever process."""
         try:
-            self.overview = overview_of(self.prepare(), searched=any(gate.path for gate in selected))
-        except Exception as error:  # A model that fails here; what the gates say of it stands.
+            with self.limited("the overview"):
+                self.overview = overview_of(self.prepare(), searched=any(gate.path for gate in selected))
+        except (
+            Exception,
+            TimeLimitExceededError,
+        ) as error:  # A model that fails here; what the gates say of it stands.
             self.overview_missing = f"The models could not be compared: {error}"
 
     def _judge(self, session: StressSession, gate: Gate) -> Verdict | None:
