@@ -50,7 +50,7 @@ def gates_tables(verdicts: Sequence[Verdict]) -> str:
     """Return a row for each gate, which links can name by the gate's id: failures open, all others folded by status."""
     groups: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
-        status = "fail" if verdict.status == "error" else verdict.status
+        status: str = "fail" if verdict.status == "error" else verdict.status
         groups.setdefault(status, []).append(verdict)
     parts = []
     for status, among in groups.items():

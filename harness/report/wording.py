@@ -233,7 +233,7 @@ def _looking_elsewhere(model: ModelOverview, reference: ModelOverview) -> list[t
     return [
         (
             "It looks at the object less",
-            f"{mine.ratio:.0%} of its attention is on the object, against {theirs.ratio:.0%} ({reference.name}); an even "
-            f"look would have {mine.uniform:.0%}",
+            f"{mine.ratio:.0%} of its attention is on the object, against {theirs.ratio:.0%} ({reference.name}); an "
+            f"even look would have {mine.uniform:.0%}",
         )
     ]
