@@ -230,6 +230,20 @@ def test_gates_of_other_data_end_with_4(shop, workers):
     result.stderr.fnmatch_lines(["*made for other data*"])
 
 
+def test_data_that_the_gates_are_for_must_be_named_before_anything_is_trained(shop, workers):
+    (shop.root / "models/augmented.safetensors").unlink()
+    result = shop.pytester.runpytest_subprocess("stress_tests", *workers)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*gates.toml: made for the data 'shop'; name them with --stress-data*"])
+
+
+def test_a_checkpoint_must_be_named_where_no_shipped_model_is_for_the_data(shop, workers):
+    (shop.root / "models/augmented.safetensors").unlink()
+    result = shop.run(*workers)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*models/augmented.safetensors: there is no such file*name the checkpoint*"])
+
+
 def test_model_of_other_classes_ends_with_4(shop, workers):
     arguments = {"conv_channels": [1], "fc_sizes": [], "image_size": [8, 8], "classes": 3}
     save_checkpoint(shop.root / "three.safetensors", FashionCNN(**arguments), Record("fashion-cnn", arguments, CLASSES))

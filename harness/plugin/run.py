@@ -62,6 +62,7 @@ class GateRun:
 
                 workers = max(1, available_cores() // self.config.workerinput["workercount"])  # type: ignore[attr-defined]
             else:
+                self._expect_candidate()
                 self._train_missing()
             try:
                 with self.limited("loading the models"):
@@ -73,6 +74,21 @@ class GateRun:
     def limited(self, what: str) -> AbstractContextManager[None]:
         """Limit the time of a block to that of one gate."""
         return time_limit(self.options.timeout_seconds, what)
+
+    def _expect_candidate(self) -> None:
+        """Raise `InputError` where nothing was named and there is nothing by default, before anything is trained."""
+        options = self.options
+        if options.shipped and self.gates and self.gates.data.name != options.data.spec:
+            raise InputError(
+                f"{self.gates.path}: made for the data {self.gates.data.name!r}; name them with --stress-data, on the "
+                "command line or in the addopts of your pytest configuration"
+            )
+        named = getattr(self.config.option, "stress_candidate", None) or "candidate" in options.shipped
+        if not (named or options.candidate.exists()):
+            raise InputError(
+                f"{options.candidate}: there is no such file, and no shipped model is for these data; name the "
+                "checkpoint to judge with --candidate"
+            )
 
     def _train_missing(self) -> None:
         options = self.options

@@ -1,0 +1,163 @@
+"""Installed from a wheel into an environment of its own, in a project that has nothing to do with this repository."""
+
+import json
+import os
+import shutil
+import site
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+REPOSITORY = Path(__file__).parents[1]
+pytestmark = pytest.mark.wheel
+
+
+def run(*command, cwd, ok=(0,)) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTEST_ADDOPTS"}}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode in ok, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """Build it from a copy, so that neither is anything left here nor does anything left here get into it."""
+    source = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, source)
+    # What is no part of it, as in the checkout.
+    for name in ("harness", "tests", "stress_tests", "examples"):
+        shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "runs"))
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", "dist", ".", cwd=source)
+    (built,) = (source / "dist").glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def python(wheel, tmp_path_factory) -> Path:
+    """Return the interpreter of a new environment that has the wheel; what it depends on is taken from this one."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=False)
+    interpreter = folder / "bin" / "python"
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "borrowed.pth").write_text("\n".join(site.getsitepackages()))
+    run(sys.executable, "-m", "pip", "--python", interpreter, "install", "-q", "--no-deps", wheel, cwd=folder)
+    return interpreter
+
+
+def test_the_wheel_holds_the_package_and_its_data_alone(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if not name.split("/")[0].endswith(".dist-info")]
+    assert {name.split("/")[0] for name in names} == {"harness"}
+    assert {Path(name).suffix for name in names} == {".py", ".typed", ".gz", ""}  # "": a licence.
+    assert "harness/data/fashion_mnist_files/t10k-images-idx3-ubyte.gz" in names
+    on_disk = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "harness").glob("**/*.py")}
+    assert on_disk == {name for name in names if name.endswith(".py")}
+
+
+MODEL = """
+import torch
+
+class Bright(torch.nn.Module):
+    \"\"\"Compares the upper half with the lower.\"\"\"
+
+    def __init__(self, gain=1.0):
+        super().__init__()
+        self.pool = torch.nn.Conv2d(3, 1, 1, bias=False)
+        self.gain = gain
+
+    def forward(self, x):
+        grey = self.pool(x)[:, 0]
+        upper, lower = grey[:, :4].mean((1, 2)), grey[:, 4:].mean((1, 2))
+        return self.gain * torch.stack([upper - lower, lower - upper], dim=1)
+"""
+TESTS = '''
+"""The two folders tell apart."""
+
+from harness.measures import accuracy
+from harness.plugin import gate
+
+
+@gate("clean")
+def test_accuracy(candidate, images, evidence, gate):
+    predictions = candidate.predict(images)
+    verdict = gate.judge(accuracy(predictions))
+    evidence.show(verdict, predictions)
+    assert verdict.passed, verdict.explain()
+'''
+INI = """[pytest]
+addopts = --stress-data folder:photos --stress-size 8 --stress-model bright:Bright --stress-model-arg gain=4
+"""
+
+
+@pytest.fixture
+def project(tmp_path, python) -> Path:
+    """A project of its own: photographs, a network and its weights, a stress test and a gates file."""
+    rng = np.random.default_rng(0)
+    for name, bright in (("floor", slice(8, 16)), ("sky", slice(0, 8))):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = rng.integers(0, 100, (16, 16, 3), dtype=np.uint8)
+            pixels[bright] += 150
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    (tmp_path / "bright.py").write_text(MODEL)
+    for name, sign in (("good.pth", -1.0), ("bad.pth", 1.0)):
+        torch.save({"pool.weight": torch.full((1, 3, 1, 1), sign)}, tmp_path / name)
+    (tmp_path / "pytest.ini").write_text(INI)
+    (tmp_path / "stress_tests").mkdir()
+    (tmp_path / "stress_tests/test_photos.py").write_text(TESTS)
+    gates = ("new-gates", "stress_tests/gates.toml", "--data", "folder:photos", "--stress-size", "8")
+    run(python, "-m", "harness", *gates, cwd=tmp_path)
+    text = (tmp_path / "stress_tests/gates.toml").read_text()
+    rows = text.split("\n[[gate]]")
+    clean = next(row for row in rows if 'family = "clean"' in row)
+    (tmp_path / "stress_tests/gates.toml").write_text(
+        f"{rows[0]}\n[[gate]]{clean.rstrip()}\nhand = {{ bound = 0.9 }}\n"
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("candidate", "status", "verdict"), [("good.pth", 0, "pass"), ("bad.pth", 1, "fail"), ("none.pth", 4, None)]
+)
+def test_it_gates_a_model_of_an_unrelated_project(project, python, candidate, status, verdict):
+    run(python, "-m", "pytest", "--candidate", candidate, cwd=project, ok=(status,))
+    if verdict is None:
+        assert not (project / "reports").exists()
+        return
+    report = json.loads((project / "reports/stress.json").read_text())
+    assert (report["verdict"], report["candidate"]["architecture"]) == (verdict, "user")
+    assert (project / "reports/stress.html").exists()
+
+
+def test_the_package_is_that_of_the_environment(project, python):
+    where = run(python, "-c", "import harness; print(harness.__file__)", cwd=project).stdout
+    assert Path(where.strip()).is_relative_to(python.parents[1])
+
+
+def test_entry_point_and_conftest_together_register_once(project, python):
+    (project / "conftest.py").write_text('pytest_plugins = ["harness.plugin"]\n')
+    run(python, "-m", "pytest", "--candidate", "good.pth", cwd=project)
+
+
+def test_without_a_checkpoint_it_says_what_to_name(project, python):
+    done = run(python, "-m", "pytest", cwd=project, ok=(4,))
+    assert "models/augmented.safetensors: there is no such file" in done.stderr
+    assert "name the checkpoint to judge with --candidate" in done.stderr
+
+
+def test_other_projects_of_the_environment_notice_nothing(tmp_path, python):
+    (tmp_path / "test_other.py").write_text(
+        "import sys\n\ndef test_other():\n    assert not {'torch', 'cv2', 'matplotlib'} & set(sys.modules)\n"
+    )
+    done = run(python, "-m", "pytest", "-p", "no:cacheprovider", cwd=tmp_path)
+    assert "1 passed" in done.stdout
+    assert "quality gate" not in done.stdout
+    assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["test_other.py"]
