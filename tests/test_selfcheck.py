@@ -96,7 +96,7 @@ def test_a_sound_run_holds_every_check(session_of):
     assert {check.status for check in found} == {"pass"}
     harm = re.fullmatch(
         r"the damaged copy fails (\d+) of 400 images, (\d+) before, and gate clean of family 'clean' notices",
-        found[3].detail,
+        found[4].detail,
     )
     assert harm is not None
     assert int(harm[1]) > 200
@@ -250,7 +250,7 @@ def test_the_classes_swapped_are_those_that_a_gate_watches(session_of, name):
 
 
 def test_a_gate_for_a_class_that_the_data_lack_is_not_damaged(session_of):
-    assert [damage.name for damage in damages(session_of(ROWS.replace('"bee"', '"yak"')))][:-2] == NAMES[2:]
+    assert [damage.name for damage in damages(session_of(ROWS.replace('"bee"', '"yak"')))][:-2] == NAMES[3:]
 
 
 # Models that do not answer the same twice.
@@ -314,7 +314,7 @@ def test_an_unsound_run_is_an_error_in_every_report(session_of):
     assert "6 of 7 self-checks hold" in summary_lines(unsound, Path("reports"))
     assert f"**could not judge**: {line}" in markdown(unsound)
     assert "<td>left-half-blanked</td><td>✗ fails</td>" in scorecard(unsound)
-    assert json.loads(json.dumps(unsound.as_json()))["self_checks"][3] == {
+    assert json.loads(json.dumps(unsound.as_json()))["self_checks"][4] == {
         "name": "left-half-blanked",
         "status": "fail",
         "detail": failed.detail,
@@ -356,7 +356,7 @@ def test_every_run_checks_itself_once(gate_run, workers):
     result, report = gate_run(*workers)
     assert result.ret == 0
     assert statuses(report) == dict.fromkeys(NAMES, "pass")
-    assert len(report["self_checks"]) == 9
+    assert len(report["self_checks"]) == 10
     result.stdout.fnmatch_lines(["7 of 7 self-checks hold"])
 
 
