@@ -106,21 +106,21 @@ def risk_coverage_area(predictions: Predictions) -> Measurement:
     return Measurement("risk_coverage_area", area, n, (min(low, area), max(high, area)), detail=detail)
 
 
-def confidence_rise(clean: Predictions, corrupted: Sequence[Predictions]) -> Measurement:
+def confidence_rise(series: Sequence[Predictions]) -> Measurement:
     """Return the largest rise of the mean confidence from one severity to the next, in [-1, 1]; it should be negative.
 
-    `corrupted` are predictions of the same images, in the order of severity. The interval is normal, of the differences
-    image by image. The failures are the images whose confidence rises there, most first. Raises `InputError` for other
-    images.
+    `series` are predictions of the same images, in the order of severity, those of the images as they are first. The
+    interval is normal, of the differences image by image. The failures are the images whose confidence rises there,
+    most first. Raises `InputError` for other images, and for fewer than two severities.
     """
-    series = (clean, *corrupted)
-    for other in corrupted:
-        if not np.array_equal(other.images.positions.numpy(), clean.images.positions.numpy()):
+    first, *others = series
+    if not others:
+        raise InputError("confidence rise: one severity, expected at least two to compare")
+    for other in others:
+        if not np.array_equal(other.images.positions.numpy(), first.images.positions.numpy()):
             raise InputError(
-                f"confidence rise: {len(clean.labels)} and {len(other.labels)} images that are not the same"
+                f"confidence rise: {len(first.labels)} and {len(other.labels)} images that are not the same"
             )
-    if not corrupted:
-        raise InputError("confidence rise: no corrupted images to compare with")
     confidence = np.stack([_confidence(predictions) for predictions in series])
     steps = np.diff(confidence, axis=0)
     worst = int(steps.mean(axis=1).argmax())
@@ -135,17 +135,18 @@ def mean_corruption_error(
 ) -> Measurement:
     """Return the mean corruption error: errors against those that a reference model makes; 1 is as many as it.
 
-    For each corruption the errors at all severities are divided by the reference's, and the mean is taken over the
-    corruptions (Hendrycks & Dietterich 2019, section 4, whose reference is AlexNet; theirs is in percent). The interval
-    is normal, by the delta method over images. Raises `InputError` when the two are not of the same corruptions, and
-    `NotApplicableError` where the reference makes no error.
+    Both give, for each corruption, predictions of the same images in the order of severity, those of the images as they
+    are first; these do not count. The errors at all severities are divided by the reference's, and the mean is taken
+    over the corruptions (Hendrycks & Dietterich 2019, section 4, whose reference is AlexNet; theirs is in percent). The
+    interval is normal, by the delta method over images. Raises `InputError` when the two are not of the same
+    corruptions, and `NotApplicableError` where the reference makes no error.
     """
     if list(corrupted) != list(reference) or not corrupted:
         raise InputError(
             f"mean corruption error: {sorted(corrupted)} of one model and {sorted(reference)} of the other"
         )
     own, others = (
-        np.stack([np.mean([~at.correct for at in series], axis=0) for series in models.values()])
+        np.stack([np.mean([~at.correct for at in series[1:]], axis=0) for series in models.values()])
         for models in (corrupted, reference)
     )
     rates = others.mean(axis=1)

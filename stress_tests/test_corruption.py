@@ -2,30 +2,32 @@
 
 from harness.confidence import confidence_rise, mean_corruption_error
 from harness.corruptions import Corruption, under_corruption
+from harness.data import one_in
 from harness.measures import accuracy
 from harness.plugin import gate
 
 
 @gate("corruption", metric="accuracy")
 def test_accuracy_survives_corruption(candidate, search_images, evidence, gate):
-    predictions = candidate.predict(search_images, Corruption(gate.corruption, gate.severity))
-    verdict = gate.judge(accuracy(predictions, before=candidate.predict(search_images)))
+    images = one_in(2, search_images)
+    predictions = candidate.predict(images, Corruption(gate.corruption, gate.severity))
+    verdict = gate.judge(accuracy(predictions, before=candidate.predict(images)))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()
 
 
 @gate("corruption", metric="confidence_rise")
-def test_confidence_falls_as_corruption_grows(candidate, probe_images, evidence, gate):
-    corrupted = under_corruption(candidate, probe_images, gate.corruption)[gate.corruption]
-    verdict = gate.judge(confidence_rise(candidate.predict(probe_images), corrupted))
-    evidence.show(verdict, corrupted[-1])
+def test_confidence_falls_as_corruption_grows(candidate, search_images, evidence, gate):
+    series = under_corruption(candidate, one_in(8, search_images), gate.corruption)[gate.corruption]
+    verdict = gate.judge(confidence_rise(series))
+    evidence.show(verdict, series[-1])
     assert verdict.passed, verdict.explain()
 
 
 @gate("corruption", metric="mean_corruption_error")
-def test_corruption_costs_no_more_than_it_costs_the_baseline(candidate, baseline, probe_images, evidence, gate):
-    corrupted = under_corruption(candidate, probe_images, gate.corruption)
-    reference = under_corruption(baseline, probe_images, gate.corruption)
-    verdict = gate.judge(mean_corruption_error(corrupted, reference))
+def test_corruption_costs_no_more_than_it_costs_the_baseline(candidate, baseline, search_images, evidence, gate):
+    images = one_in(8, search_images)
+    corrupted = under_corruption(candidate, images, gate.corruption)
+    verdict = gate.judge(mean_corruption_error(corrupted, under_corruption(baseline, images, gate.corruption)))
     evidence.show(verdict)
     assert verdict.passed, verdict.explain()

@@ -169,27 +169,27 @@ def test_the_area_is_least_for_a_model_that_knows_its_errors(seed):
 
 def test_confidence_rise_is_the_largest_step():
     clean, first, second = (predictions([0, 0], [0, 0], sure) for sure in ([0.9, 0.9], [0.6, 0.7], [0.9, 0.6]))
-    measured = confidence_rise(clean, [first, second])
+    measured = confidence_rise([clean, first, second])
     assert measured.value == pytest.approx(0.1, abs=1e-6)
     assert (measured.unit, measured.n, measured.failures.tolist()) == ("difference", 2, [0])
     assert measured.detail == "mean confidence 0.900 → 0.650 → 0.750"
-    falling = confidence_rise(clean, [first])
+    falling = confidence_rise([clean, first])
     assert falling.value == pytest.approx(-0.25, abs=1e-6)
     assert falling.failures.tolist() == []
 
 
 def test_confidence_rise_needs_the_same_images(by_hand):
     with pytest.raises(InputError, match="10 and 2 images that are not the same"):
-        confidence_rise(by_hand, [predictions([0, 0], [0, 0])])
-    with pytest.raises(InputError, match="no corrupted images"):
-        confidence_rise(by_hand, [])
+        confidence_rise([by_hand, predictions([0, 0], [0, 0])])
+    with pytest.raises(InputError, match="one severity, expected at least two"):
+        confidence_rise([by_hand])
 
 
 def test_mean_corruption_error_by_hand():
     labels = [0, 0, 0, 0]
     answers = {errors: predictions(labels, [1] * errors + [0] * (4 - errors)) for errors in range(5)}
-    own = {"fog": [answers[1], answers[2]], "noise": [answers[2], answers[4]]}
-    reference = {"fog": [answers[2], answers[4]], "noise": [answers[1], answers[2]]}
+    own = {"fog": [answers[4], answers[1], answers[2]], "noise": [answers[4], answers[2], answers[4]]}
+    reference = {"fog": [answers[0], answers[2], answers[4]], "noise": [answers[0], answers[1], answers[2]]}
     measured = mean_corruption_error(own, reference)
     assert measured.value == pytest.approx((3 / 6 + 6 / 3) / 2)
     assert (measured.unit, measured.n) == ("factor", 4)
@@ -201,7 +201,7 @@ def test_mean_corruption_error_by_hand():
 def test_mean_corruption_error_needs_errors_and_the_same_corruptions():
     right, wrong = predictions([0], [0]), predictions([0], [1])
     with pytest.raises(NotApplicableError, match="the reference model makes no error under fog"):
-        mean_corruption_error({"fog": [wrong]}, {"fog": [right]})
+        mean_corruption_error({"fog": [right, wrong]}, {"fog": [wrong, right]})
     with pytest.raises(InputError, match=r"\['fog'\] of one model and \['jpeg'\] of the other"):
         mean_corruption_error({"fog": [wrong]}, {"jpeg": [wrong]})
     with pytest.raises(InputError):

@@ -17,6 +17,7 @@ from harness.corruptions.optics import _stroke
 from harness.data import load_images, stratified_sample
 from harness.data.images import unit_range
 from harness.inference import Classifier
+from harness.perturb import IDENTITY
 from harness.session import RoleModel
 
 SHAPES = [(1, 28, 28), (1, 16, 16), (3, 32, 48), (3, 64, 40), (4, 30, 30)]
@@ -422,4 +423,4 @@ def test_a_model_is_asked_at_all_severities(garments):
     role = RoleModel("candidate", None, "c", "m", "user", None, Classifier(network, workers=1))
     assert list(under_corruption(role, images, ALL)) == list(CORRUPTIONS)
     (series,) = under_corruption(role, images, "jpeg").values()
-    assert [at.perturbation for at in series] == [Corruption("jpeg", severity) for severity in SEVERITIES]
+    assert [at.perturbation for at in series] == [IDENTITY, *(Corruption("jpeg", severity) for severity in SEVERITIES)]

@@ -21,6 +21,7 @@ from harness.data import (
     fetch_fashion_mnist,
     load_fashion_mnist,
     load_images,
+    one_in,
     split_validation,
     stratified_sample,
 )
@@ -488,6 +489,11 @@ def test_stratified_sample_keeps_each_class_within_one_image_of_its_share(counts
 
 def test_stratified_sample_of_equal_classes_has_equal_counts(twenty):
     assert stratified_sample(twenty, 8).labels.bincount().tolist() == [2, 2, 2, 2]
+
+
+def test_one_in_so_many_is_a_stratified_sample_of_at_least_one(twenty):
+    assert torch.equal(one_in(4, twenty).positions, stratified_sample(twenty, 5).positions)
+    assert [len(one_in(step, twenty)) for step in (1, 3, 20, 21)] == [20, 6, 1, 1]
 
 
 def test_stratified_sample_keeps_the_order_and_repeats_no_image(twenty):

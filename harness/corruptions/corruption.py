@@ -128,12 +128,12 @@ class Corruption:
 
 
 def under_corruption(model: RoleModel, images: LabelledImages, name: str) -> dict[str, tuple[Predictions, ...]]:
-    """Predict the images under this corruption, or under each for `ALL`, at severities 1 to 5 in this order.
+    """Predict the images as they are and at severities 1 to 5, in this order, for one corruption or for `ALL`.
 
     Raises `ValueError` for an unknown name.
     """
     return {
-        each: tuple(model.predict(images, Corruption(each, severity)) for severity in SEVERITIES)
+        each: (model.predict(images), *(model.predict(images, Corruption(each, severity)) for severity in SEVERITIES))
         for each in (CORRUPTIONS if name == ALL else (name,))
     }
 

@@ -1,7 +1,7 @@
 """Labelled images as one tensor: Fashion-MNIST, a folder or an npz file."""
 
 from harness.data.fashion_mnist import fetch_fashion_mnist, load_fashion_mnist
-from harness.data.images import LabelledImages, split_validation, stratified_sample
+from harness.data.images import LabelledImages, one_in, split_validation, stratified_sample
 from harness.data.sources import load_images
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "fetch_fashion_mnist",
     "load_fashion_mnist",
     "load_images",
+    "one_in",
     "split_validation",
     "stratified_sample",
 ]

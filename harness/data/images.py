@@ -97,3 +97,8 @@ def stratified_sample(images: LabelledImages, size: int, *, seed: int = 0) -> La
     members = [rng.permutation(np.flatnonzero(labels == label))[:n] for label, n in zip(present, quota, strict=True)]
     chosen = np.sort(np.concatenate(members))
     return images.take(torch.from_numpy(chosen))
+
+
+def one_in(step: int, images: LabelledImages) -> LabelledImages:
+    """Return a fixed stratified sample of one in `step` of the images, at least one image."""
+    return stratified_sample(images, max(len(images) // step, 1))
