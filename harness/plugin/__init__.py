@@ -11,6 +11,7 @@ import pytest
 from harness.errors import InputError, NotApplicableError
 from harness.gates import Gate, read_gates
 from harness.plugin.options import add_options
+from harness.plugin.output import PAGE, require_writable, write_files, write_page_whole
 from harness.plugin.pictures import PICTURES, take_pictures
 from harness.plugin.run import PROPERTY, RUN, Collector, GateRun
 from harness.plugin.shrunk import with_smallest_pose
@@ -51,12 +52,13 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         run.gates = read_gates(run.options.gates)
         if not run.is_worker and not config.option.collectonly:
+            require_writable(run.options.reports)
             run.prepare()
     except InputError as error:
         raise pytest.UsageError(str(error)) from None
     record = run.options.record is not None
     if not run.is_worker and not record and config.pluginmanager.hasplugin("html") and not config.option.htmlpath:
-        config.option.htmlpath = str(run.options.reports / "stress.html")
+        config.option.htmlpath = str(run.options.reports / PAGE)
         config.option.self_contained_html = True
 
 
@@ -240,6 +242,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     run = session.config.stash[RUN]
     if run.active and not run.is_worker:
         session.config.pluginmanager.register(Collector(run), "stress-collector")
+        write_page_whole(session.config, run.options.reports)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -261,9 +264,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if not (run.verdicts or run.errors or run.failures):
         return
     run.outcome = run.finish()
-    from harness.report import write_reports
-
-    write_reports(run.outcome, run.options.reports)
+    write_files(run.outcome, run.options.reports)
     if not run.interrupted:
         session.exitstatus = run.outcome.exit_status
 

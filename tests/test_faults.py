@@ -1,0 +1,427 @@
+"""Kills, full disks and interrupts: a run that goes on gives the same bits, and no file is ever half there.
+
+The kills are marked `faults`, run by `pytest tests -m faults`; `FAULTS_KILLS=50` kills each kind of work so often.
+"""
+
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from zoo import TRAINING, Zoo
+
+from harness.checkpoints import load_checkpoint
+from harness.cli import main
+from harness.data import LabelledImages
+from harness.files import write_atomically
+from harness.plugin.timeout import TimeLimitExceededError, time_limit
+
+HERE = Path(__file__).parent
+KILLS = int(os.environ.get("FAULTS_KILLS", "3"))
+WITHOUT_CACHE = ("-p", "no:cacheprovider")
+
+
+def environment(folder):
+    return {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "PYTHONPATH": str(HERE)}
+
+
+class Work:
+    """A command in a folder of its own, that may be killed at any moment and then be run again."""
+
+    def __init__(self, folder, prepare, command, results):
+        self.folder, self.prepare, self.command, self.results = folder, prepare, command, results
+        self.anew()
+
+    def anew(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+        self.prepare(self.folder)
+
+    def start(self):
+        return subprocess.Popen(
+            [sys.executable, *self.command],
+            cwd=self.folder,
+            env=environment(self.folder),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def finish(self):
+        assert self.start().wait(timeout=300) == 0
+        return self.results(self.folder)
+
+    def kill_after(self, seconds):
+        """Kill the command and all it started, unless it ends before; return whether it was killed."""
+        process = self.start()
+        try:
+            process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return True
+        return False
+
+
+def train_here(folder):
+    (folder / "train.py").write_text(
+        "from dataclasses import replace\n"
+        "from pathlib import Path\n"
+        "from test_training import CONFIG, bars, train\n"
+        "train(replace(CONFIG, epochs=40), bars(), Path('model.safetensors'))\n"
+    )
+
+
+def trained(folder):
+    load_checkpoint(folder / "model.safetensors")
+    return (folder / "model.safetensors").read_bytes()
+
+
+def zoo_here(folder):
+    zoo = Zoo(folder)
+    for seed in range(8):
+        zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.05, training={**TRAINING, "seed": seed})
+    zoo.save("new.safetensors", seed=3, jitter=0.02, training=TRAINING)
+
+
+def calibrated(folder):
+    return (folder / "stress_tests/gates.toml").read_bytes(), (folder / "models/panel.json").read_bytes()
+
+
+def accepted(folder):
+    incumbent = load_checkpoint(folder / "models/incumbent.safetensors")
+    facts = {name: value for name, value in incumbent.record.acceptance.items() if name != "date"}
+    return incumbent.model_sha256, facts
+
+
+def reported(folder):
+    report = json.loads((folder / "reports/stress.json").read_text())
+    page = (folder / "reports/stress.html").read_text()
+    assert page.rstrip().endswith("</html>")
+    return report["verdict"], report["gates"], (folder / "reports/stress.md").read_text()
+
+
+GATE = ("-m", "pytest", *WITHOUT_CACHE, "stress_tests", "--stress-data", "npz:zoo.npz")
+WORK = {
+    "training": (train_here, ("train.py",), trained),
+    "calibration": (
+        zoo_here,
+        (
+            *("-m", "harness", "calibrate", "--checkpoints", *(f"seed-{seed}.safetensors" for seed in range(8))),
+            *("--", "--stress-data", "npz:zoo.npz"),
+        ),
+        calibrated,
+    ),
+    "accept": (
+        zoo_here,
+        ("-m", "harness", "accept", "new.safetensors", "--", "--stress-data", "npz:zoo.npz"),
+        accepted,
+    ),
+    "reports": (zoo_here, (*GATE, "--candidate", "new.safetensors", "--junit-xml", "junit.xml"), reported),
+}
+
+
+def whole(folder, before):
+    """Assert that every file under its final name is as it was, or complete."""
+    for path in folder.rglob("*"):
+        kept = before.get(path)
+        if not path.is_file() or path.name.startswith(".") or path.read_bytes() == kept:
+            continue
+        if path.suffix == ".safetensors":
+            load_checkpoint(path)
+        elif path.suffix == ".json":
+            json.loads(path.read_text())
+        elif path.suffix == ".toml":
+            assert "[[gate]]" in path.read_text()
+            assert path.read_text().endswith("\n")
+        elif path.suffix == ".html":
+            assert path.read_text().rstrip().endswith("</html>")
+        elif path.suffix == ".md":
+            assert path.read_text().rstrip().splitlines()[-1].startswith("Reproduce: ")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("kind", WORK)
+def test_killed_at_any_moment_it_goes_on_to_the_same_bits(tmp_path, kind):
+    work = Work(tmp_path / kind, *WORK[kind])
+    start = time.monotonic()
+    expected = work.finish()
+    duration = time.monotonic() - start
+    moments, killed = random.Random(0), 0
+    while killed < KILLS:
+        work.anew()
+        before = {path: path.read_bytes() for path in work.folder.rglob("*") if path.is_file()}
+        # Two in three kills are late, when files are written.
+        early = moments.uniform(0.2, 1) if killed % 3 == 0 else moments.uniform(0.7, 1)
+        if not work.kill_after(early * duration):
+            duration *= 0.95
+            continue
+        killed += 1
+        whole(work.folder, before)
+        assert work.finish() == expected
+
+
+# The disk.
+
+
+@pytest.fixture
+def zoo(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "zoo").mkdir()
+    zoo = Zoo(tmp_path / "zoo")
+    monkeypatch.chdir(zoo.root)
+    return zoo
+
+
+def gate(zoo, *arguments, timeout=120):
+    command = [sys.executable, "-m", "pytest", *WITHOUT_CACHE, "stress_tests", "--stress-data", zoo.data, *arguments]
+    return subprocess.run(command, cwd=zoo.root, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def test_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_training_onto_a_full_disk_says_so_and_leaves_no_model(tmp_path, monkeypatch, capsys):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("harness.data.load_fashion_mnist", lambda *_, **__: few_images())
+    monkeypatch.setattr(os, "fsync", full)
+    arguments = (
+        "--epochs",
+        "1",
+        "--validation-size",
+        "40",
+        "--model-arg",
+        "conv_channels=[2]",
+        "--model-arg",
+        "fc_sizes=[]",
+    )
+    assert main(["train", str(tmp_path / "model.safetensors"), *arguments]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def few_images():
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (200, 1, 28, 28), generator=generator, dtype=torch.uint8)
+    return LabelledImages(pixels, torch.arange(200) % 10, tuple("abcdefghij"), "few", "train")
+
+
+def test_reports_folder_that_cannot_be_written_ends_with_4_at_once(zoo):
+    (zoo.root / "reports").write_text("in the way")
+    run = gate(zoo)
+    assert run.returncode == 4
+    assert f"reports cannot be written to {zoo.root / 'reports'}: " in run.stderr
+    assert "--stress-reports" in run.stderr
+
+
+FULL_AT_THE_END = """
+import errno
+import harness.report.text as text
+
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+def pytest_sessionstart():
+    import harness.files
+    harness.files.write_atomically = full
+"""
+
+
+def test_disk_that_fills_up_during_a_run_ends_with_4(zoo):
+    (zoo.root / "conftest.py").write_text(FULL_AT_THE_END)
+    run = gate(zoo)
+    assert run.returncode == 4, run.stdout + run.stderr
+    assert "reports cannot be written to" in run.stderr
+    assert not (zoo.root / "reports/stress.json").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 64 kB, where a test may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("a disk cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.faults
+def test_real_full_disk_ends_with_4(zoo, small_disk):
+    run = gate(zoo, "--stress-reports", str(small_disk))
+    assert run.returncode == 4, run.stdout + run.stderr
+    assert "No space left on device" in run.stderr
+    assert not (small_disk / "stress.html").exists()
+    assert [path.name for path in small_disk.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.faults
+def test_read_only_disk_is_said_before_the_run_and_another_folder_helps(zoo, small_disk):
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    run = gate(zoo, "--stress-reports", str(small_disk))
+    assert run.returncode == 4
+    assert "Read-only file system" in run.stderr
+    assert gate(zoo).returncode == 0
+
+
+@pytest.mark.faults
+def test_read_only_cache_keeps_nothing_and_changes_nothing(zoo, small_disk, monkeypatch):
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(small_disk))
+    assert gate(zoo).returncode == 0
+
+
+@pytest.mark.faults
+def test_two_gates_side_by_side_come_to_the_same_verdicts(zoo):
+    command = [sys.executable, "-m", "pytest", *WITHOUT_CACHE, "stress_tests", "--stress-data", zoo.data]
+    runs = [subprocess.Popen([*command, "--stress-reports", name], cwd=zoo.root) for name in ("one", "two")]
+    assert [run.wait(timeout=120) for run in runs] == [0, 0]
+    one, two = (json.loads((zoo.root / name / "stress.json").read_text()) for name in ("one", "two"))
+    assert one == two
+
+
+# Damaged inputs.
+
+
+def damaged_data(zoo):
+    path = zoo.root / "zoo.npz"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def truncated_data(zoo):
+    path = zoo.root / "zoo.npz"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def garbled_gates(zoo):
+    zoo.gates.write_bytes(b"\xff\xfe" + zoo.gates.read_bytes())
+
+
+def cut_gates(zoo):
+    zoo.gates.write_bytes(zoo.gates.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize("damage", [damaged_data, truncated_data, garbled_gates, cut_gates])
+def test_damaged_data_or_gates_end_with_4(zoo, damage):
+    damage(zoo)
+    run = gate(zoo)
+    assert run.returncode == 4, run.stdout
+    assert "ERROR: " in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 1}', b"\xff\xfe", b"null"], ids=repr)
+def test_damaged_panel_is_named_and_nothing_changes(zoo, capsys, content):
+    (zoo.root / "panel.json").write_bytes(content)
+    before = zoo.gates.read_bytes()
+    assert main(["calibrate", "--panel", "panel.json", "--power"]) == 2
+    assert "panel.json" in capsys.readouterr().err
+    assert zoo.gates.read_bytes() == before
+
+
+@pytest.mark.faults
+def test_damaged_cache_changes_nothing(zoo):
+    assert gate(zoo).returncode == 0
+    first = json.loads((zoo.root / "reports/stress.json").read_text())
+    entries = list(Path(os.environ["XDG_CACHE_HOME"]).rglob("*.f32"))
+    assert entries
+    for number, entry in enumerate(entries):
+        content = entry.read_bytes()
+        entry.write_bytes(content[: len(content) // 2] if number % 2 else bytes(len(content)))
+    assert gate(zoo).returncode == 0
+    assert json.loads((zoo.root / "reports/stress.json").read_text()) == first
+
+
+# Ctrl-C.
+
+WAITING = """
+import os, time
+from pathlib import Path
+
+def test_waits():
+    Path("waiting").write_text("")
+    time.sleep(60)
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
+def test_interrupt_says_so_ends_with_2_and_leaves_nothing_half_written(zoo, workers):
+    (zoo.tests / "test_waits.py").write_text(WAITING)
+    command = [sys.executable, "-m", "pytest", *WITHOUT_CACHE, "stress_tests", "--stress-data", zoo.data, *workers]
+    run = subprocess.Popen(
+        command, cwd=zoo.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not (zoo.root / "waiting").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)
+    os.killpg(run.pid, signal.SIGINT)  # As a terminal does: to all processes of the run.
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == pytest.ExitCode.INTERRUPTED, output
+    assert "KeyboardInterrupt" in output
+    whole(zoo.root, {})
+    assert [path.name for path in (zoo.root / "reports").rglob(".*")] == []
+    if (zoo.root / "reports/stress.json").exists():
+        assert json.loads((zoo.root / "reports/stress.json").read_text())["verdict"] in {"partial", "error"}
+
+
+def test_interrupted_training_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.data.load_fashion_mnist", lambda *_, **__: few_images())
+    monkeypatch.setattr("harness.training.train", interrupted)
+    assert main(["train", str(tmp_path / "model.safetensors")]) == 130
+    assert "run the command again to go on" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+# The time limit.
+
+
+def test_time_limit_interrupts_what_takes_longer():
+    with pytest.raises(TimeLimitExceededError, match=r"sleeping: no answer within 0\.1 s"), time_limit(0.1, "sleeping"):
+        time.sleep(5)
+
+
+@pytest.mark.parametrize("seconds", [0, 5], ids=["none", "long"])
+def test_time_limit_lets_pass_what_is_quick(seconds):
+    with time_limit(seconds, "sleeping"):
+        time.sleep(0.01)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_time_limit_within_another_leaves_it_running():
+    def nested():
+        with time_limit(0.3, "outer"):
+            with time_limit(5, "inner"):
+                time.sleep(0.1)
+            time.sleep(5)
+
+    with pytest.raises(TimeLimitExceededError, match="outer"):
+        nested()
