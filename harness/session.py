@@ -199,9 +199,24 @@ def open_session(options: StressOptions, *, workers: int | None = None) -> Stres
             roles[role] = replace(roles[role], layer=_layer(role, classifier, images, options.layer))
         except InputError as error:
             raise InputError(f"{role} {path}: {error}") from error
+    _expect_use(options.network, roles)
     return StressSession(
         images, gates, roles, recording=options.record is not None, thorough=options.profile == "thorough"
     )
+
+
+def _expect_use(network: NetworkOptions, roles: Mapping[str, RoleModel]) -> None:
+    """Raise `InputError` for what was declared and is of no network here, lest it be thought to hold."""
+    from harness.networks import USERS
+
+    declared = {"--stress-model-outputs": network.outputs, "--stress-normalisation": network.normalisation}
+    given = [name for name, value in declared.items() if value is not None]
+    if given and not any(model.architecture in USERS for model in roles.values()):
+        raise InputError(
+            f"{given[0]}: is about networks of --stress-model and ONNX files, and there is none: "
+            f"{', '.join(f'{role} {model.path} is {model.architecture}' for role, model in roles.items())}, which knows "
+            "its own; leave the option out"
+        )
 
 
 def _layer(role: str, classifier: Classifier, images: LabelledImages, wanted: str | None) -> str | None:

@@ -266,3 +266,10 @@ def test_accept_runs_pytest_in_a_process_of_its_own(zoo, monkeypatch, capfd):
     printed = capfd.readouterr().out
     assert "model quality gate" in printed
     assert printed.rstrip().endswith("models/incumbent.safetensors is the incumbent now")
+
+
+def test_an_onnx_file_cannot_be_an_incumbent(zoo, capsys):
+    (zoo.root / "model.onnx").touch()
+    assert accept(zoo, zoo.root / "model.onnx") == 2
+    assert "accept the one that the ONNX file was exported from" in capsys.readouterr().err
+    assert zoo.runs == []

@@ -135,10 +135,12 @@ def test_missing_gates_are_refused_before_a_model_is_loaded(options, tmp_path):
     ("changes", "message"),
     [
         ({"data": DataOptions("imagenet")}, "--stress-data imagenet: unknown data"),
+        ({"network": NetworkOptions(outputs="logits")}, "--stress-model-outputs: is about networks of --stress-model"),
+        ({"network": NetworkOptions(normalisation="imagenet")}, "--stress-normalisation: .*is fashion-cnn"),
         ({"device": "abacus"}, "device 'abacus' cannot be used .*expected auto, cpu, cuda or mps"),
         ({"network": NetworkOptions("nowhere")}, "--stress-model nowhere: expected package.module:callable"),
     ],
-    ids=["data", "device", "model"],
+    ids=["data", "outputs", "normalisation", "device", "model"],
 )
 def test_a_bad_option_is_refused_by_name(options, changes, message):
     with pytest.raises(InputError, match=message):
