@@ -18,6 +18,7 @@ from harness.data import load_images, stratified_sample
 from harness.data.images import unit_range
 from harness.inference import Classifier
 from harness.perturb import IDENTITY
+from harness.report.corruptions import corruption_sheet, main
 from harness.session import RoleModel
 
 SHAPES = [(1, 28, 28), (1, 16, 16), (3, 32, 48), (3, 64, 40), (4, 30, 30)]
@@ -322,6 +323,16 @@ def test_stripes_are_counted_and_do_not_overlap(severity, level):
     assert (lying ^ standing).all()
     assert lying.any()
     assert standing.any()
+
+
+def test_the_sheet_shows_each_corruption_at_each_severity(tmp_path):
+    sheet = corruption_sheet(blobs(2, 3, 28, 28))
+    assert sum(len(axes.images) for axes in sheet.axes) == len(CORRUPTIONS) * 6
+    assert {text.get_text() for axes in sheet.axes for text in axes.texts} == {
+        name.replace("-", " ") for name in CORRUPTIONS
+    }
+    main([str(tmp_path / "sheet.webp")])
+    assert 0 < (tmp_path / "sheet.webp").stat().st_size < 60_000
 
 
 # In the gate.

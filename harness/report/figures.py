@@ -9,11 +9,12 @@ import functools
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from harness.inference import Predictions
     from harness.overview import ModelOverview, Overview, Rate
     from harness.search import Breaking
     from harness.training import Epoch
@@ -153,6 +154,23 @@ def reliability_diagrams(overview: Overview) -> Figure:
     lower.set(xlabel="confidence of the answer, %", ylabel="answers", yscale="log")
     lower.yaxis.set_major_formatter("{x:,.0f}")
     lower.yaxis.set_minor_formatter(NullFormatter())
+    return picture
+
+
+@styled
+def risk_coverage_curves(models: Mapping[str, Predictions]) -> Figure:
+    """Plot, for each model by name, the share of errors among its surest answers against the share that these are."""
+    from harness.confidence import risk_coverage
+
+    picture = figure()
+    axes = picture.subplots()
+    for (name, predictions), (colour, _, line) in zip(models.items(), _LOOKS * len(models), strict=False):
+        coverage, risk = risk_coverage(predictions)
+        label = f"{name} (area {100 * risk.mean():.2f}%)"
+        axes.plot(100 * coverage, 100 * risk, color=colour, linestyle=line, label=label)
+    axes.set(xlabel="answers given, the surest first, %", ylabel="of these wrong, %", xlim=(0, 101))
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="upper left", fontsize=9)
     return picture
 
 
