@@ -179,6 +179,25 @@ def test_a_link_from_outside_leads_to_one_failure(damaged, open_page):
         )
 
 
+def test_a_link_into_a_fold_opens_it(damaged, open_page):
+    page = open_page(damaged)
+    folded = page.locator("details:not([open]) tr[id]").first
+    name = folded.get_attribute("id")
+    assert not folded.is_visible()
+    page.goto(f"{damaged.as_uri()}?folded#{name}")
+    page.locator(f"tr[id='{name}']").wait_for(state="visible")
+
+
+def test_a_table_can_be_copied_as_it_stands(damaged, open_page):
+    page = open_page(damaged)
+    table = page.locator("#report-failures ~ .scroll table").first
+    copied = table.evaluate("table => { getSelection().selectAllChildren(table); return getSelection().toString(); }")
+    rows = [line.split("\t") for line in copied.strip().splitlines()]
+    assert [cell.strip() for cell in rows[0]][:3] == ["kind", "candidate", "baseline"]
+    assert len({len(row) for row in rows}) == 1
+    assert len(rows) == 8
+
+
 @pytest.mark.parametrize("width", [390, 768, 1280])
 def test_no_width_makes_the_page_scroll_sideways(damaged, open_page, width):
     page = open_page(damaged, width=width, height=844)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from harness.inference import Classifier, Predictions
 
 _OK = 0
+_CONFUSIONS = 12
+"""Confusions of persistent failures that the terminal shows."""
 
 
 def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
@@ -141,10 +143,11 @@ def _failures(
     ]
     lines = aligned([[*titles, f"mean of {len(moved)} poses"], *rows])
     lines += ["", f"wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images"]
-    if persistent.rows:
-        lines += aligned(
-            [[str(cell) for cell in row] for row in confusions_rows(persistent.by_confusion())], text=(0, 2)
-        )
+    groups = confusions_rows(persistent.by_confusion())
+    if groups:
+        lines += aligned([[str(cell) for cell in row] for row in groups[:_CONFUSIONS]], text=(0, 2))
+    if len(groups) > _CONFUSIONS:
+        lines.append(f"and {len(groups) - _CONFUSIONS} rarer confusions, in persistent.csv")
     lines.append(f"written: {', '.join(written)}")
     found = {"failures": [table.as_json() for table in tables], "persistent": persistent.as_json(), "files": written}
     return found, lines
