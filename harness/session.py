@@ -212,10 +212,10 @@ def _expect_use(network: NetworkOptions, roles: Mapping[str, RoleModel]) -> None
     declared = {"--stress-model-outputs": network.outputs, "--stress-normalisation": network.normalisation}
     given = [name for name, value in declared.items() if value is not None]
     if given and not any(model.architecture in USERS for model in roles.values()):
+        models = ", ".join(f"{role} {model.path} is {model.architecture}" for role, model in roles.items())
         raise InputError(
-            f"{given[0]}: is about networks of --stress-model and ONNX files, and there is none: "
-            f"{', '.join(f'{role} {model.path} is {model.architecture}' for role, model in roles.items())}, which knows "
-            "its own; leave the option out"
+            f"{given[0]}: is about networks of --stress-model and ONNX files, and there is none: {models}; leave the "
+            "option out"
         )
 
 
