@@ -1,0 +1,106 @@
+"""Names and paths that hold markup stay text in the report, wherever they come from."""
+
+import json
+from html.parser import HTMLParser
+
+import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
+import numpy as np
+import pytest
+import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
+from zoo import ARGUMENTS, ROWS, Zoo, gates_text, hypothesis_as_it_starts, network
+
+from harness.checkpoints import Record, save_checkpoint
+from harness.cli import main
+from harness.data import load_images
+
+SCRIPT = "<script>alert(1)</script>"
+CLASSES = (SCRIPT, "\"><img src=x onerror='alert(2)'>", "' onmouseover='alert(3)' x='", "javascript:alert(4)&lt;b&gt;")
+ROWS_OF_MARKUP = ROWS.replace('class = "bee"', f"class = {json.dumps(CLASSES[1])}")
+FOLDER = '"><script>alert(1)<'
+"""With the slash of a path after it, a script."""
+
+
+class Live(HTMLParser):
+    """Collects what a browser would run of the markup above."""
+
+    def __init__(self):
+        super().__init__()
+        self.found, self.blobs, self.within = [], [], ""
+
+    def handle_starttag(self, tag, attributes):
+        self.within = tag
+        for name, value in attributes:
+            if name == "data-jsonblob":
+                self.blobs.append(value)
+            elif (name.startswith("on") or (value or "").strip().startswith("javascript:")) and "alert" in (
+                value or ""
+            ):
+                self.found.append(f"{tag} {name}={value}")
+
+    def handle_endtag(self, tag):
+        self.within = ""
+
+    def handle_data(self, data):
+        if self.within == "script" and "alert(1)" in data:
+            self.found.append(data[:200])
+
+
+def live(markup):
+    """What would run, in the page and in the pieces of markup that its script puts into it."""
+    parser = Live()
+    parser.feed(markup)
+    return parser.found + [found for blob in parser.blobs for text in texts(json.loads(blob)) for found in live(text)]
+
+
+def texts(value):
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from texts(inner)
+
+
+@pytest.fixture
+def zoo(pytester, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    zoo = Zoo(pytester.path)
+    arrays = dict(np.load(zoo.root / "zoo.npz"))
+    np.savez(zoo.root / "zoo.npz", **{**arrays, "classes": np.array(CLASSES)})
+    zoo.images = load_images(zoo.data)
+    zoo.gates.write_text(gates_text(zoo.images, ROWS_OF_MARKUP) + f"\n[recipe]\nabout = {json.dumps(SCRIPT)}\n")
+    zoo.candidate = zoo.root / FOLDER / "script>.safetensors"
+    model = network(jitter=3.0)
+    record = Record(
+        "fashion-cnn", ARGUMENTS, CLASSES, training={SCRIPT: SCRIPT, "seed": SCRIPT}, versions={SCRIPT: CLASSES[1]}
+    )
+    save_checkpoint(zoo.candidate, model, record)
+    with hypothesis_as_it_starts():
+        yield zoo
+
+
+def test_parser_of_this_test_sees_what_would_run():
+    assert live(f"<p>{SCRIPT}</p>") == ["alert(1)"]
+    assert live(CLASSES[1]) == ["img onerror=alert(2)"]
+    assert live(f"<p title='{CLASSES[2]}'>") == ["p onmouseover=alert(3)"]
+    assert live("<a href='javascript:alert(4)'>") == ["a href=javascript:alert(4)"]
+    assert live('<div data-jsonblob=\'[{"a": "<script>alert(1)</script>"}]\'>') == ["alert(1)"]
+
+
+def test_markup_in_names_paths_and_records_is_text_in_the_report(zoo, pytester):
+    result = pytester.runpytest_inprocess(
+        "stress_tests", "--stress-data", zoo.data, "--candidate", str(zoo.candidate), "--baseline", str(zoo.candidate)
+    )
+    assert result.ret == 1
+    page = (zoo.root / "reports/stress.html").read_text()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert live(page) == []
+
+
+def test_markup_is_text_in_a_comparison(zoo, capsys):
+    other = zoo.save("other.safetensors")
+    arguments = ["--data", zoo.data]
+    status = main(["compare", str(zoo.candidate), str(other), *arguments])
+    assert status in {0, 1}, capsys.readouterr().err
+    page = (zoo.root / "reports/compare.html").read_text()
+    assert "alert(1)" in page
+    assert live(page) == []
