@@ -199,6 +199,13 @@ def test_convert_turns_a_notebooks_file_into_a_native_one(tmp_path, capsys):
         assert torch.allclose(converted.model(pixels), network(pixels), atol=1e-6)
 
 
+def test_convert_writes_no_native_file_under_another_name(tmp_path, capsys):
+    notebook_file(tmp_path / "best.pth")
+    assert main(["convert", str(tmp_path / "best.pth"), str(tmp_path / "best.pt")]) == 2
+    assert "best.pt: checkpoints are written as .safetensors; name the file so" in capsys.readouterr().err
+    assert not (tmp_path / "best.pt").exists()
+
+
 def test_convert_keeps_the_record_of_a_native_file(tmp_path):
     record = Record("fashion-cnn", {}, CLASSES, training={"seed": 5}, data_sha256="d" * 64)
     save_checkpoint(tmp_path / "one.safetensors", FashionCNN(), record)

@@ -392,17 +392,6 @@ def test_interrupt_says_so_ends_with_2_and_leaves_nothing_half_written(zoo, work
         assert json.loads((zoo.root / "reports/stress.json").read_text())["verdict"] in {"partial", "error"}
 
 
-def test_interrupted_training_says_how_to_go_on(tmp_path, monkeypatch, capsys):
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("harness.data.load_fashion_mnist", lambda *_, **__: few_images())
-    monkeypatch.setattr("harness.training.train", interrupted)
-    assert main(["train", str(tmp_path / "model.safetensors")]) == 130
-    assert "run the command again to go on" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
-
-
 # The time limit.
 
 

@@ -162,9 +162,7 @@ def _train(options: argparse.Namespace) -> int:
     from harness.training import best_epoch, train
 
     config = _config(options)
-    destination: Path = options.destination
-    if destination.suffix != ".safetensors":
-        raise InputError(f"{destination}: checkpoints are written as .safetensors; name the file so")
+    destination = _native(options.destination)
     images = load_fashion_mnist("train", data_dir=options.data_dir)
     with tqdm(total=None, unit="step", desc=f"training {destination.name}", mininterval=0.5) as bar:
 
@@ -204,14 +202,21 @@ def _config(options: argparse.Namespace) -> TrainingConfig:
     return replace(config, **given, arguments=arguments)
 
 
+def _native(destination: Path) -> Path:
+    if destination.suffix != ".safetensors":
+        raise InputError(f"{destination}: checkpoints are written as .safetensors; name the file so")
+    return destination
+
+
 def _convert(options: argparse.Namespace) -> int:
     from harness.checkpoints import Record, load_checkpoint, save_checkpoint
     from harness.data.fashion_mnist import CLASSES
 
+    destination = _native(options.destination)
     checkpoint = load_checkpoint(options.source)
     record = checkpoint.record or Record(architecture=checkpoint.architecture, arguments={}, classes=CLASSES)
-    save_checkpoint(options.destination, checkpoint.model, record)
-    print(f"{options.destination}: written from {options.source}")
+    save_checkpoint(destination, checkpoint.model, record)
+    print(f"{destination}: written from {options.source}")
     return _OK
 
 
