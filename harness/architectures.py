@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -84,8 +83,3 @@ def build(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
     Raises `KeyError` when the id is not in the table and `TypeError` or `ValueError` when it rejects the arguments.
     """
     return ARCHITECTURES[architecture](**arguments)
-
-
-def geometry(model: nn.Module) -> OrderedDict[str, tuple[int, ...]]:
-    """Return the shape of every tensor in the model's state dict, in order."""
-    return OrderedDict((name, tuple(tensor.shape)) for name, tensor in model.state_dict().items())
