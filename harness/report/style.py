@@ -45,7 +45,7 @@ STYLE = """
  .stress .hints .plain { font-size: .95rem; }
  .stress nav { font-size: .85rem; margin: .4rem 0; }
  .stress nav a { margin-right: .9em; white-space: nowrap; }
- .stress .columns { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 30rem); gap: 0 2rem; }
+ .stress .columns { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 26rem); gap: 0 1.6rem; }
  .stress .columns > .alone { grid-column: 1 / -1; }
  .stress table { border-collapse: collapse; margin: .4em 0; color: var(--ink); }
  .stress th, .stress td { text-align: left; vertical-align: top; padding: .22em .9em .22em 0; }
