@@ -35,7 +35,7 @@ def corruption_sheet(images: Tensor) -> Figure:
         image = images[number % len(images)][None]
         for column, severity in enumerate(levels):
             axes = grid[row, start + column]
-            shown = Corruption(name, severity)(image)[0].permute(1, 2, 0)
+            shown = Corruption(name, severity)(image)[0].permute(1, 2, 0).numpy()
             axes.imshow(shown if shown.shape[2] > 1 else shown[..., 0], cmap="gray", vmin=0, vmax=1)
             if row == 0:
                 axes.set_title(str(severity or "as it is"), fontsize=9)
