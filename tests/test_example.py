@@ -1,0 +1,58 @@
+"""The worked example, in a reduced form: its data, a network trained for moments, its gate."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.gates import read_gates
+
+EXAMPLE = Path(__file__).parents[1] / "examples/digits_on_photos"
+GATES = read_gates(EXAMPLE / "stress_tests/gates.toml")
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("example") / "digits_on_photos"
+    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("runs", "reports", "*.npz", "__pycache__"))
+    run(folder, "digits_on_photos.py", "data")
+    run(folder, "digits_on_photos.py", "train", "runs/brief.pth", "--seed", "1", "--epochs", "2", "--digits", "300")
+    return folder
+
+
+def run(folder, *arguments, ok=(0,)):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = (sys.executable, *arguments)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode in ok, done.stdout + done.stderr
+    return done
+
+
+def test_its_gate_judges_a_network_trained_too_briefly(example):
+    options = ("--stress-samples", "100", "-p", "no:cacheprovider")
+    done = run(example, "-m", "pytest", "--candidate", "runs/brief.pth", *options, ok=(1,))
+    report = json.loads((example / "reports/stress.json").read_text())
+    assert report["verdict"] == "partial"
+    assert "error" not in {gate["status"] for gate in report["gates"]}, done.stdout
+    assert {gate["id"] for gate in report["gates"]} == {gate.id for gate in GATES.gates}
+    statuses = {gate["id"]: gate["status"] for gate in report["gates"]}
+    assert statuses["clean"] == "fail"
+    assert statuses["attention-lift"] in {"pass", "fail", "not_gated"}
+    assert report["candidate"] | {"path": "", "sha256": ""} == {
+        "path": "",
+        "sha256": "",
+        "architecture": "user",
+        "outputs": "probabilities",
+        "normalisation": "mean [0.5], std [0.25]",
+    }
+
+
+def test_its_bounds_come_from_a_panel():
+    assert GATES.recipe["about"].startswith("10 healthy retrains")
+    gated = [gate for gate in GATES.gates if gate.threshold]
+    assert {"clean", "rotation", "shift", "background"} <= {gate.family for gate in gated}
+    assert all(gate.panel and gate.panel.retrains == 10 for gate in gated)
