@@ -104,7 +104,8 @@ def case(gate: Gate) -> str:
     if gate.answers:
         parts.append(f"{gate.answers} answers")
     if gate.background:
-        parts.append(f"background of {gate.background}" + (f" at {gate.strength:.0%}" if gate.strength else ""))
+        seen = "another image's background" if gate.background == "swapped" else f"background of {gate.background}"
+        parts.append(seen + (f" at {gate.strength:.0%}" if gate.strength else ""))
     if gate.corruption:
         strength = f", {gate.severity} of 5" if gate.severity else ""
         parts.append(gate.corruption.replace("-", " ") + strength)
