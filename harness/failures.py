@@ -158,23 +158,17 @@ class Comparison:
 
 @dataclass(frozen=True)
 class FailureChanges:
-    """How two models' failures on the same `n` images differ: of the one after only, of the one before only, of both.
+    """How two models' failures on the same images differ: of the one after only, of the one before only, of both.
 
     New failures and shared ones stand in the order of the confidence of the model after, fixed ones in that of the
     model before, the most confident first.
     """
 
     kind: str
-    seen: str
     classes: tuple[str, ...]
-    n: int
     new: tuple[Comparison, ...]
     fixed: tuple[Comparison, ...]
     shared: tuple[Comparison, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the tables in plain types."""
-        return asdict(self)
 
 
 def changed_positions(
@@ -204,9 +198,7 @@ def failure_changes(predictions: Predictions, before: Predictions, kind: Failure
     )
     return FailureChanges(
         kind=kind.name,
-        seen=in_words(predictions.perturbation),
         classes=predictions.classes,
-        n=len(predictions.labels),
         new=new,
         fixed=fixed,
         shared=shared,

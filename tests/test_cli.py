@@ -22,7 +22,18 @@ from harness.inference import Classifier
 from harness.measures import accuracy
 from harness.perturb import IDENTITY, Pose, promised_corners
 
-COMMANDS = ["train", "evaluate", "calibrate", "accept", "break", "compare", "convert", "cache", "fetch-data"]
+COMMANDS = [
+    "train",
+    "evaluate",
+    "new-gates",
+    "calibrate",
+    "accept",
+    "break",
+    "compare",
+    "convert",
+    "cache",
+    "fetch-data",
+]
 
 
 def some_images(count: int = 120) -> LabelledImages:

@@ -1,0 +1,98 @@
+"""The same bits, however a run is made; on an older processor's instructions, the same verdict."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+pytestmark = pytest.mark.determinism
+
+OLDER = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+SAMPLES = 300
+"""Enough images for bfloat16 to screen them, where the processor has it."""
+PREDICT = """
+import sys
+
+from harness.checkpoints import load_checkpoint
+from harness.data import load_images, stratified_sample
+from harness.inference import Classifier
+from harness.perturb import Pose
+
+images = stratified_sample(load_images("fashion-mnist"), int(sys.argv[2]))
+classifier = Classifier(load_checkpoint(sys.argv[1]).model)
+for pose in (Pose(), Pose(degrees=10, dx=2)):
+    print(*classifier.predict(images, pose).predicted)
+"""
+
+
+def run(command, *, cwd, cache, **environment) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache), **environment}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+class Gate:
+    """Runs the gate on the shipped model, and says what it found and what it left in the cache."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, *arguments, cache, cwd=REPOSITORY, **environment):
+        reports = self.folder / f"reports-{len(list(self.folder.glob('reports-*')))}"
+        command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(REPOSITORY / "stress_tests"))
+        options = ("--stress-samples", str(SAMPLES), "--stress-reports", str(reports), *arguments)
+        done = run((*command, *options), cwd=cwd, cache=self.folder / cache, **environment)
+        assert done.returncode in {0, 1}, done.stdout + done.stderr
+        report = json.loads((reports / "stress.json").read_text())
+        assert len(report["gates"]) > 40
+        return report["verdict"], report["gates"]
+
+    def predictions(self, cache) -> dict[str, bytes]:
+        kept = {path.name: path.read_bytes() for path in (self.folder / cache).glob("**/*.f32")}
+        assert len(kept) > 40
+        return kept
+
+
+@pytest.fixture(scope="module")
+def gate(tmp_path_factory):
+    return Gate(tmp_path_factory.mktemp("determinism"))
+
+
+@pytest.fixture(scope="module")
+def serial(gate):
+    """Return what a serial run finds that nothing is kept from."""
+    return gate(cache="serial")
+
+
+@pytest.mark.parametrize("workers", ["2", "4"])
+def test_workers_give_the_same_bits(gate, serial, workers):
+    assert gate("-n", workers, cache=f"n{workers}") == serial
+    assert gate.predictions(f"n{workers}") == gate.predictions("serial")
+
+
+def test_what_is_kept_gives_the_same_bits(gate, serial):
+    assert gate(cache="serial") == serial
+    assert gate("--no-stress-cache", cache="none") == serial
+
+
+def test_another_working_folder_gives_the_same_bits(gate, serial, tmp_path):
+    assert gate(cache="elsewhere", cwd=tmp_path) == serial
+    assert gate.predictions("elsewhere") == gate.predictions("serial")
+
+
+def test_an_older_processor_gives_the_same_verdict(gate, serial):
+    verdict, gates = gate(cache="older", **OLDER)
+    assert verdict == serial[0]
+    assert [entry["status"] for entry in gates] == [entry["status"] for entry in serial[1]]
+
+
+def test_an_older_processor_flips_at_most_2_in_10000_predictions(tmp_path):
+    command = (sys.executable, "-c", PREDICT, str(REPOSITORY / "models/augmented.safetensors"), "2000")
+    here, older = (
+        run(command, cwd=REPOSITORY, cache=tmp_path, **environment).stdout.split() for environment in ({}, OLDER)
+    )
+    assert len(here) == len(older) == 4_000
+    assert sum(mine != theirs for mine, theirs in zip(here, older, strict=True)) <= 1
