@@ -179,17 +179,12 @@ def open_session(options: StressOptions, *, workers: int | None = None) -> Stres
         checkpoint = load_model(path, options.network)
         model_sha256 = checkpoint.model_sha256
         twin = next((other for other in roles.values() if other.model_sha256 == model_sha256), None)
-        classifier = (
-            twin.classifier
-            if twin
-            else Classifier(
-                checkpoint.model,
-                device=device,
-                workers=workers,
-                cache=cache,
-                screen=checkpoint.architecture != "onnx",
-            )
-        )
+        if twin:
+            classifier = twin.classifier
+        else:
+            screen = checkpoint.architecture != "onnx"
+            classifier = Classifier(checkpoint.model, device=device, workers=workers, cache=cache, screen=screen)
+            classifier.measure_precision_on(images)
         roles[role] = RoleModel(
             role, path, checkpoint.sha256, model_sha256, checkpoint.architecture, checkpoint.record, classifier
         )

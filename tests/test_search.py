@@ -101,6 +101,22 @@ def test_broken_images_are_not_evaluated_again():
     assert sum(seen) == wave * 300 + (100 - wave) * right
 
 
+def test_the_order_of_what_is_asked_changes_no_bit():
+    """What bfloat16 leaves to float32 is decided on the same images, whichever process asks for what first."""
+    some = load_images("fashion-mnist").take(torch.arange(400))
+    from harness.checkpoints import load_checkpoint
+
+    model = load_checkpoint(Path(__file__).parents[1] / "models/augmented.safetensors").model
+    poses = (Pose(), Pose(degrees=30, dx=3), Pose(degrees=-10))
+    answers = []
+    for order in (poses, poses[::-1]):
+        classifier = Classifier(model)
+        classifier.measure_precision_on(some)
+        predictions = {pose: classifier.predict(some, pose).answers for pose in order}
+        answers.append([predictions[pose].tobytes() for pose in poses])
+    assert answers[0] == answers[1]
+
+
 def test_screening_gives_the_answers_of_float32():
     images = stratified_sample(load_images("fashion-mnist"), 1_000)
     from harness.checkpoints import load_checkpoint

@@ -98,6 +98,7 @@ def _models(options: argparse.Namespace, images: LabelledImages) -> dict[str, Ro
     for name, path in zip(names, paths, strict=True):
         found = load_model(path, options)
         classifier = Classifier(found.model, cache=PredictionCache(default_folder()))
+        classifier.measure_precision_on(images)
         model = RoleModel(name, path, found.sha256, found.model_sha256, found.architecture, found.record, classifier)
         try:
             expect_fit(found.model, images, outputs=options.stress_model_outputs)

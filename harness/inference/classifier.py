@@ -57,8 +57,17 @@ class Classifier:
         self.model = _laid_out(folded(self.plain), self.device)
         self._engine = Engine(self.model, device=self.device, workers=self.workers, screen=screen)
         self._cache = cache
+        self._reference = ""
         self._remembered: dict[tuple[str, tuple[int, ...], str], Predictions] = {}
         self._asked: dict[Hashable, Any] = {}
+
+    def measure_precision_on(self, images: LabelledImages) -> None:
+        """Have it measured on these images, when it first matters, which bfloat16 answers are clear; see `Engine`.
+
+        Without this the first images asked for decide, so that the last bits of clear answers depend on their order.
+        """
+        self._engine.reference = (len(images), lambda positions: self.pixels(images, positions))
+        self._reference = images.sha256
 
     def predict(self, images: LabelledImages, perturbation: Perturbation = IDENTITY) -> Predictions:
         """Predict every image under the perturbation.
@@ -132,7 +141,8 @@ class Classifier:
             return compute()
         batches = (FLOAT32_BATCH, BFLOAT16_BATCH)
         decisive = (self.fingerprint, images.sha256, tuple(images.pixels.shape), what, perturbation, PROTOCOL, batches)
-        platform = (self.device.type, self._engine.screens, torch.__version__, torch.backends.cpu.get_cpu_capability())
+        screening = self._reference if self._engine.screens else None
+        platform = (self.device.type, screening, torch.__version__, torch.backends.cpu.get_cpu_capability())
         key = hashlib.sha256(repr((decisive, platform)).encode()).hexdigest()
         values = self._cache.load(key, shape)
         if values is None:

@@ -41,8 +41,8 @@ class Engine:
 
     Where the processor computes in bfloat16, a first pass in it finds which class leads, and images whose lead is not
     clear are done again in float32: the predicted classes are float32's, at about two thirds of the time. How far the
-    two precisions differ for this model is measured on the first images that it sees; a model that fails in bfloat16,
-    or differs much, is run in float32 alone.
+    two precisions differ for this model is measured on the images of `reference`, or else the first that it sees; a
+    model that fails in bfloat16, or differs much, is run in float32 alone.
     """
 
     def __init__(self, model: nn.Module, *, device: torch.device, workers: int, screen: bool = True) -> None:
@@ -51,6 +51,8 @@ class Engine:
         self.workers = workers
         self.screens = screen and _has_bfloat16(device)
         """Whether bfloat16 may screen here, for a model that lets it."""
+        self.reference: tuple[int, Callable[[np.ndarray], Tensor]] | None = None
+        """How many inputs, and what makes them, as for `logits`: what is clear must not depend on what comes first."""
         self._lead: float | None = None if self.screens else _NEVER
 
     def screens_for(self, count: int) -> bool:
@@ -82,7 +84,8 @@ class Engine:
         everything = np.arange(count)
         with named(what):
             if self._lead is None and self.screens_for(count):
-                self._lead = self._clear_lead(everything[:_TRIED], inputs, classes)
+                tried, make = self.reference or (count, inputs)
+                self._lead = self._clear_lead(np.arange(min(tried, _TRIED)), make, classes)
             if not self.screens_for(count) or self._lead is None or self._lead == _NEVER:
                 return self._run(everything, inputs, classes, screening=False)
             logits = self._run(everything, inputs, classes, screening=True)
