@@ -184,6 +184,8 @@ class GateRun:
             if unmeasured
             else []
         )
+        if self.interrupted:
+            omissions.append("the run was interrupted, and did not check itself")
         if all(gate.threshold is None for gate in session.gates.gates):
             omissions.append(f"no gate in {session.gates.path} has a bound")
         if session.share < 1:
