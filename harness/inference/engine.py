@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from contextlib import contextmanager, nullcontext
@@ -26,6 +27,8 @@ _CAUTION = 4.0
 """An answer is clear when its lead is above this many times the largest difference of a logit seen then. The lead of a
 wrong answer is at most twice the difference, so that this is twice what it must be."""
 _NEVER = float("inf")
+_WITHOUT_BFLOAT16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
+"""Instruction sets that oneDNN may be limited to, in which it has no bfloat16."""
 _PATIENCE = 1.0
 """Seconds that a batch may take to end when its results are no longer wanted."""
 
@@ -180,8 +183,11 @@ def named(what: str) -> Iterator[None]:
 
 
 def _has_bfloat16(device: torch.device) -> bool:
-    # oneDNN's own test: without AVX-512 bfloat16 is emulated, and slower than float32.
-    return device.type == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+    # oneDNN's own test: without AVX-512 bfloat16 is emulated, and slower than float32. It asks the processor alone,
+    # though oneDNN may have been told to stay below.
+    limited = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _WITHOUT_BFLOAT16
+    supported = bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+    return device.type == "cpu" and supported and not limited
 
 
 def _leads(logits: np.ndarray) -> np.ndarray:
