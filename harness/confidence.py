@@ -68,16 +68,16 @@ def brier_score(predictions: Predictions) -> Measurement:
 
 
 def confidence_on_errors(predictions: Predictions) -> Measurement:
-    """Return how sure the model is on average where it is wrong, in [0, 1]; `n` is the number of errors.
+    """Return how sure the model is on average where it is wrong, in [0, 1]; `n` is the number of images.
 
-    The interval is normal. The failures are the errors, the surest first. Raises `NotApplicableError` without errors.
+    The interval is normal, over the errors. The failures are the errors, the surest first. Raises `NotApplicableError` without errors.
     """
     wrong = np.flatnonzero(~predictions.correct)
     if not len(wrong):
         raise NotApplicableError(f"confidence on errors: all of {len(predictions.labels)} answers are right")
     sure = _confidence(predictions)[wrong]
-    measured = _mean("confidence_on_errors", sure, "share", (0.0, 1.0), f"of {len(predictions.labels)} answers")
-    return replace(measured, failures=wrong[np.argsort(-sure, kind="stable")])
+    measured = _mean("confidence_on_errors", sure, "share", (0.0, 1.0), f"over {len(wrong)} errors")
+    return replace(measured, n=len(predictions.labels), failures=wrong[np.argsort(-sure, kind="stable")])
 
 
 def risk_coverage(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:

@@ -109,8 +109,13 @@ def measure_panel(
             row = replace(row, definition=known.get(row.id, ""))
             if row.id not in known and row.unit == "images":
                 row = replace(row, direction="at_most")  # Of a family that has no row yet: a count of failures.
-            if rows.setdefault(row.id, row) != row:
-                raise InputError(f"{checkpoint.path}: row {row.id} measured {row}, on another member {rows[row.id]}")
+            if (other := rows.setdefault(row.id, row)) != row:
+                mine, theirs = asdict(row), asdict(other)
+                name = next(name for name in mine if mine[name] != theirs[name])
+                raise InputError(
+                    f"{checkpoint.path}: row {row.id}: {name} is {mine[name]!r}, for another network it is "
+                    f"{theirs[name]!r}; a test must measure the same thing whichever network it is given"
+                )
         training = checkpoint.record.training if checkpoint.record else None
         members.append(
             Member(
