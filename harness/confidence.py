@@ -70,7 +70,8 @@ def brier_score(predictions: Predictions) -> Measurement:
 def confidence_on_errors(predictions: Predictions) -> Measurement:
     """Return how sure the model is on average where it is wrong, in [0, 1]; `n` is the number of images.
 
-    The interval is normal, over the errors. The failures are the errors, the surest first. Raises `NotApplicableError` without errors.
+    The interval is normal, over the errors, which are the failures, the surest first. Raises `NotApplicableError`
+    without errors.
     """
     wrong = np.flatnonzero(~predictions.correct)
     if not len(wrong):
