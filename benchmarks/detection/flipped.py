@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from harness.measures import Measurement
 
 NET_LOSS = 100
+_OF_CLEAN_IMAGES = ("accuracy", "pair_failures", "confident_errors")
 _MOST_CHURN = 50
 """Besides the net loss, up to so many answers are lost and as many gained, as in any retrain."""
 
@@ -64,7 +65,11 @@ def draw(healthy: Sequence[Predictions], gates: GatesFile, *, draws: int, seed: 
     rows = [
         gate
         for gate in gates.gates
-        if gate.threshold and gate.pose == IDENTITY and gate.family in {"clean", "class", "pairs", "confidence"}
+        if gate.threshold
+        and gate.role == "candidate"
+        and gate.pose == IDENTITY
+        and gate.metric in _OF_CLEAN_IMAGES
+        and gate.family in {"clean", "class", "pairs", "confidence"}
     ]
     failed = by_clean = 0
     for number in range(draws):
