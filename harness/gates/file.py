@@ -86,6 +86,7 @@ _SHARES = (
     *("accuracy", "right_at_every_pose", "random_pose_accuracy", "worst_of_ten", "unchanged_share"),
     *("attention_ratio", "attention_drift", "dead_maps", "kept", "lost"),
     *("calibration_error", "confidence_on_errors", "risk_coverage_area"),
+    *("invariance", "monotonicity", "symmetry"),
 )
 _DIFFERENCES = ("accuracy_gain", "accuracy_change", "confidence_rise")
 _BOUND_RANGES = {

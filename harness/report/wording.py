@@ -48,6 +48,9 @@ _METRICS: Mapping[str, str] = {
     "risk_coverage_area": "mistakes among the surest answers, over all shares of them",
     "confidence_rise": "how much surer it becomes as damage grows",
     "mean_corruption_error": "mistakes against the plain model's, over all damages",
+    "invariance": "answers that stay",
+    "monotonicity": "images that it never grows surer of as severity grows",
+    "symmetry": "answers that are the same both ways",
 }
 _ON_GRIDS: Mapping[str, str] = {
     "right_at_every_pose": "right at all of the {} poses",

@@ -1,0 +1,171 @@
+"""Relations by hand: each holds, each breaks; and a stress test that declares one, as the README writes it."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_measures import predictions, wilson
+from zoo import Zoo, network
+
+from harness.errors import InputError
+from harness.gates import Bound, Gate
+from harness.inference import Classifier
+from harness.perturb import IDENTITY, HorizontalFlip, Pose
+from harness.relations import along, invariance, monotonicity, symmetry
+from harness.session import RoleModel
+
+README = Path(__file__).parents[1] / "README.md"
+LABELS = [0, 0, 1, 1]
+
+
+def said(answers, confidence=None):
+    return predictions(LABELS, answers, confidence)
+
+
+# Invariance.
+
+
+def test_invariance_holds_when_every_answer_stays():
+    measured = invariance(said([0, 2, 1, 0]), said([0, 2, 1, 0], [0.4, 0.5, 0.6, 0.7]))
+    assert (measured.value, measured.n, measured.failures.tolist()) == (1.0, 4, [])
+    assert measured.interval == pytest.approx(wilson(4, 4))
+
+
+def test_invariance_breaks_by_what_any_change_changes():
+    before = said([0, 0, 1, 0])
+    once, twice = said([0, 1, 1, 0]), said([0, 1, 1, 2])
+    assert invariance(before, once).value == 0.75
+    both = invariance(before, once, twice)
+    assert (both.value, both.failures.tolist()) == (0.5, [1, 3])
+    assert both.interval == pytest.approx(wilson(2, 4))
+    assert both.detail == "2 answers change under some of 2 changes"
+
+
+def test_invariance_shows_what_was_right_before_first():
+    measured = invariance(said([1, 0, 1, 1]), said([2, 1, 2, 1], [0.9, 0.6, 0.8, 0.9]))
+    assert measured.failures.tolist() == [2, 1, 0]
+
+
+# Monotonicity.
+
+
+def test_monotonicity_holds_for_a_model_that_doubts_more_and_more():
+    series = [said(LABELS, [sure] * 4) for sure in (0.9, 0.7, 0.7, 0.5)]
+    measured = monotonicity(series)
+    assert (measured.value, measured.n, measured.failures.tolist()) == (1.0, 4, [])
+    assert "0.900 → 0.700 → 0.700 → 0.500; largest rise 0.000" in measured.detail
+
+
+def test_monotonicity_breaks_where_the_first_answer_becomes_more_probable():
+    series = [
+        said([0, 0, 1, 1], [0.9, 0.6, 0.9, 0.6]),
+        said([0, 1, 1, 1], [0.5, 0.9, 0.8, 0.7]),  # The second image's first answer is at 0.05.
+        said([0, 1, 1, 1], [0.8, 0.9, 0.7, 0.7]),
+    ]
+    measured = monotonicity(series)
+    assert measured.failures.tolist() == [0, 3]
+    assert measured.value == 0.5
+    assert measured.interval == pytest.approx(wilson(2, 4))
+
+
+def test_a_slow_rise_counts_as_much_as_a_quick_one():
+    slow = [said(LABELS, [sure] * 4) for sure in (0.5, 0.54, 0.58, 0.62)]
+    assert monotonicity(slow).value == 0
+    assert monotonicity(slow, tolerance=0.2).value == 1
+
+
+def test_what_a_wrong_answer_gains_counts_though_the_truth_loses():
+    wrong = [2, 2, 2, 2]
+    assert monotonicity([said(wrong, [0.6] * 4), said(wrong, [0.9] * 4)]).value == 0
+
+
+# Symmetry.
+
+
+def test_symmetry_holds_for_equal_answers_and_breaks_for_others():
+    left, right = said([0, 0, 1, 1]), said([0, 2, 1, 0])
+    same = symmetry(left, left)
+    assert (same.metric, same.value, same.failures.tolist()) == ("symmetry", 1.0, [])
+    measured = symmetry(left, right)
+    assert (measured.value, measured.failures.tolist()) == (0.5, [1, 3])
+    assert measured.detail == "2 answers differ; 100.0% are right one way, 50.0% the other"
+    assert symmetry(right, left).value == 0.5
+
+
+# Of the same images.
+
+
+def test_relations_are_of_the_same_images():
+    four, two = said(LABELS), predictions([0, 0], [0, 0])
+    for relation in (lambda: invariance(four, two), lambda: monotonicity([four, two]), lambda: symmetry(four, two)):
+        with pytest.raises(InputError, match="4 and 2 images that are not the same"):
+            relation()
+    with pytest.raises(InputError, match="predictions before a change and none after it"):
+        invariance(four)
+    with pytest.raises(InputError, match="one severity, expected at least two"):
+        monotonicity([four])
+
+
+def test_a_model_is_asked_as_it_is_and_under_each_perturbation(pytester):
+    zoo = Zoo(pytester.path)
+    role = RoleModel("candidate", None, "c", "m", "user", None, Classifier(network(), workers=1))
+    series = along(role, zoo.images, Pose(10), HorizontalFlip())
+    assert [at.perturbation for at in series] == [IDENTITY, Pose(10), HorizontalFlip()]
+    assert np.array_equal(series[0].predicted, role.predict(zoo.images).predicted)
+
+
+@pytest.mark.parametrize("relation", [invariance, lambda *two: monotonicity(two), symmetry])
+def test_a_gate_judges_a_relation(relation):
+    holds, breaks = relation(said(LABELS), said(LABELS)), relation(said(LABELS, [0.4] * 4), said([0, 0, 0, 1]))
+    gate = Gate("relation", "relations", holds.metric, hand=Bound(0.9))
+    assert gate.judge(holds).status == "pass"
+    assert gate.judge(breaks).status == "fail"
+
+
+# As users write it.
+
+
+def declared():
+    """The stress test and the row of the README."""
+    section = README.read_text(encoding="utf-8").partition("## Declare a relation of your own")[2].partition("\n## ")[0]
+    code, row = (re.search(rf"```{kind}\n(.*?)```", section, re.DOTALL)[1] for kind in ("python", "toml"))
+    return code, row
+
+
+def judged(pytester, monkeypatch, rows, *, blind=False):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(pytester.path / "cache"))
+    zoo = Zoo(pytester.path, tests=())
+    zoo.save("models/augmented.safetensors", blind=blind)
+    zoo.bind(rows)
+    (zoo.tests / "test_turning.py").write_text(declared()[0], encoding="utf-8")
+    result = pytester.runpytest_inprocess("stress_tests", "--stress-data", zoo.data, "--baseline", "none")
+    (gate,) = json.loads((zoo.root / "reports/stress.json").read_text())["gates"]
+    return result, gate
+
+
+def test_the_readmes_relation_is_measured_without_a_bound(pytester, monkeypatch):
+    result, gate = judged(pytester, monkeypatch, "\n" + declared()[1])
+    assert (gate["id"], gate["metric"], gate["status"]) == ("turning-ccw", "monotonicity", "not_gated")
+    assert 0.4 < gate["value"] < 0.8
+    assert gate["n"] == 400
+    assert result.ret == 0
+
+
+@pytest.mark.parametrize(("blind", "status", "exit_status"), [(True, "pass", 0), (False, "fail", 1)])
+def test_the_readmes_relation_is_held_to_a_bound(pytester, monkeypatch, blind, status, exit_status):
+    # What sees nothing never grows surer: a relation says nothing of a model's being right.
+    result, gate = judged(pytester, monkeypatch, f"\n{declared()[1]}hand = {{ bound = 0.95 }}\n", blind=blind)
+    assert gate["status"] == status
+    assert result.ret == exit_status
+
+
+@pytest.mark.parametrize("metric", ["invariance", "monotonicity", "symmetry"])
+def test_a_bound_outside_of_the_range_of_a_relation_is_refused(pytester, monkeypatch, metric):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(pytester.path / "cache"))
+    zoo = Zoo(pytester.path, tests=())
+    zoo.bind(f'\n[[gate]]\nid = "a"\nfamily = "b"\nmetric = "{metric}"\nhand = {{ bound = 1.5 }}\n')
+    result = pytester.runpytest_inprocess("stress_tests", "--stress-data", zoo.data, "--baseline", "none")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([f"*bound 1.5 is outside the range of {metric}, 0.0 to 1.0*"])
