@@ -1,0 +1,113 @@
+"""What decides the weights of a training, given the images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Precision = Literal["auto", "bfloat16", "float32"]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """All that decides the weights, given the training images.
+
+    Augmentation turns each image by up to `rotation_degrees` either way (whole degrees, so that some stay sharp),
+    shifts it by up to `shift_fraction` of its height and width (whole pixels), and mirrors it with
+    `flip_probability`; zeros turn it off. The optimizer is Adam with decoupled weight decay (Loshchilov & Hutter 2019)
+    or SGD with Nesterov momentum. The learning rate is constant, or rises to `learning_rate` and falls to zero in one
+    cycle (Smith & Topin 2019). Precision "auto" is bfloat16 where the processor computes in it. `arguments` are those
+    of the architecture.
+    """
+
+    seed: int = 42
+    epochs: int = 20
+    batch_size: int = 64
+    optimizer: Literal["adam", "sgd"] = "sgd"
+    learning_rate: float = 0.05
+    schedule: Literal["constant", "one-cycle"] = "one-cycle"
+    weight_decay: float = 0.0005
+    rotation_degrees: float = 0.0
+    shift_fraction: float = 0.0
+    flip_probability: float = 0.0
+    precision: Precision = "auto"
+    validation_size: int = 6_000
+    split_seed: int = 42
+    architecture: str = "fashion-cnn"
+    arguments: Mapping[str, Any] = field(default_factory=lambda: {"dropout": 0.1})
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("epochs", 1, None),
+            ("batch_size", 2, None),
+            ("learning_rate", 0, None),
+            ("weight_decay", 0, None),
+            ("rotation_degrees", 0, 180),
+            ("shift_fraction", 0, 1),
+            ("flip_probability", 0, 1),
+        ):
+            value, whole = getattr(self, name), name in {"epochs", "batch_size"}
+            kind = int if whole else (int, float)
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, kind)
+                or not low <= value <= (high or sys.float_info.max)
+            ):
+                expected = f"at least {low}" if high is None else f"{low} to {high}"
+                whole_number = "a whole number, " if whole else ""
+                raise InputError(f"training config: {name} is {value!r}, expected {whole_number}{expected}")
+        for name, choices in (
+            ("optimizer", ("adam", "sgd")),
+            ("schedule", ("constant", "one-cycle")),
+            ("precision", get_args(Precision)),
+        ):
+            if getattr(self, name) not in choices:
+                raise InputError(
+                    f"training config: {name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}"
+                )
+
+    @property
+    def augmented(self) -> bool:
+        """Return whether any augmentation is on."""
+        return any((self.rotation_degrees, self.shift_fraction, self.flip_probability))
+
+    def resolved(self) -> TrainingConfig:
+        """Return the config with precision "auto" replaced by what this machine makes of it."""
+        if self.precision != "auto":
+            return self
+        # oneDNN's own test: true where the processor has bfloat16 dot products, or at least AVX-512 to emulate them.
+        native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+        return replace(self, precision="bfloat16" if native else "float32")
+
+    def sha256(self) -> str:
+        """Return a hash of the config, by which a resumed or cached training knows its own."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def augmented(config: TrainingConfig) -> TrainingConfig:
+    """Return the config with the study's geometric augmentation, the one difference between the shipped models."""
+    return replace(config, rotation_degrees=10.0, shift_fraction=0.1, flip_probability=0.5)
+
+
+PRESETS: Mapping[str, TrainingConfig] = {
+    "default": TrainingConfig(),
+    "notebook": TrainingConfig(
+        epochs=30,
+        batch_size=128,
+        optimizer="adam",
+        learning_rate=0.001,
+        schedule="constant",
+        weight_decay=0.0,
+        arguments={"dropout": 0.25},
+    ),
+}
