@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from harness.attention import attend
 from harness.data import stratified_sample
@@ -74,7 +75,7 @@ def self_checks(session: StressSession, judge: Judge) -> tuple[SelfCheck, ...]:
 
 
 def damages(session: StressSession) -> tuple[Damage, ...]:
-    """Return the damages: two logits swapped, half or all blanked, logits scaled up tenfold, and a turn by 20°."""
+    """Return the damages: logits swapped or scaled up tenfold, images half or all blanked, turned by 20° or blurred."""
     classes = session.images.classes
     gated = [gate.class_name for gate in session.gates.family("class") if gate.threshold and gate.class_name in classes]
     first = classes.index(gated[0]) if gated and gated[0] else 0
@@ -86,6 +87,7 @@ def damages(session: StressSession) -> tuple[Damage, ...]:
         Damage("turned-020", "rotation", _Turn(20.0), keep, _errors),
         Damage("turned-020-searched", "search", _Turn(20.0), keep, _errors, metric="right_at_every_pose"),
         Damage("blind", "background", _BlankAll(), keep, _errors, metric="lost"),
+        Damage("blurred", "corruption", _Blur(), keep, _errors, metric="accuracy"),
     )
 
 
@@ -278,6 +280,14 @@ class _BlankLeftHalf(nn.Module):
 class _BlankAll(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         return pixels * 0
+
+
+class _Blur(nn.Module):
+    """The mean over a square of a quarter of the width."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        reach = max(1, pixels.shape[-1] // 8)
+        return functional.avg_pool2d(pixels, 2 * reach + 1, stride=1, padding=reach)
 
 
 class _Turn(nn.Module):

@@ -396,6 +396,17 @@ def test_a_model_that_sees_nothing_fails(pytester, zoo):
     assert result.ret == 1
 
 
+@pytest.mark.parametrize(("bound", "status", "exit_status"), [(0.8, "pass", 0), (0.0, "fail", 4)])
+def test_the_family_checks_itself_on_a_blurred_copy(pytester, zoo, bound, status, exit_status):
+    rows = ROWS.replace("bound = 0.8 ", f"bound = {bound} ")
+    result, _ = outcome(pytester, zoo, "--baseline", "none", rows=rows)
+    checks = json.loads((zoo.root / "reports/stress.json").read_text())["self_checks"]
+    (found,) = [check for check in checks if check["name"] == "blurred"]
+    assert found["status"] == status, found["detail"]
+    assert "of family 'corruption'" in found["detail"]
+    assert result.ret == exit_status
+
+
 def test_a_model_that_grows_sure_as_contrast_goes_fails(pytester, zoo):
     result, statuses = outcome(
         pytester,
