@@ -39,7 +39,8 @@ class Outcome:
     """All that a finished run knows; reports are made from it without running a model again.
 
     `errors` says why the run could not judge, `omissions` what it did not cover, and `failures` names tests without a
-    gate that failed. `provenance` says whose healthy models the bounds come from. `overview` holds the models side by
+    gate that failed. `scope` says what a complete run of the quick profile leaves out, and is empty for any other.
+    `provenance` says whose healthy models the bounds come from. `overview` holds the models side by
     side, or `overview_missing` says why not; `examples` has a picture, as HTML, for gates that failed, by id.
     """
 
@@ -54,6 +55,7 @@ class Outcome:
     gates_sha256: str
     versions: Mapping[str, str]
     command: str
+    scope: str = ""
     provenance: str = "of unknown origin"
     self_checks: tuple[SelfCheck, ...] = ()
     overview: Overview | None = None
@@ -91,11 +93,12 @@ class Outcome:
             return "ERROR: the run could not judge the candidate"
         if self.verdict == "partial":
             return f"PARTIAL: {held} of those that ran; no verdict on the whole"
+        quick = " (quick profile)" if self.scope else ""
         if self.verdict == "fail":
             families = dict.fromkeys(verdict.gate.family for verdict in self.failed)
             worse = ", ".join([*families, *self.failures])
-            return f"FAIL: {held}; worse: {worse}"
-        return f"PASS: {held}"
+            return f"FAIL{quick}: {held}; worse: {worse}"
+        return f"PASS{quick}: {held}"
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of `stress.json`."""
@@ -103,6 +106,7 @@ class Outcome:
             "schema": SCHEMA,
             "protocol": PROTOCOL,
             "profile": self.profile,
+            "scope": self.scope,
             "verdict": self.verdict,
             "candidate": self.models.get("candidate"),
             "baseline": self.models.get("baseline"),

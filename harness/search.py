@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from harness.errors import InputError
-from harness.perturb import Pose, promised_poses
+from harness.perturb import Pose, promised_corners, promised_poses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -115,7 +115,11 @@ def classic_poses() -> tuple[Pose, ...]:
     return tuple(Pose(float(angle), dx, dy) for angle, dx, dy in product(degrees, shifts, shifts))
 
 
-GRIDS: Mapping[str, Callable[[], tuple[Pose, ...]]] = {"promised": promised_poses, "classic": classic_poses}
+GRIDS: Mapping[str, Callable[[], tuple[Pose, ...]]] = {
+    "promised": promised_poses,
+    "corner": promised_corners,
+    "classic": classic_poses,
+}
 """The grids of poses that a gate may name."""
 
 

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from harness.attention import Attention
     from harness.checkpoints import Record
     from harness.data import LabelledImages
+    from harness.gates.file import DataFingerprint
     from harness.inference import Classifier, Predictions
     from harness.perturb import Perturbation
 
 ROLES = ("candidate", "baseline", "incumbent")
 PROFILES = ("quick", "default", "thorough")
 QUICK_SAMPLES = 2_000
+"""Images of a quick run whose gates file was made for all."""
 SEARCH_SAMPLES, PROBE_SAMPLES = 2_000, 500
 TIMEOUT_SECONDS = {"quick": 1_800.0, "default": 1_800.0, "thorough": 18_000.0}
 """How long a gate may take, by profile: far more than a network of the size of a ResNet-50 needs on one core."""
@@ -52,12 +54,11 @@ class StressOptions:
     """How long one gate may take; 0 for no limit."""
     reports: Path = Path("reports")
 
-    @property
-    def sample_size(self) -> int | None:
-        """Return how many images are measured, None for all."""
+    def sample_size(self, made_for: DataFingerprint) -> int | None:
+        """Return how many images are measured, None for all, by gates that were made for these."""
         if self.samples is not None:
             return self.samples
-        return QUICK_SAMPLES if self.profile == "quick" else None
+        return (made_for.sample or QUICK_SAMPLES) if self.profile == "quick" else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +127,7 @@ class StressSession:
     @property
     def share(self) -> float:
         """Return the share of the images that the gates were made for which this run measures."""
-        return len(self.images) / self.gates.data.n
+        return len(self.images) / self.gates.data.measured
 
     @property
     def provenance(self) -> str:
@@ -163,10 +164,11 @@ def open_session(options: StressOptions, *, workers: int | None = None) -> Stres
     gates = read_gates(options.gates)
     images = options.data.load()
     _check_data(images, gates)
+    _check_profile(options.profile, gates)
     if gates.data.classes:
         images = replace(images, classes=gates.data.classes)
-    if options.sample_size is not None:
-        images = stratified_sample(images, options.sample_size)
+    if (size := options.sample_size(gates.data)) is not None:
+        images = stratified_sample(images, size)
     device = pick_device(options.device)
     cache = PredictionCache(default_folder()) if options.cache else None
     if cache:
@@ -246,4 +248,13 @@ def _check_data(images: LabelledImages, gates: GatesFile) -> None:
         raise InputError(
             f"{gates.path}: [data] classes has {len(made_for.classes)} names, the data have {len(images.classes)} "
             "classes; give one name per class, in the order of the labels"
+        )
+
+
+def _check_profile(profile: str, gates: GatesFile) -> None:
+    if gates.data.sample is not None and profile != "quick":
+        raise InputError(
+            f"{gates.path}: made for a sample of {gates.data.sample} images, as the quick profile measures it; this is "
+            f"the {profile} profile, of all {gates.data.n}: add --stress-profile quick, or name another file with "
+            "--gates"
         )

@@ -69,6 +69,7 @@ def test_a_candidate_that_passes_becomes_the_incumbent(zoo, capsys):
     date = datetime.fromisoformat(acceptance.pop("date"))
     assert abs((date - before).total_seconds()) < 600
     assert acceptance == {
+        "profile": "default",
         "verdict": "pass",
         "forced": False,
         "gates_sha256": report["gates_sha256"],
@@ -122,6 +123,26 @@ def test_a_partial_verdict_is_none(zoo, capsys, options):
     assert accept(zoo, "models/augmented.safetensors", options=options) == 1
     assert "not accepted, the verdict is partial" in capsys.readouterr().out
     assert not zoo.incumbent.exists()
+
+
+def accept_quick(zoo, *arguments) -> int:
+    """Accept what passes the quick profile's own gates, which are made for 100 images."""
+    quick = zoo.gates.with_name("gates-quick.toml")
+    quick.write_text(zoo.gates.read_text().replace("n = 400\n", "n = 400\nsample = 100\n"))
+    named = ("--gates", quick.relative_to(zoo.root), "models/augmented.safetensors")
+    return accept(zoo, *arguments, *named, options=("--stress-profile", "quick"))
+
+
+def test_a_pass_of_the_quick_profile_is_none(zoo, capsys):
+    assert accept_quick(zoo) == 1
+    assert "not accepted, the verdict is pass of the quick profile, which leaves much out" in capsys.readouterr().out
+    assert not zoo.incumbent.exists()
+
+
+def test_a_pass_of_the_quick_profile_can_be_forced_and_the_record_says_so(zoo):
+    assert accept_quick(zoo, "--force") == 0
+    acceptance = load_checkpoint(zoo.incumbent).record.acceptance
+    assert (acceptance["forced"], acceptance["verdict"], acceptance["profile"]) == (True, "pass", "quick")
 
 
 def test_a_partial_verdict_can_be_forced(zoo):

@@ -13,6 +13,7 @@ from harness.checkpoints import CheckpointRefused, Record, save_checkpoint
 from harness.data import load_fashion_mnist
 from harness.errors import InputError
 from harness.gates import Gate, GatesError
+from harness.gates.file import DataFingerprint
 from harness.options import DataOptions, NetworkOptions
 from harness.session import StressOptions, open_session
 
@@ -92,7 +93,14 @@ def test_a_gate_of_a_sample_knows_its_share(options):
     ids=["samples", "samples-over-quick", "quick", "default", "thorough"],
 )
 def test_the_sample_size_follows_the_options(options, changes, size):
-    assert replace(options, **changes).sample_size == size
+    made_for_all = DataFingerprint("fashion-mnist", "test", "0" * 64, 10_000)
+    assert replace(options, **changes).sample_size(made_for_all) == size
+
+
+def test_gates_made_for_a_sample_set_its_size_where_no_other_is_asked_for(options):
+    made_for = DataFingerprint("fashion-mnist", "test", "0" * 64, 10_000, sample=1_500)
+    quick = replace(options, samples=None, profile="quick")
+    assert (quick.sample_size(made_for), replace(quick, samples=7).sample_size(made_for)) == (1_500, 7)
 
 
 @pytest.mark.parametrize("samples", [0, -3, 10_001])

@@ -62,7 +62,7 @@ class Recording:
         files = [*sorted(self.tests.glob("**/*.py")), *code, *(path for path in named if path.is_file())]
         content = {
             "rows": rows,
-            "data": {name: value for name, value in asdict(self.gates.data).items() if value != ()},
+            "data": {name: value for name, value in asdict(self.gates.data).items() if value not in ((), None)},
             "protocol": PROTOCOL,
             "families": self.families,
             "options": self.options,
@@ -212,6 +212,7 @@ def record(checkpoint: Path, recording: Recording, *, core: int) -> list[dict[st
             *(sys.executable, "-c", _ON_ONE_CORE, str(core), str(recording.tests), "-q", "-p", "no:cacheprovider"),
             *("--candidate", str(checkpoint), "--incumbent", "none", "--gates", str(recording.gates.path)),
             *("--stress-reports", folder, "--stress-record", ",".join(recording.families) or "all"),
+            *(() if recording.gates.data.sample is None else ("--stress-profile", "quick")),
             *recording.options,
         ]
         run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  Our own command.

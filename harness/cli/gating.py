@@ -43,10 +43,9 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
     calibrate.add_argument(
         "--panel",
         type=Path,
-        default=Path("models/panel.json"),
         metavar="FILE",
         help="where every measurement is kept; networks trained go into the folder of this name without .json "
-        "(default: models/panel.json)",
+        "(default: the panel that the gates file's recipe names, else models/panel.json)",
     )
     _add_gates_option(calibrate)
     calibrate.add_argument(
@@ -105,6 +104,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     from harness.gates import read_gates
 
     gates = read_gates(options.gates)
+    options.panel = options.panel or Path(gates.recipe.get("panel", "models/panel.json"))
     by_hand = frozenset(gate.id for gate in gates.gates if gate.hand)
     if options.power:
         panel = read_panel(options.panel, gates)
@@ -250,8 +250,13 @@ def _accept(options: argparse.Namespace) -> int:
     verdict = report["verdict"]
     if verdict == "error" or status not in {0, 1}:
         raise InputError(f"{options.checkpoint}: not accepted, the gate could not judge it (exit status {status})")
-    if verdict != "pass" and not options.force:
-        print(f"{options.checkpoint}: not accepted, the verdict is {verdict}; --force accepts it all the same")
+    quick = report["profile"] == "quick"
+    forced = verdict != "pass" or quick
+    if forced and not options.force:
+        of_profile = " of the quick profile, which leaves much out" if quick else ""
+        print(
+            f"{options.checkpoint}: not accepted, the verdict is {verdict}{of_profile}; --force accepts it all the same"
+        )
         return _NEGATIVE
     checkpoint = load_checkpoint(options.checkpoint, builder=_network(options).builder())
     if checkpoint.sha256 != report["candidate"]["sha256"]:
@@ -259,13 +264,14 @@ def _accept(options: argparse.Namespace) -> int:
     record = checkpoint.record or Record(checkpoint.architecture, {}, tuple(report["data"]["classes"]))
     acceptance = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "profile": report["profile"],
         "verdict": verdict,
-        "forced": verdict != "pass",
+        "forced": forced,
         "gates_sha256": report["gates_sha256"],
         "data_sha256": report["data"]["sha256"],
         "candidate_sha256": checkpoint.sha256,
     }
     save_checkpoint(options.incumbent, checkpoint.model, replace(record, acceptance=acceptance))
-    forced = " by force" if acceptance["forced"] else ""
-    print(f"{options.checkpoint}: accepted{forced}, {options.incumbent} is the incumbent now")
+    by_force = " by force" if forced else ""
+    print(f"{options.checkpoint}: accepted{by_force}, {options.incumbent} is the incumbent now")
     return _OK

@@ -22,13 +22,22 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class DataFingerprint:
-    """The images that a gates file was made for; `classes` names their classes anew, for data that only number them."""
+    """The images that a gates file was made for; `classes` names their classes anew, for data that only number them.
+
+    With a `sample`, the bounds are for a stratified sample of so many of the `n` images, the quick profile's.
+    """
 
     name: str
     split: str
     sha256: str
     n: int
     classes: tuple[str, ...] = ()
+    sample: int | None = None
+
+    @property
+    def measured(self) -> int:
+        """Return how many images the bounds were made for."""
+        return self.n if self.sample is None else self.sample
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,8 @@ def read_gates(path: Path) -> GatesFile:
         if table[key] != expected or isinstance(table[key], bool):
             raise GatesError(f"{path}: {key} is {table[key]!r}, this version works with {key} {expected}")
     data = _typed(DataFingerprint, _with_classes(table["data"], path), f"{path}: [data]")
+    if not 1 <= data.measured <= data.n:
+        raise GatesError(f"{path}: [data] sample is {data.sample}, expected a number from 1 to n, {data.n}")
     if not isinstance(rows := table.get("gate", []), list):
         raise GatesError(f"{path}: gate must be an array of tables, written [[gate]]")
     if not isinstance(recipe := table.get("recipe", {}), dict):

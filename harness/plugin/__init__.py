@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,11 +56,24 @@ def pytest_configure(config: pytest.Config) -> None:
             require_writable(run.options.reports)
             run.prepare()
     except InputError as error:
-        raise pytest.UsageError(str(error)) from None
+        raise pytest.UsageError(_annotated(str(error))) from None
     record = run.options.record is not None
     if not run.is_worker and not record and config.pluginmanager.hasplugin("html") and not config.option.htmlpath:
         config.option.htmlpath = str(run.options.reports / PAGE)
         config.option.self_contained_html = True
+
+
+def _on_github() -> bool:
+    """Return whether this runs on a runner of GitHub's, which takes annotations from what a step prints."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def _annotated(message: str) -> str:
+    if not _on_github():
+        return message
+    from harness.report.annotations import NOT_JUDGED, annotation
+
+    return f"{message}\n{annotation(NOT_JUDGED, message)}"
 
 
 def _limit_hypothesis(run: GateRun) -> None:
@@ -149,16 +163,25 @@ def _gate(request: pytest.FixtureRequest, stress_session: StressSession) -> Gate
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep one test of each family for the self-checks; when recording, leave out the families not asked for."""
+    """Keep one test of each row for the self-checks; leave out tests without a row of a file made for a sample.
+
+    Such a file says all that its profile measures. When recording, leave out the families not asked for, too.
+    """
     run = config.stash[RUN]
     if not run.active:
         return
     families = {item: marker.args[0] for item in items if (marker := item.get_closest_marker("gate"))}
     functions = [item for item in families if isinstance(item, pytest.Function)]
-    run.tests = {item.callspec.params["gate"].id: item for item in functions}  # type: ignore[attr-defined]
+    rows = {item: item.callspec.params["gate"].id for item in functions}  # type: ignore[attr-defined]
+    run.tests = {row: item for item, row in rows.items()}
+    left_out: set[pytest.Item] = set()
+    if run.gates and run.gates.data.sample is not None:
+        known = {row.id for row in run.gates.gates}
+        left_out |= {item for item, row in rows.items() if row not in known}
     if run.options.record:
-        left_out = [item for item in items if families.get(item) not in run.options.record]
-        config.hook.pytest_deselected(items=left_out)
+        left_out |= {item for item in items if families.get(item) not in run.options.record}
+    if left_out:
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
         items[:] = [item for item in items if item not in left_out]
 
 
@@ -270,7 +293,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """End the run with the verdict, and one line per failure."""
+    """End the run with the verdict, and one line per failure; on GitHub's runners also as annotations."""
     run = config.stash[RUN]
     if run.outcome is None:
         return
@@ -278,8 +301,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
     colour = {"pass": "green", "partial": "yellow"}.get(run.outcome.verdict, "red")
     terminalreporter.section("model quality gate", **{colour: True})  # type: ignore[arg-type]
-    for line in summary_lines(run.outcome, _relative(run.options.reports)):
+    reports = _relative(run.options.reports)
+    for line in summary_lines(run.outcome, reports):
         terminalreporter.line(line)
+    if _on_github():
+        from harness.report.annotations import annotation_lines
+
+        for line in annotation_lines(run.outcome, reports / PAGE):
+            terminalreporter.line(line)
 
 
 def _relative(path: Path) -> Path:

@@ -39,8 +39,9 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
         "--stress-profile",
         choices=PROFILES,
         default="default",
-        help="How much to measure: quick (a stratified sample of 2,000 images; the verdict is partial), default, "
-        "or thorough (grids of poses on all images, Hypothesis searches ten times as long; many minutes).",
+        help="How much to measure: quick (the few gates of stress_tests/gates-quick.toml on the sample that they were "
+        "made for; by other gates a sample of 2,000 images, and the verdict is partial), default, or thorough (grids "
+        "of poses on all images, Hypothesis searches ten times as long; many minutes).",
     )
     add(
         "--stress-samples",
@@ -106,7 +107,8 @@ def _add_plain_options(add: Callable[..., None]) -> None:
         "--gates",
         dest="stress_gates",
         metavar="PATH",
-        help="The file with the thresholds (default: stress_tests/gates.toml).",
+        help="The file with the thresholds (default: stress_tests/gates.toml; in the quick profile "
+        "stress_tests/gates-quick.toml if it is there).",
     )
 
 
@@ -127,7 +129,7 @@ def options_of(config: pytest.Config) -> StressOptions:
         candidate=candidate,
         baseline=_path(given["baseline"], models / "baseline.safetensors" if ours else None),
         incumbent=_path(given["incumbent"], accepted if accepted.exists() else augmented if ours else None),
-        gates=Path(given["gates"]) if given["gates"] else config.rootpath / "stress_tests/gates.toml",
+        gates=Path(given["gates"]) if given["gates"] else _default_gates(config, option.stress_profile),
         shipped=frozenset(role for role in ROLES if ours and given[role] is None),
         network=NetworkOptions.of(option),
         layer=option.stress_layer,
@@ -140,6 +142,17 @@ def options_of(config: pytest.Config) -> StressOptions:
         timeout_seconds=_seconds(option.stress_timeout, TIMEOUT_SECONDS[option.stress_profile]),
         reports=config.rootpath / option.stress_reports,
     )
+
+
+def full_gates(config: pytest.Config) -> Path:
+    """Return the gates file of the default profile."""
+    return config.rootpath / "stress_tests/gates.toml"
+
+
+def _default_gates(config: pytest.Config, profile: str) -> Path:
+    full = full_gates(config)
+    quick = full.with_name("gates-quick.toml")
+    return quick if profile == "quick" and quick.exists() else full
 
 
 def _seconds(given: float | None, default: float) -> float:

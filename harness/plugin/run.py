@@ -12,10 +12,10 @@ import pytest
 
 from harness.errors import InputError, NotApplicableError
 from harness.evidence import Evidence
-from harness.gates import Gate, GatesFile, Verdict
+from harness.gates import Gate, GatesFile, Verdict, read_gates
 from harness.outcome import Outcome, SelfCheck
 from harness.overview import Overview, overview_of
-from harness.plugin.options import is_gate_run, options_of
+from harness.plugin.options import full_gates, is_gate_run, options_of
 from harness.plugin.pictures import PICTURES, PictureBook
 from harness.plugin.timeout import TimeLimitExceededError, time_limit
 from harness.session import ROLES, StressSession, open_session
@@ -135,7 +135,12 @@ class GateRun:
 
     @property
     def compares_models(self) -> bool:
-        """Return whether this process measures the overview: the only one, or the second worker, if there is one."""
+        """Return whether this process measures the overview: the only one, or the second worker, if there is one.
+
+        A run by gates made for a sample, which is to be quick, has none.
+        """
+        if self.gates and self.gates.data.sample is not None:
+            return False
         if not self.is_worker:
             return self.options.record is None and bool(self.tests)
         given = self.config.workerinput  # type: ignore[attr-defined]
@@ -188,8 +193,10 @@ class GateRun:
             omissions.append("the run was interrupted, and did not check itself")
         if all(gate.threshold is None for gate in session.gates.gates):
             omissions.append(f"no gate in {session.gates.path} has a bound")
-        if session.share < 1:
-            omissions.append(f"{len(session.images)} of {session.gates.data.n} images were measured")
+        if session.share != 1:
+            made_for, measured = session.gates.data, len(session.images)
+            sample = "" if made_for.sample is None else f"; the gates are made for a sample of {made_for.sample}"
+            omissions.append(f"{measured} of {made_for.n} images were measured{sample}")
         data = {"name": session.images.name, "split": session.images.split, "sha256": session.gates.data.sha256}
         order = {gate.id: position for position, gate in enumerate(session.gates.gates)}
         return Outcome(
@@ -201,6 +208,7 @@ class GateRun:
             omissions=tuple(omissions),
             failures=tuple(self.failures),
             profile=self.options.profile,
+            scope=self._scope(session.gates),
             models={role: model.as_json() for role, model in session.roles.items()},
             data={**data, "n": len(session.images), "classes": list(session.images.classes)},
             recipe=session.gates.recipe,
@@ -216,6 +224,21 @@ class GateRun:
             overview_missing=self.overview_missing,
             examples=self.examples,
         )
+
+    def _scope(self, gates: GatesFile) -> str:
+        """Say what gates made for a sample leave out of the default profile; empty for other gates."""
+        if gates.data.sample is None:
+            return ""
+        count = len(gates.gates)
+        measured = f"quick profile: {count} gates, made for a sample of {gates.data.sample} of {gates.data.n} images"
+        left_out = "the comparison of the models"
+        with suppress(InputError):
+            full = read_gates(full_gates(self.config)).gates
+            others = {gate.id for gate in full} - {gate.id for gate in gates.gates}
+            families = [name for name in dict.fromkeys(gate.family for gate in full) if not gates.family(name)]
+            among = f" (all of {', '.join(families)})" if families else ""
+            left_out = f"{len(others)} of the default profile's {len(full)} gates{among} and {left_out}"
+        return f"{measured}; left out are {left_out}"
 
 
 RUN = pytest.StashKey[GateRun]()

@@ -37,6 +37,7 @@ def verdict_banner(outcome: Outcome) -> str:
 def said_first(outcome: Outcome) -> list[str]:
     """Return what a reader must know before anything else: why there is no verdict, and what was left out."""
     said = [*outcome.errors, *self_check_failures(outcome), *outcome.omissions]
+    said += [outcome.scope] if outcome.scope else []
     said += [f"{failure}: failed" for failure in outcome.failures]
     return [f"<p>{escape(line)}</p>" for line in said]
 

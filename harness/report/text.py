@@ -34,6 +34,7 @@ def summary_lines(outcome: Outcome, folder: Path) -> list[str]:
     ]
     lines += [f"  {failure}: failed" for failure in outcome.failures]
     lines += [f"  partial: {omission}" for omission in outcome.omissions]
+    lines += [outcome.scope] if outcome.scope else []
     lines += notes(outcome)
     lines.append(f"report: {report}")
     return lines
@@ -77,6 +78,7 @@ def markdown(outcome: Outcome) -> str:
     lines.append(f"- data: {outcome.data['name']}, {outcome.data['split']} split, {outcome.data['n']} images")
     lines += [f"- **could not judge**: {_cell(error)}" for error in (*outcome.errors, *self_check_failures(outcome))]
     lines += [f"- partial: {omission}" for omission in outcome.omissions]
+    lines += [f"- {outcome.scope}"] if outcome.scope else []
     lines += [f"- failed: `{failure}`" for failure in outcome.failures]
     lines += [f"- {note}" for note in notes(outcome)]
     shown = [verdict for verdict in worst_first(outcome.verdicts) if verdict.status in {"fail", "error"}]

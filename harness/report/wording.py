@@ -81,6 +81,8 @@ def sentence(outcome: Outcome) -> str:
         return f"No verdict yet, only a part was measured; so far all {gated} checks hold."
     if failed:
         return f"This model got worse: {failed} of {gated} checks fail."
+    if outcome.scope:
+        return f"All {gated} quick checks hold; only the full gate can say that this model is fit to ship."
     return f"This model is fit to ship: all {gated} checks hold."
 
 

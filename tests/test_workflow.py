@@ -1,0 +1,170 @@
+"""The example of a workflow for GitHub is valid, and each of its steps does what it says, in a little repository."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+from test_quick import QUICK
+from zoo import ROWS, Zoo, gates_text
+
+ROOT = Path(__file__).parents[1]
+WORKFLOW = ROOT / "examples/ci/model-gate.yml"
+SHELL = ("bash", "--noprofile", "--norc", "-eo", "pipefail")
+"""How a runner on Linux starts the steps of a job without a `shell` of its own."""
+
+
+@pytest.fixture(scope="module")
+def workflow():
+    return YAML(typ="safe").load(WORKFLOW)
+
+
+@dataclass
+class Runner:
+    """Executes the steps of a job as GitHub's runner does, with a `pip` that only says what it was asked for."""
+
+    root: Path
+    job: dict
+
+    def __post_init__(self) -> None:
+        tools = self.root / "tools"
+        tools.mkdir()
+        (tools / "pip").write_text('#!/bin/sh\necho "$*" > "$PIP_WAS_ASKED"\n')
+        (tools / "pip").chmod(stat.S_IRWXU)
+        self.summary, self.asked = self.root / "summary.md", self.root / "asked.txt"
+        self.summary.write_text("")
+        self.output: dict[str, str] = {}
+        self.statuses: dict[str, int] = {}
+        self.environment = {
+            **os.environ,
+            **self.job["env"],
+            "PATH": os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            "XDG_CACHE_HOME": str(self.root / "cache"),
+            "CI": "true",
+            "GITHUB_ACTIONS": "true",
+            "GITHUB_STEP_SUMMARY": str(self.summary),
+            "PIP_WAS_ASKED": str(self.asked),
+        }
+
+    def run(self) -> bool:
+        """Run all steps that a runner would; return whether the job succeeds."""
+        failed = False
+        for step in self.job["steps"]:
+            if "run" not in step or (failed and step.get("if") != "always()"):
+                continue
+            script = self.root / "step.sh"
+            script.write_text(step["run"])
+            done = subprocess.run(
+                [*SHELL, str(script)],
+                cwd=self.root,
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            self.output[step["name"]], self.statuses[step["name"]] = done.stdout, done.returncode
+            failed |= done.returncode != 0
+        return not failed
+
+    def report(self, folder: str = "reports") -> dict:
+        return json.loads((self.root / folder / "stress.json").read_text())
+
+
+@pytest.fixture
+def runner(tmp_path, workflow):
+    zoo = Zoo(tmp_path)
+    # What is not the example's business stands in the repository's configuration.
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\naddopts = -p no:cacheprovider --stress-data {zoo.data}\n")
+    quick = gates_text(zoo.images, QUICK).replace("n = 400\n", "n = 400\nsample = 100\n")
+    (tmp_path / "stress_tests/gates-quick.toml").write_text(quick)
+    runner = Runner(tmp_path, workflow["jobs"]["gate"])
+    runner.zoo = zoo
+    return runner
+
+
+def test_the_workflow_is_valid_by_githubs_schema():
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", str(WORKFLOW)]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_schema_knows_a_wrong_workflow(tmp_path):
+    wrong = tmp_path / "wrong.yml"
+    wrong.write_text(
+        WORKFLOW.read_text().replace("        if: always()\n        run:", "        iff: always()\n        run:")
+    )
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", str(wrong)]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 1
+    assert "'iff' was unexpected" in checked.stdout
+
+
+def test_the_workflow_runs_on_pull_requests_that_touch_the_checkpoint_and_may_write_nothing(workflow):
+    # YAML 1.1 would read the key as true; GitHub and this reader keep to 1.2.
+    paths = workflow["on"]["pull_request"]["paths"]
+    candidate = Path(workflow["jobs"]["gate"]["env"]["CANDIDATE"])
+    assert any(candidate.match(pattern) for pattern in paths)
+    assert workflow["permissions"] == {"contents": "read"}
+    assert list(workflow["on"]) == ["pull_request"], "pull_request_target would run a stranger's code with secrets"
+
+
+def test_the_reports_are_uploaded_whatever_happens(workflow):
+    (upload,) = (
+        step
+        for step in workflow["jobs"]["gate"]["steps"]
+        if step.get("uses", "").startswith("actions/upload-artifact@")
+    )
+    assert (upload["if"], upload["with"]["path"]) == ("always()", "reports")
+
+
+def test_a_good_checkpoint_passes_every_step(runner):
+    runner.zoo.save("models/candidate.safetensors")
+    assert runner.run(), runner.output
+    assert list(runner.statuses) == [step["name"] for step in runner.job["steps"] if "run" in step]
+    assert runner.asked.read_text() == "install --editable .\n"
+    quick, full = runner.report("reports/quick"), runner.report()
+    assert (quick["profile"], quick["verdict"]) == ("quick", "pass")
+    assert (full["profile"], full["verdict"]) == ("default", "pass")
+    assert [report["candidate"]["path"] for report in (quick, full)] == ["models/candidate.safetensors"] * 2
+    summary = runner.summary.read_text()
+    assert summary.index("PASS (quick profile): 3 of 3 gates hold") < summary.index("PASS: 4 of 4 gates hold")
+    assert "::error" not in "".join(runner.output.values())
+    assert (runner.root / "reports/stress.html").exists()
+
+
+def test_a_bad_checkpoint_fails_at_the_quick_gate_and_is_annotated(runner):
+    runner.zoo.save("models/candidate.safetensors", jitter=3.0)
+    assert not runner.run()
+    assert runner.statuses == {"Install": 0, "Quick gate": 1, "Job summary": 0}
+    annotated = [line for line in runner.output["Quick gate"].splitlines() if line.startswith("::error ")]
+    failing = {gate["id"] for gate in runner.report("reports/quick")["gates"] if gate["status"] == "fail"}
+    assert {line.partition("title=")[2].partition("::")[0] for line in annotated} == failing
+    assert "clean" in failing
+    assert any("::clean: accuracy 0." in line and " < floor 0.8500 " in line for line in annotated)
+    assert "FAIL (quick profile)" in runner.summary.read_text()
+
+
+def test_what_only_the_full_gate_measures_fails_there(runner):
+    """The rotation's floor is out of reach; the quick gate has no such row."""
+    runner.zoo.save("models/candidate.safetensors")
+    runner.zoo.bind(ROWS.replace("bound = 0.5", "bound = 0.99"))
+    assert not runner.run()
+    assert runner.statuses == {"Install": 0, "Quick gate": 0, "Full gate": 1, "Job summary": 0}
+    assert "\n::error title=rotate-ccw-010::rotate-ccw-010: accuracy 0." in runner.output["Full gate"]
+    assert "FAIL: 3 of 4 gates hold" in runner.summary.read_text()
+
+
+def test_a_checkpoint_that_is_refused_is_annotated_as_not_judged(runner):
+    (runner.root / "models/candidate.safetensors").write_bytes(b"not a checkpoint")
+    assert not runner.run()
+    assert runner.statuses["Quick gate"] == 4
+    told = "\n::error title=the gate could not judge::REFUSED[FORMAT] models/candidate.safetensors: "
+    assert told in runner.output["Quick gate"]
+    assert runner.summary.read_text() == ""
