@@ -69,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     add_queue_options(train)
     measure = add("measure", _measure, "Run the gate on every checkpoint that has no result yet.")
     add_queue_options(measure)
+    measure.add_argument(
+        "--quick", action="store_true", help="in the quick profile, by its gates; kept beside the others"
+    )
     flip = add("flip", _flip, "Lose 100 net right answers of healthy retrains, many times, and count failing gates.")
     add_checkpoints(flip)
     add("report", _report, "Judge the results against today's gates file and write the tables of the README.")
@@ -126,7 +129,8 @@ def _measure(options: argparse.Namespace) -> int:
     from benchmarks.detection.measure import measure_all
 
     folder = options.checkpoints.resolve()
-    return _OK if measure_all(matching(options.only), folder, side_by_side=options.jobs) else _INCOMPLETE
+    done = measure_all(matching(options.only), folder, side_by_side=options.jobs, quick=options.quick)
+    return _OK if done else _INCOMPLETE
 
 
 def _flip(options: argparse.Namespace) -> int:

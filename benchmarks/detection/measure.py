@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.detection.jobs import Job, last_line, python, run_jobs, say
 from benchmarks.detection.make import DIVERGED, checkpoint_path, is_made, read_facts
 from benchmarks.detection.mutants import Mutant, mutant_of
-from benchmarks.detection.paths import BASELINE, GATES, RESULTS, sha256_of
+from benchmarks.detection.paths import BASELINE, GATES, QUICK_GATES, QUICK_RESULTS, RESULTS, sha256_of
 from benchmarks.detection.results import MEASURED, Result, read_result, write_result
 from harness.gates import read_gates
 
@@ -27,14 +27,18 @@ def measure_all(
     folder: Path,
     *,
     side_by_side: int,
-    results: Path = RESULTS,
+    quick: bool = False,
+    results: Path | None = None,
     command: Callable[[Path, Path], tuple[str, ...]] | None = None,
 ) -> bool:
     """Measure the mutants that are made and have no result of today; returns whether all of them then have one.
 
-    `command` runs the gate on a checkpoint with a folder for its reports (default: pytest on all images).
+    `command` runs the gate on a checkpoint with a folder for its reports (default: pytest on all images; if `quick`, in
+    the quick profile).
     """
-    gates = read_gates(GATES)
+    gates = read_gates(QUICK_GATES if quick else GATES)
+    results = results or (QUICK_RESULTS if quick else RESULTS)
+    command = command or (_quick_command if quick else _command)
     made = [mutant for mutant in mutants if is_made(mutant, folder)]
     waiting: list[Mutant] = []
     for mutant in made:
@@ -57,9 +61,9 @@ def measure_all(
         if not waiting:
             return None
         mutant = waiting.pop(0)
-        reports = folder / "reports" / mutant.id
+        reports = folder / ("reports-quick" if quick else "reports") / mutant.id
         shutil.rmtree(reports, ignore_errors=True)  # An old stress.json must not be taken for this run's.
-        return Job(mutant.id, (command or _command)(checkpoint_path(mutant, folder), reports), reports / "output.txt")
+        return Job(mutant.id, command(checkpoint_path(mutant, folder), reports), reports / "output.txt")
 
     def finish(job: Job, status: int) -> str:
         mutant, path = mutant_of(job.id), job.log.parent / "stress.json"
@@ -121,6 +125,10 @@ def _command(checkpoint: Path, reports: Path) -> tuple[str, ...]:
     options = ("--candidate", str(checkpoint), "--incumbent", "none", "--stress-reports", str(reports))
     # Without pytest's cache, which belongs to the runs of people in this folder.
     return python("-m", "pytest", "stress_tests", *options, "-p", "no:html", "-p", "no:cacheprovider", "-q")
+
+
+def _quick_command(checkpoint: Path, reports: Path) -> tuple[str, ...]:
+    return (*_command(checkpoint, reports), "--stress-profile", "quick")
 
 
 def _named(prefix: str, names: Sequence[str]) -> str:

@@ -8,10 +8,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 """The root of the repository."""
 GATES = ROOT / "stress_tests/gates.toml"
+QUICK_GATES = ROOT / "stress_tests/gates-quick.toml"
 BASELINE = ROOT / "models/baseline.safetensors"
 AUGMENTED = ROOT / "models/augmented.safetensors"
 CHECKPOINTS = ROOT / "runs/detection"
 RESULTS = Path(__file__).parent / "results"
+QUICK_RESULTS = RESULTS / "quick"
 FLIPPED = RESULTS / "flipped.json"
 README = Path(__file__).parent / "README.md"
 

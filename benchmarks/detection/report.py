@@ -9,7 +9,7 @@ from benchmarks.detection.flipped import NET_LOSS, Flipped, read_flipped
 from benchmarks.detection.judgement import TRIVIAL, Judged, families, judge, upper_bound, weakest_detected
 from benchmarks.detection.make import DIVERGED
 from benchmarks.detection.mutants import HEALTHY, HEALTHY_SEEDS, KINDS, MUTANTS, SEEDS, STRENGTHS, Mutant
-from benchmarks.detection.paths import FLIPPED, GATES, README, RESULTS
+from benchmarks.detection.paths import FLIPPED, GATES, QUICK_GATES, QUICK_RESULTS, README, RESULTS
 from benchmarks.detection.results import MEASURED, Result, read_result
 from harness.errors import InputError
 from harness.files import write_atomically
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from harness.gates import GatesFile
 
 BEGIN, END = "<!-- detection: begin -->", "<!-- detection: end -->"
+QUICK_BEGIN, QUICK_END = "<!-- quick: begin -->", "<!-- quick: end -->"
 _NAMED_FAMILIES = 3
 _NAMED_ROWS = 5
 _JUDGED = (PASSED, WORSE)
@@ -30,17 +31,21 @@ _AUGMENTED_SEED = 42
 """The seed of the shipped augmented model, the healthy parent of half the mutations of weights."""
 
 
-def write_report(*, gates_path: Path = GATES, results: Path = RESULTS, readme: Path = README) -> None:
-    """Judge every kept result and replace the README's text between the markers."""
-    gates = read_gates(gates_path)
-    kept = {mutant: read_result(mutant.id, results) for mutant in MUTANTS}
+def write_report(*, readme: Path = README) -> None:
+    """Judge every kept result and replace the README's texts between the markers."""
+    kept = {mutant: read_result(mutant.id, RESULTS) for mutant in MUTANTS}
+    quick = {mutant: read_result(mutant.id, QUICK_RESULTS) for mutant in MUTANTS}
+    gates, quick_gates = read_gates(GATES), read_gates(QUICK_GATES)
     text = readme.read_text(encoding="utf-8")
-    if not (BEGIN in text and END in text.partition(BEGIN)[2]):
-        raise InputError(f"{readme}: the markers {BEGIN} and {END} are missing; put them where the tables go")
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    body = tables(kept, gates)
-    write_atomically(readme, f"{before}{BEGIN}\n\n{body}\n\n{END}{after}".encode())
+    for begin, end, body in (
+        (BEGIN, END, tables(kept, gates)),
+        (QUICK_BEGIN, QUICK_END, quick_tables(quick, quick_gates, kept, gates)),
+    ):
+        if not (begin in text and end in text.partition(begin)[2]):
+            raise InputError(f"{readme}: the markers {begin} and {end} are missing; put them where the tables go")
+        before, _, rest = text.partition(begin)
+        text = f"{before}{begin}\n\n{body}\n\n{end}{rest.partition(end)[2]}"
+    write_atomically(readme, text.encode())
     print(f"{readme}: written, {sum(result is not None for result in kept.values())} of {len(kept)} mutants in it")
 
 
@@ -60,6 +65,44 @@ def tables(kept: Mapping[Mutant, Result | None], gates: GatesFile) -> str:
         _flipped(read_flipped(FLIPPED), gates),
     ]
     return "\n\n".join(section for section in sections if section)
+
+
+def quick_tables(
+    quick: Mapping[Mutant, Result | None],
+    quick_gates: GatesFile,
+    kept: Mapping[Mutant, Result | None],
+    gates: GatesFile,
+) -> str:
+    """Return what the quick profile detects of the strongest mutants, beside the whole gate, in Markdown."""
+    judged = {mutant: judge(result, quick_gates) for mutant, result in quick.items() if _has_rows(result)}
+    whole = {mutant: judge(result, gates) for mutant, result in kept.items() if _has_rows(result)}
+    strong = [mutant for mutant in judged if mutant.strength == max(STRENGTHS)]
+    caught = sum(judged[mutant].detected for mutant in strong)
+    planned = [mutant for mutant in quick if mutant.strength == max(STRENGTHS)]
+    to_come = len(planned) - len(strong)
+    rows = [
+        (
+            mutant.kind,
+            mutant.words,
+            "yes" if judged[mutant].detected else "**no**",
+            _families([judged[mutant]]),
+            {True: "yes", False: "**no**"}[whole[mutant].detected] if mutant in whole else "to come",
+            _percent(judged[mutant].clean_accuracy),
+        )
+        for mutant in strong
+    ]
+    sections = [
+        f"Judged against the gates file with SHA-256 `{quick_gates.sha256[:16]}…`: {len(quick_gates.gates)} rows on a "
+        f"sample of {quick_gates.data.sample} images. Of {len(strong)} strong mutants the quick gate detects "
+        f"**{caught}**" + (f" ({to_come} are not trained or not measured yet)." if to_come else "."),
+        _table(("kind", "strength", "quick gate", "caught by", "whole gate", "clean accuracy of the sample"), rows),
+        _false_alarms([one for one in judged.values() if one.healthy]),
+    ]
+    return "\n\n".join(sections)
+
+
+def _has_rows(result: Result | None) -> bool:
+    return result is not None and result.outcome == MEASURED
 
 
 def _state(kept: Mapping[Mutant, Result | None], judged: Sequence[Judged], gates: GatesFile) -> str:
