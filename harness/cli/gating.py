@@ -104,7 +104,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     from harness.gates import read_gates
 
     gates = read_gates(options.gates)
-    options.panel = options.panel or Path(gates.recipe.get("panel", "models/panel.json"))
+    options.panel = options.panel or Path(str(gates.recipe.get("panel", "models/panel.json")))
     by_hand = frozenset(gate.id for gate in gates.gates if gate.hand)
     if options.power:
         panel = read_panel(options.panel, gates)
