@@ -145,7 +145,9 @@ def test_the_grids_are_those_of_the_protocol():
     assert {pose.degrees for pose in classic} == set(range(-30, 31, 2))
     assert {pose.dx for pose in classic} == {pose.dy for pose in classic} == {-3, -1.5, 0, 1.5, 3}
     assert len(promised_poses()) == 225
-    assert set(GRIDS) == {"promised", "classic"}
+    assert set(GRIDS) == {"promised", "corner", "classic"}
+    assert len(set(GRIDS["corner"]())) == 8
+    assert set(GRIDS["corner"]()) <= set(promised_poses())
     first = most_dangerous_first(classic)[:8]
     assert {(abs(pose.degrees), abs(pose.dx), abs(pose.dy)) for pose in first} == {(30, 3, 3)}
 
