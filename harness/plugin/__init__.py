@@ -1,4 +1,4 @@
-"""The pytest plugin: options, fixtures and hooks; what they do lives in the modules they call."""
+"""The pytest plugin: its hooks; options, fixtures and what the hooks do live in the modules beside it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,17 @@ import pytest
 
 from harness.errors import InputError, NotApplicableError
 from harness.gates import Gate, read_gates
+from harness.plugin.fixtures import (  # noqa: F401  pytest finds the fixtures of a plugin in its module.
+    _gate,
+    baseline,
+    candidate,
+    evidence,
+    images,
+    incumbent,
+    probe_images,
+    search_images,
+    stress_session,
+)
 from harness.plugin.options import add_options
 from harness.plugin.output import PAGE, require_writable, write_files, write_page_whole
 from harness.plugin.pictures import PICTURES, take_pictures
@@ -21,10 +32,6 @@ from harness.session import EXAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-
-    from harness.data import LabelledImages
-    from harness.evidence import Evidence
-    from harness.session import RoleModel, StressSession
 
 gate = pytest.mark.gate
 """Marks a stress test, `@gate("rotation")`: it runs once per row of this family in the gates file."""
@@ -91,71 +98,6 @@ def _limit_hypothesis(run: GateRun) -> None:
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
     settings.load_profile("stress")
-
-
-# Fixtures: what a stress test works with.
-
-
-@pytest.fixture(scope="session")
-def stress_session(pytestconfig: pytest.Config) -> StressSession:
-    """Return the images, gates and models of this run."""
-    return pytestconfig.stash[RUN].prepare()
-
-
-@pytest.fixture(scope="session")
-def images(stress_session: StressSession) -> LabelledImages:
-    """Return the labelled test images."""
-    return stress_session.images
-
-
-@pytest.fixture(scope="session")
-def search_images(stress_session: StressSession) -> LabelledImages:
-    """Return the fixed sample that grids of poses are searched on."""
-    return stress_session.search_images
-
-
-@pytest.fixture(scope="session")
-def probe_images(stress_session: StressSession) -> LabelledImages:
-    """Return the fixed, smaller sample for searches that draw their poses."""
-    return stress_session.probe_images
-
-
-@pytest.fixture(scope="session")
-def candidate(stress_session: StressSession) -> RoleModel:
-    """Return the checkpoint under test."""
-    return stress_session.roles["candidate"]
-
-
-@pytest.fixture(scope="session")
-def baseline(stress_session: StressSession) -> RoleModel:
-    """Return the plain model that the candidate is compared with."""
-    return _role(stress_session, "baseline")
-
-
-@pytest.fixture(scope="session")
-def incumbent(stress_session: StressSession) -> RoleModel:
-    """Return the last accepted checkpoint."""
-    return _role(stress_session, "incumbent")
-
-
-def _role(session: StressSession, name: str) -> RoleModel:
-    if name not in session.roles:
-        pytest.skip(f"there is no {name} (--{name} none)")
-    if name == "incumbent" and session.roles[name].model_sha256 == session.roles["candidate"].model_sha256:
-        pytest.skip("the candidate is the incumbent")
-    return session.roles[name]
-
-
-@pytest.fixture(scope="session")
-def evidence(pytestconfig: pytest.Config) -> Evidence:
-    """Return what takes the verdicts and pictures that tests show."""
-    return pytestconfig.stash[RUN].evidence
-
-
-@pytest.fixture(name="gate")
-def _gate(request: pytest.FixtureRequest, stress_session: StressSession) -> Gate:
-    """Return the row of the gates file that this test is about."""
-    return stress_session.scaled(request.param)
 
 
 # Hooks: from rows to tests, from tests to an outcome.

@@ -1,0 +1,77 @@
+"""What a stress test works with: images, models in roles, its row of the gates file, and where it shows things."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.plugin.run import RUN
+
+if TYPE_CHECKING:
+    from harness.data import LabelledImages
+    from harness.evidence import Evidence
+    from harness.gates import Gate
+    from harness.session import RoleModel, StressSession
+
+
+@pytest.fixture(scope="session")
+def stress_session(pytestconfig: pytest.Config) -> StressSession:
+    """Return the images, gates and models of this run."""
+    return pytestconfig.stash[RUN].prepare()
+
+
+@pytest.fixture(scope="session")
+def images(stress_session: StressSession) -> LabelledImages:
+    """Return the labelled test images."""
+    return stress_session.images
+
+
+@pytest.fixture(scope="session")
+def search_images(stress_session: StressSession) -> LabelledImages:
+    """Return the fixed sample that grids of poses are searched on."""
+    return stress_session.search_images
+
+
+@pytest.fixture(scope="session")
+def probe_images(stress_session: StressSession) -> LabelledImages:
+    """Return the fixed, smaller sample for searches that draw their poses."""
+    return stress_session.probe_images
+
+
+@pytest.fixture(scope="session")
+def candidate(stress_session: StressSession) -> RoleModel:
+    """Return the checkpoint under test."""
+    return stress_session.roles["candidate"]
+
+
+@pytest.fixture(scope="session")
+def baseline(stress_session: StressSession) -> RoleModel:
+    """Return the plain model that the candidate is compared with."""
+    return _role(stress_session, "baseline")
+
+
+@pytest.fixture(scope="session")
+def incumbent(stress_session: StressSession) -> RoleModel:
+    """Return the last accepted checkpoint."""
+    return _role(stress_session, "incumbent")
+
+
+def _role(session: StressSession, name: str) -> RoleModel:
+    if name not in session.roles:
+        pytest.skip(f"there is no {name} (--{name} none)")
+    if name == "incumbent" and session.roles[name].model_sha256 == session.roles["candidate"].model_sha256:
+        pytest.skip("the candidate is the incumbent")
+    return session.roles[name]
+
+
+@pytest.fixture(scope="session")
+def evidence(pytestconfig: pytest.Config) -> Evidence:
+    """Return what takes the verdicts and pictures that tests show."""
+    return pytestconfig.stash[RUN].evidence
+
+
+@pytest.fixture(name="gate")
+def _gate(request: pytest.FixtureRequest, stress_session: StressSession) -> Gate:
+    """Return the row of the gates file that this test is about."""
+    return stress_session.scaled(request.param)
