@@ -29,7 +29,7 @@ def bin_of(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
 
 
 def calibration_error(predictions: Predictions, *, bins: int = BINS) -> Measurement:
-    """Return the expected calibration error in [0, 1]: |accuracy - confidence| of the bins, weighted by their counts.
+    """Return the expected calibration error in [0, 1]: `|accuracy - confidence|` of the bins, weighted by their counts.
 
     Guo et al. (2017), "On Calibration of Modern Neural Networks", equation 3. The interval is normal, by the delta
     method: the error is the mean of (right - confidence) with its bin's sign, which is taken as known.

@@ -10,7 +10,7 @@ import seaborn  # noqa: F401
 import torch
 
 HERE = Path(__file__).parent
-ON_REQUEST = ("browser", "notebook", "faults", "wheel", "determinism")
+ON_REQUEST = ("browser", "notebook", "docs", "faults", "wheel", "determinism")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -1,0 +1,105 @@
+"""What pages take from the code and the gates file when they are built, so that it cannot differ from them.
+
+`{gate-rows} rotation` is a table of a family's rows, and `{output} python -m harness break --help` what a command
+prints.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx.util.docutils import SphinxDirective
+
+from harness.gates import read_gates
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+    from harness.gates import Gate
+
+GATES = Path(__file__).parents[1] / "stress_tests/gates.toml"
+
+
+class GateRows(SphinxDirective):
+    """A table of the rows of a family, of one or more metrics if asked for, folded."""
+
+    required_arguments = 1
+    option_spec: ClassVar = {"metrics": directives.unchanged}
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table between the tags that fold it."""
+        self.env.note_dependency(GATES)
+        metrics = self.options.get("metrics", "").split()
+        rows = [row for row in read_gates(GATES).family(self.arguments[0]) if not metrics or row.metric in metrics]
+        if not rows:
+            raise self.error(f"{GATES.name} has no rows of family {self.arguments[0]!r} with metrics {metrics}")
+        gated = sum(row.threshold is not None for row in rows)
+        fold = f"<details><summary>Rows: {len(rows)}, with a bound: {gated}</summary>"
+        cells = [("row", "metric", "healthy", "bound"), *map(_cells, rows)]
+        return [nodes.raw("", fold, format="html"), _table(cells), nodes.raw("", "</details>", format="html")]
+
+
+def _cells(row: Gate) -> tuple[str, str, str, str]:
+    healthy, bound = row.healthy, row.threshold
+    spread = f"{healthy.mean:g} ± {healthy.std:g}" if healthy and healthy.mean is not None else "–"
+    sign = "≥" if row.direction == "at_least" else "≤"
+    by = " (by hand)" if row.hand else ""
+    return row.id, row.metric, spread, f"{sign} {bound.bound:g}{by}" if bound else "reported only"
+
+
+def _table(rows: list[tuple[str, ...]]) -> nodes.table:
+    head, body = nodes.thead(), nodes.tbody()
+    for number, cells in enumerate(rows):
+        entries = [nodes.entry("", nodes.paragraph(text=cell)) for cell in cells]
+        (body if number else head).append(nodes.row("", *entries))
+    columns = [nodes.colspec(colwidth=1) for _ in rows[0]]
+    return nodes.table("", nodes.tgroup("", *columns, head, body, cols=len(columns)))
+
+
+class Output(SphinxDirective):
+    """What a Python command prints: all, or from a line that begins like `:from:` to one that begins like `:until:`."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+    option_spec: ClassVar = {"from": directives.unchanged, "until": directives.unchanged}
+
+    def run(self) -> list[nodes.Node]:
+        """Return the output as it is."""
+        python, *arguments = shlex.split(self.arguments[0])
+        if python != "python":
+            raise self.error(f"{self.arguments[0]!r}: expected a command that begins with python")
+        environment = {**os.environ, "COLUMNS": "100", "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run(  # noqa: S603  What a page of ours says.
+            [sys.executable, *arguments],
+            cwd=GATES.parents[1],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise self.error(f"{self.arguments[0]}: exit status {done.returncode}: {done.stderr}")
+        lines = done.stdout.splitlines()
+        start = _at(lines, self.options.get("from", ""))
+        end = _at(lines[start:], self.options["until"]) + start if "until" in self.options else len(lines)
+        text = "\n".join(lines[start:end]).strip("\n")
+        return [nodes.literal_block(text, text, language="text")]
+
+
+def _at(lines: list[str], beginning: str) -> int:
+    """Return the number of the first line that begins so."""
+    return next(number for number, line in enumerate(lines) if line.startswith(beginning))
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Add the directives."""
+    app.add_directive("gate-rows", GateRows)
+    app.add_directive("output", Output)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,262 @@
+"""The pictures on the pages of behaviours, of the shipped models: `python docs/pictures.py` writes docs/pictures/.
+
+Each is drawn by the function that draws the report's. With the same models, data and libraries the same files come out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from harness.cases import cases_of, telling_cases, telling_tiles
+from harness.data import stratified_sample
+from harness.data.images import unit_range
+from harness.failures import confusion
+from harness.files import write_atomically
+from harness.interventions import with_background, without_object
+from harness.masks import object_masks
+from harness.measures import accuracy, confident_errors, right_at_every_pose
+from harness.overview import measure_overview
+from harness.perturb import IDENTITY, HorizontalFlip, Pose, promised_corners, promised_poses
+from harness.report import figures, matrices
+from harness.report.panels import panel, strip
+from harness.search import first_failures, most_dangerous_first
+from harness.session import RoleModel, StressOptions, StressSession, open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matplotlib.figure import Figure
+
+    from harness.data import LabelledImages
+    from harness.measures import Measurement
+    from harness.overview import Overview
+    from harness.perturb import Perturbation
+
+REPOSITORY = Path(__file__).parents[1]
+MODELS = REPOSITORY / "models"
+LARGEST = 40_000
+"""Bytes of a picture."""
+CORNER = Pose(10, 2, 2)
+"""Turned and moved as far as was promised."""
+SEARCHED = 500
+"""Images on which poses are searched for."""
+SHOWN = 4
+"""Images of a class taken for another that are shown side by side."""
+
+
+def main() -> None:
+    """Write the pictures that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(PICTURES)} (default: all)")
+    parser.add_argument("--to", type=Path, default=REPOSITORY / "docs/pictures", metavar="DIR", help="the folder")
+    parser.add_argument("--samples", type=int, metavar="N", help="draw them of a stratified sample of N images only")
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(PICTURES):
+        parser.error(f"there is no picture {min(unknown)}; there are {', '.join(PICTURES)}")
+    session = open_session(
+        StressOptions(
+            candidate=MODELS / "augmented.safetensors",
+            baseline=MODELS / "baseline.safetensors",
+            incumbent=MODELS / "panel/seed-001.safetensors",
+            gates=REPOSITORY / "stress_tests/gates.toml",
+            samples=options.samples,
+        )
+    )
+    for name in options.names or PICTURES:
+        path = options.to / f"{name}.webp"
+        write_atomically(path, as_webp(PICTURES[name](session)))
+        print(path)
+
+
+def as_webp(picture: np.ndarray | Figure) -> bytes:
+    """Return a picture, (H, W, 3) uint8 or a figure, as the content of a WebP file that is no larger than allowed."""
+    from PIL import Image
+
+    for quality in (80, 60, 40):
+        content = io.BytesIO()
+        settings = {"quality": quality, "method": 6}
+        if isinstance(picture, np.ndarray):
+            Image.fromarray(picture).save(content, "WEBP", **settings)
+        else:
+            picture.savefig(content, format="webp", dpi=120, pil_kwargs=settings)
+        if content.tell() <= LARGEST:
+            return content.getvalue()
+    raise ValueError(f"a picture has {content.tell()} bytes at quality {quality}, expected at most {LARGEST}")
+
+
+# Curves and tables of both models, as the report has them.
+
+
+def overview(session: StressSession, *roles: str, survival: bool = False) -> Overview:
+    """Measure the models in these roles, side by side, under the names that people know them by."""
+    names = {"candidate": "augmented", "baseline": "baseline", "incumbent": "another seed"}
+    models = {names[role]: session.roles[role] for role in roles}
+    searched = stratified_sample(session.images, min(SEARCHED, len(session.images)))
+    return measure_overview(
+        models, session.images, survival=dict.fromkeys(models if survival else (), searched), everywhere={}
+    )
+
+
+def clean(session: StressSession) -> Figure:
+    """Draw which class the augmented model takes for which."""
+    measured = overview(session, "candidate")
+    return matrices.confusion_matrix(measured.models[0], measured.classes)
+
+
+def rotation(session: StressSession) -> Figure:
+    """Draw accuracy against the angle."""
+    return figures.rotation_curves(overview(session, "candidate", "baseline"))
+
+
+def shift(session: StressSession) -> Figure:
+    """Draw accuracy for each shift."""
+    return matrices.shift_maps(overview(session, "candidate", "baseline"))
+
+
+def breaking_pose(session: StressSession) -> Figure:
+    """Draw how many images survive how much."""
+    return figures.survival_by_model(overview(session, "candidate", "baseline", survival=True))
+
+
+def regression(session: StressSession) -> Figure:
+    """Draw how a healthy retrain's confusions differ from those of the augmented model."""
+    measured = overview(session, "incumbent", "candidate")
+    return matrices.confusion_difference(*measured.models, measured.classes)
+
+
+def attention(session: StressSession) -> Figure:
+    """Draw how much more the models look at the object than chance would have it."""
+    return figures.attention_by_class(overview(session, "candidate", "baseline"))
+
+
+def calibration(session: StressSession) -> Figure:
+    """Draw how right the models are against how sure."""
+    return figures.reliability_diagrams(overview(session, "candidate", "baseline"))
+
+
+# Single images, as candidate and baseline see them.
+
+
+def flip(session: StressSession) -> np.ndarray:
+    """Show what the augmented model loses in the mirror."""
+    return _lost_under(session, HorizontalFlip())
+
+
+def confident(session: StressSession) -> np.ndarray:
+    """Show the surest error of the augmented model that the baseline does not make."""
+    predictions = session.roles["candidate"].predict(session.images)
+    return _telling(session, confident_errors(predictions, above=0.9), predictions)
+
+
+def worst_pose(session: StressSession) -> np.ndarray:
+    """Show an image at the smallest of the promised poses at which the augmented model loses it."""
+    images = stratified_sample(session.images, min(SEARCHED, len(session.images)))
+    poses = most_dangerous_first(promised_poses())
+    found = first_failures(session.roles["candidate"].classifier, images, poses)
+    return _telling(session, right_at_every_pose(found), found)
+
+
+def gain(session: StressSession) -> np.ndarray:
+    """Show the surest error of the baseline in a corner of what was promised, which the augmented model gets right."""
+    candidate, baseline = session.roles["candidate"], session.roles["baseline"]
+    right, wrong = candidate.predict(session.images, CORNER), baseline.predict(session.images, CORNER)
+    at_rest = baseline.predict(session.images).correct
+    sureness = np.where(right.correct & ~wrong.correct & at_rest, wrong.confidence_of_errors(), -1)
+    chosen = session.images.take(torch.tensor([int(sureness.argmax())]))
+    return panel(cases_of(candidate, baseline, chosen, CORNER)[0])
+
+
+def _lost_under(session: StressSession, perturbation: Perturbation) -> np.ndarray:
+    candidate = session.roles["candidate"]
+    predictions = candidate.predict(session.images, perturbation)
+    return _telling(session, accuracy(predictions, before=candidate.predict(session.images)), predictions)
+
+
+def _telling(session: StressSession, measurement: Measurement, seen: object) -> np.ndarray:
+    """Return the panel that a failed gate would show first."""
+    row = next(row for row in session.gates.gates if row.metric == measurement.metric and row.role == "candidate")
+    case = telling_cases(session, replace(row, hand=None, not_gated="only shown").judge(measurement), seen)[0]
+    return panel(case)
+
+
+# Images side by side, with what the augmented model says of each.
+
+
+def pose(session: StressSession) -> np.ndarray:
+    """Show one image at rest and in corners of what was promised."""
+    image = _first_right(session)
+    poses = (IDENTITY, *promised_corners()[::2])
+    return strip([_answered(session.roles["candidate"], image, each, _short(each)) for each in poses])
+
+
+def background(session: StressSession) -> np.ndarray:
+    """Show one image before other backgrounds, and without its object."""
+    images = stratified_sample(session.images, 100)
+    position = int(np.flatnonzero(session.roles["candidate"].predict(images).correct)[0])
+    masks = object_masks(images)
+    shown = [("as it is", images), ("noise 0.1", with_background(images, masks, "noise", strength=0.1).changed)]
+    shown += [
+        (f"{kind} 0.3", with_background(images, masks, kind, strength=0.3).changed) for kind in ("texture", "clutter")
+    ]
+    shown.append(("erased", without_object(images, masks).changed))
+    one = torch.tensor([position])
+    return strip([_answered(session.roles["candidate"], each.take(one), IDENTITY, title) for title, each in shown])
+
+
+def pairs(session: StressSession) -> np.ndarray:
+    """Show shirts and T-shirts that the augmented model takes for each other, most surely."""
+    predictions = session.roles["candidate"].predict(session.images)
+    tiles, _ = telling_tiles(session, predictions, confusion("Shirt", "T-shirt/top"))
+    return strip(
+        [
+            (tile.pixels, f"is {tile.answer.true}", f"{tile.answer.predicted} {tile.answer.confidence:.0%}")
+            for tile in tiles[:SHOWN]
+        ]
+    )
+
+
+def _first_right(session: StressSession) -> LabelledImages:
+    right = session.roles["candidate"].predict(session.images).correct
+    return session.images.take(torch.tensor([int(np.flatnonzero(right)[0])]))
+
+
+def _answered(
+    model: RoleModel, image: LabelledImages, perturbation: Perturbation, title: str
+) -> tuple[np.ndarray, str, str]:
+    """Return one image under a perturbation, its title, and what the model says of it."""
+    answer = cases_of(model, None, image, perturbation)[0].candidate.answer
+    seen = perturbation(unit_range(image.pixels))[0].mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return seen, title, f"{answer.predicted} {answer.confidence:.0%}"
+
+
+def _short(each: Pose) -> str:
+    return "at rest" if each == IDENTITY else f"{each.degrees:+g}°, {each.dx:+g}, {each.dy:+g} px"
+
+
+PICTURES: dict[str, Callable[[StressSession], np.ndarray | Figure]] = {
+    "clean": clean,
+    "rotation": rotation,
+    "shift": shift,
+    "flip": flip,
+    "pose": pose,
+    "worst-pose": worst_pose,
+    "breaking-pose": breaking_pose,
+    "confident-errors": confident,
+    "confusion-pairs": pairs,
+    "gain-over-baseline": gain,
+    "regression": regression,
+    "attention": attention,
+    "background": background,
+    "calibration": calibration,
+}
+"""What draws each picture, by the name of its file."""
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,342 @@
+"""The documentation: it builds without a warning, its links resolve, and what it says to type works.
+
+Commands and the build take minutes: `pytest tests -m docs` runs them; the build needs the extra `docs`. A page's blocks
+run from top to bottom, with bash, in a folder that stands for what the page is about; see `checkout` and `shop`.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from zoo import CLASSES, images_of, network
+
+from harness.gates import Gate, read_gates
+from harness.measures import Measurement
+from harness.outcome import Outcome
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = {str(path.relative_to(DOCS)): path.read_text("utf-8") for path in sorted(DOCS.glob("**/*.md"))}
+MARKED = {"sh", "python", "toml", "ini"}
+RETRAINS = 8
+LARGEST_PICTURE = 41_000
+SMALLER = (
+    # The commands as they stand, on fewer images.
+    (r"(python -m harness (?:evaluate|compare) [^\n]*)", r"\1 --samples 200"),
+)
+TINY_NETWORK = (
+    # A network that is built as quickly as it answers, in place of the ResNet, and pictures of its size.
+    (r"torchvision\.models:resnet18", "small:Small"),
+    (r"--stress-size 224", "--stress-size 16"),
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page; `mark` is the comment before it, which says what a test does with it."""
+
+    line: int
+    language: str
+    mark: str
+    text: str
+
+
+def blocks_of(page: str) -> list[Block]:
+    found, lines = [], PAGES[page].splitlines()
+    start = None
+    for number, line in enumerate(lines):
+        if start is None and line.startswith("```"):
+            start = number
+        elif start is not None and line == "```":
+            before = re.fullmatch(r"<!-- (.*) -->", lines[start - 1]) if start else None
+            text = "\n".join(lines[start + 1 : number]) + "\n"
+            found.append(Block(start + 1, lines[start].removeprefix("```"), before[1] if before else "", text))
+            start = None
+    assert start is None, f"{page}: the block that begins in line {start} does not end"
+    return found
+
+
+def stands_in(page: str) -> str:
+    """Return the name of the folder that a page's commands run in, "" without commands."""
+    names = {block.mark.removeprefix("run: ") for block in blocks_of(page) if block.mark.startswith("run: ")}
+    assert len(names) <= 1, f"{page}: its commands run in {names}, expected one place"
+    return names.pop() if names else ""
+
+
+WITH_COMMANDS = [page for page in PAGES if stands_in(page)]
+
+
+# What is there.
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_says_what_a_test_does_with_it(page):
+    known = r"run: (checkout|shop)|not run: \S.*|(file|append): \S+|insert: \S+ before \S.*"
+    for block in blocks_of(page):
+        if block.language in MARKED:
+            assert re.fullmatch(known, block.mark), f"docs/{page}:{block.line}: marked {block.mark!r}, expected {known}"
+
+
+def test_commands_are_there():
+    assert {"index.md", "own-model.md", "add-corruption.md", "add-gate.md"} <= set(WITH_COMMANDS)
+
+
+@pytest.mark.parametrize("page", [*PAGES, "../README.md"])
+def test_links_lead_to_files(page):
+    text = re.sub(r"```.*?```", "", (DOCS / page).read_text("utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+        if "://" not in target:
+            assert ((DOCS / page).parent / target).exists(), f"{page}: {target}"
+
+
+def test_every_family_has_a_page_and_every_page_its_stress_test():
+    described: set[str] = set()
+    for page, text in PAGES.items():
+        if page.startswith("behaviours/"):
+            head = text.split("**What.**")[0]
+            named = re.search(r"^Famil(?:y|ies) ((?:`[a-z]+`(?: and )?)+)", head, re.MULTILINE)
+            assert named, f"{page}: its third line names no family"
+            described |= set(re.findall(r"`([a-z]+)`", named[1]))
+            assert "../../stress_tests/test_" in head, f"{page} names no stress test"
+    assert described == {gate.family for gate in read_gates(ROOT / "stress_tests/gates.toml").gates}
+    linked = set(re.findall(r"stress_tests/(test_\w+\.py)", "\n".join(PAGES.values())))
+    assert linked >= {path.name for path in (ROOT / "stress_tests").glob("test_*.py")}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("behaviours/")])
+def test_each_behaviour_has_its_picture_and_says_what_to_do(page):
+    parts = re.findall(r"^\*\*(.*?)\*\*", PAGES[page], re.MULTILINE)
+    assert parts == ["What.", "Why.", "A failure", "What to do."]
+    ((alt, picture),) = re.findall(r"!\[(.*?)\]\((.*?)\)", PAGES[page])
+    assert len(alt) > 20
+    assert 0 < (DOCS / page).parent.joinpath(picture).stat().st_size <= LARGEST_PICTURE
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("behaviours/") or page == "reading.md"])
+def test_failures_shown_are_of_rows_that_there_are(page):
+    rows = {gate.id: gate for gate in read_gates(ROOT / "stress_tests/gates.toml").gates}
+    (shown,) = [block.text for block in blocks_of(page) if block.language == "text"]
+    name, metric = re.match(r"([a-z0-9.-]+): ([a-z ]+?) -?[\d.]+ [<>] (?:floor|ceiling) ", shown).groups()
+    assert metric == rows[name].metric.replace("_", " ")
+    if page.startswith("behaviours/"):
+        assert f"`{rows[name].family}`" in PAGES[page]
+
+
+def test_the_fields_of_stress_json_are_those_described():
+    first_cells = re.findall(r"^\| (`.*?) \|", PAGES["exit-status.md"], re.MULTILINE)
+    described = set(re.findall(r"`(\w+)`", "".join(first_cells)))
+    empty: dict[str, tuple] = dict.fromkeys(("verdicts", "errors", "omissions", "failures"), ())
+    facts: dict[str, dict] = {name: {} for name in ("models", "data", "recipe", "versions")}
+    run = Outcome(**empty, **facts, profile="quick", gates_sha256="", command="").as_json()
+    gate = Gate("clean", "clean", "accuracy").judge(Measurement("accuracy", 0.9, 10, (0.8, 1.0))).as_json()
+    assert described == {*run, *gate, "flips"}
+
+
+# What it says to type.
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder in which commands run, what they are shortened by, and the environment that they see."""
+
+    folder: Path
+    shorter: tuple[tuple[str, str], ...]
+    environment: dict[str, str]
+
+    def follow(self, page: str) -> None:
+        """Do what a page says, from top to bottom."""
+        for block in blocks_of(page):
+            text = block.text
+            for pattern, replacement in self.shorter:
+                text = re.sub(pattern, replacement, text)
+            match block.mark.split(maxsplit=1):
+                case ["run:", _]:
+                    self.run(text, f"docs/{page}:{block.line}")
+                case ["file:" | "append:" as how, name]:
+                    path = self.folder / name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    assert path.exists() == (how == "append:"), f"docs/{page}:{block.line}: {path}"
+                    path.write_text((path.read_text("utf-8") if how == "append:" else "") + text, "utf-8")
+                case ["insert:", where]:
+                    name, line = where.split(" before ")
+                    before, after = (self.folder / name).read_text("utf-8").split(f"\n{line}\n")
+                    (self.folder / name).write_text(f"{before}\n{text}{line}\n{after}", "utf-8")
+
+    def run(self, commands: str, where: str) -> None:
+        """Run commands with bash; the first that fails ends them."""
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", commands],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=1_500,
+        )
+        assert done.returncode == 0, f"{where}: exit status {done.returncode}\n{commands}\n{done.stdout}\n{done.stderr}"
+
+    def report(self) -> dict:
+        """Return what the last run of the gate wrote."""
+        return json.loads((self.folder / "reports/stress.json").read_bytes())
+
+
+def place(folder: Path, package: Path, shorter, *, options: str = "") -> Place:
+    """Return a place where `python` and `pytest` are these, and `pip` installs nothing and keeps what it was asked."""
+    stubs = folder.parent / "bin"
+    stubs.mkdir(exist_ok=True)
+    for name, command in (
+        ("python", f'exec "{sys.executable}" "$@"'),
+        ("pytest", f'exec "{sys.executable}" -m pytest "$@"'),
+        ("pip", f'echo "$@" >> "{stubs}/pip.log"'),
+    ):
+        (stubs / name).write_text(f"#!/bin/sh\n{command}\n")
+        (stubs / name).chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{stubs}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": f"{package}{os.pathsep}{folder}",
+        "PYTEST_ADDOPTS": f"-p no:cacheprovider {options}",
+        "XDG_CACHE_HOME": str(folder.parent / "cache"),
+        "OMP_NUM_THREADS": "1",
+    }
+    return Place(folder, shorter, environment)
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Place:
+    """A checkout: the gate measures few images, the panel is small, and one more healthy retrain is at hand."""
+    folder = tmp_path / "checkout"
+    skipped = shutil.ignore_patterns("__pycache__", "panel", "panel.json")
+    for name in ("harness", "stress_tests", "models", "tests", "docs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=skipped)
+    for name in ("conftest.py", "pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, folder)
+    panel = json.loads((ROOT / "models/panel.json").read_bytes())
+    panel["members"] = panel["members"][:RETRAINS]
+    (folder / "models/panel.json").write_text(json.dumps(panel))
+    for name in [*(member["path"] for member in panel["members"]), "models/panel/seed-020.safetensors"]:
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "runs").mkdir()
+    (folder / "models/panel/seed-020.safetensors").rename(folder / "runs/new.safetensors")
+    return place(folder, folder, SMALLER, options="--stress-samples 100")
+
+
+NETWORK = '''
+"""A network that is small, and expects what a ResNet of torchvision does."""
+
+from torch import nn
+from torch.nn import functional
+
+
+class Small(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 1, 1)
+        self.fc = nn.Linear(64, num_classes)
+
+    def forward(self, x):
+        return self.fc(functional.max_pool2d(self.conv(x), 2).flatten(1))
+'''
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@pytest.fixture
+def shop(tmp_path) -> Place:
+    """Someone's own repository, beside a checkout: photographs in folders, and weights of a network."""
+    folder = tmp_path / "shop"
+    (folder / "runs").mkdir(parents=True)
+    (tmp_path / "stress-harness").symlink_to(ROOT)
+    (folder / "small.py").write_text(NETWORK)
+    images = images_of()
+    for position, (pixels, label) in enumerate(zip(images.pixels, images.labels, strict=True)):
+        path = folder / "photos/test" / CLASSES[label] / f"{position:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[0].numpy()).convert("RGB").save(path)
+    for name, seed in {"a": 0, "new": 20, **{f"seed-{seed}": seed for seed in range(1, RETRAINS + 1)}}.items():
+        save_small(folder / f"runs/{name}.pth", seed)
+    return place(folder, ROOT, TINY_NETWORK)
+
+
+def save_small(path: Path, seed: int) -> None:
+    """Save weights for `Small` that undo the normalisation, and then see what the zoo's network sees."""
+    mean, std = map(torch.tensor, IMAGENET)
+    head = network(jitter=0.02, seed=seed).fc1
+    weights = {"conv.weight": (std / 3).view(1, 3, 1, 1), "conv.bias": mean.mean().view(1)}
+    torch.save({**weights, "fc.weight": head.weight.detach(), "fc.bias": head.bias.detach()}, path)
+
+
+@pytest.mark.docs
+def test_a_gate_for_ones_own_model_and_one_gate_more(shop):
+    shop.follow("own-model.md")
+    assert (shop.folder.parent / "bin/pip.log").read_text() == "install ../stress-harness\n"
+    report = shop.report()
+    assert report["verdict"] == "pass"
+    families = {gate["family"] for gate in report["gates"] if gate["provenance"] == "panel"}
+    assert {"clean", "rotation", "shift"} <= families
+    assert (shop.folder / "models/incumbent.safetensors").exists()
+
+    shop.follow("add-gate.md")
+    (dim,) = shop.report()["gates"]
+    assert (dim["id"], dim["provenance"], dim["status"]) == ("dim-030", "panel", "pass")
+
+
+@pytest.mark.docs
+def test_a_corruption_with_its_gate_and_its_picture(checkout):
+    before = (checkout.folder / "docs/corruptions.webp").read_bytes()
+    checkout.follow("add-corruption.md")
+    gates = {gate["id"]: gate for gate in checkout.report()["gates"]}
+    assert set(gates) == {f"corrupt-vignette-{what}" for what in (1, 2, 3, 4, 5, "confidence")}
+    assert {gate["status"] for gate in gates.values()} <= {"pass", "not_gated"}
+    panels = {gate.id: gate.panel for gate in read_gates(checkout.folder / "stress_tests/gates.toml").gates}
+    assert all(panels[name].retrains == RETRAINS for name in gates)
+    assert (checkout.folder / "docs/corruptions.webp").read_bytes() != before
+
+
+OTHERS = [page for page in WITH_COMMANDS if stands_in(page) == "checkout" and page != "add-corruption.md"]
+
+
+@pytest.mark.docs
+@pytest.mark.parametrize("page", OTHERS)
+def test_commands_of_a_page_run(page, checkout):
+    checkout.follow(page)
+
+
+# The build.
+
+
+@pytest.mark.docs
+def test_it_builds_without_a_warning_and_needs_nothing_from_elsewhere(tmp_path):
+    pytest.importorskip("furo", reason="no furo: pip install '.[docs]'")
+    pytest.importorskip("myst_parser", reason="no myst_parser: pip install '.[docs]'")
+    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "-q", DOCS, tmp_path / "site"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    site = {
+        str(path.relative_to(tmp_path / "site")): path.read_text("utf-8") for path in tmp_path.glob("site/**/*.html")
+    }
+    assert {page.replace(".md", ".html") for page in PAGES} <= set(site)
+    for name, content in site.items():
+        fetched = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"(https?://[^\"]*)", content)
+        assert not fetched, name
+    assert "rotate-ccw-010" in site["behaviours/rotation.html"]
+    assert "--stress-samples" in site["reference/options.html"]
+    assert "breaking_severity" in site["reference/measures.html"]
+
+
+@pytest.mark.docs
+def test_the_pictures_are_made_by_their_script(tmp_path):
+    command = [sys.executable, "docs/pictures.py", "--samples", "400", "--to", tmp_path / "pictures"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = {path.name: path.stat().st_size for path in tmp_path.glob("pictures/*")}
+    assert set(made) == {path.name for path in DOCS.glob("pictures/*")}
+    assert max(made.values()) <= LARGEST_PICTURE
