@@ -49,7 +49,7 @@ class StressOptions:
     device: str = "auto"
     cache: bool = True
     record: frozenset[str] | None = None
-    """Families to measure without judging, empty for all; None for a run that judges."""
+    """Families, or rows, to measure without judging, empty for all; None for a run that judges."""
     timeout_seconds: float = TIMEOUT_SECONDS["default"]
     """How long one gate may take; 0 for no limit."""
     reports: Path = Path("reports")

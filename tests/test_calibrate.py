@@ -228,6 +228,32 @@ def test_a_row_that_a_person_took_out_does_not_come_back(zoo):
     assert [gate.id for gate in read_gates(zoo.gates).gates] == [i for i in ROWS_OF_ALL if i != "rotate-ccw-010"]
 
 
+def test_a_row_alone_is_measured_and_bound_beside_the_others_of_its_family(zoo):
+    assert run_calibrate(zoo) == 0
+    panel = read_panel(zoo.panel)
+    left, right = (f'\n[[gate]]\nid = "rotate-cw-{n:03}"\nfamily = "rotation"\nmetric = "accuracy"\n' for n in (4, 5))
+    rows = f"{left}pose = {{ degrees = -4 }}\n{right}pose = {{ degrees = -5 }}\n"
+    zoo.gates.write_text(zoo.gates.read_text() + rows)
+    zoo.runs.clear()
+    assert run_calibrate(zoo, "--row", "rotate-cw-00*", checkpoints=()) == 0
+    assert len(zoo.runs) == 8
+    assert all("--stress-record rotate-cw-004,rotate-cw-005" in " ".join(command) for command in zoo.runs)
+    merged, gates = read_panel(zoo.panel), read_gates(zoo.gates)
+    assert [row.id for row in merged.rows] == [*ROWS_OF_ALL, "rotate-cw-004", "rotate-cw-005"]
+    for old, member in zip(panel.members, merged.members, strict=True):
+        assert {name: member.values[name] for name in old.values} == dict(old.values)
+        classifier = Classifier(network(seed=old.seed, jitter=JITTER), workers=1)
+        assert member.values["rotate-cw-005"] == accuracy(classifier.predict(zoo.images, Pose(-5))).value
+    expected = {item.row.id: item.bound for item in calibrate(merged, {"rotation": 0.2})}
+    assert {gate.id: gate.panel.bound for gate in gates.gates} == expected
+
+
+def test_a_row_that_is_not_there_is_refused(zoo, capsys):
+    assert run_calibrate(zoo) == 0
+    assert run_calibrate(zoo, "--row", "rotate-up", checkpoints=()) == 2
+    assert "--row rotate-up: no row of stress_tests/gates.toml has such an id" in capsys.readouterr().err
+
+
 def test_a_family_of_other_networks_than_the_panels_is_refused(zoo, capsys):
     assert run_calibrate(zoo) == 0
     before = state(zoo)

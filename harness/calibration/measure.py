@@ -42,7 +42,7 @@ _ADDED = ("answers", "background", "strength", "corruption", "severity")
 
 @dataclass(frozen=True)
 class Recording:
-    """How to record: the folder of the stress tests, the gates file, the families (none: all), more pytest options.
+    """How to record: the folder of the stress tests, the gates file, families or rows (none: all), more pytest options.
 
     `project` is what else decides the values in a project of the user's own, such as the code of the network.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import json
 import os
 import subprocess
@@ -54,6 +55,14 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         default=[],
         metavar="NAME",
         help="measure this family only, on the checkpoints of the panel at hand; may be given several times",
+    )
+    calibrate.add_argument(
+        "--row",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="measure this row only, or those that match a pattern such as 'corrupt-fog-*', on the checkpoints of the "
+        "panel at hand, and take all others as they were measured; may be given several times",
     )
     calibrate.add_argument(
         "--power",
@@ -130,7 +139,8 @@ def _measured_panel(options: argparse.Namespace, gates: GatesFile) -> Panel:
     from harness.calibration.panel import read_panel
 
     tests = options.gates.parent
-    known = read_panel(options.panel, gates) if options.family else None
+    asked = _rows_asked_for(options, gates)
+    known = read_panel(options.panel, gates) if options.family or asked else None
     if known and not options.checkpoints:
         checkpoints = [Path(member.path) for member in known.members]
     else:
@@ -139,7 +149,7 @@ def _measured_panel(options: argparse.Namespace, gates: GatesFile) -> Panel:
         raise InputError(f"{len(checkpoints)} checkpoints are too few for floors: at least {MIN_RETRAINS} are needed")
     network = _network(options)
     recording = Recording(
-        tests, gates, tuple(sorted(options.family)), tuple(options.options), project=_decisive(options, network)
+        tests, gates, tuple(sorted({*options.family, *asked})), tuple(options.options), _decisive(options, network)
     )
     with tqdm(total=len(checkpoints), unit="network", desc="measuring", smoothing=0) as bar:
 
@@ -151,10 +161,11 @@ def _measured_panel(options: argparse.Namespace, gates: GatesFile) -> Panel:
         return panel
     if [member.sha256 for member in panel.members] != [member.sha256 for member in known.members]:
         raise InputError(
-            f"{options.panel}: its networks are not those measured now; calibrate all families, without --family"
+            f"{options.panel}: its networks are not those measured now; calibrate all families, without --family or --row"
         )
     now = {gate.id: definition_of(gate) for gate in gates.gates}
-    kept = tuple(row for row in known.rows if row.family not in options.family and row.id in now)
+    measured = {*asked, *(row.id for row in known.rows if row.family in options.family)}
+    kept = tuple(row for row in known.rows if row.id in now and row.id not in measured)
     for row in kept:
         if now[row.id] != row.definition:
             raise InputError(
@@ -166,6 +177,16 @@ def _measured_panel(options: argparse.Namespace, gates: GatesFile) -> Panel:
         for old, new in zip(known.members, panel.members, strict=True)
     ]
     return replace(panel, rows=kept + panel.rows, members=tuple(merged))
+
+
+def _rows_asked_for(options: argparse.Namespace, gates: GatesFile) -> tuple[str, ...]:
+    """Return the ids that `--row` asks for; raises `InputError` for one that no row of the gates file has."""
+    asked: dict[str, None] = {}
+    for pattern in options.row:
+        if not (found := fnmatch.filter([gate.id for gate in gates.gates], pattern)):
+            raise InputError(f"--row {pattern}: no row of {options.gates} has such an id; write the row first")
+        asked.update(dict.fromkeys(found))
+    return tuple(asked)
 
 
 def _decisive(options: argparse.Namespace, network: NetworkOptions) -> tuple[str, ...]:

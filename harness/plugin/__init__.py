@@ -121,7 +121,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         known = {row.id for row in run.gates.gates}
         left_out |= {item for item, row in rows.items() if row not in known}
     if run.options.record:
-        left_out |= {item for item in items if families.get(item) not in run.options.record}
+        asked = {item for item, row in rows.items() if row in run.options.record}
+        left_out |= {item for item in items if families.get(item) not in run.options.record and item not in asked}
     if left_out:
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])
         items[:] = [item for item in items if item not in left_out]

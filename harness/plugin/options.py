@@ -63,8 +63,8 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
     add(
         "--stress-record",
         metavar="FAMILIES",
-        help="Measure these families of gates (names joined by commas, or all) without judging the candidate; "
-        "calibration does so with each healthy retrain (default: judge).",
+        help="Measure these families of gates, or rows (names joined by commas, or all), without judging the "
+        "candidate; calibration does so with each healthy retrain (default: judge).",
     )
     add(
         "--stress-timeout",
