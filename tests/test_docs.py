@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -296,8 +297,9 @@ def test_a_corruption_with_its_gate_and_its_picture(checkout):
     gates = {gate["id"]: gate for gate in checkout.report()["gates"]}
     assert set(gates) == {f"corrupt-vignette-{what}" for what in (1, 2, 3, 4, 5, "confidence")}
     assert {gate["status"] for gate in gates.values()} <= {"pass", "not_gated"}
-    panels = {gate.id: gate.panel for gate in read_gates(checkout.folder / "stress_tests/gates.toml").gates}
-    assert all(panels[name].retrains == RETRAINS for name in gates)
+    # Not by `read_gates`, which knows the corruptions of this checkout alone.
+    rows = tomllib.loads((checkout.folder / "stress_tests/gates.toml").read_text("utf-8"))["gate"]
+    assert {row["id"] for row in rows if row.get("panel", {}).get("retrains") == RETRAINS} >= set(gates)
     assert (checkout.folder / "docs/corruptions.webp").read_bytes() != before
 
 
