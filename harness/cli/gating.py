@@ -161,7 +161,8 @@ def _measured_panel(options: argparse.Namespace, gates: GatesFile) -> Panel:
         return panel
     if [member.sha256 for member in panel.members] != [member.sha256 for member in known.members]:
         raise InputError(
-            f"{options.panel}: its networks are not those measured now; calibrate all families, without --family or --row"
+            f"{options.panel}: its networks are not those measured now; calibrate all families, without --family and "
+            "--row"
         )
     now = {gate.id: definition_of(gate) for gate in gates.gates}
     measured = {*asked, *(row.id for row in known.rows if row.family in options.family)}
