@@ -14,6 +14,7 @@ autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 100
 
+html_show_copyright = False
 html_theme = "furo"
 html_title = project
 html_show_sphinx = False
