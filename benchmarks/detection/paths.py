@@ -16,6 +16,7 @@ RESULTS = Path(__file__).parent / "results"
 QUICK_RESULTS = RESULTS / "quick"
 FLIPPED = RESULTS / "flipped.json"
 README = Path(__file__).parent / "README.md"
+PROJECT_README = ROOT / "README.md"
 
 
 def sha256_of(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Write what the gate detected into the README, from kept results and today's gates file."""
+"""Write what the gate detected into the READMEs, from kept results and today's gates file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.detection.flipped import NET_LOSS, Flipped, read_flipped
 from benchmarks.detection.judgement import TRIVIAL, Judged, families, judge, upper_bound, weakest_detected
 from benchmarks.detection.make import DIVERGED
 from benchmarks.detection.mutants import HEALTHY, HEALTHY_SEEDS, KINDS, MUTANTS, SEEDS, STRENGTHS, Mutant
-from benchmarks.detection.paths import FLIPPED, GATES, QUICK_GATES, QUICK_RESULTS, README, RESULTS
+from benchmarks.detection.paths import FLIPPED, GATES, PROJECT_README, QUICK_GATES, QUICK_RESULTS, README, RESULTS
 from benchmarks.detection.results import MEASURED, Result, read_result
 from harness.errors import InputError
 from harness.files import write_atomically
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 BEGIN, END = "<!-- detection: begin -->", "<!-- detection: end -->"
 QUICK_BEGIN, QUICK_END = "<!-- quick: begin -->", "<!-- quick: end -->"
+WHY_BEGIN, WHY_END = "<!-- why: begin -->", "<!-- why: end -->"
 _NAMED_FAMILIES = 3
 _NAMED_ROWS = 5
 _JUDGED = (PASSED, WORSE)
@@ -31,21 +32,21 @@ _AUGMENTED_SEED = 42
 """The seed of the shipped augmented model, the healthy parent of half the mutations of weights."""
 
 
-def write_report(*, readme: Path = README) -> None:
-    """Judge every kept result and replace the README's texts between the markers."""
+def write_report(*, readme: Path = README, project_readme: Path = PROJECT_README) -> None:
+    """Judge every kept result and replace the READMEs' texts between the markers."""
     kept = {mutant: read_result(mutant.id, RESULTS) for mutant in MUTANTS}
     quick = {mutant: read_result(mutant.id, QUICK_RESULTS) for mutant in MUTANTS}
     gates, quick_gates = read_gates(GATES), read_gates(QUICK_GATES)
-    text = readme.read_text(encoding="utf-8")
-    for begin, end, body in (
-        (BEGIN, END, tables(kept, gates)),
-        (QUICK_BEGIN, QUICK_END, quick_tables(quick, quick_gates, kept, gates)),
+    for path, begin, end, body in (
+        (readme, BEGIN, END, tables(kept, gates)),
+        (readme, QUICK_BEGIN, QUICK_END, quick_tables(quick, quick_gates, kept, gates)),
+        (project_readme, WHY_BEGIN, WHY_END, why_table(kept, gates)),
     ):
+        text = path.read_text(encoding="utf-8")
         if not (begin in text and end in text.partition(begin)[2]):
-            raise InputError(f"{readme}: the markers {begin} and {end} are missing; put them where the tables go")
+            raise InputError(f"{path}: the markers {begin} and {end} are missing; put them where the tables go")
         before, _, rest = text.partition(begin)
-        text = f"{before}{begin}\n\n{body}\n\n{end}{rest.partition(end)[2]}"
-    write_atomically(readme, text.encode())
+        write_atomically(path, f"{before}{begin}\n\n{body}\n\n{end}{rest.partition(end)[2]}".encode())
     print(f"{readme}: written, {sum(result is not None for result in kept.values())} of {len(kept)} mutants in it")
 
 
@@ -99,6 +100,26 @@ def quick_tables(
         _false_alarms([one for one in judged.values() if one.healthy]),
     ]
     return "\n\n".join(sections)
+
+
+def why_table(kept: Mapping[Mutant, Result | None], gates: GatesFile) -> str:
+    """Return the kinds that clean accuracy lets pass and the gate does not, at their greatest strength, in Markdown."""
+    judged = [judge(result, gates) for result in kept.values() if result is not None and result.outcome == MEASURED]
+    missed = [one for one in judged if one.detected and not one.caught_by_clean and not one.healthy]
+    strongest = {one.result.kind: one for one in sorted(missed, key=lambda one: one.result.strength)}
+    rows = []
+    for kind in (slug for slug in KINDS if slug in strongest):
+        one = strongest[kind]
+        worst = one.failed[0]
+        bound = f"must be {worst.gate.direction.replace('_', ' ')} {worst.limit:.3f}"
+        rows.append(
+            (
+                f"{kind}: {one.result.words}",
+                _percent(one.clean_accuracy),
+                f"{_many(len(one.failed), 'gate')}; the worst is `{worst.gate.id}`: {worst.value:.3f}, {bound}",
+            )
+        )
+    return _table(("what is wrong", "accuracy on images as they are", "what fails"), rows)
 
 
 def _has_rows(result: Result | None) -> bool:
