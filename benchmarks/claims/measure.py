@@ -1,0 +1,147 @@
+"""What is measured of each network, whatever is claimed of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from harness.attention import attend
+from harness.errors import InputError
+from harness.failures import STUDY_KINDS
+from harness.localisation import attention_lift
+from harness.measures import accuracy, confident_errors, kept, pair_failures, right_at_every_pose
+from harness.perturb import pose_each, promised_corners, promised_poses
+from harness.search import first_failures, most_dangerous_first
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchmarks.claims.pictures import Pictures
+    from harness.checkpoints import Checkpoint
+    from harness.data import LabelledImages
+    from harness.inference import Classifier
+
+BASELINE, AUGMENTED = "baseline", "augmented"
+AUGMENTATION = ("rotation_degrees", "shift_fraction", "flip_probability")
+CONFIDENT = 0.9
+_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network: its file's name, how it was trained, and what was measured of it, by the name of the measure."""
+
+    file: str
+    kind: str
+    seed: int
+    sha256: str
+    values: dict[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the network in plain types."""
+        return asdict(self)
+
+
+def recipe_of(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
+    """Return the recipe that all networks share, less seed and augmentation.
+
+    Raises `InputError` for a file without a record of its training, for another recipe, and for a seed that comes twice
+    in a kind: a difference between the kinds would then not be the augmentation's, or not that of independent seeds.
+    """
+    recipe: dict[str, Any] = {}
+    seen: dict[tuple[str, int], Checkpoint] = {}
+    for checkpoint in checkpoints:
+        training = checkpoint.record.training if checkpoint.record else None
+        if not training:
+            raise InputError(f"{checkpoint.path}: no record of its training; name a file that `train` wrote")
+        if (twin := seen.setdefault((kind_of(checkpoint), training["seed"]), checkpoint)) is not checkpoint:
+            raise InputError(f"{checkpoint.path}: the seed of {twin.path}; each seed of a kind counts once")
+        own = {name: value for name, value in training.items() if name not in {"seed", *AUGMENTATION}}
+        recipe = recipe or own
+        if differing := sorted(name for name in {*own, *recipe} if own.get(name) != recipe.get(name)):
+            raise InputError(
+                f"{checkpoint.path}: its recipe differs from that of {checkpoints[0].path} in {', '.join(differing)}; "
+                "the networks may differ in seed and augmentation alone"
+            )
+    return recipe
+
+
+def kind_of(checkpoint: Checkpoint) -> str:
+    """Return whether a network was trained with augmentation."""
+    training = (checkpoint.record and checkpoint.record.training) or {}
+    return AUGMENTED if any(training.get(name) for name in AUGMENTATION) else BASELINE
+
+
+def values_of(classifier: Classifier, data: Pictures) -> dict[str, float]:
+    """Measure one network; shares and differences of shares are in [0, 1], not in percent."""
+    clean = classifier.predict(data.test)
+    pairs = [kind.pair for kind in STUDY_KINDS if kind.pair]
+    similar = sum(pair_failures(clean, pair=pair).value for pair in pairs)
+    attention = attend(classifier, data.sample)
+    corners = [accuracy(classifier.predict(data.sample, corner)).value for corner in promised_corners()]
+    survived = first_failures(classifier, data.few, most_dangerous_first(promised_poses()))
+    silhouettes, shuffled = (accuracy(classifier.predict(images)) for images in (data.silhouettes, data.shuffled))
+    values = {
+        "accuracy": accuracy(clean).value,
+        **{f"accuracy of {name}": accuracy(clean, of_class=name).value for name in clean.classes},
+        "overconfidence": float(clean.confidence.mean() - clean.correct.mean()),
+        "confident errors": confident_errors(clean, above=CONFIDENT).value,
+        "similar errors": similar,
+        "share of similar errors": similar / max(int((~clean.correct).sum()), 1),
+        "lift of errors": attention_lift(attention, data.masks, answers="wrong").value,
+        "lift": attention_lift(attention, data.masks).value,
+        "kept in clutter": kept(classifier.predict(data.sample), classifier.predict(data.cluttered)).value,
+        "accuracy on silhouettes": silhouettes.value,
+        "accuracy on shuffled patches": shuffled.value,
+        "texture over shape": shuffled.value - silhouettes.value,
+        "accuracy at corners": float(np.mean(corners)),
+        "right at every pose": right_at_every_pose(survived).value,
+        "separation": separation(classifier, data.sample, moved=False),
+        "separation when moved": separation(classifier, data.sample, moved=True),
+    }
+    if data.training is not None and data.validation is not None:
+        seen, unseen = (accuracy(classifier.predict(images)).value for images in (data.training, data.validation))
+        values["gap"] = seen - unseen
+    return {name: round(float(value), 6) for name, value in values.items()}
+
+
+def separation(classifier: Classifier, images: LabelledImages, *, moved: bool) -> float:
+    """Return how well the features in front of the last layer tell the classes apart, in [-1, 1].
+
+    The silhouette score, from Euclidean distances, averaged over images (Rousseeuw 1987). Moved images are turned and
+    shifted to the corners of the promised envelope, each to one of the eight, in turn.
+    """
+    from sklearn.metrics import silhouette_score
+
+    return float(silhouette_score(penultimate(classifier, images, moved=moved), images.labels.numpy()))
+
+
+def penultimate(classifier: Classifier, images: LabelledImages, *, moved: bool) -> np.ndarray:
+    """Return what the last fully connected layer is given for each image, (N, features) float32; see `separation`."""
+    last = [module for module in classifier.plain.modules() if isinstance(module, nn.Linear)][-1]
+    corners = promised_corners() if moved else ()
+
+    def inputs(positions: np.ndarray) -> torch.Tensor:
+        pixels = classifier.pixels(images, positions)
+        if not moved:
+            return pixels
+        poses = [corners[position % len(corners)] for position in positions]
+        degrees, dx, dy = (torch.tensor([getattr(pose, axis) for pose in poses]) for axis in ("degrees", "dx", "dy"))
+        return pose_each(pixels, degrees, dx, dy)
+
+    def compute() -> np.ndarray:
+        taken: list[np.ndarray] = []
+        handle = last.register_forward_pre_hook(lambda _, given: taken.append(given[0].cpu().numpy()))
+        try:
+            with torch.inference_mode():
+                for positions in np.array_split(np.arange(len(images)), -(-len(images) // _BATCH)):
+                    classifier.plain(inputs(positions))
+        finally:
+            handle.remove()
+        return np.concatenate(taken)
+
+    return classifier.kept(("penultimate", corners), images, (len(images), last.in_features), compute)

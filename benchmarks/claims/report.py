@@ -1,0 +1,161 @@
+"""Decide the claims from kept results, and write the tables of both READMEs."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.claims.claims import CLAIMS, Claim, Decision, decide
+from benchmarks.claims.measure import AUGMENTED, BASELINE, Network
+from harness.errors import InputError
+from harness.files import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+HERE = Path(__file__).parent
+RESULTS, README, PROJECT = HERE / "results.json", HERE / "README.md", HERE.parents[1] / "README.md"
+BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that was measured: on which networks and images, and with what."""
+
+    images: Mapping[str, int]
+    recipe: Mapping[str, Any]
+    versions: Mapping[str, str]
+    networks: tuple[Network, ...]
+
+    def values(self, kind: str, name: str) -> list[float]:
+        """Return a measure's values of the networks of a kind, those that have it."""
+        return [one.values[name] for one in self.networks if one.kind == kind and name in one.values]
+
+    def seeds(self, kind: str) -> list[int]:
+        """Return the seeds of the networks of a kind, ascending."""
+        return sorted(one.seed for one in self.networks if one.kind == kind)
+
+    def decide(self, claim: Claim) -> Decision:
+        """Hold a claim against the networks."""
+        return decide(claim, self.values(BASELINE, claim.value), self.values(AUGMENTED, claim.value))
+
+    def write(self, path: Path = RESULTS) -> None:
+        """Write the results as JSON, complete or not at all."""
+        content = {
+            "images": self.images,
+            "recipe": self.recipe,
+            "versions": self.versions,
+            "networks": [one.as_json() for one in self.networks],
+        }
+        write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_results(path: Path = RESULTS) -> Results:
+    """Read what `Results.write` wrote; raises `InputError` when it cannot be used."""
+    try:
+        content = json.loads(path.read_bytes())
+        return Results(**{**content, "networks": tuple(Network(**one) for one in content["networks"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: no results ({error!r}); `python -m benchmarks.claims` measures them") from None
+
+
+def write_tables(results: Results, *, readme: Path = README, project: Path = PROJECT) -> None:
+    """Replace what stands between the markers of the benchmark's README, and of the project's."""
+    for path, body in ((readme, full_table(results)), (project, short_table(results))):
+        text = path.read_text(encoding="utf-8")
+        if not (BEGIN in text and END in text.partition(BEGIN)[2]):
+            raise InputError(f"{path}: the markers {BEGIN} and {END} are missing; put them where the table goes")
+        before, _, rest = text.partition(BEGIN)
+        after = rest.partition(END)[2]
+        write_atomically(path, f"{before}{BEGIN}\n\n{body}\n\n{END}{after}".encode())
+
+
+def full_table(results: Results) -> str:
+    """Return the benchmark's table in Markdown, with the networks it is of."""
+    lines = [
+        f"{_networks(results, BASELINE)} and {_networks(results, AUGMENTED)}, measured with torch "
+        f"{results.versions.get('torch', 'unknown')}.",
+        "",
+        "| claim | measure | images | baseline | augmented | held against the claim | 95% interval | verdict |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for claim in CLAIMS:
+        decision = results.decide(claim)
+        low, high = (_signed(end, claim) for end in decision.interval)
+        images = results.images.get(claim.images, 0)
+        lines.append(
+            f"| {claim.says} | {claim.measure} | {f'{images:,}' if images else 'no training images'} | "
+            f"{_facts(decision.baseline, claim)} | {_facts(decision.augmented, claim)} | "
+            f"{_signed(decision.estimate, claim)} | {low} to {high} | {_verdict(decision)} |"
+        )
+    return "\n".join([*lines, "", _count(results)])
+
+
+def short_table(results: Results) -> str:
+    """Return the project README's table in Markdown."""
+    lines = [
+        f"Of {_networks(results, BASELINE)} and {_networks(results, AUGMENTED)}:",
+        "",
+        "| claim | baseline | augmented | verdict |",
+        "| --- | --- | --- | --- |",
+    ]
+    for claim in CLAIMS:
+        decision = results.decide(claim)
+        baseline, augmented = (_number(facts[0], claim) for facts in (decision.baseline, decision.augmented))
+        lines.append(f"| {claim.says} | {baseline} | {augmented} | {_verdict(decision)} |")
+    return "\n".join(lines)
+
+
+def _networks(results: Results, kind: str) -> str:
+    seeds = results.seeds(kind)
+    return f"{len(seeds)} {kind} network{'s' if len(seeds) != 1 else ''} (seeds {_spans(seeds)})"
+
+
+def _spans(numbers: Sequence[int]) -> str:
+    """Return ascending numbers with runs put together, such as "1 to 20, 42"."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][-1] + 1:
+            spans[-1][1:] = [number]
+        else:
+            spans.append([number])
+    return ", ".join(" to ".join(map(str, span)) for span in spans) or "none"
+
+
+def _count(results: Results) -> str:
+    verdicts = [results.decide(claim).verdict for claim in CLAIMS]
+    parts = [
+        f"{verdicts.count(name)} {name}" for name in ("confirmed", "refuted", "not decided", "not measured")
+        if name in verdicts
+    ]  # fmt: skip
+    return f"Of {len(CLAIMS)} claims: {', '.join(parts)}."
+
+
+def _facts(facts: tuple[float, float, int], claim: Claim) -> str:
+    mean, std, _ = facts
+    spread = "" if math.isnan(std) else f" ± {_scaled(std, claim)}"
+    return f"{_number(mean, claim)}{spread}"
+
+
+def _number(value: float, claim: Claim) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{_scaled(value, claim)}{'%' if claim.unit == 'points' else ''}"
+
+
+def _signed(value: float, claim: Claim) -> str:
+    if math.isnan(value):
+        return "–"
+    return ("+" if value >= 0 else "−") + _scaled(abs(value), claim) + (" points" if claim.unit == "points" else "")
+
+
+def _scaled(value: float, claim: Claim) -> str:
+    scale, digits = {"points": (100, 2), "images": (1, 0), "factor": (1, 3), "score": (1, 3)}[claim.unit]
+    return f"{value * scale:.{digits}f}".replace("-", "−")
+
+
+def _verdict(decision: Decision) -> str:
+    return f"**{decision.verdict}**" if decision.verdict == "refuted" else decision.verdict
