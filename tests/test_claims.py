@@ -207,7 +207,7 @@ def test_every_claim_is_measured_on_every_network(networks):
         ("augmented", 1),
         ("augmented", 2),
     ]
-    assert results.images == {"test": 60, "sample": 60, "few": 60, "training": 90}
+    assert results.images == {"test": 60, "class": 6, "sample": 60, "few": 60, "training": 90}
     assert "not measured" not in full_table(results)
     one = results.networks[0].values
     assert one["texture over shape"] == pytest.approx(
@@ -264,7 +264,7 @@ def by_hand():
 
     values = {claim.value: 0.5 for claim in CLAIMS}
     return Results(
-        images={"test": 10_000, "sample": 2_000, "few": 500, "training": 60_000},
+        images={"test": 10_000, "class": 1_000, "sample": 2_000, "few": 500, "training": 60_000},
         recipe={},
         versions={"torch": "2.0"},
         networks=tuple(

@@ -28,7 +28,7 @@ class Claim:
     measure: str
     value: str
     images: str = "test"
-    unit: Literal["points", "images", "factor", "score"] = "points"
+    unit: Literal["share", "points", "images", "factor", "score"] = "share"
     sign: int = 1
     reference: float | None = None
     reported: float | None = None
@@ -57,6 +57,7 @@ CLAIMS = (
         "The baseline is overconfident",
         "mean confidence less accuracy; above 0 in the baselines",
         "overconfidence",
+        unit="points",
         reference=0.0,
     ),
     Claim(
@@ -93,6 +94,7 @@ CLAIMS = (
         "accuracy on shuffled 7×7 patches less that on silhouettes; above 0 in the baselines",
         "texture over shape",
         images="sample",
+        unit="points",
         reference=0.0,
     ),
     Claim("Augmentation generalises better: images as they are", "accuracy", "accuracy"),
@@ -126,6 +128,7 @@ CLAIMS = (
         "accuracy on training less that on validation images",
         "gap",
         images="training",
+        unit="points",
         sign=-1,
     ),
     Claim(
@@ -143,7 +146,13 @@ CLAIMS = (
         unit="score",
     ),
     *(
-        Claim(f"{name} {100 * change:+.1f} points", "accuracy of the class", f"accuracy of {name}", reported=change)
+        Claim(
+            f"{name} {100 * change:+.1f} points".replace("-1", "−1"),
+            "accuracy of the class",
+            f"accuracy of {name}",
+            images="class",
+            reported=change,
+        )
         for name, change in {
             "Shirt": 0.021,
             "Coat": 0.012,

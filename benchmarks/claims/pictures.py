@@ -41,9 +41,11 @@ class Pictures:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Return how many images there are of each kind that a claim may be measured on."""
+        """Return how many images there are of each kind that claims are measured on; of a class, the smallest."""
         both = 0 if self.training is None or self.validation is None else len(self.training) + len(self.validation)
-        return {"test": len(self.test), "sample": len(self.sample), "few": len(self.few), "training": both}
+        smallest = int(np.bincount(self.test.labels.numpy()).min())
+        few = {"class": smallest, "sample": len(self.sample), "few": len(self.few)}
+        return {"test": len(self.test), **few, "training": both}
 
 
 def pictures(test: LabelledImages, training: LabelledImages | None, *, validation_size: int, split: int) -> Pictures:

@@ -111,7 +111,8 @@ def short_table(results: Results) -> str:
 
 def _networks(results: Results, kind: str) -> str:
     seeds = results.seeds(kind)
-    return f"{len(seeds)} {kind} network{'s' if len(seeds) != 1 else ''} (seeds {_spans(seeds)})"
+    many = "s" if len(seeds) != 1 else ""
+    return f"{len(seeds)} {kind} network{many} (seed{many} {_spans(seeds)})"
 
 
 def _spans(numbers: Sequence[int]) -> str:
@@ -143,17 +144,18 @@ def _facts(facts: tuple[float, float, int], claim: Claim) -> str:
 def _number(value: float, claim: Claim) -> str:
     if math.isnan(value):
         return "–"
-    return f"{_scaled(value, claim)}{'%' if claim.unit == 'points' else ''}"
+    return _scaled(value, claim) + {"share": "%", "points": " points"}.get(claim.unit, "")
 
 
 def _signed(value: float, claim: Claim) -> str:
     if math.isnan(value):
         return "–"
-    return ("+" if value >= 0 else "−") + _scaled(abs(value), claim) + (" points" if claim.unit == "points" else "")
+    points = claim.unit in {"share", "points"}
+    return ("+" if value >= 0 else "−") + _scaled(abs(value), claim) + (" points" if points else "")
 
 
 def _scaled(value: float, claim: Claim) -> str:
-    scale, digits = {"points": (100, 2), "images": (1, 0), "factor": (1, 3), "score": (1, 3)}[claim.unit]
+    scale, digits = {"share": (100, 2), "points": (100, 2), "images": (1, 0)}.get(claim.unit, (1, 3))
     return f"{value * scale:.{digits}f}".replace("-", "−")
 
 
