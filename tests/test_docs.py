@@ -28,7 +28,9 @@ DOCS = ROOT / "docs"
 PAGES = {str(path.relative_to(DOCS)): path.read_text("utf-8") for path in sorted(DOCS.glob("**/*.md"))}
 MARKED = {"sh", "python", "toml", "ini"}
 RETRAINS = 8
-LARGEST_PICTURE = 41_000
+LARGEST_PICTURE = 40_000
+LARGEST_SHEET = 60_000
+"""Bytes of a picture, and of that of all corruptions, which grows with each."""
 SMALLER = (
     # The commands as they stand, on fewer images.
     (r"(python -m harness (?:evaluate|compare) [^\n]*)", r"\1 --samples 200"),
@@ -118,7 +120,8 @@ def test_each_behaviour_has_its_picture_and_says_what_to_do(page):
     assert parts == ["What.", "Why.", "A failure", "What to do."]
     ((alt, picture),) = re.findall(r"!\[(.*?)\]\((.*?)\)", PAGES[page])
     assert len(alt) > 20
-    assert 0 < (DOCS / page).parent.joinpath(picture).stat().st_size <= LARGEST_PICTURE
+    largest = LARGEST_SHEET if page == "behaviours/corruption.md" else LARGEST_PICTURE
+    assert 0 < (DOCS / page).parent.joinpath(picture).stat().st_size <= largest
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("behaviours/") or page == "reading.md"])
