@@ -314,7 +314,7 @@ def test_results_are_kept_as_they_are(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("numbers", "words"), [([], "none"), ([7], "7"), ([1, 2], "1 to 2"), ([1, 2, 3, 5, 9, 10], "1 to 3, 5, 9 to 10")]
+    ("numbers", "words"), [([], "none"), ([7], "7"), ([1, 2], "1, 2"), ([1, 2, 3, 5, 9, 10], "1 to 3, 5, 9, 10")]
 )
 def test_seeds_in_words(numbers, words):
     assert _spans(numbers) == words

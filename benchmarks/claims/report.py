@@ -123,7 +123,7 @@ def _spans(numbers: Sequence[int]) -> str:
             spans[-1][1:] = [number]
         else:
             spans.append([number])
-    return ", ".join(" to ".join(map(str, span)) for span in spans) or "none"
+    return ", ".join((" to " if span[-1] - span[0] > 1 else ", ").join(map(str, span)) for span in spans) or "none"
 
 
 def _count(results: Results) -> str:
