@@ -370,7 +370,16 @@ def test_waits():
 """
 
 
+@pytest.fixture
+def interruptible():
+    """Let children be interrupted: a shell that runs its commands in the background has them ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.faults
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
 def test_interrupt_says_so_ends_with_2_and_leaves_nothing_half_written(zoo, workers):
     (zoo.tests / "test_waits.py").write_text(WAITING)
