@@ -179,7 +179,8 @@ def decide(claim: Claim, baseline: Sequence[float], augmented: Sequence[float]) 
     if not len(one) or (claim.reference is None and not len(two)):
         return Decision(*facts, math.nan, (math.nan, math.nan), "not measured")
     estimate = float(one.mean() - claim.reference if claim.reference is not None else two.mean() - one.mean())
-    low, high = _interval(one, two, claim.reference)
+    margin = _margin((one,) if claim.reference is not None else (one, two))
+    low, high = estimate - margin, estimate + margin
     above, below = low > 0, high < 0
     if claim.reported is not None:
         confirmed = low <= claim.reported <= high and (above or below)
@@ -190,20 +191,18 @@ def decide(claim: Claim, baseline: Sequence[float], augmented: Sequence[float]) 
     return Decision(*facts, estimate, (low, high), verdict)
 
 
-def _interval(baseline: np.ndarray, augmented: np.ndarray, reference: float | None) -> tuple[float, float]:
+def _margin(groups: Sequence[np.ndarray]) -> float:
+    """Return half the width of the interval of a mean, or of the difference of two."""
     from scipy.stats import t
 
-    groups = (baseline,) if reference is not None else (baseline, augmented)
     if min(map(len, groups)) < 2:
-        return math.nan, math.nan
-    centre = baseline.mean() - reference if reference is not None else augmented.mean() - baseline.mean()
+        return math.nan
     shares = [float(group.var(ddof=1)) / len(group) for group in groups]
     if not any(shares):
-        return float(centre), float(centre)
+        return 0.0
     # Welch and Satterthwaite's degrees of freedom, which for a single group are Student's.
     degrees = sum(shares) ** 2 / sum(share**2 / (len(group) - 1) for share, group in zip(shares, groups, strict=True))
-    margin = t.ppf((1 + LEVEL) / 2, degrees) * math.sqrt(sum(shares))
-    return float(centre - margin), float(centre + margin)
+    return float(t.ppf((1 + LEVEL) / 2, degrees) * math.sqrt(sum(shares)))
 
 
 def _facts(values: np.ndarray) -> tuple[float, float, int]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.claims.claims import CLAIMS, Claim, Decision, decide
 from benchmarks.claims.measure import AUGMENTED, BASELINE, Network
+from benchmarks.readme import write_between
 from harness.errors import InputError
 from harness.files import write_atomically
 
@@ -65,12 +66,7 @@ def read_results(path: Path = RESULTS) -> Results:
 def write_tables(results: Results, *, readme: Path = README, project: Path = PROJECT) -> None:
     """Replace what stands between the markers of the benchmark's README, and of the project's."""
     for path, body in ((readme, full_table(results)), (project, short_table(results))):
-        text = path.read_text(encoding="utf-8")
-        if not (BEGIN in text and END in text.partition(BEGIN)[2]):
-            raise InputError(f"{path}: the markers {BEGIN} and {END} are missing; put them where the table goes")
-        before, _, rest = text.partition(BEGIN)
-        after = rest.partition(END)[2]
-        write_atomically(path, f"{before}{BEGIN}\n\n{body}\n\n{END}{after}".encode())
+        write_between(path, BEGIN, END, body)
 
 
 def full_table(results: Results) -> str:

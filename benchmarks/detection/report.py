@@ -11,8 +11,7 @@ from benchmarks.detection.make import DIVERGED
 from benchmarks.detection.mutants import HEALTHY, HEALTHY_SEEDS, KINDS, MUTANTS, SEEDS, STRENGTHS, Mutant
 from benchmarks.detection.paths import FLIPPED, GATES, PROJECT_README, QUICK_GATES, QUICK_RESULTS, README, RESULTS
 from benchmarks.detection.results import MEASURED, Result, read_result
-from harness.errors import InputError
-from harness.files import write_atomically
+from benchmarks.readme import write_between
 from harness.gates import read_gates
 from harness.outcome import NOT_JUDGED, PASSED, WORSE
 
@@ -42,18 +41,14 @@ def write_report(*, readme: Path = README, project_readme: Path = PROJECT_README
         (readme, QUICK_BEGIN, QUICK_END, quick_tables(quick, quick_gates, kept, gates)),
         (project_readme, WHY_BEGIN, WHY_END, why_table(kept, gates)),
     ):
-        text = path.read_text(encoding="utf-8")
-        if not (begin in text and end in text.partition(begin)[2]):
-            raise InputError(f"{path}: the markers {begin} and {end} are missing; put them where the tables go")
-        before, _, rest = text.partition(begin)
-        write_atomically(path, f"{before}{begin}\n\n{body}\n\n{end}{rest.partition(end)[2]}".encode())
+        write_between(path, begin, end, body)
     print(f"{readme}: written, {sum(result is not None for result in kept.values())} of {len(kept)} mutants in it")
 
 
 def tables(kept: Mapping[Mutant, Result | None], gates: GatesFile) -> str:
     """Return the README's results in Markdown."""
     results = [result for result in kept.values() if result is not None]
-    judged = [judge(result, gates) for result in results if result.outcome == MEASURED]
+    judged = [judge(result, gates) for result in results if _has_rows(result)]
     healthy, bad = [one for one in judged if one.healthy], [one for one in judged if not one.healthy]
     sections = [
         _state(kept, judged, gates),
@@ -79,15 +74,14 @@ def quick_tables(
     whole = {mutant: judge(result, gates) for mutant, result in kept.items() if _has_rows(result)}
     strong = [mutant for mutant in judged if mutant.strength == max(STRENGTHS)]
     caught = sum(judged[mutant].detected for mutant in strong)
-    planned = [mutant for mutant in quick if mutant.strength == max(STRENGTHS)]
-    to_come = len(planned) - len(strong)
+    to_come = sum(mutant.strength == max(STRENGTHS) for mutant in quick) - len(strong)
     rows = [
         (
             mutant.kind,
             mutant.words,
-            "yes" if judged[mutant].detected else "**no**",
+            _yes_or_no(judged[mutant].detected),
             _families([judged[mutant]]),
-            {True: "yes", False: "**no**"}[whole[mutant].detected] if mutant in whole else "to come",
+            _yes_or_no(whole[mutant].detected) if mutant in whole else "to come",
             _percent(judged[mutant].clean_accuracy),
         )
         for mutant in strong
@@ -104,7 +98,7 @@ def quick_tables(
 
 def why_table(kept: Mapping[Mutant, Result | None], gates: GatesFile) -> str:
     """Return the kinds that clean accuracy lets pass and the gate does not, at their greatest strength, in Markdown."""
-    judged = [judge(result, gates) for result in kept.values() if result is not None and result.outcome == MEASURED]
+    judged = [judge(result, gates) for result in kept.values() if _has_rows(result)]
     missed = [one for one in judged if one.detected and not one.caught_by_clean and not one.healthy]
     strongest = {one.result.kind: one for one in sorted(missed, key=lambda one: one.result.strength)}
     rows = []
@@ -262,8 +256,8 @@ def _trivial(bad: Sequence[Judged]) -> str:
         (
             one.result.id,
             one.result.words,
-            "yes" if one.detected else "**no**",
-            "yes" if one.caught_by_clean else "**no**",
+            _yes_or_no(one.detected),
+            _yes_or_no(one.caught_by_clean),
             _percent(one.clean_accuracy),
         )
         for kind, strength, _ in _cells()
@@ -329,6 +323,10 @@ def _accuracies(group: Sequence[Judged]) -> str:
 
 def _percent(share: float) -> str:
     return f"{share:.2%}"
+
+
+def _yes_or_no(yes: bool) -> str:  # noqa: FBT001  What it puts into words.
+    return "yes" if yes else "**no**"
 
 
 def _many(n: int, noun: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from benchmarks.readme import write_between
 from benchmarks.speed.attention import attention
 from benchmarks.speed.peers import PicturesOneByOne, foolbox_survivors, notebook_epoch, plain_loop
 from benchmarks.speed.pictures import pictures
@@ -201,11 +202,7 @@ def _write(results: Sequence[Result]) -> None:
         what = f"{result.what} ({result.note})" if result.note else result.what
         wanted = "" if result.wanted is None else f"{result.wanted:g}"
         lines.append(f"| {what} | {result.ours} | {result.peer} | {result.ratio:.2f} | {wanted} | {result.reached} |")
-    readme = (HERE / "README.md").read_text(encoding="utf-8")
-    head, _, rest = readme.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    text = f"{head}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{tail}"
-    write_atomically(HERE / "README.md", text.encode())
+    write_between(HERE / "README.md", BEGIN, END, "\n".join(lines))
 
 
 def _processor() -> str:
