@@ -11,6 +11,7 @@ import pytest
 
 from harness.errors import InputError, NotApplicableError
 from harness.gates import Gate, read_gates
+from harness.plugin.collector import Collector
 from harness.plugin.fixtures import (  # noqa: F401  pytest finds the fixtures of a plugin in its module.
     _gate,
     baseline,
@@ -25,7 +26,7 @@ from harness.plugin.fixtures import (  # noqa: F401  pytest finds the fixtures o
 from harness.plugin.options import add_options
 from harness.plugin.output import PAGE, require_writable, write_files, write_page_whole
 from harness.plugin.pictures import PICTURES, take_pictures
-from harness.plugin.run import PROPERTY, RUN, Collector, GateRun
+from harness.plugin.run import PROPERTY, RUN, GateRun
 from harness.plugin.shrunk import with_smallest_pose
 from harness.plugin.timeout import TimeKeeper, TimeLimitExceededError
 from harness.session import EXAMPLES

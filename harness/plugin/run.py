@@ -1,4 +1,4 @@
-"""The state of one gate run, and the collector of its results."""
+"""The state of one gate run, and the outcome that it comes to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from harness.gates import Gate, GatesFile, Verdict, read_gates
 from harness.outcome import Outcome, SelfCheck
 from harness.overview import Overview, overview_of
 from harness.plugin.options import full_gates, is_gate_run, options_of
-from harness.plugin.pictures import PICTURES, PictureBook
 from harness.plugin.timeout import TimeLimitExceededError, time_limit
 from harness.session import ROLES, StressSession, open_session
 
@@ -242,60 +241,6 @@ class GateRun:
 
 
 RUN = pytest.StashKey[GateRun]()
-
-
-class Collector:
-    """Gathers the tests' reports in the controller, whichever process they ran in."""
-
-    def __init__(self, run: GateRun) -> None:
-        self.run = run
-        self.book = PictureBook(run.command, run.options.reports)
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take a test's verdict and pictures, and errors that have no verdict."""
-        wires: list[Any] = [value for name, value in report.user_properties if name == PROPERTY]
-        made: list[Any] = [value for name, value in report.user_properties if name == PICTURES]
-        for wire in wires:
-            verdict = Verdict.from_wire(wire)
-            self.run.verdicts[verdict.gate.id] = verdict
-            if verdict.status == "error":
-                self.run.errors.append(verdict.explain())
-            for pictures in made:
-                self.book.illustrate(report, verdict, pictures)
-                if verdict.status == "fail" and pictures["panels"]:
-                    self.run.examples[verdict.gate.id] = pictures["panels"][0]
-        if report.failed and not wires:
-            self._take_failure(report)
-
-    def _take_failure(self, report: pytest.TestReport) -> None:
-        crash = getattr(report.longrepr, "reprcrash", None)
-        message = crash.message if crash else str(report.longrepr)
-        if report.when == "call" and message.startswith(("AssertionError", "assert ")):
-            self.run.failures.append(report.nodeid)
-        else:
-            self.run.errors.append(f"{report.nodeid}: {message.splitlines()[0] if message else 'failed'}")
-
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Take errors of test files that cannot be imported."""
-        if report.failed:
-            self.run.errors.append(f"{report.nodeid}: cannot be collected: {str(report.longrepr).splitlines()[-1]}")
-
-    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Tell Ctrl-C from a stop after collection errors or `--maxfail`, which pytest and xdist derive from it."""
-        self.run.interrupted = type(excinfo.value) in (KeyboardInterrupt, pytest.exit.Exception)
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
-        """Take the self-checks and the overview of the workers that made them."""
-        sent = getattr(node, "workeroutput", {})
-        self.run.self_checks += tuple(SelfCheck(**check) for check in sent.get("self_checks", []))
-        if sent.get("overview"):
-            self.run.overview = Overview.from_wire(sent["overview"])
-        self.run.overview_missing += sent.get("overview_missing", "")
-
-    def pytest_internalerror(self, excrepr: object) -> None:
-        """Take errors of pytest itself."""
-        self.run.errors.append(f"internal error: {str(excrepr).splitlines()[-1]}")
 
 
 def _some(names: Sequence[str]) -> str:
