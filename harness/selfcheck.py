@@ -86,7 +86,7 @@ def damages(session: StressSession) -> tuple[Damage, ...]:
         Damage("overconfident", "confidence", keep, _ScaleLogits(10.0), _confident_errors),
         Damage("turned-020", "rotation", _Turn(20.0), keep, _errors),
         Damage("turned-020-searched", "search", _Turn(20.0), keep, _errors, metric="right_at_every_pose"),
-        Damage("blind", "background", _BlankAll(), keep, _errors, metric="lost"),
+        Damage("blind", "attention", _BlankAll(), keep, _errors, metric="lost"),
         Damage("blurred", "corruption", _Blur(), keep, _errors, metric="accuracy"),
     )
 

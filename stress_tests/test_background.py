@@ -6,7 +6,7 @@ from harness.measures import kept, lost
 from harness.plugin import gate
 
 
-@gate("background", metric="kept")
+@gate("attention", metric="kept")
 def test_answers_stay_before_another_background(candidate, search_images, evidence, gate):
     shown = with_background(search_images, object_masks(search_images), gate.background, strength=gate.strength)
     verdict = gate.judge(kept(candidate.predict(search_images), candidate.predict(shown.changed)))
@@ -14,7 +14,7 @@ def test_answers_stay_before_another_background(candidate, search_images, eviden
     assert verdict.passed, verdict.explain()
 
 
-@gate("background", metric="lost")
+@gate("attention", metric="lost")
 def test_answers_go_with_the_object(candidate, search_images, evidence, gate):
     shown = without_object(search_images, object_masks(search_images))
     verdict = gate.judge(lost(candidate.predict(search_images), candidate.predict(shown.changed)))

@@ -251,7 +251,7 @@ hand = { bound = 0.1 }
 
 [[gate]]
 id = "background-noise-010"
-family = "background"
+family = "attention"
 metric = "kept"
 background = "noise"
 strength = 0.1
@@ -259,7 +259,7 @@ hand = { bound = 0.9 }
 
 [[gate]]
 id = "object-erased"
-family = "background"
+family = "attention"
 metric = "lost"
 hand = { bound = 0.4 }
 """
@@ -308,7 +308,7 @@ def test_a_model_that_looks_at_the_object_passes(gallery):
     assert result.ret == 0
     checks = {check["name"]: (check["status"], check["detail"]) for check in report["self_checks"]}
     assert checks["blind"][0] == "pass"
-    assert "gate object-erased of family 'background' notices" in checks["blind"][1]
+    assert "gate object-erased of family 'attention' notices" in checks["blind"][1]
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,7 @@ FAMILIES: Mapping[str, str] = {
     "gain": "Better than the plain model under pose",
     "regression": "No worse than the accepted model",
     "baseline": "The plain model itself",
-    "attention": "Looking at the object",
-    "background": "Deciding by the object, not by its background",
+    "attention": "Looking at the object, and deciding by it",
     "corruption": "Damaged images",
 }
 """The families of gates that ship; others go by their own name."""
