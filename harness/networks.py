@@ -13,6 +13,7 @@ from harness.checkpoints import Checkpoint, load_checkpoint
 from harness.errors import InputError
 from harness.inference.folding import evaluation_copy
 from harness.options import NetworkOptions
+from harness.prose import some_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,7 +126,7 @@ def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None)
     if answers.shape[1] != len(images.classes):
         raise InputError(
             f"the model tells {answers.shape[1]} classes apart, the data have {len(images.classes)} classes "
-            f"({_some(images.classes)}); build it for these, such as with --stress-model-arg num_classes="
+            f"({some_of(images.classes)}); build it for these, such as with --stress-model-arg num_classes="
             f"{len(images.classes)}, or name the data that it was trained for"
         )
     if isinstance(model, DeclaredNetwork):
@@ -171,8 +172,3 @@ def _size_taken(model: nn.Module, network: nn.Module, pixels: Tensor) -> tuple[i
                 continue
             return size
     return None
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = 5
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

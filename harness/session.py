@@ -73,7 +73,7 @@ class RoleModel:
     record: Record | None = field(repr=False)
     classifier: Classifier = field(repr=False)
     layer: str | None = None
-    """The layer whose attention is looked at; None for the default, see `harness.attention`."""
+    """The layer whose attention is looked at; None for the default, see `harness.layers`."""
 
     def predict(self, images: LabelledImages, perturbation: Perturbation | None = None) -> Predictions:
         """Predict every image under the perturbation (default: none); see `Classifier.predict`."""
@@ -218,7 +218,7 @@ def _expect_use(network: NetworkOptions, roles: Mapping[str, RoleModel]) -> None
 
 def _layer(role: str, classifier: Classifier, images: LabelledImages, wanted: str | None) -> str | None:
     """Return the layer to look at, checked; a model that lacks the candidate's is looked at where it is by default."""
-    from harness.attention import chosen_layer
+    from harness.layers import chosen_layer
 
     try:
         return wanted and chosen_layer(classifier, images, wanted)[0]

@@ -11,12 +11,13 @@ from captum.attr import LayerGradCam
 from torch import nn
 from torch.nn import functional
 
-from harness.attention import attend, chosen_layer, default_layer, grad_cam, relu_follows, spatial_layers
+from harness.attention import attend, grad_cam
 from harness.cache import PredictionCache
 from harness.checkpoints import load_checkpoint
 from harness.data import LabelledImages, load_images, stratified_sample
 from harness.errors import InputError, NotApplicableError
 from harness.inference import Classifier, ModelError
+from harness.layers import chosen_layer, default_layer, relu_follows, spatial_layers
 from harness.perturb import HorizontalFlip, Pose
 from harness.session import RoleModel
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 _DECISIVE = (
     *("measures.py", "flips.py", "perturb.py", "search.py", "strategies.py", "inference/*.py"),
-    *("attention.py", "masks.py", "localisation.py", "interventions.py", "confidence.py", "corruptions/*.py"),
-    "relations.py",
+    *("attention.py", "layers.py", "masks.py", "localisation.py", "interventions.py", "confidence.py"),
+    *("corruptions/*.py", "relations.py"),
 )
 """The parts of this package that decide a measured value."""
 _NO_TESTS = 5

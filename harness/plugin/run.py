@@ -17,6 +17,7 @@ from harness.outcome import Outcome, SelfCheck
 from harness.overview import Overview, overview_of
 from harness.plugin.options import full_gates, is_gate_run, options_of
 from harness.plugin.timeout import TimeLimitExceededError, time_limit
+from harness.prose import some_of
 from harness.session import ROLES, StressSession, open_session
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ class GateRun:
         session = self.prepare()
         unmeasured = [gate.id for gate in session.gates.gates if gate.id not in self.verdicts]
         omissions = (
-            [f"{len(unmeasured)} of {len(session.gates.gates)} gates did not run: {_some(unmeasured)}"]
+            [f"{len(unmeasured)} of {len(session.gates.gates)} gates did not run: {some_of(unmeasured)}"]
             if unmeasured
             else []
         )
@@ -241,8 +242,3 @@ class GateRun:
 
 
 RUN = pytest.StashKey[GateRun]()
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = 5
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.outcome import Outcome, worst_first
 from harness.perturb import IDENTITY
+from harness.prose import some_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -44,7 +45,7 @@ def notes(outcome: Outcome) -> list[str]:
     """Say what a reader of the verdict should know: hand bounds, what is reported only, self-checks, regressions."""
     said = [f"bounds: {outcome.provenance}"]
     if hand := [verdict.gate.id for verdict in outcome.verdicts if verdict.gate.hand]:
-        said.append(f"{len(hand)} of the bounds set by hand: {_some(hand)}")
+        said.append(f"{len(hand)} of the bounds set by hand: {some_of(hand)}")
     if reported := sum(verdict.status == "not_gated" for verdict in outcome.verdicts):
         said.append(f"{reported} measurements reported only, without a bound")
     if checks := [check for check in outcome.self_checks if check.status != "not_applicable"]:
@@ -63,11 +64,6 @@ def notes(outcome: Outcome) -> list[str]:
 def self_check_failures(outcome: Outcome) -> list[str]:
     """Return a line for each self-check that failed."""
     return [f"self-check {check.name}: {check.detail}" for check in outcome.self_checks if check.status == "fail"]
-
-
-def _some(names: list[str]) -> str:
-    shown = 5
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def markdown(outcome: Outcome) -> str:
