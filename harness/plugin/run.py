@@ -127,10 +127,8 @@ class GateRun:
         try:
             with self.limited("self-checks"):
                 self.self_checks = self_checks(self.prepare(), self._judge)
-        except (
-            Exception,
-            TimeLimitExceededError,
-        ) as error:  # A model that fails here, or a test that cannot be run by hand.
+        # A model that fails here, or a test that cannot be run by hand.
+        except (Exception, TimeLimitExceededError) as error:
             self.self_checks = (SelfCheck("self-checks", "fail", f"they could not run: {error!r}"),)
 
     @property
@@ -152,10 +150,8 @@ class GateRun:
         try:
             with self.limited("the overview"):
                 self.overview = overview_of(self.prepare(), searched=any(gate.path for gate in selected))
-        except (
-            Exception,
-            TimeLimitExceededError,
-        ) as error:  # A model that fails here; what the gates say of it stands.
+        # A model that fails here; what the gates say of it stands.
+        except (Exception, TimeLimitExceededError) as error:
             self.overview_missing = f"The models could not be compared: {error}"
 
     def _judge(self, session: StressSession, gate: Gate) -> Verdict | None:
