@@ -172,10 +172,18 @@ def test_a_calibration_that_was_stopped_goes_on_where_it_was(zoo, monkeypatch, t
 
 
 def add_a_test(zoo, name="mirror", *, measure="accuracy(predictions)"):
-    source = (STRESS_TESTS / "test_flip.py").read_text()
-    imported = measure.split("(")[0]
-    source = re.sub(r"judge\(.*\)", f"judge({measure})", source.replace('gate("flip")', f'gate("{name}")'))
-    (zoo.tests / f"test_{name}.py").write_text(source.replace("import accuracy", f"import {imported}"))
+    (zoo.tests / f"test_{name}.py").write_text(f"""
+from harness.measures import {measure.partition("(")[0]}
+from harness.perturb import HorizontalFlip
+from harness.plugin import gate
+
+@gate("{name}")
+def test_mirroring(candidate, images, evidence, gate):
+    predictions = candidate.predict(images, HorizontalFlip())
+    verdict = gate.judge({measure})
+    evidence.show(verdict, predictions)
+    assert verdict.passed, verdict.explain()
+""")
 
 
 def test_a_new_stress_test_gets_its_row_and_bound_by_a_calibration_of_its_family(zoo):

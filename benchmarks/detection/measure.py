@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.detection.jobs import Job, last_line, python, run_jobs, say
@@ -33,63 +34,72 @@ def measure_all(
 ) -> bool:
     """Measure the mutants that are made and have no result of today; returns whether all of them then have one.
 
-    `command` runs the gate on a checkpoint with a folder for its reports (default: pytest on all images; if `quick`, in
-    the quick profile).
+    Of a result that lacks rows, such as those that are new in the gates file, these alone are measured. `command` runs
+    the gate on a checkpoint with a folder for its reports (default: pytest on all images; if `quick`, in the quick
+    profile).
     """
     gates = read_gates(QUICK_GATES if quick else GATES)
     results = results or (QUICK_RESULTS if quick else RESULTS)
     command = command or (_quick_command if quick else _command)
     made = [mutant for mutant in mutants if is_made(mutant, folder)]
-    waiting: list[Mutant] = []
+    waiting: dict[Mutant, list[str]] = {}
     for mutant in made:
         facts = read_facts(mutant, folder)
         if facts.get("outcome") == DIVERGED:
             if read_result(mutant.id, results) != (result := diverged(mutant, facts)):
                 write_result(result, results)
-        elif is_stale(
+        elif rows := unmeasured(
             read_result(mutant.id, results),
             gates,
             checkpoint_sha256=sha256_of(checkpoint_path(mutant, folder)),
             baseline_sha256=sha256_of(BASELINE),
         ):
-            waiting.append(mutant)
+            waiting[mutant] = rows
     total, measured, unmade = len(waiting), len(made) - len(waiting), len(mutants) - len(made)
     say(f"{measured} of {len(mutants)} mutants have a result; {total} to measure, {unmade} not made yet")
     failed: list[str] = []
+    additions = {mutant.id for mutant, rows in waiting.items() if rows != _candidate_rows(gates)}
 
     def take() -> Job | None:
         if not waiting:
             return None
-        mutant = waiting.pop(0)
+        mutant = next(iter(waiting))
+        rows = waiting.pop(mutant)
         reports = folder / ("reports-quick" if quick else "reports") / mutant.id
         shutil.rmtree(reports, ignore_errors=True)  # An old stress.json must not be taken for this run's.
-        return Job(mutant.id, command(checkpoint_path(mutant, folder), reports), reports / "output.txt")
+        only = ("--stress-record", ",".join(rows)) if mutant.id in additions else ()
+        return Job(mutant.id, (*command(checkpoint_path(mutant, folder), reports), *only), reports / "output.txt")
 
     def finish(job: Job, status: int) -> str:
         mutant, path = mutant_of(job.id), job.log.parent / "stress.json"
         stress = json.loads(path.read_bytes()) if path.exists() else {"gates": []}
         result = measured_result(mutant, read_facts(mutant, folder), stress, exit_status=status)
+        if job.id in additions and (known := read_result(job.id, results)):
+            result = replace(known, rows={**known.rows, **result.rows})
         missing = result.missing(gates.gates)
         if missing or result.clean_accuracy is None:
             failed.append(job.id)
             unmeasured = f"{len(missing)} rows not measured"
             return f"FAILED, exit status {status}, {unmeasured} ({last_line(job.log)}; {job.log})"
         write_result(result, results)
-        return f"exit status {status}, clean accuracy {result.clean_accuracy:.4f}"
+        return f"exit status {result.exit_status}, clean accuracy {result.clean_accuracy:.4f}"
 
     run_jobs(take, total=total, cost=total, side_by_side=side_by_side, finish=finish, say=say)
     say(f"{measured + total - len(failed)} of {len(mutants)} mutants have a result" + _named("; failed: ", failed))
     return not failed
 
 
-def is_stale(result: Result | None, gates: GatesFile, *, checkpoint_sha256: str, baseline_sha256: str | None) -> bool:
-    """Return whether a mutant must be measured (again): another checkpoint or baseline, or rows without a value."""
-    return (
-        result is None
-        or result.checkpoint_sha256 != checkpoint_sha256
-        or result.baseline_sha256 != baseline_sha256
-        or bool(result.missing(gates.gates))
-    )
+def unmeasured(
+    result: Result | None, gates: GatesFile, *, checkpoint_sha256: str, baseline_sha256: str | None
+) -> list[str]:
+    """Return the rows to measure a mutant on: those that its result lacks, all if there is none of these two files."""
+    if result is None or (result.checkpoint_sha256, result.baseline_sha256) != (checkpoint_sha256, baseline_sha256):
+        return _candidate_rows(gates)
+    return result.missing(gates.gates)
+
+
+def _candidate_rows(gates: GatesFile) -> list[str]:
+    return [gate.id for gate in gates.gates if gate.role == "candidate"]
 
 
 def measured_result(mutant: Mutant, facts: Mapping[str, Any], stress: Mapping[str, Any], *, exit_status: int) -> Result:
