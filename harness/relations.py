@@ -42,8 +42,8 @@ def invariance(before: Predictions, *after: Predictions) -> Measurement:
     if not after:
         raise InputError("invariance: predictions before a change and none after it; expected at least one of each")
     broken = list(dict.fromkeys(at for each in after for at in kept(before, each).failures.tolist()))
-    changes = "the change" if len(after) == 1 else f"some of {len(after)} changes"
-    return _share("invariance", len(before.labels), broken, f"{len(broken)} answers change under {changes}")
+    under = "" if len(after) == 1 else f" under some of {len(after)} changes"
+    return _share("invariance", len(before.labels), broken, f"{len(broken)} answers change{under}")
 
 
 def monotonicity(series: Sequence[Predictions], *, tolerance: float = TOLERANCE) -> Measurement:
