@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.detection.mutants import MUTANTS, Mutant
-from benchmarks.detection.paths import CHECKPOINTS, FLIPPED
+from benchmarks.detection.paths import CHECKPOINTS, FLIPPED, PARENTS
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     flip = add("flip", _flip, "Lose 100 net right answers of healthy retrains, many times, and count failing gates.")
     add_checkpoints(flip)
+    parents = add("parents", _parents, "Hold damaged weights against the healthy ones that they were made from.")
+    add_checkpoints(parents)
     add("report", _report, "Judge the results against today's gates file and write the tables of the README.")
     make = add("make", _make, "Make one mutant in this process.")
     make.add_argument("mutant", metavar="ID")
@@ -138,6 +140,14 @@ def _flip(options: argparse.Namespace) -> int:
 
     drawn = flip_all(MUTANTS, options.checkpoints.resolve(), FLIPPED)
     print(f"{drawn.failed} of {drawn.draws} draws fail, {drawn.failed_by_clean} by the floor of clean accuracy")
+    return _OK
+
+
+def _parents(options: argparse.Namespace) -> int:
+    from benchmarks.detection.parents import compare_all
+
+    compared = compare_all(MUTANTS, options.checkpoints.resolve(), PARENTS)
+    print(f"{len(compared)} mutants of weights are held against their parents")
     return _OK
 
 

@@ -15,6 +15,7 @@ CHECKPOINTS = ROOT / "runs/detection"
 RESULTS = Path(__file__).parent / "results"
 QUICK_RESULTS = RESULTS / "quick"
 FLIPPED = RESULTS / "flipped.json"
+PARENTS = RESULTS / "parents.json"
 README = Path(__file__).parent / "README.md"
 PROJECT_README = ROOT / "README.md"
 

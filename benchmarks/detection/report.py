@@ -9,7 +9,17 @@ from benchmarks.detection.flipped import NET_LOSS, Flipped, read_flipped
 from benchmarks.detection.judgement import TRIVIAL, Judged, families, judge, upper_bound, weakest_detected
 from benchmarks.detection.make import DIVERGED
 from benchmarks.detection.mutants import HEALTHY, HEALTHY_SEEDS, KINDS, MUTANTS, SEEDS, STRENGTHS, Mutant
-from benchmarks.detection.paths import FLIPPED, GATES, PROJECT_README, QUICK_GATES, QUICK_RESULTS, README, RESULTS
+from benchmarks.detection.parents import AgainstParent, read_parents
+from benchmarks.detection.paths import (
+    FLIPPED,
+    GATES,
+    PARENTS,
+    PROJECT_README,
+    QUICK_GATES,
+    QUICK_RESULTS,
+    README,
+    RESULTS,
+)
 from benchmarks.detection.results import MEASURED, Result, read_result
 from benchmarks.readme import write_between
 from harness.gates import read_gates
@@ -55,7 +65,7 @@ def tables(kept: Mapping[Mutant, Result | None], gates: GatesFile) -> str:
         _summary(bad, [result.id for result in results if result.outcome == DIVERGED]),
         "### Detected\n\n" + _detected(kept, bad),
         "### The weakest strength detected\n\n" + _weakest(kept, bad),
-        "### Not detected\n\n" + _undetected(bad),
+        "### Not detected\n\n" + _undetected(bad, read_parents(PARENTS)),
         "### Trivial mutants\n\n" + _trivial(bad),
         "### False alarms\n\n" + _false_alarms(healthy),
         _flipped(read_flipped(FLIPPED), gates),
@@ -236,7 +246,7 @@ def _weakest(kept: Mapping[Mutant, Result | None], bad: Sequence[Judged]) -> str
     return _table(("kind", "by the gate", "by clean accuracy alone", "mutants judged"), rows)
 
 
-def _undetected(bad: Sequence[Judged]) -> str:
+def _undetected(bad: Sequence[Judged], parents: Mapping[str, AgainstParent]) -> str:
     missed = [one for one in bad if not one.detected]
     if not missed:
         return "Every mutant judged so far is detected." if bad else "Nothing is judged yet."
@@ -244,8 +254,20 @@ def _undetected(bad: Sequence[Judged]) -> str:
     for one in missed:
         nearest = one.nearest
         margin = f"; nearest to its bound: {nearest[0]}, {nearest[1]:.1f} standard deviations inside" if nearest else ""
-        lines.append(f"- `{one.result.id}` ({one.result.words}): clean accuracy {_percent(one.clean_accuracy)}{margin}")
+        lines.append(
+            f"- `{one.result.id}` ({one.result.words}): clean accuracy {_percent(one.clean_accuracy)}"
+            f"{_against(parents.get(one.result.id))}{margin}"
+        )
     return "\n".join(lines)
+
+
+def _against(changes: AgainstParent | None) -> str:
+    if changes is None:
+        return ""
+    return (
+        f"; of its healthy parent's answers {changes.lost} are lost and {changes.gained} mended "
+        f"(exact McNemar's p = {changes.p_value:.2g})"
+    )
 
 
 def _trivial(bad: Sequence[Judged]) -> str:

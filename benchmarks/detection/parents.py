@@ -1,0 +1,62 @@
+"""Damaged weights against the healthy ones that they were made from: what is lost on images as they are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from benchmarks.detection.make import checkpoint_path, parent_path
+from harness.errors import InputError
+from harness.files import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from benchmarks.detection.mutants import Mutant
+
+
+@dataclass(frozen=True)
+class AgainstParent:
+    """How many right answers of its parent a mutant lost and how many wrong ones it mended; exact McNemar's p."""
+
+    lost: int
+    gained: int
+    p_value: float
+
+
+def compare_all(mutants: Sequence[Mutant], folder: Path, result: Path) -> dict[str, AgainstParent]:
+    """Hold all mutants of weights that are made against their parents, and write it as JSON, by id.
+
+    Raises `InputError` when none is made.
+    """
+    from harness.checkpoints import load_checkpoint
+    from harness.data import load_images
+    from harness.flips import flips
+    from harness.inference import Classifier
+
+    images = load_images("fashion-mnist")
+    healthy = {
+        path: Classifier(load_checkpoint(path).model).predict(images)
+        for path in {parent_path(mutant, folder) for mutant in mutants}
+        if path is not None and path.exists()
+    }
+    compared = {}
+    for mutant in mutants:
+        path, parent = checkpoint_path(mutant, folder), parent_path(mutant, folder)
+        if parent in healthy and path.exists():
+            changed = flips(Classifier(load_checkpoint(path).model).predict(images), healthy[parent])
+            compared[mutant.id] = AgainstParent(len(changed.lost), len(changed.gained), changed.p_value)
+    if not compared:
+        raise InputError(f"no mutant of weights is in {folder}, with its parent; run `train` first")
+    content = {name: asdict(changes) for name, changes in compared.items()}
+    write_atomically(result, (json.dumps(content, indent=1) + "\n").encode())
+    return compared
+
+
+def read_parents(path: Path) -> Mapping[str, AgainstParent]:
+    """Return what `compare_all` wrote, by the mutant's id; empty when it has not run."""
+    if not path.exists():
+        return {}
+    return {name: AgainstParent(**changes) for name, changes in json.loads(path.read_bytes()).items()}
