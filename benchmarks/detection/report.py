@@ -65,7 +65,7 @@ def tables(kept: Mapping[Mutant, Result | None], gates: GatesFile) -> str:
         _summary(bad, [result.id for result in results if result.outcome == DIVERGED]),
         "### Detected\n\n" + _detected(kept, bad),
         "### The weakest strength detected\n\n" + _weakest(kept, bad),
-        "### Not detected\n\n" + _undetected(bad, read_parents(PARENTS)),
+        "### Not detected\n\n" + _undetected(bad, healthy, read_parents(PARENTS)),
         "### Trivial mutants\n\n" + _trivial(bad),
         "### False alarms\n\n" + _false_alarms(healthy),
         _flipped(read_flipped(FLIPPED), gates),
@@ -246,11 +246,11 @@ def _weakest(kept: Mapping[Mutant, Result | None], bad: Sequence[Judged]) -> str
     return _table(("kind", "by the gate", "by clean accuracy alone", "mutants judged"), rows)
 
 
-def _undetected(bad: Sequence[Judged], parents: Mapping[str, AgainstParent]) -> str:
+def _undetected(bad: Sequence[Judged], healthy: Sequence[Judged], parents: Mapping[str, AgainstParent]) -> str:
     missed = [one for one in bad if not one.detected]
     if not missed:
         return "Every mutant judged so far is detected." if bad else "Nothing is judged yet."
-    lines = []
+    lines = [_like_healthy(missed, healthy), ""] if healthy else []
     for one in missed:
         nearest = one.nearest
         margin = f"; nearest to its bound: {nearest[0]}, {nearest[1]:.1f} standard deviations inside" if nearest else ""
@@ -259,6 +259,18 @@ def _undetected(bad: Sequence[Judged], parents: Mapping[str, AgainstParent]) -> 
             f"{_against(parents.get(one.result.id))}{margin}"
         )
     return "\n".join(lines)
+
+
+def _like_healthy(missed: Sequence[Judged], healthy: Sequence[Judged]) -> str:
+    """Say how many come no nearer to a bound than healthy retrains do, so that nothing measured tells them apart."""
+    limit = min(one.nearest[1] for one in healthy if one.nearest)
+    alike = sum(one.nearest is not None and one.nearest[1] >= limit for one in missed)
+    passed = _many(len(missed), "mutant")
+    return (
+        f"Healthy retrains come as near as {limit:.1f} standard deviations to a bound. Of the {passed} that the gate "
+        f"passes, {alike} come no nearer: by all that it measures they are as good as a healthy retrain. The other "
+        f"{len(missed) - alike} come nearer, and are missed."
+    )
 
 
 def _against(changes: AgainstParent | None) -> str:
