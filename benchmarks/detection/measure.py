@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from harness.gates import GatesFile
 
 _CLEAN = "clean"
 
@@ -42,40 +41,41 @@ def measure_all(
     results = results or (QUICK_RESULTS if quick else RESULTS)
     command = command or (_quick_command if quick else _command)
     made = [mutant for mutant in mutants if is_made(mutant, folder)]
-    waiting: dict[Mutant, list[str]] = {}
+    baseline_sha256 = sha256_of(BASELINE)
+    waiting: list[Mutant] = []
+    known: dict[str, Result] = {}
     for mutant in made:
-        facts = read_facts(mutant, folder)
+        facts, kept = read_facts(mutant, folder), read_result(mutant.id, results)
         if facts.get("outcome") == DIVERGED:
-            if read_result(mutant.id, results) != (result := diverged(mutant, facts)):
+            if kept != (result := diverged(mutant, facts)):
                 write_result(result, results)
-        elif rows := unmeasured(
-            read_result(mutant.id, results),
-            gates,
-            checkpoint_sha256=sha256_of(checkpoint_path(mutant, folder)),
-            baseline_sha256=sha256_of(BASELINE),
-        ):
-            waiting[mutant] = rows
+            continue
+        of_these_files = (sha256_of(checkpoint_path(mutant, folder)), baseline_sha256)
+        if kept and (kept.checkpoint_sha256, kept.baseline_sha256) == of_these_files:
+            known[mutant.id] = kept
+        if mutant.id not in known or known[mutant.id].missing(gates.gates):
+            waiting.append(mutant)
     total, measured, unmade = len(waiting), len(made) - len(waiting), len(mutants) - len(made)
     say(f"{measured} of {len(mutants)} mutants have a result; {total} to measure, {unmade} not made yet")
     failed: list[str] = []
-    additions = {mutant.id for mutant, rows in waiting.items() if rows != _candidate_rows(gates)}
 
     def take() -> Job | None:
         if not waiting:
             return None
-        mutant = next(iter(waiting))
-        rows = waiting.pop(mutant)
+        mutant = waiting.pop(0)
         reports = folder / ("reports-quick" if quick else "reports") / mutant.id
         shutil.rmtree(reports, ignore_errors=True)  # An old stress.json must not be taken for this run's.
-        only = ("--stress-record", ",".join(rows)) if mutant.id in additions else ()
-        return Job(mutant.id, (*command(checkpoint_path(mutant, folder), reports), *only), reports / "output.txt")
+        whole = command(checkpoint_path(mutant, folder), reports)
+        kept = known.get(mutant.id)
+        only = ("--stress-record", ",".join(kept.missing(gates.gates))) if kept else ()
+        return Job(mutant.id, (*whole, *only), reports / "output.txt")
 
     def finish(job: Job, status: int) -> str:
         mutant, path = mutant_of(job.id), job.log.parent / "stress.json"
         stress = json.loads(path.read_bytes()) if path.exists() else {"gates": []}
         result = measured_result(mutant, read_facts(mutant, folder), stress, exit_status=status)
-        if job.id in additions and (known := read_result(job.id, results)):
-            result = replace(known, rows={**known.rows, **result.rows})
+        if kept := known.get(job.id):
+            result = replace(kept, rows={**kept.rows, **result.rows})
         missing = result.missing(gates.gates)
         if missing or result.clean_accuracy is None:
             failed.append(job.id)
@@ -87,19 +87,6 @@ def measure_all(
     run_jobs(take, total=total, cost=total, side_by_side=side_by_side, finish=finish, say=say)
     say(f"{measured + total - len(failed)} of {len(mutants)} mutants have a result" + _named("; failed: ", failed))
     return not failed
-
-
-def unmeasured(
-    result: Result | None, gates: GatesFile, *, checkpoint_sha256: str, baseline_sha256: str | None
-) -> list[str]:
-    """Return the rows to measure a mutant on: those that its result lacks, all if there is none of these two files."""
-    if result is None or (result.checkpoint_sha256, result.baseline_sha256) != (checkpoint_sha256, baseline_sha256):
-        return _candidate_rows(gates)
-    return result.missing(gates.gates)
-
-
-def _candidate_rows(gates: GatesFile) -> list[str]:
-    return [gate.id for gate in gates.gates if gate.role == "candidate"]
 
 
 def measured_result(mutant: Mutant, facts: Mapping[str, Any], stress: Mapping[str, Any], *, exit_status: int) -> Result:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
-from benchmarks.detection.make import checkpoint_path, parent_path
+from benchmarks.detection.make import checkpoint_path, is_made, parent_path
 from harness.errors import InputError
 from harness.files import write_atomically
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.detection.mutants import Mutant
+    from harness.inference import Predictions
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,16 @@ def compare_all(mutants: Sequence[Mutant], folder: Path, result: Path) -> dict[s
     from harness.inference import Classifier
 
     images = load_images("fashion-mnist")
-    healthy = {
-        path: Classifier(load_checkpoint(path).model).predict(images)
-        for path in {parent_path(mutant, folder) for mutant in mutants}
-        if path is not None and path.exists()
-    }
+
+    @cache
+    def answers(path: Path) -> Predictions:
+        return Classifier(load_checkpoint(path).model).predict(images)
+
     compared = {}
     for mutant in mutants:
-        path, parent = checkpoint_path(mutant, folder), parent_path(mutant, folder)
-        if parent in healthy and path.exists():
-            changed = flips(Classifier(load_checkpoint(path).model).predict(images), healthy[parent])
+        parent = parent_path(mutant, folder)
+        if parent is not None and parent.exists() and is_made(mutant, folder):
+            changed = flips(answers(checkpoint_path(mutant, folder)), answers(parent))
             compared[mutant.id] = AgainstParent(len(changed.lost), len(changed.gained), changed.p_value)
     if not compared:
         raise InputError(f"no mutant of weights is in {folder}, with its parent; run `train` first")

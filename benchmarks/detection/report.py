@@ -24,6 +24,7 @@ from benchmarks.detection.results import MEASURED, Result, read_result
 from benchmarks.readme import write_between
 from harness.gates import read_gates
 from harness.outcome import NOT_JUDGED, PASSED, WORSE
+from harness.prose import some_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -346,9 +347,7 @@ def _of(judged: Sequence[Judged], kind: str, strength: int) -> list[Judged]:
 
 
 def _families(group: Sequence[Judged]) -> str:
-    caught = families(group)
-    more = len(caught) - _NAMED_FAMILIES
-    return ", ".join(caught[:_NAMED_FAMILIES]) + (f" and {more} more" if more > 0 else "") or "–"
+    return some_of(families(group), shown=_NAMED_FAMILIES) or "–"
 
 
 def _accuracies(group: Sequence[Judged]) -> str:
