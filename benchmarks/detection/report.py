@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from benchmarks.detection.flipped import NET_LOSS, Flipped, read_flipped
 from benchmarks.detection.judgement import TRIVIAL, Judged, families, judge, upper_bound, weakest_detected
@@ -127,7 +127,7 @@ def why_table(kept: Mapping[Mutant, Result | None], gates: GatesFile) -> str:
     return _table(("what is wrong", "accuracy on images as they are", "what fails"), rows)
 
 
-def _has_rows(result: Result | None) -> bool:
+def _has_rows(result: Result | None) -> TypeGuard[Result]:
     return result is not None and result.outcome == MEASURED
 
 
