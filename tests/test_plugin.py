@@ -378,6 +378,20 @@ def test_run_that_covers_less_is_partial(shop, workers, arguments):
     result.stdout.fnmatch_lines(["*PARTIAL: *"])
 
 
+@pytest.mark.parametrize(
+    ("written", "mistyped", "omission"),
+    [
+        pytest.param('family = "clean"', 'family = "cleen"', "clean; no test ran of family cleen", id="family"),
+        pytest.param('"confident_errors"', '"confident_erors"', "confidence-confident-errors", id="metric"),
+    ],
+)
+def test_row_that_no_test_takes_is_missed_though_a_test_has_its_name(shop, workers, written, mistyped, omission):
+    rows = ROWS.replace('id = "confident-errors"', 'id = "confidence-confident-errors"')
+    shop.gates(rows.replace(written, mistyped))
+    assert shop.run(*workers).ret == 0
+    assert shop.result()["omissions"] == [f"1 of 4 gates did not run: {omission}"]
+
+
 def test_stopping_at_the_first_failure_is_partial_and_still_1(shop, workers):
     shop.save("worse.safetensors", upside_down=True, factor=100)
     result = shop.run("--candidate", "worse.safetensors", "-x", *workers)

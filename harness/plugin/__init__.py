@@ -115,14 +115,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     families = {item: marker.args[0] for item in items if (marker := item.get_closest_marker("gate"))}
     functions = [item for item in families if isinstance(item, pytest.Function)]
-    rows = {item: item.callspec.params["gate"].id for item in functions}  # type: ignore[attr-defined]
-    run.tests = {row: item for item, row in rows.items()}
+    rows: dict[pytest.Function, Any] = {item: item.callspec.params["gate"] for item in functions}
+    run.tests = {row.id: item for item, row in rows.items()}
     left_out: set[pytest.Item] = set()
     if run.gates and run.gates.data.sample is not None:
-        known = {row.id for row in run.gates.gates}
-        left_out |= {item for item, row in rows.items() if row not in known}
+        left_out |= {item for item, row in rows.items() if row not in run.gates.gates}
     if run.options.record:
-        asked = {item for item, row in rows.items() if row in run.options.record}
+        asked = {item for item, row in rows.items() if row.id in run.options.record}
         left_out |= {item for item in items if families.get(item) not in run.options.record and item not in asked}
     if left_out:
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])
@@ -156,13 +155,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     row = getattr(pyfuncitem, "callspec", None) and pyfuncitem.callspec.params.get("gate")
     if not (run.active and run.gates and isinstance(row, Gate)):
         return (yield)
-    has_row = row.id in {known.id for known in run.gates.gates}
     try:
         return (yield)
     except NotApplicableError as error:
         pytest.skip(str(error))
     except (TypeError, AttributeError, KeyError, ValueError) as error:
-        if has_row:
+        if row in run.gates.gates:
             raise
         pytest.skip(f"{run.gates.path} has no row for it, and it cannot run without one ({error!r})")
 
