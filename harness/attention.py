@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicableError
+from harness.inference.classifier import remembered_as
 from harness.inference.engine import ModelError, checked, in_batches, named, padded
 from harness.inference.folding import folded
 from harness.inference.predictions import Predictions
@@ -94,7 +95,9 @@ def attend(
         maps = values[:, classes:].reshape(count, height, width)
         return Attention(Predictions(values[:, :classes], images, perturbation), maps, layer)
 
-    key = ("attention", layer, images.sha256, tuple(images.pixels.shape), repr(perturbation))
+    if (transform := remembered_as(perturbation)) is None:
+        return attention()
+    key = ("attention", layer, images.sha256, tuple(images.pixels.shape), transform)
     remembered = classifier.remembered(key, attention)
     if remembered.predictions.images is images:
         return remembered

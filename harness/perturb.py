@@ -22,7 +22,7 @@ PROTOCOL = 1
 
 
 class Perturbation(Protocol):
-    """A deterministic transform of a batch of images; its `repr` identifies it in results and caches."""
+    """A deterministic transform of a batch of images; its `repr` says which in results."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the transformed images, shaped (N, C, H, W) like the input, pixels in [0, 1]."""

@@ -105,6 +105,16 @@ def test_a_refusal_leaves_the_incumbent_as_it_is(zoo):
     assert zoo.incumbent.read_bytes() == before
 
 
+def test_a_candidate_is_held_against_the_file_that_it_would_replace(zoo, capsys):
+    zoo.save("prod.safetensors")
+    before = (zoo.root / "prod.safetensors").read_bytes()
+    zoo.save("worse.safetensors", jitter=0.4, seed=1)
+    assert accept(zoo, "worse.safetensors", "--incumbent", "prod.safetensors") == 1
+    assert "not accepted, the verdict is fail" in capsys.readouterr().out
+    assert regression(json.loads((zoo.root / "reports/stress.json").read_text()))["status"] == "fail"
+    assert (zoo.root / "prod.safetensors").read_bytes() == before
+
+
 def test_a_candidate_that_fails_is_accepted_by_force_and_the_record_says_so(zoo, capsys):
     candidate = zoo.save("worse.safetensors", jitter=3.0)
     assert accept(zoo, "--force", "worse.safetensors") == 0

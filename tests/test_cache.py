@@ -47,6 +47,20 @@ class Counted(nn.Module):
         return self.layer(pixels.flatten(1)) * self.factor
 
 
+@pytest.mark.parametrize(
+    "pair",
+    [
+        [nn.Upsample(scale_factor=2, mode="bilinear", align_corners=aligned) for aligned in (False, True)],
+        [nn.AvgPool2d(3, padding=1, count_include_pad=included) for included in (False, True)],
+    ],
+    ids=["align-corners", "count-include-pad"],
+)
+def test_a_setting_that_a_layer_does_not_show_is_another_network(pair):
+    assert repr(pair[0]) == repr(pair[1])
+    one, other = (Classifier(nn.Sequential(layer, nn.Flatten())).fingerprint for layer in pair)
+    assert one != other
+
+
 def test_what_is_stored_is_loaded(cache):
     assert cache.load(KEY, (4, 3)) is None
     cache.store(KEY, VALUES)

@@ -171,9 +171,9 @@ def test_a_calibration_that_was_stopped_goes_on_where_it_was(zoo, monkeypatch, t
 # A family alone.
 
 
-def add_a_test(zoo, name="mirror", *, measure="accuracy(predictions)"):
+def add_a_test(zoo, name="mirror", *, measure="accuracy(predictions)", module="measures"):
     (zoo.tests / f"test_{name}.py").write_text(f"""
-from harness.measures import {measure.partition("(")[0]}
+from harness.{module} import {measure.partition("(")[0]}
 from harness.perturb import HorizontalFlip
 from harness.plugin import gate
 
@@ -224,6 +224,16 @@ def test_a_new_count_of_failures_gets_a_ceiling(zoo, monkeypatch, tmp_path):
     assert (new.metric, new.direction) == ("confident_errors", "at_most")
     panel = read_panel(zoo.panel)
     assert new.panel.bound > panel.values(panel.family("blunders")).mean()
+
+
+def test_a_new_measure_of_which_less_is_better_gets_a_ceiling(zoo, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
+    add_a_test(zoo, "scores", measure="brier_score(predictions)", module="confidence")
+    assert run_calibrate(zoo) == 0
+    (new,) = read_gates(zoo.gates).family("scores")
+    assert (new.metric, new.direction) == ("brier_score", "at_most")
+    panel = read_panel(zoo.panel)
+    assert new.panel.bound > panel.values(panel.family("scores")).mean()
 
 
 def test_a_row_that_a_person_took_out_does_not_come_back(zoo):

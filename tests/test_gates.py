@@ -221,15 +221,14 @@ def test_an_id_given_twice_is_refused_with_both_rows(tmp_path):
 @pytest.mark.parametrize(
     ("metric", "bound", "allowed"),
     [
-        ("accuracy", 0, True),
+        ("accuracy", 0.01, True),
         ("accuracy", 1, True),
-        ("accuracy_gain", -1, True),
+        ("accuracy_gain", -0.99, True),
         ("accuracy_gain", -1.01, False),
         ("accuracy_gain", 1.01, False),
-        ("pair_failures", 120, True),
-        ("pair_failures", math.inf, False),
-        ("pair_failures", math.nan, False),
         ("of_my_own", -7.5, True),
+        ("of_my_own", -math.inf, False),
+        ("of_my_own", math.nan, False),
     ],
 )
 def test_a_bound_lies_in_the_range_of_its_metric(tmp_path, metric, bound, allowed):
@@ -240,6 +239,25 @@ def test_a_bound_lies_in_the_range_of_its_metric(tmp_path, metric, bound, allowe
     else:
         with pytest.raises(GatesError, match=rf"gates\.toml: gate 1 \('clean'\): bound .* the range of {metric}"):
             read_gates(path)
+
+
+@pytest.mark.parametrize(
+    ("metric", "keys", "message"),
+    [
+        ("accuracy", "hand = { bound = 0 }", "no accuracy is beyond 0, so that the gate cannot fail"),
+        ("accuracy_change", "hand = { bound = -1.0 }", "no accuracy_change is beyond -1.0"),
+        ("dead_maps", 'direction = "at_most"\nhand = { bound = 1 }', "no dead_maps is beyond 1"),
+        ("accuracy_change", "significance = 0", "significance is 0, and no probability is below"),
+        ("brier_score", "hand = { bound = 0.1 }", 'of brier_score less is better; write direction = "at_most"'),
+        ("pair_failures", "", 'of pair_failures less is better; write direction = "at_most"'),
+    ],
+    ids=["floor-of-0", "change-of-minus-1", "share-of-1", "significance-of-0", "error-at-least", "count-at-least"],
+)
+def test_a_gate_that_could_not_fail_is_refused(tmp_path, metric, keys, message):
+    path = gates_file(tmp_path, f"{HEAD}{ROW.replace('accuracy', metric)}{keys}\n")
+    with pytest.raises(GatesError) as refusal:
+        read_gates(path)
+    assert f"{path}: gate 1 ('clean'): {message}" in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -448,9 +466,10 @@ def test_a_measurement_of_another_metric_is_refused():
 
 
 @pytest.mark.parametrize("direction", ["at_least", "at_most"])
-def test_a_value_that_is_not_a_number_never_passes(direction):
+def test_a_value_that_is_not_a_number_is_no_verdict(direction):
     gate = Gate("clean", "clean", "accuracy", direction=direction, hand=Bound(0.5))
-    assert not gate.judge(share(math.nan)).passed
+    with pytest.raises(GatesError, match="gate clean: the test measured 'accuracy' as NaN, expected a number"):
+        gate.judge(share(math.nan))
 
 
 def test_a_verdict_names_the_first_failures():

@@ -2,7 +2,7 @@
 
 import copy
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from harness.architectures import FashionCNN, build
+from harness.attention import attend
 from harness.data import LabelledImages
 from harness.data.images import unit_range
 from harness.errors import InputError
@@ -347,6 +348,54 @@ def test_remembered_predictions_still_name_the_images_asked_about(changes):
     classifier.predict(images)
     other = replace(images, **changes)
     assert classifier.predict(other).images is other
+
+
+def dimming(share: float):
+    """Return a perturbation of a class of its own, which looks like others."""
+
+    @dataclass(frozen=True)
+    class Dimmed:
+        def __call__(self, images):
+            return images * (1 - share)
+
+        def __repr__(self):
+            return "Dimmed()"
+
+    return Dimmed()
+
+
+@dataclass(frozen=True)
+class Covered:
+    """Hides what a mask covers; the `repr` of a large mask leaves out its middle."""
+
+    mask: np.ndarray
+
+    def __call__(self, images):
+        return images * torch.from_numpy(~self.mask)
+
+
+def covering(rows: slice) -> Covered:
+    mask = np.zeros((40, 40), dtype=bool)
+    mask[rows, 10:30] = True
+    return Covered(mask)
+
+
+@pytest.mark.parametrize(
+    "ones",
+    [(dimming(0.1), dimming(0.9)), (covering(slice(10, 15)), covering(slice(10, 30)))],
+    ids=["classes", "arrays"],
+)
+def test_perturbations_of_ones_own_that_look_alike_are_told_apart(ones):
+    assert repr(ones[0]) == repr(ones[1])
+    generator = torch.Generator().manual_seed(0)
+    images = replace(made_images(4), pixels=torch.randint(0, 256, (4, 1, 40, 40), generator=generator).byte())
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    classifier = Classifier(model)
+    for perturbation in ones:
+        expected = plain_logits(model, images, perturbation)
+        np.testing.assert_allclose(classifier.predict(images, perturbation).logits, expected, atol=1e-5)
+        found = attend(classifier, images, perturbation, layer="0")
+        np.testing.assert_allclose(found.predictions.logits, expected, atol=1e-5)
 
 
 def test_other_perturbation_is_run_anew():

@@ -1,6 +1,7 @@
 """The panel of healthy retrains is kept as a file that is read strictly."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -100,6 +101,23 @@ def test_a_panel_of_other_data_than_the_gates_is_refused(tmp_path, path, sha256,
     else:
         with pytest.raises(InputError, match=r"panel\.json: .*SHA-256 abc, .*gates\.toml is for abd; calibrate anew"):
             read_panel(path, gates)
+
+
+@pytest.mark.parametrize(
+    ("sample", "made_for", "message"),
+    [
+        (2_000, "", "measured on a sample of 2000 images, .* is for all"),
+        (None, "sample = 2000", "on all images, .* is for a"),
+    ],
+    ids=["sample-for-all", "all-for-sample"],
+)
+def test_a_panel_of_another_sample_than_the_gates_is_refused(tmp_path, sample, made_for, message):
+    panel = replace(panel_of(VALUES, ROWS), sample=sample)
+    panel.write(tmp_path / "panel.json")
+    gates = tmp_path / "gates.toml"
+    gates.write_text(f"{GATES.format(sha256=panel.data_sha256)}{made_for}\n")
+    with pytest.raises(InputError, match=message):
+        read_panel(tmp_path / "panel.json", read_gates(gates))
 
 
 def test_a_panel_of_another_protocol_is_refused(tmp_path, path):

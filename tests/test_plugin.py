@@ -1,6 +1,7 @@
 """The gate as its users run it: exit statuses, files and messages, serially and with workers."""
 
 import json
+import re
 import shutil
 import signal
 import time
@@ -392,6 +393,104 @@ def test_row_that_no_test_takes_is_missed_though_a_test_has_its_name(shop, worke
     assert shop.result()["omissions"] == [f"1 of 4 gates did not run: {omission}"]
 
 
+TWICE = {
+    "two-tests": """
+from harness.measures import accuracy
+from harness.plugin import gate
+
+@gate("clean")
+def test_another_accuracy(candidate, images, evidence, gate):
+    verdict = gate.judge(accuracy(candidate.predict(images)))
+    evidence.show(verdict)
+    assert verdict.passed, verdict.explain()
+""",
+    "parametrized": """
+import pytest
+from harness.measures import accuracy
+from harness.perturb import Pose
+from harness.plugin import gate
+
+@pytest.mark.parametrize("degrees", [180, 0])
+@gate("turned")
+def test_turned(candidate, images, evidence, gate, degrees):
+    verdict = gate.judge(accuracy(candidate.predict(images, Pose(degrees))))
+    evidence.show(verdict)
+    assert verdict.passed, verdict.explain()
+""",
+}
+
+
+@pytest.mark.parametrize("body", TWICE.values(), ids=TWICE)
+def test_row_that_two_tests_judge_is_an_error(shop, workers, body):
+    (shop.root / "stress_tests/test_own.py").write_text(body)
+    result = shop.run(*workers)
+    assert result.ret == 4
+    result.stdout.fnmatch_lines(["*: two tests have a verdict of this name, *test_* and *test_*; name a metric*"])
+
+
+def test_row_and_test_without_a_row_of_one_name_are_an_error(shop, workers):
+    new = (STRESS_TESTS / "test_clean.py").read_text().replace('gate("clean")', 'gate("brightness")')
+    (shop.root / "stress_tests/test_brightness.py").write_text(new)
+    shop.gates(ROWS.replace('id = "clean"', 'id = "brightness"'))
+    result = shop.run(*workers)
+    assert result.ret == 4
+    result.stdout.fnmatch_lines(["*brightness: two tests have a verdict of this name*"])
+
+
+@pytest.mark.parametrize("mark", ["skip", "xfail"])
+def test_gate_that_is_skipped_or_may_fail_leaves_a_partial_verdict(shop, workers, mark):
+    path = shop.root / "stress_tests/test_rotation.py"
+    marked = path.read_text().replace("@gate(", f'@pytest.mark.{mark}(reason="known")\n@gate(')
+    path.write_text("import pytest\n" + marked.replace("assert verdict.passed", "assert not verdict.passed"))
+    assert shop.run(*workers).ret == 0
+    said = "1 of 4 gates did not run: rotate-ccw-010; no test ran of family rotation"
+    assert (shop.result()["verdict"], shop.result()["omissions"]) == ("partial", [said])
+
+
+def test_gate_that_was_expected_to_fail_and_holds_is_an_error(shop, workers):
+    path = shop.root / "stress_tests/test_rotation.py"
+    path.write_text("import pytest\n" + path.read_text().replace("@gate(", "@pytest.mark.xfail(strict=True)\n@gate("))
+    result = shop.run(*workers)
+    assert result.ret == 4
+    result.stdout.fnmatch_lines(["*rotate-ccw-010: error: *XPASS(strict)*"])
+
+
+def test_run_that_holds_no_bound_against_the_candidate_is_partial(shop, workers):
+    shutil.copy(STRESS_TESTS / "test_baseline.py", shop.root / "stress_tests")
+    row = '\n[[gate]]\nid = "baseline"\nfamily = "baseline"\nmetric = "accuracy"\n'
+    row += 'role = "baseline"\nhand = { bound = 0.9 }\n'
+    shop.gates(re.sub("hand = .*", "", ROWS) + row)
+    shop.save("worse.safetensors", upside_down=True)
+    options = ("--candidate", "worse.safetensors", "--baseline", "models/augmented.safetensors")
+    assert shop.run(*options, *workers).ret == 0
+    assert shop.result()["verdict"] == "partial"
+    (omission,) = shop.result()["omissions"]
+    assert omission.endswith("gates.toml was held against the candidate")
+
+
+def test_test_of_fewer_images_than_its_bound_is_made_for_is_partial(shop, workers):
+    path = shop.root / "stress_tests/test_rotation.py"
+    first = "evidence, gate):\n"
+    few = path.read_text().replace(first, f"{first}    images = images.take(torch.arange(20))\n")
+    path.write_text(f"import torch\n{few}")
+    shop.gates(ROWS.replace("retrains = 3 }", "retrains = 3, n = 60 }"))
+    assert shop.run(*workers).ret == 0
+    said = "fewer images than their bounds are made for: rotate-ccw-010; calibrate them anew"
+    assert (shop.result()["verdict"], shop.result()["omissions"]) == ("partial", [said])
+
+
+def test_measurement_of_nan_is_an_error(shop, workers):
+    path = shop.root / "stress_tests/test_rotation.py"
+    judged = "gate.judge(replace(accuracy(candidate.predict(images)), value=float('nan')))"
+    path.write_text(
+        "from dataclasses import replace\nfrom harness.measures import accuracy\nfrom harness.plugin import gate\n\n"
+        f'@gate("rotation")\ndef test_nothing(candidate, images, evidence, gate):\n    evidence.show({judged})\n'
+    )
+    result = shop.run(*workers)
+    assert result.ret == 4
+    result.stdout.fnmatch_lines(["*gate rotate-ccw-010: the test measured 'accuracy' as NaN*"])
+
+
 def test_stopping_at_the_first_failure_is_partial_and_still_1(shop, workers):
     shop.save("worse.safetensors", upside_down=True, factor=100)
     result = shop.run("--candidate", "worse.safetensors", "-x", *workers)
@@ -462,6 +561,26 @@ def test_killed_worker_is_an_error_not_a_failure(shop):
     result = shop.run(*WORKERS)
     assert result.ret == 4
     assert shop.result()["verdict"] == "error"
+
+
+def test_worker_killed_after_its_last_test_is_an_error(shop):
+    """As the kernel kills the process that takes the most memory, when the worker checks itself."""
+    (shop.root / "stress_tests/conftest.py").write_text(
+        "import os, signal, pytest\n\n@pytest.hookimpl(tryfirst=True)\ndef pytest_sessionfinish(session):\n"
+        "    if getattr(session.config, 'workerinput', {}).get('workerid') == 'gw0':\n"
+        f"        os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
+    )
+    result = shop.run(*WORKERS)
+    assert result.ret == 4
+    assert shop.result()["verdict"] == "error"
+    result.stdout.fnmatch_lines(["*worker gw0 died: *"])
+
+
+def test_default_gate_is_found_through_a_link(shop):
+    (shop.root / "stress_tests").rename(shop.root / "elsewhere")
+    (shop.root / "stress_tests").symlink_to("elsewhere")
+    assert shop.run().ret == 0
+    assert shop.result()["verdict"] == "pass"
 
 
 def test_interrupt_keeps_pytests_status_even_after_an_error(shop):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from harness.calibration.panel import Member, Panel, Row
 from harness.errors import InputError
 from harness.files import write_atomically
+from harness.gates.file import direction_of
 from harness.inference.devices import usable_cores
 from harness.perturb import PROTOCOL
 
@@ -108,8 +109,8 @@ def measure_panel(
         for entry in entries:
             row = Row(*(entry[name] for name in ("id", "family", "metric", "unit", "direction", "n")))
             row = replace(row, definition=known.get(row.id, ""))
-            if row.id not in known and row.unit == "images":
-                row = replace(row, direction="at_most")  # Of a family that has no row yet: a count of failures.
+            if row.id not in known:
+                row = replace(row, direction=direction_of(row.metric, row.unit))
             if (other := rows.setdefault(row.id, row)) != row:
                 mine, theirs = asdict(row), asdict(other)
                 name = next(name for name in mine if mine[name] != theirs[name])
@@ -129,7 +130,8 @@ def measure_panel(
     for member in members:
         if lacking := set(rows) - set(member.values):
             raise InputError(f"{member.path}: row {min(lacking)} was measured on other members, not on this one")
-    return Panel(recording.gates.data.sha256, PROTOCOL, recipe, tuple(rows.values()), tuple(members))
+    data = recording.gates.data
+    return Panel(data.sha256, PROTOCOL, recipe, tuple(rows.values()), tuple(members), sample=data.sample)
 
 
 def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:

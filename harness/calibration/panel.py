@@ -54,13 +54,17 @@ class Member:
 
 @dataclass(frozen=True)
 class Panel:
-    """Healthy retrains of one recipe, measured on the same images by the same tests."""
+    """Healthy retrains of one recipe, measured on the same images by the same tests.
+
+    `sample` is how many images, of those with this hash, a quick profile measured; None for all.
+    """
 
     data_sha256: str
     protocol: int
     recipe: Mapping[str, Any]
     rows: tuple[Row, ...]
     members: tuple[Member, ...]
+    sample: int | None = None
 
     def family(self, name: str) -> tuple[Row, ...]:
         """Return the rows of a family."""
@@ -107,6 +111,9 @@ def read_panel(path: Path, gates: GatesFile | None = None) -> Panel:
             f"{path}: measured on data with SHA-256 {panel.data_sha256[:12]}, {gates.path} is for "
             f"{gates.data.sha256[:12]}; calibrate anew"
         )
+    if gates is not None and panel.sample != gates.data.sample:
+        measured, made_for = (f"a sample of {size}" if size else "all" for size in (panel.sample, gates.data.sample))
+        raise InputError(f"{path}: measured on {measured} images, {gates.path} is for {made_for}; name its own --panel")
     return panel
 
 

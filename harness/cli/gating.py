@@ -261,7 +261,9 @@ def _accept(options: argparse.Namespace) -> int:
     (reports / "stress.json").unlink(missing_ok=True)
     command = [
         *(sys.executable, "-m", "pytest", str(options.gates.parent), "--gates", str(options.gates)),
-        *("--candidate", str(options.checkpoint), "--stress-reports", str(reports), *options.options),
+        *("--candidate", str(options.checkpoint), "--stress-reports", str(reports)),
+        *(("--incumbent", str(options.incumbent)) if options.incumbent.exists() else ()),
+        *options.options,
     ]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     status = subprocess.run(command, check=False, env=environment).returncode  # noqa: S603  Our own command.

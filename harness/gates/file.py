@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.corruptions import ALL, CORRUPTIONS, SEVERITIES
-from harness.gates.verdicts import Bound, Gate, GatesError
+from harness.gates.verdicts import Bound, Direction, Gate, GatesError
 from harness.perturb import PROTOCOL, Pose
 
 if TYPE_CHECKING:
@@ -106,6 +106,18 @@ _BOUND_RANGES = {
     **dict.fromkeys(("attention_lift", "mean_corruption_error", "negative_log_likelihood"), (0.0, math.inf)),
     "brier_score": (0.0, 2.0),
 }
+_LESS_IS_BETTER = frozenset(
+    (
+        *("pair_failures", "confident_errors", "calibration_error", "negative_log_likelihood", "brier_score"),
+        *("confidence_on_errors", "risk_coverage_area", "confidence_rise", "mean_corruption_error"),
+        *("attention_drift", "dead_maps"),
+    )
+)
+
+
+def direction_of(metric: str, unit: str) -> Direction:
+    """Return on which side of its bound a measure must lie; of those not known here, counts must not rise."""
+    return "at_most" if metric in _LESS_IS_BETTER or unit == "images" else "at_least"
 
 
 def _budgets(table: Any, path: Path) -> Mapping[str, float]:
@@ -162,6 +174,15 @@ def _expect_ranges(gate: Gate, where: str) -> None:
             raise GatesError(f"{where}: bound {bound.bound} is outside the range of {gate.metric}, {low} to {high}")
     if gate.answers not in {None, "wrong"}:
         raise GatesError(f"{where}: answers is {gate.answers!r}, expected 'wrong', or no such key for all answers")
+    if gate.metric in _LESS_IS_BETTER and gate.direction != "at_most":
+        raise GatesError(f'{where}: of {gate.metric} less is better; write direction = "at_most"')
+    if gate.hand and gate.hand.bound == (low if gate.direction == "at_least" else high):
+        raise GatesError(
+            f"{where}: no {gate.metric} is beyond {gate.hand.bound}, so that the gate cannot fail; without a bound the "
+            "row is reported only"
+        )
+    if gate.significance == 0:
+        raise GatesError(f"{where}: significance is 0, and no probability is below, so that the gate cannot fail")
     for name in ("confidence", "significance", "share_broken", "strength"):
         if (value := getattr(gate, name)) is not None and not 0 <= value <= 1:
             raise GatesError(f"{where}: {name} is {value}, expected a number from 0 to 1")

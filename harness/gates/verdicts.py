@@ -102,7 +102,7 @@ class Gate:
 
         On other images than the bound was made for, a sample or more of them, the model gets the benefit of the
         measurement's 95% interval; a count's bound is scaled to their number. Raises `GatesError` when the row is about
-        another metric, or asks for a significance that the measurement does not have.
+        another metric, asks for a significance that the measurement does not have, or is to judge NaN.
         """
         if self.metric and measurement.metric != self.metric:
             raise GatesError(
@@ -113,6 +113,11 @@ class Gate:
             raise GatesError(
                 f"gate {self.id}: the row asks for a significance, but {measurement.metric!r} compares no two models; "
                 "remove `significance` from the row"
+            )
+        if math.isnan(measurement.value):
+            raise GatesError(
+                f"gate {self.id}: the test measured {measurement.metric!r} as NaN, expected a number; where there is "
+                "nothing to measure, raise NotApplicableError"
             )
         bound = self.threshold
         if bound is None:

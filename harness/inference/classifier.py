@@ -58,7 +58,7 @@ class Classifier:
         self._engine = Engine(self.model, device=self.device, workers=self.workers, screen=screen)
         self._cache = cache
         self._reference = ""
-        self._remembered: dict[tuple[str, tuple[int, ...], str], Predictions] = {}
+        self._remembered: dict[Hashable, Predictions] = {}
         self._asked: dict[Hashable, Any] = {}
 
     def measure_precision_on(self, images: LabelledImages) -> None:
@@ -75,7 +75,9 @@ class Classifier:
         Raises `ModelError` when the model raises, returns a non-finite value, or returns anything but one logit per
         class and image.
         """
-        key = (images.sha256, tuple(images.pixels.shape), repr(perturbation))
+        if (transform := remembered_as(perturbation)) is None:
+            return self._predictions(images, perturbation)
+        key = (images.sha256, tuple(images.pixels.shape), transform)
         if key not in self._remembered:
             self._remembered[key] = self._predictions(images, perturbation)
         remembered = self._remembered[key]
@@ -119,7 +121,7 @@ class Classifier:
                 tensors[str(node.target)] = operator.attrgetter(str(node.target))(self.model)
         if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
             return None
-        layers = "".join(f"{name} {type(layer)} {layer.extra_repr()}" for name, layer in self.model.named_modules())
+        layers = "".join(f"{name} {type(layer)} {_settings(layer)}" for name, layer in self.model.named_modules())
         return hashlib.sha256(f"{self.model.code} {layers} {hash_tensors(tensors)}".encode()).hexdigest()
 
     def kept(
@@ -136,8 +138,7 @@ class Classifier:
         The `repr` of `what` must name all that decides the values besides the model, the images, the perturbation and
         the protocol. Values are kept as float32, and not at all under a perturbation from outside of this package.
         """
-        ours = type(perturbation).__module__.startswith("harness.")
-        if self._cache is None or self.fingerprint is None or not ours:
+        if self._cache is None or self.fingerprint is None or not _is_ours(perturbation):
             return compute()
         batches = (FLOAT32_BATCH, BFLOAT16_BATCH)
         decisive = (self.fingerprint, images.sha256, tuple(images.pixels.shape), what, perturbation, PROTOCOL, batches)
@@ -186,6 +187,32 @@ class Classifier:
             self._asked[what] = compute()
         answer: T = self._asked[what]
         return answer
+
+
+def remembered_as(perturbation: Perturbation) -> object:
+    """Return what tells the perturbation from others; None where nothing does, so that its results are not remembered.
+
+    Of a user's own it is the object itself, equal to others as its class says: classes in two files may have one
+    `repr`, and that of a large array leaves most of it out.
+    """
+    if _is_ours(perturbation):
+        return repr(perturbation)
+    try:
+        hash(perturbation)
+    except TypeError:
+        return None
+    return perturbation
+
+
+def _is_ours(perturbation: Perturbation) -> bool:
+    return type(perturbation).__module__.startswith("harness.")
+
+
+def _settings(layer: nn.Module) -> str:
+    """Return how a layer was set up; its `extra_repr` alone leaves some out, such as how an upsampling aligns."""
+    named = {name: value for name, value in vars(layer).items() if not name.startswith("_") and name != "training"}
+    plain = {name: value for name, value in named.items() if isinstance(value, bool | int | float | str | tuple | None)}
+    return f"{layer.extra_repr()} {sorted(plain.items())!r}"
 
 
 def _laid_out(model: nn.Module, device: torch.device) -> nn.Module:

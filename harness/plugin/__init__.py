@@ -26,7 +26,7 @@ from harness.plugin.fixtures import (  # noqa: F401  pytest finds the fixtures o
 from harness.plugin.options import add_options
 from harness.plugin.output import PAGE, require_writable, write_files, write_page_whole
 from harness.plugin.pictures import PICTURES, take_pictures
-from harness.plugin.run import PROPERTY, RUN, GateRun
+from harness.plugin.run import PROPERTY, RUN, GateRun, NotApplicableSkip
 from harness.plugin.shrunk import with_smallest_pose
 from harness.plugin.timeout import TimeKeeper, TimeLimitExceededError
 from harness.session import EXAMPLES
@@ -158,21 +158,24 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     try:
         return (yield)
     except NotApplicableError as error:
-        pytest.skip(str(error))
+        raise NotApplicableSkip(str(error)) from None
     except (TypeError, AttributeError, KeyError, ValueError) as error:
         if row in run.gates.gates:
             raise
-        pytest.skip(f"{run.gates.path} has no row for it, and it cannot run without one ({error!r})")
+        why = f"{run.gates.path} has no row for it, and it cannot run without one ({error!r})"
+        raise NotApplicableSkip(why) from None
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach the test's verdict and pictures to its report."""
+    """Attach the test's verdict and pictures to its report; one that is skipped, or may fail (xfail), has none."""
     report = yield
     run = item.config.stash[RUN]
     if not run.active or item.get_closest_marker("gate") is None or (report.when != "call" and report.passed):
+        return report
+    if report.skipped and not (call.excinfo and call.excinfo.errisinstance(NotApplicableSkip)):
         return report
     row: Gate = item.callspec.params["gate"]  # type: ignore[attr-defined]
     verdict = run.evidence.verdict
@@ -180,8 +183,9 @@ def pytest_runtest_makereport(
         verdict = row.unjudged("not_applicable", _reason(report))
     elif run.hung:
         verdict = row.unjudged("error", str(call.excinfo.value) if call.excinfo else "the model hangs")
-    elif call.excinfo is not None and (verdict is None or verdict.passed):
-        verdict = row.unjudged("error", call.excinfo.exconly().splitlines()[0])
+    elif report.failed and (verdict is None or verdict.passed):
+        what = call.excinfo.exconly() if call.excinfo else str(report.longrepr)
+        verdict = row.unjudged("error", what.splitlines()[0])
     elif verdict is None:
         verdict = row.unjudged("error", "the test judged nothing; end it with `gate.judge` and `evidence.show`")
     with suppress(TimeLimitExceededError), run.limited(row.id):

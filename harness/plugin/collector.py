@@ -22,6 +22,7 @@ class Collector:
     def __init__(self, run: GateRun) -> None:
         self.run = run
         self.book = PictureBook(run.command, run.options.reports)
+        self._tests: dict[str, str] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take a test's verdict and pictures, and errors that have no verdict."""
@@ -29,6 +30,7 @@ class Collector:
         made: list[Any] = [value for name, value in report.user_properties if name == PICTURES]
         for wire in wires:
             verdict = Verdict.from_wire(wire)
+            self._expect_one_test(verdict.gate.id, report.nodeid)
             self.run.verdicts[verdict.gate.id] = verdict
             if verdict.status == "error":
                 self.run.errors.append(verdict.explain())
@@ -38,6 +40,13 @@ class Collector:
                     self.run.examples[verdict.gate.id] = pictures["panels"][0]
         if report.failed and not wires:
             self._take_failure(report)
+
+    def _expect_one_test(self, row: str, nodeid: str) -> None:
+        if (other := self._tests.setdefault(row, nodeid)) != nodeid:
+            self.run.errors.append(
+                f"{row}: two tests have a verdict of this name, {other} and {nodeid}; name a metric in their "
+                "`@gate(family, metric=...)`, a family of its own for one, or the row otherwise"
+            )
 
     def _take_failure(self, report: pytest.TestReport) -> None:
         crash = getattr(report.longrepr, "reprcrash", None)
@@ -57,8 +66,10 @@ class Collector:
         self.run.interrupted = type(excinfo.value) in (KeyboardInterrupt, pytest.exit.Exception)
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
-        """Take the self-checks and the overview of the workers that made them."""
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """Take the self-checks and the overview of the workers that made them, and the death of one that died."""
+        if error:
+            self.run.errors.append(f"worker {node.gateway.id} died: {error}")
         sent = getattr(node, "workeroutput", {})
         self.run.self_checks += tuple(SelfCheck(**check) for check in sent.get("self_checks", []))
         if sent.get("overview"):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.plugin.run import RUN
+from harness.plugin.run import RUN, NotApplicableSkip
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
@@ -59,9 +59,9 @@ def incumbent(stress_session: StressSession) -> RoleModel:
 
 def _role(session: StressSession, name: str) -> RoleModel:
     if name not in session.roles:
-        pytest.skip(f"there is no {name} (--{name} none)")
+        raise NotApplicableSkip(f"there is no {name} (--{name} none)")
     if name == "incumbent" and session.roles[name].model_sha256 == session.roles["candidate"].model_sha256:
-        pytest.skip("the candidate is the incumbent")
+        raise NotApplicableSkip("the candidate is the incumbent")
     return session.roles[name]
 
 

@@ -179,7 +179,7 @@ def is_gate_run(config: pytest.Config) -> bool:
     """Return whether this is a gate run: some argument lies in, or holds, the folder of the gates file."""
     if any(getattr(config.option, f"stress_{name}", None) for name in ("candidate", "gates")):
         return True
-    folder = config.rootpath / "stress_tests"
+    folder = (config.rootpath / "stress_tests").resolve()
     arguments = [(config.invocation_params.dir / str(arg).split("::")[0]).resolve() for arg in config.args]
     named = any(folder in (path, *path.parents) or path in folder.parents for path in arguments)
     return named and _holds_gate(folder)

@@ -30,6 +30,10 @@ PROPERTY = "stress_gate"
 """The name under which a test's verdict travels in its report's properties."""
 
 
+class NotApplicableSkip(pytest.skip.Exception):  # type: ignore[name-defined,misc]
+    """A skip by the harness itself: the gate is not about this model or these data."""
+
+
 class GateRun:
     """The state of one run; in the controller it also collects what the tests report."""
 
@@ -183,8 +187,11 @@ class GateRun:
         omissions = self._unmeasured(session.gates.gates)
         if self.interrupted:
             omissions.append("the run was interrupted, and did not check itself")
-        if all(gate.threshold is None for gate in session.gates.gates):
-            omissions.append(f"no gate in {session.gates.path} has a bound")
+        judged = [verdict for verdict in self.verdicts.values() if verdict.status in {"pass", "fail"}]
+        if all(verdict.gate.role == "baseline" for verdict in judged):
+            omissions.append(f"no bound of {session.gates.path} was held against the candidate")
+        if fewer := [verdict.gate.id for verdict in self.verdicts.values() if _on_fewer_images(verdict, session.share)]:
+            omissions.append(f"fewer images than their bounds are made for: {some_of(fewer)}; calibrate them anew")
         if session.share != 1:
             made_for, measured = session.gates.data, len(session.images)
             sample = "" if made_for.sample is None else f"; the gates are made for a sample of {made_for.sample}"
@@ -219,8 +226,8 @@ class GateRun:
 
     def _unmeasured(self, gates: Sequence[Gate]) -> list[str]:
         """Say which rows no test measured; a test that has no row may have the name of one of another family."""
-        took = {replace(verdict.gate, share=1.0) for verdict in self.verdicts.values()}
-        rows = [gate for gate in gates if gate not in took]
+        took = {_less_bounds(verdict.gate) for verdict in self.verdicts.values()}
+        rows = [gate for gate in gates if _less_bounds(gate) not in took]
         if not rows:
             return []
         said = f"{len(rows)} of {len(gates)} gates did not run: {some_of([gate.id for gate in rows])}"
@@ -242,6 +249,17 @@ class GateRun:
             among = f" (all of {', '.join(families)})" if families else ""
             left_out = f"{len(others)} of the default profile's {len(full)} gates{among} and {left_out}"
         return f"{measured}; left out are {left_out}"
+
+
+def _less_bounds(gate: Gate) -> Gate:
+    """Return what the row measures: a run changes the bounds of some, see `StressSession.scaled`."""
+    return replace(gate, share=1.0, hand=None, panel=None, not_gated="")
+
+
+def _on_fewer_images(verdict: Verdict, share: float) -> bool:
+    """Return whether a gate's test left out images that its bound was made for, in a run that left out none."""
+    bound = verdict.gate.threshold
+    return share == 1 and bound is not None and verdict.limit is not None and verdict.n < (bound.n or 0)
 
 
 RUN = pytest.StashKey[GateRun]()
