@@ -395,7 +395,7 @@ def test_a_model_that_sees_nothing_fails(pytester, zoo):
     assert result.ret == 1
 
 
-@pytest.mark.parametrize(("bound", "status", "exit_status"), [(0.8, "pass", 0), (0.0, "fail", 4)])
+@pytest.mark.parametrize(("bound", "status", "exit_status"), [(0.8, "pass", 0), (0.01, "fail", 4)])
 def test_the_family_checks_itself_on_a_blurred_copy(pytester, zoo, bound, status, exit_status):
     rows = ROWS.replace("bound = 0.8 ", f"bound = {bound} ")
     result, _ = outcome(pytester, zoo, "--baseline", "none", rows=rows)

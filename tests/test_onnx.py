@@ -155,7 +155,7 @@ ROWS = """
 id = "clean"
 family = "clean"
 metric = "accuracy"
-hand = { bound = 0.0 }
+hand = { bound = 0.001 }
 
 [[gate]]
 id = "attention-ratio"

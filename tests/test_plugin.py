@@ -429,7 +429,7 @@ def test_row_that_two_tests_judge_is_an_error(shop, workers, body):
 
 
 def test_row_and_test_without_a_row_of_one_name_are_an_error(shop, workers):
-    new = (STRESS_TESTS / "test_clean.py").read_text().replace('gate("clean")', 'gate("brightness")')
+    new = (STRESS_TESTS / "test_rotation.py").read_text().replace('gate("rotation")', 'gate("brightness")')
     (shop.root / "stress_tests/test_brightness.py").write_text(new)
     shop.gates(ROWS.replace('id = "clean"', 'id = "brightness"'))
     result = shop.run(*workers)
@@ -529,7 +529,7 @@ def test_gates_that_need_a_missing_baseline_are_not_applicable(shop, workers):
 
 
 def test_new_stress_test_without_a_row_is_reported_not_gated(shop, workers):
-    new = (STRESS_TESTS / "test_clean.py").read_text().replace('gate("clean")', 'gate("brightness")')
+    new = (STRESS_TESTS / "test_rotation.py").read_text().replace('gate("rotation")', 'gate("brightness")')
     (shop.root / "stress_tests/test_brightness.py").write_text(new)
     result = shop.run(*workers)
     assert result.ret == 0

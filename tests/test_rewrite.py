@@ -195,7 +195,8 @@ def test_a_reason_not_to_gate_appears_and_disappears(tmp_path):
 def test_a_bound_beyond_what_the_metric_can_reach_leaves_a_file_that_can_be_read(tmp_path, facts, mean, std):
     items = calibrated((row("ccw-010", **facts),), mean=mean, std=std)
     assert items[0].not_gated
-    content = WRITTEN.replace('"accuracy"', f'"{items[0].row.metric}"', 1)
+    written = f'"{items[0].row.metric}"\ndirection = "{items[0].row.direction}"'
+    content = WRITTEN.replace('"accuracy"', written, 1)
     gate = read(tmp_path, rewritten(content, items)).gates[0]
     assert gate.not_gated
 

@@ -342,7 +342,7 @@ id = "worst-pose"
 family = "search"
 metric = "right_at_every_pose"
 grid = "promised"
-hand = { bound = BOUND }
+panel = { bound = BOUND }
 """
 
 

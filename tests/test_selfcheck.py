@@ -48,9 +48,9 @@ NAMES = [
 NOTICED_BY = {"swapped-logits": "class", "left-half-blanked": "clean", "overconfident": "confidence"}
 NOTICED_BY["turned-020"] = "rotation"
 IMPOSSIBLE_TO_FAIL = {
-    "swapped-logits": ("0.75", "0.0"),
-    "left-half-blanked": ("0.85", "0.0"),
-    "turned-020": ("0.5 ", "0.0 "),
+    "swapped-logits": ("0.75", "0.01"),
+    "left-half-blanked": ("0.85", "0.01"),
+    "turned-020": ("0.5 ", "0.01 "),
     "overconfident": ("bound = 10 ", "bound = 400 "),
 }
 
@@ -155,7 +155,7 @@ def test_a_test_that_judges_something_else_is_found(session_of, family):
 
 def test_one_gate_of_the_family_that_notices_is_enough(session_of):
     blunt = ROWS + ROWS[: ROWS.index('[[gate]]\nid = "clean-bee"')].replace('"clean"', '"clean-too"', 1).replace(
-        "0.85", "0.0"
+        "0.85", "0.01"
     )
     session = session_of(blunt)
     assert checks(session)["left-half-blanked"] == "pass"
@@ -309,7 +309,7 @@ def test_an_unsound_run_is_an_error_in_every_report(session_of):
     sound = replace(OUTCOME, self_checks=self_checks(session_of(), judge))
     assert (sound.verdict, sound.exit_status) == ("pass", 0)
     assert "7 of 7 self-checks hold" in summary_lines(sound, Path("reports"))
-    unsound = replace(OUTCOME, self_checks=self_checks(session_of(ROWS.replace("0.85", "0.0")), judge))
+    unsound = replace(OUTCOME, self_checks=self_checks(session_of(ROWS.replace("0.85", "0.01")), judge))
     assert (unsound.verdict, unsound.exit_status) == ("error", 4)
     (failed,) = (check for check in unsound.self_checks if check.status == "fail")
     line = f"self-check {failed.name}: {failed.detail}"

@@ -26,7 +26,7 @@ from harness.plugin.fixtures import (  # noqa: F401  pytest finds the fixtures o
 from harness.plugin.options import add_options
 from harness.plugin.output import PAGE, require_writable, write_files, write_page_whole
 from harness.plugin.pictures import PICTURES, take_pictures
-from harness.plugin.run import PROPERTY, RUN, GateRun, NotApplicableSkip
+from harness.plugin.run import PROPERTY, RUN, GateRun, NotApplicable
 from harness.plugin.shrunk import with_smallest_pose
 from harness.plugin.timeout import TimeKeeper, TimeLimitExceededError
 from harness.session import EXAMPLES
@@ -158,12 +158,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     try:
         return (yield)
     except NotApplicableError as error:
-        raise NotApplicableSkip(str(error)) from None
+        raise NotApplicable(str(error)) from None
     except (TypeError, AttributeError, KeyError, ValueError) as error:
         if row in run.gates.gates:
             raise
         why = f"{run.gates.path} has no row for it, and it cannot run without one ({error!r})"
-        raise NotApplicableSkip(why) from None
+        raise NotApplicable(why) from None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -175,12 +175,13 @@ def pytest_runtest_makereport(
     run = item.config.stash[RUN]
     if not run.active or item.get_closest_marker("gate") is None or (report.when != "call" and report.passed):
         return report
-    if report.skipped and not (call.excinfo and call.excinfo.errisinstance(NotApplicableSkip)):
+    skip = call.excinfo.value if call.excinfo else None
+    if report.skipped and not isinstance(skip, NotApplicable):
         return report
     row: Gate = item.callspec.params["gate"]  # type: ignore[attr-defined]
     verdict = run.evidence.verdict
-    if report.skipped:
-        verdict = row.unjudged("not_applicable", _reason(report))
+    if isinstance(skip, NotApplicable):
+        verdict = row.unjudged("not_applicable", skip.msg)
     elif run.hung:
         verdict = row.unjudged("error", str(call.excinfo.value) if call.excinfo else "the model hangs")
     elif report.failed and (verdict is None or verdict.passed):
@@ -200,10 +201,6 @@ def pytest_runtest_makereport(
         with suppress(TimeLimitExceededError), run.limited(row.id):
             report.user_properties.append((PICTURES, take_pictures(run.evidence, run.prepare())))
     return report
-
-
-def _reason(report: pytest.TestReport) -> str:
-    return report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else str(report.longrepr)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

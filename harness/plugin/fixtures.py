@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.plugin.run import RUN, NotApplicableSkip
+from harness.plugin.run import RUN, NotApplicable
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
@@ -59,9 +59,9 @@ def incumbent(stress_session: StressSession) -> RoleModel:
 
 def _role(session: StressSession, name: str) -> RoleModel:
     if name not in session.roles:
-        raise NotApplicableSkip(f"there is no {name} (--{name} none)")
+        raise NotApplicable(f"there is no {name} (--{name} none)")
     if name == "incumbent" and session.roles[name].model_sha256 == session.roles["candidate"].model_sha256:
-        raise NotApplicableSkip("the candidate is the incumbent")
+        raise NotApplicable("the candidate is the incumbent")
     return session.roles[name]
 
 

@@ -30,8 +30,10 @@ PROPERTY = "stress_gate"
 """The name under which a test's verdict travels in its report's properties."""
 
 
-class NotApplicableSkip(pytest.skip.Exception):  # type: ignore[name-defined,misc]
+class NotApplicable(pytest.skip.Exception):  # type: ignore[name-defined,misc]
     """A skip by the harness itself: the gate is not about this model or these data."""
+
+    __module__ = "builtins"  # As of pytest's own: it stands before the reason in pytest's output.
 
 
 class GateRun:
