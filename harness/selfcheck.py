@@ -172,7 +172,8 @@ def _is_noticed(damage: Damage, sampled: StressSession, judge: Judge) -> SelfChe
         if verdict is not None:
             passed.append(verdict)
     if not passed:
-        return result("not_applicable", f"no test of family {damage.family!r} was collected")
+        but = "was collected, or only with fixtures that a self-check cannot give"
+        return result("not_applicable", f"no test of family {damage.family!r} {but}")
     return result(
         "fail",
         f"{harm} all {len(passed)} gates of family {damage.family!r} let it pass, such as {passed[0].explain()}; "

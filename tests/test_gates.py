@@ -247,11 +247,20 @@ def test_a_bound_lies_in_the_range_of_its_metric(tmp_path, metric, bound, allowe
         ("accuracy", "hand = { bound = 0 }", "no accuracy is beyond 0, so that the gate cannot fail"),
         ("accuracy_change", "hand = { bound = -1.0 }", "no accuracy_change is beyond -1.0"),
         ("dead_maps", 'direction = "at_most"\nhand = { bound = 1 }', "no dead_maps is beyond 1"),
+        ("pair_failures", 'direction = "at_most"\nhand = { bound = 100 }', "no pair_failures is beyond 100"),
         ("accuracy_change", "significance = 0", "significance is 0, and no probability is below"),
         ("brier_score", "hand = { bound = 0.1 }", 'of brier_score less is better; write direction = "at_most"'),
         ("pair_failures", "", 'of pair_failures less is better; write direction = "at_most"'),
     ],
-    ids=["floor-of-0", "change-of-minus-1", "share-of-1", "significance-of-0", "error-at-least", "count-at-least"],
+    ids=[
+        "floor-of-0",
+        "change-of-minus-1",
+        "share-of-1",
+        "all-images",
+        "significance-of-0",
+        "error-at-least",
+        "count-at-least",
+    ],
 )
 def test_a_gate_that_could_not_fail_is_refused(tmp_path, metric, keys, message):
     path = gates_file(tmp_path, f"{HEAD}{ROW.replace('accuracy', metric)}{keys}\n")

@@ -398,6 +398,21 @@ def test_perturbations_of_ones_own_that_look_alike_are_told_apart(ones):
         np.testing.assert_allclose(found.predictions.logits, expected, atol=1e-5)
 
 
+def test_perturbation_that_was_changed_meanwhile_is_run_anew():
+    @dataclass(eq=False)
+    class Dimmed:
+        share: float
+
+        def __call__(self, images):
+            return images * (1 - self.share)
+
+    classifier, images, dimmed = Classifier(small_cnn()), made_images(4), Dimmed(0.1)
+    classifier.predict(images, dimmed)
+    dimmed.share = 0.9
+    expected = plain_logits(small_cnn(), images, Dimmed(0.9))
+    np.testing.assert_allclose(classifier.predict(images, dimmed).logits, expected, atol=1e-5)
+
+
 def test_other_perturbation_is_run_anew():
     classifier, images = Classifier(small_cnn()), made_images(4)
     classifier.predict(images)

@@ -447,6 +447,25 @@ def test_gate_that_is_skipped_or_may_fail_leaves_a_partial_verdict(shop, workers
     assert (shop.result()["verdict"], shop.result()["omissions"]) == ("partial", [said])
 
 
+@pytest.mark.parametrize("mark", ["skip", "xfail"])
+def test_verdict_of_the_run_before_does_not_stay_where_every_gate_is_skipped(shop, workers, mark):
+    assert shop.run().ret == 0
+    assert shop.result()["verdict"] == "pass"
+    (shop.root / "stress_tests/conftest.py").write_text(
+        "import pytest\n\ndef pytest_collection_modifyitems(items):\n"
+        f"    for item in items:\n        item.add_marker(pytest.mark.{mark}(reason='later'))\n"
+    )
+    shop.save("worse.safetensors", upside_down=True)
+    assert shop.run("--candidate", "worse.safetensors", *workers).ret == 0
+    assert shop.result()["verdict"] == "partial"
+    assert shop.result()["omissions"][0].startswith("4 of 4 gates did not run: clean, clean-top, ")
+
+
+def test_run_that_did_not_check_itself_is_partial(shop):
+    assert shop.run("--tx", "popen//id=mine", "--dist", "load", inprocess=False).ret == 0
+    assert (shop.result()["verdict"], shop.result()["omissions"]) == ("partial", ["the run did not check itself"])
+
+
 def test_gate_that_was_expected_to_fail_and_holds_is_an_error(shop, workers):
     path = shop.root / "stress_tests/test_rotation.py"
     path.write_text("import pytest\n" + path.read_text().replace("@gate(", "@pytest.mark.xfail(strict=True)\n@gate("))

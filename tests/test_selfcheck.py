@@ -186,7 +186,7 @@ def test_a_family_whose_test_was_not_collected_has_nothing_to_check(session_of):
         return None if gate.family == "rotation" else judge(session, gate)
 
     assert checks(session_of(), no_rotation)["turned-020"] == "not_applicable"
-    assert detail(session_of(), "turned-020", no_rotation) == "no test of family 'rotation' was collected"
+    assert detail(session_of(), "turned-020", no_rotation).startswith("no test of family 'rotation' was collected")
 
 
 class Constant(nn.Module):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _DECISIVE = (
     *("measures.py", "flips.py", "perturb.py", "search.py", "strategies.py", "inference/*.py"),
     *("attention.py", "layers.py", "masks.py", "localisation.py", "interventions.py", "confidence.py"),
-    *("corruptions/*.py", "relations.py"),
+    *("corruptions/*.py", "relations.py", "session.py", "data/*.py"),
 )
 """The parts of this package that decide a measured value."""
 _NO_TESTS = 5
@@ -60,7 +60,8 @@ class Recording:
         named = [Path(option.rpartition("=")[2]) for option in (*self.options, "models/baseline.safetensors")]
         own = Path(__file__).parents[1]
         code = [path for name in _DECISIVE for path in sorted(own.glob(name))]
-        files = [*sorted(self.tests.glob("**/*.py")), *code, *(path for path in named if path.is_file())]
+        tests = [*sorted(self.tests.glob("**/*.py")), *sorted(self.tests.resolve().parent.glob("*.py"))]
+        files = [*tests, *code, *(path for path in named if path.is_file())]
         content = {
             "rows": rows,
             "data": {name: value for name, value in asdict(self.gates.data).items() if value not in ((), None)},

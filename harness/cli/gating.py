@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import hashlib
 import json
 import os
 import subprocess
@@ -194,9 +195,15 @@ def _decisive(options: argparse.Namespace, network: NetworkOptions) -> tuple[str
     """Return what decides measurements in a project of the user's own: its configuration, and its network's code."""
     from harness.cli.addopts import added_options
 
-    added = [option for option in added_options(options.gates.parent) if option.startswith("--stress")]
+    added = added_options(options.gates.parent)
+    ours = added if any(option.startswith(("--stress", "--baseline")) for option in added) else ()
+    files = [Path(option.rpartition("=")[2]) for option in ours]
     source = network.source()
-    return (*(added_options(options.gates.parent) if added else ()), *([source.read_text("utf-8")] if source else []))
+    return (
+        *ours,
+        *(hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()),
+        *([source.read_text("utf-8")] if source else []),
+    )
 
 
 def _trained_panel(options: argparse.Namespace) -> list[Path]:

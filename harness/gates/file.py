@@ -82,7 +82,7 @@ def read_gates(path: Path) -> GatesFile:
     if not isinstance(recipe := table.get("recipe", {}), dict):
         raise GatesError(f"{path}: recipe is {recipe!r}, expected a table")
     budgets = _budgets(table.get("budget", {}), path)
-    gates = tuple(_gate(row, f"{path}: gate {number}") for number, row in enumerate(rows, start=1))
+    gates = tuple(_gate(row, f"{path}: gate {number}", data.measured) for number, row in enumerate(rows, start=1))
     first_row: dict[str, int] = {}
     for number, gate in enumerate(gates, start=1):
         if gate.id in first_row:
@@ -106,9 +106,10 @@ _BOUND_RANGES = {
     **dict.fromkeys(("attention_lift", "mean_corruption_error", "negative_log_likelihood"), (0.0, math.inf)),
     "brier_score": (0.0, 2.0),
 }
+_COUNTS = ("pair_failures", "confident_errors")
 _LESS_IS_BETTER = frozenset(
     (
-        *("pair_failures", "confident_errors", "calibration_error", "negative_log_likelihood", "brier_score"),
+        *(*_COUNTS, "calibration_error", "negative_log_likelihood", "brier_score"),
         *("confidence_on_errors", "risk_coverage_area", "confidence_rise", "mean_corruption_error"),
         *("attention_drift", "dead_maps"),
     )
@@ -140,7 +141,7 @@ def _with_classes(table: Any, path: Path) -> Any:
     return table
 
 
-def _gate(row: Any, where: str) -> Gate:
+def _gate(row: Any, where: str, images: int) -> Gate:
     if not isinstance(row, dict):
         raise GatesError(f"{where}: expected a table, found {row!r}")
     where += f" ({row['id']!r})" if "id" in row else ""
@@ -163,11 +164,11 @@ def _gate(row: Any, where: str) -> Gate:
     for name, choices in (("direction", ("at_least", "at_most")), ("role", ("candidate", "baseline", "incumbent"))):
         if getattr(gate, name) not in choices:
             raise GatesError(f"{where}: {name} is {getattr(gate, name)!r}, expected one of {', '.join(choices)}")
-    _expect_ranges(gate, where)
+    _expect_ranges(gate, where, images)
     return gate
 
 
-def _expect_ranges(gate: Gate, where: str) -> None:
+def _expect_ranges(gate: Gate, where: str, images: int) -> None:
     low, high = _BOUND_RANGES.get(gate.metric, (-math.inf, math.inf))
     for bound in filter(None, (gate.hand, gate.panel)):
         if not low <= bound.bound <= high or not math.isfinite(bound.bound):
@@ -176,7 +177,8 @@ def _expect_ranges(gate: Gate, where: str) -> None:
         raise GatesError(f"{where}: answers is {gate.answers!r}, expected 'wrong', or no such key for all answers")
     if gate.metric in _LESS_IS_BETTER and gate.direction != "at_most":
         raise GatesError(f'{where}: of {gate.metric} less is better; write direction = "at_most"')
-    if gate.hand and gate.hand.bound == (low if gate.direction == "at_least" else high):
+    worst = low if gate.direction == "at_least" else images if gate.metric in _COUNTS else high
+    if gate.hand and gate.holds(worst, gate.hand.bound):
         raise GatesError(
             f"{where}: no {gate.metric} is beyond {gate.hand.bound}, so that the gate cannot fail; without a bound the "
             "row is reported only"

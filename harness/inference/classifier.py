@@ -192,8 +192,8 @@ class Classifier:
 def remembered_as(perturbation: Perturbation) -> object:
     """Return what tells the perturbation from others; None where nothing does, so that its results are not remembered.
 
-    Of a user's own it is the object itself, equal to others as its class says: classes in two files may have one
-    `repr`, and that of a large array leaves most of it out.
+    Of a user's own it is the object itself, equal to others as its class says, besides its `repr`: classes in two files
+    may have one `repr`, and that of a large array leaves most of it out.
     """
     if _is_ours(perturbation):
         return repr(perturbation)
@@ -201,7 +201,7 @@ def remembered_as(perturbation: Perturbation) -> object:
         hash(perturbation)
     except TypeError:
         return None
-    return perturbation
+    return perturbation, repr(perturbation)
 
 
 def _is_ours(perturbation: Perturbation) -> bool:

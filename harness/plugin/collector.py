@@ -26,6 +26,7 @@ class Collector:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take a test's verdict and pictures, and errors that have no verdict."""
+        self.run.has_gates |= "gate" in report.keywords
         wires: list[Any] = [value for name, value in report.user_properties if name == PROPERTY]
         made: list[Any] = [value for name, value in report.user_properties if name == PICTURES]
         for wire in wires:

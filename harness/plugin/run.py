@@ -52,6 +52,8 @@ class GateRun:
         self.overview: Overview | None = None
         self.overview_missing = ""
         self.examples: dict[str, str] = {}
+        self.has_gates = False
+        """Whether a test of a gate came up, though it may have been skipped."""
         self.verdicts: dict[str, Verdict] = {}
         self.failures: list[str] = []
         self.errors: list[str] = []
@@ -189,6 +191,8 @@ class GateRun:
         omissions = self._unmeasured(session.gates.gates)
         if self.interrupted:
             omissions.append("the run was interrupted, and did not check itself")
+        elif not self.self_checks and self.options.record is None:
+            omissions.append("the run did not check itself")
         judged = [verdict for verdict in self.verdicts.values() if verdict.status in {"pass", "fail"}]
         if all(verdict.gate.role == "baseline" for verdict in judged):
             omissions.append(f"no bound of {session.gates.path} was held against the candidate")
