@@ -51,7 +51,7 @@ IMPOSSIBLE_TO_FAIL = {
     "swapped-logits": ("0.75", "0.01"),
     "left-half-blanked": ("0.85", "0.01"),
     "turned-020": ("0.5 ", "0.01 "),
-    "overconfident": ("bound = 10 ", "bound = 400 "),
+    "overconfident": ("bound = 10 ", "bound = 399 "),
 }
 
 
