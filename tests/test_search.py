@@ -1,5 +1,6 @@
 """Worst, drawn and breaking poses: against brute force, and as a user finds them in the report."""
 
+import importlib
 import json
 import shutil
 from itertools import pairwise
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -259,6 +260,26 @@ def test_poses_shrink_to_small_ones():
     from hypothesis import find
 
     assert find(poses(), lambda pose: pose.degrees > 3.14) == Pose(3.2)
+
+
+def test_constants_of_code_that_is_loaded_decide_no_pose(tmp_path, monkeypatch):
+    def drawn() -> list[Pose]:
+        found = []
+
+        @seed(0)
+        @settings(max_examples=100, database=None, deadline=None)
+        @given(poses(max_degrees=10, max_shift_px=2))
+        def draw(pose):
+            found.append(pose)
+
+        draw()
+        return found
+
+    before = drawn()
+    (tmp_path / "of_many_constants.py").write_text(f"NUMBERS = {list(range(-100, 101))}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("of_many_constants")
+    assert drawn() == before
 
 
 def test_changes_are_found_and_counted():
