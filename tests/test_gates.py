@@ -672,7 +672,7 @@ def test_the_entry_in_stress_json_holds_what_was_measured():
 
 
 def test_a_key_that_came_later_and_is_not_set_leaves_what_was_measured_valid():
-    from harness.calibration.measure import definition_of
+    from harness.gates.verdicts import definition_of
 
     row = Gate(id="kept", family="background", metric="kept")
     assert definition_of(row) == definition_of(replace(row, hand=Bound(0.5)))

@@ -9,10 +9,10 @@ import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 from zoo import ROWS, STRESS_TESTS, TRAINING, Zoo, gates_text, hypothesis_as_it_starts, in_this_process
 
-from harness.calibration.measure import definition_of
 from harness.calibration.panel import read_panel
 from harness.cli import main
 from harness.gates import GatesError, read_gates
+from harness.gates.verdicts import definition_of
 
 SAMPLE = 100
 CLEAN, CLASS, ROTATION, CONFIDENCE = ("\n[[gate]]" + row for row in ROWS.split("\n[[gate]]")[1:])

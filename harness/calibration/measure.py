@@ -18,6 +18,7 @@ from harness.calibration.panel import Member, Panel, Row
 from harness.errors import InputError
 from harness.files import write_atomically
 from harness.gates.file import direction_of
+from harness.gates.verdicts import definition_of
 from harness.inference.devices import usable_cores
 from harness.perturb import PROTOCOL
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from harness.checkpoints import Checkpoint
-    from harness.gates import Gate, GatesFile
+    from harness.gates import GatesFile
     from harness.options import NetworkOptions
 
 _DECISIVE = (
@@ -36,9 +37,6 @@ _DECISIVE = (
 """The parts of this package that decide a measured value."""
 _NO_TESTS = 5
 """pytest's exit status when no test was collected."""
-_BOUNDS = ("hand", "panel", "not_gated", "share")
-_ADDED = ("answers", "background", "strength", "corruption", "severity")
-"""Keys that rows did not always know: where they are not set, what was measured before they came still holds."""
 
 
 @dataclass(frozen=True)
@@ -57,32 +55,29 @@ class Recording:
     def definition(self) -> str:
         """Return a hash of all that decides the values, given a checkpoint."""
         rows = [definition_of(gate) for gate in self.gates.gates]
-        named = [Path(option.rpartition("=")[2]) for option in (*self.options, "models/baseline.safetensors")]
         own = Path(__file__).parents[1]
         code = [path for name in _DECISIVE for path in sorted(own.glob(name))]
         tests = [*sorted(self.tests.glob("**/*.py")), *sorted(self.tests.resolve().parent.glob("*.py"))]
-        files = [*tests, *code, *(path for path in named if path.is_file())]
         content = {
             "rows": rows,
             "data": {name: value for name, value in asdict(self.gates.data).items() if value not in ((), None)},
             "protocol": PROTOCOL,
             "families": self.families,
             "options": self.options,
-            "files": [hashlib.sha256(path.read_bytes()).hexdigest() for path in files],
+            "files": [
+                *(hashlib.sha256(path.read_bytes()).hexdigest() for path in (*tests, *code)),
+                *hashes_of_named_files((*self.options, "models/baseline.safetensors")),
+            ],
             "versions": [version("torch"), version("stress-harness")],
             **({"project": self.project} if self.project else {}),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def definition_of(gate: Gate) -> str:
-    """Return a hash of what a row of the gates file measures, whatever its bounds."""
-    content = {
-        name: value
-        for name, value in asdict(gate).items()
-        if name not in _BOUNDS and not (name in _ADDED and value is None)
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def hashes_of_named_files(options: Sequence[str]) -> list[str]:
+    """Return the SHA-256 of each file that an option names: what is in it decides, not its name."""
+    files = [Path(option.rpartition("=")[2]) for option in options]
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()]
 
 
 def measure_panel(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import hashlib
 import json
 import os
 import subprocess
@@ -136,8 +135,9 @@ def _measured_panel(options: argparse.Namespace, gates: GatesFile) -> Panel:
     from tqdm import tqdm
 
     from harness.calibration.bounds import MIN_RETRAINS
-    from harness.calibration.measure import Recording, definition_of, measure_panel
+    from harness.calibration.measure import Recording, measure_panel
     from harness.calibration.panel import read_panel
+    from harness.gates.verdicts import definition_of
 
     tests = options.gates.parent
     asked = _rows_asked_for(options, gates)
@@ -193,15 +193,15 @@ def _rows_asked_for(options: argparse.Namespace, gates: GatesFile) -> tuple[str,
 
 def _decisive(options: argparse.Namespace, network: NetworkOptions) -> tuple[str, ...]:
     """Return what decides measurements in a project of the user's own: its configuration, and its network's code."""
+    from harness.calibration.measure import hashes_of_named_files
     from harness.cli.addopts import added_options
 
     added = added_options(options.gates.parent)
     ours = added if any(option.startswith(("--stress", "--baseline")) for option in added) else ()
-    files = [Path(option.rpartition("=")[2]) for option in ours]
     source = network.source()
     return (
         *ours,
-        *(hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()),
+        *hashes_of_named_files(ours),
         *([source.read_text("utf-8")] if source else []),
     )
 

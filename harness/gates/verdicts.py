@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +26,11 @@ Status = Literal["pass", "fail", "not_gated", "not_applicable", "error"]
 
 class GatesError(InputError):
     """A gates file that cannot be used; the message names file and row."""
+
+
+_BOUNDS = ("hand", "panel", "not_gated", "share")
+_ADDED = ("answers", "background", "strength", "corruption", "severity")
+"""Keys that rows did not always know: where they are not set, what was measured before they came still holds."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +159,16 @@ class Gate:
     def unjudged(self, status: Literal["not_applicable", "error"], detail: str) -> Verdict:
         """Return the verdict of a gate that has no measurement."""
         return Verdict(gate=self, status=status, metric=self.metric, detail=detail)
+
+
+def definition_of(gate: Gate) -> str:
+    """Return a hash of what a row of the gates file measures, whatever its bounds."""
+    content = {
+        name: value
+        for name, value in asdict(gate).items()
+        if name not in _BOUNDS and not (name in _ADDED and value is None)
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

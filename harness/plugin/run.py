@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import shlex
 from contextlib import suppress
-from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import pytest
 from harness.errors import InputError, NotApplicableError
 from harness.evidence import Evidence
 from harness.gates import Gate, GatesFile, Verdict, read_gates
+from harness.gates.verdicts import definition_of
 from harness.outcome import Outcome, SelfCheck
 from harness.overview import Overview, overview_of
 from harness.plugin.options import full_gates, is_gate_run, options_of
@@ -232,12 +232,12 @@ class GateRun:
 
     def _unmeasured(self, gates: Sequence[Gate]) -> list[str]:
         """Say which rows no test measured; a test that has no row may have the name of one of another family."""
-        took = {_less_bounds(verdict.gate) for verdict in self.verdicts.values()}
-        rows = [gate for gate in gates if _less_bounds(gate) not in took]
+        took = {definition_of(verdict.gate) for verdict in self.verdicts.values()}
+        rows = [gate for gate in gates if definition_of(gate) not in took]
         if not rows:
             return []
         said = f"{len(rows)} of {len(gates)} gates did not run: {some_of([gate.id for gate in rows])}"
-        families = {gate.family for gate in took}
+        families = {verdict.gate.family for verdict in self.verdicts.values()}
         without = dict.fromkeys(gate.family for gate in rows if gate.family not in families)
         return [f"{said}; no test ran of family {some_of(list(without))}" if without else said]
 
@@ -255,11 +255,6 @@ class GateRun:
             among = f" (all of {', '.join(families)})" if families else ""
             left_out = f"{len(others)} of the default profile's {len(full)} gates{among} and {left_out}"
         return f"{measured}; left out are {left_out}"
-
-
-def _less_bounds(gate: Gate) -> Gate:
-    """Return what the row measures: a run changes the bounds of some, see `StressSession.scaled`."""
-    return replace(gate, share=1.0, hand=None, panel=None, not_gated="")
 
 
 def _on_fewer_images(verdict: Verdict, share: float) -> bool:
