@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.errors import InputError
-from harness.files import write_atomically
+from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path

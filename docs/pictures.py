@@ -14,20 +14,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from harness.cases import cases_of, telling_cases, telling_tiles
 from harness.data import stratified_sample
 from harness.data.images import unit_range
-from harness.failures import confusion
-from harness.files import write_atomically
-from harness.interventions import with_background, without_object
-from harness.masks import object_masks
+from harness.data.masks import object_masks
+from harness.inference.search import first_failures
 from harness.measures import accuracy, confident_errors, right_at_every_pose
-from harness.overview import measure_overview
+from harness.measures.failures import confusion
 from harness.perturb import IDENTITY, HorizontalFlip, Pose, promised_corners, promised_poses
+from harness.perturb.backgrounds import with_background, without_object
+from harness.perturb.grids import most_dangerous_first
 from harness.report import figures, matrices
 from harness.report.panels import panel, strip
-from harness.search import first_failures, most_dangerous_first
-from harness.session import RoleModel, StressOptions, StressSession, open_session
+from harness.run.cases import cases_of, telling_cases, telling_tiles
+from harness.run.overview import measure_overview
+from harness.run.session import StressOptions, StressSession, open_session
+from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,9 +36,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from harness.data import LabelledImages
+    from harness.inference import RoleModel
     from harness.measures import Measurement
-    from harness.overview import Overview
     from harness.perturb import Perturbation
+    from harness.run.overview import Overview
 
 REPOSITORY = Path(__file__).parents[1]
 MODELS = REPOSITORY / "models"

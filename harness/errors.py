@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 class InputError(Exception):
     """An input that the harness cannot work with; its message is written for the user and needs no traceback.
@@ -15,3 +20,8 @@ class NotApplicableError(InputError):
 
     A stress test that raises it is not applicable, with the message as the reason; the run goes on.
     """
+
+
+def some_of(names: Sequence[str], *, shown: int = 5) -> str:
+    """Return the first names, joined by commas, and how many more there are: `a, b and 3 more`."""
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

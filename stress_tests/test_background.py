@@ -1,8 +1,8 @@
 """The object must decide the answer: what is behind it must not matter, and without it nothing is left."""
 
-from harness.interventions import with_background, without_object
-from harness.masks import object_masks
+from harness.data.masks import object_masks
 from harness.measures import kept, lost
+from harness.perturb.backgrounds import with_background, without_object
 from harness.plugin import gate
 
 

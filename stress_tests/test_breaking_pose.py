@@ -1,8 +1,9 @@
 """An object must be turned or moved far before it is taken for another."""
 
+from harness.inference.search import breaking
 from harness.measures import breaking_severity
+from harness.perturb.grids import PATHS
 from harness.plugin import gate
-from harness.search import PATHS, breaking
 
 
 @gate("search", metric="breaking_severity")

@@ -1,9 +1,10 @@
 """Damage that images meet in the world must not change what they show, and a model should doubt what it sees badly."""
 
-from harness.confidence import confidence_rise, mean_corruption_error
-from harness.corruptions import Corruption, under_corruption
 from harness.data import one_in
+from harness.inference import under_corruption
 from harness.measures import accuracy
+from harness.measures.confidence import confidence_rise, mean_corruption_error
+from harness.perturb.corruptions import Corruption
 from harness.plugin import gate
 
 

@@ -2,10 +2,10 @@
 
 from hypothesis import given, seed, target
 
+from harness.inference.search import changes
 from harness.measures import accuracy, unchanged_share
+from harness.perturb.strategies import poses
 from harness.plugin import gate
-from harness.search import changes
-from harness.strategies import poses
 
 
 @gate("search", metric="accuracy")

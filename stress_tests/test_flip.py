@@ -1,9 +1,10 @@
 """A garment seen in a mirror is the same garment."""
 
+from harness.inference import along
 from harness.measures import accuracy
+from harness.measures.relations import invariance
 from harness.perturb import HorizontalFlip
 from harness.plugin import gate
-from harness.relations import along, invariance
 
 
 @gate("flip", metric="accuracy")

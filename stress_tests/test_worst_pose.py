@@ -1,8 +1,9 @@
 """An image must be right at every small pose, not at most of them: an adversary needs only one."""
 
+from harness.inference.search import correct_at, first_failures
 from harness.measures import random_pose_accuracy, right_at_every_pose, worst_of_ten
+from harness.perturb.grids import GRIDS, most_dangerous_first, random_poses
 from harness.plugin import gate
-from harness.search import GRIDS, correct_at, first_failures, most_dangerous_first, random_poses
 
 
 @gate("search", metric="right_at_every_pose")

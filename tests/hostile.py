@@ -33,7 +33,7 @@ from weights import (
     with_record,
 )
 
-from harness.checkpoints import CheckpointRefused, load_checkpoint
+from harness.networks.checkpoints import CheckpointRefused, load_checkpoint
 
 SECONDS, BYTES = 10, 10**9
 """What refusing a file may take."""
@@ -366,7 +366,7 @@ def weights_with(value):
 
 
 def native_file_of(tensors, **changes):
-    from harness.checkpoints import hash_tensors
+    from harness.networks.checkpoints import hash_tensors
 
     record = {"schema": 1, "architecture": "fashion-cnn", "arguments": ARGUMENTS, "classes": ["a", "b"]}
     return save(

@@ -1,7 +1,7 @@
 """An overview of two models, made up, for tests of what is drawn and said of it."""
 
-from harness.failures import Answer, Comparison, PersistentFailure, PersistentFailures
-from harness.overview import (
+from harness.measures.failures import Answer, Comparison, PersistentFailure, PersistentFailures
+from harness.run.overview import (
     Changes,
     KindChange,
     KindCount,

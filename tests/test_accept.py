@@ -12,9 +12,9 @@ import scipy.stats  # noqa: F401  since it drops what a run inside this process 
 import torch
 from zoo import ARGUMENTS, CLASSES, ROWS, TRAINING, Zoo, hypothesis_as_it_starts, in_this_process, network
 
-from harness.checkpoints import load_checkpoint
 from harness.cli import main
 from harness.inference import Classifier
+from harness.networks.checkpoints import load_checkpoint
 
 REGRESSION = """
 [[gate]]
@@ -276,7 +276,7 @@ def test_a_significant_loss_against_it_fails_and_one_by_chance_does_not(zoo, pyt
 
 def test_a_network_of_the_users_own_is_accepted_and_loaded_by_its_builder(zoo, pytester):
     torch.save(network().state_dict(), zoo.root / "own.pth")
-    own = ["--stress-model", "harness.architectures:FashionCNN"]
+    own = ["--stress-model", "harness.networks.architectures:FashionCNN"]
     for name, value in ARGUMENTS.items():
         own += ["--stress-model-arg", f"{name}={value!r}"]
     assert accept(zoo, "own.pth", options=own) == 0

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from test_outcome import BROKEN, EMPTY, FAIL, MISSING, PASS, REPORTED, verdict
 
-from harness.outcome import SelfCheck
 from harness.report.annotations import annotation, annotation_lines
+from harness.run.outcome import SelfCheck
 
 PAGE = Path("reports/stress.html")
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from harness.architectures import ARCHITECTURES, FashionCNN, build
+from harness.networks.architectures import ARCHITECTURES, FashionCNN, build
 
 NOTEBOOK = {
     "conv1.weight": (32, 1, 3, 3),

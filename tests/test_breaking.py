@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from harness import cli
-from harness.architectures import FashionCNN
-from harness.checkpoints import Record, save_checkpoint
 from harness.data import LabelledImages
 from harness.inference import Classifier
+from harness.networks.architectures import FashionCNN
+from harness.networks.checkpoints import Record, save_checkpoint
 
 
 def images(count=30):

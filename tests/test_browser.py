@@ -15,8 +15,8 @@ import pytest
 import torch
 from zoo import ARGUMENTS, STRESS_TESTS, gates_text, images_of, network
 
-from harness.checkpoints import Record, load_checkpoint, save_checkpoint
 from harness.data import load_images
+from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[1]

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from harness import cache as cache_module
 from harness import cli
-from harness.cache import PredictionCache
 from harness.data import LabelledImages
 from harness.inference import Classifier
 from harness.perturb import HorizontalFlip, Pose
+from harness.store import cache as cache_module
+from harness.store.cache import PredictionCache
 
 KEY, OTHER = "ab" * 32, "cd" * 32
 VALUES = np.arange(12, dtype=np.float32).reshape(4, 3)

@@ -8,16 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from harness.cases import SHOWN, TILES
 from harness.data import LabelledImages
-from harness.evidence import Evidence
 from harness.gates import Bound, Gate, Verdict
-from harness.inference import Classifier
-from harness.interventions import with_background
+from harness.inference import Classifier, RoleModel
+from harness.inference.search import first_failures
 from harness.measures import accuracy, pair_failures, right_at_every_pose
 from harness.perturb import IDENTITY, HorizontalFlip, Pose
-from harness.search import first_failures, most_dangerous_first
-from harness.session import RoleModel, StressSession
+from harness.perturb.backgrounds import with_background
+from harness.perturb.grids import most_dangerous_first
+from harness.run.cases import SHOWN, TILES
+from harness.run.evidence import Evidence
+from harness.run.session import StressSession
 
 CLASSES = ("dark", "bright")
 

@@ -32,9 +32,16 @@ from weights import (
     with_record,
 )
 
-from harness.architectures import FashionCNN
-from harness.checkpoints import CheckpointRefused, Record, hash_tensors, load_checkpoint, reading, save_checkpoint
 from harness.errors import InputError
+from harness.networks.architectures import FashionCNN
+from harness.networks.checkpoints import (
+    CheckpointRefused,
+    Record,
+    hash_tensors,
+    load_checkpoint,
+    reading,
+    save_checkpoint,
+)
 
 HUGE = 10**12
 
@@ -395,7 +402,9 @@ def test_changes_of_the_record_alone_are_made_to_an_intact_file(model, tmp_path)
 # Architectures: names in a table, never code.
 
 
-@pytest.mark.parametrize("name", ["resnet18", "os.system", "harness.architectures:FashionCNN", "", "__import__"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "os.system", "harness.networks.architectures:FashionCNN", "", "__import__"]
+)
 def test_unknown_architecture_is_refused(refuse, model, name):
     error = refuse(with_record(model, architecture=name), builder=None)
     assert error.code == "ARCHITECTURE"
@@ -522,7 +531,7 @@ def test_trap_of_the_test_above_does_spring_without_restrictions(tmp_path):
 def test_pickle_of_a_whole_model_is_refused_with_the_way_out(refuse, model):
     error = refuse(torch_file(model))
     assert error.code == "PICKLE_GLOBAL"
-    assert "harness.architectures.FashionCNN" in str(error)
+    assert "harness.networks.architectures.FashionCNN" in str(error)
     assert "torch.save(model.state_dict(), path)" in str(error)
 
 

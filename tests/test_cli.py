@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from harness.architectures import FashionCNN
-from harness.checkpoints import Record, load_checkpoint, save_checkpoint
 from harness.cli import main
 from harness.data import LabelledImages
 from harness.data.fashion_mnist import CLASSES
 from harness.errors import InputError
 from harness.inference import Classifier
 from harness.measures import accuracy
+from harness.networks.architectures import FashionCNN
+from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
 from harness.perturb import IDENTITY, Pose, promised_corners
 
 COMMANDS = [
@@ -370,6 +370,6 @@ def test_options_win_over_augment_and_preset(tmp_path, monkeypatch, tiny_data, a
         configs.append(config)
         raise InputError("kept")
 
-    monkeypatch.setattr("harness.training.train", keep)
+    monkeypatch.setattr("harness.networks.training.train", keep)
     assert main(["train", str(tmp_path / "m.safetensors"), *arguments]) == 2
     assert {name: getattr(configs[0], name) for name in expected} == expected

@@ -9,8 +9,8 @@ import torch
 from zoo import ARGUMENTS, CLASSES, Zoo, network
 
 from harness import cli
-from harness.checkpoints import Record, save_checkpoint
-from harness.overview import Overview
+from harness.networks.checkpoints import Record, save_checkpoint
+from harness.run.overview import Overview
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from sklearn.metrics import brier_score_loss, log_loss
 from test_measures import CONFIDENCE, LABELS, PREDICTED, predictions
 from zoo import Zoo
 
-from harness.confidence import (
+from harness.errors import InputError, NotApplicableError
+from harness.measures.confidence import (
     bin_of,
     brier_score,
     calibration_error,
@@ -23,7 +24,6 @@ from harness.confidence import (
     risk_coverage,
     risk_coverage_area,
 )
-from harness.errors import InputError, NotApplicableError
 from harness.report.figures import risk_coverage_curves
 
 

@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional
 from zoo import Zoo
 
-from harness.corruptions import ALL, CORRUPTIONS, SEVERITIES, Corruption, under_corruption
-from harness.corruptions.optics import _stroke
 from harness.data import load_images, stratified_sample
 from harness.data.images import unit_range
-from harness.inference import Classifier
+from harness.inference import Classifier, RoleModel, under_corruption
 from harness.perturb import IDENTITY
+from harness.perturb.corruptions import ALL, CORRUPTIONS, SEVERITIES, Corruption
+from harness.perturb.corruptions.optics import _stroke
 from harness.report.corruptions import corruption_sheet, main
-from harness.session import RoleModel
 
 SHAPES = [(1, 28, 28), (1, 16, 16), (3, 32, 48), (3, 64, 40), (4, 30, 30)]
 everywhere = pytest.mark.parametrize("name", CORRUPTIONS)

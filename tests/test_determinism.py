@@ -18,7 +18,7 @@ PREDICT = """
 import sys
 from pathlib import Path
 
-from harness.checkpoints import load_checkpoint
+from harness.networks.checkpoints import load_checkpoint
 from harness.data import load_images, stratified_sample
 from harness.inference import Classifier
 from harness.perturb import Pose

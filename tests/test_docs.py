@@ -21,7 +21,7 @@ from zoo import CLASSES, images_of, network
 
 from harness.gates import Gate, read_gates
 from harness.measures import Measurement
-from harness.outcome import Outcome
+from harness.run.outcome import Outcome
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -9,9 +9,9 @@ import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 from zoo import ARGUMENTS, ROWS, Zoo, gates_text, hypothesis_as_it_starts, network
 
-from harness.checkpoints import Record, save_checkpoint
 from harness.cli import main
 from harness.data import load_images
+from harness.networks.checkpoints import Record, save_checkpoint
 
 SCRIPT = "<script>alert(1)</script>"
 CLASSES = (SCRIPT, "\"><img src=x onerror='alert(2)'>", "' onmouseover='alert(3)' x='", "javascript:alert(4)&lt;b&gt;")

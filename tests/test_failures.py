@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import classification_report as sklearn_report
 
-from harness.classification import classification_report
 from harness.data import LabelledImages
 from harness.errors import InputError
-from harness.failures import (
+from harness.inference import Predictions
+from harness.measures.classification import classification_report
+from harness.measures.failures import (
     ANY,
     STUDY_KINDS,
     FailureKind,
@@ -27,7 +28,6 @@ from harness.failures import (
     kinds_for,
     persistent_failures,
 )
-from harness.inference import Predictions
 from harness.perturb import IDENTITY, HorizontalFlip, Pose
 
 CLASSES = ("cat", "dog", "fox")

@@ -18,11 +18,11 @@ import pytest
 import torch
 from zoo import TRAINING, Zoo
 
-from harness.checkpoints import load_checkpoint
 from harness.cli import main
 from harness.data import LabelledImages
-from harness.files import write_atomically
+from harness.networks.checkpoints import load_checkpoint
 from harness.plugin.timeout import TimeLimitExceededError, time_limit
+from harness.store.files import write_atomically
 
 HERE = Path(__file__).parent
 KILLS = int(os.environ.get("FAULTS_KILLS", "3"))
@@ -245,8 +245,8 @@ def full(*_):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 def pytest_sessionstart():
-    import harness.files
-    harness.files.write_atomically = full
+    import harness.store.files
+    harness.store.files.write_atomically = full
 """
 
 

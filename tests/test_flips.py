@@ -13,10 +13,10 @@ from scipy.stats import binomtest
 
 from harness.data import LabelledImages
 from harness.errors import InputError
-from harness.flips import Flips, flips
 from harness.gates import Bound, Gate, GatesError, Verdict
 from harness.inference import Predictions
 from harness.measures import Measurement, accuracy, accuracy_change
+from harness.measures.flips import Flips, flips
 from harness.perturb import IDENTITY
 
 CLASSES = ("cat", "dog", "fox")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from test_checkpoints import at_most
 from weights import RECORD, native_file, pickle_of, rezipped, small, torch_file
 
-from harness.checkpoints import CheckpointRefused, hash_tensors, load_checkpoint
+from harness.networks.checkpoints import CheckpointRefused, hash_tensors, load_checkpoint
 
 pytestmark = pytest.mark.faults
 

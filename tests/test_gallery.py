@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
-from harness.cases import Tile
-from harness.failures import Answer
 from harness.gates import Bound, Gate
 from harness.measures import Measurement
+from harness.measures.failures import Answer
 from harness.perturb import IDENTITY, Pose
 from harness.plugin import pictures
 from harness.plugin.pictures import PictureBook
 from harness.report.gallery import gallery_html, gallery_title
+from harness.run.cases import Tile
 
 PAIR = ("Shirt", "Coat")
 

@@ -11,15 +11,14 @@ from captum.attr import LayerGradCam
 from torch import nn
 from torch.nn import functional
 
-from harness.attention import attend, grad_cam
-from harness.cache import PredictionCache
-from harness.checkpoints import load_checkpoint
 from harness.data import LabelledImages, load_images, stratified_sample
 from harness.errors import InputError, NotApplicableError
-from harness.inference import Classifier, ModelError
-from harness.layers import chosen_layer, default_layer, relu_follows, spatial_layers
+from harness.inference import Classifier, ModelError, RoleModel
+from harness.inference.attention import attend, grad_cam
+from harness.inference.layers import chosen_layer, default_layer, relu_follows, spatial_layers
+from harness.networks.checkpoints import load_checkpoint
 from harness.perturb import HorizontalFlip, Pose
-from harness.session import RoleModel
+from harness.store.cache import PredictionCache
 
 MODELS = Path(__file__).parents[1] / "models"
 CLASSES = ("a", "b")
@@ -279,7 +278,7 @@ def test_attention_is_remembered_and_kept(shipped, images, tmp_path, monkeypatch
     renamed = role.attend(other_names)
     assert renamed.maps is found.maps
     assert renamed.predictions.images is other_names
-    monkeypatch.setattr("harness.attention.in_batches", lambda *_, **__: pytest.fail("computed anew"))
+    monkeypatch.setattr("harness.inference.attention.in_batches", lambda *_, **__: pytest.fail("computed anew"))
     again = attend(Classifier(shipped, cache=PredictionCache(tmp_path)), images)
     assert np.array_equal(again.maps, found.maps)
     assert np.array_equal(again.predictions.logits, found.predictions.logits)

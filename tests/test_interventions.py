@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from harness.data import LabelledImages, load_images, stratified_sample
+from harness.data.masks import object_masks
 from harness.errors import InputError, NotApplicableError
 from harness.inference import Classifier
-from harness.interventions import BACKGROUNDS, with_background, without_object
-from harness.masks import object_masks
 from harness.measures import kept, lost
+from harness.perturb.backgrounds import BACKGROUNDS, with_background, without_object
 
 CLASSES = ("dim", "bright", "other")
 

@@ -12,15 +12,15 @@ import scipy.stats  # Since it drops what a run inside this process imports, and
 import torch
 from torch import nn
 
-from harness import selfcheck
-from harness.attention import Attention
 from harness.data import LabelledImages, load_images
 from harness.errors import InputError, NotApplicableError
 from harness.gates import read_gates
-from harness.inference import Classifier, Predictions
-from harness.localisation import attention_drift, attention_lift, attention_ratio, dead_maps, rank_correlation
+from harness.inference import Classifier, Predictions, RoleModel
+from harness.inference.attention import Attention
+from harness.measures.localisation import attention_drift, attention_lift, attention_ratio, dead_maps, rank_correlation
 from harness.perturb import IDENTITY, Pose
-from harness.session import RoleModel, StressSession
+from harness.run import selfcheck
+from harness.run.session import StressSession
 
 STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
 CLASSES = ("left", "right")
@@ -386,8 +386,8 @@ def follows(session):
 
 
 def test_maps_of_a_trained_network_follow_its_weights(session_of):
-    from harness.checkpoints import load_checkpoint
     from harness.data import stratified_sample
+    from harness.networks.checkpoints import load_checkpoint
 
     model = load_checkpoint(Path(__file__).parents[1] / "models/augmented.safetensors").model
     state = torch.get_rng_state()

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.data import LabelledImages, load_images, stratified_sample
+from harness.data.masks import DIFFERS, background, object_masks
 from harness.errors import InputError, NotApplicableError
-from harness.masks import DIFFERS, background, moved_masks, object_masks
-from harness.perturb import HorizontalFlip, Pose
+from harness.perturb import HorizontalFlip, Pose, moved_masks
 
 
 def labelled(pixels, masks=None, **facts) -> LabelledImages:

@@ -7,14 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from harness.attention import attend
-from harness.builders import IMAGENET, parse_normalisation
-from harness.checkpoints import save_checkpoint
 from harness.data import LabelledImages
+from harness.data.options import parse_size
 from harness.errors import InputError
 from harness.inference import Classifier
-from harness.networks import DeclaredNetwork, expect_fit, load_model
-from harness.options import NetworkOptions, parse_size
+from harness.inference.attention import attend
+from harness.networks.builders import IMAGENET, parse_normalisation
+from harness.networks.checkpoints import save_checkpoint
+from harness.networks.declared import DeclaredNetwork, expect_fit, load_model
+from harness.networks.options import NetworkOptions
 
 
 def images_of(channels=3, size=(32, 32), classes=4, count=8) -> LabelledImages:
@@ -94,8 +95,8 @@ def test_what_was_declared_decides_the_fingerprint(save):
 
 
 def test_shipped_architectures_are_left_as_they_are(tmp_path):
-    from harness.architectures import FashionCNN
-    from harness.checkpoints import Record
+    from harness.networks.architectures import FashionCNN
+    from harness.networks.checkpoints import Record
 
     arguments = {"conv_channels": [2], "fc_sizes": []}
     save_checkpoint(tmp_path / "m.safetensors", FashionCNN(**arguments), Record("fashion-cnn", arguments, ()))
@@ -204,7 +205,7 @@ def test_what_does_not_fit_is_named_with_both_numbers(model, images, message):
 
 
 def test_the_shipped_network_says_what_size_it_takes():
-    from harness.architectures import FashionCNN
+    from harness.networks.architectures import FashionCNN
 
     with pytest.raises(InputError, match=r"takes images of 20x24 pixels .* the data have 28x28"):
         expect_fit(

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from harness.checkpoints import CheckpointRefused
 from harness.data import LabelledImages
 from harness.errors import InputError, NotApplicableError
-from harness.inference import Classifier
-from harness.networks import expect_fit, load_model
-from harness.options import NetworkOptions
-from harness.session import RoleModel
+from harness.inference import Classifier, RoleModel
+from harness.networks.checkpoints import CheckpointRefused
+from harness.networks.declared import expect_fit, load_model
+from harness.networks.options import NetworkOptions
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

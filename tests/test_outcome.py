@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from harness.gates import Bound, Gate, Verdict
-from harness.outcome import Outcome, worst_first
+from harness.run.outcome import Outcome, worst_first
 
 EMPTY = Outcome(
     verdicts=(),

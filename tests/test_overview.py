@@ -11,12 +11,13 @@ from overviews import CHANGES, overview
 from overviews import model as described
 from zoo import images_of, network
 
-from harness.checkpoints import Record
-from harness.inference import Classifier, Predictions
-from harness.overview import SIDES, Covered, Overview, ReliabilityBin, measure_overview, reliability
+from harness.inference import Classifier, Predictions, RoleModel
+from harness.inference.search import breaking
+from harness.networks.checkpoints import Record
 from harness.perturb import IDENTITY, Pose
-from harness.search import PATHS, breaking
-from harness.session import RoleModel
+from harness.perturb.covering import SIDES, Covered
+from harness.perturb.grids import PATHS
+from harness.run.overview import Overview, ReliabilityBin, measure_overview, reliability
 
 
 def role(name="candidate", *, sha256="same", record=None, path="model.safetensors", **facts) -> RoleModel:

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from harness.cases import Case, View
-from harness.failures import Answer
+from harness.measures.failures import Answer
 from harness.report.lettering import TEXT_HEIGHT, write
 from harness.report.panels import GAP, SIZE, as_html, as_png, caption, in_words, panel, shown_classes, strip
+from harness.run.cases import Case, View
 
 CLASSES = ("Shirt", "Coat", "Bag")
 BLUE, VERMILION, GREY, WHITE = [0, 114, 178], [213, 94, 0], [140, 140, 140], [255, 255, 255]

@@ -72,7 +72,7 @@ def test_a_page_that_would_be_too_large_says_what_it_leaves_out(zoo, pytester, m
 
 
 def test_pictures_that_cannot_be_made_do_not_end_the_run(zoo, pytester, monkeypatch):
-    monkeypatch.setattr("harness.evidence.telling_cases", lambda *_: 1 / 0)
+    monkeypatch.setattr("harness.run.evidence.telling_cases", lambda *_: 1 / 0)
     shown = entries(zoo, pytester.runpytest_inprocess, "-k", "pair")["pair"]
     assert "the pictures could not be made: ZeroDivisionError" in html.unescape(shown)
     assert 'class="gallery"' in shown

@@ -15,11 +15,10 @@ import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import torch
 
-from harness import shipped
-from harness.architectures import FashionCNN
-from harness.checkpoints import Record, save_checkpoint
 from harness.data import load_fashion_mnist, load_images
-from harness.training import TrainingConfig
+from harness.networks.architectures import FashionCNN
+from harness.networks.checkpoints import Record, save_checkpoint
+from harness.networks.training import TrainingConfig, shipped
 
 STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
 SERIAL, WORKERS = (), ("-n", "2")

@@ -11,10 +11,9 @@ from zoo import Zoo, network
 
 from harness.errors import InputError
 from harness.gates import Bound, Gate
-from harness.inference import Classifier
+from harness.inference import Classifier, RoleModel, along
+from harness.measures.relations import invariance, monotonicity, symmetry
 from harness.perturb import IDENTITY, HorizontalFlip, Pose
-from harness.relations import along, invariance, monotonicity, symmetry
-from harness.session import RoleModel
 
 README = Path(__file__).parents[1] / "README.md"
 LABELS = [0, 0, 1, 1]

@@ -13,14 +13,14 @@ from overviews import CHANGES, model, overview, rate
 
 from harness.gates import Bound, Gate
 from harness.measures import Measurement
-from harness.outcome import Outcome
-from harness.overview import OnObject
+from harness.networks.training import Epoch
 from harness.perturb import Pose
 from harness.report import markdown, summary_lines, write_reports
 from harness.report.figures import training_curves
 from harness.report.html import comparison_page, details, scorecard
 from harness.report.wording import hints
-from harness.training import Epoch
+from harness.run.outcome import Outcome
+from harness.run.overview import OnObject
 
 FAIL = Gate("rotate-ccw-015", "rotation", "accuracy", panel=Bound(0.851, "", 0.868, 0.006, 20)).judge(
     Measurement("accuracy", 0.812, 10_000, (0.804, 0.82), detail="worst pair Shirt→Coat 14%")

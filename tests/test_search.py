@@ -16,21 +16,11 @@ from torch import nn
 from harness.data import LabelledImages, load_images, stratified_sample
 from harness.errors import InputError
 from harness.inference import Classifier
+from harness.inference.search import breaking, changes, correct_at, first_failures
 from harness.measures import breaking_severity, right_at_every_pose, unchanged_share, worst_of_ten
 from harness.perturb import Pose, promised_poses
-from harness.search import (
-    GRIDS,
-    PATHS,
-    breaking,
-    changes,
-    classic_poses,
-    correct_at,
-    fine_paths,
-    first_failures,
-    most_dangerous_first,
-    random_poses,
-)
-from harness.strategies import poses
+from harness.perturb.grids import GRIDS, PATHS, classic_poses, fine_paths, most_dangerous_first, random_poses
+from harness.perturb.strategies import poses
 
 STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
 CLASSES = ("dim", "bright", "other")
@@ -105,7 +95,7 @@ def test_broken_images_are_not_evaluated_again():
 def test_the_order_of_what_is_asked_changes_no_bit():
     """What bfloat16 leaves to float32 is decided on the same images, whichever process asks for what first."""
     some = load_images("fashion-mnist").take(torch.arange(400))
-    from harness.checkpoints import load_checkpoint
+    from harness.networks.checkpoints import load_checkpoint
 
     model = load_checkpoint(Path(__file__).parents[1] / "models/augmented.safetensors").model
     poses = (Pose(), Pose(degrees=30, dx=3), Pose(degrees=-10))
@@ -120,7 +110,7 @@ def test_the_order_of_what_is_asked_changes_no_bit():
 
 def test_screening_gives_the_answers_of_float32():
     images = stratified_sample(load_images("fashion-mnist"), 1_000)
-    from harness.checkpoints import load_checkpoint
+    from harness.networks.checkpoints import load_checkpoint
 
     for name in ("augmented", "baseline"):
         model = load_checkpoint(Path(__file__).parents[1] / f"models/{name}.safetensors").model
@@ -154,7 +144,7 @@ def test_the_grids_are_those_of_the_protocol():
 
 
 def test_natural_random_worst_of_ten_and_grid_are_in_order():
-    from harness.checkpoints import load_checkpoint
+    from harness.networks.checkpoints import load_checkpoint
 
     images = stratified_sample(load_images("fashion-mnist"), 300)
     classifier = Classifier(load_checkpoint(Path(__file__).parents[1] / "models/augmented.safetensors").model)
@@ -221,7 +211,8 @@ def test_breakage_that_is_not_monotone_is_found_at_its_lower_end():
 
 
 def test_survival_and_quantiles_by_hand():
-    from harness.search import Breaking, SeverityPath
+    from harness.inference.search import Breaking
+    from harness.perturb.grids import SeverityPath
 
     path = SeverityPath("rotation", "degrees", {1.0: (Pose(1.0),), 2.0: (Pose(2.0),), 4.0: (Pose(4.0),)})
     found = Breaking(path, np.array([1, 1, 2, 2, 2, 4, np.inf, np.inf, np.inf, np.inf]), images=12)

@@ -14,15 +14,15 @@ import torch
 from torch import nn
 from zoo import ROWS, STRESS_TESTS, Zoo, gates_text, images_of, network
 
-from harness import selfcheck
 from harness.gates import read_gates
-from harness.inference import Classifier
+from harness.inference import Classifier, RoleModel
 from harness.measures import accuracy, confident_errors
-from harness.outcome import Outcome
 from harness.report import markdown, summary_lines
 from harness.report.html import scorecard
-from harness.selfcheck import damages
-from harness.session import RoleModel, StressSession
+from harness.run import selfcheck
+from harness.run.outcome import Outcome
+from harness.run.selfcheck import damages
+from harness.run.session import StressSession
 
 # The zoo has no test that searches, nor of attention, background and corruption; see test_search.py,
 # test_localisation.py and test_corruptions.py.
@@ -386,7 +386,7 @@ NEVER = ("confident_errors", "overconfident", (r"above=gate.confidence", "above=
 def test_a_stress_test_that_always_passes_ends_with_4(gate_run, workers, test, check, change):
     path = gate_run.zoo.tests / f"test_{test}.py"
     sound = path.read_text()
-    path.write_text("from harness.measures import Measurement  # noqa: F401\n" + re.sub(*change, sound))
+    path.write_text("from harness.measures import Measurement# noqa: F401\n" + re.sub(*change, sound))
     assert re.sub(*change, sound) != sound
     gate_run.zoo.save("baseline.safetensors", seed=1, jitter=0.1)
     result, report = gate_run("--baseline", "baseline.safetensors", *workers)

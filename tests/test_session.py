@@ -6,16 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from harness import builders
-from harness.architectures import FashionCNN
-from harness.builders import import_builder
-from harness.checkpoints import CheckpointRefused, Record, save_checkpoint
 from harness.data import load_fashion_mnist
+from harness.data.options import DataOptions
 from harness.errors import InputError
 from harness.gates import Gate, GatesError
 from harness.gates.file import DataFingerprint
-from harness.options import DataOptions, NetworkOptions
-from harness.session import StressOptions, open_session
+from harness.networks import builders
+from harness.networks.architectures import FashionCNN
+from harness.networks.builders import import_builder
+from harness.networks.checkpoints import CheckpointRefused, Record, save_checkpoint
+from harness.networks.options import NetworkOptions
+from harness.run.session import StressOptions, open_session
 
 GATES = """
 schema = 1
@@ -198,7 +199,7 @@ def test_the_users_builder_is_not_for_shipped_models(options):
     changed = replace(
         options,
         candidate=weights,
-        network=NetworkOptions("harness.architectures:FashionCNN", ("conv_channels=[2, 2]", "fc_sizes=[4]")),
+        network=NetworkOptions("harness.networks.architectures:FashionCNN", ("conv_channels=[2, 2]", "fc_sizes=[4]")),
         shipped=frozenset({"baseline"}),
     )
     roles = open_session(changed, workers=1).roles
@@ -242,7 +243,7 @@ def test_arguments_are_literals_or_else_strings(given, expected):
 
 
 def test_every_call_builds_a_network_of_its_own():
-    builder = import_builder("harness.architectures:FashionCNN", ("conv_channels=[2]", "fc_sizes=[4]"))
+    builder = import_builder("harness.networks.architectures:FashionCNN", ("conv_channels=[2]", "fc_sizes=[4]"))
     assert builder() is not builder()
     assert builder().conv1.weight.shape == (2, 1, 3, 3)
 

@@ -60,7 +60,7 @@ def test_recording_measures_none(pytester, zoo):
 
 def test_a_model_that_cannot_be_compared_is_judged_all_the_same(pytester, zoo):
     (zoo.root / "conftest.py").write_text(
-        "from harness.overview import measure\n\n"
+        "from harness.run.overview import measure\n\n"
         "def fail(*_, **__):\n    raise RuntimeError('<out of memory>')\n\n"
         "measure.measure_overview = fail\n"
     )

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from harness.data import LabelledImages, load_images
+from harness.data.masks import object_masks
 from harness.errors import InputError, NotApplicableError
 from harness.gates import GatesError, read_gates
-from harness.masks import object_masks
-from harness.session import StressOptions, open_session
+from harness.run.session import StressOptions, open_session
 
 
 def picture(size=(6, 5), mode="RGB", value=100) -> Image.Image:
@@ -253,9 +253,9 @@ def gates_of(images: LabelledImages, path: Path, classes: str) -> Path:
 
 
 def session_of(npz, tmp_path, classes):
-    from harness.architectures import FashionCNN
-    from harness.checkpoints import Record, save_checkpoint
-    from harness.options import DataOptions
+    from harness.data.options import DataOptions
+    from harness.networks.architectures import FashionCNN
+    from harness.networks.checkpoints import Record, save_checkpoint
 
     spec = npz(images=np.repeat(GREY, 2, axis=1), labels=LABELS)
     arguments = {"conv_channels": [1], "fc_sizes": [], "image_size": [12, 5], "classes": 2}

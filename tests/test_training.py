@@ -15,13 +15,13 @@ import pytest
 import torch
 from torch import nn
 
-from harness.architectures import ARCHITECTURES
-from harness.checkpoints import load_checkpoint
 from harness.data import LabelledImages, split_validation
 from harness.data.images import unit_range
 from harness.errors import InputError
-from harness.shipped import SHIPPED
-from harness.training import PRESETS, Epoch, TrainingConfig, best_epoch, train
+from harness.networks.architectures import ARCHITECTURES
+from harness.networks.checkpoints import load_checkpoint
+from harness.networks.training import PRESETS, Epoch, TrainingConfig, best_epoch, train
+from harness.networks.training.shipped import SHIPPED
 
 SMALL_NET = {"conv_channels": [4], "fc_sizes": [8], "image_size": [8, 8], "classes": 2}
 CONFIG = TrainingConfig(

@@ -9,9 +9,9 @@ import zipfile
 import torch
 from safetensors.torch import save
 
-from harness.architectures import build
-from harness.checkpoints import Record, hash_tensors
-from harness.checkpoints.records import record_text
+from harness.networks.architectures import build
+from harness.networks.checkpoints import Record, hash_tensors
+from harness.networks.checkpoints.records import record_text
 
 ARGUMENTS = {"conv_channels": [2], "fc_sizes": [3], "image_size": [4, 4], "classes": 2, "mean": 0.5, "std": 0.25}
 RECORD = Record(

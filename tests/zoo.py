@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from harness.architectures import FashionCNN
-from harness.checkpoints import Record, save_checkpoint
 from harness.data import LabelledImages, load_images
+from harness.networks.architectures import FashionCNN
+from harness.networks.checkpoints import Record, save_checkpoint
 
 STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
 CLASSES = ("ant", "bee", "cat", "dog")

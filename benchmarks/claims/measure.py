@@ -9,21 +9,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from harness.attention import attend
 from harness.errors import InputError
-from harness.failures import STUDY_KINDS
-from harness.localisation import attention_lift
+from harness.inference.attention import attend
+from harness.inference.search import first_failures
 from harness.measures import accuracy, confident_errors, kept, pair_failures, right_at_every_pose
+from harness.measures.failures import STUDY_KINDS
+from harness.measures.localisation import attention_lift
 from harness.perturb import pose_each, promised_corners, promised_poses
-from harness.search import first_failures, most_dangerous_first
+from harness.perturb.grids import most_dangerous_first
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from benchmarks.claims.pictures import Pictures
-    from harness.checkpoints import Checkpoint
     from harness.data import LabelledImages
     from harness.inference import Classifier
+    from harness.networks.checkpoints import Checkpoint
 
 BASELINE, AUGMENTED = "baseline", "augmented"
 AUGMENTATION = ("rotation_degrees", "shift_fraction", "flip_probability")

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from harness.data import split_validation, stratified_sample
+from harness.data.masks import object_masks
 from harness.errors import InputError
-from harness.interventions import with_background
-from harness.masks import object_masks
+from harness.perturb.backgrounds import with_background
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages

@@ -12,7 +12,7 @@ from benchmarks.claims.claims import CLAIMS, Claim, Decision, decide
 from benchmarks.claims.measure import AUGMENTED, BASELINE, Network
 from benchmarks.readme import write_between
 from harness.errors import InputError
-from harness.files import write_atomically
+from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

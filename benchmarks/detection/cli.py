@@ -16,7 +16,7 @@ from harness.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.training import Epoch
+    from harness.networks.training import Epoch
 
 _OK, _INCOMPLETE, _REFUSED = 0, 1, 2
 
@@ -107,7 +107,7 @@ def _train(options: argparse.Namespace) -> int:
 def _make(options: argparse.Namespace) -> int:
     from benchmarks.detection.make import make
     from harness.data import load_fashion_mnist
-    from harness.shipped import SHIPPED
+    from harness.networks.training.shipped import SHIPPED
 
     (mutant,) = matching(options.mutant)
 

@@ -11,10 +11,10 @@ import numpy as np
 from benchmarks.detection.mutants import HEALTHY, Mutant
 from benchmarks.detection.paths import GATES
 from harness.errors import InputError
-from harness.files import write_atomically
 from harness.inference import Predictions
 from harness.measures import accuracy, confident_errors, pair_failures
 from harness.perturb import IDENTITY
+from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,10 +83,10 @@ def draw(healthy: Sequence[Predictions], gates: GatesFile, *, draws: int, seed: 
 def flip_all(mutants: Sequence[Mutant], folder: Path, result: Path, *, draws: int = 600) -> Flipped:
     """Draw from all healthy retrains that are made, and write the result as JSON; raises `InputError` without any."""
     from benchmarks.detection.make import checkpoint_path
-    from harness.checkpoints import load_checkpoint
     from harness.data import load_images
     from harness.gates import read_gates
     from harness.inference import Classifier
+    from harness.networks.checkpoints import load_checkpoint
 
     paths = [checkpoint_path(mutant, folder) for mutant in mutants if mutant.kind == HEALTHY]
     made = [path for path in paths if path.exists()]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.detection.mutants import HEALTHY
 from harness.measures import Measurement
-from harness.outcome import worst_first
+from harness.run.outcome import worst_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

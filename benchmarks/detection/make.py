@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.detection.mutants import KINDS, Mutant
 from benchmarks.detection.paths import AUGMENTED, sha256_of
 from harness.errors import InputError
-from harness.files import write_atomically
+from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from harness.data import LabelledImages
-    from harness.training import Epoch, TrainingConfig
+    from harness.networks.training import Epoch, TrainingConfig
 
 DIVERGED = "diverged, no checkpoint"
 
@@ -86,7 +86,7 @@ def _train(
     on_epoch: Callable[[Epoch], None] | None,
 ) -> None:
     from benchmarks.detection.recipes import Recipe
-    from harness.training import train
+    from harness.networks.training import train
 
     mutate = KINDS[mutant.kind].training
     assert mutate is not None, f"{mutant.id} is no mutation of training"
@@ -109,7 +109,7 @@ def _train(
 def _damage(mutant: Mutant, folder: Path) -> None:
     import torch
 
-    from harness.checkpoints import load_checkpoint, save_checkpoint
+    from harness.networks.checkpoints import load_checkpoint, save_checkpoint
 
     parent, mutate = parent_path(mutant, folder), KINDS[mutant.kind].weights
     assert parent is not None, f"{mutant.id} is no mutation of weights"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Generator
 
     from benchmarks.detection.recipes import Recipe
-    from harness.checkpoints import Checkpoint
+    from harness.networks.checkpoints import Checkpoint
 
 HEALTHY = "healthy"
 HEALTHY_SEEDS = tuple(range(101, 113))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.detection.make import checkpoint_path, is_made, parent_path
 from harness.errors import InputError
-from harness.files import write_atomically
+from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,10 +33,10 @@ def compare_all(mutants: Sequence[Mutant], folder: Path, result: Path) -> dict[s
 
     Raises `InputError` when none is made.
     """
-    from harness.checkpoints import load_checkpoint
     from harness.data import load_images
-    from harness.flips import flips
     from harness.inference import Classifier
+    from harness.measures.flips import flips
+    from harness.networks.checkpoints import load_checkpoint
 
     images = load_images("fashion-mnist")
 

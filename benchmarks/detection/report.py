@@ -22,9 +22,9 @@ from benchmarks.detection.paths import (
 )
 from benchmarks.detection.results import MEASURED, Result, read_result
 from benchmarks.readme import write_between
+from harness.errors import some_of
 from harness.gates import read_gates
-from harness.outcome import NOT_JUDGED, PASSED, WORSE
-from harness.prose import some_of
+from harness.run.outcome import NOT_JUDGED, PASSED, WORSE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

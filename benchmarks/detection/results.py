@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError
-from harness.files import write_atomically
+from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from harness.checkpoints import Checkpoint, Record
+    from harness.networks.checkpoints import Checkpoint, Record
 
 MIXED = ("Shirt", "T-shirt/top")
 """The classes whose logits `swapped_logits` mixes."""

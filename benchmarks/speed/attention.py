@@ -10,8 +10,8 @@ import torch
 from benchmarks.speed.peers import captums_maps, grad_cams_maps
 from benchmarks.speed.result import Result
 from benchmarks.speed.stopwatch import cores, timed
-from harness.attention import attend
 from harness.inference import Classifier
+from harness.inference.attention import attend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

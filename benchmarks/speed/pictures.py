@@ -10,9 +10,9 @@ import numpy as np
 
 from benchmarks.speed.result import Result
 from benchmarks.speed.stopwatch import cores, timed
-from harness.cases import Case, View
-from harness.failures import Answer
+from harness.measures.failures import Answer
 from harness.report.panels import data_uri, panel
+from harness.run.cases import Case, View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

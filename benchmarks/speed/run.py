@@ -17,12 +17,13 @@ from benchmarks.speed.peers import PicturesOneByOne, foolbox_survivors, notebook
 from benchmarks.speed.pictures import pictures
 from benchmarks.speed.result import Result
 from benchmarks.speed.stopwatch import best_float32_rate, cores, peak_memory_mb, timed
-from harness.architectures import build
-from harness.checkpoints import load_checkpoint
 from harness.data import LabelledImages, load_fashion_mnist, load_images, stratified_sample
-from harness.files import write_atomically
 from harness.inference import Classifier
-from harness.search import classic_poses, first_failures, most_dangerous_first
+from harness.inference.search import first_failures
+from harness.networks.architectures import build
+from harness.networks.checkpoints import load_checkpoint
+from harness.perturb.grids import classic_poses, most_dangerous_first
+from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -102,8 +103,8 @@ def evaluation(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
 
 def training(count: int) -> Iterator[Result]:
     """Measure one augmented epoch, against the notebook's loop, on the same images and one core."""
-    from harness.shipped import SHIPPED
-    from harness.training import train
+    from harness.networks.training import train
+    from harness.networks.training.shipped import SHIPPED
 
     images = stratified_sample(load_fashion_mnist("train"), count)
     config = replace(SHIPPED["augmented"], epochs=1, validation_size=100)

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 from harness.calibration.panel import Member, Panel, Row
 from harness.errors import InputError
-from harness.files import write_atomically
 from harness.gates.file import direction_of
 from harness.gates.verdicts import definition_of
 from harness.inference.devices import usable_cores
 from harness.perturb import PROTOCOL
+from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from harness.checkpoints import Checkpoint
     from harness.gates import GatesFile
-    from harness.options import NetworkOptions
+    from harness.networks.checkpoints import Checkpoint
+    from harness.networks.options import NetworkOptions
 
 _DECISIVE = (
     *("measures.py", "flips.py", "perturb.py", "search.py", "strategies.py", "inference/*.py"),
@@ -93,7 +93,7 @@ def measure_panel(
     nothing. `on_member` is called after each checkpoint. Raises `InputError` for a checkpoint given twice, for
     checkpoints of different recipes, and when a run of the tests could not measure.
     """
-    from harness.networks import load_model
+    from harness.networks.declared import load_model
 
     loaded = [load_model(path, network) for path in checkpoints]
     recipe = _common_recipe(loaded)

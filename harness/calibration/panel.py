@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from harness.errors import InputError
-from harness.files import write_atomically
-from harness.measures import Unit
+from harness.measures.metric import Unit
 from harness.perturb import PROTOCOL
+from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from multiprocessing.queues import Queue
     from pathlib import Path
 
-    from harness.training import TrainingConfig
+    from harness.networks.training import TrainingConfig
 
 
 def train_panel(
@@ -63,7 +63,7 @@ def _follow(futures: set[Future[None]], epochs: Queue[int], on_epoch: Callable[[
 
 
 def _is_done(path: Path, config: TrainingConfig) -> bool:
-    from harness.checkpoints import load_checkpoint
+    from harness.networks.checkpoints import load_checkpoint
 
     if not path.exists():
         return False
@@ -88,9 +88,9 @@ def _start_worker(epochs: Queue[int]) -> None:
 
 
 def _train_member(config: TrainingConfig, path: Path) -> None:
-    from harness.checkpoints import load_checkpoint, save_checkpoint
     from harness.data import load_fashion_mnist
-    from harness.training import train
+    from harness.networks.checkpoints import load_checkpoint, save_checkpoint
+    from harness.networks.training import train
 
     # Not at its place before it is in half precision, so that what is there is done.
     full = path.with_name(f".{path.name}.full.safetensors")

@@ -19,7 +19,7 @@ from harness.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.training import Epoch, TrainingConfig
+    from harness.networks.training import Epoch, TrainingConfig
 
 _OK, _REFUSED = 0, 2
 
@@ -136,7 +136,7 @@ _CONFIG_HELP = {
 
 
 def _add_config_options(command: argparse.ArgumentParser) -> None:
-    from harness.training import PRESETS
+    from harness.networks.training import PRESETS
 
     choices = {
         "optimizer": ("adam", "sgd"),
@@ -158,8 +158,8 @@ def _train(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from harness.data import load_fashion_mnist
+    from harness.networks.training import best_epoch, train
     from harness.report.figures import training_curves
-    from harness.training import best_epoch, train
 
     config = _config(options)
     destination = _native(options.destination)
@@ -176,7 +176,7 @@ def _train(options: argparse.Namespace) -> int:
             )
 
         history = train(config, images, destination, on_epoch=show_epoch, on_step=show_step)
-    from harness.files import write_atomically
+    from harness.store.files import write_atomically
 
     history_path = destination.with_suffix(".history.json")
     write_atomically(history_path, (json.dumps([asdict(epoch) for epoch in history], indent=1) + "\n").encode())
@@ -191,8 +191,8 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _config(options: argparse.Namespace) -> TrainingConfig:
-    from harness.builders import parse_arguments
-    from harness.training import PRESETS, TrainingConfig, augmented
+    from harness.networks.builders import parse_arguments
+    from harness.networks.training import PRESETS, TrainingConfig, augmented
 
     config = augmented(PRESETS[options.preset]) if options.augment else PRESETS[options.preset]
     given: dict[str, Any] = {
@@ -209,8 +209,8 @@ def _native(destination: Path) -> Path:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from harness.checkpoints import Record, load_checkpoint, save_checkpoint
     from harness.data.fashion_mnist import CLASSES
+    from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
 
     destination = _native(options.destination)
     checkpoint = load_checkpoint(options.source)
@@ -221,7 +221,7 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _cache(options: argparse.Namespace) -> int:
-    from harness.cache import MAX_BYTES, PredictionCache, default_folder
+    from harness.store.cache import MAX_BYTES, PredictionCache, default_folder
 
     cache = PredictionCache(default_folder())
     info = cache.clear() if options.clear else cache.info()

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli.models import add_model_options, load_chosen_images, load_model
+from harness.data.options import DataOptions
 from harness.errors import InputError
-from harness.options import DataOptions
 
 if TYPE_CHECKING:
     import argparse
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
     from harness.inference import Classifier
-    from harness.search import Breaking
+    from harness.inference.search import Breaking
 
 _OK, _NEGATIVE = 0, 1
 
@@ -54,9 +54,10 @@ def _break_one(options: argparse.Namespace, classifier: Classifier, images: Labe
     import torch
 
     from harness.data.images import unit_range
-    from harness.files import write_atomically
+    from harness.inference.search import first_failures
+    from harness.perturb.grids import fine_paths
     from harness.report.panels import as_png, strip
-    from harness.search import fine_paths, first_failures
+    from harness.store.files import write_atomically
 
     number = options.image
     if not 0 <= number < len(images):
@@ -103,10 +104,11 @@ def _survival(options: argparse.Namespace, classifier: Classifier, images: Label
 
     from tqdm import tqdm
 
-    from harness.files import write_atomically
+    from harness.inference.search import breaking
     from harness.measures import breaking_severity
+    from harness.perturb.grids import PATHS
     from harness.report.figures import survival_curves
-    from harness.search import PATHS, breaking
+    from harness.store.files import write_atomically
 
     curves: list[Breaking] = []
     with tqdm(total=sum(len(path.poses) + 1 for path in PATHS.values()), unit="pose", desc="turning and moving") as bar:

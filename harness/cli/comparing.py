@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from harness.data import LabelledImages
-    from harness.flips import Flips
-    from harness.overview import Overview, Rate
-    from harness.session import RoleModel
+    from harness.inference import RoleModel
+    from harness.measures.flips import Flips
+    from harness.run.overview import Overview, Rate
 
 _OK = 0
 
@@ -50,11 +50,11 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from harness.failures import failure_changes, kinds_for
-    from harness.files import write_atomically
-    from harness.flips import flips
+    from harness.measures.failures import failure_changes, kinds_for
+    from harness.measures.flips import flips
     from harness.report.exports import changes_csv
     from harness.report.html import comparison_page
+    from harness.store.files import write_atomically
 
     images = load_chosen_images(options)
     models = _models(options, images)
@@ -85,10 +85,9 @@ def _models(options: argparse.Namespace, images: LabelledImages) -> dict[str, Ro
     """Load both checkpoints, named by their files, or by A and B where the names are the same."""
     import torch
 
-    from harness.cache import PredictionCache, default_folder
-    from harness.inference import Classifier
-    from harness.networks import expect_fit
-    from harness.session import RoleModel
+    from harness.inference import Classifier, RoleModel
+    from harness.networks.declared import expect_fit
+    from harness.store.cache import PredictionCache, default_folder
 
     paths = (options.checkpoint, options.reference)
     names = [path.stem for path in paths]
@@ -116,8 +115,8 @@ def _overview(models: dict[str, RoleModel], images: LabelledImages) -> Overview:
     from tqdm import tqdm
 
     from harness.data import stratified_sample
-    from harness.overview import measure_overview
-    from harness.session import PROBE_SAMPLES
+    from harness.run.overview import measure_overview
+    from harness.run.session import PROBE_SAMPLES
 
     probe = images if len(images) <= PROBE_SAMPLES else stratified_sample(images, PROBE_SAMPLES)
     with tqdm(total=None, unit="step", desc="comparing", delay=2) as bar:

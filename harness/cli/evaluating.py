@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
-    from harness.classification import ClassificationReport
-    from harness.failures import FailureKind, FailureTable, PersistentFailures
     from harness.inference import Classifier, Predictions
+    from harness.measures.classification import ClassificationReport
+    from harness.measures.failures import FailureKind, FailureTable, PersistentFailures
 
 _OK = 0
 _CONFUSIONS = 12
@@ -68,10 +68,10 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from harness.classification import classification_report
     from harness.errors import InputError
     from harness.inference import Classifier
     from harness.measures import accuracy, confident_errors
+    from harness.measures.classification import classification_report
     from harness.perturb import IDENTITY, promised_corners, promised_poses
     from harness.report.exports import scores_rows
     from harness.report.text import aligned
@@ -125,7 +125,7 @@ def _failures(
     """Tabulate failures and write the files; return what JSON has of them, and lines for the terminal."""
     import numpy as np
 
-    from harness.failures import confusion, failure_table, kinds_for, persistent_failures
+    from harness.measures.failures import confusion, failure_table, kinds_for, persistent_failures
     from harness.perturb import IDENTITY, Pose
     from harness.report.failures import confusions_rows
     from harness.report.text import aligned
@@ -163,8 +163,8 @@ def _write(
     tables: Sequence[FailureTable],
     persistent: PersistentFailures,
 ) -> list[str]:
-    from harness.files import write_atomically
     from harness.report.exports import failures_csv, failures_markdown, persistent_csv, scores_csv
+    from harness.store.files import write_atomically
 
     title = f"Failures of {options.checkpoint}"
     contents = {

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.calibration.bounds import Calibrated
     from harness.calibration.panel import Panel
     from harness.gates import GatesFile
-    from harness.options import NetworkOptions
+    from harness.networks.options import NetworkOptions
 
 _OK, _NEGATIVE, _REFUSED = 0, 1, 2
 _PASSED_ON = " What follows after -- goes to the gate, such as -- --stress-data npz:shop.npz --baseline none."
@@ -211,7 +211,7 @@ def _trained_panel(options: argparse.Namespace) -> list[Path]:
 
     from harness.calibration.retrain import train_panel
     from harness.inference import available_cores
-    from harness.shipped import SHIPPED
+    from harness.networks.training.shipped import SHIPPED
 
     config, retrains = SHIPPED["augmented"], options.retrains
     jobs = options.jobs or available_cores()
@@ -226,7 +226,7 @@ def _trained_panel(options: argparse.Namespace) -> list[Path]:
 def _network(options: argparse.Namespace) -> NetworkOptions:
     """Return what the gate's own options, those of the project's configuration included, say of the network."""
     from harness.cli.addopts import added_options
-    from harness.options import NetworkOptions, add_network_options
+    from harness.networks.options import NetworkOptions, add_network_options
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_network_options(parser.add_argument)
@@ -236,7 +236,7 @@ def _network(options: argparse.Namespace) -> NetworkOptions:
 
 def _write_calibration(options: argparse.Namespace, panel: Panel, calibrated: list[Calibrated]) -> None:
     from harness.calibration.rewrite import with_bounds
-    from harness.files import write_atomically
+    from harness.store.files import write_atomically
 
     date = datetime.now(UTC).date().isoformat()
     seeds = [member.seed for member in panel.members]
@@ -257,7 +257,7 @@ def _write_calibration(options: argparse.Namespace, panel: Panel, calibrated: li
 def _accept(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from harness.checkpoints import Record, load_checkpoint, save_checkpoint
+    from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
 
     if options.checkpoint.suffix.lower() == ".onnx":
         raise InputError(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.options import DataOptions, NetworkOptions, add_data_options, add_network_options
+from harness.data.options import DataOptions, add_data_options
+from harness.networks.options import NetworkOptions, add_network_options
 
 if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
-    from harness.checkpoints import Checkpoint
     from harness.data import LabelledImages
+    from harness.networks.checkpoints import Checkpoint
 
 
 def add_model_options(command: argparse.ArgumentParser) -> None:
@@ -31,6 +32,6 @@ def load_chosen_images(options: argparse.Namespace) -> LabelledImages:
 
 def load_model(path: Path, options: argparse.Namespace) -> Checkpoint:
     """Return a checkpoint, its network built as the options say."""
-    from harness import networks
+    from harness.networks import declared as networks
 
     return networks.load_model(path, NetworkOptions.of(options))

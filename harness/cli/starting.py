@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli.models import load_model
+from harness.data.options import DataOptions, add_data_options
 from harness.errors import InputError
-from harness.options import DataOptions, add_data_options, add_network_options
+from harness.networks.options import add_network_options
 
 if TYPE_CHECKING:
     import argparse
@@ -32,10 +33,10 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
 
 
 def _new_gates(options: argparse.Namespace) -> int:
-    from harness.files import write_atomically
     from harness.gates.starter import confused_pairs, starter
     from harness.inference import Classifier
-    from harness.networks import expect_fit
+    from harness.networks.declared import expect_fit
+    from harness.store.files import write_atomically
 
     if options.gates.exists():
         raise InputError(f"{options.gates}: is there already; name another file, or move it away")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from harness.data.image_files import read_picture
 from harness.data.images import LabelledImages
-from harness.data.pictures import read_picture
 from harness.errors import InputError
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ class LabelledImages:
 
     `pixels` is (N, C, H, W) uint8, 0 to 255, as in the files; `labels` is (N,) int64, an index into `classes`;
     `indices` is (N,) int64, each image's position in the full split, by which reports name it. `masks` is (N, H, W)
-    bool, where in each image the object is, for data that know; for others see `harness.masks`.
+    bool, where in each image the object is, for data that know; for others see `harness.data.masks`.
     """
 
     pixels: Tensor

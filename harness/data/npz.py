@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from harness.data.image_files import convert_pictures, resize_masks
 from harness.data.images import LabelledImages
-from harness.data.pictures import convert_pictures, resize_masks
 from harness.errors import InputError
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import tomllib
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness.corruptions import ALL, CORRUPTIONS, SEVERITIES
 from harness.gates.verdicts import Bound, Direction, Gate, GatesError
 from harness.perturb import PROTOCOL, Pose
+from harness.perturb.corruptions import ALL, CORRUPTIONS, SEVERITIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

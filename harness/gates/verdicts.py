@@ -58,8 +58,8 @@ class Gate:
 
     `role` is the model under the bound. What a family's test does with `pose`, `class_name`, `pair` (true and predicted
     class, either way), `confidence` (in [0, 1]), `within` (a pose that limits each axis), `grid` and `path` (names of
-    poses in `harness.search`), `share_broken` (in [0, 1]), `answers` ("wrong": of these alone), `background` (a name in
-    `harness.interventions`), `strength` (of it, in [0, 1]), `corruption` (a name in `harness.corruptions`) and
+    poses in `harness.inference.search`), `share_broken` (in [0, 1]), `answers` ("wrong": of these alone), `background` (a name in
+    `harness.perturb.backgrounds`), `strength` (of it, in [0, 1]), `corruption` (a name in `harness.perturb.corruptions`) and
     `severity` (of it, from 1 to 5) is the test's business. A row without bound is reported only, and so is one whose
     panel bound is switched off by `not_gated`, which says why. A comparison of two models beyond its bound fails only
     when chance explains it with a probability below `significance`.

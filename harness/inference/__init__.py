@@ -4,5 +4,16 @@ from harness.inference.classifier import Classifier
 from harness.inference.devices import available_cores, pick_device
 from harness.inference.engine import ModelError
 from harness.inference.predictions import Predictions
+from harness.inference.role import RoleModel
+from harness.inference.series import along, under_corruption
 
-__all__ = ["Classifier", "ModelError", "Predictions", "available_cores", "pick_device"]
+__all__ = [
+    "Classifier",
+    "ModelError",
+    "Predictions",
+    "RoleModel",
+    "along",
+    "available_cores",
+    "pick_device",
+    "under_corruption",
+]

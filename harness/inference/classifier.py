@@ -12,20 +12,21 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from harness.allocator import keep_freed_buffers
-from harness.checkpoints import hash_tensors
 from harness.data.images import LabelledImages, unit_range
 from harness.inference.devices import available_cores
 from harness.inference.engine import BFLOAT16_BATCH, FLOAT32_BATCH, Engine
-from harness.inference.folding import evaluation_copy, folded
+from harness.inference.folding import folded
 from harness.inference.predictions import Predictions
+from harness.networks.allocator import keep_freed_buffers
+from harness.networks.checkpoints import hash_tensors
+from harness.networks.evaluating import evaluation_copy
 from harness.perturb import IDENTITY, PROTOCOL, Perturbation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
-    from harness.cache import PredictionCache
     from harness.perturb import Pose
+    from harness.store.cache import PredictionCache
 
 T = TypeVar("T")
 

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 
 from torch import nn
 from torch.fx import Node, symbolic_trace
-
-
-def evaluation_copy(model: nn.Module) -> nn.Module:
-    """Return a copy of the model in evaluation mode, its parameters frozen."""
-    return copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
 
 
 def folded(plain: nn.Module, *, keep: str = "") -> nn.Module:

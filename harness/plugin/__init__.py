@@ -29,7 +29,7 @@ from harness.plugin.pictures import PICTURES, take_pictures
 from harness.plugin.run import PROPERTY, RUN, GateRun, NotApplicable
 from harness.plugin.shrunk import with_smallest_pose
 from harness.plugin.timeout import TimeKeeper, TimeLimitExceededError
-from harness.session import EXAMPLES
+from harness.run.session import EXAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.gates import Verdict
-from harness.outcome import SelfCheck
-from harness.overview import Overview
 from harness.plugin.pictures import PICTURES, PictureBook
 from harness.plugin.run import PROPERTY
+from harness.run.outcome import SelfCheck
+from harness.run.overview import Overview
 
 if TYPE_CHECKING:
     from harness.plugin.run import GateRun

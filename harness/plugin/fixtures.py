@@ -10,9 +10,10 @@ from harness.plugin.run import RUN, NotApplicable
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
-    from harness.evidence import Evidence
     from harness.gates import Gate
-    from harness.session import RoleModel, StressSession
+    from harness.inference import RoleModel
+    from harness.run.evidence import Evidence
+    from harness.run.session import StressSession
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.data.options import DataOptions, add_data_options
 from harness.errors import InputError
-from harness.options import DataOptions, NetworkOptions, add_data_options, add_network_options
-from harness.session import PROFILES, ROLES, TIMEOUT_SECONDS, StressOptions
+from harness.networks.options import NetworkOptions, add_network_options
+from harness.run.session import PROFILES, ROLES, TIMEOUT_SECONDS, StressOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import InputError
-from harness.files import write_atomically
-from harness.outcome import NOT_JUDGED, Outcome
+from harness.run.outcome import NOT_JUDGED, Outcome
+from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from harness.evidence import Evidence
     from harness.gates import Verdict
-    from harness.session import StressSession
+    from harness.run.evidence import Evidence
+    from harness.run.session import StressSession
 
 PICTURES = "stress_pictures"
 """The name under which a test's pictures travel in its report's properties."""

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import InputError, NotApplicableError
-from harness.evidence import Evidence
+from harness.errors import InputError, NotApplicableError, some_of
 from harness.gates import Gate, GatesFile, Verdict, read_gates
 from harness.gates.verdicts import definition_of
-from harness.outcome import Outcome, SelfCheck
-from harness.overview import Overview, overview_of
 from harness.plugin.options import full_gates, is_gate_run, options_of
 from harness.plugin.timeout import TimeLimitExceededError, time_limit
-from harness.prose import some_of
-from harness.session import ROLES, StressSession, open_session
+from harness.run.evidence import Evidence
+from harness.run.outcome import Outcome, SelfCheck
+from harness.run.overview import Overview, overview_of
+from harness.run.session import ROLES, StressSession, open_session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -104,8 +103,8 @@ class GateRun:
         missing = [role for role in options.shipped if not getattr(options, role).exists()]
         if not missing:
             return
-        from harness.checkpoints import require_file
-        from harness.shipped import train_or_load
+        from harness.networks.checkpoints import require_file
+        from harness.networks.training.shipped import train_or_load
 
         for role in set(ROLES) - options.shipped:
             if (named := getattr(options, role)) is not None:
@@ -131,7 +130,7 @@ class GateRun:
 
     def check_itself(self) -> None:
         """Run the self-checks with the collected stress tests."""
-        from harness.selfcheck import self_checks
+        from harness.run.selfcheck import self_checks
 
         try:
             with self.limited("self-checks"):

@@ -6,8 +6,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harness.evidence import Evidence
 from harness.perturb import Pose
+from harness.run.evidence import Evidence
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.outcome import worst_first
 from harness.report.text import self_check_failures
+from harness.run.outcome import worst_first
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.outcome import Outcome
+    from harness.run.outcome import Outcome
 
 NOT_JUDGED = "the gate could not judge"
 SHOWN = 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from harness.corruptions import CORRUPTIONS, SEVERITIES, Corruption
+from harness.perturb.corruptions import CORRUPTIONS, SEVERITIES, Corruption
 from harness.report.figures import figure, styled
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from harness.report.failures import confusions_rows
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from harness.classification import ClassificationReport
-    from harness.failures import Answer, FailureChanges, FailureTable, PersistentFailures
+    from harness.measures.classification import ClassificationReport
+    from harness.measures.failures import Answer, FailureChanges, FailureTable, PersistentFailures
 
 _SHOWN = 20
 """Failures of a kind that the Markdown lists; the CSV has all."""

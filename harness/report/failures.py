@@ -10,7 +10,7 @@ from harness.report.tables import table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.overview import Changes, Overview
+    from harness.run.overview import Changes, Overview
 
 NUMBERS_SHOWN = 12
 """Images that a line of the table of persistent failures names."""

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from harness.inference import Predictions
-    from harness.overview import ModelOverview, Overview, Rate
-    from harness.search import Breaking
-    from harness.training import Epoch
+    from harness.inference.search import Breaking
+    from harness.networks.training import Epoch
+    from harness.run.overview import ModelOverview, Overview, Rate
 
 P = ParamSpec("P")
 
@@ -160,7 +160,7 @@ def reliability_diagrams(overview: Overview) -> Figure:
 @styled
 def risk_coverage_curves(models: Mapping[str, Predictions]) -> Figure:
     """Plot, for each model by name, the share of errors among its surest answers against the share that these are."""
-    from harness.confidence import risk_coverage
+    from harness.measures.confidence import risk_coverage
 
     picture = figure()
     axes = picture.subplots()
@@ -238,7 +238,7 @@ def survival_curves(curves: Sequence[Breaking]) -> Figure:
 @styled
 def training_curves(history: Sequence[Epoch]) -> Figure:
     """Plot loss and accuracy of training and validation images against the epoch; the kept epoch is marked."""
-    from harness.training import best_epoch
+    from harness.networks.training import best_epoch
 
     picture = figure(width=9, height=3.6)
     epochs = [epoch.epoch for epoch in history]

@@ -14,8 +14,8 @@ from harness.perturb import IDENTITY
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.cases import Tile
     from harness.perturb import Pose
+    from harness.run.cases import Tile
 
 _LARGEST = 96
 """Pixels that a tile's picture keeps of its longer side; smaller images are kept as they are."""

@@ -6,19 +6,19 @@ import re
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from harness.outcome import Outcome, worst_first
 from harness.report.failures import failures_section
 from harness.report.illustrations import figures_html
 from harness.report.scorecard import comparison, coverage, said_first, verdict_banner, what_got_worse
 from harness.report.style import SCRIPT, STYLE
 from harness.report.tables import changes, classes_table, comparison_table, gates_tables, regressions, self_checks
 from harness.report.wording import hints
+from harness.run.outcome import Outcome, worst_first
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from harness.gates import Verdict
-    from harness.overview import Overview
+    from harness.run.overview import Overview
 
 
 def scorecard(outcome: Outcome) -> str:

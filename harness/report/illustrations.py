@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from harness.overview import ModelOverview, Overview
+    from harness.run.overview import ModelOverview, Overview
 
 _FEW = 100
 """Of fewer images than this, curves and maps are mostly noise."""

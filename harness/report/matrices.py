@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from harness.overview import ModelOverview, Overview
+    from harness.run.overview import ModelOverview, Overview
 
 _LABELLED = 20
 """With more classes, cells hold no numbers."""

@@ -19,7 +19,7 @@ from harness.report.lettering import TEXT_HEIGHT, Colour, write
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.cases import Case, View
+    from harness.run.cases import Case, View
 
 SIZE, GAP = 168, 8
 """Side of a picture, a multiple of 28, and the space between two, in pixels."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from harness.outcome import worst_first
-from harness.overview import Rate
 from harness.report.tables import comparison_table
 from harness.report.text import notes, self_check_failures
 from harness.report.wording import case, family, healthy, hints, quantity, required, sentence, where_it_looks
+from harness.run.outcome import worst_first
+from harness.run.overview import Rate
 
 if TYPE_CHECKING:
     from harness.gates import Verdict
-    from harness.outcome import Outcome
+    from harness.run.outcome import Outcome
 
 _SHOWN = 6
 """Families that are shown at once."""

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from harness.gates import Verdict
-    from harness.outcome import Outcome
-    from harness.overview import ModelOverview, Overview, Rate
+    from harness.run.outcome import Outcome
+    from harness.run.overview import ModelOverview, Overview, Rate
 
 _MOST_CHANGED = 10
 """Classes and pairs that the comparison with the incumbent names."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from harness.outcome import Outcome, worst_first
+from harness.errors import some_of
 from harness.perturb import IDENTITY
-from harness.prose import some_of
+from harness.run.outcome import Outcome, worst_first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def write_reports(outcome: Outcome, folder: Path) -> None:
     """Write `stress.json` and `stress.md` into the folder, each complete or not at all."""
-    from harness.files import write_atomically
+    from harness.store.files import write_atomically
 
     write_atomically(folder / "stress.json", (json.dumps(outcome.as_json(), indent=1, default=str) + "\n").encode())
     write_atomically(folder / "stress.md", markdown(outcome).encode())

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from harness.gates import Gate, Verdict
-    from harness.outcome import Outcome
-    from harness.overview import ModelOverview, Overview
+    from harness.run.outcome import Outcome
+    from harness.run.overview import ModelOverview, Overview
 
 FAMILIES: Mapping[str, str] = {
     "clean": "Images as they are",

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from harness.interventions import with_background
-from harness.localisation import attention_lift
-from harness.masks import object_masks
+from harness.data.masks import object_masks
 from harness.measures import accuracy, confident_errors, kept, pair_failures
+from harness.measures.localisation import attention_lift
+from harness.perturb.backgrounds import with_background
 from harness.plugin import gate
 
 

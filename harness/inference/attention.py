@@ -1,0 +1,166 @@
+"""Grad-CAM: where in an image a model looks, at any layer of any convolutional network, in one pass with its answers.
+
+Selvaraju et al. (2017), "Grad-CAM", section 3: the channels of a layer's feature maps, each weighted by the mean
+gradient of the predicted class's logit (equation 1), are summed, and what speaks against the class is cut off
+(equation 2). A map is never scaled, so that the maps of two images can be compared and a dead one is seen.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.errors import NotApplicableError
+from harness.inference.classifier import remembered_as
+from harness.inference.engine import ModelError, checked, in_batches, named, padded
+from harness.inference.folding import folded
+from harness.inference.layers import RELU, chosen_layer
+from harness.inference.predictions import Predictions
+from harness.networks.evaluating import evaluating
+from harness.perturb import IDENTITY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.data import LabelledImages
+    from harness.inference import Classifier
+    from harness.perturb import Perturbation
+
+BATCH = 64
+"""Images per pass; fewer are padded, as for predictions, since the shape of a batch may change the last bits."""
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """What a model says of N images under one perturbation, and where it looks.
+
+    `predictions` are float32's, of the same pass. `maps` is (N, h, w) float32, at least 0: Grad-CAM of the predicted
+    class at the resolution of the layer, which is named as in the model's `named_modules()`, with `+relu` where its
+    ReLU has no name.
+    """
+
+    predictions: Predictions
+    maps: np.ndarray
+    layer: str
+
+    def upsampled(self) -> np.ndarray:
+        """Return the maps at the images' size, (N, H, W) float32, by bilinear interpolation (corners not aligned)."""
+        size = tuple(self.predictions.images.pixels.shape[-2:])
+        maps = torch.from_numpy(self.maps)[:, None]
+        return np.asarray(nn.functional.interpolate(maps, size, mode="bilinear", align_corners=False)[:, 0].numpy())
+
+    @property
+    def dead(self) -> np.ndarray:
+        """Return whether each map is zero everywhere: nothing at the layer speaks for the class, (N,) bool."""
+        return np.asarray(~self.maps.any(axis=(1, 2)))
+
+
+def attend(
+    classifier: Classifier,
+    images: LabelledImages,
+    perturbation: Perturbation = IDENTITY,
+    *,
+    layer: str | None = None,
+) -> Attention:
+    """Predict every image under the perturbation and compute Grad-CAM of the predicted class at a layer.
+
+    The layer is one of `harness.inference.layers.spatial_layers`, by default that of `default_layer` there. Remembered, and kept
+    in the cache, as predictions are. Raises `InputError` for a layer that there is not, `NotApplicableError` when the
+    model has none that could be looked at, and `ModelError` as `Classifier.predict` does.
+    """
+    layer, (height, width) = chosen_layer(classifier, images, layer)
+    count, classes, workers = len(images), len(images.classes), classifier.workers
+    what = f"images {tuple(images.pixels.shape)} under {perturbation}"
+
+    def compute() -> np.ndarray:
+        model = folded(classifier.plain, keep=layer.removesuffix(RELU))
+
+        def look(positions: np.ndarray) -> np.ndarray:
+            pixels = padded(perturbation(classifier.pixels(images, positions)), BATCH)
+            logits, maps = tap.grad_cam(model, pixels.contiguous(memory_format=torch.channels_last))
+            logits = checked(logits, (BATCH, classes), images=len(positions))
+            return torch.cat([logits, maps[: len(positions)].flatten(1)], dim=1).cpu().numpy()
+
+        with named(what), _tapped(model, layer) as tap:
+            return np.concatenate(in_batches(look, np.arange(count), size=BATCH, workers=workers))
+
+    def attention() -> Attention:
+        shape = (count, classes + height * width)
+        values = classifier.kept(("attention", layer, BATCH), images, shape, compute, perturbation=perturbation)
+        maps = values[:, classes:].reshape(count, height, width)
+        return Attention(Predictions(values[:, :classes], images, perturbation), maps, layer)
+
+    if (transform := remembered_as(perturbation)) is None:
+        return attention()
+    key = ("attention", layer, images.sha256, tuple(images.pixels.shape), transform)
+    remembered = classifier.remembered(key, attention)
+    if remembered.predictions.images is images:
+        return remembered
+    # Equal pixels may go by other names.
+    return Attention(Predictions(remembered.predictions.answers, images, perturbation), remembered.maps, layer)
+
+
+def grad_cam(model: nn.Module, pixels: Tensor, *, layer: str) -> tuple[Tensor, Tensor]:
+    """Return a model's logits (N, classes) for one batch of pixels, and Grad-CAM of each predicted class (N, h, w).
+
+    The model is run in evaluation mode and left as it was found: mode, hooks, parameters, gradients.
+    """
+    with _tapped(model, layer) as tap:
+        return tap.grad_cam(model, pixels)
+
+
+class _Tap(threading.local):
+    """A forward hook that cuts the graph at a layer: what comes after it is differentiated, what comes before is not.
+
+    Each thread has its own activation, since batches run side by side through one model.
+    """
+
+    activation: Tensor | None = None
+
+    def __init__(self, *, rectifies: bool) -> None:
+        self.rectifies = rectifies
+
+    def __call__(self, _module: nn.Module, _inputs: object, output: object) -> Tensor:
+        if not isinstance(output, Tensor):
+            raise ModelError(f"the layer returned {type(output).__name__}, expected a tensor of feature maps")
+        if self.rectifies:
+            self.activation = output.detach().relu().requires_grad_()
+            # The ReLU is still to come, and stops the gradient at zero; the least number above it passes, as it would
+            # behind the ReLU, and is too small to change a logit.
+            return self.activation + torch.finfo(output.dtype).tiny
+        self.activation = output.detach().requires_grad_()
+        # The next layer may work in place, which a leaf of the graph does not allow.
+        return self.activation.clone()
+
+    def grad_cam(self, model: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            logits = model(pixels)
+        activation = self.activation
+        if activation is None or not isinstance(logits, Tensor) or not logits.requires_grad:
+            raise NotApplicableError("attention: the logits cannot be differentiated with respect to the layer")
+        scores = logits.gather(1, logits.argmax(dim=1, keepdim=True))
+        (gradients,) = torch.autograd.grad(scores.sum(), activation, allow_unused=True)
+        if gradients is None:
+            raise NotApplicableError("attention: the logits do not depend on the layer")
+        weights = gradients.mean(dim=(2, 3), keepdim=True)
+        maps = (weights * activation.detach()).sum(dim=1).relu().float()
+        self.activation = None
+        return logits.detach(), maps
+
+
+@contextmanager
+def _tapped(model: nn.Module, layer: str) -> Iterator[_Tap]:
+    """Keep a tap hooked to the layer, and the model in evaluation mode, as long as the context lasts."""
+    tap = _Tap(rectifies=layer.endswith(RELU))
+    handle = model.get_submodule(layer.removesuffix(RELU)).register_forward_hook(tap)
+    try:
+        with evaluating(model):
+            yield tap
+    finally:
+        handle.remove()

@@ -1,0 +1,152 @@
+"""The layers of a model whose feature maps can be looked at, and which of them to look at.
+
+Feature maps are those after their ReLU, as in the networks of the paper on Grad-CAM: before it, a channel that is
+negative on the background and speaks against the class would count for it, though the ReLU lets nothing of it pass.
+Where the ReLU is no layer with a name of its own, `NAME+relu` stands for what it makes of the layer before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.errors import InputError, NotApplicableError, some_of
+from harness.networks.evaluating import evaluating
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch.utils.hooks import RemovableHandle
+
+    from harness.data import LabelledImages
+    from harness.inference import Classifier
+
+RELU = "+relu"
+"""Ends the name of a layer whose output is taken as the ReLU after it passes it on."""
+_PROBED = 8
+"""Images that are looked at to find out about a model's layers."""
+_LISTED = 40
+"""Layers that an error names."""
+
+
+def spatial_layers(model: nn.Module, pixels: Tensor) -> Mapping[str, tuple[int, int]]:
+    """Return the layers whose output is feature maps of more than one pixel, with their (height, width).
+
+    In the order of execution on these pixels, (N, C, H, W); names are those of `named_modules()`.
+    """
+    return {called.name: called.size for called in _spatial_calls(model, pixels)}
+
+
+def default_layer(model: nn.Module, pixels: Tensor) -> str:
+    """Return the end of the last convolution block: the last layer at the resolution of the last convolution.
+
+    Behind its batch norm, its ReLU and what is added to it, and before the pooling, which would leave too few places to
+    tell the object from the middle of the image. With `+relu` if a ReLU without a name follows. Convolutions that give
+    a single pixel do not count. Raises `NotApplicableError` when there are no others.
+    """
+    calls = _spatial_calls(model, pixels)
+    numbers = [number for number, called in enumerate(calls) if isinstance(called.layer, nn.Conv2d)]
+    if not numbers:
+        raise NotApplicableError(
+            "attention: the model has no convolution layer (torch.nn.Conv2d) with feature maps of more than one pixel"
+        )
+    size = calls[numbers[-1]].size
+    (*_, last) = (called.name for called in calls[numbers[-1] :] if called.size == size)
+    return last + RELU if relu_follows(model, pixels, layer=last) else last
+
+
+def chosen_layer(classifier: Classifier, images: LabelledImages, wanted: str | None) -> tuple[str, tuple[int, int]]:
+    """Return the layer to look at, and the (height, width) of its maps; None stands for the default.
+
+    Raises `InputError` when the layer wanted is not one of `spatial_layers`, which the message lists, or one of them
+    with `+relu` that no ReLU follows.
+    """
+    model, pixels = classifier.plain, classifier.pixels(images, np.arange(min(_PROBED, len(images))))
+
+    def found() -> tuple[str, tuple[int, int]]:
+        layers = spatial_layers(model, pixels)
+        layer = default_layer(model, pixels) if wanted is None else _full_name(wanted, layers)
+        name = layer.removesuffix(RELU)
+        if name not in layers:
+            listed = [f"{name} ({height}x{width})" for name, (height, width) in layers.items()]
+            raise InputError(
+                f"layer {name!r}: the model has none of this name with feature maps of more than one pixel; "
+                f"it has {some_of(listed, shown=_LISTED) or 'none at all'}"
+            )
+        if wanted is not None and wanted.endswith(RELU) and not relu_follows(model, pixels, layer=name):
+            raise InputError(f"layer {wanted!r}: no ReLU follows directly; name {name!r} to look at what comes before")
+        return layer, layers[name]
+
+    return classifier.remembered(("layer", wanted, tuple(pixels.shape[1:])), found)
+
+
+def relu_follows(model: nn.Module, pixels: Tensor, *, layer: str) -> bool:
+    """Return whether a ReLU alone follows a layer: its negative values, and there are some, make no difference.
+
+    All of its values must make one, or the logits do not depend on the layer.
+    """
+    negative = False
+
+    def clip(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        nonlocal negative
+        negative = bool((output < 0).any())
+        return output.relu()
+
+    def blank(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        return torch.zeros_like(output)
+
+    def logits(hook: Callable[[nn.Module, object, Tensor], Tensor]) -> Tensor:
+        handle = model.get_submodule(layer).register_forward_hook(hook)
+        try:
+            result: Tensor = model(pixels)
+        finally:
+            handle.remove()
+        return result
+
+    with torch.no_grad(), evaluating(model):
+        as_they_are: Tensor = model(pixels)
+        clipped, blanked = logits(clip), logits(blank)
+    return negative and torch.equal(clipped, as_they_are) and not torch.equal(blanked, as_they_are)
+
+
+@dataclass(frozen=True)
+class _Called:
+    """A layer that a forward pass has called, and the (height, width) of the feature maps that it gave."""
+
+    name: str
+    layer: nn.Module
+    size: tuple[int, int]
+
+
+def _spatial_calls(model: nn.Module, pixels: Tensor) -> list[_Called]:
+    calls: list[_Called] = []
+
+    def hooked(name: str, layer: nn.Module) -> RemovableHandle:
+        def record(_layer: nn.Module, _inputs: object, output: object) -> None:
+            if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2:].numel() > 1:  # noqa: PLR2004
+                calls.append(_Called(name, layer, (output.shape[2], output.shape[3])))
+
+        return layer.register_forward_hook(record)
+
+    handles = [hooked(name, layer) for name, layer in model.named_modules() if name]
+    try:
+        with torch.no_grad(), evaluating(model):
+            model(pixels)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def _full_name(wanted: str, layers: Mapping[str, tuple[int, int]]) -> str:
+    """Return the name of the one layer that ends so, as a user's network may stand inside another; else what is wanted.
+
+    With `+relu`, if that was wanted.
+    """
+    name = wanted.removesuffix(RELU)
+    inner = [layer for layer in layers if layer.endswith(f".{name}")]
+    return inner[0] + wanted.removeprefix(name) if name not in layers and len(inner) == 1 else wanted

@@ -1,0 +1,166 @@
+"""Worst poses: the first pose of a sequence at which each image fails, found exactly and with early exit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.errors import InputError
+from harness.perturb import Pose
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness.data import LabelledImages
+    from harness.inference import Classifier
+    from harness.perturb.grids import SeverityPath
+
+_WAVE = 4_000
+"""Evaluations between two looks at which images are broken; fixed, so that the work is the same for any cores."""
+
+
+@dataclass(frozen=True, eq=False)
+class FirstFailures:
+    """For each of N images, the position in `poses` of the first pose at which it is wrong; -1 where there is none."""
+
+    images: LabelledImages
+    poses: tuple[Pose, ...]
+    first: np.ndarray
+
+    def perturbation_of(self, position: int) -> Pose:
+        """Return the pose at which the image at this position fails first; the identity where it does not."""
+        first = int(self.first[position])
+        return self.poses[first] if first >= 0 else Pose()
+
+    @property
+    def right_everywhere(self) -> np.ndarray:
+        """Return whether each image is right at every pose, (N,) bool."""
+        return np.asarray(self.first < 0)
+
+
+def first_failures(
+    classifier: Classifier,
+    images: LabelledImages,
+    poses: Sequence[Pose],
+    *,
+    on_evaluated: Callable[[int], None] | None = None,
+) -> FirstFailures:
+    """Walk through the poses in order and find where each image fails first.
+
+    An image once broken is not evaluated again, so the order decides the cost and never whether an image survives.
+    Equal to evaluating every image at every pose. `on_evaluated` is called with the number of poses done.
+    """
+    if not poses:
+        raise InputError("first failures: the sequence of poses is empty")
+    poses = tuple(poses)
+
+    def compute() -> np.ndarray:
+        first = np.full(len(images), -1, dtype=np.int64)
+        alive = np.arange(len(images))
+        waiting: list[tuple[np.ndarray, int]] = []
+        for number in range(len(poses)):
+            waiting.append((alive, number))
+            if sum(len(chosen) for chosen, _ in waiting) < _WAVE and number + 1 < len(poses):
+                continue
+            chosen = np.concatenate([chosen for chosen, _ in waiting])
+            which = np.repeat([pose for _, pose in waiting], [len(chosen) for chosen, _ in waiting])
+            predicted = classifier.predict_pairs(images, chosen, poses, which)
+            wrong = predicted != images.labels.numpy()[chosen]
+            # From the last to the first, so that the first failure is what remains.
+            first[chosen[wrong][::-1]] = which[wrong][::-1]
+            alive, waiting = alive[first[alive] < 0], []
+            if on_evaluated:
+                on_evaluated(number + 1)
+            if not len(alive):
+                break
+        return first
+
+    first = classifier.kept(("first failures", poses), images, (len(images),), compute)
+    return FirstFailures(images, poses, first.astype(np.int64))
+
+
+def changes(classifier: Classifier, images: LabelledImages, within: Pose, *, seed: int) -> FirstFailures:
+    """Draw poses within ± each axis of `within` by Hypothesis and find where each prediction changes first.
+
+    Drawing is steered towards poses that change many predictions; how many are drawn is the current Hypothesis
+    profile's `max_examples`. The poses are those drawn, in their order.
+    """
+    import hypothesis
+
+    from harness.perturb.strategies import poses as poses_within
+
+    clean = classifier.predict(images).predicted
+    first = np.full(len(images), -1, dtype=np.int64)
+    drawn: dict[Pose, int] = {}
+
+    @hypothesis.seed(seed)
+    @hypothesis.given(poses_within(max_degrees=within.degrees, max_shift_px=max(within.dx, within.dy)))
+    def explore(pose: Pose) -> None:
+        number = drawn.setdefault(pose.clamped(within), len(drawn))
+        changed = classifier.predict(images, pose.clamped(within)).predicted != clean
+        first[changed & (first < 0)] = number
+        hypothesis.target(float(changed.sum()))
+
+    explore()
+    return FirstFailures(images, tuple(drawn), first)
+
+
+def correct_at(classifier: Classifier, images: LabelledImages, grid: Sequence[Pose], drawn: np.ndarray) -> np.ndarray:
+    """Return whether each image is right at each of its own poses, (N, count) bool; `drawn` as from `random_poses`."""
+    count = drawn.shape[1]
+
+    def compute() -> np.ndarray:
+        chosen = np.repeat(np.arange(len(images)), count)
+        order = np.argsort(drawn.ravel(), kind="stable")  # Pose by pose, so that a batch holds few different ones.
+        predicted = np.empty(drawn.size, dtype=np.int64)
+        predicted[order] = classifier.predict_pairs(images, chosen[order], tuple(grid), drawn.ravel()[order])
+        return np.asarray(predicted.reshape(drawn.shape) == images.labels.numpy()[:, None])
+
+    kept = classifier.kept(("correct at", tuple(grid), drawn.tobytes()), images, drawn.shape, compute)
+    return np.asarray(kept.astype(bool))
+
+
+@dataclass(frozen=True, eq=False)
+class Breaking:
+    """For each image that is right as it is, the least severity of a path at which it is wrong; inf when none is."""
+
+    path: SeverityPath
+    severity: np.ndarray
+    images: int
+    """How many images were looked at, those that are wrong as they are included."""
+
+    def survival(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return severities from 0 on, and the share of the images that are right at all poses up to each."""
+        severities = np.array([0.0, *self.path.steps])
+        return severities, np.array([(self.severity > severity).mean() for severity in severities])
+
+    def quantile(self, share: float) -> float:
+        """Return the severity by which this share of the images has broken, between two steps by interpolation.
+
+        Where fewer break, the path's last severity: they held to the limit.
+        """
+        severities, surviving = self.survival()
+        reached = np.flatnonzero(surviving <= 1 - share)
+        if not len(reached):
+            return float(severities[-1])
+        after = int(reached[0])
+        if after == 0:
+            return 0.0
+        high, low = surviving[after - 1], surviving[after]
+        part = (high - (1 - share)) / (high - low)
+        return float(severities[after - 1] + part * (severities[after] - severities[after - 1]))
+
+
+def breaking(
+    classifier: Classifier,
+    images: LabelledImages,
+    path: SeverityPath,
+    *,
+    on_evaluated: Callable[[int], None] | None = None,
+) -> Breaking:
+    """Find how severe a pose must be to break each image that is right as it is."""
+    found = first_failures(classifier, images, (Pose(), *path.poses), on_evaluated=on_evaluated)
+    severities = np.array([0.0, *path.severities, np.inf])[found.first]
+    return Breaking(path, severities[severities > 0], images=len(images))

@@ -1,0 +1,140 @@
+"""From predictions to numbers: accuracy, confusion pairs, confident errors, gain and change against another model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.errors import InputError
+from harness.measures.flips import Flips, flips
+from harness.measures.metric import Measurement
+from harness.measures.statistics import proportion_interval
+
+if TYPE_CHECKING:
+    from harness.inference import Predictions
+
+
+def accuracy(
+    predictions: Predictions, *, of_class: str | None = None, before: Predictions | None = None
+) -> Measurement:
+    """Return the share of right predictions in [0, 1], of all images or of one true class (its recall).
+
+    The failures to show are wrong answers, or only those of images that were right in the predictions `before`, such
+    as those of the same images unperturbed. The interval is Wilson's score interval (Wilson 1927). Raises `InputError`
+    for a class that the data lack.
+    """
+    chosen = np.ones(len(predictions.labels), dtype=bool)
+    if of_class is not None:
+        chosen = predictions.labels == class_number(predictions, of_class)
+    n, right = int(chosen.sum()), int(predictions.correct[chosen].sum())
+    if n == 0:
+        raise InputError(f"accuracy: none of the {len(chosen)} images is of class {of_class or 'any'!r}")
+    wrong = chosen & ~predictions.correct
+    return Measurement(
+        "accuracy",
+        right / n,
+        n,
+        proportion_interval(right, n),
+        detail=_worst_pair(predictions, wrong),
+        failures=_telling(predictions, wrong & before.correct if before else wrong),
+    )
+
+
+def pair_failures(predictions: Predictions, *, pair: tuple[str, str]) -> Measurement:
+    """Return how many images of either class of the pair are taken for the other, out of all images.
+
+    The interval is that of the failure rate (Wilson 1927) times the number of images.
+    """
+    first, second = (class_number(predictions, name) for name in pair)
+    if first == second:
+        raise InputError(f"pair failures: both classes of the pair are {pair[0]!r}; name two different classes")
+    labels, predicted = predictions.labels, predictions.predicted
+    for label, name in zip((first, second), pair, strict=True):
+        if not (labels == label).any():
+            raise InputError(f"pair failures: none of the {len(labels)} images is of class {name!r}")
+    forth, back = (labels == first) & (predicted == second), (labels == second) & (predicted == first)
+    detail = f"{pair[0]}→{pair[1]} {forth.sum()}, {pair[1]}→{pair[0]} {back.sum()}"
+    return _count("pair_failures", predictions, forth | back, detail)
+
+
+def confident_errors(predictions: Predictions, *, above: float) -> Measurement:
+    """Return how many images are classified wrongly with a confidence over `above`, in [0, 1].
+
+    The interval is that of the failure rate (Wilson 1927) times the number of images.
+    """
+    failures = predictions.confidence_of_errors() > above
+    return _count("confident_errors", predictions, failures, _worst_pair(predictions, failures))
+
+
+def accuracy_gain(predictions: Predictions, reference: Predictions) -> Measurement:
+    """Return the accuracy of the predictions minus that of a reference model on the same images, in [-1, 1].
+
+    The interval is that of `Flips`. Raises `InputError` when the images differ.
+    """
+    return _difference("accuracy_gain", predictions, reference, flips(predictions, reference))
+
+
+def accuracy_change(predictions: Predictions, before: Predictions) -> Measurement:
+    """Return the change of accuracy since the model before, in [-1, 1], with the images behind it and McNemar's p.
+
+    The interval and the exact test are those of `Flips`. Raises `InputError` when the images differ.
+    """
+    changed = flips(predictions, before)
+    measured = _difference("accuracy_change", predictions, before, changed)
+    pairs = [f"{name} {lost} lost, {gained} gained" for name, (lost, gained) in list(changed.by_pair.items())[:1]]
+    detail = "; ".join([f"{measured.detail} (McNemar p = {changed.p_value:.2g})", *pairs])
+    return replace(measured, detail=detail, p_value=changed.p_value, flips=changed)
+
+
+def _difference(metric: str, predictions: Predictions, reference: Predictions, changed: Flips) -> Measurement:
+    return Measurement(
+        metric,
+        changed.net,
+        changed.n,
+        changed.interval,
+        unit="difference",
+        detail=f"{len(changed.gained)} images gained, {len(changed.lost)} lost",
+        failures=_telling(predictions, ~predictions.correct & reference.correct),
+    )
+
+
+def _count(metric: str, predictions: Predictions, failures: np.ndarray, detail: str) -> Measurement:
+    n, count = len(failures), int(failures.sum())
+    low, high = proportion_interval(count, n)
+    return Measurement(
+        metric,
+        count,
+        n,
+        (low * n, high * n),
+        unit="images",
+        detail=detail,
+        failures=_telling(predictions, failures),
+    )
+
+
+def _telling(predictions: Predictions, failures: np.ndarray) -> np.ndarray:
+    """Return the positions of the failures, wrong answers all, those with the highest confidence first."""
+    positions = np.flatnonzero(failures)
+    return positions[np.argsort(-predictions.confidence_of_errors()[positions], kind="stable")]
+
+
+def _worst_pair(predictions: Predictions, failures: np.ndarray) -> str:
+    """Name the commonest confusion among the failures, with its share of the true class's images."""
+    if not failures.any():
+        return ""
+    classes = len(predictions.classes)
+    pairs = predictions.labels[failures] * classes + predictions.predicted[failures]
+    true, taken = divmod(int(np.bincount(pairs).argmax()), classes)
+    share = (predictions.labels[failures] * classes + predictions.predicted[failures] == true * classes + taken).sum()
+    share = share / (predictions.labels == true).sum()
+    return f"worst pair {predictions.classes[true]}→{predictions.classes[taken]} {share:.0%}"
+
+
+def class_number(predictions: Predictions, name: str) -> int:
+    """Return the number of a class; raises `InputError` for one that the data lack."""
+    try:
+        return predictions.classes.index(name)
+    except ValueError:
+        raise InputError(f"unknown class {name!r}; the data have {', '.join(predictions.classes)}") from None

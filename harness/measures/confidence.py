@@ -1,0 +1,183 @@
+"""How well a model knows when it is right: calibration, proper scores, selective prediction, and doubt under damage."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.errors import InputError, NotApplicableError
+from harness.measures.metric import Measurement
+from harness.measures.statistics import proportion_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from harness.inference import Predictions
+    from harness.measures.metric import Unit
+
+BINS = 15
+"""Bins of confidence, of equal width, as in Guo et al. (2017)."""
+
+
+def bin_of(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """Return which of `bins` bins of equal width over [0, 1] each confidence is in, (N,) int64 from 0.
+
+    A confidence on an edge belongs to the bin above, and 1 to the last.
+    """
+    return np.asarray(np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1]))
+
+
+def calibration_error(predictions: Predictions, *, bins: int = BINS) -> Measurement:
+    """Return the expected calibration error in [0, 1]: `|accuracy - confidence|` of the bins, weighted by their counts.
+
+    Guo et al. (2017), "On Calibration of Modern Neural Networks", equation 3. The interval is normal, by the delta
+    method: the error is the mean of (right - confidence) with its bin's sign, which is taken as known.
+    """
+    if bins < 1:
+        raise InputError(f"calibration error: {bins} bins, expected at least 1")
+    confidence = _confidence(predictions)
+    which = bin_of(confidence, bins)
+    gaps = predictions.correct - confidence
+    signs = np.sign(np.bincount(which, gaps, minlength=bins))
+    signed = signs[which] * gaps
+    right, sure = predictions.correct.mean(), confidence.mean()
+    detail = f"{right:.1%} right, {sure:.1%} sure on average; {bins} bins"
+    return _mean("calibration_error", signed, "share", (0.0, 1.0), detail)
+
+
+def negative_log_likelihood(predictions: Predictions) -> Measurement:
+    """Return the mean of -log p(true class), in nats: 0 for a model that is sure and right, log(classes) for a guess.
+
+    Good (1952), "Rational Decisions". The interval is normal, around the mean.
+    """
+    from scipy.special import log_softmax
+
+    logs = log_softmax(predictions.logits.astype(np.float64), axis=1)
+    losses = -logs[np.arange(len(logs)), predictions.labels]
+    return _mean("negative_log_likelihood", losses, "score", (0.0, np.inf))
+
+
+def brier_score(predictions: Predictions) -> Measurement:
+    """Return the mean squared distance of the probabilities to the truth, over all classes, in [0, 2].
+
+    Brier (1950), "Verification of Forecasts Expressed in Terms of Probability", equation 2. The interval is normal.
+    """
+    distances = np.square(_probabilities(predictions) - np.eye(len(predictions.classes))[predictions.labels])
+    return _mean("brier_score", distances.sum(axis=1), "score", (0.0, 2.0))
+
+
+def confidence_on_errors(predictions: Predictions) -> Measurement:
+    """Return how sure the model is on average where it is wrong, in [0, 1]; `n` is the number of images.
+
+    The interval is normal, over the errors, which are the failures, the surest first. Raises `NotApplicableError`
+    without errors.
+    """
+    wrong = np.flatnonzero(~predictions.correct)
+    if not len(wrong):
+        raise NotApplicableError(f"confidence on errors: all of {len(predictions.labels)} answers are right")
+    sure = _confidence(predictions)[wrong]
+    measured = _mean("confidence_on_errors", sure, "share", (0.0, 1.0), f"over {len(wrong)} errors")
+    return replace(measured, n=len(predictions.labels), failures=wrong[np.argsort(-sure, kind="stable")])
+
+
+def risk_coverage(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """Return the curve of a model that may abstain: coverage and risk, both (N,) in [0, 1].
+
+    Risk is the share of errors among the answers that are surest; coverage is the share that these are, from 1 / N to
+    1. Geifman & El-Yaniv (2017), "Selective Classification for Deep Neural Networks", section 2. Answers of equal
+    confidence come in any order, so that each counts as the mean of them.
+    """
+    _, group, counts = np.unique(-_confidence(predictions), return_inverse=True, return_counts=True)
+    errors = np.repeat(np.bincount(group, ~predictions.correct) / counts, counts)
+    answered = np.arange(1, len(errors) + 1)
+    return answered / len(errors), np.cumsum(errors) / answered
+
+
+def risk_coverage_area(predictions: Predictions) -> Measurement:
+    """Return the area under the risk-coverage curve, in [0, 1]: the mean risk over all coverages; 0 is best.
+
+    Geifman et al. (2019), "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers", section 3. The interval
+    is Wilson's for as many answers as there are images.
+    """
+    _, risk = risk_coverage(predictions)
+    area, n = float(risk.mean()), len(risk)
+    low, high = proportion_interval(round(area * n), n)
+    detail = f"of the surer half of the answers {risk[(n - 1) // 2]:.2%} are wrong, of all {risk[-1]:.2%}"
+    return Measurement("risk_coverage_area", area, n, (min(low, area), max(high, area)), detail=detail)
+
+
+def confidence_rise(series: Sequence[Predictions]) -> Measurement:
+    """Return the largest rise of the mean confidence from one severity to the next, in [-1, 1]; it should be negative.
+
+    `series` are predictions of the same images, in the order of severity, those of the images as they are first. The
+    interval is normal, of the differences image by image. The failures are the images whose confidence rises there,
+    most first. Raises `InputError` for other images, and for fewer than two severities.
+    """
+    first, *others = series
+    if not others:
+        raise InputError("confidence rise: one severity, expected at least two to compare")
+    for other in others:
+        if not np.array_equal(other.images.positions.numpy(), first.images.positions.numpy()):
+            raise InputError(
+                f"confidence rise: {len(first.labels)} and {len(other.labels)} images that are not the same"
+            )
+    confidence = np.stack([_confidence(predictions) for predictions in series])
+    steps = np.diff(confidence, axis=0)
+    worst = int(steps.mean(axis=1).argmax())
+    shown = " → ".join(f"{mean:.3f}" for mean in confidence.mean(axis=1))
+    measured = _mean("confidence_rise", steps[worst], "difference", (-1.0, 1.0), f"mean confidence {shown}")
+    rising = np.flatnonzero(steps[worst] > 0)
+    return replace(measured, failures=rising[np.argsort(-steps[worst][rising], kind="stable")])
+
+
+def mean_corruption_error(
+    corrupted: Mapping[str, Sequence[Predictions]], reference: Mapping[str, Sequence[Predictions]]
+) -> Measurement:
+    """Return the mean corruption error: errors against those that a reference model makes; 1 is as many as it.
+
+    Both give, for each corruption, predictions of the same images in the order of severity, those of the images as they
+    are first; these do not count. The errors at all severities are divided by the reference's, and the mean is taken
+    over the corruptions (Hendrycks & Dietterich 2019, section 4, whose reference is AlexNet; theirs is in percent). The
+    interval is normal, by the delta method over images. Raises `InputError` when the two are not of the same
+    corruptions, and `NotApplicableError` where the reference makes no error.
+    """
+    if list(corrupted) != list(reference) or not corrupted:
+        raise InputError(
+            f"mean corruption error: {sorted(corrupted)} of one model and {sorted(reference)} of the other"
+        )
+    own, others = (
+        np.stack([np.mean([~at.correct for at in series[1:]], axis=0) for series in models.values()])
+        for models in (corrupted, reference)
+    )
+    rates = others.mean(axis=1)
+    if not rates.all():
+        flawless = list(corrupted)[int(rates.argmin())]
+        raise NotApplicableError(f"mean corruption error: the reference model makes no error under {flawless}")
+    ratios = own.mean(axis=1) / rates
+    n = own.shape[1]
+    influence = ((own - ratios[:, None] * others) / rates[:, None]).mean(axis=0)
+    value, margin = float(ratios.mean()), 1.96 * float(influence.std()) / n**0.5
+    worst, best = (list(corrupted)[int(at)] for at in (ratios.argmax(), ratios.argmin()))
+    detail = f"from {ratios.min():.2f} under {best} to {ratios.max():.2f} under {worst}"
+    return Measurement(
+        "mean_corruption_error", value, n, (max(value - margin, 0.0), value + margin), unit="factor", detail=detail
+    )
+
+
+def _probabilities(predictions: Predictions) -> np.ndarray:
+    from scipy.special import softmax
+
+    return np.asarray(softmax(predictions.logits.astype(np.float64), axis=1))
+
+
+def _confidence(predictions: Predictions) -> np.ndarray:
+    return np.asarray(_probabilities(predictions).max(axis=1))
+
+
+def _mean(metric: str, values: np.ndarray, unit: Unit, limits: tuple[float, float], detail: str = "") -> Measurement:
+    """Return the mean of values, one for each image, with its normal 95% interval."""
+    mean, margin = float(values.mean()), 1.96 * float(values.std()) / len(values) ** 0.5
+    interval = (max(mean - margin, limits[0]), min(mean + margin, limits[1]))
+    return Measurement(metric, mean, len(values), interval, unit=unit, detail=detail)

@@ -1,0 +1,275 @@
+"""Which images a model fails on and how: tables by kind of failure, between two models, and over many poses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.errors import InputError
+from harness.perturb import in_words
+
+if TYPE_CHECKING:
+    from harness.data import LabelledImages
+    from harness.inference import Predictions
+
+
+@dataclass(frozen=True)
+class FailureKind:
+    """What counts as a failure.
+
+    Any wrong answer; with a `pair` of classes only those that take one for the other, either way round; with `above`
+    only those whose confidence is over it, in [0, 1].
+    """
+
+    name: str
+    pair: tuple[str, str] | None = None
+    above: float | None = None
+
+    def among(self, predictions: Predictions) -> np.ndarray:
+        """Return which answers are failures of this kind, (N,) bool; raises `InputError` for an unknown class."""
+        failures = ~predictions.correct
+        if self.pair is not None:
+            first, second = (_label(predictions.classes, name) for name in self.pair)
+            labels, predicted = predictions.labels, predictions.predicted
+            failures = ((labels == first) & (predicted == second)) | ((labels == second) & (predicted == first))
+        if self.above is not None:
+            failures = failures & (predictions.confidence_of_errors() > self.above)
+        return np.asarray(failures)
+
+    def absent(self, images: LabelledImages) -> tuple[str, ...]:
+        """Return the classes of the pair that no image is of: such a table says nothing about them."""
+        present = {images.classes[label] for label in np.unique(images.labels.numpy())}
+        return tuple(name for name in self.pair or () if name not in present)
+
+
+ANY = FailureKind("any error")
+
+
+def confident(above: float) -> FailureKind:
+    """Return the kind of errors that the model makes with a confidence over `above`, in [0, 1]."""
+    return FailureKind(f"errors over {above:.0%} confidence", above=above)
+
+
+def confusion(first: str, second: str) -> FailureKind:
+    """Return the kind of errors that take one class for the other; raises `InputError` for one and the same."""
+    if first == second:
+        raise InputError(f"a confusion of {first!r} with itself is no failure; name two different classes")
+    return FailureKind(f"{first}↔{second}", pair=(first, second))
+
+
+STUDY_KINDS = (
+    confident(0.9),
+    confusion("Shirt", "T-shirt/top"),
+    confusion("Coat", "Pullover"),
+    confusion("Sandal", "Sneaker"),
+    confusion("Dress", "Coat"),
+    confusion("Ankle boot", "Sneaker"),
+)
+"""The six kinds of failure that the Fashion-MNIST study looks at."""
+
+_PAIRS = 5
+"""Confusions looked at in data that the study does not know, like the study's five."""
+
+
+def kinds_for(predictions: Predictions) -> tuple[FailureKind, ...]:
+    """Return the kinds to look at: any error, and the study's six where the classes are those of Fashion-MNIST.
+
+    Of other data errors over 90% confidence, and the pairs of classes that these predictions confuse most often.
+    """
+    if all(name in predictions.classes for kind in STUDY_KINDS for name in kind.pair or ()):
+        return ANY, *STUDY_KINDS
+    wrong = ~predictions.correct
+    pairs = np.sort(np.stack([predictions.labels[wrong], predictions.predicted[wrong]], axis=1), axis=1)
+    often = Counter(map(tuple, pairs.tolist())).most_common(_PAIRS)
+    names = predictions.classes
+    return ANY, confident(0.9), *(confusion(names[first], names[second]) for (first, second), _ in often)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one image: its position in the full split, the class, and each class's probability."""
+
+    index: int
+    true: str
+    predicted: str
+    confidence: float
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class FailureTable:
+    """The failures of one kind among `n` images, the most confident first.
+
+    `seen` says in words how the images were turned and moved. `absent` names the classes of the kind that no image is
+    of. Probabilities stand in the order of `classes`.
+    """
+
+    kind: str
+    seen: str
+    classes: tuple[str, ...]
+    n: int
+    absent: tuple[str, ...]
+    rows: tuple[Answer, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the table in plain types."""
+        return asdict(self)
+
+
+def failure_table(predictions: Predictions, kind: FailureKind = ANY) -> FailureTable:
+    """List the failures of this kind; raises `InputError` when the kind names a class that the data do not know."""
+    return FailureTable(
+        kind=kind.name,
+        seen=in_words(predictions.perturbation),
+        classes=predictions.classes,
+        n=len(predictions.labels),
+        absent=kind.absent(predictions.images),
+        rows=answers_at(predictions, most_confident(predictions, kind.among(predictions))),
+    )
+
+
+def answers_at(predictions: Predictions, positions: np.ndarray) -> tuple[Answer, ...]:
+    """Return what the model says of the images at these positions, (M,) int64, of the predictions.
+
+    Costs a forward pass only when an answer is right, see `Predictions.probabilities_at`.
+    """
+    classes = predictions.classes
+    labels, predicted = predictions.labels[positions], predictions.predicted[positions]
+    numbers = predictions.images.positions.numpy()[positions]
+    shares = predictions.probabilities_at(positions)
+    return tuple(
+        Answer(int(number), classes[label], classes[taken], float(row[taken]), tuple(map(float, row)))
+        for number, label, taken, row in zip(numbers, labels, predicted, shares, strict=True)
+    )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two models say of one image."""
+
+    after: Answer
+    before: Answer
+
+
+@dataclass(frozen=True)
+class FailureChanges:
+    """How two models' failures on the same images differ: of the one after only, of the one before only, of both.
+
+    New failures and shared ones stand in the order of the confidence of the model after, fixed ones in that of the
+    model before, the most confident first.
+    """
+
+    kind: str
+    classes: tuple[str, ...]
+    new: tuple[Comparison, ...]
+    fixed: tuple[Comparison, ...]
+    shared: tuple[Comparison, ...]
+
+
+def changed_positions(
+    predictions: Predictions, before: Predictions, kind: FailureKind = ANY
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the positions of new, fixed and shared failures of this kind, each (M,) int64, in `FailureChanges`' order.
+
+    Costs no forward pass. Raises `InputError` when the images differ.
+    """
+    if predictions.images.sha256 != before.images.sha256:
+        raise InputError(
+            "failure changes: the two models were measured on different images, so no failure can be said to be new; "
+            "use the same images for both"
+        )
+    ours, theirs = kind.among(predictions), kind.among(before)
+    return (
+        most_confident(predictions, ours & ~theirs),
+        most_confident(before, theirs & ~ours),
+        most_confident(predictions, ours & theirs),
+    )
+
+
+def failure_changes(predictions: Predictions, before: Predictions, kind: FailureKind = ANY) -> FailureChanges:
+    """Compare the failures of this kind with those of a model before; raises `InputError` when the images differ."""
+    new, fixed, shared = (
+        compared_at(predictions, before, positions) for positions in changed_positions(predictions, before, kind)
+    )
+    return FailureChanges(
+        kind=kind.name,
+        classes=predictions.classes,
+        new=new,
+        fixed=fixed,
+        shared=shared,
+    )
+
+
+def compared_at(predictions: Predictions, before: Predictions, positions: np.ndarray) -> tuple[Comparison, ...]:
+    """Return what two models say of the images at these positions, (M,) int64."""
+    pairs = zip(answers_at(predictions, positions), answers_at(before, positions), strict=True)
+    return tuple(Comparison(after, earlier) for after, earlier in pairs)
+
+
+@dataclass(frozen=True)
+class PersistentFailure:
+    """An image that is wrong at `wrong_at` of the poses; `taken_for` is the commonest wrong answer."""
+
+    index: int
+    true: str
+    wrong_at: int
+    taken_for: str
+
+
+@dataclass(frozen=True)
+class PersistentFailures:
+    """The images, of `n`, that are wrong at more than half of the `poses`, the most persistent first."""
+
+    n: int
+    poses: int
+    rows: tuple[PersistentFailure, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the table in plain types."""
+        return asdict(self)
+
+    def by_confusion(self) -> list[tuple[str, str, tuple[int, ...]]]:
+        """Return the images' numbers by (true class, taken for), the most frequent confusion first."""
+        groups: dict[tuple[str, str], list[int]] = {}
+        for row in self.rows:
+            groups.setdefault((row.true, row.taken_for), []).append(row.index)
+        ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
+        return [(true, taken_for, tuple(numbers)) for (true, taken_for), numbers in ordered]
+
+
+def persistent_failures(images: LabelledImages, predicted: np.ndarray) -> PersistentFailures:
+    """List the images that are wrong at more than half of the poses; `predicted` is (N, P) int64, a column for each.
+
+    Raises `InputError` for a matrix of another shape, or of no pose.
+    """
+    if predicted.ndim != 2 or predicted.shape[0] != len(images) or not predicted.shape[1]:  # noqa: PLR2004
+        raise InputError(
+            f"persistent failures: predictions have shape {predicted.shape}, expected ({len(images)}, poses), one or "
+            "more"
+        )
+    labels, numbers = images.labels.numpy(), images.positions.numpy()
+    correct = predicted == labels[:, None]
+    wrong, poses = (~correct).sum(axis=1), predicted.shape[1]
+    chosen = np.flatnonzero(2 * wrong > poses)
+    rows = []
+    for position in chosen[np.argsort(-wrong[chosen], kind="stable")]:
+        votes = Counter(predicted[position][~correct[position]].tolist())
+        taken_for = min(votes, key=lambda label: (-votes[label], label))
+        names = images.classes[labels[position]], images.classes[taken_for]
+        rows.append(PersistentFailure(int(numbers[position]), names[0], int(wrong[position]), names[1]))
+    return PersistentFailures(len(images), poses, tuple(rows))
+
+
+def most_confident(predictions: Predictions, failures: np.ndarray) -> np.ndarray:
+    """Return the positions of the failures, (N,) bool, in the order of their confidence, (M,) int64."""
+    positions = np.flatnonzero(failures)
+    return np.asarray(positions[np.argsort(-predictions.confidence_of_errors()[positions], kind="stable")])
+
+
+def _label(classes: tuple[str, ...], name: str) -> int:
+    if name not in classes:
+        raise InputError(f"unknown class {name!r}; the data have {', '.join(classes)}")
+    return classes.index(name)

@@ -1,0 +1,185 @@
+"""How much of a model's attention lies on the object, whether it moves with the object, and where there is none.
+
+Dead maps and empty masks have no ratio: they are counted, shown and left out of means, never taken as 0 or 1. Every
+number stands beside what a map that knows nothing would have, the same everywhere in the image.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from harness.errors import InputError, NotApplicableError
+from harness.measures.accuracy import class_number
+from harness.measures.metric import Measurement
+from harness.measures.statistics import proportion_interval
+from harness.perturb import moved_masks
+
+if TYPE_CHECKING:
+    from harness.inference.attention import Attention
+
+
+def attention_ratio(
+    attention: Attention, masks: np.ndarray, *, of_class: str | None = None, answers: str | None = None
+) -> Measurement:
+    """Return the share of a map's mass that lies on the object, in [0, 1], averaged over images.
+
+    The relevance mass accuracy of Arras et al. (2022), "CLEVR-XAI", section 3.3, of maps upsampled to the images' size.
+    `masks` are those of the images as they are, (N, H, W) bool; they move as the images do. Of one true class, or of
+    `answers` that are "wrong", if asked for. Failures are images with less on the object than a uniform map has. The
+    interval is the normal one of a mean, ± 1.96 standard errors. Raises `NotApplicableError` when no image counts.
+    """
+    return _averaged("attention_ratio", attention, masks, of_class=of_class, answers=answers)
+
+
+def attention_lift(
+    attention: Attention, masks: np.ndarray, *, of_class: str | None = None, answers: str | None = None
+) -> Measurement:
+    """Return how many times more of the attention lies on the object than of the area does, averaged over images.
+
+    The ratio of each image over the share of its area that is object; 1 is what a uniform map has. For all else see
+    `attention_ratio`.
+    """
+    return _averaged("attention_lift", attention, masks, of_class=of_class, answers=answers)
+
+
+def attention_drift(moved: Attention, rest: Attention) -> Measurement:
+    """Return the share of the attention that does not move with the image, in [0, 1], averaged over images.
+
+    The maps of moved images are held against the maps at rest, moved alike: 1 - SIM, the histogram intersection of two
+    maps of unit mass (Bylinskii et al. 2019, "What Do Different Evaluation Metrics Tell Us About Saliency Models?",
+    section 4), which is their total variation distance. Each map is of the class predicted there, so that a change of
+    mind counts. Failures are the images that drift farthest. The interval is the normal one of a mean.
+    """
+    if moved.maps.shape != rest.maps.shape or moved.layer != rest.layer:
+        raise InputError(
+            f"attention drift: maps {moved.maps.shape} of layer {moved.layer} cannot be compared with maps "
+            f"{rest.maps.shape} of layer {rest.layer}; expected the same images and layer"
+        )
+    still = rest.upsampled()
+    carried = moved.predictions.perturbation(torch.from_numpy(still)[:, None])[:, 0].numpy()
+    target, mass = _unit_mass(carried)
+    found, found_mass = _unit_mass(moved.upsampled())
+    counted = (mass > 0) & (found_mass > 0)
+    drift = 1 - np.minimum(found, target).sum(axis=(1, 2))
+    unmoved = 1 - np.minimum(_unit_mass(still)[0], target).sum(axis=(1, 2))
+    if not counted.any():
+        raise NotApplicableError(f"attention drift: all {len(counted)} maps are dead, moved or at rest")
+    return Measurement(
+        "attention_drift",
+        float(drift[counted].mean()),
+        len(counted),
+        _mean_interval(drift[counted], high=1.0),
+        detail=f"maps that stay where they were would drift {unmoved[counted].mean():.3f}; "
+        f"{int((~counted).sum())} dead maps left out",
+        failures=_ordered(-drift, counted),
+    )
+
+
+def dead_maps(attention: Attention) -> Measurement:
+    """Return the share of maps that are zero everywhere, in [0, 1]: nothing at the layer speaks for the answer.
+
+    The interval is Wilson's score interval (Wilson 1927). Failures are the images with dead maps.
+    """
+    dead, n = attention.dead, len(attention.dead)
+    wrong = int((dead & ~attention.predictions.correct).sum())
+    count = int(dead.sum())
+    return Measurement(
+        "dead_maps",
+        count / n,
+        n,
+        proportion_interval(count, n),
+        detail=f"{count} maps of layer {attention.layer}, {wrong} of them with a wrong answer",
+        failures=np.flatnonzero(dead),
+    )
+
+
+def rank_correlation(first: Attention, second: Attention) -> np.ndarray:
+    """Return Spearman's rank correlation of the two maps of each image, (N,) in [-1, 1], ties by mean ranks.
+
+    NaN where one of the maps is dead, or the same everywhere. Raises `InputError` for maps of different sizes.
+    """
+    from scipy.stats import rankdata
+
+    if first.maps.shape != second.maps.shape:
+        raise InputError(f"rank correlation: maps {first.maps.shape} and {second.maps.shape} differ in number or size")
+    ranks = [rankdata(attention.maps.reshape(len(attention.maps), -1), axis=1) for attention in (first, second)]
+    one, other = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
+    scale = np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
+    return np.where(scale > 0, (one * other).sum(axis=1) / np.where(scale > 0, scale, 1), np.nan)
+
+
+def on_object(attention: Attention, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each image's share of attention on the object and its share of area, (N,) in [0, 1]; NaN where undefined.
+
+    The share of attention of a dead map is undefined, and so is everything about an image whose object is out of sight.
+    """
+    masks = moved_masks(masks, attention.predictions.perturbation)
+    maps = attention.upsampled()
+    if masks.shape != maps.shape:
+        raise InputError(
+            f"attention on object: masks are {masks.shape}, the images {maps.shape}; expected one for each"
+        )
+    area = masks.mean(axis=(1, 2))
+    area[area == 0] = np.nan
+    unit, mass = _unit_mass(maps)
+    ratio = np.where((mass > 0) & ~np.isnan(area), (unit * masks).sum(axis=(1, 2)), np.nan)
+    return ratio, area
+
+
+def _averaged(
+    metric: str, attention: Attention, masks: np.ndarray, *, of_class: str | None, answers: str | None
+) -> Measurement:
+    predictions = attention.predictions
+    ratio, area = on_object(attention, masks)
+    chosen = np.ones(len(ratio), dtype=bool)
+    if of_class is not None:
+        chosen = predictions.labels == class_number(predictions, of_class)
+    # How many images are looked at does not depend on the model; how many of them count may.
+    n = int(chosen.sum())
+    if answers == "wrong":
+        chosen &= ~predictions.correct
+    counted = chosen & ~np.isnan(ratio)
+    dead, empty = int((chosen & attention.dead).sum()), int((chosen & np.isnan(area)).sum())
+    left_out = f"{dead} dead maps and {empty} empty masks left out"
+    if not counted.any():
+        raise NotApplicableError(
+            f"{metric.replace('_', ' ')}: of {n} images {int(chosen.sum())} are asked for and none counts, {left_out}"
+        )
+    lift = ratio / area
+    is_ratio = metric == "attention_ratio"
+    values, high = (ratio, 1.0) if is_ratio else (lift, float(1 / area[counted].min()))
+    uniform = f"{area[counted].mean():.3f}, the object's share of the area" if is_ratio else "1"
+    failures = _ordered(lift, counted)
+    return Measurement(
+        metric,
+        float(values[counted].mean()),
+        n,
+        _mean_interval(values[counted], high=high),
+        unit="share" if is_ratio else "factor",
+        detail=f"a uniform map has {uniform}; {int(counted.sum())} maps count, {left_out}",
+        failures=failures[lift[failures] < 1],
+    )
+
+
+def _unit_mass(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the maps (N, H, W) divided by their mass, and the mass (N,); a map without mass stays zero."""
+    mass = maps.sum(axis=(1, 2), dtype=np.float64)
+    return maps / np.where(mass > 0, mass, 1)[:, None, None], mass
+
+
+def _mean_interval(values: np.ndarray, *, high: float) -> tuple[float, float]:
+    """Return mean ± 1.96 standard errors within [0, high]; of a single value all of it, since it has no spread."""
+    if len(values) == 1:
+        return 0.0, high
+    mean, margin = float(values.mean()), 1.96 * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return max(0.0, mean - margin), min(high, mean + margin)
+
+
+def _ordered(values: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Return the positions of the images that count, the smallest value first."""
+    positions = np.flatnonzero(counted)
+    return positions[np.argsort(values[positions], kind="stable")]

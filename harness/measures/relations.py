@@ -1,0 +1,116 @@
+"""Relations between a model's answers to one image seen in several ways; they need no true classes to be judged.
+
+Metamorphic relations (Chen, Cheung & Yiu 1998; Xie et al. 2011, "Testing and Validating Machine Learning Classifiers by
+Metamorphic Testing"): nobody has to know what the right answer is to know that it must stay when the image is mirrored.
+Each measure is the share of images for which the relation holds, in [0, 1], with Wilson's interval, and its failures
+are the images that break it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.errors import InputError
+from harness.measures.metric import Measurement
+from harness.measures.statistics import proportion_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.inference import Predictions
+
+TOLERANCE = 0.05
+"""How far a probability may rise before it counts as rising: what interpolation and noise do by themselves."""
+
+
+def kept(before: Predictions, after: Predictions) -> Measurement:
+    """Return the share of images whose answer stays when something is changed that should not matter, in [0, 1].
+
+    Right or wrong, since `accuracy` counts that. The interval is Wilson's. The failures are the images whose answer
+    changes, those that it was right for first, by how sure the new answer is. Raises `InputError` for other images.
+    """
+    same = _same_answers(before, after)
+    right_before = int((before.correct & ~same).sum())
+    detail = f"{int((~same).sum())} answers change, {right_before} of them right before"
+    sureness = after.confidence_of_errors() + before.correct
+    changed = np.flatnonzero(~same)
+    failures = changed[np.argsort(-sureness[changed], kind="stable")]
+    return _share("kept", len(same), failures, detail)
+
+
+def lost(before: Predictions, after: Predictions) -> Measurement:
+    """Return the share of images whose answer goes when what it must rest on is taken away, in [0, 1].
+
+    A model still has to say something: the share of images that it took for that before cannot go. The interval is
+    Wilson's. The failures are the images whose answer stays. Raises `InputError` for other images.
+    """
+    same = _same_answers(before, after)
+    commonest = int(np.bincount(after.predicted).argmax())
+    share = (after.predicted == commonest).mean()
+    detail = f"{share:.0%} are then taken for {after.classes[commonest]}"
+    return _share("lost", len(same), np.flatnonzero(same), detail)
+
+
+def _same_answers(before: Predictions, after: Predictions) -> np.ndarray:
+    if not np.array_equal(before.images.positions.numpy(), after.images.positions.numpy()):
+        raise InputError(
+            f"answers before and after: {len(before.labels)} and {len(after.labels)} images that are not the same"
+        )
+    return np.asarray(before.predicted == after.predicted)
+
+
+def invariance(before: Predictions, *after: Predictions) -> Measurement:
+    """Return the share of images whose answer none of the changes changes; of a single one it is what `kept` says.
+
+    Failures are in the order of `kept`, those of the first change first. Raises `InputError` for other images, and
+    when there is no change to hold against.
+    """
+    if not after:
+        raise InputError("invariance: predictions before a change and none after it; expected at least one of each")
+    broken = np.array(list(dict.fromkeys(at for each in after for at in kept(before, each).failures)), dtype=np.int64)
+    under = "" if len(after) == 1 else f" under some of {len(after)} changes"
+    return _share("invariance", len(before.labels), broken, f"{len(broken)} answers change{under}")
+
+
+def monotonicity(series: Sequence[Predictions], *, tolerance: float = TOLERANCE) -> Measurement:
+    """Return the share of images that the model never grows surer of as severity grows, by more than the tolerance.
+
+    `series` is in the order of severity, such as `along` gives it. Followed is the probability of the answer that an
+    image has at first: it counts as rising when it is higher by more than `tolerance`, in [0, 1], at some severity than
+    at any before. The failures are the images that rise, those that rise most first. Raises `InputError` for other
+    images, and for fewer than two severities.
+    """
+    first, *others = series
+    if not others:
+        raise InputError("monotonicity: one severity, expected at least two to compare")
+    for other in others:
+        kept(first, other)  # Raises for other images.
+    answers = first.predicted[:, None]
+    followed = np.hstack([np.take_along_axis(at.probabilities, answers, axis=1) for at in series])
+    rise = (followed[:, 1:] - np.minimum.accumulate(followed, axis=1)[:, :-1]).max(axis=1)
+    broken = np.flatnonzero(rise > tolerance)
+    broken = broken[np.argsort(-rise[broken], kind="stable")]
+    shown = " → ".join(f"{mean:.3f}" for mean in followed.mean(axis=0))
+    detail = f"mean probability of the first answer {shown}; largest rise {max(rise.max(), 0):.3f}"
+    return _share("monotonicity", len(first.labels), broken, detail)
+
+
+def symmetry(one_way: Predictions, other_way: Predictions) -> Measurement:
+    """Return the share of images with the same answer both ways, such as turned left and turned right.
+
+    The failures are in the order of `kept`: of those that are right one way, the surest of a wrong answer the other way
+    come first. Raises `InputError` for other images.
+    """
+    measured = kept(one_way, other_way)
+    there, back = one_way.correct.mean(), other_way.correct.mean()
+    detail = f"{len(measured.failures)} answers differ; {there:.1%} are right one way, {back:.1%} the other"
+    return replace(measured, metric="symmetry", detail=detail)
+
+
+def _share(metric: str, n: int, broken: np.ndarray, detail: str) -> Measurement:
+    """Return the share of images for which a relation holds; `broken` are the positions of the others."""
+    held = n - len(broken)
+    return Measurement(metric, held / n, n, proportion_interval(held, n), detail=detail, failures=broken)

@@ -1,0 +1,81 @@
+"""What a search over poses found: images right at every pose, at random ones, and how far they hold out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.errors import InputError
+from harness.measures.metric import Measurement
+from harness.measures.statistics import proportion_interval
+
+if TYPE_CHECKING:
+    from harness.inference.search import Breaking, FirstFailures
+
+
+def right_at_every_pose(found: FirstFailures) -> Measurement:
+    """Return the share of images that are right at every pose of a sequence, in [0, 1].
+
+    The interval is Wilson's. The failures are the images that the poses break, the first poses' first.
+    """
+    right = found.right_everywhere
+    broken = np.flatnonzero(~right)
+    broken = broken[np.argsort(found.first[broken], kind="stable")]
+    detail = f"{len(broken)} images fail at some of {len(found.poses)} poses"
+    return _share("right_at_every_pose", int(right.sum()), len(right), detail, broken)
+
+
+def random_pose_accuracy(correct: np.ndarray) -> Measurement:
+    """Return the mean accuracy over each image's own random poses, in [0, 1]; `correct` is (images, poses) bool.
+
+    The interval is Wilson's for as many answers as there are images, since answers about one image go together.
+    """
+    images, poses = correct.shape
+    share = float(correct.mean())
+    low, high = proportion_interval(round(share * images), images)
+    return Measurement("random_pose_accuracy", share, images, (low, high), detail=f"{poses} poses each")
+
+
+def worst_of_ten(correct: np.ndarray) -> Measurement:
+    """Return the share of images that are right at all of their own ten random poses; `correct` is (images, 10)."""
+    if correct.shape[1] != 10:  # noqa: PLR2004  As the name says.
+        raise InputError(f"worst of ten: each image has {correct.shape[1]} poses, expected 10")
+    always = np.asarray(correct.all(axis=1))
+    return _share("worst_of_ten", int(always.sum()), len(always), "", np.flatnonzero(~always))
+
+
+def unchanged_share(changed: FirstFailures) -> Measurement:
+    """Return the share of images whose prediction no pose of a sequence changes, in [0, 1]; the interval is Wilson's.
+
+    The failures are the images that change, in the order of the poses that change them.
+    """
+    return replace(right_at_every_pose(changed), metric="unchanged_share", detail=f"{len(changed.poses)} poses drawn")
+
+
+def breaking_severity(found: Breaking, *, share_broken: float) -> Measurement:
+    """Return the severity by which this share of the images that are right as they are fails, in the path's unit.
+
+    The interval is that of the quantile: the severities at the shares 1.96 standard errors away (normal approximation
+    to the binomial, Conover 1999, section 3.2).
+    """
+    n = len(found.severity)
+    if not n:
+        raise InputError(f"breaking severity: none of the {found.images} images is right as it is, so none can break")
+    margin = 1.96 * math.sqrt(share_broken * (1 - share_broken) / n)
+    low, high = (found.quantile(min(max(share_broken + side * margin, 0.0), 1.0)) for side in (-1, 1))
+    held = int(np.isinf(found.severity).sum())
+    return Measurement(
+        "breaking_severity",
+        found.quantile(share_broken),
+        found.images,
+        (low, high),
+        unit=found.path.unit,
+        detail=f"of {n} images right at rest, {held} hold to the limit of {found.path.limit}",
+    )
+
+
+def _share(metric: str, right: int, n: int, detail: str, failures: np.ndarray) -> Measurement:
+    return Measurement(metric, right / n, n, proportion_interval(right, n), detail=detail, failures=failures)

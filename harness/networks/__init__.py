@@ -1,0 +1,1 @@
+"""Networks: the shipped one, a user's own with what it lacks declared; their checkpoints, their training."""

@@ -1,0 +1,22 @@
+"""Safe loading and saving of checkpoints; the only place that touches files with weights.
+
+Native files are safetensors with a JSON record in the header; state dicts in `.pt`/`.pth` files are read without an
+unpickler. Nothing in a file is ever executed: whatever looks wrong is refused, without a fallback.
+"""
+
+from harness.networks.checkpoints.loading import Checkpoint, load_checkpoint
+from harness.networks.checkpoints.reading import require_file
+from harness.networks.checkpoints.records import Record
+from harness.networks.checkpoints.refusals import CheckpointRefused
+from harness.networks.checkpoints.saving import save_checkpoint
+from harness.networks.checkpoints.tensors import hash_tensors
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointRefused",
+    "Record",
+    "hash_tensors",
+    "load_checkpoint",
+    "require_file",
+    "save_checkpoint",
+]

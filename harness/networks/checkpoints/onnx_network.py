@@ -1,0 +1,125 @@
+"""Networks in ONNX files: predictions alone, by ONNX Runtime on one thread per batch."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.errors import InputError
+from harness.networks.checkpoints.loading import Checkpoint
+from harness.networks.checkpoints.reading import read_regular
+from harness.networks.checkpoints.refusals import CheckpointRefused, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_EXPORT = "Export the network with its weights inside, float32, one input of images and one output per class."
+_IMAGES = 4
+"""Dimensions of a batch of images: (N, C, H, W)."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Runner:
+    """A session of ONNX Runtime: without a state of its own, so that copies of a network share it."""
+
+    session: Any
+    input: str
+    batch: int | None
+
+    def __deepcopy__(self, memo: object) -> _Runner:
+        return self
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        if self.batch is None:
+            return np.asarray(self.session.run(None, {self.input: pixels})[0])
+        # Exported for a fixed number of images: so many at a time, the last filled up.
+        padded = np.concatenate([pixels, np.zeros((-len(pixels) % self.batch, *pixels.shape[1:]), pixels.dtype)])
+        parts = [padded[start : start + self.batch] for start in range(0, len(padded), self.batch)]
+        return np.concatenate([self.session.run(None, {self.input: part})[0] for part in parts])[: len(pixels)]
+
+
+class OnnxNetwork(nn.Module):
+    """A network that ONNX Runtime computes; it has no layers to look at, and no gradients.
+
+    `in_channels` and `image_size` (height, width) are those that the file fixes, None where it leaves them open.
+    """
+
+    def __init__(self, runner: _Runner, digest: bytes, shape: tuple[object, ...]) -> None:
+        super().__init__()
+        self.runner = runner
+        channels, *size = (value if isinstance(value, int) else None for value in shape[1:])
+        self.in_channels = channels
+        self.image_size = None if None in size else tuple(size)
+        # What tells this network from others, since it has no weights of its own.
+        self.register_buffer("digest", torch.tensor(list(digest), dtype=torch.uint8))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map pixels (N, C, H, W), float32, to what the file's output gives."""
+        if not isinstance(pixels, Tensor):
+            raise TypeError("a network in an ONNX file cannot be traced")
+        outputs = self.runner(pixels.detach().cpu().contiguous().numpy())
+        return torch.from_numpy(outputs).to(pixels.device)
+
+
+def load_onnx(path: Path) -> Checkpoint:
+    """Load a network from an ONNX file; nothing but the file is read.
+
+    Raises `CheckpointRefused` for a file that is out of order, keeps its weights elsewhere, or has not one input of
+    float32 images and one output, and `InputError` when the packages of the `onnx` extra are not installed.
+    """
+    try:
+        import onnx
+        import onnxruntime
+        from google.protobuf.message import DecodeError
+    except ImportError as error:
+        raise InputError(f"{path}: ONNX files need {error.name}; pip install 'stress-harness[onnx]'") from None
+    content = read_regular(path)
+    try:
+        description = onnx.load_model_from_string(content)
+    except DecodeError:
+        raise CheckpointRefused("FORMAT", path, "not an ONNX file", _EXPORT) from None
+    for tensor in _tensors(description.graph, *description.functions):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+            fact = f"tensor {shown(tensor.name)!r} lies in another file"
+            raise CheckpointRefused("ARCHITECTURE", path, fact, _EXPORT)
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = settings.inter_op_num_threads = 1
+    settings.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
+    except Exception as error:  # Its errors have no base class of their own.
+        fact = f"ONNX Runtime cannot run it ({shown(str(error))})"
+        raise CheckpointRefused("FORMAT", path, fact, _EXPORT) from None
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1 or len(outputs) != 1:
+        fact = f"it has {len(inputs)} inputs and {len(outputs)} outputs"
+        raise CheckpointRefused("ARCHITECTURE", path, fact, _EXPORT)
+    (images,) = inputs
+    if images.type != "tensor(float)" or len(images.shape) != _IMAGES:
+        fact = f"its input is {images.type} of shape {shown(images.shape)}"
+        raise CheckpointRefused("ARCHITECTURE", path, fact, _EXPORT)
+    batch = images.shape[0] if isinstance(images.shape[0], int) else None
+    digest = hashlib.sha256(content)
+    network = OnnxNetwork(_Runner(session, images.name, batch), digest.digest(), tuple(images.shape))
+    return Checkpoint(path, digest.hexdigest(), network.eval(), "onnx", None)
+
+
+def _tensors(*graphs: Any) -> Iterator[Any]:
+    """Yield every tensor that graphs and functions hold, those of the graphs in their nodes' attributes included."""
+    for graph in graphs:
+        yield from getattr(graph, "initializer", ())
+        for sparse in getattr(graph, "sparse_initializer", ()):
+            yield from (sparse.values, sparse.indices)
+        for node in graph.node:
+            for attribute in node.attribute:
+                yield from (attribute.t, *attribute.tensors)
+                for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                    yield from (sparse.values, sparse.indices)
+                if attribute.HasField("g") or attribute.graphs:
+                    yield from _tensors(attribute.g, *attribute.graphs)

@@ -1,0 +1,237 @@
+"""State dicts of `torch.save`, read without an unpickler: a pickle here is data, and no name in it is ever looked up.
+
+A pickle is a program for a stack machine. Python's unpickler runs it by importing and calling what it names, and even
+restricted ones can be made to hang or to use up all memory. This machine knows the few instructions that a dict of
+tensors needs; tensors come out of it as descriptions, to be read when they are known to fit.
+"""
+
+from __future__ import annotations
+
+import math
+import pickletools
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from harness.networks.checkpoints.refusals import SAVE_WEIGHTS_ALONE, CheckpointRefused, Code, shown
+from harness.networks.checkpoints.tensors import StoredTensor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+MAX_PICKLE_BYTES = 1 << 20
+"""Longer pickles are refused: this is enough for thousands of tensors."""
+
+_MAX_DIMENSIONS = 16
+_DICT, _TENSOR, _PARAMETER = (
+    *("collections.OrderedDict", "torch._utils._rebuild_tensor_v2"),
+    "torch._utils._rebuild_parameter",
+)
+_STORAGES = {
+    "torch.DoubleStorage": torch.float64,
+    "torch.FloatStorage": torch.float32,
+    "torch.HalfStorage": torch.float16,
+    "torch.BFloat16Storage": torch.bfloat16,
+    "torch.ComplexFloatStorage": torch.complex64,
+    "torch.LongStorage": torch.int64,
+    "torch.IntStorage": torch.int32,
+    "torch.ShortStorage": torch.int16,
+    "torch.CharStorage": torch.int8,
+    "torch.ByteStorage": torch.uint8,
+    "torch.BoolStorage": torch.bool,
+}
+_KNOWN = {_DICT, _TENSOR, _PARAMETER, *_STORAGES}
+
+_IGNORED = {"PROTO", "FRAME", "STOP"}
+_LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE"}
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+@dataclass(frozen=True)
+class Name:
+    """The name of something that a pickle wants; never what it stands for."""
+
+    full: str
+
+
+@dataclass(frozen=True, eq=False)
+class Storage:
+    """Where the numbers of tensors lie."""
+
+    dtype: torch.dtype
+    content: memoryview
+
+
+class _Refusal(Exception):  # noqa: N818
+    def __init__(self, code: Code, fact: str) -> None:
+        super().__init__(fact)
+        self.code: Code = code
+
+
+def read_state_dict(members: Mapping[str, memoryview], path: Path) -> dict[str, StoredTensor]:
+    """Return the tensors of a state dict from the members of its zip file; raises `CheckpointRefused`."""
+    try:
+        _check_members(members)
+        loaded = _Machine(members).run(bytes(members["data.pkl"]))
+        if not isinstance(loaded, dict) or not all(
+            isinstance(name, str) and isinstance(tensor, StoredTensor) for name, tensor in loaded.items()
+        ):
+            raise _Refusal("SCHEMA", "not a state dict, that is, a dict of names and tensors")
+    except _Refusal as refusal:
+        raise CheckpointRefused(refusal.code, path, str(refusal), SAVE_WEIGHTS_ALONE) from None
+    except (ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
+        fact = f"its pickle is not one of torch.save ({shown(error)})"
+        raise CheckpointRefused("FORMAT", path, fact, SAVE_WEIGHTS_ALONE) from None
+    return loaded
+
+
+def _check_members(members: Mapping[str, memoryview]) -> None:
+    if "data.pkl" not in members:
+        raise _Refusal("FORMAT", "a zip file, but not one that torch.save wrote for a state dict")
+    if bytes(members.get("byteorder", b"little")) != b"little":
+        raise _Refusal("FORMAT", "its numbers are not in little-endian order")
+    if (size := len(members["data.pkl"])) > MAX_PICKLE_BYTES:
+        raise _Refusal("RESOURCE", f"its pickle has {size} bytes, more than the limit of {MAX_PICKLE_BYTES}")
+
+
+class _Machine:
+    """Runs a pickle for its data; whatever else it wants is refused."""
+
+    def __init__(self, members: Mapping[str, memoryview]) -> None:
+        self.members = members
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, Any] = {}
+
+    def run(self, content: bytes) -> object:
+        end = -1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of odd escapes in old kinds of text, which are refused anyway.
+            for opcode, argument, position in pickletools.genops(content):
+                self._step(opcode.name, argument)
+                end = position or 0
+        if end + 1 != len(content):
+            raise ValueError("there is more behind its end")
+        (value,) = self.stack
+        return value
+
+    def _step(self, opcode: str, argument: Any) -> None:  # noqa: PLR0912  One branch per kind of instruction.
+        stack = self.stack
+        if opcode in _LITERALS:
+            stack.append(argument)
+        elif opcode in _CONSTANTS:
+            stack.append(_CONSTANTS[opcode])
+        elif opcode == "EMPTY_DICT":
+            stack.append({})
+        elif opcode == "EMPTY_LIST":
+            stack.append([])
+        elif opcode == "MARK":
+            self.marks.append(len(stack))
+        elif opcode in _TUPLES:
+            stack.append(tuple(self._popped(_TUPLES[opcode])))
+        elif opcode == "TUPLE":
+            stack.append(tuple(self._popped_to_mark()))
+        elif opcode in {"BINPUT", "LONG_BINPUT"}:
+            self.memo[argument] = stack[-1]
+        elif opcode == "MEMOIZE":
+            self.memo[len(self.memo)] = stack[-1]
+        elif opcode in {"BINGET", "LONG_BINGET"}:
+            stack.append(self.memo[argument])
+        elif opcode in {"APPEND", "APPENDS"}:
+            values = self._popped(1) if opcode == "APPEND" else self._popped_to_mark()
+            _of_type(list, stack[-1]).extend(values)
+        elif opcode in {"SETITEM", "SETITEMS"}:
+            values = self._popped(2) if opcode == "SETITEM" else self._popped_to_mark()
+            _set_items(_of_type(dict, stack[-1]), values)
+        elif opcode == "GLOBAL":
+            stack.append(_known(".".join(argument.split(" "))))
+        elif opcode == "STACK_GLOBAL":
+            stack.append(_known(".".join(_of_type(str, part) for part in self._popped(2))))
+        elif opcode == "BINPERSID":
+            stack.append(self._storage(*self._popped(1)))
+        elif opcode == "REDUCE":
+            stack.append(_called(*self._popped(2)))
+        elif opcode == "BUILD":
+            # A state dict carries the versions of its layers as an attribute; the tensors do not need it.
+            self._popped(1)
+            _of_type(dict, stack[-1])
+        elif opcode not in _IGNORED:
+            if opcode == "INST":
+                _known(".".join(argument.split(" ")))
+            raise _Refusal("PICKLE_GLOBAL", f"its pickle holds more than tensors ({opcode})")
+
+    def _popped(self, count: int) -> list[Any]:
+        # What lies below a mark is out of reach until the mark is gone.
+        if len(self.stack) - count < (self.marks[-1] if self.marks else 0):
+            raise IndexError("its stack runs empty")
+        values = self.stack[-count:]
+        del self.stack[-count:]
+        return values
+
+    def _popped_to_mark(self) -> list[Any]:
+        mark = self.marks.pop()
+        values = self.stack[mark:]
+        del self.stack[mark:]
+        return values
+
+    def _storage(self, identity: Any) -> Storage:
+        kind, name, key, _, count = _of_type(tuple, identity)
+        dtype = _STORAGES[_of_type(Name, name).full]
+        content = self.members[f"data/{_of_type(str, key)}"]
+        if kind != "storage" or type(count) is not int or count * dtype.itemsize != len(content):
+            raise ValueError(f"storage {key} claims another size than its {len(content)} bytes")
+        return Storage(dtype, content)
+
+
+def _of_type(kind: type, value: Any) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{type(value).__name__.lower()} where {kind.__name__.lower()} belongs")
+    return value
+
+
+def _set_items(target: dict[Any, Any], values: list[Any]) -> None:
+    for key, value in zip(values[::2], values[1::2], strict=True):
+        # No other keys: the hash of a tuple that holds another twice, and so on, takes for ever.
+        if not isinstance(key, str | int):
+            raise TypeError(f"{type(key).__name__} as a key")
+        if key in target:
+            raise ValueError(f"key {shown(key)} stands twice")
+        target[key] = value
+
+
+def _known(name: str) -> Name:
+    if name not in _KNOWN:
+        raise _Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(name)}")
+    return Name(name)
+
+
+def _called(function: Any, arguments: Any) -> object:
+    name = _of_type(Name, function).full
+    given = _of_type(tuple, arguments)
+    if name == _DICT and not given:
+        return {}
+    if name == _PARAMETER:
+        return _of_type(StoredTensor, given[0])
+    if name == _TENSOR:
+        return _tensor(*given)
+    raise _Refusal("PICKLE_GLOBAL", f"its pickle calls {name}")
+
+
+def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, _gradient: Any, _hooks: Any) -> StoredTensor:
+    content, dtype = _of_type(Storage, storage).content, storage.dtype
+    numbers = (offset, *_of_type(tuple, shape), *_of_type(tuple, stride))
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError("a tensor's offset, shape and stride are not whole numbers")
+    if len(shape) != len(stride) or len(shape) > _MAX_DIMENSIONS:
+        raise ValueError(f"a tensor of {len(shape)} dimensions has {len(stride)} strides")
+    held = len(content) // dtype.itemsize
+    if (claimed := math.prod(shape)) > held:
+        raise _Refusal("RESOURCE", f"a tensor of shape {shown(shape)} claims {shown(claimed)} numbers of {held}")
+    last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+    if claimed and last >= held:
+        raise ValueError(f"a tensor ends at number {shown(last)} of {held}")
+    return StoredTensor(dtype, shape, stride, offset, content)

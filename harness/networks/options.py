@@ -1,0 +1,78 @@
+"""The options that pytest and `python -m harness` share: the user's own network and data."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.networks.builders import OUTPUTS, import_builder
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """What is said of networks that are not the shipped architecture; None where nothing is."""
+
+    spec: str | None = None
+    arguments: tuple[str, ...] = ()
+    outputs: str | None = None
+    normalisation: str | None = None
+
+    @staticmethod
+    def of(options: argparse.Namespace) -> NetworkOptions:
+        """Return the options as parsed."""
+        return NetworkOptions(
+            options.stress_model,
+            tuple(options.stress_model_arg),
+            options.stress_model_outputs,
+            options.stress_normalisation,
+        )
+
+    def builder(self) -> Callable[[], nn.Module] | None:
+        """Return the function that builds the user's network; None without `--stress-model`."""
+        return None if self.spec is None else import_builder(self.spec, self.arguments)
+
+    def source(self) -> Path | None:
+        """Return the file with the code of the user's callable; None without `--stress-model`, or a file."""
+        self.builder()  # Which imports it.
+        module = sys.modules.get(str(self.spec).partition(":")[0])
+        file = getattr(module, "__file__", None)
+        return None if self.spec is None or file is None else Path(file)
+
+
+def add_network_options(add: Callable[..., Any]) -> None:
+    """Add the options of `NetworkOptions`, by a parser's `add_argument` or a pytest group's `addoption`."""
+    add(
+        "--stress-model",
+        metavar="SPEC",
+        help="A callable package.module:callable that builds the network of the checkpoints named on the command line, "
+        "such as torchvision.models:resnet18; only for models that are not the shipped architecture (default: the "
+        "checkpoint's architecture id).",
+    )
+    add(
+        "--stress-model-arg",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="A keyword argument of --stress-model's callable, such as num_classes=10; may be given several times.",
+    )
+    add(
+        "--stress-model-outputs",
+        choices=OUTPUTS,
+        help="What the network of --stress-model, or of an ONNX file, returns (default: logits, and an error if they "
+        "look like probabilities).",
+    )
+    add(
+        "--stress-normalisation",
+        metavar="MEAN,STD",
+        help="What the network of --stress-model, or of an ONNX file, expects to be done to pixels in [0, 1] before "
+        "they reach it: imagenet, or mean and standard deviation, numbers or lists of one per channel, such as "
+        "[0.49,0.48,0.45],[0.25,0.24,0.26] (default: nothing).",
+    )

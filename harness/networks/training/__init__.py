@@ -1,0 +1,7 @@
+"""Train a model from a config: the images as one tensor, augmented in batches, resumable to the same bits."""
+
+from harness.networks.training.config import PRESETS, TrainingConfig, augmented
+from harness.networks.training.loop import train
+from harness.networks.training.state import Epoch, best_epoch
+
+__all__ = ["PRESETS", "Epoch", "TrainingConfig", "augmented", "best_epoch", "train"]

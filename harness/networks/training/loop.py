@@ -1,0 +1,153 @@
+"""Train a model: the images as one tensor, augmented in batches, resumable after any epoch."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+from harness.data import LabelledImages, split_validation
+from harness.data.images import unit_range
+from harness.errors import InputError
+from harness.networks.allocator import keep_freed_buffers
+from harness.networks.checkpoints import Record, save_checkpoint
+from harness.networks.training.state import Epoch, State, best_epoch, keep, resume, start
+from harness.perturb import pose_each
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+    from harness.networks.training.config import TrainingConfig
+
+
+def train(
+    config: TrainingConfig,
+    images: LabelledImages,
+    destination: Path,
+    *,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> tuple[Epoch, ...]:
+    """Train on `images` less the validation split, and write the best epoch's model to `destination`.
+
+    The best epoch is the last with the highest validation accuracy. After every epoch the state is kept beside the
+    destination (`.NAME.resume`), so that a killed run continues from there to the same bits; a state of another
+    config or of other data is discarded. Runs on one thread, and leaves the global random state as found. `on_step` is
+    called with (steps done, all steps), `on_epoch` with each result. Returns the history.
+    """
+    keep_freed_buffers()
+    config = config.resolved()
+    training, validation = split_validation(images, size=config.validation_size, seed=config.split_seed)
+    if len(training) < config.batch_size:
+        raise InputError(f"{len(training)} training images are fewer than one batch of {config.batch_size}")
+    identity = hashlib.sha256(f"{config.sha256()} {images.sha256} {torch.__version__}".encode()).hexdigest()
+    resume_path = destination.parent / f".{destination.name}.resume"
+    pixels, labels = unit_range(training.pixels), training.labels
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            state = start(config, steps=len(labels) // config.batch_size)
+            resume(state, resume_path, identity)
+            while len(state.history) < config.epochs:
+                epoch = _run_epoch(config, state, pixels, labels, validation=validation, on_step=on_step)
+                state.history.append(epoch)
+                if epoch.validation_accuracy >= max(past.validation_accuracy for past in state.history):
+                    state.best = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
+                keep(state, resume_path, identity)
+                if on_epoch:
+                    on_epoch(epoch)
+    finally:
+        torch.set_num_threads(threads)
+    state.model.load_state_dict(state.best)
+    save_checkpoint(destination, state.model, _record(config, images, state.history))
+    resume_path.unlink(missing_ok=True)
+    return tuple(state.history)
+
+
+def _run_epoch(
+    config: TrainingConfig,
+    state: State,
+    pixels: Tensor,
+    labels: Tensor,
+    *,
+    validation: LabelledImages,
+    on_step: Callable[[int, int], None] | None,
+) -> Epoch:
+    number = len(state.history)
+    # Each epoch has its own seed, so that no generator's state needs to survive a kill; dropout draws globally.
+    seed = config.seed * 100_003 + number
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    steps = len(labels) // config.batch_size
+    order = torch.randperm(len(labels), generator=generator)[: steps * config.batch_size]
+    loss_sum, right = 0.0, 0
+    state.model.train()
+    for step, chosen in enumerate(torch.split(order, config.batch_size), start=1):
+        inputs = _augment(pixels[chosen], config, generator)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16"):
+            logits = state.model(inputs.contiguous(memory_format=torch.channels_last))
+            loss = functional.cross_entropy(logits, labels[chosen])
+        state.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        state.optimizer.step()
+        state.scheduler.step()
+        loss_sum += float(loss.detach())
+        right += int((logits.argmax(1) == labels[chosen]).sum())
+        if on_step:
+            on_step(number * steps + step, config.epochs * steps)
+    validation_loss, validation_accuracy = _validate(state.model, validation)
+    if not math.isfinite(loss_sum + validation_loss):
+        raise InputError(f"training diverged in epoch {number + 1}: the loss is not finite; lower the learning rate")
+    return Epoch(number + 1, loss_sum / steps, right / len(order), validation_loss, validation_accuracy)
+
+
+def _augment(images: Tensor, config: TrainingConfig, generator: torch.Generator) -> Tensor:
+    if not config.augmented:
+        return images
+    count, _, height, width = images.shape
+    mirrored = torch.rand(count, generator=generator) < config.flip_probability
+    images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
+    degrees, dx, dy = torch.rand(3, count, generator=generator) * 2 - 1
+    dx, dy = (dx * config.shift_fraction * width).round(), (dy * config.shift_fraction * height).round()
+    return pose_each(images, (degrees * config.rotation_degrees).round(), dx, dy)
+
+
+def _validate(model: nn.Module, validation: LabelledImages) -> tuple[float, float]:
+    model.eval()
+    with torch.inference_mode():
+        logits = torch.cat(
+            [
+                model(unit_range(batch).contiguous(memory_format=torch.channels_last))
+                for batch in torch.split(validation.pixels, 125)
+            ]
+        )
+    loss = functional.cross_entropy(logits, validation.labels)
+    return float(loss), float((logits.argmax(1) == validation.labels).float().mean())
+
+
+def _record(config: TrainingConfig, images: LabelledImages, history: list[Epoch]) -> Record:
+    best = best_epoch(history)
+    return Record(
+        architecture=config.architecture,
+        arguments=config.arguments,
+        classes=images.classes,
+        training=asdict(config),
+        data_sha256=images.sha256,
+        validation=asdict(best),
+        history=tuple(asdict(epoch) for epoch in history),
+        versions={
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "harness": version("stress-harness"),
+        },
+    )

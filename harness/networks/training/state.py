@@ -1,0 +1,119 @@
+"""Where a training stands between two epochs: started, kept on disk, taken up again to the same bits."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from harness.errors import InputError
+from harness.networks.architectures import ARCHITECTURES, build
+from harness.store.files import write_atomically
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+    from harness.networks.training.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one pass over the training images gave; accuracies in [0, 1]."""
+
+    epoch: int
+    training_loss: float
+    training_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+
+
+def best_epoch(history: tuple[Epoch, ...] | list[Epoch]) -> Epoch:
+    """Return the last epoch with the highest validation accuracy."""
+    return max(history, key=lambda epoch: (epoch.validation_accuracy, epoch.epoch))
+
+
+@dataclass(eq=False)
+class State:
+    """Everything that the next epoch starts from."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    history: list[Epoch]
+    best: dict[str, Tensor]
+
+
+def start(config: TrainingConfig, *, steps: int) -> State:
+    """Return the state before the first step of a training with `steps` steps an epoch; seeds the global generator."""
+    torch.manual_seed(config.seed)
+    try:
+        model = build(config.architecture, config.arguments).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    except KeyError:
+        known = ", ".join(ARCHITECTURES)
+        raise InputError(f"training config: architecture is {config.architecture!r}, expected one of {known}") from None
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"training config: architecture {config.architecture} rejects its arguments: {error}"
+        ) from error
+    # Decay pulls weights, not biases and batch norms, towards zero.
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizer: torch.optim.Optimizer
+    if config.optimizer == "adam":
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    else:
+        optimizer = torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9, nesterov=True)
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    if config.schedule == "one-cycle":
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, config.learning_rate, total_steps=config.epochs * steps
+        )
+    else:
+        scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    return State(model, optimizer, scheduler, [], {})
+
+
+def keep(state: State, path: Path, identity: str) -> None:
+    """Write the state, with its hash and the identity of the training, atomically."""
+    buffer = io.BytesIO()
+    torch.save(
+        {
+            "identity": identity,
+            "model": state.model.state_dict(),
+            "optimizer": state.optimizer.state_dict(),
+            "scheduler": state.scheduler.state_dict(),
+            "history": [asdict(epoch) for epoch in state.history],
+            "best": state.best,
+        },
+        buffer,
+    )
+    content = buffer.getvalue()
+    write_atomically(path, hashlib.sha256(content).digest() + content)
+
+
+def resume(state: State, path: Path, identity: str) -> None:
+    """Bring the state to the one kept at `path`, if there is one of this identity and whole; else leave it."""
+    if not path.exists():
+        return
+    try:
+        content = path.read_bytes()
+        # torch.load does not notice flipped bits in the weights.
+        if hashlib.sha256(content[32:]).digest() != content[:32]:
+            return
+        kept = torch.load(io.BytesIO(content[32:]), weights_only=True)
+        if kept["identity"] != identity:
+            return
+    except Exception:  # A damaged state is worth no more than none; training starts over.
+        return
+    state.model.load_state_dict(kept["model"])
+    state.optimizer.load_state_dict(kept["optimizer"])
+    state.scheduler.load_state_dict(kept["scheduler"])
+    state.history = [Epoch(**epoch) for epoch in kept["history"]]
+    state.best = kept["best"]

@@ -1,0 +1,138 @@
+"""Interventions on what an image shows: another background behind the same object, or the object taken out.
+
+What a model looks at proves little by itself, since networks that know nothing look at the middle too; that its answer
+stays when the background changes, and goes when the object does, is the causal half. Backgrounds of other images are
+those of ImageNet-9's "Mixed" sets (Xiao et al. 2020, "Noise or Signal", section 2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from harness.data.masks import background
+from harness.errors import InputError, NotApplicableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import Tensor
+
+    from harness.data import LabelledImages
+
+
+@dataclass(frozen=True, eq=False)
+class Intervention:
+    """Images as they are, and the same ones with something changed; pictures show both."""
+
+    images: LabelledImages
+    changed: LabelledImages
+    what: str
+
+    def perturbation_of(self, position: int) -> Shown:
+        """Return what makes of the image at this position the changed one."""
+        return Shown(self.changed.pixels[position], f"{self.what}, image {position} of {self.changed.sha256}")
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A perturbation that shows one picture, (C, H, W) uint8, instead of whatever image."""
+
+    picture: Tensor
+    what: str
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the picture once per image, (N, C, H, W) in [0, 1]."""
+        return (self.picture.to(images.device, torch.float32) / 255).expand_as(images)
+
+    def __repr__(self) -> str:
+        return f"Shown({self.what})"
+
+    def in_words(self) -> str:
+        """Return what was changed."""
+        return self.what.partition(", image ")[0].removesuffix(" 1")
+
+
+def with_background(
+    images: LabelledImages, masks: np.ndarray, kind: str | None, *, strength: float | None = None, seed: int = 0
+) -> Intervention:
+    """Put something else behind the objects: outside of the masks (N, H, W) bool, a share `strength` of it (default 1).
+
+    `kind` is one of `BACKGROUNDS`. The same seed and images give the same pictures.
+    """
+    if kind is None or kind not in BACKGROUNDS:
+        raise InputError(f"background {kind!r} is unknown; expected one of {', '.join(BACKGROUNDS)}")
+    strength = 1.0 if strength is None else strength
+    own = images.pixels.numpy().astype(np.float32)
+    other = BACKGROUNDS[kind](images, masks, np.random.default_rng(seed))
+    behind = (1 - strength) * own + strength * other
+    pixels = np.where(masks[:, None], own, behind).round().astype(np.uint8)
+    return _intervention(images, pixels, f"background {kind} {strength:g}")
+
+
+def without_object(images: LabelledImages, masks: np.ndarray) -> Intervention:
+    """Take the objects out: inside of the masks (N, H, W) bool each image's own background goes on.
+
+    Its colour is the median of the pixels outside of the mask, or the plain background's where there are none.
+    """
+    pixels = images.pixels.numpy().astype(np.float32)
+    outside = np.where(masks[:, None], np.nan, pixels).reshape(*pixels.shape[:2], -1)
+    covered = np.isnan(outside).all(axis=(1, 2))
+    if covered.any():
+        outside[covered] = background(images)[:, None]
+    colours = np.nanmedian(outside, axis=2)[..., None, None]
+    return _intervention(images, np.where(masks[:, None], colours, pixels).round().astype(np.uint8), "object erased")
+
+
+def _intervention(images: LabelledImages, pixels: np.ndarray, what: str) -> Intervention:
+    return Intervention(images, replace(images, pixels=torch.from_numpy(pixels)), what)
+
+
+def _noise(images: LabelledImages, _masks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return grey levels that are uniform and independent, for each pixel and channel."""
+    return rng.integers(0, 256, tuple(images.pixels.shape)).astype(np.float32)
+
+
+def _texture(images: LabelledImages, _masks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return sine gratings, each of its own direction, phase and wavelength of 3 to 8 pixels, over all channels."""
+    count, channels, height, width = images.pixels.shape
+    angle, phase = np.pi * rng.uniform(0, 1, (count, 1, 1)), np.pi * rng.uniform(0, 2, (count, 1, 1))
+    wavelength = rng.uniform(3, 8, (count, 1, 1))
+    rows, columns = np.mgrid[:height, :width]
+    along = np.cos(angle) * columns + np.sin(angle) * rows
+    grating = 127.5 * (1 + np.sin(2 * np.pi * along / wavelength + phase))
+    return np.repeat(grating[:, None], channels, axis=1).astype(np.float32)
+
+
+def _swapped(images: LabelledImages, masks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the background of an image of another class, where it is not hidden by its object; there, one's own."""
+    own, others = images.pixels.numpy(), _of_other_classes(images, rng)
+    return np.asarray(np.where(masks[others][:, None], own, own[others]), dtype=np.float32)
+
+
+def _clutter(images: LabelledImages, _masks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return an image of another class, with its object."""
+    return np.asarray(images.pixels.numpy()[_of_other_classes(images, rng)], dtype=np.float32)
+
+
+def _of_other_classes(images: LabelledImages, rng: np.random.Generator) -> np.ndarray:
+    """Draw for each image the position of one of another class, (N,) int64."""
+    labels = images.labels.numpy()
+    order = np.argsort(labels, kind="stable")
+    ends = np.searchsorted(labels[order], labels, side="right")
+    others = len(labels) - np.bincount(labels)[labels]
+    if not others.all():
+        raise NotApplicableError("backgrounds of another class: all images are of one class")
+    return np.asarray(order[(ends + rng.integers(0, others)) % len(labels)])
+
+
+BACKGROUNDS: Mapping[str, Callable[[LabelledImages, np.ndarray, np.random.Generator], np.ndarray]] = {
+    "noise": _noise,
+    "texture": _texture,
+    "swapped": _swapped,
+    "clutter": _clutter,
+}
+"""What may stand behind an object, by the name that a gate gives it."""

@@ -1,0 +1,98 @@
+"""Corruptions of shape: warps, with zeros outside and bilinear interpolation, and parts of the image that are hidden.
+
+Images are (N, H, W, C) float32 in [0, 1]; each image has its own generator in `draws`. OpenCV sees one image at a time,
+so that the others of a batch cannot matter.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.perturb.corruptions.optics import pixels_at_28
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_SMOOTH = 3.0
+"""Standard deviation, in pixels at 28 x 28, of the blur that makes an elastic displacement smooth."""
+_GREY = 0.5
+"""What hides a part of an image: neither a dark background nor a light one."""
+_STRIPE = 2
+"""Width of a stripe in pixels at 28 x 28."""
+
+
+def elastic(images: np.ndarray, displacement: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
+    """Move each pixel by a smooth random field of this root mean square length (Simard et al. 2003, section 2)."""
+    import cv2
+
+    unit = pixels_at_28(images)
+    height, width = images.shape[1:3]
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    warped = []
+    for image, draw in zip(images, draws, strict=True):
+        field = cv2.GaussianBlur(2 * draw.random((height, width, 2), dtype=np.float32) - 1, (0, 0), _SMOOTH * unit)
+        length = float(np.sqrt(np.square(field).sum(axis=2).mean()))
+        x, y = np.moveaxis(field * np.float32(displacement * unit / max(length, 1e-6)), 2, 0)
+        warped.append(cv2.remap(image, columns + x, rows + y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
+    return np.stack(warped).reshape(images.shape)
+
+
+def scale(images: np.ndarray, size: float, _draws: Sequence[np.random.Generator]) -> np.ndarray:
+    """Shrink each image about its centre to this share of its size."""
+    return _about_the_centre(images, [np.diag([size, size])] * len(images))
+
+
+def shear(images: np.ndarray, slope: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
+    """Slant each image, its rows going sideways by this much of their height above or below the centre."""
+    sides = [draw.choice((-1, 1)) for draw in draws]
+    return _about_the_centre(images, [np.array([[1, side * slope], [0, 1]]) for side in sides])
+
+
+def _about_the_centre(images: np.ndarray, linear: Sequence[np.ndarray]) -> np.ndarray:
+    """Map each image by its own 2 x 2 matrix about ((W - 1) / 2, (H - 1) / 2)."""
+    import cv2
+
+    height, width = images.shape[1:3]
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    maps = [np.column_stack([matrix, centre - matrix @ centre]) for matrix in linear]
+    warped = [cv2.warpAffine(image, matrix, (width, height)) for image, matrix in zip(images, maps, strict=True)]
+    return np.stack(warped).reshape(images.shape)
+
+
+def perspective(images: np.ndarray, share: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
+    """Move each corner inwards, along each axis by up to this share of the image's side."""
+    import cv2
+
+    height, width = images.shape[1:3]
+    corners = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], dtype=np.float32)
+    inwards = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * share * (width, height)
+    warped = []
+    for image, draw in zip(images, draws, strict=True):
+        moved = (corners + inwards * draw.random((4, 2))).astype(np.float32)
+        warped.append(cv2.warpPerspective(image, cv2.getPerspectiveTransform(corners, moved), (width, height)))
+    return np.stack(warped).reshape(images.shape)
+
+
+def square(images: np.ndarray, share: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
+    """Hide a grey square, its side this share of the image's shorter one, somewhere inside of each image."""
+    height, width = images.shape[1:3]
+    side = round(share * min(height, width))
+    hidden = images.copy()
+    for image, draw in zip(hidden, draws, strict=True):
+        top, left = (draw.random(2) * (height - side, width - side)).round().astype(int)
+        image[top : top + side, left : left + side] = _GREY
+    return hidden
+
+
+def stripes(images: np.ndarray, count: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
+    """Hide this many grey stripes, across or along each image, that do not overlap."""
+    width = round(_STRIPE * pixels_at_28(images))
+    hidden = images.copy()
+    for image, draw in zip(hidden, draws, strict=True):
+        lying = image if draw.random() < 1 / 2 else image.swapaxes(0, 1)
+        places = draw.permutation(len(lying) // width)
+        for place in places[: int(count)]:
+            lying[place * width : (place + 1) * width] = _GREY
+    return hidden

@@ -1,0 +1,132 @@
+"""Grids of poses, in the order in which they are searched, and paths away from rest by severity."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from harness.perturb.poses import Pose
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+
+def promised_poses() -> tuple[Pose, ...]:
+    """Return the 9 x 5 x 5 grid of poses within ±10° and ±2 px that the shipped augmented model was trained for."""
+    return tuple(
+        Pose(degrees, dx, dy)
+        for degrees in (-10.0, -7.5, -5.0, -2.5, 0.0, 2.5, 5.0, 7.5, 10.0)
+        for dx in (-2.0, -1.0, 0.0, 1.0, 2.0)
+        for dy in (-2.0, -1.0, 0.0, 1.0, 2.0)
+    )
+
+
+def promised_corners() -> tuple[Pose, ...]:
+    """Return the eight corners of that grid: turned and moved as far as it goes, in every combination of signs."""
+    return tuple(Pose(10.0 * turn, 2.0 * dx, 2.0 * dy) for turn in (-1, 1) for dx in (-1, 1) for dy in (-1, 1))
+
+
+def classic_poses() -> tuple[Pose, ...]:
+    """Return the 31 x 5 x 5 grid within ±30° and ±3 px of Engstrom et al. (2019), "Exploring the Landscape"."""
+    degrees = range(-30, 31, 2)
+    shifts = (-3.0, -1.5, 0.0, 1.5, 3.0)
+    return tuple(Pose(float(angle), dx, dy) for angle, dx, dy in product(degrees, shifts, shifts))
+
+
+GRIDS: Mapping[str, Callable[[], tuple[Pose, ...]]] = {
+    "promised": promised_poses,
+    "corner": promised_corners,
+    "classic": classic_poses,
+}
+"""The grids of poses that a gate may name."""
+
+
+def most_dangerous_first(poses: Sequence[Pose]) -> tuple[Pose, ...]:
+    """Order poses by their distance from the identity, the farthest first; each axis counts in units of its largest."""
+    limits = [max(abs(getattr(pose, axis)) for pose in poses) or 1.0 for axis in ("degrees", "dx", "dy")]
+
+    def distance(pose: Pose) -> float:
+        values = (pose.degrees, pose.dx, pose.dy)
+        return sum((value / limit) ** 2 for value, limit in zip(values, limits, strict=True))
+
+    return tuple(sorted(poses, key=distance, reverse=True))
+
+
+def random_poses(grid: Sequence[Pose], count: int, *, images: int, seed: int = 0) -> np.ndarray:
+    """Draw `count` poses of the grid for each image, without repetition; returns positions, (images, count)."""
+    rng = np.random.default_rng(seed)
+    return np.stack([rng.choice(len(grid), count, replace=False) for _ in range(images)])
+
+
+@dataclass(frozen=True)
+class SeverityPath:
+    """A way away from the identity: for each severity, ascending, the poses that are this severe; in `unit`."""
+
+    name: str
+    unit: Literal["degrees", "pixels", "share"]
+    steps: Mapping[float, tuple[Pose, ...]]
+
+    @property
+    def poses(self) -> tuple[Pose, ...]:
+        """Return all poses, the least severe first."""
+        return tuple(pose for poses in self.steps.values() for pose in poses)
+
+    @property
+    def limit(self) -> str:
+        """Return the last severity with its unit."""
+        return f"{max(self.steps):g} {self.unit}" + (" of ±30° and ±3 px" if self.unit == "share" else "")
+
+    @property
+    def severities(self) -> np.ndarray:
+        """Return the severity of each of `poses`."""
+        return np.array([severity for severity, poses in self.steps.items() for _ in poses])
+
+
+def _joint(share: float) -> tuple[Pose, ...]:
+    return tuple(Pose(30 * turn * share, 3 * dx * share, 3 * dy * share) for turn, dx, dy in product((-1, 1), repeat=3))
+
+
+_DIRECTIONS = tuple((dx, dy) for dx, dy in product((-1, 0, 1), repeat=2) if (dx, dy) != (0, 0))
+
+
+PATHS: Mapping[str, SeverityPath] = {
+    path.name: path
+    for path in (
+        SeverityPath(
+            "rotation",
+            "degrees",
+            {float(angle): (Pose(float(angle)), Pose(float(-angle))) for angle in range(1, 46)},
+        ),
+        SeverityPath(
+            "shift",
+            "pixels",
+            {float(size): tuple(Pose(0.0, size * dx, size * dy) for dx, dy in _DIRECTIONS) for size in range(1, 9)},
+        ),
+        SeverityPath(
+            "joint",
+            "share",
+            {step / 20: _joint(step / 20) for step in range(1, 21)},
+        ),
+    )
+}
+"""Rotation to 45° by whole degrees, shift to 8 px by whole pixels in eight directions, and both at once, as a share of
+±30° and ±3 px in every combination of signs. Whatever breaks between two steps is not seen."""
+
+
+def fine_paths() -> tuple[SeverityPath, ...]:
+    """Return the paths in fine steps, for single images: tenths of a degree, every offset in pixels, hundredths."""
+    offsets = sorted(product(range(-8, 9), repeat=2), key=lambda offset: (math.hypot(*offset), offset))
+    shifts: dict[float, tuple[Pose, ...]] = {}
+    for dx, dy in offsets[1:]:
+        distance = math.hypot(dx, dy)
+        shifts[distance] = (*shifts.get(distance, ()), Pose(0.0, dx, dy))
+    joint = PATHS["joint"]
+    return (
+        SeverityPath("rotation", "degrees", {at / 10: (Pose(at / 10), Pose(-at / 10)) for at in range(1, 451)}),
+        SeverityPath("shift", "pixels", shifts),
+        SeverityPath("joint", joint.unit, {step / 100: _joint(step / 100) for step in range(1, 101)}),
+    )

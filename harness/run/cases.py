@@ -1,0 +1,221 @@
+"""The images behind a verdict as the models see them: which are the most telling, and what to show of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from harness.errors import NotApplicableError
+from harness.measures.failures import Answer, FailureKind, answers_at, most_confident
+from harness.perturb import IDENTITY, in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from harness.data import LabelledImages
+    from harness.gates import Verdict
+    from harness.inference import Predictions, RoleModel
+    from harness.inference.search import FirstFailures
+    from harness.perturb import Perturbation
+    from harness.run.session import StressSession
+
+SHOWN, TILES = 3, 12
+"""How many images a test shows in panels, and how many a gallery does."""
+
+_SEARCHED = 12
+"""Images of a failed search among which those that flip at the smallest poses are looked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One image as a model sees it: its answer, and where it looks, (H, W) float32, at least 0.
+
+    `attention` is None for a model without a layer to look at.
+    """
+
+    answer: Answer
+    attention: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One image as two models see it; `original` and `seen` are (H, W, C) uint8.
+
+    `pose` says in words how `seen` was made of the original, empty when they are the same.
+    """
+
+    index: int
+    original: np.ndarray
+    seen: np.ndarray
+    true: str
+    classes: tuple[str, ...]
+    candidate: View
+    baseline: View | None
+    pose: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """A failure in a gallery: the image as seen, (H, W, C) uint8, and whether it is new, if there is a baseline.
+
+    New is what the candidate gets wrong and the baseline gets right.
+    """
+
+    pixels: np.ndarray
+    answer: Answer
+    new: bool | None
+
+
+class Seen(Protocol):
+    """What a model was measured on: images, and the perturbation under which it saw each."""
+
+    @property
+    def images(self) -> LabelledImages:
+        """Return the images."""
+
+    def perturbation_of(self, position: int) -> Perturbation:
+        """Return the perturbation under which the image at this position was seen."""
+
+
+def telling_cases(session: StressSession, verdict: Verdict, seen: Seen) -> list[Case]:
+    """Return the most telling failures that the verdict names, as candidate and baseline see them.
+
+    Of a search those that flip at the smallest pose, each in that pose; of one perturbation for all images new
+    failures, which the baseline gets right, before shared ones. Beyond that the verdict's order holds.
+    """
+    from harness.gates.verdicts import NAMED
+    from harness.inference import Predictions
+    from harness.inference.search import FirstFailures
+
+    named = np.array(verdict.failures, dtype=np.int64)
+    if isinstance(seen, FirstFailures):
+        chosen = _smallest_flips(session, seen, named[:_SEARCHED])
+    elif isinstance(seen, Predictions):
+        if not len(named):
+            # A test that shows what a pose broke has none at a pose that breaks nothing: then what is wrong anyway.
+            named = most_confident(seen, ~seen.correct)[:NAMED]
+        positions, _ = _new_first(session, seen.images, named, seen.perturbation)
+        chosen = [(int(at), seen.perturbation) for at in positions]
+    else:
+        chosen = [(int(at), seen.perturbation_of(int(at))) for at in named]
+    groups: dict[str, tuple[Perturbation, list[int]]] = {}
+    for position, perturbation in chosen[:SHOWN]:
+        groups.setdefault(repr(perturbation), (perturbation, []))[1].append(position)
+    cases: dict[int, Case] = {}
+    for perturbation, together in groups.values():
+        shown = cases_of(
+            session.roles["candidate"],
+            session.roles.get("baseline"),
+            _taken(seen.images, together),
+            perturbation,
+        )
+        cases.update(zip(together, shown, strict=True))
+    return [cases[position] for position, _ in chosen[:SHOWN]]
+
+
+def telling_tiles(session: StressSession, predictions: Predictions, kind: FailureKind) -> tuple[list[Tile], int]:
+    """Return the candidate's most telling failures of a kind, new ones first, then by confidence; and how many it has.
+
+    The predictions are the candidate's.
+    """
+    failures = most_confident(predictions, kind.among(predictions))
+    if not len(failures):
+        return [], 0
+    positions, new = _new_first(session, predictions.images, failures, predictions.perturbation)
+    positions = positions[:TILES]
+    pixels = _pixels(_taken(predictions.images, positions), predictions.perturbation)
+    answers = answers_at(predictions, positions)
+    tiles = [
+        Tile(_picture(image), answer, None if new is None else bool(fresh))
+        for image, answer, fresh in zip(pixels, answers, new if new is not None else [None] * TILES, strict=False)
+    ]
+    return tiles, len(failures)
+
+
+def _new_first(
+    session: StressSession, images: LabelledImages, positions: np.ndarray, perturbation: Perturbation
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Put those positions first whose images the baseline gets right; also return which these are, if it is there."""
+    baseline = session.roles.get("baseline")
+    if baseline is None or not len(positions):
+        return positions, None
+    right = baseline.predict(_taken(images, positions), perturbation).correct
+    order = np.argsort(~right, kind="stable")
+    return positions[order], right[order]
+
+
+def _smallest_flips(
+    session: StressSession, found: FirstFailures, positions: np.ndarray
+) -> list[tuple[int, Perturbation]]:
+    """Return the positions whose right answer is lost at the smallest of the poses, each with that pose, in this order.
+
+    Where none is right at rest, the poses found stand.
+    """
+    from harness.inference.search import first_failures
+    from harness.perturb.grids import most_dangerous_first
+
+    if not len(positions):
+        return []
+    classifier, images = session.roles["candidate"].classifier, _taken(found.images, positions)
+    right = positions[classifier.predict(images).correct]
+    if not len(right):
+        return [(int(position), found.perturbation_of(int(position))) for position in positions]
+    poses = tuple(reversed(most_dangerous_first(found.poses)))
+    first = first_failures(classifier, _taken(found.images, right), poses).first
+    return [(int(right[at]), poses[first[at]]) for at in np.argsort(first, kind="stable") if first[at] >= 0]
+
+
+def cases_of(
+    candidate: RoleModel, baseline: RoleModel | None, images: LabelledImages, perturbation: Perturbation = IDENTITY
+) -> list[Case]:
+    """Return each of the images, under the perturbation, as the candidate and the baseline, if there is one, see it."""
+    candidates = _views(candidate, images, perturbation)
+    baselines: Sequence[View | None] = _views(baseline, images, perturbation) if baseline else [None] * len(images)
+    seen = _pixels(images, perturbation)
+    return [
+        Case(
+            index=candidates[at].answer.index,
+            original=_picture(images.pixels[at]),
+            seen=_picture(seen[at]),
+            true=candidates[at].answer.true,
+            classes=images.classes,
+            candidate=candidates[at],
+            baseline=baselines[at],
+            pose="" if perturbation == IDENTITY else in_words(perturbation),
+        )
+        for at in range(len(images))
+    ]
+
+
+def _views(model: RoleModel, images: LabelledImages, perturbation: Perturbation) -> list[View]:
+    """Return the images as a model sees them, without attention where the model has no layer to look at."""
+    everything = np.arange(len(images))
+    try:
+        attention = model.attend(images, perturbation)
+    except NotApplicableError:
+        return [View(answer) for answer in answers_at(model.predict(images, perturbation), everything)]
+    answers, maps = answers_at(attention.predictions, everything), attention.upsampled()
+    return [View(answer, looked) for answer, looked in zip(answers, maps, strict=True)]
+
+
+def _taken(images: LabelledImages, positions: Sequence[int] | np.ndarray) -> LabelledImages:
+    import torch
+
+    return images.take(torch.as_tensor(positions))
+
+
+def _pixels(images: LabelledImages, perturbation: Perturbation) -> Tensor:
+    """Return the images under the perturbation, (N, C, H, W) uint8."""
+    import torch
+
+    from harness.data.images import unit_range
+
+    return perturbation(unit_range(images.pixels)).mul(255).round().clamp(0, 255).to(torch.uint8)
+
+
+def _picture(image: Tensor) -> np.ndarray:
+    return np.asarray(image.permute(1, 2, 0).numpy())

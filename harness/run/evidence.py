@@ -1,0 +1,49 @@
+"""What a stress test shows: its verdict, and the pictures of the images behind it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.run.cases import Case, Seen, Tile, telling_cases, telling_tiles
+
+if TYPE_CHECKING:
+    from harness.gates import Verdict
+    from harness.run.session import StressSession
+
+
+class Evidence:
+    """Takes what the running test shows; one object serves all tests of a session, since Hypothesis asks for that."""
+
+    def __init__(self) -> None:
+        self.verdict: Verdict | None = None
+        self.seen: Seen | None = None
+
+    def show(self, verdict: Verdict, seen: Seen | None = None) -> None:
+        """Record the verdict of the running test, and what the candidate saw when it was measured.
+
+        A test that Hypothesis runs many times shows many verdicts: the worst counts, and of failures the last, which
+        is the one that Hypothesis shrank.
+        """
+        if self.verdict is None or not verdict.passed or verdict.is_worse_than(self.verdict):
+            self.verdict, self.seen = verdict, seen
+
+    def clear(self) -> None:
+        """Forget the last test."""
+        self.verdict = self.seen = None
+
+    def cases(self, session: StressSession) -> list[Case]:
+        """Return the images to show: the most telling ones of a failed gate, or of a count of failures."""
+        verdict, seen = self.verdict, self.seen
+        if verdict is None or seen is None or (verdict.passed and verdict.unit != "images"):
+            return []
+        return telling_cases(session, verdict, seen)
+
+    def gallery(self, session: StressSession) -> tuple[list[Tile], int]:
+        """Return the most telling failures of a gate on a pair of classes, and how many failures there are."""
+        from harness.inference import Predictions
+        from harness.measures.failures import confusion
+
+        verdict, seen = self.verdict, self.seen
+        if verdict is None or verdict.gate.pair is None or not isinstance(seen, Predictions):
+            return [], 0
+        return telling_tiles(session, seen, confusion(*verdict.gate.pair))

@@ -1,0 +1,138 @@
+"""The outcome of a gate run: one verdict from many, the exit status, and the record for other tools."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.perturb import PROTOCOL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.gates import Verdict
+    from harness.run.overview import Overview
+
+SCHEMA = 1
+
+Overall = Literal["pass", "fail", "partial", "error"]
+
+PASSED, WORSE, NOT_JUDGED = 0, 1, 4
+"""Exit statuses; "worse" and "could not judge" never share one."""
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """What a run found when it checked itself; `fail` means that the run cannot be trusted."""
+
+    name: str
+    status: Literal["pass", "fail", "not_applicable"]
+    detail: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the check's entry in `stress.json`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that a finished run knows; reports are made from it without running a model again.
+
+    `errors` says why the run could not judge, `omissions` what it did not cover, and `failures` names tests without a
+    gate that failed. `scope` says what a complete run of the quick profile leaves out, and is empty for any other.
+    `provenance` says whose healthy models the bounds come from. `overview` holds the models side by
+    side, or `overview_missing` says why not; `examples` has a picture, as HTML, for gates that failed, by id.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    errors: tuple[str, ...]
+    omissions: tuple[str, ...]
+    failures: tuple[str, ...]
+    profile: str
+    models: Mapping[str, Mapping[str, str]]
+    data: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+    gates_sha256: str
+    versions: Mapping[str, str]
+    command: str
+    scope: str = ""
+    provenance: str = "of unknown origin"
+    self_checks: tuple[SelfCheck, ...] = ()
+    overview: Overview | None = None
+    overview_missing: str = ""
+    examples: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> tuple[Verdict, ...]:
+        """Return the gates that do not hold."""
+        return tuple(verdict for verdict in self.verdicts if verdict.status == "fail")
+
+    @property
+    def verdict(self) -> Overall:
+        """Return the run's verdict: an error outranks all, and a run that did not cover everything is partial."""
+        unsound = any(check.status == "fail" for check in self.self_checks)
+        if self.errors or unsound or any(verdict.status == "error" for verdict in self.verdicts):
+            return "error"
+        if self.omissions:
+            return "partial"
+        return "fail" if self.failed or self.failures else "pass"
+
+    @property
+    def exit_status(self) -> int:
+        """Return 0 when every gate that ran holds, 1 when one does not, 4 when the run could not judge."""
+        if self.verdict == "error":
+            return NOT_JUDGED
+        return WORSE if self.failed or self.failures else PASSED
+
+    @property
+    def headline(self) -> str:
+        """Return the verdict in one sentence."""
+        gated = sum(verdict.status in {"pass", "fail"} for verdict in self.verdicts)
+        held = f"{gated - len(self.failed)} of {gated} gates hold"
+        if self.verdict == "error":
+            return "ERROR: the run could not judge the candidate"
+        if self.verdict == "partial":
+            return f"PARTIAL: {held} of those that ran; no verdict on the whole"
+        quick = " (quick profile)" if self.scope else ""
+        if self.verdict == "fail":
+            families = dict.fromkeys(verdict.gate.family for verdict in self.failed)
+            worse = ", ".join([*families, *self.failures])
+            return f"FAIL{quick}: {held}; worse: {worse}"
+        return f"PASS{quick}: {held}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the content of `stress.json`."""
+        return {
+            "schema": SCHEMA,
+            "protocol": PROTOCOL,
+            "profile": self.profile,
+            "scope": self.scope,
+            "verdict": self.verdict,
+            "candidate": self.models.get("candidate"),
+            "baseline": self.models.get("baseline"),
+            "incumbent": self.models.get("incumbent"),
+            "data": self.data,
+            "recipe": self.recipe,
+            "provenance": self.provenance,
+            "gates_sha256": self.gates_sha256,
+            "versions": self.versions,
+            "errors": list(self.errors),
+            "omissions": list(self.omissions),
+            "self_checks": [check.as_json() for check in self.self_checks],
+            "gates": [verdict.as_json() for verdict in self.verdicts],
+            "overview": self.overview.as_wire() if self.overview else None,
+        }
+
+
+def worst_first(verdicts: tuple[Verdict, ...]) -> list[Verdict]:
+    """Order verdicts by what a reader must see first: errors, failures by how far they miss, then the rest."""
+
+    def miss(verdict: Verdict) -> float:
+        if verdict.status != "fail" or verdict.value is None or verdict.limit is None:
+            return 0.0
+        threshold = verdict.gate.threshold
+        spread = (threshold.std if threshold else None) or max(abs(verdict.limit) * 0.01, 1e-9)
+        return abs(verdict.value - verdict.limit) / spread
+
+    rank = {"error": 0, "fail": 1, "pass": 2, "not_gated": 3, "not_applicable": 4}
+    return sorted(verdicts, key=lambda verdict: (rank[verdict.status], -miss(verdict)))

@@ -1,0 +1,300 @@
+"""The gate tests itself: what must be equal is, and damaged copies of the candidate fail the tests that should notice.
+
+A damage wraps the model, whatever it is made of, so that it works for any classifier.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from harness.data import stratified_sample
+from harness.errors import InputError
+from harness.gates import Gate, Verdict
+from harness.inference import Classifier, Predictions, RoleModel
+from harness.inference.attention import attend
+from harness.inference.engine import Engine
+from harness.measures.flips import flips
+from harness.measures.localisation import rank_correlation
+from harness.perturb import Pose, pose_each
+from harness.run.outcome import SelfCheck
+from harness.run.session import StressSession
+
+SAMPLES = 1_000
+"""Images on which copies are judged: the damage is gross, and a sample keeps the checks to seconds."""
+STATE_SAMPLES, TOLERANCE = 100, 1e-3
+"""Images on which the model is run as it was given, and how far its logits may be, relative or absolute."""
+HURTS = 0.001
+"""A damage counts as one when McNemar's p, of failures with it and without, is below this."""
+ALIKE = 0.5
+"""Mean rank correlation from which on two models look at the same: healthy retrains of one recipe reach 0.6 here."""
+
+Judge = Callable[[StressSession, Gate], Verdict | None]
+"""Runs the stress test of a gate's family in a session; None when there is no such test."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A way to break a model, the family that must notice, and which images the broken model fails.
+
+    With a `metric`, only the family's rows of this metric are asked.
+    """
+
+    name: str
+    family: str
+    before: nn.Module
+    after: nn.Module
+    fails: Callable[[Predictions], np.ndarray]
+    metric: str = ""
+
+    def apply(self, candidate: RoleModel) -> RoleModel:
+        """Return the candidate with a damaged copy of its model, which has nothing remembered."""
+        classifier = candidate.classifier
+        model = nn.Sequential(self.before, classifier.model, self.after)
+        return replace(candidate, classifier=Classifier(model, device=classifier.device, workers=classifier.workers))
+
+
+def self_checks(session: StressSession, judge: Judge) -> tuple[SelfCheck, ...]:
+    """Check the run itself, on a sample of its images and past everything remembered."""
+    size = min(SAMPLES, len(session.images))
+    sampled = replace(session, images=stratified_sample(session.images, size))
+    return (
+        _identity_changes_nothing(sampled),
+        _model_equals_itself(session, sampled),
+        _model_keeps_no_state(sampled),
+        *(_is_noticed(damage, sampled, judge) for damage in damages(session)),
+        _maps_follow_weights(sampled),
+    )
+
+
+def damages(session: StressSession) -> tuple[Damage, ...]:
+    """Return the damages: logits swapped or scaled up tenfold, images half or all blanked, turned by 20° or blurred."""
+    classes = session.images.classes
+    gated = [gate.class_name for gate in session.gates.family("class") if gate.threshold and gate.class_name in classes]
+    first = classes.index(gated[0]) if gated and gated[0] else 0
+    keep = nn.Identity()
+    return (
+        Damage("swapped-logits", "class", keep, _SwapLogits(first, (first + 1) % len(classes)), _errors),
+        Damage("left-half-blanked", "clean", _BlankLeftHalf(), keep, _errors),
+        Damage("overconfident", "confidence", keep, _ScaleLogits(10.0), _confident_errors),
+        Damage("turned-020", "rotation", _Turn(20.0), keep, _errors),
+        Damage("turned-020-searched", "search", _Turn(20.0), keep, _errors, metric="right_at_every_pose"),
+        Damage("blind", "attention", _BlankAll(), keep, _errors, metric="lost"),
+        Damage("blurred", "corruption", _Blur(), keep, _errors, metric="accuracy"),
+    )
+
+
+def _identity_changes_nothing(sampled: StressSession) -> SelfCheck:
+    candidate, images = sampled.roles["candidate"], sampled.images
+    classifier = _fresh(candidate)
+    equal = np.array_equal(classifier.predict(images, _AtRest()).logits, classifier.predict(images).logits)
+    return SelfCheck(
+        "identity-equals-clean",
+        "pass" if equal else "fail",
+        f"turned by 0° and shifted by 0 px, {len(images)} images give "
+        + ("the same logits, bit for bit" if equal else "other logits: the geometry or the model is not deterministic"),
+    )
+
+
+def _model_equals_itself(session: StressSession, sampled: StressSession) -> SelfCheck:
+    candidate, images = session.roles["candidate"], sampled.images
+    anew = _fresh(candidate).predict(images)
+    kept = candidate.predict(session.images)
+    chosen = np.isin(session.images.positions.numpy(), images.positions.numpy())
+    changed = flips(anew, Predictions(kept.answers[chosen], images, kept.perturbation))
+    count = len(changed.lost) + len(changed.gained)
+    return SelfCheck(
+        "model-equals-itself",
+        "fail" if count else "pass",
+        f"predicted a second time, {count} of {len(images)} answers flip"
+        + ("; the model is not deterministic" if count else ""),
+    )
+
+
+def _model_keeps_no_state(sampled: StressSession) -> SelfCheck:
+    """Check that the model, run twice as it was given, answers as it does in the run.
+
+    In the run its computation is traced where it can be, and what its code keeps from one call to the next is lost.
+    """
+    classifier = sampled.roles["candidate"].classifier
+    images = sampled.images.take(torch.arange(min(STATE_SAMPLES, len(sampled.images))))
+    engine = Engine(copy.deepcopy(classifier.plain), device=classifier.device, workers=1, screen=False)
+
+    def as_given() -> np.ndarray:
+        def inputs(positions: np.ndarray) -> Tensor:
+            return classifier.pixels(images, positions)
+
+        return engine.exact_logits(len(images), inputs, classes=len(images.classes), what="images, as it was given")
+
+    in_the_run = _fresh(sampled.roles["candidate"]).predict(images).logits
+    alike = all(np.allclose(as_given(), in_the_run, rtol=TOLERANCE, atol=TOLERANCE) for _ in range(2))
+    return SelfCheck(
+        "model-keeps-no-state",
+        "pass" if alike else "fail",
+        f"run as it was given, twice, it gives {len(images)} images "
+        + ("the logits of this run" if alike else "other logits than in this run: it keeps state between calls"),
+    )
+
+
+def _is_noticed(damage: Damage, sampled: StressSession, judge: Judge) -> SelfCheck:
+    def result(status: Literal["pass", "fail", "not_applicable"], detail: str) -> SelfCheck:
+        return SelfCheck(damage.name, status, detail)
+
+    gates = [
+        gate
+        for gate in sampled.gates.family(damage.family)
+        if gate.threshold and gate.role == "candidate" and damage.metric in {"", gate.metric}
+    ]
+    if not gates:
+        return result("not_applicable", f"no gate of family {damage.family!r} has a bound")
+    candidate = sampled.roles["candidate"]
+    damaged = damage.apply(candidate)
+    fails, failed = damage.fails(damaged.predict(sampled.images)), damage.fails(candidate.predict(sampled.images))
+    if not _is_worse(fails, failed):
+        return result(
+            "not_applicable",
+            f"no harm to this model: its copy fails {fails.sum()} of {len(fails)} images, {failed.sum()} before",
+        )
+    broken = replace(sampled, roles={**sampled.roles, "candidate": damaged})
+    harm = f"the damaged copy fails {fails.sum()} of {len(fails)} images, {failed.sum()} before, and"
+    passed = []
+    for gate in gates:
+        verdict = judge(broken, gate)
+        if verdict is not None and verdict.status == "fail":
+            return result("pass", f"{harm} gate {gate.id} of family {damage.family!r} notices")
+        if verdict is not None:
+            passed.append(verdict)
+    if not passed:
+        but = "was collected, or only with fixtures that a self-check cannot give"
+        return result("not_applicable", f"no test of family {damage.family!r} {but}")
+    return result(
+        "fail",
+        f"{harm} all {len(passed)} gates of family {damage.family!r} let it pass, such as {passed[0].explain()}; "
+        f"set bounds that can fail in {sampled.gates.path}, or correct the test",
+    )
+
+
+def _maps_follow_weights(sampled: StressSession) -> SelfCheck:
+    """Check that maps tell of what the model has learnt: with its weights shuffled, it must look elsewhere.
+
+    The model parameter randomisation test of Adebayo et al. (2018), "Sanity Checks for Saliency Maps", section 4, by
+    Spearman's rank correlation: an edge detector, or a bias to the middle, gives the same maps whatever the weights.
+    Each tensor's values are shuffled and not drawn anew, so that it works for any layer and keeps their scale.
+    """
+    name, images, candidate = "maps-follow-weights", sampled.images, sampled.roles["candidate"]
+    if not sampled.gates.family("attention"):
+        return SelfCheck(name, "not_applicable", "there is no gate of family 'attention'")
+    classifier = candidate.classifier
+    shuffled = Classifier(_shuffled(classifier.plain), device=classifier.device, workers=classifier.workers)
+    try:
+        own = candidate.attend(images)
+        correlations = rank_correlation(own, attend(shuffled, images, layer=own.layer))
+    except InputError as error:  # No layer to look at, or weights that give no finite answer once shuffled.
+        return SelfCheck(name, "not_applicable", str(error))
+    counted = correlations[~np.isnan(correlations)]
+    if not len(counted):
+        return SelfCheck(name, "not_applicable", "no image has a map with the weights as they are and shuffled")
+    mean, uncounted = float(counted.mean()), len(correlations) - len(counted)
+    facts = (
+        f"with all weights shuffled, the maps of layer {own.layer} correlate by {mean:.2f} with the model's own "
+        f"(mean rank correlation; {len(counted)} maps, {uncounted} dead or flat ones left out)"
+    )
+    if mean < ALIKE:
+        return SelfCheck(name, "pass", f"{facts}, below {ALIKE}")
+    advice = "they do not tell what the model has learnt; name another layer with --stress-layer"
+    return SelfCheck(name, "fail", f"{facts}, not below {ALIKE}: {advice}")
+
+
+def _shuffled(model: nn.Module) -> nn.Module:
+    copied, generator = copy.deepcopy(model), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weights in copied.parameters():
+            order = torch.randperm(weights.numel(), generator=generator).to(weights.device)
+            weights.copy_(weights.flatten()[order].view_as(weights))
+    return copied
+
+
+def _is_worse(fails: np.ndarray, failed: np.ndarray) -> bool:
+    from scipy.stats import binomtest
+
+    new, gone = int((fails & ~failed).sum()), int((failed & ~fails).sum())
+    return new > gone and float(binomtest(new, new + gone, 0.5).pvalue) < HURTS
+
+
+def _fresh(candidate: RoleModel) -> Classifier:
+    classifier = candidate.classifier
+    return Classifier(classifier.model, device=classifier.device, workers=classifier.workers)
+
+
+def _errors(predictions: Predictions) -> np.ndarray:
+    return ~predictions.correct
+
+
+def _confident_errors(predictions: Predictions) -> np.ndarray:
+    return predictions.confidence_of_errors() > 0.9  # noqa: PLR2004  The study's limit.
+
+
+class _AtRest:
+    """The pose of each image, all of them zero: the whole path of interpolation, to no effect."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        rest = torch.zeros(len(images), device=images.device)
+        return pose_each(images, rest, rest, rest)
+
+    def __repr__(self) -> str:
+        return "AtRest()"
+
+
+class _SwapLogits(nn.Module):
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, logits: Tensor) -> Tensor:
+        order = list(range(logits.shape[1]))
+        order[self.first], order[self.second] = self.second, self.first
+        return logits[:, order]
+
+
+class _ScaleLogits(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits * self.factor
+
+
+class _BlankLeftHalf(nn.Module):
+    def forward(self, pixels: Tensor) -> Tensor:
+        right = torch.arange(pixels.shape[-1], device=pixels.device) >= pixels.shape[-1] // 2
+        return pixels * right
+
+
+class _BlankAll(nn.Module):
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels * 0
+
+
+class _Blur(nn.Module):
+    """The mean over a square of a quarter of the width."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        reach = max(1, pixels.shape[-1] // 8)
+        return functional.avg_pool2d(pixels, 2 * reach + 1, stride=1, padding=reach)
+
+
+class _Turn(nn.Module):
+    def __init__(self, degrees: float) -> None:
+        super().__init__()
+        self.pose = Pose(degrees)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.pose(pixels)

@@ -1,0 +1,221 @@
+"""What a gate run works with: the images, the gates and the models in their roles, loaded and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.data.options import DataOptions
+from harness.errors import InputError
+from harness.gates import Gate, GatesFile, read_gates
+from harness.inference.role import RoleModel
+from harness.networks.options import NetworkOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.data import LabelledImages
+    from harness.gates.file import DataFingerprint
+    from harness.inference import Classifier
+
+ROLES = ("candidate", "baseline", "incumbent")
+PROFILES = ("quick", "default", "thorough")
+QUICK_SAMPLES = 2_000
+"""Images of a quick run whose gates file was made for all."""
+SEARCH_SAMPLES, PROBE_SAMPLES = 2_000, 500
+TIMEOUT_SECONDS = {"quick": 1_800.0, "default": 1_800.0, "thorough": 18_000.0}
+"""How long a gate may take, by profile: far more than a network of the size of a ResNet-50 needs on one core."""
+EXAMPLES = {"quick": 100, "default": 100, "thorough": 1_000}
+"""Poses that Hypothesis draws for a test, by profile."""
+
+
+@dataclass(frozen=True)
+class StressOptions:
+    """The options of a gate run, paths resolved; `shipped` names the roles whose path is that of a shipped model."""
+
+    candidate: Path
+    baseline: Path | None
+    incumbent: Path | None
+    gates: Path
+    shipped: frozenset[str] = frozenset()
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    layer: str | None = None
+    data: DataOptions = field(default_factory=DataOptions)
+    profile: str = "default"
+    samples: int | None = None
+    device: str = "auto"
+    cache: bool = True
+    record: frozenset[str] | None = None
+    """Families, or rows, to measure without judging, empty for all; None for a run that judges."""
+    timeout_seconds: float = TIMEOUT_SECONDS["default"]
+    """How long one gate may take; 0 for no limit."""
+    reports: Path = Path("reports")
+
+    def sample_size(self, made_for: DataFingerprint) -> int | None:
+        """Return how many images are measured, None for all, by gates that were made for these."""
+        if self.samples is not None:
+            return self.samples
+        return (made_for.sample or QUICK_SAMPLES) if self.profile == "quick" else None
+
+
+@dataclass(frozen=True, eq=False)
+class StressSession:
+    """Images, gates and models of one run; models of one file share their predictions."""
+
+    images: LabelledImages
+    gates: GatesFile
+    roles: Mapping[str, RoleModel]
+    recording: bool = False
+    thorough: bool = False
+
+    @cached_property
+    def search_images(self) -> LabelledImages:
+        """Return the images of grid searches: a fixed sample, or all in a thorough run."""
+        return self._sample(len(self.images) if self.thorough else SEARCH_SAMPLES)
+
+    @cached_property
+    def probe_images(self) -> LabelledImages:
+        """Return the images that Hypothesis and the search for breaking poses look at: a fixed sample."""
+        return self._sample(PROBE_SAMPLES)
+
+    def _sample(self, size: int) -> LabelledImages:
+        from harness.data import stratified_sample
+
+        return self.images if size >= len(self.images) else stratified_sample(self.images, size)
+
+    @property
+    def share(self) -> float:
+        """Return the share of the images that the gates were made for which this run measures."""
+        return len(self.images) / self.gates.data.measured
+
+    @property
+    def provenance(self) -> str:
+        """Say whose healthy models the bounds come from, and whether the candidate's recipe is theirs."""
+        about = str(self.gates.recipe.get("about", "of unknown origin"))
+        theirs = self.gates.recipe.get("training")
+        record = self.roles["candidate"].record
+        own = record.training if record else None
+        if not theirs or not own:
+            return f"{about}; whether the candidate's recipe is theirs is not known"
+        differing = sorted(name for name in theirs if name != "seed" and own.get(name) != theirs[name])
+        if differing:
+            return f"{about}; the candidate's recipe is another (it differs in {', '.join(differing)})"
+        return f"{about}; the candidate's recipe is the same"
+
+    def scaled(self, gate: Gate) -> Gate:
+        """Return the gate as it applies to this run: to its images, and without bound when it only records."""
+        if self.recording and gate.role != "baseline":
+            gate = replace(gate, hand=None, panel=None)
+        if self.thorough and gate.within is not None:
+            gate = replace(gate, hand=None, not_gated="searched ten times as long as its bound was made for")
+        return replace(gate, share=self.share)
+
+
+def open_session(options: StressOptions, *, workers: int | None = None) -> StressSession:
+    """Load and check everything that a run needs; raises `InputError` for anything that cannot be used."""
+    import torch
+
+    from harness.data import stratified_sample
+    from harness.inference import Classifier, pick_device
+    from harness.networks.declared import expect_fit, load_model
+    from harness.store.cache import PredictionCache, default_folder
+
+    gates = read_gates(options.gates)
+    images = options.data.load()
+    _check_data(images, gates)
+    _check_profile(options.profile, gates)
+    if gates.data.classes:
+        images = replace(images, classes=gates.data.classes)
+    if (size := options.sample_size(gates.data)) is not None:
+        images = stratified_sample(images, size)
+    device = pick_device(options.device)
+    cache = PredictionCache(default_folder()) if options.cache else None
+    if cache:
+        cache.prune()
+    roles: dict[str, RoleModel] = {}
+    for role in ROLES:
+        path: Path | None = getattr(options, role)
+        if path is None:
+            continue
+        checkpoint = load_model(path, options.network)
+        model_sha256 = checkpoint.model_sha256
+        twin = next((other for other in roles.values() if other.model_sha256 == model_sha256), None)
+        if twin:
+            classifier = twin.classifier
+        else:
+            screen = checkpoint.architecture != "onnx"
+            classifier = Classifier(checkpoint.model, device=device, workers=workers, cache=cache, screen=screen)
+            classifier.measure_precision_on(images)
+        roles[role] = RoleModel(
+            role, path, checkpoint.sha256, model_sha256, checkpoint.architecture, checkpoint.record, classifier
+        )
+        try:
+            expect_fit(checkpoint.model, images, outputs=options.network.outputs)
+            classifier.predict(images.take(torch.tensor([0])))
+            roles[role] = replace(roles[role], layer=_layer(role, classifier, images, options.layer))
+        except InputError as error:
+            raise InputError(f"{role} {path}: {error}") from error
+    _expect_use(options.network, roles)
+    return StressSession(
+        images, gates, roles, recording=options.record is not None, thorough=options.profile == "thorough"
+    )
+
+
+def _expect_use(network: NetworkOptions, roles: Mapping[str, RoleModel]) -> None:
+    """Raise `InputError` for what was declared and is of no network here, lest it be thought to hold."""
+    from harness.networks.declared import USERS
+
+    declared = {"--stress-model-outputs": network.outputs, "--stress-normalisation": network.normalisation}
+    given = [name for name, value in declared.items() if value is not None]
+    if given and not any(model.architecture in USERS for model in roles.values()):
+        models = ", ".join(f"{role} {model.path} is {model.architecture}" for role, model in roles.items())
+        raise InputError(
+            f"{given[0]}: is about networks of --stress-model and ONNX files, and there is none: {models}; leave the "
+            "option out"
+        )
+
+
+def _layer(role: str, classifier: Classifier, images: LabelledImages, wanted: str | None) -> str | None:
+    """Return the layer to look at, checked; a model that lacks the candidate's is looked at where it is by default."""
+    from harness.inference.layers import chosen_layer
+
+    try:
+        return wanted and chosen_layer(classifier, images, wanted)[0]
+    except InputError as error:
+        if role == "candidate":
+            raise InputError(f"--stress-layer {wanted}: {error}") from error
+        return None
+
+
+def _check_data(images: LabelledImages, gates: GatesFile) -> None:
+    made_for = gates.data
+    for name, found, expected in (
+        ("name", images.name, made_for.name),
+        ("split", images.split, made_for.split),
+        ("n", len(images), made_for.n),
+        ("sha256", images.sha256, made_for.sha256),
+    ):
+        if found != expected:
+            channels, height, width = images.pixels.shape[1:]
+            raise InputError(
+                f"{gates.path}: made for other data: its [data] {name} is {expected!r}, the data at hand have "
+                f"{found!r} (images of {height}x{width} pixels, channels: {channels}); name the gates file of these "
+                "data with --gates, or the gates file's data with --stress-data, --stress-size and --stress-channels, "
+                "or write a gates file for these with `python -m harness new-gates`"
+            )
+    if made_for.classes and len(made_for.classes) != len(images.classes):
+        raise InputError(
+            f"{gates.path}: [data] classes has {len(made_for.classes)} names, the data have {len(images.classes)} "
+            "classes; give one name per class, in the order of the labels"
+        )
+
+
+def _check_profile(profile: str, gates: GatesFile) -> None:
+    if gates.data.sample is not None and profile != "quick":
+        raise InputError(
+            f"{gates.path}: made for a sample of {gates.data.sample} images, as the quick profile measures it; this is "
+            f"the {profile} profile, of all {gates.data.n}: add --stress-profile quick, or name another file with "
+            "--gates"
+        )

@@ -1,0 +1,101 @@
+"""Predictions kept on disk, by the content of all that decides them; shared by runs and by workers."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.store.files import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MAX_BYTES = 1 << 30
+"""Beyond this size the entries that were used the longest ago are deleted."""
+_DIGEST = 32
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    """How much a cache holds."""
+
+    folder: Path
+    entries: int
+    bytes: int
+
+
+def default_folder() -> Path:
+    """Return the folder of predictions in the user's cache directory."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("stress-harness") / "predictions"
+
+
+class PredictionCache:
+    """A folder of arrays, one file each, named by a hash of what decides them.
+
+    An entry holds the SHA-256 of its content, so that a damaged one counts as absent. Entries appear complete or not
+    at all, so that processes may share a folder. A folder that cannot be written, or is full, keeps nothing.
+    """
+
+    def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
+        self.folder = folder
+        self.max_bytes = max_bytes
+
+    def load(self, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
+        """Return the float32 array kept under the key, None when there is none of this shape or it is damaged."""
+        path = self._path(key)
+        try:
+            content = path.read_bytes()
+            path.touch()  # The time of the last use decides what is deleted first.
+        except OSError:
+            return None
+        if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
+            return None
+        values = np.frombuffer(content, dtype="<f4", offset=_DIGEST)
+        return values.reshape(shape).astype(np.float32) if values.size == np.prod(shape) else None
+
+    def store(self, key: str, values: np.ndarray) -> None:
+        """Keep a float32 array under the key."""
+        content = np.ascontiguousarray(values, dtype="<f4").tobytes()
+        try:
+            write_atomically(self._path(key), hashlib.sha256(content).digest() + content)
+        except OSError:
+            return  # Predicting again costs time, nothing else.
+
+    def info(self) -> CacheInfo:
+        """Return the number and size of the entries."""
+        sizes = [size for _, size, _ in self._entries()]
+        return CacheInfo(self.folder, len(sizes), sum(sizes))
+
+    def prune(self) -> None:
+        """Delete the entries used the longest ago until the rest fits into `max_bytes`."""
+        entries = sorted(self._entries())
+        excess = sum(size for _, size, _ in entries) - self.max_bytes
+        for _, size, path in entries:
+            if excess <= 0:
+                break
+            path.unlink(missing_ok=True)
+            excess -= size
+
+    def clear(self) -> CacheInfo:
+        """Delete every entry and return what there was."""
+        info = self.info()
+        for _, _, path in self._entries():
+            path.unlink(missing_ok=True)
+        return info
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.f32"
+
+    def _entries(self) -> Iterator[tuple[float, int, Path]]:
+        for path in self.folder.glob("*/*.f32"):
+            try:
+                status = path.stat()
+            except OSError:  # Another process deleted it.
+                continue
+            yield status.st_mtime, status.st_size, path

@@ -1,7 +1,0 @@
-"""Train a model from a config: the images as one tensor, augmented in batches, resumable to the same bits."""
-
-from harness.training.config import PRESETS, TrainingConfig, augmented
-from harness.training.loop import train
-from harness.training.state import Epoch, best_epoch
-
-__all__ = ["PRESETS", "Epoch", "TrainingConfig", "augmented", "best_epoch", "train"]
