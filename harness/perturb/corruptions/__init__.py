@@ -1,6 +1,5 @@
 """Common corruptions of images: noise, blur, light, compression, warps and missing parts, at five severities each."""
 
-from harness.inference import under_corruption
 from harness.perturb.corruptions.corruption import ALL, CORRUPTIONS, SEVERITIES, Corruption
 
-__all__ = ["ALL", "CORRUPTIONS", "SEVERITIES", "Corruption", "under_corruption"]
+__all__ = ["ALL", "CORRUPTIONS", "SEVERITIES", "Corruption"]
