@@ -1,6 +1,6 @@
 """A model's confidence must mean something: as right as it is sure, and least sure where it is wrong."""
 
-from harness.measures.confidence import (
+from harness.measures import (
     brier_score,
     calibration_error,
     confidence_on_errors,

@@ -1,14 +1,17 @@
 """Damage that images meet in the world must not change what they show, and a model should doubt what it sees badly."""
 
 from harness.data import one_in
+from harness.gates import Key, one_of
 from harness.inference import under_corruption
-from harness.measures import accuracy
-from harness.measures.confidence import confidence_rise, mean_corruption_error
-from harness.perturb.corruptions import Corruption
+from harness.measures import accuracy, confidence_rise, mean_corruption_error
+from harness.perturb.corruptions import ALL, CORRUPTIONS, SEVERITIES, Corruption
 from harness.plugin import gate
 
+CORRUPTION = Key(one_of([*CORRUPTIONS, ALL]), lambda name: name.replace("-", " "))
+SEVERITY = Key(one_of(SEVERITIES), "{} of 5")
 
-@gate("corruption", metric="accuracy")
+
+@gate("corruption", metric="accuracy", corruption=CORRUPTION, severity=SEVERITY)
 def test_accuracy_survives_corruption(candidate, search_images, evidence, gate):
     images = one_in(2, search_images)
     predictions = candidate.predict(images, Corruption(gate.corruption, gate.severity))
@@ -17,7 +20,7 @@ def test_accuracy_survives_corruption(candidate, search_images, evidence, gate):
     assert verdict.passed, verdict.explain()
 
 
-@gate("corruption", metric="confidence_rise")
+@gate("corruption", metric="confidence_rise", corruption=CORRUPTION)
 def test_confidence_falls_as_corruption_grows(candidate, search_images, evidence, gate):
     series = under_corruption(candidate, one_in(8, search_images), gate.corruption)[gate.corruption]
     verdict = gate.judge(confidence_rise(series))
@@ -25,7 +28,7 @@ def test_confidence_falls_as_corruption_grows(candidate, search_images, evidence
     assert verdict.passed, verdict.explain()
 
 
-@gate("corruption", metric="mean_corruption_error")
+@gate("corruption", metric="mean_corruption_error", corruption=CORRUPTION)
 def test_corruption_costs_no_more_than_it_costs_the_baseline(candidate, baseline, search_images, evidence, gate):
     images = one_in(8, search_images)
     corrupted = under_corruption(candidate, images, gate.corruption)

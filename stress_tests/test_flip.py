@@ -1,8 +1,7 @@
 """A garment seen in a mirror is the same garment."""
 
 from harness.inference import along
-from harness.measures import accuracy
-from harness.measures.relations import invariance
+from harness.measures import accuracy, invariance
 from harness.perturb import HorizontalFlip
 from harness.plugin import gate
 

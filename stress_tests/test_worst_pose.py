@@ -1,12 +1,15 @@
 """An image must be right at every small pose, not at most of them: an adversary needs only one."""
 
+from harness.gates import Key, one_of
 from harness.inference.search import correct_at, first_failures
 from harness.measures import random_pose_accuracy, right_at_every_pose, worst_of_ten
 from harness.perturb.grids import GRIDS, most_dangerous_first, random_poses
 from harness.plugin import gate
 
+GRID = one_of(GRIDS)
 
-@gate("search", metric="right_at_every_pose")
+
+@gate("search", metric="right_at_every_pose", grid=Key(GRID, "right at all of the {} poses"))
 def test_right_at_every_pose(candidate, search_images, evidence, gate):
     poses = most_dangerous_first(GRIDS[gate.grid]())
     found = first_failures(candidate.classifier, search_images, poses)
@@ -15,7 +18,7 @@ def test_right_at_every_pose(candidate, search_images, evidence, gate):
     assert verdict.passed, verdict.explain()
 
 
-@gate("search", metric="random_pose_accuracy")
+@gate("search", metric="random_pose_accuracy", grid=Key(GRID, "random {} poses"))
 def test_accuracy_at_random_poses(candidate, search_images, evidence, gate):
     grid = GRIDS[gate.grid]()
     drawn = random_poses(grid, 10, images=len(search_images))
@@ -24,7 +27,7 @@ def test_accuracy_at_random_poses(candidate, search_images, evidence, gate):
     assert verdict.passed, verdict.explain()
 
 
-@gate("search", metric="worst_of_ten")
+@gate("search", metric="worst_of_ten", grid=Key(GRID, "right at ten random {} poses"))
 def test_right_at_the_worst_of_ten_random_poses(candidate, search_images, evidence, gate):
     grid = GRIDS[gate.grid]()
     drawn = random_poses(grid, 10, images=len(search_images))

@@ -12,7 +12,6 @@ from zoo import ROWS, STRESS_TESTS, TRAINING, Zoo, gates_text, hypothesis_as_it_
 from harness.calibration.panel import read_panel
 from harness.cli import main
 from harness.gates import GatesError, read_gates
-from harness.gates.verdicts import definition_of
 
 SAMPLE = 100
 CLEAN, CLASS, ROTATION, CONFIDENCE = ("\n[[gate]]" + row for row in ROWS.split("\n[[gate]]")[1:])
@@ -226,7 +225,7 @@ def test_the_shipped_quick_gates_are_for_the_data_and_the_panel_of_the_full_ones
 
 
 def test_the_shipped_quick_gates_measure_what_the_full_ones_measure_under_their_names():
-    quick, full = ({definition_of(gate) for gate in read_gates(path).gates} for path in (SHIPPED_QUICK, SHIPPED_FULL))
+    quick, full = ({gate.definition for gate in read_gates(path).gates} for path in (SHIPPED_QUICK, SHIPPED_FULL))
     own = {gate.id for gate in read_gates(SHIPPED_QUICK).gates} - {gate.id for gate in read_gates(SHIPPED_FULL).gates}
     assert len(quick - full) == len(own)
     assert len(own) < len(quick) / 2

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.errors import InputError
+from harness.measures import Unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +33,7 @@ DRAWS = 200_000
 """Of the parametric bootstrap: a family's share is then known to about a tenth of itself."""
 
 
-_RANGES = {"share": (0.0, 1.0), "difference": (-1.0, 1.0)}
+_SHARES = (Unit.SHARE, Unit.DIFFERENCE)
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Calibrated:
     def bound(self) -> float:
         """Return the floor or ceiling, rounded outwards to four decimals, for counts to one, within its range."""
         exact = self.mean - self.row.sign * self.k * self.std * _spread(self.retrains)
-        scale = 10 if self.row.unit == "images" else 10_000
+        scale = 10 if self.row.unit is Unit.IMAGES else 10_000
         rounded = (math.floor if self.row.sign > 0 else math.ceil)(exact * scale) / scale
         low, high = self._range
         return min(max(rounded, low), high)
@@ -78,10 +79,11 @@ class Calibrated:
 
     @property
     def _range(self) -> tuple[float, float]:
-        return _RANGES.get(self.row.unit, (0.0, float(self.row.n) if self.row.unit == "images" else math.inf))
+        low, high = self.row.unit.range
+        return low, float(self.row.n) if self.row.unit is Unit.IMAGES else high
 
     def _number(self, value: float) -> str:
-        return f"{value:.0f} images" if self.row.unit == "images" else f"{value:.3f}"
+        return self.row.unit.format(value, decimals=None if self.row.unit is Unit.IMAGES else 3)
 
 
 def calibrate(panel: Panel, budgets: Mapping[str, float], *, by_hand: frozenset[str] = frozenset()) -> list[Calibrated]:
@@ -250,9 +252,9 @@ def default_budget(row: Row, mean: float) -> float:
     Five points of a share; for a count a doubling, or half a percent of the images if that is more; for a severity or
     a factor a fifth.
     """
-    if row.unit == "images":
+    if row.unit is Unit.IMAGES:
         return max(mean, 0.005 * row.n)
-    return 0.05 if row.unit in _RANGES else 0.2 * mean
+    return 0.05 if row.unit in _SHARES else 0.2 * mean
 
 
 def _spread(retrains: int) -> float:
@@ -264,9 +266,9 @@ def _std(values: np.ndarray, rows: tuple[Row, ...]) -> np.ndarray:
     """Return each row's standard deviation, at least the least that `Calibrated` names."""
 
     def least(row: Row, mean: float) -> float:
-        if row.unit == "images":
+        if row.unit is Unit.IMAGES:
             return max(1.0, math.sqrt(max(mean, 0)))
-        return 1 / row.n if row.unit in _RANGES else 0.01 * mean
+        return 1 / row.n if row.unit in _SHARES else 0.01 * mean
 
     smallest = [least(row, mean) for row, mean in zip(rows, values.mean(axis=0), strict=True)]
     return np.asarray(np.maximum(values.std(axis=0, ddof=1), smallest))

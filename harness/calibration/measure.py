@@ -9,18 +9,18 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.calibration.panel import Member, Panel, Row
 from harness.errors import InputError
-from harness.gates.file import direction_of
-from harness.gates.verdicts import definition_of
 from harness.inference.devices import usable_cores
+from harness.measures import Unit
 from harness.perturb import PROTOCOL
 from harness.store.files import write_atomically
+from harness.store.records import as_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -54,7 +54,7 @@ class Recording:
 
     def definition(self) -> str:
         """Return a hash of all that decides the values, given a checkpoint."""
-        rows = [definition_of(gate) for gate in self.gates.gates]
+        rows = [gate.definition for gate in self.gates.gates]
         own = Path(__file__).parents[1]
         code = [path for name in _DECISIVE for path in sorted(own.glob(name))]
         tests = [*sorted(self.tests.glob("**/*.py")), *sorted(self.tests.resolve().parent.glob("*.py"))]
@@ -98,17 +98,18 @@ def measure_panel(
     loaded = [load_model(path, network) for path in checkpoints]
     recipe = _common_recipe(loaded)
     measured = _measured(loaded, recording, on_member)
-    known = {gate.id: definition_of(gate) for gate in recording.gates.gates}
+    known = {gate.id: gate.definition for gate in recording.gates.gates}
     rows: dict[str, Row] = {}
     members = []
     for checkpoint, entries in zip(loaded, measured, strict=True):
         for entry in entries:
-            row = Row(*(entry[name] for name in ("id", "family", "metric", "unit", "direction", "n")))
-            row = replace(row, definition=known.get(row.id, ""))
-            if row.id not in known:
-                row = replace(row, direction=direction_of(row.metric, row.unit))
+            row = Row(
+                **{name: entry[name] for name in ("id", "family", "metric", "direction", "n")},
+                unit=Unit(entry["unit"]),
+                definition=known.get(entry["id"], ""),
+            )
             if (other := rows.setdefault(row.id, row)) != row:
-                mine, theirs = asdict(row), asdict(other)
+                mine, theirs = as_plain(row), as_plain(other)
                 name = next(name for name in mine if mine[name] != theirs[name])
                 raise InputError(
                     f"{checkpoint.path}: row {row.id}: {name} is {mine[name]!r}, for another network it is "

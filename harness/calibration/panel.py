@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.errors import InputError
-from harness.measures.metric import Unit
+from harness.measures.metric import Direction, Unit
 from harness.perturb import PROTOCOL
 from harness.store.files import write_atomically
+from harness.store.records import as_plain, read_record, record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from harness.gates import GatesFile
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 
-@dataclass(frozen=True)
+@record
 class Row:
     """What a row of the gates file measures: `n` images, in `unit`; the worse way is down for `at_least`."""
 
@@ -31,7 +30,7 @@ class Row:
     family: str
     metric: str
     unit: Unit
-    direction: Literal["at_least", "at_most"]
+    direction: Direction
     n: int
     definition: str = ""
     """A hash of the row of the gates file, its bounds left out; empty for a row that the file did not have."""
@@ -42,17 +41,17 @@ class Row:
         return 1 if self.direction == "at_least" else -1
 
 
-@dataclass(frozen=True)
+@record
 class Member:
     """One healthy retrain and its value of each row."""
 
     path: str
     sha256: str
     seed: int | None
-    values: Mapping[str, float]
+    values: dict[str, int | float]
 
 
-@dataclass(frozen=True)
+@record
 class Panel:
     """Healthy retrains of one recipe, measured on the same images by the same tests.
 
@@ -81,7 +80,7 @@ class Panel:
 
     def write(self, path: Path) -> None:
         """Write the panel as JSON, complete or not at all."""
-        content = {"schema": SCHEMA, **asdict(self)}
+        content = {"schema": SCHEMA, **as_plain(self)}
         write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
@@ -90,20 +89,19 @@ def read_panel(path: Path, gates: GatesFile | None = None) -> Panel:
     next_step = "`python -m harness calibrate` makes a panel"
     try:
         content = json.loads(path.read_bytes())
-        if content.pop("schema") != SCHEMA:
-            raise ValueError(f"this version reads schema {SCHEMA}")
-        panel = Panel(
-            **{
-                **content,
-                "rows": tuple(Row(**row) for row in content["rows"]),
-                "members": tuple(Member(**member) for member in content["members"]),
-            }
-        )
-        _expect_values(panel)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {next_step}") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{path}: not a panel ({error!r}); {next_step}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not a panel ({error}); {next_step}") from None
+    if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
+        raise InputError(f"{path}: not a panel of schema {SCHEMA}, which this version reads; {next_step}")
+    try:
+        panel = read_record(Panel, content, where=f"{path}")
+    except InputError as error:
+        raise InputError(f"{error}; {next_step}") from None
+    for member in panel.members:
+        if lacking := [row.id for row in panel.rows if row.id not in member.values]:
+            raise InputError(f"{path}: not a panel: {member.path} has no value for row {lacking[0]}; {next_step}")
     if panel.protocol != PROTOCOL:
         raise InputError(f"{path}: measured under protocol {panel.protocol}, this is {PROTOCOL}; calibrate anew")
     if gates is not None and panel.data_sha256 != gates.data.sha256:
@@ -115,13 +113,3 @@ def read_panel(path: Path, gates: GatesFile | None = None) -> Panel:
         measured, made_for = (f"a sample of {size}" if size else "all" for size in (panel.sample, gates.data.sample))
         raise InputError(f"{path}: measured on {measured} images, {gates.path} is for {made_for}; name its own --panel")
     return panel
-
-
-def _expect_values(panel: Panel) -> None:
-    for row in panel.rows:
-        if row.unit not in get_args(Unit) or row.direction not in {"at_least", "at_most"}:
-            raise ValueError(f"row {row.id} has unit {row.unit!r} and direction {row.direction!r}")
-        for member in panel.members:
-            value = member.values[row.id]
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise ValueError(f"{member.path} has {value!r} for row {row.id}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.calibration.bounds import detectable, false_alarms, family_multiplier
+from harness.measures import Unit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,8 +61,8 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
 
 
 def _number(item: Calibrated) -> str:
-    return _value(item.row, item.detects) + (" images" if item.row.unit == "images" else "")
+    return _value(item.row, item.detects) + (" images" if item.row.unit is Unit.IMAGES else "")
 
 
 def _value(row: Row, value: float, *, digits: int = 0) -> str:
-    return f"{value:.{digits}f}" if row.unit == "images" else f"{value:.4f}"
+    return f"{value:.{digits}f}" if row.unit is Unit.IMAGES else row.unit.format(value, decimals=4)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import tomlkit
 
+from harness.measures import Unit
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -61,7 +63,7 @@ def _new_row(item: Calibrated) -> Table:
 
 
 def _bound(item: Calibrated, date: str) -> InlineTable:
-    digits = 1 if item.row.unit == "images" else 4
+    digits = 1 if item.row.unit is Unit.IMAGES else 4
     bound = tomlkit.inline_table()
     bound.update(
         {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.cli.models import add_model_options, load_chosen_images, load_model
 from harness.errors import InputError
+from harness.store.records import as_plain
 
 if TYPE_CHECKING:
     import argparse
@@ -72,7 +73,7 @@ def _compare(options: argparse.Namespace) -> int:
         by_kind = [failure_changes(mine, theirs, kind) for kind in kinds_for(mine)]
         write_atomically(options.failures, changes_csv(by_kind).encode())
     if options.json:
-        print(json.dumps({**overview.as_wire(), "flips": changed.as_json(), "page": str(options.output)}))
+        print(json.dumps({**as_plain(overview), "flips": changed.as_json(), "page": str(options.output)}))
         return _OK
     print("\n".join(_lines(overview, changed)))
     if options.failures:

@@ -137,7 +137,6 @@ def _measured_panel(options: argparse.Namespace, gates: GatesFile) -> Panel:
     from harness.calibration.bounds import MIN_RETRAINS
     from harness.calibration.measure import Recording, measure_panel
     from harness.calibration.panel import read_panel
-    from harness.gates.verdicts import definition_of
 
     tests = options.gates.parent
     asked = _rows_asked_for(options, gates)
@@ -165,7 +164,7 @@ def _measured_panel(options: argparse.Namespace, gates: GatesFile) -> Panel:
             f"{options.panel}: its networks are not those measured now; calibrate all families, without --family and "
             "--row"
         )
-    now = {gate.id: definition_of(gate) for gate in gates.gates}
+    now = {gate.id: gate.definition for gate in gates.gates}
     measured = {*asked, *(row.id for row in known.rows if row.family in options.family)}
     kept = tuple(row for row in known.rows if row.id in now and row.id not in measured)
     for row in kept:

@@ -70,9 +70,9 @@ def attend(
 ) -> Attention:
     """Predict every image under the perturbation and compute Grad-CAM of the predicted class at a layer.
 
-    The layer is one of `harness.inference.layers.spatial_layers`, by default that of `default_layer` there. Remembered, and kept
-    in the cache, as predictions are. Raises `InputError` for a layer that there is not, `NotApplicableError` when the
-    model has none that could be looked at, and `ModelError` as `Classifier.predict` does.
+    The layer is one of `harness.inference.layers.spatial_layers`, by default that of `default_layer` there. Remembered,
+    and kept in the cache, as predictions are. Raises `InputError` for a layer that there is not, `NotApplicableError`
+    when the model has none that could be looked at, and `ModelError` as `Classifier.predict` does.
     """
     layer, (height, width) = chosen_layer(classifier, images, layer)
     count, classes, workers = len(images), len(images.classes), classifier.workers

@@ -61,7 +61,7 @@ class Predictions:
     @cached_property
     def probabilities(self) -> np.ndarray:
         """Return the softmax of the logits, (N, classes) in [0, 1]."""
-        return _softmax(self.logits)
+        return softmax(self.logits)
 
     @cached_property
     def confidence(self) -> np.ndarray:
@@ -74,7 +74,7 @@ class Predictions:
         Costs no forward pass.
         """
         confidence = np.zeros(len(self.labels), dtype=self.answers.dtype)
-        confidence[~self.correct] = _softmax(self.answers[~self.correct]).max(axis=1, initial=0)
+        confidence[~self.correct] = softmax(self.answers[~self.correct]).max(axis=1, initial=0)
         return confidence
 
     def probabilities_at(self, positions: np.ndarray) -> np.ndarray:
@@ -82,9 +82,11 @@ class Predictions:
 
         Costs no forward pass when all these answers are wrong.
         """
-        return _softmax((self.logits if self.correct[positions].any() else self.answers)[positions])
+        return softmax((self.logits if self.correct[positions].any() else self.answers)[positions])
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities of logits, (N, classes), in their precision."""
+    from scipy import special
+
+    return np.asarray(special.softmax(logits, axis=1))

@@ -1,5 +1,11 @@
 """From predictions to numbers; each metric is declared beside the function that computes it."""
 
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING
+
 from harness.measures.accuracy import accuracy, accuracy_change, accuracy_gain, confident_errors, pair_failures
 from harness.measures.confidence import (
     brier_score,
@@ -11,7 +17,7 @@ from harness.measures.confidence import (
     risk_coverage_area,
 )
 from harness.measures.localisation import attention_drift, attention_lift, attention_ratio, dead_maps
-from harness.measures.metric import Measurement, Unit
+from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.relations import invariance, kept, lost, monotonicity, symmetry
 from harness.measures.worst_poses import (
     breaking_severity,
@@ -21,8 +27,23 @@ from harness.measures.worst_poses import (
     worst_of_ten,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def _declared() -> dict[str, Metric]:
+    """Return the metrics that the modules of this package declare, by name."""
+    modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+    return {item.name: item for module in modules for item in vars(module).values() if isinstance(item, Metric)}
+
+
+METRICS: Mapping[str, Metric] = _declared()
+"""What can be measured here, by the name that rows of the gates file have for it."""
+
 __all__ = [
+    "METRICS",
     "Measurement",
+    "Metric",
     "Unit",
     "accuracy",
     "accuracy_change",

@@ -9,11 +9,18 @@ import numpy as np
 
 from harness.errors import InputError
 from harness.measures.flips import Flips, flips
-from harness.measures.metric import Measurement
+from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.statistics import proportion_interval
 
 if TYPE_CHECKING:
     from harness.inference import Predictions
+
+
+ACCURACY = Metric("accuracy", Unit.SHARE, better="more")
+PAIR_FAILURES = Metric("pair_failures", Unit.IMAGES, better="less")
+CONFIDENT_ERRORS = Metric("confident_errors", Unit.IMAGES, better="less")
+ACCURACY_GAIN = Metric("accuracy_gain", Unit.DIFFERENCE, better="more")
+ACCURACY_CHANGE = Metric("accuracy_change", Unit.DIFFERENCE, better="more")
 
 
 def accuracy(
@@ -33,7 +40,7 @@ def accuracy(
         raise InputError(f"accuracy: none of the {len(chosen)} images is of class {of_class or 'any'!r}")
     wrong = chosen & ~predictions.correct
     return Measurement(
-        "accuracy",
+        ACCURACY,
         right / n,
         n,
         proportion_interval(right, n),
@@ -56,7 +63,7 @@ def pair_failures(predictions: Predictions, *, pair: tuple[str, str]) -> Measure
             raise InputError(f"pair failures: none of the {len(labels)} images is of class {name!r}")
     forth, back = (labels == first) & (predicted == second), (labels == second) & (predicted == first)
     detail = f"{pair[0]}→{pair[1]} {forth.sum()}, {pair[1]}→{pair[0]} {back.sum()}"
-    return _count("pair_failures", predictions, forth | back, detail)
+    return _count(PAIR_FAILURES, predictions, forth | back, detail)
 
 
 def confident_errors(predictions: Predictions, *, above: float) -> Measurement:
@@ -65,7 +72,7 @@ def confident_errors(predictions: Predictions, *, above: float) -> Measurement:
     The interval is that of the failure rate (Wilson 1927) times the number of images.
     """
     failures = predictions.confidence_of_errors() > above
-    return _count("confident_errors", predictions, failures, _worst_pair(predictions, failures))
+    return _count(CONFIDENT_ERRORS, predictions, failures, _worst_pair(predictions, failures))
 
 
 def accuracy_gain(predictions: Predictions, reference: Predictions) -> Measurement:
@@ -73,7 +80,7 @@ def accuracy_gain(predictions: Predictions, reference: Predictions) -> Measureme
 
     The interval is that of `Flips`. Raises `InputError` when the images differ.
     """
-    return _difference("accuracy_gain", predictions, reference, flips(predictions, reference))
+    return _difference(ACCURACY_GAIN, predictions, reference, flips(predictions, reference))
 
 
 def accuracy_change(predictions: Predictions, before: Predictions) -> Measurement:
@@ -82,25 +89,24 @@ def accuracy_change(predictions: Predictions, before: Predictions) -> Measuremen
     The interval and the exact test are those of `Flips`. Raises `InputError` when the images differ.
     """
     changed = flips(predictions, before)
-    measured = _difference("accuracy_change", predictions, before, changed)
+    measured = _difference(ACCURACY_CHANGE, predictions, before, changed)
     pairs = [f"{name} {lost} lost, {gained} gained" for name, (lost, gained) in list(changed.by_pair.items())[:1]]
     detail = "; ".join([f"{measured.detail} (McNemar p = {changed.p_value:.2g})", *pairs])
     return replace(measured, detail=detail, p_value=changed.p_value, flips=changed)
 
 
-def _difference(metric: str, predictions: Predictions, reference: Predictions, changed: Flips) -> Measurement:
+def _difference(metric: Metric, predictions: Predictions, reference: Predictions, changed: Flips) -> Measurement:
     return Measurement(
         metric,
         changed.net,
         changed.n,
         changed.interval,
-        unit="difference",
         detail=f"{len(changed.gained)} images gained, {len(changed.lost)} lost",
         failures=_telling(predictions, ~predictions.correct & reference.correct),
     )
 
 
-def _count(metric: str, predictions: Predictions, failures: np.ndarray, detail: str) -> Measurement:
+def _count(metric: Metric, predictions: Predictions, failures: np.ndarray, detail: str) -> Measurement:
     n, count = len(failures), int(failures.sum())
     low, high = proportion_interval(count, n)
     return Measurement(
@@ -108,7 +114,6 @@ def _count(metric: str, predictions: Predictions, failures: np.ndarray, detail: 
         count,
         n,
         (low * n, high * n),
-        unit="images",
         detail=detail,
         failures=_telling(predictions, failures),
     )

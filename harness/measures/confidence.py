@@ -8,17 +8,31 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.errors import InputError, NotApplicableError
-from harness.measures.metric import Measurement
-from harness.measures.statistics import proportion_interval
+from harness.inference.predictions import softmax
+from harness.measures.metric import Measurement, Metric, Unit
+from harness.measures.statistics import Z95, mean_interval, proportion_interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from harness.inference import Predictions
-    from harness.measures.metric import Unit
 
 BINS = 15
 """Bins of confidence, of equal width, as in Guo et al. (2017)."""
+
+CALIBRATION_ERROR = Metric("calibration_error", Unit.SHARE, better="less", words="expected calibration error")
+NEGATIVE_LOG_LIKELIHOOD = Metric("negative_log_likelihood", Unit.SCORE, better="less", words="negative log-likelihood")
+BRIER_SCORE = Metric("brier_score", Unit.SCORE, better="less", words="Brier score", range=(0.0, 2.0))
+CONFIDENCE_ON_ERRORS = Metric(
+    "confidence_on_errors", Unit.SHARE, better="less", words="mean confidence where it is wrong"
+)
+RISK_COVERAGE_AREA = Metric("risk_coverage_area", Unit.SHARE, better="less", words="area under the risk-coverage curve")
+CONFIDENCE_RISE = Metric(
+    "confidence_rise", Unit.DIFFERENCE, better="less", words="rise of the mean confidence as severity grows"
+)
+MEAN_CORRUPTION_ERROR = Metric(
+    "mean_corruption_error", Unit.FACTOR, better="less", words="mean corruption error against the baseline"
+)
 
 
 def bin_of(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
@@ -44,7 +58,7 @@ def calibration_error(predictions: Predictions, *, bins: int = BINS) -> Measurem
     signed = signs[which] * gaps
     right, sure = predictions.correct.mean(), confidence.mean()
     detail = f"{right:.1%} right, {sure:.1%} sure on average; {bins} bins"
-    return _mean("calibration_error", signed, "share", (0.0, 1.0), detail)
+    return _mean(CALIBRATION_ERROR, signed, detail)
 
 
 def negative_log_likelihood(predictions: Predictions) -> Measurement:
@@ -56,7 +70,7 @@ def negative_log_likelihood(predictions: Predictions) -> Measurement:
 
     logs = log_softmax(predictions.logits.astype(np.float64), axis=1)
     losses = -logs[np.arange(len(logs)), predictions.labels]
-    return _mean("negative_log_likelihood", losses, "score", (0.0, np.inf))
+    return _mean(NEGATIVE_LOG_LIKELIHOOD, losses)
 
 
 def brier_score(predictions: Predictions) -> Measurement:
@@ -65,7 +79,7 @@ def brier_score(predictions: Predictions) -> Measurement:
     Brier (1950), "Verification of Forecasts Expressed in Terms of Probability", equation 2. The interval is normal.
     """
     distances = np.square(_probabilities(predictions) - np.eye(len(predictions.classes))[predictions.labels])
-    return _mean("brier_score", distances.sum(axis=1), "score", (0.0, 2.0))
+    return _mean(BRIER_SCORE, distances.sum(axis=1))
 
 
 def confidence_on_errors(predictions: Predictions) -> Measurement:
@@ -78,7 +92,7 @@ def confidence_on_errors(predictions: Predictions) -> Measurement:
     if not len(wrong):
         raise NotApplicableError(f"confidence on errors: all of {len(predictions.labels)} answers are right")
     sure = _confidence(predictions)[wrong]
-    measured = _mean("confidence_on_errors", sure, "share", (0.0, 1.0), f"over {len(wrong)} errors")
+    measured = _mean(CONFIDENCE_ON_ERRORS, sure, f"over {len(wrong)} errors")
     return replace(measured, n=len(predictions.labels), failures=wrong[np.argsort(-sure, kind="stable")])
 
 
@@ -105,7 +119,7 @@ def risk_coverage_area(predictions: Predictions) -> Measurement:
     area, n = float(risk.mean()), len(risk)
     low, high = proportion_interval(round(area * n), n)
     detail = f"of the surer half of the answers {risk[(n - 1) // 2]:.2%} are wrong, of all {risk[-1]:.2%}"
-    return Measurement("risk_coverage_area", area, n, (min(low, area), max(high, area)), detail=detail)
+    return Measurement(RISK_COVERAGE_AREA, area, n, (min(low, area), max(high, area)), detail=detail)
 
 
 def confidence_rise(series: Sequence[Predictions]) -> Measurement:
@@ -127,7 +141,7 @@ def confidence_rise(series: Sequence[Predictions]) -> Measurement:
     steps = np.diff(confidence, axis=0)
     worst = int(steps.mean(axis=1).argmax())
     shown = " → ".join(f"{mean:.3f}" for mean in confidence.mean(axis=1))
-    measured = _mean("confidence_rise", steps[worst], "difference", (-1.0, 1.0), f"mean confidence {shown}")
+    measured = _mean(CONFIDENCE_RISE, steps[worst], f"mean confidence {shown}")
     rising = np.flatnonzero(steps[worst] > 0)
     return replace(measured, failures=rising[np.argsort(-steps[worst][rising], kind="stable")])
 
@@ -158,26 +172,21 @@ def mean_corruption_error(
     ratios = own.mean(axis=1) / rates
     n = own.shape[1]
     influence = ((own - ratios[:, None] * others) / rates[:, None]).mean(axis=0)
-    value, margin = float(ratios.mean()), 1.96 * float(influence.std()) / n**0.5
+    value, margin = float(ratios.mean()), Z95 * float(influence.std()) / n**0.5
     worst, best = (list(corrupted)[int(at)] for at in (ratios.argmax(), ratios.argmin()))
     detail = f"from {ratios.min():.2f} under {best} to {ratios.max():.2f} under {worst}"
-    return Measurement(
-        "mean_corruption_error", value, n, (max(value - margin, 0.0), value + margin), unit="factor", detail=detail
-    )
+    interval = (max(value - margin, 0.0), value + margin)
+    return Measurement(MEAN_CORRUPTION_ERROR, value, n, interval, detail=detail)
 
 
 def _probabilities(predictions: Predictions) -> np.ndarray:
-    from scipy.special import softmax
-
-    return np.asarray(softmax(predictions.logits.astype(np.float64), axis=1))
+    return softmax(predictions.logits.astype(np.float64))
 
 
 def _confidence(predictions: Predictions) -> np.ndarray:
     return np.asarray(_probabilities(predictions).max(axis=1))
 
 
-def _mean(metric: str, values: np.ndarray, unit: Unit, limits: tuple[float, float], detail: str = "") -> Measurement:
+def _mean(metric: Metric, values: np.ndarray, detail: str = "") -> Measurement:
     """Return the mean of values, one for each image, with its normal 95% interval."""
-    mean, margin = float(values.mean()), 1.96 * float(values.std()) / len(values) ** 0.5
-    interval = (max(mean - margin, limits[0]), min(mean + margin, limits[1]))
-    return Measurement(metric, mean, len(values), interval, unit=unit, detail=detail)
+    return Measurement(metric, float(values.mean()), len(values), mean_interval(values, metric.range), detail=detail)

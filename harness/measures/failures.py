@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.errors import InputError
 from harness.perturb import in_words
+from harness.store.records import record
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
@@ -88,7 +89,7 @@ def kinds_for(predictions: Predictions) -> tuple[FailureKind, ...]:
     return ANY, confident(0.9), *(confusion(names[first], names[second]) for (first, second), _ in often)
 
 
-@dataclass(frozen=True)
+@record
 class Answer:
     """What a model says of one image: its position in the full split, the class, and each class's probability."""
 
@@ -146,7 +147,7 @@ def answers_at(predictions: Predictions, positions: np.ndarray) -> tuple[Answer,
     )
 
 
-@dataclass(frozen=True)
+@record
 class Comparison:
     """What two models say of one image."""
 
@@ -209,7 +210,7 @@ def compared_at(predictions: Predictions, before: Predictions, positions: np.nda
     return tuple(Comparison(after, earlier) for after, earlier in pairs)
 
 
-@dataclass(frozen=True)
+@record
 class PersistentFailure:
     """An image that is wrong at `wrong_at` of the poses; `taken_for` is the commonest wrong answer."""
 
@@ -219,7 +220,7 @@ class PersistentFailure:
     taken_for: str
 
 
-@dataclass(frozen=True)
+@record
 class PersistentFailures:
     """The images, of `n`, that are wrong at more than half of the `poses`, the most persistent first."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import InputError
+from harness.measures.statistics import Z95, mcnemar_p
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,16 +41,13 @@ class Flips:
     def interval(self) -> tuple[float, float]:
         """Return the 95% interval of `net`: Wald's for paired proportions (Newcombe 1998, method 1)."""
         changed = len(self.gained) + len(self.lost)
-        margin = 1.96 * math.sqrt(max(changed - self.n * self.net**2, 0)) / self.n
+        margin = Z95 * math.sqrt(max(changed - self.n * self.net**2, 0)) / self.n
         return self.net - margin, self.net + margin
 
     @property
     def p_value(self) -> float:
         """Return the exact two-sided McNemar test's p: how likely chance splits the changed images so unevenly."""
-        from scipy.stats import binomtest
-
-        changed = len(self.gained) + len(self.lost)
-        return float(binomtest(len(self.lost), changed, 0.5).pvalue) if changed else 1.0
+        return mcnemar_p(len(self.lost), len(self.gained))
 
     def as_json(self) -> dict[str, Any]:
         """Return the flips in plain types."""

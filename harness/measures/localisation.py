@@ -6,7 +6,6 @@ number stands beside what a map that knows nothing would have, the same everywhe
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,12 +13,22 @@ import torch
 
 from harness.errors import InputError, NotApplicableError
 from harness.measures.accuracy import class_number
-from harness.measures.metric import Measurement
-from harness.measures.statistics import proportion_interval
+from harness.measures.metric import Measurement, Metric, Unit
+from harness.measures.statistics import mean_interval, proportion_interval
 from harness.perturb import moved_masks
 
 if TYPE_CHECKING:
     from harness.inference.attention import Attention
+
+
+ATTENTION_RATIO = Metric("attention_ratio", Unit.SHARE, better="more", words="share of attention on the object")
+ATTENTION_LIFT = Metric(
+    "attention_lift", Unit.FACTOR, better="more", words="attention on the object against a uniform map's"
+)
+ATTENTION_DRIFT = Metric(
+    "attention_drift", Unit.SHARE, better="less", words="share of attention that does not move with the image"
+)
+DEAD_MAPS = Metric("dead_maps", Unit.SHARE, better="less", words="share of attention maps that are zero everywhere")
 
 
 def attention_ratio(
@@ -32,7 +41,7 @@ def attention_ratio(
     `answers` that are "wrong", if asked for. Failures are images with less on the object than a uniform map has. The
     interval is the normal one of a mean, ± 1.96 standard errors. Raises `NotApplicableError` when no image counts.
     """
-    return _averaged("attention_ratio", attention, masks, of_class=of_class, answers=answers)
+    return _averaged(ATTENTION_RATIO, attention, masks, of_class=of_class, answers=answers)
 
 
 def attention_lift(
@@ -43,7 +52,7 @@ def attention_lift(
     The ratio of each image over the share of its area that is object; 1 is what a uniform map has. For all else see
     `attention_ratio`.
     """
-    return _averaged("attention_lift", attention, masks, of_class=of_class, answers=answers)
+    return _averaged(ATTENTION_LIFT, attention, masks, of_class=of_class, answers=answers)
 
 
 def attention_drift(moved: Attention, rest: Attention) -> Measurement:
@@ -69,10 +78,10 @@ def attention_drift(moved: Attention, rest: Attention) -> Measurement:
     if not counted.any():
         raise NotApplicableError(f"attention drift: all {len(counted)} maps are dead, moved or at rest")
     return Measurement(
-        "attention_drift",
+        ATTENTION_DRIFT,
         float(drift[counted].mean()),
         len(counted),
-        _mean_interval(drift[counted], high=1.0),
+        mean_interval(drift[counted], (0.0, 1.0), ddof=1),
         detail=f"maps that stay where they were would drift {unmoved[counted].mean():.3f}; "
         f"{int((~counted).sum())} dead maps left out",
         failures=_ordered(-drift, counted),
@@ -88,7 +97,7 @@ def dead_maps(attention: Attention) -> Measurement:
     wrong = int((dead & ~attention.predictions.correct).sum())
     count = int(dead.sum())
     return Measurement(
-        "dead_maps",
+        DEAD_MAPS,
         count / n,
         n,
         proportion_interval(count, n),
@@ -131,7 +140,7 @@ def on_object(attention: Attention, masks: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _averaged(
-    metric: str, attention: Attention, masks: np.ndarray, *, of_class: str | None, answers: str | None
+    metric: Metric, attention: Attention, masks: np.ndarray, *, of_class: str | None, answers: str | None
 ) -> Measurement:
     predictions = attention.predictions
     ratio, area = on_object(attention, masks)
@@ -146,11 +155,10 @@ def _averaged(
     dead, empty = int((chosen & attention.dead).sum()), int((chosen & np.isnan(area)).sum())
     left_out = f"{dead} dead maps and {empty} empty masks left out"
     if not counted.any():
-        raise NotApplicableError(
-            f"{metric.replace('_', ' ')}: of {n} images {int(chosen.sum())} are asked for and none counts, {left_out}"
-        )
+        asked = f"{metric.name.replace('_', ' ')}: of {n} images {int(chosen.sum())} are asked for"
+        raise NotApplicableError(f"{asked} and none counts, {left_out}")
     lift = ratio / area
-    is_ratio = metric == "attention_ratio"
+    is_ratio = metric is ATTENTION_RATIO
     values, high = (ratio, 1.0) if is_ratio else (lift, float(1 / area[counted].min()))
     uniform = f"{area[counted].mean():.3f}, the object's share of the area" if is_ratio else "1"
     failures = _ordered(lift, counted)
@@ -158,8 +166,7 @@ def _averaged(
         metric,
         float(values[counted].mean()),
         n,
-        _mean_interval(values[counted], high=high),
-        unit="share" if is_ratio else "factor",
+        mean_interval(values[counted], (0.0, high), ddof=1),
         detail=f"a uniform map has {uniform}; {int(counted.sum())} maps count, {left_out}",
         failures=failures[lift[failures] < 1],
     )
@@ -169,14 +176,6 @@ def _unit_mass(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the maps (N, H, W) divided by their mass, and the mass (N,); a map without mass stays zero."""
     mass = maps.sum(axis=(1, 2), dtype=np.float64)
     return maps / np.where(mass > 0, mass, 1)[:, None, None], mass
-
-
-def _mean_interval(values: np.ndarray, *, high: float) -> tuple[float, float]:
-    """Return mean ± 1.96 standard errors within [0, high]; of a single value all of it, since it has no spread."""
-    if len(values) == 1:
-        return 0.0, high
-    mean, margin = float(values.mean()), 1.96 * float(values.std(ddof=1)) / math.sqrt(len(values))
-    return max(0.0, mean - margin), min(high, mean + margin)
 
 
 def _ordered(values: np.ndarray, counted: np.ndarray) -> np.ndarray:

@@ -1,34 +1,116 @@
-"""One number about a model: what it measures, and the measurement itself."""
+"""What a number about a model means, declared once, and one such number measured."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from harness.errors import InputError
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from harness.measures.flips import Flips
 
-Unit = Literal["share", "difference", "images", "degrees", "pixels", "factor", "score"]
+Direction = Literal["at_least", "at_most"]
+"""On which side of its bound a measurement must lie: above a floor, or below a ceiling."""
+
+
+class Unit(Enum):
+    """What a number counts: a share in [0, 1], a difference of shares, images, a severity, a factor or a score."""
+
+    SHARE = "share"
+    DIFFERENCE = "difference"
+    IMAGES = "images"
+    DEGREES = "degrees"
+    PIXELS = "pixels"
+    FACTOR = "factor"
+    SCORE = "score"
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Return the least and the greatest value there is."""
+        return {Unit.SHARE: (0.0, 1.0), Unit.DIFFERENCE: (-1.0, 1.0)}.get(self, (0.0, math.inf))
+
+    def format(self, value: float, *, decimals: int | None = None) -> str:
+        """Return a value as people read it, such as 87.2% or 12 images; with `decimals` as a plain number.
+
+        Images are whole in either form.
+        """
+        if decimals is not None:
+            return f"{value:.0f}" if self is Unit.IMAGES else f"{value:.{decimals}f}"
+        scale, form = _FORMS[self]
+        return form.format(scale * value)
+
+
+_FORMS: Mapping[Unit, tuple[int, str]] = {
+    Unit.SHARE: (100, "{:.1f}%"),
+    Unit.DIFFERENCE: (100, "{:+.1f} points"),
+    Unit.IMAGES: (1, "{:.0f} images"),
+    Unit.DEGREES: (1, "{:.1f}°"),
+    Unit.PIXELS: (1, "{:.2f} px"),
+    Unit.FACTOR: (1, "{:.2f} times"),
+    Unit.SCORE: (1, "{:.3f}"),
+}
+"""By what a value is multiplied, and how it is written, for people."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a function measures: the name that rows of the gates file have for it, its unit, and which way is better.
+
+    `range` is that of the unit, if the metric has no narrower one. `words` say what it is to people. Declare one beside
+    the function that computes it; everything else follows from it: on which side of a bound to be, and which bounds
+    can fail.
+    """
+
+    name: str
+    unit: Unit
+    better: Literal["more", "less"]
+    words: str = ""
+    range: tuple[float, float] = (math.nan, math.nan)
+
+    def __post_init__(self) -> None:
+        if self.better not in {"more", "less"}:
+            raise InputError(f"metric {self.name}: better is {self.better!r}, expected 'more' or 'less'")
+        object.__setattr__(self, "unit", Unit(self.unit))
+        if math.isnan(self.range[0]):
+            object.__setattr__(self, "range", self.unit.range)
+
+    @property
+    def direction(self) -> Direction:
+        """Return on which side of its bound a measurement must lie."""
+        return "at_least" if self.better == "more" else "at_most"
+
+    def worst(self, images: int) -> float:
+        """Return the worst value that so many images can give."""
+        low, high = self.range
+        return low if self.better == "more" else images if self.unit is Unit.IMAGES else high
 
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
     """One number about a model, measured on `n` images, with its 95% confidence interval.
 
-    `unit` is a share in [0, 1], a difference of shares in [-1, 1], a number of images, a severity, a factor, or a score
-    of which 0 is perfect. `detail` says in a few words what is behind the number. `failures` are the positions, in the
-    predictions, of the images to show for it, the most telling first. A comparison of two models has the `p_value` of
-    no difference, and the `flips` behind.
+    `detail` says in a few words what is behind the number. `failures` are the positions, in the predictions, of the
+    images to show for it, the most telling first. A comparison of two models has the `p_value` of no difference, and
+    the `flips` behind.
     """
 
-    metric: str
+    metric: Metric
     value: float
     n: int
     interval: tuple[float, float]
-    unit: Unit = "share"
     detail: str = ""
     failures: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     p_value: float | None = None
     flips: Flips | None = None
+
+    @property
+    def unit(self) -> Unit:
+        """Return the unit of the value."""
+        return self.metric.unit

@@ -14,13 +14,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.errors import InputError
-from harness.measures.metric import Measurement
+from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.statistics import proportion_interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.inference import Predictions
+
+KEPT = Metric("kept", Unit.SHARE, better="more", words="share of answers that stay")
+LOST = Metric("lost", Unit.SHARE, better="more", words="share of answers that go with the object")
+INVARIANCE = Metric("invariance", Unit.SHARE, better="more", words="invariance: share of answers that stay")
+MONOTONICITY = Metric(
+    "monotonicity", Unit.SHARE, better="more", words="monotonicity: share of images never surer as severity grows"
+)
+SYMMETRY = Metric("symmetry", Unit.SHARE, better="more", words="symmetry: share of answers that are the same both ways")
 
 TOLERANCE = 0.05
 """How far a probability may rise before it counts as rising: what interpolation and noise do by themselves."""
@@ -38,7 +46,7 @@ def kept(before: Predictions, after: Predictions) -> Measurement:
     sureness = after.confidence_of_errors() + before.correct
     changed = np.flatnonzero(~same)
     failures = changed[np.argsort(-sureness[changed], kind="stable")]
-    return _share("kept", len(same), failures, detail)
+    return _share(KEPT, len(same), failures, detail)
 
 
 def lost(before: Predictions, after: Predictions) -> Measurement:
@@ -51,7 +59,7 @@ def lost(before: Predictions, after: Predictions) -> Measurement:
     commonest = int(np.bincount(after.predicted).argmax())
     share = (after.predicted == commonest).mean()
     detail = f"{share:.0%} are then taken for {after.classes[commonest]}"
-    return _share("lost", len(same), np.flatnonzero(same), detail)
+    return _share(LOST, len(same), np.flatnonzero(same), detail)
 
 
 def _same_answers(before: Predictions, after: Predictions) -> np.ndarray:
@@ -72,7 +80,7 @@ def invariance(before: Predictions, *after: Predictions) -> Measurement:
         raise InputError("invariance: predictions before a change and none after it; expected at least one of each")
     broken = np.array(list(dict.fromkeys(at for each in after for at in kept(before, each).failures)), dtype=np.int64)
     under = "" if len(after) == 1 else f" under some of {len(after)} changes"
-    return _share("invariance", len(before.labels), broken, f"{len(broken)} answers change{under}")
+    return _share(INVARIANCE, len(before.labels), broken, f"{len(broken)} answers change{under}")
 
 
 def monotonicity(series: Sequence[Predictions], *, tolerance: float = TOLERANCE) -> Measurement:
@@ -95,7 +103,7 @@ def monotonicity(series: Sequence[Predictions], *, tolerance: float = TOLERANCE)
     broken = broken[np.argsort(-rise[broken], kind="stable")]
     shown = " → ".join(f"{mean:.3f}" for mean in followed.mean(axis=0))
     detail = f"mean probability of the first answer {shown}; largest rise {max(rise.max(), 0):.3f}"
-    return _share("monotonicity", len(first.labels), broken, detail)
+    return _share(MONOTONICITY, len(first.labels), broken, detail)
 
 
 def symmetry(one_way: Predictions, other_way: Predictions) -> Measurement:
@@ -107,10 +115,10 @@ def symmetry(one_way: Predictions, other_way: Predictions) -> Measurement:
     measured = kept(one_way, other_way)
     there, back = one_way.correct.mean(), other_way.correct.mean()
     detail = f"{len(measured.failures)} answers differ; {there:.1%} are right one way, {back:.1%} the other"
-    return replace(measured, metric="symmetry", detail=detail)
+    return replace(measured, metric=SYMMETRY, detail=detail)
 
 
-def _share(metric: str, n: int, broken: np.ndarray, detail: str) -> Measurement:
+def _share(metric: Metric, n: int, broken: np.ndarray, detail: str) -> Measurement:
     """Return the share of images for which a relation holds; `broken` are the positions of the others."""
     held = n - len(broken)
     return Measurement(metric, held / n, n, proportion_interval(held, n), detail=detail, failures=broken)

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Z95 = 1.96
+"""Standard errors to either side of a normal 95% interval."""
+
 
 def proportion_interval(count: int, n: int) -> tuple[float, float]:
     """Return Wilson's 95% score interval of a proportion (Wilson 1927)."""
@@ -9,3 +18,26 @@ def proportion_interval(count: int, n: int) -> tuple[float, float]:
 
     interval = binomtest(count, n).proportion_ci(confidence_level=0.95, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def mean_interval(values: np.ndarray, limits: tuple[float, float], *, ddof: int = 0) -> tuple[float, float]:
+    """Return the normal 95% interval of a mean, mean ± 1.96 standard errors, within its limits.
+
+    `values` is (N,); with `ddof` 1 the standard deviation is the sample's. Of a single value it is all of the limits,
+    since that has no spread.
+    """
+    if len(values) <= ddof:
+        return limits
+    mean, margin = float(values.mean()), Z95 * float(values.std(ddof=ddof)) / math.sqrt(len(values))
+    return max(mean - margin, limits[0]), min(mean + margin, limits[1])
+
+
+def mcnemar_p(lost: int, gained: int, *, alternative: Literal["two-sided", "less", "greater"] = "two-sided") -> float:
+    """Return the exact McNemar test's p: how likely chance splits the changed images so unevenly; 1 for none.
+
+    McNemar (1947), "Note on the Sampling Error of the Difference Between Correlated Proportions", by the binomial.
+    """
+    from scipy.stats import binomtest
+
+    changed = lost + gained
+    return float(binomtest(lost, changed, 0.5, alternative=alternative).pvalue) if changed else 1.0

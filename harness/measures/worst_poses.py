@@ -9,11 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.errors import InputError
-from harness.measures.metric import Measurement
-from harness.measures.statistics import proportion_interval
+from harness.measures.metric import Measurement, Metric, Unit
+from harness.measures.statistics import Z95, proportion_interval
 
 if TYPE_CHECKING:
     from harness.inference.search import Breaking, FirstFailures
+
+
+RIGHT_AT_EVERY_POSE = Metric("right_at_every_pose", Unit.SHARE, better="more")
+RANDOM_POSE_ACCURACY = Metric("random_pose_accuracy", Unit.SHARE, better="more")
+WORST_OF_TEN = Metric("worst_of_ten", Unit.SHARE, better="more")
+UNCHANGED_SHARE = Metric("unchanged_share", Unit.SHARE, better="more")
+BREAKING_SEVERITY = Metric("breaking_severity", Unit.DEGREES, better="more")
+"""In the unit of the path: degrees, pixels, or a share of both."""
 
 
 def right_at_every_pose(found: FirstFailures) -> Measurement:
@@ -25,7 +33,7 @@ def right_at_every_pose(found: FirstFailures) -> Measurement:
     broken = np.flatnonzero(~right)
     broken = broken[np.argsort(found.first[broken], kind="stable")]
     detail = f"{len(broken)} images fail at some of {len(found.poses)} poses"
-    return _share("right_at_every_pose", int(right.sum()), len(right), detail, broken)
+    return _share(RIGHT_AT_EVERY_POSE, int(right.sum()), len(right), detail, broken)
 
 
 def random_pose_accuracy(correct: np.ndarray) -> Measurement:
@@ -36,7 +44,7 @@ def random_pose_accuracy(correct: np.ndarray) -> Measurement:
     images, poses = correct.shape
     share = float(correct.mean())
     low, high = proportion_interval(round(share * images), images)
-    return Measurement("random_pose_accuracy", share, images, (low, high), detail=f"{poses} poses each")
+    return Measurement(RANDOM_POSE_ACCURACY, share, images, (low, high), detail=f"{poses} poses each")
 
 
 def worst_of_ten(correct: np.ndarray) -> Measurement:
@@ -44,7 +52,7 @@ def worst_of_ten(correct: np.ndarray) -> Measurement:
     if correct.shape[1] != 10:  # noqa: PLR2004  As the name says.
         raise InputError(f"worst of ten: each image has {correct.shape[1]} poses, expected 10")
     always = np.asarray(correct.all(axis=1))
-    return _share("worst_of_ten", int(always.sum()), len(always), "", np.flatnonzero(~always))
+    return _share(WORST_OF_TEN, int(always.sum()), len(always), "", np.flatnonzero(~always))
 
 
 def unchanged_share(changed: FirstFailures) -> Measurement:
@@ -52,7 +60,7 @@ def unchanged_share(changed: FirstFailures) -> Measurement:
 
     The failures are the images that change, in the order of the poses that change them.
     """
-    return replace(right_at_every_pose(changed), metric="unchanged_share", detail=f"{len(changed.poses)} poses drawn")
+    return replace(right_at_every_pose(changed), metric=UNCHANGED_SHARE, detail=f"{len(changed.poses)} poses drawn")
 
 
 def breaking_severity(found: Breaking, *, share_broken: float) -> Measurement:
@@ -64,18 +72,17 @@ def breaking_severity(found: Breaking, *, share_broken: float) -> Measurement:
     n = len(found.severity)
     if not n:
         raise InputError(f"breaking severity: none of the {found.images} images is right as it is, so none can break")
-    margin = 1.96 * math.sqrt(share_broken * (1 - share_broken) / n)
+    margin = Z95 * math.sqrt(share_broken * (1 - share_broken) / n)
     low, high = (found.quantile(min(max(share_broken + side * margin, 0.0), 1.0)) for side in (-1, 1))
     held = int(np.isinf(found.severity).sum())
     return Measurement(
-        "breaking_severity",
+        replace(BREAKING_SEVERITY, unit=Unit(found.path.unit), range=(math.nan, math.nan)),
         found.quantile(share_broken),
         found.images,
         (low, high),
-        unit=found.path.unit,
         detail=f"of {n} images right at rest, {held} hold to the limit of {found.path.limit}",
     )
 
 
-def _share(metric: str, right: int, n: int, detail: str, failures: np.ndarray) -> Measurement:
+def _share(metric: Metric, right: int, n: int, detail: str, failures: np.ndarray) -> Measurement:
     return Measurement(metric, right / n, n, proportion_interval(right, n), detail=detail, failures=failures)

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from harness.store.records import record
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
 
-@dataclass(frozen=True)
+@record
 class Pose:
     """Rotate by `degrees` counter-clockwise about the centre, then shift by (`dx`, `dy`) pixels right and down."""
 

@@ -11,6 +11,7 @@ import pytest
 
 from harness.errors import InputError, NotApplicableError
 from harness.gates import Gate, read_gates
+from harness.gates.keys import declared_keys, with_keys
 from harness.plugin.collector import Collector
 from harness.plugin.fixtures import (  # noqa: F401  pytest finds the fixtures of a plugin in its module.
     _gate,
@@ -30,6 +31,7 @@ from harness.plugin.run import PROPERTY, RUN, GateRun, NotApplicable
 from harness.plugin.shrunk import with_smallest_pose
 from harness.plugin.timeout import TimeKeeper, TimeLimitExceededError
 from harness.run.session import EXAMPLES
+from harness.store.records import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -50,7 +52,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Check all inputs in the controller, where a `UsageError` ends the run with exit status 4."""
     config.addinivalue_line(
         "markers",
-        "gate(family, metric=None): a stress test, run once per row of this family, and metric, in the gates file.",
+        "gate(family, metric=None, **keys): a stress test, run once per row of this family, and metric, in the gates "
+        "file; `keys` are those that its rows have besides those of all rows, each with its type.",
     )
     run = GateRun(config)
     config.stash[RUN] = run
@@ -119,7 +122,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     run.tests = {row.id: item for item, row in rows.items()}
     left_out: set[pytest.Item] = set()
     if run.gates and run.gates.data.sample is not None:
-        left_out |= {item for item, row in rows.items() if row not in run.gates.gates}
+        left_out |= {item for item, row in rows.items() if row.definition not in run.rows}
     if run.options.record:
         asked = {item for item, row in rows.items() if row.id in run.options.record}
         left_out |= {item for item in items if families.get(item) not in run.options.record and item not in asked}
@@ -129,16 +132,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Expand a test marked `@gate(family)` or `@gate(family, metric=...)` into one test per row of these."""
+    """Expand a test marked `@gate(family, metric=..., key=type, ...)` into one test per row of these.
+
+    Raises `GatesError`, an error of collection, for a row whose keys are not those that the test declares.
+    """
     marker = metafunc.definition.get_closest_marker("gate")
     if marker is None or "gate" not in metafunc.fixturenames or len(marker.args) != 1:
         return  # Another's marker of this name, perhaps.
     gates = metafunc.config.stash[RUN].gates
-    (family,), metric = marker.args, marker.kwargs.get("metric", "")
+    (family,), keys = marker.args, dict(marker.kwargs)
+    metric = keys.pop("metric", "")
+    declared = declared_keys(keys)
     rows = tuple(row for row in (gates.family(family) if gates else ()) if metric in {"", row.metric})
     if not rows:
         name = f"{family}-{metric.replace('_', '-')}" if metric else family
-        rows = (Gate(id=name, family=family, metric=metric),)
+        rows = (Gate(id=name, family=family, metric=metric, keys=dict.fromkeys(declared)),)
+    elif gates:
+        name = metafunc.definition.name
+        rows = tuple(with_keys(row, declared, path=gates.path, test=name) for row in rows)
     metafunc.parametrize("gate", rows, ids=[row.id for row in rows], indirect=True)
 
 
@@ -160,7 +171,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     except NotApplicableError as error:
         raise NotApplicable(str(error)) from None
     except (TypeError, AttributeError, KeyError, ValueError) as error:
-        if row in run.gates.gates:
+        if row.definition in run.rows:
             raise
         why = f"{run.gates.path} has no row for it, and it cannot run without one ({error!r})"
         raise NotApplicable(why) from None
@@ -222,7 +233,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         run.compare_models([item.callspec.params["gate"] for item in session.items if item.get_closest_marker("gate")])  # type: ignore[attr-defined]
     if run.is_worker:
         session.config.workeroutput.update(  # type: ignore[attr-defined]
-            self_checks=[check.as_json() for check in run.self_checks],
+            self_checks=[as_json(check) for check in run.self_checks],
             overview=run.overview and run.overview.as_wire(),
             overview_missing=run.overview_missing,
         )

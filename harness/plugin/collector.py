@@ -11,6 +11,7 @@ from harness.plugin.pictures import PICTURES, PictureBook
 from harness.plugin.run import PROPERTY
 from harness.run.outcome import SelfCheck
 from harness.run.overview import Overview
+from harness.store.records import read_json
 
 if TYPE_CHECKING:
     from harness.plugin.run import GateRun
@@ -72,7 +73,9 @@ class Collector:
         if error:
             self.run.errors.append(f"worker {node.gateway.id} died: {error}")
         sent = getattr(node, "workeroutput", {})
-        self.run.self_checks += tuple(SelfCheck(**check) for check in sent.get("self_checks", []))
+        self.run.self_checks += tuple(
+            read_json(SelfCheck, check, where="a self-check") for check in sent.get("self_checks", [])
+        )
         if sent.get("overview"):
             self.run.overview = Overview.from_wire(sent["overview"])
         self.run.overview_missing += sent.get("overview_missing", "")

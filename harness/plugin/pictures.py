@@ -34,7 +34,7 @@ def take_pictures(evidence: Evidence, session: StressSession) -> dict[str, Any]:
     gallery, verdict = "", evidence.verdict
     try:
         tiles, count = evidence.gallery(session)
-        if tiles and verdict is not None and verdict.gate.pair is not None:
+        if tiles and verdict is not None and verdict.gate.keys.get("pair"):
             gallery = gallery_html(gallery_title(verdict.gate.pair, verdict.gate.pose, tiles, count), tiles)
         panels = [as_html(case) for case in evidence.cases(session)]
     except Exception as error:  # A user's model that answers may still not be one that can be looked into.

@@ -12,7 +12,6 @@ import pytest
 
 from harness.errors import InputError, NotApplicableError, some_of
 from harness.gates import Gate, GatesFile, Verdict, read_gates
-from harness.gates.verdicts import definition_of
 from harness.plugin.options import full_gates, is_gate_run, options_of
 from harness.plugin.timeout import TimeLimitExceededError, time_limit
 from harness.run.evidence import Evidence
@@ -60,6 +59,11 @@ class GateRun:
         self.hung = False
         """Whether a model gave no answer in time; it is then not asked again."""
         self.outcome: Outcome | None = None
+
+    @property
+    def rows(self) -> frozenset[str]:
+        """Return what the rows of the gates file measure, by their definitions."""
+        return frozenset(gate.definition for gate in self.gates.gates) if self.gates else frozenset()
 
     def prepare(self) -> StressSession:
         """Return images, gates and models, loaded once; in the controller, train shipped models that are missing."""
@@ -157,7 +161,7 @@ class GateRun:
         """Measure the overview; `selected` are the gates of this run, in whichever process."""
         try:
             with self.limited("the overview"):
-                self.overview = overview_of(self.prepare(), searched=any(gate.path for gate in selected))
+                self.overview = overview_of(self.prepare(), searched=any(gate.keys.get("path") for gate in selected))
         # A model that fails here; what the gates say of it stands.
         except (Exception, TimeLimitExceededError) as error:
             self.overview_missing = f"The models could not be compared: {error}"
@@ -165,17 +169,20 @@ class GateRun:
     def _judge(self, session: StressSession, gate: Gate) -> Verdict | None:
         """Run the stress test of the gate's family as a plain function, in another session."""
         test = self.tests.get(gate.id)
-        evidence = Evidence()
+        if test is None:
+            return None
+        evidence, row = Evidence(), test.callspec.params["gate"]
+        assert isinstance(row, Gate)
         fixtures: Mapping[str, Any] = {
             **session.roles,
             "images": session.images,
             "search_images": session.search_images,
             "probe_images": session.probe_images,
-            "gate": session.scaled(gate),
+            "gate": session.scaled(row),
             "evidence": evidence,
             "stress_session": session,
         }
-        if test is None or not set(test._fixtureinfo.argnames) <= set(fixtures):
+        if not set(test._fixtureinfo.argnames) <= set(fixtures):
             return None
         try:
             with suppress(AssertionError, pytest.fail.Exception):  # The verdict says the same.
@@ -231,8 +238,8 @@ class GateRun:
 
     def _unmeasured(self, gates: Sequence[Gate]) -> list[str]:
         """Say which rows no test measured; a test that has no row may have the name of one of another family."""
-        took = {definition_of(verdict.gate) for verdict in self.verdicts.values()}
-        rows = [gate for gate in gates if definition_of(gate) not in took]
+        took = {verdict.gate.definition for verdict in self.verdicts.values()}
+        rows = [gate for gate in gates if gate.definition not in took]
         if not rows:
             return []
         said = f"{len(rows)} of {len(gates)} gates did not run: {some_of([gate.id for gate in rows])}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.report.tables import comparison_table
 from harness.report.text import notes, self_check_failures
-from harness.report.wording import case, family, healthy, hints, quantity, required, sentence, where_it_looks
+from harness.report.wording import case, family, healthy, hints, required, sentence, where_it_looks
 from harness.run.outcome import worst_first
 from harness.run.overview import Rate
 
@@ -84,10 +84,10 @@ def _family_row(outcome: Outcome, name: str, failed: list[Verdict]) -> str:
 def _numbers(verdict: Verdict) -> str:
     """Return the cells that say what a gate is about, what was measured, and what should have been."""
     worse = "" if verdict.passed else " worse"
-    measured = escape(quantity(verdict.value, verdict.unit) or verdict.detail)
+    measured = escape(verdict.detail if verdict.value is None else verdict.unit.format(verdict.value))
     known = healthy(verdict)
     return (
-        f'<td><a href="#{escape(verdict.gate.id)}">{escape(case(verdict.gate))}</a></td>'
+        f'<td><a href="#{escape(verdict.gate.id)}">{escape(case(verdict))}</a></td>'
         f'<td class="number{worse}" data-title="measured">{measured}</td>'
         f'<td class="number" data-title="must be">{escape(required(verdict))}</td>'
         + (f'<td class="number" data-title="healthy models">{escape(known)}</td>' if known else "<td></td>")
@@ -102,7 +102,7 @@ def _example(outcome: Outcome, failed: list[Verdict]) -> str:
     name = escape(shown.gate.id)
     return (
         f'<h2 id="report-example">An example</h2>{outcome.examples[shown.gate.id]}'
-        f'<p class="soft">From “{escape(family(shown.gate.family))}”: {escape(case(shown.gate))}. '
+        f'<p class="soft">From “{escape(family(shown.gate.family))}”: {escape(case(shown))}. '
         f'<a href="#pictures-{name}">More of these</a></p>'
     )
 
@@ -148,7 +148,7 @@ def _right_everywhere(outcome: Outcome) -> Rate | None:
     """Return what the gate found of the candidate at all promised poses: the overview does not search again."""
     for verdict in outcome.verdicts:
         gate = verdict.gate
-        asked = (verdict.metric, gate.grid, gate.role) == ("right_at_every_pose", "promised", "candidate")
+        asked = (verdict.metric, gate.keys.get("grid"), gate.role) == ("right_at_every_pose", "promised", "candidate")
         if asked and verdict.value is not None and verdict.interval is not None:
             return Rate(verdict.value, *verdict.interval, verdict.n)
     return None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from harness.measures import Unit
 from harness.perturb import IDENTITY
 from harness.report.text import number
-from harness.report.wording import quantity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -151,10 +151,10 @@ def classes_table(overview: Overview) -> str:
     rows = []
     for at, name in enumerate(overview.classes):
         rates = [model.per_class[at] for model in overview.models]
-        row = [name, *(quantity(rate.value, "share") if rate else "–" for rate in rates)]
+        row = [name, *(Unit.SHARE.format(rate.value) if rate else "–" for rate in rates)]  # type: ignore[str-format]
         if reference:
             mine, theirs = rates[0], reference.per_class[at]
-            row.append(quantity(mine.value - theirs.value, "difference") if mine and theirs else "–")
+            row.append(Unit.DIFFERENCE.format(mine.value - theirs.value) if mine and theirs else "–")  # type: ignore[str-format]
         rows.append(row)
     change = [f"change since {reference.name}"] if reference else []
     return table(["class", *(model.name for model in overview.models), *change], rows, numbers=True)

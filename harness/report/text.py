@@ -96,9 +96,7 @@ def _cell(text: str) -> str:
 
 def number(verdict: Verdict, value: float | None) -> str:
     """Return a value in the unit of its verdict: a count of images, or a share with four decimals."""
-    if value is None:
-        return ""
-    return f"{value:.0f}" if verdict.unit == "images" else f"{value:.4f}"
+    return "" if value is None else verdict.unit.format(value, decimals=4)
 
 
 def aligned(rows: Sequence[Sequence[str]], *, text: Collection[int] = (0,)) -> list[str]:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.measures import Unit
 from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from harness.gates import Gate, Verdict
+    from harness.gates import Verdict
     from harness.run.outcome import Outcome
     from harness.run.overview import ModelOverview, Overview
 
@@ -33,30 +34,7 @@ FAMILIES: Mapping[str, str] = {
 }
 """The families of gates that ship; others go by their own name."""
 
-_METRICS: Mapping[str, str] = {
-    "attention_ratio": "share of attention on the object",
-    "attention_lift": "attention against a look that is everywhere alike",
-    "attention_drift": "how far attention drifts",
-    "dead_maps": "maps that show nothing",
-    "kept": "answers that stay",
-    "lost": "answers that go with the object",
-    "calibration_error": "how far sureness is from being right",
-    "negative_log_likelihood": "log loss of the probabilities",
-    "brier_score": "squared error of the probabilities",
-    "confidence_on_errors": "how sure it is of its mistakes",
-    "risk_coverage_area": "mistakes among the surest answers, over all shares of them",
-    "confidence_rise": "how much surer it becomes as damage grows",
-    "mean_corruption_error": "mistakes against the plain model's, over all damages",
-    "invariance": "answers that stay",
-    "monotonicity": "images that it never grows surer of as severity grows",
-    "symmetry": "answers that are the same both ways",
-}
-_ON_GRIDS: Mapping[str, str] = {
-    "right_at_every_pose": "right at all of the {} poses",
-    "random_pose_accuracy": "random {} poses",
-    "worst_of_ten": "right at ten random {} poses",
-}
-_PERCENT = {"share", "difference"}
+_PERCENT = {Unit.SHARE, Unit.DIFFERENCE}
 _HINT_POINTS = 10.0
 """Percentage points by which a confusion, or accuracy under pose, must have changed to be named."""
 _UNSEEN, _SEEN = 0.02, 0.10
@@ -90,62 +68,20 @@ def family(name: str) -> str:
     return FAMILIES.get(name, name.replace("-", " ").replace("_", " ").capitalize())
 
 
-def case(gate: Gate) -> str:
-    """Return what a row of the gates file is about, within its family; its id where nothing else is known."""
-    parts = []
-    if gate.class_name:
-        parts.append(gate.class_name)
-    if gate.pair:
-        parts.append(f"{gate.pair[0]} and {gate.pair[1]} taken for each other")
-    if gate.confidence is not None:
-        parts.append(f"mistakes over {gate.confidence:.0%} sure")
-    if gate.path and gate.share_broken:
-        parts.append(f"{gate.path}: {gate.share_broken:.0%} of the images break by")
-    if gate.grid:
-        parts.append(_ON_GRIDS.get(gate.metric, "{} poses").format(gate.grid))
-    if gate.metric in _METRICS:
-        parts.append(_METRICS[gate.metric])
-    if gate.answers:
-        parts.append(f"{gate.answers} answers")
-    if gate.background:
-        seen = "another image's background" if gate.background == "swapped" else f"background of {gate.background}"
-        parts.append(seen + (f" at {gate.strength:.0%}" if gate.strength else ""))
-    if gate.corruption:
-        strength = f", {gate.severity} of 5" if gate.severity else ""
-        parts.append(gate.corruption.replace("-", " ") + strength)
-    if gate.within:
-        limit = gate.within
-        parts.append(f"any pose within ±{limit.degrees:g}°, ±{max(limit.dx, limit.dy):g} px")
+def case(verdict: Verdict) -> str:
+    """Return what a gate is about, within its family; its id where nothing else is known."""
+    gate = verdict.gate
+    parts = [gate.class_name or "", *gate.words, verdict.about]
     if gate.pose != IDENTITY:
         parts.append(gate.pose.in_words())
-    if not parts:
-        return "all images" if gate.family in FAMILIES else gate.id
-    return ", ".join(parts)
-
-
-def quantity(value: float | None, unit: str) -> str:
-    """Return a value as people read it: a share in percent, a difference in points, a severity with its unit."""
-    if value is None:
-        return ""
-    known = {
-        "share": f"{100 * value:.1f}%",
-        "difference": f"{100 * value:+.1f} points",
-        "images": f"{value:.0f} images",
-        "degrees": f"{value:.1f}°",
-        "pixels": f"{value:.2f} px",
-        "factor": f"{value:.2f} times",
-        "score": f"{value:.3f}",
-    }
-    return known.get(unit, f"{value:.4g}")
+    return ", ".join(filter(None, parts)) or ("all images" if gate.family in FAMILIES else gate.id)
 
 
 def required(verdict: Verdict) -> str:
     """Return the bound of a verdict in words."""
     if verdict.limit is None:
         return ""
-    return (
-        f"{'at least' if verdict.gate.direction == 'at_least' else 'at most'} {quantity(verdict.limit, verdict.unit)}"
-    )
+    return f"{'at least' if verdict.gate.direction == 'at_least' else 'at most'} {verdict.unit.format(verdict.limit)}"
 
 
 def healthy(verdict: Verdict) -> str:
@@ -153,10 +89,10 @@ def healthy(verdict: Verdict) -> str:
     known = verdict.gate.healthy
     if known is None or known.mean is None or known.std is None:
         return ""
-    if verdict.unit == "images" and verdict.gate.share != 1:
-        return quantity(known.mean * verdict.gate.share, verdict.unit)
+    if verdict.unit is Unit.IMAGES and verdict.gate.share != 1:
+        return verdict.unit.format(known.mean * verdict.gate.share)  # type: ignore[str-format]
     spread = f"{100 * known.std:.1f}" if verdict.unit in _PERCENT else f"{known.std:.2g}"
-    return f"{quantity(known.mean, verdict.unit)} ± {spread}"
+    return f"{verdict.unit.format(known.mean)} ± {spread}"
 
 
 def hints(overview: Overview | None) -> list[tuple[str, str]]:

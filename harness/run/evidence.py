@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.measures import Unit
 from harness.run.cases import Case, Seen, Tile, telling_cases, telling_tiles
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Evidence:
     def cases(self, session: StressSession) -> list[Case]:
         """Return the images to show: the most telling ones of a failed gate, or of a count of failures."""
         verdict, seen = self.verdict, self.seen
-        if verdict is None or seen is None or (verdict.passed and verdict.unit != "images"):
+        if verdict is None or seen is None or (verdict.passed and verdict.unit is not Unit.IMAGES):
             return []
         return telling_cases(session, verdict, seen)
 
@@ -44,6 +45,6 @@ class Evidence:
         from harness.measures.failures import confusion
 
         verdict, seen = self.verdict, self.seen
-        if verdict is None or verdict.gate.pair is None or not isinstance(seen, Predictions):
+        if verdict is None or not verdict.gate.keys.get("pair") or not isinstance(seen, Predictions):
             return [], 0
         return telling_tiles(session, seen, confusion(*verdict.gate.pair))

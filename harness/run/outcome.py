@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.perturb import PROTOCOL
+from harness.store.records import as_plain, record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,7 @@ PASSED, WORSE, NOT_JUDGED = 0, 1, 4
 """Exit statuses; "worse" and "could not judge" never share one."""
 
 
-@dataclass(frozen=True)
+@record
 class SelfCheck:
     """What a run found when it checked itself; `fail` means that the run cannot be trusted."""
 
@@ -120,7 +121,7 @@ class Outcome:
             "omissions": list(self.omissions),
             "self_checks": [check.as_json() for check in self.self_checks],
             "gates": [verdict.as_json() for verdict in self.verdicts],
-            "overview": self.overview.as_wire() if self.overview else None,
+            "overview": as_plain(self.overview) if self.overview else None,
         }
 
 

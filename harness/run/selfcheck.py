@@ -23,6 +23,7 @@ from harness.inference.attention import attend
 from harness.inference.engine import Engine
 from harness.measures.flips import flips
 from harness.measures.localisation import rank_correlation
+from harness.measures.statistics import mcnemar_p
 from harness.perturb import Pose, pose_each
 from harness.run.outcome import SelfCheck
 from harness.run.session import StressSession
@@ -222,10 +223,8 @@ def _shuffled(model: nn.Module) -> nn.Module:
 
 
 def _is_worse(fails: np.ndarray, failed: np.ndarray) -> bool:
-    from scipy.stats import binomtest
-
     new, gone = int((fails & ~failed).sum()), int((failed & ~fails).sum())
-    return new > gone and float(binomtest(new, new + gone, 0.5).pvalue) < HURTS
+    return new > gone and mcnemar_p(new, gone) < HURTS
 
 
 def _fresh(candidate: RoleModel) -> Classifier:

@@ -108,7 +108,7 @@ class StressSession:
         """Return the gate as it applies to this run: to its images, and without bound when it only records."""
         if self.recording and gate.role != "baseline":
             gate = replace(gate, hand=None, panel=None)
-        if self.thorough and gate.within is not None:
+        if self.thorough and gate.keys.get("within"):
             gate = replace(gate, hand=None, not_gated="searched ten times as long as its bound was made for")
         return replace(gate, share=self.share)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from harness.errors import InputError
 from harness.networks.checkpoints.records import (
     RECORD_KEY,
     Record,
@@ -61,7 +62,7 @@ def read_native(content: bytes, path: Path) -> tuple[dict[str, StoredTensor], Re
         if not all(isinstance(text, str) for text in metadata.values()):
             raise ValueError("its metadata are not text")
         tensors = _tensors(entries, data)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, InputError) as error:
         fact = f"not an intact safetensors file ({shown(error)})"
         raise CheckpointRefused("FORMAT", path, fact, COPY_AGAIN) from None
     if RECORD_KEY not in metadata:
@@ -70,8 +71,8 @@ def read_native(content: bytes, path: Path) -> tuple[dict[str, StoredTensor], Re
         record, expected = parse_record(metadata[RECORD_KEY])
     except RecordDamagedError as error:
         raise CheckpointRefused("HASH_MISMATCH", path, shown(error, length=200), COPY_AGAIN) from None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        fact = f"the record in its header is malformed ({shown(repr(error))})"
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, InputError) as error:
+        fact = f"the record in its header is malformed ({shown(str(error) or repr(error))})"
         raise CheckpointRefused("SCHEMA", path, fact, "Train or convert it with this version.") from None
     if (found := hash_stored(tensors)) != expected:
         fact = f"SHA-256 of the tensors is {found}, the record says {shown(expected)}"

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from harness.store.records import as_plain, read_record, record
 
 RECORD_KEY = "harness"
 """The key of the record in a safetensors file's metadata."""
 _SCHEMA = 1
 
 
-@dataclass(frozen=True)
+@record
 class Record:
     """What a native checkpoint says about itself."""
 
     architecture: str
     arguments: Mapping[str, Any]
     classes: tuple[str, ...]
-    training: Mapping[str, Any] | None = None
+    training: dict[str, Any] | None = None
     """The full training config, None when unknown (a converted file)."""
     data_sha256: str | None = None
     """SHA-256 of the training data, see `LabelledImages.sha256`."""
-    validation: Mapping[str, Any] | None = None
+    validation: dict[str, Any] | None = None
     """Metrics on the validation images."""
-    history: tuple[Mapping[str, float], ...] = ()
+    history: tuple[dict[str, Any], ...] = ()
     """One entry per epoch."""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    acceptance: Mapping[str, Any] | None = None
+    versions: dict[str, Any] = field(default_factory=dict)
+    acceptance: dict[str, Any] | None = None
     """When and with what verdict it became the incumbent, and whether by force."""
 
 
@@ -39,9 +39,9 @@ class RecordDamagedError(Exception):
     """A record that does not have the hash it names: it was changed after it was written."""
 
 
-def record_text(record: Record, tensors_sha256: str) -> str:
+def record_text(about: Record, tensors_sha256: str) -> str:
     """Return the JSON of a record, with the hash over the tensors that it belongs to, and one over itself."""
-    entries = {"schema": _SCHEMA, **asdict(record), "tensors_sha256": tensors_sha256}
+    entries = {"schema": _SCHEMA, **as_plain(about), "tensors_sha256": tensors_sha256}
     return json.dumps({**entries, "record_sha256": _hash(entries)})
 
 
@@ -49,8 +49,8 @@ def parse_record(text: str) -> tuple[Record, str]:
     """Return the record and the hash over the tensors that its JSON holds.
 
     Raises `RecordDamagedError` when the hash over the record is not the one it names, if it names one, since that is
-    what the normalisation stands in; and `ValueError`, `TypeError`, `KeyError`, `AttributeError` or `RecursionError`
-    for anything malformed.
+    what the normalisation stands in; and `ValueError`, `TypeError`, `KeyError`, `AttributeError`, `RecursionError` or
+    `InputError` for anything malformed.
     """
     entries = json.loads(text, object_pairs_hook=without_duplicates)
     record_sha256 = entries.pop("record_sha256", None)
@@ -59,26 +59,12 @@ def parse_record(text: str) -> tuple[Record, str]:
     schema, tensors_sha256 = entries.pop("schema"), entries.pop("tensors_sha256")
     if schema != _SCHEMA:
         raise ValueError(f"schema {schema}, this version reads {_SCHEMA}")
-    record = Record(**entries)
-    well_formed = {
-        "tensors_sha256": isinstance(tensors_sha256, str),
-        "architecture": isinstance(record.architecture, str),
-        "arguments": isinstance(record.arguments, dict),
-        "classes": isinstance(record.classes, list) and all(isinstance(name, str) for name in record.classes),
-        "training": isinstance(record.training, dict | None),
-        "data_sha256": isinstance(record.data_sha256, str | None),
-        "validation": isinstance(record.validation, dict | None),
-        "history": isinstance(record.history, list | tuple)
-        and all(isinstance(epoch, dict) for epoch in record.history),
-        "versions": isinstance(record.versions, dict),
-        "acceptance": isinstance(record.acceptance, dict | None),
-    }
-    if wrong := [name for name, right in well_formed.items() if not right]:
-        raise TypeError(f"wrong type of {', '.join(wrong)}")
-    return replace(record, classes=tuple(record.classes), history=tuple(record.history)), tensors_sha256
+    if not isinstance(tensors_sha256, str):
+        raise TypeError("wrong type of tensors_sha256")
+    return read_record(Record, entries, where="record"), tensors_sha256
 
 
-def _hash(entries: Mapping[str, Any]) -> str:
+def _hash(entries: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 

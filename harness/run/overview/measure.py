@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.measures import accuracy, confident_errors, right_at_every_pose
+from harness.measures import accuracy, calibration_error, confident_errors, right_at_every_pose
+from harness.measures.confidence import BINS, bin_of
 from harness.measures.failures import kinds_for
+from harness.measures.statistics import mean_interval
 from harness.perturb import Pose, promised_corners, promised_poses
 from harness.perturb.covering import SIDES, Covered
 from harness.run.overview.failing import changes_between, failing
@@ -30,7 +32,6 @@ DEGREES = (-30.0, -20.0, -15.0, -10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 30.0)
 SHIFTS = (-4.0, -2.0, 0.0, 2.0, 4.0)
 CONFIDENT = 0.9
 """Errors above this confidence are counted as confident, as in the study."""
-BINS = 10
 _LEAST = 100
 
 
@@ -122,20 +123,16 @@ def _clean(model: RoleModel, images: LabelledImages) -> dict[str, Any]:
         ),
         "confusion": tuple(tuple(map(int, row)) for row in pairs.reshape(count, count)),
         "confident_errors": int(confident_errors(predictions, above=CONFIDENT).value),
+        "calibration_error": float(calibration_error(predictions).value),
         "reliability": reliability(predictions),
     }
 
 
-def reliability(predictions: Predictions, *, bins: int = BINS) -> tuple[ReliabilityBin, ...]:
-    """Return the answers by confidence, in bins of equal width over [0, 1]; a confidence of 1 is in the last.
-
-    Clear answers may have been computed in bfloat16, which moves their confidence by less than a bin shows.
-    """
-    from scipy.special import softmax
-
-    confidence = softmax(predictions.answers.astype(np.float64), axis=1).max(axis=1)
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    chosen = [which == number for number in range(bins)]
+def reliability(predictions: Predictions) -> tuple[ReliabilityBin, ...]:
+    """Return the answers by confidence, in the bins of the expected calibration error."""
+    confidence = predictions.confidence
+    which = bin_of(confidence)
+    chosen = [which == number for number in range(BINS)]
     return tuple(
         ReliabilityBin(
             int(answers.sum()),
@@ -153,11 +150,11 @@ def _turned(model: RoleModel, sample: LabelledImages) -> dict[str, Any]:
 def _moved(model: RoleModel, sample: LabelledImages, fewer: LabelledImages) -> dict[str, Any]:
     right = np.stack([model.predict(sample, corner).correct for corner in promised_corners()]).mean(axis=0)
     # Answers about one image go together, so that there are only as many as images.
-    mean, margin = float(right.mean()), 1.96 * float(right.std()) / len(right) ** 0.5
+    low, high = mean_interval(right, (0.0, 1.0))
     before = model.predict(sample).predicted
     changed = {side: model.predict(sample, Covered(side)).predicted != before for side in SIDES}
     return {
-        "corners": Rate(mean, max(mean - margin, 0.0), min(mean + margin, 1.0), len(right)),
+        "corners": Rate(float(right.mean()), low, high, len(right)),
         "shift": tuple(
             tuple(_rate(accuracy(model.predict(fewer, Pose(dx=dx, dy=dy)))) for dx in SHIFTS) for dy in SHIFTS
         ),

@@ -1,0 +1,73 @@
+"""The keys that a stress test's rows have besides those of all rows: declared by the test, with type and words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from harness.gates.rows import Gate, GatesError
+from harness.store.records import read_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+"""The type of a key that holds a number from 0 to 1."""
+
+
+def one_of(names: Iterable[str]) -> Any:
+    """Return the type of a key that holds one of these names, such as those of a table."""
+    return Literal[tuple(names)]
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a row's own key may be, and what it says.
+
+    `kind` is a type: `str`, `float`, `tuple[str, str]`, `Literal["wrong"]`, a frozen dataclass such as `Pose`, or one
+    with limits as pydantic knows them, `Annotated[float, Field(ge=0, le=1)]`. `words` say in the report what a value
+    means: text with a place for it, such as "fog of density {:.0%}", or a function of it.
+    """
+
+    kind: Any
+    words: str | Callable[[Any], str] = "{}"
+
+    def said(self, value: Any) -> str:
+        """Return what a value means in words."""
+        return self.words.format(value) if isinstance(self.words, str) else self.words(value)
+
+
+def declared_keys(keys: Mapping[str, Any]) -> dict[str, Key]:
+    """Return what a test declares, by name; a type alone stands for a key of this type.
+
+    Raises `GatesError` for a name that all rows have, or something of a row's.
+    """
+    if taken := sorted(set(keys) & {item.name for item in fields(Gate)}):
+        raise GatesError(f"key {taken[0]!r} cannot be declared by a test, every row has something of this name")
+    return {name: key if isinstance(key, Key) else Key(key) for name, key in keys.items()}
+
+
+def with_keys(gate: Gate, declared: Mapping[str, Key], *, path: Path, test: str) -> Gate:
+    """Return a row with the keys that its test declares read; one that it leaves out is None.
+
+    Raises `GatesError`, which names file, row and test, for a key of another type, and for one that is not declared.
+    """
+    where = f"{path}: gate {gate.id!r}"
+    if unknown := sorted(set(gate.keys) - set(declared)):
+        names = ", ".join(sorted(declared)) or "none"
+        raise GatesError(f"{where}: unknown key {unknown[0]!r}; besides those of all rows, {test} declares: {names}")
+    values, words = {}, []
+    for name, key in declared.items():
+        given = gate.keys.get(name)
+        values[name] = None if given is None else _read(key, name, given, where)
+        if given is not None:
+            words.append(key.said(values[name]))
+    return replace(gate, keys=values, words=tuple(words))
+
+
+def _read(key: Key, name: str, given: Any, where: str) -> Any:
+    return read_record(key.kind, given, where=where, name=name, error=GatesError)
