@@ -14,11 +14,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.calibration.decisive import decisive_files
 from harness.calibration.panel import Member, Panel, Row
 from harness.errors import InputError
 from harness.inference.devices import usable_cores
 from harness.measures import Unit
 from harness.perturb import PROTOCOL
+from harness.run import session
 from harness.store.files import write_atomically
 from harness.store.records import as_plain
 
@@ -29,12 +31,6 @@ if TYPE_CHECKING:
     from harness.networks.checkpoints import Checkpoint
     from harness.networks.options import NetworkOptions
 
-_DECISIVE = (
-    *("measures.py", "flips.py", "perturb.py", "search.py", "strategies.py", "inference/*.py"),
-    *("attention.py", "layers.py", "masks.py", "localisation.py", "interventions.py", "confidence.py"),
-    *("corruptions/*.py", "relations.py", "session.py", "data/*.py"),
-)
-"""The parts of this package that decide a measured value."""
 _NO_TESTS = 5
 """pytest's exit status when no test was collected."""
 
@@ -43,7 +39,8 @@ _NO_TESTS = 5
 class Recording:
     """How to record: the folder of the stress tests, the gates file, families or rows (none: all), more pytest options.
 
-    `project` is what else decides the values in a project of the user's own, such as the code of the network.
+    `project` is what else decides the values in a project of the user's own, and `sources` are files of code that do,
+    such as that of the network.
     """
 
     tests: Path
@@ -51,13 +48,17 @@ class Recording:
     families: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     project: tuple[str, ...] = ()
+    sources: tuple[Path, ...] = ()
 
     def definition(self) -> str:
         """Return a hash of all that decides the values, given a checkpoint."""
         rows = [gate.definition for gate in self.gates.gates]
-        own = Path(__file__).parents[1]
-        code = [path for name in _DECISIVE for path in sorted(own.glob(name))]
-        tests = [*sorted(self.tests.glob("**/*.py")), *sorted(self.tests.resolve().parent.glob("*.py"))]
+        folder = self.tests.resolve()
+        tests = sorted(folder.glob("**/*.py"))
+        if not tests:
+            raise InputError(f"{self.tests}: there is no stress test, expected files of Python in this folder")
+        sources = [*tests, *sorted(folder.parent.glob("*.py")), Path(session.__file__), *self.sources]
+        code = decisive_files(sources, projects=(folder, folder.parent, Path.cwd()))
         content = {
             "rows": rows,
             "data": {name: value for name, value in asdict(self.gates.data).items() if value not in ((), None)},
@@ -65,7 +66,7 @@ class Recording:
             "families": self.families,
             "options": self.options,
             "files": [
-                *(hashlib.sha256(path.read_bytes()).hexdigest() for path in (*tests, *code)),
+                *(hashlib.sha256(path.read_bytes()).hexdigest() for path in code),
                 *hashes_of_named_files((*self.options, "models/baseline.safetensors")),
             ],
             "versions": [version("torch"), version("stress-harness")],

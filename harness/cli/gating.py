@@ -148,8 +148,14 @@ def _measured_panel(options: argparse.Namespace, gates: GatesFile) -> Panel:
     if len(checkpoints) < MIN_RETRAINS:
         raise InputError(f"{len(checkpoints)} checkpoints are too few for floors: at least {MIN_RETRAINS} are needed")
     network = _network(options)
+    source = network.source()
     recording = Recording(
-        tests, gates, tuple(sorted({*options.family, *asked})), tuple(options.options), _decisive(options, network)
+        tests,
+        gates,
+        tuple(sorted({*options.family, *asked})),
+        tuple(options.options),
+        _decisive(options),
+        sources=(source,) if source else (),
     )
     with tqdm(total=len(checkpoints), unit="network", desc="measuring", smoothing=0) as bar:
 
@@ -190,19 +196,14 @@ def _rows_asked_for(options: argparse.Namespace, gates: GatesFile) -> tuple[str,
     return tuple(asked)
 
 
-def _decisive(options: argparse.Namespace, network: NetworkOptions) -> tuple[str, ...]:
-    """Return what decides measurements in a project of the user's own: its configuration, and its network's code."""
+def _decisive(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return what decides measurements in the configuration of a user's own project."""
     from harness.calibration.measure import hashes_of_named_files
     from harness.cli.addopts import added_options
 
     added = added_options(options.gates.parent)
     ours = added if any(option.startswith(("--stress", "--baseline")) for option in added) else ()
-    source = network.source()
-    return (
-        *ours,
-        *hashes_of_named_files(ours),
-        *([source.read_text("utf-8")] if source else []),
-    )
+    return (*ours, *hashes_of_named_files(ours))
 
 
 def _trained_panel(options: argparse.Namespace) -> list[Path]:

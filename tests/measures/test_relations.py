@@ -15,7 +15,7 @@ from harness.inference import Classifier, RoleModel, along
 from harness.measures.relations import invariance, monotonicity, symmetry
 from harness.perturb import IDENTITY, HorizontalFlip, Pose
 
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 LABELS = [0, 0, 1, 1]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from harness.gates import read_gates
 
-EXAMPLE = Path(__file__).parents[1] / "examples/digits_on_photos"
+EXAMPLE = Path(__file__).parents[2] / "examples/digits_on_photos"
 GATES = read_gates(EXAMPLE / "stress_tests/gates.toml")
 
 

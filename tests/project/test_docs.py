@@ -23,7 +23,7 @@ from harness.gates import Gate, read_gates
 from harness.measures import Measurement
 from harness.run.outcome import Outcome
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = {str(path.relative_to(DOCS)): path.read_text("utf-8") for path in sorted(DOCS.glob("**/*.md"))}
 MARKED = {"sh", "python", "toml", "ini"}

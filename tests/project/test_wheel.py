@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 pytestmark = pytest.mark.wheel
 
 

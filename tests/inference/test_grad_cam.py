@@ -20,7 +20,7 @@ from harness.networks.checkpoints import load_checkpoint
 from harness.perturb import HorizontalFlip, Pose
 from harness.store.cache import PredictionCache
 
-MODELS = Path(__file__).parents[1] / "models"
+MODELS = Path(__file__).parents[2] / "models"
 CLASSES = ("a", "b")
 
 

@@ -10,7 +10,7 @@ import hostile
 import pytest
 from weights import native_file, rezipped, small, torch_file
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from test_quick import QUICK
 from zoo import Zoo, gates_text
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 WORKFLOW = ROOT / "examples/ci/model-gate.yml"
 SHELL = ("bash", "--noprofile", "--norc", "-eo", "pipefail")
 """How a runner on Linux starts the steps of a job without a `shell` of its own."""

@@ -13,7 +13,7 @@ from harness.calibration.bounds import calibrate
 from harness.calibration.rewrite import with_bounds
 from harness.gates import Bound, read_gates
 
-OWN = Path(__file__).parents[1] / "stress_tests" / "gates.toml"
+OWN = Path(__file__).parents[2] / "stress_tests" / "gates.toml"
 WRITTEN = """\
 # What this file is for,
 #   in the words of its author.

@@ -22,7 +22,7 @@ from harness.perturb import IDENTITY, Pose
 from harness.run import selfcheck
 from harness.run.session import StressSession
 
-STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
+STRESS_TESTS = Path(__file__).parents[2] / "stress_tests"
 CLASSES = ("left", "right")
 
 
@@ -389,7 +389,7 @@ def test_maps_of_a_trained_network_follow_its_weights(session_of):
     from harness.data import stratified_sample
     from harness.networks.checkpoints import load_checkpoint
 
-    model = load_checkpoint(Path(__file__).parents[1] / "models/augmented.safetensors").model
+    model = load_checkpoint(Path(__file__).parents[2] / "models/augmented.safetensors").model
     state = torch.get_rng_state()
     found = follows(
         session_of(model, ROWS.replace('"right"', '"Bag"'), stratified_sample(load_images("fashion-mnist"), 200))

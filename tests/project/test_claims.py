@@ -22,7 +22,7 @@ from harness.networks.architectures import build
 from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
 from harness.networks.training import TrainingConfig
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RAISES = Claim("It rises", "by hand", "it")
 LOWERS = replace(RAISES, sign=-1)
 ABOVE = replace(RAISES, reference=0.5)

@@ -22,7 +22,7 @@ from harness.perturb import Pose, promised_poses
 from harness.perturb.grids import GRIDS, PATHS, classic_poses, fine_paths, most_dangerous_first, random_poses
 from harness.perturb.strategies import poses
 
-STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
+STRESS_TESTS = Path(__file__).parents[2] / "stress_tests"
 CLASSES = ("dim", "bright", "other")
 
 
@@ -97,7 +97,7 @@ def test_the_order_of_what_is_asked_changes_no_bit():
     some = load_images("fashion-mnist").take(torch.arange(400))
     from harness.networks.checkpoints import load_checkpoint
 
-    model = load_checkpoint(Path(__file__).parents[1] / "models/augmented.safetensors").model
+    model = load_checkpoint(Path(__file__).parents[2] / "models/augmented.safetensors").model
     poses = (Pose(), Pose(degrees=30, dx=3), Pose(degrees=-10))
     answers = []
     for order in (poses, poses[::-1]):
@@ -113,7 +113,7 @@ def test_screening_gives_the_answers_of_float32():
     from harness.networks.checkpoints import load_checkpoint
 
     for name in ("augmented", "baseline"):
-        model = load_checkpoint(Path(__file__).parents[1] / f"models/{name}.safetensors").model
+        model = load_checkpoint(Path(__file__).parents[2] / f"models/{name}.safetensors").model
         screened, plain = Classifier(model), Classifier(model, screen=False)
         for pose in (Pose(), Pose(10, 2, 2), Pose(-30, 3, -3)):
             ours, reference = screened.predict(images, pose), plain.predict(images, pose)
@@ -147,7 +147,7 @@ def test_natural_random_worst_of_ten_and_grid_are_in_order():
     from harness.networks.checkpoints import load_checkpoint
 
     images = stratified_sample(load_images("fashion-mnist"), 300)
-    classifier = Classifier(load_checkpoint(Path(__file__).parents[1] / "models/augmented.safetensors").model)
+    classifier = Classifier(load_checkpoint(Path(__file__).parents[2] / "models/augmented.safetensors").model)
     grid = classic_poses()
     drawn = random_poses(grid, 10, images=len(images))
     assert all(len(set(row)) == 10 for row in drawn)

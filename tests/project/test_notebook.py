@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.notebook
-WALKTHROUGH = Path(__file__).parents[1] / "notebooks/walkthrough.ipynb"
+WALKTHROUGH = Path(__file__).parents[2] / "notebooks/walkthrough.ipynb"
 
 
 @pytest.fixture

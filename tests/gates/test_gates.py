@@ -31,7 +31,7 @@ id = "clean"
 family = "clean"
 metric = "accuracy"
 """
-OWN = Path(__file__).parents[1] / "stress_tests" / "gates.toml"
+OWN = Path(__file__).parents[2] / "stress_tests" / "gates.toml"
 
 
 def gates_file(folder: Path, content: str) -> Path:
@@ -678,6 +678,6 @@ def test_a_key_that_came_later_and_is_not_set_leaves_what_was_measured_valid():
     assert definition_of(row) == definition_of(replace(row, hand=Bound(0.5)))
     changed = [replace(row, **change) for change in ({"strength": 0.5}, {"background": "noise"}, {"answers": "wrong"})]
     assert len({definition_of(gate) for gate in (row, *changed)}) == 4
-    panel = json.loads((Path(__file__).parents[1] / "models/panel.json").read_bytes())
+    panel = json.loads((Path(__file__).parents[2] / "models/panel.json").read_bytes())
     (clean,) = (measured for measured in panel["rows"] if measured["id"] == "clean")
     assert definition_of(Gate(id="clean", family="clean", metric="accuracy")) == clean["definition"]

@@ -24,7 +24,7 @@ from harness.networks.checkpoints import load_checkpoint
 from harness.plugin.timeout import TimeLimitExceededError, time_limit
 from harness.store.files import write_atomically
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 KILLS = int(os.environ.get("FAULTS_KILLS", "3"))
 WEIGHT = {"calibration": 3}
 """Work that takes so many times as long, and is killed so much less often."""

@@ -20,7 +20,7 @@ from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
 from harness.networks.training import TrainingConfig, shipped
 
-STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
+STRESS_TESTS = Path(__file__).parents[2] / "stress_tests"
 SERIAL, WORKERS = (), ("-n", "2")
 CLASSES = ("top", "shoe")
 ROWS = """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 pytestmark = pytest.mark.determinism
 
 OLDER = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
