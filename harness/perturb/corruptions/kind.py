@@ -34,5 +34,5 @@ def pixels_at_28(images: np.ndarray) -> float:
 
 
 def uniform(shape: tuple[int, ...], draws: Sequence[np.random.Generator]) -> np.ndarray:
-    """Return numbers in [0, 1) of this shape for each image, (N, *shape) float32."""
+    """Return numbers in [0, 1) of this shape for each image, stacked along a first axis, float32."""
     return np.stack([draw.random(shape, dtype=np.float32) for draw in draws])
