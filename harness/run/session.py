@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.data.options import DataOptions
-from harness.errors import InputError
+from harness.errors import InputError, NotApplicableError
 from harness.gates import Gate, GatesFile, read_gates
 from harness.inference.roles import ROLES
 from harness.networks.options import NetworkOptions
@@ -69,6 +69,18 @@ class StressSession:
     roles: Mapping[str, RoleModel]
     recording: bool = False
     thorough: bool = False
+
+    def role(self, name: str) -> RoleModel:
+        """Return the model of a role.
+
+        Raises `NotApplicableError` where there is none, and where it would be the candidate held against itself.
+        """
+        if name not in self.roles:
+            raise NotApplicableError(f"there is no {name} (--{name} none)")
+        model = self.roles[name]
+        if ROLES[name].of_another and model.model_sha256 == self.roles["candidate"].model_sha256:
+            raise NotApplicableError(f"the candidate is the {name}")
+        return model
 
     @cached_property
     def search_images(self) -> LabelledImages:

@@ -114,6 +114,8 @@ def _told(kind: Any, error: Any, path: list[str], where: str) -> str:
             expected = f"a number above {error['ctx']['gt']:g}"
         case "greater_than_equal":
             expected = f"a number of at least {error['ctx']['ge']:g}"
+        case "too_short":
+            expected = f"at least {error['ctx']['min_length']}"
         case "less_than_equal":
             expected = f"a number of at most {error['ctx']['le']:g}"
         case "int_type" if _ALTERNATIVES[1] in error["loc"] or _ALTERNATIVES[0] in error["loc"]:

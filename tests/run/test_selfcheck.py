@@ -373,7 +373,7 @@ BASELINE = ("clean", "left-half-blanked", ("candidate", "baseline"))
 CONSTANT = (
     "rotation",
     "turned-020",
-    (r"gate\.judge\(.*\)", "gate.judge(Measurement('accuracy', 0.95, 400, (0.9, 1.0)))"),
+    (r"gate\.judge\(.*\)", "gate.judge(Measurement(METRICS['accuracy'], 0.95, 400, (0.9, 1.0)))"),
 )
 NEVER = ("confident_errors", "overconfident", (r"above=gate.confidence", "above=1.0"))
 
@@ -386,7 +386,7 @@ NEVER = ("confident_errors", "overconfident", (r"above=gate.confidence", "above=
 def test_a_stress_test_that_always_passes_ends_with_4(gate_run, workers, test, check, change):
     path = gate_run.zoo.tests / f"test_{test}.py"
     sound = path.read_text()
-    path.write_text("from harness.measures import Measurement# noqa: F401\n" + re.sub(*change, sound))
+    path.write_text("from harness.measures import METRICS, Measurement  # noqa: F401\n" + re.sub(*change, sound))
     assert re.sub(*change, sound) != sound
     gate_run.zoo.save("baseline.safetensors", seed=1, jitter=0.1)
     result, report = gate_run("--baseline", "baseline.safetensors", *workers)
