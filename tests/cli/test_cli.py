@@ -248,7 +248,7 @@ def test_evaluate_poses_agree_with_clean_and_with_each_other(tmp_path, capsys, m
 
 def test_evaluate_json_on_the_embedded_images_is_one_json_object(tmp_path, capsys):
     notebook_file(tmp_path / "untrained.pth")
-    assert main(["evaluate", str(tmp_path / "untrained.pth"), "--json"]) == 0
+    assert main(["evaluate", str(tmp_path / "untrained.pth"), "--json", "--samples", "500"]) == 0
     results = json.loads(capsys.readouterr().out)
     assert set(results) == {"clean_accuracy", "confident_errors"}
     assert 0.02 < results["clean_accuracy"] < 0.25, "an untrained network guesses"
