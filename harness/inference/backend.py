@@ -61,7 +61,9 @@ class MakeBackend(Protocol):
         """Return a backend for the model; at most `workers` batches side by side, none inexact unless `screen`."""
 
 
-BACKENDS: dict[str, MakeBackend] = {"process": Engine}
+BACKENDS: dict[str, MakeBackend] = {
+    "process": Engine,
+}
 """What runs models, by name."""
 
 

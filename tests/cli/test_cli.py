@@ -139,7 +139,7 @@ def test_a_refused_checkpoint_ends_with_2_and_says_why(tmp_path, capsys, command
     [
         (["model.pth"], "checkpoints are written as .safetensors"),
         (["model.safetensors", "--epochs", "0"], "training config: epochs is 0, expected "),
-        (["model.safetensors", "--flip-probability", "2"], "flip_probability is 2.0, expected 0 to 1"),
+        (["model.safetensors", "--flip-probability", "2"], "flip_probability is 2.0, expected a number of at most 1"),
         (["model.safetensors", "--validation-size", "120"], "a validation split of 120 images does not fit 120"),
         (["model.safetensors", "--batch-size", "500", "--validation-size", "20"], "fewer than one batch of 500"),
     ],
