@@ -106,6 +106,20 @@ def test_nothing_is_trained_on_a_device_that_there_is_not(zoo, capsys, arguments
     assert not (zoo.root / "new.safetensors").exists()
 
 
+def test_train_trains_on_the_device_asked_for(zoo, monkeypatch):
+    devices = []
+
+    def train(config, images, destination, *, device, on_epoch, on_step):
+        devices.append(device)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.data.load_fashion_mnist", lambda split, data_dir=None: zoo.images)
+    monkeypatch.setattr("harness.networks.training.train", train)
+    assert main(["train", "new.safetensors", "--device", "cpu:0"]) == 130
+    assert main(["train", "new.safetensors", "--device", "cpu"]) == 130
+    assert devices == ["cpu:0", "cpu"]
+
+
 def test_calibrate_trains_and_measures_on_the_device_asked_for(zoo, monkeypatch):
     trained, recorded = [], []
 
