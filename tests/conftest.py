@@ -10,6 +10,8 @@ import seaborn  # noqa: F401
 import torch
 
 HERE = Path(__file__).parent
+# Networks here are small, and a second thread waits for the first more than it helps, most of all beside other tests.
+torch.set_num_threads(1)
 ON_REQUEST = ("browser", "notebook", "docs", "faults", "wheel", "determinism")
 
 

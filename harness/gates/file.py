@@ -32,7 +32,7 @@ class DataFingerprint:
     split: str
     sha256: str
     n: int
-    classes: tuple[str, ...] = ()
+    classes: Annotated[tuple[str, ...], Field(min_length=1)] = ()
     sample: int | None = None
 
     @property

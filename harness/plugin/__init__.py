@@ -13,17 +13,6 @@ from harness.errors import InputError, NotApplicableError
 from harness.gates import Gate, read_gates
 from harness.gates.keys import declared_keys, with_keys
 from harness.plugin.collector import Collector
-from harness.plugin.fixtures import (  # noqa: F401  pytest finds the fixtures of a plugin in its module.
-    _gate,
-    baseline,
-    candidate,
-    evidence,
-    images,
-    incumbent,
-    probe_images,
-    search_images,
-    stress_session,
-)
 from harness.plugin.options import add_options
 from harness.plugin.output import PAGE, require_writable, write_files, write_page_whole
 from harness.plugin.pictures import PICTURES, take_pictures
@@ -35,6 +24,8 @@ from harness.store.records import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+pytest_plugins = ("harness.plugin.fixtures",)
 
 gate = pytest.mark.gate
 """Marks a stress test, `@gate("rotation")`: it runs once per row of this family in the gates file."""

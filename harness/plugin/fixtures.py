@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.errors import NotApplicableError
 from harness.plugin.run import RUN, NotApplicable
 
 if TYPE_CHECKING:
@@ -43,27 +44,27 @@ def probe_images(stress_session: StressSession) -> LabelledImages:
 @pytest.fixture(scope="session")
 def candidate(stress_session: StressSession) -> RoleModel:
     """Return the checkpoint under test."""
-    return stress_session.roles["candidate"]
+    return role_model(stress_session, "candidate")
 
 
 @pytest.fixture(scope="session")
 def baseline(stress_session: StressSession) -> RoleModel:
     """Return the plain model that the candidate is compared with."""
-    return _role(stress_session, "baseline")
+    return role_model(stress_session, "baseline")
 
 
 @pytest.fixture(scope="session")
 def incumbent(stress_session: StressSession) -> RoleModel:
     """Return the last accepted checkpoint."""
-    return _role(stress_session, "incumbent")
+    return role_model(stress_session, "incumbent")
 
 
-def _role(session: StressSession, name: str) -> RoleModel:
-    if name not in session.roles:
-        raise NotApplicable(f"there is no {name} (--{name} none)")
-    if name == "incumbent" and session.roles[name].model_sha256 == session.roles["candidate"].model_sha256:
-        raise NotApplicable("the candidate is the incumbent")
-    return session.roles[name]
+def role_model(session: StressSession, name: str) -> RoleModel:
+    """Return the model of a role; a test that asks for one that there is not, or for itself, does not apply."""
+    try:
+        return session.role(name)
+    except NotApplicableError as error:
+        raise NotApplicable(str(error)) from None
 
 
 @pytest.fixture(scope="session")

@@ -87,6 +87,24 @@ def read_json(
     return value
 
 
+def check_record(value: Any, *, where: str) -> None:
+    """Raise `InputError`, as `read_record` does, unless a record made in code holds what its annotations name."""
+    from pydantic import ValidationError
+
+    kind: Any = type(value)
+    for name, hint in _hints(kind).items():
+        try:
+            _adapter(hint).validate_python(getattr(value, name))
+        except ValidationError as invalid:
+            first: Any = invalid.errors(include_url=False)[0]
+            raise InputError(_told(hint, first, [name], where)) from None
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
 def as_json(value: Any) -> str:
     """Return a record as JSON, from which `read_json` makes an equal one."""
     return _adapter(type(value)).dump_json(value).decode()
@@ -114,6 +132,8 @@ def _told(kind: Any, error: Any, path: list[str], where: str) -> str:
             expected = f"a number above {error['ctx']['gt']:g}"
         case "greater_than_equal":
             expected = f"a number of at least {error['ctx']['ge']:g}"
+        case "too_short":
+            expected = f"at least {error['ctx']['min_length']}"
         case "less_than_equal":
             expected = f"a number of at most {error['ctx']['le']:g}"
         case "int_type" if _ALTERNATIVES[1] in error["loc"] or _ALTERNATIVES[0] in error["loc"]:

@@ -1,9 +1,11 @@
 """`python -m harness accept`: the gate decides, and what it accepted is what later candidates are held against."""
 
+import hashlib
 import json
 import re
 import subprocess
 from datetime import datetime
+from pathlib import Path
 
 import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import numpy as np
@@ -27,12 +29,11 @@ hand = { bound = -0.01 }
 
 
 @pytest.fixture
-def zoo(pytester, monkeypatch, tmp_path):
+def zoo(pytester, monkeypatch):
     zoo = Zoo(pytester.path, tests=("clean", "rotation", "confident_errors", "regression"))
     zoo.bind(ROWS + REGRESSION)
     zoo.runs = []
     zoo.incumbent = zoo.root / "models/incumbent.safetensors"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(subprocess, "run", in_this_process(pytester, zoo.runs))
     with hypothesis_as_it_starts():
         yield zoo
@@ -81,30 +82,6 @@ def test_a_candidate_that_passes_becomes_the_incumbent(zoo, capsys):
     assert np.array_equal(*logits)
 
 
-def test_the_run_is_the_gates_own_on_the_candidate_with_the_options_given(zoo):
-    zoo.save("new.safetensors")
-    assert accept(zoo, "new.safetensors", options=("--baseline", "none")) == 0
-    (command,) = zoo.runs
-    assert command[:5] == ["stress_tests", "--gates", "stress_tests/gates.toml", "--candidate", "new.safetensors"]
-    assert command[-4:] == ["--stress-data", zoo.data, "--baseline", "none"]
-    assert "--stress-record" not in command
-
-
-def test_a_candidate_that_fails_is_refused_and_nothing_is_written(zoo, capsys):
-    zoo.save("worse.safetensors", jitter=3.0)
-    assert accept(zoo, "worse.safetensors") == 1
-    assert "worse.safetensors: not accepted, the verdict is fail; --force accepts it" in capsys.readouterr().out
-    assert not zoo.incumbent.exists()
-
-
-def test_a_refusal_leaves_the_incumbent_as_it_is(zoo):
-    assert accept(zoo, "models/augmented.safetensors") == 0
-    before = zoo.incumbent.read_bytes()
-    zoo.save("worse.safetensors", jitter=3.0)
-    assert accept(zoo, "worse.safetensors") == 1
-    assert zoo.incumbent.read_bytes() == before
-
-
 def test_a_candidate_is_held_against_the_file_that_it_would_replace(zoo, capsys):
     zoo.save("prod.safetensors")
     before = (zoo.root / "prod.safetensors").read_bytes()
@@ -115,112 +92,136 @@ def test_a_candidate_is_held_against_the_file_that_it_would_replace(zoo, capsys)
     assert (zoo.root / "prod.safetensors").read_bytes() == before
 
 
-def test_a_candidate_that_fails_is_accepted_by_force_and_the_record_says_so(zoo, capsys):
-    candidate = zoo.save("worse.safetensors", jitter=3.0)
-    assert accept(zoo, "--force", "worse.safetensors") == 0
-    assert "worse.safetensors: accepted by force" in capsys.readouterr().out
-    accepted = load_checkpoint(zoo.incumbent)
-    assert (accepted.record.acceptance["forced"], accepted.record.acceptance["verdict"]) == (True, "fail")
+# What it makes of a verdict; the gate's own run is made up.
+
+
+@pytest.fixture
+def judged(tmp_path, monkeypatch):
+    """A repository in which the gate says what `judged.says` is: exit status, facts of its report (None: none)."""
+    place = Zoo(tmp_path)
+    place.incumbent = place.root / "models/incumbent.safetensors"
+    place.runs, place.says = [], (0, {"verdict": "pass"})
+    monkeypatch.chdir(tmp_path)
+
+    def run(command, **_):
+        place.runs.append(command[command.index("pytest") + 1 :])
+        status, facts = place.says
+        if facts is not None:
+            candidate = Path(command[command.index("--candidate") + 1])
+            report = {
+                "profile": "default",
+                "candidate": {"sha256": hashlib.sha256(candidate.read_bytes()).hexdigest()},
+                "data": {"sha256": place.images.sha256, "classes": CLASSES},
+                "gates_sha256": "e" * 64,
+                **facts,
+            }
+            (place.root / "reports").mkdir(exist_ok=True)
+            (place.root / "reports/stress.json").write_text(json.dumps(report))
+        return subprocess.CompletedProcess(command, status)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return place
+
+
+FAIL, PARTIAL, PASS = (1, {"verdict": "fail"}), (0, {"verdict": "partial"}), (0, {"verdict": "pass"})
+QUICK = (0, {"verdict": "pass", "profile": "quick"})
+
+
+def test_the_run_is_the_gates_own_on_the_candidate_with_the_options_given(judged):
+    judged.save("new.safetensors")
+    assert accept(judged, "new.safetensors", options=("--baseline", "none")) == 0
+    (command,) = judged.runs
+    assert command[:5] == ["stress_tests", "--gates", "stress_tests/gates.toml", "--candidate", "new.safetensors"]
+    assert command[-4:] == ["--stress-data", judged.data, "--baseline", "none"]
+    assert "--stress-record" not in command
+    assert "--incumbent" not in command, "there is none yet"
+    assert accept(judged, "new.safetensors") == 0
+    assert "--incumbent models/incumbent.safetensors" in " ".join(judged.runs[1])
+
+
+@pytest.mark.parametrize(
+    ("says", "reason"),
+    [
+        (FAIL, "the verdict is fail"),
+        (PARTIAL, "the verdict is partial"),
+        (QUICK, "the verdict is pass of the quick profile, which leaves much out"),
+    ],
+    ids=["fail", "partial", "quick"],
+)
+def test_what_is_no_pass_is_refused_and_accepted_by_force_alone(judged, capsys, says, reason):
+    assert accept(judged, "models/augmented.safetensors") == 0
+    before = judged.incumbent.read_bytes()
+    candidate = judged.save("new.safetensors", jitter=0.1)
+    judged.says = says
+    capsys.readouterr()
+    assert accept(judged, "new.safetensors") == 1
+    said = f"new.safetensors: not accepted, {reason}; --force accepts it all the same"
+    assert capsys.readouterr().out.strip() == said
+    assert judged.incumbent.read_bytes() == before
+    assert accept(judged, "--force", "new.safetensors") == 0
+    assert "new.safetensors: accepted by force" in capsys.readouterr().out
+    accepted = load_checkpoint(judged.incumbent)
+    facts = {"profile": "default", "forced": True, **says[1]}
+    assert {name: accepted.record.acceptance[name] for name in facts} == facts
     assert accepted.model_sha256 == load_checkpoint(candidate).model_sha256
 
 
 @pytest.mark.parametrize(
-    "options",
-    [("--stress-samples", "20"), ("-k", "clean")],
-    ids=["samples", "k"],
-)
-def test_a_partial_verdict_is_none(zoo, capsys, options):
-    assert accept(zoo, "models/augmented.safetensors", options=options) == 1
-    assert "not accepted, the verdict is partial" in capsys.readouterr().out
-    assert not zoo.incumbent.exists()
-
-
-def accept_quick(zoo, *arguments) -> int:
-    """Accept what passes the quick profile's own gates, which are made for 100 images."""
-    quick = zoo.gates.with_name("gates-quick.toml")
-    quick.write_text(zoo.gates.read_text().replace("n = 400\n", "n = 400\nsample = 100\n"))
-    named = ("--gates", quick.relative_to(zoo.root), "models/augmented.safetensors")
-    return accept(zoo, *arguments, *named, options=("--stress-profile", "quick"))
-
-
-def test_a_pass_of_the_quick_profile_is_none(zoo, capsys):
-    assert accept_quick(zoo) == 1
-    assert "not accepted, the verdict is pass of the quick profile, which leaves much out" in capsys.readouterr().out
-    assert not zoo.incumbent.exists()
-
-
-def test_a_pass_of_the_quick_profile_can_be_forced_and_the_record_says_so(zoo):
-    assert accept_quick(zoo, "--force") == 0
-    acceptance = load_checkpoint(zoo.incumbent).record.acceptance
-    assert (acceptance["forced"], acceptance["verdict"], acceptance["profile"]) == (True, "pass", "quick")
-
-
-def test_a_partial_verdict_can_be_forced(zoo):
-    assert accept(zoo, "--force", "models/augmented.safetensors", options=("--stress-samples", "40")) == 0
-    acceptance = load_checkpoint(zoo.incumbent).record.acceptance
-    assert (acceptance["forced"], acceptance["verdict"]) == (True, "partial")
-
-
-@pytest.mark.parametrize(
     "arguments",
-    [("--force", "a.safetensors"), ("a.safetensors", "--force"), ("a.safetensors", "--incumbent", "b.safetensors")],
+    [("--force", "a.safetensors"), ("a.safetensors", "--force"), ("a.safetensors", "--incumbent", "x/b.safetensors")],
     ids=["force-first", "force-last", "incumbent-last"],
 )
-def test_options_may_stand_before_and_after_the_checkpoint(zoo, arguments):
-    zoo.save("a.safetensors")
-    assert accept(zoo, *arguments) == 0
-    (written,) = [*zoo.incumbent.parent.glob("incumbent.*"), *zoo.root.glob("b.*")]
+def test_options_may_stand_before_and_after_the_checkpoint(judged, arguments):
+    judged.save("a.safetensors")
+    assert accept(judged, *arguments) == 0
+    (written,) = [*judged.incumbent.parent.glob("incumbent.*"), *judged.root.glob("x/b.*")]
     assert load_checkpoint(written).record.acceptance["forced"] is False, "it passes without"
 
 
-def test_the_incumbent_may_be_another_file(zoo):
-    assert accept(zoo, "--incumbent", "elsewhere/best.safetensors", "models/augmented.safetensors") == 0
-    assert load_checkpoint(zoo.root / "elsewhere/best.safetensors").record.acceptance["verdict"] == "pass"
-    assert not zoo.incumbent.exists()
-
-
-# What cannot be judged.
-
-
 @pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda zoo: (zoo.root / "new.safetensors").write_bytes(b"not a checkpoint"),
-        lambda zoo: (zoo.root / "new.safetensors").unlink(),
-        lambda zoo: zoo.bind(ROWS.replace("0.85", "1.85")),
-        lambda zoo: zoo.bind(ROWS.replace("0.85", "0.0")),
-        lambda zoo: (zoo.tests / "test_own.py").write_text("def test_own():\n    raise OSError('lost')\n"),
-        lambda zoo: zoo.gates.unlink(),
-    ],
-    ids=["garbage", "missing", "bad-gates", "a-gate-that-cannot-fail", "a-broken-test", "no-gates"],
+    "says", [(4, {"verdict": "error"}), (0, None), (2, {"verdict": "pass"}), (5, None)], ids=["4", "none", "2", "5"]
 )
-def test_what_cannot_be_judged_ends_with_2_by_force_too_and_writes_nothing(zoo, capsys, spoil):
-    zoo.save("new.safetensors")
-    spoil(zoo)
-    assert accept(zoo, "--force", "new.safetensors") == 2
-    assert "error: new.safetensors: not accepted, the gate could not judge it" in capsys.readouterr().err
-    assert not zoo.incumbent.exists()
+def test_what_cannot_be_judged_ends_with_2_by_force_too_and_writes_nothing(judged, capsys, says):
+    judged.save("new.safetensors")
+    # A report of an earlier run is not taken for this one's.
+    (judged.root / "reports").mkdir()
+    (judged.root / "reports/stress.json").write_text(json.dumps({"verdict": "pass", "profile": "default"}))
+    judged.says = says
+    assert accept(judged, "--force", "new.safetensors") == 2
+    said = f"error: new.safetensors: not accepted, the gate could not judge it (exit status {says[0]})"
+    assert capsys.readouterr().err.strip() == said
+    assert not judged.incumbent.exists()
 
 
-def test_a_report_of_an_earlier_run_is_not_taken_for_this_one(zoo):
-    assert accept(zoo, "models/augmented.safetensors") == 0
-    zoo.incumbent.unlink()
-    assert accept(zoo, "models/augmented.safetensors", options=("--collect-only",)) == 2
-    assert not zoo.incumbent.exists()
-
-
-def test_a_file_that_changes_while_the_gate_runs_is_not_accepted(zoo, monkeypatch, capsys):
-    zoo.save("new.safetensors")
+def test_a_file_that_changes_while_the_gate_runs_is_not_accepted(judged, monkeypatch, capsys):
+    judged.save("new.safetensors")
     run = subprocess.run
 
     def run_and_swap(command, **facts):
         done = run(command, **facts)
-        zoo.save("new.safetensors", jitter=3.0)
+        judged.save("new.safetensors", jitter=3.0)
         return done
 
     monkeypatch.setattr(subprocess, "run", run_and_swap)
-    assert accept(zoo, "new.safetensors") == 2
+    assert accept(judged, "new.safetensors") == 2
     assert "changed while the gate ran" in capsys.readouterr().err
+    assert not judged.incumbent.exists()
+
+
+def test_an_onnx_file_cannot_be_an_incumbent(judged, capsys):
+    (judged.root / "model.onnx").touch()
+    assert accept(judged, judged.root / "model.onnx") == 2
+    assert "accept the one that the ONNX file was exported from" in capsys.readouterr().err
+    assert judged.runs == []
+
+
+# What it makes of the gate's own runs.
+
+
+def test_a_file_that_is_no_checkpoint_cannot_be_judged(zoo, capsys):
+    (zoo.root / "new.safetensors").write_bytes(b"not a checkpoint")
+    assert accept(zoo, "--force", "new.safetensors") == 2
+    assert "error: new.safetensors: not accepted, the gate could not judge it" in capsys.readouterr().err
     assert not zoo.incumbent.exists()
 
 
@@ -240,7 +241,7 @@ def test_the_accepted_checkpoint_is_not_held_against_itself(zoo, pytester):
 
 
 def test_another_candidate_is_held_against_it_image_by_image(zoo, pytester):
-    assert accept(zoo, "models/augmented.safetensors") == 0
+    zoo.save("models/incumbent.safetensors")
     zoo.save("other.safetensors", seed=3, jitter=0.05)
     result, report = gate_run(zoo, pytester, "other.safetensors", "--incumbent", zoo.incumbent)
     before, after = (
@@ -261,8 +262,7 @@ def test_another_candidate_is_held_against_it_image_by_image(zoo, pytester):
 
 def test_a_significant_loss_against_it_fails_and_one_by_chance_does_not(zoo, pytester):
     rows = re.sub("hand = .*", "", ROWS) + REGRESSION
-    zoo.bind(ROWS + REGRESSION)
-    assert accept(zoo, "models/augmented.safetensors") == 0
+    zoo.save("models/incumbent.safetensors")
     zoo.bind(rows)
     zoo.save("worse.safetensors", jitter=0.4, seed=1)
     result, report = gate_run(zoo, pytester, "worse.safetensors", "--incumbent", zoo.incumbent)
@@ -297,10 +297,3 @@ def test_accept_runs_pytest_in_a_process_of_its_own(zoo, monkeypatch, capfd):
     printed = capfd.readouterr().out
     assert "model quality gate" in printed
     assert printed.rstrip().endswith("models/incumbent.safetensors is the incumbent now")
-
-
-def test_an_onnx_file_cannot_be_an_incumbent(zoo, capsys):
-    (zoo.root / "model.onnx").touch()
-    assert accept(zoo, zoo.root / "model.onnx") == 2
-    assert "accept the one that the ONNX file was exported from" in capsys.readouterr().err
-    assert zoo.runs == []

@@ -8,8 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from harness.cli import main
 from harness.data import LabelledImages, load_images
 from harness.data.masks import object_masks
+from harness.data.options import DataOptions
+from harness.data.sources import SOURCES, Source
 from harness.errors import InputError, NotApplicableError
 from harness.gates import GatesError, read_gates
 from harness.run.session import StressOptions, open_session
@@ -144,7 +147,7 @@ def test_a_folder_that_is_not_there_is_said(tmp_path):
 
 
 def test_fashion_mnist_is_not_converted():
-    with pytest.raises(InputError, match="--stress-size and --stress-channels are for images of a folder or npz"):
+    with pytest.raises(InputError, match="--stress-size and --stress-channels are for images of other data"):
         load_images("fashion-mnist", channels=3)
 
 
@@ -261,7 +264,7 @@ def session_of(npz, tmp_path, classes):
     arguments = {"conv_channels": [1], "fc_sizes": [], "image_size": [12, 5], "classes": 2}
     save_checkpoint(tmp_path / "m.safetensors", FashionCNN(**arguments), Record("fashion-cnn", arguments, ()))
     gates = gates_of(load_images(spec), tmp_path / "gates.toml", classes)
-    options = StressOptions(tmp_path / "m.safetensors", None, None, gates, data=DataOptions(spec), cache=False)
+    options = StressOptions({"candidate": tmp_path / "m.safetensors"}, gates, data=DataOptions(spec), cache=False)
     return open_session(options, workers=1)
 
 
@@ -279,5 +282,32 @@ def test_too_few_names_in_the_gates_file_are_named_with_both_numbers(npz, tmp_pa
 @pytest.mark.parametrize("classes", ["classes = []", 'classes = "a"', "classes = [1, 2]", 'classes = ["a", "a"]'])
 def test_other_names_of_classes_are_refused(npz, tmp_path, classes):
     images = load_images(npz(images=GREY, labels=LABELS))
-    with pytest.raises(GatesError, match=r"gates\.toml: \[data\] classes"):
+    with pytest.raises(GatesError, match=r"gates\.toml: (data: |\[data\] )classes"):
         read_gates(gates_of(images, tmp_path / "gates.toml", classes))
+
+
+# A source of one's own is one entry.
+
+
+def test_a_source_is_one_entry_in_a_table(monkeypatch, capsys):
+    def noise(count, size, channels):
+        shape = (int(count), channels or 3, *(size or (8, 8)))
+        return LabelledImages(torch.zeros(shape, dtype=torch.uint8), torch.arange(int(count)) % 2, ("a", "b"), "n", "t")
+
+    monkeypatch.setitem(SOURCES, "noise", Source(noise, takes="COUNT", about="images of nothing"))
+    assert load_images("noise:6", size=(4, 5), channels=1).pixels.shape == (6, 1, 4, 5)
+    assert DataOptions("noise:6").load().pixels.shape == (6, 3, 8, 8)
+    with pytest.raises(InputError, match=r"expected fashion-mnist, folder:PATH, npz:PATH or noise:COUNT$"):
+        load_images("nose:6")
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    assert (
+        "npz:PATH (images and labels, or MedMNIST's test_images and test_labels) or noise:COUNT (images of nothing)"
+        in (" ".join(capsys.readouterr().out.split()))
+    )
+
+
+@pytest.mark.parametrize("spec", ["npz", "npz:", "folder:", "fashion-mnist:", "fashion-mnist:x", "", ":x", "csv:x"])
+def test_a_specification_of_another_form_is_refused_with_those_there_are(spec):
+    with pytest.raises(InputError, match=rf"--stress-data {spec}: unknown data; expected fashion-mnist, folder:PATH"):
+        load_images(spec)

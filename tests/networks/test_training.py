@@ -121,6 +121,33 @@ def test_the_record_says_how_the_model_was_made(tmp_path):
     assert record.versions["torch"] == torch.__version__
 
 
+def test_the_record_names_a_device_other_than_the_cpu(tmp_path, straight):
+    """The CPU by its number goes the way of any other device, and computes what the CPU does."""
+    history = train(CONFIG, bars(), tmp_path / "model.safetensors", device="cpu:0")
+    assert history == straight[1]
+    record = load_checkpoint(tmp_path / "model.safetensors").record
+    assert record.versions["device"] == "cpu:0"
+    (tmp_path / "on-the-cpu.safetensors").write_bytes(straight[0])
+    of_cpu = load_checkpoint(tmp_path / "on-the-cpu.safetensors").record
+    assert replace(record, versions=of_cpu.versions) == of_cpu
+    assert "device" not in of_cpu.versions
+
+
+def test_the_state_of_a_training_on_another_device_is_not_resumed(tmp_path, straight):
+    destination = tmp_path / "model.safetensors"
+    with pytest.raises(Killed):
+        train(CONFIG, bars(), destination, on_epoch=kill_at(2), device="cpu:0")
+    epochs = []
+    train(CONFIG, bars(), destination, on_epoch=epochs.append)
+    assert len(epochs) == CONFIG.epochs
+    assert destination.read_bytes() == straight[0]
+
+
+def test_precision_auto_is_float32_on_a_device_that_has_no_other():
+    assert replace(CONFIG, precision="auto").resolved("mps").precision == "float32"
+    assert replace(CONFIG, precision="bfloat16").resolved("mps").precision == "bfloat16"
+
+
 def test_the_record_names_the_precision_that_auto_became(tmp_path):
     train(replace(CONFIG, epochs=1, precision="auto"), bars(), tmp_path / "model.safetensors")
     record = load_checkpoint(tmp_path / "model.safetensors").record
@@ -508,18 +535,20 @@ def test_the_shipped_models_differ_in_the_augmentation_alone():
         ("epochs", 0, "at least 1"),
         ("batch_size", 1, "at least 2"),
         ("learning_rate", -0.1, "at least 0"),
-        ("learning_rate", float("nan"), "at least 0"),
+        ("learning_rate", float("nan"), "a finite number"),
         ("weight_decay", -1, "at least 0"),
-        ("rotation_degrees", 181, "0 to 180"),
-        ("rotation_degrees", -1, "0 to 180"),
-        ("shift_fraction", 1.5, "0 to 1"),
-        ("flip_probability", -0.1, "0 to 1"),
-        ("flip_probability", 1.1, "0 to 1"),
+        ("rotation_degrees", 181, "at most 180"),
+        ("rotation_degrees", -1, "at least 0"),
+        ("shift_fraction", 1.5, "at most 1"),
+        ("flip_probability", -0.1, "at least 0"),
+        ("flip_probability", 1.1, "at most 1"),
         ("schedule", "cosine", "one-cycle"),
         ("optimizer", "lion", "sgd"),
         ("precision", "float16", "bfloat16"),
         ("epochs", 2.5, "int|whole"),
         ("epochs", "3", "int|whole"),
+        ("seed", True, "whole"),
+        ("learning_rate", float("inf"), "a finite number"),
     ],
     ids=lambda value: str(value).replace(" ", "-"),
 )

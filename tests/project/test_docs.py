@@ -343,7 +343,13 @@ def test_a_corruption_with_its_gate_and_its_picture(tmp_path):
     assert (checkout.folder / "docs/corruptions.webp").read_bytes() != before
 
 
-OTHERS = [page for page in WITH_COMMANDS if stands_in(page) == "checkout" and page != "add-corruption.md"]
+@pytest.mark.docs
+@pytest.mark.parametrize("page", ["add-data-source.md", "add-role.md", "add-backend.md"])
+def test_an_extension_is_added_as_its_page_says(page, tmp_path):
+    copied_checkout(tmp_path / "checkout").follow(page)
+
+
+OTHERS = [page for page in WITH_COMMANDS if stands_in(page) == "checkout" and not page.startswith("add-")]
 
 
 @pytest.mark.docs

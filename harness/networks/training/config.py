@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from collections.abc import Mapping
+from dataclasses import asdict, field, replace
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 
-from harness.errors import InputError
+from harness.store.records import check_record, record
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-Precision = Literal["auto", "bfloat16", "float32"]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
-@dataclass(frozen=True)
+@record
 class TrainingConfig:
     """All that decides the weights, given the training images.
 
@@ -31,60 +30,36 @@ class TrainingConfig:
     """
 
     seed: int = 42
-    epochs: int = 20
-    batch_size: int = 64
+    epochs: Annotated[int, Field(ge=1)] = 20
+    batch_size: Annotated[int, Field(ge=2)] = 64
     optimizer: Literal["adam", "sgd"] = "sgd"
-    learning_rate: float = 0.05
+    learning_rate: NotNegative = 0.05
     schedule: Literal["constant", "one-cycle"] = "one-cycle"
-    weight_decay: float = 0.0005
-    rotation_degrees: float = 0.0
-    shift_fraction: float = 0.0
-    flip_probability: float = 0.0
-    precision: Precision = "auto"
+    weight_decay: NotNegative = 0.0005
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
+    shift_fraction: Share = 0.0
+    flip_probability: Share = 0.0
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
     validation_size: int = 6_000
     split_seed: int = 42
     architecture: str = "fashion-cnn"
     arguments: Mapping[str, Any] = field(default_factory=lambda: {"dropout": 0.1})
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("epochs", 1, None),
-            ("batch_size", 2, None),
-            ("learning_rate", 0, None),
-            ("weight_decay", 0, None),
-            ("rotation_degrees", 0, 180),
-            ("shift_fraction", 0, 1),
-            ("flip_probability", 0, 1),
-        ):
-            value, whole = getattr(self, name), name in {"epochs", "batch_size"}
-            kind = int if whole else (int, float)
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, kind)
-                or not low <= value <= (high or sys.float_info.max)
-            ):
-                expected = f"at least {low}" if high is None else f"{low} to {high}"
-                whole_number = "a whole number, " if whole else ""
-                raise InputError(f"training config: {name} is {value!r}, expected {whole_number}{expected}")
-        for name, choices in (
-            ("optimizer", ("adam", "sgd")),
-            ("schedule", ("constant", "one-cycle")),
-            ("precision", get_args(Precision)),
-        ):
-            if getattr(self, name) not in choices:
-                raise InputError(
-                    f"training config: {name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}"
-                )
+        check_record(self, where="training config")
 
     @property
     def augmented(self) -> bool:
         """Return whether any augmentation is on."""
         return any((self.rotation_degrees, self.shift_fraction, self.flip_probability))
 
-    def resolved(self) -> TrainingConfig:
-        """Return the config with precision "auto" replaced by what this machine makes of it."""
+    def resolved(self, device: str = "cpu") -> TrainingConfig:
+        """Return the config with precision "auto" replaced by what this machine makes of it on a device."""
         if self.precision != "auto":
             return self
+        if device != "cpu":
+            native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
+            return replace(self, precision="bfloat16" if native else "float32")
         # oneDNN's own test: true where the processor has bfloat16 dot products, or at least AVX-512 to emulate them.
         native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
         return replace(self, precision="bfloat16" if native else "float32")

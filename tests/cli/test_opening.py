@@ -1,0 +1,154 @@
+"""Every command that runs a model opens it in one way: held against the data, on the device asked for."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from zoo import ARGUMENTS, CLASSES, Zoo
+
+from harness.cli import main
+from harness.networks.architectures import FashionCNN
+from harness.networks.checkpoints import Record, save_checkpoint
+
+COMMANDS = {
+    "evaluate": lambda path, data: ["evaluate", path, "--data", data],
+    "break": lambda path, data: ["break", path, "--data", data, "--image", "0"],
+    "survival": lambda path, data: ["break", path, "--data", data, "--samples", "8"],
+    "compare": lambda path, data: ["compare", path, "models/augmented.safetensors", "--data", data, "--samples", "40"],
+    "new-gates": lambda path, data: ["new-gates", "new.toml", "--data", data, "--checkpoint", path],
+}
+
+
+@pytest.fixture
+def zoo(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place = Zoo(tmp_path)
+    place.save("other.safetensors", jitter=0.1)
+    return place
+
+
+@pytest.fixture(params=COMMANDS.values(), ids=COMMANDS)
+def command(request, zoo):
+    """Run the command on a checkpoint, with more arguments; returns its exit status."""
+
+    def run(path, *more):
+        return main([*request.param(path, zoo.data), *more])
+
+    return run
+
+
+def test_a_model_that_does_not_fit_the_data_is_refused_with_both_numbers(zoo, command, capsys):
+    arguments = {**ARGUMENTS, "classes": 3}
+    save_checkpoint(zoo.root / "misfit.safetensors", FashionCNN(**arguments), Record("fashion-cnn", arguments, CLASSES))
+    assert command("misfit.safetensors") == 2
+    said = capsys.readouterr().err
+    assert "error: misfit.safetensors: the model tells 3 classes apart, the data have 4 classes" in said
+
+
+def test_it_runs_on_the_device_asked_for(command, capsys):
+    assert command("other.safetensors", "--device", "abacus") == 2
+    assert "device 'abacus' cannot be used" in capsys.readouterr().err
+    assert command("other.safetensors", "--device", "cpu") == 0
+
+
+def test_the_precision_of_answers_is_measured_on_the_data(command, monkeypatch):
+    measured = []
+    monkeypatch.setattr(
+        "harness.inference.Classifier.measure_precision_on", lambda _, images: measured.append(images.name)
+    )
+    assert command("other.safetensors") == 0
+    assert measured
+    assert set(measured) == {"zoo"}
+
+
+def test_an_onnx_file_is_not_screened(zoo, command, monkeypatch):
+    """ONNX Runtime computes in float32 whatever autocast says, so that screening would be half the work again."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from harness.networks.checkpoints.onnx_network import OnnxNetwork
+
+    weights = np.random.default_rng(0).normal(size=(256, 4)).astype(np.float32)
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Flatten", ["images"], ["flat"]),
+            onnx.helper.make_node("Gemm", ["flat", "weights"], ["scores"]),
+        ],
+        "linear",
+        [onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, ("n", 1, 16, 16))],
+        [onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, ("n", 4))],
+        [onnx.numpy_helper.from_array(weights, "weights")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    (zoo.root / "model.onnx").write_bytes(model.SerializeToString())
+    monkeypatch.setattr("harness.inference.engine._has_bfloat16", lambda _: True)
+    screened, forward = [], OnnxNetwork.forward
+
+    def watched(self, pixels):
+        screened.append(torch.is_autocast_enabled("cpu"))
+        return forward(self, pixels)
+
+    monkeypatch.setattr(OnnxNetwork, "forward", watched)
+    assert command("model.onnx", "--stress-model-outputs", "logits") in {0, 1}
+    assert screened
+    assert not any(screened)
+
+
+# Training and calibration.
+
+
+@pytest.mark.parametrize(
+    "arguments", [["train", "new.safetensors"], ["calibrate", "--retrains", "8"]], ids=["train", "calibrate"]
+)
+def test_nothing_is_trained_on_a_device_that_there_is_not(zoo, capsys, arguments):
+    assert main([*arguments, "--device", "abacus"]) == 2
+    assert "device 'abacus' cannot be used" in capsys.readouterr().err
+    assert not (zoo.root / "new.safetensors").exists()
+
+
+def test_train_trains_on_the_device_asked_for(zoo, monkeypatch):
+    devices = []
+
+    def train(config, images, destination, *, device, on_epoch, on_step):
+        devices.append(device)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.data.load_fashion_mnist", lambda split, data_dir=None: zoo.images)
+    monkeypatch.setattr("harness.networks.training.train", train)
+    assert main(["train", "new.safetensors", "--device", "cpu:0"]) == 130
+    assert main(["train", "new.safetensors", "--device", "cpu"]) == 130
+    assert devices == ["cpu:0", "cpu"]
+
+
+def test_calibrate_trains_and_measures_on_the_device_asked_for(zoo, monkeypatch):
+    trained, recorded = [], []
+
+    def train_panel(config, folder, *, retrains, jobs, device, on_epoch):
+        trained.append((device, jobs))
+        return [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.05) for seed in range(retrains)]
+
+    def record(checkpoint, recording, *, core):
+        recorded.append(recording.options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.calibration.retrain.train_panel", train_panel)
+    monkeypatch.setattr("harness.calibration.measure.record", record)
+    given = ["--", "--stress-data", zoo.data]
+    assert main(["calibrate", "--retrains", "8", "--jobs", "3", "--device", "cpu", *given]) == 130
+    assert trained == [("cpu", 3)]
+    assert set(recorded) == {("--stress-device", "cpu", "--stress-data", zoo.data)}
+
+
+def test_the_help_of_each_command_that_runs_a_model_says_where_it_runs(capsys):
+    for name in ("train", "evaluate", "compare", "break", "calibrate", "new-gates"):
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        assert "--device DEVICE" in capsys.readouterr().out, name
+
+
+def test_what_one_command_predicted_another_finds(zoo, monkeypatch, capsys):
+    assert main(["evaluate", "other.safetensors", "--data", zoo.data, "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    monkeypatch.setattr("harness.inference.Classifier.pixels", lambda *_: pytest.fail("predicted anew"))
+    assert main(["evaluate", "other.safetensors", "--data", zoo.data, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == first

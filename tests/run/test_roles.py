@@ -1,0 +1,122 @@
+"""A role is one entry in a table: its option, its default, its model in a session, its rows, its entry in reports."""
+
+import json
+
+import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
+import pytest
+import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
+from zoo import ROWS, Zoo, hypothesis_as_it_starts
+
+from harness.gates import GatesError, read_gates
+from harness.inference.roles import ROLES, Role
+
+TEACHER_ROW = """
+[[gate]]
+id = "teacher-clean"
+family = "teacher"
+metric = "accuracy"
+role = "teacher"
+hand = { bound = 0.8 }
+"""
+TEACHER_TEST = """
+from harness.measures import accuracy
+from harness.plugin import gate
+
+
+@gate("teacher")
+def test_the_teacher_is_right(teacher, images, evidence, gate):
+    verdict = gate.judge(accuracy(teacher.predict(images)))
+    evidence.show(verdict)
+    assert verdict.passed, verdict.explain()
+"""
+TEACHER_FIXTURE = """
+import pytest
+
+from harness.plugin.fixtures import role_model
+
+
+@pytest.fixture(scope="session")
+def teacher(stress_session):
+    return role_model(stress_session, "teacher")
+"""
+
+
+@pytest.fixture
+def zoo(pytester, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(pytester.path / "cache"))
+    place = Zoo(pytester.path, tests=("clean",))
+    place.save("big.safetensors", seed=1, jitter=0.02)
+    with hypothesis_as_it_starts():
+        yield place
+
+
+@pytest.fixture
+def teacher(monkeypatch, zoo):
+    monkeypatch.setitem(ROLES, "teacher", Role("The model that the candidate learnt from", precondition=True))
+    zoo.bind(ROWS.split('\n[[gate]]\nid = "rotate')[0].replace("bee", "ant") + TEACHER_ROW)
+    (zoo.tests / "test_teacher.py").write_text(TEACHER_TEST)
+    (zoo.tests / "conftest.py").write_text(TEACHER_FIXTURE)
+    return zoo
+
+
+def gate_run(zoo, pytester, *options):
+    result = pytester.runpytest_inprocess("stress_tests", "--stress-data", zoo.data, *options)
+    return result, json.loads((zoo.root / "reports/stress.json").read_text())
+
+
+def test_a_role_of_ones_own_has_an_option_a_model_rows_and_an_entry(teacher, pytester):
+    result, report = gate_run(teacher, pytester, "--teacher", "big.safetensors")
+    assert report["teacher"]["path"] == "big.safetensors"
+    (row,) = [row for row in report["gates"] if row["role"] == "teacher"]
+    assert (row["id"], row["status"]) == ("teacher-clean", "pass")
+    assert result.ret == 0
+
+
+def test_a_role_without_a_checkpoint_makes_its_rows_not_applicable(teacher, pytester):
+    _, report = gate_run(teacher, pytester)
+    assert report["teacher"] is None
+    (row,) = [row for row in report["gates"] if row["role"] == "teacher"]
+    assert (row["status"], row["detail"]) == ("not_applicable", "there is no teacher (--teacher none)")
+
+
+def test_a_precondition_that_does_not_hold_leaves_nothing_judged(teacher, pytester):
+    teacher.save("blind.safetensors", blind=True)
+    result, report = gate_run(teacher, pytester, "--teacher", "blind.safetensors")
+    (row,) = [row for row in report["gates"] if row["role"] == "teacher"]
+    assert (row["status"], report["verdict"], result.ret) == ("error", "error", 4)
+    assert "the teacher itself is not what it should be" in row["explanation"]
+
+
+def test_the_help_names_the_option_with_its_default(teacher, pytester):
+    said = " ".join(pytester.runpytest_inprocess("--help").stdout.str().split())
+    assert "--teacher=PATH|none The model that the candidate learnt from, or none (default: none)." in said
+    assert "--candidate=PATH The checkpoint under test (default: models/augmented.safetensors)." in said
+
+
+def test_a_row_about_a_role_that_there_is_not_is_refused_with_those_there_are(zoo):
+    zoo.bind(ROWS + TEACHER_ROW)
+    with pytest.raises(GatesError, match="role is 'teacher', expected one of candidate, baseline, incumbent"):
+        read_gates(zoo.gates)
+
+
+@pytest.mark.parametrize(
+    ("role", "shipped_data", "expected"),
+    [
+        ("candidate", True, "augmented"),
+        ("candidate", False, "augmented"),
+        ("baseline", True, "baseline"),
+        ("baseline", False, None),
+        ("incumbent", True, "augmented"),
+        ("incumbent", False, None),
+    ],
+)
+def test_each_role_has_its_default(tmp_path, role, shipped_data, expected):
+    found = ROLES[role].default(tmp_path, shipped_data=shipped_data)
+    assert found == (expected and tmp_path / f"{expected}.safetensors")
+
+
+@pytest.mark.parametrize("shipped_data", [True, False])
+def test_an_accepted_incumbent_comes_first(tmp_path, shipped_data):
+    accepted = tmp_path / "incumbent.safetensors"
+    accepted.touch()
+    assert ROLES["incumbent"].default(tmp_path, shipped_data=shipped_data) == accepted
