@@ -49,11 +49,11 @@ def entries(zoo: Zoo, run, *arguments: str) -> dict[str, str]:
     }
 
 
-def test_a_failed_pair_shows_three_panels_and_its_gallery_serially_and_with_workers(zoo, pytester):
+def test_a_failed_pair_shows_three_pictures_and_its_gallery_serially_and_with_workers(zoo, pytester):
     serial = entries(zoo, pytester.runpytest_inprocess)
     pair = serial["pair"]
     assert "pair: pair failures" in pair
-    assert pair.count('<figure class="panel"') == 3
+    assert pair.count('<figure class="picture"') == 3
     assert pair.count('class="gallery"') == 1
     assert "ant and bee taken for each other, images as they are" in pair
     assert re.search(r"image \d+: (ant taken for bee|bee taken for ant), \d+% sure; the baseline is", pair)
@@ -66,8 +66,8 @@ def test_a_failed_pair_shows_three_panels_and_its_gallery_serially_and_with_work
 def test_a_page_that_would_be_too_large_says_what_it_leaves_out(zoo, pytester, monkeypatch):
     monkeypatch.setattr(pictures, "MAX_BYTES", 30_000)
     pair = entries(zoo, pytester.runpytest_inprocess, "-k", "pair")["pair"]
-    assert 1 <= pair.count('<figure class="panel"') < 3
-    assert re.search(r"\d panels? (and the gallery )?omitted", pair)
+    assert 1 <= pair.count('<figure class="picture"') < 3
+    assert re.search(r"\d pictures? (and the gallery )?omitted", pair)
     assert "-k pair --stress-reports" in html.unescape(pair)
 
 

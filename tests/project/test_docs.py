@@ -137,7 +137,7 @@ def test_failures_shown_are_of_rows_that_there_are(page):
 def test_the_fields_of_stress_json_are_those_described():
     first_cells = re.findall(r"^\| (`.*?) \|", PAGES["exit-status.md"], re.MULTILINE)
     described = set(re.findall(r"`(\w+)`", "".join(first_cells)))
-    empty: dict[str, tuple] = dict.fromkeys(("verdicts", "errors", "omissions", "failures"), ())
+    empty: dict[str, tuple] = dict.fromkeys(("verdicts", "errors", "omissions", "failed_tests"), ())
     facts: dict[str, dict] = {name: {} for name in ("models", "data", "recipe", "versions")}
     run = Outcome(**empty, **facts, profile="quick", gates_sha256="", command="").as_json()
     gate = Gate("clean", "clean", "accuracy").judge(Measurement("accuracy", 0.9, 10, (0.8, 1.0))).as_json()
