@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from harness.report.failures import failures
 from harness.report.illustrations import figures
-from harness.report.page import Section, render
+from harness.report.page import Section, render, table
 from harness.report.scorecard import coverage, right_everywhere, what_got_worse
-from harness.report.tables import gates, models, regressions, self_checks
+from harness.report.tables import SIGNS, gates, models, regressions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +37,15 @@ def comparison(outcome: Outcome) -> Section | None:
     if outcome.overview_missing:
         return Section("comparison", title, render("lead", lines=[outcome.overview_missing], hints=""))
     return None
+
+
+def self_checks(outcome: Outcome) -> Section | None:
+    """Return what the run found when it checked itself."""
+    if not outcome.self_checks:
+        return None
+    rows = [(check.name, SIGNS[check.status], check.detail) for check in outcome.self_checks]
+    titles = ("self-check", "result", "what was found")
+    return Section("self-checks", "Could this run have failed?", table(titles, rows))
 
 
 def tests(_outcome: Outcome) -> Section:

@@ -1,4 +1,4 @@
-"""Tables of a report: all gates, the models side by side, what changed since the incumbent, self-checks."""
+"""Tables of a report: all gates, the models side by side, what changed since the incumbent."""
 
 from __future__ import annotations
 
@@ -172,12 +172,3 @@ def changes(name: str, flips: Mapping[str, Any], *, compared: Markup | str = "")
 def _change(flips: Mapping[str, Any]) -> tuple[str, str, str]:
     low, high = flips["interval"]
     return f"{flips['net']:+.4f}", f"{low:+.4f} to {high:+.4f}", f"{flips['mcnemar_p']:.2g}"
-
-
-def self_checks(outcome: Outcome) -> Section | None:
-    """Return what the run found when it checked itself."""
-    if not outcome.self_checks:
-        return None
-    rows = [(check.name, SIGNS[check.status], check.detail) for check in outcome.self_checks]
-    titles = ("self-check", "result", "what was found")
-    return Section("self-checks", "Could this run have failed?", table(titles, rows))

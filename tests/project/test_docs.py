@@ -82,14 +82,14 @@ WITH_COMMANDS = [page for page in PAGES if stands_in(page)]
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_says_what_a_test_does_with_it(page):
-    known = r"run: (checkout|shop)|not run: \S.*|(file|append): \S+|insert: \S+ before \S.*"
+    known = r"run: (checkout|shop)|not run: \S.*|(file|append): \S+|insert: \S+ before .*\S"
     for block in blocks_of(page):
         if block.language in MARKED:
             assert re.fullmatch(known, block.mark), f"docs/{page}:{block.line}: marked {block.mark!r}, expected {known}"
 
 
 def test_commands_are_there():
-    assert {"index.md", "own-model.md", "add-corruption.md", "add-gate.md"} <= set(WITH_COMMANDS)
+    assert {"index.md", "own-model.md", "add-corruption.md", "add-gate.md", "add-section.md"} <= set(WITH_COMMANDS)
 
 
 @pytest.mark.parametrize("page", [*PAGES, "../README.md"])
@@ -313,7 +313,15 @@ def test_a_corruption_with_its_gate_and_its_picture(tmp_path):
     assert (checkout.folder / "docs/corruptions.webp").read_bytes() != before
 
 
-OTHERS = [page for page in WITH_COMMANDS if stands_in(page) == "checkout" and page != "add-corruption.md"]
+@pytest.mark.docs
+def test_a_section_of_the_report_with_what_it_measures(tmp_path):
+    checkout = copied_checkout(tmp_path / "checkout")
+    checkout.follow("add-section.md")
+    assert all(len(model["dimmed"]) == 3 for model in checkout.report()["overview"]["models"])
+
+
+CHANGING = {"add-corruption.md", "add-section.md"}
+OTHERS = [page for page in WITH_COMMANDS if stands_in(page) == "checkout" and page not in CHANGING]
 
 
 @pytest.mark.docs
