@@ -9,7 +9,7 @@
     zoom.showModal();
   };
   const unfold = (hash) => {
-    const found = hash.length > 1 && document.getElementById(decodeURIComponent(hash.slice(1)));
+    const found = document.getElementById(decodeURIComponent(hash.slice(1)));
     const folded = found?.closest('details:not([open])');
     if (folded) {
       folded.open = true;
