@@ -83,7 +83,7 @@ def _new_failures(changes: Changes) -> list[tuple[str, Markup]]:
     shown, new = len(rows), changes.by_kind[0].new
     count = f"{shown} of {new}" if shown < new else f"all {new}"
     title = f"New mistakes, which the {changes.against} does not make: {count}, the most confident first"
-    return [(title, table(("image", "true", "taken for", "sure", changes.against, "sure"), rows))]
+    return [(title, table(("image", "true", "taken for", "confidence", changes.against, "confidence"), rows))]
 
 
 def _persistent(overview: Overview) -> list[tuple[str, Markup]]:

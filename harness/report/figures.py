@@ -145,10 +145,10 @@ def reliability_diagrams(overview: Overview) -> Figure:
     upper.plot([0, 100], [0, 100], color="0.5", linewidth=1, label="perfectly calibrated")
     for model, look in _looks(overview):
         known = [item for item in model[Clean].reliability if item.count >= _FEW]
-        sure = [100 * (item.confidence or 0.0) for item in known]
+        confidence = [100 * (item.confidence or 0.0) for item in known]
         label = f"{model.name} (ECE {100 * model[Clean].calibration_error:.1f}%)"
-        upper.plot(sure, [100 * (item.accuracy or 0.0) for item in known], **{**look, "label": label})
-        lower.plot(sure, [item.count for item in known], **look)
+        upper.plot(confidence, [100 * (item.accuracy or 0.0) for item in known], **{**look, "label": label})
+        lower.plot(confidence, [item.count for item in known], **look)
     upper.set(ylabel="right, %", ylim=(0, 101), xlim=(0, 101))
     upper.legend(loc="upper left", fontsize=9)
     lower.set(xlabel="confidence of the answer, %", ylabel="answers", yscale="log")
@@ -159,7 +159,7 @@ def reliability_diagrams(overview: Overview) -> Figure:
 
 @styled
 def attention_by_class(overview: Overview) -> Figure:
-    """Plot how many times more attention lies on the object than a map that looks everywhere alike has there."""
+    """Plot how many times more attention lies on the object than a uniform map has there."""
     shown = [(model, look) for model, look in _looks(overview) if any(model[Looking].on_object)]
     picture = figure(height=0.8 + len(overview.classes) * (0.12 + 0.14 * len(shown)))
     axes = picture.subplots()
@@ -172,11 +172,11 @@ def attention_by_class(overview: Overview) -> Figure:
             color=look["color"],
             label=look["label"],
         )
-    axes.axvline(1, color="0.25", linewidth=1.2, linestyle="--", label="looks everywhere alike")
+    axes.axvline(1, color="0.25", linewidth=1.2, linestyle="--", label="uniform map")
     axes.set_yticks(range(len(overview.classes)), overview.classes)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("attention on the object against an even look, times")
+    axes.set_xlabel("lift: attention on the object over that of a uniform map")
     picture.legend(loc="outside upper center", ncols=2, fontsize=9)
     return picture
 

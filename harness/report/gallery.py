@@ -38,14 +38,14 @@ def gallery_title(pair: tuple[str, str], pose: Pose, tiles: Sequence[Tile], coun
 def _shown(tile: Tile) -> dict[str, object]:
     """Return what the template says of a tile."""
     answer = tile.answer
-    alt = f"image {answer.index}: {answer.true} taken for {answer.predicted}, {answer.confidence:.0%} sure"
+    alt = f"image {answer.index}: {answer.true} taken for {answer.predicted}, confidence {answer.confidence:.0%}"
     alt += {None: "", True: "; the baseline is right", False: "; the baseline is wrong too"}[tile.new]
     news = {None: "", True: "new", False: "baseline wrong too"}[tile.new]
     return {
         "index": answer.index,
         "true": answer.true,
         "predicted": answer.predicted,
-        "about": " · ".join(filter(None, (f"{answer.confidence:.0%} sure", news))),
+        "about": " · ".join(filter(None, (f"confidence {answer.confidence:.0%}", news))),
         "alt": alt,
         "source": _data_uri(tile.pixels),
     }

@@ -111,7 +111,7 @@ def illustrations(overview: Overview) -> Iterator[Illustration]:
     yield from _matrices(overview)
     yield Illustration(
         "Is it as right as it is sure?",
-        "On the grey line, answers of 80% confidence are right 80% of the time; below it, the model is too sure.",
+        "On the grey line, answers of 80% confidence are right 80% of the time; below it, the model is overconfident.",
         "Reliability diagram. "
         + _spoken(models, lambda model: f"expected calibration error {100 * model[Clean].calibration_error:.1f}%"),
         lambda: curves.reliability_diagrams(overview),
@@ -126,7 +126,7 @@ def illustrations(overview: Overview) -> Iterator[Illustration]:
     if any(model[Training].history for model in models):
         yield Illustration(
             "How the models were trained",
-            "Thick lines are images that the model did not train on; where thin lines leave them, it learns by heart.",
+            "Thick lines are images that the model did not train on; where thin lines leave them, it overfits.",
             "Loss and accuracy by epoch of training.",
             lambda: curves.training_curves({model.name: model[Training].history for model in models}),
         )
@@ -175,7 +175,7 @@ def _worst_class(model: ModelOverview, overview: Overview) -> str:
 
 def _lift(model: ModelOverview) -> str:
     found = model[Looking].on_object_overall
-    return f"{found.lift:.2f} times an even look" if found else "not measured"
+    return f"{found.lift:.2f} times a uniform map" if found else "not measured"
 
 
 def _worst(rates: Sequence[Sequence[Rate]]) -> float:

@@ -90,7 +90,7 @@ def models(overview: Overview, everywhere: Rate | None = None) -> Markup:
         {"title": "Mistakes it is sure of", "about": "over 90% confidence", "rates": False, "cells": counts},
     )
     if any(model[Looking].on_object_overall for model in known):
-        about = "share of Grad-CAM on the object; an even look has as much as the object fills"
+        about = "share of Grad-CAM on the object; a uniform map has as much as the object fills"
         looks = [_attention(model) for model in known]
         rows.append({"title": "Attention on the object", "about": about, "rates": False, "cells": looks})
     return render("models", models=known, rows=rows)
@@ -122,7 +122,7 @@ def _attention(model: ModelOverview) -> dict[str, Any] | None:
     found = model[Looking].on_object_overall
     if found is None:
         return None
-    about = f"even look {found.uniform:.0%}, lift {found.lift:.2f}, n={found.n:,}"
+    about = f"uniform {found.uniform:.0%}, lift {found.lift:.2f}, n={found.n:,}"
     return {"value": f"{found.ratio:.0%}", "about": about}
 
 

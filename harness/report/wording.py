@@ -42,7 +42,7 @@ _UNSEEN, _SEEN = 0.02, 0.10
 """A side of the image counts as not looked at when covering it changes so few answers, and so many of another model."""
 
 _LOOKS = 1.1
-"""Times an even look from which on a model is said to look at the object; healthy ones reach 1.3."""
+"""Lift from which on a model is said to look at the object; healthy ones reach 1.3."""
 _LESS = 0.85
 """A model looks at the object less when its lift is at most so much of another's."""
 
@@ -166,7 +166,7 @@ def where_it_looks(overview: Overview | None) -> str:
     theirs = reference[Looking].on_object_overall if reference else None
     beside = f"; {reference.name} {theirs.ratio:.0%}" if reference and theirs else ""
     says = "It looks at the object" if found.lift >= _LOOKS else "It hardly looks at the object more than elsewhere"
-    return f"{says}: {found.ratio:.0%} of its attention is there, an even look would have {found.uniform:.0%}{beside}."
+    return f"{says}: {found.ratio:.0%} of its attention is there, a uniform map would have {found.uniform:.0%}{beside}."
 
 
 def _looking_elsewhere(model: ModelOverview, reference: ModelOverview) -> list[tuple[str, str]]:
@@ -176,7 +176,7 @@ def _looking_elsewhere(model: ModelOverview, reference: ModelOverview) -> list[t
     return [
         (
             "It looks at the object less",
-            f"{mine.ratio:.0%} of its attention is on the object, against {theirs.ratio:.0%} ({reference.name}); an "
-            f"even look would have {mine.uniform:.0%}",
+            f"{mine.ratio:.0%} of its attention is on the object, against {theirs.ratio:.0%} ({reference.name}); a "
+            f"uniform map would have {mine.uniform:.0%}",
         )
     ]

@@ -55,7 +55,7 @@ def test_a_failed_pair_shows_three_pictures_and_its_gallery(zoo, pytester):
     assert pair.count('<figure class="picture"') == 3
     assert pair.count('class="gallery"') == 1
     assert "ant and bee taken for each other, images as they are" in pair
-    assert re.search(r"image \d+: (ant taken for bee|bee taken for ant), \d+% sure; the baseline is", pair)
+    assert re.search(r"image \d+: (ant taken for bee|bee taken for ant), confidence \d+%; the baseline is", pair)
     assert "looks most at the" in pair, "both networks have a layer to look at"
     assert "omitted" not in pair
     assert 'class="gallery"' not in serial["clean"]

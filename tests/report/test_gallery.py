@@ -41,9 +41,9 @@ def test_each_tile_has_its_number_classes_confidence_and_whether_it_is_new():
     assert page.count("<li>") == 3
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)
     assert captions == [
-        "7<br>Shirt → Coat<br>93% sure · new",
-        "8<br>Shirt → Coat<br>93% sure · baseline wrong too",
-        "9<br>Shirt → Coat<br>93% sure",
+        "7<br>Shirt → Coat<br>confidence 93% · new",
+        "8<br>Shirt → Coat<br>confidence 93% · baseline wrong too",
+        "9<br>Shirt → Coat<br>confidence 93%",
     ]
 
 
@@ -54,7 +54,7 @@ def test_each_tile_has_its_number_classes_confidence_and_whether_it_is_new():
 )
 def test_a_tile_is_described_in_words(new, ending):
     (alt,) = re.findall(r'alt="([^"]*)"', gallery_html("", [tile(new=new)]))
-    assert alt == f"image 7: Shirt taken for Coat, 93% sure{ending}"
+    assert alt == f"image 7: Shirt taken for Coat, confidence 93%{ending}"
 
 
 def test_what_others_wrote_cannot_become_markup():

@@ -272,7 +272,7 @@ def test_hints_point_at_what_mistakes_have_in_common(facts, hint):
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
-        ({}, "It looks at the object: 60% of its attention is there, an even look would have 50%; baseline 60%."),
+        ({}, "It looks at the object: 60% of its attention is there, a uniform map would have 50%; baseline 60%."),
         ({"on_object_overall": OnObject(0.5, 0.5, 1.0, 200)}, "It hardly looks at the object more than elsewhere: 50%"),
     ],
     ids=["looks", "looks-past"],

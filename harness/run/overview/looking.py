@@ -12,7 +12,7 @@ from harness.store.records import record
 class OnObject:
     """How much of the attention lies on the object, of one class or all: mean `ratio` and `lift` over `n` images.
 
-    `ratio` is the share of a map's mass on the object, `uniform` what a map that looks everywhere alike would have,
+    `ratio` is the share of a map's mass on the object, `uniform` what a uniform map would have,
     and `lift` the mean of their quotient. Dead maps and empty masks are left out.
     """
 
