@@ -85,7 +85,7 @@ def predicted(session: StressSession, perturbation=IDENTITY):
     return session.roles["candidate"].predict(session.images, perturbation)
 
 
-# Panels.
+# Pictures.
 
 
 def test_the_evidence_of_a_failure_are_its_images_as_both_models_see_them(session):
