@@ -24,7 +24,7 @@ from harness.perturb import IDENTITY, HorizontalFlip, Pose, promised_corners, pr
 from harness.perturb.backgrounds import with_background, without_object
 from harness.perturb.grids import most_dangerous_first
 from harness.report import figures, matrices
-from harness.report.panels import panel, strip
+from harness.report.case_pictures import picture, strip
 from harness.run.cases import cases_of, telling_cases, telling_tiles
 from harness.run.overview import measure_overview
 from harness.run.session import StressOptions, StressSession, open_session
@@ -174,7 +174,7 @@ def gain(session: StressSession) -> np.ndarray:
     at_rest = baseline.predict(session.images).correct
     sureness = np.where(right.correct & ~wrong.correct & at_rest, wrong.confidence_of_errors(), -1)
     chosen = session.images.take(torch.tensor([int(sureness.argmax())]))
-    return panel(cases_of(candidate, baseline, chosen, CORNER)[0])
+    return picture(cases_of(candidate, baseline, chosen, CORNER)[0])
 
 
 def _lost_under(session: StressSession, perturbation: Perturbation) -> np.ndarray:
@@ -184,10 +184,10 @@ def _lost_under(session: StressSession, perturbation: Perturbation) -> np.ndarra
 
 
 def _telling(session: StressSession, measurement: Measurement, seen: object) -> np.ndarray:
-    """Return the panel that a failed gate would show first."""
-    row = next(row for row in session.gates.gates if row.metric == measurement.metric and row.role == "candidate")
+    """Return the picture that a failed gate would show first."""
+    row = next(row for row in session.gates.gates if row.metric == measurement.metric.name and row.role == "candidate")
     case = telling_cases(session, replace(row, hand=None, not_gated="only shown").judge(measurement), seen)[0]
-    return panel(case)
+    return picture(case)
 
 
 # Images side by side, with what the augmented model says of each.

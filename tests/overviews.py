@@ -1,7 +1,10 @@
 """An overview of two models, made up, for tests of what is drawn and said of it."""
 
+from dataclasses import fields
+
 from harness.measures.failures import Answer, Comparison, PersistentFailure, PersistentFailures
 from harness.run.overview import (
+    PARTS,
     Changes,
     KindChange,
     KindCount,
@@ -22,15 +25,14 @@ def rate(value: float, *, n: int = 300) -> Rate:
 
 
 def model(name: str = "candidate", *, right: float = 0.9, **facts) -> ModelOverview:
+    """Return a model of this accuracy; `facts` are fields of its parts, by name, and its `roles`."""
     wrong = round(100 * (1 - right))
     known = {
-        "name": name,
-        "roles": (name,),
-        "path": f"models/{name}.safetensors",
         "accuracy": rate(right),
         "per_class": (rate(right), rate(right), rate(right)),
         "confusion": ((100 - wrong, wrong, 0), (wrong, 100 - wrong, 0), (0, wrong, 100 - wrong)),
         "confident_errors": 12,
+        "calibration_error": 0.04,
         "reliability": (
             *(ReliabilityBin(0, None, None),) * 8,
             ReliabilityBin(50, 0.85, 0.8),
@@ -59,7 +61,11 @@ def model(name: str = "candidate", *, right: float = 0.9, **facts) -> ModelOverv
             for epoch in (1, 2, 3)
         ),
     }
-    return ModelOverview(**{**known, **facts})
+    roles = facts.pop("roles", (name,))
+    known |= facts
+    parts = [part.record(**{at.name: known.pop(at.name) for at in fields(part.record)}) for part in PARTS]
+    assert not known, f"no part of an overview has {sorted(known)}"
+    return ModelOverview(name, roles, f"models/{name}.safetensors", tuple(parts))
 
 
 CHANGES = Changes(

@@ -1,4 +1,4 @@
-"""Panels of a report: composed from arrays, against a Matplotlib figure for each with the same content."""
+"""Pictures of a report: composed from arrays, against a Matplotlib figure for each with the same content."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.speed.result import Result
 from benchmarks.speed.stopwatch import cores, timed
 from harness.measures.failures import Answer
-from harness.report.panels import data_uri, panel
+from harness.report.case_pictures import data_uri, picture
 from harness.run.cases import Case, View
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def some_cases(images: LabelledImages, count: int) -> list[Case]:
 
     cases = []
     for number in range(count):
-        picture, true = images.pixels[number].permute(1, 2, 0).numpy(), images.classes[int(images.labels[number])]
-        cases.append(Case(number, picture, picture, true, images.classes, view(true), view(true)))
+        image, true = images.pixels[number].permute(1, 2, 0).numpy(), images.classes[int(images.labels[number])]
+        cases.append(Case(number, image, image, true, images.classes, view(true), view(true)))
     return cases
 
 
@@ -78,9 +78,9 @@ def drawn(case: Case, width: int, height: int) -> np.ndarray:
 
 
 def pictures(images: LabelledImages, *, count: int) -> Iterator[Result]:
-    """Measure drawing panels, each of another image, to pixels and to the bytes of a page."""
+    """Measure drawing pictures, each of another image, to pixels and to the bytes of a page."""
     cases = some_cases(images, count)
-    height, width = panel(cases[0]).shape[:2]
+    height, width = picture(cases[0]).shape[:2]
     assert drawn(cases[0], width, height).shape[:2] == (height, width)
 
     def saved(case: Case) -> None:
@@ -88,16 +88,16 @@ def pictures(images: LabelledImages, *, count: int) -> Iterator[Result]:
 
     with cores(1):
         for what, wanted, ours, peer in (
-            ("to pixels", 20.0, panel, lambda case: drawn(case, width, height)),
-            ("to a file's content", None, lambda case: data_uri(panel(case)), saved),
+            ("to pixels", 20.0, picture, lambda case: drawn(case, width, height)),
+            ("to a file's content", None, lambda case: data_uri(picture(case)), saved),
         ):
             fast = timed(lambda ours=ours: [ours(case) for case in cases], repeats=3).cpu_seconds / count
             slow = timed(lambda peer=peer: [peer(case) for case in cases], repeats=2).cpu_seconds / count
             yield Result(
-                f"panels, CPU milliseconds each, {what}",
+                f"pictures, CPU milliseconds each, {what}",
                 f"{1e3 * fast:.1f} ms",
                 f"Matplotlib {1e3 * slow:.0f} ms",
                 slow / fast,
                 wanted,
-                f"{count} panels of {width} × {height} pixels",
+                f"{count} pictures of {width} × {height} pixels",
             )

@@ -53,7 +53,7 @@ def _break_one(options: argparse.Namespace, classifier: Classifier, images: Labe
     from harness.data.images import unit_range
     from harness.inference.search import first_failures
     from harness.perturb.grids import fine_paths
-    from harness.report.panels import as_png, strip
+    from harness.report.case_pictures import as_png, strip
     from harness.store.files import write_atomically
 
     number = options.image

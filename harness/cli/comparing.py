@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from harness.cli.models import add_model_options, load_chosen_images, open_chosen
 from harness.cli.status import OK
 from harness.errors import InputError
-from harness.store.records import as_plain
 
 if TYPE_CHECKING:
     import argparse
@@ -73,7 +72,7 @@ def _compare(options: argparse.Namespace) -> int:
         by_kind = [failure_changes(mine, theirs, kind) for kind in kinds_for(mine)]
         write_atomically(options.failures, changes_csv(by_kind).encode())
     if options.json:
-        print(json.dumps({**as_plain(overview), "flips": changed.as_json(), "page": str(options.output)}))
+        print(json.dumps({**overview.as_plain(), "flips": changed.as_json(), "page": str(options.output)}))
         return OK
     print("\n".join(_lines(overview, changed)))
     if options.failures:
@@ -121,6 +120,7 @@ def _lines(overview: Overview, changed: Flips) -> list[str]:
     """Return the comparison as a table for the terminal."""
     from harness.report.failures import kinds_rows
     from harness.report.text import aligned
+    from harness.run.overview import Clean, Everywhere, Looking, Moved
 
     first, second = overview.models
     rows: list[tuple[str, ...]] = [("", first.name, second.name, "difference")]
@@ -130,17 +130,18 @@ def _lines(overview: Overview, changed: Flips) -> list[str]:
             change = f"{100 * (mine.value - theirs.value):+.1f} points"
             rows.append((title, f"{100 * mine.value:.1f}%", f"{100 * theirs.value:.1f}%", change))
 
-    add("right on images as they are", first.accuracy, second.accuracy)
-    for name, mine, theirs in zip(overview.classes, first.per_class, second.per_class, strict=True):
+    add("right on images as they are", first[Clean].accuracy, second[Clean].accuracy)
+    for name, mine, theirs in zip(overview.classes, first[Clean].per_class, second[Clean].per_class, strict=True):
         add(f"  {name}", mine, theirs)
-    add("right at the corners of ±10°, ±2 px", first.corners, second.corners)
-    add("right at every pose within them", first.right_everywhere, second.right_everywhere)
-    counts = (first.confident_errors, second.confident_errors)
+    add("right at the corners of ±10°, ±2 px", first[Moved].corners, second[Moved].corners)
+    add("right at every pose within them", first[Everywhere].right_everywhere, second[Everywhere].right_everywhere)
+    counts = (first[Clean].confident_errors, second[Clean].confident_errors)
     rows.append(("mistakes over 90% confidence", *map(str, counts), f"{counts[0] - counts[1]:+d} images"))
-    gaps = (first.calibration_error, second.calibration_error)
-    rows.append(("calibration error", *(f"{gap:.3f}" for gap in gaps), f"{gaps[0] - gaps[1]:+.3f}"))
-    if first.on_object_overall and second.on_object_overall:
-        lifts = (first.on_object_overall.lift, second.on_object_overall.lift)
+    gaps = (first[Clean].calibration_error, second[Clean].calibration_error)
+    rows.append(("expected calibration error", *(f"{gap:.3f}" for gap in gaps), f"{gaps[0] - gaps[1]:+.3f}"))
+    looks = (first[Looking].on_object_overall, second[Looking].on_object_overall)
+    if looks[0] and looks[1]:
+        lifts = (looks[0].lift, looks[1].lift)
         texts = (f"{lift:.2f}" for lift in lifts)
         rows.append(("attention on the object, lift", *texts, f"{lifts[0] - lifts[1]:+.2f}"))
     lines = aligned(rows)

@@ -33,7 +33,8 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
 
 
 def _new_gates(options: argparse.Namespace) -> int:
-    from harness.gates.starter import confused_pairs, starter
+    from harness.gates.starter import starter
+    from harness.measures.mistakes import confused_pairs
     from harness.store.files import write_atomically
 
     if options.gates.exists():

@@ -106,11 +106,11 @@ def _train(options: argparse.Namespace) -> int:
             )
 
         history = train(config, images, destination, device=device, on_epoch=show_epoch, on_step=show_step)
+    epochs, best = [asdict(epoch) for epoch in history], best_epoch(history)
     history_path = destination.with_suffix(".history.json")
-    write_atomically(history_path, (json.dumps([asdict(epoch) for epoch in history], indent=1) + "\n").encode())
+    write_atomically(history_path, (json.dumps(epochs, indent=1) + "\n").encode())
     curves_path = destination.with_suffix(".curves.png")
-    training_curves(history).savefig(curves_path, dpi=100)
-    best = best_epoch(history)
+    training_curves({destination.stem: epochs}, kept=best.epoch).savefig(curves_path, dpi=100)
     print(
         f"{destination}: best epoch {best.epoch} of {len(history)}, validation accuracy {best.validation_accuracy:.4f}"
     )

@@ -6,8 +6,6 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from harness.gates.file import SCHEMA
 from harness.perturb import PROTOCOL
 
@@ -15,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from harness.data import LabelledImages
-    from harness.inference import Predictions
 
 _DEGREES = (-10, -5, 5, 10)
 _SHIFTS = {"right": (1, 0), "left": (-1, 0), "down": (0, 1), "up": (0, -1)}
@@ -73,16 +70,6 @@ def _rows(images: LabelledImages, pairs: Sequence[tuple[str, str]]) -> list[str]
         pair = f"pair = [{_toml(first)}, {_toml(second)}]"
         rows.append(_row(name, "pairs", "pair_failures", 'direction = "at_most"', pair))
     return rows
-
-
-def confused_pairs(predictions: Predictions, *, most: int = 3) -> list[tuple[str, str]]:
-    """Return the pairs of classes that are taken for each other most often, either way, at least once."""
-    count, classes = len(predictions.classes), predictions.classes
-    confusions = np.zeros((count, count), dtype=np.int64)
-    np.add.at(confusions, (predictions.labels, predictions.predicted), 1)
-    either_way = np.triu(confusions + confusions.T, k=1)
-    order = np.argsort(-either_way, axis=None, kind="stable")[:most]
-    return [(classes[at // count], classes[at % count]) for at in order if either_way.flat[at] > 0]
 
 
 def _row(name: str, family: str, metric: str, *more: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from harness.errors import InputError
 from harness.measures.flips import Flips, flips
 from harness.measures.metric import Measurement, Metric, Unit
+from harness.measures.mistakes import confusion_matrix, most_confident
 from harness.measures.statistics import proportion_interval
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def accuracy(
         n,
         proportion_interval(right, n),
         detail=_worst_pair(predictions, wrong),
-        failures=_telling(predictions, wrong & before.correct if before else wrong),
+        failures=most_confident(predictions, wrong & before.correct if before else wrong),
     )
 
 
@@ -102,7 +103,7 @@ def _difference(metric: Metric, predictions: Predictions, reference: Predictions
         changed.n,
         changed.interval,
         detail=f"{len(changed.gained)} images gained, {len(changed.lost)} lost",
-        failures=_telling(predictions, ~predictions.correct & reference.correct),
+        failures=most_confident(predictions, ~predictions.correct & reference.correct),
     )
 
 
@@ -115,26 +116,18 @@ def _count(metric: Metric, predictions: Predictions, failures: np.ndarray, detai
         n,
         (low * n, high * n),
         detail=detail,
-        failures=_telling(predictions, failures),
+        failures=most_confident(predictions, failures),
     )
-
-
-def _telling(predictions: Predictions, failures: np.ndarray) -> np.ndarray:
-    """Return the positions of the failures, wrong answers all, those with the highest confidence first."""
-    positions = np.flatnonzero(failures)
-    return positions[np.argsort(-predictions.confidence_of_errors()[positions], kind="stable")]
 
 
 def _worst_pair(predictions: Predictions, failures: np.ndarray) -> str:
     """Name the commonest confusion among the failures, with its share of the true class's images."""
     if not failures.any():
         return ""
-    classes = len(predictions.classes)
-    pairs = predictions.labels[failures] * classes + predictions.predicted[failures]
-    true, taken = divmod(int(np.bincount(pairs).argmax()), classes)
-    share = (predictions.labels[failures] * classes + predictions.predicted[failures] == true * classes + taken).sum()
-    share = share / (predictions.labels == true).sum()
-    return f"worst pair {predictions.classes[true]}→{predictions.classes[taken]} {share:.0%}"
+    counts, names = confusion_matrix(predictions, failures), predictions.classes
+    true, taken = divmod(int(counts.argmax()), len(names))
+    share = counts[true, taken] / (predictions.labels == true).sum()
+    return f"worst pair {names[true]}→{names[taken]} {share:.0%}"
 
 
 def class_number(predictions: Predictions, name: str) -> int:

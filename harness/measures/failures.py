@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import InputError
+from harness.measures.mistakes import confused_pairs, most_confident
 from harness.perturb import in_words
 from harness.store.records import record
 
@@ -82,11 +83,8 @@ def kinds_for(predictions: Predictions) -> tuple[FailureKind, ...]:
     """
     if all(name in predictions.classes for kind in STUDY_KINDS for name in kind.pair or ()):
         return ANY, *STUDY_KINDS
-    wrong = ~predictions.correct
-    pairs = np.sort(np.stack([predictions.labels[wrong], predictions.predicted[wrong]], axis=1), axis=1)
-    often = Counter(map(tuple, pairs.tolist())).most_common(_PAIRS)
-    names = predictions.classes
-    return ANY, confident(0.9), *(confusion(names[first], names[second]) for (first, second), _ in often)
+    pairs = confused_pairs(predictions, most=_PAIRS)
+    return ANY, confident(0.9), *(confusion(*pair) for pair in pairs)
 
 
 @record
@@ -262,12 +260,6 @@ def persistent_failures(images: LabelledImages, predicted: np.ndarray) -> Persis
         names = images.classes[labels[position]], images.classes[taken_for]
         rows.append(PersistentFailure(int(numbers[position]), names[0], int(wrong[position]), names[1]))
     return PersistentFailures(len(images), poses, tuple(rows))
-
-
-def most_confident(predictions: Predictions, failures: np.ndarray) -> np.ndarray:
-    """Return the positions of the failures, (N,) bool, in the order of their confidence, (M,) int64."""
-    positions = np.flatnonzero(failures)
-    return np.asarray(positions[np.argsort(-predictions.confidence_of_errors()[positions], kind="stable")])
 
 
 def _label(classes: tuple[str, ...], name: str) -> int:

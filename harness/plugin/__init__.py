@@ -229,7 +229,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             overview_missing=run.overview_missing,
         )
         return
-    if not (run.has_gates or run.errors or run.failures):
+    if not (run.has_gates or run.errors or run.failed_tests):
         return
     run.outcome = run.finish()
     write_files(run.outcome, run.options.reports)

@@ -36,10 +36,10 @@ class Collector:
             self.run.verdicts[verdict.gate.id] = verdict
             if verdict.status == "error":
                 self.run.errors.append(verdict.explain())
-            for pictures in made:
-                self.book.illustrate(report, verdict, pictures)
-                if verdict.status == "fail" and pictures["panels"]:
-                    self.run.examples[verdict.gate.id] = pictures["panels"][0]
+            for shown in made:
+                self.book.illustrate(report, verdict, shown)
+                if verdict.status == "fail" and shown["pictures"]:
+                    self.run.examples[verdict.gate.id] = shown["pictures"][0]
         if report.failed and not wires:
             self._take_failure(report)
 
@@ -54,7 +54,7 @@ class Collector:
         crash = getattr(report.longrepr, "reprcrash", None)
         message = crash.message if crash else str(report.longrepr)
         if report.when == "call" and message.startswith(("AssertionError", "assert ")):
-            self.run.failures.append(report.nodeid)
+            self.run.failed_tests.append(report.nodeid)
         else:
             self.run.errors.append(f"{report.nodeid}: {message.splitlines()[0] if message else 'failed'}")
 

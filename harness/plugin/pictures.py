@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,26 +26,28 @@ _OF_PASSED = 0.45
 
 
 def take_pictures(evidence: Evidence, session: StressSession) -> dict[str, Any]:
-    """Return what to show of the running test, as HTML: its panels, the most telling first, and its gallery."""
+    """Return what to show of the running test, as HTML: its pictures, the most telling first, and its gallery."""
+    from harness.report.case_pictures import as_html
     from harness.report.gallery import gallery_html, gallery_title
-    from harness.report.panels import as_html
+    from harness.report.html import not_made
 
     gallery, verdict = "", evidence.verdict
     try:
         tiles, count = evidence.gallery(session)
         if tiles and verdict is not None and verdict.gate.keys.get("pair"):
             gallery = gallery_html(gallery_title(verdict.gate.pair, verdict.gate.pose, tiles, count), tiles)
-        panels = [as_html(case) for case in evidence.cases(session)]
+        pictures = [as_html(case) for case in evidence.cases(session)]
     except Exception as error:  # A user's model that answers may still not be one that can be looked into.
-        panels = [f"<p>the pictures could not be made: {escape(repr(error))}</p>"]
-    return {"panels": panels, "gallery": gallery}
+        pictures = [not_made(repr(error))]
+    return {"pictures": pictures, "gallery": gallery}
 
 
 class PictureBook:
     """Puts pictures into the entries of the page, as they arrive, until they would make it too large.
 
-    Each failed test's first panel has room longer than its second, and that than its third, so that a run in which much
-    fails shows something of everything. `command` and `reports` say how this run was started and where it reports to.
+    Each failed test's first picture has room longer than its second, and that than its third, so that a run in which
+    much fails shows something of everything. `command` and `reports` say how this run was started and where it reports
+    to.
     """
 
     def __init__(self, command: Sequence[str], reports: Path) -> None:
@@ -65,15 +66,17 @@ class PictureBook:
 
     def affordable(self, verdict: Verdict, made: Mapping[str, Any]) -> list[str]:
         """Return the pictures that the page has room for, and a line that says what is left out and how to see it."""
+        from harness.report.html import left_out
+
         budget = MAX_BYTES * (_OF_PASSED if verdict.passed else 1)
-        panels: list[str] = made["panels"]
+        pictures: list[str] = made["pictures"]
         shown: list[str] = []
-        for rank, panel in enumerate(panels):
-            if not self._takes(panel, budget if verdict.passed else budget * (1 - rank / 4)):
+        for rank, picture in enumerate(pictures):
+            if not self._takes(picture, budget if verdict.passed else budget * (1 - rank / 4)):
                 break
-            shown.append(panel)
-        missing = len(panels) - len(shown)
-        omitted = [f"{missing} panel{'s' if missing > 1 else ''}"] if missing else []
+            shown.append(picture)
+        missing = len(pictures) - len(shown)
+        omitted = [f"{missing} picture{'s' if missing > 1 else ''}"] if missing else []
         if self._takes(made["gallery"], budget):
             shown.append(made["gallery"])
         else:
@@ -81,10 +84,7 @@ class PictureBook:
         if omitted:
             name = verdict.gate.id
             command = shlex.join([*self.command, "-k", name, "--stress-reports", str(self.reports / name)])
-            shown.append(
-                f'<p class="omitted">{" and ".join(omitted)} omitted, to keep this page small; to see what is missing: '
-                f"<code>{escape(command)}</code></p>"
-            )
+            shown.append(left_out(" and ".join(omitted), command))
         return shown
 
     def _takes(self, content: str, budget: float) -> bool:

@@ -54,7 +54,7 @@ class GateRun:
         self.has_gates = False
         """Whether a test of a gate came up, though it may have been skipped."""
         self.verdicts: dict[str, Verdict] = {}
-        self.failures: list[str] = []
+        self.failed_tests: list[str] = []
         self.errors: list[str] = []
         self.interrupted = False
         self.hung = False
@@ -218,7 +218,7 @@ class GateRun:
             errors=tuple(self.errors),
             self_checks=self.self_checks,
             omissions=tuple(omissions),
-            failures=tuple(self.failures),
+            failed_tests=tuple(self.failed_tests),
             profile=self.options.profile,
             scope=self._scope(session.gates),
             models={role: model.as_json() for role, model in session.roles.items()},

@@ -1,4 +1,4 @@
-"""Reports: scorecard, panels, summaries; from recorded results only, no model runs here."""
+"""Reports: pages of sections, summaries, figures; from recorded results only, no model runs here."""
 
 from harness.report.text import markdown, summary_lines, write_reports
 

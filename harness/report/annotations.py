@@ -29,7 +29,7 @@ def annotation_lines(outcome: Outcome, report: Path) -> list[str]:
     found += [
         (verdict.gate.id, verdict.explain()) for verdict in worst_first(outcome.verdicts) if verdict.status == "fail"
     ]
-    found += [(failure, "failed") for failure in outcome.failures]
+    found += [(failure, "failed") for failure in outcome.failed_tests]
     if len(found) > SHOWN:
         more = len(found) - SHOWN + 1
         found = [*found[: SHOWN - 1], (f"{more} more", f"{more} more gates or tests fail; they are listed in {report}")]

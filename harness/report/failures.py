@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
-from harness.report.tables import table
+from harness.report.page import Section, render, table
+from harness.run.overview import Failing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from markupsafe import Markup
 
     from harness.run.overview import Changes, Overview
 
@@ -16,34 +18,29 @@ NUMBERS_SHOWN = 12
 """Images that a line of the table of persistent failures names."""
 
 
-def failures_section(overview: Overview) -> list[str]:
+def failures(overview: Overview) -> Section | None:
     """Return how many failures of each kind every model has, and which are new and which persist, folded."""
-    first = overview.models[0]
-    if not first.failures:
-        return []
-    return [
-        '<h2 id="report-failures">Which mistakes it makes</h2>',
-        f'<p class="soft">{escape(_how_to_read(overview))}</p>',
-        table(*kinds_rows(overview), numbers=True),
-        *(_new_failures(overview.changes) if overview.changes else []),
-        *_persistent(overview),
-    ]
+    if not overview.models[0][Failing].failures:
+        return None
+    folded = [*(_new_failures(overview.changes) if overview.changes else []), *_persistent(overview)]
+    kinds = table(*kinds_rows(overview), numbers=True)
+    body = render("failures", how_to_read=_how_to_read(overview), kinds=kinds, folded=folded)
+    return Section("failures", "Which mistakes it makes", body)
 
 
 def kinds_rows(overview: Overview) -> tuple[list[str], list[list[object]]]:
     """Return titles and rows of the failures by kind, one value a cell: counts at rest, changes, shares moved."""
     models, changes = overview.models, overview.changes
+    counts = list(zip(*(model[Failing].failures for model in models), strict=True))
     titles = ["kind", *(model.name for model in models)]
-    rows: list[list[object]] = [
-        [kind.kind, *(model.failures[at].count for model in models)] for at, kind in enumerate(models[0].failures)
-    ]
+    rows: list[list[object]] = [[kinds[0].kind, *(kind.count for kind in kinds)] for kinds in counts]
     if changes:
         titles += ["new", "fixed", "shared"]
         for row, change in zip(rows, changes.by_kind, strict=True):
             row += [change.new, change.fixed, change.shared]
     titles += [f"{model.name}, moved" for model in models]
-    for at, row in enumerate(rows):
-        row += [f"{100 * model.failures[at].moved:.1f}%" for model in models]
+    for row, kinds in zip(rows, counts, strict=True):
+        row += [f"{100 * kind.moved:.1f}%" for kind in kinds]
     return titles, rows
 
 
@@ -69,7 +66,7 @@ def _how_to_read(overview: Overview) -> str:
     )
 
 
-def _new_failures(changes: Changes) -> list[str]:
+def _new_failures(changes: Changes) -> list[tuple[str, Markup]]:
     if not changes.new_failures:
         return []
     rows = [
@@ -85,23 +82,19 @@ def _new_failures(changes: Changes) -> list[str]:
     ]
     shown, new = len(rows), changes.by_kind[0].new
     count = f"{shown} of {new}" if shown < new else f"all {new}"
-    titles = ("image", "true", "taken for", "sure", changes.against, "sure")
-    return [
-        f"<details><summary>New mistakes, which the {escape(changes.against)} does not make: {count}, the most "
-        f"confident first</summary>{table(titles, rows)}</details>"
-    ]
+    title = f"New mistakes, which the {changes.against} does not make: {count}, the most confident first"
+    return [(title, table(("image", "true", "taken for", "confidence", changes.against, "confidence"), rows))]
 
 
-def _persistent(overview: Overview) -> list[str]:
-    found = overview.models[0].persistent
-    if found is None or not found.rows:
+def _persistent(overview: Overview) -> list[tuple[str, Markup]]:
+    found, *rest = ((model.name, model[Failing].persistent) for model in overview.models)
+    persistent = found[1]
+    if persistent is None or not persistent.rows:
         return []
-    others = [
-        f"{model.name} {len(model.persistent.rows)}" for model in overview.models[1:] if model.persistent is not None
-    ]
-    beside = f" ({', '.join(others)})" if others else ""
-    return [
-        f"<details><summary>Mistakes that persist, at rest and moved: {len(found.rows)} of {found.n:,} images are "
-        f"wrong in most of {found.poses} poses{escape(beside)}</summary>"
-        f"{table(('true → taken for', 'images', 'their numbers'), confusions_rows(found.by_confusion()))}</details>"
-    ]
+    others = ", ".join(f"{name} {len(theirs.rows)}" for name, theirs in rest if theirs is not None)
+    title = (
+        f"Mistakes that persist, at rest and moved: {len(persistent.rows)} of {persistent.n:,} images are wrong in "
+        f"most of {persistent.poses} poses{f' ({others})' if others else ''}"
+    )
+    rows = confusions_rows(persistent.by_confusion())
+    return [(title, table(("true → taken for", "images", "their numbers"), rows))]

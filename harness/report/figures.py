@@ -8,15 +8,15 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+from harness.run.overview import Clean, Looking, Surviving, Turned
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from harness.inference import Predictions
     from harness.inference.search import Breaking
-    from harness.networks.training import Epoch
     from harness.run.overview import ModelOverview, Overview, Rate
 
 P = ParamSpec("P")
@@ -81,8 +81,8 @@ def rotation_curves(overview: Overview) -> Figure:
     axes = picture.subplots()
     axes.axvspan(-10, 10, color="0.5", alpha=0.12, linewidth=0, label="promised: ±10°")
     for model, look in _looks(overview):
-        values = [100 * rate.value for rate in model.rotation]
-        axes.errorbar(overview.degrees, values, yerr=_errors(model.rotation), capsize=2, **look)
+        values = [100 * rate.value for rate in model[Turned].rotation]
+        axes.errorbar(overview.degrees, values, yerr=_errors(model[Turned].rotation), capsize=2, **look)
     axes.set(xlabel="rotation, degrees (positive is counter-clockwise)", ylabel="accuracy, %", ylim=(0, 101))
     axes.legend(loc="lower center", fontsize=9)
     return picture
@@ -91,17 +91,17 @@ def rotation_curves(overview: Overview) -> Figure:
 @styled
 def survival_by_model(overview: Overview) -> Figure:
     """Plot, for each path away from rest, the share of images still right against the severity, for each model."""
-    paths = list(dict.fromkeys(curve.path for model in overview.models for curve in model.survival))
+    paths = list(dict.fromkeys(curve.path for model in overview.models for curve in model[Surviving].survival))
     picture = figure()
-    panels: Sequence[Axes] = picture.subplots(1, max(len(paths), 1), sharey=True, squeeze=False)[0]
-    for axes, path in zip(panels, paths, strict=True):
+    columns: Sequence[Axes] = picture.subplots(1, max(len(paths), 1), sharey=True, squeeze=False)[0]
+    for axes, path in zip(columns, paths, strict=True):
         for model, look in _looks(overview):
-            for curve in (curve for curve in model.survival if curve.path == path):
+            for curve in (curve for curve in model[Surviving].survival if curve.path == path):
                 axes.plot(curve.severities, [100 * share for share in curve.shares], **{**look, "marker": ""})
                 axes.set_xlabel(f"{path} up to, {curve.unit}")
         axes.set_ylim(0, 101)
-    panels[0].set_ylabel("images still right, %")
-    panels[-1].legend(loc="upper right", fontsize=9)
+    columns[0].set_ylabel("images still right, %")
+    columns[-1].legend(loc="upper right", fontsize=9)
     return picture
 
 
@@ -112,7 +112,7 @@ def class_bars(overview: Overview) -> Figure:
     picture = figure(height=0.8 + len(overview.classes) * (0.12 + 0.14 * count))
     axes = picture.subplots()
     for number, (model, look) in enumerate(_looks(overview)):
-        known = [(at, rate) for at, rate in enumerate(model.per_class) if rate is not None]
+        known = [(at, rate) for at, rate in enumerate(model[Clean].per_class) if rate is not None]
         places = [at + 0.8 * ((number + 0.5) / count - 0.5) for at, _ in known]
         rates = [rate for _, rate in known]
         axes.barh(
@@ -142,13 +142,13 @@ def reliability_diagrams(overview: Overview) -> Figure:
 
     picture = figure(height=4.0)
     upper, lower = picture.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    upper.plot([0, 100], [0, 100], color="0.5", linewidth=1, label="as right as sure")
+    upper.plot([0, 100], [0, 100], color="0.5", linewidth=1, label="perfectly calibrated")
     for model, look in _looks(overview):
-        known = [item for item in model.reliability if item.count >= _FEW]
-        sure = [100 * (item.confidence or 0.0) for item in known]
-        label = f"{model.name} (gap {100 * model.calibration_error:.1f} points)"
-        upper.plot(sure, [100 * (item.accuracy or 0.0) for item in known], **{**look, "label": label})
-        lower.plot(sure, [item.count for item in known], **look)
+        known = [item for item in model[Clean].reliability if item.count >= _FEW]
+        confidence = [100 * (item.confidence or 0.0) for item in known]
+        label = f"{model.name} (ECE {100 * model[Clean].calibration_error:.1f}%)"
+        upper.plot(confidence, [100 * (item.accuracy or 0.0) for item in known], **{**look, "label": label})
+        lower.plot(confidence, [item.count for item in known], **look)
     upper.set(ylabel="right, %", ylim=(0, 101), xlim=(0, 101))
     upper.legend(loc="upper left", fontsize=9)
     lower.set(xlabel="confidence of the answer, %", ylabel="answers", yscale="log")
@@ -158,30 +158,13 @@ def reliability_diagrams(overview: Overview) -> Figure:
 
 
 @styled
-def risk_coverage_curves(models: Mapping[str, Predictions]) -> Figure:
-    """Plot, for each model by name, the share of errors among its surest answers against the share that these are."""
-    from harness.measures.confidence import risk_coverage
-
-    picture = figure()
-    axes = picture.subplots()
-    for (name, predictions), (colour, _, line) in zip(models.items(), _LOOKS * len(models), strict=False):
-        coverage, risk = risk_coverage(predictions)
-        label = f"{name} (area {100 * risk.mean():.2f}%)"
-        axes.plot(100 * coverage, 100 * risk, color=colour, linestyle=line, label=label)
-    axes.set(xlabel="answers given, the surest first, %", ylabel="of these wrong, %", xlim=(0, 101))
-    axes.set_ylim(bottom=0)
-    axes.legend(loc="upper left", fontsize=9)
-    return picture
-
-
-@styled
 def attention_by_class(overview: Overview) -> Figure:
-    """Plot how many times more attention lies on the object than a map that looks everywhere alike has there."""
-    shown = [(model, look) for model, look in _looks(overview) if any(model.on_object)]
+    """Plot how many times more attention lies on the object than a uniform map has there."""
+    shown = [(model, look) for model, look in _looks(overview) if any(model[Looking].on_object)]
     picture = figure(height=0.8 + len(overview.classes) * (0.12 + 0.14 * len(shown)))
     axes = picture.subplots()
     for number, (model, look) in enumerate(shown):
-        known = [(at, item) for at, item in enumerate(model.on_object) if item is not None]
+        known = [(at, item) for at, item in enumerate(model[Looking].on_object) if item is not None]
         axes.barh(
             [at + 0.8 * ((number + 0.5) / len(shown) - 0.5) for at, _ in known],
             [item.lift for _, item in known],
@@ -189,33 +172,12 @@ def attention_by_class(overview: Overview) -> Figure:
             color=look["color"],
             label=look["label"],
         )
-    axes.axvline(1, color="0.25", linewidth=1.2, linestyle="--", label="looks everywhere alike")
+    axes.axvline(1, color="0.25", linewidth=1.2, linestyle="--", label="uniform map")
     axes.set_yticks(range(len(overview.classes)), overview.classes)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("attention on the object against an even look, times")
+    axes.set_xlabel("lift: attention on the object over that of a uniform map")
     picture.legend(loc="outside upper center", ncols=2, fontsize=9)
-    return picture
-
-
-@styled
-def training_overlaid(overview: Overview) -> Figure:
-    """Plot loss and accuracy against the epoch of each model with a history: validation thick, training thin."""
-    from matplotlib.ticker import MaxNLocator
-
-    picture = figure(height=4.4)
-    for axes, quantity, factor in zip(picture.subplots(2, 1, sharex=True), ("loss", "accuracy"), (1, 100), strict=True):
-        for model, look in _looks(overview):
-            epochs = [epoch["epoch"] for epoch in model.history]
-            for split, thickness in (("training", 0.8), ("validation", 1.8)):
-                values = [factor * epoch[f"{split}_{quantity}"] for epoch in model.history]
-                plain = {"color": look["color"], "linestyle": look["linestyle"]}
-                label = f"{model.name}, {split}" if epochs else None
-                axes.plot(epochs, values, linewidth=thickness, label=label, **plain)
-        axes.set_ylabel(f"{quantity}, %" if factor > 1 else quantity)
-    picture.axes[-1].set_xlabel("epoch")
-    picture.axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    picture.axes[0].legend(fontsize=9)
     return picture
 
 
@@ -236,17 +198,24 @@ def survival_curves(curves: Sequence[Breaking]) -> Figure:
 
 
 @styled
-def training_curves(history: Sequence[Epoch]) -> Figure:
-    """Plot loss and accuracy of training and validation images against the epoch; the kept epoch is marked."""
-    from harness.networks.training import best_epoch
+def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], *, kept: int | None = None) -> Figure:
+    """Plot loss and accuracy against the epoch for each model by name: validation thick, training thin.
 
-    picture = figure(width=9, height=3.6)
-    epochs = [epoch.epoch for epoch in history]
-    best = best_epoch(tuple(history)).epoch
-    for axes, quantity in zip(picture.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for split, style in (("training", "--"), ("validation", "-")):
-            axes.plot(epochs, [getattr(epoch, f"{split}_{quantity}") for epoch in history], style, label=split)
-        axes.axvline(best, color="0.6", linewidth=1, label=f"kept: epoch {best}")
-        axes.set(xlabel="epoch", ylabel=quantity)
-        axes.legend()
+    An epoch has the fields of `harness.networks.training.Epoch`; `kept` is the number of one to mark.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    picture = figure(height=4.4)
+    for axes, quantity, factor in zip(picture.subplots(2, 1, sharex=True), ("loss", "accuracy"), (1, 100), strict=True):
+        for (name, history), (colour, _, line) in zip(histories.items(), _LOOKS * len(histories), strict=False):
+            for split, thickness in (("training", 0.8), ("validation", 1.8)) if history else ():
+                values = [factor * epoch[f"{split}_{quantity}"] for epoch in history]
+                look = {"color": colour, "linestyle": line, "linewidth": thickness}
+                axes.plot([epoch["epoch"] for epoch in history], values, label=f"{name}, {split}", **look)
+        if kept is not None:
+            axes.axvline(kept, color="0.6", linewidth=1, label=f"kept: epoch {kept}")
+        axes.set_ylabel(f"{quantity}, %" if factor > 1 else quantity)
+    picture.axes[-1].set_xlabel("epoch")
+    picture.axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    picture.axes[0].legend(fontsize=9)
     return picture

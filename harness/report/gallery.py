@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-from html import escape
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from harness.perturb import IDENTITY
+from harness.report.page import render
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,17 +20,10 @@ if TYPE_CHECKING:
 _LARGEST = 96
 """Pixels that a tile's picture keeps of its longer side; smaller images are kept as they are."""
 
-# The entries of the page are a table's cells, so that the layout is best said where it applies.
-_GRID = "display:grid;grid-template-columns:repeat(auto-fill,minmax(7.5rem,1fr));gap:.8rem;list-style:none;padding:0"
-_PICTURE = "width:100%;max-width:9rem;height:auto;image-rendering:pixelated"
-
 
 def gallery_html(title: str, tiles: Sequence[Tile]) -> str:
     """Return the tiles as a list under a title, in as many columns as the page has room for; "" without tiles."""
-    if not tiles:
-        return ""
-    items = "".join(f"<li>{_item(tile)}</li>" for tile in tiles)
-    return f'<section class="gallery"><h4>{escape(title)}</h4><ol style="{_GRID}">{items}</ol></section>'
+    return str(render("gallery", title=title, tiles=[_shown(tile) for tile in tiles])) if tiles else ""
 
 
 def gallery_title(pair: tuple[str, str], pose: Pose, tiles: Sequence[Tile], count: int) -> str:
@@ -42,17 +35,20 @@ def gallery_title(pair: tuple[str, str], pose: Pose, tiles: Sequence[Tile], coun
     return f"{pair[0]} and {pair[1]} taken for each other, images {seen}: {shown}, {order}the most confident first"
 
 
-def _item(tile: Tile) -> str:
+def _shown(tile: Tile) -> dict[str, object]:
+    """Return what the template says of a tile."""
     answer = tile.answer
-    news = {None: "", True: "new", False: "baseline wrong too"}[tile.new]
-    alt = f"image {answer.index}: {answer.true} taken for {answer.predicted}, {answer.confidence:.0%} sure"
+    alt = f"image {answer.index}: {answer.true} taken for {answer.predicted}, confidence {answer.confidence:.0%}"
     alt += {None: "", True: "; the baseline is right", False: "; the baseline is wrong too"}[tile.new]
-    about = " · ".join(filter(None, (f"{answer.confidence:.0%} sure", news)))
-    said = f"{answer.index}<br>{escape(answer.true)} → {escape(answer.predicted)}<br>{about}"
-    return (
-        f'<figure style="margin:0"><img alt="{escape(alt)}" style="{_PICTURE}" src="{_data_uri(tile.pixels)}">'
-        f"<figcaption>{said}</figcaption></figure>"
-    )
+    news = {None: "", True: "new", False: "baseline wrong too"}[tile.new]
+    return {
+        "index": answer.index,
+        "true": answer.true,
+        "predicted": answer.predicted,
+        "about": " · ".join(filter(None, (f"confidence {answer.confidence:.0%}", news))),
+        "alt": alt,
+        "source": _data_uri(tile.pixels),
+    }
 
 
 def _data_uri(pixels: np.ndarray) -> str:

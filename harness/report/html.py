@@ -2,45 +2,42 @@
 
 from __future__ import annotations
 
-import re
-from html import escape
 from typing import TYPE_CHECKING, Any
 
-from harness.report.failures import failures_section
-from harness.report.illustrations import figures_html
-from harness.report.scorecard import comparison, coverage, said_first, verdict_banner, what_got_worse
-from harness.report.style import SCRIPT, STYLE
-from harness.report.tables import changes, classes_table, comparison_table, gates_tables, regressions, self_checks
-from harness.report.wording import hints
-from harness.run.outcome import Outcome, worst_first
+from harness.report.failures import failures
+from harness.report.illustrations import figures
+from harness.report.page import Section, render
+from harness.report.scorecard import hints_list, said_first, verdict_banner
+from harness.report.sections import SECTIONS
+from harness.report.tables import changes, models
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from harness.gates import Verdict
+    from harness.run.outcome import Outcome
     from harness.run.overview import Overview
 
 
 def scorecard(outcome: Outcome) -> str:
     """Return the report of a run up to the list of its tests, which pytest-html adds."""
-    parts = [*what_got_worse(outcome), *comparison(outcome)]
-    if outcome.overview is not None:
-        parts += failures_section(outcome.overview)
-    parts += [*coverage(outcome), *self_checks(outcome)]
-    if outcome.overview is not None:
-        parts += _figures(outcome.overview)
-    parts += regressions(outcome)
-    parts.append('<h2 id="report-gates">All gates</h2>')
-    parts.append(gates_tables(worst_first(outcome.verdicts)))
-    parts.append('<h2 id="report-tests">Every test, with its pictures</h2>')
-    body = "".join([verdict_banner(outcome), _contents(parts), *said_first(outcome), *parts])
-    return f'{STYLE}<section class="stress">{body}</section>{SCRIPT}'
+    sections = [section for show in SECTIONS if (section := show(outcome)) is not None]
+    return str(render("report", banner=verdict_banner(outcome), lead=said_first(outcome), sections=sections))
 
 
-def details(verdict: Verdict, panels: list[str]) -> str:
-    """Return the explanation of one test with its panels, given as HTML; links name it by `pictures-` and its id."""
-    name = escape(verdict.gate.id)
-    return f'<div class="stress" id="pictures-{name}"><p>{escape(verdict.explain())}</p>{"".join(panels)}</div>'
+def details(verdict: Verdict, pictures: Sequence[str]) -> str:
+    """Return the explanation of one test with its pictures, given as HTML; links name it by `pictures-` and its id."""
+    return str(render("details", id=verdict.gate.id, explanation=verdict.explain(), pictures=pictures))
+
+
+def not_made(error: str) -> str:
+    """Return what stands in the place of a test's pictures when they could not be made."""
+    return str(render("lead", lines=[f"the pictures could not be made: {error}"], hints=""))
+
+
+def left_out(what: str, command: str) -> str:
+    """Return the line that says which pictures a test has besides, and by which command to see them."""
+    return str(render("omitted", omitted=what, command=command))
 
 
 def comparison_page(overview: Overview, flips: Mapping[str, Any], facts: Mapping[str, str]) -> str:
@@ -49,38 +46,13 @@ def comparison_page(overview: Overview, flips: Mapping[str, Any], facts: Mapping
     `facts` says what was compared and how, by title.
     """
     first, second = (model.name for model in overview.models[:2])
-    found = [f"<li><b>{escape(what)}</b>: {escape(figures)}</li>" for what, figures in hints(overview)]
-    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts.items())
-    title = f"{first} against {second}"
-    parts = [
-        f'<ul class="hints">{"".join(found)}</ul>' if found else "",
-        '<h2 id="report-comparison">In short</h2>',
-        comparison_table(overview),
-        *failures_section(overview),
-        *_figures(overview),
-        f'<h2 id="report-changes">Which images changed from {escape(second)} to {escape(first)}</h2>',
-        *changes("images as they are", flips),
-        '<h2 id="report-covered">What was compared</h2>',
-        f'<div class="scroll"><table>{rows}</table></div>',
+    changed = changes("images as they are", flips)
+    sections = [
+        Section("comparison", "In short", models(overview)),
+        failures(overview),
+        figures(overview),
+        Section("changes", f"Which images changed from {second} to {first}", changed),
+        Section("covered", "What was compared", render("facts", facts=facts.items())),
     ]
-    body = "".join([_contents(parts), *parts])
-    return (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        f"<title>{escape(title)}</title>{STYLE}</head><body>"
-        f'<h1>{escape(title)}</h1><section class="stress">{body}</section>{SCRIPT}</body></html>'
-    )
-
-
-def _figures(overview: Overview) -> list[str]:
-    return [
-        '<h2 id="report-figures">Figures</h2>',
-        *figures_html(overview),
-        f"<details><summary>Accuracy of each class, as a table</summary>{classes_table(overview)}</details>",
-    ]
-
-
-def _contents(parts: list[str]) -> str:
-    """Return links to the headings."""
-    headings = re.findall(r'<h2 id="(report-[a-z-]+)">(.*?)</h2>', "".join(parts))
-    links = " ".join(f'<a href="#{name}">{title}</a>' for name, title in headings)
-    return f'<nav aria-label="contents">{links}</nav>'
+    shown = [section for section in sections if section is not None]
+    return str(render("comparison", title=f"{first} against {second}", lead=hints_list(overview), sections=shown))

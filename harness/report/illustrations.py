@@ -5,15 +5,19 @@ from __future__ import annotations
 import base64
 import io
 import warnings
-from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from harness.report.page import Section, render
+from harness.report.tables import classes
+from harness.run.overview import Clean, Looking, Moved, Surviving, Training, Turned
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from markupsafe import Markup
     from matplotlib.figure import Figure
 
-    from harness.run.overview import ModelOverview, Overview
+    from harness.run.overview import ModelOverview, Overview, Rate
 
 _FEW = 100
 """Of fewer images than this, curves and maps are mostly noise."""
@@ -44,97 +48,100 @@ def as_svg(figure: Figure) -> bytes:
     return content.getvalue()
 
 
-def as_html(illustration: Illustration) -> str:
+def figure_html(illustration: Illustration) -> Markup:
     """Return the figure with its title and caption, as an element that carries its data."""
-    head = f"<h3>{escape(illustration.title)}</h3>"
+    error = source = ""
     try:
         with warnings.catch_warnings():
             # A letter that the font lacks is the browser's to draw.
             warnings.simplefilter("ignore")
-            data = base64.b64encode(as_svg(illustration.draw())).decode()
-    except Exception as error:  # Names from files may be anything; a figure is not worth the report.
-        return f'<figure class="figure">{head}<p>It could not be drawn: {escape(repr(error))}</p></figure>'
-    kind = "figure map" if illustration.is_map else "figure"
-    return (
-        f'<figure class="{kind}">{head}<img alt="{escape(illustration.alt)}" src="data:image/svg+xml;base64,{data}">'
-        f"<figcaption>{escape(illustration.caption)}</figcaption></figure>"
+            source = f"data:image/svg+xml;base64,{base64.b64encode(as_svg(illustration.draw())).decode()}"
+    except Exception as failed:  # Names from files may be anything; a figure is not worth the report.
+        error = repr(failed)
+    title, caption, alt, _, is_map = illustration
+    return render(
+        "figure", title=title, caption=caption, alt=alt, is_map=is_map and not error, source=source, error=error
     )
 
 
-def figures_html(overview: Overview) -> list[str]:
+def figures(overview: Overview) -> Section:
     """Return all figures that the overview has numbers for."""
+    too_few, drawn = "", []
     if overview.sample < _FEW:
-        return [f"<p>No curves or maps: {overview.sample} images are too few for them.</p>"]
-    return [f'<div class="figures">{"".join(map(as_html, illustrations(overview)))}</div>']
+        too_few = f"No curves or maps: {overview.sample} images are too few for them."
+    else:
+        drawn = [figure_html(each) for each in illustrations(overview)]
+    body = render("figures", too_few=too_few, figures=drawn, classes=classes(overview))
+    return Section("figures", "Figures", body)
 
 
 def illustrations(overview: Overview) -> Iterator[Illustration]:
     """Yield the figures that the overview has numbers for."""
-    from harness.report import figures, matrices
+    from harness.report import figures as curves
+    from harness.report import matrices
 
     models = overview.models
     yield Illustration(
         "Accuracy when turned",
         f"Higher and flatter is better. Bars are 95% intervals, of {overview.sample:,} images each.",
         "Accuracy against rotation. " + _spoken(models, _at_turns(overview)),
-        lambda: figures.rotation_curves(overview),
+        lambda: curves.rotation_curves(overview),
     )
     yield Illustration(
         "Accuracy when moved",
         "Each cell is the accuracy, in percent, after a shift right (columns) and down (rows); the middle is at rest.",
         "Accuracy for shifts of up to 4 pixels. "
-        + _spoken(
-            models, lambda model: f"{_percent(min(rate.value for row in model.shift for rate in row))} at the worst"
-        ),
+        + _spoken(models, lambda model: f"{_percent(_worst(model[Moved].shift))} at the worst"),
         lambda: matrices.shift_maps(overview),
         is_map=True,
     )
-    if any(model.survival for model in models):
+    if any(model[Surviving].survival for model in models):
         yield Illustration(
             "How much an image survives",
             "Of the images right at rest, the share still right at every turn or shift up to this size.",
             "Share of images still right against the size of turn and shift.",
-            lambda: figures.survival_by_model(overview),
+            lambda: curves.survival_by_model(overview),
         )
     yield Illustration(
         "Accuracy of each class",
         "Longer is better; the thin bars are 95% intervals.",
         "Accuracy of each class. " + _spoken(models, lambda model: _worst_class(model, overview)),
-        lambda: figures.class_bars(overview),
+        lambda: curves.class_bars(overview),
     )
     yield from _matrices(overview)
     yield Illustration(
         "Is it as right as it is sure?",
-        "On the grey line, answers of 80% confidence are right 80% of the time; below it, the model is too sure.",
-        "Reliability diagram. " + _spoken(models, lambda model: f"gap {100 * model.calibration_error:.1f} points"),
-        lambda: figures.reliability_diagrams(overview),
+        "On the grey line, answers of 80% confidence are right 80% of the time; below it, the model is overconfident.",
+        "Reliability diagram. "
+        + _spoken(models, lambda model: f"expected calibration error {100 * model[Clean].calibration_error:.1f}%"),
+        lambda: curves.reliability_diagrams(overview),
     )
-    if any(any(model.on_object) for model in models):
+    if any(any(model[Looking].on_object) for model in models):
         yield Illustration(
             "Does it look at the object?",
             "Left of the dashed line, the attention (Grad-CAM) lies more on the background than chance would have it.",
             "Attention on the object by class. " + _spoken(models, _lift),
-            lambda: figures.attention_by_class(overview),
+            lambda: curves.attention_by_class(overview),
         )
-    if any(model.history for model in models):
+    if any(model[Training].history for model in models):
         yield Illustration(
             "How the models were trained",
-            "Thick lines are images that the model did not train on; where thin lines leave them, it learns by heart.",
+            "Thick lines are images that the model did not train on; where thin lines leave them, it overfits.",
             "Loss and accuracy by epoch of training.",
-            lambda: figures.training_overlaid(overview),
+            lambda: curves.training_curves({model.name: model[Training].history for model in models}),
         )
 
 
 def _matrices(overview: Overview) -> Iterator[Illustration]:
     from harness.report import matrices
 
-    classes, first, reference = overview.classes, overview.models[0], overview.reference
+    names, first, reference = overview.classes, overview.models[0], overview.reference
     for model in filter(None, (first, reference)):
         yield Illustration(
             f"Confusions of the {model.name}",
             "Each row is a true class; a bright cell off the diagonal is a confusion.",
             f"Confusion matrix of {model.name}. {_worst_class(model, overview)}",
-            lambda model=model: matrices.confusion_matrix(model, classes),  # type: ignore[misc]
+            lambda model=model: matrices.confusion_matrix(model, names),  # type: ignore[misc]
             is_map=True,
         )
     if reference is not None:
@@ -143,7 +150,7 @@ def _matrices(overview: Overview) -> Iterator[Illustration]:
             f"Red off the diagonal is a confusion that {first.name} has more often than {reference.name}; "
             "red on it is an improvement.",
             f"Difference of the confusion matrices of {first.name} and {reference.name}, in percentage points.",
-            lambda: matrices.confusion_difference(first, reference, classes),
+            lambda: matrices.confusion_difference(first, reference, names),
             is_map=True,
         )
 
@@ -154,20 +161,25 @@ def _spoken(models: tuple[ModelOverview, ...], say: Callable[[ModelOverview], st
 
 def _at_turns(overview: Overview) -> Callable[[ModelOverview], str]:
     def say(model: ModelOverview) -> str:
-        pairs = zip(overview.degrees, model.rotation, strict=True)
+        pairs = zip(overview.degrees, model[Turned].rotation, strict=True)
         return ", ".join(f"{_percent(rate.value)} at {degrees:+g}°" for degrees, rate in pairs)
 
     return say
 
 
 def _worst_class(model: ModelOverview, overview: Overview) -> str:
-    known = [(rate.value, name) for rate, name in zip(model.per_class, overview.classes, strict=True) if rate]
+    known = [(rate.value, name) for rate, name in zip(model[Clean].per_class, overview.classes, strict=True) if rate]
     value, name = min(known)
     return f"worst class {name}, {_percent(value)}"
 
 
 def _lift(model: ModelOverview) -> str:
-    return f"{model.on_object_overall.lift:.2f} times an even look" if model.on_object_overall else "not measured"
+    found = model[Looking].on_object_overall
+    return f"{found.lift:.2f} times a uniform map" if found else "not measured"
+
+
+def _worst(rates: Sequence[Sequence[Rate]]) -> float:
+    return min(rate.value for row in rates for rate in row)
 
 
 def _percent(value: float) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.report.figures import WIDTH, figure, styled
+from harness.run.overview import Clean, Moved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,10 +30,10 @@ def shift_maps(overview: Overview) -> Figure:
 
     count = len(overview.models)
     picture = figure(width=WIDTH, height=1.0 + (WIDTH - 0.6) / count)
-    panels: Sequence[Axes] = picture.subplots(1, count, sharey=True, squeeze=False)[0]
+    columns: Sequence[Axes] = picture.subplots(1, count, sharey=True, squeeze=False)[0]
     labels = [f"{shift:+g}" if shift else "0" for shift in overview.shifts]
-    for axes, model in zip(panels, overview.models, strict=True):
-        values = np.array([[100 * rate.value for rate in row] for row in model.shift])
+    for axes, model in zip(columns, overview.models, strict=True):
+        values = np.array([[100 * rate.value for rate in row] for row in model[Moved].shift])
         seaborn.heatmap(
             values,
             ax=axes,
@@ -49,13 +50,13 @@ def shift_maps(overview: Overview) -> Figure:
         )
         axes.set(title=model.name, xlabel="dx, pixels (right is +)")
         axes.tick_params(length=0, rotation=0)
-    panels[0].set_ylabel("dy, pixels (down is +)")
+    columns[0].set_ylabel("dy, pixels (down is +)")
     return picture
 
 
 def shares(model: ModelOverview) -> np.ndarray:
     """Return the confusion matrix in percent of each true class's images, (classes, classes); NaN without images."""
-    counts = np.array(model.confusion, dtype=float)
+    counts = np.array(model[Clean].confusion, dtype=float)
     totals = counts.sum(axis=1, keepdims=True)
     return np.asarray(np.divide(100 * counts, totals, out=np.full_like(counts, np.nan), where=totals > 0))
 

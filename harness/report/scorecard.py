@@ -2,112 +2,100 @@
 
 from __future__ import annotations
 
-from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harness.report.tables import comparison_table
+from harness.report.page import Section, render
 from harness.report.text import notes, self_check_failures
 from harness.report.wording import case, family, healthy, hints, required, sentence, where_it_looks
 from harness.run.outcome import worst_first
 from harness.run.overview import Rate
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from harness.gates import Verdict
     from harness.run.outcome import Outcome
+    from harness.run.overview import Overview
 
 _SHOWN = 6
 """Families that are shown at once."""
 _CLOSEST = 4
 """Behaviours that a run in which all holds names as the closest to failing."""
-_HEAD = (
-    '<tr><th>behaviour</th><th>{}</th><th class="number">measured</th><th class="number">must be</th>'
-    '<th class="number">healthy models</th></tr>'
-)
 
 
-def verdict_banner(outcome: Outcome) -> str:
+def verdict_banner(outcome: Outcome) -> Markup:
     """Return the verdict in a plain sentence, and in the words that the terminal has for it."""
     kind = "fail" if outcome.verdict == "partial" and outcome.failed else outcome.verdict
-    return (
-        f'<div class="headline {kind}"><strong>{escape(sentence(outcome))}</strong>'
-        f"<span>{escape(outcome.headline)}</span></div>"
-    )
+    return render("banner", kind=kind, sentence=sentence(outcome), headline=outcome.headline)
 
 
-def said_first(outcome: Outcome) -> list[str]:
-    """Return what a reader must know before anything else: why there is no verdict, and what was left out."""
+def said_first(outcome: Outcome) -> Markup:
+    """Return what a reader must know before anything else: why there is no verdict, and what was left out.
+
+    Where nothing got worse, also what the mistakes of the model have in common.
+    """
     said = [*outcome.errors, *self_check_failures(outcome), *outcome.omissions]
     said += [outcome.scope] if outcome.scope else []
-    said += [f"{failure}: failed" for failure in outcome.failures]
-    return [f"<p>{escape(line)}</p>" for line in said]
+    said += [f"{name}: failed" for name in outcome.failed_tests]
+    found = "" if _failing(outcome) else hints_list(outcome.overview, looks=where_it_looks(outcome.overview))
+    return render("lead", lines=said, hints=found)
 
 
-def what_got_worse(outcome: Outcome) -> list[str]:
+def hints_list(overview: Overview | None, *, looks: str = "") -> Markup:
+    """Return what the mistakes of the first model have in common, as a list; empty when nothing is known."""
+    return render("hints", found=hints(overview), looks=looks)
+
+
+def what_got_worse(outcome: Outcome) -> Section | None:
     """Return what got worse first, by behaviour, with an example; or what is closest to failing when nothing did."""
-    failed = [verdict for verdict in worst_first(outcome.verdicts) if verdict.status in {"fail", "error"}]
-    found = [f"<li><b>{escape(what)}</b>: {escape(figures)}</li>" for what, figures in hints(outcome.overview)]
-    if looks := where_it_looks(outcome.overview):
-        found.append(f'<li class="plain">{escape(looks)}</li>')
-    parts = [f'<ul class="hints">{"".join(found)}</ul>'] if found else []
+    failed = _failing(outcome)
     if not failed:
-        return [*parts, *_closest(outcome)]
-    example = _example(outcome, failed)
+        return _closest(outcome)
     families: dict[str, list[Verdict]] = {}
     for verdict in failed:
         families.setdefault(verdict.gate.family, []).append(verdict)
-    rows = [_family_row(outcome, name, verdicts) for name, verdicts in families.items()]
-    head = _HEAD.format("its worst case")
-    shown = f'<table class="cards">{head}{"".join(rows[:_SHOWN])}</table>'
-    rest = rows[_SHOWN:]
-    if rest:
-        more = f"{len(rest)} more behaviour{'s' if len(rest) > 1 else ''}"
-        shown += f'<details><summary>{more}</summary><table class="cards">{head}{"".join(rest)}</table></details>'
-    alone = "" if example else " alone"
-    return [
-        '<div class="columns">',
-        f'<div class="part{alone}"><h2 id="report-worse">What got worse</h2>{"".join(parts)}{shown}</div>',
-        f"<div>{example}</div></div>" if example else "</div>",
-    ]
+    rows = []
+    for name, verdicts in families.items():
+        judged = sum(
+            verdict.gate.family == name and verdict.status in {"pass", "fail", "error"} for verdict in outcome.verdicts
+        )
+        rows.append(_row(verdicts[0], counted=f"{len(verdicts)} of {judged} checks fail"))
+    found = hints_list(outcome.overview, looks=where_it_looks(outcome.overview))
+    body = render("behaviours", hints=found, title="its worst case", rows=rows, shown=_SHOWN)
+    return Section("worse", "What got worse", body, columns=True, beside=_example(outcome, failed))
 
 
-def _family_row(outcome: Outcome, name: str, failed: list[Verdict]) -> str:
-    worst = failed[0]
-    judged = sum(
-        verdict.gate.family == name and verdict.status in {"pass", "fail", "error"} for verdict in outcome.verdicts
-    )
-    return (
-        f'<tr><td>{escape(family(name))}<br><span class="soft">{len(failed)} of {judged} checks fail</span></td>'
-        f"{_numbers(worst)}</tr>"
-    )
+def _failing(outcome: Outcome) -> list[Verdict]:
+    return [verdict for verdict in worst_first(outcome.verdicts) if verdict.status in {"fail", "error"}]
 
 
-def _numbers(verdict: Verdict) -> str:
-    """Return the cells that say what a gate is about, what was measured, and what should have been."""
-    worse = "" if verdict.passed else " worse"
-    measured = escape(verdict.detail if verdict.value is None else verdict.unit.format(verdict.value))
-    known = healthy(verdict)
-    return (
-        f'<td><a href="#{escape(verdict.gate.id)}">{escape(case(verdict))}</a></td>'
-        f'<td class="number{worse}" data-title="measured">{measured}</td>'
-        f'<td class="number" data-title="must be">{escape(required(verdict))}</td>'
-        + (f'<td class="number" data-title="healthy models">{escape(known)}</td>' if known else "<td></td>")
-    )
+def _row(verdict: Verdict, *, counted: str = "") -> dict[str, Any]:
+    """Return what a gate is about, what was measured, and what should have been."""
+    return {
+        "behaviour": family(verdict.gate.family),
+        "counted": counted,
+        "id": verdict.gate.id,
+        "case": case(verdict),
+        "worse": not verdict.passed,
+        "measured": verdict.detail if verdict.value is None else verdict.unit.format(verdict.value),
+        "required": required(verdict),
+        "healthy": healthy(verdict),
+    }
 
 
-def _example(outcome: Outcome, failed: list[Verdict]) -> str:
+def _example(outcome: Outcome, failed: list[Verdict]) -> Section | None:
     """Return the first picture of the worst gate that has one."""
     shown = next((verdict for verdict in failed if verdict.gate.id in outcome.examples), None)
     if shown is None:
-        return ""
-    name = escape(shown.gate.id)
-    return (
-        f'<h2 id="report-example">An example</h2>{outcome.examples[shown.gate.id]}'
-        f'<p class="soft">From “{escape(family(shown.gate.family))}”: {escape(case(shown))}. '
-        f'<a href="#pictures-{name}">More of these</a></p>'
+        return None
+    gate = shown.gate
+    body = render(
+        "example", picture=outcome.examples[gate.id], behaviour=family(gate.family), case=case(shown), id=gate.id
     )
+    return Section("example", "An example", body)
 
 
-def _closest(outcome: Outcome) -> list[str]:
+def _closest(outcome: Outcome) -> Section | None:
     def slack(verdict: Verdict) -> float:
         known = verdict.gate.healthy
         assert verdict.value is not None
@@ -121,30 +109,16 @@ def _closest(outcome: Outcome) -> list[str]:
         if verdict.status == "pass" and verdict.value is not None and verdict.limit is not None
     ]
     if not judged:
-        return []
+        return None
     closest: dict[str, Verdict] = {}
     for verdict in sorted(judged, key=slack):
         closest.setdefault(verdict.gate.family, verdict)
-    rows = "".join(
-        f"<tr><td>{escape(family(name))}</td>{_numbers(verdict)}</tr>"
-        for name, verdict in list(closest.items())[:_CLOSEST]
-    )
-    head = _HEAD.format("case")
-    return [
-        '<h2 id="report-worse">What is closest to failing</h2>',
-        f'<table class="cards">{head}{rows}</table>',
-    ]
+    rows = [_row(verdict) for verdict in list(closest.values())[:_CLOSEST]]
+    body = render("behaviours", hints="", title="case", rows=rows, shown=_CLOSEST)
+    return Section("worse", "What is closest to failing", body)
 
 
-def comparison(outcome: Outcome) -> list[str]:
-    """Return the candidate beside the baseline and the incumbent."""
-    title = '<h2 id="report-comparison">Against the other models</h2>'
-    if outcome.overview is None:
-        return [title, f"<p>{escape(outcome.overview_missing)}</p>"] if outcome.overview_missing else []
-    return [title, comparison_table(outcome.overview, _right_everywhere(outcome))]
-
-
-def _right_everywhere(outcome: Outcome) -> Rate | None:
+def right_everywhere(outcome: Outcome) -> Rate | None:
     """Return what the gate found of the candidate at all promised poses: the overview does not search again."""
     for verdict in outcome.verdicts:
         gate = verdict.gate
@@ -154,20 +128,18 @@ def _right_everywhere(outcome: Outcome) -> Rate | None:
     return None
 
 
-def coverage(outcome: Outcome) -> list[str]:
+def coverage(outcome: Outcome) -> Section:
     """Return what the run judged, by whose bounds, and how to do it again."""
-    rows = [
-        (role, f'<code>{escape(model["path"])}</code> <span class="soft">{escape(model["sha256"][:12])}</span>')
+    facts: list[tuple[str, str]] = [
+        (role, render("model", path=model["path"], sha256=model["sha256"][:12]))
         for role, model in outcome.models.items()
     ]
     data = outcome.data
-    rows.append(("data", escape(f"{data['name']}, {data['split']} split, {data['n']} images")))
-    rows.append(("reproduce", f"<code>{escape(outcome.command)}</code>"))
-    rows.append(("versions", escape(", ".join(f"{name} {release}" for name, release in outcome.versions.items()))))
-    rows.append(("bounds", escape(outcome.provenance)))
-    rows += [("", escape(note)) for note in notes(outcome)[1:]]
-    body = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows)
-    return [
-        '<h2 id="report-covered">What was judged, and how to do it again</h2>',
-        f'<div class="scroll"><table>{body}</table></div>',
+    facts += [
+        ("data", f"{data['name']}, {data['split']} split, {data['n']} images"),
+        ("reproduce", render("command", command=outcome.command)),
+        ("versions", ", ".join(f"{name} {release}" for name, release in outcome.versions.items())),
+        ("bounds", outcome.provenance),
+        *(("", note) for note in notes(outcome)[1:]),
     ]
+    return Section("covered", "What was judged, and how to do it again", render("facts", facts=facts))

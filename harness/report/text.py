@@ -33,7 +33,7 @@ def summary_lines(outcome: Outcome, folder: Path) -> list[str]:
     lines += [
         f"  {verdict.explain(str(report))}" for verdict in worst_first(outcome.verdicts) if verdict.status == "fail"
     ]
-    lines += [f"  {failure}: failed" for failure in outcome.failures]
+    lines += [f"  {failure}: failed" for failure in outcome.failed_tests]
     lines += [f"  partial: {omission}" for omission in outcome.omissions]
     lines += [outcome.scope] if outcome.scope else []
     lines += notes(outcome)
@@ -75,7 +75,7 @@ def markdown(outcome: Outcome) -> str:
     lines += [f"- **could not judge**: {_cell(error)}" for error in (*outcome.errors, *self_check_failures(outcome))]
     lines += [f"- partial: {omission}" for omission in outcome.omissions]
     lines += [f"- {outcome.scope}"] if outcome.scope else []
-    lines += [f"- failed: `{failure}`" for failure in outcome.failures]
+    lines += [f"- failed: `{failure}`" for failure in outcome.failed_tests]
     lines += [f"- {note}" for note in notes(outcome)]
     shown = [verdict for verdict in worst_first(outcome.verdicts) if verdict.status in {"fail", "error"}]
     if shown:

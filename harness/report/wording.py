@@ -8,6 +8,7 @@ import numpy as np
 
 from harness.measures import Unit
 from harness.perturb import IDENTITY
+from harness.run.overview import Clean, Looking, Moved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +42,7 @@ _UNSEEN, _SEEN = 0.02, 0.10
 """A side of the image counts as not looked at when covering it changes so few answers, and so many of another model."""
 
 _LOOKS = 1.1
-"""Times an even look from which on a model is said to look at the object; healthy ones reach 1.3."""
+"""Lift from which on a model is said to look at the object; healthy ones reach 1.3."""
 _LESS = 0.85
 """A model looks at the object less when its lift is at most so much of another's."""
 
@@ -49,7 +50,7 @@ _LESS = 0.85
 def sentence(outcome: Outcome) -> str:
     """Return the verdict as a plain sentence."""
     gated = sum(verdict.status in {"pass", "fail"} for verdict in outcome.verdicts)
-    failed = len(outcome.failed) + len(outcome.failures)
+    failed = len(outcome.failed) + len(outcome.failed_tests)
     if outcome.verdict == "error":
         return "No verdict: this run could not judge the model."
     if outcome.verdict == "partial":
@@ -133,48 +134,49 @@ def _blind_sides(model: ModelOverview, reference: ModelOverview) -> list[tuple[s
     return [
         (
             f"It does not look at the {side} half of the image",
-            f"blacking it out changes {model.covered[side]:.0%} of its answers, "
-            f"against {reference.covered[side]:.0%} ({reference.name})",
+            f"blacking it out changes {changed:.0%} of its answers, "
+            f"against {reference[Moved].covered[side]:.0%} ({reference.name})",
         )
-        for side in model.covered
-        if model.covered[side] <= _UNSEEN and reference.covered.get(side, 0) >= _SEEN
+        for side, changed in model[Moved].covered.items()
+        if changed <= _UNSEEN and reference[Moved].covered.get(side, 0) >= _SEEN
     ]
 
 
 def _fragile(model: ModelOverview, reference: ModelOverview) -> list[tuple[str, str]]:
-    lost = 100 * (reference.corners.value - model.corners.value)
-    if lost < _HINT_POINTS or lost < 200 * (reference.accuracy.value - model.accuracy.value):
+    mine, theirs = model[Moved].corners.value, reference[Moved].corners.value
+    lost = 100 * (theirs - mine)
+    if lost < _HINT_POINTS or lost < 200 * (reference[Clean].accuracy.value - model[Clean].accuracy.value):
         return []
     return [
         (
             "It breaks when images are turned and moved a little",
-            f"{model.corners.value:.0%} right there, against {reference.corners.value:.0%} ({reference.name})",
+            f"{mine:.0%} right there, against {theirs:.0%} ({reference.name})",
         )
     ]
 
 
 def where_it_looks(overview: Overview | None) -> str:
     """Return in a sentence whether the first model looks at the object; empty when a hint says so, or nobody knows."""
-    found = overview and overview.models[0].on_object_overall
+    found = overview and overview.models[0][Looking].on_object_overall
     if not (overview and found):
         return ""
     reference = overview.reference
     if reference and _looking_elsewhere(overview.models[0], reference):
         return ""  # Said among the hints.
-    theirs = reference.on_object_overall if reference else None
+    theirs = reference[Looking].on_object_overall if reference else None
     beside = f"; {reference.name} {theirs.ratio:.0%}" if reference and theirs else ""
     says = "It looks at the object" if found.lift >= _LOOKS else "It hardly looks at the object more than elsewhere"
-    return f"{says}: {found.ratio:.0%} of its attention is there, an even look would have {found.uniform:.0%}{beside}."
+    return f"{says}: {found.ratio:.0%} of its attention is there, a uniform map would have {found.uniform:.0%}{beside}."
 
 
 def _looking_elsewhere(model: ModelOverview, reference: ModelOverview) -> list[tuple[str, str]]:
-    mine, theirs = model.on_object_overall, reference.on_object_overall
+    mine, theirs = model[Looking].on_object_overall, reference[Looking].on_object_overall
     if mine is None or theirs is None or mine.lift > _LESS * theirs.lift:
         return []
     return [
         (
             "It looks at the object less",
-            f"{mine.ratio:.0%} of its attention is on the object, against {theirs.ratio:.0%} ({reference.name}); an "
-            f"even look would have {mine.uniform:.0%}",
+            f"{mine.ratio:.0%} of its attention is on the object, against {theirs.ratio:.0%} ({reference.name}); a "
+            f"uniform map would have {mine.uniform:.0%}",
         )
     ]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from harness.errors import NotApplicableError
-from harness.measures.failures import Answer, FailureKind, answers_at, most_confident
+from harness.measures.failures import Answer, FailureKind, answers_at
+from harness.measures.mistakes import most_confident
 from harness.perturb import IDENTITY, in_words
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from harness.run.session import StressSession
 
 SHOWN, TILES = 3, 12
-"""How many images a test shows in panels, and how many a gallery does."""
+"""How many images a test shows, each in a picture of its own, and how many a gallery does."""
 
 _SEARCHED = 12
 """Images of a failed search among which those that flip at the smallest poses are looked for."""

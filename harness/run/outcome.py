@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.inference.roles import ROLES
 from harness.perturb import PROTOCOL
-from harness.store.records import as_plain, record
+from harness.store.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,16 +40,16 @@ class SelfCheck:
 class Outcome:
     """All that a finished run knows; reports are made from it without running a model again.
 
-    `errors` says why the run could not judge, `omissions` what it did not cover, and `failures` names tests without a
-    gate that failed. `scope` says what a complete run of the quick profile leaves out, and is empty for any other.
-    `provenance` says whose healthy models the bounds come from. `overview` holds the models side by
-    side, or `overview_missing` says why not; `examples` has a picture, as HTML, for gates that failed, by id.
+    `errors` says why the run could not judge, `omissions` what it did not cover, and `failed_tests` names tests without
+    a gate that failed. `scope` says what a complete run of the quick profile leaves out, and is empty for any other.
+    `provenance` says whose healthy models the bounds come from. `overview` holds the models side by side, or
+    `overview_missing` says why not; `examples` has a picture, as HTML, for gates that failed, by id.
     """
 
     verdicts: tuple[Verdict, ...]
     errors: tuple[str, ...]
     omissions: tuple[str, ...]
-    failures: tuple[str, ...]
+    failed_tests: tuple[str, ...]
     profile: str
     models: Mapping[str, Mapping[str, str]]
     data: Mapping[str, Any]
@@ -77,14 +77,14 @@ class Outcome:
             return "error"
         if self.omissions:
             return "partial"
-        return "fail" if self.failed or self.failures else "pass"
+        return "fail" if self.failed or self.failed_tests else "pass"
 
     @property
     def exit_status(self) -> int:
         """Return 0 when every gate that ran holds, 1 when one does not, 4 when the run could not judge."""
         if self.verdict == "error":
             return NOT_JUDGED
-        return WORSE if self.failed or self.failures else PASSED
+        return WORSE if self.failed or self.failed_tests else PASSED
 
     @property
     def headline(self) -> str:
@@ -98,7 +98,7 @@ class Outcome:
         quick = " (quick profile)" if self.scope else ""
         if self.verdict == "fail":
             families = dict.fromkeys(verdict.gate.family for verdict in self.failed)
-            worse = ", ".join([*families, *self.failures])
+            worse = ", ".join([*families, *self.failed_tests])
             return f"FAIL{quick}: {held}; worse: {worse}"
         return f"PASS{quick}: {held}"
 
@@ -120,7 +120,7 @@ class Outcome:
             "omissions": list(self.omissions),
             "self_checks": [check.as_json() for check in self.self_checks],
             "gates": [verdict.as_json() for verdict in self.verdicts],
-            "overview": as_plain(self.overview) if self.overview else None,
+            "overview": self.overview.as_plain() if self.overview else None,
         }
 
 

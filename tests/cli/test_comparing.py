@@ -12,8 +12,7 @@ from zoo import ARGUMENTS, CLASSES, Zoo, network
 
 from harness import cli
 from harness.networks.checkpoints import Record, save_checkpoint
-from harness.run.overview import Overview
-from harness.store.records import read_record
+from harness.run.overview import Clean, Everywhere, Overview, Surviving
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +79,12 @@ def test_json_holds_all_that_the_page_shows(zoo, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found.pop("page") == "out/page.html"
     flips = found.pop("flips")
-    some = read_record(Overview, found, where="what was printed")
+    some = Overview.from_wire(json.dumps(found))
     assert [model.name for model in some.models] == ["shaken", "good"]
     assert some.n == 60
-    mine, theirs = (model.accuracy.value for model in some.models)
+    mine, theirs = (model[Clean].accuracy.value for model in some.models)
     assert flips["net"] == pytest.approx(mine - theirs)
-    assert all(model.right_everywhere and model.survival for model in some.models)
+    assert all(model[Everywhere].right_everywhere and model[Surviving].survival for model in some.models)
     assert (zoo.root / "out/page.html").exists()
 
 

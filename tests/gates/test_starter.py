@@ -7,8 +7,9 @@ import torch
 from harness.cli import main
 from harness.data import LabelledImages, load_images
 from harness.gates import read_gates
-from harness.gates.starter import confused_pairs, starter
+from harness.gates.starter import starter
 from harness.inference import Predictions
+from harness.measures.mistakes import confused_pairs
 from harness.perturb import IDENTITY, Pose
 
 CLASSES = ("T-shirt/top", "Trouser", "靴")

@@ -24,7 +24,6 @@ from harness.measures.confidence import (
     risk_coverage,
     risk_coverage_area,
 )
-from harness.report.figures import risk_coverage_curves
 
 
 @pytest.fixture
@@ -163,15 +162,6 @@ def test_the_area_is_least_for_a_model_that_knows_its_errors(seed):
     area = risk_coverage_area(found).value
     assert best <= area + 1e-12
     assert area == pytest.approx(plain, abs=1e-9)
-
-
-def test_the_curve_is_drawn_with_its_area():
-    found = predictions([0, 0, 0, 0], [0, 1, 0, 0], [0.9, 0.8, 0.7, 0.6])
-    (axes,) = risk_coverage_curves({"mine": found, "yours": found}).axes
-    assert [line.get_label() for line in axes.lines] == ["mine (area 27.08%)", "yours (area 27.08%)"]
-    assert axes.lines[0].get_xydata().tolist() == pytest.approx(100 * np.stack(risk_coverage(found), axis=1))
-    assert axes.get_xlabel()
-    assert axes.get_ylabel()
 
 
 # Under corruption.

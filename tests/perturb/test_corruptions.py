@@ -2,6 +2,8 @@
 
 import json
 import math
+import runpy
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,8 +20,8 @@ from harness.inference import Classifier, RoleModel, under_corruption
 from harness.perturb import IDENTITY
 from harness.perturb.corruptions import ALL, CORRUPTIONS, SEVERITIES, Corruption
 from harness.perturb.corruptions.optics import _stroke
-from harness.report.corruptions import corruption_sheet, main
 
+ROOT = Path(__file__).parents[2]
 SHAPES = [(1, 28, 28), (1, 16, 16), (3, 32, 48), (3, 64, 40), (4, 30, 30)]
 everywhere = pytest.mark.parametrize("name", CORRUPTIONS)
 
@@ -324,12 +326,13 @@ def test_stripes_are_counted_and_do_not_overlap(severity, level):
 
 
 def test_the_sheet_shows_each_corruption_at_each_severity(tmp_path):
-    sheet = corruption_sheet(blobs(2, 3, 28, 28))
+    script = runpy.run_path(str(ROOT / "docs/corruption_sheet.py"))
+    sheet = script["corruption_sheet"](blobs(2, 3, 28, 28))
     assert sum(len(axes.images) for axes in sheet.axes) == len(CORRUPTIONS) * 6
     assert {text.get_text() for axes in sheet.axes for text in axes.texts} == {
         name.replace("-", " ") for name in CORRUPTIONS
     }
-    main([str(tmp_path / "sheet.webp")])
+    script["main"]([str(tmp_path / "sheet.webp")])
     assert 0 < (tmp_path / "sheet.webp").stat().st_size < 60_000
 
 

@@ -23,7 +23,6 @@ direction = "at_most"
 pair = ["ant", "bee"]
 hand = { bound = 1 }
 """
-WORKERS = ("-n", "2")
 
 
 @pytest.fixture
@@ -34,12 +33,12 @@ def zoo(pytester) -> Zoo:
     return zoo
 
 
-def entries(zoo: Zoo, run, *arguments: str) -> dict[str, str]:
+def entries(zoo: Zoo, pytester, *arguments: str) -> dict[str, str]:
     """Run the gate on the noisy network against the good one; return what the page shows of each test."""
     candidate = ("--candidate", "noisy.safetensors", "--baseline", "models/augmented.safetensors")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        run("stress_tests", "--stress-data", zoo.data, *candidate, *arguments)
+        pytester.runpytest_inprocess("stress_tests", "--stress-data", zoo.data, *candidate, *arguments)
     page = (zoo.root / "reports/stress.html").read_text(encoding="utf-8")
     tests = json.loads(html.unescape(re.search(r'data-jsonblob="([^"]*)"', page)[1]))["tests"]
     return {
@@ -49,30 +48,29 @@ def entries(zoo: Zoo, run, *arguments: str) -> dict[str, str]:
     }
 
 
-def test_a_failed_pair_shows_three_panels_and_its_gallery_serially_and_with_workers(zoo, pytester):
-    serial = entries(zoo, pytester.runpytest_inprocess)
+def test_a_failed_pair_shows_three_pictures_and_its_gallery(zoo, pytester):
+    serial = entries(zoo, pytester)
     pair = serial["pair"]
     assert "pair: pair failures" in pair
-    assert pair.count('<figure class="panel"') == 3
+    assert pair.count('<figure class="picture"') == 3
     assert pair.count('class="gallery"') == 1
     assert "ant and bee taken for each other, images as they are" in pair
-    assert re.search(r"image \d+: (ant taken for bee|bee taken for ant), \d+% sure; the baseline is", pair)
+    assert re.search(r"image \d+: (ant taken for bee|bee taken for ant), confidence \d+%; the baseline is", pair)
     assert "looks most at the" in pair, "both networks have a layer to look at"
     assert "omitted" not in pair
     assert 'class="gallery"' not in serial["clean"]
-    assert entries(zoo, pytester.runpytest_subprocess, *WORKERS)["pair"] == pair
 
 
 def test_a_page_that_would_be_too_large_says_what_it_leaves_out(zoo, pytester, monkeypatch):
     monkeypatch.setattr(pictures, "MAX_BYTES", 30_000)
-    pair = entries(zoo, pytester.runpytest_inprocess, "-k", "pair")["pair"]
-    assert 1 <= pair.count('<figure class="panel"') < 3
-    assert re.search(r"\d panels? (and the gallery )?omitted", pair)
+    pair = entries(zoo, pytester, "-k", "pair")["pair"]
+    assert 1 <= pair.count('<figure class="picture"') < 3
+    assert re.search(r"\d pictures? (and the gallery )?omitted", pair)
     assert "-k pair --stress-reports" in html.unescape(pair)
 
 
 def test_pictures_that_cannot_be_made_do_not_end_the_run(zoo, pytester, monkeypatch):
     monkeypatch.setattr("harness.run.evidence.telling_cases", lambda *_: 1 / 0)
-    shown = entries(zoo, pytester.runpytest_inprocess, "-k", "pair")["pair"]
+    shown = entries(zoo, pytester, "-k", "pair")["pair"]
     assert "the pictures could not be made: ZeroDivisionError" in html.unescape(shown)
     assert 'class="gallery"' in shown

@@ -86,14 +86,14 @@ WITH_COMMANDS = [page for page in PAGES if stands_in(page)]
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_says_what_a_test_does_with_it(page):
-    known = r"run: (checkout|shop)|not run: \S.*|(file|append): \S+|insert: \S+ before \S.*"
+    known = r"run: (checkout|shop)|not run: \S.*|(file|append): \S+|insert: \S+ before .*\S"
     for block in blocks_of(page):
         if block.language in MARKED:
             assert re.fullmatch(known, block.mark), f"docs/{page}:{block.line}: marked {block.mark!r}, expected {known}"
 
 
 def test_commands_are_there():
-    assert {"index.md", "own-model.md", "add-corruption.md", "add-gate.md"} <= set(WITH_COMMANDS)
+    assert {"index.md", "own-model.md", "add-corruption.md", "add-gate.md", "add-section.md"} <= set(WITH_COMMANDS)
 
 
 def test_the_readme_is_one_page_and_has_the_commands_that_a_change_must_pass():
@@ -167,7 +167,7 @@ def test_failures_shown_are_of_rows_that_there_are(page):
 def test_the_fields_of_stress_json_are_those_described():
     first_cells = re.findall(r"^\| (`.*?) \|", PAGES["exit-status.md"], re.MULTILINE)
     described = set(re.findall(r"`(\w+)`", "".join(first_cells)))
-    empty: dict[str, tuple] = dict.fromkeys(("verdicts", "errors", "omissions", "failures"), ())
+    empty: dict[str, tuple] = dict.fromkeys(("verdicts", "errors", "omissions", "failed_tests"), ())
     facts: dict[str, dict] = {name: {} for name in ("models", "data", "recipe", "versions")}
     run = Outcome(**empty, **facts, profile="quick", gates_sha256="", command="").as_json()
     gate = Gate("clean", "clean", "accuracy").judge(Measurement(ACCURACY, 0.9, 10, (0.8, 1.0))).as_json()
@@ -347,6 +347,12 @@ def test_a_corruption_with_its_gate_and_its_picture(tmp_path):
 @pytest.mark.parametrize("page", ["add-data-source.md", "add-role.md", "add-backend.md"])
 def test_an_extension_is_added_as_its_page_says(page, tmp_path):
     copied_checkout(tmp_path / "checkout").follow(page)
+
+
+def test_a_section_of_the_report_with_what_it_measures(tmp_path):
+    checkout = copied_checkout(tmp_path / "checkout")
+    checkout.follow("add-section.md")
+    assert all(len(model["dimmed"]) == 3 for model in checkout.report()["overview"]["models"])
 
 
 OTHERS = [page for page in WITH_COMMANDS if stands_in(page) == "checkout" and not page.startswith("add-")]

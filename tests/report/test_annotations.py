@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_outcome import BROKEN, EMPTY, FAIL, MISSING, PASS, REPORTED, verdict
+from outcomes import BROKEN, EMPTY, FAIL, MISSING, PASS, REPORTED, verdict
 
 from harness.report.annotations import annotation, annotation_lines
 from harness.run.outcome import SelfCheck
@@ -44,7 +44,7 @@ def test_what_kept_the_run_from_judging_comes_before_gates_that_fail():
 
 
 def test_tests_without_a_gate_are_named():
-    assert commands(failures=("test_own.py::test_mine",)) == [("test_own.py::test_mine", "failed")]
+    assert commands(failed_tests=("test_own.py::test_mine",)) == [("test_own.py::test_mine", "failed")]
 
 
 @pytest.mark.parametrize("count", [10, 11, 30])

@@ -1,6 +1,7 @@
 """Figures show the numbers of the overview, name their axes, and become pictures that carry them."""
 
 import base64
+import html
 import re
 import xml.etree.ElementTree as ET
 
@@ -9,7 +10,9 @@ import pytest
 from overviews import CLASSES, model, overview
 
 from harness.report import figures, matrices
-from harness.report.illustrations import Illustration, as_html, as_svg, figures_html, illustrations
+from harness.report.illustrations import Illustration, as_svg, figure_html, illustrations
+from harness.report.illustrations import figures as figures_section
+from harness.run.overview import Training
 
 DRAWN = {
     "rotation": figures.rotation_curves,
@@ -17,7 +20,7 @@ DRAWN = {
     "classes": figures.class_bars,
     "reliability": figures.reliability_diagrams,
     "attention": figures.attention_by_class,
-    "training": figures.training_overlaid,
+    "training": lambda some: figures.training_curves({model.name: model[Training].history for model in some.models}),
     "shift": matrices.shift_maps,
     "confusion": matrices.confusion_matrices,
 }
@@ -88,7 +91,7 @@ def test_the_same_figure_gives_the_same_bytes():
 
 def test_all_figures_become_pictures_with_captions_and_words_for_those_who_cannot_see_them():
     some = overview()
-    (page,) = figures_html(some)
+    page = figures_section(some).body
     pictures = re.findall(r'<img alt="([^"]+)" src="data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)">', page)
     assert len(pictures) == len(list(illustrations(some))) == page.count("<figcaption>") == 10
     for alt, data in pictures:
@@ -108,24 +111,27 @@ def test_what_was_not_measured_is_not_drawn():
         "Confusions of the candidate",
         "Is it as right as it is sure?",
     ]
-    assert figures_html(alone)
+    assert figures_section(alone).body.count("<figcaption>") == 5
 
 
 def test_too_few_images_are_not_drawn():
-    assert figures_html(overview(sample=60)) == ["<p>No curves or maps: 60 images are too few for them.</p>"]
+    page = figures_section(overview(sample=60)).body
+    assert page.startswith("<p>No curves or maps: 60 images are too few for them.</p>")
+    assert "<figure" not in page
 
 
 def test_a_figure_that_cannot_be_drawn_does_not_cost_the_report():
     def fail():
         raise ValueError("<nonsense>")
 
-    page = as_html(Illustration("title", "caption", "alt", fail))
-    assert "It could not be drawn: ValueError(&#x27;&lt;nonsense&gt;&#x27;)" in page
+    page = figure_html(Illustration("title", "caption", "alt", fail))
+    assert "<nonsense>" not in page
+    assert "It could not be drawn: ValueError('<nonsense>')" in html.unescape(page)
 
 
 @pytest.mark.parametrize("name", ["$x$", "a$b", "帽子", "<b>", "_^{"], ids=["math", "money", "glyphs", "tag", "tex"])
 def test_any_class_name_can_be_drawn(name):
     some = overview(classes=(name, "shirt", "shoe"))
-    (page,) = figures_html(some)
+    page = figures_section(some).body
     assert "could not be drawn" not in page
     assert "<b>" not in page

@@ -11,6 +11,7 @@ import pytest
 
 from harness.gates import Bound, Gate
 from harness.measures import Measurement
+from harness.measures.accuracy import PAIR_FAILURES
 from harness.measures.failures import Answer
 from harness.perturb import IDENTITY, Pose
 from harness.plugin import pictures
@@ -40,9 +41,9 @@ def test_each_tile_has_its_number_classes_confidence_and_whether_it_is_new():
     assert page.count("<li>") == 3
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)
     assert captions == [
-        "7<br>Shirt → Coat<br>93% sure · new",
-        "8<br>Shirt → Coat<br>93% sure · baseline wrong too",
-        "9<br>Shirt → Coat<br>93% sure",
+        "7<br>Shirt → Coat<br>confidence 93% · new",
+        "8<br>Shirt → Coat<br>confidence 93% · baseline wrong too",
+        "9<br>Shirt → Coat<br>confidence 93%",
     ]
 
 
@@ -53,7 +54,7 @@ def test_each_tile_has_its_number_classes_confidence_and_whether_it_is_new():
 )
 def test_a_tile_is_described_in_words(new, ending):
     (alt,) = re.findall(r'alt="([^"]*)"', gallery_html("", [tile(new=new)]))
-    assert alt == f"image 7: Shirt taken for Coat, 93% sure{ending}"
+    assert alt == f"image 7: Shirt taken for Coat, confidence 93%{ending}"
 
 
 def test_what_others_wrote_cannot_become_markup():
@@ -104,7 +105,7 @@ def test_the_title_says_how_many_there_are_and_in_which_order(tiles, count, pose
 
 def verdict(*, holds: bool, name: str = "pair-a"):
     gate = Gate(name, "pairs", "pair_failures", "at_most", hand=Bound(20 if holds else 10))
-    return gate.judge(Measurement("pair_failures", 17, 100, (10.0, 27.0), unit="images"))
+    return gate.judge(Measurement(PAIR_FAILURES, 17, 100, (10.0, 27.0)))
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def book(monkeypatch) -> PictureBook:
 
 
 def made(*sizes: int, gallery: int = 0):
-    return {"panels": [str(rank) * size for rank, size in enumerate(sizes)], "gallery": "g" * gallery}
+    return {"pictures": [str(rank) * size for rank, size in enumerate(sizes)], "gallery": "g" * gallery}
 
 
 def test_what_fits_is_shown_in_its_order(book):
@@ -126,21 +127,21 @@ def test_what_does_not_fit_is_counted_with_the_command_that_shows_it(book):
     assert shown[:1] == ["0" * 600]
     assert len(shown) == 2
     assert html.unescape(shown[1]) == (
-        '<p class="omitted">2 panels and the gallery omitted, to keep this page small; to see what is missing: '
+        '<p class="omitted">2 pictures and the gallery omitted, to keep this page small; to see what is missing: '
         "<code>pytest stress_tests --candidate 'a b.pth' -k pair-a --stress-reports reports/pair-a</code></p>"
     )
 
 
-def test_one_panel_is_one_panel(book):
-    assert "1 panel omitted" in book.affordable(verdict(holds=False), made(400, 400))[-1]
+def test_one_picture_is_one_picture(book):
+    assert "1 picture omitted" in book.affordable(verdict(holds=False), made(400, 400))[-1]
 
 
-def test_each_tests_first_panel_has_room_longer_than_the_others(book):
+def test_each_tests_first_picture_has_room_longer_than_the_others(book):
     shown = [book.affordable(verdict(holds=False), made(100, 100, 100)) for _ in range(10)]
-    panels = [sum(not part.startswith("<p") for part in parts if part) for parts in shown]
-    assert panels == sorted(panels, reverse=True)
-    assert (panels[0], panels[-1]) == (3, 0)
-    assert panels.count(1) >= 2
+    counts = [sum(not part.startswith("<p") for part in parts if part) for parts in shown]
+    assert counts == sorted(counts, reverse=True)
+    assert (counts[0], counts[-1]) == (3, 0)
+    assert counts.count(1) >= 2
     assert book.spent <= 1_000
 
 

@@ -3,7 +3,7 @@
 import html
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from overviews import CHANGES, model, overview, rate
 
 from harness.gates import Bound, Gate
 from harness.measures import Measurement
+from harness.measures.accuracy import ACCURACY, PAIR_FAILURES
+from harness.measures.worst_poses import RIGHT_AT_EVERY_POSE
 from harness.networks.training import Epoch
 from harness.perturb import Pose
 from harness.report import markdown, summary_lines, write_reports
@@ -23,18 +25,18 @@ from harness.run.outcome import Outcome
 from harness.run.overview import OnObject
 
 FAIL = Gate("rotate-ccw-015", "rotation", "accuracy", panel=Bound(0.851, "", 0.868, 0.006, 20)).judge(
-    Measurement("accuracy", 0.812, 10_000, (0.804, 0.82), detail="worst pair Shirt→Coat 14%")
+    Measurement(ACCURACY, 0.812, 10_000, (0.804, 0.82), detail="worst pair Shirt→Coat 14%")
 )
-PASS = Gate("clean", "clean", "accuracy", hand=Bound(0.9)).judge(Measurement("accuracy", 0.921, 10_000, (0.915, 0.926)))
+PASS = Gate("clean", "clean", "accuracy", hand=Bound(0.9)).judge(Measurement(ACCURACY, 0.921, 10_000, (0.915, 0.926)))
 COUNT = Gate("pair-a-b", "pairs", "pair_failures", "at_most").judge(
-    Measurement("pair_failures", 17, 10_000, (10.0, 27.0), unit="images")
+    Measurement(PAIR_FAILURES, 17, 10_000, (10.0, 27.0))
 )
 ERROR = Gate("flip", "flip", "accuracy").unjudged("error", "the model raised")
 OUTCOME = Outcome(
     verdicts=(COUNT, PASS, FAIL),
     errors=(),
     omissions=(),
-    failures=("test_own.py::test_mine",),
+    failed_tests=("test_own.py::test_mine",),
     profile="default",
     models={
         "candidate": {"path": "runs/new.safetensors", "sha256": "c0ffee" * 10 + "0000", "architecture": "fashion-cnn"},
@@ -69,7 +71,7 @@ def test_the_markdown_holds_verdict_models_data_failures_and_command():
 @pytest.mark.parametrize(
     ("changes", "icon", "line"),
     [
-        ({"verdicts": (PASS,), "failures": ()}, "✅", "PASS: 1 of 1 gates hold"),
+        ({"verdicts": (PASS,), "failed_tests": ()}, "✅", "PASS: 1 of 1 gates hold"),
         ({"omissions": ("2000 of 10000 images",)}, "⚠️", "- partial: 2000 of 10000 images"),
         ({"errors": ("flip: the model | raised\nNaN",)}, "❌", r"- **could not judge**: flip: the model \| raised NaN"),
     ],
@@ -124,6 +126,11 @@ def test_both_files_are_written_and_readable(tmp_path):
 
 
 # The scorecard.
+
+
+def compared(*models, **facts):
+    """Return an overview of so few images that no curves are drawn, which takes a second."""
+    return overview(*models, sample=60, **facts)
 
 
 class Page(HTMLParser):
@@ -191,17 +198,17 @@ def test_the_example_is_that_of_the_worst_gate_that_has_one():
 
 
 def test_when_all_holds_the_closest_behaviours_are_named():
-    page = scorecard(replace(OUTCOME, verdicts=(PASS, COUNT), failures=()))
+    page = scorecard(replace(OUTCOME, verdicts=(PASS, COUNT), failed_tests=()))
     assert "What is closest to failing" in page
     assert '<a href="#clean">all images</a>' in page
 
 
 def test_the_comparison_marks_what_is_plainly_worse_and_takes_the_search_from_its_gate():
-    grid = Gate("worst", "search", "right_at_every_pose", grid="promised").judge(
-        Measurement("right_at_every_pose", 0.612, 2_000, (0.59, 0.63))
+    grid = Gate("worst", "search", "right_at_every_pose", keys={"grid": "promised"}).judge(
+        Measurement(RIGHT_AT_EVERY_POSE, 0.612, 2_000, (0.59, 0.63))
     )
     models = (model(right=0.8, roles=("candidate",), right_everywhere=None), model("baseline", right=0.9))
-    page = html.unescape(scorecard(replace(OUTCOME, verdicts=(grid,), overview=overview(*models))))
+    page = html.unescape(scorecard(replace(OUTCOME, verdicts=(grid,), overview=compared(*models))))
     top = page[page.index('id="report-comparison"') : page.index('id="report-covered"')]
     assert "▼ 80.0%" in top
     assert "▼ 90.0%" not in top
@@ -220,7 +227,7 @@ def cells(table: str) -> list[list[str]]:
 
 
 def test_failures_by_kind_stand_side_by_side_with_what_is_new():
-    page = scorecard(replace(OUTCOME, overview=overview(changes=CHANGES)))
+    page = scorecard(replace(OUTCOME, overview=compared(changes=CHANGES)))
     part = page[page.index('id="report-failures"') : page.index('id="report-covered"')]
     titles, everything, pair = cells(part)[:3]
     assert titles == ["kind", "candidate", "baseline", "new", "fixed", "shared", "candidate, moved", "baseline, moved"]
@@ -234,15 +241,15 @@ def test_failures_by_kind_stand_side_by_side_with_what_is_new():
 
 
 def test_a_model_alone_has_failures_without_changes():
-    part = scorecard(replace(OUTCOME, overview=overview(model(persistent=None))))
+    part = scorecard(replace(OUTCOME, overview=compared(model(persistent=None))))
     assert ["kind", "candidate", "candidate, moved"] in cells(part)
     assert "<summary>New mistakes" not in part
-    assert 'id="report-failures"' not in scorecard(replace(OUTCOME, overview=overview(model(failures=()))))
+    assert 'id="report-failures"' not in scorecard(replace(OUTCOME, overview=compared(model(failures=()))))
 
 
 def test_a_hint_names_the_confusion_that_rose():
     swapped = model(confusion=((10, 90, 0), (85, 15, 0), (0, 0, 100)))
-    page = html.unescape(scorecard(replace(OUTCOME, overview=overview(swapped, model("baseline")))))
+    page = html.unescape(scorecard(replace(OUTCOME, overview=compared(swapped, model("baseline")))))
     first = page.index("<b>top is taken for shirt</b>: 90% of the time, against 10% (baseline)")
     assert first < page.index("<b>shirt is taken for top</b>: 85% of the time")
 
@@ -257,25 +264,25 @@ def test_a_hint_names_the_confusion_that_rose():
     ids=["blind", "fragile", "elsewhere"],
 )
 def test_hints_point_at_what_mistakes_have_in_common(facts, hint):
-    some = overview(model(**facts), model("baseline"))
+    some = compared(model(**facts), model("baseline"))
     assert [what for what, _ in hints(some) if hint in what]
-    assert hints(overview(model(), model("baseline"))) == []
+    assert hints(compared(model(), model("baseline"))) == []
 
 
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
-        ({}, "It looks at the object: 60% of its attention is there, an even look would have 50%; baseline 60%."),
+        ({}, "It looks at the object: 60% of its attention is there, a uniform map would have 50%; baseline 60%."),
         ({"on_object_overall": OnObject(0.5, 0.5, 1.0, 200)}, "It hardly looks at the object more than elsewhere: 50%"),
     ],
     ids=["looks", "looks-past"],
 )
 def test_the_top_says_whether_the_model_looks_at_the_object(facts, said):
-    page = scorecard(replace(OUTCOME, overview=overview(model(**facts), model("baseline", **facts))))
+    page = scorecard(replace(OUTCOME, overview=compared(model(**facts), model("baseline", **facts))))
     assert said in page[page.index('id="report-worse"') : page.index('id="report-comparison"')]
-    elsewhere = overview(model(on_object_overall=OnObject(0.3, 0.5, 0.6, 200)), model("baseline"))
+    elsewhere = compared(model(on_object_overall=OnObject(0.3, 0.5, 0.6, 200)), model("baseline"))
     assert "It hardly looks" not in scorecard(replace(OUTCOME, overview=elsewhere)), "a hint says it already"
-    unknown = overview(model(on_object=(), on_object_overall=None))
+    unknown = compared(model(on_object=(), on_object_overall=None))
     assert "of its attention is there" not in scorecard(replace(OUTCOME, overview=unknown))
 
 
@@ -292,10 +299,10 @@ def test_of_all_gates_only_failures_are_unfolded():
 
 
 def test_the_incumbent_is_what_hints_compare_with_when_it_is_another_model():
-    three = overview(model(), model("baseline", right=0.5), model("incumbent", roles=("incumbent",)))
+    three = compared(model(), model("baseline", right=0.5), model("incumbent", roles=("incumbent",)))
     assert three.reference.name == "incumbent"
-    assert overview(model(roles=("candidate", "incumbent")), model("baseline")).reference.name == "baseline"
-    assert overview(model()).reference is None
+    assert compared(model(roles=("candidate", "incumbent")), model("baseline")).reference.name == "baseline"
+    assert compared(model()).reference is None
 
 
 def test_the_scorecard_holds_what_was_judged_and_how():
@@ -311,7 +318,7 @@ def test_the_scorecard_holds_what_was_judged_and_how():
 
 
 def test_a_run_in_which_all_holds_has_no_list_of_failures():
-    assert "What got worse" not in scorecard(replace(OUTCOME, verdicts=(PASS,), failures=()))
+    assert "What got worse" not in scorecard(replace(OUTCOME, verdicts=(PASS,), failed_tests=()))
 
 
 @pytest.mark.parametrize(
@@ -322,13 +329,13 @@ def test_a_run_in_which_all_holds_has_no_list_of_failures():
         replace(OUTCOME, verdicts=(replace(FAIL, gate=replace(FAIL.gate, id=EVIL, family=EVIL)),)),
         replace(OUTCOME, errors=(EVIL,)),
         replace(OUTCOME, omissions=(EVIL,)),
-        replace(OUTCOME, failures=(EVIL,)),
+        replace(OUTCOME, failed_tests=(EVIL,)),
         replace(OUTCOME, command=EVIL),
         replace(OUTCOME, provenance=EVIL),
         replace(OUTCOME, data={**OUTCOME.data, "name": EVIL, "split": EVIL}),
         replace(OUTCOME, overview=overview(model(EVIL, roles=(EVIL,)), model("b"), classes=(EVIL, "$\\bad$", EVIL))),
     ],
-    ids=["model", "detail", "id", "error", "omission", "failure", "command", "provenance", "data", "overview"],
+    ids=["model", "detail", "id", "error", "omission", "failed-test", "command", "provenance", "data", "overview"],
 )
 def test_what_others_wrote_cannot_become_markup(outcome):
     page = scorecard(outcome)
@@ -336,7 +343,7 @@ def test_what_others_wrote_cannot_become_markup(outcome):
     assert "&lt;script&gt;" in page
 
 
-def test_the_details_hold_the_explanation_and_the_panels():
+def test_the_details_hold_the_explanation_and_the_pictures():
     page = details(replace(FAIL, detail=EVIL), ["<img alt='one'>", "<img alt='two'>"])
     assert Page(page).tags.count("img") == 2
     assert html.escape(FAIL.explain().split(";")[0]) in page
@@ -348,20 +355,20 @@ def test_the_details_hold_the_explanation_and_the_panels():
 
 def test_training_curves_show_loss_and_accuracy_of_both_splits(tmp_path):
     history = [Epoch(1, 0.9, 0.6, 0.8, 0.7), Epoch(2, 0.5, 0.8, 0.6, 0.9), Epoch(3, 0.3, 0.9, 0.7, 0.8)]
-    figure = training_curves(history)
+    figure = training_curves({"new": [asdict(epoch) for epoch in history]}, kept=2)
     loss, correct = figure.axes
-    assert (loss.get_ylabel(), correct.get_ylabel()) == ("loss", "accuracy")
-    assert {axes.get_xlabel() for axes in (loss, correct)} == {"epoch"}
+    assert (loss.get_ylabel(), correct.get_ylabel()) == ("loss", "accuracy, %")
+    assert correct.get_xlabel() == "epoch"
     lines = {line.get_label(): line for line in correct.lines}
-    assert set(lines) == {"training", "validation", "kept: epoch 2"}
-    assert list(lines["validation"].get_ydata()) == [0.7, 0.9, 0.8]
+    assert set(lines) == {"new, training", "new, validation", "kept: epoch 2"}
+    assert list(lines["new, validation"].get_ydata()) == pytest.approx([70, 90, 80])
     assert [list(line.get_ydata()) for line in loss.lines][:2] == [[0.9, 0.5, 0.3], [0.8, 0.6, 0.7]]
     figure.savefig(tmp_path / "curves.png")
     assert cv2.imread(str(tmp_path / "curves.png")).std() > 0
 
 
 def test_training_curves_of_one_epoch_can_be_drawn(tmp_path):
-    training_curves([Epoch(1, 0.9, 0.6, 0.8, 0.7)]).savefig(tmp_path / "curves.png")
+    training_curves({"new": [asdict(Epoch(1, 0.9, 0.6, 0.8, 0.7))]}).savefig(tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
 
 

@@ -70,9 +70,9 @@ def session() -> StressSession:
     return session_of([20, 21, 240, 241, 242, 22], [0, 0, 0, 1, 1, 1], baseline=Mean(-5.0))
 
 
-def judged(measurement, *, bound: float | None = 0.99, **facts) -> Verdict:
+def judged(measurement, *, bound: float | None = 0.99, **keys) -> Verdict:
     hand = None if bound is None else Bound(bound)
-    return Gate("row", "family", measurement.metric, hand=hand, **facts).judge(measurement)
+    return Gate("row", "family", measurement.metric.name, hand=hand, keys=keys).judge(measurement)
 
 
 def evidence_of(verdict: Verdict, seen) -> Evidence:
@@ -85,7 +85,7 @@ def predicted(session: StressSession, perturbation=IDENTITY):
     return session.roles["candidate"].predict(session.images, perturbation)
 
 
-# Panels.
+# Pictures.
 
 
 def test_the_evidence_of_a_failure_are_its_images_as_both_models_see_them(session):
@@ -120,7 +120,7 @@ def test_an_accuracy_that_holds_shows_no_pictures(session, bound):
 def test_counts_of_failures_show_pictures_even_where_they_hold(session):
     predictions = predicted(session)
     measured = pair_failures(predictions, pair=CLASSES)
-    verdict = judged(measured, bound=5, direction="at_most")
+    verdict = judged(measured, bound=5)
     assert verdict.passed
     assert len(evidence_of(verdict, predictions).cases(session)) == 2
 
@@ -237,7 +237,7 @@ def test_a_gallery_shows_a_pairs_failures_the_new_ones_first():
     levels = [255, 120, 210, 190, 20]
     session = session_of(levels, [0, 0, 0, 0, 1], baseline=Mean(5.0, threshold=0.8))
     predictions = predicted(session, Pose(dx=1.0))
-    verdict = judged(pair_failures(predictions, pair=CLASSES), bound=5, direction="at_most", pair=CLASSES)
+    verdict = judged(pair_failures(predictions, pair=CLASSES), bound=4, pair=CLASSES)
     tiles, count = evidence_of(verdict, predictions).gallery(session)
     assert count == 5
     found = [(tile.answer.index, tile.answer.true, tile.answer.predicted, tile.new) for tile in tiles]
@@ -254,7 +254,7 @@ def test_a_gallery_shows_a_pairs_failures_the_new_ones_first():
 def test_a_gallery_has_no_more_than_its_tiles_and_says_how_many_there_are():
     session = session_of([200] * 30, [0] * 29 + [1])
     predictions = predicted(session)
-    verdict = judged(pair_failures(predictions, pair=CLASSES), bound=5, direction="at_most", pair=CLASSES)
+    verdict = judged(pair_failures(predictions, pair=CLASSES), bound=5, pair=CLASSES)
     tiles, count = evidence_of(verdict, predictions).gallery(session)
     assert (len(tiles), count) == (TILES, 29)
     assert {tile.new for tile in tiles} == {None}, "there is no baseline"

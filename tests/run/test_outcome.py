@@ -4,38 +4,10 @@ import json
 from dataclasses import replace
 
 import pytest
+from outcomes import BROKEN, EMPTY, FAIL, MISSING, PASS, REPORTED, verdict
 
-from harness.gates import Bound, Gate, Verdict
-from harness.run.outcome import Outcome, worst_first
-
-EMPTY = Outcome(
-    verdicts=(),
-    errors=(),
-    omissions=(),
-    failures=(),
-    profile="default",
-    models={
-        "candidate": {"path": "c.safetensors", "sha256": "c" * 64, "architecture": "fashion-cnn"},
-        "baseline": {"path": "b.safetensors", "sha256": "b" * 64, "architecture": "fashion-cnn"},
-    },
-    data={"name": "fashion-mnist", "split": "test", "sha256": "d" * 64, "n": 10_000},
-    recipe={},
-    gates_sha256="e" * 64,
-    versions={"python": "3", "torch": "2", "hypothesis": "6", "harness": "0"},
-    command="pytest stress_tests",
-)
-
-
-def verdict(
-    status: str, name: str = "clean", *, family: str = "clean", value: float = 0.8, bound=0.85, std=None
-) -> Verdict:
-    gate = Gate(name, family, "accuracy", panel=Bound(bound, std=std))
-    return Verdict(gate, status, "accuracy", value=value, limit=bound, n=100, interval=(0.7, 0.9))
-
-
-PASS, FAIL = verdict("pass", "good", value=0.9), verdict("fail", "bad")
-REPORTED, MISSING = verdict("not_gated", "shown"), verdict("not_applicable", "absent")
-BROKEN = verdict("error", "broken")
+from harness.gates import Gate
+from harness.run.outcome import worst_first
 
 
 @pytest.mark.parametrize(
@@ -44,13 +16,13 @@ BROKEN = verdict("error", "broken")
         ({"verdicts": (PASS,)}, "pass", 0),
         ({"verdicts": (PASS, REPORTED, MISSING)}, "pass", 0),
         ({"verdicts": (PASS, FAIL)}, "fail", 1),
-        ({"verdicts": (PASS,), "failures": ("test_own.py::test_mine",)}, "fail", 1),
+        ({"verdicts": (PASS,), "failed_tests": ("test_own.py::test_mine",)}, "fail", 1),
         ({"verdicts": (PASS,), "omissions": ("one gate did not run",)}, "partial", 0),
         ({"verdicts": (PASS, FAIL), "omissions": ("one gate did not run",)}, "partial", 1),
-        ({"omissions": ("half",), "failures": ("test_own.py::test_mine",)}, "partial", 1),
+        ({"omissions": ("half",), "failed_tests": ("test_own.py::test_mine",)}, "partial", 1),
         ({"verdicts": (PASS,), "errors": ("NaN",)}, "error", 4),
         ({"verdicts": (PASS, FAIL), "errors": ("NaN",)}, "error", 4),
-        ({"verdicts": (FAIL,), "omissions": ("half",), "errors": ("NaN",), "failures": ("t",)}, "error", 4),
+        ({"verdicts": (FAIL,), "omissions": ("half",), "errors": ("NaN",), "failed_tests": ("t",)}, "error", 4),
         ({"verdicts": (PASS, BROKEN)}, "error", 4),
     ],
     ids=[
@@ -86,7 +58,7 @@ def test_the_verdict_and_exit_status(changes, overall, status):
                     verdict("fail", "up", family="shift"),
                     verdict("fail", "ccw", family="rotation"),
                 ),
-                "failures": ("test_own.py::test_mine",),
+                "failed_tests": ("test_own.py::test_mine",),
             },
             "FAIL: 1 of 4 gates hold; worse: rotation, shift, test_own.py::test_mine",
         ),

@@ -1,7 +1,7 @@
 """The overview measures what it says, each network once, and survives the way to the controller."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,29 @@ from overviews import CHANGES, overview
 from overviews import model as described
 from zoo import images_of, network
 
+from harness.errors import InputError
 from harness.inference import Classifier, Predictions, RoleModel
 from harness.inference.search import breaking
+from harness.measures import calibration_error
 from harness.networks.checkpoints import Record
 from harness.perturb import IDENTITY, Pose
 from harness.perturb.covering import SIDES, Covered
 from harness.perturb.grids import PATHS
-from harness.run.overview import Overview, ReliabilityBin, measure_overview, reliability
+from harness.run.overview import (
+    PARTS,
+    Clean,
+    Everywhere,
+    Failing,
+    ModelOverview,
+    Moved,
+    Overview,
+    ReliabilityBin,
+    Surviving,
+    Training,
+    Turned,
+    measure_overview,
+    reliability,
+)
 
 
 def role(name="candidate", *, sha256="same", record=None, path="model.safetensors", **facts) -> RoleModel:
@@ -45,22 +61,20 @@ def measured(images):
 def test_models_of_equal_weights_are_measured_once(measured):
     _, _, some = measured
     assert [model.roles for model in some.models] == [("candidate", "incumbent"), ("baseline",)]
-    assert some.of_role("incumbent") is some.of_role("candidate") is some.models[0]
-    assert some.of_role("other") is None
 
 
 def test_clean_numbers_are_those_of_the_predictions(images, measured):
     models, _, some = measured
     predictions = models["candidate"].predict(images)
     candidate = some.models[0]
-    assert candidate.accuracy.value == pytest.approx(predictions.correct.mean())
-    assert candidate.accuracy.low < candidate.accuracy.value < candidate.accuracy.high
-    counts = np.array(candidate.confusion)
-    assert counts.sum() == candidate.accuracy.n == 400
+    assert candidate[Clean].accuracy.value == pytest.approx(predictions.correct.mean())
+    assert candidate[Clean].accuracy.low < candidate[Clean].accuracy.value < candidate[Clean].accuracy.high
+    counts = np.array(candidate[Clean].confusion)
+    assert counts.sum() == candidate[Clean].accuracy.n == 400
     for true, row in enumerate(counts):
         taken = predictions.predicted[predictions.labels == true]
         assert row.tolist() == [int((taken == label).sum()) for label in range(4)]
-        assert candidate.per_class[true].value == pytest.approx(row[true] / row.sum())
+        assert candidate[Clean].per_class[true].value == pytest.approx(row[true] / row.sum())
 
 
 def test_curves_and_maps_are_accuracies_of_the_sample_in_these_poses(images, measured):
@@ -71,27 +85,27 @@ def test_curves_and_maps_are_accuracies_of_the_sample_in_these_poses(images, mea
     sample = stratified_sample(images, 100)
     fewer = stratified_sample(sample, 50)
     at = some.degrees.index(10.0)
-    assert some.models[1].rotation[at].value == models["baseline"].predict(sample, Pose(10.0)).correct.mean()
+    assert some.models[1][Turned].rotation[at].value == models["baseline"].predict(sample, Pose(10.0)).correct.mean()
     row, column = some.shifts.index(2.0), some.shifts.index(-4.0)
     right = models["baseline"].predict(fewer, Pose(dx=-4.0, dy=2.0)).correct.mean()
-    assert some.models[1].shift[row][column].value == right
+    assert some.models[1][Moved].shift[row][column].value == right
     corners = [Pose(a, b, c) for a in (-10.0, 10.0) for b in (-2.0, 2.0) for c in (-2.0, 2.0)]
     mean = np.mean([models["baseline"].predict(sample, pose).correct.mean() for pose in corners])
-    assert some.models[1].corners.value == pytest.approx(mean)
-    assert some.models[1].corners.n == 100
+    assert some.models[1][Moved].corners.value == pytest.approx(mean)
+    assert some.models[1][Moved].corners.n == 100
 
 
 def test_failures_are_counted_by_kind_at_rest_and_moved(images, measured):
     models, _, some = measured
     clean = models["candidate"].predict(images)
     mine, theirs = some.models
-    assert mine.failures[0].kind == "any error"
-    assert mine.failures[0].count == (~clean.correct).sum()
-    assert mine.failures[0].moved == pytest.approx(1 - mine.corners.value)
-    assert [kind.kind for kind in theirs.failures] == [kind.kind for kind in mine.failures]
-    for kind in mine.failures[2:]:
+    assert mine[Failing].failures[0].kind == "any error"
+    assert mine[Failing].failures[0].count == (~clean.correct).sum()
+    assert mine[Failing].failures[0].moved == pytest.approx(1 - mine[Moved].corners.value)
+    assert [kind.kind for kind in theirs[Failing].failures] == [kind.kind for kind in mine[Failing].failures]
+    for kind in mine[Failing].failures[2:]:
         first, second = (images.classes.index(name) for name in kind.kind.split("↔"))
-        assert kind.count == mine.confusion[first][second] + mine.confusion[second][first]
+        assert kind.count == mine[Clean].confusion[first][second] + mine[Clean].confusion[second][first]
 
 
 def test_what_persists_is_wrong_at_most_of_the_corners_and_rest(images, measured):
@@ -102,7 +116,7 @@ def test_what_persists_is_wrong_at_most_of_the_corners_and_rest(images, measured
     corners = [Pose(a, b, c) for a in (-10.0, 10.0) for b in (-2.0, 2.0) for c in (-2.0, 2.0)]
     wrong = sum(~models["candidate"].predict(sample, pose).correct for pose in (IDENTITY, *corners))
     expected = {int(sample.positions[at]): int(wrong[at]) for at in np.flatnonzero(wrong > 4.5)}
-    found = some.models[0].persistent
+    found = some.models[0][Failing].persistent
     assert expected
     assert {row.index: row.wrong_at for row in found.rows} == expected
     assert (found.n, found.poses) == (100, 9)
@@ -130,10 +144,10 @@ def test_a_model_alone_is_held_against_none(images):
 def test_searches_are_made_where_they_are_asked_for(measured):
     models, probe, some = measured
     candidate, baseline = some.models
-    assert candidate.right_everywhere is None
-    assert baseline.right_everywhere.n == 100
-    assert baseline.survival == ()
-    (curve,) = (curve for curve in candidate.survival if curve.path == "rotation")
+    assert candidate[Everywhere].right_everywhere is None
+    assert baseline[Everywhere].right_everywhere.n == 100
+    assert baseline[Surviving].survival == ()
+    (curve,) = (curve for curve in candidate[Surviving].survival if curve.path == "rotation")
     severities, shares = breaking(models["candidate"].classifier, probe, PATHS["rotation"]).survival()
     assert curve.severities == tuple(severities)
     assert curve.shares == tuple(shares)
@@ -163,8 +177,8 @@ def test_a_model_blind_to_a_side_does_not_change_when_it_is_covered(images):
 
     blind = replace(role(), classifier=Classifier(Blind(), workers=1))
     (found,) = measure_overview({"candidate": blind}, images, survival={}, everywhere={}).models
-    assert found.covered["left"] == 0
-    assert found.covered["right"] > 0.1
+    assert found[Moved].covered["left"] == 0
+    assert found[Moved].covered["right"] > 0.1
 
 
 def predictions_of(probabilities, labels) -> Predictions:
@@ -176,23 +190,27 @@ def predictions_of(probabilities, labels) -> Predictions:
 def test_reliability_counts_confidence_and_right_answers_and_one_belongs_to_the_last_bin():
     sure, unsure = [1.0, 0.0, 0.0, 0.0], [0.55, 0.45, 0.0, 0.0]
     bins = reliability(predictions_of([sure, sure, unsure, unsure], [0, 1, 0, 0]))
-    assert [item.count for item in bins] == [0, 0, 0, 0, 0, 2, 0, 0, 0, 2]
-    assert bins[9].accuracy == 0.5
-    assert bins[9].confidence == pytest.approx(1.0)
-    assert bins[5].confidence == pytest.approx(0.55, abs=1e-6)
+    assert {at: item.count for at, item in enumerate(bins) if item.count} == {8: 2, 14: 2}
+    assert len(bins) == 15
+    assert bins[14].accuracy == 0.5
+    assert bins[14].confidence == pytest.approx(1.0)
+    assert bins[8].confidence == pytest.approx(0.55, abs=1e-6)
     assert bins[0] == ReliabilityBin(0, None, None)
 
 
-def test_the_calibration_error_weighs_gaps_by_their_answers():
-    bins = (ReliabilityBin(30, 0.9, 0.6), ReliabilityBin(10, 0.5, 0.7), ReliabilityBin(0, None, None))
-    assert described(reliability=bins).calibration_error == pytest.approx((30 * 0.3 + 10 * 0.2) / 40)
+def test_the_calibration_error_is_that_of_the_gate_and_weighs_gaps_by_their_answers(images, measured):
+    models, _, some = measured
+    clean = some.models[0][Clean]
+    assert clean.calibration_error == calibration_error(models["candidate"].predict(images)).value
+    gaps = [item.count * abs(item.accuracy - item.confidence) for item in clean.reliability if item.count]
+    assert clean.calibration_error == pytest.approx(sum(gaps) / 400, abs=1e-6)
 
 
 def test_a_class_without_images_has_no_accuracy(images):
     some = images.take(torch.nonzero(images.labels != 2).flatten())
     (found,) = measure_overview({"candidate": role()}, some, survival={}, everywhere={}).models
-    assert found.per_class[2] is None
-    assert all(found.per_class[at] for at in (0, 1, 3))
+    assert found[Clean].per_class[2] is None
+    assert all(found[Clean].per_class[at] for at in (0, 1, 3))
 
 
 EPOCH = {"epoch": 1, "training_loss": 0.5, "training_accuracy": 0.8, "validation_loss": 0.6, "validation_accuracy": 0.7}
@@ -206,14 +224,14 @@ EPOCH = {"epoch": 1, "training_loss": 0.5, "training_accuracy": 0.8, "validation
 def test_the_history_is_that_of_the_record_if_it_makes_sense(images, history, found):
     record = Record("fashion-cnn", {}, images.classes, history=history)
     some = measure_overview({"candidate": role(record=record)}, images, survival={}, everywhere={})
-    assert len(some.models[0].history) == found
+    assert len(some.models[0][Training].history) == found
 
 
 @pytest.mark.parametrize(("content", "found"), [(json.dumps([EPOCH, EPOCH]), 2), ("{", 0), ("[1]", 0)])
 def test_without_a_record_the_history_beside_the_checkpoint_counts(images, tmp_path, content, found):
     (tmp_path / "model.history.json").write_text(content)
     some = measure_overview({"candidate": role(path=tmp_path / "model.pth")}, images, survival={}, everywhere={})
-    assert len(some.models[0].history) == found
+    assert len(some.models[0][Training].history) == found
 
 
 def test_the_way_to_the_controller_changes_nothing(measured):
@@ -235,4 +253,21 @@ def test_progress_is_reported_to_the_end(images):
         everywhere={},
         on_measured=lambda done, total: steps.append((done, total)),
     )
-    assert steps == [(done, 5) for done in range(1, 6)]
+    assert steps == [(done, len(PARTS)) for done in range(1, len(PARTS) + 1)]
+
+
+def test_no_two_parts_fill_in_the_same_field():
+    names = [field.name for part in PARTS for field in fields(part.record)]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_a_part_that_was_not_measured_is_missed_by_its_name():
+    with pytest.raises(KeyError, match="the overview of alone has no part Turned"):
+        ModelOverview("alone", (), "", ())[Turned]
+
+
+def test_what_no_part_of_the_overview_has_is_refused():
+    sent = json.loads(overview().as_wire())
+    sent["models"][0]["mood"] = "good"
+    with pytest.raises(InputError, match="a worker's overview: unknown key 'mood'"):
+        Overview.from_wire(json.dumps(sent))

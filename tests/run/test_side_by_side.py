@@ -1,12 +1,17 @@
 """The overview of a run: the same serially and with workers, as much as the run has searched, and never a verdict."""
 
+import html
 import json
+import re
+import warnings
 
 import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import hypothesis  # noqa: F401
 import pytest
+import scipy.stats  # noqa: F401
 import seaborn  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
-from zoo import ROWS, Zoo
+from PIL import ImageFont  # noqa: F401
+from zoo import ROWS, Zoo, hypothesis_as_it_starts
 
 SEARCH = """
 [[gate]]
@@ -22,28 +27,39 @@ share_broken = 0.5
 def zoo(pytester):
     place = Zoo(pytester.path, tests=("clean", "breaking_pose"))
     place.bind(ROWS + SEARCH)
-    place.save("plain.safetensors", jitter=4.0)
-    return place
+    place.save("noisy.safetensors", jitter=4.0)
+    with hypothesis_as_it_starts(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield place
 
 
-def run(pytester, zoo, *arguments):
-    result = pytester.runpytest_subprocess(
-        *("--stress-data", zoo.data, "--baseline", "plain.safetensors", "stress_tests", *arguments)
-    )
+def run(pytester, zoo, *arguments, how="inprocess"):
+    """Run the gate on the noisy network against the good one; return the overview, and the page."""
+    models = ("--candidate", "noisy.safetensors", "--baseline", "models/augmented.safetensors")
+    start = {"inprocess": pytester.runpytest_inprocess, "subprocess": pytester.runpytest_subprocess}[how]
+    result = start("--stress-data", zoo.data, *models, "stress_tests", *arguments)
     assert result.ret in {0, 1}, result.stdout.str()
     record = json.loads((zoo.root / "reports/stress.json").read_text())
     return record["overview"], (zoo.root / "reports/stress.html").read_text()
 
 
-def test_it_is_the_same_serially_and_with_workers(pytester, zoo):
+def pictures(page: str) -> dict[str, list[str]]:
+    """Return what the page shows of each test, by its name."""
+    tests = json.loads(html.unescape(re.search(r'data-jsonblob="([^"]*)"', page)[1]))["tests"]
+    return {name: [extra["content"] for run in runs for extra in run["extras"]] for name, runs in tests.items()}
+
+
+def test_it_is_the_same_serially_and_with_workers_and_so_are_the_pictures(pytester, zoo):
     serial, page = run(pytester, zoo)
     assert [model["name"] for model in serial["models"]] == ["candidate", "baseline"]
     assert [bool(model["survival"]) for model in serial["models"]] == [True, True]
     assert [bool(model["right_everywhere"]) for model in serial["models"]] == [False, True]
     assert 'id="report-comparison"' in page
     assert page.count('<figure class="figure') >= 8
-    parallel, _ = run(pytester, zoo, "-n", "2")
+    parallel, other = run(pytester, zoo, "-n", "2", how="subprocess")
     assert parallel == serial
+    assert pictures(other) == pictures(page)
+    assert "".join(map(str, pictures(page).values())).count('<figure class="picture"') >= 3
 
 
 def test_a_run_that_does_not_search_measures_no_search(pytester, zoo):
@@ -53,17 +69,16 @@ def test_a_run_that_does_not_search_measures_no_search(pytester, zoo):
 
 
 def test_recording_measures_none(pytester, zoo):
-    result = pytester.runpytest_subprocess("--stress-data", zoo.data, "stress_tests", "--stress-record", "clean")
+    result = pytester.runpytest_inprocess("--stress-data", zoo.data, "stress_tests", "--stress-record", "clean")
     assert result.ret == 0
     assert json.loads((zoo.root / "reports/stress.json").read_text())["overview"] is None
 
 
-def test_a_model_that_cannot_be_compared_is_judged_all_the_same(pytester, zoo):
-    (zoo.root / "conftest.py").write_text(
-        "from harness.run.overview import measure\n\n"
-        "def fail(*_, **__):\n    raise RuntimeError('<out of memory>')\n\n"
-        "measure.measure_overview = fail\n"
-    )
-    found, page = run(pytester, zoo)
+def test_a_model_that_cannot_be_compared_is_judged_all_the_same(pytester, zoo, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("<out of memory>")
+
+    monkeypatch.setattr("harness.run.overview.measure.measure_overview", fail)
+    found, page = run(pytester, zoo, "-k", "accuracy")
     assert found is None
     assert "The models could not be compared: &lt;out of memory&gt;" in page

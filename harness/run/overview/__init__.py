@@ -1,32 +1,41 @@
-"""What the report compares between models: accuracy under pose, confusions, calibration, attention, training."""
+"""What the report compares between models: accuracy under pose, confusions, calibration, attention, training.
 
-from harness.perturb.covering import SIDES, Covered
-from harness.run.overview.measure import CONFIDENT, measure_overview, overview_of, reliability
-from harness.run.overview.results import (
-    Changes,
-    KindChange,
-    KindCount,
-    ModelOverview,
-    OnObject,
-    Overview,
-    Rate,
-    ReliabilityBin,
-    Survival,
-)
+A module here for each part: its record, the function that measures it, and the `Part` of both.
+"""
+
+from harness.run.overview.clean import CONFIDENT, Clean, ReliabilityBin, reliability
+from harness.run.overview.failing import Failing, KindCount
+from harness.run.overview.looking import Looking, OnObject
+from harness.run.overview.measure import measure_overview, overview_of
+from harness.run.overview.part import Part, Subject
+from harness.run.overview.parts import PARTS
+from harness.run.overview.posed import Moved, Turned
+from harness.run.overview.results import Changes, KindChange, ModelOverview, Overview, Rate
+from harness.run.overview.searched import Everywhere, Survival, Surviving
+from harness.run.overview.training import Training
 
 __all__ = [
     "CONFIDENT",
-    "SIDES",
+    "PARTS",
     "Changes",
-    "Covered",
+    "Clean",
+    "Everywhere",
+    "Failing",
     "KindChange",
     "KindCount",
+    "Looking",
     "ModelOverview",
+    "Moved",
     "OnObject",
     "Overview",
+    "Part",
     "Rate",
     "ReliabilityBin",
+    "Subject",
     "Survival",
+    "Surviving",
+    "Training",
+    "Turned",
     "measure_overview",
     "overview_of",
     "reliability",

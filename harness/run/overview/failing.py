@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.measures.failures import changed_positions, compared_at, persistent_failures
+from harness.measures.failures import PersistentFailures, changed_positions, compared_at, persistent_failures
 from harness.perturb import promised_corners
-from harness.run.overview.results import Changes, KindChange, KindCount
+from harness.run.overview.part import Part, Subject
+from harness.run.overview.results import Changes, KindChange
+from harness.store.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,24 +23,42 @@ NEW_SHOWN = 20
 """New failures that an overview names, each with what both models say."""
 
 
-def failing(
-    model: RoleModel, images: LabelledImages, sample: LabelledImages, kinds: Sequence[FailureKind]
-) -> dict[str, Any]:
-    """Count the failures of each kind on all images at rest and on the sample moved, and name what persists there."""
-    rest = model.predict(images)
+@record
+class KindCount:
+    """Failures of one kind: how many there are of all images at rest, and their share, in [0, 1], of a sample moved.
+
+    Moved means all eight corners of the promised poses.
+    """
+
+    kind: str
+    count: int
+    moved: float
+
+
+@record
+class Failing:
+    """How many failures of each kind there are, and what is wrong at most of the promised poses' corners and rest."""
+
+    failures: tuple[KindCount, ...] = ()
+    persistent: PersistentFailures | None = None
+
+
+def _failing(subject: Subject) -> Failing:
+    model, sample = subject.model, subject.sample
+    rest = model.predict(subject.images)
     moved = [model.predict(sample, corner) for corner in promised_corners()]
     views = np.stack([each.predicted for each in (model.predict(sample), *moved)], axis=1)
-    return {
-        "failures": tuple(
+    return Failing(
+        tuple(
             KindCount(
                 kind.name,
                 int(kind.among(rest).sum()),
                 float(np.mean([kind.among(each).mean() for each in moved])),
             )
-            for kind in kinds
+            for kind in subject.kinds
         ),
-        "persistent": persistent_failures(sample, views),
-    }
+        persistent_failures(sample, views),
+    )
 
 
 def changes_between(
@@ -58,3 +78,6 @@ def changes_between(
         if len(named)
         else (),
     )
+
+
+FAILING = Part(Failing, _failing)

@@ -1,11 +1,16 @@
-"""What is known of a run's models side by side, in plain types that travel between processes."""
+"""What is known of a run's models side by side: a record for each part measured, and their way between processes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
-from harness.measures.failures import Comparison, PersistentFailures
-from harness.store.records import as_json, read_json, record
+from harness.measures.failures import Comparison
+from harness.store import records
+from harness.store.records import read_record, record
+
+T = TypeVar("T")
 
 
 @record
@@ -16,52 +21,6 @@ class Rate:
     low: float
     high: float
     n: int
-
-
-@record
-class ReliabilityBin:
-    """Answers whose confidence lies in one bin: how many, their mean confidence and the share that is right."""
-
-    count: int
-    confidence: float | None
-    accuracy: float | None
-
-
-@record
-class Survival:
-    """The share of images, right as they are, that are still right at all poses up to each severity of a path."""
-
-    path: str
-    unit: str
-    n: int
-    severities: tuple[float, ...]
-    shares: tuple[float, ...]
-
-
-@record
-class OnObject:
-    """How much of the attention lies on the object, of one class or all: mean `ratio` and `lift` over `n` images.
-
-    `ratio` is the share of a map's mass on the object, `uniform` what a map that looks everywhere alike would have,
-    and `lift` the mean of their quotient. Dead maps and empty masks are left out.
-    """
-
-    ratio: float
-    uniform: float
-    lift: float
-    n: int
-
-
-@record
-class KindCount:
-    """Failures of one kind: how many there are of all images at rest, and their share, in [0, 1], of a sample moved.
-
-    Moved means all eight corners of the promised poses.
-    """
-
-    kind: str
-    count: int
-    moved: float
 
 
 @record
@@ -86,37 +45,40 @@ class Changes:
     new_failures: tuple[Comparison, ...]
 
 
-@record
+@dataclass(frozen=True)
 class ModelOverview:
     """One model, in one role or several: all that the report draws of it.
 
-    `per_class` and `on_object` follow the classes' order, None for a class without images. `confusion` counts images,
-    a row for each true class and a column for each predicted one. `rotation` follows `Overview.degrees`, `shift` has a
-    row for each dy and a column for each dx of `Overview.shifts`. `corners` is the mean accuracy at the promised
-    poses' corners. `covered` is the share of answers that change when a side of the image is blacked out. `failures`
-    counts by kind, and `persistent` lists what is wrong at most of the corners and rest.
+    `parts` are what was measured, each a record of its own kind; `model[Clean]` is the one of kind `Clean`.
     """
 
     name: str
     roles: tuple[str, ...]
     path: str
-    accuracy: Rate
-    per_class: tuple[Rate | None, ...]
-    confusion: tuple[tuple[int, ...], ...]
-    confident_errors: int
-    calibration_error: float
-    reliability: tuple[ReliabilityBin, ...]
-    rotation: tuple[Rate, ...]
-    shift: tuple[tuple[Rate, ...], ...]
-    corners: Rate
-    covered: dict[str, float]
-    failures: tuple[KindCount, ...] = ()
-    persistent: PersistentFailures | None = None
-    right_everywhere: Rate | None = None
-    survival: tuple[Survival, ...] = ()
-    on_object: tuple[OnObject | None, ...] = ()
-    on_object_overall: OnObject | None = None
-    history: tuple[Mapping[str, float], ...] = ()
+    parts: tuple[Any, ...]
+
+    def __getitem__(self, kind: type[T]) -> T:
+        """Return the part of this kind; raises `KeyError` where it was not measured."""
+        for part in self.parts:
+            if isinstance(part, kind):
+                return part
+        raise KeyError(f"the overview of {self.name} has no part {kind.__name__}")
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return the model in plain types, the fields of its parts beside its own."""
+        plain: dict[str, Any] = {"name": self.name, "roles": list(self.roles), "path": self.path}
+        for part in self.parts:
+            plain |= records.as_plain(part)
+        return plain
+
+
+@record
+class _Named:
+    """What there is of a model besides its parts."""
+
+    name: str
+    roles: tuple[str, ...]
+    path: str
 
 
 @record
@@ -138,11 +100,31 @@ class Overview:
         others = self.models[1:]
         return next((model for model in others if "incumbent" in model.roles), others[0] if others else None)
 
+    def as_plain(self) -> dict[str, Any]:
+        """Return the overview in plain types, as `stress.json` has it."""
+        return {**records.as_plain(replace(self, models=())), "models": [model.as_plain() for model in self.models]}
+
     def as_wire(self) -> str:
         """Return the overview as JSON, as it travels from a worker to the controller."""
-        return as_json(self)
+        return json.dumps(self.as_plain())
 
     @staticmethod
     def from_wire(wire: str) -> Overview:
-        """Return the overview that `as_wire` sent."""
-        return read_json(Overview, wire, where="a worker's overview")
+        """Return the overview that `as_wire` sent; raises `InputError` for anything else."""
+        plain = json.loads(wire)
+        models = tuple(_read_model(model) for model in plain["models"])
+        return replace(read_record(Overview, {**plain, "models": []}, where=_WHERE), models=models)
+
+
+_WHERE = "a worker's overview"
+
+
+def _read_model(plain: dict[str, Any]) -> ModelOverview:
+    from harness.run.overview.parts import PARTS  # Which measure what they fill in here.
+
+    parts = []
+    for part in PARTS:
+        own = {field.name: plain.pop(field.name) for field in fields(part.record) if field.name in plain}
+        parts.append(read_record(part.record, own, where=_WHERE))
+    named = read_record(_Named, plain, where=_WHERE)
+    return ModelOverview(named.name, named.roles, named.path, tuple(parts))

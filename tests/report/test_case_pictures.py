@@ -1,4 +1,4 @@
-"""Panels: what stands where, exactly; what is said when there is nothing to show; words for those who cannot see it."""
+"""Pictures: what stands where, exactly; what is said when there is nothing to show; words for who cannot see it."""
 
 import base64
 import html
@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from harness.measures.failures import Answer
+from harness.report.case_pictures import GAP, SIZE, as_html, as_png, caption, in_words, picture, shown_classes, strip
 from harness.report.lettering import TEXT_HEIGHT, write
-from harness.report.panels import GAP, SIZE, as_html, as_png, caption, in_words, panel, shown_classes, strip
 from harness.run.cases import Case, View
 
 CLASSES = ("Shirt", "Coat", "Bag")
 BLUE, VERMILION, GREY, WHITE = [0, 114, 178], [213, 94, 0], [140, 140, 140], [255, 255, 255]
 MIDDLE, RIGHT = SIZE + GAP, 2 * (SIZE + GAP)
-"""Left ends of the panels of baseline and candidate."""
+"""Left ends of the columns of baseline and candidate."""
 BARS = 2 * TEXT_HEIGHT + SIZE
 """First row of the bars."""
 
@@ -45,7 +45,7 @@ def plain(level: int, *, size=(28, 28)) -> np.ndarray:
     return np.full((*size, 1), level, np.uint8)
 
 
-def picture(element: str) -> np.ndarray:
+def decoded(element: str) -> np.ndarray:
     """Decode the picture of a `figure` as a reader would."""
     data = re.search(r'<img alt="[^"<>]*" [^<>]* src="data:image/webp;base64,([A-Za-z0-9+/=]+)">', element)
     assert data is not None, element[:200]
@@ -53,7 +53,7 @@ def picture(element: str) -> np.ndarray:
 
 
 def place(image: np.ndarray, left: int) -> np.ndarray:
-    """Return the square of a panel in which the image stands."""
+    """Return the square in which the image stands."""
     return image[TEXT_HEIGHT : TEXT_HEIGHT + SIZE, left : left + SIZE]
 
 
@@ -62,14 +62,14 @@ def place(image: np.ndarray, left: int) -> np.ndarray:
 
 @pytest.mark.parametrize("channels", [1, 3], ids=["grey", "colour"])
 @pytest.mark.parametrize("size", [(8, 8), (28, 28), (224, 224), (20, 40)], ids=str)
-def test_a_panel_has_the_same_size_for_images_of_any(channels, size):
-    image = panel(case(channels=channels, size=size))
+def test_a_picture_has_the_same_size_for_images_of_any(channels, size):
+    image = picture(case(channels=channels, size=size))
     assert image.dtype == np.uint8
-    assert image.shape == panel(case()).shape == (BARS + 3 * 22 + 4, 3 * SIZE + 2 * GAP, 3)
+    assert image.shape == picture(case()).shape == (BARS + 3 * 22 + 4, 3 * SIZE + 2 * GAP, 3)
 
 
 def test_original_left_then_what_the_models_saw():
-    image = panel(case(original=plain(0), seen=plain(200), candidate=view(0.1, 0.9, 0), baseline=view(0.9, 0.1, 0)))
+    image = picture(case(original=plain(0), seen=plain(200), candidate=view(0.1, 0.9, 0), baseline=view(0.9, 0.1, 0)))
     assert (place(image, 0) == 0).all()
     for left in (MIDDLE, RIGHT):
         # The lowest rows say that there is no attention.
@@ -80,12 +80,12 @@ def test_original_left_then_what_the_models_saw():
 
 def test_small_images_are_enlarged_without_blur():
     original = np.arange(28 * 28, dtype=np.uint16).reshape(28, 28, 1).astype(np.uint8)
-    enlarged = place(panel(case(original=original)), 0)
+    enlarged = place(picture(case(original=original)), 0)
     assert (enlarged == original.repeat(6, axis=0).repeat(6, axis=1)).all()
 
 
 def test_images_keep_their_shape():
-    wide = place(panel(case(original=plain(0, size=(14, 28)))), 0)
+    wide = place(picture(case(original=plain(0, size=(14, 28)))), 0)
     quarter = SIZE // 4
     assert (wide[quarter:-quarter] == 0).all()
     assert (wide[:quarter] == 225).all()
@@ -96,8 +96,8 @@ def test_colours_are_kept_in_their_order():
     red = np.zeros((28, 28, 3), np.uint8)
     red[..., 0] = 255
     shown = case(original=red, seen=red)
-    assert panel(shown)[80, 80].tolist() == [255, 0, 0]
-    red_value, green, blue = picture(as_html(shown))[80, 80].tolist()
+    assert picture(shown)[80, 80].tolist() == [255, 0, 0]
+    red_value, green, blue = decoded(as_html(shown))[80, 80].tolist()
     assert red_value > 200
     assert max(green, blue) < 60
 
@@ -114,11 +114,11 @@ def test_colours_are_kept_in_their_order():
     ids=["true-class", "answer", "confidence", "no-baseline", "index"],
 )
 def test_the_picture_tells_cases_apart(one, other):
-    assert not np.array_equal(panel(case(**one)), panel(case(**other)))
+    assert not np.array_equal(picture(case(**one)), picture(case(**other)))
 
 
 def test_without_a_baseline_the_middle_shows_what_was_seen_and_no_bars():
-    image = panel(case(seen=plain(90), baseline=None))
+    image = picture(case(seen=plain(90), baseline=None))
     assert (place(image, MIDDLE) == 90).all()
     assert (image[TEXT_HEIGHT + SIZE :, MIDDLE : MIDDLE + SIZE] == 255).all()
 
@@ -133,14 +133,14 @@ def bar(image: np.ndarray, left: int, row: int) -> list[list[int]]:
 
 
 def test_bars_are_blue_for_the_true_class_vermilion_for_a_wrong_answer_grey_for_others():
-    image = panel(case(candidate=view(0.3, 0.5, 0.2), baseline=view(1.0, 0.0, 0.0)))
+    image = picture(case(candidate=view(0.3, 0.5, 0.2), baseline=view(1.0, 0.0, 0.0)))
     assert [bar(image, RIGHT, row)[0] for row in range(3)] == [BLUE, VERMILION, GREY]
     assert bar(image, MIDDLE, 0) == [BLUE], "sure: the whole length"
     assert bar(image, MIDDLE, 1) == [GREY, WHITE]
 
 
 def test_a_bar_is_as_long_as_the_class_is_likely():
-    image = panel(case(candidate=view(0.25, 0.75, 0.0)))
+    image = picture(case(candidate=view(0.25, 0.75, 0.0)))
     for row, share, colour in ((0, 0.25, BLUE), (1, 0.75, VERMILION), (2, 0.0, GREY)):
         line = image[BARS + row * 22 + 11, RIGHT : RIGHT + SIZE]
         assert (line == colour).all(axis=1).sum() == max(round((SIZE - 54) * share), 1)
@@ -170,7 +170,7 @@ def test_of_many_classes_the_true_one_and_the_likeliest_have_bars():
     assert len(names) == 12
     assert names == sorted(names)
     assert {"class 05", "class 70", "class 29", "class 51", "class 48"} <= set(names)
-    assert panel(shown).shape[0] == BARS + 12 * 22 + 4
+    assert picture(shown).shape[0] == BARS + 12 * 22 + 4
 
 
 # Attention.
@@ -179,7 +179,7 @@ def test_of_many_classes_the_true_one_and_the_likeliest_have_bars():
 def test_attention_lights_up_where_the_model_looks_and_leaves_the_rest_visible():
     looked = np.zeros((28, 28), np.float32)
     looked[:14, :14] = 3.0
-    image = place(panel(case(seen=plain(100), candidate=view(0.1, 0.9, 0.0, attention=looked))), RIGHT)
+    image = place(picture(case(seen=plain(100), candidate=view(0.1, 0.9, 0.0, attention=looked))), RIGHT)
     yellow, purple = np.array([253, 231, 37]), np.array([68, 1, 84])
     assert np.abs(image[20, 20] - (0.8 * yellow + 0.2 * 100)).max() <= 1
     assert np.abs(image[150, 150] - (0.2 * purple + 0.8 * 100)).max() <= 1
@@ -188,15 +188,15 @@ def test_attention_lights_up_where_the_model_looks_and_leaves_the_rest_visible()
 @pytest.mark.parametrize("factor", [1e-6, 7.0])
 def test_maps_are_scaled_to_their_own_maximum_for_display(factor):
     looked = np.random.default_rng(0).random((28, 28), dtype=np.float32)
-    one = panel(case(candidate=view(0.1, 0.9, 0.0, attention=looked)))
-    assert np.abs(one.astype(int) - panel(case(candidate=view(0.1, 0.9, 0.0, attention=looked * factor)))).max() <= 2
+    one = picture(case(candidate=view(0.1, 0.9, 0.0, attention=looked)))
+    assert np.abs(one.astype(int) - picture(case(candidate=view(0.1, 0.9, 0.0, attention=looked * factor)))).max() <= 2
     assert "scaled to its own maximum" in caption(case())
 
 
 def test_a_map_of_zeros_is_shown_as_no_attention_not_as_a_scaled_map():
     nowhere = np.zeros((28, 28), np.float32)
     shown = case(seen=plain(100), candidate=view(0.1, 0.9, 0.0, attention=nowhere))
-    image = place(panel(shown), RIGHT)
+    image = place(picture(shown), RIGHT)
     assert (image[:-TEXT_HEIGHT] == 100).all(), "the image alone"
     assert image[-TEXT_HEIGHT:].min() < 100 < image[-TEXT_HEIGHT:].max(), "a line that says so"
     assert "candidate: Coat 90% (then Shirt 10%), no attention anywhere" in in_words(shown)
@@ -204,9 +204,9 @@ def test_a_map_of_zeros_is_shown_as_no_attention_not_as_a_scaled_map():
 
 def test_a_model_without_a_layer_to_look_at_is_shown_without_attention_and_says_so():
     shown = case(seen=plain(100), candidate=view(0.1, 0.9, 0.0), baseline=None)
-    assert (place(panel(shown), RIGHT)[:-TEXT_HEIGHT] == 100).all()
+    assert (place(picture(shown), RIGHT)[:-TEXT_HEIGHT] == 100).all()
     assert not np.array_equal(
-        panel(shown), panel(replace(shown, candidate=view(0.1, 0.9, 0.0, attention=np.zeros((28, 28), np.float32))))
+        picture(shown), picture(replace(shown, candidate=view(0.1, 0.9, 0.0, attention=np.zeros((28, 28), np.float32))))
     )
     assert "no layer whose attention could be shown" in caption(shown)
     assert in_words(shown).endswith("attention not available")
@@ -219,7 +219,7 @@ def test_a_model_without_a_layer_to_look_at_is_shown_without_attention_and_says_
 def test_any_class_name_can_be_shown(name):
     classes = (name, "Coat", "Bag")
     shown = case(true=name, classes=classes, candidate=view(0.9, 0.1, 0.0, classes=classes))
-    assert panel(shown).shape == panel(case()).shape
+    assert picture(shown).shape == picture(case()).shape
     assert f"true class {name}" in as_html(shown)
 
 
@@ -252,7 +252,7 @@ def test_text_too_long_for_its_box_is_cut():
 
 @pytest.mark.parametrize(("shares", "colour"), [((0.9, 0.1, 0.0), (0, 114, 178)), ((0.1, 0.9, 0.0), (176, 68, 0))])
 def test_the_colour_of_an_answer_can_be_read_on_white(shares, colour):
-    line = panel(case(candidate=view(*shares)))[TEXT_HEIGHT + SIZE : BARS, RIGHT:]
+    line = picture(case(candidate=view(*shares)))[TEXT_HEIGHT + SIZE : BARS, RIGHT:]
     assert (line == colour).all(axis=2).any()
     linear = [((v / 255 + 0.055) / 1.055) ** 2.4 if v > 10 else v / 255 / 12.92 for v in colour]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
@@ -265,9 +265,9 @@ def test_the_colour_of_an_answer_can_be_read_on_white(shares, colour):
 @pytest.mark.parametrize("channels", [1, 3], ids=["grey", "colour"])
 def test_a_picture_survives_its_encoding(channels):
     shown = case(channels=channels)
-    decoded = picture(as_html(shown))
-    assert decoded.shape == panel(shown).shape
-    assert np.abs(decoded.astype(int) - panel(shown)).mean() < 30
+    found = decoded(as_html(shown))
+    assert found.shape == picture(shown).shape
+    assert np.abs(found.astype(int) - picture(shown)).mean() < 30
 
 
 @pytest.mark.parametrize("size", [28, 224], ids="{}-px".format)
@@ -303,7 +303,7 @@ def test_a_picture_is_described_in_words_and_escaped():
         'image 7, true class "><script>, turned by 5° clockwise; baseline: none; '
         'candidate: Shirt 93% (then "><script> 5%, Bag 2%), looks most at the upper right'
     )
-    assert "Image 7, &quot;&gt;&lt;script&gt;, turned by 5° clockwise." in element
+    assert 'Image 7, "><script>, turned by 5° clockwise.' in html.unescape(element)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The 3-panel picture of one image: original | as the baseline sees it | as the candidate sees it.
 
-Each model's panel has its answer, where it looks, and the probability of every class. Composed from arrays with
+Each model's column has its answer, where it looks, and the probability of every class. Composed from arrays with
 OpenCV, because a Matplotlib figure each would take far longer.
 """
 
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import base64
 import io
-from html import escape
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from harness.report.lettering import TEXT_HEIGHT, Colour, write
+from harness.report.page import render
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness.run.cases import Case, View
 
 SIZE, GAP = 168, 8
-"""Side of a picture, a multiple of 28, and the space between two, in pixels."""
+"""Side of a square, a multiple of 28, and the space between two, in pixels."""
 
 _ROW, _BAR, _PERCENT, _FOOT = 22, 12, 54, 4
 """Height of a bar's row and of the bar, the width kept for its percentage, and what the last letters hang down."""
@@ -34,25 +34,24 @@ _RIGHT: Colour = (0, 114, 178)
 _WRONG: Colour = (213, 94, 0)
 _WRONG_WORDS: Colour = (176, 68, 0)  # Vermilion is too pale for letters on white.
 _OTHER: Colour = (140, 140, 140)
-_FIGURE = "display:inline-block;vertical-align:top;width:min(100%,520px);margin:.4rem 1rem .4rem 0"
 _FAINTEST, _STRONGEST = 0.2, 0.8
 """Share of the heat map's colour in a pixel where a model looks least and most; the rest is the image."""
 
 
-def panel(case: Case) -> np.ndarray:
+def picture(case: Case) -> np.ndarray:
     """Return the picture, (height, width, 3) uint8 RGB."""
     names = shown_classes(case)
-    pictures = [
-        _tile(_picture(case.original), f"image {case.index}", f"true: {case.true}"),
-        _tile(_picture(case.seen), "no baseline", ""),
-        _tile(_picture(case.seen), "candidate", ""),
+    columns = [
+        _tile(_square(case.original), f"image {case.index}", f"true: {case.true}"),
+        _tile(_square(case.seen), "no baseline", ""),
+        _tile(_square(case.seen), "candidate", ""),
     ]
-    bars = [np.full((_ROW * len(names) + _FOOT, SIZE, 3), _PAPER, dtype=np.uint8) for _ in pictures]
+    bars = [np.full((_ROW * len(names) + _FOOT, SIZE, 3), _PAPER, dtype=np.uint8) for _ in columns]
     for column, role, view in ((1, "baseline", case.baseline), (2, "candidate", case.candidate)):
         if view is not None:
             right = view.answer.predicted == case.true
             said = f"{'✓' if right else '✗'} {answered(view)}"
-            pictures[column] = _tile(_overlaid(case.seen, view), role, said, colour=_RIGHT if right else _WRONG_WORDS)
+            columns[column] = _tile(_overlaid(case.seen, view), role, said, colour=_RIGHT if right else _WRONG_WORDS)
             bars[column] = _bars(case, view)
     for row, name in enumerate(names):
         true = name == case.true
@@ -66,38 +65,36 @@ def panel(case: Case) -> np.ndarray:
             bold=true,
             colour=_RIGHT if true else _INK,
         )
-    return _side_by_side([np.vstack(column) for column in zip(pictures, bars, strict=True)])
+    return _side_by_side([np.vstack(parts) for parts in zip(columns, bars, strict=True)])
 
 
 def strip(tiles: Sequence[tuple[np.ndarray, str, str]]) -> np.ndarray:
     """Return images (H, W, C) uint8 side by side, each between a title and a caption, (height, width, 3) uint8 RGB."""
-    return _side_by_side([_tile(_picture(image), title, caption) for image, title, caption in tiles])
+    return _side_by_side([_tile(_square(image), title, caption) for image, title, caption in tiles])
 
 
-def as_png(picture: np.ndarray) -> bytes:
+def as_png(pixels: np.ndarray) -> bytes:
     """Return an RGB picture as the content of a PNG file."""
-    _, encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    _, encoded = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
     return bytes(encoded.tobytes())
 
 
 def as_html(case: Case) -> str:
     """Return the picture as a `figure` that carries its data, with what it shows in words."""
-    picture = panel(case)
-    return (
-        f'<figure class="panel" style="{_FIGURE}"><img alt="{escape(in_words(case))}" width="{picture.shape[1]}" '
-        f'height="{picture.shape[0]}" style="max-width:100%;height:auto" src="{data_uri(picture)}">'
-        f"<figcaption>{escape(caption(case))}</figcaption></figure>"
-    )
+    shown = picture(case)
+    height, width = shown.shape[:2]
+    source = data_uri(shown)
+    return str(render("picture", alt=in_words(case), caption=caption(case), width=width, height=height, source=source))
 
 
-def data_uri(picture: np.ndarray) -> str:
+def data_uri(pixels: np.ndarray) -> str:
     """Return an RGB picture as WebP in a `data:` address; at most 20 kB of WebP."""
     from PIL import Image
 
     for quality in (70, 50, 30, 15, 5, 1):
         content = io.BytesIO()
         # OpenCV's WebP takes twice as long, as it does not offer the method.
-        Image.fromarray(picture).save(content, "WEBP", quality=quality, method=2)
+        Image.fromarray(pixels).save(content, "WEBP", quality=quality, method=2)
         if content.tell() <= _MAX_BYTES:
             break
     return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"
@@ -163,17 +160,17 @@ def _side_by_side(columns: Sequence[np.ndarray]) -> np.ndarray:
     return np.hstack([part for column in columns for part in (gap, column)][1:])
 
 
-def _tile(picture: np.ndarray, title: str, caption: str, *, colour: Colour = _INK) -> np.ndarray:
-    """Return a picture, (SIZE, SIZE, 3), between two lines of text."""
+def _tile(square: np.ndarray, title: str, caption: str, *, colour: Colour = _INK) -> np.ndarray:
+    """Return a square, (SIZE, SIZE, 3), between two lines of text."""
     tile = np.full((SIZE + 2 * TEXT_HEIGHT, SIZE, 3), _PAPER, dtype=np.uint8)
-    tile[TEXT_HEIGHT : TEXT_HEIGHT + SIZE] = picture
+    tile[TEXT_HEIGHT : TEXT_HEIGHT + SIZE] = square
     write(tile, title, x=0, y=0, width=SIZE, bold=True)
     write(tile, caption, x=0, y=TEXT_HEIGHT + SIZE, width=SIZE, colour=colour)
     return tile
 
 
-def _picture(image: np.ndarray, heat: np.ndarray | None = None) -> np.ndarray:
-    """Return an image (H, W, C) uint8 at the size of a picture, its shape kept, under a heat map (H, W) in [0, 1]."""
+def _square(image: np.ndarray, heat: np.ndarray | None = None) -> np.ndarray:
+    """Return an image (H, W, C) uint8 in a square, its shape kept, under a heat map (H, W) in [0, 1]."""
     height, width = (max(1, round(SIZE * side / max(image.shape[:2]))) for side in image.shape[:2])
     rgb = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[..., :3]
     larger = max(image.shape[:2]) > SIZE
@@ -183,21 +180,21 @@ def _picture(image: np.ndarray, heat: np.ndarray | None = None) -> np.ndarray:
         colours = cv2.applyColorMap((shares * 255).round().astype(np.uint8), cv2.COLORMAP_VIRIDIS)
         opacity = _FAINTEST + (_STRONGEST - _FAINTEST) * shares
         rgb = cv2.blendLinear(rgb, cv2.cvtColor(colours, cv2.COLOR_BGR2RGB), 1 - opacity, opacity)
-    picture = np.full((SIZE, SIZE, 3), _FRAME, dtype=np.uint8)
+    square = np.full((SIZE, SIZE, 3), _FRAME, dtype=np.uint8)
     top, left = (SIZE - height) // 2, (SIZE - width) // 2
-    picture[top : top + height, left : left + width] = rgb
-    return picture
+    square[top : top + height, left : left + width] = rgb
+    return square
 
 
 def _overlaid(image: np.ndarray, view: View) -> np.ndarray:
     """Return an image under where the model looks, scaled to its maximum, or with a line that says "nowhere"."""
     attention = view.attention
     if attention is None or not attention.any():
-        picture, note = _picture(image), "no attention" if attention is not None else "attention n/a"
-        picture[-TEXT_HEIGHT:] = _PAPER
-        write(picture, note, x=0, y=SIZE - TEXT_HEIGHT, width=SIZE, align="centre")
-        return picture
-    return _picture(image, (attention / attention.max()).astype(np.float32))
+        square, note = _square(image), "no attention" if attention is not None else "attention n/a"
+        square[-TEXT_HEIGHT:] = _PAPER
+        write(square, note, x=0, y=SIZE - TEXT_HEIGHT, width=SIZE, align="centre")
+        return square
+    return _square(image, (attention / attention.max()).astype(np.float32))
 
 
 def _bars(case: Case, view: View) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A picture of every corruption at every severity: `python -m harness.report.corruptions docs/corruptions.webp`."""
+"""A picture of every corruption at every severity: `python docs/corruption_sheet.py docs/corruptions.webp`."""
 
 from __future__ import annotations
 

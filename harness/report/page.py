@@ -1,0 +1,67 @@
+"""What pages are made of: sections, and markup from templates, in which every text is escaped."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2.ext import Extension
+from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page under a heading, to which the contents lead: its anchor is `report-` and the name.
+
+    `beside` stands to the right of it, where the window is wide enough; with `columns` it leaves the place free.
+    """
+
+    name: str
+    title: str
+    body: Markup | str = ""
+    columns: bool = False
+    beside: Section | None = None
+
+
+def all_of(sections: Sequence[Section]) -> list[Section]:
+    """Return the sections and those beside them, in the order of the page: what its contents list."""
+    return [each for section in sections for each in (section, section.beside) if each is not None]
+
+
+def render(template: str, /, **values: object) -> Markup:
+    """Return the markup of a template: its values are text, and escaped, unless they are markup already."""
+    # Escaped by the template, so that it is not escaped again within another.
+    return Markup(_environment().get_template(f"{template}.html").render(values))  # noqa: S704
+
+
+def table(titles: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: bool = False) -> Markup:
+    """Return a table of plain cells; with `numbers`, all columns but the first are aligned as such."""
+    return render("table", titles=titles, rows=rows, numbers=numbers)
+
+
+class _Unbroken(Extension):
+    """Leaves out of a template the line breaks and the indentation after them, which are there for its reader."""
+
+    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:  # noqa: ARG002
+        return re.sub(r"\n *", "", source)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, extensions=[_Unbroken]
+    )
+    for kind in ("css", "js"):
+        source = (TEMPLATES / f"report.{kind}").read_text("utf-8")
+        environment.globals[kind] = Markup(source)  # noqa: S704  Ours.
+    environment.globals["all_of"] = all_of
+    return environment

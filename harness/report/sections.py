@@ -1,0 +1,67 @@
+"""The sections of a run's report, in their order: each a function of recorded results alone.
+
+To add one, write a function that returns a `Section`, or None where there is nothing to say, and name it in `SECTIONS`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.report.failures import failures
+from harness.report.illustrations import figures
+from harness.report.page import Section, render, table
+from harness.report.scorecard import coverage, right_everywhere, what_got_worse
+from harness.report.tables import SIGNS, gates, models, regressions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.run.outcome import Outcome
+    from harness.run.overview import Overview
+
+
+def of_models(show: Callable[[Overview], Section | None]) -> Callable[[Outcome], Section | None]:
+    """Return a section of the models side by side as one of a run, which may not have compared them."""
+
+    def of_run(outcome: Outcome) -> Section | None:
+        return None if outcome.overview is None else show(outcome.overview)
+
+    return of_run
+
+
+def comparison(outcome: Outcome) -> Section | None:
+    """Return the candidate beside the baseline and the incumbent, or why they could not be compared."""
+    title = "Against the other models"
+    if outcome.overview is not None:
+        return Section("comparison", title, models(outcome.overview, right_everywhere(outcome)))
+    if outcome.overview_missing:
+        return Section("comparison", title, render("lead", lines=[outcome.overview_missing], hints=""))
+    return None
+
+
+def self_checks(outcome: Outcome) -> Section | None:
+    """Return what the run found when it checked itself."""
+    if not outcome.self_checks:
+        return None
+    rows = [(check.name, SIGNS[check.status], check.detail) for check in outcome.self_checks]
+    titles = ("self-check", "result", "what was found")
+    return Section("self-checks", "Could this run have failed?", table(titles, rows))
+
+
+def tests(_outcome: Outcome) -> Section:
+    """Return the heading of the list of tests, which pytest-html adds."""
+    return Section("tests", "Every test, with its pictures")
+
+
+SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
+    what_got_worse,
+    comparison,
+    of_models(failures),
+    coverage,
+    self_checks,
+    of_models(figures),
+    regressions,
+    gates,
+    tests,
+)
+"""What a report shows, from top to bottom; its contents follow from it."""

@@ -1,0 +1,52 @@
+// Everything is delegated: pytest-html draws its table anew on each click.
+(() => {
+  document.documentElement.lang = 'en';
+  const zoom = document.getElementById('zoom');
+  const enlarge = (picture) => {
+    zoom.querySelector('img').src = picture.src;
+    zoom.querySelector('img').alt = picture.alt;
+    zoom.querySelector('p').textContent = picture.alt;
+    zoom.showModal();
+  };
+  const unfold = (hash) => {
+    const found = document.getElementById(decodeURIComponent(hash.slice(1)));
+    const folded = found?.closest('details:not([open])');
+    if (folded) {
+      folded.open = true;
+      found.scrollIntoView();
+    }
+  };
+  const reveal = (hash) => {
+    unfold(hash);
+    if (!hash.startsWith('#pictures-')) return;
+    const find = () => document.getElementById(decodeURIComponent(hash.slice(1)));
+    if (!find()) for (const box of document.querySelectorAll('input.filter:not(:checked)')) box.click();
+    const row = find()?.closest('tbody');
+    if (row?.querySelector('.extras-row.hidden')) row.querySelector('.col-result').click();
+    find()?.scrollIntoView();
+  };
+  document.addEventListener('click', (event) => {
+    if (event.target.closest('#zoom')) return zoom.close();
+    const picture = event.target.closest('.stress img');
+    if (picture) return enlarge(picture);
+    const link = event.target.closest('a[href^="#"]');
+    if (link) setTimeout(() => reveal(link.getAttribute('href')));
+  });
+  const focusable = () => {
+    for (const picture of document.querySelectorAll('.stress img')) {
+      picture.tabIndex = 0;
+      picture.setAttribute('role', 'button');
+    }
+  };
+  document.addEventListener('keydown', (event) => {
+    if (event.key === 'Enter' && event.target.matches?.('.stress img')) enlarge(event.target);
+  });
+  document.addEventListener('focusin', focusable);
+  addEventListener('load', () => {
+    focusable();
+    reveal(location.hash);
+  });
+  addEventListener('beforeprint', () => {
+    for (const item of document.querySelectorAll('details')) item.open = true;
+  });
+})();

@@ -1,0 +1,79 @@
+"""How good a model is on images as they are: accuracy, by class, which class it takes for which, and calibration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.measures import accuracy, calibration_error, confident_errors
+from harness.measures.confidence import BINS, bin_of
+from harness.measures.mistakes import confusion_matrix
+from harness.run.overview.part import Part, Subject, rate_of
+from harness.run.overview.results import Rate
+from harness.store.records import record
+
+if TYPE_CHECKING:
+    from harness.inference import Predictions
+
+CONFIDENT = 0.9
+"""Errors above this confidence are counted as confident, as in the study."""
+
+
+@record
+class ReliabilityBin:
+    """Answers whose confidence lies in one bin: how many, their mean confidence and the share that is right."""
+
+    count: int
+    confidence: float | None
+    accuracy: float | None
+
+
+@record
+class Clean:
+    """A model on all images as they are.
+
+    `per_class` follows the classes' order, None for a class without images. `confusion` counts images, a row for each
+    true class and a column for each predicted one. `calibration_error` is the expected one, over the bins of
+    `reliability`.
+    """
+
+    accuracy: Rate
+    per_class: tuple[Rate | None, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    confident_errors: int
+    calibration_error: float
+    reliability: tuple[ReliabilityBin, ...]
+
+
+def _clean(subject: Subject) -> Clean:
+    images = subject.images
+    predictions = subject.model.predict(images)
+    confusions = confusion_matrix(predictions)
+    present = confusions.sum(axis=1) > 0
+    return Clean(
+        accuracy=rate_of(accuracy(predictions)),
+        per_class=tuple(
+            rate_of(accuracy(predictions, of_class=name)) if there else None
+            for name, there in zip(images.classes, present, strict=True)
+        ),
+        confusion=tuple(tuple(map(int, row)) for row in confusions),
+        confident_errors=int(confident_errors(predictions, above=CONFIDENT).value),
+        calibration_error=float(calibration_error(predictions).value),
+        reliability=reliability(predictions),
+    )
+
+
+def reliability(predictions: Predictions) -> tuple[ReliabilityBin, ...]:
+    """Return the answers by confidence, in the bins of the expected calibration error."""
+    confidence = predictions.confidence
+    which = bin_of(confidence)
+    return tuple(
+        ReliabilityBin(
+            int(answers.sum()),
+            float(confidence[answers].mean()) if answers.any() else None,
+            float(predictions.correct[answers].mean()) if answers.any() else None,
+        )
+        for answers in (which == number for number in range(BINS))
+    )
+
+
+CLEAN = Part(Clean, _clean)

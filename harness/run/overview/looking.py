@@ -1,0 +1,59 @@
+"""How much a model looks at the object."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness.run.overview.part import Part, Subject
+from harness.store.records import record
+
+
+@record
+class OnObject:
+    """How much of the attention lies on the object, of one class or all: mean `ratio` and `lift` over `n` images.
+
+    `ratio` is the share of a map's mass on the object, `uniform` what a uniform map would have,
+    and `lift` the mean of their quotient. Dead maps and empty masks are left out.
+    """
+
+    ratio: float
+    uniform: float
+    lift: float
+    n: int
+
+
+@record
+class Looking:
+    """Attention on the object, by class in the classes' order and of all; nothing where there is no attention."""
+
+    on_object: tuple[OnObject | None, ...] = ()
+    on_object_overall: OnObject | None = None
+
+
+def _looking(subject: Subject) -> Looking:
+    """Measure attention on the object where the model has any and the object is known."""
+    from harness.data.masks import object_masks
+    from harness.errors import NotApplicableError
+
+    sample = subject.sample
+    try:
+        masks, maps = object_masks(sample), subject.model.attend(sample).upsampled()
+    except NotApplicableError:
+        return Looking()
+    mass, area = maps.sum(axis=(1, 2)), masks.mean(axis=(1, 2))
+    known = (mass > 0) & (area > 0)
+    ratio = np.where(masks, maps, 0).sum(axis=(1, 2)) / np.where(known, mass, 1)
+
+    def mean_of(chosen: np.ndarray) -> OnObject | None:
+        if not chosen.any():
+            return None
+        shares, uniform = ratio[chosen].astype(np.float64), area[chosen]
+        return OnObject(
+            float(shares.mean()), float(uniform.mean()), float((shares / uniform).mean()), int(chosen.sum())
+        )
+
+    labels = sample.labels.numpy()
+    return Looking(tuple(mean_of(known & (labels == label)) for label in range(len(sample.classes))), mean_of(known))
+
+
+LOOKING = Part(Looking, _looking)

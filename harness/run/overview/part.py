@@ -1,0 +1,56 @@
+"""What a part of the overview is: a record, and the function that measures it of one model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from harness.run.overview.results import Rate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.data import LabelledImages
+    from harness.inference import RoleModel
+    from harness.measures import Measurement
+    from harness.measures.failures import FailureKind
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One model, and the images that an overview measures it on: all, a `sample` of them, and half of that, `fewer`.
+
+    `kinds` are the kinds of failure to count. `survival` and `everywhere` are the images of two searches, None where
+    the search is not asked for.
+    """
+
+    model: RoleModel
+    images: LabelledImages
+    sample: LabelledImages
+    fewer: LabelledImages
+    kinds: tuple[FailureKind, ...]
+    survival: LabelledImages | None = None
+    everywhere: LabelledImages | None = None
+
+
+@dataclass(frozen=True)
+class Part(Generic[T]):
+    """A part of the overview: the `record` that holds it and the function that measures it of one model.
+
+    The record is made by `harness.store.records.record`; its fields are keys of the model in `stress.json`, so that no
+    two parts may have one of the same name. Where there is nothing to measure, `measure` returns a record that says so.
+    """
+
+    record: type[T]
+    measure: Callable[[Subject], T]
+
+
+AnyPart = Part[Any]
+
+
+def rate_of(measured: Measurement) -> Rate:
+    """Return a measured share as an overview holds it."""
+    low, high = measured.interval
+    return Rate(float(measured.value), float(low), float(high), measured.n)
