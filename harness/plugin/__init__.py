@@ -142,14 +142,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     gates = metafunc.config.stash[RUN].gates
     (family,), keys = marker.args, dict(marker.kwargs)
     metric = keys.pop("metric", "")
-    declared = declared_keys(keys)
+    test = metafunc.definition.name
+    declared = declared_keys(keys, test=test)
     rows = tuple(row for row in (gates.family(family) if gates else ()) if metric in {"", row.metric})
     if not rows:
         name = f"{family}-{metric.replace('_', '-')}" if metric else family
         rows = (Gate(id=name, family=family, metric=metric, keys=dict.fromkeys(declared)),)
     elif gates:
-        name = metafunc.definition.name
-        rows = tuple(with_keys(row, declared, path=gates.path, test=name) for row in rows)
+        rows = tuple(with_keys(row, declared, path=gates.path, test=test) for row in rows)
     metafunc.parametrize("gate", rows, ids=[row.id for row in rows], indirect=True)
 
 
