@@ -74,7 +74,9 @@ def test_a_key_of_another_type_is_refused_with_file_row_and_test(keys, message):
 
 def test_a_key_that_is_not_declared_is_refused_with_all_that_are_known():
     with pytest.raises(GatesError) as refusal:
-        with_keys(replace(ROW, keys={"strenght": 0.3}), declared_keys({"strength": float}, test=""), path=FILE, test="t")
+        with_keys(
+            replace(ROW, keys={"strenght": 0.3}), declared_keys({"strength": float}, test=""), path=FILE, test="t"
+        )
     assert str(refusal.value) == (
         "shop/gates.toml: gate 'dim-030' of t: unknown key 'strenght'; known are class, direction, family, hand, id, "
         "metric, not_gated, panel, pose, role, significance, and what the test declares: strength"
@@ -90,5 +92,7 @@ def test_a_key_named_like_something_of_every_row_cannot_be_declared(name):
 
 
 def test_what_no_test_declares_is_no_attribute_and_says_how_it_would_be():
-    with pytest.raises(AttributeError, match=r"gate dim-030: 'strength' is no key .* @gate\(\"family\", strength=float\)"):
+    with pytest.raises(
+        AttributeError, match=r"gate dim-030: 'strength' is no key .* @gate\(\"family\", strength=float\)"
+    ):
         _ = ROW.strength

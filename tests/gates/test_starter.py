@@ -85,4 +85,9 @@ def test_a_checkpoint_adds_the_pairs_that_it_confuses(shop):
     network = ["--checkpoint", "model.pth", "--stress-model", f"{__name__}:Constant"]
     assert main(["new-gates", "gates.toml", "--data", "npz:shop.npz", *network]) == 0
     (pair,) = read_gates(shop / "gates.toml").family("pairs")
-    assert (pair.id, pair.keys, pair.metric, pair.direction) == ("pair-a-b", {"pair": ["a", "b"]}, "pair_failures", "at_most")
+    assert (pair.id, pair.keys, pair.metric, pair.direction) == (
+        "pair-a-b",
+        {"pair": ["a", "b"]},
+        "pair_failures",
+        "at_most",
+    )
