@@ -188,7 +188,7 @@ class GateRun:
         if session.gates.data.sample is not None:
             with suppress(InputError):
                 default = read_gates(full_gates(self.config))
-        return outcome_of(self.reported, session, self.options, command=self.command, default=default)
+        return outcome_of(self.reported, session, profile=self.options.profile, command=self.command, default=default)
 
 
 RUN = pytest.StashKey[GateRun]()

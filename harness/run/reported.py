@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from harness.gates import Gate, GatesFile, Verdict
     from harness.run.overview import Overview
-    from harness.run.session import StressOptions, StressSession
+    from harness.run.session import StressSession
 
 
 @dataclass
@@ -65,8 +65,8 @@ class Reported:
 def outcome_of(
     reported: Reported,
     session: StressSession,
-    options: StressOptions,
     *,
+    profile: str,
     command: Sequence[str],
     default: GatesFile | None = None,
 ) -> Outcome:
@@ -82,9 +82,9 @@ def outcome_of(
         verdicts=tuple(verdicts),
         errors=tuple(reported.errors),
         self_checks=reported.self_checks,
-        omissions=tuple(_omissions(reported, verdicts, session, options)),
+        omissions=tuple(_omissions(reported, verdicts, session)),
         failures=tuple(reported.failures),
-        profile=options.profile,
+        profile=profile,
         scope=_scope(gates, default),
         models={role: model.as_json() for role, model in session.roles.items()},
         data={
@@ -109,14 +109,12 @@ def outcome_of(
     )
 
 
-def _omissions(
-    reported: Reported, verdicts: Sequence[Verdict], session: StressSession, options: StressOptions
-) -> list[str]:
+def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressSession) -> list[str]:
     """Say what a run did not cover, each of which makes its verdict partial."""
     omissions = _unmeasured(session.gates.gates, [verdict.gate for verdict in verdicts])
     if reported.interrupted:
         omissions.append("the run was interrupted, and did not check itself")
-    elif not reported.self_checks and options.record is None:
+    elif not reported.self_checks and not session.recording:
         omissions.append("the run did not check itself")
     judged = [verdict.gate for verdict in verdicts if verdict.status in {"pass", "fail"}]
     if all(gate.role == "baseline" for gate in judged):

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from harness.data.options import DataOptions
 from harness.errors import InputError
 from harness.gates import Gate, GatesFile, read_gates
-from harness.inference.role import RoleModel
 from harness.networks.options import NetworkOptions
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
     from harness.gates.file import DataFingerprint
-    from harness.inference import Classifier
+    from harness.inference import Classifier, RoleModel
 
 ROLES = ("candidate", "baseline", "incumbent")
 PROFILES = ("quick", "default", "thorough")
@@ -118,7 +117,7 @@ def open_session(options: StressOptions, *, workers: int | None = None) -> Stres
     import torch
 
     from harness.data import stratified_sample
-    from harness.inference import Classifier, pick_device
+    from harness.inference import Classifier, RoleModel, pick_device
     from harness.networks.declared import expect_fit, load_model
     from harness.store.cache import PredictionCache, default_folder
 
