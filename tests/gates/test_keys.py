@@ -16,7 +16,7 @@ DECLARED = declared_keys(
     {
         "strength": Key(Share, "{:.0%} of the light taken away"),
         "lamp": one_of(["bulb", "sun"]),
-        "pair": Key(tuple[str, str], lambda pair: " and ".join(pair)),
+        "pair": Key(tuple[str, str], " and ".join),
         "about": Pose,
         "only": Literal["wrong"],
         "size": int,
@@ -81,7 +81,7 @@ def test_a_key_that_is_not_declared_is_refused_with_all_that_are_known():
         "shop/gates.toml: gate 'dim-030' of t: unknown key 'strenght'; known are class, direction, family, hand, id, "
         "metric, not_gated, panel, pose, role, significance, and what the test declares: strength"
     )
-    with pytest.raises(GatesError, match="and what the test declares: none$"):
+    with pytest.raises(GatesError, match=r"and what the test declares: none$"):
         with_keys(replace(ROW, keys={"strenght": 0.3}), {}, path=FILE, test="t")
 
 
