@@ -661,6 +661,7 @@ VERDICTS = {
     "sample": replace(ROTATION, share=0.2, hand=Bound(0.9), role="baseline").judge(share(0.7)),
     "not-gated": Gate("c", "clean", "accuracy").judge(share(0.5)),
     "unjudged": Gate("c", "clean", "accuracy").unjudged("error", "it raised"),
+    "not-applicable": Gate("c", "clean", "accuracy", hand=Bound(0.9)).unjudged("not_applicable", "no baseline"),
     "calibrated": Gate(
         "c",
         "clean",
@@ -689,11 +690,23 @@ CONTRACT = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("verdict", VERDICTS.values(), ids=VERDICTS)
-def test_the_entry_in_stress_json_has_the_fields_of_the_contract(verdict):
-    entry = json.loads(json.dumps(verdict.as_json(), allow_nan=False))
+STATED = {
+    "fail": ("fail", "candidate", "panel", 0.851, "at_least"),
+    "hand": ("pass", "candidate", "hand", 3, "at_most"),
+    "sample": ("error", "baseline", "hand", 0.9, "at_least"),
+    "not-gated": ("not_gated", "candidate", None, None, "at_least"),
+    "unjudged": ("error", "candidate", None, None, "at_least"),
+    "not-applicable": ("not_applicable", "candidate", "hand", None, "at_least"),
+    "calibrated": ("not_gated", "candidate", None, None, "at_least"),
+}
+
+
+@pytest.mark.parametrize("name", VERDICTS)
+def test_the_entry_in_stress_json_has_the_fields_of_the_contract(name):
+    entry = json.loads(json.dumps(VERDICTS[name].as_json(), allow_nan=False))
     assert set(entry) >= CONTRACT
-    assert entry["status"] in {"pass", "fail", "not_gated", "not_applicable", "error"}
+    stated = ("status", "role", "provenance", "bound", "direction")
+    assert tuple(entry[field] for field in stated) == STATED[name]
 
 
 def test_the_entry_in_stress_json_holds_what_was_measured():

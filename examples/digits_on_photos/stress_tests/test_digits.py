@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from harness.data.masks import object_masks
+from harness.gates import Key, Share, one_of
 from harness.measures import accuracy, confident_errors, kept, pair_failures
 from harness.measures.localisation import attention_lift
-from harness.perturb.backgrounds import with_background
+from harness.perturb.backgrounds import BACKGROUNDS, with_background
 from harness.plugin import gate
 
 
@@ -43,7 +44,7 @@ def test_accuracy_survives_shift(candidate, images, evidence, gate):
     assert verdict.passed, verdict.explain()
 
 
-@gate("confidence")
+@gate("confidence", confidence=Key(Share, "errors over {:.0%} confidence"))
 def test_confident_errors_stay_rare(candidate, images, evidence, gate):
     predictions = candidate.predict(images)
     verdict = gate.judge(confident_errors(predictions, above=gate.confidence))
@@ -51,7 +52,7 @@ def test_confident_errors_stay_rare(candidate, images, evidence, gate):
     assert verdict.passed, verdict.explain()
 
 
-@gate("pairs")
+@gate("pairs", pair=Key(tuple[str, str], "{0[0]} and {0[1]} taken for each other"))
 def test_confusions_stay_rare(candidate, images, evidence, gate):
     predictions = candidate.predict(images)
     verdict = gate.judge(pair_failures(predictions, pair=gate.pair))
@@ -59,7 +60,7 @@ def test_confusions_stay_rare(candidate, images, evidence, gate):
     assert verdict.passed, verdict.explain()
 
 
-@gate("background")
+@gate("background", background=Key(one_of(BACKGROUNDS), "background: {}"))
 def test_answers_stay_before_another_photograph(candidate, images, evidence, gate):
     shown = with_background(images, object_masks(images), gate.background)
     verdict = gate.judge(kept(candidate.predict(images), candidate.predict(shown.changed)))
@@ -86,7 +87,7 @@ class Dusk:
         return images * (1 - self.strength * images.new_tensor([1.0, 0.8, 0.4]).view(1, 3, 1, 1))
 
 
-@gate("dusk")
+@gate("dusk", strength=Key(Share, "{:.0%} of the light gone"))
 def test_accuracy_survives_dusk(candidate, images, evidence, gate):
     predictions = candidate.predict(images, Dusk(gate.strength))
     verdict = gate.judge(accuracy(predictions, before=candidate.predict(images)))
