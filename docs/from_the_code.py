@@ -1,11 +1,12 @@
 """What pages take from the code and the gates file when they are built, so that it cannot differ from them.
 
-`{gate-rows} rotation` is a table of a family's rows, and `{output} python -m harness break --help` what a command
-prints.
+`{gate-rows} rotation` is a table of a family's rows, `{corruptions}` one of all corruptions, and `{output} python -m
+harness break --help` what a command prints.
 """
 
 from __future__ import annotations
 
+import inspect
 import os
 import shlex
 import subprocess
@@ -18,6 +19,7 @@ from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 
 from harness.gates import read_gates
+from harness.perturb.corruptions import CORRUPTIONS
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -52,6 +54,19 @@ def _cells(row: Gate) -> tuple[str, str, str, str]:
     sign = "≥" if row.direction == "at_least" else "≤"
     by = " (by hand)" if row.hand else ""
     return row.id, row.metric, spread, f"{sign} {bound.bound:g}{by}" if bound else "reported only"
+
+
+class Corruptions(SphinxDirective):
+    """A table of the corruptions: what each does, by its docstring, and its level at severities 1 to 5."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        return [_table([("corruption", "what it does", "level at severities 1 to 5"), *map(_described, CORRUPTIONS)])]
+
+
+def _described(name: str) -> tuple[str, str, str]:
+    kind = CORRUPTIONS[name]
+    return name, inspect.getdoc(kind.apply).split("\n\n")[0].replace("\n", " "), ", ".join(map(str, kind.levels))
 
 
 def _table(rows: list[tuple[str, ...]]) -> nodes.table:
@@ -101,5 +116,6 @@ def _at(lines: list[str], beginning: str) -> int:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Add the directives."""
     app.add_directive("gate-rows", GateRows)
+    app.add_directive("corruptions", Corruptions)
     app.add_directive("output", Output)
     return {"parallel_read_safe": True}

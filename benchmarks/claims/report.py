@@ -1,4 +1,4 @@
-"""Decide the claims from kept results, and write the tables of both READMEs."""
+"""Decide the claims from kept results, and write the tables of its README and of the documentation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.claims.claims import CLAIMS, Claim, Decision, decide
 from benchmarks.claims.measure import AUGMENTED, BASELINE, Network
-from benchmarks.readme import write_between
+from benchmarks.pages import write_between
 from harness.errors import InputError
 from harness.store.files import write_atomically
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 HERE = Path(__file__).parent
-RESULTS, README, PROJECT = HERE / "results.json", HERE / "README.md", HERE.parents[1] / "README.md"
+RESULTS, README, PAGE = HERE / "results.json", HERE / "README.md", HERE.parents[1] / "docs/claims.md"
 BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
 
 
@@ -63,9 +63,9 @@ def read_results(path: Path = RESULTS) -> Results:
         raise InputError(f"{path}: no results ({error!r}); `python -m benchmarks.claims` measures them") from None
 
 
-def write_tables(results: Results, *, readme: Path = README, project: Path = PROJECT) -> None:
-    """Replace what stands between the markers of the benchmark's README, and of the project's."""
-    for path, body in ((readme, full_table(results)), (project, short_table(results))):
+def write_tables(results: Results, *, readme: Path = README, page: Path = PAGE) -> None:
+    """Replace what stands between the markers of the benchmark's README, and of the documentation's page."""
+    for path, body in ((readme, full_table(results)), (page, short_table(results))):
         write_between(path, BEGIN, END, body)
 
 
@@ -91,7 +91,7 @@ def full_table(results: Results) -> str:
 
 
 def short_table(results: Results) -> str:
-    """Return the project README's table in Markdown."""
+    """Return the documentation's table in Markdown."""
     lines = [
         f"Of {_networks(results, BASELINE)} and {_networks(results, AUGMENTED)}:",
         "",

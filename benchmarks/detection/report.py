@@ -21,7 +21,7 @@ from benchmarks.detection.paths import (
     RESULTS,
 )
 from benchmarks.detection.results import MEASURED, Result, read_result
-from benchmarks.readme import write_between
+from benchmarks.pages import write_between
 from harness.errors import some_of
 from harness.gates import read_gates
 from harness.run.outcome import NOT_JUDGED, PASSED, WORSE

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from benchmarks.readme import write_between
+from benchmarks.pages import write_between
 from benchmarks.speed.attention import attention
 from benchmarks.speed.peers import PicturesOneByOne, foolbox_survivors, notebook_epoch, plain_loop
 from benchmarks.speed.pictures import pictures

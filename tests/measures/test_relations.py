@@ -1,4 +1,4 @@
-"""Relations by hand: each holds, each breaks; and a stress test that declares one, as the README writes it."""
+"""Relations by hand: each holds, each breaks; and a stress test that declares one, as the documentation writes it."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from harness.inference import Classifier, RoleModel, along
 from harness.measures.relations import invariance, monotonicity, symmetry
 from harness.perturb import IDENTITY, HorizontalFlip, Pose
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs/relations.md"
 LABELS = [0, 0, 1, 1]
 
 
@@ -127,9 +127,9 @@ def test_a_gate_judges_a_relation(relation):
 
 
 def declared():
-    """The stress test and the row of the README."""
-    section = README.read_text(encoding="utf-8").partition("## Declare a relation of your own")[2].partition("\n## ")[0]
-    code, row = (re.search(rf"```{kind}\n(.*?)```", section, re.DOTALL)[1] for kind in ("python", "toml"))
+    """The stress test and the row of the page."""
+    page = PAGE.read_text(encoding="utf-8")
+    code, row = (re.search(rf"```{kind}\n(.*?)```", page, re.DOTALL)[1] for kind in ("python", "toml"))
     return code, row
 
 
@@ -144,7 +144,7 @@ def judged(pytester, monkeypatch, rows, *, blind=False):
     return result, gate
 
 
-def test_the_readmes_relation_is_measured_without_a_bound(pytester, monkeypatch):
+def test_the_documented_relation_is_measured_without_a_bound(pytester, monkeypatch):
     result, gate = judged(pytester, monkeypatch, "\n" + declared()[1])
     assert (gate["id"], gate["metric"], gate["status"]) == ("turning-ccw", "monotonicity", "not_gated")
     assert 0.4 < gate["value"] < 0.8
@@ -153,7 +153,7 @@ def test_the_readmes_relation_is_measured_without_a_bound(pytester, monkeypatch)
 
 
 @pytest.mark.parametrize(("blind", "status", "exit_status"), [(True, "pass", 0), (False, "fail", 1)])
-def test_the_readmes_relation_is_held_to_a_bound(pytester, monkeypatch, blind, status, exit_status):
+def test_the_documented_relation_is_held_to_a_bound(pytester, monkeypatch, blind, status, exit_status):
     # What sees nothing never grows surer: a relation says nothing of a model's being right.
     result, gate = judged(pytester, monkeypatch, f"\n{declared()[1]}hand = {{ bound = 0.95 }}\n", blind=blind)
     assert gate["status"] == status

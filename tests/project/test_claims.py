@@ -297,12 +297,12 @@ def test_tables_stand_between_the_markers(tmp_path):
     paths = tmp_path / "benchmark.md", tmp_path / "project.md"
     for path in paths:
         path.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    write_tables(by_hand(), readme=paths[0], project=paths[1])
+    write_tables(by_hand(), readme=paths[0], page=paths[1])
     for path, table in zip(paths, (full_table(by_hand()), short_table(by_hand())), strict=True):
         assert path.read_text() == f"before\n{BEGIN}\n\n{table}\n\n{END}\nafter\n"
     paths[0].write_text("no markers")
     with pytest.raises(InputError, match=r"the markers .* are missing"):
-        write_tables(by_hand(), readme=paths[0], project=paths[1])
+        write_tables(by_hand(), readme=paths[0], page=paths[1])
 
 
 def test_results_are_kept_as_they_are(tmp_path):
@@ -324,7 +324,7 @@ def test_the_tables_are_those_of_the_results():
     results = read_results()
     for path, table in (
         (ROOT / "benchmarks/claims/README.md", full_table(results)),
-        (ROOT / "README.md", short_table(results)),
+        (ROOT / "docs/claims.md", short_table(results)),
     ):
         assert f"{BEGIN}\n\n{table}\n\n{END}" in path.read_text(encoding="utf-8")
 

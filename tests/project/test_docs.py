@@ -21,6 +21,7 @@ from zoo import CLASSES, images_of, network
 
 from harness.gates import Gate, read_gates
 from harness.measures import Measurement
+from harness.measures.accuracy import ACCURACY
 from harness.run.outcome import Outcome
 
 ROOT = Path(__file__).parents[2]
@@ -28,12 +29,15 @@ DOCS = ROOT / "docs"
 PAGES = {str(path.relative_to(DOCS)): path.read_text("utf-8") for path in sorted(DOCS.glob("**/*.md"))}
 MARKED = {"sh", "python", "toml", "ini"}
 RETRAINS = 8
+PROJECT_PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+LONGEST_README = 120
+"""Lines: the first page is one page."""
 LARGEST_PICTURE = 40_000
 LARGEST_SHEET = 60_000
 """Bytes of a picture, and of that of all corruptions, which grows with each."""
 SMALLER = (
     # The commands as they stand, on fewer images.
-    (r"(python -m harness (?:evaluate|compare) [^\n]*)", r"\1 --samples 200"),
+    (r"(python -m harness (?:evaluate|compare) [^\n#]*)", r"\1 --samples 200 "),
 )
 TINY_NETWORK = (
     # A network that is built as quickly as it answers, in place of the ResNet, and pictures of its size.
@@ -92,7 +96,33 @@ def test_commands_are_there():
     assert {"index.md", "own-model.md", "add-corruption.md", "add-gate.md"} <= set(WITH_COMMANDS)
 
 
-@pytest.mark.parametrize("page", [*PAGES, "../README.md"])
+def test_the_readme_is_one_page_and_has_the_commands_that_a_change_must_pass():
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert len(text.splitlines()) <= LONGEST_README
+    for name, last in (("gate", "pytest stress_tests"), ("tests", "pytest tests -n 2")):
+        (command,) = re.findall(rf"<!-- ci: {name} -->\n```sh\n(.*)\n```\n", text)
+        assert command.endswith(f"&& .venv/bin/{last}")
+
+
+def test_every_page_is_in_the_contents():
+    trees = "\n".join(re.findall(r"```\{toctree\}\n(.*?)```", PAGES["index.md"], re.DOTALL)).splitlines()
+    listed = {path for pattern in trees if pattern for path in DOCS.glob(f"{pattern}.md")}
+    assert listed == {DOCS / page for page in PAGES if page != "index.md"}
+
+
+def test_the_map_has_every_room_and_every_library_says_why_it_is_there():
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    rooms = re.findall(r"^  (\w+)/? +\S", text.split("```")[1], re.MULTILINE)
+    here = {path.stem for path in (ROOT / "harness").iterdir() if path.suffix in {"", ".py"}}
+    assert set(rooms) == {name for name in here if not name.startswith("__")}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    cells = re.findall(r"^\| (.*?) \|", text.partition("## Dependencies")[2], re.MULTILINE)[2:]
+    justified = {name for cell in cells for name in re.sub(r" \(.*\)", "", cell).split(", ")}
+    assert justified == {re.split(r"[>=]", one)[0] for one in wanted}
+
+
+@pytest.mark.parametrize("page", [*PAGES, *(f"../{page}" for page in PROJECT_PAGES)])
 def test_links_lead_to_files(page):
     text = re.sub(r"```.*?```", "", (DOCS / page).read_text("utf-8"), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
@@ -140,7 +170,7 @@ def test_the_fields_of_stress_json_are_those_described():
     empty: dict[str, tuple] = dict.fromkeys(("verdicts", "errors", "omissions", "failures"), ())
     facts: dict[str, dict] = {name: {} for name in ("models", "data", "recipe", "versions")}
     run = Outcome(**empty, **facts, profile="quick", gates_sha256="", command="").as_json()
-    gate = Gate("clean", "clean", "accuracy").judge(Measurement("accuracy", 0.9, 10, (0.8, 1.0))).as_json()
+    gate = Gate("clean", "clean", "accuracy").judge(Measurement(ACCURACY, 0.9, 10, (0.8, 1.0))).as_json()
     assert described == {*run, *gate, "flips"}
 
 

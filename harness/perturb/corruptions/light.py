@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.perturb.corruptions.kind import Kind
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _RGB = 3
 
@@ -64,3 +66,15 @@ def _cloud(height: int, width: int, draw: np.random.Generator) -> np.ndarray:
         cloud += strength * cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
         cells, strength = 2 * cells, strength / 2
     return np.asarray((cloud - cloud.min()) / max(float(np.ptp(cloud)), 1e-6))
+
+
+KINDS: Mapping[str, Kind] = {
+    # Share of the contrast that is left; CIFAR-10-C.
+    "contrast": Kind(contrast, (0.75, 0.5, 0.4, 0.3, 0.15)),
+    # What is added to the brightness; CIFAR-10-C.
+    "brightness": Kind(brightness, (0.05, 0.1, 0.15, 0.2, 0.3)),
+    # The exponent of each pixel: above 1 it darkens. Ours; it has no place in H&D.
+    "gamma": Kind(gamma, (1.4, 1.8, 2.2, 3.0, 4.0)),
+    # How much fog to one of image; CIFAR-10-C.
+    "fog": Kind(fog, (0.2, 0.5, 0.75, 1.0, 1.5)),
+}

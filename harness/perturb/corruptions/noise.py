@@ -1,4 +1,4 @@
-"""Corruptions of single pixels and rows: noise, and what a sensor does not deliver.
+"""Corruptions of single pixels: noise.
 
 Images are (N, H, W, C) float32 in [0, 1]; each image has its own generator in `draws`.
 """
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.perturb.corruptions.kind import Kind, uniform
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 def gaussian(images: np.ndarray, deviation: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
@@ -28,21 +30,15 @@ def shot(images: np.ndarray, photons: float, draws: Sequence[np.random.Generator
 
 def impulse(images: np.ndarray, share: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
     """Make this share of the values black or white, by halves."""
-    lots = _uniform(images.shape[1:], draws)
+    lots = uniform(images.shape[1:], draws)
     return np.where(lots < share / 2, 0, np.where(lots > 1 - share / 2, 1, images)).astype(np.float32)
 
 
-def dead_pixels(images: np.ndarray, share: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
-    """Make this share of the pixels black, in all channels."""
-    return images * (_uniform((*images.shape[1:3], 1), draws) >= share)
-
-
-def missing_rows(images: np.ndarray, share: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
-    """Make this share of the rows black, rounded to whole rows."""
-    height = images.shape[1]
-    ranks = np.stack([draw.permutation(height) for draw in draws])[:, :, None, None]
-    return np.asarray(images * (ranks >= round(share * height)))
-
-
-def _uniform(shape: tuple[int, ...], draws: Sequence[np.random.Generator]) -> np.ndarray:
-    return np.stack([draw.random(shape, dtype=np.float32) for draw in draws])
+KINDS: Mapping[str, Kind] = {
+    # Standard deviation of a pixel; CIFAR-10-C.
+    "gaussian-noise": Kind(gaussian, (0.04, 0.06, 0.08, 0.09, 0.10)),
+    # Photons at full brightness; CIFAR-10-C.
+    "shot-noise": Kind(shot, (500, 250, 100, 75, 50)),
+    # Share of values that are black or white; CIFAR-10-C.
+    "impulse-noise": Kind(impulse, (0.01, 0.02, 0.03, 0.05, 0.07)),
+}

@@ -1,4 +1,4 @@
-"""Corruptions of sharpness: blur, JPEG and pixelation.
+"""Corruptions of sharpness: blur.
 
 Images are (N, H, W, C) float32 in [0, 1]; each image has its own generator in `draws`. OpenCV sees one image at a time,
 so that the others of a batch cannot matter.
@@ -11,19 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.perturb.corruptions.kind import Kind, pixels_at_28
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _SOFT = 0.4
 """Standard deviation, in pixels at 28 x 28, of the blur before and after glass; CIFAR-10-C's largest."""
 _STEPS = 16
 """Parts of a pixel to which OpenCV's lines are drawn."""
-_RGB = 3
-
-
-def pixels_at_28(images: np.ndarray) -> float:
-    """Return how many pixels of these images are one at 28 x 28, by the shorter side."""
-    return float(min(images.shape[1:3])) / 28
 
 
 def gaussian_blur(images: np.ndarray, deviation: float, _draws: Sequence[np.random.Generator]) -> np.ndarray:
@@ -74,33 +70,11 @@ def glass_blur(images: np.ndarray, reach: float, draws: Sequence[np.random.Gener
     return np.stack(seen).reshape(images.shape)
 
 
-def jpeg(images: np.ndarray, quality: float, _draws: Sequence[np.random.Generator]) -> np.ndarray:
-    """Compress each image by JPEG at this quality; channels one by one, where images are not of one or three."""
-    import cv2
-
-    pixels = np.rint(images * 255).astype(np.uint8)
-    if pixels.shape[3] == _RGB:
-        coded = [image[..., ::-1] for image in pixels]  # OpenCV's blue comes first.
-        reading = cv2.IMREAD_COLOR
-    else:
-        coded = list(pixels.transpose(0, 3, 1, 2).reshape(-1, *pixels.shape[1:3]))
-        reading = cv2.IMREAD_GRAYSCALE
-    settings = [cv2.IMWRITE_JPEG_QUALITY, int(quality)]
-    read = np.stack([np.asarray(cv2.imdecode(cv2.imencode(".jpg", image, settings)[1], reading)) for image in coded])
-    if pixels.shape[3] == _RGB:
-        read = read[..., ::-1]
-    else:
-        read = read.reshape(len(pixels), -1, *pixels.shape[1:3]).transpose(0, 2, 3, 1)
-    return read.astype(np.float32) / 255
-
-
-def pixelate(images: np.ndarray, factor: float, _draws: Sequence[np.random.Generator]) -> np.ndarray:
-    """Make one of as many pixels along each axis, the mean of those that it covers, and show it at the old size."""
-    import cv2
-
-    height, width = images.shape[1:3]
-    side = factor * pixels_at_28(images)
-    small = max(round(width / side), 1), max(round(height / side), 1)
-    coarse = [cv2.resize(image, small, interpolation=cv2.INTER_AREA) for image in images]
-    shown = [cv2.resize(image, (width, height), interpolation=cv2.INTER_NEAREST) for image in coarse]
-    return np.stack(shown).reshape(images.shape)
+KINDS: Mapping[str, Kind] = {
+    # Standard deviation in pixels; CIFAR-10-C's second, fourth and last, then half again and twice that.
+    "gaussian-blur": Kind(gaussian_blur, (0.6, 0.8, 1.0, 1.5, 2.0)),
+    # Length of the stroke in pixels, within 45° of level as in H&D; the lengths are ours.
+    "motion-blur": Kind(motion_blur, (2, 4, 6, 8, 10)),
+    # How far a pixel may come from along each axis, in pixels; CIFAR-10-C moves by 1, once or twice.
+    "glass-blur": Kind(glass_blur, (0.5, 1.0, 1.5, 2.0, 2.5)),
+}

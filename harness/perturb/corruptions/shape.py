@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.perturb.corruptions.optics import pixels_at_28
+from harness.perturb.corruptions.kind import Kind, pixels_at_28
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _SMOOTH = 3.0
 """Standard deviation, in pixels at 28 x 28, of the blur that makes an elastic displacement smooth."""
@@ -96,3 +96,19 @@ def stripes(images: np.ndarray, count: float, draws: Sequence[np.random.Generato
         for place in places[: int(count)]:
             lying[place * width : (place + 1) * width] = _GREY
     return hidden
+
+
+KINDS: Mapping[str, Kind] = {
+    # Root mean square displacement in pixels (Simard et al. 2003); H&D's are about as large.
+    "elastic": Kind(elastic, (0.5, 0.75, 1.0, 1.5, 2.0)),
+    # Size of the object against what it was; MNIST-C shrinks likewise.
+    "scale": Kind(scale, (0.9, 0.8, 0.7, 0.6, 0.5)),
+    # Pixels sideways for each pixel down, to either side; half of MNIST-C's, whose digits lean anyway.
+    "shear": Kind(shear, (0.1, 0.2, 0.3, 0.4, 0.5)),
+    # How far a corner may move inwards, as a share of the image; RandomPerspective's default is 0.25.
+    "perspective": Kind(perspective, (0.05, 0.1, 0.15, 0.2, 0.25)),
+    # Side of a grey square as a share of the image's; DeVries & Taylor (2017), "Cutout", takes half.
+    "occlusion-square": Kind(square, (0.2, 0.3, 0.4, 0.5, 0.6)),
+    # How many grey stripes, each two pixels wide; after MNIST-C's stripe.
+    "occlusion-stripes": Kind(stripes, (1, 2, 3, 4, 5)),
+}

@@ -1,0 +1,38 @@
+"""What a corruption is: a function of images and a level, with its level at each severity; and what several share.
+
+Sources: H&D is Hendrycks & Dietterich (2019), "Benchmarking Neural Network Robustness to Common Corruptions and
+Perturbations", section 3, with the parameters of its published code: CIFAR-10-C is for 32 x 32 pixels, ImageNet-C for
+224 x 224; MNIST-C is Mu & Gilmer (2019); Fashion-MNIST-C is Weiss & Tonella (2022), "Simple Techniques Work
+Surprisingly Well for Neural Network Test Prioritization", which takes over both. Lengths in pixels are those at
+28 x 28, and grow with the shorter side of larger images.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+class Kind(NamedTuple):
+    """What a corruption does: `apply(images, level, draws)` to (N, H, W, C) float32 images in [0, 1].
+
+    `draws` is a generator for each image, in the same state at every severity, so that a higher level means more of
+    the same. The result may leave [0, 1]; it is clipped.
+    """
+
+    apply: Callable[[np.ndarray, float, Sequence[np.random.Generator]], np.ndarray]
+    levels: tuple[float, float, float, float, float]
+
+
+def pixels_at_28(images: np.ndarray) -> float:
+    """Return how many pixels of these images are one at 28 x 28, by the shorter side."""
+    return float(min(images.shape[1:3])) / 28
+
+
+def uniform(shape: tuple[int, ...], draws: Sequence[np.random.Generator]) -> np.ndarray:
+    """Return numbers in [0, 1) of this shape for each image, stacked along a first axis, float32."""
+    return np.stack([draw.random(shape, dtype=np.float32) for draw in draws])
