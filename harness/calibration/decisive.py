@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ def decisive_files(sources: Iterable[Path], *, projects: Sequence[Path] = ()) ->
     cannot be read or parsed.
     """
     found: set[Path] = set()
+    sought: set[tuple[str, tuple[Path, ...]]] = set()
     waiting = [source.resolve() for source in sources]
     while waiting:
         file = waiting.pop()
@@ -31,12 +33,20 @@ def decisive_files(sources: Iterable[Path], *, projects: Sequence[Path] = ()) ->
             continue
         found.add(file)
         try:
-            tree = ast.parse(file.read_bytes(), str(file))
+            imports = _imports(file.read_bytes())
         except (OSError, SyntaxError, ValueError) as error:
             raise InputError(f"{file}: cannot be read as Python code ({error})") from None
-        for level, name in _imported(tree):
-            waiting += _files_of(name, _folders(name, level, file, projects))
+        for level, name in imports:
+            where = _folders(name, level, file, projects)
+            if (name, where) not in sought:
+                sought.add((name, where))
+                waiting += _files_of(name, where)
     return tuple(sorted(found))
+
+
+@cache
+def _imports(code: bytes) -> tuple[tuple[int, str], ...]:
+    return tuple(_imported(ast.parse(code)))
 
 
 def _imported(node: ast.AST) -> Iterator[tuple[int, str]]:
@@ -56,21 +66,22 @@ def _imported(node: ast.AST) -> Iterator[tuple[int, str]]:
                 yield from _imported(child)
 
 
-def _folders(name: str, level: int, file: Path, projects: Sequence[Path]) -> Sequence[Path]:
+def _folders(name: str, level: int, file: Path, projects: Sequence[Path]) -> tuple[Path, ...]:
     """Return the folders in which the first part of a name may be found."""
     if level:
-        return [file.parents[level - 1]]
+        return (file.parents[level - 1],)
     if name.partition(".")[0] == _PACKAGE.name:
-        return [_PACKAGE.parent]
+        return (_PACKAGE.parent,)
     beside = file.parent
     while (beside / "__init__.py").is_file():
         beside = beside.parent
-    return [beside, *projects]
+    return (beside, *projects)
 
 
 def _files_of(name: str, folders: Sequence[Path]) -> list[Path]:
     """Return the files of a module and of the packages around it; none for what is installed, or only judges."""
     parts = name.split(".")
     places = [folder.joinpath(*parts[:depth]) for folder in folders for depth in range(len(parts) + 1)]
-    files = [file.resolve() for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
-    return [file for file in files if file.is_file() and not any(map(file.is_relative_to, _JUDGING))]
+    candidates = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
+    files = [file.resolve() for file in candidates if file.is_file()]
+    return [file for file in files if not any(map(file.is_relative_to, _JUDGING))]
