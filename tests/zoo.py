@@ -1,11 +1,17 @@
-"""A little repository with data on which place and turn matter, and networks that read them well, but not perfectly."""
+"""A little repository with data on which place and turn matter, and networks that read them well, but not perfectly.
 
+Here is one factory each for labelled images, networks, models in their role, and outcomes of runs.
+"""
+
+import hashlib
+import json
 import shutil
 import subprocess
 import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import hypothesis
@@ -14,8 +20,10 @@ import torch
 from torch.nn import functional
 
 from harness.data import LabelledImages, load_images
+from harness.inference import Classifier, RoleModel
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
+from harness.run.outcome import Outcome
 
 STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
 CLASSES = ("ant", "bee", "cat", "dog")
@@ -62,12 +70,16 @@ def images_of(count: int = 400, *, seed: int = 2) -> LabelledImages:
     return LabelledImages(torch.from_numpy(pixels)[:, None], torch.from_numpy(labels), CLASSES, "zoo", "test")
 
 
-def network(*, jitter: float = 0.0, seed: int = 0) -> FashionCNN:
-    """Return a network that holds images against each class's mean, its weights shaken by `jitter`."""
+@cache
+def _means() -> torch.Tensor:
     examples = images_of(2_000, seed=1)
     features = functional.max_pool2d(examples.pixels.float() / 255, 2).flatten(1)
-    means = torch.stack([features[examples.labels == label].mean(dim=0) for label in range(4)])
-    model = FashionCNN(**ARGUMENTS)
+    return torch.stack([features[examples.labels == label].mean(dim=0) for label in range(4)])
+
+
+def network(*, jitter: float = 0.0, seed: int = 0) -> FashionCNN:
+    """Return a network that holds images against each class's mean, its weights shaken by `jitter`."""
+    means, model = _means(), FashionCNN(**ARGUMENTS)
     shaken = jitter * torch.randn(4, 64, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         model.conv1.weight.zero_()[0, 0, 1, 1] = 1.0
@@ -75,6 +87,30 @@ def network(*, jitter: float = 0.0, seed: int = 0) -> FashionCNN:
         model.fc1.weight.copy_(20 * means + shaken)
         model.fc1.bias.copy_(-10 * means.square().sum(dim=1))
     return model.eval()
+
+
+def role_model(role: str = "candidate", model: torch.nn.Module | None = None) -> RoleModel:
+    """Return a model, by default a good network, in its role."""
+    classifier = Classifier(network() if model is None else model, workers=1)
+    return RoleModel(role, Path(f"{role[0]}.safetensors"), role[0] * 64, "m" * 64, "user", None, classifier)
+
+
+def outcome(**facts) -> Outcome:
+    """Return the outcome of a run in which nothing was judged, or what the facts say."""
+    empty: dict[str, tuple] = dict.fromkeys(("verdicts", "errors", "omissions", "failures"), ())
+    known = {
+        "models": {
+            name: {"path": f"{name[0]}.safetensors", "sha256": name[0] * 64, "architecture": "fashion-cnn"}
+            for name in ("candidate", "baseline")
+        },
+        "data": {"name": "fashion-mnist", "split": "test", "sha256": "d" * 64, "n": 10_000},
+        "versions": {"python": "3", "torch": "2", "hypothesis": "6", "harness": "0"},
+        "recipe": {},
+        "profile": "default",
+        "gates_sha256": "e" * 64,
+        "command": "pytest stress_tests",
+    }
+    return Outcome(**{**empty, **known, **facts})
 
 
 def gates_text(images: LabelledImages, rows: str = ROWS, *, sha256: str = "") -> str:
@@ -118,19 +154,67 @@ class Zoo:
         return self.root / name
 
 
+class GatedZoo(Zoo):
+    """The zoo where its gate is run: in this process, which saves the start of another, or with workers."""
+
+    def __init__(self, pytester, **facts) -> None:
+        super().__init__(pytester.path, **facts)
+        self.pytester = pytester
+
+    def run(self, *arguments, **how):
+        """Run the gate; what `how` says goes to `pytester`."""
+        arguments = ("--stress-data", "npz:zoo.npz", "stress_tests", *arguments)
+        with hypothesis_as_it_starts():
+            if "-n" in arguments:
+                return self.pytester.runpytest_subprocess(*arguments, **how)
+            return self.pytester.runpytest_inprocess(*arguments, **how)
+
+    def report(self, folder: str = "reports") -> dict:
+        """Return what the last run wrote."""
+        return json.loads((self.root / folder / "stress.json").read_text())
+
+    @property
+    def statuses(self) -> dict[str, str]:
+        """Return what the last run said of each gate."""
+        return {gate["id"]: gate["status"] for gate in self.report()["gates"]}
+
+
+_REMEMBERED: dict[str, tuple[int, str, str, dict[str, bytes]]] = {}
+
+
 def in_this_process(pytester, runs: list[list[str]]):
-    """Return what stands in for `subprocess.run` and runs pytest here, which saves the start; `runs` keeps commands."""
+    """Return what stands in for `subprocess.run` and runs pytest here, which saves the start; `runs` keeps commands.
+
+    The same command on the same files is not run twice: what it printed and reported is remembered.
+    """
     one_at_a_time = threading.Lock()
 
     def run(command, **_):
         assert command[0] == sys.executable
         arguments = command[command.index("stress_tests") :]
+        reports = Path(arguments[arguments.index("--stress-reports") + 1])
         with one_at_a_time, hypothesis_as_it_starts():
             runs.append(arguments)
-            result = pytester.runpytest_inprocess(*arguments)
-        return subprocess.CompletedProcess(command, int(result.ret), result.stdout.str(), result.stderr.str())
+            key = _digest(pytester.path, [argument for argument in arguments if argument != str(reports)])
+            if key not in _REMEMBERED:
+                result = pytester.runpytest_inprocess(*arguments)
+                files = {path.name: path.read_bytes() for path in reports.glob("*") if path.is_file()}
+                _REMEMBERED[key] = int(result.ret), result.stdout.str(), result.stderr.str(), files
+            status, out, err, files = _REMEMBERED[key]
+            for name, content in files.items():
+                (reports / name).write_bytes(content)
+        return subprocess.CompletedProcess(command, status, out, err)
 
     return run
+
+
+def _digest(folder: Path, arguments: list[str]) -> str:
+    """Return a hash of a command and of the files that it may read."""
+    digest = hashlib.sha256(repr(arguments).encode())
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in {".py", ".toml", ".ini", ".npz", ".safetensors"}:
+            digest.update(str(path.relative_to(folder)).encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 @contextmanager

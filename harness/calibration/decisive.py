@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,19 +12,20 @@ from harness.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-_PACKAGES = Path(__file__).parents[2]
-"""The folder in which this package lies."""
-_JUDGING = {"plugin", "report", "cli", "calibration"}
+_PACKAGE = Path(__file__).parents[1]
+_JUDGING = [_PACKAGE / room for room in ("plugin", "report", "cli", "calibration")]
 """Rooms of this package that start, judge and show measurements, and decide none."""
 
 
 def decisive_files(sources: Iterable[Path], *, projects: Sequence[Path] = ()) -> tuple[Path, ...]:
-    """Return the sources, and every file that they import, directly or not: of this package, and of the projects.
+    """Return the sources, and every file that they import, directly or not: of this package, and of the user's own.
 
-    An import within a function counts, one for type checkers alone does not. `projects` are folders in which imports of
-    a user's own are looked for. Raises `InputError` for a file that cannot be read or parsed.
+    An import within a function counts, one for type checkers alone does not. The user's modules are looked for beside
+    the package of the file that imports them, and in the folders of `projects`. Raises `InputError` for a file that
+    cannot be read or parsed.
     """
     found: set[Path] = set()
+    sought: set[tuple[str, tuple[Path, ...]]] = set()
     waiting = [source.resolve() for source in sources]
     while waiting:
         file = waiting.pop()
@@ -31,44 +33,55 @@ def decisive_files(sources: Iterable[Path], *, projects: Sequence[Path] = ()) ->
             continue
         found.add(file)
         try:
-            tree = ast.parse(file.read_bytes(), str(file))
+            imports = _imports(file.read_bytes())
         except (OSError, SyntaxError, ValueError) as error:
             raise InputError(f"{file}: cannot be read as Python code ({error})") from None
-        for name in _imported(tree, file):
-            waiting += _files_of(name, projects)
+        for level, name in imports:
+            where = _folders(name, level, file, projects)
+            if (name, where) not in sought:
+                sought.add((name, where))
+                waiting += _files_of(name, where)
     return tuple(sorted(found))
 
 
-def _imported(node: ast.AST, file: Path) -> Iterator[str]:
-    """Yield the dotted names that code imports, each also with what is taken from it, which may be a module."""
+@cache
+def _imports(code: bytes) -> tuple[tuple[int, str], ...]:
+    return tuple(_imported(ast.parse(code)))
+
+
+def _imported(node: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield what code imports: how many folders up, 0 for absolute, and the dotted name.
+
+    What is taken from a module may be a module, too.
+    """
     for child in ast.iter_child_nodes(node):
         match child:
             case ast.If(test=ast.Name("TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
                 continue
             case ast.Import(names):
-                yield from (alias.name for alias in names)
+                yield from ((0, alias.name) for alias in names)
             case ast.ImportFrom(module, names, level):
-                start = ".".join((*_package(file, level), *([module] if module else [])))
-                yield start
-                yield from (f"{start}.{alias.name}" for alias in names)
+                yield from ((level, ".".join(filter(None, (module, alias.name)))) for alias in names)
             case _:
-                yield from _imported(child, file)
+                yield from _imported(child)
 
 
-def _package(file: Path, level: int) -> tuple[str, ...]:
-    """Return the package that a relative import of this level is from, as dotted parts below this package's folder."""
-    if not level or not file.is_relative_to(_PACKAGES):
-        return ()
-    return file.relative_to(_PACKAGES).parts[:-level]
+def _folders(name: str, level: int, file: Path, projects: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the folders in which the first part of a name may be found."""
+    if level:
+        return (file.parents[level - 1],)
+    if name.partition(".")[0] == _PACKAGE.name:
+        return (_PACKAGE.parent,)
+    beside = file.parent
+    while (beside / "__init__.py").is_file():
+        beside = beside.parent
+    return (beside, *projects)
 
 
-def _files_of(name: str, projects: Sequence[Path]) -> list[Path]:
-    """Return the files of a module and of the packages around it; none for what is installed."""
+def _files_of(name: str, folders: Sequence[Path]) -> list[Path]:
+    """Return the files of a module and of the packages around it; none for what is installed, or only judges."""
     parts = name.split(".")
-    if parts[0] == "harness":
-        folders: Sequence[Path] = () if _JUDGING & set(parts[1:2]) else (_PACKAGES,)
-    else:
-        folders = projects
-    places = [folder.joinpath(*parts[:depth]) for folder in folders for depth in range(1, len(parts) + 1)]
-    files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
-    return [file.resolve() for file in files if file.is_file()]
+    places = [folder.joinpath(*parts[:depth]) for folder in folders for depth in range(len(parts) + 1)]
+    candidates = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
+    files = [file.resolve() for file in candidates if file.is_file()]
+    return [file for file in files if not any(map(file.is_relative_to, _JUDGING))]

@@ -44,10 +44,11 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
     lines = [f"{'row':<34} {'healthy mean':>12} {'± std':>8} {'k':>5} {'notices':>8} {'wanted':>8}  retrains needed"]
     for family in panel.families:
         items = [item for item in calibrated if item.row.family == family]
-        rows = tuple(item.row for item in items if not item.not_gated) or panel.family(family)
+        gated = tuple(item.row for item in items if not item.not_gated)
+        rows = gated or panel.family(family)
         multipliers = {count: family_multiplier(panel, rows, retrains=count, draws=_DRAWS) for count in _PANEL_SIZES}
         best = min(items, key=lambda item: item.detects)
-        lines.append(f"{family}: {len(rows)} of {len(items)} rows gated, the best notices {_number(best)}")
+        lines.append(f"{family}: {len(gated)} of {len(items)} rows gated, the best notices {_number(best)}")
         for item in items:
             wanted = item.budget if drop is None else drop
             needed = next((n for n, k in multipliers.items() if detectable(k, item.std, n) <= wanted), None)

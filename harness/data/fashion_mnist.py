@@ -12,14 +12,15 @@ import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Literal, NamedTuple
-
-import torch
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from harness.data import idx
 from harness.data.images import LabelledImages
 from harness.errors import InputError
 from harness.store import user_folder
+
+if TYPE_CHECKING:
+    import torch
 
 CLASSES = (
     "T-shirt/top",
@@ -112,6 +113,8 @@ def _read(path: Path, file: _File) -> torch.Tensor:
     content = idx.decompress(path, remedy=_REMEDY)
     array = idx.parse(content, dimensions=file.dimensions, path=path, remedy=_REMEDY)
     idx.verify(content, sha256=file.sha256, path=path, remedy=_REMEDY)
+    import torch
+
     return torch.from_numpy(array.copy())
 
 

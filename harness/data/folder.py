@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from harness.data.image_files import read_picture
 from harness.data.images import LabelledImages
@@ -41,6 +40,8 @@ def load_folder(path: Path, *, size: tuple[int, int] | None = None, channels: in
                 f"{file}: is {kinds[depth]}, {files[0][0]} is {kinds[first_depth]}; expected images of one kind, say "
                 "which with --stress-channels 1 or 3"
             )
+    import torch
+
     return LabelledImages(
         pixels=torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous(),
         labels=torch.tensor([label for _, label in files]),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +47,8 @@ class LabelledImages:
     @property
     def positions(self) -> Tensor:
         """Return each image's position in the full split, (N,) int64."""
+        import torch
+
         return torch.arange(len(self)) if self.indices is None else self.indices
 
     def take(self, positions: Tensor) -> LabelledImages:
@@ -60,7 +64,7 @@ class LabelledImages:
 
 def unit_range(pixels: Tensor) -> Tensor:
     """Convert uint8 pixels to float32 in [0, 1], the range that perturbations and models take."""
-    return pixels.to(torch.float32) / 255
+    return pixels.float() / 255
 
 
 def split_validation(images: LabelledImages, *, size: int, seed: int) -> tuple[LabelledImages, LabelledImages]:
@@ -73,6 +77,8 @@ def split_validation(images: LabelledImages, *, size: int, seed: int) -> tuple[L
             f"a validation split of {size} images does not fit {len(images)} training images; "
             f"use a size between 1 and {len(images) - 1}"
         )
+    import torch
+
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     return images.take(order[size:].sort().values), images.take(order[:size].sort().values)
 
@@ -96,6 +102,8 @@ def stratified_sample(images: LabelledImages, size: int, *, seed: int = 0) -> La
     quota[np.lexsort((lots, -(exact - quota).round(9)))[: size - quota.sum()]] += 1
     members = [rng.permutation(np.flatnonzero(labels == label))[:n] for label, n in zip(present, quota, strict=True)]
     chosen = np.sort(np.concatenate(members))
+    import torch
+
     return images.take(torch.from_numpy(chosen))
 
 

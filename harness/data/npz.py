@@ -7,7 +7,6 @@ import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from harness.data.image_files import convert_pictures, resize_masks
 from harness.data.images import LabelledImages
@@ -44,6 +43,8 @@ def load_npz(
             "per image"
         )
     pixels = convert_pictures(pixels, size=size, channels=channels)
+    import torch
+
     return LabelledImages(
         pixels=torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
         labels=torch.from_numpy(labels),

@@ -464,15 +464,21 @@ def test_the_summary_has_a_line_per_family_and_says_what_is_not_gated(four_rows,
 
 
 @pytest.mark.parametrize(
-    ("drop", "wanted", "needed"), [(None, "0.0140", "20"), (0.0001, "0.0001", "more than 60"), (0.5, "0.5000", "8")]
+    ("drop", "budget", "gated", "wanted", "needed"),
+    [
+        (None, 0.014, 0, "0.0140", "20"),
+        (None, 0.03, 1, "0.0300", "8"),
+        (0.0001, 0.03, 1, "0.0001", "more than 60"),
+        (0.5, 0.014, 0, "0.5000", "8"),
+    ],
 )
-def test_power_says_what_each_row_notices_and_how_many_retrains_that_needs(drop, wanted, needed):
-    """(t + 1.645) 0.003 sqrt(1 + 1/K) is 0.0143 for 15 retrains and 0.0139 for 20."""
+def test_power_says_what_each_row_notices_and_how_many_retrains_that_needs(drop, budget, gated, wanted, needed):
+    """(t + 1.645) 0.003 sqrt(1 + 1/K) is 0.0164 for 8 retrains, 0.0143 for 15 and 0.0139 for 20."""
     panel = panel_of(spread_evenly(0.9, 0.003, 8), family="clean")
-    calibrated = calibrate(panel, {"clean": 0.014})
+    calibrated = calibrate(panel, {"clean": budget})
     notices = (student(CLEAN_SHARE, 8) + 1.6449) * 0.003 * math.sqrt(9 / 8)
     (_, head, line) = power_lines(panel, calibrated, drop=drop)
-    assert head.startswith("clean: 0 of 1 rows gated, the best notices ") or "1 of 1" in head
+    assert head == f"clean: {gated} of 1 rows gated, the best notices {notices:.4f}"
     assert line.split()[:3] == ["r0", "0.9000", "0.0030"]
     assert line.split()[4:6] == [f"{notices:.4f}", wanted]
-    assert line.split(wanted)[1].removesuffix(" (not gated)").strip() == needed
+    assert line.split(wanted)[1].strip() == needed + ("" if gated else " (not gated)")

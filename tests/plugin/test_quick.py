@@ -1,13 +1,12 @@
 """The quick profile: gates of its own, made for a sample, give a whole verdict on fewer images by fewer tests."""
 
-import json
 import subprocess
 from dataclasses import replace
 
 import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
-from zoo import ROWS, STRESS_TESTS, TRAINING, Zoo, gates_text, hypothesis_as_it_starts, in_this_process
+from zoo import ROWS, STRESS_TESTS, TRAINING, GatedZoo, gates_text, hypothesis_as_it_starts, in_this_process
 
 from harness.calibration.panel import read_panel
 from harness.cli import main
@@ -19,12 +18,11 @@ QUICK = CLEAN + CLASS + CONFIDENCE.replace("bound = 10", "bound = 3")
 """What the quick gate of these tests measures; the full one has a rotation, too."""
 
 
-class QuickZoo(Zoo):
+class QuickZoo(GatedZoo):
     """The zoo with a gates file for the quick profile."""
 
     def __init__(self, pytester) -> None:
-        super().__init__(pytester.path)
-        self.pytester = pytester
+        super().__init__(pytester)
         self.quick = self.tests / "gates-quick.toml"
         self.bind_quick(QUICK)
 
@@ -32,13 +30,6 @@ class QuickZoo(Zoo):
         """Write the quick profile's gates file."""
         data = f"n = {len(self.images)}\nsample = {sample}\n"
         self.quick.write_text(gates_text(self.images, rows).replace(f"n = {len(self.images)}\n", data))
-
-    def run(self, *arguments, subprocess: bool = False):
-        run = self.pytester.runpytest_subprocess if subprocess else self.pytester.runpytest_inprocess
-        return run("stress_tests", "--stress-data", self.data, *arguments)
-
-    def report(self):
-        return json.loads((self.root / "reports/stress.json").read_text())
 
 
 @pytest.fixture
@@ -51,9 +42,8 @@ def zoo(pytester, monkeypatch, tmp_path):
 # A verdict of its own.
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
-def test_the_quick_profile_takes_its_own_gates_and_gives_a_whole_verdict(zoo, workers):
-    result = zoo.run("--stress-profile", "quick", *workers, subprocess=bool(workers))
+def test_the_quick_profile_takes_its_own_gates_and_gives_a_whole_verdict(zoo):
+    result = zoo.run("--stress-profile", "quick")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["*PASS (quick profile): 3 of 3 gates hold"])
     report = zoo.report()
@@ -183,7 +173,7 @@ def test_a_sample_that_cannot_be_drawn_is_refused(zoo, sample):
 @pytest.mark.parametrize("sample", ["true", '"all"', "2.5"])
 def test_a_sample_that_is_no_whole_number_is_refused(zoo, sample):
     zoo.bind_quick(QUICK, sample=sample)
-    with pytest.raises(GatesError, match=r"\[data\]: sample is .*, expected int"):
+    with pytest.raises(GatesError, match=r"data: sample is .*, expected a whole number"):
         read_gates(zoo.quick)
 
 

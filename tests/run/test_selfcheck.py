@@ -412,11 +412,15 @@ def test_a_model_that_wavers_cannot_be_judged(gate_run):
 
 
 @pytest.mark.parametrize(
-    "line",
-    ["pytest.skip('not for this model')", "raise RuntimeError('lost')", "pytest.fail('no')"],
+    ("line", "status", "check"),
+    [
+        ("pytest.skip('not for this model')", 0, ("turned-020", "not_applicable")),
+        ("raise RuntimeError('lost')", 4, ("self-checks", "fail")),
+        ("pytest.fail('no')", 0, ("turned-020", "not_applicable")),
+    ],
     ids=["skip", "raise", "fail"],
 )
-def test_a_stress_test_that_ends_otherwise_on_damaged_models_ends_in_a_verdict(gate_run, line):
+def test_a_stress_test_that_ends_otherwise_on_damaged_models_ends_in_a_verdict(gate_run, line, status, check):
     """Whatever a test of the user's does in a self-check, the run ends with a report."""
     path = gate_run.zoo.tests / "test_rotation.py"
     condition = "candidate.classifier.predict(images).correct.mean() < 0.6"
@@ -427,9 +431,8 @@ def test_a_stress_test_that_ends_otherwise_on_damaged_models_ends_in_a_verdict(g
         result, report = gate_run()
     except BaseException as error:  # A skip would skip this test here.
         raise AssertionError(f"the run ended with {error!r}") from error
-    assert report is not None
-    assert result.ret in {0, 4}
-    assert report["verdict"] in {"pass", "error"}
+    assert (result.ret, report["verdict"]) == (status, "error" if status else "pass")
+    assert check in {(found["name"], found["status"]) for found in report["self_checks"]}
     result.stdout.fnmatch_lines(["report: *stress.html"])
 
 

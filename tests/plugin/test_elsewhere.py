@@ -1,0 +1,99 @@
+"""In projects without a gate the plugin is silent, and takes nothing that is theirs."""
+
+import pytest
+from zoo import GatedZoo
+
+
+def test_plugin_is_silent_elsewhere(pytester):
+    pytester.makepyfile("def test_nothing():\n    pass\n")
+    result = pytester.runpytest_inprocess()
+    assert result.ret == 0
+    assert "model quality gate" not in result.stdout.str()
+    assert not (pytester.path / "reports").exists()
+
+
+def test_tests_of_others_may_use_the_word_gate(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        from harness.gates import Gate
+
+        @pytest.mark.parametrize("gate", [Gate("a", "a", "accuracy")])
+        def test_own_gate(gate):
+            assert gate.id == "a"
+        """
+    )
+    result = pytester.runpytest_inprocess()
+    assert result.ret == 0
+    assert "model quality gate" not in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    "project",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param({"stress_tests/test_load.py": "def test_load():\n    pass\n"}, id="other-stress-tests"),
+    ],
+)
+def test_options_of_common_names_are_left_to_projects_without_a_gate(pytester, project):
+    """As an entry point the plugin is loaded in every project of the environment it is installed in."""
+    pytester.makeconftest(
+        """
+        import pytest
+
+        def pytest_addoption(parser):
+            for name in ("--candidate", "--baseline", "--incumbent", "--gates"):
+                parser.addoption(name, default="theirs")
+
+        @pytest.fixture
+        def candidate(request):
+            return request.config.getoption("--candidate")
+        """
+    )
+    pytester.makepyfile(
+        """
+        import sys
+
+        import pytest
+
+        @pytest.mark.gate
+        def test_theirs(candidate, pytestconfig):
+            assert candidate == pytestconfig.getoption("--gates") == "theirs"
+            assert "torch" not in sys.modules
+        """
+    )
+    for name, text in project.items():
+        (pytester.path / name).parent.mkdir(exist_ok=True)
+        (pytester.path / name).write_text(text)
+    result = pytester.runpytest_subprocess()
+    result.assert_outcomes(passed=1 + len(project))
+    assert "model quality gate" not in result.stdout.str()
+    assert not (pytester.path / "reports").exists()
+
+
+def test_every_option_has_help(pytester):
+    (pytester.mkdir("stress_tests") / "gates.toml").touch()
+    text = pytester.runpytest_inprocess("--help").stdout.str()
+    options = ("candidate", "baseline", "incumbent", "gates", "stress-model", "stress-model-arg", "stress-data")
+    options += ("stress-profile", "stress-samples", "stress-device", "stress-reports", "stress-size")
+    options += ("stress-channels", "stress-model-outputs", "stress-normalisation", "stress-layer", "no-stress-cache")
+    assert [option for option in options if f"  --{option}" not in text] == []
+
+
+def test_conftest_and_entry_point_together_register_once(pytester):
+    zoo = GatedZoo(pytester)
+    (zoo.root / "conftest.py").write_text('pytest_plugins = ["harness.plugin"]\n')
+    result = zoo.run("--collect-only", "-q")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*test_accuracy_survives_rotation?rotate-ccw-010?"])
+
+
+def test_collecting_only_loads_neither_models_nor_torch(pytester):
+    zoo = GatedZoo(pytester)
+    (zoo.root / "models/augmented.safetensors").unlink()
+    code = (
+        "import sys, pytest; status = pytest.main(['--collect-only', '-q', 'stress_tests']); "
+        "print(sorted({'torch', 'cv2', 'matplotlib'} & set(sys.modules)), int(status))"
+    )
+    result = pytester.runpython_c(code)
+    result.stdout.fnmatch_lines(["*test_accuracy_survives_rotation?rotate-ccw-010?", "[[]] 0"])

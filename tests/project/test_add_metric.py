@@ -1,0 +1,64 @@
+"""A metric is added as its page says: one file, and rows."""
+
+import subprocess
+
+import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
+import pytest
+import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
+from test_docs import blocks_of
+from zoo import ROWS, TRAINING, GatedZoo, in_this_process
+
+from harness.calibration.panel import read_panel
+from harness.cli import main
+from harness.gates import read_gates
+
+PAGE = "add-metric.md"
+
+
+@pytest.fixture
+def zoo(pytester, monkeypatch, tmp_path):
+    """The zoo, with what the page says to write in its files."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    zoo = GatedZoo(pytester)
+    zoo.bind(ROWS)
+    for block in blocks_of(PAGE):
+        how, _, name = block.mark.partition(": ")
+        if how in {"file", "append"}:
+            path = zoo.root / name
+            path.write_text((path.read_text() if how == "append" else "") + block.text)
+    return zoo
+
+
+def test_it_is_measured_and_told_in_its_words(zoo):
+    assert zoo.run().ret == 0
+    found = {gate["id"]: gate for gate in zoo.report()["gates"] if gate["family"] == "hesitation"}
+    assert {name: (gate["status"], gate["direction"]) for name, gate in found.items()} == {
+        "close-calls": ("not_gated", "at_most"),
+        "close-calls-ccw-010": ("not_gated", "at_most"),
+    }
+    assert found["close-calls"]["value"] < found["close-calls-ccw-010"]["value"], "turned images are harder"
+    zoo.gates.write_text(f"{zoo.gates.read_text()}hand = {{ bound = 0.001 }}\n")
+    assert zoo.run("-k", "close").ret == 1
+    assert "answers by a hair" in (zoo.root / "reports/stress.html").read_text()
+
+
+def test_calibration_sets_ceilings(zoo, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", in_this_process(zoo.pytester, []))
+    seeds = [
+        zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.02, training={**TRAINING, "seed": seed}).name
+        for seed in range(1, 9)
+    ]
+    assert main(["calibrate", "--checkpoints", *seeds, "--", "--stress-data", "npz:zoo.npz"]) == 0
+    panel = read_panel(zoo.root / "models/panel.json")
+    rows = panel.family("hesitation")
+    assert [(row.metric, row.direction) for row in rows] == [("close_calls", "at_most")] * 2
+    gates = read_gates(zoo.gates).family("hesitation")
+    assert [gate.direction for gate in gates] == [None, None], "the file need not say it, since the metric does"
+    assert all(panel.values(rows).max(axis=0) < [gate.panel.bound for gate in gates])
+
+
+def test_a_direction_that_contradicts_it_ends_with_4(zoo):
+    zoo.gates.write_text(f'{zoo.gates.read_text()}direction = "at_least"\n')
+    result = zoo.run()
+    assert result.ret == 4
+    result.stdout.fnmatch_lines(['*gate close-calls-ccw-010: of close_calls less is better; write direction = "at_mo*'])

@@ -1,0 +1,75 @@
+"""The plan of the house: its rooms, and which may know which."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+HOUSE = Path(__file__).parents[2] / "harness"
+ROOMS = (
+    *("errors", "store", "data", "perturb", "networks", "inference", "measures", "gates", "run", "calibration"),
+    *("report", "plugin", "cli"),
+)
+"""In the order in which data flow; a room may know those before it."""
+FILES = sorted(HOUSE.rglob("*.py"))
+
+
+def room_of(file: Path) -> str:
+    return file.relative_to(HOUSE).with_suffix("").parts[0]
+
+
+def imported(text: str, file: Path) -> set[str]:
+    """Return the dotted names that code imports, wherever it does so, for type checkers alone too."""
+    names = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = file.relative_to(HOUSE.parent).parts[: -node.level] if node.level else ()
+            start = ".".join((*package, *([node.module] if node.module else [])))
+            names |= {start, *(f"{start}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def upward(text: str, file: Path) -> list[str]:
+    """Return what code imports of this house from a room after its own."""
+    after = ROOMS[ROOMS.index(room_of(file)) + 1 :]
+    return sorted(name for name in imported(text, file) if name.split(".")[:2] in (["harness", room] for room in after))
+
+
+def test_it_has_the_rooms_of_the_plan():
+    found = {room_of(file) for file in FILES} - {"__init__", "__main__"}
+    assert found == set(ROOMS)
+    assert len(ROOMS) <= 13
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_room_knows_one_after_it(room):
+    files = [file for file in FILES if room_of(file) == room]
+    assert files
+    assert {str(file): up for file in files if (up := upward(file.read_text("utf-8"), file))} == {}
+
+
+def test_only_the_plugin_knows_pytest():
+    others = [file for file in FILES if room_of(file) != "plugin"]
+    assert [
+        str(file)
+        for file in others
+        if {name.split(".")[0] for name in imported(file.read_text("utf-8"), file)} & {"pytest", "_pytest"}
+    ] == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from harness.plugin import gate",
+        "from harness import plugin",
+        "import harness.plugin.run",
+        "def later():\n    from harness.plugin.run import RUN",
+        "if TYPE_CHECKING:\n    from harness.plugin.run import GateRun",
+        "from ..plugin import gate",
+    ],
+)
+def test_an_arrow_upwards_is_seen_however_it_is_written(code):
+    assert upward(code, HOUSE / "run/session.py") != []
+    assert upward(code, HOUSE / "cli/gating.py") == []

@@ -1,0 +1,239 @@
+"""What tests report becomes an outcome: errors, failures, and what a run left out, without running anything."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from zoo import ROWS, gates_text, images_of, role_model
+
+from harness.gates import Gate, Verdict, read_gates
+from harness.measures import METRICS, Measurement
+from harness.run.outcome import SelfCheck
+from harness.run.reported import Reported, outcome_of
+from harness.run.session import StressSession
+
+IMAGES = images_of(400)
+SOUND = (SelfCheck("identity-equals-clean", "pass", "they are"),)
+COMMAND = ("pytest", "stress_tests", "-k", "clean or not")
+BASELINE = '\n[[gate]]\nid = "baseline"\nfamily = "baseline"\nmetric = "accuracy"\nrole = "baseline"\n'
+
+
+@pytest.fixture
+def session_of(tmp_path):
+    def build(rows=ROWS, images=IMAGES, **data) -> StressSession:
+        path = tmp_path / "gates.toml"
+        text = gates_text(IMAGES, rows)
+        for name, value in data.items():
+            text = text.replace("\n\n[[gate]]", f"\n{name} = {value}\n\n[[gate]]", 1)
+        path.write_text(text)
+        return StressSession(images, read_gates(path), {"candidate": role_model()})
+
+    return build
+
+
+def verdict_of(gate: Gate, *, value=None, n=400) -> Verdict:
+    """Return what a good model gets."""
+    value = value if value is not None else (0 if gate.metric == "confident_errors" else 1.0)
+    return gate.judge(Measurement(METRICS[gate.metric], value, n, (0.0, 1.0)))
+
+
+def report_all(session, *, but=()) -> Reported:
+    reported = Reported(has_gates=True, self_checks=SOUND)
+    for gate in reversed(session.gates.gates):
+        if gate.id not in but:
+            reported.take(verdict_of(gate), test=f"test_{gate.family}.py::test[{gate.id}]")
+    return reported
+
+
+def finished(reported, session, profile="default", **facts):
+    return outcome_of(reported, session, profile=profile, command=COMMAND, **facts)
+
+
+# What a whole run comes to.
+
+
+def test_a_whole_run_is_a_verdict_in_the_order_of_the_rows(session_of):
+    session = session_of()
+    outcome = finished(report_all(session), session)
+    assert [verdict.gate.id for verdict in outcome.verdicts] == [gate.id for gate in session.gates.gates]
+    assert (outcome.verdict, outcome.exit_status, outcome.omissions, outcome.errors) == ("pass", 0, (), ())
+    assert outcome.command == "pytest stress_tests -k 'clean or not'"
+    assert outcome.gates_sha256 == session.gates.sha256
+    assert outcome.data == {
+        "name": "zoo",
+        "split": "test",
+        "sha256": IMAGES.sha256,
+        "n": 400,
+        "classes": ["ant", "bee", "cat", "dog"],
+    }
+    assert outcome.models["candidate"]["path"] == "c.safetensors"
+    assert set(outcome.versions) == {"python", "torch", "hypothesis", "harness"}
+
+
+def test_tests_without_a_row_come_last_by_name(session_of):
+    session = session_of()
+    reported = report_all(session)
+    for name in ("zebra", "aardvark"):
+        reported.take(verdict_of(Gate(name, name, "accuracy")), test=name)
+    outcome = finished(reported, session)
+    assert [verdict.gate.id for verdict in outcome.verdicts[-2:]] == ["aardvark", "zebra"]
+    assert outcome.verdict == "pass"
+
+
+def test_what_else_was_reported_is_in_the_outcome(session_of):
+    session = session_of()
+    reported = report_all(session)
+    reported.examples["clean"] = "<figure>"
+    reported.overview_missing = "they could not be compared"
+    outcome = finished(reported, session, "thorough")
+    assert (outcome.examples, outcome.overview, outcome.overview_missing, outcome.profile, outcome.self_checks) == (
+        {"clean": "<figure>"}, None, "they could not be compared", "thorough", SOUND,
+    )  # fmt: skip
+
+
+# Errors and failures.
+
+
+def test_two_tests_of_one_name_are_an_error_and_one_that_is_told_twice_is_not(session_of):
+    session = session_of()
+    reported = report_all(session)
+    (clean, *_) = session.gates.gates
+    reported.take(verdict_of(clean), test="test_clean.py::test[clean]")
+    assert reported.errors == []
+    reported.take(verdict_of(clean), test="test_own.py::test[clean]")
+    (error,) = reported.errors
+    assert error.startswith(
+        "clean: two tests have a verdict of this name, test_clean.py::test[clean] and test_own.py::test[clean]; name a "
+    )
+    assert finished(reported, session).exit_status == 4
+
+
+def test_a_verdict_that_is_an_error_is_told(session_of):
+    session = session_of()
+    reported = report_all(session, but=["clean"])
+    reported.take(session.gates.gates[0].unjudged("error", "NaN"), test="test_clean.py")
+    assert reported.errors == ["clean: error: NaN"]
+    assert finished(reported, session).verdict == "error"
+
+
+@pytest.mark.parametrize(
+    ("message", "called", "failures", "errors"),
+    [
+        ("assert 1 == 2", True, ["t"], []),
+        ("AssertionError: no", True, ["t"], []),
+        ("AssertionError: no", False, [], ["t: AssertionError: no"]),
+        ("OSError: lost\nand more", True, [], ["t: OSError: lost"]),
+        ("", True, [], ["t: failed"]),
+    ],
+    ids=["asserts", "asserts-by-name", "a-fixture-asserts", "raises", "says-nothing"],
+)
+def test_only_what_a_test_asserts_is_a_failure(message, called, failures, errors):
+    reported = Reported()
+    assert not reported
+    reported.take_failure(message, test="t", called=called)
+    assert (reported.failed_tests, reported.errors) == (failures, errors)
+    assert reported
+
+
+def test_gates_that_came_up_are_something_to_report():
+    assert Reported(has_gates=True)
+
+
+# What a run left out.
+
+
+@pytest.mark.parametrize(
+    ("but", "omission"),
+    [
+        (["rotate-ccw-010"], "1 of 4 gates did not run: rotate-ccw-010; no test ran of family rotation"),
+        (["clean", "clean-bee"], "2 of 4 gates did not run: clean, clean-bee; no test ran of family clean, class"),
+    ],
+)
+def test_rows_that_no_test_took_are_missed(session_of, but, omission):
+    session = session_of()
+    outcome = finished(report_all(session, but=but), session)
+    assert (outcome.omissions, outcome.verdict) == ((omission,), "partial")
+
+
+def test_a_row_is_missed_though_another_of_its_family_ran(session_of):
+    session = session_of(ROWS.replace('family = "class"', 'family = "clean"'))
+    outcome = finished(report_all(session, but=["clean"]), session)
+    assert outcome.omissions == ("1 of 4 gates did not run: clean",)
+
+
+def test_a_row_is_missed_though_a_test_without_a_row_has_its_name(session_of):
+    session = session_of()
+    reported = report_all(session, but=["clean"])
+    reported.take(verdict_of(Gate("clean", "brightness", "accuracy")), test="t")
+    assert finished(reported, session).omissions == ("1 of 4 gates did not run: clean; no test ran of family clean",)
+
+
+def test_a_run_that_did_not_check_itself_is_partial_unless_it_records(session_of):
+    session = session_of()
+    reported = replace(report_all(session), self_checks=())
+    assert finished(reported, session).omissions == ("the run did not check itself",)
+    assert finished(reported, replace(session, recording=True)).omissions == ()
+
+
+def test_a_run_that_was_interrupted_is_partial(session_of):
+    session = session_of()
+    reported = replace(report_all(session), interrupted=True, self_checks=())
+    assert finished(reported, session).omissions == ("the run was interrupted, and did not check itself",)
+
+
+def test_a_run_that_holds_no_bound_against_the_candidate_is_partial(session_of):
+    unbound = "\n".join(line for line in ROWS.splitlines() if not line.startswith("hand"))
+    session = session_of(unbound + BASELINE + "hand = { bound = 0.9 }\n")
+    reported = report_all(session)
+    assert {verdict.status for verdict in reported.verdicts.values()} == {"not_gated", "pass"}
+    outcome = finished(reported, session)
+    assert outcome.omissions == (f"no bound of {session.gates.path} was held against the candidate",)
+    session = session_of(ROWS + BASELINE)
+    assert finished(report_all(session), session).verdict == "pass", "with bounds of the candidate it is whole"
+
+
+@pytest.mark.parametrize(("n", "fewer"), [(399, True), (400, False), (401, False)])
+def test_a_test_of_fewer_images_than_its_bound_is_made_for_is_partial(session_of, n, fewer):
+    session = session_of(ROWS.replace("bound = 0.5 }", "bound = 0.5, n = 400 }"))
+    reported = report_all(session, but=["rotate-ccw-010"])
+    reported.take(verdict_of(session.gates.gates[2], n=n), test="t")
+    said = "fewer images than their bounds are made for: rotate-ccw-010; calibrate them anew"
+    assert finished(reported, session).omissions == ((said,) if fewer else ())
+
+
+def test_a_sample_is_partial_and_a_test_of_fewer_images_no_more_so(session_of):
+    session = session_of(ROWS.replace("bound = 0.5 }", "bound = 0.5, n = 400 }"), IMAGES.take(torch.arange(40)))
+    reported = Reported(self_checks=SOUND)
+    for gate in session.gates.gates:
+        reported.take(verdict_of(session.scaled(gate), n=40), test=gate.id)
+    outcome = finished(reported, session)
+    assert (outcome.omissions, outcome.data["n"]) == (("40 of 400 images were measured",), 40)
+
+
+# Gates made for a sample.
+
+
+def test_gates_made_for_a_sample_say_what_they_leave_out(session_of):
+    default = session_of().gates
+    rows = "\n[[gate]]".join(ROWS.split("\n[[gate]]")[:3])
+    session = session_of(rows, IMAGES.take(torch.arange(100)), sample=100)
+    reported = report_all(session)
+    measured = "quick profile: 2 gates, made for a sample of 100 of 400 images; left out are "
+    assert finished(reported, session, default=default).scope == (
+        measured + "2 of the default profile's 4 gates (all of rotation, confidence) and the comparison of the models"
+    )
+    assert finished(reported, session).scope == measured + "the comparison of the models"
+    assert finished(reported, session).omissions == ()
+    whole = replace(default, gates=session.gates.gates)
+    assert "0 of the default profile's 2 gates and the comparison" in finished(reported, session, default=whole).scope
+
+
+def test_another_sample_than_the_gates_are_made_for_is_partial(session_of):
+    session = session_of(ROWS, IMAGES.take(torch.arange(50)), sample=100)
+    said = "50 of 400 images were measured; the gates are made for a sample of 100"
+    assert finished(report_all(session), session).omissions == (said,)
+
+
+def test_other_gates_have_no_scope(session_of):
+    session = session_of()
+    assert finished(report_all(session), session, default=session.gates).scope == ""
