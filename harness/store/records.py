@@ -34,6 +34,8 @@ _EXPECTED = {
     "tuple_type": "a list",
 }
 """What was expected, in our words, by pydantic's name of the error; other errors are told in pydantic's."""
+_DIGITS = 19
+"""Of the longest whole number: longer ones are no count of anything, and arithmetic with them may fail."""
 _ALTERNATIVES = ("int", "float")
 """How pydantic names the two ways in which a number may be read."""
 
@@ -68,7 +70,9 @@ def read_record(kind: type[T], plain: Any, *, where: str, name: str = "", error:
     """
     try:
         # By way of JSON, in which a list may be a tuple and a whole number a float, as in every file read here.
-        return read_json(kind, json.dumps(plain), where=where, name=name, error=error)
+        text = json.dumps(plain)
+        json.loads(text, parse_int=_of_64_bits)
+        return read_json(kind, text, where=where, name=name, error=error)
     except (TypeError, ValueError, RecursionError) as unreadable:
         raise error(f"{where}: {name or 'content'} cannot be read ({unreadable}); expected plain values") from None
 
@@ -85,6 +89,12 @@ def read_json(
         first: Any = invalid.errors(include_url=False)[0]
         raise error(_told(kind, first, [name] * bool(name), where)) from None
     return value
+
+
+def _of_64_bits(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise ValueError(f"a whole number of {len(digits)} digits")
+    return int(digits)
 
 
 def as_json(value: Any) -> str:
