@@ -64,9 +64,11 @@ def main() -> None:
         parser.error(f"there is no picture {min(unknown)}; there are {', '.join(PICTURES)}")
     session = open_session(
         StressOptions(
-            candidate=MODELS / "augmented.safetensors",
-            baseline=MODELS / "baseline.safetensors",
-            incumbent=MODELS / "panel/seed-001.safetensors",
+            checkpoints={
+                "candidate": MODELS / "augmented.safetensors",
+                "baseline": MODELS / "baseline.safetensors",
+                "incumbent": MODELS / "panel/seed-001.safetensors",
+            },
             gates=REPOSITORY / "stress_tests/gates.toml",
             samples=options.samples,
         )

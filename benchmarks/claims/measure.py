@@ -145,4 +145,4 @@ def penultimate(classifier: Classifier, images: LabelledImages, *, moved: bool) 
             handle.remove()
         return np.concatenate(taken)
 
-    return classifier.kept(("penultimate", corners), images, (len(images), last.in_features), compute)
+    return classifier.cached(("penultimate", corners), images, (len(images), last.in_features), compute)

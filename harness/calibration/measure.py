@@ -21,7 +21,7 @@ from harness.inference.devices import usable_cores
 from harness.measures import Unit
 from harness.perturb import PROTOCOL
 from harness.run import session
-from harness.store.files import write_atomically
+from harness.store import user_folder, write_atomically
 from harness.store.records import as_plain
 
 if TYPE_CHECKING:
@@ -160,8 +160,6 @@ def _measured(
     checkpoints: Sequence[Checkpoint], recording: Recording, on_member: Callable[[], None] | None
 ) -> list[list[dict[str, Any]]]:
     """Measure the checkpoints that the user's cache does not know, one per core at a time."""
-    from platformdirs import user_cache_path
-
     definition = recording.definition()
     cores: queue.SimpleQueue[int] = queue.SimpleQueue()
     for core in usable_cores():
@@ -169,7 +167,7 @@ def _measured(
 
     def measured(checkpoint: Checkpoint) -> list[dict[str, Any]]:
         key = hashlib.sha256(f"{checkpoint.sha256} {definition}".encode()).hexdigest()
-        path = user_cache_path("stress-harness") / "measured" / f"{key}.json"
+        path = user_folder("measured") / f"{key}.json"
         try:
             kept: list[dict[str, Any]] = json.loads(path.read_bytes())
         except (OSError, ValueError):
@@ -225,7 +223,7 @@ def record(checkpoint: Path, recording: Recording, *, core: int) -> list[dict[st
         raise InputError(f"{recording.tests}: no test is of family {named}; name a family that a test is marked with")
     if run.returncode != 0 or report is None:
         tail = "\n".join((run.stdout + run.stderr).strip().splitlines()[-15:])
-        raise InputError(f"{checkpoint}: the stress tests ended with exit status {run.returncode}:\n{tail}")
+        raise InputError(f"{checkpoint}: the stress tests ended with exit status {run.returncode}:", output=tail)
     return [
         entry
         for entry in report["gates"]

@@ -20,14 +20,20 @@ if TYPE_CHECKING:
 
 
 def train_panel(
-    config: TrainingConfig, folder: Path, *, retrains: int, jobs: int, on_epoch: Callable[[int], None] | None = None
+    config: TrainingConfig,
+    folder: Path,
+    *,
+    retrains: int,
+    jobs: int,
+    device: str = "cpu",
+    on_epoch: Callable[[int], None] | None = None,
 ) -> list[Path]:
     """Train the seeds 1 to `retrains` of a recipe, `jobs` at a time, and return their checkpoints in that order.
 
     Checkpoints of this very recipe that are there are kept, and a killed training goes on where it stopped. `on_epoch`
     is called with the number of epochs done since the last call. Raises `InputError` when a checkpoint is in the way.
     """
-    config = config.resolved()
+    config = config.resolved(device)
     members = {seed: folder / f"seed-{seed:03}.safetensors" for seed in range(1, retrains + 1)}
     missing = [seed for seed, path in members.items() if not _is_done(path, replace(config, seed=seed))]
     if on_epoch:
@@ -36,7 +42,9 @@ def train_panel(
         context = multiprocessing.get_context("spawn")
         epochs: Queue[int] = context.Queue()
         with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(epochs,)) as pool:
-            futures = {pool.submit(_train_member, replace(config, seed=seed), members[seed]) for seed in missing}
+            futures = {
+                pool.submit(_train_member, replace(config, seed=seed), members[seed], device) for seed in missing
+            }
             try:
                 _follow(futures, epochs, on_epoch)
             except BaseException:
@@ -87,7 +95,7 @@ def _start_worker(epochs: Queue[int]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, which ends its workers.
 
 
-def _train_member(config: TrainingConfig, path: Path) -> None:
+def _train_member(config: TrainingConfig, path: Path, device: str) -> None:
     from harness.data import load_fashion_mnist
     from harness.networks.checkpoints import load_checkpoint, save_checkpoint
     from harness.networks.training import train
@@ -95,7 +103,8 @@ def _train_member(config: TrainingConfig, path: Path) -> None:
     # Not at its place before it is in half precision, so that what is there is done.
     full = path.with_name(f".{path.name}.full.safetensors")
     if not full.exists():
-        train(config, load_fashion_mnist("train"), full, on_epoch=lambda _: _epochs.put(1) if _epochs else None)
+        images = load_fashion_mnist("train")
+        train(config, images, full, device=device, on_epoch=lambda _: _epochs.put(1) if _epochs else None)
     trained = load_checkpoint(full)
     assert trained.record is not None
     save_checkpoint(path, trained.model.half(), trained.record)

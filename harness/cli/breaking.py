@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.models import add_model_options, load_chosen_images, load_model
+from harness.cli.models import add_model_options, load_chosen_images, open_chosen
+from harness.cli.status import NEGATIVE, OK
 from harness.data.options import DataOptions
 from harness.errors import InputError
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.inference import Classifier
     from harness.inference.search import Breaking
-
-_OK, _NEGATIVE = 0, 1
 
 
 def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
@@ -40,11 +39,9 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
 
 
 def _break(options: argparse.Namespace) -> int:
-    from harness.inference import Classifier
-
     # One image goes by its number among all.
     images = load_chosen_images(options) if options.image is None else DataOptions.of(options).load()
-    classifier = Classifier(load_model(options.checkpoint, options).model)
+    classifier = open_chosen(options.checkpoint, images, options).classifier
     if options.image is None:
         return _survival(options, classifier, images)
     return _break_one(options, classifier, images)
@@ -69,7 +66,7 @@ def _break_one(options: argparse.Namespace, classifier: Classifier, images: Labe
     found: dict[str, object] = {"image": number, "true": true, "predicted": image.classes[int(clean.predicted[0])]}
     if not clean.correct[0]:
         print(f"image {number} ({true}) is taken for {found['predicted']} as it is; there is nothing to break")
-        return _NEGATIVE
+        return NEGATIVE
     for path in fine_paths():
         failure = first_failures(classifier, image, path.poses)
         if failure.right_everywhere[0]:
@@ -85,7 +82,7 @@ def _break_one(options: argparse.Namespace, classifier: Classifier, images: Labe
     write_atomically(output, as_png(strip(tiles)))
     if options.json:
         print(json.dumps({**found, "picture": str(output)}))
-        return _OK
+        return OK
     print(f"image {number}: {true}, {float(clean.confidence[0]):.0%} sure")
     for path in fine_paths():
         hit = found[path.name]
@@ -96,7 +93,7 @@ def _break_one(options: argparse.Namespace, classifier: Classifier, images: Labe
             where = f"{Pose(hit['degrees'], hit['dx'], hit['dy']).in_words()}: {hit['prediction']}"
         print(f"  {path.name}: {where}")
     print(f"picture: {output}")
-    return _OK
+    return OK
 
 
 def _survival(options: argparse.Namespace, classifier: Classifier, images: LabelledImages) -> int:
@@ -137,7 +134,7 @@ def _survival(options: argparse.Namespace, classifier: Classifier, images: Label
     }
     if options.json:
         print(json.dumps({"images": len(images), "paths": results, "picture": str(output)}))
-        return _OK
+        return OK
     print(f"{len(images)} images; of those right as they are")
     for name, result in results.items():
         print(
@@ -145,4 +142,4 @@ def _survival(options: argparse.Namespace, classifier: Classifier, images: Label
             f"{result['held_to_the_limit']:.0%} hold to the limit"
         )
     print(f"picture: {output}")
-    return _OK
+    return OK

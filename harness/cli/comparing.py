@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.models import add_model_options, load_chosen_images, load_model
+from harness.cli.models import add_model_options, load_chosen_images, open_chosen
+from harness.cli.status import OK
 from harness.errors import InputError
 from harness.store.records import as_plain
 
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from harness.inference import RoleModel
     from harness.measures.flips import Flips
     from harness.run.overview import Overview, Rate
-
-_OK = 0
 
 
 def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
@@ -74,42 +74,24 @@ def _compare(options: argparse.Namespace) -> int:
         write_atomically(options.failures, changes_csv(by_kind).encode())
     if options.json:
         print(json.dumps({**as_plain(overview), "flips": changed.as_json(), "page": str(options.output)}))
-        return _OK
+        return OK
     print("\n".join(_lines(overview, changed)))
     if options.failures:
         print(f"failures: {options.failures}")
     print(f"page: {options.output}")
-    return _OK
+    return OK
 
 
 def _models(options: argparse.Namespace, images: LabelledImages) -> dict[str, RoleModel]:
     """Load both checkpoints, named by their files, or by A and B where the names are the same."""
-    import torch
-
-    from harness.inference import Classifier, RoleModel
-    from harness.networks.declared import expect_fit
-    from harness.store.cache import PredictionCache, default_folder
-
     paths = (options.checkpoint, options.reference)
     names = [path.stem for path in paths]
     if names[0] == names[1]:
         names = ["A", "B"]
-    models: dict[str, RoleModel] = {}
-    for name, path in zip(names, paths, strict=True):
-        found = load_model(path, options)
-        classifier = Classifier(found.model, cache=PredictionCache(default_folder()))
-        classifier.measure_precision_on(images)
-        model = RoleModel(name, path, found.sha256, found.model_sha256, found.architecture, found.record, classifier)
-        try:
-            expect_fit(found.model, images, outputs=options.stress_model_outputs)
-            model.predict(images.take(torch.tensor([0])))
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-        models[name] = model
-    first, second = models.values()
+    first, second = (open_chosen(path, images, options) for path in paths)
     if first.model_sha256 == second.model_sha256:
         raise InputError(f"{paths[0]} and {paths[1]} hold the same network; there is nothing to compare")
-    return models
+    return {name: replace(model, role=name) for name, model in zip(names, (first, second), strict=True)}
 
 
 def _overview(models: dict[str, RoleModel], images: LabelledImages) -> Overview:

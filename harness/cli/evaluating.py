@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.models import add_model_options, load_chosen_images, load_model
+from harness.cli.models import add_model_options, load_chosen_images, open_chosen
+from harness.cli.status import OK
+from harness.errors import InputError
 
 if TYPE_CHECKING:
     import argparse
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from harness.measures.classification import ClassificationReport
     from harness.measures.failures import FailureKind, FailureTable, PersistentFailures
 
-_OK = 0
 _CONFUSIONS = 12
 """Confusions of persistent failures that the terminal shows."""
 
@@ -68,8 +69,6 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from harness.errors import InputError
-    from harness.inference import Classifier
     from harness.measures import accuracy, confident_errors
     from harness.measures.classification import classification_report
     from harness.perturb import IDENTITY, promised_corners, promised_poses
@@ -79,7 +78,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if (options.pair or options.pose) and not options.failures:
         raise InputError("--pair and --pose say which failures to list; give --failures, too")
     images = load_chosen_images(options)
-    classifier = Classifier(load_model(options.checkpoint, options).model)
+    classifier = open_chosen(options.checkpoint, images, options).classifier
     clean = classifier.predict(images)
     results: dict[str, Any] = {
         "clean_accuracy": accuracy(clean).value,
@@ -99,7 +98,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         results.update(found)
         lines += ["", *said]
     print(json.dumps(results) if options.json else "\n".join(lines))
-    return _OK
+    return OK
 
 
 def _views(classifier: Classifier, clean: Predictions, poses: Sequence[Any]) -> list[Predictions]:

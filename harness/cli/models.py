@@ -1,4 +1,4 @@
-"""What commands on models share: the options that name data and networks, and loading both."""
+"""What commands on models share: the options that name data, networks and a device, and opening a model by them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,29 @@ from harness.networks.options import NetworkOptions, add_network_options
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable
     from pathlib import Path
 
     from harness.data import LabelledImages
-    from harness.networks.checkpoints import Checkpoint
+    from harness.inference import RoleModel
 
 
 def add_model_options(command: argparse.ArgumentParser) -> None:
-    """Add the options that say on which images, and how networks that are not the shipped one are built."""
+    """Add the options that say on which images, where, and how networks that are not the shipped one are built."""
     add_data_options(command.add_argument, name="--data")
     command.add_argument("--samples", type=int, metavar="N", help="a stratified sample of N images (default: all)")
     add_network_options(command.add_argument)
+    add_device_option(command, "Where the model runs")
+
+
+def add_device_option(command: argparse.ArgumentParser, about: str) -> None:
+    """Add the option that names a device; `about` begins its help."""
+    command.add_argument(
+        "--device",
+        default="auto",
+        metavar="DEVICE",
+        help=f"{about}: auto, cpu, cuda or mps; auto is the first there is of cuda, mps and cpu (default: auto).",
+    )
 
 
 def load_chosen_images(options: argparse.Namespace) -> LabelledImages:
@@ -30,8 +42,22 @@ def load_chosen_images(options: argparse.Namespace) -> LabelledImages:
     return images if options.samples is None else stratified_sample(images, options.samples)
 
 
-def load_model(path: Path, options: argparse.Namespace) -> Checkpoint:
-    """Return a checkpoint, its network built as the options say."""
-    from harness.networks import declared as networks
+def open_chosen(
+    path: Path, images: LabelledImages, options: argparse.Namespace, *, others: Iterable[RoleModel] = ()
+) -> RoleModel:
+    """Return a checkpoint opened for the images, on the device and in the network that the options name.
 
-    return networks.load_model(path, NetworkOptions.of(options))
+    What it predicts is cached, as the gate's predictions are, and found again by either.
+    """
+    from harness.inference import open_model
+    from harness.store import PredictionCache
+    from harness.store.cache import default_folder
+
+    return open_model(
+        path,
+        images,
+        network=NetworkOptions.of(options),
+        device=options.device,
+        cache=PredictionCache(default_folder()),
+        others=others,
+    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.models import load_model
+from harness.cli.models import add_device_option, open_chosen
+from harness.cli.status import OK
 from harness.data.options import DataOptions, add_data_options
 from harness.errors import InputError
 from harness.networks.options import add_network_options
@@ -13,8 +14,6 @@ from harness.networks.options import add_network_options
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
-
-_OK = 0
 
 
 def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
@@ -30,12 +29,11 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
     add_data_options(command.add_argument, name="--data")
     command.add_argument("--checkpoint", type=Path, metavar="FILE", help="a model whose confusions become rows")
     add_network_options(command.add_argument)
+    add_device_option(command, "Where the model of --checkpoint runs")
 
 
 def _new_gates(options: argparse.Namespace) -> int:
     from harness.gates.starter import confused_pairs, starter
-    from harness.inference import Classifier
-    from harness.networks.declared import expect_fit
     from harness.store.files import write_atomically
 
     if options.gates.exists():
@@ -43,10 +41,8 @@ def _new_gates(options: argparse.Namespace) -> int:
     images = DataOptions.of(options).load()
     pairs = []
     if options.checkpoint is not None:
-        model = load_model(options.checkpoint, options).model
-        expect_fit(model, images, outputs=options.stress_model_outputs)
-        pairs = confused_pairs(Classifier(model).predict(images))
+        pairs = confused_pairs(open_chosen(options.checkpoint, images, options).predict(images))
     write_atomically(options.gates, starter(images, pairs).encode())
     print(f"{options.gates}: written for {len(images)} images of {len(images.classes)} classes")
     print("next: stress tests beside it, and `python -m harness calibrate` with 8 healthy retrains or more")
-    return _OK
+    return OK

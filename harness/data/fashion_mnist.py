@@ -19,6 +19,7 @@ import torch
 from harness.data import idx
 from harness.data.images import LabelledImages
 from harness.errors import InputError
+from harness.store import user_folder
 
 CLASSES = (
     "T-shirt/top",
@@ -61,9 +62,7 @@ _REMEDY = "Restore it from the distribution, or run `python -m harness fetch-dat
 
 def cache_dir() -> Path:
     """Return the user's cache directory for Fashion-MNIST; `$XDG_CACHE_HOME` moves it on Linux."""
-    from platformdirs import user_cache_path
-
-    return user_cache_path("stress-harness") / "fashion-mnist"
+    return user_folder("fashion-mnist")
 
 
 def places(data_dir: Path | None = None) -> list[tuple[str, Path]]:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.data.sources import load_images, specs_in_words
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ class DataOptions:
 
     def load(self) -> LabelledImages:
         """Load the images; see `load_images`."""
-        from harness.data import load_images
-
         return load_images(self.spec, size=self.size, channels=self.channels)
 
 
@@ -50,18 +49,17 @@ def add_data_options(add: Callable[..., Any], *, name: str = "--stress-data") ->
         dest="stress_data",
         metavar="SPEC",
         default="fashion-mnist",
-        help="The labelled test images: fashion-mnist, folder:PATH (one folder per class) or npz:PATH (images and "
-        "labels, or MedMNIST's test_images and test_labels) (default: fashion-mnist).",
+        help=f"The labelled test images: {specs_in_words(explained=True)} (default: fashion-mnist).",
     )
     add(
         "--stress-size",
         metavar="HEIGHTxWIDTH",
-        help="The size that images of a folder or npz file are resized to, such as 64 or 64x96; needed when they are "
-        "of several sizes (default: as they are).",
+        help="The size that images are resized to, such as 64 or 64x96; needed when they are of several sizes, and not "
+        "for fashion-mnist (default: as they are).",
     )
     add(
         "--stress-channels",
         type=int,
         choices=(1, 3),
-        help="Load images of a folder or npz file as grey, 1, or as colour, 3 (default: as they are).",
+        help="Load images as grey, 1, or as colour, 3; not for fashion-mnist (default: as they are).",
     )

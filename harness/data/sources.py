@@ -1,7 +1,9 @@
-"""Where test images come from: `fashion-mnist`, `folder:PATH` or `npz:PATH`."""
+"""Where labelled test images come from: a table of sources, each named by what its specification begins with."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,24 +15,69 @@ from harness.errors import InputError
 if TYPE_CHECKING:
     from harness.data.images import LabelledImages
 
+Size = tuple[int, int]
+Load = Callable[[str, Size | None, int | None], "LabelledImages"]
+"""Loads what a specification names behind its colon, resized to (height, width), grey (1) or colour (3); None: as is.
 
-def load_images(spec: str, *, size: tuple[int, int] | None = None, channels: int | None = None) -> LabelledImages:
-    """Load the labelled test images that a `--stress-data` specification names.
+Raises `InputError` for what cannot be loaded.
+"""
 
-    `fashion-mnist` is the embedded test split. For `npz:PATH` see `load_npz`, for `folder:PATH` see `load_folder`;
-    their images are resized to `size` (height, width) and made grey (1 channel) or colour (3), None for as they are.
-    Raises `InputError` for anything else.
+
+@dataclass(frozen=True)
+class Source:
+    """A source of labelled test images: how they are loaded, what stands behind the colon, if anything, and for what.
+
+    `takes` and `about` are words of the help of `--stress-data`.
     """
-    kind, _, path = spec.partition(":")
-    if spec == "fashion-mnist":
-        if size is not None or channels is not None:
-            raise InputError(
-                "--stress-size and --stress-channels are for images of a folder or npz file; Fashion-MNIST's are "
-                "28x28 pixels and grey"
-            )
-        return load_fashion_mnist("test")
-    if kind == "npz" and path:
-        return load_npz(Path(path), size=size, channels=channels)
-    if kind == "folder" and path:
-        return load_folder(Path(path), size=size, channels=channels)
-    raise InputError(f"--stress-data {spec}: unknown data; expected fashion-mnist, folder:PATH or npz:PATH")
+
+    load: Load
+    takes: str = ""
+    about: str = ""
+
+
+def _shipped(_: str, size: Size | None, channels: int | None) -> LabelledImages:
+    if size is not None or channels is not None:
+        raise InputError(
+            "--stress-size and --stress-channels are for images of other data; Fashion-MNIST's are 28x28 pixels and "
+            "grey"
+        )
+    return load_fashion_mnist("test")
+
+
+SOURCES: dict[str, Source] = {
+    "fashion-mnist": Source(_shipped),
+    "folder": Source(
+        lambda path, size, channels: load_folder(Path(path), size=size, channels=channels),
+        takes="PATH",
+        about="one folder per class",
+    ),
+    "npz": Source(
+        lambda path, size, channels: load_npz(Path(path), size=size, channels=channels),
+        takes="PATH",
+        about="images and labels, or MedMNIST's test_images and test_labels",
+    ),
+}
+"""The sources of test images, by what a specification begins with."""
+
+
+def load_images(spec: str, *, size: Size | None = None, channels: int | None = None) -> LabelledImages:
+    """Load the labelled test images that a `--stress-data` specification names: a source, and what it takes.
+
+    Images are resized to `size` (height, width) and made grey (1 channel) or colour (3), None for as they are. Raises
+    `InputError` for a specification of another form, and for what its source cannot load.
+    """
+    kind, colon, rest = spec.partition(":")
+    source = SOURCES.get(kind)
+    if source is None or bool(rest) != bool(source.takes) or bool(colon) != bool(source.takes):
+        raise InputError(f"--stress-data {spec}: unknown data; expected {specs_in_words()}")
+    return source.load(rest, size, channels)
+
+
+def specs_in_words(*, explained: bool = False) -> str:
+    """Return the forms of a specification as a list in words, each with what it is about if asked for."""
+    forms = [name + (f":{source.takes}" if source.takes else "") for name, source in SOURCES.items()]
+    if explained:
+        abouts = [source.about and f" ({source.about})" for source in SOURCES.values()]
+        forms = [form + about for form, about in zip(forms, abouts, strict=True)]
+    *most, last = forms
+    return f"{', '.join(most)} or {last}" if most else last

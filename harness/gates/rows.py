@@ -8,9 +8,11 @@ import math
 from dataclasses import asdict, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from harness.errors import InputError
+from harness.inference.roles import ROLES
 from harness.measures.metric import Direction
 from harness.perturb.poses import IDENTITY, Pose
 from harness.store.records import record
@@ -19,12 +21,15 @@ if TYPE_CHECKING:
     from harness.gates.verdicts import Verdict
     from harness.measures.metric import Measurement, Metric
 
-ROLES = ("candidate", "baseline", "incumbent")
-Role = Literal["candidate", "baseline", "incumbent"]
-
 
 class GatesError(InputError):
     """A gates file that cannot be used; the message names file and row."""
+
+
+def _known(role: str) -> str:
+    if role not in ROLES:
+        raise PydanticCustomError("role", "one of {known}", {"known": ", ".join(ROLES)})
+    return role
 
 
 @record
@@ -50,7 +55,7 @@ class Bound:
 class Gate:
     """One row of the gates file: a case of a family, and the bound that its measurement must keep.
 
-    `role` is the model under the bound. `direction` says on which side of the bound to be; a row that leaves it out has
+    `role` is that of the model judged. `direction` says on which side of the bound to be; a row that leaves it out has
     its metric's. What a family's test does with `pose`, `class_name` and the row's own `keys`, which the test declares
     and which are attributes of the row, is the test's business. A row without bound is reported only, and so is one
     whose panel bound is switched off by `not_gated`, which says why. A comparison of two models beyond its bound fails
@@ -61,7 +66,7 @@ class Gate:
     family: str
     metric: str
     direction: Direction | None = None
-    role: Role = "candidate"
+    role: Annotated[str, AfterValidator(_known)] = "candidate"
     pose: Pose = IDENTITY
     class_name: str | None = None
     significance: Annotated[float, Field(ge=0, le=1)] | None = None

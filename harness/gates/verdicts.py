@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.gates.rows import Gate, GatesError
+from harness.inference.roles import ROLES
 from harness.measures.metric import Unit
 from harness.store.records import Unbounded, as_json, read_json, record
 
@@ -58,7 +59,7 @@ def judge(gate: Gate, measurement: Measurement) -> Verdict:
     holds = gate.holds(value, limit)
     if gate.significance is not None and measurement.p_value is not None:
         holds = holds or measurement.p_value >= gate.significance
-    status: Status = "pass" if holds else ("error" if gate.role == "baseline" else "fail")
+    status: Status = "pass" if holds else ("error" if ROLES[gate.role].precondition else "fail")
     return _verdict(gate, status, measurement, limit)
 
 
@@ -136,8 +137,8 @@ class Verdict:
         if gate.hand and self.limit is not None:
             facts += f"; {bound} set by hand"
         parts = [f"{gate.id}: {metric} {value} {relation} ({facts})", self.detail]
-        if gate.role == "baseline" and self.status == "error":
-            parts.append("the baseline itself is not what it should be, so nothing can be judged against it")
+        if ROLES[gate.role].precondition and self.status == "error":
+            parts.append(f"the {gate.role} itself is not what it should be, so nothing can be judged against it")
         parts.append(f"pictures in {report}#{gate.id}" if report else "")
         return "; ".join(part for part in parts if part)
 

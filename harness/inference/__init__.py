@@ -3,6 +3,7 @@
 from harness.inference.classifier import Classifier
 from harness.inference.devices import available_cores, pick_device
 from harness.inference.engine import ModelError
+from harness.inference.opening import open_model
 from harness.inference.predictions import Predictions
 from harness.inference.role import RoleModel
 from harness.inference.series import along, under_corruption
@@ -14,6 +15,7 @@ __all__ = [
     "RoleModel",
     "along",
     "available_cores",
+    "open_model",
     "pick_device",
     "under_corruption",
 ]

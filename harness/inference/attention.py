@@ -70,9 +70,10 @@ def attend(
 ) -> Attention:
     """Predict every image under the perturbation and compute Grad-CAM of the predicted class at a layer.
 
-    The layer is one of `harness.inference.layers.spatial_layers`, by default that of `default_layer` there. Remembered,
-    and kept in the cache, as predictions are. Raises `InputError` for a layer that there is not, `NotApplicableError`
-    when the model has none that could be looked at, and `ModelError` as `Classifier.predict` does.
+    The layer is one of `harness.inference.layers.spatial_layers`, by default that of `default_layer` there. Remembered
+    and cached as predictions are; computed in this process whatever the backend, since the pass looks inside.
+    Raises `InputError` for a layer that there is not, `NotApplicableError` when the model has none that could be looked
+    at, and `ModelError` as `Classifier.predict` does.
     """
     layer, (height, width) = chosen_layer(classifier, images, layer)
     count, classes, workers = len(images), len(images.classes), classifier.workers
@@ -92,7 +93,7 @@ def attend(
 
     def attention() -> Attention:
         shape = (count, classes + height * width)
-        values = classifier.kept(("attention", layer, BATCH), images, shape, compute, perturbation=perturbation)
+        values = classifier.cached(("attention", layer, BATCH), images, shape, compute, perturbation=perturbation)
         maps = values[:, classes:].reshape(count, height, width)
         return Attention(Predictions(values[:, :classes], images, perturbation), maps, layer)
 

@@ -1,4 +1,4 @@
-"""A model ready to predict: folded, run by the engine, its answers remembered in memory and on disk."""
+"""A model ready to predict: folded, run by a backend, its answers remembered in memory and cached on disk."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from harness.data.images import LabelledImages, unit_range
+from harness.inference.backend import backend_named
 from harness.inference.devices import available_cores
-from harness.inference.engine import BFLOAT16_BATCH, FLOAT32_BATCH, Engine
 from harness.inference.folding import folded
 from harness.inference.predictions import Predictions
 from harness.networks.allocator import keep_freed_buffers
@@ -25,8 +25,9 @@ from harness.perturb import IDENTITY, PROTOCOL, Perturbation
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
+    from harness.inference.backend import Backend
     from harness.perturb import Pose
-    from harness.store.cache import PredictionCache
+    from harness.store import PredictionCache
 
 T = TypeVar("T")
 
@@ -34,11 +35,11 @@ T = TypeVar("T")
 class Classifier:
     """A model ready to predict; asked again for the same images and perturbation, it remembers the answer.
 
-    With a `cache` it also remembers what earlier runs predicted, provided that all that decides a prediction can be
-    named: the model's computation can be traced, and the perturbation is one of this package, under the protocol.
+    With a `cache` it also finds what earlier runs predicted, provided that all that decides a prediction can be named:
+    the model's computation can be traced, and the perturbation is one of this package, under the protocol.
     Batch norms are folded into the convolutions before them, which changes logits by less than 1e-5. The model given
-    is left as it is. `workers` batches run side by side, each on one thread, so that the result has the same bits for
-    any number of workers. `screen` lets bfloat16 find the clear answers first, see `Engine`.
+    is left as it is. `backend` names what runs it, one of `harness.inference.backend.BACKENDS`: `workers` batches at a
+    time, with the same bits for any number; `screen` lets it find clear answers in less than float32 first.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Classifier:
         workers: int | None = None,
         cache: PredictionCache | None = None,
         screen: bool = True,
+        backend: str = "process",
     ) -> None:
         keep_freed_buffers()
         self.device = torch.device(device)
@@ -56,19 +58,31 @@ class Classifier:
         self.plain = _laid_out(evaluation_copy(model), self.device)
         """The model as it was given, layers under their own names."""
         self.model = _laid_out(folded(self.plain), self.device)
-        self._engine = Engine(self.model, device=self.device, workers=self.workers, screen=screen)
+        self._screen, self._backend_name = screen, backend
+        self._backend = self.backend_for(self.model)
         self._cache = cache
-        self._reference = ""
-        self._remembered: dict[Hashable, Predictions] = {}
-        self._asked: dict[Hashable, Any] = {}
+        self._remembered: dict[Hashable, Any] = {}
+
+    def like(self, model: nn.Module) -> Classifier:
+        """Return another model ready to predict, run as this one is, with nothing remembered and without cache."""
+        return Classifier(
+            model, device=self.device, workers=self.workers, screen=self._screen, backend=self._backend_name
+        )
+
+    def backend_for(self, model: nn.Module, *, workers: int | None = None, screen: bool | None = None) -> Backend:
+        """Return a backend of the kind that this model is run by, for a model as it is: neither traced nor folded."""
+        return backend_named(self._backend_name)(
+            model,
+            device=self.device,
+            workers=workers or self.workers,
+            screen=self._screen if screen is None else screen,
+        )
 
     def measure_precision_on(self, images: LabelledImages) -> None:
-        """Have it measured on these images, when it first matters, which bfloat16 answers are clear; see `Engine`.
-
-        Without this the first images asked for decide, so that the last bits of clear answers depend on their order.
-        """
-        self._engine.reference = (len(images), lambda positions: self.pixels(images, positions))
-        self._reference = images.sha256
+        """Have it measured on these images which answers are clear before float32; see `Backend`."""
+        self._backend.measure_precision_on(
+            len(images), lambda positions: self.pixels(images, positions), name=images.sha256
+        )
 
     def predict(self, images: LabelledImages, perturbation: Perturbation = IDENTITY) -> Predictions:
         """Predict every image under the perturbation.
@@ -78,10 +92,8 @@ class Classifier:
         """
         if (transform := remembered_as(perturbation)) is None:
             return self._predictions(images, perturbation)
-        key = (images.sha256, tuple(images.pixels.shape), transform)
-        if key not in self._remembered:
-            self._remembered[key] = self._predictions(images, perturbation)
-        remembered = self._remembered[key]
+        key = ("predictions", images.sha256, tuple(images.pixels.shape), transform)
+        remembered = self.remembered(key, lambda: self._predictions(images, perturbation))
         if remembered.images is images:
             return remembered
         # Equal pixels may go by other names.
@@ -104,7 +116,7 @@ class Classifier:
             return torch.cat([poses[numbers[a]](pixels[a:b]) for a, b in zip(starts, ends, strict=True)])
 
         what = f"{len(positions)} images in poses"
-        logits = self._engine.logits(len(positions), inputs, classes=len(images.classes), what=what)
+        logits = self._backend.logits(len(positions), inputs, classes=len(images.classes), what=what)
         return np.asarray(logits.argmax(axis=1))
 
     @cached_property
@@ -125,7 +137,7 @@ class Classifier:
         layers = "".join(f"{name} {type(layer)} {_settings(layer)}" for name, layer in self.model.named_modules())
         return hashlib.sha256(f"{self.model.code} {layers} {hash_tensors(tensors)}".encode()).hexdigest()
 
-    def kept(
+    def cached(
         self,
         what: object,
         images: LabelledImages,
@@ -141,11 +153,8 @@ class Classifier:
         """
         if self._cache is None or self.fingerprint is None or not _is_ours(perturbation):
             return compute()
-        batches = (FLOAT32_BATCH, BFLOAT16_BATCH)
-        decisive = (self.fingerprint, images.sha256, tuple(images.pixels.shape), what, perturbation, PROTOCOL, batches)
-        screening = self._reference if self._engine.screens else None
-        platform = (self.device.type, screening, torch.__version__, torch.backends.cpu.get_cpu_capability())
-        key = hashlib.sha256(repr((decisive, platform)).encode()).hexdigest()
+        decisive = (self.fingerprint, images.sha256, tuple(images.pixels.shape), what, perturbation, PROTOCOL)
+        key = hashlib.sha256(repr((*decisive, self._backend.decides)).encode()).hexdigest()
         values = self._cache.load(key, shape)
         if values is None:
             values = compute()
@@ -163,19 +172,19 @@ class Classifier:
             return np.asarray(logits.argmax(axis=1) != labels)
 
         def answers() -> np.ndarray:
-            return self._engine.logits(count, inputs, classes=classes, what=what, exact=wrong)
+            return self._backend.logits(count, inputs, classes=classes, what=what, exact=wrong)
 
         def logits() -> np.ndarray:
-            return self._engine.exact_logits(count, inputs, classes=classes, what=what)
+            return self._backend.exact_logits(count, inputs, classes=classes, what=what)
 
-        def kept(name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
-            return self.kept(name, images, (count, classes), compute, perturbation=perturbation)
+        def cached(name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+            return self.cached(name, images, (count, classes), compute, perturbation=perturbation)
 
         return Predictions(
-            kept("answers", answers),
+            cached("answers", answers),
             images,
             perturbation,
-            exact=(lambda: kept("logits", logits)) if self._engine.screens_for(count) else None,
+            exact=(lambda: cached("logits", logits)) if self._backend.screens_for(count) else None,
         )
 
     def pixels(self, images: LabelledImages, positions: np.ndarray) -> Tensor:
@@ -184,9 +193,9 @@ class Classifier:
 
     def remembered(self, what: Hashable, compute: Callable[[], T]) -> T:
         """Return what `compute` gave when this was first asked for; `what` must name all that decides it."""
-        if what not in self._asked:
-            self._asked[what] = compute()
-        answer: T = self._asked[what]
+        if what not in self._remembered:
+            self._remembered[what] = compute()
+        answer: T = self._remembered[what]
         return answer
 
 

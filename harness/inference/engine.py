@@ -1,4 +1,4 @@
-"""Forward passes: fixed padded batches, one thread each, side by side; bfloat16 screens and float32 confirms."""
+"""Forward passes in this process: fixed padded batches, one thread each; bfloat16 screens, float32 confirms."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.errors import InputError
+from harness.errors import InputError, raised
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
 FLOAT32_BATCH, BFLOAT16_BATCH = 32, 125
 """Images per forward pass in each precision. Smaller batches are padded, because the shape may change the last bits of
@@ -40,12 +40,12 @@ class ModelError(InputError):
 
 
 class Engine:
-    """Runs a model over many images, `workers` batches side by side.
+    """The backend that runs a model in this process, `workers` batches side by side, one thread each.
 
     Where the processor computes in bfloat16, a first pass in it finds which class leads, and images whose lead is not
     clear are done again in float32: the predicted classes are float32's, at about two thirds of the time. How far the
-    two precisions differ for this model is measured on the images of `reference`, or else the first that it sees; a
-    model that fails in bfloat16, or differs much, is run in float32 alone.
+    two precisions differ for this model is measured on the inputs named for it, or else the first that it sees; a model
+    that fails in bfloat16, or differs much, is run in float32 alone.
     """
 
     def __init__(self, model: nn.Module, *, device: torch.device, workers: int, screen: bool = True) -> None:
@@ -54,9 +54,23 @@ class Engine:
         self.workers = workers
         self.screens = screen and _has_bfloat16(device)
         """Whether bfloat16 may screen here, for a model that lets it."""
-        self.reference: tuple[int, Callable[[np.ndarray], Tensor]] | None = None
-        """How many inputs, and what makes them, as for `logits`: what is clear must not depend on what comes first."""
+        self._reference: tuple[int, Callable[[np.ndarray], Tensor]] | None = None
+        self._reference_name = ""
         self._lead: float | None = None if self.screens else _NEVER
+
+    @property
+    def decides(self) -> Hashable:
+        """Return what decides the last bits: the sizes of batches, what screening was measured on, the platform."""
+        screening = self._reference_name if self.screens else None
+        platform = (self.device.type, screening, torch.__version__, torch.backends.cpu.get_cpu_capability())
+        return (FLOAT32_BATCH, BFLOAT16_BATCH), platform
+
+    def measure_precision_on(self, count: int, inputs: Callable[[np.ndarray], Tensor], *, name: str) -> None:
+        """Have it measured on these inputs, when it first matters, which bfloat16 answers are clear.
+
+        Without this the first inputs asked for decide, so that the last bits of clear answers depend on their order.
+        """
+        self._reference, self._reference_name = (count, inputs), name
 
     def screens_for(self, count: int) -> bool:
         """Return whether bfloat16 comes first for so many inputs; for a few batches it would not pay."""
@@ -87,7 +101,7 @@ class Engine:
         everything = np.arange(count)
         with named(what):
             if self._lead is None and self.screens_for(count):
-                tried, make = self.reference or (count, inputs)
+                tried, make = self._reference or (count, inputs)
                 self._lead = self._clear_lead(np.arange(min(tried, _TRIED)), make, classes)
             if not self.screens_for(count) or self._lead is None or self._lead == _NEVER:
                 return self._run(everything, inputs, classes, screening=False)
@@ -139,7 +153,7 @@ def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: 
         waiting.put(number)
     finished: queue.SimpleQueue[int] = queue.SimpleQueue()
     results: dict[int, T] = {}
-    errors: dict[int, BaseException] = {}
+    errors: dict[int, Exception] = {}
     abandoned = threading.Event()
 
     def take() -> None:
@@ -150,8 +164,10 @@ def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: 
                 return
             try:
                 results[number] = work(batches[number])
-            except BaseException as error:  # Raised again by whoever waits.
+            except Exception as error:  # Raised again by whoever waits.
                 errors[number] = error
+            except BaseException as error:  # The model's own: what ends a run reaches the main thread alone.
+                errors[number] = raised(error)
             finished.put(number)
 
     with _one_thread_per_worker():

@@ -20,7 +20,7 @@ class Predictions:
     """What a model says of N images under one perturbation.
 
     `answers` are logits, (N, classes) float32. Which is the largest, and all of a wrong answer's, are as float32
-    computes them; the rest may have been computed in bfloat16, see `Engine`. `exact` computes them all in float32;
+    computes them; the rest may have been computed in less, see `Backend`. `exact` computes them all in float32;
     without it the answers are exact.
     """
 

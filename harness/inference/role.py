@@ -1,4 +1,4 @@
-"""A model in its role in a run: candidate, baseline or incumbent."""
+"""A model in its role in a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class RoleModel:
-    """A checkpoint in a role: candidate, baseline or incumbent."""
+    """A checkpoint in a role, of `harness.inference.roles.ROLES`, or in none."""
 
     role: str
     path: Path

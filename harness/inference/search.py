@@ -77,7 +77,7 @@ def first_failures(
                 break
         return first
 
-    first = classifier.kept(("first failures", poses), images, (len(images),), compute)
+    first = classifier.cached(("first failures", poses), images, (len(images),), compute)
     return FirstFailures(images, poses, first.astype(np.int64))
 
 
@@ -118,7 +118,7 @@ def correct_at(classifier: Classifier, images: LabelledImages, grid: Sequence[Po
         predicted[order] = classifier.predict_pairs(images, chosen[order], tuple(grid), drawn.ravel()[order])
         return np.asarray(predicted.reshape(drawn.shape) == images.labels.numpy()[:, None])
 
-    kept = classifier.kept(("correct at", tuple(grid), drawn.tobytes()), images, drawn.shape, compute)
+    kept = classifier.cached(("correct at", tuple(grid), drawn.tobytes()), images, drawn.shape, compute)
     return np.asarray(kept.astype(bool))
 
 

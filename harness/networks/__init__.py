@@ -1,1 +1,6 @@
 """Networks: the shipped one, a user's own with what it lacks declared; their checkpoints, their training."""
+
+from harness.networks.declared import expect_fit, load_model
+from harness.networks.options import NetworkOptions
+
+__all__ = ["NetworkOptions", "expect_fit", "load_model"]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.inference.roles import ROLES
 from harness.plugin.run import RUN, NotApplicable
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def probe_images(stress_session: StressSession) -> LabelledImages:
 @pytest.fixture(scope="session")
 def candidate(stress_session: StressSession) -> RoleModel:
     """Return the checkpoint under test."""
-    return stress_session.roles["candidate"]
+    return _role(stress_session, "candidate")
 
 
 @pytest.fixture(scope="session")
@@ -61,9 +62,10 @@ def incumbent(stress_session: StressSession) -> RoleModel:
 def _role(session: StressSession, name: str) -> RoleModel:
     if name not in session.roles:
         raise NotApplicable(f"there is no {name} (--{name} none)")
-    if name == "incumbent" and session.roles[name].model_sha256 == session.roles["candidate"].model_sha256:
-        raise NotApplicable("the candidate is the incumbent")
-    return session.roles[name]
+    model = session.roles[name]
+    if ROLES[name].of_another and model.model_sha256 == session.roles["candidate"].model_sha256:
+        raise NotApplicable(f"the candidate is the {name}")
+    return model
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,9 @@ import pytest
 
 from harness.data.options import DataOptions, add_data_options
 from harness.errors import InputError
+from harness.inference.roles import ROLES
 from harness.networks.options import NetworkOptions, add_network_options
-from harness.run.session import PROFILES, ROLES, TIMEOUT_SECONDS, StressOptions
+from harness.run.session import PROFILES, TIMEOUT_SECONDS, StressOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,8 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
     Those whose names are common words only where there is a gate: another project, which has this package in its
     environment for some reason, may have options of these names itself, and pytest ends when two plugins do.
     """
-    about = "--candidate, --baseline, --incumbent and --gates are known where stress_tests/ has a gate, or one is named"
+    plain = ", ".join(f"--{role}" for role in ROLES)
+    about = f"{plain} and --gates are known where stress_tests/ has a gate, or one is named"
     group = parser.getgroup("stress harness", f"model quality gate for image classifiers ({about})")
     add = group.addoption
     if _has_gate(config):
@@ -84,26 +86,13 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
 
 def _add_plain_options(add: Callable[..., None]) -> None:
     # Named anew inside, lest the options of another plugin be taken for ours.
-    add(
-        "--candidate",
-        dest="stress_candidate",
-        metavar="PATH",
-        help="The checkpoint under test (default: models/augmented.safetensors).",
-    )
-    add(
-        "--baseline",
-        dest="stress_baseline",
-        metavar="PATH|none",
-        help="The plain model that the candidate is compared with, or none (default: models/baseline.safetensors, and "
-        "none for data other than Fashion-MNIST).",
-    )
-    add(
-        "--incumbent",
-        dest="stress_incumbent",
-        metavar="PATH|none",
-        help="The last accepted checkpoint, or none (default: models/incumbent.safetensors if it is there, else "
-        "models/augmented.safetensors).",
-    )
+    for name, role in ROLES.items():
+        add(
+            f"--{name}",
+            dest=f"stress_{name}",
+            metavar="PATH|none" if role.optional else "PATH",
+            help=f"{role.about}{', or none' if role.optional else ''} (default: {role.default_in_words}).",
+        )
     add(
         "--gates",
         dest="stress_gates",
@@ -121,17 +110,17 @@ def options_of(config: pytest.Config) -> StressOptions:
     except InputError as error:
         raise pytest.UsageError(str(error)) from None
     ours = data == DataOptions()
-    augmented, accepted = models / "augmented.safetensors", models / "incumbent.safetensors"
     given = {name: getattr(option, f"stress_{name}", None) for name in (*ROLES, "gates")}
-    candidate = _path(given["candidate"], augmented)
-    if candidate is None:
-        raise pytest.UsageError("--candidate none: a gate needs a candidate; name a checkpoint")
+    checkpoints: dict[str, Path] = {}
+    for name, role in ROLES.items():
+        if given[name] == "none" and not role.optional:
+            raise pytest.UsageError(f"--{name} none: a gate needs a {name}; name a checkpoint")
+        if (path := _path(given[name], role.default(models, shipped_data=ours))) is not None:
+            checkpoints[name] = path
     return StressOptions(
-        candidate=candidate,
-        baseline=_path(given["baseline"], models / "baseline.safetensors" if ours else None),
-        incumbent=_path(given["incumbent"], accepted if accepted.exists() else augmented if ours else None),
+        checkpoints=checkpoints,
         gates=Path(given["gates"]) if given["gates"] else _default_gates(config, option.stress_profile),
-        shipped=frozenset(role for role in ROLES if ours and given[role] is None),
+        shipped=frozenset(name for name in checkpoints if ours and given[name] is None),
         network=NetworkOptions.of(option),
         layer=option.stress_layer,
         data=data,

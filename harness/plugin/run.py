@@ -12,12 +12,13 @@ import pytest
 
 from harness.errors import InputError, NotApplicableError, some_of
 from harness.gates import Gate, GatesFile, Verdict, read_gates
+from harness.inference.roles import ROLES
 from harness.plugin.options import full_gates, is_gate_run, options_of
 from harness.plugin.timeout import TimeLimitExceededError, time_limit
 from harness.run.evidence import Evidence
 from harness.run.outcome import Outcome, SelfCheck
 from harness.run.overview import Overview, overview_of
-from harness.run.session import ROLES, StressSession, open_session
+from harness.run.session import StressSession, open_session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,29 +97,29 @@ class GateRun:
                 "command line or in the addopts of your pytest configuration"
             )
         named = getattr(self.config.option, "stress_candidate", None) or "candidate" in options.shipped
-        if not (named or options.candidate.exists()):
+        candidate = options.checkpoints["candidate"]
+        if not (named or candidate.exists()):
             raise InputError(
-                f"{options.candidate}: there is no such file, and no shipped model is for these data; name the "
+                f"{candidate}: there is no such file, and no shipped model is for these data; name the "
                 "checkpoint to judge with --candidate"
             )
 
     def _train_missing(self) -> None:
         options = self.options
-        missing = [role for role in options.shipped if not getattr(options, role).exists()]
+        missing = [role for role in options.shipped if not options.checkpoints[role].exists()]
         if not missing:
             return
         from harness.networks.checkpoints import require_file
         from harness.networks.training.shipped import train_or_load
 
-        for role in set(ROLES) - options.shipped:
-            if (named := getattr(options, role)) is not None:
-                require_file(named)
+        for role in options.checkpoints.keys() - options.shipped:
+            require_file(options.checkpoints[role])
 
         capture = self.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():
             for role in sorted(missing):
                 # The option, not just this process, so that workers get it too.
-                setattr(self.config.option, f"stress_{role}", str(train_or_load(getattr(options, role).stem)))
+                setattr(self.config.option, f"stress_{role}", str(train_or_load(options.checkpoints[role].stem)))
         self.options = options_of(self.config)
 
     @property
@@ -200,7 +201,7 @@ class GateRun:
         elif not self.self_checks and self.options.record is None:
             omissions.append("the run did not check itself")
         judged = [verdict for verdict in self.verdicts.values() if verdict.status in {"pass", "fail"}]
-        if all(verdict.gate.role == "baseline" for verdict in judged):
+        if all(ROLES[verdict.gate.role].precondition for verdict in judged):
             omissions.append(f"no bound of {session.gates.path} was held against the candidate")
         if fewer := [verdict.gate.id for verdict in self.verdicts.values() if _on_fewer_images(verdict, session.share)]:
             omissions.append(f"fewer images than their bounds are made for: {some_of(fewer)}; calibrate them anew")

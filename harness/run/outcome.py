@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.inference.roles import ROLES
 from harness.perturb import PROTOCOL
 from harness.store.records import as_plain, record
 
@@ -109,9 +110,7 @@ class Outcome:
             "profile": self.profile,
             "scope": self.scope,
             "verdict": self.verdict,
-            "candidate": self.models.get("candidate"),
-            "baseline": self.models.get("baseline"),
-            "incumbent": self.models.get("incumbent"),
+            **{role: self.models.get(role) for role in ROLES},
             "data": self.data,
             "recipe": self.recipe,
             "provenance": self.provenance,

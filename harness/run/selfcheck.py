@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -18,15 +18,17 @@ from torch.nn import functional
 from harness.data import stratified_sample
 from harness.errors import InputError
 from harness.gates import Gate, Verdict
-from harness.inference import Classifier, Predictions, RoleModel
+from harness.inference import Predictions, RoleModel
 from harness.inference.attention import attend
-from harness.inference.engine import Engine
 from harness.measures.flips import flips
 from harness.measures.localisation import rank_correlation
 from harness.measures.statistics import mcnemar_p
 from harness.perturb import Pose, pose_each
 from harness.run.outcome import SelfCheck
 from harness.run.session import StressSession
+
+if TYPE_CHECKING:
+    from harness.inference import Classifier
 
 SAMPLES = 1_000
 """Images on which copies are judged: the damage is gross, and a sample keeps the checks to seconds."""
@@ -57,9 +59,8 @@ class Damage:
 
     def apply(self, candidate: RoleModel) -> RoleModel:
         """Return the candidate with a damaged copy of its model, which has nothing remembered."""
-        classifier = candidate.classifier
-        model = nn.Sequential(self.before, classifier.model, self.after)
-        return replace(candidate, classifier=Classifier(model, device=classifier.device, workers=classifier.workers))
+        model = nn.Sequential(self.before, candidate.classifier.model, self.after)
+        return replace(candidate, classifier=candidate.classifier.like(model))
 
 
 def self_checks(session: StressSession, judge: Judge) -> tuple[SelfCheck, ...]:
@@ -126,13 +127,13 @@ def _model_keeps_no_state(sampled: StressSession) -> SelfCheck:
     """
     classifier = sampled.roles["candidate"].classifier
     images = sampled.images.take(torch.arange(min(STATE_SAMPLES, len(sampled.images))))
-    engine = Engine(copy.deepcopy(classifier.plain), device=classifier.device, workers=1, screen=False)
+    backend = classifier.backend_for(copy.deepcopy(classifier.plain), workers=1, screen=False)
 
     def as_given() -> np.ndarray:
         def inputs(positions: np.ndarray) -> Tensor:
             return classifier.pixels(images, positions)
 
-        return engine.exact_logits(len(images), inputs, classes=len(images.classes), what="images, as it was given")
+        return backend.exact_logits(len(images), inputs, classes=len(images.classes), what="images, as it was given")
 
     in_the_run = _fresh(sampled.roles["candidate"]).predict(images).logits
     alike = all(np.allclose(as_given(), in_the_run, rtol=TOLERANCE, atol=TOLERANCE) for _ in range(2))
@@ -193,7 +194,7 @@ def _maps_follow_weights(sampled: StressSession) -> SelfCheck:
     if not sampled.gates.family("attention"):
         return SelfCheck(name, "not_applicable", "there is no gate of family 'attention'")
     classifier = candidate.classifier
-    shuffled = Classifier(_shuffled(classifier.plain), device=classifier.device, workers=classifier.workers)
+    shuffled = classifier.like(_shuffled(classifier.plain))
     try:
         own = candidate.attend(images)
         correlations = rank_correlation(own, attend(shuffled, images, layer=own.layer))
@@ -228,8 +229,7 @@ def _is_worse(fails: np.ndarray, failed: np.ndarray) -> bool:
 
 
 def _fresh(candidate: RoleModel) -> Classifier:
-    classifier = candidate.classifier
-    return Classifier(classifier.model, device=classifier.device, workers=classifier.workers)
+    return candidate.classifier.like(candidate.classifier.model)
 
 
 def _errors(predictions: Predictions) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness.data.options import DataOptions
 from harness.errors import InputError
 from harness.gates import Gate, GatesFile, read_gates
-from harness.inference.role import RoleModel
+from harness.inference.roles import ROLES
 from harness.networks.options import NetworkOptions
 
 if TYPE_CHECKING:
@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
     from harness.gates.file import DataFingerprint
-    from harness.inference import Classifier
+    from harness.inference import RoleModel
 
-ROLES = ("candidate", "baseline", "incumbent")
 PROFILES = ("quick", "default", "thorough")
 QUICK_SAMPLES = 2_000
 """Images of a quick run whose gates file was made for all."""
@@ -33,11 +32,12 @@ EXAMPLES = {"quick": 100, "default": 100, "thorough": 1_000}
 
 @dataclass(frozen=True)
 class StressOptions:
-    """The options of a gate run, paths resolved; `shipped` names the roles whose path is that of a shipped model."""
+    """The options of a gate run, paths resolved.
 
-    candidate: Path
-    baseline: Path | None
-    incumbent: Path | None
+    `checkpoints` are those of the roles that have one; `shipped` names the roles whose path is that of a shipped model.
+    """
+
+    checkpoints: Mapping[str, Path]
     gates: Path
     shipped: frozenset[str] = frozenset()
     network: NetworkOptions = field(default_factory=NetworkOptions)
@@ -106,7 +106,7 @@ class StressSession:
 
     def scaled(self, gate: Gate) -> Gate:
         """Return the gate as it applies to this run: to its images, and without bound when it only records."""
-        if self.recording and gate.role != "baseline":
+        if self.recording and not ROLES[gate.role].precondition:
             gate = replace(gate, hand=None, panel=None)
         if self.thorough and gate.keys.get("within"):
             gate = replace(gate, hand=None, not_gated="searched ten times as long as its bound was made for")
@@ -115,12 +115,10 @@ class StressSession:
 
 def open_session(options: StressOptions, *, workers: int | None = None) -> StressSession:
     """Load and check everything that a run needs; raises `InputError` for anything that cannot be used."""
-    import torch
-
     from harness.data import stratified_sample
-    from harness.inference import Classifier, pick_device
-    from harness.networks.declared import expect_fit, load_model
-    from harness.store.cache import PredictionCache, default_folder
+    from harness.inference import open_model, pick_device
+    from harness.store import PredictionCache
+    from harness.store.cache import default_folder
 
     gates = read_gates(options.gates)
     images = options.data.load()
@@ -135,28 +133,18 @@ def open_session(options: StressOptions, *, workers: int | None = None) -> Stres
     if cache:
         cache.prune()
     roles: dict[str, RoleModel] = {}
-    for role in ROLES:
-        path: Path | None = getattr(options, role)
-        if path is None:
-            continue
-        checkpoint = load_model(path, options.network)
-        model_sha256 = checkpoint.model_sha256
-        twin = next((other for other in roles.values() if other.model_sha256 == model_sha256), None)
-        if twin:
-            classifier = twin.classifier
-        else:
-            screen = checkpoint.architecture != "onnx"
-            classifier = Classifier(checkpoint.model, device=device, workers=workers, cache=cache, screen=screen)
-            classifier.measure_precision_on(images)
-        roles[role] = RoleModel(
-            role, path, checkpoint.sha256, model_sha256, checkpoint.architecture, checkpoint.record, classifier
+    for role in filter(options.checkpoints.__contains__, ROLES):
+        model = open_model(
+            options.checkpoints[role],
+            images,
+            role=role,
+            network=options.network,
+            device=device,
+            workers=workers,
+            cache=cache,
+            others=roles.values(),
         )
-        try:
-            expect_fit(checkpoint.model, images, outputs=options.network.outputs)
-            classifier.predict(images.take(torch.tensor([0])))
-            roles[role] = replace(roles[role], layer=_layer(role, classifier, images, options.layer))
-        except InputError as error:
-            raise InputError(f"{role} {path}: {error}") from error
+        roles[role] = replace(model, layer=_layer(model, images, options.layer))
     _expect_use(options.network, roles)
     return StressSession(
         images, gates, roles, recording=options.record is not None, thorough=options.profile == "thorough"
@@ -177,15 +165,15 @@ def _expect_use(network: NetworkOptions, roles: Mapping[str, RoleModel]) -> None
         )
 
 
-def _layer(role: str, classifier: Classifier, images: LabelledImages, wanted: str | None) -> str | None:
+def _layer(model: RoleModel, images: LabelledImages, wanted: str | None) -> str | None:
     """Return the layer to look at, checked; a model that lacks the candidate's is looked at where it is by default."""
     from harness.inference.layers import chosen_layer
 
     try:
-        return wanted and chosen_layer(classifier, images, wanted)[0]
+        return wanted and chosen_layer(model.classifier, images, wanted)[0]
     except InputError as error:
-        if role == "candidate":
-            raise InputError(f"--stress-layer {wanted}: {error}") from error
+        if model.role == "candidate":
+            raise InputError(f"{model.role} {model.path}: --stress-layer {wanted}: {error}") from error
         return None
 
 

@@ -1,1 +1,7 @@
-"""Files that appear whole, the user's folder, and the cache of predictions."""
+"""Files that appear whole, the user's folder, the cache of predictions, and records read strictly."""
+
+from harness.store.cache import PredictionCache
+from harness.store.files import write_atomically
+from harness.store.folder import user_folder
+
+__all__ = ["PredictionCache", "user_folder", "write_atomically"]

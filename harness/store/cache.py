@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.store.files import read_regular, write_atomically
+from harness.store.folder import user_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,9 +31,7 @@ class CacheInfo:
 
 def default_folder() -> Path:
     """Return the folder of predictions in the user's cache directory."""
-    from platformdirs import user_cache_path
-
-    return user_cache_path("stress-harness") / "predictions"
+    return user_folder("predictions")
 
 
 class PredictionCache:

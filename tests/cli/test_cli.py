@@ -229,7 +229,7 @@ def test_convert_keeps_the_record_of_a_native_file(tmp_path):
 
 def test_evaluate_prints_what_the_measures_say(tmp_path, capsys, monkeypatch):
     images = some_images()
-    monkeypatch.setattr("harness.data.load_images", lambda spec, **_: images)
+    monkeypatch.setattr("harness.data.options.load_images", lambda spec, **_: images)
     network = notebook_file(tmp_path / "untrained.pth")
     assert main(["evaluate", str(tmp_path / "untrained.pth")]) == 0
     expected = accuracy(Classifier(network).predict(images)).value
@@ -238,7 +238,7 @@ def test_evaluate_prints_what_the_measures_say(tmp_path, capsys, monkeypatch):
 
 def test_evaluate_poses_agree_with_clean_and_with_each_other(tmp_path, capsys, monkeypatch):
     images = some_images(10)
-    monkeypatch.setattr("harness.data.load_images", lambda spec, **_: images)
+    monkeypatch.setattr("harness.data.options.load_images", lambda spec, **_: images)
     monkeypatch.setattr("harness.perturb.promised_poses", lambda: (IDENTITY,))
     notebook_file(tmp_path / "untrained.pth")
     assert main(["evaluate", str(tmp_path / "untrained.pth"), "--poses", "--json"]) == 0
@@ -256,7 +256,7 @@ def test_evaluate_json_on_the_embedded_images_is_one_json_object(tmp_path, capsy
 
 
 def test_evaluate_prints_the_scores_of_each_class(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("harness.data.load_images", lambda spec, **_: some_images())
+    monkeypatch.setattr("harness.data.options.load_images", lambda spec, **_: some_images())
     notebook_file(tmp_path / "untrained.pth")
     assert main(["evaluate", str(tmp_path / "untrained.pth"), "--classes"]) == 0
     out = capsys.readouterr().out
@@ -269,7 +269,7 @@ def test_evaluate_prints_the_scores_of_each_class(tmp_path, capsys, monkeypatch)
 def failures(tmp_path, capsys, monkeypatch):
     """What `evaluate --failures` writes and prints of an untrained network, and its own predictions."""
     images = some_images()
-    monkeypatch.setattr("harness.data.load_images", lambda spec, **_: images)
+    monkeypatch.setattr("harness.data.options.load_images", lambda spec, **_: images)
     monkeypatch.chdir(tmp_path)
     network = notebook_file(tmp_path / "untrained.pth")
     more = ["--pair", "Bag", "Dress", "--pose", "30", "0", "-1"]

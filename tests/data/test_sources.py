@@ -144,7 +144,7 @@ def test_a_folder_that_is_not_there_is_said(tmp_path):
 
 
 def test_fashion_mnist_is_not_converted():
-    with pytest.raises(InputError, match="--stress-size and --stress-channels are for images of a folder or npz"):
+    with pytest.raises(InputError, match="--stress-size and --stress-channels are for images of other data"):
         load_images("fashion-mnist", channels=3)
 
 
@@ -261,7 +261,7 @@ def session_of(npz, tmp_path, classes):
     arguments = {"conv_channels": [1], "fc_sizes": [], "image_size": [12, 5], "classes": 2}
     save_checkpoint(tmp_path / "m.safetensors", FashionCNN(**arguments), Record("fashion-cnn", arguments, ()))
     gates = gates_of(load_images(spec), tmp_path / "gates.toml", classes)
-    options = StressOptions(tmp_path / "m.safetensors", None, None, gates, data=DataOptions(spec), cache=False)
+    options = StressOptions({"candidate": tmp_path / "m.safetensors"}, gates, data=DataOptions(spec), cache=False)
     return open_session(options, workers=1)
 
 

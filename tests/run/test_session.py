@@ -50,7 +50,7 @@ def options(tmp_path_factory) -> StressOptions:
     (folder / "gates.toml").write_text(GATES.format(**fingerprint()))
     path = folder / "model.safetensors"
     return StressOptions(
-        candidate=path, baseline=path, incumbent=None, gates=folder / "gates.toml", samples=300, device="cpu"
+        checkpoints={"candidate": path, "baseline": path}, gates=folder / "gates.toml", samples=300, device="cpu"
     )
 
 
@@ -65,7 +65,7 @@ def test_a_session_holds_images_gates_and_the_models_in_their_roles(options):
     assert list(opened.roles) == ["candidate", "baseline"]
     candidate = opened.roles["candidate"]
     assert candidate.as_json() == {
-        "path": str(options.candidate),
+        "path": str(options.checkpoints["candidate"]),
         "sha256": candidate.sha256,
         "architecture": "fashion-cnn",
     }
@@ -131,11 +131,11 @@ def test_gates_made_for_other_data_are_refused_with_both_values(options, tmp_pat
 def test_a_missing_checkpoint_is_refused_by_its_path(options, tmp_path, role):
     missing = tmp_path / "missing.safetensors"
     with pytest.raises(CheckpointRefused, match=r"REFUSED\[NOT_REGULAR\] .*missing\.safetensors: cannot be opened"):
-        open_session(replace(options, **{role: missing}), workers=1)
+        open_session(replace(options, checkpoints={**options.checkpoints, role: missing}), workers=1)
 
 
 def test_missing_gates_are_refused_before_a_model_is_loaded(options, tmp_path):
-    changed = replace(options, gates=tmp_path / "none.toml", candidate=tmp_path / "none.safetensors")
+    changed = replace(options, gates=tmp_path / "none.toml", checkpoints={"candidate": tmp_path / "none.safetensors"})
     with pytest.raises(GatesError, match=r"none\.toml: cannot be read"):
         open_session(changed, workers=1)
 
@@ -185,7 +185,7 @@ def test_a_model_that_cannot_predict_is_refused_at_once_with_its_role(options, t
     torch.save(Unusable(failure).state_dict(), path)
     changed = replace(
         options,
-        candidate=path,
+        checkpoints={**options.checkpoints, "candidate": path},
         network=NetworkOptions(f"{__name__}:Unusable", (f"failure={failure}",)),
         shipped=frozenset({"baseline"}),
     )
@@ -195,10 +195,10 @@ def test_a_model_that_cannot_predict_is_refused_at_once_with_its_role(options, t
 
 def test_the_users_builder_is_not_for_shipped_models(options):
     """The builder would reject the shipped file's tensors."""
-    weights = options.candidate.with_name("weights.pth")
+    weights = options.checkpoints["candidate"].with_name("weights.pth")
     changed = replace(
         options,
-        candidate=weights,
+        checkpoints={**options.checkpoints, "candidate": weights},
         network=NetworkOptions("harness.networks.architectures:FashionCNN", ("conv_channels=[2, 2]", "fc_sizes=[4]")),
         shipped=frozenset({"baseline"}),
     )

@@ -81,10 +81,13 @@ class TrainingConfig:
         """Return whether any augmentation is on."""
         return any((self.rotation_degrees, self.shift_fraction, self.flip_probability))
 
-    def resolved(self) -> TrainingConfig:
-        """Return the config with precision "auto" replaced by what this machine makes of it."""
+    def resolved(self, device: str = "cpu") -> TrainingConfig:
+        """Return the config with precision "auto" replaced by what this machine makes of it on a device."""
         if self.precision != "auto":
             return self
+        if device != "cpu":
+            native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
+            return replace(self, precision="bfloat16" if native else "float32")
         # oneDNN's own test: true where the processor has bfloat16 dot products, or at least AVX-512 to emulate them.
         native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
         return replace(self, precision="bfloat16" if native else "float32")

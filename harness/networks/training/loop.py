@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import platform
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from harness.networks.training.state import Epoch, State, best_epoch, keep, resu
 from harness.perturb import pose_each
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -34,29 +35,33 @@ def train(
     images: LabelledImages,
     destination: Path,
     *,
+    device: str = "cpu",
     on_epoch: Callable[[Epoch], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> tuple[Epoch, ...]:
     """Train on `images` less the validation split, and write the best epoch's model to `destination`.
 
     The best epoch is the last with the highest validation accuracy. After every epoch the state is kept beside the
-    destination (`.NAME.resume`), so that a killed run continues from there to the same bits; a state of another
-    config or of other data is discarded. Runs on one thread, and leaves the global random state as found. `on_step` is
-    called with (steps done, all steps), `on_epoch` with each result. Returns the history.
+    destination (`.NAME.resume`), so that a killed run continues from there, on the CPU to the same bits; a state of
+    another config, of other data or of another device is discarded. Runs on one thread and on `device`, on which order
+    and augmentation are the CPU's, and leaves the global random state as found. `on_step` is called with (steps done,
+    all steps), `on_epoch` with each result. Returns the history.
     """
     keep_freed_buffers()
-    config = config.resolved()
+    config = config.resolved(device)
     training, validation = split_validation(images, size=config.validation_size, seed=config.split_seed)
     if len(training) < config.batch_size:
         raise InputError(f"{len(training)} training images are fewer than one batch of {config.batch_size}")
-    identity = hashlib.sha256(f"{config.sha256()} {images.sha256} {torch.__version__}".encode()).hexdigest()
+    elsewhere = "" if device == "cpu" else f" {device}"
+    named = f"{config.sha256()} {images.sha256} {torch.__version__}{elsewhere}"
+    identity = hashlib.sha256(named.encode()).hexdigest()
     resume_path = destination.parent / f".{destination.name}.resume"
-    pixels, labels = unit_range(training.pixels), training.labels
+    pixels, labels = unit_range(training.pixels).to(device), training.labels.to(device)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.random.fork_rng(devices=[]):
-            state = start(config, steps=len(labels) // config.batch_size)
+        with _random_state_kept(torch.device(device)):
+            state = start(config, steps=len(labels) // config.batch_size, device=device)
             resume(state, resume_path, identity)
             while len(state.history) < config.epochs:
                 epoch = _run_epoch(config, state, pixels, labels, validation=validation, on_step=on_step)
@@ -69,7 +74,7 @@ def train(
     finally:
         torch.set_num_threads(threads)
     state.model.load_state_dict(state.best)
-    save_checkpoint(destination, state.model, _record(config, images, state.history))
+    save_checkpoint(destination, state.model, _record(config, images, state.history, device=device))
     resume_path.unlink(missing_ok=True)
     return tuple(state.history)
 
@@ -94,7 +99,7 @@ def _run_epoch(
     state.model.train()
     for step, chosen in enumerate(torch.split(order, config.batch_size), start=1):
         inputs = _augment(pixels[chosen], config, generator)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16"):
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             logits = state.model(inputs.contiguous(memory_format=torch.channels_last))
             loss = functional.cross_entropy(logits, labels[chosen])
         state.optimizer.zero_grad()
@@ -105,7 +110,7 @@ def _run_epoch(
         right += int((logits.argmax(1) == labels[chosen]).sum())
         if on_step:
             on_step(number * steps + step, config.epochs * steps)
-    validation_loss, validation_accuracy = _validate(state.model, validation)
+    validation_loss, validation_accuracy = _validate(state.model, validation, pixels.device)
     if not math.isfinite(loss_sum + validation_loss):
         raise InputError(f"training diverged in epoch {number + 1}: the loss is not finite; lower the learning rate")
     return Epoch(number + 1, loss_sum / steps, right / len(order), validation_loss, validation_accuracy)
@@ -116,18 +121,18 @@ def _augment(images: Tensor, config: TrainingConfig, generator: torch.Generator)
         return images
     count, _, height, width = images.shape
     mirrored = torch.rand(count, generator=generator) < config.flip_probability
-    images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
-    degrees, dx, dy = torch.rand(3, count, generator=generator) * 2 - 1
+    images = torch.where(mirrored.view(-1, 1, 1, 1).to(images.device), images.flip(-1), images)
+    degrees, dx, dy = (torch.rand(3, count, generator=generator) * 2 - 1).to(images.device)
     dx, dy = (dx * config.shift_fraction * width).round(), (dy * config.shift_fraction * height).round()
     return pose_each(images, (degrees * config.rotation_degrees).round(), dx, dy)
 
 
-def _validate(model: nn.Module, validation: LabelledImages) -> tuple[float, float]:
+def _validate(model: nn.Module, validation: LabelledImages, device: torch.device) -> tuple[float, float]:
     model.eval()
     with torch.inference_mode():
         logits = torch.cat(
             [
-                model(unit_range(batch).contiguous(memory_format=torch.channels_last))
+                model(unit_range(batch.to(device)).contiguous(memory_format=torch.channels_last)).cpu()
                 for batch in torch.split(validation.pixels, 125)
             ]
         )
@@ -135,7 +140,15 @@ def _validate(model: nn.Module, validation: LabelledImages) -> tuple[float, floa
     return float(loss), float((logits.argmax(1) == validation.labels).float().mean())
 
 
-def _record(config: TrainingConfig, images: LabelledImages, history: list[Epoch]) -> Record:
+@contextmanager
+def _random_state_kept(device: torch.device) -> Iterator[None]:
+    """Leave the global generators, the CPU's and the device's, as they were found."""
+    devices = [] if device.type == "cpu" else [device]
+    with torch.random.fork_rng(devices, device_type="cuda" if device.type == "cpu" else device.type):
+        yield
+
+
+def _record(config: TrainingConfig, images: LabelledImages, history: list[Epoch], *, device: str) -> Record:
     best = best_epoch(history)
     return Record(
         architecture=config.architecture,
@@ -149,5 +162,6 @@ def _record(config: TrainingConfig, images: LabelledImages, history: list[Epoch]
             "python": platform.python_version(),
             "torch": torch.__version__,
             "harness": version("stress-harness"),
+            **({} if device == "cpu" else {"device": device}),
         },
     )

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from harness.networks.training import PRESETS, Epoch, TrainingConfig, augmented, train
+from harness.store import user_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,13 +26,12 @@ def train_or_load(name: str) -> Path:
     process train while others wait. Says on standard error what it does. Raises `InputError` without training images.
     """
     from filelock import FileLock
-    from platformdirs import user_cache_path
     from tqdm import tqdm
 
     from harness.data import load_fashion_mnist
 
     config = SHIPPED[name]
-    path = user_cache_path("stress-harness") / "trained" / f"{name}-{config.resolved().sha256()[:16]}.safetensors"
+    path = user_folder("trained") / f"{name}-{config.resolved().sha256()[:16]}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():

@@ -48,11 +48,14 @@ class State:
     best: dict[str, Tensor]
 
 
-def start(config: TrainingConfig, *, steps: int) -> State:
-    """Return the state before the first step of a training with `steps` steps an epoch; seeds the global generator."""
+def start(config: TrainingConfig, *, steps: int, device: str = "cpu") -> State:
+    """Return the state before the first step of a training with `steps` steps an epoch; seeds the global generator.
+
+    Weights are drawn on the CPU, so that they are the same on every device.
+    """
     torch.manual_seed(config.seed)
     try:
-        model = build(config.architecture, config.arguments).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = build(config.architecture, config.arguments).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     except KeyError:
         known = ", ".join(ARCHITECTURES)
         raise InputError(f"training config: architecture is {config.architecture!r}, expected one of {known}") from None
@@ -107,7 +110,7 @@ def resume(state: State, path: Path, identity: str) -> None:
         # torch.load does not notice flipped bits in the weights.
         if hashlib.sha256(content[32:]).digest() != content[:32]:
             return
-        kept = torch.load(io.BytesIO(content[32:]), weights_only=True)
+        kept = torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
         if kept["identity"] != identity:
             return
     except Exception:  # A damaged state is worth no more than none; training starts over.

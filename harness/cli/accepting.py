@@ -1,0 +1,97 @@
+"""The command that makes a checkpoint the incumbent, if it passes the gate: accept."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.cli.gating import PASSED_ON, add_gates_option, network_of
+from harness.cli.status import NEGATIVE, OK
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+
+def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    accept = add(
+        "accept",
+        _accept,
+        "Run the gate on a checkpoint and, if it passes, make it the incumbent that later candidates are held against."
+        + PASSED_ON,
+        "accept runs/new.safetensors",
+    )
+    accept.set_defaults(passes_on=True)
+    accept.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    accept.add_argument(
+        "--force", action="store_true", help="accept it though the verdict is fail or partial; the file records that"
+    )
+    accept.add_argument(
+        "--incumbent",
+        type=Path,
+        default=Path("models/incumbent.safetensors"),
+        metavar="FILE",
+        help="the file to write (default: models/incumbent.safetensors)",
+    )
+    add_gates_option(accept)
+
+
+def _accept(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
+
+    if options.checkpoint.suffix.lower() == ".onnx":
+        raise InputError(
+            f"{options.checkpoint}: not accepted, an incumbent is a checkpoint with weights; accept the one that the "
+            "ONNX file was exported from, or name the file with --incumbent where the gate runs"
+        )
+    reports = Path.cwd() / "reports"
+    (reports / "stress.json").unlink(missing_ok=True)
+    command = [
+        *(sys.executable, "-m", "pytest", str(options.gates.parent), "--gates", str(options.gates)),
+        *("--candidate", str(options.checkpoint), "--stress-reports", str(reports)),
+        *(("--incumbent", str(options.incumbent)) if options.incumbent.exists() else ()),
+        *options.options,
+    ]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    status = subprocess.run(command, check=False, env=environment).returncode  # noqa: S603  Our own command.
+    try:
+        report = json.loads((reports / "stress.json").read_bytes())
+    except OSError:
+        report = {"verdict": "error"}
+    verdict = report["verdict"]
+    if verdict == "error" or status not in {0, 1}:
+        raise InputError(f"{options.checkpoint}: not accepted, the gate could not judge it (exit status {status})")
+    quick = report["profile"] == "quick"
+    forced = verdict != "pass" or quick
+    if forced and not options.force:
+        of_profile = " of the quick profile, which leaves much out" if quick else ""
+        print(
+            f"{options.checkpoint}: not accepted, the verdict is {verdict}{of_profile}; --force accepts it all the same"
+        )
+        return NEGATIVE
+    checkpoint = load_checkpoint(options.checkpoint, builder=network_of(options).builder())
+    if checkpoint.sha256 != report["candidate"]["sha256"]:
+        raise InputError(f"{options.checkpoint}: not accepted, since it changed while the gate ran; run it again")
+    record = checkpoint.record or Record(checkpoint.architecture, {}, tuple(report["data"]["classes"]))
+    acceptance = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "profile": report["profile"],
+        "verdict": verdict,
+        "forced": forced,
+        "gates_sha256": report["gates_sha256"],
+        "data_sha256": report["data"]["sha256"],
+        "candidate_sha256": checkpoint.sha256,
+    }
+    save_checkpoint(options.incumbent, checkpoint.model, replace(record, acceptance=acceptance))
+    by_force = " by force" if forced else ""
+    print(f"{options.checkpoint}: accepted{by_force}, {options.incumbent} is the incumbent now")
+    return OK

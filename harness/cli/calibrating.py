@@ -1,0 +1,220 @@
+"""The command that sets floors and ceilings by healthy retrains: calibrate."""
+
+from __future__ import annotations
+
+import fnmatch
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.cli.gating import PASSED_ON, add_gates_option, network_of
+from harness.cli.models import add_device_option
+from harness.cli.status import OK
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from harness.calibration.bounds import Calibrated
+    from harness.calibration.panel import Panel
+    from harness.gates import GatesFile
+
+
+def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    calibrate = add(
+        "calibrate",
+        _calibrate,
+        "Set the floors and ceilings of a gates file by the spread of healthy retrains: trained now (a killed run goes "
+        "on where it stopped), or given as checkpoints." + PASSED_ON,
+        "calibrate --checkpoints runs/seed-*.safetensors",
+    )
+    calibrate.set_defaults(passes_on=True)
+    calibrate.add_argument(
+        "--checkpoints", nargs="+", type=Path, metavar="FILE", help="healthy retrains (default: train them)"
+    )
+    calibrate.add_argument("--retrains", type=int, default=20, metavar="K", help="how many to train (default: 20)")
+    calibrate.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="networks to train at a time (default: one per core, and one on a device other than the CPU)",
+    )
+    add_device_option(calibrate, "Where networks are trained and measured")
+    calibrate.add_argument(
+        "--panel",
+        type=Path,
+        metavar="FILE",
+        help="where every measurement is kept; networks trained go into the folder of this name without .json "
+        "(default: the panel that the gates file's recipe names, else models/panel.json)",
+    )
+    add_gates_option(calibrate)
+    calibrate.add_argument(
+        "--family",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="measure this family only, on the checkpoints of the panel at hand; may be given several times",
+    )
+    calibrate.add_argument(
+        "--row",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="measure this row only, or those that match a pattern such as 'corrupt-fog-*', on the checkpoints of the "
+        "panel at hand, and take all others as they were measured; may be given several times",
+    )
+    calibrate.add_argument(
+        "--power",
+        action="store_true",
+        help="measure nothing: print the smallest loss that each row notices with 95%% power, and how many retrains "
+        "its budget would need",
+    )
+    calibrate.add_argument(
+        "--drop", type=float, metavar="LOSS", help="with --power: the loss to notice, instead of each row's budget"
+    )
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from harness.calibration.bounds import calibrate, check_panel
+    from harness.calibration.panel import read_panel
+    from harness.calibration.report import calibration_lines, power_lines
+    from harness.gates import read_gates
+
+    gates = read_gates(options.gates)
+    options.panel = options.panel or Path(str(gates.recipe.get("panel", "models/panel.json")))
+    by_hand = frozenset(gate.id for gate in gates.gates if gate.hand)
+    if options.power:
+        panel = read_panel(options.panel, gates)
+        check_panel(panel)
+        calibrated = calibrate(panel, gates.budgets, by_hand=by_hand)
+        print("\n".join(power_lines(panel, calibrated, drop=options.drop)))
+        return OK
+    panel = _measured_panel(options, gates)
+    calibrated = calibrate(panel, gates.budgets, by_hand=by_hand)
+    _write_calibration(options, panel, calibrated)
+    print("\n".join(calibration_lines(panel, calibrated, by_hand=by_hand)))
+    print(f"bounds: {options.gates}\nmeasurements: {options.panel}")
+    return OK
+
+
+def _measured_panel(options: argparse.Namespace, gates: GatesFile) -> Panel:
+    from dataclasses import replace
+
+    from tqdm import tqdm
+
+    from harness.calibration.bounds import MIN_RETRAINS
+    from harness.calibration.measure import Recording, measure_panel
+    from harness.calibration.panel import read_panel
+
+    tests = options.gates.parent
+    asked = _rows_asked_for(options, gates)
+    known = read_panel(options.panel, gates) if options.family or asked else None
+    if known and not options.checkpoints:
+        checkpoints = [Path(member.path) for member in known.members]
+    else:
+        checkpoints = options.checkpoints or _trained_panel(options)
+    if len(checkpoints) < MIN_RETRAINS:
+        raise InputError(f"{len(checkpoints)} checkpoints are too few for floors: at least {MIN_RETRAINS} are needed")
+    network = network_of(options)
+    source = network.source()
+    recording = Recording(
+        tests,
+        gates,
+        tuple(sorted({*options.family, *asked})),
+        (*_on_device(options), *options.options),
+        _decisive(options),
+        sources=(source,) if source else (),
+    )
+    with tqdm(total=len(checkpoints), unit="network", desc="measuring", smoothing=0) as bar:
+
+        def advance() -> None:
+            bar.update()
+
+        panel = measure_panel(checkpoints, recording, network=network, on_member=advance)
+    if known is None:
+        return panel
+    if [member.sha256 for member in panel.members] != [member.sha256 for member in known.members]:
+        raise InputError(
+            f"{options.panel}: its networks are not those measured now; calibrate all families, without --family and "
+            "--row"
+        )
+    now = {gate.id: gate.definition for gate in gates.gates}
+    measured = {*asked, *(row.id for row in known.rows if row.family in options.family)}
+    kept = tuple(row for row in known.rows if row.id in now and row.id not in measured)
+    for row in kept:
+        if now[row.id] != row.definition:
+            raise InputError(
+                f"{options.gates}: gate {row.id!r} has changed since {options.panel} was measured; calibrate its "
+                f"family too, with --family {row.family}, or all, without --family"
+            )
+    merged = [
+        replace(new, values={**{row.id: old.values[row.id] for row in kept}, **new.values})
+        for old, new in zip(known.members, panel.members, strict=True)
+    ]
+    return replace(panel, rows=kept + panel.rows, members=tuple(merged))
+
+
+def _rows_asked_for(options: argparse.Namespace, gates: GatesFile) -> tuple[str, ...]:
+    """Return the ids that `--row` asks for; raises `InputError` for one that no row of the gates file has."""
+    asked: dict[str, None] = {}
+    for pattern in options.row:
+        if not (found := fnmatch.filter([gate.id for gate in gates.gates], pattern)):
+            raise InputError(f"--row {pattern}: no row of {options.gates} has such an id; write the row first")
+        asked.update(dict.fromkeys(found))
+    return tuple(asked)
+
+
+def _on_device(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the gate's own option for the device; none where it picks one itself."""
+    return () if options.device == "auto" else ("--stress-device", options.device)
+
+
+def _decisive(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return what decides measurements in the configuration of a user's own project."""
+    from harness.calibration.measure import hashes_of_named_files
+    from harness.cli.addopts import added_options
+
+    added = added_options(options.gates.parent)
+    ours = added if any(option.startswith(("--stress", "--baseline")) for option in added) else ()
+    return (*ours, *hashes_of_named_files(ours))
+
+
+def _trained_panel(options: argparse.Namespace) -> list[Path]:
+    from tqdm import tqdm
+
+    from harness.calibration.retrain import train_panel
+    from harness.inference import available_cores, pick_device
+    from harness.networks.training.shipped import SHIPPED
+
+    config, retrains = SHIPPED["augmented"], options.retrains
+    device = pick_device(options.device)
+    jobs = options.jobs or (available_cores() if device == "cpu" else 1)
+    with tqdm(total=retrains * config.epochs, unit="epoch", desc=f"training {retrains} networks", smoothing=0) as bar:
+
+        def advance(epochs: int) -> None:
+            bar.update(epochs)
+
+        folder = options.panel.with_suffix("")
+        return train_panel(config, folder, retrains=retrains, jobs=jobs, device=device, on_epoch=advance)
+
+
+def _write_calibration(options: argparse.Namespace, panel: Panel, calibrated: list[Calibrated]) -> None:
+    from harness.calibration.rewrite import with_bounds
+    from harness.store.files import write_atomically
+
+    date = datetime.now(UTC).date().isoformat()
+    seeds = [member.seed for member in panel.members]
+    recipe: dict[str, Any] = {
+        "about": f"{len(panel.members)} healthy retrains, the same recipe with other seeds",
+        "panel": options.panel.as_posix(),
+        "date": date,
+    }
+    if None not in seeds:
+        recipe["seeds"] = seeds
+    if panel.recipe:
+        recipe["training"] = {name: value for name, value in panel.recipe.items() if value is not None}
+    content = with_bounds(options.gates.read_text(encoding="utf-8"), calibrated, recipe=recipe, date=date)
+    panel.write(options.panel)
+    write_atomically(options.gates, content.encode())

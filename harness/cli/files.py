@@ -1,0 +1,78 @@
+"""The commands on files and folders: convert, cache and fetch-data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.cli.status import OK
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+
+def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
+    """Add the commands' parsers."""
+    convert = add(
+        "convert",
+        _convert,
+        "Turn a state dict of the shipped architecture into the native format.",
+        "convert baseline_best.pth baseline.safetensors",
+    )
+    convert.add_argument("source", type=Path, metavar="STATE_DICT")
+    convert.add_argument("destination", type=Path, metavar="CHECKPOINT")
+
+    cache = add(
+        "cache",
+        _cache,
+        "Show or empty the cache of predictions, which makes a second run of the gate quick.",
+        "cache --clear",
+    )
+    action = cache.add_mutually_exclusive_group()
+    action.add_argument("--info", action="store_true", help="show where it is and how much it holds (the default)")
+    action.add_argument("--clear", action="store_true", help="delete every entry")
+
+    fetch = add(
+        "fetch-data", _fetch_data, "Download Fashion-MNIST, verify it and keep it in the user's cache.", "fetch-data"
+    )
+    fetch.add_argument("--data-dir", type=Path, metavar="DIR", help="another folder to keep it in")
+
+
+def native(destination: Path) -> Path:
+    """Return the path of a checkpoint to write; raises `InputError` unless its name says in which format."""
+    if destination.suffix != ".safetensors":
+        raise InputError(f"{destination}: checkpoints are written as .safetensors; name the file so")
+    return destination
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from harness.data.fashion_mnist import CLASSES
+    from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
+
+    destination = native(options.destination)
+    checkpoint = load_checkpoint(options.source)
+    record = checkpoint.record or Record(architecture=checkpoint.architecture, arguments={}, classes=CLASSES)
+    save_checkpoint(destination, checkpoint.model, record)
+    print(f"{destination}: written from {options.source}")
+    return OK
+
+
+def _cache(options: argparse.Namespace) -> int:
+    from harness.store.cache import MAX_BYTES, PredictionCache, default_folder
+
+    cache = PredictionCache(default_folder())
+    info = cache.clear() if options.clear else cache.info()
+    done = "deleted" if options.clear else "kept"
+    print(
+        f"{info.folder}: {info.entries} predictions {done}, {info.bytes / 1e6:.1f} of at most {MAX_BYTES / 1e6:.0f} MB"
+    )
+    return OK
+
+
+def _fetch_data(options: argparse.Namespace) -> int:
+    from harness.data import fetch_fashion_mnist
+
+    print(f"Fashion-MNIST is in {fetch_fashion_mnist(options.data_dir)}")
+    return OK

@@ -1,0 +1,61 @@
+"""A checkpoint opened for some images: loaded, held against them, and ready to predict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from harness.errors import InputError
+from harness.inference.classifier import Classifier
+from harness.inference.devices import pick_device
+from harness.inference.role import RoleModel
+from harness.networks import expect_fit, load_model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from harness.data import LabelledImages
+    from harness.networks import NetworkOptions
+    from harness.store import PredictionCache
+
+
+def open_model(
+    path: Path,
+    images: LabelledImages,
+    *,
+    role: str = "",
+    network: NetworkOptions | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    cache: PredictionCache | None = None,
+    backend: str = "process",
+    others: Iterable[RoleModel] = (),
+) -> RoleModel:
+    """Load a checkpoint, check that it fits the images, and return it as the model of a role.
+
+    The precision of its answers is measured on these images. ONNX Runtime computes in float32 alone, so that bfloat16
+    does not screen for it. If one of `others` is the same network, the two share what they remember. Raises
+    `CheckpointRefused` for a file out of order, and `InputError`, which names role and file, for a device or backend
+    that there is not and for a model that does not fit the images or fails on the first of them.
+    """
+    device = pick_device(device)
+    checkpoint = load_model(path, network)
+    twin = next((other for other in others if other.model_sha256 == checkpoint.model_sha256), None)
+    if twin:
+        classifier = twin.classifier
+    else:
+        screen = checkpoint.architecture != "onnx"
+        classifier = Classifier(
+            checkpoint.model, device=device, workers=workers, cache=cache, screen=screen, backend=backend
+        )
+        classifier.measure_precision_on(images)
+    try:
+        expect_fit(checkpoint.model, images, outputs=network.outputs if network else None)
+        classifier.predict(images.take(torch.tensor([0])))
+    except InputError as error:
+        raise InputError(f"{role} {path}: {error}".strip()) from error
+    return RoleModel(
+        role, path, checkpoint.sha256, checkpoint.model_sha256, checkpoint.architecture, checkpoint.record, classifier
+    )

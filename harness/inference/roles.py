@@ -1,0 +1,48 @@
+"""The roles that checkpoints have in a run, and which checkpoint has each by default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a checkpoint is to a run; `about` says so in a sentence's beginning, for the option of the role's name.
+
+    By default it is `models/OWN.safetensors` if that is there, else the `shipped` model if the data are the shipped
+    ones, else none. A role that is not `optional` always has a checkpoint. Rows about a `precondition` must hold for
+    anything to be judged. A role `of_another` has nothing to say of a candidate that is the same network.
+    """
+
+    about: str
+    shipped: str = ""
+    own: str = ""
+    optional: bool = True
+    precondition: bool = False
+    of_another: bool = False
+
+    def default(self, models: Path, *, shipped_data: bool) -> Path | None:
+        """Return the checkpoint that it is by default, of those in the folder `models`; None for none."""
+        if self.own and (own := models / f"{self.own}.safetensors").exists():
+            return own
+        return models / f"{self.shipped}.safetensors" if self.shipped and (shipped_data or not self.optional) else None
+
+    @property
+    def default_in_words(self) -> str:
+        """Say which checkpoint it is by default."""
+        shipped = f"models/{self.shipped}.safetensors" if self.shipped else "none"
+        if self.shipped and self.optional:
+            shipped += " for the shipped data, none for others"
+        return f"models/{self.own}.safetensors if it is there, else {shipped}" if self.own else shipped
+
+
+ROLES: dict[str, Role] = {
+    "candidate": Role("The checkpoint under test", shipped="augmented", optional=False),
+    "baseline": Role("The plain model that the candidate is compared with", shipped="baseline", precondition=True),
+    "incumbent": Role("The last accepted checkpoint", shipped="augmented", own="incumbent", of_another=True),
+}
+"""The roles, in the order in which their models are opened; each has an option and a fixture of its name."""
