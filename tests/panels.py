@@ -3,12 +3,13 @@
 import numpy as np
 
 from harness.calibration.panel import Member, Panel, Row
+from harness.measures import Unit
 
 
 def row(name: str, *, family: str = "rotation", unit: str = "share", n: int = 10_000, direction: str = "") -> Row:
     """Return a row that a metric of this unit has; failures are counted up to a ceiling."""
     metric = {"share": "accuracy", "difference": "accuracy_gain", "images": "pair_failures"}[unit]
-    return Row(name, family, metric, unit, direction or ("at_most" if unit == "images" else "at_least"), n)
+    return Row(name, family, metric, Unit(unit), direction or ("at_most" if unit == "images" else "at_least"), n)
 
 
 def panel_of(values, rows=None, **facts) -> Panel:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from harness.gates.rows import Gate, GatesError
+from harness.gates.rows import COMMON_KEYS, Gate, GatesError
 from harness.measures import METRICS
 from harness.perturb.base import PROTOCOL
 from harness.store.files import read_regular
@@ -47,11 +47,13 @@ class DataFingerprint:
 
 @record
 class _Head:
-    """What stands in a gates file besides its rows."""
+    """What stands in a gates file."""
 
     schema: int
     protocol: int
     data: DataFingerprint
+    gate: tuple[()] = ()
+    """The rows, which are read one by one."""
     recipe: dict[str, Any] = field(default_factory=dict)
     budget: dict[str, Annotated[float, Field(gt=0)]] = field(default_factory=dict)
 
@@ -89,7 +91,7 @@ def read_gates(path: Path) -> GatesFile:
         raise GatesError(f"{path}: cannot be read ({error.strerror}); name a gates file with --gates") from None
     except (ValueError, RecursionError) as error:  # Also text that is not UTF-8, and numbers of thousands of digits.
         raise GatesError(f"{path}: not valid TOML: {error}") from None
-    rows = table.pop("gate", [])
+    rows, table["gate"] = table.get("gate", []), []
     if not isinstance(rows, list):
         raise GatesError(f"{path}: gate must be an array of tables, written [[gate]]")
     head = read_record(_Head, table, where=f"{path}", error=GatesError)
@@ -119,20 +121,18 @@ def _plain_keys(text: str) -> str:
 
 
 _FIELDS = {item.name for item in fields(Gate)}
-_COMMON = {"class", *_FIELDS} - {"class_name", "keys", "words", "share", "definition"}
-"""The keys that all rows have; what else a row has is its test's business."""
 
 
 def _gate(row: Any, where: str, images: int) -> Gate:
     if not isinstance(row, dict):
         raise GatesError(f"{where}: expected a table, found {row!r}")
     where += f" ({row['id']!r})" if "id" in row else ""
-    own = {name: value for name, value in row.items() if name not in _COMMON}
+    own = {name: value for name, value in row.items() if name not in COMMON_KEYS}
     if taken := sorted(own.keys() & _FIELDS):
         raise GatesError(
-            f"{where}: unknown key {taken[0]!r}; known are {', '.join(sorted(_COMMON))}, and what tests declare"
+            f"{where}: unknown key {taken[0]!r}; known are {', '.join(sorted(COMMON_KEYS))}, and what tests declare"
         )
-    common = {"class_name" if name == "class" else name: row[name] for name in row if name in _COMMON}
+    common = {"class_name" if name == "class" else name: row[name] for name in row if name in COMMON_KEYS}
     gate = read_record(Gate, {**common, "keys": own}, where=where, error=GatesError)
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", gate.id):
         raise GatesError(f"{where}: id {gate.id!r} must be of lower-case ASCII letters, digits, dots and hyphens")

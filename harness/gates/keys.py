@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from harness.gates.rows import Gate, GatesError
+from harness.gates.rows import COMMON_KEYS, Gate, GatesError
 from harness.store.records import read_record
 
 if TYPE_CHECKING:
@@ -41,13 +41,15 @@ class Key:
         return self.words.format(value) if isinstance(self.words, str) else self.words(value)
 
 
-def declared_keys(keys: Mapping[str, Any]) -> dict[str, Key]:
+def declared_keys(keys: Mapping[str, Any], *, test: str) -> dict[str, Key]:
     """Return what a test declares, by name; a type alone stands for a key of this type.
 
-    Raises `GatesError` for a name that all rows have, or something of a row's.
+    Raises `GatesError`, which names the test, for a name that means something else of every row.
     """
-    if taken := sorted(set(keys) & {item.name for item in fields(Gate)}):
-        raise GatesError(f"key {taken[0]!r} cannot be declared by a test, every row has something of this name")
+    if taken := sorted(set(keys) & {*COMMON_KEYS, *(item.name for item in fields(Gate)), *dir(Gate)}):
+        raise GatesError(
+            f"{test} declares a key {taken[0]!r}, but every row has something of this name; name the key otherwise"
+        )
     return {name: key if isinstance(key, Key) else Key(key) for name, key in keys.items()}
 
 
@@ -56,18 +58,17 @@ def with_keys(gate: Gate, declared: Mapping[str, Key], *, path: Path, test: str)
 
     Raises `GatesError`, which names file, row and test, for a key of another type, and for one that is not declared.
     """
-    where = f"{path}: gate {gate.id!r}"
+    where = f"{path}: gate {gate.id!r} of {test}"
     if unknown := sorted(set(gate.keys) - set(declared)):
         names = ", ".join(sorted(declared)) or "none"
-        raise GatesError(f"{where}: unknown key {unknown[0]!r}; besides those of all rows, {test} declares: {names}")
+        raise GatesError(
+            f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(COMMON_KEYS))}, and what the test "
+            f"declares: {names}"
+        )
     values, words = {}, []
     for name, key in declared.items():
         given = gate.keys.get(name)
-        values[name] = None if given is None else _read(key, name, given, where)
+        values[name] = None if given is None else read_record(key.kind, given, where=where, name=name, error=GatesError)
         if given is not None:
             words.append(key.said(values[name]))
     return replace(gate, keys=values, words=tuple(words))
-
-
-def _read(key: Key, name: str, given: Any, where: str) -> Any:
-    return read_record(key.kind, given, where=where, name=name, error=GatesError)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, field, replace
+from dataclasses import asdict, field, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -140,6 +140,12 @@ class Gate:
         from harness.gates.verdicts import Verdict
 
         return Verdict(gate=self, status=status, metric=self.metric, detail=detail)
+
+
+COMMON_KEYS = frozenset({"class", *(item.name for item in fields(Gate))}) - {
+    *("class_name", "keys", "words", "share", "definition"),
+}
+"""The keys that all rows have; what else a row has is its test's business."""
 
 
 def _definition(gate: Gate) -> str:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.errors import InputError, NotApplicableError
-from harness.inference.predictions import softmax
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.statistics import Z95, mean_interval, proportion_interval
 
@@ -180,6 +179,8 @@ def mean_corruption_error(
 
 
 def _probabilities(predictions: Predictions) -> np.ndarray:
+    from harness.inference.predictions import softmax
+
     return softmax(predictions.logits.astype(np.float64))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from harness.errors import InputError, NotApplicableError
 from harness.measures.accuracy import class_number
@@ -69,6 +68,8 @@ def attention_drift(moved: Attention, rest: Attention) -> Measurement:
             f"{rest.maps.shape} of layer {rest.layer}; expected the same images and layer"
         )
     still = rest.upsampled()
+    import torch
+
     carried = moved.predictions.perturbation(torch.from_numpy(still)[:, None])[:, 0].numpy()
     target, mass = _unit_mass(carried)
     found, found_mass = _unit_mass(moved.upsampled())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import InputError, NotApplicableError
-from harness.gates import Gate, read_gates
+from harness.gates import Gate, GatesError, read_gates
 from harness.gates.keys import declared_keys, with_keys
 from harness.plugin.collector import Collector
 from harness.plugin.fixtures import (  # noqa: F401  pytest finds the fixtures of a plugin in its module.
@@ -134,7 +134,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Expand a test marked `@gate(family, metric=..., key=type, ...)` into one test per row of these.
 
-    Raises `GatesError`, an error of collection, for a row whose keys are not those that the test declares.
+    A row whose keys are not those that the test declares is an error of collection.
     """
     marker = metafunc.definition.get_closest_marker("gate")
     if marker is None or "gate" not in metafunc.fixturenames or len(marker.args) != 1:
@@ -142,14 +142,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     gates = metafunc.config.stash[RUN].gates
     (family,), keys = marker.args, dict(marker.kwargs)
     metric = keys.pop("metric", "")
-    declared = declared_keys(keys)
+    test, path = metafunc.definition.name, metafunc.config.stash[RUN].options.gates
     rows = tuple(row for row in (gates.family(family) if gates else ()) if metric in {"", row.metric})
+    try:
+        declared = declared_keys(keys, test=test)
+        rows = tuple(with_keys(row, declared, path=path, test=test) for row in rows)
+    except GatesError as error:
+        raise pytest.Collector.CollectError(str(error)) from None
     if not rows:
         name = f"{family}-{metric.replace('_', '-')}" if metric else family
         rows = (Gate(id=name, family=family, metric=metric, keys=dict.fromkeys(declared)),)
-    elif gates:
-        name = metafunc.definition.name
-        rows = tuple(with_keys(row, declared, path=gates.path, test=name) for row in rows)
     metafunc.parametrize("gate", rows, ids=[row.id for row in rows], indirect=True)
 
 
@@ -227,22 +229,23 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     run = session.config.stash[RUN]
     if not run.active or session.config.option.collectonly:
         return
-    if run.checks_itself and not run.interrupted:
+    reported = run.reported
+    if run.checks_itself and not reported.interrupted:
         run.check_itself()
-    if run.compares_models and not (run.interrupted or run.hung):
+    if run.compares_models and not (reported.interrupted or run.hung):
         run.compare_models([item.callspec.params["gate"] for item in session.items if item.get_closest_marker("gate")])  # type: ignore[attr-defined]
     if run.is_worker:
         session.config.workeroutput.update(  # type: ignore[attr-defined]
-            self_checks=[as_json(check) for check in run.self_checks],
-            overview=run.overview and run.overview.as_wire(),
-            overview_missing=run.overview_missing,
+            self_checks=[as_json(check) for check in reported.self_checks],
+            overview=reported.overview and reported.overview.as_wire(),
+            overview_missing=reported.overview_missing,
         )
         return
-    if not (run.has_gates or run.errors or run.failures):
+    if not reported:
         return
     run.outcome = run.finish()
     write_files(run.outcome, run.options.reports)
-    if not run.interrupted:
+    if not reported.interrupted:
         session.exitstatus = run.outcome.exit_status
 
 

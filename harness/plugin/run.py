@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import platform
-import shlex
 from contextlib import suppress
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import InputError, NotApplicableError, some_of
+from harness.errors import InputError, NotApplicableError
 from harness.gates import Gate, GatesFile, Verdict, read_gates
-from harness.inference.roles import ROLES
 from harness.plugin.options import full_gates, is_gate_run, options_of
 from harness.plugin.timeout import TimeLimitExceededError, time_limit
 from harness.run.evidence import Evidence
 from harness.run.outcome import Outcome, SelfCheck
-from harness.run.overview import Overview, overview_of
+from harness.run.overview import overview_of
+from harness.run.reported import Reported, outcome_of
 from harness.run.session import StressSession, open_session
 
 if TYPE_CHECKING:
@@ -47,16 +44,7 @@ class GateRun:
         self.session: StressSession | None = None
         self.evidence = Evidence()
         self.tests: dict[str, pytest.Function] = {}
-        self.self_checks: tuple[SelfCheck, ...] = ()
-        self.overview: Overview | None = None
-        self.overview_missing = ""
-        self.examples: dict[str, str] = {}
-        self.has_gates = False
-        """Whether a test of a gate came up, though it may have been skipped."""
-        self.verdicts: dict[str, Verdict] = {}
-        self.failures: list[str] = []
-        self.errors: list[str] = []
-        self.interrupted = False
+        self.reported = Reported()
         self.hung = False
         """Whether a model gave no answer in time; it is then not asked again."""
         self.outcome: Outcome | None = None
@@ -139,10 +127,10 @@ class GateRun:
 
         try:
             with self.limited("self-checks"):
-                self.self_checks = self_checks(self.prepare(), self._judge)
+                self.reported.self_checks = self_checks(self.prepare(), self._judge)
         # A model that fails here, or a test that cannot be run by hand.
         except (Exception, TimeLimitExceededError) as error:
-            self.self_checks = (SelfCheck("self-checks", "fail", f"they could not run: {error!r}"),)
+            self.reported.self_checks = (SelfCheck("self-checks", "fail", f"they could not run: {error!r}"),)
 
     @property
     def compares_models(self) -> bool:
@@ -162,10 +150,12 @@ class GateRun:
         """Measure the overview; `selected` are the gates of this run, in whichever process."""
         try:
             with self.limited("the overview"):
-                self.overview = overview_of(self.prepare(), searched=any(gate.keys.get("path") for gate in selected))
+                self.reported.overview = overview_of(
+                    self.prepare(), searched=any(gate.keys.get("path") for gate in selected)
+                )
         # A model that fails here; what the gates say of it stands.
         except (Exception, TimeLimitExceededError) as error:
-            self.overview_missing = f"The models could not be compared: {error}"
+            self.reported.overview_missing = f"The models could not be compared: {error}"
 
     def _judge(self, session: StressSession, gate: Gate) -> Verdict | None:
         """Run the stress test of the gate's family as a plain function, in another session."""
@@ -193,81 +183,12 @@ class GateRun:
         return evidence.verdict
 
     def finish(self) -> Outcome:
-        """Return the outcome of the collected verdicts."""
-        session = self.prepare()
-        omissions = self._unmeasured(session.gates.gates)
-        if self.interrupted:
-            omissions.append("the run was interrupted, and did not check itself")
-        elif not self.self_checks and self.options.record is None:
-            omissions.append("the run did not check itself")
-        judged = [verdict for verdict in self.verdicts.values() if verdict.status in {"pass", "fail"}]
-        if all(ROLES[verdict.gate.role].precondition for verdict in judged):
-            omissions.append(f"no bound of {session.gates.path} was held against the candidate")
-        if fewer := [verdict.gate.id for verdict in self.verdicts.values() if _on_fewer_images(verdict, session.share)]:
-            omissions.append(f"fewer images than their bounds are made for: {some_of(fewer)}; calibrate them anew")
-        if session.share != 1:
-            made_for, measured = session.gates.data, len(session.images)
-            sample = "" if made_for.sample is None else f"; the gates are made for a sample of {made_for.sample}"
-            omissions.append(f"{measured} of {made_for.n} images were measured{sample}")
-        data = {"name": session.images.name, "split": session.images.split, "sha256": session.gates.data.sha256}
-        order = {gate.id: position for position, gate in enumerate(session.gates.gates)}
-        return Outcome(
-            verdicts=tuple(
-                sorted(self.verdicts.values(), key=lambda item: (order.get(item.gate.id, len(order)), item.gate.id))
-            ),
-            errors=tuple(self.errors),
-            self_checks=self.self_checks,
-            omissions=tuple(omissions),
-            failures=tuple(self.failures),
-            profile=self.options.profile,
-            scope=self._scope(session.gates),
-            models={role: model.as_json() for role, model in session.roles.items()},
-            data={**data, "n": len(session.images), "classes": list(session.images.classes)},
-            recipe=session.gates.recipe,
-            provenance=session.provenance,
-            gates_sha256=session.gates.sha256,
-            versions={
-                "python": platform.python_version(),
-                **{name: version(name) for name in ("torch", "hypothesis")},
-                "harness": version("stress-harness"),
-            },
-            command=shlex.join(self.command),
-            overview=self.overview,
-            overview_missing=self.overview_missing,
-            examples=self.examples,
-        )
-
-    def _unmeasured(self, gates: Sequence[Gate]) -> list[str]:
-        """Say which rows no test measured; a test that has no row may have the name of one of another family."""
-        took = {verdict.gate.definition for verdict in self.verdicts.values()}
-        rows = [gate for gate in gates if gate.definition not in took]
-        if not rows:
-            return []
-        said = f"{len(rows)} of {len(gates)} gates did not run: {some_of([gate.id for gate in rows])}"
-        families = {verdict.gate.family for verdict in self.verdicts.values()}
-        without = dict.fromkeys(gate.family for gate in rows if gate.family not in families)
-        return [f"{said}; no test ran of family {some_of(list(without))}" if without else said]
-
-    def _scope(self, gates: GatesFile) -> str:
-        """Say what gates made for a sample leave out of the default profile; empty for other gates."""
-        if gates.data.sample is None:
-            return ""
-        count = len(gates.gates)
-        measured = f"quick profile: {count} gates, made for a sample of {gates.data.sample} of {gates.data.n} images"
-        left_out = "the comparison of the models"
-        with suppress(InputError):
-            full = read_gates(full_gates(self.config)).gates
-            others = {gate.id for gate in full} - {gate.id for gate in gates.gates}
-            families = [name for name in dict.fromkeys(gate.family for gate in full) if not gates.family(name)]
-            among = f" (all of {', '.join(families)})" if families else ""
-            left_out = f"{len(others)} of the default profile's {len(full)} gates{among} and {left_out}"
-        return f"{measured}; left out are {left_out}"
-
-
-def _on_fewer_images(verdict: Verdict, share: float) -> bool:
-    """Return whether a gate's test left out images that its bound was made for, in a run that left out none."""
-    bound = verdict.gate.threshold
-    return share == 1 and bound is not None and verdict.limit is not None and verdict.n < (bound.n or 0)
+        """Return the outcome of what the tests reported."""
+        session, default = self.prepare(), None
+        if session.gates.data.sample is not None:
+            with suppress(InputError):
+                default = read_gates(full_gates(self.config))
+        return outcome_of(self.reported, session, self.options, command=self.command, default=default)
 
 
 RUN = pytest.StashKey[GateRun]()

@@ -70,11 +70,17 @@ def read_record(kind: type[T], plain: Any, *, where: str, name: str = "", error:
     """
     try:
         # By way of JSON, in which a list may be a tuple and a whole number a float, as in every file read here.
-        text = json.dumps(plain)
+        text = json.dumps(plain, default=_refuse)
         json.loads(text, parse_int=_of_64_bits)
         return read_json(kind, text, where=where, name=name, error=error)
     except (TypeError, ValueError, RecursionError) as unreadable:
-        raise error(f"{where}: {name or 'content'} cannot be read ({unreadable}); expected plain values") from None
+        raise error(
+            f"{where}: {name or 'content'} cannot be read ({unreadable}); expected text, numbers, lists and tables"
+        ) from None
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"found {value}, a {type(value).__name__}")
 
 
 def read_json(
@@ -86,8 +92,11 @@ def read_json(
     try:
         value: T = _adapter(kind).validate_json(text)
     except ValidationError as invalid:
-        first: Any = invalid.errors(include_url=False)[0]
-        raise error(_told(kind, first, [name] * bool(name), where)) from None
+        first, *others = invalid.errors(include_url=False)
+        # Of a number that is of neither type allowed, what the last one says is what is wrong with it.
+        alike: list[Any] = [each for each in others if each["loc"][:-1] == first["loc"][:-1]]
+        told = next((each for each in alike if each["type"] == "finite_number"), first)
+        raise error(_told(kind, told, [name] * bool(name), where)) from None
     return value
 
 
@@ -116,10 +125,14 @@ def _told(kind: Any, error: Any, path: list[str], where: str) -> str:
         case "unexpected_keyword_argument":
             known = [item.name for item in fields(_within(kind, error["loc"][:-1])) if item.init]
             return f"{where}: unknown key {name!r}; known are {', '.join(sorted(known))}"
+        case "missing" if isinstance(error["loc"][-1], int):
+            return f"{where} is {error['input']!r}, expected {error['loc'][-1] + 1} values or more"
         case "missing" | "missing_argument":
             return f"{where}: key {name!r} is missing"
         case "dataclass_type" | "dict_type":
             return f"{': '.join([where, name] if name else [where])}: expected a table, found {error['input']!r}"
+        case "too_long":
+            expected = f"{error['ctx']['max_length']} values"
         case "greater_than":
             expected = f"a number above {error['ctx']['gt']:g}"
         case "greater_than_equal":

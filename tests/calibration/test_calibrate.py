@@ -181,9 +181,9 @@ def test_a_calibration_that_was_stopped_goes_on_where_it_was(zoo, monkeypatch, t
 # A family alone.
 
 
-def add_a_test(zoo, name="mirror", *, measure="accuracy(predictions)", module="measures"):
+def add_a_test(zoo, name="mirror", *, measure="accuracy(predictions)"):
     (zoo.tests / f"test_{name}.py").write_text(f"""
-from harness.{module} import {measure.partition("(")[0]}
+from harness.measures import {measure.partition("(")[0]}
 from harness.perturb import HorizontalFlip
 from harness.plugin import gate
 
@@ -238,7 +238,7 @@ def test_a_new_count_of_failures_gets_a_ceiling(zoo, monkeypatch, tmp_path):
 
 def test_a_new_measure_of_which_less_is_better_gets_a_ceiling(zoo, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
-    add_a_test(zoo, "scores", measure="brier_score(predictions)", module="confidence")
+    add_a_test(zoo, "scores", measure="brier_score(predictions)")
     assert run_calibrate(zoo) == 0
     (new,) = read_gates(zoo.gates).family("scores")
     assert (new.metric, new.direction) == ("brier_score", "at_most")
@@ -352,6 +352,11 @@ def garbage(zoo):
 
 
 def unreadable_gates(zoo):
+    zoo.gates.write_text(zoo.gates.read_text() + 'direction = "above"\n')
+    return {}
+
+
+def an_unknown_key(zoo):
     zoo.gates.write_text(zoo.gates.read_text() + "flor = 1\n")
     return {}
 
@@ -394,7 +399,8 @@ REFUSALS = {
     another_recipe: r"long\.safetensors: its recipe differs from that of seed-1\.safetensors in epochs",
     an_outlier: r"bad\.safetensors has [a-z0-9-]+ [\d.]+, the others [\d.]+ ± [\d.e-]+; leave them out",
     garbage: r"REFUSED\[FORMAT\] bad\.safetensors",
-    unreadable_gates: r"gates\.toml: gate 5 \('rotate-cw-010'\): unknown key 'flor'",
+    unreadable_gates: r"gates\.toml: gate 5 \('rotate-cw-010'\): direction is 'above'",
+    an_unknown_key: r"exit status 4:\n(.*\n)*.*gate 'rotate-cw-010' of test_\w+: unknown key 'flor'",
     no_gates: r"gates\.toml: cannot be read",
     gates_of_other_data: r"seed-1\.safetensors: the stress tests ended with exit status 4:\n(.*\n)*.*other data",
     a_broken_test: r"seed-1\.safetensors: the stress tests ended with exit status 4:\n(.*\n)*.*OSError: lost",

@@ -30,7 +30,7 @@ def test_it_is_a_gates_file_for_these_images(tmp_path):
     ]  # fmt: skip
     assert by_id["rotate-cw-010"].pose == Pose(degrees=-10)
     assert (by_id["shift-left-4"].pose, by_id["shift-down-2"].pose) == (Pose(dx=-4), Pose(dy=2))
-    assert by_id["pair-trouser-class-2"].pair == ("Trouser", "靴")
+    assert by_id["pair-trouser-class-2"].keys == {"pair": ["Trouser", "靴"]}
     assert all(gate.threshold is None for gate in gates.gates)
 
 
@@ -85,4 +85,9 @@ def test_a_checkpoint_adds_the_pairs_that_it_confuses(shop):
     network = ["--checkpoint", "model.pth", "--stress-model", f"{__name__}:Constant"]
     assert main(["new-gates", "gates.toml", "--data", "npz:shop.npz", *network]) == 0
     (pair,) = read_gates(shop / "gates.toml").family("pairs")
-    assert (pair.id, pair.pair, pair.metric, pair.direction) == ("pair-a-b", ("a", "b"), "pair_failures", "at_most")
+    assert (pair.id, pair.keys, pair.metric, pair.direction) == (
+        "pair-a-b",
+        {"pair": ["a", "b"]},
+        "pair_failures",
+        "at_most",
+    )

@@ -13,6 +13,7 @@ from test_measures import CONFIDENCE, LABELS, PREDICTED, predictions
 from zoo import Zoo
 
 from harness.errors import InputError, NotApplicableError
+from harness.measures import Unit
 from harness.measures.confidence import (
     bin_of,
     brier_score,
@@ -58,7 +59,7 @@ def test_calibration_error_by_hand(by_hand):
     expected = 0.9 * abs(5 / 9 - np.mean(above)) + 0.1 * abs(1 - 0.4)
     measured = calibration_error(by_hand, bins=2)
     assert measured.value == pytest.approx(expected, abs=1e-6)
-    assert (measured.metric, measured.unit, measured.n) == ("calibration_error", "share", 10)
+    assert (measured.metric.name, measured.unit.value, measured.n) == ("calibration_error", "share", 10)
     assert measured.interval[0] <= measured.value <= measured.interval[1]
     assert measured.detail == "60.0% right, 74.4% sure on average; 2 bins"
 
@@ -113,7 +114,7 @@ def test_scores_of_a_guess_and_of_the_worst():
     assert negative_log_likelihood(guess).value == pytest.approx(math.log(3), rel=1e-6)
     assert brier_score(guess).value == pytest.approx(2 / 3, rel=1e-6)
     assert brier_score(predictions([0, 0], [1, 1], [1.0, 1.0])).value == pytest.approx(2)
-    assert brier_score(guess).unit == negative_log_likelihood(guess).unit == "score"
+    assert brier_score(guess).unit is negative_log_likelihood(guess).unit is Unit.SCORE
 
 
 def test_intervals_cover_as_often_as_they_say():
@@ -181,7 +182,7 @@ def test_confidence_rise_is_the_largest_step():
     clean, first, second = (predictions([0, 0], [0, 0], sure) for sure in ([0.9, 0.9], [0.6, 0.7], [0.9, 0.6]))
     measured = confidence_rise([clean, first, second])
     assert measured.value == pytest.approx(0.1, abs=1e-6)
-    assert (measured.unit, measured.n, measured.failures.tolist()) == ("difference", 2, [0])
+    assert (measured.unit.value, measured.n, measured.failures.tolist()) == ("difference", 2, [0])
     assert measured.detail == "mean confidence 0.900 → 0.650 → 0.750"
     falling = confidence_rise([clean, first])
     assert falling.value == pytest.approx(-0.25, abs=1e-6)
@@ -202,7 +203,7 @@ def test_mean_corruption_error_by_hand():
     reference = {"fog": [answers[0], answers[2], answers[4]], "noise": [answers[0], answers[1], answers[2]]}
     measured = mean_corruption_error(own, reference)
     assert measured.value == pytest.approx((3 / 6 + 6 / 3) / 2)
-    assert (measured.unit, measured.n) == ("factor", 4)
+    assert (measured.unit.value, measured.n) == ("factor", 4)
     assert measured.detail == "from 0.50 under fog to 2.00 under noise"
     same = mean_corruption_error(reference, reference)
     assert (same.value, same.interval) == (1.0, (1.0, 1.0))

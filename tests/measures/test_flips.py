@@ -15,7 +15,7 @@ from harness.data import LabelledImages
 from harness.errors import InputError
 from harness.gates import Bound, Gate, GatesError, Verdict
 from harness.inference import Predictions
-from harness.measures import Measurement, accuracy, accuracy_change
+from harness.measures import METRICS, Measurement, accuracy, accuracy_change
 from harness.measures.flips import Flips, flips
 from harness.perturb import IDENTITY
 
@@ -187,7 +187,7 @@ def test_accuracy_change_is_the_net_change_with_its_images():
         answers(LABELS, AFTER, [0.5, 0.9, 0.8, 0.8, 0.8, 0.8, 0.7, 0.8, 0.8, 0.8], indices=numbers),
         answers(LABELS, BEFORE, indices=numbers),
     )
-    assert (measured.metric, measured.unit, measured.n) == ("accuracy_change", "difference", 10)
+    assert (measured.metric.name, measured.unit.value, measured.n) == ("accuracy_change", "difference", 10)
     assert measured.value == pytest.approx(-0.1, abs=1e-15)
     assert (measured.p_value, measured.interval) == (1.0, measured.flips.interval)
     assert measured.failures.tolist() == [1, 6, 0], "positions of the images lost, the most confident first"
@@ -209,7 +209,7 @@ REGRESSION = Gate(
 
 
 def change(value: float, p_value: float | None, *, interval=(-0.03, -0.011)) -> Measurement:
-    return Measurement("accuracy_change", value, 10_000, interval, unit="difference", p_value=p_value)
+    return Measurement(METRICS["accuracy_change"], value, 10_000, interval, p_value=p_value)
 
 
 @pytest.mark.parametrize(

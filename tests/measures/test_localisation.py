@@ -59,10 +59,15 @@ THREE_QUARTERS = np.repeat([[3, 3, 1, 1]], 4, axis=0)
 def test_ratio_and_lift_by_hand(maps, ratio):
     attention = attention_of([maps, maps])
     measured = attention_ratio(attention, left_half(2))
-    assert (measured.metric, measured.value, measured.n, measured.unit) == ("attention_ratio", ratio, 2, "share")
+    assert (measured.metric.name, measured.value, measured.n, measured.unit.value) == (
+        "attention_ratio",
+        ratio,
+        2,
+        "share",
+    )
     assert measured.interval == (ratio, ratio)
     lift = attention_lift(attention, left_half(2))
-    assert (lift.metric, lift.value, lift.unit) == ("attention_lift", 2 * ratio, "factor")
+    assert (lift.metric.name, lift.value, lift.unit.value) == ("attention_lift", 2 * ratio, "factor")
     assert "a uniform map has 0.500" in measured.detail
     assert "a uniform map has 1;" in lift.detail
 
@@ -133,7 +138,7 @@ def test_a_map_that_moves_along_does_not_drift_and_one_that_stays_does():
     rest = attention_of([ON_OBJECT, ON_OBJECT])
     along = attention_of([np.roll(ON_OBJECT, 2, axis=1)] * 2, pose=Pose(dx=2))
     measured = attention_drift(along, rest)
-    assert (measured.metric, measured.value, measured.n) == ("attention_drift", 0.0, 2)
+    assert (measured.metric.name, measured.value, measured.n) == ("attention_drift", 0.0, 2)
     assert "would drift 1.000; 0 dead maps" in measured.detail
     stays = attention_of([np.roll(ON_OBJECT, 2, axis=1), ON_OBJECT], pose=Pose(dx=2))
     drifted = attention_drift(stays, rest)
@@ -158,7 +163,7 @@ def test_maps_of_other_layers_are_not_compared():
 
 def test_dead_maps_are_a_share_of_all():
     measured = dead_maps(attention_of([DEAD, UNIFORM, DEAD, ON_OBJECT], answers=[2, 3]))
-    assert (measured.metric, measured.value, measured.n) == ("dead_maps", 0.5, 4)
+    assert (measured.metric.name, measured.value, measured.n) == ("dead_maps", 0.5, 4)
     assert measured.failures.tolist() == [0, 2]
     assert measured.detail == "2 maps of layer conv, 1 of them with a wrong answer"
 

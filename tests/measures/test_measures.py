@@ -60,7 +60,7 @@ def by_hand() -> Predictions:
 
 def test_accuracy_is_the_share_of_right_predictions(by_hand):
     measured = accuracy(by_hand)
-    assert (measured.metric, measured.unit, measured.value, measured.n) == ("accuracy", "share", 0.6, 10)
+    assert (measured.metric.name, measured.unit.value, measured.value, measured.n) == ("accuracy", "share", 0.6, 10)
     assert measured.interval == pytest.approx(wilson(6, 10), abs=1e-12)
     assert measured.detail == "worst pair cat→dog 50%"
 
@@ -112,7 +112,12 @@ def test_a_constant_model_scores_the_share_of_its_class():
 )
 def test_pair_failures_count_both_ways_and_nothing_else(by_hand, pair, value, failures, detail):
     measured = pair_failures(by_hand, pair=pair)
-    assert (measured.metric, measured.unit, measured.value, measured.n) == ("pair_failures", "images", value, 10)
+    assert (measured.metric.name, measured.unit.value, measured.value, measured.n) == (
+        "pair_failures",
+        "images",
+        value,
+        10,
+    )
     assert measured.failures.tolist() == failures
     assert measured.detail == detail
     assert measured.interval == pytest.approx([10 * end for end in wilson(value, 10)], abs=1e-12)
@@ -133,7 +138,7 @@ def test_a_pair_of_one_class_is_refused(by_hand):
 )
 def test_confident_errors_count_wrong_answers_over_the_confidence(by_hand, above, failures):
     measured = confident_errors(by_hand, above=above)
-    assert (measured.metric, measured.unit, measured.value) == ("confident_errors", "images", len(failures))
+    assert (measured.metric.name, measured.unit.value, measured.value) == ("confident_errors", "images", len(failures))
     assert measured.n == 10
     assert measured.failures.tolist() == failures
     assert measured.interval == pytest.approx([10 * end for end in wilson(len(failures), 10)], abs=1e-12)
@@ -155,7 +160,7 @@ def test_a_confidence_at_the_threshold_is_not_over_it(logits, above, count):
 def test_accuracy_gain_is_the_difference_of_the_accuracies(by_hand):
     reference = predictions(LABELS, [0, 1, 1, 1, 0, 0, 0, 2, 2, 2])
     measured = accuracy_gain(by_hand, reference)
-    assert (measured.metric, measured.unit, measured.n) == ("accuracy_gain", "difference", 10)
+    assert (measured.metric.name, measured.unit.value, measured.n) == ("accuracy_gain", "difference", 10)
     assert measured.value == pytest.approx(0.6 - 0.4, abs=1e-15)
     assert measured.detail == "3 images gained, 1 lost"
     assert measured.failures.tolist() == [8], "the images lost"

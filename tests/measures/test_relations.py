@@ -86,7 +86,7 @@ def test_what_a_wrong_answer_gains_counts_though_the_truth_loses():
 def test_symmetry_holds_for_equal_answers_and_breaks_for_others():
     left, right = said([0, 0, 1, 1]), said([0, 2, 1, 0])
     same = symmetry(left, left)
-    assert (same.metric, same.value, same.failures.tolist()) == ("symmetry", 1.0, [])
+    assert (same.metric.name, same.value, same.failures.tolist()) == ("symmetry", 1.0, [])
     measured = symmetry(left, right)
     assert (measured.value, measured.failures.tolist()) == (0.5, [1, 3])
     assert measured.detail == "2 answers differ; 100.0% are right one way, 50.0% the other"
@@ -118,7 +118,7 @@ def test_a_model_is_asked_as_it_is_and_under_each_perturbation(pytester):
 @pytest.mark.parametrize("relation", [invariance, lambda *two: monotonicity(two), symmetry])
 def test_a_gate_judges_a_relation(relation):
     holds, breaks = relation(said(LABELS), said(LABELS)), relation(said(LABELS, [0.4] * 4), said([0, 0, 0, 1]))
-    gate = Gate("relation", "relations", holds.metric, hand=Bound(0.9))
+    gate = Gate("relation", "relations", holds.metric.name, hand=Bound(0.9))
     assert gate.judge(holds).status == "pass"
     assert gate.judge(breaks).status == "fail"
 

@@ -152,8 +152,8 @@ def measures(model, data):
 
 def test_a_model_that_looks_at_the_object_keeps_and_loses_its_answers():
     stays, goes = measures(ByBrightness(), squares(cue=True))
-    assert (stays.metric, stays.value, stays.n, len(stays.failures)) == ("kept", 1.0, 30, 0)
-    assert (goes.metric, goes.value, goes.n, len(goes.failures)) == ("lost", 1.0, 30, 0)
+    assert (stays.metric.name, stays.value, stays.n, len(stays.failures)) == ("kept", 1.0, 30, 0)
+    assert (goes.metric.name, goes.value, goes.n, len(goes.failures)) == ("lost", 1.0, 30, 0)
     assert goes.detail == "100% are then taken for other"
     assert 0.8 < stays.interval[0] < stays.interval[1] == 1.0
 

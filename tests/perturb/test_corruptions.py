@@ -427,14 +427,14 @@ def test_without_rows_nothing_is_measured(pytester, zoo):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("severity = 1", "severity = 6", "severity is 6, expected a whole number from 1 to 5"),
-        ('"gaussian-noise"\n', '"snow"\n', "corruption is 'snow', expected gaussian-noise, "),
+        ("severity = 1", "severity = 6", "severity is 6, expected 1, 2, 3, 4 or 5"),
+        ('"gaussian-noise"\n', '"snow"\n', "corruption is 'snow', expected 'gaussian-noise', "),
     ],
 )
 def test_a_row_about_another_corruption_is_refused(pytester, zoo, old, new, message):
     result, _ = outcome(pytester, zoo, "--baseline", "none", rows=ROWS.replace(old, new))
     assert result.ret == 4
-    result.stderr.fnmatch_lines([f"*{message}*"])
+    result.stdout.fnmatch_lines([f"*gate 'corrupt-gaussian-noise-1' of test_accuracy_survives_corruption: {message}*"])
 
 
 def test_a_model_is_asked_at_all_severities(garments):

@@ -1,0 +1,163 @@
+"""What the tests of a run report, in whichever process they ran, and the outcome that it comes to."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from harness.errors import some_of
+from harness.inference.roles import ROLES
+from harness.run.outcome import Outcome, SelfCheck
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.gates import Gate, GatesFile, Verdict
+    from harness.run.overview import Overview
+    from harness.run.session import StressOptions, StressSession
+
+
+@dataclass
+class Reported:
+    """Gathers what the tests of a run report, what the run finds when it checks itself, and what it measures besides.
+
+    `verdicts` and `examples`, pictures as HTML, are by the id of the gate's row. `has_gates` says whether a test of a
+    gate came up, though it may have been skipped.
+    """
+
+    has_gates: bool = False
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    interrupted: bool = False
+    self_checks: tuple[SelfCheck, ...] = ()
+    overview: Overview | None = None
+    overview_missing: str = ""
+    examples: dict[str, str] = field(default_factory=dict)
+    _tests: dict[str, str] = field(default_factory=dict)
+
+    def take(self, verdict: Verdict, *, test: str) -> None:
+        """Take the verdict of a test; that of a second test under the same name is an error."""
+        row = verdict.gate.id
+        if (other := self._tests.setdefault(row, test)) != test:
+            self.errors.append(
+                f"{row}: two tests have a verdict of this name, {other} and {test}; name a metric in their "
+                "`@gate(family, metric=...)`, a family of its own for one, or the row otherwise"
+            )
+        self.verdicts[row] = verdict
+        if verdict.status == "error":
+            self.errors.append(verdict.explain())
+
+    def take_failure(self, message: str, *, test: str, called: bool) -> None:
+        """Take the failure of a test that has no verdict: of what it asserts when it is called, or else an error."""
+        if called and message.startswith(("AssertionError", "assert ")):
+            self.failures.append(test)
+        else:
+            self.errors.append(f"{test}: {message.splitlines()[0] if message else 'failed'}")
+
+    def __bool__(self) -> bool:
+        """Return whether there is anything to report."""
+        return bool(self.has_gates or self.errors or self.failures)
+
+
+def outcome_of(
+    reported: Reported,
+    session: StressSession,
+    options: StressOptions,
+    *,
+    command: Sequence[str],
+    default: GatesFile | None = None,
+) -> Outcome:
+    """Return the outcome of a run of this session: its verdicts in the order of the rows, and what it left out.
+
+    `command` is how the run was started, `default` the gates file of the default profile, which a run by gates made
+    for a sample says its own of.
+    """
+    gates, images = session.gates, session.images
+    order = {gate.id: position for position, gate in enumerate(gates.gates)}
+    verdicts = sorted(reported.verdicts.values(), key=lambda item: (order.get(item.gate.id, len(order)), item.gate.id))
+    return Outcome(
+        verdicts=tuple(verdicts),
+        errors=tuple(reported.errors),
+        self_checks=reported.self_checks,
+        omissions=tuple(_omissions(reported, verdicts, session, options)),
+        failures=tuple(reported.failures),
+        profile=options.profile,
+        scope=_scope(gates, default),
+        models={role: model.as_json() for role, model in session.roles.items()},
+        data={
+            "name": images.name,
+            "split": images.split,
+            "sha256": gates.data.sha256,
+            "n": len(images),
+            "classes": list(images.classes),
+        },
+        recipe=gates.recipe,
+        provenance=session.provenance,
+        gates_sha256=gates.sha256,
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "hypothesis")},
+            "harness": version("stress-harness"),
+        },
+        command=shlex.join(command),
+        overview=reported.overview,
+        overview_missing=reported.overview_missing,
+        examples=reported.examples,
+    )
+
+
+def _omissions(
+    reported: Reported, verdicts: Sequence[Verdict], session: StressSession, options: StressOptions
+) -> list[str]:
+    """Say what a run did not cover, each of which makes its verdict partial."""
+    omissions = _unmeasured(session.gates.gates, [verdict.gate for verdict in verdicts])
+    if reported.interrupted:
+        omissions.append("the run was interrupted, and did not check itself")
+    elif not reported.self_checks and options.record is None:
+        omissions.append("the run did not check itself")
+    judged = [verdict.gate for verdict in verdicts if verdict.status in {"pass", "fail"}]
+    if all(ROLES[gate.role].precondition for gate in judged):
+        omissions.append(f"no bound of {session.gates.path} was held against the candidate")
+    if fewer := [verdict.gate.id for verdict in verdicts if _on_fewer_images(verdict, session.share)]:
+        omissions.append(f"fewer images than their bounds are made for: {some_of(fewer)}; calibrate them anew")
+    if session.share != 1:
+        made_for = session.gates.data
+        sample = "" if made_for.sample is None else f"; the gates are made for a sample of {made_for.sample}"
+        omissions.append(f"{len(session.images)} of {made_for.n} images were measured{sample}")
+    return omissions
+
+
+def _unmeasured(rows: Sequence[Gate], measured: Sequence[Gate]) -> list[str]:
+    """Say which rows no test measured; a test that has no row may have the name of one of another family."""
+    took, families = {gate.definition for gate in measured}, {gate.family for gate in measured}
+    missing = [gate for gate in rows if gate.definition not in took]
+    if not missing:
+        return []
+    said = f"{len(missing)} of {len(rows)} gates did not run: {some_of([gate.id for gate in missing])}"
+    without = dict.fromkeys(gate.family for gate in missing if gate.family not in families)
+    return [f"{said}; no test ran of family {some_of(list(without))}" if without else said]
+
+
+def _on_fewer_images(verdict: Verdict, share: float) -> bool:
+    """Return whether a gate's test left out images that its bound was made for, in a run that left out none."""
+    bound = verdict.gate.threshold
+    return share == 1 and bound is not None and verdict.limit is not None and verdict.n < (bound.n or 0)
+
+
+def _scope(gates: GatesFile, default: GatesFile | None) -> str:
+    """Say what gates made for a sample leave out of the default profile; empty for other gates."""
+    if gates.data.sample is None:
+        return ""
+    count = len(gates.gates)
+    measured = f"quick profile: {count} gates, made for a sample of {gates.data.sample} of {gates.data.n} images"
+    left_out = "the comparison of the models"
+    if default is not None:
+        others = {gate.id for gate in default.gates} - {gate.id for gate in gates.gates}
+        families = [name for name in dict.fromkeys(gate.family for gate in default.gates) if not gates.family(name)]
+        among = f" (all of {', '.join(families)})" if families else ""
+        left_out = f"{len(others)} of the default profile's {len(default.gates)} gates{among} and {left_out}"
+    return f"{measured}; left out are {left_out}"
