@@ -37,6 +37,14 @@ def scorecard(outcome: Outcome) -> str:
     return f'{STYLE}<section class="stress">{body}</section>{SCRIPT}'
 
 
+def page(outcome: Outcome) -> str:
+    """Return the report of a run that had no tests as a page of its own."""
+    return (
+        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Model quality gate</title></head>'
+        f"<body><h1>Model quality gate</h1>{scorecard(outcome)}</body></html>"
+    )
+
+
 def details(verdict: Verdict, panels: list[str]) -> str:
     """Return the explanation of one test with its panels, given as HTML; links name it by `pictures-` and its id."""
     name = escape(verdict.gate.id)

@@ -21,6 +21,8 @@ Overall = Literal["pass", "fail", "partial", "error"]
 
 PASSED, WORSE, NOT_JUDGED = 0, 1, 4
 """Exit statuses; "worse" and "could not judge" never share one."""
+STATUS_FILE = "STRESS_STATUS_FILE"
+"""The variable of the environment that names a file into which a run of the gate writes its exit status at its end."""
 
 
 @record
@@ -70,10 +72,16 @@ class Outcome:
         return tuple(verdict for verdict in self.verdicts if verdict.status == "fail")
 
     @property
+    def judged(self) -> bool:
+        """Return whether some bound was held against the candidate, be it through a test without a row that failed."""
+        bounds = [verdict.gate for verdict in self.verdicts if verdict.status in {"pass", "fail"}]
+        return bool(self.failures) or any(not ROLES[gate.role].precondition for gate in bounds)
+
+    @property
     def verdict(self) -> Overall:
         """Return the run's verdict: an error outranks all, and a run that did not cover everything is partial."""
         unsound = any(check.status == "fail" for check in self.self_checks)
-        if self.errors or unsound or any(verdict.status == "error" for verdict in self.verdicts):
+        if self.errors or unsound or any(verdict.status == "error" for verdict in self.verdicts) or not self.judged:
             return "error"
         if self.omissions:
             return "partial"

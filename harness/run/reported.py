@@ -98,16 +98,36 @@ def outcome_of(
         recipe=gates.recipe,
         provenance=session.provenance,
         gates_sha256=gates.sha256,
-        versions={
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "hypothesis")},
-            "harness": version("stress-harness"),
-        },
+        versions=_versions(),
         command=shlex.join(command),
         overview=reported.overview,
         overview_missing=reported.overview_missing,
         examples=reported.examples,
     )
+
+
+def refusal_of(options: StressOptions, reasons: Sequence[str], *, command: Sequence[str]) -> Outcome:
+    """Return the outcome of a run that ended before anything was loaded, for these reasons."""
+    return Outcome(
+        verdicts=(),
+        errors=tuple(reasons),
+        omissions=(),
+        failures=(),
+        profile=options.profile,
+        models={
+            role: {"path": str(path), "sha256": "", "architecture": ""} for role, path in options.checkpoints.items()
+        },
+        data={"name": options.data.spec, "split": "", "sha256": "", "n": 0, "classes": []},
+        recipe={},
+        gates_sha256="",
+        versions=_versions(),
+        command=shlex.join(command),
+    )
+
+
+def _versions() -> dict[str, str]:
+    names = {"torch": "torch", "hypothesis": "hypothesis", "harness": "stress-harness"}
+    return {"python": platform.python_version(), **{name: version(package) for name, package in names.items()}}
 
 
 def _omissions(
