@@ -47,8 +47,8 @@ def run_gate(arguments: Sequence[str]) -> int:
     if verdict == str(status) or status in {NOT_JUDGED, _INTERRUPTED}:
         return status
     print(
-        f"error: the gate ended with exit status {status} and without a verdict, as by a crash, or an exit of the model "
-        "or a test; nothing was judged",
+        f"error: the gate ended with exit status {status} and without a verdict, as by a crash, or an exit of the "
+        "model or a test; nothing was judged",
         file=sys.stderr,
     )
     return NOT_JUDGED
