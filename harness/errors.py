@@ -1,18 +1,23 @@
-"""The error of bad input, what was found, expected and to do next; and that of what cannot be measured here."""
+"""The error of bad input, what was found, expected and to do next; and what runs code that is not ours."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 class InputError(Exception):
     """An input that the harness cannot work with; its message is written for the user and needs no traceback.
 
+    The message is one line, whatever stands in the names of files, with what another program said, its `output`, below.
     The gate ends with exit status 4 on it, `python -m harness` with 2.
     """
+
+    def __init__(self, message: str, *, output: str = "") -> None:
+        super().__init__("\n".join(filter(None, [printable(message), *map(printable, output.splitlines())])))
 
 
 class NotApplicableError(InputError):
@@ -20,6 +25,38 @@ class NotApplicableError(InputError):
 
     A stress test that raises it is not applicable, with the message as the reason; the run goes on.
     """
+
+
+class Interruption(BaseException):
+    """What ends whatever runs, as Ctrl-C does, and is no doing of the code that it is raised in."""
+
+
+@contextmanager
+def foreign_code() -> Iterator[None]:
+    """Run code that is not ours, such as a user's network: what it raises is an `Exception`, whatever it is.
+
+    `SystemExit`, pytest's outcomes and the like are no `Exception`, so that they would end the process, or the test,
+    with the code's own word for a verdict.
+    """
+    try:
+        yield
+    except (Exception, KeyboardInterrupt, Interruption):
+        raise
+    except BaseException as error:
+        raise raised(error) from error
+
+
+def raised(error: BaseException) -> RuntimeError:
+    """Return an `Exception` that says what code raised that is none."""
+    return RuntimeError(f"it raised {type(error).__name__}: {error}")
+
+
+def printable(text: object) -> str:
+    """Return text fit for a line of a terminal, a log or a page: what cannot be printed is escaped as in Python."""
+    line = str(text)
+    if line.isprintable():
+        return line
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
 
 
 def some_of(names: Sequence[str], *, shown: int = 5) -> str:

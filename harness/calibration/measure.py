@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from harness.networks.checkpoints import Checkpoint
     from harness.networks.options import NetworkOptions
 
-_NO_TESTS = 5
-"""pytest's exit status when no test was collected."""
+_MEASURED = (0, 4)
+"""Exit statuses of a run that measured and had no errors: it judges nothing, which is 4."""
 
 
 @dataclass(frozen=True)
@@ -218,12 +218,12 @@ def record(checkpoint: Path, recording: Recording, *, core: int) -> list[dict[st
             report = json.loads((Path(folder) / "stress.json").read_bytes())
         except OSError:
             report = None
-    if run.returncode == _NO_TESTS:
+    if report is not None and not (report["gates"] or report["errors"]):
         named = ", ".join(recording.families) or "any"
         raise InputError(f"{recording.tests}: no test is of family {named}; name a family that a test is marked with")
-    if run.returncode != 0 or report is None:
+    if report is None or report["errors"] or run.returncode not in _MEASURED:
         tail = "\n".join((run.stdout + run.stderr).strip().splitlines()[-15:])
-        raise InputError(f"{checkpoint}: the stress tests ended with exit status {run.returncode}:\n{tail}")
+        raise InputError(f"{checkpoint}: the stress tests ended with exit status {run.returncode}:", output=tail)
     return [
         entry
         for entry in report["gates"]

@@ -11,7 +11,7 @@ import numpy as np
 from harness.errors import InputError
 from harness.measures.metric import Direction, Unit
 from harness.perturb import PROTOCOL
-from harness.store.files import write_atomically
+from harness.store.files import read_regular, write_atomically
 from harness.store.records import as_plain, read_record, record
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from harness.gates import GatesFile
 
 SCHEMA = 1
+MAX_BYTES = 256 << 20
+"""Larger files are refused."""
 
 
 @record
@@ -88,7 +90,7 @@ def read_panel(path: Path, gates: GatesFile | None = None) -> Panel:
     """Read a panel that `Panel.write` wrote; raises `InputError` when it cannot be used, or not with these gates."""
     next_step = "`python -m harness calibrate` makes a panel"
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_regular(path, max_bytes=MAX_BYTES))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {next_step}") from None
     except (ValueError, RecursionError) as error:

@@ -12,6 +12,7 @@ from harness.cli.calibrating import add_commands as add_calibrating_commands
 from harness.cli.comparing import add_commands as add_comparing_commands
 from harness.cli.evaluating import add_commands as add_evaluating_commands
 from harness.cli.files import add_commands as add_file_commands
+from harness.cli.gate import add_commands as add_gate_command
 from harness.cli.starting import add_commands as add_starting_commands
 from harness.cli.status import REFUSED
 from harness.cli.training import add_commands as add_training_commands
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns 0, 1 for a negative answer, or 2 for bad usage and refused input."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    # What stands after `--` is for the gate; argparse itself would take only a part of it.
-    end = arguments.index("--") if "--" in arguments else len(arguments)
+    # What stands after `--`, or `gate`, is for the gate; argparse itself would take only a part of it.
+    passed_on = arguments[:1] == ["gate"] and arguments[1:2] not in (["-h"], ["--help"])
+    end = 1 if passed_on else arguments.index("--") if "--" in arguments else len(arguments)
     parser = _parser()
     options = parser.parse_args(arguments[:end])
-    options.options = tuple(arguments[end + 1 :])
+    options.options = tuple(arguments[end if passed_on else end + 1 :])
     if options.options and not options.passes_on:
         parser.error(f"unrecognized arguments: {' '.join(options.options)}")
     try:
@@ -62,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     add_training_commands(add)
     add_evaluating_commands(add)
     add_starting_commands(add)
+    add_gate_command(add)
     add_calibrating_commands(add)
     add_accepting_commands(add)
     add_breaking_commands(add)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.cli.gate import run_gate
 from harness.cli.gating import PASSED_ON, add_gates_option, network_of
 from harness.cli.status import NEGATIVE, OK
 from harness.errors import InputError
@@ -54,15 +52,13 @@ def _accept(options: argparse.Namespace) -> int:
             "ONNX file was exported from, or name the file with --incumbent where the gate runs"
         )
     reports = Path.cwd() / "reports"
-    (reports / "stress.json").unlink(missing_ok=True)
-    command = [
-        *(sys.executable, "-m", "pytest", str(options.gates.parent), "--gates", str(options.gates)),
+    arguments = [
+        *(str(options.gates.parent), "--gates", str(options.gates)),
         *("--candidate", str(options.checkpoint), "--stress-reports", str(reports)),
         *(("--incumbent", str(options.incumbent)) if options.incumbent.exists() else ()),
         *options.options,
     ]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    status = subprocess.run(command, check=False, env=environment).returncode  # noqa: S603  Our own command.
+    status = run_gate(arguments)
     try:
         report = json.loads((reports / "stress.json").read_bytes())
     except OSError:
@@ -90,6 +86,7 @@ def _accept(options: argparse.Namespace) -> int:
         "gates_sha256": report["gates_sha256"],
         "data_sha256": report["data"]["sha256"],
         "candidate_sha256": checkpoint.sha256,
+        "gates": [gate["id"] for gate in report["gates"]],
     }
     save_checkpoint(options.incumbent, checkpoint.model, replace(record, acceptance=acceptance))
     by_force = " by force" if forced else ""

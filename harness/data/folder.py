@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.data.budget import expect_proportion
 from harness.data.image_files import read_picture
 from harness.data.images import LabelledImages
 from harness.errors import InputError
@@ -28,6 +29,8 @@ def load_folder(path: Path, *, size: tuple[int, int] | None = None, channels: in
     pixels: list[np.ndarray] = []
     for file, _ in _with_progress(files):
         pixels.append(read_picture(file, size=size, channels=channels))
+        if len(pixels) == 1:
+            expect_proportion(path, needed=len(files) * pixels[0].nbytes, stored=_stored(files))
         (height, width, depth), (first_height, first_width, first_depth) = pixels[-1].shape, pixels[0].shape
         if (height, width) != (first_height, first_width):
             raise InputError(
@@ -70,6 +73,12 @@ def _files(path: Path) -> list[tuple[Path, int]]:
             raise InputError(f"{folder}: no images in it; {_EXPECTED}{hint}")
         files += found
     return files
+
+
+def _stored(files: list[tuple[Path, int]]) -> int:
+    """Return how many bytes the files take on disk, each once, whatever names it has."""
+    statuses = [file.stat() for file, _ in files]
+    return sum({(status.st_dev, status.st_ino): status.st_size for status in statuses}.values())
 
 
 def _with_progress(files: list[tuple[Path, int]]) -> list[tuple[Path, int]]:

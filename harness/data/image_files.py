@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.errors import InputError
+from harness.store.files import require_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from PIL.Image import Image
 
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+"""What a picture may be, by Pillow's names."""
+MAX_PIXELS = 89_478_485
+"""Of one picture; where Pillow begins to warn of decompression bombs."""
 _MODES = {1: "L", 3: "RGB"}
 _GREY = ("1", "L", "LA")
 _DEEP = ("I", "F")
@@ -27,7 +33,17 @@ def read_picture(path: Path, *, size: tuple[int, int] | None, channels: int | No
     from PIL import Image
 
     try:
-        with Image.open(path) as opened:
+        require_regular(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # There is a limit of our own.
+            # Named, lest a file be sniffed for other formats, some of which start programs.
+            opened = Image.open(path, formats=FORMATS)
+        with opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise InputError(
+                    f"{path}: {opened.width}x{opened.height} are more than the limit of {MAX_PIXELS} pixels; scale it "
+                    "down"
+                )
             if opened.mode.startswith(_DEEP):
                 raise InputError(f"{path}: has more than 8 bits per channel ({opened.mode}); save it with 8")
             opened.load()

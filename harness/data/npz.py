@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
-import zlib
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib import format as npy
 
+from harness.data.budget import expect_proportion
 from harness.data.image_files import convert_pictures, resize_masks
 from harness.data.images import LabelledImages
 from harness.errors import InputError
+from harness.store.files import require_regular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+MAX_CLASSES = 100_000
+"""Labels run below this: ImageNet-21k has 21,841 classes."""
 
 
 def load_npz(
@@ -56,15 +62,46 @@ def load_npz(
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays, none of which is larger than the file says and has room for."""
     expected = "expected an npz file of plain arrays, as np.savez writes"
     try:
+        require_regular(path)
         with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"{path}: holds a single array of shape {archive.shape}; {expected}")
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read ({error}); {expected}") from None
+            if file.peek(len(npy.MAGIC_PREFIX)).startswith(npy.MAGIC_PREFIX):
+                raise InputError(f"{path}: holds a single array of shape {_header(file)[0]}; {expected}")
+            with zipfile.ZipFile(file) as archive:
+                members = archive.infolist()
+                needed = sum(member.file_size for member in members)
+                expect_proportion(path, needed=needed, stored=path.stat().st_size)
+                return {
+                    member.filename.removesuffix(".npy"): _array(archive, member)
+                    for member in members
+                    if member.filename.endswith(".npy")
+                }
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); {expected}") from None
+    except Exception as error:  # A damaged archive makes what decodes it fail in any way.
+        raise InputError(f"{path}: cannot be read ({error!r}); {expected}") from None
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """Return a member of the archive; raises `ValueError` for one that announces more than follows."""
+    with archive.open(member) as file:
+        shape, dtype = _header(file)
+        announced, follow = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
+        if dtype.hasobject or min(shape, default=0) < 0 or announced != follow:
+            raise ValueError(f"{member.filename} announces {dtype} of shape {shape} where {follow} bytes follow")
+    with archive.open(member) as file:
+        return np.asarray(npy.read_array(file, allow_pickle=False))
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return shape and type of the array that follows."""
+    read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return shape, dtype
 
 
 def _pixels(pixels: np.ndarray, path: Path) -> np.ndarray:
@@ -91,6 +128,8 @@ def _labels(labels: np.ndarray, count: int, path: Path) -> np.ndarray:
         raise InputError(f"{found}, several for an image; {expected}")
     if labels.shape not in {(count,), (count, 1)} or not np.issubdtype(labels.dtype, np.integer):
         raise InputError(f"{found}, {expected}")
+    if labels.max() >= MAX_CLASSES:
+        raise InputError(f"{path}: labels run to {labels.max()}, {expected}, below {MAX_CLASSES}")
     labels = labels.reshape(-1).astype(np.int64)
     if labels.min() < 0:
         raise InputError(f"{path}: labels run from {labels.min()}, {expected}")

@@ -13,12 +13,16 @@ from pydantic import Field
 from harness.gates.rows import COMMON_KEYS, Gate, GatesError
 from harness.measures import METRICS
 from harness.perturb.base import PROTOCOL
+from harness.store.files import read_regular
 from harness.store.records import read_record, record
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA = 1
+MAX_BYTES = 16 << 20
+"""Larger files are refused: this is enough for 50,000 rows."""
+_MAX_PARTS = 100
 
 
 @record
@@ -81,11 +85,11 @@ def read_gates(path: Path) -> GatesFile:
     `harness.gates.keys`.
     """
     try:
-        content = path.read_bytes()
-        table = tomllib.loads(content.decode("utf-8"))
+        content = read_regular(path, max_bytes=MAX_BYTES)
+        table = tomllib.loads(_plain_keys(content.decode("utf-8")))
     except OSError as error:
         raise GatesError(f"{path}: cannot be read ({error.strerror}); name a gates file with --gates") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # Also text that is not UTF-8, and numbers of thousands of digits.
         raise GatesError(f"{path}: not valid TOML: {error}") from None
     rows, table["gate"] = table.get("gate", []), []
     if not isinstance(rows, list):
@@ -106,6 +110,14 @@ def read_gates(path: Path) -> GatesFile:
             raise GatesError(f"{path}: gate {number} ({gate.id!r}): gate {first_row[gate.id]} has this id already")
         first_row[gate.id] = number
     return GatesFile(path, hashlib.sha256(content).hexdigest(), data, head.recipe, head.budget, gates)
+
+
+def _plain_keys(text: str) -> str:
+    """Return the text; raises `ValueError` for a key of hundreds of parts, which takes minutes to parse."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.partition("=")[0].count(".") > _MAX_PARTS:
+            raise ValueError(f"line {number}: a dotted key of more than {_MAX_PARTS} parts")
+    return text
 
 
 _FIELDS = {item.name for item in fields(Gate)}

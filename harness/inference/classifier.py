@@ -119,6 +119,11 @@ class Classifier:
         logits = self._backend.logits(len(positions), inputs, classes=len(images.classes), what=what)
         return np.asarray(logits.argmax(axis=1))
 
+    @property
+    def answered(self) -> tuple[Predictions, ...]:
+        """Return what has been predicted so far, or taken from the cache, in the order in which it was asked for."""
+        return tuple(answer for answer in self._remembered.values() if isinstance(answer, Predictions))
+
     @cached_property
     def fingerprint(self) -> str | None:
         """Return a hash of the model's whole computation, None for a model that cannot be traced.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.errors import InputError
+from harness.errors import InputError, raised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -153,7 +153,7 @@ def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: 
         waiting.put(number)
     finished: queue.SimpleQueue[int] = queue.SimpleQueue()
     results: dict[int, T] = {}
-    errors: dict[int, BaseException] = {}
+    errors: dict[int, Exception] = {}
     abandoned = threading.Event()
 
     def take() -> None:
@@ -164,8 +164,10 @@ def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: 
                 return
             try:
                 results[number] = work(batches[number])
-            except BaseException as error:  # Raised again by whoever waits.
+            except Exception as error:  # Raised again by whoever waits.
                 errors[number] = error
+            except BaseException as error:  # The model's own: what ends a run reaches the main thread alone.
+                errors[number] = raised(error)
             finished.put(number)
 
     with _one_thread_per_worker():

@@ -7,6 +7,8 @@ from collections import Counter
 from torch import nn
 from torch.fx import Node, symbolic_trace
 
+from harness.errors import foreign_code
+
 
 def folded(plain: nn.Module, *, keep: str = "") -> nn.Module:
     """Return a model that computes what an evaluation copy does, batch norms folded into the convolutions before them.
@@ -19,7 +21,8 @@ def folded(plain: nn.Module, *, keep: str = "") -> nn.Module:
     if _has_hooks(plain):  # Tracing would lose them.
         return plain
     try:
-        traced = symbolic_trace(plain)
+        with foreign_code():
+            traced = symbolic_trace(plain)
     except Exception:  # Tracing runs the user's code symbolically and may fail in any way; the plain model is right.
         return plain
     layers = dict(traced.named_modules())

@@ -56,6 +56,8 @@ def open_model(
         classifier.predict(images.take(torch.tensor([0])))
     except InputError as error:
         raise InputError(f"{role} {path}: {error}".strip()) from error
+    except Exception as error:  # The model's own, which may fail in any way, and at any call.
+        raise InputError(f"{role} {path}: the model failed on the first images: {error}".strip()) from error
     return RoleModel(
         role, path, checkpoint.sha256, checkpoint.model_sha256, checkpoint.architecture, checkpoint.record, classifier
     )

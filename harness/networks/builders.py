@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import InputError
+from harness.errors import InputError, foreign_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -76,7 +76,8 @@ def import_builder(spec: str, arguments: Sequence[str]) -> Callable[[], nn.Modul
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
     try:
-        function = getattr(importlib.import_module(module_name), attribute)
+        with foreign_code():
+            function = getattr(importlib.import_module(module_name), attribute)
     except Exception as error:  # Importing runs the user's module, which may fail in any way.
         raise InputError(f"--stress-model {spec}: cannot be imported ({error!r})") from error
 
@@ -85,7 +86,7 @@ def import_builder(spec: str, arguments: Sequence[str]) -> Callable[[], nn.Modul
         from torch import nn
 
         try:
-            with torch.random.fork_rng(devices=[]):  # Its first weights are drawn, and then replaced.
+            with torch.random.fork_rng(devices=[]), foreign_code():  # Its first weights are drawn, and then replaced.
                 model: nn.Module = function(**keywords)
         except Exception as error:
             raise InputError(f"--stress-model {spec}: building the network failed ({error!r})") from error

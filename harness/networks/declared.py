@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from harness.errors import InputError, some_of
+from harness.errors import InputError, foreign_code, some_of
 from harness.networks.builders import parse_normalisation
 from harness.networks.checkpoints import Checkpoint, load_checkpoint
 from harness.networks.evaluating import evaluation_copy
@@ -149,7 +149,7 @@ def _expect_declared(answers: Tensor, declared: str | None) -> None:
 
 
 def _answers(model: nn.Module, pixels: Tensor) -> Any:
-    with torch.inference_mode():
+    with torch.inference_mode(), foreign_code():
         return model(pixels)
 
 

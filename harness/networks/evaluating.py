@@ -6,6 +6,8 @@ import copy
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from harness.errors import foreign_code
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -14,11 +16,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Keep a model in evaluation mode as long as the context lasts."""
+    """Keep a model in evaluation mode as long as the context lasts, in which it is run; see `foreign_code`."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
-        yield
+        with foreign_code():
+            yield
     finally:
         for module in training:
             module.training = True
@@ -26,4 +29,6 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def evaluation_copy(model: nn.Module) -> nn.Module:
     """Return a copy of the model in evaluation mode, its parameters frozen."""
-    return copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
+    with foreign_code():
+        copied = copy.deepcopy(model)
+    return copied.eval().requires_grad_(requires_grad=False)

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import InputError, NotApplicableError
-from harness.gates import Gate, GatesError, read_gates
+from harness.errors import InputError, NotApplicableError, foreign_code
+from harness.gates import Gate, read_gates
 from harness.gates.keys import declared_keys, with_keys
 from harness.plugin.collector import Collector
 from harness.plugin.options import add_options
-from harness.plugin.output import PAGE, require_writable, write_files, write_page_whole
+from harness.plugin.output import PAGE, begin, confirm, write_files, write_page_whole, write_refusal
 from harness.plugin.pictures import PICTURES, take_pictures
-from harness.plugin.run import PROPERTY, RUN, GateRun, NotApplicable
+from harness.plugin.run import INPUTS, MISPLACED, PROPERTY, RUN, GateRun, NotApplicable
 from harness.plugin.shrunk import with_smallest_pose
 from harness.plugin.timeout import TimeKeeper, TimeLimitExceededError
+from harness.run.outcome import NOT_JUDGED
+from harness.run.reported import refusal_of
 from harness.run.session import EXAMPLES
 from harness.store.records import as_json
 
@@ -27,12 +29,28 @@ if TYPE_CHECKING:
 
 pytest_plugins = ("harness.plugin.fixtures",)
 
-gate = pytest.mark.gate
-"""Marks a stress test, `@gate("rotation")`: it runs once per row of this family in the gates file."""
+_sessions: list[bool] = []
+"""Whether pytest has taken this module for a plugin; stress tests mean nothing where it has not."""
+
+
+def gate(family: str, *, metric: str = "", **keys: object) -> pytest.MarkDecorator:
+    """Mark a stress test: it runs once per row of this family, and metric, in the gates file.
+
+    `keys` are those that its rows have besides those of all rows, each a type or a `harness.gates.Key`. In a run of
+    pytest that has switched this plugin off the run ends, with 4.
+    """
+    if "PYTEST_VERSION" in os.environ and not _sessions:
+        pytest.exit(
+            "stress tests need the plugin harness.plugin, which is switched off (-p no:harness.plugin) or not "
+            "installed; nothing was judged",
+            returncode=NOT_JUDGED,
+        )
+    return pytest.mark.gate(family, metric=metric, **keys)
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the gate's options."""
+    _sessions.append(True)
     config = pluginmanager.get_plugin("pytestconfig")
     assert isinstance(config, pytest.Config)
     add_options(parser, config)
@@ -53,14 +71,17 @@ def pytest_configure(config: pytest.Config) -> None:
     _limit_hypothesis(run)
     config.pluginmanager.register(TimeKeeper(run), "stress-time-keeper")
     try:
+        if not run.is_worker:
+            begin(run.options.reports, marked=not config.option.collectonly)
         run.gates = read_gates(run.options.gates)
         if not run.is_worker and not config.option.collectonly:
-            require_writable(run.options.reports)
-            run.prepare()
+            run.start()
     except InputError as error:
+        if not run.is_worker:
+            write_refusal(refusal_of(run.options, [str(error)], command=run.command), run.options.reports)
         raise pytest.UsageError(_annotated(str(error))) from None
-    record = run.options.record is not None
-    if not run.is_worker and not record and config.pluginmanager.hasplugin("html") and not config.option.htmlpath:
+    pages = run.options.record is None and not config.option.collectonly
+    if not run.is_worker and pages and config.pluginmanager.hasplugin("html") and not config.option.htmlpath:
         config.option.htmlpath = str(run.options.reports / PAGE)
         config.option.self_contained_html = True
 
@@ -106,6 +127,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     run = config.stash[RUN]
     if not run.active:
+        stress_tests = [item for item in items if "stress_session" in getattr(item, "fixturenames", ())]
+        if any(item.get_closest_marker("gate") for item in stress_tests):
+            if not run.is_worker:
+                raise pytest.UsageError(run.elsewhere)
+            config.workeroutput[MISPLACED] = run.elsewhere  # type: ignore[attr-defined]
         return
     families = {item: marker.args[0] for item in items if (marker := item.get_closest_marker("gate"))}
     functions = [item for item in families if isinstance(item, pytest.Function)]
@@ -130,15 +156,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("gate")
     if marker is None or "gate" not in metafunc.fixturenames or len(marker.args) != 1:
         return  # Another's marker of this name, perhaps.
-    gates = metafunc.config.stash[RUN].gates
+    run = metafunc.config.stash[RUN]
+    gates = run.gates
     (family,), keys = marker.args, dict(marker.kwargs)
     metric = keys.pop("metric", "")
-    test, path = metafunc.definition.name, metafunc.config.stash[RUN].options.gates
+    test, path = metafunc.definition.name, run.options.gates
     rows = tuple(row for row in (gates.family(family) if gates else ()) if metric in {"", row.metric})
     try:
+        run.expect_same_gates()
         declared = declared_keys(keys, test=test)
         rows = tuple(with_keys(row, declared, path=path, test=test) for row in rows)
-    except GatesError as error:
+    except InputError as error:
         raise pytest.Collector.CollectError(str(error)) from None
     if not rows:
         name = f"{family}-{metric.replace('_', '-')}" if metric else family
@@ -188,12 +216,13 @@ def pytest_runtest_makereport(
         verdict = row.unjudged("not_applicable", skip.msg)
     elif run.hung:
         verdict = row.unjudged("error", str(call.excinfo.value) if call.excinfo else "the model hangs")
-    elif report.failed and (verdict is None or verdict.passed):
+    elif report.failed and (verdict is None or verdict.passed or not _asserted(call)):
         what = call.excinfo.exconly() if call.excinfo else str(report.longrepr)
         verdict = row.unjudged("error", what.splitlines()[0])
     elif verdict is None:
         verdict = row.unjudged("error", "the test judged nothing; end it with `gate.judge` and `evidence.show`")
-    with suppress(TimeLimitExceededError), run.limited(row.id):
+    # What a test or a model raises when it is asked once more adds nothing to what was measured.
+    with suppress(Exception, TimeLimitExceededError), run.limited(row.id), foreign_code():
         verdict = with_smallest_pose(item, verdict, run.evidence)
     if report.failed and verdict.status == "fail":
         # The measurement is what a reader needs; how the test came by it is the same for each row.
@@ -202,9 +231,29 @@ def pytest_runtest_makereport(
     # JUnit takes its properties from the reports after this one, which copy the item's.
     item.user_properties += [(name, getattr(verdict, name)) for name in ("status", "metric", "value", "limit", "n")]
     if item.config.pluginmanager.hasplugin("html") and run.options.record is None and not run.hung:
-        with suppress(TimeLimitExceededError), run.limited(row.id):
+        with suppress(Exception, TimeLimitExceededError), run.limited(row.id), foreign_code():
             report.user_properties.append((PICTURES, take_pictures(run.evidence, run.prepare())))
     return report
+
+
+def _asserted(call: pytest.CallInfo[None]) -> bool:
+    """Return whether a test failed by what it asserts; Hypothesis groups several failures of one test."""
+    error = call.excinfo.value if call.excinfo else None
+    return isinstance(error, (AssertionError, pytest.fail.Exception, BaseExceptionGroup))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take a worker's word that it has collected stress tests in a run that is none of their gate."""
+    node.config.stash[RUN].misplaced |= MISPLACED in getattr(node, "workeroutput", {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell each worker which bytes are judged."""
+    run = node.config.stash[RUN]
+    if run.session is not None:
+        node.workerinput[INPUTS] = run.session.inputs
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -215,12 +264,18 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         write_page_whole(session.config, run.options.reports)
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Turn the verdicts into an outcome, write it down, and set the exit status."""
     run = session.config.stash[RUN]
+    if run.misplaced:
+        session.exitstatus = NOT_JUDGED
     if not run.active or session.config.option.collectonly:
         return
     reported = run.reported
+    if not (run.is_worker or reported or exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED):
+        return  # Other tests alone.
+    if not (run.is_worker or reported.interrupted):
+        session.exitstatus = NOT_JUDGED  # Unless what follows comes to a verdict.
     if run.checks_itself and not reported.interrupted:
         run.check_itself()
     if run.compares_models and not (reported.interrupted or run.hung):
@@ -232,12 +287,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             overview_missing=reported.overview_missing,
         )
         return
-    if not reported:
-        return
     run.outcome = run.finish()
     write_files(run.outcome, run.options.reports)
     if not reported.interrupted:
         session.exitstatus = run.outcome.exit_status
+    confirm(session.exitstatus)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -49,7 +49,10 @@ class Collector:
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Tell Ctrl-C from a stop after collection errors or `--maxfail`, which pytest and xdist derive from it."""
-        self.reported.interrupted = type(excinfo.value) in (KeyboardInterrupt, pytest.exit.Exception)
+        if isinstance(excinfo.value, pytest.exit.Exception):
+            self.reported.errors.append(f"the run was ended by pytest.exit: {excinfo.value}")
+        else:
+            self.reported.interrupted = type(excinfo.value) is KeyboardInterrupt
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.errors import InputError
-from harness.run.outcome import NOT_JUDGED, Outcome
+from harness.run.outcome import NOT_JUDGED, STATUS_FILE, Outcome
 from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 PAGE = "stress.html"
+REPORTS = (PAGE, "stress.json", "stress.md")
+UNFINISHED = "stress.unfinished"
+"""The file that is in the folder of the reports as long as a run has no verdict."""
 
 
 def require_writable(folder: Path) -> None:
@@ -28,11 +33,38 @@ def require_writable(folder: Path) -> None:
         raise InputError(_told(folder, error)) from None
 
 
+def begin(folder: Path, *, marked: bool) -> None:
+    """Remove the reports of an earlier run, which say nothing of this one; a folder `marked` is so until the verdict.
+
+    Raises `InputError` when the folder cannot be written, which is better known before a run than after.
+    """
+    require_writable(folder)
+    try:
+        for name in REPORTS:
+            (folder / name).unlink(missing_ok=True)
+        if marked:
+            (folder / UNFINISHED).write_text("A run of the gate has begun, and has not come to a verdict.\n", "utf-8")
+    except OSError as error:
+        raise InputError(_told(folder, error)) from None
+
+
 def write_files(outcome: Outcome, folder: Path) -> None:
     """Write `stress.json` and `stress.md`; when that fails, end the run as one that could not judge."""
     from harness.report import write_reports
 
     _or_exit(folder, lambda: write_reports(outcome, folder))
+    (folder / UNFINISHED).unlink(missing_ok=True)
+
+
+def write_refusal(outcome: Outcome, folder: Path) -> None:
+    """Write all three reports of a run that ends before its tests; one that cannot write them says why anyway."""
+    from harness.report import write_reports
+    from harness.report.html import page_of_refusal
+
+    with suppress(OSError):
+        write_reports(outcome, folder)
+        write_atomically(folder / PAGE, page_of_refusal(outcome).encode())
+        (folder / UNFINISHED).unlink(missing_ok=True)
 
 
 def write_page_whole(config: pytest.Config, folder: Path) -> None:
@@ -47,6 +79,12 @@ def write_page_whole(config: pytest.Config, folder: Path) -> None:
     for plugin in config.pluginmanager.get_plugins():
         if hasattr(plugin, "_write_report") and getattr(plugin, "_report_path", None) == folder / PAGE:
             plugin._write_report = write
+
+
+def confirm(status: int) -> None:
+    """Write the exit status of a run that came to its end where `python -m harness gate`, if it began it, looks."""
+    if path := os.environ.get(STATUS_FILE):
+        Path(path).write_text(str(int(status)), "utf-8")
 
 
 def _or_exit(folder: Path, work: Callable[[], None]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import InputError, NotApplicableError
+from harness.errors import InputError, NotApplicableError, foreign_code, printable
 from harness.gates import Gate, GatesFile, Verdict, read_gates
 from harness.plugin.options import full_gates, is_gate_run, options_of
 from harness.plugin.timeout import TimeLimitExceededError, time_limit
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 PROPERTY = "stress_gate"
 """The name under which a test's verdict travels in its report's properties."""
+MISPLACED = "stress_misplaced"
+"""The name under which a worker says that stress tests have come into a run that is none of their gate."""
+INPUTS = "stress_inputs"
+"""The name under which the hashes of what is judged travel to the workers."""
 
 
 class NotApplicable(pytest.skip.Exception):  # type: ignore[name-defined,misc]
@@ -48,6 +52,8 @@ class GateRun:
         self.hung = False
         """Whether a model gave no answer in time; it is then not asked again."""
         self.outcome: Outcome | None = None
+        self.misplaced = False
+        """Whether workers have stress tests though this is no run of a gate."""
 
     @property
     def rows(self) -> frozenset[str]:
@@ -55,22 +61,48 @@ class GateRun:
         return frozenset(gate.definition for gate in self.gates.gates) if self.gates else frozenset()
 
     def prepare(self) -> StressSession:
-        """Return images, gates and models, loaded once; in the controller, train shipped models that are missing."""
+        """Return images, gates and models, loaded once; raises `InputError` for what cannot be used.
+
+        In a worker also for a file that is not what it was for the controller: all judge the same bytes.
+        """
+        if not self.active:
+            raise InputError(self.elsewhere)
         if self.session is None:
             workers = None
             if self.is_worker:
                 from harness.inference import available_cores
 
                 workers = max(1, available_cores() // self.config.workerinput["workercount"])  # type: ignore[attr-defined]
-            else:
-                self._expect_candidate()
-                self._train_missing()
             try:
                 with self.limited("loading the models"):
-                    self.session = open_session(self.options, workers=workers)
+                    session = open_session(self.options, gates=self.gates, workers=workers)
             except TimeLimitExceededError as error:
                 raise InputError(str(error)) from None
+            if self.is_worker:
+                _expect_same(session.inputs, self.config.workerinput[INPUTS])  # type: ignore[attr-defined]
+            self.session = session
         return self.session
+
+    @property
+    def elsewhere(self) -> str:
+        """Say why stress tests cannot run in a run that is none of their gate."""
+        return (
+            f"stress tests were collected, but this is no run of their gate: the root directory is "
+            f"{printable(self.config.rootpath)}, which has no stress_tests with a gates file; run pytest from the "
+            "folder of the project, or name the file with --gates"
+        )
+
+    def start(self) -> None:
+        """Check everything in the controller, before the tests, and train shipped models that are missing."""
+        self._expect_candidate()
+        self._train_missing()
+        self.prepare()
+
+    def expect_same_gates(self) -> None:
+        """Raise `InputError` in a worker whose gates file is not the controller's, before rows become tests."""
+        if self.is_worker and self.gates:
+            path, given = str(self.gates.path), self.config.workerinput[INPUTS]  # type: ignore[attr-defined]
+            _expect_same({path: self.gates.sha256}, {path: given.get(path, "")})
 
     def limited(self, what: str) -> AbstractContextManager[None]:
         """Limit the time of a block to that of one gate."""
@@ -126,7 +158,7 @@ class GateRun:
         from harness.run.selfcheck import self_checks
 
         try:
-            with self.limited("self-checks"):
+            with self.limited("self-checks"), foreign_code():
                 self.reported.self_checks = self_checks(self.prepare(), self._judge)
         # A model that fails here, or a test that cannot be run by hand.
         except (Exception, TimeLimitExceededError) as error:
@@ -149,7 +181,7 @@ class GateRun:
     def compare_models(self, selected: Sequence[Gate]) -> None:
         """Measure the overview; `selected` are the gates of this run, in whichever process."""
         try:
-            with self.limited("the overview"):
+            with self.limited("the overview"), foreign_code():
                 self.reported.overview = overview_of(
                     self.prepare(), searched=any(gate.keys.get("path") for gate in selected)
                 )
@@ -189,6 +221,16 @@ class GateRun:
             with suppress(InputError):
                 default = read_gates(full_gates(self.config))
         return outcome_of(self.reported, session, profile=self.options.profile, command=self.command, default=default)
+
+
+def _expect_same(inputs: Mapping[str, str], before: Mapping[str, str]) -> None:
+    """Raise `InputError` for an input whose hash is another than it was."""
+    for name, sha256 in inputs.items():
+        if before[name] != sha256:
+            raise InputError(
+                f"{name}: changed while the gate ran: its SHA-256 was {before[name][:12]}…, and is {sha256[:12]}… now; "
+                "run the gate again when nothing writes to it"
+            )
 
 
 RUN = pytest.StashKey[GateRun]()

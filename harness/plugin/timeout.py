@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.errors import Interruption
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
@@ -19,7 +21,7 @@ _AGAIN = 10.0
 """Seconds until the error is raised anew, should something have swallowed it, such as a destructor."""
 
 
-class TimeLimitExceededError(BaseException):
+class TimeLimitExceededError(Interruption):
     """No answer in time; not an `Exception`, lest a model, a test or Hypothesis take it for one of its own."""
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from harness.report.failures import failures
 from harness.report.illustrations import figures
 from harness.report.page import Section, render
-from harness.report.scorecard import hints_list, said_first, verdict_banner
+from harness.report.scorecard import coverage, hints_list, said_first, verdict_banner
 from harness.report.sections import SECTIONS
 from harness.report.tables import changes, models
 
@@ -23,6 +23,12 @@ def scorecard(outcome: Outcome) -> str:
     """Return the report of a run up to the list of its tests, which pytest-html adds."""
     sections = [section for show in SECTIONS if (section := show(outcome)) is not None]
     return str(render("report", banner=verdict_banner(outcome), lead=said_first(outcome), sections=sections))
+
+
+def page_of_refusal(outcome: Outcome) -> str:
+    """Return the report of a run that ended before its tests, as a page of its own."""
+    banner, lead = verdict_banner(outcome), said_first(outcome)
+    return str(render("whole", title="Model quality gate", banner=banner, lead=lead, sections=[coverage(outcome)]))
 
 
 def details(verdict: Verdict, pictures: Sequence[str]) -> str:
@@ -55,4 +61,5 @@ def comparison_page(overview: Overview, flips: Mapping[str, Any], facts: Mapping
         Section("covered", "What was compared", render("facts", facts=facts.items())),
     ]
     shown = [section for section in sections if section is not None]
-    return str(render("comparison", title=f"{first} against {second}", lead=hints_list(overview), sections=shown))
+    title = f"{first} against {second}"
+    return str(render("whole", title=title, banner="", lead=hints_list(overview), sections=shown))

@@ -12,6 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.ext import Extension
 from markupsafe import Markup
 
+from harness.errors import printable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -58,7 +60,12 @@ class _Unbroken(Extension):
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, extensions=[_Unbroken]
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        extensions=[_Unbroken],
+        # Markup is ours; of any other text what cannot be printed is escaped, too, such as what reverses a line.
+        finalize=lambda value: printable(value) if type(value) is str else value,
     )
     for kind in ("css", "js"):
         source = (TEMPLATES / f"report.{kind}").read_text("utf-8")

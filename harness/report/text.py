@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
-from harness.errors import some_of
+from harness.errors import printable, some_of
 from harness.perturb import IDENTITY
 from harness.run.outcome import Outcome, worst_first
 
@@ -38,12 +39,12 @@ def summary_lines(outcome: Outcome, folder: Path) -> list[str]:
     lines += [outcome.scope] if outcome.scope else []
     lines += notes(outcome)
     lines.append(f"report: {report}")
-    return lines
+    return [printable(line) for line in lines]
 
 
 def notes(outcome: Outcome) -> list[str]:
     """Say what a reader of the verdict should know: hand bounds, what is reported only, self-checks, regressions."""
-    said = [f"bounds: {outcome.provenance}"]
+    said = [f"bounds: {outcome.provenance}", *outcome.remarks]
     if hand := [verdict.gate.id for verdict in outcome.verdicts if verdict.gate.hand]:
         said.append(f"{len(hand)} of the bounds set by hand: {some_of(hand)}")
     if reported := sum(verdict.status == "not_gated" for verdict in outcome.verdicts):
@@ -70,28 +71,37 @@ def markdown(outcome: Outcome) -> str:
     """Return the summary for a pull request or a CI job page."""
     icon = {"pass": "✅", "partial": "⚠️"}.get(outcome.verdict, "❌")
     lines = [f"## {icon} Model quality gate: {outcome.headline}", ""]
-    lines += [f"- {role}: `{model['path']}` (`{model['sha256'][:12]}`)" for role, model in outcome.models.items()]
-    lines.append(f"- data: {outcome.data['name']}, {outcome.data['split']} split, {outcome.data['n']} images")
-    lines += [f"- **could not judge**: {_cell(error)}" for error in (*outcome.errors, *self_check_failures(outcome))]
-    lines += [f"- partial: {omission}" for omission in outcome.omissions]
+    lines += [f"- {role}: {_code(model['path'])} (`{model['sha256'][:12]}`)" for role, model in outcome.models.items()]
+    lines.append(f"- data: {_plain(outcome.data['name'])}, {outcome.data['split']} split, {outcome.data['n']} images")
+    lines += [f"- **could not judge**: {_plain(error)}" for error in (*outcome.errors, *self_check_failures(outcome))]
+    lines += [f"- partial: {_plain(omission)}" for omission in outcome.omissions]
     lines += [f"- {outcome.scope}"] if outcome.scope else []
-    lines += [f"- failed: `{failure}`" for failure in outcome.failed_tests]
-    lines += [f"- {note}" for note in notes(outcome)]
+    lines += [f"- failed: {_code(failure)}" for failure in outcome.failed_tests]
+    lines += [f"- {_plain(note)}" for note in notes(outcome)]
     shown = [verdict for verdict in worst_first(outcome.verdicts) if verdict.status in {"fail", "error"}]
     if shown:
         lines += ["", "| gate | measured | bound | what |", "| --- | --- | --- | --- |"]
         lines += [_row(verdict) for verdict in shown]
-    lines += ["", f"Reproduce: `{outcome.command}`", ""]
+    lines += ["", f"Reproduce: {_code(outcome.command)}", ""]
     return "\n".join(lines)
 
 
 def _row(verdict: Verdict) -> str:
-    cells = (verdict.gate.id, number(verdict, verdict.value), number(verdict, verdict.limit), _cell(verdict.explain()))
+    cells = (verdict.gate.id, number(verdict, verdict.value), number(verdict, verdict.limit), _plain(verdict.explain()))
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def _plain(text: str) -> str:
+    """Return text that Markdown shows as it is: no line, cell, code or element of its own."""
+    escaped = printable(text.replace("\n", " ")).replace("|", "\\|").replace("`", "\\`")
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", escaped)
+
+
+def _code(text: str) -> str:
+    """Return text as code in Markdown, in more backticks than it has in a row."""
+    line = printable(text)
+    ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    return f"{ticks}{line}{ticks}" if len(ticks) == 1 else f"{ticks} {line} {ticks}"
 
 
 def number(verdict: Verdict, value: float | None) -> str:

@@ -21,6 +21,8 @@ Overall = Literal["pass", "fail", "partial", "error"]
 
 PASSED, WORSE, NOT_JUDGED = 0, 1, 4
 """Exit statuses; "worse" and "could not judge" never share one."""
+STATUS_FILE = "STRESS_STATUS_FILE"
+"""The variable of the environment that names a file into which a run of the gate writes its exit status at its end."""
 
 
 @record
@@ -42,8 +44,9 @@ class Outcome:
 
     `errors` says why the run could not judge, `omissions` what it did not cover, and `failed_tests` names tests without
     a gate that failed. `scope` says what a complete run of the quick profile leaves out, and is empty for any other.
-    `provenance` says whose healthy models the bounds come from. `overview` holds the models side by side, or
-    `overview_missing` says why not; `examples` has a picture, as HTML, for gates that failed, by id.
+    `provenance` says whose healthy models the bounds come from, and `remarks` what else bears upon them. `overview`
+    holds the models side by side, or `overview_missing` says why not; `examples` has a picture, as HTML, for gates that
+    failed, by id.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -59,6 +62,7 @@ class Outcome:
     command: str
     scope: str = ""
     provenance: str = "of unknown origin"
+    remarks: tuple[str, ...] = ()
     self_checks: tuple[SelfCheck, ...] = ()
     overview: Overview | None = None
     overview_missing: str = ""
@@ -70,10 +74,16 @@ class Outcome:
         return tuple(verdict for verdict in self.verdicts if verdict.status == "fail")
 
     @property
+    def judged(self) -> bool:
+        """Return whether some bound was held against the candidate, be it through a test without a row that failed."""
+        bounds = [verdict.gate for verdict in self.verdicts if verdict.status in {"pass", "fail"}]
+        return bool(self.failed_tests) or any(not ROLES[gate.role].precondition for gate in bounds)
+
+    @property
     def verdict(self) -> Overall:
         """Return the run's verdict: an error outranks all, and a run that did not cover everything is partial."""
         unsound = any(check.status == "fail" for check in self.self_checks)
-        if self.errors or unsound or any(verdict.status == "error" for verdict in self.verdicts):
+        if self.errors or unsound or any(verdict.status == "error" for verdict in self.verdicts) or not self.judged:
             return "error"
         if self.omissions:
             return "partial"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from harness.gates import Gate, GatesFile, Verdict
     from harness.run.overview import Overview
-    from harness.run.session import StressSession
+    from harness.run.session import StressOptions, StressSession
 
 
 @dataclass
@@ -97,17 +97,49 @@ def outcome_of(
         },
         recipe=gates.recipe,
         provenance=session.provenance,
+        remarks=tuple(_dropped(session)),
         gates_sha256=gates.sha256,
-        versions={
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "hypothesis")},
-            "harness": version("stress-harness"),
-        },
+        versions=_versions(),
         command=shlex.join(command),
         overview=reported.overview,
         overview_missing=reported.overview_missing,
         examples=reported.examples,
     )
+
+
+def _dropped(session: StressSession) -> list[str]:
+    """Say which rows the incumbent was accepted by that the gates file at hand lacks."""
+    incumbent = session.roles.get("incumbent")
+    acceptance = (incumbent.record.acceptance if incumbent and incumbent.record else None) or {}
+    now = {gate.id for gate in session.gates.gates}
+    gone = [str(name) for name in acceptance.get("gates", ()) if name not in now]
+    if not gone or acceptance.get("profile") != ("quick" if session.gates.data.sample is not None else "default"):
+        return []
+    return [f"{len(gone)} gates that the incumbent was accepted by are not in {session.gates.path}: {some_of(gone)}"]
+
+
+def refusal_of(options: StressOptions, reasons: Sequence[str], *, command: Sequence[str]) -> Outcome:
+    """Return the outcome of a run that ended before anything was loaded, for these reasons."""
+    return Outcome(
+        verdicts=(),
+        errors=tuple(reasons),
+        omissions=(),
+        failed_tests=(),
+        profile=options.profile,
+        models={
+            role: {"path": str(path), "sha256": "", "architecture": ""} for role, path in options.checkpoints.items()
+        },
+        data={"name": options.data.spec, "split": "", "sha256": "", "n": 0, "classes": []},
+        recipe={},
+        gates_sha256="",
+        versions=_versions(),
+        command=shlex.join(command),
+    )
+
+
+def _versions() -> dict[str, str]:
+    names = {"torch": "torch", "hypothesis": "hypothesis", "harness": "stress-harness"}
+    return {"python": platform.python_version(), **{name: version(package) for name, package in names.items()}}
 
 
 def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressSession) -> list[str]:

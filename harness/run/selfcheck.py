@@ -34,6 +34,8 @@ SAMPLES = 1_000
 """Images on which copies are judged: the damage is gross, and a sample keeps the checks to seconds."""
 STATE_SAMPLES, TOLERANCE = 100, 1e-3
 """Images on which the model is run as it was given, and how far its logits may be, relative or absolute."""
+ANSWERS, ANSWERED_SAMPLES = 16, 32
+"""How many perturbations are asked for again, and on how many images each."""
 HURTS = 0.001
 """A damage counts as one when McNemar's p, of failures with it and without, is below this."""
 ALIKE = 0.5
@@ -71,6 +73,7 @@ def self_checks(session: StressSession, judge: Judge) -> tuple[SelfCheck, ...]:
         _identity_changes_nothing(sampled),
         _model_equals_itself(session, sampled),
         _model_keeps_no_state(sampled),
+        _answers_are_the_models(session),
         *(_is_noticed(damage, sampled, judge) for damage in damages(session)),
         _maps_follow_weights(sampled),
     )
@@ -142,6 +145,28 @@ def _model_keeps_no_state(sampled: StressSession) -> SelfCheck:
         "pass" if alike else "fail",
         f"run as it was given, twice, it gives {len(images)} images "
         + ("the logits of this run" if alike else "other logits than in this run: it keeps state between calls"),
+    )
+
+
+def _answers_are_the_models(session: StressSession) -> SelfCheck:
+    """Check that what was answered in this run, from the cache or not, is what the model answers now.
+
+    A few images of some of the perturbations that tests asked for: answers of another model are wrong on many.
+    """
+    candidate = session.roles["candidate"]
+    answered, fresh = candidate.classifier.answered, _fresh(candidate)
+    some = answered[:: -(-len(answered) // ANSWERS)] if answered else ()
+    count = differing = 0
+    for before in some:
+        chosen = np.unique(np.linspace(0, len(before.labels) - 1, ANSWERED_SAMPLES).astype(np.int64))
+        anew = fresh.predict(before.images.take(torch.from_numpy(chosen)), before.perturbation)
+        count += len(chosen)
+        differing += int((anew.predicted != before.predicted[chosen]).sum())
+    return SelfCheck(
+        "answers-are-the-models",
+        "fail" if differing else "pass",
+        f"{differing} of {count} answers of this run, under {len(some)} perturbations, are others when predicted anew"
+        + ("; empty the cache with `python -m harness cache --clear`" if differing else ""),
     )
 
 

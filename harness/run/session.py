@@ -98,6 +98,12 @@ class StressSession:
         return self.images if size >= len(self.images) else stratified_sample(self.images, size)
 
     @property
+    def inputs(self) -> dict[str, str]:
+        """Return the SHA-256 of all that is judged and judged by, by the path, or name, that it was read from."""
+        read = {f"{role} {model.path}": model.sha256 for role, model in self.roles.items()}
+        return {f"{self.gates.path}": self.gates.sha256, f"data {self.images.name}": self.images.sha256, **read}
+
+    @property
     def share(self) -> float:
         """Return the share of the images that the gates were made for which this run measures."""
         return len(self.images) / self.gates.data.measured
@@ -125,14 +131,19 @@ class StressSession:
         return replace(gate, share=self.share)
 
 
-def open_session(options: StressOptions, *, workers: int | None = None) -> StressSession:
-    """Load and check everything that a run needs; raises `InputError` for anything that cannot be used."""
+def open_session(
+    options: StressOptions, *, gates: GatesFile | None = None, workers: int | None = None
+) -> StressSession:
+    """Load and check everything that a run needs; raises `InputError` for anything that cannot be used.
+
+    `gates` is the gates file if it has been read, so that it is the same for whoever read it.
+    """
     from harness.data import stratified_sample
     from harness.inference import open_model, pick_device
     from harness.store import PredictionCache
     from harness.store.cache import default_folder
 
-    gates = read_gates(options.gates)
+    gates = gates or read_gates(options.gates)
     images = options.data.load()
     _check_data(images, gates)
     _check_profile(options.profile, gates)

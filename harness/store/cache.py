@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.store.files import write_atomically
+from harness.store.files import read_regular, write_atomically
 from harness.store.folder import user_folder
 
 if TYPE_CHECKING:
@@ -37,8 +37,9 @@ def default_folder() -> Path:
 class PredictionCache:
     """A folder of arrays, one file each, named by a hash of what decides them.
 
-    An entry holds the SHA-256 of its content, so that a damaged one counts as absent. Entries appear complete or not
-    at all, so that processes may share a folder. A folder that cannot be written, or is full, keeps nothing.
+    An entry holds the SHA-256 of its name and content, so that one that is damaged, or was copied from another name,
+    counts as absent. Entries appear complete or not at all, so that processes may share a folder. A folder that cannot
+    be written, or is full, keeps nothing.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
@@ -49,11 +50,11 @@ class PredictionCache:
         """Return the float32 array kept under the key, None when there is none of this shape or it is damaged."""
         path = self._path(key)
         try:
-            content = path.read_bytes()
+            content = read_regular(path, max_bytes=self.max_bytes)
             path.touch()  # The time of the last use decides what is deleted first.
         except OSError:
             return None
-        if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
+        if _digest(key, content[_DIGEST:]) != content[:_DIGEST]:
             return None
         values = np.frombuffer(content, dtype="<f4", offset=_DIGEST)
         return values.reshape(shape).astype(np.float32) if values.size == np.prod(shape) else None
@@ -62,7 +63,7 @@ class PredictionCache:
         """Keep a float32 array under the key."""
         content = np.ascontiguousarray(values, dtype="<f4").tobytes()
         try:
-            write_atomically(self._path(key), hashlib.sha256(content).digest() + content)
+            write_atomically(self._path(key), _digest(key, content) + content)
         except OSError:
             return  # Predicting again costs time, nothing else.
 
@@ -98,3 +99,7 @@ class PredictionCache:
             except OSError:  # Another process deleted it.
                 continue
             yield status.st_mtime, status.st_size, path
+
+
+def _digest(key: str, content: bytes) -> bytes:
+    return hashlib.sha256(key.encode() + content).digest()

@@ -1,10 +1,40 @@
-"""Files that appear complete or not at all."""
+"""Files that are read whole if they are files at all, and files that appear complete or not at all."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
+
+
+def require_regular(path: Path) -> None:
+    """Raise `OSError` unless there is a regular file at `path`: opening anything else may never end."""
+    try:
+        status = path.stat()
+    except ValueError as error:  # A name that no file can have.
+        raise OSError(errno.EINVAL, str(error), str(path)) from None
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def read_regular(path: Path, *, max_bytes: int) -> bytes:
+    """Return the content of a regular file of at most `max_bytes`; raises `OSError` for anything else.
+
+    With `EFBIG` as its number for a larger one.
+    """
+    require_regular(path)
+    # Not blocking on a FIFO, and asking the opened file itself, so that it cannot be swapped in between.
+    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if status.st_size > max_bytes:
+            fact = f"{status.st_size} bytes are more than the limit of {max_bytes}"
+            raise OSError(errno.EFBIG, fact, str(path))
+        # No more than it claims: a file that grows meanwhile, or one that the kernel makes up, may have no end.
+        return file.read(status.st_size)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

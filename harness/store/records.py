@@ -34,6 +34,8 @@ _EXPECTED = {
     "tuple_type": "a list",
 }
 """What was expected, in our words, by pydantic's name of the error; other errors are told in pydantic's."""
+_DIGITS = 19
+"""Of the longest whole number: longer ones are no count of anything, and arithmetic with them may fail."""
 _ALTERNATIVES = ("int", "float")
 """How pydantic names the two ways in which a number may be read."""
 
@@ -68,7 +70,9 @@ def read_record(kind: type[T], plain: Any, *, where: str, name: str = "", error:
     """
     try:
         # By way of JSON, in which a list may be a tuple and a whole number a float, as in every file read here.
-        return read_json(kind, json.dumps(plain, default=_refuse), where=where, name=name, error=error)
+        text = json.dumps(plain, default=_refuse)
+        json.loads(text, parse_int=_of_64_bits)
+        return read_json(kind, text, where=where, name=name, error=error)
     except (TypeError, ValueError, RecursionError) as unreadable:
         raise error(
             f"{where}: {name or 'content'} cannot be read ({unreadable}); expected text, numbers, lists and tables"
@@ -112,6 +116,12 @@ def check_record(value: Any, *, where: str) -> None:
 @cache
 def _hints(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind, include_extras=True)
+
+
+def _of_64_bits(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise ValueError(f"a whole number of {len(digits)} digits")
+    return int(digits)
 
 
 def as_json(value: Any) -> str:

@@ -311,3 +311,38 @@ def test_a_source_is_one_entry_in_a_table(monkeypatch, capsys):
 def test_a_specification_of_another_form_is_refused_with_those_there_are(spec):
     with pytest.raises(InputError, match=rf"--stress-data {spec}: unknown data; expected fashion-mnist, folder:PATH"):
         load_images(spec)
+
+
+def test_a_picture_that_is_a_program_in_disguise_is_not_run(tmp_path, monkeypatch):
+    """Pillow hands PostScript to Ghostscript, whatever the file's name."""
+    from PIL import EpsImagePlugin
+
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/1.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    ran = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *found, **_: ran.append(found))
+    with pytest.raises(InputError, match=r"1\.png: cannot be read as an image"):
+        load_images(f"folder:{tmp_path}")
+    assert not ran
+
+
+def test_a_folder_of_links_to_one_large_picture_is_refused(tmp_path):
+    from PIL import Image
+
+    (tmp_path / "a").mkdir()
+    Image.new("L", (9_000, 9_000)).save(tmp_path / "a/0.png")
+    for number in range(1, 20):
+        (tmp_path / f"a/{number}.png").symlink_to(tmp_path / "a/0.png")
+    with pytest.raises(InputError, match=r"bytes claim to hold \d+, more than 100 times as many"):
+        load_images(f"folder:{tmp_path}")
+
+
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
+    from PIL import Image
+
+    (tmp_path / "a").mkdir()
+    Image.new("1", (13_000, 13_000)).save(tmp_path / "a/0.png")
+    with pytest.raises(InputError, match=r"0\.png: 13000x13000 are more than the limit of \d+ pixels; scale it down"):
+        load_images(f"folder:{tmp_path}", size=(8, 8))

@@ -308,13 +308,13 @@ OUTCOME = Outcome(
 def test_an_unsound_run_is_an_error_in_every_report(session_of):
     sound = replace(OUTCOME, self_checks=self_checks(session_of(), judge))
     assert (sound.verdict, sound.exit_status) == ("pass", 0)
-    assert "7 of 7 self-checks hold" in summary_lines(sound, Path("reports"))
+    assert "8 of 8 self-checks hold" in summary_lines(sound, Path("reports"))
     unsound = replace(OUTCOME, self_checks=self_checks(session_of(ROWS.replace("0.85", "0.01")), judge))
     assert (unsound.verdict, unsound.exit_status) == ("error", 4)
     (failed,) = (check for check in unsound.self_checks if check.status == "fail")
     line = f"self-check {failed.name}: {failed.detail}"
     assert f"  {line}" in summary_lines(unsound, Path("reports"))
-    assert "6 of 7 self-checks hold" in summary_lines(unsound, Path("reports"))
+    assert "7 of 8 self-checks hold" in summary_lines(unsound, Path("reports"))
     assert f"**could not judge**: {line}" in markdown(unsound)
     assert "<td>left-half-blanked</td><td>✗ fails</td>" in scorecard(unsound)
     assert json.loads(json.dumps(unsound.as_json()))["self_checks"][4] == {
@@ -359,7 +359,7 @@ def test_every_run_checks_itself_once(gate_run):
     assert result.ret == 0
     assert statuses(report) == dict.fromkeys(NAMES, "pass")
     assert len(report["self_checks"]) == len(NAMES + ELSEWHERE)
-    result.stdout.fnmatch_lines(["7 of 7 self-checks hold"])
+    result.stdout.fnmatch_lines(["8 of 8 self-checks hold"])
 
 
 def test_a_partial_run_checks_the_tests_that_it_leaves_out(gate_run):

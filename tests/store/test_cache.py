@@ -1,5 +1,6 @@
 """Predictions kept on disk: what is returned is what was computed, whatever happens to the files."""
 
+import os
 import threading
 from dataclasses import dataclass
 
@@ -224,3 +225,24 @@ def test_the_command_shows_and_empties_it(monkeypatch, tmp_path, capsys):
     assert cli.main(["cache", "--clear"]) == 0
     assert "1 predictions deleted" in capsys.readouterr().out
     assert cache.info().entries == 0
+
+
+def test_an_entry_copied_to_another_name_counts_as_absent(tmp_path):
+    """Else the answers of a good model could stand in for a bad one's."""
+    cache = PredictionCache(tmp_path)
+    for key, value in (("a" * 64, 1.0), ("b" * 64, 2.0)):
+        cache.store(key, np.full((2, 2), value, np.float32))
+    good, bad = (next(tmp_path.glob(f"{letter * 2}/*")) for letter in "ab")
+    bad.write_bytes(good.read_bytes())
+    assert cache.load("b" * 64, (2, 2)) is None
+    assert (cache.load("a" * 64, (2, 2)) == 1).all()
+
+
+@pytest.mark.parametrize("made", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "endless"])
+def test_an_entry_that_is_no_file_counts_as_absent(tmp_path, made):
+    cache = PredictionCache(tmp_path)
+    cache.store("a" * 64, np.zeros((2, 2), np.float32))
+    entry = next(tmp_path.glob("aa/*"))
+    entry.unlink()
+    made(entry)
+    assert cache.load("a" * 64, (2, 2)) is None

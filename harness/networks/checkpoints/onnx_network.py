@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import InputError
+from harness.networks.checkpoints import onnx_trial
 from harness.networks.checkpoints.loading import Checkpoint
 from harness.networks.checkpoints.reading import read_regular
 from harness.networks.checkpoints.refusals import CheckpointRefused, shown
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _EXPORT = "Export the network with its weights inside, float32, one input of images and one output per class."
+_MEGABYTES, _SECONDS = 1_500, 25
+"""What an ONNX file may take of memory, besides four times its size, and of time, when it is tried on one image."""
 _IMAGES = 4
 """Dimensions of a batch of images: (N, C, H, W)."""
 
@@ -88,6 +93,7 @@ def load_onnx(path: Path) -> Checkpoint:
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             fact = f"tensor {shown(tensor.name)!r} lies in another file"
             raise CheckpointRefused("ARCHITECTURE", path, fact, _EXPORT)
+    _expect_moderate(content, path)
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = settings.inter_op_num_threads = 1
     settings.log_severity_level = 4
@@ -108,6 +114,24 @@ def load_onnx(path: Path) -> Checkpoint:
     digest = hashlib.sha256(content)
     network = OnnxNetwork(_Runner(session, images.name, batch), digest.digest(), tuple(images.shape))
     return Checkpoint(path, digest.hexdigest(), network.eval(), "onnx", None)
+
+
+def _expect_moderate(content: bytes, path: Path) -> None:
+    """Raise `CheckpointRefused` for a network that takes too long, or too much memory, for one blank image.
+
+    A small file may unfold to any size, or loop for ever, in native code that nothing here could stop.
+    """
+    megabytes = _MEGABYTES + 4 * (len(content) >> 20)
+    command = [sys.executable, onnx_trial.__file__, str(megabytes), str(_SECONDS), "3", "32", "32"]
+    try:
+        trial = subprocess.run(command, input=content, capture_output=True, timeout=_SECONDS, check=False)  # noqa: S603  Our own script.
+    except subprocess.TimeoutExpired:
+        fact = f"making a session of it and one image took more than {_SECONDS} s"
+    else:
+        if trial.returncode == 0:
+            return
+        fact = f"making a session of it and one image took more than {megabytes} MB or {_SECONDS} s, or crashed"
+    raise CheckpointRefused("RESOURCE", path, fact, _EXPORT)
 
 
 def _tensors(*graphs: Any) -> Iterator[Any]:

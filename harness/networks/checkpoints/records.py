@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
-from harness.store.records import as_plain, read_record, record
+from harness.store.records import as_plain, read_json, record
 
 RECORD_KEY = "harness"
 """The key of the record in a safetensors file's metadata."""
@@ -61,7 +61,7 @@ def parse_record(text: str) -> tuple[Record, str]:
         raise ValueError(f"schema {schema}, this version reads {_SCHEMA}")
     if not isinstance(tensors_sha256, str):
         raise TypeError("wrong type of tensors_sha256")
-    return read_record(Record, entries, where="record"), tensors_sha256
+    return read_json(Record, json.dumps(entries), where="record"), tensors_sha256
 
 
 def _hash(entries: dict[str, Any]) -> str:

@@ -1,0 +1,54 @@
+"""The command that runs the gate and is there when it ends without a verdict: gate."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.run.outcome import NOT_JUDGED, STATUS_FILE
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Sequence
+
+_INTERRUPTED = 2
+
+
+def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    command = add(
+        "gate",
+        _gate,
+        "Run the stress tests in a process of their own, by pytest, to which all options are passed on; ends with "
+        "pytest's exit status (0 every gate holds, 1 some gate fails, 4 nothing was judged), and with 4 when that "
+        "process ends without a verdict, such as by a crash of the model.",
+        "gate stress_tests --candidate runs/new.safetensors -n 2",
+    )
+    command.set_defaults(passes_on=True)
+
+
+def _gate(options: argparse.Namespace) -> int:
+    return run_gate(options.options or ("stress_tests",))
+
+
+def run_gate(arguments: Sequence[str]) -> int:
+    """Run pytest with these arguments in a child process and return its exit status, 4 if it came to no verdict."""
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder) / "status"
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", STATUS_FILE: str(said)}
+        command = [sys.executable, "-m", "pytest", *arguments]
+        ended = subprocess.run(command, check=False, env=environment)  # noqa: S603  Our own command.
+        status = ended.returncode
+        verdict = said.read_text("utf-8") if said.exists() else ""
+    if verdict == str(status) or status in {NOT_JUDGED, _INTERRUPTED}:
+        return status
+    print(
+        f"error: the gate ended with exit status {status} and without a verdict, as by a crash, or an exit of the "
+        "model or a test; nothing was judged",
+        file=sys.stderr,
+    )
+    return NOT_JUDGED

@@ -1,0 +1,69 @@
+"""Whatever a user's network raises is an error of the network: it ends no process, and passes for no verdict."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from harness.data import LabelledImages
+from harness.errors import InputError, Interruption, foreign_code, printable
+from harness.inference import Classifier, ModelError
+from harness.inference.attention import attend
+from harness.networks import expect_fit
+from harness.networks.builders import import_builder
+
+IMAGES = LabelledImages(torch.zeros(6, 1, 8, 8, dtype=torch.uint8), torch.arange(6) % 2, ("a", "b"), "toy", "test")
+RAISED = [SystemExit(0), KeyboardInterrupt(), GeneratorExit(), pytest.skip.Exception("no")]
+IDS = [type(each).__name__ for each in RAISED]
+
+
+class Raises(nn.Module):
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+        self.error = error
+
+    def forward(self, pixels):
+        if pixels.sum() >= 0:
+            raise self.error
+        return self.conv(pixels).mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize("error", RAISED, ids=IDS)
+def test_what_a_network_raises_in_a_pass_is_a_model_error(error):
+    with pytest.raises(ModelError, match=rf"the model failed on images .*it raised {type(error).__name__}"):
+        Classifier(Raises(error)).predict(IMAGES)
+
+
+@pytest.mark.parametrize("error", [each for each in RAISED if not isinstance(each, KeyboardInterrupt)])
+def test_what_a_network_raises_while_it_is_looked_at_is_no_exit(error):
+    expect_fit(Raises(error), IMAGES, outputs=None)  # Left to fail where it is used.
+    with pytest.raises((RuntimeError, InputError), match=f"it raised {type(error).__name__}"):
+        attend(Classifier(Raises(error)), IMAGES)
+
+
+@pytest.mark.parametrize(
+    "code", ["import sys; sys.exit(0)", "import sys\ndef net():\n    sys.exit(0)"], ids=["import", "constructor"]
+)
+def test_a_network_that_exits_while_it_is_built_is_refused(tmp_path, monkeypatch, code):
+    (tmp_path / "leaving_network.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(__import__("sys").modules, "leaving_network", raising=False)
+    with pytest.raises(InputError, match=r"--stress-model leaving_network:net: .*it raised SystemExit: 0"):
+        import_builder("leaving_network:net", ())()
+
+
+def test_what_ends_a_run_passes_through():
+    for error in (KeyboardInterrupt, Interruption):
+        with pytest.raises(error), foreign_code():
+            raise error
+
+
+def test_an_error_message_is_one_line_that_can_be_printed():
+    hostile = "runs/\n::error file=a::x\x1b[31m\udcff\u202e.npz"
+    said = str(InputError(f"{hostile}: not a file", output="a\nb\x1b"))
+    first, *output = said.split("\n")
+    assert first == r"runs/\n::error file=a::x\x1b[31m\udcff\u202e.npz: not a file"
+    assert output == ["a", r"b\x1b"]
+    assert printable("Größe ≥ 3 → ok") == "Größe ≥ 3 → ok"
+    assert np.array([each.isprintable() for each in said.split("\n")]).all()

@@ -1,0 +1,205 @@
+"""Nothing ends with 0 that judged nothing: models that exit, files that change, old reports, the gate switched off.
+
+Run by `pytest tests -m faults`: each case is a run of its own.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from zoo import Zoo
+
+pytestmark = pytest.mark.faults
+OPTIONS = ("-p", "no:cacheprovider", "--baseline", "none", "--incumbent", "none", "--no-stress-cache")
+LEAVING = """
+import os, sys
+import pytest
+import torch
+from harness.networks.architectures import FashionCNN
+
+class Net(FashionCNN):
+    seen = 0
+    def forward(self, pixels):
+        Net.seen += 1
+        if Net.seen > 2:
+            {leave}
+        return super().forward(pixels)
+
+def build():
+    from zoo import ARGUMENTS
+    return Net(**ARGUMENTS)
+"""
+
+
+@pytest.fixture
+def shop(tmp_path):
+    zoo = Zoo(tmp_path)
+    zoo.stale = dict.fromkeys(("stress.html", "stress.json", "stress.md"), "an earlier run: PASS")
+    (tmp_path / "reports").mkdir()
+    for name, text in zoo.stale.items():
+        (tmp_path / "reports" / name).write_text(text)
+    return zoo
+
+
+def run(shop, *arguments, command=("-m", "pytest", "stress_tests")):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
+    return subprocess.run(
+        [sys.executable, *command, *OPTIONS, "--stress-data", shop.data, *arguments],
+        cwd=shop.root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def expect_error(shop, ended, *, said: str, status: int = 4):
+    assert ended.returncode == status, ended.stdout + ended.stderr
+    report = json.loads((shop.root / "reports/stress.json").read_text())
+    assert report["verdict"] == "error"
+    assert said in " ".join([*report["errors"], *report["omissions"]])
+    for name in ("stress.html", "stress.md"):
+        content = (shop.root / "reports" / name).read_text()
+        assert "earlier run" not in content
+        assert "could not judge" in content
+    assert not (shop.root / "reports/stress.unfinished").exists()
+
+
+def test_a_good_model_passes(shop):
+    """Else nothing below proves anything."""
+    ended = run(shop)
+    assert ended.returncode == 0, ended.stdout
+    assert json.loads((shop.root / "reports/stress.json").read_text())["verdict"] == "pass"
+    assert not (shop.root / "reports/stress.unfinished").exists()
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "parallel"])
+@pytest.mark.parametrize(
+    "leave", ["sys.exit(0)", "raise GeneratorExit", "pytest.skip('no')", "pytest.exit('end', returncode=0)"]
+)
+def test_a_model_that_leaves_is_not_judged(shop, leave, workers):
+    (shop.root / "leaving.py").write_text(LEAVING.format(leave=leave))
+    shop.save("leaving.safetensors")
+    torch_file = as_state_dict(shop.root / "leaving.safetensors")
+    ended = run(shop, "--candidate", str(torch_file), "--stress-model", "leaving:build", *workers)
+    expect_error(shop, ended, said="the model failed on")
+
+
+def as_state_dict(path: Path) -> Path:
+    import torch
+
+    from harness.networks.checkpoints import load_checkpoint
+
+    model = load_checkpoint(path).model
+    torch.save(model.state_dict(), path.with_suffix(".pt"))
+    return path.with_suffix(".pt")
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "parallel"])
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("import sys; sys.exit(0)", "SystemExit"),
+        ("import pytest; pytest.exit('enough', returncode=0)", "enough"),
+        ("raise GeneratorExit", "GeneratorExit"),
+    ],
+    ids=["exit", "pytest-exit", "generator-exit"],
+)
+def test_a_test_that_leaves_is_not_judged(shop, body, said, workers):
+    test = shop.tests / "test_clean.py"
+    test.write_text(test.read_text().replace("    verdict = ", f"    {body}\n    verdict = ", 1))
+    ended = run(shop, *workers)
+    assert ended.returncode == 4, ended.stdout + ended.stderr
+    if not (workers and "pytest.exit" in body):
+        expect_error(shop, ended, said=said)
+
+
+def test_a_process_that_is_gone_at_once_came_to_no_verdict(shop):
+    (shop.tests / "test_gone.py").write_text("import os\ndef test_gone():\n    os._exit(0)\n")
+    assert run(shop).returncode == 0, "which nothing inside the process can help"
+    assert (shop.root / "reports/stress.unfinished").exists()
+    assert not (shop.root / "reports/stress.json").exists()
+    ended = run(shop, command=("-m", "harness", "gate", "stress_tests"))
+    assert ended.returncode == 4
+    assert "ended with exit status 0 and without a verdict" in ended.stderr
+
+
+def test_the_command_that_runs_the_gate_has_its_exit_statuses(shop):
+    assert run(shop, command=("-m", "harness", "gate", "stress_tests")).returncode == 0
+    blind = shop.save("blind.safetensors", blind=True)
+    assert run(shop, "--candidate", str(blind), command=("-m", "harness", "gate", "stress_tests")).returncode == 1
+    assert run(shop, "--candidate", "none-such", command=("-m", "harness", "gate", "stress_tests")).returncode == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--candidate", "none-such.safetensors"), "none-such.safetensors: cannot be opened"),
+        (("--gates", "none-such.toml"), "none-such.toml: cannot be read"),
+        (("--stress-data", "npz:none-such.npz"), "none-such.npz"),
+        (("-k", "nothing-at-all"), "no bound of"),
+        (("--setup-only",), "no bound of"),
+    ],
+    ids=["no-candidate", "no-gates", "no-data", "nothing-selected", "setup-only"],
+)
+def test_a_run_that_judges_nothing_says_so_in_its_reports(shop, arguments, said):
+    expect_error(shop, run(shop, *arguments), said=said)
+
+
+def test_a_run_that_records_judges_nothing(shop):
+    assert run(shop, "--stress-record", "all").returncode == 4
+    report = json.loads((shop.root / "reports/stress.json").read_text())
+    assert (report["verdict"], report["errors"]) == ("error", [])
+
+
+def test_reports_do_not_outlive_a_run_that_only_lists_tests(shop):
+    assert run(shop, "--collect-only").returncode == 0
+    assert not list((shop.root / "reports").iterdir())
+
+
+def test_a_gates_file_without_rows_judges_nothing(shop):
+    shop.bind("")
+    expect_error(shop, run(shop), said="no bound of")
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "parallel"])
+def test_stress_tests_without_their_plugin_are_an_error(shop, workers):
+    (shop.root / "conftest.py").unlink(missing_ok=True)
+    ended = run(shop, "-p", "no:harness.plugin", *workers)
+    assert ended.returncode == 4, ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "parallel"])
+def test_stress_tests_under_another_root_are_an_error(shop, tmp_path_factory, workers):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    command = [sys.executable, "-m", "pytest", str(shop.tests), "--rootdir", str(elsewhere), *workers]
+    ended = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 4, ended.stdout + ended.stderr
+    assert "no run of their gate" in ended.stdout + ended.stderr
+    assert not list(elsewhere.iterdir())
+
+
+@pytest.mark.parametrize("name", ["models/augmented.safetensors", "stress_tests/gates.toml", "zoo.npz"])
+def test_a_file_that_changes_before_a_worker_reads_it_is_an_error(shop, name):
+    """A worker starts after the controller has read everything; the file is then another, and just as good."""
+    other = shop.save("other.safetensors", jitter=0.01, seed=5).read_bytes()
+    (shop.root / "conftest.py").write_text(f"""
+import pathlib
+def pytest_configure_node(node):
+    path = pathlib.Path({str(shop.root / name)!r})
+    if path.suffix == ".toml":
+        path.write_text(path.read_text() + "\\n# another\\n")
+    elif path.suffix == ".npz":
+        import numpy as np
+        arrays = dict(np.load(path))
+        arrays["images"][0, 0, :2] = 7, 200
+        np.savez(path, **arrays)
+    else:
+        path.write_bytes({other!r})
+""")
+    ended = run(shop, "-n", "2")
+    expect_error(shop, ended, said="made for other data" if name == "zoo.npz" else "changed while the gate ran")
