@@ -496,17 +496,51 @@ def test_a_sample_gets_the_benefit_of_its_interval(metric, bound, status):
     assert (verdict.status, verdict.limit, verdict.value) == (status, bound, 0.812)
 
 
-@pytest.mark.parametrize(("bound", "status"), [(40, "pass"), (25, "pass"), (24.9, "fail")])
+@pytest.mark.parametrize(("bound", "status"), [(3_000, "pass"), (40, "pass"), (25, "pass"), (24.9, "fail")])
 def test_a_bound_on_a_count_shrinks_with_the_sample(bound, status):
     gate = Gate("pair", "pairs", "pair_failures", direction="at_most", hand=Bound(bound), share=0.2)
     verdict = gate.judge(count(9, n=2_000, interval=(5.0, 16.0)))
     assert (verdict.status, verdict.limit) == (status, pytest.approx(bound * 0.2))
 
 
+@pytest.mark.parametrize(("made_for", "limit", "status"), [(10_000, 10, "fail"), (8_000, 12.5, "pass")])
+def test_a_bound_made_for_so_many_images_is_scaled_to_those_measured(made_for, limit, status):
+    """Whatever share of the data they are; on others than its own the model has the benefit of the interval."""
+    gate = Gate("pair", "pairs", "pair_failures", panel=Bound(10, n=made_for))
+    verdict = gate.judge(count(12))
+    assert (verdict.status, verdict.limit) == (status, limit)
+
+
+def test_more_images_than_a_bound_is_made_for_have_the_benefit_of_their_interval_too():
+    gate = Gate("clean", "clean", "accuracy", panel=Bound(0.815, n=5_000))
+    assert gate.judge(share(0.812)).status == "pass"
+    assert replace(gate, panel=Bound(0.815)).judge(share(0.812)).status == "fail"
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "other", "worse"),
+    [
+        ("accuracy", 0.8, 0.9, True),
+        ("accuracy", 0.9, 0.8, False),
+        ("accuracy", 0.8, 0.8, False),
+        ("calibration_error", 0.2, 0.1, True),
+        ("calibration_error", 0.1, 0.2, False),
+        ("calibration_error", 0.1, 0.1, False),
+    ],
+)
+def test_of_two_verdicts_the_one_farther_on_the_bad_side_is_worse(metric, value, other, worse):
+    gate = Gate("clean", "clean", metric)
+    one, another = (gate.judge(share(each, metric=metric)) for each in (value, other))
+    assert one.is_worse_than(another) == worse
+    assert not one.is_worse_than(gate.unjudged("error", "it raised"))
+    assert not gate.unjudged("error", "it raised").is_worse_than(one)
+
+
 def test_a_baseline_that_fails_is_an_error():
     gate = Gate("baseline-clean", "baseline", "accuracy", role="baseline", hand=Bound(0.9))
     verdict = gate.judge(share(0.812))
     assert (verdict.status, verdict.passed) == ("error", False)
+    assert {replace(gate, role=role).judge(share(0.812)).status for role in ("candidate", "incumbent")} == {"fail"}
     assert "nothing can be judged against it" in verdict.explain()
     assert gate.judge(share(0.95)).status == "pass"
 
@@ -559,6 +593,11 @@ def test_a_failure_says_all_there_is_to_know():
             "accuracy 0.8600 (reported only: no floor) (n=10000, ",
         ),
         (
+            replace(ROTATION, panel=None, role="baseline"),
+            share(0.86),
+            "accuracy 0.8600 (reported only: no floor) (n=10000, ",
+        ),
+        (
             replace(ROTATION, not_gated="healthy retrains differ"),
             share(0.86),
             "(reported only: healthy retrains differ) (n=10000, 95% CI 0.8040 to 0.8200; healthy 0.8680 ± 0.0060, ",
@@ -591,6 +630,7 @@ def test_a_failure_says_all_there_is_to_know():
         "pass",
         "not-gated",
         "not-gated-of-the-incumbent",
+        "not-gated-of-the-baseline",
         "not-gated-for-a-reason",
         "hand",
         "count-fails",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from zoo import TRAINING, Zoo
+from zoo import TRAINING, GatedZoo, Zoo
 
 from harness.cli import main
 from harness.data import LabelledImages
@@ -175,12 +175,9 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bits(tmp_path, kind):
 
 
 @pytest.fixture
-def zoo(tmp_path, monkeypatch):
+def zoo(pytester, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    (tmp_path / "zoo").mkdir()
-    zoo = Zoo(tmp_path / "zoo")
-    monkeypatch.chdir(zoo.root)
-    return zoo
+    return GatedZoo(pytester)
 
 
 def gate(zoo, *arguments, timeout=120):
@@ -231,10 +228,10 @@ def few_images():
 
 def test_reports_folder_that_cannot_be_written_ends_with_4_at_once(zoo):
     (zoo.root / "reports").write_text("in the way")
-    run = gate(zoo)
-    assert run.returncode == 4
-    assert f"reports cannot be written to {zoo.root / 'reports'}: " in run.stderr
-    assert "--stress-reports" in run.stderr
+    run = zoo.run()
+    assert run.ret == 4
+    assert f"reports cannot be written to {zoo.root / 'reports'}: " in run.stderr.str()
+    assert "--stress-reports" in run.stderr.str()
 
 
 FULL_AT_THE_END = """
@@ -330,10 +327,10 @@ def cut_gates(zoo):
 @pytest.mark.parametrize("damage", [damaged_data, truncated_data, garbled_gates, cut_gates])
 def test_damaged_data_or_gates_end_with_4(zoo, damage):
     damage(zoo)
-    run = gate(zoo)
-    assert run.returncode == 4, run.stdout
-    assert "ERROR: " in run.stderr
-    assert "Traceback" not in run.stderr
+    run = zoo.run()
+    assert run.ret == 4
+    assert "ERROR: " in run.stderr.str()
+    assert "Traceback" not in run.stderr.str()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 1}', b"\xff\xfe", b"null"], ids=repr)
