@@ -11,7 +11,7 @@ from harness.data.options import DataOptions
 from harness.errors import InputError, NotApplicableError
 from harness.gates import Gate, GatesFile, read_gates
 from harness.inference.roles import ROLES
-from harness.networks.options import NetworkOptions
+from harness.networks import NetworkOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -130,7 +130,6 @@ def open_session(options: StressOptions, *, workers: int | None = None) -> Stres
     from harness.data import stratified_sample
     from harness.inference import open_model, pick_device
     from harness.store import PredictionCache
-    from harness.store.cache import default_folder
 
     gates = read_gates(options.gates)
     images = options.data.load()
@@ -141,7 +140,7 @@ def open_session(options: StressOptions, *, workers: int | None = None) -> Stres
     if (size := options.sample_size(gates.data)) is not None:
         images = stratified_sample(images, size)
     device = pick_device(options.device)
-    cache = PredictionCache(default_folder()) if options.cache else None
+    cache = PredictionCache.of_user() if options.cache else None
     if cache:
         cache.prune()
     roles: dict[str, RoleModel] = {}
