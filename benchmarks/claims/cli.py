@@ -19,7 +19,7 @@ from harness.data import load_fashion_mnist, load_images
 from harness.errors import InputError
 from harness.inference import Classifier
 from harness.networks.checkpoints import load_checkpoint
-from harness.store.cache import PredictionCache, default_folder
+from harness.store import PredictionCache
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +81,7 @@ def measure(
         if kind_of(checkpoint) != expected:
             raise InputError(f"{path}: by its record the network is of kind {kind_of(checkpoint)}; named as {expected}")
     data = pictures(test, training, validation_size=recipe["validation_size"], split=recipe["split_seed"])
-    cache = PredictionCache(default_folder())
+    cache = PredictionCache.of_user()
     networks = []
     for path, checkpoint in tqdm(checkpoints.items(), desc="networks", disable=None):
         classifier = Classifier(checkpoint.model, cache=cache)

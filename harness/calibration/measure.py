@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from harness.gates import GatesFile
+    from harness.networks import NetworkOptions
     from harness.networks.checkpoints import Checkpoint
-    from harness.networks.options import NetworkOptions
 
 _MEASURED = (0, 4)
 """Exit statuses of a run that measured and had no errors: it judges nothing, which is 4."""
@@ -94,7 +94,7 @@ def measure_panel(
     nothing. `on_member` is called after each checkpoint. Raises `InputError` for a checkpoint given twice, for
     checkpoints of different recipes, and when a run of the tests could not measure.
     """
-    from harness.networks.declared import load_model
+    from harness.networks import load_model
 
     loaded = [load_model(path, network) for path in checkpoints]
     recipe = _common_recipe(loaded)

@@ -54,7 +54,7 @@ def _break_one(options: argparse.Namespace, classifier: Classifier, images: Labe
     from harness.inference.search import first_failures
     from harness.perturb.grids import fine_paths
     from harness.report.case_pictures import as_png, strip
-    from harness.store.files import write_atomically
+    from harness.store import write_atomically
 
     number = options.image
     if not 0 <= number < len(images):
@@ -105,7 +105,7 @@ def _survival(options: argparse.Namespace, classifier: Classifier, images: Label
     from harness.measures import breaking_severity
     from harness.perturb.grids import PATHS
     from harness.report.figures import survival_curves
-    from harness.store.files import write_atomically
+    from harness.store import write_atomically
 
     curves: list[Breaking] = []
     with tqdm(total=sum(len(path.poses) + 1 for path in PATHS.values()), unit="pose", desc="turning and moving") as bar:

@@ -202,7 +202,7 @@ def _trained_panel(options: argparse.Namespace) -> list[Path]:
 
 def _write_calibration(options: argparse.Namespace, panel: Panel, calibrated: list[Calibrated]) -> None:
     from harness.calibration.rewrite import with_bounds
-    from harness.store.files import write_atomically
+    from harness.store import write_atomically
 
     date = datetime.now(UTC).date().isoformat()
     seeds = [member.seed for member in panel.members]

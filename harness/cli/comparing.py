@@ -54,7 +54,7 @@ def _compare(options: argparse.Namespace) -> int:
     from harness.measures.flips import flips
     from harness.report.exports import changes_csv
     from harness.report.html import comparison_page
-    from harness.store.files import write_atomically
+    from harness.store import write_atomically
 
     images = load_chosen_images(options)
     models = _models(options, images)

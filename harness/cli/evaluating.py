@@ -163,7 +163,7 @@ def _write(
     persistent: PersistentFailures,
 ) -> list[str]:
     from harness.report.exports import failures_csv, failures_markdown, persistent_csv, scores_csv
-    from harness.store.files import write_atomically
+    from harness.store import write_atomically
 
     title = f"Failures of {options.checkpoint}"
     contents = {

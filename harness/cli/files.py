@@ -60,9 +60,9 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _cache(options: argparse.Namespace) -> int:
-    from harness.store.cache import MAX_BYTES, PredictionCache, default_folder
+    from harness.store.cache import MAX_BYTES, PredictionCache
 
-    cache = PredictionCache(default_folder())
+    cache = PredictionCache.of_user()
     info = cache.clear() if options.clear else cache.info()
     done = "deleted" if options.clear else "kept"
     print(

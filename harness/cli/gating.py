@@ -27,7 +27,7 @@ def add_gates_option(parser: argparse.ArgumentParser) -> None:
 def network_of(options: argparse.Namespace) -> NetworkOptions:
     """Return what the gate's own options, those of the project's configuration included, say of the network."""
     from harness.cli.addopts import added_options
-    from harness.networks.options import NetworkOptions, add_network_options
+    from harness.networks import NetworkOptions, add_network_options
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_network_options(parser.add_argument)

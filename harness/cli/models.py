@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.data.options import DataOptions, add_data_options
-from harness.networks.options import NetworkOptions, add_network_options
+from harness.networks import NetworkOptions, add_network_options
 
 if TYPE_CHECKING:
     import argparse
@@ -51,13 +51,12 @@ def open_chosen(
     """
     from harness.inference import open_model
     from harness.store import PredictionCache
-    from harness.store.cache import default_folder
 
     return open_model(
         path,
         images,
         network=NetworkOptions.of(options),
         device=options.device,
-        cache=PredictionCache(default_folder()),
+        cache=PredictionCache.of_user(),
         others=others,
     )

@@ -9,7 +9,7 @@ from harness.cli.models import add_device_option, open_chosen
 from harness.cli.status import OK
 from harness.data.options import DataOptions, add_data_options
 from harness.errors import InputError
-from harness.networks.options import add_network_options
+from harness.networks import add_network_options
 
 if TYPE_CHECKING:
     import argparse
@@ -35,7 +35,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
 def _new_gates(options: argparse.Namespace) -> int:
     from harness.gates.starter import starter
     from harness.measures.mistakes import confused_pairs
-    from harness.store.files import write_atomically
+    from harness.store import write_atomically
 
     if options.gates.exists():
         raise InputError(f"{options.gates}: is there already; name another file, or move it away")

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from harness.errors import InputError
-from harness.inference.roles import ROLES
+from harness.gates.roles import ROLES
 from harness.measures.metric import Direction
 from harness.perturb.poses import IDENTITY, Pose
 from harness.store.records import record

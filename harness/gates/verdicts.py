@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.gates.roles import ROLES
 from harness.gates.rows import Gate, GatesError
-from harness.inference.roles import ROLES
 from harness.measures.metric import Unit
 from harness.store.records import Unbounded, as_json, read_json, record
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class RoleModel:
-    """A checkpoint in a role, of `harness.inference.roles.ROLES`, or in none."""
+    """A checkpoint in a role, of `harness.gates.roles.ROLES`, or in none."""
 
     role: str
     path: Path

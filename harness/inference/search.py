@@ -118,8 +118,8 @@ def correct_at(classifier: Classifier, images: LabelledImages, grid: Sequence[Po
         predicted[order] = classifier.predict_pairs(images, chosen[order], tuple(grid), drawn.ravel()[order])
         return np.asarray(predicted.reshape(drawn.shape) == images.labels.numpy()[:, None])
 
-    kept = classifier.cached(("correct at", tuple(grid), drawn.tobytes()), images, drawn.shape, compute)
-    return np.asarray(kept.astype(bool))
+    correct = classifier.cached(("correct at", tuple(grid), drawn.tobytes()), images, drawn.shape, compute)
+    return np.asarray(correct.astype(bool))
 
 
 @dataclass(frozen=True, eq=False)

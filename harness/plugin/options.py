@@ -10,8 +10,8 @@ import pytest
 
 from harness.data.options import DataOptions, add_data_options
 from harness.errors import InputError
-from harness.inference.roles import ROLES
-from harness.networks.options import NetworkOptions, add_network_options
+from harness.gates.roles import ROLES
+from harness.networks import NetworkOptions, add_network_options
 from harness.run.session import PROFILES, TIMEOUT_SECONDS, StressOptions
 
 if TYPE_CHECKING:

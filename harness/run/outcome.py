@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.inference.roles import ROLES
+from harness.gates.roles import ROLES
 from harness.perturb import PROTOCOL
 from harness.store.records import record
 

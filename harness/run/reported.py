@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from harness.errors import some_of
-from harness.inference.roles import ROLES
+from harness.gates.roles import ROLES
 from harness.run.outcome import Outcome, SelfCheck
 
 if TYPE_CHECKING:

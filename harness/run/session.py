@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from harness.data.options import DataOptions
 from harness.errors import InputError, NotApplicableError
 from harness.gates import Gate, GatesFile, read_gates
-from harness.inference.roles import ROLES
-from harness.networks.options import NetworkOptions
+from harness.gates.roles import ROLES
+from harness.networks import NetworkOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,7 +141,6 @@ def open_session(
     from harness.data import stratified_sample
     from harness.inference import open_model, pick_device
     from harness.store import PredictionCache
-    from harness.store.cache import default_folder
 
     gates = gates or read_gates(options.gates)
     images = options.data.load()
@@ -152,7 +151,7 @@ def open_session(
     if (size := options.sample_size(gates.data)) is not None:
         images = stratified_sample(images, size)
     device = pick_device(options.device)
-    cache = PredictionCache(default_folder()) if options.cache else None
+    cache = PredictionCache.of_user() if options.cache else None
     if cache:
         cache.prune()
     roles: dict[str, RoleModel] = {}

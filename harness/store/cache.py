@@ -29,11 +29,6 @@ class CacheInfo:
     bytes: int
 
 
-def default_folder() -> Path:
-    """Return the folder of predictions in the user's cache directory."""
-    return user_folder("predictions")
-
-
 class PredictionCache:
     """A folder of arrays, one file each, named by a hash of what decides them.
 
@@ -45,6 +40,11 @@ class PredictionCache:
     def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
+
+    @staticmethod
+    def of_user() -> PredictionCache:
+        """Return the cache in the user's folder."""
+        return PredictionCache(user_folder("predictions"))
 
     def load(self, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
         """Return the float32 array kept under the key, None when there is none of this shape or it is damaged."""

@@ -8,7 +8,7 @@ import scipy.stats  # noqa: F401  since it drops what a run inside this process 
 from zoo import ROWS, Zoo, hypothesis_as_it_starts
 
 from harness.gates import GatesError, read_gates
-from harness.inference.roles import ROLES, Role
+from harness.gates.roles import ROLES, Role
 
 TEACHER_ROW = """
 [[gate]]

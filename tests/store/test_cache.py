@@ -13,7 +13,6 @@ from harness import cli
 from harness.data import LabelledImages
 from harness.inference import Classifier
 from harness.perturb import HorizontalFlip, Pose
-from harness.store import cache as cache_module
 from harness.store.cache import PredictionCache
 
 KEY, OTHER = "ab" * 32, "cd" * 32
@@ -218,7 +217,7 @@ def test_a_tensor_hidden_in_the_code_is_part_of_the_key():
 
 def test_the_command_shows_and_empties_it(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    cache = PredictionCache(cache_module.default_folder())
+    cache = PredictionCache.of_user()
     cache.store(KEY, VALUES)
     assert cli.main(["cache"]) == 0
     assert "1 predictions kept, 0.0 of at most 1074 MB" in capsys.readouterr().out
