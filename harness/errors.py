@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 class InputError(Exception):
     """An input that the harness cannot work with; its message is written for the user and needs no traceback.
 
-    The message is one line, whatever stands in the names of files, with what another program said, its `output`, below.
+    The message is one line, whatever stands in the names of files, with lines `below` where there is more to say.
     The gate ends with exit status 4 on it, `python -m harness` with 2.
     """
 
-    def __init__(self, message: str, *, output: str = "") -> None:
-        super().__init__("\n".join(filter(None, [printable(message), *map(printable, output.splitlines())])))
+    def __init__(self, message: str, *, below: Sequence[str] = ()) -> None:
+        super().__init__("\n".join(map(printable, (message, *below))))
 
 
 class NotApplicableError(InputError):

@@ -1,6 +1,6 @@
 """A little repository with data on which place and turn matter, and networks that read them well, but not perfectly.
 
-Here is one factory each for labelled images, networks, models in their role, and outcomes of runs.
+Here is one factory each for labelled images, networks, and models in their role; outcomes of runs are in `outcomes`.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import hypothesis
 import numpy as np
+import pytest
 import torch
 from torch.nn import functional
 
@@ -23,7 +24,6 @@ from harness.data import LabelledImages, load_images
 from harness.inference import Classifier, RoleModel
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
-from harness.run.outcome import Outcome
 
 STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
 CLASSES = ("ant", "bee", "cat", "dog")
@@ -93,24 +93,6 @@ def role_model(role: str = "candidate", model: torch.nn.Module | None = None) ->
     """Return a model, by default a good network, in its role."""
     classifier = Classifier(network() if model is None else model, workers=1)
     return RoleModel(role, Path(f"{role[0]}.safetensors"), role[0] * 64, "m" * 64, "user", None, classifier)
-
-
-def outcome(**facts) -> Outcome:
-    """Return the outcome of a run in which nothing was judged, or what the facts say."""
-    empty: dict[str, tuple] = dict.fromkeys(("verdicts", "errors", "omissions", "failures"), ())
-    known = {
-        "models": {
-            name: {"path": f"{name[0]}.safetensors", "sha256": name[0] * 64, "architecture": "fashion-cnn"}
-            for name in ("candidate", "baseline")
-        },
-        "data": {"name": "fashion-mnist", "split": "test", "sha256": "d" * 64, "n": 10_000},
-        "versions": {"python": "3", "torch": "2", "hypothesis": "6", "harness": "0"},
-        "recipe": {},
-        "profile": "default",
-        "gates_sha256": "e" * 64,
-        "command": "pytest stress_tests",
-    }
-    return Outcome(**{**empty, **known, **facts})
 
 
 def gates_text(images: LabelledImages, rows: str = ROWS, *, sha256: str = "") -> str:
@@ -189,7 +171,7 @@ def in_this_process(pytester, runs: list[list[str]]):
     """
     one_at_a_time = threading.Lock()
 
-    def run(command, **_):
+    def run(command, *, env=None, **_):
         assert command[0] == sys.executable
         arguments = command[command.index("stress_tests") :]
         reports = Path(arguments[arguments.index("--stress-reports") + 1])
@@ -197,7 +179,10 @@ def in_this_process(pytester, runs: list[list[str]]):
             runs.append(arguments)
             key = _digest(pytester.path, [argument for argument in arguments if argument != str(reports)])
             if key not in _REMEMBERED:
-                result = pytester.runpytest_inprocess(*arguments)
+                with pytest.MonkeyPatch.context() as patch:
+                    for name, value in (env or {}).items():
+                        patch.setenv(name, value)
+                    result = pytester.runpytest_inprocess(*arguments)
                 files = {path.name: path.read_bytes() for path in reports.glob("*") if path.is_file()}
                 _REMEMBERED[key] = int(result.ret), result.stdout.str(), result.stderr.str(), files
             status, out, err, files = _REMEMBERED[key]

@@ -94,7 +94,7 @@ def measure_panel(
     nothing. `on_member` is called after each checkpoint. Raises `InputError` for a checkpoint given twice, for
     checkpoints of different recipes, and when a run of the tests could not measure.
     """
-    from harness.networks import load_model
+    from harness.networks.declared import load_model
 
     loaded = [load_model(path, network) for path in checkpoints]
     recipe = _common_recipe(loaded)
@@ -222,8 +222,8 @@ def record(checkpoint: Path, recording: Recording, *, core: int) -> list[dict[st
         named = ", ".join(recording.families) or "any"
         raise InputError(f"{recording.tests}: no test is of family {named}; name a family that a test is marked with")
     if report is None or report["errors"] or run.returncode not in _MEASURED:
-        tail = "\n".join((run.stdout + run.stderr).strip().splitlines()[-15:])
-        raise InputError(f"{checkpoint}: the stress tests ended with exit status {run.returncode}:", output=tail)
+        tail = (run.stdout + run.stderr).strip().splitlines()[-15:]
+        raise InputError(f"{checkpoint}: the stress tests ended with exit status {run.returncode}:", below=tail)
     return [
         entry
         for entry in report["gates"]

@@ -100,12 +100,15 @@ def _find(split: Split, data_dir: Path | None) -> Path:
     for _, directory in looked_in:
         if all((directory / file.name).exists() for file in _FILES[split]):
             return directory
-    listing = "\n".join(f"  {name}: {directory}" for name, directory in looked_in)
-    raise InputError(
-        f"Fashion-MNIST's {split} images ({', '.join(file.name for file in _FILES[split])}) are in none of the places "
-        f"looked in:\n{listing}\n"
+    listing = [f"  {name}: {directory}" for name, directory in looked_in]
+    remedy = (
         "Run `python -m harness fetch-data` to download them, on Debian or Ubuntu `apt-get install "
         "dataset-fashion-mnist`, or name their folder with `--data-dir`."
+    )
+    raise InputError(
+        f"Fashion-MNIST's {split} images ({', '.join(file.name for file in _FILES[split])}) are in none of the places "
+        "looked in:",
+        below=[*listing, remedy],
     )
 
 

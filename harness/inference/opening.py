@@ -10,7 +10,7 @@ from harness.errors import InputError
 from harness.inference.classifier import Classifier
 from harness.inference.devices import pick_device
 from harness.inference.role import RoleModel
-from harness.networks import expect_fit, load_model
+from harness.networks.declared import expect_fit, load_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,6 +1,5 @@
 """Networks: the shipped one, a user's own with what it lacks declared; their checkpoints, their training."""
 
-from harness.networks.declared import expect_fit, load_model
 from harness.networks.options import NetworkOptions, add_network_options
 
-__all__ = ["NetworkOptions", "add_network_options", "expect_fit", "load_model"]
+__all__ = ["NetworkOptions", "add_network_options"]

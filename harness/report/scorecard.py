@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.report.page import Section, render
-from harness.report.text import notes, self_check_failures
+from harness.report.text import data_in_words, notes, self_check_failures
 from harness.report.wording import case, family, healthy, hints, required, sentence, where_it_looks
 from harness.run.outcome import worst_first
 from harness.run.overview import Rate
@@ -134,9 +134,8 @@ def coverage(outcome: Outcome) -> Section:
         (role, render("model", path=model["path"], sha256=model["sha256"][:12]))
         for role, model in outcome.models.items()
     ]
-    data = outcome.data
     facts += [
-        ("data", f"{data['name']}, {data['split']} split, {data['n']} images"),
+        ("data", data_in_words(outcome)),
         ("reproduce", render("command", command=outcome.command)),
         ("versions", ", ".join(f"{name} {release}" for name, release in outcome.versions.items())),
         ("bounds", outcome.provenance),

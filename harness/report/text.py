@@ -62,6 +62,12 @@ def notes(outcome: Outcome) -> list[str]:
     return said
 
 
+def data_in_words(outcome: Outcome) -> str:
+    """Return which images were judged; of a run that ended before it read them, which were named."""
+    data = outcome.data
+    return f"{data['name']}, {data['split']} split, {data['n']} images" if data["n"] else str(data["name"])
+
+
 def self_check_failures(outcome: Outcome) -> list[str]:
     """Return a line for each self-check that failed."""
     return [f"self-check {check.name}: {check.detail}" for check in outcome.self_checks if check.status == "fail"]
@@ -71,8 +77,11 @@ def markdown(outcome: Outcome) -> str:
     """Return the summary for a pull request or a CI job page."""
     icon = {"pass": "✅", "partial": "⚠️"}.get(outcome.verdict, "❌")
     lines = [f"## {icon} Model quality gate: {outcome.headline}", ""]
-    lines += [f"- {role}: {_code(model['path'])} (`{model['sha256'][:12]}`)" for role, model in outcome.models.items()]
-    lines.append(f"- data: {_plain(outcome.data['name'])}, {outcome.data['split']} split, {outcome.data['n']} images")
+    lines += [
+        f"- {role}: {_code(model['path'])}" + (f" (`{model['sha256'][:12]}`)" if model["sha256"] else "")
+        for role, model in outcome.models.items()
+    ]
+    lines.append(f"- data: {_plain(data_in_words(outcome))}")
     lines += [f"- **could not judge**: {_plain(error)}" for error in (*outcome.errors, *self_check_failures(outcome))]
     lines += [f"- partial: {_plain(omission)}" for omission in outcome.omissions]
     lines += [f"- {outcome.scope}"] if outcome.scope else []

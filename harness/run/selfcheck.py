@@ -165,8 +165,11 @@ def _answers_are_the_models(session: StressSession) -> SelfCheck:
     return SelfCheck(
         "answers-are-the-models",
         "fail" if differing else "pass",
-        f"{differing} of {count} answers of this run, under {len(some)} perturbations, are others when predicted anew"
-        + ("; empty the cache with `python -m harness cache --clear`" if differing else ""),
+        f"{differing} of {count} answers of this run are others when predicted anew; empty the cache with `python -m "
+        "harness cache --clear`"
+        if differing
+        # Without numbers: with workers each process has answers of its own.
+        else "answers of this run, from the cache or not, are the same when predicted anew",
     )
 
 

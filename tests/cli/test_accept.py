@@ -17,6 +17,7 @@ from zoo import ARGUMENTS, CLASSES, ROWS, TRAINING, Zoo, hypothesis_as_it_starts
 from harness.cli import main
 from harness.inference import Classifier
 from harness.networks.checkpoints import load_checkpoint
+from harness.run.outcome import STATUS_FILE
 
 REGRESSION = """
 [[gate]]
@@ -76,6 +77,7 @@ def test_a_candidate_that_passes_becomes_the_incumbent(zoo, capsys):
         "gates_sha256": report["gates_sha256"],
         "data_sha256": zoo.images.sha256,
         "candidate_sha256": given.sha256,
+        "gates": [gate["id"] for gate in report["gates"]],
     }
     assert accepted.model_sha256 == given.model_sha256
     logits = [Classifier(checkpoint.model, workers=1).predict(zoo.images).logits for checkpoint in (accepted, given)]
@@ -103,7 +105,7 @@ def judged(tmp_path, monkeypatch):
     place.runs, place.says = [], (0, {"verdict": "pass"})
     monkeypatch.chdir(tmp_path)
 
-    def run(command, **_):
+    def run(command, *, env, **_):
         place.runs.append(command[command.index("pytest") + 1 :])
         status, facts = place.says
         if facts is not None:
@@ -113,10 +115,12 @@ def judged(tmp_path, monkeypatch):
                 "candidate": {"sha256": hashlib.sha256(candidate.read_bytes()).hexdigest()},
                 "data": {"sha256": place.images.sha256, "classes": CLASSES},
                 "gates_sha256": "e" * 64,
+                "gates": [{"id": "clean"}],
                 **facts,
             }
             (place.root / "reports").mkdir(exist_ok=True)
             (place.root / "reports/stress.json").write_text(json.dumps(report))
+            Path(env[STATUS_FILE]).write_text(str(status))
         return subprocess.CompletedProcess(command, status)
 
     monkeypatch.setattr(subprocess, "run", run)
@@ -179,17 +183,19 @@ def test_options_may_stand_before_and_after_the_checkpoint(judged, arguments):
 
 
 @pytest.mark.parametrize(
-    "says", [(4, {"verdict": "error"}), (0, None), (2, {"verdict": "pass"}), (5, None)], ids=["4", "none", "2", "5"]
+    ("says", "status"),
+    [((4, {"verdict": "error"}), 4), ((0, None), 4), ((2, {"verdict": "pass"}), 2), ((5, None), 4)],
+    ids=["4", "none", "2", "5"],
 )
-def test_what_cannot_be_judged_ends_with_2_by_force_too_and_writes_nothing(judged, capsys, says):
+def test_what_cannot_be_judged_ends_with_2_by_force_too_and_writes_nothing(judged, capsys, says, status):
     judged.save("new.safetensors")
     # A report of an earlier run is not taken for this one's.
     (judged.root / "reports").mkdir()
     (judged.root / "reports/stress.json").write_text(json.dumps({"verdict": "pass", "profile": "default"}))
     judged.says = says
     assert accept(judged, "--force", "new.safetensors") == 2
-    said = f"error: new.safetensors: not accepted, the gate could not judge it (exit status {says[0]})"
-    assert capsys.readouterr().err.strip() == said
+    *_, said = capsys.readouterr().err.strip().splitlines()
+    assert said == f"error: new.safetensors: not accepted, the gate could not judge it (exit status {status})"
     assert not judged.incumbent.exists()
 
 

@@ -26,6 +26,7 @@ COMMANDS = [
     "train",
     "evaluate",
     "new-gates",
+    "gate",
     "calibrate",
     "accept",
     "break",
@@ -157,9 +158,8 @@ def test_a_training_that_cannot_be_is_refused(tmp_path, monkeypatch, capsys, arg
 
 def test_missing_training_data_end_with_2_and_the_places_looked_in(tmp_path, monkeypatch, capsys):
     def none_found(split, data_dir=None):
-        raise InputError(
-            f"Fashion-MNIST's {split} images are in none of the places looked in:\n  --data-dir: {data_dir}"
-        )
+        said = f"Fashion-MNIST's {split} images are in none of the places looked in:"
+        raise InputError(said, below=[f"  --data-dir: {data_dir}"])
 
     monkeypatch.setattr("harness.data.load_fashion_mnist", none_found)
     assert main(["train", str(tmp_path / "m.safetensors"), "--data-dir", str(tmp_path)]) == 2

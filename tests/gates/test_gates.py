@@ -144,7 +144,7 @@ MALFORMED_ROWS = {
     "share = 0.5": "unknown key 'share'",
     "class = 3": r"class_name is 3, expected text",
     'direction = "above"': r"direction is 'above', expected 'at_least' or 'at_most'",
-    'role = "reference"': r"role is 'reference', expected 'candidate', 'baseline' or 'incumbent'",
+    'role = "reference"': r"role is 'reference', expected one of candidate, baseline, incumbent",
     "pose = 3": "pose: expected a table, found 3",
     "pose = { angle = 3 }": "pose: unknown key 'angle'; known are degrees, dx, dy",
     'pose = { degrees = "3" }': "pose: degrees is '3', expected a number",

@@ -9,8 +9,8 @@ from harness.data import LabelledImages
 from harness.errors import InputError, Interruption, foreign_code, printable
 from harness.inference import Classifier, ModelError
 from harness.inference.attention import attend
-from harness.networks import expect_fit
 from harness.networks.builders import import_builder
+from harness.networks.declared import expect_fit
 
 IMAGES = LabelledImages(torch.zeros(6, 1, 8, 8, dtype=torch.uint8), torch.arange(6) % 2, ("a", "b"), "toy", "test")
 RAISED = [SystemExit(0), KeyboardInterrupt(), GeneratorExit(), pytest.skip.Exception("no")]
@@ -61,7 +61,7 @@ def test_what_ends_a_run_passes_through():
 
 def test_an_error_message_is_one_line_that_can_be_printed():
     hostile = "runs/\n::error file=a::x\x1b[31m\udcff\u202e.npz"
-    said = str(InputError(f"{hostile}: not a file", output="a\nb\x1b"))
+    said = str(InputError(f"{hostile}: not a file", below=["a", "b\x1b"]))
     first, *output = said.split("\n")
     assert first == r"runs/\n::error file=a::x\x1b[31m\udcff\u202e.npz: not a file"
     assert output == ["a", r"b\x1b"]

@@ -278,13 +278,17 @@ def test_attention_is_remembered_and_kept(shipped, images, tmp_path, monkeypatch
         images.pixels, images.labels, images.classes, "others", "test", indices=images.positions + 7
     )
     renamed = role.attend(other_names)
+
+    def computed_anew(*_, **__):
+        raise ValueError("computed anew")
+
     assert renamed.maps is found.maps
     assert renamed.predictions.images is other_names
-    monkeypatch.setattr("harness.inference.attention.in_batches", lambda *_, **__: pytest.fail("computed anew"))
+    monkeypatch.setattr("harness.inference.attention.in_batches", computed_anew)
     again = attend(Classifier(shipped, cache=PredictionCache(tmp_path)), images)
     assert np.array_equal(again.maps, found.maps)
     assert np.array_equal(again.predictions.logits, found.predictions.logits)
-    with pytest.raises(pytest.fail.Exception, match="computed anew"):
+    with pytest.raises(ModelError, match="computed anew"):
         attend(Classifier(shipped, cache=PredictionCache(tmp_path)), images, layer="bn2")
 
 

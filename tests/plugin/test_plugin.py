@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import time
+from fnmatch import fnmatch
 
 import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import hostile
@@ -88,7 +89,10 @@ def test_bad_input_ends_with_4(zoo, arguments, message):
     result = zoo.run(*arguments)
     assert result.ret == 4
     result.stderr.fnmatch_lines([message])
-    assert not (zoo.root / "reports/stress.json").exists()
+    report = zoo.report()
+    assert (report["verdict"], report["gates"]) == ("error", [])
+    (reason,) = report["errors"]
+    assert fnmatch(f"ERROR: {reason}", message)
 
 
 def test_truncated_checkpoint_is_refused_with_4(zoo):
@@ -334,8 +338,8 @@ def test_verdict_of_the_run_before_does_not_stay_where_every_gate_is_skipped(zoo
         f"    for item in items:\n        item.add_marker(pytest.mark.{mark}(reason='later'))\n"
     )
     zoo.save("worse.safetensors", blind=True)
-    assert zoo.run("--candidate", "worse.safetensors").ret == 0
-    assert zoo.report()["verdict"] == "partial"
+    assert zoo.run("--candidate", "worse.safetensors").ret == 4
+    assert (zoo.report()["verdict"], zoo.report()["errors"]) == ("error", [])
     assert zoo.report()["omissions"][0].startswith("4 of 4 gates did not run: clean, clean-bee, ")
 
 

@@ -65,7 +65,7 @@ def test_the_reports_say_what_was_left_out(zoo):
     assert f"- {scope}" in (zoo.root / "reports/stress.md").read_text()
     page = (zoo.root / "reports/stress.html").read_text()
     assert "All 3 quick checks hold; only the full gate can say that this model is fit to ship." in page
-    assert "of the default profile&#x27;s 4 gates (all of rotation)" in page
+    assert "of the default profile&#39;s 4 gates (all of rotation)" in page
 
 
 def test_the_default_profile_says_nothing_of_the_kind(zoo):

@@ -1,6 +1,5 @@
 """Answers that are not the candidate's, such as those of another model in the cache, are found by a self-check."""
 
-import numpy as np
 from zoo import CLASSES, images_of, network
 
 from harness.inference import Classifier, RoleModel
@@ -27,7 +26,7 @@ def asked(session):
 def test_answers_of_the_model_itself_are_found_to_be_its_own(tmp_path):
     for _ in ("first", "from the cache"):
         check = asked(session_of(network(), PredictionCache(tmp_path)))
-        assert (check.status, check.detail.split(",")[0]) == ("pass", "0 of 96 answers of this run")
+        assert check.status == "pass"
 
 
 def test_answers_of_another_model_in_the_cache_are_found(tmp_path, monkeypatch):
@@ -41,10 +40,10 @@ def test_answers_of_another_model_in_the_cache_are_found(tmp_path, monkeypatch):
     blind.fc1.weight.data.zero_()
     check = asked(session_of(blind, PredictionCache(tmp_path)))
     assert check.status == "fail"
+    assert re.match(r"[1-9]\d* of 96 answers of this run are others", check.detail)
     assert "cache --clear" in check.detail
 
 
 def test_a_run_that_asked_for_nothing_has_nothing_to_check(tmp_path):
     check = _answers_are_the_models(session_of(network(), None))
-    assert (check.status, check.detail.split(",")[0]) == ("pass", "0 of 0 answers of this run")
-    assert np.isfinite(len(check.detail))
+    assert check.status == "pass"

@@ -117,7 +117,7 @@ def test_a_verdict_that_is_an_error_is_told(session_of):
 
 
 @pytest.mark.parametrize(
-    ("message", "called", "failures", "errors"),
+    ("message", "called", "failed", "errors"),
     [
         ("assert 1 == 2", True, ["t"], []),
         ("AssertionError: no", True, ["t"], []),
@@ -127,12 +127,28 @@ def test_a_verdict_that_is_an_error_is_told(session_of):
     ],
     ids=["asserts", "asserts-by-name", "a-fixture-asserts", "raises", "says-nothing"],
 )
-def test_only_what_a_test_asserts_is_a_failure(message, called, failures, errors):
+def test_only_what_a_test_asserts_is_a_failure(message, called, failed, errors):
     reported = Reported()
     assert not reported
     reported.take_failure(message, test="t", called=called)
-    assert (reported.failed_tests, reported.errors) == (failures, errors)
+    assert (reported.failed_tests, reported.errors) == (failed, errors)
     assert reported
+
+
+def test_a_test_without_a_row_that_failed_fails_the_run_by_its_name(session_of):
+    session = session_of()
+    reported = report_all(session)
+    reported.take_failure("assert 1 == 2", test="test_own.py::test_mine", called=True)
+    outcome = finished(reported, session)
+    assert (outcome.failed_tests, outcome.errors) == (("test_own.py::test_mine",), ())
+    assert (outcome.verdict, outcome.exit_status) == ("fail", 1)
+
+
+def test_a_test_without_a_row_that_failed_is_a_judgement_where_no_bound_was_held(session_of):
+    session, reported = session_of(), Reported(has_gates=True, self_checks=SOUND)
+    assert (finished(reported, session).judged, finished(reported, session).exit_status) == (False, 4)
+    reported.take_failure("assert 1 == 2", test="t", called=True)
+    assert (finished(reported, session).judged, finished(reported, session).exit_status) == (True, 1)
 
 
 def test_gates_that_came_up_are_something_to_report():
@@ -181,13 +197,14 @@ def test_a_run_that_was_interrupted_is_partial(session_of):
     assert finished(reported, session).omissions == ("the run was interrupted, and did not check itself",)
 
 
-def test_a_run_that_holds_no_bound_against_the_candidate_is_partial(session_of):
+def test_a_run_that_holds_no_bound_against_the_candidate_could_not_judge(session_of):
     unbound = "\n".join(line for line in ROWS.splitlines() if not line.startswith("hand"))
     session = session_of(unbound + BASELINE + "hand = { bound = 0.9 }\n")
     reported = report_all(session)
     assert {verdict.status for verdict in reported.verdicts.values()} == {"not_gated", "pass"}
     outcome = finished(reported, session)
     assert outcome.omissions == (f"no bound of {session.gates.path} was held against the candidate",)
+    assert (outcome.judged, outcome.verdict, outcome.exit_status) == (False, "error", 4)
     session = session_of(ROWS + BASELINE)
     assert finished(report_all(session), session).verdict == "pass", "with bounds of the candidate it is whole"
 

@@ -70,8 +70,10 @@ def test_a_run_that_does_not_search_measures_no_search(pytester, zoo):
 
 def test_recording_measures_none(pytester, zoo):
     result = pytester.runpytest_inprocess("--stress-data", zoo.data, "stress_tests", "--stress-record", "clean")
-    assert result.ret == 0
-    assert json.loads((zoo.root / "reports/stress.json").read_text())["overview"] is None
+    assert result.ret == 4, "a recording judges nothing"
+    report = json.loads((zoo.root / "reports/stress.json").read_text())
+    assert (report["overview"], report["errors"]) == (None, [])
+    assert [(gate["id"], gate["status"]) for gate in report["gates"]] == [("clean", "not_gated")]
 
 
 def test_a_model_that_cannot_be_compared_is_judged_all_the_same(pytester, zoo, monkeypatch):
