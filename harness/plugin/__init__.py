@@ -13,8 +13,8 @@ from harness.errors import InputError, NotApplicableError, foreign_code
 from harness.gates import Gate, read_gates
 from harness.gates.keys import declared_keys, with_keys
 from harness.plugin.collector import Collector
-from harness.plugin.options import add_options
-from harness.plugin.output import PAGE, begin, confirm, write_files, write_page_whole, write_refusal
+from harness.plugin.options import add_options, reports_named
+from harness.plugin.output import PAGE, begin, confirm, forget, write_files, write_page_whole, write_refusal
 from harness.plugin.pictures import PICTURES, take_pictures
 from harness.plugin.run import INPUTS, MISPLACED, PROPERTY, RUN, GateRun, NotApplicable
 from harness.plugin.shrunk import with_smallest_pose
@@ -53,6 +53,8 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     _sessions.append(True)
     config = pluginmanager.get_plugin("pytestconfig")
     assert isinstance(config, pytest.Config)
+    if "PYTEST_XDIST_WORKER" not in os.environ and (reports := reports_named(config)):
+        forget(reports)  # Before the command line is parsed, which may be wrong.
     add_options(parser, config)
 
 

@@ -134,6 +134,24 @@ def options_of(config: pytest.Config) -> StressOptions:
     )
 
 
+def reports_named(config: pytest.Config) -> Path | None:
+    """Return the folder of the reports of a gate run, by the command line as it was typed; None for another run.
+
+    A command line that turns out to be wrong has no options yet.
+    """
+    arguments = list(map(str, config.invocation_params.args))
+    stress_tests = (config.rootpath / "stress_tests").resolve()
+    places = [(config.invocation_params.dir / each.split("::")[0]).resolve() for each in arguments]
+    named = any(stress_tests in (place, *place.parents) for place in places)
+    if not (named and _holds_gate(stress_tests)):
+        return None
+    known = [each.partition("=") for each in arguments]
+    for number, (name, equals, value) in enumerate(known):
+        if name == "--stress-reports":
+            return config.rootpath / (value if equals else "".join(arguments[number + 1 : number + 2]))
+    return config.rootpath / "reports"
+
+
 def full_gates(config: pytest.Config) -> Path:
     """Return the gates file of the default profile."""
     return config.rootpath / "stress_tests/gates.toml"

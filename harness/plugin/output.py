@@ -33,6 +33,13 @@ def require_writable(folder: Path) -> None:
         raise InputError(_told(folder, error)) from None
 
 
+def forget(folder: Path) -> None:
+    """Remove the reports of an earlier run, where there are any and they can be removed."""
+    for name in REPORTS:
+        with suppress(OSError):
+            (folder / name).unlink(missing_ok=True)
+
+
 def begin(folder: Path, *, marked: bool) -> None:
     """Remove the reports of an earlier run, which say nothing of this one; a folder `marked` is so until the verdict.
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.data import stratified_sample
-from harness.errors import InputError
+from harness.errors import InputError, printable
 from harness.gates import Gate, Verdict
 from harness.inference import Predictions, RoleModel
 from harness.inference.attention import attend
@@ -157,16 +157,20 @@ def _answers_are_the_models(session: StressSession) -> SelfCheck:
     answered, fresh = candidate.classifier.answered, _fresh(candidate)
     some = answered[:: -(-len(answered) // ANSWERS)] if answered else ()
     count = differing = 0
+    under: list[object] = []
     for before in some:
         chosen = np.unique(np.linspace(0, len(before.labels) - 1, ANSWERED_SAMPLES).astype(np.int64))
         anew = fresh.predict(before.images.take(torch.from_numpy(chosen)), before.perturbation)
         count += len(chosen)
-        differing += int((anew.predicted != before.predicted[chosen]).sum())
+        if others := int((anew.predicted != before.predicted[chosen]).sum()):
+            differing += others
+            under.append(before.perturbation)
     return SelfCheck(
         "answers-are-the-models",
         "fail" if differing else "pass",
-        f"{differing} of {count} answers of this run are others when predicted anew; empty the cache with `python -m "
-        "harness cache --clear`"
+        f"{differing} of {count} answers of this run are others when predicted anew, such as under "
+        f"{printable(under[0])}; empty the cache with `python -m harness cache --clear`, and see that perturbations of "
+        "your own do the same to an image in any batch"
         if differing
         # Without numbers: with workers each process has answers of its own.
         else "answers of this run, from the cache or not, are the same when predicted anew",

@@ -86,9 +86,14 @@ def test_worse_model_fails_by_name(zoo):
     ],
 )
 def test_bad_input_ends_with_4(zoo, arguments, message):
+    (zoo.root / "reports").mkdir()
+    (zoo.root / "reports/stress.json").write_text('{"verdict": "pass"}')
     result = zoo.run(*arguments)
     assert result.ret == 4
     result.stderr.fnmatch_lines([message])
+    if arguments[0] == "--stress-profile":  # Found by the parser of the command line.
+        assert not list((zoo.root / "reports").iterdir())
+        return
     report = zoo.report()
     assert (report["verdict"], report["gates"]) == ("error", [])
     (reason,) = report["errors"]

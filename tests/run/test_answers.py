@@ -1,5 +1,7 @@
 """Answers that are not the candidate's, such as those of another model in the cache, are found by a self-check."""
 
+import re
+
 from zoo import CLASSES, images_of, network
 
 from harness.inference import Classifier, RoleModel
