@@ -242,8 +242,8 @@ def doubt(predictions):
 
 def test_new_measures_of_which_less_is_better_get_ceilings(zoo):
     (zoo.tests / "doubt.py").write_text(DOUBT)
-    for name, (_, measure) in NEW_MEASURES.items():
-        add_a_test(zoo, name, measure=measure, module="doubt" if name == "doubts" else "harness.measures")
+    for name, (_, measured) in NEW_MEASURES.items():
+        add_a_test(zoo, name, measure=measured, module="doubt" if name == "doubts" else "harness.measures")
     assert run_calibrate(zoo) == 0
     gates, panel = read_gates(zoo.gates), read_panel(zoo.panel)
     for name, (metric, _) in NEW_MEASURES.items():
