@@ -1,6 +1,6 @@
 """A little repository with data on which place and turn matter, and networks that read them well, but not perfectly.
 
-Here is one factory each for labelled images, networks, models in their role, and outcomes of runs.
+Here is one factory each for labelled images, networks, and models in their role.
 """
 
 import hashlib
@@ -23,7 +23,6 @@ from harness.data import LabelledImages, load_images
 from harness.inference import Classifier, RoleModel
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
-from harness.run.outcome import Outcome
 
 STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
 CLASSES = ("ant", "bee", "cat", "dog")
@@ -93,24 +92,6 @@ def role_model(role: str = "candidate", model: torch.nn.Module | None = None) ->
     """Return a model, by default a good network, in its role."""
     classifier = Classifier(network() if model is None else model, workers=1)
     return RoleModel(role, Path(f"{role[0]}.safetensors"), role[0] * 64, "m" * 64, "user", None, classifier)
-
-
-def outcome(**facts) -> Outcome:
-    """Return the outcome of a run in which nothing was judged, or what the facts say."""
-    empty: dict[str, tuple] = dict.fromkeys(("verdicts", "errors", "omissions", "failures"), ())
-    known = {
-        "models": {
-            name: {"path": f"{name[0]}.safetensors", "sha256": name[0] * 64, "architecture": "fashion-cnn"}
-            for name in ("candidate", "baseline")
-        },
-        "data": {"name": "fashion-mnist", "split": "test", "sha256": "d" * 64, "n": 10_000},
-        "versions": {"python": "3", "torch": "2", "hypothesis": "6", "harness": "0"},
-        "recipe": {},
-        "profile": "default",
-        "gates_sha256": "e" * 64,
-        "command": "pytest stress_tests",
-    }
-    return Outcome(**{**empty, **known, **facts})
 
 
 def gates_text(images: LabelledImages, rows: str = ROWS, *, sha256: str = "") -> str:
