@@ -32,6 +32,7 @@ def path(tmp_path):
 def test_a_panel_is_read_as_it_was_written(path):
     assert read_panel(path) == panel_of(VALUES, ROWS)
     assert [file.name for file in path.parent.iterdir()] == ["panel.json"]
+    assert json.loads(path.read_bytes())["schema"] == 1, "a file for other versions to read"
 
 
 def test_values_keep_all_their_digits(tmp_path):
