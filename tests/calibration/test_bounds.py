@@ -452,6 +452,15 @@ def test_rows_that_are_no_gates_raise_no_alarm(one_doubtful):
     assert false_alarms(one_doubtful, calibrate(one_doubtful, {"clean": 0.001})) == []
 
 
+@pytest.mark.parametrize(("side", "alarms"), [(1, ["seed-005.safetensors: r0"]), (-1, [])], ids=["more", "fewer"])
+def test_more_failures_than_the_others_allow_are_an_alarm_and_fewer_are_none(side, alarms):
+    values = spread_evenly(400, 30)
+    rest = np.delete(values, 4)
+    values[4] = rest.mean() + side * 4.5 * rest.std(ddof=1) * math.sqrt(20 / 19)
+    panel = panel_of(values, family="pairs", unit="images")
+    assert false_alarms(panel, calibrate(panel, LAX)) == alarms
+
+
 # What the terminal says.
 
 

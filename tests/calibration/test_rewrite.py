@@ -221,6 +221,15 @@ def test_numbers_are_plain_in_the_text():
     )
 
 
+def test_counts_are_written_to_a_tenth_and_their_spread_to_a_hundredth(tmp_path):
+    values = np.random.default_rng(0).normal(60, 9, (8, 1))
+    (item,) = calibrate(panel_of(values, (row("swaps", family="swaps", unit="images"),)), {"swaps": 100})
+    (swaps,) = read(tmp_path, rewritten(items=[item])).family("swaps")
+    assert swaps.panel.mean == round(item.mean, 1) != round(item.mean, 2)
+    assert swaps.panel.detects == round(item.detects, 1)
+    assert swaps.panel.std == round(item.std, 2) != round(item.std, 3)
+
+
 def test_tables_between_the_rows_are_no_obstacle(tmp_path):
     budget = re.search(r"# How much.*?points\n", WRITTEN, re.DOTALL)[0]
     content = WRITTEN.replace(budget, "").replace("# Without", f"{budget}\n# Without")

@@ -73,10 +73,9 @@ def test_a_key_of_another_type_is_refused_with_file_row_and_test(keys, message):
 
 
 def test_a_key_that_is_not_declared_is_refused_with_all_that_are_known():
+    given = replace(ROW, keys={"strenght": 0.3, "zeal": 1})
     with pytest.raises(GatesError) as refusal:
-        with_keys(
-            replace(ROW, keys={"strenght": 0.3}), declared_keys({"strength": float}, test=""), path=FILE, test="t"
-        )
+        with_keys(given, declared_keys({"strength": float}, test=""), path=FILE, test="t")
     assert str(refusal.value) == (
         "shop/gates.toml: gate 'dim-030' of t: unknown key 'strenght'; known are class, direction, family, hand, id, "
         "metric, not_gated, panel, pose, role, significance, and what the test declares: strength"

@@ -29,8 +29,17 @@ def test_it_is_a_gates_file_for_these_images(tmp_path):
     assert [name for name in by_id if name.startswith("clean")] == [
         "clean", "clean-t-shirt-top", "clean-trouser", "clean-class-2",
     ]  # fmt: skip
-    assert by_id["rotate-cw-010"].pose == Pose(degrees=-10)
-    assert (by_id["shift-left-4"].pose, by_id["shift-down-2"].pose) == (Pose(dx=-4), Pose(dy=2))
+    assert {name: gate.pose for name, gate in by_id.items() if gate.pose != IDENTITY} == {
+        "rotate-cw-010": Pose(degrees=-10),
+        "rotate-cw-005": Pose(degrees=-5),
+        "rotate-ccw-005": Pose(degrees=5),
+        "rotate-ccw-010": Pose(degrees=10),
+        "shift-right-4": Pose(dx=4),
+        "shift-left-4": Pose(dx=-4),
+        "shift-down-2": Pose(dy=2),
+        "shift-up-2": Pose(dy=-2),
+    }
+    assert (by_id["confident-errors"].direction, by_id["confident-errors"].keys) == ("at_most", {"confidence": 0.9})
     assert by_id["pair-trouser-class-2"].keys == {"pair": ["Trouser", "靴"]}
     assert all(gate.threshold is None for gate in gates.gates)
 

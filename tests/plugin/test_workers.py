@@ -9,6 +9,8 @@ import pytest
 from zoo import ROWS, STRESS_TESTS, GatedZoo
 
 WORKERS = ("-n", "2")
+WITHOUT_PAGE = (*WORKERS, "-p", "no:html")
+"""Where the page is not looked at, which takes a while to draw."""
 GAIN = '\n[[gate]]\nid = "gain"\nfamily = "gain"\nmetric = "accuracy_gain"\nhand = { bound = 0.1 }\n'
 
 
@@ -60,7 +62,7 @@ def test_a_worse_model_and_a_test_that_asserts_end_with_1(zoo):
 
 
 def test_a_run_that_covers_less_is_partial(zoo):
-    result = zoo.run("-k", "clean", *WORKERS)
+    result = zoo.run("-k", "clean", *WITHOUT_PAGE)
     assert result.ret == 0
     result.stdout.fnmatch_lines(["*PARTIAL: *"])
     said = "2 of 4 gates did not run: rotate-ccw-010, confident-errors; no test ran of family rotation, confidence"
@@ -81,7 +83,7 @@ def test_nothing(candidate, images, evidence, gate):
 def test_tests_that_raise_or_measure_nan_end_with_4(zoo):
     (zoo.tests / "test_rotation.py").write_text(JUDGES_NAN)
     (zoo.tests / "test_own.py").write_text("def test_own():\n    raise OSError('lost')\n")
-    result = zoo.run(*WORKERS)
+    result = zoo.run(*WITHOUT_PAGE)
     assert result.ret == 4
     result.stdout.fnmatch_lines(["*test_own.py::test_own: OSError: lost*"])
     result.stdout.fnmatch_lines(["*gate rotate-ccw-010: the test measured 'accuracy' as NaN*"])
@@ -92,7 +94,7 @@ def test_tests_that_raise_or_measure_nan_end_with_4(zoo):
 def test_tests_that_cannot_be_collected_end_with_4(zoo):
     (zoo.tests / "test_own.py").write_text("import nowhere\n")
     zoo.bind(ROWS.replace("confidence = 0.9", "confidence = 0.9\nflor = 1"))
-    result = zoo.run(*WORKERS)
+    result = zoo.run(*WITHOUT_PAGE)
     assert result.ret == 4
     result.stdout.fnmatch_lines(["*test_own.py: cannot be collected*"])
     where = "gates.toml: gate 'confident-errors' of test_confident_errors_stay_rare"
@@ -112,7 +114,7 @@ def test_a_killed_worker_is_an_error_not_a_failure(zoo):
     (zoo.tests / "test_own.py").write_text(
         f"import os, signal\n\ndef test_own():\n    os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
     )
-    assert zoo.run(*WORKERS).ret == 4
+    assert zoo.run(*WITHOUT_PAGE).ret == 4
     assert zoo.report()["verdict"] == "error"
 
 
@@ -123,7 +125,7 @@ def test_a_worker_killed_after_its_last_test_is_an_error(zoo):
         "    if getattr(session.config, 'workerinput', {}).get('workerid') == 'gw0':\n"
         f"        os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
     )
-    result = zoo.run(*WORKERS)
+    result = zoo.run(*WITHOUT_PAGE)
     assert result.ret == 4
     assert json.loads((zoo.root / "reports/stress.json").read_text())["verdict"] == "error"
     result.stdout.fnmatch_lines(["*worker gw0 died: *"])

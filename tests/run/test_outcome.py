@@ -7,7 +7,8 @@ import pytest
 from outcomes import BROKEN, EMPTY, FAIL, MISSING, PASS, REPORTED, verdict
 
 from harness.gates import Gate
-from harness.run.outcome import worst_first
+from harness.run.outcome import SelfCheck, worst_first
+from harness.run.overview import Overview
 
 
 @pytest.mark.parametrize(
@@ -137,3 +138,33 @@ def test_the_json_has_the_fields_of_the_contract():
 def test_the_json_says_what_went_wrong():
     outcome = replace(EMPTY, errors=("NaN",), omissions=("half",))
     assert (outcome.as_json()["errors"], outcome.as_json()["omissions"]) == (["NaN"], ["half"])
+
+
+@pytest.mark.parametrize(
+    ("statuses", "overall"),
+    [
+        (("pass", "not_applicable"), "pass"),
+        (("not_applicable", "fail", "pass"), "error"),
+        (("pass", "fail"), "error"),
+    ],
+)
+def test_a_self_check_that_fails_is_an_error_and_one_that_does_not_apply_is_none(statuses, overall):
+    checks = tuple(SelfCheck(f"check-{number}", status, "so it is") for number, status in enumerate(statuses))
+    outcome = replace(EMPTY, verdicts=(PASS,), self_checks=checks)
+    assert (outcome.verdict, outcome.exit_status) == (overall, 4 if overall == "error" else 0)
+    assert [check["status"] for check in outcome.as_json()["self_checks"]] == list(statuses)
+
+
+def test_the_json_holds_the_models_side_by_side():
+    shown = Overview("zoo", 300, 100, ("ant",), (), (), ())
+    assert replace(EMPTY, overview=shown).as_json()["overview"]["n"] == 300
+    assert EMPTY.as_json()["overview"] is None
+
+
+def test_failures_of_different_units_are_ordered_by_how_far_they_miss_their_bounds():
+    """A bound without a spread has one of 1%: 6% of a share is farther than 5% of a count, and that than 4%."""
+    share, nearer = verdict("fail", "share", value=0.47, bound=0.5), verdict("fail", "nearer", value=0.48, bound=0.5)
+    count = verdict("fail", "count", value=105, bound=100)
+    assert worst_first((nearer, count, share)) == [share, count, nearer]
+    none = verdict("fail", "none", value=1, bound=0)
+    assert worst_first((share, none)) == [none, share], "of a bound of 0 any miss is infinitely far"

@@ -94,16 +94,17 @@ def test_what_else_was_reported_is_in_the_outcome(session_of):
 # Errors and failures.
 
 
-def test_two_tests_of_one_name_are_an_error_and_one_that_is_told_twice_is_not(session_of):
+@pytest.mark.parametrize("other", ["test_another.py::test[clean]", "test_own.py::test[clean]"])
+def test_two_tests_of_one_name_are_an_error_and_one_that_is_told_twice_is_not(session_of, other):
     session = session_of()
     reported = report_all(session)
     (clean, *_) = session.gates.gates
     reported.take(verdict_of(clean), test="test_clean.py::test[clean]")
     assert reported.errors == []
-    reported.take(verdict_of(clean), test="test_own.py::test[clean]")
+    reported.take(verdict_of(clean), test=other)
     (error,) = reported.errors
     assert error.startswith(
-        "clean: two tests have a verdict of this name, test_clean.py::test[clean] and test_own.py::test[clean]; name a "
+        f"clean: two tests have a verdict of this name, test_clean.py::test[clean] and {other}; name a metric in their "
     )
     assert finished(reported, session).exit_status == 4
 
@@ -245,9 +246,10 @@ def test_gates_made_for_a_sample_say_what_they_leave_out(session_of):
     assert "0 of the default profile's 2 gates and the comparison" in finished(reported, session, default=whole).scope
 
 
-def test_another_sample_than_the_gates_are_made_for_is_partial(session_of):
-    session = session_of(ROWS, IMAGES.take(torch.arange(50)), sample=100)
-    said = "50 of 400 images were measured; the gates are made for a sample of 100"
+@pytest.mark.parametrize("size", [50, 200], ids=["fewer", "more"])
+def test_another_sample_than_the_gates_are_made_for_is_partial(session_of, size):
+    session = session_of(ROWS, IMAGES.take(torch.arange(size)), sample=100)
+    said = f"{size} of 400 images were measured; the gates are made for a sample of 100"
     assert finished(report_all(session), session).omissions == (said,)
 
 
