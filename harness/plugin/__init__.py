@@ -53,7 +53,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     _sessions.append(True)
     config = pluginmanager.get_plugin("pytestconfig")
     assert isinstance(config, pytest.Config)
-    if "PYTEST_XDIST_WORKER" not in os.environ and (reports := reports_named(config)):
+    if reports := reports_named(config):
         forget(reports)  # Before the command line is parsed, which may be wrong.
     add_options(parser, config)
 
