@@ -1,33 +1,26 @@
-"""The pytest plugin: its hooks; options, fixtures and what the hooks do live in the modules beside it."""
+"""The pytest plugin: how a run begins and ends; options, fixtures, tests and verdicts are in modules beside it."""
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from harness.errors import InputError, NotApplicableError, foreign_code
-from harness.gates import Gate, read_gates
-from harness.gates.keys import declared_keys, with_keys
+from harness.errors import InputError
+from harness.gates import read_gates
 from harness.plugin.collector import Collector
 from harness.plugin.options import add_options, reports_named
 from harness.plugin.output import PAGE, begin, confirm, forget, write_files, write_page_whole, write_refusal
-from harness.plugin.pictures import PICTURES, take_pictures
-from harness.plugin.run import INPUTS, MISPLACED, PROPERTY, RUN, GateRun, NotApplicable
-from harness.plugin.shrunk import with_smallest_pose
-from harness.plugin.timeout import TimeKeeper, TimeLimitExceededError
+from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun
+from harness.plugin.timeout import TimeKeeper
 from harness.run.outcome import NOT_JUDGED
 from harness.run.reported import refusal_of
 from harness.run.session import EXAMPLES
 from harness.store.records import as_json
 
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
-pytest_plugins = ("harness.plugin.fixtures",)
+pytest_plugins = ("harness.plugin.fixtures", "harness.plugin.rows", "harness.plugin.verdicts")
 
 _sessions: list[bool] = []
 """Whether pytest has taken this module for a plugin; stress tests mean nothing where it has not."""
@@ -116,132 +109,6 @@ def _limit_hypothesis(run: GateRun) -> None:
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
     settings.load_profile("stress")
-
-
-# Hooks: from rows to tests, from tests to an outcome.
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep one test of each row for the self-checks; leave out tests without a row of a file made for a sample.
-
-    Such a file says all that its profile measures. When recording, leave out the families not asked for, too.
-    """
-    run = config.stash[RUN]
-    if not run.active:
-        stress_tests = [item for item in items if "stress_session" in getattr(item, "fixturenames", ())]
-        if any(item.get_closest_marker("gate") for item in stress_tests):
-            if not run.is_worker:
-                raise pytest.UsageError(run.elsewhere)
-            config.workeroutput[MISPLACED] = run.elsewhere  # type: ignore[attr-defined]
-        return
-    families = {item: marker.args[0] for item in items if (marker := item.get_closest_marker("gate"))}
-    functions = [item for item in families if isinstance(item, pytest.Function)]
-    rows: dict[pytest.Function, Any] = {item: item.callspec.params["gate"] for item in functions}
-    run.tests = {row.id: item for item, row in rows.items()}
-    left_out: set[pytest.Item] = set()
-    if run.gates and run.gates.data.sample is not None:
-        left_out |= {item for item, row in rows.items() if row.definition not in run.rows}
-    if run.options.record:
-        asked = {item for item, row in rows.items() if row.id in run.options.record}
-        left_out |= {item for item in items if families.get(item) not in run.options.record and item not in asked}
-    if left_out:
-        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
-        items[:] = [item for item in items if item not in left_out]
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Expand a test marked `@gate(family, metric=..., key=type, ...)` into one test per row of these.
-
-    A row whose keys are not those that the test declares is an error of collection.
-    """
-    marker = metafunc.definition.get_closest_marker("gate")
-    if marker is None or "gate" not in metafunc.fixturenames or len(marker.args) != 1:
-        return  # Another's marker of this name, perhaps.
-    run = metafunc.config.stash[RUN]
-    gates = run.gates
-    (family,), keys = marker.args, dict(marker.kwargs)
-    metric = keys.pop("metric", "")
-    test, path = metafunc.definition.name, run.options.gates
-    rows = tuple(row for row in (gates.family(family) if gates else ()) if metric in {"", row.metric})
-    try:
-        run.expect_same_gates()
-        declared = declared_keys(keys, test=test)
-        rows = tuple(with_keys(row, declared, path=path, test=test) for row in rows)
-    except InputError as error:
-        raise pytest.Collector.CollectError(str(error)) from None
-    if not rows:
-        name = f"{family}-{metric.replace('_', '-')}" if metric else family
-        rows = (Gate(id=name, family=family, metric=metric, keys=dict.fromkeys(declared)),)
-    metafunc.parametrize("gate", rows, ids=[row.id for row in rows], indirect=True)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Start each test with no evidence."""
-    item.config.stash[RUN].evidence.clear()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Leave out a stress test that does not apply to this model or data, or that needs a row and has none."""
-    run = pyfuncitem.config.stash[RUN]
-    row = getattr(pyfuncitem, "callspec", None) and pyfuncitem.callspec.params.get("gate")
-    if not (run.active and run.gates and isinstance(row, Gate)):
-        return (yield)
-    try:
-        return (yield)
-    except NotApplicableError as error:
-        raise NotApplicable(str(error)) from None
-    except (TypeError, AttributeError, KeyError, ValueError) as error:
-        if row.definition in run.rows:
-            raise
-        why = f"{run.gates.path} has no row for it, and it cannot run without one ({error!r})"
-        raise NotApplicable(why) from None
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach the test's verdict and pictures to its report; one that is skipped, or may fail (xfail), has none."""
-    report = yield
-    run = item.config.stash[RUN]
-    if not run.active or item.get_closest_marker("gate") is None or (report.when != "call" and report.passed):
-        return report
-    skip = call.excinfo.value if call.excinfo else None
-    if report.skipped and not isinstance(skip, NotApplicable):
-        return report
-    row: Gate = item.callspec.params["gate"]  # type: ignore[attr-defined]
-    verdict = run.evidence.verdict
-    if isinstance(skip, NotApplicable):
-        verdict = row.unjudged("not_applicable", skip.msg)
-    elif run.hung:
-        verdict = row.unjudged("error", str(call.excinfo.value) if call.excinfo else "the model hangs")
-    elif report.failed and (verdict is None or verdict.passed or not _asserted(call)):
-        what = call.excinfo.exconly() if call.excinfo else str(report.longrepr)
-        verdict = row.unjudged("error", what.splitlines()[0])
-    elif verdict is None:
-        verdict = row.unjudged("error", "the test judged nothing; end it with `gate.judge` and `evidence.show`")
-    # What a test or a model raises when it is asked once more adds nothing to what was measured.
-    with suppress(Exception, TimeLimitExceededError), run.limited(row.id), foreign_code():
-        verdict = with_smallest_pose(item, verdict, run.evidence)
-    if report.failed and verdict.status == "fail":
-        # The measurement is what a reader needs; how the test came by it is the same for each row.
-        report.longrepr = verdict.explain()
-    report.user_properties.append((PROPERTY, verdict.as_wire()))
-    # JUnit takes its properties from the reports after this one, which copy the item's.
-    item.user_properties += [(name, getattr(verdict, name)) for name in ("status", "metric", "value", "limit", "n")]
-    if item.config.pluginmanager.hasplugin("html") and run.options.record is None and not run.hung:
-        with suppress(Exception, TimeLimitExceededError), run.limited(row.id), foreign_code():
-            report.user_properties.append((PICTURES, take_pictures(run.evidence, run.prepare())))
-    return report
-
-
-def _asserted(call: pytest.CallInfo[None]) -> bool:
-    """Return whether a test failed by what it asserts; Hypothesis groups several failures of one test."""
-    error = call.excinfo.value if call.excinfo else None
-    return isinstance(error, (AssertionError, pytest.fail.Exception, BaseExceptionGroup))
 
 
 @pytest.hookimpl(optionalhook=True)

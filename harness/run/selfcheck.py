@@ -1,19 +1,15 @@
-"""The gate tests itself: what must be equal is, and damaged copies of the candidate fail the tests that should notice.
-
-A damage wraps the model, whatever it is made of, so that it works for any classifier.
-"""
+"""The gate tests itself: what must be equal is, and damaged copies of the candidate fail where they should."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from harness.data import stratified_sample
 from harness.errors import InputError, printable
@@ -23,7 +19,8 @@ from harness.inference.attention import attend
 from harness.measures.flips import flips
 from harness.measures.localisation import rank_correlation
 from harness.measures.statistics import mcnemar_p
-from harness.perturb import Pose, pose_each
+from harness.perturb import pose_each
+from harness.run.damages import Damage, damages
 from harness.run.outcome import SelfCheck
 from harness.run.session import StressSession
 
@@ -45,26 +42,6 @@ Judge = Callable[[StressSession, Gate], Verdict | None]
 """Runs the stress test of a gate's family in a session; None when there is no such test."""
 
 
-@dataclass(frozen=True)
-class Damage:
-    """A way to break a model, the family that must notice, and which images the broken model fails.
-
-    With a `metric`, only the family's rows of this metric are asked.
-    """
-
-    name: str
-    family: str
-    before: nn.Module
-    after: nn.Module
-    fails: Callable[[Predictions], np.ndarray]
-    metric: str = ""
-
-    def apply(self, candidate: RoleModel) -> RoleModel:
-        """Return the candidate with a damaged copy of its model, which has nothing remembered."""
-        model = nn.Sequential(self.before, candidate.classifier.model, self.after)
-        return replace(candidate, classifier=candidate.classifier.like(model))
-
-
 def self_checks(session: StressSession, judge: Judge) -> tuple[SelfCheck, ...]:
     """Check the run itself, on a sample of its images and past everything remembered."""
     size = min(SAMPLES, len(session.images))
@@ -76,23 +53,6 @@ def self_checks(session: StressSession, judge: Judge) -> tuple[SelfCheck, ...]:
         _answers_are_the_models(session),
         *(_is_noticed(damage, sampled, judge) for damage in damages(session)),
         _maps_follow_weights(sampled),
-    )
-
-
-def damages(session: StressSession) -> tuple[Damage, ...]:
-    """Return the damages: logits swapped or scaled up tenfold, images half or all blanked, turned by 20° or blurred."""
-    classes = session.images.classes
-    gated = [gate.class_name for gate in session.gates.family("class") if gate.threshold and gate.class_name in classes]
-    first = classes.index(gated[0]) if gated and gated[0] else 0
-    keep = nn.Identity()
-    return (
-        Damage("swapped-logits", "class", keep, _SwapLogits(first, (first + 1) % len(classes)), _errors),
-        Damage("left-half-blanked", "clean", _BlankLeftHalf(), keep, _errors),
-        Damage("overconfident", "confidence", keep, _ScaleLogits(10.0), _confident_errors),
-        Damage("turned-020", "rotation", _Turn(20.0), keep, _errors),
-        Damage("turned-020-searched", "search", _Turn(20.0), keep, _errors, metric="right_at_every_pose"),
-        Damage("blind", "attention", _BlankAll(), keep, _errors, metric="lost"),
-        Damage("blurred", "corruption", _Blur(), keep, _errors, metric="accuracy"),
     )
 
 
@@ -264,14 +224,6 @@ def _fresh(candidate: RoleModel) -> Classifier:
     return candidate.classifier.like(candidate.classifier.model)
 
 
-def _errors(predictions: Predictions) -> np.ndarray:
-    return ~predictions.correct
-
-
-def _confident_errors(predictions: Predictions) -> np.ndarray:
-    return predictions.confidence_of_errors() > 0.9  # noqa: PLR2004  The study's limit.
-
-
 class _AtRest:
     """The pose of each image, all of them zero: the whole path of interpolation, to no effect."""
 
@@ -281,51 +233,3 @@ class _AtRest:
 
     def __repr__(self) -> str:
         return "AtRest()"
-
-
-class _SwapLogits(nn.Module):
-    def __init__(self, first: int, second: int) -> None:
-        super().__init__()
-        self.first, self.second = first, second
-
-    def forward(self, logits: Tensor) -> Tensor:
-        order = list(range(logits.shape[1]))
-        order[self.first], order[self.second] = self.second, self.first
-        return logits[:, order]
-
-
-class _ScaleLogits(nn.Module):
-    def __init__(self, factor: float) -> None:
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, logits: Tensor) -> Tensor:
-        return logits * self.factor
-
-
-class _BlankLeftHalf(nn.Module):
-    def forward(self, pixels: Tensor) -> Tensor:
-        right = torch.arange(pixels.shape[-1], device=pixels.device) >= pixels.shape[-1] // 2
-        return pixels * right
-
-
-class _BlankAll(nn.Module):
-    def forward(self, pixels: Tensor) -> Tensor:
-        return pixels * 0
-
-
-class _Blur(nn.Module):
-    """The mean over a square of a quarter of the width."""
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        reach = max(1, pixels.shape[-1] // 8)
-        return functional.avg_pool2d(pixels, 2 * reach + 1, stride=1, padding=reach)
-
-
-class _Turn(nn.Module):
-    def __init__(self, degrees: float) -> None:
-        super().__init__()
-        self.pose = Pose(degrees)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.pose(pixels)

@@ -22,7 +22,7 @@ from harness.perturb import Pose
 from harness.report import markdown, summary_lines
 from harness.report.html import scorecard
 from harness.run import selfcheck
-from harness.run.selfcheck import damages
+from harness.run.damages import damages
 from harness.run.session import StressSession
 from harness.store.cache import PredictionCache
 

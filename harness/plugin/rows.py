@@ -1,0 +1,67 @@
+"""From the rows of the gates file to tests: one for each row of a family, with the keys that the test declares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.errors import InputError
+from harness.gates import Gate
+from harness.gates.keys import declared_keys, with_keys
+from harness.plugin.run import MISPLACED, RUN
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Expand a test marked `@gate(family, metric=..., key=type, ...)` into one test per row of these.
+
+    A row whose keys are not those that the test declares is an error of collection.
+    """
+    marker = metafunc.definition.get_closest_marker("gate")
+    if marker is None or "gate" not in metafunc.fixturenames or len(marker.args) != 1:
+        return  # Another's marker of this name, perhaps.
+    run = metafunc.config.stash[RUN]
+    gates = run.gates
+    (family,), keys = marker.args, dict(marker.kwargs)
+    metric = keys.pop("metric", "")
+    test, path = metafunc.definition.name, run.options.gates
+    rows = tuple(row for row in (gates.family(family) if gates else ()) if metric in {"", row.metric})
+    try:
+        run.expect_same_gates()
+        declared = declared_keys(keys, test=test)
+        rows = tuple(with_keys(row, declared, path=path, test=test) for row in rows)
+    except InputError as error:
+        raise pytest.Collector.CollectError(str(error)) from None
+    if not rows:
+        name = f"{family}-{metric.replace('_', '-')}" if metric else family
+        rows = (Gate(id=name, family=family, metric=metric, keys=dict.fromkeys(declared)),)
+    metafunc.parametrize("gate", rows, ids=[row.id for row in rows], indirect=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep one test of each row for the self-checks; leave out tests without a row of a file made for a sample.
+
+    Such a file says all that its profile measures. When recording, leave out the families not asked for, too.
+    """
+    run = config.stash[RUN]
+    if not run.active:
+        stress_tests = [item for item in items if "stress_session" in getattr(item, "fixturenames", ())]
+        if any(item.get_closest_marker("gate") for item in stress_tests):
+            if not run.is_worker:
+                raise pytest.UsageError(run.elsewhere)
+            config.workeroutput[MISPLACED] = run.elsewhere  # type: ignore[attr-defined]
+        return
+    families = {item: marker.args[0] for item in items if (marker := item.get_closest_marker("gate"))}
+    functions = [item for item in families if isinstance(item, pytest.Function)]
+    rows: dict[pytest.Function, Any] = {item: item.callspec.params["gate"] for item in functions}
+    run.tests = {row.id: item for item, row in rows.items()}
+    left_out: set[pytest.Item] = set()
+    if run.gates and run.gates.data.sample is not None:
+        left_out |= {item for item, row in rows.items() if row.definition not in run.rows}
+    if run.options.record:
+        asked = {item for item, row in rows.items() if row.id in run.options.record}
+        left_out |= {item for item in items if families.get(item) not in run.options.record and item not in asked}
+    if left_out:
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]

@@ -1,0 +1,86 @@
+"""From a test to its verdict: what it showed, what stopped it, or why it does not apply; with pictures."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.errors import NotApplicableError, foreign_code
+from harness.gates import Gate
+from harness.plugin.pictures import PICTURES, take_pictures
+from harness.plugin.run import PROPERTY, RUN, NotApplicable
+from harness.plugin.shrunk import with_smallest_pose
+from harness.plugin.timeout import TimeLimitExceededError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Start each test with no evidence."""
+    item.config.stash[RUN].evidence.clear()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Leave out a stress test that does not apply to this model or data, or that needs a row and has none."""
+    run = pyfuncitem.config.stash[RUN]
+    row = getattr(pyfuncitem, "callspec", None) and pyfuncitem.callspec.params.get("gate")
+    if not (run.active and run.gates and isinstance(row, Gate)):
+        return (yield)
+    try:
+        return (yield)
+    except NotApplicableError as error:
+        raise NotApplicable(str(error)) from None
+    except (TypeError, AttributeError, KeyError, ValueError) as error:
+        if row.definition in run.rows:
+            raise
+        why = f"{run.gates.path} has no row for it, and it cannot run without one ({error!r})"
+        raise NotApplicable(why) from None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Attach the test's verdict and pictures to its report; one that is skipped, or may fail (xfail), has none."""
+    report = yield
+    run = item.config.stash[RUN]
+    if not run.active or item.get_closest_marker("gate") is None or (report.when != "call" and report.passed):
+        return report
+    skip = call.excinfo.value if call.excinfo else None
+    if report.skipped and not isinstance(skip, NotApplicable):
+        return report
+    row: Gate = item.callspec.params["gate"]  # type: ignore[attr-defined]
+    verdict = run.evidence.verdict
+    if isinstance(skip, NotApplicable):
+        verdict = row.unjudged("not_applicable", skip.msg)
+    elif run.hung:
+        verdict = row.unjudged("error", str(call.excinfo.value) if call.excinfo else "the model hangs")
+    elif report.failed and (verdict is None or verdict.passed or not _asserted(call)):
+        what = call.excinfo.exconly() if call.excinfo else str(report.longrepr)
+        verdict = row.unjudged("error", what.splitlines()[0])
+    elif verdict is None:
+        verdict = row.unjudged("error", "the test judged nothing; end it with `gate.judge` and `evidence.show`")
+    # What a test or a model raises when it is asked once more adds nothing to what was measured.
+    with suppress(Exception, TimeLimitExceededError), run.limited(row.id), foreign_code():
+        verdict = with_smallest_pose(item, verdict, run.evidence)
+    if report.failed and verdict.status == "fail":
+        # The measurement is what a reader needs; how the test came by it is the same for each row.
+        report.longrepr = verdict.explain()
+    report.user_properties.append((PROPERTY, verdict.as_wire()))
+    # JUnit takes its properties from the reports after this one, which copy the item's.
+    item.user_properties += [(name, getattr(verdict, name)) for name in ("status", "metric", "value", "limit", "n")]
+    if item.config.pluginmanager.hasplugin("html") and run.options.record is None and not run.hung:
+        with suppress(Exception, TimeLimitExceededError), run.limited(row.id), foreign_code():
+            report.user_properties.append((PICTURES, take_pictures(run.evidence, run.prepare())))
+    return report
+
+
+def _asserted(call: pytest.CallInfo[None]) -> bool:
+    """Return whether a test failed by what it asserts; Hypothesis groups several failures of one test."""
+    error = call.excinfo.value if call.excinfo else None
+    return isinstance(error, (AssertionError, pytest.fail.Exception, BaseExceptionGroup))
