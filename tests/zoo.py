@@ -143,9 +143,10 @@ class GatedZoo(Zoo):
         super().__init__(pytester.path, **facts)
         self.pytester = pytester
 
-    def run(self, *arguments, **how):
-        """Run the gate; what `how` says goes to `pytester`."""
-        arguments = ("--stress-data", "npz:zoo.npz", "stress_tests", *arguments)
+    def run(self, *arguments, page: bool = False, **how):
+        """Run the gate, without the `page`, whose figures take longest; what `how` says goes to `pytester`."""
+        pages = () if page or "-n" in arguments else ("-p", "no:html")
+        arguments = (*pages, "--stress-data", "npz:zoo.npz", "stress_tests", *arguments)
         with hypothesis_as_it_starts():
             if "-n" in arguments:
                 return self.pytester.runpytest_subprocess(*arguments, **how)

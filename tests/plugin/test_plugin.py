@@ -37,7 +37,7 @@ def zoo(pytester):
 
 
 def test_healthy_model_passes_and_leaves_three_reports(zoo):
-    result = zoo.run()
+    result = zoo.run(page=True)
     assert result.ret == 0
     result.stdout.fnmatch_lines(["*model quality gate*", "*PASS: 4 of 4 gates hold"])
     record = zoo.report()
@@ -55,7 +55,7 @@ def test_healthy_model_passes_and_leaves_three_reports(zoo):
 
 def test_worse_model_fails_by_name(zoo):
     zoo.save("worse.safetensors", blind=True)
-    result = zoo.run("--candidate", "worse.safetensors")
+    result = zoo.run("--candidate", "worse.safetensors", page=True)
     assert result.ret == 1
     result.stdout.fnmatch_lines(
         ["*FAIL: 0 of 4 gates hold; worse: *clean*", "*clean: accuracy 0.2500 < floor 0.8500 (n=400, 95% CI*"]
@@ -450,7 +450,7 @@ DIM = '\n[[gate]]\nid = "dim-030"\nfamily = "dim"\nmetric = "accuracy"\nhand = {
 def test_a_rows_own_key_reaches_its_test_and_its_words_the_report(zoo):
     (zoo.tests / "test_dim.py").write_text(DIMMED)
     zoo.bind(f"{ROWS}{DIM.replace('0.2', '0.99')}strength = 0.3\n")
-    assert zoo.run().ret == 1
+    assert zoo.run(page=True).ret == 1
     assert zoo.statuses["dim-030"] == "fail"
     assert "30% of the light taken away" in (zoo.root / "reports/stress.html").read_text()
 

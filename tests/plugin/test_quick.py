@@ -55,7 +55,7 @@ def test_the_quick_profile_takes_its_own_gates_and_gives_a_whole_verdict(zoo):
 
 
 def test_the_reports_say_what_was_left_out(zoo):
-    result = zoo.run("--stress-profile", "quick")
+    result = zoo.run("--stress-profile", "quick", page=True)
     scope = (
         "quick profile: 3 gates, made for a sample of 100 of 400 images; left out are 1 of the default profile's 4 "
         "gates (all of rotation) and the comparison of the models"
@@ -69,7 +69,7 @@ def test_the_reports_say_what_was_left_out(zoo):
 
 
 def test_the_default_profile_says_nothing_of_the_kind(zoo):
-    zoo.run()
+    zoo.run(page=True)
     assert (zoo.report()["profile"], zoo.report()["scope"]) == ("default", "")
     assert "This model is fit to ship" in (zoo.root / "reports/stress.html").read_text()
 

@@ -38,7 +38,7 @@ def test_it_is_measured_and_told_in_its_words(zoo):
     }
     assert found["close-calls"]["value"] < found["close-calls-ccw-010"]["value"], "turned images are harder"
     zoo.gates.write_text(f"{zoo.gates.read_text()}hand = {{ bound = 0.001 }}\n")
-    assert zoo.run("-k", "close").ret == 1
+    assert zoo.run("-k", "close", page=True).ret == 1
     assert "answers by a hair" in (zoo.root / "reports/stress.html").read_text()
 
 

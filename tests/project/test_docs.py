@@ -346,6 +346,7 @@ def test_an_extension_is_added_as_its_page_says(page, tmp_path):
     copied_checkout(tmp_path / "checkout").follow(page)
 
 
+@pytest.mark.docs
 def test_a_section_of_the_report_with_what_it_measures(tmp_path):
     checkout = copied_checkout(tmp_path / "checkout")
     checkout.follow("add-section.md")
