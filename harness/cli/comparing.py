@@ -118,6 +118,7 @@ def _overview(models: dict[str, RoleModel], images: LabelledImages) -> Overview:
 
 def _lines(overview: Overview, changed: Flips) -> list[str]:
     """Return the comparison as a table for the terminal."""
+    from harness.measures import Unit
     from harness.report.failures import kinds_rows
     from harness.report.text import aligned
     from harness.run.overview import Clean, Everywhere, Looking, Moved
@@ -127,8 +128,8 @@ def _lines(overview: Overview, changed: Flips) -> list[str]:
 
     def add(title: str, mine: Rate | None, theirs: Rate | None) -> None:
         if mine and theirs:
-            change = f"{100 * (mine.value - theirs.value):+.1f} points"
-            rows.append((title, f"{100 * mine.value:.1f}%", f"{100 * theirs.value:.1f}%", change))
+            change = Unit.DIFFERENCE.format(mine.value - theirs.value)
+            rows.append((title, Unit.SHARE.format(mine.value), Unit.SHARE.format(theirs.value), change))
 
     add("right on images as they are", first[Clean].accuracy, second[Clean].accuracy)
     for name, mine, theirs in zip(overview.classes, first[Clean].per_class, second[Clean].per_class, strict=True):

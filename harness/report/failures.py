@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.measures import Unit
 from harness.report.page import Section, render, table
 from harness.run.overview import Failing
 
@@ -40,7 +41,7 @@ def kinds_rows(overview: Overview) -> tuple[list[str], list[list[object]]]:
             row += [change.new, change.fixed, change.shared]
     titles += [f"{model.name}, moved" for model in models]
     for row, kinds in zip(rows, counts, strict=True):
-        row += [f"{100 * kind.moved:.1f}%" for kind in kinds]
+        row += [Unit.SHARE.format(kind.moved) for kind in kinds]
     return titles, rows
 
 

@@ -7,6 +7,7 @@ import io
 import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
+from harness.measures import Unit
 from harness.report.page import Section, render
 from harness.report.tables import classes
 from harness.run.overview import Clean, Looking, Moved, Surviving, Training, Turned
@@ -113,7 +114,9 @@ def illustrations(overview: Overview) -> Iterator[Illustration]:
         "Is it as right as it is sure?",
         "On the grey line, answers of 80% confidence are right 80% of the time; below it, the model is overconfident.",
         "Reliability diagram. "
-        + _spoken(models, lambda model: f"expected calibration error {100 * model[Clean].calibration_error:.1f}%"),
+        + _spoken(
+            models, lambda model: f"expected calibration error {Unit.SHARE.format(model[Clean].calibration_error)}"
+        ),
         lambda: curves.reliability_diagrams(overview),
     )
     if any(any(model[Looking].on_object) for model in models):

@@ -91,7 +91,7 @@ def healthy(verdict: Verdict) -> str:
     if known is None or known.mean is None or known.std is None:
         return ""
     if verdict.unit is Unit.IMAGES and verdict.gate.share != 1:
-        return verdict.unit.format(known.mean * verdict.gate.share)  # type: ignore[str-format]
+        return verdict.unit.format(known.mean * verdict.gate.share)
     spread = f"{100 * known.std:.1f}" if verdict.unit in _PERCENT else f"{known.std:.2g}"
     return f"{verdict.unit.format(known.mean)} ± {spread}"
 
