@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import NotApplicableError, foreign_code
+from harness.errors import NotApplicableError, foreign_code, printable
 from harness.gates import Gate
 from harness.plugin.pictures import PICTURES, take_pictures
 from harness.plugin.run import PROPERTY, RUN, NotApplicable
@@ -70,7 +70,7 @@ def pytest_runtest_makereport(
         verdict = with_smallest_pose(item, verdict, run.evidence)
     if report.failed and verdict.status == "fail":
         # The measurement is what a reader needs; how the test came by it is the same for each row.
-        report.longrepr = verdict.explain()
+        report.longrepr = printable(verdict.explain())
     report.user_properties.append((PROPERTY, verdict.as_wire()))
     # JUnit takes its properties from the reports after this one, which copy the item's.
     item.user_properties += [(name, getattr(verdict, name)) for name in ("status", "metric", "value", "limit", "n")]

@@ -11,6 +11,7 @@ from fnmatch import fnmatch
 
 import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import hostile
+import numpy as np
 import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import torch
@@ -585,3 +586,20 @@ def test_missing_checkpoint_named_by_the_user_is_not_trained(pytester, quick_tra
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*REFUSED?NOT_REGULAR?*"])
     assert not quick_training.exists() or not list(quick_training.glob("augmented*.safetensors"))
+
+
+def test_names_in_the_data_write_no_lines_and_no_colours_of_their_own(zoo):
+    arrays = dict(np.load(zoo.root / "zoo.npz"))
+    arrays["classes"] = np.array(["ant`<img src=x>", "bee\n::error file=a::b", "cat\x1b[31m", "doe|\u202e"])
+    np.savez(zoo.root / "zoo.npz", **arrays)
+    zoo.gates.write_text(zoo.gates.read_text().replace('"bee"', r'"bee\n::error file=a::b"'))
+    zoo.save("worse.safetensors", blind=True)
+    result = zoo.run("--candidate", "worse.safetensors")
+    assert result.ret == 1
+    markdown = (zoo.root / "reports/stress.md").read_text()
+    for written in (result.stdout.str(), markdown):
+        assert "bee" in written
+        assert "\x1b[31m" not in written
+        assert "\u202e" not in written
+        assert not re.search(r"^::error", written, re.MULTILINE)
+    assert "<img" not in markdown
