@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks.detection.mutants import HEALTHY
-from harness.measures import Measurement
+from harness.measures import METRICS, Measurement
 from harness.run.outcome import worst_first
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ def verdict_of(gate: Gate, value: float | None, *, n: int) -> Verdict:
     """Return the gate's verdict on a kept value; None is what the gate had no value for."""
     if value is None:
         return gate.unjudged("not_applicable", "the gate had no value")
-    return gate.judge(Measurement(gate.metric, value, n, (value, value)))
+    made_for = (gate.threshold.n if gate.threshold else None) or n
+    return gate.judge(Measurement(METRICS[gate.metric], value, made_for, (value, value)))
 
 
 def families(judged: Iterable[Judged]) -> list[str]:
