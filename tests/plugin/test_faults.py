@@ -32,7 +32,8 @@ WITHOUT_CACHE = ("-p", "no:cacheprovider")
 
 
 def environment(folder):
-    return {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "PYTHONPATH": str(HERE)}
+    modules = os.pathsep.join(map(str, (HERE, HERE / "networks")))
+    return {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "PYTHONPATH": modules}
 
 
 class Work:
