@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -9,10 +10,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.run.outcome import NOT_JUDGED, STATUS_FILE
+from harness.run.outcome import NOT_JUDGED, REPORTS_FILE, STATUS_FILE
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Sequence
 
 _INTERRUPTED = 2
@@ -36,7 +36,16 @@ def _gate(options: argparse.Namespace) -> int:
 
 
 def run_gate(arguments: Sequence[str]) -> int:
-    """Run pytest with these arguments in a child process and return its exit status, 4 if it came to no verdict."""
+    """Run pytest with these arguments in a child process and return its exit status, 4 if it came to no verdict.
+
+    One that ends without reports, such as by a crash, or before the plugin that writes them is loaded, is told of in
+    reports all the same; those of an earlier run are removed.
+    """
+    from harness.plugin.output import REPORTS, forget, write_refusal
+    from harness.run.reported import refusal_of
+
+    reports = _reports_named(arguments)
+    forget(reports)
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "status"
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", STATUS_FILE: str(said)}
@@ -44,11 +53,23 @@ def run_gate(arguments: Sequence[str]) -> int:
         ended = subprocess.run(command, check=False, env=environment)  # noqa: S603  Our own command.
         status = ended.returncode
         verdict = said.read_text("utf-8") if said.exists() else ""
-    if verdict == str(status) or status in {NOT_JUDGED, _INTERRUPTED}:
+        if (begun := said.with_name(REPORTS_FILE)).exists():
+            reports = Path(begun.read_text("utf-8"))
+    if verdict == str(status) or status == _INTERRUPTED:
         return status
-    print(
-        f"error: the gate ended with exit status {status} and without a verdict, as by a crash, or an exit of the "
-        "model or a test; nothing was judged",
-        file=sys.stderr,
+    reason = (
+        f"the gate ended with exit status {status} and without a verdict, as by a crash, or an exit of the model or a "
+        "test; nothing was judged"
     )
+    if not all((reports / name).exists() for name in REPORTS):
+        write_refusal(refusal_of(None, [reason], command=["pytest", *arguments]), reports)
+    if status != NOT_JUDGED:
+        print(f"error: {reason}", file=sys.stderr)
     return NOT_JUDGED
+
+
+def _reports_named(arguments: Sequence[str]) -> Path:
+    """Return the folder that the gate's reports go to where its root directory is the working directory, as is usual."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--stress-reports", nargs="?", default="reports")
+    return Path.cwd() / (parser.parse_known_args(arguments)[0].stress_reports or "reports")

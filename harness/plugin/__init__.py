@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.errors import InputError
+from harness.errors import InputError, printable
 from harness.gates import read_gates
 from harness.plugin.collector import Collector
 from harness.plugin.options import add_options, reports_named
-from harness.plugin.output import PAGE, begin, confirm, forget, write_files, write_page_whole, write_refusal
-from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun
+from harness.plugin.output import PAGE, begin, confirm, forget, unmark, write_files, write_page_whole, write_refusal
+from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun, command_of
 from harness.plugin.timeout import TimeKeeper
 from harness.run.outcome import NOT_JUDGED
 from harness.run.reported import refusal_of
@@ -48,7 +50,32 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     assert isinstance(config, pytest.Config)
     if reports := reports_named(config):
         forget(reports)  # Before the command line is parsed, which may be wrong.
+    config.add_cleanup(partial(_leave_reports, config))
     add_options(parser, config)
+
+
+def _leave_reports(config: pytest.Config) -> None:
+    """Write the reports of a run that pytest ends before it comes to a verdict, whatever the reason.
+
+    Such as a command line that is wrong, a `conftest.py` that cannot be imported, or another plugin that refuses.
+    """
+    run, error = config.stash.get(RUN, None), sys.exception()
+    reason = _reason(error) if error else "pytest ended the run before it came to a verdict, and said why"
+    if run is None and error and (reports := reports_named(config)):
+        write_refusal(refusal_of(None, [reason], command=command_of(config)), reports)
+    elif run and run.unfinished:
+        _refuse(run, reason)
+
+
+def _refuse(run: GateRun, reason: str) -> None:
+    run.unfinished = False
+    write_refusal(refusal_of(run.options, [reason], command=run.command), run.options.reports)
+
+
+def _reason(error: BaseException) -> str:
+    """Return in one line why pytest ends a run; of a wrong command line, without its usage."""
+    lines = str(error).splitlines() or [repr(error)]
+    return printable(next((line for line in lines if ": error: " in line), lines[0]))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -59,7 +86,11 @@ def pytest_configure(config: pytest.Config) -> None:
         "gate(family, metric=None, **keys): a stress test, run once per row of this family, and metric, in the gates "
         "file; `keys` are those that its rows have besides those of all rows, each with its type.",
     )
-    run = GateRun(config)
+    try:
+        run = GateRun(config)
+    except pytest.UsageError:
+        _leave_reports(config)
+        raise
     config.stash[RUN] = run
     if not run.active:
         return
@@ -68,12 +99,13 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         if not run.is_worker:
             begin(run.options.reports, marked=not config.option.collectonly)
+            run.unfinished = not config.option.collectonly
         run.gates = read_gates(run.options.gates)
         if not run.is_worker and not config.option.collectonly:
             run.start()
     except InputError as error:
         if not run.is_worker:
-            write_refusal(refusal_of(run.options, [str(error)], command=run.command), run.options.reports)
+            _refuse(run, str(error))
         raise pytest.UsageError(_annotated(str(error))) from None
     pages = run.options.record is None and not config.option.collectonly
     if not run.is_worker and pages and config.pluginmanager.hasplugin("html") and not config.option.htmlpath:
@@ -141,7 +173,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if not run.active or session.config.option.collectonly:
         return
     reported = run.reported
+    if not run.is_worker and (error := sys.exception()):
+        reported.errors.append(_reason(error))
     if not (run.is_worker or reported or exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED):
+        run.unfinished = False
+        unmark(run.options.reports)
         return  # Other tests alone.
     if not (run.is_worker or reported.interrupted):
         session.exitstatus = NOT_JUDGED  # Unless what follows comes to a verdict.
@@ -158,6 +194,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return
     run.outcome = run.finish()
     write_files(run.outcome, run.options.reports)
+    run.unfinished = False
     if not reported.interrupted:
         session.exitstatus = run.outcome.exit_status
     confirm(session.exitstatus)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import threading
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +18,10 @@ from harness.networks import NetworkOptions, add_network_options
 from harness.run.session import PROFILES, TIMEOUT_SECONDS, StressOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+_TAKING_FOLDERS = {"--rootdir", "--confcutdir", "--basetemp", "--cov", "--ignore", "-c", "--config-file"}
+"""Options of pytest and its plugins that are followed by a folder, which then is none that holds tests."""
 
 
 def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
@@ -139,17 +145,40 @@ def reports_named(config: pytest.Config) -> Path | None:
 
     A command line that turns out to be wrong has no options yet.
     """
-    arguments = list(map(str, config.invocation_params.args))
+    typed = list(map(str, config.invocation_params.args))
+    added = [*_split(os.environ.get("PYTEST_ADDOPTS", "")), *map(str, config.getini("addopts"))]
     stress_tests = (config.rootpath / "stress_tests").resolve()
-    places = [(config.invocation_params.dir / each.split("::")[0]).resolve() for each in arguments]
-    named = any(stress_tests in (place, *place.parents) for place in places)
-    if not (named and _holds_gate(stress_tests)):
+    if not (_names_gate(typed, stress_tests, config) and _holds_gate(stress_tests)):
         return None
-    known = [each.partition("=") for each in arguments]
-    for number, (name, equals, value) in enumerate(known):
+    reports = "reports"
+    arguments = [*added, *typed, ""]
+    for each, following in pairwise(arguments):
+        name, equals, value = each.partition("=")
         if name == "--stress-reports":
-            return config.rootpath / (value if equals else "".join(arguments[number + 1 : number + 2]))
-    return config.rootpath / "reports"
+            reports = (value if equals else following) or reports
+    return config.rootpath / reports
+
+
+def _names_gate(typed: Sequence[str], stress_tests: Path, config: pytest.Config) -> bool:
+    """Return whether a command line is of the gate: by a place that lies in it or holds it, or else by default."""
+    if {each.partition("=")[0] for each in typed} & {"--candidate", "--gates"}:
+        return True
+    places = []
+    for before, each in pairwise(["", *typed]):
+        place = (config.invocation_params.dir / each.split("::")[0]).resolve()
+        if stress_tests in (place, *place.parents):
+            return True
+        if not each.startswith("-") and before not in _TAKING_FOLDERS and place.exists():
+            places.append(place)
+    default = [config.rootpath / each for each in config.getini("testpaths")] or [config.rootpath]
+    return any(place.resolve() in (stress_tests, *stress_tests.parents) for place in places or default)
+
+
+def _split(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:  # An open quotation, which pytest refuses.
+        return []
 
 
 def full_gates(config: pytest.Config) -> Path:

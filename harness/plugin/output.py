@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import InputError
-from harness.run.outcome import NOT_JUDGED, STATUS_FILE, Outcome
+from harness.run.outcome import NOT_JUDGED, REPORTS_FILE, STATUS_FILE, Outcome
 from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ def begin(folder: Path, *, marked: bool) -> None:
             (folder / name).unlink(missing_ok=True)
         if marked:
             (folder / UNFINISHED).write_text("A run of the gate has begun, and has not come to a verdict.\n", "utf-8")
+        if path := os.environ.get(STATUS_FILE):
+            Path(path).with_name(REPORTS_FILE).write_text(str(folder), "utf-8")
     except OSError as error:
         raise InputError(_told(folder, error)) from None
 
@@ -60,7 +62,13 @@ def write_files(outcome: Outcome, folder: Path) -> None:
     from harness.report import write_reports
 
     _or_exit(folder, lambda: write_reports(outcome, folder))
-    (folder / UNFINISHED).unlink(missing_ok=True)
+    unmark(folder)
+
+
+def unmark(folder: Path) -> None:
+    """Remove the mark of a run without a verdict."""
+    with suppress(OSError):
+        (folder / UNFINISHED).unlink(missing_ok=True)
 
 
 def write_refusal(outcome: Outcome, folder: Path) -> None:
@@ -71,7 +79,7 @@ def write_refusal(outcome: Outcome, folder: Path) -> None:
     with suppress(OSError):
         write_reports(outcome, folder)
         write_atomically(folder / PAGE, page_of_refusal(outcome).encode())
-        (folder / UNFINISHED).unlink(missing_ok=True)
+        unmark(folder)
 
 
 def write_page_whole(config: pytest.Config, folder: Path) -> None:

@@ -52,6 +52,8 @@ class GateRun:
         self.hung = False
         """Whether a model gave no answer in time; it is then not asked again."""
         self.outcome: Outcome | None = None
+        self.unfinished = False
+        """Whether this process is in a run that has begun, and has left no reports yet."""
         self.misplaced = False
         """Whether workers have stress tests though this is no run of a gate."""
 
@@ -145,7 +147,7 @@ class GateRun:
     @property
     def command(self) -> list[str]:
         """Return how this run was started."""
-        return ["pytest", *map(str, self.config.invocation_params.args)]
+        return command_of(self.config)
 
     @property
     def checks_itself(self) -> bool:
@@ -221,6 +223,11 @@ class GateRun:
             with suppress(InputError):
                 default = read_gates(full_gates(self.config))
         return outcome_of(self.reported, session, profile=self.options.profile, command=self.command, default=default)
+
+
+def command_of(config: pytest.Config) -> list[str]:
+    """Return how a run was started."""
+    return ["pytest", *map(str, config.invocation_params.args)]
 
 
 def _expect_same(inputs: Mapping[str, str], before: Mapping[str, str]) -> None:

@@ -23,6 +23,8 @@ PASSED, WORSE, NOT_JUDGED = 0, 1, 4
 """Exit statuses; "worse" and "could not judge" never share one."""
 STATUS_FILE = "STRESS_STATUS_FILE"
 """The variable of the environment that names a file into which a run of the gate writes its exit status at its end."""
+REPORTS_FILE = "reports"
+"""The file beside it into which a run writes, when it begins, where its reports will be."""
 
 
 @record

@@ -118,18 +118,20 @@ def _dropped(session: StressSession) -> list[str]:
     return [f"{len(gone)} gates that the incumbent was accepted by are not in {session.gates.path}: {some_of(gone)}"]
 
 
-def refusal_of(options: StressOptions, reasons: Sequence[str], *, command: Sequence[str]) -> Outcome:
-    """Return the outcome of a run that ended before anything was loaded, for these reasons."""
+def refusal_of(options: StressOptions | None, reasons: Sequence[str], *, command: Sequence[str]) -> Outcome:
+    """Return the outcome of a run that ended before anything was loaded, for these reasons.
+
+    Without options it is one whose command line could not be read.
+    """
+    checkpoints = options.checkpoints if options else {}
     return Outcome(
         verdicts=(),
         errors=tuple(reasons),
         omissions=(),
         failed_tests=(),
-        profile=options.profile,
-        models={
-            role: {"path": str(path), "sha256": "", "architecture": ""} for role, path in options.checkpoints.items()
-        },
-        data={"name": options.data.spec, "split": "", "sha256": "", "n": 0, "classes": []},
+        profile=options.profile if options else "",
+        models={role: {"path": str(path), "sha256": "", "architecture": ""} for role, path in checkpoints.items()},
+        data={"name": options.data.spec if options else "", "split": "", "sha256": "", "n": 0, "classes": []},
         recipe={},
         gates_sha256="",
         versions=_versions(),

@@ -5,6 +5,7 @@ Run by `pytest tests -m faults`: each case is a run of its own.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -124,8 +125,35 @@ def test_a_process_that_is_gone_at_once_came_to_no_verdict(shop):
     assert (shop.root / "reports/stress.unfinished").exists()
     assert not (shop.root / "reports/stress.json").exists()
     ended = run(shop, command=("-m", "harness", "gate", "stress_tests"))
-    assert ended.returncode == 4
     assert "ended with exit status 0 and without a verdict" in ended.stderr
+    expect_error(shop, ended, said="ended with exit status 0 and without a verdict")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--maxfail", "abc"), ("-p", "no:harness.plugin")], ids=["early-option", "no-plugin"]
+)
+def test_what_ends_before_the_plugin_is_there_is_told_of_by_the_command(shop, arguments):
+    ended = run(shop, *arguments, command=("-m", "harness", "gate", "stress_tests"))
+    expect_error(shop, ended, said="ended with exit status 4 and without a verdict")
+
+
+@pytest.mark.parametrize("folder", ["file", "read-only", "dangling", "elsewhere"])
+def test_a_folder_of_reports_that_is_none(shop, tmp_path_factory, folder):
+    reports, elsewhere = shop.root / "reports", tmp_path_factory.mktemp("elsewhere")
+    shutil.rmtree(reports)
+    if folder == "file":
+        reports.write_text("not a folder")
+    elif folder == "read-only":
+        reports.symlink_to("/proc/self")
+    else:
+        reports.symlink_to(elsewhere if folder == "elsewhere" else elsewhere / "none" / "such")
+    ended = run(shop)
+    if folder == "elsewhere":
+        assert ended.returncode == 0, ended.stdout
+        assert json.loads((reports / "stress.json").read_text())["verdict"] == "pass"
+    else:
+        assert ended.returncode == 4
+        assert "reports cannot be written to" in ended.stderr
 
 
 def test_the_command_that_runs_the_gate_has_its_exit_statuses(shop):

@@ -1,0 +1,125 @@
+"""A run that pytest ends before its tests leaves all three reports, whatever the reason, and none of an earlier run."""
+
+import json
+
+import pytest
+from zoo import GatedZoo
+
+NAMES = ("stress.html", "stress.json", "stress.md")
+
+
+@pytest.fixture
+def zoo(pytester, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return GatedZoo(pytester)
+
+
+def leave_old_reports(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in NAMES:
+        (folder / name).write_text("an earlier run: PASS")
+
+
+def expect_refusal(folder, said):
+    assert sorted(path.name for path in folder.iterdir()) == sorted(NAMES)
+    report = json.loads((folder / "stress.json").read_text())
+    assert (report["verdict"], len(report["errors"])) == ("error", 1)
+    assert said in report["errors"][0]
+    for name in ("stress.html", "stress.md"):
+        assert "could not judge" in (folder / name).read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--no-such-option",), "unrecognized arguments: --no-such-option"),
+        (("--stress-samples", "x"), "argument --stress-samples: invalid int value: 'x'"),
+        (("--stress-profile=nope",), "argument --stress-profile: invalid choice: 'nope'"),
+        (("--stress-size", "axb"), "--stress-size axb: expected a number of pixels"),
+        (("--stress-timeout", "-1"), "--stress-timeout -1: expected seconds"),
+        (("--candidate", "none"), "--candidate none: a gate needs a candidate"),
+    ],
+    ids=["unknown", "type", "choice", "size", "timeout", "candidate"],
+)
+def test_a_wrong_option(zoo, arguments, said):
+    leave_old_reports(zoo.root / "reports")
+    assert zoo.run(*arguments).ret == 4
+    expect_refusal(zoo.root / "reports", said)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("argument", ["--no-such-option", "--stress-timeout=-1"], ids=["unknown", "timeout"])
+def test_a_wrong_option_of_a_run_with_workers(zoo, argument):
+    leave_old_reports(zoo.root / "reports")
+    assert zoo.run("-n", "2", argument).ret == 4
+    expect_refusal(zoo.root / "reports", argument.partition("=")[0])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("stress_tests", "--stress-reports", "out"),
+        ("stress_tests", "--stress-reports", "elsewhere", "--stress-reports=out"),
+        (".", "--stress-reports=out"),
+        ("--stress-reports=out",),
+        ("--rootdir", ".", "stress_tests/test_clean.py::test_none_such", "--stress-reports", "out"),
+    ],
+    ids=["folder", "twice", "parent", "no-place", "a-test"],
+)
+def test_a_wrong_option_however_the_gate_is_named(zoo, pytester, arguments):
+    leave_old_reports(zoo.root / "out")
+    assert pytester.runpytest_inprocess(*arguments, "--no-such-option").ret == 4
+    expect_refusal(zoo.root / "out", "--no-such-option")
+
+
+def test_the_folder_that_the_environment_names(zoo, pytester, monkeypatch):
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--stress-reports 'a folder'")
+    assert pytester.runpytest_inprocess("stress_tests", "--no-such-option").ret == 4
+    expect_refusal(zoo.root / "a folder", "--no-such-option")
+
+
+@pytest.mark.parametrize("arguments", [("tests",), ("--rootdir", ".", "tests")], ids=["other", "root"])
+def test_a_wrong_option_of_other_tests_leaves_the_reports_alone(zoo, pytester, arguments):
+    (zoo.root / "tests").mkdir()
+    leave_old_reports(zoo.root / "reports")
+    assert pytester.runpytest_inprocess(*arguments, "--no-such-option").ret == 4
+    assert (zoo.root / "reports/stress.json").read_text() == "an earlier run: PASS"
+
+
+def test_help_judges_nothing(zoo):
+    assert zoo.run("--help").ret == 0
+    assert not list(zoo.root.glob("reports/*"))
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("raise ValueError('mine')", 4),
+        ("import pytest\ndef pytest_configure(config):\n    raise pytest.UsageError('mine')", 4),
+    ],
+    ids=["import", "configure"],
+)
+def test_a_conftest_that_refuses(zoo, code, status):
+    (zoo.root / "conftest.py").write_text(code)
+    leave_old_reports(zoo.root / "reports")
+    assert zoo.run().ret == status
+    expect_refusal(zoo.root / "reports", "mine")
+
+
+def test_a_test_file_that_there_is_not(zoo, pytester):
+    leave_old_reports(zoo.root / "reports")
+    ran = pytester.runpytest_inprocess("stress_tests/test_none.py", "--stress-data", "npz:zoo.npz", "-p", "no:html")
+    assert ran.ret == 4
+    report = zoo.report()
+    assert (report["verdict"], report["errors"]) == (
+        "error",
+        ["file or directory not found: stress_tests/test_none.py"],
+    )
+    assert not (zoo.root / "reports/stress.unfinished").exists()
+
+
+def test_other_tests_alone_leave_no_mark(zoo, pytester):
+    (zoo.tests / "test_other.py").write_text("def test_other():\n    pass\n")
+    ran = pytester.runpytest_inprocess("stress_tests/test_other.py", "--stress-data", "npz:zoo.npz", "-p", "no:html")
+    assert ran.ret == 0
+    assert not list(zoo.root.glob("reports/*"))
