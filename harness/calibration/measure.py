@@ -173,9 +173,14 @@ def _measured(
         except (OSError, ValueError):
             core = cores.get()
             try:
-                kept = record(checkpoint.path, recording, core=core)
+                kept = record(checkpoint.path, recording, core=core, sha256=checkpoint.sha256)
             finally:
                 cores.put(core)
+            if recording.definition() != definition:
+                raise InputError(
+                    f"{recording.tests}: the stress tests, or a file that they are run with, changed while they "
+                    "measured; calibrate again when nothing writes to them"
+                ) from None
             write_atomically(path, json.dumps(kept).encode())
         if on_member:
             on_member()
@@ -199,11 +204,12 @@ sys.exit(pytest.main(sys.argv[1:]))
 """
 
 
-def record(checkpoint: Path, recording: Recording, *, core: int) -> list[dict[str, Any]]:
+def record(checkpoint: Path, recording: Recording, *, core: int, sha256: str | None = None) -> list[dict[str, Any]]:
     """Run the stress tests on a checkpoint in record mode and return the measured rows' entries of `stress.json`.
 
     Runs on one core, so that as many checkpoints as there are cores are measured side by side, starting up included.
-    Raises `InputError` when the run could not measure.
+    Raises `InputError` when the run could not measure, and when it read other bytes than were read here: another gates
+    file, other data or, given its `sha256`, another checkpoint.
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [
@@ -224,6 +230,17 @@ def record(checkpoint: Path, recording: Recording, *, core: int) -> list[dict[st
     if report is None or report["errors"] or run.returncode not in _MEASURED:
         tail = (run.stdout + run.stderr).strip().splitlines()[-15:]
         raise InputError(f"{checkpoint}: the stress tests ended with exit status {run.returncode}:", below=tail)
+    gates = recording.gates
+    for path, found, before in (
+        (gates.path, report["gates_sha256"], gates.sha256),
+        (gates.data.name, report["data"]["sha256"], gates.data.sha256),
+        (checkpoint, report["candidate"]["sha256"], sha256 or report["candidate"]["sha256"]),
+    ):
+        if found != before:
+            raise InputError(
+                f"{path}: changed while the panel was measured: its SHA-256 was {before[:12]}…, and is {found[:12]}… "
+                "now; calibrate again when nothing writes to it"
+            )
     return [
         entry
         for entry in report["gates"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,9 +43,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
 
 
 def _accept(options: argparse.Namespace) -> int:
-    from dataclasses import replace
-
-    from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
+    from harness.store import alone
 
     if options.checkpoint.suffix.lower() == ".onnx":
         raise InputError(
@@ -52,6 +51,17 @@ def _accept(options: argparse.Namespace) -> int:
             "ONNX file was exported from, or name the file with --incumbent where the gate runs"
         )
     reports = Path.cwd() / "reports"
+    # Two that are accepted at once would be held against the same incumbent, and read one another's reports.
+    with alone(reports), alone(options.incumbent):
+        return _accept_alone(options, reports)
+
+
+def _accept_alone(options: argparse.Namespace, reports: Path) -> int:
+    from dataclasses import replace
+
+    from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
+
+    before, gates_before = _sha256(options.incumbent), _sha256(options.gates)
     arguments = [
         *(str(options.gates.parent), "--gates", str(options.gates)),
         *("--candidate", str(options.checkpoint), "--stress-reports", str(reports)),
@@ -77,6 +87,13 @@ def _accept(options: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(options.checkpoint, builder=network_of(options).builder())
     if checkpoint.sha256 != report["candidate"]["sha256"]:
         raise InputError(f"{options.checkpoint}: not accepted, since it changed while the gate ran; run it again")
+    if report["gates_sha256"] != gates_before:
+        raise InputError(f"{options.gates}: changed while the gate ran; run it again")
+    if _sha256(options.incumbent) != before:
+        raise InputError(
+            f"{options.checkpoint}: not accepted, since {options.incumbent} changed while the gate ran, so that the "
+            "checkpoint was held against another; run it again"
+        )
     record = checkpoint.record or Record(checkpoint.architecture, {}, tuple(report["data"]["classes"]))
     acceptance = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -92,3 +109,8 @@ def _accept(options: argparse.Namespace) -> int:
     by_force = " by force" if forced else ""
     print(f"{options.checkpoint}: accepted{by_force}, {options.incumbent} is the incumbent now")
     return OK
+
+
+def _sha256(path: Path) -> str | None:
+    """Return the SHA-256 of a file, None where there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from harness.errors import InputError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from harness.calibration.bounds import Calibrated
     from harness.calibration.panel import Panel
@@ -91,9 +92,10 @@ def _calibrate(options: argparse.Namespace) -> int:
         calibrated = calibrate(panel, gates.budgets, by_hand=by_hand)
         print("\n".join(power_lines(panel, calibrated, drop=options.drop)))
         return OK
+    panel_before = _sha256(options.panel)
     panel = _measured_panel(options, gates)
     calibrated = calibrate(panel, gates.budgets, by_hand=by_hand)
-    _write_calibration(options, panel, calibrated)
+    _write_calibration(options, panel, calibrated, before={options.gates: gates.sha256, options.panel: panel_before})
     print("\n".join(calibration_lines(panel, calibrated, by_hand=by_hand)))
     print(f"bounds: {options.gates}\nmeasurements: {options.panel}")
     return OK
@@ -200,9 +202,16 @@ def _trained_panel(options: argparse.Namespace) -> list[Path]:
         return train_panel(config, folder, retrains=retrains, jobs=jobs, device=device, on_epoch=advance)
 
 
-def _write_calibration(options: argparse.Namespace, panel: Panel, calibrated: list[Calibrated]) -> None:
+def _sha256(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def _write_calibration(
+    options: argparse.Namespace, panel: Panel, calibrated: list[Calibrated], *, before: Mapping[Path, str | None]
+) -> None:
+    """Write panel and bounds; raises `InputError`, and writes nothing, when a file is not what it was `before`."""
     from harness.calibration.rewrite import with_bounds
-    from harness.store import write_atomically
+    from harness.store import alone, write_atomically
 
     date = datetime.now(UTC).date().isoformat()
     seeds = [member.seed for member in panel.members]
@@ -215,6 +224,12 @@ def _write_calibration(options: argparse.Namespace, panel: Panel, calibrated: li
         recipe["seeds"] = seeds
     if panel.recipe:
         recipe["training"] = {name: value for name, value in panel.recipe.items() if value is not None}
-    content = with_bounds(options.gates.read_text(encoding="utf-8"), calibrated, recipe=recipe, date=date)
-    panel.write(options.panel)
-    write_atomically(options.gates, content.encode())
+    with alone(options.gates):
+        if changed := [path for path, sha256 in before.items() if _sha256(path) != sha256]:
+            raise InputError(
+                f"{changed[0]}: changed while the panel was measured, so nothing was written; run the command again, "
+                "what was measured is kept"
+            )
+        content = with_bounds(options.gates.read_text(encoding="utf-8"), calibrated, recipe=recipe, date=date)
+        panel.write(options.panel)
+        write_atomically(options.gates, content.encode())

@@ -69,7 +69,7 @@ def run_gate(arguments: Sequence[str]) -> int:
 
 
 def _reports_named(arguments: Sequence[str]) -> Path:
-    """Return the folder that the gate's reports go to where its root directory is the working directory, as is usual."""
+    """Return the folder that the gate's reports go to where the working directory is the root, as is usual."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--stress-reports", nargs="?", default="reports")
     return Path.cwd() / (parser.parse_known_args(arguments)[0].stress_reports or "reports")

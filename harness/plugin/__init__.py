@@ -26,6 +26,8 @@ pytest_plugins = ("harness.plugin.fixtures", "harness.plugin.rows", "harness.plu
 
 _sessions: list[bool] = []
 """Whether pytest has taken this module for a plugin; stress tests mean nothing where it has not."""
+_HANDLED = pytest.StashKey[BaseException | None]()
+"""The exception that is being handled where pytest was called, if any."""
 
 
 def gate(family: str, *, metric: str = "", **keys: object) -> pytest.MarkDecorator:
@@ -50,6 +52,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     assert isinstance(config, pytest.Config)
     if reports := reports_named(config):
         forget(reports)  # Before the command line is parsed, which may be wrong.
+    config.stash[_HANDLED] = sys.exception()
     config.add_cleanup(partial(_leave_reports, config))
     add_options(parser, config)
 
@@ -59,12 +62,18 @@ def _leave_reports(config: pytest.Config) -> None:
 
     Such as a command line that is wrong, a `conftest.py` that cannot be imported, or another plugin that refuses.
     """
-    run, error = config.stash.get(RUN, None), sys.exception()
+    run, error = config.stash.get(RUN, None), _raised(config)
     reason = _reason(error) if error else "pytest ended the run before it came to a verdict, and said why"
     if run is None and error and (reports := reports_named(config)):
         write_refusal(refusal_of(None, [reason], command=command_of(config)), reports)
     elif run and run.unfinished:
         _refuse(run, reason)
+
+
+def _raised(config: pytest.Config) -> BaseException | None:
+    """Return what ends the run just now; what was being handled where pytest was called from is no doing of it."""
+    error = sys.exception()
+    return None if error is config.stash.get(_HANDLED, None) else error
 
 
 def _refuse(run: GateRun, reason: str) -> None:
@@ -173,7 +182,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if not run.active or session.config.option.collectonly:
         return
     reported = run.reported
-    if not run.is_worker and (error := sys.exception()):
+    if not run.is_worker and (error := _raised(session.config)):
         reported.errors.append(_reason(error))
     if not (run.is_worker or reported or exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED):
         run.unfinished = False

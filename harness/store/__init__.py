@@ -3,5 +3,6 @@
 from harness.store.cache import PredictionCache
 from harness.store.files import write_atomically
 from harness.store.folder import user_folder
+from harness.store.lock import alone
 
-__all__ = ["PredictionCache", "user_folder", "write_atomically"]
+__all__ = ["PredictionCache", "alone", "user_folder", "write_atomically"]

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -425,6 +426,53 @@ def test_what_cannot_be_calibrated_ends_with_2_and_changes_nothing(zoo, capsys, 
     printed = capsys.readouterr().err
     assert re.search(f"^error: .*({message})", printed, re.MULTILINE), printed
     assert state(zoo) == before
+
+
+# Files that change meanwhile.
+
+
+@pytest.mark.parametrize("name", ["gates.toml", "seed-1.safetensors", "test_clean.py", "augmented.safetensors"])
+def test_a_file_that_changes_before_a_network_is_measured_is_refused(zoo, capsys, monkeypatch, tmp_path, name):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
+    (path,) = zoo.root.rglob(name)
+    other = zoo.save("other.safetensors", jitter=JITTER, seed=99).read_bytes()
+    run = subprocess.run
+
+    def change_and_run(command, **how):
+        with once:
+            if not changed:
+                path.write_bytes(other if path.suffix == ".safetensors" else path.read_bytes() + b"\n# another\n")
+                changed.append(state(zoo))
+        return run(command, **how)
+
+    changed, once = [], threading.Lock()
+    monkeypatch.setattr(subprocess, "run", change_and_run)
+    baseline = ("--stress-data", "npz:zoo.npz", "--baseline", "models/augmented.safetensors")
+    assert main(["calibrate", "--checkpoints", *zoo.seeds, "--", *baseline]) == 2
+    assert re.search(r"^error: .* changed while ", capsys.readouterr().err, re.MULTILINE)
+    assert state(zoo) in changed
+    kept = list((tmp_path / "new").rglob("measured/*.json"))
+    assert not kept or name == "seed-1.safetensors", "what was measured by other bytes is not kept"
+
+
+@pytest.mark.parametrize("name", ["gates.toml", "panel.json"])
+def test_an_edit_made_while_the_panel_is_measured_is_not_lost(zoo, capsys, monkeypatch, name):
+    assert run_calibrate(zoo) == 0
+    (path,) = zoo.root.rglob(name)
+    take = measure.measure_panel
+
+    def measure_and_edit(*arguments, **how):
+        panel = take(*arguments, **how)
+        path.write_bytes(path.read_bytes() + b"\n")
+        edited.append(state(zoo))
+        return panel
+
+    edited = []
+    monkeypatch.setattr(measure, "measure_panel", measure_and_edit)
+    capsys.readouterr()
+    assert run_calibrate(zoo) == 2
+    assert f"{name}: changed while the panel was measured, so nothing was written" in capsys.readouterr().err
+    assert [state(zoo)] == edited
 
 
 # Measuring, with a stand-in for the run of the tests.

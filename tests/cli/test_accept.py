@@ -4,6 +4,8 @@ import hashlib
 import json
 import re
 import subprocess
+import threading
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -114,7 +116,7 @@ def judged(tmp_path, monkeypatch):
                 "profile": "default",
                 "candidate": {"sha256": hashlib.sha256(candidate.read_bytes()).hexdigest()},
                 "data": {"sha256": place.images.sha256, "classes": CLASSES},
-                "gates_sha256": "e" * 64,
+                "gates_sha256": hashlib.sha256(place.gates.read_bytes()).hexdigest(),
                 "gates": [{"id": "clean"}],
                 **facts,
             }
@@ -212,6 +214,59 @@ def test_a_file_that_changes_while_the_gate_runs_is_not_accepted(judged, monkeyp
     assert accept(judged, "new.safetensors") == 2
     assert "changed while the gate ran" in capsys.readouterr().err
     assert not judged.incumbent.exists()
+
+
+@pytest.mark.parametrize("name", ["incumbent.safetensors", "gates.toml"])
+def test_what_it_was_judged_by_must_still_be_there(judged, monkeypatch, capsys, name):
+    judged.save("new.safetensors")
+    run = subprocess.run
+
+    def run_and_swap(command, **facts):
+        done = run(command, **facts)
+        if name == "gates.toml":
+            judged.gates.write_text(judged.gates.read_text() + "\n# another\n")
+        else:
+            judged.save("models/incumbent.safetensors", jitter=3.0)
+            written.append(judged.incumbent.read_bytes())
+        return done
+
+    written = []
+    monkeypatch.setattr(subprocess, "run", run_and_swap)
+    judged.says = (0, {"verdict": "pass", "gates_sha256": hashlib.sha256(judged.gates.read_bytes()).hexdigest()})
+    if name == "gates.toml":
+        judged.says[1]["gates_sha256"] = "e" * 64
+    assert accept(judged, "new.safetensors") == 2
+    assert f"{name} changed while the gate ran" in capsys.readouterr().err.replace(": changed", " changed")
+    assert [path.read_bytes() for path in judged.incumbent.parent.glob("incumbent.*")] == written
+
+
+def test_two_that_are_accepted_at_once_come_one_after_the_other(judged, monkeypatch):
+    for seed in (1, 2):
+        judged.save(f"new-{seed}.safetensors", jitter=0.1, seed=seed)
+    at_once, most = threading.Semaphore(0), []
+    run = subprocess.run
+
+    def slowly(command, **facts):
+        at_once.release()
+        time.sleep(0.2)
+        most.append(at_once._value)
+        done = run(command, **facts)
+        at_once.acquire()
+        return done
+
+    monkeypatch.setattr(subprocess, "run", slowly)
+    threads = [threading.Thread(target=accept, args=(judged, f"new-{seed}.safetensors")) for seed in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1]
+    first, second = judged.runs
+    assert "--incumbent" not in first
+    assert "--incumbent" in second
+    accepted = load_checkpoint(judged.incumbent)
+    candidate = Path(second[second.index("--candidate") + 1])
+    assert accepted.record.acceptance["candidate_sha256"] == load_checkpoint(candidate).sha256
 
 
 def test_an_onnx_file_cannot_be_an_incumbent(judged, capsys):
