@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,9 +54,10 @@ class PredictionCache:
         path = self._path(key)
         try:
             content = read_regular(path, max_bytes=self.max_bytes)
-            path.touch()  # The time of the last use decides what is deleted first.
         except OSError:
             return None
+        with suppress(OSError):
+            os.utime(path)  # The time of the last use decides what is deleted first; a deleted entry stays so.
         if _digest(key, content[_DIGEST:]) != content[:_DIGEST]:
             return None
         values = np.frombuffer(content, dtype="<f4", offset=_DIGEST)
@@ -74,31 +78,41 @@ class PredictionCache:
 
     def prune(self) -> None:
         """Delete the entries used the longest ago until the rest fits into `max_bytes`."""
-        entries = sorted(self._entries())
+        now = time.time()  # One of a clock that was ahead counts as used now, not as used later than all others.
+        entries = sorted((min(used, now), size, path) for used, size, path in self._entries())
         excess = sum(size for _, size, _ in entries) - self.max_bytes
         for _, size, path in entries:
             if excess <= 0:
                 break
-            path.unlink(missing_ok=True)
+            _delete(path)
             excess -= size
 
     def clear(self) -> CacheInfo:
         """Delete every entry and return what there was."""
         info = self.info()
         for _, _, path in self._entries():
-            path.unlink(missing_ok=True)
+            _delete(path)
         return info
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.f32"
 
     def _entries(self) -> Iterator[tuple[float, int, Path]]:
-        for path in self.folder.glob("*/*.f32"):
+        try:
+            paths = list(self.folder.glob("*/*.f32"))
+        except OSError:  # A folder that is gone, or that cannot be read.
+            return
+        for path in paths:
             try:
                 status = path.stat()
             except OSError:  # Another process deleted it.
                 continue
             yield status.st_mtime, status.st_size, path
+
+
+def _delete(path: Path) -> None:
+    with suppress(OSError):  # Deleted by another process, or not to be deleted, which is no reason to judge nothing.
+        path.unlink(missing_ok=True)
 
 
 def _digest(key: str, content: bytes) -> bytes:

@@ -1,8 +1,10 @@
 """Predictions kept on disk: what is returned is what was computed, whatever happens to the files."""
 
+import errno
 import os
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -245,3 +247,45 @@ def test_an_entry_that_is_no_file_counts_as_absent(tmp_path, made):
     entry.unlink()
     made(entry)
     assert cache.load("a" * 64, (2, 2)) is None
+
+
+# What other processes, clocks and file systems do meanwhile.
+
+
+def test_an_error_of_the_file_system_is_a_recomputation(cache, monkeypatch):
+    cache.store(KEY, VALUES)
+
+    def stale(*_, **__):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "unlink", stale)
+    cache.max_bytes = 0
+    cache.prune()
+    cache.clear()
+    monkeypatch.setattr(Path, "glob", stale)
+    assert cache.info().entries == 0
+    monkeypatch.setattr(os, "open", stale)
+    assert cache.load(KEY, (4, 3)) is None
+
+
+def test_an_entry_that_is_deleted_while_it_is_read_is_not_left_empty(cache, monkeypatch):
+    cache.store(KEY, VALUES)
+    utime = os.utime
+
+    def delete_before(path, *arguments, **how):
+        path.unlink()
+        utime(path, *arguments, **how)
+
+    monkeypatch.setattr(os, "utime", delete_before)
+    assert cache.load(KEY, (4, 3)).tolist() == VALUES.tolist()
+    assert files(cache) == []
+
+
+def test_an_entry_from_the_future_does_not_outlive_all_others(cache):
+    for key in (KEY, OTHER):
+        cache.store(key, VALUES)
+    for path in files(cache):
+        os.utime(path, (2e10, 2e10))
+    cache.max_bytes = files(cache)[0].stat().st_size
+    cache.prune()
+    assert len(files(cache)) == 1
