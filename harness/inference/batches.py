@@ -20,8 +20,8 @@ batches are padded; float32 mostly confirms a few answers, so that large batches
 ACCELERATOR_BATCHES = 128, 512
 """The same on an accelerator, which wants more work at once."""
 ROOM, ACCELERATOR_ROOM = 1 << 25, 1 << 30
-"""Bytes that a layer's output may have for a batch, as `_VALUES_PER_PIXEL` estimates it. Of images of 224 px, a CPU takes
-8 and 16: it is no faster with more, and these need a quarter of the memory and less padding."""
+"""Bytes that a layer's output may have for a batch, as `_VALUES_PER_PIXEL` estimates it. Of images of 224 px, a CPU
+takes 8 and 16: it is no faster with more, and these need a quarter of the memory and less padding."""
 _VALUES_PER_PIXEL = 16
 """Values that the largest layer output has for each pixel of an image: 64 channels at half the resolution in residual
 networks, 3,072 for each of 16 x 16 pixels in vision transformers come close."""

@@ -16,6 +16,7 @@ from harness.data.images import LabelledImages, unit_range
 from harness.inference.backend import backend_named
 from harness.inference.devices import available_cores, moved, side_by_side
 from harness.inference.folding import folded
+from harness.inference.pooling import pooled_by_maxima
 from harness.inference.predictions import Predictions
 from harness.networks.allocator import keep_freed_buffers
 from harness.networks.checkpoints import hash_tensors
@@ -57,7 +58,7 @@ class Classifier:
         self.workers = side_by_side(self.device, workers or available_cores())
         self.plain = _laid_out(evaluation_copy(model), self.device)
         """The model as it was given, layers under their own names."""
-        self.model = _laid_out(folded(self.plain), self.device)
+        self.model = _laid_out(pooled_by_maxima(folded(self.plain)), self.device)
         self._screen, self._backend_name = screen, backend
         self._backend = self.backend_for(self.model)
         self._measured_on: LabelledImages | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -63,7 +63,7 @@ def moved(pixels: Tensor, device: torch.device) -> Tensor:
 @contextmanager
 def without_tf32() -> Iterator[None]:
     """Compute float32 as float32 on CUDA too, in convolutions and products of matrices, while the context lasts."""
-    restore = [_without_tf32(torch.backends.cudnn, torch.backends.cudnn.conv)]
+    restore = [_without_tf32(torch.backends.cudnn, getattr(torch.backends.cudnn, "conv", None))]
     restore.append(_without_tf32(torch.backends.cuda.matmul, torch.backends.cuda.matmul))
     try:
         yield
@@ -72,13 +72,12 @@ def without_tf32() -> Iterator[None]:
             setattr(setting, name, found)
 
 
-def _without_tf32(older: object, newer: object) -> tuple[object, str, object]:
+def _without_tf32(older: Any, newer: Any) -> tuple[Any, str, Any]:
     """Switch TF32 off in one of PyTorch's settings; returns what to restore: of what, which attribute, its value."""
     try:
-        setting, name, off = older, "allow_tf32", False
-        found = getattr(setting, name)
+        found = older, "allow_tf32", older.allow_tf32
+        older.allow_tf32 = False
     except RuntimeError:  # Somebody has used the newer names, and PyTorch then refuses the older ones.
-        setting, name, off = newer, "fp32_precision", "ieee"
-        found = getattr(setting, name)
-    setattr(setting, name, off)
-    return setting, name, found
+        found = newer, "fp32_precision", newer.fp32_precision
+        newer.fp32_precision = "ieee"
+    return found

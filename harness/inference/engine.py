@@ -56,10 +56,8 @@ class Engine:
         """
         name = (self._reference_name, screening.TRIED_IF_LARGE, screening.LARGE) if self.screens else None
         platform = (self.device.type, name, torch.__version__, torch.backends.cpu.get_cpu_capability())
-        sizes = (batches.ACCELERATOR_BATCHES, batches.ACCELERATOR_ROOM, self._halvings)
-        if self.device.type == "cpu":
-            sizes = (batches.ROOM,)
-        return (batches.FLOAT32_BATCH, batches.BFLOAT16_BATCH), sizes, platform
+        room = batches.ROOM if self.device.type == "cpu" else (batches.ACCELERATOR_BATCHES, batches.ACCELERATOR_ROOM)
+        return (batches.FLOAT32_BATCH, batches.BFLOAT16_BATCH), room, self._halvings, platform
 
     def measure_precision_on(self, count: int, inputs: Callable[[np.ndarray], Tensor], *, name: str) -> None:
         """Have it measured on these inputs, when it first matters, which bfloat16 answers are clear.
@@ -168,7 +166,7 @@ class Engine:
                     return torch.cat(
                         [
                             shaped(model(_laid_out(part, size)), (size, classes), images=len(part))
-                            for part in pixels.split(size)
+                            for part in torch.split(pixels, size)
                         ]
                     )
 

@@ -37,7 +37,7 @@ _LOWERED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def has_bfloat16(device: torch.device) -> bool:
     """Return whether the device computes in bfloat16 faster than in float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # oneDNN's own test: without AVX-512 bfloat16 is emulated, and slower than float32. It asks the processor alone,
     # though oneDNN may have been told to stay below.
     limited = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _WITHOUT_BFLOAT16
