@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from harness.errors import NotApplicableError
 from harness.inference.classifier import remembered_as
-from harness.inference.engine import ModelError, checked, in_batches, named, padded
+from harness.inference.engine import ModelError, checked, named, padded
 from harness.inference.folding import folded
 from harness.inference.layers import RELU, chosen_layer
 from harness.inference.predictions import Predictions
+from harness.inference.workers import in_batches
 from harness.networks.evaluating import evaluating
 from harness.perturb import IDENTITY
 

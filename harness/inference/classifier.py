@@ -14,8 +14,9 @@ from torch.fx import GraphModule
 
 from harness.data.images import LabelledImages, unit_range
 from harness.inference.backend import backend_named
-from harness.inference.devices import available_cores
+from harness.inference.devices import available_cores, moved, side_by_side
 from harness.inference.folding import folded
+from harness.inference.pooling import pooled_by_maxima
 from harness.inference.predictions import Predictions
 from harness.networks.allocator import keep_freed_buffers
 from harness.networks.checkpoints import hash_tensors
@@ -54,20 +55,24 @@ class Classifier:
     ) -> None:
         keep_freed_buffers()
         self.device = torch.device(device)
-        self.workers = workers or available_cores()
+        self.workers = side_by_side(self.device, workers or available_cores())
         self.plain = _laid_out(evaluation_copy(model), self.device)
         """The model as it was given, layers under their own names."""
-        self.model = _laid_out(folded(self.plain), self.device)
+        self.model = _laid_out(pooled_by_maxima(folded(self.plain)), self.device)
         self._screen, self._backend_name = screen, backend
         self._backend = self.backend_for(self.model)
+        self._measured_on: LabelledImages | None = None
         self._cache = cache
         self._remembered: dict[Hashable, Any] = {}
 
     def like(self, model: nn.Module) -> Classifier:
         """Return another model ready to predict, run as this one is, with nothing remembered and without cache."""
-        return Classifier(
+        other = Classifier(
             model, device=self.device, workers=self.workers, screen=self._screen, backend=self._backend_name
         )
+        if self._measured_on is not None:
+            other.measure_precision_on(self._measured_on)
+        return other
 
     def backend_for(self, model: nn.Module, *, workers: int | None = None, screen: bool | None = None) -> Backend:
         """Return a backend of the kind that this model is run by, for a model as it is: neither traced nor folded."""
@@ -80,6 +85,7 @@ class Classifier:
 
     def measure_precision_on(self, images: LabelledImages) -> None:
         """Have it measured on these images which answers are clear before float32; see `Backend`."""
+        self._measured_on = images
         self._backend.measure_precision_on(
             len(images), lambda positions: self.pixels(images, positions), name=images.sha256
         )
@@ -194,7 +200,7 @@ class Classifier:
 
     def pixels(self, images: LabelledImages, positions: np.ndarray) -> Tensor:
         """Return the images at these positions as the model takes them, (M, C, H, W) float32 on its device."""
-        return unit_range(images.pixels[torch.from_numpy(positions)].to(self.device))
+        return unit_range(moved(images.pixels[torch.from_numpy(positions)], self.device))
 
     def remembered(self, what: Hashable, compute: Callable[[], T]) -> T:
         """Return what `compute` gave when this was first asked for; `what` must name all that decides it."""

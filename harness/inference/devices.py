@@ -1,12 +1,19 @@
-"""What there is to compute on."""
+"""What there is to compute on, and how pixels get there."""
 
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
 
 
 def usable_cores() -> list[int]:
@@ -34,3 +41,43 @@ def pick_device(wanted: str = "auto") -> str:
         reason = str(error).splitlines()[0]
         raise InputError(f"device {wanted!r} cannot be used ({reason}); expected auto, cpu, cuda or mps") from None
     return wanted
+
+
+def is_accelerator(device: torch.device) -> bool:
+    """Return whether a device works through a queue of its own, and is best fed by one thread with large batches."""
+    return device.type != "cpu"
+
+
+def side_by_side(device: torch.device, workers: int) -> int:
+    """Return how many batches to run at a time: those that are wanted on a CPU, one on an accelerator."""
+    return 1 if is_accelerator(device) else workers
+
+
+def moved(pixels: Tensor, device: torch.device) -> Tensor:
+    """Return pixels on a device; to CUDA from pinned memory, so that nobody waits for the copy."""
+    if device.type == "cuda" and pixels.device.type == "cpu":
+        return pixels.pin_memory().to(device, non_blocking=True)
+    return pixels.to(device)
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Compute float32 as float32 on CUDA too, in convolutions and products of matrices, while the context lasts."""
+    restore = [_without_tf32(torch.backends.cudnn, getattr(torch.backends.cudnn, "conv", None))]
+    restore.append(_without_tf32(torch.backends.cuda.matmul, torch.backends.cuda.matmul))
+    try:
+        yield
+    finally:
+        for setting, name, found in restore:
+            setattr(setting, name, found)
+
+
+def _without_tf32(older: Any, newer: Any) -> tuple[Any, str, Any]:
+    """Switch TF32 off in one of PyTorch's settings; returns what to restore: of what, which attribute, its value."""
+    try:
+        found = older, "allow_tf32", older.allow_tf32
+        older.allow_tf32 = False
+    except RuntimeError:  # Somebody has used the newer names, and PyTorch then refuses the older ones.
+        found = newer, "fp32_precision", newer.fp32_precision
+        newer.fp32_precision = "ieee"
+    return found

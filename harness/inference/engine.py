@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import queue
-import threading
-from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.errors import InputError, raised
+from harness.errors import InputError
+from harness.inference import batches, screening
+from harness.inference.batches import batch_size
+from harness.inference.devices import side_by_side
+from harness.inference.screening import NEVER, TRIED
+from harness.inference.workers import in_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
-
-FLOAT32_BATCH, BFLOAT16_BATCH = 32, 125
-"""Images per forward pass in each precision. Smaller batches are padded, because the shape may change the last bits of
-a result; float32 mostly confirms a few answers, so that large batches would be mostly padding."""
-
-_TRIED = 250
-"""Images on which the two precisions are compared before bfloat16 may screen."""
-_CAUTION = 4.0
-"""An answer is clear when its lead is above this many times the largest difference of a logit seen then. The lead of a
-wrong answer is at most twice the difference, so that this is twice what it must be."""
-_NEVER = float("inf")
-_WITHOUT_BFLOAT16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
-"""Instruction sets that oneDNN may be limited to, in which it has no bfloat16."""
-_PATIENCE = 1.0
-"""Seconds that a batch may take to end when its results are no longer wanted."""
-
-T = TypeVar("T")
 
 
 class ModelError(InputError):
@@ -42,28 +28,36 @@ class ModelError(InputError):
 class Engine:
     """The backend that runs a model in this process, `workers` batches side by side, one thread each.
 
-    Where the processor computes in bfloat16, a first pass in it finds which class leads, and images whose lead is not
+    Where the device computes in bfloat16, a first pass in it finds which class leads, and images whose lead is not
     clear are done again in float32: the predicted classes are float32's, at about two thirds of the time. How far the
     two precisions differ for this model is measured on the inputs named for it, or else the first that it sees; a model
-    that fails in bfloat16, or differs much, is run in float32 alone.
+    that fails in bfloat16, or differs much, is run in float32 alone. An accelerator is fed by one thread.
     """
 
     def __init__(self, model: nn.Module, *, device: torch.device, workers: int, screen: bool = True) -> None:
         self.model = model
         self.device = device
-        self.workers = workers
-        self.screens = screen and _has_bfloat16(device)
+        self.workers = side_by_side(device, workers)
+        self.screens = screen and screening.has_bfloat16(device)
         """Whether bfloat16 may screen here, for a model that lets it."""
         self._reference: tuple[int, Callable[[np.ndarray], Tensor]] | None = None
         self._reference_name = ""
-        self._lead: float | None = None if self.screens else _NEVER
+        self._lead: float | None = None if self.screens else NEVER
+        self._tried = TRIED
+        self._lowered: nn.Module | None = None
+        self._shape: tuple[int, ...] = (1, 1)
+        self._halvings = 0
 
     @property
     def decides(self) -> Hashable:
-        """Return what decides the last bits: the sizes of batches, what screening was measured on, the platform."""
-        screening = self._reference_name if self.screens else None
-        platform = (self.device.type, screening, torch.__version__, torch.backends.cpu.get_cpu_capability())
-        return (FLOAT32_BATCH, BFLOAT16_BATCH), platform
+        """Return what decides the last bits: the sizes of batches, what screening was measured on, the platform.
+
+        Sizes, and how many images screening was measured on, follow from these and from model and images.
+        """
+        name = (self._reference_name, screening.TRIED_IF_LARGE, screening.LARGE) if self.screens else None
+        platform = (self.device.type, name, torch.__version__, torch.backends.cpu.get_cpu_capability())
+        room = batches.ROOM if self.device.type == "cpu" else (batches.ACCELERATOR_BATCHES, batches.ACCELERATOR_ROOM)
+        return (batches.FLOAT32_BATCH, batches.BFLOAT16_BATCH), room, self._halvings, platform
 
     def measure_precision_on(self, count: int, inputs: Callable[[np.ndarray], Tensor], *, name: str) -> None:
         """Have it measured on these inputs, when it first matters, which bfloat16 answers are clear.
@@ -71,17 +65,20 @@ class Engine:
         Without this the first inputs asked for decide, so that the last bits of clear answers depend on their order.
         """
         self._reference, self._reference_name = (count, inputs), name
+        self.__dict__.pop("_multiplications", None)
 
     def screens_for(self, count: int) -> bool:
-        """Return whether bfloat16 comes first for so many inputs; for a few batches it would not pay."""
-        return self.screens and count > _TRIED
+        """Return whether bfloat16 comes first for so many inputs: for few of a small network it would not pay."""
+        if not self.screens or count < screening.TRIED_IF_LARGE:
+            return False
+        return count > TRIED or screening.tried_for(self._multiplications) < TRIED
 
     def exact_logits(
         self, count: int, inputs: Callable[[np.ndarray], Tensor], *, classes: int, what: str
     ) -> np.ndarray:
         """Return the logits of `count` inputs, (count, classes), all computed in float32; see `logits`."""
         with named(what):
-            return self._run(np.arange(count), inputs, classes, screening=False)
+            return self._run(np.arange(count), inputs, classes)
 
     def logits(
         self,
@@ -94,97 +91,102 @@ class Engine:
     ) -> np.ndarray:
         """Return the logits of `count` inputs, (count, classes) float32.
 
-        `inputs` makes those at the positions given, one batch of them, as pixels on the device. The leading class is
+        `inputs` makes those at the positions given, some of a batch, as pixels on the device. The leading class is
         float32's for all; the logits are float32's for those whose lead is not clear, and for those that `exact` picks,
         given the logits of the first pass. Raises `ModelError`, which names `what`, when the model fails.
         """
         everything = np.arange(count)
         with named(what):
-            if self._lead is None and self.screens_for(count):
-                tried, make = self._reference or (count, inputs)
-                self._lead = self._clear_lead(np.arange(min(tried, _TRIED)), make, classes)
-            if not self.screens_for(count) or self._lead is None or self._lead == _NEVER:
-                return self._run(everything, inputs, classes, screening=False)
-            logits = self._run(everything, inputs, classes, screening=True)
+            screened = self.screens_for(count)
+            if screened and self._lead is None:
+                self._measure_lead(*(self._reference or (count, inputs)), classes)
+            if not screened or self._lead is None or self._lead == NEVER:
+                return self._run(everything, inputs, classes)
+            logits = self._run(everything, inputs, classes, screened_by=self._lowered)
             doubtful = ~(_leads(logits) > self._lead)
             if exact is not None:
                 doubtful |= exact(logits)
-            if doubtful.any():
-                logits[doubtful] = self._run(np.flatnonzero(doubtful), inputs, classes, screening=False)
+            if not doubtful.any():
+                return logits
+            confirmed = self._run(np.flatnonzero(doubtful), inputs, classes)
+            if self._tried < TRIED and 2 * float(np.abs(confirmed - logits[doubtful]).max()) > self._lead:
+                # Fewer images were compared than for a small network, so what is done again holds them to account.
+                return self._run(everything, inputs, classes)
+            logits[doubtful] = confirmed
             return logits
 
-    def _clear_lead(self, some: np.ndarray, inputs: Callable[[np.ndarray], Tensor], classes: int) -> float:
-        """Return the lead from which on a bfloat16 answer is clear; infinite when too few would be."""
-        reference = self._run(some, inputs, classes, screening=False)
-        try:
-            screened = self._run(some, inputs, classes, screening=True)
-        except Exception:  # The model cannot compute in bfloat16, which is no fault of it.
-            return _NEVER
-        lead = _CAUTION * float(np.abs(screened - reference).max())
-        return lead if (_leads(screened) > lead).mean() > 1 / 2 else _NEVER
+    @cached_property
+    def _multiplications(self) -> int:
+        """Return how much work an image is, of those that precision is measured on; zero when there are none."""
+        if self._reference is None or not self._reference[0]:
+            return 0
+        (counted,) = in_batches(self._counted, np.arange(1), size=1, workers=1)
+        return counted
+
+    def _counted(self, first: np.ndarray) -> int:
+        assert self._reference is not None
+        return screening.multiplications_per_image(self.model, self._reference[1](first))
+
+    def _measure_lead(self, count: int, inputs: Callable[[np.ndarray], Tensor], classes: int) -> None:
+        """Find the lead from which on a bfloat16 answer is clear; infinite when too few would be."""
+        self._tried = screening.tried_for(self._multiplications)
+        some = np.arange(min(count, self._tried))
+        reference = self._run(some, inputs, classes)
+        self._lead = NEVER
+        # Weights cast beforehand suit any model but one that looks at them otherwise than autocast does.
+        for make in (screening.lowered, lambda model: model):
+            try:
+                self._lowered = make(self.model)
+                screened = self._run(some, inputs, classes, screened_by=self._lowered)
+            except Exception:  # noqa: S112  The model cannot compute in bfloat16, which is no fault of it.
+                continue
+            lead = screening.clear_lead(screened, reference)
+            if (_leads(screened) > lead).mean() > 1 / 2:
+                self._lead = lead
+            return
 
     def _run(
-        self, positions: np.ndarray, inputs: Callable[[np.ndarray], Tensor], classes: int, *, screening: bool
+        self,
+        positions: np.ndarray,
+        inputs: Callable[[np.ndarray], Tensor],
+        classes: int,
+        *,
+        screened_by: nn.Module | None = None,
     ) -> np.ndarray:
-        size = BFLOAT16_BATCH if screening else FLOAT32_BATCH
+        """Return logits in float32 (M, classes), or those of another model that computes in bfloat16."""
+        model, low = (self.model, False) if screened_by is None else (screened_by, True)
 
-        def predict(batch: np.ndarray) -> Tensor:
-            precision = torch.autocast(self.device.type, torch.bfloat16) if screening else nullcontext()
+        def predict(some: np.ndarray) -> Tensor:
             with torch.inference_mode():
-                pixels = padded(inputs(batch), size).contiguous(memory_format=torch.channels_last)
-                with precision:
-                    logits = self.model(pixels)
-                return checked(logits, (size, classes), images=len(batch)).cpu()
+                pixels = inputs(some)
+                self._shape = tuple(pixels.shape[1:])
+                size = self._size(low=low)
+                # Stated either way, since a model may have left autocast on in a thread that stays.
+                with torch.autocast(self.device.type, torch.bfloat16 if low else None, enabled=low):
+                    return torch.cat(
+                        [
+                            shaped(model(_laid_out(part, size)), (size, classes), images=len(part))
+                            for part in torch.split(pixels, size)
+                        ]
+                    )
 
         if not len(positions):
             return np.empty((0, classes), dtype=np.float32)
-        return np.asarray(torch.cat(in_batches(predict, positions, size=size, workers=self.workers)).numpy())
-
-
-def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: int, workers: int) -> list[T]:
-    """Return what `work` gives for each batch of positions, in order; `workers` run at a time, on one thread each.
-
-    Raises what the first batch that fails raises. The threads are daemons, unlike those of a pool, so that a model that
-    never returns does not keep the process from ending.
-    """
-    batches = [positions[start : start + size] for start in range(0, len(positions), size)]
-    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in range(len(batches)):
-        waiting.put(number)
-    finished: queue.SimpleQueue[int] = queue.SimpleQueue()
-    results: dict[int, T] = {}
-    errors: dict[int, Exception] = {}
-    abandoned = threading.Event()
-
-    def take() -> None:
-        while not (errors or abandoned.is_set()):
+        while True:
             try:
-                number = waiting.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                results[number] = work(batches[number])
-            except Exception as error:  # Raised again by whoever waits.
-                errors[number] = error
-            except BaseException as error:  # The model's own: what ends a run reaches the main thread alone.
-                errors[number] = raised(error)
-            finished.put(number)
+                parts = in_batches(predict, positions, size=self._size(low=low), workers=self.workers)
+            except torch.OutOfMemoryError:
+                # What has been computed in larger batches is not kept, so that all of a call is of one size.
+                if self._size(low=low) == 1:
+                    raise
+                self._halvings += 1
+            else:
+                # An accelerator is waited for here alone.
+                return np.asarray(finite(torch.cat(parts).cpu()).numpy())
 
-    with _one_thread_per_worker():
-        threads = [threading.Thread(target=take, daemon=True) for _ in range(min(workers, len(batches)))]
-        for thread in threads:
-            thread.start()
-        try:
-            for _ in batches:
-                if finished.get() in errors:
-                    break
-        finally:
-            abandoned.set()
-            for thread in threads:
-                thread.join(_PATIENCE)
-    if errors:
-        raise errors[min(errors)]
-    return [results[number] for number in range(len(batches))]
+    def _size(self, *, low: bool) -> int:
+        """Return how many images of the shape seen last go through the model at once."""
+        return max(1, batch_size(self._shape, self.device, screening=low) >> self._halvings)
 
 
 @contextmanager
@@ -196,14 +198,6 @@ def named(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise ModelError(f"the model failed on {what}: {error}") from error
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    # oneDNN's own test: without AVX-512 bfloat16 is emulated, and slower than float32. It asks the processor alone,
-    # though oneDNN may have been told to stay below.
-    limited = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _WITHOUT_BFLOAT16
-    supported = bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
-    return device.type == "cpu" and supported and not limited
 
 
 def _leads(logits: np.ndarray) -> np.ndarray:
@@ -222,6 +216,11 @@ def padded(pixels: Tensor, size: int) -> Tensor:
 
 def checked(logits: object, shape: tuple[int, int], *, images: int) -> Tensor:
     """Return the logits of the first `images` as float32; raises `ModelError` unless all are finite and of `shape`."""
+    return finite(shaped(logits, shape, images=images))
+
+
+def shaped(logits: object, shape: tuple[int, int], *, images: int) -> Tensor:
+    """Return the logits of the first `images` as float32; raises `ModelError` unless they are of `shape`."""
     if not isinstance(logits, Tensor):
         raise ModelError(f"the model returned {type(logits).__name__}, expected a tensor of logits")
     if logits.shape != shape:
@@ -229,20 +228,15 @@ def checked(logits: object, shape: tuple[int, int], *, images: int) -> Tensor:
             f"the model returned logits of shape {tuple(logits.shape)} for {shape[0]} images of data with "
             f"{shape[1]} classes, expected {shape}"
         )
-    logits = logits[:images].float()
+    return logits[:images].float()
+
+
+def finite(logits: Tensor) -> Tensor:
+    """Return the logits (N, classes); raises `ModelError` unless all are finite."""
     if not logits.isfinite().all():
         raise ModelError(f"the model returned NaN or infinity for {int((~logits.isfinite()).any(1).sum())} images")
     return logits
 
 
-@contextmanager
-def _one_thread_per_worker() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    tf32 = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.backends.cudnn.allow_tf32 = tf32
+def _laid_out(pixels: Tensor, size: int) -> Tensor:
+    return padded(pixels, size).contiguous(memory_format=torch.channels_last)

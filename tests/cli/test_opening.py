@@ -81,7 +81,7 @@ def test_an_onnx_file_is_not_screened(zoo, command, monkeypatch):
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
     (zoo.root / "model.onnx").write_bytes(model.SerializeToString())
-    monkeypatch.setattr("harness.inference.engine._has_bfloat16", lambda _: True)
+    monkeypatch.setattr("harness.inference.screening.has_bfloat16", lambda _: True)
     screened, forward = [], OnnxNetwork.forward
 
     def watched(self, pixels):

@@ -1,0 +1,122 @@
+"""Threads that stay from one call to the next and take work side by side, each computing on one core.
+
+They are daemons, unlike those of a pool of the standard library, so that a model that never returns does not keep the
+process from ending. A thread that has not come back is not waited for and not counted on: another takes its place.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+
+from harness.errors import raised
+from harness.inference.devices import without_tf32
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import numpy as np
+
+T = TypeVar("T")
+
+_PATIENCE = 1.0
+"""Seconds that a batch may take to end when its results are no longer wanted."""
+
+
+def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: int, workers: int) -> list[T]:
+    """Return what `work` gives for each batch of positions, in order; `workers` run at a time, on one thread each.
+
+    Raises what the first batch that fails raises. May be called by `work` itself.
+    """
+    batches = [positions[start : start + size] for start in range(0, len(positions), size)]
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in range(len(batches)):
+        waiting.put(number)
+    finished: queue.SimpleQueue[int] = queue.SimpleQueue()
+    results: dict[int, T] = {}
+    errors: dict[int, Exception] = {}
+    abandoned = threading.Event()
+
+    def take() -> None:
+        while not (errors or abandoned.is_set()):
+            try:
+                number = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                results[number] = work(batches[number])
+            except Exception as error:  # Raised again by whoever waits.
+                errors[number] = error
+            except BaseException as error:  # The model's own: what ends a run reaches the main thread alone.
+                errors[number] = raised(error)
+            finished.put(number)
+
+    with _one_thread_per_worker():
+        ended = [_started(take) for _ in range(min(workers, len(batches)))]
+        try:
+            for _ in batches:
+                if finished.get() in errors:
+                    break
+        finally:
+            abandoned.set()
+            for end in ended:
+                end.wait(_PATIENCE)
+    if errors:
+        raise errors[min(errors)]
+    return [results[number] for number in range(len(batches))]
+
+
+class _Worker:
+    """A thread that waits for jobs; it is in `_idle` whenever it has none."""
+
+    def __init__(self) -> None:
+        self.jobs: queue.SimpleQueue[tuple[Callable[[], None], threading.Event]] = queue.SimpleQueue()
+        threading.Thread(target=self._work, name="harness-worker", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            job, ended = self.jobs.get()
+            # A model may have set another number in its last batch, which PyTorch keeps by thread.
+            if torch.get_num_threads() != 1:
+                torch.set_num_threads(1)
+            try:
+                job()
+            finally:
+                del job  # Nothing of a model is held by a thread that waits.
+                _idle.append(self)
+                ended.set()
+
+
+_idle: deque[_Worker] = deque()
+"""The workers without a job. A deque's own operations are atomic."""
+if hasattr(os, "register_at_fork"):
+    # A fork has none of the threads.
+    os.register_at_fork(after_in_child=_idle.clear)
+
+
+def _started(job: Callable[[], None]) -> threading.Event:
+    """Give a job to a worker, a new one if none is idle; returns the event of its end."""
+    try:
+        worker = _idle.pop()
+    except IndexError:
+        worker = _Worker()
+    ended = threading.Event()
+    worker.jobs.put((job, ended))
+    return ended
+
+
+@contextmanager
+def _one_thread_per_worker() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with without_tf32():
+            yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,128 @@
+"""Bilinear interpolation under the protocol: where each pixel comes from, and its four neighbours mixed.
+
+However the images lie in memory, the neighbours are weighted and added in one order, each step rounded to float32, so
+that all ways of doing it give the same bits.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+_LARGE = 64 * 64
+"""Pixels from which on an image is worth a call of its own; smaller ones are moved all together."""
+_CHUNK = 8_192
+"""Pixels that are mixed at a time, over all small images."""
+
+
+def sampling(degrees: Tensor, dx: Tensor, dy: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Say where each output pixel comes from.
+
+    Returns, for P poses, the upper left source pixel as an index into the zero-padded image (P, H * W), and the shares
+    (4, P, H * W) of the left, right, upper and lower neighbours. Coordinates are computed in double precision, which
+    MPS does not have, and rounded to 1e-9 pixel, so that integer shifts and quarter turns land on pixels exactly.
+    """
+    import torch
+
+    device = degrees.device
+    if device.type == "mps":
+        degrees, dx, dy = degrees.cpu(), dx.cpu(), dy.cpu()
+    degrees, dx, dy = (value.double().view(-1, 1) for value in (degrees, dx, dy))
+    rows, columns = torch.meshgrid(
+        torch.arange(height, device=degrees.device, dtype=torch.float64),
+        torch.arange(width, device=degrees.device, dtype=torch.float64),
+        indexing="ij",
+    )
+    # The source of an output pixel: undo the shift, then turn back (the y axis points down).
+    x = columns.flatten() - (width - 1) / 2 - dx
+    y = rows.flatten() - (height - 1) / 2 - dy
+    cos, sin = degrees.deg2rad().cos(), degrees.deg2rad().sin()
+    # One pixel beyond the border everything is zero, so farther sources may as well lie there.
+    source_x = (cos * x - sin * y + (width - 1) / 2).mul(1e9).round().div(1e9).clamp(-1, width)
+    source_y = (sin * x + cos * y + (height - 1) / 2).mul(1e9).round().div(1e9).clamp(-1, height)
+    left, top = source_x.floor(), source_y.floor()
+    right_share, lower_share = (source_x - left).float(), (source_y - top).float()
+    index = ((top + 1) * (width + 3) + (left + 1)).long()
+    shares = torch.stack((1 - right_share, right_share, 1 - lower_share, lower_share))
+    return index.to(device), shares.to(device)
+
+
+def _of_one_pose(degrees: float, dx: float, dy: float, height: int, width: int) -> tuple[Tensor, Tensor]:
+    import torch
+
+    angle, right, down = (torch.tensor([value], dtype=torch.float64) for value in (degrees, dx, dy))
+    index, shares = sampling(angle, right, down, height, width)
+    return index[0], shares[:, 0]
+
+
+# Those of images of 224 px take 1.2 MB each.
+_of_small, _of_large = lru_cache(maxsize=1024)(_of_one_pose), lru_cache(maxsize=32)(_of_one_pose)
+
+
+def moved_alike(images: Tensor, degrees: float, dx: float, dy: float) -> Tensor:
+    """Return all images (N, C, H, W) turned and shifted alike."""
+    import torch
+
+    height, width = images.shape[-2:]
+    large = height * width >= _LARGE
+    index, shares = (_of_large if large else _of_small)(degrees, dx, dy, height, width)
+    wants_gradients = torch.is_grad_enabled() and images.requires_grad
+    if images.device.type != "cpu" or images.dtype != torch.float32 or wants_gradients:
+        index, shares = index.to(images.device), shares.to(images.device)
+        return mixed(images, index, shares, lambda pixels, where: pixels.index_select(2, where))
+    return (_mixed_one_by_one if large else _mixed_together)(images, index, shares)
+
+
+def mixed(images: Tensor, index: Tensor, shares: Tensor, pick: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Mix the four neighbours that `pick` finds at and beside each source pixel of the zero-padded images."""
+    from torch.nn.functional import pad
+
+    row = images.shape[-1] + 3
+    padded = pad(images, (1, 2, 1, 2)).flatten(2)
+    left_share, right_share, upper_share, lower_share = shares
+    upper = pick(padded, index) * left_share + pick(padded, index + 1) * right_share
+    lower = pick(padded, index + row) * left_share + pick(padded, index + row + 1) * right_share
+    result: Tensor = upper * upper_share + lower * lower_share
+    return result.view_as(images)
+
+
+def _mixed_together(images: Tensor, index: Tensor, shares: Tensor) -> Tensor:
+    """Mix neighbours of small images: the values of all images at a pixel lie together and are copied as one."""
+    number, channels, height, width = images.shape
+    padded = images.new_zeros(height + 3, width + 3, number, channels)
+    padded[1 : height + 1, 1 : width + 1] = images.permute(2, 3, 0, 1)
+    pixels = padded.view(-1, number * channels)
+    result = images.new_empty(height * width, number * channels)
+    for start in range(0, height * width, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        _mix(pixels, index[part], shares[:, part, None], width + 3, out=result[part])
+    return result.view(height, width, number, channels).permute(2, 3, 0, 1).contiguous()
+
+
+def _mixed_one_by_one(images: Tensor, index: Tensor, shares: Tensor) -> Tensor:
+    """Mix neighbours of large images: each channel of each fits a cache, and is picked from at full speed."""
+    from torch.nn.functional import pad
+
+    number, channels, height, width = images.shape
+    result = images.new_empty(number * channels, height * width)
+    planes = pad(images, (1, 2, 1, 2)).reshape(number * channels, -1)
+    for plane, out in zip(planes.unbind(0), result.unbind(0), strict=True):
+        _mix(plane, index, shares, width + 3, out=out)
+    return result.view_as(images)
+
+
+def _mix(pixels: Tensor, index: Tensor, shares: Tensor, row: int, *, out: Tensor) -> None:
+    """Write the mixed neighbours to `out`, in the order of `mixed`, picked along the first axis."""
+    import torch
+
+    left_share, right_share, upper_share, lower_share = shares
+    torch.index_select(pixels, 0, index, out=out)
+    out.mul_(left_share).add_(pixels.index_select(0, index + 1).mul_(right_share)).mul_(upper_share)
+    lower = pixels.index_select(0, index + row).mul_(left_share)
+    lower.add_(pixels.index_select(0, index + (row + 1)).mul_(right_share))
+    out.add_(lower.mul_(lower_share))
