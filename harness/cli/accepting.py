@@ -84,7 +84,8 @@ def _accept_alone(options: argparse.Namespace, reports: Path) -> int:
             f"{options.checkpoint}: not accepted, the verdict is {verdict}{of_profile}; --force accepts it all the same"
         )
         return NEGATIVE
-    checkpoint = load_checkpoint(options.checkpoint, builder=network_of(options).builder())
+    network = network_of(options)
+    checkpoint = load_checkpoint(options.checkpoint, builder=network.builder(), choice=network.choice())
     if checkpoint.sha256 != report["candidate"]["sha256"]:
         raise InputError(f"{options.checkpoint}: not accepted, since it changed while the gate ran; run it again")
     if report["gates_sha256"] != gates_before:

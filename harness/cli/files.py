@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.cli.status import OK
 from harness.errors import InputError
+from harness.networks import add_choice_options
 
 if TYPE_CHECKING:
     import argparse
@@ -23,6 +24,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
     )
     convert.add_argument("source", type=Path, metavar="STATE_DICT")
     convert.add_argument("destination", type=Path, metavar="CHECKPOINT")
+    add_choice_options(convert.add_argument)
 
     cache = add(
         "cache",
@@ -49,13 +51,14 @@ def native(destination: Path) -> Path:
 
 def _convert(options: argparse.Namespace) -> int:
     from harness.data.fashion_mnist import CLASSES
-    from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
+    from harness.networks.checkpoints import Choice, Record, load_checkpoint, save_checkpoint
 
     destination = native(options.destination)
-    checkpoint = load_checkpoint(options.source)
+    choice = Choice(options.stress_checkpoint_key, options.stress_strip_prefix)
+    checkpoint = load_checkpoint(options.source, choice=choice)
     record = checkpoint.record or Record(architecture=checkpoint.architecture, arguments={}, classes=CLASSES)
     save_checkpoint(destination, checkpoint.model, record)
-    print(f"{destination}: written from {options.source}")
+    print(f"{destination}: written from {options.source}{f' ({checkpoint.note})' if checkpoint.note else ''}")
     return OK
 
 

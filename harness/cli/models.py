@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from harness.data.options import DataOptions, add_data_options
@@ -52,7 +53,7 @@ def open_chosen(
     from harness.inference import open_model
     from harness.store import PredictionCache
 
-    return open_model(
+    model = open_model(
         path,
         images,
         network=NetworkOptions.of(options),
@@ -60,3 +61,6 @@ def open_chosen(
         cache=PredictionCache.of_user(),
         others=others,
     )
+    if model.note:
+        print(f"{path}: {model.note}", file=sys.stderr)
+    return model

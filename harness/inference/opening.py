@@ -59,5 +59,12 @@ def open_model(
     except Exception as error:  # The model's own, which may fail in any way, and at any call.
         raise InputError(f"{role} {path}: the model failed on the first images: {error}".strip()) from error
     return RoleModel(
-        role, path, checkpoint.sha256, checkpoint.model_sha256, checkpoint.architecture, checkpoint.record, classifier
+        role,
+        path,
+        checkpoint.sha256,
+        checkpoint.model_sha256,
+        checkpoint.architecture,
+        checkpoint.record,
+        classifier,
+        note=checkpoint.note,
     )

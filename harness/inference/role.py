@@ -30,6 +30,8 @@ class RoleModel:
     architecture: str
     record: Record | None = field(repr=False)
     classifier: Classifier = field(repr=False)
+    note: str = field(default="", repr=False)
+    """Which of its file's tensors it was filled with, where there was a choice."""
     layer: str | None = None
     """The layer whose attention is looked at; None for the default, see `harness.inference.layers`."""
 
@@ -51,4 +53,6 @@ class RoleModel:
     def as_json(self) -> dict[str, str]:
         """Return the model's entry in `stress.json`; of a user's network also what was declared of it."""
         entry = {"path": str(self.path), "sha256": self.sha256, "architecture": self.architecture}
+        if self.note:
+            entry["loaded"] = self.note
         return entry | getattr(self.classifier.plain, "declared", {})

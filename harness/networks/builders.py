@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
+import operator
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError, foreign_code
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import nn
 
@@ -63,11 +66,51 @@ def parse_arguments(arguments: Sequence[str], *, option: str) -> dict[str, Any]:
     return keywords
 
 
-def import_builder(spec: str, arguments: Sequence[str]) -> Callable[[], nn.Module]:
-    """Return a function that builds the user's network from `package.module:callable` and `key=value` arguments.
+@dataclass(frozen=True)
+class Builder:
+    """What builds the user's network: the callable that `spec` names, and its arguments."""
 
-    The working directory is importable. Raises `InputError` when the callable cannot be imported or an argument is
-    malformed.
+    spec: str
+    function: Callable[..., Any]
+    keywords: Mapping[str, Any]
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Return the names of the arguments that the callable takes, none where it does not say."""
+        return tuple(self._signature)
+
+    @property
+    def takes_any(self) -> bool:
+        """Return whether the callable takes arguments of any name, as those of torchvision and timm pass them on."""
+        return not self._signature or any(each.kind is each.VAR_KEYWORD for each in self._signature.values())
+
+    @property
+    def _signature(self) -> Mapping[str, inspect.Parameter]:
+        try:
+            return inspect.signature(self.function).parameters
+        except (ValueError, TypeError):
+            return {}
+
+    def __call__(self) -> nn.Module:
+        """Return a new network; raises `InputError` when it cannot be built."""
+        import torch
+        from torch import nn
+
+        try:
+            with torch.random.fork_rng(devices=[]), foreign_code():  # Its first weights are drawn, and then replaced.
+                model: nn.Module = self.function(**self.keywords)
+        except Exception as error:
+            raise InputError(f"--stress-model {self.spec}: building the network failed ({error!r})") from error
+        if not isinstance(model, nn.Module):
+            raise InputError(f"--stress-model {self.spec}: returned {type(model).__name__}, expected a torch.nn.Module")
+        return model
+
+
+def import_builder(spec: str, arguments: Sequence[str]) -> Builder:
+    """Return what builds the user's network from `package.module:callable` and `key=value` arguments.
+
+    The working directory is importable; the callable may be an attribute of another, as `module:Class.method`. Raises
+    `InputError` when it cannot be imported or an argument is malformed.
     """
     module_name, colon, attribute = spec.partition(":")
     if not (module_name and colon and attribute):
@@ -77,21 +120,7 @@ def import_builder(spec: str, arguments: Sequence[str]) -> Callable[[], nn.Modul
         sys.path.insert(0, here)
     try:
         with foreign_code():
-            function = getattr(importlib.import_module(module_name), attribute)
+            function = operator.attrgetter(attribute)(importlib.import_module(module_name))
     except Exception as error:  # Importing runs the user's module, which may fail in any way.
         raise InputError(f"--stress-model {spec}: cannot be imported ({error!r})") from error
-
-    def build_model() -> nn.Module:
-        import torch
-        from torch import nn
-
-        try:
-            with torch.random.fork_rng(devices=[]), foreign_code():  # Its first weights are drawn, and then replaced.
-                model: nn.Module = function(**keywords)
-        except Exception as error:
-            raise InputError(f"--stress-model {spec}: building the network failed ({error!r})") from error
-        if not isinstance(model, nn.Module):
-            raise InputError(f"--stress-model {spec}: returned {type(model).__name__}, expected a torch.nn.Module")
-        return model
-
-    return build_model
+    return Builder(spec, function, keywords)

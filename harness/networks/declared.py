@@ -78,7 +78,7 @@ def load_model(path: Path, options: NetworkOptions | None = None) -> Checkpoint:
 
         checkpoint = load_onnx(path)
     else:
-        checkpoint = load_checkpoint(path, builder=options.builder())
+        checkpoint = load_checkpoint(path, builder=options.builder(), choice=options.choice())
     if checkpoint.architecture not in USERS:
         return checkpoint
     network = DeclaredNetwork(

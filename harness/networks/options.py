@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from harness.networks.checkpoints import Choice
+
 
 @dataclass(frozen=True)
 class NetworkOptions:
@@ -24,6 +26,8 @@ class NetworkOptions:
     arguments: tuple[str, ...] = ()
     outputs: str | None = None
     normalisation: str | None = None
+    checkpoint_key: str | None = None
+    strip_prefix: str | None = None
 
     @staticmethod
     def of(options: argparse.Namespace) -> NetworkOptions:
@@ -33,11 +37,19 @@ class NetworkOptions:
             tuple(options.stress_model_arg),
             options.stress_model_outputs,
             options.stress_normalisation,
+            options.stress_checkpoint_key,
+            options.stress_strip_prefix,
         )
 
     def builder(self) -> Callable[[], nn.Module] | None:
         """Return the function that builds the user's network; None without `--stress-model`."""
         return None if self.spec is None else import_builder(self.spec, self.arguments)
+
+    def choice(self) -> Choice:
+        """Return what is said of where a file keeps the weights."""
+        from harness.networks.checkpoints import Choice
+
+        return Choice(self.checkpoint_key, self.strip_prefix)
 
     def source(self) -> Path | None:
         """Return the file with the code of the user's callable; None without `--stress-model`, or a file."""
@@ -75,4 +87,21 @@ def add_network_options(add: Callable[..., Any]) -> None:
         help="What the network of --stress-model, or of an ONNX file, expects to be done to pixels in [0, 1] before "
         "they reach it: imagenet, or mean and standard deviation, numbers or lists of one per channel, such as "
         "[0.49,0.48,0.45],[0.25,0.24,0.26] (default: nothing).",
+    )
+    add_choice_options(add)
+
+
+def add_choice_options(add: Callable[..., Any]) -> None:
+    """Add the options that say which of a file's tensors are the network's, where that is not plain."""
+    add(
+        "--stress-checkpoint-key",
+        metavar="KEY",
+        help="The member of a training file that holds the weights, such as state_dict_ema, or ema.model for one "
+        "within another (default: the one that fits the network; several are an error).",
+    )
+    add(
+        "--stress-strip-prefix",
+        metavar="PREFIX",
+        help="What stands before the network's own names in those of the file, such as student.backbone (default: "
+        "what trainings are known to put there, if the names then fit, such as module., _orig_mod. or model.).",
     )

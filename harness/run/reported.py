@@ -97,7 +97,7 @@ def outcome_of(
         },
         recipe=gates.recipe,
         provenance=session.provenance,
-        remarks=tuple(_dropped(session)),
+        remarks=(*_loaded(session), *_dropped(session)),
         gates_sha256=gates.sha256,
         versions=_versions(),
         command=shlex.join(command),
@@ -105,6 +105,11 @@ def outcome_of(
         overview_missing=reported.overview_missing,
         examples=reported.examples,
     )
+
+
+def _loaded(session: StressSession) -> list[str]:
+    """Say of each model, where there was a choice, which of its file's tensors it was filled with."""
+    return [f"{role} {model.path}: {model.note}" for role, model in session.roles.items() if model.note]
 
 
 def _dropped(session: StressSession) -> list[str]:

@@ -19,14 +19,15 @@ def require_regular(path: Path) -> None:
         raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
-def read_regular(path: Path, *, max_bytes: int) -> bytes:
+def read_regular(path: Path, *, max_bytes: int, follow: bool = True) -> bytes:
     """Return the content of a regular file of at most `max_bytes`; raises `OSError` for anything else.
 
-    With `EFBIG` as its number for a larger one.
+    With `EFBIG` as its number for a larger one. A link that the path ends in is followed, unless `follow` forbids it.
     """
     require_regular(path)
     # Not blocking on a FIFO, and asking the opened file itself, so that it cannot be swapped in between.
-    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
+    with os.fdopen(os.open(path, flags), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))

@@ -454,14 +454,14 @@ def test_arguments_of_a_network_beyond_memory_are_refused_without_allocating_it(
 OTHER_TENSORS = {
     "wrong-shape": (
         {"fc1.weight": torch.zeros(8, 3)},
-        "tensor fc1.weight has shape (8, 3), the architecture has (3, 8)",
+        "1 of 11 do not fit (fc1.weight has shape (8, 3), the network's (3, 8))",
     ),
-    "scalar": ({"fc1.bias": torch.tensor(0.0)}, "tensor fc1.bias has shape (), the architecture has (3,)"),
-    "missing": ({"bn1.running_var": None}, "tensor bn1.running_var (2,) is missing"),
-    "extra": ({"fc9.weight": torch.zeros(1)}, "the architecture has no tensor fc9.weight"),
-    "integers": ({"fc1.bias": torch.zeros(3, dtype=torch.int64)}, "tensor fc1.bias has dtype torch.int64"),
-    "booleans": ({"fc1.bias": torch.zeros(3, dtype=torch.bool)}, "tensor fc1.bias has dtype torch.bool"),
-    "complex": ({"fc1.bias": torch.zeros(3, dtype=torch.complex64)}, "tensor fc1.bias has dtype torch.complex64"),
+    "scalar": ({"fc1.bias": torch.tensor(0.0)}, "fc1.bias has shape (), the network's (3,)"),
+    "missing": ({"bn1.running_var": None}, "1 of 11 are missing (bn1.running_var (2,))"),
+    "extra": ({"fc9.weight": torch.zeros(1)}, "1 of 12 of the file are unknown to it (fc9.weight (1,))"),
+    "integers": ({"fc1.bias": torch.zeros(3, dtype=torch.int64)}, "fc1.bias has dtype torch.int64"),
+    "booleans": ({"fc1.bias": torch.zeros(3, dtype=torch.bool)}, "fc1.bias has dtype torch.bool"),
+    "complex": ({"fc1.bias": torch.zeros(3, dtype=torch.complex64)}, "fc1.bias has dtype torch.complex64"),
     "fractional-count": (
         {"bn1.num_batches_tracked": torch.tensor(1.5)},
         "bn1.num_batches_tracked has dtype torch.float32",
@@ -481,7 +481,7 @@ def test_tensors_of_another_network_are_refused(refuse, model, changes, fact, wr
 def test_network_of_the_user_that_does_not_fit_is_refused(refuse, pth):
     error = refuse(pth, builder=lambda: nn.Linear(3, 2))
     assert error.code == "ARCHITECTURE"
-    assert "tensor weight (2, 3) is missing" in str(error)
+    assert "which begin with 'fc2.'" in str(error)
 
 
 NOT_FINITE = {
@@ -539,7 +539,9 @@ NO_STATE_DICTS = {
     "list": [torch.zeros(1)],
     "tensor": torch.zeros(1),
     "number": 1,
-    "nested": {"state_dict": {"fc1.bias": torch.zeros(3)}, "epoch": 3},
+    "nested-numbers": {"state_dict": {"fc1.bias": 1.0}, "epoch": 3},
+    "tuple": (3, {"fc1.bias": torch.zeros(3)}),
+    "empty": {},
     "numbers": {"fc1.bias": 1.0},
     "number-names": {1: torch.zeros(1)},
 }

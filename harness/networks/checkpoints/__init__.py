@@ -1,9 +1,10 @@
 """Safe loading and saving of checkpoints; the only place that touches files with weights.
 
-Native files are safetensors with a JSON record in the header; state dicts in `.pt`/`.pth` files are read without an
-unpickler. Nothing in a file is ever executed: whatever looks wrong is refused, without a fallback.
+Native files are safetensors with a JSON record in the header; files of `torch.save`, state dicts and whole trainings,
+are read without an unpickler. Nothing in a file is ever executed: whatever looks wrong is refused, without a fallback.
 """
 
+from harness.networks.checkpoints.choosing import Choice
 from harness.networks.checkpoints.loading import Checkpoint, load_checkpoint
 from harness.networks.checkpoints.reading import require_file
 from harness.networks.checkpoints.records import Record
@@ -14,6 +15,7 @@ from harness.networks.checkpoints.tensors import hash_tensors
 __all__ = [
     "Checkpoint",
     "CheckpointRefused",
+    "Choice",
     "Record",
     "hash_tensors",
     "load_checkpoint",

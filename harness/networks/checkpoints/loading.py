@@ -6,14 +6,16 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.networks.architectures import ARCHITECTURES
+from harness.networks.architectures import ARCHITECTURES, build
 from harness.networks.checkpoints.archive import read_members
 from harness.networks.checkpoints.building import build_network, fill
+from harness.networks.checkpoints.choosing import Choice, choose
+from harness.networks.checkpoints.members import StateDict, state_dicts
 from harness.networks.checkpoints.native import read_native
-from harness.networks.checkpoints.pickled import read_state_dict
+from harness.networks.checkpoints.pickled import read_pickle
 from harness.networks.checkpoints.reading import read_regular
 from harness.networks.checkpoints.refusals import CheckpointRefused
-from harness.networks.checkpoints.tensors import StoredTensor, hash_tensors
+from harness.networks.checkpoints.tensors import hash_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,15 +26,23 @@ if TYPE_CHECKING:
     from harness.networks.checkpoints.records import Record
 
 
+_LEGACY = bytes.fromhex("80028a0a6cfc9c46f920")
+"""How files begin that `torch.save` wrote before PyTorch 1.6: a pickle of a long number."""
+
+
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A loaded model with where it came from; `sha256` is that of the file, `model_sha256` that of what computes."""
+    """A loaded model with where it came from; `sha256` is that of the file, `model_sha256` that of what computes.
+
+    `note` says in words which of the file's tensors the model was filled with, if there was a choice, or else "".
+    """
 
     path: Path
     sha256: str
     model: nn.Module
     architecture: str
     record: Record | None
+    note: str = ""
 
     @property
     def model_sha256(self) -> str:
@@ -40,35 +50,46 @@ class Checkpoint:
         return hash_tensors({**self.model.state_dict(), **dict(self.model.named_buffers())})
 
 
-def load_checkpoint(path: Path, *, builder: Callable[[], nn.Module] | None = None) -> Checkpoint:
-    """Load a checkpoint, native or a state dict, into an evaluation-mode model with float32 weights.
+def load_checkpoint(
+    path: Path, *, builder: Callable[[], nn.Module] | None = None, choice: Choice | None = None
+) -> Checkpoint:
+    """Load a checkpoint, native or of `torch.save`, into an evaluation-mode model with float32 weights.
 
     The network is that of the file's architecture id. A file that names no shipped architecture goes into the network
-    that the user's `builder` returns, or without one into the notebook's. Raises `CheckpointRefused` for anything out
-    of order.
+    that the user's `builder` returns, or without one into the notebook's: the state dict among its members, and the
+    prefix of its names, are recognised, or what `choice` says. Raises `CheckpointRefused` for anything out of order.
     """
+    note = ""
     try:
         content = read_regular(path)
-        tensors, record = _read(content, path)
-        if builder is not None and (record is None or record.architecture not in ARCHITECTURES):
-            architecture, model = "user", builder()
+        dicts, record = _read(content, path)
+        if record is not None and (builder is None or record.architecture in ARCHITECTURES):
+            (held,) = dicts
+            architecture, tensors = record.architecture, held.tensors
+            model = build_network(record, tensors, path)
         else:
-            architecture, model = build_network(record, tensors, path)
+            architecture = "fashion-cnn" if builder is None else "user"
+            model = build("fashion-cnn", {}) if builder is None else builder()
+            tensors, note = choose(dicts, model, choice or Choice(), path, builder=builder)
         fill(model, tensors, path)
     except MemoryError:
         next_step = "Free some memory, or check where the file comes from."
         raise CheckpointRefused("RESOURCE", path, "it needs more memory than there is", next_step) from None
-    return Checkpoint(path, hashlib.sha256(content).hexdigest(), model.eval(), architecture, record)
+    return Checkpoint(path, hashlib.sha256(content).hexdigest(), model.eval(), architecture, record, note)
 
 
-def _read(content: bytes, path: Path) -> tuple[dict[str, StoredTensor], Record | None]:
+def _read(content: bytes, path: Path) -> tuple[tuple[StateDict, ...], Record | None]:
     if content[:4] == b"PK\x03\x04":
-        return read_state_dict(read_members(content, path), path), None
+        return state_dicts(read_pickle(read_members(content, path), path), path), None
     if content[8:9] == b"{":
-        return read_native(content, path)
-    raise CheckpointRefused(
-        "FORMAT",
-        path,
-        f"neither a safetensors file nor a zip file of torch.save; it starts with {content[:8].hex() or 'nothing'}",
-        "Save the weights with safetensors or with torch.save(model.state_dict(), path).",
-    )
+        tensors, record = read_native(content, path)
+        return (StateDict(("",), tensors, {}),), record
+    fact = f"neither a safetensors file nor a zip file of torch.save; it starts with {content[:8].hex() or 'nothing'}"
+    next_step = "Save the weights with safetensors or with torch.save(model.state_dict(), path)."
+    if content.startswith(_LEGACY):
+        fact = "neither a safetensors file nor a zip file of torch.save, but of its format before PyTorch 1.6"
+        next_step = (
+            "Save it anew: torch.save(model.state_dict(), path), or, without the model, "
+            "torch.save(torch.load(path, weights_only=True), another_path)."
+        )
+    raise CheckpointRefused("FORMAT", path, fact, next_step)

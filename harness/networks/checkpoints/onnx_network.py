@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,11 +14,11 @@ from torch import Tensor, nn
 from harness.errors import InputError
 from harness.networks.checkpoints import onnx_trial
 from harness.networks.checkpoints.loading import Checkpoint
+from harness.networks.checkpoints.onnx_weights import take_in
 from harness.networks.checkpoints.reading import read_regular
 from harness.networks.checkpoints.refusals import CheckpointRefused, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 _EXPORT = "Export the network with its weights inside, float32, one input of images and one output per class."
@@ -73,10 +72,11 @@ class OnnxNetwork(nn.Module):
 
 
 def load_onnx(path: Path) -> Checkpoint:
-    """Load a network from an ONNX file; nothing but the file is read.
+    """Load a network from an ONNX file; nothing but the file is read, and files of its weights beside it.
 
-    Raises `CheckpointRefused` for a file that is out of order, keeps its weights elsewhere, or has not one input of
-    float32 images and one output, and `InputError` when the packages of the `onnx` extra are not installed.
+    The `sha256` of the checkpoint is over all of them. Raises `CheckpointRefused` for a file that is out of order,
+    keeps its weights elsewhere, or has not one input of float32 images and one output, and `InputError` when the
+    packages of the `onnx` extra are not installed.
     """
     try:
         import onnx
@@ -89,10 +89,7 @@ def load_onnx(path: Path) -> Checkpoint:
         description = onnx.load_model_from_string(content)
     except DecodeError:
         raise CheckpointRefused("FORMAT", path, "not an ONNX file", _EXPORT) from None
-    for tensor in _tensors(description.graph, *description.functions):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-            fact = f"tensor {shown(tensor.name)!r} lies in another file"
-            raise CheckpointRefused("ARCHITECTURE", path, fact, _EXPORT)
+    content, sha256, note = take_in(description, content, path)
     _expect_moderate(content, path)
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = settings.inter_op_num_threads = 1
@@ -111,9 +108,8 @@ def load_onnx(path: Path) -> Checkpoint:
         fact = f"its input is {images.type} of shape {shown(images.shape)}"
         raise CheckpointRefused("ARCHITECTURE", path, fact, _EXPORT)
     batch = images.shape[0] if isinstance(images.shape[0], int) else None
-    digest = hashlib.sha256(content)
-    network = OnnxNetwork(_Runner(session, images.name, batch), digest.digest(), tuple(images.shape))
-    return Checkpoint(path, digest.hexdigest(), network.eval(), "onnx", None)
+    network = OnnxNetwork(_Runner(session, images.name, batch), bytes.fromhex(sha256), tuple(images.shape))
+    return Checkpoint(path, sha256, network.eval(), "onnx", None, note)
 
 
 def _expect_moderate(content: bytes, path: Path) -> None:
@@ -132,18 +128,3 @@ def _expect_moderate(content: bytes, path: Path) -> None:
             return
         fact = f"making a session of it and one image took more than {megabytes} MB or {_SECONDS} s, or crashed"
     raise CheckpointRefused("RESOURCE", path, fact, _EXPORT)
-
-
-def _tensors(*graphs: Any) -> Iterator[Any]:
-    """Yield every tensor that graphs and functions hold, those of the graphs in their nodes' attributes included."""
-    for graph in graphs:
-        yield from getattr(graph, "initializer", ())
-        for sparse in getattr(graph, "sparse_initializer", ()):
-            yield from (sparse.values, sparse.indices)
-        for node in graph.node:
-            for attribute in node.attribute:
-                yield from (attribute.t, *attribute.tensors)
-                for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-                    yield from (sparse.values, sparse.indices)
-                if attribute.HasField("g") or attribute.graphs:
-                    yield from _tensors(attribute.g, *attribute.graphs)

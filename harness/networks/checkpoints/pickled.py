@@ -1,8 +1,13 @@
-"""State dicts of `torch.save`, read without an unpickler: a pickle here is data, and no name in it is ever looked up.
+"""Files of `torch.save`, read without an unpickler: a pickle here is data, and no name in it is ever looked up.
 
 A pickle is a program for a stack machine. Python's unpickler runs it by importing and calling what it names, and even
-restricted ones can be made to hang or to use up all memory. This machine knows the few instructions that a dict of
-tensors needs; tensors come out of it as descriptions, to be read when they are known to fit.
+restricted ones can be made to hang or to use up all memory. This machine knows the instructions that dicts of tensors,
+numbers and text take; tensors come out of it as descriptions, to be read when they are known to fit. The rule:
+
+- What a pickle calls is a tensor, an ordered dict, or one of `inert.DATA_TYPES`; the last leaves an `Opaque` in its
+  place. A call of anything else is refused, wherever it stands.
+- What a pickle names and does not call, such as a loss function among hyper-parameters, is a `Name`.
+- Neither is a weight: they may stand beside the state dict that is loaded, not in it, which `members` sees to.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from harness.networks.checkpoints.inert import DATA_TYPES, Name, Opaque
 from harness.networks.checkpoints.refusals import SAVE_WEIGHTS_ALONE, CheckpointRefused, Code, shown
 from harness.networks.checkpoints.tensors import StoredTensor
 
@@ -22,14 +28,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-MAX_PICKLE_BYTES = 1 << 20
-"""Longer pickles are refused: this is enough for thousands of tensors."""
+MAX_PICKLE_BYTES = 4 << 20
+"""Longer pickles are refused: this is enough for tens of thousands of tensors, an optimizer's included."""
+MAX_INSTRUCTIONS = 1_200_000
+"""Pickles of more instructions are refused, each of which may leave an object."""
 
 _MAX_DIMENSIONS = 16
+_MAX_KEY = 1 << 60
+"""Whole numbers beyond it may have one hash, and dicts of them take for ever."""
 _DICT, _TENSOR, _PARAMETER = (
     *("collections.OrderedDict", "torch._utils._rebuild_tensor_v2"),
     "torch._utils._rebuild_parameter",
 )
+_REBUILDS = ("torch._utils._rebuild", "torch._tensor._rebuild")
 _STORAGES = {
     "torch.DoubleStorage": torch.float64,
     "torch.FloatStorage": torch.float32,
@@ -43,19 +54,16 @@ _STORAGES = {
     "torch.ByteStorage": torch.uint8,
     "torch.BoolStorage": torch.bool,
 }
-_KNOWN = {_DICT, _TENSOR, _PARAMETER, *_STORAGES}
 
 _IGNORED = {"PROTO", "FRAME", "STOP"}
-_LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE"}
+_LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
+_OPAQUE = {
+    **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"), "builtins.bytes"),
+    "BYTEARRAY8": "builtins.bytearray",
+    "EMPTY_SET": "builtins.set",
+}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-
-
-@dataclass(frozen=True)
-class Name:
-    """The name of something that a pickle wants; never what it stands for."""
-
-    full: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,21 +80,19 @@ class _Refusal(Exception):  # noqa: N818
         self.code: Code = code
 
 
-def read_state_dict(members: Mapping[str, memoryview], path: Path) -> dict[str, StoredTensor]:
-    """Return the tensors of a state dict from the members of its zip file; raises `CheckpointRefused`."""
+def read_pickle(members: Mapping[str, memoryview], path: Path) -> object:
+    """Return what `torch.save` was given, from the members of its zip file; raises `CheckpointRefused`.
+
+    Dicts, lists, tuples, numbers and text are themselves, tensors `StoredTensor`, and all else is `Opaque` or a `Name`.
+    """
     try:
         _check_members(members)
-        loaded = _Machine(members).run(bytes(members["data.pkl"]))
-        if not isinstance(loaded, dict) or not all(
-            isinstance(name, str) and isinstance(tensor, StoredTensor) for name, tensor in loaded.items()
-        ):
-            raise _Refusal("SCHEMA", "not a state dict, that is, a dict of names and tensors")
+        return _Machine(members).run(bytes(members["data.pkl"]))
     except _Refusal as refusal:
         raise CheckpointRefused(refusal.code, path, str(refusal), SAVE_WEIGHTS_ALONE) from None
     except (ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
         fact = f"its pickle is not one of torch.save ({shown(error)})"
         raise CheckpointRefused("FORMAT", path, fact, SAVE_WEIGHTS_ALONE) from None
-    return loaded
 
 
 def _check_members(members: Mapping[str, memoryview]) -> None:
@@ -111,7 +117,10 @@ class _Machine:
         end = -1
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Of odd escapes in old kinds of text, which are refused anyway.
-            for opcode, argument, position in pickletools.genops(content):
+            for number, (opcode, argument, position) in enumerate(pickletools.genops(content)):
+                if number == MAX_INSTRUCTIONS:
+                    fact = f"its pickle has more than {MAX_INSTRUCTIONS} instructions"
+                    raise _Refusal("RESOURCE", fact)
                 self._step(opcode.name, argument)
                 end = position or 0
         if end + 1 != len(content):
@@ -119,50 +128,65 @@ class _Machine:
         (value,) = self.stack
         return value
 
-    def _step(self, opcode: str, argument: Any) -> None:  # noqa: PLR0912  One branch per kind of instruction.
+    def _step(self, opcode: str, argument: Any) -> None:
+        """Put a new value on the stack; or else `_use` those there."""
         stack = self.stack
         if opcode in _LITERALS:
             stack.append(argument)
         elif opcode in _CONSTANTS:
             stack.append(_CONSTANTS[opcode])
+        elif opcode in _OPAQUE:
+            stack.append(Opaque(_OPAQUE[opcode]))
         elif opcode == "EMPTY_DICT":
             stack.append({})
         elif opcode == "EMPTY_LIST":
             stack.append([])
-        elif opcode == "MARK":
+        elif opcode == "FROZENSET":
+            self._popped_to_mark()
+            stack.append(Opaque("builtins.frozenset"))
+        elif opcode == "GLOBAL":
+            stack.append(_named(".".join(argument.split(" "))))
+        elif opcode == "STACK_GLOBAL":
+            stack.append(_named(".".join(_of_type(str, part) for part in self._popped(2))))
+        elif opcode == "BINPERSID":
+            stack.append(self._storage(*self._popped(1)))
+        elif opcode == "REDUCE":
+            stack.append(_called(*self._popped(2)))
+        elif opcode == "NEWOBJ":
+            made, _ = self._popped(2)
+            stack.append(_data(_of_type(Name, made).full))
+        elif opcode not in _IGNORED:
+            self._use(opcode, argument)
+
+    def _use(self, opcode: str, argument: Any) -> None:
+        """Gather, keep or fill what is on the stack."""
+        stack = self.stack
+        if opcode == "MARK":
             self.marks.append(len(stack))
         elif opcode in _TUPLES:
             stack.append(tuple(self._popped(_TUPLES[opcode])))
         elif opcode == "TUPLE":
             stack.append(tuple(self._popped_to_mark()))
-        elif opcode in {"BINPUT", "LONG_BINPUT"}:
-            self.memo[argument] = stack[-1]
-        elif opcode == "MEMOIZE":
-            self.memo[len(self.memo)] = stack[-1]
+        elif opcode in {"BINPUT", "LONG_BINPUT", "MEMOIZE"}:
+            self.memo[len(self.memo) if opcode == "MEMOIZE" else argument] = stack[-1]
         elif opcode in {"BINGET", "LONG_BINGET"}:
             stack.append(self.memo[argument])
-        elif opcode in {"APPEND", "APPENDS"}:
+        elif opcode in {"APPEND", "APPENDS", "ADDITEMS"}:
             values = self._popped(1) if opcode == "APPEND" else self._popped_to_mark()
-            _of_type(list, stack[-1]).extend(values)
+            if not isinstance(stack[-1], Opaque):
+                _of_type(list, stack[-1]).extend(values)
         elif opcode in {"SETITEM", "SETITEMS"}:
             values = self._popped(2) if opcode == "SETITEM" else self._popped_to_mark()
-            _set_items(_of_type(dict, stack[-1]), values)
-        elif opcode == "GLOBAL":
-            stack.append(_known(".".join(argument.split(" "))))
-        elif opcode == "STACK_GLOBAL":
-            stack.append(_known(".".join(_of_type(str, part) for part in self._popped(2))))
-        elif opcode == "BINPERSID":
-            stack.append(self._storage(*self._popped(1)))
-        elif opcode == "REDUCE":
-            stack.append(_called(*self._popped(2)))
+            if not isinstance(stack[-1], Opaque):
+                _set_items(_of_type(dict, stack[-1]), values)
         elif opcode == "BUILD":
             # A state dict carries the versions of its layers as an attribute; the tensors do not need it.
             self._popped(1)
-            _of_type(dict, stack[-1])
-        elif opcode not in _IGNORED:
-            if opcode == "INST":
-                _known(".".join(argument.split(" ")))
-            raise _Refusal("PICKLE_GLOBAL", f"its pickle holds more than tensors ({opcode})")
+            if not isinstance(stack[-1], Opaque):
+                _of_type(dict, stack[-1])
+        else:
+            wanted = ".".join(argument.split(" ")) if opcode == "INST" else opcode
+            raise _Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(wanted)}, which is more than tensors and data")
 
     def _popped(self, count: int) -> list[Any]:
         # What lies below a mark is out of reach until the mark is gone.
@@ -194,17 +218,27 @@ def _of_type(kind: type, value: Any) -> Any:
 
 
 def _set_items(target: dict[Any, Any], values: list[Any]) -> None:
-    for key, value in zip(values[::2], values[1::2], strict=True):
-        # No other keys: the hash of a tuple that holds another twice, and so on, takes for ever.
-        if not isinstance(key, str | int):
-            raise TypeError(f"{type(key).__name__} as a key")
+    for given, value in zip(values[::2], values[1::2], strict=True):
+        key = _key(given)
         if key in target:
             raise ValueError(f"key {shown(key)} stands twice")
         target[key] = value
 
 
-def _known(name: str) -> Name:
-    if name not in _KNOWN:
+def _key(given: Any) -> object:
+    """Return what stands for a key: text and whole numbers for themselves, all else an object of its own.
+
+    Other keys are not hashed: the hash of a tuple that holds another twice, and so on, takes for ever.
+    """
+    if isinstance(given, str) or (isinstance(given, int) and abs(given) < _MAX_KEY):
+        return given
+    if isinstance(given, dict | list) or (isinstance(given, tuple) and any(isinstance(each, tuple) for each in given)):
+        raise TypeError(f"{type(given).__name__} as a key")
+    return Opaque(f"builtins.{type(given).__name__}")
+
+
+def _named(name: str) -> Name:
+    if name.startswith(_REBUILDS) and name not in {_TENSOR, _PARAMETER}:  # Tensors of a kind that is not read.
         raise _Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(name)}")
     return Name(name)
 
@@ -218,7 +252,13 @@ def _called(function: Any, arguments: Any) -> object:
         return _of_type(StoredTensor, given[0])
     if name == _TENSOR:
         return _tensor(*given)
-    raise _Refusal("PICKLE_GLOBAL", f"its pickle calls {name}")
+    return _data(name)
+
+
+def _data(name: str) -> Opaque:
+    if name not in DATA_TYPES:
+        raise _Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(name)}, and calls it")
+    return Opaque(name)
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, _gradient: Any, _hooks: Any) -> StoredTensor:

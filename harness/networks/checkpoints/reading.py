@@ -5,15 +5,16 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from harness.networks.checkpoints.refusals import CheckpointRefused
+from harness.networks.checkpoints.refusals import SAVE_WEIGHTS_ALONE, CheckpointRefused, Code, shown
 from harness.store import files
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-MAX_BYTES = 1 << 30
-"""Larger files are refused before they are read."""
+MAX_BYTES = 2 << 30
+"""Larger files are refused before they are read; a ViT-B/16 with its average and Adam's states has 1.4 GB."""
 
+_BOTH = "Copy both files into one folder, or export it anew with its weights inside (external_data=False)."
 _NEXT_STEP = "Name a checkpoint file (.safetensors, .pt or .pth)."
 
 
@@ -34,9 +35,28 @@ def read_regular(path: Path) -> bytes:
         raise _refusal(path, error, "read") from None
 
 
+def read_beside(path: Path, name: str) -> bytes:
+    """Return the content of a regular file of this name in the folder of `path`, of at most `MAX_BYTES`.
+
+    A link is none: it may lead anywhere. Raises `CheckpointRefused`, which is about `path`.
+    """
+    other = path.parent / name
+    try:
+        if other.is_symlink():
+            raise OSError(errno.ELOOP, "a link, not a file")
+        files.require_regular(other)
+        return files.read_regular(other, max_bytes=MAX_BYTES, follow=False)
+    except OSError as error:
+        fact = f"its weights lie in {shown(name)!r} beside it, which is {error.strerror or error}"
+        if isinstance(error, FileNotFoundError):
+            fact = f"its weights lie in {shown(name)!r} beside it, and there is no such file"
+        code: Code = "TOO_LARGE" if error.errno == errno.EFBIG else "NOT_REGULAR"
+        raise CheckpointRefused(code, path, fact, _BOTH) from None
+
+
 def _refusal(path: Path, error: OSError, done: str) -> CheckpointRefused:
     fact = error.strerror or str(error)
     if error.errno == errno.EFBIG:
-        return CheckpointRefused("TOO_LARGE", path, fact, _NEXT_STEP)
+        return CheckpointRefused("TOO_LARGE", path, fact, SAVE_WEIGHTS_ALONE)
     said = fact if fact == "not a regular file" else f"cannot be {done} ({fact})"
     return CheckpointRefused("NOT_REGULAR", path, said, _NEXT_STEP)

@@ -1,0 +1,103 @@
+"""The state dicts in what `torch.save` was given: the whole of it, or members of a training file, by their paths."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.errors import some_of
+from harness.networks.checkpoints.inert import Name, Opaque
+from harness.networks.checkpoints.refusals import SAVE_WEIGHTS_ALONE, CheckpointRefused, shown
+from harness.networks.checkpoints.tensors import StoredTensor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+_MAX_DEPTH = 6
+"""Dicts within more dicts than this hold nobody's weights."""
+_MAX_DICTS = 20_000
+"""Of so many dicts that hold tensors the rest is not looked at: there are as many as an optimizer has states."""
+_MAX_PLACES = 10
+"""Of one dict under more keys than these the others do not name it."""
+_LONGEST_NAME = 200
+"""Longer names are nobody's: each is held against those of a network in many ways."""
+
+
+@dataclass(frozen=True, eq=False)
+class StateDict:
+    """A dict of a file that holds tensors under names.
+
+    `places` are the paths to it, keys joined by dots, the shortest first, and "" for the whole file. `others` are the
+    names of what is no tensor, with the name of its type if it is not read, else "".
+    """
+
+    places: tuple[str, ...]
+    tensors: Mapping[str, StoredTensor]
+    others: Mapping[str, str]
+
+    @property
+    def place(self) -> str:
+        """Return the shortest path to it."""
+        return self.places[0]
+
+
+def state_dicts(loaded: object, path: Path) -> tuple[StateDict, ...]:
+    """Return every dict that holds tensors by name, outermost first; raises `CheckpointRefused` when there is none.
+
+    Lists are not looked into: they hold what optimizers remember.
+    """
+    if not isinstance(loaded, dict):
+        raise _none(loaded, path)
+    places: dict[int, list[str]] = {id(loaded): [""]}
+    found = [loaded]
+    waiting = deque([(loaded, 0)])
+    while waiting and len(found) < _MAX_DICTS:
+        outer, depth = waiting.popleft()
+        for key, value in outer.items():
+            if not isinstance(value, dict) or not isinstance(key, str | int) or depth == _MAX_DEPTH:
+                continue
+            if len(str(key)) > _LONGEST_NAME:
+                continue
+            place = ".".join(filter(None, (places[id(outer)][0], str(key))))
+            if id(value) in places:
+                if len(places[id(value)]) < _MAX_PLACES:  # Under two names it is still one.
+                    places[id(value)].append(place)
+                continue
+            places[id(value)] = [place]
+            found.append(value)
+            waiting.append((value, depth + 1))
+    dicts = [_state_dict(each, tuple(places[id(each)])) for each in found]
+    if not any(each.tensors for each in dicts):
+        raise _none(loaded, path)
+    return tuple(each for each in dicts if each.tensors)
+
+
+def members_of(dicts: Sequence[StateDict]) -> str:
+    """Return the paths of the state dicts in a file, some of them, as they are given to `--stress-checkpoint-key`."""
+    return some_of([shown(each.place) for each in dicts if each.place])
+
+
+def _state_dict(given: dict[object, object], places: tuple[str, ...]) -> StateDict:
+    named = {key: value for key, value in given.items() if isinstance(key, str) and len(key) <= _LONGEST_NAME}
+    tensors = {key: value for key, value in named.items() if isinstance(value, StoredTensor)}
+    others = {key: _type_of(value) for key, value in named.items() if key not in tensors}
+    return StateDict(places, tensors, others)
+
+
+def _type_of(value: object) -> str:
+    """Return the name of the type of what is not read."""
+    if isinstance(value, Opaque):
+        return value.of
+    return value.full if isinstance(value, Name) else ""
+
+
+def _none(loaded: object, path: Path) -> CheckpointRefused:
+    inner = loaded.values() if isinstance(loaded, dict) else [loaded]
+    if wanted := next(filter(None, map(_type_of, inner)), None):
+        return CheckpointRefused("PICKLE_GLOBAL", path, f"its pickle wants {shown(wanted)}", SAVE_WEIGHTS_ALONE)
+    fact = "not a state dict, that is, a dict of names and tensors"
+    if isinstance(loaded, dict) and loaded:
+        fact += f", and none is in it: it has {some_of([shown(repr(key)) for key in list(loaded)[:1_000]])}"
+    return CheckpointRefused("SCHEMA", path, fact, SAVE_WEIGHTS_ALONE)

@@ -1,0 +1,482 @@
+"""Files of trainings: the network's weights are found among what else they hold, and said to be; nothing is guessed."""
+
+import argparse
+import collections
+import datetime
+import functools
+import json
+import pathlib
+import sys
+import types
+import uuid
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from weights import equal_bits, small, torch_file
+
+from harness.errors import InputError
+from harness.networks.checkpoints import CheckpointRefused, Choice, load_checkpoint
+from harness.networks.declared import load_model
+from harness.networks.options import NetworkOptions
+
+
+class Net(nn.Module):
+    """Two layers, one with a batch norm."""
+
+    def __init__(self, num_classes=3, in_channels=1, depth=1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, 4, 3)
+        self.bn = nn.BatchNorm2d(4)
+        self.blocks = nn.Sequential(*(nn.Conv2d(4, 4, 1) for _ in range(depth)))
+        self.fc = nn.Linear(4, num_classes)
+
+    def forward(self, x):
+        return self.fc(self.blocks(self.bn(self.conv(x))).mean((2, 3)))
+
+
+def net(seed=0, **arguments):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = Net(**arguments)
+        made.bn.running_mean.normal_()
+    return made
+
+
+def prefixed(prefix, model):
+    return {f"{prefix}{name}": tensor for name, tensor in model.state_dict().items()}
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Save this with torch, and load it into the network, or into that of a spec."""
+
+    def loaded(content, *, arguments=(), key=None, prefix=None, spec=f"{__name__}:Net"):
+        path = tmp_path / "last.ckpt"
+        path.write_bytes(content if isinstance(content, bytes) else torch_file(content))
+        options = NetworkOptions(spec, arguments, checkpoint_key=key, strip_prefix=prefix)
+        checkpoint = load_model(path, options)
+        return checkpoint.model.network, checkpoint.note
+
+    return loaded
+
+
+def refused(load, content, **how):
+    with pytest.raises(CheckpointRefused) as caught:
+        load(content, **how)
+    assert str(caught.value).isprintable()
+    return caught.value
+
+
+@pytest.fixture
+def lightning(monkeypatch):
+    """Lightning's dict of hyper-parameters, under its name."""
+    module = types.ModuleType("lightning.fabric.utilities.data")
+
+    class AttributeDict(dict):
+        __module__, __qualname__ = module.__name__, "AttributeDict"
+
+    module.AttributeDict = AttributeDict
+    for name in ("lightning", "lightning.fabric", "lightning.fabric.utilities"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return AttributeDict
+
+
+def of_lightning(model, hyper_parameters, **more):
+    """What `Trainer.save_checkpoint` saves of a LightningModule that holds its network as `model`."""
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.rand(2, 1, 8, 8)).sum().backward()
+    optimizer.step()
+    state = collections.OrderedDict(prefixed("model.", model), **more)
+    return {
+        "epoch": 2,
+        "global_step": 20,
+        "pytorch-lightning_version": "2.6.6",
+        "state_dict": state,
+        "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"total": {"ready": 2}, "current": {"ready": 2}}}},
+        "callbacks": {"ModelCheckpoint{'monitor': 'val_loss'}": {"best_model_score": torch.tensor(0.5), "best_k": {}}},
+        "optimizer_states": [optimizer.state_dict()],
+        "lr_schedulers": [{"base_lrs": [0.1], "last_epoch": 2}],
+        "hparams_name": "kwargs",
+        "hyper_parameters": hyper_parameters,
+    }
+
+
+# What is recognised, and said.
+
+
+def test_a_checkpoint_of_lightning(load, lightning):
+    saved = net()
+    given = lightning(lr=0.1, root=pathlib.Path("/data"), loss=nn.functional.cross_entropy, sizes=(1, 2), name=None)
+    model, note = load(of_lightning(saved, given))
+    assert equal_bits(model, saved)
+    assert note == "its weights are those under 'state_dict'; 'model.' is taken from the names"
+
+
+def test_what_a_lightning_module_holds_besides_is_left_out_by_name(load):
+    saved = net()
+    model, note = load(of_lightning(saved, {}, **{"criterion.weight": torch.ones(3), "metric.total": torch.zeros(1)}))
+    assert equal_bits(model, saved)
+    assert note.endswith("; 2 others left out (criterion.weight, metric.total)")
+
+
+@pytest.mark.parametrize("key", ["model", "model_state_dict", "net", "state_dict", "weights"])
+def test_a_dict_of_a_training_loop(load, key):
+    saved = net()
+    optimizer = torch.optim.SGD(saved.parameters(), lr=0.1, momentum=0.9)
+    model, note = load({"epoch": 3, key: saved.state_dict(), "optimizer": optimizer.state_dict(), "best": 0.9})
+    assert equal_bits(model, saved)
+    assert note == f"its weights are those under {key!r}"
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "prefix"),
+    [
+        (nn.DataParallel, "module."),
+        (lambda model: torch.compile(model, backend="eager"), "_orig_mod."),
+        (lambda model: nn.DataParallel(torch.compile(model, backend="eager")), "module._orig_mod."),
+        (lambda model: nn.ModuleDict({"model": nn.ModuleDict({"backbone": model})}), "model.backbone."),
+        (lambda model: nn.ModuleDict({"net": model}), "net."),
+    ],
+    ids=["data-parallel", "compiled", "both", "model-backbone", "net"],
+)
+def test_a_prefix_that_a_wrapper_puts_before_the_names(load, wrapped, prefix):
+    saved = net()
+    model, note = load(wrapped(saved).state_dict())
+    assert equal_bits(model, saved)
+    assert note == f"{prefix!r} is taken from the names"
+
+
+def test_an_averaged_model(load):
+    averaged = torch.optim.swa_utils.AveragedModel(net(), use_buffers=True)
+    averaged.update_parameters(net(1))
+    averaged.update_parameters(net(2))
+    model, note = load(averaged.state_dict())
+    assert equal_bits(model, averaged.module)
+    assert note == "'module.' is taken from the names; 1 others left out (n_averaged)"
+
+
+def of_timm(model, average):
+    """What timm's `CheckpointSaver` saves."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return {
+        "epoch": 1,
+        "arch": "resnet10t",
+        "state_dict": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "version": 2,
+        "args": argparse.Namespace(model="resnet10t", lr=0.1, aa=None, mean=(0.5,)),
+        "state_dict_ema": average.state_dict(),
+        "metric": 50.2,
+    }
+
+
+def test_weights_and_their_average_are_not_guessed_between(load):
+    error = refused(load, of_timm(net(), net(1)))
+    assert "2 of its state dicts fit the network: state_dict, state_dict_ema" in str(error)
+    assert "Say which one to judge: --stress-checkpoint-key state_dict or state_dict_ema." in str(error)
+
+
+@pytest.mark.parametrize(("key", "seed"), [("state_dict", 0), ("state_dict_ema", 1)])
+def test_the_key_tells_them_apart(load, key, seed):
+    model, note = load(of_timm(net(), net(1)), key=key)
+    assert equal_bits(model, net(seed))
+    assert note == f"its weights are those under {key!r}"
+
+
+def test_a_key_is_a_path(load):
+    content = {"ema": {"model": net(1).state_dict()}, "model": net().state_dict()}
+    model, _ = load(content, key="ema.model")
+    assert equal_bits(model, net(1))
+
+
+def test_one_dict_under_two_keys_is_no_choice(load):
+    state = net().state_dict()
+    model, _ = load({"model": state, "best": state})
+    assert equal_bits(model, net())
+    assert equal_bits(load({"model": state, "best": state}, key="best")[0], net())
+
+
+def test_teacher_and_student_are_not_guessed_between(load):
+    content = {**prefixed("student.", net()), **prefixed("teacher.", net(1))}
+    error = refused(load, content)
+    assert "student (names" not in str(error)
+    assert "Say which one to judge: --stress-strip-prefix student or teacher." in str(error)
+    for prefix in ("teacher", "teacher."):
+        model, note = load(content, prefix=prefix)
+        assert equal_bits(model, net(1))
+        assert note.startswith("'teacher.' is taken from the names; 11 others left out")
+
+
+def test_a_model_and_another_within_it_are_not_guessed_between(load):
+    error = refused(load, {**net().state_dict(), **prefixed("ema.", net(1))})
+    assert "--stress-strip-prefix '' or ema." in str(error)
+
+
+def test_a_prefix_that_nothing_is_known_to_put_there_is_asked_about(load):
+    error = refused(load, prefixed("detector.trunk.", net()))
+    assert "fits the network, but for the names, which begin with 'detector.trunk.'" in str(error)
+    assert "Say --stress-strip-prefix detector.trunk, if that is it." in str(error)
+    assert equal_bits(load(prefixed("detector.trunk.", net()), prefix="detector.trunk")[0], net())
+
+
+def test_a_plain_state_dict_needs_neither_and_is_taken_with_both(load):
+    """Candidate and incumbent share the options, and one of them may be plain."""
+    assert load(net().state_dict())[1] == ""
+    model, note = load(net().state_dict(), key="state_dict", prefix="module.")
+    assert equal_bits(model, net())
+    assert note == ""
+
+
+def test_the_shipped_network_is_found_in_a_training_file_too(tmp_path):
+    from harness.networks.architectures import FashionCNN
+
+    notebook = FashionCNN()
+    torch.save({"epoch": 1, "model_state_dict": prefixed("module.", notebook)}, tmp_path / "x.pth")
+    loaded = load_checkpoint(tmp_path / "x.pth")
+    assert equal_bits(loaded.model, notebook)
+    assert loaded.note
+
+
+def test_safetensors_of_others_lose_their_prefix_too(tmp_path, load):
+    from safetensors.torch import save
+
+    model, note = load(save(prefixed("model.", net()), metadata={"format": "pt"}))
+    assert equal_bits(model, net())
+    assert note == "'model.' is taken from the names"
+
+
+def test_counts_that_training_alone_uses_may_be_missing(load):
+    state = {name: value for name, value in net().state_dict().items() if "num_batches" not in name}
+    model, note = load(state)
+    assert torch.equal(model.bn.running_mean, net().bn.running_mean)
+    assert note == "without num_batches_tracked, which training alone uses"
+
+
+# What stands beside the weights.
+
+BESIDE = {
+    "namespace": argparse.Namespace(lr=0.1, nested={"a": [1, (2, None)]}),
+    "simple-namespace": types.SimpleNamespace(a=1),
+    "path": pathlib.Path("/data/x"),
+    "array": np.arange(6.0).reshape(2, 3),
+    "text-array": np.array(["a", "b"]),
+    "scalar": np.float64(0.5),
+    "state-of-numpy": np.random.RandomState(0).get_state(),
+    "state-of-torch": torch.get_rng_state(),
+    "dtype": torch.float32,
+    "device": torch.device("cpu"),
+    "size": torch.Size([1, 2]),
+    "date": datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC),
+    "uuid": uuid.UUID(int=7),
+    "defaultdict": collections.defaultdict(list, a=[1]),
+    "counter": collections.Counter("aab"),
+    "deque": collections.deque([1, 2], maxlen=3),
+    "sets": [{1, 2}, frozenset("ab")],
+    "bytes": b"abc",
+    "complex": 1j,
+    "slice": slice(1, 2),
+    "large": 2**300,
+    "keys": {1: "a", 0.5: "b", None: "c", (1, 2): "d"},
+    "function": nn.functional.relu,
+    "class": nn.ReLU,
+    "partial": functools.partial(nn.Conv2d, 3, kernel_size=1),
+    "deep": functools.reduce(lambda inner, _: {"a": inner}, range(50), 1),
+}
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5], ids="pickle-{}".format)
+@pytest.mark.parametrize("beside", BESIDE.values(), ids=BESIDE)
+def test_what_stands_beside_the_weights_is_carried_unread(load, beside, protocol):
+    content = torch_file({"hyper_parameters": beside, "state_dict": net().state_dict()}, pickle_protocol=protocol)
+    assert equal_bits(load(content)[0], net())
+
+
+@pytest.mark.parametrize("name", ["set", "array", "function", "namespace"])
+def test_none_of_it_is_taken_for_a_weight(load, name):
+    for state in (
+        {**net().state_dict(), "fc.bias": BESIDE.get(name, {1})},
+        {**net().state_dict(), "x": BESIDE.get(name, {1})},
+    ):
+        error = refused(load, {"epoch": 1, "state_dict": state})
+        assert error.code == "PICKLE_GLOBAL"
+        assert "its pickle wants " in str(error)
+
+
+class Config:
+    """A class of the user's own."""
+
+
+def test_an_object_of_a_users_own_is_refused_wherever_it_stands(load):
+    error = refused(load, {"state_dict": net().state_dict(), "hyper_parameters": Config()})
+    assert error.code == "PICKLE_GLOBAL"
+    assert "test_training_files.Config" in str(error)
+    assert "torch.save(model.state_dict(), path)" in str(error)
+
+
+def test_a_whole_module_is_refused_with_what_to_save(load):
+    error = refused(load, torch.optim.swa_utils.AveragedModel(net()))
+    assert error.code == "PICKLE_GLOBAL"
+    assert "AveragedModel" in str(error)
+    assert "torch.save(model.state_dict(), path)" in str(error)
+
+
+# What does not fit: which, and why.
+
+
+@pytest.mark.parametrize(
+    ("content", "how", "facts"),
+    [
+        pytest.param(
+            lambda: net(num_classes=7).state_dict(),
+            {},
+            [
+                "2 of 11 do not fit (fc.weight has shape (7, 4), the network's (3, 4), fc.bias has shape (7,), the",
+                "of a network for 7 classes, --stress-model builds one for 3: add --stress-model-arg num_classes=7.",
+            ],
+            id="classes",
+        ),
+        pytest.param(
+            lambda: net(in_channels=3).state_dict(),
+            {},
+            ["The file's conv.weight takes 3 channels, the network's 1: add --stress-model-arg in_channels=3."],
+            id="channels",
+        ),
+        pytest.param(
+            lambda: net(in_channels=3, num_classes=5).state_dict(),
+            {},
+            ["add --stress-model-arg in_channels=3. ", "add --stress-model-arg num_classes=5."],
+            id="channels-and-classes",
+        ),
+        pytest.param(
+            lambda: {"net": net(depth=3).state_dict()},
+            {},
+            [
+                "its tensors under 'net' are not those of the network: 4 of 15 of the file are unknown to it "
+                "(blocks.1.weight (4, 4, 1, 1), blocks.1.bias (4,), blocks.2.weight (4, 4, 1, 1) and 1 more)",
+                "the same kinds of layers, but not as many",
+            ],
+            id="deeper",
+        ),
+        pytest.param(
+            lambda: net().state_dict(),
+            {"arguments": ("depth=2",)},
+            ["2 of 13 are missing (blocks.1.weight (4, 4, 1, 1), blocks.1.bias (4,))", "but not as many"],
+            id="shallower",
+        ),
+        pytest.param(
+            lambda: nn.Sequential(nn.Linear(2, 2)).state_dict(),
+            {},
+            ["10 of 11 are missing", "2 of 2 of the file are unknown to it (0.weight (2, 2)", "of another network"],
+            id="another",
+        ),
+        pytest.param(
+            lambda: {name.replace("fc.", "head.1."): value for name, value in net().state_dict().items()},
+            {},
+            ["Most of it agrees, and fc, head.1 do not: build the network as it was trained"],
+            id="head",
+        ),
+        pytest.param(
+            lambda: net().state_dict(),
+            {"spec": f"{__name__}:Wrapped"},
+            ["The network of --stress-model has them under 'inner': name a callable that builds the inner network"],
+            id="network-within",
+        ),
+        pytest.param(
+            lambda: {"state_dict": net().state_dict(), "ema": net(1).state_dict()},
+            {"key": "weights"},
+            ["no tensors under 'weights'; state dicts in it are state_dict, ema", "Name one of these with --stress-ch"],
+            id="key",
+        ),
+        pytest.param(
+            lambda: prefixed("model.", net()),
+            {"prefix": "module."},
+            ["no tensor's name begins with 'module.'; they are model.conv.weight, model.conv.bias, "],
+            id="prefix",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named_with_its_likely_cause(load, content, how, facts):
+    said = str(refused(load, content(), **how))
+    for fact in facts:
+        assert fact in said
+    assert "use --stress-model." not in said
+
+
+class Wrapped(nn.Module):
+    """A network within another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Net()
+
+
+def test_without_a_network_of_ones_own_it_says_how_to_name_one(tmp_path):
+    torch.save(net().state_dict(), tmp_path / "x.pth")
+    with pytest.raises(
+        CheckpointRefused, match=r"For a network that is not the shipped architecture use --stress-model"
+    ):
+        load_checkpoint(tmp_path / "x.pth")
+
+
+def test_a_record_that_its_tensors_do_not_fit_is_not_blamed_on_options(tmp_path):
+    from weights import change_tensors, with_record
+
+    model = small()
+    (tmp_path / "x").write_bytes(with_record(model, arguments={"classes": 2}))
+    with pytest.raises(CheckpointRefused, match="The record in it is of another network than its tensors") as error:
+        load_checkpoint(tmp_path / "x", builder=small)
+    assert "--stress-model" not in str(error.value)
+    assert change_tensors(model)
+
+
+def test_files_from_before_pytorch_1_6_are_told_so(tmp_path):
+    torch.save(net().state_dict(), tmp_path / "x.pth", _use_new_zipfile_serialization=False)
+    with pytest.raises(CheckpointRefused, match=r"of its format before PyTorch 1\.6.* weights_only=True"):
+        load_checkpoint(tmp_path / "x.pth", builder=Net)
+
+
+def test_callables_within_a_class_are_found(load):
+    assert equal_bits(load(net().state_dict(), spec=f"{__name__}:Makers.small")[0], net())
+
+
+class Makers:
+    """Holds a callable."""
+
+    @staticmethod
+    def small():
+        return Net()
+
+
+def test_a_choice_names_what_it_is_told():
+    assert Choice(prefix="model").before == Choice(prefix="model.").before == "model."
+    assert (Choice().before, Choice(prefix="").before) == (None, "")
+
+
+# Where it is said.
+
+
+def test_reports_say_what_was_taken(pytester):
+    from zoo import ARGUMENTS, GatedZoo, network
+
+    zoo = GatedZoo(pytester)
+    zoo.root.joinpath("own.py").write_text(
+        f"from harness.networks.architectures import FashionCNN\ndef build():\n    return FashionCNN(**{ARGUMENTS!r})\n"
+    )
+    torch.save({"epoch": 1, "state_dict": prefixed("model.", network())}, zoo.root / "last.ckpt")
+    pytester.syspathinsert()
+    result = zoo.run("--candidate", "last.ckpt", "--stress-model", "own:build", page=True)
+    said = "its weights are those under 'state_dict'; 'model.' is taken from the names"
+    assert result.ret == 0
+    result.stdout.fnmatch_lines([f"*candidate last.ckpt: {said}*"])
+    assert zoo.report()["candidate"]["loaded"] == said
+    assert said in (zoo.root / "reports/stress.md").read_text()
+    assert "is taken from the names" in (zoo.root / "reports/stress.html").read_text()
+    assert json.dumps(zoo.report())
+
+
+def test_an_option_without_a_network_is_an_input_error(load):
+    with pytest.raises(InputError, match="--stress-model own: expected"):
+        load(net().state_dict(), spec="own")
