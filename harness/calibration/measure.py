@@ -14,7 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.calibration.decisive import decisive_files
 from harness.calibration.panel import Member, Panel, Row
 from harness.errors import InputError
 from harness.inference.devices import usable_cores
@@ -22,6 +21,7 @@ from harness.measures import Unit
 from harness.perturb import PROTOCOL
 from harness.run import session
 from harness.store import user_folder, write_atomically
+from harness.store.decisive import decisive_files
 from harness.store.records import as_plain
 
 if TYPE_CHECKING:

@@ -130,6 +130,11 @@ class Classifier:
         """Return what has been predicted so far, or taken from the cache, in the order in which it was asked for."""
         return tuple(answer for answer in self._remembered.values() if isinstance(answer, Predictions))
 
+    @property
+    def decides(self) -> Hashable:
+        """Return what decides the bits of predictions besides the model and its inputs; see `Backend`."""
+        return self._backend.decides
+
     @cached_property
     def fingerprint(self) -> str | None:
         """Return a hash of the model's whole computation, None for a model that cannot be traced.

@@ -12,6 +12,7 @@ import pytest
 
 from harness.errors import InputError, printable
 from harness.gates import read_gates
+from harness.plugin.afterwards import tell
 from harness.plugin.collector import Collector
 from harness.plugin.options import add_options, reports_named
 from harness.plugin.output import PAGE, begin, confirm, forget, unmark, write_files, write_page_whole, write_refusal
@@ -170,7 +171,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Collect reports where they all arrive: in the controller."""
     run = session.config.stash[RUN]
     if run.active and not run.is_worker:
-        session.config.pluginmanager.register(Collector(run), "stress-collector")
+        session.config.pluginmanager.register(Collector(run, session), "stress-collector")
         write_page_whole(session.config, run.options.reports)
 
 
@@ -190,6 +191,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return  # Other tests alone.
     if not (run.is_worker or reported.interrupted):
         session.exitstatus = NOT_JUDGED  # Unless what follows comes to a verdict.
+    if not run.options.overview and not run.is_worker:
+        reported.overview_missing = "The models were not compared (--stress-no-overview)."
+    if not (run.is_worker or reported.interrupted):
+        tell(session.config, checks=run.checks_itself, compares=run.compares_models)
     if run.checks_itself and not reported.interrupted:
         run.check_itself()
     if run.compares_models and not (reported.interrupted or run.hung):

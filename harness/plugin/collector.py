@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.gates import Verdict
+from harness.plugin.afterwards import tell
 from harness.plugin.pictures import PICTURES, PictureBook
 from harness.plugin.run import PROPERTY
 from harness.run.outcome import SelfCheck
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 class Collector:
     """Gathers the tests' reports in the controller, whichever process they ran in."""
 
-    def __init__(self, run: GateRun) -> None:
+    def __init__(self, run: GateRun, session: pytest.Session) -> None:
+        self.run, self.session = run, session
+        self.ended = 0
         self.reported = run.reported
         self.book = PictureBook(run.command, run.options.reports)
 
@@ -40,6 +43,13 @@ class Collector:
             crash = getattr(report.longrepr, "reprcrash", None)
             message = crash.message if crash else str(report.longrepr)
             self.reported.take_failure(message, test=report.nodeid, called=report.when == "call")
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logfinish(self) -> None:
+        """Say what the workers do when they have run the last test."""
+        self.ended += 1
+        if self.run.awaits_workers and self.ended == self.session.testscollected:
+            tell(self.session.config, checks=True, compares=self.run.options.overview)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Take errors of test files that cannot be imported, and of rows whose keys are not those of their test."""

@@ -70,6 +70,12 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
         help="Predict anew instead of using what earlier runs left in the user's cache (default: use it).",
     )
     add(
+        "--stress-no-overview",
+        action="store_true",
+        help="Leave out the comparison of the models, of which the report shows curves, confusions and maps (default: "
+        "compare them, on as many images as a fifth of the run allows).",
+    )
+    add(
         "--stress-record",
         metavar="FAMILIES",
         help="Measure these families of gates, or rows (names joined by commas, or all), without judging the "
@@ -134,6 +140,7 @@ def options_of(config: pytest.Config) -> StressOptions:
         samples=option.stress_samples,
         device=option.stress_device,
         cache=not option.no_stress_cache,
+        overview=not option.stress_no_overview,
         record=_families(option.stress_record),
         timeout_seconds=_seconds(option.stress_timeout, TIMEOUT_SECONDS[option.stress_profile]),
         reports=config.rootpath / option.stress_reports,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.errors import InputError, NotApplicableError, foreign_code, printable
 from harness.gates import Gate, GatesFile, Verdict, read_gates
+from harness.plugin.afterwards import bar
 from harness.plugin.options import full_gates, is_gate_run, options_of
 from harness.plugin.timeout import TimeLimitExceededError, time_limit
 from harness.run.evidence import Evidence
@@ -155,13 +158,24 @@ class GateRun:
         first = not self.is_worker or self.config.workerinput["workerid"] == "gw0"  # type: ignore[attr-defined]
         return first and not self.hung and self.options.record is None and bool(self.tests)
 
+    @property
+    def awaits_workers(self) -> bool:
+        """Return whether workers check the run, and compare its models, at its end."""
+        return not self.is_worker and not self.tests and self.options.record is None
+
     def check_itself(self) -> None:
         """Run the self-checks with the collected stress tests."""
+        from harness.run.remembered import code_of, memory_of
         from harness.run.selfcheck import self_checks
 
         try:
-            with self.limited("self-checks"), foreign_code():
-                self.reported.self_checks = self_checks(self.prepare(), self._judge)
+            with self.limited("self-checks"), foreign_code(), bar("self-checks") as show:
+                session, tests = self.prepare(), [(item.path, name) for name, item in self.tests.items()]
+                memory = memory_of(session, code=code_of(tests, judging=Path(__file__)) if session.cache else "")
+                steps = itertools.count()
+                self.reported.self_checks = self_checks(
+                    session, self._judge, memory=memory, on_check=lambda name, total: show(next(steps), total, name)
+                )
         # A model that fails here, or a test that cannot be run by hand.
         except (Exception, TimeLimitExceededError) as error:
             self.reported.self_checks = (SelfCheck("self-checks", "fail", f"they could not run: {error!r}"),)
@@ -172,7 +186,7 @@ class GateRun:
 
         A run by gates made for a sample, which is to be quick, has none.
         """
-        if self.gates and self.gates.data.sample is not None:
+        if not self.options.overview or (self.gates and self.gates.data.sample is not None):
             return False
         if not self.is_worker:
             return self.options.record is None and bool(self.tests)
@@ -183,9 +197,11 @@ class GateRun:
     def compare_models(self, selected: Sequence[Gate]) -> None:
         """Measure the overview; `selected` are the gates of this run, in whichever process."""
         try:
-            with self.limited("the overview"), foreign_code():
+            with self.limited("the overview"), foreign_code(), bar("comparing the models") as show:
                 self.reported.overview = overview_of(
-                    self.prepare(), searched=any(gate.keys.get("path") for gate in selected)
+                    self.prepare(),
+                    searched=any(gate.keys.get("path") for gate in selected),
+                    on_measured=lambda done, total: show(done, total, ""),
                 )
         # A model that fails here; what the gates say of it stands.
         except (Exception, TimeLimitExceededError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -20,40 +20,89 @@ from harness.measures.flips import flips
 from harness.measures.localisation import rank_correlation
 from harness.measures.statistics import mcnemar_p
 from harness.perturb import pose_each
+from harness.run.affordable import extent_of
 from harness.run.damages import Damage, damages
 from harness.run.outcome import SelfCheck
+from harness.run.remembered import Memory
 from harness.run.session import StressSession
 
 if TYPE_CHECKING:
     from harness.inference import Classifier
 
 SAMPLES = 1_000
-"""Images on which copies are judged: the damage is gross, and a sample keeps the checks to seconds."""
+"""Images on which copies are judged at most: the damage is gross, and a sample keeps the checks to seconds."""
 STATE_SAMPLES, TOLERANCE = 100, 1e-3
-"""Images on which the model is run as it was given, and how far its logits may be, relative or absolute."""
+"""Images on which the model is run as it was given, at most, and how far its logits may be, relative or absolute."""
 ANSWERS, ANSWERED_SAMPLES = 16, 32
-"""How many perturbations are asked for again, and on how many images each."""
+"""How many perturbations are asked for again, and on how many images each, at most."""
 HURTS = 0.001
 """A damage counts as one when McNemar's p, of failures with it and without, is below this."""
 ALIKE = 0.5
 """Mean rank correlation from which on two models look at the same: healthy retrains of one recipe reach 0.6 here."""
 
+MAPS = "maps-follow-weights"
+
 Judge = Callable[[StressSession, Gate], Verdict | None]
 """Runs the stress test of a gate's family in a session; None when there is no such test."""
 
 
-def self_checks(session: StressSession, judge: Judge) -> tuple[SelfCheck, ...]:
-    """Check the run itself, on a sample of its images and past everything remembered."""
-    size = min(SAMPLES, len(session.images))
-    sampled = replace(session, images=stratified_sample(session.images, size))
-    return (
-        _identity_changes_nothing(sampled),
-        _model_equals_itself(session, sampled),
-        _model_keeps_no_state(sampled),
-        _answers_are_the_models(session),
-        *(_is_noticed(damage, sampled, judge) for damage in damages(session)),
-        _maps_follow_weights(sampled),
-    )
+def self_checks(
+    session: StressSession,
+    judge: Judge,
+    *,
+    memory: Memory | None = None,
+    on_check: Callable[[str, int], None] | None = None,
+) -> tuple[SelfCheck, ...]:
+    """Check the run itself, on samples of its images that it can afford, past all predictions remembered.
+
+    What `memory` knows of damage and of maps is not checked again. Always made anew, on few images, are the checks of
+    what an earlier run cannot tell: that this process answers as it did. `on_check` is called before each check, with
+    its name and how many there are.
+    """
+    memory, damaging = memory or Memory(), damages(session)
+    extent = extent_of(session, answered=ANSWERS)
+    sizes = sorted({min(size, SAMPLES, len(session.images)) for size in (extent.damaged, SAMPLES)})
+    anew = _sample(session, min(SAMPLES, extent.anew))
+
+    def remembered(name: str, check: Callable[[StressSession], SelfCheck]) -> Callable[[], SelfCheck]:
+        return lambda: memory.remembered(name, lambda: _until_it_holds(check, session, sizes))
+
+    def noticed(damage: Damage) -> Callable[[], SelfCheck]:
+        return remembered(damage.name, lambda sampled: _is_noticed(damage, sampled, judge))
+
+    checks: dict[str, Callable[[], SelfCheck]] = {
+        "identity-equals-clean": lambda: _identity_changes_nothing(anew),
+        "model-equals-itself": lambda: _model_equals_itself(session, anew),
+        "model-keeps-no-state": lambda: _model_keeps_no_state(anew),
+        "answers-are-the-models": lambda: _answers_are_the_models(session, min(ANSWERED_SAMPLES, extent.answers)),
+        **{damage.name: noticed(damage) for damage in damaging},
+        MAPS: remembered(MAPS, _maps_follow_weights),
+    }
+    found = []
+    for name, check in checks.items():
+        if on_check:
+            on_check(name, len(checks))
+        found.append(check())
+    return tuple(found)
+
+
+def _until_it_holds(
+    check: Callable[[StressSession], SelfCheck], session: StressSession, sizes: Sequence[int]
+) -> SelfCheck:
+    """Return what the check finds on the first of these samples on which it does not fail, or else on the last.
+
+    On few images a gate's interval may allow what it does not on more, and a run must not end for that.
+    """
+    found = check(_sample(session, sizes[0]))
+    for size in sizes[1:]:
+        if found.status != "fail":
+            break
+        found = check(_sample(session, size))
+    return found
+
+
+def _sample(session: StressSession, size: int) -> StressSession:
+    return replace(session, images=stratified_sample(session.images, min(size, len(session.images))))
 
 
 def _identity_changes_nothing(sampled: StressSession) -> SelfCheck:
@@ -108,10 +157,10 @@ def _model_keeps_no_state(sampled: StressSession) -> SelfCheck:
     )
 
 
-def _answers_are_the_models(session: StressSession) -> SelfCheck:
+def _answers_are_the_models(session: StressSession, size: int) -> SelfCheck:
     """Check that what was answered in this run, from the cache or not, is what the model answers now.
 
-    A few images of some of the perturbations that tests asked for: answers of another model are wrong on many.
+    At most `size` images of some of the perturbations that tests asked for: answers of another model are wrong on many.
     """
     candidate = session.roles["candidate"]
     answered, fresh = candidate.classifier.answered, _fresh(candidate)
@@ -119,7 +168,7 @@ def _answers_are_the_models(session: StressSession) -> SelfCheck:
     count = differing = 0
     under: list[object] = []
     for before in some:
-        chosen = np.unique(np.linspace(0, len(before.labels) - 1, ANSWERED_SAMPLES).astype(np.int64))
+        chosen = np.unique(np.linspace(0, len(before.labels) - 1, size).astype(np.int64))
         anew = fresh.predict(before.images.take(torch.from_numpy(chosen)), before.perturbation)
         count += len(chosen)
         if others := int((anew.predicted != before.predicted[chosen]).sum()):
@@ -132,8 +181,8 @@ def _answers_are_the_models(session: StressSession) -> SelfCheck:
         f"{printable(under[0])}; empty the cache with `python -m harness cache --clear`, and see that perturbations of "
         "your own do the same to an image in any batch"
         if differing
-        # Without numbers: with workers each process has answers of its own.
-        else "answers of this run, from the cache or not, are the same when predicted anew",
+        # Without their number: with workers each process has answers of its own.
+        else f"answers of this run, from the cache or not, are the same when predicted anew, {size} images at a time",
     )
 
 
@@ -182,7 +231,7 @@ def _maps_follow_weights(sampled: StressSession) -> SelfCheck:
     Spearman's rank correlation: an edge detector, or a bias to the middle, gives the same maps whatever the weights.
     Each tensor's values are shuffled and not drawn anew, so that it works for any layer and keeps their scale.
     """
-    name, images, candidate = "maps-follow-weights", sampled.images, sampled.roles["candidate"]
+    name, images, candidate = MAPS, sampled.images, sampled.roles["candidate"]
     if not sampled.gates.family("attention"):
         return SelfCheck(name, "not_applicable", "there is no gate of family 'attention'")
     classifier = candidate.classifier

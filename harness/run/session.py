@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.gates.file import DataFingerprint
     from harness.inference import RoleModel
+    from harness.store import PredictionCache
 
 PROFILES = ("quick", "default", "thorough")
 QUICK_SAMPLES = 2_000
@@ -47,6 +48,8 @@ class StressOptions:
     samples: int | None = None
     device: str = "auto"
     cache: bool = True
+    overview: bool = True
+    """Whether the models are compared for the report."""
     record: frozenset[str] | None = None
     """Families, or rows, to measure without judging, empty for all; None for a run that judges."""
     timeout_seconds: float = TIMEOUT_SECONDS["default"]
@@ -69,6 +72,8 @@ class StressSession:
     roles: Mapping[str, RoleModel]
     recording: bool = False
     thorough: bool = False
+    cache: PredictionCache | None = None
+    """Where what a run found out is kept for the next; None to find out everything anew."""
 
     def role(self, name: str) -> RoleModel:
         """Return the model of a role.
@@ -169,7 +174,12 @@ def open_session(
         roles[role] = replace(model, layer=_layer(model, images, options.layer))
     _expect_use(options.network, roles)
     return StressSession(
-        images, gates, roles, recording=options.record is not None, thorough=options.profile == "thorough"
+        images,
+        gates,
+        roles,
+        recording=options.record is not None,
+        thorough=options.profile == "thorough",
+        cache=cache,
     )
 
 

@@ -1,4 +1,4 @@
-"""Predictions kept on disk, by the content of all that decides them; shared by runs and by workers."""
+"""Predictions, and what runs found out about themselves, kept on disk by the content of all that decides them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class CacheInfo:
 
 
 class PredictionCache:
-    """A folder of arrays, one file each, named by a hash of what decides them.
+    """A folder of arrays, and of texts, one file each, named by a hash of what decides them.
 
     An entry holds the SHA-256 of its name and content, so that one that is damaged, or was copied from another name,
     counts as absent. Entries appear complete or not at all, so that processes may share a folder. A folder that cannot
@@ -51,6 +51,29 @@ class PredictionCache:
 
     def load(self, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
         """Return the float32 array kept under the key, None when there is none of this shape or it is damaged."""
+        content = self._load(key)
+        if content is None or len(content) != 4 * np.prod(shape):
+            return None
+        return np.frombuffer(content, dtype="<f4").reshape(shape).astype(np.float32)
+
+    def store(self, key: str, values: np.ndarray) -> None:
+        """Keep a float32 array under the key."""
+        self._store(key, np.ascontiguousarray(values, dtype="<f4").tobytes())
+
+    def load_text(self, key: str) -> str | None:
+        """Return the text kept under the key, None when there is none or it is damaged."""
+        content = self._load(key)
+        return None if content is None else content.decode()
+
+    def store_text(self, key: str, text: str) -> None:
+        """Keep a text under the key, which no array goes by."""
+        self._store(key, text.encode())
+
+    def has(self, key: str) -> bool:
+        """Return whether something is kept under the key, be it damaged."""
+        return self._path(key).is_file()
+
+    def _load(self, key: str) -> bytes | None:
         path = self._path(key)
         try:
             content = read_regular(path, max_bytes=self.max_bytes)
@@ -58,14 +81,10 @@ class PredictionCache:
             return None
         with suppress(OSError):
             os.utime(path)  # The time of the last use decides what is deleted first; a deleted entry stays so.
-        if _digest(key, content[_DIGEST:]) != content[:_DIGEST]:
-            return None
-        values = np.frombuffer(content, dtype="<f4", offset=_DIGEST)
-        return values.reshape(shape).astype(np.float32) if values.size == np.prod(shape) else None
+        kept = content[_DIGEST:]
+        return kept if _digest(key, kept) == content[:_DIGEST] else None
 
-    def store(self, key: str, values: np.ndarray) -> None:
-        """Keep a float32 array under the key."""
-        content = np.ascontiguousarray(values, dtype="<f4").tobytes()
+    def _store(self, key: str, content: bytes) -> None:
         try:
             write_atomically(self._path(key), _digest(key, content) + content)
         except OSError:

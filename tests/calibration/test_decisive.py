@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from zoo import STRESS_TESTS, gates_text, images_of
 
-from harness.calibration import decisive
-from harness.calibration.decisive import decisive_files
 from harness.calibration.measure import Recording
 from harness.errors import InputError
 from harness.gates import read_gates
 from harness.run import session
+from harness.store import decisive
+from harness.store.decisive import decisive_files
 
 HOUSE = Path(session.__file__).parents[1]
 

@@ -33,7 +33,7 @@ class Clean:
 
     `per_class` follows the classes' order, None for a class without images. `confusion` counts images, a row for each
     true class and a column for each predicted one. `calibration_error` is the expected one, over the bins of
-    `reliability`.
+    `reliability`, which may be of fewer images.
     """
 
     accuracy: Rate
@@ -46,7 +46,7 @@ class Clean:
 
 def _clean(subject: Subject) -> Clean:
     images = subject.images
-    predictions = subject.model.predict(images)
+    predictions, sure = subject.model.predict(images), subject.model.predict(subject.sure)
     confusions = confusion_matrix(predictions)
     present = confusions.sum(axis=1) > 0
     return Clean(
@@ -57,8 +57,8 @@ def _clean(subject: Subject) -> Clean:
         ),
         confusion=tuple(tuple(map(int, row)) for row in confusions),
         confident_errors=int(confident_errors(predictions, above=CONFIDENT).value),
-        calibration_error=float(calibration_error(predictions).value),
-        reliability=reliability(predictions),
+        calibration_error=float(calibration_error(sure).value),
+        reliability=reliability(sure),
     )
 
 

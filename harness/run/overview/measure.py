@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.measures.failures import kinds_for
+from harness.run.affordable import extent_of
 from harness.run.overview.failing import changes_between
 from harness.run.overview.part import Subject
 from harness.run.overview.parts import PARTS
@@ -24,20 +25,26 @@ SAMPLES = 1_000
 _LEAST = 100
 
 
-def overview_of(session: StressSession, *, searched: bool = True) -> Overview:
-    """Measure the models of a run, each once whatever its roles.
+def overview_of(
+    session: StressSession, *, searched: bool = True, on_measured: Callable[[int, int], None] | None = None
+) -> Overview:
+    """Measure the models of a run, each once whatever its roles, on as many images as the run can afford.
 
     What a search finds is only measured where the run has `searched` anyway: survival of the candidate, which is then
     at hand, and of the others, with how many images are right at every pose, on half as many images.
     """
+    extent = extent_of(session)
     probe = session.probe_images
-    fewer = _sample(probe, -(-len(probe) // 2))
+    fewer = _sample(probe, min(-(-len(probe) // 2), extent.searches))
     others = dict.fromkeys(set(session.roles) - {"candidate"}, fewer)
     return measure_overview(
         session.roles,
         session.images,
         survival={"candidate": probe, **others} if searched else {},
         everywhere=others if searched else {},
+        curves=extent.curves,
+        confidences=extent.confidences,
+        on_measured=on_measured,
     )
 
 
@@ -47,11 +54,14 @@ def measure_overview(
     *,
     survival: Mapping[str, LabelledImages],
     everywhere: Mapping[str, LabelledImages],
+    curves: int | None = None,
+    confidences: int | None = None,
     on_measured: Callable[[int, int], None] | None = None,
 ) -> Overview:
     """Measure models, by role, on the same images; those with equal weights once, under the first of their roles.
 
-    Curves and maps are of a stratified sample of at most a thousand images. `survival` and `everywhere` name the
+    Curves and maps are of a stratified sample of at most a thousand images, and of at most `curves`, confidence is of
+    at most `confidences` images. `survival` and `everywhere` name the
     images on which survival curves, and how many are right at every promised pose, are measured for a role: both end
     at an image's first failure, and cost most for the best models. `on_measured` is called with (steps done, all).
     """
@@ -59,13 +69,14 @@ def measure_overview(
     for role, model in models.items():
         twin = next((name for name in roles if models[name].model_sha256 == model.model_sha256), role)
         roles.setdefault(twin, []).append(role)
-    sample = _sample(images, min(SAMPLES, max(len(images) // 4, min(len(images), _LEAST))))
+    sample = _sample(images, min(curves or SAMPLES, SAMPLES, max(len(images) // 4, min(len(images), _LEAST))))
+    sure = _sample(images, confidences or len(images))
     fewer = _sample(sample, -(-len(sample) // 2))
     kinds = kinds_for(next(iter(models.values())).predict(images))
     overviews: list[ModelOverview] = []
     for names in roles.values():
         role = names[0]
-        subject = Subject(models[role], images, sample, fewer, kinds, survival.get(role), everywhere.get(role))
+        subject = Subject(models[role], images, sample, fewer, sure, kinds, survival.get(role), everywhere.get(role))
         parts = []
         for part in PARTS:
             parts.append(part.measure(subject))

@@ -22,14 +22,15 @@ T = TypeVar("T")
 class Subject:
     """One model, and the images that an overview measures it on: all, a `sample` of them, and half of that, `fewer`.
 
-    `kinds` are the kinds of failure to count. `survival` and `everywhere` are the images of two searches, None where
-    the search is not asked for.
+    On `sure` its confidence is looked at, which takes a pass in full precision. `kinds` are the kinds of failure to
+    count. `survival` and `everywhere` are the images of two searches, None where the search is not asked for.
     """
 
     model: RoleModel
     images: LabelledImages
     sample: LabelledImages
     fewer: LabelledImages
+    sure: LabelledImages
     kinds: tuple[FailureKind, ...]
     survival: LabelledImages | None = None
     everywhere: LabelledImages | None = None

@@ -1,0 +1,80 @@
+"""How many images a run checks itself on, and compares its models on: what a share of the run's own work allows.
+
+Counted in image-passes, of what the rows of the gates file ask for, and never by a clock: serial runs, runs with
+workers and runs from the cache look at the same images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.run.damages import damages
+
+if TYPE_CHECKING:
+    from harness.data import LabelledImages
+    from harness.run.session import StressSession
+
+SHARE = 0.2
+"""Of the image-passes of a whole run, how many may be for what is not the gates themselves."""
+LEAST = 20
+"""Images that are always looked at: half of them lost by damage is beyond chance (McNemar's p below 0.001)."""
+FREE_PASSES, FREE_PIXELS, GROWTH = 160_000, 28 * 28, 1.5
+"""Passes that any run may take for it, of images of so many pixels, and how fewer they are of larger ones: networks for
+larger images are deeper, too. They take seconds on one core, the shipped network's as a ResNet's at 224 pixels."""
+DAMAGED, SEARCHED, EXPLAINED = 3, 10, 6
+"""Passes of an image for a damage (at rest before and after, and in the gate that notices), for one that a search must
+notice, which ends early, and for two of its maps."""
+ANEW = 6
+"""Passes of an image for the checks that nothing is remembered of: identity, a second time, and twice as given."""
+CURVES, SURVIVED = 42, 120
+"""Passes of an image for an overview's curves and maps, and for its searches, which end early."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How many images may be looked at, at least as many as tell anything.
+
+    For checks that are always made `anew`, and of each perturbation that is then asked for again (`answers`); for
+    `damaged` copies; for an overview's `curves`, `searches` of models other than the candidate, and `confidences`.
+    """
+
+    anew: int
+    answers: int
+    damaged: int
+    curves: int
+    searches: int
+    confidences: int
+
+
+def affordable_passes(session: StressSession) -> int:
+    """Return the image-passes that self-checks and overview together may take beside what the rows ask for."""
+    asked = {(gate.role, gate.pose, repr(gate.keys)) for gate in session.gates.gates}
+    beside = len(asked) * len(session.images) * SHARE / (1 - SHARE)
+    return max(int(beside), free_passes(session.images))
+
+
+def free_passes(images: LabelledImages) -> int:
+    """Return the image-passes of images of this size that any run may take."""
+    height, width = images.pixels.shape[-2:]
+    return int(FREE_PASSES * min(1.0, (FREE_PIXELS / (height * width)) ** GROWTH))
+
+
+def extent_of(session: StressSession, *, answered: int = 1) -> Extent:
+    """Return what the run can afford, half of it for self-checks and half for the overview.
+
+    `answered` is how many perturbations are asked for again.
+    """
+    quarter = affordable_passes(session) // 4
+    gated = [damage for damage in damages(session) if session.gates.family(damage.family)]
+    each = sum(SEARCHED if damage.family == "search" else DAMAGED for damage in gated)
+    each += EXPLAINED * bool(session.gates.family("attention"))
+    models = len({model.model_sha256 for model in session.roles.values()})
+    return Extent(
+        anew=max(LEAST, quarter // 2 // ANEW),
+        answers=max(LEAST // 5, quarter // 2 // answered),
+        damaged=max(LEAST, quarter // max(each, 1)),
+        curves=max(LEAST, quarter // (CURVES * models)),
+        searches=max(LEAST, quarter // (SURVIVED * models)),
+        confidences=max(LEAST, quarter // (2 * models)),
+    )
