@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from harness.calibration.panel import Member, Panel, Row
 from harness.errors import InputError
 from harness.inference.devices import usable_cores
-from harness.measures import Unit
+from harness.measures import METRICS, Unit
 from harness.perturb import PROTOCOL
+from harness.perturb.corruptions import CORRUPTIONS
 from harness.run import session
 from harness.store import user_folder, write_atomically
 from harness.store.decisive import decisive_files
@@ -59,6 +60,7 @@ class Recording:
             raise InputError(f"{self.tests}: there is no stress test, expected files of Python in this folder")
         sources = [*tests, *sorted(folder.parent.glob("*.py")), Path(session.__file__), *self.sources]
         code = decisive_files(sources, projects=(folder, folder.parent, Path.cwd()))
+        installed = sorted({*CORRUPTIONS.sources(), *METRICS.sources()} - set(code))
         content = {
             "rows": rows,
             "data": {name: value for name, value in asdict(self.gates.data).items() if value not in ((), None)},
@@ -66,7 +68,7 @@ class Recording:
             "families": self.families,
             "options": self.options,
             "files": [
-                *(hashlib.sha256(path.read_bytes()).hexdigest() for path in code),
+                *(hashlib.sha256(path.read_bytes()).hexdigest() for path in (*code, *installed)),
                 *hashes_of_named_files((*self.options, "models/baseline.safetensors")),
             ],
             "versions": [version("torch"), version("stress-harness")],

@@ -1,18 +1,28 @@
-"""What a project's pytest configuration adds to every command line."""
+"""What a project's pytest configuration adds to every command line, and adding to it."""
 
 from __future__ import annotations
 
 import configparser
+import re
 import shlex
 import tomllib
 from typing import TYPE_CHECKING
 
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+
 from harness.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from tomlkit import TOMLDocument
+    from tomlkit.items import Table
+
 _INI = {"pytest.ini": "pytest", ".pytest.ini": "pytest", "tox.ini": "pytest", "setup.cfg": "tool:pytest"}
+_READ = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
+"""The files that may hold pytest's configuration, in the order in which pytest looks; it takes the first that does."""
 
 
 def added_options(tests: Path) -> tuple[str, ...]:
@@ -22,28 +32,122 @@ def added_options(tests: Path) -> tuple[str, ...]:
     """
     tests = tests.resolve()
     for folder in (tests, *tests.parents):
-        try:
-            found = _in_toml(folder / "pyproject.toml")
-            for name, section in _INI.items():
-                found = _in_ini(folder / name, section) if found is None else found
-        except (OSError, ValueError, configparser.Error) as error:
-            raise InputError(f"{folder}: its pytest configuration cannot be read ({error})") from None
-        if found is not None:
-            return tuple(shlex.split(found)) if isinstance(found, str) else tuple(found)
+        if (path := configuration(folder)) is not None:
+            return options_in(path.name, _text(path)) or ()
     return ()
 
 
-def _in_ini(path: Path, section: str) -> str | None:
+def configuration(folder: Path) -> Path | None:
+    """Return the file of this folder that holds pytest's configuration, None without one."""
+    for name in _READ:
+        path = folder / name
+        # A file of pytest's own counts though it says nothing.
+        if path.is_file() and ("pytest." in name or options_in(name, _text(path)) is not None):
+            return path
+    return None
+
+
+def options_in(name: str, text: str) -> tuple[str, ...] | None:
+    """Return `addopts` in the text of a configuration file of this name; None where it is no pytest configuration.
+
+    Raises `InputError` for text that cannot be parsed.
+    """
+    try:
+        found = _in_ini(text, _INI[name]) if name in _INI else _in_toml(name, text)
+        return None if found is None else tuple(shlex.split(found) if isinstance(found, str) else map(str, found))
+    except (ValueError, configparser.Error) as error:
+        raise InputError(f"{name}: its pytest configuration cannot be read ({error})") from None
+
+
+def with_options(name: str, text: str, options: Sequence[tuple[str, ...]], *, testpaths: str = "") -> str:
+    """Return the text of a configuration file with these options, each with its value, at the end of its `addopts`.
+
+    All else stays as it is, comments included; a section for pytest is made where there is none, with `testpaths` if
+    any are given. Raises `InputError` for a file that cannot be added to, which says what to write by hand.
+    """
+    before = options_in(name, text)
+    try:
+        made = (_ini_with if name in _INI else _toml_with)(name, text, options, testpaths if before is None else "")
+        whole = options_in(name, made) == (*(before or ()), *(part for option in options for part in option))
+    except (TOMLKitError, ValueError, TypeError, AttributeError, InputError):
+        whole = False
+    if not whole:
+        by_hand = " ".join(shlex.join(option) for option in options)
+        raise InputError(f"{name}: its pytest configuration cannot be added to; write into its addopts: {by_hand}")
+    return made
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: its pytest configuration cannot be read ({error})") from None
+
+
+def _in_ini(text: str, section: str) -> str | None:
     parser = configparser.ConfigParser(interpolation=None)
-    parser.read(path, encoding="utf-8")
+    parser.read_string(text)
     return parser.get(section, "addopts", fallback="") if parser.has_section(section) else None
 
 
-def _in_toml(path: Path) -> str | list[str] | None:
-    if not path.is_file():
-        return None
-    table = tomllib.loads(path.read_text("utf-8")).get("tool", {}).get("pytest")
+def _in_toml(name: str, text: str) -> str | list[str] | None:
+    document = tomllib.loads(text)
+    table = (document.get("tool", {}) if name == "pyproject.toml" else document).get("pytest")
     if table is None:
         return None
     found: str | list[str] = table.get("ini_options", table).get("addopts", "")
     return found
+
+
+def _ini_with(name: str, text: str, options: Sequence[tuple[str, ...]], testpaths: str) -> str:
+    lines, section = text.splitlines(), f"[{_INI[name]}]"
+    if section not in map(str.strip, lines):
+        lines += [*([""] if lines else []), section]
+    if testpaths:
+        lines.append(f"testpaths = {testpaths}")
+    start = [line.strip() for line in lines].index(section) + 1
+    end = next((at for at in range(start, len(lines)) if lines[at].startswith("[")), len(lines))
+    here = [at for at in range(start, end) if re.match(r"addopts\s*[=:]", lines[at])]
+    added = [f"    {shlex.join(option)}" for option in options]
+    if here:
+        at = here[0] + 1
+        while at < end and lines[at][:1].isspace() and lines[at].strip():
+            at += 1
+    else:
+        at = end
+        while at > start and not lines[at - 1].strip():
+            at -= 1
+        added[:0] = ["addopts ="] if added else []
+    return "\n".join([*lines[:at], *added, *lines[at:]]) + "\n"
+
+
+def _toml_with(name: str, text: str, options: Sequence[tuple[str, ...]], testpaths: str) -> str:
+    document = tomlkit.parse(text)
+    table = _pytest_table(document, name)
+    if testpaths:
+        table["testpaths"] = [testpaths]
+    given = [part for option in options for part in option]
+    found = table.get("addopts")
+    if isinstance(found, str):
+        table["addopts"] = f"{found} {shlex.join(given)}".strip()
+    elif found is None and given:
+        array = tomlkit.array()
+        for option in options:
+            array.add_line(*option)
+        array.add_line(indent="")
+        table["addopts"] = array
+    elif found is not None:
+        found.extend(given)
+    return tomlkit.dumps(document)
+
+
+def _pytest_table(document: TOMLDocument, name: str) -> Table:
+    """Return the table of pytest's options, made where there is none."""
+    if name != "pyproject.toml":
+        return document.setdefault("pytest", tomlkit.table())  # type: ignore[no-any-return]
+    tool = document.setdefault("tool", tomlkit.table(is_super_table=True))
+    if "pytest" not in tool:
+        tool["pytest"] = tomlkit.table(is_super_table=True)
+        tool["pytest"]["ini_options"] = tomlkit.table()
+    table: Table = tool["pytest"]
+    return table.get("ini_options", table)  # type: ignore[no-any-return]

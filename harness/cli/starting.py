@@ -1,49 +1,217 @@
-"""The command that starts a gate for data of one's own: new-gates."""
+"""The command that makes a gate of a repository, from the package alone: init."""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import shlex
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.cli.models import add_device_option, open_chosen
 from harness.cli.status import OK
 from harness.data.options import DataOptions, add_data_options
 from harness.errors import InputError
 from harness.networks import add_network_options
+from harness.store.files import write_all_or_none
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
+
+    from harness.data import LabelledImages
+    from harness.gates.starter import StarterRow
+
+TESTS = "stress_tests"
+_CANDIDATE = "models/candidate.safetensors"
 
 
 def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
     """Add the command's parser."""
     command = add(
-        "new-gates",
-        _new_gates,
-        "Write the first gates file for data of your own: their fingerprint, and rows without bounds for accuracy, "
-        "each class, rotation, shift and confidence; with a checkpoint, for the classes that it confuses most, too.",
-        "new-gates stress_tests/gates.toml --data folder:photos/test --stress-size 64",
+        "init",
+        _init,
+        "Make a gate in your own repository: stress_tests/ with the tests of the families wanted and a gates file for "
+        "your data, the options in your pytest configuration, and a workflow if asked for. Nothing that is there is "
+        "overwritten.",
+        "init --data folder:photos/test --stress-size 224 --checkpoint runs/a.pth --stress-model "
+        "torchvision.models:resnet18 --ci github",
     )
-    command.add_argument("gates", type=Path, metavar="GATES", help="the file to write, .toml")
-    add_data_options(command.add_argument, name="--data")
+    command.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        default=Path(),
+        metavar="FOLDER",
+        help="the repository, from which paths in the other options are seen (default: this folder)",
+    )
+    command.add_argument(
+        "--families",
+        metavar="NAMES",
+        help="the families of stress tests, joined by commas (default: clean,class,rotation,shift,confidence,"
+        "regression, and with --checkpoint pairs; there are flip, pose, gain, search, attention and corruption, too)",
+    )
+    command.add_argument(
+        "--min-accuracy",
+        type=float,
+        metavar="SHARE",
+        help="a first bound by hand, on the accuracy of images as they are, such as 0.9 (default: none, and nothing "
+        "gates before bounds are calibrated or written)",
+    )
     command.add_argument("--checkpoint", type=Path, metavar="FILE", help="a model whose confusions become rows")
-    add_network_options(command.add_argument)
+    command.add_argument("--ci", choices=("github",), help="write a workflow that gates checkpoints, too")
+    passed_on: list[argparse.Action] = []
+
+    def add_passed_on(*names: str, **how: Any) -> None:
+        passed_on.append(command.add_argument(*names, **how))
+
+    add_data_options(add_passed_on, name="--data")
+    add_network_options(add_passed_on)
     add_device_option(command, "Where the model of --checkpoint runs")
+    command.add_argument(
+        "--update",
+        action="store_true",
+        help="write nothing: show how the shipped tests have changed since they were written here; ends with 1 if some "
+        "have",
+    )
+    command.add_argument(
+        "--write", action="store_true", help="with --update: take over what changed in the tests unedited since"
+    )
+    command.set_defaults(passed_on=passed_on)
 
 
-def _new_gates(options: argparse.Namespace) -> int:
-    from harness.gates.starter import starter
+def _init(options: argparse.Namespace) -> int:
+    if not options.folder.is_dir():
+        raise InputError(f"{options.folder}: there is no such folder; make it first")
+    if options.write and not options.update:
+        raise InputError("--write: only with --update, which says what it would write")
+    with contextlib.chdir(options.folder):  # From where pytest will see the paths.
+        if options.update:
+            from harness.cli.updating import update
+
+            return update(Path(TESTS), write=options.write)
+        plan = _planned(options)
+        write_all_or_none(plan.files)
+    print("\n".join(_told(plan, options)))
+    return OK
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be written: contents by path, and for which images and rows; `unchanged` is there as it would be."""
+
+    files: Mapping[Path, bytes]
+    unchanged: tuple[Path, ...]
+    images: LabelledImages
+    rows: tuple[StarterRow, ...]
+
+
+def _planned(options: argparse.Namespace) -> _Plan:
+    """Check all that the options say, and return what to write; raises `InputError` before anything is written."""
+    from harness.cli.updating import RECORD, record_of
+    from harness.cli.workflow import WORKFLOW, workflow
+    from harness.gates.shipped import shipped_tests
+    from harness.gates.starter import families_of, starter, starter_rows
     from harness.measures.mistakes import confused_pairs
-    from harness.store import write_atomically
 
-    if options.gates.exists():
-        raise InputError(f"{options.gates}: is there already; name another file, or move it away")
+    families = families_of(options.families)
+    configured = _configuration(options)
     images = DataOptions.of(options).load()
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     if options.checkpoint is not None:
         pairs = confused_pairs(open_chosen(options.checkpoint, images, options).predict(images))
-    write_atomically(options.gates, starter(images, pairs).encode())
-    print(f"{options.gates}: written for {len(images)} images of {len(images.classes)} classes")
-    print("next: stress tests beside it, and `python -m harness calibrate` with 8 healthy retrains or more")
-    return OK
+    rows = starter_rows(images, families, pairs=pairs, min_accuracy=options.min_accuracy)
+    tests = [test for test in shipped_tests() if any(test.takes_row(row.family, row.metric) for row in rows)]
+    texts = {Path(TESTS, test.name): test.text for test in tests}
+    texts |= {Path(TESTS, "gates.toml"): starter(images, rows), Path(TESTS, RECORD): record_of(tests)}
+    if options.ci:
+        texts[Path(WORKFLOW)] = workflow(Path(), candidate=_candidate(options), network=options.stress_model)
+    files = {path: text.encode() for path, text in texts.items()}
+    there = [path for path in files if path.exists()]
+    if other := [path for path in there if path.read_bytes() != files[path]]:
+        raise InputError(
+            f"{', '.join(map(str, other))}: there already, and not what would be written; nothing was written. Move "
+            "away what is to be made anew; rows are added to a gates file by hand"
+        )
+    new = {path: content for path, content in files.items() if path not in there}
+    return _Plan({**new, **configured}, tuple(there), images, rows)
+
+
+def _configuration(options: argparse.Namespace) -> dict[Path, bytes]:
+    """Return pytest's configuration with the options given, by its path; nothing where it says the same already.
+
+    Raises `InputError` where it says something else of the same options.
+    """
+    from harness.cli.addopts import configuration, options_in, with_options
+
+    found = configuration(Path())
+    path = found or Path("pyproject.toml" if Path("pyproject.toml").is_file() else "pytest.ini")
+    text = path.read_text("utf-8") if path.exists() else ""
+    present = options_in(path.name, text) if found else None
+    wanted = _given(options.passed_on, options)
+    parser, actions = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False), []
+    for add_options in (add_data_options, add_network_options):
+        add_options(lambda *names, **how: actions.append(parser.add_argument(*names, **how)))
+    try:
+        there = _given(actions, parser.parse_known_args(list(present or ()))[0])
+    except argparse.ArgumentError as error:
+        raise InputError(f"{path}: its addopts cannot be read ({error})") from None
+    if present is not None and (there == wanted or not wanted):
+        return {}
+    if there:
+        raise InputError(
+            f"{path}: its addopts say {_joined(there)}, and init was given {_joined(wanted)}; nothing was written. "
+            "Give init the same options, or write the new ones there by hand"
+        )
+    own_tests = any(Path().glob("test*/")) or any(Path().glob("test_*.py"))
+    return {path: with_options(path.name, text, wanted, testpaths="" if own_tests else TESTS).encode()}
+
+
+def _given(actions: Sequence[argparse.Action], options: argparse.Namespace) -> list[tuple[str, ...]]:
+    """Return the options of these actions that are not as by default, with their values, for pytest's command line.
+
+    Each is known to pytest by the name of its destination: `--data` of commands is `--stress-data` there.
+    """
+    given: list[tuple[str, ...]] = []
+    for action in actions:
+        value = getattr(options, action.dest)
+        name = f"--{action.dest.replace('_', '-')}"
+        if value == action.default:
+            continue
+        if action.nargs == 0:
+            given.append((name,))
+        elif isinstance(value, list) and action.nargs is None:
+            given += [(name, str(each)) for each in value]
+        else:
+            given.append((name, *map(str, value if isinstance(value, list) else [value])))
+    return given
+
+
+def _joined(options: Sequence[tuple[str, ...]]) -> str:
+    return " ".join(map(shlex.join, options)) or "none of these options"
+
+
+def _candidate(options: argparse.Namespace) -> str:
+    """Return the path of a checkpoint as the repository has it: that of --checkpoint, where it lies inside."""
+    path: Path | None = options.checkpoint
+    inside = path is not None and path.resolve().is_relative_to(Path.cwd())
+    return path.resolve().relative_to(Path.cwd()).as_posix() if path and inside else _CANDIDATE
+
+
+def _told(plan: _Plan, options: argparse.Namespace) -> list[str]:
+    """Say what was written, and what to do next."""
+    here = options.folder
+    families = ", ".join(dict.fromkeys(row.family for row in plan.rows))
+    about = f"{len(plan.rows)} rows of {families}, for {len(plan.images)} images of {len(plan.images.classes)} classes"
+    candidate = options.checkpoint or _CANDIDATE
+    bounds = [row.id for row in plan.rows if any(entry.startswith("hand") for entry in row.more)]
+    return [
+        f"gates: {about}",
+        *(f"written: {here / path}" for path in plan.files),
+        *(f"as it was: {here / path}" for path in plan.unchanged),
+        f"with a bound by hand: {', '.join(bounds) or 'none'}; all else is reported only until it is calibrated",
+        "next:",
+        *([] if here == Path() else [f"  cd {shlex.quote(str(here))}"]),
+        f"  pytest {TESTS} --candidate {shlex.quote(str(candidate))}",
+        "  python -m harness calibrate --checkpoints FILE FILE ...    # healthy retrains, 8 or more, set the bounds",
+    ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.gates.roles import ROLES
 from harness.gates.rows import Gate, GatesError
+from harness.measures import METRICS
 from harness.measures.metric import Unit
 from harness.store.records import Unbounded, as_json, read_json, record
 
@@ -32,6 +33,11 @@ def judge(gate: Gate, measurement: Measurement) -> Verdict:
         raise GatesError(
             f"gate {gate.id}: the row holds a bound on {gate.metric!r}, the test measured {metric.name!r}; "
             "correct the row's metric or the test"
+        )
+    if metric != METRICS.get(metric.name, metric):
+        raise GatesError(
+            f"gate {gate.id}: the test measured a metric {metric.name!r} that is another than the one known by this "
+            "name; name yours otherwise"
         )
     if gate.significance is not None and measurement.p_value is None:
         raise GatesError(

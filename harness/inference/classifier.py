@@ -22,6 +22,7 @@ from harness.networks.allocator import keep_freed_buffers
 from harness.networks.checkpoints import hash_tensors
 from harness.networks.evaluating import evaluation_copy
 from harness.perturb import IDENTITY, PROTOCOL, Perturbation
+from harness.perturb.corruptions import Corruption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -231,7 +232,9 @@ def remembered_as(perturbation: Perturbation) -> object:
 
 
 def _is_ours(perturbation: Perturbation) -> bool:
-    return type(perturbation).__module__.startswith("harness.")
+    """Return whether the code of a perturbation is this package's, and not a user's, which may change."""
+    ours = type(perturbation).__module__.startswith("harness.")
+    return ours and not (isinstance(perturbation, Corruption) and perturbation.of_user)
 
 
 def _settings(layer: nn.Module) -> str:

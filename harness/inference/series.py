@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.perturb.corruptions import ALL, CORRUPTIONS, SEVERITIES, Corruption
+from harness.perturb.corruptions import ALL, SEVERITIES, SHIPPED, Corruption
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
@@ -25,5 +25,5 @@ def under_corruption(model: RoleModel, images: LabelledImages, name: str) -> dic
     """
     return {
         each: (model.predict(images), *(model.predict(images, Corruption(each, severity)) for severity in SEVERITIES))
-        for each in (CORRUPTIONS if name == ALL else (name,))
+        for each in (SHIPPED if name == ALL else (name,))
     }

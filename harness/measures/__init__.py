@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from harness.measures.accuracy import accuracy, accuracy_change, accuracy_gain, confident_errors, pair_failures
 from harness.measures.confidence import (
@@ -26,19 +26,38 @@ from harness.measures.worst_poses import (
     unchanged_share,
     worst_of_ten,
 )
+from harness.store.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+Measure = TypeVar("Measure", bound="Callable[..., Measurement]")
+"""A function that measures."""
 
 
-def _declared() -> dict[str, Metric]:
+def _shipped() -> Mapping[str, Metric]:
     """Return the metrics that the modules of this package declare, by name."""
     modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
     return {item.name: item for module in modules for item in vars(module).values() if isinstance(item, Metric)}
 
 
-METRICS: Mapping[str, Metric] = _declared()
-"""What can be measured here, by the name that rows of the gates file have for it."""
+METRICS: Registry[Metric] = Registry("metric", _shipped(), group="stress_harness.measures")
+"""What can be measured, by the name that rows of the gates file have for it: here, and by what `measure` declares."""
+
+
+def measure(metric: Metric) -> Callable[[Measure], Measure]:
+    """Declare a metric of one's own: a decorator for the function that measures it.
+
+    Rows of the gates file are then checked against it when the file is read. Raises `InputError` for a name that is
+    taken.
+    """
+
+    def declared(function: Measure) -> Measure:
+        METRICS.add(metric.name, metric, declared_by=function)
+        return function
+
+    return declared
+
 
 __all__ = [
     "METRICS",
@@ -62,6 +81,7 @@ __all__ = [
     "kept",
     "lost",
     "mean_corruption_error",
+    "measure",
     "monotonicity",
     "negative_log_likelihood",
     "pair_failures",

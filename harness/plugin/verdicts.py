@@ -71,6 +71,11 @@ def pytest_runtest_makereport(
     if report.failed and verdict.status == "fail":
         # The measurement is what a reader needs; how the test came by it is the same for each row.
         report.longrepr = printable(verdict.explain())
+    elif report.passed and verdict.status == "not_gated":
+        # Nothing was held against a bound, and a test that passes would say that something was.
+        path, line, _ = item.location
+        report.outcome = "skipped"
+        report.longrepr = (path, (line or 0) + 1, f"Skipped: {printable(verdict.explain())}")
     report.user_properties.append((PROPERTY, verdict.as_wire()))
     # JUnit takes its properties from the reports after this one, which copy the item's.
     item.user_properties += [(name, getattr(verdict, name)) for name in ("status", "metric", "value", "limit", "n")]

@@ -223,7 +223,7 @@ def _check_data(images: LabelledImages, gates: GatesFile) -> None:
                 f"{gates.path}: made for other data: its [data] {name} is {expected!r}, the data at hand have "
                 f"{found!r} (images of {height}x{width} pixels, channels: {channels}); name the gates file of these "
                 "data with --gates, or the gates file's data with --stress-data, --stress-size and --stress-channels, "
-                "or write a gates file for these with `python -m harness new-gates`"
+                "or write a gates file for these with `python -m harness init`"
             )
     if made_for.classes and len(made_for.classes) != len(images.classes):
         raise InputError(

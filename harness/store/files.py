@@ -7,6 +7,10 @@ import os
 import stat
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def require_regular(path: Path) -> None:
@@ -51,3 +55,22 @@ def write_atomically(path: Path, content: bytes) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def write_all_or_none(files: Mapping[Path, bytes]) -> None:
+    """Write several files, each as `write_atomically` does; where one cannot be, those before are as they were.
+
+    Raises `OSError` then.
+    """
+    before: dict[Path, bytes | None] = {}
+    try:
+        for path, content in files.items():
+            before[path] = path.read_bytes() if path.exists() else None
+            write_atomically(path, content)
+    except BaseException:
+        for path, content_before in before.items():
+            if content_before is None:
+                path.unlink(missing_ok=True)
+            else:
+                write_atomically(path, content_before)
+        raise

@@ -25,7 +25,7 @@ from harness.perturb import IDENTITY, Pose, promised_corners
 COMMANDS = [
     "train",
     "evaluate",
-    "new-gates",
+    "init",
     "gate",
     "calibrate",
     "accept",

@@ -16,7 +16,7 @@ COMMANDS = {
     "break": lambda path, data: ["break", path, "--data", data, "--image", "0"],
     "survival": lambda path, data: ["break", path, "--data", data, "--samples", "8"],
     "compare": lambda path, data: ["compare", path, "models/augmented.safetensors", "--data", data, "--samples", "40"],
-    "new-gates": lambda path, data: ["new-gates", "new.toml", "--data", data, "--checkpoint", path],
+    "init": lambda path, data: ["init", "new", "--data", data, "--checkpoint", f"../{path}"],
 }
 
 
@@ -24,6 +24,7 @@ COMMANDS = {
 def zoo(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     place = Zoo(tmp_path)
+    (tmp_path / "new").mkdir()
     place.save("other.safetensors", jitter=0.1)
     return place
 
@@ -43,7 +44,7 @@ def test_a_model_that_does_not_fit_the_data_is_refused_with_both_numbers(zoo, co
     save_checkpoint(zoo.root / "misfit.safetensors", FashionCNN(**arguments), Record("fashion-cnn", arguments, CLASSES))
     assert command("misfit.safetensors") == 2
     said = capsys.readouterr().err
-    assert "error: misfit.safetensors: the model tells 3 classes apart, the data have 4 classes" in said
+    assert "misfit.safetensors: the model tells 3 classes apart, the data have 4 classes" in said
 
 
 def test_it_runs_on_the_device_asked_for(command, capsys):
@@ -140,7 +141,7 @@ def test_calibrate_trains_and_measures_on_the_device_asked_for(zoo, monkeypatch)
 
 
 def test_the_help_of_each_command_that_runs_a_model_says_where_it_runs(capsys):
-    for name in ("train", "evaluate", "compare", "break", "calibrate", "new-gates"):
+    for name in ("train", "evaluate", "compare", "break", "calibrate", "init"):
         with pytest.raises(SystemExit):
             main([name, "--help"])
         assert "--device DEVICE" in capsys.readouterr().out, name

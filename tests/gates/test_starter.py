@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from harness.cli import main
-from harness.data import LabelledImages, load_images
+from harness.data import LabelledImages
+from harness.errors import InputError
 from harness.gates import read_gates
-from harness.gates.starter import starter
+from harness.gates.shipped import shipped_tests
+from harness.gates.starter import FAMILIES, starter, starter_rows
 from harness.inference import Predictions
 from harness.measures.mistakes import confused_pairs
 from harness.perturb import IDENTITY, Pose
@@ -22,7 +23,7 @@ def images_of(labels=(0, 1, 2, 0), size=(28, 56)) -> LabelledImages:
 
 def test_it_is_a_gates_file_for_these_images(tmp_path):
     images = images_of()
-    (tmp_path / "gates.toml").write_text(starter(images, [("Trouser", "靴")]))
+    (tmp_path / "gates.toml").write_text(starter(images, starter_rows(images, pairs=[("Trouser", "靴")])))
     gates = read_gates(tmp_path / "gates.toml")
     assert (gates.data.sha256, gates.data.n, gates.data.classes) == (images.sha256, 4, CLASSES)
     by_id = {gate.id: gate for gate in gates.gates}
@@ -41,12 +42,12 @@ def test_it_is_a_gates_file_for_these_images(tmp_path):
     }
     assert (by_id["confident-errors"].direction, by_id["confident-errors"].keys) == ("at_most", {"confidence": 0.9})
     assert by_id["pair-trouser-class-2"].keys == {"pair": ["Trouser", "靴"]}
-    assert all(gate.threshold is None for gate in gates.gates)
+    assert [gate.id for gate in gates.gates if gate.threshold] == ["regression-clean"], "which needs no panel"
 
 
 def test_classes_of_one_spelling_have_rows_of_their_own(tmp_path):
     images = LabelledImages(images_of((0, 1)).pixels, torch.tensor([0, 1]), ("a b", "A-B"), "shop", "test")
-    (tmp_path / "gates.toml").write_text(starter(images))
+    (tmp_path / "gates.toml").write_text(starter(images, starter_rows(images)))
     assert [gate.id for gate in read_gates(tmp_path / "gates.toml").family("class")] == ["clean-a-b-0", "clean-a-b-1"]
 
 
@@ -61,43 +62,20 @@ def test_a_model_without_confusions_names_no_pair():
     assert confused_pairs(Predictions(np.eye(3, dtype=np.float32)[[0, 1, 2, 0]], images_of(), IDENTITY)) == []
 
 
-@pytest.fixture
-def shop(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    np.savez("shop.npz", images=np.zeros((4, 8, 8), np.uint8), labels=np.array([0, 1, 0, 1]), classes=["a", "b"])
-    torch.save(torch.nn.Linear(1, 1).state_dict(), "model.pth")
-    return tmp_path
+def test_a_shipped_test_takes_each_row_of_each_family():
+    rows = starter_rows(images_of(), list(FAMILIES), pairs=[("Trouser", "靴")])
+    assert {row.family for row in rows} == set(FAMILIES)
+    assert [row.id for row in rows if not any(test.takes_row(row.family, row.metric) for test in shipped_tests())] == []
 
 
-def test_the_command_writes_it_and_overwrites_nothing(shop, capsys):
-    arguments = ["new-gates", "stress_tests/gates.toml", "--data", "npz:shop.npz", "--stress-size", "16"]
-    assert main(arguments) == 0
-    assert "written for 4 images of 2 classes" in capsys.readouterr().out
-    gates = read_gates(shop / "stress_tests/gates.toml")
-    assert gates.data.sha256 == load_images("npz:shop.npz", size=(16, 16)).sha256
-    assert main(arguments) == 2
-    assert "is there already" in capsys.readouterr().err
+def test_a_first_bound_by_hand_is_that_of_images_as_they_are(tmp_path):
+    images = images_of()
+    (tmp_path / "gates.toml").write_text(starter(images, starter_rows(images, ["clean", "class"], min_accuracy=0.8)))
+    gates = read_gates(tmp_path / "gates.toml").gates
+    assert {gate.id: gate.hand.bound for gate in gates if gate.hand} == {"clean": 0.8}
 
 
-class Constant(torch.nn.Module):
-    """Takes the weights of a linear layer and says "a" of everything."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1, 1))
-        self.bias = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, pixels):
-        return torch.tensor([1.0, 0.0]).expand(len(pixels), 2) + self.bias
-
-
-def test_a_checkpoint_adds_the_pairs_that_it_confuses(shop):
-    network = ["--checkpoint", "model.pth", "--stress-model", f"{__name__}:Constant"]
-    assert main(["new-gates", "gates.toml", "--data", "npz:shop.npz", *network]) == 0
-    (pair,) = read_gates(shop / "gates.toml").family("pairs")
-    assert (pair.id, pair.keys, pair.metric, pair.direction) == (
-        "pair-a-b",
-        {"pair": ["a", "b"]},
-        "pair_failures",
-        "at_most",
-    )
+@pytest.mark.parametrize(("families", "bound"), [(["rotation"], 0.9), (["clean"], 0.0), (["clean"], 90.0)])
+def test_a_first_bound_without_a_row_or_that_is_no_share_is_refused(families, bound):
+    with pytest.raises(InputError, match=r"expected a share above 0 and at most 1, such as 0\.9, and the family clean"):
+        starter_rows(images_of(), families, min_accuracy=bound)

@@ -19,6 +19,13 @@ def zoo(pytester):
     return GatedZoo(pytester)
 
 
+def skipped_in(path) -> dict[str, str]:
+    """Return the reasons of the rows that JUnit's file has as skipped."""
+    cases = re.findall(r'<testcase [^>]*name="[^"]*\[(.*?)\]"[^>]*>(.*?)</testcase>', path.read_text(), re.DOTALL)
+    found = {row: re.search(r'<skipped [^>]*message="([^"]*)"', inside) for row, inside in cases}
+    return {row: reason[1] for row, reason in sorted(found.items()) if reason}
+
+
 def test_a_healthy_model_passes_as_it_does_serially(zoo):
     """Together with a gate that is not applicable, one without a row, and what JUnit is told."""
     new = (STRESS_TESTS / "test_rotation.py").read_text().replace('gate("rotation")', 'gate("brightness")')
@@ -45,6 +52,12 @@ def test_a_healthy_model_passes_as_it_does_serially(zoo):
         for name in ("serial.xml", "parallel.xml")
     ]
     assert told[0] == told[1]
+    for name in ("serial.xml", "parallel.xml"):
+        reasons = skipped_in(zoo.root / name)
+        assert list(reasons) == ["brightness", "gain"]
+        assert reasons["brightness"].startswith("brightness: accuracy 0.9"), "the measurement is in the reason"
+        assert "(reported only: no floor yet, " in reasons["brightness"]
+        assert "there is no baseline" in reasons["gain"]
     assert '<property name="limit" value="0.85" />' in told[1]
 
 

@@ -30,7 +30,7 @@ def run(*command, cwd, ok=(0,)) -> subprocess.CompletedProcess[str]:
 def wheel(tmp_path_factory) -> Path:
     """Build it from a copy, so that neither is anything left here nor does anything left here get into it."""
     source = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, source)
     # What is no part of it, as in the checkout.
     for name in ("harness", "tests", "stress_tests", "examples"):
@@ -60,6 +60,10 @@ def test_the_wheel_holds_the_package_and_its_data_alone(wheel):
     assert {Path(name).suffix for name in names} == kinds
     assert "harness/data/fashion_mnist_files/t10k-images-idx3-ubyte.gz" in names
     on_disk = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "harness").glob("**/*.py")}
+    shipped = {path.name: path.read_bytes() for path in (REPOSITORY / "stress_tests").glob("test_*.py")}
+    with zipfile.ZipFile(wheel) as archive:
+        assert all(archive.read(f"harness/stress_tests/{name}") == content for name, content in shipped.items())
+    on_disk |= {f"harness/stress_tests/{name}" for name in shipped}
     assert on_disk == {name for name in names if name.endswith(".py")}
 
 
@@ -79,28 +83,11 @@ class Bright(torch.nn.Module):
         upper, lower = grey[:, :4].mean((1, 2)), grey[:, 4:].mean((1, 2))
         return self.gain * torch.stack([upper - lower, lower - upper], dim=1)
 """
-TESTS = '''
-"""The two folders tell apart."""
-
-from harness.measures import accuracy
-from harness.plugin import gate
-
-
-@gate("clean")
-def test_accuracy(candidate, images, evidence, gate):
-    predictions = candidate.predict(images)
-    verdict = gate.judge(accuracy(predictions))
-    evidence.show(verdict, predictions)
-    assert verdict.passed, verdict.explain()
-'''
-INI = """[pytest]
-addopts = --stress-data folder:photos --stress-size 8 --stress-model bright:Bright --stress-model-arg gain=4
-"""
 
 
 @pytest.fixture
 def project(tmp_path, python) -> Path:
-    """A project of its own: photographs, a network and its weights, a stress test and a gates file."""
+    """A project of its own: photographs, a network and its weights, and the gate that the package makes of it."""
     rng = np.random.default_rng(0)
     for name, bright in (("floor", slice(8, 16)), ("sky", slice(0, 8))):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -111,17 +98,9 @@ def project(tmp_path, python) -> Path:
     (tmp_path / "bright.py").write_text(MODEL)
     for name, sign in (("good.pth", -1.0), ("bad.pth", 1.0)):
         torch.save({"pool.weight": torch.full((1, 3, 1, 1), sign)}, tmp_path / name)
-    (tmp_path / "pytest.ini").write_text(INI)
-    (tmp_path / "stress_tests").mkdir()
-    (tmp_path / "stress_tests/test_photos.py").write_text(TESTS)
-    gates = ("new-gates", "stress_tests/gates.toml", "--data", "folder:photos", "--stress-size", "8")
-    run(python, "-m", "harness", *gates, cwd=tmp_path)
-    text = (tmp_path / "stress_tests/gates.toml").read_text()
-    rows = text.split("\n[[gate]]")
-    clean = next(row for row in rows if 'family = "clean"' in row)
-    (tmp_path / "stress_tests/gates.toml").write_text(
-        f"{rows[0]}\n[[gate]]{clean.rstrip()}\nhand = {{ bound = 0.9 }}\n"
-    )
+    given = ("--data", "folder:photos", "--stress-size", "8", "--stress-model", "bright:Bright")
+    wanted = ("--stress-model-arg", "gain=4", "--families", "clean", "--min-accuracy", "0.9")
+    run(python, "-m", "harness", "init", *given, *wanted, cwd=tmp_path)
     return tmp_path
 
 
@@ -134,6 +113,26 @@ def test_it_gates_a_model_of_an_unrelated_project(project, python, candidate, st
     architecture = "" if verdict == "error" else "user"  # What is refused is not looked into.
     assert (report["verdict"], report["candidate"]["architecture"]) == (verdict, architecture)
     assert (project / "reports/stress.html").exists()
+
+
+def test_its_tests_are_those_of_the_package(project, python):
+    written = (project / "stress_tests/test_clean.py").read_bytes()
+    assert written == (REPOSITORY / "stress_tests/test_clean.py").read_bytes()
+    done = run(python, "-m", "harness", "init", "--update", cwd=project)
+    assert "1 tests, written by version 0.1.0: 0 differ" in done.stdout
+
+
+def test_a_source_distribution_builds_the_same_wheel(wheel, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(wheel.parents[1], source, ignore=shutil.ignore_patterns("dist", "build", "*.egg-info"))
+    run(sys.executable, "-c", "import setuptools.build_meta as b; b.build_sdist('dist')", cwd=source)
+    (archive,) = (source / "dist").glob("*.tar.gz")
+    shutil.unpack_archive(archive, tmp_path)
+    (unpacked,) = tmp_path.glob("stress_harness-*")
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", "dist", ".", cwd=unpacked)
+    (again,) = (unpacked / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(again) as other:
+        assert set(one.namelist()) == set(other.namelist())
 
 
 def test_the_package_is_that_of_the_environment(project, python):

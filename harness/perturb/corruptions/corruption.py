@@ -8,22 +8,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.errors import InputError
 from harness.perturb.corruptions import compression, light, missing, noise, optics, shape
+from harness.perturb.corruptions.kind import Kind
+from harness.store.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
-    from harness.perturb.corruptions.kind import Kind
+    from harness.perturb.corruptions.kind import Apply
 
 
 SEVERITIES = (1, 2, 3, 4, 5)
 ALL = "all"
-"""What stands for every corruption."""
+"""What stands for every corruption that ships, so that the number that it names does not hang on what is installed."""
 
 
-CORRUPTIONS: Mapping[str, Kind] = {
+SHIPPED: Mapping[str, Kind] = {
     **noise.KINDS,
     **optics.KINDS,
     **light.KINDS,
@@ -31,7 +34,30 @@ CORRUPTIONS: Mapping[str, Kind] = {
     **shape.KINDS,
     **missing.KINDS,
 }
-"""The corruptions by name, each with its parameter at severities 1 to 5."""
+"""The corruptions that ship, by name, each with its parameter at severities 1 to 5."""
+
+CORRUPTIONS: Registry[Kind] = Registry("corruption", SHIPPED, group="stress_harness.corruptions")
+"""Those, and the ones that `corruption` declares."""
+
+
+def corruption(name: str, *, levels: Sequence[float]) -> Callable[[Apply], Apply]:
+    """Declare a corruption of one's own: a decorator for the function that makes it.
+
+    The function maps images, (N, H, W, C) float32 in [0, 1], a level, and a generator of random numbers for each image
+    to images of this shape; `levels` are those of severities 1 to 5. A row of the gates file then has it by its name.
+    Raises `InputError` for a name that is taken, and for levels that are not five numbers.
+    """
+    if not name or name == ALL or not (name.isascii() and name == name.lower()) or " " in name:
+        raise InputError(f"corruption {name!r}: expected a name of lower-case ASCII letters, digits and hyphens")
+    if len(levels) != len(SEVERITIES):
+        raise InputError(f"corruption {name!r}: {len(levels)} levels, expected one for each severity from 1 to 5")
+    first, second, third, fourth, fifth = map(float, levels)
+
+    def declared(apply: Apply) -> Apply:
+        CORRUPTIONS.add(name, Kind(apply, (first, second, third, fourth, fifth)), declared_by=apply)
+        return apply
+
+    return declared
 
 
 @dataclass(frozen=True)
@@ -50,6 +76,11 @@ class Corruption:
             raise ValueError(f"corruption {self.name!r} is unknown; expected one of {', '.join(CORRUPTIONS)}")
         if self.severity not in {0, *SEVERITIES}:
             raise ValueError(f"corruption {self.name}: severity is {self.severity!r}, expected a whole number, 0 to 5")
+
+    @property
+    def of_user(self) -> bool:
+        """Return whether its code is a user's, which may change while its name stays."""
+        return self.name not in SHIPPED
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the corrupted images, (N, C, H, W) like the input, pixels in [0, 1]."""

@@ -9,12 +9,13 @@ Surprisingly Well for Neural Network Test Prioritization", which takes over both
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+Apply = Callable[[np.ndarray, float, Sequence[np.random.Generator]], np.ndarray]
+"""The function that makes a corruption."""
 
 
 class Kind(NamedTuple):
@@ -24,7 +25,7 @@ class Kind(NamedTuple):
     the same. The result may leave [0, 1]; it is clipped.
     """
 
-    apply: Callable[[np.ndarray, float, Sequence[np.random.Generator]], np.ndarray]
+    apply: Apply
     levels: tuple[float, float, float, float, float]
 
 

@@ -1,0 +1,304 @@
+"""A gate in somebody's own repository, from the package alone: all of it or nothing, and nothing overwritten."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules.
+import numpy as np
+import pytest
+import scipy.stats  # noqa: F401
+import torch
+from ruamel.yaml import YAML
+from zoo import ARGUMENTS, CLASSES, hypothesis_as_it_starts, images_of, network
+
+from harness.cli import main
+from harness.cli.addopts import added_options
+from harness.cli.updating import RECORD
+from harness.gates import read_gates
+from harness.gates.shipped import shipped_tests
+from harness.gates.starter import FAMILIES
+from harness.networks.checkpoints import Record, save_checkpoint
+from harness.store import files
+
+SHIPPED = {test.name: test.text for test in shipped_tests()}
+DATA = ("--data", "npz:shop.npz")
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """An empty repository, but for the images."""
+    monkeypatch.chdir(tmp_path)
+    images = images_of(80)
+    pixels, labels = images.pixels[:, 0].numpy(), images.labels.numpy()
+    np.savez("shop.npz", images=pixels, labels=labels, classes=np.array(CLASSES))
+    return tmp_path
+
+
+def files_in(folder) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix != ".npz"
+    }
+
+
+# What is written.
+
+
+def test_an_empty_repository_has_a_gate(shop, capsys):
+    assert main(["init", *DATA, "--stress-size", "8", "--min-accuracy", "0.5"]) == 0
+    written = files_in(shop)
+    tests = {Path(name).name for name in written if name.startswith("stress_tests/test_")}
+    assert tests == {
+        "test_clean.py", "test_rotation.py", "test_shift.py", "test_confident_errors.py", "test_calibration.py",
+        "test_regression.py",
+    }  # fmt: skip
+    assert all(written[f"stress_tests/{name}"].decode() == SHIPPED[name] for name in tests)
+    assert set(written) == {*(f"stress_tests/{name}" for name in (*tests, "gates.toml", RECORD)), "pytest.ini"}
+    assert added_options(shop / "stress_tests") == ("--stress-data", "npz:shop.npz", "--stress-size", "8")
+    gates = read_gates(shop / "stress_tests/gates.toml")
+    assert (gates.data.n, gates.data.classes) == (80, CLASSES)
+    assert {gate.id for gate in gates.gates if gate.threshold} == {"clean", "regression-clean"}
+    said = capsys.readouterr().out
+    assert [name for name in written if f"written: {name}\n" not in said] == []
+    assert "  pytest stress_tests --candidate models/candidate.safetensors\n" in said
+    assert "  python -m harness calibrate --checkpoints FILE" in said
+
+
+def test_every_family_can_be_had_and_its_rows_are_understood(shop, pytester):
+    assert main(["init", str(pytester.path), "--data", f"npz:{shop}/shop.npz", "--families", ",".join(FAMILIES)]) == 0
+    with hypothesis_as_it_starts():
+        result = pytester.runpytest_inprocess("--collect-only", "-q", "stress_tests")
+    assert result.ret == 0, result.stdout.str()
+    result.stdout.fnmatch_lines(["*?corrupt-fog-3?", "*?drawn-pose-unchanged?", "*?shift-up-1?"])
+
+
+def test_the_first_run_comes_to_a_verdict(shop, pytester):
+    """Of a network that is good and of one that says the same of everything."""
+    root = pytester.path
+    for name, blind in (("good", False), ("blind", True)):
+        model = network()
+        if blind:
+            with torch.no_grad():
+                model.fc1.weight.zero_()
+        save_checkpoint(root / f"runs/{name}.safetensors", model, Record("fashion-cnn", ARGUMENTS, CLASSES))
+    data = f"npz:{shop}/shop.npz"
+    options = ("--checkpoint", "runs/good.safetensors", "--families", "clean,pairs", "--min-accuracy", "0.7")
+    assert main(["init", str(root), "--data", data, *options]) == 0
+    assert read_gates(root / "stress_tests/gates.toml").family("pairs"), "what the checkpoint confuses"
+    for name, status in (("good", 0), ("blind", 1)):
+        with hypothesis_as_it_starts():
+            result = pytester.runpytest_inprocess("-p", "no:html", "--candidate", f"runs/{name}.safetensors")
+        assert result.ret == status, result.stdout.str()
+
+
+# What is there already.
+
+
+def test_a_second_time_writes_nothing(shop, capsys):
+    assert main(["init", *DATA]) == 0
+    before = files_in(shop)
+    capsys.readouterr()
+    assert main(["init", *DATA]) == 0
+    said = capsys.readouterr().out
+    assert "as it was: stress_tests/test_clean.py" in said
+    assert "written:" not in said
+    assert files_in(shop) == before
+
+
+def test_what_is_there_and_different_ends_it_with_nothing_written(shop, capsys):
+    (shop / "stress_tests").mkdir()
+    for name in ("gates.toml", "test_clean.py"):
+        (shop / "stress_tests" / name).write_text("# mine\n")
+    before = files_in(shop)
+    assert main(["init", *DATA]) == 2
+    assert "stress_tests/test_clean.py, stress_tests/gates.toml: there already" in capsys.readouterr().err
+    assert files_in(shop) == before
+
+
+def test_a_write_that_fails_leaves_nothing(shop, monkeypatch, capsys):
+    (shop / "pytest.ini").write_text("[pytest]\n")
+    write, calls = files.write_atomically, []
+
+    def failing(path, content):
+        calls.append(path)
+        if len(calls) == 4:
+            raise OSError(28, "No space left on device", str(path))
+        write(path, content)
+
+    monkeypatch.setattr(files, "write_atomically", failing)
+    assert main(["init", *DATA]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert files_in(shop) == {"pytest.ini": b"[pytest]\n"}
+
+
+PYPROJECT = """\
+[project]
+name = "shop"  # ours
+
+[tool.pytest.ini_options]
+# quiet, please
+addopts = ["-q"]
+testpaths = ["tests"]
+"""
+
+
+def test_a_configuration_keeps_all_that_it_says(shop):
+    (shop / "pyproject.toml").write_text(PYPROJECT)
+    assert main(["init", *DATA, "--stress-model-arg", "width=2", "--stress-model-arg", "depth=3"]) == 0
+    text = (shop / "pyproject.toml").read_text()
+    options = ["--stress-data", "npz:shop.npz", "--stress-model-arg", "width=2", "--stress-model-arg", "depth=3"]
+    kept = text.splitlines()
+    assert [line for line in PYPROJECT.splitlines() if line not in kept] == ['addopts = ["-q"]']
+    assert tomllib.loads(text)["tool"]["pytest"]["ini_options"] == {"addopts": ["-q", *options], "testpaths": ["tests"]}
+    assert not (shop / "pytest.ini").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pytest.ini", "[pytest]\n# mine\naddopts = -q\n    -ra\nminversion = 8\n"),
+        ("setup.cfg", "[metadata]\nname = shop\n\n[tool:pytest]\naddopts = -q -ra\n"),
+        ("tox.ini", "[pytest]\naddopts = -q -ra\n\n[tox]\nenvlist = py\n"),
+        ("pyproject.toml", '[tool.pytest.ini_options]\naddopts = "-q -ra" # mine\n'),
+        ("pyproject.toml", '[tool.pytest]\naddopts = [\n    "-q", # mine\n    "-ra",\n]\n'),
+        ("pytest.toml", '[pytest]\naddopts = ["-q", "-ra"]\n'),
+    ],
+    ids=["pytest.ini", "setup.cfg", "tox.ini", "pyproject-text", "pyproject-native", "pytest.toml"],
+)
+def test_options_are_added_to_those_there_in_each_format(shop, name, text):
+    (shop / name).write_text(text)
+    assert main(["init", *DATA]) == 0
+    assert added_options(shop / "stress_tests") == ("-q", "-ra", "--stress-data", "npz:shop.npz")
+    assert {line for line in text.splitlines() if "addopts" not in line} <= set((shop / name).read_text().splitlines())
+
+
+def test_other_options_there_are_kept_and_told(shop, capsys):
+    (shop / "pytest.ini").write_text("[pytest]\naddopts = --stress-data npz:other.npz\n")
+    before = files_in(shop)
+    assert main(["init", *DATA]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "pytest.ini: its addopts say --stress-data npz:other.npz, and init was given --stress-data npz:shop.npz" in said
+    )
+    assert files_in(shop) == before
+
+
+def test_own_tests_stay_what_pytest_runs_by_itself(shop):
+    (shop / "tests").mkdir()
+    assert main(["init", *DATA]) == 0
+    assert "testpaths" not in (shop / "pytest.ini").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--families", "clean,fog"], "--families fog: no stress test of it ships; expected some of clean,class,"),
+        (["--min-accuracy", "90"], "--min-accuracy 90: expected a share above 0 and at most 1"),
+        (["--checkpoint", "none.pth"], "none.pth"),
+        (["--write"], "--write: only with --update"),
+        (["elsewhere"], "elsewhere: there is no such folder"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(shop, capsys, arguments, told):
+    assert main(["init", *DATA, *arguments]) == 2
+    assert told in capsys.readouterr().err
+    assert files_in(shop) == {}
+
+
+# The workflow.
+
+
+@pytest.mark.parametrize(
+    ("there", "arguments", "installed"),
+    [
+        ({}, (), []),
+        ({}, ("--stress-model", "torch.nn:Identity"), [f"pip install torch=={torch.__version__.partition('+')[0]}"]),
+        (
+            {"requirements.txt": "timm\n", "pyproject.toml": PYPROJECT},
+            ("--stress-model", "shop:Net"),
+            ["pip install -r requirements.txt", "pip install ."],
+        ),
+    ],
+    ids=["nothing", "model-of-a-package", "repository-with-requirements"],
+)
+def test_the_workflow_is_valid_and_for_this_repository(shop, there, arguments, installed):
+    for name, text in there.items():
+        (shop / name).write_text(text)
+    assert main(["init", *DATA, *arguments, "--ci", "github"]) == 0
+    path = shop / ".github/workflows/model-gate.yml"
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", str(path)]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    found = YAML(typ="safe").load(path)
+    steps = {step.get("name", step.get("uses")): step for step in found["jobs"]["gate"]["steps"]}
+    assert steps["Install"]["run"].splitlines() == ["pip install stress-harness==0.1.0", *installed]
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert steps["actions/setup-python@v5"]["with"] == {"python-version": version}
+    assert found["on"]["workflow_dispatch"]["inputs"]["candidate"]["default"] == "models/candidate.safetensors"
+    assert found["permissions"] == {"contents": "read"}
+    assert steps["Upload the reports"]["if"] == steps["Job summary"]["if"] == "always()"
+
+
+# What changed since.
+
+
+@pytest.fixture
+def older(shop):
+    """The repository, written by a package in which two of the tests were others."""
+    then = [
+        type(test)(test.name, test.text.replace('"""', '"""Once: ', 1), test.takes)
+        if test.name in {"test_clean.py", "test_shift.py"}
+        else test
+        for test in shipped_tests()
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.gates.shipped.shipped_tests", lambda: tuple(then))
+        assert main(["init", *DATA]) == 0
+    return shop
+
+
+def test_without_a_change_there_is_nothing_to_say(shop, capsys):
+    assert main(["init", *DATA]) == 0
+    (shop / "stress_tests/test_shift.py").write_text("# mine now\n")
+    (shop / "stress_tests/test_rotation.py").unlink()
+    capsys.readouterr()
+    assert main(["init", "--update"]) == 0
+    said = capsys.readouterr().out
+    assert "test_shift.py: edited here, and as it was in the package" in said
+    assert "test_rotation.py: is gone; left out" in said
+    assert "+++" not in said
+
+
+def test_changes_are_shown_and_those_of_unedited_tests_taken_over(older, capsys):
+    edited = older / "stress_tests/test_shift.py"
+    edited.write_text(edited.read_text() + "# mine\n")
+    before = files_in(older)
+    capsys.readouterr()
+    assert main(["init", "--update"]) == 1
+    said = capsys.readouterr().out
+    assert '-"""Once: On images as they are' in said
+    assert '+"""On images as they are' in said
+    assert "test_shift.py: changed in the package, and edited here" in said
+    assert files_in(older) == before
+
+    assert main(["init", "--update", "--write"]) == 1, "the edited one is left"
+    after = files_in(older)
+    assert after["stress_tests/test_clean.py"].decode() == SHIPPED["test_clean.py"]
+    assert after["stress_tests/test_shift.py"] == before["stress_tests/test_shift.py"]
+    edited.write_text(SHIPPED["test_shift.py"])
+    assert main(["init", "--update"]) == 0
+
+
+def test_without_a_record_it_says_what_writes_one(shop, capsys):
+    assert main(["init", "--update"]) == 2
+    assert f"stress_tests/{RECORD}: cannot be read" in capsys.readouterr().err
+
+
+def test_the_record_says_which_version_wrote_what(older):
+    record = json.loads((older / "stress_tests" / RECORD).read_bytes())
+    assert record["version"] == "0.1.0"
+    assert set(record["files"]) == {path.name for path in (older / "stress_tests").glob("test_*.py")}
