@@ -37,10 +37,12 @@ def _gate(options: argparse.Namespace) -> int:
 
 def run_gate(arguments: Sequence[str]) -> int:
     """Run pytest with these arguments in a child process and return its exit status, 4 if it came to no verdict."""
+    from harness.plugin.rootdir import joined
+
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "status"
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", STATUS_FILE: str(said)}
-        command = [sys.executable, "-m", "pytest", *arguments]
+        command = [sys.executable, "-m", "pytest", *joined(arguments)]
         ended = subprocess.run(command, check=False, env=environment)  # noqa: S603  Our own command.
         status = ended.returncode
         verdict = said.read_text("utf-8") if said.exists() else ""

@@ -13,6 +13,7 @@ from harness.gates import read_gates
 from harness.plugin.collector import Collector
 from harness.plugin.options import add_options, reports_named
 from harness.plugin.output import PAGE, begin, confirm, forget, write_files, write_page_whole, write_refusal
+from harness.plugin.rootdir import expect_own
 from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun
 from harness.plugin.timeout import TimeKeeper
 from harness.run.outcome import NOT_JUDGED
@@ -48,6 +49,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     assert isinstance(config, pytest.Config)
     if reports := reports_named(config):
         forget(reports)  # Before the command line is parsed, which may be wrong.
+    expect_own(config)
     add_options(parser, config)
 
 
