@@ -42,6 +42,7 @@ def run_gate(arguments: Sequence[str]) -> int:
     reports all the same; those of an earlier run are removed.
     """
     from harness.plugin.output import REPORTS, forget, write_refusal
+    from harness.plugin.rootdir import joined
     from harness.run.reported import refusal_of
 
     reports = _reports_named(arguments)
@@ -49,7 +50,7 @@ def run_gate(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "status"
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", STATUS_FILE: str(said)}
-        command = [sys.executable, "-m", "pytest", *arguments]
+        command = [sys.executable, "-m", "pytest", *joined(arguments)]
         ended = subprocess.run(command, check=False, env=environment)  # noqa: S603  Our own command.
         status = ended.returncode
         verdict = said.read_text("utf-8") if said.exists() else ""

@@ -52,7 +52,7 @@ def open_model(
         )
         classifier.measure_precision_on(images)
     try:
-        expect_fit(checkpoint.model, images, outputs=network.outputs if network else None)
+        where = expect_fit(checkpoint.model, images, outputs=network.outputs if network else None)
         classifier.predict(images.take(torch.tensor([0])))
     except InputError as error:
         raise InputError(f"{role} {path}: {error}".strip()) from error
@@ -66,5 +66,5 @@ def open_model(
         checkpoint.architecture,
         checkpoint.record,
         classifier,
-        note=checkpoint.note,
+        note="; ".join(filter(None, (checkpoint.note, where))),
     )

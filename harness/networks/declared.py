@@ -13,6 +13,7 @@ from harness.networks.builders import parse_normalisation
 from harness.networks.checkpoints import Checkpoint, load_checkpoint
 from harness.networks.evaluating import evaluation_copy
 from harness.networks.options import NetworkOptions
+from harness.networks.outputs import logits_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +50,7 @@ class DeclaredNetwork(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map pixels (N, C, H, W) in [0, 1] to logits (N, classes)."""
-        outputs: Tensor = self.network(self.normalised(pixels))
+        outputs: Tensor = logits_of(self.network(self.normalised(pixels)))[0]
         return outputs.clamp_min(_SMALLEST).log() if self.probabilities else outputs
 
     @property
@@ -87,11 +88,12 @@ def load_model(path: Path, options: NetworkOptions | None = None) -> Checkpoint:
     return replace(checkpoint, model=network.eval())
 
 
-def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None) -> None:
+def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None) -> str:
     """Raise `InputError`, which names both numbers, when a model does not fit the data: channels, size or classes.
 
     Also when a user's network gives something else than was declared by `outputs`, "logits", "probabilities" or None
-    for neither. A model that fails otherwise is left to fail where it is used.
+    for neither. A model that fails otherwise is left to fail where it is used. Returns in words where its logits are in
+    what it returns, "" for a model that returns them alone.
     """
     model = evaluation_copy(model)
     some = images.pixels[:8].float() / 255
@@ -112,6 +114,8 @@ def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None)
         )
     try:
         answers = _answers(model, some)
+    except InputError:
+        raise
     except Exception as error:  # A model may reject images in any way.
         if size := _size_taken(model, network, some):
             raise InputError(
@@ -119,17 +123,20 @@ def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None)
                 f"{height}x{width}; load them with --stress-size {size[0]}x{size[1]}, or build the model for "
                 f"{height}x{width} ({error})"
             ) from error
-        return
+        return ""
     if not isinstance(answers, Tensor) or answers.ndim != 2:  # noqa: PLR2004  (N, classes); the engine says more.
-        return
+        return ""
     if answers.shape[1] != len(images.classes):
         raise InputError(
             f"the model tells {answers.shape[1]} classes apart, the data have {len(images.classes)} classes "
             f"({some_of(images.classes)}); build it for these, such as with --stress-model-arg num_classes="
             f"{len(images.classes)}, or name the data that it was trained for"
         )
-    if isinstance(model, DeclaredNetwork):
-        _expect_declared(_answers(model.network, model.normalised(some)), outputs)
+    if not isinstance(model, DeclaredNetwork):
+        return ""
+    plain, where = logits_of(_answers(model.network, model.normalised(some)))
+    _expect_declared(plain, outputs)
+    return where
 
 
 def _expect_declared(answers: Tensor, declared: str | None) -> None:

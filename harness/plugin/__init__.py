@@ -16,6 +16,7 @@ from harness.plugin.afterwards import tell
 from harness.plugin.collector import Collector
 from harness.plugin.options import add_options, reports_named
 from harness.plugin.output import PAGE, begin, confirm, forget, unmark, write_files, write_page_whole, write_refusal
+from harness.plugin.rootdir import expect_own
 from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun, command_of
 from harness.plugin.timeout import TimeKeeper
 from harness.run.outcome import NOT_JUDGED
@@ -55,6 +56,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         forget(reports)  # Before the command line is parsed, which may be wrong.
     config.stash[_HANDLED] = sys.exception()
     config.add_cleanup(partial(_leave_reports, config))
+    expect_own(config)
     add_options(parser, config)
 
 

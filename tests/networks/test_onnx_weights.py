@@ -67,6 +67,7 @@ def test_a_file_with_its_weights_inside_has_its_own_hash(tmp_path):
     assert load_model(tmp_path / "model.onnx").note == ""
 
 
+@pytest.mark.filterwarnings("ignore")  # The exporter's own.
 def test_todays_exporter_writes_such_files(tmp_path):
     pytest.importorskip("onnxscript")
     import torch

@@ -167,7 +167,7 @@ class Unusable(nn.Module):
         if self.failure == "raises":
             raise RuntimeError("out of order")
         logits = pixels.new_zeros(len(pixels), 10)
-        return {"nan": logits * float("nan"), "shape": logits[:, :3], "tuple": (logits,)}[self.failure]
+        return {"nan": logits * float("nan"), "shape": logits[:, :3], "tuple": (logits, logits)}[self.failure]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ class Unusable(nn.Module):
         ("raises", "the model failed on .*: out of order"),
         ("nan", "the model returned NaN or infinity"),
         ("shape", r"the model tells 3 classes apart, the data have 10 classes"),
-        ("tuple", "the model returned tuple, expected a tensor of logits"),
+        ("tuple", "the model returned a tuple of .*; expected logits"),
     ],
     ids=["raises", "nan", "shape", "tuple"],
 )

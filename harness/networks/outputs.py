@@ -1,0 +1,46 @@
+"""What a network answers with: a tensor of logits, or something around one, which is taken out by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.fx import Proxy
+
+from harness.errors import InputError, some_of
+
+_NAMES = ("logits", "out")
+_MATRIX = 2
+
+
+def logits_of(outputs: Any) -> tuple[Any, str]:
+    """Return the logits in what a network gave, and in words where they were; "" for a tensor, which is itself.
+
+    Taken out are the `logits` of an object, the `logits` or `out` of a dict, and the first of a tuple, (N, classes).
+    Raises `InputError` when there is none, or another that might as well be them.
+    """
+    if isinstance(outputs, Tensor | Proxy):  # A proxy has every attribute: what it stands for is not known yet.
+        return outputs, ""
+    if isinstance(outputs, dict):
+        named = [name for name in _NAMES if isinstance(outputs.get(name), Tensor | Proxy)]
+        if len(named) == 1:
+            return outputs[named[0]], f"its logits are {named[0]!r} of the dict that it returns"
+        found = f"a dict of {some_of([repr(name) for name in outputs]) or 'nothing'}"
+    elif isinstance(getattr(outputs, "logits", None), Tensor | Proxy):
+        return outputs.logits, f"its logits are .logits of the {type(outputs).__name__} that it returns"
+    elif isinstance(outputs, tuple | list) and outputs and isinstance(outputs[0], Tensor | Proxy):
+        first, *others = outputs
+        if isinstance(first, Proxy):
+            return first, ""
+        alike = [each for each in others if isinstance(each, Tensor) and each.shape == first.shape]
+        if first.ndim == _MATRIX and not alike:
+            return first, f"its logits are the first of the {len(outputs)} that it returns"
+        shapes = [str(tuple(each.shape)) if isinstance(each, Tensor) else type(each).__name__ for each in outputs]
+        found = f"a {type(outputs).__name__} of {some_of(shapes)}"
+    else:
+        found = f"a {type(outputs).__name__}"
+    raise InputError(
+        f"the model returned {found}; expected logits (N, classes), an object with .logits, a dict with 'logits' or "
+        "'out', or a tuple whose first, and no other like it, is (N, classes): name with --stress-model a callable "
+        "that wraps the network and returns the logits alone"
+    )
