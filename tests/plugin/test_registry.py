@@ -112,7 +112,7 @@ def test_a_name_that_ships_or_is_taken_is_refused_and_both_are_named(zoo):
     corruption("dusk", levels=(1, 2, 3, 4, 5))(darker)  # The same again.
     with pytest.raises(InputError, match=r"declared twice, by test_registry.darker .* and by test_registry.lighter "):
         corruption("dusk", levels=(1, 2, 3, 4, 5))(lighter)
-    with pytest.raises(InputError, match="metric 'accuracy' is declared by test_registry.darker"):
+    with pytest.raises(InputError, match=r"metric 'accuracy' is declared by test_registry.darker"):
         measure(Metric("accuracy", Unit.SHARE, better="less"))(darker)
 
 
@@ -199,5 +199,5 @@ def test_a_package_that_cannot_be_imported_is_named(installed):
     (installed / "twilight-1.0.dist-info/entry_points.txt").write_text(POINTS.format(module="nowhere"))
     table = Registry("corruption", SHIPPED, group="stress_harness.corruptions")
     assert table["fog"], "what ships needs no package"
-    with pytest.raises(InputError, match="entry point twilight = nowhere of twilight .*cannot be loaded"):
+    with pytest.raises(InputError, match=r"entry point twilight = nowhere of twilight .*cannot be loaded"):
         list(table)
