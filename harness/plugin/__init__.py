@@ -13,6 +13,7 @@ from harness.gates import read_gates
 from harness.plugin.collector import Collector
 from harness.plugin.options import add_options, reports_named
 from harness.plugin.output import PAGE, begin, confirm, forget, write_files, write_page_whole, write_refusal
+from harness.plugin.rootdir import expect_own_root
 from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun
 from harness.plugin.timeout import TimeKeeper
 from harness.run.outcome import NOT_JUDGED
@@ -63,6 +64,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[RUN] = run
     if not run.active:
         return
+    if not run.is_worker:
+        expect_own_root(config)  # Before anything is written, which would be in the other project.
     _limit_hypothesis(run)
     config.pluginmanager.register(TimeKeeper(run), "stress-time-keeper")
     try:

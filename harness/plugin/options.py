@@ -143,7 +143,7 @@ def reports_named(config: pytest.Config) -> Path | None:
     stress_tests = (config.rootpath / "stress_tests").resolve()
     places = [(config.invocation_params.dir / each.split("::")[0]).resolve() for each in arguments]
     named = any(stress_tests in (place, *place.parents) for place in places)
-    if not (named and _holds_gate(stress_tests)):
+    if not (named and holds_gate(stress_tests)):
         return None
     known = [each.partition("=") for each in arguments]
     for number, (name, equals, value) in enumerate(known):
@@ -190,17 +190,17 @@ def is_gate_run(config: pytest.Config) -> bool:
     folder = (config.rootpath / "stress_tests").resolve()
     arguments = [(config.invocation_params.dir / str(arg).split("::")[0]).resolve() for arg in config.args]
     named = any(folder in (path, *path.parents) or path in folder.parents for path in arguments)
-    return named and _holds_gate(folder)
+    return named and holds_gate(folder)
 
 
 def _has_gate(config: pytest.Config) -> bool:
     """Return whether a gate may be run: the project has one, or the command line speaks of one."""
     arguments = (*config.invocation_params.args, *config.getini("addopts"))
     named = {str(argument).partition("=")[0] for argument in arguments}
-    return not named.isdisjoint({"--candidate", "--gates"}) or _holds_gate(config.rootpath / "stress_tests")
+    return not named.isdisjoint({"--candidate", "--gates"}) or holds_gate(config.rootpath / "stress_tests")
 
 
-def _holds_gate(folder: Path) -> bool:
+def holds_gate(folder: Path) -> bool:
     """Return whether stress tests of this harness are in the folder; another's may be called so, too."""
     if (folder / "gates.toml").exists():
         return True
