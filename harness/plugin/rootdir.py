@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def expect_own_root(config: pytest.Config) -> None:
-    """Raise pytest's `UsageError` where pytest took its root directory from the value of an option, and not from the gate here.
+    """Raise `UsageError` where pytest took its root directory from the value of an option, not from the gate here.
 
     pytest looks for its configuration before it knows our options, and takes every argument that is a path for a test:
     with `--candidate ../other/new.pth` the configuration and the gates would be the other project's.
@@ -38,7 +38,9 @@ def expect_own_root(config: pytest.Config) -> None:
 def _paths(arguments: Sequence[str], here: Path) -> tuple[list[Path], list[Path]]:
     """Return which arguments are paths of tests, and which are paths that follow one of our options."""
     ours = {f"--{name}" for name in (*ROLES, "gates")}
-    named, values, before = [], [], ""
+    named: list[Path] = []
+    values: list[Path] = []
+    before = ""
     for argument in arguments:
         path = (here / argument.split("::")[0]).resolve()
         if not argument.startswith("-") and path.exists():
