@@ -155,7 +155,7 @@ def reports_named(config: pytest.Config) -> Path | None:
     typed = list(map(str, config.invocation_params.args))
     added = [*_split(os.environ.get("PYTEST_ADDOPTS", "")), *map(str, config.getini("addopts"))]
     stress_tests = (config.rootpath / "stress_tests").resolve()
-    if not (_names_gate(typed, stress_tests, config) and _holds_gate(stress_tests)):
+    if not (_names_gate(typed, stress_tests, config) and holds_gate(stress_tests)):
         return None
     reports = "reports"
     arguments = [*added, *typed, ""]
@@ -226,17 +226,17 @@ def is_gate_run(config: pytest.Config) -> bool:
     folder = (config.rootpath / "stress_tests").resolve()
     arguments = [(config.invocation_params.dir / str(arg).split("::")[0]).resolve() for arg in config.args]
     named = any(folder in (path, *path.parents) or path in folder.parents for path in arguments)
-    return named and _holds_gate(folder)
+    return named and holds_gate(folder)
 
 
 def _has_gate(config: pytest.Config) -> bool:
     """Return whether a gate may be run: the project has one, or the command line speaks of one."""
     arguments = (*config.invocation_params.args, *config.getini("addopts"))
     named = {str(argument).partition("=")[0] for argument in arguments}
-    return not named.isdisjoint({"--candidate", "--gates"}) or _holds_gate(config.rootpath / "stress_tests")
+    return not named.isdisjoint({"--candidate", "--gates"}) or holds_gate(config.rootpath / "stress_tests")
 
 
-def _holds_gate(folder: Path) -> bool:
+def holds_gate(folder: Path) -> bool:
     """Return whether stress tests of this harness are in the folder; another's may be called so, too."""
     if (folder / "gates.toml").exists():
         return True

@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 _PACKAGE = Path(__file__).parents[1]
 _JUDGING = [_PACKAGE / room for room in ("plugin", "report", "cli", "calibration")]
 """Rooms of this package that start, judge and show measurements, and decide none."""
+_INSTALLED = {"site-packages", "dist-packages"}
+"""What folders of installed packages are called."""
 
 
 def decisive_files(sources: Iterable[Path], *, projects: Sequence[Path] = ()) -> tuple[Path, ...]:
     """Return the sources, and every file that they import, directly or not: of this package, and of the user's own.
 
-    An import within a function counts, one for type checkers alone does not. The user's modules are looked for beside
+    An import within a function counts, one for type checkers alone does not, and of what an installed package imports
+    that package alone is followed. The user's modules are looked for beside
     the package of the file that imports them, and in the folders of `projects`. Raises `InputError` for a file that
     cannot be read or parsed.
     """
@@ -72,9 +75,12 @@ def _folders(name: str, level: int, file: Path, projects: Sequence[Path]) -> tup
         return (file.parents[level - 1],)
     if name.partition(".")[0] == _PACKAGE.name:
         return (_PACKAGE.parent,)
-    beside = file.parent
+    beside, top = file.parent, file.stem
     while (beside / "__init__.py").is_file():
-        beside = beside.parent
+        beside, top = beside.parent, beside.name
+    if beside.name in _INSTALLED:
+        # All that lies there is installed, and PyTorch alone is thousands of files; a package's own files may decide.
+        return (beside,) if name.partition(".")[0] == top else ()
     return (beside, *projects)
 
 

@@ -30,6 +30,12 @@ def names_of(folder: Path, *sources: str, projects=()) -> set[str]:
     return {str(file.relative_to(folder)) for file in found if file.is_relative_to(folder)}
 
 
+def test_of_an_installed_package_its_own_files_decide_alone(tmp_path):
+    installed = tmp_path / "site-packages"
+    written(installed, {"nets/__init__": "from nets.deep import Net", "nets/deep": "import large", "large": ""})
+    assert names_of(installed, "nets/__init__.py") == {"nets/__init__.py", "nets/deep.py"}
+
+
 # What this package measures with.
 
 

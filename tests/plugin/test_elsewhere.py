@@ -97,3 +97,19 @@ def test_collecting_only_loads_neither_models_nor_torch(pytester):
     )
     result = pytester.runpython_c(code)
     result.stdout.fnmatch_lines(["*test_accuracy_survives_rotation?rotate-ccw-010?", "[[]] 0"])
+
+
+def test_another_projects_root_is_not_taken_from_the_path_of_its_checkpoint(pytester):
+    zoo = GatedZoo(pytester)
+    other = zoo.root.parent / f"{zoo.root.name}-other"
+    (other / "stress_tests").mkdir(parents=True)
+    (other / "stress_tests/gates.toml").write_text(zoo.gates.read_text().replace("bound = 0.85", "bound = 0.01"))
+    (other / "pytest.ini").write_text("[pytest]\n")
+    checkpoint = zoo.save("new.safetensors").rename(other / "new.safetensors")
+    data = ("--stress-data", zoo.data, "-p", "no:html")
+    result = pytester.runpytest_inprocess(*data, "--candidate", checkpoint)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([f"*the root directory would be {other}, *the tests, {zoo.root}; *"])
+    assert not (other / "reports").exists(), "nothing is written there"
+    assert pytester.runpytest_inprocess(*data, f"--candidate={checkpoint}").ret == 0
+    assert zoo.report()["gates"][0]["bound"] == 0.85

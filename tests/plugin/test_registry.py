@@ -1,0 +1,203 @@
+"""Corruptions and metrics of a user's own, by name in rows of the gates file: declared in conftest.py or a package."""
+
+import sys
+
+import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules.
+import numpy as np
+import pytest
+import scipy.stats  # noqa: F401
+from zoo import ROWS, GatedZoo, images_of, role_model
+
+from harness.calibration.measure import Recording
+from harness.errors import InputError
+from harness.gates import read_gates
+from harness.measures import METRICS, Measurement, Metric, Unit, measure
+from harness.perturb.corruptions import CORRUPTIONS, SHIPPED, Corruption, corruption
+from harness.store import PredictionCache
+from harness.store.registry import Registry
+
+DUSK = '''
+import numpy as np
+
+from harness.measures import Measurement, Metric, Unit, measure
+from harness.perturb.corruptions import corruption
+
+
+@corruption("dusk", levels=(0.1, 0.2, 0.3, 0.4, 0.5))
+def dusk(images, share, draws):
+    """Take this share of the light."""
+    return images * (1 - share)
+
+
+TORN = Metric("torn", Unit.SHARE, better="less", words="torn between two")
+
+
+@measure(TORN)
+def torn(predictions):
+    """Return the share of images whose two likeliest classes are within 10 points."""
+    second, first = np.sort(predictions.probabilities, axis=1)[:, -2:].T
+    return Measurement(TORN, float((first - second < 0.1).mean()), len(first), (0.0, 1.0))
+
+'''
+USED = """
+from conftest import torn
+from harness.plugin import gate
+
+@gate("torn")
+def test_torn(candidate, images, evidence, gate):
+    verdict = gate.judge(torn(candidate.predict(images, gate.pose)))
+    evidence.show(verdict)
+    assert verdict.passed, verdict.explain()
+"""
+OWN = """
+[[gate]]
+id = "corrupt-dusk-3"
+family = "corruption"
+metric = "accuracy"
+corruption = "dusk"
+severity = 3
+hand = { bound = 0.5 }
+
+[[gate]]
+id = "torn"
+family = "torn"
+metric = "torn"
+hand = { bound = 0.5 }
+"""
+
+
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch):
+    """Whatever a test declares is forgotten after it."""
+    for table in (CORRUPTIONS, METRICS):
+        monkeypatch.setattr(table, "_added", {})
+
+
+@pytest.fixture
+def zoo(pytester):
+    zoo = GatedZoo(pytester, tests=("clean", "rotation", "confident_errors", "corruption"))
+    (zoo.tests / "conftest.py").write_text(DUSK)
+    (zoo.tests / "test_torn.py").write_text(USED)
+    zoo.bind(ROWS + OWN)
+    return zoo
+
+
+@pytest.mark.parametrize("how", [(), ("-n", "2", "-p", "no:html")], ids=["serial", "workers"])
+def test_they_work_in_rows_by_their_names(zoo, how):
+    assert zoo.run(*how).ret == 0
+    found = {gate["id"]: (gate["status"], gate["direction"]) for gate in zoo.report()["gates"]}
+    assert found["corrupt-dusk-3"] == ("pass", "at_least")
+    assert found["torn"] == ("pass", "at_most")
+
+
+def test_a_bound_that_they_cannot_have_is_refused_when_the_file_is_read(zoo):
+    before, torn = OWN.split('id = "torn"')
+    zoo.bind(f'{before}id = "torn"{torn.replace("0.5", "1.5")}')
+    result = zoo.run()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*gate 2 ('torn'): bound 1.5 is outside the range of torn, 0.0 to 1.0*"])
+
+
+def test_a_row_of_a_corruption_that_nobody_declared_ends_with_4(zoo):
+    (zoo.tests / "conftest.py").write_text(DUSK.replace('"dusk"', '"dawn"'))
+    result = zoo.run()
+    assert result.ret == 4
+    result.stdout.fnmatch_lines(["*gate 'corrupt-dusk-3' of test_accuracy_survives_corruption: corruption is 'dusk'*"])
+
+
+def test_a_name_that_ships_or_is_taken_is_refused_and_both_are_named(zoo):
+    with pytest.raises(InputError, match=r"'fog' is declared by test_registry.darker .*ships with the harness"):
+        corruption("fog", levels=(1, 2, 3, 4, 5))(darker)
+    corruption("dusk", levels=(1, 2, 3, 4, 5))(darker)
+    corruption("dusk", levels=(1, 2, 3, 4, 5))(darker)  # The same again.
+    with pytest.raises(InputError, match=r"declared twice, by test_registry.darker .* and by test_registry.lighter "):
+        corruption("dusk", levels=(1, 2, 3, 4, 5))(lighter)
+    with pytest.raises(InputError, match=r"metric 'accuracy' is declared by test_registry.darker"):
+        measure(Metric("accuracy", Unit.SHARE, better="less"))(darker)
+
+
+@pytest.mark.parametrize("name", ["", "all", "Dusk", "at dusk"])
+def test_a_name_that_rows_cannot_have_is_refused(name):
+    with pytest.raises(InputError, match="expected a name of lower-case ASCII letters"):
+        corruption(name, levels=(1, 2, 3, 4, 5))
+
+
+def test_a_level_for_each_severity_is_asked_for():
+    with pytest.raises(InputError, match="4 levels, expected one for each severity from 1 to 5"):
+        corruption("dusk", levels=(1, 2, 3, 4))
+
+
+def test_a_metric_of_a_known_name_that_is_another_is_not_judged(zoo):
+    gate = read_gates(zoo.gates).gates[0]
+    mine = Metric("accuracy", Unit.SHARE, better="more", words="mine")
+    with pytest.raises(InputError, match="that is another than the one known by this name"):
+        gate.judge(Measurement(mine, 0.9, 10, (0.8, 1.0)))
+
+
+def darker(images, share, _draws):
+    return images * (1 - share)
+
+
+def lighter(images, share, _draws):
+    return np.asarray(images + share, dtype=np.float32)
+
+
+def test_the_cache_keeps_no_answer_under_a_users_code(tmp_path, monkeypatch):
+    corruption("dusk", levels=(0.1, 0.2, 0.3, 0.4, 0.5))(darker)
+    model, cache = role_model(), PredictionCache(tmp_path)
+    classifier = model.classifier
+    monkeypatch.setattr(classifier, "_cache", cache)
+    stored = []
+    monkeypatch.setattr(cache, "store", lambda key, _values: stored.append(key))
+    classifier.predict(images_of(8), Corruption("dusk", 3))
+    assert stored == []
+    classifier.predict(images_of(8), Corruption("fog", 3))
+    assert stored != []
+
+
+def test_what_is_over_all_corruptions_is_over_those_that_ship(tmp_path):
+    from harness.inference import under_corruption
+
+    corruption("dusk", levels=(0.1, 0.2, 0.3, 0.4, 0.5))(darker)
+    assert "dusk" in CORRUPTIONS
+    assert list(under_corruption(role_model(), images_of(4), "all")) == list(SHIPPED)
+
+
+def test_calibration_measures_anew_when_the_code_changes(zoo):
+    recording = Recording(zoo.tests, read_gates(zoo.gates))
+    before = recording.definition()
+    (zoo.tests / "conftest.py").write_text(DUSK.replace("1 - share", "1 - share / 2"))
+    assert recording.definition() != before
+
+
+# Declared by an installed package.
+
+METADATA = "Metadata-Version: 2.1\nName: twilight\nVersion: 1.0\n"
+POINTS = "[stress_harness.corruptions]\ntwilight = {module}\n"
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """A package that declares corruptions by its entry point, and is on the path."""
+    (tmp_path / "twilight.py").write_text(DUSK.replace('"dusk"', '"twilight"').replace('"torn"', '"torn-too"'))
+    info = tmp_path / "twilight-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(METADATA)
+    (info / "entry_points.txt").write_text(POINTS.format(module="twilight"))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "twilight", raising=False)
+    return tmp_path
+
+
+def test_an_installed_package_declares_some_by_its_entry_point(installed, monkeypatch):
+    monkeypatch.setattr(CORRUPTIONS, "_loaded", False)
+    assert Corruption("twilight", 2).of_user
+    assert installed / "twilight.py" in CORRUPTIONS.sources(), "so that calibration notices when it changes"
+
+
+def test_a_package_that_cannot_be_imported_is_named(installed):
+    (installed / "twilight-1.0.dist-info/entry_points.txt").write_text(POINTS.format(module="nowhere"))
+    table = Registry("corruption", SHIPPED, group="stress_harness.corruptions")
+    assert table["fog"], "what ships needs no package"
+    with pytest.raises(InputError, match=r"entry point twilight = nowhere of twilight .*cannot be loaded"):
+        list(table)
