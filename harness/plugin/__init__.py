@@ -52,11 +52,11 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     _sessions.append(True)
     config = pluginmanager.get_plugin("pytestconfig")
     assert isinstance(config, pytest.Config)
+    expect_own(config)  # Before anything is written, which would be in another project.
     if reports := reports_named(config):
         forget(reports)  # Before the command line is parsed, which may be wrong.
     config.stash[_HANDLED] = sys.exception()
     config.add_cleanup(partial(_leave_reports, config))
-    expect_own(config)
     add_options(parser, config)
 
 
