@@ -1,4 +1,4 @@
-"""Accelerators: one thread, large batches that halve when memory is short, no TF32; on a real one where there is one."""
+"""Accelerators: one thread, large batches that halve when memory is short, no TF32; on a real one if there is one."""
 
 import numpy as np
 import pytest
@@ -100,7 +100,7 @@ def test_memory_that_is_short_for_one_image_is_an_error():
         def forward(self, pixels):
             raise torch.OutOfMemoryError("no room at all")
 
-    with pytest.raises(Exception, match="the model failed on images .*no room at all"):
+    with pytest.raises(Exception, match=r"the model failed on images .*no room at all"):
         Classifier(Full(), workers=1).predict(images_of(4))
 
 
@@ -183,7 +183,7 @@ def test_a_large_network_that_is_farther_off_than_measured_is_run_in_float32(mon
     exact = Classifier(network(), workers=1, screen=False).predict(images)
     found = classifier.predict(images)
     assert np.array_equal(found.predicted, exact.predicted)
-    assert np.allclose(found.answers, exact.answers, atol=1e-5) is far
+    assert np.allclose(found.answers, exact.answers, rtol=0, atol=5e-4) is far
 
 
 # On a device, where there is one.
