@@ -1,4 +1,4 @@
-"""Grad-CAM: where in an image a model looks, at any layer of any convolutional network, in one pass with its answers.
+"""Grad-CAM: where in an image a model looks, at any layer with feature maps, in one pass with its answers.
 
 Selvaraju et al. (2017), "Grad-CAM", section 3: the channels of a layer's feature maps, each weighted by the mean
 gradient of the predicted class's logit (equation 1), are summed, and what speaks against the class is cut off
@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicableError
+from harness.inference.batches import FLOAT32_BATCH, batch_size
 from harness.inference.classifier import remembered_as
 from harness.inference.engine import ModelError, checked, named, padded
 from harness.inference.folding import folded
-from harness.inference.layers import RELU, chosen_layer
+from harness.inference.layers import RELU, chosen_layer, patches
 from harness.inference.predictions import Predictions
 from harness.inference.workers import in_batches
 from harness.networks.evaluating import evaluating
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from harness.perturb import Perturbation
 
 BATCH = 64
-"""Images per pass; fewer are padded, as for predictions, since the shape of a batch may change the last bits."""
+"""Images per pass; fewer are padded, as for predictions, since the shape of a batch may change the last bits. Of images
+that are large, it is the number that predictions take."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,22 +81,24 @@ def attend(
     layer, (height, width) = chosen_layer(classifier, images, layer)
     count, classes, workers = len(images), len(images.classes), classifier.workers
     what = f"images {tuple(images.pixels.shape)} under {perturbation}"
+    fitting = batch_size(images.pixels.shape[1:], classifier.device, screening=False)
+    size = BATCH if fitting >= FLOAT32_BATCH else fitting
 
     def compute() -> np.ndarray:
         model = folded(classifier.plain, keep=layer.removesuffix(RELU))
 
         def look(positions: np.ndarray) -> np.ndarray:
-            pixels = padded(perturbation(classifier.pixels(images, positions)), BATCH)
+            pixels = padded(perturbation(classifier.pixels(images, positions)), size)
             logits, maps = tap.grad_cam(model, pixels.contiguous(memory_format=torch.channels_last))
-            logits = checked(logits, (BATCH, classes), images=len(positions))
+            logits = checked(logits, (size, classes), images=len(positions))
             return torch.cat([logits, maps[: len(positions)].flatten(1)], dim=1).cpu().numpy()
 
-        with named(what), _tapped(model, layer) as tap:
-            return np.concatenate(in_batches(look, np.arange(count), size=BATCH, workers=workers))
+        with named(what), _tapped(model, layer, (height, width)) as tap:
+            return np.concatenate(in_batches(look, np.arange(count), size=size, workers=workers))
 
     def attention() -> Attention:
         shape = (count, classes + height * width)
-        values = classifier.cached(("attention", layer, BATCH), images, shape, compute, perturbation=perturbation)
+        values = classifier.cached(("attention", layer, size), images, shape, compute, perturbation=perturbation)
         maps = values[:, classes:].reshape(count, height, width)
         return Attention(Predictions(values[:, :classes], images, perturbation), maps, layer)
 
@@ -108,12 +112,15 @@ def attend(
     return Attention(Predictions(remembered.predictions.answers, images, perturbation), remembered.maps, layer)
 
 
-def grad_cam(model: nn.Module, pixels: Tensor, *, layer: str) -> tuple[Tensor, Tensor]:
+def grad_cam(
+    model: nn.Module, pixels: Tensor, *, layer: str, size: tuple[int, int] | None = None
+) -> tuple[Tensor, Tensor]:
     """Return a model's logits (N, classes) for one batch of pixels, and Grad-CAM of each predicted class (N, h, w).
 
-    The model is run in evaluation mode and left as it was found: mode, hooks, parameters, gradients.
+    Of a layer that gives tokens, `size` is the (h, w) of the grid of patches, as `spatial_layers` says it. The model is
+    run in evaluation mode and left as it was found: mode, hooks, parameters, gradients.
     """
-    with _tapped(model, layer) as tap:
+    with _tapped(model, layer, size) as tap:
         return tap.grad_cam(model, pixels)
 
 
@@ -125,8 +132,8 @@ class _Tap(threading.local):
 
     activation: Tensor | None = None
 
-    def __init__(self, *, rectifies: bool) -> None:
-        self.rectifies = rectifies
+    def __init__(self, *, rectifies: bool, size: tuple[int, int] | None) -> None:
+        self.rectifies, self.size = rectifies, size
 
     def __call__(self, _module: nn.Module, _inputs: object, output: object) -> Tensor:
         if not isinstance(output, Tensor):
@@ -150,16 +157,19 @@ class _Tap(threading.local):
         (gradients,) = torch.autograd.grad(scores.sum(), activation, allow_unused=True)
         if gradients is None:
             raise NotApplicableError("attention: the logits do not depend on the layer")
+        activation = activation.detach()
+        if activation.ndim == 3 and self.size:  # noqa: PLR2004  Tokens.
+            activation, gradients = patches(activation, self.size), patches(gradients, self.size)
         weights = gradients.mean(dim=(2, 3), keepdim=True)
-        maps = (weights * activation.detach()).sum(dim=1).relu().float()
+        maps = (weights * activation).sum(dim=1).relu().float()
         self.activation = None
         return logits.detach(), maps
 
 
 @contextmanager
-def _tapped(model: nn.Module, layer: str) -> Iterator[_Tap]:
+def _tapped(model: nn.Module, layer: str, size: tuple[int, int] | None) -> Iterator[_Tap]:
     """Keep a tap hooked to the layer, and the model in evaluation mode, as long as the context lasts."""
-    tap = _Tap(rectifies=layer.endswith(RELU))
+    tap = _Tap(rectifies=layer.endswith(RELU), size=size)
     handle = model.get_submodule(layer.removesuffix(RELU)).register_forward_hook(tap)
     try:
         with evaluating(model):

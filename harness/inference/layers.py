@@ -3,6 +3,9 @@
 Feature maps are those after their ReLU, as in the networks of the paper on Grad-CAM: before it, a channel that is
 negative on the background and speaks against the class would count for it, though the ReLU lets nothing of it pass.
 Where the ReLU is no layer with a name of its own, `NAME+relu` stands for what it makes of the layer before.
+
+Behind the patches of a vision transformer, tokens (N, h * w, D) with up to eight others before them, such as the class
+token, are feature maps too: D channels on the grid of the patches.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ _PROBED = 8
 """Images that are looked at to find out about a model's layers."""
 _LISTED = 40
 """Layers that an error names."""
+_OTHER_TOKENS = 8
+"""Tokens that may come before those of the patches: of the class, of a teacher, registers."""
 
 
 def spatial_layers(model: nn.Module, pixels: Tensor) -> Mapping[str, tuple[int, int]]:
@@ -46,7 +51,8 @@ def default_layer(model: nn.Module, pixels: Tensor) -> str:
 
     Behind its batch norm, its ReLU and what is added to it, and before the pooling, which would leave too few places to
     tell the object from the middle of the image. With `+relu` if a ReLU without a name follows. Convolutions that give
-    a single pixel do not count. Raises `NotApplicableError` when there are no others.
+    a single pixel do not count. Of a transformer, the last layer whose patches decide: where the class token is read,
+    what comes behind the last attention does not. Raises `NotApplicableError` when there are no others.
     """
     calls = _spatial_calls(model, pixels)
     numbers = [number for number, called in enumerate(calls) if isinstance(called.layer, nn.Conv2d)]
@@ -54,9 +60,17 @@ def default_layer(model: nn.Module, pixels: Tensor) -> str:
         raise NotApplicableError(
             "attention: the model has no convolution layer (torch.nn.Conv2d) with feature maps of more than one pixel"
         )
+    if tokens := [called.name for called in calls[numbers[-1] :] if called.are_tokens]:
+        return _last_that_decides(model, pixels[:2], tokens, calls[numbers[-1]].size)
     size = calls[numbers[-1]].size
     (*_, last) = (called.name for called in calls[numbers[-1] :] if called.size == size)
     return last + RELU if relu_follows(model, pixels, layer=last) else last
+
+
+def patches(tokens: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the tokens (N, T, D) of the patches, which are the last, as feature maps (N, D, h, w)."""
+    number, _, channels = tokens.shape
+    return tokens[:, -size[0] * size[1] :].transpose(1, 2).reshape(number, channels, *size)
 
 
 def chosen_layer(classifier: Classifier, images: LabelledImages, wanted: str | None) -> tuple[str, tuple[int, int]]:
@@ -120,6 +134,8 @@ class _Called:
     name: str
     layer: nn.Module
     size: tuple[int, int]
+    channels: int
+    are_tokens: bool = False
 
 
 def _spatial_calls(model: nn.Module, pixels: Tensor) -> list[_Called]:
@@ -127,8 +143,14 @@ def _spatial_calls(model: nn.Module, pixels: Tensor) -> list[_Called]:
 
     def hooked(name: str, layer: nn.Module) -> RemovableHandle:
         def record(_layer: nn.Module, _inputs: object, output: object) -> None:
-            if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2:].numel() > 1:  # noqa: PLR2004
-                calls.append(_Called(name, layer, (output.shape[2], output.shape[3])))
+            if not isinstance(output, Tensor):
+                return
+            if output.ndim == 4 and output.shape[2:].numel() > 1:  # noqa: PLR2004
+                calls.append(_Called(name, layer, (output.shape[2], output.shape[3]), output.shape[1]))
+            elif output.ndim == 3 and (embedded := _embedding(calls)):  # noqa: PLR2004
+                others = output.shape[1] - embedded.size[0] * embedded.size[1]
+                if 0 <= others <= _OTHER_TOKENS and output.shape[2] == embedded.channels:
+                    calls.append(_Called(name, layer, embedded.size, embedded.channels, are_tokens=True))
 
         return layer.register_forward_hook(record)
 
@@ -140,6 +162,37 @@ def _spatial_calls(model: nn.Module, pixels: Tensor) -> list[_Called]:
         for handle in handles:
             handle.remove()
     return calls
+
+
+def _embedding(calls: list[_Called]) -> _Called | None:
+    """Return the last convolution so far, which may have made the patches of a transformer."""
+    return next((called for called in reversed(calls) if isinstance(called.layer, nn.Conv2d)), None)
+
+
+def _last_that_decides(model: nn.Module, pixels: Tensor, names: list[str], size: tuple[int, int]) -> str:
+    """Return the last of the layers with tokens on whose patches the logits depend; raises if there is none."""
+    found: dict[str, Tensor] = {}
+
+    def hooked(name: str) -> RemovableHandle:
+        def hold(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+            # The first makes the graph that all later ones belong to.
+            found[name] = output if output.requires_grad else output.detach().requires_grad_()
+            return found[name].clone()
+
+        return model.get_submodule(name).register_forward_hook(hold)
+
+    handles = [hooked(name) for name in dict.fromkeys(names)]
+    try:
+        with torch.enable_grad(), evaluating(model):
+            scores = model(pixels).max(dim=1).values.sum()
+    finally:
+        for handle in handles:
+            handle.remove()
+    gradients = torch.autograd.grad(scores, list(found.values()), allow_unused=True) if scores.requires_grad else ()
+    for name, gradient in reversed(list(zip(found, gradients, strict=False))):
+        if gradient is not None and patches(gradient, size).any():
+            return name
+    raise NotApplicableError("attention: the logits depend on no layer's patches")
 
 
 def _full_name(wanted: str, layers: Mapping[str, tuple[int, int]]) -> str:

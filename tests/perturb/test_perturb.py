@@ -249,3 +249,17 @@ def test_promised_poses_have_distinct_reprs():
 
 def test_repr_names_every_number():
     assert repr(Pose(1.5, dx=-2, dy=3)) == "Pose(degrees=1.5, dx=-2, dy=3)"
+
+
+@pytest.mark.parametrize("shape", [(7, 1, 28, 28), (3, 3, 80, 70), (2, 3, 9, 90)], ids=str)
+@pytest.mark.parametrize("pose", [Pose(7.3, 1, -2), Pose(dx=0.5), Pose(-30, 3, 3), Pose(dy=2)], ids=repr)
+def test_small_and_large_images_are_moved_to_the_same_bits_as_each_by_itself(shape, pose):
+    """Three ways to mix the same four neighbours: all images at once, each channel alone, each image in its pose."""
+    images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    each = pose_each(images, *(torch.full((len(images),), value) for value in (pose.degrees, pose.dx, pose.dy)))
+    exact = pose_each(
+        images, *(torch.full((len(images),), value, dtype=torch.float64) for value in (pose.degrees, pose.dx, pose.dy))
+    )
+    assert torch.equal(pose(images), exact)
+    assert pose(images).is_contiguous()
+    assert torch.allclose(each, exact, atol=1e-4)

@@ -1,0 +1,190 @@
+"""Speed at 224 px: predictions in a pose, and Grad-CAM, against plain loops of the same network in the same run.
+
+Run `python -m benchmarks.real.speed` on an idle machine. Weights are random and pictures are drawn, so that nothing has
+to be downloaded; the work is that of trained networks but for the images that float32 has to confirm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torchvision
+
+from benchmarks.pages import write_between
+from benchmarks.speed.stopwatch import cores, peak_memory_mb
+from harness.data import LabelledImages
+from harness.data.images import unit_range
+from harness.inference import Classifier
+from harness.inference.attention import attend
+from harness.inference.folding import folded
+from harness.inference.screening import has_bfloat16, lowered
+from harness.perturb import Pose
+from harness.store.files import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import nn
+
+HERE = Path(__file__).parent
+BEGIN, END = "<!-- results of speed -->", "<!-- end of results of speed -->"
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "resnet18": torchvision.models.resnet18,
+    "resnet50": torchvision.models.resnet50,
+    "ViT-B/16": torchvision.models.vit_b_16,
+}
+POSES = (Pose(7, 1, 2), Pose(-5, 2, 0), Pose(10, -1, 1), Pose(-8, 0, 2), Pose(3, -2, -2), Pose(-2, 1, -1))
+"""One for each repetition, since a model asked again remembers."""
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Median CPU milliseconds an image of each way, all threads together; None where it does not run here."""
+
+    model: str
+    images: int
+    predict_ms: float
+    float32_ms: float
+    bfloat16_ms: float | None
+    attend_ms: float
+
+    @property
+    def ratio(self) -> float:
+        """Return how many times the faster plain loop a prediction in a pose takes."""
+        return self.predict_ms / min(filter(None, (self.float32_ms, self.bfloat16_ms)))
+
+    @property
+    def attention_passes(self) -> float:
+        """Return how many plain float32 passes predictions and maps take."""
+        return self.attend_ms / self.float32_ms
+
+
+def pictures(count: int) -> LabelledImages:
+    """Return as many colour pictures of 224 px: smooth, as photographs are, of a colour for each of ten classes."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(count) % 10
+    coarse = torch.rand(10, 3, 7, 7, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, (224, 224), mode="bilinear").mul(200).byte()
+    pixels = torch.empty(count, 3, 224, 224, dtype=torch.uint8)
+    for number, label in enumerate(labels.tolist()):
+        noise = torch.randint(0, 50, (3, 224, 224), generator=generator, dtype=torch.uint8)
+        pixels[number] = smooth[label] + noise
+    return LabelledImages(pixels, labels, tuple("abcdefghij"), "pictures", "test")
+
+
+def made(name: str) -> nn.Module:
+    """Return the network, ten classes, its weights drawn from a fixed seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return MODELS[name](num_classes=10).eval().requires_grad_(requires_grad=False)
+
+
+def plain_loop(model: nn.Module, images: LabelledImages) -> None:
+    """Evaluate as a careful script does: channels-last, batch after batch, in inference mode."""
+    with torch.inference_mode():
+        for part in torch.split(images.pixels, BATCH):
+            model(unit_range(part).contiguous(memory_format=torch.channels_last)).argmax(1)
+
+
+def measure(name: str, images: LabelledImages, *, repeats: int) -> Measured:
+    """Measure all ways one after another, as often as wanted, on one core; the first round warms up."""
+    model = made(name)
+    classifier = Classifier(model, workers=1)
+    classifier.measure_precision_on(images)
+    eager = model.to(memory_format=torch.channels_last)
+    low = lowered(folded(eager)) if has_bfloat16(torch.device("cpu")) else None
+
+    def in_bfloat16() -> None:
+        assert low is not None
+        with torch.autocast("cpu", torch.bfloat16):
+            plain_loop(low, images)
+
+    some = images.take(torch.arange(min(16, len(images))))
+    ways: dict[str, tuple[Callable[[Pose], object], int]] = {
+        "predict": (lambda pose: classifier.predict(images, pose), len(images)),
+        "float32": (lambda _: plain_loop(eager, images), len(images)),
+        "attend": (lambda pose: attend(classifier, some, pose), len(some)),
+    }
+    if low is not None:
+        ways["bfloat16"] = (lambda _: in_bfloat16(), len(images))
+    taken: dict[str, list[float]] = {way: [] for way in ways}
+    for pose in POSES[: repeats + 1]:
+        for way, (call, count) in ways.items():
+            begun = time.process_time()
+            call(pose)
+            taken[way].append(1e3 * (time.process_time() - begun) / count)
+    median = {way: statistics.median(times[1:]) for way, times in taken.items()}
+    return Measured(name, len(images), median["predict"], median["float32"], median.get("bfloat16"), median["attend"])
+
+
+def memory(count: int) -> tuple[float, float]:
+    """Return the most memory in MB that a process has held before and after resnet18 predicted so many pictures."""
+    images = pictures(count)
+    classifier = Classifier(made("resnet18"), workers=2)
+    before = peak_memory_mb()
+    classifier.predict(images, POSES[0])
+    return before, peak_memory_mb()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure everything and write results and table; returns 0."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.real.speed", description=__doc__)
+    parser.add_argument("--images", type=int, default=300, help="pictures of each prediction (default: 300)")
+    parser.add_argument("--repeats", type=int, default=5, choices=range(1, 6), help="rounds, after one to warm up")
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS, help="default: all")
+    parser.add_argument("--memory", type=int, nargs="*", default=[500, 2000], metavar="N", help="sizes of sets")
+    parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--note", default="an idle machine", help="what the table says of the machine")
+    options = parser.parse_args(arguments)
+    if options.memory_of is not None:
+        print(json.dumps(memory(options.memory_of)))
+        return 0
+    images, results = pictures(options.images), []
+    with cores(1):
+        for name in options.models:
+            results.append(measure(name, images, repeats=options.repeats))
+            print(results[-1], f"{results[-1].ratio:.2f} of the faster loop", flush=True)
+    peaks = {}
+    for count in options.memory:
+        # A process for each, since a peak does not go down.
+        command = [sys.executable, "-m", "benchmarks.real.speed", "--memory-of", str(count)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603  This very file.
+        peaks[count] = json.loads(done.stdout)
+        print(f"{count} pictures: {peaks[count]} MB", flush=True)
+    _write(results, peaks, note=options.note)
+    return 0
+
+
+def _write(results: Sequence[Measured], peaks: dict[int, tuple[float, float]], *, note: str) -> None:
+    content = {"results": [asdict(result) for result in results], "peak_memory_mb": peaks, "machine": note}
+    write_atomically(HERE / "speed.json", (json.dumps(content, indent=1) + "\n").encode())
+    lines = [f"Measured on {note}: torch {torch.__version__}, Python {platform.python_version()}, one core.", ""]
+    lines += ["CPU milliseconds an image, medians:", ""]
+    lines += ["| network | images | `predict` in a pose | plain float32 | folded bfloat16 | ratio to the faster, ≤ 1.1"]
+    lines[-1] += " | images a CPU second | attention | in plain passes, ≤ 3 |"
+    lines.append("| --- " * 9 + "|")
+    for each in results:
+        low = "none here" if each.bfloat16_ms is None else f"{each.bfloat16_ms:.1f}"
+        lines.append(
+            f"| {each.model} | {each.images} | {each.predict_ms:.1f} | {each.float32_ms:.1f} | {low} | {each.ratio:.2f}"
+            f" | {1e3 / each.predict_ms:.1f} | {each.attend_ms:.1f} | {each.attention_passes:.2f} |"
+        )
+    lines += ["", "Peak memory of a process in which resnet18 predicts pictures that lie in memory:", ""]
+    lines += ["| pictures | before, MB | after, MB |", "| --- | --- | --- |"]
+    lines += [f"| {count:,} | {before:.0f} | {after:.0f} |" for count, (before, after) in peaks.items()]
+    write_between(HERE / "README.md", BEGIN, END, "\n".join(lines))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,216 @@
+"""Accelerators: one thread, large batches that halve when memory is short, no TF32; on a real one if there is one."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from zoo import images_of, network
+
+from harness.inference import Classifier, screening
+from harness.inference.batches import batch_size
+from harness.inference.devices import moved, side_by_side, without_tf32
+from harness.inference.engine import Engine
+from harness.inference.screening import clear_lead, lowered, multiplications_per_image, tried_for
+from harness.perturb import Pose, pose_each
+
+CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "device", "low", "expected"),
+    [
+        ((1, 28, 28), CPU, False, 32),
+        ((1, 28, 28), CPU, True, 125),
+        ((3, 64, 64), CPU, False, 32),
+        ((3, 224, 224), CPU, False, 8),
+        ((3, 224, 224), CPU, True, 16),
+        ((3, 4000, 4000), CPU, False, 1),
+        ((1, 28, 28), CUDA, False, 128),
+        ((3, 224, 224), CUDA, True, 512),
+        ((3, 224, 224), MPS, False, 128),
+        ((3, 1024, 1024), CUDA, False, 16),
+    ],
+)
+def test_batches_go_by_the_size_of_the_images_and_the_device(shape, device, low, expected):
+    assert batch_size(shape, device, screening=low) == expected
+
+
+def test_nothing_runs_side_by_side_on_an_accelerator():
+    assert [side_by_side(device, 4) for device in (CPU, CUDA, MPS)] == [4, 1, 1]
+
+
+@pytest.mark.parametrize("device", [CUDA, MPS, CPU], ids=str)
+def test_pixels_go_to_cuda_from_pinned_memory(device):
+    class Pixels:
+        device, calls = CPU, ()
+
+        def pin_memory(self):
+            self.calls += ("pinned",)
+            return self
+
+        def to(self, device, **how):
+            return (*self.calls, device, how)
+
+    expected = ("pinned", CUDA, {"non_blocking": True}) if device == CUDA else (device, {})
+    assert moved(Pixels(), device) == expected
+
+
+def test_tf32_is_off_and_then_as_it_was(monkeypatch):
+    settings = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [each.allow_tf32 for each in settings]
+    with without_tf32():
+        assert [each.allow_tf32 for each in settings] == [False, False]
+    assert [each.allow_tf32 for each in settings] == before
+
+
+class Narrow(nn.Module):
+    """A network on a device whose memory takes three images."""
+
+    def __init__(self):
+        super().__init__()
+        self.network, self.sizes = network(), []
+
+    def forward(self, pixels):
+        self.sizes.append(len(pixels))
+        if len(pixels) > 3:
+            raise torch.OutOfMemoryError("no room")
+        return self.network(pixels)
+
+
+def test_batches_halve_until_they_fit_and_the_cache_knows():
+    images, narrow = images_of(40), Narrow()
+    wide = Classifier(network(), workers=1)
+    backend = Engine(narrow, device=CPU, workers=1)
+    before = backend.decides
+
+    def inputs(positions):
+        return wide.pixels(images, positions)
+
+    logits = backend.exact_logits(len(images), inputs, classes=4, what="images")
+    np.testing.assert_allclose(logits, wide.predict(images).logits, rtol=1e-5, atol=1e-5)
+    assert set(narrow.sizes) == {32, 16, 8, 4, 2}
+    assert backend.decides != before
+    narrow.sizes.clear()
+    backend.exact_logits(len(images), inputs, classes=4, what="images")
+    assert set(narrow.sizes) == {2}
+
+
+def test_memory_that_is_short_for_one_image_is_an_error():
+    class Full(nn.Module):
+        def forward(self, pixels):
+            raise torch.OutOfMemoryError("no room at all")
+
+    with pytest.raises(Exception, match=r"the model failed on images .*no room at all"):
+        Classifier(Full(), workers=1).predict(images_of(4))
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_cuda_screens_where_it_has_bfloat16(monkeypatch, supported):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: supported)
+    assert screening.has_bfloat16(CUDA) is supported
+    assert not screening.has_bfloat16(MPS)
+
+
+# What is worth screening.
+
+
+def test_multiplications_are_counted():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 36, 5))
+    assert multiplications_per_image(model, torch.zeros(1, 1, 8, 8)) == 36 * 2 * 9 + 72 * 5
+    assert multiplications_per_image(nn.Linear(3, 3), torch.zeros(1, 1, 8, 8)) == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "work", "expected"),
+    [
+        (63, 10**12, False),
+        (64, 10**12, True),
+        (100, 10**9, True),
+        (250, 10**6, False),
+        (251, 10**6, True),
+        (251, 0, True),
+    ],
+)
+def test_screening_is_decided_by_what_it_saves(monkeypatch, count, work, expected):
+    monkeypatch.setattr(screening, "has_bfloat16", lambda _: True)
+    monkeypatch.setattr(screening, "multiplications_per_image", lambda model, image: work)
+    backend = Engine(network(), device=CPU, workers=1)
+    images = images_of(4)
+    backend.measure_precision_on(4, lambda positions: images.pixels[torch.from_numpy(positions)].float(), name="some")
+    assert backend.screens_for(count) is expected
+    assert tried_for(work) == (64 if work >= 4 * 10**8 else 250)
+
+
+def test_fewer_images_ask_for_a_larger_lead():
+    screened = np.ones((250, 3), dtype=np.float32)
+    assert clear_lead(screened, 0 * screened) == pytest.approx(4)
+    assert clear_lead(screened[:64], 0 * screened[:64]) == pytest.approx(4 * np.log(250) / np.log(64))
+
+
+def test_weights_cast_beforehand_give_autocasts_bits():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 4)).eval()
+    pixels = images_of(5).pixels.float() / 255
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(lowered(model)(pixels), model(pixels))
+    assert all(weights.dtype == torch.float32 for weights in model.parameters())
+
+
+@pytest.mark.parametrize("far", [False, True], ids=["as-measured", "farther"])
+def test_a_large_network_that_is_farther_off_than_measured_is_run_in_float32(monkeypatch, far):
+    """All answers are done again where they are wrong; one of them farther off than measured, and all are float32's."""
+    monkeypatch.setattr(screening, "has_bfloat16", lambda _: True)
+    monkeypatch.setattr(screening, "multiplications_per_image", lambda model, image: 10**9)
+
+    class Off(nn.Module):
+        """In bfloat16 off by a thousandth, and by 5 for images as bright as the last is."""
+
+        def __init__(self):
+            super().__init__()
+            self.network = network()
+
+        def forward(self, pixels):
+            logits = self.network(pixels)
+            if not torch.is_autocast_enabled("cpu"):
+                return logits
+            with torch.autocast("cpu", enabled=False):
+                bright = (pixels.mean((1, 2, 3), keepdim=True)[:, :, 0, 0] > 0.99) & far
+                return self.network(pixels.float()) + 1e-3 + 5 * bright * torch.tensor([1.0, 0, 0, 0])
+
+    images = images_of(100)
+    images.pixels[-1] = 255
+    classifier = Classifier(Off(), workers=1)
+    classifier.measure_precision_on(images.take(torch.arange(64)))
+    exact = Classifier(network(), workers=1, screen=False).predict(images)
+    found = classifier.predict(images)
+    assert np.array_equal(found.predicted, exact.predicted)
+    assert np.allclose(found.answers, exact.answers, rtol=0, atol=5e-4) is far
+
+
+# On a device, where there is one.
+
+
+def devices():
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return [
+        pytest.param(name, marks=pytest.mark.skipif(not there, reason=f"there is no {name} device"))
+        for name, there in found.items()
+    ]
+
+
+@pytest.mark.parametrize("device", devices())
+def test_a_device_gives_the_answers_of_the_processor(device):
+    images = images_of(300)
+    ours, reference = (Classifier(network(), device=each) for each in (device, "cpu"))
+    assert ours.workers == 1
+    for perturbation in (Pose(), Pose(7.0, 1.0, -2.0)):
+        found, expected = ours.predict(images, perturbation), reference.predict(images, perturbation)
+        np.testing.assert_allclose(found.logits, expected.logits, atol=1e-3)
+        assert (found.predicted != expected.predicted).sum() <= 1
+
+
+@pytest.mark.parametrize("device", devices())
+def test_poses_on_a_device_are_those_of_the_processor(device):
+    pixels = images_of(4).pixels.float() / 255
+    degrees, dx, dy = torch.tensor([7.0, -30.0, 90.0, 0.0]), torch.zeros(4), torch.ones(4)
+    moved_there = pose_each(pixels.to(device), degrees.to(device), dx.to(device), dy.to(device)).cpu()
+    assert torch.allclose(moved_there, pose_each(pixels, degrees, dx, dy), atol=1e-6)
