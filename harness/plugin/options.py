@@ -64,6 +64,12 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
         help="Predict anew instead of using what earlier runs left in the user's cache (default: use it).",
     )
     add(
+        "--stress-plan",
+        action="store_true",
+        help="Say what a run would cost, by family, without running or judging anything: like --collect-only it ends "
+        "with 0 and leaves no report (default: run).",
+    )
+    add(
         "--stress-no-overview",
         action="store_true",
         help="Leave out the comparison of the models, of which the report shows curves, confusions and maps (default: "

@@ -55,6 +55,8 @@ class GateRun:
         self.hung = False
         """Whether a model gave no answer in time; it is then not asked again."""
         self.outcome: Outcome | None = None
+        self.planned = False
+        """Whether a plan was made in place of a run."""
         self.misplaced = False
         """Whether workers have stress tests though this is no run of a gate."""
 
@@ -157,6 +159,11 @@ class GateRun:
         return first and not self.hung and self.options.record is None and bool(self.tests)
 
     @property
+    def plans(self) -> bool:
+        """Return whether this is no run, but its plan."""
+        return self.active and bool(self.config.option.stress_plan)
+
+    @property
     def awaits_workers(self) -> bool:
         """Return whether workers check the run, and compare its models, at its end."""
         return not self.is_worker and not self.tests and self.options.record is None
@@ -172,7 +179,7 @@ class GateRun:
                 memory = memory_of(session, code=code_of(tests, judging=Path(__file__)) if session.cache else "")
                 steps = itertools.count()
                 self.reported.self_checks = self_checks(
-                    session, self._judge, memory=memory, on_check=lambda name, total: show(next(steps), total, name)
+                    session, self.judge, memory=memory, on_check=lambda name, total: show(next(steps), total, name)
                 )
         # A model that fails here, or a test that cannot be run by hand.
         except (Exception, TimeLimitExceededError) as error:
@@ -205,7 +212,7 @@ class GateRun:
         except (Exception, TimeLimitExceededError) as error:
             self.reported.overview_missing = f"The models could not be compared: {error}"
 
-    def _judge(self, session: StressSession, gate: Gate) -> Verdict | None:
+    def judge(self, session: StressSession, gate: Gate) -> Verdict | None:
         """Run the stress test of the gate's family as a plain function, in another session."""
         test = self.tests.get(gate.id)
         if test is None:
