@@ -61,7 +61,7 @@ class Recording:
         code = decisive_files(sources, projects=(folder, folder.parent, Path.cwd()))
         content = {
             "rows": rows,
-            "data": {name: value for name, value in asdict(self.gates.data).items() if value not in ((), None)},
+            "data": {name: value for name, value in asdict(self.gates.data).items() if value not in ((), None, {})},
             "protocol": PROTOCOL,
             "families": self.families,
             "options": self.options,

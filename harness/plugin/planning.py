@@ -9,8 +9,11 @@ import pytest
 
 from harness.errors import foreign_code
 from harness.plugin.run import RUN
+from harness.run.budget import noticeable_loss
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from harness.inference.planning import Asked
     from harness.run.plan import Plan
 
@@ -39,8 +42,9 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Plan in place of running the tests."""
     run = session.config.stash[RUN]
-    if not run.plans or session.testsfailed or not run.tests:
+    if not run.plans or session.testsfailed or not session.items:
         return None
+    from harness.run.budget import samples_of
     from harness.run.plan import plan_of
 
     selected = [item.callspec.params["gate"] for item in session.items if item.get_closest_marker("gate")]  # type: ignore[attr-defined]
@@ -51,15 +55,34 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     reporter.section("what a run would cost")
     for line in lines_of(plan):
         reporter.write_line(line)
+    if (seconds := run.options.budget_seconds) is not None:
+        workers = run.prepare().roles["candidate"].classifier.workers
+        for line in samples_in_toml(samples_of(plan, seconds=seconds, cores=workers)):
+            reporter.write_line(line)
     run.planned = True
     return True
+
+
+def samples_in_toml(samples: Mapping[str, int]) -> list[str]:
+    """Return samples as lines of a gates file, each with the loss that its family then notices."""
+    if not samples:
+        return ["all images fit into the time"]
+    width = max(map(len, samples))
+    return [
+        "to fit, calibrate anew with these lines in the gates file:",
+        "[data.samples]",
+        *(
+            f"{name:{width}} = {size}  # notices {100 * noticeable_loss(size):.1f} points of 90% with 95% power"
+            for name, size in samples.items()
+        ),
+    ]
 
 
 def lines_of(plan: Plan) -> list[str]:
     """Return the plan as the terminal shows it: a row for each family, self-checks and overview, and all of them."""
     from harness.run.plan import in_words
 
-    head = ("", "tests", "passes", "image-poses", "maps", "cached", "time")
+    head = ("", "tests", "passes", "image-poses", "maps", "cached", "time", "notices")
 
     def cells(name: str, asked: Asked, rows: int | None) -> tuple[str, ...]:
         counts = (asked.passes, asked.poses, asked.maps, asked.cached)
@@ -71,7 +94,7 @@ def lines_of(plan: Plan) -> list[str]:
         )
 
     table = [head, *(cells(name, asked, plan.rows.get(name)) for name, asked in plan.asked.items())]
-    table.append(cells("all", plan.total, sum(plan.rows.values())))
+    table.append(cells("all", plan.total, None))
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = [
         "  ".join(
@@ -86,5 +109,6 @@ def lines_of(plan: Plan) -> list[str]:
         *lines,
         f"{plan.images:,} images; {costs.seconds * 1000:.2g} ms an image and pose, {costs.map_seconds * 1000:.2g} ms a "
         f"map, measured on one batch each, of one core{memory}",
+        "notices: the loss of accuracy, in points of 90%, that is noticed with 95% power if chance alone made the spread",
         "searches end early, so that theirs is an upper bound; nothing was judged",
     ]

@@ -219,6 +219,7 @@ class GateRun:
             return None
         evidence, row = Evidence(), test.callspec.params["gate"]
         assert isinstance(row, Gate)
+        session = session.of_family(row.family)
         fixtures: Mapping[str, Any] = {
             **session.roles,
             "images": session.images,

@@ -49,9 +49,17 @@ class Extent:
 
 def affordable_passes(session: StressSession) -> int:
     """Return the image-passes that self-checks and overview together may take beside what the rows ask for."""
-    asked = {(gate.role, gate.pose, repr(gate.keys)) for gate in session.gates.gates}
-    beside = len(asked) * len(session.images) * SHARE / (1 - SHARE)
+    beside = rows_passes(session) * SHARE / (1 - SHARE)
     return max(int(beside), free_passes(session.images))
+
+
+def rows_passes(session: StressSession) -> int:
+    """Return the image-passes that the rows of the gates file ask for at least: one for each image in each case."""
+    sizes: dict[object, int] = {}
+    for gate in session.gates.gates:
+        case, size = (gate.role, gate.pose, repr(gate.keys)), session.gates.data.measured_by(gate.family)
+        sizes[case] = max(sizes.get(case, 0), min(size, len(session.images)))
+    return sum(sizes.values())
 
 
 def free_passes(images: LabelledImages) -> int:

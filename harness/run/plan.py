@@ -13,13 +13,14 @@ import torch
 from harness.errors import NotApplicableError
 from harness.inference.planning import Asked, Ledger, PlannedClassifier
 from harness.perturb import Pose
+from harness.run.affordable import rows_passes
 from harness.run.overview import overview_of
 from harness.run.selfcheck import self_checks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.gates import Gate
+    from harness.gates import Gate, Verdict
     from harness.inference import Classifier
     from harness.run.selfcheck import Judge
     from harness.run.session import StressSession
@@ -47,13 +48,15 @@ class Costs:
 class Plan:
     """What a run asks for, by family, self-checks and overview last, on so many images; and what it costs.
 
-    Counts are upper bounds where a search ends early. `rows` is how many rows there are of each family.
+    Counts are upper bounds where a search ends early. `rows` is how many tests there are of each family, and `sizes`
+    how many images these may look at.
     """
 
     images: int
     rows: dict[str, int]
     asked: dict[str, Asked]
     costs: Costs
+    sizes: dict[str, int]
 
     def seconds(self, asked: Asked) -> float:
         """Return how long one core, or the accelerator, takes for what is not cached."""
@@ -75,12 +78,17 @@ def asked_by(session: StressSession, gates: Sequence[Gate], judge: Judge, *, ove
     twins = {id(model.classifier): PlannedClassifier(model.classifier, ledger) for model in session.roles.values()}
     roles = {role: replace(model, classifier=twins[id(model.classifier)]) for role, model in session.roles.items()}
     planned = replace(session, roles=roles, cache=None)
+
+    def ask(session: StressSession, gate: Gate) -> Verdict | None:
+        with suppress(Exception):  # A test that cannot cope with made-up answers has been counted up to there.
+            return judge(session, gate)
+        return None
+
     for gate in gates:
-        # A test that cannot cope with made-up answers has been counted up to there.
-        with ledger.under(gate.family), suppress(Exception):
-            judge(planned, gate)
+        with ledger.under(gate.family):
+            ask(planned, gate)
     with ledger.under(CHECKS):
-        self_checks(planned, judge)
+        self_checks(planned, ask)
     if overview:
         with ledger.under(OVERVIEW):
             overview_of(planned, searched=any(gate.keys.get("path") for gate in gates))
@@ -93,7 +101,8 @@ def plan_of(session: StressSession, gates: Sequence[Gate], judge: Judge, *, over
     for gate in gates:
         rows[gate.family] = rows.get(gate.family, 0) + 1
     asked = asked_by(session, gates, judge, overview=overview)
-    return Plan(len(session.images), rows, asked, measured_costs(session))
+    sizes = {family: len(session.of_family(family).images) for family in rows}
+    return Plan(len(session.images), rows, asked, measured_costs(session), sizes)
 
 
 def in_brief(session: StressSession) -> str:
@@ -102,8 +111,7 @@ def in_brief(session: StressSession) -> str:
     Nothing is measured where an earlier run has left the answers.
     """
     images, candidate = session.images, session.roles["candidate"]
-    asked = {(gate.role, gate.pose, repr(gate.keys)) for gate in session.gates.gates}
-    poses = len(asked) * len(images)
+    poses = rows_passes(session)
     said = (
         f"{len(session.gates.gates)} rows on {len(images):,} images: {poses:,} image-poses, without searches and maps"
     )

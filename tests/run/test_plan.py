@@ -10,7 +10,7 @@ from harness.gates import read_gates
 from harness.inference import Classifier, RoleModel
 from harness.inference.planning import Ledger, PlannedClassifier
 from harness.inference.search import first_failures
-from harness.measures import accuracy
+from harness.measures import accuracy, confident_errors
 from harness.perturb import Pose
 from harness.run.plan import CHECKS, OVERVIEW, asked_by, in_words, measured_costs, plan_of
 from harness.run.session import StressSession
@@ -35,6 +35,8 @@ def session(tmp_path, images):
 
 def judge(session, gate):
     predictions = session.roles["candidate"].predict(session.images, gate.pose)
+    if gate.family == "confidence":
+        return session.scaled(gate).judge(confident_errors(predictions, above=gate.confidence))
     return session.scaled(gate).judge(accuracy(predictions, of_class=gate.class_name))
 
 
@@ -103,6 +105,21 @@ def test_a_plan_in_place_of_a_run_judges_nothing_and_leaves_no_report(pytester):
     result.stdout.fnmatch_lines(["*what a run would cost*", "rotation *", "self-checks *", "overview *", "all *"])
     assert "gates hold" not in result.stdout.str()
     assert [path.name for path in (zoo.root / "reports").iterdir()] == []
+
+
+def test_a_budget_names_samples_for_the_gates_file(pytester):
+    zoo = GatedZoo(pytester)
+    result = zoo.run("--stress-plan", "--stress-budget", "0.001s")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*[[]data.samples]", "clean * = 100  # notices 15.0 points of 90% with 95% power"])
+    zoo.run("--stress-plan", "--stress-budget", "9h").stdout.fnmatch_lines(["all images fit into the time"])
+
+
+@pytest.mark.parametrize("arguments", [("--stress-plan", "--stress-budget", "20"), ("--stress-budget", "20m")])
+def test_a_budget_that_is_no_time_or_without_a_plan_is_refused(pytester, arguments):
+    result = GatedZoo(pytester).run(*arguments)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*--stress-budget*"])
 
 
 def test_a_plan_without_tests_is_no_plan(pytester):
