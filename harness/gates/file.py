@@ -110,8 +110,8 @@ def read_gates(path: Path) -> GatesFile:
     families = {row.get("family") for row in rows if isinstance(row, dict)}
     for name, size in data.samples.items():
         if not 1 <= size <= data.measured:
-            expected = f"expected a number of images from 1 to {data.measured}"
-            raise GatesError(f"{path}: [data.samples] {name} is {size}, {expected}")
+            limits = f"from 1 to {data.measured}"
+            raise GatesError(f"{path}: [data.samples] {name} is {size}, expected a number of images {limits}")
         if name not in families:
             raise GatesError(f"{path}: [data.samples] {name}: there is no row of this family; correct or remove it")
     if len(set(data.classes)) != len(data.classes):

@@ -84,17 +84,15 @@ def lines_of(plan: Plan) -> list[str]:
 
     head = ("", "tests", "passes", "image-poses", "maps", "cached", "time", "notices")
 
-    def cells(name: str, asked: Asked, rows: int | None) -> tuple[str, ...]:
+    def cells(name: str, asked: Asked) -> tuple[str, ...]:
         counts = (asked.passes, asked.poses, asked.maps, asked.cached)
-        return (
-            name,
-            "" if rows is None else str(rows),
-            *(f"{each:,}" for each in counts),
-            in_words(plan.seconds(asked)),
-        )
+        tests, power = "", ""
+        if name in plan.rows:
+            tests, power = str(plan.rows[name]), f"{100 * noticeable_loss(plan.sizes[name]):.1f}"
+        return (name, tests, *(f"{each:,}" for each in counts), in_words(plan.seconds(asked)), power)
 
-    table = [head, *(cells(name, asked, plan.rows.get(name)) for name, asked in plan.asked.items())]
-    table.append(cells("all", plan.total, None))
+    table = [head, *(cells(name, asked) for name, asked in plan.asked.items())]
+    table.append(cells("all", plan.total))
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = [
         "  ".join(
@@ -109,6 +107,6 @@ def lines_of(plan: Plan) -> list[str]:
         *lines,
         f"{plan.images:,} images; {costs.seconds * 1000:.2g} ms an image and pose, {costs.map_seconds * 1000:.2g} ms a "
         f"map, measured on one batch each, of one core{memory}",
-        "notices: the loss of accuracy, in points of 90%, that is noticed with 95% power if chance alone made the spread",
+        "notices: the loss of accuracy, in points of 90%, noticed with 95% power if chance alone made the spread",
         "searches end early, so that theirs is an upper bound; nothing was judged",
     ]
