@@ -63,7 +63,7 @@ class Recording:
         installed = sorted({*CORRUPTIONS.sources(), *METRICS.sources()} - set(code))
         content = {
             "rows": rows,
-            "data": {name: value for name, value in asdict(self.gates.data).items() if value not in ((), None)},
+            "data": {name: value for name, value in asdict(self.gates.data).items() if value not in ((), None, {})},
             "protocol": PROTOCOL,
             "families": self.families,
             "options": self.options,

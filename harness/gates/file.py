@@ -30,6 +30,7 @@ class DataFingerprint:
     """The images that a gates file was made for; `classes` names their classes anew, for data that only number them.
 
     With a `sample`, the bounds are for a stratified sample of so many of the `n` images, the quick profile's.
+    `samples` says so of single families, in any profile.
     """
 
     name: str
@@ -38,6 +39,11 @@ class DataFingerprint:
     n: int
     classes: Annotated[tuple[str, ...], Field(min_length=1)] = ()
     sample: int | None = None
+    samples: dict[str, int] = field(default_factory=dict)
+
+    def measured_by(self, family: str) -> int:
+        """Return how many images the bounds of a family were made for."""
+        return min(self.samples.get(family, self.measured), self.measured)
 
     @property
     def measured(self) -> int:
@@ -101,9 +107,16 @@ def read_gates(path: Path) -> GatesFile:
     data = head.data
     if not 1 <= data.measured <= data.n:
         raise GatesError(f"{path}: [data] sample is {data.sample}, expected a number from 1 to n, {data.n}")
+    families = {row.get("family") for row in rows if isinstance(row, dict)}
+    for name, size in data.samples.items():
+        if not 1 <= size <= data.measured:
+            limits = f"from 1 to {data.measured}"
+            raise GatesError(f"{path}: [data.samples] {name} is {size}, expected a number of images {limits}")
+        if name not in families:
+            raise GatesError(f"{path}: [data.samples] {name}: there is no row of this family; correct or remove it")
     if len(set(data.classes)) != len(data.classes):
         raise GatesError(f"{path}: [data] classes names a class twice: {', '.join(data.classes)}")
-    gates = tuple(_gate(row, f"{path}: gate {number}", data.measured) for number, row in enumerate(rows, start=1))
+    gates = tuple(_gate(row, f"{path}: gate {number}", data) for number, row in enumerate(rows, start=1))
     first_row: dict[str, int] = {}
     for number, gate in enumerate(gates, start=1):
         if gate.id in first_row:
@@ -123,7 +136,7 @@ def _plain_keys(text: str) -> str:
 _FIELDS = {item.name for item in fields(Gate)}
 
 
-def _gate(row: Any, where: str, images: int) -> Gate:
+def _gate(row: Any, where: str, data: DataFingerprint) -> Gate:
     if not isinstance(row, dict):
         raise GatesError(f"{where}: expected a table, found {row!r}")
     where += f" ({row['id']!r})" if "id" in row else ""
@@ -139,6 +152,7 @@ def _gate(row: Any, where: str, images: int) -> Gate:
     if gate.significance == 0:
         raise GatesError(f"{where}: significance is 0, and no probability is below, so that the gate cannot fail")
     try:
+        images = data.measured_by(gate.family)
         return gate.measured_by(METRICS[gate.metric], images=images) if gate.metric in METRICS else gate
     except GatesError as error:
         raise GatesError(f"{where}: {error}") from None

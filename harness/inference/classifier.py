@@ -168,15 +168,21 @@ class Classifier:
         The `repr` of `what` must name all that decides the values besides the model, the images, the perturbation and
         the protocol. Values are kept as float32, and not at all under a perturbation from outside of this package.
         """
-        if self._cache is None or self.fingerprint is None or not _is_ours(perturbation):
+        key = self.cache_key(what, images, perturbation)
+        if self._cache is None or key is None:
             return compute()
-        decisive = (self.fingerprint, images.sha256, tuple(images.pixels.shape), what, perturbation, PROTOCOL)
-        key = hashlib.sha256(repr((*decisive, self._backend.decides)).encode()).hexdigest()
         values = self._cache.load(key, shape)
         if values is None:
             values = compute()
             self._cache.store(key, values)
         return values
+
+    def cache_key(self, what: object, images: LabelledImages, perturbation: Perturbation) -> str | None:
+        """Return the key under which `cached` keeps this, None for what it does not keep."""
+        if self._cache is None or self.fingerprint is None or not _is_ours(perturbation):
+            return None
+        decisive = (self.fingerprint, images.sha256, tuple(images.pixels.shape), what, perturbation, PROTOCOL)
+        return hashlib.sha256(repr((*decisive, self._backend.decides)).encode()).hexdigest()
 
     def _predictions(self, images: LabelledImages, perturbation: Perturbation) -> Predictions:
         count, labels, classes = len(images), images.labels.numpy(), len(images.classes)

@@ -24,7 +24,12 @@ from harness.run.reported import refusal_of
 from harness.run.session import EXAMPLES
 from harness.store.records import as_json
 
-pytest_plugins = ("harness.plugin.fixtures", "harness.plugin.rows", "harness.plugin.verdicts")
+pytest_plugins = (
+    "harness.plugin.fixtures",
+    "harness.plugin.planning",
+    "harness.plugin.rows",
+    "harness.plugin.verdicts",
+)
 
 _sessions: list[bool] = []
 """Whether pytest has taken this module for a plugin; stress tests mean nothing where it has not."""
@@ -110,8 +115,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(TimeKeeper(run), "stress-time-keeper")
     try:
         if not run.is_worker:
-            begin(run.options.reports, marked=not config.option.collectonly)
-            run.unfinished = not config.option.collectonly
+            marked = not (config.option.collectonly or run.plans)
+            begin(run.options.reports, marked=marked)
+            run.unfinished = marked
         run.gates = read_gates(run.options.gates)
         if not run.is_worker and not config.option.collectonly:
             run.start()
@@ -119,7 +125,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if not run.is_worker:
             _refuse(run, str(error))
         raise pytest.UsageError(_annotated(str(error))) from None
-    pages = run.options.record is None and not config.option.collectonly
+    pages = run.options.record is None and not (config.option.collectonly or run.plans)
     if not run.is_worker and pages and config.pluginmanager.hasplugin("html") and not config.option.htmlpath:
         config.option.htmlpath = str(run.options.reports / PAGE)
         config.option.self_contained_html = True
@@ -183,6 +189,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if run.misplaced:
         session.exitstatus = NOT_JUDGED
     if not run.active or session.config.option.collectonly:
+        return
+    if run.plans:
+        if not run.planned:
+            session.exitstatus = NOT_JUDGED
         return
     reported = run.reported
     if not run.is_worker and (error := _raised(session.config)):

@@ -15,14 +15,14 @@ _DELAY = 2.0
 """Seconds until a bar appears."""
 
 
-def tell(config: pytest.Config, *, checks: bool, compares: bool) -> None:
-    """Say on the terminal, in a line after that of the last tests, what the run does now."""
+def tell(config: pytest.Config, *, checks: bool, compares: bool, below: str = "") -> None:
+    """Say on the terminal what the run does now, after `below`, which ends the line of the last test where need be."""
     reporter = config.pluginmanager.getplugin("terminalreporter")
     parts = ["the run checks itself"] * checks + ["the models are compared (--stress-no-overview: not)"] * compares
     if reporter is None or not parts or (config.get_verbosity() < 0 and not sys.stderr.isatty()):
         return
     reporter.ensure_newline()
-    reporter.write_line(f"tests are done; {', '.join(parts)} …")
+    reporter.write_line(f"{below}tests are done; {', '.join(parts)} …")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from harness.data.options import DataOptions, add_data_options
 from harness.errors import InputError
 from harness.gates.roles import ROLES
 from harness.networks import NetworkOptions, add_network_options
+from harness.run.budget import seconds_in
 from harness.run.session import PROFILES, TIMEOUT_SECONDS, StressOptions
 
 if TYPE_CHECKING:
@@ -68,6 +69,18 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
         "--no-stress-cache",
         action="store_true",
         help="Predict anew instead of using what earlier runs left in the user's cache (default: use it).",
+    )
+    add(
+        "--stress-plan",
+        action="store_true",
+        help="Say what a run would cost, by family, without running or judging anything: like --collect-only it ends "
+        "with 0 and leaves no report (default: run).",
+    )
+    add(
+        "--stress-budget",
+        metavar="TIME",
+        help="With --stress-plan: also say on how many images each family may be measured so that the run fits into "
+        "this time on this machine, such as 90s, 20m or 1.5h, as lines for the gates file (default: all images).",
     )
     add(
         "--stress-no-overview",
@@ -141,6 +154,7 @@ def options_of(config: pytest.Config) -> StressOptions:
         device=option.stress_device,
         cache=not option.no_stress_cache,
         overview=not option.stress_no_overview,
+        budget_seconds=_budget(option.stress_budget, plans=option.stress_plan),
         record=_families(option.stress_record),
         timeout_seconds=_seconds(option.stress_timeout, TIMEOUT_SECONDS[option.stress_profile]),
         reports=config.rootpath / option.stress_reports,
@@ -205,6 +219,19 @@ def _seconds(given: float | None, default: float) -> float:
     if not 0 <= given < threading.TIMEOUT_MAX:
         raise pytest.UsageError(f"--stress-timeout {given:g}: expected seconds, 0 for no limit")
     return given
+
+
+def _budget(given: str | None, *, plans: bool) -> float | None:
+    if given is None:
+        return None
+    if not plans:
+        raise pytest.UsageError(
+            "--stress-budget: a time is for a plan, which says the lines of [data.samples] that fit; add --stress-plan"
+        )
+    try:
+        return seconds_in(given, name="--stress-budget")
+    except InputError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def _families(given: str | None) -> frozenset[str] | None:

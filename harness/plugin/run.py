@@ -57,6 +57,8 @@ class GateRun:
         self.outcome: Outcome | None = None
         self.unfinished = False
         """Whether this process is in a run that has begun, and has left no reports yet."""
+        self.planned = False
+        """Whether a plan was made in place of a run."""
         self.misplaced = False
         """Whether workers have stress tests though this is no run of a gate."""
 
@@ -159,6 +161,11 @@ class GateRun:
         return first and not self.hung and self.options.record is None and bool(self.tests)
 
     @property
+    def plans(self) -> bool:
+        """Return whether this is no run, but its plan."""
+        return self.active and bool(self.config.option.stress_plan)
+
+    @property
     def awaits_workers(self) -> bool:
         """Return whether workers check the run, and compare its models, at its end."""
         return not self.is_worker and not self.tests and self.options.record is None
@@ -174,7 +181,7 @@ class GateRun:
                 memory = memory_of(session, code=code_of(tests, judging=Path(__file__)) if session.cache else "")
                 steps = itertools.count()
                 self.reported.self_checks = self_checks(
-                    session, self._judge, memory=memory, on_check=lambda name, total: show(next(steps), total, name)
+                    session, self.judge, memory=memory, on_check=lambda name, total: show(next(steps), total, name)
                 )
         # A model that fails here, or a test that cannot be run by hand.
         except (Exception, TimeLimitExceededError) as error:
@@ -207,13 +214,14 @@ class GateRun:
         except (Exception, TimeLimitExceededError) as error:
             self.reported.overview_missing = f"The models could not be compared: {error}"
 
-    def _judge(self, session: StressSession, gate: Gate) -> Verdict | None:
+    def judge(self, session: StressSession, gate: Gate) -> Verdict | None:
         """Run the stress test of the gate's family as a plain function, in another session."""
         test = self.tests.get(gate.id)
         if test is None:
             return None
         evidence, row = Evidence(), test.callspec.params["gate"]
         assert isinstance(row, Gate)
+        session = session.of_family(row.family)
         fixtures: Mapping[str, Any] = {
             **session.roles,
             "images": session.images,

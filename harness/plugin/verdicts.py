@@ -17,6 +17,8 @@ from harness.plugin.timeout import TimeLimitExceededError
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from harness.run.session import StressSession
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -31,6 +33,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     row = getattr(pyfuncitem, "callspec", None) and pyfuncitem.callspec.params.get("gate")
     if not (run.active and run.gates and isinstance(row, Gate)):
         return (yield)
+    _look_at_the_sample(pyfuncitem, run.prepare(), row.family)
     try:
         return (yield)
     except NotApplicableError as error:
@@ -40,6 +43,18 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
             raise
         why = f"{run.gates.path} has no row for it, and it cannot run without one ({error!r})"
         raise NotApplicable(why) from None
+
+
+def _look_at_the_sample(item: pytest.Function, session: StressSession, family: str) -> None:
+    """Give a test of a family with a sample of its own the images of that; its fixtures are those of all tests."""
+    own = session.of_family(family)
+    if own is session:
+        return
+    for name in ("images", "search_images", "probe_images"):
+        if name in item.funcargs:
+            item.funcargs[name] = getattr(own, name)
+    if "stress_session" in item.funcargs:
+        item.funcargs["stress_session"] = own
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.run.damages import damages
-
 if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.run.session import StressSession
@@ -19,6 +17,8 @@ SHARE = 0.2
 """Of the image-passes of a whole run, how many may be for what is not the gates themselves."""
 LEAST = 20
 """Images that are always looked at: half of them lost by damage is beyond chance (McNemar's p below 0.001)."""
+BATCH = 32
+"""Fewer images than this cost as much, since batches are padded."""
 FREE_PASSES, FREE_PIXELS, GROWTH = 160_000, 28 * 28, 1.5
 """Passes that any run may take for it, of images of so many pixels, and how fewer they are of larger ones: networks for
 larger images are deeper, too. They take seconds on one core, the shipped network's as a ResNet's at 224 pixels."""
@@ -35,7 +35,7 @@ CURVES, SURVIVED = 42, 120
 class Extent:
     """How many images may be looked at, at least as many as tell anything.
 
-    For checks that are always made `anew`, and of each perturbation that is then asked for again (`answers`); for
+    For checks that are always made `anew`, and, over all perturbations, for `answers` that are asked for again; for
     `damaged` copies; for an overview's `curves`, `searches` of models other than the candidate, and `confidences`.
     """
 
@@ -49,9 +49,17 @@ class Extent:
 
 def affordable_passes(session: StressSession) -> int:
     """Return the image-passes that self-checks and overview together may take beside what the rows ask for."""
-    asked = {(gate.role, gate.pose, repr(gate.keys)) for gate in session.gates.gates}
-    beside = len(asked) * len(session.images) * SHARE / (1 - SHARE)
+    beside = rows_passes(session) * SHARE / (1 - SHARE)
     return max(int(beside), free_passes(session.images))
+
+
+def rows_passes(session: StressSession) -> int:
+    """Return the image-passes that the rows of the gates file ask for at least: one for each image in each case."""
+    sizes: dict[object, int] = {}
+    for gate in session.gates.gates:
+        case, size = (gate.role, gate.pose, repr(gate.keys)), session.gates.data.measured_by(gate.family)
+        sizes[case] = max(sizes.get(case, 0), min(size, len(session.images)))
+    return sum(sizes.values())
 
 
 def free_passes(images: LabelledImages) -> int:
@@ -60,19 +68,18 @@ def free_passes(images: LabelledImages) -> int:
     return int(FREE_PASSES * min(1.0, (FREE_PIXELS / (height * width)) ** GROWTH))
 
 
-def extent_of(session: StressSession, *, answered: int = 1) -> Extent:
-    """Return what the run can afford, half of it for self-checks and half for the overview.
+def extent_of(session: StressSession) -> Extent:
+    """Return what the run can afford, half of it for self-checks and half for the overview."""
+    from harness.run.damages import damages
 
-    `answered` is how many perturbations are asked for again.
-    """
     quarter = affordable_passes(session) // 4
     gated = [damage for damage in damages(session) if session.gates.family(damage.family)]
     each = sum(SEARCHED if damage.family == "search" else DAMAGED for damage in gated)
     each += EXPLAINED * bool(session.gates.family("attention"))
     models = len({model.model_sha256 for model in session.roles.values()})
     return Extent(
-        anew=max(LEAST, quarter // 2 // ANEW),
-        answers=max(LEAST // 5, quarter // 2 // answered),
+        anew=max(BATCH, quarter // 2 // ANEW),
+        answers=max(4 * BATCH, quarter // 2),
         damaged=max(LEAST, quarter // max(each, 1)),
         curves=max(LEAST, quarter // (CURVES * models)),
         searches=max(LEAST, quarter // (SURVIVED * models)),

@@ -60,7 +60,7 @@ def self_checks(
     its name and how many there are.
     """
     memory, damaging = memory or Memory(), damages(session)
-    extent = extent_of(session, answered=ANSWERS)
+    extent = extent_of(session)
     sizes = sorted({min(size, SAMPLES, len(session.images)) for size in (extent.damaged, SAMPLES)})
     anew = _sample(session, min(SAMPLES, extent.anew))
 
@@ -74,7 +74,9 @@ def self_checks(
         "identity-equals-clean": lambda: _identity_changes_nothing(anew),
         "model-equals-itself": lambda: _model_equals_itself(session, anew),
         "model-keeps-no-state": lambda: _model_keeps_no_state(anew),
-        "answers-are-the-models": lambda: _answers_are_the_models(session, min(ANSWERED_SAMPLES, extent.answers)),
+        "answers-are-the-models": lambda: _answers_are_the_models(
+            session, min(ANSWERS, extent.answers // ANSWERED_SAMPLES)
+        ),
         **{damage.name: noticed(damage) for damage in damaging},
         MAPS: remembered(MAPS, _maps_follow_weights),
     }
@@ -157,18 +159,19 @@ def _model_keeps_no_state(sampled: StressSession) -> SelfCheck:
     )
 
 
-def _answers_are_the_models(session: StressSession, size: int) -> SelfCheck:
+def _answers_are_the_models(session: StressSession, most: int) -> SelfCheck:
     """Check that what was answered in this run, from the cache or not, is what the model answers now.
 
-    At most `size` images of some of the perturbations that tests asked for: answers of another model are wrong on many.
+    A few images of at most `most` of the perturbations that were asked for: answers of another model are wrong on
+    many.
     """
     candidate = session.roles["candidate"]
     answered, fresh = candidate.classifier.answered, _fresh(candidate)
-    some = answered[:: -(-len(answered) // ANSWERS)] if answered else ()
+    some = answered[:: -(-len(answered) // most)] if answered else ()
     count = differing = 0
     under: list[object] = []
     for before in some:
-        chosen = np.unique(np.linspace(0, len(before.labels) - 1, size).astype(np.int64))
+        chosen = np.unique(np.linspace(0, len(before.labels) - 1, ANSWERED_SAMPLES).astype(np.int64))
         anew = fresh.predict(before.images.take(torch.from_numpy(chosen)), before.perturbation)
         count += len(chosen)
         if others := int((anew.predicted != before.predicted[chosen]).sum()):
@@ -182,7 +185,8 @@ def _answers_are_the_models(session: StressSession, size: int) -> SelfCheck:
         "your own do the same to an image in any batch"
         if differing
         # Without their number: with workers each process has answers of its own.
-        else f"answers of this run, from the cache or not, are the same when predicted anew, {size} images at a time",
+        else f"answers of this run, from the cache or not, are the same when predicted anew, {ANSWERED_SAMPLES} "
+        f"images of each of {most} perturbations at most",
     )
 
 

@@ -50,6 +50,8 @@ class StressOptions:
     cache: bool = True
     overview: bool = True
     """Whether the models are compared for the report."""
+    budget_seconds: float | None = None
+    """The time that a plan is to find samples for."""
     record: frozenset[str] | None = None
     """Families, or rows, to measure without judging, empty for all; None for a run that judges."""
     timeout_seconds: float = TIMEOUT_SECONDS["default"]
@@ -133,7 +135,20 @@ class StressSession:
             gate = replace(gate, hand=None, panel=None)
         if self.thorough and gate.keys.get("within"):
             gate = replace(gate, hand=None, not_gated="searched ten times as long as its bound was made for")
-        return replace(gate, share=self.share)
+        made_for = self.gates.data.measured_by(gate.family)
+        return replace(gate, share=min(len(self.images), made_for) / made_for)
+
+    def of_family(self, family: str) -> StressSession:
+        """Return the session that tests of a family work in: on its sample where `[data.samples]` names one."""
+        if self.gates.data.measured_by(family) >= len(self.images):
+            return self
+        if family not in self._families:
+            self._families[family] = replace(self, images=self._sample(self.gates.data.measured_by(family)))
+        return self._families[family]
+
+    @cached_property
+    def _families(self) -> dict[str, StressSession]:
+        return {}
 
 
 def open_session(

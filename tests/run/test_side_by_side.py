@@ -76,6 +76,12 @@ def test_recording_measures_none(pytester, zoo):
     assert [(gate["id"], gate["status"]) for gate in report["gates"]] == [("clean", "not_gated")]
 
 
+def test_a_run_that_is_to_leave_it_out_measures_none_and_says_so(pytester, zoo):
+    found, page = run(pytester, zoo, "-k", "accuracy", "--stress-no-overview")
+    assert found is None
+    assert "The models were not compared (--stress-no-overview)." in page
+
+
 def test_a_model_that_cannot_be_compared_is_judged_all_the_same(pytester, zoo, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("<out of memory>")

@@ -1,0 +1,181 @@
+"""What tests ask a model for, counted without running it: a classifier that answers at no cost, and its ledger."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.inference.classifier import Classifier
+from harness.inference.predictions import Predictions
+from harness.perturb import IDENTITY, Perturbation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator, Sequence
+
+    from torch import nn
+
+    from harness.data.images import LabelledImages
+    from harness.inference.backend import Backend, Inputs
+    from harness.perturb import Pose
+
+
+@dataclass
+class Asked:
+    """What was asked for under one name.
+
+    `passes` are calls that must be computed, `poses` their inputs, each an image under a perturbation, `maps` inputs
+    whose attention is looked at, and `cached` inputs whose answers are there from earlier runs.
+    """
+
+    passes: int = 0
+    poses: int = 0
+    maps: int = 0
+    cached: int = 0
+
+
+@dataclass
+class Ledger:
+    """Counts what is asked for, under the name that is current when it is asked for first."""
+
+    asked: dict[str, Asked] = field(default_factory=dict)
+    name: str = ""
+
+    @contextmanager
+    def under(self, name: str) -> Iterator[Asked]:
+        """Count under this name as long as the context lasts."""
+        before, self.name = self.name, name
+        try:
+            yield self.now
+        finally:
+            self.name = before
+
+    @property
+    def now(self) -> Asked:
+        """Return what is counted at present."""
+        return self.asked.setdefault(self.name, Asked())
+
+
+class PlannedClassifier(Classifier):
+    """Stands for a classifier in a plan: asked for answers it counts, and gives those that there are, or right ones.
+
+    A search with early exit then goes to its end, so that its count is an upper bound. What the user's cache has is
+    given from there. A copy of it by `like`, as of a damaged model, has no cache, and is wrong on every image, as a
+    damage that is noticed at once. No model is run, but to find out which layers there are.
+    """
+
+    def __init__(self, of: Classifier, ledger: Ledger, *, right: bool = True, cached: bool = True) -> None:
+        self._of, self._ledger, self._right = of, ledger, right
+        self.device, self.workers, self.plain, self.model = of.device, of.workers, of.plain, of.model
+        self._screen, self._backend_name, self._backend = of._screen, of._backend_name, of._backend
+        self._cache = of._cache if cached else None
+        self._remembered: dict[Hashable, Any] = {}
+
+    def like(self, model: nn.Module) -> Classifier:  # noqa: ARG002  It is not run.
+        """Return what stands for another model, which answers wrongly."""
+        return PlannedClassifier(self._of, self._ledger, right=False, cached=False)
+
+    def backend_for(
+        self,
+        model: nn.Module,  # noqa: ARG002  It is not run.
+        *,
+        workers: int | None = None,  # noqa: ARG002
+        screen: bool | None = None,  # noqa: ARG002
+    ) -> Backend:
+        """Return a backend that counts."""
+        return _Counting(self._backend, self._ledger)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Return the model's own."""
+        return self._of.fingerprint
+
+    def predict_pairs(
+        self,
+        images: LabelledImages,
+        positions: np.ndarray,
+        poses: Sequence[Pose],  # noqa: ARG002
+        which: np.ndarray,  # noqa: ARG002
+    ) -> np.ndarray:
+        """Count the pairs, and return what `Classifier.predict_pairs` does."""
+        self._count(len(positions))
+        return np.asarray(self._classes(images)[positions])
+
+    def cached(
+        self,
+        what: object,
+        images: LabelledImages,
+        shape: tuple[int, ...],
+        compute: Callable[[], np.ndarray],
+        *,
+        perturbation: Perturbation = IDENTITY,
+    ) -> np.ndarray:
+        """Return what the cache has, or what counting in place of `compute` gives."""
+        key = self.cache_key(what, images, perturbation)
+        if key is not None and self._cache is not None and (values := self._cache.load(key, shape)) is not None:
+            self._ledger.now.cached += len(images)
+            return values
+        match what:
+            case "answers" | "logits":
+                self._count(len(images))
+                return self._logits(images)
+            case ("attention", *_):
+                self._ledger.now.maps += len(images)
+                maps = np.ones((len(images), shape[1] - len(images.classes)), dtype=np.float32)
+                return np.concatenate([self._logits(images), maps], axis=1)
+            case _:
+                return compute()
+
+    def _predictions(self, images: LabelledImages, perturbation: Perturbation) -> Predictions:
+        def cached(name: str) -> np.ndarray:
+            shape = (len(images), len(images.classes))
+            return self.cached(name, images, shape, lambda: self._logits(images), perturbation=perturbation)
+
+        exact = (lambda: cached("logits")) if self._backend.screens_for(len(images)) else None
+        return Predictions(cached("answers"), images, perturbation, exact=exact)
+
+    def _count(self, inputs: int) -> None:
+        self._ledger.now.passes += 1
+        self._ledger.now.poses += inputs
+
+    def _classes(self, images: LabelledImages) -> np.ndarray:
+        labels: np.ndarray = images.labels.numpy()
+        return labels if self._right else (labels + 1) % len(images.classes)
+
+    def _logits(self, images: LabelledImages) -> np.ndarray:
+        return np.asarray(np.eye(len(images.classes), dtype=np.float32)[self._classes(images)] * np.float32(10))
+
+
+class _Counting:
+    """The backend of a plan: it counts inputs, and answers that all are of the first class."""
+
+    def __init__(self, of: Backend, ledger: Ledger) -> None:
+        self._of, self._ledger = of, ledger
+
+    @property
+    def decides(self) -> Hashable:
+        return self._of.decides
+
+    def measure_precision_on(self, count: int, inputs: Inputs, *, name: str) -> None:
+        """Measure nothing."""
+
+    def screens_for(self, count: int) -> bool:
+        return self._of.screens_for(count)
+
+    def logits(
+        self,
+        count: int,
+        inputs: Inputs,
+        *,
+        classes: int,
+        what: str,
+        exact: Callable[[np.ndarray], np.ndarray] | None = None,  # noqa: ARG002
+    ) -> np.ndarray:
+        return self.exact_logits(count, inputs, classes=classes, what=what)
+
+    def exact_logits(self, count: int, inputs: Inputs, *, classes: int, what: str) -> np.ndarray:  # noqa: ARG002
+        self._ledger.now.passes += 1
+        self._ledger.now.poses += count
+        return np.eye(1, classes, dtype=np.float32).repeat(count, axis=0)

@@ -1,0 +1,126 @@
+"""A plan counts what tests ask for, without running the model, and knows what an earlier run has left."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from zoo import ROWS, GatedZoo, gates_text, images_of, network
+
+from harness.gates import read_gates
+from harness.inference import Classifier, RoleModel
+from harness.inference.planning import Ledger, PlannedClassifier
+from harness.inference.search import first_failures
+from harness.measures import accuracy, confident_errors
+from harness.perturb import Pose
+from harness.run.plan import CHECKS, OVERVIEW, asked_by, in_words, measured_costs, plan_of
+from harness.run.session import StressSession
+from harness.store.cache import PredictionCache
+
+POSES = tuple(Pose(degrees) for degrees in (10, 5, -5))
+
+
+@pytest.fixture
+def images():
+    return images_of(40)
+
+
+@pytest.fixture
+def session(tmp_path, images):
+    path = tmp_path / "gates.toml"
+    path.write_text(gates_text(images, ROWS))
+    classifier = Classifier(network(), workers=1, cache=PredictionCache(tmp_path / "cache"))
+    candidate = RoleModel("candidate", Path("c.safetensors"), "c" * 64, "m" * 64, "user", None, classifier)
+    return StressSession(images, read_gates(path), {"candidate": candidate})
+
+
+def judge(session, gate):
+    predictions = session.roles["candidate"].predict(session.images, gate.pose)
+    if gate.family == "confidence":
+        return session.scaled(gate).judge(confident_errors(predictions, above=gate.confidence))
+    return session.scaled(gate).judge(accuracy(predictions, of_class=gate.class_name))
+
+
+def test_what_was_asked_for_is_counted_once_and_under_the_name_that_asked_first(session, images):
+    ledger = Ledger()
+    planned = PlannedClassifier(session.roles["candidate"].classifier, ledger)
+    with ledger.under("clean"):
+        assert planned.predict(images).correct.all()
+    with ledger.under("rotation"):
+        planned.predict(images)
+        planned.predict(images, Pose(10))
+    assert {name: (asked.passes, asked.poses) for name, asked in ledger.asked.items()} == {
+        "clean": (1, 40),
+        "rotation": (1, 40),
+    }
+
+
+def test_a_search_is_counted_to_its_end(session, images):
+    ledger = Ledger()
+    found = first_failures(PlannedClassifier(session.roles["candidate"].classifier, ledger), images, POSES)
+    assert found.right_everywhere.all()
+    assert ledger.now.poses == len(POSES) * 40
+
+
+def test_what_the_cache_has_costs_nothing_and_is_what_it_has(session, images):
+    real = session.roles["candidate"].predict(images, Pose(10))
+    ledger = Ledger()
+    planned = PlannedClassifier(session.roles["candidate"].classifier, ledger).predict(images, Pose(10))
+    assert np.array_equal(planned.answers, real.answers)
+    assert (ledger.now.poses, ledger.now.cached) == (0, 40)
+
+
+def test_a_plan_runs_no_test_on_the_model(session):
+    """Of the candidate itself nothing is asked, and self-checks and overview have lines of their own."""
+    asked = asked_by(session, session.gates.gates, judge)
+    assert session.roles["candidate"].classifier.answered == ()
+    assert list(asked)[-2:] == [CHECKS, OVERVIEW]
+    assert asked["rotation"].poses == 40
+    assert OVERVIEW not in asked_by(session, session.gates.gates, judge, overview=False)
+
+
+def test_a_test_that_fails_on_made_up_answers_does_not_end_the_plan(session):
+    def failing(session, gate):
+        judge(session, gate)
+        raise ZeroDivisionError
+
+    assert asked_by(session, session.gates.gates, failing, overview=False)["clean"].poses == 40
+
+
+def test_time_follows_from_what_is_asked_and_a_measured_batch(session):
+    plan = plan_of(session, session.gates.gates, judge, overview=False)
+    assert plan.costs.seconds > 0
+    assert plan.seconds(plan.total) == pytest.approx(plan.total.poses * plan.costs.seconds)
+    assert measured_costs(session).peak_bytes > 1 << 20
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(2.34, "2.3 s"), (59.7, "60 s"), (720, "12 min"), (36_000, "10.0 h")])
+def test_times_are_said_in_the_unit_that_suits_them(seconds, words):
+    assert in_words(seconds) == words
+
+
+def test_a_plan_in_place_of_a_run_judges_nothing_and_leaves_no_report(pytester):
+    zoo = GatedZoo(pytester)
+    result = zoo.run("--stress-plan", "-n", "2")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*what a run would cost*", "rotation *", "self-checks *", "overview *", "all *"])
+    assert "gates hold" not in result.stdout.str()
+    assert [path.name for path in (zoo.root / "reports").iterdir()] == []
+
+
+def test_a_budget_names_samples_for_the_gates_file(pytester):
+    zoo = GatedZoo(pytester)
+    result = zoo.run("--stress-plan", "--stress-budget", "0.001s")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*[[]data.samples]", "clean * = 100  # notices 15.0 points of 90% with 95% power"])
+    zoo.run("--stress-plan", "--stress-budget", "9h").stdout.fnmatch_lines(["all images fit into the time"])
+
+
+@pytest.mark.parametrize("arguments", [("--stress-plan", "--stress-budget", "20"), ("--stress-budget", "20m")])
+def test_a_budget_that_is_no_time_or_without_a_plan_is_refused(pytester, arguments):
+    result = GatedZoo(pytester).run(*arguments)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*--stress-budget*"])
+
+
+def test_a_plan_without_tests_is_no_plan(pytester):
+    assert GatedZoo(pytester).run("--stress-plan", "-k", "nothing").ret == 4

@@ -1,0 +1,101 @@
+"""What a run found out about itself is found again when all is equal that decides it, and not otherwise."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from torch import nn
+from zoo import ROWS, gates_text, images_of, network
+
+from harness.gates import read_gates
+from harness.inference import Classifier, RoleModel
+from harness.run.affordable import FREE_PASSES, LEAST, affordable_passes, extent_of, free_passes
+from harness.run.outcome import SelfCheck
+from harness.run.remembered import Memory, code_of, memory_of
+from harness.run.session import StressSession
+from harness.store.cache import PredictionCache
+
+
+class Untraceable(nn.Module):
+    def forward(self, pixels):
+        return pixels.flatten(1)[:, :4] * (2 if pixels.sum() > 0 else 1)
+
+
+def session_of(folder: Path, *, model=None, rows=ROWS, count=40) -> StressSession:
+    images, path = images_of(count), folder / "gates.toml"
+    path.write_text(gates_text(images, rows))
+    candidate = RoleModel(
+        "candidate", Path("c.pth"), "c" * 64, "m" * 64, "user", None, Classifier(model or network(), workers=1)
+    )
+    cache = PredictionCache(folder / "cache")
+    return StressSession(images, read_gates(path), {"candidate": candidate}, cache=cache)
+
+
+class Counted:
+    def __init__(self, status) -> None:
+        self.status, self.times = status, 0
+
+    def __call__(self) -> SelfCheck:
+        self.times += 1
+        return SelfCheck("blind", self.status, "as found")
+
+
+@pytest.mark.parametrize(("status", "times"), [("pass", 1), ("not_applicable", 1), ("fail", 2)])
+def test_what_holds_is_remembered_and_what_fails_is_not(tmp_path, status, times):
+    memory, check = memory_of(session_of(tmp_path), code="c"), Counted(status)
+    assert memory.remembered("blind", check) == memory.remembered("blind", check)
+    assert check.times == times
+
+
+def test_a_damaged_entry_counts_as_absent(tmp_path):
+    memory, check = memory_of(session_of(tmp_path), code="c"), Counted("pass")
+    memory.remembered("blind", check)
+    (entry,) = (tmp_path / "cache").glob("*/*.f32")
+    entry.write_bytes(entry.read_bytes()[:-1] + b" ")
+    memory.remembered("blind", check)
+    assert check.times == 2
+
+
+@pytest.mark.parametrize("what", ["model", "images", "gates", "code", "name"])
+def test_whatever_decides_it_has_it_checked_anew(tmp_path, what):
+    check = Counted("pass")
+    memory_of(session_of(tmp_path), code="c").remembered("blind", check)
+    changed = {
+        "model": lambda: session_of(tmp_path, model=network(jitter=0.1)),
+        "images": lambda: session_of(tmp_path, count=41),
+        "gates": lambda: session_of(tmp_path, rows=ROWS.replace("0.85", "0.84")),
+    }.get(what, lambda: session_of(tmp_path))()
+    memory = memory_of(changed, code="d" if what == "code" else "c")
+    memory.remembered("other" if what == "name" else "blind", check)
+    assert check.times == 2
+
+
+def test_of_a_model_that_cannot_be_traced_nothing_is_remembered(tmp_path):
+    assert memory_of(session_of(tmp_path, model=Untraceable()), code="c") == Memory()
+    assert memory_of(session_of(tmp_path), code="") == Memory()
+
+
+def test_code_is_that_of_the_tests_and_what_they_import(tmp_path):
+    (tmp_path / "stress_tests").mkdir()
+    test = tmp_path / "stress_tests/test_own.py"
+    test.write_text("from own import thing\n")
+    own = tmp_path / "own.py"
+    own.write_text("thing = 1\n")
+    before = code_of([(test, "row")], judging=test)
+    assert before == code_of([(test, "row")], judging=test)
+    assert before != code_of([(test, "other")], judging=test)
+    own.write_text("thing = 2\n")
+    assert before != code_of([(test, "row")], judging=test)
+    test.write_text("not Python (\n")
+    assert code_of([(test, "row")], judging=test) == ""
+
+
+def test_small_images_may_be_looked_at_as_ever_and_large_ones_by_what_the_rows_ask_for(tmp_path):
+    session = session_of(tmp_path)
+    assert extent_of(session).damaged > 1_000
+    pixels = session.images.pixels.new_zeros(1, 1, 1, 1).expand(len(session.images), 3, 224, 224)
+    large = replace(session, images=replace(session.images, pixels=pixels))
+    assert free_passes(session.images) == FREE_PASSES
+    assert free_passes(large.images) == 312
+    assert affordable_passes(large) == 312
+    assert extent_of(large).curves == LEAST
