@@ -290,8 +290,8 @@ def test_other_names_of_classes_are_refused(npz, tmp_path, classes):
 
 
 def test_a_source_is_one_entry_in_a_table(monkeypatch, capsys):
-    def noise(count, size, channels):
-        shape = (int(count), channels or 3, *(size or (8, 8)))
+    def noise(count, pipeline):
+        shape = (int(count), pipeline.channels or 3, *(pipeline.size or (8, 8)))
         return LabelledImages(torch.zeros(shape, dtype=torch.uint8), torch.arange(int(count)) % 2, ("a", "b"), "n", "t")
 
     monkeypatch.setitem(SOURCES, "noise", Source(noise, takes="COUNT", about="images of nothing"))
