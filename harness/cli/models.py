@@ -38,7 +38,7 @@ def load_chosen_images(options: argparse.Namespace) -> LabelledImages:
     """Return the images that the options name."""
     from harness.data import stratified_sample
 
-    images = DataOptions.of(options).load()
+    images = DataOptions.of(options).load(NetworkOptions.of(options).transform)
     return images if options.samples is None else stratified_sample(images, options.samples)
 
 

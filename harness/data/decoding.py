@@ -1,6 +1,6 @@
 """Pictures decoded once: into memory when they are few, else into a file of the user's cache that is read from then on.
 
-An entry of the cache is known by all that decides the pixels (files, sizes, times, pipeline, labels, versions), and is
+An entry of the cache is known by all that decides the pixels (files, sizes, times, pipeline, versions), and is
 held against its hash whenever it is opened; one that is damaged, or that code of the user's would make otherwise now,
 is made again.
 """
@@ -112,9 +112,7 @@ class _Work:
         """Return a hash of all that decides the entry; of data that nobody can name, by the run."""
         made_of = self.pictures.made_of or f"run {_this_run()[0]}"
         facts = (_FORMAT, made_of, self.pipeline.identity, self.pixel_shape, self.pictures.masks is not None)
-        digest = hashlib.sha256(json.dumps(facts).encode())
-        digest.update(self.pictures.labels.astype("<i8").data)
-        return digest.hexdigest()
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def made(self, position: int) -> Seen:
         """Return one picture as the pipeline makes it, which must be like the first."""
@@ -167,22 +165,30 @@ class _Work:
                     progress.update()
         return (*self.pictures.notes, *seen.said(count, self.pipeline))
 
-    def images(self, pixels: Tensor, masks: Tensor | None, *, notes: tuple[str, ...], sha256: str) -> LabelledImages:
+    def images(
+        self,
+        pixels: Tensor,
+        masks: Tensor | None,
+        labelled: tuple[np.ndarray, tuple[str, ...]],
+        *,
+        notes: tuple[str, ...],
+        sha256: str | None = None,
+    ) -> LabelledImages:
         import torch
 
-        labels = torch.from_numpy(self.pictures.labels)
+        labels, classes = torch.from_numpy(labelled[0]), labelled[1]
         transform = self.pipeline.transform
         return LabelledImages(
             pixels=pixels,
             labels=labels,
-            classes=self.pictures.classes,
+            classes=classes,
             name=self.pictures.name,
             split=self.pictures.split,
             masks=masks,
             notes=notes,
             pipeline=self.pipeline.in_words,
             normalisation=None if transform is None else transform.normalisation,
-            content=Content(pixels, labels, masks, known=sha256 or None),
+            content=Content(pixels, labels, masks, known=sha256),
         )
 
 
@@ -225,7 +231,10 @@ def _in_memory(work: _Work) -> LabelledImages:
     notes = work.run(write)
     masks = work.masks
     return work.images(
-        torch.from_numpy(pixels), None if masks is None else torch.from_numpy(masks), notes=notes, sha256=""
+        torch.from_numpy(pixels),
+        None if masks is None else torch.from_numpy(masks),
+        work.pictures.labelled(),
+        notes=notes,
     )
 
 
@@ -244,7 +253,9 @@ def _from_disk(work: _Work) -> LabelledImages:
                 digest.update(array.data)
 
             facts["notes"] = work.run(write)
-            digest.update(work.pictures.labels.astype("<i8").data)
+            labels, classes = work.pictures.labelled()
+            facts["labels"], facts["classes"] = labels.tolist(), classes
+            digest.update(labels.astype("<i8").data)
             if (masks := work.masks) is not None:
                 write(np.ascontiguousarray(masks))
             facts["sha256"] = digest.hexdigest()
@@ -265,7 +276,8 @@ def _given(work: _Work, kept: Kept) -> LabelledImages:
         masks = rows_of_file(kept.file, shape, torch.bool, offset=work.pixel_bytes)
     if work.needed <= COPIED:
         pixels, masks = pixels[:], None if masks is None else masks[:]
-    return work.images(pixels, masks, notes=tuple(kept.facts["notes"]), sha256=kept.facts["sha256"])
+    labelled = np.array(kept.facts["labels"], dtype=np.int64), tuple(kept.facts["classes"])
+    return work.images(pixels, masks, labelled, notes=tuple(kept.facts["notes"]), sha256=kept.facts["sha256"])
 
 
 def _opened(work: _Work, kept: Kept) -> LabelledImages | None:

@@ -19,10 +19,11 @@ def is_name(spec: str) -> bool:
     return re.fullmatch(_NAMED, spec) is not None
 
 
-def imported(spec: str, *, option: str) -> Any:
+def imported(spec: str, *, option: str, otherwise: str = "") -> Any:
     """Return the object that `package.module:name` names; the working directory is importable.
 
-    Raises `InputError`, which names the option, for another form and for what cannot be imported.
+    Raises `InputError`, which names the option, for another form and for what cannot be imported; `otherwise` ends its
+    message.
     """
     if not is_name(spec):
         raise InputError(f"{option} {spec}: expected package.module:name")
@@ -35,7 +36,7 @@ def imported(spec: str, *, option: str) -> Any:
             for name in path.split("."):
                 named = getattr(named, name)
     except Exception as error:  # Importing runs the user's module, which may fail in any way.
-        raise InputError(f"{option} {spec}: cannot be imported ({error!r})") from error
+        raise InputError(f"{option} {spec}: cannot be imported ({error!r}){otherwise}") from error
     return named
 
 

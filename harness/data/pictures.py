@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,13 +25,14 @@ class Pictures:
 
     `read` returns the picture at a position: a PIL image, an array (H, W) or (H, W, C) uint8, or a tensor (C, H, W),
     uint8 or in [0, 1]; it may be called from several threads at once if `threads` says so, else in order. `labels` is
-    (N,) int64. `made_of` names all that decides the pictures, such as files with their sizes and times; None where
-    nobody knows. `stored` is how many bytes they take on disk, None where that is not known. `where` names a picture in
-    messages. `masks` is (N, H, W) bool. `foreign` says that code of the user's reads them.
+    (N,) int64, None where they come with the pictures. `made_of` names all that decides pictures and labels, such as
+    files with their sizes and times; None where nobody knows. `stored` is how many bytes they take on disk, None where
+    that is not known. `where` names a picture in messages. `masks` is (N, H, W) bool. `foreign` says that code of the
+    user's reads them.
     """
 
     read: Callable[[int], Any]
-    labels: np.ndarray
+    labels: np.ndarray | None
     classes: tuple[str, ...]
     name: str
     where: Callable[[int], str]
@@ -42,11 +43,23 @@ class Pictures:
     notes: tuple[str, ...] = ()
     threads: bool = True
     foreign: bool = False
-    whole: str = field(default="")
+    whole: str = ""
     """Names the data as a whole in messages."""
+    count: int = 0
+    """How many there are, where the labels are not known before the pictures have been read."""
+    found: Callable[[], tuple[np.ndarray, tuple[str, ...]]] | None = None
+    """Returns the labels and the names of the classes, after all pictures have been read in order."""
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return self.count if self.labels is None else len(self.labels)
+
+    def labelled(self) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Return the labels, (N,) int64, and the names of the classes; all pictures must have been read."""
+        if self.labels is not None:
+            return self.labels, self.classes
+        if self.found is None:
+            raise TypeError("pictures without labels must find them")
+        return self.found()
 
 
 def files_as_they_are(files: Iterable[Path]) -> tuple[str, int]:

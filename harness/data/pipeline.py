@@ -55,7 +55,8 @@ class Pipeline:
     antialias: bool = True
     transform: Transform | None = None
 
-    def __post_init__(self) -> None:
+    def expect_alone(self, transform: str | None) -> None:
+        """Raise `InputError` where something is given beside the transform of this specification."""
         given = {
             "--stress-size": self.size,
             "--stress-resize": self.resize,
@@ -65,11 +66,13 @@ class Pipeline:
             "--stress-channels": self.channels,
         }
         named = [name for name, value in given.items() if value is not None]
-        if self.transform is not None and named:
+        if transform is not None and named:
             raise InputError(
-                f"--stress-transform {self.transform.spec} and {named[0]}: the transform makes the pixels, from RGB "
+                f"--stress-transform {transform} and {named[0]}: the transform makes the pixels, from RGB "
                 f"pictures as they are in the files; leave {named[0]} out, or let it be a step of the transform"
             )
+
+    def __post_init__(self) -> None:
         if self.size is not None and (self.resize or self.crop):
             other = "--stress-resize" if self.resize else "--stress-crop"
             raise InputError(

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.data.datasets import load_named
 from harness.data.fashion_mnist import load_fashion_mnist
 from harness.data.folder import load_folder
+from harness.data.naming import is_name
 from harness.data.npz import load_npz
 from harness.data.pipeline import Pipeline
 from harness.errors import InputError
@@ -73,9 +75,12 @@ def load_images(
     """
     kind, colon, rest = spec.partition(":")
     source = SOURCES.get(kind)
+    pipeline = pipeline or Pipeline(size=size, channels=channels)
+    if source is None and is_name(spec):
+        return load_named(spec, pipeline, otherwise=f"; expected {specs_in_words()}")
     if source is None or bool(rest) != bool(source.takes) or bool(colon) != bool(source.takes):
         raise InputError(f"--stress-data {spec}: unknown data; expected {specs_in_words()}")
-    return source.load(rest, pipeline or Pipeline(size=size, channels=channels))
+    return source.load(rest, pipeline)
 
 
 def specs_in_words(*, explained: bool = False) -> str:
@@ -84,5 +89,5 @@ def specs_in_words(*, explained: bool = False) -> str:
     if explained:
         abouts = [source.about and f" ({source.about})" for source in SOURCES.values()]
         forms = [form + about for form, about in zip(forms, abouts, strict=True)]
-    *most, last = forms
-    return f"{', '.join(most)} or {last}" if most else last
+    named = "module:callable" + (" (a data set of pictures and labels, or what returns one)" if explained else "")
+    return f"{', '.join(forms)} or {named}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import nn
+
+    from harness.data import LabelledImages
+    from harness.data.transforms import Transform
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,19 @@ class NetworkOptions:
     def builder(self) -> Callable[[], nn.Module] | None:
         """Return the function that builds the user's network; None without `--stress-model`."""
         return None if self.spec is None else import_builder(self.spec, self.arguments)
+
+    def transform(self, word: str) -> Transform:
+        """Return the transform that `timm` or `torchvision` stands for, of the network of `--stress-model`."""
+        from harness.networks.pretrained import transform_of_network
+
+        return transform_of_network(word, self.spec, self.builder())
+
+    def after(self, images: LabelledImages) -> NetworkOptions:
+        """Return the options with what the images' pipeline left to the network, unless something else is said."""
+        if self.normalisation is not None or images.normalisation is None:
+            return self
+        mean, std = (list(map(float, values)) for values in images.normalisation)
+        return replace(self, normalisation=f"{mean},{std}")
 
     def source(self) -> Path | None:
         """Return the file with the code of the user's callable; None without `--stress-model`, or a file."""

@@ -1,0 +1,1 @@
+"""Real networks and real amounts of data: what a run needs of memory and time, in ratios where machines differ."""
