@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-TESTS = ("clean", "rotation", "shift", "confident_errors")
+TESTS = ("clean", "shift", "confident_errors")
 DATA = '''"""Images of noise whose brightness tells their class."""
 import os
 import numpy as np
@@ -69,18 +69,11 @@ metric = "accuracy"
 hand = { bound = 0.9 }
 
 [[gate]]
-id = "rotate-ccw-010"
-family = "rotation"
-metric = "accuracy"
-pose = { degrees = 10 }
-hand = { bound = 0.1 }
-
-[[gate]]
 id = "shift-right-16"
 family = "shift"
 metric = "accuracy"
 pose = { dx = 16 }
-hand = { bound = 0.1 }
+hand = { bound = 0.2 }
 
 [[gate]]
 id = "confident-errors"
@@ -128,20 +121,18 @@ def _measure(folder: Path, count: int) -> None:
     _run(folder, count, "-c", save)
     plain = _run(folder, count, "plain.py")
     data, gates = "synthetic:Synthetic", folder / "stress_tests/gates.toml"
-    decoding = _run(folder, count, "-m", "harness", "new-gates", str(gates), "--data", data)
-    head, _, _ = gates.read_text("utf-8").partition("[[gate]]")
-    gates.write_text(head + ROWS)
+    start = ("-m", "harness", "new-gates", str(gates), "--data", data)
     gate = ("-m", "pytest", "stress_tests", "--candidate", "tiny.pth", "--baseline", "none", "--incumbent", "none")
     gate = (*gate, "--stress-data", data, "--stress-model", "tiny:Tiny")
-    for run, used in (
-        ("decoding", decoding),
-        ("first gate", _run(folder, count, *gate)),
-        ("second gate", _run(folder, count, *gate)),
-    ):
+    for run, command in (("decoding", start), ("first gate", gate), ("second gate", gate)):
+        used = _run(folder, count, *command)
         beyond = f"{(used.peak - plain.peak) / 2**20:.0f} MiB"
         size = f"{count * 3 * 224 * 224 / 1e9:.2f} GB"
-        print(f"| {count} | {size} | {run} | {used.wall:.0f} | {used.cpu:.0f} | {used.peak / 2**20:.0f} | {beyond} |")
-        sys.stdout.flush()
+        row = f"| {count} | {size} | {run} | {used.wall:.0f} | {used.cpu:.0f} | {used.peak / 2**20:.0f} | {beyond} |"
+        print(row, flush=True)
+        if run == "decoding":
+            head, _, _ = gates.read_text("utf-8").partition("[[gate]]")
+            gates.write_text(head + ROWS)
 
 
 def _run(folder: Path, count: int, *arguments: str) -> Used:
@@ -158,7 +149,7 @@ def _run(folder: Path, count: int, *arguments: str) -> Used:
         )
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+    if process.returncode not in {0, 1}:  # Judged, one way or the other.
         raise SystemExit(
             f"{' '.join(arguments)} ended with {process.returncode}:\n{(folder / 'output.txt').read_text()}"
         )

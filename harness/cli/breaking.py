@@ -6,11 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.models import add_model_options, load_chosen_images, open_chosen
+from harness.cli.models import add_model_options, load_all_images, load_chosen_images, open_chosen
 from harness.cli.status import NEGATIVE, OK
-from harness.data.options import DataOptions
 from harness.errors import InputError
-from harness.networks import NetworkOptions
 
 if TYPE_CHECKING:
     import argparse
@@ -41,11 +39,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
 
 def _break(options: argparse.Namespace) -> int:
     # One image goes by its number among all.
-    images = (
-        load_chosen_images(options)
-        if options.image is None
-        else DataOptions.of(options).load(NetworkOptions.of(options).transform)
-    )
+    images = load_chosen_images(options) if options.image is None else load_all_images(options)
     classifier = open_chosen(options.checkpoint, images, options).classifier
     if options.image is None:
         return _survival(options, classifier, images)

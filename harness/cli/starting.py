@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.models import add_device_option, open_chosen
+from harness.cli.models import add_device_option, load_all_images, open_chosen
 from harness.cli.status import OK
-from harness.data.options import DataOptions, add_data_options
+from harness.data.options import add_data_options
 from harness.errors import InputError
-from harness.networks import NetworkOptions, add_network_options
+from harness.networks import add_network_options
 
 if TYPE_CHECKING:
     import argparse
@@ -39,7 +39,7 @@ def _new_gates(options: argparse.Namespace) -> int:
 
     if options.gates.exists():
         raise InputError(f"{options.gates}: is there already; name another file, or move it away")
-    images = DataOptions.of(options).load(NetworkOptions.of(options).transform)
+    images = load_all_images(options)
     pairs = []
     if options.checkpoint is not None:
         pairs = confused_pairs(open_chosen(options.checkpoint, images, options).predict(images))

@@ -14,7 +14,7 @@ import os
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -241,10 +241,12 @@ def _in_memory(work: _Work) -> LabelledImages:
 def _from_disk(work: _Work) -> LabelledImages:
     store, key = ArrayStore.of_user(), work.key
     trusted = work.pictures.made_of is not None or not _this_run()[1]
-    with ExitStack() as closing:
-        closing.enter_context(store.locked(key))
-        if trusted and (found := store.load(key)) and (images := _opened(work, found)) and _still_made_so(work, images):
-            return images
+    with store.locked(key):
+        if trusted and (found := store.load(key)):
+            with closing(found):
+                images = _opened(work, found)
+            if images is not None and _still_made_so(work, images):
+                return images
         with store.making(key, needed=work.needed) as (file, facts):
             digest = hashlib.sha256()
 
@@ -262,7 +264,8 @@ def _from_disk(work: _Work) -> LabelledImages:
         kept = store.load(key)
         if kept is None:
             raise OSError(errno.EIO, "what was written cannot be read back", str(store.folder))
-        return _given(work, kept)
+        with closing(kept):
+            return _given(work, kept)
 
 
 def _given(work: _Work, kept: Kept) -> LabelledImages:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+import weakref
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -113,11 +114,11 @@ def rows_of_file(file: BinaryIO, shape: Sequence[int], dtype: torch.dtype, *, of
     """Return an array of bytes that stands in a file from `offset` on, as `Rows` in the place of a tensor.
 
     Rows are read from the file, not mapped: pages of a map that were touched would count as this process's memory, and
-    a file that is cut meanwhile would end it. The file stays open as long as the rows are in use.
+    a file that is cut meanwhile would end it. The file may be closed, and deleted, while the rows are in use.
     """
     import torch
 
-    size = math.prod(shape[1:])
+    size, descriptor, name = math.prod(shape[1:]), os.dup(file.fileno()), file.name
 
     def read(positions: np.ndarray) -> Tensor:
         rows = np.empty((len(positions), *shape[1:]), dtype=np.uint8)
@@ -127,12 +128,13 @@ def rows_of_file(file: BinaryIO, shape: Sequence[int], dtype: torch.dtype, *, of
         for start, end in zip([0, *ends[:-1]], ends, strict=True):
             into, at = content[start * size : end * size], offset + int(positions[start]) * size
             while into:
-                if not (count := os.preadv(file.fileno(), [into], at)):
-                    raise InputError(f"{file.name}: was cut while it was in use; run again")
+                if not (count := os.preadv(descriptor, [into], at)):
+                    raise InputError(f"{name}: was cut while it was in use; run again")
                 into, at = into[count:], at + count
         found = torch.from_numpy(rows)
         return found.view(dtype) if dtype != torch.uint8 else found
 
+    weakref.finalize(read, os.close, descriptor)
     return cast("Tensor", Rows(read, shape, dtype))
 
 
@@ -169,8 +171,8 @@ def gathered(parts: Iterable[np.ndarray], shape: Sequence[int]) -> Tensor:
         return torch.from_numpy(np.concatenate(list(parts)))
     folder = user_folder("images")
     folder.mkdir(parents=True, exist_ok=True)
-    file = cast("BinaryIO", tempfile.TemporaryFile(dir=folder))  # noqa: SIM115  Open as long as the rows are in use.
-    for part in parts:
-        file.write(np.ascontiguousarray(part).data)
-    file.flush()
-    return rows_of_file(file, shape, torch.uint8)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for part in parts:
+            file.write(np.ascontiguousarray(part).data)
+        file.flush()
+        return rows_of_file(cast("BinaryIO", file), shape, torch.uint8)

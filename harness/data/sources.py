@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.data.arrow_files import load_arrow
+from harness.data.csv_file import load_csv
 from harness.data.datasets import load_named
 from harness.data.fashion_mnist import load_fashion_mnist
 from harness.data.folder import load_folder
 from harness.data.naming import is_name
 from harness.data.npz import load_npz
 from harness.data.pipeline import Pipeline
+from harness.data.webdataset import load_webdataset
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,6 +59,16 @@ SOURCES: dict[str, Source] = {
         takes="PATH",
         about="images and labels, or MedMNIST's test_images and test_labels",
     ),
+    "csv": Source(lambda path, pipeline: load_csv(Path(path), pipeline), takes="FILE", about="columns path and label"),
+    "hf": Source(
+        lambda path, pipeline: load_arrow(Path(path), pipeline),
+        takes="PATH",
+        about="what datasets.save_to_disk wrote, or Parquet files",
+    ),
+    "parquet": Source(
+        lambda path, pipeline: load_arrow(Path(path), pipeline), takes="PATH", about="columns image and label"
+    ),
+    "webdataset": Source(load_webdataset, takes="SHARDS", about="local tar files, such as test-{000..009}.tar"),
 }
 """The sources of test images, by what a specification begins with."""
 

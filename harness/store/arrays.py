@@ -39,6 +39,10 @@ class Kept:
     bytes: int
     """Of the arrays, which stand at the beginning of the file."""
 
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
 
 class ArrayStore:
     """A folder of arrays, one file each, named by a hash of what they are made of.
