@@ -11,9 +11,7 @@ import errno
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -148,6 +146,8 @@ class _Work:
 
     def run(self, write: Write) -> tuple[str, ...]:
         """Decode all pictures, hand them on in order, (C, H, W) uint8 each, and return the notes on them."""
+        from concurrent.futures import ThreadPoolExecutor
+
         from tqdm import tqdm
 
         count, seen = len(self.pictures), _Notes()
@@ -313,7 +313,7 @@ def _this_run() -> tuple[str, bool]:
     """Return a name of this run, and whether this process gave it, or has it from the process that started it."""
     global _own_run  # noqa: PLW0603  A fact about the process.
     if _RUN not in os.environ:
-        os.environ[_RUN] = _own_run = uuid.uuid4().hex
+        os.environ[_RUN] = _own_run = os.urandom(16).hex()
     return os.environ[_RUN], os.environ[_RUN] == _own_run
 
 

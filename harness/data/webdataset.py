@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import re
-import tarfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from harness.errors import InputError
 from harness.store.files import require_regular
 
 if TYPE_CHECKING:
+    import tarfile
     from collections.abc import Iterator
 
     from harness.data.images import LabelledImages
@@ -110,6 +110,8 @@ def _expanded(pattern: str) -> list[str]:
 
 def _samples(shard: Path, left_out: Counter[str]) -> Iterator[tuple[_Member, Any]]:
     """Give the pictures of a shard with their labels, in its order, and count what is neither."""
+    import tarfile
+
     try:
         require_regular(shard)
         with tarfile.open(shard, "r:") as archive:

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import sys
 import time
 from contextlib import contextmanager, suppress
@@ -97,6 +96,8 @@ class ArrayStore:
 
         Of an exception nothing stays. Raises `OSError` with `ENOSPC` where the disk has no room for `needed` bytes.
         """
+        import shutil
+
         self.folder.mkdir(parents=True, exist_ok=True)
         self.prune(room_for=needed)
         if (free := shutil.disk_usage(self.folder).free) < needed + MARGIN:
