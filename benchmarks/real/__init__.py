@@ -1,1 +1,1 @@
-"""Networks as people use them, at 224 px: what the harness adds to plain loops."""
+"""Networks and amounts of data as people have them, at 224 px: what the harness adds to plain loops."""

@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.models import add_model_options, load_chosen_images, open_chosen
+from harness.cli.models import add_model_options, load_all_images, load_chosen_images, open_chosen
 from harness.cli.status import NEGATIVE, OK
-from harness.data.options import DataOptions
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
 
 def _break(options: argparse.Namespace) -> int:
     # One image goes by its number among all.
-    images = load_chosen_images(options) if options.image is None else DataOptions.of(options).load()
+    images = load_chosen_images(options) if options.image is None else load_all_images(options)
     classifier = open_chosen(options.checkpoint, images, options).classifier
     if options.image is None:
         return _survival(options, classifier, images)

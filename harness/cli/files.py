@@ -29,7 +29,8 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
     cache = add(
         "cache",
         _cache,
-        "Show or empty the cache of predictions, which makes a second run of the gate quick.",
+        "Show or empty the cache of predictions and of decoded images, which makes a second run of the gate quick. "
+        "What was used the longest ago is deleted beyond the sizes shown.",
         "cache --clear",
     )
     action = cache.add_mutually_exclusive_group()
@@ -63,14 +64,13 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _cache(options: argparse.Namespace) -> int:
-    from harness.store.cache import MAX_BYTES, PredictionCache
+    from harness.store import ArrayStore, PredictionCache
 
-    cache = PredictionCache.of_user()
-    info = cache.clear() if options.clear else cache.info()
     done = "deleted" if options.clear else "kept"
-    print(
-        f"{info.folder}: {info.entries} predictions {done}, {info.bytes / 1e6:.1f} of at most {MAX_BYTES / 1e6:.0f} MB"
-    )
+    for what, store in (("predictions", PredictionCache.of_user()), ("sets of decoded images", ArrayStore.of_user())):
+        info = store.clear() if options.clear else store.info()
+        room = f"{info.bytes / 1e6:.1f} of at most {store.max_bytes / 1e6:.0f} MB"
+        print(f"{info.folder}: {info.entries} {what} {done}, {room}")
     return OK
 
 

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from harness.data.options import DataOptions, add_data_options
+from harness.errors import printable
 from harness.networks import NetworkOptions, add_network_options
 
 if TYPE_CHECKING:
@@ -35,11 +36,19 @@ def add_device_option(command: argparse.ArgumentParser, about: str) -> None:
     )
 
 
+def load_all_images(options: argparse.Namespace) -> LabelledImages:
+    """Return all images of the data that the options name; what there is to say of them is printed as an aside."""
+    images = DataOptions.of(options).load(NetworkOptions.of(options).transform)
+    for note in images.notes:
+        print(f"note: {printable(note)}", file=sys.stderr)
+    return images
+
+
 def load_chosen_images(options: argparse.Namespace) -> LabelledImages:
     """Return the images that the options name."""
     from harness.data import stratified_sample
 
-    images = DataOptions.of(options).load()
+    images = load_all_images(options)
     return images if options.samples is None else stratified_sample(images, options.samples)
 
 

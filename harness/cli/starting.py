@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.models import add_device_option, open_chosen
+from harness.cli.models import add_device_option, load_all_images, open_chosen
 from harness.cli.status import OK
-from harness.data.options import DataOptions, add_data_options
+from harness.data.options import add_data_options
 from harness.errors import InputError
 from harness.networks import add_network_options
 from harness.store.files import write_all_or_none
@@ -116,7 +116,7 @@ def _planned(options: argparse.Namespace) -> _Plan:
 
     families = families_of(options.families)
     configured = _configuration(options)
-    images = DataOptions.of(options).load()
+    images = load_all_images(options)
     pairs: list[tuple[str, str]] = []
     if options.checkpoint is not None:
         pairs = confused_pairs(open_chosen(options.checkpoint, images, options).predict(images))

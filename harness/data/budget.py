@@ -15,7 +15,7 @@ MAX_EXPANSION = 100
 """How many times its size on disk a file may ask for beyond that: photographs as JPEG expand about 20 times."""
 
 
-def expect_proportion(path: Path, *, needed: int, stored: int) -> None:
+def expect_proportion(path: Path | str, *, needed: int, stored: int) -> None:
     """Raise `InputError` when what is stored in so many bytes would need far more of them in memory."""
     if needed > max(FREE, MAX_EXPANSION * stored):
         raise InputError(

@@ -2,86 +2,93 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.data.budget import expect_proportion
-from harness.data.image_files import read_picture
-from harness.data.images import LabelledImages
+from harness.data.decoding import decoded
+from harness.data.image_files import SUFFIXES, read_picture
+from harness.data.pictures import Pictures, files_as_they_are
 from harness.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
-_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-_EXPECTED = f"expected one folder per class with files in {', '.join(sorted(_SUFFIXES))}"
+    from harness.data.images import LabelledImages
+    from harness.data.pipeline import Pipeline
+
+_EXPECTED = f"expected one folder per class with files in {', '.join(sorted(SUFFIXES))}"
 
 
-def load_folder(path: Path, *, size: tuple[int, int] | None = None, channels: int | None = None) -> LabelledImages:
+def load_folder(path: Path, pipeline: Pipeline) -> LabelledImages:
     """Load a folder that holds one folder per class, named like it, with its images.
 
     Classes and files are taken in the order of their names, so that the labels are those of torchvision's
-    `ImageFolder`. Images are resized to `size` (height, width), which need not keep their shape, and made grey (1
-    channel) or colour (3); without these they must all be alike. Raises `InputError` for what is not so.
+    `ImageFolder`. Hidden files, and what is no picture by its name, are left out, and counted in a note. Raises
+    `InputError` for what cannot be read, and for pictures that the pipeline does not make alike.
     """
-    files = _files(path)
-    pixels: list[np.ndarray] = []
-    for file, _ in _with_progress(files):
-        pixels.append(read_picture(file, size=size, channels=channels))
-        if len(pixels) == 1:
-            expect_proportion(path, needed=len(files) * pixels[0].nbytes, stored=_stored(files))
-        (height, width, depth), (first_height, first_width, first_depth) = pixels[-1].shape, pixels[0].shape
-        if (height, width) != (first_height, first_width):
-            raise InputError(
-                f"{file}: is {height}x{width} pixels (height x width), {files[0][0]} is {first_height}x{first_width}; "
-                "expected images of one size, say which with --stress-size"
-            )
-        if depth != first_depth:
-            kinds = {1: "grey", 3: "colour"}
-            raise InputError(
-                f"{file}: is {kinds[depth]}, {files[0][0]} is {kinds[first_depth]}; expected images of one kind, say "
-                "which with --stress-channels 1 or 3"
-            )
-    import torch
-
-    return LabelledImages(
-        pixels=torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous(),
-        labels=torch.tensor([label for _, label in files]),
-        classes=tuple(folder.name for folder in _folders(path)),
-        name=path.resolve().name,
-        split="test",
+    folders = _folders(path)
+    if not folders:
+        raise InputError(f"{path}: no folders in it; {_EXPECTED}")
+    files: list[Path] = []
+    labels: list[int] = []
+    for label, folder in enumerate(folders):
+        found = [file for file in sorted(folder.iterdir()) if _is_picture(file)]
+        if not found:
+            deeper = any(child.is_dir() for child in folder.iterdir())
+            hint = f"; if its folders are the classes, name folder:{folder}" if deeper else ", or remove the folder"
+            raise InputError(f"{folder}: no images in it; {_EXPECTED}{hint}")
+        files += found
+        labels += [label] * len(found)
+    made_of, stored = files_as_they_are(files)
+    return decoded(
+        Pictures(
+            read=lambda position: read_picture(files[position]),
+            labels=np.array(labels, dtype=np.int64),
+            classes=tuple(folder.name for folder in folders),
+            name=path.resolve().name,
+            where=lambda position: str(files[position]),
+            made_of=made_of,
+            stored=stored,
+            notes=tuple(_left_out(path, folders, len(files))),
+            whole=str(path),
+        ),
+        pipeline,
     )
 
 
 def _folders(path: Path) -> list[Path]:
     if not path.is_dir():
         raise InputError(f"{path}: no such folder; expected one folder per class in it")
-    return sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+    return sorted(child for child in path.iterdir() if child.is_dir() and not _is_nobodys(child))
 
 
-def _files(path: Path) -> list[tuple[Path, int]]:
-    folders = _folders(path)
-    if not folders:
-        raise InputError(f"{path}: no folders in it; {_EXPECTED}")
-    files: list[tuple[Path, int]] = []
-    for label, folder in enumerate(folders):
-        found = [(file, label) for file in sorted(folder.iterdir()) if file.suffix.lower() in _SUFFIXES]
-        if not found:
-            deeper = any(child.is_dir() for child in folder.iterdir())
-            hint = f"; if its folders are the classes, name folder:{folder}" if deeper else ", or remove the folder"
-            raise InputError(f"{folder}: no images in it; {_EXPECTED}{hint}")
-        files += found
-    return files
+def _is_nobodys(path: Path) -> bool:
+    """Return whether no person put this there: hidden, or left by macOS's archives."""
+    return path.name.startswith(".") or path.name == "__MACOSX"
 
 
-def _stored(files: list[tuple[Path, int]]) -> int:
-    """Return how many bytes the files take on disk, each once, whatever names it has."""
-    statuses = [file.stat() for file, _ in files]
-    return sum({(status.st_dev, status.st_ino): status.st_size for status in statuses}.values())
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and not _is_nobodys(file)
 
 
-def _with_progress(files: list[tuple[Path, int]]) -> list[tuple[Path, int]]:
-    from tqdm import tqdm
-
-    return tqdm(files, desc="reading images", unit="image", delay=2, leave=False)  # type: ignore[return-value]
+def _left_out(path: Path, folders: list[Path], read: int) -> Iterable[str]:
+    """Say how many files there are besides those that are read, by kind."""
+    kinds: Counter[str] = Counter()
+    for child in path.iterdir():
+        if not child.is_dir():
+            kinds["hidden" if _is_nobodys(child) else "in no class's folder"] += 1
+    for folder in folders:
+        for child in folder.iterdir():
+            if child.is_dir():
+                if not _is_nobodys(child):
+                    kinds["in a subfolder"] += sum(1 for below in child.rglob("*") if not below.is_dir())
+            elif _is_nobodys(child):
+                kinds["hidden"] += 1
+            elif not _is_picture(child):
+                kinds[child.suffix.lower() or "without a suffix"] += 1
+    if left_out := +kinds:
+        listed = ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()))
+        yield f"{read} of {read + left_out.total()} files are read: {listed}"

@@ -1,7 +1,9 @@
-"""Single pictures: read from files, resized, made grey or colour."""
+"""Single pictures, read from files or bytes: in the documented formats alone, upright, of 8 bits per channel."""
 
 from __future__ import annotations
 
+import io
+import threading
 import warnings
 from typing import TYPE_CHECKING
 
@@ -17,52 +19,59 @@ if TYPE_CHECKING:
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 """What a picture may be, by Pillow's names."""
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+"""How the names of files in these formats end."""
 MAX_PIXELS = 89_478_485
 """Of one picture; where Pillow begins to warn of decompression bombs."""
-_MODES = {1: "L", 3: "RGB"}
-_GREY = ("1", "L", "LA")
+_GREY = ("1", "L", "LA", "La")
 _DEEP = ("I", "F")
+_opening = threading.Lock()
+"""Warnings are silenced for a whole process, so that pictures are opened one at a time; decoding is side by side."""
 
 
-def read_picture(path: Path, *, size: tuple[int, int] | None, channels: int | None) -> np.ndarray:
-    """Read an image file as (H, W, C) uint8: C is `channels`, or 1 for a grey file and 3 for any other.
+def read_picture(source: Path | bytes, *, where: str = "") -> Image:
+    """Read a picture from a file, or from the bytes of one, decoded and turned as its EXIF orientation says.
 
-    Palettes become colour, transparency is dropped. Raises `InputError` for a file that is no image, or holds more than
-    8 bits per channel.
+    `where` names bytes in messages. Raises `InputError` for what is no image, is too large, or holds more than 8 bits
+    per channel.
     """
     from PIL import Image
 
+    where = where or f"{source!s}"
     try:
-        require_regular(path)
-        with warnings.catch_warnings():
+        if isinstance(source, bytes):
+            file: Path | io.BytesIO = io.BytesIO(source)
+        else:
+            require_regular(source)
+            file = source
+        with _opening, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # There is a limit of our own.
             # Named, lest a file be sniffed for other formats, some of which start programs.
-            opened = Image.open(path, formats=FORMATS)
+            opened = Image.open(file, formats=FORMATS)
         with opened:
             if opened.width * opened.height > MAX_PIXELS:
                 raise InputError(
-                    f"{path}: {opened.width}x{opened.height} are more than the limit of {MAX_PIXELS} pixels; scale it "
+                    f"{where}: {opened.width}x{opened.height} are more than the limit of {MAX_PIXELS} pixels; scale it "
                     "down"
                 )
-            if opened.mode.startswith(_DEEP):
-                raise InputError(f"{path}: has more than 8 bits per channel ({opened.mode}); save it with 8")
+            if deep := _more_than_8_bits(opened):
+                raise InputError(f"{where}: has more than 8 bits per channel ({deep}); save it with 8")
             opened.load()
-            return _converted(opened, size, channels or (1 if opened.mode in _GREY else 3))
+            return _upright(opened)
     except InputError:
         raise
     except Exception as error:  # A damaged file makes the decoder fail in any way.
-        raise InputError(f"{path}: cannot be read as an image ({error}); replace or remove it") from None
+        raise InputError(f"{where}: cannot be read as an image ({error}); replace or remove it") from None
 
 
-def convert_pictures(pixels: np.ndarray, *, size: tuple[int, int] | None, channels: int | None) -> np.ndarray:
-    """Return pictures (N, H, W, C) uint8, C 1 or 3, resized to `size` (height, width) and with `channels` channels."""
-    from PIL import Image
+def channels_of(picture: Image) -> int:
+    """Return how many channels a picture is read with unless something else is asked for: 1 if it is grey, else 3."""
+    return 1 if picture.mode in _GREY else 3
 
-    wanted = channels or pixels.shape[-1]
-    if (size is None or size == pixels.shape[1:3]) and wanted == pixels.shape[-1]:
-        return pixels
-    pictures = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
-    return np.stack([_converted(Image.fromarray(picture), size, wanted) for picture in pictures])
+
+def has_transparency(picture: Image) -> bool:
+    """Return whether a picture has transparency, which is dropped."""
+    return picture.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in picture.info
 
 
 def resize_masks(masks: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
@@ -73,12 +82,22 @@ def resize_masks(masks: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
     return np.asarray(masks[:, rows.astype(int)[:, None], columns.astype(int)])
 
 
-def _converted(picture: Image, size: tuple[int, int] | None, channels: int) -> np.ndarray:
-    from PIL.Image import Resampling
+def _more_than_8_bits(opened: Image) -> str:
+    """Return the mode of a picture that holds more than 8 bits per channel, empty for others.
 
-    picture = picture.convert(_MODES[channels])
-    if size is not None and size != (picture.height, picture.width):
-        # Bilinear with antialiasing, which is what torchvision's Resize does, too.
-        picture = picture.resize((size[1], size[0]), Resampling.BILINEAR)
-    pixels = np.asarray(picture)
-    return pixels if channels == 3 else pixels[..., None]  # noqa: PLR2004  Colour.
+    Pillow reads colour of 16 bits per channel as if it had 8; only its decoder's arguments tell.
+    """
+    if opened.mode.startswith(_DEEP):
+        return opened.mode
+    stored = str(tile[0].args) if (tile := getattr(opened, "tile", None)) else ""
+    return "16 bits per channel" if ";16" in stored else ""
+
+
+def _upright(picture: Image) -> Image:
+    from PIL import ImageOps
+
+    try:
+        turned = ImageOps.exif_transpose(picture, in_place=False) if picture.getexif().get(0x0112, 1) != 1 else None
+    except Exception:  # What the file says of itself beside the pixels is damaged.
+        turned = None
+    return turned or picture

@@ -3,16 +3,46 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.data.rows import in_parts, take_rows
 from harness.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """What the hash of labelled images is over; `known` is the hash, where it has been computed already."""
+
+    pixels: Tensor
+    labels: Tensor
+    masks: Tensor | None
+    known: str | None = None
+
+    def is_of(self, images: LabelledImages) -> bool:
+        """Return whether this is the content of these images, by their tensors."""
+        return self.pixels is images.pixels and self.labels is images.labels and self.masks is images.masks
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 over the pixels, then the labels (int64, little-endian), then the masks if there are any (bytes)."""
+        if self.known is not None:
+            return self.known
+        digest = hashlib.sha256()
+        for _, part in in_parts(self.pixels):
+            digest.update(part.contiguous().numpy().data)
+        digest.update(self.labels.numpy().astype("<i8").data)
+        for _, part in in_parts(self.masks) if self.masks is not None else ():
+            digest.update(part.contiguous().numpy().data)
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +52,13 @@ class LabelledImages:
     `pixels` is (N, C, H, W) uint8, 0 to 255, as in the files; `labels` is (N,) int64, an index into `classes`;
     `indices` is (N,) int64, each image's position in the full split, by which reports name it. `masks` is (N, H, W)
     bool, where in each image the object is, for data that know; for others see `harness.data.masks`.
+
+    Pixels and masks of many images are `Rows`, which stay on disk: `pixels[positions]` reads some, anything else that a
+    tensor can do needs memory for all of them.
+
+    `notes` are lines about how the images were read, for whoever runs a model on them. `pipeline` says in words what
+    was done to the pictures, and `normalisation`, (mean, std) of each channel, what their pipeline does to the pixels
+    afterwards, which is left to the network.
     """
 
     pixels: Tensor
@@ -31,18 +68,23 @@ class LabelledImages:
     split: str
     indices: Tensor | None = None
     masks: Tensor | None = None
+    notes: tuple[str, ...] = ()
+    pipeline: str = ""
+    normalisation: tuple[Sequence[float], Sequence[float]] | None = None
+    content: Content = field(default=None, repr=False)  # type: ignore[assignment]
+    """What `sha256` is over; `replace` hands it on, so that other classes' names do not cost another hash."""
+
+    def __post_init__(self) -> None:
+        if self.content is None or not self.content.is_of(self):
+            object.__setattr__(self, "content", Content(self.pixels, self.labels, self.masks))
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    @cached_property
+    @property
     def sha256(self) -> str:
         """SHA-256 over the pixels, then the labels (int64, little-endian), then the masks if there are any (bytes)."""
-        digest = hashlib.sha256(self.pixels.contiguous().numpy().tobytes())
-        digest.update(self.labels.numpy().astype("<i8").tobytes())
-        if self.masks is not None:
-            digest.update(self.masks.contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return self.content.sha256
 
     @property
     def positions(self) -> Tensor:
@@ -52,13 +94,13 @@ class LabelledImages:
         return torch.arange(len(self)) if self.indices is None else self.indices
 
     def take(self, positions: Tensor) -> LabelledImages:
-        """Return the images at these positions, (M,) int64."""
+        """Return the images at these positions, (M,) int64; of many, the pixels stay where they are."""
         return replace(
             self,
-            pixels=self.pixels[positions],
+            pixels=take_rows(self.pixels, positions),
             labels=self.labels[positions],
             indices=self.positions[positions],
-            masks=None if self.masks is None else self.masks[positions],
+            masks=None if self.masks is None else take_rows(self.masks, positions),
         )
 
 

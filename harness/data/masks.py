@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.data.rows import in_parts
 from harness.errors import NotApplicableError
 
 if TYPE_CHECKING:
@@ -32,11 +33,12 @@ def object_masks(images: LabelledImages) -> np.ndarray:
     removed, holes filled. Raises `NotApplicableError` for images that have neither masks nor a plain background.
     """
     if images.masks is not None:
-        masks = images.masks.numpy().astype(bool)
+        masks = images.masks.numpy().astype(bool, copy=False).view()
     else:
-        pixels = images.pixels.permute(0, 2, 3, 1).numpy()
-        differs = _distance(pixels, background(images)) > DIFFERS
-        masks = np.stack([_whole(picture) for picture in differs.astype(np.uint8)])
+        colour, masks = background(images), np.empty((len(images), *images.pixels.shape[2:]), dtype=bool)
+        for part, pixels in in_parts(images.pixels):
+            differs = _distance(pixels.permute(0, 2, 3, 1).numpy(), colour) > DIFFERS
+            masks[part] = np.stack([_whole(picture) for picture in differs.astype(np.uint8)])
     masks.flags.writeable = False
     return masks
 
@@ -46,9 +48,7 @@ def background(images: LabelledImages) -> np.ndarray:
 
     Raises `NotApplicableError` when fewer than two thirds of these pixels have this colour, or one close to it.
     """
-    pixels = images.pixels.permute(0, 2, 3, 1).numpy()
-    sides = (pixels[:, 0], pixels[:, -1], pixels[:, 1:-1, 0], pixels[:, 1:-1, -1])
-    border = np.concatenate([side.reshape(-1, pixels.shape[-1]) for side in sides])
+    border = np.concatenate([_border(part.permute(0, 2, 3, 1).numpy()) for _, part in in_parts(images.pixels)])
     colour = np.asarray(np.median(border, axis=0).round().astype(np.uint8))
     plain = float((_distance(border, colour) <= DIFFERS).mean())
     if plain < MIN_PLAIN:
@@ -57,6 +57,12 @@ def background(images: LabelledImages) -> np.ndarray:
             f"of one colour, at least {MIN_PLAIN:.0%} must be; give the data masks of their own, `masks` in an npz file"
         )
     return colour
+
+
+def _border(pixels: np.ndarray) -> np.ndarray:
+    """Return the pixels at the border of images (N, H, W, C), (M, C)."""
+    sides = (pixels[:, 0], pixels[:, -1], pixels[:, 1:-1, 0], pixels[:, 1:-1, -1])
+    return np.concatenate([side.reshape(-1, pixels.shape[-1]) for side in sides])
 
 
 def _distance(pixels: np.ndarray, colour: np.ndarray) -> np.ndarray:

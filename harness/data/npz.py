@@ -10,8 +10,10 @@ import numpy as np
 from numpy.lib import format as npy
 
 from harness.data.budget import expect_proportion
-from harness.data.image_files import convert_pictures, resize_masks
+from harness.data.decoding import decoded
 from harness.data.images import LabelledImages
+from harness.data.pictures import MAX_CLASSES, Pictures, files_as_they_are
+from harness.data.rows import COPIED
 from harness.errors import InputError
 from harness.store.files import require_regular
 
@@ -19,19 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-MAX_CLASSES = 100_000
-"""Labels run below this: ImageNet-21k has 21,841 classes."""
+    from harness.data.pipeline import Pipeline
 
 
-def load_npz(
-    path: Path, *, split: str = "test", size: tuple[int, int] | None = None, channels: int | None = None
-) -> LabelledImages:
+def load_npz(path: Path, pipeline: Pipeline, *, split: str = "test") -> LabelledImages:
     """Load an npz file with `images`, (N, H, W) or (N, H, W, C) uint8, C 1 or 3, and `labels`, (N,) integers from 0.
 
     Optional are `masks`, (N, H, W) bool or uint8, zero where the object is not, and `classes`, their names; without
     these they are numbers. Where a file has several splits, as MedMNIST's have (Yang et al. 2023), the names begin with
-    the split's, `test_images`, and labels may be (N, 1). Images are resized to `size` (height, width) and made grey (1
-    channel) or colour (3). Raises `InputError` for anything else.
+    the split's, `test_images`, and labels may be (N, 1). Images are made by the pipeline, masks follow them. Raises
+    `InputError` for anything else.
     """
     arrays = _read(path)
     begin = "" if "images" in arrays else f"{split}_"
@@ -48,16 +47,33 @@ def load_npz(
             f"{path}: masks are {masks.dtype} of shape {masks.shape}, expected bool or uint8 {pixels.shape[:3]}, one "
             "per image"
         )
-    pixels = convert_pictures(pixels, size=size, channels=channels)
-    import torch
+    masks = None if masks is None else masks != 0
+    classes = _classes(arrays, labels, path)
+    if pipeline.changes_nothing and pixels.nbytes <= COPIED:
+        import torch
 
-    return LabelledImages(
-        pixels=torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
-        labels=torch.from_numpy(labels),
-        classes=_classes(arrays, labels, path),
-        name=path.stem,
-        split=split,
-        masks=None if masks is None else torch.from_numpy(resize_masks(masks != 0, size)),
+        return LabelledImages(
+            pixels=torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
+            labels=torch.from_numpy(labels),
+            classes=classes,
+            name=path.stem,
+            split=split,
+            masks=None if masks is None else torch.from_numpy(masks),
+        )
+    made_of, _ = files_as_they_are([path])
+    return decoded(
+        Pictures(
+            read=pixels.__getitem__,
+            labels=labels,
+            classes=classes,
+            name=path.stem,
+            split=split,
+            where=lambda position: f"{path}: image {position}",
+            made_of=f"{made_of} {split}",
+            masks=masks,
+            whole=str(path),
+        ),
+        pipeline,
     )
 
 

@@ -1,4 +1,4 @@
-"""The options that name images, shared by pytest and `python -m harness`."""
+"""The options that name images and how pixels are made of them, shared by pytest and `python -m harness`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.data.pipeline import INTERPOLATIONS, Pipeline
 from harness.data.sources import load_images, specs_in_words
+from harness.data.transforms import WORDS, named_transform
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,32 +16,80 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.data.images import LabelledImages
+    from harness.data.transforms import Transform
 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Which labelled images, and in what (height, width) and with how many channels; None for as they are."""
+    """Which labelled images, and how pixels are made of them; None for as they are, see `Pipeline`."""
 
     spec: str = "fashion-mnist"
     size: tuple[int, int] | None = None
     channels: int | None = None
+    resize: int | None = None
+    crop: tuple[int, int] | None = None
+    interpolation: str | None = None
+    antialias: bool = True
+    transform: str | None = None
 
     @staticmethod
     def of(options: argparse.Namespace) -> DataOptions:
-        """Return the options as parsed; raises `InputError` for a size that is none."""
-        size = None if options.stress_size is None else parse_size(options.stress_size)
-        return DataOptions(options.stress_data, size, options.stress_channels)
+        """Return the options as parsed; raises `InputError` for a size that is none, and what contradicts itself."""
+        resize = _parsed("--stress-resize", options.stress_resize)
+        if resize is not None and resize[0] != resize[1]:
+            raise InputError(
+                f"--stress-resize {options.stress_resize}: expected the length of the shorter side, such as 256; "
+                "--stress-size stretches to a height and a width"
+            )
+        parsed = DataOptions(
+            options.stress_data,
+            _parsed("--stress-size", options.stress_size),
+            options.stress_channels,
+            resize and resize[0],
+            _parsed("--stress-crop", options.stress_crop),
+            options.stress_interpolation,
+            options.stress_antialias != "no",
+            options.stress_transform,
+        )
+        # Contradictions are told before anything is loaded or imported.
+        parsed._pipeline(None)
+        return parsed
 
-    def load(self) -> LabelledImages:
-        """Load the images; see `load_images`."""
-        return load_images(self.spec, size=self.size, channels=self.channels)
+    def _pipeline(self, transform: Transform | None) -> Pipeline:
+        pipeline = Pipeline(
+            self.size, self.channels, self.resize, self.crop, self.interpolation, self.antialias, transform
+        )
+        pipeline.expect_alone(self.transform)
+        return pipeline
+
+    def load(self, words: Callable[[str], Transform] | None = None) -> LabelledImages:
+        """Load the images; see `load_images`.
+
+        `words` gives the transform of a word, `timm` or `torchvision`, which depends on the network.
+        """
+        if self == DataOptions(self.spec, self.size, self.channels):
+            return load_images(self.spec, size=self.size, channels=self.channels)
+        return load_images(self.spec, pipeline=self._pipeline(self._transform(words)))
+
+    def _transform(self, words: Callable[[str], Transform] | None) -> Transform | None:
+        if self.transform is None:
+            return None
+        if self.transform not in WORDS:
+            return named_transform(self.transform)
+        if words is None:
+            raise InputError(f"--stress-transform {self.transform}: is the network's, and no network is named here")
+        return words(self.transform)
 
 
-def parse_size(text: str) -> tuple[int, int]:
+def parse_size(text: str, *, option: str = "--stress-size") -> tuple[int, int]:
     """Return (height, width) from `64` or `64x96`; raises `InputError` for anything else."""
     if not (found := re.fullmatch(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?", text)):
-        raise InputError(f"--stress-size {text}: expected a number of pixels, or HEIGHTxWIDTH, such as 64 or 64x96")
+        raise InputError(f"{option} {text}: expected a number of pixels, or HEIGHTxWIDTH, such as 64 or 64x96")
     return int(found[1]), int(found[2] or found[1])
+
+
+def _parsed(option: str, text: str | None) -> tuple[int, int] | None:
+    return None if text is None else parse_size(text, option=option)
 
 
 def add_data_options(add: Callable[..., Any], *, name: str = "--stress-data") -> None:
@@ -54,12 +104,43 @@ def add_data_options(add: Callable[..., Any], *, name: str = "--stress-data") ->
     add(
         "--stress-size",
         metavar="HEIGHTxWIDTH",
-        help="The size that images are resized to, such as 64 or 64x96; needed when they are of several sizes, and not "
-        "for fashion-mnist (default: as they are).",
+        help="The size that images are stretched to, such as 64 or 64x96; when they are of several sizes this is "
+        "needed, or --stress-resize with --stress-crop, or --stress-transform. None of these is for fashion-mnist "
+        "(default: as they are).",
     )
     add(
         "--stress-channels",
         type=int,
         choices=(1, 3),
         help="Load images as grey, 1, or as colour, 3; not for fashion-mnist (default: as they are).",
+    )
+    add(
+        "--stress-resize",
+        metavar="PIXELS",
+        help="The length that the shorter side of images is resized to, the other in proportion (default: as it is).",
+    )
+    add(
+        "--stress-crop",
+        metavar="HEIGHTxWIDTH",
+        help="The middle of images that is kept, after --stress-resize, such as 224 (default: all of them).",
+    )
+    add(
+        "--stress-interpolation",
+        choices=INTERPOLATIONS,
+        help="How images are resized (default: bilinear).",
+    )
+    add(
+        "--stress-antialias",
+        choices=("yes", "no"),
+        default="yes",
+        help="Whether resizing is antialiased, as torchvision's of PIL images is, or not, as its of tensors may be "
+        "(default: yes).",
+    )
+    add(
+        "--stress-transform",
+        metavar="SPEC",
+        help="The pipeline in place of these: module:callable, called with each picture (PIL, RGB) for a tensor "
+        "(C, H, W) or array in [0, 1] or of bytes, the same every time; or timm or torchvision, the pipeline that the "
+        "network of --stress-model was made with by timm's data config or torchvision's default weights. A last "
+        "Normalize of torchvision's becomes the network's normalisation, unless --stress-normalisation says another.",
     )

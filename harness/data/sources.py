@@ -7,17 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.data.arrow_files import load_arrow
+from harness.data.csv_file import load_csv
+from harness.data.datasets import load_named
 from harness.data.fashion_mnist import load_fashion_mnist
 from harness.data.folder import load_folder
+from harness.data.naming import is_name
 from harness.data.npz import load_npz
+from harness.data.pipeline import Pipeline
+from harness.data.webdataset import load_webdataset
 from harness.errors import InputError
 
 if TYPE_CHECKING:
     from harness.data.images import LabelledImages
 
-Size = tuple[int, int]
-Load = Callable[[str, Size | None, int | None], "LabelledImages"]
-"""Loads what a specification names behind its colon, resized to (height, width), grey (1) or colour (3); None: as is.
+Load = Callable[[str, Pipeline], "LabelledImages"]
+"""Loads what a specification names behind its colon, each image made by the pipeline.
 
 Raises `InputError` for what cannot be loaded.
 """
@@ -35,11 +40,11 @@ class Source:
     about: str = ""
 
 
-def _shipped(_: str, size: Size | None, channels: int | None) -> LabelledImages:
-    if size is not None or channels is not None:
+def _shipped(_: str, pipeline: Pipeline) -> LabelledImages:
+    if not pipeline.changes_nothing:
         raise InputError(
-            "--stress-size and --stress-channels are for images of other data; Fashion-MNIST's are 28x28 pixels and "
-            "grey"
+            "--stress-size and --stress-channels are for images of other data, as are all options that make pixels "
+            "of pictures; Fashion-MNIST's are 28x28 pixels and grey"
         )
     return load_fashion_mnist("test")
 
@@ -47,30 +52,48 @@ def _shipped(_: str, size: Size | None, channels: int | None) -> LabelledImages:
 SOURCES: dict[str, Source] = {
     "fashion-mnist": Source(_shipped),
     "folder": Source(
-        lambda path, size, channels: load_folder(Path(path), size=size, channels=channels),
-        takes="PATH",
-        about="one folder per class",
+        lambda path, pipeline: load_folder(Path(path), pipeline), takes="PATH", about="one folder per class"
     ),
     "npz": Source(
-        lambda path, size, channels: load_npz(Path(path), size=size, channels=channels),
+        lambda path, pipeline: load_npz(Path(path), pipeline),
         takes="PATH",
         about="images and labels, or MedMNIST's test_images and test_labels",
     ),
+    "csv": Source(lambda path, pipeline: load_csv(Path(path), pipeline), takes="FILE", about="columns path and label"),
+    "hf": Source(
+        lambda path, pipeline: load_arrow(Path(path), pipeline),
+        takes="PATH",
+        about="what datasets.save_to_disk wrote, or Parquet files",
+    ),
+    "parquet": Source(
+        lambda path, pipeline: load_arrow(Path(path), pipeline), takes="PATH", about="columns image and label"
+    ),
+    "webdataset": Source(load_webdataset, takes="SHARDS", about="local tar files, such as test-{000..009}.tar"),
 }
 """The sources of test images, by what a specification begins with."""
 
 
-def load_images(spec: str, *, size: Size | None = None, channels: int | None = None) -> LabelledImages:
+def load_images(
+    spec: str,
+    *,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    pipeline: Pipeline | None = None,
+) -> LabelledImages:
     """Load the labelled test images that a `--stress-data` specification names: a source, and what it takes.
 
-    Images are resized to `size` (height, width) and made grey (1 channel) or colour (3), None for as they are. Raises
-    `InputError` for a specification of another form, and for what its source cannot load.
+    Images are made by the `pipeline`; without one, they are resized to `size` (height, width) and made grey (1 channel)
+    or colour (3), None for as they are. Raises `InputError` for a specification of another form, and for what its
+    source cannot load.
     """
     kind, colon, rest = spec.partition(":")
     source = SOURCES.get(kind)
+    pipeline = pipeline or Pipeline(size=size, channels=channels)
+    if source is None and is_name(spec):
+        return load_named(spec, pipeline, otherwise=f"; expected {specs_in_words()}")
     if source is None or bool(rest) != bool(source.takes) or bool(colon) != bool(source.takes):
         raise InputError(f"--stress-data {spec}: unknown data; expected {specs_in_words()}")
-    return source.load(rest, size, channels)
+    return source.load(rest, pipeline)
 
 
 def specs_in_words(*, explained: bool = False) -> str:
@@ -79,5 +102,5 @@ def specs_in_words(*, explained: bool = False) -> str:
     if explained:
         abouts = [source.about and f" ({source.about})" for source in SOURCES.values()]
         forms = [form + about for form, about in zip(forms, abouts, strict=True)]
-    *most, last = forms
-    return f"{', '.join(most)} or {last}" if most else last
+    named = "module:callable" + (" (a data set of pictures and labels, or what returns one)" if explained else "")
+    return f"{', '.join(forms)} or {named}"

@@ -52,11 +52,20 @@ class Attention:
     maps: np.ndarray
     layer: str
 
-    def upsampled(self) -> np.ndarray:
-        """Return the maps at the images' size, (N, H, W) float32, by bilinear interpolation (corners not aligned)."""
-        size = tuple(self.predictions.images.pixels.shape[-2:])
-        maps = torch.from_numpy(self.maps)[:, None]
+    def upsampled(self, part: slice = slice(None)) -> np.ndarray:
+        """Return the maps, or some of them, at the images' size, (N, H, W) float32.
+
+        By bilinear interpolation (corners not aligned).
+        """
+        size = self.size
+        maps = torch.from_numpy(self.maps[part])[:, None]
         return np.asarray(nn.functional.interpolate(maps, size, mode="bilinear", align_corners=False)[:, 0].numpy())
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return the (height, width) of the images."""
+        height, width = self.predictions.images.pixels.shape[-2:]
+        return height, width
 
     @property
     def dead(self) -> np.ndarray:

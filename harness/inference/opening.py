@@ -10,6 +10,7 @@ from harness.errors import InputError
 from harness.inference.classifier import Classifier
 from harness.inference.devices import pick_device
 from harness.inference.role import RoleModel
+from harness.networks import NetworkOptions
 from harness.networks.declared import expect_fit, load_model
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.data import LabelledImages
-    from harness.networks import NetworkOptions
     from harness.store import PredictionCache
 
 
@@ -41,6 +41,7 @@ def open_model(
     that there is not and for a model that does not fit the images or fails on the first of them.
     """
     device = pick_device(device)
+    network = (network or NetworkOptions()).after(images)
     checkpoint = load_model(path, network)
     twin = next((other for other in others if other.model_sha256 == checkpoint.model_sha256), None)
     if twin:
@@ -52,7 +53,7 @@ def open_model(
         )
         classifier.measure_precision_on(images)
     try:
-        where = expect_fit(checkpoint.model, images, outputs=network.outputs if network else None)
+        where = expect_fit(checkpoint.model, images, outputs=network.outputs)
         classifier.predict(images.take(torch.tensor([0])))
     except InputError as error:
         raise InputError(f"{role} {path}: {error}".strip()) from error

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.data.rows import parts_of
 from harness.errors import InputError, NotApplicableError
 from harness.measures.accuracy import class_number
 from harness.measures.metric import Measurement, Metric, Unit
@@ -17,6 +18,8 @@ from harness.measures.statistics import mean_interval, proportion_interval
 from harness.perturb import moved_masks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from harness.inference.attention import Attention
 
 
@@ -67,15 +70,18 @@ def attention_drift(moved: Attention, rest: Attention) -> Measurement:
             f"attention drift: maps {moved.maps.shape} of layer {moved.layer} cannot be compared with maps "
             f"{rest.maps.shape} of layer {rest.layer}; expected the same images and layer"
         )
-    still = rest.upsampled()
     import torch
 
-    carried = moved.predictions.perturbation(torch.from_numpy(still)[:, None])[:, 0].numpy()
-    target, mass = _unit_mass(carried)
-    found, found_mass = _unit_mass(moved.upsampled())
-    counted = (mass > 0) & (found_mass > 0)
-    drift = 1 - np.minimum(found, target).sum(axis=(1, 2))
-    unmoved = 1 - np.minimum(_unit_mass(still)[0], target).sum(axis=(1, 2))
+    count = len(rest.maps)
+    drift, unmoved, counted = np.empty(count), np.empty(count), np.empty(count, dtype=bool)
+    for part in _parts(rest):
+        still = rest.upsampled(part)
+        carried = moved.predictions.perturbation(torch.from_numpy(still)[:, None])[:, 0].numpy()
+        target, mass = _unit_mass(carried)
+        found, found_mass = _unit_mass(moved.upsampled(part))
+        counted[part] = (mass > 0) & (found_mass > 0)
+        drift[part] = 1 - np.minimum(found, target).sum(axis=(1, 2))
+        unmoved[part] = 1 - np.minimum(_unit_mass(still)[0], target).sum(axis=(1, 2))
     if not counted.any():
         raise NotApplicableError(f"attention drift: all {len(counted)} maps are dead, moved or at rest")
     return Measurement(
@@ -127,17 +133,26 @@ def on_object(attention: Attention, masks: np.ndarray) -> tuple[np.ndarray, np.n
 
     The share of attention of a dead map is undefined, and so is everything about an image whose object is out of sight.
     """
-    masks = moved_masks(masks, attention.predictions.perturbation)
-    maps = attention.upsampled()
-    if masks.shape != maps.shape:
+    count, size = len(attention.maps), attention.size
+    if masks.shape != (count, *size):
         raise InputError(
-            f"attention on object: masks are {masks.shape}, the images {maps.shape}; expected one for each"
+            f"attention on object: masks are {masks.shape}, the images {(count, *size)}; expected one for each"
         )
-    area = masks.mean(axis=(1, 2))
-    area[area == 0] = np.nan
-    unit, mass = _unit_mass(maps)
-    ratio = np.where((mass > 0) & ~np.isnan(area), (unit * masks).sum(axis=(1, 2)), np.nan)
+    ratio, area = np.empty(count), np.empty(count)
+    for part in _parts(attention):
+        moved = moved_masks(masks[part], attention.predictions.perturbation)
+        share = moved.mean(axis=(1, 2))
+        share[share == 0] = np.nan
+        unit, mass = _unit_mass(attention.upsampled(part))
+        area[part] = share
+        ratio[part] = np.where((mass > 0) & ~np.isnan(share), (unit * moved).sum(axis=(1, 2)), np.nan)
     return ratio, area
+
+
+def _parts(attention: Attention) -> Iterator[slice]:
+    """Cut the images into parts whose maps, at the size of the images, are few enough to work on at once."""
+    height, width = attention.size
+    return parts_of(len(attention.maps), height * width * np.dtype(np.float64).itemsize)
 
 
 def _averaged(

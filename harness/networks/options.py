@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from harness.data import LabelledImages
+    from harness.data.transforms import Transform
     from harness.networks.checkpoints import Choice
 
 
@@ -50,6 +52,19 @@ class NetworkOptions:
         from harness.networks.checkpoints import Choice
 
         return Choice(self.checkpoint_key, self.strip_prefix)
+
+    def transform(self, word: str) -> Transform:
+        """Return the transform that `timm` or `torchvision` stands for, of the network of `--stress-model`."""
+        from harness.networks.pretrained import transform_of_network
+
+        return transform_of_network(word, self.spec, self.builder())
+
+    def after(self, images: LabelledImages) -> NetworkOptions:
+        """Return the options with what the images' pipeline left to the network, unless something else is said."""
+        if self.normalisation is not None or images.normalisation is None:
+            return self
+        mean, std = (list(map(float, values)) for values in images.normalisation)
+        return replace(self, normalisation=f"{mean},{std}")
 
     def source(self) -> Path | None:
         """Return the file with the code of the user's callable; None without `--stress-model`, or a file."""

@@ -7,6 +7,7 @@ those of ImageNet-9's "Mixed" sets (Xiao et al. 2020, "Noise or Signal", section
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 
 from harness.data.masks import background
+from harness.data.rows import gathered, parts_of
 from harness.errors import InputError, NotApplicableError
 
 if TYPE_CHECKING:
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.data import LabelledImages
+
+    Behind = Callable[[slice], np.ndarray]
+    """What stands behind the images of a part, (M, C, H, W) grey levels; parts are asked for in order, once each."""
+
+_WORK_BYTES = 24
+"""Memory that it takes to change one byte of an image: a few copies in float32 or float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +74,14 @@ def with_background(
     if kind is None or kind not in BACKGROUNDS:
         raise InputError(f"background {kind!r} is unknown; expected one of {', '.join(BACKGROUNDS)}")
     strength = 1.0 if strength is None else strength
-    own = images.pixels.numpy().astype(np.float32)
-    other = BACKGROUNDS[kind](images, masks, np.random.default_rng(seed))
-    behind = (1 - strength) * own + strength * other
-    pixels = np.where(masks[:, None], own, behind).round().astype(np.uint8)
-    return _intervention(images, pixels, f"background {kind} {strength:g}")
+    behind = BACKGROUNDS[kind](images, masks, np.random.default_rng(seed))
+
+    def changed(part: slice) -> np.ndarray:
+        own = _pixels(images, part).astype(np.float32)
+        mixed = (1 - strength) * own + strength * behind(part).astype(np.float32)
+        return np.where(masks[part, None], own, mixed).round().astype(np.uint8)
+
+    return _intervention(images, changed, f"background {kind} {strength:g}")
 
 
 def without_object(images: LabelledImages, masks: np.ndarray) -> Intervention:
@@ -78,44 +89,64 @@ def without_object(images: LabelledImages, masks: np.ndarray) -> Intervention:
 
     Its colour is the median of the pixels outside of the mask, or the plain background's where there are none.
     """
-    pixels = images.pixels.numpy().astype(np.float32)
-    outside = np.where(masks[:, None], np.nan, pixels).reshape(*pixels.shape[:2], -1)
-    covered = np.isnan(outside).all(axis=(1, 2))
-    if covered.any():
-        outside[covered] = background(images)[:, None]
-    colours = np.nanmedian(outside, axis=2)[..., None, None]
-    return _intervention(images, np.where(masks[:, None], colours, pixels).round().astype(np.uint8), "object erased")
+
+    def changed(part: slice) -> np.ndarray:
+        pixels = _pixels(images, part).astype(np.float32)
+        outside = np.where(masks[part, None], np.nan, pixels).reshape(*pixels.shape[:2], -1)
+        covered = np.isnan(outside).all(axis=(1, 2))
+        if covered.any():
+            outside[covered] = background(images)[:, None]
+        colours = np.nanmedian(outside, axis=2)[..., None, None]
+        return np.where(masks[part, None], colours, pixels).round().astype(np.uint8)
+
+    return _intervention(images, changed, "object erased")
 
 
-def _intervention(images: LabelledImages, pixels: np.ndarray, what: str) -> Intervention:
-    return Intervention(images, replace(images, pixels=torch.from_numpy(pixels)), what)
+def _intervention(images: LabelledImages, changed: Callable[[slice], np.ndarray], what: str) -> Intervention:
+    shape = tuple(images.pixels.shape)
+    parts = parts_of(len(images), math.prod(shape[1:]) * _WORK_BYTES)
+    return Intervention(images, replace(images, pixels=gathered(map(changed, parts), shape)), what)
 
 
-def _noise(images: LabelledImages, _masks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _pixels(images: LabelledImages, part: slice) -> np.ndarray:
+    return np.asarray(images.pixels[part].numpy())
+
+
+def _noise(images: LabelledImages, _masks: np.ndarray, rng: np.random.Generator) -> Behind:
     """Return grey levels that are uniform and independent, for each pixel and channel."""
-    return rng.integers(0, 256, tuple(images.pixels.shape)).astype(np.float32)
+    return lambda part: rng.integers(0, 256, (part.stop - part.start, *images.pixels.shape[1:]))
 
 
-def _texture(images: LabelledImages, _masks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _texture(images: LabelledImages, _masks: np.ndarray, rng: np.random.Generator) -> Behind:
     """Return sine gratings, each of its own direction, phase and wavelength of 3 to 8 pixels, over all channels."""
     count, channels, height, width = images.pixels.shape
     angle, phase = np.pi * rng.uniform(0, 1, (count, 1, 1)), np.pi * rng.uniform(0, 2, (count, 1, 1))
     wavelength = rng.uniform(3, 8, (count, 1, 1))
     rows, columns = np.mgrid[:height, :width]
-    along = np.cos(angle) * columns + np.sin(angle) * rows
-    grating = 127.5 * (1 + np.sin(2 * np.pi * along / wavelength + phase))
-    return np.repeat(grating[:, None], channels, axis=1).astype(np.float32)
+
+    def behind(part: slice) -> np.ndarray:
+        along = np.cos(angle[part]) * columns + np.sin(angle[part]) * rows
+        grating = 127.5 * (1 + np.sin(2 * np.pi * along / wavelength[part] + phase[part]))
+        return np.repeat(grating[:, None], channels, axis=1)
+
+    return behind
 
 
-def _swapped(images: LabelledImages, masks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _swapped(images: LabelledImages, masks: np.ndarray, rng: np.random.Generator) -> Behind:
     """Return the background of an image of another class, where it is not hidden by its object; there, one's own."""
-    own, others = images.pixels.numpy(), _of_other_classes(images, rng)
-    return np.asarray(np.where(masks[others][:, None], own, own[others]), dtype=np.float32)
+    others = _of_other_classes(images, rng)
+
+    def behind(part: slice) -> np.ndarray:
+        theirs = images.pixels[torch.from_numpy(others[part])].numpy()
+        return np.where(masks[others[part]][:, None], _pixels(images, part), theirs)
+
+    return behind
 
 
-def _clutter(images: LabelledImages, _masks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _clutter(images: LabelledImages, _masks: np.ndarray, rng: np.random.Generator) -> Behind:
     """Return an image of another class, with its object."""
-    return np.asarray(images.pixels.numpy()[_of_other_classes(images, rng)], dtype=np.float32)
+    others = _of_other_classes(images, rng)
+    return lambda part: np.asarray(images.pixels[torch.from_numpy(others[part])].numpy())
 
 
 def _of_other_classes(images: LabelledImages, rng: np.random.Generator) -> np.ndarray:
@@ -129,7 +160,7 @@ def _of_other_classes(images: LabelledImages, rng: np.random.Generator) -> np.nd
     return np.asarray(order[(ends + rng.integers(0, others)) % len(labels)])
 
 
-BACKGROUNDS: Mapping[str, Callable[[LabelledImages, np.ndarray, np.random.Generator], np.ndarray]] = {
+BACKGROUNDS: Mapping[str, Callable[[LabelledImages, np.ndarray, np.random.Generator], Behind]] = {
     "noise": _noise,
     "texture": _texture,
     "swapped": _swapped,

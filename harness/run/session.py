@@ -163,7 +163,7 @@ def open_session(
     from harness.store import PredictionCache
 
     gates = gates or read_gates(options.gates)
-    images = options.data.load()
+    images = options.data.load(options.network.transform)
     _check_data(images, gates)
     _check_profile(options.profile, gates)
     if gates.data.classes:
@@ -234,11 +234,12 @@ def _check_data(images: LabelledImages, gates: GatesFile) -> None:
     ):
         if found != expected:
             channels, height, width = images.pixels.shape[1:]
+            made = f"; {images.pipeline}" if images.pipeline else ""
             raise InputError(
                 f"{gates.path}: made for other data: its [data] {name} is {expected!r}, the data at hand have "
-                f"{found!r} (images of {height}x{width} pixels, channels: {channels}); name the gates file of these "
-                "data with --gates, or the gates file's data with --stress-data, --stress-size and --stress-channels, "
-                "or write a gates file for these with `python -m harness init`"
+                f"{found!r} (images of {height}x{width} pixels, channels: {channels}{made}); name these data's gates "
+                "file with --gates, or the gates file's data with --stress-data and the options of their pipeline, or "
+                "write a gates file for these with `python -m harness init`"
             )
     if made_for.classes and len(made_for.classes) != len(images.classes):
         raise InputError(

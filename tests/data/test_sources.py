@@ -290,24 +290,24 @@ def test_other_names_of_classes_are_refused(npz, tmp_path, classes):
 
 
 def test_a_source_is_one_entry_in_a_table(monkeypatch, capsys):
-    def noise(count, size, channels):
-        shape = (int(count), channels or 3, *(size or (8, 8)))
+    def noise(count, pipeline):
+        shape = (int(count), pipeline.channels or 3, *(pipeline.size or (8, 8)))
         return LabelledImages(torch.zeros(shape, dtype=torch.uint8), torch.arange(int(count)) % 2, ("a", "b"), "n", "t")
 
     monkeypatch.setitem(SOURCES, "noise", Source(noise, takes="COUNT", about="images of nothing"))
     assert load_images("noise:6", size=(4, 5), channels=1).pixels.shape == (6, 1, 4, 5)
     assert DataOptions("noise:6").load().pixels.shape == (6, 3, 8, 8)
-    with pytest.raises(InputError, match=r"expected fashion-mnist, folder:PATH, npz:PATH or noise:COUNT$"):
+    with pytest.raises(InputError, match=r"expected fashion-mnist, folder:PATH, .* noise:COUNT or module:callable$"):
         load_images("nose:6")
     with pytest.raises(SystemExit):
         main(["evaluate", "--help"])
     assert (
-        "npz:PATH (images and labels, or MedMNIST's test_images and test_labels) or noise:COUNT (images of nothing)"
+        "webdataset:SHARDS (local tar files, such as test-{000..009}.tar), noise:COUNT (images of nothing) or module"
         in (" ".join(capsys.readouterr().out.split()))
     )
 
 
-@pytest.mark.parametrize("spec", ["npz", "npz:", "folder:", "fashion-mnist:", "fashion-mnist:x", "", ":x", "csv:x"])
+@pytest.mark.parametrize("spec", ["npz", "npz:", "folder:", "fashion-mnist:", "fashion-mnist:x", "", ":x", "x:", "x:1"])
 def test_a_specification_of_another_form_is_refused_with_those_there_are(spec):
     with pytest.raises(InputError, match=rf"--stress-data {spec}: unknown data; expected fashion-mnist, folder:PATH"):
         load_images(spec)

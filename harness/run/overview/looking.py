@@ -37,9 +37,11 @@ def _looking(subject: Subject) -> Looking:
 
     sample = subject.sample
     try:
-        masks, maps = object_masks(sample), subject.model.attend(sample).upsampled()
+        masks, attention = object_masks(sample), subject.model.attend(sample)
     except NotApplicableError:
         return Looking()
+    # The samples are small enough for memory by their number alone.
+    maps = attention.upsampled()
     mass, area = maps.sum(axis=(1, 2)), masks.mean(axis=(1, 2))
     known = (mass > 0) & (area > 0)
     ratio = np.where(masks, maps, 0).sum(axis=(1, 2)) / np.where(known, mass, 1)

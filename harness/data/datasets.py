@@ -1,0 +1,124 @@
+"""Images of a map-style data set that the user names: torchvision's, of Hugging Face, or one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from harness.data.decoding import decoded
+from harness.data.naming import imported, source_digest
+from harness.data.pictures import Pictures, classes_of
+from harness.errors import InputError, foreign_code
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.data.images import LabelledImages
+    from harness.data.pipeline import Pipeline
+
+_EXPECTED = (
+    "expected an object with __len__ and __getitem__, or a callable that returns one, whose items are (picture, label) "
+    "or dicts with image and label"
+)
+_PICTURE_KEYS = ("image", "img", "picture", "pixel_values")
+_LABEL_KEYS = ("label", "labels", "fine_label", "target")
+
+
+def load_named(spec: str, pipeline: Pipeline, *, otherwise: str = "") -> LabelledImages:
+    """Load the data set that `package.module:name` names, an object or a callable that returns one.
+
+    Items are (picture, label), or dicts with an image and a label: a PIL image, an array (H, W, C) uint8, or a tensor
+    (C, H, W), uint8 or in [0, 1]. Classes are named by the data set's `classes`, or by its `features` as those of
+    Hugging Face have them. A data set that says by a text `fingerprint` what it is made of is decoded once; others in
+    each run. Raises `InputError` for whatever its code raises, and for items of another kind;
+    `otherwise` ends the message where there is no such module.
+    """
+    dataset = _dataset(spec, otherwise)
+    count = _called(spec, "its length", lambda: len(dataset))
+    if not count:
+        raise InputError(f"--stress-data {spec}: there is nothing in it; {_EXPECTED}")
+    labels: dict[int, Any] = {}
+
+    def where(position: int) -> str:
+        return f"{spec}: item {position}"
+
+    def read(position: int) -> Any:
+        item = _called(spec, f"item {position}", lambda: dataset[position])
+        picture, labels[position] = _pair(item, where(position))
+        return picture
+
+    def found() -> tuple[np.ndarray, tuple[str, ...]]:
+        return classes_of([labels[position] for position in range(count)], names, where=spec)
+
+    names = _called(spec, "the names of its classes", lambda: _names(dataset))
+    fingerprint = getattr(dataset, "fingerprint", None) or getattr(dataset, "_fingerprint", None)
+    known = isinstance(fingerprint, str)
+    unknown = f"{spec} is decoded anew in each run; a text as its attribute `fingerprint`, of what it is made of, helps"
+    return decoded(
+        Pictures(
+            read=read,
+            labels=None,
+            classes=(),
+            count=count,
+            found=found,
+            name=spec.rpartition(":")[2],
+            where=where,
+            made_of=f"{spec} {source_digest(spec)} {fingerprint} {count} {names}" if known else None,
+            notes=() if known else (unknown,),
+            threads=False,
+            foreign=True,
+            whole=spec,
+        ),
+        pipeline,
+    )
+
+
+def _dataset(spec: str, otherwise: str) -> Any:
+    named = imported(spec, option="--stress-data", otherwise=otherwise)
+    if not isinstance(named, type) and hasattr(named, "__getitem__"):
+        dataset = named
+    elif callable(named):
+        dataset = _called(spec, "the data set", named)
+    else:
+        raise InputError(f"--stress-data {spec}: is a {type(named).__name__}; {_EXPECTED}")
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")) or isinstance(dataset, Mapping):
+        several = f" with {', '.join(map(str, dataset))}; name one of them" if isinstance(dataset, Mapping) else ""
+        raise InputError(f"--stress-data {spec}: gives a {type(dataset).__name__}{several}; {_EXPECTED}")
+    return dataset
+
+
+def _called(spec: str, what: str, call: Any) -> Any:
+    try:
+        with foreign_code():
+            return call()
+    except Exception as error:  # The user's code, which may fail in any way.
+        raise InputError(f"--stress-data {spec}: cannot give {what} ({error!r})") from error
+
+
+def _pair(item: Any, where: str) -> tuple[Any, Any]:
+    """Return the picture and the label of an item."""
+    if isinstance(item, Mapping):
+        keys = [next((name for name in names if name in item), None) for names in (_PICTURE_KEYS, _LABEL_KEYS)]
+        if None not in keys:
+            return item[keys[0]], _label(item[keys[1]])
+        raise InputError(f"{where}: has {', '.join(map(str, item))}; {_EXPECTED}")
+    if isinstance(item, tuple | list) and len(item) >= 2:  # noqa: PLR2004  What comes behind is not asked for.
+        return item[0], _label(item[1])
+    raise InputError(f"{where}: is a {type(item).__name__}; {_EXPECTED}")
+
+
+def _label(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
+
+
+def _names(dataset: Any) -> list[str] | None:
+    """Return the names of the classes that a data set knows; None where it knows none."""
+    classes = getattr(dataset, "classes", None)
+    if isinstance(classes, list | tuple) and classes:
+        return [str(name) for name in classes]
+    features = getattr(dataset, "features", None)
+    if isinstance(features, Mapping):
+        for key in _LABEL_KEYS:
+            if names := getattr(features.get(key), "names", None):
+                return [str(name) for name in names]
+    return None

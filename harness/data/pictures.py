@@ -1,0 +1,106 @@
+"""Labelled pictures that are still to be decoded: what a source of data knows how to read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+MAX_CLASSES = 100_000
+"""Labels run below this: ImageNet-21k has 21,841 classes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Pictures of a data set in a fixed order, read one by one, with their true classes.
+
+    `read` returns the picture at a position: a PIL image, an array (H, W) or (H, W, C) uint8, or a tensor (C, H, W),
+    uint8 or in [0, 1]; it may be called from several threads at once if `threads` says so, else in order. `labels` is
+    (N,) int64, None where they come with the pictures. `made_of` names all that decides pictures and labels, such as
+    files with their sizes and times; None where nobody knows. `stored` is how many bytes they take on disk, None where
+    that is not known. `where` names a picture in messages. `masks` is (N, H, W) bool. `foreign` says that code of the
+    user's reads them.
+    """
+
+    read: Callable[[int], Any]
+    labels: np.ndarray | None
+    classes: tuple[str, ...]
+    name: str
+    where: Callable[[int], str]
+    made_of: str | None
+    split: str = "test"
+    stored: int | None = None
+    masks: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    threads: bool = True
+    foreign: bool = False
+    whole: str = ""
+    """Names the data as a whole in messages."""
+    count: int = 0
+    """How many there are, where the labels are not known before the pictures have been read."""
+    found: Callable[[], tuple[np.ndarray, tuple[str, ...]]] | None = None
+    """Returns the labels and the names of the classes, after all pictures have been read in order."""
+
+    def __len__(self) -> int:
+        return self.count if self.labels is None else len(self.labels)
+
+    def labelled(self) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Return the labels, (N,) int64, and the names of the classes; all pictures must have been read."""
+        if self.labels is not None:
+            return self.labels, self.classes
+        if self.found is None:
+            raise TypeError("pictures without labels must find them")
+        return self.found()
+
+
+def files_as_they_are(files: Iterable[Path]) -> tuple[str, int]:
+    """Return a fingerprint of files, by their paths, sizes and times, and how many bytes they take, each file once.
+
+    The time of the last change of anything about a file counts too, since programs may set the one of its content back.
+    """
+    digest, sizes = hashlib.sha256(), {}
+    for file in files:
+        status = file.stat()
+        sizes[status.st_dev, status.st_ino] = status.st_size
+        facts = (str(file.absolute()), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        digest.update(json.dumps(facts).encode())
+    return digest.hexdigest(), sum(sizes.values())
+
+
+def classes_of(labels: Sequence[Any], names: Sequence[Any] | None, *, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return labels as (N,) int64 and the names of the classes.
+
+    Integers from 0 count the `names`, or stand for themselves without any. Texts are positions in `names`, or without
+    any in the order of the alphabet. Raises `InputError` for other labels.
+    """
+    expected = "expected integers from 0, or names of classes"
+    if not len(labels):
+        raise InputError(f"{where}: there is nothing in it; {expected} and a picture each")
+    if all(isinstance(label, str) for label in labels):
+        known = sorted(set(labels)) if names is None else [str(name) for name in names]
+        numbers = {name: number for number, name in enumerate(known)}
+        if strange := sorted(set(labels) - set(known)):
+            raise InputError(f"{where}: label {strange[0]!r} is none of the classes {', '.join(known)}")
+        return np.array([numbers[label] for label in labels], dtype=np.int64), tuple(known)
+    try:
+        values = [int(label) if float(label) == int(label) else -1 for label in labels]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{where}: labels cannot be read ({error}); {expected}") from None
+    lowest, highest = min(values), max(values)
+    if lowest < 0 or highest >= MAX_CLASSES:
+        raise InputError(f"{where}: labels run from {lowest} to {highest}; {expected}, below {MAX_CLASSES}")
+    classes = tuple(map(str, range(highest + 1) if names is None else names))
+    if highest >= len(classes):
+        raise InputError(f"{where}: labels run to {highest}, there are {len(classes)} names of classes")
+    if len(set(classes)) != len(classes):
+        raise InputError(f"{where}: a class is named twice among {', '.join(classes)}")
+    return np.array(values, dtype=np.int64), classes

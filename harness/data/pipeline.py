@@ -1,0 +1,217 @@
+"""From a picture to the pixels of one image: resized, cropped, grey or colour, or by a transform of the user's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.data.image_files import channels_of, has_transparency, resize_masks
+from harness.data.transforms import picture_of, pixels_of
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from harness.data.transforms import Transform
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
+"""How a pixel may be made of others when an image is resized, by Pillow's names."""
+_WITHOUT_ANTIALIAS = {"nearest": "nearest", "bilinear": "bilinear", "bicubic": "bicubic"}
+_MODES = {1: "L", 3: "RGB"}
+_ROUNDED = 1e-2
+"""Of a grey level: what lies farther from a whole one was rounded; arithmetic in float32 errs by less."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What became of one picture: its pixels, (H, W, C) uint8, and what was noticed.
+
+    `stretched` is by how much its sides were stretched against each other, at least 1; `rounded` whether some value
+    was no whole grey level.
+    """
+
+    pixels: np.ndarray
+    transparent: bool = False
+    stretched: float = 1.0
+    rounded: bool = False
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What is done to every picture; None for what is left as it is.
+
+    `size` is (height, width), to which both sides are stretched; `resize` the length of the shorter side, the other in
+    proportion; `crop` the (height, width) of the middle that is kept, black where a picture is smaller. `transform`
+    stands in place of all others. Raises `InputError` for what contradicts itself.
+    """
+
+    size: tuple[int, int] | None = None
+    channels: int | None = None
+    resize: int | None = None
+    crop: tuple[int, int] | None = None
+    interpolation: str | None = None
+    antialias: bool = True
+    transform: Transform | None = None
+
+    def expect_alone(self, transform: str | None) -> None:
+        """Raise `InputError` where something is given beside the transform of this specification."""
+        given = {
+            "--stress-size": self.size,
+            "--stress-resize": self.resize,
+            "--stress-crop": self.crop,
+            "--stress-interpolation": self.interpolation,
+            "--stress-antialias no": None if self.antialias else "no",
+            "--stress-channels": self.channels,
+        }
+        named = [name for name, value in given.items() if value is not None]
+        if transform is not None and named:
+            raise InputError(
+                f"--stress-transform {transform} and {named[0]}: the transform makes the pixels, from RGB "
+                f"pictures as they are in the files; leave {named[0]} out, or let it be a step of the transform"
+            )
+
+    def __post_init__(self) -> None:
+        if self.size is not None and (self.resize or self.crop):
+            other = "--stress-resize" if self.resize else "--stress-crop"
+            raise InputError(
+                f"--stress-size and {other}: the one stretches images to a size, the other keeps their shape; give "
+                "one of the two"
+            )
+        if (self.interpolation is not None or not self.antialias) and self.size is None and self.resize is None:
+            option = "--stress-interpolation" if self.interpolation else "--stress-antialias"
+            raise InputError(
+                f"{option}: says how images are resized; say to what with --stress-resize or --stress-size"
+            )
+        if self.interpolation not in {None, *INTERPOLATIONS}:
+            raise InputError(
+                f"--stress-interpolation {self.interpolation}: expected one of {', '.join(INTERPOLATIONS)}"
+            )
+        if not self.antialias and self._interpolation not in _WITHOUT_ANTIALIAS:
+            raise InputError(
+                f"--stress-antialias no: {self._interpolation} is always antialiased; expected one of "
+                f"{', '.join(_WITHOUT_ANTIALIAS)}"
+            )
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Return whether pictures stay as they are."""
+        return self == Pipeline()
+
+    @property
+    def in_words(self) -> str:
+        """Return what is done, in order; empty for nothing."""
+        if self.transform is not None:
+            return f"{self.transform.spec} ({self.transform.about})"
+        how = self._interpolation + ("" if self.antialias else ", not antialiased")
+        steps = [
+            None if self.size is None else f"resized to {self.size[0]}x{self.size[1]} ({how})",
+            None if self.resize is None else f"shorter side resized to {self.resize} ({how})",
+            None if self.crop is None else f"middle {self.crop[0]}x{self.crop[1]} kept",
+            None if self.channels is None else {1: "grey", 3: "colour"}[self.channels],
+        ]
+        return ", ".join(step for step in steps if step)
+
+    @property
+    def identity(self) -> str:
+        """Return what tells the pipeline from others, the code that it runs included as far as it can be known."""
+        import PIL
+
+        own = f"{self.in_words} pillow {PIL.__version__}"
+        if not self.antialias:
+            import torch
+
+            own += f" torch {torch.__version__}"
+        return own if self.transform is None else f"{own} {self.transform.identity}"
+
+    def apply(self, picture: Any, *, where: str) -> Seen:
+        """Return what becomes of a picture, a PIL image, array or tensor as `Pictures.read` gives it.
+
+        Raises `InputError`, which names `where`, for what is no picture, and what a transform must not give.
+        """
+        if self.transform is not None:
+            opened, _ = picture_of(picture, where=where)
+            pixels, rounded = self.transform.pixels(opened.convert("RGB"), where=where)
+            return Seen(pixels, has_transparency(opened), rounded=rounded)
+        if self.changes_nothing and not hasattr(picture, "convert"):
+            pixels, off_grid = pixels_of(picture, where=where)
+            return Seen(pixels, rounded=off_grid > _ROUNDED)
+        opened, off_grid = picture_of(picture, where=where)
+        stretched = 1.0
+        if self.size is not None:
+            ratio = (opened.width * self.size[0]) / (opened.height * self.size[1])
+            stretched = max(ratio, 1 / ratio)
+        made = self._made(opened.convert(_MODES[self.channels or channels_of(opened)]))
+        pixels = np.asarray(made)
+        return Seen(
+            pixels if pixels.ndim == 3 else pixels[..., None],  # noqa: PLR2004  Colour.
+            has_transparency(opened),
+            stretched,
+            off_grid > _ROUNDED,
+        )
+
+    def masks(self, masks: np.ndarray) -> np.ndarray:
+        """Return masks (N, H, W) bool as they follow the images, each pixel that of the nearest."""
+        if self.transform is not None:
+            raise InputError(
+                f"--stress-transform {self.transform.spec}: the data have masks of where the object is, which cannot "
+                "follow it; use --stress-resize and --stress-crop, or leave the masks out of the data"
+            )
+        masks = resize_masks(masks, self.size or self._in_proportion(*masks.shape[1:]))
+        if self.crop is None:
+            return masks
+        from PIL import Image
+
+        return np.stack([np.asarray(_middle(Image.fromarray(mask), self.crop)) for mask in masks])
+
+    @property
+    def _interpolation(self) -> str:
+        # Bilinear with antialiasing, which is what torchvision's Resize does, too.
+        return self.interpolation or "bilinear"
+
+    def _made(self, picture: Image) -> Image:
+        if self.size is not None:
+            picture = self._resized(picture, self.size)
+        if (size := self._in_proportion(picture.height, picture.width)) is not None:
+            picture = self._resized(picture, size)
+        return picture if self.crop is None else _middle(picture, self.crop)
+
+    def _in_proportion(self, height: int, width: int) -> tuple[int, int] | None:
+        """Return the (height, width) whose shorter side is `resize`, the longer rounded down, as torchvision does."""
+        if self.resize is None:
+            return None
+        shorter = min(height, width)
+        return int(self.resize * height / shorter), int(self.resize * width / shorter)
+
+    def _resized(self, picture: Image, size: tuple[int, int]) -> Image:
+        from PIL import Image
+
+        height, width = size
+        if (height, width) == (picture.height, picture.width):
+            return picture
+        if self.antialias:
+            return picture.resize((width, height), Image.Resampling[self._interpolation.upper()])
+        import torch
+
+        mode = _WITHOUT_ANTIALIAS[self._interpolation]
+        corners = None if mode == "nearest" else False
+        pixels = torch.from_numpy(np.array(picture)).reshape(picture.height, picture.width, -1)
+        floats = pixels.permute(2, 0, 1)[None].float()
+        resized = torch.nn.functional.interpolate(floats, (height, width), mode=mode, align_corners=corners)
+        array = resized[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+        return Image.fromarray(array.squeeze(2) if array.shape[2] == 1 else array)
+
+
+def _middle(picture: Image, crop: tuple[int, int]) -> Image:
+    """Return the middle of a picture, with black around where it is smaller; the same pixels as torchvision's."""
+    from PIL import Image
+
+    height, width = crop
+    left, top = max(width - picture.width, 0) // 2, max(height - picture.height, 0) // 2
+    if left or top or width > picture.width or height > picture.height:
+        canvas = Image.new(picture.mode, (max(width, picture.width), max(height, picture.height)))
+        canvas.paste(picture, (left, top))
+        picture = canvas
+    top, left = round((picture.height - height) / 2), round((picture.width - width) / 2)
+    return picture.crop((left, top, left + width, top + height))

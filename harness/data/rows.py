@@ -1,0 +1,178 @@
+"""Rows of an array that is too large to copy or to hold in memory: read when they are asked for."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import weakref
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from harness.errors import InputError
+from harness.store import user_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import BinaryIO
+
+    import torch
+    from torch import Tensor
+
+COPIED = 64 << 20
+"""Bytes up to which rows are copied when they are taken; beyond, they stay where they are."""
+_PART = 8 << 20
+"""Bytes of a part that is worked on at a time."""
+
+
+class Rows:
+    """Some rows of an (N, ...) array of bytes, in some order, none of which is held in memory.
+
+    It stands in for a tensor: `rows[positions]` (integers, slices, arrays, tensors), `len`, `shape` and iteration read
+    what they are asked for. Whatever else a tensor can do is done on a copy of all rows.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[np.ndarray], Tensor],
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        *,
+        positions: np.ndarray | None = None,
+    ) -> None:
+        """Give rows of an array of this shape; `read` returns those at the positions given, (M,) int64."""
+        import torch
+
+        self._read, self._whole = read, tuple(shape)
+        self._positions = np.arange(shape[0]) if positions is None else positions
+        self.dtype = dtype
+        self.device = torch.device("cpu")
+
+    @staticmethod
+    def of(tensor: Tensor) -> Rows:
+        """Return the rows of a tensor in memory, or of rows as they are."""
+        if isinstance(tensor, Rows):
+            return tensor
+        import torch
+
+        return Rows(lambda positions: tensor[torch.from_numpy(positions)], tensor.shape, tensor.dtype)
+
+    @property
+    def shape(self) -> torch.Size:
+        """Return (N, ...), as of a tensor."""
+        import torch
+
+        return torch.Size((len(self._positions), *self._whole[1:]))
+
+    @property
+    def ndim(self) -> int:
+        """Return the number of axes."""
+        return len(self._whole)
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[position] for position in range(len(self)))
+
+    def __getitem__(self, index: Any) -> Tensor:
+        """Return what a tensor would at this index, read into memory."""
+        first, rest = (index[0], index[1:]) if isinstance(index, tuple) else (index, ())
+        chosen = self._positions[np.asarray(first) if not isinstance(first, int | slice) else first]
+        alone = np.ndim(chosen) == 0
+        found = self._read(np.atleast_1d(chosen))
+        return found[0][rest] if alone else found[(slice(None), *rest)]
+
+    def rows(self, positions: Tensor) -> Rows:
+        """Return the rows at these positions, (M,) int64, without reading any."""
+        return Rows(self._read, self._whole, self.dtype, positions=self._positions[positions.numpy()])
+
+    def tensor(self) -> Tensor:
+        """Return a copy of all rows."""
+        return self._read(self._positions)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:  # noqa: FBT001  NumPy's protocol.
+        return np.asarray(self.tensor().numpy(), dtype=dtype)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.tensor(), name)
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def plain(value: Any) -> Any:
+            if isinstance(value, Rows):
+                return value.tensor()
+            return type(value)(map(plain, value)) if type(value) in {list, tuple} else value
+
+        return func(*plain(tuple(args)), **{name: plain(value) for name, value in (kwargs or {}).items()})
+
+
+def rows_of_file(file: BinaryIO, shape: Sequence[int], dtype: torch.dtype, *, offset: int = 0) -> Tensor:
+    """Return an array of bytes that stands in a file from `offset` on, as `Rows` in the place of a tensor.
+
+    Rows are read from the file, not mapped: pages of a map that were touched would count as this process's memory, and
+    a file that is cut meanwhile would end it. The file may be closed, and deleted, while the rows are in use.
+    """
+    import torch
+
+    size, descriptor, name = math.prod(shape[1:]), os.dup(file.fileno()), file.name
+
+    def read(positions: np.ndarray) -> Tensor:
+        rows = np.empty((len(positions), *shape[1:]), dtype=np.uint8)
+        content = rows.reshape(-1).data
+        # Rows that follow each other are read at once.
+        ends = [*(np.flatnonzero(np.diff(positions) != 1) + 1).tolist(), len(positions)]
+        for start, end in zip([0, *ends[:-1]], ends, strict=True):
+            into, at = content[start * size : end * size], offset + int(positions[start]) * size
+            while into:
+                if not (count := os.preadv(descriptor, [into], at)):
+                    raise InputError(f"{name}: was cut while it was in use; run again")
+                into, at = into[count:], at + count
+        found = torch.from_numpy(rows)
+        return found.view(dtype) if dtype != torch.uint8 else found
+
+    weakref.finalize(read, os.close, descriptor)
+    return cast("Tensor", Rows(read, shape, dtype))
+
+
+def take_rows(tensor: Tensor, positions: Tensor) -> Tensor:
+    """Return the rows of a tensor at these positions, (M,) int64: copied, or what stands in for them if they are many.
+
+    Many are more than `COPIED` bytes.
+    """
+    if len(positions) * math.prod(tensor.shape[1:]) * tensor.dtype.itemsize <= COPIED:
+        return tensor[positions]
+    return cast("Tensor", Rows.of(tensor).rows(positions))
+
+
+def in_parts(tensor: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Go through a tensor in parts of consecutive rows, each with the slice that it is; of at most 8 MB."""
+    for part in parts_of(len(tensor), math.prod(tensor.shape[1:]) * tensor.dtype.itemsize, part_bytes=_PART):
+        yield part, tensor[part]
+
+
+def parts_of(count: int, row_bytes: int, *, part_bytes: int = COPIED) -> Iterator[slice]:
+    """Cut so many rows, each of which needs this much memory to work on, into parts that need at most `part_bytes`."""
+    size = max(1, part_bytes // max(1, row_bytes))
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def gathered(parts: Iterable[np.ndarray], shape: Sequence[int]) -> Tensor:
+    """Return parts, each some rows of uint8, as one tensor of this shape: in memory, or if it is large on disk.
+
+    On disk it is a file without a name, which goes when the rows do.
+    """
+    import torch
+
+    if math.prod(shape) <= COPIED:
+        return torch.from_numpy(np.concatenate(list(parts)))
+    folder = user_folder("images")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for part in parts:
+            file.write(np.ascontiguousarray(part).data)
+        file.flush()
+        return rows_of_file(cast("BinaryIO", file), shape, torch.uint8)

@@ -1,0 +1,175 @@
+"""Transforms of the user's: named, called on RGB pictures, and what they return turned into pixels of 8 bits.
+
+Normalisation is no part of the pixels, since perturbations act on pixels in [0, 1]: a last `Normalize` of torchvision's
+is split off, and becomes the network's first step.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.data.naming import imported, source_digest
+from harness.errors import InputError, foreign_code
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from PIL.Image import Image
+
+    Normalisation = tuple[Sequence[float], Sequence[float]]
+
+WORDS = ("timm", "torchvision")
+"""Transforms that belong to the network: that of timm's data config, that of torchvision's default weights."""
+_ROUNDED = 1e-2
+_EXPECTED = "expected a picture of 1 or 3 channels: a PIL image, uint8, or floats in [0, 1]"
+
+
+@dataclass(frozen=True, eq=False)
+class Transform:
+    """A callable that makes a tensor or array in [0, 1], or of bytes, of an RGB picture, in the same way every time.
+
+    `about` says what it is, `identity` all that is known of what it does; `normalisation`, (mean, std) of each
+    channel, is what was split off.
+    """
+
+    spec: str
+    call: Callable[[Image], Any]
+    about: str
+    identity: str
+    normalisation: Normalisation | None = None
+
+    def pixels(self, picture: Image, *, where: str) -> tuple[np.ndarray, bool]:
+        """Return what it makes of an RGB picture, (H, W, C) uint8, and whether values had to be rounded to that."""
+        try:
+            with foreign_code():
+                made = self.call(picture)
+        except Exception as error:  # The user's code, which may fail in any way.
+            raise InputError(f"--stress-transform {self.spec}: failed on {where} ({error!r})") from error
+        pixels, off_grid = pixels_of(made, where=f"--stress-transform {self.spec}: of {where}")
+        return pixels, off_grid > _ROUNDED
+
+
+def named_transform(spec: str) -> Transform:
+    """Return the transform that `module:callable` names: the object itself is called with RGB pictures.
+
+    The working directory is importable. Raises `InputError` for what cannot be imported or called.
+    """
+    named = imported(spec, option="--stress-transform")
+    if not callable(named):
+        raise InputError(
+            f"--stress-transform {spec}: is a {type(named).__name__}, expected something to call with a picture"
+        )
+    if isinstance(named, type):
+        raise InputError(
+            f"--stress-transform {spec}: is a class; name an object made of it, such as "
+            f"transform = {named.__name__}(...)"
+        )
+    return transform_of(spec, named, identity=source_digest(spec))
+
+
+def transform_of(spec: str, named: Any, *, identity: str = "") -> Transform:
+    """Return what was named as a transform, its last normalisation split off."""
+    call, normalisation = _split(named)
+    about = " ".join(repr(call).split()) if not hasattr(call, "__name__") else str(call.__name__)
+    if _is_of(call, "albumentations"):
+        inner = call
+
+        def call(picture: Image) -> Any:
+            return inner(image=np.array(picture))["image"]
+
+    about = about if " at 0x" not in about else type(named).__name__
+    return Transform(spec, call, about, f"{about} {normalisation} {_versions(named)} {identity}", normalisation)
+
+
+def pixels_of(value: Any, *, where: str) -> tuple[np.ndarray, float]:
+    """Return a picture, array or tensor as (H, W, C) uint8, and by how much of a grey level values were rounded.
+
+    Tensors are (C, H, W) or (H, W), arrays (H, W), (H, W, C) or (C, H, W), in uint8, or floats in [0, 1]. Raises
+    `InputError` for anything else.
+    """
+    if hasattr(value, "convert"):
+        value = np.asarray(value if value.mode in {"L", "RGB"} else value.convert("RGB"))
+    is_tensor = hasattr(value, "detach")
+    if is_tensor:
+        import torch
+
+        value = value.detach().cpu()
+        array = (value.float() if value.dtype.is_floating_point and value.dtype != torch.float64 else value).numpy()
+    else:
+        array = np.asarray(value)
+    found = f"{where}: is {_kind(value)}"
+    array = array[..., None] if array.ndim == 2 else array  # noqa: PLR2004  Without channels.
+    if array.ndim != 3 or 0 in array.shape:  # noqa: PLR2004
+        raise InputError(f"{found}; {_EXPECTED}")
+    flat = np.ndim(value) == 2  # noqa: PLR2004
+    if not flat and array.shape[0] in {1, 3} and (is_tensor or array.shape[2] not in {1, 3}):
+        array = array.transpose(1, 2, 0)
+    if array.shape[2] not in {1, 3}:
+        raise InputError(f"{found}; {_EXPECTED}")
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array), 0.0
+    if not np.issubdtype(array.dtype, np.floating):
+        raise InputError(f"{found}; {_EXPECTED}")
+    lowest, highest = float(array.min()), float(array.max())
+    if not (lowest >= 0 and highest <= 1):
+        raise InputError(
+            f"{found} from {lowest:.3g} to {highest:.3g}, expected [0, 1]: leave Normalize out, and give it as "
+            "--stress-normalisation, since perturbations act on pixels in [0, 1]; clamp what resizing overshoots"
+        )
+    levels = array * 255
+    rounded = levels.round()
+    return rounded.astype(np.uint8, order="C"), float(np.abs(levels - rounded).max())
+
+
+def picture_of(value: Any, *, where: str) -> tuple[Image, float]:
+    """Return what `pixels_of` takes as a PIL image, as it is if it is one, and by how much values were rounded."""
+    if hasattr(value, "convert"):
+        return value, 0.0
+    from PIL import Image
+
+    pixels, off_grid = pixels_of(value, where=where)
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), off_grid
+
+
+def _kind(value: Any) -> str:
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+    return f"a {type(value).__name__}"
+
+
+def _is_of(named: Any, *packages: str) -> bool:
+    return any(kind.__module__.partition(".")[0] in packages for kind in type(named).__mro__)
+
+
+def _split(named: Any) -> tuple[Any, Normalisation | None]:
+    """Return torchvision's or timm's transform without a last `Normalize`, and its mean and std; others as they are."""
+    if type(named).__name__ == "ImageClassification" and _is_of(named, "torchvision"):
+        # The transform of its pretrained weights, which normalises in the same call.
+        plain = copy.copy(named)
+        plain.mean, plain.std = [0.0] * len(named.mean), [1.0] * len(named.std)
+        return plain, (tuple(named.mean), tuple(named.std))
+    steps = getattr(named, "transforms", None)
+    if not (_is_of(named, "torchvision") and isinstance(steps, list | tuple) and steps):
+        return named, None
+    last = steps[-1]
+    if type(last).__name__ != "Normalize" or not _is_of(last, "torchvision"):
+        return named, None
+    mean, std = (tuple(float(value) for value in np.ravel(values)) for values in (last.mean, last.std))
+    return type(named)(list(steps[:-1])), (mean, std)
+
+
+def _versions(named: Any) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    packages = {kind.__module__.partition(".")[0] for kind in type(named).__mro__} - {"builtins"}
+    known = []
+    for package in sorted(packages | {"torch", "torchvision"} if _is_of(named, "torchvision", "timm") else packages):
+        try:
+            known.append(f"{package} {version(package)}")
+        except PackageNotFoundError:  # A module of the user's.
+            continue
+    return " ".join(known)

@@ -1,0 +1,240 @@
+"""Pictures are decoded once, onto disk, and read from there: complete or anew, and never all of them in memory."""
+
+import os
+import subprocess
+import sys
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from harness.cli import main
+from harness.data import LabelledImages, decoding, load_images, rows
+from harness.data.decoding import decoded
+from harness.data.masks import object_masks
+from harness.data.pictures import Pictures
+from harness.data.pipeline import Pipeline
+from harness.errors import InputError
+from harness.perturb.backgrounds import with_background, without_object
+from harness.store import ArrayStore
+
+SIZE = (12, 10)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """A cache of its own, into which even small data go, and which even small data stay in."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(decoding, "SMALL", 0)
+    monkeypatch.setattr(decoding, "COPIED", 0)
+    monkeypatch.setattr(rows, "COPIED", 0)
+    return tmp_path / "cache" / "stress-harness" / "images"
+
+
+@pytest.fixture
+def photos(tmp_path):
+    rng = np.random.default_rng(0)
+    for label in ("ant", "bee"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(10):
+            pixels = rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
+    return tmp_path / "photos"
+
+
+def in_memory(photos, monkeypatch) -> LabelledImages:
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "SMALL", 1 << 20)
+        return load_images(f"folder:{photos}")
+
+
+def reads(monkeypatch) -> list[int]:
+    """Return a list that grows with each picture that is decoded."""
+    seen, made = [], decoding._Work.made
+    monkeypatch.setattr(decoding._Work, "made", lambda work, at: (seen.append(at), made(work, at))[1])
+    return seen
+
+
+def test_images_on_disk_are_those_in_memory(photos, monkeypatch):
+    expected, images = in_memory(photos, monkeypatch), load_images(f"folder:{photos}")
+    assert isinstance(images.pixels, rows.Rows)
+    assert images.pixels.shape == expected.pixels.shape
+    assert torch.equal(images.pixels[:], expected.pixels)
+    assert images.sha256 == expected.sha256
+    assert images.labels.tolist() == expected.labels.tolist()
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        3,
+        -1,
+        slice(2, 5),
+        slice(None),
+        [4, 1],
+        torch.tensor([7, 7, 0]),
+        np.array([1, 2, 3, 9]),
+        (2, 0),
+        (slice(3), 1, 4),
+    ],
+    ids=str,
+)
+def test_rows_are_looked_up_as_a_tensors_are(photos, monkeypatch, index):
+    expected, images = in_memory(photos, monkeypatch), load_images(f"folder:{photos}")
+    assert torch.equal(images.pixels[index], expected.pixels[index])
+    some = torch.tensor([5, 0, 19, 4, 4, 3, 2, 1, 9, 11])
+    assert torch.equal(images.take(some).pixels[index], expected.pixels[some][index])
+
+
+def test_what_else_a_tensor_can_do_rows_can(photos, monkeypatch):
+    expected, images = in_memory(photos, monkeypatch), load_images(f"folder:{photos}")
+    assert torch.equal(images.pixels.permute(0, 2, 3, 1).float(), expected.pixels.permute(0, 2, 3, 1).float())
+    assert torch.equal(torch.cat([images.pixels, images.pixels]), torch.cat([expected.pixels] * 2))
+    assert np.array_equal(np.asarray(images.pixels), expected.pixels.numpy())
+
+
+def test_the_second_time_nothing_is_decoded(photos, monkeypatch):
+    seen = reads(monkeypatch)
+    first = load_images(f"folder:{photos}")
+    assert len(seen) == 20
+    assert load_images(f"folder:{photos}").sha256 == first.sha256
+    assert len(seen) == 20
+
+
+def test_another_file_pipeline_or_time_decodes_anew(photos, monkeypatch):
+    seen = reads(monkeypatch)
+    load_images(f"folder:{photos}")
+    load_images(f"folder:{photos}", size=(6, 6))
+    assert len(seen) == 40
+    Image.new("RGB", SIZE[::-1]).save(photos / "ant" / "0.png")
+    assert not load_images(f"folder:{photos}").pixels[0].any()
+    assert len(seen) == 60
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "end"])
+def test_a_damaged_entry_is_decoded_again(photos, cache, monkeypatch, damage):
+    expected = load_images(f"folder:{photos}")
+    (entry,) = cache.glob("*.arrays")
+    content = bytearray(entry.read_bytes())
+    if damage == "flipped":
+        content[1000] ^= 1
+    if damage == "end":
+        content[-60] ^= 1
+    entry.write_bytes(content[: {"cut": 2000, "empty": 0}.get(damage, len(content))])
+    seen = reads(monkeypatch)
+    assert load_images(f"folder:{photos}").sha256 == expected.sha256
+    assert len(seen) == 20
+    load_images(f"folder:{photos}")
+    assert len(seen) == 20
+
+
+def test_an_entry_that_is_not_finished_is_none(photos, cache):
+    (photos / "bee" / "9.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"9\.png: cannot be read as an image"):
+        load_images(f"folder:{photos}")
+    assert [path for path in cache.iterdir() if path.suffix != ".lock"] == []
+
+
+def test_a_disk_without_room_is_said_before_anything_is_decoded(photos, monkeypatch):
+    seen = reads(monkeypatch)
+    monkeypatch.setattr("harness.store.arrays.MARGIN", 1 << 62)
+    with pytest.raises(InputError, match=r"20 images take 0\.0 GB there.*GB are free.*cache --clear.*XDG_CACHE_HOME"):
+        load_images(f"folder:{photos}")
+    assert seen == []
+
+
+def test_where_nothing_can_be_written_few_images_stay_in_memory(photos, cache, monkeypatch):
+    cache.parent.mkdir(parents=True)
+    cache.write_text("no folder")
+    assert torch.equal(load_images(f"folder:{photos}").pixels, in_memory(photos, monkeypatch).pixels)
+
+
+def test_processes_share_one_decoding(photos, tmp_path, cache):
+    code = (
+        "import sys; from harness.data import decoding, load_images; decoding.SMALL = 0; made = decoding._Work.made\n"
+        "seen = []; decoding._Work.made = lambda work, at: (seen.append(at), made(work, at))[1]\n"
+        "load_images(sys.argv[1]); print(len(seen))"
+    )
+    command = [sys.executable, "-c", code, f"folder:{photos}"]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert sorted(process.communicate()[0].strip() for process in processes) == ["0", "20"]
+
+
+def test_the_cache_is_shown_and_emptied_by_the_command(photos, cache, capsys):
+    load_images(f"folder:{photos}")
+    assert main(["cache"]) == 0
+    assert f"{cache}: 1 sets of decoded images kept" in capsys.readouterr().out
+    assert main(["cache", "--clear"]) == 0
+    assert list(cache.iterdir()) == []
+
+
+def test_what_was_used_the_longest_ago_goes_first(tmp_path):
+    store = ArrayStore(tmp_path)
+    for number in range(3):
+        with store.making(f"{number}", needed=1000) as (file, _):
+            file.write(bytes(1000))
+        os.utime(tmp_path / f"{number}.arrays", (number, number))
+    store.load("0").close()
+    ArrayStore(tmp_path, max_bytes=2_500).prune()
+    assert sorted(path.name for path in tmp_path.glob("*.arrays")) == ["0.arrays", "2.arrays"]
+
+
+def test_other_names_of_classes_cost_no_second_hash(photos, monkeypatch):
+    images = in_memory(photos, monkeypatch)
+    expected = images.sha256
+    monkeypatch.setattr("hashlib.sha256", lambda *_: pytest.fail("hashed again"))
+    assert replace(images, classes=("a", "b")).sha256 == expected
+
+
+def test_other_pixels_have_another_hash(photos, monkeypatch):
+    images = in_memory(photos, monkeypatch)
+    assert images.sha256 != replace(images, pixels=255 - images.pixels).sha256
+
+
+@pytest.mark.parametrize("kind", ["noise", "texture", "swapped", "clutter", None])
+def test_backgrounds_on_disk_are_those_in_memory(photos, monkeypatch, kind):
+    expected, images = in_memory(photos, monkeypatch), load_images(f"folder:{photos}")
+    masks = np.zeros((20, *SIZE), dtype=bool)
+    masks[:, 3:8, 2:7] = True
+
+    def changed(of):
+        return (without_object(of, masks) if kind is None else with_background(of, masks, kind)).changed
+
+    found = changed(images)
+    monkeypatch.setattr(rows, "COPIED", 1 << 20)
+    assert isinstance(found.pixels, rows.Rows)
+    assert found.sha256 == changed(expected).sha256
+
+
+def test_masks_are_found_on_disk_as_in_memory():
+    pixels = torch.zeros(6, 1, 12, 10, dtype=torch.uint8)
+    pixels[:, :, 3:7, 2:6] = 200
+    plain = LabelledImages(pixels, torch.arange(6) % 2, ("a", "b"), "squares", "test")
+    assert (object_masks(plain) == object_masks(plain.take(torch.arange(6)))).all()
+
+
+def test_memory_does_not_grow_with_the_number_of_images(monkeypatch):
+    monkeypatch.setattr(decoding, "_BLOCK", 8)
+    count, size = 400, 128
+    pictures = Pictures(
+        read=lambda position: np.full((size, size, 3), position % 256, dtype=np.uint8),
+        labels=np.arange(count) % 2,
+        classes=("a", "b"),
+        name="many",
+        where=str,
+        made_of="many",
+    )
+    tracemalloc.start()
+    try:
+        images = decoded(pictures, Pipeline())
+        sample = images.take(torch.arange(0, count, 2))
+        assert images.pixels[torch.tensor([7])].max() == 7
+        assert len(sample.sha256) == 64
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    whole = count * size * size * 3
+    assert peak < whole / 1.5, f"{peak / 1e6:.0f} MB of {whole / 1e6:.0f} MB"

@@ -1,0 +1,310 @@
+"""Data in other layouts: a user's data set, csv, Parquet, Hugging Face's, WebDataset; and odd files among them."""
+
+import io
+import json
+import os
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from harness.data import load_images
+from harness.errors import InputError
+
+VALUES = (10, 20, 30, 40)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("STRESS_HARNESS_RUN", raising=False)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield tmp_path
+    sys.modules.pop("mine", None)
+
+
+def png(value: int, size=(6, 5)) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size[::-1], (value, 0, 0)).save(file, "png")
+    return file.getvalue()
+
+
+def expect_the_four(images, classes):
+    assert images.pixels.shape == (4, 3, 6, 5)
+    assert images.pixels[:, 0, 0, 0].tolist() == list(VALUES)
+    assert images.labels.tolist() == [0, 1, 1, 0]
+    assert images.classes == classes
+
+
+# A data set of the user's.
+
+DATASET = """
+import numpy as np, torch
+from PIL import Image
+
+LABELS = [0, 1, 1, 0]
+
+class Mine:
+    classes = ["ant", "bee"]
+    def __len__(self):
+        return 4
+    def __getitem__(self, position):
+        picture = np.zeros((6, 5, 3), np.uint8)
+        picture[..., 0] = 10 * (position + 1)
+        return {item}
+
+made = Mine()
+def build():
+    return Mine()
+splits = {{"train": made, "test": made}}
+def broken():
+    raise SystemExit(0)
+"""
+ITEMS = {
+    "array": "picture, LABELS[position]",
+    "picture": "Image.fromarray(picture), torch.tensor(LABELS[position])",
+    "floats": "torch.from_numpy(picture).permute(2, 0, 1) / 255, LABELS[position]",
+    "dict": "{'image': Image.fromarray(picture), 'label': LABELS[position]}",
+    "names": "(picture, ['ant', 'bee'][LABELS[position]])",
+}
+
+
+@pytest.mark.parametrize("name", ["made", "Mine", "build"])
+@pytest.mark.parametrize("item", ITEMS)
+def test_a_data_set_gives_pictures_and_labels(here, item, name):
+    (here / "mine.py").write_text(DATASET.format(item=ITEMS[item]))
+    images = load_images(f"mine:{name}")
+    expect_the_four(images, ("ant", "bee"))
+    assert images.name == name
+    assert "decoded anew in each run" in images.notes[0]
+    assert load_images(f"mine:{name}", size=(3, 3)).pixels.shape == (4, 3, 3, 3)
+
+
+def test_a_data_set_with_a_fingerprint_is_decoded_once(here):
+    (here / "mine.py").write_text(DATASET.format(item=ITEMS["array"]) + "\nMine.fingerprint = 'four'\n")
+    first = load_images("mine:made")
+    assert first.notes == ()
+    sys.modules["mine"].LABELS[:] = [1, 1, 1, 1]  # Which the fingerprint says does not happen.
+    assert load_images("mine:made").labels.tolist() == first.labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "item", "message"),
+    [
+        (
+            "nothing",
+            "array",
+            r"--stress-data mine:nothing: cannot be imported \(AttributeError.*expected fashion-mnist",
+        ),
+        ("LABELS", "array", r"item 0: is a int; expected an object with __len__ and __getitem__"),
+        ("splits", "array", r"gives a dict with train, test; name one of them"),
+        ("broken", "array", r"cannot give the data set \(RuntimeError\('it raised SystemExit"),
+        ("made", "1 / 0", r"cannot give item 0 \(ZeroDivisionError"),
+        ("made", "picture, -1", r"labels run from -1 to -1"),
+        ("made", "picture, 7", r"labels run to 7, there are 2 names of classes"),
+        ("made", "picture, [0, 1]", r"labels cannot be read"),
+        ("made", "picture, 'cow'", r"label 'cow' is none of the classes ant, bee"),
+        ("made", "picture / 100.0 - 1, 0", r"item 0: is float64 .* from -1 to .*leave Normalize out"),
+        ("made", "np.random.rand(4, 4), 0", r"--stress-data mine:made: gives other pixels for mine:made: item 0"),
+    ],
+)
+def test_what_is_wrong_with_a_data_set_is_said(here, name, item, message):
+    (here / "mine.py").write_text(DATASET.format(item=ITEMS.get(item, item)))
+    with pytest.raises(InputError, match=message):
+        load_images(f"mine:{name}")
+
+
+# csv.
+
+
+def write_csv(here, rows) -> str:
+    (here / "data" / "pictures").mkdir(parents=True)
+    for number, value in enumerate(VALUES):
+        (here / "data" / "pictures" / f"{number}.png").write_bytes(png(value))
+    (here / "data" / "list.csv").write_text("\n".join(rows) + "\n")
+    return f"csv:{here / 'data' / 'list.csv'}"
+
+
+@pytest.mark.parametrize(("labels", "classes"), [("abba", ("a", "b")), ("0110", ("0", "1"))], ids=["names", "numbers"])
+def test_a_csv_file_lists_paths_and_labels(here, labels, classes):
+    rows = ["label,more,path", *(f"{label},x,pictures/{number}.png" for number, label in enumerate(labels))]
+    expect_the_four(load_images(write_csv(here, rows)), classes)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            ["file,label", "a,b"],
+            "list.csv: has file, label; expected a first row that names the columns path and label",
+        ),
+        (["path,label"], "has no rows"),
+        (["path,label", "pictures/0.png"], "row 2 has no path or no label"),
+        (["path,label", "none.png,0"], r"lists a file that cannot be found .*none\.png"),
+        (["path,label", "list.csv,0"], r"list\.csv: cannot be read as an image"),
+    ],
+)
+def test_what_is_wrong_with_a_csv_file_is_said(here, rows, message):
+    with pytest.raises(InputError, match=message):
+        load_images(write_csv(here, rows))
+
+
+# Parquet, and Hugging Face's.
+
+
+def table(pictures=None):
+    pa = pytest.importorskip("pyarrow")
+    pictures = [{"bytes": png(value), "path": None} for value in VALUES] if pictures is None else pictures
+    features = {"image": {"_type": "Image"}, "label": {"names": ["ant", "bee"], "_type": "ClassLabel"}}
+    made = pa.table({"image": pictures, "label": [0, 1, 1, 0]})
+    return made.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+
+
+@pytest.mark.parametrize("spec", ["parquet:data/0.parquet", "hf:data", "parquet:data"])
+def test_parquet_files_have_pictures_and_names_of_classes(here, spec):
+    made = table()
+    from pyarrow import parquet
+
+    (here / "data").mkdir()
+    parquet.write_table(made, here / "data" / "0.parquet", row_group_size=3)
+    expect_the_four(load_images(spec), ("ant", "bee"))
+
+
+def test_what_datasets_saves_to_disk_is_read(here):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["ant", "bee"])})
+    rows = {"image": [{"bytes": png(value), "path": None} for value in VALUES], "label": [0, 1, 1, 0]}
+    made = datasets.Dataset.from_dict(rows, features=features)
+    made.save_to_disk(here / "saved")
+    expect_the_four(load_images("hf:saved"), ("ant", "bee"))
+    datasets.DatasetDict({"test": made, "train": made}).save_to_disk(here / "splits")
+    with pytest.raises(InputError, match=r"has the splits test, train; name one, such as hf:"):
+        load_images("hf:splits")
+    expect_the_four(load_images("hf:splits/test"), ("ant", "bee"))
+
+
+def test_what_is_wrong_with_parquet_is_said(here, monkeypatch):
+    made = table([b"text"] * 4)
+    from pyarrow import parquet
+
+    parquet.write_table(made, here / "text.parquet")
+    parquet.write_table(made.drop_columns(["label"]), here / "bare.parquet")
+    (here / "cut.parquet").write_bytes((here / "text.parquet").read_bytes()[:-9])
+    os.mkfifo(here / "pipe.parquet")
+    (here / "pipes").mkdir()
+    os.mkfifo(here / "pipes" / "0.parquet")
+    for name, message in (
+        ("text", r"row 0: cannot be read as an image"),
+        ("bare", r"has the columns image; expected Parquet files"),
+        ("cut", r"cut\.parquet: cannot be read"),
+        ("pipe", r"pipe\.parquet: there is no Parquet file"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_images(f"parquet:{name}.parquet")
+    with pytest.raises(InputError, match="not a regular file"):
+        load_images("parquet:pipes")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InputError, match=r"needs pyarrow, .* pip install 'stress-harness\[hf\]'"):
+        load_images("parquet:text.parquet")
+
+
+# WebDataset.
+
+
+def write_shard(path, files) -> None:
+    with tarfile.open(path, "w") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("kind", ["cls", "json"])
+def test_webdatasets_shards_are_read_in_order(here, kind):
+    for shard in range(2):
+        files = {}
+        for at in (2 * shard, 2 * shard + 1):
+            label = [0, 1, 1, 0][at]
+            text = f"{label}\n" if kind == "cls" else json.dumps({"label": "ab"[label]})
+            files |= {f"x/{at:03}.png": png(VALUES[at]), f"x/{at:03}.{kind}": text.encode(), f"x/{at:03}.pyd": b"cos\n"}
+        write_shard(here / f"test-{shard:02}.tar", files)
+    images = load_images("webdataset:test-{00..01}.tar")
+    expect_the_four(images, ("0", "1") if kind == "cls" else ("a", "b"))
+    assert images.notes == ("4 pictures are read; left out are 4 .pyd",)
+    assert len(load_images("webdataset:test-{01,00}.tar")) == 4
+
+
+def test_what_is_wrong_with_shards_is_said(here):
+    write_shard(here / "bare.tar", {"0.png": png(1)})
+    write_shard(here / "two.tar", {"0.png": png(1), "0.jpg": png(1), "0.cls": b"0"})
+    write_shard(here / "good.tar", {"0.png": png(1), "0.cls": b"0"})
+    (here / "cut.tar").write_bytes((here / "good.tar").read_bytes()[:560])
+    os.mkfifo(here / "pipe.tar")
+    for pattern, message in (
+        ("pipe:curl x", "names no local files; download the shards first"),
+        ("https://x/0.tar", "names no local files"),
+        ("none-{0..1}.tar", r"none-0\.tar: cannot be read \(No such file"),
+        ("pipe.tar", "not a regular file"),
+        ("bare.tar", "0: has no label"),
+        ("two.tar", "0 has 2 pictures"),
+        ("cut.tar", r"cut\.tar: "),
+        ("{0..999999999}.tar", "is no range of shards"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_images(f"webdataset:{pattern}")
+
+
+# Odd pictures and files.
+
+
+def test_pictures_are_turned_as_their_exif_says(here):
+    (here / "photos" / "a").mkdir(parents=True)
+    picture = Image.fromarray(np.repeat(np.array([[0], [255]], np.uint8), 8, axis=1).repeat(4, axis=0))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # To be turned by 90° clockwise.
+    picture.save(here / "photos" / "a" / "0.jpg", exif=exif)
+    pixels = load_images("folder:photos").pixels[0, 0]
+    assert (pixels[:, 4:] < 50).all()
+    assert (pixels[:, :4] > 200).all()
+
+
+def test_what_is_left_out_is_counted(here):
+    folder = here / "photos"
+    for name in ("a", "b", "__MACOSX", ".hidden"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "0.png").write_bytes(png(1))
+    (folder / "a" / "deeper").mkdir()
+    for name in ("a/1.heic", "a/deeper/2.png", "a/._0.png", "b/list.txt", "b/read", "about.txt"):
+        (folder / name).write_bytes(b"x")
+    images = load_images("folder:photos")
+    assert images.classes == ("a", "b")
+    assert images.notes == (
+        "2 of 8 files are read: 1 .heic, 1 .txt, 1 hidden, 1 in a subfolder, 1 in no class's folder, "
+        "1 without a suffix",
+    )
+
+
+def test_transparency_is_dropped_and_said(here):
+    (here / "photos" / "a").mkdir(parents=True)
+    Image.new("RGBA", (5, 6), (9, 8, 7, 0)).save(here / "photos" / "a" / "0.png")
+    images = load_images("folder:photos")
+    assert images.pixels[0, :, 0, 0].tolist() == [9, 8, 7]
+    assert images.notes == ("1 of 1 images have transparency, which is dropped",)
+
+
+def test_colour_of_48_bits_is_refused(here):
+    import cv2
+
+    (here / "photos" / "a").mkdir(parents=True)
+    cv2.imwrite(str(here / "photos" / "a" / "0.png"), np.full((4, 4, 3), 40_000, np.uint16))
+    with pytest.raises(InputError, match=r"0\.png: has more than 8 bits per channel \(16 bits per channel\); save it"):
+        load_images("folder:photos")
+
+
+def test_tensors_of_bytes_are_taken_as_they_are(here):
+    (here / "mine.py").write_text(DATASET.format(item="torch.full((1, 4, 4), 7, dtype=torch.uint8), 0"))
+    assert torch.equal(load_images("mine:made").pixels, torch.full((4, 1, 4, 4), 7, dtype=torch.uint8))

@@ -1,0 +1,199 @@
+"""What is done to pictures: the same pixels as torchvision's, and whatever transform the user names."""
+
+import sys
+from argparse import Namespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from harness.data import load_images
+from harness.data.options import DataOptions
+from harness.data.pipeline import Pipeline
+from harness.errors import InputError
+from harness.networks import NetworkOptions
+
+NOISE = np.random.default_rng(0).integers(0, 256, (43, 61, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with a folder of pictures, in which modules of the user's are found."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "photos" / "a").mkdir(parents=True)
+    Image.fromarray(NOISE).save(tmp_path / "photos" / "a" / "0.png")
+    Image.fromarray(NOISE[:, ::-1].copy()).save(tmp_path / "photos" / "a" / "1.png")
+    yield tmp_path
+    for name in ("steps", "mine"):
+        sys.modules.pop(name, None)
+
+
+def options(**given) -> DataOptions:
+    """Return options as pytest parses them."""
+    names = ("size", "channels", "resize", "crop", "interpolation", "transform")
+    parsed = {f"stress_{name}": None for name in names} | {"stress_antialias": "yes", "stress_data": "folder:photos"}
+    return DataOptions.of(Namespace(**parsed | {f"stress_{name}": value for name, value in given.items()}))
+
+
+def seen(pipeline: Pipeline, picture=NOISE) -> torch.Tensor:
+    return torch.from_numpy(pipeline.apply(Image.fromarray(picture), where="x").pixels.copy()).permute(2, 0, 1)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize(
+    "picture", [NOISE, NOISE.transpose(1, 0, 2).copy(), NOISE[..., 0].copy()], ids=["wide", "tall", "grey"]
+)
+@pytest.mark.parametrize(("resize", "crop"), [(24, (20, 20)), (80, (64, 70)), (20, (30, 25)), (43, (41, 59))])
+def test_resizing_and_cropping_give_torchvisions_pixels(picture, resize, crop, interpolation):
+    from torchvision.transforms import InterpolationMode, v2
+
+    steps = v2.Compose([v2.Resize(resize, InterpolationMode(interpolation)), v2.CenterCrop(crop), v2.PILToTensor()])
+    pipeline = Pipeline(resize=resize, crop=crop, interpolation=interpolation)
+    assert torch.equal(seen(pipeline, picture), steps(Image.fromarray(picture)))
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
+def test_without_antialiasing_it_is_what_torchvision_makes_of_tensors(interpolation):
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import functional
+
+    tensor = torch.from_numpy(NOISE).permute(2, 0, 1).float()
+    expected = functional.resize(tensor, [20], InterpolationMode(interpolation), antialias=False).round().clamp(0, 255)
+    assert torch.equal(seen(Pipeline(resize=20, interpolation=interpolation, antialias=False)).float(), expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"size": "8", "resize": "9"}, "--stress-size and --stress-resize: the one stretches images to a size"),
+        ({"size": "8", "crop": "9"}, "--stress-size and --stress-crop"),
+        ({"resize": "8x9"}, "--stress-resize 8x9: expected the length of the shorter side"),
+        ({"crop": "0"}, "--stress-crop 0: expected a number of pixels, or HEIGHTxWIDTH"),
+        ({"interpolation": "bicubic"}, "--stress-interpolation: says how images are resized; say to what"),
+        ({"antialias": "no"}, "--stress-antialias: says how images are resized"),
+        ({"antialias": "no", "resize": "8", "interpolation": "lanczos"}, "lanczos is always antialiased"),
+        ({"transform": "steps:f", "size": "8"}, "--stress-transform steps:f and --stress-size: the transform makes"),
+        ({"transform": "timm", "channels": 1}, "--stress-transform timm and --stress-channels"),
+    ],
+)
+def test_what_contradicts_itself_is_said(given, message):
+    with pytest.raises(InputError, match=message):
+        options(**given)
+
+
+def test_stretched_pictures_are_counted(here):
+    images = options(size="20").load()
+    assert images.notes == (
+        "2 of 2 images are stretched by --stress-size, the worst by a factor of 1.42; --stress-resize and "
+        "--stress-crop keep their shape",
+    )
+    assert options(resize="20", crop="20").load().notes == ()
+
+
+def test_a_transform_of_the_users_makes_the_pixels(here):
+    (here / "steps.py").write_text(
+        "from torchvision.transforms import v2\nimport torch\n"
+        "whole = v2.Compose([v2.Resize(24), v2.CenterCrop(20), v2.ToImage(), v2.ToDtype(torch.float32, scale=True),\n"
+        "    v2.Normalize([0.5, 0.4, 0.3], [0.25, 0.2, 0.1])])\n"
+    )
+    images = options(transform="steps:whole").load()
+    assert torch.equal(images.pixels, options(resize="24", crop="20").load().pixels)
+    assert images.normalisation == ((0.5, 0.4, 0.3), (0.25, 0.2, 0.1))
+    assert NetworkOptions().after(images).normalisation == "[0.5, 0.4, 0.3],[0.25, 0.2, 0.1]"
+    assert NetworkOptions(normalisation="imagenet").after(images).normalisation == "imagenet"
+    assert images.pipeline.startswith("steps:whole (Compose(")
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (
+            "return np.asarray(picture, np.float32) - 100",
+            r"float32 of shape \(43, 61, 3\) from -100 to 155, expected \[0, 1\]: leave Normalize out",
+        ),
+        (
+            "return np.random.rand(4, 4)",
+            r"gives other pixels for .*0\.png the second time; leave out what is drawn at random",
+        ),
+        (
+            "raise SystemExit(0)",
+            r"--stress-transform steps:f: failed on .*0\.png \(RuntimeError\('it raised SystemExit",
+        ),
+        ("return 'text'", "of .*png: is "),
+        ("return np.full((4, 4), np.nan)", "from nan to nan, expected"),
+        ("return np.zeros((2, 4, 4), int)", r"is int64 of shape \(2, 4, 4\); expected a picture of 1 or 3 channels"),
+    ],
+)
+def test_what_a_transform_must_not_do_is_said(here, code, message):
+    (here / "steps.py").write_text(f"import numpy as np\ndef f(picture):\n    {code}\n")
+    with pytest.raises(InputError, match=message):
+        options(transform="steps:f").load()
+
+
+def test_what_is_rounded_is_said(here):
+    (here / "steps.py").write_text("import numpy as np\ndef f(picture):\n    return np.asarray(picture) / 255 * 0.9\n")
+    assert options(transform="steps:f").load().notes == (
+        "2 of 2 images are rounded to 8 bits: steps:f gives levels between them",
+    )
+
+
+@pytest.mark.parametrize("spec", ["steps", "steps:", "nowhere:f", "json:__name__"])
+def test_a_transform_that_is_none_is_said(here, spec):
+    with pytest.raises(InputError, match=f"--stress-transform {spec}: "):
+        options(transform=spec).load()
+
+
+def test_torchvisions_weights_name_their_pipeline(here):
+    images = options(transform="torchvision").load(NetworkOptions("torchvision.models:resnet18").transform)
+    assert images.pixels.shape == (2, 3, 224, 224)
+    expected = Pipeline(resize=256, crop=(224, 224)).apply(Image.fromarray(NOISE), where="x").pixels
+    assert np.array_equal(images.pixels[0].permute(1, 2, 0).numpy(), expected)
+    assert images.normalisation == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def test_timms_data_config_names_its_pipeline(here):
+    pytest.importorskip("timm")
+    network = NetworkOptions("timm:create_model", ("model_name=test_convnext2",))
+    images = options(transform="timm").load(network.transform)
+    assert images.pixels.shape[0:2] == (2, 3)
+    assert images.normalisation is not None
+
+
+@pytest.mark.parametrize(
+    ("word", "network", "message"),
+    [
+        ("timm", NetworkOptions(), "is that of the network that --stress-model builds; name one"),
+        ("torchvision", NetworkOptions("json:loads"), "json:loads is no builder of torchvision.models"),
+        ("torchvision", NetworkOptions("torchvision.models:nothing"), "torchvision.models:nothing"),
+    ],
+)
+def test_a_network_without_a_pipeline_is_said(here, word, network, message):
+    with pytest.raises(InputError, match=message):
+        options(transform=word).load(network.transform)
+
+
+def test_a_pipeline_that_changed_decodes_anew(here, monkeypatch):
+    """Though the code that changed is not in the file that is named."""
+    from harness.data import decoding
+
+    monkeypatch.setattr(decoding, "SMALL", 0)
+    (here / "mine.py").write_text("LEVEL = 10\n")
+    (here / "steps.py").write_text(
+        "import mine, numpy as np\ndef f(_):\n    return np.full((4, 4), mine.LEVEL, np.uint8)\n"
+    )
+    assert options(transform="steps:f").load().pixels.max() == 10
+    sys.modules["mine"].LEVEL = 20
+    assert options(transform="steps:f").load().pixels.max() == 20
+
+
+def test_masks_follow_the_pipeline():
+    masks = np.zeros((1, 43, 61), dtype=bool)
+    masks[:, :, 30:] = True
+    made = Pipeline(resize=20, crop=(20, 20)).masks(masks)
+    assert made.shape == (1, 20, 20)
+    assert made[0, :, 11:].all()
+    assert not made[0, :, :9].any()
+    assert load_images("fashion-mnist").pipeline == ""
