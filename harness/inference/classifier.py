@@ -14,6 +14,7 @@ from torch.fx import GraphModule
 
 from harness.data.images import LabelledImages, unit_range
 from harness.inference.backend import backend_named
+from harness.inference.code import computing_code
 from harness.inference.devices import available_cores
 from harness.inference.folding import folded
 from harness.inference.predictions import Predictions
@@ -154,11 +155,13 @@ class Classifier:
         """Return what `compute` gives for these images, of this shape, from the cache if it is there.
 
         The `repr` of `what` must name all that decides the values besides the model, the images, the perturbation and
-        the protocol. Values are kept as float32, and not at all under a perturbation from outside of this package.
+        the code that computes. Values are kept as float32, and not at all under a perturbation from outside of this
+        package.
         """
         if self._cache is None or self.fingerprint is None or not _is_ours(perturbation):
             return compute()
-        decisive = (self.fingerprint, images.sha256, tuple(images.pixels.shape), what, perturbation, PROTOCOL)
+        version = (PROTOCOL, computing_code())
+        decisive = (self.fingerprint, images.sha256, tuple(images.pixels.shape), what, perturbation, version)
         key = hashlib.sha256(repr((*decisive, self._backend.decides)).encode()).hexdigest()
         values = self._cache.load(key, shape)
         if values is None:
