@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from harness.errors import InputError, printable
+from harness.errors import InputError, end_copy, printable
 from harness.gates import read_gates
 from harness.plugin.collector import Collector
 from harness.plugin.options import add_options, reports_named
-from harness.plugin.output import PAGE, begin, confirm, forget, unmark, write_files, write_page_whole, write_refusal
+from harness.plugin.ending import Ending, refuse
+from harness.plugin.output import PAGE, begin, forget, unmark, write_files, write_page_whole, write_refusal
 from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun, command_of
 from harness.plugin.timeout import TimeKeeper
 from harness.run.outcome import NOT_JUDGED
@@ -53,32 +54,28 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     if reports := reports_named(config):
         forget(reports)  # Before the command line is parsed, which may be wrong.
     config.stash[_HANDLED] = sys.exception()
-    config.add_cleanup(partial(_leave_reports, config))
+    config.add_cleanup(partial(_leave_reports, config, os.getpid()))
     add_options(parser, config)
 
 
-def _leave_reports(config: pytest.Config) -> None:
+def _leave_reports(config: pytest.Config, process: int) -> None:
     """Write the reports of a run that pytest ends before it comes to a verdict, whatever the reason.
 
     Such as a command line that is wrong, a `conftest.py` that cannot be imported, or another plugin that refuses.
     """
+    end_copy(process)
     run, error = config.stash.get(RUN, None), _raised(config)
     reason = _reason(error) if error else "pytest ended the run before it came to a verdict, and said why"
     if run is None and error and (reports := reports_named(config)):
         write_refusal(refusal_of(None, [reason], command=command_of(config)), reports)
-    elif run and run.unfinished:
-        _refuse(run, reason)
+    elif run and (run.unfinished or (run.outcome and error)):
+        refuse(run, reason)
 
 
 def _raised(config: pytest.Config) -> BaseException | None:
     """Return what ends the run just now; what was being handled where pytest was called from is no doing of it."""
     error = sys.exception()
     return None if error is config.stash.get(_HANDLED, None) else error
-
-
-def _refuse(run: GateRun, reason: str) -> None:
-    run.unfinished = False
-    write_refusal(refusal_of(run.options, [reason], command=run.command), run.options.reports)
 
 
 def _reason(error: BaseException) -> str:
@@ -98,13 +95,14 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         run = GateRun(config)
     except pytest.UsageError:
-        _leave_reports(config)
+        _leave_reports(config, os.getpid())
         raise
     config.stash[RUN] = run
     if not run.active:
         return
     _limit_hypothesis(run)
     config.pluginmanager.register(TimeKeeper(run), "stress-time-keeper")
+    config.pluginmanager.register(Ending(run), "stress-ending")
     try:
         if not run.is_worker:
             begin(run.options.reports, marked=not config.option.collectonly)
@@ -114,7 +112,7 @@ def pytest_configure(config: pytest.Config) -> None:
             run.start()
     except InputError as error:
         if not run.is_worker:
-            _refuse(run, str(error))
+            refuse(run, str(error))
         raise pytest.UsageError(_annotated(str(error))) from None
     pages = run.options.record is None and not config.option.collectonly
     if not run.is_worker and pages and config.pluginmanager.hasplugin("html") and not config.option.htmlpath:
@@ -206,7 +204,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     run.unfinished = False
     if not reported.interrupted:
         session.exitstatus = run.outcome.exit_status
-    confirm(session.exitstatus)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
