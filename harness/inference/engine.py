@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import InputError, raised
+from harness.networks.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -163,7 +164,10 @@ def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: 
             except queue.Empty:
                 return
             try:
-                results[number] = work(batches[number])
+                try:
+                    results[number] = work(batches[number])
+                finally:
+                    settings.restore()
             except Exception as error:  # Raised again by whoever waits.
                 errors[number] = error
             except BaseException as error:  # The model's own: what ends a run reaches the main thread alone.
@@ -171,6 +175,7 @@ def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: 
             finished.put(number)
 
     with _one_thread_per_worker():
+        settings = Settings()
         threads = [threading.Thread(target=take, daemon=True) for _ in range(min(workers, len(batches)))]
         for thread in threads:
             thread.start()

@@ -75,8 +75,10 @@ def import_builder(spec: str, arguments: Sequence[str]) -> Callable[[], nn.Modul
     keywords = parse_arguments(arguments, option="--stress-model-arg")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
+    from harness.networks.settings import settings_kept
+
     try:
-        with foreign_code():
+        with settings_kept(), foreign_code():
             function = getattr(importlib.import_module(module_name), attribute)
     except Exception as error:  # Importing runs the user's module, which may fail in any way.
         raise InputError(f"--stress-model {spec}: cannot be imported ({error!r})") from error
@@ -86,7 +88,8 @@ def import_builder(spec: str, arguments: Sequence[str]) -> Callable[[], nn.Modul
         from torch import nn
 
         try:
-            with torch.random.fork_rng(devices=[]), foreign_code():  # Its first weights are drawn, and then replaced.
+            # Its first weights are drawn, and then replaced.
+            with torch.random.fork_rng(devices=[]), settings_kept(), foreign_code():
                 model: nn.Module = function(**keywords)
         except Exception as error:
             raise InputError(f"--stress-model {spec}: building the network failed ({error!r})") from error

@@ -13,8 +13,8 @@ import pytest
 from harness.errors import InputError, end_copy, printable
 from harness.gates import read_gates
 from harness.plugin.collector import Collector
-from harness.plugin.options import add_options, reports_named
 from harness.plugin.ending import Ending, refuse
+from harness.plugin.options import add_options, reports_named
 from harness.plugin.output import PAGE, begin, forget, unmark, write_files, write_page_whole, write_refusal
 from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun, command_of
 from harness.plugin.timeout import TimeKeeper

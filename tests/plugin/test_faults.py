@@ -315,7 +315,7 @@ def test_a_junit_file_that_cannot_be_written_is_4(zoo):
 
 def test_a_terminal_that_takes_nothing_is_no_pass(zoo):
     command = [sys.executable, "-m", "harness", "gate", *WITHOUT_CACHE, "stress_tests", "--stress-data", zoo.data]
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         run = subprocess.run(command, cwd=zoo.root, stdout=full, stderr=subprocess.DEVNULL, timeout=120, check=False)
     assert run.returncode == 4
     assert zoo.report()["verdict"] == "error"
@@ -487,6 +487,35 @@ def test_time_limit_lets_pass_what_is_quick(seconds):
     with time_limit(seconds, "sleeping"):
         time.sleep(0.01)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_time_limit_whose_timer_was_stopped_holds(monkeypatch):
+    """As by a model that sets an alarm of its own, in whichever thread."""
+    monkeypatch.setattr("harness.plugin.timeout._GRACE", 0.2)
+
+    def stop_the_timer_and_hang():
+        signal.alarm(0)
+        time.sleep(60)
+        pytest.fail("not interrupted")
+
+    with pytest.raises(TimeLimitExceededError), time_limit(0.1, "sleeping"):
+        stop_the_timer_and_hang()
+
+
+DEAF = """
+import signal, sys, time
+from harness.plugin import timeout
+timeout._GRACE = 0.2
+with timeout.time_limit(0.1, "sleeping"):
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    time.sleep(60)
+"""
+
+
+def test_time_limit_whose_signal_was_taken_over_ends_the_process():
+    run = subprocess.run([sys.executable, "-c", DEAF], capture_output=True, text=True, timeout=50, check=False)
+    assert run.returncode == 4
+    assert run.stderr == "sleeping: no answer within 0.1 s, nor to the signal; the process ends\n"
 
 
 def test_time_limit_within_another_leaves_it_running():
