@@ -81,7 +81,7 @@ def self_check_failures(outcome: Outcome) -> list[str]:
 def markdown(outcome: Outcome) -> str:
     """Return the summary for a pull request or a CI job page."""
     icon = {"pass": "✅", "partial": "⚠️"}.get(outcome.verdict, "❌")
-    lines = [f"## {icon} Model quality gate: {outcome.headline}", ""]
+    lines = [f"## {icon} Model quality gate: {_plain(outcome.headline)}", ""]
     lines += [
         f"- {role}: {_code(model['path'])}" + (f" (`{model['sha256'][:12]}`)" if model["sha256"] else "")
         for role, model in outcome.models.items()
@@ -89,7 +89,7 @@ def markdown(outcome: Outcome) -> str:
     lines.append(f"- data: {_plain(data_in_words(outcome))}")
     lines += [f"- **could not judge**: {_plain(error)}" for error in (*outcome.errors, *self_check_failures(outcome))]
     lines += [f"- partial: {_plain(omission)}" for omission in outcome.omissions]
-    lines += [f"- {outcome.scope}"] if outcome.scope else []
+    lines += [f"- {_plain(outcome.scope)}"] if outcome.scope else []
     lines += [f"- failed: {_code(failure)}" for failure in outcome.failed_tests]
     lines += [f"- {_plain(note)}" for note in notes(outcome)]
     shown = [verdict for verdict in worst_first(outcome.verdicts) if verdict.status in {"fail", "error"}]
@@ -106,8 +106,8 @@ def _row(verdict: Verdict) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return text that Markdown shows as it is: no line, cell, code or element of its own."""
-    escaped = printable(text.replace("\n", " ")).replace("|", "\\|").replace("`", "\\`")
+    """Return text that Markdown shows as it is: no line, cell, code, element, link or picture of its own."""
+    escaped = printable(text.replace("\n", " ")).replace("|", "\\|").replace("`", "\\`").replace("](", "]\\(")
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", escaped)
 
 
