@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,16 @@ def _relative(path: Path) -> Path:
 def pytest_html_report_title(report: Any) -> None:
     """Name the report after what it is."""
     report.title = "Model quality gate"
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_html_results_table_row(cells: list[str]) -> None:
+    """Show the names of tests as text, since pytest-html takes them for markup."""
+    start, end = '<td class="col-testId">', "</td>"
+    cells[:] = [
+        start + escape(printable(cell.removeprefix(start).removesuffix(end))) + end if cell.startswith(start) else cell
+        for cell in cells
+    ]
 
 
 @pytest.hookimpl(optionalhook=True)
