@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+
+_COPY = 4
+"""Exit status of a copy of a process, should somebody ask: of the gate's, that nothing was judged."""
 
 
 class InputError(Exception):
@@ -36,14 +41,23 @@ def foreign_code() -> Iterator[None]:
     """Run code that is not ours, such as a user's network: what it raises is an `Exception`, whatever it is.
 
     `SystemExit`, pytest's outcomes and the like are no `Exception`, so that they would end the process, or the test,
-    with the code's own word for a verdict.
+    with the code's own word for a verdict. A copy of this process that it makes (`os.fork`) does not come back.
     """
+    process = os.getpid()
     try:
         yield
     except (Exception, KeyboardInterrupt, Interruption):
         raise
     except BaseException as error:
         raise raised(error) from error
+    finally:
+        end_copy(process)
+
+
+def end_copy(process: int) -> None:
+    """End this process at once if it is a copy of that one: else two would go on with one piece of work."""
+    if os.getpid() != process:
+        os._exit(_COPY)
 
 
 def raised(error: BaseException) -> RuntimeError:

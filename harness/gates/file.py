@@ -23,6 +23,8 @@ SCHEMA = 1
 MAX_BYTES = 16 << 20
 """Larger files are refused: this is enough for 50,000 rows."""
 _MAX_PARTS = 100
+_MAX_ID = 200
+"""Characters of the longest id, which stands in the name of a test, in links and in tables."""
 
 
 @record
@@ -139,7 +141,7 @@ _FIELDS = {item.name for item in fields(Gate)}
 def _gate(row: Any, where: str, data: DataFingerprint) -> Gate:
     if not isinstance(row, dict):
         raise GatesError(f"{where}: expected a table, found {row!r}")
-    where += f" ({row['id']!r})" if "id" in row else ""
+    where += f" ({str(row['id'])[:_MAX_ID]!r})" if "id" in row else ""
     own = {name: value for name, value in row.items() if name not in COMMON_KEYS}
     if taken := sorted(own.keys() & _FIELDS):
         raise GatesError(
@@ -147,8 +149,11 @@ def _gate(row: Any, where: str, data: DataFingerprint) -> Gate:
         )
     common = {"class_name" if name == "class" else name: row[name] for name in row if name in COMMON_KEYS}
     gate = read_record(Gate, {**common, "keys": own}, where=where, error=GatesError)
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", gate.id):
-        raise GatesError(f"{where}: id {gate.id!r} must be of lower-case ASCII letters, digits, dots and hyphens")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", gate.id) or len(gate.id) > _MAX_ID:
+        raise GatesError(
+            f"{where}: id {gate.id[:_MAX_ID]!r} must be of lower-case ASCII letters, digits, dots and hyphens, at most "
+            f"{_MAX_ID} of them"
+        )
     if gate.significance == 0:
         raise GatesError(f"{where}: significance is 0, and no probability is below, so that the gate cannot fail")
     try:

@@ -14,6 +14,7 @@ from torch.fx import GraphModule
 
 from harness.data.images import LabelledImages, unit_range
 from harness.inference.backend import backend_named
+from harness.inference.code import computing_code
 from harness.inference.devices import available_cores, moved, side_by_side
 from harness.inference.folding import folded
 from harness.inference.pooling import pooled_by_maxima
@@ -166,7 +167,8 @@ class Classifier:
         """Return what `compute` gives for these images, of this shape, from the cache if it is there.
 
         The `repr` of `what` must name all that decides the values besides the model, the images, the perturbation and
-        the protocol. Values are kept as float32, and not at all under a perturbation from outside of this package.
+        the code that computes. Values are kept as float32, and not at all under a perturbation from outside of this
+        package.
         """
         key = self.cache_key(what, images, perturbation)
         if self._cache is None or key is None:
@@ -181,7 +183,14 @@ class Classifier:
         """Return the key under which `cached` keeps this, None for what it does not keep."""
         if self._cache is None or self.fingerprint is None or not _is_ours(perturbation):
             return None
-        decisive = (self.fingerprint, images.sha256, tuple(images.pixels.shape), what, perturbation, PROTOCOL)
+        decisive = (
+            self.fingerprint,
+            images.sha256,
+            tuple(images.pixels.shape),
+            what,
+            perturbation,
+            (PROTOCOL, computing_code()),
+        )
         return hashlib.sha256(repr((*decisive, self._backend.decides)).encode()).hexdigest()
 
     def _predictions(self, images: LabelledImages, perturbation: Perturbation) -> Predictions:

@@ -12,6 +12,7 @@ from harness.inference.devices import pick_device
 from harness.inference.role import RoleModel
 from harness.networks import NetworkOptions
 from harness.networks.declared import expect_fit, load_model
+from harness.networks.settings import settings_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from harness.store import PredictionCache
 
 
+@settings_kept()
 def open_model(
     path: Path,
     images: LabelledImages,

@@ -17,6 +17,7 @@ import torch
 
 from harness.errors import raised
 from harness.inference.devices import without_tf32
+from harness.networks.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,7 +51,10 @@ def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: 
             except queue.Empty:
                 return
             try:
-                results[number] = work(batches[number])
+                try:
+                    results[number] = work(batches[number])
+                finally:
+                    settings.restore()
             except Exception as error:  # Raised again by whoever waits.
                 errors[number] = error
             except BaseException as error:  # The model's own: what ends a run reaches the main thread alone.
@@ -58,6 +62,7 @@ def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: 
             finished.put(number)
 
     with _one_thread_per_worker():
+        settings = Settings()
         ended = [_started(take) for _ in range(min(workers, len(batches)))]
         try:
             for _ in batches:

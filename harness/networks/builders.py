@@ -120,10 +120,13 @@ class Builder:
         import torch
         from torch import nn
 
+        from harness.networks.settings import settings_kept
+
         try:
             with (
                 _no_script(self.spec),
                 torch.random.fork_rng(devices=[]),
+                settings_kept(),
                 foreign_code(),
             ):  # Its first weights are drawn, and then replaced.
                 model: nn.Module = self.function(**self.keywords)
@@ -146,8 +149,10 @@ def import_builder(spec: str, arguments: Sequence[str]) -> Builder:
     keywords = parse_arguments(arguments, option="--stress-model-arg")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
+    from harness.networks.settings import settings_kept
+
     try:
-        with _no_script(module_name), foreign_code():
+        with _no_script(module_name), settings_kept(), foreign_code():
             module = importlib.import_module(module_name)
     except Exception as error:  # Importing runs the user's module, which may fail in any way.
         raise InputError(f"--stress-model {spec}: cannot be imported ({_happened(error)})") from error

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.errors import InputError, printable
+from harness.errors import InputError, end_copy, printable
 from harness.gates import read_gates
 from harness.plugin.afterwards import tell
 from harness.plugin.collector import Collector
+from harness.plugin.ending import Ending, refuse
 from harness.plugin.options import add_options, reports_named
-from harness.plugin.output import PAGE, begin, confirm, forget, unmark, write_files, write_page_whole, write_refusal
+from harness.plugin.output import PAGE, begin, forget, unmark, write_files, write_page_whole, write_refusal
 from harness.plugin.rootdir import expect_own
 from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun, command_of
 from harness.plugin.timeout import TimeKeeper
@@ -61,32 +63,28 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     if reports := reports_named(config):
         forget(reports)  # Before the command line is parsed, which may be wrong.
     config.stash[_HANDLED] = sys.exception()
-    config.add_cleanup(partial(_leave_reports, config))
+    config.add_cleanup(partial(_leave_reports, config, os.getpid()))
     add_options(parser, config)
 
 
-def _leave_reports(config: pytest.Config) -> None:
+def _leave_reports(config: pytest.Config, process: int) -> None:
     """Write the reports of a run that pytest ends before it comes to a verdict, whatever the reason.
 
     Such as a command line that is wrong, a `conftest.py` that cannot be imported, or another plugin that refuses.
     """
+    end_copy(process)
     run, error = config.stash.get(RUN, None), _raised(config)
     reason = _reason(error) if error else "pytest ended the run before it came to a verdict, and said why"
     if run is None and error and (reports := reports_named(config)):
         write_refusal(refusal_of(None, [reason], command=command_of(config)), reports)
-    elif run and run.unfinished:
-        _refuse(run, reason)
+    elif run and (run.unfinished or (run.outcome and error)):
+        refuse(run, reason)
 
 
 def _raised(config: pytest.Config) -> BaseException | None:
     """Return what ends the run just now; what was being handled where pytest was called from is no doing of it."""
     error = sys.exception()
     return None if error is config.stash.get(_HANDLED, None) else error
-
-
-def _refuse(run: GateRun, reason: str) -> None:
-    run.unfinished = False
-    write_refusal(refusal_of(run.options, [reason], command=run.command), run.options.reports)
 
 
 def _reason(error: BaseException) -> str:
@@ -106,13 +104,14 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         run = GateRun(config)
     except pytest.UsageError:
-        _leave_reports(config)
+        _leave_reports(config, os.getpid())
         raise
     config.stash[RUN] = run
     if not run.active:
         return
     _limit_hypothesis(run)
     config.pluginmanager.register(TimeKeeper(run), "stress-time-keeper")
+    config.pluginmanager.register(Ending(run), "stress-ending")
     try:
         if not run.is_worker:
             marked = not (config.option.collectonly or run.plans)
@@ -123,7 +122,7 @@ def pytest_configure(config: pytest.Config) -> None:
             run.start()
     except InputError as error:
         if not run.is_worker:
-            _refuse(run, str(error))
+            refuse(run, str(error))
         raise pytest.UsageError(_annotated(str(error))) from None
     pages = run.options.record is None and not (config.option.collectonly or run.plans)
     if not run.is_worker and pages and config.pluginmanager.hasplugin("html") and not config.option.htmlpath:
@@ -186,44 +185,49 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Turn the verdicts into an outcome, write it down, and set the exit status."""
     run = session.config.stash[RUN]
-    if run.misplaced:
+    if run.misplaced or (run.active and run.plans and not run.planned):
         session.exitstatus = NOT_JUDGED
-    if not run.active or session.config.option.collectonly:
+    if not run.active or run.plans or session.config.option.collectonly:
         return
-    if run.plans:
-        if not run.planned:
-            session.exitstatus = NOT_JUDGED
-        return
-    reported = run.reported
-    if not run.is_worker and (error := _raised(session.config)):
-        reported.errors.append(_reason(error))
-    if not (run.is_worker or reported or exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED):
-        run.unfinished = False
-        unmark(run.options.reports)
-        return  # Other tests alone.
-    if not (run.is_worker or reported.interrupted):
-        session.exitstatus = NOT_JUDGED  # Unless what follows comes to a verdict.
-    if not run.options.overview and not run.is_worker:
-        reported.overview_missing = "The models were not compared (--stress-no-overview)."
-    if not (run.is_worker or reported.interrupted):
-        tell(session.config, checks=run.checks_itself, compares=run.compares_models)
-    if run.checks_itself and not reported.interrupted:
-        run.check_itself()
-    if run.compares_models and not (reported.interrupted or run.hung):
-        run.compare_models([item.callspec.params["gate"] for item in session.items if item.get_closest_marker("gate")])  # type: ignore[attr-defined]
     if run.is_worker:
+        _look_back(run, session)
         session.config.workeroutput.update(  # type: ignore[attr-defined]
-            self_checks=[as_json(check) for check in reported.self_checks],
-            overview=reported.overview and reported.overview.as_wire(),
-            overview_missing=reported.overview_missing,
+            self_checks=[as_json(check) for check in run.reported.self_checks],
+            overview=run.reported.overview and run.reported.overview.as_wire(),
+            overview_missing=run.reported.overview_missing,
         )
         return
+    if error := _raised(session.config):
+        run.reported.errors.append(_reason(error))
+    if run.reported or exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        _conclude(run, session)
+    else:  # Other tests alone.
+        run.unfinished = False
+        unmark(run.options.reports)
+
+
+def _look_back(run: GateRun, session: pytest.Session) -> None:
+    """Check the run itself and compare the models, each in the process that is to."""
+    if run.checks_itself and not run.reported.interrupted:
+        run.check_itself()
+    if run.compares_models and not (run.reported.interrupted or run.hung):
+        run.compare_models([item.callspec.params["gate"] for item in session.items if item.get_closest_marker("gate")])  # type: ignore[attr-defined]
+
+
+def _conclude(run: GateRun, session: pytest.Session) -> None:
+    """Come to an outcome in the controller."""
+    interrupted = run.reported.interrupted
+    if not run.options.overview:
+        run.reported.overview_missing = "The models were not compared (--stress-no-overview)."
+    if not interrupted:
+        session.exitstatus = NOT_JUDGED  # Unless what follows comes to a verdict.
+        tell(session.config, checks=run.checks_itself, compares=run.compares_models)
+    _look_back(run, session)
     run.outcome = run.finish()
     write_files(run.outcome, run.options.reports)
     run.unfinished = False
-    if not reported.interrupted:
+    if not interrupted:
         session.exitstatus = run.outcome.exit_status
-    confirm(session.exitstatus)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -253,6 +257,16 @@ def _relative(path: Path) -> Path:
 def pytest_html_report_title(report: Any) -> None:
     """Name the report after what it is."""
     report.title = "Model quality gate"
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_html_results_table_row(cells: list[str]) -> None:
+    """Show the names of tests as text, since pytest-html takes them for markup."""
+    start, end = '<td class="col-testId">', "</td>"
+    cells[:] = [
+        start + escape(printable(cell.removeprefix(start).removesuffix(end))) + end if cell.startswith(start) else cell
+        for cell in cells
+    ]
 
 
 @pytest.hookimpl(optionalhook=True)

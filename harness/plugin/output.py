@@ -72,14 +72,15 @@ def unmark(folder: Path) -> None:
 
 
 def write_refusal(outcome: Outcome, folder: Path) -> None:
-    """Write all three reports of a run that ends before its tests; one that cannot write them says why anyway."""
-    from harness.report import write_reports
+    """Write all three reports of a run that came to no verdict; one that cannot be written is not left as it was."""
     from harness.report.html import page_of_refusal
+    from harness.report.text import as_json, markdown
 
-    with suppress(OSError):
-        write_reports(outcome, folder)
-        write_atomically(folder / PAGE, page_of_refusal(outcome).encode())
-        unmark(folder)
+    forget(folder)  # On a full disk, what stands there now takes the room of what is to be said.
+    for name, content in (("stress.json", as_json), ("stress.md", markdown), (PAGE, page_of_refusal)):
+        with suppress(OSError):
+            write_atomically(folder / name, content(outcome).encode())
+            unmark(folder)
 
 
 def write_page_whole(config: pytest.Config, folder: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import Interruption
+from harness.run.outcome import NOT_JUDGED
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
 
 _AGAIN = 10.0
 """Seconds until the error is raised anew, should something have swallowed it, such as a destructor."""
+_GRACE = 30.0
+"""Seconds over time until the timer is set anew, should something have stopped it, and then until the process ends."""
+_limits: list[object] = []
+"""The limits that run, each within the one before it."""
 
 
 class TimeLimitExceededError(Interruption):
@@ -30,9 +37,9 @@ def time_limit(seconds: float, what: str) -> Iterator[None]:
     """Raise `TimeLimitExceededError` in the main thread when the block takes longer; 0 is no limit.
 
     By a timer's signal, which interrupts Python code and waiting for other threads, such as those that run a model's
-    batches, without ending the process: reports are still written. Not limited are a system without that signal
-    (Windows), other threads, and native code in the main thread that never returns. A timer that was running before
-    goes on after.
+    batches, without ending the process: reports are still written. Where that is of no use, since a model took the
+    signal over or native code in the main thread never returns, the process ends by itself a minute later, with 4. Not
+    limited are a system without that signal (Windows) and other threads. A timer that was running before goes on after.
     """
     if not seconds or not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
         yield
@@ -44,16 +51,36 @@ def time_limit(seconds: float, what: str) -> Iterator[None]:
             "longer --stress-timeout or fewer --stress-samples"
         )
 
-    start = time.monotonic()
+    start, ended = time.monotonic(), threading.Event()
+    threading.Thread(target=_insist, args=(seconds, what, ended), daemon=True).start()
+    _limits.append(ended)
     before = signal.signal(signal.SIGALRM, give_up)
     remaining, interval = signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
     try:
         yield
     finally:
+        ended.set()
+        _limits.remove(ended)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         if remaining:
             signal.setitimer(signal.ITIMER_REAL, max(remaining - (time.monotonic() - start), 0.001), interval)
+
+
+def _insist(seconds: float, what: str, ended: threading.Event) -> None:
+    """Set the timer anew when the time is over and nothing has come of it; when that is of no use, end the process."""
+    process, over = os.getpid(), seconds
+    for last in (False, True):
+        while not ended.wait(over + _GRACE):
+            over = 0.0
+            if _limits[-1:] == [ended]:  # Else one within this one runs, with a timer of its own.
+                break
+        if ended.is_set() or os.getpid() != process:
+            return
+        if not last:
+            signal.setitimer(signal.ITIMER_REAL, 0.001, _AGAIN)
+    print(f"{what}: no answer within {seconds:g} s, nor to the signal; the process ends", file=sys.__stderr__)
+    os._exit(NOT_JUDGED)
 
 
 class TimeKeeper:

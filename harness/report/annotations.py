@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.errors import printable
 from harness.report.text import self_check_failures
 from harness.run.outcome import worst_first
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 NOT_JUDGED = "the gate could not judge"
 SHOWN = 10
 """Annotations of one step that GitHub shows; what comes after is dropped without a word."""
+
+
+_ENCODED = {"%": "%25", "\r": "%0D", "\n": "%0A"}
 
 
 def annotation_lines(outcome: Outcome, report: Path) -> list[str]:
@@ -42,7 +46,8 @@ def annotation(title: str, message: str) -> str:
 
 
 def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    """Return text with its lines kept as a workflow command does, and what cannot be printed escaped as in Python."""
+    return "".join(_ENCODED.get(each) or printable(each) for each in text)
 
 
 def _property(text: str) -> str:

@@ -21,8 +21,13 @@ def write_reports(outcome: Outcome, folder: Path) -> None:
     """Write `stress.json` and `stress.md` into the folder, each complete or not at all."""
     from harness.store.files import write_atomically
 
-    write_atomically(folder / "stress.json", (json.dumps(outcome.as_json(), indent=1, default=str) + "\n").encode())
+    write_atomically(folder / "stress.json", as_json(outcome).encode())
     write_atomically(folder / "stress.md", markdown(outcome).encode())
+
+
+def as_json(outcome: Outcome) -> str:
+    """Return the content of `stress.json`."""
+    return json.dumps(outcome.as_json(), indent=1, default=str) + "\n"
 
 
 def summary_lines(outcome: Outcome, folder: Path) -> list[str]:
@@ -76,7 +81,7 @@ def self_check_failures(outcome: Outcome) -> list[str]:
 def markdown(outcome: Outcome) -> str:
     """Return the summary for a pull request or a CI job page."""
     icon = {"pass": "✅", "partial": "⚠️"}.get(outcome.verdict, "❌")
-    lines = [f"## {icon} Model quality gate: {outcome.headline}", ""]
+    lines = [f"## {icon} Model quality gate: {_plain(outcome.headline)}", ""]
     lines += [
         f"- {role}: {_code(model['path'])}" + (f" (`{model['sha256'][:12]}`)" if model["sha256"] else "")
         for role, model in outcome.models.items()
@@ -84,7 +89,7 @@ def markdown(outcome: Outcome) -> str:
     lines.append(f"- data: {_plain(data_in_words(outcome))}")
     lines += [f"- **could not judge**: {_plain(error)}" for error in (*outcome.errors, *self_check_failures(outcome))]
     lines += [f"- partial: {_plain(omission)}" for omission in outcome.omissions]
-    lines += [f"- {outcome.scope}"] if outcome.scope else []
+    lines += [f"- {_plain(outcome.scope)}"] if outcome.scope else []
     lines += [f"- failed: {_code(failure)}" for failure in outcome.failed_tests]
     lines += [f"- {_plain(note)}" for note in notes(outcome)]
     shown = [verdict for verdict in worst_first(outcome.verdicts) if verdict.status in {"fail", "error"}]
@@ -101,8 +106,8 @@ def _row(verdict: Verdict) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return text that Markdown shows as it is: no line, cell, code or element of its own."""
-    escaped = printable(text.replace("\n", " ")).replace("|", "\\|").replace("`", "\\`")
+    """Return text that Markdown shows as it is: no line, cell, code, element, link or picture of its own."""
+    escaped = printable(text.replace("\n", " ")).replace("|", "\\|").replace("`", "\\`").replace("](", "]\\(")
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", escaped)
 
 

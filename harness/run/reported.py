@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from harness.run.session import StressOptions, StressSession
 
 
+_LONGEST = 300
+"""Characters of a test's name that are shown: one with parameters may be of any length."""
+
+
 @dataclass
 class Reported:
     """Gathers what the tests of a run report, what the run finds when it checks itself, and what it measures besides.
@@ -53,6 +57,7 @@ class Reported:
 
     def take_failure(self, message: str, *, test: str, called: bool) -> None:
         """Take the failure of a test that has no verdict: of what it asserts when it is called, or else an error."""
+        test = test if len(test) <= _LONGEST else f"{test[:_LONGEST]}…"
         if called and message.startswith(("AssertionError", "assert ")):
             self.failed_tests.append(test)
         else:

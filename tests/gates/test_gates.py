@@ -182,13 +182,22 @@ def test_a_malformed_row_is_refused_with_file_and_row(tmp_path, line, message):
 
 @pytest.mark.parametrize(
     "name",
-    ["Clean", "klar-ä", "a b", "-first", "", "a_b", "a/b", "a[b]", "clean\\n"],
-    ids=["upper-case", "non-ascii", "blank", "hyphen-first", "empty", "underscore", "slash", "bracket", "newline"],
+    [
+        *("Clean", "klar-ä", "a b", "-first", "", "a_b", "a/b", "a[b]", "clean\\n"),
+        *("a\\u001b[31m", "a::error", "<b>", "x" * 10_000),
+    ],
+    ids=[
+        *("upper-case", "non-ascii", "blank", "hyphen-first", "empty", "underscore", "slash", "bracket", "newline"),
+        *("colour", "command", "markup", "endless"),
+    ],
 )
 def test_an_id_that_is_no_stable_key_is_refused(tmp_path, name):
     path = gates_file(tmp_path, HEAD + ROW.replace('"clean"', f'"{name}"', 1))
-    with pytest.raises(GatesError, match=r"gate 1 \('.*'\): id '.*' must be of lower-case ASCII letters, digits"):
+    message = r"gate 1 \('.*'\): id '.*' must be of lower-case ASCII letters, digits"
+    with pytest.raises(GatesError, match=message) as told:
         read_gates(path)
+    assert str(told.value).isprintable()
+    assert len(str(told.value)) < 1000
 
 
 @pytest.mark.parametrize("key", ["id", "family", "metric"])

@@ -236,15 +236,13 @@ def test_reports_folder_that_cannot_be_written_ends_with_4_at_once(zoo):
 
 
 FULL_AT_THE_END = """
-import errno
-import harness.report.text as text
+import errno, os
 
 def full(*_):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 def pytest_sessionstart():
-    import harness.store.files
-    harness.store.files.write_atomically = full
+    os.fsync = full
 """
 
 
@@ -254,6 +252,83 @@ def test_disk_that_fills_up_during_a_run_ends_with_4(zoo):
     assert run.returncode == 4, run.stdout + run.stderr
     assert "reports cannot be written to" in run.stderr
     assert not (zoo.root / "reports/stress.json").exists()
+
+
+FULL_FROM = """
+import builtins, errno, os
+from pathlib import Path
+import harness.plugin.output, harness.report.text, harness.store.files
+
+before = harness.store.files.write_atomically
+
+def write(path, content):
+    if path.name == {name!r} and not refused:
+        refused.append(path)
+        raise OSError(errno.ENOSPC, "No space left on device")
+    before(path, content)
+
+refused = []
+harness.store.files.write_atomically = harness.plugin.output.write_atomically = write
+"""
+"""Puts in the place of one file's first writing what a full disk says."""
+
+
+@pytest.mark.parametrize("name", ["stress.json", "stress.md", "stress.html"])
+def test_a_report_that_cannot_be_written_leaves_no_report_that_says_pass(zoo, name):
+    (zoo.root / "conftest.py").write_text(FULL_FROM.format(name=name))
+    expect_no_verdict(zoo, gate(zoo), said="No space left on device")
+
+
+UNWRITABLE = """
+import pytest
+
+class Other:
+    @pytest.hookimpl({when}=True)
+    def pytest_sessionfinish(self):
+        raise {error}
+
+def pytest_configure(config):
+    config.pluginmanager.register(Other())
+"""
+
+
+@pytest.mark.parametrize("when", ["tryfirst", "trylast"])
+@pytest.mark.parametrize("error", ["OSError(28, 'No space left on device')", "ValueError('mine')"], ids=["os", "other"])
+def test_what_another_plugin_raises_at_the_end_is_no_verdict(zoo, when, error):
+    (zoo.root / "conftest.py").write_text(UNWRITABLE.format(when=when, error=error))
+    run = zoo.run()
+    assert run.ret == 4
+    assert "Traceback" not in run.stderr.str()
+    assert zoo.report()["verdict"] == "error"
+    assert error[-6:-2] in " ".join(zoo.report()["errors"])
+
+
+def test_what_is_raised_after_the_end_takes_the_verdict_back(zoo):
+    (zoo.root / "conftest.py").write_text("def pytest_unconfigure():\n    raise OSError(28, 'No space left')\n")
+    assert gate(zoo).returncode
+    assert zoo.report()["verdict"] == "error"
+
+
+def test_a_junit_file_that_cannot_be_written_is_4(zoo):
+    expect_no_verdict(zoo, gate(zoo, "--junit-xml", "zoo.npz/junit.xml"), said="zoo.npz")
+
+
+def test_a_terminal_that_takes_nothing_is_no_pass(zoo):
+    command = [sys.executable, "-m", "harness", "gate", *WITHOUT_CACHE, "stress_tests", "--stress-data", zoo.data]
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(command, cwd=zoo.root, stdout=full, stderr=subprocess.DEVNULL, timeout=120, check=False)
+    assert run.returncode == 4
+    assert zoo.report()["verdict"] == "error"
+
+
+def expect_no_verdict(zoo, run, *, said):
+    assert run.returncode == 4, run.stdout + run.stderr
+    assert "Traceback" not in run.stdout + run.stderr
+    report = zoo.report()
+    assert report["verdict"] == "error"
+    assert said in report["errors"][-1]
+    assert "could not judge" in (zoo.root / "reports/stress.md").read_text()
+    assert "could not judge" in (zoo.root / "reports/stress.html").read_text()
 
 
 @pytest.fixture
@@ -412,6 +487,35 @@ def test_time_limit_lets_pass_what_is_quick(seconds):
     with time_limit(seconds, "sleeping"):
         time.sleep(0.01)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_time_limit_whose_timer_was_stopped_holds(monkeypatch):
+    """As by a model that sets an alarm of its own, in whichever thread."""
+    monkeypatch.setattr("harness.plugin.timeout._GRACE", 0.2)
+
+    def stop_the_timer_and_hang():
+        signal.alarm(0)
+        time.sleep(60)
+        pytest.fail("not interrupted")
+
+    with pytest.raises(TimeLimitExceededError), time_limit(0.1, "sleeping"):
+        stop_the_timer_and_hang()
+
+
+DEAF = """
+import signal, sys, time
+from harness.plugin import timeout
+timeout._GRACE = 0.2
+with timeout.time_limit(0.1, "sleeping"):
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    time.sleep(60)
+"""
+
+
+def test_time_limit_whose_signal_was_taken_over_ends_the_process():
+    run = subprocess.run([sys.executable, "-c", DEAF], capture_output=True, text=True, timeout=50, check=False)
+    assert run.returncode == 4
+    assert run.stderr == "sleeping: no answer within 0.1 s, nor to the signal; the process ends\n"
 
 
 def test_time_limit_within_another_leaves_it_running():

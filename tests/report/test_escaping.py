@@ -1,6 +1,7 @@
 """Names and paths that hold markup stay text in the report, wherever they come from."""
 
 import json
+import re
 from html.parser import HTMLParser
 
 import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
@@ -102,6 +103,47 @@ def test_markup_in_names_paths_and_records_is_text_in_the_report(zoo, pytester):
     page = (zoo.root / "reports/stress.html").read_text()
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert live(page) == []
+
+
+HOSTILE = """
+import pytest
+
+@pytest.mark.parametrize("name", [
+    "a\\n::error title=mine::b", "\\x1b[31mred", "<img src=x onerror=alert(2)>", "`<script>alert(1)</script>`",
+    "](http://example.org)", "![x](http://example.org/x.png)", "|", "\\u202e", "x" * 10_000,
+], ids=lambda name: name)
+def test_fails(name):
+    assert not name
+"""
+
+
+def test_names_of_tests_and_their_files_are_text_wherever_they_are_shown(zoo, pytester, monkeypatch):
+    """A name that is a line, a colour, a workflow command, an element, a link, or that never ends."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    for name in ("test_hostile.py", "test_\n::error title=file::x<img src=x onerror=alert(2)>.py"):
+        (zoo.tests / name).write_text(HOSTILE)
+    result = pytester.runpytest_inprocess("stress_tests", "--stress-data", zoo.data)
+    assert result.ret == 1
+    said = result.stdout.str().partition(" model quality gate ")[2].partition(" short test summary ")[0]
+    commands = [line for line in said.splitlines() if line.startswith("::")]
+    assert len(commands) == 10
+    assert [line for line in commands if not re.fullmatch("::error title=[^:,]*::.*", line)] == []
+    assert [each for each in said if not (each.isprintable() or each == "\n")] == []
+    markdown = (zoo.root / "reports/stress.md").read_text()
+    assert [each for each in markdown if not (each.isprintable() or each == "\n")] == []
+    assert [line for line in markdown.splitlines() if line.startswith(("::", "<", "!"))] == []
+    assert max(map(len, zoo_failures(zoo))) < 500
+    outside = re.sub(r"(`+).*?\1", "", "\n".join(line for line in markdown.splitlines() if "worse:" not in line))
+    assert live(outside) == []
+    headline = markdown.splitlines()[0]
+    assert live(headline) == []
+    assert "](" not in headline
+    page = (zoo.root / "reports/stress.html").read_text()
+    assert live(page) == []
+
+
+def zoo_failures(zoo):
+    return [line for line in (zoo.root / "reports/stress.md").read_text().splitlines() if line.startswith("- failed: ")]
 
 
 def test_markup_is_text_in_a_comparison(zoo, capsys):

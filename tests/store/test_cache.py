@@ -2,6 +2,9 @@
 
 import errno
 import os
+import shutil
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +14,11 @@ import pytest
 import torch
 from torch import nn
 
+import harness
 from harness import cli
 from harness.data import LabelledImages
 from harness.inference import Classifier
+from harness.inference.code import computing_code, hash_of_code
 from harness.perturb import HorizontalFlip, Pose
 from harness.store.cache import PredictionCache
 
@@ -181,6 +186,36 @@ def test_the_protocol_is_part_of_the_key(cache, monkeypatch):
     assert cache.info().entries == 2
 
 
+def test_the_code_that_computes_is_part_of_the_key(cache, monkeypatch):
+    """A mistake that is mended under the same protocol must not live on in what was kept."""
+    Classifier(Counted(), cache=cache).predict(images(), Pose(10))
+    monkeypatch.setattr("harness.inference.classifier.computing_code", lambda: "mended")
+    Classifier(Counted(), cache=cache).predict(images(), Pose(10))
+    assert cache.info().entries == 2
+
+
+@pytest.mark.parametrize("room", ["data", "perturb", "networks", "inference"])
+def test_each_file_that_decides_pixels_or_answers_decides_the_version_of_the_code(tmp_path, room):
+    shutil.copytree(Path(harness.__file__).parent, tmp_path / "harness", ignore=shutil.ignore_patterns("*.gz"))
+    before = hash_of_code(tmp_path / "harness")
+    changed = max((tmp_path / "harness" / room).rglob("*.py"))
+    changed.write_text(changed.read_text() + "\n")
+    assert hash_of_code(tmp_path / "harness") != before
+    (tmp_path / "harness/report/page.py").write_text("")
+    changed.write_text(changed.read_text()[:-1])
+    assert hash_of_code(tmp_path / "harness") == before
+
+
+def test_a_release_of_a_library_that_computes_is_another_version_of_the_code(monkeypatch):
+    computing_code.cache_clear()
+    before = computing_code()
+    assert computing_code() == before
+    monkeypatch.setattr("harness.inference.code.version", lambda name: f"{name} 99")
+    computing_code.cache_clear()
+    assert computing_code() != before
+    computing_code.cache_clear()
+
+
 def test_a_model_that_cannot_be_traced_is_not_kept(cache):
     class Branching(Counted):
         def forward(self, pixels):
@@ -279,6 +314,49 @@ def test_an_entry_that_is_deleted_while_it_is_read_is_not_left_empty(cache, monk
     monkeypatch.setattr(os, "utime", delete_before)
     assert cache.load(KEY, (4, 3)).tolist() == VALUES.tolist()
     assert files(cache) == []
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.ESTALE, errno.ENOSPC, errno.EIO, errno.EDQUOT])
+@pytest.mark.parametrize("call", ["replace", "stat", "chmod"])
+def test_what_cannot_be_renamed_into_place_is_predicted_anew(cache, monkeypatch, call, number):
+    def failing(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    expected = Classifier(Counted()).predict(images(), Pose(10)).logits
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, call, failing)
+        for _ in range(2):
+            logits = Classifier(Counted(), cache=cache).predict(images(), Pose(10)).logits
+            assert (logits == expected).all()
+    assert files(cache) == [] or call == "stat"
+    assert (Classifier(Counted(), cache=cache).predict(images(), Pose(10)).logits == expected).all()
+    assert [path for path in cache.folder.rglob(".*") if path.is_file()] == []
+
+
+PRUNING = """
+import sys, time
+from pathlib import Path
+from harness.store.cache import PredictionCache
+cache, end = PredictionCache(Path(sys.argv[1]), max_bytes=400), time.monotonic() + float(sys.argv[2])
+while time.monotonic() < end:
+    cache.prune()
+    cache.info()
+"""
+
+
+def test_pruning_by_several_processes_while_others_read_and_write_loses_entries_alone(cache):
+    keys = [f"{number:02x}" * 32 for number in range(20)]
+    command = [sys.executable, "-c", PRUNING, str(cache.folder), "1"]
+    pruning = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    found = 0
+    while any(process.poll() is None for process in pruning):
+        for number, key in enumerate(keys):
+            cache.store(key, VALUES + number)
+            if (loaded := cache.load(key, (4, 3))) is not None:
+                assert (loaded == VALUES + number).all()
+                found += 1
+    assert [process.communicate()[1] for process in pruning] == ["", ""]
+    assert found
 
 
 def test_an_entry_from_the_future_does_not_outlive_all_others(cache):

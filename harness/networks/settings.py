@@ -1,0 +1,125 @@
+"""Settings of the whole process that code of others may change, and that are put back when it has run.
+
+Torch's own decide the last bits of what is computed, of other models too; the rest decides what a run reports, where
+to, and whether it ends. What is changed in other ways, such as our own modules, cannot be put back.
+"""
+
+from __future__ import annotations
+
+import locale
+import os
+import signal
+import sys
+import threading
+import warnings
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from harness.errors import end_copy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_CPU = torch.device("cpu")
+_SIGNALS = [getattr(signal, name) for name in ("SIGALRM", "SIGINT", "SIGTERM") if hasattr(signal, name)]
+
+
+def _set_environment(variables: dict[str, str]) -> None:
+    for name in os.environ.keys() - variables.keys():
+        os.environ.pop(name, None)
+    os.environ.update(variables)
+
+
+def _set_streams(streams: tuple[Any, ...]) -> None:
+    sys.stdin, sys.stdout, sys.stderr = streams
+
+
+def _set_locale(name: str) -> None:
+    with suppress(locale.Error):
+        locale.setlocale(locale.LC_ALL, name)
+
+
+def _folder() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:  # Somebody deleted it.
+        return ""
+
+
+def _set_folder(folder: str) -> None:
+    with suppress(OSError):
+        os.chdir(folder)
+
+
+_SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
+    (torch.get_default_dtype, torch.set_default_dtype),
+    # A default device that is set, be it the usual one, costs time in each call.
+    (torch.get_default_device, lambda device: torch.set_default_device(None if device == _CPU else device)),
+    (torch.is_grad_enabled, torch.set_grad_enabled),
+    (torch.get_num_threads, torch.set_num_threads),
+    (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    (
+        lambda: (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
+        lambda set_to: torch.use_deterministic_algorithms(set_to[0], warn_only=set_to[1]),
+    ),
+    *(
+        (partial(getattr, backend, name), partial(setattr, backend, name))
+        for backend, name in (
+            *((torch.backends.mkldnn, name) for name in ("enabled", "deterministic")),
+            *((torch.backends.cudnn, name) for name in ("enabled", "deterministic", "benchmark")),
+        )
+    ),
+    (lambda: dict(os.environ), _set_environment),
+    (_folder, _set_folder),
+    (lambda: (sys.stdin, sys.stdout, sys.stderr), _set_streams),
+    (sys.getrecursionlimit, sys.setrecursionlimit),
+    (lambda: locale.setlocale(locale.LC_ALL), _set_locale),
+)
+"""How each is read, and how it is written."""
+
+
+_one_at_a_time = threading.Lock()
+
+
+class Settings:
+    """What the settings of this process, and of this thread, are now."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._values = [read() for read, _ in _SETTINGS]
+
+    def restore(self) -> None:
+        """Put back what is another now; a copy of the process that made this ends."""
+        end_copy(self._process)
+        with _one_at_a_time:
+            for (read, write), value in zip(_SETTINGS, self._values, strict=True):
+                if read() != value:
+                    write(value)
+
+
+@contextmanager
+def settings_kept() -> Iterator[None]:
+    """Put back, after code of others has run, all settings, and what only the main thread can change.
+
+    That is how signals are handled, a time limit's among them, and which warnings are shown.
+    """
+    before = Settings()
+    if threading.current_thread() is not threading.main_thread():
+        try:
+            yield
+        finally:
+            before.restore()
+        return
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    with warnings.catch_warnings():
+        try:
+            yield
+        finally:
+            before.restore()
+            for number, handler in handlers.items():
+                if signal.getsignal(number) != handler and handler is not None:
+                    signal.signal(number, handler)
