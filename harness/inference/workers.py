@@ -100,9 +100,16 @@ class _Worker:
 
 _idle: deque[_Worker] = deque()
 """The workers without a job. A deque's own operations are atomic."""
+
+
+def _begin_copy() -> None:
+    """Count on no thread in a copy of this process, which has none of them: on its own, or PyTorch's, it would wait."""
+    _idle.clear()
+    torch.set_num_threads(1)
+
+
 if hasattr(os, "register_at_fork"):
-    # A fork has none of the threads.
-    os.register_at_fork(after_in_child=_idle.clear)
+    os.register_at_fork(after_in_child=_begin_copy)
 
 
 def _started(job: Callable[[], None]) -> threading.Event:
