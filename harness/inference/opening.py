@@ -45,15 +45,15 @@ def open_model(
     device = pick_device(device)
     checkpoint = load_model(path, network)
     twin = next((other for other in others if other.model_sha256 == checkpoint.model_sha256), None)
-    if twin:
-        classifier = twin.classifier
-    else:
-        screen = checkpoint.architecture != "onnx"
-        classifier = Classifier(
-            checkpoint.model, device=device, workers=workers, cache=cache, screen=screen, backend=backend
-        )
-        classifier.measure_precision_on(images)
     try:
+        if twin:
+            classifier = twin.classifier
+        else:
+            screen = checkpoint.architecture != "onnx"
+            classifier = Classifier(
+                checkpoint.model, device=device, workers=workers, cache=cache, screen=screen, backend=backend
+            )
+            classifier.measure_precision_on(images)
         expect_fit(checkpoint.model, images, outputs=network.outputs if network else None)
         classifier.predict(images.take(torch.tensor([0])))
     except InputError as error:

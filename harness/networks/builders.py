@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import InputError, foreign_code
+from harness.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,10 +75,10 @@ def import_builder(spec: str, arguments: Sequence[str]) -> Callable[[], nn.Modul
     keywords = parse_arguments(arguments, option="--stress-model-arg")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
-    from harness.networks.settings import settings_kept
+    from harness.networks.settings import foreign_network
 
     try:
-        with settings_kept(), foreign_code():
+        with foreign_network():
             function = getattr(importlib.import_module(module_name), attribute)
     except Exception as error:  # Importing runs the user's module, which may fail in any way.
         raise InputError(f"--stress-model {spec}: cannot be imported ({error!r})") from error
@@ -88,8 +88,7 @@ def import_builder(spec: str, arguments: Sequence[str]) -> Callable[[], nn.Modul
         from torch import nn
 
         try:
-            # Its first weights are drawn, and then replaced.
-            with torch.random.fork_rng(devices=[]), settings_kept(), foreign_code():
+            with torch.random.fork_rng(devices=[]), foreign_network():  # Its first weights are drawn, then replaced.
                 model: nn.Module = function(**keywords)
         except Exception as error:
             raise InputError(f"--stress-model {spec}: building the network failed ({error!r})") from error
