@@ -270,7 +270,7 @@ PROCESS = "os.chdir('/'), os.environ.clear(), print('x' * 100_000), setattr(sys,
         ("pass", f"{PROCESS}; warnings.simplefilter('error'); locale.setlocale(locale.LC_ALL, 'C')"),
         ("pass", "signal.signal(signal.SIGALRM, signal.SIG_IGN); signal.signal(signal.SIGTERM, signal.SIG_IGN)"),
         ("signal.alarm(0)", "signal.alarm(0)"),
-        ("os.fork()", "os.fork()"),
+        ("pass", "os.fork()"),
     ],
     ids=["torch-pass", "torch-built", "process-pass", "process-built", "signals-built", "alarm", "fork"],
 )
