@@ -7,7 +7,7 @@ from collections import Counter
 from torch import nn
 from torch.fx import Node, symbolic_trace
 
-from harness.errors import foreign_code
+from harness.networks.settings import foreign_network
 
 
 def folded(plain: nn.Module, *, keep: str = "") -> nn.Module:
@@ -21,7 +21,7 @@ def folded(plain: nn.Module, *, keep: str = "") -> nn.Module:
     if _has_hooks(plain):  # Tracing would lose them.
         return plain
     try:
-        with foreign_code():
+        with foreign_network():
             traced = symbolic_trace(plain)
     except Exception:  # Tracing runs the user's code symbolically and may fail in any way; the plain model is right.
         return plain

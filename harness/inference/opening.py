@@ -46,15 +46,15 @@ def open_model(
     network = (network or NetworkOptions()).after(images)
     checkpoint = load_model(path, network)
     twin = next((other for other in others if other.model_sha256 == checkpoint.model_sha256), None)
-    if twin:
-        classifier = twin.classifier
-    else:
-        screen = checkpoint.architecture != "onnx"
-        classifier = Classifier(
-            checkpoint.model, device=device, workers=workers, cache=cache, screen=screen, backend=backend
-        )
-        classifier.measure_precision_on(images)
     try:
+        if twin:
+            classifier = twin.classifier
+        else:
+            screen = checkpoint.architecture != "onnx"
+            classifier = Classifier(
+                checkpoint.model, device=device, workers=workers, cache=cache, screen=screen, backend=backend
+            )
+            classifier.measure_precision_on(images)
         where = expect_fit(checkpoint.model, images, outputs=network.outputs)
         classifier.predict(images.take(torch.tensor([0])))
     except InputError as error:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import InputError, foreign_code, some_of
+from harness.errors import InputError, some_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -120,14 +120,13 @@ class Builder:
         import torch
         from torch import nn
 
-        from harness.networks.settings import settings_kept
+        from harness.networks.settings import foreign_network
 
         try:
             with (
                 _no_script(self.spec),
                 torch.random.fork_rng(devices=[]),
-                settings_kept(),
-                foreign_code(),
+                foreign_network(),
             ):  # Its first weights are drawn, and then replaced.
                 model: nn.Module = self.function(**self.keywords)
         except Exception as error:
@@ -149,10 +148,10 @@ def import_builder(spec: str, arguments: Sequence[str]) -> Builder:
     keywords = parse_arguments(arguments, option="--stress-model-arg")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
-    from harness.networks.settings import settings_kept
+    from harness.networks.settings import foreign_network
 
     try:
-        with _no_script(module_name), settings_kept(), foreign_code():
+        with _no_script(module_name), foreign_network():
             module = importlib.import_module(module_name)
     except Exception as error:  # Importing runs the user's module, which may fail in any way.
         raise InputError(f"--stress-model {spec}: cannot be imported ({_happened(error)})") from error

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from harness.errors import InputError, foreign_code, some_of
+from harness.errors import InputError, some_of
 from harness.networks.builders import parse_normalisation
 from harness.networks.checkpoints import Checkpoint, load_checkpoint
 from harness.networks.evaluating import evaluation_copy
 from harness.networks.options import NetworkOptions
 from harness.networks.outputs import logits_of
+from harness.networks.settings import foreign_network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -156,7 +157,7 @@ def _expect_declared(answers: Tensor, declared: str | None) -> None:
 
 
 def _answers(model: nn.Module, pixels: Tensor) -> Any:
-    with torch.inference_mode(), foreign_code():
+    with torch.inference_mode(), foreign_network():
         return model(pixels)
 
 

@@ -6,7 +6,7 @@ import copy
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from harness.errors import foreign_code
+from harness.networks.settings import foreign_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Keep a model in evaluation mode as long as the context lasts, in which it is run; see `foreign_code`."""
+    """Keep a model in evaluation mode as long as the context lasts, in which it is run; see `foreign_network`."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
-        with foreign_code():
+        with foreign_network():
             yield
     finally:
         for module in training:
@@ -29,6 +29,6 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def evaluation_copy(model: nn.Module) -> nn.Module:
     """Return a copy of the model in evaluation mode, its parameters frozen."""
-    with foreign_code():
+    with foreign_network():
         copied = copy.deepcopy(model)
     return copied.eval().requires_grad_(requires_grad=False)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.errors import end_copy
+from harness.errors import end_copy, foreign_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,6 +99,13 @@ class Settings:
             for (read, write), value in zip(_SETTINGS, self._values, strict=True):
                 if read() != value:
                     write(value)
+
+
+@contextmanager
+def foreign_network() -> Iterator[None]:
+    """Run code of a user's network: what it changes is put back, and what it raises is an `Exception`."""
+    with settings_kept(), foreign_code():
+        yield
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def _leave_reports(config: pytest.Config, process: int) -> None:
     reason = _reason(error) if error else "pytest ended the run before it came to a verdict, and said why"
     if run is None and error and (reports := reports_named(config)):
         write_refusal(refusal_of(None, [reason], command=command_of(config)), reports)
-    elif run and (run.unfinished or (run.outcome and error)):
+    elif run and (run.unfinished or (run.outcome and error and reason not in run.outcome.errors)):
         refuse(run, reason)
 
 

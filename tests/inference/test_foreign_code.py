@@ -1,5 +1,7 @@
 """Whatever a user's network raises is an error of the network: it ends no process, and passes for no verdict."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,9 @@ from torch import nn
 
 from harness.data import LabelledImages
 from harness.errors import InputError, Interruption, foreign_code, printable
-from harness.inference import Classifier, ModelError
+from harness.inference import Classifier, ModelError, open_model
 from harness.inference.attention import attend
+from harness.networks import NetworkOptions
 from harness.networks.builders import import_builder
 from harness.networks.declared import expect_fit
 
@@ -67,3 +70,18 @@ def test_an_error_message_is_one_line_that_can_be_printed():
     assert output == ["a", r"b\x1b"]
     assert printable("Größe ≥ 3 → ok") == "Größe ≥ 3 → ok"
     assert np.array([each.isprintable() for each in said.split("\n")]).all()
+
+
+ON_META = "import torch\n\ndef net():\n    with torch.device('meta'):\n        return torch.nn.Conv2d(1, 2, 8)\n"
+
+
+def test_a_network_that_cannot_be_laid_out_is_refused_by_role_and_file(tmp_path, monkeypatch):
+    (tmp_path / "meta_network.py").write_text(ON_META)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(__import__("sys").modules, "meta_network", raising=False)
+    torch.save(nn.Conv2d(1, 2, 8).state_dict(), tmp_path / "meta.pt")
+    network = NetworkOptions(spec="meta_network:net")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(InputError, match=r"candidate .*meta\.pt: the model failed on the first"):
+            open_model(tmp_path / "meta.pt", IMAGES, role="candidate", network=network, device="cpu")

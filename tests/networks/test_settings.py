@@ -13,7 +13,9 @@ import torch
 from zoo import images_of, network
 
 from harness.inference import Classifier
+from harness.inference.layers import default_layer
 from harness.networks.builders import import_builder
+from harness.networks.declared import expect_fit
 from harness.networks.settings import Settings, settings_kept
 from harness.perturb import Pose
 
@@ -86,6 +88,17 @@ def test_what_a_pass_changes_changes_no_bit_and_does_not_last(expected, name):
     assert (answers(Changing(EFFECTS[name])) == expected).all() or name in OF_ITS_OWN
     assert state() == before
     assert (answers(network()) == expected).all()
+
+
+@pytest.mark.parametrize("name", EFFECTS | IN_THE_MAIN_THREAD)
+def test_what_tracing_and_looking_into_a_network_change_does_not_last(name):
+    model = Changing((EFFECTS | IN_THE_MAIN_THREAD)[name])
+    before, filters = state(), list(warnings.filters)
+    classifier = Classifier(model, workers=1)
+    expect_fit(model, images_of(8), outputs=None)
+    default_layer(classifier.plain, images_of(8).pixels.float() / 255)
+    assert state() == before
+    assert warnings.filters == filters or name != "warnings"
 
 
 @pytest.mark.parametrize("effect", (EFFECTS | IN_THE_MAIN_THREAD).values(), ids=EFFECTS | IN_THE_MAIN_THREAD)

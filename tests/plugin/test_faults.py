@@ -26,8 +26,6 @@ from harness.store.files import write_atomically
 
 HERE = Path(__file__).parents[1]
 KILLS = int(os.environ.get("FAULTS_KILLS", "3"))
-WEIGHT = {"calibration": 3}
-"""Work that takes so many times as long, and is killed so much less often."""
 WITHOUT_CACHE = ("-p", "no:cacheprovider")
 
 
@@ -159,7 +157,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bits(tmp_path, kind):
     expected = work.finish()
     duration = time.monotonic() - start
     moments, killed = random.Random(0), 0
-    while killed < max(1, KILLS // WEIGHT.get(kind, 1)):
+    while killed < KILLS:
         work.anew()
         before = {path: path.read_bytes() for path in work.folder.rglob("*") if path.is_file()}
         # Two in three kills are late, when files are written.
@@ -169,6 +167,9 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bits(tmp_path, kind):
             continue
         killed += 1
         whole(work.folder, before)
+        if kind == "calibration":
+            gates = work.folder / "stress_tests/gates.toml"
+            assert gates.read_bytes() in {before[gates], expected[0]}
         assert work.finish() == expected
 
 

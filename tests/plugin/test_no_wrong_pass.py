@@ -231,3 +231,74 @@ def pytest_configure_node(node):
 """)
     ended = run(shop, "-n", "2")
     expect_error(shop, ended, said="made for other data" if name == "zoo.npz" else "changed while the gate ran")
+
+
+CHANGING = """
+import locale, os, random, signal, sys, time, warnings
+import numpy as np
+import torch
+from harness.networks.architectures import FashionCNN
+
+def change():
+    {effect}
+
+class Net(FashionCNN):
+    def forward(self, pixels):
+        if pixels.sum() >= 0:  # Which cannot be traced, so that each pass comes here.
+            change()
+        return super().forward(pixels)
+
+def build():
+    from zoo import ARGUMENTS
+    model = Net(**ARGUMENTS)
+    {when_built}
+    return model
+"""
+TORCH = (
+    "torch.set_default_dtype(torch.float64), torch.set_default_device('meta'), torch.set_grad_enabled(False), "
+    "torch.use_deterministic_algorithms(True), torch.manual_seed(0), np.random.seed(0)"
+)
+PROCESS = "os.chdir('/'), os.environ.clear(), print('x' * 100_000), setattr(sys, 'stdout', None)"
+
+
+@pytest.mark.parametrize(
+    ("effect", "when_built"),
+    [
+        (TORCH, "pass"),
+        ("pass", f"{TORCH}; torch.set_num_threads(3); torch.set_float32_matmul_precision('medium')"),
+        (PROCESS, "pass"),
+        ("pass", f"{PROCESS}; warnings.simplefilter('error'); locale.setlocale(locale.LC_ALL, 'C')"),
+        ("pass", "signal.signal(signal.SIGALRM, signal.SIG_IGN); signal.signal(signal.SIGTERM, signal.SIG_IGN)"),
+        ("signal.alarm(0)", "signal.alarm(0)"),
+        ("pass", "os.fork()"),
+    ],
+    ids=["torch-pass", "torch-built", "process-pass", "process-built", "signals-built", "alarm", "fork"],
+)
+def test_a_model_that_changes_the_process_is_judged_as_one_that_does_not(shop, effect, when_built):
+    (shop.root / "changing.py").write_text(CHANGING.format(effect="pass", when_built="pass"))
+    candidate = ("--candidate", str(as_state_dict(shop.root / "models/augmented.safetensors")))
+    model = ("--stress-model", "changing:build")
+    assert run(shop, *candidate, *model).returncode == 0
+    expected = json.loads((shop.root / "reports/stress.json").read_text())
+    (shop.root / "changing.py").write_text(CHANGING.format(effect=effect, when_built=when_built))
+    ended = run(shop, *candidate, *model)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert json.loads((shop.root / "reports/stress.json").read_text()) == expected
+    assert ended.stdout.count("model quality gate") == 1
+
+
+def test_streams_that_a_model_closes_cost_the_verdict_at_most(shop):
+    (shop.root / "changing.py").write_text(CHANGING.format(effect="sys.stdout.close()", when_built="pass"))
+    candidate = as_state_dict(shop.root / "models/augmented.safetensors")
+    ended = run(shop, "--candidate", str(candidate), "--stress-model", "changing:build")
+    report = json.loads((shop.root / "reports/stress.json").read_text())
+    assert (ended.returncode, report["verdict"]) in {(0, "pass"), (4, "error")}
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "parallel"])
+def test_a_test_that_copies_the_process_reports_once(shop, workers):
+    (shop.tests / "test_forks.py").write_text("import os\ndef test_forks():\n    os.fork()\n")
+    ended = run(shop, *workers)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.count("PASS") == 1
+    assert json.loads((shop.root / "reports/stress.json").read_text())["verdict"] == "pass"
