@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.gates.roles import ROLES
@@ -34,7 +35,8 @@ def judge(gate: Gate, measurement: Measurement) -> Verdict:
             f"gate {gate.id}: the row holds a bound on {gate.metric!r}, the test measured {metric.name!r}; "
             "correct the row's metric or the test"
         )
-    if metric != METRICS.get(metric.name, metric):
+    known = METRICS.get(metric.name, metric)
+    if replace(metric, unit=known.unit, range=known.range) != known:  # Which follow from the case, as a path's unit.
         raise GatesError(
             f"gate {gate.id}: the test measured a metric {metric.name!r} that is another than the one known by this "
             "name; name yours otherwise"
