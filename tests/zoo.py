@@ -174,7 +174,7 @@ def in_this_process(pytester, runs: list[list[str]]):
 
     def run(command, *, env=None, **_):
         assert command[0] == sys.executable
-        arguments = command[command.index("stress_tests") :]
+        arguments = apart(command[command.index("stress_tests") :])
         reports = Path(arguments[arguments.index("--stress-reports") + 1])
         with one_at_a_time, hypothesis_as_it_starts():
             runs.append(arguments)
@@ -192,6 +192,12 @@ def in_this_process(pytester, runs: list[list[str]]):
         return subprocess.CompletedProcess(command, status, out, err)
 
     return run
+
+
+def apart(arguments: list[str]) -> list[str]:
+    """Return a command line with paths apart from their options, to which the gate joins them by an equals sign."""
+    paths = ("--candidate=", "--baseline=", "--incumbent=", "--gates=", "--stress-reports=")
+    return [part for each in arguments for part in (each.split("=", 1) if each.startswith(paths) else [each])]
 
 
 def _digest(folder: Path, arguments: list[str]) -> str:

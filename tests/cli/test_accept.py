@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import torch
-from zoo import ARGUMENTS, CLASSES, ROWS, TRAINING, Zoo, hypothesis_as_it_starts, in_this_process, network
+from zoo import ARGUMENTS, CLASSES, ROWS, TRAINING, Zoo, apart, hypothesis_as_it_starts, in_this_process, network
 
 from harness.cli import main
 from harness.inference import Classifier
@@ -108,10 +108,10 @@ def judged(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(command, *, env, **_):
-        place.runs.append(command[command.index("pytest") + 1 :])
+        place.runs.append(apart(command[command.index("pytest") + 1 :]))
         status, facts = place.says
         if facts is not None:
-            candidate = Path(command[command.index("--candidate") + 1])
+            candidate = Path(apart(command)[apart(command).index("--candidate") + 1])
             report = {
                 "profile": "default",
                 "candidate": {"sha256": hashlib.sha256(candidate.read_bytes()).hexdigest()},

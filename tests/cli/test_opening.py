@@ -128,7 +128,7 @@ def test_calibrate_trains_and_measures_on_the_device_asked_for(zoo, monkeypatch)
         trained.append((device, jobs))
         return [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.05) for seed in range(retrains)]
 
-    def record(checkpoint, recording, *, core):
+    def record(checkpoint, recording, *, core, **_):
         recorded.append(recording.options)
         raise KeyboardInterrupt
 

@@ -120,7 +120,7 @@ def test_fails(name):
 def test_names_of_tests_and_their_files_are_text_wherever_they_are_shown(zoo, pytester, monkeypatch):
     """A name that is a line, a colour, a workflow command, an element, a link, or that never ends."""
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    for name in ("test_hostile.py", "test_\n::error title=file::x<img src=x onerror=alert(2)>.py"):
+    for name in ("test_hostile_names.py", "test_\n::error title=file::x<img src=x onerror=alert(2)>.py"):
         (zoo.tests / name).write_text(HOSTILE)
     result = pytester.runpytest_inprocess("stress_tests", "--stress-data", zoo.data)
     assert result.ret == 1

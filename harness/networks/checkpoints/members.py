@@ -46,10 +46,13 @@ class StateDict:
 def state_dicts(loaded: object, path: Path) -> tuple[StateDict, ...]:
     """Return every dict that holds tensors by name, outermost first; raises `CheckpointRefused` when there is none.
 
-    Lists are not looked into: they hold what optimizers remember.
+    A file that is an empty dict is that of a network without weights. Lists are not looked into: they hold what
+    optimizers remember.
     """
     if not isinstance(loaded, dict):
         raise _none(loaded, path)
+    if not loaded:
+        return (_state_dict(loaded, ("",)),)
     places: dict[int, list[str]] = {id(loaded): [""]}
     found = [loaded]
     waiting = deque([(loaded, 0)])
