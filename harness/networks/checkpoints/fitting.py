@@ -109,7 +109,7 @@ class Fit:
 
 def fits_of(held: StateDict, needed: Needed, *, prefix: str | None) -> list[Fit]:
     """Return how a state dict fits a network: with this prefix, or for None with each under which a name fits."""
-    found = needed.matches(held.tensors)
+    found = needed.matches(held.tensors) if needed.tensors else {"": {}}
     if prefix is not None:
         found = {prefix: found.get(prefix, {})}
     return [Fit(needed, held, before, matched) for before, matched in found.items()]
