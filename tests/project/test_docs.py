@@ -316,7 +316,7 @@ def test_a_gate_for_ones_own_model_and_one_gate_more(shop):
     report = shop.report()
     assert report["verdict"] == "pass"
     families = {gate["family"] for gate in report["gates"] if gate["provenance"] == "panel"}
-    assert {"class", "rotation", "shift"} <= families
+    assert {"confidence", "rotation", "shift"} <= families
     assert (shop.folder / "models/incumbent.safetensors").exists()
 
     shop.follow("add-gate.md")
