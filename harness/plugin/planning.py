@@ -9,6 +9,7 @@ import pytest
 
 from harness.errors import foreign_code
 from harness.plugin.run import RUN
+from harness.plugin.timeout import TimeLimitExceededError, time_limit
 from harness.run.budget import noticeable_loss
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
     from harness.inference.planning import Asked
     from harness.run.plan import Plan
+
+_PATIENCE = 30.0
+"""Seconds that a run may take to say how long it will take."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -32,8 +36,9 @@ def pytest_report_header(config: pytest.Config) -> str | None:
         return None
     from harness.run.plan import in_brief
 
-    # Whatever a model raises is told by the tests, and no line at the beginning is worth ending a run.
-    with suppress(Exception), foreign_code():
+    # Whatever a model raises, or that it hangs, is told by the tests; no line is worth ending a run, or a long wait.
+    seconds = min(run.options.timeout_seconds or _PATIENCE, _PATIENCE)
+    with suppress(Exception, TimeLimitExceededError), time_limit(seconds, "a first batch"), foreign_code():
         return f"stress: {in_brief(run.session)}"
     return None
 
