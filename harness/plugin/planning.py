@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import io
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,7 +39,14 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
     # Whatever a model raises, or that it hangs, is told by the tests; no line is worth ending a run, or a long wait.
     seconds = min(run.options.timeout_seconds or _PATIENCE, _PATIENCE)
-    with suppress(Exception, TimeLimitExceededError), time_limit(seconds, "a first batch"), foreign_code():
+    with (
+        suppress(Exception, TimeLimitExceededError),
+        time_limit(seconds, "a first batch"),
+        # Nothing captures output here, and what a model prints, or closes, would be the terminal's.
+        redirect_stdout(io.StringIO()),
+        redirect_stderr(io.StringIO()),
+        foreign_code(),
+    ):
         return f"stress: {in_brief(run.session)}"
     return None
 
