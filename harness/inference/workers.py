@@ -17,7 +17,7 @@ import torch
 
 from harness.errors import raised
 from harness.inference.devices import without_tf32
-from harness.networks.settings import Settings
+from harness.networks.settings import Settings, streams_open
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,7 +61,7 @@ def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: 
                 errors[number] = raised(error)
             finished.put(number)
 
-    with _one_thread_per_worker():
+    with _one_thread_per_worker(), streams_open():
         settings = Settings()
         ended = [_started(take) for _ in range(min(workers, len(batches)))]
         try:

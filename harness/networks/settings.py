@@ -108,6 +108,30 @@ def foreign_network() -> Iterator[None]:
         yield
 
 
+class _Open:
+    """A stream that stays open, whoever closes it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+@contextmanager
+def streams_open() -> Iterator[None]:
+    """Keep the output streams from being closed: pytest's own would be, or those that it captures by."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (stream and _Open(stream) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
 @contextmanager
 def settings_kept() -> Iterator[None]:
     """Put back, after code of others has run, all settings, and what only the main thread can change.
@@ -124,7 +148,8 @@ def settings_kept() -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     with warnings.catch_warnings():
         try:
-            yield
+            with streams_open():
+                yield
         finally:
             before.restore()
             for number, handler in handlers.items():

@@ -42,7 +42,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     with (
         suppress(Exception, TimeLimitExceededError),
         time_limit(seconds, "a first batch"),
-        # Nothing captures output here, and what a model prints, or closes, would be the terminal's.
+        # Nothing captures output here, and what a model prints would be the terminal's.
         redirect_stdout(io.StringIO()),
         redirect_stderr(io.StringIO()),
         foreign_code(),
