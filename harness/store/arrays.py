@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from harness.store.cache import CacheInfo
+from harness.store.entries import CacheInfo, Entries, delete, mark_used
 from harness.store.folder import user_folder
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Kept:
         self.file.close()
 
 
-class ArrayStore:
+class ArrayStore(Entries):
     """A folder of arrays, one file each, named by a hash of what they are made of.
 
     An entry's file ends with facts about the arrays, under a hash of their own; whoever reads the arrays holds them
@@ -51,8 +51,7 @@ class ArrayStore:
     """
 
     def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
-        self.folder = folder
-        self.max_bytes = max_bytes
+        super().__init__(folder, pattern="*.arrays", max_bytes=max_bytes)
 
     @staticmethod
     def of_user() -> ArrayStore:
@@ -86,8 +85,7 @@ class ArrayStore:
         if kept is None or kept.facts.get("key") != key:
             file.close()
             return None
-        # The time of the last use decides what is deleted first.
-        os.utime(self._path(key))
+        mark_used(self._path(key))
         return kept
 
     @contextmanager
@@ -113,40 +111,23 @@ class ArrayStore:
         finally:
             partial.unlink(missing_ok=True)
 
-    def info(self) -> CacheInfo:
-        """Return the number and size of the entries."""
-        sizes = [size for _, size, _ in self._entries()]
-        return CacheInfo(self.folder, len(sizes), sum(sizes))
-
     def prune(self, *, room_for: int = 0) -> None:
         """Delete the entries used the longest ago until the rest, and so many bytes more, fit into `max_bytes`."""
         for partial in self.folder.glob(".*.partial"):
             with suppress(FileNotFoundError):  # Another process deleted it.
                 if time.time() - partial.stat().st_mtime > _ABANDONED:
                     partial.unlink()
-        entries = sorted(self._entries())
-        excess = sum(size for _, size, _ in entries) + room_for - self.max_bytes
-        for _, size, path in entries:
-            if excess <= 0:
-                break
-            path.unlink(missing_ok=True)
-            excess -= size
+        super().prune(room_for=room_for)
 
     def clear(self) -> CacheInfo:
         """Delete every entry, and what was left unfinished, and return what there was."""
-        info = self.info()
-        for path in [*self.folder.glob("*.arrays"), *self.folder.glob(".*.partial"), *self.folder.glob("*.lock")]:
-            path.unlink(missing_ok=True)
+        info = super().clear()
+        for path in [*self.folder.glob(".*.partial"), *self.folder.glob("*.lock")]:
+            delete(path)
         return info
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.arrays"
-
-    def _entries(self) -> Iterator[tuple[float, int, Path]]:
-        for path in self.folder.glob("*.arrays"):
-            with suppress(FileNotFoundError):  # Another process deleted it.
-                status = path.stat()
-                yield status.st_mtime, status.st_size, path
 
 
 def _end_of(facts: dict[str, Any]) -> bytes:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import time
-from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.store.entries import Entries, mark_used
 from harness.store.files import read_regular, write_atomically
 from harness.store.folder import user_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 MAX_BYTES = 1 << 30
@@ -23,16 +19,7 @@ MAX_BYTES = 1 << 30
 _DIGEST = 32
 
 
-@dataclass(frozen=True)
-class CacheInfo:
-    """How much a cache holds."""
-
-    folder: Path
-    entries: int
-    bytes: int
-
-
-class PredictionCache:
+class PredictionCache(Entries):
     """A folder of arrays, and of texts, one file each, named by a hash of what decides them.
 
     An entry holds the SHA-256 of its name and content, so that one that is damaged, or was copied from another name,
@@ -41,8 +28,7 @@ class PredictionCache:
     """
 
     def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
-        self.folder = folder
-        self.max_bytes = max_bytes
+        super().__init__(folder, pattern="*/*.f32", max_bytes=max_bytes)
 
     @staticmethod
     def of_user() -> PredictionCache:
@@ -79,8 +65,7 @@ class PredictionCache:
             content = read_regular(path, max_bytes=self.max_bytes)
         except OSError:
             return None
-        with suppress(OSError):
-            os.utime(path)  # The time of the last use decides what is deleted first; a deleted entry stays so.
+        mark_used(path)
         kept = content[_DIGEST:]
         return kept if _digest(key, kept) == content[:_DIGEST] else None
 
@@ -90,48 +75,8 @@ class PredictionCache:
         except OSError:
             return  # Predicting again costs time, nothing else.
 
-    def info(self) -> CacheInfo:
-        """Return the number and size of the entries."""
-        sizes = [size for _, size, _ in self._entries()]
-        return CacheInfo(self.folder, len(sizes), sum(sizes))
-
-    def prune(self) -> None:
-        """Delete the entries used the longest ago until the rest fits into `max_bytes`."""
-        now = time.time()  # One of a clock that was ahead counts as used now, not as used later than all others.
-        entries = sorted((min(used, now), size, path) for used, size, path in self._entries())
-        excess = sum(size for _, size, _ in entries) - self.max_bytes
-        for _, size, path in entries:
-            if excess <= 0:
-                break
-            _delete(path)
-            excess -= size
-
-    def clear(self) -> CacheInfo:
-        """Delete every entry and return what there was."""
-        info = self.info()
-        for _, _, path in self._entries():
-            _delete(path)
-        return info
-
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.f32"
-
-    def _entries(self) -> Iterator[tuple[float, int, Path]]:
-        try:
-            paths = list(self.folder.glob("*/*.f32"))
-        except OSError:  # A folder that is gone, or that cannot be read.
-            return
-        for path in paths:
-            try:
-                status = path.stat()
-            except OSError:  # Another process deleted it.
-                continue
-            yield status.st_mtime, status.st_size, path
-
-
-def _delete(path: Path) -> None:
-    with suppress(OSError):  # Deleted by another process, or not to be deleted, which is no reason to judge nothing.
-        path.unlink(missing_ok=True)
 
 
 def _digest(key: str, content: bytes) -> bytes:
