@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.data.pipeline import INTERPOLATIONS, Pipeline
@@ -24,13 +24,9 @@ class DataOptions:
     """Which labelled images, and how pixels are made of them; None for as they are, see `Pipeline`."""
 
     spec: str = "fashion-mnist"
-    size: tuple[int, int] | None = None
-    channels: int | None = None
-    resize: int | None = None
-    crop: tuple[int, int] | None = None
-    interpolation: str | None = None
-    antialias: bool = True
+    pipeline: Pipeline = field(default_factory=Pipeline)
     transform: str | None = None
+    """The specification of a transform in place of the pipeline's own steps; resolved when the images are loaded."""
 
     @staticmethod
     def of(options: argparse.Namespace) -> DataOptions:
@@ -41,35 +37,24 @@ class DataOptions:
                 f"--stress-resize {options.stress_resize}: expected the length of the shorter side, such as 256; "
                 "--stress-size stretches to a height and a width"
             )
-        parsed = DataOptions(
-            options.stress_data,
-            _parsed("--stress-size", options.stress_size),
-            options.stress_channels,
-            resize and resize[0],
-            _parsed("--stress-crop", options.stress_crop),
-            options.stress_interpolation,
-            options.stress_antialias != "no",
-            options.stress_transform,
-        )
         # Contradictions are told before anything is loaded or imported.
-        parsed._pipeline(None)
-        return parsed
-
-    def _pipeline(self, transform: Transform | None) -> Pipeline:
         pipeline = Pipeline(
-            self.size, self.channels, self.resize, self.crop, self.interpolation, self.antialias, transform
+            size=_parsed("--stress-size", options.stress_size),
+            channels=options.stress_channels,
+            resize=resize and resize[0],
+            crop=_parsed("--stress-crop", options.stress_crop),
+            interpolation=options.stress_interpolation,
+            antialias=options.stress_antialias != "no",
         )
-        pipeline.expect_alone(self.transform)
-        return pipeline
+        pipeline.expect_alone(options.stress_transform)
+        return DataOptions(options.stress_data, pipeline, options.stress_transform)
 
     def load(self, words: Callable[[str], Transform] | None = None) -> LabelledImages:
         """Load the images; see `load_images`.
 
         `words` gives the transform of a word, `timm` or `torchvision`, which depends on the network.
         """
-        if self == DataOptions(self.spec, self.size, self.channels):
-            return load_images(self.spec, size=self.size, channels=self.channels)
-        return load_images(self.spec, pipeline=self._pipeline(self._transform(words)))
+        return load_images(self.spec, pipeline=replace(self.pipeline, transform=self._transform(words)))
 
     def _transform(self, words: Callable[[str], Transform] | None) -> Transform | None:
         if self.transform is None:
