@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.data.decoding import decoded
 from harness.data.image_files import read_picture
-from harness.data.pictures import Pictures, classes_of, files_as_they_are
+from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Pictures, classes_of, files_as_they_are
 from harness.errors import InputError
 from harness.store.files import require_regular
 
@@ -23,11 +23,9 @@ if TYPE_CHECKING:
     from harness.data.images import LabelledImages
     from harness.data.pipeline import Pipeline
 
-_PICTURE_KEYS = ("image", "img", "picture")
-_LABEL_KEYS = ("label", "labels", "fine_label", "target")
 _EXPECTED = (
     "expected Parquet files, or a folder that datasets.save_to_disk wrote, with a column of pictures, "
-    f"{' or '.join(_PICTURE_KEYS)}, and one of labels, {' or '.join(_LABEL_KEYS)}"
+    f"{' or '.join(PICTURE_KEYS)}, and one of labels, {' or '.join(LABEL_KEYS)}"
 )
 
 
@@ -52,7 +50,7 @@ def load_arrow(path: Path, pipeline: Pipeline) -> LabelledImages:
         raise
     except Exception as error:  # A damaged file makes what reads it fail in any way.
         raise InputError(f"{path}: cannot be read ({error}); {_EXPECTED}") from None
-    picture, label = (next((n for n in names if n in columns), None) for names in (_PICTURE_KEYS, _LABEL_KEYS))
+    picture, label = (next((n for n in names if n in columns), None) for names in (PICTURE_KEYS, LABEL_KEYS))
     if picture is None or label is None:
         raise InputError(f"{path}: has the columns {', '.join(columns) or 'none'}; {_EXPECTED}")
     try:

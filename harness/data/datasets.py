@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.data.decoding import decoded
 from harness.data.naming import imported, source_digest
-from harness.data.pictures import Pictures, classes_of
+from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Pictures, classes_of
 from harness.errors import InputError, foreign_code
 
 if TYPE_CHECKING:
@@ -20,8 +20,7 @@ _EXPECTED = (
     "expected an object with __len__ and __getitem__, or a callable that returns one, whose items are (picture, label) "
     "or dicts with image and label"
 )
-_PICTURE_KEYS = ("image", "img", "picture", "pixel_values")
-_LABEL_KEYS = ("label", "labels", "fine_label", "target")
+_PICTURE_KEYS = (*PICTURE_KEYS, "pixel_values")
 
 
 def load_named(spec: str, pipeline: Pipeline, *, otherwise: str = "") -> LabelledImages:
@@ -98,7 +97,7 @@ def _called(spec: str, what: str, call: Any) -> Any:
 def _pair(item: Any, where: str) -> tuple[Any, Any]:
     """Return the picture and the label of an item."""
     if isinstance(item, Mapping):
-        keys = [next((name for name in names if name in item), None) for names in (_PICTURE_KEYS, _LABEL_KEYS)]
+        keys = [next((name for name in names if name in item), None) for names in (_PICTURE_KEYS, LABEL_KEYS)]
         if None not in keys:
             return item[keys[0]], _label(item[keys[1]])
         raise InputError(f"{where}: has {', '.join(map(str, item))}; {_EXPECTED}")
@@ -118,7 +117,7 @@ def _names(dataset: Any) -> list[str] | None:
         return [str(name) for name in classes]
     features = getattr(dataset, "features", None)
     if isinstance(features, Mapping):
-        for key in _LABEL_KEYS:
+        for key in LABEL_KEYS:
             if names := getattr(features.get(key), "names", None):
                 return [str(name) for name in names]
     return None

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
+PICTURE_KEYS = ("image", "img", "picture")
+LABEL_KEYS = ("label", "labels", "fine_label", "target")
+"""What the columns of pictures and of labels are called in data that name theirs, the first that there is."""
 MAX_CLASSES = 100_000
 """Labels run below this: ImageNet-21k has 21,841 classes."""
 

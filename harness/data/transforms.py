@@ -14,6 +14,7 @@ import numpy as np
 
 from harness.data.naming import imported, source_digest
 from harness.errors import InputError, foreign_code
+from harness.store.versions import installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -163,13 +164,6 @@ def _split(named: Any) -> tuple[Any, Normalisation | None]:
 
 
 def _versions(named: Any) -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
     packages = {kind.__module__.partition(".")[0] for kind in type(named).__mro__} - {"builtins"}
-    known = []
-    for package in sorted(packages | {"torch", "torchvision"} if _is_of(named, "torchvision", "timm") else packages):
-        try:
-            known.append(f"{package} {version(package)}")
-        except PackageNotFoundError:  # A module of the user's.
-            continue
-    return " ".join(known)
+    with_it = {"torch", "torchvision"} if _is_of(named, "torchvision", "timm") else set()
+    return " ".join(installed(sorted(packages | with_it)))

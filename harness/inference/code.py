@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from harness.store.versions import installed
 
 _ROOMS = ("data", "perturb", "networks", "inference")
 """Where pixels, perturbations and predictions are computed."""
@@ -19,7 +20,7 @@ def computing_code() -> str:
 
     Made once by each process.
     """
-    return hashlib.sha256(repr((hash_of_code(Path(__file__).parents[1]), _versions())).encode()).hexdigest()
+    return hashlib.sha256(repr((hash_of_code(Path(__file__).parents[1]), installed(_LIBRARIES))).encode()).hexdigest()
 
 
 def hash_of_code(package: Path) -> str:
@@ -31,13 +32,3 @@ def hash_of_code(package: Path) -> str:
     for path in sorted(path for room in _ROOMS for path in (package / room).rglob("*.py")):
         digest.update(f"{path.relative_to(package).as_posix()}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
-
-
-def _versions() -> list[str]:
-    found = []
-    for name in _LIBRARIES:
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
-    return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import platform
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from harness.run import session as _session
 from harness.run.outcome import SelfCheck
 from harness.store.decisive import decisive_files
 from harness.store.records import as_json, read_json
+from harness.store.versions import installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -70,7 +70,7 @@ def memory_of(session: StressSession, *, code: str) -> Memory:
         PROTOCOL,
         platform.python_version(),
         platform.platform(),
-        [(name, _version(name)) for name in _LIBRARIES],
+        installed(_LIBRARIES),
     )
     return Memory(session.cache, hashlib.sha256(repr(decisive).encode()).hexdigest())
 
@@ -92,10 +92,3 @@ def code_of(tests: Iterable[tuple[Path, str]], *, judging: Path) -> str:
     except (InputError, OSError):
         return ""
     return hashlib.sha256(repr(([name for _, name in tests], hashes)).encode()).hexdigest()
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""
