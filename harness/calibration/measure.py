@@ -23,6 +23,7 @@ from harness.perturb.corruptions import CORRUPTIONS
 from harness.run import session
 from harness.store import user_folder, write_atomically
 from harness.store.decisive import decisive_files
+from harness.store.files import hash_of_file
 from harness.store.records import as_plain
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Recording:
 def hashes_of_named_files(options: Sequence[str]) -> list[str]:
     """Return the SHA-256 of each file that an option names: what is in it decides, not its name."""
     files = [Path(option.rpartition("=")[2]) for option in options]
-    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()]
+    return [found for path in files if (found := hash_of_file(path))]
 
 
 def measure_panel(

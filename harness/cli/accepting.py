@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from harness.cli.gate import run_gate
 from harness.cli.gating import PASSED_ON, add_gates_option, network_of
 from harness.cli.status import NEGATIVE, OK
 from harness.errors import InputError
+from harness.store.files import hash_of_file
 
 if TYPE_CHECKING:
     import argparse
@@ -61,7 +61,7 @@ def _accept_alone(options: argparse.Namespace, reports: Path) -> int:
 
     from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
 
-    before, gates_before = _sha256(options.incumbent), _sha256(options.gates)
+    before, gates_before = hash_of_file(options.incumbent), hash_of_file(options.gates)
     arguments = [
         *(str(options.gates.parent), "--gates", str(options.gates)),
         *("--candidate", str(options.checkpoint), "--stress-reports", str(reports)),
@@ -90,7 +90,7 @@ def _accept_alone(options: argparse.Namespace, reports: Path) -> int:
         raise InputError(f"{options.checkpoint}: not accepted, since it changed while the gate ran; run it again")
     if report["gates_sha256"] != gates_before:
         raise InputError(f"{options.gates}: changed while the gate ran; run it again")
-    if _sha256(options.incumbent) != before:
+    if hash_of_file(options.incumbent) != before:
         raise InputError(
             f"{options.checkpoint}: not accepted, since {options.incumbent} changed while the gate ran, so that the "
             "checkpoint was held against another; run it again"
@@ -110,8 +110,3 @@ def _accept_alone(options: argparse.Namespace, reports: Path) -> int:
     by_force = " by force" if forced else ""
     print(f"{options.checkpoint}: accepted{by_force}, {options.incumbent} is the incumbent now")
     return OK
-
-
-def _sha256(path: Path) -> str | None:
-    """Return the SHA-256 of a file, None where there is none."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

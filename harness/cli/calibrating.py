@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from harness.cli.gating import PASSED_ON, add_gates_option, network_of
 from harness.cli.models import add_device_option
 from harness.cli.status import OK
 from harness.errors import InputError
+from harness.store.files import hash_of_file
 
 if TYPE_CHECKING:
     import argparse
@@ -92,7 +92,7 @@ def _calibrate(options: argparse.Namespace) -> int:
         calibrated = calibrate(panel, gates.budgets, by_hand=by_hand)
         print("\n".join(power_lines(panel, calibrated, drop=options.drop)))
         return OK
-    panel_before = _sha256(options.panel)
+    panel_before = hash_of_file(options.panel)
     panel = _measured_panel(options, gates)
     calibrated = calibrate(panel, gates.budgets, by_hand=by_hand)
     _write_calibration(options, panel, calibrated, before={options.gates: gates.sha256, options.panel: panel_before})
@@ -202,10 +202,6 @@ def _trained_panel(options: argparse.Namespace) -> list[Path]:
         return train_panel(config, folder, retrains=retrains, jobs=jobs, device=device, on_epoch=advance)
 
 
-def _sha256(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-
-
 def _write_calibration(
     options: argparse.Namespace, panel: Panel, calibrated: list[Calibrated], *, before: Mapping[Path, str | None]
 ) -> None:
@@ -225,7 +221,7 @@ def _write_calibration(
     if panel.recipe:
         recipe["training"] = {name: value for name, value in panel.recipe.items() if value is not None}
     with alone(options.gates):
-        if changed := [path for path, sha256 in before.items() if _sha256(path) != sha256]:
+        if changed := [path for path, sha256 in before.items() if hash_of_file(path) != sha256]:
             raise InputError(
                 f"{changed[0]}: changed while the panel was measured, so nothing was written; run the command again, "
                 "what was measured is kept"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 import tempfile
@@ -74,3 +75,8 @@ def write_all_or_none(files: Mapping[Path, bytes]) -> None:
             else:
                 write_atomically(path, content_before)
         raise
+
+
+def hash_of_file(path: Path) -> str | None:
+    """Return the SHA-256 of a file's content, None where there is no file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
