@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import some_of
 from harness.networks.checkpoints.fitting import Fit, Needed, fits_of
-from harness.networks.checkpoints.members import members_of
+from harness.networks.checkpoints.members import members_of, no_state_dict
 from harness.networks.checkpoints.misfits import misfit
 from harness.networks.checkpoints.refusals import SAVE_WEIGHTS_ALONE, CheckpointRefused, shown
 
@@ -55,6 +55,8 @@ def choose(
     and the likely cause, and when several do, with the options that tell them apart.
     """
     needed = Needed.by(network)
+    if needed.tensors and not any(each.tensors for each in dicts):
+        raise no_state_dict({}, path)
     among = _named(dicts, choice, path)
     fits = [fit for held in among for fit in fits_of(held, needed, prefix=choice.before)]
     if choice.before and not any(fit.matched for fit in fits):

@@ -46,11 +46,11 @@ class StateDict:
 def state_dicts(loaded: object, path: Path) -> tuple[StateDict, ...]:
     """Return every dict that holds tensors by name, outermost first; raises `CheckpointRefused` when there is none.
 
-    A file that is an empty dict is that of a network without weights. Lists are not looked into: they hold what
+    A file that is an empty dict may be that of a network without weights. Lists are not looked into: they hold what
     optimizers remember.
     """
     if not isinstance(loaded, dict):
-        raise _none(loaded, path)
+        raise no_state_dict(loaded, path)
     if not loaded:
         return (_state_dict(loaded, ("",)),)
     places: dict[int, list[str]] = {id(loaded): [""]}
@@ -73,7 +73,7 @@ def state_dicts(loaded: object, path: Path) -> tuple[StateDict, ...]:
             waiting.append((value, depth + 1))
     dicts = [_state_dict(each, tuple(places[id(each)])) for each in found]
     if not any(each.tensors for each in dicts):
-        raise _none(loaded, path)
+        raise no_state_dict(loaded, path)
     return tuple(each for each in dicts if each.tensors)
 
 
@@ -96,7 +96,8 @@ def _type_of(value: object) -> str:
     return value.full if isinstance(value, Name) else ""
 
 
-def _none(loaded: object, path: Path) -> CheckpointRefused:
+def no_state_dict(loaded: object, path: Path) -> CheckpointRefused:
+    """Return the refusal of a file that holds no tensors under names."""
     inner = loaded.values() if isinstance(loaded, dict) else [loaded]
     if wanted := next(filter(None, map(_type_of, inner)), None):
         return CheckpointRefused("PICKLE_GLOBAL", path, f"its pickle wants {shown(wanted)}", SAVE_WEIGHTS_ALONE)
