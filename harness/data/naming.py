@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import io
+import operator
 import re
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.errors import InputError, foreign_code
+from harness.errors import InputError, foreign_code, some_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _NAMED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 
@@ -27,17 +33,50 @@ def imported(spec: str, *, option: str, otherwise: str = "") -> Any:
     """
     if not is_name(spec):
         raise InputError(f"{option} {spec}: expected package.module:name")
-    module, _, path = spec.partition(":")
+    return named_object(spec, option=option, otherwise=otherwise)
+
+
+def named_object(spec: str, *, option: str, otherwise: str = "") -> Any:
+    """Return what `module:name` names, of whatever form the parts are; see `imported`.
+
+    A module that is a script, which reads a command line or asks for input, is told so.
+    """
+    module_name, _, path = spec.partition(":")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
     try:
-        with foreign_code():
-            named = importlib.import_module(module)
-            for name in path.split("."):
-                named = getattr(named, name)
+        with no_script(module_name), foreign_code():
+            module = importlib.import_module(module_name)
     except Exception as error:  # Importing runs the user's module, which may fail in any way.
-        raise InputError(f"{option} {spec}: cannot be imported ({error!r}){otherwise}") from error
-    return named
+        raise InputError(f"{option} {spec}: cannot be imported ({_happened(error)}){otherwise}") from error
+    try:
+        return operator.attrgetter(path)(module)
+    except AttributeError as error:
+        own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
+        has = f"it has {some_of(own)}" if own else "it has no callable"
+        raise InputError(f"{option} {spec}: cannot be imported (AttributeError: {error}; {has}){otherwise}") from error
+
+
+@contextmanager
+def no_script(name: str) -> Iterator[None]:
+    """Let the user's code see an empty command line and no input: both are of what runs it, such as pytest."""
+    before = sys.argv, sys.stdin
+    sys.argv, sys.stdin = [name], io.StringIO()
+    try:
+        yield
+    finally:
+        sys.argv, sys.stdin = before
+
+
+def _happened(error: Exception) -> str:
+    """Say what happened when a module was imported, and what to do about one that is a script."""
+    ended = isinstance(error.__cause__, SystemExit)
+    if not (ended or isinstance(error, EOFError)):
+        return repr(error)
+    what = (
+        f"it ended the process, {error}, as a script does that reads a command line" if ended else "it asked for input"
+    )
+    return f'{what}, when it was imported; put what it does when it is run under `if __name__ == "__main__":`'
 
 
 def source_digest(spec: str) -> str:

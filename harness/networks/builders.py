@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import inspect
-import io
-import operator
-import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import InputError, some_of
+from harness.data.naming import named_object, no_script
+from harness.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import nn
 
@@ -68,28 +63,6 @@ def parse_arguments(arguments: Sequence[str], *, option: str) -> dict[str, Any]:
     return keywords
 
 
-@contextmanager
-def _no_script(name: str) -> Iterator[None]:
-    """Let the user's code see an empty command line and no input: both are of what runs it, such as pytest."""
-    before = sys.argv, sys.stdin
-    sys.argv, sys.stdin = [name], io.StringIO()
-    try:
-        yield
-    finally:
-        sys.argv, sys.stdin = before
-
-
-def _happened(error: Exception) -> str:
-    """Say what happened when a module was imported, and what to do about one that is a script."""
-    ended = isinstance(error.__cause__, SystemExit)
-    if not (ended or isinstance(error, EOFError)):
-        return repr(error)
-    what = (
-        f"it ended the process, {error}, as a script does that reads a command line" if ended else "it asked for input"
-    )
-    return f'{what}, when it was imported; put what it does when it is run under `if __name__ == "__main__":`'
-
-
 @dataclass(frozen=True)
 class Builder:
     """What builds the user's network: the callable that `spec` names, and its arguments."""
@@ -124,7 +97,7 @@ class Builder:
 
         try:
             with (
-                _no_script(self.spec),
+                no_script(self.spec),
                 torch.random.fork_rng(devices=[]),
                 foreign_network(),
             ):  # Its first weights are drawn, and then replaced.
@@ -146,19 +119,8 @@ def import_builder(spec: str, arguments: Sequence[str]) -> Builder:
     if not (module_name and colon and attribute):
         raise InputError(f"--stress-model {spec}: expected package.module:callable")
     keywords = parse_arguments(arguments, option="--stress-model-arg")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
-    from harness.networks.settings import foreign_network
+    from harness.networks.settings import settings_kept
 
-    try:
-        with _no_script(module_name), foreign_network():
-            module = importlib.import_module(module_name)
-    except Exception as error:  # Importing runs the user's module, which may fail in any way.
-        raise InputError(f"--stress-model {spec}: cannot be imported ({_happened(error)})") from error
-    try:
-        function = operator.attrgetter(attribute)(module)
-    except AttributeError as error:
-        own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
-        has = f"it has {some_of(own)}" if own else "it has no callable"
-        raise InputError(f"--stress-model {spec}: cannot be imported ({error}; {has})") from error
+    with settings_kept():
+        function = named_object(spec, option="--stress-model")
     return Builder(spec, function, keywords)
