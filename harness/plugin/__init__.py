@@ -19,7 +19,7 @@ from harness.plugin.ending import Ending, refuse
 from harness.plugin.options import add_options, reports_named
 from harness.plugin.output import PAGE, begin, forget, unmark, write_files, write_page_whole, write_refusal
 from harness.plugin.rootdir import expect_own
-from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun, command_of
+from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun, command_of, selected_gates
 from harness.plugin.timeout import TimeKeeper
 from harness.run.outcome import NOT_JUDGED
 from harness.run.reported import refusal_of
@@ -211,7 +211,7 @@ def _look_back(run: GateRun, session: pytest.Session) -> None:
     if run.checks_itself and not run.reported.interrupted:
         run.check_itself()
     if run.compares_models and not (run.reported.interrupted or run.hung):
-        run.compare_models([item.callspec.params["gate"] for item in session.items if item.get_closest_marker("gate")])  # type: ignore[attr-defined]
+        run.compare_models(selected_gates(session))
 
 
 def _conclude(run: GateRun, session: pytest.Session) -> None:

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import io
 from contextlib import redirect_stderr, redirect_stdout, suppress
-from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.errors import foreign_code
-from harness.plugin.run import RUN
+from harness.plugin.run import RUN, selected_gates
 from harness.plugin.timeout import TimeLimitExceededError, time_limit
-from harness.run.budget import noticeable_loss
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from harness.inference.planning import Asked
-    from harness.run.plan import Plan
+from harness.report.costs import plan_lines, samples_in_toml
 
 _PATIENCE = 30.0
 """Seconds that a run may take to say how long it will take."""
@@ -60,13 +53,12 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     from harness.run.budget import samples_of
     from harness.run.plan import plan_of
 
-    selected = [item.callspec.params["gate"] for item in session.items if item.get_closest_marker("gate")]  # type: ignore[attr-defined]
     with foreign_code():
-        plan = plan_of(run.prepare(), selected, run.judge, overview=run.compares_models)
+        plan = plan_of(run.prepare(), selected_gates(session), run.judge, overview=run.compares_models)
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     reporter.ensure_newline()
     reporter.section("what a run would cost")
-    for line in lines_of(plan):
+    for line in plan_lines(plan):
         reporter.write_line(line)
     if (seconds := run.options.budget_seconds) is not None:
         workers = run.prepare().roles["candidate"].classifier.workers
@@ -74,52 +66,3 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
             reporter.write_line(line)
     run.planned = True
     return True
-
-
-def samples_in_toml(samples: Mapping[str, int]) -> list[str]:
-    """Return samples as lines of a gates file, each with the loss that its family then notices."""
-    if not samples:
-        return ["all images fit into the time"]
-    width = max(map(len, samples))
-    return [
-        "to fit, calibrate anew with these lines in the gates file:",
-        "[data.samples]",
-        *(
-            f"{name:{width}} = {size}  # notices {100 * noticeable_loss(size):.1f} points of 90% with 95% power"
-            for name, size in samples.items()
-        ),
-    ]
-
-
-def lines_of(plan: Plan) -> list[str]:
-    """Return the plan as the terminal shows it: a row for each family, self-checks and overview, and all of them."""
-    from harness.run.plan import in_words
-
-    head = ("", "tests", "passes", "image-poses", "maps", "cached", "time", "notices")
-
-    def cells(name: str, asked: Asked) -> tuple[str, ...]:
-        counts = (asked.passes, asked.poses, asked.maps, asked.cached)
-        tests, power = "", ""
-        if name in plan.rows:
-            tests, power = str(plan.rows[name]), f"{100 * noticeable_loss(plan.sizes[name]):.1f}"
-        return (name, tests, *(f"{each:,}" for each in counts), in_words(plan.seconds(asked)), power)
-
-    table = [head, *(cells(name, asked) for name, asked in plan.asked.items())]
-    table.append(cells("all", plan.total))
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if at else cell.ljust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in table
-    ]
-    costs = plan.costs
-    memory = f"; memory so far {costs.peak_bytes / 1e9:.1f} GB" if costs.peak_bytes else ""
-    return [
-        *lines,
-        f"{plan.images:,} images; {costs.seconds * 1000:.2g} ms an image and pose, {costs.map_seconds * 1000:.2g} ms a "
-        f"map, measured on one batch each, of one core{memory}",
-        "notices: the loss of accuracy, in points of 90%, noticed with 95% power if chance alone made the spread",
-        "searches end early, so that theirs is an upper bound; nothing was judged",
-    ]

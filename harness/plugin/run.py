@@ -249,6 +249,11 @@ class GateRun:
         return outcome_of(self.reported, session, profile=self.options.profile, command=self.command, default=default)
 
 
+def selected_gates(session: pytest.Session) -> list[Gate]:
+    """Return the rows of the tests that run."""
+    return [item.callspec.params["gate"] for item in session.items if item.get_closest_marker("gate")]  # type: ignore[attr-defined]
+
+
 def command_of(config: pytest.Config) -> list[str]:
     """Return how a run was started."""
     return ["pytest", *map(str, config.invocation_params.args)]
