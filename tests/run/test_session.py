@@ -1,5 +1,6 @@
 """A session checks its inputs before anything is measured, and builds the user's own networks."""
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,6 @@ from harness.data.options import DataOptions
 from harness.errors import InputError
 from harness.gates import Gate, GatesError
 from harness.gates.file import DataFingerprint
-from harness.networks import builders
 from harness.networks.architectures import FashionCNN
 from harness.networks.builders import import_builder
 from harness.networks.checkpoints import CheckpointRefused, Record, save_checkpoint
@@ -251,7 +251,7 @@ def test_every_call_builds_a_network_of_its_own():
 def test_the_working_directory_is_importable(tmp_path, monkeypatch):
     (tmp_path / "my_network_here.py").write_text("from torch import nn\ndef make(n): return nn.Linear(n, 2)\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(builders.sys, "path", list(builders.sys.path))
+    monkeypatch.setattr(sys, "path", list(sys.path))
     assert import_builder("my_network_here:make", ("n=3",))().weight.shape == (2, 3)
 
 
@@ -286,7 +286,7 @@ def test_a_module_that_fails_while_imported_is_refused(tmp_path, monkeypatch, so
     (tmp_path / "broken_network.py").write_text(source)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(builders.sys.modules, "broken_network", raising=False)
+    monkeypatch.delitem(sys.modules, "broken_network", raising=False)
     with pytest.raises(InputError, match="--stress-model broken_network:make: cannot be imported"):
         import_builder("broken_network:make", ())
 
