@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.calibration.panel import Member, Panel, Row
 from harness.errors import InputError
+from harness.gates import Gate
 from harness.inference.devices import usable_cores
 from harness.measures import METRICS, Unit
 from harness.perturb import PROTOCOL
@@ -110,7 +111,8 @@ def measure_panel(
             row = Row(
                 **{name: entry[name] for name in ("id", "family", "metric", "direction", "n")},
                 unit=Unit(entry["unit"]),
-                definition=known.get(entry["id"], ""),
+                # A test without a row has the one that calibration appends for it.
+                definition=known.get(entry["id"]) or _appended(entry).definition,
             )
             if (other := rows.setdefault(row.id, row)) != row:
                 mine, theirs = as_plain(row), as_plain(other)
@@ -196,6 +198,11 @@ def _measured(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _appended(entry: Mapping[str, Any]) -> Gate:
+    """Return the row that a test without one has in the file, once it is calibrated."""
+    return Gate(id=entry["id"], family=entry["family"], metric=entry["metric"])
 
 
 _ON_ONE_CORE = """\

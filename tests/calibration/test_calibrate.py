@@ -217,6 +217,7 @@ def test_a_new_stress_test_gets_its_row_and_bound_by_a_calibration_of_its_family
         for seed in range(1, 9)
     ]
     assert [member.values["mirror"] for member in merged.members] == [measured.value for measured in mirrored]
+    assert run_calibrate(zoo, "--family", "rotation", checkpoints=()) == 0, "the row that came has not changed since"
 
 
 class Flip:
