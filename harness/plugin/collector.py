@@ -79,3 +79,12 @@ class Collector:
     def pytest_internalerror(self, excrepr: object) -> None:
         """Take errors of pytest itself."""
         self.reported.errors.append(f"internal error: {str(excrepr).splitlines()[-1]}")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_summary(self, prefix: list[str]) -> None:
+        """Put the scorecard on top of the report, and the pictures into its entries, now that all have arrived."""
+        from harness.report.html import scorecard
+
+        if self.run.outcome is not None:
+            prefix.append(scorecard(self.run.outcome))
+        self.book.fill()
