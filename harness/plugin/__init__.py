@@ -262,12 +262,6 @@ def _relative(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_html_report_title(report: Any) -> None:
-    """Name the report after what it is."""
-    report.title = "Model quality gate"
-
-
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_html_results_table_row(cells: list[str]) -> None:
     """Show the names of tests as text, since pytest-html takes them for markup."""

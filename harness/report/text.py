@@ -40,8 +40,8 @@ def summary_lines(outcome: Outcome, folder: Path) -> list[str]:
     """
     report = folder / "stress.html"
     lines = [*notes(outcome), *([outcome.scope] if outcome.scope else [])]
-    lines += [f"partial: {omission}" for omission in outcome.omissions]
     lines.append(f"candidate {outcome.models['candidate']['path']}: {outcome.headline}")
+    lines += [f"  partial: {omission}" for omission in outcome.omissions]
     lines += [f"  {error}" for error in outcome.errors]
     lines += [f"  {line}" for line in self_check_failures(outcome)]
     lines += [f"  {failure}: failed" for failure in outcome.failed_tests]
@@ -109,7 +109,7 @@ def markdown(outcome: Outcome) -> str:
     lines += [f"- {_plain(note)}" for note in notes(outcome)]
     bad = [verdict for verdict in worst_first(outcome.verdicts) if verdict.status in {"fail", "error"}]
     errors = [verdict for verdict in bad if verdict.status == "error"]
-    worst = (errors or worst_by_family(outcome)[0])[:_MOST_SHOWN]
+    worst = [*errors, *worst_by_family(outcome)[0]][:_MOST_SHOWN]
     if worst:
         lines += ["", *_table("what", [(verdict, _plain(verdict.explain())) for verdict in worst])]
     if rest := [verdict for verdict in bad if verdict not in worst]:
