@@ -90,7 +90,8 @@ class Collector:
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_html(self, report: pytest.TestReport, data: list[str]) -> None:
         """Leave out of a test's log what its entry says already, and that there is none."""
-        verdicts = [Verdict.from_wire(wire) for name, wire in report.user_properties if name == PROPERTY]
+        wires: list[Any] = [value for name, value in report.user_properties if name == PROPERTY]
+        verdicts = [Verdict.from_wire(wire) for wire in wires]
         told = any(verdict.status != "error" for verdict in verdicts) and bool(report.longreprtext)
         if told or not (report.longreprtext or report.sections):
             del data[:1]

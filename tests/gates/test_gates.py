@@ -692,7 +692,7 @@ def test_a_failure_never_reads_like_a_number_beyond_itself(row, measured):
 @pytest.mark.parametrize(
     ("row", "measured", "missed"),
     [
-        (Gate("pair", "pairs", "pair_failures", direction="at_most", hand=Bound(12.6)), count(13), "1 image of 10,000"),
+        (Gate("pair", "pairs", "pair_failures", "at_most", hand=Bound(12.6)), count(13), "1 image of 10,000"),
         (
             Gate("pair", "pairs", "pair_failures", direction="at_most", hand=Bound(5)),
             count(130),
