@@ -137,7 +137,7 @@ class Zoo:
 
 
 class GatedZoo(Zoo):
-    """The zoo where its gate is run: in this process, which saves the start of another, or with workers."""
+    """The zoo where its gate is run: in this process, which saves the start of another; workers have their own."""
 
     def __init__(self, pytester, **facts) -> None:
         super().__init__(pytester.path, **facts)
@@ -148,8 +148,6 @@ class GatedZoo(Zoo):
         pages = () if page or "-n" in arguments else ("-p", "no:html")
         arguments = (*pages, "--stress-data", "npz:zoo.npz", "stress_tests", *arguments)
         with hypothesis_as_it_starts():
-            if "-n" in arguments:
-                return self.pytester.runpytest_subprocess(*arguments, **how)
             return self.pytester.runpytest_inprocess(*arguments, **how)
 
     def report(self, folder: str = "reports") -> dict:

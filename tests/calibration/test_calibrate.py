@@ -113,7 +113,7 @@ def test_the_gates_file_holds_the_bounds_and_whose_they_are(zoo):
 
 def test_a_member_passes_the_gate_it_made_and_a_worse_network_fails(zoo, pytester):
     assert run_calibrate(zoo) == 0
-    options = ("stress_tests", "--stress-data", "npz:zoo.npz", "--candidate")
+    options = ("-p", "no:html", "stress_tests", "--stress-data", "npz:zoo.npz", "--candidate")
     result = pytester.runpytest_inprocess(*options, "seed-3.safetensors")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["bounds: 8 healthy retrains*; the candidate's recipe is the same"])

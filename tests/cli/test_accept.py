@@ -46,9 +46,10 @@ def accept(zoo, *arguments, options=()) -> int:
     return main(["accept", *map(str, arguments), "--", "--stress-data", zoo.data, *options])
 
 
-def gate_run(zoo, pytester, candidate, *options):
+def gate_run(zoo, pytester, candidate, *options, page=False):
     arguments = ("--candidate", str(candidate), "--stress-data", zoo.data, *options)
-    result = pytester.runpytest_inprocess("stress_tests", *arguments)
+    pages = () if page else ("-p", "no:html")
+    result = pytester.runpytest_inprocess("stress_tests", *arguments, *pages)
     return result, json.loads((zoo.root / "reports/stress.json").read_text())
 
 
@@ -304,7 +305,7 @@ def test_the_accepted_checkpoint_is_not_held_against_itself(zoo, pytester):
 def test_another_candidate_is_held_against_it_image_by_image(zoo, pytester):
     zoo.save("models/incumbent.safetensors")
     zoo.save("other.safetensors", seed=3, jitter=0.05)
-    result, report = gate_run(zoo, pytester, "other.safetensors", "--incumbent", zoo.incumbent)
+    result, report = gate_run(zoo, pytester, "other.safetensors", "--incumbent", zoo.incumbent, page=True)
     before, after = (
         Classifier(network(**facts), workers=1).predict(zoo.images).correct
         for facts in ({}, {"seed": 3, "jitter": 0.05})

@@ -242,6 +242,7 @@ def test_images_that_are_wrong_as_they_are_cannot_break():
 # Drawn poses.
 
 
+@settings(deadline=None)
 @given(poses(max_degrees=10, max_shift_px=2))
 def test_drawn_poses_are_tenths_within_the_limits(pose):
     for value, limit in ((pose.degrees, 10), (pose.dx, 2), (pose.dy, 2)):
@@ -317,7 +318,7 @@ def barn(pytester, monkeypatch):
         data = f'name = "bars"\nsplit = "test"\nsha256 = "{loaded.sha256}"\nn = {len(loaded)}\n'
         (root / "stress_tests/gates.toml").write_text(f"schema = 1\nprotocol = 1\n\n[data]\n{data}{rows}")
         result = pytester.runpytest_inprocess(
-            *("stress_tests", "--stress-data", f"npz:{root / 'bars.npz'}", "--candidate", "none.pth"),
+            *("-p", "no:html", "stress_tests", "--stress-data", f"npz:{root / 'bars.npz'}", "--candidate", "none.pth"),
             *("--stress-model", "bar_models:build", *arguments),
         )
         return result, json.loads((root / "reports/stress.json").read_text())

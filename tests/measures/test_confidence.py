@@ -236,7 +236,9 @@ def test_sure_and_wrong_fails_and_a_good_network_passes(pytester, monkeypatch, b
     zoo = Zoo(pytester.path, tests=("calibration",))
     zoo.save("models/augmented.safetensors", blind=blind)
     zoo.bind(ROWS)
-    result = pytester.runpytest_inprocess("stress_tests", "--stress-data", zoo.data, "--baseline", "none")
+    result = pytester.runpytest_inprocess(
+        "-p", "no:html", "stress_tests", "--stress-data", zoo.data, "--baseline", "none"
+    )
     report = json.loads((zoo.root / "reports/stress.json").read_text())
     assert {gate["metric"]: gate["status"] for gate in report["gates"]} == dict.fromkeys(
         ["calibration_error", "negative_log_likelihood", "brier_score", "confidence_on_errors", "risk_coverage_area"],

@@ -291,7 +291,7 @@ def gallery(pytester, monkeypatch):
         torch.save(Looker(how).state_dict(), root / "looker.pth")
         result = pytester.runpytest_inprocess(
             *("stress_tests", "--stress-data", f"npz:{root / 'squares.npz'}", "--candidate", "looker.pth"),
-            *("--stress-model", "lookers:Looker", *arguments),
+            *("--stress-model", "lookers:Looker", "-p", "no:html", *arguments),
         )
         path = root / "reports/stress.json"
         report = json.loads(path.read_text()) if path.exists() else None

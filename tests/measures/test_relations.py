@@ -139,7 +139,9 @@ def judged(pytester, monkeypatch, rows, *, blind=False):
     zoo.save("models/augmented.safetensors", blind=blind)
     zoo.bind(rows)
     (zoo.tests / "test_turning.py").write_text(declared()[0], encoding="utf-8")
-    result = pytester.runpytest_inprocess("stress_tests", "--stress-data", zoo.data, "--baseline", "none")
+    result = pytester.runpytest_inprocess(
+        "-p", "no:html", "stress_tests", "--stress-data", zoo.data, "--baseline", "none"
+    )
     (gate,) = json.loads((zoo.root / "reports/stress.json").read_text())["gates"]
     return result, gate
 

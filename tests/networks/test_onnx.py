@@ -177,7 +177,8 @@ def test_a_gate_runs_on_it_and_attention_is_not_applicable(pytester, save):
     (folder / "gates.toml").write_text(gates_text(IMAGES, ROWS).replace('"zoo"', '"made"'))
     np.savez("made.npz", images=IMAGES.pixels[:, 0].numpy(), labels=IMAGES.labels.numpy(), classes=list("abc"))
     path = save(model_of())
-    result = pytester.runpytest_inprocess("stress_tests", "--candidate", str(path), "--stress-data", "npz:made.npz")
+    options = ("-p", "no:html", "--candidate", str(path), "--stress-data", "npz:made.npz")
+    result = pytester.runpytest_inprocess("stress_tests", *options)
     report = json.loads((pytester.path / "reports/stress.json").read_text())
     statuses = {gate["id"]: (gate["status"], gate["detail"]) for gate in report["gates"]}
     assert result.ret == 0

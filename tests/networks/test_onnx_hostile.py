@@ -1,7 +1,7 @@
 """Small ONNX files that unfold to any size, or never end, are tried in a child process, and refused in time."""
 
+import os
 import resource
-import time
 
 import numpy as np
 import onnx
@@ -88,16 +88,21 @@ def moderate(path):
     return saved(path, nodes, [array("repeats", np.array([1, 10]))])
 
 
+def busy_seconds():
+    """The processor's, for this process and its children."""
+    return sum(os.times()[:4])
+
+
 @pytest.mark.parametrize("made", [functions_that_double, a_loop_without_end, a_constant_of_six_gigabytes])
 def test_a_small_file_that_asks_for_too_much_is_refused(tmp_path, monkeypatch, made):
     monkeypatch.setattr(onnx_networks, "_SECONDS", 4)
     path = made(tmp_path / "small.onnx")
     assert path.stat().st_size < 100_000
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, busy_seconds()
     with pytest.raises(CheckpointRefused, match=r"REFUSED\[RESOURCE\].*took more than") as refusal:
         load_onnx(path)
     assert refusal.value.code == "RESOURCE"
-    assert time.monotonic() - start < 30
+    assert busy_seconds() - start < 30
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000, "in kilobytes"
 
 

@@ -375,7 +375,7 @@ def zoo(pytester, monkeypatch):
 def outcome(pytester, zoo, *arguments, rows=ROWS):
     """Run the gate and return the result, and each row's status."""
     zoo.bind(rows)
-    result = pytester.runpytest_inprocess("stress_tests", "--stress-data", zoo.data, *arguments)
+    result = pytester.runpytest_inprocess("-p", "no:html", "stress_tests", "--stress-data", zoo.data, *arguments)
     path = zoo.root / "reports/stress.json"
     report = json.loads(path.read_text()) if path.exists() else {"gates": []}
     return result, {gate["id"]: gate["status"] for gate in report["gates"]}

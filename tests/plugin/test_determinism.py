@@ -41,10 +41,11 @@ class Gate:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __call__(self, *arguments, cache, cwd=REPOSITORY, **environment):
+    def __call__(self, *arguments, cache, cwd=REPOSITORY, page=False, **environment):
         reports = self.folder / f"reports-{len(list(self.folder.glob('reports-*')))}"
         command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(REPOSITORY / "stress_tests"))
-        options = ("--stress-samples", str(SAMPLES), "--stress-reports", str(reports), *arguments)
+        pages = () if page else ("-p", "no:html")
+        options = (*pages, "--stress-samples", str(SAMPLES), "--stress-reports", str(reports), *arguments)
         done = run((*command, *options), cwd=cwd, cache=self.folder / cache, **environment)
         assert done.returncode in {0, 1}, done.stdout + done.stderr
         report = json.loads((reports / "stress.json").read_text())
@@ -64,8 +65,8 @@ def gate(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def serial(gate):
-    """Return what a serial run finds that nothing is kept from."""
-    return gate(cache="serial")
+    """Return what a serial run finds that nothing is kept from, with all the pictures of its page; others make none."""
+    return gate(cache="serial", page=True)
 
 
 @pytest.mark.parametrize("workers", ["2", "4"])

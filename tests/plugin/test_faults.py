@@ -27,6 +27,8 @@ from harness.store.files import write_atomically
 HERE = Path(__file__).parents[1]
 KILLS = int(os.environ.get("FAULTS_KILLS", "3"))
 WITHOUT_CACHE = ("-p", "no:cacheprovider")
+SECONDS = 600
+"""After which a process is held to hang, however many others there are."""
 
 
 def environment(folder):
@@ -57,7 +59,7 @@ class Work:
         )
 
     def finish(self):
-        assert self.start().wait(timeout=300) == 0
+        assert self.start().wait(timeout=SECONDS) == 0
         return self.results(self.folder)
 
     def kill_after(self, seconds):
@@ -182,9 +184,9 @@ def zoo(pytester, tmp_path, monkeypatch):
     return GatedZoo(pytester)
 
 
-def gate(zoo, *arguments, timeout=120):
+def gate(zoo, *arguments):
     command = [sys.executable, "-m", "pytest", *WITHOUT_CACHE, "stress_tests", "--stress-data", zoo.data, *arguments]
-    return subprocess.run(command, cwd=zoo.root, capture_output=True, text=True, timeout=timeout, check=False)
+    return subprocess.run(command, cwd=zoo.root, capture_output=True, text=True, timeout=SECONDS, check=False)
 
 
 def test_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch):
@@ -247,37 +249,30 @@ def pytest_sessionstart():
 """
 
 
-def test_disk_that_fills_up_during_a_run_ends_with_4(zoo):
+def test_disk_that_fills_up_during_a_run_ends_with_4(zoo, monkeypatch):
+    monkeypatch.setattr(os, "fsync", os.fsync)  # So that it is put back.
     (zoo.root / "conftest.py").write_text(FULL_AT_THE_END)
-    run = gate(zoo)
-    assert run.returncode == 4, run.stdout + run.stderr
-    assert "reports cannot be written to" in run.stderr
+    run = zoo.run(page=True)
+    assert run.ret == 4
+    assert "reports cannot be written to" in run.stderr.str()
     assert not (zoo.root / "reports/stress.json").exists()
 
 
-FULL_FROM = """
-import builtins, errno, os
-from pathlib import Path
-import harness.plugin.output, harness.report.text, harness.store.files
-
-before = harness.store.files.write_atomically
-
-def write(path, content):
-    if path.name == {name!r} and not refused:
-        refused.append(path)
-        raise OSError(errno.ENOSPC, "No space left on device")
-    before(path, content)
-
-refused = []
-harness.store.files.write_atomically = harness.plugin.output.write_atomically = write
-"""
-"""Puts in the place of one file's first writing what a full disk says."""
-
-
 @pytest.mark.parametrize("name", ["stress.json", "stress.md", "stress.html"])
-def test_a_report_that_cannot_be_written_leaves_no_report_that_says_pass(zoo, name):
-    (zoo.root / "conftest.py").write_text(FULL_FROM.format(name=name))
-    expect_no_verdict(zoo, gate(zoo), said="No space left on device")
+def test_a_report_that_cannot_be_written_leaves_no_report_that_says_pass(zoo, monkeypatch, name):
+    """In the place of its first writing stands what a full disk says."""
+    refused = []
+
+    def write(path, content):
+        if path.name == name and not refused:
+            refused.append(path)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_atomically(path, content)
+
+    monkeypatch.setattr("harness.store.files.write_atomically", write)
+    monkeypatch.setattr("harness.plugin.output.write_atomically", write)
+    expect_no_verdict(zoo, zoo.run(page=True), said="No space left on device")
+    assert refused
 
 
 UNWRITABLE = """
@@ -311,20 +306,22 @@ def test_what_is_raised_after_the_end_takes_the_verdict_back(zoo):
 
 
 def test_a_junit_file_that_cannot_be_written_is_4(zoo):
-    expect_no_verdict(zoo, gate(zoo, "--junit-xml", "zoo.npz/junit.xml"), said="zoo.npz")
+    expect_no_verdict(zoo, zoo.run("--junit-xml", "zoo.npz/junit.xml", page=True), said="zoo.npz")
 
 
 def test_a_terminal_that_takes_nothing_is_no_pass(zoo):
     command = [sys.executable, "-m", "harness", "gate", *WITHOUT_CACHE, "stress_tests", "--stress-data", zoo.data]
     with Path("/dev/full").open("w") as full:
-        run = subprocess.run(command, cwd=zoo.root, stdout=full, stderr=subprocess.DEVNULL, timeout=120, check=False)
+        run = subprocess.run(
+            command, cwd=zoo.root, stdout=full, stderr=subprocess.DEVNULL, timeout=SECONDS, check=False
+        )
     assert run.returncode == 4
     assert zoo.report()["verdict"] == "error"
 
 
 def expect_no_verdict(zoo, run, *, said):
-    assert run.returncode == 4, run.stdout + run.stderr
-    assert "Traceback" not in run.stdout + run.stderr
+    assert run.ret == 4
+    assert "Traceback" not in run.stdout.str() + run.stderr.str()
     report = zoo.report()
     assert report["verdict"] == "error"
     assert said in report["errors"][-1]
@@ -374,7 +371,7 @@ def test_read_only_cache_keeps_nothing_and_changes_nothing(zoo, small_disk, monk
 def test_two_gates_side_by_side_come_to_the_same_verdicts(zoo):
     command = [sys.executable, "-m", "pytest", *WITHOUT_CACHE, "stress_tests", "--stress-data", zoo.data]
     runs = [subprocess.Popen([*command, "--stress-reports", name], cwd=zoo.root) for name in ("one", "two")]
-    assert [run.wait(timeout=120) for run in runs] == [0, 0]
+    assert [run.wait(timeout=SECONDS) for run in runs] == [0, 0]
     one, two = (json.loads((zoo.root / name / "stress.json").read_text()) for name in ("one", "two"))
     assert one == two
 
@@ -462,12 +459,12 @@ def test_interrupt_says_so_ends_with_2_and_leaves_nothing_half_written(zoo, work
     run = subprocess.Popen(
         command, cwd=zoo.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + SECONDS
     while not (zoo.root / "waiting").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     time.sleep(1)
     os.killpg(run.pid, signal.SIGINT)  # As a terminal does: to all processes of the run.
-    output, _ = run.communicate(timeout=60)
+    output, _ = run.communicate(timeout=SECONDS)
     assert run.returncode == pytest.ExitCode.INTERRUPTED, output
     assert "KeyboardInterrupt" in output
     whole(zoo.root, {})

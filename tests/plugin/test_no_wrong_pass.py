@@ -14,6 +14,8 @@ import pytest
 from zoo import Zoo
 
 pytestmark = pytest.mark.faults
+SECONDS = 600
+"""After which a run is held to hang, however many others there are."""
 OPTIONS = ("-p", "no:cacheprovider", "--baseline", "none", "--incumbent", "none", "--no-stress-cache")
 LEAVING = """
 import os, sys
@@ -53,7 +55,7 @@ def run(shop, *arguments, command=("-m", "pytest", "stress_tests")):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=SECONDS,
         check=False,
     )
 
@@ -205,7 +207,7 @@ def test_stress_tests_without_their_plugin_are_an_error(shop, workers):
 def test_stress_tests_under_another_root_are_an_error(shop, tmp_path_factory, workers):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     command = [sys.executable, "-m", "pytest", str(shop.tests), "--rootdir", str(elsewhere), *workers]
-    ended = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert ended.returncode == 4, ended.stdout + ended.stderr
     assert "no run of their gate" in ended.stdout + ended.stderr
     assert not list(elsewhere.iterdir())
@@ -274,17 +276,27 @@ PROCESS = "os.chdir('/'), os.environ.clear(), print('x' * 100_000), setattr(sys,
     ],
     ids=["torch-pass", "torch-built", "process-pass", "process-built", "signals-built", "alarm", "fork"],
 )
-def test_a_model_that_changes_the_process_is_judged_as_one_that_does_not(shop, effect, when_built):
-    (shop.root / "changing.py").write_text(CHANGING.format(effect="pass", when_built="pass"))
-    candidate = ("--candidate", str(as_state_dict(shop.root / "models/augmented.safetensors")))
-    model = ("--stress-model", "changing:build")
-    assert run(shop, *candidate, *model).returncode == 0
-    expected = json.loads((shop.root / "reports/stress.json").read_text())
-    (shop.root / "changing.py").write_text(CHANGING.format(effect=effect, when_built=when_built))
-    ended = run(shop, *candidate, *model)
+def test_a_model_that_changes_the_process_is_judged_as_one_that_does_not(shop, unchanging, effect, when_built):
+    ended, report = judged(shop, effect, when_built)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert json.loads((shop.root / "reports/stress.json").read_text()) == expected
+    assert report == unchanging
     assert ended.stdout.count("model quality gate") == 1
+
+
+def judged(shop, effect="pass", when_built="pass"):
+    """Run the gate on a model that changes its process; return how it ended, and its report without its folder."""
+    (shop.root / "changing.py").write_text(CHANGING.format(effect=effect, when_built=when_built))
+    candidate = as_state_dict(shop.root / "models/augmented.safetensors")
+    ended = run(shop, "--candidate", str(candidate), "--stress-model", "changing:build")
+    return ended, json.loads((shop.root / "reports/stress.json").read_text().replace(str(shop.root), ""))
+
+
+@pytest.fixture(scope="module")
+def unchanging(tmp_path_factory):
+    """Return what the gate says of a model that leaves its process alone."""
+    ended, report = judged(Zoo(tmp_path_factory.mktemp("unchanging")))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return report
 
 
 def test_streams_that_a_model_closes_cost_the_verdict_at_most(shop):

@@ -191,7 +191,7 @@ class Moody(FashionCNN):
             if self.mood == "shape":
                 return logits[:, :1]
             if self.mood.startswith("hangs"):
-                time.sleep(60)
+                time.sleep(600)
             logits = logits * float("nan")
         return logits
 
@@ -232,13 +232,13 @@ def test_model_that_fails_under_a_pose_is_not_called_worse(zoo, moody, mood):
     [
         pytest.param((), 3, id="serial"),
         # A worker loads much before it runs a model, and the time limit counts that.
-        pytest.param(("-n", "2"), 15, id="n2", marks=pytest.mark.faults),
+        pytest.param(("-n", "2"), 30, id="n2", marks=pytest.mark.faults),
     ],
 )
 def test_model_that_hangs_under_a_pose_is_not_called_worse_and_ends_the_run(zoo, moody, workers, seconds):
     start = time.monotonic()
     result = zoo.run(*moody("hangs"), "--stress-timeout", str(seconds), *workers)
-    assert time.monotonic() - start < 55
+    assert time.monotonic() - start < 300
     assert result.ret == 4
     assert zoo.report()["verdict"] == "error"
     assert zoo.statuses["rotate-ccw-010"] == "error"
@@ -248,7 +248,7 @@ def test_model_that_hangs_under_a_pose_is_not_called_worse_and_ends_the_run(zoo,
 def test_model_that_hangs_from_the_start_is_refused_with_4(zoo, moody):
     start = time.monotonic()
     result = zoo.run(*moody("hangs from the start"), "--stress-timeout", "1")
-    assert time.monotonic() - start < 55
+    assert time.monotonic() - start < 300
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*loading the models: no answer within 1 s; a model that hangs*"])
 
@@ -256,9 +256,9 @@ def test_model_that_hangs_from_the_start_is_refused_with_4(zoo, moody):
 @pytest.mark.faults
 def test_process_of_a_model_that_hangs_ends(zoo, moody):
     start = time.monotonic()
-    arguments = ("--stress-data", zoo.data, "stress_tests", *moody("hangs"), "--stress-timeout", "15")
+    arguments = ("--stress-data", zoo.data, "stress_tests", *moody("hangs"), "--stress-timeout", "30")
     assert zoo.pytester.runpytest_subprocess(*arguments).ret == 4
-    assert time.monotonic() - start < 55
+    assert time.monotonic() - start < 300
 
 
 def test_model_that_changes_its_mind_is_not_called_worse(zoo, moody):

@@ -15,7 +15,7 @@ def other(tmp_path_factory):
 
 
 def run(pytester, zoo, *candidate, tests=("stress_tests",)):
-    return pytester.runpytest_subprocess("-p", "no:html", "--stress-data", zoo.data, *candidate, *tests)
+    return pytester.runpytest_inprocess("-p", "no:html", "--stress-data", zoo.data, *candidate, *tests)
 
 
 def test_a_path_behind_the_option_is_an_error_that_says_how(pytester, other):
@@ -35,7 +35,7 @@ def test_a_path_joined_to_the_option_is_none_of_pytests(pytester, other):
 def test_tests_named_before_it_decide(pytester, other):
     zoo = GatedZoo(pytester)
     path = zoo.save(other / "good.safetensors")
-    result = pytester.runpytest_subprocess(
+    result = pytester.runpytest_inprocess(
         "-p", "no:html", "stress_tests", "--stress-data", zoo.data, "--candidate", str(path)
     )
     assert result.ret == 0

@@ -60,7 +60,7 @@ def teacher(monkeypatch, zoo):
 
 
 def gate_run(zoo, pytester, *options):
-    result = pytester.runpytest_inprocess("stress_tests", "--stress-data", zoo.data, *options)
+    result = pytester.runpytest_inprocess("-p", "no:html", "stress_tests", "--stress-data", zoo.data, *options)
     return result, json.loads((zoo.root / "reports/stress.json").read_text())
 
 

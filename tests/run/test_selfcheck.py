@@ -396,10 +396,9 @@ def gate_run(pytester):
     zoo = Zoo(pytester.path)
 
     def run(*arguments):
-        how = pytester.runpytest_subprocess if "-n" in arguments else pytester.runpytest_inprocess
         # Without the page, whose figures take longest; a recording must have none by itself.
         pages = () if "--stress-record" in arguments else ("-p", "no:html")
-        result = how(*pages, "--stress-data", zoo.data, "stress_tests", *arguments)
+        result = pytester.runpytest_inprocess(*pages, "--stress-data", zoo.data, "stress_tests", *arguments)
         path = zoo.root / "reports/stress.json"
         report = json.loads(path.read_text()) if path.exists() else None
         return result, report

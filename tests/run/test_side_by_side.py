@@ -33,11 +33,10 @@ def zoo(pytester):
         yield place
 
 
-def run(pytester, zoo, *arguments, how="inprocess"):
+def run(pytester, zoo, *arguments):
     """Run the gate on the noisy network against the good one; return the overview, and the page."""
     models = ("--candidate", "noisy.safetensors", "--baseline", "models/augmented.safetensors")
-    start = {"inprocess": pytester.runpytest_inprocess, "subprocess": pytester.runpytest_subprocess}[how]
-    result = start("--stress-data", zoo.data, *models, "stress_tests", *arguments)
+    result = pytester.runpytest_inprocess("--stress-data", zoo.data, *models, "stress_tests", *arguments)
     assert result.ret in {0, 1}, result.stdout.str()
     record = json.loads((zoo.root / "reports/stress.json").read_text())
     return record["overview"], (zoo.root / "reports/stress.html").read_text()
@@ -56,7 +55,7 @@ def test_it_is_the_same_serially_and_with_workers_and_so_are_the_pictures(pytest
     assert [bool(model["right_everywhere"]) for model in serial["models"]] == [False, True]
     assert 'id="report-comparison"' in page
     assert page.count('<figure class="figure') >= 8
-    parallel, other = run(pytester, zoo, "-n", "2", how="subprocess")
+    parallel, other = run(pytester, zoo, "-n", "2")
     assert parallel == serial
     assert pictures(other) == pictures(page)
     assert "".join(map(str, pictures(page).values())).count('<figure class="picture"') >= 3
