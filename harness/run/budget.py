@@ -140,7 +140,7 @@ def fit_of(
         }
         found = fitting_samples(each, images=limits, seconds=max(budget * cores - besides, 0), alike=alike)
         found = {name: min(found[lead], limits[name]) for name, lead in leaders.items() if lead in found}
-        found = {name: size for name, size in found.items() if size < limits[name]}
+        found = {name: _rounded(size) for name, size in found.items() if size < limits[name]}
         if found == samples:
             break
         samples = found
@@ -149,6 +149,12 @@ def fit_of(
         if sum(after.values()) <= budget * cores * _TOLERANCE:
             break
     return Fit(budget, cores, before, after, samples, dict(sizes), whole.uncounted)
+
+
+def _rounded(size: int) -> int:
+    """Return a number of images for people to read, no larger: with two digits that count."""
+    step: int = 10 ** max(len(str(size)) - 2, 0)
+    return size // step * step
 
 
 def _leader(name: str, asked: Mapping[str, Asked], seconds: Mapping[str, float]) -> str:
