@@ -125,6 +125,19 @@ def test_a_member_passes_the_gate_it_made_and_a_worse_network_fails(zoo, pyteste
     )
 
 
+def test_samples_that_fit_into_a_time_are_chosen_first_and_kept(zoo, capsys):
+    before = zoo.gates.read_text()
+    assert run_calibrate(zoo, "--budget", "0.001s") == 0
+    gates = read_gates(zoo.gates)
+    assert gates.data.samples == dict.fromkeys(("clean", "class", "confidence", "rotation"), 100)
+    assert {gate.panel.n for gate in gates.gates if gate.family != "class"} == {100}
+    assert re.search(r"^rotation +100 +400 .* 15.0$", capsys.readouterr().out, re.MULTILINE)
+    zoo.gates.write_text(before)
+    for arguments in (("--budget", "20m", "--family", "clean"), ("--budget", "20"), ("--", "--stress-budget", "20m")):
+        assert main(["calibrate", *arguments]) == 2
+    assert zoo.gates.read_text() == before
+
+
 def test_networks_are_measured_once(zoo, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
     assert run_calibrate(zoo) == 0
