@@ -201,7 +201,7 @@ def measured_costs(session: StressSession, *, limit: Limit = _unlimited) -> Cost
             return _measured(session)
     except TimeoutError:
         raise InputError(
-            f"candidate {candidate}: its first batches took longer than {MEASURING:.0f} s, so that what a run costs is "
+            f"candidate {candidate}: its first batches took longer than {MEASURING:g} s, so that what a run costs is "
             "not known; a faster device, or smaller images, may help"
         ) from None
     except Exception as error:

@@ -1,5 +1,8 @@
 """A plan counts what tests ask for, without running the model, and knows what an earlier run has left."""
 
+import time
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,8 @@ from harness.inference.planning import Ledger, PlannedClassifier
 from harness.inference.search import first_failures
 from harness.measures import accuracy, confident_errors
 from harness.perturb import Pose
+from harness.report.costs import plan_lines
+from harness.run import plan
 from harness.run.plan import CHECKS, OVERVIEW, asked_by, in_words, measured_costs, plan_of
 from harness.run.session import StressSession
 from harness.store.cache import PredictionCache
@@ -86,10 +91,42 @@ def test_a_test_that_fails_on_made_up_answers_does_not_end_the_plan(session):
     assert asked_by(session, session.gates.gates, failing, overview=False).asked["clean"].poses == 40
 
 
+def test_a_test_that_takes_too_long_is_named_and_the_others_are_counted(session):
+    @contextmanager
+    def limit(seconds, what):
+        assert 0 < seconds <= plan.EACH
+        yield
+        if what == "rotation":
+            raise TimeoutError
+
+    counted = asked_by(session, session.gates.gates, judge, overview=False, limit=limit)
+    assert counted.uncounted == ("rotation",)
+    assert counted.asked["clean"].poses == 40
+    said = "\n".join(plan_lines(replace(plan_of(session, (), judge, overview=False), counted=counted)))
+    assert "not counted to the end, since their tests took too long: rotation; they take more" in said
+
+
+@pytest.mark.parametrize("how", [("--stress-plan",), ("--stress-budget", "20m")], ids=["plan", "budget"])
+@pytest.mark.parametrize(
+    ("batch", "why"),
+    [
+        (lambda _: time.sleep(60), "its first batches took longer than 0.2 s"),
+        (lambda _: 1 / 0, "its first batch failed"),
+    ],
+    ids=["slow", "raises"],
+)
+def test_a_model_that_gives_no_answer_is_told(pytester, monkeypatch, batch, why, how):
+    monkeypatch.setattr(plan, "MEASURING", 0.2)
+    monkeypatch.setattr(plan, "_measured", batch)
+    result = GatedZoo(pytester).run(*how)
+    assert result.ret == 4
+    assert why in f"{result.stdout.str()}{result.stderr.str()}"
+
+
 def test_time_follows_from_what_is_asked_and_a_measured_batch(session):
-    plan = plan_of(session, session.gates.gates, judge, overview=False)
-    assert plan.costs.seconds > 0
-    assert plan.seconds(plan.total) == pytest.approx(plan.total.poses * plan.costs.seconds)
+    made = plan_of(session, session.gates.gates, judge, overview=False)
+    assert made.costs.seconds > 0
+    assert made.seconds(made.total) == pytest.approx(made.total.poses * made.costs.seconds)
     assert measured_costs(session).peak_bytes > 1 << 20
 
 
