@@ -34,6 +34,22 @@ def gates_there(path: Path, images: LabelledImages) -> GatesFile | None:
     return None
 
 
+def lacking(gates: GatesFile, rows: Sequence[StarterRow], options: argparse.Namespace) -> tuple[StarterRow, ...]:
+    """Return the rows of the families named that a gates file lacks; what it has is not touched.
+
+    Raises `InputError` for a bound by hand that it does not have.
+    """
+    bounds = [gate.hand and gate.hand.bound for gate in gates.family("clean")]
+    if options.min_accuracy is not None and bounds and options.min_accuracy not in bounds:
+        raise InputError(
+            f"--min-accuracy {options.min_accuracy:g}: {gates.path} has rows of the family clean already, which stay "
+            f"as they are; write hand = {{ bound = {options.min_accuracy:g} }} into one by hand"
+        )
+    if options.families is None and gates.gates:
+        return ()
+    return tuple(row for row in rows if not gates.family(row.family))
+
+
 def with_rows(gates: GatesFile, rows: Sequence[StarterRow]) -> str:
     """Return the text of a gates file with these rows at its end; raises `InputError` where that cannot be."""
     content = gates.path.read_text("utf-8")

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from harness.data import LabelledImages
-    from harness.gates import GatesFile
     from harness.gates.starter import StarterRow
 
 TESTS, GATES = "stress_tests", "gates.toml"
+_BELOW = 0.05
+"""How far below a model's accuracy a first bound by hand is proposed."""
 _CANDIDATE = "models/candidate.safetensors"
 
 
@@ -126,6 +127,8 @@ class _Plan:
     unchanged: tuple[Path, ...]
     images: LabelledImages
     rows: tuple[StarterRow, ...]
+    accuracy: float | None
+    """Of --checkpoint on the images as they are."""
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -136,7 +139,7 @@ class _Plan:
 
 def _planned(options: argparse.Namespace) -> _Plan:
     """Check all that the options say, and return what to write; raises `InputError` before anything is written."""
-    from harness.cli.joining import gates_there, with_rows
+    from harness.cli.joining import gates_there, lacking, with_rows
     from harness.cli.updating import RECORD, known_tests, record_of
     from harness.cli.workflow import WORKFLOW, workflow
     from harness.gates.shipped import shipped_tests
@@ -147,12 +150,14 @@ def _planned(options: argparse.Namespace) -> _Plan:
     configured = _configuration(options)
     images = load_all_images(options)
     pairs: list[tuple[str, str]] = []
+    accuracy: float | None = None
     if options.checkpoint is not None:
-        pairs = confused_pairs(open_chosen(options.checkpoint, images, options).predict(images))
+        predictions = open_chosen(options.checkpoint, images, options).predict(images)
+        pairs, accuracy = confused_pairs(predictions), float(predictions.correct.mean())
     rows = starter_rows(images, families, pairs=pairs, min_accuracy=options.min_accuracy)
     gates = gates_there(Path(TESTS, GATES), images)
     if gates:
-        rows = _lacking(gates, rows, options)
+        rows = lacking(gates, rows, options)
     tests = [test for test in shipped_tests() if any(test.takes_row(row.family, row.metric) for row in rows)]
     known = known_tests(Path(TESTS))
     texts = {Path(TESTS, test.name): test.text for test in tests if not (gates and test.name in known)}
@@ -172,23 +177,7 @@ def _planned(options: argparse.Namespace) -> _Plan:
     new = {path: content for path, content in files.items() if path not in there}
     kept = [Path(TESTS, name) for name in (GATES, RECORD, *known) if gates and Path(TESTS, name).exists()]
     unchanged = tuple(dict.fromkeys(path for path in (*kept, *there) if path not in new))
-    return _Plan({**new, **configured}, unchanged, images, rows)
-
-
-def _lacking(gates: GatesFile, rows: Sequence[StarterRow], options: argparse.Namespace) -> tuple[StarterRow, ...]:
-    """Return the rows of the families named that a gates file lacks; what it has is not touched.
-
-    Raises `InputError` for a bound by hand that it does not have.
-    """
-    bounds = [gate.hand and gate.hand.bound for gate in gates.family("clean")]
-    if options.min_accuracy is not None and bounds and options.min_accuracy not in bounds:
-        raise InputError(
-            f"--min-accuracy {options.min_accuracy:g}: {gates.path} has rows of the family clean already, which stay "
-            f"as they are; write hand = {{ bound = {options.min_accuracy:g} }} into one by hand"
-        )
-    if options.families is None and gates.gates:
-        return ()
-    return tuple(row for row in rows if not gates.family(row.family))
+    return _Plan({**new, **configured}, unchanged, images, rows, accuracy)
 
 
 def _configuration(options: argparse.Namespace) -> dict[Path, bytes]:
@@ -271,9 +260,25 @@ def _told(plan: _Plan, options: argparse.Namespace, about: Sequence[str]) -> lis
         *(f"written: {here / path}" for path in plan.files),
         *(f"as it was: {here / path}" for path in plan.unchanged),
         f"with a bound by hand: {', '.join(bounds) or 'none'}; all else is reported only until it is calibrated",
+        *_first_bound(plan, options),
         *about,
         "next:",
         *([] if here == Path() else [f"  cd {shlex.quote(str(here))}"]),
         f"  pytest {TESTS} --candidate {shlex.quote(str(candidate))}",
         "  python -m harness calibrate --checkpoints FILE FILE ...    # healthy retrains, 8 or more, set the bounds",
     ]
+
+
+def _first_bound(plan: _Plan, options: argparse.Namespace) -> list[str]:
+    """Say how good the checkpoint is: a bound far below cannot tell a damaged model from it, which ends runs with 4."""
+    if plan.accuracy is None:
+        return []
+    said = f"{options.checkpoint}: {plan.accuracy:.1%} of the images are right as they are"
+    wanted = options.min_accuracy
+    if wanted is None:
+        return [f"{said}; --min-accuracy makes a first bound of it, such as {max(plan.accuracy - _BELOW, 0.01):.2f}"]
+    if wanted > plan.accuracy:
+        return [f"{said}, fewer than --min-accuracy {wanted:g} asks for"]
+    if wanted < plan.accuracy - 4 * _BELOW:
+        return [f"{said}; a bound as low as {wanted:g} may not notice a damaged model, and a run then ends with 4"]
+    return [said]
