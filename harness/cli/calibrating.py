@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,7 +159,10 @@ def _measured_panel(options: argparse.Namespace, gates: GatesFile) -> tuple[Pane
         def advance() -> None:
             bar.update()
 
-        panel = measure_panel(checkpoints, recording, network=network, on_member=advance)
+        def tell(note: str) -> None:
+            bar.write(note, file=sys.stderr)
+
+        panel = measure_panel(checkpoints, recording, network=network, on_member=advance, on_note=tell)
     if known is None:
         return panel, gates
     if [member.sha256 for member in panel.members] != [member.sha256 for member in known.members]:

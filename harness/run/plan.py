@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from harness.run.selfcheck import Judge
     from harness.run.session import StressSession
 
-_TRIED, _SCREENED = 32, 251
-"""Images of the batch measured in float32, and of the one with screening, which a backend does for many alone."""
+_TRIED, _SCREENED = 32, (65, 251)
+"""Images of the batch measured in float32, and of those tried with screening, which a backend does for many alone."""
 _PATIENCE = 20.0
 """Seconds that measuring the latter may take; beyond that float32 stands for it, of fewer images if need be."""
 MEASURING, COUNTING, EACH = 120.0, 120.0, 30.0
@@ -214,8 +214,10 @@ def _measured(session: StressSession) -> Costs:
     _seconds(session, 1, exact=True)  # The first call loads what others need, too.
     tried = max(1, min(_TRIED, int(_PATIENCE / max(time.monotonic() - start, 1e-9))))
     each = _seconds(session, tried, exact=True)
-    if classifier.backend_for(classifier.model).screens_for(_SCREENED) and each * _SCREENED < _PATIENCE:
-        each = min(each, _seconds(session, _SCREENED, exact=False))
+    backend = classifier.backend_for(classifier.model)
+    screened = next(filter(backend.screens_for, _SCREENED), None)
+    if screened is not None and each * screened < _PATIENCE:
+        each = min(each, _seconds(session, screened, exact=False))
     return Costs(each, _map_seconds(session, each, tried), _peak_bytes())
 
 

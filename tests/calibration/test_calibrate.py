@@ -24,6 +24,7 @@ from harness.errors import InputError
 from harness.gates import read_gates
 from harness.inference import Classifier
 from harness.measures import accuracy, confident_errors
+from harness.networks import declared
 from harness.perturb import IDENTITY, Pose
 
 JITTER = 0.02
@@ -515,6 +516,15 @@ def test_members_keep_their_order_and_rows_that_of_the_first(measured):
     panel = measured([entry("b"), entry("a")], [entry("a", value=0.8), entry("b")])
     assert [row.id for row in panel.rows] == ["b", "a"]
     assert panel.values(panel.rows).tolist() == [[0.9, 0.9], [0.9, 0.8]]
+
+
+def test_what_was_taken_of_the_members_files_is_told_once(zoo, monkeypatch):
+    said, load = [], declared.load_model
+    monkeypatch.setattr(declared, "load_model", lambda path, network: replace(load(path, network), note="of module."))
+    monkeypatch.setattr(measure, "record", lambda *_, **__: [entry()])
+    recording = Recording(zoo.tests, read_gates(zoo.gates))
+    measure_panel([zoo.root / name for name in zoo.seeds[:3]], recording, on_note=said.append)
+    assert said == [f"{', '.join(str(zoo.root / name) for name in zoo.seeds[:3])}: of module."]
 
 
 def test_a_row_that_measures_something_else_on_another_member_is_refused(measured):
