@@ -46,10 +46,15 @@ def fit_for(
         return read_json(Fit, found.read_text("utf-8"), where="a plan")
 
 
-def without_samples(gates: GatesFile, folder: Path) -> Path:
-    """Write a copy of a gates file in which every family has all images into the folder, and return its path."""
+def uncalibrated(gates: GatesFile, folder: Path) -> Path:
+    """Write a copy of a gates file into the folder, as before any calibration, and return its path."""
+    import tomlkit
+
+    document = tomlkit.parse(with_samples(gates.path.read_text("utf-8"), ()))
+    for row in document.get("gate", ()):
+        row.pop("panel", None)
     path = folder / gates.path.name
-    path.write_text(with_samples(gates.path.read_text("utf-8"), ()), "utf-8")
+    path.write_text(tomlkit.dumps(document), "utf-8")
     return path
 
 

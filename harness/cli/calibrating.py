@@ -190,7 +190,7 @@ def _with_samples(options: argparse.Namespace, gates: GatesFile, checkpoint: Pat
     """Choose the samples that fit into `--budget`, or none, write them into the gates file, and return that."""
     import tempfile
 
-    from harness.calibration.samples import fit_for, with_samples, without_samples
+    from harness.calibration.samples import fit_for, uncalibrated, with_samples
     from harness.gates import read_gates
     from harness.report.costs import fit_lines, samples_in_toml
     from harness.store import alone, write_atomically
@@ -200,7 +200,7 @@ def _with_samples(options: argparse.Namespace, gates: GatesFile, checkpoint: Pat
         quick = gates.data.sample is not None
         more = (*_on_device(options), *options.options)
         with tempfile.TemporaryDirectory() as folder:
-            whole = without_samples(gates, Path(folder))
+            whole = uncalibrated(gates, Path(folder))
             fit = fit_for(options.budget, whole, checkpoint, tests=gates.path.parent, options=more, quick=quick)
         print("\n".join(fit_lines(fit)))
         lines = samples_in_toml(fit)

@@ -63,10 +63,11 @@ def with_rows(gates: GatesFile, rows: Sequence[StarterRow]) -> str:
     return made
 
 
-def choose_samples(options: argparse.Namespace, gates: Path, *, families: Sequence[str]) -> list[str]:
-    """Have these families measured on samples that fit into `--budget`, and return lines that say what was chosen.
+def choose_samples(options: argparse.Namespace, gates: Path) -> list[str]:
+    """Have families measured on samples that fit into `--budget`, and return lines that say what was chosen.
 
-    Where there is no network to measure, or it fails, nothing is written, and the lines say so.
+    Families that are calibrated keep their images. Where there is no network to measure, or it fails, nothing is
+    written, and the lines say so.
     """
     later = "`python -m harness calibrate --budget 30m` chooses samples that fit"
     try:
@@ -79,11 +80,10 @@ def choose_samples(options: argparse.Namespace, gates: Path, *, families: Sequen
     except InputError as error:
         return [f"how long a run takes is not known ({error}); {later}"]
     known = read_gates(gates).data.samples
-    chosen = {name: fit.samples[name] for name in families if name in fit.samples}
-    if chosen:
-        lines = samples_in_toml(replace(fit, samples={**known, **chosen}))
+    if fit.samples:
+        lines = samples_in_toml(replace(fit, samples={**known, **fit.samples}))
         write_atomically(gates, with_samples(gates.read_text("utf-8"), lines).encode())
-    kept = "" if not chosen else f"; the samples stand in {gates}, [data.samples], --budget none leaves them out"
+    kept = "" if not fit.samples else f"; the samples stand in {gates}, [data.samples], --budget none leaves them out"
     *table, said, notices = fit_lines(fit)[: len(fit.after) + 3]
     return ["what a run takes:", *table, f"{said}{kept}", notices]
 

@@ -111,10 +111,10 @@ def _init(options: argparse.Namespace) -> int:
         plan = _planned(options)
         write_all_or_none(plan.files)
         about = []
-        if plan.families and options.budget != "none":
+        if Path(TESTS, GATES) in plan.files and options.budget != "none":
             from harness.cli.joining import choose_samples
 
-            about = choose_samples(options, Path(TESTS, GATES), families=plan.families)
+            about = choose_samples(options, Path(TESTS, GATES))
     print("\n".join(_told(plan, options, about)))
     return OK
 
@@ -129,12 +129,6 @@ class _Plan:
     rows: tuple[StarterRow, ...]
     accuracy: float | None
     """Of --checkpoint on the images as they are."""
-
-    @property
-    def families(self) -> tuple[str, ...]:
-        """Return the families of the rows that are new."""
-        new = self.rows if Path(TESTS, GATES) in self.files else ()
-        return tuple(dict.fromkeys(row.family for row in new))
 
 
 def _planned(options: argparse.Namespace) -> _Plan:

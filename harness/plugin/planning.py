@@ -141,10 +141,14 @@ def _fit_of(run: GateRun, session: pytest.Session, costs: Costs, *, cores: int |
         fitted = replace(whole, fitted=samples)
         return asked_by(fitted, gates, run.judge, overview=run.has_overview, cached=False, limit=planning_limit)
 
+    families = {gate.family: whole.measured_by(gate.family) for gate in gates}
+    calibrated = {gate.family for gate in gates if gate.panel}
     return fit_of(
         count,
-        {gate.family: whole.measured_by(gate.family) for gate in gates},
+        families,
         costs,
+        # Where families were added to others that are calibrated, a plan leaves those as they are.
+        kept=calibrated if run.plans and calibrated != set(families) else (),
         budget=run.options.budget_seconds,
         cores=cores or whole.roles["candidate"].classifier.workers,
     )

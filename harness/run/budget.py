@@ -11,7 +11,7 @@ from harness.errors import InputError
 from harness.store.records import record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from harness.inference.planning import Asked
     from harness.run.plan import Costs, Counted
@@ -107,12 +107,18 @@ class Fit:
 
 
 def fit_of(
-    count: Callable[[Mapping[str, int]], Counted], sizes: Mapping[str, int], costs: Costs, *, budget: float, cores: int
+    count: Callable[[Mapping[str, int]], Counted],
+    sizes: Mapping[str, int],
+    costs: Costs,
+    *,
+    budget: float,
+    cores: int,
+    kept: Collection[str] = (),
 ) -> Fit:
     """Return the samples with which a run fits into the time.
 
     `count` says what a run asks for with samples of these sizes: what a model says of them decides nothing, nor what
-    earlier runs have left. `sizes` are the images that families have without.
+    earlier runs have left. `sizes` are the images that families have without, and those `kept` have in any case.
     """
 
     def seconds(counted: Counted) -> dict[str, float]:
@@ -128,11 +134,12 @@ def fit_of(
     # Of a search on a sample of its own, a larger sample costs no more; families that look at the answers of another
     # have its size, since answers on others would be new work.
     limits = {name: min(size, asked[name].images or size) for name, size in sizes.items() if name in asked}
-    leaders = {name: _leader(name, asked, before) for name in limits}
+    limits = {name: limit for name, limit in limits.items() if name not in kept}
+    leaders = {name: _leader(name, asked, before, among=limits) for name in limits}
     alike = Counter(leaders.values())
     now = limits
     for _ in range(_ROUNDS):
-        besides = sum(after.get(name, 0.0) for name in (CHECKS, OVERVIEW))
+        besides = sum(after.get(name, 0.0) for name in (CHECKS, OVERVIEW, *kept))
         each = {
             name: sum(after.get(follower, 0.0) for follower in limits if leaders[follower] == name) / now[name]
             for name in limits
@@ -157,9 +164,9 @@ def _rounded(size: int) -> int:
     return size // step * step
 
 
-def _leader(name: str, asked: Mapping[str, Asked], seconds: Mapping[str, float]) -> str:
+def _leader(name: str, asked: Mapping[str, Asked], seconds: Mapping[str, float], *, among: Collection[str]) -> str:
     """Return whose answers a family looks at that asks for none itself, or else its own name."""
-    shared = [other for other in asked if other in asked[name].shares and seconds[other] > 0]
+    shared = [other for other in among if other in asked[name].shares and seconds[other] > 0]
     return shared[0] if seconds[name] == 0 and shared else name
 
 

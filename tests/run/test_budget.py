@@ -87,3 +87,10 @@ def test_a_time_that_is_too_short_is_told():
     fit = fit_of(counted, SIZES, Costs(1.0, 3.0, 0), budget=1, cores=1)
     assert not fit.fits
     assert set(fit.samples.values()) == {LEAST}
+
+
+def test_families_that_keep_their_images_leave_the_others_less():
+    whole = sum(asked.poses for asked in counted({}).asked.values())
+    fit = fit_of(counted, SIZES, Costs(1.0, 3.0, 0), budget=0.5 * whole, cores=1, kept={"clean", "rotation"})
+    assert fit.fits
+    assert set(fit.samples) == {"search"}
