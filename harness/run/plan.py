@@ -159,23 +159,23 @@ def plan_of(
     return Plan(len(session.images), rows, counted, measured_costs(session, limit=limit), sizes, cores)
 
 
-def in_brief(session: StressSession) -> str:
-    """Say in a line how much the rows ask for at least, and what that takes; measures one batch of the candidate.
+def rows_in_brief(session: StressSession) -> str:
+    """Say how much the rows ask for at least."""
+    rows, images = len(session.gates.gates), len(session.images)
+    return f"{rows} rows on {images:,} images: {rows_passes(session):,} image-poses, without searches and maps"
 
-    Nothing is measured where an earlier run has left the answers.
-    """
+
+def time_in_brief(session: StressSession) -> str:
+    """Say what that takes; measures one batch of the candidate, and none where an earlier run has left the answers."""
     images, candidate = session.images, session.roles["candidate"]
-    poses = rows_passes(session)
-    said = (
-        f"{len(session.gates.gates)} rows on {len(images):,} images: {poses:,} image-poses, without searches and maps"
-    )
     posed = next((gate.pose for gate in session.gates.gates if gate.pose != Pose()), Pose())
     key = candidate.classifier.cache_key("answers", images, posed)
     if session.cache is not None and key is not None and session.cache.has(key):
-        return f"{said}; answers of an earlier run are in the cache"
+        return "answers of an earlier run are in the cache"
     cores = candidate.classifier.workers
-    seconds = poses * _seconds(session, _TRIED, exact=True) / cores
-    return f"{said}; at most {in_words(seconds)} on {in_cores(cores)} (--stress-plan: more)"
+    seconds = rows_passes(session) * _seconds(session, _TRIED, exact=True) / cores
+    memory = f", {bytes_ / 1e9:.1f} GB of memory so far" if (bytes_ := _peak_bytes()) else ""
+    return f"about {in_words(seconds)} on {in_cores(cores)}{memory} (--stress-plan: more)"
 
 
 def in_words(seconds: float) -> str:
