@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.calibration.panel import Member, Panel, Row
-from harness.errors import InputError
+from harness.errors import InputError, some_of
 from harness.gates import Gate
 from harness.inference.devices import usable_cores
 from harness.measures import METRICS, Unit
@@ -91,16 +91,21 @@ def measure_panel(
     *,
     network: NetworkOptions | None = None,
     on_member: Callable[[], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Panel:
     """Measure every checkpoint, in the network that the options describe if it needs one, and return the panel.
 
     What was measured is kept in the user's cache, so that a killed run goes on, and a panel of unchanged tests costs
-    nothing. `on_member` is called after each checkpoint. Raises `InputError` for a checkpoint given twice, for
+    nothing. `on_member` is called after each checkpoint, and `on_note` with a line on which of their files' tensors
+    networks were filled with, where there was a choice. Raises `InputError` for a checkpoint given twice, for
     checkpoints of different recipes, and when a run of the tests could not measure.
     """
     from harness.networks.declared import load_model
 
     loaded = [load_model(path, network) for path in checkpoints]
+    for note in dict.fromkeys(checkpoint.note for checkpoint in loaded if checkpoint.note):
+        if on_note:
+            on_note(f"{some_of([str(each.path) for each in loaded if each.note == note])}: {note}")
     recipe = _common_recipe(loaded)
     measured = _measured(loaded, recording, on_member)
     known = {gate.id: gate.definition for gate in recording.gates.gates}

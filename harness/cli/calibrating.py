@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from harness.cli.gating import PASSED_ON, add_gates_option, network_of
 from harness.cli.models import add_device_option
 from harness.cli.status import OK
 from harness.errors import InputError
+from harness.run.budget import seconds_in
 from harness.store.files import hash_of_file
 
 if TYPE_CHECKING:
@@ -67,6 +69,13 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         "panel at hand, and take all others as they were measured; may be given several times",
     )
     calibrate.add_argument(
+        "--budget",
+        metavar="TIME",
+        help="first choose anew on how many images each family is measured, so that a run of the gate fits into this "
+        "time on this machine, such as 30m, and write it into the gates file; none for all images (default: what the "
+        "gates file says)",
+    )
+    calibrate.add_argument(
         "--power",
         action="store_true",
         help="measure nothing: print the smallest loss that each row notices with 95%% power, and how many retrains "
@@ -84,6 +93,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     from harness.gates import read_gates
 
     gates = read_gates(options.gates)
+    _check_budget(options)
     options.panel = options.panel or Path(str(gates.recipe.get("panel", "models/panel.json")))
     by_hand = frozenset(gate.id for gate in gates.gates if gate.hand)
     if options.power:
@@ -93,7 +103,7 @@ def _calibrate(options: argparse.Namespace) -> int:
         print("\n".join(power_lines(panel, calibrated, drop=options.drop)))
         return OK
     panel_before = hash_of_file(options.panel)
-    panel = _measured_panel(options, gates)
+    panel, gates = _measured_panel(options, gates)
     calibrated = calibrate(panel, gates.budgets, by_hand=by_hand)
     _write_calibration(options, panel, calibrated, before={options.gates: gates.sha256, options.panel: panel_before})
     print("\n".join(calibration_lines(panel, calibrated, by_hand=by_hand)))
@@ -101,7 +111,20 @@ def _calibrate(options: argparse.Namespace) -> int:
     return OK
 
 
-def _measured_panel(options: argparse.Namespace, gates: GatesFile) -> Panel:
+def _check_budget(options: argparse.Namespace) -> None:
+    """Raise `InputError` for a budget that is no time, or that would leave some families as they were measured."""
+    if any(option.partition("=")[0] == "--stress-budget" for option in options.options):
+        raise InputError(
+            "--stress-budget: is of a run; write calibrate --budget, before --, which the gates file keeps"
+        )
+    if options.budget not in {None, "none"}:
+        seconds_in(options.budget, name="--budget")
+    if options.budget is not None and (options.family or options.row):
+        raise InputError("--budget: samples are chosen for all families together; leave out --family and --row")
+
+
+def _measured_panel(options: argparse.Namespace, gates: GatesFile) -> tuple[Panel, GatesFile]:
+    """Return the panel, and the gates file that it was measured for, which `--budget` has written samples into."""
     from dataclasses import replace
 
     from tqdm import tqdm
@@ -119,6 +142,8 @@ def _measured_panel(options: argparse.Namespace, gates: GatesFile) -> Panel:
         checkpoints = options.checkpoints or _trained_panel(options)
     if len(checkpoints) < MIN_RETRAINS:
         raise InputError(f"{len(checkpoints)} checkpoints are too few for floors: at least {MIN_RETRAINS} are needed")
+    if options.budget is not None:
+        gates = _with_samples(options, gates, checkpoints[0])
     network = network_of(options)
     source = network.source()
     recording = Recording(
@@ -134,9 +159,12 @@ def _measured_panel(options: argparse.Namespace, gates: GatesFile) -> Panel:
         def advance() -> None:
             bar.update()
 
-        panel = measure_panel(checkpoints, recording, network=network, on_member=advance)
+        def tell(note: str) -> None:
+            bar.write(note, file=sys.stderr)
+
+        panel = measure_panel(checkpoints, recording, network=network, on_member=advance, on_note=tell)
     if known is None:
-        return panel
+        return panel, gates
     if [member.sha256 for member in panel.members] != [member.sha256 for member in known.members]:
         raise InputError(
             f"{options.panel}: its networks are not those measured now; calibrate all families, without --family and "
@@ -155,7 +183,32 @@ def _measured_panel(options: argparse.Namespace, gates: GatesFile) -> Panel:
         replace(new, values={**{row.id: old.values[row.id] for row in kept}, **new.values})
         for old, new in zip(known.members, panel.members, strict=True)
     ]
-    return replace(panel, rows=kept + panel.rows, members=tuple(merged))
+    return replace(panel, rows=kept + panel.rows, members=tuple(merged)), gates
+
+
+def _with_samples(options: argparse.Namespace, gates: GatesFile, checkpoint: Path) -> GatesFile:
+    """Choose the samples that fit into `--budget`, or none, write them into the gates file, and return that."""
+    import tempfile
+
+    from harness.calibration.samples import fit_for, uncalibrated, with_samples
+    from harness.gates import read_gates
+    from harness.report.costs import fit_lines, samples_in_toml
+    from harness.store import alone, write_atomically
+
+    lines: list[str] = []
+    if options.budget != "none":
+        quick = gates.data.sample is not None
+        more = (*_on_device(options), *options.options)
+        with tempfile.TemporaryDirectory() as folder:
+            whole = uncalibrated(gates, Path(folder))
+            fit = fit_for(options.budget, whole, checkpoint, tests=gates.path.parent, options=more, quick=quick)
+        print("\n".join(fit_lines(fit)))
+        lines = samples_in_toml(fit)
+    with alone(gates.path):
+        if hash_of_file(gates.path) != gates.sha256:
+            raise InputError(f"{gates.path}: changed while its samples were chosen, nothing was written; run it again")
+        write_atomically(gates.path, with_samples(gates.path.read_text("utf-8"), lines).encode())
+    return read_gates(gates.path)
 
 
 def _rows_asked_for(options: argparse.Namespace, gates: GatesFile) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from harness.cli.status import OK
 from harness.data.options import add_data_options
 from harness.errors import InputError
 from harness.networks import add_network_options
+from harness.run.budget import seconds_in
 from harness.store.files import write_all_or_none
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.gates.starter import StarterRow
 
-TESTS = "stress_tests"
+TESTS, GATES = "stress_tests", "gates.toml"
+_BELOW = 0.05
+"""How far below a model's accuracy a first bound by hand is proposed."""
 _CANDIDATE = "models/candidate.safetensors"
 
 
@@ -33,7 +36,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         _init,
         "Make a gate in your own repository: stress_tests/ with the tests of the families wanted and a gates file for "
         "your data, the options in your pytest configuration, and a workflow if asked for. Nothing that is there is "
-        "overwritten.",
+        "overwritten; families named are added to a gates file that lacks them.",
         "init --data folder:photos/test --stress-size 224 --checkpoint runs/a.pth --stress-model "
         "torchvision.models:resnet18 --ci github",
     )
@@ -58,7 +61,20 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         help="a first bound by hand, on the accuracy of images as they are, such as 0.9 (default: none, and nothing "
         "gates before bounds are calibrated or written)",
     )
-    command.add_argument("--checkpoint", type=Path, metavar="FILE", help="a model whose confusions become rows")
+    command.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="a model whose confusions become rows, and of which is measured how long a run takes",
+    )
+    command.add_argument(
+        "--budget",
+        default="30m",
+        metavar="TIME",
+        help="how long a run of the gate may take on this machine, such as 90s, 30m or 1.5h: where it would take "
+        "longer, [data.samples] of the gates file says on how many images each family is measured; none for all "
+        "images, whatever they take (default: 30m)",
+    )
     command.add_argument("--ci", choices=("github",), help="write a workflow that gates checkpoints, too")
     passed_on: list[argparse.Action] = []
 
@@ -90,25 +106,35 @@ def _init(options: argparse.Namespace) -> int:
             from harness.cli.updating import update
 
             return update(Path(TESTS), write=options.write)
+        if options.budget != "none":
+            seconds_in(options.budget, name="--budget")
         plan = _planned(options)
         write_all_or_none(plan.files)
-    print("\n".join(_told(plan, options)))
+        about = []
+        if Path(TESTS, GATES) in plan.files and options.budget != "none":
+            from harness.cli.joining import choose_samples
+
+            about = choose_samples(options, Path(TESTS, GATES))
+    print("\n".join(_told(plan, options, about)))
     return OK
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be written: contents by path, and for which images and rows; `unchanged` is there as it would be."""
+    """What is to be written: contents by path, and for which images and rows; `unchanged` is there and stays."""
 
     files: Mapping[Path, bytes]
     unchanged: tuple[Path, ...]
     images: LabelledImages
     rows: tuple[StarterRow, ...]
+    accuracy: float | None
+    """Of --checkpoint on the images as they are."""
 
 
 def _planned(options: argparse.Namespace) -> _Plan:
     """Check all that the options say, and return what to write; raises `InputError` before anything is written."""
-    from harness.cli.updating import RECORD, record_of
+    from harness.cli.joining import gates_there, lacking, with_rows
+    from harness.cli.updating import RECORD, known_tests, record_of
     from harness.cli.workflow import WORKFLOW, workflow
     from harness.gates.shipped import shipped_tests
     from harness.gates.starter import families_of, starter, starter_rows
@@ -118,23 +144,34 @@ def _planned(options: argparse.Namespace) -> _Plan:
     configured = _configuration(options)
     images = load_all_images(options)
     pairs: list[tuple[str, str]] = []
+    accuracy: float | None = None
     if options.checkpoint is not None:
-        pairs = confused_pairs(open_chosen(options.checkpoint, images, options).predict(images))
+        predictions = open_chosen(options.checkpoint, images, options).predict(images)
+        pairs, accuracy = confused_pairs(predictions), float(predictions.correct.mean())
     rows = starter_rows(images, families, pairs=pairs, min_accuracy=options.min_accuracy)
+    gates = gates_there(Path(TESTS, GATES), images)
+    if gates:
+        rows = lacking(gates, rows, options)
     tests = [test for test in shipped_tests() if any(test.takes_row(row.family, row.metric) for row in rows)]
-    texts = {Path(TESTS, test.name): test.text for test in tests}
-    texts |= {Path(TESTS, "gates.toml"): starter(images, rows), Path(TESTS, RECORD): record_of(tests)}
+    known = known_tests(Path(TESTS))
+    texts = {Path(TESTS, test.name): test.text for test in tests if not (gates and test.name in known)}
+    if rows:
+        texts[Path(TESTS, GATES)] = with_rows(gates, rows) if gates else starter(images, rows)
+        texts[Path(TESTS, RECORD)] = record_of(tests, known if gates else {})
     if options.ci:
         texts[Path(WORKFLOW)] = workflow(Path(), candidate=_candidate(options), network=options.stress_model)
     files = {path: text.encode() for path, text in texts.items()}
-    there = [path for path in files if path.exists()]
-    if other := [path for path in there if path.read_bytes() != files[path]]:
+    there = [path for path in files if path.exists() and path.read_bytes() == files[path]]
+    ours = {Path(TESTS, GATES), Path(TESTS, RECORD)} if gates else set()
+    if other := [path for path in files if path.exists() and path not in {*there, *ours}]:
         raise InputError(
             f"{', '.join(map(str, other))}: there already, and not what would be written; nothing was written. Move "
-            "away what is to be made anew; rows are added to a gates file by hand"
+            "away what is to be made anew"
         )
     new = {path: content for path, content in files.items() if path not in there}
-    return _Plan({**new, **configured}, tuple(there), images, rows)
+    kept = [Path(TESTS, name) for name in (GATES, RECORD, *known) if gates and Path(TESTS, name).exists()]
+    unchanged = tuple(dict.fromkeys(path for path in (*kept, *there) if path not in new))
+    return _Plan({**new, **configured}, unchanged, images, rows, accuracy)
 
 
 def _configuration(options: argparse.Namespace) -> dict[Path, bytes]:
@@ -198,20 +235,44 @@ def _candidate(options: argparse.Namespace) -> str:
     return path.resolve().relative_to(Path.cwd()).as_posix() if path and inside else _CANDIDATE
 
 
-def _told(plan: _Plan, options: argparse.Namespace) -> list[str]:
-    """Say what was written, and what to do next."""
+def _told(plan: _Plan, options: argparse.Namespace, about: Sequence[str]) -> list[str]:
+    """Say what was written, what a run takes, and what to do next."""
+    from harness.gates import read_gates
+    from harness.gates.starter import FAMILIES
+
     here = options.folder
     families = ", ".join(dict.fromkeys(row.family for row in plan.rows))
-    about = f"{len(plan.rows)} rows of {families}, for {len(plan.images)} images of {len(plan.images.classes)} classes"
+    whom = f"for {len(plan.images)} images of {len(plan.images.classes)} classes"
+    said = f"{len(plan.rows)} rows of {families}, {whom}"
+    if not plan.rows:
+        lacking = [name for name in FAMILIES if not read_gates(here / TESTS / GATES).family(name)]
+        said = f"as they were, {whom}; --families adds some of {', '.join(lacking)}"
     candidate = options.checkpoint or _CANDIDATE
     bounds = [row.id for row in plan.rows if any(entry.startswith("hand") for entry in row.more)]
     return [
-        f"gates: {about}",
+        f"gates: {said}",
         *(f"written: {here / path}" for path in plan.files),
         *(f"as it was: {here / path}" for path in plan.unchanged),
         f"with a bound by hand: {', '.join(bounds) or 'none'}; all else is reported only until it is calibrated",
+        *_first_bound(plan, options),
+        *about,
         "next:",
         *([] if here == Path() else [f"  cd {shlex.quote(str(here))}"]),
         f"  pytest {TESTS} --candidate {shlex.quote(str(candidate))}",
         "  python -m harness calibrate --checkpoints FILE FILE ...    # healthy retrains, 8 or more, set the bounds",
     ]
+
+
+def _first_bound(plan: _Plan, options: argparse.Namespace) -> list[str]:
+    """Say how good the checkpoint is: a bound far below cannot tell a damaged model from it, which ends runs with 4."""
+    if plan.accuracy is None:
+        return []
+    said = f"{options.checkpoint}: {plan.accuracy:.1%} of the images are right as they are"
+    wanted = options.min_accuracy
+    if wanted is None:
+        return [f"{said}; --min-accuracy makes a first bound of it, such as {max(plan.accuracy - _BELOW, 0.01):.2f}"]
+    if wanted > plan.accuracy:
+        return [f"{said}, fewer than --min-accuracy {wanted:g} asks for"]
+    if wanted < plan.accuracy - 4 * _BELOW:
+        return [f"{said}; a bound as low as {wanted:g} may not notice a damaged model, and a run then ends with 4"]
+    return [said]

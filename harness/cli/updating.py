@@ -15,7 +15,7 @@ from harness.store.files import write_all_or_none
 from harness.store.records import read_json, record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from harness.gates.shipped import ShippedTest
@@ -32,9 +32,18 @@ class _Record:
     files: dict[str, str]
 
 
-def record_of(tests: Iterable[ShippedTest]) -> str:
-    """Return the text of the record of these tests, as this version of the package ships them."""
-    files = {test.name: _hash(test.text) for test in tests}
+def known_tests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each test that was written into the folder, as it was then, by name; none without a record.
+
+    Raises `InputError` for a record that cannot be read.
+    """
+    path = folder / RECORD
+    return read_json(_Record, path.read_text("utf-8"), where=str(path)).files if path.is_file() else {}
+
+
+def record_of(tests: Iterable[ShippedTest], known: Mapping[str, str] = {}) -> str:
+    """Return the text of the record of these tests, as this version ships them; those `known` stay as they were."""
+    files = {**{test.name: _hash(test.text) for test in tests}, **known}
     return json.dumps({"version": version("stress-harness"), "files": files}, indent=2) + "\n"
 
 

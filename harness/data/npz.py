@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from harness.errors import InputError
 from harness.store.files import require_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from harness.data.pipeline import Pipeline
@@ -32,14 +33,18 @@ def load_npz(path: Path, pipeline: Pipeline, *, split: str = "test") -> Labelled
     the split's, `test_images`, and labels may be (N, 1). Images are made by the pipeline, masks follow them. Raises
     `InputError` for anything else.
     """
-    arrays = _read(path)
-    begin = "" if "images" in arrays else f"{split}_"
-    if missing := {f"{begin}images", f"{begin}labels"} - set(arrays):
-        raise InputError(
-            f"{path}: has no array {min(missing)!r}, only {', '.join(sorted(arrays))}; expected images and labels, or "
-            f"{split}_images and {split}_labels"
-        )
-    pixels = _pixels(arrays[f"{begin}images"], path)
+    with _opened(path) as (archive, members):
+        begin = "" if "images" in members else f"{split}_"
+        if missing := {f"{begin}images", f"{begin}labels"} - set(members):
+            raise InputError(
+                f"{path}: has no array {min(missing)!r}, only {', '.join(sorted(members))}; expected images and "
+                f"labels, or {split}_images and {split}_labels"
+            )
+        kept = members[f"{begin}images"]
+        stream = _stream(path, archive, kept)
+        names = (*(() if stream else (f"{begin}images",)), f"{begin}labels", f"{begin}masks", "classes")
+        arrays = {name: _array(archive, members[name]) for name in names if name in members}
+    pixels = _pixels(stream or arrays[f"{begin}images"], path)
     labels = _labels(arrays[f"{begin}labels"], len(pixels), path)
     masks = arrays.get(f"{begin}masks")
     if masks is not None and (masks.dtype not in (np.bool_, np.uint8) or masks.shape != pixels.shape[:3]):
@@ -49,7 +54,7 @@ def load_npz(path: Path, pipeline: Pipeline, *, split: str = "test") -> Labelled
         )
     masks = None if masks is None else masks != 0
     classes = _classes(arrays, labels, path)
-    if pipeline.changes_nothing and pixels.nbytes <= COPIED:
+    if pipeline.changes_nothing and isinstance(pixels, np.ndarray):
         import torch
 
         return LabelledImages(
@@ -72,13 +77,18 @@ def load_npz(path: Path, pipeline: Pipeline, *, split: str = "test") -> Labelled
             made_of=f"{made_of} {split}",
             masks=masks,
             whole=str(path),
+            threads=isinstance(pixels, np.ndarray),
         ),
         pipeline,
     )
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays, none of which is larger than the file says and has room for."""
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, Mapping[str, zipfile.ZipInfo]]]:
+    """Yield an archive and its arrays, by name, which are no larger than the file says and has room for.
+
+    Whatever fails meanwhile is an `InputError`: a damaged archive makes what decodes it fail in any way.
+    """
     expected = "expected an npz file of plain arrays, as np.savez writes"
     try:
         require_regular(path)
@@ -89,43 +99,89 @@ def _read(path: Path) -> dict[str, np.ndarray]:
                 members = archive.infolist()
                 needed = sum(member.file_size for member in members)
                 expect_proportion(path, needed=needed, stored=path.stat().st_size)
-                return {
-                    member.filename.removesuffix(".npy"): _array(archive, member)
-                    for member in members
-                    if member.filename.endswith(".npy")
-                }
+                arrays = {each.filename.removesuffix(".npy"): each for each in members}
+                yield archive, {name: each for name, each in arrays.items() if each.filename.endswith(".npy")}
     except InputError:
         raise
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); {expected}") from None
-    except Exception as error:  # A damaged archive makes what decodes it fail in any way.
+    except Exception as error:
         raise InputError(f"{path}: cannot be read ({error!r}); {expected}") from None
+
+
+class _Stream:
+    """The rows of an array in an npz file, read in order, and held in memory one at a time.
+
+    One that is asked for before the last is read from the beginning again. The checksum of all is held when the last
+    one has been read.
+    """
+
+    def __init__(self, path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self._path, self._name, self._rows = path, name, self._all()
+        self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
+        self._next = 0
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, position: int) -> np.ndarray:
+        if position < self._next:
+            self._rows, self._next = self._all(), 0
+        try:
+            while self._next <= position:
+                content = next(self._rows)
+                self._next += 1
+        except StopIteration:
+            raise InputError(f"{self._path}: was cut while it was read; run again") from None
+        return np.frombuffer(content, dtype=np.uint8).reshape(self.shape[1:])
+
+    def _all(self) -> Iterator[bytes]:
+        with _opened(self._path) as (archive, members), archive.open(members[self._name]) as file:
+            _header(file)
+            size = math.prod(self.shape[1:])
+            for _ in range(self.shape[0]):
+                yield file.read(size)
+
+
+def _stream(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Stream | None:
+    """Return images that are too many to copy, row by row; None for others, and for an array in Fortran's order."""
+    shape, dtype, transposed = _announced(archive, member)
+    with_channels = (*shape, 1) if len(shape) == 3 else shape  # noqa: PLR2004  (N, H, W)
+    if math.prod(shape) * dtype.itemsize <= COPIED or transposed:
+        return None
+    return _Stream(path, member.filename.removesuffix(".npy"), with_channels, dtype)
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     """Return a member of the archive; raises `ValueError` for one that announces more than follows."""
-    with archive.open(member) as file:
-        shape, dtype = _header(file)
-        announced, follow = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
-        if dtype.hasobject or min(shape, default=0) < 0 or announced != follow:
-            raise ValueError(f"{member.filename} announces {dtype} of shape {shape} where {follow} bytes follow")
+    _announced(archive, member)
     with archive.open(member) as file:
         return np.asarray(npy.read_array(file, allow_pickle=False))
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return shape and type of the array that follows."""
+def _announced(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+    """Return shape and type of a member, and whether it is in Fortran's order, as `_array` would raise it."""
+    with archive.open(member) as file:
+        shape, dtype, transposed = _header(file)
+        announced, follow = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
+        if dtype.hasobject or min(shape, default=0) < 0 or announced != follow:
+            raise ValueError(f"{member.filename} announces {dtype} of shape {shape} where {follow} bytes follow")
+    return shape, dtype, transposed
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+    """Return shape and type of the array that follows, and whether it is in Fortran's order."""
     read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = read(file)
-    return shape, dtype
+    shape, transposed, dtype = read(file)
+    return shape, dtype, transposed
 
 
-def _pixels(pixels: np.ndarray, path: Path) -> np.ndarray:
+def _pixels(pixels: np.ndarray | _Stream, path: Path) -> np.ndarray | _Stream:
     expected = "expected uint8 from 0 to 255, (N, height, width) or (N, height, width, channels) with 1 or 3 channels"
     found = f"{path}: images are {pixels.dtype} of shape {pixels.shape}"
     if np.issubdtype(pixels.dtype, np.floating):
         raise InputError(f"{found}, {expected}; of floats in [0, 1] save (images * 255).round().astype('uint8')")
-    if pixels.ndim == 3:  # noqa: PLR2004  Without channels.
+    if isinstance(pixels, np.ndarray) and pixels.ndim == 3:  # noqa: PLR2004  Without channels.
         pixels = pixels[..., None]
     if pixels.dtype != np.uint8 or pixels.ndim != 4:  # noqa: PLR2004  (N, H, W, C)
         raise InputError(f"{found}, {expected}")

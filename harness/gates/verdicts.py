@@ -64,7 +64,7 @@ def judge(gate: Gate, measurement: Measurement) -> Verdict:
     share = measurement.n / bound.n if bound.n else gate.share
     limit = bound.bound * share if measurement.unit is Unit.IMAGES else bound.bound
     value = measurement.value
-    if share != 1:
+    if share != 1 or gate.share != 1:  # As many images may be others.
         low, high = measurement.interval
         value = high if gate.direction == "at_least" else low
     holds = gate.holds(value, limit)

@@ -21,7 +21,7 @@ from harness.inference.batches import FLOAT32_BATCH, batch_size
 from harness.inference.classifier import remembered_as
 from harness.inference.engine import ModelError, checked, named, padded
 from harness.inference.folding import folded
-from harness.inference.layers import RELU, chosen_layer, patches
+from harness.inference.layers import RELU, chosen_layer, feature_maps
 from harness.inference.predictions import Predictions
 from harness.inference.workers import in_batches
 from harness.networks.evaluating import evaluating
@@ -126,8 +126,8 @@ def grad_cam(
 ) -> tuple[Tensor, Tensor]:
     """Return a model's logits (N, classes) for one batch of pixels, and Grad-CAM of each predicted class (N, h, w).
 
-    Of a layer that gives tokens, `size` is the (h, w) of the grid of patches, as `spatial_layers` says it. The model is
-    run in evaluation mode and left as it was found: mode, hooks, parameters, gradients.
+    Of a layer that gives tokens, or channels last, `size` is the (h, w) of the grid of patches, as `spatial_layers`
+    says it. The model is run in evaluation mode and left as it was found: mode, hooks, parameters, gradients.
     """
     with _tapped(model, layer, size) as tap:
         return tap.grad_cam(model, pixels)
@@ -167,8 +167,8 @@ class _Tap(threading.local):
         if gradients is None:
             raise NotApplicableError("attention: the logits do not depend on the layer")
         activation = activation.detach()
-        if activation.ndim == 3 and self.size:  # noqa: PLR2004  Tokens.
-            activation, gradients = patches(activation, self.size), patches(gradients, self.size)
+        if self.size:
+            activation, gradients = feature_maps(activation, self.size), feature_maps(gradients, self.size)
         weights = gradients.mean(dim=(2, 3), keepdim=True)
         maps = (weights * activation).sum(dim=1).relu().float()
         self.activation = None

@@ -5,7 +5,8 @@ negative on the background and speaks against the class would count for it, thou
 Where the ReLU is no layer with a name of its own, `NAME+relu` stands for what it makes of the layer before.
 
 Behind the patches of a vision transformer, tokens (N, h * w, D) with up to eight others before them, such as the class
-token, are feature maps too: D channels on the grid of the patches.
+token, are feature maps too: D channels on the grid of the patches. So are maps with their channels last, (N, h, w, D),
+as Swin's, which are told by the proportions of the image.
 """
 
 from __future__ import annotations
@@ -60,17 +61,22 @@ def default_layer(model: nn.Module, pixels: Tensor) -> str:
         raise NotApplicableError(
             "attention: the model has no convolution layer (torch.nn.Conv2d) with feature maps of more than one pixel"
         )
-    if tokens := [called.name for called in calls[numbers[-1] :] if called.are_tokens]:
-        return _last_that_decides(model, pixels[:2], tokens, calls[numbers[-1]].size)
     size = calls[numbers[-1]].size
+    if tokens := [called for called in calls[numbers[-1] :] if called.are_tokens or called.merges(size)]:
+        return _last_that_decides(model, pixels[:2], {called.name: called.size for called in tokens})
     (*_, last) = (called.name for called in calls[numbers[-1] :] if called.size == size)
     return last + RELU if relu_follows(model, pixels, layer=last) else last
 
 
-def patches(tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the tokens (N, T, D) of the patches, which are the last, as feature maps (N, D, h, w)."""
-    number, _, channels = tokens.shape
-    return tokens[:, -size[0] * size[1] :].transpose(1, 2).reshape(number, channels, *size)
+def feature_maps(output: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return a layer's output as feature maps (N, D, h, w) of this size: as they are, or with channels last.
+
+    Of tokens, (N, T, D), those of the patches are the last.
+    """
+    if output.ndim == 4:  # noqa: PLR2004
+        return output if tuple(output.shape[2:]) == size else output.permute(0, 3, 1, 2)
+    number, _, channels = output.shape
+    return output[:, -size[0] * size[1] :].transpose(1, 2).reshape(number, channels, *size)
 
 
 def chosen_layer(classifier: Classifier, images: LabelledImages, wanted: str | None) -> tuple[str, tuple[int, int]]:
@@ -136,6 +142,26 @@ class _Called:
     size: tuple[int, int]
     channels: int
     are_tokens: bool = False
+    channels_last: bool = False
+
+    def merges(self, size: tuple[int, int]) -> bool:
+        """Return whether patches have been merged without a convolution, as in Swin, since one that gave this size."""
+        return self.channels_last and self.size != size
+
+
+def _grid_of(shape: torch.Size, image: torch.Size) -> tuple[tuple[int, int], int, bool]:
+    """Return (height, width) and channels of feature maps, and whether these stand last.
+
+    They do if what would then be the grid has the proportions of the image, and what else would be has not.
+    """
+
+    def fits(height: int, width: int) -> bool:
+        return height * width > 1 and round(image[2] / height) == round(image[3] / width)
+
+    _, first, second, third = shape
+    if fits(first, second) and not fits(second, third):
+        return (first, second), third, True
+    return (second, third), first, False
 
 
 def _spatial_calls(model: nn.Module, pixels: Tensor) -> list[_Called]:
@@ -145,8 +171,10 @@ def _spatial_calls(model: nn.Module, pixels: Tensor) -> list[_Called]:
         def record(_layer: nn.Module, _inputs: object, output: object) -> None:
             if not isinstance(output, Tensor):
                 return
-            if output.ndim == 4 and output.shape[2:].numel() > 1:  # noqa: PLR2004
-                calls.append(_Called(name, layer, (output.shape[2], output.shape[3]), output.shape[1]))
+            if output.ndim == 4 and output.shape[1:].numel():  # noqa: PLR2004
+                size, channels, last = _grid_of(output.shape, pixels.shape)
+                if size != (1, 1):
+                    calls.append(_Called(name, layer, size, channels, channels_last=last))
             elif output.ndim == 3 and (embedded := _embedding(calls)):  # noqa: PLR2004
                 others = output.shape[1] - embedded.size[0] * embedded.size[1]
                 if 0 <= others <= _OTHER_TOKENS and output.shape[2] == embedded.channels:
@@ -169,8 +197,8 @@ def _embedding(calls: list[_Called]) -> _Called | None:
     return next((called for called in reversed(calls) if isinstance(called.layer, nn.Conv2d)), None)
 
 
-def _last_that_decides(model: nn.Module, pixels: Tensor, names: list[str], size: tuple[int, int]) -> str:
-    """Return the last of the layers with tokens on whose patches the logits depend; raises if there is none."""
+def _last_that_decides(model: nn.Module, pixels: Tensor, sizes: Mapping[str, tuple[int, int]]) -> str:
+    """Return the last of the layers with maps of these sizes on whose patches the logits depend; raises if none is."""
     found: dict[str, Tensor] = {}
 
     def hooked(name: str) -> RemovableHandle:
@@ -181,7 +209,7 @@ def _last_that_decides(model: nn.Module, pixels: Tensor, names: list[str], size:
 
         return model.get_submodule(name).register_forward_hook(hold)
 
-    handles = [hooked(name) for name in dict.fromkeys(names)]
+    handles = [hooked(name) for name in sizes]
     try:
         with torch.enable_grad(), evaluating(model):
             scores = model(pixels).max(dim=1).values.sum()
@@ -190,7 +218,7 @@ def _last_that_decides(model: nn.Module, pixels: Tensor, names: list[str], size:
             handle.remove()
     gradients = torch.autograd.grad(scores, list(found.values()), allow_unused=True) if scores.requires_grad else ()
     for name, gradient in reversed(list(zip(found, gradients, strict=False))):
-        if gradient is not None and patches(gradient, size).any():
+        if gradient is not None and feature_maps(gradient, sizes[name]).any():
             return name
     raise NotApplicableError("attention: the logits depend on no layer's patches")
 

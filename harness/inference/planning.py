@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.inference.classifier import Classifier
+from harness.inference.classifier import Classifier, remembered_as
 from harness.inference.predictions import Predictions
 from harness.perturb import IDENTITY, Perturbation
 
@@ -27,13 +27,24 @@ class Asked:
     """What was asked for under one name.
 
     `passes` are calls that must be computed, `poses` their inputs, each an image under a perturbation, `maps` inputs
-    whose attention is looked at, and `cached` inputs whose answers are there from earlier runs.
+    whose attention is looked at, and `cached` inputs whose answers are there from earlier runs. `images` is the largest
+    number of images asked about at once, and `shares` names whose answers were looked at that asked for them before.
     """
 
     passes: int = 0
     poses: int = 0
     maps: int = 0
     cached: int = 0
+    images: int = 0
+    shares: set[str] = field(default_factory=set)
+
+    def add(self, *, passes: int = 0, poses: int = 0, maps: int = 0, cached: int = 0, images: int = 0) -> None:
+        """Count more of each; `images` is how many were asked about at once."""
+        self.passes += passes
+        self.poses += poses
+        self.maps += maps
+        self.cached += cached
+        self.images = max(self.images, images)
 
 
 @dataclass
@@ -42,6 +53,7 @@ class Ledger:
 
     asked: dict[str, Asked] = field(default_factory=dict)
     name: str = ""
+    _first: dict[Hashable, str] = field(default_factory=dict)
 
     @contextmanager
     def under(self, name: str) -> Iterator[Asked]:
@@ -56,6 +68,11 @@ class Ledger:
     def now(self) -> Asked:
         """Return what is counted at present."""
         return self.asked.setdefault(self.name, Asked())
+
+    def look(self, key: Hashable) -> None:
+        """Note that answers are looked at, which `key` tells from others."""
+        if (first := self._first.setdefault(key, self.name)) != self.name:
+            self.now.shares.add(first)
 
 
 class PlannedClassifier(Classifier):
@@ -92,6 +109,12 @@ class PlannedClassifier(Classifier):
         """Return the model's own."""
         return self._of.fingerprint
 
+    def predict(self, images: LabelledImages, perturbation: Perturbation = IDENTITY) -> Predictions:
+        """Return what `Classifier.predict` does, and note who asked for it first."""
+        if (seen := remembered_as(perturbation)) is not None:
+            self._ledger.look((id(self), images.sha256, tuple(images.pixels.shape), seen))
+        return super().predict(images, perturbation)
+
     def predict_pairs(
         self,
         images: LabelledImages,
@@ -100,7 +123,7 @@ class PlannedClassifier(Classifier):
         which: np.ndarray,  # noqa: ARG002
     ) -> np.ndarray:
         """Count the pairs, and return what `Classifier.predict_pairs` does."""
-        self._count(len(positions))
+        self._count(len(positions), images)
         return np.asarray(self._classes(images)[positions])
 
     def cached(
@@ -115,14 +138,14 @@ class PlannedClassifier(Classifier):
         """Return what the cache has, or what counting in place of `compute` gives."""
         key = self.cache_key(what, images, perturbation)
         if key is not None and self._cache is not None and (values := self._cache.load(key, shape)) is not None:
-            self._ledger.now.cached += len(images)
+            self._ledger.now.add(cached=len(images), images=len(images))
             return values
         match what:
             case "answers" | "logits":
-                self._count(len(images))
+                self._count(len(images), images)
                 return self._logits(images)
             case ("attention", *_):
-                self._ledger.now.maps += len(images)
+                self._ledger.now.add(maps=len(images), images=len(images))
                 maps = np.ones((len(images), shape[1] - len(images.classes)), dtype=np.float32)
                 return np.concatenate([self._logits(images), maps], axis=1)
             case _:
@@ -136,9 +159,8 @@ class PlannedClassifier(Classifier):
         exact = (lambda: cached("logits")) if self._backend.screens_for(len(images)) else None
         return Predictions(cached("answers"), images, perturbation, exact=exact)
 
-    def _count(self, inputs: int) -> None:
-        self._ledger.now.passes += 1
-        self._ledger.now.poses += inputs
+    def _count(self, inputs: int, images: LabelledImages) -> None:
+        self._ledger.now.add(passes=1, poses=inputs, images=len(images))
 
     def _classes(self, images: LabelledImages) -> np.ndarray:
         labels: np.ndarray = images.labels.numpy()
@@ -176,6 +198,5 @@ class _Counting:
         return self.exact_logits(count, inputs, classes=classes, what=what)
 
     def exact_logits(self, count: int, inputs: Inputs, *, classes: int, what: str) -> np.ndarray:  # noqa: ARG002
-        self._ledger.now.passes += 1
-        self._ledger.now.poses += count
+        self._ledger.now.add(passes=1, poses=count, images=count)
         return np.eye(1, classes, dtype=np.float32).repeat(count, axis=0)

@@ -79,8 +79,9 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
     add(
         "--stress-budget",
         metavar="TIME",
-        help="With --stress-plan: also say on how many images each family may be measured so that the run fits into "
-        "this time on this machine, such as 90s, 20m or 1.5h, as lines for the gates file (default: all images).",
+        help="Let the run fit into this time on this machine, such as 90s, 20m or 1.5h: where it would take longer, "
+        "families are measured on stratified samples, and the verdict is partial, as with --stress-samples; `calibrate "
+        "--budget` makes bounds for samples that fit. With --stress-plan: only say which (default: all images).",
     )
     add(
         "--stress-no-overview",
@@ -154,7 +155,7 @@ def options_of(config: pytest.Config) -> StressOptions:
         device=option.stress_device,
         cache=not option.no_stress_cache,
         overview=not option.stress_no_overview,
-        budget_seconds=_budget(option.stress_budget, plans=option.stress_plan),
+        budget_seconds=_budget(option.stress_budget),
         record=_families(option.stress_record),
         timeout_seconds=_seconds(option.stress_timeout, TIMEOUT_SECONDS[option.stress_profile]),
         reports=config.rootpath / option.stress_reports,
@@ -221,15 +222,9 @@ def _seconds(given: float | None, default: float) -> float:
     return given
 
 
-def _budget(given: str | None, *, plans: bool) -> float | None:
-    if given is None:
-        return None
-    if not plans:
-        raise pytest.UsageError(
-            "--stress-budget: a time is for a plan, which says the lines of [data.samples] that fit; add --stress-plan"
-        )
+def _budget(given: str | None) -> float | None:
     try:
-        return seconds_in(given, name="--stress-budget")
+        return None if given is None else seconds_in(given, name="--stress-budget")
     except InputError as error:
         raise pytest.UsageError(str(error)) from None
 

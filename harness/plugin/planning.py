@@ -1,19 +1,33 @@
-"""`--stress-plan`: what a run would cost, in place of the run; and the line on it with which a run begins."""
+"""What a run would cost, in place of the run; samples that fit it into a time; a line on it to begin with."""
 
 from __future__ import annotations
 
 import io
+import os
 from contextlib import redirect_stderr, redirect_stdout, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.errors import foreign_code
-from harness.plugin.run import RUN, selected_gates
-from harness.plugin.timeout import TimeLimitExceededError, time_limit
-from harness.report.costs import plan_lines, samples_in_toml
+from harness.plugin.run import RUN, GateRun, selected_gates
+from harness.plugin.timeout import TimeLimitExceededError, planning_limit, time_limit
+from harness.report.costs import fit_lines, plan_lines, samples_in_toml
+from harness.run.budget import FIT_FILE, fit_of
+from harness.store.records import as_json, read_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.run.budget import Fit
+    from harness.run.plan import Costs, Counted
 
 _PATIENCE = 30.0
 """Seconds that a run may take to say how long it will take."""
+_COSTS, _CORES = "stress_costs", "stress_cores"
+"""The names under which what the controller measured travels to the workers, which count."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -23,13 +37,14 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         config.option.numprocesses, config.option.dist, config.option.tx = None, "no", []
 
 
-def pytest_report_header(config: pytest.Config) -> str | None:
+def pytest_report_header(config: pytest.Config) -> list[str]:
     """Say how much a run is about to do."""
     run = config.stash[RUN]
     if run.session is None or run.is_worker or run.plans or config.get_verbosity() < 0:
-        return None
-    from harness.run.plan import in_brief
+        return []
+    from harness.run.plan import in_words, rows_in_brief, time_in_brief
 
+    took = "how long it takes is not known, a first batch failed or took too long"
     # Whatever a model raises, or that it hangs, is told by the tests; no line is worth ending a run, or a long wait.
     seconds = min(run.options.timeout_seconds or _PATIENCE, _PATIENCE)
     with (
@@ -40,29 +55,101 @@ def pytest_report_header(config: pytest.Config) -> str | None:
         redirect_stderr(io.StringIO()),
         foreign_code(),
     ):
-        return f"stress: {in_brief(run.session)}"
-    return None
+        took = time_in_brief(run.session)
+    lines = [f"stress: {rows_in_brief(run.session)}; {took}"]
+    if run.fits_a_budget and run.options.budget_seconds:
+        lines.append(f"stress: samples are chosen that fit into {in_words(run.options.budget_seconds)}, if need be")
+    return lines
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell each worker what the controller measured: all must choose the same samples."""
+    run = node.config.stash[RUN]
+    if run.costs is not None:
+        node.workerinput[_COSTS] = as_json(run.costs)
+        node.workerinput[_CORES] = run.prepare().roles["candidate"].classifier.workers
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """Plan in place of running the tests."""
+    """Plan in place of running the tests, or find the samples with which they fit into a time."""
     run = session.config.stash[RUN]
-    if not run.plans or session.testsfailed or not session.items:
+    if session.testsfailed or not session.items or not run.active:
         return None
-    from harness.run.budget import samples_of
-    from harness.run.plan import plan_of
-
-    with foreign_code():
-        plan = plan_of(run.prepare(), selected_gates(session), run.judge, overview=run.compares_models)
+    if run.fits_a_budget:
+        _fit(run, session)
+    if not run.plans:
+        return None
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     reporter.ensure_newline()
     reporter.section("what a run would cost")
-    for line in plan_lines(plan):
+    try:
+        lines = _planned(run, session)
+    except Exception as error:  # Whatever a model raises; without a plan the status is 4.
+        lines = [f"there is no plan: {error}"]
+    for line in lines:
         reporter.write_line(line)
-    if (seconds := run.options.budget_seconds) is not None:
-        workers = run.prepare().roles["candidate"].classifier.workers
-        for line in samples_in_toml(samples_of(plan, seconds=seconds, cores=workers)):
-            reporter.write_line(line)
-    run.planned = True
     return True
+
+
+def _planned(run: GateRun, session: pytest.Session) -> list[str]:
+    from harness.run.plan import measured_costs, plan_of
+
+    with foreign_code():
+        if run.options.budget_seconds is None:
+            planned = plan_of(
+                run.prepare(), selected_gates(session), run.judge, overview=run.has_overview, limit=planning_limit
+            )
+            run.planned = True
+            return plan_lines(planned)
+        fit = _fit_of(run, session, measured_costs(run.prepare(), limit=planning_limit))
+    if named := os.environ.get(FIT_FILE):
+        Path(named).write_text(as_json(fit), "utf-8")
+    run.planned = True
+    lines = samples_in_toml(fit)
+    if lines:
+        lines.insert(0, "to fit, `python -m harness calibrate --budget`, which writes these lines into the gates file:")
+    return [*fit_lines(fit), *lines]
+
+
+def _fit(run: GateRun, session: pytest.Session) -> None:
+    """Have the families measured on samples that fit, on the same in each process."""
+    costs, cores = run.costs, None
+    if run.is_worker:
+        from harness.run.plan import Costs
+
+        given = session.config.workerinput  # type: ignore[attr-defined]
+        costs, cores = read_json(Costs, given[_COSTS], where="the controller's costs"), given[_CORES]
+    assert costs is not None
+    with foreign_code():
+        fit = _fit_of(run, session, costs, cores=cores)
+    run.session = replace(run.prepare(), fitted=fit.samples)
+    reporter = session.config.pluginmanager.getplugin("terminalreporter")
+    if reporter is not None and not run.is_worker and session.config.get_verbosity() >= 0:
+        reporter.ensure_newline()
+        for line in fit_lines(fit):
+            reporter.write_line(f"stress: {line}")
+
+
+def _fit_of(run: GateRun, session: pytest.Session, costs: Costs, *, cores: int | None = None) -> Fit:
+    from harness.run.plan import asked_by
+
+    gates, whole = selected_gates(session), run.prepare()
+    assert run.options.budget_seconds is not None
+
+    def count(samples: Mapping[str, int]) -> Counted:
+        fitted = replace(whole, fitted=samples)
+        return asked_by(fitted, gates, run.judge, overview=run.has_overview, cached=False, limit=planning_limit)
+
+    families = {gate.family: whole.measured_by(gate.family) for gate in gates}
+    calibrated = {gate.family for gate in gates if gate.panel}
+    return fit_of(
+        count,
+        families,
+        costs,
+        # Where families were added to others that are calibrated, a plan leaves those as they are.
+        kept=calibrated if run.plans and calibrated != set(families) else (),
+        budget=run.options.budget_seconds,
+        cores=cores or whole.roles["candidate"].classifier.workers,
+    )

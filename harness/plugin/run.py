@@ -13,7 +13,7 @@ from harness.errors import InputError, NotApplicableError, foreign_code, printab
 from harness.gates import Gate, GatesFile, Verdict, read_gates
 from harness.plugin.afterwards import bar
 from harness.plugin.options import full_gates, is_gate_run, options_of
-from harness.plugin.timeout import TimeLimitExceededError, time_limit
+from harness.plugin.timeout import TimeLimitExceededError, planning_limit, time_limit
 from harness.run.evidence import Evidence
 from harness.run.outcome import Outcome, SelfCheck
 from harness.run.overview import overview_of
@@ -23,6 +23,8 @@ from harness.run.session import StressSession, open_session
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
+
+    from harness.run.plan import Costs
 
 
 PROPERTY = "stress_gate"
@@ -59,6 +61,8 @@ class GateRun:
         """Whether this process is in a run that has begun, and has left no reports yet."""
         self.planned = False
         """Whether a plan was made in place of a run."""
+        self.costs: Costs | None = None
+        """What an image costs, measured by the controller of a run that is to fit into a time."""
         self.misplaced = False
         """Whether workers have stress tests though this is no run of a gate."""
 
@@ -103,7 +107,11 @@ class GateRun:
         """Check everything in the controller, before the tests, and train shipped models that are missing."""
         self._expect_candidate()
         self._train_missing()
-        self.prepare()
+        session = self.prepare()
+        if self.fits_a_budget:
+            from harness.run.plan import measured_costs
+
+            self.costs = measured_costs(session, limit=planning_limit)
 
     def expect_same_gates(self) -> None:
         """Raise `InputError` in a worker whose gates file is not the controller's, before rows become tests."""
@@ -166,6 +174,11 @@ class GateRun:
         return self.active and bool(self.config.option.stress_plan)
 
     @property
+    def fits_a_budget(self) -> bool:
+        """Return whether samples are chosen for a time; a recording has those of its gates file."""
+        return self.options.budget_seconds is not None and not self.plans and self.options.record is None
+
+    @property
     def awaits_workers(self) -> bool:
         """Return whether workers check the run, and compare its models, at its end."""
         return not self.is_worker and not self.tests and self.options.record is None
@@ -188,18 +201,18 @@ class GateRun:
             self.reported.self_checks = (SelfCheck("self-checks", "fail", f"they could not run: {error!r}"),)
 
     @property
-    def compares_models(self) -> bool:
-        """Return whether this process measures the overview: the only one, or the second worker, if there is one.
+    def has_overview(self) -> bool:
+        """Return whether the run measures an overview; one by gates made for a sample, to be quick, does not."""
+        made_for_sample = self.gates is not None and self.gates.data.sample is not None
+        return self.options.overview and not made_for_sample and self.options.record is None and bool(self.tests)
 
-        A run by gates made for a sample, which is to be quick, has none.
-        """
-        if not self.options.overview or (self.gates and self.gates.data.sample is not None):
-            return False
+    @property
+    def compares_models(self) -> bool:
+        """Return whether this process measures the overview: the only one, or the second worker, if there is one."""
         if not self.is_worker:
-            return self.options.record is None and bool(self.tests)
+            return self.has_overview
         given = self.config.workerinput  # type: ignore[attr-defined]
-        second = given["workerid"] == f"gw{min(1, given['workercount'] - 1)}"
-        return second and self.options.record is None and bool(self.tests)
+        return self.has_overview and given["workerid"] == f"gw{min(1, given['workercount'] - 1)}"
 
     def compare_models(self, selected: Sequence[Gate]) -> None:
         """Measure the overview; `selected` are the gates of this run, in whichever process."""

@@ -1,36 +1,24 @@
-"""What a run would cost, as the terminal shows it: a table of the plan, and samples as lines of a gates file."""
+"""What a run would cost, as the terminal shows it: a table of the plan, and the samples that fit into a time."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.run.budget import noticeable_loss
+from harness.run.budget import CHECKS, OVERVIEW, noticeable_loss
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
     from harness.inference.planning import Asked
+    from harness.run.budget import Fit
     from harness.run.plan import Plan
 
-
-def samples_in_toml(samples: Mapping[str, int]) -> list[str]:
-    """Return samples as lines of a gates file, each with the loss that its family then notices."""
-    if not samples:
-        return ["all images fit into the time"]
-    width = max(map(len, samples))
-    return [
-        "to fit, calibrate anew with these lines in the gates file:",
-        "[data.samples]",
-        *(
-            f"{name:{width}} = {size}  # notices {100 * noticeable_loss(size):.1f} points of 90% with 95% power"
-            for name, size in samples.items()
-        ),
-    ]
+_NOTICES = "notices: the loss of accuracy, in points of 90%, noticed with 95% power if chance alone made the spread"
 
 
 def plan_lines(plan: Plan) -> list[str]:
     """Return the plan as the terminal shows it: a row for each family, self-checks and overview, and all of them."""
-    from harness.run.plan import in_words
+    from harness.run.plan import in_cores, in_words
 
     head = ("", "tests", "passes", "image-poses", "maps", "cached", "time", "notices")
 
@@ -38,25 +26,79 @@ def plan_lines(plan: Plan) -> list[str]:
         counts = (asked.passes, asked.poses, asked.maps, asked.cached)
         tests, power = "", ""
         if name in plan.rows:
-            tests, power = str(plan.rows[name]), f"{100 * noticeable_loss(plan.sizes[name]):.1f}"
-        return (name, tests, *(f"{each:,}" for each in counts), in_words(plan.seconds(asked)), power)
+            tests, power = str(plan.rows[name]), _points(plan.sizes[name])
+        return (name, tests, *(f"{each:,}" for each in counts), in_words(plan.seconds(asked) / plan.cores), power)
 
-    table = [head, *(cells(name, asked) for name, asked in plan.asked.items())]
-    table.append(cells("all", plan.total))
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [
+    costs = plan.costs
+    memory = f"; memory so far {costs.peak_bytes / 1e9:.1f} GB" if costs.peak_bytes else ""
+    lines = _table([head, *(cells(name, asked) for name, asked in plan.asked.items()), cells("all", plan.total)])
+    return [
+        *lines,
+        f"{plan.images:,} images; {costs.seconds * 1000:.2g} ms an image and pose, {costs.map_seconds * 1000:.2g} ms a "
+        f"map, measured on one batch each, of one core; times are those of {in_cores(plan.cores)}{memory}",
+        _NOTICES,
+        *_uncounted(plan.counted.uncounted),
+        "searches end early, so that theirs is an upper bound; nothing was judged",
+    ]
+
+
+def fit_lines(fit: Fit) -> list[str]:
+    """Return how a run fits into a time: a row for each family, with its images, their time and what they notice."""
+    from harness.run.plan import in_cores, in_words
+
+    what = f"{in_words(fit.budget)} on {in_cores(fit.cores)}"
+    if not fit.samples:
+        said = f"all images fit into {what}" if fit.fits else f"even the fewest images do not fit into {what}"
+        said = f"{said}: they take about {in_words(fit.fitted)}"
+    else:
+        but = "" if fit.fits else f", which do not fit: no family has fewer than {min(fit.samples.values())}"
+        said = (
+            f"all images take about {in_words(fit.whole)} on {in_cores(fit.cores)}, these samples "
+            f"{in_words(fit.fitted)} of {in_words(fit.budget)}{but}"
+        )
+    rows = [("", "images", "of", "time", "notices")]
+    for name, seconds in fit.after.items():
+        took = in_words(seconds / fit.cores)
+        if name in {CHECKS, OVERVIEW}:
+            rows.append((name, "", "", took, ""))
+            continue
+        size = fit.samples.get(name, fit.sizes[name])
+        rows.append((name, f"{size:,}", f"{fit.sizes[name]:,}", took, _points(size)))
+    return [*_table(rows), said, _NOTICES, *_uncounted(fit.uncounted)]
+
+
+def samples_in_toml(fit: Fit) -> list[str]:
+    """Return samples as lines of a gates file, each with the loss that its family then notices; none where all fit."""
+    from harness.run.plan import in_cores, in_words
+
+    if not fit.samples:
+        return []
+    width = max(map(len, fit.samples))
+    return [
+        f"[data.samples]  # so that a run takes {in_words(fit.budget)} on {in_cores(fit.cores)}",
+        *(
+            f"{name:{width}} = {size}  # notices {_points(size)} points of 90% with 95% power"
+            for name, size in fit.samples.items()
+        ),
+    ]
+
+
+def _points(images: int) -> str:
+    return f"{100 * noticeable_loss(images):.1f}"
+
+
+def _uncounted(names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    return [f"not counted to the end, since their tests took too long: {', '.join(names)}; they take more than it says"]
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
         "  ".join(
             cell.rjust(width) if at else cell.ljust(width)
             for at, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
-        for row in table
-    ]
-    costs = plan.costs
-    memory = f"; memory so far {costs.peak_bytes / 1e9:.1f} GB" if costs.peak_bytes else ""
-    return [
-        *lines,
-        f"{plan.images:,} images; {costs.seconds * 1000:.2g} ms an image and pose, {costs.map_seconds * 1000:.2g} ms a "
-        f"map, measured on one batch each, of one core{memory}",
-        "notices: the loss of accuracy, in points of 90%, noticed with 95% power if chance alone made the spread",
-        "searches end early, so that theirs is an upper bound; nothing was judged",
+        for row in rows
     ]

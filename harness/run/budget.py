@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from harness.errors import InputError
+from harness.store.records import record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Mapping
 
-    from harness.run.plan import Plan
+    from harness.inference.planning import Asked
+    from harness.run.plan import Costs, Counted
 
 DEFAULT = 1_800.0
 """Seconds that the gate of a new gates file may take where nobody says otherwise."""
+FIT_FILE = "STRESS_FIT_FILE"
+"""The variable of the environment that names a file into which a plan with a budget writes its `Fit`, as JSON."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0}
 
 FALSE_ALARM, POWER, TYPICAL = 0.005 / 12, 0.95, 0.9
 """A family's share of false alarms, the power with which a loss is noticed, and the accuracy it is told for."""
 LEAST = 100
 """Images of any family, if there are so many: fewer would notice gross losses alone."""
+CHECKS, OVERVIEW = "self-checks", "overview"
+"""What a run asks for besides its families."""
+_ROUNDS, _TOLERANCE = 5, 1.05
+"""How often samples are chosen, each time by what those before cost, and how far beyond the time they may be."""
 
 
 def noticeable_loss(images: int) -> float:
@@ -35,47 +44,130 @@ def noticeable_loss(images: int) -> float:
     return float((norm.isf(FALSE_ALARM) + norm.ppf(POWER)) * spread)
 
 
-def fitting_samples(seconds_per_image: Mapping[str, float], *, images: int, seconds: float) -> dict[str, int]:
+def fitting_samples(
+    seconds_per_image: Mapping[str, float], *, images: Mapping[str, int], seconds: float, alike: Mapping[str, int] = {}
+) -> dict[str, int]:
     """Return how many images each family may measure so that all fit into the time, without those that keep all.
 
-    `seconds_per_image` is what one image costs a family, under all of its perturbations. The sum of the losses that
+    `seconds_per_image` is what one image costs a family, under all of its perturbations, `images` how many it has, and
+    `alike` how many families look at the same answers and so have one size, by default one. The sum of the losses that
     the families notice is as small as it can be: each falls with the root of its number n, so that n goes with the
-    cost to the power of -2/3. No family gets more images than there are, nor less than a hundred, though the time may
-    then not suffice.
+    cost, by families, to the power of -2/3. No family gets less than a hundred images, or all, though the time may then
+    not suffice.
     """
     costs = {family: cost for family, cost in seconds_per_image.items() if cost > 0}
-    if sum(costs.values()) * images <= seconds:
+    if sum(cost * images[family] for family, cost in costs.items()) <= seconds:
         return {}
+    weights = {family: (cost / alike.get(family, 1)) ** (-2 / 3) for family, cost in costs.items()}
 
     def sizes(scale: float) -> dict[str, int]:
         return {
-            name: max(min(LEAST, images), min(images, int(scale * cost ** (-2 / 3)))) for name, cost in costs.items()
+            name: max(min(LEAST, images[name]), min(images[name], int(scale * weight)))
+            for name, weight in weights.items()
         }
 
-    low, high = 0.0, images * max(costs.values()) ** (2 / 3)
+    low, high = 0.0, max(images[name] / weight for name, weight in weights.items())
     for _ in range(60):
         middle = (low + high) / 2
         spent = sum(costs[name] * size for name, size in sizes(middle).items())
         low, high = (middle, high) if spent <= seconds else (low, middle)
-    return {name: size for name, size in sizes(low).items() if size < images}
+    return {name: size for name, size in sizes(low).items() if size < images[name]}
 
 
-def samples_of(plan: Plan, *, seconds: float, cores: int) -> dict[str, int]:
-    """Return the samples with which the planned run fits into so many seconds of this machine, for `[data.samples]`.
+@record
+class Fit:
+    """How a run fits into a time: seconds of one core by family, self-checks and overview, before and `after`.
 
-    What is cached counts as if it were not, and what self-checks and overview take is set aside.
+    `samples` are those of the families that do not keep all of their images, as in `[data.samples]`; `budget` and
+    `whole` are seconds of the clock, with so many `cores` at work. `sizes` are the images that families have.
     """
-    from harness.run.plan import CHECKS, OVERVIEW
 
-    costs = plan.costs
+    budget: float
+    cores: int
+    before: dict[str, float]
+    after: dict[str, float]
+    samples: dict[str, int]
+    sizes: dict[str, int]
+    uncounted: tuple[str, ...] = ()
 
-    def whole(name: str) -> float:
-        asked = plan.asked[name]
-        return (asked.poses + asked.cached) * costs.seconds + asked.maps * costs.map_seconds
+    @property
+    def whole(self) -> float:
+        """Return how long all images take."""
+        return sum(self.before.values()) / self.cores
 
-    besides = sum(whole(name) for name in (CHECKS, OVERVIEW) if name in plan.asked)
-    each = {name: whole(name) / plan.images for name in plan.asked if name not in {CHECKS, OVERVIEW}}
-    return fitting_samples(each, images=plan.images, seconds=max(seconds * cores - besides, 0))
+    @property
+    def fitted(self) -> float:
+        """Return how long the samples take."""
+        return sum(self.after.values()) / self.cores
+
+    @property
+    def fits(self) -> bool:
+        """Return whether the samples fit into the time, but for a twentieth."""
+        return self.fitted <= self.budget * _TOLERANCE
+
+
+def fit_of(
+    count: Callable[[Mapping[str, int]], Counted],
+    sizes: Mapping[str, int],
+    costs: Costs,
+    *,
+    budget: float,
+    cores: int,
+    kept: Collection[str] = (),
+) -> Fit:
+    """Return the samples with which a run fits into the time.
+
+    `count` says what a run asks for with samples of these sizes: what a model says of them decides nothing, nor what
+    earlier runs have left. `sizes` are the images that families have without, and those `kept` have in any case.
+    """
+
+    def seconds(counted: Counted) -> dict[str, float]:
+        return {
+            name: (asked.poses + asked.cached) * costs.seconds + asked.maps * costs.map_seconds
+            for name, asked in counted.asked.items()
+        }
+
+    whole = count({})
+    before = after = seconds(whole)
+    asked = whole.asked
+    samples: dict[str, int] = {}
+    # Of a search on a sample of its own, a larger sample costs no more; families that look at the answers of another
+    # have its size, since answers on others would be new work.
+    limits = {name: min(size, asked[name].images or size) for name, size in sizes.items() if name in asked}
+    limits = {name: limit for name, limit in limits.items() if name not in kept}
+    leaders = {name: _leader(name, asked, before, among=limits) for name in limits}
+    alike = Counter(leaders.values())
+    now = limits
+    for _ in range(_ROUNDS):
+        besides = sum(after.get(name, 0.0) for name in (CHECKS, OVERVIEW, *kept))
+        each = {
+            name: sum(after.get(follower, 0.0) for follower in limits if leaders[follower] == name) / now[name]
+            for name in limits
+            if leaders[name] == name
+        }
+        found = fitting_samples(each, images=limits, seconds=max(budget * cores - besides, 0), alike=alike)
+        found = {name: min(found[lead], limits[name]) for name, lead in leaders.items() if lead in found}
+        found = {name: _rounded(size) for name, size in found.items() if size < limits[name]}
+        if found == samples:
+            break
+        samples = found
+        after = seconds(count(samples))
+        now = {name: samples.get(name, limits[name]) for name in limits}
+        if sum(after.values()) <= budget * cores * _TOLERANCE:
+            break
+    return Fit(budget, cores, before, after, samples, dict(sizes), whole.uncounted)
+
+
+def _rounded(size: int) -> int:
+    """Return a number of images for people to read, no larger: with two digits that count."""
+    step: int = 10 ** max(len(str(size)) - 2, 0)
+    return size // step * step
+
+
+def _leader(name: str, asked: Mapping[str, Asked], seconds: Mapping[str, float], *, among: Collection[str]) -> str:
+    """Return whose answers a family looks at that asks for none itself, or else its own name."""
+    shared = [other for other in among if other in asked[name].shares and seconds[other] > 0]
+    return shared[0] if seconds[name] == 0 and shared else name
 
 
 def seconds_in(text: str, *, name: str) -> float:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from harness.errors import NotApplicableError
+from harness.errors import InputError, NotApplicableError, foreign_code
 from harness.inference.planning import Asked, Ledger, PlannedClassifier
 from harness.perturb import Pose
 from harness.run.affordable import rows_passes
+from harness.run.budget import CHECKS, OVERVIEW
 from harness.run.overview import overview_of
 from harness.run.selfcheck import self_checks
+from harness.store.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,17 +29,25 @@ if TYPE_CHECKING:
     from harness.run.selfcheck import Judge
     from harness.run.session import StressSession
 
-CHECKS, OVERVIEW = "self-checks", "overview"
-_TRIED, _SCREENED = 32, 251
-"""Images of the batch measured in float32, and of the one with screening, which a backend does for many alone."""
+_TRIED, _SCREENED = 32, (65, 251)
+"""Images of the batch measured in float32, and of those tried with screening, which a backend does for many alone."""
 _PATIENCE = 20.0
-"""Seconds that measuring the latter may take; beyond that float32 stands for it."""
+"""Seconds that measuring the latter may take; beyond that float32 stands for it, of fewer images if need be."""
+MEASURING, COUNTING, EACH = 120.0, 120.0, 30.0
+"""Seconds after which measuring the batches is given up, and counting: in all, and of one test."""
 _SEEN = Pose(7, 1.5, 0.5)
 MAP_PASSES = 3
 """What a map costs at most, in passes, where no batch of it can be measured."""
 
+Limit = Callable[[float, str], AbstractContextManager[None]]
+"""Makes a context that raises `TimeoutError` when it takes longer than so many seconds; the text says what it does."""
 
-@dataclass(frozen=True)
+
+def _unlimited(seconds: float, what: str) -> AbstractContextManager[None]:  # noqa: ARG001
+    return nullcontext()
+
+
+@record
 class Costs:
     """Seconds of one core, or of the accelerator, that an image takes under a pose, and with its map; peak bytes."""
 
@@ -45,8 +57,16 @@ class Costs:
 
 
 @dataclass(frozen=True)
+class Counted:
+    """What is asked for, by family, self-checks and overview last; `uncounted` names those that took too long."""
+
+    asked: dict[str, Asked]
+    uncounted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What a run asks for, by family, self-checks and overview last, on so many images; and what it costs.
+    """What a run asks for, on so many images, and what it costs on so many cores.
 
     Counts are upper bounds where a search ends early. `rows` is how many tests there are of each family, and `sizes`
     how many images these may look at.
@@ -54,9 +74,15 @@ class Plan:
 
     images: int
     rows: dict[str, int]
-    asked: dict[str, Asked]
+    counted: Counted
     costs: Costs
     sizes: dict[str, int]
+    cores: int = 1
+
+    @property
+    def asked(self) -> dict[str, Asked]:
+        """Return what is asked for, by name."""
+        return self.counted.asked
 
     def seconds(self, asked: Asked) -> float:
         """Return how long one core, or the accelerator, takes for what is not cached."""
@@ -69,59 +95,87 @@ class Plan:
         return Asked(*(sum(getattr(one, name) for one in each) for name in ("passes", "poses", "maps", "cached")))
 
 
-def asked_by(session: StressSession, gates: Sequence[Gate], judge: Judge, *, overview: bool = True) -> dict[str, Asked]:
+def asked_by(
+    session: StressSession,
+    gates: Sequence[Gate],
+    judge: Judge,
+    *,
+    overview: bool = True,
+    cached: bool = True,
+    limit: Limit = _unlimited,
+) -> Counted:
     """Run the tests of these gates, self-checks and overview on models that only count; return what each asks for.
 
-    By family, in the order in which they are first asked, so that what two families share is the first one's.
+    By family, in the order in which they are first asked, so that what two families share is the first one's. What is
+    `cached` is told apart, or else counted as the rest, whatever earlier runs have left.
     """
     ledger = Ledger()
-    twins = {id(model.classifier): PlannedClassifier(model.classifier, ledger) for model in session.roles.values()}
+    twins = {
+        id(model.classifier): PlannedClassifier(model.classifier, ledger, cached=cached)
+        for model in session.roles.values()
+    }
     roles = {role: replace(model, classifier=twins[id(model.classifier)]) for role, model in session.roles.items()}
     planned = replace(session, roles=roles, cache=None)
+    uncounted: dict[str, None] = {}
+    until = time.monotonic() + COUNTING
 
     def ask(session: StressSession, gate: Gate) -> Verdict | None:
         with suppress(Exception):  # A test that cannot cope with made-up answers has been counted up to there.
             return judge(session, gate)
         return None
 
+    def count(name: str, what: Callable[[], object]) -> None:
+        try:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            with ledger.under(name), limit(min(left, EACH), name):
+                what()
+        except TimeoutError:
+            uncounted[name] = None
+
     for gate in gates:
-        with ledger.under(gate.family):
-            ask(planned, gate)
-    with ledger.under(CHECKS):
-        self_checks(planned, ask)
+        count(gate.family, partial(ask, planned, gate))
+    count(CHECKS, lambda: self_checks(planned, ask))
     if overview:
-        with ledger.under(OVERVIEW):
-            overview_of(planned, searched=any(gate.keys.get("path") for gate in gates))
-    return ledger.asked
+        searched = any(gate.keys.get("path") for gate in gates)
+        count(OVERVIEW, lambda: overview_of(planned, searched=searched))
+    return Counted(ledger.asked, tuple(uncounted))
 
 
-def plan_of(session: StressSession, gates: Sequence[Gate], judge: Judge, *, overview: bool = True) -> Plan:
-    """Return the plan of a run of these gates; runs two batches of the candidate, and counts the rest."""
+def plan_of(
+    session: StressSession, gates: Sequence[Gate], judge: Judge, *, overview: bool = True, limit: Limit = _unlimited
+) -> Plan:
+    """Return the plan of a run of these gates; runs a few batches of the candidate, and counts the rest.
+
+    Raises `InputError` where the model gives no answer in time.
+    """
     rows: dict[str, int] = {}
     for gate in gates:
         rows[gate.family] = rows.get(gate.family, 0) + 1
-    asked = asked_by(session, gates, judge, overview=overview)
-    sizes = {family: len(session.of_family(family).images) for family in rows}
-    return Plan(len(session.images), rows, asked, measured_costs(session), sizes)
+    counted = asked_by(session, gates, judge, overview=overview, limit=limit)
+    sizes = {family: session.measured_by(family) for family in rows}
+    cores = session.roles["candidate"].classifier.workers
+    return Plan(len(session.images), rows, counted, measured_costs(session, limit=limit), sizes, cores)
 
 
-def in_brief(session: StressSession) -> str:
-    """Say in a line how much the rows ask for at least, and what that takes; measures one batch of the candidate.
+def rows_in_brief(session: StressSession) -> str:
+    """Say how much the rows ask for at least."""
+    rows, images = len(session.gates.gates), len(session.images)
+    return f"{rows} rows on {images:,} images: {rows_passes(session):,} image-poses, without searches and maps"
 
-    Nothing is measured where an earlier run has left the answers.
-    """
+
+def time_in_brief(session: StressSession) -> str:
+    """Say what that takes; measures one batch of the candidate, and none where an earlier run has left the answers."""
     images, candidate = session.images, session.roles["candidate"]
-    poses = rows_passes(session)
-    said = (
-        f"{len(session.gates.gates)} rows on {len(images):,} images: {poses:,} image-poses, without searches and maps"
-    )
     posed = next((gate.pose for gate in session.gates.gates if gate.pose != Pose()), Pose())
     key = candidate.classifier.cache_key("answers", images, posed)
     if session.cache is not None and key is not None and session.cache.has(key):
-        return f"{said}; answers of an earlier run are in the cache"
-    return (
-        f"{said}; at most {in_words(poses * _seconds(session, _TRIED, exact=True))} on one core (--stress-plan: more)"
-    )
+        return "answers of an earlier run are in the cache"
+    cores = candidate.classifier.workers
+    seconds = rows_passes(session) * _seconds(session, _TRIED, exact=True) / cores
+    memory = f", {bytes_ / 1e9:.1f} GB of memory so far" if (bytes_ := _peak_bytes()) else ""
+    return f"about {in_words(seconds)} on {in_cores(cores)}{memory} (--stress-plan: more)"
 
 
 def in_words(seconds: float) -> str:
@@ -131,14 +185,40 @@ def in_words(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6_000 else f"{seconds / 3600:.1f} h"  # noqa: PLR2004
 
 
-def measured_costs(session: StressSession) -> Costs:
-    """Measure what an image costs: under a pose, as `predict` runs it, and with its map."""
+def in_cores(count: int) -> str:
+    """Return how many cores in words; an accelerator counts as one."""
+    return "one core" if count == 1 else f"{count} cores"
+
+
+def measured_costs(session: StressSession, *, limit: Limit = _unlimited) -> Costs:
+    """Measure what an image costs: under a pose, as `predict` runs it, and with its map.
+
+    Raises `InputError` where the model fails, or takes longer than two minutes for its first batches.
+    """
+    candidate = session.roles["candidate"].path
+    try:
+        with limit(MEASURING, "measuring a batch"), foreign_code():
+            return _measured(session)
+    except TimeoutError:
+        raise InputError(
+            f"candidate {candidate}: its first batches took longer than {MEASURING:g} s, so that what a run costs is "
+            "not known; a faster device, or smaller images, may help"
+        ) from None
+    except Exception as error:
+        raise InputError(f"candidate {candidate}: its first batch failed, so there is no plan: {error}") from error
+
+
+def _measured(session: StressSession) -> Costs:
     classifier = session.roles["candidate"].classifier
+    start = time.monotonic()
     _seconds(session, 1, exact=True)  # The first call loads what others need, too.
-    each = _seconds(session, _TRIED, exact=True)
-    if classifier.backend_for(classifier.model).screens_for(_SCREENED) and each * _SCREENED < _PATIENCE:
-        each = min(each, _seconds(session, _SCREENED, exact=False))
-    return Costs(each, _map_seconds(session, each), _peak_bytes())
+    tried = max(1, min(_TRIED, int(_PATIENCE / max(time.monotonic() - start, 1e-9))))
+    each = _seconds(session, tried, exact=True)
+    backend = classifier.backend_for(classifier.model)
+    screened = next(filter(backend.screens_for, _SCREENED), None)
+    if screened is not None and each * screened < _PATIENCE:
+        each = min(each, _seconds(session, screened, exact=False))
+    return Costs(each, _map_seconds(session, each, tried), _peak_bytes())
 
 
 def _seconds(session: StressSession, count: int, *, exact: bool) -> float:
@@ -157,11 +237,11 @@ def _seconds(session: StressSession, count: int, *, exact: bool) -> float:
     return (_clock(classifier) - start) / count
 
 
-def _map_seconds(session: StressSession, each: float) -> float:
+def _map_seconds(session: StressSession, each: float, tried: int) -> float:
     candidate = session.roles["candidate"]
     if not session.gates.family("attention"):
         return MAP_PASSES * each
-    some = session.images.take(torch.arange(min(_TRIED, len(session.images))))
+    some = session.images.take(torch.arange(min(tried, len(session.images))))
     fresh = replace(candidate, classifier=candidate.classifier.like(candidate.classifier.plain))
     start = _clock(candidate.classifier)
     try:

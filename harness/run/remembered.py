@@ -62,6 +62,7 @@ def memory_of(session: StressSession, *, code: str) -> Memory:
         session.images.sha256,
         tuple(session.images.pixels.shape),
         session.gates.sha256,
+        sorted(session.fitted.items()),
         session.thorough,
         [
             (role, classifier.fingerprint, model.model_sha256, model.layer, repr(classifier.decides))

@@ -42,6 +42,7 @@ class Reported:
     overview_missing: str = ""
     examples: dict[str, str] = field(default_factory=dict)
     _tests: dict[str, str] = field(default_factory=dict)
+    _shares: dict[str, float] = field(default_factory=dict)
 
     def take(self, verdict: Verdict, *, test: str) -> None:
         """Take the verdict of a test; that of a second test under the same name is an error."""
@@ -50,6 +51,12 @@ class Reported:
             self.errors.append(
                 f"{row}: two tests have a verdict of this name, {other} and {test}; name a metric in their "
                 "`@gate(family, metric=...)`, a family of its own for one, or the row otherwise"
+            )
+        family, share = verdict.gate.family, verdict.gate.share
+        if verdict.value is not None and self._shares.setdefault(family, share) != share:
+            self.errors.append(
+                f"{row}: workers chose other samples of family {family} to fit into the time; run the gate without "
+                "workers, or calibrate with --budget"
             )
         self.verdicts[row] = verdict
         if verdict.status == "error":
@@ -167,6 +174,7 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
         omissions.append(f"no bound of {session.gates.path} was held against the candidate")
     if fewer := [verdict.gate.id for verdict in verdicts if _on_fewer_images(verdict, session.share)]:
         omissions.append(f"fewer images than their bounds are made for: {some_of(fewer)}; calibrate them anew")
+    omissions += _sampled(verdicts) if session.share == 1 else []
     if session.share != 1:
         made_for = session.gates.data
         sample = "" if made_for.sample is None else f"; the gates are made for a sample of {made_for.sample}"
@@ -185,10 +193,27 @@ def _unmeasured(rows: Sequence[Gate], measured: Sequence[Gate]) -> list[str]:
     return [f"{said}; no test ran of family {some_of(list(without))}" if without else said]
 
 
+def _sampled(verdicts: Sequence[Verdict]) -> list[str]:
+    """Say which families were measured on fewer images than their bounds were made for, to fit into a time."""
+    shares = {verdict.gate.family: verdict.gate.share for verdict in verdicts if verdict.gate.share < 1}
+    if not shares:
+        return []
+    said = some_of([f"{family} ({share:.0%})" for family, share in shares.items()], shown=20)
+    return [
+        f"to fit into the time given, some families were measured on a share of their images: {said}; `python -m "
+        "harness calibrate --budget` makes bounds for samples that fit"
+    ]
+
+
 def _on_fewer_images(verdict: Verdict, share: float) -> bool:
     """Return whether a gate's test left out images that its bound was made for, in a run that left out none."""
     bound = verdict.gate.threshold
-    return share == 1 and bound is not None and verdict.limit is not None and verdict.n < (bound.n or 0)
+    return (
+        share == verdict.gate.share == 1
+        and bound is not None
+        and verdict.limit is not None
+        and verdict.n < (bound.n or 0)
+    )
 
 
 def _scope(gates: GatesFile, default: GatesFile | None) -> str:

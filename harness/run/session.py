@@ -51,7 +51,7 @@ class StressOptions:
     overview: bool = True
     """Whether the models are compared for the report."""
     budget_seconds: float | None = None
-    """The time that a plan is to find samples for."""
+    """The time that the run is to fit into, or that a plan is to find samples for."""
     record: frozenset[str] | None = None
     """Families, or rows, to measure without judging, empty for all; None for a run that judges."""
     timeout_seconds: float = TIMEOUT_SECONDS["default"]
@@ -76,6 +76,8 @@ class StressSession:
     thorough: bool = False
     cache: PredictionCache | None = None
     """Where what a run found out is kept for the next; None to find out everything anew."""
+    fitted: Mapping[str, int] = field(default_factory=dict)
+    """On how many images families are measured, fewer than their bounds were made for, to fit a run into a time."""
 
     def role(self, name: str) -> RoleModel:
         """Return the model of a role.
@@ -135,19 +137,24 @@ class StressSession:
             gate = replace(gate, hand=None, panel=None)
         if self.thorough and gate.keys.get("within"):
             gate = replace(gate, hand=None, not_gated="searched ten times as long as its bound was made for")
-        made_for = self.gates.data.measured_by(gate.family)
-        return replace(gate, share=min(len(self.images), made_for) / made_for)
+        return replace(gate, share=self.measured_by(gate.family) / self.gates.data.measured_by(gate.family))
+
+    def measured_by(self, family: str) -> int:
+        """Return on how many images the tests of a family are run."""
+        made_for = self.gates.data.measured_by(family)
+        return min(made_for, self.fitted.get(family, made_for), len(self.images))
 
     def of_family(self, family: str) -> StressSession:
-        """Return the session that tests of a family work in: on its sample where `[data.samples]` names one."""
-        if self.gates.data.measured_by(family) >= len(self.images):
+        """Return the session that tests of a family work in: on its sample where it has one."""
+        size = self.measured_by(family)
+        if size >= len(self.images):
             return self
-        if family not in self._families:
-            self._families[family] = replace(self, images=self._sample(self.gates.data.measured_by(family)))
-        return self._families[family]
+        if size not in self._sampled:  # Families of one size share images, and what is predicted of them.
+            self._sampled[size] = replace(self, images=self._sample(size))
+        return self._sampled[size]
 
     @cached_property
-    def _families(self) -> dict[str, StressSession]:
+    def _sampled(self) -> dict[int, StressSession]:
         return {}
 
 

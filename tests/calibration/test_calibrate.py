@@ -24,6 +24,7 @@ from harness.errors import InputError
 from harness.gates import read_gates
 from harness.inference import Classifier
 from harness.measures import accuracy, confident_errors
+from harness.networks import declared
 from harness.perturb import IDENTITY, Pose
 
 JITTER = 0.02
@@ -123,6 +124,19 @@ def test_a_member_passes_the_gate_it_made_and_a_worse_network_fails(zoo, pyteste
     result.stdout.fnmatch_lines(
         ["*clean: accuracy * < floor * healthy 0.9* K=8*", "bounds: *recipe is another (it differs in epochs)"]
     )
+
+
+def test_samples_that_fit_into_a_time_are_chosen_first_and_kept(zoo, capsys):
+    before = zoo.gates.read_text()
+    assert run_calibrate(zoo, "--budget", "0.001s") == 0
+    gates = read_gates(zoo.gates)
+    assert gates.data.samples == dict.fromkeys(("clean", "class", "confidence", "rotation"), 100)
+    assert {gate.panel.n for gate in gates.gates if gate.family != "class"} == {100}
+    assert re.search(r"^rotation +100 +400 .* 15.0$", capsys.readouterr().out, re.MULTILINE)
+    zoo.gates.write_text(before)
+    for arguments in (("--budget", "20m", "--family", "clean"), ("--budget", "20"), ("--", "--stress-budget", "20m")):
+        assert main(["calibrate", *arguments]) == 2
+    assert zoo.gates.read_text() == before
 
 
 def test_networks_are_measured_once(zoo, monkeypatch, tmp_path):
@@ -502,6 +516,15 @@ def test_members_keep_their_order_and_rows_that_of_the_first(measured):
     panel = measured([entry("b"), entry("a")], [entry("a", value=0.8), entry("b")])
     assert [row.id for row in panel.rows] == ["b", "a"]
     assert panel.values(panel.rows).tolist() == [[0.9, 0.9], [0.9, 0.8]]
+
+
+def test_what_was_taken_of_the_members_files_is_told_once(zoo, monkeypatch):
+    said, load = [], declared.load_model
+    monkeypatch.setattr(declared, "load_model", lambda path, network: replace(load(path, network), note="of module."))
+    monkeypatch.setattr(measure, "record", lambda *_, **__: [entry()])
+    recording = Recording(zoo.tests, read_gates(zoo.gates))
+    measure_panel([zoo.root / name for name in zoo.seeds[:3]], recording, on_note=said.append)
+    assert said == [f"{', '.join(str(zoo.root / name) for name in zoo.seeds[:3])}: of module."]
 
 
 def test_a_row_that_measures_something_else_on_another_member_is_refused(measured):

@@ -1,6 +1,7 @@
 """A gate in somebody's own repository, from the package alone: all of it or nothing, and nothing overwritten."""
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import scipy.stats  # noqa: F401
 import torch
+import torch._dynamo
 from ruamel.yaml import YAML
 from zoo import ARGUMENTS, CLASSES, hypothesis_as_it_starts, images_of, network
 
@@ -76,8 +78,8 @@ def test_every_family_can_be_had_and_its_rows_are_understood(shop, pytester):
     result.stdout.fnmatch_lines(["*?corrupt-fog-3?", "*?drawn-pose-unchanged?", "*?shift-up-1?"])
 
 
-def test_the_first_run_comes_to_a_verdict(shop, pytester):
-    """Of a network that is good and of one that says the same of everything."""
+def test_the_first_run_comes_to_a_verdict(shop, pytester, capsys):
+    """Of a network that is good and of one that says the same of everything; all images fit into the time."""
     root = pytester.path
     for name, blind in (("good", False), ("blind", True)):
         model = network()
@@ -88,6 +90,9 @@ def test_the_first_run_comes_to_a_verdict(shop, pytester):
     data = f"npz:{shop}/shop.npz"
     options = ("--checkpoint", "runs/good.safetensors", "--families", "clean,pairs", "--min-accuracy", "0.7")
     assert main(["init", str(root), "--data", data, *options]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"all images fit into 30 min on .*: they take about .*s\nnotices: the loss", said), said
+    assert "samples" not in (root / "stress_tests/gates.toml").read_text()
     assert read_gates(root / "stress_tests/gates.toml").family("pairs"), "what the checkpoint confuses"
     for name, status in (("good", 0), ("blind", 1)):
         with hypothesis_as_it_starts():
@@ -107,6 +112,40 @@ def test_a_second_time_writes_nothing(shop, capsys):
     assert "as it was: stress_tests/test_clean.py" in said
     assert "written:" not in said
     assert files_in(shop) == before
+
+
+def test_a_family_that_lacks_is_added_and_all_else_stays(shop, capsys):
+    assert main(["init", *DATA, "--families", "clean,rotation"]) == 0
+    gates, clean = shop / "stress_tests/gates.toml", shop / "stress_tests/test_clean.py"
+    gates.write_text("# ours\n" + gates.read_text() + "\n[budget]\naccuracy = 0.02\n")
+    clean.write_text(clean.read_text() + "# edited\n")
+    before = gates.read_text(), clean.read_text()
+    assert main(["init", *DATA, "--families", "clean,flip"]) == 0
+    said = capsys.readouterr().out
+    assert "gates: 2 rows of flip" in said
+    assert "written: stress_tests/test_flip.py" in said
+    assert gates.read_text().startswith(before[0])
+    assert clean.read_text() == before[1]
+    rows = read_gates(gates).gates
+    assert list(dict.fromkeys(gate.family for gate in rows)) == ["clean", "rotation", "flip"]
+    assert main(["init", "--update"]) == 0, "the record knows all three"
+    assert main(["init", *DATA, "--min-accuracy", "0.5"]) == 2
+    assert "has rows of the family clean already" in capsys.readouterr().err
+
+
+def test_samples_that_fit_are_in_the_new_gates_file(shop, capsys):
+    arrays = dict(np.load("shop.npz"))
+    np.savez("shop.npz", **arrays | {name: np.concatenate([arrays[name]] * 4) for name in ("images", "labels")})
+    save_checkpoint(shop / "good.safetensors", network(), Record("fashion-cnn", ARGUMENTS, CLASSES))
+    options = ("--checkpoint", "good.safetensors", "--budget", "0.001s")
+    assert main(["init", *DATA, *options, "--families", "clean,rotation"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"rotation +100 +320 .* 15.0\n", said), said
+    assert "the samples stand in stress_tests/gates.toml, [data.samples]" in said
+    gates = read_gates(shop / "stress_tests/gates.toml")
+    assert gates.data.samples == {"clean": 100, "rotation": 100}
+    assert main(["init", *DATA, "--families", "shift"]) == 0
+    assert read_gates(gates.path).data.samples == gates.data.samples
 
 
 def test_what_is_there_and_different_ends_it_with_nothing_written(shop, capsys):
@@ -200,6 +239,7 @@ def test_own_tests_stay_what_pytest_runs_by_itself(shop):
         (["--min-accuracy", "90"], "--min-accuracy 90: expected a share above 0 and at most 1"),
         (["--checkpoint", "none.pth"], "none.pth"),
         (["--write"], "--write: only with --update"),
+        (["--budget", "30"], "--budget 30: expected a time such as 90s, 20m or 1.5h"),
         (["elsewhere"], "elsewhere: there is no such folder"),
     ],
 )
@@ -228,7 +268,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(shop, capsys, argu
 def test_the_workflow_is_valid_and_for_this_repository(shop, there, arguments, installed):
     for name, text in there.items():
         (shop / name).write_text(text)
-    assert main(["init", *DATA, *arguments, "--ci", "github"]) == 0
+    assert main(["init", *DATA, *arguments, "--ci", "github", "--budget", "none"]) == 0
     path = shop / ".github/workflows/model-gate.yml"
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", str(path)]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)

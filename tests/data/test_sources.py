@@ -1,6 +1,7 @@
 """Images of one's own: a folder or an npz file, of any size, grey or colour; what is wrong with them is said."""
 
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import torch
 from PIL import Image
 
 from harness.cli import main
-from harness.data import LabelledImages, load_images
+from harness.data import LabelledImages, decoding, load_images, rows
+from harness.data import npz as npz_module
 from harness.data.masks import object_masks
 from harness.data.options import DataOptions
 from harness.data.sources import SOURCES, Source
@@ -185,6 +187,33 @@ def test_medmnists_files_are_read_as_they_are(npz):
     assert len(images) == 2
     assert images.labels.tolist() == [1, 0]
     assert (images.split, images.name, images.classes) == ("test", "shop", ("0", "1"))
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_many_npz_images_are_read_one_at_a_time(tmp_path, monkeypatch, save):
+    images = np.random.default_rng(0).integers(0, 256, (1_500, 20, 20, 3), dtype=np.uint8)
+    save(tmp_path / "shop.npz", images=images, labels=np.arange(1_500) % 3, train_images=images)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for module in (npz_module, rows, decoding):
+        monkeypatch.setattr(module, "COPIED", 1 << 16)
+    monkeypatch.setattr(decoding, "SMALL", 1 << 16)
+    tracemalloc.start()
+    loaded = load_images(f"npz:{tmp_path / 'shop.npz'}", size=(10, 20))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < images.nbytes / 2, "neither these, nor the images of the other split"
+    assert np.array_equal(load_images(f"npz:{tmp_path / 'shop.npz'}").pixels[:].permute(0, 2, 3, 1).numpy(), images)
+    assert loaded.pixels.shape == (1_500, 3, 10, 20)
+
+
+def test_an_npz_file_with_a_damaged_image_is_refused(tmp_path, monkeypatch):
+    np.savez(tmp_path / "shop.npz", images=np.full((1_500, 20, 20), 77, dtype=np.uint8), labels=np.arange(1_500) % 3)
+    content = bytearray((tmp_path / "shop.npz").read_bytes())
+    content[content.index(b"M" * 400) + 200_000] ^= 1
+    (tmp_path / "shop.npz").write_bytes(content)
+    monkeypatch.setattr(npz_module, "COPIED", 1 << 16)
+    with pytest.raises(InputError, match=r"shop\.npz: cannot be read .*CRC"):
+        load_images(f"npz:{tmp_path / 'shop.npz'}")
 
 
 def test_npz_images_and_masks_are_resized_together(npz):

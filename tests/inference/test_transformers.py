@@ -114,3 +114,25 @@ def test_only_what_follows_the_layer_is_differentiated(pictures):
         layer.ln_2.register_full_backward_hook(lambda *_, name=name: differentiated.append(name))
     grad_cam(model, pictures.pixels.float() / 255, layer="encoder.layers.encoder_layer_2.ln_1", size=(4, 4))
     assert differentiated == ["encoder_layer_2"]
+
+
+def test_maps_with_channels_last_are_looked_at_as_those_with_channels_first(pictures):
+    """Torchvision's Swin hands its last norm on with channels first, by a layer of its own."""
+    torch.manual_seed(0)
+    model = torchvision.models.swin_transformer.SwinTransformer(
+        patch_size=[4, 4], embed_dim=8, depths=[1, 1], num_heads=[1, 1], window_size=[2, 2], num_classes=10
+    ).eval()
+    pixels = pictures.pixels.float() / 255
+    layers = spatial_layers(model, pixels)
+    assert (layers["features.0.0"], layers["features.1"], layers["norm"], layers["permute"]) == (
+        (8, 8),
+        (8, 8),
+        (4, 4),
+        (4, 4),
+    )
+    assert default_layer(model, pixels) == "norm"
+    attention = attend(Classifier(model, workers=1), pictures)
+    _, expected = grad_cam(model, pixels, layer="permute")
+    assert attention.layer == "norm"
+    assert np.allclose(attention.maps, expected.numpy(), atol=1e-6)
+    assert attention.maps.any()

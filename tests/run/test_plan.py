@@ -1,5 +1,8 @@
 """A plan counts what tests ask for, without running the model, and knows what an earlier run has left."""
 
+import time
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,8 @@ from harness.inference.planning import Ledger, PlannedClassifier
 from harness.inference.search import first_failures
 from harness.measures import accuracy, confident_errors
 from harness.perturb import Pose
+from harness.report.costs import plan_lines
+from harness.run import plan
 from harness.run.plan import CHECKS, OVERVIEW, asked_by, in_words, measured_costs, plan_of
 from harness.run.session import StressSession
 from harness.store.cache import PredictionCache
@@ -71,11 +76,11 @@ def test_what_the_cache_has_costs_nothing_and_is_what_it_has(session, images):
 
 def test_a_plan_runs_no_test_on_the_model(session):
     """Of the candidate itself nothing is asked, and self-checks and overview have lines of their own."""
-    asked = asked_by(session, session.gates.gates, judge)
+    asked = asked_by(session, session.gates.gates, judge).asked
     assert session.roles["candidate"].classifier.answered == ()
     assert list(asked)[-2:] == [CHECKS, OVERVIEW]
     assert asked["rotation"].poses == 40
-    assert OVERVIEW not in asked_by(session, session.gates.gates, judge, overview=False)
+    assert OVERVIEW not in asked_by(session, session.gates.gates, judge, overview=False).asked
 
 
 def test_a_test_that_fails_on_made_up_answers_does_not_end_the_plan(session):
@@ -83,13 +88,45 @@ def test_a_test_that_fails_on_made_up_answers_does_not_end_the_plan(session):
         judge(session, gate)
         raise ZeroDivisionError
 
-    assert asked_by(session, session.gates.gates, failing, overview=False)["clean"].poses == 40
+    assert asked_by(session, session.gates.gates, failing, overview=False).asked["clean"].poses == 40
+
+
+def test_a_test_that_takes_too_long_is_named_and_the_others_are_counted(session):
+    @contextmanager
+    def limit(seconds, what):
+        assert 0 < seconds <= plan.EACH
+        yield
+        if what == "rotation":
+            raise TimeoutError
+
+    counted = asked_by(session, session.gates.gates, judge, overview=False, limit=limit)
+    assert counted.uncounted == ("rotation",)
+    assert counted.asked["clean"].poses == 40
+    said = "\n".join(plan_lines(replace(plan_of(session, (), judge, overview=False), counted=counted)))
+    assert "not counted to the end, since their tests took too long: rotation; they take more" in said
+
+
+@pytest.mark.parametrize("how", [("--stress-plan",), ("--stress-budget", "20m")], ids=["plan", "budget"])
+@pytest.mark.parametrize(
+    ("batch", "why"),
+    [
+        (lambda _: time.sleep(60), "its first batches took longer than 0.2 s"),
+        (lambda _: 1 / 0, "its first batch failed"),
+    ],
+    ids=["slow", "raises"],
+)
+def test_a_model_that_gives_no_answer_is_told(pytester, monkeypatch, batch, why, how):
+    monkeypatch.setattr(plan, "MEASURING", 0.2)
+    monkeypatch.setattr(plan, "_measured", batch)
+    result = GatedZoo(pytester).run(*how)
+    assert result.ret == 4
+    assert why in f"{result.stdout.str()}{result.stderr.str()}"
 
 
 def test_time_follows_from_what_is_asked_and_a_measured_batch(session):
-    plan = plan_of(session, session.gates.gates, judge, overview=False)
-    assert plan.costs.seconds > 0
-    assert plan.seconds(plan.total) == pytest.approx(plan.total.poses * plan.costs.seconds)
+    made = plan_of(session, session.gates.gates, judge, overview=False)
+    assert made.costs.seconds > 0
+    assert made.seconds(made.total) == pytest.approx(made.total.poses * made.costs.seconds)
     assert measured_costs(session).peak_bytes > 1 << 20
 
 
@@ -111,16 +148,52 @@ def test_a_budget_names_samples_for_the_gates_file(pytester):
     zoo = GatedZoo(pytester)
     result = zoo.run("--stress-plan", "--stress-budget", "0.001s")
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["*[[]data.samples]", "clean * = 100  # notices 15.0 points of 90% with 95% power"])
-    zoo.run("--stress-plan", "--stress-budget", "9h").stdout.fnmatch_lines(["all images fit into the time"])
+    result.stdout.fnmatch_lines(["*[[]data.samples]*", "clean * = 100  # notices 15.0 points of 90% with 95% power"])
+    zoo.run("--stress-plan", "--stress-budget", "9h").stdout.fnmatch_lines(["all images fit into 9.0 h on *"])
 
 
-@pytest.mark.parametrize("arguments", [("--stress-plan", "--stress-budget", "20"), ("--stress-budget", "20m")])
-def test_a_budget_that_is_no_time_or_without_a_plan_is_refused(pytester, arguments):
-    result = GatedZoo(pytester).run(*arguments)
+def test_a_budget_that_is_no_time_is_refused(pytester):
+    result = GatedZoo(pytester).run("--stress-budget", "20")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*--stress-budget*"])
 
 
 def test_a_plan_without_tests_is_no_plan(pytester):
     assert GatedZoo(pytester).run("--stress-plan", "-k", "nothing").ret == 4
+
+
+# A run that is to fit into a time.
+
+
+def sampled(zoo):
+    return {gate["family"]: gate["n"] for gate in zoo.report()["gates"] if gate["id"] != "clean-bee"}
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
+def test_a_run_that_does_not_fit_is_sampled_and_partial(pytester, workers):
+    zoo = GatedZoo(pytester)
+    result = zoo.run("--stress-budget", "0.001s", "--no-stress-cache", *workers)
+    report = zoo.report()
+    assert (result.ret, report["verdict"]) == (0, "partial")
+    assert sampled(zoo) == {"clean": 100, "rotation": 100, "confidence": 100}
+    assert "to fit into the time given, some families" in " ".join(report["omissions"])
+    assert "rotation (25%)" in " ".join(report["omissions"])
+    result.stdout.fnmatch_lines(
+        [
+            "stress: 4 rows on 400 images: 1,200 image-poses, without searches and maps; about * on * GB of memory*",
+            "stress: samples are chosen that fit into 0.001 s, if need be",
+        ]
+    )
+
+
+def test_a_run_that_fits_is_whole_and_says_so(pytester):
+    zoo = GatedZoo(pytester)
+    result = zoo.run("--stress-budget", "9h")
+    assert (result.ret, zoo.report()["verdict"]) == (0, "pass")
+    result.stdout.fnmatch_lines(["stress: all images fit into 9.0 h on *: they take about *"])
+
+
+def test_a_recording_measures_what_its_gates_file_says(pytester):
+    zoo = GatedZoo(pytester)
+    zoo.run("--stress-budget", "0.001s", "--stress-record", "clean")
+    assert [gate["n"] for gate in zoo.report()["gates"]] == [400]

@@ -31,15 +31,16 @@ def overview_of(
     """Measure the models of a run, each once whatever its roles, on as many images as the run can afford.
 
     What a search finds is only measured where the run has `searched` anyway: survival of the candidate, which is then
-    at hand, and of the others, with how many images are right at every pose, on half as many images.
+    at hand, and of the others, with how many images are right at every pose, on half as many images. Where families are
+    measured on samples, these are the images, whose answers are at hand.
     """
     extent = extent_of(session)
-    probe = session.probe_images
+    probe = session.of_family("search").probe_images
     fewer = _sample(probe, min(-(-len(probe) // 2), extent.searches))
     others = dict.fromkeys(set(session.roles) - {"candidate"}, fewer)
     return measure_overview(
         session.roles,
-        session.images,
+        session.of_family("clean").images,
         survival={"candidate": probe, **others} if searched else {},
         everywhere=others if searched else {},
         curves=extent.curves,

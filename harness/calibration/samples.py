@@ -1,0 +1,93 @@
+"""On how many images the families of a gates file are measured: chosen for a time, by a plan, and written into it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import InputError
+from harness.run.budget import FIT_FILE, Fit, seconds_in
+from harness.store.records import read_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.gates import GatesFile
+
+
+def fit_for(
+    budget: str, gates: Path, checkpoint: Path, *, tests: Path, options: Sequence[str] = (), quick: bool = False
+) -> Fit:
+    """Return how a gate run of a checkpoint fits into a time such as 30m, by a plan in a process of its own.
+
+    Raises `InputError` where there is no plan, with the last lines that it printed.
+    """
+    seconds_in(budget, name="--budget")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            *(sys.executable, "-m", "pytest", str(tests), "-q", "-p", "no:cacheprovider", "--stress-reports", folder),
+            *("--candidate", str(checkpoint), "--gates", str(gates), *(("--stress-profile", "quick") * quick)),
+            *(*options, "--stress-plan", "--stress-budget", budget),
+        ]
+        found = Path(folder) / "fit.json"
+        environment = {**os.environ, FIT_FILE: str(found)}
+        run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603
+        if not found.exists():
+            tail = (run.stdout + run.stderr).strip().splitlines()[-15:]
+            raise InputError(
+                f"{checkpoint}: there is no plan of a run, pytest ended with {run.returncode}:", below=tail
+            )
+        return read_json(Fit, found.read_text("utf-8"), where="a plan")
+
+
+def uncalibrated(gates: GatesFile, folder: Path) -> Path:
+    """Write a copy of a gates file into the folder, as before any calibration, and return its path."""
+    import tomlkit
+
+    document = tomlkit.parse(with_samples(gates.path.read_text("utf-8"), ()))
+    for row in document.get("gate", ()):
+        row.pop("panel", None)
+    path = folder / gates.path.name
+    path.write_text(tomlkit.dumps(document), "utf-8")
+    return path
+
+
+def with_samples(content: str, lines: Sequence[str]) -> str:
+    """Return the text of a gates file with these lines for its `[data.samples]`, none for no samples.
+
+    All else stays as it is, comments included. Raises `InputError` for a file in which they are written otherwise.
+    """
+    tables = re.split(r"(?m)^(?=\[)", content)
+    at = [number for number, table in enumerate(tables) if re.match(r"\[data\]", table)]
+    before = [number for number, table in enumerate(tables) if re.match(r"\[data\.samples\]", table)]
+    for number in (*at, *before):  # Comments before the next table are about that.
+        entries, after = _apart(tables[number])
+        if number in before:
+            entries = ""
+        elif lines:
+            entries = f"{entries.rstrip(chr(10))}\n\n" + "\n".join(lines) + "\n"
+        tables[number] = entries + after
+    made = re.sub(r"\n{3,}", "\n\n", "".join(tables)) if before else "".join(tables)
+    if len(at) != 1 or _samples_in(made) != (_samples_in("\n".join(lines)) if lines else {}):
+        raise InputError("the gates file's [data.samples] cannot be rewritten; write it as a table of its own")
+    return made
+
+
+def _apart(table: str) -> tuple[str, str]:
+    """Return a table's entries, and the empty lines and comments after them."""
+    match = re.search(r"(?:^[ \t]*(?:#.*)?\n)*\Z", table, re.MULTILINE)
+    start = match.start() if match else len(table)
+    return table[:start], table[start:]
+
+
+def _samples_in(text: str) -> object:
+    try:
+        return tomllib.loads(text)["data"].get("samples", {})
+    except (ValueError, LookupError, AttributeError):
+        return None

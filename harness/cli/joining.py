@@ -1,0 +1,102 @@
+"""What `init` adds to a gate that is there: families that it lacks, and the samples that fit a run into a time."""
+
+from __future__ import annotations
+
+import tempfile
+import tomllib
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.calibration.samples import fit_for, with_samples
+from harness.errors import InputError
+from harness.gates import read_gates
+from harness.report.costs import fit_lines, samples_in_toml
+from harness.store.files import write_atomically
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Sequence
+
+    from harness.data import LabelledImages
+    from harness.gates import GatesFile
+    from harness.gates.starter import StarterRow
+
+
+def gates_there(path: Path, images: LabelledImages) -> GatesFile | None:
+    """Return the gates file that is there already, if it is for these images; None for any other file, or none."""
+    with suppress(InputError):
+        gates = read_gates(path)
+        data = gates.data
+        if (data.name, data.split, data.n, data.sha256) == (images.name, images.split, len(images), images.sha256):
+            return gates
+    return None
+
+
+def lacking(gates: GatesFile, rows: Sequence[StarterRow], options: argparse.Namespace) -> tuple[StarterRow, ...]:
+    """Return the rows of the families named that a gates file lacks; what it has is not touched.
+
+    Raises `InputError` for a bound by hand that it does not have.
+    """
+    bounds = [gate.hand and gate.hand.bound for gate in gates.family("clean")]
+    if options.min_accuracy is not None and bounds and options.min_accuracy not in bounds:
+        raise InputError(
+            f"--min-accuracy {options.min_accuracy:g}: {gates.path} has rows of the family clean already, which stay "
+            f"as they are; write hand = {{ bound = {options.min_accuracy:g} }} into one by hand"
+        )
+    if options.families is None and gates.gates:
+        return ()
+    return tuple(row for row in rows if not gates.family(row.family))
+
+
+def with_rows(gates: GatesFile, rows: Sequence[StarterRow]) -> str:
+    """Return the text of a gates file with these rows at its end; raises `InputError` where that cannot be."""
+    content = gates.path.read_text("utf-8")
+    made = "\n\n".join([content.rstrip("\n"), *(row.as_toml() for row in rows)]) + "\n"
+    try:
+        found = [row["id"] for row in tomllib.loads(made)["gate"]]
+    except (ValueError, TypeError):
+        found = []
+    if found != [*(gate.id for gate in gates.gates), *(row.id for row in rows)]:
+        raise InputError(f"{gates.path}: rows cannot be added to it; write them as [[gate]] by hand")
+    return made
+
+
+def choose_samples(options: argparse.Namespace, gates: Path) -> list[str]:
+    """Have families measured on samples that fit into `--budget`, and return lines that say what was chosen.
+
+    Families that are calibrated keep their images. Where there is no network to measure, or it fails, nothing is
+    written, and the lines say so.
+    """
+    later = "`python -m harness calibrate --budget 30m` chooses samples that fit"
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = options.checkpoint or _untrained(options, Path(folder))
+            if checkpoint is None:
+                return [f"how long a run takes is not known, without --checkpoint or --stress-model; {later}"]
+            device = () if options.device == "auto" else ("--stress-device", options.device)
+            fit = fit_for(options.budget, gates, checkpoint, tests=gates.parent, options=device)
+    except InputError as error:
+        return [f"how long a run takes is not known ({error}); {later}"]
+    known = read_gates(gates).data.samples
+    if fit.samples:
+        lines = samples_in_toml(replace(fit, samples={**known, **fit.samples}))
+        write_atomically(gates, with_samples(gates.read_text("utf-8"), lines).encode())
+    kept = "" if not fit.samples else f"; the samples stand in {gates}, [data.samples], --budget none leaves them out"
+    *table, said, notices = fit_lines(fit)[: len(fit.after) + 3]
+    return ["what a run takes:", *table, f"{said}{kept}", notices]
+
+
+def _untrained(options: argparse.Namespace, folder: Path) -> Path | None:
+    """Save the network that the options describe with random weights, which take as long as any; None without one."""
+    import torch
+
+    from harness.networks import NetworkOptions
+
+    build: Callable[[], torch.nn.Module] | None = NetworkOptions.of(options).builder()
+    if build is None:
+        return None
+    path = folder / "untrained.pth"
+    torch.save(build().state_dict(), path)
+    return path

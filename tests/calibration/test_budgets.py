@@ -1,0 +1,32 @@
+"""Samples that fit a gate run into a time: chosen before calibration, kept in the gates file, measured on."""
+
+import pytest
+
+from harness.calibration.samples import with_samples
+from harness.errors import InputError
+
+HEAD = 'schema = 1\n# of what\n[data]\nname = "zoo" # ours\nclasses = [\n    "a",\n]\n'
+ROW = '\n# first\n[[gate]]\nid = "clean"\n'
+SAMPLES = ["[data.samples]  # for 20 min", "rotation = 500", "search = 200"]
+WITH = f"{HEAD}\n" + "\n".join(SAMPLES) + f"\n{ROW}"
+
+
+@pytest.mark.parametrize(
+    ("before", "lines", "after"),
+    [
+        (HEAD + ROW, SAMPLES, WITH),
+        (HEAD + ROW, (), HEAD + ROW),
+        (WITH, (), HEAD + ROW),
+        (WITH.replace("500", "7000"), SAMPLES, WITH),
+        (HEAD, SAMPLES, f"{HEAD}\n" + "\n".join(SAMPLES) + "\n"),
+    ],
+    ids=["added", "none", "removed", "replaced", "at-the-end"],
+)
+def test_all_but_the_samples_stays_as_it_was(before, lines, after):
+    assert with_samples(before, lines) == after
+
+
+@pytest.mark.parametrize("text", ["[data]\nsamples = { a = 1 }\n", "data.name = 1\n", ""])
+def test_samples_that_are_written_otherwise_are_told(text):
+    with pytest.raises(InputError, match="write it as a table of its own"):
+        with_samples(text, SAMPLES)
