@@ -39,7 +39,7 @@ class Lost:
     """
 
     images: LabelledImages
-    perturbations: tuple[Perturbation, ...]
+    perturbations: Sequence[Perturbation]
     n: int
     known: int
     count: int
@@ -50,7 +50,8 @@ class Lost:
 
     def perturbation_of(self, position: int) -> Perturbation:
         """Return the perturbation under which the loss of the image at this position is most telling."""
-        return self.perturbations[self.under[int(np.flatnonzero(self.positions == position)[0])]]
+        (row,) = self.under[self.positions == position]
+        return self.perturbations[int(row)]
 
 
 def lost_to(answers: Sequence[Predictions], knowledge: Knowledge) -> Lost:

@@ -8,7 +8,7 @@ import json
 import math
 import zlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -31,8 +31,9 @@ MAX_BYTES = 1 << 30
 """Larger files are refused."""
 NOT_ASKED = -1
 _NEXT = "`python -m harness calibrate` makes one"
-_STEPS, _MISSING = 65_534, 65_535
-"""Steps in which roots of probabilities are kept: the finest, near 0, is of 2e-10, the coarsest, near 1, of 3e-5."""
+_FINE, _COARSE = 65_534, 254
+"""Steps in which roots of mean probabilities are kept, at rest and under perturbations: the former order images by
+them, and the smallest is 2e-10; the latter are for pictures."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +130,10 @@ class Knowledge:
 
     def as_bytes(self) -> bytes:
         """Return what `write` writes."""
-        views = {name: _as_packed(view) for name, view in sorted(self.views.items())}
+        views = {
+            name: _as_packed(view, _FINE if name == repr(IDENTITY) else _COARSE)
+            for name, view in sorted(self.views.items())
+        }
         images = len(next(iter(self.views.values())).wrong)
         content = _File(SCHEMA, PROTOCOL, self.data_sha256, images, self.classes, self.members, views)
         return (json.dumps(as_plain(content), indent=1) + "\n").encode()
@@ -137,13 +141,15 @@ class Knowledge:
 
 @record
 class _View:
-    """A view in a file: tables in little-endian unsigned numbers of 16 bits, deflated, in base64.
+    """A view in a file: tables of little-endian unsigned numbers, deflated, in base64.
 
-    `wrong` counts, `roots` are those of mean probabilities in steps of 1 / 65534; 65535 is what was not asked.
+    `wrong` counts, in 16 bits; `roots` are those of mean probabilities, in 1 / `steps`, in as many bytes as these need.
+    The largest number is what was not asked.
     """
 
     wrong: str
     roots: str
+    steps: Literal[254, 65534]
 
 
 @record
@@ -176,31 +182,35 @@ def read_knowledge(path: Path) -> Knowledge:
     views = {}
     for name, packed in file.views.items():
         where = f"{path}: views: {name}"
-        wrong = _unpacked(packed.wrong, (file.n,), where=where)
-        roots = _unpacked(packed.roots, (file.n, len(file.classes)), where=where)
-        asked = wrong != _MISSING
-        if (wrong[asked] > len(file.members)).any() or (roots[asked] == _MISSING).any():
+        wrong = _unpacked(packed.wrong, (file.n,), _FINE, where=where)
+        roots = _unpacked(packed.roots, (file.n, len(file.classes)), packed.steps, where=where)
+        asked = wrong <= _FINE
+        if (wrong[asked] > len(file.members)).any() or (roots[asked] > packed.steps).any():
             raise InputError(f"{where}: not what {len(file.members)} networks say of {file.n} images; {_NEXT}")
-        mean = np.where(asked[:, None], np.square(roots / np.float32(_STEPS)), np.float32(np.nan))
+        mean = np.where(asked[:, None], np.square(roots / packed.steps), np.nan).astype(np.float32)
         views[name] = View(np.where(asked, wrong, NOT_ASKED).astype(np.int16), mean)
     sha256 = hashlib.sha256(content).hexdigest()
     return Knowledge(file.data_sha256, file.classes, file.members, views, sha256=sha256)
 
 
-def _as_packed(view: View) -> _View:
+def _as_packed(view: View, steps: Literal[254, 65534]) -> _View:
     asked = view.wrong != NOT_ASKED
-    wrong = np.where(asked, view.wrong, _MISSING)
-    roots = np.where(asked[:, None], np.sqrt(np.where(asked[:, None], view.mean, 0)) * _STEPS, _MISSING)
-    return _View(*(_packed(table) for table in (wrong, np.rint(roots))))
+    wrong = np.where(asked, view.wrong, _FINE + 1)
+    roots = np.where(asked[:, None], np.rint(np.sqrt(np.where(asked[:, None], view.mean, 0)) * steps), steps + 1)
+    return _View(_packed(wrong, _FINE), _packed(roots, steps), steps)
 
 
-def _packed(table: np.ndarray) -> str:
-    return base64.b64encode(zlib.compress(table.astype("<u2").tobytes(), 9)).decode()
+def _packed(table: np.ndarray, steps: int) -> str:
+    return base64.b64encode(zlib.compress(table.astype(_kind(steps)).tobytes(), 9)).decode()
 
 
-def _unpacked(packed: str, shape: tuple[int, ...], *, where: str) -> np.ndarray:
+def _kind(steps: int) -> np.dtype[Any]:
+    return np.dtype("<u1" if steps == _COARSE else "<u2")
+
+
+def _unpacked(packed: str, shape: tuple[int, ...], steps: int, *, where: str) -> np.ndarray:
     """Return the table; nothing larger than its shape says is unpacked."""
-    size = 2 * math.prod(shape)
+    size = _kind(steps).itemsize * math.prod(shape)
     try:
         unpacker = zlib.decompressobj()
         content = unpacker.decompress(base64.b64decode(packed, validate=True), size + 1)
@@ -208,4 +218,4 @@ def _unpacked(packed: str, shape: tuple[int, ...], *, where: str) -> np.ndarray:
         raise InputError(f"{where}: cannot be unpacked ({error}); {_NEXT}") from None
     if len(content) != size or not unpacker.eof:
         raise InputError(f"{where}: a table of another size than {shape}; {_NEXT}")
-    return np.frombuffer(content, dtype="<u2").reshape(shape).astype(np.int32)
+    return np.frombuffer(content, dtype=_kind(steps)).reshape(shape).astype(np.int32)
