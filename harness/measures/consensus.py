@@ -43,9 +43,9 @@ class Lost:
     """What a model loses, under some perturbations, of what each of `retrains` healthy networks gets right.
 
     `known` counts that over all perturbations, of `n` answers; `pairs`, (classes, classes) int64, counts what is lost
-    of it, by class and by the class that it is taken for. `positions`, (M,) int64, are the images lost under at least one,
-    as they stand in `images`, the most telling first; `under`, (M,) int64, says which of the `perturbations` each is
-    most telling under.
+    of it, by class and by the class that it is taken for. `positions`, (M,) int64, are the images lost under at least
+    one, as they stand in `images`, the most telling first; `under`, (M,) int64, says which of the `perturbations` each
+    is most telling under.
     """
 
     images: LabelledImages
