@@ -2,9 +2,9 @@
 
 A bound is the end of a one-sided prediction interval for one more retrain (Hahn & Meeker 1991, section 4.8):
 mean - k s sqrt(1 + 1/K) for a floor, with mean and standard deviation s of K retrains measured on the same images. The
-healthy retrain fails any gate with a probability of at most 1%: half of it belongs to the clean accuracy alone, the
-other half is shared by at most twelve families, and the rows of a family share one k, so that it is the family that
-keeps its share and not each row.
+healthy retrain fails any gate with a probability of at most 1%: each family has an equal part of it, a twelfth if
+there are no more families than that, and the rows of a family share one k, so that it is the family that keeps its part
+and not each row. A new family moves no other's bounds, and from the thirteenth on by a hundredth.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.calibration.scales import off_scale, on_scale, on_scales
 from harness.errors import InputError
 from harness.measures import Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from harness.calibration.panel import Panel, Row
 
 MIN_RETRAINS = 8
-CLEAN = "clean"
-CLEAN_SHARE, FAMILIES_SHARE, MAX_FAMILIES = 0.005, 0.005, 12
+ALARMS, PARTS = 0.01, 12
+"""How often a healthy retrain may fail any gate, and into how many parts that is divided if families are no more.
+
+Other ways to divide it are compared in `benchmarks.detection.shares`."""
 OUTLIER_SHARE = 0.001
 """How often a panel without an outlier is refused."""
 POWER = 0.95
@@ -40,22 +43,33 @@ _SHARES = (Unit.SHARE, Unit.DIFFERENCE)
 class Calibrated:
     """A row's bound and its provenance, in the unit of the metric.
 
-    `std` is the standard deviation that counts: at least one image, for a count at least the square root of the mean,
-    for a severity at least 1% of the mean. `detects` is the smallest loss that fails with 95% power, `budget` the
-    largest that may go unnoticed.
+    `mean` and `std` say what healthy retrains reach, and how far they are apart; `centre` and `spread` say so on the
+    row's scale, where `spread` is the standard deviation that counts: at least one image, for a count at least the
+    square root of the mean, for a severity at least 1% of the mean. `detects` is the smallest loss that fails with 95%
+    power, `budget` the largest that may go unnoticed.
     """
 
     row: Row
     mean: float
     std: float
+    centre: float
+    spread: float
     k: float
     retrains: int
     budget: float
 
+    @staticmethod
+    def of(row: Row, values: np.ndarray, *, k: float, budget: float = math.inf) -> Calibrated:
+        """Return the bound of a row by the values of healthy retrains, (K,), with this multiplier."""
+        scaled = on_scale(values, row.scale)
+        centre, spread = float(scaled.mean()), float(_std(scaled[:, None], (row,))[0])
+        std = float(values.std(ddof=1)) if row.scale == "root" else spread
+        return Calibrated(row, float(values.mean()), std, centre, spread, k, len(values), budget)
+
     @property
     def bound(self) -> float:
         """Return the floor or ceiling, rounded outwards to four decimals, for counts to one, within its range."""
-        exact = self.mean - self.row.sign * self.k * self.std * _spread(self.retrains)
+        exact = self._off_by(self.k, self.retrains)
         scale = 10 if self.row.unit is Unit.IMAGES else 10_000
         rounded = (math.floor if self.row.sign > 0 else math.ceil)(exact * scale) / scale
         low, high = self._range
@@ -64,7 +78,18 @@ class Calibrated:
     @property
     def detects(self) -> float:
         """Return the smallest loss that fails in 95% of retrains."""
-        return detectable(self.k, self.std, self.retrains)
+        return self.detects_with(self.k, self.retrains)
+
+    def detects_with(self, k: float, retrains: int) -> float:
+        """Return the smallest loss that fails in 95% of retrains, by another multiplier and number of retrains."""
+        from scipy.stats import norm
+
+        return abs(self._off_by(k + float(norm.ppf(POWER)), retrains) - off_scale(self.centre, self.row.scale))
+
+    def _off_by(self, deviations: float, retrains: int) -> float:
+        """Return the value that lies so many standard deviations of prediction on the bad side of the centre."""
+        away = deviations * self.spread * _widened(retrains)
+        return off_scale(self.centre - self.row.sign * away, self.row.scale)
 
     @property
     def not_gated(self) -> str:
@@ -111,23 +136,18 @@ def _bounds(
     values = panel.values(rows)
     k = family_multiplier(panel, sharing, retrains=len(values))
     return [
-        Calibrated(row, float(mean), float(std), k, len(values), _budget(row, mean, budgets))
-        for row, mean, std in zip(rows, values.mean(axis=0), _std(values, rows), strict=True)
+        Calibrated.of(row, column, k=k, budget=_budget(row, float(column.mean()), budgets))
+        for row, column in zip(rows, values.T, strict=True)
     ]
 
 
 def check_panel(panel: Panel) -> None:
-    """Raise `InputError` for a panel that is too small, has an outlier, or more families than may share the 1%."""
+    """Raise `InputError` for a panel that is too small or has an outlier."""
     count = len(panel.members)
     if count < MIN_RETRAINS:
         raise InputError(
             f"a panel of {count} retrains is too small for floors: at least {MIN_RETRAINS}, better 20, are needed; "
             "train more seeds"
-        )
-    if len(families := set(panel.families) - {CLEAN}) > MAX_FAMILIES:
-        raise InputError(
-            f"{len(families)} families besides {CLEAN!r} share the probability of a false alarm, "
-            f"at most {MAX_FAMILIES} may: {', '.join(sorted(families))}; merge some"
         )
     if found := outliers(panel):
         raise InputError(
@@ -149,7 +169,7 @@ def outliers(panel: Panel) -> list[str]:
     found = []
     for position, member in enumerate(panel.members):
         rest = np.delete(values, position, axis=0)
-        deviations = (values[position] - rest.mean(axis=0)) / _std(rest, panel.rows) / _spread(count - 1)
+        deviations = off_by(values[position], rest, panel.rows)
         worst = int(np.abs(deviations).argmax())
         if abs(deviations[worst]) > limit:
             found.append(
@@ -174,8 +194,8 @@ def false_alarms(panel: Panel, calibrated: list[Calibrated]) -> list[str]:
         values = panel.values(rows)
         for position, member in enumerate(panel.members):
             rest = np.delete(values, position, axis=0)
-            for row, value, mean, std in zip(rows, values[position], rest.mean(axis=0), _std(rest, rows), strict=True):
-                if not _holds(Calibrated(row, mean, std, k, len(rest), math.inf), value):
+            for row, value, column in zip(rows, values[position], rest.T, strict=True):
+                if not _holds(Calibrated.of(row, column, k=k), value):
                     alarms.setdefault(member.path, []).append(row.id)
     return [f"{path}: {', '.join(ids)}" for path, ids in alarms.items()]
 
@@ -186,9 +206,19 @@ def _holds(item: Calibrated, value: float) -> bool:
 
 def family_multiplier(panel: Panel, rows: tuple[Row, ...], *, retrains: int, draws: int = DRAWS) -> float:
     """Return the k that these rows of one family share, for bounds from `retrains` networks."""
-    share = CLEAN_SHARE if rows[0].family == CLEAN else FAMILIES_SHARE / MAX_FAMILIES
-    values = panel.values(rows) * [row.sign for row in rows]
+    values = on_scales(panel.values(rows), rows) * [row.sign for row in rows]
+    share = ALARMS / max(PARTS, len(panel.families))
     return multiplier(correlation(values), share=share, retrains=retrains, draws=draws)
+
+
+def off_by(measured: np.ndarray, values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
+    """Return how far a network lies off healthy retrains, (rows,), in standard deviations of prediction.
+
+    On the bad side it is positive. `measured` are its values of the rows, (rows,), `values` theirs, (K, rows).
+    """
+    scaled, away = on_scales(values, rows), on_scales(measured, rows)
+    off = (scaled.mean(axis=0) - away) / _std(scaled, rows) / _widened(len(values))
+    return np.asarray(off * [row.sign for row in rows])
 
 
 def multiplier(correlations: np.ndarray, *, share: float, retrains: int, draws: int = DRAWS, seed: int = 0) -> float:
@@ -213,7 +243,7 @@ def multiplier(correlations: np.ndarray, *, share: float, retrains: int, draws: 
         values = rng.standard_normal((size, retrains + 1, len(root)), dtype=np.float32) @ root.T
         panels, retrain = values[:, :-1], values[:, -1]
         largest.append(((panels.mean(axis=1) - retrain) / panels.std(axis=1, ddof=1)).max(axis=1))
-    return float(np.quantile(np.concatenate(largest), 1 - share) / _spread(retrains))
+    return float(np.quantile(np.concatenate(largest), 1 - share) / _widened(retrains))
 
 
 def correlation(values: np.ndarray) -> np.ndarray:
@@ -235,13 +265,6 @@ def correlation(values: np.ndarray) -> np.ndarray:
     return result
 
 
-def detectable(k: float, std: float, retrains: int) -> float:
-    """Return the loss that moves a retrain below its floor with 95% power: (k + z) s sqrt(1 + 1/K)."""
-    from scipy.stats import norm
-
-    return float((k + norm.ppf(POWER)) * std * _spread(retrains))
-
-
 def _budget(row: Row, mean: float, budgets: Mapping[str, float]) -> float:
     return budgets.get(row.metric, budgets.get(row.family, default_budget(row, mean)))
 
@@ -249,23 +272,25 @@ def _budget(row: Row, mean: float, budgets: Mapping[str, float]) -> float:
 def default_budget(row: Row, mean: float) -> float:
     """Return the largest loss that may go unnoticed where the gates file names none.
 
-    Five points of a share; for a count a doubling, or half a percent of the images if that is more; for a severity or
-    a factor a fifth.
+    Five points of a share; for a count a doubling, or half a percent of the images if that is more, for one of rare
+    things a percent; for a severity or a factor a fifth.
     """
     if row.unit is Unit.IMAGES:
-        return max(mean, 0.005 * row.n)
+        return max(mean, (0.01 if row.scale == "root" else 0.005) * row.n)
     return 0.05 if row.unit in _SHARES else 0.2 * mean
 
 
-def _spread(retrains: int) -> float:
+def _widened(retrains: int) -> float:
     """Return by how much predicting from K networks, not from infinitely many, widens the spread."""
     return math.sqrt(1 + 1 / retrains)
 
 
-def _std(values: np.ndarray, rows: tuple[Row, ...]) -> np.ndarray:
-    """Return each row's standard deviation, at least the least that `Calibrated` names."""
+def _std(values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
+    """Return each row's standard deviation, of values on its scale, at least the least that `Calibrated` names."""
 
     def least(row: Row, mean: float) -> float:
+        if row.scale == "root":
+            return 1.0
         if row.unit is Unit.IMAGES:
             return max(1.0, math.sqrt(max(mean, 0)))
         return 1 / row.n if row.unit in _SHARES else 0.01 * mean
