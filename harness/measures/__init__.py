@@ -16,6 +16,7 @@ from harness.measures.confidence import (
     negative_log_likelihood,
     risk_coverage_area,
 )
+from harness.measures.golden import golden_right
 from harness.measures.localisation import attention_drift, attention_lift, attention_ratio, dead_maps
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.relations import invariance, kept, lost, monotonicity, symmetry
@@ -77,6 +78,7 @@ __all__ = [
     "confidence_rise",
     "confident_errors",
     "dead_maps",
+    "golden_right",
     "invariance",
     "kept",
     "lost",

@@ -42,6 +42,12 @@ def probe_images(stress_session: StressSession) -> LabelledImages:
 
 
 @pytest.fixture(scope="session")
+def golden_images(stress_session: StressSession) -> LabelledImages:
+    """Return the images that must never be wrong again."""
+    return stress_session.golden_images
+
+
+@pytest.fixture(scope="session")
 def candidate(stress_session: StressSession) -> RoleModel:
     """Return the checkpoint under test."""
     return role_model(stress_session, "candidate")

@@ -227,6 +227,7 @@ class GateRun:
             "images": session.images,
             "search_images": session.search_images,
             "probe_images": session.probe_images,
+            "golden_images": session.golden,
             "gate": session.scaled(row),
             "evidence": evidence,
             "stress_session": session,

@@ -76,6 +76,8 @@ class StressSession:
     thorough: bool = False
     cache: PredictionCache | None = None
     """Where what a run found out is kept for the next; None to find out everything anew."""
+    golden: LabelledImages | None = None
+    """Images that must never be wrong again, whatever sample of the data is measured."""
 
     def role(self, name: str) -> RoleModel:
         """Return the model of a role.
@@ -88,6 +90,13 @@ class StressSession:
         if ROLES[name].of_another and model.model_sha256 == self.roles["candidate"].model_sha256:
             raise NotApplicableError(f"the candidate is the {name}")
         return model
+
+    @property
+    def golden_images(self) -> LabelledImages:
+        """Return the golden set; raises `NotApplicableError` where it has no image."""
+        if self.golden is None:
+            raise NotApplicableError(f"{self.gates.path} has no golden set (`python -m harness golden add`)")
+        return self.golden
 
     @cached_property
     def search_images(self) -> LabelledImages:
@@ -164,7 +173,7 @@ def open_session(
 
     gates = gates or read_gates(options.gates)
     images = options.data.load(options.network.transform)
-    _check_data(images, gates)
+    expect_data_of(gates, images)
     _check_profile(options.profile, gates)
     if gates.data.classes:
         images = replace(images, classes=gates.data.classes)
@@ -174,6 +183,12 @@ def open_session(
     cache = PredictionCache.of_user() if options.cache else None
     if cache:
         cache.prune()
+    golden = None
+    if gates.golden:
+        from harness.run.golden import golden_images
+
+        pipeline = options.data.whole_pipeline(options.network.transform)
+        golden = golden_images(gates.golden, images, gates=gates.path, pipeline=pipeline)
     roles: dict[str, RoleModel] = {}
     for role in filter(options.checkpoints.__contains__, ROLES):
         model = open_model(
@@ -195,6 +210,7 @@ def open_session(
         recording=options.record is not None,
         thorough=options.profile == "thorough",
         cache=cache,
+        golden=golden,
     )
 
 
@@ -224,7 +240,8 @@ def _layer(model: RoleModel, images: LabelledImages, wanted: str | None) -> str 
         return None
 
 
-def _check_data(images: LabelledImages, gates: GatesFile) -> None:
+def expect_data_of(gates: GatesFile, images: LabelledImages) -> None:
+    """Raise `InputError` unless these are all the images that the gates file was made for."""
     made_for = gates.data
     for name, found, expected in (
         ("name", images.name, made_for.name),
