@@ -20,6 +20,7 @@ from harness.measures.consensus import lost_consensus, lost_to
 from harness.measures.golden import golden_right
 from harness.measures.localisation import attention_drift, attention_lift, attention_ratio, dead_maps
 from harness.measures.metric import Measurement, Metric, Unit
+from harness.measures.negative_flips import negative_flips
 from harness.measures.relations import invariance, kept, lost, monotonicity, symmetry
 from harness.measures.worst_poses import (
     breaking_severity,
@@ -88,6 +89,7 @@ __all__ = [
     "mean_corruption_error",
     "measure",
     "monotonicity",
+    "negative_flips",
     "negative_log_likelihood",
     "pair_failures",
     "random_pose_accuracy",

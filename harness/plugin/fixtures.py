@@ -8,6 +8,7 @@ import pytest
 
 from harness.errors import NotApplicableError
 from harness.plugin.run import RUN, NotApplicable
+from harness.run.before import Before
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
@@ -80,6 +81,12 @@ def knowledge(stress_session: StressSession) -> Knowledge:
     if stress_session.knowledge is None:
         raise NotApplicable("what healthy retrains know was not recorded; `python -m harness calibrate` does so")
     return stress_session.knowledge
+
+
+@pytest.fixture(scope="session")
+def before(stress_session: StressSession) -> Before:
+    """Return what the model before the candidate got right: the incumbent."""
+    return Before(stress_session)
 
 
 @pytest.fixture(scope="session")
