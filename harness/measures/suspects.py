@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.errors import NotApplicableError
-from harness.measures.knowledge import NOT_ASKED
+from harness.measures.failures import OWN
+from harness.measures.knowledge import NOT_ASKED, View
 from harness.store.records import as_plain, record
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.inference import Predictions
-    from harness.measures.knowledge import Knowledge, View
+    from harness.measures.knowledge import Knowledge
 
 NEARLY_ALL = 0.95
 """Share of healthy retrains that must be wrong by the label."""
@@ -82,7 +82,7 @@ def suspects(images: LabelledImages, knowledge: Knowledge) -> Suspects:
     """
     view, labels = _asked(images, knowledge), images.labels.numpy()
     unusual = suspicion(view.mean, labels)
-    chosen = np.flatnonzero((view.wrong >= NEARLY_ALL * knowledge.retrains) & (unusual < UNLIKELY))
+    chosen = np.flatnonzero((view.wrong >= NEARLY_ALL * len(knowledge.members)) & (unusual < UNLIKELY))
     rows = []
     for at in chosen[np.argsort(unusual[chosen], kind="stable")]:
         answer = int(view.mean[at].argmax())
@@ -97,51 +97,57 @@ def suspects(images: LabelledImages, knowledge: Knowledge) -> Suspects:
                 float(unusual[at]),
             )
         )
-    return Suspects(len(images), knowledge.retrains, tuple(rows))
+    return Suspects(len(images), len(knowledge.members), tuple(rows))
 
 
-@dataclass(frozen=True)
-class Division:
-    """A model's errors by whose they are: every healthy retrain's, contested among them, or the model's own.
+def owners(predictions: Predictions, knowledge: Knowledge) -> dict[str, frozenset[int]]:
+    """Return which images, by their positions in the split, whose errors are: everyone's, contested, the model's own.
 
-    The first say something about the images or their labels, the last something about the model.
+    Everyone's are wrong for every healthy retrain at rest, so that they say something about the image or its label;
+    contested for some; and only what is wrong for none of them says something about the model. A model that is one of
+    the retrains itself is held against the others. Raises `NotApplicableError` where they were not asked.
+    """
+    wrong, positions = _asked(predictions.images, knowledge).wrong, predictions.images.positions.numpy()
+    if knowledge.besides is not None:
+        wrong = wrong - ~predictions.correct
+    kinds = {
+        EVERYONES: wrong == knowledge.retrains,
+        CONTESTED: (wrong > 0) & (wrong < knowledge.retrains),
+        OWN: wrong == 0,
+    }
+    return {name: frozenset(positions[which].tolist()) for name, which in kinds.items()}
+
+
+EVERYONES, CONTESTED = "everyone's: every healthy retrain is wrong", "contested: some healthy retrains are wrong"
+"""The kinds of errors that say less of a model than of the images."""
+
+
+@record
+class WithoutSuspects:
+    """What a model gets right of the `n` images that are no suspects, and what healthy retrains do of the same.
+
+    `lost` counts its errors on suspects. `healthy_mean` and `healthy_std` are None where it is not known what each
+    retrain gets right.
     """
 
-    everyones: int
-    contested: int
-    own: int
-
-    @property
-    def words(self) -> str:
-        """Say it in a few words."""
-        return f"{self.own} its own, {self.contested} contested, {self.everyones} everyone's"
+    accuracy: float
+    n: int
+    lost: int
+    healthy_mean: float | None = None
+    healthy_std: float | None = None
 
 
-def shared_by(images: LabelledImages, knowledge: Knowledge) -> np.ndarray:
-    """Return how many of the healthy retrains get each image wrong, as they are, as a share in [0, 1], (N,) float64.
-
-    Raises `NotApplicableError` where they were not asked.
-    """
-    return np.asarray(_asked(images, knowledge).wrong / len(knowledge.members))
-
-
-def whose(share: np.ndarray) -> np.ndarray:
-    """Return whose error each image is where a model fails on it, (N,) of "everyone's", "contested" and "its own"."""
-    return np.where(share >= 1, EVERYONES, np.where(share > 0, CONTESTED, OWN))
-
-
-EVERYONES, CONTESTED, OWN = "everyone's", "contested", "its own"
-"""Whose an error is: one that all healthy retrains make, some of them, or none."""
-
-
-def division(predictions: Predictions, knowledge: Knowledge, failures: np.ndarray | None = None) -> Division:
-    """Divide a model's errors, or these failures, (N,) bool, by how many healthy retrains make them at rest.
-
-    Raises `NotApplicableError` where they were not asked about the images.
-    """
-    failed = ~predictions.correct if failures is None else failures
-    owners = whose(shared_by(predictions.images, knowledge))[failed]
-    return Division(*(int((owners == name).sum()) for name in (EVERYONES, CONTESTED, OWN)))
+def without(predictions: Predictions, knowledge: Knowledge, found: Suspects) -> WithoutSuspects:
+    """Measure a model on the images that are no suspects; its answers are about images as they are."""
+    positions = predictions.images.positions.numpy()
+    kept = ~np.isin(positions, found.indices)
+    each = knowledge.view().each
+    healthy: tuple[float, float] | tuple[None, None] = (None, None)
+    if each is not None and len(each) > 1:
+        shares = 1 - each[:, positions[kept]].mean(axis=1)
+        healthy = float(shares.mean()), float(shares.std(ddof=1))
+    lost = int((~predictions.correct[~kept]).sum())
+    return WithoutSuspects(float(predictions.correct[kept].mean()), int(kept.sum()), lost, *healthy)
 
 
 def _asked(images: LabelledImages, knowledge: Knowledge) -> View:
@@ -149,4 +155,4 @@ def _asked(images: LabelledImages, knowledge: Knowledge) -> View:
     view, positions = knowledge.view(), images.positions.numpy()
     if missing := int((view.wrong[positions] == NOT_ASKED).sum()):
         raise NotApplicableError(f"healthy retrains were not asked about {missing} of {len(positions)} images")
-    return type(view)(view.wrong[positions], view.mean[positions])
+    return View(view.wrong[positions], view.mean[positions])
