@@ -9,7 +9,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from harness.errors import some_of
 from harness.gates.roles import ROLES
@@ -125,6 +124,8 @@ _PICTURED = 48
 
 def _thumbnails(session: StressSession, overview: Overview | None) -> dict[int | str, np.ndarray]:
     """Return the pictures of golden images, by their gates' ids, and of suspects among the labels, by their numbers."""
+    import torch
+
     found: dict[int | str, np.ndarray] = {}
     if session.golden is not None:
         pixels = session.golden.pixels.permute(0, 2, 3, 1).numpy()
