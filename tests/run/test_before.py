@@ -52,7 +52,7 @@ def test_without_an_incumbent_or_against_itself_it_does_not_apply():
         Before(session_of(PANEL[0])).right(predictions)
     with pytest.raises(NotApplicableError, match="the candidate is the incumbent"):
         Before(session_of(PANEL[0], replace(PANEL[0], role="incumbent"))).right(predictions)
-    with pytest.raises(NotApplicableError, match="is not recorded"):
+    with pytest.raises(NotApplicableError, match="was not recorded"):
         Before(session_of(PANEL[0])).consensus(predictions, "consensus")
 
 
