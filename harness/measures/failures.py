@@ -81,6 +81,7 @@ STUDY_KINDS = (
 
 OWN = "its own: every healthy retrain is right"
 """The kind of errors that no healthy retrain makes."""
+OWN_CONFIDENT = "over 90% confidence, its own"
 
 _PAIRS = 5
 """Confusions looked at in data that the study does not know, like the study's five."""
@@ -93,10 +94,10 @@ def kinds_for(predictions: Predictions, owners: Mapping[str, frozenset[int]] | N
     it is known whose errors the images are, see `harness.measures.suspects.owners`, any error is divided by that, and
     confident ones that are the model's own are a kind, too.
     """
-    any_error, *others = _kinds(predictions)
+    any_error, sure, *others = _kinds(predictions)
     divided = [FailureKind(name, only=images) for name, images in (owners or {}).items()]
-    own = [replace(confident(0.9), name="over 90% confidence, its own", only=owners[OWN])] if owners else []
-    return any_error, *divided, *own, *others
+    own = [replace(confident(0.9), name=OWN_CONFIDENT, only=owners[OWN])] if owners else []
+    return any_error, *divided, sure, *own, *others
 
 
 def _kinds(predictions: Predictions) -> tuple[FailureKind, ...]:

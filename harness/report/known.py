@@ -12,6 +12,9 @@ from harness.run.outcome import worst_first
 if TYPE_CHECKING:
     from harness.run.outcome import Outcome
 
+_SHOWN = 2
+"""Pictures, so that what got worse is not far below."""
+
 
 def known_to_all(outcome: Outcome) -> Section | None:
     """Return the most telling pictures, with the mean answer of healthy models; None of a model that does not fail.
@@ -28,7 +31,7 @@ def known_to_all(outcome: Outcome) -> Section | None:
     body = render(
         "known",
         lead=f"{shown.value:,.0f} such images{usual}. {shown.detail[:1].upper()}{shown.detail[1:]}.",
-        pictures=outcome.telling[shown.gate.id],
+        pictures=outcome.telling[shown.gate.id][:_SHOWN],
         id=shown.gate.id,
     )
     return Section("known", "Every healthy model gets these right, this one does not", body)
