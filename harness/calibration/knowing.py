@@ -16,6 +16,7 @@ import numpy as np
 from harness.calibration.measure import Recording, kept_or_made, recorded
 from harness.errors import InputError
 from harness.measures.knowledge import NOT_ASKED, Knowledge, View
+from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -108,7 +109,8 @@ def together(
         mean = np.full((images, classes), np.nan, dtype=np.float32) if old is None else old.mean.copy()
         wrong[about.positions] = sum(each.wrong.astype(np.int16) for each in parts)
         mean[about.positions] = sum(each.mean.astype(np.float64) for each in parts) / len(parts)
-        views[about.name] = View(wrong, mean)
+        whole = about.name == repr(IDENTITY) and (wrong != NOT_ASKED).all() and old is None
+        views[about.name] = View(wrong, mean, np.stack([each.wrong for each in parts]) if whole else None)
     return Knowledge(data_sha256, first[0].classes, tuple(members), views)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from harness.calibration.panel import Member, Panel, Row
 from harness.errors import InputError, some_of
 from harness.gates import Gate
+from harness.gates.golden import GOLDEN
 from harness.inference.devices import usable_cores
 from harness.measures import METRICS, Unit
 from harness.perturb import PROTOCOL
@@ -57,7 +58,7 @@ class Recording:
 
     def definition(self) -> str:
         """Return a hash of all that decides the values, given a checkpoint."""
-        rows = [gate.definition for gate in self.gates.gates]
+        rows = [gate.definition for gate in self.gates.gates if gate.family != GOLDEN]
         folder = self.tests.resolve()
         tests = sorted(folder.glob("**/*.py"))
         if not tests:

@@ -13,6 +13,7 @@ from harness.cli.comparing import add_commands as add_comparing_commands
 from harness.cli.evaluating import add_commands as add_evaluating_commands
 from harness.cli.files import add_commands as add_file_commands
 from harness.cli.gate import add_commands as add_gate_command
+from harness.cli.golden import add_commands as add_golden_commands
 from harness.cli.starting import add_commands as add_starting_commands
 from harness.cli.status import REFUSED
 from harness.cli.training import add_commands as add_training_commands
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     add_gate_command(add)
     add_calibrating_commands(add)
     add_accepting_commands(add)
+    add_golden_commands(add)
     add_breaking_commands(add)
     add_comparing_commands(add)
     add_file_commands(add)

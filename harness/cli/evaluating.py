@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.models import add_model_options, load_chosen_images, open_chosen
+from harness.cli.models import add_model_options, load_all_images, open_chosen
 from harness.cli.status import OK
 from harness.errors import InputError
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.inference import Classifier, Predictions
     from harness.measures.classification import ClassificationReport
     from harness.measures.failures import FailureKind, FailureTable, PersistentFailures
+    from harness.measures.knowledge import Knowledge
 
 _CONFUSIONS = 12
 """Confusions of persistent failures that the terminal shows."""
@@ -28,7 +29,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         "evaluate",
         _evaluate,
         "Print a checkpoint's accuracy on the test images, clean and over the promised poses (±10°, ±2 px); precision "
-        "and recall by class; and which images it fails on, by kind of failure, as tables.",
+        "and recall by class; which images it fails on, by kind of failure, as tables; and which labels are suspect.",
         "evaluate runs/new.safetensors --failures",
     )
     command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
@@ -59,6 +60,20 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         help="with --failures: list failures in this pose, too; may be given several times",
     )
     command.add_argument(
+        "--suspects",
+        action="store_true",
+        help="also list images whose labels nearly all healthy retrains agree against, the most suspect first, into "
+        "--output, as CSV, with what the checkpoint comes to without them",
+    )
+    command.add_argument(
+        "--knowledge",
+        type=Path,
+        metavar="FILE",
+        help="what a panel of healthy retrains knows, as calibrate leaves it: it says whose errors the failures are, "
+        "and which labels are suspect (default: the file that stress_tests/gates.toml names, if it is about these "
+        "images)",
+    )
+    command.add_argument(
         "--output",
         type=Path,
         default=Path("reports/failures"),
@@ -69,6 +84,8 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from harness.cli.knowing import chosen_knowledge, suspects_of
+    from harness.data import stratified_sample
     from harness.measures import accuracy, confident_errors
     from harness.measures.classification import classification_report
     from harness.perturb import IDENTITY, promised_corners, promised_poses
@@ -77,9 +94,12 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     if (options.pair or options.pose) and not options.failures:
         raise InputError("--pair and --pose say which failures to list; give --failures, too")
-    images = load_chosen_images(options)
-    classifier = open_chosen(options.checkpoint, images, options).classifier
+    everything = load_all_images(options)
+    images = everything if options.samples is None else stratified_sample(everything, options.samples)
+    model = open_chosen(options.checkpoint, images, options)
+    classifier = model.classifier
     clean = classifier.predict(images)
+    knowledge = chosen_knowledge(options.knowledge, everything, model) if options.failures or options.suspects else None
     results: dict[str, Any] = {
         "clean_accuracy": accuracy(clean).value,
         "confident_errors": confident_errors(clean, above=0.9).value,
@@ -94,7 +114,16 @@ def _evaluate(options: argparse.Namespace) -> int:
         results["classes"] = report.as_json()
         lines += ["", *aligned(scores_rows(report))]
     if options.failures:
-        found, said = _failures(options, classifier, clean, views, report)
+        found, said = _failures(options, classifier, clean, views, report, knowledge=knowledge)
+        results.update(found)
+        lines += ["", *said]
+    if options.suspects:
+        if knowledge is None:
+            raise InputError(
+                "--suspects: what healthy retrains know of these images was not found; name the file with --knowledge, "
+                "which `python -m harness calibrate` leaves beside the panel"
+            )
+        found, said = suspects_of(clean, knowledge, options.output)
         results.update(found)
         lines += ["", *said]
     print(json.dumps(results) if options.json else "\n".join(lines))
@@ -120,16 +149,20 @@ def _failures(
     clean: Predictions,
     views: Sequence[Predictions],
     report: ClassificationReport,
+    *,
+    knowledge: Knowledge | None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Tabulate failures and write the files; return what JSON has of them, and lines for the terminal."""
     import numpy as np
 
     from harness.measures.failures import confusion, failure_table, kinds_for, persistent_failures
+    from harness.measures.suspects import owners
     from harness.perturb import IDENTITY, Pose
     from harness.report.failures import confusions_rows
     from harness.report.text import aligned
 
-    kinds = (*kinds_for(clean), *(confusion(*pair) for pair in options.pair))
+    owned = None if knowledge is None else owners(clean, knowledge)
+    kinds = (*kinds_for(clean, owned), *(confusion(*pair) for pair in options.pair))
     seen = [clean, *(classifier.predict(clean.images, Pose(*pose)) for pose in options.pose)]
     tables = [failure_table(each, kind) for each in seen for kind in kinds]
     persistent = persistent_failures(clean.images, np.stack([each.predicted for each in views], axis=1))

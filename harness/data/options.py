@@ -54,7 +54,11 @@ class DataOptions:
 
         `words` gives the transform of a word, `timm` or `torchvision`, which depends on the network.
         """
-        return load_images(self.spec, pipeline=replace(self.pipeline, transform=self._transform(words)))
+        return load_images(self.spec, pipeline=self.whole_pipeline(words))
+
+    def whole_pipeline(self, words: Callable[[str], Transform] | None = None) -> Pipeline:
+        """Return the pipeline with its transform, which is named and imported now; see `load`."""
+        return replace(self.pipeline, transform=self._transform(words))
 
     def _transform(self, words: Callable[[str], Transform] | None) -> Transform | None:
         if self.transform is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from harness.gates.golden import GOLDEN, GoldenDeclaration, GoldenImage, read_golden, rows_of
 from harness.gates.rows import COMMON_KEYS, Gate, GatesError
 from harness.measures import METRICS
 from harness.perturb.base import PROTOCOL
@@ -64,6 +65,7 @@ class _Head:
     """The rows, which are read one by one."""
     recipe: dict[str, Any] = field(default_factory=dict)
     budget: dict[str, Annotated[float, Field(gt=0)]] = field(default_factory=dict)
+    golden: GoldenDeclaration | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class GatesFile:
     """A gates file as read.
 
     `recipe` says whose healthy retrains the bounds come from; `budgets` gives, by metric or family, the largest loss
-    that a gate may fail to notice and still be a gate.
+    that a gate may fail to notice and still be a gate. The rows of the `golden` set, which lies beside the file, are
+    the last of the `gates`.
     """
 
     path: Path
@@ -80,6 +83,7 @@ class GatesFile:
     recipe: dict[str, Any]
     budgets: dict[str, float]
     gates: tuple[Gate, ...]
+    golden: tuple[GoldenImage, ...] = ()
 
     def family(self, name: str) -> tuple[Gate, ...]:
         """Return the rows of a family, in the file's order."""
@@ -125,12 +129,14 @@ def read_gates(path: Path) -> GatesFile:
     if len(set(data.classes)) != len(data.classes):
         raise GatesError(f"{path}: [data] classes names a class twice: {', '.join(data.classes)}")
     gates = tuple(_gate(row, f"{path}: gate {number}", data) for number, row in enumerate(rows, start=1))
+    golden = read_golden(path, head.golden)
+    gates += rows_of(golden)
     first_row: dict[str, int] = {}
     for number, gate in enumerate(gates, start=1):
         if gate.id in first_row:
             raise GatesError(f"{path}: gate {number} ({gate.id!r}): gate {first_row[gate.id]} has this id already")
         first_row[gate.id] = number
-    return GatesFile(path, hashlib.sha256(content).hexdigest(), data, head.recipe, head.budget, gates)
+    return GatesFile(path, hashlib.sha256(content).hexdigest(), data, head.recipe, head.budget, gates, golden)
 
 
 def _plain_keys(text: str) -> str:
@@ -159,6 +165,10 @@ def _gate(row: Any, where: str, data: DataFingerprint) -> Gate:
         raise GatesError(
             f"{where}: id {gate.id[:_MAX_ID]!r} must be of lower-case ASCII letters, digits, dots and hyphens, at most "
             f"{_MAX_ID} of them"
+        )
+    if gate.family == GOLDEN:
+        raise GatesError(
+            f"{where}: rows of family {GOLDEN!r} are made of the golden set; `harness golden add` adds one"
         )
     if gate.significance == 0:
         raise GatesError(f"{where}: significance is 0, and no probability is below, so that the gate cannot fail")

@@ -17,8 +17,10 @@ from harness.measures.confidence import (
     risk_coverage_area,
 )
 from harness.measures.consensus import lost_consensus, lost_of_a_class, lost_to
+from harness.measures.golden import golden_right
 from harness.measures.localisation import attention_drift, attention_lift, attention_ratio, dead_maps
 from harness.measures.metric import Measurement, Metric, Unit
+from harness.measures.negative_flips import negative_flips
 from harness.measures.relations import invariance, kept, lost, monotonicity, symmetry
 from harness.measures.worst_poses import (
     breaking_severity,
@@ -78,6 +80,7 @@ __all__ = [
     "confidence_rise",
     "confident_errors",
     "dead_maps",
+    "golden_right",
     "invariance",
     "kept",
     "lost",
@@ -87,6 +90,7 @@ __all__ = [
     "mean_corruption_error",
     "measure",
     "monotonicity",
+    "negative_flips",
     "negative_log_likelihood",
     "pair_failures",
     "random_pose_accuracy",

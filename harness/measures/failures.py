@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from harness.perturb import in_words
 from harness.store.records import record
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from harness.data import LabelledImages
     from harness.inference import Predictions
 
@@ -23,12 +25,14 @@ class FailureKind:
     """What counts as a failure.
 
     Any wrong answer; with a `pair` of classes only those that take one for the other, either way round; with `above`
-    only those whose confidence is over it, in [0, 1].
+    only those whose confidence is over it, in [0, 1]; with `only` those on these images, by their positions in the
+    full split.
     """
 
     name: str
     pair: tuple[str, str] | None = None
     above: float | None = None
+    only: frozenset[int] | None = None
 
     def among(self, predictions: Predictions) -> np.ndarray:
         """Return which answers are failures of this kind, (N,) bool; raises `InputError` for an unknown class."""
@@ -39,6 +43,9 @@ class FailureKind:
             failures = ((labels == first) & (predicted == second)) | ((labels == second) & (predicted == first))
         if self.above is not None:
             failures = failures & (predictions.confidence_of_errors() > self.above)
+        if self.only is not None:
+            named = np.fromiter(self.only, dtype=np.int64, count=len(self.only))
+            failures = failures & np.isin(predictions.images.positions.numpy(), named)
         return np.asarray(failures)
 
     def absent(self, images: LabelledImages) -> tuple[str, ...]:
@@ -72,15 +79,28 @@ STUDY_KINDS = (
 )
 """The six kinds of failure that the Fashion-MNIST study looks at."""
 
+OWN = "its own: every healthy retrain is right"
+"""The kind of errors that no healthy retrain makes."""
+OWN_CONFIDENT = "over 90% confidence, its own"
+
 _PAIRS = 5
 """Confusions looked at in data that the study does not know, like the study's five."""
 
 
-def kinds_for(predictions: Predictions) -> tuple[FailureKind, ...]:
+def kinds_for(predictions: Predictions, owners: Mapping[str, frozenset[int]] | None = None) -> tuple[FailureKind, ...]:
     """Return the kinds to look at: any error, and the study's six where the classes are those of Fashion-MNIST.
 
-    Of other data errors over 90% confidence, and the pairs of classes that these predictions confuse most often.
+    Of other data errors over 90% confidence, and the pairs of classes that these predictions confuse most often. Where
+    it is known whose errors the images are, see `harness.measures.suspects.owners`, any error is divided by that, and
+    confident ones that are the model's own are a kind, too.
     """
+    any_error, sure, *others = _kinds(predictions)
+    divided = [FailureKind(name, only=images) for name, images in (owners or {}).items()]
+    own = [replace(confident(0.9), name=OWN_CONFIDENT, only=owners[OWN])] if owners else []
+    return any_error, *divided, sure, *own, *others
+
+
+def _kinds(predictions: Predictions) -> tuple[FailureKind, ...]:
     if all(name in predictions.classes for kind in STUDY_KINDS for name in kind.pair or ()):
         return ANY, *STUDY_KINDS
     pairs = confused_pairs(predictions, most=_PAIRS)

@@ -42,11 +42,13 @@ class View:
     """What K healthy retrains say of the N images of a split under one perturbation.
 
     `wrong` is how many of them get each image wrong, (N,) int16, `NOT_ASKED` where they were not asked; `mean` is the
-    mean of their probabilities of each class, (N, classes) float32, NaN where they were not asked.
+    mean of their probabilities of each class, (N, classes) float32, NaN where they were not asked. `each` says which
+    images each of them gets wrong, (K, N) bool; None but of all images as they are.
     """
 
     wrong: np.ndarray
     mean: np.ndarray
+    each: np.ndarray | None = None
 
     @property
     def consensus(self) -> np.ndarray:
@@ -151,6 +153,8 @@ class _View:
     wrong: str
     roots: str
     steps: Literal[254, 65534]
+    each: str = ""
+    """Bits, a row for each member."""
 
 
 @record
@@ -189,7 +193,10 @@ def read_knowledge(path: Path) -> Knowledge:
         if (wrong[asked] > len(file.members)).any() or (roots[asked] > packed.steps).any():
             raise InputError(f"{where}: not what {len(file.members)} networks say of {file.n} images; {_NEXT}")
         mean = np.where(asked[:, None], np.square(roots / packed.steps), np.nan).astype(np.float32)
-        views[name] = View(np.where(asked, wrong, NOT_ASKED).astype(np.int16), mean)
+        each = _bits(packed.each, (len(file.members), file.n), where=where) if packed.each else None
+        if each is not None and not np.array_equal(each.sum(axis=0), wrong):
+            raise InputError(f"{where}: what each member gets wrong is not what they do together; {_NEXT}")
+        views[name] = View(np.where(asked, wrong, NOT_ASKED).astype(np.int16), mean, each)
     sha256 = hashlib.sha256(content).hexdigest()
     return Knowledge(file.data_sha256, file.classes, file.members, views, sha256=sha256)
 
@@ -198,7 +205,8 @@ def _as_packed(view: View, steps: Literal[254, 65534]) -> _View:
     asked = view.wrong != NOT_ASKED
     wrong = np.where(asked, view.wrong, _FINE + 1)
     roots = np.where(asked[:, None], np.rint(np.sqrt(np.where(asked[:, None], view.mean, 0)) * steps), steps + 1)
-    return _View(_packed(wrong, _FINE), _packed(roots, steps), steps)
+    bits = "" if view.each is None else base64.b64encode(zlib.compress(np.packbits(view.each).tobytes(), 9)).decode()
+    return _View(_packed(wrong, _FINE), _packed(roots, steps), steps, bits)
 
 
 def _packed(table: np.ndarray, steps: int) -> str:
@@ -211,12 +219,21 @@ def _kind(steps: int) -> np.dtype[Any]:
 
 def _unpacked(packed: str, shape: tuple[int, ...], steps: int, *, where: str) -> np.ndarray:
     """Return the table; nothing larger than its shape says is unpacked."""
-    size = _kind(steps).itemsize * math.prod(shape)
+    content = _inflated(packed, _kind(steps).itemsize * math.prod(shape), where=where)
+    return np.frombuffer(content, dtype=_kind(steps)).reshape(shape).astype(np.int32)
+
+
+def _bits(packed: str, shape: tuple[int, int], *, where: str) -> np.ndarray:
+    content = _inflated(packed, -(-math.prod(shape) // 8), where=where)
+    return np.unpackbits(np.frombuffer(content, dtype=np.uint8), count=math.prod(shape)).reshape(shape).astype(bool)
+
+
+def _inflated(packed: str, size: int, *, where: str) -> bytes:
     try:
         unpacker = zlib.decompressobj()
         content = unpacker.decompress(base64.b64decode(packed, validate=True), size + 1)
     except (ValueError, zlib.error) as error:
         raise InputError(f"{where}: cannot be unpacked ({error}); {_NEXT}") from None
     if len(content) != size or not unpacker.eof:
-        raise InputError(f"{where}: a table of another size than {shape}; {_NEXT}")
-    return np.frombuffer(content, dtype=_kind(steps)).reshape(shape).astype(np.int32)
+        raise InputError(f"{where}: a table of another size than {size} bytes; {_NEXT}")
+    return content

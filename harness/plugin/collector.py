@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.gates import Verdict
+from harness.measures.consensus import LOST_CONSENSUS
 from harness.plugin.afterwards import tell
 from harness.plugin.pictures import PICTURES, PictureBook
 from harness.plugin.run import PROPERTY
@@ -39,6 +40,8 @@ class Collector:
                 self.book.illustrate(report, verdict, shown)
                 if verdict.status == "fail" and shown["pictures"]:
                     self.reported.examples[verdict.gate.id] = shown["pictures"][0]
+                if verdict.metric == LOST_CONSENSUS.name and shown["pictures"]:
+                    self.reported.telling[verdict.gate.id] = shown["pictures"]
         if report.failed and not wires:
             crash = getattr(report.longrepr, "reprcrash", None)
             message = crash.message if crash else str(report.longrepr)

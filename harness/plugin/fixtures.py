@@ -8,6 +8,7 @@ import pytest
 
 from harness.errors import NotApplicableError
 from harness.plugin.run import RUN, NotApplicable
+from harness.run.before import Before
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
@@ -43,6 +44,12 @@ def probe_images(stress_session: StressSession) -> LabelledImages:
 
 
 @pytest.fixture(scope="session")
+def golden_images(stress_session: StressSession) -> LabelledImages:
+    """Return the images that must never be wrong again."""
+    return stress_session.golden_images
+
+
+@pytest.fixture(scope="session")
 def candidate(stress_session: StressSession) -> RoleModel:
     """Return the checkpoint under test."""
     return role_model(stress_session, "candidate")
@@ -74,6 +81,12 @@ def knowledge(stress_session: StressSession) -> Knowledge:
     if stress_session.knowledge is None:
         raise NotApplicable("what healthy retrains know was not recorded; `python -m harness calibrate` does so")
     return stress_session.knowledge
+
+
+@pytest.fixture(scope="session")
+def before(stress_session: StressSession) -> Before:
+    """Return what the model before the candidate got right: the incumbent."""
+    return Before(stress_session)
 
 
 @pytest.fixture(scope="session")

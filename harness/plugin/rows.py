@@ -8,8 +8,12 @@ import pytest
 
 from harness.errors import InputError
 from harness.gates import Gate
+from harness.gates.golden import GOLDEN
 from harness.gates.keys import declared_keys, with_keys
 from harness.plugin.run import MISPLACED, RUN
+
+_ASKING = {"knowledge", "before"}
+"""Fixtures that want to know what healthy retrains say."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -57,13 +61,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     rows: dict[pytest.Function, Any] = {item: item.callspec.params["gate"] for item in functions}
     run.tests = {row.id: item for item, row in rows.items()}
     left_out: set[pytest.Item] = set()
+    # An empty golden set is no gate of this run, and a panel knows nothing of one.
+    recording = run.options.record is not None
+    golden = {item: row for item, row in rows.items() if row.family == GOLDEN}
+    unasked = {item for item, row in golden.items() if recording or row.definition not in run.rows}
+    items[:] = [item for item in items if item not in unasked]
     if run.gates and run.gates.data.sample is not None:
         left_out |= {item for item, row in rows.items() if row.definition not in run.rows}
     if run.options.record:
         asked = {item for item, row in rows.items() if row.id in run.options.record}
         left_out |= {item for item in items if families.get(item) not in run.options.record and item not in asked}
     if run.options.answers is not None:
-        left_out |= {item for item in items if "knowledge" not in getattr(item, "fixturenames", ())}
+        left_out |= {item for item in items if _ASKING.isdisjoint(getattr(item, "fixturenames", ()))}
     if left_out:
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])
         items[:] = [item for item in items if item not in left_out]

@@ -14,6 +14,7 @@ from harness.gates import Gate, GatesFile, Verdict, read_gates
 from harness.plugin.afterwards import bar
 from harness.plugin.options import full_gates, is_gate_run, options_of
 from harness.plugin.timeout import TimeLimitExceededError, planning_limit, time_limit
+from harness.run.before import Before
 from harness.run.evidence import Evidence
 from harness.run.outcome import Outcome, SelfCheck
 from harness.run.overview import overview_of
@@ -240,6 +241,8 @@ class GateRun:
             "images": session.images,
             "search_images": session.search_images,
             "probe_images": session.probe_images,
+            "golden_images": session.golden,
+            "before": Before(session),
             "gate": session.scaled(row),
             "evidence": evidence,
             "stress_session": session,

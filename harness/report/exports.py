@@ -21,7 +21,7 @@ _SHOWN = 20
 def failures_csv(tables: Sequence[FailureTable]) -> str:
     """Return a line for each failure of each table, with the probability of every class."""
     classes = tables[0].classes
-    return _csv(
+    return csv_text(
         ("kind", "seen", "image", "true", "predicted", "confidence", *_probability_titles(classes)),
         (
             (table.kind, table.seen, row.index, row.true, *_said(row), *_probabilities(row))
@@ -34,7 +34,7 @@ def failures_csv(tables: Sequence[FailureTable]) -> str:
 def changes_csv(changes: Sequence[FailureChanges]) -> str:
     """Return a line for each new, fixed and shared failure of each kind, with what both models say of the image."""
     classes = changes[0].classes
-    return _csv(
+    return csv_text(
         (
             *("kind", "change", "image", "true", "predicted", "confidence", "predicted before", "confidence before"),
             *_probability_titles(classes),
@@ -55,12 +55,12 @@ def changes_csv(changes: Sequence[FailureChanges]) -> str:
 def persistent_csv(found: PersistentFailures) -> str:
     """Return a line for each image that is wrong at most poses."""
     rows = ((row.index, row.true, row.taken_for, row.wrong_at, found.poses) for row in found.rows)
-    return _csv(("image", "true", "taken for", "wrong at", "poses"), rows)
+    return csv_text(("image", "true", "taken for", "wrong at", "poses"), rows)
 
 
 def scores_csv(report: ClassificationReport) -> str:
     """Return a line for each class and average; what is undefined is left empty."""
-    return _csv(
+    return csv_text(
         ("class", "precision", "recall", "f1", "support"),
         (
             (each.name, *("" if score is None else f"{score:.4f}" for score in _scores(each)), each.support)
@@ -123,7 +123,8 @@ def _probability_titles(classes: Sequence[str], prefix: str = "") -> tuple[str, 
     return tuple(f"{prefix}P({name})" for name in classes)
 
 
-def _csv(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def csv_text(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table as the content of a CSV file."""
     content = io.StringIO()
     writer = csv.writer(content, lineterminator="\n")
     writer.writerow(titles)

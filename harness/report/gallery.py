@@ -14,6 +14,8 @@ from harness.report.page import render
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from markupsafe import Markup
+
     from harness.perturb import Pose
     from harness.run.cases import Tile
 
@@ -24,6 +26,22 @@ _LARGEST = 96
 def gallery_html(title: str, tiles: Sequence[Tile]) -> str:
     """Return the tiles as a list under a title, in as many columns as the page has room for; "" without tiles."""
     return str(render("gallery", title=title, tiles=[_shown(tile) for tile in tiles])) if tiles else ""
+
+
+def thumbnails(title: str, shown: Sequence[tuple[np.ndarray, str, str, str]]) -> Markup:
+    """Return images (H, W, C) uint8, each with its number, what it is and what is said of it, as a list."""
+    tiles = [
+        {
+            "index": index,
+            "true": true,
+            "predicted": said,
+            "about": "",
+            "alt": f"image {index}: {true}, {said}",
+            "source": _data_uri(pixels),
+        }
+        for pixels, index, true, said in shown
+    ]
+    return render("gallery", title=title, tiles=tiles)
 
 
 def gallery_title(pair: tuple[str, str], pose: Pose, tiles: Sequence[Tile], count: int) -> str:

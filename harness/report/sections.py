@@ -8,9 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.report.failures import failures
+from harness.report.golden import golden
 from harness.report.illustrations import figures
+from harness.report.known import known_to_all
 from harness.report.page import Section, render, table
 from harness.report.scorecard import coverage, right_everywhere, what_got_worse
+from harness.report.suspects import suspect_labels
 from harness.report.tables import SIGNS, gates, models, regressions
 
 if TYPE_CHECKING:
@@ -54,9 +57,12 @@ def tests(_outcome: Outcome) -> Section:
 
 
 SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
+    known_to_all,
     what_got_worse,
+    golden,
     comparison,
     of_models(failures),
+    suspect_labels,
     coverage,
     self_checks,
     of_models(figures),

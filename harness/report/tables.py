@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.measures import Unit
+from harness.measures.failures import OWN_CONFIDENT
 from harness.perturb import IDENTITY
 from harness.report.page import Section, render, table
 from harness.report.text import number
 from harness.run.outcome import worst_first
-from harness.run.overview import Clean, Everywhere, Looking, Moved
+from harness.run.overview import Clean, Everywhere, Failing, Looking, Moved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,7 +92,10 @@ def models(overview: Overview, everywhere: Rate | None = None) -> Markup:
         beside = rates[known.index(reference)] if reference else None
         cells = [_rate(rate, beside if not at else None) for at, rate in enumerate(rates)]
         rows.append({"title": title, "about": about, "rates": True, "cells": cells})
-    counts = [{"value": f"{model[Clean].confident_errors:,}", "about": f"of {overview.n:,}"} for model in known]
+    counts = [
+        {"value": f"{model[Clean].confident_errors:,}", "about": f"of {overview.n:,}{_its_own(model)}"}
+        for model in known
+    ]
     rows.append(
         {"title": "Mistakes it is sure of", "about": "over 90% confidence", "rates": False, "cells": counts},
     )
@@ -100,6 +104,12 @@ def models(overview: Overview, everywhere: Rate | None = None) -> Markup:
         looks = [_attention(model) for model in known]
         rows.append({"title": "Attention on the object", "about": about, "rates": False, "cells": looks})
     return render("models", models=known, rows=rows)
+
+
+def _its_own(model: ModelOverview) -> str:
+    """Say how many of its confident errors no healthy retrain makes; empty where nobody knows."""
+    own = next((kind.count for kind in model[Failing].failures if kind.kind == OWN_CONFIDENT), None)
+    return "" if own is None else f", {own} its own"
 
 
 def _compared(overview: Overview, everywhere: Rate | None) -> list[tuple[str, str, list[Rate | None]]]:

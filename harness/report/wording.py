@@ -29,6 +29,8 @@ FAMILIES: Mapping[str, str] = {
     "search": "The worst turn and shift for each image",
     "flip": "Mirrored images",
     "gain": "Better than the plain model under pose",
+    "flips": "Keeping what the accepted model got right",
+    "golden": "Images that must never be wrong again",
     "regression": "No worse than the accepted model",
     "baseline": "The plain model itself",
     "attention": "Looking at the object, and deciding by it",

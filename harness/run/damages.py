@@ -44,11 +44,15 @@ class Damage:
 
 
 def damages(session: StressSession) -> tuple[Damage, ...]:
-    """Return the damages: logits swapped or scaled up tenfold, images half or all blanked, turned by 20° or blurred."""
+    """Return the damages: logits swapped or scaled up tenfold, images half or all blanked, turned by 20° or blurred.
+
+    Where there is a golden set, also answers that are all moved by one class.
+    """
     classes = session.images.classes
     gated = [gate.class_name for gate in session.gates.family("class") if gate.threshold and gate.class_name in classes]
     first = classes.index(gated[0]) if gated and gated[0] else 0
     keep = nn.Identity()
+    golden = [Damage("answers-moved", "golden", keep, _MoveLogits(), _errors)] if session.golden is not None else []
     return (
         Damage("swapped-logits", "class", keep, _SwapLogits(first, (first + 1) % len(classes)), _errors),
         Damage("left-half-blanked", "clean", _BlankLeftHalf(), keep, _errors),
@@ -57,6 +61,7 @@ def damages(session: StressSession) -> tuple[Damage, ...]:
         Damage("turned-020-searched", "search", _Turn(20.0), keep, _errors, metric="right_at_every_pose"),
         Damage("blind", "attention", _BlankAll(), keep, _errors, metric="lost"),
         Damage("blurred", "corruption", _Blur(), keep, _errors, metric="accuracy"),
+        *golden,
     )
 
 
@@ -77,6 +82,13 @@ class _SwapLogits(nn.Module):
         order = list(range(logits.shape[1]))
         order[self.first], order[self.second] = self.second, self.first
         return logits[:, order]
+
+
+class _MoveLogits(nn.Module):
+    """Each class's logit becomes that of the class after it."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits.roll(1, dims=1)
 
 
 class _ScaleLogits(nn.Module):

@@ -10,7 +10,9 @@ from harness.perturb import PROTOCOL
 from harness.store.records import record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
 
     from harness.gates import Verdict
     from harness.run.overview import Overview
@@ -48,7 +50,8 @@ class Outcome:
     a gate that failed. `scope` says what a complete run of the quick profile leaves out, and is empty for any other.
     `provenance` says whose healthy models the bounds come from, and `remarks` what else bears upon them. `overview`
     holds the models side by side, or `overview_missing` says why not; `examples` has a picture, as HTML, for gates that
-    failed, by id.
+    failed, by id, and `telling` all those of gates on what healthy models know. `thumbnails` are images (H, W, C) uint8
+    by their number, suspects, or by the id of their gate, golden ones.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -69,6 +72,8 @@ class Outcome:
     overview: Overview | None = None
     overview_missing: str = ""
     examples: Mapping[str, str] = field(default_factory=dict)
+    telling: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    thumbnails: Mapping[int | str, np.ndarray] = field(default_factory=dict)
 
     @property
     def failed(self) -> tuple[Verdict, ...]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from harness.errors import some_of
 from harness.gates.roles import ROLES
 from harness.run.outcome import Outcome, SelfCheck
@@ -41,6 +43,7 @@ class Reported:
     overview: Overview | None = None
     overview_missing: str = ""
     examples: dict[str, str] = field(default_factory=dict)
+    telling: dict[str, list[str]] = field(default_factory=dict)
     _tests: dict[str, str] = field(default_factory=dict)
     _shares: dict[str, float] = field(default_factory=dict)
 
@@ -117,7 +120,29 @@ def outcome_of(
         overview=reported.overview,
         overview_missing=reported.overview_missing,
         examples=reported.examples,
+        telling=reported.telling,
+        thumbnails=_thumbnails(session, reported.overview),
     )
+
+
+_PICTURED = 48
+"""Images of a kind that reports show small pictures of, at most."""
+
+
+def _thumbnails(session: StressSession, overview: Overview | None) -> dict[int | str, np.ndarray]:
+    """Return the pictures of golden images, by their gates' ids, and of suspects among the labels, by their numbers."""
+    import torch
+
+    found: dict[int | str, np.ndarray] = {}
+    if session.golden is not None:
+        pixels = session.golden.pixels.permute(0, 2, 3, 1).numpy()
+        found.update(zip((image.id for image in session.gates.golden), pixels, strict=True))
+    if overview is not None and overview.suspects is not None and overview.suspects.rows:
+        images, numbers = session.images, overview.suspects.indices[:_PICTURED]
+        at = torch.from_numpy(np.searchsorted(images.positions.numpy(), numbers))
+        pixels = images.take(at).pixels[:].permute(0, 2, 3, 1).numpy()
+        found.update(zip(numbers.tolist(), pixels, strict=True))
+    return found
 
 
 def _loaded(session: StressSession) -> list[str]:

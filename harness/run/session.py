@@ -83,6 +83,8 @@ class StressSession:
     """Where what a run found out is kept for the next; None to find out everything anew."""
     fitted: Mapping[str, int] = field(default_factory=dict)
     """On how many images families are measured, fewer than their bounds were made for, to fit a run into a time."""
+    golden: LabelledImages | None = None
+    """Images that must never be wrong again, whatever sample of the data is measured."""
     knowledge: Knowledge | None = None
     """What healthy retrains know of the images; None where nobody recorded it."""
     whole: LabelledImages | None = None
@@ -99,6 +101,13 @@ class StressSession:
         if ROLES[name].of_another and model.model_sha256 == self.roles["candidate"].model_sha256:
             raise NotApplicableError(f"the candidate is the {name}")
         return model
+
+    @property
+    def golden_images(self) -> LabelledImages:
+        """Return the golden set; raises `NotApplicableError` where it has no image."""
+        if self.golden is None:
+            raise NotApplicableError(f"{self.gates.path} has no golden set (`python -m harness golden add`)")
+        return self.golden
 
     @cached_property
     def search_images(self) -> LabelledImages:
@@ -187,7 +196,7 @@ def open_session(
 
     gates = gates or read_gates(options.gates)
     images = options.data.load(options.network.transform)
-    _check_data(images, gates)
+    expect_data_of(gates, images)
     _check_profile(options.profile, gates)
     if gates.data.classes:
         images = replace(images, classes=gates.data.classes)
@@ -199,6 +208,12 @@ def open_session(
     cache = PredictionCache.of_user() if options.cache else None
     if cache:
         cache.prune()
+    golden = None
+    if gates.golden:
+        from harness.run.golden import golden_images
+
+        pipeline = options.data.whole_pipeline(options.network.transform)
+        golden = golden_images(gates.golden, images, gates=gates.path, pipeline=pipeline)
     roles: dict[str, RoleModel] = {}
     for role in filter(options.checkpoints.__contains__, ROLES):
         model = open_model(
@@ -220,6 +235,7 @@ def open_session(
         recording=options.record is not None,
         thorough=options.profile == "thorough",
         cache=cache,
+        golden=golden,
         knowledge=knowledge and knowledge.of_others(roles["candidate"].model_sha256),
         whole=whole,
     )
@@ -272,7 +288,8 @@ def _layer(model: RoleModel, images: LabelledImages, wanted: str | None) -> str 
         return None
 
 
-def _check_data(images: LabelledImages, gates: GatesFile) -> None:
+def expect_data_of(gates: GatesFile, images: LabelledImages) -> None:
+    """Raise `InputError` unless these are all the images that the gates file was made for."""
     made_for = gates.data
     for name, found, expected in (
         ("name", images.name, made_for.name),

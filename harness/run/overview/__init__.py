@@ -5,6 +5,7 @@ A module here for each part: its record, the function that measures it, and the 
 
 from harness.run.overview.clean import CONFIDENT, Clean, ReliabilityBin, reliability
 from harness.run.overview.failing import Failing, KindCount
+from harness.run.overview.labels import Labels
 from harness.run.overview.looking import Looking, OnObject
 from harness.run.overview.measure import measure_overview, overview_of
 from harness.run.overview.part import Part, Subject
@@ -23,6 +24,7 @@ __all__ = [
     "Failing",
     "KindChange",
     "KindCount",
+    "Labels",
     "Looking",
     "ModelOverview",
     "Moved",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from harness.errors import NotApplicableError
 from harness.measures.failures import kinds_for
+from harness.measures.suspects import owners, suspects
 from harness.run.affordable import extent_of
 from harness.run.overview.failing import changes_between
 from harness.run.overview.part import Subject
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
     from harness.inference import RoleModel
+    from harness.measures.knowledge import Knowledge
     from harness.run.session import StressSession
 
 SAMPLES = 1_000
@@ -45,6 +49,7 @@ def overview_of(
         everywhere=others if searched else {},
         curves=extent.curves,
         confidences=extent.confidences,
+        knowledge=session.knowledge,
         on_measured=on_measured,
     )
 
@@ -57,6 +62,7 @@ def measure_overview(
     everywhere: Mapping[str, LabelledImages],
     curves: int | None = None,
     confidences: int | None = None,
+    knowledge: Knowledge | None = None,
     on_measured: Callable[[int, int], None] | None = None,
 ) -> Overview:
     """Measure models, by role, on the same images; those with equal weights once, under the first of their roles.
@@ -73,21 +79,27 @@ def measure_overview(
     sample = _sample(images, min(curves or SAMPLES, SAMPLES, max(len(images) // 4, min(len(images), _LEAST))))
     sure = _sample(images, confidences or len(images))
     fewer = _sample(sample, -(-len(sample) // 2))
-    kinds = kinds_for(next(iter(models.values())).predict(images))
+    first, found, owned = next(iter(models.values())), None, None
+    if knowledge is not None:
+        with suppress(NotApplicableError):  # Nobody asked healthy retrains about images as they are.
+            found, owned = suspects(images, knowledge), owners(first.predict(images), knowledge)
+    kinds = kinds_for(first.predict(images), owned)
     overviews: list[ModelOverview] = []
     for names in roles.values():
         role = names[0]
-        subject = Subject(models[role], images, sample, fewer, sure, kinds, survival.get(role), everywhere.get(role))
+        searched = survival.get(role), everywhere.get(role)
+        subject = Subject(models[role], images, sample, fewer, sure, kinds, *searched, knowledge, found)
         parts = []
         for part in PARTS:
             parts.append(part.measure(subject))
             if on_measured:
                 on_measured(len(PARTS) * len(overviews) + len(parts), len(PARTS) * len(roles))
         overviews.append(ModelOverview(role, tuple(names), str(models[role].path), tuple(parts)))
-    overview = Overview(images.name, len(images), len(sample), images.classes, tuple(overviews), DEGREES, SHIFTS)
+    sizes = len(images), len(sample)
+    overview = Overview(images.name, *sizes, images.classes, tuple(overviews), DEGREES, SHIFTS, suspects=found)
     if (reference := overview.reference) is None:
         return overview
-    first, other = (models[each.roles[0]] for each in (overview.models[0], reference))
+    other = models[reference.roles[0]]
     return replace(overview, changes=changes_between(first, other, images, kinds, against=reference.name))
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from harness.inference import RoleModel
     from harness.measures import Measurement
     from harness.measures.failures import FailureKind
+    from harness.measures.knowledge import Knowledge
+    from harness.measures.suspects import Suspects
 
 T = TypeVar("T")
 
@@ -23,7 +25,8 @@ class Subject:
     """One model, and the images that an overview measures it on: all, a `sample` of them, and half of that, `fewer`.
 
     On `sure` its confidence is looked at, which takes a pass in full precision. `kinds` are the kinds of failure to
-    count. `survival` and `everywhere` are the images of two searches, None where the search is not asked for.
+    count, `suspects` those among the labels, by what healthy retrains know. `survival` and `everywhere` are the images
+    of two searches, None where the search is not asked for.
     """
 
     model: RoleModel
@@ -34,6 +37,8 @@ class Subject:
     kinds: tuple[FailureKind, ...]
     survival: LabelledImages | None = None
     everywhere: LabelledImages | None = None
+    knowledge: Knowledge | None = None
+    suspects: Suspects | None = None
 
 
 @dataclass(frozen=True)

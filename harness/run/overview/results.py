@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from harness.measures.failures import Comparison
+from harness.measures.suspects import Suspects
 from harness.store import records
 from harness.store.records import read_record, record
 
@@ -93,6 +94,8 @@ class Overview:
     degrees: tuple[float, ...]
     shifts: tuple[float, ...]
     changes: Changes | None = None
+    suspects: Suspects | None = None
+    """Images whose labels healthy retrains agree against; None where nobody knows."""
 
     @property
     def reference(self) -> ModelOverview | None:

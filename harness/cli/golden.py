@@ -1,0 +1,102 @@
+"""The command that keeps images that must never be wrong again, each a gate of its own: golden."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.cli.gating import PASSED_ON, add_gates_option
+from harness.cli.golden_adding import add_images
+from harness.cli.models import add_device_option
+from harness.cli.status import OK
+from harness.errors import InputError, printable
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+
+def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    command = add(
+        "golden",
+        None,
+        "Keep images that must never be wrong again, such as those of an incident or a customer's complaint: each is a "
+        "gate of its own, in a folder beside the gates file." + PASSED_ON,
+        'golden add 4071 complaints/coat.png --class Coat --reason "complaint of 12 May"',
+    )
+    actions = command.add_subparsers(required=True, metavar="add|list|remove")
+    adding = actions.add_parser("add", help="add images", description="Add images; each is a gate from then on.")
+    adding.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="the number of a test image, as reports name it; a picture; or a folder of pictures, in folders named "
+        "like their classes unless --class is given",
+    )
+    adding.add_argument("--reason", required=True, metavar="TEXT", help="why they must be right: it is shown with them")
+    adding.add_argument(
+        "--class",
+        dest="class_name",
+        metavar="NAME",
+        help="what they are of (default: the label of a test image, the folder of a picture)",
+    )
+    add_device_option(adding, "Where healthy retrains are asked about them")
+    listing = actions.add_parser(
+        "list", help="list them", description="List the images, and check that each is there and undamaged."
+    )
+    listing.add_argument(
+        "--declare",
+        action="store_true",
+        help="declare the list as it is in the gates files, after it was merged or edited by hand",
+    )
+    removing = actions.add_parser("remove", help="remove images", description="Remove images, which gate no more.")
+    removing.add_argument("ids", nargs="+", metavar="ID", help="as listed, such as golden-1a2b3c4d")
+    for action, run in ((adding, add_images), (listing, _list), (removing, _remove)):
+        add_gates_option(action)
+        action.set_defaults(run=run, passes_on=True)
+
+
+def _list(options: argparse.Namespace) -> int:
+    from harness.gates import read_gates
+    from harness.gates.declaring import alone_with, write_golden
+    from harness.gates.golden import LIST, folder_of, images_in, picture_of
+    from harness.report.text import aligned
+    from harness.store.files import read_regular
+
+    if options.declare:
+        with alone_with(options.gates):
+            path = folder_of(options.gates) / LIST
+            golden = images_in(read_regular(path, max_bytes=1 << 24), path)
+            for image in golden:
+                picture_of(image, options.gates)
+            written = write_golden(options.gates, golden, {})
+        print(f"declared: {len(golden)} golden images in {', '.join(map(str, written))}")
+    gates = read_gates(options.gates)
+    if not gates.golden:
+        print(f"{options.gates}: no golden images; `python -m harness golden add` adds one")
+        return OK
+    rows = [
+        [image.id, image.class_name, image.agreed or "not known", image.date, image.source, image.reason]
+        for image in gates.golden
+    ]
+    titles = ["id", "class", "healthy retrains", "added", "from", "reason"]
+    print("\n".join(map(printable, aligned([titles, *rows], text=tuple(range(len(titles)))))))
+    for image in gates.golden:
+        picture_of(image, options.gates)
+    return OK
+
+
+def _remove(options: argparse.Namespace) -> int:
+    from harness.gates import read_gates
+    from harness.gates.declaring import alone_with, write_golden
+
+    with alone_with(options.gates):
+        golden = read_gates(options.gates).golden
+        known = {image.id for image in golden}
+        if unknown := [name for name in options.ids if name not in known]:
+            raise InputError(f"{unknown[0]}: no golden image of {options.gates} has this id; `golden list` names them")
+        left = [image for image in golden if image.id not in options.ids]
+        written = write_golden(options.gates, left, {})
+    changed = ", ".join(map(str, written))
+    print(f"removed: {', '.join(options.ids)}; {len(left)} golden images are left; written: {changed}")
+    return OK

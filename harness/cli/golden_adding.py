@@ -1,0 +1,186 @@
+"""Images added to the golden set: found, made like those at hand, and shown to healthy retrains."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from harness.cli.status import OK
+from harness.data.options import DataOptions, add_data_options
+from harness.data.pipeline import Pipeline
+from harness.errors import InputError, printable
+from harness.networks import NetworkOptions, add_network_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.data import LabelledImages
+    from harness.gates import GatesFile
+    from harness.gates.golden import GoldenImage
+
+
+@dataclass(frozen=True)
+class _New:
+    """A picture to add: the content of its file and how that ends, the class that it is of, and where it came from."""
+
+    content: bytes
+    suffix: str
+    class_name: str
+    source: str
+    made: Literal["pixels", "picture"]
+
+
+def add_images(options: argparse.Namespace) -> int:
+    """Add the images that the options name to the golden set, and say how many healthy retrains get each right."""
+    from harness.gates import read_gates
+    from harness.gates.declaring import alone_with, write_golden
+
+    if not options.reason.strip():
+        raise InputError("--reason: is empty; say why these images must be right, as it is shown when one is not")
+    with alone_with(options.gates):
+        gates = read_gates(options.gates)
+        images, pipeline, network = _data_of(options, gates)
+        new = [each for name in options.images for each in _found(name, images, options.class_name)]
+        asked = _made(new, gates, images, pipeline)
+        right, unknown = _healthy(gates, asked, network, options.device)
+        kept = list(gates.golden)
+        for at, each in enumerate(new):
+            kept.append(_golden(each, options.reason.strip(), {image.id for image in kept}, right[at] if right else ()))
+        added = kept[len(gates.golden) :]
+        pictures = {image.file: each.content for image, each in zip(added, new, strict=True)}
+        written = write_golden(options.gates, kept, pictures)
+    for image in added:
+        print(printable(f"{image.id}: {image.source}, {image.class_name}; {_said_of(image, unknown)}"))
+    print(f"{len(kept)} golden images, a gate each; written: {', '.join(map(str, written))}")
+    return OK
+
+
+def _made(new: Sequence[_New], gates: GatesFile, images: LabelledImages, pipeline: Pipeline) -> LabelledImages:
+    """Return the new images made like those at hand; raises `InputError` for one that is in the set already."""
+    from harness.data.alike import labelled_like, pixels_like
+    from harness.run.golden import golden_images
+
+    present = golden_images(gates.golden, images, gates=gates.path, pipeline=pipeline)
+    names = [f"{image.id}, {image.class_name}" for image in gates.golden]
+    pixels = [] if present is None else list(present.pixels.numpy())
+    for each in new:
+        how = Pipeline() if each.made == "pixels" else pipeline
+        made = pixels_like(images, each.content, how, where=each.source)
+        for name, other in zip(names, pixels, strict=True):
+            if np.array_equal(made, other):
+                raise InputError(f"{each.source}: is golden already, {name}; leave it out")
+        names.append(f"{each.source}, {each.class_name}")
+        pixels.append(made)
+    labels = [images.classes.index(each.class_name) for each in new]
+    return labelled_like(images, pixels[len(gates.golden) :], labels, name="golden")
+
+
+def _golden(new: _New, reason: str, taken: set[str], healthy: tuple[int, int] | tuple[()]) -> GoldenImage:
+    from harness.gates.golden import GoldenImage
+
+    sha256 = hashlib.sha256(new.content).hexdigest()
+    name = next(name for length in (8, 16, 64) if (name := f"golden-{sha256[:length]}") not in taken)
+    return GoldenImage(
+        id=name,
+        class_name=new.class_name,
+        reason=reason,
+        date=datetime.now(UTC).date().isoformat(),
+        source=new.source,
+        file=name + new.suffix,
+        sha256=sha256,
+        made=new.made,
+        healthy=healthy,
+    )
+
+
+def _said_of(image: GoldenImage, unknown: str) -> str:
+    if not image.healthy:
+        return f"how many healthy retrains get it right is not known ({unknown})"
+    right, retrains = image.healthy
+    if right == retrains:
+        return image.agreed
+    return f"only {image.agreed}: this gate fails about {1 - right / retrains:.0%} of healthy models"
+
+
+def _data_of(options: argparse.Namespace, gates: GatesFile) -> tuple[LabelledImages, Pipeline, NetworkOptions]:
+    """Return the images that the gates file was made for, their pipeline, and what is said of networks."""
+    from harness.cli.addopts import added_options
+    from harness.run.session import expect_data_of
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add_data_options(parser.add_argument)
+    add_network_options(parser.add_argument)
+    given = parser.parse_known_args([*added_options(options.gates.parent), *options.options])[0]
+    data, network = DataOptions.of(given), NetworkOptions.of(given)
+    images = data.load(network.transform)
+    expect_data_of(gates, images)
+    if gates.data.classes:
+        images = replace(images, classes=gates.data.classes)
+    return images, data.whole_pipeline(network.transform), network
+
+
+def _found(name: str, images: LabelledImages, class_name: str | None) -> list[_New]:
+    """Return what an argument names: a test image by its number, a picture, or those of a folder."""
+    from harness.data.alike import as_png
+    from harness.data.image_files import SUFFIXES
+
+    def class_of(said: str, where: str) -> str:
+        if (wanted := class_name or said) not in images.classes:
+            raise InputError(
+                f"{where}: {wanted!r} is none of the classes {', '.join(images.classes)}; name it with --class"
+            )
+        return wanted
+
+    if name.isdecimal():
+        if (number := int(name)) >= len(images):
+            raise InputError(f"{name}: there are {len(images)} test images, from 0; a file of this name is ./{name}")
+        label = class_of(images.classes[int(images.labels[number])], name)
+        content = as_png(images.pixels[number].numpy())
+        return [_New(content, ".png", label, f"image {number} of {images.name}", "pixels")]
+    path = Path(name)
+    if not path.is_dir():
+        files = [path]
+    elif class_name is not None:
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+    else:
+        files = sorted(file for file in path.glob("*/*") if file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise InputError(f"{path}: no pictures in it; expected a folder per class, or pictures themselves and --class")
+    return [_picture(file, class_of(file.resolve().parent.name if path.is_dir() else "", str(file))) for file in files]
+
+
+def _picture(file: Path, class_name: str) -> _New:
+    from harness.data.image_files import SUFFIXES
+    from harness.gates.golden import MAX_PICTURE_BYTES
+    from harness.store.files import read_regular
+
+    if (suffix := file.suffix.lower()) not in SUFFIXES:
+        raise InputError(f"{file}: expected a number of a test image, or a picture in {', '.join(sorted(SUFFIXES))}")
+    return _New(read_regular(file, max_bytes=MAX_PICTURE_BYTES), suffix, class_name, file.name, "picture")
+
+
+def _healthy(
+    gates: GatesFile, asked: LabelledImages, network: NetworkOptions, device: str
+) -> tuple[list[tuple[int, int]], str]:
+    """Return how many networks of the panel get each image right, and of how many; or why nobody knows."""
+    from tqdm import tqdm
+
+    from harness.calibration.panel import read_panel
+    from harness.inference import open_model
+
+    if not (named := gates.recipe.get("panel")):
+        return [], "the gates file names no panel"
+    try:
+        members = read_panel(Path(str(named)), gates).members
+        right = np.zeros(len(asked), dtype=np.int64)
+        for member in tqdm(members, desc="asking healthy retrains", unit="network", delay=2):
+            right += open_model(Path(member.path), asked, network=network, device=device).predict(asked).correct
+    except (InputError, OSError) as error:
+        return [], str(error)
+    return [(int(count), len(members)) for count in right], ""

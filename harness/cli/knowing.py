@@ -1,0 +1,63 @@
+"""What commands say by what a panel of healthy retrains knows: where that is, and which labels are suspect."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import InputError, printable
+
+if TYPE_CHECKING:
+    from harness.data import LabelledImages
+    from harness.inference import Predictions, RoleModel
+    from harness.measures.knowledge import Knowledge
+
+GATES = Path("stress_tests/gates.toml")
+_SHOWN = 20
+"""Suspects that the terminal shows; the file has all."""
+
+
+def chosen_knowledge(path: Path | None, images: LabelledImages, model: RoleModel) -> Knowledge | None:
+    """Return what healthy retrains besides the model know of the images, all of the split, in the file of this path.
+
+    Without a path it is the file that the gates file names; None where there is none, or where it is about other
+    images, which is said. Raises `InputError` for a file that was named and cannot be used.
+    """
+    from harness.gates import read_gates
+    from harness.measures.knowledge import read_knowledge
+
+    try:
+        found = path or (read_gates(GATES).knowledge if GATES.exists() else None)
+        if found is None or not (path or found.exists()):
+            return None
+        knowledge = read_knowledge(found)
+        knowledge.expect(images)
+    except InputError as error:
+        if path is not None:
+            raise
+        print(f"note: whose errors these are is not told: {printable(error)}", file=sys.stderr)
+        return None
+    return knowledge.of_others(model.model_sha256)
+
+
+def suspects_of(predictions: Predictions, knowledge: Knowledge, folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Write the suspects among the labels into the folder; return what JSON has of them, and lines for the terminal."""
+    from harness.measures.suspects import suspects, without
+    from harness.report.suspects import suspects_csv, suspects_rows, without_in_words
+    from harness.report.text import aligned
+    from harness.store import write_atomically
+    from harness.store.records import as_plain
+
+    found = suspects(predictions.images, knowledge)
+    path = folder / "suspects.csv"
+    write_atomically(path, suspects_csv(found, predictions).encode())
+    rest = without(predictions, knowledge, found)
+    shown = suspects_rows(found)
+    lines = [
+        f"labels that nearly all of {found.retrains} healthy retrains agree against: {len(found.rows)} of {found.n}"
+    ]
+    lines += aligned([[str(cell) for cell in row] for row in shown[: _SHOWN + 1]], text=(0, 1, 2)) if found.rows else []
+    lines += [f"and {len(found.rows) - _SHOWN} more, in suspects.csv"] if len(found.rows) > _SHOWN else []
+    lines += [without_in_words(rest), f"written: {path}"]
+    return {"suspects": found.as_json(), "without_suspects": as_plain(rest), "suspects_file": str(path)}, lines

@@ -1,0 +1,54 @@
+"""Negative flips: right answers of the model before that are lost, which users notice whatever the accuracy."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.errors import NotApplicableError
+from harness.measures.accuracy import class_number
+from harness.measures.metric import Measurement, Metric, Unit
+from harness.measures.mistakes import most_confident
+from harness.measures.statistics import proportion_interval
+
+if TYPE_CHECKING:
+    from harness.inference import Predictions
+
+NEGATIVE_FLIPS = Metric(
+    "negative_flips",
+    Unit.IMAGES,
+    better="less",
+    scale="root",
+    words="right answers of the model before that are lost",
+)
+
+
+def negative_flips(
+    predictions: Predictions, before: np.ndarray, *, of_class: str | None = None, among: np.ndarray | None = None
+) -> Measurement:
+    """Return how many images the model before got right and this one gets wrong: negative flips.
+
+    Yan et al. (2021), "Positive-Congruent Training", section 3, whose rate is this by the number of images. `before`
+    says what the model before got right, (N,) bool; `of_class` looks at images of one class alone, and `among` at
+    these, (N,) bool, though the rate is among all. The interval is that of the rate (Wilson 1927) times the number. The
+    failures are the most confident first. Raises `NotApplicableError` where there is no image to look at.
+    """
+    looked_at = np.ones(len(predictions.labels), dtype=bool)
+    if of_class is not None:
+        looked_at = predictions.labels == class_number(predictions, of_class)
+    if not (n := int(looked_at.sum())):
+        raise NotApplicableError(f"negative flips: none of {len(predictions.labels)} images is of class {of_class!r}")
+    if among is not None:
+        looked_at = looked_at & among
+    lost, gained = looked_at & before & ~predictions.correct, looked_at & ~before & predictions.correct
+    count = int(lost.sum())
+    low, high = proportion_interval(count, n)
+    detail = f"{int(gained.sum())} gained in return"
+    if count:
+        pairs = Counter(zip(predictions.labels[lost].tolist(), predictions.predicted[lost].tolist(), strict=True))
+        (true, taken), most = pairs.most_common(1)[0]
+        detail += f"; most often {predictions.classes[true]}→{predictions.classes[taken]}, {most}"
+    failures = most_confident(predictions, lost)
+    return Measurement(NEGATIVE_FLIPS, count, n, (low * n, high * n), detail=detail, failures=failures)

@@ -1,0 +1,40 @@
+"""The golden set as a part of the page: each image with its picture, what it is taken for, and why it matters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.gates.golden import GOLDEN
+from harness.report.gallery import thumbnails
+from harness.report.page import Section, render, table
+from harness.report.tables import SIGNS
+from harness.run.outcome import worst_first
+
+if TYPE_CHECKING:
+    from harness.run.outcome import Outcome
+
+_PICTURED = 48
+"""Images that the page shows a picture of, those that are wrong first."""
+
+
+def golden(outcome: Outcome) -> Section | None:
+    """Return the golden images, those that are wrong first; None where there is none."""
+    verdicts = worst_first(tuple(one for one in outcome.verdicts if one.gate.family == GOLDEN))
+    if not verdicts:
+        return None
+    shown = [
+        (outcome.thumbnails[one.gate.id], one.gate.id, one.gate.class_name or "", SIGNS[one.status])
+        for one in verdicts[:_PICTURED]
+        if one.gate.id in outcome.thumbnails
+    ]
+    rows = [
+        (one.gate.id, SIGNS[one.status], one.detail, one.gate.hand.date if one.gate.hand else "") for one in verdicts
+    ]
+    failed = sum(not one.passed for one in verdicts)
+    body = render(
+        "golden",
+        lead=f"{len(verdicts) - failed} of {len(verdicts)} images that must never be wrong again are right.",
+        pictures=thumbnails(f"{len(shown)} of {len(verdicts)} golden images", shown) if shown else "",
+        rows=table(("image", "result", "what was found", "added"), rows),
+    )
+    return Section("golden", "Images that must never be wrong again", body)

@@ -1,0 +1,118 @@
+"""The suspects among the labels as a part of the page, as a file, and in words."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.measures import Unit
+from harness.report.exports import csv_text
+from harness.report.gallery import thumbnails
+from harness.report.page import Section, render, table
+from harness.run.overview import Labels
+
+if TYPE_CHECKING:
+    from harness.inference import Predictions
+    from harness.measures.suspects import Suspects, WithoutSuspects
+    from harness.run.outcome import Outcome
+
+_PICTURED, _LISTED = 24, 100
+"""Suspects that the page shows a picture of, and those that it lists."""
+_TITLES = ("image", "label", "healthy retrains say", "sure", "of the label", "against it")
+
+
+def suspects_rows(found: Suspects) -> list[list[object]]:
+    """Return titles and rows of the suspects, the most suspect first."""
+    rows: list[list[object]] = [
+        [
+            row.index,
+            row.label,
+            row.answer,
+            f"{row.probability:.1%}",
+            f"{row.label_probability:.2%}",
+            f"{row.wrong} of {found.retrains}",
+        ]
+        for row in found.rows
+    ]
+    return [list(_TITLES), *rows]
+
+
+def suspects_csv(found: Suspects, predictions: Predictions) -> str:
+    """Return a line for each suspect, with what healthy retrains and the model say of it."""
+    at = np.searchsorted(predictions.images.positions.numpy(), found.indices)
+    answers = [predictions.classes[label] for label in predictions.predicted[at]]
+    titles = ("image", "label", "healthy answer", "healthy probability", "probability of the label", "suspicion")
+    return csv_text(
+        (*titles, "against it", "retrains", "predicted"),
+        (
+            (
+                *(row.index, row.label, row.answer, f"{row.probability:.6f}", f"{row.label_probability:.6f}"),
+                *(f"{row.suspicion:.6f}", row.wrong, found.retrains, answer),
+            )
+            for row, answer in zip(found.rows, answers, strict=True)
+        ),
+    )
+
+
+def without_in_words(rest: WithoutSuspects) -> str:
+    """Say what a model comes to without the suspects."""
+    said = f"without them: accuracy {rest.accuracy:.4f} of {rest.n} images ({rest.lost} of its errors are on them)"
+    if rest.healthy_mean is not None and rest.healthy_std is not None:
+        said += f"; healthy retrains {rest.healthy_mean:.4f} ± {rest.healthy_std:.4f} on the same"
+    return said
+
+
+def suspect_labels(outcome: Outcome) -> Section | None:
+    """Return the images whose labels are suspect, with pictures, and the verdict on clean accuracy without them."""
+    overview = outcome.overview
+    if overview is None or overview.suspects is None or not overview.suspects.rows:
+        return None
+    found = overview.suspects
+    shown = [
+        (outcome.thumbnails[row.index], f"{row.index}", f"{row.label}?", f"{row.answer} {row.probability:.0%}")
+        for row in found.rows[:_PICTURED]
+        if row.index in outcome.thumbnails
+    ]
+    titles, *rows = suspects_rows(found)
+    lead = (
+        f"Nearly all of {found.retrains} healthy retrains agree against the labels of {len(found.rows)} of {found.n:,} "
+        "images. Some labels are wrong, some images could be either; each model is gated with all of them."
+    )
+    listed = f"{min(len(rows), _LISTED)} of {len(rows)} suspects, the most suspect first"
+    body = render(
+        "suspects",
+        lead=lead,
+        verdicts=_both_verdicts(outcome),
+        pictures=thumbnails(f"The first {len(shown)}: label, and what healthy retrains say", shown),
+        listed=listed,
+        rows=table([str(title) for title in titles], rows[:_LISTED]),
+    )
+    return Section("suspects", "Suspects among the labels", body)
+
+
+def _both_verdicts(outcome: Outcome) -> str:
+    """Say what the gate on clean accuracy says with all images, which counts, and what it would without the suspects.
+
+    The floor of the rest is made as the gate's was, of what healthy retrains reach on the rest: as many standard
+    deviations of prediction below their mean.
+    """
+    clean = next((one for one in outcome.verdicts if (one.gate.family, one.gate.role) == ("clean", "candidate")), None)
+    rest = outcome.overview.models[0][Labels].without_suspects if outcome.overview else None
+    if clean is None or clean.value is None or rest is None:
+        return ""
+    percent = Unit.SHARE.format
+    said = f"Clean accuracy with all images {percent(clean.value)}"
+    said += f", {_holds(clean.value, clean.limit)} {percent(clean.limit)}" if clean.limit is not None else ""
+    said += f"; without the suspects {percent(rest.accuracy)}"
+    panel = clean.gate.panel
+    if panel and panel.k and panel.retrains and rest.healthy_mean is not None and rest.healthy_std is not None:
+        least = max(rest.healthy_std, 1 / rest.n)
+        floor = rest.healthy_mean - panel.k * least * math.sqrt(1 + 1 / panel.retrains)
+        said += f", {_holds(rest.accuracy, floor)} {percent(floor)}, the floor of healthy retrains on the same images"
+    return f"{said}. {rest.lost} of its errors are on suspects."
+
+
+def _holds(value: float, limit: float) -> str:
+    return "which holds: at least" if value >= limit else "which fails: at least"

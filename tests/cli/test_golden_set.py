@@ -1,0 +1,341 @@
+"""`python -m harness golden`: images that must never be wrong again, each a gate, and a set that cannot be lost."""
+
+import hashlib
+import threading
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
+import numpy as np
+import pytest
+import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
+import torch
+from PIL import Image
+from zoo import CLASSES, GatedZoo, network
+
+from harness.calibration.panel import Member, Panel
+from harness.cli import main
+from harness.data.options import DataOptions
+from harness.gates import GatesError, read_gates
+from harness.gates.golden import LIST
+from harness.inference import Classifier
+from harness.run.golden import golden_images
+from harness.run.session import StressOptions, open_session
+
+ROW = """
+[recipe]
+panel = "panel.json"
+
+# A comment that a person wrote.
+[[gate]]
+id = "clean"
+family = "clean"
+metric = "accuracy"
+hand = { bound = 0.85 }
+"""
+
+
+class GoldenZoo(GatedZoo):
+    """The zoo with a command to keep golden images, and what its good network says of the images."""
+
+    def __init__(self, pytester) -> None:
+        super().__init__(pytester, tests=("clean",))
+        self.bind(ROW)
+        self.correct = Classifier(network(), workers=1).predict(self.images).correct
+        self.right, self.wrong = (int(np.flatnonzero(which)[0]) for which in (self.correct, ~self.correct))
+        self.set = self.tests / "golden"
+
+    def golden(self, *arguments: object, reason: str | None = "an incident") -> int:
+        reasons = ("--reason", reason) if arguments[0] == "add" and reason is not None else ()
+        return main(["golden", *map(str, arguments), *reasons, "--", "--stress-data", self.data])
+
+    @property
+    def ids(self) -> list[str]:
+        return [image.id for image in read_gates(self.gates).golden]
+
+    def picture(self, name: str, pixels: np.ndarray) -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+        return path
+
+    def noise(self, seed: int = 0, *shape: int) -> np.ndarray:
+        return np.random.default_rng(seed).integers(0, 256, shape or (16, 16), dtype=np.uint8)
+
+    def open(self, **facts):
+        options = StressOptions({"candidate": self.root / "models/augmented.safetensors"}, self.gates, cache=False)
+        return open_session(replace(options, data=DataOptions(self.data), **facts))
+
+
+@pytest.fixture
+def zoo(pytester, monkeypatch):
+    monkeypatch.chdir(pytester.path)
+    return GoldenZoo(pytester)
+
+
+# Each image is a gate.
+
+
+def test_a_model_that_gets_every_golden_image_right_passes_on_a_sample_too(zoo, capsys):
+    assert zoo.golden("add", zoo.right) == 0
+    (name,) = zoo.ids
+    said = capsys.readouterr().out
+    assert f"{name}: image {zoo.right} of zoo, {CLASSES[zoo.images.labels[zoo.right]]}" in said
+    assert "how many healthy retrains get it right is not known (panel.json: cannot be read" in said
+    assert (zoo.tests / "test_golden.py").exists(), "a folder without the test gets it"
+    assert zoo.run().ret == 0
+    report = zoo.report()
+    (entry,) = (gate for gate in report["gates"] if gate["family"] == "golden")
+    assert (report["verdict"], entry["id"], entry["status"], entry["n"]) == ("pass", name, "pass", 1)
+    assert (entry["value"], entry["bound"], entry["provenance"]) == (1.0, 1, "hand")
+    assert "an incident" in entry["detail"]
+    assert any(check["name"] == "answers-moved" and check["status"] == "pass" for check in report["self_checks"])
+    assert zoo.run("--stress-samples", "8").ret == 0
+    assert zoo.statuses[name] == "pass", "no sample leaves it out"
+    assert zoo.run("--stress-record", "all").ret == 4
+    assert name not in zoo.statuses, "healthy retrains are not measured on it"
+
+
+@pytest.mark.parametrize(
+    "workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.faults)], ids=["serial", "parallel"]
+)
+def test_one_golden_image_that_is_wrong_fails_with_its_picture_whatever_else_holds(zoo, workers):
+    assert zoo.golden("add", zoo.right, zoo.wrong, reason="complaint 17") == 0
+    right, wrong = zoo.ids
+    result = zoo.run(*workers, page=True)
+    assert result.ret == 1
+    assert zoo.statuses == {"clean": "pass", "class": "not_gated", right: "pass", wrong: "fail"}
+    result.stdout.fnmatch_lines([f"*{wrong}: golden right 0.0000 < floor 1.0000 (n=1*taken for*complaint 17*"])
+    assert f"pictures-{wrong}" in (zoo.root / "reports/stress.html").read_text()
+
+
+def test_without_a_golden_set_nothing_is_measured_or_told_of_one(zoo):
+    zoo.golden("add", zoo.right)
+    assert zoo.golden("remove", *zoo.ids) == 0
+    assert zoo.gates.read_text().count("[golden]") == 0
+    assert list(zoo.set.iterdir()) == []
+    result = zoo.run()
+    assert result.ret == 0
+    assert list(zoo.statuses) == ["clean", "class"]
+    assert "deselected" not in result.stdout.str()
+
+
+# Pictures of one's own.
+
+
+def test_pictures_and_folders_of_pictures_are_made_as_the_images_at_hand_are(zoo):
+    colour = zoo.picture("seen.png", zoo.noise(1, 16, 16, 3))
+    zoo.picture("shot/bee/a.png", zoo.noise(2))
+    zoo.picture("shot/cat/b.bmp", zoo.noise(3))
+    (zoo.root / "shot/cat/notes.txt").write_text("no picture")
+    assert zoo.golden("add", "seen.png", "--class", "dog") == 0
+    assert zoo.golden("add", "shot") == 0
+    golden = zoo.open().golden_images
+    assert [golden.classes[label] for label in golden.labels] == ["dog", "bee", "cat"]
+    assert golden.pixels.shape == (3, 1, 16, 16)
+    assert np.array_equal(golden.pixels[1, 0].numpy(), zoo.noise(2))
+    kept = [image.file for image in read_gates(zoo.gates).golden]
+    assert (zoo.set / kept[0]).read_bytes() == colour.read_bytes(), "the file is kept as it was"
+    assert [Path(name).suffix for name in kept] == [".png", ".png", ".bmp"]
+
+
+def test_a_pipeline_makes_pixels_of_a_picture_and_leaves_a_test_image_as_it_was(zoo):
+    folder = zoo.root / "photos"
+    for label, name in enumerate(("ant", "bee")):
+        zoo.picture(f"photos/{name}/{label}.png", zoo.noise(label, 20, 30))
+    options = ("--stress-data", f"folder:{folder}", "--stress-size", "16")
+    data = DataOptions(f"folder:{folder}", replace(DataOptions().pipeline, size=(16, 16)))
+    images = data.load()
+    facts = f'name = "photos"\nsplit = "test"\nsha256 = "{images.sha256}"\nn = 2\n'
+    zoo.gates.write_text(f"schema = 1\nprotocol = 1\n\n[data]\n{facts}{ROW}")
+    zoo.picture("large.png", zoo.noise(7, 40, 40))
+    command = ["golden", "add", "1", "large.png", "--class", "bee", "--reason", "seen", "--", *options]
+    assert main(command) == 0
+    golden = golden_images(read_gates(zoo.gates).golden, images, gates=zoo.gates, pipeline=data.pipeline)
+    assert torch.equal(golden.pixels[0], images.pixels[1])
+    expected = np.asarray(Image.fromarray(zoo.noise(7, 40, 40)).resize((16, 16), Image.Resampling.BILINEAR))
+    assert np.array_equal(golden.pixels[1, 0].numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["400"], "400: there are 400 test images, from 0"),
+        (["0", "--class", "cow"], "'cow' is none of the classes ant, bee, cat, dog"),
+        (["gone.png", "--class", "bee"], "gone.png"),
+        (["bee.png"], "name it with --class"),
+        (["bee.txt", "--class", "bee"], "expected a number of a test image, or a picture in"),
+        (["bad.png", "--class", "bee"], "bad.png: cannot be read as an image"),
+        (["wide.png", "--class", "bee"], "wide.png: is of 16x20 pixels, the images at hand are 16x16"),
+        (["empty"], "no pictures in it"),
+        (["0", "0"], "image 0 of zoo: is golden already, image 0 of zoo, ant"),
+    ],
+)
+def test_what_cannot_be_golden_is_refused_and_nothing_is_written(zoo, capsys, arguments, said):
+    zoo.picture("bee.png", zoo.noise())
+    zoo.picture("wide.png", zoo.noise(0, 16, 20))
+    (zoo.root / "bad.png").write_bytes(b"%!PS-Adobe-3.0 (a program, not a picture)")
+    (zoo.root / "bee.txt").write_text("bee")
+    (zoo.root / "empty").mkdir()
+    before = zoo.gates.read_bytes()
+    assert zoo.golden("add", *arguments) == 2
+    assert said in capsys.readouterr().err
+    assert zoo.gates.read_bytes() == before
+    assert not zoo.set.exists()
+
+
+def test_a_reason_is_needed(zoo, capsys):
+    assert zoo.golden("add", 0, reason=" ") == 2
+    assert "say why these images must be right" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        zoo.golden("add", 0, reason=None)
+
+
+# What healthy retrains say.
+
+
+def test_an_image_that_healthy_retrains_disagree_on_says_so(zoo, capsys):
+    files = [zoo.root / f"seed-{seed}.safetensors" for seed in range(8)]
+    correct = np.zeros(len(zoo.images), dtype=int)
+    for seed, file in enumerate(files):
+        zoo.save(file.name, jitter=1.0, seed=seed)
+        correct += Classifier(network(jitter=1.0, seed=seed), workers=1).predict(zoo.images).correct
+    members = tuple(Member(str(file), hashlib.sha256(file.read_bytes()).hexdigest(), 0, {}) for file in files)
+    Panel(zoo.images.sha256, 1, {}, (), members).write(zoo.root / "panel.json")
+    agreed = int(np.flatnonzero(correct == 8)[0])
+    contested = int(np.flatnonzero((correct > 0) & (correct < 8))[0])
+    assert zoo.golden("add", agreed, contested) == 0
+    said, count = capsys.readouterr().out.splitlines(), correct[contested]
+    assert said[0].endswith("; 8 of 8 healthy retrains get it right")
+    share = f"{1 - count / 8:.0%}"
+    assert said[1].endswith(
+        f"; only {count} of 8 healthy retrains get it right: this gate fails about {share} of healthy models"
+    )
+    assert [image.healthy for image in read_gates(zoo.gates).golden] == [(8, 8), (count, 8)]
+    assert zoo.golden("list") == 0
+    assert f"{count} of 8 healthy retrains get it right" in capsys.readouterr().out
+
+
+# A set that was declared cannot be lost.
+
+
+def lose_list(zoo):
+    (zoo.set / LIST).unlink()
+
+
+def lose_folder(zoo):
+    zoo.set.rename(zoo.root / "elsewhere")
+
+
+def cut_list(zoo):
+    text = (zoo.set / LIST).read_text()
+    (zoo.set / LIST).write_text(text[: text.rindex("[[image]]")])
+
+
+def lose_declaration(zoo):
+    text = zoo.gates.read_text()
+    table = text[text.index("[golden]") : text.index("[recipe]")]
+    zoo.gates.write_text(text.replace(table, ""))
+
+
+def lose_picture(zoo):
+    next(zoo.set.glob("*.png")).unlink()
+
+
+def damage_picture(zoo):
+    file = next(zoo.set.glob("*.png"))
+    content = bytearray(file.read_bytes())
+    content[-20] ^= 1
+    file.write_bytes(bytes(content))
+
+
+def swap_pictures(zoo):
+    first, second = zoo.set.glob("*.png")
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lose_list, "2 images must be right by"),
+        (lose_folder, "restore the folder from version control"),
+        (cut_list, "is not the list that"),
+        (lose_declaration, "is beside it, but it declares no golden set"),
+        (lose_picture, "cannot be read (No such file or directory)"),
+        (damage_picture, "is damaged"),
+        (swap_pictures, "is damaged"),
+    ],
+)
+def test_what_became_of_the_set_is_an_error_and_never_a_pass(zoo, harm, said, capsys):
+    zoo.golden("add", 0, 1)
+    harm(zoo)
+    with pytest.raises(GatesError, match="golden") as error:
+        zoo.open()
+    assert said in str(error.value)
+    assert zoo.golden("list") == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_set_that_vanished_ends_the_run_with_4(zoo):
+    zoo.golden("add", zoo.right)
+    lose_folder(zoo)
+    assert zoo.run().ret == 4
+    assert zoo.report()["verdict"] == "error"
+
+
+def test_a_set_whose_test_is_gone_is_not_a_whole_verdict(zoo):
+    zoo.golden("add", zoo.right)
+    (zoo.tests / "test_golden.py").unlink()
+    zoo.run()
+    assert zoo.report()["verdict"] == "partial"
+    assert "no test ran of family golden" in zoo.report()["omissions"][0]
+
+
+def test_a_merge_is_declared_when_someone_has_looked_at_it(zoo, capsys):
+    zoo.golden("add", 0, 1)
+    (zoo.set / LIST).write_text((zoo.set / LIST).read_text().replace("an incident", "two incidents"))
+    with pytest.raises(GatesError, match="is not the list"):
+        read_gates(zoo.gates)
+    assert zoo.golden("list", "--declare") == 0
+    assert "declared: 2 golden images" in capsys.readouterr().out
+    assert [image.reason for image in read_gates(zoo.gates).golden] == ["two incidents"] * 2
+
+
+def test_all_gates_files_beside_the_set_declare_it_and_keep_all_else(zoo):
+    quick = zoo.tests / "gates-quick.toml"
+    quick.write_text(zoo.gates.read_text().replace("n = 400\n", "n = 400\nsample = 100\n"))
+    before = zoo.gates.read_text()
+    zoo.golden("add", 0)
+    tables = [tomllib.loads(path.read_text())["golden"] for path in (zoo.gates, quick)]
+    assert tables[0] == tables[1]
+    assert tables[0]["n"] == 1
+    assert "# A comment that a person wrote." in zoo.gates.read_text()
+    zoo.golden("remove", *zoo.ids)
+    assert zoo.gates.read_text() == before
+
+
+def test_two_that_add_at_once_both_have_what_they_added(zoo):
+    threads = [threading.Thread(target=zoo.golden, args=("add", number)) for number in (3, 4, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sources = {image.source for image in read_gates(zoo.gates).golden}
+    assert sources == {f"image {number} of zoo" for number in (3, 4, 5)}
+    assert len(zoo.open().golden_images) == 3
+
+
+def test_an_id_that_there_is_not_removes_nothing(zoo, capsys):
+    zoo.golden("add", 0)
+    assert zoo.golden("remove", *zoo.ids, "golden-00000000") == 2
+    assert "golden-00000000: no golden image" in capsys.readouterr().err
+    assert len(zoo.ids) == 1
+
+
+def test_a_row_of_the_gates_file_is_no_golden_image(zoo):
+    zoo.gates.write_text(zoo.gates.read_text() + '\n[[gate]]\nid = "g"\nfamily = "golden"\nmetric = "accuracy"\n')
+    with pytest.raises(GatesError, match="are made of the golden set"):
+        read_gates(zoo.gates)

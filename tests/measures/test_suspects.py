@@ -1,0 +1,167 @@
+"""Suspects among the labels, and whose errors are whose, by what healthy retrains say."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness.data import LabelledImages, load_images
+from harness.errors import InputError, NotApplicableError
+from harness.inference import Predictions
+from harness.measures.failures import OWN, kinds_for
+from harness.measures.knowledge import Knowledge, View, read_knowledge
+from harness.measures.suspects import CONTESTED, EVERYONES, owners, suspects, suspicion, without
+from harness.perturb import IDENTITY
+from harness.report.suspects import suspects_csv
+
+CLASSES = ("ant", "bee", "cat")
+N, RETRAINS = 300, 20
+SHIPPED = Path("models/panel.knowledge.json")
+
+
+def images_with(labels: np.ndarray) -> LabelledImages:
+    return LabelledImages(
+        torch.zeros((len(labels), 1, 2, 2), dtype=torch.uint8), torch.from_numpy(labels), CLASSES, "zoo", "test"
+    )
+
+
+def panel(labels: np.ndarray, flipped: np.ndarray, *, each: bool = True) -> Knowledge:
+    """Return a panel that is sure and right of all labels but these, which it takes for the class after; and one cat.
+
+    Of that cat, the last image but one, half of the members are unsure.
+    """
+    rng = np.random.default_rng(0)
+    true = labels.copy()
+    true[flipped] = (true[flipped] + 1) % 3
+    mean = np.full((len(labels), 3), 0.0, dtype=np.float32)
+    sure = rng.uniform(0.97, 0.99, len(labels)) * np.where(true == 2, 0.7, 1)
+    mean[np.arange(len(labels)), true] = sure
+    mean += ((1 - sure) / 2)[:, None] * (mean == 0)
+    wrong = np.zeros((RETRAINS, len(labels)), dtype=bool)
+    wrong[:, flipped] = True
+    wrong[: RETRAINS // 2, -1] = True
+    mean[-1] = [0.4, 0.1, 0.5]
+    members = tuple(f"{number:064x}" for number in range(RETRAINS))
+    view = View(wrong.sum(axis=0).astype(np.int16), mean, wrong if each else None)
+    return Knowledge(images_with(labels).sha256, CLASSES, members, {repr(IDENTITY): view})
+
+
+LABELS = np.arange(N) % 3
+FLIPPED = np.array([12, 101, 201])
+
+
+def answers(labels: np.ndarray, wrong: np.ndarray) -> Predictions:
+    taken = np.where(np.isin(np.arange(N), wrong), (labels + 1) % 3, labels)
+    return Predictions(4 * np.eye(3, dtype=np.float32)[taken], images_with(labels), IDENTITY)
+
+
+def test_labels_that_healthy_retrains_agree_against_are_suspect_and_no_others():
+    found = suspects(images_with(LABELS), panel(LABELS, FLIPPED))
+    assert {row.index for row in found.rows} == set(FLIPPED)
+    assert all(row.wrong == RETRAINS and row.answer == CLASSES[(LABELS[row.index] + 1) % 3] for row in found.rows)
+    assert [row.suspicion for row in found.rows] == sorted(row.suspicion for row in found.rows)
+    assert (found.n, found.retrains) == (N, RETRAINS)
+
+
+def test_a_label_is_judged_by_what_is_usual_for_its_class():
+    mean = np.array([[0.9, 0.1], [0.9, 0.1], [0.7, 0.3], [0.7, 0.3], [0.94, 0.06]])
+    by_hand = [1.0, 1.0, 0.3 / 0.22, 0.3 / 0.22, 0.06 / 0.22]
+    assert suspicion(mean, np.array([0, 0, 1, 1, 1])) == pytest.approx(by_hand)
+
+
+def test_clean_labels_are_not_suspect():
+    assert suspects(images_with(LABELS), panel(LABELS, np.array([], dtype=int))).rows == ()
+
+
+def test_of_a_sample_suspects_go_by_their_numbers_in_the_split():
+    sample = images_with(LABELS).take(torch.arange(90, 210))
+    assert {row.index for row in suspects(sample, panel(LABELS, FLIPPED)).rows} == {101, 201}
+
+
+def test_images_that_nobody_was_asked_about_do_not_apply():
+    knowledge = panel(LABELS, FLIPPED)
+    (view,) = knowledge.views.values()
+    view.wrong[3] = -1
+    with pytest.raises(NotApplicableError, match="not asked about 1 of 300"):
+        suspects(images_with(LABELS), knowledge)
+
+
+def test_errors_are_everyones_contested_or_the_models_own():
+    knowledge = panel(LABELS, FLIPPED)
+    predictions = answers(LABELS, np.array([12, 50, 60, N - 1]))
+    owned = owners(predictions, knowledge)
+    assert owned[EVERYONES] == set(FLIPPED)
+    assert owned[CONTESTED] == {N - 1}
+    kinds = {kind.name: int(kind.among(predictions).sum()) for kind in kinds_for(predictions, owned)}
+    assert [kinds[name] for name in ("any error", EVERYONES, CONTESTED, OWN)] == [4, 1, 1, 2]
+    assert kinds["over 90% confidence, its own"] == 2
+    assert OWN not in {kind.name for kind in kinds_for(predictions)}, "which nobody knows without a panel"
+
+
+def test_a_member_is_held_against_the_others():
+    knowledge = panel(LABELS, FLIPPED)
+    (view,) = knowledge.views.values()
+    view.wrong[7], view.each[0, 7] = 1, True
+    predictions = answers(LABELS, np.array([*FLIPPED, 7]))
+    owned = owners(predictions, knowledge.of_others(knowledge.members[0]))
+    assert 7 in owned[OWN]
+    assert owned[EVERYONES] == set(FLIPPED)
+
+
+def test_what_a_model_comes_to_without_suspects_stands_beside_what_healthy_retrains_do():
+    knowledge = panel(LABELS, FLIPPED)
+    rest = without(answers(LABELS, np.array([12, 50])), knowledge, suspects(images_with(LABELS), knowledge))
+    assert (rest.n, rest.lost) == (297, 1)
+    assert rest.accuracy == pytest.approx(296 / 297)
+    shares = np.where(np.arange(RETRAINS) < RETRAINS // 2, 296 / 297, 1)
+    assert (rest.healthy_mean, rest.healthy_std) == pytest.approx((shares.mean(), shares.std(ddof=1)))
+    nobody = panel(LABELS, FLIPPED, each=False)
+    assert without(answers(LABELS, FLIPPED), nobody, suspects(images_with(LABELS), nobody)).healthy_mean is None
+
+
+def test_the_file_says_what_healthy_retrains_and_the_model_say():
+    found = suspects(images_with(LABELS), panel(LABELS, FLIPPED))
+    rows = list(csv.DictReader(io.StringIO(suspects_csv(found, answers(LABELS, np.array([12]))))))
+    assert {int(row["image"]) for row in rows} == set(FLIPPED)
+    by_number = {int(row["image"]): row for row in rows}
+    assert by_number[12]["predicted"] == CLASSES[(LABELS[12] + 1) % 3]
+    assert by_number[101]["predicted"] == CLASSES[LABELS[101]]
+    assert by_number[12]["against it"] == "20"
+
+
+def test_what_each_member_gets_wrong_is_kept_with_what_they_know(tmp_path):
+    knowledge = panel(LABELS, FLIPPED)
+    path = tmp_path / "panel.knowledge.json"
+    knowledge.write(path)
+    (kept,), (view,) = read_knowledge(path).views.values(), knowledge.views.values()
+    assert np.array_equal(kept.each, view.each)
+    view.wrong[0] = 1
+    knowledge.write(path)
+    with pytest.raises(InputError, match="is not what they do together"):
+        read_knowledge(path)
+
+
+@pytest.mark.skipif(not SHIPPED.exists(), reason="what the shipped panel knows is not there")
+def test_of_planted_labels_nearly_all_are_found_and_the_first_are_planted_or_known_to_be_wrong():
+    """One in a hundred labels of the shipped test images is another one."""
+    images, view = load_images("fashion-mnist"), read_knowledge(SHIPPED).view()
+    table = csv.DictReader(io.StringIO(Path("benchmarks/suspects/calls.csv").read_text()))
+    calls = {int(row["image"]): row["call"] for row in table}
+    labels = images.labels.numpy()
+    planted, wrong, found = [], [], []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        which = rng.choice(len(labels), len(labels) // 100, replace=False)
+        made = labels.copy()
+        made[which] = (made[which] + rng.integers(1, 10, len(which))) % 10
+        unusual = suspicion(view.mean, made)
+        first = np.argsort(unusual, kind="stable")[:100]
+        planted.append(np.isin(first[:50], which).mean())
+        wrong.append(np.mean([at in which or calls.get(int(at)) == "wrong" for at in first.tolist()]))
+        found.append(np.mean(unusual[which] < 0.05))
+    assert np.mean(planted) > 0.99
+    assert np.mean(wrong) >= 0.95, "of the first hundred"
+    assert np.mean(found) > 0.94

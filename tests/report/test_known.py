@@ -1,0 +1,118 @@
+"""What the panel knows on the page: what leads it, suspects among the labels, whose errors are whose, golden images."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from outcomes import EMPTY
+from overviews import model, overview
+
+from harness.gates import Bound, Gate
+from harness.measures import Measurement
+from harness.measures.consensus import LOST_CONSENSUS
+from harness.measures.failures import OWN_CONFIDENT
+from harness.measures.golden import GOLDEN_RIGHT
+from harness.measures.suspects import Suspect, Suspects, WithoutSuspects
+from harness.report.golden import golden
+from harness.report.known import known_to_all
+from harness.report.suspects import suspect_labels
+from harness.report.tables import models
+from harness.run.overview import KindCount
+
+PICTURE = np.zeros((8, 8, 1), dtype=np.uint8)
+EVIL = "</p><script>alert(1)</script>"
+KNOWN = Gate("consensus-clean", "consensus", "lost_consensus", panel=Bound(30, mean=12.2, std=4.2, retrains=20, k=4))
+CLEAN = Gate("clean", "clean", "accuracy", panel=Bound(0.92, mean=0.93, std=0.002, retrains=20, k=4))
+
+
+def lost(count: int, gate: Gate = KNOWN):
+    return gate.judge(Measurement(LOST_CONSENSUS, count, 10_000, (1.0, 90.0), detail="of 8514 that each gets right"))
+
+
+def right(value: float):
+    from harness.measures.accuracy import ACCURACY
+
+    return CLEAN.judge(Measurement(ACCURACY, value, 10_000, (value - 0.01, value + 0.01)))
+
+
+def golden_row(name: str, value: float, reason: str = "complaint 7"):
+    gate = Gate(name, "golden", "golden_right", class_name="shoe", hand=Bound(1, reason=reason, n=1, date="2026-11-26"))
+    return gate.judge(Measurement(GOLDEN_RIGHT, value, 1, (0.0, 1.0), detail=f"shoe; {reason}"))
+
+
+def test_what_every_healthy_model_gets_right_leads_the_page_of_a_model_that_fails():
+    outcome = replace(
+        EMPTY, verdicts=(lost(71),), telling={"consensus-clean": ["<b>one</b>", "<b>two</b>", "<b>3</b>"]}
+    )
+    section = known_to_all(outcome)
+    assert section.title == "Every healthy model gets these right, this one does not"
+    assert "71 such images; healthy models lose 12 images ± 4.2. Of 8514 that each gets right." in section.body
+    assert "<b>one</b><b>two</b>" in section.body
+    assert "<b>3</b>" not in section.body, "what got worse stands not far below"
+    assert 'href="#pictures-consensus-clean"' in section.body
+
+
+def test_the_row_that_misses_by_most_is_shown():
+    other = replace(KNOWN, id="consensus-mirrored")
+    telling = {"consensus-clean": ["a"], "consensus-mirrored": ["b"]}
+    section = known_to_all(replace(EMPTY, verdicts=(lost(35), lost(90, other)), telling=telling))
+    assert section.body.startswith("<p>90 such images")
+
+
+@pytest.mark.parametrize("facts", [{"telling": {}}, {"verdicts": (lost(20),)}], ids=["no pictures", "nothing fails"])
+def test_it_is_left_out_where_there_is_nothing_to_show(facts):
+    known = {"verdicts": (lost(71),), "telling": {"consensus-clean": ["a"]}, **facts}
+    assert known_to_all(replace(EMPTY, **known)) is None
+
+
+SUSPECTS = Suspects(
+    300, 20, (Suspect(17, "top", EVIL, 0.97, 0.002, 20, 0.003), Suspect(4, "shoe", "top", 0.9, 0.01, 19, 0.01))
+)
+
+
+def suspected(**rest):
+    first = model(without_suspects=WithoutSuspects(0.9, 298, 2, **rest))
+    return replace(
+        EMPTY,
+        verdicts=(right(0.93),),
+        overview=overview(first, suspects=SUSPECTS),
+        thumbnails={17: PICTURE, 4: PICTURE},
+    )
+
+
+def test_suspects_stand_with_pictures_and_the_verdict_with_and_without_them():
+    body = suspect_labels(suspected(healthy_mean=0.94, healthy_std=0.001)).body
+    assert "against the labels of 2 of 300 images" in body
+    assert "Clean accuracy with all images 93.0%, which holds: at least 92.0%" in body
+    floor = 0.94 - 4 * (1 / 298) * np.sqrt(1.05)
+    assert f"without the suspects 90.0%, which fails: at least {100 * floor:.1f}%" in body
+    assert body.count("<img") == 2
+    assert "<script>" not in body
+    assert "20 of 20" in body
+
+
+def test_without_each_retrains_answers_the_verdict_without_suspects_has_no_floor():
+    body = suspect_labels(suspected()).body
+    assert "without the suspects 90.0%. 2 of its errors are on suspects." in body
+
+
+def test_no_suspects_no_section():
+    assert suspect_labels(EMPTY) is None
+    assert suspect_labels(replace(EMPTY, overview=overview())) is None
+
+
+def test_golden_images_stand_with_pictures_those_that_are_wrong_first():
+    verdicts = (golden_row("golden-0000000a", 1.0), golden_row("golden-0000000b", 0.0, EVIL))
+    thumbnails = {"golden-0000000a": PICTURE, "golden-0000000b": PICTURE}
+    body = golden(replace(EMPTY, verdicts=verdicts, thumbnails=thumbnails)).body
+    assert "1 of 2 images that must never be wrong again are right." in body
+    assert body.index("golden-0000000b") < body.index("golden-0000000a")
+    assert "complaint 7" in body
+    assert "<script>" not in body
+    assert golden(EMPTY) is None
+
+
+def test_confident_errors_say_how_many_are_the_models_own():
+    own = model(failures=(KindCount("any error", 30, 0.2), KindCount(OWN_CONFIDENT, 3, 0.1)))
+    assert "of 300, 3 its own" in models(overview(own), None)
+    assert "its own" not in models(overview(), None)

@@ -1,0 +1,74 @@
+"""The model before the candidate: the incumbent, or, while a panel is measured, the member after the one measured."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from zoo import images_of, network, role_model
+
+from harness.errors import NotApplicableError
+from harness.gates.file import DataFingerprint, GatesFile
+from harness.measures.knowledge import Knowledge, View
+from harness.perturb import IDENTITY
+from harness.run.before import Before
+from harness.run.session import StressSession
+
+IMAGES = images_of(200)
+
+
+def member(seed: int, role: str = "candidate"):
+    return replace(role_model(role, network(jitter=1.0, seed=seed)), model_sha256=f"{seed:064x}")
+
+
+def session_of(*models, **facts) -> StressSession:
+    data = DataFingerprint(IMAGES.name, IMAGES.split, IMAGES.sha256, len(IMAGES))
+    gates = GatesFile(None, "0" * 64, data, {}, {}, ())
+    return StressSession(IMAGES, gates, {model.role: model for model in models}, **facts)
+
+
+PANEL = [member(seed) for seed in range(4)]
+CORRECT = np.stack([model.predict(IMAGES).correct for model in PANEL])
+KNOWLEDGE = Knowledge(
+    IMAGES.sha256,
+    IMAGES.classes,
+    tuple(model.model_sha256 for model in PANEL),
+    {repr(IDENTITY): View((~CORRECT).sum(0).astype(np.int16), np.full((200, 4), 0.25, dtype=np.float32), ~CORRECT)},
+)
+
+
+def test_in_a_run_it_is_the_incumbent():
+    other = member(9, "incumbent")
+    predictions = PANEL[0].predict(IMAGES)
+    before = Before(session_of(PANEL[0], other, knowledge=KNOWLEDGE.of_others("")))
+    assert np.array_equal(before.right(predictions), other.predict(IMAGES).correct)
+    assert before.consensus(predictions, None) is None
+    assert np.array_equal(before.consensus(predictions, "consensus"), CORRECT.all(axis=0))
+
+
+def test_without_an_incumbent_or_against_itself_it_does_not_apply():
+    predictions = PANEL[0].predict(IMAGES)
+    with pytest.raises(NotApplicableError, match="no incumbent"):
+        Before(session_of(PANEL[0])).right(predictions)
+    with pytest.raises(NotApplicableError, match="the candidate is the incumbent"):
+        Before(session_of(PANEL[0], replace(PANEL[0], role="incumbent"))).right(predictions)
+    with pytest.raises(NotApplicableError, match="was not recorded"):
+        Before(session_of(PANEL[0])).consensus(predictions, "consensus")
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_while_a_panel_is_measured_members_are_held_against_the_next_on_what_the_others_know(at):
+    sample = IMAGES.take(torch.arange(0, 200, 3))
+    before = Before(session_of(PANEL[at], recording=True, knowledge=KNOWLEDGE.of_others(PANEL[at].model_sha256)))
+    predictions = PANEL[at].predict(sample)
+    others = [number for number in range(4) if number not in {at, (at + 1) % 4}]
+    assert np.array_equal(before.right(predictions), CORRECT[(at + 1) % 4, ::3])
+    assert np.array_equal(before.consensus(predictions, "consensus"), CORRECT[others, ::3].all(axis=0))
+
+
+def test_a_panel_whose_members_are_not_known_one_by_one_gives_no_pairs():
+    (view,) = KNOWLEDGE.views.values()
+    old = replace(KNOWLEDGE, views={repr(IDENTITY): replace(view, each=None)})
+    before = Before(session_of(PANEL[0], recording=True, knowledge=old.of_others(PANEL[0].model_sha256)))
+    with pytest.raises(NotApplicableError, match="calibrate anew"):
+        before.right(PANEL[0].predict(IMAGES))
