@@ -59,12 +59,10 @@ def measure_all(
             waiting.append(mutant)
     total = len(waiting)
     elsewhere = [mutant for mutant in mutants if mutant not in made]
-    done = [
-        mutant for mutant in elsewhere if is_measured(mutant, gates.gates, results, baseline_sha256=baseline_sha256)
-    ]
-    measured, unmade = len(made) - total + len(done), len(elsewhere) - len(done)
+    done = sum(is_measured(mutant, gates.gates, results, baseline_sha256=baseline_sha256) for mutant in elsewhere)
+    measured, unmade = len(made) - total + done, len(elsewhere) - done
     say(
-        f"{measured} of {len(mutants)} mutants have a result with every row ({len(done)} without a checkpoint here); "
+        f"{measured} of {len(mutants)} mutants have a result with every row ({done} without a checkpoint here); "
         f"{total} to measure, {unmade} to make first"
     )
     failed: list[str] = []
