@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from benchmarks.detection.mutants import MUTANTS, Mutant
 from benchmarks.detection.paths import (
+    BACKDOORS,
     BASELINE,
     CHECKPOINTS,
+    COLOUR,
     FLIPPED,
     GATES,
     PARENTS,
@@ -87,6 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     add_checkpoints(flip)
     parents = add("parents", _parents, "Hold damaged weights against the healthy ones that they were made from.")
     add_checkpoints(parents)
+    doors = add("backdoors", _backdoors, "Show backdoored networks their trigger, which the gate does not know.")
+    add_checkpoints(doors)
+    colour = add("colour", _colour, "Show the network of examples/digits_on_photos its channels in the wrong order.")
+    add_checkpoints(colour)
     add("report", _report, "Judge the results against today's gates file and write the tables of the README.")
     make = add("make", _make, "Make one mutant in this process.")
     make.add_argument("mutant", metavar="ID")
@@ -170,6 +176,23 @@ def _parents(options: argparse.Namespace) -> int:
 
     compared = compare_all(MUTANTS, options.checkpoints.resolve(), PARENTS)
     print(f"{len(compared)} mutants of weights are held against their parents")
+    return _OK
+
+
+def _backdoors(options: argparse.Namespace) -> int:
+    from benchmarks.detection.backdoors import open_all
+
+    for name, found in open_all(MUTANTS, options.checkpoints.resolve(), BACKDOORS).items():
+        print(
+            f"{name}: {found.stamped:.2%} of stamped images are taken for the target, {found.unstamped:.2%} unstamped"
+        )
+    return _OK
+
+
+def _colour(options: argparse.Namespace) -> int:
+    from benchmarks.detection.colour import show_all
+
+    show_all(options.checkpoints.resolve(), COLOUR)
     return _OK
 
 
