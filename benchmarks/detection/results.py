@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from harness.gates import Gate
 
 MEASURED = "measured"
+AGAINST_INCUMBENT = frozenset({"regression", "flips"})
+"""Families of rows that hold a candidate against the incumbent; mutants are measured without one."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,16 @@ class Result:
     later: Sequence[Mapping[str, Any]] = ()
 
     def missing(self, gates: Iterable[Gate]) -> list[str]:
-        """Return the ids of the candidate's rows in the gates file that have not been measured."""
-        return [gate.id for gate in gates if gate.role == "candidate" and gate.id not in self.rows]
+        """Return the ids of the candidate's rows in the gates file that have not been measured.
+
+        A row without a value was not, unless it needs the incumbent that mutants are measured without: what the panel
+        knows, say, was not there.
+        """
+        return [
+            gate.id
+            for gate in gates
+            if gate.role == "candidate" and gate.family not in AGAINST_INCUMBENT and self.rows.get(gate.id) is None
+        ]
 
     def complete(self, gates: Iterable[Gate], *, baseline_sha256: str) -> bool:
         """Return whether there is nothing left to measure: no row is missing, or there is no checkpoint to judge."""

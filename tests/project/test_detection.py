@@ -117,6 +117,7 @@ def test_a_result_is_complete_by_todays_rows_and_todays_baseline():
     assert kept.complete(FILE.gates, baseline_sha256=today)
     assert not kept.complete(FILE.gates, baseline_sha256="another")
     assert not result_of(HEALTHY, without=["flip"]).complete(FILE.gates, baseline_sha256=today)
+    assert result_of(HEALTHY, flip=None).missing(FILE.gates) == ["flip"]
     assert replace(kept, outcome="diverged", rows={}).complete(FILE.gates, baseline_sha256=today)
 
 
