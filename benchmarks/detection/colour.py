@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks.detection.jobs import python, say
-from benchmarks.detection.paths import DIGITS, ROOT
+from benchmarks.detection.paths import DIGITS, ROOT, sha256_of
 from benchmarks.detection.wording import many, percent, table
 from harness.errors import InputError
 from harness.store.files import write_atomically
@@ -40,6 +40,7 @@ class Shown:
     clean_accuracy: float
     failed: Sequence[str]
     gates_sha256: str
+    checkpoint_sha256: str
 
 
 def reordered(state: Mapping[str, Tensor], order: Sequence[int]) -> dict[str, Tensor]:
@@ -54,7 +55,8 @@ def reordered(state: Mapping[str, Tensor], order: Sequence[int]) -> dict[str, Te
 def show_all(folder: Path, result: Path) -> tuple[Shown, ...]:
     """Train the example's network anew for each seed, show it each order, and write what its gate says, as JSON.
 
-    Works in `folder`, on a copy of the example. Raises `InputError` when a training or a gate ends without an answer.
+    Works in `folder`, on a copy of the example; what is kept of the same weights and gates is not measured again.
+    Raises `InputError` when a training or a gate ends without an answer.
     """
     import torch
 
@@ -62,7 +64,9 @@ def show_all(folder: Path, result: Path) -> tuple[Shown, ...]:
     shutil.copytree(DIGITS, example, dirs_exist_ok=True)
     if not (example / "digits.npz").exists():
         _run(example, "digits_on_photos.py", "data")
-    found = []
+    kept = {(one.checkpoint_sha256, one.gates_sha256): one for one in read_colour(result)}
+    gates_sha256 = sha256_of(example / "stress_tests/gates.toml")
+    found: list[Shown] = []
     for seed in SEEDS:
         trained = example / f"runs/seed-{seed}.pth"
         if not trained.exists():
@@ -71,9 +75,10 @@ def show_all(folder: Path, result: Path) -> tuple[Shown, ...]:
         for name, order in ORDERS.items():
             candidate = example / f"runs/{name}-seed-{seed}.pth"
             torch.save(reordered(state, order), candidate)
-            found.append(one := _gated(example, candidate, name, seed))
+            one = kept.get((sha256_of(candidate), gates_sha256)) or _gated(example, candidate, name, seed)
+            found.append(one)
+            write_atomically(result, (json.dumps([asdict(each) for each in found], indent=1) + "\n").encode())
             say(f"seed {seed} shown {name}: clean accuracy {one.clean_accuracy:.4f}, {len(one.failed)} rows fail")
-    write_atomically(result, (json.dumps([asdict(one) for one in found], indent=1) + "\n").encode())
     return tuple(found)
 
 
@@ -113,7 +118,8 @@ def _gated(example: Path, candidate: Path, order: str, seed: int) -> Shown:
     stress = json.loads((reports / "stress.json").read_bytes())
     rows = {row["id"]: row for row in stress["gates"] if row["role"] == "candidate"}
     failed = [name for name, row in rows.items() if row["status"] == "fail"]
-    return Shown(order, seed, status, rows["clean"]["value"], failed, stress["gates_sha256"])
+    of_these_files = stress["gates_sha256"], stress["candidate"]["sha256"]
+    return Shown(order, seed, status, rows["clean"]["value"], failed, *of_these_files)
 
 
 def _run(folder: Path, *arguments: str, allowed: Sequence[int] = (0,)) -> int:
