@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     colour = add("colour", _colour, "Show the network of examples/digits_on_photos its channels in the wrong order.")
     add_checkpoints(colour)
     add("report", _report, "Judge the results against today's gates file and write the tables of the README.")
+    add("shares", _shares, "Compare ways to divide the 1% of false alarms among families, by the results kept.")
     make = add("make", _make, "Make one mutant in this process.")
     make.add_argument("mutant", metavar="ID")
     add_checkpoints(make)
@@ -193,6 +194,13 @@ def _colour(options: argparse.Namespace) -> int:
     from benchmarks.detection.colour import show_all
 
     show_all(options.checkpoints.resolve(), COLOUR)
+    return _OK
+
+
+def _shares(options: argparse.Namespace) -> int:  # noqa: ARG001
+    from benchmarks.detection.shares import compare_all, table
+
+    print("\n".join(table(compare_all())))
     return _OK
 
 

@@ -2,9 +2,9 @@
 
 A bound is the end of a one-sided prediction interval for one more retrain (Hahn & Meeker 1991, section 4.8):
 mean - k s sqrt(1 + 1/K) for a floor, with mean and standard deviation s of K retrains measured on the same images. The
-healthy retrain fails any gate with a probability of at most 1%: half of it belongs to the clean accuracy alone, the
-other half is shared by at most twelve families, and the rows of a family share one k, so that it is the family that
-keeps its share and not each row.
+healthy retrain fails any gate with a probability of at most 1%: each family has an equal part of it, a twelfth if
+there are no more families than that, and the rows of a family share one k, so that it is the family that keeps its part
+and not each row. A new family moves no other's bounds, and from the thirteenth on by a hundredth.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from harness.errors import InputError
 from harness.measures import Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from harness.calibration.panel import Panel, Row
 
 MIN_RETRAINS = 8
-CLEAN = "clean"
-CLEAN_SHARE, FAMILIES_SHARE, MAX_FAMILIES = 0.005, 0.005, 12
+ALARMS, PARTS = 0.01, 12
+"""How often a healthy retrain may fail any gate, and into how many parts that is divided if families are no more.
+
+Other ways to divide it are compared in `benchmarks.detection.shares`."""
 OUTLIER_SHARE = 0.001
 """How often a panel without an outlier is refused."""
 POWER = 0.95
@@ -140,17 +142,12 @@ def _bounds(
 
 
 def check_panel(panel: Panel) -> None:
-    """Raise `InputError` for a panel that is too small, has an outlier, or more families than may share the 1%."""
+    """Raise `InputError` for a panel that is too small or has an outlier."""
     count = len(panel.members)
     if count < MIN_RETRAINS:
         raise InputError(
             f"a panel of {count} retrains is too small for floors: at least {MIN_RETRAINS}, better 20, are needed; "
             "train more seeds"
-        )
-    if len(families := set(panel.families) - {CLEAN}) > MAX_FAMILIES:
-        raise InputError(
-            f"{len(families)} families besides {CLEAN!r} share the probability of a false alarm, "
-            f"at most {MAX_FAMILIES} may: {', '.join(sorted(families))}; merge some"
         )
     if found := outliers(panel):
         raise InputError(
@@ -167,12 +164,12 @@ def outliers(panel: Panel) -> list[str]:
     from scipy.stats import t
 
     values = panel.values(panel.rows)
-    scaled, count = on_scales(values, panel.rows), len(values)
+    count = len(values)
     limit = t.isf(OUTLIER_SHARE / 2 / values.size, count - 2)
     found = []
     for position, member in enumerate(panel.members):
-        rest, others = np.delete(values, position, axis=0), np.delete(scaled, position, axis=0)
-        deviations = (scaled[position] - others.mean(axis=0)) / _std(others, panel.rows) / _widened(count - 1)
+        rest = np.delete(values, position, axis=0)
+        deviations = off_by(values[position], rest, panel.rows)
         worst = int(np.abs(deviations).argmax())
         if abs(deviations[worst]) > limit:
             found.append(
@@ -209,9 +206,19 @@ def _holds(item: Calibrated, value: float) -> bool:
 
 def family_multiplier(panel: Panel, rows: tuple[Row, ...], *, retrains: int, draws: int = DRAWS) -> float:
     """Return the k that these rows of one family share, for bounds from `retrains` networks."""
-    share = CLEAN_SHARE if rows[0].family == CLEAN else FAMILIES_SHARE / MAX_FAMILIES
     values = on_scales(panel.values(rows), rows) * [row.sign for row in rows]
+    share = ALARMS / max(PARTS, len(panel.families))
     return multiplier(correlation(values), share=share, retrains=retrains, draws=draws)
+
+
+def off_by(measured: np.ndarray, values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
+    """Return how far a network lies off healthy retrains, (rows,), in standard deviations of prediction.
+
+    On the bad side it is positive. `measured` are its values of the rows, (rows,), `values` theirs, (K, rows).
+    """
+    scaled, away = on_scales(values, rows), on_scales(measured, rows)
+    off = (scaled.mean(axis=0) - away) / _std(scaled, rows) / _widened(len(values))
+    return np.asarray(off * [row.sign for row in rows])
 
 
 def multiplier(correlations: np.ndarray, *, share: float, retrains: int, draws: int = DRAWS, seed: int = 0) -> float:
@@ -278,7 +285,7 @@ def _widened(retrains: int) -> float:
     return math.sqrt(1 + 1 / retrains)
 
 
-def _std(values: np.ndarray, rows: tuple[Row, ...]) -> np.ndarray:
+def _std(values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
     """Return each row's standard deviation, of values on its scale, at least the least that `Calibrated` names."""
 
     def least(row: Row, mean: float) -> float:
