@@ -272,11 +272,11 @@ def _budget(row: Row, mean: float, budgets: Mapping[str, float]) -> float:
 def default_budget(row: Row, mean: float) -> float:
     """Return the largest loss that may go unnoticed where the gates file names none.
 
-    Five points of a share; for a count a doubling, or half a percent of the images if that is more; for a severity or
-    a factor a fifth.
+    Five points of a share; for a count a doubling, or half a percent of the images if that is more, for one of rare
+    things a percent; for a severity or a factor a fifth.
     """
     if row.unit is Unit.IMAGES:
-        return max(mean, 0.005 * row.n)
+        return max(mean, (0.01 if row.scale == "root" else 0.005) * row.n)
     return 0.05 if row.unit in _SHARES else 0.2 * mean
 
 

@@ -10,7 +10,7 @@ import torch
 from harness.data import LabelledImages
 from harness.errors import InputError, NotApplicableError
 from harness.inference import Predictions
-from harness.measures import lost_consensus, lost_to
+from harness.measures import lost_consensus, lost_of_a_class, lost_to
 from harness.measures.knowledge import NOT_ASKED, Knowledge, View, read_knowledge
 from harness.perturb import IDENTITY, HorizontalFlip
 
@@ -88,10 +88,18 @@ def test_images_go_by_their_place_in_the_split(knowledge):
 def test_a_member_is_held_against_the_others(knowledge):
     """Alone wrong about image 2, it loses what the others know; 7, which another gets wrong as well, it does not."""
     member = answers([0, 0, 1, 1, 0, 1, 2, 0])
-    assert lost_to([member], knowledge).count == 0, "all know what each of them does"
+    assert lost_to([member], knowledge).pairs.sum() == 0, "all know what each of them does"
     lost = lost_to([member], knowledge.of_others("b"))
-    assert (lost.count, lost.known, lost.retrains, lost.positions.tolist()) == (1, 6, 2, [2])
-    assert lost_to([member], knowledge.of_others("another")).count == 0
+    assert (lost.pairs.sum(), lost.known, lost.retrains, lost.positions.tolist()) == (1, 6, 2, [2])
+    assert lost_to([member], knowledge.of_others("another")).pairs.sum() == 0
+
+
+def test_the_class_that_loses_most_is_counted_alone(knowledge):
+    """Of the cats it loses 0 and 1, of the dogs 3."""
+    measured = lost_of_a_class(lost_to([answers([1, 2, 0, 0, 1, 1, 2, 2], [0.7, 0.8, *[0.8] * 6])], knowledge))
+    assert (measured.value, measured.n, measured.failures.tolist()) == (2, 8, [1, 0])
+    assert measured.detail == "of cat, of 3 of all classes"
+    assert lost_of_a_class(lost_to([answers(LABELS.tolist())], knowledge)).value == 0
 
 
 def test_what_was_not_asked_is_not_judged(knowledge):
