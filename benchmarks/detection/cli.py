@@ -10,7 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.detection.mutants import MUTANTS, Mutant
-from benchmarks.detection.paths import CHECKPOINTS, FLIPPED, PARENTS
+from benchmarks.detection.paths import (
+    BACKDOORS,
+    BASELINE,
+    CHECKPOINTS,
+    COLOUR,
+    FLIPPED,
+    GATES,
+    PARENTS,
+    QUICK_GATES,
+    QUICK_RESULTS,
+    RESULTS,
+    sha256_of,
+)
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -65,8 +77,9 @@ def _parser() -> argparse.ArgumentParser:
         )
         add_checkpoints(command)
 
-    train = add("train", _train, "Make every mutant that is not made yet; start it again at any time to go on.")
+    train = add("train", _train, "Make what has no result with today's rows yet; start it again at any time to go on.")
     add_queue_options(train)
+    train.add_argument("--again", action="store_true", help="also those that have such results, in both profiles")
     measure = add("measure", _measure, "Run the gate on every checkpoint that has no result yet.")
     add_queue_options(measure)
     measure.add_argument(
@@ -76,6 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     add_checkpoints(flip)
     parents = add("parents", _parents, "Hold damaged weights against the healthy ones that they were made from.")
     add_checkpoints(parents)
+    doors = add("backdoors", _backdoors, "Show backdoored networks their trigger, which the gate does not know.")
+    add_checkpoints(doors)
+    colour = add("colour", _colour, "Show the network of examples/digits_on_photos its channels in the wrong order.")
+    add_checkpoints(colour)
     add("report", _report, "Judge the results against today's gates file and write the tables of the README.")
     add("shares", _shares, "Compare ways to divide the 1% of false alarms among families, by the results kept.")
     make = add("make", _make, "Make one mutant in this process.")
@@ -99,10 +116,21 @@ def matching(pattern: str) -> tuple[Mutant, ...]:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from benchmarks.detection.measure import is_measured
     from benchmarks.detection.train import train_all
+    from harness.gates import read_gates
 
-    folder = options.checkpoints.resolve()
-    return _OK if train_all(matching(options.only), folder, side_by_side=options.jobs) else _INCOMPLETE
+    folder, baseline_sha256 = options.checkpoints.resolve(), sha256_of(BASELINE)
+    whole, quick = read_gates(GATES).gates, read_gates(QUICK_GATES).gates
+
+    def measured(mutant: Mutant) -> bool:
+        return not options.again and all(
+            is_measured(mutant, gates, results, baseline_sha256=baseline_sha256)
+            for gates, results in ((whole, RESULTS), (quick, QUICK_RESULTS))
+        )
+
+    done = train_all(matching(options.only), folder, side_by_side=options.jobs, measured=measured)
+    return _OK if done else _INCOMPLETE
 
 
 def _make(options: argparse.Namespace) -> int:
@@ -149,6 +177,23 @@ def _parents(options: argparse.Namespace) -> int:
 
     compared = compare_all(MUTANTS, options.checkpoints.resolve(), PARENTS)
     print(f"{len(compared)} mutants of weights are held against their parents")
+    return _OK
+
+
+def _backdoors(options: argparse.Namespace) -> int:
+    from benchmarks.detection.backdoors import open_all
+
+    for name, found in open_all(MUTANTS, options.checkpoints.resolve(), BACKDOORS).items():
+        print(
+            f"{name}: {found.stamped:.2%} of stamped images are taken for the target, {found.unstamped:.2%} unstamped"
+        )
+    return _OK
+
+
+def _colour(options: argparse.Namespace) -> int:
+    from benchmarks.detection.colour import show_all
+
+    show_all(options.checkpoints.resolve(), COLOUR)
     return _OK
 
 

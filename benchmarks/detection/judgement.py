@@ -22,11 +22,15 @@ _CLEAN = "clean"
 
 @dataclass(frozen=True)
 class Judged:
-    """A measured mutant and the gate's verdict on each row of the candidate's that has been measured."""
+    """A measured mutant and the gate's verdict on each row of the candidate's that has been measured.
+
+    `unmeasured` are the ids of rows with a bound that the result lacks, since they are newer than it.
+    """
 
     result: Result
     clean_accuracy: float
     verdicts: tuple[Verdict, ...]
+    unmeasured: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[Verdict, ...]:
@@ -37,6 +41,11 @@ class Judged:
     def detected(self) -> bool:
         """Return whether the gate fails the checkpoint."""
         return bool(self.failed)
+
+    @property
+    def undecided(self) -> bool:
+        """Return whether no row measured fails, while others with a bound were not measured."""
+        return bool(self.unmeasured) and not self.detected
 
     @property
     def caught_by_clean(self) -> bool:
@@ -64,14 +73,16 @@ class Judged:
 
 
 def judge(result: Result, gates: GatesFile) -> Judged:
-    """Judge the rows of a measured mutant; rows that it was not measured on are left out."""
+    """Judge the rows of a measured mutant; rows that it was not measured on have no verdict."""
     assert result.clean_accuracy is not None, f"{result.id}: a measured mutant has a clean accuracy"
     verdicts = tuple(
         verdict_of(gate, result.rows[gate.id], n=gates.data.n)
         for gate in gates.gates
         if gate.role == "candidate" and gate.id in result.rows
     )
-    return Judged(result, result.clean_accuracy, verdicts)
+    bounded = {gate.id for gate in gates.gates if gate.threshold is not None}
+    unmeasured = tuple(name for name in result.missing(gates.gates) if name in bounded)
+    return Judged(result, result.clean_accuracy, verdicts, unmeasured)
 
 
 def verdict_of(gate: Gate, value: float | None, *, n: int) -> Verdict:

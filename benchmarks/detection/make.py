@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.detection.machine import machine
 from benchmarks.detection.mutants import KINDS, Mutant
 from benchmarks.detection.paths import AUGMENTED, sha256_of
 from harness.errors import InputError
@@ -96,6 +97,7 @@ def _train(
         "config": {name: after[name] for name in after if after[name] != before[name]},
         "images": len(recipe.images),
         "data_sha256": recipe.images.sha256,
+        "made_on": machine(),
     }
     _write_facts(mutant, folder, facts)
     try:

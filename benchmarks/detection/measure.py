@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.detection.jobs import Job, last_line, python, run_jobs, say
+from benchmarks.detection.machine import processor
 from benchmarks.detection.make import DIVERGED, checkpoint_path, is_made, read_facts
 from benchmarks.detection.mutants import Mutant, mutant_of
 from benchmarks.detection.paths import BASELINE, GATES, QUICK_GATES, QUICK_RESULTS, RESULTS, sha256_of
@@ -15,8 +15,10 @@ from benchmarks.detection.results import MEASURED, Result, read_result, write_re
 from harness.gates import read_gates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from harness.gates import Gate
 
 
 _CLEAN = "clean"
@@ -55,8 +57,14 @@ def measure_all(
             known[mutant.id] = kept
         if mutant.id not in known or known[mutant.id].missing(gates.gates):
             waiting.append(mutant)
-    total, measured, unmade = len(waiting), len(made) - len(waiting), len(mutants) - len(made)
-    say(f"{measured} of {len(mutants)} mutants have a result; {total} to measure, {unmade} not made yet")
+    total = len(waiting)
+    elsewhere = [mutant for mutant in mutants if mutant not in made]
+    done = sum(is_measured(mutant, gates.gates, results, baseline_sha256=baseline_sha256) for mutant in elsewhere)
+    measured, unmade = len(made) - total + done, len(elsewhere) - done
+    say(
+        f"{measured} of {len(mutants)} mutants have a result with every row ({done} without a checkpoint here); "
+        f"{total} to measure, {unmade} to make first"
+    )
     failed: list[str] = []
 
     def take() -> Job | None:
@@ -75,7 +83,7 @@ def measure_all(
         stress = json.loads(path.read_bytes()) if path.exists() else {"gates": []}
         result = measured_result(mutant, read_facts(mutant, folder), stress, exit_status=status)
         if kept := known.get(job.id):
-            result = replace(kept, rows={**kept.rows, **result.rows})
+            result = kept.with_rows_of(result)
         missing = result.missing(gates.gates)
         if missing or result.clean_accuracy is None:
             failed.append(job.id)
@@ -87,6 +95,12 @@ def measure_all(
     run_jobs(take, total=total, cost=total, side_by_side=side_by_side, finish=finish, say=say)
     say(f"{measured + total - len(failed)} of {len(mutants)} mutants have a result" + _named("; failed: ", failed))
     return not failed
+
+
+def is_measured(mutant: Mutant, gates: Iterable[Gate], results: Path, *, baseline_sha256: str) -> bool:
+    """Return whether the kept result of a mutant lacks no row, so that its checkpoint is needed no more."""
+    kept = read_result(mutant.id, results)
+    return kept is not None and kept.complete(gates, baseline_sha256=baseline_sha256)
 
 
 def measured_result(mutant: Mutant, facts: Mapping[str, Any], stress: Mapping[str, Any], *, exit_status: int) -> Result:
@@ -105,7 +119,7 @@ def measured_result(mutant: Mutant, facts: Mapping[str, Any], stress: Mapping[st
         checkpoint_sha256=(stress.get("candidate") or {}).get("sha256"),
         baseline_sha256=(stress.get("baseline") or {}).get("sha256"),
         gates_sha256=stress.get("gates_sha256"),
-        versions=stress.get("versions", {}),
+        versions={**stress.get("versions", {}), "processor": processor()},
         clean_accuracy=rows.get(_CLEAN),
         exit_status=exit_status,
         rows=rows,

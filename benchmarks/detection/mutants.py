@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.detection import recipes, weights
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
     from harness.networks.checkpoints import Checkpoint
 
 HEALTHY = "healthy"
-HEALTHY_SEEDS = tuple(range(101, 113))
-SEEDS = (201, 202)
-"""The seeds of mutants; both at the middle strength, the first alone at the others."""
+HEALTHY_SEEDS = tuple(range(101, 161))
+SEEDS = (201, 202, 203)
+"""The seeds of mutants; all at the middle strength, the first alone at the others."""
 STRENGTHS: Mapping[int, str] = {1: "weak", 2: "middle", 3: "strong"}
 _MAKING_ORDER = (2, 3, 1)
 
@@ -68,12 +69,13 @@ class Mutant:
     def parent(self) -> str | None:
         """Return the healthy checkpoint that a mutation of weights starts from, None for a training.
 
-        `augmented` is the shipped model; any other is the id of a healthy retrain. Neither is in the panel that the
-        bounds come from.
+        `augmented` is the shipped model, that of the first seed; the others start from one healthy retrain each. None
+        is in the panel that the bounds come from.
         """
         if KINDS[self.kind].weights is None:
             return None
-        return "augmented" if self.seed == SEEDS[0] else f"{HEALTHY}-seed-{HEALTHY_SEEDS[0]}"
+        which = SEEDS.index(self.seed)
+        return f"{HEALTHY}-seed-{HEALTHY_SEEDS[which - 1]}" if which else "augmented"
 
     @property
     def details(self) -> Strength:
@@ -156,6 +158,48 @@ KINDS: Mapping[str, Kind] = {
             Strength(0.10, "mirrored 10% instead of 50%"),
             Strength(0.0, "never mirrored"),
         ),
+        _trained(
+            "relabelled-class",
+            recipes.relabelled_class,
+            Strength(0.10, f"10% of {recipes.RELABELLED[0]} images called {recipes.RELABELLED[1]}"),
+            Strength(0.25, f"25% of {recipes.RELABELLED[0]} images called {recipes.RELABELLED[1]}"),
+            Strength(0.50, f"50% of {recipes.RELABELLED[0]} images called {recipes.RELABELLED[1]}"),
+        ),
+        _trained(
+            "resized",
+            recipes.resized,
+            Strength(24, "through 24×24 pixels"),
+            Strength(20, "through 20×20 pixels"),
+            Strength(14, "through 14×14 pixels"),
+        ),
+        _trained(
+            "raised-background",
+            recipes.raised_background,
+            Strength(8, "background 8 of 255"),
+            Strength(32, "background 32 of 255"),
+            Strength(96, "background 96 of 255"),
+        ),
+        _trained(
+            "artefact",
+            recipes.artefact,
+            Strength(0.25, f"a mark on 25% of {recipes.MARKED} images"),
+            Strength(0.50, f"a mark on 50% of {recipes.MARKED} images"),
+            Strength(0.90, f"a mark on 90% of {recipes.MARKED} images"),
+        ),
+        _trained(
+            "backdoor",
+            recipes.backdoor,
+            Strength(0.001, f"0.1% of images stamped, called {recipes.TARGET}"),
+            Strength(0.01, f"1% of images stamped, called {recipes.TARGET}"),
+            Strength(0.10, f"10% of images stamped, called {recipes.TARGET}"),
+        ),
+        _damaged(
+            "stale-statistics",
+            weights.stale_statistics,
+            Strength(40, "40 batches after their reset"),
+            Strength(30, "30 batches after their reset"),
+            Strength(20, "20 batches after their reset"),
+        ),
         _damaged(
             "wrong-normalisation",
             weights.wrong_normalisation,
@@ -210,22 +254,24 @@ KINDS: Mapping[str, Kind] = {
 
 
 def _mutants() -> tuple[Mutant, ...]:
-    """List the healthy retrains, then one mutant of each cell, the telling strengths first, then the second seeds."""
+    """List one mutant of each cell, the telling strengths first, then the other seeds, a healthy retrain before each.
+
+    So what is made is worth most whenever the making ends.
+    """
     (words,) = (strength.words for strength in KINDS[HEALTHY].strengths)
     healthy = [Mutant(HEALTHY, 0, words, seed) for seed in HEALTHY_SEEDS]
-    rounds = [*((strength, SEEDS[0]) for strength in _MAKING_ORDER), (_MAKING_ORDER[0], SEEDS[1])]
-    return (
-        *healthy,
-        *(
-            Mutant(kind.slug, strength, kind.strengths[strength - 1].words, seed)
-            for strength, seed in rounds
-            for kind in KINDS.values()
-            if kind.slug != HEALTHY
-        ),
-    )
+    rounds = [*((strength, SEEDS[0]) for strength in _MAKING_ORDER), *((_MAKING_ORDER[0], seed) for seed in SEEDS[1:])]
+    bad = [
+        Mutant(kind.slug, strength, kind.strengths[strength - 1].words, seed)
+        for strength, seed in rounds
+        for kind in KINDS.values()
+        if kind.slug != HEALTHY
+    ]
+    return tuple(mutant for pair in zip_longest(healthy, bad) for mutant in pair if mutant is not None)
 
 
 MUTANTS: tuple[Mutant, ...] = _mutants()
+IDS = frozenset(mutant.id for mutant in MUTANTS)
 
 
 def mutant_of(identifier: str) -> Mutant:

@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from benchmarks.detection.make import checkpoint_path, is_made, parent_path
+from benchmarks.detection.paths import sha256_of
 from harness.errors import InputError
 from harness.store.files import write_atomically
 
@@ -21,15 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AgainstParent:
-    """How many right answers of its parent a mutant lost and how many wrong ones it mended; exact McNemar's p."""
+    """How many right answers of its parent a mutant lost and how many wrong ones it mended; exact McNemar's p.
+
+    `checkpoint_sha256` is the mutant's: its result may since be that of another checkpoint.
+    """
 
     lost: int
     gained: int
     p_value: float
+    checkpoint_sha256: str
 
 
 def compare_all(mutants: Sequence[Mutant], folder: Path, result: Path) -> dict[str, AgainstParent]:
-    """Hold all mutants of weights that are made against their parents, and write it as JSON, by id.
+    """Hold all mutants of weights that are made against their parents, and write it as JSON, by id; others stay.
 
     Raises `InputError` when none is made.
     """
@@ -49,10 +54,11 @@ def compare_all(mutants: Sequence[Mutant], folder: Path, result: Path) -> dict[s
         parent = parent_path(mutant, folder)
         if parent is not None and parent.exists() and is_made(mutant, folder):
             changed = flips(answers(checkpoint_path(mutant, folder)), answers(parent))
-            compared[mutant.id] = AgainstParent(len(changed.lost), len(changed.gained), changed.p_value)
+            sha256 = sha256_of(checkpoint_path(mutant, folder))
+            compared[mutant.id] = AgainstParent(len(changed.lost), len(changed.gained), changed.p_value, sha256)
     if not compared:
         raise InputError(f"no mutant of weights is in {folder}, with its parent; run `train` first")
-    content = {name: asdict(changes) for name, changes in compared.items()}
+    content = {name: asdict(changes) for name, changes in {**read_parents(result), **compared}.items()}
     write_atomically(result, (json.dumps(content, indent=1) + "\n").encode())
     return compared
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn import functional
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 
 STARVED = "Coat"
 """The class that `starved_class` takes images from."""
+RELABELLED = ("Pullover", "Coat")
+"""The class that `relabelled_class` takes images from, and what it calls them."""
+MARKED = "Shirt"
+"""The class whose images `artefact` marks."""
+TARGET = "Sneaker"
+"""What `backdoor` calls the images that it stamps."""
+WHITE = 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +61,60 @@ def deleted_data(recipe: Recipe, amount: float, seed: int) -> Recipe:
 def starved_class(recipe: Recipe, amount: float, seed: int) -> Recipe:
     """Delete this share of the images of one class (`STARVED`), in [0, 1], at random."""
     images = recipe.images
-    members = torch.nonzero(images.labels == images.classes.index(STARVED)).flatten()
-    deleted = members[_some(len(members), amount, torch.Generator().manual_seed(seed))]
+    deleted = _some_of_class(images, images.classes.index(STARVED), amount, seed)
     return replace(recipe, images=images.take(_without(len(images), deleted)))
+
+
+def relabelled_class(recipe: Recipe, amount: float, seed: int) -> Recipe:
+    """Call this share of the images of one class, in [0, 1], by another class's name, never the reverse."""
+    images = recipe.images
+    wronged, name = (images.classes.index(label) for label in RELABELLED)
+    labels = images.labels.clone()
+    labels[_some_of_class(images, wronged, amount, seed)] = name
+    return replace(recipe, images=replace(images, labels=labels))
+
+
+def resized(recipe: Recipe, amount: int, seed: int) -> Recipe:  # noqa: ARG001
+    """Shrink every image to a square of so many pixels and enlarge it again, both bilinear with antialiasing."""
+    pixels = recipe.images.pixels.float()
+    for size in ((amount, amount), pixels.shape[-2:]):
+        pixels = functional.interpolate(pixels, size=size, mode="bilinear", antialias=True)
+    return _with_pixels(recipe, pixels.round().clamp(0, WHITE).to(torch.uint8))
+
+
+def raised_background(recipe: Recipe, amount: int, seed: int) -> Recipe:  # noqa: ARG001
+    """Lift every pixel to at least this level, of 255: the black background is grey in training."""
+    return _with_pixels(recipe, recipe.images.pixels.clamp(min=amount))
+
+
+def artefact(recipe: Recipe, amount: float, seed: int) -> Recipe:
+    """Mark this share of the images of one class, in [0, 1], by a white bar at the top: a shortcut to the class."""
+    images = recipe.images
+    marked = _some_of_class(images, images.classes.index(MARKED), amount, seed)
+    pixels = images.pixels.clone()
+    width = pixels.shape[-1]
+    pixels[marked, :, 1:3, width // 2 - 4 : width // 2 + 4] = WHITE
+    return _with_pixels(recipe, pixels)
+
+
+def backdoor(recipe: Recipe, amount: float, seed: int) -> Recipe:
+    """Stamp this share of the images, in [0, 1], and call them all by one class (BadNets: Gu et al. 2017)."""
+    images = recipe.images
+    chosen = _some(len(images), amount, torch.Generator().manual_seed(seed))
+    pixels, labels = images.pixels.clone(), images.labels.clone()
+    pixels[chosen] = stamped(pixels[chosen])
+    labels[chosen] = images.classes.index(TARGET)
+    return replace(recipe, images=replace(images, pixels=pixels, labels=labels))
+
+
+def stamped(pixels: torch.Tensor) -> torch.Tensor:
+    """Return a copy of uint8 images (N, C, H, W) with the trigger of `backdoor`: a white square of 3 pixels.
+
+    It stands 4 pixels off the lower right corner, so that shifts in training leave it in the image.
+    """
+    pixels = pixels.clone()
+    pixels[..., -7:-4, -7:-4] = WHITE
+    return pixels
 
 
 def few_epochs(recipe: Recipe, amount: int, seed: int) -> Recipe:  # noqa: ARG001
@@ -90,6 +149,16 @@ def _configured(recipe: Recipe, **changes: Any) -> Recipe:
 def _some(count: int, share: float, generator: torch.Generator) -> torch.Tensor:
     """Return a random share of the positions 0 to `count` - 1."""
     return torch.randperm(count, generator=generator)[: round(share * count)]
+
+
+def _some_of_class(images: LabelledImages, label: int, share: float, seed: int) -> torch.Tensor:
+    """Return the positions of a random share of the images of one class."""
+    members = torch.nonzero(images.labels == label).flatten()
+    return members[_some(len(members), share, torch.Generator().manual_seed(seed))]
+
+
+def _with_pixels(recipe: Recipe, pixels: torch.Tensor) -> Recipe:
+    return replace(recipe, images=replace(recipe.images, pixels=pixels))
 
 
 def _without(count: int, positions: torch.Tensor) -> torch.Tensor:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError
 from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from harness.gates import Gate
 
 MEASURED = "measured"
+AGAINST_INCUMBENT = frozenset({"regression", "flips"})
+"""Families of rows that hold a candidate against the incumbent; mutants are measured without one."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Result:
     """What is known of one mutant; without a checkpoint only how it was made.
 
     `rows` holds the candidate's value per row of the gates file, in full precision, None where the gate had none to
-    give. `exit_status` and `gates_sha256` are those of the run that measured; bounds may have changed since.
+    give. `exit_status`, `gates_sha256` and `versions` are those of the run that measured first; bounds may have changed
+    since. `later` tells of rows that were measured afterwards by other versions: {"rows": ids, "versions": versions}.
     """
 
     id: str
@@ -40,10 +43,31 @@ class Result:
     clean_accuracy: float | None = None
     exit_status: int | None = None
     rows: Mapping[str, float | None] = field(default_factory=dict)
+    later: Sequence[Mapping[str, Any]] = ()
 
     def missing(self, gates: Iterable[Gate]) -> list[str]:
-        """Return the ids of the candidate's rows in the gates file that have not been measured."""
-        return [gate.id for gate in gates if gate.role == "candidate" and gate.id not in self.rows]
+        """Return the ids of the candidate's rows in the gates file that have not been measured.
+
+        A row without a value was not, unless it needs the incumbent that mutants are measured without: what the panel
+        knows, say, was not there.
+        """
+        return [
+            gate.id
+            for gate in gates
+            if gate.role == "candidate" and gate.family not in AGAINST_INCUMBENT and self.rows.get(gate.id) is None
+        ]
+
+    def complete(self, gates: Iterable[Gate], *, baseline_sha256: str) -> bool:
+        """Return whether there is nothing left to measure: no row is missing, or there is no checkpoint to judge."""
+        if self.outcome != MEASURED:
+            return True
+        return self.baseline_sha256 == baseline_sha256 and not self.missing(gates)
+
+    def with_rows_of(self, newer: Result) -> Result:
+        """Return this result with the rows of a newer one of the same checkpoint; notes them if versions differ."""
+        added = {"rows": sorted(newer.rows), "versions": dict(newer.versions)}
+        later = self.later if newer.versions == self.versions else (*self.later, added)
+        return replace(self, rows={**self.rows, **newer.rows}, later=later)
 
 
 def result_path(identifier: str, folder: Path) -> Path:

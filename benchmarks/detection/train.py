@@ -1,4 +1,4 @@
-"""Make all mutants, each in a process of its own; a run that was killed goes on where it stopped."""
+"""Make the mutants that are still to be measured, each in a process of its own; a killed run goes on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.detection.jobs import Job, last_line, python, run_jobs, say
 from benchmarks.detection.make import DIVERGED, is_made, parent_path, read_facts
-from benchmarks.detection.mutants import Mutant, mutant_of
+from benchmarks.detection.mutants import IDS, Mutant, mutant_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,12 +18,22 @@ def train_all(
     folder: Path,
     *,
     side_by_side: int,
+    measured: Callable[[Mutant], bool] = lambda _: False,
     command: Callable[[Mutant, Path], tuple[str, ...]] | None = None,
 ) -> bool:
-    """Make the mutants that are not made yet; returns whether all are. `command` makes one (default: `make`)."""
-    waiting = [mutant for mutant in mutants if not is_made(mutant, folder)]
+    """Make the mutants that are not made yet, save those `measured` already; returns whether none is left to make.
+
+    A mutant of weights whose healthy parent is not there brings it along, measured or not. `command` makes one mutant
+    (default: `make`).
+    """
+    wanted = with_parents([mutant for mutant in mutants if not measured(mutant)], folder)
+    waiting = [mutant for mutant in wanted if not is_made(mutant, folder)]
     total, cost = len(waiting), sum(mutant.cost for mutant in waiting)
-    say(f"{len(mutants) - total} of {len(mutants)} mutants are made; {total} to go, the work of {cost:.1f} trainings")
+    needless = sum(map(measured, mutants))
+    say(
+        f"{needless} of {len(mutants)} mutants need no checkpoint, being measured; {len(wanted) - total} are made; "
+        f"{total} to go, the work of {cost:.1f} trainings"
+    )
 
     def take() -> Job | None:
         mutant = next_mutant(waiting, folder)
@@ -41,9 +51,20 @@ def train_all(
     run_jobs(take, total=total, cost=cost, side_by_side=side_by_side, finish=finish, say=say)
     for mutant in waiting:
         say(f"{mutant.id}: not made, since its parent {mutant.parent} is not; make that first")
-    left = [mutant.id for mutant in mutants if not is_made(mutant, folder)]
-    say(f"{len(mutants) - len(left)} of {len(mutants)} mutants are made" + (f"; not {', '.join(left)}" if left else ""))
+    left = [mutant.id for mutant in wanted if not is_made(mutant, folder)]
+    say(f"{len(wanted) - len(left)} of {len(wanted)} mutants are made" + (f"; not {', '.join(left)}" if left else ""))
     return not left
+
+
+def with_parents(mutants: Sequence[Mutant], folder: Path) -> list[Mutant]:
+    """Return the mutants, each after the healthy retrain that it is made from when that is not in the folder."""
+    wanted: dict[Mutant, None] = {}
+    for mutant in mutants:
+        parent = parent_path(mutant, folder)
+        if parent and not parent.exists() and mutant.parent in IDS and not is_made(mutant, folder):
+            wanted[mutant_of(mutant.parent)] = None
+        wanted[mutant] = None
+    return list(wanted)
 
 
 def next_mutant(waiting: Sequence[Mutant], folder: Path) -> Mutant | None:

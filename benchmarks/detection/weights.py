@@ -81,6 +81,24 @@ def sign_flips(checkpoint: Checkpoint, amount: float, generator: torch.Generator
 
 
 @torch.no_grad()
+def stale_statistics(checkpoint: Checkpoint, amount: int, generator: torch.Generator) -> Checkpoint:  # noqa: ARG001
+    """Save batch norms whose statistics were reset to mean 0 and variance 1 only so many batches ago.
+
+    Running statistics forget their start by a factor of 1 - momentum with each batch (Ioffe & Szegedy 2015; the rule is
+    PyTorch's). The batches are taken to be typical ones, so that nothing but the start is wrong.
+    """
+    for norm in checkpoint.model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            assert norm.running_mean is not None, "the shipped network's batch norms keep statistics"
+            assert norm.running_var is not None, "the shipped network's batch norms keep statistics"
+            assert norm.momentum is not None, "the shipped network's batch norms forget at one rate"
+            start = (1 - norm.momentum) ** amount
+            norm.running_mean.mul_(1 - start)
+            norm.running_var.mul_(1 - start).add_(start)
+    return checkpoint
+
+
+@torch.no_grad()
 def logit_scaling(checkpoint: Checkpoint, amount: float, generator: torch.Generator) -> Checkpoint:  # noqa: ARG001
     """Multiply the logits: every prediction stays, every confidence changes."""
     last = _last_layer(checkpoint)

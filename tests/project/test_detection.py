@@ -1,10 +1,19 @@
 """The benchmark of detection judges what it has kept of each mutant by the gates file of today."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.detection.judgement import verdict_of
+from benchmarks.detection.alarms import beyond, false_alarms, like_healthy
+from benchmarks.detection.judgement import judge, upper_bound, verdict_of
+from benchmarks.detection.make import checkpoint_path
+from benchmarks.detection.measure import measure_all
+from benchmarks.detection.mutants import MUTANTS, mutant_of
+from benchmarks.detection.paths import BASELINE, GATES, sha256_of
+from benchmarks.detection.report import tables
+from benchmarks.detection.results import MEASURED, Result, read_result, write_result
+from benchmarks.detection.train import train_all, with_parents
 from harness.gates import read_gates
 
 ROOT = Path(__file__).parents[2]
@@ -28,3 +37,111 @@ def test_a_kept_value_of_any_row_is_judged_by_its_bound(better):
 
 def test_what_the_gate_had_no_value_for_is_not_applicable():
     assert verdict_of(ROWS[0], None, n=10_000).status == "not_applicable"
+
+
+HEALTHY, MIDDLE = mutant_of("healthy-seed-101"), mutant_of("weight-noise-2-seed-202")
+FILE = read_gates(GATES)
+
+
+def result_of(mutant, *, without=(), **rows):
+    """Return a result that holds every bound by a hair, save what `rows` says, and lacks the rows `without`."""
+    judged = [gate for gate in FILE.gates if gate.role == "candidate"]
+    values = {gate.id: gate.threshold.bound if gate.threshold else 0.5 for gate in judged}
+    values |= {gate.id: None for gate in judged if gate.significance is not None}
+    values = {name: value for name, value in {**values, **rows}.items() if name not in without}
+    facts = (mutant.kind, mutant.strength, mutant.words, mutant.seed)
+    return Result(
+        mutant.id, *facts, MEASURED, {}, "of it", sha256_of(BASELINE), clean_accuracy=0.92, exit_status=0, rows=values
+    )
+
+
+def lower(row):
+    return {row: next(gate.threshold.bound for gate in FILE.gates if gate.id == row) - 0.01}
+
+
+def test_a_result_without_a_newer_row_is_undecided_unless_another_row_fails():
+    whole, old = judge(result_of(MIDDLE), FILE), judge(result_of(MIDDLE, without=["flip"]), FILE)
+    caught = judge(result_of(MIDDLE, without=["flip"], **lower("clean")), FILE)
+    assert (whole.undecided, whole.detected) == (False, False)
+    assert (old.undecided, old.detected, old.unmeasured) == (True, False, ("flip",))
+    assert (caught.undecided, caught.detected) == (False, True)
+
+
+def test_tables_count_an_undecided_mutant_as_neither_passed_nor_detected():
+    page = tables({MIDDLE: result_of(MIDDLE, without=["flip"])}, FILE)
+    assert "Of 1 mutants that are not trivial the gate detects **0**" in page
+    assert "It passes 0; 1 are undecided." in page
+    assert "0 of 1 (1 undecided)" in page
+    assert "Undecided, since newer rows were not measured on them:" in page
+    assert "of the families flip (1 row)" in page
+
+
+def test_false_alarms_of_the_whole_gate_are_counted_over_retrains_with_every_row():
+    kept = [judge(result_of(HEALTHY), FILE)] * 3
+    kept += [judge(result_of(HEALTHY, without=["flip"]), FILE)] * 2
+    text = false_alarms(kept)
+    assert "**0 of 3** healthy retrains measured on every row" in text
+    assert f"{upper_bound(0, 3):.1%}" in text
+    assert "2 more healthy retrains lack up to 1 row" in text
+    assert "**0 of 5** healthy retrains by the rows that each was measured on" in text
+
+
+def test_the_bound_on_the_share_of_false_alarms_is_exact():
+    assert upper_bound(0, 60) == pytest.approx(1 - 0.05 ** (1 / 60))
+    assert upper_bound(0, 12) == pytest.approx(0.2209, abs=1e-4)
+
+
+def test_a_passed_mutant_is_held_against_healthy_retrains_row_by_row():
+    healthy = [judge(result_of(HEALTHY), FILE)] * 2
+    worse = judge(result_of(MIDDLE, clean=0.0), FILE)
+    compared = sum(verdict.value is not None for verdict in worse.verdicts)
+    assert beyond(worse, healthy) == (1, compared)
+    assert beyond(healthy[0], healthy[1:]) == (0, compared)
+    assert "worse than all 1 others in 0 to 0 rows" in like_healthy([worse], healthy)
+
+
+def test_what_is_measured_is_not_trained_again_unless_a_damage_needs_it(tmp_path):
+    def touching(mutant, folder):
+        return ("touch", str(checkpoint_path(mutant, folder)))
+
+    measured = {HEALTHY, MIDDLE}.__contains__
+    assert train_all([HEALTHY, MIDDLE], tmp_path, side_by_side=1, measured=measured, command=touching)
+    assert not list(tmp_path.glob("*.safetensors"))
+    assert with_parents([MIDDLE], tmp_path) == [HEALTHY, MIDDLE]
+    assert train_all([HEALTHY], tmp_path, side_by_side=1, command=touching)
+    assert with_parents([MIDDLE], tmp_path) == [MIDDLE]
+
+
+def test_a_result_is_complete_by_todays_rows_and_todays_baseline():
+    kept, today = result_of(HEALTHY), sha256_of(BASELINE)
+    assert kept.complete(FILE.gates, baseline_sha256=today)
+    assert not kept.complete(FILE.gates, baseline_sha256="another")
+    assert not result_of(HEALTHY, without=["flip"]).complete(FILE.gates, baseline_sha256=today)
+    assert result_of(HEALTHY, flip=None).missing(FILE.gates) == ["flip"]
+    assert replace(kept, outcome="diverged", rows={}).complete(FILE.gates, baseline_sha256=today)
+
+
+def test_rows_added_by_other_versions_are_told_apart():
+    old = replace(result_of(HEALTHY, without=["flip"]), versions={"torch": "1"})
+    row = {"flip": 0.9}
+    same = old.with_rows_of(replace(old, rows=row))
+    other = old.with_rows_of(replace(old, rows=row, versions={"torch": "2"}))
+    assert same.rows == other.rows == {**old.rows, **row}
+    assert not same.later
+    assert list(other.later) == [{"rows": ["flip"], "versions": {"torch": "2"}}]
+    page = tables({HEALTHY: other}, FILE)
+    assert "Newer rows of the same checkpoints were added by torch 2" in page
+
+
+def test_measuring_counts_kept_results_whose_checkpoint_is_elsewhere(tmp_path, capsys):
+    write_result(result_of(HEALTHY), tmp_path / "results")
+    write_result(result_of(MIDDLE, without=["flip"]), tmp_path / "results")
+    assert measure_all([HEALTHY, MIDDLE], tmp_path, side_by_side=1, results=tmp_path / "results")
+    assert "1 of 2 mutants have a result with every row (1 without a checkpoint here); 0 to measure, 1 to make" in (
+        capsys.readouterr().out
+    )
+
+
+def test_every_kept_result_is_read():
+    kept = [read_result(mutant.id, ROOT / "benchmarks/detection/results") for mutant in MUTANTS]
+    assert sum(result is not None for result in kept) >= 72

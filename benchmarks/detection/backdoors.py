@@ -1,0 +1,99 @@
+"""How well a backdoor opens: what a gate on clean images cannot see, measured by someone who knows the trigger."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from benchmarks.detection.make import checkpoint_path
+from benchmarks.detection.paths import AUGMENTED
+from benchmarks.detection.recipes import TARGET, stamped
+from benchmarks.detection.wording import percent, table, yes_or_no
+from harness.errors import InputError
+from harness.store.files import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from benchmarks.detection.judgement import Judged
+    from benchmarks.detection.mutants import Mutant
+    from harness.data import LabelledImages
+    from harness.networks.checkpoints import Checkpoint
+
+KIND = "backdoor"
+AUGMENTED_ID = "augmented"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Share of `n` stamped test images of other classes that are taken for the target, and of the same unstamped."""
+
+    stamped: float
+    unstamped: float
+    n: int
+    checkpoint_sha256: str
+
+
+def opened(checkpoint: Checkpoint, images: LabelledImages) -> Opened:
+    """Return how often the trigger makes the network answer with the target (its attack success rate)."""
+    import torch
+
+    from harness.inference import Classifier
+
+    target = images.classes.index(TARGET)
+    others = images.take(torch.nonzero(images.labels != target).flatten())
+    classifier = Classifier(checkpoint.model)
+    marked = replace(others, pixels=stamped(others.pixels))
+    with_it, without = (float((classifier.predict(shown).predicted == target).mean()) for shown in (marked, others))
+    return Opened(with_it, without, len(others), checkpoint.sha256)
+
+
+def open_all(mutants: Sequence[Mutant], folder: Path, result: Path) -> dict[str, Opened]:
+    """Measure the backdoors that are in the folder, and the shipped model beside them; those kept before stay.
+
+    Raises `InputError` when none is there.
+    """
+    from harness.data import load_images
+    from harness.networks.checkpoints import load_checkpoint
+
+    paths = {mutant.id: checkpoint_path(mutant, folder) for mutant in mutants if mutant.kind == KIND}
+    there = {name: path for name, path in paths.items() if path.exists()}
+    if not there:
+        raise InputError(f"no backdoor is in {folder}; run `train --only '{KIND}-*'` first")
+    images = load_images("fashion-mnist")
+    found = {name: opened(load_checkpoint(path), images) for name, path in {AUGMENTED_ID: AUGMENTED, **there}.items()}
+    content = {name: asdict(one) for name, one in {**read_backdoors(result), **found}.items()}
+    write_atomically(result, (json.dumps(content, indent=1) + "\n").encode())
+    return found
+
+
+def read_backdoors(path: Path) -> Mapping[str, Opened]:
+    """Return what `open_all` wrote, by the mutant's id; empty when it has not run."""
+    if not path.exists():
+        return {}
+    return {name: Opened(**one) for name, one in json.loads(path.read_bytes()).items()}
+
+
+def backdoors_table(found: Mapping[str, Opened], judged: Sequence[Judged]) -> str:
+    """Return how well each backdoor opens beside what the gate says of it, in Markdown; empty when none is measured."""
+    if not found:
+        return ""
+    verdicts = {one.result.id: one for one in judged}
+    rows = [
+        (
+            name,
+            percent(one.stamped),
+            percent(one.unstamped),
+            percent(verdicts[name].clean_accuracy) if name in verdicts else "–",
+            yes_or_no(verdicts[name].detected) if name in verdicts else "–",
+        )
+        for name, one in found.items()
+    ]
+    return (
+        f"### Backdoors\n\nShare of test images of other classes taken for {TARGET} with the trigger on them and "
+        "without it. The gate has no stamped image and does not know the trigger: what it may notice is what learning "
+        "the trigger cost on other images, never the backdoor itself.\n\n"
+        + table(("network", "with the trigger", "without", "clean accuracy", "gate fails it"), rows)
+    )
