@@ -10,7 +10,7 @@ from harness.gates import read_gates
 
 EXAMPLE = ROOT / "examples/photographs"
 SMALLER = (
-    (r"photographs\.py crops", "photographs.py crops --size 64 --count 70"),
+    (r"photographs\.py crops", "photographs.py crops --size 64 --count 140"),
     (r"(photographs\.py retrain \w+ \S+)", r"\1 --size 64 --count 210"),
     (r"img_size=224", "img_size=64"),
 )
