@@ -40,9 +40,9 @@ def fit_for(
         run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603
         if not found.exists():
             tail = (run.stdout + run.stderr).strip().splitlines()[-15:]
-            raise InputError(
-                f"{checkpoint}: there is no plan of a run, pytest ended with {run.returncode}:", below=tail
-            )
+            why = next((line for line in tail if line.startswith(("there is no plan: ", "ERROR: "))), "")
+            said = why.partition(": ")[2] or f"pytest ended with exit status {run.returncode}"
+            raise InputError(f"{checkpoint}: there is no plan of a run: {said}", below=tail)
         return read_json(Fit, found.read_text("utf-8"), where="a plan")
 
 

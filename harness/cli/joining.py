@@ -78,14 +78,15 @@ def choose_samples(options: argparse.Namespace, gates: Path) -> list[str]:
             device = () if options.device == "auto" else ("--stress-device", options.device)
             fit = fit_for(options.budget, gates, checkpoint, tests=gates.parent, options=device)
     except InputError as error:
-        return [f"how long a run takes is not known ({error}); {later}"]
+        return [f"how long a run takes is not known ({str(error).splitlines()[0]}); {later}"]
     known = read_gates(gates).data.samples
     if fit.samples:
         lines = samples_in_toml(replace(fit, samples={**known, **fit.samples}))
         write_atomically(gates, with_samples(gates.read_text("utf-8"), lines).encode())
     kept = "" if not fit.samples else f"; the samples stand in {gates}, [data.samples], --budget none leaves them out"
-    *table, said, notices = fit_lines(fit)[: len(fit.after) + 3]
-    return ["what a run takes:", *table, f"{said}{kept}", notices]
+    lines = fit_lines(fit)
+    lines[len(fit.after) + 1] += kept  # Behind the table's head and its rows.
+    return ["what a run takes:", *lines]
 
 
 def _untrained(options: argparse.Namespace, folder: Path) -> Path | None:

@@ -144,12 +144,15 @@ def _fit_of(run: GateRun, session: pytest.Session, costs: Costs, *, cores: int |
 
     families = {gate.family: whole.measured_by(gate.family) for gate in gates}
     calibrated = {gate.family for gate in gates if gate.panel}
+    with_rows = {gate.family for gate in whole.gates.gates}
+    # A plan is for a gates file, which can have samples of families with rows alone; where some of these were added to
+    # others that are calibrated, those stay as they are.
+    kept = (families.keys() - with_rows) | (calibrated if with_rows - calibrated else set())
     return fit_of(
         count,
         families,
         costs,
-        # Where families were added to others that are calibrated, a plan leaves those as they are.
-        kept=calibrated if run.plans and calibrated != set(families) else (),
+        kept=kept if run.plans else (),
         budget=run.options.budget_seconds,
         cores=cores or whole.roles["candidate"].classifier.workers,
     )

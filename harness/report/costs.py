@@ -64,6 +64,8 @@ def fit_lines(fit: Fit) -> list[str]:
             continue
         size = fit.samples.get(name, fit.sizes[name])
         rows.append((name, f"{size:,}", f"{fit.sizes[name]:,}", took, _points(size)))
+    if not fit.fits and fit.after.get(OVERVIEW):
+        said += f"; --stress-no-overview saves {in_words(fit.after[OVERVIEW] / fit.cores)}"
     return [*_table(rows), said, _NOTICES, *_uncounted(fit.uncounted)]
 
 

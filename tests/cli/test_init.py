@@ -342,3 +342,23 @@ def test_the_record_says_which_version_wrote_what(older):
     record = json.loads((older / "stress_tests" / RECORD).read_bytes())
     assert record["version"] == "0.1.0"
     assert set(record["files"]) == {path.name for path in (older / "stress_tests").glob("test_*.py")}
+
+
+def test_a_network_that_cannot_be_measured_is_told_and_all_else_is_written(shop, capsys):
+    (shop / "slow.py").write_text(
+        "import torch\n\n\nclass Net(torch.nn.Linear):\n    def forward(self, x):\n        1 / 0\n"
+    )
+    assert (
+        main(
+            [
+                "init",
+                *DATA,
+                "--stress-model",
+                "slow:Net",
+                *("--stress-model-arg", "in_features=1", "--stress-model-arg", "out_features=1"),
+            ]
+        )
+        == 0
+    )
+    assert re.search(r"how long a run takes is not known \(.*; `python -m harness calibrate", capsys.readouterr().out)
+    assert read_gates(shop / "stress_tests/gates.toml").data.samples == {}

@@ -13,6 +13,7 @@ SMALLER = (
     (r"photographs\.py crops", "photographs.py crops --size 64 --count 140"),
     (r"(photographs\.py retrain \w+ \S+)", r"\1 --size 64 --count 210"),
     (r"img_size=224", "img_size=64"),
+    (r"confidence --min-accuracy 0\.6", "confidence --min-accuracy 0.3"),  # Of smaller pictures less is right.
 )
 
 
