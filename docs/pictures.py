@@ -181,7 +181,7 @@ def golden(session: StressSession) -> np.ndarray:
     for position in (int(np.flatnonzero(right)[0]) for right in (predictions.correct, ~predictions.correct)):
         image = session.images.pixels[position].permute(1, 2, 0).numpy()
         label, taken = (predictions.classes[each[position]] for each in (predictions.labels, predictions.predicted))
-        said = "right" if label == taken else f"taken for {taken}"
+        said = "right" if label == taken else f"→ {taken}"
         tiles.append((image, label, f"{session.images.positions[position]}: {said}"))
     return strip(tiles)
 
