@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-# `pytester` drops what a run inside this process imports; of Matplotlib a part would stay, and then be there twice.
+# `pytester` drops what a run inside this process imports; of these a part would stay, and then be there twice.
 import matplotlib.backends.backend_agg
 import matplotlib.backends.backend_svg  # noqa: F401
 import pytest
 import seaborn  # noqa: F401
 import torch
+import torch._dynamo  # Which torch imports late, on its own.
 
 HERE = Path(__file__).parent
 # Networks here are small, and a second thread waits for the first more than it helps, most of all beside other tests.

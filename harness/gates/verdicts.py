@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 NAMED = 60
 """How many failures a verdict names, for the report to choose from."""
 
+_FEW = 10
+"""Up to how many images a share is said to miss its bound by images, beyond by points."""
+
 Status = Literal["pass", "fail", "not_gated", "not_applicable", "error"]
 
 
@@ -115,6 +118,26 @@ class Verdict:
         """Return whether the test may pass: the bound holds, or there is none to hold."""
         return self.status in {"pass", "not_gated", "not_applicable"}
 
+    @property
+    def numbers(self) -> tuple[str, str]:
+        """Return value and limit as plain numbers, in as many digits as it takes to tell them apart; empty for none."""
+        if self.value is None or self.limit is None:
+            return "" if self.value is None else self._number(self.value), ""
+        return self.unit.told_apart(self.value, self.limit, plain=4)
+
+    @property
+    def missed(self) -> str:
+        """Return by how much a failing gate misses its bound, such as 38.2 points or 1 image of 10,000; else empty."""
+        if self.status not in {"fail", "error"} or self.value is None or self.limit is None:
+            return ""
+        gap = abs(self.value - self.limit)
+        counts = self.unit is Unit.IMAGES or (self.unit is Unit.SHARE and _is_share_of_images(self.value, self.n))
+        images = math.ceil(gap * (1 if self.unit is Unit.IMAGES else self.n) - 1e-6) if counts else 0
+        if self.unit is Unit.IMAGES or 0 < images <= _FEW:
+            return f"{images:,} image{'' if images == 1 else 's'} of {self.n:,}"
+        unit = Unit.DIFFERENCE if self.unit is Unit.SHARE else self.unit
+        return unit.told_apart(gap, 0.0)[0].removeprefix("+")
+
     def is_worse_than(self, other: Verdict) -> bool:
         """Return whether this measurement lies farther on the bad side than another of the same gate."""
         if self.value is None or other.value is None:
@@ -126,7 +149,7 @@ class Verdict:
         gate, metric = self.gate, self.metric.replace("_", " ")
         if self.value is None:
             return f"{gate.id}: {self.status.replace('_', ' ')}: {self.detail}"
-        value, limit = self._number(self.value), "" if self.limit is None else self._number(self.limit)
+        value, limit = self.numbers
         bound = "ceiling" if gate.direction == "at_most" else "floor"
         if self.limit is None:
             relation = f"(reported only: {gate.not_gated or self._how_to_gate(bound)})"
@@ -135,8 +158,6 @@ class Verdict:
             relation = f"beyond {bound} {limit}, which {why}"
         else:
             signs = {"floor": ("<", ">="), "ceiling": (">", "<=")}
-            if value == limit and self.value != self.limit:
-                value, limit = f"{self.value:.10g}", f"{self.limit:.10g}"
             relation = f"{signs[bound][self.status == 'pass']} {bound} {limit}"
         low, high = self.interval or (math.nan, math.nan)
         facts = f"n={self.n}, 95% CI {self._number(low)} to {self._number(high)}"
@@ -193,3 +214,8 @@ class Verdict:
             **({} if self.scale == "plain" else {"scale": self.scale}),
             **({} if self.flips is None else {"flips": self.flips}),
         }
+
+
+def _is_share_of_images(value: float, n: int) -> bool:
+    """Return whether a share can be one of `n` images, which a mean of scores hardly ever is."""
+    return abs(value * n - round(value * n)) < 1e-6  # noqa: PLR2004  What rounding leaves.

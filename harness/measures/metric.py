@@ -47,20 +47,40 @@ class Unit(Enum):
         """
         if decimals is not None:
             return f"{value:.0f}" if self is Unit.IMAGES else f"{value:.{decimals}f}"
-        scale, form = _FORMS[self]
-        return form.format(scale * value)
+        return self._written(value, _FORMS[self][1])
+
+    def told_apart(self, value: float, other: float, *, plain: int | None = None) -> tuple[str, str]:
+        """Return two values as people read them, different ones in as many digits as it takes to tell them apart.
+
+        With `plain` as plain numbers of at least so many decimals.
+        """
+        first = _FORMS[self][1] if plain is None else 0 if self is Unit.IMAGES else plain
+        for decimals in range(first, _MOST_DECIMALS):
+            if plain is None:
+                pair = self._written(value, decimals), self._written(other, decimals)
+            else:
+                pair = f"{value:.{decimals}f}", f"{other:.{decimals}f}"
+            if pair[0] != pair[1] or value == other:
+                return pair
+        return repr(value), repr(other)
+
+    def _written(self, value: float, decimals: int) -> str:
+        scale, _, form = _FORMS[self]
+        return form.format(f"{scale * value:{'+' if self is Unit.DIFFERENCE else ''}.{decimals}f}")
 
 
-_FORMS: Mapping[Unit, tuple[int, str]] = {
-    Unit.SHARE: (100, "{:.1f}%"),
-    Unit.DIFFERENCE: (100, "{:+.1f} points"),
-    Unit.IMAGES: (1, "{:.0f} images"),
-    Unit.DEGREES: (1, "{:.1f}°"),
-    Unit.PIXELS: (1, "{:.2f} px"),
-    Unit.FACTOR: (1, "{:.2f} times"),
-    Unit.SCORE: (1, "{:.3f}"),
+_MOST_DECIMALS = 12
+
+_FORMS: Mapping[Unit, tuple[int, int, str]] = {
+    Unit.SHARE: (100, 1, "{}%"),
+    Unit.DIFFERENCE: (100, 1, "{} points"),
+    Unit.IMAGES: (1, 0, "{} images"),
+    Unit.DEGREES: (1, 1, "{}°"),
+    Unit.PIXELS: (1, 2, "{} px"),
+    Unit.FACTOR: (1, 2, "{} times"),
+    Unit.SCORE: (1, 3, "{}"),
 }
-"""By what a value is multiplied, and how it is written, for people."""
+"""By what a value is multiplied, its decimals, and how it is written, for people."""
 
 
 @dataclass(frozen=True)

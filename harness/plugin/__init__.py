@@ -7,7 +7,7 @@ import sys
 from functools import partial
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,6 +25,9 @@ from harness.run.outcome import NOT_JUDGED
 from harness.run.reported import refusal_of
 from harness.run.session import EXAMPLES
 from harness.store.records import as_json
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 pytest_plugins = (
     "harness.plugin.fixtures",
@@ -230,9 +233,15 @@ def _conclude(run: GateRun, session: pytest.Session) -> None:
         session.exitstatus = run.outcome.exit_status
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """End the run with the verdict, and one line per failure; on GitHub's runners also as annotations."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> Generator[None, None, None]:
+    """End the run with the verdict, below all else that is said; on GitHub's runners also as annotations."""
     run = config.stash[RUN]
+    if run.outcome is not None and config.option.reportchars == "fE":  # Nobody asked: each stands above, whole.
+        terminalreporter.reportchars = terminalreporter.reportchars.replace("f", "")
+    yield
     if run.outcome is None:
         return
     from harness.report.text import summary_lines
@@ -253,12 +262,6 @@ def _relative(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_html_report_title(report: Any) -> None:
-    """Name the report after what it is."""
-    report.title = "Model quality gate"
-
-
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_html_results_table_row(cells: list[str]) -> None:
     """Show the names of tests as text, since pytest-html takes them for markup."""
@@ -267,13 +270,3 @@ def pytest_html_results_table_row(cells: list[str]) -> None:
         start + escape(printable(cell.removeprefix(start).removesuffix(end))) + end if cell.startswith(start) else cell
         for cell in cells
     ]
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_html_results_summary(prefix: list[str], session: pytest.Session) -> None:
-    """Put the scorecard on top of the report."""
-    run = session.config.stash[RUN]
-    if run.outcome is not None:
-        from harness.report.html import scorecard
-
-        prefix.append(scorecard(run.outcome))

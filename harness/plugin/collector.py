@@ -82,3 +82,28 @@ class Collector:
     def pytest_internalerror(self, excrepr: object) -> None:
         """Take errors of pytest itself."""
         self.reported.errors.append(f"internal error: {str(excrepr).splitlines()[-1]}")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_report_title(self, report: Any) -> None:
+        """Name the report after what it is, and fold its tests, of which the scorecard names the worst."""
+        report.title = "Model quality gate"
+        if self.session.config.getini("render_collapsed") == "passed":  # Which is pytest-html's default.
+            report.set_data("renderCollapsed", ["passed", "skipped", "failed", "error", "xfailed", "xpassed", "rerun"])
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_table_html(self, report: pytest.TestReport, data: list[str]) -> None:
+        """Leave out of a test's log what its entry says already, and that there is none."""
+        wires: list[Any] = [value for name, value in report.user_properties if name == PROPERTY]
+        verdicts = [Verdict.from_wire(wire) for wire in wires]
+        told = any(verdict.status != "error" for verdict in verdicts) and bool(report.longreprtext)
+        if told or not (report.longreprtext or report.sections):
+            del data[:1]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_summary(self, prefix: list[str]) -> None:
+        """Put the scorecard on top of the report, and the pictures into its entries, now that all have arrived."""
+        from harness.report.html import scorecard
+
+        if self.run.outcome is not None:
+            prefix.append(scorecard(self.run.outcome))
+        self.book.fill()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from harness.run.outcome import urgency
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +25,7 @@ MAX_BYTES = 3_200_000
 """What the pictures of all tests may take of a page of at most 5 MB; the rest is for figures and tables."""
 
 _OF_PASSED = 0.45
-"""Share of it that the pictures of tests that passed may fill, since those that follow may fail."""
+"""Share of it that the pictures of tests that passed may fill, lest a page on which all is well grow for nothing."""
 
 
 def take_pictures(evidence: Evidence, session: StressSession) -> dict[str, Any]:
@@ -42,53 +45,81 @@ def take_pictures(evidence: Evidence, session: StressSession) -> dict[str, Any]:
     return {"pictures": pictures, "gallery": gallery}
 
 
-class PictureBook:
-    """Puts pictures into the entries of the page, as they arrive, until they would make it too large.
+@dataclass(eq=False)
+class _Entry:
+    """A test's entry in the page: its pictures, the most telling first, its gallery, and those of them that it shows.
 
-    Each failed test's first picture has room longer than its second, and that than its third, so that a run in which
-    much fails shows something of everything. `command` and `reports` say how this run was started and where it reports
-    to.
+    `html` is what pytest-html makes the page of.
+    """
+
+    verdict: Verdict
+    pictures: list[str]
+    gallery: str
+    html: dict[str, Any]
+    shown: list[str] = field(default_factory=list)
+
+
+class PictureBook:
+    """Puts pictures into the entries of the page when all tests have reported, those of the worst failures first.
+
+    Each gate that fails has one picture before any has two, and galleries come last; tests that passed share what is
+    left. `command` and `reports` say how this run was started and where it reports to.
     """
 
     def __init__(self, command: Sequence[str], reports: Path) -> None:
         self.command = command
         self.reports = reports
-        self.spent = 0
+        self.entries: list[_Entry] = []
 
     def illustrate(self, report: pytest.TestReport, verdict: Verdict, made: Mapping[str, Any]) -> None:
-        """Attach the test's explanation and pictures to its entry in the page."""
+        """Attach the test's explanation to its entry in the page, and keep its pictures until `fill`."""
         from pytest_html import extras
 
         from harness.report.html import details
 
-        entry = extras.html(details(verdict, self.affordable(verdict, made)))
-        report.extras = [*getattr(report, "extras", []), entry]  # type: ignore[attr-defined]
+        html = extras.html(details(verdict, []))
+        report.extras = [*getattr(report, "extras", []), html]  # type: ignore[attr-defined]
+        self.entries.append(_Entry(verdict, made["pictures"], made["gallery"], html))
 
-    def affordable(self, verdict: Verdict, made: Mapping[str, Any]) -> list[str]:
-        """Return the pictures that the page has room for, and a line that says what is left out and how to see it."""
+    def fill(self) -> None:
+        """Put the pictures that the page has room for into its entries, which pytest-html has not written yet."""
+        from harness.report.html import details
+
+        ranked = sorted(self.entries, key=lambda entry: urgency(entry.verdict))
+        spent = _share_out([entry for entry in ranked if not entry.verdict.passed], MAX_BYTES)
+        rest = min(MAX_BYTES - spent, int(_OF_PASSED * MAX_BYTES))
+        _share_out([entry for entry in ranked if entry.verdict.passed], rest)
+        for entry in self.entries:
+            entry.html["content"] = details(entry.verdict, [*entry.shown, *self._left_out(entry)])
+
+    def _left_out(self, entry: _Entry) -> list[str]:
+        """Return a line that says what an entry does not show and how to see it, if there is anything."""
         from harness.report.html import left_out
 
-        budget = MAX_BYTES * (_OF_PASSED if verdict.passed else 1)
-        pictures: list[str] = made["pictures"]
-        shown: list[str] = []
-        for rank, picture in enumerate(pictures):
-            if not self._takes(picture, budget if verdict.passed else budget * (1 - rank / 4)):
-                break
-            shown.append(picture)
-        missing = len(pictures) - len(shown)
-        omitted = [f"{missing} picture{'s' if missing > 1 else ''}"] if missing else []
-        if self._takes(made["gallery"], budget):
-            shown.append(made["gallery"])
-        else:
-            omitted.append("the gallery")
-        if omitted:
-            name = verdict.gate.id
-            command = shlex.join([*self.command, "-k", name, "--stress-reports", str(self.reports / name)])
-            shown.append(left_out(" and ".join(omitted), command))
-        return shown
+        missing = len(entry.pictures) + bool(entry.gallery) - len(entry.shown)
+        if not missing:
+            return []
+        name = entry.verdict.gate.id
+        command = shlex.join([*self.command, "-k", name, "--stress-reports", str(self.reports / name)])
+        return [left_out(f"{missing} picture{'s' if missing > 1 else ''}", command)]
 
-    def _takes(self, content: str, budget: float) -> bool:
-        if self.spent + len(content) > budget:
-            return not content
-        self.spent += len(content)
-        return True
+
+def _share_out(entries: Sequence[_Entry], room: int) -> int:
+    """Give each entry its first picture, then each its second, and galleries last, while there is room.
+
+    Returns how much they take. An entry shows its pictures in their order, up to the first that finds no room.
+    """
+    spent = 0
+    rounds = max((len(entry.pictures) for entry in entries), default=0)
+    for rank in [*range(rounds), None]:
+        for entry in entries:
+            if rank is None:
+                picture = entry.gallery
+            elif len(entry.shown) == rank < len(entry.pictures):
+                picture = entry.pictures[rank]
+            else:
+                continue
+            if picture and spent + len(picture) <= room:
+                entry.shown.append(picture)
+                spent += len(picture)
+    return spent

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.report.page import Section, render
 from harness.report.text import data_in_words, notes, self_check_failures
-from harness.report.wording import case, family, healthy, hints, required, sentence, where_it_looks
+from harness.report.wording import case, family, healthy, hints, measured_and_required, sentence, where_it_looks
 from harness.run.outcome import worst_first
 from harness.run.overview import Rate
 
@@ -71,14 +71,16 @@ def _failing(outcome: Outcome) -> list[Verdict]:
 
 def _row(verdict: Verdict, *, counted: str = "") -> dict[str, Any]:
     """Return what a gate is about, what was measured, and what should have been."""
+    measured, required = measured_and_required(verdict)
     return {
         "behaviour": family(verdict.gate.family),
         "counted": counted,
         "id": verdict.gate.id,
         "case": case(verdict),
         "worse": not verdict.passed,
-        "measured": verdict.detail if verdict.value is None else verdict.unit.format(verdict.value),
-        "required": required(verdict),
+        "measured": measured,
+        "required": required,
+        "missed": f"missed by {verdict.missed}" if verdict.missed else "",
         "healthy": healthy(verdict),
     }
 

@@ -37,18 +37,23 @@ SIGNS = {
 
 _FOLDED = {
     "fail": "",
+    "more": "More that fail",
     "pass": "Gates that hold",
     "not_gated": "Measured and reported only, without a bound",
     "not_applicable": "Not applicable here",
 }
-"""Under which title the gates of a status are folded; failures are not."""
+"""Under which title the gates of a status are folded; the worst failures are not."""
+_OPEN = 10
+"""How many of these there are."""
 
 
 def gates(outcome: Outcome) -> Section:
-    """Return a row for each gate, which links can name by the gate's id: failures open, all others folded by status."""
+    """Return a row for each gate, which links can name by its id: the worst failures open, all others folded."""
     groups: dict[str, list[dict[str, Any]]] = {}
-    for verdict in worst_first(outcome.verdicts):
+    for rank, verdict in enumerate(worst_first(outcome.verdicts)):
         status: str = "fail" if verdict.status == "error" else verdict.status
+        if status == "fail" and rank >= _OPEN:
+            status = "more"
         groups.setdefault(_FOLDED[status], []).append(_gate(verdict))
     titles = ("gate", "status", "measured", "bound", "healthy", "notices", "n", "detail", "")
     return Section("gates", "All gates", render("gates", titles=titles, groups=groups.items()))
@@ -62,12 +67,13 @@ def _gate(verdict: Verdict) -> dict[str, Any]:
     if known and known.detects is not None:
         notices = f"a loss of {number(verdict, known.detects)}"
     sign = "≥" if gate.direction == "at_least" else "≤"
+    measured, bound = verdict.numbers
     return {
         "id": gate.id,
         "worse": verdict.status in {"fail", "error"},
         "sign": SIGNS[verdict.status],
-        "measured": number(verdict, verdict.value),
-        "bound": f"{sign} {number(verdict, verdict.limit)}" if verdict.limit is not None else "",
+        "measured": measured,
+        "bound": bound and f"{sign} {bound}",
         "healthy": healthy,
         "notices": notices,
         "n": verdict.n or "",

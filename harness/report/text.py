@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from harness.gates import Verdict
 
+_MOST_SHOWN = 10
+"""How many failures a summary shows at once."""
+
 
 def write_reports(outcome: Outcome, folder: Path) -> None:
     """Write `stress.json` and `stress.md` into the folder, each complete or not at all."""
@@ -31,20 +34,32 @@ def as_json(outcome: Outcome) -> str:
 
 
 def summary_lines(outcome: Outcome, folder: Path) -> list[str]:
-    """Return what the terminal shows at the end of a run."""
+    """Return what the terminal shows at the end of a run: what bears upon the verdict, then it, what is worst, a path.
+
+    Of each behaviour the worst failure stands there, ten at most; pytest lists all of them above.
+    """
     report = folder / "stress.html"
-    lines = [f"candidate {outcome.models['candidate']['path']}: {outcome.headline}"]
+    lines = [*notes(outcome), *([outcome.scope] if outcome.scope else [])]
+    lines.append(f"candidate {outcome.models['candidate']['path']}: {outcome.headline}")
+    lines += [f"  partial: {omission}" for omission in outcome.omissions]
     lines += [f"  {error}" for error in outcome.errors]
     lines += [f"  {line}" for line in self_check_failures(outcome)]
-    lines += [
-        f"  {verdict.explain(str(report))}" for verdict in worst_first(outcome.verdicts) if verdict.status == "fail"
-    ]
     lines += [f"  {failure}: failed" for failure in outcome.failed_tests]
-    lines += [f"  partial: {omission}" for omission in outcome.omissions]
-    lines += [outcome.scope] if outcome.scope else []
-    lines += notes(outcome)
+    shown, others = worst_by_family(outcome)
+    lines += [f"  {verdict.explain(str(report))}" for verdict in shown]
+    lines += [f"  and {others} more gates fail, listed above and in the report"] if others else []
     lines.append(f"report: {report}")
     return [printable(line) for line in lines]
+
+
+def worst_by_family(outcome: Outcome) -> tuple[list[Verdict], int]:
+    """Return the worst failure of each family, those of at most ten, and how many other gates fail."""
+    failed = [verdict for verdict in worst_first(outcome.verdicts) if verdict.status == "fail"]
+    worst: dict[str, Verdict] = {}
+    for verdict in failed:
+        worst.setdefault(verdict.gate.family, verdict)
+    shown = list(worst.values())[:_MOST_SHOWN]
+    return shown, len(failed) - len(shown)
 
 
 def notes(outcome: Outcome) -> list[str]:
@@ -92,17 +107,21 @@ def markdown(outcome: Outcome) -> str:
     lines += [f"- {_plain(outcome.scope)}"] if outcome.scope else []
     lines += [f"- failed: {_code(failure)}" for failure in outcome.failed_tests]
     lines += [f"- {_plain(note)}" for note in notes(outcome)]
-    shown = [verdict for verdict in worst_first(outcome.verdicts) if verdict.status in {"fail", "error"}]
-    if shown:
-        lines += ["", "| gate | measured | bound | what |", "| --- | --- | --- | --- |"]
-        lines += [_row(verdict) for verdict in shown]
+    bad = [verdict for verdict in worst_first(outcome.verdicts) if verdict.status in {"fail", "error"}]
+    errors = [verdict for verdict in bad if verdict.status == "error"]
+    worst = [*errors, *worst_by_family(outcome)[0]][:_MOST_SHOWN]
+    if worst:
+        lines += ["", *_table("what", [(verdict, _plain(verdict.explain())) for verdict in worst])]
+    if rest := [verdict for verdict in bad if verdict not in worst]:
+        lines += ["", f"<details><summary>{len(rest)} more</summary>", ""]
+        lines += [*_table("missed by", [(verdict, verdict.missed) for verdict in rest]), "", "</details>"]
     lines += ["", f"Reproduce: {_code(outcome.command)}", ""]
     return "\n".join(lines)
 
 
-def _row(verdict: Verdict) -> str:
-    cells = (verdict.gate.id, number(verdict, verdict.value), number(verdict, verdict.limit), _plain(verdict.explain()))
-    return f"| {' | '.join(cells)} |"
+def _table(title: str, rows: Sequence[tuple[Verdict, str]]) -> list[str]:
+    head = [f"| gate | measured | bound | {title} |", "| --- | --- | --- | --- |"]
+    return [*head, *(f"| {' | '.join((verdict.gate.id, *verdict.numbers, said))} |" for verdict, said in rows)]
 
 
 def _plain(text: str) -> str:

@@ -81,11 +81,14 @@ def case(verdict: Verdict) -> str:
     return ", ".join(filter(None, parts)) or ("all images" if gate.family in FAMILIES else gate.id)
 
 
-def required(verdict: Verdict) -> str:
-    """Return the bound of a verdict in words."""
+def measured_and_required(verdict: Verdict) -> tuple[str, str]:
+    """Return in words what was measured and what should have been, never the same text for different numbers."""
+    if verdict.value is None:
+        return verdict.detail, ""
     if verdict.limit is None:
-        return ""
-    return f"{'at least' if verdict.gate.direction == 'at_least' else 'at most'} {verdict.unit.format(verdict.limit)}"
+        return verdict.unit.format(verdict.value), ""
+    value, limit = verdict.unit.told_apart(verdict.value, verdict.limit)
+    return value, f"{'at least' if verdict.gate.direction == 'at_least' else 'at most'} {limit}"
 
 
 def healthy(verdict: Verdict) -> str:

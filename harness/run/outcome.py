@@ -143,13 +143,14 @@ class Outcome:
 
 def worst_first(verdicts: tuple[Verdict, ...]) -> list[Verdict]:
     """Order verdicts by what a reader must see first: errors, failures by how far they miss, then the rest."""
+    return sorted(verdicts, key=urgency)
 
-    def miss(verdict: Verdict) -> float:
-        if verdict.status != "fail" or verdict.value is None or verdict.limit is None:
-            return 0.0
-        threshold = verdict.gate.threshold
-        spread = (threshold.std if threshold else None) or max(abs(verdict.limit) * 0.01, 1e-9)
-        return abs(verdict.value - verdict.limit) / spread
 
-    rank = {"error": 0, "fail": 1, "pass": 2, "not_gated": 3, "not_applicable": 4}
-    return sorted(verdicts, key=lambda verdict: (rank[verdict.status], -miss(verdict)))
+def urgency(verdict: Verdict) -> tuple[int, float]:
+    """Return what verdicts are ordered by, the least first: their status, and how far a failure misses its bound."""
+    rank = {"error": 0, "fail": 1, "pass": 2, "not_gated": 3, "not_applicable": 4}[verdict.status]
+    if verdict.status != "fail" or verdict.value is None or verdict.limit is None:
+        return rank, 0.0
+    threshold = verdict.gate.threshold
+    spread = (threshold.std if threshold else None) or max(abs(verdict.limit) * 0.01, 1e-9)
+    return rank, -abs(verdict.value - verdict.limit) / spread

@@ -691,6 +691,42 @@ def test_a_failure_never_reads_like_a_number_beyond_itself(row, measured):
 
 
 @pytest.mark.parametrize(
+    ("row", "measured", "missed"),
+    [
+        (Gate("pair", "pairs", "pair_failures", "at_most", hand=Bound(12.6)), count(13), "1 image of 10,000"),
+        (
+            Gate("pair", "pairs", "pair_failures", direction="at_most", hand=Bound(5)),
+            count(130),
+            "125 images of 10,000",
+        ),
+        (Gate("clean", "clean", "accuracy", hand=Bound(0.91204)), share(0.912), "1 image of 10,000"),
+        (Gate("clean", "clean", "accuracy", hand=Bound(0.914)), share(0.912), "0.2 points"),
+        (Gate("clean", "clean", "accuracy", hand=Bound(0.914)), share(0.53), "38.4 points"),
+        (Gate("clean", "clean", "accuracy", hand=Bound(0.9)), share(0.912), ""),
+    ],
+    ids=["a-count-just", "a-count", "a-share-just", "a-share", "a-share-by-far", "not-missed"],
+)
+def test_by_how_much_a_bound_is_missed_is_said_in_images_or_points(row, measured, missed):
+    assert row.judge(measured).missed == missed
+
+
+@pytest.mark.parametrize(
+    ("unit", "values", "told"),
+    [
+        (Unit.SHARE, (0.01106, 0.0107), ("1.11%", "1.07%")),
+        (Unit.SHARE, (0.5, 0.25), ("50.0%", "25.0%")),
+        (Unit.SHARE, (0.5, 0.5), ("50.0%", "50.0%")),
+        (Unit.DIFFERENCE, (0.012, -0.012), ("+1.2 points", "-1.2 points")),
+        (Unit.IMAGES, (13, 12.6), ("13.0 images", "12.6 images")),
+        (Unit.SCORE, (1.0, 1.0 + 1e-15), ("1.0", "1.000000000000001")),
+    ],
+    ids=str,
+)
+def test_different_numbers_never_read_alike(unit, values, told):
+    assert unit.told_apart(*values) == told
+
+
+@pytest.mark.parametrize(
     ("status", "text"),
     [("not_applicable", "clean: not applicable: no baseline"), ("error", "clean: error: no baseline")],
 )

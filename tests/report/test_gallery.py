@@ -4,6 +4,7 @@ import base64
 import html
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -103,50 +104,79 @@ def test_the_title_says_how_many_there_are_and_in_which_order(tiles, count, pose
 # How many pictures a page takes.
 
 
-def verdict(*, holds: bool, name: str = "pair-a"):
-    gate = Gate(name, "pairs", "pair_failures", "at_most", hand=Bound(20 if holds else 10))
-    return gate.judge(Measurement(PAIR_FAILURES, 17, 100, (10.0, 27.0)))
-
-
-@pytest.fixture
-def book(monkeypatch) -> PictureBook:
-    monkeypatch.setattr(pictures, "MAX_BYTES", 1_000)
-    return PictureBook(["pytest", "stress_tests", "--candidate", "a b.pth"], Path("reports"))
+def verdict(*, failures: int = 17, name: str = "pair-a"):
+    """A verdict on a count that may be 10: the more failures, the worse."""
+    gate = Gate(name, "pairs", "pair_failures", "at_most", hand=Bound(10))
+    return gate.judge(Measurement(PAIR_FAILURES, failures, 100, (10.0, 27.0)))
 
 
 def made(*sizes: int, gallery: int = 0):
     return {"pictures": [str(rank) * size for rank, size in enumerate(sizes)], "gallery": "g" * gallery}
 
 
-def test_what_fits_is_shown_in_its_order(book):
-    assert book.affordable(verdict(holds=False), made(3, 2, 1, gallery=2)) == ["000", "11", "2", "gg"]
+@pytest.fixture
+def pages(monkeypatch):
+    """What the entries of a page of 1,000 bytes of pictures show, in the order in which their tests ran."""
+    monkeypatch.setattr(pictures, "MAX_BYTES", 1_000)
+
+    def fill(*tests) -> list[str]:
+        book = PictureBook(["pytest", "stress_tests", "--candidate", "a b.pth"], Path("reports"))
+        reports = [SimpleNamespace() for _ in tests]
+        for report, (verdict, shown) in zip(reports, tests, strict=True):
+            book.illustrate(report, verdict, shown)
+        book.fill()
+        return [report.extras[0]["content"] for report in reports]
+
+    return fill
 
 
-def test_what_does_not_fit_is_counted_with_the_command_that_shows_it(book):
-    shown = book.affordable(verdict(holds=False), made(600, 200, 10, gallery=500))
-    assert shown[:1] == ["0" * 600]
-    assert len(shown) == 2
-    assert html.unescape(shown[1]) == (
-        '<p class="omitted">2 pictures and the gallery omitted, to keep this page small; to see what is missing: '
+def counted(page: str) -> tuple[int, int, int, int]:
+    """How often each rank of picture, and the gallery, stands on a page: each is its own letter, repeated."""
+    return tuple(len(re.findall(f"{letter}{{90,}}", page)) for letter in "012g")  # type: ignore[return-value]
+
+
+def test_what_fits_is_shown_in_its_order(pages):
+    (page,) = pages((verdict(), made(100, 110, 120, gallery=130)))
+    assert "0" * 100 + "1" * 110 + "2" * 120 + "g" * 130 in page
+    assert "omitted" not in page
+
+
+def test_what_does_not_fit_is_counted_with_the_command_that_shows_it(pages):
+    (page,) = pages((verdict(), made(600, 500, 100, gallery=500)))
+    assert counted(page) == (1, 0, 0, 0)
+    assert (
+        '<p class="omitted">3 pictures omitted, to keep this page small; to see what is missing: '
         "<code>pytest stress_tests --candidate 'a b.pth' -k pair-a --stress-reports reports/pair-a</code></p>"
-    )
+    ) in html.unescape(page)
 
 
-def test_one_picture_is_one_picture(book):
-    assert "1 picture omitted" in book.affordable(verdict(holds=False), made(400, 400))[-1]
+def test_one_picture_is_one_picture(pages):
+    (page,) = pages((verdict(), made(600, 500)))
+    assert "1 picture omitted" in page
 
 
-def test_each_tests_first_picture_has_room_longer_than_the_others(book):
-    shown = [book.affordable(verdict(holds=False), made(100, 100, 100)) for _ in range(10)]
-    counts = [sum(not part.startswith("<p") for part in parts if part) for parts in shown]
-    assert counts == sorted(counts, reverse=True)
-    assert (counts[0], counts[-1]) == (3, 0)
-    assert counts.count(1) >= 2
-    assert book.spent <= 1_000
+def test_each_failure_has_a_picture_before_any_has_two(pages):
+    shown = [counted(page) for page in pages(*[(verdict(), made(100, 100, 100, gallery=100))] * 8)]
+    assert [first for first, *_ in shown] == [1] * 8
+    assert [second for _, second, *_ in shown] == [1, 1, 0, 0, 0, 0, 0, 0]
 
 
-def test_tests_that_pass_leave_room_for_those_that_fail(book):
-    for _ in range(10):
-        book.affordable(verdict(holds=True), made(100, 100, 100, gallery=100))
-    assert 300 <= book.spent <= 400
-    assert book.affordable(verdict(holds=False), made(100))[0] == "0" * 100
+def test_the_worst_failures_have_room_first_whenever_they_ran(pages):
+    failures = (12, 40, 11, 99, 13)
+    shown = pages(*[(verdict(failures=count), made(300, 300)) for count in failures])
+    assert [counted(page)[0] for page in shown] == [0, 1, 0, 1, 1]
+
+
+def test_galleries_come_after_all_pictures(pages):
+    one, other = pages((verdict(failures=50), made(200, gallery=300)), (verdict(), made(200, 200)))
+    assert (counted(one), counted(other)) == ((1, 0, 0, 1), (1, 1, 0, 0))
+    one, other = pages((verdict(failures=50), made(200, gallery=500)), (verdict(), made(200, 200)))
+    assert (counted(one), counted(other)) == ((1, 0, 0, 0), (1, 1, 0, 0))
+
+
+def test_tests_that_pass_share_what_is_left_and_never_more_than_their_part(pages):
+    passing = (verdict(failures=3), made(100, 100, 100))
+    assert sum(sum(counted(page)) for page in pages(*[passing] * 10)) == 4
+    *passed, failed = pages(*[passing] * 10, (verdict(), made(400, 400)))
+    assert counted(failed) == (1, 1, 0, 0)
+    assert sum(sum(counted(page)) for page in passed) == 2

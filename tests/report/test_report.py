@@ -98,19 +98,43 @@ def test_the_markdown_lists_errors_before_failures():
     assert "| flip |  |  | flip: error: the model raised |" in markdown(replace(OUTCOME, verdicts=(ERROR,)))
 
 
-def test_the_summary_has_a_line_per_failure_and_the_place_of_the_report():
-    lines = summary_lines(OUTCOME, Path("reports"))
-    assert lines[0] == f"candidate runs/new.safetensors: {OUTCOME.headline}"
-    assert f"  {FAIL.explain('reports/stress.html')}" in lines
-    assert "pictures in reports/stress.html#rotate-ccw-015" in lines[1]
-    assert "  test_own.py::test_mine: failed" in lines
-    assert lines[-4:] == [
+def test_the_summary_ends_with_the_verdict_what_fails_and_the_place_of_the_report():
+    assert summary_lines(OUTCOME, Path("reports")) == [
         "bounds: 20 healthy retrains; the candidate's recipe is the same",
         "1 of the bounds set by hand: clean",
         "1 measurements reported only, without a bound",
+        f"candidate runs/new.safetensors: {OUTCOME.headline}",
+        "  test_own.py::test_mine: failed",
+        f"  {FAIL.explain('reports/stress.html')}",
         "report: reports/stress.html",
     ]
-    assert [line for line in lines if "clean" in line] == ["1 of the bounds set by hand: clean"]
+    assert "pictures in reports/stress.html#rotate-ccw-015" in FAIL.explain("reports/stress.html")
+
+
+def many_failures(families: int, of_each: int) -> Outcome:
+    gates = [
+        Gate(f"{family:02}-{row:03}", f"family-{family:02}", "accuracy", hand=Bound(0.9 - row / 1000))
+        for row in range(of_each)
+        for family in range(families)
+    ]
+    measured = Measurement(ACCURACY, 0.5, 10_000, (0.49, 0.51), detail="worst pair Shirt→Coat 14%")
+    return replace(OUTCOME, verdicts=tuple(gate.judge(measured) for gate in gates), failed_tests=())
+
+
+def test_of_many_failures_a_summary_has_the_worst_of_each_behaviour():
+    lines = summary_lines(many_failures(3, 20), Path("reports"))
+    assert [line.split(":")[0] for line in lines[-5:-2]] == ["  00-000", "  01-000", "  02-000"]
+    assert lines[-2] == "  and 57 more gates fail, listed above and in the report"
+    assert len(summary_lines(many_failures(30, 1), Path("reports"))) == 3 + 10 + 2
+
+
+def test_of_many_failures_the_markdown_shows_the_worst_and_folds_the_rest():
+    text = markdown(many_failures(12, 9))
+    shown, folded = text.split("<details><summary>98 more</summary>")
+    assert len(re.findall(r"^\| \d", shown, re.MULTILINE)) == 10
+    assert len(shown.encode()) < 5_000
+    assert len(re.findall(r"^\| \d", folded, re.MULTILINE)) == 98
+    assert "| 11-000 | 0.5000 | 0.9000 | 40.0 points |" in folded
 
 
 def test_the_summary_says_what_was_left_out_and_what_went_wrong():

@@ -32,14 +32,17 @@
     const link = event.target.closest('a[href^="#"]');
     if (link) setTimeout(() => reveal(link.getAttribute('href')));
   });
+  const operable = '.stress img, .collapsible > .col-result, #results-table th.sortable';
   const focusable = () => {
-    for (const picture of document.querySelectorAll('.stress img')) {
-      picture.tabIndex = 0;
-      picture.setAttribute('role', 'button');
+    for (const each of document.querySelectorAll(operable)) {
+      each.tabIndex = 0;
+      if (each.matches('img')) each.setAttribute('role', 'button');
     }
   };
   document.addEventListener('keydown', (event) => {
-    if (event.key === 'Enter' && event.target.matches?.('.stress img')) enlarge(event.target);
+    if (event.key !== 'Enter' || !event.target.matches?.(operable)) return;
+    if (event.target.matches('img')) enlarge(event.target);
+    else event.target.click();
   });
   document.addEventListener('focusin', focusable);
   addEventListener('load', () => {
@@ -47,6 +50,6 @@
     reveal(location.hash);
   });
   addEventListener('beforeprint', () => {
-    for (const item of document.querySelectorAll('details')) item.open = true;
+    for (const item of document.querySelectorAll('details.printed')) item.open = true;
   });
 })();
