@@ -18,7 +18,7 @@ from harness.data import stratified_sample
 from harness.data.images import unit_range
 from harness.data.masks import object_masks
 from harness.inference.search import first_failures
-from harness.measures import accuracy, confident_errors, right_at_every_pose
+from harness.measures import accuracy, confident_errors, negative_flips, right_at_every_pose
 from harness.measures.failures import confusion
 from harness.perturb import IDENTITY, HorizontalFlip, Pose, promised_corners, promised_poses
 from harness.perturb.backgrounds import with_background, without_object
@@ -167,6 +167,25 @@ def worst_pose(session: StressSession) -> np.ndarray:
     return _telling(session, right_at_every_pose(found), found)
 
 
+def flips(session: StressSession) -> np.ndarray:
+    """Show the surest error of the augmented model on what another healthy retrain gets right."""
+    predictions = session.roles["candidate"].predict(session.images)
+    before = session.roles["incumbent"].predict(session.images)
+    return _telling(session, negative_flips(predictions, before.correct), predictions)
+
+
+def golden(session: StressSession) -> np.ndarray:
+    """Show a golden image that healthy retrains get right, and one that they do not, as pictures of a set."""
+    predictions = session.roles["candidate"].predict(session.images)
+    tiles = []
+    for position in (int(np.flatnonzero(right)[0]) for right in (predictions.correct, ~predictions.correct)):
+        image = session.images.pixels[position].permute(1, 2, 0).numpy()
+        label, taken = (predictions.classes[each[position]] for each in (predictions.labels, predictions.predicted))
+        said = "right" if label == taken else f"→ {taken}"
+        tiles.append((image, label, f"{session.images.positions[position]}: {said}"))
+    return strip(tiles)
+
+
 def gain(session: StressSession) -> np.ndarray:
     """Show the surest error of the baseline in a corner of what was promised, which the augmented model gets right."""
     candidate, baseline = session.roles["candidate"], session.roles["baseline"]
@@ -256,6 +275,8 @@ PICTURES: dict[str, Callable[[StressSession], np.ndarray | Figure]] = {
     "confusion-pairs": pairs,
     "gain-over-baseline": gain,
     "regression": regression,
+    "flips": flips,
+    "golden": golden,
     "attention": attention,
     "background": background,
     "calibration": calibration,

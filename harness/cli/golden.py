@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.cli.gating import PASSED_ON, add_gates_option
+from harness.cli.gating import add_gates_option
 from harness.cli.golden_adding import add_images
 from harness.cli.models import add_device_option
 from harness.cli.status import OK
@@ -21,7 +21,8 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         "golden",
         None,
         "Keep images that must never be wrong again, such as those of an incident or a customer's complaint: each is a "
-        "gate of its own, in a folder beside the gates file." + PASSED_ON,
+        "gate of its own, in a folder beside the gates file. Data and network are those of the project's pytest "
+        "configuration, or named after --, such as -- --stress-data npz:shop.npz.",
         'golden add 4071 complaints/coat.png --class Coat --reason "complaint of 12 May"',
     )
     actions = command.add_subparsers(required=True, metavar="add|list|remove")

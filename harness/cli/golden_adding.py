@@ -45,9 +45,9 @@ def add_images(options: argparse.Namespace) -> int:
         raise InputError("--reason: is empty; say why these images must be right, as it is shown when one is not")
     with alone_with(options.gates):
         gates = read_gates(options.gates)
-        images, pipeline, network = _data_of(options, gates)
+        images, data, network = _data_of(options, gates)
         new = [each for name in options.images for each in _found(name, images, options.class_name)]
-        asked = _made(new, gates, images, pipeline)
+        asked = _made(new, gates, images, data, network)
         right, unknown = _healthy(gates, asked, network, options.device)
         kept = list(gates.golden)
         for at, each in enumerate(new):
@@ -61,12 +61,14 @@ def add_images(options: argparse.Namespace) -> int:
     return OK
 
 
-def _made(new: Sequence[_New], gates: GatesFile, images: LabelledImages, pipeline: Pipeline) -> LabelledImages:
+def _made(
+    new: Sequence[_New], gates: GatesFile, images: LabelledImages, data: DataOptions, network: NetworkOptions
+) -> LabelledImages:
     """Return the new images made like those at hand; raises `InputError` for one that is in the set already."""
     from harness.data.alike import labelled_like, pixels_like
     from harness.run.golden import golden_images
 
-    present = golden_images(gates.golden, images, gates=gates.path, pipeline=pipeline)
+    present, pipeline = golden_images(gates, images, data, network.transform), data.whole_pipeline(network.transform)
     names = [f"{image.id}, {image.class_name}" for image in gates.golden]
     pixels = [] if present is None else list(present.pixels.numpy())
     for each in new:
@@ -108,10 +110,10 @@ def _said_of(image: GoldenImage, unknown: str) -> str:
     return f"only {image.agreed}: this gate fails about {1 - right / retrains:.0%} of healthy models"
 
 
-def _data_of(options: argparse.Namespace, gates: GatesFile) -> tuple[LabelledImages, Pipeline, NetworkOptions]:
-    """Return the images that the gates file was made for, their pipeline, and what is said of networks."""
+def _data_of(options: argparse.Namespace, gates: GatesFile) -> tuple[LabelledImages, DataOptions, NetworkOptions]:
+    """Return the images that the gates file was made for, how they are read, and what is said of networks."""
     from harness.cli.addopts import added_options
-    from harness.run.session import expect_data_of
+    from harness.run.made_for import expect_data_of
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_data_options(parser.add_argument)
@@ -122,7 +124,7 @@ def _data_of(options: argparse.Namespace, gates: GatesFile) -> tuple[LabelledIma
     expect_data_of(gates, images)
     if gates.data.classes:
         images = replace(images, classes=gates.data.classes)
-    return images, data.whole_pipeline(network.transform), network
+    return images, data, network
 
 
 def _found(name: str, images: LabelledImages, class_name: str | None) -> list[_New]:

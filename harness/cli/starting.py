@@ -52,7 +52,8 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         "--families",
         metavar="NAMES",
         help="the families of stress tests, joined by commas (default: clean,class,rotation,shift,confidence,"
-        "regression, and with --checkpoint pairs; there are flip, pose, gain, search, attention and corruption, too)",
+        "regression, and with --checkpoint pairs; there are consensus, flips, flip, pose, gain, search, attention and "
+        "corruption, too)",
     )
     command.add_argument(
         "--min-accuracy",

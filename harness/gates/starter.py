@@ -206,6 +206,17 @@ def _regression(_: _About) -> list[StarterRow]:
     return [StarterRow("regression-clean", "regression", "accuracy_change", ("significance = 0.001", by_hand))]
 
 
+def _flips(about: _About) -> list[StarterRow]:
+    return [
+        StarterRow("flips", "flips", "negative_flips"),
+        *(
+            StarterRow(f"flips-{slug}", "flips", "negative_flips", (f"class = {_toml(name)}",))
+            for name, slug in about.slugs.items()
+        ),
+        StarterRow("flips-consensus", "flips", "negative_flips", ('among = "consensus"',)),
+    ]
+
+
 def _search(about: _About) -> list[StarterRow]:
     right, down = about.shift
     within = _pose("within", degrees=_DEGREES[-1], dx=right, dy=down)
@@ -251,6 +262,7 @@ FAMILIES: Mapping[str, Callable[[_About], list[StarterRow]]] = {
     "pairs": _pairs,
     "gain": _gain,
     "regression": _regression,
+    "flips": _flips,
     "search": _search,
     "attention": _attention,
     "corruption": _corruption,

@@ -10,32 +10,34 @@ from harness.errors import InputError
 from harness.gates.golden import folder_of, picture_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable
 
     from harness.data import LabelledImages
-    from harness.gates.golden import GoldenImage
+    from harness.data.options import DataOptions
+    from harness.data.transforms import Transform
+    from harness.gates import GatesFile
 
 
 def golden_images(
-    golden: Sequence[GoldenImage], images: LabelledImages, *, gates: Path, pipeline: Pipeline
+    gates: GatesFile, images: LabelledImages, data: DataOptions, words: Callable[[str], Transform] | None = None
 ) -> LabelledImages | None:
     """Return the golden set of a gates file as labelled images, in its order; None of an empty one.
 
-    Raises `InputError` for a picture that is not there, is damaged or does not fit the images at hand, and for a class
-    that they do not have.
+    Pictures are made by the pipeline that the options of the data say, see `DataOptions.load`. Raises `InputError` for
+    a picture that is not there, is damaged or does not fit the images at hand, and for a class that they do not have.
     """
-    if not golden:
+    if not gates.golden:
         return None
+    pipeline = data.whole_pipeline(words)
     made, labels = [], []
-    for image in golden:
-        where = f"{folder_of(gates) / image.file}: golden image {image.id}"
+    for image in gates.golden:
+        where = f"{folder_of(gates.path) / image.file}: golden image {image.id}"
         if image.class_name not in images.classes:
             raise InputError(
                 f"{where}: is to be {image.class_name!r}, which is none of the classes at hand, "
                 f"{', '.join(images.classes)}; add it anew with the name of its class"
             )
         how = Pipeline() if image.made == "pixels" else pipeline
-        made.append(pixels_like(images, picture_of(image, gates), how, where=where))
+        made.append(pixels_like(images, picture_of(image, gates.path), how, where=where))
         labels.append(images.classes.index(image.class_name))
     return labelled_like(images, made, labels, name="golden")

@@ -12,6 +12,7 @@ from harness.errors import InputError, NotApplicableError
 from harness.gates import Gate, GatesFile, read_gates
 from harness.gates.roles import ROLES
 from harness.networks import NetworkOptions
+from harness.run.made_for import expect_data_of, expect_profile_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -192,12 +193,13 @@ def open_session(
     """
     from harness.data import stratified_sample
     from harness.inference import open_model, pick_device
+    from harness.run.golden import golden_images
     from harness.store import PredictionCache
 
     gates = gates or read_gates(options.gates)
     images = options.data.load(options.network.transform)
     expect_data_of(gates, images)
-    _check_profile(options.profile, gates)
+    expect_profile_of(gates, options.profile)
     if gates.data.classes:
         images = replace(images, classes=gates.data.classes)
     knowledge, whole = _knowledge(options, gates, images), None
@@ -208,12 +210,6 @@ def open_session(
     cache = PredictionCache.of_user() if options.cache else None
     if cache:
         cache.prune()
-    golden = None
-    if gates.golden:
-        from harness.run.golden import golden_images
-
-        pipeline = options.data.whole_pipeline(options.network.transform)
-        golden = golden_images(gates.golden, images, gates=gates.path, pipeline=pipeline)
     roles: dict[str, RoleModel] = {}
     for role in filter(options.checkpoints.__contains__, ROLES):
         model = open_model(
@@ -235,7 +231,7 @@ def open_session(
         recording=options.record is not None,
         thorough=options.profile == "thorough",
         cache=cache,
-        golden=golden,
+        golden=golden_images(gates, images, options.data, options.network.transform),
         knowledge=knowledge and knowledge.of_others(roles["candidate"].model_sha256),
         whole=whole,
     )
@@ -286,37 +282,3 @@ def _layer(model: RoleModel, images: LabelledImages, wanted: str | None) -> str 
         if model.role == "candidate":
             raise InputError(f"{model.role} {model.path}: --stress-layer {wanted}: {error}") from error
         return None
-
-
-def expect_data_of(gates: GatesFile, images: LabelledImages) -> None:
-    """Raise `InputError` unless these are all the images that the gates file was made for."""
-    made_for = gates.data
-    for name, found, expected in (
-        ("name", images.name, made_for.name),
-        ("split", images.split, made_for.split),
-        ("n", len(images), made_for.n),
-        ("sha256", images.sha256, made_for.sha256),
-    ):
-        if found != expected:
-            channels, height, width = images.pixels.shape[1:]
-            made = f"; {images.pipeline}" if images.pipeline else ""
-            raise InputError(
-                f"{gates.path}: made for other data: its [data] {name} is {expected!r}, the data at hand have "
-                f"{found!r} (images of {height}x{width} pixels, channels: {channels}{made}); name these data's gates "
-                "file with --gates, or the gates file's data with --stress-data and the options of their pipeline, or "
-                "write a gates file for these with `python -m harness init`"
-            )
-    if made_for.classes and len(made_for.classes) != len(images.classes):
-        raise InputError(
-            f"{gates.path}: [data] classes has {len(made_for.classes)} names, the data have {len(images.classes)} "
-            "classes; give one name per class, in the order of the labels"
-        )
-
-
-def _check_profile(profile: str, gates: GatesFile) -> None:
-    if gates.data.sample is not None and profile != "quick":
-        raise InputError(
-            f"{gates.path}: made for a sample of {gates.data.sample} images, as the quick profile measures it; this is "
-            f"the {profile} profile, of all {gates.data.n}: add --stress-profile quick, or name another file with "
-            "--gates"
-        )

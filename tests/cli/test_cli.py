@@ -29,6 +29,7 @@ COMMANDS = [
     "gate",
     "calibrate",
     "accept",
+    "golden",
     "break",
     "compare",
     "convert",

@@ -152,7 +152,7 @@ def test_a_pipeline_makes_pixels_of_a_picture_and_leaves_a_test_image_as_it_was(
     zoo.picture("large.png", zoo.noise(7, 40, 40))
     command = ["golden", "add", "1", "large.png", "--class", "bee", "--reason", "seen", "--", *options]
     assert main(command) == 0
-    golden = golden_images(read_gates(zoo.gates).golden, images, gates=zoo.gates, pipeline=data.pipeline)
+    golden = golden_images(read_gates(zoo.gates), images, data)
     assert torch.equal(golden.pixels[0], images.pixels[1])
     expected = np.asarray(Image.fromarray(zoo.noise(7, 40, 40)).resize((16, 16), Image.Resampling.BILINEAR))
     assert np.array_equal(golden.pixels[1, 0].numpy(), expected)

@@ -1,0 +1,94 @@
+"""`python -m harness evaluate` with what a panel knows: whose errors they are, and which labels are suspect."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from zoo import CLASSES, images_of, network
+
+from harness.cli import main
+from harness.data import load_images
+from harness.inference import Classifier
+from harness.measures.knowledge import Knowledge, View
+from harness.perturb import IDENTITY
+
+FLIPPED = np.array([8, 21, 130])
+RETRAINS = 20
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """Images of which three have another label, a checkpoint as weights, and what a panel knows of them."""
+    monkeypatch.chdir(tmp_path)
+    images = images_of(200)
+    labels = images.labels.numpy().copy()
+    labels[FLIPPED] = (labels[FLIPPED] + 1) % 4
+    np.savez("shop.npz", images=images.pixels[:, 0].numpy(), labels=labels, classes=np.array(CLASSES))
+    torch.save(network().state_dict(), "new.pt")
+    Path("net.py").write_text("from zoo import network\n")
+    whole = load_images("npz:shop.npz")
+    answers = Classifier(network(), workers=1).predict(whole)
+    # Sharper than the network, so that a wrong label is a clear one.
+    sharp = np.eye(4, dtype=np.float32)[answers.predicted] * 0.96 + 0.01
+    right = np.tile(answers.correct, (RETRAINS, 1))
+    contested = int(np.flatnonzero(~answers.correct & ~np.isin(np.arange(200), FLIPPED))[0])
+    right[: RETRAINS // 2, contested] = True
+    own = int(np.flatnonzero(~answers.correct & ~np.isin(np.arange(200), [*FLIPPED, contested]))[0])
+    right[:, own] = True
+    members = tuple(f"{number:064x}" for number in range(RETRAINS))
+    sharp[[contested, own]] = np.eye(4)[whole.labels[[contested, own]]] * 0.6 + 0.1
+    view = View((~right).sum(axis=0).astype(np.int16), sharp, ~right)
+    Knowledge(whole.sha256, CLASSES, members, {repr(IDENTITY): view}).write(Path("panel.knowledge.json"))
+    return answers, contested, own
+
+
+def evaluate(*options: str) -> int:
+    network_options = ("--data", "npz:shop.npz", "--stress-model", "net:network")
+    return main(["evaluate", "new.pt", *network_options, *options])
+
+
+def test_failures_are_everyones_contested_or_its_own(shop, capsys):
+    answers, contested, own = shop
+    assert evaluate("--failures", "--json", "--knowledge", "panel.knowledge.json") == 0
+    tables = {
+        table["kind"].partition(":")[0]: table["rows"] for table in json.loads(capsys.readouterr().out)["failures"]
+    }
+    assert [row["index"] for row in tables["contested"]] == [contested]
+    assert [row["index"] for row in tables["its own"]] == [own]
+    assert len(tables["everyone's"]) == len(tables["any error"]) - 2
+    assert len(tables["any error"]) == int((~answers.correct).sum())
+    kinds = {row["kind"] for row in csv.DictReader(Path("reports/failures/failures.csv").read_text().splitlines())}
+    assert any(kind.startswith("its own") for kind in kinds)
+
+
+def test_suspects_are_listed_with_what_the_model_comes_to_without_them(shop, capsys):
+    answers, *_ = shop
+    assert evaluate("--suspects", "--knowledge", "panel.knowledge.json") == 0
+    rows = list(csv.DictReader(Path("reports/failures/suspects.csv").read_text().splitlines()))
+    assert set(FLIPPED) <= {int(row["image"]) for row in rows}
+    out = capsys.readouterr().out
+    assert f"labels that nearly all of 20 healthy retrains agree against: {len(rows)} of 200" in out
+    kept = ~np.isin(np.arange(200), [int(row["image"]) for row in rows])
+    assert f"without them: accuracy {answers.correct[kept].mean():.4f} of {kept.sum()} images" in out
+
+
+def test_without_a_panel_errors_are_not_divided_and_suspects_are_not_told(shop, capsys):
+    assert evaluate("--failures") == 0
+    assert "its own" not in capsys.readouterr().out
+    assert evaluate("--suspects") == 2
+    assert "name the file with --knowledge" in capsys.readouterr().err
+
+
+def test_what_a_panel_knows_of_other_images_is_refused(shop, capsys):
+    whole = load_images("npz:shop.npz")
+    (view,) = [View(np.zeros(200, dtype=np.int16), np.full((200, 4), 0.25, dtype=np.float32))]
+    other = Knowledge("0" * 64, CLASSES, ("a" * 64,), {repr(IDENTITY): view})
+    other.write(Path("other.knowledge.json"))
+    assert evaluate("--suspects", "--knowledge", "other.knowledge.json") == 2
+    assert whole.sha256[:12] in capsys.readouterr().err
+    replace(other, data_sha256=whole.sha256).write(Path("other.knowledge.json"))
+    assert evaluate("--suspects", "--knowledge", "other.knowledge.json") == 0

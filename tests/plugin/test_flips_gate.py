@@ -1,0 +1,71 @@
+"""The gate on right answers that are lost: it can hold, it can fail, and it says where it does not apply."""
+
+import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
+import numpy as np
+import pytest
+import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
+from zoo import GatedZoo, network
+
+from harness.inference import Classifier
+
+ROWS = """
+[[gate]]
+id = "clean"
+family = "clean"
+metric = "accuracy"
+hand = { bound = 0.5 }
+
+[[gate]]
+id = "flips"
+family = "flips"
+metric = "negative_flips"
+hand = { bound = 20 }
+
+[[gate]]
+id = "flips-bee"
+family = "flips"
+metric = "negative_flips"
+class = "bee"
+hand = { bound = 10 }
+
+[[gate]]
+id = "flips-consensus"
+family = "flips"
+metric = "negative_flips"
+among = "consensus"
+"""
+
+
+@pytest.fixture
+def zoo(pytester, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    zoo = GatedZoo(pytester, tests=("clean", "flips"))
+    zoo.bind(ROWS)
+    zoo.save("models/incumbent.safetensors")
+    return zoo
+
+
+def test_a_candidate_that_keeps_what_was_right_passes_and_one_that_loses_much_fails(zoo):
+    zoo.save("near.safetensors", jitter=0.02, seed=1)
+    assert zoo.run("--candidate", "near.safetensors").ret == 0
+    kept = {"clean": "pass", "class": "not_gated", "flips": "pass", "flips-bee": "pass"}
+    assert zoo.statuses == {**kept, "flips-consensus": "not_applicable"}, "nobody recorded what healthy models know"
+
+    zoo.save("far.safetensors", jitter=3.0, seed=1)
+    result = zoo.run("--candidate", "far.safetensors")
+    assert result.ret == 1
+    assert zoo.statuses["flips"] == "fail"
+    before, now = (
+        Classifier(network(**facts), workers=1).predict(zoo.images).correct
+        for facts in ({}, {"jitter": 3.0, "seed": 1})
+    )
+    lost = int((before & ~now).sum())
+    result.stdout.fnmatch_lines([f"*flips: negative flips {lost} > ceiling 20 (n=400*gained in return; most often*"])
+    assert np.isclose(next(gate["value"] for gate in zoo.report()["gates"] if gate["id"] == "flips"), lost)
+
+
+def test_the_incumbent_itself_and_a_run_without_one_have_no_flips(zoo):
+    zoo.run("--candidate", "models/incumbent.safetensors")
+    assert {zoo.statuses[name] for name in ("flips", "flips-bee", "flips-consensus")} == {"not_applicable"}
+    zoo.run("--candidate", "models/augmented.safetensors", "--incumbent", "none")
+    assert {zoo.statuses[name] for name in ("flips", "flips-bee", "flips-consensus")} == {"not_applicable"}
