@@ -9,6 +9,7 @@ import cv2  # noqa: F401  As in test_calibrate.
 import numpy as np
 import pytest
 import scipy.stats  # noqa: F401
+import torch._dynamo  # noqa: F401
 from zoo import ROWS, STRESS_TESTS, Zoo, hypothesis_as_it_starts, in_this_process, network
 
 from harness.calibration.knowing import families_that_ask, merged, together
