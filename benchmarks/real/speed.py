@@ -46,9 +46,9 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 POSES = (Pose(7, 1, 2), Pose(-5, 2, 0), Pose(10, -1, 1), Pose(-8, 0, 2), Pose(3, -2, -2), Pose(-2, 1, -1))
 """One for each repetition, since a model asked again remembers."""
 BATCH = 32
-FITTED, RIDGE = 50, 0.1
-"""Pictures that the last layer is fitted to, and how much its weights, of features of unit variance, are held small."""
-SHARES = {"ViT-B/16": 3}
+RIDGE = 0.1
+"""How much the weights of the last layer, for features of unit variance, are held small."""
+SHARES = {"ViT-B/16": 2}
 """Networks that are measured on fewer pictures, one in so many, since they take so much longer."""
 
 
@@ -89,17 +89,16 @@ def pictures(count: int) -> LabelledImages:
 
 
 def made(name: str, images: LabelledImages) -> nn.Module:
-    """Return the network, ten classes, its weights drawn from a fixed seed, its last layer fitted to some images."""
+    """Return the network, ten classes, its weights drawn from a fixed seed, its last layer fitted to images."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = MODELS[name](num_classes=10).eval().requires_grad_(requires_grad=False)
     *_, last = (layer for layer in model.modules() if isinstance(layer, nn.Linear))
     seen: list[Tensor] = []
     handle = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].double()))
-    some = images.take(torch.arange(min(FITTED, len(images))))
-    plain_loop(model, some)
+    plain_loop(model, images)
     handle.remove()
-    features, wanted = torch.cat(seen), 10 * nn.functional.one_hot(some.labels, 10).double()
+    features, wanted = torch.cat(seen), 10 * nn.functional.one_hot(images.labels, 10).double()
     mean, scale = features.mean(0), features.std(0) + 1e-9
     unit = (features - mean) / scale
     # Ridge regression in its dual form, as there are fewer pictures than features.
@@ -155,7 +154,7 @@ def measure(name: str, images: LabelledImages, *, repeats: int) -> Measured:
 def memory(count: int) -> tuple[float, float]:
     """Return the most memory in MB that a process has held before and after resnet18 predicted so many pictures."""
     images = pictures(count)
-    classifier = Classifier(made("resnet18", images), workers=2)
+    classifier = Classifier(made("resnet18", images.take(torch.arange(50))), workers=2)
     before = peak_memory_mb()
     classifier.predict(images, POSES[0])
     return before, peak_memory_mb()

@@ -45,7 +45,7 @@ class Engine:
         self._lead: float | None = None if self.screens else NEVER
         self._tried = TRIED
         self._lowered: nn.Module | None = None
-        self._shape: tuple[int, ...] = (1, 1)
+        self._shape: tuple[int, ...] | None = None
         self._halvings = 0
 
     @property
@@ -175,6 +175,11 @@ class Engine:
 
         if not len(positions):
             return np.empty((0, classes), dtype=np.float32)
+        if self._shape is None:
+            # As large as those that precision is measured on, lest more are made at a time than fit into a batch.
+            self._shape = (1, 1)
+            if self._reference is not None and self._reference[0]:
+                self._shape = tuple(self._reference[1](np.arange(1)).shape[1:])
         while True:
             try:
                 parts = in_batches(predict, positions, size=self._size(low=low), workers=self.workers)
@@ -189,6 +194,7 @@ class Engine:
 
     def _size(self, *, low: bool) -> int:
         """Return how many images of the shape seen last go through the model at once."""
+        assert self._shape is not None
         return max(1, batch_size(self._shape, self.device, screening=low) >> self._halvings)
 
 
