@@ -1,12 +1,15 @@
 """Accelerators: one thread, large batches that halve when memory is short, no TF32; on a real one if there is one."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from zoo import images_of, network
 
-from harness.inference import Classifier, screening
+from harness.inference import Classifier, batches, screening
+from harness.inference import devices as devices_module
 from harness.inference.batches import batch_size
 from harness.inference.devices import moved, side_by_side, without_tf32
 from harness.inference.engine import Engine
@@ -222,6 +225,34 @@ def test_clear_answers_are_done_again_only_when_their_logits_are_wanted(monkeypa
     assert done_again() == len(wrong) < 300
     assert (found.probabilities_at(np.arange(2)) == reference.probabilities_at(np.arange(2))).all()
     assert done_again() == 300
+
+
+# On a device that is made up.
+
+
+def test_an_accelerator_is_fed_by_one_thread_with_large_batches(monkeypatch):
+    """Of this machine's processor it is told that it is one."""
+    for module in (devices_module, batches):
+        monkeypatch.setattr(module, "is_accelerator", lambda _: True)
+    images, fed = images_of(300), []
+
+    class Fed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network()
+
+        def forward(self, pixels):
+            fed.append((threading.get_ident(), len(pixels)))
+            return self.network(pixels)
+
+    classifier = Classifier(Fed(), workers=4, screen=False)
+    assert classifier.workers == 1
+    found = classifier.predict(images, Pose(7.0, 1.0, -2.0))
+    assert {size for _, size in fed} == {batches.ACCELERATOR_BATCHES[0]}
+    assert len({thread for thread, _ in fed}) == 1
+    monkeypatch.undo()
+    expected = Classifier(network(), workers=2, screen=False).predict(images, Pose(7.0, 1.0, -2.0))
+    np.testing.assert_allclose(found.logits, expected.logits, atol=1e-4)
 
 
 # On a device, where there is one.
