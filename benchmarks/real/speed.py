@@ -172,21 +172,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.memory_of is not None:
         print(json.dumps(memory(options.memory_of)))
         return 0
-    images, results, load = pictures(options.images), [], os.getloadavg()[0]
-    with cores(1):
-        for name in options.models:
+    images, results = pictures(options.images), list[Measured]()
+    peaks: dict[int, tuple[float, float]] = {}
+    # The load is this benchmark's own after a while, so that it is taken before.
+    machine = f"{os.cpu_count()} cores, at a load of {os.getloadavg()[0]:.1f} when it began"
+    for name in options.models:
+        with cores(1):
             results.append(measure(name, images, repeats=options.repeats))
-            print(results[-1], f"{results[-1].ratio:.2f} of the faster loop", flush=True)
-    peaks = {}
+        print(results[-1], f"{results[-1].ratio:.2f} of the faster loop", flush=True)
+        # After each, since large networks take long.
+        _write(results, peaks, machine=machine, rounds=options.repeats)
     for count in options.memory:
         # A process for each, since a peak does not go down.
         command = [sys.executable, "-m", "benchmarks.real.speed", "--memory-of", str(count)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603  This very file.
         peaks[count] = json.loads(done.stdout)
         print(f"{count} pictures: {peaks[count]} MB", flush=True)
-    # Half of it is this benchmark's own after a while, so that it is taken before.
-    machine = f"{os.cpu_count()} cores, at a load of {load:.1f} when it began"
-    _write(results, peaks, machine=machine, rounds=options.repeats)
+        _write(results, peaks, machine=machine, rounds=options.repeats)
     return 0
 
 
