@@ -1,7 +1,7 @@
 """How much memory a gate run takes by the number of images: a synthetic data set of 224 x 224, and a tiny network.
 
 `python -m benchmarks.real.memory 500 2000 50000` runs the gate on so many images, in a folder that is removed again,
-and prints a table. 50,000 images take 7.5 GB of disk there.
+and writes a table into the README beside this file. 50,000 images take 7.5 GB of disk there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.pages import write_between
+
 ROOT = Path(__file__).parents[2]
+BEGIN, END = "<!-- results of memory -->", "<!-- end of results of memory -->"
 DATA = '''"""Images of noise whose brightness tells their class."""
 import os
 import numpy as np
@@ -98,18 +101,21 @@ def main() -> int:
     parser.add_argument("counts", type=int, nargs="+", metavar="IMAGES")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()), metavar="DIR", help="where to work")
     options = parser.parse_args()
-    print("| images | pixels | run | wall s | CPU s | peak MiB | beyond torch and model |")
-    print("| ---: | ---: | --- | ---: | ---: | ---: | ---: |")
+    lines = ["| images | pixels | run | wall s | CPU s | peak MiB | beyond torch and model |"]
+    lines += ["| ---: | ---: | --- | ---: | ---: | ---: | ---: |"]
+    print(*lines, sep="\n")
     for count in options.counts:
         folder = Path(tempfile.mkdtemp(prefix="memory-", dir=options.work))
         try:
-            _measure(folder, count)
+            lines += _measure(folder, count)
         finally:
             shutil.rmtree(folder)
+        # After each, since many images take long.
+        write_between(Path(__file__).parent / "README.md", BEGIN, END, "\n".join(lines))
     return 0
 
 
-def _measure(folder: Path, count: int) -> None:
+def _measure(folder: Path, count: int) -> list[str]:
     for name, text in (("synthetic", DATA), ("tiny", NETWORK), ("plain", PLAIN)):
         (folder / f"{name}.py").write_text(text)
     (folder / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider -q\n")
@@ -117,18 +123,21 @@ def _measure(folder: Path, count: int) -> None:
     _run(folder, count, "-c", save)
     plain = _run(folder, count, "plain.py")
     data, gates = "synthetic:Synthetic", folder / "stress_tests/gates.toml"
-    start = ("-m", "harness", "init", "--families", "clean,shift,confidence", "--data", data)
-    gate = ("-m", "pytest", "stress_tests", "--candidate", "tiny.pth", "--baseline", "none", "--incumbent", "none")
-    gate = (*gate, "--stress-model", "tiny:Tiny")
+    start: tuple[str, ...] = ("-m", "harness", "init", "--families", "clean,shift,confidence", "--data", data)
+    gate: tuple[str, ...] = ("-m", "pytest", "stress_tests", "--candidate", "tiny.pth")
+    gate = (*gate, "--baseline", "none", "--incumbent", "none", "--stress-model", "tiny:Tiny")
+    rows = []
     for run, command in (("decoding", start), ("first gate", gate), ("second gate", gate)):
         used = _run(folder, count, *command)
         beyond = f"{(used.peak - plain.peak) / 2**20:.0f} MiB"
         size = f"{count * 3 * 224 * 224 / 1e9:.2f} GB"
         row = f"| {count} | {size} | {run} | {used.wall:.0f} | {used.cpu:.0f} | {used.peak / 2**20:.0f} | {beyond} |"
         print(row, flush=True)
+        rows.append(row)
         if run == "decoding":
             head, _, _ = gates.read_text("utf-8").partition("[[gate]]")
             gates.write_text(head + ROWS)
+    return rows
 
 
 def _run(folder: Path, count: int, *arguments: str) -> Used:

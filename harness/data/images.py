@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 
@@ -128,12 +129,16 @@ def split_validation(images: LabelledImages, *, size: int, seed: int) -> tuple[L
 def stratified_sample(images: LabelledImages, size: int, *, seed: int = 0) -> LabelledImages:
     """Return `size` images in their original order, with each class's share kept to within one image.
 
-    Raises `InputError` unless 1 <= size <= number of images.
+    The same object as before while somebody has it, so that whoever remembers what was found out about a sample holds
+    its pixels once. Raises `InputError` unless 1 <= size <= number of images.
     """
     if not 1 <= size <= len(images):
         raise InputError(
             f"a sample of {size} images was asked of {len(images)}; use a size between 1 and {len(images)}"
         )
+    samples = _samples.setdefault(images, WeakValueDictionary())
+    if (known := samples.get((size, seed))) is not None:
+        return known
     rng = np.random.default_rng(seed)
     labels = images.labels.numpy()
     present, counts = np.unique(labels, return_counts=True)
@@ -146,7 +151,11 @@ def stratified_sample(images: LabelledImages, size: int, *, seed: int = 0) -> La
     chosen = np.sort(np.concatenate(members))
     import torch
 
-    return images.take(torch.from_numpy(chosen))
+    samples[size, seed] = sample = images.take(torch.from_numpy(chosen))
+    return sample
+
+
+_samples: WeakKeyDictionary[LabelledImages, WeakValueDictionary[tuple[int, int], LabelledImages]] = WeakKeyDictionary()
 
 
 def one_in(step: int, images: LabelledImages) -> LabelledImages:

@@ -35,19 +35,10 @@ class Backend(Protocol):
     def screens_for(self, count: int) -> bool:
         """Return whether `logits` of so many inputs may differ from `exact_logits`."""
 
-    def logits(
-        self,
-        count: int,
-        inputs: Inputs,
-        *,
-        classes: int,
-        what: str,
-        exact: Callable[[np.ndarray], np.ndarray] | None = None,
-    ) -> np.ndarray:
+    def logits(self, count: int, inputs: Inputs, *, classes: int, what: str) -> np.ndarray:
         """Return the logits of `count` inputs, (count, classes) float32, of which the largest is float32's.
 
-        Those that `exact` picks, given all logits, (count,) bool, are float32's altogether. Raises `ModelError`, which
-        names `what`, when the model fails.
+        Raises `ModelError`, which names `what`, when the model fails.
         """
 
     def exact_logits(self, count: int, inputs: Inputs, *, classes: int, what: str) -> np.ndarray:

@@ -105,7 +105,7 @@ class Classifier:
         if remembered.images is images:
             return remembered
         # Equal pixels may go by other names.
-        return Predictions(remembered.answers, images, perturbation, exact=lambda: remembered.logits)
+        return Predictions(remembered.answers, images, perturbation, exact=remembered.exactly)
 
     def predict_pairs(
         self, images: LabelledImages, positions: np.ndarray, poses: Sequence[Pose], which: np.ndarray
@@ -179,6 +179,16 @@ class Classifier:
             self._cache.store(key, values)
         return values
 
+    def cached_text(self, what: object, images: LabelledImages, compute: Callable[[], str]) -> str:
+        """Return what `compute` says of these images as they are, from the cache if it is there; see `cached`."""
+        key = self.cache_key(what, images, IDENTITY)
+        if self._cache is None or key is None:
+            return compute()
+        text = self._cache.load_text(key)
+        if text is None:
+            self._cache.store_text(key, text := compute())
+        return text
+
     def cache_key(self, what: object, images: LabelledImages, perturbation: Perturbation) -> str | None:
         """Return the key under which `cached` keeps this, None for what it does not keep."""
         if self._cache is None or self.fingerprint is None or not _is_ours(perturbation):
@@ -194,30 +204,30 @@ class Classifier:
         return hashlib.sha256(repr((*decisive, self._backend.decides)).encode()).hexdigest()
 
     def _predictions(self, images: LabelledImages, perturbation: Perturbation) -> Predictions:
-        count, labels, classes = len(images), images.labels.numpy(), len(images.classes)
+        count, classes = len(images), len(images.classes)
         what = f"images {tuple(images.pixels.shape)} under {perturbation}"
 
         def inputs(positions: np.ndarray) -> Tensor:
             return perturbation(self.pixels(images, positions))
 
-        def wrong(logits: np.ndarray) -> np.ndarray:
-            return np.asarray(logits.argmax(axis=1) != labels)
-
         def answers() -> np.ndarray:
-            return self._backend.logits(count, inputs, classes=classes, what=what, exact=wrong)
+            return self._backend.logits(count, inputs, classes=classes, what=what)
 
-        def logits() -> np.ndarray:
-            return self._backend.exact_logits(count, inputs, classes=classes, what=what)
+        def exact(positions: np.ndarray) -> np.ndarray:
+            """Compute all, or those that are wrong: others are not asked for, and not told apart in the cache."""
 
-        def cached(name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
-            return self.cached(name, images, (count, classes), compute, perturbation=perturbation)
+            def compute() -> np.ndarray:
+                return self._backend.exact_logits(
+                    len(positions), lambda some: inputs(positions[some]), classes=classes, what=what
+                )
 
-        return Predictions(
-            cached("answers", answers),
-            images,
-            perturbation,
-            exact=(lambda: cached("logits", logits)) if self._backend.screens_for(count) else None,
-        )
+            return cached("logits" if len(positions) == count else "errors", len(positions), compute)
+
+        def cached(name: str, rows: int, compute: Callable[[], np.ndarray]) -> np.ndarray:
+            return self.cached(name, images, (rows, classes), compute, perturbation=perturbation)
+
+        screened = self._backend.screens_for(count)
+        return Predictions(cached("answers", count, answers), images, perturbation, exact=exact if screened else None)
 
     def pixels(self, images: LabelledImages, positions: np.ndarray) -> Tensor:
         """Return the images at these positions as the model takes them, (M, C, H, W) float32 on its device."""

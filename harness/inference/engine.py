@@ -45,7 +45,7 @@ class Engine:
         self._lead: float | None = None if self.screens else NEVER
         self._tried = TRIED
         self._lowered: nn.Module | None = None
-        self._shape: tuple[int, ...] = (1, 1)
+        self._shape: tuple[int, ...] | None = None
         self._halvings = 0
 
     @property
@@ -87,13 +87,12 @@ class Engine:
         *,
         classes: int,
         what: str,
-        exact: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> np.ndarray:
         """Return the logits of `count` inputs, (count, classes) float32.
 
         `inputs` makes those at the positions given, some of a batch, as pixels on the device. The leading class is
-        float32's for all; the logits are float32's for those whose lead is not clear, and for those that `exact` picks,
-        given the logits of the first pass. Raises `ModelError`, which names `what`, when the model fails.
+        float32's for all; the logits are float32's for those whose lead is not clear. Raises `ModelError`, which names
+        `what`, when the model fails.
         """
         everything = np.arange(count)
         with named(what):
@@ -103,16 +102,20 @@ class Engine:
             if not screened or self._lead is None or self._lead == NEVER:
                 return self._run(everything, inputs, classes)
             logits = self._run(everything, inputs, classes, screened_by=self._lowered)
-            doubtful = ~(_leads(logits) > self._lead)
-            if exact is not None:
-                doubtful |= exact(logits)
-            if not doubtful.any():
+            leads = _leads(logits)
+            doubted = int((~(leads > self._lead)).sum())
+            if self._tried < TRIED:
+                # Fewer images were compared than for a small network, so a batch at least is done again, of those that
+                # lead the least: they hold the estimate to account.
+                size = self._size(low=False)
+                doubted = min(count, size * max(1, -(-doubted // size)))
+            if not doubted:
                 return logits
-            confirmed = self._run(np.flatnonzero(doubtful), inputs, classes)
-            if self._tried < TRIED and 2 * float(np.abs(confirmed - logits[doubtful]).max()) > self._lead:
-                # Fewer images were compared than for a small network, so what is done again holds them to account.
+            again = np.sort(np.argsort(leads, kind="stable")[:doubted])
+            confirmed = self._run(again, inputs, classes)
+            if self._tried < TRIED and 2 * float(np.abs(confirmed - logits[again]).max()) > self._lead:
                 return self._run(everything, inputs, classes)
-            logits[doubtful] = confirmed
+            logits[again] = confirmed
             return logits
 
     @cached_property
@@ -172,6 +175,11 @@ class Engine:
 
         if not len(positions):
             return np.empty((0, classes), dtype=np.float32)
+        if self._shape is None:
+            # As large as those that precision is measured on, lest more are made at a time than fit into a batch.
+            self._shape = (1, 1)
+            if self._reference is not None and self._reference[0]:
+                self._shape = tuple(self._reference[1](np.arange(1)).shape[1:])
         while True:
             try:
                 parts = in_batches(predict, positions, size=self._size(low=low), workers=self.workers)
@@ -186,6 +194,7 @@ class Engine:
 
     def _size(self, *, low: bool) -> int:
         """Return how many images of the shape seen last go through the model at once."""
+        assert self._shape is not None
         return max(1, batch_size(self._shape, self.device, screening=low) >> self._halvings)
 
 

@@ -11,6 +11,7 @@ as Swin's, which are told by the proportions of the image.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -85,9 +86,9 @@ def chosen_layer(classifier: Classifier, images: LabelledImages, wanted: str | N
     Raises `InputError` when the layer wanted is not one of `spatial_layers`, which the message lists, or one of them
     with `+relu` that no ReLU follows.
     """
-    model, pixels = classifier.plain, classifier.pixels(images, np.arange(min(_PROBED, len(images))))
 
-    def found() -> tuple[str, tuple[int, int]]:
+    def found() -> tuple[str, int, int]:
+        model, pixels = classifier.plain, classifier.pixels(images, np.arange(min(_PROBED, len(images))))
         layers = spatial_layers(model, pixels)
         layer = default_layer(model, pixels) if wanted is None else _full_name(wanted, layers)
         name = layer.removesuffix(RELU)
@@ -99,9 +100,14 @@ def chosen_layer(classifier: Classifier, images: LabelledImages, wanted: str | N
             )
         if wanted is not None and wanted.endswith(RELU) and not relu_follows(model, pixels, layer=name):
             raise InputError(f"layer {wanted!r}: no ReLU follows directly; name {name!r} to look at what comes before")
-        return layer, layers[name]
+        return layer, *layers[name]
 
-    return classifier.remembered(("layer", wanted, tuple(pixels.shape[1:])), found)
+    def kept() -> tuple[str, tuple[int, int]]:
+        text = classifier.cached_text(("layer", wanted), images, lambda: json.dumps(found()))
+        layer, height, width = json.loads(text)
+        return layer, (height, width)
+
+    return classifier.remembered(("layer", wanted, tuple(images.pixels.shape[1:])), kept)
 
 
 def relu_follows(model: nn.Module, pixels: Tensor, *, layer: str) -> bool:

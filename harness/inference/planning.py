@@ -141,9 +141,9 @@ class PlannedClassifier(Classifier):
             self._ledger.now.add(cached=len(images), images=len(images))
             return values
         match what:
-            case "answers" | "logits":
-                self._count(len(images), images)
-                return self._logits(images)
+            case "answers" | "logits" | "errors":
+                self._count(shape[0], images)
+                return self._logits(images)[: shape[0]]
             case ("attention", *_):
                 self._ledger.now.add(maps=len(images), images=len(images))
                 maps = np.ones((len(images), shape[1] - len(images.classes)), dtype=np.float32)
@@ -152,12 +152,15 @@ class PlannedClassifier(Classifier):
                 return compute()
 
     def _predictions(self, images: LabelledImages, perturbation: Perturbation) -> Predictions:
-        def cached(name: str) -> np.ndarray:
-            shape = (len(images), len(images.classes))
+        def cached(name: str, rows: int) -> np.ndarray:
+            shape = (rows, len(images.classes))
             return self.cached(name, images, shape, lambda: self._logits(images), perturbation=perturbation)
 
-        exact = (lambda: cached("logits")) if self._backend.screens_for(len(images)) else None
-        return Predictions(cached("answers"), images, perturbation, exact=exact)
+        def exact(positions: np.ndarray) -> np.ndarray:
+            return cached("logits" if len(positions) == len(images) else "errors", len(positions))
+
+        screened = self._backend.screens_for(len(images))
+        return Predictions(cached("answers", len(images)), images, perturbation, exact=exact if screened else None)
 
     def _count(self, inputs: int, images: LabelledImages) -> None:
         self._ledger.now.add(passes=1, poses=inputs, images=len(images))
@@ -186,15 +189,7 @@ class _Counting:
     def screens_for(self, count: int) -> bool:
         return self._of.screens_for(count)
 
-    def logits(
-        self,
-        count: int,
-        inputs: Inputs,
-        *,
-        classes: int,
-        what: str,
-        exact: Callable[[np.ndarray], np.ndarray] | None = None,  # noqa: ARG002
-    ) -> np.ndarray:
+    def logits(self, count: int, inputs: Inputs, *, classes: int, what: str) -> np.ndarray:
         return self.exact_logits(count, inputs, classes=classes, what=what)
 
     def exact_logits(self, count: int, inputs: Inputs, *, classes: int, what: str) -> np.ndarray:  # noqa: ARG002

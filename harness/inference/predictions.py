@@ -19,20 +19,34 @@ if TYPE_CHECKING:
 class Predictions:
     """What a model says of N images under one perturbation.
 
-    `answers` are logits, (N, classes) float32. Which is the largest, and all of a wrong answer's, are as float32
-    computes them; the rest may have been computed in less, see `Backend`. `exact` computes them all in float32;
-    without it the answers are exact.
+    `answers` are logits, (N, classes) float32. Which is the largest is as float32 computes it; the rest may have been
+    computed in less, see `Backend`. `exact` computes those at some positions, (M,) int64, in float32; without it the
+    answers are exact.
     """
 
     answers: np.ndarray
     images: LabelledImages
     perturbation: Perturbation
-    exact: Callable[[], np.ndarray] | None = field(default=None, repr=False)
+    exact: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
 
     @cached_property
     def logits(self) -> np.ndarray:
         """Return the logits, (N, classes) float32; costs another forward pass where the answers are not exact."""
-        return self.exact() if self.exact else self.answers
+        return self.exact(np.arange(len(self.labels))) if self.exact else self.answers
+
+    @cached_property
+    def errors(self) -> np.ndarray:
+        """Return the logits of the wrong answers, (wrong, classes) float32; costs a forward pass of their images."""
+        wrong = np.flatnonzero(~self.correct)
+        if self.exact is None or "logits" in self.__dict__ or not len(wrong):
+            return self.logits[wrong] if len(wrong) else self.answers[wrong]
+        return self.exact(wrong)
+
+    def exactly(self, positions: np.ndarray) -> np.ndarray:
+        """Return the logits at these positions, (M,) int64, in float32: `errors` if all are wrong, else `logits`."""
+        if self.correct[positions].any():
+            return np.asarray(self.logits[positions])
+        return np.asarray(self.errors[(np.cumsum(~self.correct) - 1)[positions]])
 
     @property
     def labels(self) -> np.ndarray:
@@ -71,18 +85,23 @@ class Predictions:
     def confidence_of_errors(self) -> np.ndarray:
         """Return the probability of each predicted class where it is wrong, and 0 elsewhere, (N,) in [0, 1].
 
-        Costs no forward pass.
+        Costs a forward pass of the images that are wrong, where the answers are not exact.
         """
         confidence = np.zeros(len(self.labels), dtype=self.answers.dtype)
-        confidence[~self.correct] = softmax(self.answers[~self.correct]).max(axis=1, initial=0)
+        confidence[~self.correct] = softmax(self.errors).max(axis=1, initial=0)
         return confidence
+
+    @cached_property
+    def confidence_as_answered(self) -> np.ndarray:
+        """Return about the confidence, (N,) in [0, 1]: that of the answers, which may be inexact; costs no pass."""
+        return np.asarray(softmax(self.answers).max(axis=1))
 
     def probabilities_at(self, positions: np.ndarray) -> np.ndarray:
         """Return the softmax of the logits at these positions, (M,) int64; returns (M, classes) in [0, 1].
 
-        Costs no forward pass when all these answers are wrong.
+        Costs a pass of no more images than are wrong when all these answers are.
         """
-        return softmax((self.logits if self.correct[positions].any() else self.answers)[positions])
+        return softmax(self.exactly(positions))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

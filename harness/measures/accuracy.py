@@ -10,7 +10,7 @@ import numpy as np
 from harness.errors import InputError
 from harness.measures.flips import Flips, flips
 from harness.measures.metric import Measurement, Metric, Unit
-from harness.measures.mistakes import confusion_matrix, most_confident
+from harness.measures.mistakes import confusion_matrix, likely_most_confident
 from harness.measures.statistics import proportion_interval
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def accuracy(
         n,
         proportion_interval(right, n),
         detail=_worst_pair(predictions, wrong),
-        failures=most_confident(predictions, wrong & before.correct if before else wrong),
+        failures=likely_most_confident(predictions, wrong & before.correct if before else wrong),
     )
 
 
@@ -103,7 +103,7 @@ def _difference(metric: Metric, predictions: Predictions, reference: Predictions
         changed.n,
         changed.interval,
         detail=f"{len(changed.gained)} images gained, {len(changed.lost)} lost",
-        failures=most_confident(predictions, ~predictions.correct & reference.correct),
+        failures=likely_most_confident(predictions, ~predictions.correct & reference.correct),
     )
 
 
@@ -116,7 +116,7 @@ def _count(metric: Metric, predictions: Predictions, failures: np.ndarray, detai
         n,
         (low * n, high * n),
         detail=detail,
-        failures=most_confident(predictions, failures),
+        failures=likely_most_confident(predictions, failures),
     )
 
 

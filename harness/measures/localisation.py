@@ -32,6 +32,9 @@ ATTENTION_DRIFT = Metric(
 )
 DEAD_MAPS = Metric("dead_maps", Unit.SHARE, better="less", words="share of attention maps that are zero everywhere")
 
+PART_BYTES = 8 << 20
+"""Bytes that maps at the size of their images take when they are worked on; there are half a dozen of their size."""
+
 
 def attention_ratio(
     attention: Attention, masks: np.ndarray, *, of_class: str | None = None, answers: str | None = None
@@ -152,7 +155,7 @@ def on_object(attention: Attention, masks: np.ndarray) -> tuple[np.ndarray, np.n
 def _parts(attention: Attention) -> Iterator[slice]:
     """Cut the images into parts whose maps, at the size of the images, are few enough to work on at once."""
     height, width = attention.size
-    return parts_of(len(attention.maps), height * width * np.dtype(np.float64).itemsize)
+    return parts_of(len(attention.maps), height * width * np.dtype(np.float64).itemsize, part_bytes=PART_BYTES)
 
 
 def _averaged(

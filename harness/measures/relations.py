@@ -43,7 +43,7 @@ def kept(before: Predictions, after: Predictions) -> Measurement:
     same = _same_answers(before, after)
     right_before = int((before.correct & ~same).sum())
     detail = f"{int((~same).sum())} answers change, {right_before} of them right before"
-    sureness = after.confidence_of_errors() + before.correct
+    sureness = np.where(after.correct, 0, after.confidence_as_answered) + before.correct
     changed = np.flatnonzero(~same)
     failures = changed[np.argsort(-sureness[changed], kind="stable")]
     return _share(KEPT, len(same), failures, detail)

@@ -100,7 +100,7 @@ def _mixed_together(images: Tensor, index: Tensor, shares: Tensor) -> Tensor:
     result = images.new_empty(height * width, number * channels)
     for start in range(0, height * width, _CHUNK):
         part = slice(start, start + _CHUNK)
-        _mix(pixels, index[part], shares[:, part, None], width + 3, out=result[part])
+        _mix(pixels, _neighbours(index[part], width + 3), shares[:, part, None], out=result[part])
     return result.view(height, width, number, channels).permute(2, 3, 0, 1).contiguous()
 
 
@@ -111,18 +111,26 @@ def _mixed_one_by_one(images: Tensor, index: Tensor, shares: Tensor) -> Tensor:
     number, channels, height, width = images.shape
     result = images.new_empty(number * channels, height * width)
     planes = pad(images, (1, 2, 1, 2)).reshape(number * channels, -1)
+    neighbours = _neighbours(index, width + 3)
     for plane, out in zip(planes.unbind(0), result.unbind(0), strict=True):
-        _mix(plane, index, shares, width + 3, out=out)
+        _mix(plane, neighbours, shares, out=out)
     return result.view_as(images)
 
 
-def _mix(pixels: Tensor, index: Tensor, shares: Tensor, row: int, *, out: Tensor) -> None:
+def _neighbours(index: Tensor, row: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the indices of the neighbours, upper left, upper right, lower left, lower right; as short as they fit."""
+    short = index.int()
+    return short, short + 1, short + row, short + (row + 1)
+
+
+def _mix(pixels: Tensor, neighbours: tuple[Tensor, ...], shares: Tensor, *, out: Tensor) -> None:
     """Write the mixed neighbours to `out`, in the order of `mixed`, picked along the first axis."""
     import torch
 
+    upper_left, upper_right, lower_left, lower_right = neighbours
     left_share, right_share, upper_share, lower_share = shares
-    torch.index_select(pixels, 0, index, out=out)
-    out.mul_(left_share).add_(pixels.index_select(0, index + 1).mul_(right_share)).mul_(upper_share)
-    lower = pixels.index_select(0, index + row).mul_(left_share)
-    lower.add_(pixels.index_select(0, index + (row + 1)).mul_(right_share))
+    torch.index_select(pixels, 0, upper_left, out=out)
+    out.mul_(left_share).add_(pixels.index_select(0, upper_right).mul_(right_share)).mul_(upper_share)
+    lower = pixels.index_select(0, lower_left).mul_(left_share)
+    lower.add_(pixels.index_select(0, lower_right).mul_(right_share))
     out.add_(lower.mul_(lower_share))

@@ -10,7 +10,7 @@ import numpy as np
 from harness.errors import NotApplicableError
 from harness.measures.consensus import Lost
 from harness.measures.failures import Answer, FailureKind, answers_at
-from harness.measures.mistakes import most_confident
+from harness.measures.mistakes import likely_most_confident, most_confident
 from harness.perturb import IDENTITY, in_words
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def telling_cases(session: StressSession, verdict: Verdict, seen: Seen) -> list[
     elif isinstance(seen, Predictions):
         if not len(named):
             # A test that shows what a pose broke has none at a pose that breaks nothing: then what is wrong anyway.
-            named = most_confident(seen, ~seen.correct)[:NAMED]
+            named = likely_most_confident(seen, ~seen.correct)[:NAMED]
         positions, _ = _new_first(session, seen.images, named, seen.perturbation)
         chosen = [(int(at), seen.perturbation) for at in positions]
     else:

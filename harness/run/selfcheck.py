@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from harness.data import stratified_sample
 from harness.errors import InputError, printable
 from harness.gates import Gate, Verdict
-from harness.inference import Predictions, RoleModel
+from harness.inference import Predictions
 from harness.inference.attention import attend
 from harness.measures.flips import flips
 from harness.measures.localisation import rank_correlation
@@ -64,6 +64,9 @@ def self_checks(
     sizes = sorted({min(size, SAMPLES, len(session.images)) for size in (extent.damaged, SAMPLES)})
     rest = session.of_family("clean")  # What the run has predicted at rest already, in a sampled one.
     anew = _sample(rest, min(SAMPLES, extent.anew))
+    # One for all that is asked anew, since it remembers what these checks have asked it, and nothing else.
+    candidate = session.roles["candidate"].classifier
+    fresh = candidate.like(candidate.model)
 
     def remembered(name: str, check: Callable[[StressSession], SelfCheck]) -> Callable[[], SelfCheck]:
         return lambda: memory.remembered(name, lambda: _until_it_holds(check, session, sizes))
@@ -72,11 +75,11 @@ def self_checks(
         return remembered(damage.name, lambda sampled: _is_noticed(damage, sampled, judge))
 
     checks: dict[str, Callable[[], SelfCheck]] = {
-        "identity-equals-clean": lambda: _identity_changes_nothing(anew),
-        "model-equals-itself": lambda: _model_equals_itself(rest, anew),
-        "model-keeps-no-state": lambda: _model_keeps_no_state(anew),
+        "identity-equals-clean": lambda: _identity_changes_nothing(fresh, anew),
+        "model-equals-itself": lambda: _model_equals_itself(fresh, rest, anew),
+        "model-keeps-no-state": lambda: _model_keeps_no_state(fresh, anew),
         "answers-are-the-models": lambda: _answers_are_the_models(
-            session, min(ANSWERS, extent.answers // ANSWERED_SAMPLES)
+            fresh, session, min(ANSWERS, extent.answers // ANSWERED_SAMPLES)
         ),
         **{damage.name: noticed(damage) for damage in damaging},
         MAPS: remembered(MAPS, _maps_follow_weights),
@@ -109,10 +112,9 @@ def _sample(session: StressSession, size: int) -> StressSession:
     return replace(session, images=images, whole=None)
 
 
-def _identity_changes_nothing(sampled: StressSession) -> SelfCheck:
-    candidate, images = sampled.roles["candidate"], sampled.images
-    classifier = _fresh(candidate)
-    equal = np.array_equal(classifier.predict(images, _AtRest()).logits, classifier.predict(images).logits)
+def _identity_changes_nothing(fresh: Classifier, sampled: StressSession) -> SelfCheck:
+    images = sampled.images
+    equal = np.array_equal(fresh.predict(images, _AtRest()).logits, fresh.predict(images).logits)
     return SelfCheck(
         "identity-equals-clean",
         "pass" if equal else "fail",
@@ -121,9 +123,9 @@ def _identity_changes_nothing(sampled: StressSession) -> SelfCheck:
     )
 
 
-def _model_equals_itself(session: StressSession, sampled: StressSession) -> SelfCheck:
+def _model_equals_itself(fresh: Classifier, session: StressSession, sampled: StressSession) -> SelfCheck:
     candidate, images = session.roles["candidate"], sampled.images
-    anew = _fresh(candidate).predict(images)
+    anew = fresh.predict(images)
     kept = candidate.predict(session.images)
     chosen = np.isin(session.images.positions.numpy(), images.positions.numpy())
     changed = flips(anew, Predictions(kept.answers[chosen], images, kept.perturbation))
@@ -136,7 +138,7 @@ def _model_equals_itself(session: StressSession, sampled: StressSession) -> Self
     )
 
 
-def _model_keeps_no_state(sampled: StressSession) -> SelfCheck:
+def _model_keeps_no_state(fresh: Classifier, sampled: StressSession) -> SelfCheck:
     """Check that the model, run twice as it was given, answers as it does in the run.
 
     In the run its computation is traced where it can be, and what its code keeps from one call to the next is lost.
@@ -151,7 +153,7 @@ def _model_keeps_no_state(sampled: StressSession) -> SelfCheck:
 
         return backend.exact_logits(len(images), inputs, classes=len(images.classes), what="images, as it was given")
 
-    in_the_run = _fresh(sampled.roles["candidate"]).predict(images).logits
+    in_the_run = fresh.predict(images).logits
     alike = all(np.allclose(as_given(), in_the_run, rtol=TOLERANCE, atol=TOLERANCE) for _ in range(2))
     return SelfCheck(
         "model-keeps-no-state",
@@ -161,14 +163,14 @@ def _model_keeps_no_state(sampled: StressSession) -> SelfCheck:
     )
 
 
-def _answers_are_the_models(session: StressSession, most: int) -> SelfCheck:
+def _answers_are_the_models(fresh: Classifier, session: StressSession, most: int) -> SelfCheck:
     """Check that what was answered in this run, from the cache or not, is what the model answers now.
 
     A few images of at most `most` of the perturbations that were asked for: answers of another model are wrong on
     many.
     """
     candidate = session.roles["candidate"]
-    answered, fresh = candidate.classifier.answered, _fresh(candidate)
+    answered = candidate.classifier.answered
     some = answered[:: -(-len(answered) // most)] if answered else ()
     count = differing = 0
     under: list[object] = []
@@ -273,10 +275,6 @@ def _shuffled(model: nn.Module) -> nn.Module:
 def _is_worse(fails: np.ndarray, failed: np.ndarray) -> bool:
     new, gone = int((fails & ~failed).sum()), int((failed & ~fails).sum())
     return new > gone and mcnemar_p(new, gone) < HURTS
-
-
-def _fresh(candidate: RoleModel) -> Classifier:
-    return candidate.classifier.like(candidate.classifier.model)
 
 
 class _AtRest:

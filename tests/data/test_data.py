@@ -7,6 +7,7 @@ import http.server
 import shutil
 import struct
 import threading
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -485,6 +486,16 @@ def test_stratified_sample_keeps_each_class_within_one_image_of_its_share(counts
 
     assert drawn.sum() == size
     assert np.abs(drawn.numpy() - size * np.array(counts) / len(images)).max() <= 1 + 1e-9
+
+
+def test_a_sample_is_the_same_object_while_somebody_has_it(twenty):
+    sample = stratified_sample(twenty, 8)
+    assert stratified_sample(twenty, 8) is sample
+    assert stratified_sample(twenty, 8, seed=1) is not sample
+    assert stratified_sample(replace(twenty), 8) is not sample
+    gone = weakref.ref(sample)
+    del sample
+    assert gone() is None, "its pixels are held by nobody else"
 
 
 def test_stratified_sample_of_equal_classes_has_equal_counts(twenty):

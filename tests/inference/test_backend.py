@@ -28,7 +28,7 @@ class Counting:
     def screens_for(self, count):
         return False
 
-    def logits(self, count, inputs, *, classes, what, exact=None):
+    def logits(self, count, inputs, *, classes, what):
         return self.exact_logits(count, inputs, classes=classes, what=what)
 
     def exact_logits(self, count, inputs, *, classes, what):

@@ -1,6 +1,6 @@
 """Accelerators: one thread, large batches that halve when memory is short, no TF32; on a real one if there is one."""
 
-from dataclasses import replace
+import threading
 
 import numpy as np
 import pytest
@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from zoo import images_of, network
 
-from harness.inference import Classifier, screening
+from harness.inference import Classifier, batches, screening
+from harness.inference import devices as devices_module
 from harness.inference.batches import batch_size
 from harness.inference.devices import moved, side_by_side, without_tf32
 from harness.inference.engine import Engine
@@ -159,36 +160,99 @@ def test_weights_cast_beforehand_give_autocasts_bits():
 
 @pytest.mark.parametrize("far", [False, True], ids=["as-measured", "farther"])
 def test_a_large_network_that_is_farther_off_than_measured_is_run_in_float32(monkeypatch, far):
-    """The last answer is wrong, so done again; if it is farther off than measured, all are float32's."""
+    """The answer that leads the least is done again; if it is farther off than measured, all are float32's."""
     monkeypatch.setattr(screening, "has_bfloat16", lambda _: True)
     monkeypatch.setattr(screening, "multiplications_per_image", lambda model, image: 10**9)
 
     class Off(nn.Module):
-        """In bfloat16 off by a thousandth, and by 5 for images as bright as the last is."""
+        """In bfloat16 off by a thousandth, and by 5 for images of a mean; all logits alike, so that no lead tells."""
 
-        def __init__(self):
+        def __init__(self, mean):
             super().__init__()
-            self.networks = [network()]  # Within a list its weights stay as they are.
+            self.networks, self.mean = [network()], mean  # Within a list its weights stay as they are.
 
         def forward(self, pixels):
             logits = self.networks[0](pixels)
             if not torch.is_autocast_enabled("cpu"):
                 return logits
             with torch.autocast("cpu", enabled=False):
-                bright = (pixels.mean((1, 2, 3), keepdim=True)[:, :, 0, 0] > 0.99) & far
-                return self.networks[0](pixels.float()) + 1e-3 + 5 * bright * torch.tensor([1.0, 0, 0, 0])
+                marked = ((pixels.mean((1, 2, 3)) - self.mean).abs() < 1e-6)[:, None] & far
+                return self.networks[0](pixels.float()) + 1e-3 + 5 * marked
 
     images = images_of(100)
-    images.pixels[-1] = 255
     exact = Classifier(network(), workers=1, screen=False).predict(images)
-    labels = torch.from_numpy(exact.predicted.copy())
-    labels[-1] = (labels[-1] + 1) % 4
-    images = replace(images, labels=labels)
-    classifier = Classifier(Off(), workers=1)
+    runner_up, first = np.sort(exact.logits, axis=1)[:, -2:].T
+    least = 64 + int((first - runner_up)[64:].argmin())
+    classifier = Classifier(Off(float(images.pixels[least].float().mean() / 255)), workers=1)
     classifier.measure_precision_on(images.take(torch.arange(64)))
     found = classifier.predict(images)
     assert np.array_equal(found.predicted, exact.predicted)
     assert np.allclose(found.answers, exact.answers, rtol=0, atol=5e-4) is far
+
+
+def test_clear_answers_are_done_again_only_when_their_logits_are_wanted(monkeypatch):
+    monkeypatch.setattr(screening, "has_bfloat16", lambda _: True)
+
+    class Counting(nn.Module):
+        """Counts images other than padding in float32; one lead that is clear, in bfloat16 a thousandth off."""
+
+        def __init__(self):
+            super().__init__()
+            self.exactly = []
+
+        def forward(self, pixels):
+            logits = pixels.flatten(1).mean(1, keepdim=True) + torch.tensor([[0.0, 9.0, 0.0, 0.0]])
+            if torch.is_autocast_enabled("cpu"):
+                return logits + 1e-3 * torch.tensor([[0.0, 1.0, 0.0, 0.0]])
+            self.exactly.append(int(pixels.flatten(1).any(1).sum()))
+            return logits
+
+    images, model = images_of(300), Counting()
+    classifier, reference = Classifier(model, workers=1), Classifier(model, workers=1, screen=False).predict(images)
+    counted = classifier.plain.exactly
+
+    def done_again():
+        count = sum(counted)
+        counted.clear()
+        return count
+
+    found = classifier.predict(images)
+    assert done_again() == screening.TRIED
+    wrong = np.flatnonzero(~found.correct)
+    assert (found.confidence_as_answered > found.confidence_of_errors()).all()
+    assert (found.confidence_of_errors() == reference.confidence_of_errors()).all()
+    assert (found.probabilities_at(wrong[:2]) == reference.probabilities_at(wrong[:2])).all()
+    assert done_again() == len(wrong) < 300
+    assert (found.probabilities_at(np.arange(2)) == reference.probabilities_at(np.arange(2))).all()
+    assert done_again() == 300
+
+
+# On a device that is made up.
+
+
+def test_an_accelerator_is_fed_by_one_thread_with_large_batches(monkeypatch):
+    """Of this machine's processor it is told that it is one."""
+    for module in (devices_module, batches):
+        monkeypatch.setattr(module, "is_accelerator", lambda _: True)
+    images, fed = images_of(300), []
+
+    class Fed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network()
+
+        def forward(self, pixels):
+            fed.append((threading.get_ident(), len(pixels)))
+            return self.network(pixels)
+
+    classifier = Classifier(Fed(), workers=4, screen=False)
+    assert classifier.workers == 1
+    found = classifier.predict(images, Pose(7.0, 1.0, -2.0))
+    assert {size for _, size in fed} == {batches.ACCELERATOR_BATCHES[0]}
+    assert len({thread for thread, _ in fed}) == 1
+    monkeypatch.undo()
+    expected = Classifier(network(), workers=2, screen=False).predict(images, Pose(7.0, 1.0, -2.0))
+    np.testing.assert_allclose(found.logits, expected.logits, atol=1e-4)
 
 
 # On a device, where there is one.

@@ -15,6 +15,7 @@ from sklearn.metrics import classification_report as sklearn_report
 from harness.data import LabelledImages
 from harness.errors import InputError
 from harness.inference import Predictions
+from harness.measures.accuracy import accuracy
 from harness.measures.classification import classification_report
 from harness.measures.failures import (
     ANY,
@@ -117,15 +118,20 @@ def test_a_table_says_how_the_images_were_seen(pose, words):
     assert failure_table(predictions(LABELS, PREDICTED, pose=pose)).seen == words
 
 
-def test_wrong_answers_cost_no_forward_pass_and_right_ones_are_exact():
+def test_tables_show_exact_answers_and_ask_for_no_more_than_they_show():
     asked = []
-    exact = np.log(np.full((2, 3), 1 / 3, dtype=np.float32))
-    given_answers = predictions([0, 0], [0, 1], exact=lambda: asked.append(1) or exact)
-    assert failure_table(given_answers).rows[0].confidence == pytest.approx(0.8)
-    assert not asked
+
+    def exact(positions):
+        asked.append(positions.tolist())
+        return np.log(np.full((len(positions), 3), 1 / 3, dtype=np.float32))
+
+    given_answers = predictions([0, 0], [0, 1], exact=exact)
+    assert accuracy(given_answers).failures.tolist() == [1]
+    assert not asked, "which are shown first is decided by what was answered"
+    assert failure_table(given_answers).rows[0].confidence == pytest.approx(1 / 3)
     (right,) = answers_at(given_answers, np.array([0]))
     assert right.confidence == pytest.approx(1 / 3)
-    assert asked == [1]
+    assert asked == [[1], [0, 1]]
 
 
 def test_a_class_that_no_image_is_of_is_named_not_counted_as_perfect():

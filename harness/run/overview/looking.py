@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from harness.data.rows import parts_of
+from harness.measures.localisation import PART_BYTES
 from harness.run.overview.part import Part, Subject
 from harness.store.records import record
 
@@ -40,11 +42,13 @@ def _looking(subject: Subject) -> Looking:
         masks, attention = object_masks(sample), subject.model.attend(sample)
     except NotApplicableError:
         return Looking()
-    # The samples are small enough for memory by their number alone.
-    maps = attention.upsampled()
-    mass, area = maps.sum(axis=(1, 2)), masks.mean(axis=(1, 2))
+    area = masks.mean(axis=(1, 2))
+    mass, inside = np.empty((2, len(masks)), dtype=np.float32)
+    for part in parts_of(len(masks), masks[0].size * mass.itemsize, part_bytes=PART_BYTES):
+        maps = attention.upsampled(part)
+        mass[part], inside[part] = maps.sum(axis=(1, 2)), np.where(masks[part], maps, 0).sum(axis=(1, 2))
     known = (mass > 0) & (area > 0)
-    ratio = np.where(masks, maps, 0).sum(axis=(1, 2)) / np.where(known, mass, 1)
+    ratio = inside / np.where(known, mass, 1)
 
     def mean_of(chosen: np.ndarray) -> OnObject | None:
         if not chosen.any():
