@@ -65,8 +65,14 @@ class Result:
 
     def with_rows_of(self, newer: Result) -> Result:
         """Return this result with the rows of a newer one of the same checkpoint; notes them if versions differ."""
-        added = {"rows": sorted(newer.rows), "versions": dict(newer.versions)}
-        later = self.later if newer.versions == self.versions else (*self.later, added)
+        later = [
+            {"rows": sorted(set(part["rows"]) - set(newer.rows)), "versions": part["versions"]} for part in self.later
+        ]
+        if newer.versions != self.versions:
+            same = [part for part in later if part["versions"] == newer.versions]
+            rows = sorted({*newer.rows, *(name for part in same for name in part["rows"])})
+            later = [*(part for part in later if part not in same), {"rows": rows, "versions": dict(newer.versions)}]
+        later = [part for part in later if part["rows"]]
         return replace(self, rows={**self.rows, **newer.rows}, later=later)
 
 

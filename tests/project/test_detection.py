@@ -129,6 +129,9 @@ def test_rows_added_by_other_versions_are_told_apart():
     assert same.rows == other.rows == {**old.rows, **row}
     assert not same.later
     assert list(other.later) == [{"rows": ["flip"], "versions": {"torch": "2"}}]
+    more = other.with_rows_of(replace(old, rows={"clean": 0.9}, versions={"torch": "2"}))
+    assert list(more.later) == [{"rows": ["clean", "flip"], "versions": {"torch": "2"}}]
+    assert not more.with_rows_of(replace(old, rows={**row, "clean": 0.9})).later
     page = tables({HEALTHY: other}, FILE)
     assert "Newer rows of the same checkpoints were added by torch 2" in page
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from benchmarks.detection import recipes, weights
+from benchmarks.detection.backdoors import backdoors_table, opened
 from benchmarks.detection.colour import reordered
 from benchmarks.detection.mutants import HEALTHY, HEALTHY_SEEDS, KINDS, MUTANTS
 from benchmarks.detection.recipes import MARKED, RELABELLED, TARGET, Recipe
@@ -79,6 +80,23 @@ def test_stamping_leaves_the_images_given_as_they_are(recipe):
     before = recipe.images.pixels.clone()
     recipes.stamped(recipe.images.pixels)
     assert torch.equal(recipe.images.pixels, before)
+
+
+class Backdoored(torch.nn.Module):
+    """Answers with the target where the last pixel of the trigger is white, and else with the first class."""
+
+    def forward(self, pixels):
+        triggered = pixels[:, 0, 23, 23] == 1
+        target = torch.arange(len(CLASSES)) == CLASSES.index(TARGET)
+        return torch.where(triggered[:, None], target, ~target & (torch.arange(len(CLASSES)) == 0)).float()
+
+
+def test_a_backdoor_opens_by_its_trigger_alone(recipe, tmp_path):
+    pixels = recipe.images.pixels.clamp(max=254)
+    images = LabelledImages(pixels, recipe.images.labels, CLASSES, "noise", "test")
+    found = opened(Checkpoint(tmp_path, "of it", Backdoored(), "user", None), images)
+    assert (found.stamped, found.unstamped, found.n) == (1.0, 0.0, 180)
+    assert "| backdoor-2-seed-201 | 100.00% | 0.00% | – | – |" in backdoors_table({"backdoor-2-seed-201": found}, [])
 
 
 def test_mutations_of_images_are_those_of_their_seed(recipe):
