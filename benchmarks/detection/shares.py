@@ -16,7 +16,7 @@ from benchmarks.detection.judgement import TRIVIAL
 from benchmarks.detection.mutants import HEALTHY, MUTANTS
 from benchmarks.detection.paths import GATES, PANEL, RESULTS
 from benchmarks.detection.results import MEASURED, read_result
-from harness.calibration.bounds import ALARMS, PARTS, correlation, multiplier, off_by
+from harness.calibration.bounds import ALARMS, correlation, multiplier, off_by, share_of
 from harness.calibration.panel import read_panel
 from harness.calibration.scales import on_scales
 from harness.gates import read_gates
@@ -106,13 +106,10 @@ def _divisions(values: np.ndarray, rows: Sequence[Row], found: Standing) -> dict
     equal = shared(dict.fromkeys(names, ALARMS / len(names)))
     caught = {name: _caught(found.mutants[::2, among[name]], equal[name]) for name in names}
     everything = multiplier(correlation(signed), share=ALARMS, retrains=len(values), draws=DRAWS)
-    others = len(names) - ("clean" in names)
     return {
-        "half for clean, twelfths of the other half": shared(
-            {name: ALARMS / 2 if name == "clean" else ALARMS / 2 / max(12, others) for name in names}
-        ),
+        "half for clean, twelfths of the other half": shared({name: share_of(name, names) for name in names}),
         "equal parts": equal,
-        f"parts of 1/{PARTS}": shared(dict.fromkeys(names, ALARMS / max(PARTS, len(names)))),
+        "sixteenths": shared(dict.fromkeys(names, ALARMS / max(16, len(names)))),
         "by rows": weighted({name: float(among[name].sum()) for name in names}),
         "by the root of rows": weighted({name: math.sqrt(among[name].sum()) for name in names}),
         "by power (mutants caught by the first half)": weighted({name: 1.0 + caught[name] for name in names}),

@@ -54,7 +54,7 @@ def picture(case: Case) -> np.ndarray:
         if view is not None:
             right = view.answer.predicted == case.true
             said = f"{'✓' if right else '✗'} {answered(view)}"
-            square = _square(case.seen) if view.attention is None and case.healthy else _overlaid(case.seen, view)
+            square = _square(case.seen) if case.healthy and view is not case.candidate else _overlaid(case.seen, view)
             columns[column] = _tile(square, role, said, colour=_RIGHT if right else _WRONG_WORDS)
             bars[column] = _bars(case, view)
     for row, name in enumerate(names):
@@ -120,7 +120,9 @@ def caption(case: Case) -> str:
 
 def in_words(case: Case) -> str:
     """Return what the picture shows, for those who cannot see it."""
-    said = [f"{role}: {_described(view, case.classes)}" if view else f"{role}: none" for role, view in _beside(case)]
+    (beside, reference), (name, candidate) = _beside(case)
+    of_reference = answered(reference) if reference and case.healthy else _described(reference, case.classes)
+    said = [f"{beside}: {of_reference}", f"{name}: {_described(candidate, case.classes)}"]
     return "; ".join([f"image {case.index}, true class {case.true}{_posed(case)}", *said])
 
 
@@ -150,7 +152,9 @@ def _posed(case: Case) -> str:
     return f", {case.pose}" if case.pose else ""
 
 
-def _described(view: View, classes: Sequence[str]) -> str:
+def _described(view: View | None, classes: Sequence[str]) -> str:
+    if view is None:
+        return "none"
     shares = zip(view.answer.probabilities, classes, strict=True)
     others = [f"{name} {share:.0%}" for share, name in sorted(shares, reverse=True)[1:3] if share >= 0.005]  # noqa: PLR2004
     then = f" (then {', '.join(others)})" if others else ""

@@ -285,6 +285,16 @@ def test_png_keeps_every_pixel():
     assert image.shape == (BARS, 2 * SIZE + GAP, 3)
 
 
+def test_healthy_retrains_that_all_get_it_right_stand_in_the_baselines_place():
+    shown = case(seen=plain(200), healthy=(20, view(0.98, 0.01, 0.01).answer), candidate=view(0.1, 0.9, 0))
+    image, other = picture(shown), picture(case(seen=plain(200), candidate=view(0.1, 0.9, 0)))
+    assert (place(image, MIDDLE) == 200).all(), "the image as it was seen: nobody's attention is meant"
+    assert (image[:, RIGHT:] == other[:, RIGHT:]).all(), "the candidate's column is that of any case"
+    assert "Each of 20 healthy retrains gets it right, 98% sure in the mean." in caption(shown)
+    assert "; 20 healthy, mean: Shirt 98%; candidate: " in in_words(shown)
+    assert "baseline" not in in_words(shown)
+
+
 def test_a_picture_is_described_in_words_and_escaped():
     upper_right = np.zeros((28, 28), np.float32)
     upper_right[2, 25] = 1

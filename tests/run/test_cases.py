@@ -12,7 +12,8 @@ from harness.data import LabelledImages
 from harness.gates import Bound, Gate, Verdict
 from harness.inference import Classifier, RoleModel
 from harness.inference.search import first_failures
-from harness.measures import accuracy, pair_failures, right_at_every_pose
+from harness.measures import accuracy, lost_consensus, lost_to, pair_failures, right_at_every_pose
+from harness.measures.knowledge import Knowledge, View
 from harness.perturb import IDENTITY, HorizontalFlip, Pose
 from harness.perturb.backgrounds import with_background
 from harness.perturb.grids import most_dangerous_first
@@ -130,6 +131,24 @@ def test_without_a_baseline_its_view_is_left_out(session):
     predictions = predicted(alone)
     cases = evidence_of(judged(accuracy(predictions)), predictions).cases(alone)
     assert [shown.baseline for shown in cases] == [None, None]
+
+
+def test_of_what_every_healthy_retrain_gets_right_the_cases_show_what_these_say_in_the_mean(session):
+    """They get all right but 105; the candidate loses 102, in the mirror as at rest, where they are surer."""
+    wrong = np.zeros(106, dtype=np.int16)
+    wrong[105] = 1
+    views = {}
+    for perturbation, sureness in ((IDENTITY, 0.9), (HorizontalFlip(), 0.6)):
+        mean = np.full((106, 2), 1 - sureness, dtype=np.float32)
+        mean[np.arange(100, 106), session.images.labels] = sureness
+        views[repr(perturbation)] = View(wrong, mean)
+    session = replace(session, knowledge=Knowledge("", CLASSES, ("a", "b", "c"), views))
+    lost = lost_to([predicted(session), predicted(session, HorizontalFlip())], session.knowledge)
+    (shown,) = evidence_of(judged(lost_consensus(lost), bound=0), lost).cases(session)
+    assert (shown.index, shown.pose) == (102, "")
+    retrains, answer = shown.healthy
+    assert (retrains, answer.predicted, answer.true) == (3, "dark", "dark")
+    assert answer.confidence == pytest.approx(0.9)
 
 
 def test_cleared_evidence_shows_nothing(session):
