@@ -49,8 +49,9 @@ def like_healthy(missed: Sequence[Judged], healthy: Sequence[Judged]) -> str:
     own = [beyond(one, [other for other in healthy if other is not one])[0] for one in healthy]
     return (
         f"Healthy retrains come as near as {limit:.1f} standard deviations to a bound. Of the "
-        f"{many(len(missed), 'mutant')} that the gate passes, {alike} come no nearer; the other {len(missed) - alike} "
-        f"do. A healthy retrain is worse than all {len(healthy) - 1} others in {min(own)} to {max(own)} rows."
+        f"{many(len(missed), 'mutant')} that the gate passes, {alike} keep that distance, "
+        f"{len(missed) - alike} do not. A healthy retrain is worse than all {len(healthy) - 1} others in {min(own)} to "
+        f"{max(own)} rows."
     )
 
 

@@ -30,6 +30,7 @@ from benchmarks.detection.state import state
 from benchmarks.detection.wording import accuracies_of, families_of, many, percent, table, yes_or_no
 from benchmarks.pages import write_between
 from harness.gates import read_gates
+from harness.measures.metric import Unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,12 +86,13 @@ def why_table(kept: Mapping[Mutant, Result | None], gates: GatesFile) -> str:
     for kind in (slug for slug in KINDS if slug in strongest):
         one = strongest[kind]
         worst = one.failed[0]
-        bound = f"must be {worst.gate.direction.replace('_', ' ')} {worst.limit:.3f}"
+        value, limit = (f"{it:g}" if worst.unit is Unit.IMAGES else f"{it:.3f}" for it in (worst.value, worst.limit))
+        bound = f"must be {worst.gate.direction.replace('_', ' ')} {limit}"
         rows.append(
             (
                 f"{kind}: {one.result.words}",
                 percent(one.clean_accuracy),
-                f"{many(len(one.failed), 'gate')}; the worst is `{worst.gate.id}`: {worst.value:.3f}, {bound}",
+                f"{many(len(one.failed), 'gate')}; the worst is `{worst.gate.id}`: {value}, {bound}",
             )
         )
     return table(("what is wrong", "accuracy on images as they are", "what fails"), rows)
