@@ -207,9 +207,10 @@ def _write(results: Sequence[Measured], peaks: dict[int, tuple[float, float]], *
             f"| {each.model} | {each.images} | {each.right:.0%} | {each.predict_ms:.1f} | {each.float32_ms:.1f} | {low}"
             f" | {each.ratio:.2f} | {1e3 / each.predict_ms:.1f} | {each.attend_ms:.1f} | {each.attention_passes:.2f} |"
         )
-    lines += ["", "Peak memory of a process in which resnet18 predicts pictures that lie in memory:", ""]
-    lines += ["| pictures | before, MB | after, MB |", "| --- | --- | --- |"]
-    lines += [f"| {count:,} | {before:.0f} | {after:.0f} |" for count, (before, after) in peaks.items()]
+    if peaks:
+        lines += ["", "Peak memory of a process in which resnet18 predicts pictures that lie in memory:", ""]
+        lines += ["| pictures | before, MB | after, MB |", "| --- | --- | --- |"]
+        lines += [f"| {count:,} | {before:.0f} | {after:.0f} |" for count, (before, after) in peaks.items()]
     write_between(HERE / "README.md", BEGIN, END, "\n".join(lines))
 
 
