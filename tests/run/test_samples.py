@@ -33,6 +33,15 @@ def test_the_rows_of_a_family_are_measured_on_its_sample(zoo, workers):
     }
 
 
+def test_a_family_may_be_measured_on_more_than_the_sample_of_the_others(zoo):
+    text = zoo.gates.read_text().replace("n = 400\n", "n = 400\nsample = 100\n")
+    zoo.gates.write_text(text)
+    sampled(zoo, "rotation = 400")
+    zoo.run("--stress-profile", "quick", "--gates", "stress_tests/gates.toml")
+    sizes = {gate["id"]: gate["n"] for gate in zoo.report()["gates"]}
+    assert sizes == {"clean": 100, "clean-bee": 25, "rotate-ccw-010": 400, "confident-errors": 100}
+
+
 def test_a_recording_measures_the_same_sample(zoo):
     sampled(zoo)
     zoo.run("--stress-record", "rotation")
