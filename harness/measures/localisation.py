@@ -14,7 +14,7 @@ from harness.data.rows import parts_of
 from harness.errors import InputError, NotApplicableError
 from harness.measures.accuracy import class_number
 from harness.measures.metric import Measurement, Metric, Unit
-from harness.measures.statistics import mean_interval, proportion_interval
+from harness.measures.statistics import contributions, mean_interval, proportion_interval
 from harness.perturb import moved_masks
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def attention_drift(moved: Attention, rest: Attention) -> Measurement:
         detail=f"maps that stay where they were would drift {unmoved[counted].mean():.3f}; "
         f"{int((~counted).sum())} dead maps left out",
         failures=_ordered(-drift, counted),
+        each=contributions(drift[counted], np.flatnonzero(counted), count),
     )
 
 
@@ -110,6 +111,7 @@ def dead_maps(attention: Attention) -> Measurement:
         proportion_interval(count, n),
         detail=f"{count} maps of layer {attention.layer}, {wrong} of them with a wrong answer",
         failures=np.flatnonzero(dead),
+        each=dead,
     )
 
 
@@ -185,6 +187,7 @@ def _averaged(
         mean_interval(values[counted], (0.0, high), ddof=1),
         detail=f"a uniform map has {uniform}; {int(counted.sum())} maps count, {left_out}",
         failures=failures[lift[failures] < 1],
+        each=contributions(values[counted], np.flatnonzero(counted), len(counted)),
     )
 
 

@@ -33,7 +33,7 @@ def right_at_every_pose(found: FirstFailures) -> Measurement:
     broken = np.flatnonzero(~right)
     broken = broken[np.argsort(found.first[broken], kind="stable")]
     detail = f"{len(broken)} images fail at some of {len(found.poses)} poses"
-    return _share(RIGHT_AT_EVERY_POSE, int(right.sum()), len(right), detail, broken)
+    return _share(RIGHT_AT_EVERY_POSE, right, detail, broken)
 
 
 def random_pose_accuracy(correct: np.ndarray) -> Measurement:
@@ -44,7 +44,8 @@ def random_pose_accuracy(correct: np.ndarray) -> Measurement:
     images, poses = correct.shape
     share = float(correct.mean())
     low, high = proportion_interval(round(share * images), images)
-    return Measurement(RANDOM_POSE_ACCURACY, share, images, (low, high), detail=f"{poses} poses each")
+    each = correct.mean(axis=1)
+    return Measurement(RANDOM_POSE_ACCURACY, share, images, (low, high), detail=f"{poses} poses each", each=each)
 
 
 def worst_of_ten(correct: np.ndarray) -> Measurement:
@@ -52,7 +53,7 @@ def worst_of_ten(correct: np.ndarray) -> Measurement:
     if correct.shape[1] != 10:  # noqa: PLR2004  As the name says.
         raise InputError(f"worst of ten: each image has {correct.shape[1]} poses, expected 10")
     always = np.asarray(correct.all(axis=1))
-    return _share(WORST_OF_TEN, int(always.sum()), len(always), "", np.flatnonzero(~always))
+    return _share(WORST_OF_TEN, always, "", np.flatnonzero(~always))
 
 
 def unchanged_share(changed: FirstFailures) -> Measurement:
@@ -84,5 +85,7 @@ def breaking_severity(found: Breaking, *, share_broken: float) -> Measurement:
     )
 
 
-def _share(metric: Metric, right: int, n: int, detail: str, failures: np.ndarray) -> Measurement:
-    return Measurement(metric, right / n, n, proportion_interval(right, n), detail=detail, failures=failures)
+def _share(metric: Metric, each: np.ndarray, detail: str, failures: np.ndarray) -> Measurement:
+    right, n = int(each.sum()), len(each)
+    interval = proportion_interval(right, n)
+    return Measurement(metric, right / n, n, interval, detail=detail, failures=failures, each=each)
