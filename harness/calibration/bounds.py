@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.calibration.scales import off_scale, on_scale, on_scales
 from harness.errors import InputError
 from harness.measures import Unit
 
@@ -40,22 +41,33 @@ _SHARES = (Unit.SHARE, Unit.DIFFERENCE)
 class Calibrated:
     """A row's bound and its provenance, in the unit of the metric.
 
-    `std` is the standard deviation that counts: at least one image, for a count at least the square root of the mean,
-    for a severity at least 1% of the mean. `detects` is the smallest loss that fails with 95% power, `budget` the
-    largest that may go unnoticed.
+    `mean` and `std` say what healthy retrains reach, and how far they are apart; `centre` and `spread` say so on the
+    row's scale, where `spread` is the standard deviation that counts: at least one image, for a count at least the
+    square root of the mean, for a severity at least 1% of the mean. `detects` is the smallest loss that fails with 95%
+    power, `budget` the largest that may go unnoticed.
     """
 
     row: Row
     mean: float
     std: float
+    centre: float
+    spread: float
     k: float
     retrains: int
     budget: float
 
+    @staticmethod
+    def of(row: Row, values: np.ndarray, *, k: float, budget: float = math.inf) -> Calibrated:
+        """Return the bound of a row by the values of healthy retrains, (K,), with this multiplier."""
+        scaled = on_scale(values, row.scale)
+        centre, spread = float(scaled.mean()), float(_std(scaled[:, None], (row,))[0])
+        std = float(values.std(ddof=1)) if row.scale == "root" else spread
+        return Calibrated(row, float(values.mean()), std, centre, spread, k, len(values), budget)
+
     @property
     def bound(self) -> float:
         """Return the floor or ceiling, rounded outwards to four decimals, for counts to one, within its range."""
-        exact = self.mean - self.row.sign * self.k * self.std * _spread(self.retrains)
+        exact = self._off_by(self.k, self.retrains)
         scale = 10 if self.row.unit is Unit.IMAGES else 10_000
         rounded = (math.floor if self.row.sign > 0 else math.ceil)(exact * scale) / scale
         low, high = self._range
@@ -64,7 +76,18 @@ class Calibrated:
     @property
     def detects(self) -> float:
         """Return the smallest loss that fails in 95% of retrains."""
-        return detectable(self.k, self.std, self.retrains)
+        return self.detects_with(self.k, self.retrains)
+
+    def detects_with(self, k: float, retrains: int) -> float:
+        """Return the smallest loss that fails in 95% of retrains, by another multiplier and number of retrains."""
+        from scipy.stats import norm
+
+        return abs(self._off_by(k + float(norm.ppf(POWER)), retrains) - off_scale(self.centre, self.row.scale))
+
+    def _off_by(self, deviations: float, retrains: int) -> float:
+        """Return the value that lies so many standard deviations of prediction on the bad side of the centre."""
+        away = deviations * self.spread * _widened(retrains)
+        return off_scale(self.centre - self.row.sign * away, self.row.scale)
 
     @property
     def not_gated(self) -> str:
@@ -111,8 +134,8 @@ def _bounds(
     values = panel.values(rows)
     k = family_multiplier(panel, sharing, retrains=len(values))
     return [
-        Calibrated(row, float(mean), float(std), k, len(values), _budget(row, mean, budgets))
-        for row, mean, std in zip(rows, values.mean(axis=0), _std(values, rows), strict=True)
+        Calibrated.of(row, column, k=k, budget=_budget(row, float(column.mean()), budgets))
+        for row, column in zip(rows, values.T, strict=True)
     ]
 
 
@@ -144,12 +167,12 @@ def outliers(panel: Panel) -> list[str]:
     from scipy.stats import t
 
     values = panel.values(panel.rows)
-    count = len(values)
+    scaled, count = on_scales(values, panel.rows), len(values)
     limit = t.isf(OUTLIER_SHARE / 2 / values.size, count - 2)
     found = []
     for position, member in enumerate(panel.members):
-        rest = np.delete(values, position, axis=0)
-        deviations = (values[position] - rest.mean(axis=0)) / _std(rest, panel.rows) / _spread(count - 1)
+        rest, others = np.delete(values, position, axis=0), np.delete(scaled, position, axis=0)
+        deviations = (scaled[position] - others.mean(axis=0)) / _std(others, panel.rows) / _widened(count - 1)
         worst = int(np.abs(deviations).argmax())
         if abs(deviations[worst]) > limit:
             found.append(
@@ -174,8 +197,8 @@ def false_alarms(panel: Panel, calibrated: list[Calibrated]) -> list[str]:
         values = panel.values(rows)
         for position, member in enumerate(panel.members):
             rest = np.delete(values, position, axis=0)
-            for row, value, mean, std in zip(rows, values[position], rest.mean(axis=0), _std(rest, rows), strict=True):
-                if not _holds(Calibrated(row, mean, std, k, len(rest), math.inf), value):
+            for row, value, column in zip(rows, values[position], rest.T, strict=True):
+                if not _holds(Calibrated.of(row, column, k=k), value):
                     alarms.setdefault(member.path, []).append(row.id)
     return [f"{path}: {', '.join(ids)}" for path, ids in alarms.items()]
 
@@ -187,7 +210,7 @@ def _holds(item: Calibrated, value: float) -> bool:
 def family_multiplier(panel: Panel, rows: tuple[Row, ...], *, retrains: int, draws: int = DRAWS) -> float:
     """Return the k that these rows of one family share, for bounds from `retrains` networks."""
     share = CLEAN_SHARE if rows[0].family == CLEAN else FAMILIES_SHARE / MAX_FAMILIES
-    values = panel.values(rows) * [row.sign for row in rows]
+    values = on_scales(panel.values(rows), rows) * [row.sign for row in rows]
     return multiplier(correlation(values), share=share, retrains=retrains, draws=draws)
 
 
@@ -213,7 +236,7 @@ def multiplier(correlations: np.ndarray, *, share: float, retrains: int, draws: 
         values = rng.standard_normal((size, retrains + 1, len(root)), dtype=np.float32) @ root.T
         panels, retrain = values[:, :-1], values[:, -1]
         largest.append(((panels.mean(axis=1) - retrain) / panels.std(axis=1, ddof=1)).max(axis=1))
-    return float(np.quantile(np.concatenate(largest), 1 - share) / _spread(retrains))
+    return float(np.quantile(np.concatenate(largest), 1 - share) / _widened(retrains))
 
 
 def correlation(values: np.ndarray) -> np.ndarray:
@@ -235,13 +258,6 @@ def correlation(values: np.ndarray) -> np.ndarray:
     return result
 
 
-def detectable(k: float, std: float, retrains: int) -> float:
-    """Return the loss that moves a retrain below its floor with 95% power: (k + z) s sqrt(1 + 1/K)."""
-    from scipy.stats import norm
-
-    return float((k + norm.ppf(POWER)) * std * _spread(retrains))
-
-
 def _budget(row: Row, mean: float, budgets: Mapping[str, float]) -> float:
     return budgets.get(row.metric, budgets.get(row.family, default_budget(row, mean)))
 
@@ -257,15 +273,17 @@ def default_budget(row: Row, mean: float) -> float:
     return 0.05 if row.unit in _SHARES else 0.2 * mean
 
 
-def _spread(retrains: int) -> float:
+def _widened(retrains: int) -> float:
     """Return by how much predicting from K networks, not from infinitely many, widens the spread."""
     return math.sqrt(1 + 1 / retrains)
 
 
 def _std(values: np.ndarray, rows: tuple[Row, ...]) -> np.ndarray:
-    """Return each row's standard deviation, at least the least that `Calibrated` names."""
+    """Return each row's standard deviation, of values on its scale, at least the least that `Calibrated` names."""
 
     def least(row: Row, mean: float) -> float:
+        if row.scale == "root":
+            return 1.0
         if row.unit is Unit.IMAGES:
             return max(1.0, math.sqrt(max(mean, 0)))
         return 1 / row.n if row.unit in _SHARES else 0.01 * mean

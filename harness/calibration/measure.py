@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.calibration.panel import Member, Panel, Row
 from harness.errors import InputError
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from harness.gates import GatesFile
     from harness.networks import NetworkOptions
     from harness.networks.checkpoints import Checkpoint
+
+T = TypeVar("T")
 
 _MEASURED = (0, 4)
 """Exit statuses of a run that measured and had no errors: it judges nothing, which is 4."""
@@ -111,6 +113,7 @@ def measure_panel(
             row = Row(
                 **{name: entry[name] for name in ("id", "family", "metric", "direction", "n")},
                 unit=Unit(entry["unit"]),
+                scale=entry.get("scale", "plain"),
                 # A test without a row has the one that calibration appends for it.
                 definition=known.get(entry["id"]) or _appended(entry).definition,
             )
@@ -165,20 +168,40 @@ def _measured(
     checkpoints: Sequence[Checkpoint], recording: Recording, on_member: Callable[[], None] | None
 ) -> list[list[dict[str, Any]]]:
     """Measure the checkpoints that the user's cache does not know, one per core at a time."""
+
+    def measure(checkpoint: Checkpoint, core: int) -> bytes:
+        return json.dumps(record(checkpoint.path, recording, core=core, sha256=checkpoint.sha256)).encode()
+
+    return kept_or_made(checkpoints, recording, make=measure, read=json.loads, on_member=on_member)
+
+
+def kept_or_made(
+    checkpoints: Sequence[Checkpoint],
+    recording: Recording,
+    *,
+    make: Callable[[Checkpoint, int], bytes],
+    read: Callable[[bytes], T],
+    what: str = "json",
+    on_member: Callable[[], None] | None = None,
+) -> list[T]:
+    """Return what `make` gives for each checkpoint, one on each core at a time, or the user's cache keeps, as read.
+
+    `what` ends the names of the files, and tells one kind of content from another.
+    """
     definition = recording.definition()
     cores: queue.SimpleQueue[int] = queue.SimpleQueue()
     for core in usable_cores():
         cores.put(core)
 
-    def measured(checkpoint: Checkpoint) -> list[dict[str, Any]]:
+    def measured(checkpoint: Checkpoint) -> T:
         key = hashlib.sha256(f"{checkpoint.sha256} {definition}".encode()).hexdigest()
-        path = user_folder("measured") / f"{key}.json"
+        path = user_folder("measured") / f"{key}.{what}"
         try:
-            kept: list[dict[str, Any]] = json.loads(path.read_bytes())
+            kept = read(path.read_bytes())
         except (OSError, ValueError):
             core = cores.get()
             try:
-                kept = record(checkpoint.path, recording, core=core, sha256=checkpoint.sha256)
+                made = make(checkpoint, core)
             finally:
                 cores.put(core)
             if recording.definition() != definition:
@@ -186,7 +209,8 @@ def _measured(
                     f"{recording.tests}: the stress tests, or a file that they are run with, changed while they "
                     "measured; calibrate again when nothing writes to them"
                 ) from None
-            write_atomically(path, json.dumps(kept).encode())
+            write_atomically(path, made)
+            kept = read(made)
         if on_member:
             on_member()
         return kept
@@ -217,6 +241,22 @@ sys.exit(pytest.main(sys.argv[1:]))
 def record(checkpoint: Path, recording: Recording, *, core: int, sha256: str | None = None) -> list[dict[str, Any]]:
     """Run the stress tests on a checkpoint in record mode and return the measured rows' entries of `stress.json`.
 
+    Raises `InputError` as `recorded` does, and when there is no test of the families.
+    """
+    report = recorded(checkpoint, recording, core=core, sha256=sha256)
+    if not (report["gates"] or report["errors"]):
+        named = ", ".join(recording.families) or "any"
+        raise InputError(f"{recording.tests}: no test is of family {named}; name a family that a test is marked with")
+    return [
+        entry
+        for entry in report["gates"]
+        if entry["role"] == "candidate" and entry["status"] == "not_gated" and entry["value"] is not None
+    ]
+
+
+def recorded(checkpoint: Path, recording: Recording, *, core: int, sha256: str | None = None) -> dict[str, Any]:
+    """Run the stress tests on a checkpoint in record mode and return what the run says of itself, its `stress.json`.
+
     Runs on one core, so that as many checkpoints as there are cores are measured side by side, starting up included.
     Raises `InputError` when the run could not measure, and when it read other bytes than were read here: another gates
     file, other data or, given its `sha256`, another checkpoint.
@@ -234,10 +274,8 @@ def record(checkpoint: Path, recording: Recording, *, core: int, sha256: str | N
             report = json.loads((Path(folder) / "stress.json").read_bytes())
         except OSError:
             report = None
-    if report is not None and not (report["gates"] or report["errors"]):
-        named = ", ".join(recording.families) or "any"
-        raise InputError(f"{recording.tests}: no test is of family {named}; name a family that a test is marked with")
-    if report is None or report["errors"] or run.returncode not in _MEASURED:
+    nothing = report is not None and not (report["gates"] or report["errors"])
+    if report is None or report["errors"] or not (nothing or run.returncode in _MEASURED):
         tail = (run.stdout + run.stderr).strip().splitlines()[-15:]
         raise InputError(f"{checkpoint}: the stress tests ended with exit status {run.returncode}:", below=tail)
     gates = recording.gates
@@ -251,8 +289,4 @@ def record(checkpoint: Path, recording: Recording, *, core: int, sha256: str | N
                 f"{path}: changed while the panel was measured: its SHA-256 was {before[:12]}…, and is {found[:12]}… "
                 "now; calibrate again when nothing writes to it"
             )
-    return [
-        entry
-        for entry in report["gates"]
-        if entry["role"] == "candidate" and entry["status"] == "not_gated" and entry["value"] is not None
-    ]
+    return dict(report)

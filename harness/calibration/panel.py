@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import InputError
-from harness.measures.metric import Direction, Unit
+from harness.measures.metric import Direction, Scale, Unit
 from harness.perturb import PROTOCOL
 from harness.store.files import read_regular, write_atomically
 from harness.store.records import as_plain, read_record, record
@@ -36,6 +36,8 @@ class Row:
     n: int
     definition: str = ""
     """A hash of the row of the gates file, its bounds left out; empty for a row that the file did not have."""
+    scale: Scale = "plain"
+    """That on which healthy retrains spread evenly, see `Metric`."""
 
     @property
     def sign(self) -> int:
@@ -82,8 +84,11 @@ class Panel:
 
     def write(self, path: Path) -> None:
         """Write the panel as JSON, complete or not at all."""
-        content = {"schema": SCHEMA, **as_plain(self)}
-        write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+        write_atomically(path, self.as_bytes())
+
+    def as_bytes(self) -> bytes:
+        """Return what `write` writes."""
+        return (json.dumps({"schema": SCHEMA, **as_plain(self)}, indent=1) + "\n").encode()
 
 
 def read_panel(path: Path, gates: GatesFile | None = None) -> Panel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.calibration.bounds import detectable, false_alarms, family_multiplier
+from harness.calibration.bounds import false_alarms, family_multiplier
 from harness.measures import Unit
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
         lines.append(f"{family}: {len(gated)} of {len(items)} rows gated, the best notices {_number(best)}")
         for item in items:
             wanted = item.budget if drop is None else drop
-            needed = next((n for n, k in multipliers.items() if detectable(k, item.std, n) <= wanted), None)
+            needed = next((n for n, k in multipliers.items() if item.detects_with(k, n) <= wanted), None)
             lines.append(
                 f"  {item.row.id:<32} {_value(item.row, item.mean):>12} {_value(item.row, item.std, digits=1):>8} "
                 f"{item.k:>5.2f} {_value(item.row, item.detects):>8} {_value(item.row, wanted):>8}  "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
+import hashlib
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from harness.calibration.bounds import Calibrated
     from harness.calibration.panel import Panel
     from harness.gates import GatesFile
+    from harness.measures.knowledge import Knowledge
 
 
 def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
@@ -92,23 +95,29 @@ def _calibrate(options: argparse.Namespace) -> int:
         calibrated = calibrate(panel, gates.budgets, by_hand=by_hand)
         print("\n".join(power_lines(panel, calibrated, drop=options.drop)))
         return OK
-    panel_before = hash_of_file(options.panel)
-    panel = _measured_panel(options, gates)
+    knows = gates.knowledge or options.panel.with_suffix(".knowledge.json")
+    before = {options.gates: gates.sha256, **{path: hash_of_file(path) for path in (options.panel, knows)}}
+    panel, knowledge = _measured_panel(options, gates, knows)
     calibrated = calibrate(panel, gates.budgets, by_hand=by_hand)
-    _write_calibration(options, panel, calibrated, before={options.gates: gates.sha256, options.panel: panel_before})
+    _write_calibration(options, panel, calibrated, before=before, knowledge=knowledge, knows=knows)
     print("\n".join(calibration_lines(panel, calibrated, by_hand=by_hand)))
     print(f"bounds: {options.gates}\nmeasurements: {options.panel}")
+    if knowledge:
+        print(f"what the panel knows: {knows}")
     return OK
 
 
-def _measured_panel(options: argparse.Namespace, gates: GatesFile) -> Panel:
+def _measured_panel(options: argparse.Namespace, gates: GatesFile, knows: Path) -> tuple[Panel, Knowledge | None]:
+    """Return the panel, measured, and what it knows, if some test wants to know."""
     from dataclasses import replace
 
     from tqdm import tqdm
 
     from harness.calibration.bounds import MIN_RETRAINS
+    from harness.calibration.knowing import ask_panel, merged
     from harness.calibration.measure import Recording, measure_panel
     from harness.calibration.panel import read_panel
+    from harness.measures.knowledge import read_knowledge
 
     tests = options.gates.parent
     asked = _rows_asked_for(options, gates)
@@ -129,14 +138,20 @@ def _measured_panel(options: argparse.Namespace, gates: GatesFile) -> Panel:
         _decisive(options),
         sources=(source,) if source else (),
     )
-    with tqdm(total=len(checkpoints), unit="network", desc="measuring", smoothing=0) as bar:
+
+    with tqdm(total=2 * len(checkpoints), unit="network", desc="asking", smoothing=0) as bar:
 
         def advance() -> None:
             bar.update()
 
+        knowledge = ask_panel(checkpoints, recording, network=network, on_member=advance)
+        if knowledge:
+            knowledge = merged(knowledge, read_knowledge(knows) if knows.exists() else None)
+            recording = replace(recording, options=(*recording.options, "--stress-knowledge", str(_for_now(knowledge))))
+        bar.set_description("measuring")
         panel = measure_panel(checkpoints, recording, network=network, on_member=advance)
     if known is None:
-        return panel
+        return panel, knowledge
     if [member.sha256 for member in panel.members] != [member.sha256 for member in known.members]:
         raise InputError(
             f"{options.panel}: its networks are not those measured now; calibrate all families, without --family and "
@@ -151,11 +166,21 @@ def _measured_panel(options: argparse.Namespace, gates: GatesFile) -> Panel:
                 f"{options.gates}: gate {row.id!r} has changed since {options.panel} was measured; calibrate its "
                 f"family too, with --family {row.family}, or all, without --family"
             )
-    merged = [
+    together = [
         replace(new, values={**{row.id: old.values[row.id] for row in kept}, **new.values})
         for old, new in zip(known.members, panel.members, strict=True)
     ]
-    return replace(panel, rows=kept + panel.rows, members=tuple(merged))
+    return replace(panel, rows=kept + panel.rows, members=tuple(together)), knowledge
+
+
+def _for_now(knowledge: Knowledge) -> Path:
+    """Return a file of what the panel knows in the user's cache, for the panel to be measured with."""
+    from harness.store import user_folder, write_atomically
+
+    content = knowledge.as_bytes()
+    path = user_folder("measured") / f"{hashlib.sha256(content).hexdigest()}.knowledge.json"
+    write_atomically(path, content)
+    return path
 
 
 def _rows_asked_for(options: argparse.Namespace, gates: GatesFile) -> tuple[str, ...]:
@@ -203,11 +228,21 @@ def _trained_panel(options: argparse.Namespace) -> list[Path]:
 
 
 def _write_calibration(
-    options: argparse.Namespace, panel: Panel, calibrated: list[Calibrated], *, before: Mapping[Path, str | None]
+    options: argparse.Namespace,
+    panel: Panel,
+    calibrated: list[Calibrated],
+    *,
+    before: Mapping[Path, str | None],
+    knowledge: Knowledge | None,
+    knows: Path,
 ) -> None:
-    """Write panel and bounds; raises `InputError`, and writes nothing, when a file is not what it was `before`."""
+    """Write panel, bounds and what the panel knows.
+
+    Raises `InputError`, and writes nothing, when a file is not what it was `before`.
+    """
     from harness.calibration.rewrite import with_bounds
-    from harness.store import alone, write_atomically
+    from harness.store import alone
+    from harness.store.files import write_all_or_none
 
     date = datetime.now(UTC).date().isoformat()
     seeds = [member.seed for member in panel.members]
@@ -218,6 +253,11 @@ def _write_calibration(
     }
     if None not in seeds:
         recipe["seeds"] = seeds
+    content = knowledge.as_bytes() if knowledge else knows.read_bytes() if knows.exists() else None
+    if content is not None:
+        # As seen from the gates file, so that it is found from wherever the gate is run.
+        recipe["knowledge"] = os.path.relpath(knows, options.gates.parent)
+        recipe["knowledge_sha256"] = hashlib.sha256(content).hexdigest()
     if panel.recipe:
         recipe["training"] = {name: value for name, value in panel.recipe.items() if value is not None}
     with alone(options.gates):
@@ -226,6 +266,6 @@ def _write_calibration(
                 f"{changed[0]}: changed while the panel was measured, so nothing was written; run the command again, "
                 "what was measured is kept"
             )
-        content = with_bounds(options.gates.read_text(encoding="utf-8"), calibrated, recipe=recipe, date=date)
-        panel.write(options.panel)
-        write_atomically(options.gates, content.encode())
+        rows = with_bounds(options.gates.read_text(encoding="utf-8"), calibrated, recipe=recipe, date=date)
+        known = {knows: content} if knowledge and content is not None else {}
+        write_all_or_none({**known, options.panel: panel.as_bytes(), options.gates: rows.encode()})

@@ -32,7 +32,7 @@ class DataFingerprint:
     """The images that a gates file was made for; `classes` names their classes anew, for data that only number them.
 
     With a `sample`, the bounds are for a stratified sample of so many of the `n` images, the quick profile's.
-    `samples` says so of single families, in any profile.
+    `samples` says so of single families, in any profile, more of them than the sample or fewer.
     """
 
     name: str
@@ -45,7 +45,7 @@ class DataFingerprint:
 
     def measured_by(self, family: str) -> int:
         """Return how many images the bounds of a family were made for."""
-        return min(self.samples.get(family, self.measured), self.measured)
+        return self.samples.get(family, self.measured)
 
     @property
     def measured(self) -> int:
@@ -85,6 +85,12 @@ class GatesFile:
         """Return the rows of a family, in the file's order."""
         return tuple(gate for gate in self.gates if gate.family == name)
 
+    @property
+    def knowledge(self) -> Path | None:
+        """Return the file of what the panel knows, which the recipe names as seen from this file; None for none."""
+        named = self.recipe.get("knowledge")
+        return None if named is None else self.path.parent / str(named)
+
 
 def read_gates(path: Path) -> GatesFile:
     """Read and check a gates file; raises `GatesError` naming file and row for whatever is wrong with it.
@@ -111,8 +117,8 @@ def read_gates(path: Path) -> GatesFile:
         raise GatesError(f"{path}: [data] sample is {data.sample}, expected a number from 1 to n, {data.n}")
     families = {row.get("family") for row in rows if isinstance(row, dict)}
     for name, size in data.samples.items():
-        if not 1 <= size <= data.measured:
-            limits = f"from 1 to {data.measured}"
+        if not 1 <= size <= data.n:
+            limits = f"from 1 to {data.n}"
             raise GatesError(f"{path}: [data.samples] {name} is {size}, expected a number of images {limits}")
         if name not in families:
             raise GatesError(f"{path}: [data.samples] {name}: there is no row of this family; correct or remove it")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.gates.roles import ROLES
 from harness.gates.rows import Gate, GatesError
 from harness.measures import METRICS
-from harness.measures.metric import Unit
+from harness.measures.metric import Scale, Unit
 from harness.store.records import Unbounded, as_json, read_json, record
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def _verdict(gate: Gate, status: Status, measurement: Measurement, limit: float 
         unit=measurement.unit,
         metric=measurement.metric.name,
         about=measurement.metric.words,
+        scale=measurement.metric.scale,
         detail=measurement.detail,
         failures=tuple(int(position) for position in measurement.failures[:NAMED]),
         flips=measurement.flips.as_json() if measurement.flips else None,
@@ -103,6 +104,7 @@ class Verdict:
     unit: Unit = Unit.SHARE
     about: str = ""
     """What the metric says, in words."""
+    scale: Scale = "plain"
     failures: tuple[int, ...] = ()
     """Positions, among the images measured, of the most telling failures."""
     flips: dict[str, Any] | None = None
@@ -188,5 +190,6 @@ class Verdict:
             "healthy_std": healthy and healthy.std,
             "detects": healthy and healthy.detects,
             "explanation": self.explain(),
+            **({} if self.scale == "plain" else {"scale": self.scale}),
             **({} if self.flips is None else {"flips": self.flips}),
         }

@@ -6,7 +6,7 @@ from harness.inference.engine import ModelError
 from harness.inference.opening import open_model
 from harness.inference.predictions import Predictions
 from harness.inference.role import RoleModel
-from harness.inference.series import along, under_corruption
+from harness.inference.series import along, under_corruption, under_each
 
 __all__ = [
     "Classifier",
@@ -18,4 +18,5 @@ __all__ = [
     "open_model",
     "pick_device",
     "under_corruption",
+    "under_each",
 ]

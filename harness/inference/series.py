@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from harness.perturb.corruptions import ALL, SEVERITIES, SHIPPED, Corruption
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from harness.data import LabelledImages
     from harness.inference.predictions import Predictions
     from harness.inference.role import RoleModel
@@ -15,7 +17,14 @@ if TYPE_CHECKING:
 
 def along(model: RoleModel, images: LabelledImages, *perturbations: Perturbation) -> tuple[Predictions, ...]:
     """Predict the images as they are, and then under each perturbation, in this order."""
-    return (model.predict(images), *(model.predict(images, perturbation) for perturbation in perturbations))
+    return (model.predict(images), *under_each(model, images, perturbations))
+
+
+def under_each(
+    model: RoleModel, images: LabelledImages, perturbations: Iterable[Perturbation]
+) -> tuple[Predictions, ...]:
+    """Predict the images under each perturbation, in this order."""
+    return tuple(model.predict(images, perturbation) for perturbation in perturbations)
 
 
 def under_corruption(model: RoleModel, images: LabelledImages, name: str) -> dict[str, tuple[Predictions, ...]]:

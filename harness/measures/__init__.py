@@ -16,6 +16,7 @@ from harness.measures.confidence import (
     negative_log_likelihood,
     risk_coverage_area,
 )
+from harness.measures.consensus import lost_consensus, lost_to
 from harness.measures.localisation import attention_drift, attention_lift, attention_ratio, dead_maps
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.relations import invariance, kept, lost, monotonicity, symmetry
@@ -80,6 +81,8 @@ __all__ = [
     "invariance",
     "kept",
     "lost",
+    "lost_consensus",
+    "lost_to",
     "mean_corruption_error",
     "measure",
     "monotonicity",

@@ -20,6 +20,10 @@ Direction = Literal["at_least", "at_most"]
 """On which side of its bound a measurement must lie: above a floor, or below a ceiling."""
 
 
+Scale = Literal["plain", "root"]
+"""The scale that bounds are calibrated on."""
+
+
 class Unit(Enum):
     """What a number counts: a share in [0, 1], a difference of shares, images, a severity, a factor or a score."""
 
@@ -63,9 +67,10 @@ _FORMS: Mapping[Unit, tuple[int, str]] = {
 class Metric:
     """What a function measures: the name that rows of the gates file have for it, its unit, and which way is better.
 
-    `range` is that of the unit, if the metric has no narrower one. `words` say what it is to people. Declare one beside
-    the function that computes it; everything else follows from it: on which side of a bound to be, and which bounds
-    can fail.
+    `range` is that of the unit, if the metric has no narrower one. `words` say what it is to people. `scale` is that on
+    which healthy models spread evenly: as the values are, or, for counts of rare things, their root. Declare one beside
+    the function that computes it; everything else follows from it: on which side of a bound to be, which bounds can
+    fail, and how they are calibrated.
     """
 
     name: str
@@ -73,6 +78,7 @@ class Metric:
     better: Literal["more", "less"]
     words: str = ""
     range: tuple[float, float] = (math.nan, math.nan)
+    scale: Scale = "plain"
 
     def __post_init__(self) -> None:
         if self.better not in {"more", "less"}:

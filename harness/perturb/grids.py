@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from harness.perturb.poses import Pose
+from harness.perturb.poses import IDENTITY, HorizontalFlip, Pose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from harness.perturb.base import Perturbation
 
 
 def promised_poses() -> tuple[Pose, ...]:
@@ -43,6 +45,18 @@ GRIDS: Mapping[str, Callable[[], tuple[Pose, ...]]] = {
     "classic": classic_poses,
 }
 """The grids of poses that a gate may name."""
+
+VIEWS: Mapping[str, tuple[Perturbation, ...]] = {
+    "rest": (IDENTITY,),
+    "mirrored": (HorizontalFlip(),),
+    "corners": promised_corners(),
+}
+"""Perturbations of all images that a gate may pool: as they are, in a mirror, at the corners of what is promised."""
+
+
+def views_of(names: Sequence[str] | None, pose: Pose) -> tuple[Perturbation, ...]:
+    """Return the perturbations of these views, in this order; without names the pose alone."""
+    return (pose,) if names is None else tuple(each for name in names for each in VIEWS[name])
 
 
 def most_dangerous_first(poses: Sequence[Pose]) -> tuple[Pose, ...]:

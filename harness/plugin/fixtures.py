@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.gates import Gate
     from harness.inference import RoleModel
+    from harness.measures.knowledge import Knowledge
     from harness.run.evidence import Evidence
     from harness.run.session import StressSession
 
@@ -65,6 +66,14 @@ def role_model(session: StressSession, name: str) -> RoleModel:
         return session.role(name)
     except NotApplicableError as error:
         raise NotApplicable(str(error)) from None
+
+
+@pytest.fixture(scope="session")
+def knowledge(stress_session: StressSession) -> Knowledge:
+    """Return what every healthy retrain knows; a test that asks for it where nobody recorded it does not apply."""
+    if stress_session.knowledge is None:
+        raise NotApplicable("what healthy retrains know was not recorded; `python -m harness calibrate` does so")
+    return stress_session.knowledge
 
 
 @pytest.fixture(scope="session")

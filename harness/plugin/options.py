@@ -95,6 +95,18 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
         "candidate; calibration does so with each healthy retrain (default: judge).",
     )
     add(
+        "--stress-knowledge",
+        metavar="PATH",
+        help="What the panel of healthy retrains knows of each image (default: the file that the recipe of the gates "
+        "file names).",
+    )
+    add(
+        "--stress-answers",
+        metavar="DIR",
+        help="With --stress-record: run only the tests that ask what healthy retrains know, and leave the candidate's "
+        "answers there; calibration does so with each of them (default: judge).",
+    )
+    add(
         "--stress-timeout",
         metavar="SECONDS",
         type=float,
@@ -154,6 +166,8 @@ def options_of(config: pytest.Config) -> StressOptions:
         device=option.stress_device,
         cache=not option.no_stress_cache,
         overview=not option.stress_no_overview,
+        knowledge=_path(option.stress_knowledge, None),
+        answers=_path(option.stress_answers, None),
         budget_seconds=_budget(option.stress_budget, plans=option.stress_plan),
         record=_families(option.stress_record),
         timeout_seconds=_seconds(option.stress_timeout, TIMEOUT_SECONDS[option.stress_profile]),

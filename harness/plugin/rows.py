@@ -62,6 +62,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if run.options.record:
         asked = {item for item, row in rows.items() if row.id in run.options.record}
         left_out |= {item for item in items if families.get(item) not in run.options.record and item not in asked}
+    if run.options.answers is not None:
+        left_out |= {item for item in items if "knowledge" not in getattr(item, "fixturenames", ())}
     if left_out:
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])
         items[:] = [item for item in items if item not in left_out]

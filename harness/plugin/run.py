@@ -230,6 +230,7 @@ class GateRun:
             "gate": session.scaled(row),
             "evidence": evidence,
             "stress_session": session,
+            **({"knowledge": session.knowledge} if session.knowledge else {}),
         }
         if not set(test._fixtureinfo.argnames) <= set(fixtures):
             return None

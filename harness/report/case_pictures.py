@@ -1,7 +1,8 @@
 """The 3-panel picture of one image: original | as the baseline sees it | as the candidate sees it.
 
-Each model's column has its answer, where it looks, and the probability of every class. Composed from arrays with
-OpenCV, because a Matplotlib figure each would take far longer.
+Of an image that every healthy retrain gets right, their mean answer stands in the baseline's place. Each model's column
+has its answer, where it looks, and the probability of every class. Composed from arrays with OpenCV, because a
+Matplotlib figure each would take far longer.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import numpy as np
 
 from harness.report.lettering import TEXT_HEIGHT, Colour, write
 from harness.report.page import render
+from harness.run.cases import View
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.run.cases import Case, View
+    from harness.run.cases import Case
 
 SIZE, GAP = 168, 8
 """Side of a square, a multiple of 28, and the space between two, in pixels."""
@@ -27,6 +29,7 @@ SIZE, GAP = 168, 8
 _ROW, _BAR, _PERCENT, _FOOT = 22, 12, 54, 4
 """Height of a bar's row and of the bar, the width kept for its percentage, and what the last letters hang down."""
 _MOST_BARS = 12
+_REFERENCE = "baseline"
 _MAX_BYTES = 20_000
 _PAPER, _FRAME, _INK = 255, 225, (20, 20, 20)
 # Okabe and Ito's colours, which most colour-blind people tell apart: blue for right, vermilion for wrong.
@@ -43,15 +46,16 @@ def picture(case: Case) -> np.ndarray:
     names = shown_classes(case)
     columns = [
         _tile(_square(case.original), f"image {case.index}", f"true: {case.true}"),
-        _tile(_square(case.seen), "no baseline", ""),
+        _tile(_square(case.seen), f"no {_REFERENCE}", ""),
         _tile(_square(case.seen), "candidate", ""),
     ]
     bars = [np.full((_ROW * len(names) + _FOOT, SIZE, 3), _PAPER, dtype=np.uint8) for _ in columns]
-    for column, role, view in ((1, "baseline", case.baseline), (2, "candidate", case.candidate)):
+    for column, (role, view) in enumerate(_beside(case), start=1):
         if view is not None:
             right = view.answer.predicted == case.true
             said = f"{'✓' if right else '✗'} {answered(view)}"
-            columns[column] = _tile(_overlaid(case.seen, view), role, said, colour=_RIGHT if right else _WRONG_WORDS)
+            square = _square(case.seen) if view.attention is None and case.healthy else _overlaid(case.seen, view)
+            columns[column] = _tile(square, role, said, colour=_RIGHT if right else _WRONG_WORDS)
             bars[column] = _bars(case, view)
     for row, name in enumerate(names):
         true = name == case.true
@@ -102,19 +106,21 @@ def data_uri(pixels: np.ndarray) -> str:
 
 def caption(case: Case) -> str:
     """Return the line below the picture: which image it is, and how to read the heat map."""
-    views = [view for view in (case.baseline, case.candidate) if view]
+    views = [view for _, view in _beside(case) if view]
     how = "Yellow marks where a model looks most; each map is scaled to its own maximum, for display."
     if all(view.attention is None for view in views):
         how = "The model has no layer whose attention could be shown."
     elif all(view.attention is None or not view.attention.any() for view in views):
         how = "Nothing in the image speaks for the answer: the attention is zero everywhere."
+    if case.healthy:
+        retrains, answer = case.healthy
+        how = f"Each of {retrains} healthy retrains gets it right, {answer.confidence:.0%} sure in the mean. {how}"
     return f"Image {case.index}, {case.true}{_posed(case)}. {how}"
 
 
 def in_words(case: Case) -> str:
     """Return what the picture shows, for those who cannot see it."""
-    roles = (("baseline", case.baseline), ("candidate", case.candidate))
-    said = [f"{role}: {_described(view, case.classes)}" if view else f"{role}: none" for role, view in roles]
+    said = [f"{role}: {_described(view, case.classes)}" if view else f"{role}: none" for role, view in _beside(case)]
     return "; ".join([f"image {case.index}, true class {case.true}{_posed(case)}", *said])
 
 
@@ -127,9 +133,17 @@ def shown_classes(case: Case) -> list[str]:
     """Return the classes that have bars: all, or where there are many the true one and those that a model thinks of."""
     if len(case.classes) <= _MOST_BARS:
         return list(case.classes)
-    likeliest = np.max([view.answer.probabilities for view in (case.baseline, case.candidate) if view], axis=0)
+    likeliest = np.max([view.answer.probabilities for _, view in _beside(case) if view], axis=0)
     order = sorted(range(len(case.classes)), key=lambda label: (case.classes[label] != case.true, -likeliest[label]))
     return [case.classes[label] for label in sorted(order[:_MOST_BARS])]
+
+
+def _beside(case: Case) -> tuple[tuple[str, View | None], tuple[str, View | None]]:
+    """Return what stands beside the original, by name: healthy retrains or the baseline, and the candidate."""
+    if case.healthy:
+        retrains, answer = case.healthy
+        return (f"{retrains} healthy, mean", View(answer)), ("candidate", case.candidate)
+    return (_REFERENCE, case.baseline), ("candidate", case.candidate)
 
 
 def _posed(case: Case) -> str:

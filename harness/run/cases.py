@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from harness.errors import NotApplicableError
+from harness.measures.consensus import Lost
 from harness.measures.failures import Answer, FailureKind, answers_at
 from harness.measures.mistakes import most_confident
 from harness.perturb import IDENTITY, in_words
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from harness.gates import Verdict
     from harness.inference import Predictions, RoleModel
     from harness.inference.search import FirstFailures
+    from harness.measures.knowledge import Knowledge
     from harness.perturb import Perturbation
     from harness.run.session import StressSession
 
@@ -46,7 +48,8 @@ class View:
 class Case:
     """One image as two models see it; `original` and `seen` are (H, W, C) uint8.
 
-    `pose` says in words how `seen` was made of the original, empty when they are the same.
+    `pose` says in words how `seen` was made of the original, empty when they are the same. `healthy` is, where the case
+    is about that, how many healthy retrains there are, each of which gets it right, and their mean answer.
     """
 
     index: int
@@ -57,6 +60,7 @@ class Case:
     candidate: View
     baseline: View | None
     pose: str = ""
+    healthy: tuple[int, Answer] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +119,19 @@ def telling_cases(session: StressSession, verdict: Verdict, seen: Seen) -> list[
             perturbation,
         )
         cases.update(zip(together, shown, strict=True))
-    return [cases[position] for position, _ in chosen[:SHOWN]]
+    shown_cases = [cases[position] for position, _ in chosen[:SHOWN]]
+    if not isinstance(seen, Lost) or session.knowledge is None:
+        return shown_cases
+    under = [perturbation for _, perturbation in chosen[:SHOWN]]
+    return [_beside(session.knowledge, case, each) for case, each in zip(shown_cases, under, strict=True)]
+
+
+def _beside(knowledge: Knowledge, case: Case, perturbation: Perturbation) -> Case:
+    """Return the case with the mean answer of the healthy retrains, which all get it right."""
+    mean = knowledge.view(perturbation).mean[case.index]
+    best = int(mean.argmax())
+    answer = Answer(case.index, case.true, case.classes[best], float(mean[best]), tuple(map(float, mean)))
+    return replace(case, healthy=(knowledge.retrains, answer))
 
 
 def telling_tiles(session: StressSession, predictions: Predictions, kind: FailureKind) -> tuple[list[Tile], int]:

@@ -104,7 +104,8 @@ def _until_it_holds(
 
 
 def _sample(session: StressSession, size: int) -> StressSession:
-    return replace(session, images=stratified_sample(session.images, min(size, len(session.images))))
+    images = stratified_sample(session.images, min(size, len(session.images)))
+    return replace(session, images=images, whole=None)
 
 
 def _identity_changes_nothing(sampled: StressSession) -> SelfCheck:

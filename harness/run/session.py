@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.gates.file import DataFingerprint
     from harness.inference import RoleModel
+    from harness.measures.knowledge import Knowledge
     from harness.store import PredictionCache
 
 PROFILES = ("quick", "default", "thorough")
@@ -50,6 +51,10 @@ class StressOptions:
     cache: bool = True
     overview: bool = True
     """Whether the models are compared for the report."""
+    knowledge: Path | None = None
+    """The file of what the panel knows, if not the one that the gates file's recipe names."""
+    answers: Path | None = None
+    """Where a retrain's answers are left for what the panel knows; None for a run that does not ask."""
     budget_seconds: float | None = None
     """The time that a plan is to find samples for."""
     record: frozenset[str] | None = None
@@ -76,6 +81,10 @@ class StressSession:
     thorough: bool = False
     cache: PredictionCache | None = None
     """Where what a run found out is kept for the next; None to find out everything anew."""
+    knowledge: Knowledge | None = None
+    """What healthy retrains know of the images; None where nobody recorded it."""
+    whole: LabelledImages | None = None
+    """The images of families that measure more than the sample that others do; None where there is no sample."""
 
     def role(self, name: str) -> RoleModel:
         """Return the model of a role.
@@ -108,7 +117,13 @@ class StressSession:
     def inputs(self) -> dict[str, str]:
         """Return the SHA-256 of all that is judged and judged by, by the path, or name, that it was read from."""
         read = {f"{role} {model.path}": model.sha256 for role, model in self.roles.items()}
-        return {f"{self.gates.path}": self.gates.sha256, f"data {self.images.name}": self.images.sha256, **read}
+        known = {"what the panel knows": self.knowledge.sha256} if self.knowledge else {}
+        return {
+            f"{self.gates.path}": self.gates.sha256,
+            f"data {self.images.name}": self.images.sha256,
+            **read,
+            **known,
+        }
 
     @property
     def share(self) -> float:
@@ -136,14 +151,18 @@ class StressSession:
         if self.thorough and gate.keys.get("within"):
             gate = replace(gate, hand=None, not_gated="searched ten times as long as its bound was made for")
         made_for = self.gates.data.measured_by(gate.family)
-        return replace(gate, share=min(len(self.images), made_for) / made_for)
+        return replace(gate, share=min(len(self.of_family(gate.family).images), made_for) / made_for)
 
     def of_family(self, family: str) -> StressSession:
         """Return the session that tests of a family work in: on its sample where `[data.samples]` names one."""
-        if self.gates.data.measured_by(family) >= len(self.images):
+        whole = self.whole or self.images
+        size = min(self.gates.data.measured_by(family), len(whole))
+        if size == len(self.images):
             return self
         if family not in self._families:
-            self._families[family] = replace(self, images=self._sample(self.gates.data.measured_by(family)))
+            of_more = size > len(self.images)
+            images = (replace(self, images=whole) if of_more else self)._sample(size)
+            self._families[family] = replace(self, images=images, whole=None)
         return self._families[family]
 
     @cached_property
@@ -168,7 +187,9 @@ def open_session(
     _check_profile(options.profile, gates)
     if gates.data.classes:
         images = replace(images, classes=gates.data.classes)
+    knowledge, whole = _knowledge(options, gates, images), None
     if (size := options.sample_size(gates.data)) is not None:
+        whole = None if options.samples is not None else images
         images = stratified_sample(images, size)
     device = pick_device(options.device)
     cache = PredictionCache.of_user() if options.cache else None
@@ -195,7 +216,30 @@ def open_session(
         recording=options.record is not None,
         thorough=options.profile == "thorough",
         cache=cache,
+        knowledge=knowledge and knowledge.of_others(roles["candidate"].model_sha256),
+        whole=whole,
     )
+
+
+def _knowledge(options: StressOptions, gates: GatesFile, images: LabelledImages) -> Knowledge | None:
+    """Return what healthy retrains know, checked against what the bounds were made with."""
+    from harness.measures.knowledge import read_knowledge
+    from harness.run.asking import Asking
+
+    if options.answers is not None:
+        return Asking(images.sha256, images.classes, ("asked",), {}, folder=options.answers)
+    path = options.knowledge or gates.knowledge
+    if path is None:
+        return None
+    knowledge = read_knowledge(path)
+    made_with = gates.recipe.get("knowledge_sha256")
+    if options.knowledge is None and knowledge.sha256 != made_with:
+        raise InputError(
+            f"{path}: its SHA-256 is {knowledge.sha256[:12]}…, the bounds of {gates.path} were made with "
+            f"{str(made_with)[:12]}…; bring back that file, or calibrate anew"
+        )
+    knowledge.expect(images)
+    return knowledge
 
 
 def _expect_use(network: NetworkOptions, roles: Mapping[str, RoleModel]) -> None:

@@ -1,5 +1,13 @@
 """Common corruptions of images: noise, blur, light, compression, warps and missing parts, at five severities each."""
 
-from harness.perturb.corruptions.named import ALL, CORRUPTIONS, SEVERITIES, SHIPPED, Corruption, corruption
+from harness.perturb.corruptions.named import (
+    ALL,
+    CORRUPTIONS,
+    SEVERITIES,
+    SHIPPED,
+    Corruption,
+    corruption,
+    corruptions_of,
+)
 
-__all__ = ["ALL", "CORRUPTIONS", "SEVERITIES", "SHIPPED", "Corruption", "corruption"]
+__all__ = ["ALL", "CORRUPTIONS", "SEVERITIES", "SHIPPED", "Corruption", "corruption", "corruptions_of"]

@@ -105,6 +105,11 @@ class Corruption:
         return f"{self.name.replace('-', ' ')}, severity {self.severity} of {len(SEVERITIES)}"
 
 
+def corruptions_of(named: Sequence[tuple[str, int]] | None) -> tuple[Corruption, ...]:
+    """Return the corruptions of these names, each at its severity; none for None."""
+    return tuple(Corruption(name, severity) for name, severity in named or ())
+
+
 def _generator(name: str, image: np.ndarray) -> np.random.Generator:
     key = blake2b(image.tobytes(), digest_size=16, key=name.encode()).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))

@@ -1,0 +1,108 @@
+"""What a panel knows: the stress tests ask each member, and the answers are put together."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.calibration.measure import Recording, kept_or_made, recorded
+from harness.errors import InputError
+from harness.measures.knowledge import NOT_ASKED, Knowledge, View
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness.networks import NetworkOptions
+    from harness.networks.checkpoints import Checkpoint
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """What a member answers under one perturbation, the one of this `repr`, about some images of the split."""
+
+    name: str
+    positions: np.ndarray
+    wrong: np.ndarray
+    mean: np.ndarray
+    classes: tuple[str, ...]
+
+
+def ask_panel(
+    checkpoints: Sequence[Path],
+    recording: Recording,
+    *,
+    network: NetworkOptions | None = None,
+    on_member: Callable[[], None] | None = None,
+) -> Knowledge | None:
+    """Ask every checkpoint what the stress tests want to know of healthy retrains; None when they ask nothing.
+
+    Answers are kept in the user's cache, as measurements are. Raises `InputError` when the tests could not run, and
+    when members are asked different things.
+    """
+    from harness.networks.declared import load_model
+
+    loaded = [load_model(path, network) for path in checkpoints]
+
+    def ask(checkpoint: Checkpoint, core: int) -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            asking = replace(recording, options=(*recording.options, "--stress-answers", folder))
+            recorded(checkpoint.path, asking, core=core, sha256=checkpoint.sha256)
+            files = sorted(Path(folder).glob("*.npz"))
+            together = io.BytesIO()
+            with zipfile.ZipFile(together, "w", zipfile.ZIP_DEFLATED) as archive:
+                for file in files:
+                    archive.write(file, file.name)
+            return together.getvalue()
+
+    answers = kept_or_made(loaded, recording, make=ask, read=_read, what="answers.zip", on_member=on_member)
+    return together(
+        recording.gates.data.sha256, recording.gates.data.n, [each.model_sha256 for each in loaded], answers
+    )
+
+
+def together(
+    data_sha256: str, images: int, members: Sequence[str], answers: Sequence[Sequence[_Answer]]
+) -> Knowledge | None:
+    """Return what members know together of so many images, by the answers of each, or None for no answers."""
+    first = answers[0]
+    if not first:
+        return None
+    views: dict[str, View] = {}
+    for parts in zip(*answers, strict=True):
+        about = parts[0]
+        if any(each.name != about.name or not np.array_equal(each.positions, about.positions) for each in parts):
+            raise InputError(f"the members of the panel were asked about different images {about.name}; calibrate anew")
+        classes = about.mean.shape[1]
+        old = views.get(about.name)
+        wrong = np.full(images, NOT_ASKED, dtype=np.int16) if old is None else old.wrong.copy()
+        mean = np.full((images, classes), np.nan, dtype=np.float32) if old is None else old.mean.copy()
+        wrong[about.positions] = sum(each.wrong.astype(np.int16) for each in parts)
+        mean[about.positions] = sum(each.mean.astype(np.float64) for each in parts) / len(parts)
+        views[about.name] = View(wrong, mean)
+    return Knowledge(data_sha256, first[0].classes, tuple(members), views)
+
+
+def merged(new: Knowledge, old: Knowledge | None) -> Knowledge:
+    """Return what is known newly, and what was known of other perturbations by the same members of the same data."""
+    if old is None or (old.data_sha256, old.members, old.classes) != (new.data_sha256, new.members, new.classes):
+        return new
+    return replace(new, views={**old.views, **new.views})
+
+
+def _read(content: bytes) -> list[_Answer]:
+    """Return a member's answers, by the names of their files; raises `ValueError` for what is none."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            parts = [np.load(io.BytesIO(archive.read(name))) for name in sorted(archive.namelist())]
+        return [
+            _Answer(str(part["name"]), part["positions"], part["wrong"], part["mean"], tuple(map(str, part["classes"])))
+            for part in parts
+        ]
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise ValueError(f"no answers ({error})") from None

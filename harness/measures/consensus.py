@@ -1,0 +1,108 @@
+"""What every healthy retrain gets right and the model gets wrong: images lost, over one or several perturbations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.errors import InputError
+from harness.measures.metric import Measurement, Metric, Unit
+from harness.measures.mistakes import confusion_matrix
+from harness.measures.statistics import proportion_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.data import LabelledImages
+    from harness.inference import Predictions
+    from harness.measures.knowledge import Knowledge
+    from harness.perturb import Perturbation
+
+LOST_CONSENSUS = Metric(
+    "lost_consensus",
+    Unit.IMAGES,
+    better="less",
+    scale="root",
+    words="images lost of those that every healthy retrain gets right",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Lost:
+    """What a model loses, under some perturbations, of what each of `retrains` healthy networks gets right.
+
+    `known` counts that over all perturbations, of `n` answers, and `count` what is lost of it. `positions`, (M,) int64,
+    are the images lost under at least one, as they stand in `images`, the most telling first; `under`, (M,) int64, says
+    which of the `perturbations` each is most telling under.
+    """
+
+    images: LabelledImages
+    perturbations: Sequence[Perturbation]
+    n: int
+    known: int
+    count: int
+    positions: np.ndarray
+    under: np.ndarray
+    retrains: int
+    worst: str
+
+    def perturbation_of(self, position: int) -> Perturbation:
+        """Return the perturbation under which the loss of the image at this position is most telling."""
+        (row,) = self.under[self.positions == position]
+        return self.perturbations[int(row)]
+
+
+def lost_to(answers: Sequence[Predictions], knowledge: Knowledge) -> Lost:
+    """Return what a model loses, by its answers under some perturbations, of what every healthy retrain gets right.
+
+    Answers may be about different samples of one split, one of which holds the others. The most telling losses are of
+    images of whose class healthy retrains are surest in the mean, and of whose wrong class the model is: by the product
+    of the two. Raises `InputError` for no answers, and `NotApplicableError` where healthy retrains were not asked.
+    """
+    if not answers:
+        raise InputError("consensus: there is no answer; name in the row under which perturbations to ask")
+    images = max((each.images for each in answers), key=len)
+    places = np.full(int(images.positions.max()) + 1, -1)
+    places[images.positions.numpy()] = np.arange(len(images))
+    telling = np.zeros((len(answers), len(images)))
+    known, pairs = 0, np.zeros((len(images.classes),) * 2, dtype=np.int64)
+    for row, each, healthy in zip(telling, answers, knowledge.about(answers), strict=True):
+        lost = healthy.consensus & ~each.correct
+        sureness = healthy.mean[lost, each.labels[lost]] * each.confidence_of_errors()[lost]
+        row[places[each.images.positions.numpy()[lost]]] = 1e-9 + sureness  # Above 0, however unsure.
+        known += int(healthy.consensus.sum())
+        pairs += confusion_matrix(each, lost)
+    positions = np.flatnonzero(telling.any(axis=0))
+    positions = positions[np.argsort(-telling.max(axis=0)[positions], kind="stable")]
+    return Lost(
+        images,
+        tuple(each.perturbation for each in answers),
+        n=sum(len(each.labels) for each in answers),
+        known=known,
+        count=int(pairs.sum()),
+        positions=positions,
+        under=telling.argmax(axis=0)[positions],
+        retrains=knowledge.retrains,
+        worst=_worst(pairs, images.classes),
+    )
+
+
+def lost_consensus(lost: Lost) -> Measurement:
+    """Return how many images are lost of those that every healthy retrain gets right, over all perturbations.
+
+    The interval is that of the rate among all answers (Wilson 1927) times their number.
+    """
+    low, high = proportion_interval(lost.count, lost.n)
+    about = f"of {lost.known} that each of {lost.retrains} healthy retrains gets right"
+    detail = "; ".join(filter(None, (about, lost.worst)))
+    return Measurement(
+        LOST_CONSENSUS, lost.count, lost.n, (low * lost.n, high * lost.n), detail=detail, failures=lost.positions
+    )
+
+
+def _worst(pairs: np.ndarray, classes: tuple[str, ...]) -> str:
+    """Name the commonest confusion among what is lost, empty for none."""
+    true, taken = divmod(int(pairs.argmax()), len(classes))
+    return f"most often {classes[true]}→{classes[taken]}, {pairs[true, taken]}" if pairs.any() else ""
