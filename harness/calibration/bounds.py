@@ -2,9 +2,9 @@
 
 A bound is the end of a one-sided prediction interval for one more retrain (Hahn & Meeker 1991, section 4.8):
 mean - k s sqrt(1 + 1/K) for a floor, with mean and standard deviation s of K retrains measured on the same images. The
-healthy retrain fails any gate with a probability of at most 1%: half of it belongs to the clean accuracy alone, the
-other half is shared by at most twelve families, and the rows of a family share one k, so that it is the family that
-keeps its share and not each row.
+healthy retrain fails any gate with a probability of at most 1%: each family has an equal part of it, a sixteenth if
+there are no more families than that, and the rows of a family share one k, so that it is the family that keeps its part
+and not each row. A new family moves no other's bounds, and from the seventeenth on by less than a hundredth.
 """
 
 from __future__ import annotations
@@ -15,18 +15,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.calibration.moderated import moderated
 from harness.calibration.scales import off_scale, on_scale, on_scales
 from harness.errors import InputError
 from harness.measures import Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from harness.calibration.moderated import Moderated
     from harness.calibration.panel import Panel, Row
 
-MIN_RETRAINS = 8
-CLEAN = "clean"
-CLEAN_SHARE, FAMILIES_SHARE, MAX_FAMILIES = 0.005, 0.005, 12
+FEW = 8
+"""Retrains from which on their own spread makes a gate; with fewer a row needs a prior, see `moderated`."""
+PROVISIONAL = 3
+"""Retrains from which on bounds are no longer provisional: two may be as unlike the third as one is."""
+ALARMS, PARTS = 0.01, 16
+"""How often a healthy retrain may fail any gate, and into how many parts that is divided if families are no more.
+
+Other ways to divide it are compared in `benchmarks.detection.shares`."""
 OUTLIER_SHARE = 0.001
 """How often a panel without an outlier is refused."""
 POWER = 0.95
@@ -55,14 +62,19 @@ class Calibrated:
     k: float
     retrains: int
     budget: float
+    prior: bool = False
+    """Whether the spread rests on more than the values of these retrains."""
 
     @staticmethod
-    def of(row: Row, values: np.ndarray, *, k: float, budget: float = math.inf) -> Calibrated:
-        """Return the bound of a row by the values of healthy retrains, (K,), with this multiplier."""
-        scaled = on_scale(values, row.scale)
-        centre, spread = float(scaled.mean()), float(_std(scaled[:, None], (row,))[0])
-        std = float(values.std(ddof=1)) if row.scale == "root" else spread
-        return Calibrated(row, float(values.mean()), std, centre, spread, k, len(values), budget)
+    def of(row: Row, values: np.ndarray, reach: Reach, *, budget: float = math.inf) -> Calibrated:
+        """Return the bound of a row by the values of healthy retrains, (K,), and how far they reach."""
+        mean, centre = float(values.mean()), float(on_scale(values, row.scale).mean())
+        std = reach.spread
+        if row.scale == "root" and not reach.prior:
+            std = float(values.std(ddof=1))
+        elif row.scale == "root":
+            std = abs(off_scale(centre + reach.spread, "root") - off_scale(centre - reach.spread, "root")) / 2
+        return Calibrated(row, mean, std, centre, reach.spread, reach.k, len(values), budget, reach.prior)
 
     @property
     def bound(self) -> float:
@@ -92,6 +104,11 @@ class Calibrated:
     @property
     def not_gated(self) -> str:
         """Return why the row cannot be a gate, or an empty string."""
+        if not self.prior and self.retrains < FEW:
+            return (
+                f"how far healthy retrains differ here cannot be known from {self.retrains}: their answers, image by "
+                f"image, do not tell or contradict it; {FEW} can"
+            )
         if self.detects > self.budget:
             loss, budget = self._number(self.detects), self._number(self.budget)
             return f"healthy retrains differ so much that only a loss of {loss} is noticed, over the budget of {budget}"
@@ -132,25 +149,73 @@ def _bounds(
     panel: Panel, rows: tuple[Row, ...], sharing: tuple[Row, ...], budgets: Mapping[str, float]
 ) -> list[Calibrated]:
     values = panel.values(rows)
-    k = family_multiplier(panel, sharing, retrains=len(values))
     return [
-        Calibrated.of(row, column, k=k, budget=_budget(row, float(column.mean()), budgets))
-        for row, column in zip(rows, values.T, strict=True)
+        Calibrated.of(row, column, reach, budget=_budget(row, float(column.mean()), budgets))
+        for row, column, reach in zip(rows, values.T, reaches(panel, rows, sharing, values), strict=True)
     ]
 
 
+@dataclass(frozen=True)
+class Reach:
+    """How far healthy retrains reach from their mean in a row: the spread, on its scale, and its multiplier."""
+
+    spread: float
+    k: float
+    prior: bool
+
+
+def reaches(
+    panel: Panel,
+    rows: tuple[Row, ...],
+    sharing: tuple[Row, ...],
+    values: np.ndarray,
+    *,
+    retrains: int | None = None,
+    draws: int = DRAWS,
+) -> list[Reach]:
+    """Return how far retrains with these values, (K, rows), reach in the rows of a family.
+
+    `sharing` are the rows that divide the family's part of false alarms: in equal parts where some spread rests on a
+    prior, so that each row has a t distribution of its own, else by the multiplier that all share. `retrains` asks for
+    another number of networks that spread as these do.
+    """
+    from scipy.stats import t
+
+    count = retrains or len(values)
+    found = spread_of(panel, rows, values)
+    std = np.maximum(np.sqrt(found.variance), _least(on_scales(values, rows), rows))
+    prior = found.worth > 0
+    if count >= FEW and not prior.any():
+        k = np.full(len(rows), family_multiplier(panel, sharing, retrains=count, draws=draws))
+    else:
+        k = t.isf(_share(panel) / len(sharing), np.maximum(found.df(count), 1))
+    return [Reach(float(s), float(m), bool(p)) for s, m, p in zip(std, k, prior, strict=True)]
+
+
+def spread_of(panel: Panel, rows: Sequence[Row], values: np.ndarray) -> Moderated:
+    """Return how far retrains with these values, (K, rows), spread in the rows of a family, on the rows' scales."""
+    scaled, means = on_scales(values, rows), values.mean(axis=0)
+    chance, loss = np.full(len(rows), np.nan), np.zeros(len(rows))
+    for at, (row, mean) in enumerate(zip(rows, means, strict=True)):
+        known = panel.chance.get(row.id)
+        if row.scale == "root":
+            if known:
+                chance[at] = known.variance / (mean + 3 / 8)
+            elif len(values) < FEW:
+                chance[at] = 1.0  # Of Poisson's counts.
+        elif known and (known.answers or len(values) >= PROVISIONAL):
+            chance[at] = known.variance
+            loss[at] = max(row.sign * (known.rest - mean), 0.0) if known.rest is not None else 0.0
+    return moderated(scaled, chance, loss)
+
+
 def check_panel(panel: Panel) -> None:
-    """Raise `InputError` for a panel that is too small, has an outlier, or more families than may share the 1%."""
+    """Raise `InputError` for a panel that is too small or has an outlier."""
     count = len(panel.members)
-    if count < MIN_RETRAINS:
+    if count < FEW and not panel.chance:
         raise InputError(
-            f"a panel of {count} retrains is too small for floors: at least {MIN_RETRAINS}, better 20, are needed; "
-            "train more seeds"
-        )
-    if len(families := set(panel.families) - {CLEAN}) > MAX_FAMILIES:
-        raise InputError(
-            f"{len(families)} families besides {CLEAN!r} share the probability of a false alarm, "
-            f"at most {MAX_FAMILIES} may: {', '.join(sorted(families))}; merge some"
+            f"a panel of {count} retrains is too small for floors where nothing is known of their answers image by "
+            f"image: at least {FEW}, better 20, are needed; train more seeds, or calibrate anew"
         )
     if found := outliers(panel):
         raise InputError(
@@ -161,20 +226,28 @@ def check_panel(panel: Panel) -> None:
 def outliers(panel: Panel) -> list[str]:
     """Name the members that the others' spread cannot explain, each with its most telling row.
 
-    Each member is held against the rest: the studentised deviation of each row (two-sided t with K - 2 degrees of
-    freedom, Bonferroni over members and rows) is beyond what 0.1% of healthy panels reach.
+    Each member is held against the rest: the studentised deviation of each row (two-sided t with the rest's degrees of
+    freedom, Bonferroni over members and rows) is beyond what 0.1% of healthy panels reach. Of fewer than three none can
+    be told.
     """
     from scipy.stats import t
 
     values = panel.values(panel.rows)
-    scaled, count = on_scales(values, panel.rows), len(values)
-    limit = t.isf(OUTLIER_SHARE / 2 / values.size, count - 2)
-    found = []
+    found: list[str] = []
+    if len(values) < PROVISIONAL:
+        return found
     for position, member in enumerate(panel.members):
-        rest, others = np.delete(values, position, axis=0), np.delete(scaled, position, axis=0)
-        deviations = (scaled[position] - others.mean(axis=0)) / _std(others, panel.rows) / _widened(count - 1)
-        worst = int(np.abs(deviations).argmax())
-        if abs(deviations[worst]) > limit:
+        rest = np.delete(values, position, axis=0)
+        chances = np.empty(len(panel.rows))
+        for family in panel.families:
+            at = np.array([row.family == family for row in panel.rows])
+            rows = panel.family(family)
+            spread = spread_of(panel, rows, rest[:, at])
+            std = np.maximum(np.sqrt(spread.variance), _least(on_scales(rest[:, at], rows), rows))
+            away = on_scales(values[position, at], rows) - on_scales(rest[:, at], rows).mean(axis=0)
+            chances[at] = 2 * t.sf(np.abs(away) / std / _widened(len(rest)), spread.df(len(rest)))
+        worst = int(chances.argmin())
+        if chances[worst] < OUTLIER_SHARE / values.size:
             found.append(
                 f"{member.path} has {panel.rows[worst].id} {values[position, worst]:.4g}, the others "
                 f"{rest[:, worst].mean():.4g} ± {rest[:, worst].std(ddof=1):.2g}"
@@ -193,12 +266,12 @@ def false_alarms(panel: Panel, calibrated: list[Calibrated]) -> list[str]:
         rows = tuple(row for row in panel.family(family) if row.id in gated)
         if not rows:
             continue
-        k = family_multiplier(panel, rows, retrains=len(panel.members) - 1)
         values = panel.values(rows)
         for position, member in enumerate(panel.members):
             rest = np.delete(values, position, axis=0)
-            for row, value, column in zip(rows, values[position], rest.T, strict=True):
-                if not _holds(Calibrated.of(row, column, k=k), value):
+            reached = reaches(panel, rows, rows, rest)
+            for row, value, column, reach in zip(rows, values[position], rest.T, reached, strict=True):
+                if not _holds(Calibrated.of(row, column, reach), value):
                     alarms.setdefault(member.path, []).append(row.id)
     return [f"{path}: {', '.join(ids)}" for path, ids in alarms.items()]
 
@@ -209,9 +282,22 @@ def _holds(item: Calibrated, value: float) -> bool:
 
 def family_multiplier(panel: Panel, rows: tuple[Row, ...], *, retrains: int, draws: int = DRAWS) -> float:
     """Return the k that these rows of one family share, for bounds from `retrains` networks."""
-    share = CLEAN_SHARE if rows[0].family == CLEAN else FAMILIES_SHARE / MAX_FAMILIES
     values = on_scales(panel.values(rows), rows) * [row.sign for row in rows]
-    return multiplier(correlation(values), share=share, retrains=retrains, draws=draws)
+    return multiplier(correlation(values), share=_share(panel), retrains=retrains, draws=draws)
+
+
+def _share(panel: Panel) -> float:
+    return ALARMS / max(PARTS, len(panel.families))
+
+
+def off_by(measured: np.ndarray, values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
+    """Return how far a network lies off healthy retrains, (rows,), in standard deviations of prediction.
+
+    On the bad side it is positive. `measured` are its values of the rows, (rows,), `values` theirs, (K, rows).
+    """
+    scaled, away = on_scales(values, rows), on_scales(measured, rows)
+    off = (scaled.mean(axis=0) - away) / _std(scaled, rows) / _widened(len(values))
+    return np.asarray(off * [row.sign for row in rows])
 
 
 def multiplier(correlations: np.ndarray, *, share: float, retrains: int, draws: int = DRAWS, seed: int = 0) -> float:
@@ -278,8 +364,13 @@ def _widened(retrains: int) -> float:
     return math.sqrt(1 + 1 / retrains)
 
 
-def _std(values: np.ndarray, rows: tuple[Row, ...]) -> np.ndarray:
+def _std(values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
     """Return each row's standard deviation, of values on its scale, at least the least that `Calibrated` names."""
+    return np.asarray(np.maximum(values.std(axis=0, ddof=1), _least(values, rows)))
+
+
+def _least(values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
+    """Return the least standard deviation of each row that counts."""
 
     def least(row: Row, mean: float) -> float:
         if row.scale == "root":
@@ -288,5 +379,4 @@ def _std(values: np.ndarray, rows: tuple[Row, ...]) -> np.ndarray:
             return max(1.0, math.sqrt(max(mean, 0)))
         return 1 / row.n if row.unit in _SHARES else 0.01 * mean
 
-    smallest = [least(row, mean) for row, mean in zip(rows, values.mean(axis=0), strict=True)]
-    return np.asarray(np.maximum(values.std(axis=0, ddof=1), smallest))
+    return np.array([least(row, mean) for row, mean in zip(rows, values.mean(axis=0), strict=True)])

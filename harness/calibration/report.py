@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.calibration.bounds import false_alarms, family_multiplier
+from harness.calibration.bounds import false_alarms, reaches
 from harness.measures import Unit
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from harness.calibration.bounds import Calibrated
     from harness.calibration.panel import Panel, Row
 
-_PANEL_SIZES = (8, 10, 12, 15, 20, 25, 30, 40, 60)
+_PANEL_SIZES = (3, 5, 8, 10, 12, 15, 20, 25, 30, 40, 60)
 _DRAWS = 50_000
 """Of the bootstrap for panels that do not exist: an estimate is enough."""
 
@@ -46,12 +46,13 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
         items = [item for item in calibrated if item.row.family == family]
         gated = tuple(item.row for item in items if not item.not_gated)
         rows = gated or panel.family(family)
-        multipliers = {count: family_multiplier(panel, rows, retrains=count, draws=_DRAWS) for count in _PANEL_SIZES}
+        values, every = panel.values(panel.family(family)), panel.family(family)
+        reached = {n: reaches(panel, every, rows, values, retrains=n, draws=_DRAWS) for n in _PANEL_SIZES}
         best = min(items, key=lambda item: item.detects)
         lines.append(f"{family}: {len(gated)} of {len(items)} rows gated, the best notices {_number(best)}")
-        for item in items:
+        for at, item in enumerate(items):
             wanted = item.budget if drop is None else drop
-            needed = next((n for n, k in multipliers.items() if item.detects_with(k, n) <= wanted), None)
+            needed = next((n for n, reach in reached.items() if item.detects_with(reach[at].k, n) <= wanted), None)
             lines.append(
                 f"  {item.row.id:<32} {_value(item.row, item.mean):>12} {_value(item.row, item.std, digits=1):>8} "
                 f"{item.k:>5.2f} {_value(item.row, item.detects):>8} {_value(item.row, wanted):>8}  "

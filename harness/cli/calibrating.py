@@ -113,7 +113,6 @@ def _measured_panel(options: argparse.Namespace, gates: GatesFile, knows: Path) 
 
     from tqdm import tqdm
 
-    from harness.calibration.bounds import MIN_RETRAINS
     from harness.calibration.knowing import ask_panel, merged
     from harness.calibration.measure import Recording, measure_panel
     from harness.calibration.panel import read_panel
@@ -126,8 +125,6 @@ def _measured_panel(options: argparse.Namespace, gates: GatesFile, knows: Path) 
         checkpoints = [Path(member.path) for member in known.members]
     else:
         checkpoints = options.checkpoints or _trained_panel(options)
-    if len(checkpoints) < MIN_RETRAINS:
-        raise InputError(f"{len(checkpoints)} checkpoints are too few for floors: at least {MIN_RETRAINS} are needed")
     network = network_of(options)
     source = network.source()
     recording = Recording(
@@ -170,7 +167,8 @@ def _measured_panel(options: argparse.Namespace, gates: GatesFile, knows: Path) 
         replace(new, values={**{row.id: old.values[row.id] for row in kept}, **new.values})
         for old, new in zip(known.members, panel.members, strict=True)
     ]
-    return replace(panel, rows=kept + panel.rows, members=tuple(together)), knowledge
+    chance = {**{row.id: known.chance[row.id] for row in kept if row.id in known.chance}, **panel.chance}
+    return replace(panel, rows=kept + panel.rows, members=tuple(together), chance=chance), knowledge
 
 
 def _for_now(knowledge: Knowledge) -> Path:

@@ -48,6 +48,7 @@ def accuracy(
         detail=_worst_pair(predictions, wrong),
         failures=most_confident(predictions, wrong & before.correct if before else wrong),
         each=predictions.correct[chosen],
+        rest=float(before.correct[chosen].mean()) if before else None,
     )
 
 

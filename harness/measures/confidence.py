@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.errors import InputError, NotApplicableError
+from harness.measures.contributions import contributions
 from harness.measures.metric import Measurement, Metric, Unit
-from harness.measures.statistics import Z95, contributions, mean_interval, proportion_interval
+from harness.measures.statistics import Z95, mean_interval, proportion_interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

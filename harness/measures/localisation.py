@@ -13,8 +13,9 @@ import numpy as np
 from harness.data.rows import parts_of
 from harness.errors import InputError, NotApplicableError
 from harness.measures.accuracy import class_number
+from harness.measures.contributions import contributions
 from harness.measures.metric import Measurement, Metric, Unit
-from harness.measures.statistics import contributions, mean_interval, proportion_interval
+from harness.measures.statistics import mean_interval, proportion_interval
 from harness.perturb import moved_masks
 
 if TYPE_CHECKING:

@@ -106,6 +106,7 @@ class Measurement:
     images to show for it, the most telling first. A comparison of two models has the `p_value` of no difference, and
     the `flips` behind. `each` is what each image contributes, in an order that is the same for every model: their mean
     is the value, their sum if that counts images; from it calibration tells how far chance alone moves the value.
+    `rest` is the value on the same images unperturbed, where that was measured too.
     """
 
     metric: Metric
@@ -117,6 +118,7 @@ class Measurement:
     p_value: float | None = None
     flips: Flips | None = None
     each: np.ndarray | None = None
+    rest: float | None = None
 
     @property
     def unit(self) -> Unit:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 Z95 = 1.96
 """Standard errors to either side of a normal 95% interval."""
@@ -29,16 +30,6 @@ def mean_interval(values: np.ndarray, limits: tuple[float, float], *, ddof: int 
         return limits
     mean, margin = float(values.mean()), Z95 * float(values.std(ddof=ddof)) / math.sqrt(len(values))
     return max(mean - margin, limits[0]), min(mean + margin, limits[1])
-
-
-def contributions(values: np.ndarray, counted: np.ndarray, n: int) -> np.ndarray:
-    """Return what each of n images contributes to the mean of `values`, which are those of the images `counted` alone.
-
-    By the delta method (the mean is a ratio of two means): mean + (value - mean) n / m for the m that count.
-    """
-    each = np.full(n, values.mean())
-    each[counted] += (values - values.mean()) * n / len(values)
-    return each
 
 
 def mcnemar_p(lost: int, gained: int, *, alternative: Literal["two-sided", "less", "greater"] = "two-sided") -> float:
