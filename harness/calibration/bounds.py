@@ -150,7 +150,7 @@ def _bounds(
 ) -> list[Calibrated]:
     values = panel.values(rows)
     return [
-        Calibrated.of(row, column, reach, budget=_budget(row, float(column.mean()), budgets))
+        Calibrated.of(row, column, reach, budget=budget_of(row, column, budgets))
         for row, column, reach in zip(rows, values.T, reaches(panel, rows, sharing, values), strict=True)
     ]
 
@@ -175,9 +175,9 @@ def reaches(
 ) -> list[Reach]:
     """Return how far retrains with these values, (K, rows), reach in the rows of a family.
 
-    `sharing` are the rows that divide the family's part of false alarms: in equal parts where some spread rests on a
-    prior, so that each row has a t distribution of its own, else by the multiplier that all share. `retrains` asks for
-    another number of networks that spread as these do.
+    `sharing` are the rows that divide the family's part of false alarms: in equal parts, since each row has a t
+    distribution of its own (Bonferroni); of a panel that tells nothing of its answers image by image, by a multiplier
+    that all share. `retrains` asks for another number of networks that spread as these do.
     """
     from scipy.stats import t
 
@@ -185,7 +185,7 @@ def reaches(
     found = spread_of(panel, rows, values)
     std = np.maximum(np.sqrt(found.variance), _least(on_scales(values, rows), rows))
     prior = found.worth > 0
-    if count >= FEW and not prior.any():
+    if count >= FEW and not panel.chance:
         k = np.full(len(rows), family_multiplier(panel, sharing, retrains=count, draws=draws))
     else:
         k = t.isf(_share(panel) / len(sharing), np.maximum(found.df(count), 1))
@@ -262,6 +262,8 @@ def false_alarms(panel: Panel, calibrated: list[Calibrated]) -> list[str]:
     """
     gated = {item.row.id for item in calibrated if not item.not_gated}
     alarms: dict[str, list[str]] = {}
+    if len(panel.members) < PROVISIONAL:
+        return []
     for family in panel.families:
         rows = tuple(row for row in panel.family(family) if row.id in gated)
         if not rows:
@@ -344,7 +346,9 @@ def correlation(values: np.ndarray) -> np.ndarray:
     return result
 
 
-def _budget(row: Row, mean: float, budgets: Mapping[str, float]) -> float:
+def budget_of(row: Row, values: np.ndarray, budgets: Mapping[str, float]) -> float:
+    """Return the largest loss that may go unnoticed in a row, by its values of healthy retrains, (K,)."""
+    mean = float(values.mean())
     return budgets.get(row.metric, budgets.get(row.family, default_budget(row, mean)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.calibration.bounds import false_alarms, reaches
+from harness.calibration.bounds import PROVISIONAL, false_alarms, reaches
 from harness.measures import Unit
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def calibration_lines(panel: Panel, calibrated: Sequence[Calibrated], *, by_hand
     if held := sorted(by_hand & {item.row.id for item in calibrated}):
         lines.append(f"bounds set by hand win over the panel's: {', '.join(held)}")
     alarms = false_alarms(panel, list(calibrated))
-    lines.append(f"leave-one-out false alarms: {len(alarms)} of {len(panel.members)} networks")
+    if len(panel.members) >= PROVISIONAL:
+        lines.append(f"leave-one-out false alarms: {len(alarms)} of {len(panel.members)} networks")
     lines += [f"  {alarm}" for alarm in alarms]
     return lines
 

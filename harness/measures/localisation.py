@@ -13,7 +13,6 @@ import numpy as np
 from harness.data.rows import parts_of
 from harness.errors import InputError, NotApplicableError
 from harness.measures.accuracy import class_number
-from harness.measures.contributions import contributions
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.statistics import mean_interval, proportion_interval
 from harness.perturb import moved_masks
@@ -93,7 +92,6 @@ def attention_drift(moved: Attention, rest: Attention) -> Measurement:
         detail=f"maps that stay where they were would drift {unmoved[counted].mean():.3f}; "
         f"{int((~counted).sum())} dead maps left out",
         failures=_ordered(-drift, counted),
-        each=contributions(drift[counted], np.flatnonzero(counted), count),
     )
 
 
@@ -188,7 +186,6 @@ def _averaged(
         mean_interval(values[counted], (0.0, high), ddof=1),
         detail=f"a uniform map has {uniform}; {int(counted.sum())} maps count, {left_out}",
         failures=failures[lift[failures] < 1],
-        each=contributions(values[counted], np.flatnonzero(counted), len(counted)),
     )
 
 
