@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parents = add("parents", _parents, "Hold damaged weights against the healthy ones that they were made from.")
     add_checkpoints(parents)
     add("report", _report, "Judge the results against today's gates file and write the tables of the README.")
+    add("shares", _shares, "Compare ways to divide the 1% of false alarms among families, by the results kept.")
     make = add("make", _make, "Make one mutant in this process.")
     make.add_argument("mutant", metavar="ID")
     add_checkpoints(make)
@@ -148,6 +149,13 @@ def _parents(options: argparse.Namespace) -> int:
 
     compared = compare_all(MUTANTS, options.checkpoints.resolve(), PARENTS)
     print(f"{len(compared)} mutants of weights are held against their parents")
+    return _OK
+
+
+def _shares(options: argparse.Namespace) -> int:  # noqa: ARG001
+    from benchmarks.detection.shares import compare_all, table
+
+    print("\n".join(table(compare_all())))
     return _OK
 
 

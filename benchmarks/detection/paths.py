@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 """The root of the repository."""
 GATES = ROOT / "stress_tests/gates.toml"
 QUICK_GATES = ROOT / "stress_tests/gates-quick.toml"
+PANEL = ROOT / "models/panel.json"
 BASELINE = ROOT / "models/baseline.safetensors"
 AUGMENTED = ROOT / "models/augmented.safetensors"
 CHECKPOINTS = ROOT / "runs/detection"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.calibration.bounds import calibrate
+from harness.calibration.bounds import bounds_of
 from harness.calibration.chance import ALONE
 from harness.calibration.panel import Chance, Member, Panel
 from harness.measures import Unit
@@ -102,4 +102,4 @@ def held_against(networks: Networks, calibrated: list[Calibrated], chosen: np.nd
 def split(networks: Networks, chosen: np.ndarray, *, chance: bool = True) -> Split:
     """Calibrate by these networks and hold the others against the bounds."""
     panel = panel_of(networks, chosen, chance=chance)
-    return held_against(networks, calibrate(panel, networks.budgets, by_hand=networks.by_hand), chosen)
+    return held_against(networks, bounds_of(panel, networks.budgets, by_hand=networks.by_hand), chosen)

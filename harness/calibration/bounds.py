@@ -2,15 +2,15 @@
 
 A bound is the end of a one-sided prediction interval for one more retrain (Hahn & Meeker 1991, section 4.8):
 mean - k s sqrt(1 + 1/K) for a floor, with mean and standard deviation s of K retrains measured on the same images. The
-healthy retrain fails any gate with a probability of at most 1%: each family has an equal part of it, a sixteenth if
+healthy retrain fails any gate with a probability of at most 1%: each family has an equal part of it, a twelfth if
 there are no more families than that, and the rows of a family share one k, so that it is the family that keeps its part
-and not each row. A new family moves no other's bounds, and from the seventeenth on by less than a hundredth.
+and not each row. A new family moves no other's bounds, and from the thirteenth on by a hundredth.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,7 +30,7 @@ FEW = 8
 """Retrains from which on their own spread makes a gate; with fewer a row needs a prior, see `moderated`."""
 PROVISIONAL = 3
 """Retrains from which on bounds are no longer provisional: two may be as unlike the third as one is."""
-ALARMS, PARTS = 0.01, 16
+ALARMS, PARTS = 0.01, 12
 """How often a healthy retrain may fail any gate, and into how many parts that is divided if families are no more.
 
 Other ways to divide it are compared in `benchmarks.detection.shares`."""
@@ -66,15 +66,27 @@ class Calibrated:
     """Whether the spread rests on more than the values of these retrains."""
 
     @staticmethod
-    def of(row: Row, values: np.ndarray, reach: Reach, *, budget: float = math.inf) -> Calibrated:
-        """Return the bound of a row by the values of healthy retrains, (K,), and how far they reach."""
-        mean, centre = float(values.mean()), float(on_scale(values, row.scale).mean())
-        std = reach.spread
-        if row.scale == "root" and not reach.prior:
-            std = float(values.std(ddof=1))
-        elif row.scale == "root":
-            std = abs(off_scale(centre + reach.spread, "root") - off_scale(centre - reach.spread, "root")) / 2
-        return Calibrated(row, mean, std, centre, reach.spread, reach.k, len(values), budget, reach.prior)
+    def of(
+        row: Row,
+        values: np.ndarray,
+        *,
+        k: float,
+        spread: float | None = None,
+        prior: bool = False,
+        budget: float = math.inf,
+    ) -> Calibrated:
+        """Return the bound of a row by the values of healthy retrains, (K,), with this multiplier.
+
+        `spread` is their standard deviation on the row's scale, if it is not to be their own; a `prior` may be behind.
+        """
+        scaled = on_scale(values, row.scale)
+        centre = float(scaled.mean())
+        spread = float(_std(scaled[:, None], (row,))[0]) if spread is None else spread
+        std = spread
+        if row.scale == "root":
+            around = [off_scale(centre + side * spread, "root") for side in (-1, 1)]
+            std = (around[1] - around[0]) / 2 if prior else float(values.std(ddof=1))
+        return Calibrated(row, float(values.mean()), std, centre, spread, k, len(values), budget, prior)
 
     @property
     def bound(self) -> float:
@@ -133,6 +145,11 @@ def calibrate(panel: Panel, budgets: Mapping[str, float], *, by_hand: frozenset[
     bound is set `by_hand`, and rows that cannot be gates, take no part in their family's share of false alarms.
     """
     check_panel(panel)
+    return bounds_of(panel, budgets, by_hand=by_hand)
+
+
+def bounds_of(panel: Panel, budgets: Mapping[str, float], *, by_hand: frozenset[str] = frozenset()) -> list[Calibrated]:
+    """Return what `calibrate` does, of a panel that is known to be of healthy retrains."""
     calibrated: dict[str, Calibrated] = {}
     for family in panel.families:
         rows = panel.family(family)
@@ -150,7 +167,7 @@ def _bounds(
 ) -> list[Calibrated]:
     values = panel.values(rows)
     return [
-        Calibrated.of(row, column, reach, budget=budget_of(row, column, budgets))
+        Calibrated.of(row, column, **asdict(reach), budget=budget_of(row, column, budgets))
         for row, column, reach in zip(rows, values.T, reaches(panel, rows, sharing, values), strict=True)
     ]
 
@@ -273,7 +290,7 @@ def false_alarms(panel: Panel, calibrated: list[Calibrated]) -> list[str]:
             rest = np.delete(values, position, axis=0)
             reached = reaches(panel, rows, rows, rest)
             for row, value, column, reach in zip(rows, values[position], rest.T, reached, strict=True):
-                if not _holds(Calibrated.of(row, column, reach), value):
+                if not _holds(Calibrated.of(row, column, **asdict(reach)), value):
                     alarms.setdefault(member.path, []).append(row.id)
     return [f"{path}: {', '.join(ids)}" for path, ids in alarms.items()]
 
@@ -355,11 +372,11 @@ def budget_of(row: Row, values: np.ndarray, budgets: Mapping[str, float]) -> flo
 def default_budget(row: Row, mean: float) -> float:
     """Return the largest loss that may go unnoticed where the gates file names none.
 
-    Five points of a share; for a count a doubling, or half a percent of the images if that is more; for a severity or
-    a factor a fifth.
+    Five points of a share; for a count a doubling, or half a percent of the images if that is more, for one of rare
+    things a percent; for a severity or a factor a fifth.
     """
     if row.unit is Unit.IMAGES:
-        return max(mean, 0.005 * row.n)
+        return max(mean, (0.01 if row.scale == "root" else 0.005) * row.n)
     return 0.05 if row.unit in _SHARES else 0.2 * mean
 
 

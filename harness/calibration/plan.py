@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from harness.calibration.bounds import PROVISIONAL, Calibrated, budget_of, reaches
@@ -30,7 +30,7 @@ def expected(panel: Panel, budgets: Mapping[str, float], retrains: int) -> dict[
         for _ in range(2):  # Rows that are no gates leave their share to the others.
             reached = reaches(panel, rows, sharing, values, retrains=retrains, draws=_DRAWS)
             items = [
-                replace(Calibrated.of(row, column, reach, budget=budget_of(row, column, budgets)), retrains=retrains)
+                replace(Calibrated.of(row, column, **asdict(reach), budget=budget_of(row, column, budgets)), retrains=retrains)
                 for row, column, reach in zip(rows, values.T, reached, strict=True)
             ]
             known = [item for item in items if item.prior or len(values) >= PROVISIONAL]

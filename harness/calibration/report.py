@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness.calibration.bounds import PROVISIONAL, false_alarms, reaches
 from harness.measures import Unit
+from harness.measures.consensus import LOST_CONSENSUS, LOST_OF_A_CLASS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,7 +14,16 @@ if TYPE_CHECKING:
     from harness.calibration.bounds import Calibrated
     from harness.calibration.panel import Panel, Row
 
+_CONSENSUS = {LOST_CONSENSUS.name, LOST_OF_A_CLASS.name}
 _PANEL_SIZES = (3, 5, 8, 10, 12, 15, 20, 25, 30, 40, 60)
+_SEEING_THE_SAME = {
+    "clean": "consensus-clean",
+    "class": "consensus-class",
+    "flip": "consensus-mirrored",
+    "pose": "consensus-corners",
+    "corruption": "consensus-damaged",
+}
+"""The consensus row, as shipped, that sees what the rows of a family see."""
 _DRAWS = 50_000
 """Of the bootstrap for panels that do not exist: an estimate is enough."""
 
@@ -51,6 +61,7 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
         reached = {n: reaches(panel, every, rows, values, retrains=n, draws=_DRAWS) for n in _PANEL_SIZES}
         best = min(items, key=lambda item: item.detects)
         lines.append(f"{family}: {len(gated)} of {len(items)} rows gated, the best notices {_number(best)}")
+        lines += _beside(family, items, calibrated)
         for at, item in enumerate(items):
             wanted = item.budget if drop is None else drop
             needed = next((n for n, reach in reached.items() if item.detects_with(reach[at].k, n) <= wanted), None)
@@ -61,6 +72,20 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
                 + (" (not gated)" if item.not_gated else "")
             )
     return lines
+
+
+def _beside(family: str, items: Sequence[Calibrated], calibrated: Sequence[Calibrated]) -> list[str]:
+    """Return what the consensus row that sees the same images notices beside a family's best row of accuracy."""
+    by_id = {item.row.id: item for item in calibrated if item.row.metric in _CONSENSUS}
+    beside = by_id.get(_SEEING_THE_SAME.get(family, ""))
+    accuracies = [item for item in items if item.row.metric == "accuracy"]
+    if beside is None or not accuracies:
+        return []
+    best = min(accuracies, key=lambda item: item.detects)
+    return [
+        f"  beside it {beside.row.id} notices {beside.detects:.0f} images lost of those that every healthy retrain "
+        f"gets right, {best.row.id} {best.detects * best.row.n:.0f} of {best.row.n} lost net"
+    ]
 
 
 def _number(item: Calibrated) -> str:

@@ -151,7 +151,7 @@ def _measured_panel(options: argparse.Namespace, gates: GatesFile, knows: Path) 
         sources=(source,) if source else (),
     )
 
-    with tqdm(total=2 * len(checkpoints), unit="network", desc="asking", smoothing=0) as bar:
+    with tqdm(total=len(checkpoints), unit="network", desc="asking", smoothing=0) as bar:
 
         def advance() -> None:
             bar.update()
@@ -160,6 +160,7 @@ def _measured_panel(options: argparse.Namespace, gates: GatesFile, knows: Path) 
         if knowledge:
             knowledge = merged(knowledge, read_knowledge(knows) if knows.exists() else None)
             recording = replace(recording, options=(*recording.options, "--stress-knowledge", str(_for_now(knowledge))))
+        bar.reset()
         bar.set_description("measuring")
         panel = measure_panel(checkpoints, recording, network=network, on_member=advance)
     if known is None:

@@ -134,6 +134,14 @@ def _class(about: _About) -> list[StarterRow]:
     ]
 
 
+def _consensus(_: _About) -> list[StarterRow]:
+    rest = ('under = ["rest"]',)
+    return [
+        StarterRow("consensus-clean", "consensus", "lost_consensus", rest),
+        StarterRow("consensus-class", "consensus", "lost_of_a_class", rest),
+    ]
+
+
 def _rotation(_: _About) -> list[StarterRow]:
     return [StarterRow(f"rotate-{_way(at)}", "rotation", "accuracy", (_pose(degrees=at),)) for at in _DEGREES]
 
@@ -234,6 +242,7 @@ def _corruption(_: _About) -> list[StarterRow]:
 FAMILIES: Mapping[str, Callable[[_About], list[StarterRow]]] = {
     "clean": _clean,
     "class": _class,
+    "consensus": _consensus,
     "rotation": _rotation,
     "shift": _shift,
     "flip": _flip,

@@ -16,7 +16,7 @@ from harness.measures.confidence import (
     negative_log_likelihood,
     risk_coverage_area,
 )
-from harness.measures.consensus import lost_consensus, lost_to
+from harness.measures.consensus import lost_consensus, lost_of_a_class, lost_to
 from harness.measures.localisation import attention_drift, attention_lift, attention_ratio, dead_maps
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.relations import invariance, kept, lost, monotonicity, symmetry
@@ -82,6 +82,7 @@ __all__ = [
     "kept",
     "lost",
     "lost_consensus",
+    "lost_of_a_class",
     "lost_to",
     "mean_corruption_error",
     "measure",

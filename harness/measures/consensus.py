@@ -29,24 +29,33 @@ LOST_CONSENSUS = Metric(
 )
 
 
+LOST_OF_A_CLASS = Metric(
+    "lost_of_a_class",
+    Unit.IMAGES,
+    better="less",
+    scale="root",
+    words="images lost of those that every healthy retrain gets right, of the class that loses most",
+)
+
+
 @dataclass(frozen=True, eq=False)
 class Lost:
     """What a model loses, under some perturbations, of what each of `retrains` healthy networks gets right.
 
-    `known` counts that over all perturbations, of `n` answers, and `count` what is lost of it. `positions`, (M,) int64,
-    are the images lost under at least one, as they stand in `images`, the most telling first; `under`, (M,) int64, says
-    which of the `perturbations` each is most telling under.
+    `known` counts that over all perturbations, of `n` answers; `pairs`, (classes, classes) int64, counts what is lost
+    of it, by class and by the class that it is taken for. `positions`, (M,) int64, are the images lost under at least
+    one, as they stand in `images`, the most telling first; `under`, (M,) int64, says which of the `perturbations` each
+    is most telling under.
     """
 
     images: LabelledImages
     perturbations: Sequence[Perturbation]
     n: int
     known: int
-    count: int
+    pairs: np.ndarray
     positions: np.ndarray
     under: np.ndarray
     retrains: int
-    worst: str
 
     def perturbation_of(self, position: int) -> Perturbation:
         """Return the perturbation under which the loss of the image at this position is most telling."""
@@ -81,11 +90,10 @@ def lost_to(answers: Sequence[Predictions], knowledge: Knowledge) -> Lost:
         tuple(each.perturbation for each in answers),
         n=sum(len(each.labels) for each in answers),
         known=known,
-        count=int(pairs.sum()),
+        pairs=pairs,
         positions=positions,
         under=telling.argmax(axis=0)[positions],
         retrains=knowledge.retrains,
-        worst=_worst(pairs, images.classes),
     )
 
 
@@ -94,15 +102,25 @@ def lost_consensus(lost: Lost) -> Measurement:
 
     The interval is that of the rate among all answers (Wilson 1927) times their number.
     """
-    low, high = proportion_interval(lost.count, lost.n)
-    about = f"of {lost.known} that each of {lost.retrains} healthy retrains gets right"
-    detail = "; ".join(filter(None, (about, lost.worst)))
-    return Measurement(
-        LOST_CONSENSUS, lost.count, lost.n, (low * lost.n, high * lost.n), detail=detail, failures=lost.positions
-    )
+    detail = f"of {lost.known} that each of {lost.retrains} healthy retrains gets right"
+    if lost.pairs.any():
+        true, taken = divmod(int(lost.pairs.argmax()), len(lost.pairs))
+        names = lost.images.classes
+        detail += f"; most often {names[true]}→{names[taken]}, {lost.pairs[true, taken]}"
+    return _measured(LOST_CONSENSUS, lost, int(lost.pairs.sum()), lost.positions, detail)
 
 
-def _worst(pairs: np.ndarray, classes: tuple[str, ...]) -> str:
-    """Name the commonest confusion among what is lost, empty for none."""
-    true, taken = divmod(int(pairs.argmax()), len(classes))
-    return f"most often {classes[true]}→{classes[taken]}, {pairs[true, taken]}" if pairs.any() else ""
+def lost_of_a_class(lost: Lost) -> Measurement:
+    """Return how many images the class that loses most loses of those that every healthy retrain gets right.
+
+    What is wrong with one class alone shows here, and not in the sum. The interval is as that of `lost_consensus`.
+    """
+    of_each = lost.pairs.sum(axis=1)
+    worst, labels = int(of_each.argmax()), lost.images.labels.numpy()[lost.positions]
+    detail = f"of {lost.images.classes[worst]}, of {int(of_each.sum())} of all classes"
+    return _measured(LOST_OF_A_CLASS, lost, int(of_each[worst]), lost.positions[labels == worst], detail)
+
+
+def _measured(metric: Metric, lost: Lost, count: int, failures: np.ndarray, detail: str) -> Measurement:
+    low, high = proportion_interval(count, lost.n)
+    return Measurement(metric, count, lost.n, (low * lost.n, high * lost.n), detail=detail, failures=failures)

@@ -8,7 +8,7 @@ import json
 import math
 import zlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import numpy as np
 from pydantic import Field
@@ -31,7 +31,8 @@ MAX_BYTES = 1 << 30
 """Larger files are refused."""
 NOT_ASKED = -1
 _NEXT = "`python -m harness calibrate` makes one"
-_FINE, _COARSE = 65_534, 254
+_FINE: Final = 65_534
+_COARSE: Final = 254
 """Steps in which roots of mean probabilities are kept, at rest and under perturbations: the former order images by
 them, and the smallest is 2e-10; the latter are for pictures."""
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FAMILIES: Mapping[str, str] = {
     "clean": "Images as they are",
     "class": "Single classes",
+    "consensus": "What every healthy model knows",
     "pairs": "Telling similar classes apart",
     "confidence": "Sure, but wrong",
     "rotation": "Turned images",

@@ -1,0 +1,156 @@
+"""Ways to divide the 1% of false alarms among families, by what each would detect; nothing is measured for it.
+
+Half of the mutants choose, the others confirm: every second one of each kind. A division gives each family a share, and
+with it a multiplier; a network fails where a row lies farther off the panel's mean than that.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.detection.judgement import TRIVIAL
+from benchmarks.detection.mutants import HEALTHY, MUTANTS
+from benchmarks.detection.paths import GATES, PANEL, RESULTS
+from benchmarks.detection.results import MEASURED, read_result
+from harness.calibration.bounds import ALARMS, PARTS, correlation, multiplier, off_by
+from harness.calibration.panel import read_panel
+from harness.calibration.scales import on_scales
+from harness.gates import read_gates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from harness.calibration.panel import Row
+
+DRAWS = 100_000
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far networks lie on the bad side of the panel, in standard deviations of prediction, (networks, rows)."""
+
+    mutants: np.ndarray
+    healthy: np.ndarray
+    members: np.ndarray
+    """Each member held against the others."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a division detects of the mutants that choose and of those that confirm, and what it fails of the healthy.
+
+    `rows` is how many rows fail a mutant in the mean; `nearest` how near the worst of the healthy networks, the panel's
+    members held against the others among them, comes to a bound: 1 is on it.
+    """
+
+    name: str
+    choosing: int
+    confirming: int
+    rows: float
+    healthy: int
+    members: int
+    nearest: float
+    multipliers: Mapping[str, float]
+
+
+def compare_all() -> list[Compared]:
+    """Compare all divisions on the rows that are gates today and were measured on every network."""
+    gates, panel = read_gates(GATES), read_panel(PANEL)
+    measured = [kept for each in MUTANTS if (kept := read_result(each.id, RESULTS)) and kept.outcome == MEASURED]
+    by_id = {gate.id: gate for gate in gates.gates}
+    rows = tuple(
+        row
+        for row in panel.rows
+        if (gate := by_id.get(row.id)) and gate.panel and not gate.not_gated and not gate.hand
+        if all(kept.rows.get(row.id) is not None for kept in measured)
+    )
+    values = panel.values(rows)
+
+    def standing(networks: np.ndarray) -> np.ndarray:
+        return np.stack([off_by(network, values, rows) for network in networks])
+
+    def of(kind: Callable[[str, float], bool]) -> np.ndarray:
+        chosen = [kept for kept in measured if kind(kept.kind, kept.clean_accuracy or 0)]
+        return standing(np.array([[kept.rows[row.id] for row in rows] for kept in chosen], dtype=np.float64))
+
+    found = Standing(
+        of(lambda kind, accuracy: kind != HEALTHY and accuracy >= TRIVIAL),
+        of(lambda kind, _: kind == HEALTHY),
+        np.stack([off_by(values[at], np.delete(values, at, axis=0), rows) for at in range(len(values))]),
+    )
+    return [_compared(name, found, rows, ks) for name, ks in _divisions(values, rows, found).items()]
+
+
+def _divisions(values: np.ndarray, rows: Sequence[Row], found: Standing) -> dict[str, dict[str, float]]:
+    """Return the multiplier of each family by each division."""
+    names = list(dict.fromkeys(row.family for row in rows))
+    signed = on_scales(values, rows) * [row.sign for row in rows]
+    among = {name: np.array([row.family == name for row in rows]) for name in names}
+
+    def shared(shares: Mapping[str, float]) -> dict[str, float]:
+        """Return the multipliers with which each family has this share, in the same order as `names`."""
+        total = sum(shares.values())
+        assert total <= ALARMS * (1 + 1e-9), f"shares of {total}"
+        return {
+            name: multiplier(correlation(signed[:, among[name]]), share=shares[name], retrains=len(values), draws=DRAWS)
+            for name in names
+        }
+
+    def weighted(weights: Mapping[str, float]) -> dict[str, float]:
+        return shared({name: ALARMS * weights[name] / sum(weights.values()) for name in names})
+
+    equal = shared(dict.fromkeys(names, ALARMS / len(names)))
+    caught = {name: _caught(found.mutants[::2, among[name]], equal[name]) for name in names}
+    everything = multiplier(correlation(signed), share=ALARMS, retrains=len(values), draws=DRAWS)
+    others = len(names) - ("clean" in names)
+    return {
+        "half for clean, twelfths of the other half": shared(
+            {name: ALARMS / 2 if name == "clean" else ALARMS / 2 / max(12, others) for name in names}
+        ),
+        "equal parts": equal,
+        f"parts of 1/{PARTS}": shared(dict.fromkeys(names, ALARMS / max(PARTS, len(names)))),
+        "by rows": weighted({name: float(among[name].sum()) for name in names}),
+        "by the root of rows": weighted({name: math.sqrt(among[name].sum()) for name in names}),
+        "by power (mutants caught by the first half)": weighted({name: 1.0 + caught[name] for name in names}),
+        "spent in the order of the file, 6 / (pi j)^2": shared(
+            {name: ALARMS * 6 / (math.pi * at) ** 2 for at, name in enumerate(names, start=1)}
+        ),
+        "one multiplier for all rows": dict.fromkeys(names, everything),
+    }
+
+
+def _caught(standing: np.ndarray, k: float) -> int:
+    return int((standing > k).any(axis=1).sum())
+
+
+def _compared(name: str, found: Standing, rows: Sequence[Row], multipliers: Mapping[str, float]) -> Compared:
+    k = np.array([multipliers[row.family] for row in rows])
+    choosing, confirming = found.mutants[::2] / k, found.mutants[1::2] / k
+    healthy, members = found.healthy / k, found.members / k
+    return Compared(
+        name,
+        _caught(choosing, 1),
+        _caught(confirming, 1),
+        float((found.mutants > k).sum(axis=1).mean()),
+        _caught(healthy, 1),
+        _caught(members, 1),
+        float(max(healthy.max(), members.max())),
+        multipliers,
+    )
+
+
+def table(compared: Sequence[Compared]) -> list[str]:
+    """Return the comparison as a table in Markdown."""
+    lines = [
+        "| the 1% is divided | chosen on | confirmed on | rows failing | healthy failed | members failed | nearest |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    return lines + [
+        f"| {each.name} | {each.choosing} | {each.confirming} | {each.rows:.1f} | {each.healthy} | {each.members} | "
+        f"{each.nearest:.2f} |"
+        for each in compared
+    ]

@@ -1,0 +1,150 @@
+"""The panel is asked what it knows: answers are put together, and a calibration makes bounds of what members lose."""
+
+import json
+import shutil
+import subprocess
+from types import SimpleNamespace
+
+import cv2  # noqa: F401  As in test_calibrate.
+import numpy as np
+import pytest
+import scipy.stats  # noqa: F401
+import torch._dynamo  # noqa: F401
+from zoo import ROWS, STRESS_TESTS, Zoo, hypothesis_as_it_starts, in_this_process, network
+
+from harness.calibration.knowing import families_that_ask, merged, together
+from harness.calibration.panel import read_panel
+from harness.cli import main
+from harness.errors import InputError
+from harness.gates import read_gates
+from harness.inference import Classifier
+from harness.measures.knowledge import NOT_ASKED, Knowledge, View, read_knowledge
+from harness.perturb import IDENTITY, HorizontalFlip
+
+CONSENSUS = """
+[budget]
+consensus = 200
+
+[[gate]]
+id = "consensus-clean"
+family = "consensus"
+metric = "lost_consensus"
+
+[[gate]]
+id = "consensus-pooled"
+family = "consensus"
+metric = "lost_consensus"
+under = ["rest", "mirrored"]
+"""
+
+
+def answer(wrong, *, name="at rest", positions=(0, 2)):
+    mean = np.stack([np.linspace(0.2, 0.6, len(wrong)), 1 - np.linspace(0.2, 0.6, len(wrong))], axis=1)
+    return SimpleNamespace(
+        name=name, positions=np.array(positions), wrong=np.array(wrong), mean=mean, classes=("ant", "bee")
+    )
+
+
+def test_wrong_answers_are_counted_and_probabilities_averaged_where_members_were_asked():
+    known = together("abc", 4, ["x", "y"], [[answer([True, False])], [answer([True, True])]])
+    assert known.members == ("x", "y")
+    assert known.views["at rest"].wrong.tolist() == [2, NOT_ASKED, 1, NOT_ASKED]
+    np.testing.assert_allclose(known.views["at rest"].mean[[0, 2]], [[0.2, 0.8], [0.6, 0.4]])
+    assert np.isnan(known.views["at rest"].mean[[1, 3]]).all()
+
+
+def test_answers_about_several_samples_are_one_view():
+    parts = [answer([True, False]), answer([True], positions=(1,))]
+    known = together("abc", 4, ["x"], [parts])
+    assert known.views["at rest"].wrong.tolist() == [1, 1, 0, NOT_ASKED]
+
+
+def test_members_that_were_asked_different_things_are_refused():
+    with pytest.raises(InputError, match="asked about different images at rest"):
+        together("abc", 4, ["x", "y"], [[answer([True])], [answer([True], positions=(3,))]])
+    assert together("abc", 4, ["x"], [[]]) is None
+
+
+def test_what_was_known_of_other_perturbations_stays_if_it_is_of_the_same_members():
+    def known(name, members=("x",)):
+        view = View(np.zeros(2, dtype=np.int16), np.ones((2, 1), dtype=np.float32))
+        return Knowledge("abc", ("ant",), members, {name: view})
+
+    assert set(merged(known("new"), known("old")).views) == {"new", "old"}
+    assert set(merged(known("new"), known("old", members=("y",))).views) == {"new"}
+    assert set(merged(known("new"), None).views) == {"new"}
+
+
+def test_the_shipped_tests_that_ask_are_those_of_consensus():
+    assert families_that_ask(STRESS_TESTS) >= {"consensus"}
+    assert "clean" not in families_that_ask(STRESS_TESTS)
+
+
+# From networks to bounds.
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def zoo(pytester, monkeypatch, cache):
+    zoo = Zoo(pytester.path, tests=("clean", "consensus"))
+    rows = "".join(f"[[gate]]{row}" for row in ROWS.split("[[gate]]")[1:2])
+    zoo.bind(CONSENSUS + rows)
+    zoo.runs, zoo.panel = [], zoo.root / "models/panel.json"
+    zoo.seeds = [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.06).name for seed in range(1, 9)]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setattr(subprocess, "run", in_this_process(pytester, zoo.runs))
+    with hypothesis_as_it_starts():
+        yield zoo
+
+
+def test_a_calibration_records_what_members_know_and_bounds_what_each_loses_of_the_others(zoo, pytester):
+    data = ("--", "--stress-data", "npz:zoo.npz")
+    assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
+    gates, panel = read_gates(zoo.gates), read_panel(zoo.panel)
+    assert gates.knowledge == zoo.gates.parent / "../models/panel.knowledge.json"
+    known = read_knowledge(gates.knowledge)
+    assert gates.recipe["knowledge_sha256"] == known.sha256
+
+    # Each member against the other seven, as said by the networks themselves.
+    classifiers = [Classifier(network(seed=seed, jitter=0.06), workers=1) for seed in range(1, 9)]
+    alone = []
+    for perturbation in (IDENTITY, HorizontalFlip()):
+        wrong = np.stack([~each.predict(zoo.images, perturbation).correct for each in classifiers])
+        assert known.view(perturbation).wrong.tolist() == wrong.sum(axis=0).tolist()
+        alone.append((wrong & (wrong.sum(axis=0) == 1)).sum(axis=1))
+    assert sum(alone).sum() > 0, "or nothing is tested here"
+    values = [[member.values[name] for member in panel.members] for name in ("consensus-clean", "consensus-pooled")]
+    assert values == [alone[0].tolist(), (alone[0] + alone[1]).tolist()]
+    assert {row.scale for row in panel.family("consensus")} == {"root"}
+    mean = np.mean([each.predict(zoo.images).probabilities for each in classifiers], axis=0)
+    np.testing.assert_allclose(known.view().mean, mean, atol=1e-4)
+
+    # A member passes, a network that reads nothing loses most of it, and another file is refused.
+    options = ("-p", "no:html", "--stress-data", "npz:zoo.npz", "stress_tests", "--candidate")
+    assert pytester.runpytest_inprocess(*options, "seed-3.safetensors").ret == 0
+    zoo.save("blind.safetensors", blind=True)
+    assert pytester.runpytest_inprocess(*options, "blind.safetensors").ret == 1
+    (row,) = [each for each in report(zoo) if each["id"] == "consensus-clean"]
+    assert row["status"] == "fail"
+    assert row["value"] == int((known.view().consensus & (zoo.images.labels.numpy() != 0)).sum())
+    assert "that each of 8 healthy retrains gets right" in row["detail"]
+    shutil.copy(gates.knowledge, zoo.root / "kept.json")
+    gates.knowledge.write_bytes(known.as_bytes().replace(b"\n", b"\n\n", 1))
+    result = pytester.runpytest_inprocess(*options, "seed-3.safetensors")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*panel.knowledge.json: its SHA-256 is *the bounds of *bring back that file*"])
+
+    # Of a family that asks nothing nobody is asked, and what was known stays.
+    shutil.copy(zoo.root / "kept.json", gates.knowledge)
+    zoo.runs.clear()
+    assert main(["calibrate", "--family", "clean", *data]) == 0
+    assert not any("--stress-answers" in " ".join(run) for run in zoo.runs)
+    assert read_gates(zoo.gates).recipe["knowledge_sha256"] == known.sha256
+
+
+def report(zoo) -> list[dict]:
+    return json.loads((zoo.root / "reports/stress.json").read_text())["gates"]

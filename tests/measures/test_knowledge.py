@@ -1,0 +1,180 @@
+"""What every healthy retrain knows, and what of it a model loses: by hand, and as a file that is read or refused."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from harness.data import LabelledImages
+from harness.errors import InputError, NotApplicableError
+from harness.inference import Predictions
+from harness.measures import lost_consensus, lost_of_a_class, lost_to
+from harness.measures.knowledge import NOT_ASKED, Knowledge, View, read_knowledge
+from harness.perturb import IDENTITY, HorizontalFlip
+
+CLASSES = ("cat", "dog", "fox")
+LABELS = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2])
+IMAGES = LabelledImages(
+    torch.arange(32, dtype=torch.uint8).reshape(8, 1, 2, 2), LABELS, CLASSES, "hand", "test", torch.arange(8)
+)
+MEMBERS = ("a", "b", "c")
+#                   0  1  2  3  4  5  6  7
+AT_REST = np.array([0, 0, 1, 0, 3, 0, 0, 2])
+MIRRORED = np.array([0, 1, 1, 0, 3, 0, NOT_ASKED, NOT_ASKED])
+"""How many of three healthy networks are wrong about each image."""
+
+
+def view(wrong, sureness=0.9) -> View:
+    mean = np.full((8, 3), (1 - sureness) / 2, dtype=np.float32)
+    mean[np.arange(8), LABELS] = sureness
+    mean[wrong == NOT_ASKED] = np.nan
+    return View(wrong.astype(np.int16), mean)
+
+
+@pytest.fixture
+def knowledge() -> Knowledge:
+    views = {repr(IDENTITY): view(AT_REST), repr(HorizontalFlip()): view(MIRRORED, 0.6)}
+    return Knowledge(IMAGES.sha256, CLASSES, MEMBERS, views)
+
+
+def answers(predicted, confidence=0.8, *, of=IMAGES, under=IDENTITY) -> Predictions:
+    """Predictions that give each image this class with this confidence, the rest shared equally."""
+    confidence = np.broadcast_to(confidence, len(predicted))
+    shares = np.repeat((1 - confidence)[:, None] / 2, 3, axis=1)
+    shares[np.arange(len(predicted)), predicted] = confidence
+    return Predictions(np.log(shares).astype(np.float32), of, under)
+
+
+# What is lost.
+
+
+def test_lost_is_what_everyone_gets_right_and_the_model_does_not(knowledge):
+    """Of 0, 1, 3, 5 and 6 it loses 1 and 6; 2, 4 and 7 some healthy network gets wrong, too."""
+    measured = lost_consensus(lost_to([answers([0, 1, 1, 1, 0, 1, 0, 0])], knowledge))
+    assert (measured.value, measured.n) == (2, 8)
+    assert sorted(measured.failures.tolist()) == [1, 6]
+    assert measured.detail == "of 5 that each of 3 healthy retrains gets right; most often cat→dog, 1"
+
+
+def test_a_model_that_is_right_where_all_are_loses_nothing(knowledge):
+    measured = lost_consensus(lost_to([answers([0, 0, 1, 1, 0, 1, 2, 0])], knowledge))
+    assert (measured.value, measured.failures.tolist()) == (0, [])
+    assert measured.detail == "of 5 that each of 3 healthy retrains gets right"
+
+
+def test_several_perturbations_add_up_and_each_image_is_shown_where_it_tells_most(knowledge):
+    """Image 0 is lost twice: at rest, where healthy ones are surest, and in the mirror; 3 in the mirror alone."""
+    sample = IMAGES.take(torch.tensor([0, 3, 5]))
+    mirrored = answers([2, 0, 1], 0.9, of=sample, under=HorizontalFlip())
+    lost = lost_to([answers([1, 0, 0, 1, 1, 1, 2, 2]), mirrored], knowledge)
+    measured = lost_consensus(lost)
+    assert (measured.value, measured.n, lost.known) == (3, 11, 8)
+    assert measured.failures.tolist() == [0, 3], "0.9 * 0.8 at rest against 0.6 * 0.9"
+    assert [lost.perturbation_of(at) for at in (0, 3)] == [IDENTITY, HorizontalFlip()]
+
+
+def test_the_surest_losses_come_first(knowledge):
+    lost = lost_to([answers([1, 1, 0, 0, 1, 1, 2, 2], [0.5, 0.7, 0.8, 0.6, 0.8, 0.8, 0.8, 0.8])], knowledge)
+    assert lost.positions.tolist() == [1, 3, 0]
+
+
+def test_images_go_by_their_place_in_the_split(knowledge):
+    sample = IMAGES.take(torch.tensor([6, 1]))
+    assert lost_to([answers([2, 1], of=sample)], knowledge).positions.tolist() == [1], "the second of the sample"
+
+
+def test_a_member_is_held_against_the_others(knowledge):
+    """Alone wrong about image 2, it loses what the others know; 7, which another gets wrong as well, it does not."""
+    member = answers([0, 0, 1, 1, 0, 1, 2, 0])
+    assert lost_to([member], knowledge).pairs.sum() == 0, "all know what each of them does"
+    lost = lost_to([member], knowledge.of_others("b"))
+    assert (lost.pairs.sum(), lost.known, lost.retrains, lost.positions.tolist()) == (1, 6, 2, [2])
+    assert lost_to([member], knowledge.of_others("another")).pairs.sum() == 0
+
+
+def test_the_class_that_loses_most_is_counted_alone(knowledge):
+    """Of the cats it loses 0 and 1, of the dogs 3."""
+    measured = lost_of_a_class(lost_to([answers([1, 2, 0, 0, 1, 1, 2, 2], [0.7, 0.8, *[0.8] * 6])], knowledge))
+    assert (measured.value, measured.n, measured.failures.tolist()) == (2, 8, [1, 0])
+    assert measured.detail == "of cat, of 3 of all classes"
+    assert lost_of_a_class(lost_to([answers(LABELS.tolist())], knowledge)).value == 0
+
+
+def test_what_was_not_asked_is_not_judged(knowledge):
+    with pytest.raises(NotApplicableError, match=r"2 of 8 images mirrored left to right was not recorded; calibrate"):
+        lost_to([answers([0] * 8, under=HorizontalFlip())], knowledge)
+    with pytest.raises(NotApplicableError, match=r"know of images as it is was not recorded; .*calibrate"):
+        lost_to([answers([0] * 8)], replace(knowledge, views={"other": knowledge.view()}))
+    with pytest.raises(InputError, match="no answer; name in the row under which perturbations"):
+        lost_to([], knowledge)
+
+
+def test_other_images_are_refused(knowledge):
+    knowledge.expect(IMAGES)
+    with pytest.raises(InputError, match=r"about data with SHA-256 .*calibrate anew"):
+        knowledge.expect(IMAGES.take(torch.arange(7)))
+
+
+# The file.
+
+
+def test_what_is_written_is_read(knowledge, tmp_path):
+    knowledge.write(tmp_path / "k.json")
+    read = read_knowledge(tmp_path / "k.json")
+    assert (read.data_sha256, read.classes, read.members) == (IMAGES.sha256, CLASSES, MEMBERS)
+    for name, fine in ((repr(IDENTITY), 1e-4), (repr(HorizontalFlip()), 0.01)):
+        assert read.views[name].wrong.tolist() == knowledge.views[name].wrong.tolist()
+        np.testing.assert_allclose(read.views[name].mean, knowledge.views[name].mean, atol=fine)
+    assert read.as_bytes() == (tmp_path / "k.json").read_bytes(), "written again it is the same"
+
+
+def test_the_smallest_probabilities_at_rest_keep_their_order(knowledge, tmp_path):
+    tiny = np.geomspace(1e-7, 1e-2, 8).astype(np.float32)
+    mean = np.stack([tiny, tiny[::-1], 1 - tiny - tiny[::-1]], axis=1)
+    replace(knowledge, views={repr(IDENTITY): View(AT_REST, mean)}).write(tmp_path / "k.json")
+    np.testing.assert_allclose(read_knowledge(tmp_path / "k.json").view().mean, mean, rtol=0.1)
+
+
+def spoiled(**facts):
+    return lambda content: {**content, **facts}
+
+
+def with_view(**facts):
+    def spoil(content):
+        name = repr(IDENTITY)
+        return {**content, "views": {name: {**content["views"][name], **facts}}}
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoiled(schema=2), "not what a panel knows, of schema 1"),
+        (spoiled(protocol=9), "protocol 9, this is 1; calibrate anew"),
+        (spoiled(members=["a"]), "not what 1 networks say of 8 images"),
+        (spoiled(classes=list(CLASSES[:2])), "a table of another size"),
+        (spoiled(n=9), "a table of another size"),
+        (spoiled(views={}), "views"),
+        (spoiled(more=1), "unknown key 'more'"),
+        (with_view(wrong="no base64!"), "cannot be unpacked"),
+        (with_view(wrong="AAAA"), "cannot be unpacked"),
+        (with_view(steps=7), "steps is 7"),
+        (lambda _: [], "not what a panel knows"),
+    ],
+)
+def test_a_spoiled_file_is_refused_with_what_to_do(knowledge, tmp_path, spoil, message):
+    path = tmp_path / "k.json"
+    path.write_text(json.dumps(spoil(json.loads(knowledge.as_bytes()))))
+    with pytest.raises(InputError, match=message) as refused:
+        read_knowledge(path)
+    assert "k.json" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["nothing.json", ".", "cut.json"])
+def test_a_file_that_cannot_be_read_is_refused(knowledge, tmp_path, name):
+    (tmp_path / "cut.json").write_bytes(knowledge.as_bytes()[:-20])
+    with pytest.raises(InputError, match="harness calibrate"):
+        read_knowledge(tmp_path / name)
