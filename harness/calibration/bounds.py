@@ -155,6 +155,11 @@ def bounds_of(panel: Panel, budgets: Mapping[str, float], *, by_hand: frozenset[
         rows = panel.family(family)
         for item in _bounds(panel, rows, rows, budgets):
             calibrated[item.row.id] = item
+        if panel.chance:  # Fewer rows that share let more of them gate; the second time counts these in.
+            for _ in range(2):
+                gates = tuple(row for row in rows if not calibrated[row.id].not_gated and row.id not in by_hand)
+                calibrated |= {item.row.id: item for item in _bounds(panel, rows, gates or rows, budgets)}
+            continue
         gates = tuple(row for row in rows if not calibrated[row.id].not_gated and row.id not in by_hand)
         if gates and len(gates) < len(rows):
             for item in _bounds(panel, tuple(row for row in rows if not calibrated[row.id].not_gated), gates, budgets):
