@@ -1,4 +1,4 @@
-"""Run the benchmark: `python -m benchmarks.few`; `--splits` says how many draws, `--write` puts the tables into README.md."""
+"""Run the benchmark: `python -m benchmarks.few`; `--write` puts the tables into README.md."""
 
 from __future__ import annotations
 

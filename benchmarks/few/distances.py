@@ -26,8 +26,8 @@ DIGITS = 3
 class Distances:
     """Networks measured for this benchmark: their names and, by row, values, rest and half their squared distances.
 
-    `values` and `rest` are (networks,) by row. `chance` is (networks, networks) by row: the variance by chance alone, as
-    two networks tell it. Of some networks it is the mean over their pairs. `answers` are the rows to which an image
+    `values` and `rest` are (networks,) by row. `chance` is (networks, networks) by row: the variance by chance alone,
+    as two networks tell it. Of some networks it is the mean over their pairs. `answers` are the rows to which an image
     contributes a yes or no.
     """
 

@@ -135,7 +135,11 @@ def table(networks: Networks, sizes: Sequence[int], splits: int, on_split: Calla
     lines = [
         f"Held against floors from {len(twenty)} by each row's own spread: {reference.gates.sum()} of "
         f"{len(networks.panel.rows)} rows gate"
-        + (f", and catch {reference.caught.sum()} of {len(reference.caught)} mutants." if len(reference.caught) else "."),
+        + (
+            f", and catch {reference.caught.sum()} of {len(reference.caught)} mutants."
+            if len(reference.caught)
+            else "."
+        ),
         "",
         "| K | splits | false alarms | of networks outside | rows that gate (in 95% of splits) | width | detected "
         "| alarms most often by |",

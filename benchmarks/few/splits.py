@@ -83,7 +83,10 @@ def held_against(networks: Networks, calibrated: list[Calibrated], chosen: np.nd
     others = np.setdiff1d(np.arange(len(networks.distances.networks)), chosen)
     values = np.array([networks.distances.values[row.id] for row in rows]).T
     held = np.vstack([values[others], networks.healthy])
-    names = [*(networks.distances.networks[at] for at in others), *(f"outside {at}" for at in range(len(networks.healthy)))]
+    names = [
+        *(networks.distances.networks[at] for at in others),
+        *(f"outside {at}" for at in range(len(networks.healthy))),
+    ]
 
     def missed(measured: np.ndarray) -> np.ndarray:
         return (sign * measured < sign * bounds) & gates  # A comparison with NaN is false.

@@ -7,10 +7,11 @@ quite: images of one kind go together, and under strong shift whole networks do.
 
     prior = inflation * chance + (SHIFT * loss)^2,
 
-with an inflation that the rows of a family share, and the loss against the images as they are. The variance that counts
-is the moderated one (Smyth 2004, "Linear models and empirical Bayes methods", section 3), (d prior + (K - 1) s^2) / (d +
-K - 1), where d is how many degrees of freedom the prior is worth: fewer where it is mostly what shift may do. Rows whose
-own spread contradicts the prior have none (after Phipson et al. 2016, "Robust hyperparameter estimation").
+with an inflation that the rows of a family share, and the loss against the images as they are. The variance that
+counts is the moderated one (Smyth 2004, "Linear models and empirical Bayes methods", section 3),
+(d prior + (K - 1) s^2) / (d + K - 1), where d is how many degrees of freedom the prior is worth: fewer where it is
+mostly what shift may do. Rows whose own spread contradicts the prior have none (after Phipson et al. 2016, "Robust
+hyperparameter estimation").
 
 The constants were fitted on half of the rows of the shipped panel, and stand on the safe side of what was found;
 `benchmarks.few` holds them against networks, rows and data that had no part in it.
@@ -27,7 +28,7 @@ INFLATION, INFLATION_DF = 1.6, 16.0
 ROW_DF = 16.0
 """What the prior of a row is worth that no shift moves; found were 30 to 45."""
 SHIFT, SHIFT_DF = 0.074, 3.0
-"""The share of what a shift costs by which healthy networks differ, and what that is worth; found were 0.074 and 3.4."""
+"""The share of what a shift costs by which healthy networks differ, and its worth; found were 0.074 and 3.4."""
 INDEPENDENT = 3.0
 """As how many rows those of a family count, at most, when they tell the inflation: they go together."""
 CONTRADICTED = 0.001
@@ -61,9 +62,9 @@ class Moderated:
 def moderated(values: np.ndarray, chance: np.ndarray, loss: np.ndarray) -> Moderated:
     """Return the moderated variances of the rows of one family.
 
-    `values` are those of K retrains, (K, rows); `chance` is the variance of each row by chance alone, (rows,), NaN where
-    it is not known; `loss` is by how much each row is worse than on images as they are, (rows,), 0 where nothing moves
-    the images. All are on one scale. Of a single network nothing but the prior is known.
+    `values` are those of K retrains, (K, rows); `chance` is the variance of each row by chance alone, (rows,), NaN
+    where it is not known; `loss` is by how much each row is worse than on images as they are, (rows,), 0 where nothing
+    moves the images. All are on one scale. Of a single network nothing but the prior is known.
     """
     from scipy.stats import f
 

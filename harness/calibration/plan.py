@@ -30,7 +30,10 @@ def expected(panel: Panel, budgets: Mapping[str, float], retrains: int) -> dict[
         for _ in range(2):  # Rows that are no gates leave their share to the others.
             reached = reaches(panel, rows, sharing, values, retrains=retrains, draws=_DRAWS)
             items = [
-                replace(Calibrated.of(row, column, **asdict(reach), budget=budget_of(row, column, budgets)), retrains=retrains)
+                replace(
+                    Calibrated.of(row, column, **asdict(reach), budget=budget_of(row, column, budgets)),
+                    retrains=retrains,
+                )
                 for row, column, reach in zip(rows, values.T, reached, strict=True)
             ]
             known = [item for item in items if item.prior or len(values) >= PROVISIONAL]

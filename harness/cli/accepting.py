@@ -89,7 +89,8 @@ def _accept_alone(options: argparse.Namespace, reports: Path) -> int:
             f"{options.checkpoint}: not accepted, the verdict is {verdict}{of_profile}; --force accepts it all the same"
         )
         return NEGATIVE
-    if report["provisional"] and not (options.provisional or options.force):
+    provisional = report.get("provisional", False)
+    if provisional and not (options.provisional or options.force):
         print(
             f"{options.checkpoint}: not accepted, the verdict is provisional: its bounds rest on one or two healthy "
             "networks; calibrate with three or more, or say --provisional"
@@ -112,7 +113,7 @@ def _accept_alone(options: argparse.Namespace, reports: Path) -> int:
         "profile": report["profile"],
         "verdict": verdict,
         "forced": forced,
-        "provisional": report["provisional"],
+        **({"provisional": True} if provisional else {}),
         "gates_sha256": report["gates_sha256"],
         "data_sha256": report["data"]["sha256"],
         "candidate_sha256": checkpoint.sha256,

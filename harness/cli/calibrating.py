@@ -78,8 +78,8 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
     calibrate.add_argument(
         "--plan",
         action="store_true",
-        help="print what 3, 5, 8 and 20 retrains would gain, by the panel at hand or, measured now, the checkpoints "
-        "named: the rows that would gate, the smallest loss that they would notice, and how many to train; set no bound",
+        help="set no bound: print what 3, 5, 8 and 20 retrains would gain, by the panel at hand or the checkpoints "
+        "named: the rows that would gate, the smallest loss that they would notice, and how many to train",
     )
     calibrate.add_argument(
         "--drop", type=float, metavar="LOSS", help="with --power: the loss to notice, instead of each row's budget"

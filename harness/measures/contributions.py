@@ -32,9 +32,11 @@ def packed(each: np.ndarray) -> str:
 def unpacked(text: str) -> np.ndarray:
     """Return the contributions that `packed` wrote, float64; raises `InputError` for another text."""
     try:
-        kind, n, content = text.split(" ")
-        values = np.frombuffer(zlib.decompress(base64.b85decode(content)), np.uint8 if kind == "bool" else _KINDS[kind])
-        values = np.unpackbits(values, count=int(n)) if kind == "bool" else values
+        kind, n, packed_values = text.split(" ")
+        content = zlib.decompress(base64.b85decode(packed_values))
+        values: np.ndarray = np.frombuffer(content, np.uint8 if kind == "bool" else _KINDS[kind])
+        if kind == "bool":
+            values = np.unpackbits(values, count=int(n))
     except (ValueError, KeyError, zlib.error) as error:
         raise InputError(f"contributions of images: not readable ({error}); measure again") from None
     if len(values) != int(n):

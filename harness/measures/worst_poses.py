@@ -28,7 +28,8 @@ BREAKING_SEVERITY = Metric("breaking_severity", Unit.DEGREES, better="more")
 def right_at_every_pose(found: FirstFailures, *, before: Predictions | None = None) -> Measurement:
     """Return the share of images that are right at every pose of a sequence, in [0, 1].
 
-    `before` are the predictions of the same images unperturbed. The interval is Wilson's. The failures are the images that the poses break, the first poses' first.
+    `before` are the predictions of the same images unperturbed. The interval is Wilson's. The failures are the images
+    that the poses break, the first poses' first.
     """
     right = found.right_everywhere
     broken = np.flatnonzero(~right)
@@ -40,7 +41,8 @@ def right_at_every_pose(found: FirstFailures, *, before: Predictions | None = No
 def random_pose_accuracy(correct: np.ndarray, *, before: Predictions | None = None) -> Measurement:
     """Return the mean accuracy over each image's own random poses, in [0, 1]; `correct` is (images, poses) bool.
 
-    `before` are the predictions of the same images unperturbed. The interval is Wilson's for as many answers as there are images, since answers about one image go together.
+    `before` are the predictions of the same images unperturbed. The interval is Wilson's for as many answers as there
+    are images, since answers about one image go together.
     """
     images, poses = correct.shape
     share = float(correct.mean())
