@@ -11,11 +11,12 @@ and from the thirteenth on by less than a hundredth.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.calibration.moderated import moderated
 from harness.calibration.scales import off_scale, on_scale, on_scales
 from harness.errors import InputError
 from harness.measures import Unit
@@ -23,9 +24,13 @@ from harness.measures import Unit
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from harness.calibration.moderated import Moderated
     from harness.calibration.panel import Panel, Row
 
-MIN_RETRAINS = 8
+FEW = 8
+"""Retrains from which on their own spread makes a gate; with fewer a row needs a prior, see `moderated`."""
+PROVISIONAL = 3
+"""Retrains from which on bounds are no longer provisional: two may be as unlike the third as one is."""
 ALARMS, PARTS = 0.01, 12
 """How often a healthy retrain may fail any gate, and the parts of one half of it if families are no more.
 
@@ -60,14 +65,31 @@ class Calibrated:
     k: float
     retrains: int
     budget: float
+    prior: bool = False
+    """Whether the spread rests on more than the values of these retrains."""
 
     @staticmethod
-    def of(row: Row, values: np.ndarray, *, k: float, budget: float = math.inf) -> Calibrated:
-        """Return the bound of a row by the values of healthy retrains, (K,), with this multiplier."""
+    def of(
+        row: Row,
+        values: np.ndarray,
+        *,
+        k: float,
+        spread: float | None = None,
+        prior: bool = False,
+        budget: float = math.inf,
+    ) -> Calibrated:
+        """Return the bound of a row by the values of healthy retrains, (K,), with this multiplier.
+
+        `spread` is their standard deviation on the row's scale, if it is not to be their own; a `prior` may be behind.
+        """
         scaled = on_scale(values, row.scale)
-        centre, spread = float(scaled.mean()), float(_std(scaled[:, None], (row,))[0])
-        std = float(values.std(ddof=1)) if row.scale == "root" else spread
-        return Calibrated(row, float(values.mean()), std, centre, spread, k, len(values), budget)
+        centre = float(scaled.mean())
+        spread = float(_std(scaled[:, None], (row,))[0]) if spread is None else spread
+        std = spread
+        if row.scale == "root":
+            around = [off_scale(centre + side * spread, "root") for side in (-1, 1)]
+            std = (around[1] - around[0]) / 2 if prior else float(values.std(ddof=1))
+        return Calibrated(row, float(values.mean()), std, centre, spread, k, len(values), budget, prior)
 
     @property
     def bound(self) -> float:
@@ -97,6 +119,11 @@ class Calibrated:
     @property
     def not_gated(self) -> str:
         """Return why the row cannot be a gate, or an empty string."""
+        if not self.prior and self.retrains < FEW:
+            return (
+                f"how far healthy retrains differ here cannot be known from {self.retrains}: their answers, image by "
+                f"image, do not tell or contradict it; {FEW} can"
+            )
         if self.detects > self.budget:
             loss, budget = self._number(self.detects), self._number(self.budget)
             return f"healthy retrains differ so much that only a loss of {loss} is noticed, over the budget of {budget}"
@@ -121,11 +148,21 @@ def calibrate(panel: Panel, budgets: Mapping[str, float], *, by_hand: frozenset[
     bound is set `by_hand`, and rows that cannot be gates, take no part in their family's share of false alarms.
     """
     check_panel(panel)
+    return bounds_of(panel, budgets, by_hand=by_hand)
+
+
+def bounds_of(panel: Panel, budgets: Mapping[str, float], *, by_hand: frozenset[str] = frozenset()) -> list[Calibrated]:
+    """Return what `calibrate` does, of a panel that is known to be of healthy retrains."""
     calibrated: dict[str, Calibrated] = {}
     for family in panel.families:
         rows = panel.family(family)
         for item in _bounds(panel, rows, rows, budgets):
             calibrated[item.row.id] = item
+        if panel.chance:  # Fewer rows that share let more of them gate; the second time counts these in.
+            for _ in range(2):
+                gates = tuple(row for row in rows if not calibrated[row.id].not_gated and row.id not in by_hand)
+                calibrated |= {item.row.id: item for item in _bounds(panel, rows, gates or rows, budgets)}
+            continue
         gates = tuple(row for row in rows if not calibrated[row.id].not_gated and row.id not in by_hand)
         if gates and len(gates) < len(rows):
             for item in _bounds(panel, tuple(row for row in rows if not calibrated[row.id].not_gated), gates, budgets):
@@ -137,20 +174,73 @@ def _bounds(
     panel: Panel, rows: tuple[Row, ...], sharing: tuple[Row, ...], budgets: Mapping[str, float]
 ) -> list[Calibrated]:
     values = panel.values(rows)
-    k = family_multiplier(panel, sharing, retrains=len(values))
     return [
-        Calibrated.of(row, column, k=k, budget=_budget(row, float(column.mean()), budgets))
-        for row, column in zip(rows, values.T, strict=True)
+        Calibrated.of(row, column, **asdict(reach), budget=budget_of(row, column, budgets))
+        for row, column, reach in zip(rows, values.T, reaches(panel, rows, sharing, values), strict=True)
     ]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far healthy retrains reach from their mean in a row: the spread, on its scale, and its multiplier."""
+
+    spread: float
+    k: float
+    prior: bool
+
+
+def reaches(
+    panel: Panel,
+    rows: tuple[Row, ...],
+    sharing: tuple[Row, ...],
+    values: np.ndarray,
+    *,
+    retrains: int | None = None,
+    draws: int = DRAWS,
+) -> list[Reach]:
+    """Return how far retrains with these values, (K, rows), reach in the rows of a family.
+
+    `sharing` are the rows that divide the family's part of false alarms: in equal parts, since each row has a t
+    distribution of its own (Bonferroni); of a panel that tells nothing of its answers image by image, by a multiplier
+    that all share. `retrains` asks for another number of networks that spread as these do.
+    """
+    from scipy.stats import t
+
+    count = retrains or len(values)
+    found = spread_of(panel, rows, values)
+    std = np.maximum(np.sqrt(found.variance), _least(on_scales(values, rows), rows))
+    prior = found.worth > 0
+    if count >= FEW and not panel.chance:
+        k = np.full(len(rows), family_multiplier(panel, sharing, retrains=count, draws=draws))
+    else:
+        k = t.isf(share_of(sharing[0].family, panel.families) / len(sharing), np.maximum(found.df(count), 1))
+    return [Reach(float(s), float(m), bool(p)) for s, m, p in zip(std, k, prior, strict=True)]
+
+
+def spread_of(panel: Panel, rows: Sequence[Row], values: np.ndarray) -> Moderated:
+    """Return how far retrains with these values, (K, rows), spread in the rows of a family, on the rows' scales."""
+    scaled, means = on_scales(values, rows), values.mean(axis=0)
+    chance, loss = np.full(len(rows), np.nan), np.zeros(len(rows))
+    for at, (row, mean) in enumerate(zip(rows, means, strict=True)):
+        known = panel.chance.get(row.id)
+        if row.scale == "root":
+            if known:
+                chance[at] = known.variance / (mean + 3 / 8)
+            elif len(values) < FEW:
+                chance[at] = 1.0  # Of Poisson's counts.
+        elif known and (known.answers or len(values) >= PROVISIONAL):
+            chance[at] = known.variance
+            loss[at] = max(row.sign * (known.rest - mean), 0.0) if known.rest is not None else 0.0
+    return moderated(scaled, chance, loss)
 
 
 def check_panel(panel: Panel) -> None:
     """Raise `InputError` for a panel that is too small or has an outlier."""
     count = len(panel.members)
-    if count < MIN_RETRAINS:
+    if count < FEW and not panel.chance:
         raise InputError(
-            f"a panel of {count} retrains is too small for floors: at least {MIN_RETRAINS}, better 20, are needed; "
-            "train more seeds"
+            f"a panel of {count} retrains is too small for floors where nothing is known of their answers image by "
+            f"image: at least {FEW}, better 20, are needed; train more seeds, or calibrate anew"
         )
     if found := outliers(panel):
         raise InputError(
@@ -161,20 +251,28 @@ def check_panel(panel: Panel) -> None:
 def outliers(panel: Panel) -> list[str]:
     """Name the members that the others' spread cannot explain, each with its most telling row.
 
-    Each member is held against the rest: the studentised deviation of each row (two-sided t with K - 2 degrees of
-    freedom, Bonferroni over members and rows) is beyond what 0.1% of healthy panels reach.
+    Each member is held against the rest: the studentised deviation of each row (two-sided t with the rest's degrees of
+    freedom, Bonferroni over members and rows) is beyond what 0.1% of healthy panels reach. Of fewer than three none can
+    be told.
     """
     from scipy.stats import t
 
     values = panel.values(panel.rows)
-    count = len(values)
-    limit = t.isf(OUTLIER_SHARE / 2 / values.size, count - 2)
-    found = []
+    found: list[str] = []
+    if len(values) < PROVISIONAL:
+        return found
     for position, member in enumerate(panel.members):
         rest = np.delete(values, position, axis=0)
-        deviations = off_by(values[position], rest, panel.rows)
-        worst = int(np.abs(deviations).argmax())
-        if abs(deviations[worst]) > limit:
+        chances = np.empty(len(panel.rows))
+        for family in panel.families:
+            at = np.array([row.family == family for row in panel.rows])
+            rows = panel.family(family)
+            spread = spread_of(panel, rows, rest[:, at])
+            std = np.maximum(np.sqrt(spread.variance), _least(on_scales(rest[:, at], rows), rows))
+            away = on_scales(values[position, at], rows) - on_scales(rest[:, at], rows).mean(axis=0)
+            chances[at] = 2 * t.sf(np.abs(away) / std / _widened(len(rest)), spread.df(len(rest)))
+        worst = int(chances.argmin())
+        if chances[worst] < OUTLIER_SHARE / values.size:
             found.append(
                 f"{member.path} has {panel.rows[worst].id} {values[position, worst]:.4g}, the others "
                 f"{rest[:, worst].mean():.4g} ± {rest[:, worst].std(ddof=1):.2g}"
@@ -189,16 +287,18 @@ def false_alarms(panel: Panel, calibrated: list[Calibrated]) -> list[str]:
     """
     gated = {item.row.id for item in calibrated if not item.not_gated}
     alarms: dict[str, list[str]] = {}
+    if len(panel.members) < PROVISIONAL:
+        return []
     for family in panel.families:
         rows = tuple(row for row in panel.family(family) if row.id in gated)
         if not rows:
             continue
-        k = family_multiplier(panel, rows, retrains=len(panel.members) - 1)
         values = panel.values(rows)
         for position, member in enumerate(panel.members):
             rest = np.delete(values, position, axis=0)
-            for row, value, column in zip(rows, values[position], rest.T, strict=True):
-                if not _holds(Calibrated.of(row, column, k=k), value):
+            reached = reaches(panel, rows, rows, rest)
+            for row, value, column, reach in zip(rows, values[position], rest.T, reached, strict=True):
+                if not _holds(Calibrated.of(row, column, **asdict(reach)), value):
                     alarms.setdefault(member.path, []).append(row.id)
     return [f"{path}: {', '.join(ids)}" for path, ids in alarms.items()]
 
@@ -274,7 +374,9 @@ def correlation(values: np.ndarray) -> np.ndarray:
     return result
 
 
-def _budget(row: Row, mean: float, budgets: Mapping[str, float]) -> float:
+def budget_of(row: Row, values: np.ndarray, budgets: Mapping[str, float]) -> float:
+    """Return the largest loss that may go unnoticed in a row, by its values of healthy retrains, (K,)."""
+    mean = float(values.mean())
     return budgets.get(row.metric, budgets.get(row.family, default_budget(row, mean)))
 
 
@@ -296,6 +398,11 @@ def _widened(retrains: int) -> float:
 
 def _std(values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
     """Return each row's standard deviation, of values on its scale, at least the least that `Calibrated` names."""
+    return np.asarray(np.maximum(values.std(axis=0, ddof=1), _least(values, rows)))
+
+
+def _least(values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
+    """Return the least standard deviation of each row that counts."""
 
     def least(row: Row, mean: float) -> float:
         if row.scale == "root":
@@ -304,5 +411,4 @@ def _std(values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
             return max(1.0, math.sqrt(max(mean, 0)))
         return 1 / row.n if row.unit in _SHARES else 0.01 * mean
 
-    smallest = [least(row, mean) for row, mean in zip(rows, values.mean(axis=0), strict=True)]
-    return np.asarray(np.maximum(values.std(axis=0, ddof=1), smallest))
+    return np.array([least(row, mean) for row, mean in zip(rows, values.mean(axis=0), strict=True)])

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from harness.calibration.chance import chance_of
 from harness.calibration.panel import Member, Panel, Row
 from harness.errors import InputError, some_of
 from harness.gates import Gate
@@ -143,7 +144,9 @@ def measure_panel(
         if lacking := set(rows) - set(member.values):
             raise InputError(f"{member.path}: row {min(lacking)} was measured on other members, not on this one")
     data = recording.gates.data
-    return Panel(data.sha256, PROTOCOL, recipe, tuple(rows.values()), tuple(members), sample=data.sample)
+    by_row = {row: [entry for entries in measured for entry in entries if entry["id"] == row] for row in rows}
+    chance = {row: found for row, entries in by_row.items() if (found := chance_of(entries))}
+    return Panel(data.sha256, PROTOCOL, recipe, tuple(rows.values()), tuple(members), data.sample, chance)
 
 
 def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,6 +57,19 @@ class Member:
 
 
 @record
+class Chance:
+    """How far chance alone would move a row: the variance of its value if networks erred independently on each image.
+
+    `rest` is the mean value on the same images unperturbed, where the row has one. `answers` says whether what each
+    image contributes is a yes or no.
+    """
+
+    variance: float
+    rest: float | None = None
+    answers: bool = False
+
+
+@record
 class Panel:
     """Healthy retrains of one recipe, measured on the same images by the same tests.
 
@@ -68,6 +82,8 @@ class Panel:
     rows: tuple[Row, ...]
     members: tuple[Member, ...]
     sample: int | None = None
+    chance: dict[str, Chance] = field(default_factory=dict)
+    """By the row's id; a row whose measure does not say what each image contributes has none."""
 
     def family(self, name: str) -> tuple[Row, ...]:
         """Return the rows of a family."""

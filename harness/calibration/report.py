@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.calibration.bounds import false_alarms, family_multiplier
+from harness.calibration.bounds import PROVISIONAL, false_alarms, reaches
 from harness.measures import Unit
 from harness.measures.consensus import LOST_CONSENSUS, LOST_OF_A_CLASS
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.calibration.panel import Panel, Row
 
 _CONSENSUS = {LOST_CONSENSUS.name, LOST_OF_A_CLASS.name}
-_PANEL_SIZES = (8, 10, 12, 15, 20, 25, 30, 40, 60)
+_PANEL_SIZES = (3, 5, 8, 10, 12, 15, 20, 25, 30, 40, 60)
 _SEEING_THE_SAME = {
     "clean": "consensus-clean",
     "class": "consensus-class",
@@ -41,7 +41,8 @@ def calibration_lines(panel: Panel, calibrated: Sequence[Calibrated], *, by_hand
     if held := sorted(by_hand & {item.row.id for item in calibrated}):
         lines.append(f"bounds set by hand win over the panel's: {', '.join(held)}")
     alarms = false_alarms(panel, list(calibrated))
-    lines.append(f"leave-one-out false alarms: {len(alarms)} of {len(panel.members)} networks")
+    if len(panel.members) >= PROVISIONAL:
+        lines.append(f"leave-one-out false alarms: {len(alarms)} of {len(panel.members)} networks")
     lines += [f"  {alarm}" for alarm in alarms]
     return lines
 
@@ -56,13 +57,14 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
         items = [item for item in calibrated if item.row.family == family]
         gated = tuple(item.row for item in items if not item.not_gated)
         rows = gated or panel.family(family)
-        multipliers = {count: family_multiplier(panel, rows, retrains=count, draws=_DRAWS) for count in _PANEL_SIZES}
+        values, every = panel.values(panel.family(family)), panel.family(family)
+        reached = {n: reaches(panel, every, rows, values, retrains=n, draws=_DRAWS) for n in _PANEL_SIZES}
         best = min(items, key=lambda item: item.detects)
         lines.append(f"{family}: {len(gated)} of {len(items)} rows gated, the best notices {_number(best)}")
         lines += _beside(family, items, calibrated)
-        for item in items:
+        for at, item in enumerate(items):
             wanted = item.budget if drop is None else drop
-            needed = next((n for n, k in multipliers.items() if item.detects_with(k, n) <= wanted), None)
+            needed = next((n for n, reach in reached.items() if item.detects_with(reach[at].k, n) <= wanted), None)
             lines.append(
                 f"  {item.row.id:<32} {_value(item.row, item.mean):>12} {_value(item.row, item.std, digits=1):>8} "
                 f"{item.k:>5.2f} {_value(item.row, item.detects):>8} {_value(item.row, wanted):>8}  "

@@ -33,6 +33,11 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         "--force", action="store_true", help="accept it though the verdict is fail or partial; the file records that"
     )
     accept.add_argument(
+        "--provisional",
+        action="store_true",
+        help="accept it though its bounds rest on one or two healthy networks; the file records that",
+    )
+    accept.add_argument(
         "--incumbent",
         type=Path,
         default=Path("models/incumbent.safetensors"),
@@ -84,6 +89,13 @@ def _accept_alone(options: argparse.Namespace, reports: Path) -> int:
             f"{options.checkpoint}: not accepted, the verdict is {verdict}{of_profile}; --force accepts it all the same"
         )
         return NEGATIVE
+    provisional = report.get("provisional", False)
+    if provisional and not (options.provisional or options.force):
+        print(
+            f"{options.checkpoint}: not accepted, the verdict is provisional: its bounds rest on one or two healthy "
+            "networks; calibrate with three or more, or say --provisional"
+        )
+        return NEGATIVE
     network = network_of(options)
     checkpoint = load_checkpoint(options.checkpoint, builder=network.builder(), choice=network.choice())
     if checkpoint.sha256 != report["candidate"]["sha256"]:
@@ -101,6 +113,7 @@ def _accept_alone(options: argparse.Namespace, reports: Path) -> int:
         "profile": report["profile"],
         "verdict": verdict,
         "forced": forced,
+        **({"provisional": True} if provisional else {}),
         "gates_sha256": report["gates_sha256"],
         "data_sha256": report["data"]["sha256"],
         "candidate_sha256": checkpoint.sha256,

@@ -85,13 +85,20 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         "its budget would need",
     )
     calibrate.add_argument(
+        "--plan",
+        action="store_true",
+        help="set no bound: print what 3, 5, 8 and 20 retrains would gain, by the panel at hand or the checkpoints "
+        "named: the rows that would gate, the smallest loss that they would notice, and how many to train",
+    )
+    calibrate.add_argument(
         "--drop", type=float, metavar="LOSS", help="with --power: the loss to notice, instead of each row's budget"
     )
 
 
 def _calibrate(options: argparse.Namespace) -> int:
-    from harness.calibration.bounds import calibrate, check_panel
+    from harness.calibration.bounds import PROVISIONAL, calibrate, check_panel
     from harness.calibration.panel import read_panel
+    from harness.calibration.plan import plan_lines
     from harness.calibration.report import calibration_lines, power_lines
     from harness.gates import read_gates
 
@@ -105,13 +112,21 @@ def _calibrate(options: argparse.Namespace) -> int:
         calibrated = calibrate(panel, gates.budgets, by_hand=by_hand)
         print("\n".join(power_lines(panel, calibrated, drop=options.drop)))
         return OK
+    if options.plan and not options.checkpoints:
+        print("\n".join(plan_lines(read_panel(options.panel, gates), gates.budgets)))
+        return OK
     knows = gates.knowledge or options.panel.with_suffix(".knowledge.json")
     before = {path: hash_of_file(path) for path in (options.panel, knows)}
     panel, knowledge, gates = _measured_panel(options, gates, knows)
     before[options.gates] = gates.sha256
+    if options.plan:
+        print("\n".join(plan_lines(panel, gates.budgets)))
+        return OK
     calibrated = calibrate(panel, gates.budgets, by_hand=by_hand)
     _write_calibration(options, panel, calibrated, before=before, knowledge=knowledge, knows=knows)
     print("\n".join(calibration_lines(panel, calibrated, by_hand=by_hand)))
+    if len(panel.members) < PROVISIONAL:
+        print("\n".join(["these bounds are provisional; more retrains would gain:", *plan_lines(panel, gates.budgets)]))
     print(f"bounds: {options.gates}\nmeasurements: {options.panel}")
     if knowledge:
         print(f"what the panel knows: {knows}")
@@ -141,7 +156,6 @@ def _measured_panel(
 
     from tqdm import tqdm
 
-    from harness.calibration.bounds import MIN_RETRAINS
     from harness.calibration.knowing import ask_panel, merged
     from harness.calibration.measure import Recording, measure_panel
     from harness.calibration.panel import read_panel
@@ -154,8 +168,6 @@ def _measured_panel(
         checkpoints = [Path(member.path) for member in known.members]
     else:
         checkpoints = options.checkpoints or _trained_panel(options)
-    if len(checkpoints) < MIN_RETRAINS:
-        raise InputError(f"{len(checkpoints)} checkpoints are too few for floors: at least {MIN_RETRAINS} are needed")
     if options.budget is not None:
         gates = _with_samples(options, gates, checkpoints[0])
     network = network_of(options)
@@ -204,7 +216,8 @@ def _measured_panel(
         replace(new, values={**{row.id: old.values[row.id] for row in kept}, **new.values})
         for old, new in zip(known.members, panel.members, strict=True)
     ]
-    return replace(panel, rows=kept + panel.rows, members=tuple(together)), knowledge, gates
+    chance = {**{row.id: known.chance[row.id] for row in kept if row.id in known.chance}, **panel.chance}
+    return replace(panel, rows=kept + panel.rows, members=tuple(together), chance=chance), knowledge, gates
 
 
 def _with_samples(options: argparse.Namespace, gates: GatesFile, checkpoint: Path) -> GatesFile:
@@ -230,6 +243,21 @@ def _with_samples(options: argparse.Namespace, gates: GatesFile, checkpoint: Pat
             raise InputError(f"{gates.path}: changed while its samples were chosen, nothing was written; run it again")
         write_atomically(gates.path, with_samples(gates.path.read_text("utf-8"), lines).encode())
     return read_gates(gates.path)
+
+
+def _about(panel: Panel, calibrated: list[Calibrated]) -> str:
+    """Say whose bounds these are and, where they are provisional, what a third network would gain."""
+    from harness.calibration.bounds import PROVISIONAL
+
+    count = len(panel.members)
+    if count >= PROVISIONAL:
+        return f"{count} healthy retrains, the same recipe with other seeds"
+    gated = sum(not item.not_gated for item in calibrated)
+    networks = "1 healthy network" if count == 1 else f"{count} healthy networks"
+    return (
+        f"provisional, of {networks}: {gated} of {len(calibrated)} rows gate; "
+        f"`python -m harness calibrate --plan` says what {PROVISIONAL} and more would gain"
+    )
 
 
 def _for_now(knowledge: Knowledge) -> Path:
@@ -306,7 +334,7 @@ def _write_calibration(
     date = datetime.now(UTC).date().isoformat()
     seeds = [member.seed for member in panel.members]
     recipe: dict[str, Any] = {
-        "about": f"{len(panel.members)} healthy retrains, the same recipe with other seeds",
+        "about": _about(panel, calibrated),
         "panel": options.panel.as_posix(),
         "date": date,
     }

@@ -78,6 +78,8 @@ class Gate:
     """What the keys say, in words."""
     share: float = 1.0
     """Share of the images that the bounds were made for, in (0, 1]; set by a sampled run."""
+    recorded: bool = False
+    """Whether the measurement is for calibration, which wants to know what each image contributes."""
     definition: str = ""
     """A hash of what the row measures, whatever its bounds; made of the row as the file has it."""
 

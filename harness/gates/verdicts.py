@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.gates.roles import ROLES
 from harness.gates.rows import Gate, GatesError
 from harness.measures import METRICS
+from harness.measures.contributions import packed
 from harness.measures.metric import Scale, Unit
 from harness.store.records import Unbounded, as_json, read_json, record
 
@@ -89,6 +90,8 @@ def _verdict(gate: Gate, status: Status, measurement: Measurement, limit: float 
         detail=measurement.detail,
         failures=tuple(int(position) for position in measurement.failures[:NAMED]),
         flips=measurement.flips.as_json() if measurement.flips else None,
+        each=packed(measurement.each) if gate.recorded and measurement.each is not None else "",
+        rest=measurement.rest if gate.recorded else None,
     )
 
 
@@ -112,6 +115,9 @@ class Verdict:
     """Positions, among the images measured, of the most telling failures."""
     flips: dict[str, Any] | None = None
     """What changed since the model before, see `Flips.as_json`."""
+    each: str = ""
+    """For calibration: what each image contributes, see `packed`, and the value at rest."""
+    rest: Unbounded | None = None
 
     @property
     def passed(self) -> bool:
@@ -213,6 +219,7 @@ class Verdict:
             "explanation": self.explain(),
             **({} if self.scale == "plain" else {"scale": self.scale}),
             **({} if self.flips is None else {"flips": self.flips}),
+            **({"each": self.each, "rest": self.rest} if self.each else {}),
         }
 
 

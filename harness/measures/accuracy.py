@@ -47,6 +47,8 @@ def accuracy(
         proportion_interval(right, n),
         detail=_worst_pair(predictions, wrong),
         failures=likely_most_confident(predictions, wrong & before.correct if before else wrong),
+        each=predictions.correct[chosen],
+        rest=float(before.correct[chosen].mean()) if before else None,
     )
 
 
@@ -104,6 +106,7 @@ def _difference(metric: Metric, predictions: Predictions, reference: Predictions
         changed.interval,
         detail=f"{len(changed.gained)} images gained, {len(changed.lost)} lost",
         failures=likely_most_confident(predictions, ~predictions.correct & reference.correct),
+        each=predictions.correct.astype(np.int8) - reference.correct,
     )
 
 
@@ -117,6 +120,7 @@ def _count(metric: Metric, predictions: Predictions, failures: np.ndarray, detai
         (low * n, high * n),
         detail=detail,
         failures=likely_most_confident(predictions, failures),
+        each=failures,
     )
 
 

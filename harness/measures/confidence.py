@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.errors import InputError, NotApplicableError
+from harness.measures.contributions import contributions
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.statistics import Z95, mean_interval, proportion_interval
 
@@ -92,7 +93,8 @@ def confidence_on_errors(predictions: Predictions) -> Measurement:
         raise NotApplicableError(f"confidence on errors: all of {len(predictions.labels)} answers are right")
     sure = _confidence(predictions)[wrong]
     measured = _mean(CONFIDENCE_ON_ERRORS, sure, f"over {len(wrong)} errors")
-    return replace(measured, n=len(predictions.labels), failures=wrong[np.argsort(-sure, kind="stable")])
+    n, order = len(predictions.labels), np.argsort(-sure, kind="stable")
+    return replace(measured, n=n, failures=wrong[order], each=contributions(sure, wrong, n))
 
 
 def risk_coverage(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
@@ -118,7 +120,12 @@ def risk_coverage_area(predictions: Predictions) -> Measurement:
     area, n = float(risk.mean()), len(risk)
     low, high = proportion_interval(round(area * n), n)
     detail = f"of the surer half of the answers {risk[(n - 1) // 2]:.2%} are wrong, of all {risk[-1]:.2%}"
-    return Measurement(RISK_COVERAGE_AREA, area, n, (min(low, area), max(high, area)), detail=detail)
+    # An error counts in the risk at every coverage that takes it in: 1/k of the k surest answers, k from its rank on.
+    order = np.argsort(-_confidence(predictions), kind="stable")
+    each = np.empty(n)
+    each[order] = np.cumsum(1 / np.arange(n, 0, -1))[::-1] * ~predictions.correct[order]
+    interval = (min(low, area), max(high, area))
+    return Measurement(RISK_COVERAGE_AREA, area, n, interval, detail=detail, each=each)
 
 
 def confidence_rise(series: Sequence[Predictions]) -> Measurement:
@@ -175,7 +182,7 @@ def mean_corruption_error(
     worst, best = (list(corrupted)[int(at)] for at in (ratios.argmax(), ratios.argmin()))
     detail = f"from {ratios.min():.2f} under {best} to {ratios.max():.2f} under {worst}"
     interval = (max(value - margin, 0.0), value + margin)
-    return Measurement(MEAN_CORRUPTION_ERROR, value, n, interval, detail=detail)
+    return Measurement(MEAN_CORRUPTION_ERROR, value, n, interval, detail=detail, each=value + influence)
 
 
 def _probabilities(predictions: Predictions) -> np.ndarray:
@@ -190,4 +197,5 @@ def _confidence(predictions: Predictions) -> np.ndarray:
 
 def _mean(metric: Metric, values: np.ndarray, detail: str = "") -> Measurement:
     """Return the mean of values, one for each image, with its normal 95% interval."""
-    return Measurement(metric, float(values.mean()), len(values), mean_interval(values, metric.range), detail=detail)
+    interval = mean_interval(values, metric.range)
+    return Measurement(metric, float(values.mean()), len(values), interval, detail=detail, each=values)

@@ -113,6 +113,7 @@ def dead_maps(attention: Attention) -> Measurement:
         proportion_interval(count, n),
         detail=f"{count} maps of layer {attention.layer}, {wrong} of them with a wrong answer",
         failures=np.flatnonzero(dead),
+        each=dead,
     )
 
 

@@ -124,7 +124,9 @@ class Measurement:
 
     `detail` says in a few words what is behind the number. `failures` are the positions, in the predictions, of the
     images to show for it, the most telling first. A comparison of two models has the `p_value` of no difference, and
-    the `flips` behind.
+    the `flips` behind. `each` is what each image contributes, in an order that is the same for every model: their mean
+    is the value, their sum if that counts images; from it calibration tells how far chance alone moves the value.
+    `rest` is the value on the same images unperturbed, where that was measured too.
     """
 
     metric: Metric
@@ -135,6 +137,8 @@ class Measurement:
     failures: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     p_value: float | None = None
     flips: Flips | None = None
+    each: np.ndarray | None = None
+    rest: float | None = None
 
     @property
     def unit(self) -> Unit:

@@ -121,4 +121,6 @@ def symmetry(one_way: Predictions, other_way: Predictions) -> Measurement:
 def _share(metric: Metric, n: int, broken: np.ndarray, detail: str) -> Measurement:
     """Return the share of images for which a relation holds; `broken` are the positions of the others."""
     held = n - len(broken)
-    return Measurement(metric, held / n, n, proportion_interval(held, n), detail=detail, failures=broken)
+    each = np.ones(n, dtype=bool)
+    each[broken] = False
+    return Measurement(metric, held / n, n, proportion_interval(held, n), detail=detail, failures=broken, each=each)

@@ -13,6 +13,7 @@ from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.statistics import Z95, proportion_interval
 
 if TYPE_CHECKING:
+    from harness.inference import Predictions
     from harness.inference.search import Breaking, FirstFailures
 
 
@@ -24,35 +25,41 @@ BREAKING_SEVERITY = Metric("breaking_severity", Unit.DEGREES, better="more")
 """In the unit of the path: degrees, pixels, or a share of both."""
 
 
-def right_at_every_pose(found: FirstFailures) -> Measurement:
+def right_at_every_pose(found: FirstFailures, *, before: Predictions | None = None) -> Measurement:
     """Return the share of images that are right at every pose of a sequence, in [0, 1].
 
-    The interval is Wilson's. The failures are the images that the poses break, the first poses' first.
+    `before` are the predictions of the same images unperturbed. The interval is Wilson's. The failures are the images
+    that the poses break, the first poses' first.
     """
     right = found.right_everywhere
     broken = np.flatnonzero(~right)
     broken = broken[np.argsort(found.first[broken], kind="stable")]
     detail = f"{len(broken)} images fail at some of {len(found.poses)} poses"
-    return _share(RIGHT_AT_EVERY_POSE, int(right.sum()), len(right), detail, broken)
+    return _share(RIGHT_AT_EVERY_POSE, right, detail, broken, before)
 
 
-def random_pose_accuracy(correct: np.ndarray) -> Measurement:
+def random_pose_accuracy(correct: np.ndarray, *, before: Predictions | None = None) -> Measurement:
     """Return the mean accuracy over each image's own random poses, in [0, 1]; `correct` is (images, poses) bool.
 
-    The interval is Wilson's for as many answers as there are images, since answers about one image go together.
+    `before` are the predictions of the same images unperturbed. The interval is Wilson's for as many answers as there
+    are images, since answers about one image go together.
     """
     images, poses = correct.shape
     share = float(correct.mean())
     low, high = proportion_interval(round(share * images), images)
-    return Measurement(RANDOM_POSE_ACCURACY, share, images, (low, high), detail=f"{poses} poses each")
+    measured = Measurement(RANDOM_POSE_ACCURACY, share, images, (low, high), detail=f"{poses} poses each")
+    return _against(measured, correct.mean(axis=1), before)
 
 
-def worst_of_ten(correct: np.ndarray) -> Measurement:
-    """Return the share of images that are right at all of their own ten random poses; `correct` is (images, 10)."""
+def worst_of_ten(correct: np.ndarray, *, before: Predictions | None = None) -> Measurement:
+    """Return the share of images that are right at all of their own ten random poses; `correct` is (images, 10).
+
+    `before` are the predictions of the same images unperturbed.
+    """
     if correct.shape[1] != 10:  # noqa: PLR2004  As the name says.
         raise InputError(f"worst of ten: each image has {correct.shape[1]} poses, expected 10")
     always = np.asarray(correct.all(axis=1))
-    return _share(WORST_OF_TEN, int(always.sum()), len(always), "", np.flatnonzero(~always))
+    return _share(WORST_OF_TEN, always, "", np.flatnonzero(~always), before)
 
 
 def unchanged_share(changed: FirstFailures) -> Measurement:
@@ -60,7 +67,8 @@ def unchanged_share(changed: FirstFailures) -> Measurement:
 
     The failures are the images that change, in the order of the poses that change them.
     """
-    return replace(right_at_every_pose(changed), metric=UNCHANGED_SHARE, detail=f"{len(changed.poses)} poses drawn")
+    measured = replace(right_at_every_pose(changed), metric=UNCHANGED_SHARE, detail=f"{len(changed.poses)} poses drawn")
+    return replace(measured, each=changed.right_everywhere, rest=1.0)
 
 
 def breaking_severity(found: Breaking, *, share_broken: float) -> Measurement:
@@ -84,5 +92,15 @@ def breaking_severity(found: Breaking, *, share_broken: float) -> Measurement:
     )
 
 
-def _share(metric: Metric, right: int, n: int, detail: str, failures: np.ndarray) -> Measurement:
-    return Measurement(metric, right / n, n, proportion_interval(right, n), detail=detail, failures=failures)
+def _share(
+    metric: Metric, each: np.ndarray, detail: str, failures: np.ndarray, before: Predictions | None
+) -> Measurement:
+    right, n = int(each.sum()), len(each)
+    interval = proportion_interval(right, n)
+    measured = Measurement(metric, right / n, n, interval, detail=detail, failures=failures)
+    return _against(measured, each, before)
+
+
+def _against(measured: Measurement, each: np.ndarray, before: Predictions | None) -> Measurement:
+    """Return the measurement with what each image contributes, which tells nothing without the value at rest."""
+    return replace(measured, each=each, rest=float(before.correct.mean())) if before else measured

@@ -23,6 +23,8 @@ Overall = Literal["pass", "fail", "partial", "error"]
 
 PASSED, WORSE, NOT_JUDGED = 0, 1, 4
 """Exit statuses; "worse" and "could not judge" never share one."""
+SETTLED = 3
+"""Healthy networks from which on bounds are not provisional."""
 STATUS_FILE = "STRESS_STATUS_FILE"
 """The variable of the environment that names a file into which a run of the gate writes its exit status at its end."""
 REPORTS_FILE = "reports"
@@ -87,6 +89,12 @@ class Outcome:
         return bool(self.failed_tests) or any(not ROLES[gate.role].precondition for gate in bounds)
 
     @property
+    def provisional(self) -> bool:
+        """Return whether some bound that was held against the candidate rests on one or two healthy networks."""
+        gates = [verdict.gate for verdict in self.verdicts if verdict.status in {"pass", "fail"}]
+        return any((gate.panel.retrains or SETTLED) < SETTLED for gate in gates if gate.panel and not gate.hand)
+
+    @property
     def verdict(self) -> Overall:
         """Return the run's verdict: an error outranks all, and a run that did not cover everything is partial."""
         unsound = any(check.status == "fail" for check in self.self_checks)
@@ -113,6 +121,7 @@ class Outcome:
         if self.verdict == "partial":
             return f"PARTIAL: {held} of those that ran; no verdict on the whole"
         quick = " (quick profile)" if self.scope else ""
+        quick += " (provisional)" if self.provisional else ""
         if self.verdict == "fail":
             families = dict.fromkeys(verdict.gate.family for verdict in self.failed)
             worse = ", ".join([*families, *self.failed_tests])
@@ -127,6 +136,7 @@ class Outcome:
             "profile": self.profile,
             "scope": self.scope,
             "verdict": self.verdict,
+            "provisional": self.provisional,
             **{role: self.models.get(role) for role in ROLES},
             "data": self.data,
             "recipe": self.recipe,

@@ -159,7 +159,7 @@ class StressSession:
     def scaled(self, gate: Gate) -> Gate:
         """Return the gate as it applies to this run: to its images, and without bound when it only records."""
         if self.recording and not ROLES[gate.role].precondition:
-            gate = replace(gate, hand=None, panel=None)
+            gate = replace(gate, hand=None, panel=None, recorded=True)
         if self.thorough and gate.keys.get("within"):
             gate = replace(gate, hand=None, not_gated="searched ten times as long as its bound was made for")
         return replace(gate, share=self.measured_by(gate.family) / self.gates.data.measured_by(gate.family))

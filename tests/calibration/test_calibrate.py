@@ -338,11 +338,28 @@ def test_power_without_a_panel_says_how_to_make_one(zoo, capsys):
     assert "models/panel.json: cannot be read" in capsys.readouterr().err
 
 
+# Few.
+
+
+def test_three_retrains_are_enough_and_one_gives_provisional_bounds(zoo, capsys):
+    assert run_calibrate(zoo, checkpoints=zoo.seeds[:3]) == 0
+    gates = read_gates(zoo.gates)
+    assert gates.recipe["about"] == "3 healthy retrains, the same recipe with other seeds"
+    panel = read_panel(zoo.panel, gates)
+    assert {"clean", "rotate-cw-010"} <= set(panel.chance)
+    assert panel.chance["clean"].answers
+    assert panel.chance["rotate-cw-010"].rest == pytest.approx(
+        np.mean([member.values["clean"] for member in panel.members])
+    )
+    capsys.readouterr()
+    assert run_calibrate(zoo, "--plan", checkpoints=[]) == 0
+    assert "to train besides the 3 at hand" in capsys.readouterr().out
+    assert run_calibrate(zoo, checkpoints=zoo.seeds[:1]) == 0
+    assert read_gates(zoo.gates).recipe["about"].startswith("provisional, of 1 healthy network: ")
+    assert "these bounds are provisional; more retrains would gain:" in capsys.readouterr().out
+
+
 # Refusals: exit status 2, and no file is changed.
-
-
-def seven(zoo):
-    return {"checkpoints": zoo.seeds[:7]}
 
 
 def copied(zoo):
@@ -415,7 +432,6 @@ def no_such_family(zoo):
 
 
 REFUSALS = {
-    seven: "7 checkpoints are too few for floors: at least 8",
     copied: r"copy\.safetensors: the same weights as seed-3\.safetensors",
     named_twice: r"seed-1\.safetensors: named twice; a panel is of different networks",
     relabelled: r"relabelled\.safetensors: the same weights as seed-3\.safetensors",

@@ -173,6 +173,19 @@ def test_what_is_no_pass_is_refused_and_accepted_by_force_alone(judged, capsys, 
     assert accepted.model_sha256 == load_checkpoint(candidate).model_sha256
 
 
+def test_a_provisional_verdict_is_accepted_by_the_word_that_says_so(judged, capsys):
+    judged.save("new.safetensors")
+    judged.says = (0, {"verdict": "pass", "provisional": True})
+    assert accept(judged, "new.safetensors") == 1
+    assert "not accepted, the verdict is provisional" in capsys.readouterr().out
+    assert not judged.incumbent.exists()
+    assert accept(judged, "--provisional", "new.safetensors") == 0
+    acceptance = load_checkpoint(judged.incumbent).record.acceptance
+    assert (acceptance["provisional"], acceptance["forced"]) == (True, False)
+    judged.says = (1, {"verdict": "fail", "provisional": True})
+    assert accept(judged, "--provisional", "new.safetensors") == 1
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("--force", "a.safetensors"), ("a.safetensors", "--force"), ("a.safetensors", "--incumbent", "x/b.safetensors")],

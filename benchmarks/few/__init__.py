@@ -1,0 +1,1 @@
+"""Floors from few retrains, held against healthy networks that had no part in them."""

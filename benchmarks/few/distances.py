@@ -1,0 +1,90 @@
+"""What two networks differ by, row by row, as kept in the repository: all that floors from any few of them need."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.calibration.measure import record
+from harness.measures import Unit
+from harness.measures.contributions import unpacked
+from harness.store.files import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from harness.calibration.measure import Recording
+
+DIGITS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Distances:
+    """Networks measured for this benchmark: their names and, by row, values, rest and half their squared distances.
+
+    `values` and `rest` are (networks,) by row. `chance` is (networks, networks) by row: the variance by chance alone,
+    as two networks tell it. Of some networks it is the mean over their pairs. `answers` are the rows to which an image
+    contributes a yes or no.
+    """
+
+    networks: tuple[str, ...]
+    answers: tuple[str, ...]
+    values: Mapping[str, np.ndarray]
+    chance: Mapping[str, np.ndarray]
+    rest: Mapping[str, np.ndarray]
+
+    def write(self, path: Path) -> None:
+        """Write them as JSON, a line for each row."""
+        above = np.triu_indices(len(self.networks), 1)
+        lines = [f' "{name}": {json.dumps(getattr(self, name))}' for name in ("networks", "answers")]
+        for name in ("values", "rest"):
+            rows = [f"  {json.dumps(row)}: {json.dumps(each.tolist())}" for row, each in getattr(self, name).items()]
+            lines.append(f' "{name}": {{\n' + ",\n".join(rows) + "\n }")
+        rows = [
+            f"  {json.dumps(row)}: [{', '.join(f'{x:.{DIGITS}g}' for x in each[above])}]"
+            for row, each in self.chance.items()
+        ]
+        lines.append(' "chance": {\n' + ",\n".join(rows) + "\n }")
+        write_atomically(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+
+
+def read_distances(path: Path) -> Distances:
+    """Read what `Distances.write` wrote."""
+    content = json.loads(path.read_bytes())
+    count = len(content["networks"])
+    above = np.triu_indices(count, 1)
+    chance = {}
+    for row, values in content["chance"].items():
+        chance[row] = np.zeros((count, count))
+        chance[row][above] = values
+        chance[row] += chance[row].T
+    named = {name: {row: np.array(each) for row, each in content[name].items()} for name in ("values", "rest")}
+    return Distances(tuple(content["networks"]), tuple(content["answers"]), named["values"], chance, named["rest"])
+
+
+def measure(checkpoints: Sequence[Path], recording: Recording, *, core: int) -> Distances:
+    """Run the stress tests on each checkpoint in record mode, one after the other, and return what they differ by."""
+    entries = [{entry["id"]: entry for entry in record(path, recording, core=core)} for path in checkpoints]
+    rows = [row for row in entries[0] if all(row in of_one for of_one in entries)]
+    values = {row: np.array([of_one[row]["value"] for of_one in entries]) for row in rows}
+    told = [row for row in rows if all(of_one[row].get("each") for of_one in entries)]
+    chance, rest = {}, {}
+    for row in told:
+        each = np.stack([unpacked(of_one[row]["each"]) for of_one in entries])
+        chance[row] = half_distances(each, images=entries[0][row]["unit"] == Unit.IMAGES.value)
+        if all(of_one[row]["rest"] is not None for of_one in entries):
+            rest[row] = np.array([of_one[row]["rest"] for of_one in entries])
+    answers = tuple(row for row in told if entries[0][row]["each"].startswith("bool"))
+    return Distances(tuple(path.stem for path in checkpoints), answers, values, chance, rest)
+
+
+def half_distances(each: np.ndarray, *, images: bool) -> np.ndarray:
+    """Return the variance of a row by chance as each two networks tell it, (K, K), by contributions (K, images)."""
+    products = each @ each.T
+    squares = np.diag(products)
+    halves = (squares[:, None] + squares - 2 * products) / 2
+    return halves if images else halves / each.shape[1] ** 2

@@ -1,0 +1,16 @@
+"""Where the benchmark keeps what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The root of the repository."""
+README = Path(__file__).parent / "README.md"
+FASHION = Path(__file__).parent / "measured/fashion.json"
+DIGITS = Path(__file__).parent / "measured/digits.json"
+PAIRS = Path(__file__).parent / "measured/pairs.json"
+FASHION_GATES, FASHION_PANEL = ROOT / "stress_tests/gates.toml", ROOT / "models/panel.json"
+DIGITS_GATES = ROOT / "examples/digits_on_photos/stress_tests/gates.toml"
+DIGITS_PANEL = ROOT / "examples/digits_on_photos/panel.json"
+MUTANTS = ROOT / "benchmarks/detection/results"

@@ -1,0 +1,172 @@
+"""What few retrains are worth, as Markdown."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.detection.results import read_result
+from benchmarks.few.distances import read_distances
+from benchmarks.few.paths import (
+    DIGITS,
+    DIGITS_GATES,
+    DIGITS_PANEL,
+    FASHION,
+    FASHION_GATES,
+    FASHION_PANEL,
+    MUTANTS,
+    PAIRS,
+)
+from benchmarks.few.splits import Networks, Split, split
+from harness.calibration.panel import read_panel
+from harness.errors import InputError
+from harness.gates import read_gates
+from harness.measures.statistics import mcnemar_p
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+TRIVIAL = 0.80
+"""Mutants of a lower clean accuracy are left out: anyone would notice."""
+MARGINS = (0.0, 0.002, 0.005, 0.01, 0.02)
+LEVELS = (0.01, 0.001)
+
+
+def fashion() -> Networks:
+    """Return the networks of the shipped panel, the healthy retrains and the mutants of `benchmarks.detection`."""
+    results = [read_result(path.stem, MUTANTS) for path in sorted(MUTANTS.glob("*-seed-*.json"))]
+    known = [result for result in results if result and result.clean_accuracy is not None]
+    networks = _networks(FASHION, FASHION_GATES, FASHION_PANEL)
+
+    def values(chosen: Sequence[Mapping[str, float | None]]) -> np.ndarray:
+        rows = [[each.get(row.id) for row in networks.panel.rows] for each in chosen]
+        return np.array(rows, dtype=np.float64).reshape(len(rows), len(networks.panel.rows))
+
+    healthy = values([result.rows for result in known if result.kind == "healthy"])
+    worse = [r.rows for r in known if r.kind != "healthy" and (r.clean_accuracy or 0) >= TRIVIAL]
+    return Networks(networks.panel, networks.distances, networks.budgets, networks.by_hand, healthy, values(worse))
+
+
+def digits() -> Networks:
+    """Return retrains of the example of digits on photographs."""
+    return _networks(DIGITS, DIGITS_GATES, DIGITS_PANEL)
+
+
+def _networks(measured: Path, gates_file: Path, panel_file: Path) -> Networks:
+    from dataclasses import replace
+
+    gates, distances = read_gates(gates_file), read_distances(measured)
+    panel = read_panel(panel_file, gates)
+    panel = replace(panel, rows=tuple(row for row in panel.rows if row.id in distances.values))
+    nobody = np.empty((0, len(panel.rows)))
+    by_hand = frozenset(gate.id for gate in gates.gates if gate.hand)
+    return Networks(panel, distances, gates.budgets, by_hand, nobody, nobody)
+
+
+@dataclass(frozen=True)
+class Line:
+    """What floors from K networks were worth over all splits; shares in [0, 1], `interval` of false alarms at 95%."""
+
+    retrains: int
+    splits: int
+    refused: int
+    alarms: float
+    interval: tuple[float, float]
+    outside: float
+    rows: float
+    fewest: float
+    width: float
+    detected: float
+    worst: str
+
+
+def line(
+    networks: Networks, retrains: int, splits: int, reference: Split, *, on_split: Callable[[], None] | None = None
+) -> Line:
+    """Draw `splits` sets of K networks, calibrate by each, and hold all others against it.
+
+    Widths are of the rows that gate in the reference, against its own, the median of a split, and detection is of the
+    mutants that the reference catches. The interval is a bootstrap over the networks held out.
+    """
+    rng, count = np.random.default_rng(retrains), len(networks.distances.networks)
+    drawn = [np.sort(rng.permutation(count)[:retrains]) for _ in range(splits if retrains < count else 1)]
+    found, refused = [], 0
+    for chosen in drawn:
+        try:
+            found.append(split(networks, chosen))
+        except InputError:
+            refused += 1
+        if on_split:
+            on_split()
+    by_network: dict[str, list[bool]] = {}
+    for each in found:
+        for name, alarm in zip(each.held, each.alarms, strict=True):
+            by_network.setdefault(name, []).append(bool(alarm))
+    shares = np.array([np.mean(alarms) for alarms in by_network.values()])
+    again = rng.choice(shares, (2_000, len(shares))).mean(axis=1)
+    outside = [np.mean(alarms) for name, alarms in by_network.items() if name.startswith("outside")]
+    failed = np.mean([each.failed for each in found], axis=0)
+    caught = [each.caught[reference.caught].mean() for each in found] if reference.caught.any() else [np.nan]
+    ratios = [np.median((each.width / reference.width)[reference.gates]) for each in found]
+    gates = [each.gates.sum() for each in found]
+    return Line(
+        retrains,
+        len(found),
+        refused,
+        float(np.mean([alarm for each in found for alarm in each.alarms])),
+        (float(np.quantile(again, 0.025)), float(np.quantile(again, 0.975))),
+        float(np.mean(outside)) if outside else float("nan"),
+        float(np.mean(gates)),
+        float(np.quantile(gates, 0.05)),
+        float(np.median(ratios)),
+        float(np.mean(caught)),
+        networks.panel.rows[int(failed.argmax())].id if failed.any() else "none",
+    )
+
+
+def table(networks: Networks, sizes: Sequence[int], splits: int, on_split: Callable[[], None] | None = None) -> str:
+    """Return the table of a data set's networks."""
+    twenty = np.arange(min(20, len(networks.distances.networks)))
+    reference = split(networks, twenty, chance=False)
+    lines = [
+        f"Held against floors from {len(twenty)} by each row's own spread: {reference.gates.sum()} of "
+        f"{len(networks.panel.rows)} rows gate"
+        + (
+            f", and catch {reference.caught.sum()} of {len(reference.caught)} mutants."
+            if len(reference.caught)
+            else "."
+        ),
+        "",
+        "| K | splits | false alarms | of networks outside | rows that gate (in 95% of splits) | width | detected "
+        "| alarms most often by |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for size in sizes:
+        of = line(networks, size, splits, reference, on_split=on_split)
+        low, high = of.interval
+        refused = f" ({of.refused} refused)" if of.refused else ""
+        outside, detected = (f"{x:.2%}" if np.isfinite(x) else "–" for x in (of.outside, of.detected))
+        lines.append(
+            f"| {of.retrains} | {of.splits}{refused} | {of.alarms:.2%} ({low:.2%} to {high:.2%}) | {outside} "
+            f"| {of.rows:.0f} ({of.fewest:.0f}) | {of.width:.2f} | {detected} | `{of.worst}` |"
+        )
+    return "\n".join(lines)
+
+
+def pairs_table() -> str:
+    """Return how often a paired test against one healthy network fails another, by margin and level."""
+    pairs = json.loads(PAIRS.read_bytes())
+    heads = [f"{level:.1%}, over {100 * margin:g} points" for level in LEVELS for margin in MARGINS]
+    lines = [f"| images | {' | '.join(heads)} |", "| --- |" + " --- |" * len(heads)]
+    for name, found in pairs.items():
+        lost, n = np.array(found["lost"]), found["n"]
+        off = ~np.eye(len(lost), dtype=bool)
+        p = np.array([mcnemar_p(int(a), int(b)) for a, b in zip(lost[off], lost.T[off], strict=True)])
+        drop = (lost - lost.T)[off] / n
+        shares = [((p < level) & (drop > margin)).mean() for level in LEVELS for margin in MARGINS]
+        lines.append(f"| {name} ({n}) | {' | '.join(f'{share:.1%}' for share in shares)} |")
+    return "\n".join(lines)

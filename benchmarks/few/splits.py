@@ -1,0 +1,108 @@
+"""Floors from a few of the networks, drawn at random, held against all others; pure functions of what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.calibration.bounds import bounds_of
+from harness.calibration.chance import ALONE
+from harness.calibration.panel import Chance, Member, Panel
+from harness.measures import Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from benchmarks.few.distances import Distances
+    from harness.calibration.bounds import Calibrated
+
+
+@dataclass(frozen=True, eq=False)
+class Networks:
+    """A data set's networks: the panel's rows, the calibrating networks, others that are healthy, and mutants.
+
+    `healthy` and `mutants` are (networks, rows), NaN where a row was not measured.
+    """
+
+    panel: Panel
+    distances: Distances
+    budgets: Mapping[str, float]
+    by_hand: frozenset[str]
+    healthy: np.ndarray
+    mutants: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """What floors from a few networks do: the rows that gate, how wide they are, and who fails.
+
+    `alarms` is (healthy networks held out,), by their names in `held`; `caught` is (mutants,).
+    """
+
+    gates: np.ndarray
+    width: np.ndarray
+    held: tuple[str, ...]
+    alarms: np.ndarray
+    caught: np.ndarray
+    failed: np.ndarray
+
+
+def panel_of(networks: Networks, chosen: np.ndarray, *, chance: bool = True) -> Panel:
+    """Return the panel of these networks, by their positions; without `chance` each row's own spread counts."""
+    found, known = networks.distances, {}
+    for row in networks.panel.rows if chance else ():
+        if row.id not in found.chance:
+            continue
+        if len(chosen) > 1:
+            above = np.triu_indices(len(chosen), 1)
+            variance = float(found.chance[row.id][np.ix_(chosen, chosen)][above].mean())
+        elif row.id in found.answers:
+            value = float(found.values[row.id][chosen[0]])
+            share = value / row.n if row.unit is Unit.IMAGES else value
+            variance = ALONE * share * (1 - share) * (row.n if row.unit is Unit.IMAGES else 1 / row.n)
+        else:
+            continue
+        rest = float(found.rest[row.id][chosen].mean()) if row.id in found.rest else None
+        known[row.id] = Chance(variance, rest, row.id in found.answers)
+    members = tuple(
+        Member(found.networks[at], "", None, {row: float(values[at]) for row, values in found.values.items()})
+        for at in chosen
+    )
+    return replace(networks.panel, members=members, chance=known)
+
+
+def held_against(networks: Networks, calibrated: list[Calibrated], chosen: np.ndarray) -> Split:
+    """Hold the other networks against these bounds."""
+    rows = networks.panel.rows
+    sign = np.array([row.sign for row in rows])
+    gates = np.array([not item.not_gated and item.row.id not in networks.by_hand for item in calibrated])
+    bounds = np.array([item.bound for item in calibrated])
+    centres = np.array([item.mean for item in calibrated])
+    others = np.setdiff1d(np.arange(len(networks.distances.networks)), chosen)
+    values = np.array([networks.distances.values[row.id] for row in rows]).T
+    held = np.vstack([values[others], networks.healthy])
+    names = [
+        *(networks.distances.networks[at] for at in others),
+        *(f"outside {at}" for at in range(len(networks.healthy))),
+    ]
+
+    def missed(measured: np.ndarray) -> np.ndarray:
+        return (sign * measured < sign * bounds) & gates  # A comparison with NaN is false.
+
+    alarms = missed(held)
+    return Split(
+        gates,
+        np.abs(centres - bounds),
+        tuple(names),
+        alarms.any(axis=1),
+        missed(networks.mutants).any(axis=1),
+        alarms.any(axis=0),
+    )
+
+
+def split(networks: Networks, chosen: np.ndarray, *, chance: bool = True) -> Split:
+    """Calibrate by these networks and hold the others against the bounds."""
+    panel = panel_of(networks, chosen, chance=chance)
+    return held_against(networks, bounds_of(panel, networks.budgets, by_hand=networks.by_hand), chosen)
