@@ -18,7 +18,14 @@ from harness.data import stratified_sample
 from harness.data.images import unit_range
 from harness.data.masks import object_masks
 from harness.inference.search import first_failures
-from harness.measures import accuracy, confident_errors, negative_flips, right_at_every_pose
+from harness.measures import (
+    accuracy,
+    confident_errors,
+    lost_consensus,
+    lost_to,
+    negative_flips,
+    right_at_every_pose,
+)
 from harness.measures.failures import confusion
 from harness.perturb import IDENTITY, HorizontalFlip, Pose, promised_corners, promised_poses
 from harness.perturb.backgrounds import with_background, without_object
@@ -174,6 +181,14 @@ def flips(session: StressSession) -> np.ndarray:
     return _telling(session, negative_flips(predictions, before.correct), predictions)
 
 
+def consensus(session: StressSession) -> np.ndarray:
+    """Show what of all that every healthy retrain gets right the augmented model loses most plainly."""
+    knowledge = session.knowledge
+    assert knowledge is not None
+    lost = lost_to([session.roles["candidate"].predict(session.images)], knowledge)
+    return _telling(session, lost_consensus(lost), lost)
+
+
 def golden(session: StressSession) -> np.ndarray:
     """Show a golden image that healthy retrains get right, and one that they do not, as pictures of a set."""
     predictions = session.roles["candidate"].predict(session.images)
@@ -275,6 +290,7 @@ PICTURES: dict[str, Callable[[StressSession], np.ndarray | Figure]] = {
     "confusion-pairs": pairs,
     "gain-over-baseline": gain,
     "regression": regression,
+    "consensus": consensus,
     "flips": flips,
     "golden": golden,
     "attention": attention,
