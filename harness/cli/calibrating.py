@@ -38,7 +38,11 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
     )
     calibrate.set_defaults(passes_on=True)
     calibrate.add_argument(
-        "--checkpoints", nargs="+", type=Path, metavar="FILE", help="healthy retrains (default: train them)"
+        "--checkpoints",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="healthy retrains, three or more; one or two give provisional bounds (default: train them)",
     )
     calibrate.add_argument("--retrains", type=int, default=20, metavar="K", help="how many to train (default: 20)")
     calibrate.add_argument(
