@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import FlopCounterMode
 
 from harness.networks.evaluating import evaluation_copy
 
@@ -67,29 +66,13 @@ def multiplications_per_image(model: nn.Module, image: Tensor) -> int:
 
     Zero for a model that cannot be counted, such as one that fails on a single image.
     """
-    counter = _Counter()
+    counter = FlopCounterMode(display=False)
     try:
         with torch.no_grad(), counter:
             model(image)
     except Exception:  # A model's own, which may fail in any way; it is run again, where that is told.
         return 0
-    return counter.operations // 2
-
-
-class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the floating-point operations of what is called; PyTorch's own counter imports its compiler, in 1 s."""
-
-    operations = 0
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call a function of PyTorch, and count it by PyTorch's own formula, if it has one."""
-        result = func(*args, **(kwargs or {}))
-        if formula := flop_registry.get(func._overloadpacket):
-            self.operations += formula(*args, **(kwargs or {}), out_val=result)
-        return result
+    return counter.get_total_flops() // 2
 
 
 def lowered(model: nn.Module) -> nn.Module:
