@@ -16,7 +16,8 @@ from benchmarks.detection.judgement import TRIVIAL
 from benchmarks.detection.mutants import HEALTHY, MUTANTS
 from benchmarks.detection.paths import GATES, PANEL, RESULTS
 from benchmarks.detection.results import MEASURED, read_result
-from harness.calibration.bounds import ALARMS, correlation, multiplier, off_by, share_of
+from harness.calibration.bounds import off_by
+from harness.calibration.multipliers import ALARMS, correlation, multiplier, share_of
 from harness.calibration.panel import read_panel
 from harness.calibration.scales import on_scales
 from harness.gates import read_gates

@@ -16,32 +16,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.calibration.moderated import moderated
+from harness.calibration.checking import check_panel
+from harness.calibration.multipliers import widened
+from harness.calibration.reach import FEW, PROVISIONAL, least_of, reaches
 from harness.calibration.scales import off_scale, on_scale, on_scales
-from harness.errors import InputError
 from harness.measures import Unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from harness.calibration.moderated import Moderated
     from harness.calibration.panel import Panel, Row
 
-FEW = 8
-"""Retrains from which on their own spread makes a gate; with fewer a row needs a prior, see `moderated`."""
-PROVISIONAL = 3
-"""Retrains from which on bounds are no longer provisional: two may be as unlike the third as one is."""
-ALARMS, PARTS = 0.01, 12
-"""How often a healthy retrain may fail any gate, and the parts of one half of it if families are no more.
-
-Other ways to divide it are compared in `benchmarks.detection.shares`."""
-CLEAN = "clean"
-"""The family that has the other half."""
-OUTLIER_SHARE = 0.001
-"""How often a panel without an outlier is refused."""
 POWER = 0.95
-DRAWS = 200_000
-"""Of the parametric bootstrap: a family's share is then known to about a tenth of itself."""
 
 
 _SHARES = (Unit.SHARE, Unit.DIFFERENCE)
@@ -113,7 +99,7 @@ class Calibrated:
 
     def _off_by(self, deviations: float, retrains: int) -> float:
         """Return the value that lies so many standard deviations of prediction on the bad side of the centre."""
-        away = deviations * self.spread * _widened(retrains)
+        away = deviations * self.spread * widened(retrains)
         return off_scale(self.centre - self.row.sign * away, self.row.scale)
 
     @property
@@ -180,106 +166,6 @@ def _bounds(
     ]
 
 
-@dataclass(frozen=True)
-class Reach:
-    """How far healthy retrains reach from their mean in a row: the spread, on its scale, and its multiplier."""
-
-    spread: float
-    k: float
-    prior: bool
-
-
-def reaches(
-    panel: Panel,
-    rows: tuple[Row, ...],
-    sharing: tuple[Row, ...],
-    values: np.ndarray,
-    *,
-    retrains: int | None = None,
-    draws: int = DRAWS,
-) -> list[Reach]:
-    """Return how far retrains with these values, (K, rows), reach in the rows of a family.
-
-    `sharing` are the rows that divide the family's part of false alarms: in equal parts, since each row has a t
-    distribution of its own (Bonferroni); of a panel that tells nothing of its answers image by image, by a multiplier
-    that all share. `retrains` asks for another number of networks that spread as these do.
-    """
-    from scipy.stats import t
-
-    count = retrains or len(values)
-    found = spread_of(panel, rows, values)
-    std = np.maximum(np.sqrt(found.variance), _least(on_scales(values, rows), rows))
-    prior = found.worth > 0
-    if count >= FEW and not panel.chance:
-        k = np.full(len(rows), family_multiplier(panel, sharing, retrains=count, draws=draws))
-    else:
-        k = t.isf(share_of(sharing[0].family, panel.families) / len(sharing), np.maximum(found.df(count), 1))
-    return [Reach(float(s), float(m), bool(p)) for s, m, p in zip(std, k, prior, strict=True)]
-
-
-def spread_of(panel: Panel, rows: Sequence[Row], values: np.ndarray) -> Moderated:
-    """Return how far retrains with these values, (K, rows), spread in the rows of a family, on the rows' scales."""
-    scaled, means = on_scales(values, rows), values.mean(axis=0)
-    chance, loss = np.full(len(rows), np.nan), np.zeros(len(rows))
-    for at, (row, mean) in enumerate(zip(rows, means, strict=True)):
-        known = panel.chance.get(row.id)
-        if row.scale == "root":
-            if known:
-                chance[at] = known.variance / (mean + 3 / 8)
-            elif len(values) < FEW:
-                chance[at] = 1.0  # Of Poisson's counts.
-        elif known and (known.answers or len(values) >= PROVISIONAL):
-            chance[at] = known.variance
-            loss[at] = max(row.sign * (known.rest - mean), 0.0) if known.rest is not None else 0.0
-    return moderated(scaled, chance, loss)
-
-
-def check_panel(panel: Panel) -> None:
-    """Raise `InputError` for a panel that is too small or has an outlier."""
-    count = len(panel.members)
-    if count < FEW and not panel.chance:
-        raise InputError(
-            f"a panel of {count} retrains is too small for floors where nothing is known of their answers image by "
-            f"image: at least {FEW}, better 20, are needed; train more seeds, or calibrate anew"
-        )
-    if found := outliers(panel):
-        raise InputError(
-            "the panel is not one of healthy retrains: " + "; ".join(found) + "; leave them out or train them anew"
-        )
-
-
-def outliers(panel: Panel) -> list[str]:
-    """Name the members that the others' spread cannot explain, each with its most telling row.
-
-    Each member is held against the rest: the studentised deviation of each row (two-sided t with the rest's degrees of
-    freedom, Bonferroni over members and rows) is beyond what 0.1% of healthy panels reach. Of fewer than three none can
-    be told.
-    """
-    from scipy.stats import t
-
-    values = panel.values(panel.rows)
-    found: list[str] = []
-    if len(values) < PROVISIONAL:
-        return found
-    for position, member in enumerate(panel.members):
-        rest = np.delete(values, position, axis=0)
-        chances = np.empty(len(panel.rows))
-        for family in panel.families:
-            at = np.array([row.family == family for row in panel.rows])
-            rows = panel.family(family)
-            spread = spread_of(panel, rows, rest[:, at])
-            std = np.maximum(np.sqrt(spread.variance), _least(on_scales(rest[:, at], rows), rows))
-            away = on_scales(values[position, at], rows) - on_scales(rest[:, at], rows).mean(axis=0)
-            chances[at] = 2 * t.sf(np.abs(away) / std / _widened(len(rest)), spread.df(len(rest)))
-        worst = int(chances.argmin())
-        if chances[worst] < OUTLIER_SHARE / values.size:
-            found.append(
-                f"{member.path} has {panel.rows[worst].id} {values[position, worst]:.4g}, the others "
-                f"{rest[:, worst].mean():.4g} ± {rest[:, worst].std(ddof=1):.2g}"
-            )
-    return found
-
-
 def false_alarms(panel: Panel, calibrated: list[Calibrated]) -> list[str]:
     """Hold each member against bounds made from the others; name those that fail a gate, with the rows.
 
@@ -307,71 +193,14 @@ def _holds(item: Calibrated, value: float) -> bool:
     return value >= item.bound if item.row.sign > 0 else value <= item.bound
 
 
-def family_multiplier(panel: Panel, rows: tuple[Row, ...], *, retrains: int, draws: int = DRAWS) -> float:
-    """Return the k that these rows of one family share, for bounds from `retrains` networks."""
-    values = on_scales(panel.values(rows), rows) * [row.sign for row in rows]
-    share = share_of(rows[0].family, panel.families)
-    return multiplier(correlation(values), share=share, retrains=retrains, draws=draws)
-
-
-def share_of(family: str, families: Sequence[str]) -> float:
-    """Return how often a healthy retrain may fail a family, one of these."""
-    others = len(set(families) - {CLEAN})
-    return ALARMS / 2 if family == CLEAN else ALARMS / 2 / max(PARTS, others)
-
-
 def off_by(measured: np.ndarray, values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
     """Return how far a network lies off healthy retrains, (rows,), in standard deviations of prediction.
 
     On the bad side it is positive. `measured` are its values of the rows, (rows,), `values` theirs, (K, rows).
     """
     scaled, away = on_scales(values, rows), on_scales(measured, rows)
-    off = (scaled.mean(axis=0) - away) / _std(scaled, rows) / _widened(len(values))
+    off = (scaled.mean(axis=0) - away) / _std(scaled, rows) / widened(len(values))
     return np.asarray(off * [row.sign for row in rows])
-
-
-def multiplier(correlations: np.ndarray, *, share: float, retrains: int, draws: int = DRAWS, seed: int = 0) -> float:
-    """Return the k with which one more retrain misses any of R bounds with probability `share`.
-
-    For one row that is Student's t quantile with K - 1 degrees of freedom. For more, a parametric bootstrap draws
-    panels and one more retrain from the normal distribution with these correlations, (R, R), and takes the quantile of
-    the largest deviation.
-    """
-    from scipy.stats import t
-
-    if len(correlations) == 1:
-        return float(t.isf(share, retrains - 1))
-    rng = np.random.default_rng(seed)
-    # Not Cholesky's root: correlations may be singular.
-    variances, directions = np.linalg.eigh(correlations)
-    root = (directions * np.sqrt(np.maximum(variances, 0))).astype(np.float32)
-    largest = []
-    batch = max(1, 4_000_000 // ((retrains + 1) * len(root)))
-    for start in range(0, draws, batch):
-        size = min(batch, draws - start)
-        values = rng.standard_normal((size, retrains + 1, len(root)), dtype=np.float32) @ root.T
-        panels, retrain = values[:, :-1], values[:, -1]
-        largest.append(((panels.mean(axis=1) - retrain) / panels.std(axis=1, ddof=1)).max(axis=1))
-    return float(np.quantile(np.concatenate(largest), 1 - share) / _widened(retrains))
-
-
-def correlation(values: np.ndarray) -> np.ndarray:
-    """Return the correlations of the columns, (rows, rows), shrunk towards none (Ledoit & Wolf 2004).
-
-    A few members cannot show how many rows are correlated; taking what they show as it is would understate how many
-    chances a family has to fail. A constant column is taken as correlated with none.
-    """
-    from sklearn.covariance import ledoit_wolf
-
-    spread = values.std(axis=0)
-    varying = spread > 1e-9 * np.maximum(np.abs(values).max(axis=0), 1)  # Equal values have a spread of rounding.
-    result = np.eye(values.shape[1])
-    if varying.sum() > 1:
-        standardised = (values[:, varying] - values[:, varying].mean(axis=0)) / spread[varying]
-        shrunk, _ = ledoit_wolf(standardised, assume_centered=True)
-        scale = np.sqrt(np.diag(shrunk))
-        result[np.ix_(varying, varying)] = shrunk / np.outer(scale, scale)
-    return result
 
 
 def budget_of(row: Row, values: np.ndarray, budgets: Mapping[str, float]) -> float:
@@ -391,24 +220,6 @@ def default_budget(row: Row, mean: float) -> float:
     return 0.05 if row.unit in _SHARES else 0.2 * mean
 
 
-def _widened(retrains: int) -> float:
-    """Return by how much predicting from K networks, not from infinitely many, widens the spread."""
-    return math.sqrt(1 + 1 / retrains)
-
-
 def _std(values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
     """Return each row's standard deviation, of values on its scale, at least the least that `Calibrated` names."""
-    return np.asarray(np.maximum(values.std(axis=0, ddof=1), _least(values, rows)))
-
-
-def _least(values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
-    """Return the least standard deviation of each row that counts."""
-
-    def least(row: Row, mean: float) -> float:
-        if row.scale == "root":
-            return 1.0
-        if row.unit is Unit.IMAGES:
-            return max(1.0, math.sqrt(max(mean, 0)))
-        return 1 / row.n if row.unit in _SHARES else 0.01 * mean
-
-    return np.array([least(row, mean) for row, mean in zip(rows, values.mean(axis=0), strict=True)])
+    return np.asarray(np.maximum(values.std(axis=0, ddof=1), least_of(values, rows)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from harness.calibration.bounds import PROVISIONAL, Calibrated, budget_of, reaches
+from harness.calibration.bounds import Calibrated, budget_of
+from harness.calibration.reach import PROVISIONAL, reaches
 from harness.measures import Unit
 
 if TYPE_CHECKING:

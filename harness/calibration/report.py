@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.calibration.bounds import PROVISIONAL, false_alarms, reaches
+from harness.calibration.bounds import false_alarms
+from harness.calibration.reach import PROVISIONAL, reaches
 from harness.measures import Unit
 from harness.measures.consensus import LOST_CONSENSUS, LOST_OF_A_CLASS
 

@@ -13,17 +13,10 @@ import pytest
 from panels import panel_of, row, spread_evenly
 from scipy import stats
 
-from harness.calibration import bounds
-from harness.calibration.bounds import (
-    Calibrated,
-    calibrate,
-    check_panel,
-    correlation,
-    default_budget,
-    false_alarms,
-    multiplier,
-    outliers,
-)
+from harness.calibration import multipliers, reach
+from harness.calibration.bounds import Calibrated, calibrate, default_budget, false_alarms
+from harness.calibration.checking import check_panel, outliers
+from harness.calibration.multipliers import correlation, multiplier
 from harness.calibration.report import calibration_lines, power_lines
 from harness.errors import InputError
 
@@ -289,8 +282,8 @@ def test_the_quadrature_is_right_where_the_answer_is_known():
 def test_a_healthy_retrain_fails_a_family_of_ten_rows_as_seldom_as_promised(monkeypatch):
     """With a share of 2%, which few panels can show; corrections for the number of rows would be off by a factor."""
     share, rho, retrains, panels = 0.02, 0.5, 20, 100
-    monkeypatch.setattr(bounds, "ALARMS", 2 * bounds.PARTS * share)
-    monkeypatch.setattr(bounds, "family_multiplier", partial(bounds.family_multiplier, draws=4_000))
+    monkeypatch.setattr(multipliers, "ALARMS", 2 * multipliers.PARTS * share)
+    monkeypatch.setattr(reach, "family_multiplier", partial(reach.family_multiplier, draws=4_000))
     rng = np.random.default_rng(5)
     common, own = rng.normal(size=(panels, retrains, 1)), rng.normal(size=(panels, retrains, 10))
     chances = []

@@ -5,7 +5,7 @@ import pytest
 import torch
 from zoo import CLASSES
 
-from harness.calibration.bounds import multiplier
+from harness.calibration.multipliers import multiplier
 from harness.calibration.scales import on_scale
 from harness.data import LabelledImages
 from harness.errors import InputError

@@ -1,0 +1,93 @@
+"""How far healthy retrains reach from their mean in the rows of a family: spread, and multiplier."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.calibration.moderated import moderated
+from harness.calibration.multipliers import DRAWS, family_multiplier, share_of
+from harness.calibration.scales import on_scales
+from harness.measures import Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.calibration.moderated import Moderated
+    from harness.calibration.panel import Panel, Row
+
+FEW = 8
+"""Retrains from which on their own spread makes a gate; with fewer a row needs a prior, see `moderated`."""
+PROVISIONAL = 3
+"""Retrains from which on bounds are no longer provisional: two may be as unlike the third as one is."""
+_SHARES = (Unit.SHARE, Unit.DIFFERENCE)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far healthy retrains reach from their mean in a row: the spread, on its scale, and its multiplier."""
+
+    spread: float
+    k: float
+    prior: bool
+
+
+def reaches(
+    panel: Panel,
+    rows: tuple[Row, ...],
+    sharing: tuple[Row, ...],
+    values: np.ndarray,
+    *,
+    retrains: int | None = None,
+    draws: int = DRAWS,
+) -> list[Reach]:
+    """Return how far retrains with these values, (K, rows), reach in the rows of a family.
+
+    `sharing` are the rows that divide the family's part of false alarms: in equal parts, since each row has a t
+    distribution of its own (Bonferroni); of a panel that tells nothing of its answers image by image, by a multiplier
+    that all share. `retrains` asks for another number of networks that spread as these do.
+    """
+    from scipy.stats import t
+
+    count = retrains or len(values)
+    found = spread_of(panel, rows, values)
+    std = np.maximum(np.sqrt(found.variance), least_of(on_scales(values, rows), rows))
+    prior = found.worth > 0
+    if count >= FEW and not panel.chance:
+        k = np.full(len(rows), family_multiplier(panel, sharing, retrains=count, draws=draws))
+    else:
+        k = t.isf(share_of(sharing[0].family, panel.families) / len(sharing), np.maximum(found.df(count), 1))
+    return [Reach(float(s), float(m), bool(p)) for s, m, p in zip(std, k, prior, strict=True)]
+
+
+def spread_of(panel: Panel, rows: Sequence[Row], values: np.ndarray) -> Moderated:
+    """Return how far retrains with these values, (K, rows), spread in the rows of a family, on the rows' scales."""
+    scaled, means = on_scales(values, rows), values.mean(axis=0)
+    chance, loss = np.full(len(rows), np.nan), np.zeros(len(rows))
+    for at, (row, mean) in enumerate(zip(rows, means, strict=True)):
+        known = panel.chance.get(row.id)
+        if row.scale == "root":
+            if known:
+                chance[at] = known.variance / (mean + 3 / 8)
+            elif len(values) < FEW:
+                chance[at] = 1.0  # Of Poisson's counts.
+        elif known and (known.answers or len(values) >= PROVISIONAL):
+            chance[at] = known.variance
+            loss[at] = max(row.sign * (known.rest - mean), 0.0) if known.rest is not None else 0.0
+    return moderated(scaled, chance, loss)
+
+
+def least_of(values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
+    """Return the least standard deviation of each row that counts."""
+
+    def least(row: Row, mean: float) -> float:
+        if row.scale == "root":
+            return 1.0
+        if row.unit is Unit.IMAGES:
+            return max(1.0, math.sqrt(max(mean, 0)))
+        return 1 / row.n if row.unit in _SHARES else 0.01 * mean
+
+    return np.array([least(row, mean) for row, mean in zip(rows, values.mean(axis=0), strict=True)])
