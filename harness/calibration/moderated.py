@@ -13,8 +13,8 @@ counts is the moderated one (Smyth 2004, "Linear models and empirical Bayes meth
 mostly what shift may do. Rows whose own spread contradicts the prior have none (after Phipson et al. 2016, "Robust
 hyperparameter estimation").
 
-The constants were fitted on half of the rows of the shipped panel, and stand on the safe side of what was found;
-`benchmarks.few` holds them against networks, rows and data that had no part in it.
+The constants were set from fits on the shipped panel, on the safe side of what was found; `benchmarks.few` says what
+else was decided by looking at it, and holds the rule against data that had no part in it.
 """
 
 from __future__ import annotations

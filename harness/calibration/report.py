@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.calibration.bounds import false_alarms
-from harness.calibration.reach import PROVISIONAL, reaches
+from harness.calibration.reach import FEW, PROVISIONAL, reaches
 from harness.measures import Unit
 from harness.measures.consensus import LOST_CONSENSUS, LOST_OF_A_CLASS
 
@@ -65,7 +65,14 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
         lines += _beside(family, items, calibrated)
         for at, item in enumerate(items):
             wanted = item.budget if drop is None else drop
-            needed = next((n for n, reach in reached.items() if item.detects_with(reach[at].k, n) <= wanted), None)
+            needed = next(
+                (
+                    n
+                    for n, reach in reached.items()
+                    if (item.prior or n >= FEW) and item.detects_with(reach[at].k, n) <= wanted
+                ),
+                None,
+            )
             lines.append(
                 f"  {item.row.id:<32} {_value(item.row, item.mean):>12} {_value(item.row, item.std, digits=1):>8} "
                 f"{item.k:>5.2f} {_value(item.row, item.detects):>8} {_value(item.row, wanted):>8}  "

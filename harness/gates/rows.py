@@ -145,7 +145,7 @@ class Gate:
 
 
 COMMON_KEYS = frozenset({"class", *(item.name for item in fields(Gate))}) - {
-    *("class_name", "keys", "words", "share", "definition"),
+    *("class_name", "keys", "words", "share", "definition", "recorded"),
 }
 """The keys that all rows have; what else a row has is its test's business."""
 
