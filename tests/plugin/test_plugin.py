@@ -569,6 +569,8 @@ def quick_training(monkeypatch, tmp_path):
 
 def test_missing_shipped_models_are_trained_visibly_and_once(pytester, quick_training, capfd):
     shutil.copytree(STRESS_TESTS, pytester.path / "stress_tests")
+    (pytester.path / "models").mkdir(exist_ok=True)
+    shutil.copy(STRESS_TESTS.parent / "models/panel.knowledge.json", pytester.path / "models")
     arguments = ("stress_tests", "-k", "test_clean_accuracy", "--stress-samples", "50")
     status = pytester.runpytest_inprocess(*arguments).ret
     assert status in (0, 1)
