@@ -95,7 +95,8 @@ def changes(classifier: Classifier, images: LabelledImages, within: Pose, *, see
     first = np.full(len(images), -1, dtype=np.int64)
     drawn: dict[Pose, int] = {}
 
-    @hypothesis.settings(deadline=None)  # A model may take its time, whatever the profile says of a test.
+    # A model may take its time, and what an earlier search found must not be tried first, whatever the profile says.
+    @hypothesis.settings(deadline=None, database=None)
     @hypothesis.seed(seed)
     @hypothesis.given(poses_within(max_degrees=within.degrees, max_shift_px=max(within.dx, within.dy)))
     def explore(pose: Pose) -> None:

@@ -91,9 +91,10 @@ class Collector:
             report.set_data("renderCollapsed", ["passed", "skipped", "failed", "error", "xfailed", "xpassed", "rerun"])
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_html_results_table_html(self, report: pytest.TestReport, data: list[str]) -> None:
+    def pytest_html_results_table_html(self, report: pytest.TestReport | pytest.CollectReport, data: list[str]) -> None:
         """Leave out of a test's log what its entry says already, and that there is none."""
-        wires: list[Any] = [value for name, value in report.user_properties if name == PROPERTY]
+        properties = getattr(report, "user_properties", ())  # What could not be collected has none.
+        wires: list[Any] = [value for name, value in properties if name == PROPERTY]
         verdicts = [Verdict.from_wire(wire) for wire in wires]
         told = any(verdict.status != "error" for verdict in verdicts) and bool(report.longreprtext)
         if told or not (report.longreprtext or report.sections):

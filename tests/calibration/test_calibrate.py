@@ -329,7 +329,7 @@ def test_power_is_told_without_measuring(zoo, capsys, monkeypatch):
     for name in ROWS_OF_ALL:
         assert re.search(rf"^  {name} +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+  (\d+|more than 60)", table, re.MULTILINE)
     assert main(["calibrate", "--power", "--drop", "0.5"]) == 0
-    assert re.search(r"^  clean +.* 0\.5000  8", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(r"^  clean +.* 0\.5000  3\b", capsys.readouterr().out, re.MULTILINE)
     assert (zoo.runs, state(zoo)) == ([], before)
 
 
