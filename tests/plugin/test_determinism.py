@@ -41,21 +41,25 @@ class Gate:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __call__(self, *arguments, cache, cwd=REPOSITORY, page=False, **environment):
+    def __call__(self, *arguments, cache, cwd=REPOSITORY, **environment):
         reports = self.folder / f"reports-{len(list(self.folder.glob('reports-*')))}"
         command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(REPOSITORY / "stress_tests"))
-        pages = () if page else ("-p", "no:html")
-        options = (*pages, "--stress-samples", str(SAMPLES), "--stress-reports", str(reports), *arguments)
+        options = ("--stress-samples", str(SAMPLES), "--stress-reports", str(reports), *arguments)
         done = run((*command, *options), cwd=cwd, cache=self.folder / cache, **environment)
         assert done.returncode in {0, 1}, done.stdout + done.stderr
         report = json.loads((reports / "stress.json").read_text())
         assert len(report["gates"]) > 40
         return report["verdict"], report["gates"]
 
-    def predictions(self, cache) -> dict[str, bytes]:
-        kept = {path.name: path.read_bytes() for path in (self.folder / cache).glob("**/*.f32")}
-        assert len(kept) > 40
-        return kept
+    def kept(self, cache) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (self.folder / cache).glob("**/*.f32")}
+
+    def expect_same_predictions(self, cache, other) -> None:
+        """What is asked first decides of which errors alone exact logits are kept; whatever both runs keep is equal."""
+        one, two = self.kept(cache), self.kept(other)
+        both = one.keys() & two.keys()
+        assert len(both) > 0.95 * max(len(one), len(two)) > 40
+        assert {name: one[name] for name in both} == {name: two[name] for name in both}
 
 
 @pytest.fixture(scope="module")
@@ -65,14 +69,14 @@ def gate(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def serial(gate):
-    """Return what a serial run finds that nothing is kept from, with all the pictures of its page; others make none."""
-    return gate(cache="serial", page=True)
+    """Return what a serial run finds that nothing is kept from."""
+    return gate(cache="serial")
 
 
 @pytest.mark.parametrize("workers", ["2", "4"])
 def test_workers_give_the_same_bits(gate, serial, workers):
     assert gate("-n", workers, cache=f"n{workers}") == serial
-    assert gate.predictions(f"n{workers}") == gate.predictions("serial")
+    gate.expect_same_predictions(f"n{workers}", "serial")
 
 
 def test_what_is_kept_gives_the_same_bits(gate, serial):
@@ -82,7 +86,7 @@ def test_what_is_kept_gives_the_same_bits(gate, serial):
 
 def test_another_working_folder_gives_the_same_bits(gate, serial, tmp_path):
     assert gate(cache="elsewhere", cwd=tmp_path) == serial
-    assert gate.predictions("elsewhere") == gate.predictions("serial")
+    gate.expect_same_predictions("elsewhere", "serial")
 
 
 def test_an_older_processor_gives_the_same_verdict(gate, serial):
