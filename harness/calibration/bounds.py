@@ -20,7 +20,7 @@ from harness.calibration.checking import check_panel
 from harness.calibration.multipliers import widened
 from harness.calibration.reach import FEW, PROVISIONAL, least_of, reaches
 from harness.calibration.scales import off_scale, on_scale, on_scales
-from harness.measures import Unit
+from harness.measures import METRICS, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -120,7 +120,8 @@ class Calibrated:
 
     @property
     def _range(self) -> tuple[float, float]:
-        low, high = self.row.unit.range
+        known = METRICS.get(self.row.metric)
+        low, high = known.range if known else self.row.unit.range
         return low, float(self.row.n) if self.row.unit is Unit.IMAGES else high
 
     def _number(self, value: float) -> str:

@@ -107,7 +107,8 @@ def _calibrate(options: argparse.Namespace) -> int:
 
     gates = read_gates(options.gates)
     _check_budget(options)
-    options.panel = options.panel or Path(str(gates.recipe.get("panel", "models/panel.json")))
+    of_gates = Path(str(gates.recipe.get("panel", "models/panel.json")))
+    options.panel = options.panel or of_gates
     by_hand = frozenset(gate.id for gate in gates.gates if gate.hand)
     if options.power:
         panel = read_panel(options.panel, gates)
@@ -117,7 +118,9 @@ def _calibrate(options: argparse.Namespace) -> int:
     if options.plan and not options.checkpoints:
         print("\n".join(plan_lines(read_panel(options.panel, gates), gates.budgets)))
         return OK
-    knows = gates.knowledge or options.panel.with_suffix(".knowledge.json")
+    # What another panel knows does not take the place of what this one does, which other gates files may share.
+    beside = options.panel.with_suffix(".knowledge.json")
+    knows = (gates.knowledge or beside) if options.panel == of_gates else beside
     before = {path: hash_of_file(path) for path in (options.panel, knows)}
     panel, knowledge, gates = measured_panel(options, gates, knows)
     before[options.gates] = gates.sha256

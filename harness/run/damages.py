@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from harness.gates import Gate
     from harness.inference import Predictions, RoleModel
     from harness.run.session import StressSession
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 class Damage:
     """A way to break a model, the family that must notice, and which images the broken model fails.
 
-    With a `metric`, only the family's rows of this metric are asked.
+    With a `metric`, only the family's rows of this metric are asked; those of the metric `unmoved`, which such damage
+    does not change, never.
     """
 
     name: str
@@ -36,6 +38,11 @@ class Damage:
     after: nn.Module
     fails: Callable[[Predictions], np.ndarray]
     metric: str = ""
+    unmoved: str = ""
+
+    def concerns(self, gate: Gate) -> bool:
+        """Return whether a row of the family must notice."""
+        return self.metric in {"", gate.metric} and gate.metric != self.unmoved
 
     def apply(self, candidate: RoleModel) -> RoleModel:
         """Return the candidate with a damaged copy of its model, which has nothing remembered."""
@@ -56,7 +63,8 @@ def damages(session: StressSession) -> tuple[Damage, ...]:
     return (
         Damage("swapped-logits", "class", keep, _SwapLogits(first, (first + 1) % len(classes)), _errors),
         Damage("left-half-blanked", "clean", _BlankLeftHalf(), keep, _errors),
-        Damage("overconfident", "confidence", keep, _ScaleLogits(10.0), _confident_errors),
+        # The order of answers by how sure they are stays as it is, whatever the logits are multiplied by.
+        Damage("overconfident", "confidence", keep, _ScaleLogits(10), _confident_errors, unmoved="risk_coverage_area"),
         Damage("turned-020", "rotation", _Turn(20.0), keep, _errors),
         Damage("turned-020-searched", "search", _Turn(20.0), keep, _errors, metric="right_at_every_pose"),
         Damage("blind", "attention", _BlankAll(), keep, _errors, metric="lost"),

@@ -201,10 +201,10 @@ def _is_noticed(damage: Damage, sampled: StressSession, judge: Judge) -> SelfChe
     gates = [
         gate
         for gate in sampled.gates.family(damage.family)
-        if gate.threshold and gate.role == "candidate" and damage.metric in {"", gate.metric}
+        if gate.threshold and gate.role == "candidate" and damage.concerns(gate)
     ]
     if not gates:
-        return result("not_applicable", f"no gate of family {damage.family!r} has a bound")
+        return result("not_applicable", f"no gate of family {damage.family!r} that is about this has a bound")
     candidate = sampled.roles["candidate"]
     damaged = damage.apply(candidate)
     fails, failed = damage.fails(damaged.predict(sampled.images)), damage.fails(candidate.predict(sampled.images))

@@ -14,11 +14,13 @@ from panels import panel_of, row, spread_evenly
 from scipy import stats
 
 from harness.calibration import multipliers, reach
-from harness.calibration.bounds import Calibrated, calibrate, default_budget, false_alarms
+from harness.calibration.bounds import Calibrated, bounds_of, calibrate, default_budget, false_alarms
 from harness.calibration.checking import check_panel, outliers
 from harness.calibration.multipliers import correlation, multiplier
+from harness.calibration.panel import Row
 from harness.calibration.report import calibration_lines, power_lines
 from harness.errors import InputError
+from harness.measures import Unit
 
 CLEAN_SHARE, FAMILY_SHARE = 0.005, 0.005 / 12
 """The promise: a healthy retrain fails any gate at most once in a hundred, half for clean, half for other families."""
@@ -503,6 +505,13 @@ def test_more_failures_than_the_others_allow_are_an_alarm_and_fewer_are_none(sid
     values[4] = rest.mean() + side * 4.5 * rest.std(ddof=1) * math.sqrt(20 / 19)
     panel = panel_of(values, family="pairs", unit="images")
     assert false_alarms(panel, calibrate(panel, LAX)) == alarms
+
+
+def test_a_bound_stays_within_what_its_metric_can_be():
+    score = Row("brier", "confidence", "brier_score", Unit.SCORE, "at_most", 10_000)
+    (item,) = bounds_of(panel_of([0.3, 1.9, 0.2, 1.7] * 2, [score]), {"brier_score": math.inf})
+    assert item.bound == 2.0
+    assert item.not_gated == "its bound of 2.000 cannot fail"
 
 
 # What the terminal says.

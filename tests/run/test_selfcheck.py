@@ -184,7 +184,7 @@ def test_a_family_without_bounds_has_nothing_to_check(session_of, name, family, 
     }[how]
     session = session_of("[[gate]]".join(row for row in rows if row))
     assert checks(session) == {**dict.fromkeys(NAMES, "pass"), name: "not_applicable"}
-    assert detail(session, name) == f"no gate of family '{family}' has a bound"
+    assert detail(session, name) == f"no gate of family '{family}' that is about this has a bound"
 
 
 def test_a_family_whose_test_was_not_collected_has_nothing_to_check(session_of):
