@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from harness.data import stratified_sample
+from harness.data import load_images, stratified_sample
 from harness.data.images import unit_range
 from harness.data.masks import object_masks
 from harness.inference.search import first_failures
@@ -182,10 +182,13 @@ def flips(session: StressSession) -> np.ndarray:
 
 
 def consensus(session: StressSession) -> np.ndarray:
-    """Show what of all that every healthy retrain gets right the augmented model loses most plainly."""
+    """Show what of all that every healthy retrain gets right the augmented model loses most plainly.
+
+    Of all images: of a sample it may lose none.
+    """
     knowledge = session.knowledge
     assert knowledge is not None
-    lost = lost_to([session.roles["candidate"].predict(session.images)], knowledge)
+    lost = lost_to([session.roles["candidate"].predict(load_images("fashion-mnist"))], knowledge)
     return _telling(session, lost_consensus(lost), lost)
 
 
