@@ -18,7 +18,7 @@ import numpy as np
 
 from harness.calibration.checking import check_panel
 from harness.calibration.multipliers import widened
-from harness.calibration.reach import FEW, PROVISIONAL, least_of, reaches
+from harness.calibration.reach import FEW, PROVISIONAL, SHARES, least_of, reaches
 from harness.calibration.scales import off_scale, on_scale, on_scales
 from harness.measures import METRICS, Unit
 
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from harness.calibration.panel import Panel, Row
 
 POWER = 0.95
-
-
-_SHARES = (Unit.SHARE, Unit.DIFFERENCE)
 
 
 @dataclass(frozen=True)
@@ -218,7 +215,7 @@ def default_budget(row: Row, mean: float) -> float:
     """
     if row.unit is Unit.IMAGES:
         return max(mean, (0.01 if row.scale == "root" else 0.005) * row.n)
-    return 0.05 if row.unit in _SHARES else 0.2 * mean
+    return 0.05 if row.unit in SHARES else 0.2 * mean
 
 
 def _std(values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.calibration.multipliers import widened
-from harness.calibration.reach import FEW, PROVISIONAL, least_of, spread_of
+from harness.calibration.reach import FEW, PROVISIONAL, spread_of, std_of
 from harness.calibration.scales import on_scales
 from harness.errors import InputError
 
@@ -52,7 +52,7 @@ def outliers(panel: Panel) -> list[str]:
             at = np.array([row.family == family for row in panel.rows])
             rows = panel.family(family)
             spread = spread_of(panel, rows, rest[:, at])
-            std = np.maximum(np.sqrt(spread.variance), least_of(on_scales(rest[:, at], rows), rows))
+            std = std_of(spread, rest[:, at], rows)
             away = on_scales(values[position, at], rows) - on_scales(rest[:, at], rows).mean(axis=0)
             chances[at] = 2 * t.sf(np.abs(away) / std / widened(len(rest)), spread.df(len(rest)))
         worst = int(chances.argmin())

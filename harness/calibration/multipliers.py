@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,15 +49,22 @@ def multiplier(correlations: np.ndarray, *, share: float, retrains: int, draws: 
 
     if len(correlations) == 1:
         return float(t.isf(share, retrains - 1))
-    rng = np.random.default_rng(seed)
+    return _drawn(correlations.astype(float).tobytes(), share, retrains, draws, seed)
+
+
+@cache
+def _drawn(correlations: bytes, share: float, retrains: int, draws: int, seed: int) -> float:
+    """Return the quantile that the bootstrap finds, once: each member that is left out asks for the same."""
+    rng, flat = np.random.default_rng(seed), np.frombuffer(correlations)
+    rows = math.isqrt(len(flat))
     # Not Cholesky's root: correlations may be singular.
-    variances, directions = np.linalg.eigh(correlations)
+    variances, directions = np.linalg.eigh(flat.reshape(rows, rows))
     root = (directions * np.sqrt(np.maximum(variances, 0))).astype(np.float32)
     largest = []
-    batch = max(1, 4_000_000 // ((retrains + 1) * len(root)))
+    batch = max(1, 4_000_000 // ((retrains + 1) * rows))
     for start in range(0, draws, batch):
         size = min(batch, draws - start)
-        values = rng.standard_normal((size, retrains + 1, len(root)), dtype=np.float32) @ root.T
+        values = rng.standard_normal((size, retrains + 1, rows), dtype=np.float32) @ root.T
         panels, retrain = values[:, :-1], values[:, -1]
         largest.append(((panels.mean(axis=1) - retrain) / panels.std(axis=1, ddof=1)).max(axis=1))
     return float(np.quantile(np.concatenate(largest), 1 - share) / widened(retrains))

@@ -23,7 +23,7 @@ FEW = 8
 """Retrains from which on their own spread makes a gate; with fewer a row needs a prior, see `moderated`."""
 PROVISIONAL = 3
 """Retrains from which on bounds are no longer provisional: two may be as unlike the third as one is."""
-_SHARES = (Unit.SHARE, Unit.DIFFERENCE)
+SHARES = (Unit.SHARE, Unit.DIFFERENCE)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def reaches(
 
     count = retrains or len(values)
     found = spread_of(panel, rows, values)
-    std = np.maximum(np.sqrt(found.variance), least_of(on_scales(values, rows), rows))
+    std = std_of(found, values, rows)
     prior = found.worth > 0
     if count >= FEW and not panel.chance:
         k = np.full(len(rows), family_multiplier(panel, sharing, retrains=count, draws=draws))
@@ -80,6 +80,11 @@ def spread_of(panel: Panel, rows: Sequence[Row], values: np.ndarray) -> Moderate
     return moderated(scaled, chance, loss)
 
 
+def std_of(found: Moderated, values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
+    """Return the standard deviation that counts of each row, on its scale: what was found, at least the least."""
+    return np.asarray(np.maximum(np.sqrt(found.variance), least_of(on_scales(values, rows), rows)))
+
+
 def least_of(values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
     """Return the least standard deviation of each row that counts."""
 
@@ -88,6 +93,6 @@ def least_of(values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
             return 1.0
         if row.unit is Unit.IMAGES:
             return max(1.0, math.sqrt(max(mean, 0)))
-        return 1 / row.n if row.unit in _SHARES else 0.01 * mean
+        return 1 / row.n if row.unit in SHARES else 0.01 * mean
 
     return np.array([least(row, mean) for row, mean in zip(rows, values.mean(axis=0), strict=True)])
