@@ -172,8 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.memory_of is not None:
         print(json.dumps(memory(options.memory_of)))
         return 0
-    images, results = pictures(options.images), list[Measured]()
-    peaks: dict[int, tuple[float, float]] = {}
+    images, results, peaks = pictures(options.images), _others(options.models), dict[int, tuple[float, float]]()
     # The load is this benchmark's own after a while, so that it is taken before.
     machine = f"{os.cpu_count()} cores, at a load of {os.getloadavg()[0]:.1f} when it began"
     for name in options.models:
@@ -190,6 +189,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{count} pictures: {peaks[count]} MB", flush=True)
         _write(results, peaks, machine=machine, rounds=options.repeats)
     return 0
+
+
+def _others(models: Sequence[str]) -> list[Measured]:
+    """Return what earlier calls measured of other networks, since large ones are measured each in a call of its own."""
+    try:
+        earlier = json.loads((HERE / "speed.json").read_text("utf-8"))["results"]
+    except FileNotFoundError:
+        return []
+    return [Measured(**result) for result in earlier if result["model"] not in models]
 
 
 def _write(results: Sequence[Measured], peaks: dict[int, tuple[float, float]], *, machine: str, rounds: int) -> None:

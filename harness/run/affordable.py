@@ -9,7 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 from harness.gates.golden import GOLDEN
+from harness.inference.batches import batch_size
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
@@ -19,8 +22,9 @@ SHARE = 0.2
 """Of the image-passes of a whole run, how many may be for what is not the gates themselves."""
 LEAST = 20
 """Images that are always looked at: half of them lost by damage is beyond chance (McNemar's p below 0.001)."""
-BATCH = 32
-"""Fewer images than this cost as much, since batches are padded."""
+FEW = 16, 32
+"""Images that are always asked for again, at least: the first for large ones, and as many as fill a batch of small
+ones, of which fewer would cost as much, since batches are padded."""
 FREE_PASSES, FREE_PIXELS, GROWTH = 160_000, 28 * 28, 1.5
 """Passes that any run may take for it, of images of so many pixels, and how fewer they are of larger ones: networks for
 larger images are deeper, too. They take seconds on one core, the shipped network's as a ResNet's at 224 pixels."""
@@ -37,12 +41,14 @@ CURVES, SURVIVED = 42, 120
 class Extent:
     """How many images may be looked at, at least as many as tell anything.
 
-    For checks that are always made `anew`, and, over all perturbations, for `answers` that are asked for again; for
-    `damaged` copies; for an overview's `curves`, `searches` of models other than the candidate, and `confidences`.
+    For checks that are always made `anew`, and, over all perturbations, for `answers` that are asked for again, `few`
+    at a time; for `damaged` copies; for an overview's `curves`, `searches` of models other than the candidate, and
+    `confidences`.
     """
 
     anew: int
     answers: int
+    few: int
     damaged: int
     curves: int
     searches: int
@@ -81,9 +87,12 @@ def extent_of(session: StressSession) -> Extent:
     each = sum(SEARCHED if damage.family == "search" else DAMAGED for damage in gated)
     each += EXPLAINED * bool(session.gates.family("attention"))
     models = len({model.model_sha256 for model in session.roles.values()})
+    batch = batch_size(session.images.pixels.shape[1:], torch.device("cpu"), screening=False)
+    few = min(max(batch, FEW[0]), FEW[1])
     return Extent(
-        anew=max(BATCH, quarter // 2 // ANEW),
-        answers=max(4 * BATCH, quarter // 2),
+        anew=max(few, quarter // 2 // ANEW),
+        answers=max(4 * few, quarter // 2),
+        few=few,
         damaged=max(LEAST, quarter // max(each, 1)),
         curves=max(LEAST, quarter // (CURVES * models)),
         searches=max(LEAST, quarter // (SURVIVED * models)),

@@ -33,8 +33,8 @@ SAMPLES = 1_000
 """Images on which copies are judged at most: the damage is gross, and a sample keeps the checks to seconds."""
 STATE_SAMPLES, TOLERANCE = 100, 1e-3
 """Images on which the model is run as it was given, at most, and how far its logits may be, relative or absolute."""
-ANSWERS, ANSWERED_SAMPLES = 16, 32
-"""How many perturbations are asked for again, and on how many images each, at most."""
+ANSWERS = 16
+"""How many perturbations are asked for again, at most."""
 HURTS = 0.001
 """A damage counts as one when McNemar's p, of failures with it and without, is below this."""
 ALIKE = 0.5
@@ -79,7 +79,7 @@ def self_checks(
         "model-equals-itself": lambda: _model_equals_itself(fresh, rest, anew),
         "model-keeps-no-state": lambda: _model_keeps_no_state(fresh, anew),
         "answers-are-the-models": lambda: _answers_are_the_models(
-            fresh, session, min(ANSWERS, extent.answers // ANSWERED_SAMPLES)
+            fresh, session, most=min(ANSWERS, extent.answers // extent.few), few=extent.few
         ),
         **{damage.name: noticed(damage) for damage in damaging},
         MAPS: remembered(MAPS, _maps_follow_weights),
@@ -163,10 +163,10 @@ def _model_keeps_no_state(fresh: Classifier, sampled: StressSession) -> SelfChec
     )
 
 
-def _answers_are_the_models(fresh: Classifier, session: StressSession, most: int) -> SelfCheck:
+def _answers_are_the_models(fresh: Classifier, session: StressSession, *, most: int, few: int) -> SelfCheck:
     """Check that what was answered in this run, from the cache or not, is what the model answers now.
 
-    A few images of at most `most` of the perturbations that were asked for: answers of another model are wrong on
+    `few` images of at most `most` of the perturbations that were asked for: answers of another model are wrong on
     many.
     """
     candidate = session.roles["candidate"]
@@ -175,7 +175,7 @@ def _answers_are_the_models(fresh: Classifier, session: StressSession, most: int
     count = differing = 0
     under: list[object] = []
     for before in some:
-        chosen = np.unique(np.linspace(0, len(before.labels) - 1, ANSWERED_SAMPLES).astype(np.int64))
+        chosen = np.unique(np.linspace(0, len(before.labels) - 1, few).astype(np.int64))
         anew = fresh.predict(before.images.take(torch.from_numpy(chosen)), before.perturbation)
         count += len(chosen)
         if others := int((anew.predicted != before.predicted[chosen]).sum()):
@@ -189,7 +189,7 @@ def _answers_are_the_models(fresh: Classifier, session: StressSession, most: int
         "your own do the same to an image in any batch"
         if differing
         # Without their number: with workers each process has answers of its own.
-        else f"answers of this run, from the cache or not, are the same when predicted anew, {ANSWERED_SAMPLES} "
+        else f"answers of this run, from the cache or not, are the same when predicted anew, {few} "
         f"images of each of {most} perturbations at most",
     )
 
