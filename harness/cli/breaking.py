@@ -82,10 +82,10 @@ def _break_one(options: argparse.Namespace, classifier: Classifier, images: Labe
     if options.json:
         print(json.dumps({**found, "picture": str(output)}))
         return OK
-    print(f"image {number}: {true}, {float(clean.confidence[0]):.0%} sure")
+    print(f"image {number}: {true}, {float(clean.confidence[0]):.0%} confidence")
     for path in fine_paths():
         hit = found[path.name]
-        where = f"holds to the limit of {path.limit}"
+        where = f"right up to the limit of {path.limit}"
         if isinstance(hit, dict):
             from harness.perturb import Pose
 
@@ -136,9 +136,10 @@ def _survival(options: argparse.Namespace, classifier: Classifier, images: Label
         return OK
     print(f"{len(images)} images; of those right as they are")
     for name, result in results.items():
+        decile, median = (PATHS[name].said(result[share]) for share in ("decile", "median"))
         print(
-            f"  {name}: one in ten fails by {result['decile']:.3g} {result['unit']}, half by {result['median']:.3g}, "
-            f"{result['held_to_the_limit']:.0%} hold to the limit"
+            f"  {name}: one in ten fails by {decile}, half by {median}, "
+            f"{result['held_to_the_limit']:.0%} are right up to the limit"
         )
     print(f"picture: {output}")
     return OK

@@ -79,7 +79,7 @@ STUDY_KINDS = (
 )
 """The six kinds of failure that the Fashion-MNIST study looks at."""
 
-OWN = "its own: every healthy retrain is right"
+OWN = "its own: every retrain is right"
 """The kind of errors that no healthy retrain makes."""
 OWN_CONFIDENT = "over 90% confidence, its own"
 

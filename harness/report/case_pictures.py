@@ -114,7 +114,7 @@ def caption(case: Case) -> str:
         how = "Nothing in the image speaks for the answer: the attention is zero everywhere."
     if case.healthy:
         retrains, answer = case.healthy
-        how = f"Each of {retrains} healthy retrains gets it right, {answer.confidence:.0%} sure in the mean. {how}"
+        how = f"Each of {retrains} retrains gets it right, {answer.confidence:.0%} mean confidence. {how}"
     return f"Image {case.index}, {case.true}{_posed(case)}. {how}"
 
 
@@ -144,7 +144,7 @@ def _beside(case: Case) -> tuple[tuple[str, View | None], tuple[str, View | None
     """Return what stands beside the original, by name: healthy retrains or the baseline, and the candidate."""
     if case.healthy:
         retrains, answer = case.healthy
-        return (f"{retrains} healthy, mean", View(answer)), ("candidate", case.candidate)
+        return (f"{retrains} retrains, mean", View(answer)), ("candidate", case.candidate)
     return (_REFERENCE, case.baseline), ("candidate", case.candidate)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.gates.roles import in_words
 from harness.measures import Unit
 from harness.report.page import Section, render, table
 from harness.run.overview import Failing
@@ -33,13 +34,13 @@ def kinds_rows(overview: Overview) -> tuple[list[str], list[list[object]]]:
     """Return titles and rows of the failures by kind, one value a cell: counts at rest, changes, shares moved."""
     models, changes = overview.models, overview.changes
     counts = list(zip(*(model[Failing].failures for model in models), strict=True))
-    titles = ["kind", *(model.name for model in models)]
+    titles = ["kind", *(in_words(model.name) for model in models)]
     rows: list[list[object]] = [[kinds[0].kind, *(kind.count for kind in kinds)] for kinds in counts]
     if changes:
         titles += ["new", "fixed", "shared"]
         for row, change in zip(rows, changes.by_kind, strict=True):
             row += [change.new, change.fixed, change.shared]
-    titles += [f"{model.name}, moved" for model in models]
+    titles += [f"{in_words(model.name)}, moved" for model in models]
     for row, kinds in zip(rows, counts, strict=True):
         row += [Unit.SHARE.format(kind.moved) for kind in kinds]
     return titles, rows
@@ -60,7 +61,7 @@ def confusions_rows(groups: Sequence[tuple[str, str, tuple[int, ...]]]) -> list[
 def _how_to_read(overview: Overview) -> str:
     changes = ""
     if overview.changes:
-        changes = f" New, fixed and shared are in comparison with the {overview.changes.against}."
+        changes = f" New, fixed and shared are in comparison with the {in_words(overview.changes.against)}."
     return (
         f"Images, of {overview.n:,} as they are.{changes} Moved: the share of answers at the corners ±10°, ±2 px, of "
         f"{overview.sample:,} images."
@@ -81,14 +82,14 @@ def _new_failures(changes: Changes) -> list[tuple[str, Markup]]:
         )
         for each in changes.new_failures
     ]
-    shown, new = len(rows), changes.by_kind[0].new
+    shown, new, against = len(rows), changes.by_kind[0].new, in_words(changes.against)
     count = f"{shown} of {new}" if shown < new else f"all {new}"
-    title = f"New mistakes, which the {changes.against} does not make: {count}, the most confident first"
-    return [(title, table(("image", "true", "taken for", "confidence", changes.against, "confidence"), rows))]
+    title = f"New mistakes, which the {against} does not make: {count}, the most confident first"
+    return [(title, table(("image", "true", "taken for", "confidence", against, "confidence"), rows))]
 
 
 def _persistent(overview: Overview) -> list[tuple[str, Markup]]:
-    found, *rest = ((model.name, model[Failing].persistent) for model in overview.models)
+    found, *rest = ((in_words(model.name), model[Failing].persistent) for model in overview.models)
     persistent = found[1]
     if persistent is None or not persistent.rows:
         return []

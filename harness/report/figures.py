@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+from harness.gates.roles import in_words
 from harness.run.overview import Clean, Looking, Surviving, Turned
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def figure(width: float = WIDTH, height: float = 3.3) -> Figure:
 
 def _looks(overview: Overview) -> Iterable[tuple[ModelOverview, dict[str, Any]]]:
     for model, (colour, marker, line) in zip(overview.models, _LOOKS * len(overview.models), strict=False):
-        yield model, {"color": colour, "marker": marker, "linestyle": line, "label": model.name}
+        yield model, {"color": colour, "marker": marker, "linestyle": line, "label": in_words(model.name)}
 
 
 def _errors(rates: Sequence[Rate]) -> list[list[float]]:
@@ -76,10 +77,10 @@ def _errors(rates: Sequence[Rate]) -> list[list[float]]:
 
 @styled
 def rotation_curves(overview: Overview) -> Figure:
-    """Plot accuracy against rotation for each model, with 95% intervals; the promised ±10° are shaded."""
+    """Plot accuracy against rotation for each model, with 95% intervals; the trained range of ±10° is shaded."""
     picture = figure()
     axes = picture.subplots()
-    axes.axvspan(-10, 10, color="0.5", alpha=0.12, linewidth=0, label="promised: ±10°")
+    axes.axvspan(-10, 10, color="0.5", alpha=0.12, linewidth=0, label="trained range: ±10°")
     for model, look in _looks(overview):
         values = [100 * rate.value for rate in model[Turned].rotation]
         axes.errorbar(overview.degrees, values, yerr=_errors(model[Turned].rotation), capsize=2, **look)
@@ -146,7 +147,7 @@ def reliability_diagrams(overview: Overview) -> Figure:
     for model, look in _looks(overview):
         known = [item for item in model[Clean].reliability if item.count >= _FEW]
         confidence = [100 * (item.confidence or 0.0) for item in known]
-        label = f"{model.name} (ECE {100 * model[Clean].calibration_error:.1f}%)"
+        label = f"{in_words(model.name)} (ECE {100 * model[Clean].calibration_error:.1f}%)"
         upper.plot(confidence, [100 * (item.accuracy or 0.0) for item in known], **{**look, "label": label})
         lower.plot(confidence, [item.count for item in known], **look)
     upper.set(ylabel="right, %", ylim=(0, 101), xlim=(0, 101))
@@ -172,11 +173,11 @@ def attention_by_class(overview: Overview) -> Figure:
             color=look["color"],
             label=look["label"],
         )
-    axes.axvline(1, color="0.25", linewidth=1.2, linestyle="--", label="uniform map")
+    axes.axvline(1, color="0.25", linewidth=1.2, linestyle="--", label="by chance")
     axes.set_yticks(range(len(overview.classes)), overview.classes)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("lift: attention on the object over that of a uniform map")
+    axes.set_xlabel("lift: attention on the object over that by chance")
     picture.legend(loc="outside upper center", ncols=2, fontsize=9)
     return picture
 

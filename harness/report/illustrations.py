@@ -7,6 +7,7 @@ import io
 import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
+from harness.gates.roles import in_words
 from harness.measures import Unit
 from harness.report.page import Section, render
 from harness.report.tables import classes
@@ -111,7 +112,7 @@ def illustrations(overview: Overview) -> Iterator[Illustration]:
     )
     yield from _matrices(overview)
     yield Illustration(
-        "Is it as right as it is sure?",
+        "Does its confidence match its accuracy?",
         "On the grey line, answers of 80% confidence are right 80% of the time; below it, the model is overconfident.",
         "Reliability diagram. "
         + _spoken(
@@ -131,7 +132,7 @@ def illustrations(overview: Overview) -> Iterator[Illustration]:
             "How the models were trained",
             "Thick lines are images that the model did not train on; where thin lines leave them, it overfits.",
             "Loss and accuracy by epoch of training.",
-            lambda: curves.training_curves({model.name: model[Training].history for model in models}),
+            lambda: curves.training_curves({in_words(model.name): model[Training].history for model in models}),
         )
 
 
@@ -141,25 +142,25 @@ def _matrices(overview: Overview) -> Iterator[Illustration]:
     names, first, reference = overview.classes, overview.models[0], overview.reference
     for model in filter(None, (first, reference)):
         yield Illustration(
-            f"Confusions of the {model.name}",
+            f"Confusions of the {in_words(model.name)}",
             "Each row is a true class; a bright cell off the diagonal is a confusion.",
-            f"Confusion matrix of {model.name}. {_worst_class(model, overview)}",
+            f"Confusion matrix of {in_words(model.name)}. {_worst_class(model, overview)}",
             lambda model=model: matrices.confusion_matrix(model, names),  # type: ignore[misc]
             is_map=True,
         )
     if reference is not None:
         yield Illustration(
             "What changed between them",
-            f"Red off the diagonal is a confusion that {first.name} has more often than {reference.name}; "
+            f"Red off the diagonal is a confusion that {first.name} has more often than {in_words(reference.name)}; "
             "red on it is an improvement.",
-            f"Difference of the confusion matrices of {first.name} and {reference.name}, in percentage points.",
+            f"Difference of the confusion matrices of {first.name} and {in_words(reference.name)}, in points.",
             lambda: matrices.confusion_difference(first, reference, names),
             is_map=True,
         )
 
 
 def _spoken(models: tuple[ModelOverview, ...], say: Callable[[ModelOverview], str]) -> str:
-    return "; ".join(f"{model.name}: {say(model)}" for model in models)
+    return "; ".join(f"{in_words(model.name)}: {say(model)}" for model in models)
 
 
 def _at_turns(overview: Overview) -> Callable[[ModelOverview], str]:
@@ -178,7 +179,7 @@ def _worst_class(model: ModelOverview, overview: Overview) -> str:
 
 def _lift(model: ModelOverview) -> str:
     found = model[Looking].on_object_overall
-    return f"{found.lift:.2f} times a uniform map" if found else "not measured"
+    return f"{found.lift:.2f} times chance" if found else "not measured"
 
 
 def _worst(rates: Sequence[Sequence[Rate]]) -> float:

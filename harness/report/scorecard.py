@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from harness.gates.roles import in_words
 from harness.report.page import Section, render
 from harness.report.text import data_in_words, notes, self_check_failures
 from harness.report.wording import case, family, healthy, hints, measured_and_required, sentence, where_it_looks
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _SHOWN = 6
 """Families that are shown at once."""
 _CLOSEST = 4
-"""Behaviours that a run in which all holds names as the closest to failing."""
+"""Behaviours that a run in which all passes names as the closest to failing."""
 
 
 def verdict_banner(outcome: Outcome) -> Markup:
@@ -133,7 +134,7 @@ def right_everywhere(outcome: Outcome) -> Rate | None:
 def coverage(outcome: Outcome) -> Section:
     """Return what the run judged, by whose bounds, and how to do it again."""
     facts: list[tuple[str, str]] = [
-        (role, render("model", path=model["path"], sha256=model["sha256"][:12]))
+        (in_words(role), render("model", path=model["path"], sha256=model["sha256"][:12]))
         for role, model in outcome.models.items()
     ]
     facts += [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from harness.gates.roles import in_words
 from harness.measures import Unit
 from harness.measures.failures import OWN_CONFIDENT
 from harness.perturb import IDENTITY
@@ -27,7 +28,7 @@ _MOST_CHANGED = 10
 """Classes and pairs that the comparison with the incumbent names."""
 
 SIGNS = {
-    "pass": "✓ holds",
+    "pass": "✓ passes",
     "fail": "✗ fails",
     "error": "✗ not judged",
     "not_gated": "reported",
@@ -38,7 +39,7 @@ SIGNS = {
 _FOLDED = {
     "fail": "",
     "more": "More that fail",
-    "pass": "Gates that hold",
+    "pass": "Gates that pass",
     "not_gated": "Measured and reported only, without a bound",
     "not_applicable": "Not applicable here",
 }
@@ -55,17 +56,27 @@ def gates(outcome: Outcome) -> Section:
         if status == "fail" and rank >= _OPEN:
             status = "more"
         groups.setdefault(_FOLDED[status], []).append(_gate(verdict))
-    titles = ("gate", "status", "measured", "bound", "healthy", "notices", "n", "detail", "")
+    titles = (
+        "gate",
+        "status",
+        "measured",
+        "bound",
+        "retrained reference models",
+        "smallest loss detected",
+        "n",
+        "detail",
+        "",
+    )
     return Section("gates", "All gates", render("gates", titles=titles, groups=groups.items()))
 
 
 def _gate(verdict: Verdict) -> dict[str, Any]:
     gate, known = verdict.gate, verdict.gate.healthy
-    healthy = notices = ""
+    healthy = detects = ""
     if known and known.mean is not None and known.std is not None:
         healthy = f"{number(verdict, known.mean)} ± {known.std:.2g}"
     if known and known.detects is not None:
-        notices = f"a loss of {number(verdict, known.detects)}"
+        detects = number(verdict, known.detects)
     sign = "≥" if gate.direction == "at_least" else "≤"
     measured, bound = verdict.numbers
     return {
@@ -75,7 +86,7 @@ def _gate(verdict: Verdict) -> dict[str, Any]:
         "measured": measured,
         "bound": bound and f"{sign} {bound}",
         "healthy": healthy,
-        "notices": notices,
+        "detects": detects,
         "n": verdict.n or "",
         "detail": "; ".join(filter(None, (verdict.detail, gate.not_gated if verdict.status == "not_gated" else ""))),
     }
@@ -97,13 +108,14 @@ def models(overview: Overview, everywhere: Rate | None = None) -> Markup:
         for model in known
     ]
     rows.append(
-        {"title": "Mistakes it is sure of", "about": "over 90% confidence", "rates": False, "cells": counts},
+        {"title": "Mistakes at high confidence", "about": "over 90%", "rates": False, "cells": counts},
     )
     if any(model[Looking].on_object_overall for model in known):
-        about = "share of Grad-CAM on the object; a uniform map has as much as the object fills"
+        about = "share of Grad-CAM on the object; by chance it is what the object fills"
         looks = [_attention(model) for model in known]
         rows.append({"title": "Attention on the object", "about": about, "rates": False, "cells": looks})
-    return render("models", models=known, rows=rows)
+    titles = [" = ".join(map(in_words, model.roles)) for model in known]
+    return render("models", titles=titles, rows=rows)
 
 
 def _its_own(model: ModelOverview) -> str:
@@ -138,7 +150,7 @@ def _attention(model: ModelOverview) -> dict[str, Any] | None:
     found = model[Looking].on_object_overall
     if found is None:
         return None
-    about = f"uniform {found.uniform:.0%}, lift {found.lift:.2f}, n={found.n:,}"
+    about = f"by chance {found.uniform:.0%}, lift {found.lift:.2f}, n={found.n:,}"
     return {"value": f"{found.ratio:.0%}", "about": about}
 
 
@@ -153,8 +165,8 @@ def classes(overview: Overview) -> Markup:
             mine, theirs = rates[0], reference[Clean].per_class[at]
             row.append(_difference(mine.value - theirs.value) if mine and theirs else "–")
         rows.append(row)
-    change = [f"change since {reference.name}"] if reference else []
-    return table(["class", *(model.name for model in overview.models), *change], rows, numbers=True)
+    change = [f"change since {in_words(reference.name)}"] if reference else []
+    return table(["class", *(in_words(model.name) for model in overview.models), *change], rows, numbers=True)
 
 
 def regressions(outcome: Outcome) -> Section | None:
@@ -168,7 +180,7 @@ def regressions(outcome: Outcome) -> Section | None:
     gate, clean = next(((gate, flips) for gate, flips in changed if gate.pose == IDENTITY), changed[0])
     titles = ("behaviour", "new failures", "fixed", "net change", "95% interval", "McNemar p")
     body = changes(gate.id, clean, compared=table(titles, rows, numbers=True))
-    return Section("incumbent", "Against the incumbent", body)
+    return Section("incumbent", "Against the currently shipped model (incumbent)", body)
 
 
 def changes(name: str, flips: Mapping[str, Any], *, compared: Markup | str = "") -> Markup:

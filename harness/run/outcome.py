@@ -115,7 +115,7 @@ class Outcome:
     def headline(self) -> str:
         """Return the verdict in one sentence."""
         gated = sum(verdict.status in {"pass", "fail"} for verdict in self.verdicts)
-        held = f"{gated - len(self.failed)} of {gated} gates hold"
+        held = f"{gated - len(self.failed)} of {gated} gates pass"
         if self.verdict == "error":
             return "ERROR: the run could not judge the candidate"
         if self.verdict == "partial":

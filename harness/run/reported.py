@@ -158,7 +158,10 @@ def _dropped(session: StressSession) -> list[str]:
     gone = [str(name) for name in acceptance.get("gates", ()) if name not in now]
     if not gone or acceptance.get("profile") != ("quick" if session.gates.data.sample is not None else "default"):
         return []
-    return [f"{len(gone)} gates that the incumbent was accepted by are not in {session.gates.path}: {some_of(gone)}"]
+    return [
+        f"{len(gone)} gates that the currently shipped model (incumbent) was accepted by are not in "
+        f"{session.gates.path}: {some_of(gone)}"
+    ]
 
 
 def refusal_of(options: StressOptions | None, reasons: Sequence[str], *, command: Sequence[str]) -> Outcome:

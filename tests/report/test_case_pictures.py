@@ -290,8 +290,8 @@ def test_healthy_retrains_that_all_get_it_right_stand_in_the_baselines_place():
     image, other = picture(shown), picture(case(seen=plain(200), candidate=view(0.1, 0.9, 0)))
     assert (place(image, MIDDLE) == 200).all(), "the image as it was seen: nobody's attention is meant"
     assert (image[:, RIGHT:] == other[:, RIGHT:]).all(), "the candidate's column is that of any case"
-    assert "Each of 20 healthy retrains gets it right, 98% sure in the mean." in caption(shown)
-    assert "; 20 healthy, mean: Shirt 98%; candidate: " in in_words(shown)
+    assert "Each of 20 retrains gets it right, 98% mean confidence." in caption(shown)
+    assert "; 20 retrains, mean: Shirt 98%; candidate: " in in_words(shown)
     assert "baseline" not in in_words(shown)
 
 

@@ -109,7 +109,7 @@ def test_what_was_not_measured_is_not_drawn():
         "Accuracy when moved",
         "Accuracy of each class",
         "Confusions of the candidate",
-        "Is it as right as it is sure?",
+        "Does its confidence match its accuracy?",
     ]
     assert figures_section(alone).body.count("<figcaption>") == 5
 

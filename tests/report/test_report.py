@@ -43,8 +43,8 @@ OUTCOME = Outcome(
         "baseline": {"path": "models/b.safetensors", "sha256": "beef" * 16, "architecture": "fashion-cnn"},
     },
     data={"name": "fashion-mnist", "split": "test", "sha256": "d" * 64, "n": 10_000},
-    recipe={"about": "20 healthy retrains"},
-    provenance="20 healthy retrains; the candidate's recipe is the same",
+    recipe={"about": "20 retrained reference models"},
+    provenance="20 retrained reference models; the candidate's recipe is the same",
     gates_sha256="e" * 64,
     versions={"python": "3"},
     command="pytest stress_tests --candidate runs/new.safetensors",
@@ -58,7 +58,7 @@ EVIL = "<script>alert('x')</script>"
 def test_the_markdown_holds_verdict_models_data_failures_and_command():
     text = markdown(OUTCOME)
     assert text.startswith(
-        "## ❌ Model quality gate: FAIL: 1 of 2 gates hold; worse: rotation, test_own.py::test_mine\n"
+        "## ❌ Model quality gate: FAIL: 1 of 2 gates pass; worse: rotation, test_own.py::test_mine\n"
     )
     assert "- candidate: `runs/new.safetensors` (`c0ffeec0ffee`)" in text
     assert "- data: fashion-mnist, test split, 10000 images" in text
@@ -71,7 +71,7 @@ def test_the_markdown_holds_verdict_models_data_failures_and_command():
 @pytest.mark.parametrize(
     ("changes", "icon", "line"),
     [
-        ({"verdicts": (PASS,), "failed_tests": ()}, "✅", "PASS: 1 of 1 gates hold"),
+        ({"verdicts": (PASS,), "failed_tests": ()}, "✅", "PASS: 1 of 1 gates pass"),
         ({"omissions": ("2000 of 10000 images",)}, "⚠️", "- partial: 2000 of 10000 images"),
         ({"errors": ("flip: the model | raised\nNaN",)}, "❌", r"- **could not judge**: flip: the model \| raised NaN"),
     ],
@@ -100,7 +100,7 @@ def test_the_markdown_lists_errors_before_failures():
 
 def test_the_summary_ends_with_the_verdict_what_fails_and_the_place_of_the_report():
     assert summary_lines(OUTCOME, Path("reports")) == [
-        "bounds: 20 healthy retrains; the candidate's recipe is the same",
+        "bounds: 20 retrained reference models; the candidate's recipe is the same",
         "1 of the bounds set by hand: clean",
         "1 measurements reported only, without a bound",
         f"candidate runs/new.safetensors: {OUTCOME.headline}",
@@ -296,7 +296,7 @@ def test_hints_point_at_what_mistakes_have_in_common(facts, hint):
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
-        ({}, "It looks at the object: 60% of its attention is there, a uniform map would have 50%; baseline 60%."),
+        ({}, "It looks at the object: 60% of its attention is there, 50% would be by chance; baseline 60%."),
         ({"on_object_overall": OnObject(0.5, 0.5, 1.0, 200)}, "It hardly looks at the object more than elsewhere: 50%"),
     ],
     ids=["looks", "looks-past"],
@@ -316,7 +316,7 @@ def test_of_all_gates_only_failures_are_unfolded():
     shown, holding, reported = listed.split("<details>")
     assert 'id="flip"' in shown
     assert 'id="rotate-ccw-015"' in shown
-    assert holding.startswith("<summary>Gates that hold: 1</summary>")
+    assert holding.startswith("<summary>Gates that pass: 1</summary>")
     assert 'id="clean"' in holding
     assert reported.startswith("<summary>Measured and reported only, without a bound: 1</summary>")
     assert 'id="pair-a-b"' in reported
@@ -334,7 +334,7 @@ def test_the_scorecard_holds_what_was_judged_and_how():
     assert f"<strong>This model got worse: 2 of 2 checks fail.</strong><span>{OUTCOME.headline}</span>" in page
     for fact in ("runs/new.safetensors", "c0ffeec0ffee", "fashion-mnist, test split, 10000 images", OUTCOME.command):
         assert fact in page
-    assert "20 healthy retrains" in page
+    assert "20 retrained reference models" in page
     assert "test_own.py::test_mine: failed" in page
     assert '<td class="worse">✗ fails</td><td class="number">0.8120</td><td class="number">≥ 0.8510</td>' in page
     assert "0.8680 ± 0.006" in page
