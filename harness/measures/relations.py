@@ -29,7 +29,10 @@ KEPT = Metric("kept", Unit.SHARE, better="more", words="same answer after the ch
 LOST = Metric("lost", Unit.SHARE, better="more", words="share of answers that go with the object")
 INVARIANCE = Metric("invariance", Unit.SHARE, better="more", words="same answer after every change")
 MONOTONICITY = Metric(
-    "monotonicity", Unit.SHARE, better="more", words="monotonicity: share of images never surer as severity grows"
+    "monotonicity",
+    Unit.SHARE,
+    better="more",
+    words="monotonicity: share of images never more confident as severity grows",
 )
 SYMMETRY = Metric("symmetry", Unit.SHARE, better="more", words="symmetry: share of answers that are the same both ways")
 

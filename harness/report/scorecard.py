@@ -8,6 +8,7 @@ from harness.gates.roles import in_words
 from harness.report.page import Section, render
 from harness.report.text import data_in_words, notes, self_check_failures
 from harness.report.wording import case, family, healthy, hints, measured_and_required, sentence, where_it_looks
+from harness.report.words import explained
 from harness.run.outcome import worst_first
 from harness.run.overview import Rate
 
@@ -75,6 +76,7 @@ def _row(verdict: Verdict, *, counted: str = "") -> dict[str, Any]:
     measured, required = measured_and_required(verdict)
     return {
         "behaviour": family(verdict.gate.family),
+        "about": explained(verdict.gate.family),
         "counted": counted,
         "id": verdict.gate.id,
         "case": case(verdict),

@@ -8,13 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.report.failures import failures
+from harness.report.gate_table import gates
 from harness.report.golden import golden
 from harness.report.illustrations import figures
 from harness.report.known import known_to_all
 from harness.report.page import Section, render, table
 from harness.report.scorecard import coverage, right_everywhere, what_got_worse
 from harness.report.suspects import suspect_labels
-from harness.report.tables import SIGNS, gates, models, regressions
+from harness.report.tables import SIGNS, models, regressions
+from harness.report.words import words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +70,7 @@ SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
     of_models(figures),
     regressions,
     gates,
+    words,
     tests,
 )
 """What a report shows, from top to bottom; its contents follow from it."""

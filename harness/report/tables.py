@@ -1,4 +1,4 @@
-"""Tables of a report: all gates, the models side by side, what changed since the incumbent."""
+"""Tables of a report: the models side by side, what changed since the incumbent."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from harness.measures import Unit
 from harness.measures.failures import OWN_CONFIDENT
 from harness.perturb import IDENTITY
 from harness.report.page import Section, render, table
-from harness.report.text import number
-from harness.run.outcome import worst_first
 from harness.run.overview import Clean, Everywhere, Failing, Looking, Moved
 
 if TYPE_CHECKING:
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
-    from harness.gates import Verdict
     from harness.run.outcome import Outcome
     from harness.run.overview import ModelOverview, Overview, Rate
 
@@ -34,62 +31,6 @@ SIGNS = {
     "not_gated": "reported",
     "not_applicable": "n/a",
 }
-
-
-_FOLDED = {
-    "fail": "",
-    "more": "More that fail",
-    "pass": "Gates that pass",
-    "not_gated": "Measured and reported only, without a bound",
-    "not_applicable": "Not applicable here",
-}
-"""Under which title the gates of a status are folded; the worst failures are not."""
-_OPEN = 10
-"""How many of these there are."""
-
-
-def gates(outcome: Outcome) -> Section:
-    """Return a row for each gate, which links can name by its id: the worst failures open, all others folded."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for rank, verdict in enumerate(worst_first(outcome.verdicts)):
-        status: str = "fail" if verdict.status == "error" else verdict.status
-        if status == "fail" and rank >= _OPEN:
-            status = "more"
-        groups.setdefault(_FOLDED[status], []).append(_gate(verdict))
-    titles = (
-        "gate",
-        "status",
-        "measured",
-        "bound",
-        "retrained reference models",
-        "smallest loss detected",
-        "n",
-        "detail",
-        "",
-    )
-    return Section("gates", "All gates", render("gates", titles=titles, groups=groups.items()))
-
-
-def _gate(verdict: Verdict) -> dict[str, Any]:
-    gate, known = verdict.gate, verdict.gate.healthy
-    healthy = detects = ""
-    if known and known.mean is not None and known.std is not None:
-        healthy = f"{number(verdict, known.mean)} ± {known.std:.2g}"
-    if known and known.detects is not None:
-        detects = number(verdict, known.detects)
-    sign = "≥" if gate.direction == "at_least" else "≤"
-    measured, bound = verdict.numbers
-    return {
-        "id": gate.id,
-        "worse": verdict.status in {"fail", "error"},
-        "sign": SIGNS[verdict.status],
-        "measured": measured,
-        "bound": bound and f"{sign} {bound}",
-        "healthy": healthy,
-        "detects": detects,
-        "n": verdict.n or "",
-        "detail": "; ".join(filter(None, (verdict.detail, gate.not_gated if verdict.status == "not_gated" else ""))),
-    }
 
 
 def models(overview: Overview, everywhere: Rate | None = None) -> Markup:

@@ -138,11 +138,6 @@ def _code(text: str) -> str:
     return f"{ticks}{line}{ticks}" if len(ticks) == 1 else f"{ticks} {line} {ticks}"
 
 
-def number(verdict: Verdict, value: float | None) -> str:
-    """Return a value in the unit of its verdict: a count of images, or a share with four decimals."""
-    return "" if value is None else verdict.unit.format(value, decimals=4)
-
-
 def aligned(rows: Sequence[Sequence[str]], *, text: Collection[int] = (0,)) -> list[str]:
     """Return the rows as lines of a table for the terminal; columns of `text` are aligned left, all others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

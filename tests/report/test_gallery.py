@@ -3,7 +3,6 @@
 import base64
 import html
 import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -38,7 +37,7 @@ def decoded(page: str) -> list[np.ndarray]:
 
 def test_each_tile_has_its_number_classes_confidence_and_whether_it_is_new():
     page = gallery_html("Shirts", [tile(), tile(index=8, new=False), tile(index=9, new=None)])
-    assert "<h4>Shirts</h4>" in page
+    assert "<h3>Shirts</h3>" in page
     assert page.count("<li>") == 3
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)
     assert captions == [
@@ -120,7 +119,7 @@ def pages(monkeypatch):
     monkeypatch.setattr(pictures, "MAX_BYTES", 1_000)
 
     def fill(*tests) -> list[str]:
-        book = PictureBook(["pytest", "stress_tests", "--candidate", "a b.pth"], Path("reports"))
+        book = PictureBook(["pytest", "stress_tests", "--candidate", "a b.pth"])
         reports = [SimpleNamespace() for _ in tests]
         for report, (verdict, shown) in zip(reports, tests, strict=True):
             book.illustrate(report, verdict, shown)
@@ -146,7 +145,7 @@ def test_what_does_not_fit_is_counted_with_the_command_that_shows_it(pages):
     assert counted(page) == (1, 0, 0, 0)
     assert (
         '<p class="omitted">3 pictures omitted, to keep this page small; to see what is missing: '
-        "<code>pytest stress_tests --candidate 'a b.pth' -k pair-a --stress-reports reports/pair-a</code></p>"
+        "<code>pytest stress_tests --candidate 'a b.pth' -k '[pair-a]' --stress-reports reports/pair-a</code></p>"
     ) in html.unescape(page)
 
 

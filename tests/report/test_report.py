@@ -171,7 +171,7 @@ class Page(HTMLParser):
         self.tags.append(tag)
         self.ids += [value for name, value in attrs if name == "id"]
         self.links += [value for name, value in attrs if name == "href"]
-        if tag not in {"img", "meta", "br"}:
+        if tag not in {"img", "meta", "br", "input"}:
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -179,7 +179,7 @@ class Page(HTMLParser):
 
 
 def gates_of(page: Page) -> list[str]:
-    return [name for name in page.ids if name != "zoom" and not name.startswith("report-")]
+    return [name for name in page.ids if name != "zoom" and not name.startswith(("report-", "word-", "about-"))]
 
 
 def test_every_gate_has_an_anchor_and_every_link_its_target():
@@ -193,7 +193,10 @@ def test_every_gate_has_an_anchor_and_every_link_its_target():
 def test_failures_come_first():
     page = Page(scorecard(replace(OUTCOME, verdicts=(COUNT, PASS, FAIL, ERROR))))
     assert gates_of(page) == ["flip", "rotate-ccw-015", "clean", "pair-a-b"]
-    assert [link for link in page.links if not link.startswith("#report-")][:2] == ["#flip", "#rotate-ccw-015"]
+    assert [link for link in page.links if not link.startswith(("#report-", "#word-", "#about-"))][:2] == [
+        "#flip",
+        "#rotate-ccw-015",
+    ]
 
 
 def test_what_got_worse_stands_by_behaviour_in_plain_words_with_its_worst_case():
@@ -221,7 +224,7 @@ def test_the_example_is_that_of_the_worst_gate_that_has_one():
     assert "An example" not in scorecard(OUTCOME)
 
 
-def test_when_all_holds_the_closest_behaviours_are_named():
+def test_when_all_passes_the_closest_behaviours_are_named():
     page = scorecard(replace(OUTCOME, verdicts=(PASS, COUNT), failed_tests=()))
     assert "What is closest to failing" in page
     assert '<a href="#clean">all images</a>' in page
@@ -310,18 +313,6 @@ def test_the_top_says_whether_the_model_looks_at_the_object(facts, said):
     assert "of its attention is there" not in scorecard(replace(OUTCOME, overview=unknown))
 
 
-def test_of_all_gates_only_failures_are_unfolded():
-    page = scorecard(replace(OUTCOME, verdicts=(COUNT, PASS, FAIL, ERROR)))
-    listed = page[page.index('id="report-gates"') :]
-    shown, holding, reported = listed.split("<details>")
-    assert 'id="flip"' in shown
-    assert 'id="rotate-ccw-015"' in shown
-    assert holding.startswith("<summary>Gates that pass: 1</summary>")
-    assert 'id="clean"' in holding
-    assert reported.startswith("<summary>Measured and reported only, without a bound: 1</summary>")
-    assert 'id="pair-a-b"' in reported
-
-
 def test_the_incumbent_is_what_hints_compare_with_when_it_is_another_model():
     three = compared(model(), model("baseline", right=0.5), model("incumbent", roles=("incumbent",)))
     assert three.reference.name == "incumbent"
@@ -336,9 +327,6 @@ def test_the_scorecard_holds_what_was_judged_and_how():
         assert fact in page
     assert "20 retrained reference models" in page
     assert "test_own.py::test_mine: failed" in page
-    assert '<td class="worse">✗ fails</td><td class="number">0.8120</td><td class="number">≥ 0.8510</td>' in page
-    assert "0.8680 ± 0.006" in page
-    assert '<td>reported</td><td class="number">17</td>' in page
 
 
 def test_a_run_in_which_all_holds_has_no_list_of_failures():
