@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from harness.errors import printable, some_of
+from harness.measures.statistics import related
 from harness.perturb import IDENTITY
 from harness.run.outcome import Outcome, worst_first
 
@@ -77,7 +78,7 @@ def notes(outcome: Outcome) -> list[str]:
             lost, gained = len(verdict.flips["new_failures"]), len(verdict.flips["fixed_failures"])
             said.append(
                 f"against the incumbent: {lost} new failures, {gained} fixed, net {verdict.flips['net']:+.4f} "
-                f"(McNemar p = {verdict.flips['mcnemar_p']:.2g})"
+                f"(McNemar p {related(verdict.flips['mcnemar_p'])})"
             )
     return said
 
