@@ -131,9 +131,9 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _views(classifier: Classifier, clean: Predictions, poses: Sequence[Any]) -> list[Predictions]:
-    from tqdm import tqdm
+    from harness.store.progress import Progress
 
-    return [classifier.predict(clean.images, pose) for pose in tqdm(poses, unit="pose", delay=2, disable=not poses)]
+    return [classifier.predict(clean.images, pose) for pose in Progress(poses, unit="pose", delay=2, disable=not poses)]
 
 
 def _over_poses(views: Sequence[Predictions]) -> dict[str, float]:

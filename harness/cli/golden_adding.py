@@ -171,17 +171,16 @@ def _healthy(
     gates: GatesFile, asked: LabelledImages, network: NetworkOptions, device: str
 ) -> tuple[list[tuple[int, int]], str]:
     """Return how many networks of the panel get each image right, and of how many; or why nobody knows."""
-    from tqdm import tqdm
-
     from harness.calibration.panel import read_panel
     from harness.inference import open_model
+    from harness.store.progress import Progress
 
     if not (named := gates.recipe.get("panel")):
         return [], "the gates file names no panel"
     try:
         members = read_panel(Path(str(named)), gates).members
         right = np.zeros(len(asked), dtype=np.int64)
-        for member in tqdm(members, desc="asking retrained reference models", unit="network", delay=2):
+        for member in Progress(members, desc="asking retrained reference models", unit="network", delay=2):
             right += open_model(Path(member.path), asked, network=network, device=device).predict(asked).correct
     except (InputError, OSError) as error:
         return [], str(error)

@@ -62,7 +62,7 @@ def what_got_worse(outcome: Outcome) -> Section | None:
             verdict.gate.family == name and verdict.status in {"pass", "fail", "error"} for verdict in outcome.verdicts
         )
         rows.append(_row(verdicts[0], counted=f"{len(verdicts)} of {judged} checks fail"))
-    found = hints_list(outcome.overview, looks=where_it_looks(outcome.overview))
+    found = hints_list(outcome.overview, looks=where_it_looks(outcome.overview, good=False))
     body = render("behaviours", hints=found, title="its worst case", rows=rows, shown=_SHOWN)
     return Section("worse", "What got worse", body, columns=True, beside=_example(outcome, failed))
 

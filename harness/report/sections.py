@@ -16,6 +16,7 @@ from harness.report.page import Section, render, table
 from harness.report.scorecard import coverage, right_everywhere, what_got_worse
 from harness.report.suspects import suspect_labels
 from harness.report.tables import SIGNS, models, regressions
+from harness.report.unjudged import damage
 from harness.report.words import words
 
 if TYPE_CHECKING:
@@ -44,6 +45,11 @@ def comparison(outcome: Outcome) -> Section | None:
     return None
 
 
+def mistakes(outcome: Outcome) -> Section | None:
+    """Return which mistakes the candidate makes, with small pictures of them."""
+    return None if outcome.overview is None else failures(outcome.overview, outcome.thumbnails)
+
+
 def self_checks(outcome: Outcome) -> Section | None:
     """Return what the run found when it checked itself."""
     if not outcome.self_checks:
@@ -63,11 +69,12 @@ SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
     what_got_worse,
     golden,
     comparison,
-    of_models(failures),
+    damage,
+    mistakes,
     suspect_labels,
     coverage,
-    self_checks,
     of_models(figures),
+    self_checks,
     regressions,
     gates,
     words,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import printable, some_of
 from harness.gates.roles import in_words
+from harness.measures.statistics import related
 from harness.perturb import IDENTITY
 from harness.run.outcome import Outcome, worst_first
 
@@ -78,7 +79,7 @@ def notes(outcome: Outcome) -> list[str]:
             lost, gained = len(verdict.flips["new_failures"]), len(verdict.flips["fixed_failures"])
             said.append(
                 f"against the currently shipped model (incumbent): {lost} new failures, {gained} fixed, "
-                f"net {verdict.flips['net']:+.4f} (McNemar p = {verdict.flips['mcnemar_p']:.2g})"
+                f"net {verdict.flips['net']:+.4f} (McNemar p {related(verdict.flips['mcnemar_p'])})"
             )
     return said
 

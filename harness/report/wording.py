@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from harness.gates import Verdict
     from harness.run.outcome import Outcome
-    from harness.run.overview import ModelOverview, Overview
+    from harness.run.overview import ModelOverview, OnObject, Overview
 
 FAMILIES: Mapping[str, str] = {
     "clean": "Images as they are",
@@ -157,15 +157,19 @@ def _fragile(model: ModelOverview, reference: ModelOverview) -> list[tuple[str, 
     return [
         (
             "It breaks when images are turned and moved a little",
-            f"{mine:.0%} right there, against {theirs:.0%} ({in_words(reference.name)})",
+            f"{mine:.0%} right there, against {theirs:.0%} ({in_words(reference.name)}), of "
+            f"{model[Moved].corners.n:,} images",
         )
     ]
 
 
-def where_it_looks(overview: Overview | None) -> str:
-    """Return in a sentence whether the first model looks at the object; empty when a hint says so, or nobody knows."""
+def where_it_looks(overview: Overview | None, *, good: bool = True) -> str:
+    """Return in a sentence whether the first model looks at the object; empty when a hint says so, or nobody knows.
+
+    Where only bad news is asked for, not `good`, also when it does look there.
+    """
     found = overview and overview.models[0][Looking].on_object_overall
-    if not (overview and found):
+    if not (overview and found) or (found.lift >= _LOOKS and not good):
         return ""
     reference = overview.reference
     if reference and _looking_elsewhere(overview.models[0], reference):
@@ -173,12 +177,18 @@ def where_it_looks(overview: Overview | None) -> str:
     theirs = reference[Looking].on_object_overall if reference else None
     beside = f"; {in_words(reference.name)} {theirs.ratio:.0%}" if reference and theirs else ""
     says = "It looks at the object" if found.lift >= _LOOKS else "It hardly looks at the object more than elsewhere"
-    return f"{says}: {found.ratio:.0%} of its attention is there, {found.uniform:.0%} would be by chance{beside}."
+    shares = f"{found.ratio:.0%} of its attention is there, {found.uniform:.0%} would be by chance{beside}"
+    return f"{says}: {shares} ({found.n:,} images)."
+
+
+def looks_less(mine: OnObject, theirs: OnObject) -> bool:
+    """Return whether a model looks at the object plainly less than another."""
+    return mine.lift <= _LESS * theirs.lift
 
 
 def _looking_elsewhere(model: ModelOverview, reference: ModelOverview) -> list[tuple[str, str]]:
     mine, theirs = model[Looking].on_object_overall, reference[Looking].on_object_overall
-    if mine is None or theirs is None or mine.lift > _LESS * theirs.lift:
+    if mine is None or theirs is None or not looks_less(mine, theirs):
         return []
     return [
         (

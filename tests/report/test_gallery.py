@@ -24,7 +24,7 @@ PAIR = ("Shirt", "Coat")
 
 def tile(*, index: int = 7, true: str = "Shirt", new: bool | None = True, shape=(28, 28, 1)) -> Tile:
     pixels = np.random.default_rng(index).integers(0, 256, shape).astype(np.uint8)
-    return Tile(pixels, Answer(index, true, "Coat", 0.934, (0.066, 0.934)), new)
+    return Tile(pixels, Answer(index, true, "Coat", 0.934, (0.066, 0.934)), new, "incumbent")
 
 
 def decoded(page: str) -> list[np.ndarray]:
@@ -40,17 +40,18 @@ def test_each_tile_has_its_number_classes_confidence_and_whether_it_is_new():
     assert "<h3>Shirts</h3>" in page
     assert page.count("<li>") == 3
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)
+    chips = '<span class="chip">Shirt</span> → <span class="chip wrong">Coat</span><br>'
     assert captions == [
-        "7<br>Shirt → Coat<br>confidence 93% · new",
-        "8<br>Shirt → Coat<br>confidence 93% · baseline wrong too",
-        "9<br>Shirt → Coat<br>confidence 93%",
+        f"{chips}93% · new · image 7",
+        f"{chips}93% · incumbent wrong too · image 8",
+        f"{chips}93% · image 9",
     ]
 
 
 @pytest.mark.parametrize(
     ("new", "ending"),
-    [(True, "; the baseline is right"), (False, "; the baseline is wrong too"), (None, "")],
-    ids=["new", "shared", "no-baseline"],
+    [(True, "; the incumbent is right"), (False, "; the incumbent is wrong too"), (None, "")],
+    ids=["new", "shared", "alone"],
 )
 def test_a_tile_is_described_in_words(new, ending):
     (alt,) = re.findall(r'alt="([^"]*)"', gallery_html("", [tile(new=new)]))
@@ -89,7 +90,7 @@ def test_without_failures_there_is_no_gallery():
             [tile()],
             5,
             Pose(dx=2),
-            "images shifted 2 px right: 1 of 5, those that the baseline gets right before others, "
+            "images shifted 2 px right: 1 of 5, those that the incumbent gets right before others, "
             "the most confident first",
         ),
         ([tile(new=None)] * 2, 2, IDENTITY, "images as they are: all 2, the most confident first"),

@@ -5,10 +5,20 @@
   const named = (hash) => document.getElementById(decodeURIComponent(hash.slice(1)));
 
   const zoom = document.getElementById('zoom');
+  const beside = { pictures: [], at: 0 };
+  const turnTo = (at) => {
+    const { pictures } = beside;
+    beside.at = (at + pictures.length) % pictures.length;
+    const { src, alt, naturalWidth } = pictures[beside.at];
+    Object.assign(zoom.querySelector('img'), { src, alt });
+    zoom.classList.toggle('small', naturalWidth < 100);
+    const place = pictures.length > 1 ? ` (${beside.at + 1} of ${pictures.length}, turn with ← and →)` : '';
+    zoom.querySelector('p').textContent = alt + place;
+  };
   const enlarge = (picture) => {
-    zoom.querySelector('img').src = picture.src;
-    zoom.querySelector('img').alt = picture.alt;
-    zoom.querySelector('p').textContent = picture.alt;
+    const near = picture.closest('.gallery, [id^="pictures-"], .section');
+    beside.pictures = near ? [...near.querySelectorAll('img')].filter((each) => each.checkVisibility()) : [picture];
+    turnTo(beside.pictures.indexOf(picture));
     zoom.showModal();
   };
 
@@ -119,6 +129,10 @@
     if (link) setTimeout(() => reveal(link.getAttribute('href')));
   });
   document.addEventListener('keydown', (event) => {
+    if (zoom.open && ['ArrowLeft', 'ArrowRight'].includes(event.key)) {
+      event.preventDefault();
+      return turnTo(beside.at + (event.key === 'ArrowRight' ? 1 : -1));
+    }
     if (event.key === 'Enter' && event.target.matches?.('.stress img')) enlarge(event.target);
   });
 
