@@ -449,18 +449,6 @@ def test_no_p_is_nought():
     assert related(0.0123) == "= 0.012"
 
 
-def test_of_all_gates_only_failures_are_unfolded():
-    page = scorecard(replace(OUTCOME, verdicts=(COUNT, PASS, FAIL, ERROR)))
-    listed = page[page.index('id="report-gates"') :]
-    shown, holding, reported = listed.split("<details>")
-    assert 'id="flip"' in shown
-    assert 'id="rotate-ccw-015"' in shown
-    assert holding.startswith("<summary>Gates that hold: 1</summary>")
-    assert 'id="clean"' in holding
-    assert reported.startswith("<summary>Measured and reported only, without a bound: 1</summary>")
-    assert 'id="pair-a-b"' in reported
-
-
 def test_the_incumbent_is_what_hints_compare_with_when_it_is_another_model():
     three = compared(model(), model("baseline", right=0.5), model("incumbent", roles=("incumbent",)))
     assert three.reference.name == "incumbent"
