@@ -144,7 +144,7 @@ def _views(case: Case) -> list[tuple[str, View]]:
 
     if case.healthy:
         retrains, answer = case.healthy
-        return [(f"{retrains} retrains, mean", View(answer)), (case.name, case.candidate)]
+        return [(f"{retrains} retrains", View(answer)), (case.name, case.candidate)]
     return [*([(case.against, case.other)] if case.other else []), (case.name, case.candidate)]
 
 

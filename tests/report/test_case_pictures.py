@@ -370,7 +370,7 @@ def test_healthy_retrains_that_all_get_it_right_stand_in_the_other_models_place(
     assert (image[TEXT_HEIGHT + 1 + TEXT_HEIGHT, MIDDLE : MIDDLE + 100] == BLUE).all(), "their answer, without an image"
     assert (image[:, RIGHT:] == other[:, RIGHT:]).all(), "the candidate's column is that of any case"
     assert "Each of 20 retrains gets it right, 98% mean confidence." in caption(shown)
-    assert "; 20 retrains, mean: Shirt 98%; candidate: " in in_words(shown)
+    assert "; 20 retrains: Shirt 98%; candidate: " in in_words(shown)
     assert "baseline" not in in_words(shown)
 
 
