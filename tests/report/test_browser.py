@@ -281,6 +281,9 @@ def test_a_test_is_unfolded_by_keys_and_keeps_the_focus(damaged, open_page):
         assert page.evaluate("document.activeElement.ariaExpanded") == state
     button.click()
     assert page.locator("#results-table .extra .stress").first.is_visible()
+    page.get_by_role("button", name="Duration", exact=True).focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#results-table th[data-column-type=duration]").get_attribute("class") != "sortable"
 
 
 def test_the_list_of_tests_repeats_no_message_and_has_room_for_its_names(damaged, open_page):

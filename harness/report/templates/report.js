@@ -142,20 +142,25 @@
     event.stopPropagation();
     const { id } = event.target.closest('tbody');
     event.target.parentElement.click();
+    dress();
     document.getElementById(id).querySelector('.col-result > button').focus();
+  };
+  const pressable = (cell) => {
+    const button = document.createElement('button');
+    button.type = 'button';
+    button.textContent = cell.textContent;
+    cell.replaceChildren(button);
+    return button;
   };
   const dress = () => {
     for (const cell of all('#results-table .collapsible > .col-result:not(:has(button))')) {
-      const button = document.createElement('button');
-      button.type = 'button';
-      button.textContent = cell.textContent;
-      button.ariaExpanded = String(!cell.matches('.collapsed'));
-      cell.replaceChildren(button);
+      pressable(cell).ariaExpanded = String(!cell.matches('.collapsed'));
     }
     for (const picture of all('.stress img')) {
       picture.tabIndex = 0;
       picture.role = 'button';
     }
+    for (const log of all('.logwrapper:has(.log)')) log.tabIndex = 0;
   };
   // What can be scrolled must be reached by keys, too.
   const measure = () => {
@@ -175,6 +180,9 @@
     if (document.getElementById('results-table')) {
       // Into the part of the page that it belongs to.
       list.append(...all('.run-count, p.filter, .controls, #results-table'));
+      for (const title of all('#results-table th.sortable')) {
+        pressable(title).dataset.columnType = title.dataset.columnType;
+      }
       for (const box of all('input.filter')) box.ariaLabel = box.nextElementSibling.textContent.replace(',', '');
       new MutationObserver(dress).observe(list, { childList: true });
     }
