@@ -206,7 +206,7 @@ def test_a_figure_of_a_sample_says_so_in_its_title():
         "How much an image survives, on a sample",
         "Accuracy of each class",
     ]
-    assert "Is it as right as it is sure? (300 of 10,000 images)" in titles
+    assert "Does its confidence match its accuracy? (300 of 10,000 images)" in titles
     assert "Does it look at the object? (1,000 of 10,000 images)" in titles
 
 
