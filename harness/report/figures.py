@@ -14,6 +14,7 @@ from harness.run.overview import Clean, Looking, Surviving, Turned
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -113,7 +114,9 @@ def survival_by_model(overview: Overview) -> Figure:
     return picture
 
 
-def _surviving(axes: Axes, severities: Sequence[float], shares: Sequence[float], n: int, **look: Any) -> None:
+def _surviving(
+    axes: Axes, severities: Sequence[float] | np.ndarray, shares: Sequence[float] | np.ndarray, n: int, **look: Any
+) -> None:
     """Plot shares of `n` images, in percent, with their 95% intervals as a band."""
     bands = [proportion_interval(round(share * n), n) for share in shares]
     axes.fill_between(

@@ -15,7 +15,7 @@ from harness.run.outcome import worst_first
 from harness.run.overview import Clean, Everywhere, Failing, Looking, Moved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from markupsafe import Markup
 
@@ -96,21 +96,21 @@ def models(overview: Overview, everywhere: Rate | None = None) -> Markup:
         mark = marks.of_rates(rates[0], beside) if rates[0] and beside else ""
         rows.append({"title": title, "about": about, "cells": _first_marked([_rate(rate) for rate in rates], mark)})
     sure = [model[Clean].confident_errors for model in known]
-    cells = [(f"{count:,}", f"of {overview.n:,}{_its_own(model)}") for count, model in zip(sure, known, strict=True)]
+    counts = [(f"{count:,}", f"of {overview.n:,}{_its_own(model)}") for count, model in zip(sure, known, strict=True)]
     mark = marks.of_counts(sure[0], sure[at]) if at is not None else ""
     rows.append(
-        {"title": "Mistakes it is sure of", "about": "over 90% confidence", "cells": _first_marked(cells, mark)}
+        {"title": "Mistakes it is sure of", "about": "over 90% confidence", "cells": _first_marked(counts, mark)}
     )
     looks = [model[Looking].on_object_overall for model in known]
     if any(looks):
         about = "share of Grad-CAM on the object; a uniform map has as much as the object fills"
         mark = marks.of_looks(looks[0], looks[at]) if at is not None else ""
-        cells = [_attention(found) for found in looks]
-        rows.append({"title": "Attention on the object", "about": about, "cells": _first_marked(cells, mark)})
+        shares = [_attention(found) for found in looks]
+        rows.append({"title": "Attention on the object", "about": about, "cells": _first_marked(shares, mark)})
     return render("models", models=known, rows=rows, legend=marks.LEGEND if reference else "")
 
 
-def _first_marked(cells: list[tuple[str, str] | None], mark: str) -> list[tuple[Any, str] | None]:
+def _first_marked(cells: Sequence[tuple[str, str] | None], mark: str) -> list[tuple[Any, str] | None]:
     """Return cells, each of a value and a line below it, with the mark on the first value."""
     first, *others = cells
     return [first and (marks.marked(first[0], mark), first[1]), *others]
@@ -135,11 +135,15 @@ def _compared(overview: Overview, everywhere: Rate | None) -> list[tuple[str, st
 
 
 def _rate(rate: Rate | None) -> tuple[str, str] | None:
-    return rate and (_share(rate.value), f"{100 * rate.low:.1f}–{100 * rate.high:.1f}, n={rate.n:,}")
+    if rate is None:
+        return None
+    return _share(rate.value), f"{100 * rate.low:.1f}–{100 * rate.high:.1f}, n={rate.n:,}"
 
 
 def _attention(found: OnObject | None) -> tuple[str, str] | None:
-    return found and (f"{found.ratio:.0%}", f"uniform {found.uniform:.0%}, lift {found.lift:.2f}, n={found.n:,}")
+    if found is None:
+        return None
+    return f"{found.ratio:.0%}", f"uniform {found.uniform:.0%}, lift {found.lift:.2f}, n={found.n:,}"
 
 
 def classes(overview: Overview) -> Markup:
