@@ -110,7 +110,7 @@ def survival_by_model(overview: Overview) -> Figure:
                 axes.set_xlabel(f"{path} up to, {curve.unit}")
         axes.set_ylim(0, 101)
     columns[0].set_ylabel("images still right, %")
-    columns[-1].legend(loc="upper right", fontsize=9)
+    picture.legend(*columns[-1].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=9)
     return picture
 
 

@@ -86,7 +86,7 @@ def _cell(verdict: Verdict) -> dict[str, Any]:
 
     assert verdict.value is not None
     colour = colormaps["cividis"](verdict.value)
-    said = measured_and_required(verdict)[0].removesuffix("%")
+    said = verdict.unit.format(verdict.value).removesuffix("%")
     fails = verdict.status in {"fail", "error"}
     return {
         "id": verdict.gate.id,
