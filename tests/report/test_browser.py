@@ -111,7 +111,7 @@ def open_page(chromium):
 def test_it_opens_within_two_seconds(damaged, open_page):
     took = "performance.getEntriesByType('navigation')[0].loadEventEnd"
     assert min(open_page(damaged).evaluate(took) for _ in range(3)) < 2_000
-    assert damaged.stat().st_size < 5_000_000
+    assert damaged.stat().st_size < 4_000_000
 
 
 def test_what_got_worse_stands_on_the_first_screen_with_an_example(damaged, open_page):
