@@ -118,10 +118,9 @@ def _surviving(
     axes: Axes, severities: Sequence[float] | np.ndarray, shares: Sequence[float] | np.ndarray, n: int, **look: Any
 ) -> None:
     """Plot shares of `n` images, in percent, with their 95% intervals as a band."""
-    bands = [proportion_interval(round(share * n), n) for share in shares]
-    axes.fill_between(
-        severities, *([100 * end for end in ends] for ends in zip(*bands, strict=True)), alpha=0.15, color=look["color"]
-    )
+    low, high = zip(*(proportion_interval(round(share * n), n) for share in shares), strict=True)
+    percent = [[100 * end for end in ends] for ends in (low, high)]
+    axes.fill_between(severities, percent[0], percent[1], alpha=0.15, color=look["color"])
     axes.plot(severities, [100 * share for share in shares], **look)
 
 

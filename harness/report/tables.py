@@ -158,12 +158,12 @@ def classes(overview: Overview) -> Markup:
             change = _difference(mine.value - theirs.value) if mine and theirs else "–"
             row.append(marks.marked(change, marks.of_rates(mine, theirs) if mine and theirs else ""))
         rows.append(row)
-    change = [f"change since {reference.name}"] if reference else []
-    return table(["class", *(model.name for model in overview.models), *change], rows, numbers=True)
+    titles = [f"change since {reference.name}"] if reference else []
+    return table(["class", *(model.name for model in overview.models), *titles], rows, numbers=True)
 
 
 def regressions(outcome: Outcome) -> Section | None:
-    """Return what changed since the incumbent, for each behaviour that was compared, and of which images."""
+    """Return what changed since the incumbent, for each behaviour that was compared."""
     changed = [(verdict.gate, verdict.flips) for verdict in outcome.verdicts if verdict.flips]
     if not changed:
         return None

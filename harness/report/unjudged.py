@@ -70,8 +70,10 @@ def _is_right(verdict: Verdict) -> bool:
 
 
 def _named(verdict: Verdict) -> str:
-    said = case(verdict)
-    return said if "corruption" in verdict.gate.keys else f"{family(verdict.gate.family)}, {said}"
+    keys = verdict.gate.keys
+    if keys.get("corruption") and keys.get("severity"):
+        return f"{str(keys['corruption']).replace('-', ' ')}, severity {keys['severity']} of 5"
+    return f"{family(verdict.gate.family)}, {case(verdict)}"
 
 
 def _mean(verdicts: list[Verdict]) -> float:

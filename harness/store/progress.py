@@ -30,7 +30,7 @@ class Progress(_Bar):
         if self._on_terminal:
             return super().display(msg, pos)  # It tells `close` that it drew, whatever its types say.
         tenths = int(10 * self.n // self.total) if self.total else 0
-        if tenths > self._tenths and time.time() >= self.start_t + self.delay:
+        if tenths > self._tenths and time.time() >= self.start_t + (self.delay or 0):
             self._tenths = tenths
             self.fp.write(f"{self}\n")
         return None

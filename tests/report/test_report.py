@@ -405,9 +405,9 @@ def test_what_is_not_judged_stands_below_the_headline_the_weakest_of_each_damage
     line = page[page.index('<p class="unjudged">') :].partition("</p>")[0]
     said = re.sub("<[^>]+>", "", line)
     assert said.startswith(
-        "3 of 7 measurements are not judged; of those, the weakest are contrast, 5 of 5: 19.9% right;"
+        "3 of 7 measurements are not judged; of those, the weakest are contrast, severity 5 of 5: 19.9% right;"
     )
-    assert "fog, 2 of 5: 53.6% right." in said
+    assert "fog, severity 2 of 5: 53.6% right." in said
     assert "25.0%" not in said, "of contrast the weakest alone"
     assert page.index("headline") < page.index('<p class="unjudged">') < page.index('id="report-worse"')
     assert 'href="#corrupt-contrast-5"' in line
