@@ -90,7 +90,7 @@ def data_uri(pixels: np.ndarray) -> str:
     """Return an RGB picture as WebP in a `data:` address; at most 20 kB of WebP."""
     from PIL import Image
 
-    for quality in (70, 50, 30, 15, 5, 1):
+    for quality in (50, 30, 15, 5, 1):
         content = io.BytesIO()
         # OpenCV's WebP takes twice as long, as it does not offer the method.
         Image.fromarray(pixels).save(content, "WEBP", quality=quality, method=2)

@@ -113,7 +113,7 @@ def _changed(changes: Changes, thumbnails: Thumbnails, *, new: bool) -> list[tup
         beside = f"{changes.against} right, {right.confidence:.0%}" if new else f"right now, {right.confidence:.0%}"
         names = wrong.true, wrong.predicted
         pixels = thumbnails.get(wrong.index)
-        faces.append(mistake(pixels, wrong.index, names, wrong.confidence, about=beside, also=f"; {beside}"))
+        faces.append(mistake(pixels, wrong.index, names, wrong.confidence, also=f"; {beside}"))
     total = changes.by_kind[0].new if new else changes.by_kind[0].fixed
     count = f"{len(shown)} of {total}" if len(shown) < total else f"all {total}"
     what = f"New mistakes, which the {in_words(changes.against)} does not make"

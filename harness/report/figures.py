@@ -15,6 +15,7 @@ from harness.run.overview import Clean, Looking, Surviving, Turned
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -110,16 +111,17 @@ def survival_by_model(overview: Overview) -> Figure:
                 axes.set_xlabel(f"{path} up to, {curve.unit}")
         axes.set_ylim(0, 101)
     columns[0].set_ylabel("images still right, %")
-    columns[-1].legend(loc="upper right", fontsize=9)
+    picture.legend(*columns[-1].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=9)
     return picture
 
 
-def _surviving(axes: Axes, severities: Sequence[float], shares: Sequence[float], n: int, **look: Any) -> None:
+def _surviving(
+    axes: Axes, severities: Sequence[float] | np.ndarray, shares: Sequence[float] | np.ndarray, n: int, **look: Any
+) -> None:
     """Plot shares of `n` images, in percent, with their 95% intervals as a band."""
-    bands = [proportion_interval(round(share * n), n) for share in shares]
-    axes.fill_between(
-        severities, *([100 * end for end in ends] for ends in zip(*bands, strict=True)), alpha=0.15, color=look["color"]
-    )
+    low, high = zip(*(proportion_interval(round(share * n), n) for share in shares), strict=True)
+    percent = [[100 * end for end in ends] for ends in (low, high)]
+    axes.fill_between(severities, percent[0], percent[1], alpha=0.15, color=look["color"])
     axes.plot(severities, [100 * share for share in shares], **look)
 
 

@@ -49,7 +49,7 @@ def mistake(
     names: tuple[str, str],
     confidence: float | None,
     *,
-    about: str,
+    about: str = "",
     also: str = "",
 ) -> Face:
     """Return an image that is taken for what it is not, by the names of its class and of that which it is taken for.

@@ -158,16 +158,16 @@ def _write_digits(axes: Axes, labels: np.ndarray, *, of: int = 0) -> None:
     if of > _LABELLED:
         return
     (mesh,) = axes.collections
-    colours = mesh.to_rgba(mesh.get_array()).reshape(*labels.shape, 4)
-    hidden = np.ma.getmaskarray(mesh.get_array()).reshape(labels.shape)
+    values = np.ma.asarray(mesh.get_array())
+    colours = np.asarray(mesh.to_rgba(values)).reshape(*labels.shape, 4)
+    hidden = np.ma.getmaskarray(values).reshape(labels.shape)
     for row, column in np.ndindex(labels.shape):
         ink = _MUTED_INK if hidden[row, column] else ink_on(colours[row, column])
-        axes.text(
-            column + 0.5, row + 0.5, labels[row, column], ha="center", va="center", fontsize=8 if of else 10, color=ink
-        )
+        size = 8 if of else 10
+        axes.text(column + 0.5, row + 0.5, str(labels[row, column]), ha="center", va="center", fontsize=size, color=ink)
 
 
-def ink_on(colour: Sequence[float]) -> str:
+def ink_on(colour: Sequence[float] | np.ndarray) -> str:
     """Return black or white, whichever has more contrast with a colour, in [0, 1]; that is 4.58:1 at the least.
 
     By the relative luminance of WCAG 2.1.

@@ -89,8 +89,10 @@ def _row(verdict: Verdict, *, counted: str = "") -> dict[str, Any]:
 
 
 def _example(outcome: Outcome, failed: list[Verdict]) -> Section | None:
-    """Return the first picture of the worst gate that has one."""
-    shown = next((verdict for verdict in failed if verdict.gate.id in outcome.examples), None)
+    """Return the first picture of the worst gate that has one, and another than those that lead the page."""
+    leading = [picture for pictures in outcome.telling.values() for picture in pictures]
+    pictured = [verdict for verdict in failed if verdict.gate.id in outcome.examples]
+    shown = next((each for each in pictured if outcome.examples[each.gate.id] not in leading), None)
     if shown is None:
         return None
     gate = shown.gate

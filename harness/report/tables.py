@@ -14,7 +14,7 @@ from harness.report.page import Section, render, table
 from harness.run.overview import Clean, Everywhere, Failing, Looking, Moved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from markupsafe import Markup
 
@@ -48,20 +48,20 @@ def models(overview: Overview, everywhere: Rate | None = None) -> Markup:
         mark = marks.of_rates(rates[0], beside) if rates[0] and beside else ""
         rows.append({"title": title, "about": about, "cells": _first_marked([_rate(rate) for rate in rates], mark)})
     sure = [model[Clean].confident_errors for model in known]
-    cells = [(f"{count:,}", f"of {overview.n:,}{_its_own(model)}") for count, model in zip(sure, known, strict=True)]
+    counts = [(f"{count:,}", f"of {overview.n:,}{_its_own(model)}") for count, model in zip(sure, known, strict=True)]
     mark = marks.of_counts(sure[0], sure[at]) if at is not None else ""
-    rows.append({"title": "Mistakes at high confidence", "about": "over 90%", "cells": _first_marked(cells, mark)})
+    rows.append({"title": "Mistakes at high confidence", "about": "over 90%", "cells": _first_marked(counts, mark)})
     looks = [model[Looking].on_object_overall for model in known]
     if any(looks):
         about = "share of Grad-CAM on the object; by chance it is what the object fills"
         mark = marks.of_looks(looks[0], looks[at]) if at is not None else ""
-        cells = [_attention(found) for found in looks]
-        rows.append({"title": "Attention on the object", "about": about, "cells": _first_marked(cells, mark)})
+        shares = [_attention(found) for found in looks]
+        rows.append({"title": "Attention on the object", "about": about, "cells": _first_marked(shares, mark)})
     titles = [" = ".join(map(in_words, model.roles)) for model in known]
     return render("models", titles=titles, rows=rows, legend=marks.LEGEND if reference else "")
 
 
-def _first_marked(cells: list[tuple[str, str] | None], mark: str) -> list[tuple[Any, str] | None]:
+def _first_marked(cells: Sequence[tuple[str, str] | None], mark: str) -> list[tuple[Any, str] | None]:
     """Return cells, each of a value and a line below it, with the mark on the first value."""
     first, *others = cells
     return [first and (marks.marked(first[0], mark), first[1]), *others]
@@ -86,11 +86,15 @@ def _compared(overview: Overview, everywhere: Rate | None) -> list[tuple[str, st
 
 
 def _rate(rate: Rate | None) -> tuple[str, str] | None:
-    return rate and (_share(rate.value), f"{100 * rate.low:.1f}–{100 * rate.high:.1f}, n={rate.n:,}")
+    if rate is None:
+        return None
+    return _share(rate.value), f"{100 * rate.low:.1f}–{100 * rate.high:.1f}, n={rate.n:,}"
 
 
 def _attention(found: OnObject | None) -> tuple[str, str] | None:
-    return found and (f"{found.ratio:.0%}", f"by chance {found.uniform:.0%}, lift {found.lift:.2f}, n={found.n:,}")
+    if found is None:
+        return None
+    return f"{found.ratio:.0%}", f"by chance {found.uniform:.0%}, lift {found.lift:.2f}, n={found.n:,}"
 
 
 def classes(overview: Overview) -> Markup:
@@ -105,12 +109,12 @@ def classes(overview: Overview) -> Markup:
             change = _difference(mine.value - theirs.value) if mine and theirs else "–"
             row.append(marks.marked(change, marks.of_rates(mine, theirs) if mine and theirs else ""))
         rows.append(row)
-    change = [f"change since {in_words(reference.name)}"] if reference else []
-    return table(["class", *(in_words(model.name) for model in overview.models), *change], rows, numbers=True)
+    titles = [f"change since {in_words(reference.name)}"] if reference else []
+    return table(["class", *(in_words(model.name) for model in overview.models), *titles], rows, numbers=True)
 
 
 def regressions(outcome: Outcome) -> Section | None:
-    """Return what changed since the incumbent, for each behaviour that was compared, and of which images."""
+    """Return what changed since the incumbent, for each behaviour that was compared."""
     changed = [(verdict.gate, verdict.flips) for verdict in outcome.verdicts if verdict.flips]
     if not changed:
         return None

@@ -70,8 +70,10 @@ def _is_right(verdict: Verdict) -> bool:
 
 
 def _named(verdict: Verdict) -> str:
-    said = case(verdict)
-    return said if "corruption" in verdict.gate.keys else f"{family(verdict.gate.family)}, {said}"
+    keys = verdict.gate.keys
+    if keys.get("corruption") and keys.get("severity"):
+        return f"{str(keys['corruption']).replace('-', ' ')}, severity {keys['severity']} of 5"
+    return f"{family(verdict.gate.family)}, {case(verdict)}"
 
 
 def _mean(verdicts: list[Verdict]) -> float:
@@ -86,7 +88,7 @@ def _cell(verdict: Verdict) -> dict[str, Any]:
 
     assert verdict.value is not None
     colour = colormaps["cividis"](verdict.value)
-    said = measured_and_required(verdict)[0].removesuffix("%")
+    said = verdict.unit.format(verdict.value).removesuffix("%")
     fails = verdict.status in {"fail", "error"}
     return {
         "id": verdict.gate.id,

@@ -117,10 +117,10 @@ def telling_cases(session: StressSession, verdict: Verdict, seen: Seen) -> list[
     else:
         chosen = [(int(at), seen.perturbation_of(int(at))) for at in named]
     chosen, knowledge = chosen[:SHOWN], session.knowledge if isinstance(seen, Lost) else None
-    positions = [position for position, _ in chosen]
+    shown_at = [position for position, _ in chosen]
     at_rest: dict[int, Answer] = {}
     if any(perturbation != IDENTITY for _, perturbation in chosen):  # Together, since each call costs a whole batch.
-        at_rest = dict(zip(positions, _at_rest(candidate, _taken(seen.images, positions)), strict=True))
+        at_rest = dict(zip(shown_at, _at_rest(candidate, _taken(seen.images, shown_at)), strict=True))
     groups: dict[str, tuple[Perturbation, list[int]]] = {}
     for position, perturbation in chosen:
         groups.setdefault(repr(perturbation), (perturbation, []))[1].append(position)
@@ -131,7 +131,7 @@ def telling_cases(session: StressSession, verdict: Verdict, seen: Seen) -> list[
         if knowledge is not None:
             shown = [_beside(knowledge, case, perturbation) for case in shown]
         cases.update(zip(together, shown, strict=True))
-    return [cases[position] for position in positions]
+    return [cases[position] for position in shown_at]
 
 
 def held_against(session: StressSession, metric: str = "") -> RoleModel | None:

@@ -30,7 +30,7 @@ def spoken_of(overview: Overview) -> list[int]:
     return numbers
 
 
-def thumbnails_of(images: LabelledImages, numbers: Iterable[int]) -> dict[int, np.ndarray]:
+def thumbnails_of(images: LabelledImages, numbers: Iterable[int]) -> dict[int | str, np.ndarray]:
     """Return the images of these numbers, each (H, W, C) uint8; numbers that the images have not are left out."""
     import torch
 

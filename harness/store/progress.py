@@ -25,15 +25,15 @@ class Progress(_Bar):
     def _on_terminal(self) -> bool:
         return bool(self.fp.isatty())
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
-        """Draw the bar, or write a line if another tenth is done; tells whether a bar was drawn."""
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Draw the bar, or write a line if another tenth is done."""
         if self._on_terminal:
-            return bool(super().display(msg, pos))
+            return super().display(msg, pos)  # It tells `close` that it drew, whatever its types say.
         tenths = int(10 * self.n // self.total) if self.total else 0
-        if tenths > self._tenths and time.time() >= self.start_t + self.delay:
+        if tenths > self._tenths and time.time() >= self.start_t + (self.delay or 0):
             self._tenths = tenths
             self.fp.write(f"{self}\n")
-        return False
+        return None
 
     def clear(self, nolock: bool = False) -> None:  # noqa: FBT001, FBT002  As tqdm has it.
         """Remove the bar, so that other text can be written."""

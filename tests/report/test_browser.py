@@ -119,7 +119,7 @@ def open_page(chromium):
 def test_it_opens_within_two_seconds(damaged, open_page):
     took = "performance.getEntriesByType('navigation')[0].loadEventEnd"
     assert min(open_page(damaged).evaluate(took) for _ in range(3)) < 2_000
-    assert damaged.stat().st_size < 5_000_000
+    assert damaged.stat().st_size < 4_000_000
 
 
 def test_what_got_worse_stands_on_the_first_screen_with_an_example(damaged, open_page):
@@ -157,6 +157,28 @@ def test_pictures_are_enlarged_by_mouse_and_keyboard_and_close_again(damaged, op
     assert dialog.is_visible()
     page.keyboard.press("Escape")
     assert not dialog.is_visible()
+
+
+def test_arrow_keys_turn_to_the_picture_beside_the_one_that_is_enlarged(damaged, open_page):
+    page = open_page(damaged)
+    sheet = page.locator(".section[data-name=failures] .gallery").first.locator("img")
+    shown = page.locator("#zoom img")
+    sources = [each.get_attribute("src") for each in sheet.all()]
+    assert len(sources) > 3
+    sheet.first.click()
+    for key, at in (("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("ArrowLeft", 0), ("ArrowLeft", -1)):
+        page.keyboard.press(key)
+        assert shown.get_attribute("src") == sources[at]
+    assert f"({len(sources)} of {len(sources)}, " in page.locator("#zoom p").inner_text()
+    page.keyboard.press("Escape")
+    assert not page.locator("#zoom").is_visible()
+
+
+def test_mistakes_have_faces_sorted_by_confidence(damaged, open_page):
+    captions = open_page(damaged).locator(".section[data-name=failures] .gallery").first.locator("figcaption").all()
+    sure = [int(each.inner_text().split("\n")[1].split("%")[0]) for each in captions]
+    assert sure == sorted(sure, reverse=True)
+    assert all("→" in each.inner_text() for each in captions)
 
 
 def test_pictures_are_enlarged_after_the_list_of_tests_was_drawn_anew(damaged, open_page):

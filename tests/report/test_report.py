@@ -228,6 +228,14 @@ def test_the_example_is_that_of_the_worst_gate_that_has_one():
     assert "An example" not in scorecard(OUTCOME)
 
 
+def test_the_example_is_not_what_leads_the_page_already():
+    worse = replace(FAIL, gate=replace(FAIL.gate, id="worse"), value=0.1)
+    pictures = {FAIL.gate.id: "<img alt='another'>", "worse": "<img alt='known'>"}
+    told = replace(OUTCOME, verdicts=(FAIL, worse), examples=pictures, telling={"worse": ["<img alt='known'>"]})
+    page = scorecard(told)
+    assert "<img alt='another'>" in page[page.index('id="report-example"') : page.index('id="report-covered"')]
+
+
 def test_when_all_passes_the_closest_behaviours_are_named():
     page = scorecard(replace(OUTCOME, verdicts=(PASS, COUNT), failed_tests=()))
     assert "What is closest to failing" in page
@@ -282,9 +290,9 @@ def test_mistakes_have_faces_with_chips_the_most_confident_first():
     page = scorecard(outcome)
     part = page[page.index('id="report-failures"') : page.index('id="report-covered"')]
     new, *persistent, gone = captions(part)
-    assert new == "top → shirt 96% · baseline right, 70% · image 17"
+    assert new == "top → shirt 96% · image 17"
     assert [caption.split()[-1] for caption in persistent] == ["4", "17"], "the surer first"
-    assert gone == "shoe → top 88% · right now, 60% · image 9"
+    assert gone == "shoe → top 88% · image 9"
     assert part.count("<img") == 3, "of image 9 there is no picture"
     assert 'alt="image 17: top taken for shirt, confidence 96%; baseline right, 70%"' in part
 
@@ -399,9 +407,9 @@ def test_what_is_not_judged_stands_below_the_headline_the_weakest_of_each_damage
     line = page[page.index('<p class="unjudged">') :].partition("</p>")[0]
     said = re.sub("<[^>]+>", "", line)
     assert said.startswith(
-        "3 of 7 measurements are not judged; of those, the weakest are contrast, 5 of 5: 19.9% right;"
+        "3 of 7 measurements are not judged; of those, the weakest are contrast, severity 5 of 5: 19.9% right;"
     )
-    assert "fog, 2 of 5: 53.6% right." in said
+    assert "fog, severity 2 of 5: 53.6% right." in said
     assert "25.0%" not in said, "of contrast the weakest alone"
     assert page.index("headline") < page.index('<p class="unjudged">') < page.index('id="report-worse"')
     assert 'href="#corrupt-contrast-5"' in line
@@ -412,7 +420,7 @@ def test_damage_is_a_map_by_kind_and_severity_that_says_what_is_judged():
     page = scorecard(replace(OUTCOME, verdicts=(PASS, *DAMAGED)))
     part = page[page.index('id="report-damage"') : page.index('id="report-covered"')]
     rows = [[re.sub("<[^>]+>", "", cell) for cell in row] for row in cells(part)]
-    assert rows[0] == ["damage", *(f"severity {at}" for at in range(1, 6))]
+    assert rows[0] == ["damage, by severity", "1", "2", "3", "4", "5"]
     assert rows[1] == ["contrast", "90.0", "–", "–", "(25.0)", "(19.9)"], "the weakest kind first"
     assert rows[2] == ["fog", "✗ 70.0", "(53.6)", "–", "–", "–"]
     assert "2 of 5 are judged" in part

@@ -135,13 +135,13 @@ def test_changes_are_counted_against_the_reference_and_the_new_ones_named(images
     assert (changes.by_kind[0].new, changes.by_kind[0].shared) == (len(new), (~theirs.correct & ~mine.correct).sum())
     named = [each.after.index for each in changes.new_failures]
     assert set(named) <= set(new)
-    assert len(named) == min(len(new), 30)
+    assert len(named) == min(len(new), 27)
     sure = [each.after.confidence for each in changes.new_failures]
     assert sure == sorted(sure, reverse=True)
     assert all(each.before.predicted == each.before.true for each in changes.new_failures)
     gone = [each.after.index for each in changes.fixed_failures]
     assert set(gone) <= set(np.flatnonzero(mine.correct & ~theirs.correct).tolist())
-    assert len(gone) == min(changes.by_kind[0].fixed, 30)
+    assert len(gone) == min(changes.by_kind[0].fixed, 27)
     assert all(each.after.predicted == each.after.true for each in changes.fixed_failures)
 
 

@@ -17,7 +17,8 @@
   };
   const enlarge = (picture) => {
     const near = picture.closest('.gallery, [id^="pictures-"], .section');
-    beside.pictures = near ? [...near.querySelectorAll('img')].filter((each) => each.checkVisibility()) : [picture];
+    const all = near ? [...near.querySelectorAll('img')] : [picture];
+    beside.pictures = all.filter((each) => each.getClientRects().length);
     turnTo(beside.pictures.indexOf(picture));
     zoom.showModal();
   };

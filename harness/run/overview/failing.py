@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.inference import RoleModel
     from harness.measures.failures import Comparison, FailureKind
 
-CHANGED_SHOWN = 30
+CHANGED_SHOWN = 27
 """New failures, and fixed ones, that an overview names, each with what both models say."""
 
 
