@@ -44,7 +44,7 @@ class GateRows(SphinxDirective):
             raise self.error(f"{GATES.name} has no rows of family {self.arguments[0]!r} with metrics {metrics}")
         gated = sum(row.threshold is not None for row in rows)
         fold = f"<details><summary>Rows: {len(rows)}, with a bound: {gated}</summary>"
-        cells = [("row", "metric", "healthy", "bound"), *map(_cells, rows)]
+        cells = [("row", "metric", "retrained reference models", "bound"), *map(_cells, rows)]
         return [nodes.raw("", fold, format="html"), _table(cells), nodes.raw("", "</details>", format="html")]
 
 

@@ -6,7 +6,7 @@ from harness.measures import breaking_severity
 from harness.perturb.grids import PATHS
 from harness.plugin import gate
 
-PATH = Key(one_of(PATHS))
+PATH = Key(one_of(PATHS), lambda path: PATHS[path].words)
 SHARE_BROKEN = Key(Share, "{:.0%} of the images break by")
 
 

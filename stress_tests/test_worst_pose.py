@@ -3,13 +3,15 @@
 from harness.gates import Key, one_of
 from harness.inference.search import correct_at, first_failures
 from harness.measures import random_pose_accuracy, right_at_every_pose, worst_of_ten
-from harness.perturb.grids import GRIDS, most_dangerous_first, random_poses
+from harness.perturb.grids import GRIDS, GRIDS_IN_WORDS, most_dangerous_first, random_poses
 from harness.plugin import gate
 
 GRID = one_of(GRIDS)
 
 
-@gate("search", metric="right_at_every_pose", grid=Key(GRID, "right at all of the {} poses"))
+@gate(
+    "search", metric="right_at_every_pose", grid=Key(GRID, lambda grid: f"right at all poses of {GRIDS_IN_WORDS[grid]}")
+)
 def test_right_at_every_pose(candidate, search_images, evidence, gate):
     poses = most_dangerous_first(GRIDS[gate.grid]())
     found = first_failures(candidate.classifier, search_images, poses)
@@ -18,7 +20,7 @@ def test_right_at_every_pose(candidate, search_images, evidence, gate):
     assert verdict.passed, verdict.explain()
 
 
-@gate("search", metric="random_pose_accuracy", grid=Key(GRID, "random {} poses"))
+@gate("search", metric="random_pose_accuracy", grid=Key(GRID, lambda grid: f"random poses of {GRIDS_IN_WORDS[grid]}"))
 def test_accuracy_at_random_poses(candidate, search_images, evidence, gate):
     grid = GRIDS[gate.grid]()
     drawn = random_poses(grid, 10, images=len(search_images))
@@ -28,7 +30,9 @@ def test_accuracy_at_random_poses(candidate, search_images, evidence, gate):
     assert verdict.passed, verdict.explain()
 
 
-@gate("search", metric="worst_of_ten", grid=Key(GRID, "right at ten random {} poses"))
+@gate(
+    "search", metric="worst_of_ten", grid=Key(GRID, lambda grid: f"right at ten random poses of {GRIDS_IN_WORDS[grid]}")
+)
 def test_right_at_the_worst_of_ten_random_poses(candidate, search_images, evidence, gate):
     grid = GRIDS[gate.grid]()
     drawn = random_poses(grid, 10, images=len(search_images))

@@ -45,7 +45,7 @@ def model(name: str = "candidate", *, right: float = 0.9, **facts) -> ModelOverv
         "failures": (KindCount("any error", 3 * wrong, 0.2), KindCount("top↔shirt", 2 * wrong, 0.125)),
         "without_suspects": None,
         "persistent": PersistentFailures(
-            300, 9, (PersistentFailure(17, "top", 9, "shirt"), PersistentFailure(4, "top", 6, "shirt"))
+            300, 9, (PersistentFailure(17, "top", 9, "shirt", 0.6), PersistentFailure(4, "top", 6, "shirt", 0.8))
         ),
         "right_everywhere": rate(0.7),
         "survival": (Survival("rotation", "degrees", 200, (0.0, 1.0, 2.0), (1.0, 0.9, 0.5)),),
@@ -73,6 +73,7 @@ CHANGES = Changes(
     "baseline",
     (KindChange("any error", 5, 7, 25), KindChange("top↔shirt", 2, 3, 18)),
     (Comparison(Answer(17, "top", "shirt", 0.96, (0.02, 0.96, 0.02)), Answer(17, "top", "top", 0.7, (0.7, 0.2, 0.1))),),
+    (Comparison(Answer(9, "shoe", "shoe", 0.6, (0.2, 0.2, 0.6)), Answer(9, "shoe", "top", 0.88, (0.88, 0.02, 0.1))),),
 )
 
 

@@ -61,7 +61,7 @@ CLAIMS = (
         reference=0.0,
     ),
     Claim(
-        "Augmentation makes fewer errors that the network is sure of",
+        "Augmentation makes fewer errors at high confidence",
         "errors at over 90% confidence",
         "confident errors",
         unit="images",
@@ -82,7 +82,7 @@ CLAIMS = (
     ),
     Claim(
         "Where the baseline errs, it looks at the background",
-        "Grad-CAM's lift on the object over wrong answers; below 1, which is an even look",
+        "Grad-CAM's lift on the object over wrong answers; below 1, which is by chance",
         "lift of errors",
         images="sample",
         unit="factor",
@@ -119,7 +119,7 @@ CLAIMS = (
     ),
     Claim(
         "Augmentation makes the object decide, not what is behind it",
-        "answers that stay before a faint image of another class",
+        "same answer before a faint image of another class",
         "kept in clutter",
         images="sample",
     ),

@@ -52,7 +52,7 @@ def figure_of(case: Case, width: int, height: int) -> Figure:
     axes[0, 0].imshow(case.original[..., 0], cmap="gray")
     axes[0, 0].set_title(f"image {case.index}\ntrue: {case.true}")
     axes[1, 0].axis("off")
-    for column, role, view in ((1, "baseline", case.baseline), (2, "candidate", case.candidate)):
+    for column, role, view in ((1, "baseline", case.other), (2, "candidate", case.candidate)):
         assert view is not None
         assert view.attention is not None
         axes[0, column].imshow(case.seen[..., 0], cmap="gray")

@@ -104,12 +104,12 @@ class Calibrated:
         """Return why the row cannot be a gate, or an empty string."""
         if not self.prior and self.retrains < FEW:
             return (
-                f"how far healthy retrains differ here cannot be known from {self.retrains}: their answers, image by "
-                f"image, do not tell or contradict it; {FEW} can"
+                f"how far retrained reference models differ here cannot be known from {self.retrains}: their answers, "
+                f"image by image, do not tell or contradict it; {FEW} can"
             )
         if self.detects > self.budget:
             loss, budget = self._number(self.detects), self._number(self.budget)
-            return f"healthy retrains differ so much that only a loss of {loss} is noticed, over the budget of {budget}"
+            return f"retrains differ so much that the smallest loss detected is {loss}, over the budget of {budget}"
         low, high = self._range
         if self.bound <= low if self.row.sign > 0 else self.bound >= high:
             return f"its bound of {self._number(self.bound)} cannot fail"

@@ -28,7 +28,7 @@ def check_panel(panel: Panel) -> None:
         )
     if found := outliers(panel):
         raise InputError(
-            "the panel is not one of healthy retrains: " + "; ".join(found) + "; leave them out or train them anew"
+            "these are no retrains of one recipe: " + "; ".join(found) + "; leave them out or train them anew"
         )
 
 

@@ -44,19 +44,19 @@ def expected(panel: Panel, budgets: Mapping[str, float], retrains: int) -> dict[
 
 
 def plan_lines(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
-    """Return a table: for each family and number of retrains the rows that gate, and the least loss noticed."""
+    """Return a table: for each family and number of retrains the rows that gate, and the smallest loss detected."""
     have, epochs = len(panel.members), panel.recipe.get("epochs")
     found = {count: expected(panel, budgets, count) for count in SIZES}
     heads = "".join(f"{f'{count} retrains':>22}" for count in SIZES)
-    lines = [f"{'rows that gate, least loss noticed':<36}{heads}"]
+    lines = [f"{'rows that gate, smallest loss detected':<39}{heads}"]
     for family in panel.families:
         cells = [_cell(found[count][family]) for count in SIZES]
-        lines.append(f"  {family:<14} of {len(panel.family(family)):>3} {'':<14}" + "".join(f"{x:>22}" for x in cells))
+        lines.append(f"  {family:<14} of {len(panel.family(family)):>3} {'':<17}" + "".join(f"{x:>22}" for x in cells))
     totals = [sum(map(len, found[count].values())) for count in SIZES]
-    lines.append(f"{'all':<16} of {len(panel.rows):>3} {'':<14}" + "".join(f"{total:>22}" for total in totals))
+    lines.append(f"{'all':<16} of {len(panel.rows):>3} {'':<17}" + "".join(f"{total:>22}" for total in totals))
     more = [max(count - have, 0) for count in SIZES]
     each = f", of {epochs} epochs each" if epochs else ""
-    lines.append(f"{f'to train besides the {have} at hand{each}':<36}" + "".join(f"{count:>22}" for count in more))
+    lines.append(f"{f'to train besides the {have} at hand{each}':<39}" + "".join(f"{count:>22}" for count in more))
     if have < PROVISIONAL:
         lines.append("what rows would do that one or two networks tell nothing of is not known yet, and not counted")
     return lines
@@ -67,5 +67,5 @@ def _cell(gates: list[Calibrated]) -> str:
         return "none"
     best = min(gates, key=lambda item: item.detects / item.budget)
     unit = best.row.unit
-    noticed = f"{best.detects:.0f} images" if unit is Unit.IMAGES else unit.format(best.detects, decimals=4)
-    return f"{len(gates)}, {noticed}"
+    detected = f"{best.detects:.0f} images" if unit is Unit.IMAGES else unit.format(best.detects, decimals=4)
+    return f"{len(gates)}, {detected}"

@@ -31,7 +31,9 @@ _DRAWS = 50_000
 
 def calibration_lines(panel: Panel, calibrated: Sequence[Calibrated], *, by_hand: frozenset[str]) -> list[str]:
     """Return the summary of a calibration."""
-    lines = [f"{'family':<12} {'rows':>4} {'gated':>5} {'k':>5}  loss noticed with 95% power, best and worst row"]
+    lines = [
+        f"{'family':<12} {'rows':>4} {'gated':>5} {'k':>5}  smallest loss detected with 95% power, best and worst row"
+    ]
     for family in panel.families:
         items = [item for item in calibrated if item.row.family == family]
         gated = sorted((item for item in items if not item.not_gated), key=lambda item: item.detects)
@@ -49,11 +51,11 @@ def calibration_lines(panel: Panel, calibrated: Sequence[Calibrated], *, by_hand
 
 
 def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float | None = None) -> list[str]:
-    """Return, for each family and row, the loss noticed with 95% power and the retrains that the wanted one needs.
+    """Return, for each family and row, the smallest loss detected with 95% power and the retrains for the wanted.
 
     The wanted loss is `drop`, in the unit of the metric, or else the row's budget.
     """
-    lines = [f"{'row':<34} {'healthy mean':>12} {'± std':>8} {'k':>5} {'notices':>8} {'wanted':>8}  retrains needed"]
+    lines = [f"{'row':<34} {'retrains mean':>13} {'± std':>8} {'k':>5} {'detects':>8} {'wanted':>8}  retrains needed"]
     for family in panel.families:
         items = [item for item in calibrated if item.row.family == family]
         gated = tuple(item.row for item in items if not item.not_gated)
@@ -61,7 +63,7 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
         values, every = panel.values(panel.family(family)), panel.family(family)
         reached = {n: reaches(panel, every, rows, values, retrains=n, draws=_DRAWS) for n in _PANEL_SIZES}
         best = min(items, key=lambda item: item.detects)
-        lines.append(f"{family}: {len(gated)} of {len(items)} rows gated, the best notices {_number(best)}")
+        lines.append(f"{family}: {len(gated)} of {len(items)} rows gated, the best detects {_number(best)}")
         lines += _beside(family, items, calibrated)
         for at, item in enumerate(items):
             wanted = item.budget if drop is None else drop
@@ -74,7 +76,7 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
                 None,
             )
             lines.append(
-                f"  {item.row.id:<32} {_value(item.row, item.mean):>12} {_value(item.row, item.std, digits=1):>8} "
+                f"  {item.row.id:<32} {_value(item.row, item.mean):>13} {_value(item.row, item.std, digits=1):>8} "
                 f"{item.k:>5.2f} {_value(item.row, item.detects):>8} {_value(item.row, wanted):>8}  "
                 + (f"{needed}" if needed else f"more than {_PANEL_SIZES[-1]}")
                 + (" (not gated)" if item.not_gated else "")
@@ -83,7 +85,7 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
 
 
 def _beside(family: str, items: Sequence[Calibrated], calibrated: Sequence[Calibrated]) -> list[str]:
-    """Return what the consensus row that sees the same images notices beside a family's best row of accuracy."""
+    """Return what the consensus row that sees the same images detects beside a family's best row of accuracy."""
     by_id = {item.row.id: item for item in calibrated if item.row.metric in _CONSENSUS}
     beside = by_id.get(_SEEING_THE_SAME.get(family, ""))
     accuracies = [item for item in items if item.row.metric == "accuracy"]
@@ -91,8 +93,8 @@ def _beside(family: str, items: Sequence[Calibrated], calibrated: Sequence[Calib
         return []
     best = min(accuracies, key=lambda item: item.detects)
     return [
-        f"  beside it {beside.row.id} notices {beside.detects:.0f} images lost of those that every healthy retrain "
-        f"gets right, {best.row.id} {best.detects * best.row.n:.0f} of {best.row.n} lost net"
+        f"  beside it {beside.row.id} detects {beside.detects:.0f} images lost of those that every retrain gets right, "
+        f"{best.row.id} {best.detects * best.row.n:.0f} of {best.row.n} lost net"
     ]
 
 

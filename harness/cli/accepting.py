@@ -23,8 +23,8 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
     accept = add(
         "accept",
         _accept,
-        "Run the gate on a checkpoint and, if it passes, make it the incumbent that later candidates are held against."
-        + PASSED_ON,
+        "Run the gate on a checkpoint and, if it passes, make it the currently shipped model (incumbent), against "
+        "which later candidates are held." + PASSED_ON,
         "accept runs/new.safetensors",
     )
     accept.set_defaults(passes_on=True)
@@ -35,7 +35,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
     accept.add_argument(
         "--provisional",
         action="store_true",
-        help="accept it though its bounds rest on one or two healthy networks; the file records that",
+        help="accept it though its bounds rest on one or two retrains; the file records that",
     )
     accept.add_argument(
         "--incumbent",
@@ -92,8 +92,8 @@ def _accept_alone(options: argparse.Namespace, reports: Path) -> int:
     provisional = report.get("provisional", False)
     if provisional and not (options.provisional or options.force):
         print(
-            f"{options.checkpoint}: not accepted, the verdict is provisional: its bounds rest on one or two healthy "
-            "networks; calibrate with three or more, or say --provisional"
+            f"{options.checkpoint}: not accepted, the verdict is provisional: its bounds rest on one or two "
+            "retrains; calibrate with three or more, or say --provisional"
         )
         return NEGATIVE
     network = network_of(options)
@@ -121,5 +121,7 @@ def _accept_alone(options: argparse.Namespace, reports: Path) -> int:
     }
     save_checkpoint(options.incumbent, checkpoint.model, replace(record, acceptance=acceptance))
     by_force = " by force" if forced else ""
-    print(f"{options.checkpoint}: accepted{by_force}, {options.incumbent} is the incumbent now")
+    print(
+        f"{options.checkpoint}: accepted{by_force}, {options.incumbent} is the currently shipped model (incumbent) now"
+    )
     return OK

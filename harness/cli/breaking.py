@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.inference import Classifier
     from harness.inference.search import Breaking
+    from harness.measures.failures import Answer
+    from harness.perturb import Pose
 
 
 def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
@@ -47,24 +49,31 @@ def _break(options: argparse.Namespace) -> int:
 
 
 def _break_one(options: argparse.Namespace, classifier: Classifier, images: LabelledImages) -> int:
+    import numpy as np
     import torch
 
     from harness.data.images import unit_range
     from harness.inference.search import first_failures
+    from harness.measures.failures import answers_at
+    from harness.perturb import IDENTITY, Pose
     from harness.perturb.grids import fine_paths
-    from harness.report.case_pictures import as_png, strip
+    from harness.report.case_pictures import answered, as_png, marked, strip
     from harness.store import write_atomically
 
     number = options.image
     if not 0 <= number < len(images):
         raise InputError(f"--image {number}: the data have images 0 to {len(images) - 1}")
     image = images.take(torch.tensor([number]))
-    true = image.classes[int(image.labels[0])]
-    clean = classifier.predict(image)
-    tiles = [(image.pixels[0].permute(1, 2, 0).numpy(), f"image {number}", f"true: {true}")]
-    found: dict[str, object] = {"image": number, "true": true, "predicted": image.classes[int(clean.predicted[0])]}
-    if not clean.correct[0]:
-        print(f"image {number} ({true}) is taken for {found['predicted']} as it is; there is nothing to break")
+
+    def asked(pose: Pose) -> Answer:
+        return answers_at(classifier.predict(image, pose), np.zeros(1, dtype=np.int64))[0]
+
+    clean = asked(IDENTITY)
+    pixels = image.pixels[0].permute(1, 2, 0).numpy()
+    tiles = [(pixels, f"image {number}", f"true: {clean.true}\n{marked(clean)}")]
+    found: dict[str, object] = {"image": number, "true": clean.true, "predicted": clean.predicted}
+    if clean.predicted != clean.true:
+        print(f"image {number} ({clean.true}) is taken for {clean.predicted} as it is; there is nothing to break")
         return NEGATIVE
     for path in fine_paths():
         failure = first_failures(classifier, image, path.poses)
@@ -72,23 +81,20 @@ def _break_one(options: argparse.Namespace, classifier: Classifier, images: Labe
             found[path.name] = None
             continue
         pose = failure.perturbation_of(0)
-        broken = classifier.predict(image, pose)
-        answer = f"{image.classes[int(broken.predicted[0])]} {float(broken.confidence[0]):.0%}"
-        found[path.name] = {"degrees": pose.degrees, "dx": pose.dx, "dy": pose.dy, "prediction": answer}
+        broken = asked(pose)
+        found[path.name] = {"degrees": pose.degrees, "dx": pose.dx, "dy": pose.dy, "prediction": answered(broken)}
         seen = pose(unit_range(image.pixels)).mul(255).round().to(torch.uint8)[0].permute(1, 2, 0).numpy()
-        tiles.append((seen, f"{pose.degrees:+g} deg, {pose.dx:+g} {pose.dy:+g} px", answer))
+        tiles.append((seen, pose.in_words(), marked(broken)))
     output = options.output or Path(f"reports/break-{number}.png")
     write_atomically(output, as_png(strip(tiles)))
     if options.json:
         print(json.dumps({**found, "picture": str(output)}))
         return OK
-    print(f"image {number}: {true}, {float(clean.confidence[0]):.0%} sure")
+    print(f"image {number}: {clean.true}, {clean.confidence:.0%} confidence")
     for path in fine_paths():
         hit = found[path.name]
-        where = f"holds to the limit of {path.limit}"
+        where = f"right up to the limit of {path.limit}"
         if isinstance(hit, dict):
-            from harness.perturb import Pose
-
             where = f"{Pose(hit['degrees'], hit['dx'], hit['dy']).in_words()}: {hit['prediction']}"
         print(f"  {path.name}: {where}")
     print(f"picture: {output}")
@@ -98,16 +104,17 @@ def _break_one(options: argparse.Namespace, classifier: Classifier, images: Labe
 def _survival(options: argparse.Namespace, classifier: Classifier, images: LabelledImages) -> int:
     from io import BytesIO
 
-    from tqdm import tqdm
-
     from harness.inference.search import breaking
     from harness.measures import breaking_severity
     from harness.perturb.grids import PATHS
     from harness.report.figures import survival_curves
     from harness.store import write_atomically
+    from harness.store.progress import Progress
 
     curves: list[Breaking] = []
-    with tqdm(total=sum(len(path.poses) + 1 for path in PATHS.values()), unit="pose", desc="turning and moving") as bar:
+    with Progress(
+        total=sum(len(path.poses) + 1 for path in PATHS.values()), unit="pose", desc="turning and moving"
+    ) as bar:
         done = 0
 
         def advance(poses: int) -> None:
@@ -136,9 +143,10 @@ def _survival(options: argparse.Namespace, classifier: Classifier, images: Label
         return OK
     print(f"{len(images)} images; of those right as they are")
     for name, result in results.items():
+        decile, median = (PATHS[name].said(result[share]) for share in ("decile", "median"))
         print(
-            f"  {name}: one in ten fails by {result['decile']:.3g} {result['unit']}, half by {result['median']:.3g}, "
-            f"{result['held_to_the_limit']:.0%} hold to the limit"
+            f"  {name}: one in ten fails by {decile}, half by {median}, "
+            f"{result['held_to_the_limit']:.0%} are right up to the limit"
         )
     print(f"picture: {output}")
     return OK

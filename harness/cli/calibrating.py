@@ -30,8 +30,8 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
     calibrate = add(
         "calibrate",
         _calibrate,
-        "Set the floors and ceilings of a gates file by the spread of healthy retrains: trained now (a killed run goes "
-        "on where it stopped), or given as checkpoints." + PASSED_ON,
+        "Set the floors and ceilings of a gates file by the spread of retrained reference models: trained now (a "
+        "killed run goes on where it stopped), or given as checkpoints." + PASSED_ON,
         "calibrate --checkpoints runs/seed-*.safetensors",
     )
     calibrate.set_defaults(passes_on=True)
@@ -40,7 +40,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         nargs="+",
         type=Path,
         metavar="FILE",
-        help="healthy retrains, three or more; one or two give provisional bounds (default: train them)",
+        help="retrained reference models, three or more; one or two give provisional bounds (default: train them)",
     )
     calibrate.add_argument("--retrains", type=int, default=20, metavar="K", help="how many to train (default: 20)")
     calibrate.add_argument(
@@ -83,7 +83,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
     calibrate.add_argument(
         "--power",
         action="store_true",
-        help="measure nothing: print the smallest loss that each row notices with 95%% power, and how many retrains "
+        help="measure nothing: print the smallest loss detected by each row with 95%% power, and how many retrains "
         "its budget would need",
     )
     calibrate.add_argument(
@@ -156,9 +156,9 @@ def _about(panel: Panel, calibrated: list[Calibrated]) -> str:
 
     count = len(panel.members)
     if count >= PROVISIONAL:
-        return f"{count} healthy retrains, the same recipe with other seeds"
+        return f"{count} retrained reference models, the same recipe with other seeds"
     gated = sum(not item.not_gated for item in calibrated)
-    networks = "1 healthy network" if count == 1 else f"{count} healthy networks"
+    networks = "1 retrained reference model" if count == 1 else f"{count} retrained reference models"
     return (
         f"provisional, of {networks}: {gated} of {len(calibrated)} rows gate; "
         f"`python -m harness calibrate --plan` says what {PROVISIONAL} and more would gain"

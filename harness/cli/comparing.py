@@ -54,6 +54,7 @@ def _compare(options: argparse.Namespace) -> int:
     from harness.measures.flips import flips
     from harness.report.exports import changes_csv
     from harness.report.html import comparison_page
+    from harness.run.thumbnails import spoken_of, thumbnails_of
     from harness.store import write_atomically
 
     images = load_chosen_images(options)
@@ -67,7 +68,8 @@ def _compare(options: argparse.Namespace) -> int:
         "data": f"{images.name}, {images.split} split, {len(images)} images",
         "reproduce": f"python -m harness compare {options.checkpoint} {options.reference} --data {options.stress_data}",
     }
-    write_atomically(options.output, comparison_page(overview, changed.as_json(), facts).encode())
+    pictures = thumbnails_of(images, spoken_of(overview))
+    write_atomically(options.output, comparison_page(overview, changed.as_json(), facts, pictures).encode())
     if options.failures:
         by_kind = [failure_changes(mine, theirs, kind) for kind in kinds_for(mine)]
         write_atomically(options.failures, changes_csv(by_kind).encode())
@@ -94,14 +96,13 @@ def _models(options: argparse.Namespace, images: LabelledImages) -> dict[str, Ro
 
 
 def _overview(models: dict[str, RoleModel], images: LabelledImages) -> Overview:
-    from tqdm import tqdm
-
     from harness.data import stratified_sample
     from harness.run.overview import measure_overview
     from harness.run.session import PROBE_SAMPLES
+    from harness.store.progress import Progress
 
     probe = images if len(images) <= PROBE_SAMPLES else stratified_sample(images, PROBE_SAMPLES)
-    with tqdm(total=None, unit="step", desc="comparing", delay=2) as bar:
+    with Progress(total=None, unit="step", desc="comparing", delay=2) as bar:
 
         def advance(done: int, total: int) -> None:
             bar.total = total
@@ -119,6 +120,7 @@ def _overview(models: dict[str, RoleModel], images: LabelledImages) -> Overview:
 def _lines(overview: Overview, changed: Flips) -> list[str]:
     """Return the comparison as a table for the terminal."""
     from harness.measures import Unit
+    from harness.measures.statistics import related
     from harness.report.failures import kinds_rows
     from harness.report.text import aligned
     from harness.run.overview import Clean, Everywhere, Looking, Moved
@@ -126,16 +128,18 @@ def _lines(overview: Overview, changed: Flips) -> list[str]:
     first, second = overview.models
     rows: list[tuple[str, ...]] = [("", first.name, second.name, "difference")]
 
-    def add(title: str, mine: Rate | None, theirs: Rate | None) -> None:
+    def add(title: str, mine: Rate | None, theirs: Rate | None, *, of_sample: bool = False) -> None:
         if mine and theirs:
             change = Unit.DIFFERENCE.format(mine.value - theirs.value)
+            title += f" (of {mine.n} images)" if of_sample and mine.n < overview.n else ""
             rows.append((title, Unit.SHARE.format(mine.value), Unit.SHARE.format(theirs.value), change))
 
     add("right on images as they are", first[Clean].accuracy, second[Clean].accuracy)
     for name, mine, theirs in zip(overview.classes, first[Clean].per_class, second[Clean].per_class, strict=True):
         add(f"  {name}", mine, theirs)
-    add("right at the corners of ±10°, ±2 px", first[Moved].corners, second[Moved].corners)
-    add("right at every pose within them", first[Everywhere].right_everywhere, second[Everywhere].right_everywhere)
+    add("right at the corners of ±10°, ±2 px", first[Moved].corners, second[Moved].corners, of_sample=True)
+    everywhere = (first[Everywhere].right_everywhere, second[Everywhere].right_everywhere)
+    add("right at every pose within them", *everywhere, of_sample=True)
     counts = (first[Clean].confident_errors, second[Clean].confident_errors)
     rows.append(("mistakes over 90% confidence", *map(str, counts), f"{counts[0] - counts[1]:+d} images"))
     gaps = (first[Clean].calibration_error, second[Clean].calibration_error)
@@ -148,7 +152,7 @@ def _lines(overview: Overview, changed: Flips) -> list[str]:
     lines = aligned(rows)
     lines.append(
         f"of {overview.n} images as they are, {second.name} had {len(changed.lost)} right that {first.name} fails on, "
-        f"and {len(changed.gained)} the other way round (McNemar p = {changed.p_value:.2g})"
+        f"and {len(changed.gained)} the other way round (McNemar p {related(changed.p_value)})"
     )
     return [*lines, "", *aligned(_as_text(kinds_rows(overview)))]
 

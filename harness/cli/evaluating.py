@@ -28,7 +28,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
     command = add(
         "evaluate",
         _evaluate,
-        "Print a checkpoint's accuracy on the test images, clean and over the promised poses (±10°, ±2 px); precision "
+        "Print a checkpoint's accuracy on the test images, clean and over the trained range (±10°, ±2 px); precision "
         "and recall by class; which images it fails on, by kind of failure, as tables; and which labels are suspect.",
         "evaluate runs/new.safetensors --failures",
     )
@@ -62,16 +62,16 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
     command.add_argument(
         "--suspects",
         action="store_true",
-        help="also list images whose labels nearly all healthy retrains agree against, the most suspect first, into "
-        "--output, as CSV, with what the checkpoint comes to without them",
+        help="also list images whose labels nearly all retrained reference models agree against, the most suspect "
+        "first, into --output, as CSV, with what the checkpoint comes to without them",
     )
     command.add_argument(
         "--knowledge",
         type=Path,
         metavar="FILE",
-        help="what a panel of healthy retrains knows, as calibrate leaves it: it says whose errors the failures are, "
-        "and which labels are suspect (default: the file that stress_tests/gates.toml names, if it is about these "
-        "images)",
+        help="what a panel of retrained reference models knows, as calibrate leaves it: it says whose "
+        "errors the failures are, and which labels are suspect (default: the file that stress_tests/gates.toml names, "
+        "if it is about these images)",
     )
     command.add_argument(
         "--output",
@@ -120,8 +120,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.suspects:
         if knowledge is None:
             raise InputError(
-                "--suspects: what healthy retrains know of these images was not found; name the file with --knowledge, "
-                "which `python -m harness calibrate` leaves beside the panel"
+                "--suspects: what retrained reference models know of these images was not found; name the file with "
+                "--knowledge, which `python -m harness calibrate` leaves beside the panel"
             )
         found, said = suspects_of(clean, knowledge, options.output)
         results.update(found)
@@ -131,9 +131,9 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _views(classifier: Classifier, clean: Predictions, poses: Sequence[Any]) -> list[Predictions]:
-    from tqdm import tqdm
+    from harness.store.progress import Progress
 
-    return [classifier.predict(clean.images, pose) for pose in tqdm(poses, unit="pose", delay=2, disable=not poses)]
+    return [classifier.predict(clean.images, pose) for pose in Progress(poses, unit="pose", delay=2, disable=not poses)]
 
 
 def _over_poses(views: Sequence[Predictions]) -> dict[str, float]:

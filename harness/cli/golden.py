@@ -41,7 +41,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         metavar="NAME",
         help="what they are of (default: the label of a test image, the folder of a picture)",
     )
-    add_device_option(adding, "Where healthy retrains are asked about them")
+    add_device_option(adding, "Where retrained reference models are asked about them")
     listing = actions.add_parser(
         "list", help="list them", description="List the images, and check that each is there and undamaged."
     )
@@ -80,7 +80,7 @@ def _list(options: argparse.Namespace) -> int:
         [image.id, image.class_name, image.agreed or "not known", image.date, image.source, image.reason]
         for image in gates.golden
     ]
-    titles = ["id", "class", "healthy retrains", "added", "from", "reason"]
+    titles = ["id", "class", "retrained reference models", "added", "from", "reason"]
     print("\n".join(map(printable, aligned([titles, *rows], text=tuple(range(len(titles)))))))
     for image in gates.golden:
         picture_of(image, options.gates)

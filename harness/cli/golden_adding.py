@@ -103,11 +103,11 @@ def _golden(new: _New, reason: str, taken: set[str], healthy: tuple[int, int] | 
 
 def _said_of(image: GoldenImage, unknown: str) -> str:
     if not image.healthy:
-        return f"how many healthy retrains get it right is not known ({unknown})"
+        return f"how many retrained reference models get it right is not known ({unknown})"
     right, retrains = image.healthy
     if right == retrains:
         return image.agreed
-    return f"only {image.agreed}: this gate fails about {1 - right / retrains:.0%} of healthy models"
+    return f"only {image.agreed}: this gate fails about {1 - right / retrains:.0%} of retrains"
 
 
 def _data_of(options: argparse.Namespace, gates: GatesFile) -> tuple[LabelledImages, DataOptions, NetworkOptions]:
@@ -171,17 +171,16 @@ def _healthy(
     gates: GatesFile, asked: LabelledImages, network: NetworkOptions, device: str
 ) -> tuple[list[tuple[int, int]], str]:
     """Return how many networks of the panel get each image right, and of how many; or why nobody knows."""
-    from tqdm import tqdm
-
     from harness.calibration.panel import read_panel
     from harness.inference import open_model
+    from harness.store.progress import Progress
 
     if not (named := gates.recipe.get("panel")):
         return [], "the gates file names no panel"
     try:
         members = read_panel(Path(str(named)), gates).members
         right = np.zeros(len(asked), dtype=np.int64)
-        for member in tqdm(members, desc="asking healthy retrains", unit="network", delay=2):
+        for member in Progress(members, desc="asking retrained reference models", unit="network", delay=2):
             right += open_model(Path(member.path), asked, network=network, device=device).predict(asked).correct
     except (InputError, OSError) as error:
         return [], str(error)

@@ -54,9 +54,7 @@ def suspects_of(predictions: Predictions, knowledge: Knowledge, folder: Path) ->
     write_atomically(path, suspects_csv(found, predictions).encode())
     rest = without(predictions, knowledge, found)
     shown = suspects_rows(found)
-    lines = [
-        f"labels that nearly all of {found.retrains} healthy retrains agree against: {len(found.rows)} of {found.n}"
-    ]
+    lines = [f"labels that nearly all of {found.retrains} retrains agree against: {len(found.rows)} of {found.n}"]
     lines += aligned([[str(cell) for cell in row] for row in shown[: _SHOWN + 1]], text=(0, 1, 2)) if found.rows else []
     lines += [f"and {len(found.rows) - _SHOWN} more, in suspects.csv"] if len(found.rows) > _SHOWN else []
     lines += [without_in_words(rest), f"written: {path}"]

@@ -29,12 +29,11 @@ def measured_panel(
     """
     from dataclasses import replace
 
-    from tqdm import tqdm
-
     from harness.calibration.knowing import ask_panel, merged
     from harness.calibration.measure import Recording, measure_panel
     from harness.calibration.panel import read_panel
     from harness.measures.knowledge import read_knowledge
+    from harness.store.progress import Progress
 
     tests = options.gates.parent
     asked = _rows_asked_for(options, gates)
@@ -56,7 +55,7 @@ def measured_panel(
         sources=(source,) if source else (),
     )
 
-    with tqdm(total=len(checkpoints), unit="network", desc="asking", smoothing=0) as bar:
+    with Progress(total=len(checkpoints), unit="network", desc="asking", smoothing=0) as bar:
 
         def advance() -> None:
             bar.update()
@@ -156,16 +155,17 @@ def _decisive(options: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _trained_panel(options: argparse.Namespace) -> list[Path]:
-    from tqdm import tqdm
-
     from harness.calibration.retrain import train_panel
     from harness.inference import available_cores, pick_device
     from harness.networks.training.shipped import SHIPPED
+    from harness.store.progress import Progress
 
     config, retrains = SHIPPED["augmented"], options.retrains
     device = pick_device(options.device)
     jobs = options.jobs or (available_cores() if device == "cpu" else 1)
-    with tqdm(total=retrains * config.epochs, unit="epoch", desc=f"training {retrains} networks", smoothing=0) as bar:
+    with Progress(
+        total=retrains * config.epochs, unit="epoch", desc=f"training {retrains} networks", smoothing=0
+    ) as bar:
 
         def advance(epochs: int) -> None:
             bar.update(epochs)

@@ -260,7 +260,7 @@ def _told(plan: _Plan, options: argparse.Namespace, about: Sequence[str]) -> lis
         "next:",
         *([] if here == Path() else [f"  cd {shlex.quote(str(here))}"]),
         f"  pytest {TESTS} --candidate {shlex.quote(str(candidate))}",
-        "  python -m harness calibrate --checkpoints FILE FILE ...    # healthy retrains, 3 or more, set the bounds",
+        "  python -m harness calibrate --checkpoints FILE FILE ...    # 3 or more retrains set the bounds",
     ]
 
 

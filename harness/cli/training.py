@@ -83,18 +83,17 @@ def _add_config_options(command: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from harness.data import load_fashion_mnist
     from harness.inference import pick_device
     from harness.networks.training import best_epoch, train
     from harness.report.figures import training_curves
     from harness.store import write_atomically
+    from harness.store.progress import Progress
 
     config, device = _config(options), pick_device(options.device)
     destination = native(options.destination)
     images = load_fashion_mnist("train", data_dir=options.data_dir)
-    with tqdm(total=None, unit="step", desc=f"training {destination.name}", mininterval=0.5) as bar:
+    with Progress(total=None, unit="step", desc=f"training {destination.name}", mininterval=0.5) as bar:
 
         def show_step(done: int, total: int) -> None:
             bar.total = total

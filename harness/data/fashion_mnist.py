@@ -144,7 +144,7 @@ def fetch_fashion_mnist(destination: Path | None = None, *, url: str = DOWNLOAD_
 
 
 def _download(url: str, target: Path, file: _File) -> None:
-    from tqdm import tqdm
+    from harness.store.progress import Progress
 
     remedy = (
         "Check the connection and run the command again, or on Debian or Ubuntu "
@@ -155,7 +155,7 @@ def _download(url: str, target: Path, file: _File) -> None:
         try:
             with (
                 urllib.request.urlopen(url, timeout=60) as response,  # noqa: S310  The caller's own address.
-                tqdm(
+                Progress(
                     total=int(response.headers.get("Content-Length") or 0) or None,
                     desc=target.name,
                     unit="B",

@@ -98,13 +98,13 @@ class Work:
         """Decode all pictures, hand them on in order, (C, H, W) uint8 each, and return the notes on them."""
         from concurrent.futures import ThreadPoolExecutor
 
-        from tqdm import tqdm
+        from harness.store.progress import Progress
 
         count, seen = len(self.pictures), _Notes()
         side_by_side = self.pictures.threads and self.pipeline.transform is None
         with (
             ThreadPoolExecutor(_cores() if side_by_side else 1) as pool,
-            tqdm(total=count, desc="reading images", unit="image", delay=2, leave=False) as progress,
+            Progress(total=count, desc="reading images", unit="image", delay=2, leave=False) as progress,
         ):
             for start in range(0, count, _BLOCK):
                 block = range(start, min(start + _BLOCK, count))

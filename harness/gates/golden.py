@@ -60,7 +60,7 @@ class GoldenImage:
     @property
     def agreed(self) -> str:
         """Say how many healthy retrains get it right; empty where nobody knows."""
-        return f"{self.healthy[0]} of {self.healthy[1]} healthy retrains get it right" if self.healthy else ""
+        return f"{self.healthy[0]} of {self.healthy[1]} retrains get it right" if self.healthy else ""
 
 
 @record

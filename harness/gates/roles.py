@@ -14,11 +14,13 @@ class Role:
     """What a checkpoint is to a run; `about` says so in a sentence's beginning, for the option of the role's name.
 
     By default it is `models/OWN.safetensors` if that is there, else the `shipped` model if the data are the shipped
-    ones, else none. A role that is not `optional` always has a checkpoint. Rows about a `precondition` must hold for
-    anything to be judged. A role `of_another` has nothing to say of a candidate that is the same network.
+    ones, else none. `known_as` is what it is to a reader who has not seen the options. A role that is not `optional`
+    always has a checkpoint. Rows about a `precondition` must hold for anything to be judged. A role `of_another` has
+    nothing to say of a candidate that is the same network.
     """
 
     about: str
+    known_as: str = ""
     shipped: str = ""
     own: str = ""
     optional: bool = True
@@ -43,6 +45,18 @@ class Role:
 ROLES: dict[str, Role] = {
     "candidate": Role("The checkpoint under test", shipped="augmented", optional=False),
     "baseline": Role("The plain model that the candidate is compared with", shipped="baseline", precondition=True),
-    "incumbent": Role("The last accepted checkpoint", shipped="augmented", own="incumbent", of_another=True),
+    "incumbent": Role(
+        "The currently shipped model, which is the last accepted checkpoint",
+        known_as="currently shipped model",
+        shipped="augmented",
+        own="incumbent",
+        of_another=True,
+    ),
 }
 """The roles, in the order in which their models are opened; each has an option and a fixture of its name."""
+
+
+def in_words(role: str) -> str:
+    """Return a role as reports name it: what it is to a reader, with the name that its option has in brackets."""
+    words = ROLES[role].known_as if role in ROLES else ""
+    return f"{words} ({role})" if words else role

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.gates.roles import ROLES
-from harness.gates.rows import Gate, GatesError
+from harness.gates.rows import Bound, Gate, GatesError
 from harness.measures import METRICS
 from harness.measures.contributions import packed
 from harness.measures.metric import Scale, Unit
@@ -40,7 +40,8 @@ def judge(gate: Gate, measurement: Measurement) -> Verdict:
             "correct the row's metric or the test"
         )
     known = METRICS.get(metric.name, metric)
-    if replace(metric, unit=known.unit, range=known.range) != known:  # Which follow from the case, as a path's unit.
+    # What follows from the case, as a path's unit, may differ.
+    if replace(metric, unit=known.unit, range=known.range, words=known.words) != known:
         raise GatesError(
             f"gate {gate.id}: the test measured a metric {metric.name!r} that is another than the one known by this "
             "name; name yours otherwise"
@@ -170,7 +171,7 @@ class Verdict:
         healthy = gate.healthy
         if healthy and healthy.mean is not None and healthy.std is not None:
             spread = self._number(healthy.std) if self.unit is not Unit.IMAGES else f"{healthy.std:.1f}"
-            facts += f"; healthy {self._number(healthy.mean)} ± {spread}, K={healthy.retrains}"
+            facts += f"; {_retrains(healthy)} {self._number(healthy.mean)} ± {spread}"
         if gate.hand and self.limit is not None:
             facts += f"; {bound} set by hand"
         parts = [f"{gate.id}: {metric} {value} {relation} ({facts})", self.detail]
@@ -221,6 +222,11 @@ class Verdict:
             **({} if self.flips is None else {"flips": self.flips}),
             **({"each": self.each, "rest": self.rest} if self.each else {}),
         }
+
+
+def _retrains(healthy: Bound) -> str:
+    """Say of how many retrains a mean and a spread are, as far as that is known."""
+    return f"{healthy.retrains} retrain{'' if healthy.retrains == 1 else 's'}" if healthy.retrains else "retrains"
 
 
 def _is_share_of_images(value: float, n: int) -> bool:

@@ -11,7 +11,7 @@ from harness.errors import InputError
 from harness.measures.flips import Flips, flips
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.mistakes import confusion_matrix, likely_most_confident
-from harness.measures.statistics import proportion_interval
+from harness.measures.statistics import proportion_interval, related
 
 if TYPE_CHECKING:
     from harness.inference import Predictions
@@ -94,7 +94,7 @@ def accuracy_change(predictions: Predictions, before: Predictions) -> Measuremen
     changed = flips(predictions, before)
     measured = _difference(ACCURACY_CHANGE, predictions, before, changed)
     pairs = [f"{name} {lost} lost, {gained} gained" for name, (lost, gained) in list(changed.by_pair.items())[:1]]
-    detail = "; ".join([f"{measured.detail} (McNemar p = {changed.p_value:.2g})", *pairs])
+    detail = "; ".join([f"{measured.detail} (McNemar p {related(changed.p_value)})", *pairs])
     return replace(measured, detail=detail, p_value=changed.p_value, flips=changed)
 
 

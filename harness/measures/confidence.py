@@ -57,7 +57,7 @@ def calibration_error(predictions: Predictions, *, bins: int = BINS) -> Measurem
     signs = np.sign(np.bincount(which, gaps, minlength=bins))
     signed = signs[which] * gaps
     right, sure = predictions.correct.mean(), confidence.mean()
-    detail = f"{right:.1%} right, {sure:.1%} sure on average; {bins} bins"
+    detail = f"{right:.1%} right, {sure:.1%} mean confidence; {bins} bins"
     return _mean(CALIBRATION_ERROR, signed, detail)
 
 

@@ -25,7 +25,7 @@ LOST_CONSENSUS = Metric(
     Unit.IMAGES,
     better="less",
     scale="root",
-    words="images lost of those that every healthy retrain gets right",
+    words="images lost of those that every retrain gets right",
 )
 
 
@@ -34,7 +34,7 @@ LOST_OF_A_CLASS = Metric(
     Unit.IMAGES,
     better="less",
     scale="root",
-    words="images lost of those that every healthy retrain gets right, of the class that loses most",
+    words="images lost of those that every retrain gets right, of the class that loses most",
 )
 
 
@@ -102,7 +102,7 @@ def lost_consensus(lost: Lost) -> Measurement:
 
     The interval is that of the rate among all answers (Wilson 1927) times their number.
     """
-    detail = f"of {lost.known} that each of {lost.retrains} healthy retrains gets right"
+    detail = f"of {lost.known} that each of {lost.retrains} retrains gets right"
     if lost.pairs.any():
         true, taken = divmod(int(lost.pairs.argmax()), len(lost.pairs))
         names = lost.images.classes

@@ -79,7 +79,7 @@ STUDY_KINDS = (
 )
 """The six kinds of failure that the Fashion-MNIST study looks at."""
 
-OWN = "its own: every healthy retrain is right"
+OWN = "its own: every retrain is right"
 """The kind of errors that no healthy retrain makes."""
 OWN_CONFIDENT = "over 90% confidence, its own"
 
@@ -230,12 +230,16 @@ def compared_at(predictions: Predictions, before: Predictions, positions: np.nda
 
 @record
 class PersistentFailure:
-    """An image that is wrong at `wrong_at` of the poses; `taken_for` is the commonest wrong answer."""
+    """An image that is wrong at `wrong_at` of the poses; `taken_for` is the commonest wrong answer.
+
+    `confidence` is that of the wrong answers in the mean, None where nobody asked.
+    """
 
     index: int
     true: str
     wrong_at: int
     taken_for: str
+    confidence: float | None = None
 
 
 @record
@@ -250,6 +254,10 @@ class PersistentFailures:
         """Return the table in plain types."""
         return asdict(self)
 
+    def by_confidence(self) -> list[PersistentFailure]:
+        """Return the images, those that the model is most confident of first; where nobody asked, as they are."""
+        return sorted(self.rows, key=lambda row: -(row.confidence or 0.0))
+
     def by_confusion(self) -> list[tuple[str, str, tuple[int, ...]]]:
         """Return the images' numbers by (true class, taken for), the most frequent confusion first."""
         groups: dict[tuple[str, str], list[int]] = {}
@@ -259,10 +267,13 @@ class PersistentFailures:
         return [(true, taken_for, tuple(numbers)) for (true, taken_for), numbers in ordered]
 
 
-def persistent_failures(images: LabelledImages, predicted: np.ndarray) -> PersistentFailures:
+def persistent_failures(
+    images: LabelledImages, predicted: np.ndarray, confidence: np.ndarray | None = None
+) -> PersistentFailures:
     """List the images that are wrong at more than half of the poses; `predicted` is (N, P) int64, a column for each.
 
-    Raises `InputError` for a matrix of another shape, or of no pose.
+    `confidence` is that of each answer that is wrong, (N, P) in [0, 1], and 0 elsewhere. Raises `InputError` for a
+    matrix of another shape, or of no pose.
     """
     if predicted.ndim != 2 or predicted.shape[0] != len(images) or not predicted.shape[1]:  # noqa: PLR2004
         raise InputError(
@@ -278,7 +289,8 @@ def persistent_failures(images: LabelledImages, predicted: np.ndarray) -> Persis
         votes = Counter(predicted[position][~correct[position]].tolist())
         taken_for = min(votes, key=lambda label: (-votes[label], label))
         names = images.classes[labels[position]], images.classes[taken_for]
-        rows.append(PersistentFailure(int(numbers[position]), names[0], int(wrong[position]), names[1]))
+        sure = None if confidence is None else float(confidence[position].sum() / wrong[position])
+        rows.append(PersistentFailure(int(numbers[position]), names[0], int(wrong[position]), names[1], sure))
     return PersistentFailures(len(images), poses, tuple(rows))
 
 

@@ -27,7 +27,7 @@ def golden_right(predictions: Predictions, image: int, *, because: str = "") -> 
     right = bool(predictions.correct[image])
     taken, label = (predictions.classes[int(each[image])] for each in (predictions.predicted, predictions.labels))
     sure = float(predictions.probabilities_at(at).max())
-    said = f"{label}, {'as it should be' if right else f'taken for {taken}'} ({sure:.0%} sure)"
+    said = f"{label}, {'as it should be' if right else f'taken for {taken}'} ({sure:.0%} confidence)"
     return Measurement(
         GOLDEN_RIGHT,
         float(right),

@@ -104,7 +104,7 @@ class Knowledge:
         """Return what they say under a perturbation; raises `NotApplicableError` where they were not asked."""
         if (view := self.views.get(repr(perturbation))) is None:
             raise NotApplicableError(
-                f"what healthy retrains know of images {in_words(perturbation)} was not recorded; "
+                f"what retrained reference models know of images {in_words(perturbation)} was not recorded; "
                 "`python -m harness calibrate` does so for the rows of the gates file"
             )
         return view
@@ -122,8 +122,8 @@ class Knowledge:
         wrong = view.wrong[positions]
         if missing := int((wrong == NOT_ASKED).sum()):
             raise NotApplicableError(
-                f"what healthy retrains know of {missing} of {len(wrong)} images {in_words(answers.perturbation)} was "
-                "not recorded; calibrate anew"
+                f"what retrained reference models know of {missing} of {len(wrong)} images "
+                f"{in_words(answers.perturbation)} was not recorded; calibrate anew"
             )
         return Known(wrong == (0 if self.besides is None else ~answers.correct), view.mean[positions])
 

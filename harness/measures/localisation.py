@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ATTENTION_RATIO = Metric("attention_ratio", Unit.SHARE, better="more", words="share of attention on the object")
 ATTENTION_LIFT = Metric(
-    "attention_lift", Unit.FACTOR, better="more", words="attention on the object against a uniform map's"
+    "attention_lift", Unit.FACTOR, better="more", words="attention on the object, in multiples of chance"
 )
 ATTENTION_DRIFT = Metric(
     "attention_drift", Unit.SHARE, better="less", words="share of attention that does not move with the image"
@@ -187,7 +187,7 @@ def _averaged(
         float(values[counted].mean()),
         n,
         mean_interval(values[counted], (0.0, high), ddof=1),
-        detail=f"a uniform map has {uniform}; {int(counted.sum())} maps count, {left_out}",
+        detail=f"by chance {uniform}; {int(counted.sum())} maps count, {left_out}",
         failures=failures[lift[failures] < 1],
     )
 

@@ -16,17 +16,23 @@ import numpy as np
 from harness.errors import InputError
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.statistics import proportion_interval
+from harness.perturb import IDENTITY, HorizontalFlip
+from harness.perturb.base import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.inference import Predictions
+    from harness.perturb.base import Perturbation
 
-KEPT = Metric("kept", Unit.SHARE, better="more", words="share of answers that stay")
+KEPT = Metric("kept", Unit.SHARE, better="more", words="same answer after the change")
 LOST = Metric("lost", Unit.SHARE, better="more", words="share of answers that go with the object")
-INVARIANCE = Metric("invariance", Unit.SHARE, better="more", words="invariance: share of answers that stay")
+INVARIANCE = Metric("invariance", Unit.SHARE, better="more", words="same answer after every change")
 MONOTONICITY = Metric(
-    "monotonicity", Unit.SHARE, better="more", words="monotonicity: share of images never surer as severity grows"
+    "monotonicity",
+    Unit.SHARE,
+    better="more",
+    words="monotonicity: share of images never more confident as severity grows",
 )
 SYMMETRY = Metric("symmetry", Unit.SHARE, better="more", words="symmetry: share of answers that are the same both ways")
 
@@ -80,7 +86,17 @@ def invariance(before: Predictions, *after: Predictions) -> Measurement:
         raise InputError("invariance: predictions before a change and none after it; expected at least one of each")
     broken = np.array(list(dict.fromkeys(at for each in after for at in kept(before, each).failures)), dtype=np.int64)
     under = "" if len(after) == 1 else f" under some of {len(after)} changes"
-    return _share(INVARIANCE, len(before.labels), broken, f"{len(broken)} answers change{under}")
+    metric = (
+        replace(INVARIANCE, words=f"same answer {_after(after[0].perturbation)}") if len(after) == 1 else INVARIANCE
+    )
+    return _share(metric, len(before.labels), broken, f"{len(broken)} answers change{under}")
+
+
+def _after(perturbation: Perturbation) -> str:
+    """Say after what an answer must be the same; what was changed otherwise than by a perturbation has no words."""
+    if isinstance(perturbation, HorizontalFlip):
+        return "after mirroring"
+    return "after the change" if perturbation == IDENTITY else f"when {in_words(perturbation)}"
 
 
 def monotonicity(series: Sequence[Predictions], *, tolerance: float = TOLERANCE) -> Measurement:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 Z95 = 1.96
 """Standard errors to either side of a normal 95% interval."""
+_LEAST_P = 1e-4
+"""What lies below is not told apart: no p is 0."""
 
 
 def proportion_interval(count: int, n: int) -> tuple[float, float]:
@@ -41,3 +43,8 @@ def mcnemar_p(lost: int, gained: int, *, alternative: Literal["two-sided", "less
 
     changed = lost + gained
     return float(binomtest(lost, changed, 0.5, alternative=alternative).pvalue) if changed else 1.0
+
+
+def related(p: float) -> str:
+    """Return a p, in [0, 1], with its sign, such as "= 0.012" or "< 0.0001"; never as 0."""
+    return f"= {p:.2g}" if p >= _LEAST_P else f"< {_LEAST_P:.4f}"

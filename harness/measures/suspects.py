@@ -118,7 +118,7 @@ def owners(predictions: Predictions, knowledge: Knowledge) -> dict[str, frozense
     return {name: frozenset(positions[which].tolist()) for name, which in kinds.items()}
 
 
-EVERYONES, CONTESTED = "everyone's: every healthy retrain is wrong", "contested: some healthy retrains are wrong"
+EVERYONES, CONTESTED = "everyone's: every retrain is wrong", "contested: some retrains are wrong"
 """The kinds of errors that say less of a model than of the images."""
 
 
@@ -154,5 +154,5 @@ def _asked(images: LabelledImages, knowledge: Knowledge) -> View:
     """Return what healthy retrains say of these images, as they are."""
     view, positions = knowledge.view(), images.positions.numpy()
     if missing := int((view.wrong[positions] == NOT_ASKED).sum()):
-        raise NotApplicableError(f"healthy retrains were not asked about {missing} of {len(positions)} images")
+        raise NotApplicableError(f"retrains were not asked about {missing} of {len(positions)} images")
     return View(view.wrong[positions], view.mean[positions])

@@ -88,7 +88,7 @@ def breaking_severity(found: Breaking, *, share_broken: float) -> Measurement:
         found.quantile(share_broken),
         found.images,
         (low, high),
-        detail=f"of {n} images right at rest, {held} hold to the limit of {found.path.limit}",
+        detail=f"of {n} images right at rest, {held} are right up to the limit of {found.path.limit}",
     )
 
 

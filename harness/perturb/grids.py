@@ -46,6 +46,13 @@ GRIDS: Mapping[str, Callable[[], tuple[Pose, ...]]] = {
 }
 """The grids of poses that a gate may name."""
 
+GRIDS_IN_WORDS: Mapping[str, str] = {
+    "promised": "the trained range",
+    "corner": "the trained range's corners",
+    "classic": "±30° and ±3 px",
+}
+"""What the grids are to a reader."""
+
 VIEWS: Mapping[str, tuple[Perturbation, ...]] = {
     "rest": (IDENTITY,),
     "mirrored": (HorizontalFlip(),),
@@ -92,7 +99,16 @@ class SeverityPath:
     @property
     def limit(self) -> str:
         """Return the last severity with its unit."""
-        return f"{max(self.steps):g} {self.unit}" + (" of ±30° and ±3 px" if self.unit == "share" else "")
+        return self.said(max(self.steps))
+
+    def said(self, severity: float) -> str:
+        """Return a severity with its unit, as people say it, such as 12.5 degrees or 40% of ±30° and ±3 px."""
+        return f"{100 * severity:.3g}% of ±30° and ±3 px" if self.unit == "share" else f"{severity:.3g} {self.unit}"
+
+    @property
+    def words(self) -> str:
+        """Return what is done along the path, and in what its severities are if their sign does not say so."""
+        return {"rotation": "turned", "shift": "moved"}.get(self.name, "turned and moved, in % of ±30° and ±3 px")
 
     @property
     def severities(self) -> np.ndarray:

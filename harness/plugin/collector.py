@@ -26,7 +26,7 @@ class Collector:
         self.run, self.session = run, session
         self.ended = 0
         self.reported = run.reported
-        self.book = PictureBook(run.command, run.options.reports)
+        self.book = PictureBook(run.command)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take a test's verdict and pictures, and errors that have no verdict."""

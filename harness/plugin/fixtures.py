@@ -79,7 +79,7 @@ def role_model(session: StressSession, name: str) -> RoleModel:
 def knowledge(stress_session: StressSession) -> Knowledge:
     """Return what every healthy retrain knows; a test that asks for it where nobody recorded it does not apply."""
     if stress_session.knowledge is None:
-        raise NotApplicable("what healthy retrains know was not recorded; `python -m harness calibrate` does so")
+        raise NotApplicable("what retrains know was not recorded; `python -m harness calibrate` does so")
     return stress_session.knowledge
 
 

@@ -93,19 +93,19 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
         "--stress-record",
         metavar="FAMILIES",
         help="Measure these families of gates, or rows (names joined by commas, or all), without judging the "
-        "candidate; calibration does so with each healthy retrain (default: judge).",
+        "candidate; calibration does so with each retrained reference model (default: judge).",
     )
     add(
         "--stress-knowledge",
         metavar="PATH",
-        help="What the panel of healthy retrains knows of each image (default: the file that the recipe of the gates "
-        "file names).",
+        help="What the panel of retrained reference models knows of each image (default: the file that the recipe of "
+        "the gates file names).",
     )
     add(
         "--stress-answers",
         metavar="DIR",
-        help="With --stress-record: run only the tests that ask what healthy retrains know, and leave the candidate's "
-        "answers there; calibration does so with each of them (default: judge).",
+        help="With --stress-record: run only the tests that ask what retrained reference models know, and leave the "
+        "candidate's answers there; calibration does so with each of them (default: judge).",
     )
     add(
         "--stress-timeout",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,6 @@ from harness.run.outcome import urgency
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     import pytest
 
@@ -21,10 +19,10 @@ if TYPE_CHECKING:
 PICTURES = "stress_pictures"
 """The name under which a test's pictures travel in its report's properties."""
 
-MAX_BYTES = 3_200_000
-"""What the pictures of all tests may take of a page of at most 5 MB; the rest is for figures and tables."""
+MAX_BYTES = 2_600_000
+"""What the pictures of all tests may take of a page of at most 4 MB; the rest is for figures and tables."""
 
-_OF_PASSED = 0.45
+_OF_PASSED = 0.3
 """Share of it that the pictures of tests that passed may fill, lest a page on which all is well grow for nothing."""
 
 
@@ -63,12 +61,11 @@ class PictureBook:
     """Puts pictures into the entries of the page when all tests have reported, those of the worst failures first.
 
     Each gate that fails has one picture before any has two, and galleries come last; tests that passed share what is
-    left. `command` and `reports` say how this run was started and where it reports to.
+    left. `command` says how this run was started.
     """
 
-    def __init__(self, command: Sequence[str], reports: Path) -> None:
+    def __init__(self, command: Sequence[str]) -> None:
         self.command = command
-        self.reports = reports
         self.entries: list[_Entry] = []
 
     def illustrate(self, report: pytest.TestReport, verdict: Verdict, made: Mapping[str, Any]) -> None:
@@ -94,13 +91,13 @@ class PictureBook:
 
     def _left_out(self, entry: _Entry) -> list[str]:
         """Return a line that says what an entry does not show and how to see it, if there is anything."""
+        from harness.report.again import command_of_one
         from harness.report.html import left_out
 
         missing = len(entry.pictures) + bool(entry.gallery) - len(entry.shown)
         if not missing:
             return []
-        name = entry.verdict.gate.id
-        command = shlex.join([*self.command, "-k", name, "--stress-reports", str(self.reports / name)])
+        command = command_of_one(self.command, entry.verdict.gate.id)
         return [left_out(f"{missing} picture{'s' if missing > 1 else ''}", command)]
 
 

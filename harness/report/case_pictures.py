@@ -1,8 +1,8 @@
-"""The 3-panel picture of one image: original | as the baseline sees it | as the candidate sees it.
+"""The picture of one image: original, what the models saw, and where each looks, with what it takes the image for.
 
-Of an image that every healthy retrain gets right, their mean answer stands in the baseline's place. Each model's column
-has its answer, where it looks, and the probability of every class. Composed from arrays with OpenCV, because a
-Matplotlib figure each would take far longer.
+The other model stands beside the candidate, and of an image that every healthy retrain gets right, what these say in
+the mean. No two columns are the same: what was not changed is not shown twice, and what has no map has no image.
+Composed from arrays with OpenCV, because a Matplotlib figure each would take far longer.
 """
 
 from __future__ import annotations
@@ -14,22 +14,26 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from harness.report.lettering import TEXT_HEIGHT, Colour, write
+from harness.report.lettering import TEXT_HEIGHT, Colour, wrapped, write
 from harness.report.page import render
-from harness.run.cases import View
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.run.cases import Case
+    from harness.measures.failures import Answer
+    from harness.run.cases import Case, View
 
 SIZE, GAP = 168, 8
 """Side of a square, a multiple of 28, and the space between two, in pixels."""
+ROW = 30
+"""Height of the row of a class."""
 
-_ROW, _BAR, _PERCENT, _FOOT = 22, 12, 54, 4
-"""Height of a bar's row and of the bar, the width kept for its percentage, and what the last letters hang down."""
-_MOST_BARS = 12
-_REFERENCE = "baseline"
+_BAR, _PERCENT = 4, 50
+"""Height of a class's bar, and the width kept for its percentage."""
+_LEADING = 3
+"""Leading classes of a model that are shown, and the true one."""
+_IN_A_ROW = 3
+"""Columns that stand side by side; four stand two by two, so that a phone can show their letters."""
 _MAX_BYTES = 20_000
 _PAPER, _FRAME, _INK = 255, 225, (20, 20, 20)
 # Okabe and Ito's colours, which most colour-blind people tell apart: blue for right, vermilion for wrong.
@@ -43,38 +47,29 @@ _FAINTEST, _STRONGEST = 0.2, 0.8
 
 def picture(case: Case) -> np.ndarray:
     """Return the picture, (height, width, 3) uint8 RGB."""
-    names = shown_classes(case)
-    columns = [
-        _tile(_square(case.original), f"image {case.index}", f"true: {case.true}"),
-        _tile(_square(case.seen), f"no {_REFERENCE}", ""),
-        _tile(_square(case.seen), "candidate", ""),
-    ]
-    bars = [np.full((_ROW * len(names) + _FOOT, SIZE, 3), _PAPER, dtype=np.uint8) for _ in columns]
-    for column, (role, view) in enumerate(_beside(case), start=1):
-        if view is not None:
-            right = view.answer.predicted == case.true
-            said = f"{'✓' if right else '✗'} {answered(view)}"
-            square = _square(case.seen) if case.healthy and view is not case.candidate else _overlaid(case.seen, view)
-            columns[column] = _tile(square, role, said, colour=_RIGHT if right else _WRONG_WORDS)
-            bars[column] = _bars(case, view)
-    for row, name in enumerate(names):
-        true = name == case.true
-        write(
-            bars[0],
-            name,
-            x=0,
-            y=row * _ROW,
-            width=SIZE - 2,
-            align="right",
-            bold=true,
-            colour=_RIGHT if true else _INK,
-        )
-    return _side_by_side([np.vstack(parts) for parts in zip(columns, bars, strict=True)])
+    cells = [[*_lines(f"image {case.index}", bold=True), _square(case.original), *_of_original(case)]]
+    if _changed(case):
+        cells.append([*_lines("→ as seen", bold=True), _square(case.seen), *_lines(case.pose)])
+    cells += [[*_lines(name, bold=True), *_map(case.seen, view), *_classes(case, view)] for name, view in _views(case)]
+    if len(cells) <= _IN_A_ROW:
+        return _side_by_side([np.vstack(cell) for cell in cells])
+    rows = [_side_by_side([np.vstack(cell) for cell in cells[at : at + 2]]) for at in range(0, len(cells), 2)]
+    width = max(row.shape[1] for row in rows)
+    return np.vstack([_padded(row, width=width, height=len(row) + GAP) for row in rows])
 
 
 def strip(tiles: Sequence[tuple[np.ndarray, str, str]]) -> np.ndarray:
-    """Return images (H, W, C) uint8 side by side, each between a title and a caption, (height, width, 3) uint8 RGB."""
-    return _side_by_side([_tile(_square(image), title, caption) for image, title, caption in tiles])
+    """Return images (H, W, C) uint8 side by side, each between a title and a caption, (height, width, 3) uint8 RGB.
+
+    Titles and captions take as many lines as they need.
+    """
+    titles = [_lines(title) for _, title, _ in tiles]
+    above = max(map(len, titles)) * TEXT_HEIGHT
+    columns = [
+        np.vstack([_padded(np.vstack(lines), height=above), _square(image), *_lines(caption)])
+        for lines, (image, _, caption) in zip(titles, tiles, strict=True)
+    ]
+    return _side_by_side(columns)
 
 
 def as_png(pixels: np.ndarray) -> bytes:
@@ -95,7 +90,7 @@ def data_uri(pixels: np.ndarray) -> str:
     """Return an RGB picture as WebP in a `data:` address; at most 20 kB of WebP."""
     from PIL import Image
 
-    for quality in (70, 50, 30, 15, 5, 1):
+    for quality in (50, 30, 15, 5, 1):
         content = io.BytesIO()
         # OpenCV's WebP takes twice as long, as it does not offer the method.
         Image.fromarray(pixels).save(content, "WEBP", quality=quality, method=2)
@@ -106,59 +101,68 @@ def data_uri(pixels: np.ndarray) -> str:
 
 def caption(case: Case) -> str:
     """Return the line below the picture: which image it is, and how to read the heat map."""
-    views = [view for _, view in _beside(case) if view]
+    views = [view for _, view in _views(case)]
     how = "Yellow marks where a model looks most; each map is scaled to its own maximum, for display."
     if all(view.attention is None for view in views):
         how = "The model has no layer whose attention could be shown."
-    elif all(view.attention is None or not view.attention.any() for view in views):
+    elif not any(view.attention is not None and view.attention.any() for view in views):
         how = "Nothing in the image speaks for the answer: the attention is zero everywhere."
     if case.healthy:
         retrains, answer = case.healthy
-        how = f"Each of {retrains} healthy retrains gets it right, {answer.confidence:.0%} sure in the mean. {how}"
+        how = f"Each of {retrains} retrains gets it right, {answer.confidence:.0%} mean confidence. {how}"
     return f"Image {case.index}, {case.true}{_posed(case)}. {how}"
 
 
 def in_words(case: Case) -> str:
     """Return what the picture shows, for those who cannot see it."""
-    (beside, reference), (name, candidate) = _beside(case)
-    of_reference = answered(reference) if reference and case.healthy else _described(reference, case.classes)
-    said = [f"{beside}: {of_reference}", f"{name}: {_described(candidate, case.classes)}"]
+    healthy = case.healthy and case.healthy[1]
+    said = [
+        f"{name}: {answered(view.answer) if view.answer is healthy else _described(view, case.classes)}"
+        for name, view in _views(case)
+    ]
+    if case.pose and case.at_rest:
+        said.insert(0, f"{case.name} at rest: {answered(case.at_rest)}")
     return "; ".join([f"image {case.index}, true class {case.true}{_posed(case)}", *said])
 
 
-def answered(view: View) -> str:
-    """Return a model's answer with its confidence."""
-    return f"{view.answer.predicted} {view.answer.confidence:.0%}"
+def answered(answer: Answer) -> str:
+    """Return an answer with its confidence."""
+    return f"{answer.predicted} {answer.confidence:.0%}"
 
 
-def shown_classes(case: Case) -> list[str]:
-    """Return the classes that have bars: all, or where there are many the true one and those that a model thinks of."""
-    if len(case.classes) <= _MOST_BARS:
-        return list(case.classes)
-    likeliest = np.max([view.answer.probabilities for _, view in _beside(case) if view], axis=0)
-    order = sorted(range(len(case.classes)), key=lambda label: (case.classes[label] != case.true, -likeliest[label]))
-    return [case.classes[label] for label in sorted(order[:_MOST_BARS])]
+def marked(answer: Answer) -> str:
+    """Return an answer with its confidence, and whether it is right, as pictures have it."""
+    return f"{'✓' if answer.predicted == answer.true else '✗'} {answered(answer)}"
 
 
-def _beside(case: Case) -> tuple[tuple[str, View | None], tuple[str, View | None]]:
-    """Return what stands beside the original, by name: healthy retrains or the baseline, and the candidate."""
+def _views(case: Case) -> list[tuple[str, View]]:
+    """Return how the image is seen, by name: by healthy retrains or the other model, if there is one, and by the model.
+
+    Healthy retrains have no map.
+    """
+    from harness.run.cases import View
+
     if case.healthy:
         retrains, answer = case.healthy
-        return (f"{retrains} healthy, mean", View(answer)), ("candidate", case.candidate)
-    return (_REFERENCE, case.baseline), ("candidate", case.candidate)
+        return [(f"{retrains} retrains", View(answer)), (case.name, case.candidate)]
+    return [*([(case.against, case.other)] if case.other else []), (case.name, case.candidate)]
+
+
+def _changed(case: Case) -> bool:
+    return bool(case.pose) and not np.array_equal(case.original, case.seen)
 
 
 def _posed(case: Case) -> str:
+    if case.pose and not _changed(case):
+        return f", {case.pose}, which leaves it as it is"
     return f", {case.pose}" if case.pose else ""
 
 
-def _described(view: View | None, classes: Sequence[str]) -> str:
-    if view is None:
-        return "none"
+def _described(view: View, classes: Sequence[str]) -> str:
     shares = zip(view.answer.probabilities, classes, strict=True)
     others = [f"{name} {share:.0%}" for share, name in sorted(shares, reverse=True)[1:3] if share >= 0.005]  # noqa: PLR2004
     then = f" (then {', '.join(others)})" if others else ""
-    return f"{answered(view)}{then}, {_looks(view.attention)}"
+    return f"{answered(view.answer)}{then}, {_looks(view.attention)}"
 
 
 def _looks(attention: np.ndarray | None) -> str:
@@ -173,18 +177,69 @@ def _looks(attention: np.ndarray | None) -> str:
     return f"looks most at the {down} {across}"
 
 
+def _of_original(case: Case) -> list[np.ndarray]:
+    """Return what stands below the original: its class and, where it was changed, what is said of it as it is."""
+    lines = _lines(f"true: {case.true}", bold=True, colour=_RIGHT)
+    if case.pose and case.at_rest:
+        right = case.at_rest.predicted == case.true
+        lines += _lines(f"{case.name} says", colour=_INK)
+        lines += _lines(marked(case.at_rest), colour=_RIGHT if right else _WRONG_WORDS)
+    return lines
+
+
+def _map(image: np.ndarray, view: View) -> list[np.ndarray]:
+    """Return an image under where the model looks, scaled to its maximum; nothing of a model without a map."""
+    attention = view.attention
+    if attention is None:
+        return []
+    if attention.any():
+        return [_square(image, (attention / attention.max()).astype(np.float32))]
+    empty = np.full((SIZE, SIZE, 3), _FRAME, dtype=np.uint8)
+    write(empty, "looks nowhere", x=0, y=(SIZE - TEXT_HEIGHT) // 2, width=SIZE, align="centre")
+    return [empty]
+
+
+def _classes(case: Case, view: View) -> list[np.ndarray]:
+    """Return the leading classes and the true one, each with its bar: blue the true one, vermilion a wrong answer."""
+    answer = view.answer
+    order = sorted(range(len(case.classes)), key=lambda label: -answer.probabilities[label])
+    shown = [label for at, label in enumerate(order) if at < _LEADING or case.classes[label] == case.true]
+    rows = []
+    for label in shown:
+        name, share = case.classes[label], answer.probabilities[label]
+        true, taken = name == case.true, name == answer.predicted
+        words = _RIGHT if true else (_WRONG_WORDS if taken else _INK)
+        row = np.full((ROW, SIZE, 3), _PAPER, dtype=np.uint8)
+        said = f"{'✓ ' if true else '✗ '}{name}" if taken else name
+        write(row, said, x=0, y=0, width=SIZE - _PERCENT, colour=words)
+        percent = f"{share:.0%}" if share >= 0.005 or not share else "<1%"  # noqa: PLR2004
+        write(row, percent, x=SIZE - _PERCENT, y=0, width=_PERCENT, align="right", colour=words)
+        length = max(round(SIZE * share), 1)
+        row[TEXT_HEIGHT : TEXT_HEIGHT + _BAR, :length] = _RIGHT if true else (_WRONG if taken else _OTHER)
+        rows.append(row)
+    return rows
+
+
+def _lines(text: str, *, bold: bool = False, colour: Colour = _INK) -> list[np.ndarray]:
+    """Return a text in lines as wide as a square."""
+    lines = []
+    for line in wrapped(text, SIZE, bold=bold):
+        canvas = np.full((TEXT_HEIGHT, SIZE, 3), _PAPER, dtype=np.uint8)
+        write(canvas, line, x=0, y=0, width=SIZE, bold=bold, colour=colour)
+        lines.append(canvas)
+    return lines
+
+
 def _side_by_side(columns: Sequence[np.ndarray]) -> np.ndarray:
-    gap = np.full((columns[0].shape[0], GAP, 3), _PAPER, dtype=np.uint8)
-    return np.hstack([part for column in columns for part in (gap, column)][1:])
+    height = max(len(column) for column in columns)
+    gap = np.full((height, GAP, 3), _PAPER, dtype=np.uint8)
+    return np.hstack([part for column in columns for part in (gap, _padded(column, height=height))][1:])
 
 
-def _tile(square: np.ndarray, title: str, caption: str, *, colour: Colour = _INK) -> np.ndarray:
-    """Return a square, (SIZE, SIZE, 3), between two lines of text."""
-    tile = np.full((SIZE + 2 * TEXT_HEIGHT, SIZE, 3), _PAPER, dtype=np.uint8)
-    tile[TEXT_HEIGHT : TEXT_HEIGHT + SIZE] = square
-    write(tile, title, x=0, y=0, width=SIZE, bold=True)
-    write(tile, caption, x=0, y=TEXT_HEIGHT + SIZE, width=SIZE, colour=colour)
-    return tile
+def _padded(pixels: np.ndarray, *, height: int = 0, width: int = 0) -> np.ndarray:
+    """Return pixels with paper below and to the right, at least as high and wide as this."""
+    below, beside = max(height - pixels.shape[0], 0), max(width - pixels.shape[1], 0)
+    return np.pad(pixels, ((0, below), (0, beside), (0, 0)), constant_values=_PAPER)
 
 
 def _square(image: np.ndarray, heat: np.ndarray | None = None) -> np.ndarray:
@@ -202,29 +257,3 @@ def _square(image: np.ndarray, heat: np.ndarray | None = None) -> np.ndarray:
     top, left = (SIZE - height) // 2, (SIZE - width) // 2
     square[top : top + height, left : left + width] = rgb
     return square
-
-
-def _overlaid(image: np.ndarray, view: View) -> np.ndarray:
-    """Return an image under where the model looks, scaled to its maximum, or with a line that says "nowhere"."""
-    attention = view.attention
-    if attention is None or not attention.any():
-        square, note = _square(image), "no attention" if attention is not None else "attention n/a"
-        square[-TEXT_HEIGHT:] = _PAPER
-        write(square, note, x=0, y=SIZE - TEXT_HEIGHT, width=SIZE, align="centre")
-        return square
-    return _square(image, (attention / attention.max()).astype(np.float32))
-
-
-def _bars(case: Case, view: View) -> np.ndarray:
-    """Return a bar for each class shown: blue the true class, vermilion a wrong answer, grey the others."""
-    names = shown_classes(case)
-    canvas = np.full((_ROW * len(names) + _FOOT, SIZE, 3), _PAPER, dtype=np.uint8)
-    longest = SIZE - _PERCENT
-    for row, name in enumerate(names):
-        share = view.answer.probabilities[case.classes.index(name)]
-        colour = _RIGHT if name == case.true else (_WRONG if name == view.answer.predicted else _OTHER)
-        top, length = row * _ROW + (_ROW - _BAR) // 2, round(longest * share)
-        canvas[top : top + _BAR, : max(length, 1)] = colour if length else _OTHER
-        if share >= 0.005:  # noqa: PLR2004  What would read 0% is left out.
-            write(canvas, f"{share:.0%}", x=length + 4, y=row * _ROW, width=_PERCENT - 4)
-    return canvas

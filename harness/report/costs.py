@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from harness.run.budget import Fit
     from harness.run.plan import Plan
 
-_NOTICES = "notices: the loss of accuracy, in points of 90%, noticed with 95% power if chance alone made the spread"
+_DETECTS = (
+    "detects: the smallest loss of accuracy, in points of 90%, detected with 95% power if chance alone made the spread"
+)
 
 
 def plan_lines(plan: Plan) -> list[str]:
     """Return the plan as the terminal shows it: a row for each family, self-checks and overview, and all of them."""
     from harness.run.plan import in_cores, in_words
 
-    head = ("", "tests", "passes", "image-poses", "maps", "cached", "time", "notices")
+    head = ("", "tests", "passes", "image-poses", "maps", "cached", "time", "detects")
 
     def cells(name: str, asked: Asked) -> tuple[str, ...]:
         counts = (asked.passes, asked.poses, asked.maps, asked.cached)
@@ -36,14 +38,14 @@ def plan_lines(plan: Plan) -> list[str]:
         *lines,
         f"{plan.images:,} images; {costs.seconds * 1000:.2g} ms an image and pose, {costs.map_seconds * 1000:.2g} ms a "
         f"map, measured on one batch each, of one core; times are those of {in_cores(plan.cores)}{memory}",
-        _NOTICES,
+        _DETECTS,
         *_uncounted(plan.counted.uncounted),
         "searches end early, so that theirs is an upper bound; nothing was judged",
     ]
 
 
 def fit_lines(fit: Fit) -> list[str]:
-    """Return how a run fits into a time: a row for each family, with its images, their time and what they notice."""
+    """Return how a run fits into a time: a row for each family, with its images, their time and what they detect."""
     from harness.run.plan import in_cores, in_words
 
     what = f"{in_words(fit.budget)} on {in_cores(fit.cores)}"
@@ -56,7 +58,7 @@ def fit_lines(fit: Fit) -> list[str]:
             f"all images take about {in_words(fit.whole)} on {in_cores(fit.cores)}, these samples "
             f"{in_words(fit.fitted)} of {in_words(fit.budget)}{but}"
         )
-    rows = [("", "images", "of", "time", "notices")]
+    rows = [("", "images", "of", "time", "detects")]
     for name, seconds in fit.after.items():
         took = in_words(seconds / fit.cores)
         if name in {CHECKS, OVERVIEW}:
@@ -66,11 +68,11 @@ def fit_lines(fit: Fit) -> list[str]:
         rows.append((name, f"{size:,}", f"{fit.sizes[name]:,}", took, _points(size)))
     if not fit.fits and fit.after.get(OVERVIEW):
         said += f"; --stress-no-overview saves {in_words(fit.after[OVERVIEW] / fit.cores)}"
-    return [*_table(rows), said, _NOTICES, *_uncounted(fit.uncounted)]
+    return [*_table(rows), said, _DETECTS, *_uncounted(fit.uncounted)]
 
 
 def samples_in_toml(fit: Fit) -> list[str]:
-    """Return samples as lines of a gates file, each with the loss that its family then notices; none where all fit."""
+    """Return samples as lines of a gates file, each with the loss that its family then detects; none where all fit."""
     from harness.run.plan import in_cores, in_words
 
     if not fit.samples:
@@ -79,7 +81,7 @@ def samples_in_toml(fit: Fit) -> list[str]:
     return [
         f"[data.samples]  # so that a run takes {in_words(fit.budget)} on {in_cores(fit.cores)}",
         *(
-            f"{name:{width}} = {size}  # notices {_points(size)} points of 90% with 95% power"
+            f"{name:{width}} = {size}  # detects {_points(size)} points of 90% with 95% power"
             for name, size in fit.samples.items()
         ),
     ]

@@ -94,7 +94,7 @@ def failures_markdown(
                 [str(row.index), row.true, row.predicted, f"{row.confidence:.1%}", _others(row, table.classes)]
                 for row in table.rows[:_SHOWN]
             ]
-            lines += _markdown([["image", "true", "taken for", "sure", "then"], *rows])
+            lines += _markdown([["image", "true", "taken for", "confidence", "then"], *rows])
     lines += [f"## Wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images", ""]
     groups = [[str(cell) for cell in row] for row in confusions_rows(persistent.by_confusion())]
     lines += _markdown([["true → taken for", "images", "their numbers"], *groups]) if groups else []

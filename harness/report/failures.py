@@ -4,28 +4,43 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.gates.roles import in_words
 from harness.measures import Unit
+from harness.report import marks
+from harness.report.gallery import mistake, sheet
 from harness.report.page import Section, render, table
 from harness.run.overview import Failing
+from harness.run.thumbnails import PICTURED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    import numpy as np
     from markupsafe import Markup
 
     from harness.run.overview import Changes, Overview
 
+    Thumbnails = Mapping[int | str, np.ndarray]
+
 NUMBERS_SHOWN = 12
 """Images that a line of the table of persistent failures names."""
+_COMMONEST = 5
+"""Confusions that are counted above the images that stay wrong."""
 
 
-def failures(overview: Overview) -> Section | None:
-    """Return how many failures of each kind every model has, and which are new and which persist, folded."""
+def failures(overview: Overview, thumbnails: Thumbnails) -> Section | None:
+    """Return how many failures of each kind every model has; and which are new, gone, and persist, with pictures.
+
+    `thumbnails` are images (H, W, C) uint8 by their number.
+    """
     if not overview.models[0][Failing].failures:
         return None
-    folded = [*(_new_failures(overview.changes) if overview.changes else []), *_persistent(overview)]
-    kinds = table(*kinds_rows(overview), numbers=True)
-    body = render("failures", how_to_read=_how_to_read(overview), kinds=kinds, folded=folded)
+    changes = overview.changes
+    new = _changed(changes, thumbnails, new=True) if changes else []
+    folded = [*new, *_persistent(overview, thumbnails), *(_changed(changes, thumbnails, new=False) if changes else [])]
+    titles, rows = kinds_rows(overview)
+    kinds = table(titles, _marked(overview, rows), numbers=True)
+    body = render("failures", how_to_read=_how_to_read(overview), kinds=kinds, folded=folded, opened=bool(new))
     return Section("failures", "Which mistakes it makes", body)
 
 
@@ -33,13 +48,13 @@ def kinds_rows(overview: Overview) -> tuple[list[str], list[list[object]]]:
     """Return titles and rows of the failures by kind, one value a cell: counts at rest, changes, shares moved."""
     models, changes = overview.models, overview.changes
     counts = list(zip(*(model[Failing].failures for model in models), strict=True))
-    titles = ["kind", *(model.name for model in models)]
+    titles = ["kind", *(in_words(model.name) for model in models)]
     rows: list[list[object]] = [[kinds[0].kind, *(kind.count for kind in kinds)] for kinds in counts]
     if changes:
         titles += ["new", "fixed", "shared"]
         for row, change in zip(rows, changes.by_kind, strict=True):
             row += [change.new, change.fixed, change.shared]
-    titles += [f"{model.name}, moved" for model in models]
+    titles += [f"{in_words(model.name)}, moved" for model in models]
     for row, kinds in zip(rows, counts, strict=True):
         row += [Unit.SHARE.format(kind.moved) for kind in kinds]
     return titles, rows
@@ -57,38 +72,58 @@ def confusions_rows(groups: Sequence[tuple[str, str, tuple[int, ...]]]) -> list[
     ]
 
 
+def _marked(overview: Overview, rows: Sequence[Sequence[object]]) -> list[list[object]]:
+    """Return the rows of `kinds_rows` with a mark on what is worse than in the model that the first is held against."""
+    if (reference := overview.reference) is None:
+        return [list(row) for row in rows]
+    first, moved = overview.models[0], len(rows[0]) - len(overview.models)
+    marked = []
+    pairs = zip(first[Failing].failures, reference[Failing].failures, strict=True)
+    for at, (row, (mine, theirs)) in enumerate(zip(rows, pairs, strict=True)):
+        cells = list(row)
+        cells[1] = marks.marked(cells[1], marks.of_counts(mine.count, theirs.count))
+        if overview.changes:
+            change, place = overview.changes.by_kind[at], 1 + len(overview.models)
+            cells[place] = marks.marked(cells[place], marks.of_counts(change.new, change.fixed))
+        shares = [overview.sample * kind.moved for kind in (mine, theirs)]
+        cells[moved] = marks.marked(cells[moved], marks.of_counts(*shares))
+        marked.append(cells)
+    return marked
+
+
 def _how_to_read(overview: Overview) -> str:
     changes = ""
     if overview.changes:
-        changes = f" New, fixed and shared are in comparison with the {overview.changes.against}."
+        changes = f" New, fixed and shared are in comparison with the {in_words(overview.changes.against)}."
+    legend = f" {marks.LEGEND}" if overview.reference else ""
     return (
         f"Images, of {overview.n:,} as they are.{changes} Moved: the share of answers at the corners ±10°, ±2 px, of "
-        f"{overview.sample:,} images."
+        f"{overview.sample:,} images.{legend}"
     )
 
 
-def _new_failures(changes: Changes) -> list[tuple[str, Markup]]:
-    if not changes.new_failures:
+def _changed(changes: Changes, thumbnails: Thumbnails, *, new: bool) -> list[tuple[str, Markup]]:
+    """Return the mistakes that only one of the two models makes, the most confident first."""
+    shown = changes.new_failures if new else changes.fixed_failures
+    if not shown:
         return []
-    rows = [
-        (
-            each.after.index,
-            each.after.true,
-            each.after.predicted,
-            f"{each.after.confidence:.0%}",
-            each.before.predicted,
-            f"{each.before.confidence:.0%}",
-        )
-        for each in changes.new_failures
-    ]
-    shown, new = len(rows), changes.by_kind[0].new
-    count = f"{shown} of {new}" if shown < new else f"all {new}"
-    title = f"New mistakes, which the {changes.against} does not make: {count}, the most confident first"
-    return [(title, table(("image", "true", "taken for", "confidence", changes.against, "confidence"), rows))]
+    faces = []
+    for each in shown:
+        wrong, right = (each.after, each.before) if new else (each.before, each.after)
+        beside = f"{changes.against} right, {right.confidence:.0%}" if new else f"right now, {right.confidence:.0%}"
+        names = wrong.true, wrong.predicted
+        pixels = thumbnails.get(wrong.index)
+        faces.append(mistake(pixels, wrong.index, names, wrong.confidence, also=f"; {beside}"))
+    total = changes.by_kind[0].new if new else changes.by_kind[0].fixed
+    count = f"{len(shown)} of {total}" if len(shown) < total else f"all {total}"
+    what = f"New mistakes, which the {in_words(changes.against)} does not make"
+    if not new:
+        what = f"Mistakes that are gone, which the {in_words(changes.against)} makes"
+    return [(f"{what}: {count}, the most confident first", sheet("", faces))]
 
 
-def _persistent(overview: Overview) -> list[tuple[str, Markup]]:
-    found, *rest = ((model.name, model[Failing].persistent) for model in overview.models)
+def _persistent(overview: Overview, thumbnails: Thumbnails) -> list[tuple[str, Markup]]:
+    found, *rest = ((in_words(model.name), model[Failing].persistent) for model in overview.models)
     persistent = found[1]
     if persistent is None or not persistent.rows:
         return []
@@ -97,5 +132,11 @@ def _persistent(overview: Overview) -> list[tuple[str, Markup]]:
         f"Mistakes that persist, at rest and moved: {len(persistent.rows)} of {persistent.n:,} images are wrong in "
         f"most of {persistent.poses} poses{f' ({others})' if others else ''}"
     )
-    rows = confusions_rows(persistent.by_confusion())
-    return [(title, table(("true → taken for", "images", "their numbers"), rows))]
+    shown, faces = persistent.by_confidence()[:PICTURED], []
+    for row in shown:
+        about, names = f"wrong in {row.wrong_at} of {persistent.poses}", (row.true, row.taken_for)
+        faces.append(mistake(thumbnails.get(row.index), row.index, names, row.confidence, about=about))
+    often = [f"{true} → {taken} {len(numbers)}" for true, taken, numbers in persistent.by_confusion()[:_COMMONEST]]
+    count = f"{len(shown)} of {len(persistent.rows)}" if len(shown) < len(persistent.rows) else "All"
+    lead = f"Most often {', '.join(often)}. {count}, the most confident first, by the mean over the poses."
+    return [(title, render("lead", lines=[lead], hints=sheet("", faces)))]

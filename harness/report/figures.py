@@ -1,6 +1,6 @@
-"""Figures as Matplotlib objects, for files, reports and notebooks: curves, bars and reliability by model.
+"""Figures as Matplotlib objects, for files, reports and notebooks: curves, dots, bars and reliability by model.
 
-Colours are Okabe and Ito's, which colour-blind people tell apart; a model has a colour, marker and line of its own.
+A model has a colour, marker and line of its own. Blue and vermilion are not among the colours: they say good and bad.
 """
 
 from __future__ import annotations
@@ -8,11 +8,14 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+from harness.gates.roles import in_words
+from harness.measures.statistics import proportion_interval
 from harness.run.overview import Clean, Looking, Surviving, Turned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -38,7 +41,10 @@ WIDTH = 4.8
 """Inches: as wide as a phone, where ten points of text must stay ten."""
 _FEW = 10
 """Of fewer answers than this the share that is right says nothing."""
-_LOOKS = (("#0072B2", "o", "-"), ("#D55E00", "s", "--"), ("#009E73", "^", ":"))
+_LOOKS = (("#7B3294", "o", "-"), ("#595959", "s", "--"), ("#00806B", "^", ":"))
+"""Purple, grey and green, which colour-blind people tell apart, and all are told apart in print."""
+GOOD, BAD = "#0072B2", "#D55E00"
+"""Blue and vermilion of Okabe and Ito's colours: better and worse, as on the rest of a page."""
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -63,7 +69,7 @@ def figure(width: float = WIDTH, height: float = 3.3) -> Figure:
 
 def _looks(overview: Overview) -> Iterable[tuple[ModelOverview, dict[str, Any]]]:
     for model, (colour, marker, line) in zip(overview.models, _LOOKS * len(overview.models), strict=False):
-        yield model, {"color": colour, "marker": marker, "linestyle": line, "label": model.name}
+        yield model, {"color": colour, "marker": marker, "linestyle": line, "label": in_words(model.name)}
 
 
 def _errors(rates: Sequence[Rate]) -> list[list[float]]:
@@ -76,10 +82,10 @@ def _errors(rates: Sequence[Rate]) -> list[list[float]]:
 
 @styled
 def rotation_curves(overview: Overview) -> Figure:
-    """Plot accuracy against rotation for each model, with 95% intervals; the promised ±10° are shaded."""
+    """Plot accuracy against rotation for each model, with 95% intervals; the trained range of ±10° is shaded."""
     picture = figure()
     axes = picture.subplots()
-    axes.axvspan(-10, 10, color="0.5", alpha=0.12, linewidth=0, label="promised: ±10°")
+    axes.axvspan(-10, 10, color="0.5", alpha=0.12, linewidth=0, label="trained range: ±10°")
     for model, look in _looks(overview):
         values = [100 * rate.value for rate in model[Turned].rotation]
         axes.errorbar(overview.degrees, values, yerr=_errors(model[Turned].rotation), capsize=2, **look)
@@ -90,44 +96,55 @@ def rotation_curves(overview: Overview) -> Figure:
 
 @styled
 def survival_by_model(overview: Overview) -> Figure:
-    """Plot, for each path away from rest, the share of images still right against the severity, for each model."""
+    """Plot, for each path away from rest, the share of images still right against the severity, for each model.
+
+    With 95% intervals; a model's number of images stands beside its name.
+    """
     paths = list(dict.fromkeys(curve.path for model in overview.models for curve in model[Surviving].survival))
     picture = figure()
     columns: Sequence[Axes] = picture.subplots(1, max(len(paths), 1), sharey=True, squeeze=False)[0]
     for axes, path in zip(columns, paths, strict=True):
         for model, look in _looks(overview):
             for curve in (curve for curve in model[Surviving].survival if curve.path == path):
-                axes.plot(curve.severities, [100 * share for share in curve.shares], **{**look, "marker": ""})
+                shown = {**look, "marker": "", "label": f"{model.name} (n={curve.n:,})"}
+                _surviving(axes, curve.severities, curve.shares, curve.n, **shown)
                 axes.set_xlabel(f"{path} up to, {curve.unit}")
         axes.set_ylim(0, 101)
     columns[0].set_ylabel("images still right, %")
-    columns[-1].legend(loc="upper right", fontsize=9)
+    picture.legend(*columns[-1].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=9)
     return picture
 
 
+def _surviving(
+    axes: Axes, severities: Sequence[float] | np.ndarray, shares: Sequence[float] | np.ndarray, n: int, **look: Any
+) -> None:
+    """Plot shares of `n` images, in percent, with their 95% intervals as a band."""
+    low, high = zip(*(proportion_interval(round(share * n), n) for share in shares), strict=True)
+    percent = [[100 * end for end in ends] for ends in (low, high)]
+    axes.fill_between(severities, percent[0], percent[1], alpha=0.15, color=look["color"])
+    axes.plot(severities, [100 * share for share in shares], **look)
+
+
 @styled
-def class_bars(overview: Overview) -> Figure:
-    """Plot each class's accuracy on images as they are, for each model, with 95% intervals."""
+def class_accuracies(overview: Overview) -> Figure:
+    """Plot each class's accuracy on images as they are, for each model, with 95% intervals.
+
+    Dots, since bars would begin at 0, where two points are not seen.
+    """
     count = len(overview.models)
-    picture = figure(height=0.8 + len(overview.classes) * (0.12 + 0.14 * count))
+    picture = figure(height=0.8 + len(overview.classes) * (0.16 + 0.1 * count))
     axes = picture.subplots()
+    lowest = 1.0
     for number, (model, look) in enumerate(_looks(overview)):
         known = [(at, rate) for at, rate in enumerate(model[Clean].per_class) if rate is not None]
-        places = [at + 0.8 * ((number + 0.5) / count - 0.5) for at, _ in known]
+        places = [at + 0.6 * ((number + 0.5) / count - 0.5) for at, _ in known]
         rates = [rate for _, rate in known]
-        axes.barh(
-            places,
-            [100 * rate.value for rate in rates],
-            height=0.8 / count,
-            xerr=_errors(rates),
-            color=look["color"],
-            label=look["label"],
-            error_kw={"ecolor": "0.25", "elinewidth": 1, "capsize": 2},
-        )
+        lowest = min([lowest, *(rate.low for rate in rates)])
+        values = [100 * rate.value for rate in rates]
+        axes.errorbar(values, places, xerr=_errors(rates), capsize=2, **{**look, "linestyle": "none"})
     axes.set_yticks(range(len(overview.classes)), overview.classes)
     axes.invert_yaxis()
-    axes.grid(visible=False, axis="y")
-    axes.set(xlabel="accuracy on images as they are, %", xlim=(0, 101))
+    axes.set(xlabel="accuracy on images as they are, %", xlim=(max(5 * int(20 * lowest) - 1, 0), 100.5))
     picture.legend(loc="outside upper center", ncols=count, fontsize=9)
     return picture
 
@@ -146,7 +163,7 @@ def reliability_diagrams(overview: Overview) -> Figure:
     for model, look in _looks(overview):
         known = [item for item in model[Clean].reliability if item.count >= _FEW]
         confidence = [100 * (item.confidence or 0.0) for item in known]
-        label = f"{model.name} (ECE {100 * model[Clean].calibration_error:.1f}%)"
+        label = f"{in_words(model.name)} (ECE {100 * model[Clean].calibration_error:.1f}%)"
         upper.plot(confidence, [100 * (item.accuracy or 0.0) for item in known], **{**look, "label": label})
         lower.plot(confidence, [item.count for item in known], **look)
     upper.set(ylabel="right, %", ylim=(0, 101), xlim=(0, 101))
@@ -172,28 +189,44 @@ def attention_by_class(overview: Overview) -> Figure:
             color=look["color"],
             label=look["label"],
         )
-    axes.axvline(1, color="0.25", linewidth=1.2, linestyle="--", label="uniform map")
+    axes.axvline(1, color="0.25", linewidth=1.2, linestyle="--", label="by chance")
     axes.set_yticks(range(len(overview.classes)), overview.classes)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("lift: attention on the object over that of a uniform map")
+    axes.set_xlabel("lift: attention on the object over that by chance")
     picture.legend(loc="outside upper center", ncols=2, fontsize=9)
     return picture
 
 
+_PATHS = {
+    "rotation": ("turned by up to, degrees", "°", 1),
+    "shift": ("shifted by up to, pixels", " px", 1),
+    "joint": ("turned and shifted by up to, % of ±30° and ±3 px", "%", 100),
+}
+"""What the severity of a path is, its unit behind a number, and what it is multiplied by to be read so."""
+
+
 @styled
 def survival_curves(curves: Sequence[Breaking]) -> Figure:
-    """Plot, for each path, the share of images still right against the severity; median and lower decile are marked."""
-    picture = figure(width=4 * len(curves), height=3.6)
+    """Plot, for each path, the share of images still right against the severity, with 95% intervals.
+
+    Of the images that are right as they are; the severities by which one in ten and half of them fail are marked.
+    """
+    picture = figure(width=4 * len(curves), height=3.8)
     for axes, curve in zip(picture.subplots(1, len(curves), sharey=True, squeeze=False)[0], curves, strict=True):
-        severities, surviving = curve.survival()
-        axes.plot(severities, surviving, marker=".")
+        title, unit, factor = _PATHS.get(curve.path.name, (f"{curve.path.name}, {curve.path.unit}", "", 1))
+        severities, shares = curve.survival()
+        n = len(curve.severity)
+        _surviving(axes, factor * severities, shares, n, color=_LOOKS[0][0])
         for share, name in ((0.1, "one in ten fails by"), (0.5, "half fail by")):
-            at = curve.quantile(share)
-            axes.plot([at], [1 - share], "o", fillstyle="none", label=f"{name} {at:.3g}")
-        axes.set(xlabel=f"{curve.path.name}, {curve.path.unit}", ylim=(0, 1.02))
-        axes.legend(loc="lower left")
-    picture.axes[0].set_ylabel("share of images still right")
+            if (at := factor * curve.quantile(share)) < factor * severities[-1]:
+                marker = {"marker": "o", "fillstyle": "none", "linestyle": "none", "color": "0.2"}
+                axes.plot([at], [100 * (1 - share)], **marker, label=f"{name} {at:.3g}{unit}")
+        axes.set(xlabel=title, ylim=(0, 102), title=f"{n:,} images that are right as they are")
+        axes.title.set_fontsize(10)
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend(loc="best", fontsize=9)
+    picture.axes[0].set_ylabel("images still right, %")
     return picture
 
 
@@ -211,6 +244,8 @@ def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], *, k
             for split, thickness in (("training", 0.8), ("validation", 1.8)) if history else ():
                 values = [factor * epoch[f"{split}_{quantity}"] for epoch in history]
                 look = {"color": colour, "linestyle": line, "linewidth": thickness}
+                # A line of one point is none.
+                look |= {"marker": "o", "fillstyle": "full" if thickness > 1 else "none"} if len(history) == 1 else {}
                 axes.plot([epoch["epoch"] for epoch in history], values, label=f"{name}, {split}", **look)
         if kept is not None:
             axes.axvline(kept, color="0.6", linewidth=1, label=f"kept: epoch {kept}")

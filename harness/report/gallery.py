@@ -1,20 +1,19 @@
-"""A gallery of failures: small pictures of the images, each with its number, its class, and what it was taken for."""
+"""Sheets of small pictures, each with its class, what it was taken for, and how surely."""
 
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
+from markupsafe import Markup
 
 from harness.perturb import IDENTITY
 from harness.report.page import render
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from markupsafe import Markup
 
     from harness.perturb import Pose
     from harness.run.cases import Tile
@@ -23,50 +22,74 @@ _LARGEST = 96
 """Pixels that a tile's picture keeps of its longer side; smaller images are kept as they are."""
 
 
+class Face(NamedTuple):
+    """An image of a sheet, (H, W, C) uint8 or None where its pixels are not known: `true` is what it is.
+
+    `said` is what is said of it, `wrong` whether that is wrong; `about` is what else is, and `words` all for those who
+    cannot see it.
+    """
+
+    pixels: np.ndarray | None
+    true: str
+    said: str
+    about: str
+    words: str
+    wrong: bool = True
+
+
+def sheet(title: str, faces: Sequence[Face]) -> Markup:
+    """Return the images as a list under a title, in as many columns as the page has room for; empty without images."""
+    tiles = [{**face._asdict(), "source": "" if face.pixels is None else _data_uri(face.pixels)} for face in faces]
+    return render("gallery", title=title, tiles=tiles) if tiles else Markup()
+
+
+def mistake(
+    pixels: np.ndarray | None,
+    index: int,
+    names: tuple[str, str],
+    confidence: float | None,
+    *,
+    about: str = "",
+    also: str = "",
+) -> Face:
+    """Return an image that is taken for what it is not, by the names of its class and of that which it is taken for.
+
+    `about` stands below it; `also` is said of it to those who cannot see it.
+    """
+    true, taken = names
+    sure = "" if confidence is None else f"{confidence:.0%}"
+    words = f"image {index}: {true} taken for {taken}{f', confidence {sure}' if sure else ''}{also}"
+    return Face(pixels, true, taken, " · ".join(filter(None, (sure, about, f"image {index}"))), words)
+
+
 def gallery_html(title: str, tiles: Sequence[Tile]) -> str:
-    """Return the tiles as a list under a title, in as many columns as the page has room for; "" without tiles."""
-    return str(render("gallery", title=title, tiles=[_shown(tile) for tile in tiles])) if tiles else ""
+    """Return the tiles of a test as a sheet; "" without tiles."""
+    return str(sheet(title, [_of_tile(tile) for tile in tiles]))
 
 
 def thumbnails(title: str, shown: Sequence[tuple[np.ndarray, str, str, str]]) -> Markup:
-    """Return images (H, W, C) uint8, each with its number, what it is and what is said of it, as a list."""
-    tiles = [
-        {
-            "index": index,
-            "true": true,
-            "predicted": said,
-            "about": "",
-            "alt": f"image {index}: {true}, {said}",
-            "source": _data_uri(pixels),
-        }
+    """Return images (H, W, C) uint8, each with its number, what it is and what is said of it, as a sheet."""
+    faces = [
+        Face(pixels, true, said, f"image {index}", f"image {index}: {true}, {said}", wrong=False)
         for pixels, index, true, said in shown
     ]
-    return render("gallery", title=title, tiles=tiles)
+    return sheet(title, faces)
 
 
 def gallery_title(pair: tuple[str, str], pose: Pose, tiles: Sequence[Tile], count: int) -> str:
     """Say what the tiles are: which failures, of how many, and in which order."""
     seen = "as they are" if pose == IDENTITY else pose.in_words()
-    compared = any(tile.new is not None for tile in tiles)
-    order = "those that the baseline gets right before others, " if compared else ""
+    against = next((tile.against for tile in tiles if tile.new is not None), "")
+    order = f"those that the {against} gets right before others, " if against else ""
     shown = f"{len(tiles)} of {count}" if len(tiles) < count else f"all {count}"
     return f"{pair[0]} and {pair[1]} taken for each other, images {seen}: {shown}, {order}the most confident first"
 
 
-def _shown(tile: Tile) -> dict[str, object]:
-    """Return what the template says of a tile."""
+def _of_tile(tile: Tile) -> Face:
     answer = tile.answer
-    alt = f"image {answer.index}: {answer.true} taken for {answer.predicted}, confidence {answer.confidence:.0%}"
-    alt += {None: "", True: "; the baseline is right", False: "; the baseline is wrong too"}[tile.new]
-    news = {None: "", True: "new", False: "baseline wrong too"}[tile.new]
-    return {
-        "index": answer.index,
-        "true": answer.true,
-        "predicted": answer.predicted,
-        "about": " · ".join(filter(None, (f"confidence {answer.confidence:.0%}", news))),
-        "alt": alt,
-        "source": _data_uri(tile.pixels),
-    }
+    also = {None: "", True: f"; the {tile.against} is right", False: f"; the {tile.against} is wrong too"}[tile.new]
+    news = {None: "", True: "new", False: f"{tile.against} wrong too"}[tile.new]
+    return mistake(tile.pixels, answer.index, (answer.true, answer.predicted), answer.confidence, about=news, also=also)
 
 
 def _data_uri(pixels: np.ndarray) -> str:

@@ -10,9 +10,12 @@ from harness.report.page import Section, render
 from harness.report.scorecard import coverage, hints_list, said_first, verdict_banner
 from harness.report.sections import SECTIONS
 from harness.report.tables import changes, models
+from harness.report.unjudged import not_judged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import numpy as np
 
     from harness.gates import Verdict
     from harness.run.outcome import Outcome
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
 def scorecard(outcome: Outcome) -> str:
     """Return the report of a run up to the list of its tests, which pytest-html adds."""
     sections = [section for show in SECTIONS if (section := show(outcome)) is not None]
-    return str(render("report", banner=verdict_banner(outcome), lead=said_first(outcome), sections=sections))
+    lead = not_judged(outcome) + said_first(outcome)
+    return str(render("report", banner=verdict_banner(outcome), lead=lead, sections=sections))
 
 
 def page_of_refusal(outcome: Outcome) -> str:
@@ -46,16 +50,20 @@ def left_out(what: str, command: str) -> str:
     return str(render("omitted", omitted=what, command=command))
 
 
-def comparison_page(overview: Overview, flips: Mapping[str, Any], facts: Mapping[str, str]) -> str:
+def comparison_page(
+    overview: Overview, flips: Mapping[str, Any], facts: Mapping[str, str], thumbnails: Mapping[int | str, np.ndarray]
+) -> str:
     """Return a page that holds one model against another; `flips` as in `Flips.as_json`, from the second to the first.
 
-    `facts` says what was compared and how, by title.
+    `facts` says what was compared and how, by title; `thumbnails` are images (H, W, C) uint8 by their number.
     """
     first, second = (model.name for model in overview.models[:2])
-    changed = changes("images as they are", flips)
+    new, fixed = len(flips["new_failures"]), len(flips["fixed_failures"])
+    where = f"All {new} new and {fixed} fixed failures: compare with --failures FILE.csv, or with --json."
+    changed = changes("images as they are", flips, where=where)
     sections = [
         Section("comparison", "In short", models(overview)),
-        failures(overview),
+        failures(overview, thumbnails),
         figures(overview),
         Section("changes", f"Which images changed from {second} to {first}", changed),
         Section("covered", "What was compared", render("facts", facts=facts.items())),

@@ -7,6 +7,7 @@ import io
 import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
+from harness.gates.roles import in_words
 from harness.measures import Unit
 from harness.report.page import Section, render
 from harness.report.tables import classes
@@ -82,36 +83,40 @@ def illustrations(overview: Overview) -> Iterator[Illustration]:
     from harness.report import matrices
 
     models = overview.models
+    first = models[0]
     yield Illustration(
-        "Accuracy when turned",
+        f"Accuracy when turned{_of(overview.sample, overview)}",
         f"Higher and flatter is better. Bars are 95% intervals, of {overview.sample:,} images each.",
         "Accuracy against rotation. " + _spoken(models, _at_turns(overview)),
         lambda: curves.rotation_curves(overview),
     )
     yield Illustration(
-        "Accuracy when moved",
+        f"Accuracy when moved{_of(first[Moved].shift[0][0].n, overview)}",
         "Each cell is the accuracy, in percent, after a shift right (columns) and down (rows); the middle is at rest.",
         "Accuracy for shifts of up to 4 pixels. "
         + _spoken(models, lambda model: f"{_percent(_worst(model[Moved].shift))} at the worst"),
         lambda: matrices.shift_maps(overview),
         is_map=True,
     )
-    if any(model[Surviving].survival for model in models):
+    if curves_of := [curve for model in models for curve in model[Surviving].survival]:
+        # They are of images that are right at rest, of which there are fewer than of all anyway.
+        sampled = max(curve.n for curve in curves_of) < int(overview.n * first[Clean].accuracy.low)
         yield Illustration(
-            "How much an image survives",
+            f"How much an image survives{', on a sample' if sampled else ''}",
             "Of the images right at rest, the share still right at every turn or shift up to this size.",
             "Share of images still right against the size of turn and shift.",
             lambda: curves.survival_by_model(overview),
         )
     yield Illustration(
         "Accuracy of each class",
-        "Longer is better; the thin bars are 95% intervals.",
+        "Further right is better; the bars are 95% intervals. The scale does not begin at 0.",
         "Accuracy of each class. " + _spoken(models, lambda model: _worst_class(model, overview)),
-        lambda: curves.class_bars(overview),
+        lambda: curves.class_accuracies(overview),
     )
     yield from _matrices(overview)
+    sure = sum(item.count for item in first[Clean].reliability)
     yield Illustration(
-        "Is it as right as it is sure?",
+        f"Does its confidence match its accuracy?{_of(sure, overview)}",
         "On the grey line, answers of 80% confidence are right 80% of the time; below it, the model is overconfident.",
         "Reliability diagram. "
         + _spoken(
@@ -121,7 +126,7 @@ def illustrations(overview: Overview) -> Iterator[Illustration]:
     )
     if any(any(model[Looking].on_object) for model in models):
         yield Illustration(
-            "Does it look at the object?",
+            f"Does it look at the object?{_of(overview.sample, overview)}",
             "Left of the dashed line, the attention (Grad-CAM) lies more on the background than chance would have it.",
             "Attention on the object by class. " + _spoken(models, _lift),
             lambda: curves.attention_by_class(overview),
@@ -131,7 +136,7 @@ def illustrations(overview: Overview) -> Iterator[Illustration]:
             "How the models were trained",
             "Thick lines are images that the model did not train on; where thin lines leave them, it overfits.",
             "Loss and accuracy by epoch of training.",
-            lambda: curves.training_curves({model.name: model[Training].history for model in models}),
+            lambda: curves.training_curves({in_words(model.name): model[Training].history for model in models}),
         )
 
 
@@ -141,25 +146,30 @@ def _matrices(overview: Overview) -> Iterator[Illustration]:
     names, first, reference = overview.classes, overview.models[0], overview.reference
     for model in filter(None, (first, reference)):
         yield Illustration(
-            f"Confusions of the {model.name}",
-            "Each row is a true class; a bright cell off the diagonal is a confusion.",
-            f"Confusion matrix of {model.name}. {_worst_class(model, overview)}",
+            f"Confusions of the {in_words(model.name)}",
+            "Each row is a true class; what is coloured is a confusion, in full from 15% on. Right answers are grey.",
+            f"Confusion matrix of {in_words(model.name)}. {_worst_class(model, overview)}",
             lambda model=model: matrices.confusion_matrix(model, names),  # type: ignore[misc]
             is_map=True,
         )
     if reference is not None:
         yield Illustration(
             "What changed between them",
-            f"Red off the diagonal is a confusion that {first.name} has more often than {reference.name}; "
-            "red on it is an improvement.",
-            f"Difference of the confusion matrices of {first.name} and {reference.name}, in percentage points.",
+            f"Orange is what {first.name} does worse than {in_words(reference.name)}: more confusions, or fewer "
+            "right answers, which are on the diagonal. Blue is what it does better.",
+            f"Difference of the confusion matrices of {first.name} and {in_words(reference.name)}, in points.",
             lambda: matrices.confusion_difference(first, reference, names),
             is_map=True,
         )
 
 
+def _of(n: int, overview: Overview) -> str:
+    """Say behind a figure's title that it is of a sample, whose numbers are others than those of all images."""
+    return f" ({n:,} of {overview.n:,} images)" if n < overview.n else ""
+
+
 def _spoken(models: tuple[ModelOverview, ...], say: Callable[[ModelOverview], str]) -> str:
-    return "; ".join(f"{model.name}: {say(model)}" for model in models)
+    return "; ".join(f"{in_words(model.name)}: {say(model)}" for model in models)
 
 
 def _at_turns(overview: Overview) -> Callable[[ModelOverview], str]:
@@ -178,7 +188,7 @@ def _worst_class(model: ModelOverview, overview: Overview) -> str:
 
 def _lift(model: ModelOverview) -> str:
     found = model[Looking].on_object_overall
-    return f"{found.lift:.2f} times a uniform map" if found else "not measured"
+    return f"{found.lift:.2f} times chance" if found else "not measured"
 
 
 def _worst(rates: Sequence[Sequence[Rate]]) -> float:

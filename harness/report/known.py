@@ -27,11 +27,11 @@ def known_to_all(outcome: Outcome) -> Section | None:
     if shown is None or not outcome.failed:
         return None
     assert shown.value is not None
-    usual = f"; healthy models lose {said}" if (said := healthy(shown)) else ""
+    usual = f"; retrained reference models lose {said}" if (said := healthy(shown)) else ""
     body = render(
         "known",
         lead=f"{shown.value:,.0f} such images{usual}. {shown.detail[:1].upper()}{shown.detail[1:]}.",
         pictures=outcome.telling[shown.gate.id][:_SHOWN],
         id=shown.gate.id,
     )
-    return Section("known", "Every healthy model gets these right, this one does not", body)
+    return Section("known", "Every retrained reference model gets these right, this one does not", body)

@@ -40,6 +40,20 @@ def write(
     np.minimum(box, letters[: box.shape[0]], out=box)
 
 
+def wrapped(text: str, width: int, *, bold: bool = False) -> list[str]:
+    """Return a text in lines at most as wide as this, in pixels, broken between words; a longer one stands alone."""
+    font, lines = _font(bold=bold), []
+    for part in text.split("\n"):
+        lines.append("")
+        for word in part.split():
+            longer = f"{lines[-1]} {word}".lstrip()
+            if lines[-1] and font.getlength(longer) > width:
+                lines.append(word)
+            else:
+                lines[-1] = longer
+    return lines
+
+
 @lru_cache(maxsize=1024)
 def _letters(text: str, width: int, bold: bool, colour: Colour) -> np.ndarray:  # noqa: FBT001  A key of the cache.
     """Return the text on white, (TEXT_HEIGHT, at most width, 3) uint8."""

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.report.figures import WIDTH, figure, styled
+from harness.report.figures import BAD, GOOD, WIDTH, figure, styled
 from harness.run.overview import Clean, Moved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap, Normalize
     from matplotlib.figure import Figure
 
     from harness.run.overview import ModelOverview, Overview
@@ -21,6 +22,10 @@ _LABELLED = 20
 """With more classes, cells hold no numbers."""
 _LEAST_REACH = 5.0
 """Points at which the colours of a difference are full, at the least: smaller differences must look small."""
+_MOST_CONFUSED = 15.0
+"""Percent at which the colour of a confusion is full."""
+_MUTED, _MUTED_INK = "#e9ebee", "#50565e"
+"""What stands on the diagonal of confusions: right answers, which are not what is looked for."""
 
 
 @styled
@@ -40,14 +45,13 @@ def shift_maps(overview: Overview) -> Figure:
             vmin=0,
             vmax=100,
             cmap="cividis",
-            annot=True,
-            fmt=".0f",
             square=True,
             cbar=False,
             linewidths=0.5,
             xticklabels=labels,
             yticklabels=labels,
         )
+        _write_digits(axes, np.array([[f"{value:.0f}" for value in row] for row in values]))
         axes.set(title=model.name, xlabel="dx, pixels (right is +)")
         axes.tick_params(length=0, rotation=0)
     columns[0].set_ylabel("dy, pixels (down is +)")
@@ -90,34 +94,47 @@ def confusion_matrices(overview: Overview) -> Figure:
 
 
 def _draw_confusion(axes: Axes, model: ModelOverview, classes: Sequence[str]) -> None:
-    from matplotlib.colors import PowerNorm
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
 
-    # The square root, so that confusions of a few percent stand out beside a diagonal of ninety.
-    _draw(axes, shares(model), classes, fmt="{:.0f}", cmap="cividis", norm=PowerNorm(0.5, vmin=0, vmax=100))
+    values = shares(model)
+    diagonal = np.eye(len(classes), dtype=bool)
+    cmap = LinearSegmentedColormap.from_list("confused", ["#ffffff", BAD, "#5e2600"])
+    _draw(axes, values, classes, cmap=cmap, norm=Normalize(0, _MOST_CONFUSED), mask=diagonal)
+    axes.set_facecolor(_MUTED)
+    _write_digits(axes, _labels(values, "{:.0f}"), of=len(classes))
     axes.set_title(f"{model.name}, % of the true class")
 
 
 def _draw_difference(axes: Axes, model: ModelOverview, reference: ModelOverview, classes: Sequence[str]) -> None:
-    from matplotlib.colors import Normalize
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
 
     difference = shares(model) - shares(reference)
     reach = max(float(np.nanmax(np.abs(difference), initial=0)), _LEAST_REACH)
-    _draw(axes, difference, classes, fmt="{:+.0f}", cmap="vlag", norm=Normalize(-reach, reach))
+    # More is better on the diagonal, where answers are right, and worse elsewhere.
+    better = np.where(np.eye(len(classes), dtype=bool), difference, -difference)
+    cmap = LinearSegmentedColormap.from_list("better", [BAD, "#f7f7f7", GOOD])
+    _draw(axes, better, classes, cmap=cmap, norm=Normalize(-reach, reach))
+    _write_digits(axes, _labels(difference, "{:+.0f}"), of=len(classes))
     axes.set_title(f"{model.name} − {reference.name}, points")
 
 
-def _draw(axes: Axes, values: np.ndarray, classes: Sequence[str], *, fmt: str, cmap: str, norm: object) -> None:
+def _draw(
+    axes: Axes,
+    values: np.ndarray,
+    classes: Sequence[str],
+    *,
+    cmap: Colormap,
+    norm: Normalize,
+    mask: np.ndarray | None = None,
+) -> None:
     import seaborn
 
-    labels = np.array([[fmt.format(value) if abs(value.round()) >= 1 else "" for value in row] for row in values])
     seaborn.heatmap(
         values,
         ax=axes,
+        mask=mask,
         cmap=cmap,
         norm=norm,
-        annot=labels if len(classes) <= _LABELLED else None,
-        fmt="",
-        annot_kws={"fontsize": 8},
         square=True,
         cbar=False,
         xticklabels=classes,
@@ -126,3 +143,35 @@ def _draw(axes: Axes, values: np.ndarray, classes: Sequence[str], *, fmt: str, c
     axes.tick_params(axis="x", rotation=90, length=0)
     axes.tick_params(axis="y", rotation=0, length=0)
     axes.set(xlabel="taken for", ylabel="true class")
+
+
+def _labels(values: np.ndarray, written: str) -> np.ndarray:
+    """Return what stands in the cells: whole numbers, and nothing for less than one."""
+    return np.array([[written.format(value) if abs(value.round()) >= 1 else "" for value in row] for row in values])
+
+
+def _write_digits(axes: Axes, labels: np.ndarray, *, of: int = 0) -> None:
+    """Write into each cell, in black or white, whichever is read better on its colour: at least 4.5:1.
+
+    With more than a few classes, cells hold none.
+    """
+    if of > _LABELLED:
+        return
+    (mesh,) = axes.collections
+    values = np.ma.asarray(mesh.get_array())
+    colours = np.asarray(mesh.to_rgba(values)).reshape(*labels.shape, 4)
+    hidden = np.ma.getmaskarray(values).reshape(labels.shape)
+    for row, column in np.ndindex(labels.shape):
+        ink = _MUTED_INK if hidden[row, column] else ink_on(colours[row, column])
+        size = 8 if of else 10
+        axes.text(column + 0.5, row + 0.5, str(labels[row, column]), ha="center", va="center", fontsize=size, color=ink)
+
+
+def ink_on(colour: Sequence[float] | np.ndarray) -> str:
+    """Return black or white, whichever has more contrast with a colour, in [0, 1]; that is 4.58:1 at the least.
+
+    By the relative luminance of WCAG 2.1.
+    """
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3])  # noqa: PLR2004
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "#000000" if (luminance + 0.05) / 0.05 >= 1.05 / (luminance + 0.05) else "#ffffff"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from harness.gates.roles import in_words
 from harness.report.page import Section, render
 from harness.report.text import data_in_words, notes, self_check_failures
 from harness.report.wording import case, family, healthy, hints, measured_and_required, sentence, where_it_looks
+from harness.report.words import explained
 from harness.run.outcome import worst_first
 from harness.run.overview import Rate
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 _SHOWN = 6
 """Families that are shown at once."""
 _CLOSEST = 4
-"""Behaviours that a run in which all holds names as the closest to failing."""
+"""Behaviours that a run in which all passes names as the closest to failing."""
 
 
 def verdict_banner(outcome: Outcome) -> Markup:
@@ -60,7 +62,7 @@ def what_got_worse(outcome: Outcome) -> Section | None:
             verdict.gate.family == name and verdict.status in {"pass", "fail", "error"} for verdict in outcome.verdicts
         )
         rows.append(_row(verdicts[0], counted=f"{len(verdicts)} of {judged} checks fail"))
-    found = hints_list(outcome.overview, looks=where_it_looks(outcome.overview))
+    found = hints_list(outcome.overview, looks=where_it_looks(outcome.overview, good=False))
     body = render("behaviours", hints=found, title="its worst case", rows=rows, shown=_SHOWN)
     return Section("worse", "What got worse", body, columns=True, beside=_example(outcome, failed))
 
@@ -74,6 +76,7 @@ def _row(verdict: Verdict, *, counted: str = "") -> dict[str, Any]:
     measured, required = measured_and_required(verdict)
     return {
         "behaviour": family(verdict.gate.family),
+        "about": explained(verdict.gate.family),
         "counted": counted,
         "id": verdict.gate.id,
         "case": case(verdict),
@@ -86,8 +89,10 @@ def _row(verdict: Verdict, *, counted: str = "") -> dict[str, Any]:
 
 
 def _example(outcome: Outcome, failed: list[Verdict]) -> Section | None:
-    """Return the first picture of the worst gate that has one."""
-    shown = next((verdict for verdict in failed if verdict.gate.id in outcome.examples), None)
+    """Return the first picture of the worst gate that has one, and another than those that lead the page."""
+    leading = [picture for pictures in outcome.telling.values() for picture in pictures]
+    pictured = [verdict for verdict in failed if verdict.gate.id in outcome.examples]
+    shown = next((each for each in pictured if outcome.examples[each.gate.id] not in leading), None)
     if shown is None:
         return None
     gate = shown.gate
@@ -133,7 +138,7 @@ def right_everywhere(outcome: Outcome) -> Rate | None:
 def coverage(outcome: Outcome) -> Section:
     """Return what the run judged, by whose bounds, and how to do it again."""
     facts: list[tuple[str, str]] = [
-        (role, render("model", path=model["path"], sha256=model["sha256"][:12]))
+        (in_words(role), render("model", path=model["path"], sha256=model["sha256"][:12]))
         for role, model in outcome.models.items()
     ]
     facts += [

@@ -8,13 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.report.failures import failures
+from harness.report.gate_table import gates
 from harness.report.golden import golden
 from harness.report.illustrations import figures
 from harness.report.known import known_to_all
 from harness.report.page import Section, render, table
 from harness.report.scorecard import coverage, right_everywhere, what_got_worse
 from harness.report.suspects import suspect_labels
-from harness.report.tables import SIGNS, gates, models, regressions
+from harness.report.tables import SIGNS, models, regressions
+from harness.report.unjudged import damage
+from harness.report.words import words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +45,11 @@ def comparison(outcome: Outcome) -> Section | None:
     return None
 
 
+def mistakes(outcome: Outcome) -> Section | None:
+    """Return which mistakes the candidate makes, with small pictures of them."""
+    return None if outcome.overview is None else failures(outcome.overview, outcome.thumbnails)
+
+
 def self_checks(outcome: Outcome) -> Section | None:
     """Return what the run found when it checked itself."""
     if not outcome.self_checks:
@@ -61,13 +69,15 @@ SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
     what_got_worse,
     golden,
     comparison,
-    of_models(failures),
+    damage,
+    mistakes,
     suspect_labels,
     coverage,
-    self_checks,
     of_models(figures),
+    self_checks,
     regressions,
     gates,
+    words,
     tests,
 )
 """What a report shows, from top to bottom; its contents follow from it."""

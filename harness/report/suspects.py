@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _PICTURED, _LISTED = 24, 100
 """Suspects that the page shows a picture of, and those that it lists."""
-_TITLES = ("image", "label", "healthy retrains say", "sure", "of the label", "against it")
+_TITLES = ("image", "label", "retrains say", "confidence", "of the label", "against it")
 
 
 def suspects_rows(found: Suspects) -> list[list[object]]:
@@ -60,7 +60,7 @@ def without_in_words(rest: WithoutSuspects) -> str:
     """Say what a model comes to without the suspects."""
     said = f"without them: accuracy {rest.accuracy:.4f} of {rest.n} images ({rest.lost} of its errors are on them)"
     if rest.healthy_mean is not None and rest.healthy_std is not None:
-        said += f"; healthy retrains {rest.healthy_mean:.4f} ± {rest.healthy_std:.4f} on the same"
+        said += f"; retrains {rest.healthy_mean:.4f} ± {rest.healthy_std:.4f} on the same"
     return said
 
 
@@ -77,7 +77,7 @@ def suspect_labels(outcome: Outcome) -> Section | None:
     ]
     titles, *rows = suspects_rows(found)
     lead = (
-        f"Nearly all of {found.retrains} healthy retrains agree against the labels of {len(found.rows)} of {found.n:,} "
+        f"Nearly all of {found.retrains} retrains agree against the labels of {len(found.rows)} of {found.n:,} "
         "images. Some labels are wrong, some images could be either; each model is gated with all of them."
     )
     listed = f"{min(len(rows), _LISTED)} of {len(rows)} suspects, the most suspect first"
@@ -85,7 +85,7 @@ def suspect_labels(outcome: Outcome) -> Section | None:
         "suspects",
         lead=lead,
         verdicts=_both_verdicts(outcome),
-        pictures=thumbnails(f"The first {len(shown)}: label, and what healthy retrains say", shown),
+        pictures=thumbnails(f"The first {len(shown)}: label, and what retrains say", shown),
         listed=listed,
         rows=table([str(title) for title in titles], rows[:_LISTED]),
     )
@@ -110,9 +110,9 @@ def _both_verdicts(outcome: Outcome) -> str:
     if panel and panel.k and panel.retrains and rest.healthy_mean is not None and rest.healthy_std is not None:
         least = max(rest.healthy_std, 1 / rest.n)
         floor = rest.healthy_mean - panel.k * least * math.sqrt(1 + 1 / panel.retrains)
-        said += f", {_holds(rest.accuracy, floor)} {percent(floor)}, the floor of healthy retrains on the same images"
+        said += f", {_holds(rest.accuracy, floor)} {percent(floor)}, the floor of retrains on the same images"
     return f"{said}. {rest.lost} of its errors are on suspects."
 
 
 def _holds(value: float, limit: float) -> str:
-    return "which holds: at least" if value >= limit else "which fails: at least"
+    return "which passes: at least" if value >= limit else "which fails: at least"

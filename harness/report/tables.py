@@ -1,25 +1,25 @@
-"""Tables of a report: all gates, the models side by side, what changed since the incumbent."""
+"""Tables of a report: the models side by side, what changed since the incumbent."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from harness.gates.roles import in_words
 from harness.measures import Unit
 from harness.measures.failures import OWN_CONFIDENT
+from harness.measures.statistics import related
 from harness.perturb import IDENTITY
+from harness.report import marks
 from harness.report.page import Section, render, table
-from harness.report.text import number
-from harness.run.outcome import worst_first
 from harness.run.overview import Clean, Everywhere, Failing, Looking, Moved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from markupsafe import Markup
 
-    from harness.gates import Verdict
     from harness.run.outcome import Outcome
-    from harness.run.overview import ModelOverview, Overview, Rate
+    from harness.run.overview import ModelOverview, OnObject, Overview, Rate
 
 _share, _difference = Unit.SHARE.format, Unit.DIFFERENCE.format
 
@@ -27,7 +27,7 @@ _MOST_CHANGED = 10
 """Classes and pairs that the comparison with the incumbent names."""
 
 SIGNS = {
-    "pass": "✓ holds",
+    "pass": "✓ passes",
     "fail": "✗ fails",
     "error": "✗ not judged",
     "not_gated": "reported",
@@ -35,75 +35,36 @@ SIGNS = {
 }
 
 
-_FOLDED = {
-    "fail": "",
-    "more": "More that fail",
-    "pass": "Gates that hold",
-    "not_gated": "Measured and reported only, without a bound",
-    "not_applicable": "Not applicable here",
-}
-"""Under which title the gates of a status are folded; the worst failures are not."""
-_OPEN = 10
-"""How many of these there are."""
-
-
-def gates(outcome: Outcome) -> Section:
-    """Return a row for each gate, which links can name by its id: the worst failures open, all others folded."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for rank, verdict in enumerate(worst_first(outcome.verdicts)):
-        status: str = "fail" if verdict.status == "error" else verdict.status
-        if status == "fail" and rank >= _OPEN:
-            status = "more"
-        groups.setdefault(_FOLDED[status], []).append(_gate(verdict))
-    titles = ("gate", "status", "measured", "bound", "healthy", "notices", "n", "detail", "")
-    return Section("gates", "All gates", render("gates", titles=titles, groups=groups.items()))
-
-
-def _gate(verdict: Verdict) -> dict[str, Any]:
-    gate, known = verdict.gate, verdict.gate.healthy
-    healthy = notices = ""
-    if known and known.mean is not None and known.std is not None:
-        healthy = f"{number(verdict, known.mean)} ± {known.std:.2g}"
-    if known and known.detects is not None:
-        notices = f"a loss of {number(verdict, known.detects)}"
-    sign = "≥" if gate.direction == "at_least" else "≤"
-    measured, bound = verdict.numbers
-    return {
-        "id": gate.id,
-        "worse": verdict.status in {"fail", "error"},
-        "sign": SIGNS[verdict.status],
-        "measured": measured,
-        "bound": bound and f"{sign} {bound}",
-        "healthy": healthy,
-        "notices": notices,
-        "n": verdict.n or "",
-        "detail": "; ".join(filter(None, (verdict.detail, gate.not_gated if verdict.status == "not_gated" else ""))),
-    }
-
-
 def models(overview: Overview, everywhere: Rate | None = None) -> Markup:
-    """Return the models side by side in what matters most; what is plainly worse than in the model compared is marked.
+    """Return the models side by side in what matters most; what is worse than in the model compared is marked.
 
     `everywhere` is how many images of the first model are right at every promised pose, where its gate found out.
     """
     known, reference = overview.models, overview.reference
+    at = known.index(reference) if reference else None
     rows = []
     for title, about, rates in _compared(overview, everywhere):
-        beside = rates[known.index(reference)] if reference else None
-        cells = [_rate(rate, beside if not at else None) for at, rate in enumerate(rates)]
-        rows.append({"title": title, "about": about, "rates": True, "cells": cells})
-    counts = [
-        {"value": f"{model[Clean].confident_errors:,}", "about": f"of {overview.n:,}{_its_own(model)}"}
-        for model in known
-    ]
-    rows.append(
-        {"title": "Mistakes it is sure of", "about": "over 90% confidence", "rates": False, "cells": counts},
-    )
-    if any(model[Looking].on_object_overall for model in known):
-        about = "share of Grad-CAM on the object; a uniform map has as much as the object fills"
-        looks = [_attention(model) for model in known]
-        rows.append({"title": "Attention on the object", "about": about, "rates": False, "cells": looks})
-    return render("models", models=known, rows=rows)
+        beside = rates[at] if at is not None else None
+        mark = marks.of_rates(rates[0], beside) if rates[0] and beside else ""
+        rows.append({"title": title, "about": about, "cells": _first_marked([_rate(rate) for rate in rates], mark)})
+    sure = [model[Clean].confident_errors for model in known]
+    counts = [(f"{count:,}", f"of {overview.n:,}{_its_own(model)}") for count, model in zip(sure, known, strict=True)]
+    mark = marks.of_counts(sure[0], sure[at]) if at is not None else ""
+    rows.append({"title": "Mistakes at high confidence", "about": "over 90%", "cells": _first_marked(counts, mark)})
+    looks = [model[Looking].on_object_overall for model in known]
+    if any(looks):
+        about = "share of Grad-CAM on the object; by chance it is what the object fills"
+        mark = marks.of_looks(looks[0], looks[at]) if at is not None else ""
+        shares = [_attention(found) for found in looks]
+        rows.append({"title": "Attention on the object", "about": about, "cells": _first_marked(shares, mark)})
+    titles = [" = ".join(map(in_words, model.roles)) for model in known]
+    return render("models", titles=titles, rows=rows, legend=marks.LEGEND if reference else "")
+
+
+def _first_marked(cells: Sequence[tuple[str, str] | None], mark: str) -> list[tuple[Any, str] | None]:
+    """Return cells, each of a value and a line below it, with the mark on the first value."""
+    first, *others = cells
+    return [first and (marks.marked(first[0], mark), first[1]), *others]
 
 
 def _its_own(model: ModelOverview) -> str:
@@ -124,22 +85,16 @@ def _compared(overview: Overview, everywhere: Rate | None) -> list[tuple[str, st
     return rows
 
 
-def _rate(rate: Rate | None, beside: Rate | None) -> dict[str, Any] | None:
+def _rate(rate: Rate | None) -> tuple[str, str] | None:
     if rate is None:
         return None
-    return {
-        "value": _share(rate.value),
-        "about": f"{100 * rate.low:.1f}–{100 * rate.high:.1f}, n={rate.n:,}",
-        "worse": beside is not None and rate.high < beside.low,
-    }
+    return _share(rate.value), f"{100 * rate.low:.1f}–{100 * rate.high:.1f}, n={rate.n:,}"
 
 
-def _attention(model: ModelOverview) -> dict[str, Any] | None:
-    found = model[Looking].on_object_overall
+def _attention(found: OnObject | None) -> tuple[str, str] | None:
     if found is None:
         return None
-    about = f"uniform {found.uniform:.0%}, lift {found.lift:.2f}, n={found.n:,}"
-    return {"value": f"{found.ratio:.0%}", "about": about}
+    return f"{found.ratio:.0%}", f"by chance {found.uniform:.0%}, lift {found.lift:.2f}, n={found.n:,}"
 
 
 def classes(overview: Overview) -> Markup:
@@ -148,43 +103,52 @@ def classes(overview: Overview) -> Markup:
     rows = []
     for at, name in enumerate(overview.classes):
         rates = [model[Clean].per_class[at] for model in overview.models]
-        row = [name, *(_share(rate.value) if rate else "–" for rate in rates)]
+        row: list[object] = [name, *(_share(rate.value) if rate else "–" for rate in rates)]
         if reference:
             mine, theirs = rates[0], reference[Clean].per_class[at]
-            row.append(_difference(mine.value - theirs.value) if mine and theirs else "–")
+            change = _difference(mine.value - theirs.value) if mine and theirs else "–"
+            row.append(marks.marked(change, marks.of_rates(mine, theirs) if mine and theirs else ""))
         rows.append(row)
-    change = [f"change since {reference.name}"] if reference else []
-    return table(["class", *(model.name for model in overview.models), *change], rows, numbers=True)
+    titles = [f"change since {in_words(reference.name)}"] if reference else []
+    return table(["class", *(in_words(model.name) for model in overview.models), *titles], rows, numbers=True)
 
 
 def regressions(outcome: Outcome) -> Section | None:
-    """Return what changed since the incumbent, for each behaviour that was compared, and of which images."""
+    """Return what changed since the incumbent, for each behaviour that was compared."""
     changed = [(verdict.gate, verdict.flips) for verdict in outcome.verdicts if verdict.flips]
     if not changed:
         return None
-    rows = [
-        (gate.id, len(flips["new_failures"]), len(flips["fixed_failures"]), *_change(flips)) for gate, flips in changed
-    ]
+    rows = [(gate.id, *_lost_and_gained(flips), *_change(flips)) for gate, flips in changed]
     gate, clean = next(((gate, flips) for gate, flips in changed if gate.pose == IDENTITY), changed[0])
     titles = ("behaviour", "new failures", "fixed", "net change", "95% interval", "McNemar p")
-    body = changes(gate.id, clean, compared=table(titles, rows, numbers=True))
-    return Section("incumbent", "Against the incumbent", body)
+    where = (
+        f"All {len(clean['new_failures'])} new and {len(clean['fixed_failures'])} fixed failures are in stress.json."
+    )
+    body = changes(gate.id, clean, where=where, compared=table(titles, rows, numbers=True))
+    return Section("incumbent", "Against the currently shipped model (incumbent)", body)
 
 
-def changes(name: str, flips: Mapping[str, Any], *, compared: Markup | str = "") -> Markup:
-    """Return which classes, pairs and images a comparison of two models is about; `flips` as in `Flips.as_json`.
+def changes(name: str, flips: Mapping[str, Any], *, where: str, compared: Markup | str = "") -> Markup:
+    """Return which classes and pairs a comparison of two models is about; `flips` as in `Flips.as_json`.
 
-    `compared` stands before it.
+    `compared` stands before it; `where` says where all of the images are listed.
     """
     tables = []
     for title, several in (("class", "classes"), ("pair", "pairs")):
-        counts = [(item, *pair) for item, pair in flips[f"by_{title}"].items()][:_MOST_CHANGED]
+        counts = [
+            (item, marks.marked(lost, marks.of_counts(lost, gained)), gained)
+            for item, (lost, gained) in list(flips[f"by_{title}"].items())[:_MOST_CHANGED]
+        ]
         if counts:
             tables.append((several, table((title, "new failures", "fixed"), counts, numbers=True)))
-    images = [(title.replace("_", " "), flips[title]) for title in ("new_failures", "fixed_failures")]
-    return render("changes", compared=compared, name=name, tables=tables, images=images)
+    return render("changes", compared=compared, name=name, tables=tables, where=where)
+
+
+def _lost_and_gained(flips: Mapping[str, Any]) -> tuple[object, int]:
+    lost, gained = len(flips["new_failures"]), len(flips["fixed_failures"])
+    return marks.marked(lost, marks.of_counts(lost, gained)), gained
 
 
 def _change(flips: Mapping[str, Any]) -> tuple[str, str, str]:
     low, high = flips["interval"]
-    return f"{flips['net']:+.4f}", f"{low:+.4f} to {high:+.4f}", f"{flips['mcnemar_p']:.2g}"
+    return f"{flips['net']:+.4f}", f"{low:+.4f} to {high:+.4f}", related(flips["mcnemar_p"]).removeprefix("= ")

@@ -7,6 +7,8 @@ import re
 from typing import TYPE_CHECKING
 
 from harness.errors import printable, some_of
+from harness.gates.roles import in_words
+from harness.measures.statistics import related
 from harness.perturb import IDENTITY
 from harness.run.outcome import Outcome, worst_first
 
@@ -70,14 +72,14 @@ def notes(outcome: Outcome) -> list[str]:
     if reported := sum(verdict.status == "not_gated" for verdict in outcome.verdicts):
         said.append(f"{reported} measurements reported only, without a bound")
     if checks := [check for check in outcome.self_checks if check.status != "not_applicable"]:
-        holding = sum(check.status == "pass" for check in checks)
-        said.append(f"{holding} of {len(checks)} self-checks hold")
+        passing = sum(check.status == "pass" for check in checks)
+        said.append(f"{passing} of {len(checks)} self-checks pass")
     for verdict in outcome.verdicts:
         if verdict.flips and verdict.gate.pose == IDENTITY:
             lost, gained = len(verdict.flips["new_failures"]), len(verdict.flips["fixed_failures"])
             said.append(
-                f"against the incumbent: {lost} new failures, {gained} fixed, net {verdict.flips['net']:+.4f} "
-                f"(McNemar p = {verdict.flips['mcnemar_p']:.2g})"
+                f"against the currently shipped model (incumbent): {lost} new failures, {gained} fixed, "
+                f"net {verdict.flips['net']:+.4f} (McNemar p {related(verdict.flips['mcnemar_p'])})"
             )
     return said
 
@@ -98,7 +100,7 @@ def markdown(outcome: Outcome) -> str:
     icon = {"pass": "✅", "partial": "⚠️"}.get(outcome.verdict, "❌")
     lines = [f"## {icon} Model quality gate: {_plain(outcome.headline)}", ""]
     lines += [
-        f"- {role}: {_code(model['path'])}" + (f" (`{model['sha256'][:12]}`)" if model["sha256"] else "")
+        f"- {in_words(role)}: {_code(model['path'])}" + (f" (`{model['sha256'][:12]}`)" if model["sha256"] else "")
         for role, model in outcome.models.items()
     ]
     lines.append(f"- data: {_plain(data_in_words(outcome))}")
@@ -135,11 +137,6 @@ def _code(text: str) -> str:
     line = printable(text)
     ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     return f"{ticks}{line}{ticks}" if len(ticks) == 1 else f"{ticks} {line} {ticks}"
-
-
-def number(verdict: Verdict, value: float | None) -> str:
-    """Return a value in the unit of its verdict: a count of images, or a share with four decimals."""
-    return "" if value is None else verdict.unit.format(value, decimals=4)
 
 
 def aligned(rows: Sequence[Sequence[str]], *, text: Collection[int] = (0,)) -> list[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.gates.roles import in_words
 from harness.measures import Unit
 from harness.perturb import IDENTITY
 from harness.run.overview import Clean, Looking, Moved
@@ -15,23 +16,23 @@ if TYPE_CHECKING:
 
     from harness.gates import Verdict
     from harness.run.outcome import Outcome
-    from harness.run.overview import ModelOverview, Overview
+    from harness.run.overview import ModelOverview, OnObject, Overview
 
 FAMILIES: Mapping[str, str] = {
     "clean": "Images as they are",
     "class": "Single classes",
-    "consensus": "What every healthy model knows",
+    "consensus": "What every retrained reference model knows",
     "pairs": "Telling similar classes apart",
-    "confidence": "Sure, but wrong",
+    "confidence": "Wrong at high confidence",
     "rotation": "Turned images",
     "shift": "Moved images",
     "pose": "Images turned and moved at once",
     "search": "The worst turn and shift for each image",
     "flip": "Mirrored images",
     "gain": "Better than the plain model under pose",
-    "flips": "Keeping what the accepted model got right",
+    "flips": "Keeping what the currently shipped model gets right",
     "golden": "Images that must never be wrong again",
-    "regression": "No worse than the accepted model",
+    "regression": "No worse than the currently shipped model",
     "baseline": "The plain model itself",
     "attention": "Looking at the object, and deciding by it",
     "corruption": "Damaged images",
@@ -59,12 +60,12 @@ def sentence(outcome: Outcome) -> str:
     if outcome.verdict == "partial":
         if failed:
             return f"This model got worse, as far as it was measured: {failed} of {gated} checks fail."
-        return f"No verdict yet, only a part was measured; so far all {gated} checks hold."
+        return f"No verdict yet, only a part was measured; so far all {gated} checks pass."
     if failed:
         return f"This model got worse: {failed} of {gated} checks fail."
     if outcome.scope:
-        return f"All {gated} quick checks hold; only the full gate can say that this model is fit to ship."
-    return f"This model is fit to ship: all {gated} checks hold."
+        return f"All {gated} quick checks pass; only the full gate can say that this model is fit to ship."
+    return f"This model is fit to ship: all {gated} checks pass."
 
 
 def family(name: str) -> str:
@@ -121,7 +122,7 @@ def _confusions(overview: Overview, reference: ModelOverview) -> list[tuple[str,
     from harness.report.matrices import shares
 
     mine, theirs = np.nan_to_num(shares(overview.models[0])), np.nan_to_num(shares(reference))
-    rise = mine - theirs
+    rise, name = mine - theirs, in_words(reference.name)
     np.fill_diagonal(rise, 0)
     found = []
     for at in np.argsort(-rise, axis=None)[:3]:
@@ -130,7 +131,7 @@ def _confusions(overview: Overview, reference: ModelOverview) -> list[tuple[str,
             found.append(
                 (
                     f"{overview.classes[true]} is taken for {overview.classes[taken]}",
-                    f"{mine[true, taken]:.0f}% of the time, against {theirs[true, taken]:.0f}% ({reference.name})",
+                    f"{mine[true, taken]:.0f}% of the time, against {theirs[true, taken]:.0f}% ({name})",
                 )
             )
     return found
@@ -141,7 +142,7 @@ def _blind_sides(model: ModelOverview, reference: ModelOverview) -> list[tuple[s
         (
             f"It does not look at the {side} half of the image",
             f"blacking it out changes {changed:.0%} of its answers, "
-            f"against {reference[Moved].covered[side]:.0%} ({reference.name})",
+            f"against {reference[Moved].covered[side]:.0%} ({in_words(reference.name)})",
         )
         for side, changed in model[Moved].covered.items()
         if changed <= _UNSEEN and reference[Moved].covered.get(side, 0) >= _SEEN
@@ -156,33 +157,43 @@ def _fragile(model: ModelOverview, reference: ModelOverview) -> list[tuple[str, 
     return [
         (
             "It breaks when images are turned and moved a little",
-            f"{mine:.0%} right there, against {theirs:.0%} ({reference.name})",
+            f"{mine:.0%} right there, against {theirs:.0%} ({in_words(reference.name)}), of "
+            f"{model[Moved].corners.n:,} images",
         )
     ]
 
 
-def where_it_looks(overview: Overview | None) -> str:
-    """Return in a sentence whether the first model looks at the object; empty when a hint says so, or nobody knows."""
+def where_it_looks(overview: Overview | None, *, good: bool = True) -> str:
+    """Return in a sentence whether the first model looks at the object; empty when a hint says so, or nobody knows.
+
+    Where only bad news is asked for, not `good`, also when it does look there.
+    """
     found = overview and overview.models[0][Looking].on_object_overall
-    if not (overview and found):
+    if not (overview and found) or (found.lift >= _LOOKS and not good):
         return ""
     reference = overview.reference
     if reference and _looking_elsewhere(overview.models[0], reference):
         return ""  # Said among the hints.
     theirs = reference[Looking].on_object_overall if reference else None
-    beside = f"; {reference.name} {theirs.ratio:.0%}" if reference and theirs else ""
+    beside = f"; {in_words(reference.name)} {theirs.ratio:.0%}" if reference and theirs else ""
     says = "It looks at the object" if found.lift >= _LOOKS else "It hardly looks at the object more than elsewhere"
-    return f"{says}: {found.ratio:.0%} of its attention is there, a uniform map would have {found.uniform:.0%}{beside}."
+    shares = f"{found.ratio:.0%} of its attention is there, {found.uniform:.0%} would be by chance{beside}"
+    return f"{says}: {shares} ({found.n:,} images)."
+
+
+def looks_less(mine: OnObject, theirs: OnObject) -> bool:
+    """Return whether a model looks at the object plainly less than another."""
+    return mine.lift <= _LESS * theirs.lift
 
 
 def _looking_elsewhere(model: ModelOverview, reference: ModelOverview) -> list[tuple[str, str]]:
     mine, theirs = model[Looking].on_object_overall, reference[Looking].on_object_overall
-    if mine is None or theirs is None or mine.lift > _LESS * theirs.lift:
+    if mine is None or theirs is None or not looks_less(mine, theirs):
         return []
     return [
         (
             "It looks at the object less",
-            f"{mine.ratio:.0%} of its attention is on the object, against {theirs.ratio:.0%} ({reference.name}); a "
-            f"uniform map would have {mine.uniform:.0%}",
+            f"{mine.ratio:.0%} of its attention is on the object, against {theirs.ratio:.0%} "
+            f"({in_words(reference.name)}); {mine.uniform:.0%} would be by chance",
         )
     ]

@@ -37,4 +37,4 @@ class Asking(Knowledge):
             mean = each.probabilities if each.perturbation == IDENTITY else softmax(each.answers)
             to = self.folder / f"{key}.npz"
             np.savez(to, name=name, positions=positions, wrong=~each.correct, mean=mean, classes=each.classes)
-        raise NotApplicableError("healthy retrains are asked here what they know")
+        raise NotApplicableError("retrained reference models are asked here what they know")

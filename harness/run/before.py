@@ -47,7 +47,7 @@ class Before:
             return np.asarray(~np.delete(each, members, axis=0).any(axis=0))
         if self.session.knowledge is None:
             raise NotApplicableError(
-                "what healthy retrains know was not recorded; `python -m harness calibrate` does so"
+                "what retrained reference models know was not recorded; `python -m harness calibrate` does so"
             )
         (known,) = self.session.knowledge.about([predictions])
         return known.consensus
@@ -63,6 +63,6 @@ class Before:
         session.knowledge.about([predictions])  # Which leaves the answer there where members are being asked.
         candidate, each = session.roles["candidate"].model_sha256, session.knowledge.view(IDENTITY).each
         if each is None or candidate not in session.knowledge.members:
-            raise NotApplicableError("what each healthy retrain gets right was not recorded; calibrate anew")
+            raise NotApplicableError("what each retrain gets right was not recorded; calibrate anew")
         at = session.knowledge.members.index(candidate)
         return each[:, predictions.images.positions.numpy()], (at, (at + 1) % len(each))

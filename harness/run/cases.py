@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from harness.errors import NotApplicableError
+from harness.measures.accuracy import ACCURACY_GAIN
 from harness.measures.consensus import Lost
 from harness.measures.failures import Answer, FailureKind, answers_at
 from harness.measures.mistakes import likely_most_confident, most_confident
@@ -46,10 +47,12 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One image as two models see it; `original` and `seen` are (H, W, C) uint8.
+    """One image as a model, and another that it is held against, see it; `original` and `seen` are (H, W, C) uint8.
 
-    `pose` says in words how `seen` was made of the original, empty when they are the same. `healthy` is, where the case
-    is about that, how many healthy retrains there are, each of which gets it right, and their mean answer.
+    `pose` says in words how `seen` was made of the original, empty when they are the same; `at_rest` is what the model
+    says of the original. `other` is None where there is no other model; `name` and `against` are what the two are
+    called. `healthy` is, where the case is about that, how many healthy retrains there are, each of which gets it
+    right, and their mean answer.
     """
 
     index: int
@@ -58,21 +61,25 @@ class Case:
     true: str
     classes: tuple[str, ...]
     candidate: View
-    baseline: View | None
+    other: View | None = None
     pose: str = ""
+    at_rest: Answer | None = None
+    name: str = "candidate"
+    against: str = "baseline"
     healthy: tuple[int, Answer] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """A failure in a gallery: the image as seen, (H, W, C) uint8, and whether it is new, if there is a baseline.
+    """A failure in a gallery: the image as seen, (H, W, C) uint8, and whether it is new, if there is another model.
 
-    New is what the candidate gets wrong and the baseline gets right.
+    New is what the candidate gets wrong and the model named `against` gets right.
     """
 
     pixels: np.ndarray
     answer: Answer
     new: bool | None
+    against: str = ""
 
 
 class Seen(Protocol):
@@ -87,15 +94,17 @@ class Seen(Protocol):
 
 
 def telling_cases(session: StressSession, verdict: Verdict, seen: Seen) -> list[Case]:
-    """Return the most telling failures that the verdict names, as candidate and baseline see them.
+    """Return the most telling failures that the verdict names, as the candidate and what it is held against see them.
 
     Of a search those that flip at the smallest pose, each in that pose; of one perturbation for all images new
-    failures, which the baseline gets right, before shared ones. Beyond that the verdict's order holds.
+    failures, which the other model gets right, before shared ones. Beyond that the verdict's order holds. What every
+    healthy retrain gets right is held against their mean answer.
     """
     from harness.gates.verdicts import NAMED
     from harness.inference import Predictions
     from harness.inference.search import FirstFailures
 
+    candidate, other = session.roles["candidate"], held_against(session, verdict.metric)
     named = np.array(verdict.failures, dtype=np.int64)
     if isinstance(seen, FirstFailures):
         chosen = _smallest_flips(session, seen, named[:_SEARCHED])
@@ -103,27 +112,37 @@ def telling_cases(session: StressSession, verdict: Verdict, seen: Seen) -> list[
         if not len(named):
             # A test that shows what a pose broke has none at a pose that breaks nothing: then what is wrong anyway.
             named = likely_most_confident(seen, ~seen.correct)[:NAMED]
-        positions, _ = _new_first(session, seen.images, named, seen.perturbation)
+        positions, _ = _new_first(other, seen.images, named, seen.perturbation)
         chosen = [(int(at), seen.perturbation) for at in positions]
     else:
         chosen = [(int(at), seen.perturbation_of(int(at))) for at in named]
+    chosen, knowledge = chosen[:SHOWN], session.knowledge if isinstance(seen, Lost) else None
+    shown_at = [position for position, _ in chosen]
+    at_rest: dict[int, Answer] = {}
+    if any(perturbation != IDENTITY for _, perturbation in chosen):  # Together, since each call costs a whole batch.
+        at_rest = dict(zip(shown_at, _at_rest(candidate, _taken(seen.images, shown_at)), strict=True))
     groups: dict[str, tuple[Perturbation, list[int]]] = {}
-    for position, perturbation in chosen[:SHOWN]:
+    for position, perturbation in chosen:
         groups.setdefault(repr(perturbation), (perturbation, []))[1].append(position)
     cases: dict[int, Case] = {}
     for perturbation, together in groups.values():
-        shown = cases_of(
-            session.roles["candidate"],
-            session.roles.get("baseline"),
-            _taken(seen.images, together),
-            perturbation,
-        )
+        images, rest = _taken(seen.images, together), [at_rest[position] for position in together if at_rest]
+        shown = cases_of(candidate, None if knowledge else other, images, perturbation, at_rest=rest)
+        if knowledge is not None:
+            shown = [_beside(knowledge, case, perturbation) for case in shown]
         cases.update(zip(together, shown, strict=True))
-    shown_cases = [cases[position] for position, _ in chosen[:SHOWN]]
-    if not isinstance(seen, Lost) or session.knowledge is None:
-        return shown_cases
-    under = [perturbation for _, perturbation in chosen[:SHOWN]]
-    return [_beside(session.knowledge, case, each) for case, each in zip(shown_cases, under, strict=True)]
+    return [cases[position] for position in shown_at]
+
+
+def held_against(session: StressSession, metric: str = "") -> RoleModel | None:
+    """Return the model that the candidate is shown beside: the incumbent if that is another network, or the baseline.
+
+    A gain over the baseline is shown beside the baseline. None where there is no other network.
+    """
+    candidate = session.roles["candidate"]
+    roles = ("baseline", "incumbent") if metric == ACCURACY_GAIN.name else ("incumbent", "baseline")
+    others = [session.roles[role] for role in roles if role in session.roles]
+    return next((other for other in others if other.model_sha256 != candidate.model_sha256), None)
 
 
 def _beside(knowledge: Knowledge, case: Case, perturbation: Perturbation) -> Case:
@@ -142,25 +161,26 @@ def telling_tiles(session: StressSession, predictions: Predictions, kind: Failur
     failures = most_confident(predictions, kind.among(predictions))
     if not len(failures):
         return [], 0
-    positions, new = _new_first(session, predictions.images, failures, predictions.perturbation)
+    other = held_against(session)
+    positions, new = _new_first(other, predictions.images, failures, predictions.perturbation)
     positions = positions[:TILES]
     pixels = _pixels(_taken(predictions.images, positions), predictions.perturbation)
     answers = answers_at(predictions, positions)
+    against = other.role if other else ""
     tiles = [
-        Tile(_picture(image), answer, None if new is None else bool(fresh))
+        Tile(_picture(image), answer, None if new is None else bool(fresh), against)
         for image, answer, fresh in zip(pixels, answers, new if new is not None else [None] * TILES, strict=False)
     ]
     return tiles, len(failures)
 
 
 def _new_first(
-    session: StressSession, images: LabelledImages, positions: np.ndarray, perturbation: Perturbation
+    other: RoleModel | None, images: LabelledImages, positions: np.ndarray, perturbation: Perturbation
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Put those positions first whose images the baseline gets right; also return which these are, if it is there."""
-    baseline = session.roles.get("baseline")
-    if baseline is None or not len(positions):
+    """Put those positions first whose images the other model gets right; also return which, if there is one."""
+    if other is None or not len(positions):
         return positions, None
-    right = baseline.predict(_taken(images, positions), perturbation).correct
+    right = other.predict(_taken(images, positions), perturbation).correct
     order = np.argsort(~right, kind="stable")
     return positions[order], right[order]
 
@@ -187,12 +207,21 @@ def _smallest_flips(
 
 
 def cases_of(
-    candidate: RoleModel, baseline: RoleModel | None, images: LabelledImages, perturbation: Perturbation = IDENTITY
+    candidate: RoleModel,
+    other: RoleModel | None,
+    images: LabelledImages,
+    perturbation: Perturbation = IDENTITY,
+    *,
+    at_rest: Sequence[Answer] | None = None,
 ) -> list[Case]:
-    """Return each of the images, under the perturbation, as the candidate and the baseline, if there is one, see it."""
+    """Return each of the images, under the perturbation, as the candidate and the other model, if there is one, see it.
+
+    `at_rest` is what the candidate says of the images as they are; it is asked where that is not known.
+    """
     candidates = _views(candidate, images, perturbation)
-    baselines: Sequence[View | None] = _views(baseline, images, perturbation) if baseline else [None] * len(images)
-    seen = _pixels(images, perturbation)
+    others: Sequence[View | None] = _views(other, images, perturbation) if other else [None] * len(images)
+    seen, moved = _pixels(images, perturbation), perturbation != IDENTITY
+    at_rest = (at_rest or _at_rest(candidate, images)) if moved else ()
     return [
         Case(
             index=candidates[at].answer.index,
@@ -201,8 +230,11 @@ def cases_of(
             true=candidates[at].answer.true,
             classes=images.classes,
             candidate=candidates[at],
-            baseline=baselines[at],
-            pose="" if perturbation == IDENTITY else in_words(perturbation),
+            other=others[at],
+            pose=in_words(perturbation) if moved else "",
+            at_rest=at_rest[at] if moved else None,
+            name=candidate.role,
+            against=other.role if other else "",
         )
         for at in range(len(images))
     ]
@@ -210,13 +242,17 @@ def cases_of(
 
 def _views(model: RoleModel, images: LabelledImages, perturbation: Perturbation) -> list[View]:
     """Return the images as a model sees them, without attention where the model has no layer to look at."""
-    everything = np.arange(len(images))
     try:
         attention = model.attend(images, perturbation)
     except NotApplicableError:
-        return [View(answer) for answer in answers_at(model.predict(images, perturbation), everything)]
-    answers, maps = answers_at(attention.predictions, everything), attention.upsampled()
+        answers = answers_at(model.predict(images, perturbation), np.arange(len(images)))
+        return [View(answer) for answer in answers]
+    answers, maps = answers_at(attention.predictions, np.arange(len(images))), attention.upsampled()
     return [View(answer, looked) for answer, looked in zip(answers, maps, strict=True)]
+
+
+def _at_rest(model: RoleModel, images: LabelledImages) -> list[Answer]:
+    return [view.answer for view in _views(model, images, IDENTITY)]
 
 
 def _taken(images: LabelledImages, positions: Sequence[int] | np.ndarray) -> LabelledImages:

@@ -53,7 +53,7 @@ class Outcome:
     `provenance` says whose healthy models the bounds come from, and `remarks` what else bears upon them. `overview`
     holds the models side by side, or `overview_missing` says why not; `examples` has a picture, as HTML, for gates that
     failed, by id, and `telling` all those of gates on what healthy models know. `thumbnails` are images (H, W, C) uint8
-    by their number, suspects, or by the id of their gate, golden ones.
+    by their number, those that the overview names, or by the id of their gate, golden ones.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -115,7 +115,7 @@ class Outcome:
     def headline(self) -> str:
         """Return the verdict in one sentence."""
         gated = sum(verdict.status in {"pass", "fail"} for verdict in self.verdicts)
-        held = f"{gated - len(self.failed)} of {gated} gates hold"
+        held = f"{gated - len(self.failed)} of {gated} gates pass"
         if self.verdict == "error":
             return "ERROR: the run could not judge the candidate"
         if self.verdict == "partial":

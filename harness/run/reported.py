@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from harness.errors import some_of
 from harness.gates.roles import ROLES
 from harness.run.outcome import Outcome, SelfCheck
+from harness.run.thumbnails import spoken_of, thumbnails_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import numpy as np
 
     from harness.gates import Gate, GatesFile, Verdict
     from harness.run.overview import Overview
@@ -125,23 +126,14 @@ def outcome_of(
     )
 
 
-_PICTURED = 48
-"""Images of a kind that reports show small pictures of, at most."""
-
-
 def _thumbnails(session: StressSession, overview: Overview | None) -> dict[int | str, np.ndarray]:
-    """Return the pictures of golden images, by their gates' ids, and of suspects among the labels, by their numbers."""
-    import torch
-
+    """Return the pictures of golden images, by their gates' ids, and of those that the overview names, by number."""
     found: dict[int | str, np.ndarray] = {}
     if session.golden is not None:
         pixels = session.golden.pixels.permute(0, 2, 3, 1).numpy()
         found.update(zip((image.id for image in session.gates.golden), pixels, strict=True))
-    if overview is not None and overview.suspects is not None and overview.suspects.rows:
-        images, numbers = session.images, overview.suspects.indices[:_PICTURED]
-        at = torch.from_numpy(np.searchsorted(images.positions.numpy(), numbers))
-        pixels = images.take(at).pixels[:].permute(0, 2, 3, 1).numpy()
-        found.update(zip(numbers.tolist(), pixels, strict=True))
+    if overview is not None and (numbers := spoken_of(overview)):
+        found.update(thumbnails_of(session.images, numbers))
     return found
 
 
@@ -158,7 +150,10 @@ def _dropped(session: StressSession) -> list[str]:
     gone = [str(name) for name in acceptance.get("gates", ()) if name not in now]
     if not gone or acceptance.get("profile") != ("quick" if session.gates.data.sample is not None else "default"):
         return []
-    return [f"{len(gone)} gates that the incumbent was accepted by are not in {session.gates.path}: {some_of(gone)}"]
+    return [
+        f"{len(gone)} gates that the currently shipped model (incumbent) was accepted by are not in "
+        f"{session.gates.path}: {some_of(gone)}"
+    ]
 
 
 def refusal_of(options: StressOptions | None, reasons: Sequence[str], *, command: Sequence[str]) -> Outcome:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness.data.options import DataOptions
 from harness.errors import InputError, NotApplicableError
 from harness.gates import Gate, GatesFile, read_gates
-from harness.gates.roles import ROLES
+from harness.gates.roles import ROLES, in_words
 from harness.networks import NetworkOptions
 from harness.run.made_for import expect_data_of, expect_profile_of
 
@@ -97,10 +97,10 @@ class StressSession:
         Raises `NotApplicableError` where there is none, and where it would be the candidate held against itself.
         """
         if name not in self.roles:
-            raise NotApplicableError(f"there is no {name} (--{name} none)")
+            raise NotApplicableError(f"there is no {ROLES[name].known_as or name} (--{name} none)")
         model = self.roles[name]
         if ROLES[name].of_another and model.model_sha256 == self.roles["candidate"].model_sha256:
-            raise NotApplicableError(f"the candidate is the {name}")
+            raise NotApplicableError(f"the candidate is the {in_words(name)}")
         return model
 
     @property

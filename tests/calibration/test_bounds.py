@@ -406,7 +406,7 @@ def test_a_row_over_its_budget_is_no_gate_and_says_why(three_gates):
     assert [bool(item.not_gated) for item in three_gates] == [False] * 3 + [True]
     last = three_gates[3]
     assert last.not_gated == (
-        f"healthy retrains differ so much that only a loss of {last.detects:.3f} is noticed, over the budget of 0.030"
+        f"retrains differ so much that the smallest loss detected is {last.detects:.3f}, over the budget of 0.030"
     )
     assert last.detects > 0.03
     assert last.bound < 0.8, "what it would be is told all the same"
@@ -540,7 +540,7 @@ def test_power_says_what_each_row_notices_and_how_many_retrains_that_needs(drop,
     calibrated = calibrate(panel, {"clean": budget})
     notices = (student(CLEAN_SHARE, 8) + 1.6449) * 0.003 * math.sqrt(9 / 8)
     (_, head, line) = power_lines(panel, calibrated, drop=drop)
-    assert head == f"clean: {gated} of 1 rows gated, the best notices {notices:.4f}"
+    assert head == f"clean: {gated} of 1 rows gated, the best detects {notices:.4f}"
     assert line.split()[:3] == ["r0", "0.9000", "0.0030"]
     assert line.split()[4:6] == [f"{notices:.4f}", wanted]
     assert line.split(wanted)[1].strip() == needed + ("" if gated else " (not gated)")
@@ -555,7 +555,7 @@ def test_power_tells_beside_accuracy_what_the_consensus_row_that_sees_the_same_n
     lines = power_lines(panel, calibrated)
     notices = {item.row.id: item.detects for item in calibrated}
     beside = (
-        f"  beside it consensus-clean notices {notices['consensus-clean']:.0f} images lost of those that every healthy "
+        f"  beside it consensus-clean detects {notices['consensus-clean']:.0f} images lost of those that every "
         f"retrain gets right, clean {10_000 * notices['clean']:.0f} of 10000 lost net"
     )
     assert lines[2] == beside

@@ -105,7 +105,7 @@ def test_the_gates_file_holds_the_bounds_and_whose_they_are(zoo):
     for gate in gates.gates:
         assert (gate.panel.bound, gate.panel.retrains) == (expected[gate.id].bound, 8)
         assert gate.not_gated == expected[gate.id].not_gated
-    assert gates.recipe["about"].startswith("8 healthy retrains")
+    assert gates.recipe["about"].startswith("8 retrained reference models")
     assert gates.recipe["seeds"] == list(range(1, 9))
     assert gates.recipe["training"] == panel.recipe
     assert gates.recipe["panel"] == "models/panel.json"
@@ -117,12 +117,12 @@ def test_a_member_passes_the_gate_it_made_and_a_worse_network_fails(zoo, pyteste
     options = ("-p", "no:html", "stress_tests", "--stress-data", "npz:zoo.npz", "--candidate")
     result = pytester.runpytest_inprocess(*options, "seed-3.safetensors")
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["bounds: 8 healthy retrains*; the candidate's recipe is the same"])
+    result.stdout.fnmatch_lines(["bounds: 8 retrained reference models*; the candidate's recipe is the same"])
     zoo.save("worse.safetensors", seed=1, jitter=0.4, training={**TRAINING, "epochs": 3})
     result = pytester.runpytest_inprocess(*options, "worse.safetensors")
     assert result.ret == 1
     result.stdout.fnmatch_lines(
-        ["*clean: accuracy * < floor * healthy 0.9* K=8*", "bounds: *recipe is another (it differs in epochs)"]
+        ["*clean: accuracy * < floor * 8 retrains 0.9*", "bounds: *recipe is another (it differs in epochs)"]
     )
 
 
@@ -325,7 +325,7 @@ def test_power_is_told_without_measuring(zoo, capsys, monkeypatch):
     zoo.runs.clear()
     assert main(["calibrate", "--power"]) == 0
     table = capsys.readouterr().out
-    assert re.search(r"^row .*healthy mean .*notices .*wanted .*retrains needed$", table, re.MULTILINE)
+    assert re.search(r"^row .*retrains mean .*detects .*wanted .*retrains needed$", table, re.MULTILINE)
     for name in ROWS_OF_ALL:
         assert re.search(rf"^  {name} +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+  (\d+|more than 60)", table, re.MULTILINE)
     assert main(["calibrate", "--power", "--drop", "0.5"]) == 0
@@ -344,7 +344,7 @@ def test_power_without_a_panel_says_how_to_make_one(zoo, capsys):
 def test_three_retrains_are_enough_and_one_gives_provisional_bounds(zoo, capsys):
     assert run_calibrate(zoo, checkpoints=zoo.seeds[:3]) == 0
     gates = read_gates(zoo.gates)
-    assert gates.recipe["about"] == "3 healthy retrains, the same recipe with other seeds"
+    assert gates.recipe["about"] == "3 retrained reference models, the same recipe with other seeds"
     panel = read_panel(zoo.panel, gates)
     assert {"clean", "rotate-cw-010"} <= set(panel.chance)
     assert panel.chance["clean"].answers
@@ -355,7 +355,7 @@ def test_three_retrains_are_enough_and_one_gives_provisional_bounds(zoo, capsys)
     assert run_calibrate(zoo, "--plan", checkpoints=[]) == 0
     assert "to train besides the 3 at hand" in capsys.readouterr().out
     assert run_calibrate(zoo, checkpoints=zoo.seeds[:1]) == 0
-    assert read_gates(zoo.gates).recipe["about"].startswith("provisional, of 1 healthy network: ")
+    assert read_gates(zoo.gates).recipe["about"].startswith("provisional, of 1 retrained reference model: ")
     assert "these bounds are provisional; more retrains would gain:" in capsys.readouterr().out
 
 

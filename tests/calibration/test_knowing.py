@@ -131,7 +131,7 @@ def test_a_calibration_records_what_members_know_and_bounds_what_each_loses_of_t
     (row,) = [each for each in report(zoo) if each["id"] == "consensus-clean"]
     assert row["status"] == "fail"
     assert row["value"] == int((known.view().consensus & (zoo.images.labels.numpy() != 0)).sum())
-    assert "that each of 8 healthy retrains gets right" in row["detail"]
+    assert "that each of 8 retrains gets right" in row["detail"]
     shutil.copy(gates.knowledge, zoo.root / "kept.json")
     gates.knowledge.write_bytes(known.as_bytes().replace(b"\n", b"\n\n", 1))
     result = pytester.runpytest_inprocess(*options, "seed-3.safetensors")

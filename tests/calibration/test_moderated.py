@@ -164,7 +164,16 @@ def test_contributions_that_are_none_are_told(text):
 
 def test_a_plan_counts_what_would_gate_and_what_is_to_be_trained():
     lines = plan_lines(panel_of(healthy(3)), {"rotation": 0.012})
-    assert lines[0].split("noticed")[1].split() == ["3", "retrains", "5", "retrains", "8", "retrains", "20", "retrains"]
+    assert lines[0].split("detected")[1].split() == [
+        "3",
+        "retrains",
+        "5",
+        "retrains",
+        "8",
+        "retrains",
+        "20",
+        "retrains",
+    ]
     gated = [int(cell) for cell in lines[-2].split()[3:]]
     assert gated == sorted(gated)
     assert gated[0] < gated[-1] == ROWS

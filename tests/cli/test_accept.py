@@ -65,7 +65,10 @@ def test_a_candidate_that_passes_becomes_the_incumbent(zoo, capsys):
     candidate = zoo.save("new.safetensors", seed=3, jitter=0.02, training=TRAINING)
     before = datetime.now().astimezone()
     assert accept(zoo, "new.safetensors") == 0
-    assert "new.safetensors: accepted, models/incumbent.safetensors is the incumbent now" in capsys.readouterr().out
+    assert (
+        "new.safetensors: accepted, models/incumbent.safetensors is the currently shipped model (incumbent) now"
+        in capsys.readouterr().out
+    )
     accepted, given = load_checkpoint(zoo.incumbent), load_checkpoint(candidate)
     record = accepted.record
     assert (record.architecture, record.arguments, record.training) == ("fashion-cnn", ARGUMENTS, TRAINING)
@@ -310,7 +313,7 @@ def test_the_accepted_checkpoint_is_not_held_against_itself(zoo, pytester):
     assert (result.ret, report["verdict"]) == (0, "pass")
     assert (regression(report)["status"], regression(report)["detail"]) == (
         "not_applicable",
-        "the candidate is the incumbent",
+        "the candidate is the currently shipped model (incumbent)",
     )
     assert "flips" not in regression(report)
 
@@ -328,10 +331,10 @@ def test_another_candidate_is_held_against_it_image_by_image(zoo, pytester):
     changed = regression(report)["flips"]
     assert (changed["new_failures"], changed["fixed_failures"]) == (lost, gained)
     assert regression(report)["value"] == pytest.approx((len(gained) - len(lost)) / 400)
-    line = f"against the incumbent: {len(lost)} new failures, {len(gained)} fixed, net *"
+    line = f"against the currently shipped model (incumbent): {len(lost)} new failures, {len(gained)} fixed, net *"
     result.stdout.fnmatch_lines([line])
     html = (zoo.root / "reports/stress.html").read_text()
-    assert "Against the incumbent" in html
+    assert "Against the currently shipped model (incumbent)" in html
     assert ", ".join(map(str, lost)) in html
 
 
@@ -371,4 +374,4 @@ def test_accept_runs_pytest_in_a_process_of_its_own(zoo, monkeypatch, capfd):
     assert load_checkpoint(zoo.incumbent).record.acceptance["verdict"] == "pass"
     printed = capfd.readouterr().out
     assert "model quality gate" in printed
-    assert printed.rstrip().endswith("models/incumbent.safetensors is the incumbent now")
+    assert printed.rstrip().endswith("models/incumbent.safetensors is the currently shipped model (incumbent) now")

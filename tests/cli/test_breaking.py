@@ -12,6 +12,10 @@ from harness.data import LabelledImages
 from harness.inference import Classifier
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
+from harness.perturb import Pose
+from harness.report import case_pictures
+from harness.report.case_pictures import SIZE
+from harness.report.lettering import wrapped
 
 
 def images(count=30):
@@ -48,6 +52,21 @@ def test_break_finds_the_smallest_pose_of_one_image(shop, tmp_path, capsys):
     assert cv2.imread(str(picture)).shape[1] >= 168 * (1 + sum(hit is not None for hit in hits))
     assert cli.main(arguments[:-1]) == 0
     assert "image 1: " in capsys.readouterr().out
+
+
+def test_break_titles_its_picture_in_the_words_of_the_report_and_cuts_nothing(shop, tmp_path, capsys, monkeypatch):
+    path, data = shop
+    shown, strip = [], case_pictures.strip
+    monkeypatch.setattr(case_pictures, "strip", lambda tiles: shown.extend(tiles) or strip(tiles))
+    output = tmp_path / "broken.png"
+    assert cli.main(["break", str(path), "--image", "1", "--data", data, "--output", str(output), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    first, *moved = [(title, caption) for _, title, caption in shown]
+    assert first == ("image 1", f"true: {found['true']}\n✓ {found['predicted']} {first[1].split()[-1]}")
+    hits = [found[name] for name in ("rotation", "shift", "joint") if found[name]]
+    poses = [Pose(hit["degrees"], hit["dx"], hit["dy"]).in_words() for hit in hits]
+    assert moved == [(words, f"✗ {hit['prediction']}") for words, hit in zip(poses, hits, strict=True)]
+    assert all(" ".join(wrapped(title, SIZE)) == title for title, _ in moved), "nothing is cut off"
 
 
 def test_break_says_that_an_image_is_wrong_as_it_is(shop, tmp_path, capsys):

@@ -82,7 +82,7 @@ def test_a_model_that_gets_every_golden_image_right_passes_on_a_sample_too(zoo, 
     (name,) = zoo.ids
     said = capsys.readouterr().out
     assert f"{name}: image {zoo.right} of zoo, {CLASSES[zoo.images.labels[zoo.right]]}" in said
-    assert "how many healthy retrains get it right is not known (panel.json: cannot be read" in said
+    assert "how many retrained reference models get it right is not known (panel.json: cannot be read" in said
     assert (zoo.tests / "test_golden.py").exists(), "a folder without the test gets it"
     assert zoo.run().ret == 0
     report = zoo.report()
@@ -207,14 +207,12 @@ def test_an_image_that_healthy_retrains_disagree_on_says_so(zoo, capsys):
     contested = int(np.flatnonzero((correct > 0) & (correct < 8))[0])
     assert zoo.golden("add", agreed, contested) == 0
     said, count = capsys.readouterr().out.splitlines(), correct[contested]
-    assert said[0].endswith("; 8 of 8 healthy retrains get it right")
+    assert said[0].endswith("; 8 of 8 retrains get it right")
     share = f"{1 - count / 8:.0%}"
-    assert said[1].endswith(
-        f"; only {count} of 8 healthy retrains get it right: this gate fails about {share} of healthy models"
-    )
+    assert said[1].endswith(f"; only {count} of 8 retrains get it right: this gate fails about {share} of retrains")
     assert [image.healthy for image in read_gates(zoo.gates).golden] == [(8, 8), (count, 8)]
     assert zoo.golden("list") == 0
-    assert f"{count} of 8 healthy retrains get it right" in capsys.readouterr().out
+    assert f"{count} of 8 retrains get it right" in capsys.readouterr().out
 
 
 # A set that was declared cannot be lost.

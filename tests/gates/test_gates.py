@@ -583,7 +583,7 @@ def test_a_failure_says_all_there_is_to_know():
     verdict = ROTATION.judge(share(0.812, detail="worst pair Shirt→Coat 14%"))
     assert verdict.explain("reports/stress.html") == (
         "rotate-ccw-015: accuracy 0.8120 < floor 0.8510 (n=10000, 95% CI 0.8040 to 0.8200; "
-        "healthy 0.8680 ± 0.0060, K=20); worst pair Shirt→Coat 14%; pictures in reports/stress.html#rotate-ccw-015"
+        "20 retrains 0.8680 ± 0.0060); worst pair Shirt→Coat 14%; pictures in reports/stress.html#rotate-ccw-015"
     )
 
 
@@ -610,13 +610,13 @@ def test_a_failure_says_all_there_is_to_know():
         (
             replace(ROTATION, not_gated="healthy retrains differ"),
             share(0.86),
-            "(reported only: healthy retrains differ) (n=10000, 95% CI 0.8040 to 0.8200; healthy 0.8680 ± 0.0060, ",
+            "(reported only: healthy retrains differ) (n=10000, 95% CI 0.8040 to 0.8200; 20 retrains 0.8680 ± 0.0060)",
         ),
         (replace(ROTATION, hand=Bound(0.9)), share(0.86), "accuracy 0.8600 < floor 0.9000 (n=10000, "),
         (
             Gate("pair", "pairs", "pair_failures", direction="at_most", panel=Bound(12.0, "", 8.0, 1.26, 20)),
             count(13),
-            "pair: pair failures 13 > ceiling 12 (n=10000, 95% CI 5 to 20; healthy 8 ± 1.3, K=20)",
+            "pair: pair failures 13 > ceiling 12 (n=10000, 95% CI 5 to 20; 20 retrains 8 ± 1.3)",
         ),
         (
             Gate("pair", "pairs", "pair_failures", direction="at_most", panel=Bound(12.0)),
@@ -657,10 +657,10 @@ def test_a_hand_bound_is_told_from_what_the_panel_knows():
     by_hand = replace(ROTATION, hand=Bound(0.9))
     assert by_hand.judge(share(0.86)).explain() == (
         "rotate-ccw-015: accuracy 0.8600 < floor 0.9000 (n=10000, 95% CI 0.8040 to 0.8200; "
-        "healthy 0.8680 ± 0.0060, K=20; floor set by hand)"
+        "20 retrains 0.8680 ± 0.0060; floor set by hand)"
     )
     assert "by hand" not in ROTATION.judge(share(0.86)).explain()
-    assert "healthy" not in replace(by_hand, panel=None).judge(share(0.86)).explain()
+    assert "retrains" not in replace(by_hand, panel=None).judge(share(0.86)).explain()
 
 
 def test_without_a_report_no_pictures_are_promised():

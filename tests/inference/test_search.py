@@ -228,7 +228,7 @@ def test_survival_and_quantiles_by_hand():
     measured = breaking_severity(found, share_broken=0.5)
     assert (measured.value, measured.unit, measured.n) == (2.0, Unit.DEGREES, 12)
     assert measured.interval[0] <= 2.0 <= measured.interval[1]
-    assert "of 10 images right at rest, 4 hold to the limit of 4 degrees" in measured.detail
+    assert "of 10 images right at rest, 4 are right up to the limit of 4 degrees" in measured.detail
 
 
 def test_images_that_are_wrong_as_they_are_cannot_break():

@@ -255,11 +255,22 @@ def test_persistent_failures_are_wrong_at_most_poses_the_most_persistent_first()
     predicted = np.array([[0, 0, 0, 0], [1, 0, 2, 1], [0, 0, 0, 2], [1, 1, 2, 2], [2, 0, 1, 1]])
     table = persistent_failures(images_with([0, 0, 1, 2, 2], numbers=[5, 6, 7, 8, 9]), predicted)
     assert [asdict(row) for row in table.rows] == [
-        {"index": 7, "true": "dog", "wrong_at": 4, "taken_for": "cat"},
-        {"index": 6, "true": "cat", "wrong_at": 3, "taken_for": "dog"},
-        {"index": 9, "true": "fox", "wrong_at": 3, "taken_for": "dog"},
+        {"index": 7, "true": "dog", "wrong_at": 4, "taken_for": "cat", "confidence": None},
+        {"index": 6, "true": "cat", "wrong_at": 3, "taken_for": "dog", "confidence": None},
+        {"index": 9, "true": "fox", "wrong_at": 3, "taken_for": "dog", "confidence": None},
     ]
     assert (table.n, table.poses) == (5, 4)
+
+
+def test_persistent_failures_stand_by_the_mean_confidence_of_their_wrong_answers():
+    predicted = np.array([[1, 1, 0], [1, 1, 1], [0, 0, 0]])
+    confidence = np.array([[0.9, 0.7, 0.0], [0.5, 0.6, 0.7], [0.0, 0.0, 0.0]])
+    table = persistent_failures(images_with([0, 0, 0], numbers=[5, 6, 7]), predicted, confidence)
+    assert [(row.index, row.wrong_at) for row in table.rows] == [(6, 3), (5, 2)]
+    assert [(row.index, row.confidence) for row in table.by_confidence()] == [
+        (5, pytest.approx(0.8)),
+        (6, pytest.approx(0.6)),
+    ]
 
 
 def test_persistent_failures_are_told_by_confusion_the_most_frequent_first():

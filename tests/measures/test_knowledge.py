@@ -55,13 +55,13 @@ def test_lost_is_what_everyone_gets_right_and_the_model_does_not(knowledge):
     measured = lost_consensus(lost_to([answers([0, 1, 1, 1, 0, 1, 0, 0])], knowledge))
     assert (measured.value, measured.n) == (2, 8)
     assert sorted(measured.failures.tolist()) == [1, 6]
-    assert measured.detail == "of 5 that each of 3 healthy retrains gets right; most often cat→dog, 1"
+    assert measured.detail == "of 5 that each of 3 retrains gets right; most often cat→dog, 1"
 
 
 def test_a_model_that_is_right_where_all_are_loses_nothing(knowledge):
     measured = lost_consensus(lost_to([answers([0, 0, 1, 1, 0, 1, 2, 0])], knowledge))
     assert (measured.value, measured.failures.tolist()) == (0, [])
-    assert measured.detail == "of 5 that each of 3 healthy retrains gets right"
+    assert measured.detail == "of 5 that each of 3 retrains gets right"
 
 
 def test_several_perturbations_add_up_and_each_image_is_shown_where_it_tells_most(knowledge):

@@ -66,7 +66,7 @@ def test_a_page_that_would_be_too_large_says_what_it_leaves_out(zoo, pytester, m
     pair = entries(zoo, pytester, "-k", "pair")["pair"]
     assert 1 <= pair.count('<figure class="picture"') < 3
     assert re.search(r"\d pictures? (and the gallery )?omitted", pair)
-    assert "-k pair --stress-reports" in html.unescape(pair)
+    assert "-k '[pair]' --stress-reports reports/pair<" in html.unescape(pair)
 
 
 def test_pictures_that_cannot_be_made_do_not_end_the_run(zoo, pytester, monkeypatch):

@@ -40,7 +40,7 @@ def zoo(pytester):
 def test_healthy_model_passes_and_leaves_three_reports(zoo):
     result = zoo.run(page=True)
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["*model quality gate*", "*PASS: 4 of 4 gates hold"])
+    result.stdout.fnmatch_lines(["*model quality gate*", "*PASS: 4 of 4 gates pass"])
     record = zoo.report()
     assert (record["verdict"], record["profile"], record["schema"], record["protocol"]) == ("pass", "default", 1, 1)
     assert [gate["id"] for gate in record["gates"]] == ["clean", "clean-bee", "rotate-ccw-010", "confident-errors"]
@@ -48,7 +48,7 @@ def test_healthy_model_passes_and_leaves_three_reports(zoo):
     assert record["data"]["n"] == 400
     assert record["baseline"] is None
     html = (zoo.root / "reports/stress.html").read_text()
-    assert "PASS: 4 of 4 gates hold" in html
+    assert "PASS: 4 of 4 gates pass" in html
     assert 'id="rotate-ccw-010"' in html
     assert "http://" not in html.split("<body>")[0]
     assert "PASS" in (zoo.root / "reports/stress.md").read_text()
@@ -59,7 +59,7 @@ def test_worse_model_fails_by_name(zoo):
     result = zoo.run("--candidate", "worse.safetensors", page=True)
     assert result.ret == 1
     result.stdout.fnmatch_lines(
-        ["*FAIL: 0 of 4 gates hold; worse: *clean*", "*clean: accuracy 0.2500 < floor 0.8500 (n=400, 95% CI*"]
+        ["*FAIL: 0 of 4 gates pass; worse: *clean*", "*clean: accuracy 0.2500 < floor 0.8500 (n=400, 95% CI*"]
     )
     assert "RoleModel(" not in result.stdout.str()
     assert zoo.report()["verdict"] == "fail"
@@ -503,7 +503,7 @@ def test_doubt_stays_low(candidate, images, evidence, gate):
 @pytest.mark.parametrize(
     ("row", "status", "message"),
     [
-        ("hand = { bound = 0.9 }", 0, "*PASS: 5 of 5 gates hold"),
+        ("hand = { bound = 0.9 }", 0, "*PASS: 5 of 5 gates pass"),
         ("hand = { bound = 0.0 }", 1, "*doubt: doubt 0.* > ceiling 0.0000 *"),
         (
             'direction = "at_least"\nhand = { bound = 0.1 }',

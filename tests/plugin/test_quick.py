@@ -45,7 +45,7 @@ def zoo(pytester, monkeypatch, tmp_path):
 def test_the_quick_profile_takes_its_own_gates_and_gives_a_whole_verdict(zoo):
     result = zoo.run("--stress-profile", "quick")
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["*PASS (quick profile): 3 of 3 gates hold"])
+    result.stdout.fnmatch_lines(["*PASS (quick profile): 3 of 3 gates pass"])
     report = zoo.report()
     assert (report["verdict"], report["profile"], report["omissions"]) == ("pass", "quick", [])
     assert report["data"]["n"] == SAMPLE
@@ -64,7 +64,7 @@ def test_the_reports_say_what_was_left_out(zoo):
     assert zoo.report()["scope"] == scope
     assert f"- {scope}" in (zoo.root / "reports/stress.md").read_text()
     page = (zoo.root / "reports/stress.html").read_text()
-    assert "All 3 quick checks hold; only the full gate can say that this model is fit to ship." in page
+    assert "All 3 quick checks pass; only the full gate can say that this model is fit to ship." in page
     assert "of the default profile&#39;s 4 gates (all of rotation)" in page
 
 
@@ -78,7 +78,7 @@ def test_a_worse_model_fails(zoo):
     zoo.save("worse.safetensors", jitter=3.0)
     result = zoo.run("--stress-profile", "quick", "--candidate", "worse.safetensors")
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["*FAIL (quick profile): * of 3 gates hold; worse: clean*"])
+    result.stdout.fnmatch_lines(["*FAIL (quick profile): * of 3 gates pass; worse: clean*"])
     assert zoo.report()["verdict"] == "fail"
 
 

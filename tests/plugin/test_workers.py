@@ -36,7 +36,7 @@ def test_a_healthy_model_passes_as_it_does_serially(zoo):
     serial = zoo.run(*options, "--junit-xml", "serial.xml")
     parallel = zoo.run(*options, "--junit-xml", "parallel.xml", "--stress-reports", "others", *WORKERS)
     assert (serial.ret, parallel.ret) == (0, 0)
-    parallel.stdout.fnmatch_lines(["*model quality gate*", "*PASS: 4 of 4 gates hold"])
+    parallel.stdout.fnmatch_lines(["*model quality gate*", "*PASS: 4 of 4 gates pass"])
     one, other = zoo.report(), zoo.report("others")
     assert other == one
     statuses = dict.fromkeys(["clean", "clean-bee", "rotate-ccw-010", "confident-errors"], "pass")
@@ -44,7 +44,7 @@ def test_a_healthy_model_passes_as_it_does_serially(zoo):
     assert len(other["self_checks"]) == len({check["name"] for check in other["self_checks"]}) > 5
     assert other["overview"] is not None
     page = (zoo.root / "others/stress.html").read_text()
-    assert "PASS: 4 of 4 gates hold" in page
+    assert "PASS: 4 of 4 gates pass" in page
     assert 'id="rotate-ccw-010"' in page
     assert "PASS" in (zoo.root / "others/stress.md").read_text()
     told = [
@@ -67,7 +67,7 @@ def test_a_worse_model_and_a_test_that_asserts_end_with_1(zoo):
     result = zoo.run("--candidate", "worse.safetensors", *WORKERS)
     assert result.ret == 1
     result.stdout.fnmatch_lines(
-        ["*FAIL: 0 of 4 gates hold; worse: *clean*", "*clean: accuracy 0.2500 < floor 0.8500 (n=400, 95% CI*"]
+        ["*FAIL: 0 of 4 gates pass; worse: *clean*", "*clean: accuracy 0.2500 < floor 0.8500 (n=400, 95% CI*"]
     )
     result.stdout.fnmatch_lines(["*test_own.py::test_own: failed*"])
     assert set(zoo.statuses.values()) == {"fail"}

@@ -134,7 +134,7 @@ def test_a_good_checkpoint_passes_every_step(runner):
     assert (full["profile"], full["verdict"]) == ("default", "pass")
     assert [report["candidate"]["path"] for report in (quick, full)] == ["models/candidate.safetensors"] * 2
     summary = runner.summary.read_text()
-    assert summary.index("PASS (quick profile): 3 of 3 gates hold") < summary.index("PASS: 4 of 4 gates hold")
+    assert summary.index("PASS (quick profile): 3 of 3 gates pass") < summary.index("PASS: 4 of 4 gates pass")
     assert "::error" not in "".join(runner.output.values())
     assert (runner.root / "reports/stress.html").exists()
 

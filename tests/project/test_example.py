@@ -53,7 +53,7 @@ def test_its_gate_judges_a_network_trained_too_briefly(example):
 
 
 def test_its_bounds_come_from_a_panel():
-    assert GATES.recipe["about"].startswith("10 healthy retrains")
+    assert GATES.recipe["about"].startswith("10 retrained reference models")
     gated = [gate for gate in GATES.gates if gate.threshold]
     assert {"clean", "rotation", "shift", "background"} <= {gate.family for gate in gated}
     assert all(gate.panel and gate.panel.retrains == 10 for gate in gated)

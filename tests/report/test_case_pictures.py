@@ -3,26 +3,26 @@
 import base64
 import html
 import re
-from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
 from harness.measures.failures import Answer
-from harness.report.case_pictures import GAP, SIZE, as_html, as_png, caption, in_words, picture, shown_classes, strip
-from harness.report.lettering import TEXT_HEIGHT, write
+from harness.report.case_pictures import GAP, ROW, SIZE, as_html, as_png, caption, in_words, picture, strip
+from harness.report.lettering import TEXT_HEIGHT, wrapped, write
 from harness.run.cases import Case, View
 
 CLASSES = ("Shirt", "Coat", "Bag")
 BLUE, VERMILION, GREY, WHITE = [0, 114, 178], [213, 94, 0], [140, 140, 140], [255, 255, 255]
 MIDDLE, RIGHT = SIZE + GAP, 2 * (SIZE + GAP)
-"""Left ends of the columns of baseline and candidate."""
-BARS = 2 * TEXT_HEIGHT + SIZE
-"""First row of the bars."""
+"""Left ends of the second and third column."""
+BARS = TEXT_HEIGHT + SIZE
+"""First row of the classes of a model, below its name and its map."""
+LOOKED = np.random.default_rng(9).random((28, 28), dtype=np.float32)
 
 
-def view(*shares: float, attention=None, classes=CLASSES) -> View:
+def view(*shares: float, attention=LOOKED, classes=CLASSES) -> View:
     """What a model that is this sure of each class says."""
     taken = int(np.argmax(shares))
     return View(Answer(7, "Shirt", classes[taken], shares[taken], tuple(shares)), attention)
@@ -30,15 +30,21 @@ def view(*shares: float, attention=None, classes=CLASSES) -> View:
 
 def case(*, channels: int = 1, size=(28, 28), seed: int = 0, **facts) -> Case:
     rng = np.random.default_rng(seed)
-    original, seen = rng.integers(0, 256, (2, *size, channels)).astype(np.uint8)
+    original = rng.integers(0, 256, (*size, channels)).astype(np.uint8)
     known = {
         "index": 7,
         "true": "Shirt",
         "classes": CLASSES,
         "candidate": view(0.05, 0.9, 0.05, attention=rng.random(size, dtype=np.float32)),
-        "baseline": view(0.5, 0.3, 0.2, attention=rng.random(size, dtype=np.float32)),
+        "other": view(0.5, 0.3, 0.2, attention=rng.random(size, dtype=np.float32)),
     }
-    return Case(**{"original": original, "seen": seen, **known, **facts})
+    return Case(**{"original": original, "seen": original, **known, **facts})
+
+
+def moved(**facts) -> Case:
+    """A case of an image that was turned, with the answer to it as it is."""
+    seen = np.random.default_rng(1).integers(0, 256, (28, 28, 1)).astype(np.uint8)
+    return case(**{"seen": seen, "pose": "turned by 5° clockwise", "at_rest": view(0.93, 0.05, 0.02).answer, **facts})
 
 
 def plain(level: int, *, size=(28, 28)) -> np.ndarray:
@@ -65,17 +71,70 @@ def place(image: np.ndarray, left: int) -> np.ndarray:
 def test_a_picture_has_the_same_size_for_images_of_any(channels, size):
     image = picture(case(channels=channels, size=size))
     assert image.dtype == np.uint8
-    assert image.shape == picture(case()).shape == (BARS + 3 * 22 + 4, 3 * SIZE + 2 * GAP, 3)
+    assert image.shape == picture(case()).shape == (BARS + 3 * ROW, 3 * SIZE + 2 * GAP, 3)
 
 
-def test_original_left_then_what_the_models_saw():
-    image = picture(case(original=plain(0), seen=plain(200), candidate=view(0.1, 0.9, 0), baseline=view(0.9, 0.1, 0)))
-    assert (place(image, 0) == 0).all()
-    for left in (MIDDLE, RIGHT):
-        # The lowest rows say that there is no attention.
-        assert (place(image, left)[:-TEXT_HEIGHT] == 200).all()
+def columns(image: np.ndarray) -> list[np.ndarray]:
+    """Return the squares of a picture in its reading order."""
+    count = (image.shape[1] + GAP) // (SIZE + GAP)
+    places = [place(image, at * (SIZE + GAP)) for at in range(count)]
+    if count == 2 and len(image) > 2 * BARS:
+        below = image[len(image) - BARS - 3 * ROW - GAP :]
+        places += [place(below, at * (SIZE + GAP)) for at in range(count)]
+    return places
+
+
+def test_an_image_as_it_is_stands_left_of_the_maps_of_both_models():
+    left, middle, right = columns(picture(case(original=plain(100), seen=plain(100))))
+    assert (left == 100).all()
+    assert np.ptp(middle) > 50
+    assert np.ptp(right) > 50
+    image = picture(case())
     for gap in (SIZE, MIDDLE + SIZE):
         assert (image[:, gap : gap + GAP] == 255).all()
+
+
+def test_a_changed_image_stands_beside_the_original_without_a_map_and_above_both_maps():
+    shown = columns(picture(moved(original=plain(0), seen=plain(200))))
+    assert len(shown) == 4
+    assert (shown[0] == 0).all()
+    assert (shown[1] == 200).all(), "as it was seen, without a map"
+    assert all(np.ptp(each) > 50 for each in shown[2:])
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {},
+        {"other": None},
+        {"candidate": view(0.1, 0.9, 0.0, attention=None), "other": view(0.9, 0.1, 0, attention=None)},
+        {"healthy": (20, view(0.98, 0.01, 0.01).answer)},
+        {"seen": plain(7), "original": plain(7)},
+    ],
+    ids=["both", "alone", "no-layer", "healthy", "nothing-changed"],
+)
+@pytest.mark.parametrize("make", [case, moved], ids=["as-it-is", "moved"])
+def test_no_two_columns_are_the_same(make, facts):
+    image = picture(make(**facts))
+    squares = [each.tobytes() for each in columns(image) if len(each) == SIZE]
+    assert len(set(squares)) == len(squares)
+
+
+def test_what_a_pose_leaves_as_it_is_stands_there_once_and_the_words_say_so():
+    shown = moved(original=plain(7), seen=plain(7))
+    assert picture(shown).shape[1] == 3 * SIZE + 2 * GAP
+    assert "turned by 5° clockwise, which leaves it as it is" in caption(shown)
+
+
+def test_the_answer_to_the_original_can_be_read_below_it():
+    one, other = (picture(moved(at_rest=view(*shares).answer)) for shares in ((0.93, 0.05, 0.02), (0.1, 0.9, 0.0)))
+    below = slice(TEXT_HEIGHT + SIZE, 2 * TEXT_HEIGHT + SIZE + 3 * TEXT_HEIGHT)
+    assert not np.array_equal(one[below, :SIZE], other[below, :SIZE])
+    assert (one[below, :SIZE] == BLUE).all(axis=2).any()
+    assert (other[below, :SIZE] == [176, 68, 0]).all(axis=2).any(), "a wrong answer"
+    assert in_words(moved()).startswith(
+        "image 7, true class Shirt, turned by 5° clockwise; candidate at rest: Shirt 93%; "
+    )
 
 
 def test_small_images_are_enlarged_without_blur():
@@ -108,69 +167,62 @@ def test_colours_are_kept_in_their_order():
         ({"true": "Shirt"}, {"true": "Coat"}),
         ({"candidate": view(0.05, 0.9, 0.05)}, {"candidate": view(0.05, 0.05, 0.9)}),
         ({"candidate": view(0.1, 0.9, 0)}, {"candidate": view(0.2, 0.8, 0)}),
-        ({"baseline": view(1, 0, 0)}, {"baseline": None}),
+        ({"other": view(1, 0, 0)}, {"other": None}),
+        ({"against": "baseline"}, {"against": "incumbent"}),
         ({"index": 7}, {"index": 8}),
     ],
-    ids=["true-class", "answer", "confidence", "no-baseline", "index"],
+    ids=["true-class", "answer", "confidence", "no-other", "other-name", "index"],
 )
 def test_the_picture_tells_cases_apart(one, other):
     assert not np.array_equal(picture(case(**one)), picture(case(**other)))
 
 
-def test_without_a_baseline_the_middle_shows_what_was_seen_and_no_bars():
-    image = picture(case(seen=plain(90), baseline=None))
-    assert (place(image, MIDDLE) == 90).all()
-    assert (image[TEXT_HEIGHT + SIZE :, MIDDLE : MIDDLE + SIZE] == 255).all()
+def test_without_another_model_its_column_is_left_out():
+    assert picture(case(other=None)).shape[1] == 2 * SIZE + GAP
+    assert picture(moved(other=None)).shape[1] == 3 * SIZE + 2 * GAP
+    assert "baseline" not in in_words(case(other=None))
 
 
-# Bars.
+# Classes.
 
 
 def bar(image: np.ndarray, left: int, row: int) -> list[list[int]]:
     """Return the colours along the middle of a bar, each once, in their order."""
-    line = image[BARS + row * 22 + 11, left : left + SIZE - 54].tolist()
+    line = image[BARS + row * ROW + TEXT_HEIGHT + 1, left : left + SIZE].tolist()
     return [colour for at, colour in enumerate(line) if at == 0 or colour != line[at - 1]]
 
 
-def test_bars_are_blue_for_the_true_class_vermilion_for_a_wrong_answer_grey_for_others():
-    image = picture(case(candidate=view(0.3, 0.5, 0.2), baseline=view(1.0, 0.0, 0.0)))
-    assert [bar(image, RIGHT, row)[0] for row in range(3)] == [BLUE, VERMILION, GREY]
+def test_the_leading_classes_come_first_blue_the_true_one_vermilion_a_wrong_answer_grey_others():
+    image = picture(case(candidate=view(0.3, 0.5, 0.2), other=view(1.0, 0.0, 0.0)))
+    assert [bar(image, RIGHT, row)[0] for row in range(3)] == [VERMILION, BLUE, GREY]
     assert bar(image, MIDDLE, 0) == [BLUE], "sure: the whole length"
     assert bar(image, MIDDLE, 1) == [GREY, WHITE]
 
 
 def test_a_bar_is_as_long_as_the_class_is_likely():
     image = picture(case(candidate=view(0.25, 0.75, 0.0)))
-    for row, share, colour in ((0, 0.25, BLUE), (1, 0.75, VERMILION), (2, 0.0, GREY)):
-        line = image[BARS + row * 22 + 11, RIGHT : RIGHT + SIZE]
-        assert (line == colour).all(axis=1).sum() == max(round((SIZE - 54) * share), 1)
+    for row, share, colour in ((0, 0.75, VERMILION), (1, 0.25, BLUE), (2, 0.0, GREY)):
+        line = image[BARS + row * ROW + TEXT_HEIGHT + 1, RIGHT : RIGHT + SIZE]
+        assert (line == colour).all(axis=1).sum() == max(round(SIZE * share), 1)
 
 
-def test_percentages_fit_beside_the_longest_bar():
-    ink = np.full((TEXT_HEIGHT, 54 - 4, 3), 255, np.uint8)
-    cut = np.full((TEXT_HEIGHT, 200, 3), 255, np.uint8)
+def test_the_longest_percentage_fits_into_its_place():
+    ink, cut = (np.full((TEXT_HEIGHT, width, 3), 255, np.uint8) for width in (50, 200))
     write(ink, "100%", x=0, y=0, width=50)
     write(cut, "100%", x=0, y=0, width=200)
     assert (cut[:, :50] == ink).all()
     assert (cut[:, 50:] == 255).all()
 
 
-def test_of_many_classes_the_true_one_and_the_likeliest_have_bars():
+def test_of_many_classes_the_three_leading_ones_and_the_true_one_are_shown():
     classes = tuple(f"class {number:02}" for number in range(100))
     shares = np.full(100, 1e-4)
     shares[40:52] = np.arange(1, 13) / 100
-    shares[70] = 0.2
-    shown = case(
-        classes=classes,
-        true="class 05",
-        candidate=view(*shares, classes=classes),
-        baseline=view(*shares[::-1], classes=classes),
-    )
-    names = shown_classes(shown)
-    assert len(names) == 12
-    assert names == sorted(names)
-    assert {"class 05", "class 70", "class 29", "class 51", "class 48"} <= set(names)
-    assert picture(shown).shape[0] == BARS + 12 * 22 + 4
+    candidate = view(*shares, classes=classes)
+    assert picture(case(classes=classes, true="class 05", candidate=candidate, other=None)).shape[0] == BARS + 4 * ROW
+    assert picture(case(classes=classes, true="class 50", candidate=candidate, other=None)).shape[0] == BARS + 3 * ROW
+    image = picture(case(classes=classes, true="class 05", candidate=candidate, other=None))
+    assert [bar(image, MIDDLE, row)[0] for row in range(4)] == [VERMILION, GREY, GREY, BLUE]
 
 
 # Attention.
@@ -193,21 +245,21 @@ def test_maps_are_scaled_to_their_own_maximum_for_display(factor):
     assert "scaled to its own maximum" in caption(case())
 
 
-def test_a_map_of_zeros_is_shown_as_no_attention_not_as_a_scaled_map():
+def test_a_map_of_zeros_is_shown_as_no_map_not_as_a_scaled_one():
     nowhere = np.zeros((28, 28), np.float32)
-    shown = case(seen=plain(100), candidate=view(0.1, 0.9, 0.0, attention=nowhere))
+    shown = case(original=plain(100), seen=plain(100), candidate=view(0.1, 0.9, 0.0, attention=nowhere))
     image = place(picture(shown), RIGHT)
-    assert (image[:-TEXT_HEIGHT] == 100).all(), "the image alone"
-    assert image[-TEXT_HEIGHT:].min() < 100 < image[-TEXT_HEIGHT:].max(), "a line that says so"
+    assert (image[:40] == 225).all(), "no image, which stands there already"
+    assert image.min() < 100, "a line that says so"
     assert "candidate: Coat 90% (then Shirt 10%), no attention anywhere" in in_words(shown)
 
 
-def test_a_model_without_a_layer_to_look_at_is_shown_without_attention_and_says_so():
-    shown = case(seen=plain(100), candidate=view(0.1, 0.9, 0.0), baseline=None)
-    assert (place(picture(shown), RIGHT)[:-TEXT_HEIGHT] == 100).all()
-    assert not np.array_equal(
-        picture(shown), picture(replace(shown, candidate=view(0.1, 0.9, 0.0, attention=np.zeros((28, 28), np.float32))))
-    )
+def test_a_model_without_a_layer_to_look_at_has_no_image_and_the_words_say_so():
+    shown = case(original=plain(100), candidate=view(0.1, 0.9, 0.0, attention=None), other=None)
+    image = picture(shown)
+    assert image.shape[1] == 2 * SIZE + GAP
+    under_its_name = image[2 * TEXT_HEIGHT + 1, MIDDLE:]
+    assert (under_its_name[:100] == VERMILION).all(), "its classes, at once"
     assert "no layer whose attention could be shown" in caption(shown)
     assert in_words(shown).endswith("attention not available")
 
@@ -250,9 +302,27 @@ def test_text_too_long_for_its_box_is_cut():
     assert (canvas[:, 60:100] < 255).any()
 
 
+@pytest.mark.parametrize("name", ["✗ T-shirt/top", "✗ Ankle boot", "true: Ankle boot", "counter-clockwise,"])
+def test_the_longest_words_of_the_shipped_data_fit_into_their_place(name):
+    width = SIZE - 50 if name.startswith("✗") else SIZE
+    bold = name.startswith("true")
+    cut, whole = (np.full((TEXT_HEIGHT, 300, 3), 255, np.uint8) for _ in range(2))
+    write(cut, name, x=0, y=0, width=width, bold=bold)
+    write(whole, name, x=0, y=0, width=300, bold=bold)
+    assert (cut == whole).all()
+
+
+def test_long_text_is_broken_between_words():
+    lines = wrapped("turned by 10° counter-clockwise, shifted 2 px right and 2 px down", SIZE)
+    assert " ".join(lines) == "turned by 10° counter-clockwise, shifted 2 px right and 2 px down"
+    assert 3 <= len(lines) <= 5
+    assert wrapped("w" * 80, SIZE) == ["w" * 80]
+    assert wrapped("", SIZE) == [""]
+
+
 @pytest.mark.parametrize(("shares", "colour"), [((0.9, 0.1, 0.0), (0, 114, 178)), ((0.1, 0.9, 0.0), (176, 68, 0))])
 def test_the_colour_of_an_answer_can_be_read_on_white(shares, colour):
-    line = picture(case(candidate=view(*shares)))[TEXT_HEIGHT + SIZE : BARS, RIGHT:]
+    line = picture(case(candidate=view(*shares)))[BARS : BARS + TEXT_HEIGHT, RIGHT:]
     assert (line == colour).all(axis=2).any()
     linear = [((v / 255 + 0.055) / 1.055) ** 2.4 if v > 10 else v / 255 / 12.92 for v in colour]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
@@ -282,16 +352,25 @@ def test_png_keeps_every_pixel():
     image = strip([(case().original, "one", "two"), (case().seen, "three", "")])
     decoded = cv2.imdecode(np.frombuffer(as_png(image), np.uint8), cv2.IMREAD_COLOR_RGB)
     assert (decoded == image).all()
-    assert image.shape == (BARS, 2 * SIZE + GAP, 3)
+    assert image.shape == (BARS + TEXT_HEIGHT, 2 * SIZE + GAP, 3)
 
 
-def test_healthy_retrains_that_all_get_it_right_stand_in_the_baselines_place():
-    shown = case(seen=plain(200), healthy=(20, view(0.98, 0.01, 0.01).answer), candidate=view(0.1, 0.9, 0))
-    image, other = picture(shown), picture(case(seen=plain(200), candidate=view(0.1, 0.9, 0)))
-    assert (place(image, MIDDLE) == 200).all(), "the image as it was seen: nobody's attention is meant"
+def test_a_title_takes_as_many_lines_as_it_needs():
+    words = "turned by 10° counter-clockwise, shifted 2 px right"
+    image = strip([(plain(100), "image 7", "true: Shirt"), (plain(50), words, "✗ Coat 51%")])
+    above = len(wrapped(words, SIZE)) * TEXT_HEIGHT
+    assert above >= 3 * TEXT_HEIGHT
+    assert image.shape == (above + SIZE + TEXT_HEIGHT, 2 * SIZE + GAP, 3)
+    assert (image[above : above + SIZE, :SIZE] == 100).all()
+
+
+def test_healthy_retrains_that_all_get_it_right_stand_in_the_other_models_place():
+    shown = case(healthy=(20, view(0.98, 0.01, 0.01).answer), candidate=view(0.1, 0.9, 0))
+    image, other = picture(shown), picture(case(candidate=view(0.1, 0.9, 0)))
+    assert (image[TEXT_HEIGHT + 1 + TEXT_HEIGHT, MIDDLE : MIDDLE + 100] == BLUE).all(), "their answer, without an image"
     assert (image[:, RIGHT:] == other[:, RIGHT:]).all(), "the candidate's column is that of any case"
-    assert "Each of 20 healthy retrains gets it right, 98% sure in the mean." in caption(shown)
-    assert "; 20 healthy, mean: Shirt 98%; candidate: " in in_words(shown)
+    assert "Each of 20 retrains gets it right, 98% mean confidence." in caption(shown)
+    assert "; 20 retrains: Shirt 98%; candidate: " in in_words(shown)
     assert "baseline" not in in_words(shown)
 
 
@@ -302,15 +381,16 @@ def test_a_picture_is_described_in_words_and_escaped():
     shown = case(
         true='"><script>',
         classes=classes,
+        seen=plain(1),
         pose="turned by 5° clockwise",
         candidate=view(0.93, 0.05, 0.02, attention=upper_right, classes=classes),
-        baseline=None,
+        other=None,
     )
     element = as_html(shown)
     assert "<script" not in element
     alt = html.unescape(element.split('alt="')[1].split('" width=')[0])
     assert alt == (
-        'image 7, true class "><script>, turned by 5° clockwise; baseline: none; '
+        'image 7, true class "><script>, turned by 5° clockwise; '
         'candidate: Shirt 93% (then "><script> 5%, Bag 2%), looks most at the upper right'
     )
     assert 'Image 7, "><script>, turned by 5° clockwise.' in html.unescape(element)

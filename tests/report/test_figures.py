@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from overviews import CLASSES, model, overview
+from overviews import CLASSES, model, overview, rate
 
 from harness.report import figures, matrices
 from harness.report.illustrations import Illustration, as_svg, figure_html, illustrations
@@ -17,7 +17,7 @@ from harness.run.overview import Training
 DRAWN = {
     "rotation": figures.rotation_curves,
     "survival": figures.survival_by_model,
-    "classes": figures.class_bars,
+    "classes": figures.class_accuracies,
     "reliability": figures.reliability_diagrams,
     "attention": figures.attention_by_class,
     "training": lambda some: figures.training_curves({model.name: model[Training].history for model in some.models}),
@@ -69,8 +69,92 @@ def test_confusions_are_shares_of_the_true_class_and_their_difference_is_signed(
     assert matrices.shares(ours)[0] == pytest.approx([90, 10, 0])
     axes = matrices.confusion_difference(ours, theirs, CLASSES).axes[0]
     values = np.asarray(axes.collections[0].get_array()).reshape(3, 3)
-    assert values[0] == pytest.approx([10, -10, 0])
-    assert "+10" in [text.get_text() for text in axes.texts]
+    assert values[0] == pytest.approx([10, 10, 0]), "better: more right answers, fewer confusions"
+    assert [text.get_text() for text in axes.texts][:2] == ["+10", "-10"]
+
+
+def test_what_got_better_is_blue_and_what_got_worse_is_orange():
+    axes = matrices.confusion_difference(model(right=0.7), model("baseline", right=0.9), CLASSES).axes[0]
+    mesh = axes.collections[0]
+    red, _, blue, _ = mesh.to_rgba(mesh.get_array()).reshape(3, 3, 4)[0, 0]
+    assert red > 2 * blue, "fewer right answers"
+    red, _, blue, _ = mesh.to_rgba(mesh.get_array()).reshape(3, 3, 4)[0, 1]
+    assert red > 2 * blue, "more confusions"
+
+
+def test_confusions_are_full_at_15_percent_and_the_diagonal_is_muted():
+    axes = matrices.confusion_matrix(model(right=0.9), CLASSES).axes[0]
+    mesh = axes.collections[0]
+    assert (mesh.norm.vmin, mesh.norm.vmax) == (0, 15)
+    hidden = np.ma.getmaskarray(mesh.get_array()).reshape(3, 3)
+    assert (hidden == np.eye(3, dtype=bool)).all()
+    assert axes.texts[0].get_text() == "90", "it is still there to be read"
+
+
+def contrast(one, other) -> float:
+    from matplotlib.colors import to_rgb
+
+    def luminance(colour) -> float:
+        parts = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(colour))
+        return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), parts, strict=True))
+
+    bright, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("share", np.linspace(0, 1, 21).tolist())
+def test_digits_on_heat_maps_reach_the_contrast_of_text(share):
+    some = overview(model(shift=((rate(share),) * 3,) * 3), model("baseline", right=1 - 0.3 * share))
+    drawn = (
+        matrices.shift_maps(some),
+        matrices.confusion_matrix(some.models[1], CLASSES),
+        matrices.confusion_difference(*some.models, CLASSES),
+    )
+    for axes in (axes for figure in drawn for axes in figure.axes):
+        mesh = axes.collections[0]
+        values = mesh.get_array()
+        behind = mesh.to_rgba(values).reshape(-1, 4)
+        behind[np.ma.getmaskarray(values).flatten()] = (*axes.get_facecolor()[:3], 1)
+        for text, colour in zip(axes.texts, behind, strict=True):
+            assert not text.get_text() or contrast(text.get_color(), colour[:3]) >= 4.5
+
+
+def test_models_have_other_colours_than_good_and_bad():
+    from matplotlib.colors import to_rgb
+
+    line, other = (container.lines[0] for container in figures.rotation_curves(overview()).axes[0].containers)
+    for drawn in (line, other):
+        for meaning in (figures.GOOD, figures.BAD):
+            assert np.abs(np.subtract(to_rgb(drawn.get_color()), to_rgb(meaning))).max() > 0.25
+    assert contrast(line.get_color(), "white") > 3
+
+
+def test_classes_are_dots_with_intervals_on_a_scale_that_shows_two_points():
+    axes = figures.class_accuracies(overview(model(right=0.93), model("baseline", right=0.91))).axes[0]
+    assert not axes.patches, "no bars"
+    assert axes.get_xlim()[0] > 80
+    first = axes.containers[0]
+    assert list(first.lines[0].get_xdata()) == pytest.approx([93, 93, 93])
+    assert first.lines[2][0].get_segments()[0][:, 0] == pytest.approx([91, 95])
+
+
+def test_survival_has_intervals_its_number_of_images_and_plain_units():
+    from harness.inference.search import Breaking
+    from harness.perturb.grids import PATHS
+
+    severity = np.repeat([0.5, 0.75, np.inf], [10, 40, 50])
+    drawn = figures.survival_curves([Breaking(PATHS["joint"], severity, images=120)])
+    (axes,) = drawn.axes
+    assert axes.get_xlabel() == "turned and shifted by up to, % of ±30° and ±3 px"
+    assert axes.get_title() == "100 images that are right as they are"
+    assert drawn.axes[0].get_ylabel() == "images still right, %"
+    band = axes.collections[0].get_paths()[0].vertices
+    at_end = band[band[:, 0] == 100][:, 1]
+    assert [at_end.min(), at_end.max()] == pytest.approx([40.4, 59.6], abs=0.1), "Wilson's of 50 of 100"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "one in ten fails by 50%",
+        "half fail by 75%",
+    ]
 
 
 def test_a_class_without_images_has_no_shares():
@@ -109,9 +193,21 @@ def test_what_was_not_measured_is_not_drawn():
         "Accuracy when moved",
         "Accuracy of each class",
         "Confusions of the candidate",
-        "Is it as right as it is sure?",
+        "Does its confidence match its accuracy?",
     ]
     assert figures_section(alone).body.count("<figcaption>") == 5
+
+
+def test_a_figure_of_a_sample_says_so_in_its_title():
+    titles = [item.title for item in illustrations(overview(n=10_000, sample=1_000))]
+    assert titles[:4] == [
+        "Accuracy when turned (1,000 of 10,000 images)",
+        "Accuracy when moved (300 of 10,000 images)",
+        "How much an image survives, on a sample",
+        "Accuracy of each class",
+    ]
+    assert "Does its confidence match its accuracy? (300 of 10,000 images)" in titles
+    assert "Does it look at the object? (1,000 of 10,000 images)" in titles
 
 
 def test_too_few_images_are_not_drawn():

@@ -3,7 +3,6 @@
 import base64
 import html
 import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -25,7 +24,7 @@ PAIR = ("Shirt", "Coat")
 
 def tile(*, index: int = 7, true: str = "Shirt", new: bool | None = True, shape=(28, 28, 1)) -> Tile:
     pixels = np.random.default_rng(index).integers(0, 256, shape).astype(np.uint8)
-    return Tile(pixels, Answer(index, true, "Coat", 0.934, (0.066, 0.934)), new)
+    return Tile(pixels, Answer(index, true, "Coat", 0.934, (0.066, 0.934)), new, "incumbent")
 
 
 def decoded(page: str) -> list[np.ndarray]:
@@ -38,20 +37,21 @@ def decoded(page: str) -> list[np.ndarray]:
 
 def test_each_tile_has_its_number_classes_confidence_and_whether_it_is_new():
     page = gallery_html("Shirts", [tile(), tile(index=8, new=False), tile(index=9, new=None)])
-    assert "<h4>Shirts</h4>" in page
+    assert "<h3>Shirts</h3>" in page
     assert page.count("<li>") == 3
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)
+    chips = '<span class="chip">Shirt</span> → <span class="chip wrong">Coat</span><br>'
     assert captions == [
-        "7<br>Shirt → Coat<br>confidence 93% · new",
-        "8<br>Shirt → Coat<br>confidence 93% · baseline wrong too",
-        "9<br>Shirt → Coat<br>confidence 93%",
+        f"{chips}93% · new · image 7",
+        f"{chips}93% · incumbent wrong too · image 8",
+        f"{chips}93% · image 9",
     ]
 
 
 @pytest.mark.parametrize(
     ("new", "ending"),
-    [(True, "; the baseline is right"), (False, "; the baseline is wrong too"), (None, "")],
-    ids=["new", "shared", "no-baseline"],
+    [(True, "; the incumbent is right"), (False, "; the incumbent is wrong too"), (None, "")],
+    ids=["new", "shared", "alone"],
 )
 def test_a_tile_is_described_in_words(new, ending):
     (alt,) = re.findall(r'alt="([^"]*)"', gallery_html("", [tile(new=new)]))
@@ -90,7 +90,7 @@ def test_without_failures_there_is_no_gallery():
             [tile()],
             5,
             Pose(dx=2),
-            "images shifted 2 px right: 1 of 5, those that the baseline gets right before others, "
+            "images shifted 2 px right: 1 of 5, those that the incumbent gets right before others, "
             "the most confident first",
         ),
         ([tile(new=None)] * 2, 2, IDENTITY, "images as they are: all 2, the most confident first"),
@@ -120,7 +120,7 @@ def pages(monkeypatch):
     monkeypatch.setattr(pictures, "MAX_BYTES", 1_000)
 
     def fill(*tests) -> list[str]:
-        book = PictureBook(["pytest", "stress_tests", "--candidate", "a b.pth"], Path("reports"))
+        book = PictureBook(["pytest", "stress_tests", "--candidate", "a b.pth"])
         reports = [SimpleNamespace() for _ in tests]
         for report, (verdict, shown) in zip(reports, tests, strict=True):
             book.illustrate(report, verdict, shown)
@@ -146,7 +146,7 @@ def test_what_does_not_fit_is_counted_with_the_command_that_shows_it(pages):
     assert counted(page) == (1, 0, 0, 0)
     assert (
         '<p class="omitted">3 pictures omitted, to keep this page small; to see what is missing: '
-        "<code>pytest stress_tests --candidate 'a b.pth' -k pair-a --stress-reports reports/pair-a</code></p>"
+        "<code>pytest stress_tests --candidate 'a b.pth' -k '[pair-a]' --stress-reports reports/pair-a</code></p>"
     ) in html.unescape(page)
 
 
@@ -176,7 +176,7 @@ def test_galleries_come_after_all_pictures(pages):
 
 def test_tests_that_pass_share_what_is_left_and_never_more_than_their_part(pages):
     passing = (verdict(failures=3), made(100, 100, 100))
-    assert sum(sum(counted(page)) for page in pages(*[passing] * 10)) == 4
+    assert sum(sum(counted(page)) for page in pages(*[passing] * 10)) == 3
     *passed, failed = pages(*[passing] * 10, (verdict(), made(400, 400)))
     assert counted(failed) == (1, 1, 0, 0)
     assert sum(sum(counted(page)) for page in passed) == 2

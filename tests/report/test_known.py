@@ -45,8 +45,10 @@ def test_what_every_healthy_model_gets_right_leads_the_page_of_a_model_that_fail
         EMPTY, verdicts=(lost(71),), telling={"consensus-clean": ["<b>one</b>", "<b>two</b>", "<b>3</b>"]}
     )
     section = known_to_all(outcome)
-    assert section.title == "Every healthy model gets these right, this one does not"
-    assert "71 such images; healthy models lose 12 images ± 4.2. Of 8514 that each gets right." in section.body
+    assert section.title == "Every retrained reference model gets these right, this one does not"
+    assert (
+        "71 such images; retrained reference models lose 12 images ± 4.2. Of 8514 that each gets right." in section.body
+    )
     assert "<b>one</b><b>two</b>" in section.body
     assert "<b>3</b>" not in section.body, "what got worse stands not far below"
     assert 'href="#pictures-consensus-clean"' in section.body
@@ -83,7 +85,7 @@ def suspected(**rest):
 def test_suspects_stand_with_pictures_and_the_verdict_with_and_without_them():
     body = suspect_labels(suspected(healthy_mean=0.94, healthy_std=0.001)).body
     assert "against the labels of 2 of 300 images" in body
-    assert "Clean accuracy with all images 93.0%, which holds: at least 92.0%" in body
+    assert "Clean accuracy with all images 93.0%, which passes: at least 92.0%" in body
     floor = 0.94 - 4 * (1 / 298) * np.sqrt(1.05)
     assert f"without the suspects 90.0%, which fails: at least {100 * floor:.1f}%" in body
     assert body.count("<img") == 2

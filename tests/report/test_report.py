@@ -8,21 +8,25 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from overviews import CHANGES, model, overview, rate
 
 from harness.gates import Bound, Gate
 from harness.measures import Measurement
 from harness.measures.accuracy import ACCURACY, PAIR_FAILURES
+from harness.measures.statistics import related
 from harness.measures.worst_poses import RIGHT_AT_EVERY_POSE
 from harness.networks.training import Epoch
 from harness.perturb import Pose
 from harness.report import markdown, summary_lines, write_reports
 from harness.report.figures import training_curves
 from harness.report.html import comparison_page, details, scorecard
+from harness.report.tables import classes
+from harness.report.text import notes
 from harness.report.wording import hints
 from harness.run.outcome import Outcome
-from harness.run.overview import OnObject
+from harness.run.overview import KindChange, KindCount, OnObject
 
 FAIL = Gate("rotate-ccw-015", "rotation", "accuracy", panel=Bound(0.851, "", 0.868, 0.006, 20)).judge(
     Measurement(ACCURACY, 0.812, 10_000, (0.804, 0.82), detail="worst pair Shirt→Coat 14%")
@@ -43,8 +47,8 @@ OUTCOME = Outcome(
         "baseline": {"path": "models/b.safetensors", "sha256": "beef" * 16, "architecture": "fashion-cnn"},
     },
     data={"name": "fashion-mnist", "split": "test", "sha256": "d" * 64, "n": 10_000},
-    recipe={"about": "20 healthy retrains"},
-    provenance="20 healthy retrains; the candidate's recipe is the same",
+    recipe={"about": "20 retrained reference models"},
+    provenance="20 retrained reference models; the candidate's recipe is the same",
     gates_sha256="e" * 64,
     versions={"python": "3"},
     command="pytest stress_tests --candidate runs/new.safetensors",
@@ -58,7 +62,7 @@ EVIL = "<script>alert('x')</script>"
 def test_the_markdown_holds_verdict_models_data_failures_and_command():
     text = markdown(OUTCOME)
     assert text.startswith(
-        "## ❌ Model quality gate: FAIL: 1 of 2 gates hold; worse: rotation, test_own.py::test_mine\n"
+        "## ❌ Model quality gate: FAIL: 1 of 2 gates pass; worse: rotation, test_own.py::test_mine\n"
     )
     assert "- candidate: `runs/new.safetensors` (`c0ffeec0ffee`)" in text
     assert "- data: fashion-mnist, test split, 10000 images" in text
@@ -71,7 +75,7 @@ def test_the_markdown_holds_verdict_models_data_failures_and_command():
 @pytest.mark.parametrize(
     ("changes", "icon", "line"),
     [
-        ({"verdicts": (PASS,), "failed_tests": ()}, "✅", "PASS: 1 of 1 gates hold"),
+        ({"verdicts": (PASS,), "failed_tests": ()}, "✅", "PASS: 1 of 1 gates pass"),
         ({"omissions": ("2000 of 10000 images",)}, "⚠️", "- partial: 2000 of 10000 images"),
         ({"errors": ("flip: the model | raised\nNaN",)}, "❌", r"- **could not judge**: flip: the model \| raised NaN"),
     ],
@@ -100,7 +104,7 @@ def test_the_markdown_lists_errors_before_failures():
 
 def test_the_summary_ends_with_the_verdict_what_fails_and_the_place_of_the_report():
     assert summary_lines(OUTCOME, Path("reports")) == [
-        "bounds: 20 healthy retrains; the candidate's recipe is the same",
+        "bounds: 20 retrained reference models; the candidate's recipe is the same",
         "1 of the bounds set by hand: clean",
         "1 measurements reported only, without a bound",
         f"candidate runs/new.safetensors: {OUTCOME.headline}",
@@ -171,7 +175,7 @@ class Page(HTMLParser):
         self.tags.append(tag)
         self.ids += [value for name, value in attrs if name == "id"]
         self.links += [value for name, value in attrs if name == "href"]
-        if tag not in {"img", "meta", "br"}:
+        if tag not in {"img", "meta", "br", "input"}:
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -179,7 +183,7 @@ class Page(HTMLParser):
 
 
 def gates_of(page: Page) -> list[str]:
-    return [name for name in page.ids if name != "zoom" and not name.startswith("report-")]
+    return [name for name in page.ids if name != "zoom" and not name.startswith(("report-", "word-", "about-"))]
 
 
 def test_every_gate_has_an_anchor_and_every_link_its_target():
@@ -193,7 +197,10 @@ def test_every_gate_has_an_anchor_and_every_link_its_target():
 def test_failures_come_first():
     page = Page(scorecard(replace(OUTCOME, verdicts=(COUNT, PASS, FAIL, ERROR))))
     assert gates_of(page) == ["flip", "rotate-ccw-015", "clean", "pair-a-b"]
-    assert [link for link in page.links if not link.startswith("#report-")][:2] == ["#flip", "#rotate-ccw-015"]
+    assert [link for link in page.links if not link.startswith(("#report-", "#word-", "#about-"))][:2] == [
+        "#flip",
+        "#rotate-ccw-015",
+    ]
 
 
 def test_what_got_worse_stands_by_behaviour_in_plain_words_with_its_worst_case():
@@ -221,7 +228,15 @@ def test_the_example_is_that_of_the_worst_gate_that_has_one():
     assert "An example" not in scorecard(OUTCOME)
 
 
-def test_when_all_holds_the_closest_behaviours_are_named():
+def test_the_example_is_not_what_leads_the_page_already():
+    worse = replace(FAIL, gate=replace(FAIL.gate, id="worse"), value=0.1)
+    pictures = {FAIL.gate.id: "<img alt='another'>", "worse": "<img alt='known'>"}
+    told = replace(OUTCOME, verdicts=(FAIL, worse), examples=pictures, telling={"worse": ["<img alt='known'>"]})
+    page = scorecard(told)
+    assert "<img alt='another'>" in page[page.index('id="report-example"') : page.index('id="report-covered"')]
+
+
+def test_when_all_passes_the_closest_behaviours_are_named():
     page = scorecard(replace(OUTCOME, verdicts=(PASS, COUNT), failed_tests=()))
     assert "What is closest to failing" in page
     assert '<a href="#clean">all images</a>' in page
@@ -257,11 +272,40 @@ def test_failures_by_kind_stand_side_by_side_with_what_is_new():
     assert titles == ["kind", "candidate", "baseline", "new", "fixed", "shared", "candidate, moved", "baseline, moved"]
     assert everything == ["any error", "30", "60", "5", "7", "25", "20.0%", "20.0%"]
     assert pair == ["top↔shirt", "20", "40", "2", "3", "18", "12.5%", "12.5%"]
-    assert "<summary>New mistakes, which the baseline does not make: 1 of 5, the most confident first" in part
-    assert ["17", "top", "shirt", "96%", "top", "70%"] in cells(part)
+    assert "<details open><summary>New mistakes, which the baseline does not make: 1 of 5, the most confident" in part
+    assert "<summary>Mistakes that are gone, which the baseline makes: 1 of 7, the most confident first" in part
     assert "2 of 300 images are wrong in most of 9 poses (baseline 2)" in part
-    assert ["top → shirt", "2", "17, 4"] in cells(part)
+    assert "Most often top → shirt 2. All, the most confident first" in part
     Page(page)
+
+
+def captions(part: str) -> list[str]:
+    found = re.findall(r"<figcaption>(.*?)</figcaption>", part)
+    return [" ".join(html.unescape(re.sub("<[^>]+>", " ", text)).split()) for text in found]
+
+
+def test_mistakes_have_faces_with_chips_the_most_confident_first():
+    faces = {number: np.full((8, 8, 1), number, np.uint8) for number in (17, 4)}
+    outcome = replace(OUTCOME, overview=compared(changes=CHANGES), thumbnails=faces)
+    page = scorecard(outcome)
+    part = page[page.index('id="report-failures"') : page.index('id="report-covered"')]
+    new, *persistent, gone = captions(part)
+    assert new == "top → shirt 96% · image 17"
+    assert [caption.split()[-1] for caption in persistent] == ["4", "17"], "the surer first"
+    assert gone == "shoe → top 88% · image 9"
+    assert part.count("<img") == 3, "of image 9 there is no picture"
+    assert 'alt="image 17: top taken for shirt, confidence 96%; baseline right, 70%"' in part
+
+
+def test_more_new_mistakes_than_gone_are_marked():
+    worse = model(right=0.5, failures=(KindCount("any error", 388, 0.5), KindCount("top↔shirt", 41, 0.13)))
+    beside = model("baseline", failures=(KindCount("any error", 133, 0.1), KindCount("top↔shirt", 40, 0.125)))
+    changes = replace(CHANGES, by_kind=(KindChange("any error", 300, 45, 88), KindChange("top↔shirt", 3, 2, 38)))
+    page = scorecard(replace(OUTCOME, overview=compared(worse, beside, changes=changes)))
+    _, everything, pair = cells(page[page.index('id="report-failures"') :])[:3]
+    plain = [[re.sub("<[^>]+>", "", cell) for cell in row] for row in (everything, pair)]
+    assert plain[0] == ["any error", "▼ 388", "133", "▼ 300", "45", "88", "▼ 50.0%", "10.0%"]
+    assert plain[1] == ["top↔shirt", "▽ 41", "40", "▽ 3", "2", "38", "▽ 13.0%", "12.5%"]
 
 
 def test_a_model_alone_has_failures_without_changes():
@@ -296,30 +340,121 @@ def test_hints_point_at_what_mistakes_have_in_common(facts, hint):
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
-        ({}, "It looks at the object: 60% of its attention is there, a uniform map would have 50%; baseline 60%."),
+        (
+            {},
+            "It looks at the object: 60% of its attention is there, 50% would be by chance; baseline 60% (200 images).",
+        ),
         ({"on_object_overall": OnObject(0.5, 0.5, 1.0, 200)}, "It hardly looks at the object more than elsewhere: 50%"),
     ],
     ids=["looks", "looks-past"],
 )
-def test_the_top_says_whether_the_model_looks_at_the_object(facts, said):
-    page = scorecard(replace(OUTCOME, overview=compared(model(**facts), model("baseline", **facts))))
-    assert said in page[page.index('id="report-worse"') : page.index('id="report-comparison"')]
+@pytest.mark.parametrize("fails", [True, False])
+def test_the_top_says_whether_the_model_looks_at_the_object_but_good_news_not_under_what_got_worse(facts, said, fails):
+    outcome = OUTCOME if fails else replace(OUTCOME, verdicts=(PASS,), failed_tests=())
+    page = scorecard(replace(outcome, overview=compared(model(**facts), model("baseline", **facts))))
+    top = page[: page.index('id="report-comparison"')]
+    assert (said in top) == (bool(facts) or not fails)
     elsewhere = compared(model(on_object_overall=OnObject(0.3, 0.5, 0.6, 200)), model("baseline"))
     assert "It hardly looks" not in scorecard(replace(OUTCOME, overview=elsewhere)), "a hint says it already"
     unknown = compared(model(on_object=(), on_object_overall=None))
     assert "of its attention is there" not in scorecard(replace(OUTCOME, overview=unknown))
 
 
-def test_of_all_gates_only_failures_are_unfolded():
-    page = scorecard(replace(OUTCOME, verdicts=(COUNT, PASS, FAIL, ERROR)))
-    listed = page[page.index('id="report-gates"') :]
-    shown, holding, reported = listed.split("<details>")
-    assert 'id="flip"' in shown
-    assert 'id="rotate-ccw-015"' in shown
-    assert holding.startswith("<summary>Gates that hold: 1</summary>")
-    assert 'id="clean"' in holding
-    assert reported.startswith("<summary>Measured and reported only, without a bound: 1</summary>")
-    assert 'id="pair-a-b"' in reported
+def test_every_worsening_is_marked_as_plain_or_as_what_chance_may_explain():
+    worse = model(
+        right=0.79,
+        confident_errors=388,
+        on_object_overall=OnObject(0.59, 0.5, 1.19, 200),
+        per_class=(rate(0.5), rate(0.79), rate(0.9)),
+        corners=rate(0.4),
+        right_everywhere=rate(0.69),
+    )
+    beside = model("baseline", right=0.8, confident_errors=133, right_everywhere=rate(0.7))
+    page = scorecard(replace(OUTCOME, overview=compared(worse, beside)))
+    top = re.sub("<[^>]+>", "", page[page.index('id="report-comparison"') : page.index('id="report-failures"')])
+    for said in ("▽ 79.0%", "▼ 40.0%", "▽ 69.0%", "▼ 388", "▽ 59%"):
+        assert said in top
+    assert top.count("▼") + top.count("▽") == 5 + 2, "and the legend"
+    table = re.sub("<[^>]+>", " ", str(classes(compared(worse, beside))))
+    assert "▼ -30.0 points" in table
+    assert "▽ -1.0 points" in table
+    assert table.count("▼") + table.count("▽") == 2
+
+
+def damaged(name: str, severity: int, value: float, *, bound: float | None = None):
+    gate = Gate(
+        f"corrupt-{name}-{severity}",
+        "corruption",
+        "accuracy",
+        hand=None if bound is None else Bound(bound),
+        keys={"corruption": name, "severity": severity},
+        words=(name, f"{severity} of 5"),
+    )
+    return gate.judge(Measurement(ACCURACY, value, 1_000, (value - 0.01, value + 0.01)))
+
+
+DAMAGED = (
+    damaged("fog", 2, 0.536),
+    damaged("fog", 1, 0.7, bound=0.75),
+    damaged("contrast", 5, 0.199),
+    damaged("contrast", 4, 0.25),
+    damaged("contrast", 1, 0.9, bound=0.8),
+)
+
+
+def test_what_is_not_judged_stands_below_the_headline_the_weakest_of_each_damage():
+    page = scorecard(replace(OUTCOME, verdicts=(PASS, FAIL, *DAMAGED)))
+    line = page[page.index('<p class="unjudged">') :].partition("</p>")[0]
+    said = re.sub("<[^>]+>", "", line)
+    assert said.startswith(
+        "3 of 7 measurements are not judged; of those, the weakest are contrast, severity 5 of 5: 19.9% right;"
+    )
+    assert "fog, severity 2 of 5: 53.6% right." in said
+    assert "25.0%" not in said, "of contrast the weakest alone"
+    assert page.index("headline") < page.index('<p class="unjudged">') < page.index('id="report-worse"')
+    assert 'href="#corrupt-contrast-5"' in line
+    assert "unjudged" not in re.sub("<style>.*?</style>", "", scorecard(replace(OUTCOME, verdicts=(PASS, FAIL))))
+
+
+def test_damage_is_a_map_by_kind_and_severity_that_says_what_is_judged():
+    page = scorecard(replace(OUTCOME, verdicts=(PASS, *DAMAGED)))
+    part = page[page.index('id="report-damage"') : page.index('id="report-covered"')]
+    rows = [[re.sub("<[^>]+>", "", cell) for cell in row] for row in cells(part)]
+    assert rows[0] == ["damage, by severity", "1", "2", "3", "4", "5"]
+    assert rows[1] == ["contrast", "90.0", "–", "–", "(25.0)", "(19.9)"], "the weakest kind first"
+    assert rows[2] == ["fog", "✗ 70.0", "(53.6)", "–", "–", "–"]
+    assert "2 of 5 are judged" in part
+    assert "of 1,000" in part
+    Page(page)
+    assert 'id="report-damage"' not in scorecard(replace(OUTCOME, verdicts=(PASS, *DAMAGED[:2])))
+
+
+def test_self_checks_stand_below_the_figures():
+    from harness.run.outcome import SelfCheck
+
+    checks = (SelfCheck("identity", "pass", "the same bits"),)
+    page = scorecard(replace(OUTCOME, overview=compared(), self_checks=checks))
+    assert page.index('id="report-figures"') < page.index('id="report-self-checks"')
+
+
+def test_no_p_is_nought():
+    flips = {
+        "new_failures": list(range(1714)),
+        "fixed_failures": list(range(53)),
+        "net": -0.1661,
+        "interval": [-0.17, -0.16],
+        "mcnemar_p": 0.0,
+        "by_class": {"Dress": [921, 32]},
+        "by_pair": {},
+    }
+    verdict = replace(FAIL, flips=flips, gate=replace(FAIL.gate, family="regression"))
+    outcome = replace(OUTCOME, verdicts=(verdict,))
+    page = html.unescape(scorecard(outcome))
+    row = next(row for row in cells(page[page.index('id="report-incumbent"') :]) if row[0] == FAIL.gate.id)
+    assert row[-1] == "< 0.0001"
+    assert [re.sub("<[^>]+>", "", cell) for cell in row[1:3]] == ["▼ 1714", "53"]
+    assert any("(McNemar p < 0.0001)" in note for note in notes(outcome))
+    assert related(0.0123) == "= 0.012"
 
 
 def test_the_incumbent_is_what_hints_compare_with_when_it_is_another_model():
@@ -334,11 +469,8 @@ def test_the_scorecard_holds_what_was_judged_and_how():
     assert f"<strong>This model got worse: 2 of 2 checks fail.</strong><span>{OUTCOME.headline}</span>" in page
     for fact in ("runs/new.safetensors", "c0ffeec0ffee", "fashion-mnist, test split, 10000 images", OUTCOME.command):
         assert fact in page
-    assert "20 healthy retrains" in page
+    assert "20 retrained reference models" in page
     assert "test_own.py::test_mine: failed" in page
-    assert '<td class="worse">✗ fails</td><td class="number">0.8120</td><td class="number">≥ 0.8510</td>' in page
-    assert "0.8680 ± 0.006" in page
-    assert '<td>reported</td><td class="number">17</td>' in page
 
 
 def test_a_run_in_which_all_holds_has_no_list_of_failures():
@@ -391,9 +523,11 @@ def test_training_curves_show_loss_and_accuracy_of_both_splits(tmp_path):
     assert cv2.imread(str(tmp_path / "curves.png")).std() > 0
 
 
-def test_training_curves_of_one_epoch_can_be_drawn(tmp_path):
-    training_curves({"new": [asdict(Epoch(1, 0.9, 0.6, 0.8, 0.7))]}).savefig(tmp_path / "curves.png")
-    assert (tmp_path / "curves.png").stat().st_size > 1000
+def test_training_curves_of_one_epoch_are_points_that_can_be_seen():
+    figure = training_curves({"new": [asdict(Epoch(1, 0.9, 0.6, 0.8, 0.7))]}, kept=1)
+    for axes in figure.axes:
+        shown = [line for line in axes.lines if line.get_label().startswith("new")]
+        assert [line.get_marker() for line in shown] == ["o", "o"]
 
 
 # The page of a comparison.
@@ -401,9 +535,9 @@ def test_training_curves_of_one_epoch_can_be_drawn(tmp_path):
 
 def test_the_page_of_a_comparison_stands_alone_and_escapes():
     flips = {"new_failures": [1, 2], "fixed_failures": [], "by_class": {EVIL: [2, 0]}, "by_pair": {}}
-    content = comparison_page(overview(model(EVIL), model("plain")), flips, {"data": EVIL})
+    content = comparison_page(overview(model(EVIL), model("plain")), flips, {"data": EVIL}, {})
     page = Page(content.removeprefix("<!DOCTYPE html>"))
     assert page.tags.count("script") == 1
     assert {link[1:] for link in page.links} <= set(page.ids)
-    assert "2 new failures, by image number" in content
+    assert "All 2 new and 0 fixed failures: compare with --failures FILE.csv" in content
     assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", content)

@@ -32,7 +32,15 @@ def headings(page: str) -> list[tuple[str, str]]:
 def test_the_contents_are_those_of_the_page_in_its_order():
     page = html.scorecard(replace(EMPTY, overview=overview(sample=60)))
     assert contents(page) == headings(page)
-    assert [name for name, _ in contents(page)] == ["comparison", "failures", "covered", "figures", "gates", "tests"]
+    assert [name for name, _ in contents(page)] == [
+        "comparison",
+        "failures",
+        "covered",
+        "figures",
+        "gates",
+        "words",
+        "tests",
+    ]
 
 
 def test_a_section_more_stands_where_the_list_has_it(monkeypatch):
@@ -41,7 +49,7 @@ def test_a_section_more_stands_where_the_list_has_it(monkeypatch):
 
     monkeypatch.setattr(html, "SECTIONS", (weather, *SECTIONS))
     page = html.scorecard(EMPTY)
-    assert [name for name, _ in contents(page)] == ["weather", "covered", "gates", "tests"]
+    assert [name for name, _ in contents(page)] == ["weather", "covered", "gates", "words", "tests"]
     assert "<td>default</td><td>&lt;/h2&gt;&lt;script&gt;" in page
     assert "<script>alert" not in page
 
@@ -117,4 +125,4 @@ def test_a_measured_section_is_one_module_and_one_function_as_the_documentation_
     assert done.stdout.count("'value'") == 3
     page = (tmp_path / "page.html").read_text("utf-8")
     assert ("dimmed", "In less light") in contents(page)
-    assert "<td>25%</td>" in page[page.index('id="report-dimmed"') :]
+    assert '<th scope="row">25%</th>' in page[page.index('id="report-dimmed"') :]

@@ -50,7 +50,7 @@ def test_without_an_incumbent_or_against_itself_it_does_not_apply():
     predictions = PANEL[0].predict(IMAGES)
     with pytest.raises(NotApplicableError, match="no incumbent"):
         Before(session_of(PANEL[0])).right(predictions)
-    with pytest.raises(NotApplicableError, match="the candidate is the incumbent"):
+    with pytest.raises(NotApplicableError, match="the candidate is the currently shipped model"):
         Before(session_of(PANEL[0], replace(PANEL[0], role="incumbent"))).right(predictions)
     with pytest.raises(NotApplicableError, match="was not recorded"):
         Before(session_of(PANEL[0])).consensus(predictions, "consensus")

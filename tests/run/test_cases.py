@@ -17,7 +17,7 @@ from harness.measures.knowledge import Knowledge, View
 from harness.perturb import IDENTITY, HorizontalFlip, Pose
 from harness.perturb.backgrounds import with_background
 from harness.perturb.grids import most_dangerous_first
-from harness.run.cases import SHOWN, TILES
+from harness.run.cases import SHOWN, TILES, held_against
 from harness.run.evidence import Evidence
 from harness.run.session import StressSession
 
@@ -89,13 +89,57 @@ def predicted(session: StressSession, perturbation=IDENTITY):
 # Pictures.
 
 
+def beside(metric, **roles) -> str:
+    """The name of the model beside the candidate, for networks told apart by their sign."""
+    some = session_of([20, 240], [1, 0])
+    some.roles.update({name: role(name, Mean(sign)) for name, sign in roles.items()})
+    for name, sign in roles.items():
+        some.roles[name] = replace(some.roles[name], model_sha256=f"{sign}")
+    some.roles["candidate"] = replace(some.roles["candidate"], model_sha256="5.0")
+    found = held_against(some, metric)
+    return found.role if found else ""
+
+
+@pytest.mark.parametrize(
+    ("roles", "metric", "name"),
+    [
+        ({"baseline": -5.0, "incumbent": 3.0}, "accuracy", "incumbent"),
+        ({"baseline": -5.0, "incumbent": 5.0}, "accuracy", "baseline"),
+        ({"baseline": -5.0, "incumbent": 3.0}, "accuracy_gain", "baseline"),
+        ({"baseline": -5.0}, "accuracy", "baseline"),
+        ({"baseline": 5.0, "incumbent": 5.0}, "accuracy", ""),
+        ({}, "accuracy", ""),
+    ],
+    ids=["incumbent", "is-the-incumbent", "gain", "no-incumbent", "all-the-same", "alone"],
+)
+def test_a_candidate_is_shown_beside_the_incumbent_unless_that_is_the_same_network(roles, metric, name):
+    assert beside(metric, **roles) == name
+
+
+def test_cases_name_the_model_that_they_show_beside_the_candidate(session):
+    session.roles["incumbent"] = role("incumbent", Mean(-4.0))
+    predictions = predicted(session)
+    first, _ = evidence_of(judged(accuracy(predictions)), predictions).cases(session)
+    assert (first.name, first.against) == ("candidate", "incumbent")
+
+
+def test_a_changed_image_comes_with_the_answer_to_the_image_as_it_is(session):
+    predictions = predicted(session, Pose(dx=4))
+    for shown in evidence_of(judged(accuracy(predictions)), predictions).cases(session):
+        at_rest = int(np.flatnonzero(session.images.positions.numpy() == shown.index)[0])
+        assert shown.at_rest.predicted == CLASSES[predicted(session).predicted[at_rest]]
+        assert shown.at_rest.index == shown.index
+    clean = predicted(session)
+    assert {shown.at_rest for shown in evidence_of(judged(accuracy(clean)), clean).cases(session)} == {None}
+
+
 def test_the_evidence_of_a_failure_are_its_images_as_both_models_see_them(session):
     predictions = predicted(session, Pose(dx=2))
     cases = evidence_of(judged(accuracy(predictions)), predictions).cases(session)
     assert [shown.index for shown in cases] == [105, 102], "the more confident first"
     first = cases[1]
-    assert (first.true, first.candidate.answer.predicted, first.baseline.answer.predicted) == ("dark", "bright", "dark")
-    assert first.candidate.answer.confidence == pytest.approx(first.baseline.answer.confidence)
+    assert (first.true, first.candidate.answer.predicted, first.other.answer.predicted) == ("dark", "bright", "dark")
+    assert first.candidate.answer.confidence == pytest.approx(first.other.answer.confidence)
     assert sum(first.candidate.answer.probabilities) == pytest.approx(1)
     assert (first.classes, first.pose) == (CLASSES, "shifted 2 px right")
     assert first.original.tolist() == np.full((8, 8, 1), 240).tolist()
@@ -126,11 +170,11 @@ def test_counts_of_failures_show_pictures_even_where_they_hold(session):
     assert len(evidence_of(verdict, predictions).cases(session)) == 2
 
 
-def test_without_a_baseline_its_view_is_left_out(session):
+def test_without_another_model_its_view_is_left_out(session):
     alone = replace(session, roles={"candidate": session.roles["candidate"]})
     predictions = predicted(alone)
     cases = evidence_of(judged(accuracy(predictions)), predictions).cases(alone)
-    assert [shown.baseline for shown in cases] == [None, None]
+    assert [shown.other for shown in cases] == [None, None]
 
 
 def test_of_what_every_healthy_retrain_gets_right_the_cases_show_what_these_say_in_the_mean(session):
@@ -187,8 +231,8 @@ def test_a_model_with_a_layer_shows_where_it_looks(session):
     assert bright.index == 101
     assert bright.candidate.attention.shape == (8, 8)
     assert bright.candidate.attention.min() > 0
-    assert bright.baseline.attention is None, "it has no layer"
-    assert bright.baseline.answer.predicted == "bright"
+    assert bright.other.attention is None, "it has no layer"
+    assert bright.other.answer.predicted == "bright"
 
 
 # Searches.

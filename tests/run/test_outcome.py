@@ -50,7 +50,7 @@ def test_the_verdict_and_exit_status(changes, overall, status):
 @pytest.mark.parametrize(
     ("changes", "headline"),
     [
-        ({"verdicts": (PASS, REPORTED, MISSING)}, "PASS: 1 of 1 gates hold"),
+        ({"verdicts": (PASS, REPORTED, MISSING)}, "PASS: 1 of 1 gates pass"),
         (
             {
                 "verdicts": (
@@ -61,11 +61,11 @@ def test_the_verdict_and_exit_status(changes, overall, status):
                 ),
                 "failed_tests": ("test_own.py::test_mine",),
             },
-            "FAIL: 1 of 4 gates hold; worse: rotation, shift, test_own.py::test_mine",
+            "FAIL: 1 of 4 gates pass; worse: rotation, shift, test_own.py::test_mine",
         ),
         (
             {"verdicts": (PASS, FAIL), "omissions": ("half",)},
-            "PARTIAL: 1 of 2 gates hold of those that ran; no verdict on the whole",
+            "PARTIAL: 1 of 2 gates pass of those that ran; no verdict on the whole",
         ),
         ({"verdicts": (FAIL,), "errors": ("NaN",)}, "ERROR: the run could not judge the candidate"),
     ],

@@ -117,6 +117,10 @@ def test_what_persists_is_wrong_at_most_of_the_corners_and_rest(images, measured
     wrong = sum(~models["candidate"].predict(sample, pose).correct for pose in (IDENTITY, *corners))
     expected = {int(sample.positions[at]): int(wrong[at]) for at in np.flatnonzero(wrong > 4.5)}
     found = some.models[0][Failing].persistent
+    views = [models["candidate"].predict(sample, pose) for pose in (IDENTITY, *corners)]
+    sure = np.sum([np.where(view.correct, 0, view.confidence) for view in views], axis=0) / np.maximum(wrong, 1)
+    numbers = sample.positions.tolist()
+    assert all(row.confidence == pytest.approx(sure[numbers.index(row.index)], abs=1e-5) for row in found.rows)
     assert expected
     assert {row.index: row.wrong_at for row in found.rows} == expected
     assert (found.n, found.poses) == (100, 9)
@@ -131,10 +135,14 @@ def test_changes_are_counted_against_the_reference_and_the_new_ones_named(images
     assert (changes.by_kind[0].new, changes.by_kind[0].shared) == (len(new), (~theirs.correct & ~mine.correct).sum())
     named = [each.after.index for each in changes.new_failures]
     assert set(named) <= set(new)
-    assert len(named) == min(len(new), 20)
+    assert len(named) == min(len(new), 27)
     sure = [each.after.confidence for each in changes.new_failures]
     assert sure == sorted(sure, reverse=True)
     assert all(each.before.predicted == each.before.true for each in changes.new_failures)
+    gone = [each.after.index for each in changes.fixed_failures]
+    assert set(gone) <= set(np.flatnonzero(mine.correct & ~theirs.correct).tolist())
+    assert len(gone) == min(changes.by_kind[0].fixed, 27)
+    assert all(each.after.predicted == each.after.true for each in changes.fixed_failures)
 
 
 def test_a_model_alone_is_held_against_none(images):

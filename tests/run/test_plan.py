@@ -140,7 +140,7 @@ def test_a_plan_in_place_of_a_run_judges_nothing_and_leaves_no_report(pytester):
     result = zoo.run("--stress-plan", "-n", "2")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["*what a run would cost*", "rotation *", "self-checks *", "overview *", "all *"])
-    assert "gates hold" not in result.stdout.str()
+    assert "gates pass" not in result.stdout.str()
     assert [path.name for path in (zoo.root / "reports").iterdir()] == []
 
 
@@ -148,7 +148,7 @@ def test_a_budget_names_samples_for_the_gates_file(pytester):
     zoo = GatedZoo(pytester)
     result = zoo.run("--stress-plan", "--stress-budget", "0.001s")
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["*[[]data.samples]*", "clean * = 100  # notices 15.0 points of 90% with 95% power"])
+    result.stdout.fnmatch_lines(["*[[]data.samples]*", "clean * = 100  # detects 15.0 points of 90% with 95% power"])
     zoo.run("--stress-plan", "--stress-budget", "9h").stdout.fnmatch_lines(["all images fit into 9.0 h on *"])
 
 

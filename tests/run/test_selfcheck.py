@@ -44,7 +44,7 @@ NAMES = [
     "answers-are-the-models",
     *NOTICED_BY,
 ]
-ALL_HOLD = f"{len(NAMES)} of {len(NAMES)} self-checks hold"
+ALL_HOLD = f"{len(NAMES)} of {len(NAMES)} self-checks pass"
 IMPOSSIBLE_TO_FAIL = {
     "swapped-logits": ("0.75", "0.01"),
     "left-half-blanked": ("0.85", "0.01"),
@@ -373,7 +373,7 @@ def test_an_unsound_run_is_an_error_in_every_report(session_of):
     (failed,) = (check for check in unsound.self_checks if check.status == "fail")
     line = f"self-check {failed.name}: {failed.detail}"
     assert f"  {line}" in summary_lines(unsound, Path("reports"))
-    assert f"{len(NAMES) - 1} of {len(NAMES)} self-checks hold" in summary_lines(unsound, Path("reports"))
+    assert f"{len(NAMES) - 1} of {len(NAMES)} self-checks pass" in summary_lines(unsound, Path("reports"))
     assert f"**could not judge**: {line}" in markdown(unsound)
     assert "<td>left-half-blanked</td><td>✗ fails</td>" in scorecard(unsound)
     (told,) = (check for check in json.loads(json.dumps(unsound.as_json()))["self_checks"] if check["status"] == "fail")

@@ -26,9 +26,9 @@ def train_or_load(name: str) -> Path:
     process train while others wait. Says on standard error what it does. Raises `InputError` without training images.
     """
     from filelock import FileLock
-    from tqdm import tqdm
 
     from harness.data import load_fashion_mnist
+    from harness.store.progress import Progress
 
     config = SHIPPED[name]
     path = user_folder("trained") / f"{name}-{config.resolved().sha256()[:16]}.safetensors"
@@ -37,7 +37,7 @@ def train_or_load(name: str) -> Path:
         if not path.exists():
             images = load_fashion_mnist("train")
             print(f"\nThe shipped {name} model is missing: training it into {path}", file=sys.stderr)
-            with tqdm(total=config.epochs, unit="epoch", desc=f"training {name}", file=sys.stderr) as bar:
+            with Progress(total=config.epochs, unit="epoch", desc=f"training {name}", file=sys.stderr) as bar:
 
                 def advance(_: Epoch) -> None:
                     bar.update()

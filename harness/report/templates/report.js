@@ -1,55 +1,197 @@
 // Everything is delegated: pytest-html draws its table anew on each click.
 (() => {
   document.documentElement.lang = 'en';
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const named = (hash) => document.getElementById(decodeURIComponent(hash.slice(1)));
+
   const zoom = document.getElementById('zoom');
+  const beside = { pictures: [], at: 0 };
+  const turnTo = (at) => {
+    const { pictures } = beside;
+    beside.at = (at + pictures.length) % pictures.length;
+    const { src, alt, naturalWidth } = pictures[beside.at];
+    Object.assign(zoom.querySelector('img'), { src, alt });
+    zoom.classList.toggle('small', naturalWidth < 100);
+    const place = pictures.length > 1 ? ` (${beside.at + 1} of ${pictures.length}, turn with ← and →)` : '';
+    zoom.querySelector('p').textContent = alt + place;
+  };
   const enlarge = (picture) => {
-    zoom.querySelector('img').src = picture.src;
-    zoom.querySelector('img').alt = picture.alt;
-    zoom.querySelector('p').textContent = picture.alt;
+    const near = picture.closest('.gallery, [id^="pictures-"], .section');
+    const all = near ? [...near.querySelectorAll('img')] : [picture];
+    beside.pictures = all.filter((each) => each.getClientRects().length);
+    turnTo(beside.pictures.indexOf(picture));
     zoom.showModal();
   };
-  const unfold = (hash) => {
-    const found = document.getElementById(decodeURIComponent(hash.slice(1)));
-    const folded = found?.closest('details:not([open])');
-    if (folded) {
-      folded.open = true;
-      found.scrollIntoView();
-    }
+
+  // The table of gates: its filters hide rows by a class, which paper does not know.
+  const table = document.querySelector('table.gates');
+  const tools = document.querySelector('.tools');
+  const tell = (text) => {
+    tools.querySelector('output').textContent = text;
   };
+  const filter = () => {
+    const asked = (name) => tools.querySelector(`[name=${name}]`)?.value ?? '';
+    const words = asked('text').toLowerCase().split(/\s+/);
+    const statuses = new Set(all('[name=status]:checked', tools).map((box) => box.value));
+    const rows = all('tbody tr', table);
+    for (const row of rows) {
+      const { family, status } = row.dataset;
+      const text = row.textContent.toLowerCase();
+      const fits =
+        statuses.has(status) &&
+        ['', family].includes(asked('family')) &&
+        ['', ...row.dataset.class.split(' ')].includes(asked('class')) &&
+        words.every((word) => text.includes(word));
+      row.classList.toggle('off', !fits);
+    }
+    const left = all('tbody tr:not(.off)', table).length;
+    tell(left === rows.length ? `${left} gates` : `${left} of ${rows.length} gates`);
+  };
+  const unfilter = () => {
+    for (const box of all('[name=status]', tools)) box.checked = true;
+    for (const field of all('[type=search], select', tools)) field.value = '';
+    filter();
+  };
+  const sort = (title) => {
+    const column = title.cellIndex;
+    const up = title.ariaSort !== 'ascending';
+    for (const other of all('th', title.parentElement)) other.removeAttribute('aria-sort');
+    title.ariaSort = up ? 'ascending' : 'descending';
+    const key = (row) => {
+      const cell = row.cells[column];
+      const value = cell.dataset.order ?? cell.dataset.value;
+      return value === undefined ? cell.textContent : Number(value);
+    };
+    const compare = (one, other) => {
+      if (one === '' || other === '') return (one === '') - (other === ''); // What has no value comes last.
+      const less = typeof one === 'number' ? one - other : one.localeCompare(other, 'en', { numeric: true });
+      return up ? less : -less;
+    };
+    const rows = all('tbody tr', table).map((row) => [key(row), row]);
+    rows.sort(([one], [other]) => compare(one, other));
+    table.tBodies[0].append(...rows.map(([, row]) => row));
+  };
+  const save = () => {
+    const quoted = (text) => `"${text.replace(/^[=+\-@]/, "'$&").replaceAll('"', '""')}"`; // A formula stays text.
+    const cells = (row, read) =>
+      [...row.cells]
+        .slice(0, -1)
+        .flatMap((cell) => (cell.dataset.sign === undefined ? [read(cell)] : [quoted(cell.dataset.sign), read(cell)]))
+        .join(',');
+    const titles = cells(table.tHead.rows[0], (cell) => quoted(cell.firstChild.textContent));
+    const rows = all('tbody tr:not(.off)', table).map((row) =>
+      cells(row, (cell) => cell.dataset.value ?? quoted((cell.querySelector('a') ?? cell).textContent)),
+    );
+    const link = document.createElement('a');
+    link.href = URL.createObjectURL(new Blob([[titles, ...rows, ''].join('\n')], { type: 'text/csv' }));
+    link.download = 'gates.csv';
+    link.click();
+    URL.revokeObjectURL(link.href);
+  };
+  const copy = async (button) => {
+    const { copy: text } = button.dataset;
+    const whole = text.startsWith('#') ? location.href.split('#')[0] + text : text;
+    try {
+      await navigator.clipboard.writeText(whole);
+    } catch {
+      // A page that is served without encryption has no clipboard.
+      const field = document.createElement('textarea');
+      field.value = whole;
+      button.after(field);
+      field.select();
+      document.execCommand('copy');
+      field.remove();
+      button.focus();
+    }
+    tell(`copied: ${button.textContent} of ${button.closest('tr').id}`);
+  };
+  tools?.addEventListener('input', filter);
+
   const reveal = (hash) => {
-    unfold(hash);
-    if (!hash.startsWith('#pictures-')) return;
-    const find = () => document.getElementById(decodeURIComponent(hash.slice(1)));
-    if (!find()) for (const box of document.querySelectorAll('input.filter:not(:checked)')) box.click();
-    const row = find()?.closest('tbody');
-    if (row?.querySelector('.extras-row.hidden')) row.querySelector('.col-result').click();
+    const find = () => named(hash);
+    if (hash.startsWith('#pictures-')) {
+      if (!find()) for (const box of all('input.filter:not(:checked)')) box.click();
+      const row = find()?.closest('tbody');
+      if (row?.querySelector('.extras-row.hidden')) row.querySelector('.col-result').click();
+    }
+    if (find()?.matches('.off')) unfilter();
+    for (let fold = find()?.closest('details'); fold; fold = fold.parentElement.closest('details')) fold.open = true;
     find()?.scrollIntoView();
   };
+
   document.addEventListener('click', (event) => {
-    if (event.target.closest('#zoom')) return zoom.close();
-    const picture = event.target.closest('.stress img');
-    if (picture) return enlarge(picture);
-    const link = event.target.closest('a[href^="#"]');
+    const at = (selector) => event.target.closest(selector);
+    if (at('#zoom')) return zoom.close();
+    if (at('.stress img')) return enlarge(at('.stress img'));
+    if (at('.gates thead button')) return sort(at('th'));
+    if (at('.copy')) return copy(at('.copy'));
+    if (at('.csv')) return save();
+    const link = at('a[href^="#"]');
     if (link) setTimeout(() => reveal(link.getAttribute('href')));
   });
-  const operable = '.stress img, .collapsible > .col-result, #results-table th.sortable';
-  const focusable = () => {
-    for (const each of document.querySelectorAll(operable)) {
-      each.tabIndex = 0;
-      if (each.matches('img')) each.setAttribute('role', 'button');
+  document.addEventListener('keydown', (event) => {
+    if (zoom.open && ['ArrowLeft', 'ArrowRight'].includes(event.key)) {
+      event.preventDefault();
+      return turnTo(beside.at + (event.key === 'ArrowRight' ? 1 : -1));
+    }
+    if (event.key === 'Enter' && event.target.matches?.('.stress img')) enlarge(event.target);
+  });
+
+  // What pytest-html leaves to the mouse gets buttons; it listens on cells, and draws them anew.
+  const press = (event) => {
+    if (!event.target.matches?.('.col-result > button')) return;
+    event.stopPropagation();
+    const { id } = event.target.closest('tbody');
+    event.target.parentElement.click();
+    dress();
+    document.getElementById(id).querySelector('.col-result > button').focus();
+  };
+  const pressable = (cell) => {
+    const button = document.createElement('button');
+    button.type = 'button';
+    button.textContent = cell.textContent;
+    cell.replaceChildren(button);
+    return button;
+  };
+  const dress = () => {
+    for (const cell of all('#results-table .collapsible > .col-result:not(:has(button))')) {
+      pressable(cell).ariaExpanded = String(!cell.matches('.collapsed'));
+    }
+    for (const picture of all('.stress img')) {
+      picture.tabIndex = 0;
+      picture.role = 'button';
+    }
+    for (const log of all('.logwrapper:has(.log)')) log.tabIndex = 0;
+  };
+  // What can be scrolled must be reached by keys, too.
+  const measure = () => {
+    for (const part of all('.stress .scroll')) {
+      if (part.scrollWidth > part.clientWidth || part.scrollHeight > part.clientHeight) {
+        part.tabIndex = 0;
+        part.role = 'region';
+        part.ariaLabel = part.closest('.section')?.querySelector('h2').textContent ?? 'table';
+      }
     }
   };
-  document.addEventListener('keydown', (event) => {
-    if (event.key !== 'Enter' || !event.target.matches?.(operable)) return;
-    if (event.target.matches('img')) enlarge(event.target);
-    else event.target.click();
+  document.addEventListener('click', press, true);
+  document.addEventListener('toggle', measure, true);
+  addEventListener('resize', measure);
+  addEventListener('DOMContentLoaded', () => {
+    const list = document.querySelector('[data-name="tests"]');
+    if (document.getElementById('results-table')) {
+      // Into the part of the page that it belongs to.
+      list.append(...all('.run-count, p.filter, .controls, #results-table'));
+      for (const title of all('#results-table th.sortable')) {
+        pressable(title).dataset.columnType = title.dataset.columnType;
+      }
+      for (const box of all('input.filter')) box.ariaLabel = box.nextElementSibling.textContent.replace(',', '');
+      new MutationObserver(dress).observe(list, { childList: true });
+    }
+    dress();
+    measure();
   });
-  document.addEventListener('focusin', focusable);
-  addEventListener('load', () => {
-    focusable();
-    reveal(location.hash);
-  });
+  addEventListener('load', () => reveal(location.hash));
   addEventListener('beforeprint', () => {
-    for (const item of document.querySelectorAll('details.printed')) item.open = true;
+    for (const item of all('details.printed')) item.open = true;
   });
 })();

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
     from harness.inference import RoleModel
-    from harness.measures.failures import FailureKind
+    from harness.measures.failures import Comparison, FailureKind
 
-NEW_SHOWN = 20
-"""New failures that an overview names, each with what both models say."""
+CHANGED_SHOWN = 27
+"""New failures, and fixed ones, that an overview names, each with what both models say."""
 
 
 @record
@@ -47,7 +47,9 @@ def _failing(subject: Subject) -> Failing:
     model, sample = subject.model, subject.sample
     rest = model.predict(subject.images)
     moved = [model.predict(sample, corner) for corner in promised_corners()]
-    views = np.stack([each.predicted for each in (model.predict(sample), *moved)], axis=1)
+    views = [model.predict(sample), *moved]
+    predicted = np.stack([each.predicted for each in views], axis=1)
+    confidence = np.stack([each.confidence_of_errors() for each in views], axis=1)
     return Failing(
         tuple(
             KindCount(
@@ -57,7 +59,7 @@ def _failing(subject: Subject) -> Failing:
             )
             for kind in subject.kinds
         ),
-        persistent_failures(sample, views),
+        persistent_failures(sample, predicted, confidence),
     )
 
 
@@ -65,19 +67,27 @@ def changes_between(
     model: RoleModel, reference: RoleModel, images: LabelledImages, kinds: Sequence[FailureKind], *, against: str
 ) -> Changes:
     """Compare a model's failures on images as they are with those of the one named `against`; `kinds[0]` is any."""
-    import torch
-
     mine, theirs = model.predict(images), reference.predict(images)
     found = [(kind.name, changed_positions(mine, theirs, kind)) for kind in kinds]
-    # The few images alone, since what the other model says of them costs another pass where it is right.
-    named = images.take(torch.from_numpy(found[0][1][0][:NEW_SHOWN]))
+    new, fixed, _ = found[0][1]
     return Changes(
         against=against,
         by_kind=tuple(KindChange(name, *map(len, positions)) for name, positions in found),
-        new_failures=compared_at(model.predict(named), reference.predict(named), np.arange(len(named)))
-        if len(named)
-        else (),
+        new_failures=_compared(model, reference, images, new[:CHANGED_SHOWN]),
+        fixed_failures=_compared(model, reference, images, fixed[:CHANGED_SHOWN]),
     )
+
+
+def _compared(
+    model: RoleModel, reference: RoleModel, images: LabelledImages, positions: np.ndarray
+) -> tuple[Comparison, ...]:
+    """Return what both say of a few images, asked alone: of all, the one that is right would cost another pass."""
+    import torch
+
+    if not len(positions):
+        return ()
+    few = images.take(torch.from_numpy(positions))
+    return compared_at(model.predict(few), reference.predict(few), np.arange(len(few)))
 
 
 FAILING = Part(Failing, _failing)

@@ -38,12 +38,14 @@ class KindChange:
 class Changes:
     """How the first model's failures on images as they are differ from those of the model named `against`.
 
-    `new_failures` are of any kind, the most confident first, and only the first few.
+    `new_failures` are of any kind, the most confident first, and only the first few; so are `fixed_failures`, which
+    only the model before makes.
     """
 
     against: str
     by_kind: tuple[KindChange, ...]
     new_failures: tuple[Comparison, ...]
+    fixed_failures: tuple[Comparison, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,53 @@
+"""Progress of long work: a bar on a terminal, and where there is none, as in a log, a line for each tenth."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    _Bar = tqdm[Any]
+else:
+    _Bar = tqdm
+
+
+class Progress(_Bar):
+    """A bar of `tqdm`, on standard error, with the same arguments; without a terminal it writes whole lines."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        self._tenths = 0
+        super().__init__(*args, **{"file": sys.stderr, **settings})
+
+    @property
+    def _on_terminal(self) -> bool:
+        return bool(self.fp.isatty())
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Draw the bar, or write a line if another tenth is done."""
+        if self._on_terminal:
+            return super().display(msg, pos)  # It tells `close` that it drew, whatever its types say.
+        tenths = int(10 * self.n // self.total) if self.total else 0
+        if tenths > self._tenths and time.time() >= self.start_t + (self.delay or 0):
+            self._tenths = tenths
+            self.fp.write(f"{self}\n")
+        return None
+
+    def clear(self, nolock: bool = False) -> None:  # noqa: FBT001, FBT002  As tqdm has it.
+        """Remove the bar, so that other text can be written."""
+        if self._on_terminal:
+            super().clear(nolock)
+
+    def reset(self, total: float | None = None) -> None:
+        """Begin anew."""
+        self._tenths = 0
+        super().reset(total)
+
+    def close(self) -> None:
+        """End the bar; without a terminal there is nothing to leave or to remove."""
+        if not getattr(self, "disable", True) and not self._on_terminal:
+            self.display()
+            self.leave = False
+        super().close()
