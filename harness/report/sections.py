@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.report.failures import failures
 from harness.report.golden import golden
+from harness.report.history import history
 from harness.report.illustrations import figures
 from harness.report.known import known_to_all
 from harness.report.page import Section, render, table
@@ -63,6 +64,7 @@ SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
     comparison,
     of_models(failures),
     suspect_labels,
+    history,
     coverage,
     self_checks,
     of_models(figures),
