@@ -14,6 +14,7 @@ from harness.report.illustrations import figures
 from harness.report.known import known_to_all
 from harness.report.page import Section, render, table
 from harness.report.scorecard import coverage, right_everywhere, what_got_worse
+from harness.report.slices import slices
 from harness.report.suspects import suspect_labels
 from harness.report.tables import SIGNS, gates, models, regressions
 
@@ -61,6 +62,7 @@ SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
     known_to_all,
     what_got_worse,
     golden,
+    slices,
     comparison,
     of_models(failures),
     suspect_labels,
