@@ -69,7 +69,7 @@ def starter(images: LabelledImages, rows: Sequence[StarterRow]) -> str:
         "# that is marked with its family. What the keys mean is in docs/reference/gates.md of the harness.",
         f"\nschema = {SCHEMA}\nprotocol = {PROTOCOL}\n\n[data]",
         *(f"{key} = {in_toml(value)}" for key, value in _data(images, of_groups=of_groups).items()),
-        *(f"\n{row.asin_toml()}" for row in rows),
+        *(f"\n{row.as_toml()}" for row in rows),
     ]
     return "\n".join(lines) + "\n"
 

@@ -129,7 +129,7 @@ def _families(candidates: Sequence[Judged]) -> list[str]:
 def ranking_rows(candidates: Sequence[Judged]) -> list[tuple[str, ...]]:
     """Return the ranking as rows of a table, its titles first."""
     counted, best = Counter(win.candidate for win in wins(candidates)), best_behaviours(candidates)
-    rows = [_TITLES]
+    rows: list[tuple[str, ...]] = [_TITLES]
     for rank, one in enumerate(candidates, start=1):
         name, away = one.tightest
         rows.append(

@@ -60,7 +60,7 @@ def test_the_gap_is_between_the_best_and_the_worst(served):
     assert (found.value, found.n) == (0.75, 10)
     assert found.detail == "side 100.0% of 2, rear 25.0% of 4 images"
     (low, _), (lower, upper) = wilson(2, 2), wilson(1, 4)
-    assert found.interval == pytest.approx((0.75 - math.hypot(1 - low, upper - 0.25), min(0.75 + (0.25 - lower), 1)))
+    assert found.interval == pytest.approx((max(0.75 - math.hypot(1 - low, upper - 0.25), 0), 0.75 + (0.25 - lower)))
 
 
 def test_groups_of_few_images_are_left_out_where_a_row_says_so(served):

@@ -17,6 +17,7 @@ def group(name, value, status="pass", *, n=200, not_gated=""):
         f"slice-camera-{value}",
         "slice",
         "group_accuracy",
+        "at_least",
         panel=bound,
         not_gated=not_gated,
         keys={"by": "camera", "group": name},
