@@ -123,7 +123,7 @@ def pytest_configure(config: pytest.Config) -> None:
             run.unfinished = marked
         run.gates = read_gates(run.options.gates)
         if not run.is_worker and not config.option.collectonly:
-            expect_to_leave(run.options)
+            expect_to_leave(run.options, asked=config.option.stress_history is not None)
             run.start()
     except InputError as error:
         if not run.is_worker:

@@ -47,13 +47,13 @@ def history_file(given: str | None, root: Path, reports: str) -> Path | None:
     return None if on_ci else root / reports / NAME
 
 
-def expect_to_leave(options: StressOptions) -> None:
-    """Raise `InputError` for a file that no line can be added to, and for MLflow where that is not installed.
+def expect_to_leave(options: StressOptions, *, asked: bool) -> None:
+    """Raise `InputError` for MLflow where it is not installed, and for a file that was `asked` for and takes no line.
 
     Which is better known before a run than after.
     """
     path = options.history
-    if path is not None and path.exists():
+    if asked and path is not None and path.exists():
         read_history(path)
         if not os.access(path, os.W_OK):
             raise InputError(f"{HISTORY_OPTION} {path}: cannot be written; name another file, or none")

@@ -80,10 +80,12 @@ def test_what_cannot_be_left_is_told_and_changes_no_verdict(zoo, monkeypatch):
     mlflow.set_experiment, mlflow.__spec__ = away, types.SimpleNamespace()
     monkeypatch.setitem(sys.modules, "mlflow", mlflow)
     monkeypatch.setattr("harness.plugin.leaving.append_run", full)
+    (zoo.root / "reports/history.jsonl").mkdir(parents=True)  # Nobody asked for it.
     result = zoo.run("-k", "clean", "--stress-mlflow", "robustness")
     assert (result.ret, zoo.report()["verdict"]) == (0, "partial")
     result.stdout.fnmatch_lines(
         [
+            "*history: *history.jsonl: the history cannot be read (not a regular file)*",
             "*history: this run left no line in *history.jsonl (No space left on device)",
             "*MLflow: this run was not logged (no answer from tracking.example)",
         ]
