@@ -21,6 +21,7 @@ from harness.calibration.multipliers import widened
 from harness.calibration.reach import FEW, PROVISIONAL, SHARES, least_of, reaches
 from harness.calibration.scales import off_scale, on_scale, on_scales
 from harness.measures import METRICS, Unit
+from harness.measures.slices import GROUP_ACCURACY, OF_GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,9 +90,17 @@ class Calibrated:
         return self.detects_with(self.k, self.retrains)
 
     def detects_with(self, k: float, retrains: int) -> float:
-        """Return the smallest loss that fails in 95% of retrains, by another multiplier and number of retrains."""
+        """Return the smallest loss that fails in 95% of retrains, by another multiplier and number of retrains.
+
+        Of a group's images, which may be few, it is what each image loses by chance: a candidate that is to lose L of
+        them loses L ± sqrt(L / n) at most. So L = k e + z sqrt(e^2 + L / n), with e the deviation of prediction.
+        """
         from scipy.stats import norm
 
+        if self.row.metric == GROUP_ACCURACY.name:
+            error, z, n = self.spread * widened(retrains), float(norm.ppf(POWER)), self.row.n
+            middle = k * error + z * z / (2 * n)
+            return middle + math.sqrt(max(middle**2 - (k**2 - z**2) * error**2, 0.0))
         return abs(self._off_by(k + float(norm.ppf(POWER)), retrains) - off_scale(self.centre, self.row.scale))
 
     def _off_by(self, deviations: float, retrains: int) -> float:
@@ -109,6 +118,11 @@ class Calibrated:
             )
         if self.detects > self.budget:
             loss, budget = self._number(self.detects), self._number(self.budget)
+            if self.row.metric == GROUP_ACCURACY.name:
+                return (
+                    f"{self.row.n} images are too few, as retrains differ: the smallest loss detected with 95% power "
+                    f"is {loss}, over the budget of {budget}"
+                )
             return f"retrains differ so much that the smallest loss detected is {loss}, over the budget of {budget}"
         low, high = self._range
         if self.bound <= low if self.row.sign > 0 else self.bound >= high:
@@ -210,11 +224,13 @@ def budget_of(row: Row, values: np.ndarray, budgets: Mapping[str, float]) -> flo
 def default_budget(row: Row, mean: float) -> float:
     """Return the largest loss that may go unnoticed where the gates file names none.
 
-    Five points of a share; for a count a doubling, or half a percent of the images if that is more, for one of rare
-    things a percent; for a severity or a factor a fifth.
+    Five points of a share, ten where groups of images are compared, which are small; for a count a doubling, or half a
+    percent of the images if that is more, for one of rare things a percent; for a severity or a factor a fifth.
     """
     if row.unit is Unit.IMAGES:
         return max(mean, (0.01 if row.scale == "root" else 0.005) * row.n)
+    if row.metric in OF_GROUPS:
+        return 0.1
     return 0.05 if row.unit in SHARES else 0.2 * mean
 
 

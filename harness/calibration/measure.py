@@ -146,7 +146,9 @@ def measure_panel(
     data = recording.gates.data
     by_row = {row: [entry for entries in measured for entry in entries if entry["id"] == row] for row in rows}
     chance = {row: found for row, entries in by_row.items() if (found := chance_of(entries))}
-    return Panel(data.sha256, PROTOCOL, recipe, tuple(rows.values()), tuple(members), data.sample, chance)
+    return Panel(
+        data.sha256, PROTOCOL, recipe, tuple(rows.values()), tuple(members), data.sample, chance, data.groups_sha256
+    )
 
 
 def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:

@@ -84,6 +84,8 @@ class Panel:
     sample: int | None = None
     chance: dict[str, Chance] = field(default_factory=dict)
     """By the row's id; a row whose measure does not say what each image contributes has none."""
+    groups_sha256: str | None = None
+    """Of the groups that rows of family `slice` were measured on."""
 
     def family(self, name: str) -> tuple[Row, ...]:
         """Return the rows of a family."""

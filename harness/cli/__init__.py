@@ -14,6 +14,7 @@ from harness.cli.evaluating import add_commands as add_evaluating_commands
 from harness.cli.files import add_commands as add_file_commands
 from harness.cli.gate import add_commands as add_gate_command
 from harness.cli.golden import add_commands as add_golden_commands
+from harness.cli.history import add_commands as add_history_command
 from harness.cli.starting import add_commands as add_starting_commands
 from harness.cli.status import REFUSED
 from harness.cli.training import add_commands as add_training_commands
@@ -71,5 +72,6 @@ def _parser() -> argparse.ArgumentParser:
     add_golden_commands(add)
     add_breaking_commands(add)
     add_comparing_commands(add)
+    add_history_command(add)
     add_file_commands(add)
     return parser

@@ -1,4 +1,4 @@
-"""The command that holds two models side by side: compare."""
+"""The command that holds models side by side: compare, two by their answers, more by the gate."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.cli.gating import PASSED_ON, add_gates_option
 from harness.cli.models import add_model_options, load_chosen_images, open_chosen
 from harness.cli.status import OK
 from harness.errors import InputError
@@ -27,12 +28,18 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         "compare",
         _compare,
         "Hold one checkpoint against another: accuracy at rest and under pose, confusions, calibration, attention, as "
-        "a page of its own and a table here.",
+        "a page of its own and a table here. Three or more are ranked by the gate, which is run on each: by failing "
+        "gates, then by how near the nearest bound is, with where each wins." + PASSED_ON,
         "compare runs/new.safetensors models/augmented.safetensors",
     )
+    command.set_defaults(passes_on=True)
     command.add_argument("checkpoint", type=Path, metavar="A", help="the checkpoint that it is about")
     command.add_argument("reference", type=Path, metavar="B", help="the checkpoint that it is held against")
+    command.add_argument(
+        "others", type=Path, nargs="*", metavar="C", help="more checkpoints: all are ranked by the gate"
+    )
     add_model_options(command)
+    add_gates_option(command)
     command.add_argument(
         "--output",
         type=Path,
@@ -57,6 +64,12 @@ def _compare(options: argparse.Namespace) -> int:
     from harness.run.thumbnails import spoken_of, thumbnails_of
     from harness.store import write_atomically
 
+    if options.others:
+        from harness.cli.ranking import compare_many
+
+        return compare_many(options, [options.checkpoint, options.reference, *options.others])
+    if options.options:
+        raise InputError("what follows -- is for the gate, which ranks three checkpoints or more; two are not gated")
     images = load_chosen_images(options)
     models = _models(options, images)
     overview = _overview(models, images)

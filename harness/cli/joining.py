@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import tomllib
 from contextlib import suppress
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.calibration.samples import fit_for, with_samples
+from harness.data.groups import groups_sha256
 from harness.errors import InputError
 from harness.gates import read_gates
+from harness.gates.slices import SLICE
 from harness.report.costs import fit_lines, samples_in_toml
 from harness.store.files import write_atomically
 
@@ -50,9 +53,16 @@ def lacking(gates: GatesFile, rows: Sequence[StarterRow], options: argparse.Name
     return tuple(row for row in rows if not gates.family(row.family))
 
 
-def with_rows(gates: GatesFile, rows: Sequence[StarterRow]) -> str:
-    """Return the text of a gates file with these rows at its end; raises `InputError` where that cannot be."""
+def with_rows(gates: GatesFile, rows: Sequence[StarterRow], images: LabelledImages) -> str:
+    """Return the text of a gates file with these rows of the images at its end.
+
+    Raises `InputError` where that cannot be.
+    """
     content = gates.path.read_text("utf-8")
+    if any(row.family == SLICE for row in rows) and gates.data.groups_sha256 is None:
+        content = re.sub(
+            r"(?m)^\[data\]\n", f'[data]\ngroups_sha256 = "{groups_sha256(images.groups)}"\n', content, count=1
+        )
     made = "\n\n".join([content.rstrip("\n"), *(row.as_toml() for row in rows)]) + "\n"
     try:
         found = [row["id"] for row in tomllib.loads(made)["gate"]]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.cli.gating import network_of
 from harness.errors import InputError
+from harness.gates.slices import SLICE
 from harness.store.files import hash_of_file
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ def measured_panel(
     measured = {*asked, *(row.id for row in known.rows if row.family in options.family)}
     kept = tuple(row for row in known.rows if row.id in now and row.id not in measured)
     for row in kept:
-        if now[row.id] != row.definition:
+        regrouped = row.family == SLICE and known.groups_sha256 != panel.groups_sha256
+        if now[row.id] != row.definition or regrouped:
             raise InputError(
                 f"{options.gates}: gate {row.id!r} has changed since {options.panel} was measured; calibrate its "
                 f"family too, with --family {row.family}, or all, without --family"

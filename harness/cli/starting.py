@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.cli.gating import gate_options
 from harness.cli.models import add_device_option, load_all_images, open_chosen
 from harness.cli.status import OK
 from harness.data.options import add_data_options
@@ -52,8 +53,8 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         "--families",
         metavar="NAMES",
         help="the families of stress tests, joined by commas (default: clean,class,rotation,shift,confidence,"
-        "regression, and with --checkpoint pairs; there are consensus, flips, flip, pose, gain, search, attention and "
-        "corruption, too)",
+        "regression, and with --checkpoint pairs; there are consensus, flips, flip, pose, gain, search, attention, "
+        "corruption and slice, too)",
     )
     command.add_argument(
         "--min-accuracy",
@@ -157,7 +158,7 @@ def _planned(options: argparse.Namespace) -> _Plan:
     known = known_tests(Path(TESTS))
     texts = {Path(TESTS, test.name): test.text for test in tests if not (gates and test.name in known)}
     if rows:
-        texts[Path(TESTS, GATES)] = with_rows(gates, rows) if gates else starter(images, rows)
+        texts[Path(TESTS, GATES)] = with_rows(gates, rows, images) if gates else starter(images, rows)
         texts[Path(TESTS, RECORD)] = record_of(tests, known if gates else {})
     if options.ci:
         texts[Path(WORKFLOW)] = workflow(Path(), candidate=_candidate(options), network=options.stress_model)
@@ -186,12 +187,12 @@ def _configuration(options: argparse.Namespace) -> dict[Path, bytes]:
     path = found or Path("pyproject.toml" if Path("pyproject.toml").is_file() else "pytest.ini")
     text = path.read_text("utf-8") if path.exists() else ""
     present = options_in(path.name, text) if found else None
-    wanted = _given(options.passed_on, options)
+    wanted = gate_options(options.passed_on, options)
     parser, actions = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False), []
     for add_options in (add_data_options, add_network_options):
         add_options(lambda *names, **how: actions.append(parser.add_argument(*names, **how)))
     try:
-        there = _given(actions, parser.parse_known_args(list(present or ()))[0])
+        there = gate_options(actions, parser.parse_known_args(list(present or ()))[0])
     except argparse.ArgumentError as error:
         raise InputError(f"{path}: its addopts cannot be read ({error})") from None
     if present is not None and (there == wanted or not wanted):
@@ -203,26 +204,6 @@ def _configuration(options: argparse.Namespace) -> dict[Path, bytes]:
         )
     own_tests = any(Path().glob("test*/")) or any(Path().glob("test_*.py"))
     return {path: with_options(path.name, text, wanted, testpaths="" if own_tests else TESTS).encode()}
-
-
-def _given(actions: Sequence[argparse.Action], options: argparse.Namespace) -> list[tuple[str, ...]]:
-    """Return the options of these actions that are not as by default, with their values, for pytest's command line.
-
-    Each is known to pytest by the name of its destination: `--data` of commands is `--stress-data` there.
-    """
-    given: list[tuple[str, ...]] = []
-    for action in actions:
-        value = getattr(options, action.dest)
-        name = f"--{action.dest.replace('_', '-')}"
-        if value == action.default:
-            continue
-        if action.nargs == 0:
-            given.append((name,))
-        elif isinstance(value, list) and action.nargs is None:
-            given += [(name, str(each)) for each in value]
-        else:
-            given.append((name, *map(str, value if isinstance(value, list) else [value])))
-    return given
 
 
 def _joined(options: Sequence[tuple[str, ...]]) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from harness.data.decoding import decoded
 from harness.data.image_files import read_picture
@@ -24,8 +27,8 @@ _EXPECTED = "expected a first row that names the columns path and label, and a r
 def load_csv(path: Path, pipeline: Pipeline) -> LabelledImages:
     """Load the images that a csv file lists in its columns `path`, relative to the file, and `label`.
 
-    Labels are names of classes, which are then in the order of the alphabet, or integers from 0. Raises `InputError`
-    for anything else.
+    Labels are names of classes, which are then in the order of the alphabet, or integers from 0. Further columns that
+    have a value in each row are groups of images. Raises `InputError` for anything else.
     """
     try:
         text = read_regular(path, max_bytes=MAX_BYTES).decode("utf-8-sig")
@@ -45,7 +48,7 @@ def load_csv(path: Path, pipeline: Pipeline) -> LabelledImages:
         made_of, stored = files_as_they_are([path, *files])
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: lists a file that cannot be found ({error}); paths are relative to it") from None
-    return decoded(
+    images = decoded(
         Pictures(
             read=lambda position: read_picture(files[position]),
             labels=labels,
@@ -58,3 +61,8 @@ def load_csv(path: Path, pipeline: Pipeline) -> LabelledImages:
         ),
         pipeline,
     )
+    # A column with a value for each image says of which group it is.
+    columns = {
+        name: [(row[name] or "").strip() for row in rows] for name in rows[0] if name and name not in {"path", "label"}
+    }
+    return replace(images, groups={name: np.array(values) for name, values in columns.items() if all(values)})

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.data.decoding import decoded
+from harness.data.groups import NAME as GROUPS
+from harness.data.groups import groups_beside
 from harness.data.image_files import SUFFIXES, read_picture
 from harness.data.pictures import Pictures, files_as_they_are
 from harness.errors import InputError
@@ -26,8 +29,9 @@ def load_folder(path: Path, pipeline: Pipeline) -> LabelledImages:
     """Load a folder that holds one folder per class, named like it, with its images.
 
     Classes and files are taken in the order of their names, so that the labels are those of torchvision's
-    `ImageFolder`. Hidden files, and what is no picture by its name, are left out, and counted in a note. Raises
-    `InputError` for what cannot be read, and for pictures that the pipeline does not make alike.
+    `ImageFolder`. Hidden files, and what is no picture by its name, are left out, and counted in a note. A `groups.csv`
+    says which groups images are of, see `groups_beside`. Raises `InputError` for what cannot be read, and for pictures
+    that the pipeline does not make alike.
     """
     folders = _folders(path)
     if not folders:
@@ -42,8 +46,9 @@ def load_folder(path: Path, pipeline: Pipeline) -> LabelledImages:
             raise InputError(f"{folder}: no images in it; {_EXPECTED}{hint}")
         files += found
         labels += [label] * len(found)
+    groups = groups_beside(path, files)
     made_of, stored = files_as_they_are(files)
-    return decoded(
+    images = decoded(
         Pictures(
             read=lambda position: read_picture(files[position]),
             labels=np.array(labels, dtype=np.int64),
@@ -57,6 +62,7 @@ def load_folder(path: Path, pipeline: Pipeline) -> LabelledImages:
         ),
         pipeline,
     )
+    return replace(images, groups=groups)
 
 
 def _folders(path: Path) -> list[Path]:
@@ -78,7 +84,7 @@ def _left_out(path: Path, folders: list[Path], read: int) -> Iterable[str]:
     """Say how many files there are besides those that are read, by kind."""
     kinds: Counter[str] = Counter()
     for child in path.iterdir():
-        if not child.is_dir():
+        if not child.is_dir() and child.name != GROUPS:
             kinds["hidden" if _is_nobodys(child) else "in no class's folder"] += 1
     for folder in folders:
         for child in folder.iterdir():

@@ -14,7 +14,7 @@ from harness.data.rows import in_parts, take_rows
 from harness.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -59,7 +59,8 @@ class LabelledImages:
 
     `notes` are lines about how the images were read, for whoever runs a model on them. `pipeline` says in words what
     was done to the pictures, and `normalisation`, (mean, std) of each channel, what their pipeline does to the pixels
-    afterwards, which is left to the network.
+    afterwards, which is left to the network. `groups` says by column, such as camera, which group each image is of, as
+    (N,) text.
     """
 
     pixels: Tensor
@@ -72,6 +73,7 @@ class LabelledImages:
     notes: tuple[str, ...] = ()
     pipeline: str = ""
     normalisation: tuple[Sequence[float], Sequence[float]] | None = None
+    groups: Mapping[str, np.ndarray] = field(default_factory=dict)
     content: Content = field(default=None, repr=False)  # type: ignore[assignment]
     """What `sha256` is over; `replace` hands it on, so that other classes' names do not cost another hash."""
 
@@ -102,6 +104,7 @@ class LabelledImages:
             labels=self.labels[positions],
             indices=self.positions[positions],
             masks=None if self.masks is None else take_rows(self.masks, positions),
+            groups={name: values[positions.numpy()] for name, values in self.groups.items()},
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.lib import format as npy
 
 from harness.data.budget import expect_proportion
 from harness.data.decoding import decoded
+from harness.data.groups import groups_of_array
 from harness.data.images import LabelledImages
 from harness.data.pictures import MAX_CLASSES, Pictures, files_as_they_are
 from harness.data.rows import COPIED
@@ -28,10 +30,10 @@ if TYPE_CHECKING:
 def load_npz(path: Path, pipeline: Pipeline, *, split: str = "test") -> LabelledImages:
     """Load an npz file with `images`, (N, H, W) or (N, H, W, C) uint8, C 1 or 3, and `labels`, (N,) integers from 0.
 
-    Optional are `masks`, (N, H, W) bool or uint8, zero where the object is not, and `classes`, their names; without
-    these they are numbers. Where a file has several splits, as MedMNIST's have (Yang et al. 2023), the names begin with
-    the split's, `test_images`, and labels may be (N, 1). Images are made by the pipeline, masks follow them. Raises
-    `InputError` for anything else.
+    Optional are `masks`, (N, H, W) bool or uint8, zero where the object is not, `groups`, see `groups_of_array`, and
+    `classes`, their names; without these they are numbers. Where a file has several splits, as MedMNIST's have (Yang et
+    al. 2023), the names begin with the split's, `test_images`, and labels may be (N, 1). Images are made by the
+    pipeline, masks follow them. Raises `InputError` for anything else.
     """
     with _opened(path) as (archive, members):
         begin = "" if "images" in members else f"{split}_"
@@ -42,7 +44,8 @@ def load_npz(path: Path, pipeline: Pipeline, *, split: str = "test") -> Labelled
             )
         kept = members[f"{begin}images"]
         stream = _stream(path, archive, kept)
-        names = (*(() if stream else (f"{begin}images",)), f"{begin}labels", f"{begin}masks", "classes")
+        kinds = ("labels", "masks", "groups")
+        names = (*(() if stream else (f"{begin}images",)), *(f"{begin}{kind}" for kind in kinds), "classes")
         arrays = {name: _array(archive, members[name]) for name in names if name in members}
     pixels = _pixels(stream or arrays[f"{begin}images"], path)
     labels = _labels(arrays[f"{begin}labels"], len(pixels), path)
@@ -54,6 +57,8 @@ def load_npz(path: Path, pipeline: Pipeline, *, split: str = "test") -> Labelled
         )
     masks = None if masks is None else masks != 0
     classes = _classes(arrays, labels, path)
+    given = arrays.get(f"{begin}groups")
+    groups = {} if given is None else groups_of_array(given, len(pixels), where=str(path))
     if pipeline.changes_nothing and isinstance(pixels, np.ndarray):
         import torch
 
@@ -64,9 +69,10 @@ def load_npz(path: Path, pipeline: Pipeline, *, split: str = "test") -> Labelled
             name=path.stem,
             split=split,
             masks=None if masks is None else torch.from_numpy(masks),
+            groups=groups,
         )
     made_of, _ = files_as_they_are([path])
-    return decoded(
+    images = decoded(
         Pictures(
             read=pixels.__getitem__,
             labels=labels,
@@ -81,6 +87,7 @@ def load_npz(path: Path, pipeline: Pipeline, *, split: str = "test") -> Labelled
         ),
         pipeline,
     )
+    return replace(images, groups=groups)
 
 
 @contextmanager

@@ -52,14 +52,20 @@ def _shipped(_: str, pipeline: Pipeline) -> LabelledImages:
 SOURCES: dict[str, Source] = {
     "fashion-mnist": Source(_shipped),
     "folder": Source(
-        lambda path, pipeline: load_folder(Path(path), pipeline), takes="PATH", about="one folder per class"
+        lambda path, pipeline: load_folder(Path(path), pipeline),
+        takes="PATH",
+        about="one folder per class, and perhaps groups.csv",
     ),
     "npz": Source(
         lambda path, pipeline: load_npz(Path(path), pipeline),
         takes="PATH",
-        about="images and labels, or MedMNIST's test_images and test_labels",
+        about="images and labels, perhaps groups, or MedMNIST's test_images and test_labels",
     ),
-    "csv": Source(lambda path, pipeline: load_csv(Path(path), pipeline), takes="FILE", about="columns path and label"),
+    "csv": Source(
+        lambda path, pipeline: load_csv(Path(path), pipeline),
+        takes="FILE",
+        about="columns path and label, others are groups",
+    ),
     "hf": Source(
         lambda path, pipeline: load_arrow(Path(path), pipeline),
         takes="PATH",

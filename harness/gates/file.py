@@ -43,6 +43,8 @@ class DataFingerprint:
     classes: Annotated[tuple[str, ...], Field(min_length=1)] = ()
     sample: int | None = None
     samples: dict[str, int] = field(default_factory=dict)
+    groups_sha256: str | None = None
+    """Of the groups of images that rows of family `slice` are about, see `harness.data.groups`."""
 
     def measured_by(self, family: str) -> int:
         """Return how many images the bounds of a family were made for."""

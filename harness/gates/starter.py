@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.data.groups import groups_sha256
 from harness.errors import InputError
 from harness.gates.file import SCHEMA
+from harness.gates.slices import SLICE, slice_rows
+from harness.gates.starter_row import StarterRow, in_toml, slugs
 from harness.perturb import PROTOCOL
 from harness.perturb.corruptions import SHIPPED
 
@@ -24,21 +25,6 @@ _SHARE = 0.07
 """How far images are shifted, of their size: as far as 2 of 28 pixels."""
 _SEVERITY = 3
 """Of corruptions, the middle of five."""
-
-
-@dataclass(frozen=True)
-class StarterRow:
-    """A row of a first gates file: id, family and metric, and more entries as TOML has them, such as `class = "a"`."""
-
-    id: str
-    family: str
-    metric: str
-    more: tuple[str, ...] = ()
-
-    def as_toml(self) -> str:
-        """Return the row's table."""
-        entries = {"id": self.id, "family": self.family, "metric": self.metric}
-        return "\n".join(("[[gate]]", *(f'{key} = "{value}"' for key, value in entries.items()), *self.more))
 
 
 def starter_rows(
@@ -76,24 +62,26 @@ def families_of(names: str | None) -> tuple[str, ...]:
 
 def starter(images: LabelledImages, rows: Sequence[StarterRow]) -> str:
     """Return the text of a gates file for these images, with these rows."""
+    of_groups = any(row.family == SLICE for row in rows)
     lines = [
         "# Bounds are set by `python -m harness calibrate`, from retrains of yours that are healthy. Until then a row",
         '# has one by hand, `hand = { bound = 0.9, reason = "..." }`, or is reported only. It runs in the stress test',
         "# that is marked with its family. What the keys mean is in docs/reference/gates.md of the harness.",
         f"\nschema = {SCHEMA}\nprotocol = {PROTOCOL}\n\n[data]",
-        *(f"{key} = {_toml(value)}" for key, value in _data(images).items()),
+        *(f"{key} = {in_toml(value)}" for key, value in _data(images, of_groups=of_groups).items()),
         *(f"\n{row.as_toml()}" for row in rows),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _data(images: LabelledImages) -> dict[str, object]:
+def _data(images: LabelledImages, *, of_groups: bool) -> dict[str, object]:
     return {
         "name": images.name,
         "split": images.split,
         "sha256": images.sha256,
         "n": len(images),
         "classes": list(images.classes),
+        **({"groups_sha256": groups_sha256(images.groups)} if of_groups else {}),
     }
 
 
@@ -108,12 +96,7 @@ class _About:
     @property
     def slugs(self) -> dict[str, str]:
         """Return how ids name each class; of classes whose names come to one spelling, with a number."""
-        classes = self.images.classes
-        slugs = [_slug(name, number) for number, name in enumerate(classes)]
-        return {
-            name: f"{slug}-{number}" if slugs.count(slug) > 1 else slug
-            for number, (name, slug) in enumerate(zip(classes, slugs, strict=True))
-        }
+        return slugs(self.images.classes)
 
     @property
     def shift(self) -> tuple[int, int]:
@@ -129,7 +112,7 @@ def _clean(about: _About) -> list[StarterRow]:
 
 def _class(about: _About) -> list[StarterRow]:
     return [
-        StarterRow(f"clean-{slug}", "class", "accuracy", (f"class = {_toml(name)}",))
+        StarterRow(f"clean-{slug}", "class", "accuracy", (f"class = {in_toml(name)}",))
         for name, slug in about.slugs.items()
     ]
 
@@ -190,7 +173,7 @@ def _pairs(about: _About) -> list[StarterRow]:
             f"pair-{about.slugs[first]}-{about.slugs[second]}",
             "pairs",
             "pair_failures",
-            (f"pair = {_toml([first, second])}",),
+            (f"pair = {in_toml([first, second])}",),
         )
         for first, second in about.pairs
     ]
@@ -210,7 +193,7 @@ def _flips(about: _About) -> list[StarterRow]:
     return [
         StarterRow("flips", "flips", "negative_flips"),
         *(
-            StarterRow(f"flips-{slug}", "flips", "negative_flips", (f"class = {_toml(name)}",))
+            StarterRow(f"flips-{slug}", "flips", "negative_flips", (f"class = {in_toml(name)}",))
             for name, slug in about.slugs.items()
         ),
         StarterRow("flips-consensus", "flips", "negative_flips", ('among = "consensus"',)),
@@ -244,7 +227,7 @@ def _corruption(_: _About) -> list[StarterRow]:
             f"corrupt-{name}-{_SEVERITY}",
             "corruption",
             "accuracy",
-            (f"corruption = {_toml(name)}", f"severity = {_SEVERITY}"),
+            (f"corruption = {in_toml(name)}", f"severity = {_SEVERITY}"),
         )
         for name in SHIPPED
     ]
@@ -266,6 +249,7 @@ FAMILIES: Mapping[str, Callable[[_About], list[StarterRow]]] = {
     "search": _search,
     "attention": _attention,
     "corruption": _corruption,
+    SLICE: lambda about: slice_rows(about.images),
 }
 """The families that a first gates file may have, in its order, each with what makes its rows."""
 
@@ -277,13 +261,3 @@ def _way(degrees: int) -> str:
 def _pose(key: str = "pose", *, degrees: int = 0, dx: int = 0, dy: int = 0) -> str:
     named = {"degrees": degrees, "dx": dx, "dy": dy}
     return f"{key} = {{ {', '.join(f'{name} = {value}' for name, value in named.items() if value)} }}"
-
-
-def _slug(name: str, number: int) -> str:
-    """Return a class's name as ids have it; where nothing of it is left, its number."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or f"class-{number}"
-
-
-def _toml(value: object) -> str:
-    # JSON's strings, numbers and lists of these are TOML's, too.
-    return json.dumps(value)

@@ -22,6 +22,7 @@ from harness.measures.localisation import attention_drift, attention_lift, atten
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.negative_flips import negative_flips
 from harness.measures.relations import invariance, kept, lost, monotonicity, symmetry
+from harness.measures.slices import group_accuracy, group_gap, worst_group
 from harness.measures.worst_poses import (
     breaking_severity,
     random_pose_accuracy,
@@ -81,6 +82,8 @@ __all__ = [
     "confident_errors",
     "dead_maps",
     "golden_right",
+    "group_accuracy",
+    "group_gap",
     "invariance",
     "kept",
     "lost",
@@ -98,5 +101,6 @@ __all__ = [
     "risk_coverage_area",
     "symmetry",
     "unchanged_share",
+    "worst_group",
     "worst_of_ten",
 ]

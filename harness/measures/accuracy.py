@@ -36,12 +36,19 @@ def accuracy(
     chosen = np.ones(len(predictions.labels), dtype=bool)
     if of_class is not None:
         chosen = predictions.labels == class_number(predictions, of_class)
-    n, right = int(chosen.sum()), int(predictions.correct[chosen].sum())
-    if n == 0:
+    if not chosen.any():
         raise InputError(f"accuracy: none of the {len(chosen)} images is of class {of_class or 'any'!r}")
+    return share_right(ACCURACY, predictions, chosen, before=before)
+
+
+def share_right(
+    metric: Metric, predictions: Predictions, chosen: np.ndarray, *, before: Predictions | None = None
+) -> Measurement:
+    """Return the share of right predictions among the images `chosen`, (N,) bool and not empty, as `accuracy` does."""
+    n, right = int(chosen.sum()), int(predictions.correct[chosen].sum())
     wrong = chosen & ~predictions.correct
     return Measurement(
-        ACCURACY,
+        metric,
         right / n,
         n,
         proportion_interval(right, n),

@@ -16,6 +16,7 @@ from harness.gates import read_gates
 from harness.plugin.afterwards import tell
 from harness.plugin.collector import Collector
 from harness.plugin.ending import Ending, refuse
+from harness.plugin.leaving import expect_to_leave, with_history
 from harness.plugin.options import add_options, reports_named
 from harness.plugin.output import PAGE, begin, forget, unmark, write_files, write_page_whole, write_refusal
 from harness.plugin.rootdir import expect_own
@@ -122,6 +123,7 @@ def pytest_configure(config: pytest.Config) -> None:
             run.unfinished = marked
         run.gates = read_gates(run.options.gates)
         if not run.is_worker and not config.option.collectonly:
+            expect_to_leave(run.options, asked=config.option.stress_history is not None)
             run.start()
     except InputError as error:
         if not run.is_worker:
@@ -226,7 +228,7 @@ def _conclude(run: GateRun, session: pytest.Session) -> None:
         session.exitstatus = NOT_JUDGED  # Unless what follows comes to a verdict.
         tell(session.config, checks=run.checks_itself, compares=run.compares_models)
     _look_back(run, session)
-    run.outcome = run.finish()
+    run.outcome = with_history(run.finish(), run.options)
     write_files(run.outcome, run.options.reports)
     run.unfinished = False
     if not interrupted:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import end_copy, printable
+from harness.plugin.leaving import leave
 from harness.plugin.output import confirm, write_refusal
 from harness.run.outcome import NOT_JUDGED
 from harness.run.reported import refusal_of
@@ -49,6 +50,7 @@ class Ending:
             pytest.exit(f"the run came to no end: {error!r}", returncode=NOT_JUDGED)
         if self.run.outcome and session.exitstatus in {self.run.outcome.exit_status, NOT_JUDGED}:
             confirm(session.exitstatus)
+            leave(self.run)
 
 
 def refuse(run: GateRun, reason: str) -> None:

@@ -15,14 +15,15 @@ from harness.data.options import DataOptions, add_data_options
 from harness.errors import InputError
 from harness.gates.roles import ROLES
 from harness.networks import NetworkOptions, add_network_options
+from harness.plugin.leaving import HISTORY_OPTION, add_leaving_options, history_file
 from harness.run.budget import seconds_in
 from harness.run.session import PROFILES, TIMEOUT_SECONDS, StressOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_TAKING_FOLDERS = {"--rootdir", "--confcutdir", "--basetemp", "--cov", "--ignore", "-c", "--config-file"}
-"""Options of pytest and its plugins that are followed by a folder, which then is none that holds tests."""
+_TAKING_PATHS = {"--rootdir", "--confcutdir", "--basetemp", "--cov", "--ignore", "-c", "--config-file", HISTORY_OPTION}
+"""Options of pytest and its plugins that are followed by a path, which then is none of tests."""
 
 
 def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
@@ -120,6 +121,7 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
         default="reports",
         help="The folder that reports are written to (default: reports).",
     )
+    add_leaving_options(add)
 
 
 def _add_plain_options(add: Callable[..., None]) -> None:
@@ -173,6 +175,8 @@ def options_of(config: pytest.Config) -> StressOptions:
         record=_families(option.stress_record),
         timeout_seconds=_seconds(option.stress_timeout, TIMEOUT_SECONDS[option.stress_profile]),
         reports=config.rootpath / option.stress_reports,
+        history=history_file(option.stress_history, config.rootpath, option.stress_reports),
+        mlflow=option.stress_mlflow,
     )
 
 
@@ -204,7 +208,7 @@ def _names_gate(typed: Sequence[str], stress_tests: Path, config: pytest.Config)
         place = (config.invocation_params.dir / each.split("::")[0]).resolve()
         if stress_tests in (place, *place.parents):
             return True
-        if not each.startswith("-") and before not in _TAKING_FOLDERS and place.exists():
+        if not each.startswith("-") and before not in _TAKING_PATHS and place.exists():
             places.append(place)
     default = [config.rootpath / each for each in config.getini("testpaths")] or [config.rootpath]
     return any(place.resolve() in (stress_tests, *stress_tests.parents) for place in places or default)

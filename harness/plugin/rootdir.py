@@ -12,7 +12,7 @@ from harness.gates.roles import ROLES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_PATHS = {*(f"--{role}" for role in ROLES), "--gates", "--stress-reports"}
+_PATHS = {*(f"--{role}" for role in ROLES), "--gates", "--stress-reports", "--stress-history"}
 
 
 def joined(arguments: Sequence[str]) -> list[str]:

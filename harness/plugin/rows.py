@@ -10,6 +10,7 @@ from harness.errors import InputError
 from harness.gates import Gate
 from harness.gates.golden import GOLDEN
 from harness.gates.keys import declared_keys, with_keys
+from harness.gates.slices import SLICE
 from harness.plugin.run import MISPLACED, RUN
 
 _ASKING = {"knowledge", "before"}
@@ -61,10 +62,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     rows: dict[pytest.Function, Any] = {item: item.callspec.params["gate"] for item in functions}
     run.tests = {row.id: item for item, row in rows.items()}
     left_out: set[pytest.Item] = set()
-    # An empty golden set is no gate of this run, and a panel knows nothing of one.
+    # An empty golden set is no gate of this run, nor are groups without a row; a panel knows nothing of golden images.
     recording = run.options.record is not None
     golden = {item: row for item, row in rows.items() if row.family == GOLDEN}
     unasked = {item for item, row in golden.items() if recording or row.definition not in run.rows}
+    unasked |= {item for item, row in rows.items() if row.family == SLICE and row.definition not in run.rows}
     items[:] = [item for item in items if item not in unasked]
     if run.gates and run.gates.data.sample is not None:
         left_out |= {item for item, row in rows.items() if row.definition not in run.rows}

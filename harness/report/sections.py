@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from harness.report.failures import failures
 from harness.report.gate_table import gates
 from harness.report.golden import golden
+from harness.report.history import history
 from harness.report.illustrations import figures
 from harness.report.known import known_to_all
 from harness.report.page import Section, render, table
 from harness.report.scorecard import coverage, right_everywhere, what_got_worse
+from harness.report.slices import slices
 from harness.report.suspects import suspect_labels
 from harness.report.tables import SIGNS, models, regressions
 from harness.report.unjudged import damage
@@ -68,10 +70,12 @@ SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
     known_to_all,
     what_got_worse,
     golden,
+    slices,
     comparison,
     damage,
     mistakes,
     suspect_labels,
+    history,
     coverage,
     of_models(figures),
     self_checks,

@@ -36,6 +36,7 @@ FAMILIES: Mapping[str, str] = {
     "baseline": "The plain model itself",
     "attention": "Looking at the object, and deciding by it",
     "corruption": "Damaged images",
+    "slice": "Groups of images, such as cameras and sites",
 }
 """The families of gates that ship; others go by their own name."""
 

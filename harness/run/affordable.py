@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from harness.gates.golden import GOLDEN
+from harness.gates.slices import SLICE
 from harness.inference.batches import batch_size
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ def rows_passes(session: StressSession) -> int:
     """Return the image-passes that the rows of the gates file ask for at least: one for each image in each case."""
     sizes: dict[object, int] = {}
     for gate in session.gates.gates:
-        if gate.family == GOLDEN:
-            continue  # One image each.
+        if gate.family in {GOLDEN, SLICE}:
+            continue  # One image each, and what is predicted anyway: images as they are.
         case, size = (gate.role, gate.pose, repr(gate.keys)), session.measured_by(gate.family)
         sizes[case] = max(sizes.get(case, 0), size)
     return sum(sizes.values())

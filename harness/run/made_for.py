@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.errors import InputError
+from harness.gates.slices import expect_groups_of
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def expect_data_of(gates: GatesFile, images: LabelledImages) -> None:
-    """Raise `InputError` unless these are all the images that the gates file was made for."""
+    """Raise `InputError` unless these are all the images that the gates file was made for, with their groups."""
     made_for = gates.data
     for name, found, expected in (
         ("name", images.name, made_for.name),
@@ -29,6 +30,7 @@ def expect_data_of(gates: GatesFile, images: LabelledImages) -> None:
                 "file with --gates, or the gates file's data with --stress-data and the options of their pipeline, or "
                 "write a gates file for these with `python -m harness init`"
             )
+    expect_groups_of(gates, images)
     if made_for.classes and len(made_for.classes) != len(images.classes):
         raise InputError(
             f"{gates.path}: [data] classes has {len(made_for.classes)} names, the data have {len(images.classes)} "

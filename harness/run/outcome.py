@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from harness.gates import Verdict
+    from harness.run.history import History
     from harness.run.overview import Overview
 
 SCHEMA = 1
@@ -53,7 +54,8 @@ class Outcome:
     `provenance` says whose healthy models the bounds come from, and `remarks` what else bears upon them. `overview`
     holds the models side by side, or `overview_missing` says why not; `examples` has a picture, as HTML, for gates that
     failed, by id, and `telling` all those of gates on what healthy models know. `thumbnails` are images (H, W, C) uint8
-    by their number, those that the overview names, or by the id of their gate, golden ones.
+    by their number, those that the overview names, or by the id of their gate, golden ones. `history` has earlier runs,
+    and this one last.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -76,6 +78,7 @@ class Outcome:
     examples: Mapping[str, str] = field(default_factory=dict)
     telling: Mapping[str, Sequence[str]] = field(default_factory=dict)
     thumbnails: Mapping[int | str, np.ndarray] = field(default_factory=dict)
+    history: History | None = None
 
     @property
     def failed(self) -> tuple[Verdict, ...]:

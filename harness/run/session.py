@@ -63,6 +63,10 @@ class StressOptions:
     timeout_seconds: float = TIMEOUT_SECONDS["default"]
     """How long one gate may take; 0 for no limit."""
     reports: Path = Path("reports")
+    history: Path | None = None
+    """The file in which the run leaves a line; None for no line."""
+    mlflow: str | None = None
+    """The experiment of MLflow that the run is logged to, if any."""
 
     def sample_size(self, made_for: DataFingerprint) -> int | None:
         """Return how many images are measured, None for all, by gates that were made for these."""

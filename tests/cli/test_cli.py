@@ -32,6 +32,7 @@ COMMANDS = [
     "golden",
     "break",
     "compare",
+    "history",
     "convert",
     "cache",
     "fetch-data",

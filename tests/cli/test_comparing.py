@@ -3,12 +3,13 @@
 import csv
 import json
 import re
+import subprocess
 from contextlib import redirect_stdout
 from io import StringIO
 
 import pytest
 import torch
-from zoo import ARGUMENTS, CLASSES, Zoo, network
+from zoo import ARGUMENTS, CLASSES, Zoo, hypothesis_as_it_starts, in_this_process, network
 
 from harness import cli
 from harness.networks.checkpoints import Record, save_checkpoint
@@ -120,3 +121,47 @@ def test_what_cannot_be_compared_is_refused(zoo, capsys):
     assert "REFUSED[NOT_REGULAR]" in refused("good.safetensors", "none.safetensors", "--data", zoo.data)
     assert "good.safetensors: " in refused("good.safetensors", "copy.safetensors"), "the data are of another size"
     assert not (zoo.root / "refused.html").exists()
+
+
+# Three or more.
+
+
+@pytest.fixture
+def gated(pytester, monkeypatch):
+    zoo = Zoo(pytester.path)
+    zoo.save("good.safetensors", jitter=0.02, seed=3)
+    zoo.save("shaken.safetensors", jitter=4.0, seed=1)
+    zoo.save("blind.safetensors", blind=True)
+    zoo.runs = []
+    monkeypatch.setattr(subprocess, "run", in_this_process(pytester, zoo.runs))
+    with hypothesis_as_it_starts():
+        yield zoo
+
+
+def test_many_checkpoints_are_ranked_by_the_gate(gated, capsys):
+    names = ["blind.safetensors", "good.safetensors", "shaken.safetensors"]
+    assert cli.main(["compare", *names, "--data", gated.data, "--json", "--output", "out/many.html"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (found["ranking"][0]["candidate"], found["ranking"][-1]["candidate"]) == ("good", "blind")
+    assert [len(one["failing"]) for one in found["ranking"]] == sorted(len(one["failing"]) for one in found["ranking"])
+    assert len(gated.runs) == 3
+    assert all(run[run.index("--stress-data") + 1] == gated.data for run in gated.runs)
+    assert "Where each wins" in (gated.root / "out/many.html").read_text()
+    assert not list(gated.root.glob("reports/history*")), "a comparison is no run of the history"
+
+
+def test_what_cannot_be_ranked_is_refused_before_anything_is_run(gated, capsys):
+    save_checkpoint(
+        gated.root / "copy.safetensors", network(jitter=0.02, seed=3), Record("fashion-cnn", ARGUMENTS, CLASSES)
+    )
+    two = ["good.safetensors", "shaken.safetensors"]
+
+    def refused(*arguments):
+        assert cli.main(["compare", *arguments]) == 2
+        return capsys.readouterr().err
+
+    assert "hold the same network" in refused(*two, "copy.safetensors")
+    assert "REFUSED[NOT_REGULAR]" in refused(*two, "none.safetensors")
+    assert "--failures: tells two checkpoints apart" in refused(*two, "blind.safetensors", "--failures", "f.csv")
+    assert "two are not gated" in refused(*two, "--", "--stress-samples", "8")
+    assert gated.runs == []

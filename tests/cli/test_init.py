@@ -70,7 +70,29 @@ def test_an_empty_repository_has_a_gate(shop, capsys):
     assert "  python -m harness calibrate --checkpoints FILE" in said
 
 
+def with_groups(path, groups) -> None:
+    images = images_of(80)
+    arrays = {"images": images.pixels[:, 0].numpy(), "labels": images.labels.numpy(), "classes": np.array(CLASSES)}
+    np.savez(path, **arrays, groups=groups)
+
+
+def test_groups_can_be_added_to_a_gate_that_is_there(shop, capsys):
+    with_groups("shop.npz", np.array([("front", 1), ("rear", 2)] * 40, dtype=[("camera", "U5"), ("site", "i4")]))
+    assert main(["init", *DATA, "--families", "clean", "--budget", "none"]) == 0
+    before = read_gates(Path("stress_tests/gates.toml"))
+    assert main(["init", *DATA, "--families", "slice", "--budget", "none"]) == 0
+    gates = read_gates(Path("stress_tests/gates.toml"))
+    assert before.data.groups_sha256 is None
+    assert gates.data.groups_sha256 is not None
+    assert [gate.id for gate in gates.gates if gate.family == "slice"] == [
+        *("worst-camera", "gap-camera", "slice-camera-front", "slice-camera-rear"),
+        *("worst-site", "gap-site", "slice-site-1", "slice-site-2"),
+    ]
+    assert Path("stress_tests/test_slices.py").exists()
+
+
 def test_every_family_can_be_had_and_its_rows_are_understood(shop, pytester):
+    with_groups("shop.npz", np.arange(80) % 2)
     assert main(["init", str(pytester.path), "--data", f"npz:{shop}/shop.npz", "--families", ",".join(FAMILIES)]) == 0
     with hypothesis_as_it_starts():
         result = pytester.runpytest_inprocess("--collect-only", "-q", "stress_tests")

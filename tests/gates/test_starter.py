@@ -1,5 +1,7 @@
 """A first gates file for data of one's own: it is read, it fits the data, it names what a model confuses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from harness.data import LabelledImages
 from harness.errors import InputError
 from harness.gates import read_gates
 from harness.gates.shipped import shipped_tests
+from harness.gates.slices import expect_groups_of
 from harness.gates.starter import FAMILIES, starter, starter_rows
 from harness.inference import Predictions
 from harness.measures.mistakes import confused_pairs
@@ -63,9 +66,59 @@ def test_a_model_without_confusions_names_no_pair():
 
 
 def test_a_shipped_test_takes_each_row_of_each_family():
-    rows = starter_rows(images_of(), list(FAMILIES), pairs=[("Trouser", "靴")])
+    images = replace(images_of(), groups={"camera": np.array(list("abab"))})
+    rows = starter_rows(images, list(FAMILIES), pairs=[("Trouser", "靴")])
     assert {row.family for row in rows} == set(FAMILIES)
     assert [row.id for row in rows if not any(test.takes_row(row.family, row.metric) for test in shipped_tests())] == []
+
+
+def test_groups_have_rows_of_their_own_and_their_hash_in_the_file(tmp_path):
+    groups = {"Kamera 1": np.array(["vorn", "Heck!", "vorn", "Heck?"]), "batch": np.array(["靴", "7", "7", "7"])}
+    images = replace(images_of(), groups=groups)
+    (tmp_path / "gates.toml").write_text(starter(images, starter_rows(images, ["slice"])))
+    gates = read_gates(tmp_path / "gates.toml")
+    assert [gate.id for gate in gates.gates] == [
+        *("worst-kamera-1", "gap-kamera-1", "slice-kamera-1-heck-0", "slice-kamera-1-heck-1", "slice-kamera-1-vorn"),
+        *("worst-batch", "gap-batch", "slice-batch-7", "slice-batch-group-1"),
+    ]
+    assert gates.gates[-1].keys == {"by": "batch", "group": "靴"}
+    expect_groups_of(gates, images)
+    many = replace(images_of([0, 1, 2] * 34), groups={"batch": np.arange(102).astype(str)})
+    assert [row.id for row in starter_rows(many, ["slice"])] == ["worst-batch", "gap-batch"]
+    assert read_gates_without_groups(tmp_path).data.groups_sha256 is None
+    with pytest.raises(InputError, match="--families slice: the data have no groups: `groups` in an npz file"):
+        starter_rows(images_of(), ["slice"])
+
+
+def read_gates_without_groups(folder):
+    images = replace(images_of(), groups={"batch": np.array(["a", "b", "a", "b"])})
+    (folder / "gates.toml").write_text(starter(images, starter_rows(images, ["clean"])))
+    return read_gates(folder / "gates.toml")
+
+
+def test_rows_of_groups_that_the_data_lack_are_refused(tmp_path):
+    images = replace(images_of(), groups={"camera": np.array(list("abab"))})
+    path = tmp_path / "gates.toml"
+    text = starter(images, starter_rows(images, ["slice"]))
+
+    def refused(text, images=images):
+        path.write_text(text)
+        with pytest.raises(InputError) as error:
+            expect_groups_of(read_gates(path), images)
+        return str(error.value)
+
+    assert "has 4 rows of family 'slice', and the data have no groups" in refused(text, images_of())
+    other = replace(images, groups={"camera": np.array(list("aabb"))})
+    assert "was made for other groups; the data have camera (a 2, b 2). Bring back" in refused(text, other)
+    without = "\n".join(line for line in text.splitlines() if "groups_sha256" not in line)
+    (line,) = (line for line in text.splitlines() if "groups_sha256" in line)
+    assert line in refused(without), "the line that is missing"
+    assert "gate 'slice-camera-a': group is 'c', the data have by camera: a, b" in refused(
+        text.replace('group = "a"', 'group = "c"')
+    )
+    assert "gate 'worst-camera': by is 'site', the data have groups by camera" in refused(
+        text.replace('by = "camera"', 'by = "site"')
+    )
 
 
 def test_a_first_bound_by_hand_is_that_of_images_as_they_are(tmp_path):

@@ -11,6 +11,7 @@ from zoo import ROWS, STRESS_TESTS, GatedZoo
 WORKERS = ("-n", "2")
 WITHOUT_PAGE = (*WORKERS, "-p", "no:html")
 """Where the page is not looked at, which takes a while to draw."""
+HISTORY = ("--stress-history", "others/h.jsonl")
 GAIN = '\n[[gate]]\nid = "gain"\nfamily = "gain"\nmetric = "accuracy_gain"\nhand = { bound = 0.1 }\n'
 
 
@@ -34,8 +35,9 @@ def test_a_healthy_model_passes_as_it_does_serially(zoo):
     zoo.bind(ROWS + GAIN)
     options = ("--baseline", "none")
     serial = zoo.run(*options, "--junit-xml", "serial.xml")
-    parallel = zoo.run(*options, "--junit-xml", "parallel.xml", "--stress-reports", "others", *WORKERS)
+    parallel = zoo.run(*options, "--junit-xml", "parallel.xml", "--stress-reports", "others", *WORKERS, *HISTORY)
     assert (serial.ret, parallel.ret) == (0, 0)
+    assert (zoo.root / "others/h.jsonl").read_text().count("\n") == 1, "the controller alone leaves a line"
     parallel.stdout.fnmatch_lines(["*model quality gate*", "*PASS: 4 of 4 gates pass"])
     one, other = zoo.report(), zoo.report("others")
     assert other == one

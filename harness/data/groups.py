@@ -1,0 +1,142 @@
+"""The groups that images belong to beside their classes, such as camera, site and batch: read, checked, and hashed."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.errors import InputError, some_of
+from harness.store.files import read_regular
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    Groups = Mapping[str, np.ndarray]
+
+NAME = "groups.csv"
+"""The file of groups that lies in a folder of images, or beside it."""
+MAX_BYTES = 256 << 20
+_EXPECTED = (
+    "expected a first row that names the column path and one or more others, such as camera and site, and a row for "
+    "each image, its path relative to the file"
+)
+
+
+def groups_sha256(groups: Groups) -> str:
+    """Return a SHA-256 over the groups of all images, whatever the order of the columns."""
+    content = {name: values.tolist() for name, values in groups.items()}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def groups_in_words(groups: Groups) -> str:
+    """Return the columns, each with its groups, the largest first: `camera (front 120, rear 80)`."""
+    return "; ".join(
+        f"{name} ({some_of([f'{group} {count}' for group, count in Counter(values.tolist()).most_common()])})"
+        for name, values in groups.items()
+    )
+
+
+def groups_of_array(array: np.ndarray, count: int, *, where: str) -> dict[str, np.ndarray]:
+    """Return the groups of `count` images in an array: (N,) text or integers, or with a field for each column.
+
+    The column of an array without fields is called `group`. Raises `InputError` for another length or type.
+    """
+    expected = f"expected text or integers, ({count},), one for each image, or an array with such fields"
+    array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array  # noqa: PLR2004  (N, 1), as of MedMNIST.
+    if array.shape != (count,):
+        raise InputError(f"{where}: groups are of shape {array.shape}; {expected}")
+    columns = {name: array[name] for name in array.dtype.names} if array.dtype.names else {"group": array}
+    found = {}
+    for name, values in columns.items():
+        if values.dtype.kind not in "iubUS" or values.shape != (count,):
+            raise InputError(f"{where}: groups by {name!r} are {values.dtype} of shape {values.shape}; {expected}")
+        try:
+            texts = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values.astype(str)
+        except UnicodeDecodeError as error:
+            raise InputError(f"{where}: groups by {name!r} are no UTF-8 ({error}); {expected}") from None
+        if empty := np.flatnonzero(np.char.str_len(texts) == 0).tolist():
+            raise InputError(
+                f"{where}: {len(empty)} images have no group by {name!r}: {some_of(list(map(str, empty)))}; name one"
+                " for each"
+            )
+        found[name] = texts
+    return found
+
+
+def groups_beside(folder: Path, files: Sequence[Path]) -> dict[str, np.ndarray]:
+    """Return the groups of a folder's images: those of a `groups.csv` in it, or else beside it; none without a file.
+
+    Raises `InputError` as `read_groups` does. A file beside may have rows of images in other folders.
+    """
+    if (inside := folder / NAME).exists():
+        return read_groups(inside, files)
+    beside = folder.absolute().parent / NAME
+    return read_groups(beside, files, of=folder) if beside.exists() else {}
+
+
+def read_groups(path: Path, files: Sequence[Path], *, of: Path | None = None) -> dict[str, np.ndarray]:
+    """Return the groups that a CSV file gives these images, in their order, by column.
+
+    Rows whose path is not below the folder `of`, if it is given, are about other images. Raises `InputError`, which
+    names the rows or images, for a file that cannot be read, rows of another length, paths that name no image or one
+    twice, images without a row, and rows without a value.
+    """
+    titles, rows = _table(path)
+    columns = [title for title in titles if title != "path"]
+    at = titles.index("path")
+    wanted = {_place(file): number for number, file in enumerate(files)}
+    found: dict[str, list[str]] = {}
+    unknown: list[str] = []
+    for number, row in rows:
+        place = _place(path.parent / row[at])
+        if place not in wanted:
+            if of is None or place.startswith(_place(of) + os.sep):
+                unknown.append(f"row {number} {row[at]!r}")
+            continue
+        if place in found:
+            raise InputError(f"{path}: row {number}: {row[at]!r} has a row already; give each image one")
+        if lacking := [title for title, value in zip(titles, row, strict=True) if not value]:
+            raise InputError(f"{path}: row {number} ({row[at]!r}) has no {lacking[0]}; name a group, such as unknown")
+        found[place] = [value for title, value in zip(titles, row, strict=True) if title != "path"]
+    if unknown:
+        raise InputError(
+            f"{path}: {len(unknown)} rows name no image of the data: {some_of(unknown)}; paths are relative to "
+            f"{path.parent}, and end as the files do"
+        )
+    if missing := [str(file) for file in files if _place(file) not in found]:
+        raise InputError(
+            f"{path}: {len(missing)} of {len(files)} images have no row: {some_of(missing)}; give each image one"
+        )
+    values = [found[_place(file)] for file in files]
+    return {name: np.array([row[at] for row in values]) for at, name in enumerate(columns)}
+
+
+def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return the titles of a CSV file, and its rows with their numbers, each as long as the titles."""
+    try:
+        lines = read_regular(path, max_bytes=MAX_BYTES).decode("utf-8-sig").splitlines()
+        rows = [[cell.strip() for cell in row] for row in csv.reader(lines, strict=True)]
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read ({error}); {_EXPECTED}") from None
+    titles = rows[0] if rows else []
+    if "path" not in titles or len(titles) < 2 or not all(titles):  # noqa: PLR2004  The path, and one more.
+        raise InputError(f"{path}: has {', '.join(map(repr, titles)) or 'no rows'}; {_EXPECTED}")
+    if twice := [title for title, count in Counter(titles).items() if count > 1]:
+        raise InputError(f"{path}: has two columns {twice[0]!r}; {_EXPECTED}")
+    numbered = [(number, row) for number, row in enumerate(rows[1:], start=2) if any(row)]
+    for number, row in numbered:
+        if len(row) != len(titles):
+            raise InputError(f"{path}: row {number} has {len(row)} values, its columns are {', '.join(titles)}")
+    return titles, numbered
+
+
+def _place(path: Path) -> str:
+    """Return a path by which a file is known, however it was written; a link is a picture of its own."""
+    return os.path.abspath(path)  # noqa: PTH100

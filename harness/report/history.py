@@ -1,0 +1,128 @@
+"""How it was before: the last runs as a part of a report, as a page of their own, and as lines for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.measures import Unit
+from harness.report.illustrations import Illustration, figure_html
+from harness.report.page import Section, render, table
+from harness.report.wording import family
+from harness.run.history import LAST, failing_since
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from markupsafe import Markup
+
+    from harness.run.history import History, Line, Since
+    from harness.run.outcome import Outcome
+
+_TITLES = ("run (UTC)", "candidate", "verdict", "failing", "as they are", "worst pose", "every small pose", "tightest")
+_LISTED = 20
+"""Failing gates of which the terminal says since when."""
+
+
+def history(outcome: Outcome) -> Section | None:
+    """Return how the candidates before this one did, if any are known."""
+    if outcome.history is None or not (now := outcome.history.lines):
+        return None
+    lines = outcome.history.series(now[-1].series)[-LAST:]
+    if len(lines) < 2 and not outcome.history.damaged:  # noqa: PLR2004  This run alone.
+        return None
+    return Section("history", "How it was before", _body(lines, outcome.history.damaged))
+
+
+def history_page(known: History, *, source: str, last: int = LAST) -> str:
+    """Return a page of its own with the last runs of each profile on each data; `source` says where they are from."""
+    sections = [
+        Section(f"series-{number}", _title(like, lines), _body(lines, ()))
+        for number, like in enumerate(known.all_series, start=1)
+        if (lines := known.series(like)[-last:])
+    ]
+    lead = render("lead", lines=[f"{len(known.lines)} runs of {source}", *known.damaged], hints="")
+    return str(render("whole", title="History of the model quality gate", banner="", lead=lead, sections=sections))
+
+
+def history_lines(known: History, *, last: int = LAST) -> list[str]:
+    """Return the last runs of each profile on each data as tables, and since when gates have failed, for terminals."""
+    from harness.report.text import aligned
+
+    said: list[str] = []
+    if not known.all_series:
+        return [f"{len(known.lines)} runs, none of which came to a whole verdict, pass or fail"]
+    for like in known.all_series:
+        lines = known.series(like)[-last:]
+        said += [_title(like, lines), *aligned([_TITLES, *map(_row, lines)], text=(0, 1, 2, 7)), ""]
+        since = failing_since(lines)
+        said += [f"  {gate} fails since {first}, {runs}" for gate, first, runs in map(_told, since[:_LISTED])]
+        said += [f"  and {len(since) - _LISTED} more gates fail"] * (len(since) > _LISTED)
+        said += [""] * bool(since)
+    return said[:-1]
+
+
+def _title(like: tuple[str, str], lines: Sequence[Line]) -> str:
+    profile, data = like
+    candidates = f"{len(lines)} candidates" if len(lines) != 1 else "1 candidate"
+    return f"{candidates}, {profile} profile, data {data[:8]}"
+
+
+def _body(lines: Sequence[Line], damaged: Sequence[str]) -> Markup:
+    since = failing_since(lines)
+    titles = ("gate", "fails since", "for")
+    return render(
+        "history",
+        damaged=damaged,
+        figures=[figure_html(each) for each in _illustrations(lines)] if len(lines) > 1 else [],
+        since=table(titles, [_told(one) for one in since]) if since else "",
+        failing=len(since),
+        title=f"All {len(lines)} runs, the latest first",
+        runs=table(_TITLES, [_row(line) for line in reversed(lines)]),
+    )
+
+
+def _told(since: Since) -> tuple[str, str, str]:
+    first, runs = since.first, f"{since.runs} candidate{'' if since.runs == 1 else 's'} in a row"
+    earlier = "" if since.before else ", or longer: the first one shown"
+    return since.gate, f"{first.date} ({first.candidate[:8]})", runs + earlier
+
+
+def _row(line: Line) -> tuple[str, ...]:
+    nearest = min(line.margins, key=line.margins.__getitem__, default=None)
+    return (
+        line.date,
+        line.candidate[:8],
+        line.verdict,
+        f"{len(line.failing)} of {line.judged}",
+        *map(_share, (line.clean, line.worst_pose, line.everywhere)),
+        "–" if nearest is None else f"{nearest} {line.margins[nearest]:+.1f}",
+    )
+
+
+def _illustrations(lines: Sequence[Line]) -> Iterator[Illustration]:
+    from harness.report import trends
+
+    first, last = lines[0], lines[-1]
+    yield Illustration(
+        "Accuracy, and gates that fail",
+        f"The last {len(lines)} candidates, the latest on the right: each one's last run.",
+        f"Accuracy over {len(lines)} runs. First: {_spoken(first)}; last: {_spoken(last)}.",
+        lambda: trends.accuracy_over_runs(lines),
+    )
+    if names := trends.families_of(lines):
+        tightest = ", ".join(f"{family(name)} {last.margins[name]:+.1f}" for name in names if name in last.margins)
+        yield Illustration(
+            "How far each behaviour is from its bound",
+            "The nearest gate of each: blue holds, orange with a cross fails. Fading blue is a slow decline.",
+            f"Distance from the bound by behaviour and run, in standard deviations. In the last run: {tightest}.",
+            lambda: trends.margins_over_runs(lines),
+            is_map=True,
+        )
+
+
+def _spoken(line: Line) -> str:
+    return f"{_share(line.clean)} as they are, {len(line.failing)} of {line.judged} gates fail"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else Unit.SHARE.format(value)

@@ -1,0 +1,216 @@
+"""What runs of the gate leave behind for later ones: a line each in a file, read back as a series of candidates."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AwareDatetime, Field
+
+from harness.errors import InputError
+from harness.perturb import IDENTITY
+from harness.run.outcome import Overall
+from harness.store.lines import append_line, numbered_lines
+from harness.store.records import as_json, read_json, record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from harness.gates import Verdict
+    from harness.run.outcome import Outcome
+
+SCHEMA = 1
+NAME = "history.jsonl"
+"""The file, in the folder of reports, where no other is named."""
+LAST = 50
+"""Candidates that are shown at once."""
+MAX_BYTES = 64 << 20
+"""Larger files are refused: this is enough for 50,000 runs."""
+FARTHEST = 99.0
+"""Standard deviations beyond which a margin says no more."""
+_WHOLE = ("pass", "fail")
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@record
+class Line:
+    """One run: of which candidate, when (UTC), what it came to, and what it measured.
+
+    `candidate`, `data` and `gates` are hashes, SHA-256, of the checkpoint, the images and the gates file. `failing` are
+    the ids of the gates that failed, of `judged` ones. `clean` is the accuracy on images as they are, `worst_pose` the
+    least accuracy of a gate at a pose, `everywhere` the share of images right at every promised pose. `margins` has by
+    family the least distance of a gate from its bound, negative beyond it, see `margin`.
+    """
+
+    candidate: str
+    at: AwareDatetime
+    schema: int
+    path: str
+    verdict: Overall
+    profile: str
+    data: str
+    gates: str
+    judged: int
+    failing: tuple[str, ...] = ()
+    clean: Share | None = None
+    worst_pose: Share | None = None
+    everywhere: Share | None = None
+    margins: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def series(self) -> tuple[str, str]:
+        """Return what runs have in common that can be held against each other: profile and data."""
+        return self.profile, self.data
+
+    @property
+    def date(self) -> str:
+        """Return the day and minute of the run, UTC."""
+        return f"{self.at.astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
+def line_of(outcome: Outcome, *, at: datetime | None = None) -> Line:
+    """Return the line that a run leaves; `at` is when it ended, now by default."""
+    candidate = [verdict for verdict in outcome.verdicts if verdict.gate.role == "candidate"]
+    accuracies = [one for one in candidate if one.metric == "accuracy" and one.value is not None]
+    everywhere = [
+        one.value
+        for one in candidate
+        if one.metric == "right_at_every_pose" and one.gate.keys.get("grid") == "promised" and one.value is not None
+    ]
+    moved = [one.value for one in accuracies if one.gate.pose != IDENTITY and one.status in _WHOLE]
+    clean = [one.value for one in accuracies if one.gate.family == "clean" and one.gate.pose == IDENTITY]
+    margins: dict[str, float] = {}
+    for verdict in outcome.verdicts:
+        if (found := margin(verdict)) is not None:
+            family = verdict.gate.family
+            margins[family] = min(round(found, 2), margins.get(family, FARTHEST))
+    return Line(
+        candidate=outcome.models["candidate"]["sha256"],
+        at=(at or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0),
+        schema=SCHEMA,
+        path=outcome.models["candidate"]["path"],
+        verdict=outcome.verdict,
+        profile=outcome.profile,
+        data=str(outcome.data["sha256"]),
+        gates=outcome.gates_sha256,
+        judged=sum(verdict.status in _WHOLE for verdict in outcome.verdicts),
+        failing=tuple(verdict.gate.id for verdict in outcome.failed) + outcome.failed_tests,
+        clean=clean[0] if clean else None,
+        worst_pose=min((value for value in moved if value is not None), default=None),
+        everywhere=everywhere[0] if everywhere else None,
+        margins=margins,
+    )
+
+
+def margin(verdict: Verdict) -> float | None:
+    """Return how far a measurement lies on the good side of its bound, in standard deviations of healthy retrains.
+
+    Of a bound whose healthy retrains nobody knows, in hundredths of the bound. It is negative for a gate that fails, at
+    least 0 for one that holds, and at most 99 either way; None for a row that was not judged.
+    """
+    if verdict.status not in _WHOLE or verdict.value is None or verdict.limit is None:
+        return None
+    known = verdict.gate.healthy
+    sign = -1 if verdict.gate.direction == "at_most" else 1
+    away = sign * (verdict.value - verdict.limit) / spread(verdict.limit, known.std if known else None)
+    away = min(max(away, -FARTHEST), FARTHEST)
+    return max(away, 0.0) if verdict.status == "pass" else min(away, 0.0)
+
+
+def spread(bound: float, std: float | None) -> float:
+    """Return in what a distance from a bound is told: healthy retrains' standard deviation, or a hundredth of it."""
+    return std or max(abs(bound) * 0.01, 1e-9)
+
+
+@dataclass(frozen=True)
+class Since:
+    """Since which run, in a row up to the last, a gate has failed, and in how many of the runs shown.
+
+    `before` says whether there is a run before, in which it held or was not judged.
+    """
+
+    gate: str
+    first: Line
+    runs: int
+    before: bool
+
+
+@dataclass(frozen=True)
+class History:
+    """The runs of a file, oldest first, and what of the file could not be read, a line of text each."""
+
+    lines: tuple[Line, ...]
+    damaged: tuple[str, ...] = ()
+
+    def series(self, like: tuple[str, str]) -> tuple[Line, ...]:
+        """Return the whole verdicts of this profile on these data: the last run of each candidate, oldest first."""
+        last: dict[str, Line] = {}
+        for line in self.lines:
+            if line.series == like and line.verdict in _WHOLE:
+                last.pop(line.candidate, None)
+                last[line.candidate] = line
+        return tuple(last.values())
+
+    @property
+    def all_series(self) -> tuple[tuple[str, str], ...]:
+        """Return each profile and data that there is a whole verdict of, the latest first."""
+        return tuple(dict.fromkeys(line.series for line in reversed(self.lines) if line.verdict in _WHOLE))
+
+    def and_now(self, line: Line) -> History:
+        """Return the history with one more run."""
+        return History((*self.lines, line), self.damaged)
+
+
+def failing_since(lines: Sequence[Line]) -> list[Since]:
+    """Return since when each gate has failed that fails in the last of these runs, the longest first."""
+    found = []
+    for gate in lines[-1].failing if lines else ():
+        runs = next((back for back, line in enumerate(reversed(lines)) if gate not in line.failing), len(lines))
+        found.append(Since(gate, lines[-runs], runs, before=runs < len(lines)))
+    return sorted(found, key=lambda since: -since.runs)
+
+
+def append_run(path: Path, line: Line) -> None:
+    """Add the line of a run to a file, one process at a time; raises `OSError` where it cannot be written whole."""
+    append_line(path, as_json(line))
+
+
+def read_history(path: Path) -> History:
+    """Read the runs of a file, by time; a line that is none is skipped, and named in `damaged`.
+
+    Lines that say the same are one, as a merge may leave them. No file is an empty history. Raises `InputError` for a
+    file that cannot be read.
+    """
+    try:
+        numbered = numbered_lines(path, max_bytes=MAX_BYTES) if path.exists() else []
+    except OSError as error:
+        raise InputError(f"{path}: the history cannot be read ({error.strerror or error})") from None
+    lines: dict[bytes, Line] = {}
+    damaged: list[str] = []
+    for number, content in numbered:
+        try:
+            lines[content.strip()] = _line(content, f"{path}: line {number}")
+        except InputError as error:
+            damaged.append(f"{error}; it is skipped and left as it is: mend it, or take it out of the file")
+    return History(tuple(sorted(lines.values(), key=lambda line: line.at)), tuple(damaged))
+
+
+def _line(content: bytes, where: str) -> Line:
+    if content.startswith((b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")):
+        raise InputError(
+            f"{where}: is a mark of a merge conflict; keep the lines of both sides (`{NAME} merge=union` in "
+            ".gitattributes does so by itself)"
+        )
+    try:
+        plain = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: is no JSON ({error})") from None
+    if not isinstance(plain, dict):
+        raise InputError(f"{where}: is {type(plain).__name__}, expected an object")
+    if plain.get("schema") != SCHEMA:
+        raise InputError(f"{where}: is of schema {plain.get('schema')!r}, this version reads {SCHEMA}")
+    return read_json(Line, content, where=where)

@@ -1,0 +1,111 @@
+"""A group of a few hundred images that loses ten points is caught, or its row says that it cannot be: by simulation."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from harness.calibration.bounds import bounds_of
+from harness.calibration.chance import chance_of
+from harness.calibration.panel import Member, Panel, Row
+from harness.measures import Unit
+from harness.measures.contributions import packed
+from harness.measures.slices import GROUP_ACCURACY, OF_GROUPS
+from harness.perturb import PROTOCOL
+
+LOSS, GROUPS, CANDIDATES = 0.1, 8, 500
+PANELS = 20
+AGREE = 0.43
+"""Of Beta's parameters: healthy networks' answers then vary by 0.3 of what they do between images, as those of the
+shipped panel (`harness.calibration.chance.ALONE`)."""
+
+
+def healthy(rng, chances, count, *, apart):
+    """Return answers, (count, groups, images) bool, of networks that are right about an image with its chance.
+
+    `apart` is by how much networks differ as a whole in a group, in points of 100 at the middle.
+    """
+    logits = np.log(chances / (1 - chances))
+    shift = rng.normal(0, apart / 100 / 0.09, (count, len(chances), 1))  # 0.09 is the slope at 90%.
+    return rng.random((count, *chances.shape)) < 1 / (1 + np.exp(-(logits + shift)))
+
+
+def panel_of(answers):
+    """Return the panel of networks with these answers, a row for each group."""
+    groups, n = answers.shape[1:]
+    name = GROUP_ACCURACY.name
+    rows = tuple(Row(f"slice-{at}", "slice", name, Unit.SHARE, "at_least", n) for at in range(groups))
+    members = tuple(
+        Member(f"{at}.safetensors", f"{at}", at, {row.id: float(one[g].mean()) for g, row in enumerate(rows)})
+        for at, one in enumerate(answers)
+    )
+    chance = {
+        row.id: chance_of([{"id": row.id, "unit": "share", "each": packed(one[g])} for one in answers])
+        for g, row in enumerate(rows)
+    }
+    return Panel("data", PROTOCOL, {}, rows, members, None, chance, "groups")
+
+
+def simulated(n, *, retrains, apart=0.3, mean=0.9, panels=PANELS):
+    """Return, of many panels, the gated rows' bounds and how often each catches a loss and fails a healthy network."""
+    rng = np.random.default_rng(n + retrains)
+    caught, alarms, said = [], [], []
+    for _ in range(panels):
+        chances = rng.beta(AGREE * mean, AGREE * (1 - mean), (GROUPS, n)).clip(0.001, 0.999)
+        items = bounds_of(panel_of(healthy(rng, chances, retrains, apart=apart)), {})
+        for group, item in enumerate(items):
+            if item.not_gated:
+                said.append(item.not_gated)
+                continue
+            answers = healthy(rng, chances[group : group + 1], CANDIDATES, apart=apart)[:, 0]
+            # Ten points of all images are lost, of which chance decides, image by image.
+            lost = rng.random(answers.shape) < LOSS / answers.mean()
+            caught.append(((answers & ~lost).mean(axis=1) < item.bound).mean())
+            alarms.append((answers.mean(axis=1) < item.bound).mean())
+    return np.array(caught), np.array(alarms), said
+
+
+@pytest.mark.parametrize(
+    ("n", "facts"),
+    [
+        (200, {"retrains": 20}),
+        (200, {"retrains": 3}),
+        (200, {"retrains": 20, "mean": 0.8}),
+        (400, {"retrains": 20, "apart": 1.0}),
+        (600, {"retrains": 5}),
+    ],
+    ids=["200", "200 of 3 retrains", "200 of which more are wrong", "400 where retrains differ", "600"],
+)
+def test_a_loss_of_ten_points_is_caught_in_95_of_100_or_the_row_says_that_it_cannot_be(n, facts):
+    caught, alarms, said = simulated(n, **facts)
+    assert len(caught) + len(said) == PANELS * GROUPS
+    for why in said:
+        assert "images are too few, as retrains differ: the smallest loss detected with 95% power is 0." in why
+        assert why.endswith(", over the budget of 0.100")
+    assert len(caught) == 0 or caught.mean() >= 0.95
+    # A healthy network's chance to fail any row of the family, its part of the 1%: a twelfth of 0.5%, found to 0.0003.
+    assert alarms.sum() / PANELS <= 0.0008
+    print(f"gated {len(caught)} of {PANELS * GROUPS}, caught {caught.mean() if len(caught) else 0:.3f}")
+
+
+def test_200_images_can_be_enough_and_50_are_not():
+    enough, _, _ = simulated(200, retrains=20, panels=10)
+    assert len(enough) > 0
+    few, _, said = simulated(50, retrains=20, panels=10)
+    assert (len(few), len(said)) == (0, 10 * GROUPS)
+
+
+def test_what_a_group_detects_allows_for_which_images_are_lost():
+    rng = np.random.default_rng(0)
+    chances = rng.beta(AGREE * 0.9, AGREE * 0.1, (1, 300)).clip(0.001, 0.999)
+    (item,) = bounds_of(panel_of(healthy(rng, chances, 20, apart=0.3)), {})
+    error = item.spread * np.sqrt(1 + 1 / 20)
+    power = stats.norm.cdf((item.detects - item.k * error) / np.hypot(error, np.sqrt(item.detects / 300)))
+    assert power == pytest.approx(0.95, abs=1e-6)
+
+
+def test_groups_may_lose_ten_points_unnoticed_where_nothing_else_is_said():
+    panel = panel_of(healthy(np.random.default_rng(0), np.full((2, 100), 0.9), 20, apart=0.3))
+    assert {item.budget for item in bounds_of(panel, {})} == {0.1}
+    assert {item.budget for item in bounds_of(panel, {"slice": 0.3})} == {0.3}
+    assert {item.budget for item in bounds_of(panel, {GROUP_ACCURACY.name: 0.2, "slice": 0.3})} == {0.2}
+    assert len(OF_GROUPS) == 3

@@ -1,0 +1,115 @@
+"""The gate leaves a line in its history, and says what it cannot leave, without a change of the verdict."""
+
+import json
+import sys
+import types
+
+import pytest
+from zoo import GatedZoo
+
+from harness.cli import main
+from harness.run.history import read_history
+
+
+@pytest.fixture
+def zoo(pytester, monkeypatch):
+    for name in ("CI", "BUILD_NUMBER", "TF_BUILD"):
+        monkeypatch.delenv(name, raising=False)
+    return GatedZoo(pytester)
+
+
+def test_runs_leave_a_line_each_and_the_report_draws_them(zoo, monkeypatch, capsys):
+    path = zoo.root / "reports/history.jsonl"
+    assert zoo.run().ret == 0
+    (first,) = read_history(path).lines
+    assert (first.verdict, first.failing, first.judged) == ("pass", (), 4)
+    assert first.candidate == zoo.report()["candidate"]["sha256"]
+    values = {gate["id"]: gate["value"] for gate in zoo.report()["gates"]}
+    assert (first.clean, first.worst_pose, first.everywhere) == (values["clean"], values["rotate-ccw-010"], None)
+
+    with path.open("a") as file:
+        file.write("half a line")
+    zoo.save("worse.safetensors", blind=True)
+    result = zoo.run("--candidate", "worse.safetensors", page=True)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*history: *history.jsonl: line 2: is no JSON*it is skipped*"])
+    known = read_history(path)
+    assert [len(line.failing) for line in known.lines] == [0, 4]
+    assert len(known.damaged) == 1
+    page = (zoo.root / "reports/stress.html").read_text()
+    assert "How it was before" in page
+    assert "1 candidate in a row" in page
+
+    capsys.readouterr()
+    monkeypatch.chdir(zoo.root)
+    assert main(["history"]) == 0
+    said = capsys.readouterr()
+    assert "clean fails since" in said.out
+    assert "line 2: is no JSON" in said.err
+    assert "Since when gates have failed" in (zoo.root / "reports/history.html").read_text()
+    assert main(["history", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [run["verdict"] for run in found["runs"]] == ["pass", "fail"]
+
+
+def test_in_ci_a_line_is_left_where_one_asks_for_it(zoo, monkeypatch):
+    monkeypatch.setenv("CI", "true")
+    assert zoo.run("-k", "clean").ret == 0
+    assert not (zoo.root / "reports/history.jsonl").exists()
+    assert zoo.run("-k", "clean", "--stress-history", "kept/h.jsonl").ret == 0
+    assert [line.verdict for line in read_history(zoo.root / "kept/h.jsonl").lines] == ["partial"]
+    monkeypatch.setenv("CI", "false")
+    assert zoo.run("-k", "clean", "--stress-history", "none").ret == 0
+    assert not (zoo.root / "reports/history.jsonl").exists()
+
+
+@pytest.mark.parametrize("options", [("--stress-record", "all"), ("--collect-only",), ("--candidate", "none.pth")])
+def test_what_is_no_run_of_the_gate_leaves_none(zoo, options):
+    zoo.run(*options)
+    assert not (zoo.root / "reports/history.jsonl").exists()
+
+
+def test_what_cannot_be_left_is_told_and_changes_no_verdict(zoo, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    def away(_):
+        raise ConnectionError("no answer from tracking.example")
+
+    mlflow = types.ModuleType("mlflow")
+    mlflow.set_experiment, mlflow.__spec__ = away, types.SimpleNamespace()
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    monkeypatch.setattr("harness.plugin.leaving.append_run", full)
+    (zoo.root / "reports/history.jsonl").mkdir(parents=True)  # Nobody asked for it.
+    result = zoo.run("-k", "clean", "--stress-mlflow", "robustness")
+    assert (result.ret, zoo.report()["verdict"]) == (0, "partial")
+    result.stdout.fnmatch_lines(
+        [
+            "*history: *history.jsonl: the history cannot be read (not a regular file)*",
+            "*history: this run left no line in *history.jsonl (No space left on device)",
+            "*MLflow: this run was not logged (no answer from tracking.example)",
+        ]
+    )
+
+
+def test_what_cannot_work_is_known_before_the_run(zoo, monkeypatch):
+    (zoo.root / "folder").mkdir()
+    result = zoo.run("--stress-history", "folder")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*folder: the history cannot be read (not a regular file)*"])
+    monkeypatch.setattr("harness.plugin.leaving.importlib.util.find_spec", lambda _: None)
+    result = zoo.run("--stress-mlflow", "robustness")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*--stress-mlflow robustness: MLflow is not installed; pip install*"])
+
+
+def test_a_history_that_is_not_there_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["history"]) == 2
+    assert "there is no such file" in capsys.readouterr().err
+    (tmp_path / "h.jsonl").write_text("[]\n")
+    assert main(["history", "h.jsonl"]) == 2
+    said = capsys.readouterr().err
+    assert "warning: h.jsonl: line 1: is list" in said
+    assert "no run of the gate is in it" in said
+    assert main(["history", "h.jsonl", "--last", "0"]) == 2

@@ -1,0 +1,77 @@
+"""Groups on the page: a dot each with its interval, bound and healthy retrains, and a table that says why not."""
+
+from dataclasses import replace
+
+import pytest
+from outcomes import EMPTY, PASS
+
+from harness.gates import Bound, Gate, Verdict
+from harness.report.slices import group_dots, slices
+
+EVIL = "<script>alert('x')</script>"
+
+
+def group(name, value, status="pass", *, n=200, not_gated=""):
+    bound = Bound(0.8, mean=0.9, std=0.01)
+    gate = Gate(
+        f"slice-camera-{value}",
+        "slice",
+        "group_accuracy",
+        "at_least",
+        panel=bound,
+        not_gated=not_gated,
+        keys={"by": "camera", "group": name},
+    )
+    limit = None if not_gated else 0.8
+    return Verdict(gate, status, "group_accuracy", value=value, limit=limit, n=n, interval=(value - 0.04, value + 0.03))
+
+
+WORST = Verdict(
+    Gate("worst-site", "slice", "worst_group_accuracy", keys={"by": "site", "least": 50}),
+    "not_gated",
+    "worst_group_accuracy",
+    value=0.7,
+    n=400,
+    interval=(0.6, 0.8),
+    detail="worst of 2 groups by site: Bonn, 200 images",
+    about="the worst group",
+)
+FRONT, REAR = group("front", 0.91), group("rear", 0.75, "fail")
+TINY = group(EVIL, 0.6, "not_gated", n=9, not_gated="9 images are too few")
+
+
+def test_each_column_has_its_dots_and_its_table():
+    section = slices(replace(EMPTY, verdicts=(PASS, FRONT, REAR, TINY, WORST)))
+    assert section.body.count("data:image/svg+xml") == 1, "there is no group of a site"
+    assert "By camera, as a table: 3 rows" in section.body
+    assert "By site, as a table: 1 rows" in section.body
+    assert "<td>rear</td><td>200</td><td>✗ fails</td><td>75.0%</td><td>at least 80.0%</td>" in section.body
+    assert "9 images are too few" in section.body
+    assert "worst of 2 groups by site: Bonn, 200 images" in section.body
+    assert "Lowest: &lt;script&gt;" in section.body
+    assert EVIL not in section.body
+
+
+def test_without_groups_there_is_no_section():
+    assert slices(replace(EMPTY, verdicts=(PASS,))) is None
+
+
+def test_a_dot_stands_where_it_was_measured_and_its_colour_says_what_became_of_it():
+    axes = group_dots([TINY, REAR, FRONT], overall=0.88).axes[0]
+    dots = [container.lines[0] for container in axes.containers if hasattr(container, "has_xerr")]
+    assert [dot.get_xdata()[0] for dot in dots] == pytest.approx([60, 75, 91])
+    assert [dot.get_marker() for dot in dots] == ["o", "X", "o"]
+    assert [dot.get_markerfacecolor() == "white" for dot in dots] == [True, False, False]
+    assert dots[1].get_color() != dots[2].get_color()
+    bars = [bar for container in axes.containers for bar in getattr(container, "patches", [])]
+    assert [(bar.get_x(), bar.get_width()) for bar in bars] == [(pytest.approx(88.0), pytest.approx(4.0))] * 3
+    ticks = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "|"]
+    assert 80.0 in ticks
+    assert [label.get_text() for label in axes.get_yticklabels()][1:] == ["rear (200)", "front (200)"]
+
+
+def test_of_very_many_groups_the_lowest_are_drawn():
+    many = tuple(replace(group(f"g{at}", 0.5 + at / 200)) for at in range(60))
+    section = slices(replace(EMPTY, verdicts=many))
+    assert "The 40 lowest of 60." in section.body
+    assert section.body.count("<td>g") == 60

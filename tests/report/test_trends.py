@@ -1,0 +1,168 @@
+"""What a history looks like: in the report, on a page of its own, and in MLflow."""
+
+import re
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from outcomes import EMPTY, verdict
+
+from harness.report import trends
+from harness.report.history import history, history_lines, history_page
+from harness.report.html import scorecard
+from harness.report.mlflow_run import log_run
+from harness.run.history import History, line_of
+
+FAMILIES = (
+    *("clean", "class", "consensus", "pairs", "confidence", "rotation", "shift", "pose", "search", "flip", "gain"),
+    *("flips", "attention", "corruption"),
+)
+EVIL = "<script>alert('x')</script>"
+
+
+def run(number: int, *, failing: int = 0):
+    """Return the line of a candidate, of 100 gates of which some fail."""
+    verdicts = tuple(
+        verdict("fail" if at < failing else "pass", f"gate-{at:03}", family=FAMILIES[at % len(FAMILIES)], value=value)
+        for at in range(100)
+        for value in (0.84 if at < failing else 0.86,)
+    )
+    models = {"candidate": {"path": f"runs/{number}.safetensors", "sha256": f"{number:064x}"[::-1]}}
+    at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=number)
+    return replace(line_of(replace(EMPTY, verdicts=verdicts, models=models), at=at), clean=0.9, worst_pose=0.7)
+
+
+def known(*failing: int) -> History:
+    return History(tuple(run(number, failing=count) for number, count in enumerate(failing)))
+
+
+def test_the_report_says_since_when_a_gate_has_failed():
+    section = history(replace(EMPTY, history=known(0, 1, 2)))
+    rows = re.findall(r"<tr><td>(.*?)</td><td>(.*?)</td><td>(.*?)</td></tr>", section.body)
+    assert rows[:2] == [
+        ("gate-000", "2026-01-02 00:00 (10000000)", "2 candidates in a row"),
+        ("gate-001", "2026-01-03 00:00 (20000000)", "1 candidate in a row"),
+    ]
+    assert section.body.count("data:image/svg+xml") == 2
+    assert 'id="report-history"' in scorecard(replace(EMPTY, history=known(0, 1)))
+
+
+def test_what_has_failed_from_the_first_run_on_may_have_failed_before():
+    assert "2 candidates in a row, or longer: the first one shown" in history(replace(EMPTY, history=known(1, 1))).body
+
+
+def test_a_first_run_has_no_history_but_for_what_cannot_be_read():
+    assert history(EMPTY) is None
+    assert history(replace(EMPTY, history=known(1))) is None
+    damaged = replace(known(1), damaged=(f"h.jsonl: line 2: {EVIL}",))
+    assert "h.jsonl: line 2: &lt;script&gt;" in history(replace(EMPTY, history=damaged)).body
+
+
+def test_the_figures_hold_what_the_runs_measured():
+    lines = known(0, 3, 99).lines
+    upper, lower = trends.accuracy_over_runs(lines).axes
+    assert [list(curve.get_ydata()) for curve in upper.lines] == [[90.0] * 3, [70.0] * 3]
+    assert [bar.get_height() for bar in lower.patches] == [0, 3, 99]
+    axes = trends.margins_over_runs(lines).axes[0]
+    values = np.asarray(axes.images[0].get_array())
+    assert values.shape == (len(FAMILIES), 3)
+    assert (values[0] == [pytest.approx(1.18), pytest.approx(-1.18), pytest.approx(-1.18)]).all()
+    crosses = set(zip(*axes.lines[0].get_data(), strict=True))
+    assert crosses == {(1, row) for row in range(3)} | {(2, row) for row in range(len(FAMILIES))}
+    assert [label.get_text().split("\n")[0] for label in lower.get_xticklabels()] == ["01-03", "01-02", "01-01"]
+
+
+def test_fifty_candidates_are_one_page_below_a_megabyte_that_fetches_nothing():
+    fifty = known(*range(0, 100, 2))
+    page = history_page(fifty, source=EVIL)
+    assert page.count("runs/") == 0
+    assert len(re.findall(r"<td>2026-", page)) == 50 + 98
+    assert len(page.encode()) <= 1_000_000
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", page)
+    assert EVIL not in page
+    print(f"{len(page.encode())} bytes")
+
+
+def test_runs_without_a_whole_verdict_are_counted():
+    partial = replace(known(0), lines=(replace(run(0), verdict="partial"),))
+    assert history_lines(partial) == ["1 runs, none of which came to a whole verdict, pass or fail"]
+
+
+def test_each_profile_and_data_has_a_part_of_its_own():
+    both = History((*known(0, 1).lines, replace(run(7), profile="quick")))
+    page, lines = history_page(both, source="h.jsonl"), history_lines(both)
+    titles = ["1 candidate, quick profile, data dddddddd", "2 candidates, default profile, data dddddddd"]
+    assert re.findall(r"<h2[^>]*>(.*?)</h2>", page) == titles
+    assert [line for line in lines if line in titles] == titles
+    assert "  gate-000 fails since 2026-01-02 00:00 (10000000), 1 candidate in a row" in lines
+    assert [line for line in history_lines(both, last=1) if line.startswith("2026")] == [lines[2], lines[7]]
+
+
+class FakeMLflow:
+    """Stands in for MLflow, and keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.said: dict[str, object] = {"artifacts": []}
+
+    def set_experiment(self, name):
+        self.said["experiment"] = name
+
+    @contextmanager
+    def start_run(self, *, run_name):
+        self.said["run"] = run_name
+        yield
+        self.said["ended"] = True
+
+    def set_tags(self, tags):
+        self.said["tags"] = tags
+
+    def log_metrics(self, metrics):
+        self.said["metrics"] = metrics
+
+    def log_artifact(self, path, *, artifact_path):
+        self.said["artifacts"].append((path.rsplit("/", 1)[1], artifact_path))
+
+
+JUDGED = replace(
+    EMPTY,
+    verdicts=(
+        verdict("pass", value=0.92, std=0.01),
+        verdict("fail", "bad", family="pairs", value=0.8, std=0.02),
+        verdict("not_gated", "far", value=float("inf")),
+        replace(verdict("error", "broken"), value=None),
+    ),
+)
+
+
+def test_mlflow_has_metrics_the_verdict_as_a_tag_and_the_reports(monkeypatch, tmp_path):
+    fake = FakeMLflow()
+    monkeypatch.setitem(sys.modules, "mlflow", fake)
+    (tmp_path / "stress.html").write_text("page")
+    (tmp_path / "stress.json").write_text("{}")
+    log_run(JUDGED, tmp_path, experiment="robustness")
+    said = fake.said
+    assert (said["experiment"], said["run"], said["ended"]) == ("robustness", "gate cccccccc", True)
+    measured, margins = {"clean": 0.92, "bad": 0.8}, {"margin/clean": 7.0, "margin/pairs": -2.5}
+    assert said["metrics"] == {**measured, **margins, "gates_judged": 2.0, "gates_failing": 1.0}
+    assert said["tags"]["stress.verdict"] == "error"
+    assert said["tags"]["stress.candidate_sha256"] == "c" * 64
+    assert said["artifacts"] == [("stress.html", "stress"), ("stress.json", "stress")]
+
+
+def test_mlflow_itself_keeps_what_it_is_told(monkeypatch, tmp_path):
+    mlflow = pytest.importorskip("mlflow", reason="no mlflow: pip install '.[mlflow]'")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    mlflow.set_tracking_uri((tmp_path / "runs").as_uri())
+    (tmp_path / "stress.html").write_text("page")
+    log_run(JUDGED, tmp_path, experiment="robustness")
+    client = mlflow.MlflowClient()
+    (logged,) = client.search_runs([client.get_experiment_by_name("robustness").experiment_id])
+    assert logged.info.status == "FINISHED"
+    assert logged.data.tags["stress.verdict"] == "error"
+    assert logged.data.metrics["bad"] == 0.8
+    assert logged.data.metrics["margin/pairs"] == -2.5
+    assert [each.path for each in client.list_artifacts(logged.info.run_id, "stress")] == ["stress/stress.html"]

@@ -1,0 +1,199 @@
+"""A run leaves one line, whole; lines are read back as a series, and one that is damaged is named and skipped."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from outcomes import BROKEN, EMPTY, REPORTED, verdict
+
+from harness.errors import InputError
+from harness.gates import Bound, Gate, Verdict
+from harness.perturb import Pose
+from harness.run.history import History, append_run, failing_since, line_of, margin, read_history
+from harness.store.records import as_json
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def outcome(candidate: str, *, failing=(), **facts):
+    verdicts = [verdict("fail" if name in failing else "pass", name, value=0.9) for name in ("good", "other")]
+    models = {"candidate": {"path": f"{candidate}.safetensors", "sha256": candidate * 64, "architecture": ""}}
+    return replace(EMPTY, verdicts=tuple(verdicts), models=models, **facts)
+
+
+def line(candidate: str, day: int = 0, **facts):
+    return line_of(outcome(candidate, **facts), at=START + timedelta(days=day))
+
+
+def at_pose(value: float, status: str = "pass") -> Verdict:
+    gate = Gate("rotate", "rotation", "accuracy", pose=Pose(degrees=10), hand=Bound(0.5))
+    return Verdict(gate, status, "accuracy", value=value, limit=0.5, n=100)
+
+
+def test_a_line_says_what_the_run_came_to():
+    grid = Gate("worst", "search", "right_at_every_pose", keys={"grid": "promised"})
+    verdicts = (
+        *(verdict("pass", value=0.92, std=0.01), verdict("fail", "bad", family="pairs", value=0.8, std=0.02)),
+        *(at_pose(0.7), at_pose(0.6), replace(at_pose(0.3), status="not_gated")),
+        Verdict(grid, "not_gated", "right_at_every_pose", value=0.4, n=100),
+    )
+    found = line_of(replace(EMPTY, verdicts=verdicts), at=START)
+    assert (found.candidate, found.path) == ("c" * 64, "c.safetensors")
+    assert (found.verdict, found.profile, found.data, found.gates) == ("fail", "default", "d" * 64, "e" * 64)
+    assert (found.judged, found.failing) == (4, ("bad",))
+    assert (found.clean, found.worst_pose, found.everywhere) == (0.92, 0.6, 0.4)
+    assert found.margins == {"clean": 7.0, "pairs": -2.5, "rotation": pytest.approx(20.0)}
+    assert next(iter(json.loads(as_json(found)))) == "candidate", "what a line is known by stands first"
+
+
+@pytest.mark.parametrize(
+    ("one", "expected"),
+    [
+        (verdict("pass", value=0.87, std=0.01), 2.0),
+        (verdict("fail", value=0.83, std=0.01), -2.0),
+        (verdict("pass", value=0.84, std=0.01), 0.0),
+        (verdict("pass", value=0.8585), 1.0),
+        (verdict("pass", value=1e9), 99.0),
+        (REPORTED, None),
+        (BROKEN, None),
+    ],
+    ids=["holds", "fails", "within its interval", "by hand", "far", "without a bound", "not judged"],
+)
+def test_a_margin_is_in_standard_deviations_of_healthy_retrains(one, expected):
+    assert margin(one) == (expected if expected is None else pytest.approx(expected))
+
+
+def test_of_a_ceiling_less_is_on_the_good_side():
+    gate = Gate("pair", "pairs", "pair_failures", "at_most", panel=Bound(20.0, std=4.0))
+    assert margin(Verdict(gate, "pass", "pair_failures", value=12, limit=20.0, n=100)) == pytest.approx(2.0)
+    assert margin(Verdict(gate, "fail", "pair_failures", value=28, limit=20.0, n=100)) == pytest.approx(-2.0)
+
+
+def test_what_is_written_is_read_by_time(tmp_path):
+    path = tmp_path / "kept/history.jsonl"
+    assert read_history(path) == History(())
+    lines = [line("a", 2), line("b", 1, failing=("good",))]
+    for each in lines:
+        append_run(path, each)
+    assert read_history(path) == History((lines[1], lines[0]))
+    assert path.read_text().count("\n") == 2
+
+
+def test_the_last_whole_run_of_each_candidate_counts_of_one_profile_and_data():
+    known = History(
+        (
+            line("a"),
+            line("b", 1, profile="quick"),
+            line("c", 2, data={**EMPTY.data, "sha256": "f" * 64}),
+            line("d", 3, omissions=("a part",)),
+            line("e", 4, errors=("none",)),
+            line("f", 5),
+            line("a", 6, failing=("good",)),
+        )
+    )
+    shown = known.series(("default", "d" * 64))
+    assert [each.candidate[0] for each in shown] == ["f", "a"]
+    assert shown[-1].failing == ("good",)
+    assert known.all_series == (("default", "d" * 64), ("default", "f" * 64), ("quick", "d" * 64))
+
+
+def test_since_when_a_gate_has_failed():
+    runs = [("good",), ("other",), ("other", "good"), ("good", "other")]
+    lines = [line(name, day, failing=failing) for day, (name, failing) in enumerate(zip("abcd", runs, strict=True))]
+    assert [(one.gate, one.first.candidate[0], one.runs, one.before) for one in failing_since(lines)] == [
+        ("other", "b", 3, True),
+        ("good", "c", 2, True),
+    ]
+    (first, _) = failing_since(lines[1:])
+    assert (first.gate, first.runs, first.before) == ("other", 3, False)
+    assert failing_since([]) == failing_since([line("a")]) == []
+
+
+DAMAGED = {
+    "cut": (lambda text: text[: len(text) // 2], "is no JSON"),
+    "conflict": (lambda text: f"<<<<<<< HEAD\n{text}", "is a mark of a merge conflict; keep the lines of both sides"),
+    "list": (lambda _: "[1, 2]", "is list, expected an object"),
+    "schema": (lambda text: text.replace('"schema":1', '"schema":2'), "is of schema 2, this version reads 1"),
+    "key": (lambda text: text.replace('"judged"', '"judge"'), "key 'judged' is missing"),
+    "type": (lambda text: text.replace('"clean":0.9', '"clean":"good"'), "clean is 'good', expected a number"),
+    "range": (lambda text: text.replace('"clean":0.9', '"clean":7'), "clean is 7, expected a number of at most 1"),
+    "date": (lambda text: text.replace("2026-01-01T", "yesterday "), "at is 'yesterday "),
+    "bytes": (lambda _: "\udcff\udcfe", "is no JSON"),
+    "deep": (lambda _: "[" * 100_000, "is no JSON"),
+}
+
+
+@pytest.mark.parametrize(("damage", "said"), DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_line_is_named_and_skipped_and_stays(tmp_path, damage, said):
+    path = tmp_path / "history.jsonl"
+    text = as_json(replace(line("a"), clean=0.9))
+    content = "\n".join([as_json(line("b")), damage(text), as_json(line("c"))]).encode(errors="surrogateescape")
+    path.write_bytes(content)
+    known = read_history(path)
+    assert [each.candidate[0] for each in known.lines if each.candidate[0] != "a"] == ["b", "c"]
+    (message,) = known.damaged
+    assert message.startswith(f"{path}: line 2: ")
+    assert said in message
+    assert message.endswith("it is skipped and left as it is: mend it, or take it out of the file")
+    append_run(path, line("d"))
+    assert path.read_bytes().startswith(content + b"\n")
+    assert read_history(path).damaged == known.damaged
+
+
+def test_a_line_that_a_merge_doubled_is_one(tmp_path):
+    path = tmp_path / "history.jsonl"
+    path.write_text("\r\n".join([as_json(line("a")), "", as_json(line("b", 1)), as_json(line("a"))]) + "\n")
+    assert read_history(path) == History((line("a"), line("b", 1)))
+
+
+def test_a_line_after_a_killed_writer_stands_alone(tmp_path):
+    path = tmp_path / "history.jsonl"
+    path.write_text('{"candidate": "half of')
+    append_run(path, line("a"))
+    known = read_history(path)
+    assert known.lines == (line("a"),)
+    assert len(known.damaged) == 1
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from harness.store.lines import append_line
+for number in range(50):
+    append_line(Path(sys.argv[1]), f"{sys.argv[2]} {number} " + "x" * 3000)
+"""
+
+
+def test_lines_of_processes_that_write_at_once_are_all_whole(tmp_path):
+    path = tmp_path / "lines"
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    commands = [[sys.executable, "-c", WRITER, str(path), name] for name in ("one", "two", "three")]
+    writers = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) for command in commands]
+    assert [(writer.communicate()[1] and None, writer.returncode)[1] for writer in writers] == [0, 0, 0]
+    written = path.read_text().splitlines()
+    assert sorted(written) == sorted(f"{name} {n} " + "x" * 3000 for name in ("one", "two", "three") for n in range(50))
+
+
+def test_a_line_that_is_not_written_whole_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "history.jsonl"
+    append_run(path, line("a"))
+    before = path.read_bytes()
+    write = os.write
+    monkeypatch.setattr("harness.store.lines.os.write", lambda file, content: write(file, content[:20]))
+    with pytest.raises(OSError, match="No space left"):
+        append_run(path, line("b", 1))
+    assert path.read_bytes() == before
+
+
+def test_what_is_no_file_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="the history cannot be read"):
+        read_history(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="not a regular file"):
+        append_run(tmp_path / "pipe", line("a"))
+    assert Path(tmp_path / "pipe").is_fifo()
