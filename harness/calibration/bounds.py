@@ -11,13 +11,15 @@ and from the thirteenth on by less than a hundredth.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.calibration.checking import check_panel
-from harness.calibration.multipliers import widened
+from harness.calibration.multipliers import DRAWS, widened
 from harness.calibration.reach import FEW, PROVISIONAL, SHARES, least_of, reaches
 from harness.calibration.scales import off_scale, on_scale, on_scales
 from harness.measures import METRICS, Unit
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from harness.calibration.panel import Panel, Row
 
 POWER = 0.95
+_POWER_DEVIATIONS = NormalDist().inv_cdf(POWER)
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,7 @@ class Calibrated:
 
     def detects_with(self, k: float, retrains: int) -> float:
         """Return the smallest loss that fails in 95% of retrains, by another multiplier and number of retrains."""
-        from scipy.stats import norm
-
-        return abs(self._off_by(k + float(norm.ppf(POWER)), retrains) - off_scale(self.centre, self.row.scale))
+        return abs(self._off_by(k + _POWER_DEVIATIONS, retrains) - off_scale(self.centre, self.row.scale))
 
     def _off_by(self, deviations: float, retrains: int) -> float:
         """Return the value that lies so many standard deviations of prediction on the bad side of the centre."""
@@ -135,33 +136,66 @@ def calibrate(panel: Panel, budgets: Mapping[str, float], *, by_hand: frozenset[
     return bounds_of(panel, budgets, by_hand=by_hand)
 
 
-def bounds_of(panel: Panel, budgets: Mapping[str, float], *, by_hand: frozenset[str] = frozenset()) -> list[Calibrated]:
-    """Return what `calibrate` does, of a panel that is known to be of healthy retrains."""
-    calibrated: dict[str, Calibrated] = {}
-    for family in panel.families:
-        rows = panel.family(family)
-        for item in _bounds(panel, rows, rows, budgets):
-            calibrated[item.row.id] = item
-        if panel.chance:  # Fewer rows that share let more of them gate; the second time counts these in.
-            for _ in range(2):
-                gates = tuple(row for row in rows if not calibrated[row.id].not_gated and row.id not in by_hand)
-                calibrated |= {item.row.id: item for item in _bounds(panel, rows, gates or rows, budgets)}
-            continue
-        gates = tuple(row for row in rows if not calibrated[row.id].not_gated and row.id not in by_hand)
-        if gates and len(gates) < len(rows):
-            for item in _bounds(panel, tuple(row for row in rows if not calibrated[row.id].not_gated), gates, budgets):
-                calibrated[item.row.id] = item
+def bounds_of(
+    panel: Panel,
+    budgets: Mapping[str, float],
+    *,
+    by_hand: frozenset[str] = frozenset(),
+    retrains: int | None = None,
+    draws: int = DRAWS,
+) -> list[Calibrated]:
+    """Return what `calibrate` does, of a panel that is known to be of healthy retrains.
+
+    `retrains` asks for bounds from another number of networks that spread as these do.
+    """
+    calibrated = {
+        item.row.id: item
+        for family in panel.families
+        for item in family_bounds(panel, panel.family(family), budgets, by_hand=by_hand, retrains=retrains, draws=draws)
+    }
     return [calibrated[row.id] for row in panel.rows]
 
 
-def _bounds(
-    panel: Panel, rows: tuple[Row, ...], sharing: tuple[Row, ...], budgets: Mapping[str, float]
+def family_bounds(
+    panel: Panel,
+    rows: tuple[Row, ...],
+    budgets: Mapping[str, float],
+    *,
+    by_hand: frozenset[str] = frozenset(),
+    retrains: int | None = None,
+    draws: int = DRAWS,
 ) -> list[Calibrated]:
+    """Return what `bounds_of` does for the rows of one family of the panel."""
     values = panel.values(rows)
-    return [
-        Calibrated.of(row, column, **asdict(reach), budget=budget_of(row, column, budgets))
-        for row, column, reach in zip(rows, values.T, reaches(panel, rows, sharing, values), strict=True)
-    ]
+
+    def shared_by(sharing: tuple[Row, ...]) -> list[Calibrated]:
+        reached = reaches(panel, rows, sharing, values, retrains=retrains, draws=draws)
+        found = [
+            Calibrated.of(row, column, **vars(reach), budget=budget_of(row, column, budgets))
+            for row, column, reach in zip(rows, values.T, reached, strict=True)
+        ]
+        return [replace(item, retrains=retrains) for item in found] if retrains else found
+
+    def gates(items: list[Calibrated]) -> tuple[Row, ...]:
+        known = [item for item in items if item.prior or len(values) >= PROVISIONAL]
+        return tuple(item.row for item in known if not item.not_gated and item.row.id not in by_hand)
+
+    items = shared_by(rows)
+    if not any(item.prior for item in items):
+        if not 0 < len(sharing := gates(items)) < len(rows):
+            return items
+        again = shared_by(sharing)
+        return [old if old.not_gated else new for old, new in zip(items, again, strict=True)]
+    # Each row has a t distribution of its own here, and the fewer share the family's part, the more of them can gate.
+    alone = shared_by(rows[:1])
+    ease = {item.row.id: item.detects / item.budget for item in alone}
+    able = tuple(sorted(gates(alone), key=lambda row: ease[row.id]))
+
+    def spent(few: int) -> bool:
+        """Return whether no row gates but so many, those to which gating comes easiest, when these share."""
+        return set(gates(shared_by(able[:few]))) <= set(able[:few])
+
+    return shared_by(able[: bisect_left(range(1, len(able)), 1, key=spent) + 1]) if able else items
 
 
 def false_alarms(panel: Panel, calibrated: list[Calibrated]) -> list[str]:
@@ -182,7 +216,7 @@ def false_alarms(panel: Panel, calibrated: list[Calibrated]) -> list[str]:
             rest = np.delete(values, position, axis=0)
             reached = reaches(panel, rows, rows, rest)
             for row, value, column, reach in zip(rows, values[position], rest.T, reached, strict=True):
-                if not _holds(Calibrated.of(row, column, **asdict(reach)), value):
+                if not _holds(Calibrated.of(row, column, **vars(reach)), value):
                     alarms.setdefault(member.path, []).append(row.id)
     return [f"{path}: {', '.join(ids)}" for path, ids in alarms.items()]
 

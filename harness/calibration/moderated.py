@@ -20,8 +20,13 @@ else was decided by looking at it, and holds the rule against data that had no p
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 INFLATION, INFLATION_DF = 1.6, 16.0
 """By how much more than chance the rows of a family vary, and how many degrees of freedom this is worth."""
@@ -53,10 +58,48 @@ class Moderated:
 
         What is not known is the row's own variance and, shared with its family, the inflation.
         """
+        known, shared, inflation_df = self._degrees(retrains)
+        return np.asarray(1 / (1 / np.maximum(known, 1e-9) + shared**2 / inflation_df))
+
+    def multipliers(self, share: float, retrains: int, sharing: Sequence[int]) -> np.ndarray:
+        """Return how many standard deviations each row's bound lies off, (rows,), so that a family keeps its `share`.
+
+        One more healthy retrain then misses any of the rows at the positions `sharing` so often, each as often as the
+        others, to a hundredth. Given the inflation of their family rows are taken for independent, each with a t
+        distribution of its own; that they go together makes misses rarer. The mean over what the inflation may be is
+        by quadrature. Bonferroni's equal parts would count the inflation's doubt once for each row.
+        """
+        from scipy.special import stdtr
+        from scipy.stats import t
+
+        known, shared, inflation_df = self._degrees(retrains)
+        known = np.maximum(known, 1)[sharing]
+        inflation, weights = _inflations(inflation_df)
+        std = np.sqrt(1 + shared[sharing] * (inflation[:, None] - 1))  # Of each row, in units of the one that is known.
+        df, each = np.maximum(self.df(retrains), 1), share / len(sharing)
+        for _ in range(3):  # The chance of any is nearly in proportion to that of each.
+            missing = stdtr(known, -t.isf(each, df[sharing]) / std)
+            any_missing = float(weights @ -np.expm1(np.log1p(-missing).sum(axis=1)))
+            each = min(each * share / any_missing, 0.5)
+        return np.asarray(t.isf(each, df))
+
+    def _degrees(self, retrains: int) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return the degrees of freedom of each row's own variance, the inflation's part in it, and the inflation's."""
         nu = retrains - 1
         known = self.worth + nu
         shared = self.worth * self.by_chance / np.maximum(known, 1e-9)
-        return np.asarray(1 / (1 / np.maximum(known, 1e-9) + shared**2 / (INFLATION_DF + self.telling * nu)))
+        return known, shared, INFLATION_DF + self.telling * nu
+
+
+@cache
+def _inflations(df: float, nodes: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the inflation may be, in units of the one found, and how likely: df over chi-squared with df."""
+    from scipy.stats import chi2
+
+    deviations = np.linspace(-12, 6, nodes)  # Of the logarithm; a small sum of squares is a large inflation.
+    squares = df * np.exp(deviations * np.sqrt(2 / df))
+    weights = chi2.pdf(squares, df) * squares
+    return df / squares, weights / weights.sum()
 
 
 def moderated(values: np.ndarray, chance: np.ndarray, loss: np.ndarray) -> Moderated:

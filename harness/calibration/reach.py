@@ -46,20 +46,20 @@ def reaches(
 ) -> list[Reach]:
     """Return how far retrains with these values, (K, rows), reach in the rows of a family.
 
-    `sharing` are the rows that divide the family's part of false alarms: in equal parts, since each row has a t
-    distribution of its own (Bonferroni); of a panel that tells nothing of its answers image by image, by a multiplier
-    that all share. `retrains` asks for another number of networks that spread as these do.
+    `sharing` are those of them that divide the family's part of false alarms: so that each is missed as often, since
+    each has a t distribution of its own; where no row has a prior, by a multiplier that all share. `retrains` asks for
+    another number of networks that spread as these do.
     """
-    from scipy.stats import t
-
     count = retrains or len(values)
     found = spread_of(panel, rows, values)
     std = std_of(found, values, rows)
     prior = found.worth > 0
-    if count >= FEW and not panel.chance:
+    if count >= FEW and not prior.any():
         k = np.full(len(rows), family_multiplier(panel, sharing, retrains=count, draws=draws))
     else:
-        k = t.isf(share_of(sharing[0].family, panel.families) / len(sharing), np.maximum(found.df(count), 1))
+        share = share_of(rows[0].family, panel.families)
+        among = {row.id for row in sharing}
+        k = found.multipliers(share, count, [at for at, row in enumerate(rows) if row.id in among])
     return [Reach(float(s), float(m), bool(p)) for s, m, p in zip(std, k, prior, strict=True)]
 
 
