@@ -20,7 +20,16 @@ import numpy as np
 
 from harness.calibration.checking import check_panel
 from harness.calibration.multipliers import DRAWS, widened
-from harness.calibration.reach import FEW, PROVISIONAL, SHARES, least_of, reaches
+from harness.calibration.reach import (
+    FEW,
+    PROVISIONAL,
+    SHARES,
+    least_of,
+    multipliers_of,
+    reaches,
+    spread_of,
+    std_of,
+)
 from harness.calibration.scales import off_scale, on_scale, on_scales
 from harness.measures import METRICS, Unit
 
@@ -167,18 +176,27 @@ def family_bounds(
 ) -> list[Calibrated]:
     """Return what `bounds_of` does for the rows of one family of the panel."""
     values = panel.values(rows)
+    found, count = spread_of(panel, rows, values), retrains or len(values)
+    unshared = [
+        replace(
+            Calibrated.of(row, column, k=0.0, spread=float(std), prior=prior, budget=budget_of(row, column, budgets)),
+            retrains=count,
+        )
+        for row, column, std, prior in zip(
+            rows, values.T, std_of(found, values, rows), (found.worth > 0).tolist(), strict=True
+        )
+    ]
+    # Of what one or two networks tell nothing of, a plan for more can say nothing.
+    candidates = {
+        item.row.id for item in unshared if item.row.id not in by_hand and (item.prior or len(values) >= PROVISIONAL)
+    }
 
     def shared_by(sharing: tuple[Row, ...]) -> list[Calibrated]:
-        reached = reaches(panel, rows, sharing, values, retrains=retrains, draws=draws)
-        found = [
-            Calibrated.of(row, column, **vars(reach), budget=budget_of(row, column, budgets))
-            for row, column, reach in zip(rows, values.T, reached, strict=True)
-        ]
-        return [replace(item, retrains=retrains) for item in found] if retrains else found
+        ks = multipliers_of(panel, rows, sharing, found, retrains=count, draws=draws)
+        return [replace(item, k=float(k)) for item, k in zip(unshared, ks, strict=True)]
 
     def gates(items: list[Calibrated]) -> tuple[Row, ...]:
-        known = [item for item in items if item.prior or len(values) >= PROVISIONAL]
-        return tuple(item.row for item in known if not item.not_gated and item.row.id not in by_hand)
+        return tuple(item.row for item in items if item.row.id in candidates and not item.not_gated)
 
     items = shared_by(rows)
     if not any(item.prior for item in items):

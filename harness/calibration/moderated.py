@@ -69,8 +69,7 @@ class Moderated:
         distribution of its own; that they go together makes misses rarer. The mean over what the inflation may be is
         by quadrature. Bonferroni's equal parts would count the inflation's doubt once for each row.
         """
-        from scipy.special import stdtr
-        from scipy.stats import t
+        from scipy.special import stdtr, stdtrit
 
         known, shared, inflation_df = self._degrees(retrains)
         known = np.maximum(known, 1)[sharing]
@@ -78,10 +77,10 @@ class Moderated:
         std = np.sqrt(1 + shared[sharing] * (inflation[:, None] - 1))  # Of each row, in units of the one that is known.
         df, each = np.maximum(self.df(retrains), 1), share / len(sharing)
         for _ in range(3):  # The chance of any is nearly in proportion to that of each.
-            missing = stdtr(known, -t.isf(each, df[sharing]) / std)
+            missing = stdtr(known, stdtrit(df[sharing], each) / std)
             any_missing = float(weights @ -np.expm1(np.log1p(-missing).sum(axis=1)))
             each = min(each * share / any_missing, 0.5)
-        return np.asarray(t.isf(each, df))
+        return np.asarray(-stdtrit(df, each))
 
     def _degrees(self, retrains: int) -> tuple[np.ndarray, np.ndarray, float]:
         """Return the degrees of freedom of each row's own variance, the inflation's part in it, and the inflation's."""

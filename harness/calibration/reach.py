@@ -50,17 +50,27 @@ def reaches(
     each has a t distribution of its own; where no row has a prior, by a multiplier that all share. `retrains` asks for
     another number of networks that spread as these do.
     """
-    count = retrains or len(values)
     found = spread_of(panel, rows, values)
-    std = std_of(found, values, rows)
-    prior = found.worth > 0
-    if count >= FEW and not prior.any():
-        k = np.full(len(rows), family_multiplier(panel, sharing, retrains=count, draws=draws))
-    else:
-        share = share_of(rows[0].family, panel.families)
-        among = {row.id for row in sharing}
-        k = found.multipliers(share, count, [at for at, row in enumerate(rows) if row.id in among])
+    std, prior = std_of(found, values, rows), found.worth > 0
+    k = multipliers_of(panel, rows, sharing, found, retrains=retrains or len(values), draws=draws)
     return [Reach(float(s), float(m), bool(p)) for s, m, p in zip(std, k, prior, strict=True)]
+
+
+def multipliers_of(
+    panel: Panel,
+    rows: Sequence[Row],
+    sharing: tuple[Row, ...],
+    found: Moderated,
+    *,
+    retrains: int,
+    draws: int = DRAWS,
+) -> np.ndarray:
+    """Return each row's multiplier, (rows,), of so many retrains that spread as found; `sharing` as in `reaches`."""
+    if retrains >= FEW and not found.worth.any():
+        return np.full(len(rows), family_multiplier(panel, sharing, retrains=retrains, draws=draws))
+    among = {row.id for row in sharing}
+    at = [place for place, row in enumerate(rows) if row.id in among]
+    return found.multipliers(share_of(rows[0].family, panel.families), retrains, at)
 
 
 def spread_of(panel: Panel, rows: Sequence[Row], values: np.ndarray) -> Moderated:

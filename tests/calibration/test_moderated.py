@@ -84,7 +84,7 @@ def test_without_what_chance_does_nothing_is_borrowed():
     assert found.df(6) == pytest.approx(np.full(ROWS, 5.0))
 
 
-@pytest.mark.parametrize("retrains", [1, 3, 8])
+@pytest.mark.parametrize("retrains", [3, 8])
 def test_a_healthy_network_misses_a_floor_no_more_often_than_promised(retrains):
     """By simulation, with inflations that differ between families and rows as much as the prior says."""
     rng, share, draws = np.random.default_rng(retrains), 0.01 / 12, 1_000
