@@ -19,17 +19,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.calibration.checking import check_panel
+from harness.calibration.moderated import FEW
 from harness.calibration.multipliers import DRAWS, widened
-from harness.calibration.reach import (
-    FEW,
-    PROVISIONAL,
-    SHARES,
-    least_of,
-    multipliers_of,
-    reaches,
-    spread_of,
-    std_of,
-)
+from harness.calibration.reach import PROVISIONAL, SHARES, least_of, multipliers_of, reaches, spread_of, std_of
 from harness.calibration.scales import off_scale, on_scale, on_scales
 from harness.measures import METRICS, Unit
 

@@ -11,7 +11,7 @@ with an inflation that the rows of a family share, and the loss against the imag
 counts is the moderated one (Smyth 2004, "Linear models and empirical Bayes methods", section 3),
 (d prior + (K - 1) s^2) / (d + K - 1), where d is how many degrees of freedom the prior is worth: fewer where it is
 mostly what shift may do. Rows whose own spread contradicts the prior have none (after Phipson et al. 2016, "Robust
-hyperparameter estimation").
+hyperparameter estimation"), and gate by that alone if the retrains are enough.
 
 The constants were set from fits on the shipped panel, on the safe side of what was found; `benchmarks.few` says what
 else was decided by looking at it, and holds the rule against data that had no part in it.
@@ -36,6 +36,8 @@ SHIFT, SHIFT_DF = 0.074, 3.0
 """The share of what a shift costs by which healthy networks differ, and its worth; found were 0.074 and 3.4."""
 INDEPENDENT = 3.0
 """As how many rows those of a family count, at most, when they tell the inflation: they go together."""
+FEW = 8
+"""Retrains from which on their own spread makes a gate; with fewer a row needs a prior."""
 CONTRADICTED = 0.001
 """How likely a spread may be under its prior to be taken for a contradiction."""
 
@@ -126,6 +128,8 @@ def moderated(values: np.ndarray, chance: np.ndarray, loss: np.ndarray) -> Moder
     worth = 1 / (by_chance**2 / ROW_DF + (1 - by_chance) ** 2 / SHIFT_DF)
     if nu:
         known = known & (f.sf(own / prior, nu, worth) >= CONTRADICTED)
+    if nu + 1 >= FEW:  # Enough to gate by a spread that is far smaller than what the prior says.
+        known = known & (f.cdf(own / prior, nu, worth) >= CONTRADICTED)
     worth = np.where(known, worth, 0.0)
     variance = (worth * prior + nu * own) / np.maximum(worth + nu, 1e-9)
     return Moderated(variance, worth, by_chance, telling)

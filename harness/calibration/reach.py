@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.calibration.moderated import moderated
+from harness.calibration.moderated import FEW, moderated
 from harness.calibration.multipliers import DRAWS, family_multiplier, share_of
 from harness.calibration.scales import on_scales
 from harness.measures import Unit
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from harness.calibration.moderated import Moderated
     from harness.calibration.panel import Panel, Row
 
-FEW = 8
-"""Retrains from which on their own spread makes a gate; with fewer a row needs a prior, see `moderated`."""
 PROVISIONAL = 3
 """Retrains from which on bounds are no longer provisional: two may be as unlike the third as one is."""
 SHARES = (Unit.SHARE, Unit.DIFFERENCE)
