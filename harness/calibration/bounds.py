@@ -4,8 +4,8 @@ A bound is the end of a one-sided prediction interval for one more retrain (Hahn
 mean - k s sqrt(1 + 1/K) for a floor, with mean and standard deviation s of K retrains measured on the same images. The
 healthy retrain fails any gate with a probability of at most 1%: half of it belongs to the clean accuracy alone, each
 other family has an equal part of the other half, a twelfth if there are no more families than that, and the rows of a
-family share one k, so that it is the family that keeps its part and not each row. A new family moves no other's bounds,
-and from the thirteenth on by less than a hundredth.
+family share it, so that it is the family that keeps its part and not each row: `reach` says how. A new family moves no
+other's bounds, and from the thirteenth on by less than a hundredth.
 """
 
 from __future__ import annotations
