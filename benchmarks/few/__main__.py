@@ -67,15 +67,19 @@ def _tables(options: argparse.Namespace) -> None:
     from benchmarks.pages import write_between
 
     for name in (options.only,) if options.only else TABLES:
-        with tqdm(unit="split", desc=name, smoothing=0) as bar:
-
-            def advance(bar: tqdm[None] = bar) -> None:
-                bar.update()
-
-            text = TABLES[name](options.splits, advance)
+        text = _with_progress(name, options.splits)
         print(f"{name}\n\n{text}\n")
         if options.write:
             write_between(README, f"<!-- {name}: begin -->", f"<!-- {name}: end -->", text)
+
+
+def _with_progress(name: str, splits: int) -> str:
+    with tqdm(unit="split", desc=name, smoothing=0) as bar:
+
+        def advance() -> None:
+            bar.update()
+
+        return TABLES[name](splits, advance)
 
 
 def _fashion(splits: int, on_split: Callable[[], None]) -> str:

@@ -114,16 +114,19 @@ def consensus_table(networks: Asked, splits: int, on_split: Callable[[], None], 
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for size in sizes:
-        known, losses, ceilings, gates, alarms, caught = [], [], [], [], [], []
+        known: list[int] = []
+        losses: list[float] = []
+        alarms: list[bool] = []
+        ceilings, gates, caught = [], [], []
         for chosen in draws(len(networks.healthy), size, splits):
             bounds, others, mutants, agreed = networks.split(chosen)
             limits = np.array([np.inf if item.not_gated else item.bound for item in bounds])
-            known.append(agreed[networks.counted[rest]].sum())
-            losses += others[:, rest].tolist()
+            known.append(int(agreed[networks.counted[rest]].sum()))
+            losses += list(map(float, others[:, rest]))
             ceilings.append(bounds[rest].bound)
             gates.append(np.isfinite(limits).sum())
-            alarms += (others > limits).any(axis=1).tolist()
-            caught.append((mutants > limits).any(axis=1).sum())
+            alarms += list(map(bool, np.any(others > limits, axis=1)))
+            caught.append(int(np.any(mutants > limits, axis=1).sum()))
             on_split()
         healthy = (f"{np.mean(losses):.1f} ± {np.std(losses):.1f}", f"{np.mean(alarms):.2%}") if losses else ("–", "–")
         lines.append(

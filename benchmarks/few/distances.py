@@ -85,4 +85,4 @@ def half_distances(each: np.ndarray, *, images: bool) -> np.ndarray:
     products = each @ each.T
     squares = np.diag(products)
     halves = (squares[:, None] + squares - 2 * products) / 2
-    return halves if images else halves / each.shape[1] ** 2
+    return np.asarray(halves if images else halves / each.shape[1] ** 2)
