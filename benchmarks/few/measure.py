@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 PANEL, TESTS = Path("models/panel"), Path("stress_tests")
 """Relative to the root, so that what `calibrate` has measured there is not measured again."""
 PAIRED = {"as they are": "clean", "mirrored": "flip", "turned by 15°": "rotate-ccw-015"}
+AMONG_NETWORKS = frozenset({"consensus", "flips"})
+"""Families whose values hang on which other networks there are, so that those of all tell nothing of few."""
 SEEDS, EPOCHS = range(1, 25), 10
 """Of the digits' networks; the example itself trains 25 epochs, so that these are farther apart."""
 
@@ -51,7 +53,8 @@ def measure_fashion() -> None:
         with _bar(2 * len(paths)) as advance:
             assert gates.knowledge, "the shipped gates file names what the panel knows"
             recording, _ = knowing(paths, Recording(TESTS, gates), gates.knowledge, on_member=advance)
-            measured = entries_of([load_checkpoint(path) for path in paths], recording, advance)
+            found = entries_of([load_checkpoint(path) for path in paths], recording, advance)
+    measured = [[entry for entry in of_one if entry["family"] not in AMONG_NETWORKS] for of_one in found]
     distances_of([path.stem for path in paths], measured).write(FASHION)
     lines = [f" {json.dumps(words, ensure_ascii=False)}: {_lost(measured, row)}" for words, row in PAIRED.items()]
     write_atomically(PAIRS, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
