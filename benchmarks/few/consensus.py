@@ -98,7 +98,10 @@ def asked() -> Asked:
     healthy = [Path(member.path).stem for member in panel.members]
     results = [read_result(name, MUTANTS) for name in answers.wrong if name not in healthy]
     worse = [result.id for result in results if result and (result.clean_accuracy or 0) >= TRIVIAL]
-    both = (np.array([answers.wrong[name] for name in names], dtype=bool) for names in (healthy, worse))
+    count = sum(answers.views.values())
+    both = (
+        np.array([answers.wrong[name] for name in names], dtype=bool).reshape(-1, count) for names in (healthy, worse)
+    )
     return Asked(panel, rows, gates.budgets, tuple(counted), labels, *both)
 
 

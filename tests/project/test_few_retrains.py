@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.few.answers import Answers, read_answers, with_answers
-from benchmarks.few.consensus import Asked
+from benchmarks.few.consensus import Asked, asked
 from benchmarks.few.distances import distances_of, read_distances
 from benchmarks.few.report import draws
 from benchmarks.few.splits import Networks, panel_of, split
@@ -133,3 +133,11 @@ def test_what_is_lost_of_a_consensus_is_counted_by_row_and_by_class():
 def test_the_repository_keeps_answers_of_whole_views():
     answers = Answers({"a": 3, "b": 2}, {})
     assert (answers.of_view("a"), answers.of_view("b")) == (slice(0, 3), slice(3, 5))
+
+
+def test_a_consensus_of_all_twenty_is_that_of_the_shipped_panel():
+    networks = asked()
+    bounds, others, _, _ = networks.split(np.arange(len(networks.healthy)))
+    shipped = networks.panel.values(networks.rows).mean(axis=0)
+    assert [item.mean for item in bounds] == pytest.approx(shipped.tolist(), abs=0.5)
+    assert others.shape == (0, len(networks.rows))
