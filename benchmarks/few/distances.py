@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.calibration.measure import record
 from harness.measures import Unit
 from harness.measures.contributions import unpacked
 from harness.store.files import write_atomically
@@ -16,8 +15,7 @@ from harness.store.files import write_atomically
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
-
-    from harness.calibration.measure import Recording
+    from typing import Any
 
 DIGITS = 3
 
@@ -66,9 +64,9 @@ def read_distances(path: Path) -> Distances:
     return Distances(tuple(content["networks"]), tuple(content["answers"]), named["values"], chance, named["rest"])
 
 
-def measure(checkpoints: Sequence[Path], recording: Recording, *, core: int) -> Distances:
-    """Run the stress tests on each checkpoint in record mode, one after the other, and return what they differ by."""
-    entries = [{entry["id"]: entry for entry in record(path, recording, core=core)} for path in checkpoints]
+def distances_of(names: Sequence[str], measured: Sequence[Sequence[Mapping[str, Any]]]) -> Distances:
+    """Return what networks differ by, by their entries in the reports of runs in record mode."""
+    entries = [{entry["id"]: entry for entry in of_one} for of_one in measured]
     rows = [row for row in entries[0] if all(row in of_one for of_one in entries)]
     values = {row: np.array([of_one[row]["value"] for of_one in entries]) for row in rows}
     told = [row for row in rows if all(of_one[row].get("each") for of_one in entries)]
@@ -79,7 +77,7 @@ def measure(checkpoints: Sequence[Path], recording: Recording, *, core: int) -> 
         if all(of_one[row]["rest"] is not None for of_one in entries):
             rest[row] = np.array([of_one[row]["rest"] for of_one in entries])
     answers = tuple(row for row in told if entries[0][row]["each"].startswith("bool"))
-    return Distances(tuple(path.stem for path in checkpoints), answers, values, chance, rest)
+    return Distances(tuple(names), answers, values, chance, rest)
 
 
 def half_distances(each: np.ndarray, *, images: bool) -> np.ndarray:
@@ -87,4 +85,4 @@ def half_distances(each: np.ndarray, *, images: bool) -> np.ndarray:
     products = each @ each.T
     squares = np.diag(products)
     halves = (squares[:, None] + squares - 2 * products) / 2
-    return halves if images else halves / each.shape[1] ** 2
+    return np.asarray(halves if images else halves / each.shape[1] ** 2)

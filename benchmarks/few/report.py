@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
+from math import comb
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,14 +59,23 @@ def digits() -> Networks:
 
 
 def _networks(measured: Path, gates_file: Path, panel_file: Path) -> Networks:
-    from dataclasses import replace
-
     gates, distances = read_gates(gates_file), read_distances(measured)
     panel = read_panel(panel_file, gates)
     panel = replace(panel, rows=tuple(row for row in panel.rows if row.id in distances.values))
     nobody = np.empty((0, len(panel.rows)))
     by_hand = frozenset(gate.id for gate in gates.gates if gate.hand)
     return Networks(panel, distances, gates.budgets, by_hand, nobody, nobody)
+
+
+def draws(count: int, size: int, splits: int) -> list[np.ndarray]:
+    """Return so many different sets of `size` of `count` networks, drawn at random; all sets if there are no more."""
+    if comb(count, size) <= splits:
+        return [np.array(chosen) for chosen in combinations(range(count), size)]
+    rng = np.random.default_rng(size)
+    drawn: dict[tuple[int, ...], None] = {}
+    while len(drawn) < splits:
+        drawn[tuple(sorted(rng.permutation(count)[:size].tolist()))] = None
+    return [np.array(chosen) for chosen in drawn]
 
 
 @dataclass(frozen=True)
@@ -87,15 +98,13 @@ class Line:
 def line(
     networks: Networks, retrains: int, splits: int, reference: Split, *, on_split: Callable[[], None] | None = None
 ) -> Line:
-    """Draw `splits` sets of K networks, calibrate by each, and hold all others against it.
+    """Calibrate by each of `splits` sets of K networks, and hold all others against it; by each set if fewer exist.
 
     Widths are of the rows that gate in the reference, against its own, the median of a split, and detection is of the
     mutants that the reference catches. The interval is a bootstrap over the networks held out.
     """
-    rng, count = np.random.default_rng(retrains), len(networks.distances.networks)
-    drawn = [np.sort(rng.permutation(count)[:retrains]) for _ in range(splits if retrains < count else 1)]
     found, refused = [], 0
-    for chosen in drawn:
+    for chosen in draws(len(networks.distances.networks), retrains, splits):
         try:
             found.append(split(networks, chosen))
         except InputError:
@@ -107,7 +116,7 @@ def line(
         for name, alarm in zip(each.held, each.alarms, strict=True):
             by_network.setdefault(name, []).append(bool(alarm))
     shares = np.array([np.mean(alarms) for alarms in by_network.values()])
-    again = rng.choice(shares, (2_000, len(shares))).mean(axis=1)
+    again = np.random.default_rng(retrains).choice(shares, (2_000, len(shares))).mean(axis=1)
     outside = [np.mean(alarms) for name, alarms in by_network.items() if name.startswith("outside")]
     failed = np.mean([each.failed for each in found], axis=0)
     caught = [each.caught[reference.caught].mean() for each in found] if reference.caught.any() else [np.nan]

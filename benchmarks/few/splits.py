@@ -89,16 +89,16 @@ def held_against(networks: Networks, calibrated: list[Calibrated], chosen: np.nd
     ]
 
     def missed(measured: np.ndarray) -> np.ndarray:
-        return (sign * measured < sign * bounds) & gates  # A comparison with NaN is false.
+        return np.asarray((sign * measured < sign * bounds) & gates)  # A comparison with NaN is false.
 
     alarms = missed(held)
     return Split(
         gates,
         np.abs(centres - bounds),
         tuple(names),
-        alarms.any(axis=1),
-        missed(networks.mutants).any(axis=1),
-        alarms.any(axis=0),
+        np.any(alarms, axis=1),
+        np.any(missed(networks.mutants), axis=1),
+        np.any(alarms, axis=0),
     )
 
 

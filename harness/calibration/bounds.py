@@ -4,21 +4,24 @@ A bound is the end of a one-sided prediction interval for one more retrain (Hahn
 mean - k s sqrt(1 + 1/K) for a floor, with mean and standard deviation s of K retrains measured on the same images. The
 healthy retrain fails any gate with a probability of at most 1%: half of it belongs to the clean accuracy alone, each
 other family has an equal part of the other half, a twelfth if there are no more families than that, and the rows of a
-family share one k, so that it is the family that keeps its part and not each row. A new family moves no other's bounds,
-and from the thirteenth on by less than a hundredth.
+family share it, so that it is the family that keeps its part and not each row: `reach` says how. A new family moves no
+other's bounds, and from the thirteenth on by less than a hundredth.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.calibration.checking import check_panel
-from harness.calibration.multipliers import widened
-from harness.calibration.reach import FEW, PROVISIONAL, SHARES, least_of, reaches
+from harness.calibration.moderated import FEW
+from harness.calibration.multipliers import DRAWS, widened
+from harness.calibration.reach import PROVISIONAL, SHARES, least_of, multipliers_of, reaches, spread_of, std_of
 from harness.calibration.scales import off_scale, on_scale, on_scales
 from harness.measures import METRICS, Unit
 from harness.measures.slices import GROUP_ACCURACY, OF_GROUPS
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from harness.calibration.panel import Panel, Row
 
 POWER = 0.95
+_POWER_DEVIATIONS = NormalDist().inv_cdf(POWER)
 
 
 @dataclass(frozen=True)
@@ -95,13 +99,11 @@ class Calibrated:
         Of a group's images, which may be few, it is what each image loses by chance: a candidate that is to lose L of
         them loses L ± sqrt(L / n) at most. So L = k e + z sqrt(e^2 + L / n), with e the deviation of prediction.
         """
-        from scipy.stats import norm
-
         if self.row.metric == GROUP_ACCURACY.name:
-            error, z, n = self.spread * widened(retrains), float(norm.ppf(POWER)), self.row.n
+            error, z, n = self.spread * widened(retrains), _POWER_DEVIATIONS, self.row.n
             middle = k * error + z * z / (2 * n)
             return middle + math.sqrt(max(middle**2 - (k**2 - z**2) * error**2, 0.0))
-        return abs(self._off_by(k + float(norm.ppf(POWER)), retrains) - off_scale(self.centre, self.row.scale))
+        return abs(self._off_by(k + _POWER_DEVIATIONS, retrains) - off_scale(self.centre, self.row.scale))
 
     def _off_by(self, deviations: float, retrains: int) -> float:
         """Return the value that lies so many standard deviations of prediction on the bad side of the centre."""
@@ -149,33 +151,75 @@ def calibrate(panel: Panel, budgets: Mapping[str, float], *, by_hand: frozenset[
     return bounds_of(panel, budgets, by_hand=by_hand)
 
 
-def bounds_of(panel: Panel, budgets: Mapping[str, float], *, by_hand: frozenset[str] = frozenset()) -> list[Calibrated]:
-    """Return what `calibrate` does, of a panel that is known to be of healthy retrains."""
-    calibrated: dict[str, Calibrated] = {}
-    for family in panel.families:
-        rows = panel.family(family)
-        for item in _bounds(panel, rows, rows, budgets):
-            calibrated[item.row.id] = item
-        if panel.chance:  # Fewer rows that share let more of them gate; the second time counts these in.
-            for _ in range(2):
-                gates = tuple(row for row in rows if not calibrated[row.id].not_gated and row.id not in by_hand)
-                calibrated |= {item.row.id: item for item in _bounds(panel, rows, gates or rows, budgets)}
-            continue
-        gates = tuple(row for row in rows if not calibrated[row.id].not_gated and row.id not in by_hand)
-        if gates and len(gates) < len(rows):
-            for item in _bounds(panel, tuple(row for row in rows if not calibrated[row.id].not_gated), gates, budgets):
-                calibrated[item.row.id] = item
+def bounds_of(
+    panel: Panel,
+    budgets: Mapping[str, float],
+    *,
+    by_hand: frozenset[str] = frozenset(),
+    retrains: int | None = None,
+    draws: int = DRAWS,
+) -> list[Calibrated]:
+    """Return what `calibrate` does, of a panel that is known to be of healthy retrains.
+
+    `retrains` asks for bounds from another number of networks that spread as these do.
+    """
+    calibrated = {
+        item.row.id: item
+        for family in panel.families
+        for item in family_bounds(panel, panel.family(family), budgets, by_hand=by_hand, retrains=retrains, draws=draws)
+    }
     return [calibrated[row.id] for row in panel.rows]
 
 
-def _bounds(
-    panel: Panel, rows: tuple[Row, ...], sharing: tuple[Row, ...], budgets: Mapping[str, float]
+def family_bounds(
+    panel: Panel,
+    rows: tuple[Row, ...],
+    budgets: Mapping[str, float],
+    *,
+    by_hand: frozenset[str] = frozenset(),
+    retrains: int | None = None,
+    draws: int = DRAWS,
 ) -> list[Calibrated]:
+    """Return what `bounds_of` does for the rows of one family of the panel."""
     values = panel.values(rows)
-    return [
-        Calibrated.of(row, column, **asdict(reach), budget=budget_of(row, column, budgets))
-        for row, column, reach in zip(rows, values.T, reaches(panel, rows, sharing, values), strict=True)
+    found, count = spread_of(panel, rows, values), retrains or len(values)
+    unshared = [
+        replace(
+            Calibrated.of(row, column, k=0.0, spread=float(std), prior=prior, budget=budget_of(row, column, budgets)),
+            retrains=count,
+        )
+        for row, column, std, prior in zip(
+            rows, values.T, std_of(found, values, rows), (found.worth > 0).tolist(), strict=True
+        )
     ]
+    # Of what one or two networks tell nothing of, a plan for more can say nothing.
+    candidates = {
+        item.row.id for item in unshared if item.row.id not in by_hand and (item.prior or len(values) >= PROVISIONAL)
+    }
+
+    def shared_by(sharing: tuple[Row, ...]) -> list[Calibrated]:
+        ks = multipliers_of(panel, rows, sharing, found, retrains=count, draws=draws)
+        return [replace(item, k=float(k)) for item, k in zip(unshared, ks, strict=True)]
+
+    def gates(items: list[Calibrated]) -> tuple[Row, ...]:
+        return tuple(item.row for item in items if item.row.id in candidates and not item.not_gated)
+
+    items = shared_by(rows)
+    if not any(item.prior for item in items):
+        if not 0 < len(sharing := gates(items)) < len(rows):
+            return items
+        again = shared_by(sharing)
+        return [old if old.not_gated else new for old, new in zip(items, again, strict=True)]
+    # Each row has a t distribution of its own here, and the fewer share the family's part, the more of them can gate.
+    alone = shared_by(rows[:1])
+    ease = {item.row.id: item.detects / item.budget for item in alone}
+    able = tuple(sorted(gates(alone), key=lambda row: ease[row.id]))
+
+    def spent(few: int) -> bool:
+        """Return whether no row gates but so many, those to which gating comes easiest, when these share."""
+        return set(gates(shared_by(able[:few]))) <= set(able[:few])
+
+    return shared_by(able[: bisect_left(range(1, len(able)), 1, key=spent) + 1]) if able else items
 
 
 def false_alarms(panel: Panel, calibrated: list[Calibrated]) -> list[str]:
@@ -196,7 +240,7 @@ def false_alarms(panel: Panel, calibrated: list[Calibrated]) -> list[str]:
             rest = np.delete(values, position, axis=0)
             reached = reaches(panel, rows, rows, rest)
             for row, value, column, reach in zip(rows, values[position], rest.T, reached, strict=True):
-                if not _holds(Calibrated.of(row, column, **asdict(reach)), value):
+                if not _holds(Calibrated.of(row, column, **vars(reach)), value):
                     alarms.setdefault(member.path, []).append(row.id)
     return [f"{path}: {', '.join(ids)}" for path, ids in alarms.items()]
 

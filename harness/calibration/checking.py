@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.calibration.moderated import FEW
 from harness.calibration.multipliers import widened
-from harness.calibration.reach import FEW, PROVISIONAL, spread_of, std_of
+from harness.calibration.reach import PROVISIONAL, spread_of, std_of
 from harness.calibration.scales import on_scales
 from harness.errors import InputError
 

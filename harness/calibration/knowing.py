@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import io
 import tempfile
 import zipfile
@@ -15,8 +16,9 @@ import numpy as np
 
 from harness.calibration.measure import Recording, kept_or_made, recorded
 from harness.errors import InputError
-from harness.measures.knowledge import NOT_ASKED, Knowledge, View
+from harness.measures.knowledge import NOT_ASKED, Knowledge, View, read_knowledge
 from harness.perturb import IDENTITY
+from harness.store import user_folder, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class _Answer:
+class Answer:
     """What a member answers under one perturbation, the one of this `repr`, about some images of the split."""
 
     name: str
@@ -45,19 +47,31 @@ def ask_panel(
 ) -> Knowledge | None:
     """Ask every checkpoint what the stress tests want to know of healthy retrains; None when they ask nothing.
 
-    Answers are kept in the user's cache, as measurements are. Raises `InputError` when the tests could not run, and
-    when members are asked different things.
+    Raises `InputError` when the tests could not run, and when members are asked different things.
     """
     from harness.networks.declared import load_model
 
+    if not families_that_ask(recording.tests):
+        return None
+    loaded = [load_model(path, network) for path in checkpoints]
+    answers, data = answers_of(loaded, recording, on_member), recording.gates.data
+    return together(data.sha256, data.n, [each.model_sha256 for each in loaded], answers) if answers else None
+
+
+def answers_of(
+    checkpoints: Sequence[Checkpoint], recording: Recording, on_member: Callable[[], None] | None = None
+) -> list[list[Answer]]:
+    """Return what each checkpoint answers to what the stress tests ask; empty when they ask nothing.
+
+    Answers are kept in the user's cache, as measurements are. Raises `InputError` when the tests could not run.
+    """
     ask_for = families_that_ask(recording.tests)
     if recording.families:
         of_rows = {gate.id: gate.family for gate in recording.gates.gates}
         ask_for = frozenset(name for name in recording.families if of_rows.get(name, name) in ask_for)
     if not ask_for:
-        return None
+        return []
     recording = replace(recording, families=tuple(sorted(ask_for)))
-    loaded = [load_model(path, network) for path in checkpoints]
 
     def ask(checkpoint: Checkpoint, core: int) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
@@ -70,10 +84,30 @@ def ask_panel(
                     archive.write(file, file.name)
             return together.getvalue()
 
-    answers = kept_or_made(loaded, recording, make=ask, read=_read, what="answers.zip", on_member=on_member)
-    return together(
-        recording.gates.data.sha256, recording.gates.data.n, [each.model_sha256 for each in loaded], answers
-    )
+    return kept_or_made(checkpoints, recording, make=ask, read=_read, what="answers.zip", on_member=on_member)
+
+
+def knowing(
+    checkpoints: Sequence[Path],
+    recording: Recording,
+    knows: Path,
+    *,
+    network: NetworkOptions | None = None,
+    on_member: Callable[[], None] | None = None,
+) -> tuple[Recording, Knowledge | None]:
+    """Return how to record these checkpoints by what they know, and that, put together with what stands in `knows`.
+
+    It is written into the user's cache for the recording. Of tests that ask nothing both are as they were; raises as
+    `ask_panel` does.
+    """
+    knowledge = ask_panel(checkpoints, recording, network=network, on_member=on_member)
+    if knowledge is None:
+        return recording, None
+    knowledge = merged(knowledge, read_knowledge(knows) if knows.exists() else None)
+    content = knowledge.as_bytes()
+    path = user_folder("measured") / f"{hashlib.sha256(content).hexdigest()}.knowledge.json"
+    write_atomically(path, content)
+    return replace(recording, options=(*recording.options, "--stress-knowledge", str(path))), knowledge
 
 
 def families_that_ask(tests: Path) -> frozenset[str]:
@@ -92,7 +126,7 @@ def families_that_ask(tests: Path) -> frozenset[str]:
 
 
 def together(
-    data_sha256: str, images: int, members: Sequence[str], answers: Sequence[Sequence[_Answer]]
+    data_sha256: str, images: int, members: Sequence[str], answers: Sequence[Sequence[Answer]]
 ) -> Knowledge | None:
     """Return what members know together of so many images, by the answers of each, or None for no answers."""
     first = answers[0]
@@ -121,13 +155,13 @@ def merged(new: Knowledge, old: Knowledge | None) -> Knowledge:
     return replace(new, views={**old.views, **new.views})
 
 
-def _read(content: bytes) -> list[_Answer]:
+def _read(content: bytes) -> list[Answer]:
     """Return a member's answers, by the names of their files; raises `ValueError` for what is none."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             parts = [np.load(io.BytesIO(archive.read(name))) for name in sorted(archive.namelist())]
         return [
-            _Answer(str(part["name"]), part["positions"], part["wrong"], part["mean"], tuple(map(str, part["classes"])))
+            Answer(str(part["name"]), part["positions"], part["wrong"], part["mean"], tuple(map(str, part["classes"])))
             for part in parts
         ]
     except (zipfile.BadZipFile, KeyError) as error:

@@ -111,7 +111,7 @@ def measure_panel(
         if on_note:
             on_note(f"{some_of([str(each.path) for each in loaded if each.note == note])}: {note}")
     recipe = _common_recipe(loaded)
-    measured = _measured(loaded, recording, on_member)
+    measured = entries_of(loaded, recording, on_member)
     known = {gate.id: gate.definition for gate in recording.gates.gates}
     rows: dict[str, Row] = {}
     members = []
@@ -175,10 +175,10 @@ def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:
     return recipes[0][1] if recipes else {}
 
 
-def _measured(
-    checkpoints: Sequence[Checkpoint], recording: Recording, on_member: Callable[[], None] | None
+def entries_of(
+    checkpoints: Sequence[Checkpoint], recording: Recording, on_member: Callable[[], None] | None = None
 ) -> list[list[dict[str, Any]]]:
-    """Measure the checkpoints that the user's cache does not know, one per core at a time."""
+    """Return the entries of each checkpoint's rows; what the user's cache lacks is measured, on each core at a time."""
 
     def measure(checkpoint: Checkpoint, core: int) -> bytes:
         return json.dumps(record(checkpoint.path, recording, core=core, sha256=checkpoint.sha256)).encode()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.calibration.bounds import Calibrated, budget_of
-from harness.calibration.reach import PROVISIONAL, reaches
+from harness.calibration.bounds import bounds_of
+from harness.calibration.reach import PROVISIONAL
 from harness.measures import Unit
+from harness.networks.training import seconds_of_training
+from harness.run.plan import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from harness.calibration.bounds import Calibrated
     from harness.calibration.panel import Panel
 
 SIZES = (3, 5, 8, 20)
@@ -24,27 +27,18 @@ def expected(panel: Panel, budgets: Mapping[str, float], retrains: int) -> dict[
 
     Rows of which one or two networks tell nothing are left out.
     """
-    gates: dict[str, list[Calibrated]] = {}
-    for family in panel.families:
-        rows = panel.family(family)
-        values, sharing = panel.values(rows), rows
-        for _ in range(2):  # Rows that are no gates leave their share to the others.
-            reached = reaches(panel, rows, sharing, values, retrains=retrains, draws=_DRAWS)
-            items = [
-                replace(
-                    Calibrated.of(row, column, **asdict(reach), budget=budget_of(row, column, budgets)),
-                    retrains=retrains,
-                )
-                for row, column, reach in zip(rows, values.T, reached, strict=True)
-            ]
-            known = [item for item in items if item.prior or len(values) >= PROVISIONAL]
-            gates[family] = [item for item in known if not item.not_gated]
-            sharing = tuple(item.row for item in gates[family]) or rows
+    gates: dict[str, list[Calibrated]] = {family: [] for family in panel.families}
+    for item in bounds_of(panel, budgets, retrains=retrains, draws=_DRAWS):
+        if not item.not_gated and (item.prior or len(panel.members) >= PROVISIONAL):
+            gates[item.row.family].append(item)
     return gates
 
 
 def plan_lines(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
-    """Return a table: for each family and number of retrains the rows that gate, and the smallest loss detected."""
+    """Return a table: for each family and number of retrains the rows that gate, and the smallest loss detected.
+
+    What more retrains cost is by the times of those at hand, where the history beside a checkpoint tells of them.
+    """
     have, epochs = len(panel.members), panel.recipe.get("epochs")
     found = {count: expected(panel, budgets, count) for count in SIZES}
     heads = "".join(f"{f'{count} retrains':>22}" for count in SIZES)
@@ -57,6 +51,11 @@ def plan_lines(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
     more = [max(count - have, 0) for count in SIZES]
     each = f", of {epochs} epochs each" if epochs else ""
     lines.append(f"{f'to train besides the {have} at hand{each}':<39}" + "".join(f"{count:>22}" for count in more))
+    times = [time for member in panel.members if (time := seconds_of_training(Path(member.path))) is not None]
+    if times:
+        each_time = sum(times) / len(times)
+        costs = "".join(f"{in_words(count * each_time) if count else '-':>22}" for count in more)
+        lines.append(f"{f'which takes, at {in_words(each_time)} each':<39}{costs}")
     if have < PROVISIONAL:
         lines.append("what rows would do that one or two networks tell nothing of is not known yet, and not counted")
     return lines

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.calibration.moderated import moderated
+from harness.calibration.moderated import FEW, moderated
 from harness.calibration.multipliers import DRAWS, family_multiplier, share_of
 from harness.calibration.scales import on_scales
 from harness.measures import Unit
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from harness.calibration.moderated import Moderated
     from harness.calibration.panel import Panel, Row
 
-FEW = 8
-"""Retrains from which on their own spread makes a gate; with fewer a row needs a prior, see `moderated`."""
 PROVISIONAL = 3
 """Retrains from which on bounds are no longer provisional: two may be as unlike the third as one is."""
 SHARES = (Unit.SHARE, Unit.DIFFERENCE)
@@ -46,21 +44,31 @@ def reaches(
 ) -> list[Reach]:
     """Return how far retrains with these values, (K, rows), reach in the rows of a family.
 
-    `sharing` are the rows that divide the family's part of false alarms: in equal parts, since each row has a t
-    distribution of its own (Bonferroni); of a panel that tells nothing of its answers image by image, by a multiplier
-    that all share. `retrains` asks for another number of networks that spread as these do.
+    `sharing` are those of them that divide the family's part of false alarms: so that each is missed as often, since
+    each has a t distribution of its own; where no row has a prior, by a multiplier that all share. `retrains` asks for
+    another number of networks that spread as these do.
     """
-    from scipy.stats import t
-
-    count = retrains or len(values)
     found = spread_of(panel, rows, values)
-    std = std_of(found, values, rows)
-    prior = found.worth > 0
-    if count >= FEW and not panel.chance:
-        k = np.full(len(rows), family_multiplier(panel, sharing, retrains=count, draws=draws))
-    else:
-        k = t.isf(share_of(sharing[0].family, panel.families) / len(sharing), np.maximum(found.df(count), 1))
+    std, prior = std_of(found, values, rows), found.worth > 0
+    k = multipliers_of(panel, rows, sharing, found, retrains=retrains or len(values), draws=draws)
     return [Reach(float(s), float(m), bool(p)) for s, m, p in zip(std, k, prior, strict=True)]
+
+
+def multipliers_of(
+    panel: Panel,
+    rows: Sequence[Row],
+    sharing: tuple[Row, ...],
+    found: Moderated,
+    *,
+    retrains: int,
+    draws: int = DRAWS,
+) -> np.ndarray:
+    """Return each row's multiplier, (rows,), of so many retrains that spread as found; `sharing` as in `reaches`."""
+    if retrains >= FEW and not found.worth.any():
+        return np.full(len(rows), family_multiplier(panel, sharing, retrains=retrains, draws=draws))
+    among = {row.id for row in sharing}
+    at = [place for place, row in enumerate(rows) if row.id in among]
+    return found.multipliers(share_of(rows[0].family, panel.families), retrains, at)
 
 
 def spread_of(panel: Panel, rows: Sequence[Row], values: np.ndarray) -> Moderated:

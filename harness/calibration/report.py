@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.calibration.bounds import false_alarms
-from harness.calibration.reach import FEW, PROVISIONAL, reaches
+from harness.calibration.moderated import FEW
+from harness.calibration.reach import PROVISIONAL, reaches
 from harness.measures import Unit
 from harness.measures.consensus import LOST_CONSENSUS, LOST_OF_A_CLASS
 

@@ -98,13 +98,14 @@ def _start_worker(epochs: Queue[int]) -> None:
 def _train_member(config: TrainingConfig, path: Path, device: str) -> None:
     from harness.data import load_fashion_mnist
     from harness.networks.checkpoints import load_checkpoint, save_checkpoint
-    from harness.networks.training import train
+    from harness.networks.training import train, write_history
 
     # Not at its place before it is in half precision, so that what is there is done.
     full = path.with_name(f".{path.name}.full.safetensors")
     if not full.exists():
         images = load_fashion_mnist("train")
-        train(config, images, full, device=device, on_epoch=lambda _: _epochs.put(1) if _epochs else None)
+        history = train(config, images, full, device=device, on_epoch=lambda _: _epochs.put(1) if _epochs else None)
+        write_history(path, history)
     trained = load_checkpoint(full)
     assert trained.record is not None
     save_checkpoint(path, trained.model.half(), trained.record)

@@ -90,7 +90,8 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         "--plan",
         action="store_true",
         help="set no bound: print what 3, 5, 8 and 20 retrains would gain, by the panel at hand or the checkpoints "
-        "named: the rows that would gate, the smallest loss that they would notice, and how many to train",
+        "named: the rows that would gate, the smallest loss that they would notice, how many to train, and how long "
+        "that takes, by the histories beside those at hand",
     )
     calibrate.add_argument(
         "--drop", type=float, metavar="LOSS", help="with --power: the loss to notice, instead of each row's budget"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,10 +29,9 @@ def measured_panel(
     """
     from dataclasses import replace
 
-    from harness.calibration.knowing import ask_panel, merged
+    from harness.calibration.knowing import knowing
     from harness.calibration.measure import Recording, measure_panel
     from harness.calibration.panel import read_panel
-    from harness.measures.knowledge import read_knowledge
     from harness.store.progress import Progress
 
     tests = options.gates.parent
@@ -64,10 +62,7 @@ def measured_panel(
         def tell(note: str) -> None:
             bar.write(note, file=sys.stderr)
 
-        knowledge = ask_panel(checkpoints, recording, network=network, on_member=advance)
-        if knowledge:
-            knowledge = merged(knowledge, read_knowledge(knows) if knows.exists() else None)
-            recording = replace(recording, options=(*recording.options, "--stress-knowledge", str(_for_now(knowledge))))
+        recording, knowledge = knowing(checkpoints, recording, knows, network=network, on_member=advance)
         bar.reset()
         bar.set_description("measuring")
         panel = measure_panel(checkpoints, recording, network=network, on_member=advance, on_note=tell)
@@ -119,16 +114,6 @@ def _with_samples(options: argparse.Namespace, gates: GatesFile, checkpoint: Pat
             raise InputError(f"{gates.path}: changed while its samples were chosen, nothing was written; run it again")
         write_atomically(gates.path, with_samples(gates.path.read_text("utf-8"), lines).encode())
     return read_gates(gates.path)
-
-
-def _for_now(knowledge: Knowledge) -> Path:
-    """Return a file of what the panel knows in the user's cache, for the panel to be measured with."""
-    from harness.store import user_folder, write_atomically
-
-    content = knowledge.as_bytes()
-    path = user_folder("measured") / f"{hashlib.sha256(content).hexdigest()}.knowledge.json"
-    write_atomically(path, content)
-    return path
 
 
 def _rows_asked_for(options: argparse.Namespace, gates: GatesFile) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,9 +84,8 @@ def _add_config_options(command: argparse.ArgumentParser) -> None:
 def _train(options: argparse.Namespace) -> int:
     from harness.data import load_fashion_mnist
     from harness.inference import pick_device
-    from harness.networks.training import best_epoch, train
+    from harness.networks.training import best_epoch, train, write_history
     from harness.report.figures import training_curves
-    from harness.store import write_atomically
     from harness.store.progress import Progress
 
     config, device = _config(options), pick_device(options.device)
@@ -106,8 +104,7 @@ def _train(options: argparse.Namespace) -> int:
 
         history = train(config, images, destination, device=device, on_epoch=show_epoch, on_step=show_step)
     epochs, best = [asdict(epoch) for epoch in history], best_epoch(history)
-    history_path = destination.with_suffix(".history.json")
-    write_atomically(history_path, (json.dumps(epochs, indent=1) + "\n").encode())
+    history_path = write_history(destination, history)
     curves_path = destination.with_suffix(".curves.png")
     training_curves({destination.stem: epochs}, kept=best.epoch).savefig(curves_path, dpi=100)
     print(

@@ -20,6 +20,7 @@ from harness.inference import Classifier
 from harness.measures import accuracy
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
+from harness.networks.training import seconds_of_training
 from harness.perturb import IDENTITY, Pose, promised_corners
 
 COMMANDS = [
@@ -339,7 +340,10 @@ def test_train_writes_checkpoint_history_and_curves(tmp_path, capsys, tiny_data)
     assert [record.training[name] for name in settings] == [7, 2, 20, 10.0, 0.1, 0.5, "float32"]
     assert record.data_sha256 == tiny_data.sha256
     history = json.loads((tmp_path / "runs" / "new.history.json").read_text())
+    took = [epoch.pop("seconds") for epoch in history]
     assert history == [dict(epoch) for epoch in record.history]
+    assert seconds_of_training(destination) == pytest.approx(sum(took))
+    assert min(took) > 0
     assert [epoch["epoch"] for epoch in history] == [1, 2]
     assert cv2.imread(str(tmp_path / "runs" / "new.curves.png")).std() > 0
     assert sorted(path.name for path in destination.parent.iterdir()) == [

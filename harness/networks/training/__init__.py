@@ -2,6 +2,16 @@
 
 from harness.networks.training.config import PRESETS, TrainingConfig, augmented
 from harness.networks.training.loop import train
-from harness.networks.training.state import Epoch, best_epoch
+from harness.networks.training.state import CURVES, Epoch, best_epoch, seconds_of_training, write_history
 
-__all__ = ["PRESETS", "Epoch", "TrainingConfig", "augmented", "best_epoch", "train"]
+__all__ = [
+    "CURVES",
+    "PRESETS",
+    "Epoch",
+    "TrainingConfig",
+    "augmented",
+    "best_epoch",
+    "seconds_of_training",
+    "train",
+    "write_history",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import platform
+import time
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -88,7 +89,8 @@ def _run_epoch(
     validation: LabelledImages,
     on_step: Callable[[int, int], None] | None,
 ) -> Epoch:
-    number = len(state.history)
+    number, clock = len(state.history), time.process_time if pixels.device.type == "cpu" else time.perf_counter
+    start = clock()
     # Each epoch has its own seed, so that no generator's state needs to survive a kill; dropout draws globally.
     seed = config.seed * 100_003 + number
     generator = torch.Generator().manual_seed(seed)
@@ -113,7 +115,8 @@ def _run_epoch(
     validation_loss, validation_accuracy = _validate(state.model, validation, pixels.device)
     if not math.isfinite(loss_sum + validation_loss):
         raise InputError(f"training diverged in epoch {number + 1}: the loss is not finite; lower the learning rate")
-    return Epoch(number + 1, loss_sum / steps, right / len(order), validation_loss, validation_accuracy)
+    accuracy = right / len(order)
+    return Epoch(number + 1, loss_sum / steps, accuracy, validation_loss, validation_accuracy, clock() - start)
 
 
 def _augment(images: Tensor, config: TrainingConfig, generator: torch.Generator) -> Tensor:
@@ -156,8 +159,8 @@ def _record(config: TrainingConfig, images: LabelledImages, history: list[Epoch]
         classes=images.classes,
         training=asdict(config),
         data_sha256=images.sha256,
-        validation=asdict(best),
-        history=tuple(asdict(epoch) for epoch in history),
+        validation=best.measured(),
+        history=tuple(epoch.measured() for epoch in history),
         versions={
             "python": platform.python_version(),
             "torch": torch.__version__,

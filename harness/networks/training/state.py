@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+import json
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -30,6 +31,33 @@ class Epoch:
     training_accuracy: float
     validation_loss: float
     validation_accuracy: float
+    seconds: float | None = field(default=None, compare=False)
+    """How long it took: of a core on the CPU, of the clock on another device. Trainings to the same bits differ in it,
+    so that it stands in the history beside a checkpoint and not in its record."""
+
+    def measured(self) -> dict[str, Any]:
+        """Return all that the same training gives again."""
+        return {name: getattr(self, name) for name in CURVES}
+
+
+CURVES = tuple(name for name in Epoch.__dataclass_fields__ if name != "seconds")
+"""What is measured of each epoch."""
+
+
+def write_history(checkpoint: Path, history: tuple[Epoch, ...]) -> Path:
+    """Write a training's epochs beside the checkpoint, as JSON, and return where."""
+    path = checkpoint.with_suffix(".history.json")
+    write_atomically(path, (json.dumps([asdict(epoch) for epoch in history], indent=1) + "\n").encode())
+    return path
+
+
+def seconds_of_training(checkpoint: Path) -> float | None:
+    """Return how long the training took by the history beside the checkpoint; None where that does not tell."""
+    try:
+        epochs = json.loads(checkpoint.with_suffix(".history.json").read_bytes())
+        return sum(float(epoch["seconds"]) for epoch in epochs) or None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def best_epoch(history: tuple[Epoch, ...] | list[Epoch]) -> Epoch:

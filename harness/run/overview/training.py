@@ -19,14 +19,14 @@ class Training:
 
 def _training(subject: Subject) -> Training:
     """Take the epochs that the checkpoint's record tells of, or the file beside it; none when they make no sense."""
-    from harness.networks.training import Epoch
+    from harness.networks.training import CURVES
 
     model = subject.model
     epochs: Any = model.record.history if model.record else ()
     beside = model.path.with_suffix(".history.json")
     try:
         epochs = epochs or json.loads(beside.read_bytes())
-        return Training(tuple({name: float(epoch[name]) for name in Epoch.__dataclass_fields__} for epoch in epochs))
+        return Training(tuple({name: float(epoch[name]) for name in CURVES} for epoch in epochs))
     except (OSError, ValueError, TypeError, KeyError):
         return Training()
 

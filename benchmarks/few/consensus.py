@@ -1,0 +1,139 @@
+"""What a consensus of few is worth: ceilings from K of the panel's networks, held against all others and mutants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.detection.results import read_result
+from benchmarks.few.answers import read_answers
+from benchmarks.few.paths import ANSWERS, FASHION_GATES, FASHION_PANEL, MUTANTS
+from benchmarks.few.report import TRIVIAL, draws
+from harness.calibration.bounds import family_bounds
+from harness.calibration.panel import Member, read_panel
+from harness.data import load_fashion_mnist
+from harness.gates import read_gates
+from harness.measures.consensus import LOST_OF_A_CLASS
+from harness.perturb.corruptions import corruptions_of
+from harness.perturb.grids import views_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from harness.calibration.bounds import Calibrated
+    from harness.calibration.panel import Panel, Row
+
+FAMILY, AT_REST = "consensus", "consensus-clean"
+SIZES = (3, 5, 8, 12, 20)
+_BOOTSTRAP = 20_000
+"""Draws of the multiplier's bootstrap, for each of so many splits."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Networks that were asked what consensus asks: healthy ones and mutants, (networks, answers) bool, wrong or not.
+
+    `counted` are the positions of the answers that each row counts, and `labels` their classes in a row that counts
+    those of the class that loses most.
+    """
+
+    panel: Panel
+    rows: tuple[Row, ...]
+    budgets: Mapping[str, float]
+    counted: tuple[np.ndarray, ...]
+    labels: Mapping[str, np.ndarray]
+    healthy: np.ndarray
+    mutants: np.ndarray
+
+    def lost(self, wrong: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """Return how much of what is `known` networks lose in each row, (networks, rows); both (networks, answers)."""
+        columns = []
+        for row, counted in zip(self.rows, self.counted, strict=True):
+            lost, labels = wrong[:, counted] & known[:, counted], self.labels.get(row.id)
+            if labels is None:
+                columns.append(lost.sum(axis=1))
+            else:
+                columns.append(np.max([lost[:, labels == label].sum(axis=1) for label in np.unique(labels)], axis=0))
+        return np.stack(columns, axis=1)
+
+    def split(self, chosen: np.ndarray) -> tuple[list[Calibrated], np.ndarray, np.ndarray, np.ndarray]:
+        """Return the ceilings of these healthy networks, and what the others and mutants lose; and what is known.
+
+        Each of the chosen is held against what the others among them know, as a calibration does.
+        """
+        of_few, others = self.healthy[chosen], np.delete(self.healthy, chosen, axis=0)
+        wrong = of_few.sum(axis=0)
+        values = self.lost(of_few, wrong - of_few == 0)
+        members = tuple(
+            Member(f"{at}", "", None, {row.id: int(value) for row, value in zip(self.rows, of_one, strict=True)})
+            for at, of_one in enumerate(values)
+        )
+        panel = replace(self.panel, members=members, chance={})
+        known = (wrong == 0)[None]
+        return (
+            family_bounds(panel, self.rows, self.budgets, draws=_BOOTSTRAP),
+            self.lost(others, known),
+            self.lost(self.mutants, known),
+            known[0],
+        )
+
+
+def asked() -> Asked:
+    """Return what the shipped panel and mutants that are not trivial were asked, by rows of the shipped gates file."""
+    gates, answers = read_gates(FASHION_GATES), read_answers(ANSWERS)
+    panel = read_panel(FASHION_PANEL, gates)
+    rows, counted, labels = panel.family(FAMILY), [], {}
+    of_test = load_fashion_mnist("test").labels.numpy()
+    by_id = {gate.id: gate for gate in gates.gates}
+    for row in rows:
+        gate = by_id[row.id]
+        under = (*views_of(gate.keys.get("under"), gate.pose), *corruptions_of(gate.keys.get("damaged")))
+        places = [answers.of_view(repr(each)) for each in under]
+        counted.append(np.concatenate([np.arange(place.start, place.stop) for place in places]))
+        if row.metric == LOST_OF_A_CLASS.name:
+            labels[row.id] = np.tile(of_test, len(under))
+    healthy = [Path(member.path).stem for member in panel.members]
+    results = [read_result(name, MUTANTS) for name in answers.wrong if name not in healthy]
+    worse = [result.id for result in results if result and (result.clean_accuracy or 0) >= TRIVIAL]
+    count = sum(answers.views.values())
+    both = (
+        np.array([answers.wrong[name] for name in names], dtype=bool).reshape(-1, count) for names in (healthy, worse)
+    )
+    return Asked(panel, rows, gates.budgets, tuple(counted), labels, *both)
+
+
+def consensus_table(networks: Asked, splits: int, on_split: Callable[[], None], *, sizes: Sequence[int] = SIZES) -> str:
+    """Return what ceilings from K networks do: who exceeds one, and how large they are."""
+    rest = [row.id for row in networks.rows].index(AT_REST)
+    lines = [
+        f"Of {len(networks.mutants)} mutants that were asked. Images, losses and ceiling are of `{AT_REST}`, means "
+        "over splits.",
+        "",
+        f"| K | splits | images that all K get right | a healthy network loses | ceiling | of {len(networks.rows)} "
+        "rows gate | false alarms | mutants caught |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for size in sizes:
+        known: list[int] = []
+        losses: list[float] = []
+        alarms: list[bool] = []
+        ceilings, gates, caught = [], [], []
+        for chosen in draws(len(networks.healthy), size, splits):
+            bounds, others, mutants, agreed = networks.split(chosen)
+            limits = np.array([np.inf if item.not_gated else item.bound for item in bounds])
+            known.append(int(agreed[networks.counted[rest]].sum()))
+            losses += list(map(float, others[:, rest]))
+            ceilings.append(bounds[rest].bound)
+            gates.append(np.isfinite(limits).sum())
+            alarms += list(map(bool, np.any(others > limits, axis=1)))
+            caught.append(int(np.any(mutants > limits, axis=1).sum()))
+            on_split()
+        healthy = (f"{np.mean(losses):.1f} ± {np.std(losses):.1f}", f"{np.mean(alarms):.2%}") if losses else ("–", "–")
+        lines.append(
+            f"| {size} | {len(known)} | {np.mean(known):.0f} | {healthy[0]} | {np.mean(ceilings):.0f} "
+            f"| {np.mean(gates):.1f} | {healthy[1]} | {np.mean(caught):.1f} |"
+        )
+    return "\n".join(lines)

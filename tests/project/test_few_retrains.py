@@ -1,0 +1,143 @@
+"""The benchmark of few retrains: what it keeps of networks is all that their floors need, and how it draws them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks.few.answers import Answers, read_answers, with_answers
+from benchmarks.few.consensus import Asked, asked
+from benchmarks.few.distances import distances_of, read_distances
+from benchmarks.few.report import draws
+from benchmarks.few.splits import Networks, panel_of, split
+from harness.calibration.chance import chance_of
+from harness.calibration.knowing import Answer
+from harness.calibration.panel import Panel, Row
+from harness.errors import InputError
+from harness.measures import Unit
+from harness.measures.contributions import packed
+from harness.perturb import PROTOCOL
+
+N, NETWORKS = 900, 6
+NAMES = tuple(f"seed-{number}" for number in range(1, NETWORKS + 1))
+ROWS = (
+    Row("clean", "clean", "accuracy", Unit.SHARE, "at_least", N),
+    Row("wrong", "confidence", "confident_errors", Unit.IMAGES, "at_most", N),
+)
+
+
+def entry(row, right, *, images=False):
+    of_rest = None if images else 0.95
+    value = float(right.sum() if images else right.mean())
+    return {"id": row, "value": value, "unit": "images" if images else "share", "each": packed(right), "rest": of_rest}
+
+
+@pytest.fixture(scope="module")
+def measured():
+    rights = np.random.default_rng(0).choice([0.3, 0.9, 0.99], N)
+    answers = np.random.default_rng(1).random((NETWORKS, N)) < rights
+    return [
+        [entry("clean", each), entry("wrong", ~each, images=True), {**entry("mute", each), "each": ""}]
+        for each in answers
+    ]
+
+
+def networks_of(measured):
+    nobody = np.empty((0, len(ROWS)))
+    panel = Panel("data", PROTOCOL, {}, ROWS, ())
+    return Networks(panel, distances_of(NAMES, measured), {"accuracy": 0.1}, frozenset(), nobody, nobody)
+
+
+@pytest.mark.parametrize("chosen", [[0, 1], [1, 3, 5], list(range(NETWORKS))], ids=["two", "three", "all"])
+def test_chance_of_any_networks_is_told_by_what_two_and_two_differ_by(measured, chosen):
+    found = panel_of(networks_of(measured), np.array(chosen)).chance
+    for at, row in enumerate(ROWS):
+        expected = chance_of([measured[network][at] for network in chosen])
+        assert found[row.id].variance == pytest.approx(expected.variance, rel=1e-9)
+        assert (found[row.id].rest, found[row.id].answers) == (pytest.approx(expected.rest), expected.answers)
+
+
+def test_of_one_network_chance_is_told_by_its_yes_and_no(measured):
+    found = panel_of(networks_of(measured), np.array([2])).chance["clean"]
+    assert found.variance == pytest.approx(chance_of([measured[2][0]]).variance, rel=1e-9)
+
+
+def test_what_is_kept_is_what_was_measured(measured, tmp_path):
+    found = distances_of(NAMES, measured)
+    assert set(found.values) == {"clean", "wrong", "mute"}, "a row that tells nothing image by image has its values"
+    found.write(tmp_path / "kept.json")
+    kept = read_distances(tmp_path / "kept.json")
+    assert (kept.networks, kept.answers) == (found.networks, found.answers)
+    for row, values in found.chance.items():
+        assert kept.chance[row] == pytest.approx(values, rel=1e-2)
+    assert {row: values.tolist() for row, values in kept.values.items()} == {
+        row: values.tolist() for row, values in found.values.items()
+    }
+
+
+def test_networks_held_out_are_all_but_those_that_calibrate(measured):
+    found = split(networks_of(measured), np.array([0, 2, 4]))
+    assert found.held == ("seed-2", "seed-4", "seed-6")
+    worse = networks_of(measured)
+    bad = replace(worse, healthy=np.array([[0.2, 700.0], [np.nan, np.nan]]))
+    assert split(bad, np.array([0, 2, 4])).alarms.tolist()[-2:] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "splits", "expected"),
+    [(20, 1, 1_000, 20), (20, 2, 1_000, 190), (20, 20, 1_000, 1), (20, 3, 50, 50)],
+)
+def test_sets_are_all_different_and_all_there_are_if_few(count, size, splits, expected):
+    drawn = draws(count, size, splits)
+    assert len({tuple(chosen) for chosen in drawn}) == len(drawn) == expected
+    assert all(len(set(chosen)) == size for chosen in drawn)
+    assert [tuple(chosen) for chosen in draws(count, size, splits)] == [tuple(chosen) for chosen in drawn]
+
+
+def answer(name, wrong):
+    return Answer(name, np.arange(len(wrong)), np.array(wrong, dtype=bool), np.zeros((len(wrong), 2)), ("a", "b"))
+
+
+def test_answers_are_kept_by_view_and_those_of_others_stay(tmp_path):
+    first = with_answers(None, {"one": [answer("tilted", [1, 0]), answer("as they are", [0, 0, 1])]})
+    first.write(tmp_path / "answers.json")
+    both = with_answers(
+        read_answers(tmp_path / "answers.json"), {"two": [answer("as they are", [1, 1, 1]), answer("tilted", [0, 1])]}
+    )
+    assert set(both.wrong) == {"one", "two"}
+    assert both.wrong["one"][both.of_view("tilted")].tolist() == [True, False]
+    assert both.wrong["two"][both.of_view("tilted")].tolist() == [False, True]
+    assert both.wrong["one"][both.of_view("as they are")].tolist() == [False, False, True]
+    with pytest.raises(InputError, match="two: was asked about other images"):
+        with_answers(None, {"one": [answer("tilted", [1, 0])], "two": [answer("tilted", [1])]})
+
+
+def test_what_is_lost_of_a_consensus_is_counted_by_row_and_by_class():
+    rows = tuple(
+        Row(name, "consensus", name, Unit.IMAGES, "at_most", 6, scale="root")
+        for name in ("lost_consensus", "lost_of_a_class")
+    )
+    #                    known to both of the two that calibrate:  1  1  1  1  0  0
+    healthy = np.array([[0, 0, 0, 0, 1, 0], [0, 0, 0, 0, 0, 1], [1, 0, 1, 1, 1, 1]], dtype=bool)
+    panel = Panel("data", PROTOCOL, {}, rows, ())
+    networks = Asked(
+        panel, rows, {}, (np.arange(6),) * 2, {"lost_of_a_class": np.array([0, 0, 1, 1, 0, 0])}, healthy, healthy[:0]
+    )
+    bounds, others, mutants, known = networks.split(np.array([0, 1]))
+    assert known.tolist() == [True] * 4 + [False] * 2
+    assert others.tolist() == [[3, 2]]
+    assert mutants.shape == (0, 2)
+    assert [item.mean for item in bounds] == [1.0, 1.0], "each of the two loses one image that the other knows"
+
+
+def test_the_repository_keeps_answers_of_whole_views():
+    answers = Answers({"a": 3, "b": 2}, {})
+    assert (answers.of_view("a"), answers.of_view("b")) == (slice(0, 3), slice(3, 5))
+
+
+def test_a_consensus_of_all_twenty_is_that_of_the_shipped_panel():
+    networks = asked()
+    bounds, others, _, _ = networks.split(np.arange(len(networks.healthy)))
+    shipped = networks.panel.values(networks.rows).mean(axis=0)
+    assert [item.mean for item in bounds] == pytest.approx(shipped.tolist(), abs=0.5)
+    assert others.shape == (0, len(networks.rows))
