@@ -119,7 +119,7 @@ class Worker:
             import ray
 
             model = pickle.loads(ray.get(reference))  # noqa: S301  Our own process put it there.
-            self._held[name] = _Held(model.to(self._device), self._device)
+            self._held[name] = _Held(model.to(self._device, memory_format=torch.channels_last), self._device)
             while len(self._held) > _HELD:
                 self._held.popitem(last=False)
         self._held.move_to_end(name)
