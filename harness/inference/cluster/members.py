@@ -151,19 +151,18 @@ class Members:
                 "same on all nodes"
             )
         if self.kinds and facts.kind not in self.kinds:
-            # It came in the place of another; what the run's numbers are to be compared with was said at its start.
-            self.replace(member, InputError(f"node {facts.node} is of another kind than those the run began with"))
+            # It came late: what the run's numbers are to be compared with was said at its start.
+            self.last_error = f"being of another kind than those that the run began with ({facts.kind})"
+            self._end(member)
+            self.members.remove(member)
             return
         member.facts, self._failed_starts = facts, 0
         self.done[member.number] = self.done.get(member.number) or Done(f"worker {member.number} on {facts.node}")
 
     def replace(self, member: Member, error: Exception) -> None:
         """Start another worker in the place of one that is of no use any more."""
-        import ray
-
         self.last_error = first_line(error)
-        with suppress(Exception):  # It may be gone already.
-            ray.kill(member.actor)
+        self._end(member)
         self.members[self.members.index(member)] = self._begun(member.number)
 
     def expect_somebody(self, waiting: str) -> None:
@@ -186,12 +185,15 @@ class Members:
 
     def close(self) -> None:
         """End all workers."""
+        for member in self.members:
+            self._end(member)
+        self.members = []
+
+    def _end(self, member: Member) -> None:
         import ray
 
-        for member in self.members:
-            with suppress(Exception):
-                ray.kill(member.actor)
-        self.members = []
+        with suppress(Exception):  # It may be gone already.
+            ray.kill(member.actor)
 
 
 def first_line(error: Exception) -> str:

@@ -94,7 +94,8 @@ class Pool(Members):
         with bar:
             while call.done < len(call.inputs):
                 yield
-                bar.set_postfix_str(speeds(self.done.values()), refresh=False)
+                if not bar.disable:
+                    bar.set_postfix_str(speeds(self.done.values()), refresh=False)
                 bar.update(call.done - bar.n)
 
     def _next(self, call: _Call, member: Member) -> Range | None:

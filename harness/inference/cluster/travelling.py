@@ -1,4 +1,4 @@
-"""What is sent to workers, as bytes: a user's own perturbations with their code, which workers do not have."""
+"""What is sent to workers, as bytes: what is a user's own with its code, which workers do not have."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def packed_model(model: nn.Module) -> np.ndarray:
     from ray import cloudpickle
 
     try:
-        return np.frombuffer(cloudpickle.dumps(_without_words(model)), dtype=np.uint8)
+        with _code_of(*model.modules()):
+            return np.frombuffer(cloudpickle.dumps(_without_words(model)), dtype=np.uint8)
     except Exception as error:  # A user's object, which may hold anything.
         raise InputError(
             f"the model cannot be sent to a worker ({error}); run it without --stress-backend ray"
