@@ -13,7 +13,7 @@ import torch._dynamo  # Which torch imports late, on its own.
 HERE = Path(__file__).parent
 # Networks here are small, and a second thread waits for the first more than it helps, most of all beside other tests.
 torch.set_num_threads(1)
-ON_REQUEST = ("browser", "notebook", "docs", "faults", "wheel", "determinism")
+ON_REQUEST = ("browser", "notebook", "docs", "faults", "wheel", "determinism", "cluster")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from torch import nn
 
 from harness.calibration.chance import chance_of
 from harness.calibration.panel import Member, Panel, Row
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from harness.gates import GatesFile
+    from harness.inference.cluster.tasks import Tasks
     from harness.networks import NetworkOptions
     from harness.networks.checkpoints import Checkpoint
 
@@ -47,7 +50,7 @@ class Recording:
     """How to record: the folder of the stress tests, the gates file, families or rows (none: all), more pytest options.
 
     `project` is what else decides the values in a project of the user's own, and `sources` are files of code that do,
-    such as that of the network.
+    such as that of the network. `tasks` says on which cluster checkpoints are measured, None for this machine.
     """
 
     tests: Path
@@ -56,6 +59,7 @@ class Recording:
     options: tuple[str, ...] = ()
     project: tuple[str, ...] = ()
     sources: tuple[Path, ...] = ()
+    tasks: Tasks | None = None
 
     def definition(self) -> str:
         """Return a hash of all that decides the values, given a checkpoint."""
@@ -197,12 +201,20 @@ def kept_or_made(
 ) -> list[T]:
     """Return what `make` gives for each checkpoint, one on each core at a time, or the user's cache keeps, as read.
 
-    `what` ends the names of the files, and tells one kind of content from another.
+    The cores are this machine's, or those of the recording's cluster, to which `make` is sent. `what` ends the names of
+    the files, and tells one kind of content from another.
     """
     definition = recording.definition()
+    tasks = recording.tasks
     cores: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for core in usable_cores():
+    for core in range(tasks.cores) if tasks else usable_cores():
         cores.put(core)
+
+    def made_on(core: int, checkpoint: Checkpoint) -> bytes:
+        if tasks is None:
+            return make(checkpoint, core)
+        light = replace(checkpoint, model=nn.Identity())  # Where it is measured, it is read from its file.
+        return tasks.result(str(checkpoint.path), lambda there: make(light, there))
 
     def measured(checkpoint: Checkpoint) -> T:
         key = hashlib.sha256(f"{checkpoint.sha256} {definition}".encode()).hexdigest()
@@ -212,7 +224,7 @@ def kept_or_made(
         except (OSError, ValueError):
             core = cores.get()
             try:
-                made = make(checkpoint, core)
+                made = made_on(core, checkpoint)
             finally:
                 cores.put(core)
             if recording.definition() != definition:
@@ -231,6 +243,8 @@ def kept_or_made(
         try:
             return [future.result() for future in futures]
         except BaseException:
+            if tasks:
+                tasks.abandon()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
@@ -241,9 +255,12 @@ def _appended(entry: Mapping[str, Any]) -> Gate:
 
 
 _ON_ONE_CORE = """\
-import os, sys
+import ctypes, os, signal, sys
+core = int(sys.argv.pop(1))
 if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {int(sys.argv.pop(1))})
+    os.sched_setaffinity(0, {core})
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it ends with what has begun it.
 import pytest
 sys.exit(pytest.main(sys.argv[1:]))
 """

@@ -18,7 +18,7 @@ from harness.cli.history import add_commands as add_history_command
 from harness.cli.starting import add_commands as add_starting_commands
 from harness.cli.status import REFUSED
 from harness.cli.training import add_commands as add_training_commands
-from harness.errors import InputError
+from harness.errors import InputError, Interruption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.run(options)
     except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return REFUSED
+    except Interruption as error:  # What models ran on is lost.
         print(f"error: {error}", file=sys.stderr)
         return REFUSED
     except OSError as error:

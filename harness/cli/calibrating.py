@@ -13,6 +13,7 @@ from harness.cli.models import add_device_option
 from harness.cli.panelling import measured_panel
 from harness.cli.status import OK
 from harness.errors import InputError
+from harness.networks.running import add_backend_options
 from harness.run.budget import seconds_in
 from harness.store.files import hash_of_file
 
@@ -50,6 +51,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         help="networks to train at a time (default: one per core, and one on a device other than the CPU)",
     )
     add_device_option(calibrate, "Where networks are trained and measured")
+    add_backend_options(calibrate.add_argument)
     calibrate.add_argument(
         "--panel",
         type=Path,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from harness.data.options import DataOptions, add_data_options
 from harness.errors import printable
 from harness.networks import NetworkOptions, add_network_options
+from harness.networks.running import BackendOptions, add_backend_options
 
 if TYPE_CHECKING:
     import argparse
@@ -24,6 +25,7 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--samples", type=int, metavar="N", help="a stratified sample of N images (default: all)")
     add_network_options(command.add_argument)
     add_device_option(command, "Where the model runs")
+    add_backend_options(command.add_argument)
 
 
 def add_device_option(command: argparse.ArgumentParser, about: str) -> None:
@@ -59,15 +61,17 @@ def open_chosen(
 
     What it predicts is cached, as the gate's predictions are, and found again by either.
     """
-    from harness.inference import open_model
+    from harness.inference import open_model, placed
     from harness.store import PredictionCache
 
+    cluster, device = placed(BackendOptions.of(options), options.device)
     model = open_model(
         path,
         images,
         network=NetworkOptions.of(options),
-        device=options.device,
+        device=device,
         cache=PredictionCache.of_user(),
+        backend=cluster or "process",
         others=others,
     )
     if model.note:

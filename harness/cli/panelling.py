@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from harness.calibration.panel import Panel
     from harness.gates import GatesFile
+    from harness.inference.cluster.tasks import Tasks
     from harness.measures.knowledge import Knowledge
 
 
@@ -52,6 +53,7 @@ def measured_panel(
         (*_on_device(options), *options.options),
         _decisive(options),
         sources=(source,) if source else (),
+        tasks=_tasks(options),
     )
 
     with Progress(total=len(checkpoints), unit="network", desc="asking", smoothing=0) as bar:
@@ -124,6 +126,18 @@ def _rows_asked_for(options: argparse.Namespace, gates: GatesFile) -> tuple[str,
             raise InputError(f"--row {pattern}: no row of {options.gates} has such an id; write the row first")
         asked.update(dict.fromkeys(found))
     return tuple(asked)
+
+
+def _tasks(options: argparse.Namespace) -> Tasks | None:
+    """Return the cluster that members are measured on, None for this machine."""
+    from harness.networks.running import BackendOptions
+
+    backend = BackendOptions.of(options)
+    if not backend.on_ray:
+        return None
+    from harness.inference.cluster.tasks import Tasks
+
+    return Tasks(backend.ray)
 
 
 def _on_device(options: argparse.Namespace) -> tuple[str, ...]:

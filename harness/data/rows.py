@@ -6,6 +6,8 @@ import math
 import os
 import tempfile
 import weakref
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -59,6 +61,11 @@ class Rows:
         return Rows(lambda positions: tensor[torch.from_numpy(positions)], tensor.shape, tensor.dtype)
 
     @property
+    def source(self) -> tuple[Callable[[np.ndarray], Tensor], np.ndarray]:
+        """Return what reads rows, and at which of its positions these stand, (N,) int64."""
+        return self._read, self._positions
+
+    @property
     def shape(self) -> torch.Size:
         """Return (N, ...), as of a tensor."""
         import torch
@@ -110,32 +117,68 @@ class Rows:
         return func(*plain(tuple(args)), **{name: plain(value) for name, value in (kwargs or {}).items()})
 
 
+@dataclass(frozen=True)
+class FileRows:
+    """Reads rows of bytes from a file that stays open, or is opened anew by its name in another process.
+
+    `path` is None for a file without a name, and `stamp`, its size and inode, tells it from another of this name.
+    """
+
+    descriptor: int
+    path: str | None
+    stamp: tuple[int, int]
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    offset: int
+
+    @staticmethod
+    def of(file: BinaryIO, shape: Sequence[int], dtype: torch.dtype, *, offset: int) -> FileRows:
+        """Return the rows of an array of this shape that stands in a file from `offset` on."""
+        name, found = file.name, os.fstat(file.fileno())
+        path = os.path.realpath(name) if isinstance(name, str) else None
+        stamp = found.st_size, found.st_ino
+        rows = FileRows(os.dup(file.fileno()), path, stamp, tuple(shape), dtype, offset)
+        weakref.finalize(rows, os.close, rows.descriptor)
+        return rows
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self.path, self.stamp, self.shape, self.dtype, self.offset)
+
+    def __call__(self, positions: np.ndarray) -> Tensor:
+        """Return the rows at these positions, (M,) int64."""
+        import torch
+
+        size = math.prod(self.shape[1:])
+        rows = np.empty((len(positions), *self.shape[1:]), dtype=np.uint8)
+        content = rows.reshape(-1).data
+        # Rows that follow each other are read at once.
+        ends = [*(np.flatnonzero(np.diff(positions) != 1) + 1).tolist(), len(positions)]
+        for start, end in zip([0, *ends[:-1]], ends, strict=True):
+            into, at = content[start * size : end * size], self.offset + int(positions[start]) * size
+            while into:
+                if not (count := os.preadv(self.descriptor, [into], at)):
+                    raise InputError(f"{self.path}: was cut while it was in use; run again")
+                into, at = into[count:], at + count
+        found = torch.from_numpy(rows)
+        return found.view(self.dtype) if self.dtype != torch.uint8 else found
+
+
+def _reopened(path: str, stamp: tuple[int, int], *layout: Any) -> FileRows:
+    """Return the rows of a file of this name; raises `FileNotFoundError` where there is none, or another one."""
+    with Path(path).open("rb") as file:
+        rows = FileRows.of(file, *layout[:2], offset=layout[2])
+    if rows.stamp != stamp:
+        raise FileNotFoundError(f"{path}: is another file")
+    return rows
+
+
 def rows_of_file(file: BinaryIO, shape: Sequence[int], dtype: torch.dtype, *, offset: int = 0) -> Tensor:
     """Return an array of bytes that stands in a file from `offset` on, as `Rows` in the place of a tensor.
 
     Rows are read from the file, not mapped: pages of a map that were touched would count as this process's memory, and
     a file that is cut meanwhile would end it. The file may be closed, and deleted, while the rows are in use.
     """
-    import torch
-
-    size, descriptor, name = math.prod(shape[1:]), os.dup(file.fileno()), file.name
-
-    def read(positions: np.ndarray) -> Tensor:
-        rows = np.empty((len(positions), *shape[1:]), dtype=np.uint8)
-        content = rows.reshape(-1).data
-        # Rows that follow each other are read at once.
-        ends = [*(np.flatnonzero(np.diff(positions) != 1) + 1).tolist(), len(positions)]
-        for start, end in zip([0, *ends[:-1]], ends, strict=True):
-            into, at = content[start * size : end * size], offset + int(positions[start]) * size
-            while into:
-                if not (count := os.preadv(descriptor, [into], at)):
-                    raise InputError(f"{name}: was cut while it was in use; run again")
-                into, at = into[count:], at + count
-        found = torch.from_numpy(rows)
-        return found.view(dtype) if dtype != torch.uint8 else found
-
-    weakref.finalize(read, os.close, descriptor)
-    return cast("Tensor", Rows(read, shape, dtype))
+    return cast("Tensor", Rows(FileRows.of(file, shape, dtype, offset=offset), shape, dtype))
 
 
 def take_rows(tensor: Tensor, positions: Tensor) -> Tensor:

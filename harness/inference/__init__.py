@@ -3,7 +3,7 @@
 from harness.inference.classifier import Classifier
 from harness.inference.devices import available_cores, pick_device
 from harness.inference.engine import ModelError
-from harness.inference.opening import open_model
+from harness.inference.opening import open_model, placed
 from harness.inference.predictions import Predictions
 from harness.inference.role import RoleModel
 from harness.inference.series import along, under_corruption, under_each
@@ -17,6 +17,7 @@ __all__ = [
     "available_cores",
     "open_model",
     "pick_device",
+    "placed",
     "under_corruption",
     "under_each",
 ]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
     from harness.inference import Classifier
+    from harness.inference.perturbed import Perturbed
     from harness.perturb import Perturbation
 
 BATCH = 64
@@ -83,27 +84,20 @@ def attend(
     """Predict every image under the perturbation and compute Grad-CAM of the predicted class at a layer.
 
     The layer is one of `harness.inference.layers.spatial_layers`, by default that of `default_layer` there. Remembered
-    and cached as predictions are; computed in this process whatever the backend, since the pass looks inside.
+    and cached as predictions are; computed in this process, unless the backend is one that takes other work, too.
     Raises `InputError` for a layer that there is not, `NotApplicableError` when the model has none that could be looked
     at, and `ModelError` as `Classifier.predict` does.
     """
     layer, (height, width) = chosen_layer(classifier, images, layer)
-    count, classes, workers = len(images), len(images.classes), classifier.workers
+    count, classes = len(images), len(images.classes)
     what = f"images {tuple(images.pixels.shape)} under {perturbation}"
     fitting = batch_size(images.pixels.shape[1:], classifier.device, screening=False)
     size = BATCH if fitting >= FLOAT32_BATCH else fitting
 
     def compute() -> np.ndarray:
-        model = folded(classifier.plain, keep=layer.removesuffix(RELU))
-
-        def look(positions: np.ndarray) -> np.ndarray:
-            pixels = padded(perturbation(classifier.pixels(images, positions)), size)
-            logits, maps = tap.grad_cam(model, pixels.contiguous(memory_format=torch.channels_last))
-            logits = checked(logits, (size, classes), images=len(positions))
-            return torch.cat([logits, maps[: len(positions)].flatten(1)], dim=1).cpu().numpy()
-
-        with named(what), _tapped(model, layer, (height, width)) as tap:
-            return np.concatenate(in_batches(look, np.arange(count), size=size, workers=workers))
+        with named(what):
+            look = _Looking(layer, (height, width), size, classes)
+            return classifier.over_batches(look, classifier.inputs(images, perturbation), size=size)
 
     def attention() -> Attention:
         shape = (count, classes + height * width)
@@ -131,6 +125,29 @@ def grad_cam(
     """
     with _tapped(model, layer, size) as tap:
         return tap.grad_cam(model, pixels)
+
+
+@dataclass(frozen=True)
+class _Looking:
+    """Predicts and computes Grad-CAM at a layer, with maps of a (height, width), in batches of a size."""
+
+    layer: str
+    grid: tuple[int, int]
+    size: int
+    classes: int
+
+    def __call__(self, model: nn.Module, inputs: Perturbed, workers: int) -> np.ndarray:
+        """Return logits and map of each input, (N, classes + height * width) float32."""
+        model = folded(model, keep=self.layer.removesuffix(RELU))
+
+        def look(positions: np.ndarray) -> np.ndarray:
+            pixels = padded(inputs(positions), self.size)
+            logits, maps = tap.grad_cam(model, pixels.contiguous(memory_format=torch.channels_last))
+            logits = checked(logits, (self.size, self.classes), images=len(positions))
+            return torch.cat([logits, maps[: len(positions)].flatten(1)], dim=1).cpu().numpy()
+
+        with _tapped(model, self.layer, self.grid) as tap:
+            return np.concatenate(in_batches(look, np.arange(len(inputs)), size=self.size, workers=workers))
 
 
 class _Tap(threading.local):

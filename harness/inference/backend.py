@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from harness.errors import InputError
+from harness.errors import InputError, Interruption
 from harness.inference.engine import Engine
 
 if TYPE_CHECKING:
@@ -14,8 +14,14 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from harness.inference.perturbed import Perturbed
+
     Inputs = Callable[[np.ndarray], Tensor]
     """Makes the inputs at these positions, (M,) int64, as pixels on the device, (M, C, H, W) float32 in [0, 1]."""
+
+
+class BackendLostError(Interruption):
+    """What models run on is gone, or cannot do its work; says what was lost. Nothing can be judged without it."""
 
 
 class Backend(Protocol):
@@ -45,6 +51,21 @@ class Backend(Protocol):
         """Return the logits of `count` inputs, (count, classes), all computed in float32; see `logits`."""
 
 
+class Work(Protocol):
+    """What is to be made of inputs with a model, other than logits; can be sent to another process."""
+
+    def __call__(self, model: nn.Module, inputs: Perturbed, workers: int) -> np.ndarray:
+        """Return a row for each input, in their order; at most `workers` batches side by side."""
+
+
+@runtime_checkable
+class Spreading(Protocol):
+    """A backend that can also have other work done where its models are."""
+
+    def over_batches(self, work: Work, model: nn.Module, inputs: Perturbed, *, size: int) -> np.ndarray:
+        """Return what `work` makes of the inputs with the model, done in batches of this size."""
+
+
 class MakeBackend(Protocol):
     """What a backend is made by: of a model in evaluation mode, that lies on the device."""
 
@@ -52,14 +73,25 @@ class MakeBackend(Protocol):
         """Return a backend for the model; at most `workers` batches side by side, none inexact unless `screen`."""
 
 
+def _on_ray(model: nn.Module, *, device: torch.device, workers: int, screen: bool) -> Backend:
+    """Run models on the cluster of `RAY_ADDRESS`, or on processes of this machine; see `harness.inference.cluster`."""
+    from harness.inference.cluster import cluster_of
+    from harness.networks.running import RayOptions
+
+    return cluster_of(RayOptions())(model, device=device, workers=workers, screen=screen)
+
+
 BACKENDS: dict[str, MakeBackend] = {
     "process": Engine,
+    "ray": _on_ray,
 }
 """What runs models, by name."""
 
 
-def backend_named(name: str) -> MakeBackend:
+def backend_named(name: str | MakeBackend) -> MakeBackend:
     """Return what makes a backend; raises `InputError`, which lists the names, for one that there is not."""
+    if not isinstance(name, str):
+        return name
     if name not in BACKENDS:
         raise InputError(f"backend {name!r}: there is none of this name; expected {' or '.join(BACKENDS)}")
     return BACKENDS[name]

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from harness.data.images import LabelledImages, unit_range
-from harness.inference.backend import backend_named
+from harness.inference.backend import Spreading, backend_named
 from harness.inference.code import computing_code
 from harness.inference.devices import available_cores, moved, side_by_side
 from harness.inference.folding import folded
+from harness.inference.perturbed import Perturbed
 from harness.inference.pooling import pooled_by_maxima
 from harness.inference.predictions import Predictions
 from harness.networks.allocator import keep_freed_buffers
@@ -28,7 +29,7 @@ from harness.perturb.corruptions import Corruption
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
-    from harness.inference.backend import Backend
+    from harness.inference.backend import Backend, MakeBackend, Work
     from harness.perturb import Pose
     from harness.store import PredictionCache
 
@@ -41,8 +42,8 @@ class Classifier:
     With a `cache` it also finds what earlier runs predicted, provided that all that decides a prediction can be named:
     the model's computation can be traced, and the perturbation is one of this package, under the protocol.
     Batch norms are folded into the convolutions before them, which changes logits by less than 1e-5. The model given
-    is left as it is. `backend` names what runs it, one of `harness.inference.backend.BACKENDS`: `workers` batches at a
-    time, with the same bits for any number; `screen` lets it find clear answers in less than float32 first.
+    is left as it is. `backend` is what runs it, or its name in `harness.inference.backend.BACKENDS`: `workers` batches
+    at a time, with the same bits for any number; `screen` lets it find clear answers in less than float32 first.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Classifier:
         workers: int | None = None,
         cache: PredictionCache | None = None,
         screen: bool = True,
-        backend: str = "process",
+        backend: str | MakeBackend = "process",
     ) -> None:
         keep_freed_buffers()
         self.device = torch.device(device)
@@ -61,7 +62,7 @@ class Classifier:
         self.plain = _laid_out(evaluation_copy(model), self.device)
         """The model as it was given, layers under their own names."""
         self.model = _laid_out(pooled_by_maxima(folded(self.plain)), self.device)
-        self._screen, self._backend_name = screen, backend
+        self._screen, self._made_by = screen, backend
         self._backend = self.backend_for(self.model)
         self._measured_on: LabelledImages | None = None
         self._cache = cache
@@ -69,16 +70,14 @@ class Classifier:
 
     def like(self, model: nn.Module) -> Classifier:
         """Return another model ready to predict, run as this one is, with nothing remembered and without cache."""
-        other = Classifier(
-            model, device=self.device, workers=self.workers, screen=self._screen, backend=self._backend_name
-        )
+        other = Classifier(model, device=self.device, workers=self.workers, screen=self._screen, backend=self._made_by)
         if self._measured_on is not None:
             other.measure_precision_on(self._measured_on)
         return other
 
     def backend_for(self, model: nn.Module, *, workers: int | None = None, screen: bool | None = None) -> Backend:
         """Return a backend of the kind that this model is run by, for a model as it is: neither traced nor folded."""
-        return backend_named(self._backend_name)(
+        return backend_named(self._made_by)(
             model,
             device=self.device,
             workers=workers or self.workers,
@@ -88,9 +87,7 @@ class Classifier:
     def measure_precision_on(self, images: LabelledImages) -> None:
         """Have it measured on these images which answers are clear before float32; see `Backend`."""
         self._measured_on = images
-        self._backend.measure_precision_on(
-            len(images), lambda positions: self.pixels(images, positions), name=images.sha256
-        )
+        self._backend.measure_precision_on(len(images), self.inputs(images), name=images.sha256)
 
     def predict(self, images: LabelledImages, perturbation: Perturbation = IDENTITY) -> Predictions:
         """Predict every image under the perturbation.
@@ -114,15 +111,7 @@ class Classifier:
 
         Runs fastest when equal poses stand together. Raises `ModelError` as `predict` does.
         """
-
-        def inputs(pairs: np.ndarray) -> Tensor:
-            pixels = self.pixels(images, positions[pairs])
-            # One pose at a time: picking pixels for many images alike is cheaper than for each its own.
-            numbers = which[pairs]
-            ends = [*(np.flatnonzero(np.diff(numbers)) + 1), len(numbers)]
-            starts = [0, *ends[:-1]]
-            return torch.cat([poses[numbers[a]](pixels[a:b]) for a, b in zip(starts, ends, strict=True)])
-
+        inputs = Perturbed(images.pixels, positions, self.device, tuple(poses), which)
         what = f"{len(positions)} images in poses"
         logits = self._backend.logits(len(positions), inputs, classes=len(images.classes), what=what)
         return np.asarray(logits.argmax(axis=1))
@@ -206,9 +195,7 @@ class Classifier:
     def _predictions(self, images: LabelledImages, perturbation: Perturbation) -> Predictions:
         count, classes = len(images), len(images.classes)
         what = f"images {tuple(images.pixels.shape)} under {perturbation}"
-
-        def inputs(positions: np.ndarray) -> Tensor:
-            return perturbation(self.pixels(images, positions))
+        inputs = self.inputs(images, perturbation)
 
         def answers() -> np.ndarray:
             return self._backend.logits(count, inputs, classes=classes, what=what)
@@ -217,9 +204,7 @@ class Classifier:
             """Compute all, or those that are wrong: others are not asked for, and not told apart in the cache."""
 
             def compute() -> np.ndarray:
-                return self._backend.exact_logits(
-                    len(positions), lambda some: inputs(positions[some]), classes=classes, what=what
-                )
+                return self._backend.exact_logits(len(positions), inputs.only(positions), classes=classes, what=what)
 
             return cached("logits" if len(positions) == count else "errors", len(positions), compute)
 
@@ -232,6 +217,16 @@ class Classifier:
     def pixels(self, images: LabelledImages, positions: np.ndarray) -> Tensor:
         """Return the images at these positions as the model takes them, (M, C, H, W) float32 on its device."""
         return unit_range(moved(images.pixels[torch.from_numpy(positions)], self.device))
+
+    def inputs(self, images: LabelledImages, perturbation: Perturbation = IDENTITY) -> Perturbed:
+        """Return the images under the perturbation, as the model takes them."""
+        return Perturbed(images.pixels, np.arange(len(images)), self.device, (perturbation,))
+
+    def over_batches(self, work: Work, inputs: Perturbed, *, size: int) -> np.ndarray:
+        """Return what `work` makes of batches of inputs with the model as it was given, in their order."""
+        if isinstance(self._backend, Spreading):
+            return self._backend.over_batches(work, self.plain, inputs, size=size)
+        return work(self.plain, inputs, self.workers)
 
     def remembered(self, what: Hashable, compute: Callable[[], T]) -> T:
         """Return what `compute` gave when this was first asked for; `what` must name all that decides it."""

@@ -10,7 +10,7 @@ from harness.store.versions import installed
 
 _ROOMS = ("data", "perturb", "networks", "inference")
 """Where pixels, perturbations and predictions are computed."""
-_LIBRARIES = ("numpy", "opencv-python", "opencv-python-headless", "scipy", "torch")
+LIBRARIES = ("numpy", "opencv-python", "opencv-python-headless", "scipy", "torch")
 """What they compute with: another release may round otherwise."""
 
 
@@ -20,7 +20,7 @@ def computing_code() -> str:
 
     Made once by each process.
     """
-    return hashlib.sha256(repr((hash_of_code(Path(__file__).parents[1]), installed(_LIBRARIES))).encode()).hexdigest()
+    return hashlib.sha256(repr((hash_of_code(Path(__file__).parents[1]), installed(LIBRARIES))).encode()).hexdigest()
 
 
 def hash_of_code(package: Path) -> str:

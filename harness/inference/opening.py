@@ -19,7 +19,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.data import LabelledImages
+    from harness.inference.backend import MakeBackend
+    from harness.inference.cluster import Cluster
+    from harness.networks.running import BackendOptions
     from harness.store import PredictionCache
+
+
+def placed(options: BackendOptions, device: str) -> tuple[Cluster | None, str]:
+    """Return the cluster that models are to run on, started, or None, and the device that this process has them on.
+
+    Raises `InputError` for a device that there is not, for one beside a cluster, and for a cluster that cannot be used.
+    """
+    if not options.on_ray:
+        return None, pick_device(device)
+    if device not in {"auto", "cpu"}:
+        raise InputError(f"device {device!r}: a cluster's workers have GPUs by --stress-ray-gpus; leave it out")
+    from harness.inference.cluster import cluster_of
+
+    cluster = cluster_of(options.ray)
+    cluster.start()
+    return cluster, "cpu"
 
 
 @settings_kept()
@@ -32,7 +51,7 @@ def open_model(
     device: str = "auto",
     workers: int | None = None,
     cache: PredictionCache | None = None,
-    backend: str = "process",
+    backend: str | MakeBackend = "process",
     others: Iterable[RoleModel] = (),
 ) -> RoleModel:
     """Load a checkpoint, check that it fits the images, and return it as the model of a role.

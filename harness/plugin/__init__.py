@@ -253,6 +253,8 @@ def pytest_terminal_summary(
     reports = _relative(run.options.reports)
     for line in summary_lines(run.outcome, reports):
         terminalreporter.line(line)
+    if run.session and run.session.cluster:
+        terminalreporter.line(run.session.cluster.said())
     if _on_github():
         from harness.report.annotations import annotation_lines
 

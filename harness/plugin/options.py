@@ -16,6 +16,7 @@ from harness.errors import InputError
 from harness.gates.roles import ROLES
 from harness.networks import NetworkOptions, add_network_options
 from harness.plugin.leaving import HISTORY_OPTION, add_leaving_options, history_file
+from harness.networks.running import BackendOptions, add_backend_options
 from harness.run.budget import seconds_in
 from harness.run.session import PROFILES, TIMEOUT_SECONDS, StressOptions
 
@@ -66,6 +67,7 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
         default="auto",
         help="Where to run: auto, cpu, cuda or mps (default: auto).",
     )
+    add_backend_options(add)
     add(
         "--no-stress-cache",
         action="store_true",
@@ -146,7 +148,7 @@ def options_of(config: pytest.Config) -> StressOptions:
     """Return the options, relative defaults resolved from the root directory."""
     option, models = config.option, config.rootpath / "models"
     try:
-        data = DataOptions.of(option)
+        data, backend = DataOptions.of(option), BackendOptions.of(option)
     except InputError as error:
         raise pytest.UsageError(str(error)) from None
     ours = data == DataOptions()
@@ -167,6 +169,7 @@ def options_of(config: pytest.Config) -> StressOptions:
         profile=option.stress_profile,
         samples=option.stress_samples,
         device=option.stress_device,
+        backend=backend,
         cache=not option.no_stress_cache,
         overview=not option.stress_no_overview,
         knowledge=_path(option.stress_knowledge, None),

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import InputError, NotApplicableError, foreign_code, printable
+from harness.errors import InputError, Interruption, NotApplicableError, foreign_code, printable
 from harness.gates import Gate, GatesFile, Verdict, read_gates
 from harness.plugin.afterwards import bar
 from harness.plugin.options import full_gates, is_gate_run, options_of
-from harness.plugin.timeout import TimeLimitExceededError, planning_limit, time_limit
+from harness.plugin.timeout import planning_limit, time_limit
 from harness.run.before import Before
 from harness.run.evidence import Evidence
 from harness.run.outcome import Outcome, SelfCheck
@@ -56,7 +56,7 @@ class GateRun:
         self.tests: dict[str, pytest.Function] = {}
         self.reported = Reported()
         self.hung = False
-        """Whether a model gave no answer in time; it is then not asked again."""
+        """Whether a model gave no answer in time, or what it ran on is lost; it is then not asked again."""
         self.outcome: Outcome | None = None
         self.unfinished = False
         """Whether this process is in a run that has begun, and has left no reports yet."""
@@ -88,7 +88,7 @@ class GateRun:
             try:
                 with self.limited("loading the models"):
                     session = open_session(self.options, gates=self.gates, workers=workers)
-            except TimeLimitExceededError as error:
+            except Interruption as error:
                 raise InputError(str(error)) from None
             if self.is_worker:
                 _expect_same(session.inputs, self.config.workerinput[INPUTS])  # type: ignore[attr-defined]
@@ -106,6 +106,7 @@ class GateRun:
 
     def start(self) -> None:
         """Check everything in the controller, before the tests, and train shipped models that are missing."""
+        self._expect_alone()
         self._expect_candidate()
         self._train_missing()
         session = self.prepare()
@@ -123,6 +124,18 @@ class GateRun:
     def limited(self, what: str) -> AbstractContextManager[None]:
         """Limit the time of a block to that of one gate."""
         return time_limit(self.options.timeout_seconds, what)
+
+    def _expect_alone(self) -> None:
+        """Raise `InputError` for what divides work, or counts it, beside a cluster."""
+        if not self.options.backend.on_ray:
+            return
+        if getattr(self.config.option, "dist", "no") != "no":
+            raise InputError("--stress-backend ray: divides the work itself; leave out -n and --dist")
+        if self.plans or self.fits_a_budget:
+            raise InputError(
+                "--stress-backend ray: what a run costs is measured on this machine alone; plan, and choose samples "
+                "for a budget, without it"
+            )
 
     def _expect_candidate(self) -> None:
         """Raise `InputError` where nothing was named and there is nothing by default, before anything is trained."""
@@ -198,7 +211,7 @@ class GateRun:
                     session, self.judge, memory=memory, on_check=lambda name, total: show(next(steps), total, name)
                 )
         # A model that fails here, or a test that cannot be run by hand.
-        except (Exception, TimeLimitExceededError) as error:
+        except (Exception, Interruption) as error:
             self.reported.self_checks = (SelfCheck("self-checks", "fail", f"they could not run: {error!r}"),)
 
     @property
@@ -225,7 +238,7 @@ class GateRun:
                     on_measured=lambda done, total: show(done, total, ""),
                 )
         # A model that fails here; what the gates say of it stands.
-        except (Exception, TimeLimitExceededError) as error:
+        except (Exception, Interruption) as error:
             self.reported.overview_missing = f"The models could not be compared: {error}"
 
     def judge(self, session: StressSession, gate: Gate) -> Verdict | None:

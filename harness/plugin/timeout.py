@@ -113,7 +113,7 @@ class TimeKeeper:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-        """Let no other test wait for a model that hangs."""
-        if call.excinfo is not None and isinstance(call.excinfo.value, TimeLimitExceededError):
+        """Let no other test wait for a model that hangs, or for what it ran on."""
+        if call.excinfo is not None and isinstance(call.excinfo.value, Interruption):
             self.run.hung = True
-            item.session.shouldstop = f"{item.name} gave no answer in time"
+            item.session.shouldstop = f"{item.name} had no answer"

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import NotApplicableError, foreign_code, printable
+from harness.errors import Interruption, NotApplicableError, foreign_code, printable
 from harness.gates import Gate
 from harness.plugin.pictures import PICTURES, take_pictures
 from harness.plugin.run import PROPERTY, RUN, NotApplicable
 from harness.plugin.shrunk import with_smallest_pose
-from harness.plugin.timeout import TimeLimitExceededError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -81,7 +80,7 @@ def pytest_runtest_makereport(
     elif verdict is None:
         verdict = row.unjudged("error", "the test judged nothing; end it with `gate.judge` and `evidence.show`")
     # What a test or a model raises when it is asked once more adds nothing to what was measured.
-    with suppress(Exception, TimeLimitExceededError), run.limited(row.id), foreign_code():
+    with suppress(Exception, Interruption), run.limited(row.id), foreign_code():
         verdict = with_smallest_pose(item, verdict, run.evidence)
     if report.failed and verdict.status == "fail":
         # The measurement is what a reader needs; how the test came by it is the same for each row.
@@ -95,7 +94,7 @@ def pytest_runtest_makereport(
     # JUnit takes its properties from the reports after this one, which copy the item's.
     item.user_properties += [(name, getattr(verdict, name)) for name in ("status", "metric", "value", "limit", "n")]
     if item.config.pluginmanager.hasplugin("html") and run.options.record is None and not run.hung:
-        with suppress(Exception, TimeLimitExceededError), run.limited(row.id), foreign_code():
+        with suppress(Exception, Interruption), run.limited(row.id), foreign_code():
             report.user_properties.append((PICTURES, take_pictures(run.evidence, run.prepare())))
     return report
 

@@ -226,10 +226,7 @@ def _seconds(session: StressSession, count: int, *, exact: bool) -> float:
     classifier, images = session.roles["candidate"].classifier, session.images
     positions = np.arange(count) % len(images)
     backend = classifier.backend_for(classifier.model)
-
-    def inputs(chosen: np.ndarray) -> torch.Tensor:
-        return _SEEN(classifier.pixels(images, positions[chosen]))
-
+    inputs = classifier.inputs(images, _SEEN).only(positions)
     run = backend.exact_logits if exact else backend.logits
     backend.measure_precision_on(1, inputs, name="a plan's")
     start = _clock(classifier)

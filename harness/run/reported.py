@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import some_of
 from harness.gates.roles import ROLES
+from harness.measures import METRICS, Unit
 from harness.run.outcome import Outcome, SelfCheck
 from harness.run.thumbnails import spoken_of, thumbnails_of
 
@@ -114,7 +115,7 @@ def outcome_of(
         },
         recipe=gates.recipe,
         provenance=session.provenance,
-        remarks=(*_loaded(session), *_dropped(session), *images.notes),
+        remarks=(*_loaded(session), *_dropped(session), *images.notes, *_mixed(session, verdicts)),
         gates_sha256=gates.sha256,
         versions=_versions(),
         command=shlex.join(command),
@@ -140,6 +141,24 @@ def _thumbnails(session: StressSession, overview: Overview | None) -> dict[int |
 def _loaded(session: StressSession) -> list[str]:
     """Say of each model, where there was a choice, which of its file's tensors it was filled with."""
     return [f"{role} {model.path}: {model.note}" for role, model in session.roles.items() if model.note]
+
+
+def _mixed(session: StressSession, verdicts: Sequence[Verdict]) -> list[str]:
+    """Say of a cluster of several kinds of processors how close the verdict comes to what these may change."""
+    if session.cluster is None or len(session.cluster.kinds) <= 1:
+        return []
+    from harness.inference.cluster.telling import mixed
+
+    margins = [(each.gate.id, margin) for each in verdicts if (margin := _margin(each)) is not None]
+    return [mixed(session.cluster.kinds, margins)]
+
+
+def _margin(verdict: Verdict) -> float | None:
+    """Return how far a share is from its bound; None where there is no bound, or no share."""
+    if verdict.value is None or verdict.limit is None or verdict.status not in {"pass", "fail"}:
+        return None
+    metric = METRICS.get(verdict.metric)
+    return abs(verdict.value - verdict.limit) if metric and metric.unit is Unit.SHARE else None
 
 
 def _dropped(session: StressSession) -> list[str]:

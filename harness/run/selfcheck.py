@@ -148,9 +148,7 @@ def _model_keeps_no_state(fresh: Classifier, sampled: StressSession) -> SelfChec
     backend = classifier.backend_for(copy.deepcopy(classifier.plain), workers=1, screen=False)
 
     def as_given() -> np.ndarray:
-        def inputs(positions: np.ndarray) -> Tensor:
-            return classifier.pixels(images, positions)
-
+        inputs = classifier.inputs(images)
         return backend.exact_logits(len(images), inputs, classes=len(images.classes), what="images, as it was given")
 
     in_the_run = fresh.predict(images).logits

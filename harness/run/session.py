@@ -12,6 +12,7 @@ from harness.errors import InputError, NotApplicableError
 from harness.gates import Gate, GatesFile, read_gates
 from harness.gates.roles import ROLES, in_words
 from harness.networks import NetworkOptions
+from harness.networks.running import BackendOptions
 from harness.run.made_for import expect_data_of, expect_profile_of
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.gates.file import DataFingerprint
     from harness.inference import RoleModel
+    from harness.inference.cluster import Cluster
     from harness.measures.knowledge import Knowledge
     from harness.store import PredictionCache
 
@@ -49,6 +51,7 @@ class StressOptions:
     profile: str = "default"
     samples: int | None = None
     device: str = "auto"
+    backend: BackendOptions = field(default_factory=BackendOptions)
     cache: bool = True
     overview: bool = True
     """Whether the models are compared for the report."""
@@ -92,6 +95,8 @@ class StressSession:
     """Images that must never be wrong again, whatever sample of the data is measured."""
     knowledge: Knowledge | None = None
     """What healthy retrains know of the images; None where nobody recorded it."""
+    cluster: Cluster | None = None
+    """What models run on, if not this process."""
     whole: LabelledImages | None = None
     """The images of families that measure more than the sample that others do; None where there is no sample."""
 
@@ -196,7 +201,7 @@ def open_session(
     `gates` is the gates file if it has been read, so that it is the same for whoever read it.
     """
     from harness.data import stratified_sample
-    from harness.inference import open_model, pick_device
+    from harness.inference import open_model, placed
     from harness.run.golden import golden_images
     from harness.store import PredictionCache
 
@@ -210,7 +215,7 @@ def open_session(
     if (size := options.sample_size(gates.data)) is not None:
         whole = None if options.samples is not None else images
         images = stratified_sample(images, size)
-    device = pick_device(options.device)
+    cluster, device = placed(options.backend, options.device)
     cache = PredictionCache.of_user() if options.cache else None
     if cache:
         cache.prune()
@@ -224,6 +229,7 @@ def open_session(
             device=device,
             workers=workers,
             cache=cache,
+            backend=cluster or "process",
             others=roles.values(),
         )
         roles[role] = replace(model, layer=_layer(model, images, options.layer))
@@ -237,6 +243,7 @@ def open_session(
         cache=cache,
         golden=golden_images(gates, images, options.data, options.network.transform),
         knowledge=knowledge and knowledge.of_others(roles["candidate"].model_sha256),
+        cluster=cluster,
         whole=whole,
     )
 

@@ -38,8 +38,11 @@ def expect_refusal(folder, said):
         (("--stress-size", "axb"), "--stress-size axb: expected a number of pixels"),
         (("--stress-timeout", "-1"), "--stress-timeout -1: expected seconds"),
         (("--candidate", "none"), "--candidate none: a gate needs a candidate"),
+        (("--stress-ray-workers", "2"), "are options of --stress-backend ray"),
+        (("--stress-backend", "ray", "-n", "2"), "divides the work itself; leave out -n"),
+        (("--stress-backend", "ray", "--stress-budget", "20m"), "what a run costs is measured on this machine alone"),
     ],
-    ids=["unknown", "type", "choice", "size", "timeout", "candidate"],
+    ids=["unknown", "type", "choice", "size", "timeout", "candidate", "ray", "ray-xdist", "ray-budget"],
 )
 def test_a_wrong_option(zoo, arguments, said):
     leave_old_reports(zoo.root / "reports")

@@ -37,6 +37,11 @@ class _Runner:
     session: Any
     input: str
     batch: int | None
+    content: bytes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Have the session made anew in another process, of a network that has been looked at in this one."""
+        return _runner, (self.content, self.input, self.batch)
 
     def __deepcopy__(self, memo: object) -> _Runner:
         return self
@@ -48,6 +53,19 @@ class _Runner:
         padded = np.concatenate([pixels, np.zeros((-len(pixels) % self.batch, *pixels.shape[1:]), pixels.dtype)])
         parts = [padded[start : start + self.batch] for start in range(0, len(padded), self.batch)]
         return np.concatenate([self.session.run(None, {self.input: part})[0] for part in parts])[: len(pixels)]
+
+
+def _session(content: bytes) -> Any:
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = settings.inter_op_num_threads = 1
+    settings.log_severity_level = 4
+    return onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
+
+
+def _runner(content: bytes, name: str, batch: int | None) -> _Runner:
+    return _Runner(_session(content), name, batch, content)
 
 
 class OnnxNetwork(nn.Module):
@@ -82,7 +100,7 @@ def load_onnx(path: Path) -> Checkpoint:
     """
     try:
         import onnx
-        import onnxruntime
+        import onnxruntime  # noqa: F401  Found missing here, and not where it is used.
         from google.protobuf.message import DecodeError
     except ImportError as error:
         raise InputError(f"{path}: ONNX files need {error.name}; pip install 'stress-harness[onnx]'") from None
@@ -93,11 +111,8 @@ def load_onnx(path: Path) -> Checkpoint:
         raise CheckpointRefused("FORMAT", path, "not an ONNX file", _EXPORT) from None
     content, sha256, note = take_in(description, content, path)
     _expect_moderate(content, path)
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = settings.inter_op_num_threads = 1
-    settings.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
+        session = _session(content)
     except Exception as error:  # Its errors have no base class of their own.
         fact = f"ONNX Runtime cannot run it ({shown(str(error))})"
         raise CheckpointRefused("FORMAT", path, fact, _EXPORT) from None
@@ -110,7 +125,7 @@ def load_onnx(path: Path) -> Checkpoint:
         fact = f"its input is {images.type} of shape {shown(images.shape)}"
         raise CheckpointRefused("ARCHITECTURE", path, fact, _EXPORT)
     batch = images.shape[0] if isinstance(images.shape[0], int) else None
-    network = OnnxNetwork(_Runner(session, images.name, batch), bytes.fromhex(sha256), tuple(images.shape))
+    network = OnnxNetwork(_Runner(session, images.name, batch, content), bytes.fromhex(sha256), tuple(images.shape))
     return Checkpoint(path, sha256, network.eval(), "onnx", None, note)
 
 

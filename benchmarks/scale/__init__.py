@@ -1,0 +1,1 @@
+"""What a cluster costs beside one process, and what that says of more nodes than there are here."""

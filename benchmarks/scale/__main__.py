@@ -1,0 +1,237 @@
+"""Ray on one node beside one process, in one run, and a model of more nodes from what was measured.
+
+Run `python -m benchmarks.scale` on an idle machine with the extras `ray` and `bench`. Start-up is told apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from benchmarks.pages import write_between
+from benchmarks.real.speed import POSES, made, pictures
+from benchmarks.scale.model import Constants, predicted, ranges
+from harness.data import LabelledImages
+from harness.data.pipeline import Pipeline
+from harness.data.rows import rows_of_file
+from harness.inference import Classifier
+from harness.inference.batches import batch_size
+from harness.inference.cluster import Cluster
+from harness.networks.running import RayOptions
+from harness.perturb import Pose
+from harness.store.files import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+HERE = Path(__file__).parent
+PAGE = HERE.parents[1] / "docs/scale.md"
+RESULTS = HERE / "results.json"
+OVERHEAD = ("<!-- results of overhead -->", "<!-- end of results of overhead -->")
+MODEL = ("<!-- results of the model -->", "<!-- end of results of the model -->")
+IMAGENET, PERTURBATIONS, CORES = 1_300_000, 20, 32
+"""What is predicted: how many images, under how many perturbations, on nodes of how many cores."""
+
+
+class Nothing(nn.Module):
+    """A network that takes no time."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return ten logits of each image, of its first pixels."""
+        return pixels.flatten(1)[:, :10]
+
+
+def cpu_seconds() -> float:
+    """Return the processor time of this process and of all that it has started, and that still run."""
+    parents: dict[int, int] = {}
+    spent: dict[int, float] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            parents[int(entry.name)] = int(fields[1])
+            spent[int(entry.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def ours(pid: int) -> bool:
+        while pid > 1:
+            if pid == os.getpid():
+                return True
+            pid = parents.get(pid, 0)
+        return False
+
+    return sum(seconds for pid, seconds in spent.items() if ours(pid))
+
+
+def timed(call: Callable[[], object]) -> tuple[float, float]:
+    """Return the seconds of the clock and of processors that a call takes."""
+    cpu, clock = cpu_seconds(), time.perf_counter()
+    call()
+    return time.perf_counter() - clock, cpu_seconds() - cpu
+
+
+def side_by_side(images: LabelledImages, *, workers: int, repeats: int) -> dict[str, list[tuple[float, float]]]:
+    """Return the seconds, of the clock and of processors, of rounds by turns: in one process, and on a cluster.
+
+    Both have as many workers; the start of the cluster is apart.
+    """
+    model = made("resnet18", images.take(torch.arange(min(50, len(images)))))
+    cluster = Cluster(RayOptions(workers=workers))
+    taken: dict[str, list[tuple[float, float]]] = {"process": [], "ray": [], "start": [timed(cluster.start)]}
+    ways = {
+        name: Classifier(model, workers=workers, backend=way)
+        for name, way in (("process", "process"), ("ray", cluster))
+    }
+    for classifier in ways.values():
+        classifier.measure_precision_on(images)
+    for number, pose in enumerate(POSES[: repeats + 1]):
+        for name, classifier in ways.items():
+            seconds = timed(lambda classifier=classifier, pose=pose: classifier.predict(images, pose))
+            print(f"{workers} workers, {name}: {seconds[0]:.2f} s, {seconds[1]:.2f} s of processors", flush=True)
+            if number:  # The first warms up.
+                taken[name].append(seconds)
+    assert all(np.array_equal(*(way.predict(images, pose).answers for way in ways.values())) for pose in POSES[:2])
+    cluster.close()
+    return taken
+
+
+def constants(images: LabelledImages, *, compute_ms: float) -> Constants:
+    """Return what each part takes on this machine by itself, the fastest of several times, since noise only adds."""
+    cluster, device, count = Cluster(RayOptions(workers=1)), torch.device("cpu"), 64
+    cluster.start()
+    classifier = Classifier(Nothing(), backend=cluster, screen=False)
+    size = batch_size((3, 8, 8), device, screening=False)
+    tiny = LabelledImages(
+        torch.zeros(count * size, 3, 8, 8, dtype=torch.uint8),
+        torch.zeros(count * size).long(),
+        images.classes,
+        "tiny",
+        "test",
+    )
+    one = tiny.take(torch.arange(1))
+    call = fastest(lambda number: classifier.predict(one, Pose(dx=number / 100)))
+    many = fastest(lambda number: classifier.predict(tiny, Pose(dx=number / 100)))
+    alone = Classifier(Nothing(), screen=False, workers=1)
+    work = fastest(lambda number: alone.predict(tiny, Pose(dx=number / 100)))
+    cluster.close()
+    with tempfile.TemporaryFile() as file:
+        file.write(images.pixels.numpy().tobytes())
+        file.flush()
+        rows = rows_of_file(cast("BinaryIO", file), tuple(images.pixels.shape), torch.uint8)
+        reading = fastest(lambda _: rows[np.arange(len(rows))])
+    picture = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((500, 375), Image.Resampling.BICUBIC).save(picture, "JPEG", quality=90)
+    pipeline = Pipeline(resize=256, crop=(224, 224))
+    decode = fastest(
+        lambda _: pipeline.apply(Image.open(io.BytesIO(picture.getvalue()), formats=["JPEG"]), where="one")
+    )
+    parts = [np.zeros((16, 1_000), dtype=np.float32)] * 1_000
+    return Constants(
+        decode_ms=1e3 * decode,
+        compute_ms=compute_ms,
+        image_bytes=images.pixels[0].numel(),
+        file_mb_s=images.pixels.numel() / reading / 1e6,
+        call_ms=1e3 * call,
+        range_ms=1e3 * max(many - call - work, 0.0) / ranges(count, 1, most=64),
+        merge_us=1e6 * fastest(lambda _: np.concatenate(parts)) / 16_000,
+        batch=batch_size(images.pixels.shape[1:], device, screening=True),
+    )
+
+
+def fastest(call: Callable[[int], object], *, repeats: int = 10) -> float:
+    """Return the fewest seconds that a call takes, each with another number."""
+    taken = []
+    for number in range(1, repeats + 1):
+        begun = time.perf_counter()
+        call(number)
+        taken.append(time.perf_counter() - begun)
+    return min(taken)
+
+
+def _measured(options: argparse.Namespace) -> dict[str, Any]:
+    images = pictures(options.images)
+    machine = f"{os.cpu_count()} cores, at a load of {os.getloadavg()[0]:.1f} when it began"
+    taken = {count: side_by_side(images, workers=count, repeats=options.repeats) for count in options.workers}
+    cpu = statistics.median(seconds for _, seconds in taken[options.workers[0]]["process"])
+    found = constants(images, compute_ms=1e3 * cpu / len(images))
+    return {"machine": machine, "images": len(images), "taken": taken, "constants": asdict(found)}
+
+
+def _write(results: dict[str, Any]) -> None:
+    import ray
+
+    found, count = Constants(**results["constants"]), results["images"]
+    lines = [
+        f"Measured on {results['machine']}; torch {torch.__version__}, Ray {ray.__version__}, Python "
+        f"{platform.python_version()}. A ResNet-18 on {count} images of 224 px in a pose, medians of rounds by turns:",
+        "",
+        "| workers | in one process, s | on Ray | ratio | of processors, s | on Ray | ratio, ≤ 1.1 | start, s |",
+        "| --- " * 8 + "|",
+    ]
+    checks = ["", "| workers | predicted, s of processors | measured | s of the clock |", "| --- " * 4 + "|"]
+    for workers, taken in results["taken"].items():
+        (here, here_cpu), (there, there_cpu) = (
+            (statistics.median(each[part] for each in taken[way]) for part in (0, 1)) for way in ("process", "ray")
+        )
+        lines.append(
+            f"| {workers} | {here:.2f} | {there:.2f} | {there / here:.2f} | {here_cpu:.2f} | {there_cpu:.2f} | "
+            f"{there_cpu / here_cpu:.3f} | {taken['start'][0][0]:.0f} |"
+        )
+        model = predicted(found, images=count, perturbations=1, nodes=1, cores=int(workers), decoded=True)
+        checks.append(
+            f"| {workers} | {model.compute * int(workers) + model.driver:.2f} | {there_cpu:.2f} | {there:.2f} |"
+        )
+    write_between(HERE / "README.md", *OVERHEAD, "\n".join(lines))
+    names = {
+        "decode_ms": "decoding and cropping a JPEG of 500 × 375, ms",
+        "compute_ms": "predicting an image on one core, ms",
+        "image_bytes": "an image's pixels, bytes",
+        "file_mb_s": "reading pixels from a file in the page cache, MB/s",
+        "call_ms": "a call without work, ms",
+        "range_ms": "each range of it, ms",
+        "merge_us": "joining an image's 1,000 logits, µs",
+        "batch": "images of a batch",
+    }
+    page = ["| constant | value |", "| --- | --- |"]
+    page += [f"| {words} | {getattr(found, name):,.4g} |" for name, words in names.items()]
+    page += [*checks, "", f"{IMAGENET:,} images × {PERTURBATIONS} perturbations, nodes of {CORES} cores, hours:", ""]
+    page += ["| nodes | decode | transfer | compute | driver | tail | merge | all | longest |", "| --- " * 9 + "|"]
+    for nodes in (1, 8, 64):
+        each = predicted(found, images=IMAGENET, perturbations=PERTURBATIONS, nodes=nodes, cores=CORES)
+        hours = [f"{value / 3600:.3f}" for value in (*asdict(each).values(), each.total)]
+        page.append(f"| {nodes} | {' | '.join(hours)} | {each.bottleneck} |")
+    write_between(PAGE, *MODEL, "\n".join(page))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, and write results and tables; returns 0."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
+    parser.add_argument("--images", type=int, default=600, help="pictures of each prediction (default: 600)")
+    parser.add_argument("--repeats", type=int, default=5, choices=range(1, 6), help="rounds, after one to warm up")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="sizes of clusters (default: 1 2)")
+    parser.add_argument("--report", action="store_true", help="only write the tables anew")
+    options = parser.parse_args(arguments)
+    if not options.report:
+        write_atomically(RESULTS, (json.dumps(_measured(options), indent=1) + "\n").encode())
+    _write(json.loads(RESULTS.read_text("utf-8")))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

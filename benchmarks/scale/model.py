@@ -1,0 +1,84 @@
+"""A model of the time that a gate takes on a cluster: decode, transfer, compute, merge, and what one driver can do."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+DECODING_THREADS = 8
+"""Threads that decode pictures, at most, in the one process that does."""
+PARTS = 4
+"""Ranges get smaller towards the end of a call: of what is left of its share, a worker takes this part at a time."""
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What one machine was measured to take.
+
+    Milliseconds to decode a picture and to predict it on one core; bytes of an image; megabytes a second that a worker
+    reads from a file; milliseconds that a call takes without any work, and that each of its ranges adds; microseconds
+    to join an image's logits; images of a batch.
+    """
+
+    decode_ms: float
+    compute_ms: float
+    image_bytes: int
+    file_mb_s: float
+    call_ms: float
+    range_ms: float
+    merge_us: float
+    batch: int
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Seconds of each part of a gate; the driver's part runs beside the computing, and counts where it is longer."""
+
+    decode: float
+    transfer: float
+    compute: float
+    driver: float
+    tail: float
+    merge: float
+
+    @property
+    def total(self) -> float:
+        """Return the seconds of all."""
+        return self.decode + self.transfer + max(self.compute, self.driver) + self.tail + self.merge
+
+    @property
+    def bottleneck(self) -> str:
+        """Return the part that takes longest."""
+        parts = {"decode": self.decode, "transfer": self.transfer, "compute": self.compute, "driver": self.driver}
+        return max(parts, key=parts.__getitem__)
+
+
+def ranges(batches: int, workers: int, *, most: int) -> int:
+    """Return into how many ranges a call of so many batches is cut, as `harness.inference.cluster.ranges` does."""
+    left, count = -(-batches // workers), 0
+    while left:
+        left -= min(most, max(1, left // PARTS))
+        count += 1
+    return count * min(workers, batches)
+
+
+def predicted(
+    constants: Constants, *, images: int, perturbations: int, nodes: int, cores: int, decoded: bool = False
+) -> Predicted:
+    """Return what a gate of so many images and perturbations takes on nodes of so many cores each.
+
+    Pictures are decoded once, by the driver, into a file on storage that all nodes share, unless they are `decoded`;
+    each node reads its own part once, and has it in its page cache from then on.
+    """
+    c, workers = constants, nodes * cores
+    most = max(1, min(64, (32 << 20) // (c.batch * c.image_bytes)))
+    count = ranges(-(-images // c.batch), workers, most=most)
+    return Predicted(
+        decode=0.0 if decoded else images * c.decode_ms / 1e3 / min(cores, DECODING_THREADS),
+        transfer=images * c.image_bytes / nodes / (c.file_mb_s * 1e6),
+        compute=images * perturbations * c.compute_ms / 1e3 / workers,
+        driver=perturbations * (c.call_ms + count * c.range_ms) / 1e3,
+        # The last range of a call is a batch; who is done waits for half of one.
+        tail=perturbations * min(c.batch, math.ceil(images / workers)) * c.compute_ms / 2e3,
+        merge=perturbations * images * c.merge_us / 1e6,
+    )

@@ -1,0 +1,120 @@
+"""The backend of a cluster: what is to be computed is decided here, as in one process, and computed by its workers."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.inference.cluster.pool import Pool
+from harness.inference.cluster.telling import speeds
+from harness.inference.cluster.travelling import packed_model
+from harness.inference.cluster.worker import Pass
+from harness.inference.engine import Engine
+from harness.inference.perturbed import Perturbed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Mapping
+
+    import torch
+    from torch import nn
+
+    from harness.inference.backend import Backend, Work
+    from harness.inference.cluster.worker import How
+    from harness.networks.running import RayOptions
+
+
+class Cluster:
+    """Makes backends that run models on the workers of one cluster."""
+
+    def __init__(self, options: RayOptions) -> None:
+        self._pool = Pool(options)
+
+    def __call__(self, model: nn.Module, *, device: torch.device, workers: int, screen: bool) -> Backend:  # noqa: ARG002
+        """Return a backend for the model; device and number of workers are the cluster's own."""
+        self._pool.start()
+        return _OnCluster(model, self._pool, screen=screen)
+
+    def start(self) -> None:
+        """Join the cluster and start its workers, if that has not been done; raises `InputError` where it cannot be."""
+        self._pool.start()
+
+    def close(self) -> None:
+        """End the workers; the next use starts others."""
+        self._pool.close()
+
+    @property
+    def kinds(self) -> Mapping[str, int]:
+        """Return what decides the last bits on a worker, in words, by how many workers there are of a kind."""
+        return self._pool.kinds
+
+    def said(self) -> str:
+        """Return in words how many workers there are, and how fast each is."""
+        return f"cluster: {len(self._pool.done)} workers; {speeds(self._pool.done.values())}"
+
+
+@cache
+def cluster_of(options: RayOptions) -> Cluster:
+    """Return the cluster of these options, the same for whoever asks in this process."""
+    return Cluster(options)
+
+
+class _OnCluster(Engine):
+    """The engine of a process, but for what it computes: screening, what is doubted, and sizes of batches are the same.
+
+    So are the bits, as ranges are whole batches.
+    """
+
+    def __init__(self, model: nn.Module, pool: Pool, *, screen: bool) -> None:
+        super().__init__(model, device=pool.device, workers=1, screen=False)
+        self._pool = pool
+        self.screens = screen and pool.bfloat16
+        if self.screens:
+            self._lead = None
+        self._references: dict[int, tuple[nn.Module, Any]] = {}
+
+    @property
+    def decides(self) -> Hashable:
+        """Return what it is in a process of the workers' kind; of several kinds, or another, these too."""
+        here = super().decides
+        return here if self._pool.like_this_process else (here, *sorted(self._pool.kinds))
+
+    def over_batches(self, work: Work, model: nn.Module, inputs: Perturbed, *, size: int) -> np.ndarray:
+        """Return what `work` makes of the inputs with the model, done in batches of this size."""
+        return _joined(self._pool.run(self._reference_to(model), work, inputs, size=size))
+
+    def _run(
+        self,
+        positions: np.ndarray,
+        inputs: Callable[[np.ndarray], torch.Tensor],
+        classes: int,
+        *,
+        screened_by: nn.Module | None = None,
+    ) -> np.ndarray:
+        if not isinstance(inputs, Perturbed):
+            raise TypeError("inputs of a cluster's workers: expected `Perturbed`, which can be sent")
+        if not len(positions):
+            return np.empty((0, classes), dtype=np.float32)
+        how: How = "exact" if screened_by is None else "autocast" if screened_by is self.model else "lowered"
+        some, model = inputs.only(positions), self._reference_to(self.model)
+        self._shape = some.shape
+        while True:
+            size = self._size(low=how != "exact")
+            answers = self._pool.run(model, Pass(classes, how, self._halvings), some, size=size)
+            halvings = max(answer.halvings for answer in answers)
+            if halvings == self._halvings:
+                return _joined(answers)
+            self._halvings = halvings  # As in one process, all of a call is of one size.
+
+    def _reference_to(self, model: nn.Module) -> Any:
+        """Return a reference to a model in the object store, where it is put once, for as long as this is in use."""
+        import ray
+
+        if id(model) not in self._references:
+            self._references[id(model)] = model, ray.put(packed_model(model))
+        return self._references[id(model)][1]
+
+
+def _joined(answers: list[Any]) -> np.ndarray:
+    return np.concatenate([answer.rows for answer in answers])

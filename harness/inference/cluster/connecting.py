@@ -1,0 +1,62 @@
+"""Ray, found and joined: imported here alone, of a version that is known to do, and silent unless it is wanted."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import InputError
+from harness.inference.devices import available_cores
+
+if TYPE_CHECKING:
+    from harness.networks.running import RayOptions
+
+LEAST = (2, 50)
+"""The oldest release of Ray that this was tried with, in its first two numbers."""
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # Nothing is sent anywhere.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # What Ray will do by default, and warns of until then.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
+
+
+def connect(options: RayOptions) -> bool:
+    """Join the cluster that the options name, or start one on this machine; returns whether it was started.
+
+    A process that has joined one stays where it is. Raises `InputError` when Ray is not installed, is too old, or finds
+    no cluster.
+    """
+    try:
+        for name, value in _QUIET.items():
+            if not options.logs:
+                os.environ.setdefault(name, value)
+        import ray
+    except ImportError as error:
+        raise InputError(
+            f"--stress-backend ray: needs Ray, which is not installed ({error}); pip install 'stress-harness[ray]'"
+        ) from None
+    if tuple(map(int, ray.__version__.split(".")[:2])) < LEAST:
+        raise InputError(
+            f"--stress-backend ray: needs Ray {'.'.join(map(str, LEAST))} or newer, {ray.__version__} is installed; "
+            "pip install --upgrade 'stress-harness[ray]'"
+        )
+    if ray.is_initialized():
+        return False
+    address = options.address or os.environ.get("RAY_ADDRESS") or "local"
+    if address.startswith("ray://"):
+        raise InputError(
+            f"--stress-ray-address {address}: is a Ray client's; name the cluster itself, such as 10.0.0.1:6379, and "
+            "run on one of its nodes"
+        )
+    started = address == "local"
+    own: dict[str, Any] = {"num_cpus": available_cores(), "include_dashboard": False} if started else {}
+    level = "info" if options.logs else "critical"
+    try:
+        ray.init(address, log_to_driver=options.logs, logging_level=level, configure_logging=not options.logs, **own)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        said = str(error).splitlines()[0] if str(error) else repr(error)
+        raise InputError(
+            f"--stress-ray-address {address}: no cluster can be joined there ({said}); start one with `ray start "
+            "--head`, or leave the option and RAY_ADDRESS out to have one for the run"
+        ) from None
+    return started

@@ -1,0 +1,202 @@
+"""The workers of a cluster: started, told apart by what decides bits, replaced when they die, missed in the end."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import torch
+
+from harness.errors import InputError
+from harness.inference.backend import BackendLostError
+from harness.inference.cluster.connecting import connect
+from harness.inference.cluster.ranges import Range
+from harness.inference.cluster.telling import Done
+from harness.inference.cluster.worker import Facts, Worker, facts_here
+
+if TYPE_CHECKING:
+    from harness.networks.running import RayOptions
+
+TRIES = 3
+"""How often a range is tried, or each worker started, before the run ends."""
+STARTING, GATHERING, PATIENCE = 180.0, 30.0, 30.0
+"""Seconds until the first workers are there; for which the others are waited for then; and for which there may be none
+later on."""
+TICK = 1.0
+"""Seconds between two looks at how things stand."""
+
+
+@dataclass(eq=False)
+class Member:
+    """A worker as the driver knows it: its actor, what it said of itself, and what it is doing."""
+
+    number: int
+    actor: Any
+    starting: Any
+    facts: Facts | None = None
+    task: Any = None
+    call: int = 0
+    range: Range = field(default_factory=lambda: Range(0, 0))
+    since: float = 0.0
+    blind: bool = False
+    """Whether files of images are not to be had on its node."""
+
+
+class Members:
+    """The workers of one cluster."""
+
+    def __init__(self, options: RayOptions) -> None:
+        self.options = options
+        self.kinds: Counter[str] = Counter()
+        """What decides bits, by how many workers have it, as they were found at the start."""
+        self.done: dict[int, Done] = {}
+        self.members: list[Member] = []
+        self._facts: list[Facts] = []
+        self.lost = ""
+        self._failed_starts = 0
+        self._nobody_since: float | None = None
+        self.last_error = "it did not start in time"
+
+    @property
+    def device(self) -> torch.device:
+        """Return the kind of device that workers run on."""
+        return torch.device("cuda" if self.options.gpus else "cpu")
+
+    @property
+    def bfloat16(self) -> bool:
+        """Return whether bfloat16 is fast on all workers."""
+        return all(each.bfloat16 for each in self._facts)
+
+    @property
+    def like_this_process(self) -> bool:
+        """Return whether all workers compute what this process would, to the last bit."""
+        if self.device.type == "cuda" and not torch.cuda.is_available():
+            return False
+        return set(self.kinds) == {facts_here(self.device).kind}
+
+    def start(self) -> None:
+        """Join the cluster and have its workers started; nothing if that has been done.
+
+        Raises `InputError` for a cluster without room for a worker, and for workers with other code than this process.
+        """
+        if self.members:
+            return
+        import ray
+
+        connect(self.options)
+        count = self._room()
+        self.members = [self._begun(number) for number in range(count)]
+        started, first = time.monotonic(), 0.0
+        while waiting := [each for each in self.members if each.facts is None]:
+            now = time.monotonic()
+            if now - started > STARTING or (first and now - first > GATHERING):
+                break
+            ready, _ = ray.wait([each.starting for each in waiting], timeout=TICK)
+            for member in waiting:
+                if member.starting in ready:
+                    self.welcome(member)
+            if not first and len(waiting) < count:
+                first = now
+        self._facts = [each.facts for each in self.members if each.facts]
+        if not self._facts:
+            self.lose(f"none of {count} workers started within {STARTING:.0f} s: {self.last_error}")
+        self.kinds = Counter(each.kind for each in self._facts)
+
+    def _room(self) -> int:
+        import ray
+
+        found, gpus = ray.cluster_resources(), self.options.gpus
+        room = min(found.get("CPU", 0.0), found.get("GPU", 0.0) / gpus if gpus else math.inf)
+        if room < 1:
+            has = f"{found.get('CPU', 0):g} cores and {found.get('GPU', 0):g} GPUs"
+            raise InputError(
+                f"--stress-backend ray: the cluster has {has}, a worker takes one core"
+                + (f" and {gpus:g} GPUs" if gpus else "")
+            )
+        return int(min(room, self.options.workers or math.inf))
+
+    def _begun(self, number: int) -> Member:
+        """Return a worker that is being started, in the place of that number."""
+        import ray
+
+        options = {"num_cpus": 1, "num_gpus": self.options.gpus, "max_restarts": 0}
+        # No objects among the arguments: an actor whose constructor took some cannot be started again (ray#53727).
+        path = [os.path.abspath(each) for each in sys.path]  # noqa: PTH100  An entry may be "".
+        actor = ray.remote(Worker).options(**options).remote(path, str(Path.cwd()), gpus=bool(self.options.gpus))
+        return Member(number, actor, actor.facts.remote())
+
+    def welcome(self, member: Member) -> None:
+        """Take what a worker says of itself, or start another one in its place."""
+        import ray
+        from ray.exceptions import RayError
+
+        try:
+            facts: Facts = ray.get(member.starting)
+        except RayError as error:
+            self._failed_starts += 1
+            if self._failed_starts >= TRIES * len(self.members):
+                self.lose(f"workers do not start: {first_line(error)}")
+            self.replace(member, error)
+            return
+        if facts.code != facts_here(torch.device("cpu")).code:
+            raise InputError(
+                f"--stress-backend ray: node {facts.node} has other code of the harness than this process; install the "
+                "same on all nodes"
+            )
+        if self.kinds and facts.kind not in self.kinds:
+            # It came late: what the run's numbers are to be compared with was said at its start.
+            self.last_error = f"being of another kind than those that the run began with ({facts.kind})"
+            self._end(member)
+            self.members.remove(member)
+            return
+        member.facts, self._failed_starts = facts, 0
+        self.done[member.number] = self.done.get(member.number) or Done(f"worker {member.number} on {facts.node}")
+
+    def replace(self, member: Member, error: Exception) -> None:
+        """Start another worker in the place of one that is of no use any more."""
+        self.last_error = first_line(error)
+        self._end(member)
+        self.members[self.members.index(member)] = self._begun(member.number)
+
+    def expect_somebody(self, waiting: str) -> None:
+        """End the run, which waits for what is said here, when there has been no worker for a while."""
+        if any(each.facts for each in self.members):
+            self._nobody_since = None
+            return
+        now = time.monotonic()
+        self._nobody_since = self._nobody_since or now
+        if now - self._nobody_since > PATIENCE:
+            self.lose(
+                f"no worker is left, and none has come for {PATIENCE:.0f} s; {waiting}; the last one was lost by "
+                f"{self.last_error}"
+            )
+
+    def lose(self, why: str) -> NoReturn:
+        """Raise `BackendLostError` now, and whenever something is asked for from now on."""
+        self.lost = f"the cluster could not do its work: {why}; nothing is judged on a part, run again when it can"
+        raise BackendLostError(self.lost)
+
+    def close(self) -> None:
+        """End all workers."""
+        for member in self.members:
+            self._end(member)
+        self.members = []
+
+    def _end(self, member: Member) -> None:
+        import ray
+
+        with suppress(Exception):  # It may be gone already.
+            ray.kill(member.actor)
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error of Ray's says, in one line: its last one, where the cause of what a task raised stands."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"

@@ -1,0 +1,177 @@
+"""Calls divided among the workers of a cluster: ranges handed out, done again where one is lost, joined by position."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from harness.inference.backend import BackendLostError
+from harness.inference.cluster.members import TICK, TRIES, Member, Members, first_line
+from harness.inference.cluster.pixels import Store
+from harness.inference.cluster.ranges import Range, Ranges
+from harness.inference.cluster.telling import speeds
+from harness.inference.cluster.travelling import packed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.inference.backend import Work
+    from harness.inference.cluster.worker import Answer, Pass
+    from harness.inference.perturbed import Perturbed
+    from harness.networks.running import RayOptions
+
+_MOST_BYTES, _MOST_BATCHES = 32 << 20, 64
+"""The largest range, so that little is lost with a worker."""
+_LATE, _LATE_SECONDS, _LATE_AT_FIRST = 3.0, 2.0, 30.0
+"""A range that takes so many times as long as the slowest so far, and so many seconds, is given to an idle worker, too;
+before any is done, after so many seconds."""
+
+
+@dataclass
+class _Call:
+    """One call's ranges: who has them, which are done, how often each failed, and the slowest so far by input."""
+
+    inputs: Perturbed
+    ranges: Ranges
+    answers: dict[Range, Answer] = field(default_factory=dict)
+    failed: Counter[Range] = field(default_factory=Counter)
+    slowest: float = 0.0
+
+    @property
+    def done(self) -> int:
+        return sum(map(len, self.answers))
+
+
+class Pool(Members):
+    """The workers of a cluster, and what this process has in its object store."""
+
+    def __init__(self, options: RayOptions) -> None:
+        super().__init__(options)
+        self._store = Store()
+        self._calls = 0
+
+    def run(self, model: Any, work: Pass | Work, inputs: Perturbed, *, size: int) -> list[Answer]:
+        """Return the answers of ranges that are multiples of `size`, in the order of the inputs.
+
+        `model` is a reference to one in the object store. An error of the model is raised as it is there. Raises
+        `BackendLostError` when a range fails three times, or there is no worker left; so does each call from then on.
+        """
+        if self.lost:
+            raise BackendLostError(self.lost)
+        self.start()
+        self._calls += 1
+        most = max(1, min(_MOST_BATCHES, _MOST_BYTES // max(1, size * math.prod(inputs.shape))))
+        call = _Call(inputs, Ranges(len(inputs), size=size, workers=len(self.members), most=most))
+        for _ in self._shown(call):
+            for member in self.members:
+                if member.facts and member.task is None and (some := self._next(call, member)):
+                    self._send(member, some, model, work, call)
+            for member in self._heard():
+                if member.facts is None:
+                    self.welcome(member)
+                else:
+                    self._take(member, call)
+            self.expect_somebody(f"{len(inputs) - call.done} of {inputs} had no answer")
+        return [call.answers[some] for some in sorted(call.answers)]
+
+    def _shown(self, call: _Call) -> Iterator[None]:
+        """Go on until all is done, with a bar on a terminal when it takes long."""
+        from tqdm import tqdm
+
+        bar: tqdm[NoReturn] = tqdm(
+            total=len(call.inputs),
+            desc=f"{len(self.members)} workers",
+            unit="image",
+            delay=2,
+            leave=False,
+            disable=None,
+        )
+        with bar:
+            while call.done < len(call.inputs):
+                yield
+                if not bar.disable:
+                    bar.set_postfix_str(speeds(self.done.values()), refresh=False)
+                bar.update(call.done - bar.n)
+
+    def _next(self, call: _Call, member: Member) -> Range | None:
+        """Return what an idle worker is to do: what nobody has yet, or else what is late with another."""
+        if (some := call.ranges.next(member.number)) is not None:
+            return some
+        now = time.monotonic()
+        busy = [each for each in self.members if each.task is not None and each.call == self._calls]
+        given = Counter(each.range for each in busy)
+        for each in busy:
+            limit = max(_LATE_SECONDS, _LATE * call.slowest * len(each.range)) if call.slowest else _LATE_AT_FIRST
+            if now - each.since > limit and given[each.range] == 1 and each.range not in call.answers:
+                return each.range
+        return None
+
+    def _send(self, member: Member, some: Range, model: Any, work: Pass | Work, call: _Call) -> None:
+        from ray.exceptions import RayError
+
+        part = call.inputs.only(np.arange(some.start, some.stop))
+        try:
+            content = packed(self._store.sent(part, reads_files=not member.blind))
+        except RayError as error:
+            self.lose(f"images {some} of {call.inputs} do not get into the object store: {first_line(error)}")
+        # In a list, so that the worker gets the reference, and not each time the model.
+        member.task = member.actor.run.remote([model], work, content)
+        member.range, member.call, member.since = some, self._calls, time.monotonic()
+
+    def _heard(self) -> list[Member]:
+        """Return the workers of which there is news, after a while at most."""
+        import ray
+
+        awaited = {each.task if each.facts else each.starting: each for each in self.members}
+        awaited.pop(None, None)
+        if not awaited:
+            return []
+        references = list(awaited)
+        ready, _ = ray.wait(references, timeout=TICK)
+        if ready:
+            ready, _ = ray.wait(references, num_returns=len(references), timeout=0)
+        return [awaited[reference] for reference in ready]
+
+    def _take(self, member: Member, call: _Call) -> None:
+        """Take a worker's answer, or note that there is none; that of an earlier call is of no use any more."""
+        import ray
+        from ray.exceptions import RayError
+
+        task, some, late = member.task, member.range, member.call != self._calls or member.range in call.answers
+        member.task = None
+        try:
+            answer: Answer = ray.get(task)
+        except RayError as error:
+            # What a task raises is of Ray's making too, since the worker catches the model's; it may be sound itself.
+            self.replace(member, error)
+            if not late:
+                call.failed[some] += 1
+                if call.failed[some] >= TRIES:
+                    self.lose(
+                        f"images {some} of {call.inputs} failed {TRIES} times, the last time by {self.last_error}"
+                    )
+                if not self._has(some):
+                    call.ranges.again(some)
+            return
+        if answer.blind:
+            member.blind = True
+            if not late:
+                call.ranges.again(some)
+            return
+        if late:
+            return
+        if answer.error is not None:
+            raise answer.error
+        call.answers[some] = answer
+        call.slowest = max(call.slowest, answer.seconds / len(some))
+        done = self.done[member.number]
+        done.inputs, done.seconds = done.inputs + len(some), done.seconds + answer.seconds
+
+    def _has(self, some: Range) -> bool:
+        """Return whether another worker is at a range already."""
+        return any(each.task is not None and each.call == self._calls and each.range == some for each in self.members)

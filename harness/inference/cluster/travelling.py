@@ -1,0 +1,108 @@
+"""What is sent to workers, as bytes: what is a user's own with its code, which workers do not have."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch.fx import GraphModule
+
+from harness.errors import InputError
+from harness.perturb.corruptions import CORRUPTIONS, Corruption
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+    from torch import Tensor, nn
+
+    from harness.inference.perturbed import Perturbed
+    from harness.perturb.corruptions.kind import Kind
+
+_INSTEAD = "run it without --stress-backend ray"
+
+
+def packed(inputs: Perturbed) -> bytes:
+    """Return inputs as bytes; raises `InputError` for a perturbation that cannot be sent."""
+    from ray import cloudpickle
+
+    taken = tuple(_Declared(each, CORRUPTIONS[each.name]) if _is_users(each) else each for each in inputs.perturbations)
+    try:
+        with _code_of(*inputs.perturbations, *(each.kind.apply for each in taken if isinstance(each, _Declared))):
+            content: bytes = cloudpickle.dumps(replace(inputs, perturbations=taken))
+    except Exception as error:  # A user's object, which may hold anything.
+        raise InputError(
+            f"{inputs}: cannot be sent to a worker ({error}); run it without --stress-backend ray"
+        ) from error
+    return content
+
+
+def packed_model(model: nn.Module) -> np.ndarray:
+    """Return a model as bytes for the object store, (B,) uint8; raises `InputError` for one that cannot be sent."""
+    from ray import cloudpickle
+
+    try:
+        with _code_of(*model.modules()):
+            return np.frombuffer(cloudpickle.dumps(_without_words(model)), dtype=np.uint8)
+    except Exception as error:  # A user's object, which may hold anything.
+        raise InputError(
+            f"the model cannot be sent to a worker ({error}); run it without --stress-backend ray"
+        ) from error
+
+
+def _without_words(model: nn.Module) -> nn.Module:
+    """Return a traced model without its annotations: those that were written as text keep it from being pickled."""
+    if not isinstance(model, GraphModule):
+        return model
+    graph = copy.deepcopy(model.graph)
+    for node in graph.nodes:
+        node.type = None
+    return GraphModule(model, graph)
+
+
+@dataclass(frozen=True, eq=False)
+class _Declared:
+    """A corruption that a user has declared, with what it is made by."""
+
+    corruption: Corruption
+    kind: Kind
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the corrupted images, (N, C, H, W)."""
+        if self.corruption.name not in CORRUPTIONS:
+            CORRUPTIONS.add(self.corruption.name, self.kind, declared_by=type(self))
+        return self.corruption(images)
+
+
+def _is_users(perturbation: object) -> bool:
+    return isinstance(perturbation, Corruption) and perturbation.of_user
+
+
+@contextmanager
+def _code_of(*things: Any) -> Iterator[None]:
+    """Let the code of these things be sent along, where it is no installed package's."""
+    from ray import cloudpickle
+
+    with ExitStack() as stack:
+        for name in {_module_of(thing) for thing in things}:
+            module = sys.modules.get(name)
+            if module is not None and _is_own(module):
+                cloudpickle.register_pickle_by_value(module)
+                stack.callback(cloudpickle.unregister_pickle_by_value, module)
+        yield
+
+
+def _module_of(thing: Any) -> str:
+    return str(getattr(thing, "__module__", type(thing).__module__))
+
+
+def _is_own(module: ModuleType) -> bool:
+    """Return whether a module is a file of somebody's project."""
+    file = getattr(module, "__file__", None)
+    if file is None or module.__name__ == "__main__" or module.__name__.partition(".")[0] == "harness":
+        return False
+    return "site-packages" not in file and not file.startswith(sys.base_prefix + "/lib")

@@ -1,0 +1,171 @@
+"""What runs on a worker: models that it was handed, over ranges of inputs, and what it says of itself."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import platform
+import sys
+import time
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from harness.errors import InputError
+from harness.inference import screening
+from harness.inference.code import LIBRARIES, hash_of_code
+from harness.inference.engine import Engine
+from harness.store.versions import installed
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from harness.inference.backend import Work
+    from harness.inference.perturbed import Perturbed
+
+How = Literal["exact", "lowered", "autocast"]
+"""In float32; in bfloat16 with weights that were cast before; in bfloat16 by autocast alone."""
+
+_HELD = 4
+"""Models that a worker keeps: those of the roles, and a damaged copy."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What decides the last bits of what a process computes, and where it is; `code` is a hash of what it runs."""
+
+    node: str
+    processor: str
+    instructions: str
+    versions: str
+    device: str
+    bfloat16: bool
+    code: str
+
+    @property
+    def kind(self) -> str:
+        """Return in words what decides the bits."""
+        on = f"{self.device} of " if self.device != "cpu" else ""
+        return f"{on}{self.processor} ({self.instructions}), {self.versions}"
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What is to be computed of a range: logits, in one precision, batches halved so often for want of memory."""
+
+    classes: int
+    how: How
+    halvings: int
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a worker comes to with a range: a row for each input, or what went wrong there, in `seconds`.
+
+    `halvings` are those that it needed; `blind` says that the images' file is not to be had on its node.
+    """
+
+    rows: np.ndarray | None = None
+    error: Exception | None = None
+    halvings: int = 0
+    blind: bool = False
+    seconds: float = 0.0
+
+
+class Worker:
+    """Runs models over ranges of inputs, on one thread; made into an actor of Ray's.
+
+    A model is handed over with every range, as a reference into the object store, and read from there once: a worker
+    that takes the place of one that died knows nothing that it would have to be told anew.
+    """
+
+    def __init__(self, path: list[str], folder: str, *, gpus: bool) -> None:
+        sys.path[:] = [*path, *(each for each in sys.path if each not in path)]
+        with suppress(OSError):
+            os.chdir(folder)  # Where the user's own modules are found by the gate, if the node has it.
+        self._device = torch.device("cuda" if gpus else "cpu")
+        self._held: OrderedDict[str, _Held] = OrderedDict()
+
+    def facts(self) -> Facts:
+        """Return what decides the bits here."""
+        return facts_here(self._device)
+
+    def run(self, model: list[Any], work: Pass | Work, inputs: bytes) -> Answer:
+        """Return what the work makes of inputs, pickled, with the model that is referred to."""
+        start = time.perf_counter()
+        try:
+            held, given = self._model(model[0]), pickle.loads(inputs)  # noqa: S301  Our own process sent it.
+        except FileNotFoundError:
+            return Answer(blind=True)
+        except ModuleNotFoundError as error:
+            said = f"a worker of the cluster has no module {error.name!r}; install it on every node"
+            return Answer(error=InputError(said))
+        try:
+            answer = held.answer(work, given)
+        except Exception as error:  # The model's own, which may be of any class.
+            kept = error if isinstance(error, InputError) else RuntimeError(str(error))
+            return Answer(error=kept, seconds=time.perf_counter() - start)
+        return replace(answer, seconds=time.perf_counter() - start)
+
+    def _model(self, reference: Any) -> _Held:
+        name = reference.hex()
+        if name not in self._held:
+            import ray
+
+            model = pickle.loads(ray.get(reference))  # noqa: S301  Our own process put it there.
+            self._held[name] = _Held(model.to(self._device, memory_format=torch.channels_last), self._device)
+            while len(self._held) > _HELD:
+                self._held.popitem(last=False)
+        self._held.move_to_end(name)
+        return self._held[name]
+
+
+class _Held(Engine):
+    """A model that a worker has been handed, and runs as the backend of a process runs its own."""
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        super().__init__(model, device=device, workers=1, screen=False)
+
+    @cached_property
+    def _cast(self) -> nn.Module:
+        return screening.lowered(self.model)
+
+    def answer(self, work: Pass | Work, inputs: Perturbed) -> Answer:
+        """Return what the work makes of the inputs, made on this device."""
+        inputs = replace(inputs, device=self.device)
+        if not isinstance(work, Pass):
+            return Answer(work(self.model, inputs, 1))
+        self._shape, self._halvings = inputs.shape, work.halvings
+        by = None if work.how == "exact" else self._cast if work.how == "lowered" else self.model
+        rows = self._run(np.arange(len(inputs)), inputs, work.classes, screened_by=by)
+        return Answer(rows, halvings=self._halvings)
+
+
+@cache
+def facts_here(device: torch.device) -> Facts:
+    """Return what decides the bits of what this process computes on a device."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return Facts(
+        platform.node(),
+        _processor(),
+        torch.backends.cpu.get_cpu_capability(),
+        ", ".join(installed(LIBRARIES)),
+        name,
+        screening.has_bfloat16(device),
+        hash_of_code(Path(__file__).parents[2]),
+    )
+
+
+def _processor() -> str:
+    """Return the model name of the processor, as Linux says it, or else its kind."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

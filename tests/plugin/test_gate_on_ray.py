@@ -1,0 +1,170 @@
+"""The gate and calibration on a cluster: the same verdict and panel; what is lost ends in 4 and leaves no process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+
+import numpy as np
+import pytest
+from rays import MARK, marked, ray_cluster, wait_until, workers
+from zoo import ROWS, TRAINING, Zoo
+
+pytestmark = pytest.mark.cluster
+
+SLOW = """
+import time
+
+from harness.measures import accuracy
+from harness.plugin import gate
+
+
+class Slow:
+    def __call__(self, pixels):
+        time.sleep({seconds})
+        return pixels
+
+
+@gate("slow")
+def test_slow(candidate, images, evidence, gate):
+    verdict = gate.judge(accuracy(candidate.predict(images, Slow())))
+    evidence.show(verdict)
+    assert verdict.passed, verdict.explain()
+"""
+ROW = """
+[[gate]]
+id = "slow"
+family = "slow"
+metric = "accuracy"
+hand = { bound = 0.5 }
+"""
+
+
+@pytest.fixture
+def zoo(tmp_path):
+    place = Zoo(tmp_path)
+    place.slow = lambda seconds: (place.tests / "test_slow.py").write_text(SLOW.format(seconds=seconds))
+    place.bind(ROWS + ROW)
+    place.slow(0)
+    return place
+
+
+def started(zoo, *arguments, cache="cache", address=None, command=("-m", "pytest", "stress_tests", "-p", "no:html")):
+    """Start the gate, or another command, in a process of its own, and return it."""
+    zoo.mark = uuid.uuid4().hex
+    environment = {**os.environ, "XDG_CACHE_HOME": str(zoo.root / cache), MARK: zoo.mark}
+    environment.pop("RAY_ADDRESS", None)
+    if address:
+        environment["RAY_ADDRESS"] = address
+    options = ("--stress-data", zoo.data) if "pytest" in command else ()
+    return subprocess.Popen(
+        (sys.executable, *command, *options, *arguments),
+        cwd=zoo.root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def report(zoo, folder="reports"):
+    return json.loads((zoo.root / folder / "stress.json").read_text())
+
+
+def kept(zoo, cache):
+    return {path.name: path.read_bytes() for path in (zoo.root / cache).glob("**/*.f32")}
+
+
+RAY = ("--stress-backend", "ray")
+
+
+def test_the_gate_finds_what_it_finds_in_one_process_and_leaves_nothing_running(zoo):
+    plain = started(zoo, "--stress-reports", "plain", cache="plain")
+    said, _ = plain.communicate(timeout=200)
+    assert plain.returncode == 0, said
+    on_ray = started(zoo, *RAY, "--stress-ray-workers", "2", "--stress-reports", "ray", cache="ray")
+    said, _ = on_ray.communicate(timeout=200)
+    assert on_ray.returncode == 0, said
+    assert "cluster: 2 workers; " in said
+    assert "raylet" not in said, "Ray's own logs are silent"
+    mine, theirs = report(zoo, "plain"), report(zoo, "ray")
+    for name in ("verdict", "gates", "errors", "omissions", "self_checks"):
+        assert mine[name] == theirs[name]
+    assert len(mine["gates"]) == 5
+    assert kept(zoo, "plain") == kept(zoo, "ray")
+    wait_until(lambda: not marked(zoo.mark), seconds=30)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+def test_a_driver_that_ends_leaves_no_process(zoo, ending):
+    zoo.slow(20)
+    process = started(zoo, *RAY, "--stress-ray-workers", "2", "-k", "slow")
+    wait_until(lambda: len([each for each in marked(zoo.mark) if "ray::Worker.run" in each]) == 2, seconds=100)
+    time.sleep(1)
+    process.send_signal(ending)
+    process.communicate(timeout=60)
+    assert process.returncode == (2 if ending == signal.SIGINT else -9)
+    wait_until(lambda: not marked(zoo.mark), seconds=45)
+
+
+def test_workers_and_a_node_die_during_a_gate_and_then_all_nodes_do(zoo):
+    with ray_cluster(nodes=2) as nodes:
+        zoo.slow(3)
+        options = (*RAY, "--no-stress-cache")
+        process = started(zoo, *options, address=nodes.address)
+        wait_until(lambda: len(workers()) == 2, seconds=100)
+        for _ in range(2):
+            time.sleep(2)
+            os.kill(wait_until(workers, seconds=30)[0], signal.SIGKILL)
+        nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
+        said, _ = process.communicate(timeout=200)
+        assert process.returncode == 0, said
+        assert report(zoo)["verdict"] == "pass"
+
+        zoo.slow(20)
+        process = started(zoo, *options, "-k", "slow", address=nodes.address)
+        wait_until(lambda: workers(busy=True), seconds=100)
+        time.sleep(1)
+        began = time.monotonic()
+        nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
+        said, _ = process.communicate(timeout=100)
+        assert time.monotonic() - began < 60
+        assert process.returncode == 4, said
+        assert report(zoo)["verdict"] == "error"
+        assert "no worker is left" in " ".join(report(zoo)["errors"])
+
+
+def test_a_panel_is_measured_on_a_cluster_though_a_node_dies(zoo):
+    (zoo.root / "pytest.ini").write_text(f"[pytest]\naddopts = -p no:cacheprovider --stress-data {zoo.data}\n")
+    for seed in range(1, 4):
+        training = {**TRAINING, "seed": seed}
+        zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.1, training=training)
+    panels = []
+    calibrate = ("-m", "harness", "calibrate", "--checkpoints", *(f"seed-{seed}.safetensors" for seed in range(1, 4)))
+    zoo.slow(1)
+    for number, options in enumerate(((), RAY)):
+        zoo.bind(ROWS + ROW)
+        with ray_cluster(nodes=2) as nodes:
+            process = started(
+                zoo,
+                *options,
+                "--panel",
+                f"panel-{number}.json",
+                cache=f"c{number}",
+                address=nodes.address,
+                command=calibrate,
+            )
+            if options:
+                time.sleep(20)
+                nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
+            said, _ = process.communicate(timeout=250)
+        assert process.returncode == 0, said
+        panels.append(json.loads((zoo.root / f"panel-{number}.json").read_text()))
+    assert said.count(".safetensors: ") >= 3, "a line for each member"
+    mine, theirs = ([member["values"] for member in panel["members"]] for panel in panels)
+    assert mine == theirs
+    assert np.isfinite(list(mine[0].values())).all()

@@ -1,0 +1,54 @@
+"""Clusters of Ray's on this machine, and which processes a command has left behind."""
+
+import contextlib
+import os
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+MARK = "STRESS_HARNESS_TEST_MARK"
+
+
+@contextmanager
+def ray_cluster(*, nodes: int):
+    """Yield a cluster of a node without cores, where drivers are, and of nodes of one core each."""
+    from ray.cluster_utils import Cluster
+
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for _ in range(nodes):
+            found.add_node(num_cpus=1)
+        yield found
+    finally:
+        found.shutdown()
+
+
+def workers(*, busy: bool = False) -> list[int]:
+    """Return the processes of workers that are at work, or unless `busy`, wait for it."""
+    name = "ray::Worker.run" if busy else "ray::Worker"
+    return [pid for pid in _processes() if _read(pid, "cmdline").startswith(name)]
+
+
+def marked(mark: str) -> list[str]:
+    """Return what runs of whatever was started with this mark in its environment."""
+    found = [pid for pid in _processes() if f"{MARK}={mark}\0" in _read(pid, "environ")]
+    return [f"{pid} {_read(pid, 'cmdline')[:80]}" for pid in found if pid != os.getpid()]
+
+
+def wait_until(condition, *, seconds: float, every: float = 0.2):
+    """Return what the condition gives as soon as that is true; fails when it is not in time."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(every)
+    return found
+
+
+def _processes() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _read(pid: int, name: str) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/{name}").read_text("utf-8", errors="replace")
+    return ""
