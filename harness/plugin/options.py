@@ -15,8 +15,8 @@ from harness.data.options import DataOptions, add_data_options
 from harness.errors import InputError
 from harness.gates.roles import ROLES
 from harness.networks import NetworkOptions, add_network_options
-from harness.plugin.leaving import HISTORY_OPTION, add_leaving_options, history_file
 from harness.networks.running import BackendOptions, add_backend_options
+from harness.plugin.leaving import HISTORY_OPTION, add_leaving_options, history_file
 from harness.run.budget import seconds_in
 from harness.run.session import PROFILES, TIMEOUT_SECONDS, StressOptions
 
