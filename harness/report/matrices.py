@@ -158,7 +158,7 @@ def _write_digits(axes: Axes, labels: np.ndarray, *, of: int = 0) -> None:
     if of > _LABELLED:
         return
     (mesh,) = axes.collections
-    values = np.ma.asarray(mesh.get_array())
+    values: np.ma.MaskedArray = np.ma.asarray(mesh.get_array())
     colours = np.asarray(mesh.to_rgba(values)).reshape(*labels.shape, 4)
     hidden = np.ma.getmaskarray(values).reshape(labels.shape)
     for row, column in np.ndindex(labels.shape):
