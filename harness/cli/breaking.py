@@ -142,11 +142,11 @@ def _survival(options: argparse.Namespace, classifier: Classifier, images: Label
         print(json.dumps({"images": len(images), "paths": results, "picture": str(output)}))
         return OK
     print(f"{len(images)} images; of those right as they are")
-    for name, result in results.items():
-        decile, median = (PATHS[name].said(result[share]) for share in ("decile", "median"))
+    for curve in curves:
+        decile, median = (curve.path.said(curve.quantile(share)) for share in (0.1, 0.5))
+        held = results[curve.path.name]["held_to_the_limit"]
         print(
-            f"  {name}: one in ten fails by {decile}, half by {median}, "
-            f"{result['held_to_the_limit']:.0%} are right up to the limit"
+            f"  {curve.path.name}: one in ten fails by {decile}, half by {median}, {held:.0%} are right up to the limit"
         )
     print(f"picture: {output}")
     return OK
