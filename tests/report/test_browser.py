@@ -233,17 +233,17 @@ def listed(page) -> list[str]:
 def test_gates_can_be_searched_and_filtered(damaged, open_page):
     page = open_page(damaged)
     everything = listed(page)
-    page.get_by_role("searchbox", name="search").fill("turned clockwise")
+    page.get_by_role("searchbox", name="search").fill("turned rotate-cw")
     assert 0 < len(listed(page)) < len(everything)
     assert all(name.startswith("rotate-cw-") for name in listed(page))
     assert page.locator(".tools output").inner_text() == f"{len(listed(page))} of {len(everything)} gates"
     page.get_by_role("searchbox", name="search").fill("")
-    page.get_by_label("class", exact=True).select_option("Shirt")
+    page.locator(".tools [name=class]").select_option("Shirt")
     assert {"clean-shirt", "pair-coat-shirt"} <= set(listed(page))
     assert not {"clean", "clean-bag", "pair-coat-pullover"} & set(listed(page))
-    page.get_by_label("behaviour").select_option("Single classes")
+    page.locator(".tools [name=family]").select_option("Single classes")
     assert listed(page) == ["clean-shirt"]
-    page.get_by_label("✗ fails").uncheck()
+    page.locator(".tools [value=fail]").uncheck()
     assert listed(page) == []
     page.goto(f"{damaged.as_uri()}#clean-bag")
     page.locator("#clean-bag").wait_for(state="visible")
@@ -275,7 +275,7 @@ def test_titles_stay_while_gates_are_scrolled(damaged, open_page):
 
 def test_gates_are_saved_as_they_are_filtered(damaged, open_page):
     page = open_page(damaged)
-    page.get_by_label("behaviour").select_option("Turned images")
+    page.locator(".tools [name=family]").select_option("Turned images")
     with page.expect_download() as saved:
         page.get_by_role("button", name="Save as CSV").click()
     with saved.value.path().open(encoding="utf-8", newline="") as file:
