@@ -86,7 +86,7 @@
     link.href = URL.createObjectURL(new Blob([[titles, ...rows, ''].join('\n')], { type: 'text/csv' }));
     link.download = 'gates.csv';
     link.click();
-    URL.revokeObjectURL(link.href);
+    setTimeout(() => URL.revokeObjectURL(link.href));
   };
   const copy = async (button) => {
     const { copy: text } = button.dataset;
@@ -197,7 +197,7 @@
     dress();
     measure();
   });
-  addEventListener('load', () => reveal(location.hash));
+  for (const event of ['load', 'hashchange']) addEventListener(event, () => reveal(location.hash));
   addEventListener('beforeprint', () => {
     for (const item of all('details.printed')) item.open = true;
   });
