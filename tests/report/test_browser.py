@@ -334,7 +334,8 @@ def test_axe_finds_nothing_that_keeps_anybody_out(request, open_page, outcome, s
     unfolded(page).locator("#show_all_details").click()
     page.evaluate("for (const fold of document.querySelectorAll('details')) fold.open = true")
     found = axe.Axe().run(page).response["violations"]
-    assert [(each["id"], each["impact"], [node["target"] for node in each["nodes"][:3]]) for each in found] == []
+    serious = [each for each in found if each["impact"] in {"serious", "critical"}]
+    assert [(each["id"], [node["target"] for node in each["nodes"][:3]]) for each in serious] == []
 
 
 def test_headings_are_in_order_and_within_the_main_part(damaged, open_page):
