@@ -157,11 +157,12 @@
     for (const cell of all('#results-table .collapsible > .col-result:not(:has(button))')) {
       pressable(cell).ariaExpanded = String(!cell.matches('.collapsed'));
     }
-    for (const picture of all('.stress img')) {
+    for (const picture of all('.stress img[alt]')) {
       picture.tabIndex = 0;
       picture.role = 'button';
     }
     for (const log of all('.logwrapper:has(.log)')) log.tabIndex = 0;
+    for (const empty of all('#results-table .media.hidden')) empty.remove();
   };
   // What can be scrolled must be reached by keys, too.
   const measure = () => {
