@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -158,7 +158,7 @@ def _write_digits(axes: Axes, labels: np.ndarray, *, of: int = 0) -> None:
     if of > _LABELLED:
         return
     (mesh,) = axes.collections
-    values: np.ma.MaskedArray = np.ma.asarray(mesh.get_array())
+    values: Any = np.ma.asarray(mesh.get_array())
     colours = np.asarray(mesh.to_rgba(values)).reshape(*labels.shape, 4)
     hidden = np.ma.getmaskarray(values).reshape(labels.shape)
     for row, column in np.ndindex(labels.shape):

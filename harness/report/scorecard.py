@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from harness.gates.roles import in_words
@@ -89,10 +90,10 @@ def _row(verdict: Verdict, *, counted: str = "") -> dict[str, Any]:
 
 
 def _example(outcome: Outcome, failed: list[Verdict]) -> Section | None:
-    """Return the first picture of the worst gate that has one, and another than those that lead the page."""
-    leading = [picture for pictures in outcome.telling.values() for picture in pictures]
+    """Return the first picture of the worst gate that has one, of another image than those that lead the page."""
+    leading = {_image_in(picture) for pictures in outcome.telling.values() for picture in pictures}
     pictured = [verdict for verdict in failed if verdict.gate.id in outcome.examples]
-    shown = next((each for each in pictured if outcome.examples[each.gate.id] not in leading), None)
+    shown = next((each for each in pictured if _image_in(outcome.examples[each.gate.id]) not in leading), None)
     if shown is None:
         return None
     gate = shown.gate
@@ -100,6 +101,12 @@ def _example(outcome: Outcome, failed: list[Verdict]) -> Section | None:
         "example", picture=outcome.examples[gate.id], behaviour=family(gate.family), case=case(shown), id=gate.id
     )
     return Section("example", "An example", body)
+
+
+def _image_in(picture: str) -> str:
+    """Return which image a picture shows, as its words begin; all of it where they do not say so."""
+    found = re.search(r'alt="(image \d+),', picture)
+    return found[1] if found else picture
 
 
 def _closest(outcome: Outcome) -> Section | None:

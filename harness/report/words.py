@@ -35,7 +35,7 @@ ABOUT: Mapping[str, About] = {
         "clean",
     ),
     "consensus": About(
-        "How many images the model loses of those that every retrained reference model gets right: no hard ones.",
+        "How many images, none of them hard, the model loses of what every retrained reference model gets right.",
         "Losses in all classes mean damaged weights, another precision or preprocessing; in one, its labels.",
         "consensus",
     ),
@@ -119,11 +119,11 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "retrains": (
         "retrained reference models",
         "Networks of the candidate's recipe, trained anew with other seeds and known to be sound. Beside a gate stand "
-        "their mean and standard deviation; bounds lie so far off that one in a hundred of them fails any gate.",
+        "their mean and standard deviation; at most one in a hundred of them fails any gate.",
     ),
     "detects": (
         "smallest loss detected",
-        "The loss that the gate fails with a probability of 95%; a smaller one may go unnoticed.",
+        "The smallest loss that the gate detects with a probability of 95%; a smaller one may go unnoticed.",
     ),
     "trained-range": ("trained range", "The turns and shifts that the model was trained for: ±10° and ±2 px."),
     "by-chance": ("by chance", "What a map would have on the object that looks everywhere alike."),

@@ -228,12 +228,14 @@ def test_the_example_is_that_of_the_worst_gate_that_has_one():
     assert "An example" not in scorecard(OUTCOME)
 
 
-def test_the_example_is_not_what_leads_the_page_already():
-    worse = replace(FAIL, gate=replace(FAIL.gate, id="worse"), value=0.1)
-    pictures = {FAIL.gate.id: "<img alt='another'>", "worse": "<img alt='known'>"}
-    told = replace(OUTCOME, verdicts=(FAIL, worse), examples=pictures, telling={"worse": ["<img alt='known'>"]})
-    page = scorecard(told)
-    assert "<img alt='another'>" in page[page.index('id="report-example"') : page.index('id="report-covered"')]
+def test_the_example_is_of_another_image_than_what_leads_the_page():
+    worse, worst = (replace(FAIL, gate=replace(FAIL.gate, id=name), value=at) for name, at in (("b", 0.2), ("c", 0.1)))
+    pictures = {
+        name: f'<img alt="image {image}, of {name}">' for name, image in ((FAIL.gate.id, 15), ("b", 1), ("c", 7))
+    }
+    leading = {"c": ['<img alt="image 7, of c">', '<img alt="image 1, in a mirror">']}
+    page = scorecard(replace(OUTCOME, verdicts=(FAIL, worse, worst), examples=pictures, telling=leading))
+    assert f"image 15, of {FAIL.gate.id}" in page[page.index('id="report-example"') : page.index('id="report-covered"')]
 
 
 def test_when_all_passes_the_closest_behaviours_are_named():

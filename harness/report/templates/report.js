@@ -86,7 +86,7 @@
     link.href = URL.createObjectURL(new Blob([[titles, ...rows, ''].join('\n')], { type: 'text/csv' }));
     link.download = 'gates.csv';
     link.click();
-    URL.revokeObjectURL(link.href);
+    setTimeout(() => URL.revokeObjectURL(link.href));
   };
   const copy = async (button) => {
     const { copy: text } = button.dataset;
@@ -157,19 +157,20 @@
     for (const cell of all('#results-table .collapsible > .col-result:not(:has(button))')) {
       pressable(cell).ariaExpanded = String(!cell.matches('.collapsed'));
     }
-    for (const picture of all('.stress img')) {
+    for (const picture of all('.stress img[alt]')) {
       picture.tabIndex = 0;
       picture.role = 'button';
     }
     for (const log of all('.logwrapper:has(.log)')) log.tabIndex = 0;
+    for (const empty of all('#results-table .media.hidden')) empty.remove();
   };
   // What can be scrolled must be reached by keys, too.
   const measure = () => {
-    for (const part of all('.stress .scroll')) {
+    for (const [at, part] of all('.stress .scroll').entries()) {
       if (part.scrollWidth > part.clientWidth || part.scrollHeight > part.clientHeight) {
         part.tabIndex = 0;
         part.role = 'region';
-        part.ariaLabel = part.closest('.section')?.querySelector('h2').textContent ?? 'table';
+        part.ariaLabel = `table ${at + 1}`;
       }
     }
   };
@@ -179,18 +180,25 @@
   addEventListener('DOMContentLoaded', () => {
     const list = document.querySelector('[data-name="tests"]');
     if (document.getElementById('results-table')) {
-      // Into the part of the page that it belongs to.
-      list.append(...all('.run-count, p.filter, .controls, #results-table'));
+      // Into the part of the page that it belongs to, folded where it is long.
+      const fold = list.appendChild(document.createElement('details'));
+      const tests = all('#results-table > tbody').length;
+      fold.open = tests <= 40;
+      fold.append(document.createElement('summary'), ...all('.run-count, p.filter, .controls, #results-table'));
+      fold.firstChild.textContent = `${tests} tests`;
+      const header = document.createElement('header');
+      header.append(...all('body > h1, body > p'));
+      document.body.prepend(header);
       for (const title of all('#results-table th.sortable')) {
         pressable(title).dataset.columnType = title.dataset.columnType;
       }
       for (const box of all('input.filter')) box.ariaLabel = box.nextElementSibling.textContent.replace(',', '');
-      new MutationObserver(dress).observe(list, { childList: true });
+      new MutationObserver(dress).observe(fold, { childList: true });
     }
     dress();
     measure();
   });
-  addEventListener('load', () => reveal(location.hash));
+  for (const event of ['load', 'hashchange']) addEventListener(event, () => reveal(location.hash));
   addEventListener('beforeprint', () => {
     for (const item of all('details.printed')) item.open = true;
   });
