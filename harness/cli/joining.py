@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
     from harness.gates import GatesFile
-    from harness.gates.starter import StarterRow
+    from harness.gates.starter_row import StarterRow
 
 
 def gates_there(path: Path, images: LabelledImages) -> GatesFile | None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from harness.data import LabelledImages
-    from harness.gates.starter import StarterRow
+    from harness.gates.starter_row import StarterRow
 
 TESTS, GATES = "stress_tests", "gates.toml"
 _BELOW = 0.05

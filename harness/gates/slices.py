@@ -41,7 +41,7 @@ def expect_groups_of(gates: GatesFile, images: LabelledImages) -> None:
             f'groups_sha256 = "{found}" into its [data] and calibrate --family {SLICE}'
         )
     for row in rows:
-        by, group = row.keys.get("by"), row.keys.get("group")
+        by, group = str(row.keys.get("by")), row.keys.get("group")
         if by not in images.groups:
             raise GatesError(
                 f"{gates.path}: gate {row.id!r}: by is {by!r}, the data have groups by {', '.join(images.groups)}"
