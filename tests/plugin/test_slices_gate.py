@@ -65,6 +65,7 @@ def test_the_group_that_is_served_badly_fails_by_name(zoo):
     assert result.ret == 1
     assert zoo.statuses == {
         "clean": "pass",
+        "class": "not_gated",
         "slice-camera-front": "pass",
         "slice-camera-rear": "fail",
         "worst-camera": "fail",
@@ -108,4 +109,4 @@ def test_data_with_other_groups_than_the_rows_are_for_end_with_4(zoo):
 def test_without_rows_nobody_asks_for_groups(zoo):
     zoo.bind(ROWS.split("\n\n")[0].replace("0.85", "0.65"))
     assert zoo.run().ret == 0
-    assert zoo.statuses == {"clean": "pass"}
+    assert zoo.statuses == {"clean": "pass", "class": "not_gated"}
