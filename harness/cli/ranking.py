@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -46,8 +47,12 @@ def compare_many(options: argparse.Namespace, paths: Sequence[Path]) -> int:
     facts = {
         **{one.name: f"{one.path} ({one.sha256[:12]})" for one in candidates},
         "gates": str(options.gates),
-        "reproduce": f"python -m harness compare {' '.join(map(str, paths))} --gates {options.gates}"
-        + (f" -- {' '.join(passed)}" if passed else ""),
+        "reproduce": shlex.join(
+            [
+                *("python", "-m", "harness", "compare", *map(str, paths), "--gates", str(options.gates)),
+                *(["--", *passed] if passed else []),
+            ]
+        ),
     }
     write_atomically(options.output, ranking_page(candidates, facts).encode())
     if options.json:

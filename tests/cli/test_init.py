@@ -92,7 +92,7 @@ def test_groups_can_be_added_to_a_gate_that_is_there(shop, capsys):
 
 
 def test_every_family_can_be_had_and_its_rows_are_understood(shop, pytester):
-    with_groups("shop.npz", np.arange(80) % 2)
+    with_groups(shop / "shop.npz", np.arange(80) % 2)
     assert main(["init", str(pytester.path), "--data", f"npz:{shop}/shop.npz", "--families", ",".join(FAMILIES)]) == 0
     with hypothesis_as_it_starts():
         result = pytester.runpytest_inprocess("--collect-only", "-q", "stress_tests")
