@@ -146,6 +146,7 @@ class Members:
             self.replace(member, error)
             return
         if facts.code != facts_here(torch.device("cpu")).code:
+            self.close()
             raise InputError(
                 f"--stress-backend ray: node {facts.node} has other code of the harness than this process; install the "
                 "same on all nodes"
