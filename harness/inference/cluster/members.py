@@ -88,9 +88,9 @@ class Members:
         """
         if self.members:
             return
+        connect(self.options)
         import ray
 
-        connect(self.options)
         count = self._room()
         self.members = [self._begun(number) for number in range(count)]
         started, first = time.monotonic(), 0.0
