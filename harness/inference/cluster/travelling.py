@@ -31,7 +31,10 @@ def packed(inputs: Perturbed) -> bytes:
     """Return inputs as bytes; raises `InputError` for a perturbation that cannot be sent."""
     from ray import cloudpickle
 
-    taken = tuple(_Declared(each, CORRUPTIONS[each.name]) if _is_users(each) else each for each in inputs.perturbations)
+    taken = tuple(
+        _Declared(each, CORRUPTIONS[each.name]) if isinstance(each, Corruption) and each.of_user else each
+        for each in inputs.perturbations
+    )
     try:
         with _code_of(*inputs.perturbations, *(each.kind.apply for each in taken if isinstance(each, _Declared))):
             content: bytes = cloudpickle.dumps(replace(inputs, perturbations=taken))
@@ -90,10 +93,6 @@ class _Declared:
         if self.corruption.name not in CORRUPTIONS:
             CORRUPTIONS.add(self.corruption.name, self.kind, declared_by=type(self))
         return self.corruption(images)
-
-
-def _is_users(perturbation: object) -> bool:
-    return isinstance(perturbation, Corruption) and perturbation.of_user
 
 
 @contextmanager
