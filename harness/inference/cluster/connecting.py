@@ -16,7 +16,6 @@ LEAST = (2, 50)
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # Nothing is sent anywhere.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # What Ray will do by default, and warns of until then.
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 
 

@@ -88,9 +88,9 @@ class Members:
         """
         if self.members:
             return
+        connect(self.options)
         import ray
 
-        connect(self.options)
         count = self._room()
         self.members = [self._begun(number) for number in range(count)]
         started, first = time.monotonic(), 0.0
@@ -146,6 +146,7 @@ class Members:
             self.replace(member, error)
             return
         if facts.code != facts_here(torch.device("cpu")).code:
+            self.close()
             raise InputError(
                 f"--stress-backend ray: node {facts.node} has other code of the harness than this process; install the "
                 "same on all nodes"

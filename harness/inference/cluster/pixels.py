@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -13,6 +13,8 @@ import torch
 from harness.data.rows import FileRows, Rows
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from harness.inference.perturbed import Perturbed
@@ -21,23 +23,26 @@ PAGE = 16 << 20
 """Bytes of images that go into the object store together."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Pages:
-    """Pixels in the object store: `pages[i]` are the rows from `i * rows` on, of those that are needed."""
+    """Pixels in the object store: page i is the rows from `i * rows` on.
 
-    pages: dict[int, Any]
+    The references to pages travel beside it, as Ray's own arguments: it would never let go of those in bytes of ours.
+    """
+
     rows: int
     shape: tuple[int, ...]
+    references: Mapping[int, Any] = field(default_factory=dict)
 
     def __call__(self, positions: np.ndarray) -> Tensor:
-        """Return the rows at these positions, (M,) int64; copied out of the store, where nothing is held."""
+        """Return the rows at these positions, (M,) int64, copied out of the store, where nothing is held."""
         import ray
 
         found = np.empty((len(positions), *self.shape[1:]), dtype=np.uint8)
         numbers = positions // self.rows
         for number in np.unique(numbers):
             here = np.flatnonzero(numbers == number)
-            found[here] = ray.get(self.pages[int(number)])[positions[here] - number * self.rows]
+            found[here] = ray.get(self.references[int(number)])[positions[here] - number * self.rows]
         return torch.from_numpy(found)
 
 
@@ -47,17 +52,19 @@ class Store:
     def __init__(self) -> None:
         self._put: dict[int, dict[int, Any]] = {}
 
-    def sent(self, inputs: Perturbed, *, reads_files: bool) -> Perturbed:
-        """Return inputs that can be made elsewhere: their pixels come from a file, if that is read there, or pages."""
+    def sent(self, inputs: Perturbed, *, reads_files: bool) -> tuple[Perturbed, dict[int, Any]]:
+        """Return inputs that can be made elsewhere, and references to the pages that this takes, for `received`.
+
+        Pixels of a file with a name are read there, and take none, where the other side `reads_files`.
+        """
         pixels = inputs.pixels
         if reads_files and isinstance(pixels, Rows):
             read, positions = pixels.source
             if isinstance(read, FileRows) and read.path:
-                return replace(inputs, pixels=_stand_in(read, read.shape), at=positions[inputs.at])
+                return replace(inputs, pixels=_stand_in(read, read.shape), at=positions[inputs.at]), {}
         rows = max(1, PAGE // max(1, math.prod(pixels.shape[1:])))
-        numbers = np.unique(inputs.at // rows).tolist()
-        pages = {number: self._page(pixels, number, rows) for number in numbers}
-        return replace(inputs, pixels=_stand_in(Pages(pages, rows, tuple(pixels.shape)), pixels.shape))
+        pages = {number: self._page(pixels, number, rows) for number in np.unique(inputs.at // rows).tolist()}
+        return replace(inputs, pixels=_stand_in(Pages(rows, tuple(pixels.shape)), pixels.shape)), pages
 
     def _page(self, pixels: Tensor, number: int, rows: int) -> Any:
         import ray
@@ -71,6 +78,14 @@ class Store:
             part = pixels[number * rows : (number + 1) * rows]
             pages[number] = ray.put(np.ascontiguousarray(part.numpy()))
         return pages[number]
+
+
+def received(inputs: Perturbed, pages: Mapping[int, Any]) -> Perturbed:
+    """Return inputs that were sent, with the pages that were sent beside them."""
+    stand_in = cast("Any", inputs.pixels)
+    if isinstance(stand_in.read, Pages):
+        stand_in.read.references = pages
+    return inputs
 
 
 def _stand_in(read: Any, shape: Any) -> Tensor:

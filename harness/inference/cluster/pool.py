@@ -116,11 +116,11 @@ class Pool(Members):
 
         part = call.inputs.only(np.arange(some.start, some.stop))
         try:
-            content = packed(self._store.sent(part, reads_files=not member.blind))
+            sent, pages = self._store.sent(part, reads_files=not member.blind)
         except RayError as error:
             self.lose(f"images {some} of {call.inputs} do not get into the object store: {first_line(error)}")
         # In a list, so that the worker gets the reference, and not each time the model.
-        member.task = member.actor.run.remote([model], work, content)
+        member.task = member.actor.run.remote([model], work, packed(sent), pages)
         member.range, member.call, member.since = some, self._calls, time.monotonic()
 
     def _heard(self) -> list[Member]:

@@ -54,16 +54,14 @@ def mixed(kinds: Mapping[str, int], margins: Sequence[tuple[str, float]]) -> str
     if len(kinds) < 2:  # noqa: PLR2004  One kind, or none yet.
         return ""
     said = "; ".join(f"{count} on {kind}" for kind, count in sorted(kinds.items()))
-    close = [
-        f"{name} ({margin:.4f})" for name, margin in sorted(margins, key=lambda row: row[1]) if margin <= TOLERANCE
-    ]
-    by = (
-        f"decided by less: {some_of(close)}"
-        if close
-        else f"none is so close to its bound, the closest is {margins[0][0]} ({margins[0][1]:.4f})"
-        if margins
-        else "no gate is held against a share"
-    )
+    margins = sorted(margins, key=lambda row: row[1])
+    close = [f"{name} ({margin:.4f})" for name, margin in margins if margin <= TOLERANCE]
+    if close:
+        by = f"decided by less: {some_of(close)}"
+    elif margins:
+        by = f"none is so close to its bound, the closest is {margins[0][0]} ({margins[0][1]:.4f})"
+    else:
+        by = "no gate is held against a share"
     return (
         f"the workers of the cluster are of {len(kinds)} kinds, so that answers may differ from one kind's in 2 of "
         f"10,000: {said}; of the gates, {by}"

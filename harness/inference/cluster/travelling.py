@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -30,7 +31,10 @@ def packed(inputs: Perturbed) -> bytes:
     """Return inputs as bytes; raises `InputError` for a perturbation that cannot be sent."""
     from ray import cloudpickle
 
-    taken = tuple(_Declared(each, CORRUPTIONS[each.name]) if _is_users(each) else each for each in inputs.perturbations)
+    taken = tuple(
+        _Declared(each, CORRUPTIONS[each.name]) if isinstance(each, Corruption) and each.of_user else each
+        for each in inputs.perturbations
+    )
     try:
         with _code_of(*inputs.perturbations, *(each.kind.apply for each in taken if isinstance(each, _Declared))):
             content: bytes = cloudpickle.dumps(replace(inputs, perturbations=taken))
@@ -43,21 +47,34 @@ def packed(inputs: Perturbed) -> bytes:
 
 def packed_model(model: nn.Module) -> np.ndarray:
     """Return a model as bytes for the object store, (B,) uint8; raises `InputError` for one that cannot be sent."""
-    from ray import cloudpickle
-
     try:
         with _code_of(*model.modules()):
-            return np.frombuffer(cloudpickle.dumps(_without_words(model)), dtype=np.uint8)
+            content = io.BytesIO()
+            _pickler(content).dump(model)
+            return np.frombuffer(content.getbuffer(), dtype=np.uint8)
     except Exception as error:  # A user's object, which may hold anything.
         raise InputError(
             f"the model cannot be sent to a worker ({error}); run it without --stress-backend ray"
         ) from error
 
 
-def _without_words(model: nn.Module) -> nn.Module:
+def _pickler(content: io.BytesIO) -> Any:
+    """Return a pickler for models; those that were traced are taken without words, wherever they stand in one."""
+    from ray import cloudpickle
+
+    class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
+        def reducer_override(self, thing: Any) -> Any:
+            return (
+                _without_words(thing).__reduce__()
+                if isinstance(thing, GraphModule)
+                else super().reducer_override(thing)
+            )
+
+    return Pickler(content)
+
+
+def _without_words(model: GraphModule) -> GraphModule:
     """Return a traced model without its annotations: those that were written as text keep it from being pickled."""
-    if not isinstance(model, GraphModule):
-        return model
     graph = copy.deepcopy(model.graph)
     for node in graph.nodes:
         node.type = None
@@ -76,10 +93,6 @@ class _Declared:
         if self.corruption.name not in CORRUPTIONS:
             CORRUPTIONS.add(self.corruption.name, self.kind, declared_by=type(self))
         return self.corruption(images)
-
-
-def _is_users(perturbation: object) -> bool:
-    return isinstance(perturbation, Corruption) and perturbation.of_user
 
 
 @contextmanager

@@ -19,11 +19,14 @@ import torch
 
 from harness.errors import InputError
 from harness.inference import screening
+from harness.inference.cluster.pixels import received
 from harness.inference.code import LIBRARIES, hash_of_code
 from harness.inference.engine import Engine
 from harness.store.versions import installed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import nn
 
     from harness.inference.backend import Work
@@ -96,11 +99,12 @@ class Worker:
         """Return what decides the bits here."""
         return facts_here(self._device)
 
-    def run(self, model: list[Any], work: Pass | Work, inputs: bytes) -> Answer:
-        """Return what the work makes of inputs, pickled, with the model that is referred to."""
+    def run(self, model: list[Any], work: Pass | Work, inputs: bytes, pages: Mapping[int, Any]) -> Answer:
+        """Return what the work makes of inputs, pickled but for their `pages`, with the model that is referred to."""
         start = time.perf_counter()
         try:
-            held, given = self._model(model[0]), pickle.loads(inputs)  # noqa: S301  Our own process sent it.
+            held = self._model(model[0])
+            given = received(pickle.loads(inputs), pages)  # noqa: S301  Our own process sent it.
         except FileNotFoundError:
             return Answer(blind=True)
         except ModuleNotFoundError as error:
