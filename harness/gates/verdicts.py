@@ -40,8 +40,9 @@ def judge(gate: Gate, measurement: Measurement) -> Verdict:
             "correct the row's metric or the test"
         )
     known = METRICS.get(metric.name, metric)
-    # What follows from the case, as a path's unit, may differ.
-    if replace(metric, unit=known.unit, range=known.range, words=known.words) != known:
+    # What follows from the case, as a path's unit, may differ; words where the metric has some.
+    words = known.words if known.words and metric.words else metric.words
+    if replace(metric, unit=known.unit, range=known.range, words=words) != known:
         raise GatesError(
             f"gate {gate.id}: the test measured a metric {metric.name!r} that is another than the one known by this "
             "name; name yours otherwise"

@@ -42,7 +42,12 @@ class BackendOptions:
 
     @staticmethod
     def of(options: argparse.Namespace) -> BackendOptions:
-        """Return the options as parsed; raises `InputError` for those of a cluster where there is none."""
+        """Return the options as parsed; raises `InputError` for those of a cluster where there is none.
+
+        A command that does not take them runs networks in its process.
+        """
+        if "stress_backend" not in options:
+            return BackendOptions()
         ray = RayOptions(
             options.stress_ray_address, options.stress_ray_workers, options.stress_ray_gpus, options.stress_ray_logs
         )

@@ -9,11 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 from harness.gates.golden import GOLDEN
 from harness.gates.slices import SLICE
-from harness.inference.batches import batch_size
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
@@ -81,6 +78,9 @@ def free_passes(images: LabelledImages) -> int:
 
 def extent_of(session: StressSession) -> Extent:
     """Return what the run can afford, half of it for self-checks and half for the overview."""
+    import torch
+
+    from harness.inference.batches import batch_size
     from harness.run.damages import damages
 
     quarter = affordable_passes(session) // 4

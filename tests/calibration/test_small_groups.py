@@ -13,7 +13,7 @@ from harness.measures.slices import GROUP_ACCURACY, OF_GROUPS
 from harness.perturb import PROTOCOL
 
 LOSS, GROUPS, CANDIDATES = 0.1, 8, 500
-PANELS = 20
+PANELS = 100
 AGREE = 0.43
 """Of Beta's parameters: healthy networks' answers then vary by 0.3 of what they do between images, as those of the
 shipped panel (`harness.calibration.chance.ALONE`)."""

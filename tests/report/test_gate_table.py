@@ -17,7 +17,7 @@ from harness.report.html import scorecard
 from harness.report.wording import FAMILIES
 from harness.report.words import ABOUT, WORDS
 
-BEHAVIOURS = Path(__file__).parents[2] / "docs/behaviours"
+DOCS = Path(__file__).parents[2] / "docs"
 TURNED = Gate("turned", "rotation", "accuracy", panel=Bound(0.851, "", 0.868, 0.006, 20, 3.1, 0.0123))
 PAIR = Gate("pair", "pairs", "pair_failures", "at_most", keys={"pair": ("Shirt", "Coat")}, hand=Bound(30))
 
@@ -113,7 +113,7 @@ def test_a_command_selects_its_gate_alone(pytester):
 def test_every_shipped_behaviour_is_explained_as_its_page_is():
     assert set(ABOUT) == set(FAMILIES)
     for family, about in ABOUT.items():
-        assert f"`{family}`" in (BEHAVIOURS / f"{about.page}.md").read_text("utf-8").split("**What.**")[0]
+        assert f"`{family}`" in (DOCS / f"{about.page}.md").read_text("utf-8").split("**What.**")[0]
 
 
 def test_behaviours_and_titles_lead_to_what_they_mean_within_the_page():
