@@ -11,7 +11,8 @@ with an inflation that the rows of a family share, and the loss against the imag
 counts is the moderated one (Smyth 2004, "Linear models and empirical Bayes methods", section 3),
 (d prior + (K - 1) s^2) / (d + K - 1), where d is how many degrees of freedom the prior is worth: fewer where it is
 mostly what shift may do. Rows whose own spread contradicts the prior have none (after Phipson et al. 2016, "Robust
-hyperparameter estimation"), and gate by that alone if the retrains are enough.
+hyperparameter estimation"), and gate by that alone if the retrains are enough. One that lies far below keeps its
+prior: of many rows some always do.
 
 The constants were set from fits on the shipped panel, on the safe side of what was found; `benchmarks.few` says what
 else was decided by looking at it, and holds the rule against data that had no part in it.
@@ -128,8 +129,6 @@ def moderated(values: np.ndarray, chance: np.ndarray, loss: np.ndarray) -> Moder
     worth = 1 / (by_chance**2 / ROW_DF + (1 - by_chance) ** 2 / SHIFT_DF)
     if nu:
         known = known & (f.sf(own / prior, nu, worth) >= CONTRADICTED)
-    if nu + 1 >= FEW:  # Enough to gate by a spread that is far smaller than what the prior says.
-        known = known & (f.cdf(own / prior, nu, worth) >= CONTRADICTED)
     worth = np.where(known, worth, 0.0)
     variance = (worth * prior + nu * own) / np.maximum(worth + nu, 1e-9)
     return Moderated(variance, worth, by_chance, telling)

@@ -226,9 +226,3 @@ def test_a_plan_counts_what_would_gate_and_what_is_to_be_trained():
     assert gated == sorted(gated)
     assert gated[0] < gated[-1] == ROWS
     assert lines[-1].split()[-4:] == ["0", "2", "5", "17"]
-
-
-def test_a_row_that_spreads_far_less_than_a_strong_shift_may_speaks_for_itself_from_eight_retrains_on():
-    for retrains, has_prior in ((5, True), (8, False)):
-        found = moderated(healthy(retrains, rows=2), np.full(2, CHANCE), np.array([0.0, 0.9]))
-        assert (found.worth > 0).tolist() == [True, has_prior]
