@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from harness.data.images import LabelledImages, unit_range
 from harness.inference.backend import Spreading, backend_named
 from harness.inference.code import computing_code
-from harness.inference.devices import available_cores, moved, side_by_side
+from harness.inference.devices import available_cores, side_by_side
 from harness.inference.folding import folded
 from harness.inference.perturbed import Perturbed
 from harness.inference.pooling import pooled_by_maxima
@@ -29,6 +28,7 @@ from harness.perturb.corruptions import Corruption
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
+    from harness.data.images import LabelledImages
     from harness.inference.backend import Backend, MakeBackend, Work
     from harness.perturb import Pose
     from harness.store import PredictionCache
@@ -216,7 +216,7 @@ class Classifier:
 
     def pixels(self, images: LabelledImages, positions: np.ndarray) -> Tensor:
         """Return the images at these positions as the model takes them, (M, C, H, W) float32 on its device."""
-        return unit_range(moved(images.pixels[torch.from_numpy(positions)], self.device))
+        return self.inputs(images)(positions)
 
     def inputs(self, images: LabelledImages, perturbation: Perturbation = IDENTITY) -> Perturbed:
         """Return the images under the perturbation, as the model takes them."""

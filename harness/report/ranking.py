@@ -11,7 +11,8 @@ from harness.measures import Unit
 from harness.report.illustrations import Illustration, figure_html
 from harness.report.page import Section, render, table
 from harness.report.wording import family
-from harness.run.history import FARTHEST, spread
+from harness.run.history import FARTHEST
+from harness.run.outcome import spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

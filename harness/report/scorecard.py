@@ -10,7 +10,7 @@ from harness.report.page import Section, render
 from harness.report.text import data_in_words, notes, self_check_failures
 from harness.report.wording import case, family, healthy, hints, measured_and_required, sentence, where_it_looks
 from harness.report.words import explained
-from harness.run.outcome import worst_first
+from harness.run.outcome import spread, worst_first
 from harness.run.overview import Rate
 
 if TYPE_CHECKING:
@@ -114,8 +114,7 @@ def _closest(outcome: Outcome) -> Section | None:
         known = verdict.gate.healthy
         assert verdict.value is not None
         assert verdict.limit is not None
-        spread = (known.std if known else None) or max(abs(verdict.limit) * 0.01, 1e-9)
-        return abs(verdict.value - verdict.limit) / spread
+        return abs(verdict.value - verdict.limit) / spread(verdict.limit, known.std if known else None)
 
     judged = [
         verdict

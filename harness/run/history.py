@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, Field
 
 from harness.errors import InputError
 from harness.perturb import IDENTITY
-from harness.run.outcome import Overall
+from harness.run.outcome import Overall, spread
 from harness.store.lines import append_line, numbered_lines
 from harness.store.records import as_json, read_json, record
 
@@ -119,11 +119,6 @@ def margin(verdict: Verdict) -> float | None:
     away = sign * (verdict.value - verdict.limit) / spread(verdict.limit, known.std if known else None)
     away = min(max(away, -FARTHEST), FARTHEST)
     return max(away, 0.0) if verdict.status == "pass" else min(away, 0.0)
-
-
-def spread(bound: float, std: float | None) -> float:
-    """Return in what a distance from a bound is told: healthy retrains' standard deviation, or a hundredth of it."""
-    return std or max(abs(bound) * 0.01, 1e-9)
 
 
 @dataclass(frozen=True)

@@ -165,5 +165,9 @@ def urgency(verdict: Verdict) -> tuple[int, float]:
     if verdict.status != "fail" or verdict.value is None or verdict.limit is None:
         return rank, 0.0
     threshold = verdict.gate.threshold
-    spread = (threshold.std if threshold else None) or max(abs(verdict.limit) * 0.01, 1e-9)
-    return rank, -abs(verdict.value - verdict.limit) / spread
+    return rank, -abs(verdict.value - verdict.limit) / spread(verdict.limit, threshold.std if threshold else None)
+
+
+def spread(bound: float, std: float | None) -> float:
+    """Return in what a distance from a bound is told: healthy retrains' standard deviation, or a hundredth of it."""
+    return std or max(abs(bound) * 0.01, 1e-9)
