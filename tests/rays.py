@@ -35,6 +35,14 @@ def marked(mark: str) -> list[str]:
     return [f"{pid} {_read(pid, 'cmdline')[:80]}" for pid in found if pid != os.getpid()]
 
 
+def nothing_is_left(mark: str, *, seconds: float):
+    """Wait until nothing runs of what was started with this mark; fails, and names what does, when it is not in time."""
+    end = time.monotonic() + seconds
+    while left := marked(mark):
+        assert time.monotonic() < end, f"after {seconds} s there are {left}"
+        time.sleep(0.2)
+
+
 def wait_until(condition, *, seconds: float, every: float = 0.2):
     """Return what the condition gives as soon as that is true; fails when it is not in time."""
     end = time.monotonic() + seconds
