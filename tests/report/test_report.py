@@ -375,7 +375,7 @@ def test_a_model_alone_has_failures_without_changes():
 def test_a_hint_names_the_confusion_that_rose():
     swapped = model(confusion=((10, 90, 0), (85, 15, 0), (0, 0, 100)))
     page = html.unescape(scorecard(replace(OUTCOME, overview=compared(swapped, model("baseline")))))
-    first = page.index("<b>top is taken for shirt</b>: 90% of the time, against 10% (baseline)")
+    first = page.index("<b>top is taken for shirt</b>: 90% of the time; baseline 10%")
     assert first < page.index("<b>shirt is taken for top</b>: 85% of the time")
 
 
