@@ -152,7 +152,7 @@ def calibration(session: StressSession) -> Figure:
     return figures.reliability_diagrams(overview(session, "candidate", "baseline"))
 
 
-# Single images, as candidate and baseline see them.
+# Single images, as the candidate and the model beside it see them.
 
 
 def flip(session: StressSession) -> np.ndarray:
@@ -161,7 +161,7 @@ def flip(session: StressSession) -> np.ndarray:
 
 
 def confident(session: StressSession) -> np.ndarray:
-    """Show the surest error of the augmented model that the baseline does not make."""
+    """Show the surest error of the augmented model that another healthy retrain does not make."""
     predictions = session.roles["candidate"].predict(session.images)
     return _telling(session, confident_errors(predictions, above=0.9), predictions)
 

@@ -24,6 +24,7 @@ from harness.data import LabelledImages, load_images
 from harness.inference import Classifier, RoleModel
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
+from harness.store import PredictionCache
 
 STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
 CLASSES = ("ant", "bee", "cat", "dog")
@@ -89,15 +90,17 @@ def network(*, jitter: float = 0.0, seed: int = 0) -> FashionCNN:
     return model.eval()
 
 
-def role_model(role: str = "candidate", model: torch.nn.Module | None = None) -> RoleModel:
+def role_model(
+    role: str = "candidate", model: torch.nn.Module | None = None, *, cache: PredictionCache | None = None
+) -> RoleModel:
     """Return a model, by default a good network, in its role."""
-    classifier = Classifier(network() if model is None else model, workers=1)
+    classifier = Classifier(network() if model is None else model, workers=1, cache=cache)
     return RoleModel(role, Path(f"{role[0]}.safetensors"), role[0] * 64, "m" * 64, "user", None, classifier)
 
 
 def gates_text(images: LabelledImages, rows: str = ROWS, *, sha256: str = "") -> str:
     """Return a gates file for these images."""
-    data = f'name = "zoo"\nsplit = "test"\nsha256 = "{sha256 or images.sha256}"\nn = {len(images)}\n'
+    data = f'name = "{images.name}"\nsplit = "test"\nsha256 = "{sha256 or images.sha256}"\nn = {len(images)}\n'
     return f"schema = 1\nprotocol = 1\n\n[data]\n{data}{rows}"
 
 

@@ -21,7 +21,8 @@ from benchmarks.few.answers import read_answers, with_answers
 from benchmarks.few.distances import distances_of
 from benchmarks.few.paths import ANSWERS, CHECKPOINTS, DIGITS, EXAMPLE, FASHION, PAIRS, ROOT
 from harness.calibration.knowing import answers_of, knowing
-from harness.calibration.measure import Recording, entries_of
+from harness.calibration.measure import entries_of
+from harness.calibration.recording import Recording
 from harness.cli.gating import network_of
 from harness.errors import InputError
 from harness.gates import read_gates

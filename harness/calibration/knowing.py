@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.calibration.measure import Recording, kept_or_made, recorded
+from harness.calibration.measure import kept_or_made
+from harness.calibration.recording import Recording, recorded
 from harness.errors import InputError
 from harness.measures.knowledge import NOT_ASKED, Knowledge, View, read_knowledge
 from harness.perturb import IDENTITY

@@ -31,8 +31,9 @@ def measured_panel(
     from dataclasses import replace
 
     from harness.calibration.knowing import knowing
-    from harness.calibration.measure import Recording, measure_panel
+    from harness.calibration.measure import measure_panel
     from harness.calibration.panel import read_panel
+    from harness.calibration.recording import Recording
     from harness.store.progress import Progress
 
     tests = options.gates.parent
@@ -147,7 +148,7 @@ def _on_device(options: argparse.Namespace) -> tuple[str, ...]:
 
 def _decisive(options: argparse.Namespace) -> tuple[str, ...]:
     """Return what decides measurements in the configuration of a user's own project."""
-    from harness.calibration.measure import hashes_of_named_files
+    from harness.calibration.recording import hashes_of_named_files
     from harness.cli.addopts import added_options
 
     added = added_options(options.gates.parent)

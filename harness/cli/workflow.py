@@ -78,9 +78,9 @@ def workflow(folder: Path, *, candidate: str, network: str | None) -> str:
     """
     pattern = PurePosixPath(candidate).with_name(f"*{PurePosixPath(candidate).suffix}").as_posix()
     lines = {
-        "PATHS": [f"      - {json.dumps(path)}" for path in (pattern, "stress_tests/**")],
+        "PATHS": [f"      - {json.dumps(path, ensure_ascii=False)}" for path in (pattern, "stress_tests/**")],
         "INSTALL": [f"          {command}" for command in _install(folder, candidate, network)],
-        "CANDIDATE": [json.dumps(candidate)],
+        "CANDIDATE": [json.dumps(candidate, ensure_ascii=False)],
         # In an expression a quote is doubled; the YAML around it is plain.
         "CANDIDATE_QUOTED": ["'" + candidate.replace("'", "''") + "'"],
         "PYTHON": [f"{sys.version_info.major}.{sys.version_info.minor}"],

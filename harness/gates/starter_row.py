@@ -40,5 +40,6 @@ def slugs(names: Sequence[str], *, kind: str = "class") -> dict[str, str]:
 
 def in_toml(value: object) -> str:
     """Return text, a number or a list of these as TOML has it."""
-    # JSON's strings, numbers and lists of these are TOML's, too.
-    return json.dumps(value)
+    # JSON's strings, numbers and lists of these are TOML's, too, but for how what cannot be printed is escaped.
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in text)

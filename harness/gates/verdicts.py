@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.gates.roles import ROLES
@@ -39,10 +38,7 @@ def judge(gate: Gate, measurement: Measurement) -> Verdict:
             f"gate {gate.id}: the row holds a bound on {gate.metric!r}, the test measured {metric.name!r}; "
             "correct the row's metric or the test"
         )
-    known = METRICS.get(metric.name, metric)
-    # What follows from the case, as a path's unit, may differ; words where the metric has some.
-    words = known.words if known.words and metric.words else metric.words
-    if replace(metric, unit=known.unit, range=known.range, words=words) != known:
+    if not metric.is_case_of(METRICS.get(metric.name, metric)):
         raise GatesError(
             f"gate {gate.id}: the test measured a metric {metric.name!r} that is another than the one known by this "
             "name; name yours otherwise"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
@@ -111,6 +111,14 @@ class Metric:
     def direction(self) -> Direction:
         """Return on which side of its bound a measurement must lie."""
         return "at_least" if self.better == "more" else "at_most"
+
+    def is_case_of(self, declared: Metric) -> bool:
+        """Return whether this is a declared metric, but for what follows from the case: its unit, range and words.
+
+        One that is declared with words has some in each case, and one without has none.
+        """
+        unsaid = replace(self, unit=declared.unit, range=declared.range, words=declared.words)
+        return unsaid == declared and bool(self.words) == bool(declared.words)
 
     def worst(self, images: int) -> float:
         """Return the worst value that so many images can give."""

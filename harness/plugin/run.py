@@ -5,16 +5,16 @@ from __future__ import annotations
 import itertools
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import InputError, Interruption, NotApplicableError, foreign_code, printable
+from harness.errors import InputError, Interruption, foreign_code, printable
 from harness.gates import Gate, GatesFile, Verdict, read_gates
+from harness.plugin import by_hand
 from harness.plugin.afterwards import bar
 from harness.plugin.options import full_gates, is_gate_run, options_of
 from harness.plugin.timeout import planning_limit, time_limit
-from harness.run.before import Before
 from harness.run.evidence import Evidence
 from harness.run.outcome import Outcome, SelfCheck
 from harness.run.overview import overview_of
@@ -205,7 +205,8 @@ class GateRun:
         try:
             with self.limited("self-checks"), foreign_code(), bar("self-checks") as show:
                 session, tests = self.prepare(), [(item.path, name) for name, item in self.tests.items()]
-                memory = memory_of(session, code=code_of(tests, judging=Path(__file__)) if session.cache else "")
+                code = code_of(tests, judging=Path(by_hand.__file__)) if session.cache else ""
+                memory = memory_of(session, code=code)
                 steps = itertools.count()
                 self.reported.self_checks = self_checks(
                     session, self.judge, memory=memory, on_check=lambda name, total: show(next(steps), total, name)
@@ -242,33 +243,9 @@ class GateRun:
             self.reported.overview_missing = f"The models could not be compared: {error}"
 
     def judge(self, session: StressSession, gate: Gate) -> Verdict | None:
-        """Run the stress test of the gate's family as a plain function, in another session."""
+        """Run the stress test of a gate as a plain function, in another session; None where none ran here."""
         test = self.tests.get(gate.id)
-        if test is None:
-            return None
-        evidence, row = Evidence(), test.callspec.params["gate"]
-        assert isinstance(row, Gate)
-        session = session.of_family(row.family)
-        fixtures: Mapping[str, Any] = {
-            **session.roles,
-            "images": session.images,
-            "search_images": session.search_images,
-            "probe_images": session.probe_images,
-            "golden_images": session.golden,
-            "before": Before(session),
-            "gate": session.scaled(row),
-            "evidence": evidence,
-            "stress_session": session,
-            **({"knowledge": session.knowledge} if session.knowledge else {}),
-        }
-        if not set(test._fixtureinfo.argnames) <= set(fixtures):
-            return None
-        try:
-            with suppress(AssertionError, pytest.fail.Exception):  # The verdict says the same.
-                test.obj(**{name: fixtures[name] for name in test._fixtureinfo.argnames})
-        except (pytest.skip.Exception, NotApplicableError):
-            return None
-        return evidence.verdict
+        return None if test is None else by_hand.judge(test, session)
 
     def finish(self) -> Outcome:
         """Return the outcome of what the tests reported."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.gates.roles import in_words
 from harness.report.page import Section, render
-from harness.report.text import data_in_words, notes, self_check_failures
+from harness.report.text import data_in_words, failures_by_family, judged_of, notes, self_check_failures
 from harness.report.wording import case, family, healthy, hints, measured_and_required, sentence, where_it_looks
 from harness.report.words import explained
 from harness.run.outcome import spread, worst_first
@@ -51,21 +51,16 @@ def hints_list(overview: Overview | None, *, looks: str = "") -> Markup:
 
 def what_got_worse(outcome: Outcome) -> Section | None:
     """Return what got worse first, by behaviour, with an example; or what is closest to failing when nothing did."""
-    failed = _failing(outcome)
-    if not failed:
+    families = failures_by_family(outcome)
+    if not families:
         return _closest(outcome)
-    families: dict[str, list[Verdict]] = {}
-    for verdict in failed:
-        families.setdefault(verdict.gate.family, []).append(verdict)
-    rows = []
-    for name, verdicts in families.items():
-        judged = sum(
-            verdict.gate.family == name and verdict.status in {"pass", "fail", "error"} for verdict in outcome.verdicts
-        )
-        rows.append(_row(verdicts[0], counted=f"{len(verdicts)} of {judged} checks fail"))
+    rows = [
+        _row(failed[0], counted=f"{len(failed)} of {judged_of(outcome, name)} checks fail")
+        for name, failed in families.items()
+    ]
     found = hints_list(outcome.overview, looks=where_it_looks(outcome.overview, good=False))
     body = render("behaviours", hints=found, title="its worst case", rows=rows, shown=_SHOWN)
-    return Section("worse", "What got worse", body, columns=True, beside=_example(outcome, failed))
+    return Section("worse", "What got worse", body, columns=True, beside=_example(outcome, _failing(outcome)))
 
 
 def _failing(outcome: Outcome) -> list[Verdict]:

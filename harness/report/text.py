@@ -10,6 +10,7 @@ from harness.errors import printable, some_of
 from harness.gates.roles import in_words
 from harness.measures.statistics import related
 from harness.perturb import IDENTITY
+from harness.report.wording import measured_and_required
 from harness.run.outcome import Outcome, worst_first
 
 if TYPE_CHECKING:
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 _MOST_SHOWN = 10
 """How many failures a summary shows at once."""
+_EXPLAINED = 3
+"""How many failures Markdown explains, each of another family."""
+_NAMED = 5
+"""How many more failures of a family Markdown names."""
+_FAILING = frozenset({"fail", "error"})
 
 
 def write_reports(outcome: Outcome, folder: Path) -> None:
@@ -56,12 +62,23 @@ def summary_lines(outcome: Outcome, folder: Path) -> list[str]:
 
 def worst_by_family(outcome: Outcome) -> tuple[list[Verdict], int]:
     """Return the worst failure of each family, those of at most ten, and how many other gates fail."""
-    failed = [verdict for verdict in worst_first(outcome.verdicts) if verdict.status == "fail"]
-    worst: dict[str, Verdict] = {}
-    for verdict in failed:
-        worst.setdefault(verdict.gate.family, verdict)
-    shown = list(worst.values())[:_MOST_SHOWN]
-    return shown, len(failed) - len(shown)
+    families = failures_by_family(outcome, statuses={"fail"})
+    shown = [failed[0] for failed in families.values()][:_MOST_SHOWN]
+    return shown, sum(map(len, families.values())) - len(shown)
+
+
+def failures_by_family(outcome: Outcome, *, statuses: Collection[str] = _FAILING) -> dict[str, list[Verdict]]:
+    """Return the verdicts of these statuses by family, in both the worst first."""
+    families: dict[str, list[Verdict]] = {}
+    for verdict in worst_first(outcome.verdicts):
+        if verdict.status in statuses:
+            families.setdefault(verdict.gate.family, []).append(verdict)
+    return families
+
+
+def judged_of(outcome: Outcome, family: str) -> int:
+    """Return how many gates of a family were to be judged."""
+    return sum(each.gate.family == family and each.status in {"pass", *_FAILING} for each in outcome.verdicts)
 
 
 def notes(outcome: Outcome) -> list[str]:
@@ -96,34 +113,69 @@ def self_check_failures(outcome: Outcome) -> list[str]:
 
 
 def markdown(outcome: Outcome) -> str:
-    """Return the summary for a pull request or a CI job page."""
+    """Return the summary for a pull request or a CI job page, of at most about 5 kB.
+
+    Of long lists it has the first, and how many more there are; each family that fails is there with its count.
+    """
     icon = {"pass": "✅", "partial": "⚠️"}.get(outcome.verdict, "❌")
-    lines = [f"## {icon} Model quality gate: {_plain(outcome.headline)}", ""]
-    lines += [
-        f"- {in_words(role)}: {_code(model['path'])}" + (f" (`{model['sha256'][:12]}`)" if model["sha256"] else "")
-        for role, model in outcome.models.items()
+    unjudged = [_plain(error) for error in (*outcome.errors, *self_check_failures(outcome))]
+    said_first = [
+        *_first("**could not judge**", unjudged),
+        *(f"- partial: {_plain(omission)}" for omission in outcome.omissions),
+        *([f"- {_plain(outcome.scope)}"] if outcome.scope else []),
+        *_first("failed", [_code(failure) for failure in outcome.failed_tests]),
     ]
-    lines.append(f"- data: {_plain(data_in_words(outcome))}")
-    lines += [f"- **could not judge**: {_plain(error)}" for error in (*outcome.errors, *self_check_failures(outcome))]
-    lines += [f"- partial: {_plain(omission)}" for omission in outcome.omissions]
-    lines += [f"- {_plain(outcome.scope)}"] if outcome.scope else []
-    lines += [f"- failed: {_code(failure)}" for failure in outcome.failed_tests]
-    lines += [f"- {_plain(note)}" for note in notes(outcome)]
-    bad = [verdict for verdict in worst_first(outcome.verdicts) if verdict.status in {"fail", "error"}]
-    errors = [verdict for verdict in bad if verdict.status == "error"]
-    worst = [*errors, *worst_by_family(outcome)[0]][:_MOST_SHOWN]
-    if worst:
-        lines += ["", *_table("what", [(verdict, _plain(verdict.explain())) for verdict in worst])]
-    if rest := [verdict for verdict in bad if verdict not in worst]:
-        lines += ["", f"<details><summary>{len(rest)} more</summary>", ""]
-        lines += [*_table("missed by", [(verdict, verdict.missed) for verdict in rest]), "", "</details>"]
-    lines += ["", f"Reproduce: {_code(outcome.command)}", ""]
-    return "\n".join(lines)
+    judged = [
+        *(
+            f"- {in_words(role)}: {_code(model['path'])}" + (f" (`{model['sha256'][:12]}`)" if model["sha256"] else "")
+            for role, model in outcome.models.items()
+        ),
+        f"- data: {_plain(data_in_words(outcome))}",
+        *(f"- {_plain(note)}" for note in notes(outcome)),
+    ]
+    blocks = [
+        [f"## {icon} Model quality gate: {_plain(outcome.headline)}"],
+        said_first,
+        *_what_fails(outcome),
+        ["What was judged:"],
+        judged,
+        [f"Reproduce: {_code(outcome.command)}"],
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
-def _table(title: str, rows: Sequence[tuple[Verdict, str]]) -> list[str]:
-    head = [f"| gate | measured | bound | {title} |", "| --- | --- | --- | --- |"]
-    return [*head, *(f"| {' | '.join((verdict.gate.id, *verdict.numbers, said))} |" for verdict, said in rows)]
+def _first(title: str, said: Sequence[str]) -> list[str]:
+    more = len(said) - _MOST_SHOWN
+    lines = [f"- {title}: {each}" for each in said[:_MOST_SHOWN]]
+    return [*lines, f"- {title}: {more} more, listed in stress.html"] if more > 0 else lines
+
+
+def _what_fails(outcome: Outcome) -> list[list[str]]:
+    """Return a table of the families that fail, the worst first, what was found of three, and the others by name."""
+    families = failures_by_family(outcome)
+    if not families:
+        return []
+    table = [
+        "| family | failing | the worst | measured | must be | missed by |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for family, (worst, *others) in families.items():
+        numbers = ("", "") if worst.value is None else measured_and_required(worst)
+        failing = _counted([worst, *others], of=judged_of(outcome, family))
+        table.append(f"| {' | '.join((_plain(family), failing, worst.gate.id, *numbers, worst.missed))} |")
+    found = [f"- {_plain(worst.explain())}" for worst, *_ in list(families.values())[:_EXPLAINED]]
+    more = {family: [verdict.gate.id for verdict in others] for family, (_, *others) in families.items() if others}
+    if not more:
+        return [table, found]
+    opening = f"<details><summary>{sum(map(len, more.values()))} more; stress.html has the numbers of all</summary>"
+    names = [f"- {_plain(family)}: {some_of(ids, shown=_NAMED)}" for family, ids in more.items()]
+    return [table, found, [opening], names, ["</details>"]]
+
+
+def _counted(failed: Sequence[Verdict], *, of: int) -> str:
+    errors = sum(verdict.status == "error" for verdict in failed)
+    fails = [f"{len(failed) - errors} of {of}"] if len(failed) > errors else []
+    return ", ".join([*fails, *([f"{errors} of {of} not judged"] if errors else [])])
 
 
 def _plain(text: str) -> str:

@@ -132,7 +132,7 @@ def _confusions(overview: Overview, reference: ModelOverview) -> list[tuple[str,
             found.append(
                 (
                     f"{overview.classes[true]} is taken for {overview.classes[taken]}",
-                    f"{mine[true, taken]:.0f}% of the time, against {theirs[true, taken]:.0f}% ({name})",
+                    f"{mine[true, taken]:.0f}% of the time; {name} {theirs[true, taken]:.0f}%",
                 )
             )
     return found
@@ -142,8 +142,8 @@ def _blind_sides(model: ModelOverview, reference: ModelOverview) -> list[tuple[s
     return [
         (
             f"It does not look at the {side} half of the image",
-            f"blacking it out changes {changed:.0%} of its answers, "
-            f"against {reference[Moved].covered[side]:.0%} ({in_words(reference.name)})",
+            f"blacking it out changes {changed:.0%} of its answers; "
+            f"{in_words(reference.name)} {reference[Moved].covered[side]:.0%}",
         )
         for side, changed in model[Moved].covered.items()
         if changed <= _UNSEEN and reference[Moved].covered.get(side, 0) >= _SEEN
@@ -158,8 +158,7 @@ def _fragile(model: ModelOverview, reference: ModelOverview) -> list[tuple[str, 
     return [
         (
             "It breaks when images are turned and moved a little",
-            f"{mine:.0%} right there, against {theirs:.0%} ({in_words(reference.name)}), of "
-            f"{model[Moved].corners.n:,} images",
+            f"{mine:.0%} of {model[Moved].corners.n:,} images are right there; {in_words(reference.name)} {theirs:.0%}",
         )
     ]
 
@@ -194,7 +193,7 @@ def _looking_elsewhere(model: ModelOverview, reference: ModelOverview) -> list[t
     return [
         (
             "It looks at the object less",
-            f"{mine.ratio:.0%} of its attention is on the object, against {theirs.ratio:.0%} "
-            f"({in_words(reference.name)}); {mine.uniform:.0%} would be by chance",
+            f"{mine.ratio:.0%} of its attention is on the object, {mine.uniform:.0%} would be by chance; "
+            f"{in_words(reference.name)} {theirs.ratio:.0%}",
         )
     ]

@@ -17,8 +17,9 @@ from zoo import ROWS, STRESS_TESTS, TRAINING, Zoo, hypothesis_as_it_starts, in_t
 
 from harness.calibration import measure
 from harness.calibration.bounds import calibrate
-from harness.calibration.measure import Recording, measure_panel
+from harness.calibration.measure import measure_panel
 from harness.calibration.panel import read_panel
+from harness.calibration.recording import Recording
 from harness.cli import main
 from harness.errors import InputError
 from harness.gates import read_gates

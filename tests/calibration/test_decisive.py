@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from zoo import STRESS_TESTS, gates_text, images_of
 
-from harness.calibration.measure import Recording
+from harness.calibration.recording import Recording
 from harness.errors import InputError
 from harness.gates import read_gates
 from harness.run import session

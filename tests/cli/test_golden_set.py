@@ -12,7 +12,7 @@ import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import torch
 from PIL import Image
-from zoo import CLASSES, GatedZoo, network
+from zoo import CLASSES, GatedZoo, gates_text, network
 
 from harness.calibration.panel import Member, Panel
 from harness.cli import main
@@ -147,8 +147,7 @@ def test_a_pipeline_makes_pixels_of_a_picture_and_leaves_a_test_image_as_it_was(
     options = ("--stress-data", f"folder:{folder}", "--stress-size", "16")
     data = DataOptions(f"folder:{folder}", replace(DataOptions().pipeline, size=(16, 16)))
     images = data.load()
-    facts = f'name = "photos"\nsplit = "test"\nsha256 = "{images.sha256}"\nn = 2\n'
-    zoo.gates.write_text(f"schema = 1\nprotocol = 1\n\n[data]\n{facts}{ROW}")
+    zoo.gates.write_text(gates_text(images, ROW))
     zoo.picture("large.png", zoo.noise(7, 40, 40))
     command = ["golden", "add", "1", "large.png", "--class", "bee", "--reason", "seen", "--", *options]
     assert main(command) == 0

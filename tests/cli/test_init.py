@@ -19,6 +19,7 @@ from zoo import ARGUMENTS, CLASSES, hypothesis_as_it_starts, images_of, network
 from harness.cli import main
 from harness.cli.addopts import added_options
 from harness.cli.updating import RECORD
+from harness.cli.workflow import workflow
 from harness.gates import read_gates
 from harness.gates.shipped import shipped_tests
 from harness.gates.starter import FAMILIES
@@ -303,6 +304,12 @@ def test_the_workflow_is_valid_and_for_this_repository(shop, there, arguments, i
     assert found["on"]["workflow_dispatch"]["inputs"]["candidate"]["default"] == "models/candidate.safetensors"
     assert found["permissions"] == {"contents": "read"}
     assert steps["Upload the reports"]["if"] == steps["Job summary"]["if"] == "always()"
+
+
+def test_the_workflow_has_a_path_in_whatever_letters(tmp_path):
+    found = YAML(typ="safe").load(workflow(tmp_path, candidate="läufe/🍎/neu.safetensors", network=None))
+    assert found["on"]["workflow_dispatch"]["inputs"]["candidate"]["default"] == "läufe/🍎/neu.safetensors"
+    assert found["on"]["pull_request"]["paths"] == ["läufe/🍎/*.safetensors", "stress_tests/**"]
 
 
 # What changed since.

@@ -1,10 +1,13 @@
 """A first gates file for data of one's own: it is read, it fits the data, it names what a model confuses."""
 
+import tomllib
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from harness.data import LabelledImages
 from harness.errors import InputError
@@ -12,6 +15,7 @@ from harness.gates import read_gates
 from harness.gates.shipped import shipped_tests
 from harness.gates.slices import expect_groups_of
 from harness.gates.starter import FAMILIES, starter, starter_rows
+from harness.gates.starter_row import in_toml
 from harness.inference import Predictions
 from harness.measures.mistakes import confused_pairs
 from harness.perturb import IDENTITY, Pose
@@ -46,6 +50,14 @@ def test_it_is_a_gates_file_for_these_images(tmp_path):
     assert (by_id["confident-errors"].direction, by_id["confident-errors"].keys) == ("at_most", {"confidence": 0.9})
     assert by_id["pair-trouser-class-2"].keys == {"pair": ["Trouser", "靴"]}
     assert [gate.id for gate in gates.gates if gate.threshold] == ["regression-clean"], "which needs no panel"
+
+
+@given(st.text() | st.lists(st.text()))
+@example("a red 🍎, \x7f, \x1b[31m and \U00020bb7, in one \u2028 line\r\n")
+def test_whatever_a_class_is_called_toml_has_it(value):
+    written = in_toml(value)
+    assert written.isprintable()
+    assert tomllib.loads(f"value = {written}") == {"value": value}
 
 
 def test_classes_of_one_spelling_have_rows_of_their_own(tmp_path):

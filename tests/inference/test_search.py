@@ -12,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from torch import nn
-from zoo import hypothesis_as_it_starts
+from zoo import gates_text, hypothesis_as_it_starts
 
 from harness.data import LabelledImages, load_images, stratified_sample
 from harness.errors import InputError
@@ -315,8 +315,7 @@ def barn(pytester, monkeypatch):
     torch.save({}, root / "none.pth")
 
     def run(*arguments, rows=ROW):
-        data = f'name = "bars"\nsplit = "test"\nsha256 = "{loaded.sha256}"\nn = {len(loaded)}\n'
-        (root / "stress_tests/gates.toml").write_text(f"schema = 1\nprotocol = 1\n\n[data]\n{data}{rows}")
+        (root / "stress_tests/gates.toml").write_text(gates_text(loaded, rows))
         result = pytester.runpytest_inprocess(
             *("-p", "no:html", "stress_tests", "--stress-data", f"npz:{root / 'bars.npz'}", "--candidate", "none.pth"),
             *("--stress-model", "bar_models:build", *arguments),

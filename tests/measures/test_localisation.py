@@ -11,6 +11,7 @@ import pytest
 import scipy.stats  # Since it drops what a run inside this process imports, and they load only once.
 import torch
 from torch import nn
+from zoo import gates_text, role_model
 
 from harness.data import LabelledImages, load_images
 from harness.errors import InputError, NotApplicableError
@@ -286,8 +287,7 @@ def gallery(pytester, monkeypatch):
         arrays = {"images": images.pixels[:, 0].numpy(), "labels": images.labels.numpy(), "classes": np.array(CLASSES)}
         np.savez(root / "squares.npz", **arrays, **({} if masks is None else {"masks": masks}))
         loaded = load_images(f"npz:{root / 'squares.npz'}")
-        data = f'name = "squares"\nsplit = "test"\nsha256 = "{loaded.sha256}"\nn = {len(loaded)}\n'
-        (root / "stress_tests/gates.toml").write_text(f"schema = 1\nprotocol = 1\n\n[data]\n{data}{rows}")
+        (root / "stress_tests/gates.toml").write_text(gates_text(loaded, rows))
         torch.save(Looker(how).state_dict(), root / "looker.pth")
         result = pytester.runpytest_inprocess(
             *("stress_tests", "--stress-data", f"npz:{root / 'squares.npz'}", "--candidate", "looker.pth"),
@@ -374,11 +374,8 @@ def session_of(tmp_path):
     def build(model, rows=ROWS, images=None):
         images = squares() if images is None else images
         path = tmp_path / "gates.toml"
-        data = f'name = "squares"\nsplit = "test"\nsha256 = "{images.sha256}"\nn = {len(images)}\n'
-        path.write_text(f"schema = 1\nprotocol = 1\n\n[data]\n{data}{rows}")
-        classifier = Classifier(model, workers=1)
-        role = RoleModel("candidate", Path("c.safetensors"), "c" * 64, "m" * 64, "user", None, classifier)
-        return StressSession(images, read_gates(path), {"candidate": role})
+        path.write_text(gates_text(images, rows))
+        return StressSession(images, read_gates(path), {"candidate": role_model(model=model)})
 
     return build
 

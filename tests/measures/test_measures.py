@@ -1,6 +1,7 @@
 """Measures against hand-computed values, scikit-learn, and the published formulas of their intervals."""
 
 import math
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
@@ -13,7 +14,7 @@ from sklearn.metrics import confusion_matrix, recall_score
 from harness.data import LabelledImages
 from harness.errors import InputError
 from harness.inference import Predictions
-from harness.measures import accuracy, accuracy_gain, confident_errors, pair_failures
+from harness.measures import Metric, Unit, accuracy, accuracy_gain, confident_errors, pair_failures
 from harness.perturb import IDENTITY
 
 CLASSES = ("cat", "dog", "fox")
@@ -211,6 +212,29 @@ def test_an_unknown_class_is_named_with_those_there_are(by_hand, measure):
 def test_a_class_without_images_is_refused(measure):
     with pytest.raises(InputError, match=r"none of the 4 images is of class.*'fox'"):
         measure(predictions([0, 0, 0, 0], [0, 1, 2, 0]))
+
+
+# What a metric is.
+
+
+DECLARED = Metric("torn", Unit.DEGREES, better="less", words="torn between two")
+
+
+@pytest.mark.parametrize(
+    ("declared", "changes", "is_one"),
+    [
+        (DECLARED, {}, True),
+        (DECLARED, {"unit": Unit.PIXELS, "range": (0.0, 3.0), "words": "torn when mirrored"}, True),
+        (DECLARED, {"words": ""}, False),
+        (replace(DECLARED, words=""), {"words": "mine"}, False),
+        (DECLARED, {"better": "more"}, False),
+        (DECLARED, {"scale": "root"}, False),
+        (DECLARED, {"name": "tearing"}, False),
+    ],
+    ids=["itself", "its-case", "without-words", "with-words", "other-way", "other-scale", "other-name"],
+)
+def test_a_case_of_a_metric_has_its_own_unit_range_and_words_alone(declared, changes, is_one):
+    assert replace(declared, **changes).is_case_of(declared) == is_one
 
 
 # Properties that hold for any predictions.

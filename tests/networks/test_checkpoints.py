@@ -75,6 +75,16 @@ def at_most(seconds):
         signal.signal(signal.SIGALRM, before)
 
 
+def loaded(path, content):
+    """The model, None for a file that is refused with a code; anything else fails the test."""
+    path.write_bytes(content)
+    try:
+        with at_most(10):
+            return load_checkpoint(path, builder=small).model
+    except CheckpointRefused:
+        return None
+
+
 def refusal(path, *, builder=None):
     """The refusal of this file, which must follow the one format."""
     with at_most(20), pytest.raises(CheckpointRefused) as caught:

@@ -11,14 +11,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_checkpoints import at_most
+from test_checkpoints import loaded
 from weights import RECORD, native_file, pickle_of, rezipped, small, torch_file
 
-from harness.networks.checkpoints import CheckpointRefused, hash_tensors, load_checkpoint
+from harness.networks.checkpoints import hash_tensors
 
 pytestmark = pytest.mark.faults
 
-SECONDS = 10
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 LONG = settings(
     max_examples=EXAMPLES or 1_500,
@@ -86,16 +85,6 @@ def damaged(draw, files, donors=OTHERS):
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz") / "damaged"
-
-
-def loaded(path, content):
-    """The model, or None when the file is refused with a code; anything else fails the test."""
-    path.write_bytes(content)
-    try:
-        with at_most(SECONDS):
-            return load_checkpoint(path, builder=small).model
-    except CheckpointRefused:
-        return None
 
 
 def computes_the_same(model):

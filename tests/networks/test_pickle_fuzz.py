@@ -10,10 +10,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_checkpoints import at_most
+from test_checkpoints import loaded
 from weights import equal_bits, pickle_of, rezipped, small, torch_file
-
-from harness.networks.checkpoints import CheckpointRefused, load_checkpoint
 
 TRAINING = {
     "epoch": 3,
@@ -30,16 +28,6 @@ PIECES = st.sampled_from([*OPCODES, *NAMES, b"K\x01", b"q\x01", b"h\x01", b"X\x0
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz") / "last.ckpt"
-
-
-def loaded(path, content):
-    """The model, None for a file that is refused with a code; anything else fails the test."""
-    path.write_bytes(content)
-    try:
-        with at_most(10):
-            return load_checkpoint(path, builder=small).model
-    except CheckpointRefused:
-        return None
 
 
 def test_the_file_itself_loads(path):

@@ -1,6 +1,5 @@
 """Corruptions: what they do to pixels, against known values and torchvision, and which models the gate fails."""
 
-import json
 import math
 import runpy
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional
-from zoo import Zoo
+from zoo import GatedZoo
 
 from harness.data import load_images, stratified_sample
 from harness.data.images import unit_range
@@ -369,62 +368,45 @@ hand = { bound = 1.05 }
 @pytest.fixture
 def zoo(pytester, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(pytester.path / "cache"))
-    return Zoo(pytester.path, tests=("corruption",))
+    zoo = GatedZoo(pytester, tests=("corruption",))
+    zoo.bind(ROWS)
+    return zoo
 
 
-def outcome(pytester, zoo, *arguments, rows=ROWS):
-    """Run the gate and return the result, and each row's status."""
-    zoo.bind(rows)
-    result = pytester.runpytest_inprocess("-p", "no:html", "stress_tests", "--stress-data", zoo.data, *arguments)
-    path = zoo.root / "reports/stress.json"
-    report = json.loads(path.read_text()) if path.exists() else {"gates": []}
-    return result, {gate["id"]: gate["status"] for gate in report["gates"]}
-
-
-def test_a_model_that_is_no_worse_than_the_baseline_passes(pytester, zoo):
+def test_a_model_that_is_no_worse_than_the_baseline_passes(zoo):
     baseline = zoo.save("baseline.safetensors", jitter=1.0)
-    result, statuses = outcome(pytester, zoo, "--baseline", str(baseline))
-    assert len(statuses) == 3
-    assert set(statuses.values()) == {"pass"}
-    assert result.ret == 0
+    assert zoo.run("--baseline", str(baseline)).ret == 0
+    assert list(zoo.statuses.values()) == ["pass"] * 3
 
 
-def test_a_model_that_sees_nothing_fails(pytester, zoo):
+def test_a_model_that_sees_nothing_fails(zoo):
     baseline = zoo.save("baseline.safetensors")
     zoo.save("models/augmented.safetensors", blind=True)
-    result, statuses = outcome(pytester, zoo, "--baseline", str(baseline))
-    assert (statuses["corrupt-gaussian-noise-1"], statuses["corrupt-mean-error"]) == ("fail", "fail")
-    assert result.ret == 1
+    assert zoo.run("--baseline", str(baseline)).ret == 1
+    assert (zoo.statuses["corrupt-gaussian-noise-1"], zoo.statuses["corrupt-mean-error"]) == ("fail", "fail")
 
 
 @pytest.mark.parametrize(("bound", "status", "exit_status"), [(0.8, "pass", 0), (0.01, "fail", 4)])
-def test_the_family_checks_itself_on_a_blurred_copy(pytester, zoo, bound, status, exit_status):
-    rows = ROWS.replace("bound = 0.8 ", f"bound = {bound} ")
-    result, _ = outcome(pytester, zoo, "--baseline", "none", rows=rows)
-    checks = json.loads((zoo.root / "reports/stress.json").read_text())["self_checks"]
-    (found,) = [check for check in checks if check["name"] == "blurred"]
+def test_the_family_checks_itself_on_a_blurred_copy(zoo, bound, status, exit_status):
+    zoo.bind(ROWS.replace("bound = 0.8 ", f"bound = {bound} "))
+    assert zoo.run("--baseline", "none").ret == exit_status
+    (found,) = [check for check in zoo.report()["self_checks"] if check["name"] == "blurred"]
     assert found["status"] == status, found["detail"]
     assert "of family 'corruption'" in found["detail"]
-    assert result.ret == exit_status
 
 
-def test_a_model_that_grows_sure_as_contrast_goes_fails(pytester, zoo):
-    result, statuses = outcome(
-        pytester,
-        zoo,
-        "--baseline",
-        "none",
-        rows=ROWS.replace('corruption = "occlusion-square"', 'corruption = "contrast"'),
-    )
-    assert statuses["corrupt-occlusion-square-confidence"] == "fail"
-    assert statuses["corrupt-mean-error"] == "not_applicable"
-    assert result.ret == 1
+def test_a_model_that_grows_sure_as_contrast_goes_fails(zoo):
+    zoo.bind(ROWS.replace('corruption = "occlusion-square"', 'corruption = "contrast"'))
+    assert zoo.run("--baseline", "none").ret == 1
+    assert zoo.statuses["corrupt-occlusion-square-confidence"] == "fail"
+    assert zoo.statuses["corrupt-mean-error"] == "not_applicable"
 
 
-def test_without_rows_nothing_is_measured(pytester, zoo):
-    result, statuses = outcome(pytester, zoo, "--baseline", "none", rows="")
-    assert set(statuses.values()) == {"not_applicable"}
+def test_without_rows_nothing_is_measured(zoo):
+    zoo.bind("")
+    result = zoo.run("--baseline", "none")
     assert result.ret == 4, "nothing was judged"
+    assert set(zoo.statuses.values()) == {"not_applicable"}
     result.stdout.fnmatch_lines(["  partial: no bound of *gates.toml was held against the candidate"])
 
 
@@ -435,8 +417,9 @@ def test_without_rows_nothing_is_measured(pytester, zoo):
         ('"gaussian-noise"\n', '"snow"\n', "corruption is 'snow', expected 'gaussian-noise', "),
     ],
 )
-def test_a_row_about_another_corruption_is_refused(pytester, zoo, old, new, message):
-    result, _ = outcome(pytester, zoo, "--baseline", "none", rows=ROWS.replace(old, new))
+def test_a_row_about_another_corruption_is_refused(zoo, old, new, message):
+    zoo.bind(ROWS.replace(old, new))
+    result = zoo.run("--baseline", "none")
     assert result.ret == 4
     result.stdout.fnmatch_lines([f"*gate 'corrupt-gaussian-noise-1' of test_accuracy_survives_corruption: {message}*"])
 

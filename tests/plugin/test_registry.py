@@ -8,7 +8,7 @@ import pytest
 import scipy.stats  # noqa: F401
 from zoo import ROWS, GatedZoo, images_of, role_model
 
-from harness.calibration.measure import Recording
+from harness.calibration.recording import Recording
 from harness.errors import InputError
 from harness.gates import read_gates
 from harness.measures import METRICS, Measurement, Metric, Unit, measure

@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from overviews import model, overview
 from zoo import ARGUMENTS, STRESS_TESTS, gates_text, images_of, network
 
 from harness.data import load_images
 from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
+from harness.report.html import comparison_page
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[2]
@@ -373,16 +375,41 @@ def test_it_is_as_dark_as_the_reader_wants(damaged, open_page, scheme, dark):
     assert abs(back - ink) > 400
 
 
-def test_paper_has_the_verdict_and_all_that_fails(damaged, open_page):
-    page = open_page(damaged)
+def on_paper(page):
+    """Show the page as it is printed."""
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    return page
+
+
+def test_paper_has_the_verdict_and_all_that_fails(damaged, open_page):
+    page = on_paper(open_page(damaged))
     failing = page.locator("[data-name=gates] tr:has(td.worse)")
     assert failing.count() > 10
     assert all(row.is_visible() for row in failing.all())
     assert page.locator(".headline").is_visible()
     assert not page.locator("#results-table").is_visible()
     assert not page.locator("[data-name=figures]").is_visible()
+
+
+def test_paper_says_what_words_mean_and_has_no_table_where_no_gate_fails(passing, open_page):
+    page = open_page(passing)
+    assert not page.locator("#word-retrains").is_visible()
+    assert on_paper(page).locator("#word-retrains").is_visible()
+    assert page.locator(".section[data-name=worse] table").is_visible()
+    assert not page.locator(".section[data-name=gates]").is_visible()
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.emulate_media(media="screen")
+    assert not page.locator("#word-retrains").is_visible()
+
+
+def test_paper_has_all_of_a_comparison(open_page, tmp_path):
+    path = tmp_path / "compare.html"
+    flips = {"new_failures": [1, 2], "fixed_failures": [], "by_class": {}, "by_pair": {}}
+    path.write_text(comparison_page(overview(model(), model("plain"), sample=60), flips, {"data": "some"}, {}), "utf-8")
+    page = on_paper(open_page(path))
+    for name in ("comparison", "figures", "changes", "covered"):
+        assert page.locator(f".section[data-name={name}] h2").is_visible()
 
 
 def test_every_picture_is_described(damaged, open_page):

@@ -67,9 +67,10 @@ def test_the_markdown_holds_verdict_models_data_failures_and_command():
     assert "- candidate: `runs/new.safetensors` (`c0ffeec0ffee`)" in text
     assert "- data: fashion-mnist, test split, 10000 images" in text
     assert "- failed: `test_own.py::test_mine`" in text
-    assert "| rotate-ccw-015 | 0.8120 | 0.8510 | rotate-ccw-015: accuracy 0.8120 < floor 0.8510" in text
+    assert "| rotation | 1 of 1 | rotate-ccw-015 | 81.2% | at least 85.1% | 3.9 points |" in text
+    assert "- rotate-ccw-015: accuracy 0.8120 < floor 0.8510" in text
     assert "Reproduce: `pytest stress_tests --candidate runs/new.safetensors`" in text
-    assert "| clean |" not in text
+    assert "clean |" not in text
 
 
 @pytest.mark.parametrize(
@@ -87,19 +88,39 @@ def test_the_markdown_shows_the_verdict_at_a_glance(changes, icon, line):
     assert line in text
 
 
-def test_pipes_and_line_breaks_do_not_break_the_table():
-    nasty = replace(FAIL, detail="a|b\nc")
-    (row,) = [
-        line for line in markdown(replace(OUTCOME, verdicts=(nasty,))).splitlines() if line.startswith("| rotate")
+def test_the_markdown_of_a_pass_says_what_was_judged_and_nothing_else():
+    text = markdown(
+        replace(OUTCOME, verdicts=(PASS,), failed_tests=(), models={"candidate": OUTCOME.models["candidate"]})
+    )
+    assert text.splitlines() == [
+        "## ✅ Model quality gate: PASS: 1 of 1 gates pass",
+        "",
+        "What was judged:",
+        "",
+        "- candidate: `runs/new.safetensors` (`c0ffeec0ffee`)",
+        "- data: fashion-mnist, test split, 10000 images",
+        "- bounds: 20 retrained reference models; the candidate's recipe is the same",
+        "- 1 of the bounds set by hand: clean",
+        "",
+        "Reproduce: `pytest stress_tests --candidate runs/new.safetensors`",
     ]
-    assert r"a\|b c" in row
-    assert len(re.findall(r"(?<!\\)\|", row)) == 5
+
+
+def test_pipes_and_line_breaks_break_neither_table_nor_list():
+    nasty = replace(FAIL, gate=replace(FAIL.gate, family="ro|ta\ntion"), detail="a|b\nc")
+    lines = markdown(replace(OUTCOME, verdicts=(nasty,))).splitlines()
+    (row,) = [line for line in lines if line.startswith("| ro")]
+    assert len(re.findall(r"(?<!\\)\|", row)) == 7
+    (said,) = [line for line in lines if line.startswith("- rotate-ccw-015: ")]
+    assert r"a\|b c" in said
 
 
 def test_the_markdown_lists_errors_before_failures():
-    rows = re.findall(r"^\| ([a-z]\S+) \|", markdown(replace(OUTCOME, verdicts=(FAIL, ERROR))), re.MULTILINE)
-    assert rows == ["gate", "flip", "rotate-ccw-015"]
-    assert "| flip |  |  | flip: error: the model raised |" in markdown(replace(OUTCOME, verdicts=(ERROR,)))
+    rows = re.findall(
+        r"^\| ([a-z]\S+) \| (\d[^|]*) \|", markdown(replace(OUTCOME, verdicts=(FAIL, ERROR))), re.MULTILINE
+    )
+    assert rows == [("flip", "1 of 1 not judged"), ("rotation", "1 of 1")]
+    assert "\n- flip: error: the model raised\n" in markdown(replace(OUTCOME, verdicts=(ERROR,)))
 
 
 def test_the_summary_ends_with_the_verdict_what_fails_and_the_place_of_the_report():
@@ -113,6 +134,18 @@ def test_the_summary_ends_with_the_verdict_what_fails_and_the_place_of_the_repor
         "report: reports/stress.html",
     ]
     assert "pictures in reports/stress.html#rotate-ccw-015" in FAIL.explain("reports/stress.html")
+
+
+def of_families(failing: dict[str, int]) -> Outcome:
+    """Return the outcome of a run in which so many gates of each family fail, and one passes."""
+    gates = [
+        Gate(f"{family}-row-{row:04}", family, "accuracy", panel=Bound(0.9 - row / 1000, "", 0.91, 0.004, 20))
+        for family, count in failing.items()
+        for row in range(count)
+    ]
+    passing = [Gate(f"{family}-holds", family, "accuracy", hand=Bound(0.1)) for family in failing]
+    measured = Measurement(ACCURACY, 0.5, 10_000, (0.49, 0.51), detail="worst pair Shirt→Coat 14%")
+    return replace(OUTCOME, verdicts=tuple(gate.judge(measured) for gate in (*gates, *passing)), failed_tests=())
 
 
 def many_failures(families: int, of_each: int) -> Outcome:
@@ -132,13 +165,35 @@ def test_of_many_failures_a_summary_has_the_worst_of_each_behaviour():
     assert len(summary_lines(many_failures(30, 1), Path("reports"))) == 3 + 10 + 2
 
 
-def test_of_many_failures_the_markdown_shows_the_worst_and_folds_the_rest():
-    text = markdown(many_failures(12, 9))
-    shown, folded = text.split("<details><summary>98 more</summary>")
-    assert len(re.findall(r"^\| \d", shown, re.MULTILINE)) == 10
-    assert len(shown.encode()) < 5_000
-    assert len(re.findall(r"^\| \d", folded, re.MULTILINE)) == 98
-    assert "| 11-000 | 0.5000 | 0.9000 | 40.0 points |" in folded
+def test_of_many_failures_the_markdown_fits_on_a_screen_and_drops_none():
+    """As many failures as the shipped plain model has, in families of all sizes."""
+    outcome = of_families({f"family-{at:02}": 2 * at + 1 for at in range(10)} | {"single": 3})
+    text = markdown(outcome)
+    assert len(outcome.failed) == 103
+    assert len(text.encode()) < 5_000
+    counts = dict(re.findall(r"^\| (\S+) \| (\d+ of \d+) \|", text, re.MULTILINE))
+    assert counts == {f"family-{at:02}": f"{2 * at + 1} of {2 * at + 2}" for at in range(10)} | {"single": "3 of 4"}
+    named = re.findall(r"^- (\S+): (\S+-row-000\d.*)", text, re.MULTILINE)
+    others = {
+        family: len(re.findall("-row-", ids)) + int((re.findall(r"and (\d+) more$", ids) or [0])[0])
+        for family, ids in named
+    }
+    assert others == {family: int(count.split()[0]) - 1 for family, count in counts.items() if count != "1 of 2"}
+    assert f"<details><summary>{103 - 11} more; stress.html has the numbers of all</summary>" in text
+
+
+def test_the_markdown_has_the_family_first_that_misses_by_most():
+    worse = replace(FAIL, gate=replace(FAIL.gate, family="worst"), value=0.1)
+    text = markdown(replace(OUTCOME, verdicts=(FAIL, PASS, worse)))
+    assert text.index("| worst |") < text.index("| rotation |")
+
+
+def test_of_many_errors_and_failed_tests_the_markdown_has_ten_and_counts_the_others():
+    many = tuple(f"test_own.py::test_{at}" for at in range(25))
+    text = markdown(replace(OUTCOME, errors=many, failed_tests=many))
+    for title in ("failed", r"\*\*could not judge\*\*"):
+        assert len(re.findall(f"^- {title}: .?test_own", text, re.MULTILINE)) == 10
+        assert re.search(f"^- {title}: 15 more, listed in stress.html$", text, re.MULTILINE)
 
 
 def test_the_summary_says_what_was_left_out_and_what_went_wrong():
@@ -320,7 +375,7 @@ def test_a_model_alone_has_failures_without_changes():
 def test_a_hint_names_the_confusion_that_rose():
     swapped = model(confusion=((10, 90, 0), (85, 15, 0), (0, 0, 100)))
     page = html.unescape(scorecard(replace(OUTCOME, overview=compared(swapped, model("baseline")))))
-    first = page.index("<b>top is taken for shirt</b>: 90% of the time, against 10% (baseline)")
+    first = page.index("<b>top is taken for shirt</b>: 90% of the time; baseline 10%")
     assert first < page.index("<b>shirt is taken for top</b>: 85% of the time")
 
 

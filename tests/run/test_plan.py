@@ -3,14 +3,12 @@
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from zoo import ROWS, GatedZoo, gates_text, images_of, network
+from zoo import ROWS, GatedZoo, gates_text, images_of, role_model
 
 from harness.gates import read_gates
-from harness.inference import Classifier, RoleModel
 from harness.inference.planning import Ledger, PlannedClassifier
 from harness.inference.search import first_failures
 from harness.measures import accuracy, confident_errors
@@ -33,8 +31,7 @@ def images():
 def session(tmp_path, images):
     path = tmp_path / "gates.toml"
     path.write_text(gates_text(images, ROWS))
-    classifier = Classifier(network(), workers=1, cache=PredictionCache(tmp_path / "cache"))
-    candidate = RoleModel("candidate", Path("c.safetensors"), "c" * 64, "m" * 64, "user", None, classifier)
+    candidate = role_model(cache=PredictionCache(tmp_path / "cache"))
     return StressSession(images, read_gates(path), {"candidate": candidate})
 
 

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 from torch import nn
-from zoo import ROWS, gates_text, images_of, network
+from zoo import ROWS, gates_text, images_of, network, role_model
 
 from harness.gates import read_gates
-from harness.inference import Classifier, RoleModel
 from harness.run.affordable import FREE_PASSES, LEAST, affordable_passes, extent_of, free_passes
 from harness.run.outcome import SelfCheck
 from harness.run.remembered import Memory, code_of, memory_of
@@ -24,11 +23,8 @@ class Untraceable(nn.Module):
 def session_of(folder: Path, *, model=None, rows=ROWS, count=40) -> StressSession:
     images, path = images_of(count), folder / "gates.toml"
     path.write_text(gates_text(images, rows))
-    candidate = RoleModel(
-        "candidate", Path("c.pth"), "c" * 64, "m" * 64, "user", None, Classifier(model or network(), workers=1)
-    )
     cache = PredictionCache(folder / "cache")
-    return StressSession(images, read_gates(path), {"candidate": candidate}, cache=cache)
+    return StressSession(images, read_gates(path), {"candidate": role_model(model=model)}, cache=cache)
 
 
 class Counted:

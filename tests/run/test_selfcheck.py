@@ -13,10 +13,10 @@ import scipy.stats  # noqa: F401  since it drops what a run inside this process 
 import torch
 from outcomes import EMPTY, PASS
 from torch import nn
-from zoo import ROWS, STRESS_TESTS, Zoo, gates_text, images_of, network
+from zoo import ROWS, STRESS_TESTS, Zoo, gates_text, images_of, network, role_model
 
 from harness.gates import read_gates
-from harness.inference import Classifier, RoleModel
+from harness.inference import Classifier
 from harness.measures import accuracy, confident_errors
 from harness.perturb import Pose
 from harness.report import markdown, summary_lines
@@ -63,9 +63,7 @@ def session_of(tmp_path, images):
     def build(rows=ROWS, *, model=None, images=images, cache=None) -> StressSession:
         path = tmp_path / "gates.toml"
         path.write_text(gates_text(images, rows))
-        classifier = Classifier(network() if model is None else model, workers=1, cache=cache)
-        candidate = RoleModel("candidate", Path("c.safetensors"), "c" * 64, "m" * 64, "user", None, classifier)
-        return StressSession(images, read_gates(path), {"candidate": candidate})
+        return StressSession(images, read_gates(path), {"candidate": role_model(model=model, cache=cache)})
 
     return build
 

@@ -199,7 +199,14 @@
     measure();
   });
   for (const event of ['load', 'hashchange']) addEventListener(event, () => reveal(location.hash));
+  const opened = [];
   addEventListener('beforeprint', () => {
-    for (const item of all('details.printed')) item.open = true;
+    for (const item of all('details.printed:not([open])')) {
+      item.open = true;
+      opened.push(item);
+    }
+  });
+  addEventListener('afterprint', () => {
+    for (const item of opened.splice(0)) item.open = false;
   });
 })();

@@ -1,0 +1,145 @@
+"""A run of the stress tests in record mode: how to record, what decides the values, and what a checkpoint measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import InputError
+from harness.gates.golden import GOLDEN
+from harness.measures import METRICS
+from harness.perturb import PROTOCOL
+from harness.perturb.corruptions import CORRUPTIONS
+from harness.run import session
+from harness.store.decisive import decisive_files
+from harness.store.files import hash_of_file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.gates import GatesFile
+    from harness.inference.cluster.tasks import Tasks
+
+_MEASURED = (0, 4)
+"""Exit statuses of a run that measured and had no errors: it judges nothing, which is 4."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """How to record: the folder of the stress tests, the gates file, families or rows (none: all), more pytest options.
+
+    `project` is what else decides the values in a project of the user's own, and `sources` are files of code that do,
+    such as that of the network. `tasks` says on which cluster checkpoints are measured, None for this machine.
+    """
+
+    tests: Path
+    gates: GatesFile
+    families: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    project: tuple[str, ...] = ()
+    sources: tuple[Path, ...] = ()
+    tasks: Tasks | None = None
+
+    def definition(self) -> str:
+        """Return a hash of all that decides the values, given a checkpoint."""
+        rows = [gate.definition for gate in self.gates.gates if gate.family != GOLDEN]
+        folder = self.tests.resolve()
+        tests = sorted(folder.glob("**/*.py"))
+        if not tests:
+            raise InputError(f"{self.tests}: there is no stress test, expected files of Python in this folder")
+        sources = [*tests, *sorted(folder.parent.glob("*.py")), Path(session.__file__), *self.sources]
+        code = decisive_files(sources, projects=(folder, folder.parent, Path.cwd()))
+        installed = sorted({*CORRUPTIONS.sources(), *METRICS.sources()} - set(code))
+        content = {
+            "rows": rows,
+            "data": {name: value for name, value in asdict(self.gates.data).items() if value not in ((), None, {})},
+            "protocol": PROTOCOL,
+            "families": self.families,
+            "options": self.options,
+            "files": [
+                *(hashlib.sha256(path.read_bytes()).hexdigest() for path in (*code, *installed)),
+                *hashes_of_named_files((*self.options, "models/baseline.safetensors")),
+            ],
+            "versions": [version("torch"), version("stress-harness")],
+            **({"project": self.project} if self.project else {}),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def hashes_of_named_files(options: Sequence[str]) -> list[str]:
+    """Return the SHA-256 of each file that an option names: what is in it decides, not its name."""
+    files = [Path(option.rpartition("=")[2]) for option in options]
+    return [found for path in files if (found := hash_of_file(path))]
+
+
+_ON_ONE_CORE = """\
+import ctypes, os, signal, sys
+core = int(sys.argv.pop(1))
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {core})
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it ends with what has begun it.
+import pytest
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+
+
+def record(checkpoint: Path, recording: Recording, *, core: int, sha256: str | None = None) -> list[dict[str, Any]]:
+    """Run the stress tests on a checkpoint in record mode and return the measured rows' entries of `stress.json`.
+
+    Raises `InputError` as `recorded` does, and when there is no test of the families.
+    """
+    report = recorded(checkpoint, recording, core=core, sha256=sha256)
+    if not (report["gates"] or report["errors"]):
+        named = ", ".join(recording.families) or "any"
+        raise InputError(f"{recording.tests}: no test is of family {named}; name a family that a test is marked with")
+    return [
+        entry
+        for entry in report["gates"]
+        if entry["role"] == "candidate" and entry["status"] == "not_gated" and entry["value"] is not None
+    ]
+
+
+def recorded(checkpoint: Path, recording: Recording, *, core: int, sha256: str | None = None) -> dict[str, Any]:
+    """Run the stress tests on a checkpoint in record mode and return what the run says of itself, its `stress.json`.
+
+    Runs on one core, so that as many checkpoints as there are cores are measured side by side, starting up included.
+    Raises `InputError` when the run could not measure, and when it read other bytes than were read here: another gates
+    file, other data or, given its `sha256`, another checkpoint.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            *(sys.executable, "-c", _ON_ONE_CORE, str(core), str(recording.tests), "-q", "-p", "no:cacheprovider"),
+            *("--candidate", str(checkpoint), "--incumbent", "none", "--gates", str(recording.gates.path)),
+            *("--stress-reports", folder, "--stress-record", ",".join(recording.families) or "all"),
+            *(() if recording.gates.data.sample is None else ("--stress-profile", "quick")),
+            *recording.options,
+        ]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  Our own command.
+        try:
+            report = json.loads((Path(folder) / "stress.json").read_bytes())
+        except OSError:
+            report = None
+    nothing = report is not None and not (report["gates"] or report["errors"])
+    if report is None or report["errors"] or not (nothing or run.returncode in _MEASURED):
+        tail = (run.stdout + run.stderr).strip().splitlines()[-15:]
+        raise InputError(f"{checkpoint}: the stress tests ended with exit status {run.returncode}:", below=tail)
+    gates = recording.gates
+    for path, found, before in (
+        (gates.path, report["gates_sha256"], gates.sha256),
+        (gates.data.name, report["data"]["sha256"], gates.data.sha256),
+        (checkpoint, report["candidate"]["sha256"], sha256 or report["candidate"]["sha256"]),
+    ):
+        if found != before:
+            raise InputError(
+                f"{path}: changed while the panel was measured: its SHA-256 was {before[:12]}…, and is {found[:12]}… "
+                "now; calibrate again when nothing writes to it"
+            )
+    return dict(report)
