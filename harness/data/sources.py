@@ -72,7 +72,7 @@ SOURCES: dict[str, Source] = {
     ),
     "parquet": Source(load_arrow, takes="PATH", about="columns image and label; or a URL"),
     "webdataset": Source(
-        load_webdataset, takes="SHARDS", about="tar files, such as test-{000..009}.tar, or their URLs, as s3://..."
+        load_webdataset, takes="SHARDS", about="tar files, such as test-{000..009}.tar, or their URLs"
     ),
 }
 """The sources of test images, by what a specification begins with."""

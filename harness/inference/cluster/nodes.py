@@ -34,6 +34,8 @@ _TRIES = 3
 """How often a call is begun before the run ends."""
 _PATIENCE = 30.0
 """Seconds for which a cluster may be without a core."""
+_MOMENT = 3.0
+"""Seconds after which a cluster without a free core is left alone."""
 _AHEAD = 2
 """Calls that are begun ahead of what was taken, for each core."""
 
@@ -68,7 +70,7 @@ class OnNodes:
             say(str(error))
             yield from here(things)
             return
-        if ray.available_resources().get("CPU", 0) < 1:
+        if not _has_free_core():
             say("no core of the cluster is free")
             yield from here(things)
             return
@@ -77,14 +79,19 @@ class OnNodes:
         ahead = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 0)))
         try:
             while True:
-                while len(waiting) < ahead and _some_see(blind):
+                while len(waiting) < ahead and (not blind or _some_see(blind)):
                     if (thing := next(left, None)) is None:
                         break
                     waiting.append((thing, sent.begun(thing, blind)))
                 if not waiting:
                     break
                 thing, task = waiting.popleft()
-                answer = _answer(task, f"{what}: {thing}")
+                answer = _answer(task, blind, f"{what}: {thing}")
+                if answer is None:
+                    behind = [thing, *(each for each, _ in waiting)]
+                    waiting.clear()
+                    yield from here(behind)
+                    continue
                 if answer.failed is None:
                     yield answer.result
                     continue
@@ -141,10 +148,18 @@ class _Sent:
         return ray.remote(call_on_node).options(**options).remote([self.reference], thing, code, path, str(Path.cwd()))
 
 
+def _has_free_core() -> bool:
+    """Return whether a core of the cluster is free, after a moment if need be: one just started says so late."""
+    import ray
+
+    end = time.monotonic() + _MOMENT
+    while (found := ray.available_resources().get("CPU", 0)) < 1 and time.monotonic() < end:
+        time.sleep(0.1)
+    return bool(found >= 1)
+
+
 def _some_see(blind: set[str]) -> bool:
     """Return whether there is a node with a core that is not blind."""
-    if not blind:
-        return True
     import ray
 
     return any(
@@ -152,15 +167,20 @@ def _some_see(blind: set[str]) -> bool:
     )
 
 
-def _answer(task: Any, what: str) -> _Answer:
-    """Wait for an answer and return it; raises `BackendLostError` where there is none to come."""
+def _answer(task: Any, blind: set[str], what: str) -> _Answer | None:
+    """Wait for an answer and return it, None where all nodes that are left are blind.
+
+    Raises `BackendLostError` where there is no node left, and where the call was lost too often.
+    """
     import ray
     from ray.exceptions import RayError
 
     seen = time.monotonic()
     while not ray.wait([task], timeout=1.0)[0]:
-        if ray.cluster_resources().get("CPU", 0) >= 1:
+        if _some_see(blind):
             seen = time.monotonic()
+        elif blind and _some_see(set()):
+            return None
         elif time.monotonic() - seen > _PATIENCE:
             raise BackendLostError(f"{what}: no node of the cluster is left, and none has come for {_PATIENCE:.0f} s")
     try:
