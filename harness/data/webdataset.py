@@ -94,8 +94,7 @@ def load_webdataset(pattern: str, pipeline: Pipeline) -> LabelledImages:
         raise InputError(f"webdataset:{pattern}: names no file, and no command is run; name tar files, or their URLs")
     names, remote = _expanded(pattern), is_url(pattern)
     shards: list[File] = [*(side_by_side(remote_file, names, threads=_CONNECTIONS) if remote else map(Path, names))]
-    threads = _CONNECTIONS if remote else 1
-    found = _Samples.of(side_by_side(_samples_once if remote else _samples, shards, threads=threads))
+    found = _Samples.of(side_by_side(_samples_once, shards, threads=_CONNECTIONS if remote else 1))
     members = found.members
     labels, classes = classes_of(found.labels, None, where=pattern)
     made_of, stored = files_as_they_are(shards)
@@ -147,8 +146,10 @@ def _expanded(pattern: str) -> list[str]:
     return ["".join(chosen) for chosen in itertools.product(*parts)]
 
 
-def _samples_once(shard: RemoteFile) -> _Samples:
-    """Return the samples of a shard at a URL, which takes all of it, once for each version of it."""
+def _samples_once(shard: File) -> _Samples:
+    """Return the samples of a shard; of one at a URL, where it takes all of it, once for each version."""
+    if not isinstance(shard, RemoteFile):
+        return _samples(shard)
 
     def find() -> dict[str, Any]:
         found = _samples(shard)

@@ -19,6 +19,7 @@ from harness.data.transforms import transform_of
 from harness.errors import InputError
 from harness.inference import spread_of
 from harness.inference.backend import BackendLostError
+from harness.inference.cluster.connecting import connect
 from harness.networks.running import BackendOptions, RayOptions
 
 pytestmark = pytest.mark.cluster
@@ -26,12 +27,17 @@ COUNT = 40
 
 
 @pytest.fixture(scope="module")
-def nodes():
-    """Decodes on a cluster of two nodes, which this process joins."""
+def cluster():
+    """A cluster of two nodes, which this process joins."""
     ray = pytest.importorskip("ray")
     with ray_cluster(nodes=2) as found:
-        yield spread_of(BackendOptions("ray", RayOptions(address=found.address)))
+        yield found
         ray.shutdown()
+
+
+@pytest.fixture
+def nodes(cluster):
+    return spread_of(BackendOptions("ray", RayOptions(address=cluster.address)))
 
 
 @pytest.fixture(autouse=True)
@@ -196,24 +202,26 @@ class Slowly(Halved):
 
 
 def test_workers_that_are_killed_change_no_bit(nodes, photos, cache, made):
-    killed = []
+    killed, ended = [], threading.Event()
 
     def kill():
-        while len(killed) < 2:
+        while len(killed) < 2 and not ended.wait(0.5):
             for chosen in named("ray::call_on_node")[:1]:
-                time.sleep(0.2)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(chosen, signal.SIGKILL)
                     killed.append(chosen)
-            time.sleep(0.5)
 
     expected = load_images(as_folder(photos), pipeline=Pipeline(transform=transform_of("mine:slow", Halved())))
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
     made.clear()
     slowly = Pipeline(transform=transform_of("mine:slow", Slowly()), spread=nodes)
-    assert torch.equal(load_images(as_folder(photos), pipeline=slowly).pixels[:], expected.pixels[:])
-    thread.join()
+    try:
+        assert torch.equal(load_images(as_folder(photos), pipeline=slowly).pixels[:], expected.pixels[:])
+    finally:
+        ended.set()
+        thread.join()
+    assert len(killed) == 2
     assert set(made) == set(range(work.TRIED))
 
 
@@ -231,3 +239,41 @@ def test_pictures_that_are_lost_three_times_end_the_run(nodes, photos):
     crashing = Pipeline(transform=transform_of("mine:crashing", Crashing()), spread=nodes)
     with pytest.raises(BackendLostError, match=r"photos: pictures 30 to 34 failed 3 times"):
         load_images(as_folder(photos), pipeline=crashing)
+
+
+def test_a_node_that_cannot_is_asked_for_nothing_more(cluster, nodes, capfd):
+    import ray
+
+    connect(nodes.options)
+    blind = next(node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU"))
+
+    def call(thing):
+        if ray.get_runtime_context().get_node_id() == blind:
+            raise InputError("no such file")
+        return thing, "there"
+
+    def here(things):
+        for thing in things:
+            yield thing, "here"
+
+    found = list(nodes(call, range(60), here=here, what="photos"))
+    assert [thing for thing, _ in found] == list(range(60))
+    assert 1 <= [place for _, place in found].count("here") <= 2 * 2, "those that were begun before it was known"
+    assert capfd.readouterr().err.count("cannot (InputError: no such file)") == 1
+
+
+def test_without_a_node_the_run_ends(cluster, nodes, photos, monkeypatch):
+    """The last one, since it takes the nodes away."""
+    monkeypatch.setattr("harness.inference.cluster.nodes._PATIENCE", 2.0)
+
+    def leave():
+        time.sleep(2.0)
+        for node in list(cluster.worker_nodes):
+            cluster.remove_node(node, allow_graceful=False)
+
+    slowly = Pipeline(transform=transform_of("mine:slow", Slowly()), spread=nodes)
+    thread = threading.Thread(target=leave)
+    thread.start()
+    with pytest.raises(BackendLostError, match=r"photos: pictures \d+ to \d+: no node of the cluster is left"):
+        load_images(as_folder(photos), pipeline=slowly)
+    thread.join()

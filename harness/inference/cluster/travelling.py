@@ -64,11 +64,12 @@ def packed_call(call: Callable[..., Any]) -> bytes:
     """Return a call as bytes, with whatever code in it is a user's own; raises `InputError` for what cannot be sent."""
     from ray import cloudpickle
 
-    # Some say that they are a file without being one, as torch's lazy modules do; these have no absolute path.
-    files = ((module, getattr(module, "__dict__", {}).get("__file__")) for module in list(sys.modules.values()))
-    own = [module for module, file in files if file and Path(file).is_absolute() and _is_own(module)]
+    # Some go by several names, and some, as torch's lazy modules, say that they are a file without having a path.
+    files = {name: getattr(module, "__dict__", {}) for name, module in list(sys.modules.items())}
+    named = (name for name, facts in files.items() if facts.get("__name__") == name and facts.get("__file__"))
+    own = [sys.modules[name] for name in named if Path(files[name]["__file__"]).is_absolute()]
     try:
-        with _by_value(own):
+        with _by_value([module for module in own if _is_own(module)]):
             content: bytes = cloudpickle.dumps(call)
     except Exception as error:  # A user's object, which may hold anything.
         raise InputError(f"cannot be sent to a worker ({error})") from error
