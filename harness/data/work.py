@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 TRIED = 8
 """Pictures that code of the user's is asked for twice."""
 _BLOCK = 128
-"""Pictures that are decoded ahead of those that are written, in order, by threads of this process."""
+"""Pictures that are decoded ahead of those that are written, in order, by threads of this process, or that another
+process is asked for at a time."""
 _SENT, _MOST = 16 << 20, 128 << 20
-"""Bytes of pixels that another process is asked for at a time, and of a part that is best read as a whole at most."""
+"""Bytes of pixels that another process is asked for at a time, and of a part that is best read as a whole, at most."""
 _LIBRARIES = ("albumentations", "numpy", "opencv-python", "timm", "torch", "torchvision")
 """What transforms are mostly made of: another release may round otherwise."""
 _STRETCHED = 1.05
@@ -153,8 +154,7 @@ class Work:
             self.pictures, labels=None, count=len(self.pictures), masks=None, notes=(), classes=(), found=None, ends=()
         )
         sent = replace(self, pictures=bare, pipeline=replace(self.pipeline, spread=None), spread=None)
-        size = max(1, _SENT // int(np.prod(self.shape)))
-        return self.spread(sent.part, self._to_send(size), here=self._here, what=self.pictures.whole)
+        return self.spread(sent.part, self._to_send(), here=self._here, what=self.pictures.whole)
 
     def _here(self, spans: Iterable[Span]) -> Generator[Part, None, None]:
         """Give the parts of spans, made by this process; code of the user's runs in this thread, as anywhere else."""
@@ -165,11 +165,12 @@ class Work:
     def _own_part(self, span: Span) -> Part:
         return self.part(Span(span.start, span.stop))
 
-    def _to_send(self, size: int) -> Iterator[Span]:
-        made_with, file = self._made_with, self.pictures.file
-        for span in spans(len(self.pictures), most=size, ends=self.pictures.ends, whole=size * (_MOST // _SENT)):
+    def _to_send(self) -> Iterator[Span]:
+        made_with, file, each = self._made_with, self.pictures.file, int(np.prod(self.shape))
+        most, whole = max(1, min(_BLOCK, _SENT // each)), _MOST // each
+        for span in spans(len(self.pictures), most=most, ends=self.pictures.ends, whole=whole):
             files = dict.fromkeys(file(position) for position in range(span.start, span.stop)) if file else {}
-            stamps = tuple((each, each if isinstance(each, RemoteFile) else stamp_of(each)) for each in files)
+            stamps = tuple((one, one if isinstance(one, RemoteFile) else stamp_of(one)) for one in files)
             yield replace(span, files=stamps, made_with=made_with)
 
     @property
