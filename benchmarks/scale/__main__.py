@@ -165,6 +165,10 @@ def fastest(call: Callable[[int], object], *, repeats: int = 10) -> float:
 
 
 def _measured(options: argparse.Namespace) -> dict[str, Any]:
+    import ray
+
+    # Room for as many as are asked for, whether there are cores for them or not.
+    ray.init("local", num_cpus=max(options.workers), include_dashboard=False, log_to_driver=False)
     images = pictures(options.images)
     machine = f"{os.cpu_count()} cores, at a load of {os.getloadavg()[0]:.1f} when it began"
     taken = {count: side_by_side(images, workers=count, repeats=options.repeats) for count in options.workers}
@@ -187,7 +191,7 @@ def _write(results: dict[str, Any]) -> None:
     checks = ["", "| workers | predicted, s of processors | measured | s of the clock |", "| --- " * 4 + "|"]
     for workers, taken in results["taken"].items():
         (here, here_cpu), (there, there_cpu) = (
-            (statistics.median(each[part] for each in taken[way]) for part in (0, 1)) for way in ("process", "ray")
+            [statistics.median(each[part] for each in taken[way]) for part in (0, 1)] for way in ("process", "ray")
         )
         lines.append(
             f"| {workers} | {here:.2f} | {there:.2f} | {there / here:.2f} | {here_cpu:.2f} | {there_cpu:.2f} | "
@@ -224,7 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("--images", type=int, default=600, help="pictures of each prediction (default: 600)")
     parser.add_argument("--repeats", type=int, default=5, choices=range(1, 6), help="rounds, after one to warm up")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="sizes of clusters (default: 1 2)")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4], help="sizes of clusters (default: 1 2 4)")
     parser.add_argument("--report", action="store_true", help="only write the tables anew")
     options = parser.parse_args(arguments)
     if not options.report:

@@ -106,14 +106,13 @@ def _mixed_together(images: Tensor, index: Tensor, shares: Tensor) -> Tensor:
 
 def _mixed_one_by_one(images: Tensor, index: Tensor, shares: Tensor) -> Tensor:
     """Mix neighbours of large images: each channel of each fits a cache, and is picked from at full speed."""
-    from torch.nn.functional import pad
-
     number, channels, height, width = images.shape
     result = images.new_empty(number * channels, height * width)
-    planes = pad(images, (1, 2, 1, 2)).reshape(number * channels, -1)
-    neighbours = _neighbours(index, width + 3)
-    for plane, out in zip(planes.unbind(0), result.unbind(0), strict=True):
-        _mix(plane, neighbours, shares, out=out)
+    padded = images.new_zeros(height + 3, width + 3)
+    inside, neighbours = padded[1 : height + 1, 1 : width + 1], _neighbours(index, width + 3)
+    for plane, out in zip(images.reshape(-1, height, width).unbind(0), result.unbind(0), strict=True):
+        inside.copy_(plane)
+        _mix(padded.view(-1), neighbours, shares, out=out)
     return result.view_as(images)
 
 

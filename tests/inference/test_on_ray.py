@@ -20,8 +20,9 @@ from harness.errors import InputError
 from harness.inference import Classifier, ModelError
 from harness.inference.attention import attend
 from harness.inference.backend import BackendLostError
-from harness.inference.cluster import Cluster
+from harness.inference.cluster import Cluster, members
 from harness.inference.cluster.connecting import connect
+from harness.inference.cluster.worker import Worker
 from harness.inference.search import first_failures
 from harness.networks.running import RayOptions
 from harness.perturb import Pose
@@ -81,6 +82,13 @@ class Slowly:
 
     def __repr__(self):
         return "Slowly()"
+
+
+class Unable(Worker):
+    """Ends as soon as it is started."""
+
+    def __init__(self, path, folder, *, gpus):
+        os._exit(1)
 
 
 class Crashing(nn.Module):
@@ -216,7 +224,8 @@ def test_workers_that_are_killed_change_no_bit(pair):
 
     def kill():
         while len(kills) < 10 and not ended.wait(draw.uniform(0.3, 1.5)):
-            if there := workers():
+            # Both are there, since a range whose worker dies three times ends the run, whatever the cause.
+            if len(there := workers()) == 2:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(chosen := draw.choice(there), signal.SIGKILL)
                     kills.append(chosen)
@@ -225,7 +234,7 @@ def test_workers_that_are_killed_change_no_bit(pair):
     thread.start()
     try:
         rounds = 0
-        while len(kills) < 10 and rounds < 200:
+        while len(kills) < 10 and rounds < 400:
             assert np.array_equal(there.predict(images, Slowly(0.02 + rounds * 1e-9)).answers, expected)
             rounds += 1
     finally:
@@ -292,6 +301,21 @@ def test_a_range_that_fails_three_times_ends_the_run(nodes, shared):
     assert time.monotonic() - began < 60
     with pytest.raises(BackendLostError, match="could not do its work"):
         classifier.predict(images)
+    cluster.close()
+
+
+def test_workers_that_cannot_be_started_any_more_are_waited_for_as_long_as_any(nodes, shared, monkeypatch):
+    """As on a node that is leaving, and that nobody has missed yet."""
+    shared.close()
+    cluster = Cluster(RayOptions(address=nodes.address))
+    classifier = Classifier(network(), backend=cluster, screen=False)
+    classifier.predict(images_of(40))
+    monkeypatch.setattr(members, "Worker", Unable)
+    monkeypatch.setattr(members, "PATIENCE", 10.0)
+    for worker in workers():
+        os.kill(worker, signal.SIGKILL)
+    with pytest.raises(BackendLostError, match=r"no worker is left.* of 2000 images under Slowly\(\) had no answer"):
+        classifier.predict(images_of(2_000), Slowly(0.5))
     cluster.close()
 
 

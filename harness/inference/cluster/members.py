@@ -38,8 +38,10 @@ class Member:
     """A worker as the driver knows it: its actor, what it said of itself, and what it is doing."""
 
     number: int
-    actor: Any
-    starting: Any
+    due: float = 0.0
+    """When it is to be started."""
+    actor: Any = None
+    starting: Any = None
     facts: Facts | None = None
     task: Any = None
     call: int = 0
@@ -89,19 +91,15 @@ class Members:
         if self.members:
             return
         connect(self.options)
-        import ray
-
         count = self._room()
-        self.members = [self._begun(number) for number in range(count)]
+        self.members = [Member(number) for number in range(count)]
         started, first = time.monotonic(), 0.0
         while waiting := [each for each in self.members if each.facts is None]:
             now = time.monotonic()
             if now - started > STARTING or (first and now - first > GATHERING):
                 break
-            ready, _ = ray.wait([each.starting for each in waiting], timeout=TICK)
-            for member in waiting:
-                if member.starting in ready:
-                    self.welcome(member)
+            for member in self.heard():
+                self.welcome(member)
             if not first and len(waiting) < count:
                 first = now
         self._facts = [each.facts for each in self.members if each.facts]
@@ -122,15 +120,32 @@ class Members:
             )
         return int(min(room, self.options.workers or math.inf))
 
-    def _begun(self, number: int) -> Member:
-        """Return a worker that is being started, in the place of that number."""
+    def heard(self) -> list[Member]:
+        """Return the workers of which there is news, after a while at most; those that are due are started."""
+        import ray
+
+        for member in self.members:
+            if member.actor is None and time.monotonic() >= member.due:
+                self._begin(member)
+        awaited = {each.task if each.facts else each.starting: each for each in self.members}
+        awaited.pop(None, None)
+        if not awaited:
+            time.sleep(TICK)
+            return []
+        references = list(awaited)
+        ready, _ = ray.wait(references, timeout=TICK)
+        if ready:
+            ready, _ = ray.wait(references, num_returns=len(references), timeout=0)
+        return [awaited[reference] for reference in ready]
+
+    def _begin(self, member: Member) -> None:
         import ray
 
         options = {"num_cpus": 1, "num_gpus": self.options.gpus, "max_restarts": 0}
         # No objects among the arguments: an actor whose constructor took some cannot be started again (ray#53727).
         path = [os.path.abspath(each) for each in sys.path]  # noqa: PTH100  An entry may be "".
-        actor = ray.remote(Worker).options(**options).remote(path, str(Path.cwd()), gpus=bool(self.options.gpus))
-        return Member(number, actor, actor.facts.remote())
+        member.actor = ray.remote(Worker).options(**options).remote(path, str(Path.cwd()), gpus=bool(self.options.gpus))
+        member.starting = member.actor.facts.remote()
 
     def welcome(self, member: Member) -> None:
         """Take what a worker says of itself, or start another one in its place."""
@@ -141,7 +156,8 @@ class Members:
             facts: Facts = ray.get(member.starting)
         except RayError as error:
             self._failed_starts += 1
-            if self._failed_starts >= TRIES * len(self.members):
+            # Once there have been some, a node may be leaving: how long they are waited for then is said elsewhere.
+            if not self.kinds and self._failed_starts >= TRIES * len(self.members):
                 self.lose(f"workers do not start: {first_line(error)}")
             self.replace(member, error)
             return
@@ -161,10 +177,11 @@ class Members:
         self.done[member.number] = self.done.get(member.number) or Done(f"worker {member.number} on {facts.node}")
 
     def replace(self, member: Member, error: Exception) -> None:
-        """Start another worker in the place of one that is of no use any more."""
+        """Have another worker started in the place of one that is of no use any more; after a while if starts fail."""
         self.last_error = first_line(error)
         self._end(member)
-        self.members[self.members.index(member)] = self._begun(member.number)
+        due = time.monotonic() + (TICK if self._failed_starts else 0)
+        self.members[self.members.index(member)] = Member(member.number, due)
 
     def expect_somebody(self, waiting: str) -> None:
         """End the run, which waits for what is said here, when there has been no worker for a while."""

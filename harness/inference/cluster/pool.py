@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from harness.inference.backend import BackendLostError
-from harness.inference.cluster.members import TICK, TRIES, Member, Members, first_line
+from harness.inference.cluster.members import TRIES, Member, Members, first_line
 from harness.inference.cluster.pixels import Store
 from harness.inference.cluster.ranges import Range, Ranges
 from harness.inference.cluster.telling import speeds
@@ -71,7 +71,7 @@ class Pool(Members):
             for member in self.members:
                 if member.facts and member.task is None and (some := self._next(call, member)):
                     self._send(member, some, model, work, call)
-            for member in self._heard():
+            for member in self.heard():
                 if member.facts is None:
                     self.welcome(member)
                 else:
@@ -122,20 +122,6 @@ class Pool(Members):
         # In a list, so that the worker gets the reference, and not each time the model.
         member.task = member.actor.run.remote([model], work, packed(sent), pages)
         member.range, member.call, member.since = some, self._calls, time.monotonic()
-
-    def _heard(self) -> list[Member]:
-        """Return the workers of which there is news, after a while at most."""
-        import ray
-
-        awaited = {each.task if each.facts else each.starting: each for each in self.members}
-        awaited.pop(None, None)
-        if not awaited:
-            return []
-        references = list(awaited)
-        ready, _ = ray.wait(references, timeout=TICK)
-        if ready:
-            ready, _ = ray.wait(references, num_returns=len(references), timeout=0)
-        return [awaited[reference] for reference in ready]
 
     def _take(self, member: Member, call: _Call) -> None:
         """Take a worker's answer, or note that there is none; that of an earlier call is of no use any more."""
