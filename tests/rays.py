@@ -25,8 +25,12 @@ def ray_cluster(*, nodes: int):
 
 def workers(*, busy: bool = False) -> list[int]:
     """Return the processes of workers that are at work, or unless `busy`, wait for it."""
-    name = "ray::Worker.run" if busy else "ray::Worker"
-    return [pid for pid in _processes() if _read(pid, "cmdline").startswith(name)]
+    return named("ray::Worker.run" if busy else "ray::Worker")
+
+
+def named(begin: str) -> list[int]:
+    """Return the processes whose command line begins like this."""
+    return [pid for pid in _processes() if _read(pid, "cmdline").startswith(begin)]
 
 
 def marked(mark: str) -> list[str]:

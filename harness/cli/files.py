@@ -64,10 +64,14 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _cache(options: argparse.Namespace) -> int:
+    from harness.data.kept import kept_facts
     from harness.store import ArrayStore, PredictionCache
 
     done = "deleted" if options.clear else "kept"
-    for what, store in (("predictions", PredictionCache.of_user()), ("sets of decoded images", ArrayStore.of_user())):
+    caches = [("predictions", PredictionCache.of_user()), ("sets of decoded images", ArrayStore.of_user())]
+    if (facts := kept_facts()).info().entries:
+        caches.append(("facts about files at URLs", facts))
+    for what, store in caches:
         info = store.clear() if options.clear else store.info()
         room = f"{info.bytes / 1e6:.1f} of at most {store.max_bytes / 1e6:.0f} MB"
         print(f"{info.folder}: {info.entries} {what} {done}, {room}")

@@ -40,7 +40,10 @@ def add_device_option(command: argparse.ArgumentParser, about: str) -> None:
 
 def load_all_images(options: argparse.Namespace) -> LabelledImages:
     """Return all images of the data that the options name; what there is to say of them is printed as an aside."""
-    images = DataOptions.of(options).load(NetworkOptions.of(options).transform)
+    from harness.inference import spread_of
+
+    spread = spread_of(BackendOptions.of(options))
+    images = DataOptions.of(options).load(NetworkOptions.of(options).transform, spread=spread)
     for note in images.notes:
         print(f"note: {printable(note)}", file=sys.stderr)
     return images

@@ -7,20 +7,25 @@ set runs.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.data.decoding import decoded
 from harness.data.image_files import read_picture
+from harness.data.kept import found_once
 from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Pictures, classes_of, files_as_they_are
+from harness.data.remote import RemoteFile, is_url, remote_files
 from harness.errors import InputError
 from harness.store.files import require_regular
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from harness.data.images import LabelledImages
+    from harness.data.pictures import File
     from harness.data.pipeline import Pipeline
 
 _EXPECTED = (
@@ -29,68 +34,90 @@ _EXPECTED = (
 )
 
 
-def load_arrow(path: Path, pipeline: Pipeline) -> LabelledImages:
+def load_arrow(place: str, pipeline: Pipeline) -> LabelledImages:
     """Load a Parquet file, a folder of them, or a folder that `datasets.Dataset.save_to_disk` wrote.
 
-    Pictures are bytes of a file each, or its path relative to the data; classes are named by the features that
-    `datasets` writes down. Needs pyarrow. Raises `InputError` for anything else.
+    Parquet files may be at a URL, that of a file, of a folder, or with a `*` in it. Pictures are bytes of a file each,
+    or its path relative to the data, which must then be local; classes are named by the features that `datasets`
+    writes down. Needs pyarrow. Raises `InputError` for anything else.
     """
     try:
         import pyarrow  # noqa: F401
     except ImportError:
         raise InputError(
-            f"{path}: reading it needs pyarrow, which is not installed: pip install 'stress-harness[hf]'"
+            f"{place}: reading it needs pyarrow, which is not installed: pip install 'stress-harness[hf]'"
         ) from None
-    files = _files(path)
+    remote, path = is_url(place), Path(place)
+    files: list[File] = [*(remote_files(place, suffix=".parquet") if remote else _files(path))]
     try:
         made_of, stored = files_as_they_are(files)
-        chunks, features = _chunks(path, files)
-        columns = chunks[0].schema.names if chunks else []
+        tables = [*map(_Table, files)]
+        chunks = [chunk for table in tables for chunk in table.chunks]
+        features = _features(path, chunks)
+        columns = chunks[0].table.columns if chunks else []
     except InputError:
         raise
     except Exception as error:  # A damaged file makes what reads it fail in any way.
-        raise InputError(f"{path}: cannot be read ({error}); {_EXPECTED}") from None
+        raise InputError(f"{place}: cannot be read ({error}); {_EXPECTED}") from None
     picture, label = (next((n for n in names if n in columns), None) for names in (PICTURE_KEYS, LABEL_KEYS))
     if picture is None or label is None:
-        raise InputError(f"{path}: has the columns {', '.join(columns) or 'none'}; {_EXPECTED}")
+        raise InputError(f"{place}: has the columns {', '.join(columns) or 'none'}; {_EXPECTED}")
+    chunks = [chunk for chunk in chunks if chunk.count]
     try:
-        given = [value for chunk in chunks for value in chunk.labels(label)]
+        given = [value for table in tables for value in table.labels(label)]
     except Exception as error:  # As above.
-        raise InputError(f"{path}: cannot be read ({error}); {_EXPECTED}") from None
-    labels, classes = classes_of(given, (features.get(label) or {}).get("names"), where=str(path))
-    ends = np.cumsum([len(chunk) for chunk in chunks])
+        raise InputError(f"{place}: cannot be read ({error}); {_EXPECTED}") from None
+    labels, classes = classes_of(given, (features.get(label) or {}).get("names"), where=place)
+    ends = np.array([*accumulate(chunk.count for chunk in chunks)])
 
     def where(position: int) -> str:
-        return f"{path}: row {position}"
+        return f"{place}: row {position}"
 
-    def read(position: int) -> Any:
+    def found(position: int) -> tuple[_Chunk, int]:
         number = int(np.searchsorted(ends, position, side="right"))
+        return chunks[number], position - (int(ends[number - 1]) if number else 0)
+
+    def value_of(position: int) -> Any:
+        chunk, row = found(position)
         try:
-            value = chunks[number].picture(picture, position - (int(ends[number - 1]) if number else 0))
+            value = chunk.picture(picture, row)
         except Exception as error:  # As above.
             raise InputError(f"{where(position)}: cannot be read ({error})") from None
-        content = value.get("bytes") if isinstance(value, dict) else value
-        if isinstance(content, bytes):
-            return read_picture(content, where=where(position))
-        name = value.get("path") if isinstance(value, dict) else None
-        if not name:
-            raise InputError(f"{where(position)}: {picture} is a {type(value).__name__}, expected the bytes of a file")
-        return read_picture((path if path.is_dir() else path.parent) / name)
+        return value.get("bytes") or value.get("path") if isinstance(value, dict) else value
 
+    def read(position: int) -> Any:
+        value = value_of(position)
+        if isinstance(value, bytes):
+            return read_picture(value, where=where(position))
+        if not isinstance(value, str) or remote:
+            raise InputError(f"{where(position)}: {picture} is a {type(value).__name__}, expected the bytes of a file")
+        return read_picture((path if path.is_dir() else path.parent) / value)
+
+    unknown = f"{place} is decoded anew in each run, since its server does not tell versions of a file apart"
     return decoded(
         Pictures(
             read=read,
             labels=labels,
             classes=classes,
-            name=path.resolve().stem,
+            name=_name_of(place) if remote else path.resolve().stem,
             where=where,
             made_of=made_of,
             stored=stored,
+            notes=() if made_of else (unknown,),
             threads=False,
-            whole=str(path),
+            whole=place,
+            # Of pictures in files of their own nobody says here which these are.
+            file=(lambda position: found(position)[0].table.file) if isinstance(value_of(0), bytes) else None,
+            ends=() if chunks[0].group is None else ends.tolist(),
         ),
         pipeline,
     )
+
+
+def _name_of(url: str) -> str:
+    """Return the last part of a URL that says more than which of several files."""
+    parts = [part for part in url.partition("?")[0].partition("://")[2].split("/") if part and "*" not in part]
+    return Path(parts[-1]).stem if parts else "parquet"
 
 
 def _files(path: Path) -> list[Path]:
@@ -113,54 +140,91 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-class _Arrow:
-    """The rows of one file or row group of a file, read when they are asked for."""
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """The rows of one file, which is opened when they are first asked for, and again in another process."""
 
-    def __init__(self, file: Any, group: int | None) -> None:
-        self._file, self._group = file, group
-        self._pictures: Any = None
+    file: File
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Table, (self.file,)
+
+    @cached_property
+    def chunks(self) -> list[_Chunk]:
+        """Return the parts that it is read in: the row groups of a Parquet file, or all rows."""
+        if self._mapped:
+            return [_Chunk(self, None, int(self._opened.num_rows))]
+        groups = self._opened.metadata
+        return [_Chunk(self, number, groups.row_group(number).num_rows) for number in range(groups.num_row_groups)]
 
     @property
     def schema(self) -> Any:
-        return self._file.schema if self._group is None else self._file.schema_arrow
+        return self._opened.schema if self._mapped else self._opened.schema_arrow
 
-    def __len__(self) -> int:
-        if self._group is None:
-            return int(self._file.num_rows)
-        return int(self._file.metadata.row_group(self._group).num_rows)
+    @property
+    def columns(self) -> list[str]:
+        return list(self.schema.names)
 
-    def labels(self, column: str) -> list[Any]:
-        return list(self._column(column).to_pylist())
+    def column(self, group: int | None, name: str) -> Any:
+        table = self._opened if group is None else self._opened.read_row_group(group, columns=[name])
+        return table.column(name)
+
+    def labels(self, name: str) -> list[Any]:
+        """Return the column of this name, as plain values."""
+
+        def find() -> dict[str, Any]:
+            return {"labels": [value for chunk in self.chunks for value in self.column(chunk.group, name).to_pylist()]}
+
+        found = found_once(self.file, f"labels {name}", find) if isinstance(self.file, RemoteFile) else find()
+        return list(found["labels"])
+
+    @property
+    def _mapped(self) -> bool:
+        return isinstance(self.file, Path) and self.file.suffix == ".arrow"
+
+    @cached_property
+    def _opened(self) -> Any:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        if isinstance(self.file, RemoteFile):
+            return parquet.ParquetFile(self.file.opened(blocks=False))
+        require_regular(self.file)
+        if self._mapped:
+            with pa.memory_map(str(self.file)) as source:
+                return pa.ipc.open_stream(source).read_all()
+        return parquet.ParquetFile(self.file, memory_map=True)
+
+    @cached_property
+    def held(self) -> dict[tuple[int | None, str], Any]:
+        """Return the column of pictures that was read last."""
+        return {}
+
+
+@dataclass(frozen=True, eq=False)
+class _Chunk:
+    """Rows of a table that are read at once: so many, of a row group, or of all there are."""
+
+    table: _Table
+    group: int | None
+    count: int
 
     def picture(self, column: str, row: int) -> Any:
         # Rows come in order: a row group is forgotten once its last picture has been read.
-        self._pictures = self._column(column) if self._pictures is None else self._pictures
-        value = self._pictures[row].as_py()
-        if row == len(self) - 1:
-            self._pictures = None
+        held, key = self.table.held, (self.group, column)
+        if key not in held:
+            held.clear()
+            held[key] = self.table.column(*key)
+        value = held[key][row].as_py()
+        if row == self.count - 1:
+            held.clear()
         return value
 
-    def _column(self, name: str) -> Any:
-        table = self._file if self._group is None else self._file.read_row_group(self._group, columns=[name])
-        return table.column(name)
 
-
-def _chunks(path: Path, files: list[Path]) -> tuple[list[_Arrow], dict[str, Any]]:
-    """Return the rows in parts, and the features that `datasets` wrote down, by column."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    chunks: list[_Arrow] = []
-    for file in files:
-        require_regular(file)
-        if file.suffix == ".arrow":
-            with pa.memory_map(str(file)) as source:
-                chunks.append(_Arrow(pa.ipc.open_stream(source).read_all(), None))
-        else:
-            opened = parquet.ParquetFile(file, memory_map=True)
-            chunks += [_Arrow(opened, group) for group in range(opened.num_row_groups)]
-    written = (chunks[0].schema.metadata or {}).get(b"huggingface") if chunks else None
+def _features(path: Path, chunks: list[_Chunk]) -> dict[str, Any]:
+    """Return the features that `datasets` wrote down, by column."""
+    written = (chunks[0].table.schema.metadata or {}).get(b"huggingface") if chunks else None
     info = json.loads(written)["info"] if written else {}
     if (beside := path / "dataset_info.json").is_file():
         info = json.loads(beside.read_text("utf-8"))
-    return [chunk for chunk in chunks if len(chunk)], info.get("features") or {}
+    return info.get("features") or {}

@@ -58,6 +58,7 @@ def load_csv(path: Path, pipeline: Pipeline) -> LabelledImages:
             made_of=made_of,
             stored=stored,
             whole=str(path),
+            file=files.__getitem__,
         ),
         pipeline,
     )

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,6 +53,7 @@ def decoded(pictures: Pictures, pipeline: Pipeline | None = None) -> LabelledIma
         expect_proportion(pictures.whole, needed=work.pixel_bytes, stored=pictures.stored)
     if work.needed <= SMALL and (pictures.stored or 0) <= SMALL and not pictures.foreign:
         return _in_memory(work)
+    work = replace(work, spread=pipeline.spread)
     try:
         return _from_disk(work)
     except OSError as error:

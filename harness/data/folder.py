@@ -59,6 +59,7 @@ def load_folder(path: Path, pipeline: Pipeline) -> LabelledImages:
             stored=stored,
             notes=tuple(_left_out(path, folders, len(files))),
             whole=str(path),
+            file=files.__getitem__,
         ),
         pipeline,
     )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.data.images import LabelledImages
+    from harness.data.spreading import Spread
     from harness.data.transforms import Transform
 
 
@@ -49,12 +50,13 @@ class DataOptions:
         pipeline.expect_alone(options.stress_transform)
         return DataOptions(options.stress_data, pipeline, options.stress_transform)
 
-    def load(self, words: Callable[[str], Transform] | None = None) -> LabelledImages:
+    def load(self, words: Callable[[str], Transform] | None = None, *, spread: Spread | None = None) -> LabelledImages:
         """Load the images; see `load_images`.
 
-        `words` gives the transform of a word, `timm` or `torchvision`, which depends on the network.
+        `words` gives the transform of a word, `timm` or `torchvision`, which depends on the network. Many pictures are
+        decoded by `spread`, such as a cluster, or by this process.
         """
-        return load_images(self.spec, pipeline=self.whole_pipeline(words))
+        return load_images(self.spec, pipeline=replace(self.whole_pipeline(words), spread=spread))
 
     def whole_pipeline(self, words: Callable[[str], Transform] | None = None) -> Pipeline:
         """Return the pipeline with its transform, which is named and imported now; see `load`."""

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.data.remote import RemoteFile, remote_file
 from harness.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
+
+    File = Path | RemoteFile
 
 PICTURE_KEYS = ("image", "img", "picture")
 LABEL_KEYS = ("label", "labels", "fine_label", "target")
@@ -52,6 +55,11 @@ class Pictures:
     """How many there are, where the labels are not known before the pictures have been read."""
     found: Callable[[], tuple[np.ndarray, tuple[str, ...]]] | None = None
     """Returns the labels and the names of the classes, after all pictures have been read in order."""
+    file: Callable[[int], File] | None = None
+    """Returns the file that a picture is in, where any process that has the file can read it, in any order; `read` and
+    `where` can then be sent to one."""
+    ends: Sequence[int] = ()
+    """The positions at which parts end that are best read as a whole, in order, where there are such parts."""
 
     def __len__(self) -> int:
         return self.count if self.labels is None else len(self.labels)
@@ -65,18 +73,34 @@ class Pictures:
         return self.found()
 
 
-def files_as_they_are(files: Iterable[Path]) -> tuple[str, int]:
+def files_as_they_are(files: Iterable[File]) -> tuple[str | None, int]:
     """Return a fingerprint of files, by their paths, sizes and times, and how many bytes they take, each file once.
 
     The time of the last change of anything about a file counts too, since programs may set the one of its content back.
+    Files at a URL go by what their server calls the version; there is no fingerprint, None, where one does not say.
     """
-    digest, sizes = hashlib.sha256(), {}
+    digest, known = hashlib.sha256(), True
+    sizes: dict[tuple[Any, int], int] = {}
     for file in files:
-        status = file.stat()
-        sizes[status.st_dev, status.st_ino] = status.st_size
-        facts = (str(file.absolute()), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        if isinstance(file, RemoteFile):
+            sizes[file.url, 0], known = file.size, known and bool(file.version)
+            facts: tuple[Any, ...] = (file.url, file.size, file.version)
+        else:
+            status = file.stat()
+            sizes[status.st_dev, status.st_ino] = status.st_size
+            facts = (str(file.absolute()), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         digest.update(json.dumps(facts).encode())
-    return digest.hexdigest(), sum(sizes.values())
+    return digest.hexdigest() if known else None, sum(sizes.values())
+
+
+def stamp_of(file: File) -> Any:
+    """Return what tells a file from another of its name, on this machine or another; None where there is no file."""
+    try:
+        if isinstance(file, RemoteFile):
+            return remote_file(file.url)
+        return (status := file.stat()).st_size, status.st_mtime_ns
+    except (OSError, ValueError, InputError):
+        return None
 
 
 def classes_of(labels: Sequence[Any], names: Sequence[Any] | None, *, where: str) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from harness.errors import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from harness.data.spreading import Spread
     from harness.data.transforms import Transform
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
@@ -54,6 +55,8 @@ class Pipeline:
     interpolation: str | None = None
     antialias: bool = True
     transform: Transform | None = None
+    spread: Spread | None = field(default=None, compare=False, repr=False)
+    """By what many pictures are decoded, if not by this process; it decides no pixel."""
 
     def expect_alone(self, transform: str | None) -> None:
         """Raise `InputError` where something is given beside the transform of this specification."""

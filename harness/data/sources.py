@@ -15,6 +15,7 @@ from harness.data.folder import load_folder
 from harness.data.naming import is_name
 from harness.data.npz import load_npz
 from harness.data.pipeline import Pipeline
+from harness.data.remote import is_url
 from harness.data.webdataset import load_webdataset
 from harness.errors import InputError
 
@@ -67,16 +68,17 @@ SOURCES: dict[str, Source] = {
         about="columns path and label, others are groups",
     ),
     "hf": Source(
-        lambda path, pipeline: load_arrow(Path(path), pipeline),
-        takes="PATH",
-        about="what datasets.save_to_disk wrote, or Parquet files",
+        load_arrow, takes="PATH", about="what datasets.save_to_disk wrote, or Parquet files, which may be at a URL"
     ),
-    "parquet": Source(
-        lambda path, pipeline: load_arrow(Path(path), pipeline), takes="PATH", about="columns image and label"
+    "parquet": Source(load_arrow, takes="PATH", about="columns image and label; or a URL"),
+    "webdataset": Source(
+        load_webdataset, takes="SHARDS", about="tar files, such as test-{000..009}.tar, or their URLs"
     ),
-    "webdataset": Source(load_webdataset, takes="SHARDS", about="local tar files, such as test-{000..009}.tar"),
 }
 """The sources of test images, by what a specification begins with."""
+
+
+_AT_URLS = ("hf", "parquet", "webdataset")
 
 
 def load_images(
@@ -99,6 +101,8 @@ def load_images(
         return load_named(spec, pipeline, otherwise=f"; expected {specs_in_words()}")
     if source is None or bool(rest) != bool(source.takes) or bool(colon) != bool(source.takes):
         raise InputError(f"--stress-data {spec}: unknown data; expected {specs_in_words()}")
+    if is_url(rest) and kind not in _AT_URLS:
+        raise InputError(f"--stress-data {spec}: is at a URL, expected a path; {', '.join(_AT_URLS)} may be at one")
     return source.load(rest, pipeline)
 
 

@@ -1,6 +1,7 @@
-"""Images in tar files as WebDataset lays them out: a picture and its label under one name, in local shards.
+"""Images in tar files as WebDataset lays them out: a picture and its label under one name, in shards here or at URLs.
 
-Nothing is unpickled, and no command is run: what is read are pictures, `.cls` as text and `.json`.
+Nothing is unpickled, and no command is run: what is read are pictures, `.cls` as text and `.json`. Where they are in a
+shard at a URL is kept in the user's cache, since it takes the whole shard to find them.
 """
 
 from __future__ import annotations
@@ -10,27 +11,34 @@ import json
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.decoding import decoded
 from harness.data.image_files import SUFFIXES, read_picture
+from harness.data.kept import found_once
 from harness.data.pictures import Pictures, classes_of, files_as_they_are
+from harness.data.remote import RemoteFile, is_url, remote_file
+from harness.data.spreading import side_by_side
 from harness.errors import InputError
 from harness.store.files import require_regular
 
 if TYPE_CHECKING:
     import tarfile
-    from collections.abc import Iterator
+    from collections.abc import Iterable
+    from typing import BinaryIO
 
     from harness.data.images import LabelledImages
+    from harness.data.pictures import File
     from harness.data.pipeline import Pipeline
 
 _PICTURES = {suffix.removeprefix(".") for suffix in SUFFIXES}
 _LABEL_KEYS = ("label", "cls", "class", "target")
 _MAX_LABEL = 1 << 20
 _MAX_SHARDS = 100_000
+_CONNECTIONS = 8
+"""Shards at URLs that are looked through at a time."""
 _EXPECTED = "expected uncompressed tar files with a picture and a label, .cls or .json with a label, under each name"
 
 
@@ -38,55 +46,85 @@ _EXPECTED = "expected uncompressed tar files with a picture and a label, .cls or
 class _Member:
     """A picture within a shard: its name, and where its bytes are."""
 
-    shard: Path
+    shard: File
     name: str
     offset: int
     size: int
 
+    def __str__(self) -> str:
+        return f"{self.shard}: {self.name}"
+
+    def content(self) -> bytes:
+        """Return its bytes; raises `InputError` where they cannot be read."""
+        try:
+            if isinstance(self.shard, RemoteFile):
+                return self.shard.read(self.offset, self.size)
+            with self.shard.open("rb", buffering=0) as file:
+                return os.pread(file.fileno(), self.size, self.offset)
+        except OSError as error:
+            raise InputError(f"{self}: cannot be read ({error.strerror or error})") from None
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """The pictures of shards with their labels, in order, and how many files of which kind are neither."""
+
+    members: list[_Member] = field(default_factory=list)
+    labels: list[Any] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    @staticmethod
+    def of(shards: Iterable[_Samples]) -> _Samples:
+        """Return those of several shards as one."""
+        whole = _Samples()
+        for each in shards:
+            whole.members.extend(each.members)
+            whole.labels.extend(each.labels)
+            whole.left_out.update(each.left_out)
+        return whole
+
 
 def load_webdataset(pattern: str, pipeline: Pipeline) -> LabelledImages:
-    """Load the shards that a pattern names, `shards/test-{000..009}.tar`, in its order; local files alone.
+    """Load the shards that a pattern names, `shards/test-{000..009}.tar`, in its order: local files, or URLs.
 
     Labels are integers from 0 in `.cls` files, or what a `.json` file has under `label`. Raises `InputError` for
     anything else.
     """
-    if re.match(r"pipe:|\w+://", pattern):
-        raise InputError(f"webdataset:{pattern}: names no local files; download the shards first")
-    shards = [Path(name) for name in _expanded(pattern)]
-    members: list[_Member] = []
-    labels: list[Any] = []
-    left_out: Counter[str] = Counter()
-    for shard in shards:
-        for member, label in _samples(shard, left_out):
-            members.append(member)
-            labels.append(label)
-    numbers, classes = classes_of(labels, None, where=pattern)
+    if pattern.startswith("pipe:"):
+        raise InputError(f"webdataset:{pattern}: names no file, and no command is run; name tar files, or their URLs")
+    names, remote = _expanded(pattern), is_url(pattern)
+    shards: list[File] = [*(side_by_side(remote_file, names, threads=_CONNECTIONS) if remote else map(Path, names))]
+    found = _Samples.of(side_by_side(_samples_once, shards, threads=_CONNECTIONS if remote else 1))
+    members = found.members
+    labels, classes = classes_of(found.labels, None, where=pattern)
     made_of, stored = files_as_they_are(shards)
+    ignored = ", ".join(f"{count} .{kind}" for kind, count in sorted(found.left_out.items()))
+    notes = [f"{len(members)} pictures are read; left out are {ignored}"] if ignored else []
+    if made_of is None:
+        notes.append(f"{pattern} is decoded anew in each run, since its server does not tell versions of a file apart")
 
     def read(position: int) -> Any:
-        member = members[position]
-        with member.shard.open("rb", buffering=0) as file:
-            content = os.pread(file.fileno(), member.size, member.offset)
-        return read_picture(content, where=where(position))
+        return read_picture(members[position].content(), where=str(members[position]))
 
-    def where(position: int) -> str:
-        return f"{members[position].shard}: {members[position].name}"
-
-    ignored = ", ".join(f"{count} .{kind}" for kind, count in sorted(left_out.items()))
     return decoded(
         Pictures(
             read=read,
-            labels=numbers,
+            labels=labels,
             classes=classes,
-            name=re.sub(r"\W*\{.*?\}\W*", "", Path(pattern).name.removesuffix(".tar")) or "shards",
-            where=where,
+            name=_name_of(pattern.partition("?")[0] if remote else pattern),
+            where=lambda position: str(members[position]),
             made_of=made_of,
             stored=stored,
-            notes=(f"{len(members)} pictures are read; left out are {ignored}",) if ignored else (),
+            notes=tuple(notes),
             whole=pattern,
+            file=lambda position: members[position].shard,
         ),
         pipeline,
     )
+
+
+def _name_of(pattern: str) -> str:
+    return re.sub(r"\W*\{.*?\}\W*", "", Path(pattern).name.removesuffix(".tar")) or "shards"
 
 
 def _expanded(pattern: str) -> list[str]:
@@ -108,38 +146,65 @@ def _expanded(pattern: str) -> list[str]:
     return ["".join(chosen) for chosen in itertools.product(*parts)]
 
 
-def _samples(shard: Path, left_out: Counter[str]) -> Iterator[tuple[_Member, Any]]:
-    """Give the pictures of a shard with their labels, in its order, and count what is neither."""
+def _samples_once(shard: File) -> _Samples:
+    """Return the samples of a shard; of one at a URL, where it takes all of it, once for each version."""
+    if not isinstance(shard, RemoteFile):
+        return _samples(shard)
+
+    def find() -> dict[str, Any]:
+        found = _samples(shard)
+        members = [(each.name, each.offset, each.size) for each in found.members]
+        return {"members": members, "labels": found.labels, "left_out": found.left_out}
+
+    facts = found_once(shard, "samples", find)
+    members = [_Member(shard, *each) for each in facts["members"]]
+    return _Samples(members, facts["labels"], Counter(facts["left_out"]))
+
+
+def _samples(shard: File) -> _Samples:
+    """Return the pictures of a shard with their labels, in its order."""
     import tarfile
 
+    found = _Samples()
     try:
-        require_regular(shard)
-        with tarfile.open(shard, "r:") as archive:
+        size = _size_of(shard)
+        with _opened(shard) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             files: dict[str, dict[str, tarfile.TarInfo]] = {}
-            size = shard.stat().st_size
             for info in archive:
                 folder, _, name = info.name.rpartition("/")
                 key, _, kind = name.partition(".")
                 if not info.isreg() or not key or "__MACOSX" in folder:
-                    left_out.update(["hidden"] if info.isreg() else [])
+                    found.left_out.update(["hidden"] if info.isreg() else [])
                     continue
                 files.setdefault(f"{folder}/{key}", {})[kind.lower()] = info
             for key, kinds in files.items():
                 pictures = sorted(_PICTURES & set(kinds))
                 if len(pictures) != 1:
                     raise InputError(f"{shard}: {key} has {len(pictures)} pictures; {_EXPECTED}")
-                left_out.update(kind for kind in kinds if kind not in {*pictures, "cls", "json"})
-                found = kinds[pictures[0]]
-                if found.offset_data + found.size > size:
-                    raise InputError(f"{shard}: {found.name} was cut; copy the shard anew")
-                member = _Member(shard, found.name, found.offset_data, found.size)
-                yield member, _label(archive, kinds, f"{shard}: {key}")
+                found.left_out.update(kind for kind in kinds if kind not in {*pictures, "cls", "json"})
+                picture = kinds[pictures[0]]
+                if picture.offset_data + picture.size > size:
+                    raise InputError(f"{shard}: {picture.name} was cut; copy the shard anew")
+                found.members.append(_Member(shard, picture.name, picture.offset_data, picture.size))
+                found.labels.append(_label(archive, kinds, f"{shard}: {key}"))
     except InputError:
         raise
     except OSError as error:
         raise InputError(f"{shard}: cannot be read ({error.strerror or error}); {_EXPECTED}") from None
     except Exception as error:  # A damaged archive makes what reads it fail in any way.
         raise InputError(f"{shard}: cannot be read ({error!r}); {_EXPECTED}") from None
+    return found
+
+
+def _size_of(shard: File) -> int:
+    if isinstance(shard, RemoteFile):
+        return shard.size
+    require_regular(shard)
+    return shard.stat().st_size
+
+
+def _opened(shard: File) -> BinaryIO:
+    return shard.opened(blocks=True) if isinstance(shard, RemoteFile) else shard.open("rb")
 
 
 def _label(archive: tarfile.TarFile, kinds: dict[str, tarfile.TarInfo], where: str) -> Any:

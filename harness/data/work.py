@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import os
+import platform
+import sys
 from collections.abc import Callable
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.data.images import Content, LabelledImages
-from harness.errors import InputError
+from harness.data.parts import Noticed, Part, Span, spans
+from harness.data.pictures import stamp_of
+from harness.data.remote import RemoteFile
+from harness.data.spreading import side_by_side
+from harness.errors import InputError, printable
+from harness.store.versions import installed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from torch import Tensor
 
     from harness.data.pictures import Pictures
     from harness.data.pipeline import Pipeline, Seen
+    from harness.data.spreading import Spread
 
 TRIED = 8
 """Pictures that code of the user's is asked for twice."""
 _BLOCK = 128
-"""Pictures that are decoded side by side before they are written, in order."""
+"""Pictures that are decoded ahead of those that are written, in order, by threads of this process, or that another
+process is asked for at a time."""
+_SENT, _MOST = 16 << 20, 128 << 20
+"""Bytes of pixels that another process is asked for at a time, and of a part that is best read as a whole, at most."""
+_LIBRARIES = ("albumentations", "numpy", "opencv-python", "timm", "torch", "torchvision")
+"""What transforms are mostly made of: another release may round otherwise."""
 _STRETCHED = 1.05
 """By how much sides may be stretched against each other before it is said."""
 
@@ -38,6 +51,8 @@ class Work:
     pictures: Pictures
     pipeline: Pipeline
     shape: tuple[int, ...]
+    spread: Spread | None = None
+    """What decodes pictures elsewhere; None where it is not worth it."""
 
     @property
     def pixel_shape(self) -> tuple[int, int, int, int]:
@@ -96,24 +111,78 @@ class Work:
 
     def run(self, write: Write) -> tuple[str, ...]:
         """Decode all pictures, hand them on in order, (C, H, W) uint8 each, and return the notes on them."""
-        from concurrent.futures import ThreadPoolExecutor
-
         from harness.store.progress import Progress
 
-        count, seen = len(self.pictures), _Notes()
-        side_by_side = self.pictures.threads and self.pipeline.transform is None
+        count, noticed = len(self.pictures), Noticed()
         with (
-            ThreadPoolExecutor(_cores() if side_by_side else 1) as pool,
+            closing(self._parts()) as parts,
             Progress(total=count, desc="reading images", unit="image", delay=2, leave=False) as progress,
         ):
-            for start in range(0, count, _BLOCK):
-                block = range(start, min(start + _BLOCK, count))
-                # Code of the user's runs in this thread, as it would anywhere else.
-                for each in pool.map(self.made, block) if side_by_side else map(self.made, block):
-                    seen.take(each)
-                    write(np.ascontiguousarray(each.pixels.transpose(2, 0, 1)))
-                    progress.update()
-        return (*self.pictures.notes, *seen.said(count, self.pipeline))
+            for part in parts:
+                noticed += part.noticed
+                for image in part.pixels:
+                    write(image)
+                progress.update(len(part.pixels))
+        return (*self.pictures.notes, *noticed.said(count, self.pipeline))
+
+    def part(self, span: Span) -> Part:
+        """Return the pixels of a span; raises `InputError` where its files are other ones than of who sent it."""
+        for file, stamp in span.files:
+            if stamp_of(file) != stamp:
+                raise InputError(f"{file}: is another file there, or none")
+        if span.made_with not in {None, self._made_with}:
+            raise InputError(f"pixels are made with {self._made_with} there, with {span.made_with} here")
+        height, width, channels = self.shape
+        pixels = np.empty((span.stop - span.start, channels, height, width), dtype=np.uint8)
+        noticed = Noticed()
+        for row, position in enumerate(range(span.start, span.stop)):
+            seen = self.made(position)
+            pixels[row] = seen.pixels.transpose(2, 0, 1)
+            stretched = seen.stretched > _STRETCHED
+            noticed += Noticed(seen.transparent, stretched, seen.rounded, seen.stretched if stretched else 1.0)
+        return Part(pixels, noticed)
+
+    def _parts(self) -> Generator[Part, None, None]:
+        """Give all parts in order, from wherever they are made."""
+        if self.spread is None:
+            return self._here(spans(len(self.pictures), most=max(1, _BLOCK // (2 * _cores()))))
+        if self.pictures.file is None:
+            line = f"{self.pictures.whole}: pictures are decoded by this process, others cannot read single ones"
+            print(printable(line), file=sys.stderr)
+            return replace(self, spread=None)._parts()
+        bare = replace(
+            self.pictures, labels=None, count=len(self.pictures), masks=None, notes=(), classes=(), found=None, ends=()
+        )
+        sent = replace(self, pictures=bare, pipeline=replace(self.pipeline, spread=None), spread=None)
+        return self.spread(sent.part, self._to_send(), here=self._here, what=self.pictures.whole)
+
+    def _here(self, spans: Iterable[Span]) -> Generator[Part, None, None]:
+        """Give the parts of spans, made by this process; code of the user's runs in this thread, as anywhere else."""
+        if self.pictures.threads and self.pipeline.transform is None:
+            return side_by_side(self._own_part, spans, threads=_cores())
+        return (self._own_part(span) for span in spans)
+
+    def _own_part(self, span: Span) -> Part:
+        return self.part(Span(span.start, span.stop))
+
+    def _to_send(self) -> Iterator[Span]:
+        made_with, file, each = self._made_with, self.pictures.file, int(np.prod(self.shape))
+        most, whole = max(1, min(_BLOCK, _SENT // each)), _MOST // each
+        for span in spans(len(self.pictures), most=most, ends=self.pictures.ends, whole=whole):
+            files = dict.fromkeys(file(position) for position in range(span.start, span.stop)) if file else {}
+            stamps = tuple((one, one if isinstance(one, RemoteFile) else stamp_of(one)) for one in files)
+            yield replace(span, files=stamps, made_with=made_with)
+
+    @property
+    def _made_with(self) -> str:
+        """Return what decides the pixels that are made of pictures here, such as versions of libraries."""
+        floats = self.pipeline.transform is not None or not self.pipeline.antialias
+        if not floats:
+            return self.pipeline.identity
+        import torch
+
+        on = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+        return f"{self.pipeline.identity} {' '.join(installed(_LIBRARIES))} on {on}"
 
     def images(
         self,
@@ -141,32 +210,6 @@ class Work:
             normalisation=None if transform is None else transform.normalisation,
             content=Content(pixels, labels, masks, known=sha256),
         )
-
-
-class _Notes:
-    """What was noticed of the pictures."""
-
-    def __init__(self) -> None:
-        self.transparent = self.stretched = self.rounded = 0
-        self.worst = 1.0
-
-    def take(self, seen: Seen) -> None:
-        self.transparent += seen.transparent
-        self.stretched += seen.stretched > _STRETCHED
-        self.rounded += seen.rounded
-        self.worst = max(self.worst, seen.stretched)
-
-    def said(self, count: int, pipeline: Pipeline) -> Iterator[str]:
-        if self.transparent:
-            yield f"{self.transparent} of {count} images have transparency, which is dropped"
-        if self.stretched:
-            yield (
-                f"{self.stretched} of {count} images are stretched by --stress-size, the worst by a factor of "
-                f"{self.worst:.2f}; --stress-resize and --stress-crop keep their shape"
-            )
-        if self.rounded:
-            source = f"{pipeline.transform.spec}" if pipeline.transform else "the data"
-            yield f"{self.rounded} of {count} images are rounded to 8 bits: {source} gives levels between them"
 
 
 @contextmanager

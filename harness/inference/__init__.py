@@ -3,7 +3,7 @@
 from harness.inference.classifier import Classifier
 from harness.inference.devices import available_cores, pick_device
 from harness.inference.engine import ModelError
-from harness.inference.opening import open_model, placed
+from harness.inference.opening import open_model, placed, spread_of
 from harness.inference.predictions import Predictions
 from harness.inference.role import RoleModel
 from harness.inference.series import along, under_corruption, under_each
@@ -18,6 +18,7 @@ __all__ = [
     "open_model",
     "pick_device",
     "placed",
+    "spread_of",
     "under_corruption",
     "under_each",
 ]

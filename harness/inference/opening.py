@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.data import LabelledImages
+    from harness.data.spreading import Spread
     from harness.inference.backend import MakeBackend
     from harness.inference.cluster import Cluster
     from harness.networks.running import BackendOptions
@@ -39,6 +40,15 @@ def placed(options: BackendOptions, device: str) -> tuple[Cluster | None, str]:
     cluster = cluster_of(options.ray)
     cluster.start()
     return cluster, "cpu"
+
+
+def spread_of(options: BackendOptions) -> Spread | None:
+    """Return what decodes many pictures: the nodes of the cluster that models run on; None for this process."""
+    if not options.on_ray:
+        return None
+    from harness.inference.cluster.nodes import OnNodes
+
+    return OnNodes(options.ray)
 
 
 @settings_kept()

@@ -201,12 +201,12 @@ def open_session(
     `gates` is the gates file if it has been read, so that it is the same for whoever read it.
     """
     from harness.data import stratified_sample
-    from harness.inference import open_model, placed
+    from harness.inference import open_model, placed, spread_of
     from harness.run.golden import golden_images
     from harness.store import PredictionCache
 
     gates = gates or read_gates(options.gates)
-    images = options.data.load(options.network.transform)
+    images = options.data.load(options.network.transform, spread=spread_of(options.backend))
     expect_data_of(gates, images)
     expect_profile_of(gates, options.profile)
     if gates.data.classes:

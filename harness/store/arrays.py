@@ -54,9 +54,9 @@ class ArrayStore(Entries):
         super().__init__(folder, pattern="*.arrays", max_bytes=max_bytes)
 
     @staticmethod
-    def of_user() -> ArrayStore:
-        """Return the decoded images in the user's folder."""
-        return ArrayStore(user_folder("images"))
+    def of_user(name: str = "images") -> ArrayStore:
+        """Return the decoded images in the user's folder, or what else is kept there under a name."""
+        return ArrayStore(user_folder(name))
 
     @contextmanager
     def locked(self, key: str) -> Iterator[None]:

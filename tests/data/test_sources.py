@@ -331,7 +331,7 @@ def test_a_source_is_one_entry_in_a_table(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main(["evaluate", "--help"])
     assert (
-        "webdataset:SHARDS (local tar files, such as test-{000..009}.tar), noise:COUNT (images of nothing) or module"
+        "webdataset:SHARDS (tar files, such as test-{000..009}.tar, or their URLs), noise:COUNT (images of nothing)"
         in (" ".join(capsys.readouterr().out.split()))
     )
 

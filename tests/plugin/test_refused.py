@@ -41,8 +41,9 @@ def expect_refusal(folder, said):
         (("--stress-ray-workers", "2"), "are options of --stress-backend ray"),
         (("--stress-backend", "ray", "-n", "2"), "divides the work itself; leave out -n"),
         (("--stress-backend", "ray", "--stress-budget", "20m"), "what a run costs is measured on this machine alone"),
+        (("--stress-data", "webdataset:memory://none.tar"), "memory://none.tar: cannot be read (no such file)"),
     ],
-    ids=["unknown", "type", "choice", "size", "timeout", "candidate", "ray", "ray-xdist", "ray-budget"],
+    ids=["unknown", "type", "choice", "size", "timeout", "candidate", "ray", "ray-xdist", "ray-budget", "url"],
 )
 def test_a_wrong_option(zoo, arguments, said):
     leave_old_reports(zoo.root / "reports")

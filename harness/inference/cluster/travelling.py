@@ -7,6 +7,7 @@ import io
 import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from harness.errors import InputError
 from harness.perturb.corruptions import CORRUPTIONS, Corruption
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from types import ModuleType
 
     from torch import Tensor, nn
@@ -58,6 +60,22 @@ def packed_model(model: nn.Module) -> np.ndarray:
         ) from error
 
 
+def packed_call(call: Callable[..., Any]) -> bytes:
+    """Return a call as bytes, with whatever code in it is a user's own; raises `InputError` for what cannot be sent."""
+    from ray import cloudpickle
+
+    # Some go by several names, and some, as torch's lazy modules, say that they are a file without having a path.
+    files = {name: getattr(module, "__dict__", {}) for name, module in list(sys.modules.items())}
+    named = (name for name, facts in files.items() if facts.get("__name__") == name and facts.get("__file__"))
+    own = [sys.modules[name] for name in named if Path(files[name]["__file__"]).is_absolute()]
+    try:
+        with _by_value([module for module in own if _is_own(module)]):
+            content: bytes = cloudpickle.dumps(call)
+    except Exception as error:  # A user's object, which may hold anything.
+        raise InputError(f"cannot be sent to a worker ({error})") from error
+    return content
+
+
 def _pickler(content: io.BytesIO) -> Any:
     """Return a pickler for models; those that were traced are taken without words, wherever they stand in one."""
     from ray import cloudpickle
@@ -95,17 +113,21 @@ class _Declared:
         return self.corruption(images)
 
 
-@contextmanager
-def _code_of(*things: Any) -> Iterator[None]:
+def _code_of(*things: Any) -> AbstractContextManager[None]:
     """Let the code of these things be sent along, where it is no installed package's."""
+    modules = (sys.modules.get(name) for name in {_module_of(thing) for thing in things})
+    return _by_value([module for module in modules if module is not None and _is_own(module)])
+
+
+@contextmanager
+def _by_value(modules: list[ModuleType]) -> Iterator[None]:
+    """Let what stands in these modules be sent with its code."""
     from ray import cloudpickle
 
     with ExitStack() as stack:
-        for name in {_module_of(thing) for thing in things}:
-            module = sys.modules.get(name)
-            if module is not None and _is_own(module):
-                cloudpickle.register_pickle_by_value(module)
-                stack.callback(cloudpickle.unregister_pickle_by_value, module)
+        for module in modules:
+            cloudpickle.register_pickle_by_value(module)
+            stack.callback(cloudpickle.unregister_pickle_by_value, module)
         yield
 
 

@@ -1,0 +1,88 @@
+"""Pictures in parts: spans of them, the pixels of a span, and what was noticed of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+
+    from harness.data.pictures import File
+    from harness.data.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """What was noticed of some pictures: how many have transparency, or were stretched or rounded, and the worst."""
+
+    transparent: int = 0
+    stretched: int = 0
+    rounded: int = 0
+    worst: float = 1.0
+
+    def __add__(self, other: Noticed) -> Noticed:
+        return Noticed(
+            self.transparent + other.transparent,
+            self.stretched + other.stretched,
+            self.rounded + other.rounded,
+            max(self.worst, other.worst),
+        )
+
+    def said(self, count: int, pipeline: Pipeline) -> Iterator[str]:
+        """Say it of so many images."""
+        if self.transparent:
+            yield f"{self.transparent} of {count} images have transparency, which is dropped"
+        if self.stretched:
+            yield (
+                f"{self.stretched} of {count} images are stretched by --stress-size, the worst by a factor of "
+                f"{self.worst:.2f}; --stress-resize and --stress-crop keep their shape"
+            )
+        if self.rounded:
+            source = f"{pipeline.transform.spec}" if pipeline.transform else "the data"
+            yield f"{self.rounded} of {count} images are rounded to 8 bits: {source} gives levels between them"
+
+
+@dataclass(frozen=True)
+class Span:
+    """The pictures from `start` to before `stop`, and the files that they are in as the process that sends it has them.
+
+    `made_with` are the versions of what makes pixels of them there.
+    """
+
+    start: int
+    stop: int
+    files: tuple[tuple[File, Any], ...] = ()
+    made_with: str | None = None
+
+    def __str__(self) -> str:
+        return f"pictures {self.start} to {self.stop - 1}"
+
+
+@dataclass(frozen=True)
+class Part:
+    """The pixels of a span, (M, C, H, W) uint8, and what was noticed of them."""
+
+    pixels: np.ndarray
+    noticed: Noticed
+
+
+def spans(count: int, *, most: int, ends: Sequence[int] = (), whole: int = 0) -> Iterator[Span]:
+    """Cut so many pictures into spans of at most `most`.
+
+    Parts that end at `ends` stay whole, if they have at most `whole` pictures; small ones go together.
+    """
+    whole = max(most, whole) if ends else most
+    start = last = 0
+    for end in ends or (*range(most, count, most), count):
+        if end - start > most and last > start:
+            yield Span(start, last)
+            start = last
+        while end - start > whole:
+            yield Span(start, start + whole)
+            start += whole
+        last = end
+    if last > start:
+        yield Span(start, last)

@@ -1,0 +1,291 @@
+"""Data at URLs, through fsspec: in memory, in files and on a server; found again by their versions, never stale."""
+
+import importlib
+import io
+import json
+import os
+import sys
+import tarfile
+
+import pytest
+from PIL import Image
+from served import serving
+
+from harness.cli import main
+from harness.data import decoding, load_images, remote
+from harness.data.remote import remote_file
+from harness.errors import InputError
+
+fsspec = pytest.importorskip("fsspec")
+VALUES = (10, 20, 30, 40)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """A cache of its own, into which even small data go."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("STRESS_HARNESS_RUN", raising=False)
+    monkeypatch.setattr(decoding, "SMALL", 0)
+    monkeypatch.setattr(decoding, "_own_run", None)
+    remote._block.cache_clear()
+    return tmp_path
+
+
+@pytest.fixture
+def memory():
+    system = fsspec.filesystem("memory")
+    yield system
+    system.store.clear()
+
+
+@pytest.fixture
+def server():
+    pytest.importorskip("aiohttp")
+    with serving() as found:
+        yield found
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The positions of pictures that were decoded but for the first of each data set, which is always looked at."""
+    seen, own = [], decoding.Work.made
+    monkeypatch.setattr(decoding.Work, "made", lambda this, at: (seen.append(at), own(this, at))[1])
+    return seen
+
+
+def png(value):
+    file = io.BytesIO()
+    Image.new("RGB", (5, 6), (value, 0, 0)).save(file, "png")
+    return file.getvalue()
+
+
+def shard(at, *, values=VALUES):
+    """Return the bytes of a tar file with two pictures of the four, from `at` on."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for number in (at, at + 1):
+            for kind, content in (("png", png(values[number])), ("cls", str([0, 1, 1, 0][number]).encode())):
+                info = tarfile.TarInfo(f"{number:03}.{kind}")
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+    return file.getvalue()
+
+
+def parquet_file(values=VALUES):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    features = {"image": {"_type": "Image"}, "label": {"names": ["ant", "bee"], "_type": "ClassLabel"}}
+    rows = {"image": [{"bytes": png(value), "path": None} for value in values], "label": [0, 1, 1, 0]}
+    table = pa.table(rows).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    file = io.BytesIO()
+    parquet.write_table(table, file, row_group_size=3)
+    return file.getvalue()
+
+
+def expect_the_four(images, classes, values=VALUES):
+    assert images.pixels[:, 0, 0, 0].tolist() == list(values)
+    assert images.labels.tolist() == [0, 1, 1, 0]
+    assert images.classes == classes
+
+
+def put(files, at, here, memory, server):
+    """Put files where a kind of URL reads them, and return how such a URL begins."""
+    if at == "http":
+        server.files.update(files)
+        return server.url("")
+    if at == "memory":
+        for name, content in files.items():
+            memory.pipe(f"/{name}", content)
+        return "memory://"
+    for name, content in files.items():
+        (here / name).parent.mkdir(exist_ok=True)
+        (here / name).write_bytes(content)
+    return f"file://{here}/"
+
+
+@pytest.mark.parametrize("at", ["memory", "file", "http"])
+def test_shards_at_a_url_are_read_in_order(here, memory, request, at):
+    server = request.getfixturevalue("server") if at == "http" else None
+    begin = put({"x/test-0.tar": shard(0), "x/test-1.tar": shard(2)}, at, here, memory, server)
+    images = load_images(f"webdataset:{begin}x/test-{{0..1}}.tar")
+    expect_the_four(images, ("0", "1"))
+    assert (images.name, images.notes) == ("test", ())
+
+
+@pytest.mark.parametrize("at", ["memory", "file", "http"])
+@pytest.mark.parametrize("kind", ["hf", "parquet"])
+def test_a_parquet_file_at_a_url_is_read(here, memory, request, at, kind):
+    server = request.getfixturevalue("server") if at == "http" else None
+    begin = put({"x/shop.parquet": parquet_file()}, at, here, memory, server)
+    images = load_images(f"{kind}:{begin}x/shop.parquet")
+    expect_the_four(images, ("ant", "bee"))
+    assert images.name == "shop"
+
+
+@pytest.mark.parametrize("end", ["", "/", "/*.parquet", "/test-*"])
+def test_several_parquet_files_are_read_in_the_order_of_their_names(memory, end):
+    memory.pipe("/shop/test-1.parquet", parquet_file())
+    memory.pipe("/shop/test-0.parquet", parquet_file((1, 2, 3, 4)))
+    images = load_images(f"hf:memory://shop{end}")
+    assert images.pixels[:, 0, 0, 0].tolist() == [1, 2, 3, 4, *VALUES]
+    assert images.name == "shop"
+
+
+def test_what_has_been_read_is_not_read_again(server, made):
+    server.files = {"test-0.tar": shard(0), "test-1.tar": shard(2)}
+    spec = f"webdataset:{server.url('test-{0..1}.tar')}"
+    first = load_images(spec)
+    remote._block.cache_clear()
+    made.clear()
+    server.sent = 0
+    again = load_images(spec)
+    assert again.sha256 == first.sha256
+    assert made == []
+    assert server.sent <= len(shard(0)), "for the first picture alone, by which the size is known"
+
+
+@pytest.mark.parametrize("at", ["memory", "file", "http"])
+def test_another_version_is_read_anew(here, memory, request, at):
+    server = request.getfixturevalue("server") if at == "http" else None
+    files = {"test-0.tar": shard(0), "test-1.tar": shard(2)}
+    spec = f"webdataset:{put(files, at, here, memory, server)}test-{{0..1}}.tar"
+    expect_the_four(load_images(spec), ("0", "1"))
+    values = (10, 20, 77, 40)
+    changed = shard(2, values=values)
+    assert len(changed) == len(files["test-1.tar"])
+    put({"test-1.tar": changed}, at, here, memory, server)
+    expect_the_four(load_images(spec), ("0", "1"), values)
+
+
+def test_parquet_labels_of_another_version_are_read_anew(server):
+    server.files = {"shop.parquet": parquet_file()}
+    expect_the_four(load_images(f"hf:{server.url('shop.parquet')}"), ("ant", "bee"))
+    server.files = {"shop.parquet": parquet_file((1, 2, 3, 4))}
+    expect_the_four(load_images(f"hf:{server.url('shop.parquet')}"), ("ant", "bee"), (1, 2, 3, 4))
+
+
+def test_without_a_version_pictures_are_decoded_in_each_run(server, made, monkeypatch):
+    server.files, server.versions = {"test-0.tar": shard(0)}, False
+    spec = f"webdataset:{server.url('test-0.tar')}"
+    images = load_images(spec)
+    assert "test-0.tar is decoded anew in each run, since its server does not tell versions" in images.notes[0]
+    remote._block.cache_clear()
+    monkeypatch.delenv("STRESS_HARNESS_RUN")
+    server.files = {"test-0.tar": shard(0, values=(50, 60, 0, 0))}
+    assert load_images(spec).pixels[:, 0, 0, 0].tolist() == [50, 60]
+
+
+@pytest.mark.parametrize(("status", "said"), [(403, "403 Forbidden"), (404, "404 Not Found"), (500, "500")])
+def test_what_a_server_refuses_is_said(server, status, said):
+    server.files = {"test-0.tar": shard(0)} if status != 404 else {}
+    server.status = status
+    with pytest.raises(InputError, match=rf"test-0\.tar: cannot be read \(its server answers {said}"):
+        load_images(f"webdataset:{server.url('test-0.tar')}")
+
+
+def test_a_server_that_gives_no_parts_is_refused_before_it_gives_everything_many_times(server, monkeypatch):
+    monkeypatch.setattr(remote, "_BLOCK", 1_024)
+    server.files, server.ranges = {"test-0.tar": shard(0)}, False
+    with pytest.raises(InputError, match=r"test-0\.tar: cannot be read \(its server gives files whole.*download it"):
+        load_images(f"webdataset:{server.url('test-0.tar')}")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("webdataset:memory://none.tar", r"memory://none\.tar: cannot be read \(no such file\)"),
+        ("hf:memory://none.parquet", r"memory://none\.parquet: cannot be read \(no such file\)"),
+        ("hf:memory://none", r"memory://none: there is no file there whose name ends in \.parquet"),
+        ("hf:memory://none/*.parquet", r"there is no file there"),
+        ("webdataset:memory://folder", r"memory://folder: is a folder, expected a file"),
+        ("webdataset:nowhere://x.tar", r"cannot be opened \(Protocol not known: nowhere.*such as s3, gs"),
+        ("webdataset:simplecache::memory://x.tar", "is a chain of file systems; name the file itself"),
+        ("webdataset:pipe:curl x", "no command is run; name tar files, or their URLs"),
+        ("folder:s3://bucket/x", "is at a URL, expected a path; hf, parquet, webdataset may be at one"),
+        ("npz:https://host/x.npz", "is at a URL, expected a path"),
+    ],
+)
+def test_what_is_wrong_with_a_url_is_said(memory, spec, message):
+    memory.pipe("/folder/x.tar", b"")
+    with pytest.raises(InputError, match=message):
+        load_images(spec)
+
+
+def test_no_permission_is_said(memory, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    memory.pipe("/test.tar", shard(0))
+    monkeypatch.setattr(type(memory), "cat_file", refuse)
+    with pytest.raises(InputError, match=r"test\.tar: cannot be read \(no permission: Permission denied\)"):
+        load_images("webdataset:memory://test.tar")
+    monkeypatch.setattr(type(memory), "info", refuse)
+    with pytest.raises(InputError, match=r"test\.tar: cannot be read \(no permission: Permission denied\)"):
+        load_images("webdataset:memory://test.tar")
+
+
+@pytest.mark.parametrize(
+    ("missing", "url", "command"),
+    [
+        ("s3fs", "s3://bucket/0.tar", r"needs a package that is not installed .*pip install s3fs"),
+        ("gcsfs", "gs://bucket/0.tar", r"pip install gcsfs"),
+        ("aiohttp", "https://host/0.tar", r"pip install 'stress-harness\[remote\]'"),
+        ("paramiko", "sftp://host/0.tar", r"pip install 'fsspec\[sftp\]'"),
+        (
+            "fsspec",
+            "s3://bucket/0.tar",
+            r"needs fsspec, .* pip install 'stress-harness\[remote\]'",
+        ),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named(monkeypatch, missing, url, command):
+    registry = importlib.import_module("fsspec.registry")
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.delitem(sys.modules, "fsspec.implementations.http", raising=False)
+    monkeypatch.delitem(sys.modules, "fsspec.implementations.sftp", raising=False)
+    known = {}
+    monkeypatch.setattr(registry, "_registry", known)
+    monkeypatch.setattr(registry, "registry", known)
+    with pytest.raises(InputError, match=command):
+        load_images(f"webdataset:{url}")
+
+
+def test_a_shard_that_was_cut_is_said(memory):
+    memory.pipe("/cut.tar", shard(0)[:560])
+    with pytest.raises(InputError, match=r"memory://cut\.tar: "):
+        load_images("webdataset:memory://cut.tar")
+
+
+def test_a_picture_that_is_none_is_named(memory):
+    content = shard(0).replace(b"\x89PNG", b"\x00PNG")
+    memory.pipe("/test.tar", content)
+    with pytest.raises(InputError, match=r"memory://test\.tar: 000\.png: cannot be read as an image"):
+        load_images("webdataset:memory://test.tar")
+
+
+@pytest.mark.parametrize("blocks", [True, False])
+def test_a_file_is_read_in_parts_as_it_is(memory, monkeypatch, blocks):
+    monkeypatch.setattr(remote, "_BLOCK", 1_000)
+    content = bytes(range(256)) * 40
+    memory.pipe("/x", content)
+    file = remote_file("memory://x").opened(blocks=blocks)
+    assert file.read(10) == content[:10]
+    file.seek(990)
+    assert file.read(2_500) == content[990:3_490]
+    file.seek(-7, os.SEEK_END)
+    assert file.tell() == len(content) - 7
+    assert file.read(100) == content[-7:]
+    assert file.read(1) == b""
+
+
+def test_facts_about_files_are_shown_and_emptied_with_the_cache(memory, capsys):
+    memory.pipe("/test.tar", shard(0))
+    load_images("webdataset:memory://test.tar")
+    assert main(["cache"]) == 0
+    assert "1 facts about files at URLs kept" in capsys.readouterr().out
+    assert main(["cache", "--clear"]) == 0
+    assert "1 facts about files at URLs deleted" in capsys.readouterr().out
+    assert main(["cache"]) == 0
+    assert "at URLs" not in capsys.readouterr().out

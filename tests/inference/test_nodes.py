@@ -1,0 +1,279 @@
+"""Pictures decoded on the nodes of a cluster: the bits, notes and errors of one process, whichever worker dies."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rays import named, ray_cluster
+from served import serving
+
+from harness.data import decoding, load_images, work
+from harness.data.pipeline import Pipeline
+from harness.data.transforms import transform_of
+from harness.errors import InputError
+from harness.inference import spread_of
+from harness.inference.backend import BackendLostError
+from harness.inference.cluster.connecting import connect
+from harness.networks.running import BackendOptions, RayOptions
+
+pytestmark = pytest.mark.cluster
+COUNT = 40
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster of two nodes, which this process joins."""
+    ray = pytest.importorskip("ray")
+    with ray_cluster(nodes=2) as found:
+        yield found
+        ray.shutdown()
+
+
+@pytest.fixture
+def nodes(cluster):
+    return spread_of(BackendOptions("ray", RayOptions(address=cluster.address)))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """A cache of its own, into which even small data go, five pictures of 12 by 10 pixels at a time."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(decoding, "SMALL", 0)
+    monkeypatch.setattr(work, "_SENT", 5 * 12 * 10 * 3)
+    return tmp_path / "cache" / "stress-harness" / "images"
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """A list that grows with each picture that this process decodes, but for the first, which it always looks at."""
+    seen, own = [], work.Work.made
+    monkeypatch.setattr(work.Work, "made", lambda this, at: (seen.append(at), own(this, at))[1])
+    return seen
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Photographs of several sizes in two folders, the last of which is transparent."""
+    rng = np.random.default_rng(0)
+    for number in range(COUNT):
+        file = tmp_path / "photos" / ("ant", "bee")[number * 2 // COUNT] / f"{number:02}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (12 + number % 3, 10, 3 + (number == COUNT - 1)), dtype=np.uint8)
+        Image.fromarray(pixels).save(file)
+    return tmp_path / "photos"
+
+
+def as_folder(photos):
+    return f"folder:{photos}"
+
+
+def as_csv(photos):
+    rows = [f"{file.parent.name}/{file.name},{file.parent.name}" for file in sorted(photos.rglob("*.png"))]
+    (photos / "list.csv").write_text("\n".join(["path,label", *rows]))
+    return f"csv:{photos / 'list.csv'}"
+
+
+def as_shards(photos):
+    import tarfile
+
+    for number, label in enumerate(("ant", "bee")):
+        (photos / "label.cls").write_text(str(number))
+        with tarfile.open(photos / f"test-{number}.tar", "w") as archive:
+            for file in sorted((photos / label).iterdir()):
+                archive.add(file, f"{file.stem}.png")
+                archive.add(photos / "label.cls", f"{file.stem}.cls")
+    return f"webdataset:{photos}/test-{{0..1}}.tar"
+
+
+def as_parquet(photos):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    files = sorted(photos.rglob("*.png"))
+    rows = {"image": [file.read_bytes() for file in files], "label": [file.parent.name for file in files]}
+    parquet.write_table(pa.table(rows), photos / "all.parquet", row_group_size=7)
+    return f"parquet:{photos / 'all.parquet'}"
+
+
+def both(spec, nodes, cache, made, **options):
+    """Return the images as one process decodes them, and as the nodes do, of which this process decodes none."""
+    mine = load_images(spec, pipeline=Pipeline(**options))
+    keys = [path.name for path in cache.glob("*.arrays")]
+    for path in cache.glob("*.arrays"):
+        path.unlink()
+    made.clear()
+    theirs = load_images(spec, pipeline=Pipeline(**options, spread=nodes))
+    assert [path.name for path in cache.glob("*.arrays")] == keys
+    return mine, theirs
+
+
+def expect_the_same(mine, theirs):
+    assert torch.equal(mine.pixels[:], theirs.pixels[:])
+    assert (mine.sha256, mine.notes, mine.classes) == (theirs.sha256, theirs.notes, theirs.classes)
+    assert mine.labels.tolist() == theirs.labels.tolist()
+
+
+@pytest.mark.parametrize("source", [as_folder, as_csv, as_shards, as_parquet], ids=lambda each: each.__name__)
+def test_pictures_have_the_same_bits_and_notes(nodes, photos, cache, made, source):
+    mine, theirs = both(source(photos), nodes, cache, made, size=(12, 10))
+    expect_the_same(mine, theirs)
+    assert "1 of 40 images have transparency" in theirs.notes[-2]
+    assert "26 of 40 images are stretched" in theirs.notes[-1]
+    assert made == []
+
+
+class Halved:
+    """A transform of somebody's own, whose module no worker can import."""
+
+    def __call__(self, picture):
+        return torch.from_numpy(np.array(picture.resize((10, 12)))).permute(2, 0, 1) / 510
+
+    def __repr__(self):
+        return "Halved()"
+
+
+def test_a_transform_of_ones_own_is_sent_along(nodes, photos, cache, made):
+    mine, theirs = both(as_folder(photos), nodes, cache, made, transform=transform_of("mine:halved", Halved()))
+    expect_the_same(mine, theirs)
+    assert "40 of 40 images are rounded" in theirs.notes[-1]
+    assert set(made) == set(range(work.TRIED)), "those that are tried twice"
+
+
+def test_a_transform_that_cannot_be_sent_runs_here(nodes, photos, cache, made, capfd):
+    class Locked(Halved):
+        def __init__(self):
+            self.lock = threading.Lock()
+
+    mine, theirs = both(as_folder(photos), nodes, cache, made, transform=transform_of("mine:locked", Locked()))
+    expect_the_same(mine, theirs)
+    assert "cannot be sent to a worker" in capfd.readouterr().err
+    assert set(made) == set(range(COUNT))
+
+
+def test_a_picture_that_is_none_is_named_as_in_one_process(nodes, photos):
+    for number in (25, 31):
+        (photos / "bee" / f"{number}.png").write_bytes(b"no picture")
+    messages = []
+    for spread in (None, nodes):
+        with pytest.raises(InputError, match=r"25\.png: cannot be read as an image") as caught:
+            load_images(as_folder(photos), pipeline=Pipeline(size=(12, 10), spread=spread))
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+
+
+def test_shards_on_a_server_are_read_by_the_workers(nodes, photos, cache, made):
+    pytest.importorskip("aiohttp")
+    as_shards(photos)
+    with serving() as server:
+        server.files = {f"test-{number}.tar": (photos / f"test-{number}.tar").read_bytes() for number in range(2)}
+        spec = f"webdataset:{server.url('test-{0..1}.tar')}"
+        mine, theirs = both(spec, nodes, cache, made, size=(12, 10))
+    expect_the_same(mine, theirs)
+    assert made == []
+
+
+def test_what_no_worker_can_read_is_read_here_and_said_once(nodes, photos, cache, made, capfd):
+    import fsspec
+
+    as_shards(photos)
+    for number in range(2):
+        fsspec.filesystem("memory").pipe(f"/test-{number}.tar", (photos / f"test-{number}.tar").read_bytes())
+    mine, theirs = both("webdataset:memory://test-{0..1}.tar", nodes, cache, made, size=(12, 10))
+    expect_the_same(mine, theirs)
+    assert sorted(made) == list(range(COUNT)), "each once"
+    said = capfd.readouterr().err
+    assert said.count("what no worker does is done by this process") == 1
+    assert "memory://test-0.tar: is another file there, or none" in said
+
+
+class Slowly(Halved):
+    def __call__(self, picture):
+        time.sleep(0.1)
+        return super().__call__(picture)
+
+    def __repr__(self):
+        return "Slowly()"
+
+
+def test_workers_that_are_killed_change_no_bit(nodes, photos, cache, made):
+    killed, ended = [], threading.Event()
+
+    def kill():
+        while len(killed) < 2 and not ended.wait(0.5):
+            for chosen in named("ray::call_on_node")[:1]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(chosen, signal.SIGKILL)
+                    killed.append(chosen)
+
+    expected = load_images(as_folder(photos), pipeline=Pipeline(transform=transform_of("mine:slow", Halved())))
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    made.clear()
+    slowly = Pipeline(transform=transform_of("mine:slow", Slowly()), spread=nodes)
+    try:
+        assert torch.equal(load_images(as_folder(photos), pipeline=slowly).pixels[:], expected.pixels[:])
+    finally:
+        ended.set()
+        thread.join()
+    assert len(killed) == 2
+    assert set(made) == set(range(work.TRIED))
+
+
+class Crashing(Halved):
+    """Ends its process where it sees a picture that is all white."""
+
+    def __call__(self, picture):
+        if np.array(picture).min() == 255:
+            os._exit(1)
+        return super().__call__(picture)
+
+
+def test_pictures_that_are_lost_three_times_end_the_run(nodes, photos):
+    Image.new("RGB", (10, 12), "white").save(photos / "bee" / "30.png")
+    crashing = Pipeline(transform=transform_of("mine:crashing", Crashing()), spread=nodes)
+    with pytest.raises(BackendLostError, match=r"photos: pictures 30 to 34 failed 3 times"):
+        load_images(as_folder(photos), pipeline=crashing)
+
+
+def test_a_node_that_cannot_is_asked_for_nothing_more(cluster, nodes, capfd):
+    import ray
+
+    connect(nodes.options)
+    blind = next(node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU"))
+
+    def call(thing):
+        if ray.get_runtime_context().get_node_id() == blind:
+            raise InputError("no such file")
+        return thing, "there"
+
+    def here(things):
+        for thing in things:
+            yield thing, "here"
+
+    found = list(nodes(call, range(60), here=here, what="photos"))
+    assert [thing for thing, _ in found] == list(range(60))
+    assert 1 <= [place for _, place in found].count("here") <= 2 * 2, "those that were begun before it was known"
+    assert capfd.readouterr().err.count("cannot (InputError: no such file)") == 1
+
+
+def test_without_a_node_the_run_ends(cluster, nodes, photos, monkeypatch):
+    """The last one, since it takes the nodes away."""
+    monkeypatch.setattr("harness.inference.cluster.nodes._PATIENCE", 2.0)
+
+    def leave():
+        time.sleep(2.0)
+        for node in list(cluster.worker_nodes):
+            cluster.remove_node(node, allow_graceful=False)
+
+    slowly = Pipeline(transform=transform_of("mine:slow", Slowly()), spread=nodes)
+    thread = threading.Thread(target=leave)
+    thread.start()
+    with pytest.raises(BackendLostError, match=r"photos: pictures \d+ to \d+: no node of the cluster is left"):
+        load_images(as_folder(photos), pipeline=slowly)
+    thread.join()
