@@ -40,7 +40,7 @@ def marked(mark: str) -> list[str]:
 
 
 def nothing_is_left(mark: str, *, seconds: float):
-    """Wait until nothing runs of what was started with this mark; fails, and names what does, when it is not in time."""
+    """Wait until nothing runs of what was started with this mark; fails, and says what does, when it is not in time."""
     end = time.monotonic() + seconds
     while left := marked(mark):
         assert time.monotonic() < end, f"after {seconds} s there are {left}"

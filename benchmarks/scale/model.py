@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-DECODING_THREADS = 8
-"""Threads that decode pictures, at most, in the one process that does."""
 PARTS = 4
 """Ranges get smaller towards the end of a call: of what is left of its share, a worker takes this part at a time."""
 
@@ -67,14 +65,14 @@ def predicted(
 ) -> Predicted:
     """Return what a gate of so many images and perturbations takes on nodes of so many cores each.
 
-    Pictures are decoded once, by the driver, into a file on storage that all nodes share, unless they are `decoded`;
-    each node reads its own part once, and has it in its page cache from then on.
+    Pictures are decoded once, by all nodes, into a file on storage that they share, which the driver writes, unless
+    they are `decoded`; each node reads its own part once, and has it in its page cache from then on.
     """
     c, workers = constants, nodes * cores
     most = max(1, min(64, (32 << 20) // (c.batch * c.image_bytes)))
     count = ranges(-(-images // c.batch), workers, most=most)
     return Predicted(
-        decode=0.0 if decoded else images * c.decode_ms / 1e3 / min(cores, DECODING_THREADS),
+        decode=0.0 if decoded else images * max(c.decode_ms / 1e3 / workers, c.image_bytes / (c.file_mb_s * 1e6)),
         transfer=images * c.image_bytes / nodes / (c.file_mb_s * 1e6),
         compute=images * perturbations * c.compute_ms / 1e3 / workers,
         driver=perturbations * (c.call_ms + count * c.range_ms) / 1e3,

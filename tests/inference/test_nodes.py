@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rays import named, ray_cluster
+from rays import named, ray_cluster, wait_until
 from served import serving
 
 from harness.data import decoding, load_images, work
@@ -223,6 +223,31 @@ def test_workers_that_are_killed_change_no_bit(nodes, photos, cache, made):
         thread.join()
     assert len(killed) == 2
     assert set(made) == set(range(work.TRIED))
+
+
+def test_a_worker_that_hangs_is_not_waited_for(nodes, photos, cache, made, monkeypatch):
+    from harness.inference.cluster import nodes as sending
+
+    monkeypatch.setattr(sending, "_LATE", 5.0)
+    expected = load_images(as_folder(photos), pipeline=Pipeline(transform=transform_of("mine:slow", Halved())))
+    stopped = []
+
+    def stop():
+        stopped.extend(wait_until(lambda: named("ray::call_on_node"), seconds=30))
+        for each in stopped:
+            os.kill(each, signal.SIGSTOP)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    made.clear()
+    slowly = Pipeline(transform=transform_of("mine:slow", Slowly()), spread=nodes)
+    try:
+        assert torch.equal(load_images(as_folder(photos), pipeline=slowly).pixels[:], expected.pixels[:])
+    finally:
+        thread.join()
+        for each in stopped:
+            os.kill(each, signal.SIGKILL)
+    assert set(made) > set(range(work.TRIED)), "what was late is decoded here"
 
 
 class Crashing(Halved):

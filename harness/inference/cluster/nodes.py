@@ -34,6 +34,8 @@ _TRIES = 3
 """How often a call is begun before the run ends."""
 _PATIENCE = 30.0
 """Seconds for which a cluster may be without a core."""
+_LATE = 120.0
+"""Seconds that the next call in order is waited for, after which it is made here: its worker may hang."""
 _MOMENT = 3.0
 """Seconds after which a cluster without a free core is left alone."""
 _AHEAD = 2
@@ -45,8 +47,8 @@ class OnNodes:
     """Makes calls on the cores of a cluster's nodes, see `harness.data.spreading.Spread`.
 
     A worker or node that is lost costs what it was doing. A node on which a call fails, such as for want of the files,
-    is asked for nothing more, and what it could not do is done here. Raises `BackendLostError` for a call that is lost
-    three times, or half a minute without a node.
+    is asked for nothing more, and what it could not do is done here, as is what is late. Raises `BackendLostError` for
+    a call that is lost three times, or half a minute without a node.
     """
 
     options: RayOptions
@@ -89,6 +91,8 @@ class OnNodes:
                 answer = _answer(task, blind, f"{what}: {thing}")
                 if answer is None:
                     behind = [thing, *(each for each, _ in waiting)]
+                    for lost in (task, *(each for _, each in waiting)):
+                        ray.cancel(lost)
                     waiting.clear()
                     yield from here(behind)
                     continue
@@ -168,15 +172,17 @@ def _some_see(blind: set[str]) -> bool:
 
 
 def _answer(task: Any, blind: set[str], what: str) -> _Answer | None:
-    """Wait for an answer and return it, None where all nodes that are left are blind.
+    """Wait for an answer and return it, None where all nodes that are left are blind, or it is late.
 
     Raises `BackendLostError` where there is no node left, and where the call was lost too often.
     """
     import ray
     from ray.exceptions import RayError
 
-    seen = time.monotonic()
+    began = seen = time.monotonic()
     while not ray.wait([task], timeout=1.0)[0]:
+        if time.monotonic() - began > _LATE:
+            return None
         if _some_see(blind):
             seen = time.monotonic()
         elif blind and _some_see(set()):
