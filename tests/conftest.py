@@ -1,5 +1,6 @@
 """Warnings are errors in these tests; a user's model, in the gate, may warn. Long tests run when asked for."""
 
+import signal
 from pathlib import Path
 
 # `pytester` drops what a run inside this process imports; of these a part would stay, and then be there twice.
@@ -32,3 +33,11 @@ def same_weights_in_every_run():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
+
+
+@pytest.fixture
+def interruptible():
+    """Let children be interrupted: a shell that runs its commands in the background has them ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

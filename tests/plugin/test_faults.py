@@ -442,14 +442,6 @@ def test_waits():
 """
 
 
-@pytest.fixture
-def interruptible():
-    """Let children be interrupted: a shell that runs its commands in the background has them ignore SIGINT."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.faults
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])

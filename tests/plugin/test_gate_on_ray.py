@@ -50,7 +50,11 @@ def zoo(tmp_path):
     place.slow = lambda seconds: (place.tests / "test_slow.py").write_text(SLOW.format(seconds=seconds))
     place.bind(ROWS + ROW)
     place.slow(0)
-    return place
+    place.started = []
+    yield place
+    for process in place.started:
+        if process.poll() is None:  # Of a test that failed; its workers would be taken for another's.
+            process.kill()
 
 
 def started(zoo, *arguments, cache="cache", address=None, command=("-m", "pytest", "stress_tests", "-p", "no:html")):
@@ -61,7 +65,7 @@ def started(zoo, *arguments, cache="cache", address=None, command=("-m", "pytest
     if address:
         environment["RAY_ADDRESS"] = address
     options = ("--stress-data", zoo.data) if "pytest" in command else ()
-    return subprocess.Popen(
+    process = subprocess.Popen(
         (sys.executable, *command, *options, *arguments),
         cwd=zoo.root,
         env=environment,
@@ -70,6 +74,8 @@ def started(zoo, *arguments, cache="cache", address=None, command=("-m", "pytest
         text=True,
         start_new_session=True,
     )
+    zoo.started.append(process)
+    return process
 
 
 def report(zoo, folder="reports"):
@@ -100,6 +106,7 @@ def test_the_gate_finds_what_it_finds_in_one_process_and_leaves_nothing_running(
     nothing_is_left(zoo.mark, seconds=30)
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
 def test_a_driver_that_ends_leaves_no_process(zoo, ending):
     zoo.slow(20)
