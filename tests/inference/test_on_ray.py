@@ -337,3 +337,24 @@ def test_a_cluster_without_a_node_ends_the_run_within_a_minute(nodes, shared):
         classifier.predict(images_of(2_000), Slowly(0.5))
     assert time.monotonic() - began < 60
     thread.join()
+
+
+def test_a_cluster_whose_nodes_leave_before_a_worker_is_there_is_not_waited_for(nodes, monkeypatch):
+    class Starting(Worker):
+        def __init__(self, path, folder, *, gpus):
+            time.sleep(600)
+
+    def leave():
+        for node in list(nodes.worker_nodes):
+            nodes.remove_node(node, allow_graceful=False)
+
+    monkeypatch.setattr(members, "Worker", Starting)
+    monkeypatch.setattr(members, "PATIENCE", 5.0)
+    nodes.add_node(num_cpus=1)
+    thread = threading.Timer(5.0, leave)
+    thread.start()
+    began = time.monotonic()
+    with pytest.raises(BackendLostError, match="no node is left that a worker could start on"):
+        Cluster(RayOptions(address=nodes.address)).start()
+    assert time.monotonic() - began < 60
+    thread.join()

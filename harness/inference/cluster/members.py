@@ -91,13 +91,17 @@ class Members:
         if self.members:
             return
         connect(self.options)
-        count = self._room()
+        count = self._count()
         self.members = [Member(number) for number in range(count)]
-        started, first = time.monotonic(), 0.0
+        started = roomy = time.monotonic()
+        first = 0.0
         while waiting := [each for each in self.members if each.facts is None]:
             now = time.monotonic()
             if now - started > STARTING or (first and now - first > GATHERING):
                 break
+            roomy = now if self._room() >= 1 else roomy
+            if now - roomy > PATIENCE:
+                self.lose(f"no node is left that a worker could start on, and none has come for {PATIENCE:.0f} s")
             for member in self.heard():
                 self.welcome(member)
             if not first and len(waiting) < count:
@@ -107,12 +111,18 @@ class Members:
             self.lose(f"none of {count} workers started within {STARTING:.0f} s: {self.last_error}")
         self.kinds = Counter(each.kind for each in self._facts)
 
-    def _room(self) -> int:
+    def _room(self) -> float:
+        """Return for how many workers the cluster has room at present."""
         import ray
 
         found, gpus = ray.cluster_resources(), self.options.gpus
-        room = min(found.get("CPU", 0.0), found.get("GPU", 0.0) / gpus if gpus else math.inf)
-        if room < 1:
+        return float(min(found.get("CPU", 0.0), found.get("GPU", 0.0) / gpus if gpus else math.inf))
+
+    def _count(self) -> int:
+        import ray
+
+        if (room := self._room()) < 1:
+            found, gpus = ray.cluster_resources(), self.options.gpus
             has = f"{found.get('CPU', 0):g} cores and {found.get('GPU', 0):g} GPUs"
             raise InputError(
                 f"--stress-backend ray: the cluster has {has}, a worker takes one core"
