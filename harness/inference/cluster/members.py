@@ -225,6 +225,6 @@ class Members:
 
 
 def first_line(error: Exception) -> str:
-    """Return what an error of Ray's says, in one line: its last one, where the cause of what a task raised stands."""
+    """Return the kind of an error of Ray's, and the first line of what it says."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else ''}"
