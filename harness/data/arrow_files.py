@@ -18,7 +18,7 @@ import numpy as np
 from harness.data.decoding import decoded
 from harness.data.image_files import read_picture
 from harness.data.kept import found_once
-from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Pictures, classes_of, files_as_they_are
+from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Pictures, classes_of, files_as_they_are, notes_on_versions
 from harness.data.remote import RemoteFile, is_url, remote_files
 from harness.errors import InputError
 from harness.store.files import require_regular
@@ -93,7 +93,6 @@ def load_arrow(place: str, pipeline: Pipeline) -> LabelledImages:
             raise InputError(f"{where(position)}: {picture} is a {type(value).__name__}, expected the bytes of a file")
         return read_picture((path if path.is_dir() else path.parent) / value)
 
-    unknown = f"{place} is decoded anew in each run, since its server does not tell versions of a file apart"
     return decoded(
         Pictures(
             read=read,
@@ -103,7 +102,7 @@ def load_arrow(place: str, pipeline: Pipeline) -> LabelledImages:
             where=where,
             made_of=made_of,
             stored=stored,
-            notes=() if made_of else (unknown,),
+            notes=notes_on_versions(place, made_of),
             threads=False,
             whole=place,
             # Of pictures in files of their own nobody says here which these are.

@@ -93,6 +93,13 @@ def files_as_they_are(files: Iterable[File]) -> tuple[str | None, int]:
     return digest.hexdigest() if known else None, sum(sizes.values())
 
 
+def notes_on_versions(place: str, made_of: str | None) -> tuple[str, ...]:
+    """Return what is to be said of files, of this place and fingerprint, whose server does not tell versions apart."""
+    if made_of is not None:
+        return ()
+    return (f"{place} is decoded anew in each run, since its server does not tell versions of a file apart",)
+
+
 def stamp_of(file: File) -> Any:
     """Return what tells a file from another of its name, on this machine or another; None where there is no file."""
     try:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from harness.data.decoding import decoded
 from harness.data.image_files import SUFFIXES, read_picture
 from harness.data.kept import found_once
-from harness.data.pictures import Pictures, classes_of, files_as_they_are
+from harness.data.pictures import Pictures, classes_of, files_as_they_are, notes_on_versions
 from harness.data.remote import RemoteFile, is_url, remote_file
 from harness.data.spreading import side_by_side
 from harness.errors import InputError
@@ -100,8 +100,6 @@ def load_webdataset(pattern: str, pipeline: Pipeline) -> LabelledImages:
     made_of, stored = files_as_they_are(shards)
     ignored = ", ".join(f"{count} .{kind}" for kind, count in sorted(found.left_out.items()))
     notes = [f"{len(members)} pictures are read; left out are {ignored}"] if ignored else []
-    if made_of is None:
-        notes.append(f"{pattern} is decoded anew in each run, since its server does not tell versions of a file apart")
 
     def read(position: int) -> Any:
         return read_picture(members[position].content(), where=str(members[position]))
@@ -115,7 +113,7 @@ def load_webdataset(pattern: str, pipeline: Pipeline) -> LabelledImages:
             where=lambda position: str(members[position]),
             made_of=made_of,
             stored=stored,
-            notes=tuple(notes),
+            notes=(*notes, *notes_on_versions(pattern, made_of)),
             whole=pattern,
             file=lambda position: members[position].shard,
         ),

@@ -201,6 +201,14 @@ class Slowly(Halved):
         return "Slowly()"
 
 
+def expect_the_same_slowly(photos, nodes, made):
+    """Decode in this process, then on nodes, with time for something to happen to these."""
+    expected = load_images(as_folder(photos), pipeline=Pipeline(transform=transform_of("mine:slow", Halved())))
+    made.clear()
+    slowly = Pipeline(transform=transform_of("mine:slow", Slowly()), spread=nodes)
+    assert torch.equal(load_images(as_folder(photos), pipeline=slowly).pixels[:], expected.pixels[:])
+
+
 def test_workers_that_are_killed_change_no_bit(nodes, photos, cache, made):
     killed, ended = [], threading.Event()
 
@@ -211,13 +219,10 @@ def test_workers_that_are_killed_change_no_bit(nodes, photos, cache, made):
                     os.kill(chosen, signal.SIGKILL)
                     killed.append(chosen)
 
-    expected = load_images(as_folder(photos), pipeline=Pipeline(transform=transform_of("mine:slow", Halved())))
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
-    made.clear()
-    slowly = Pipeline(transform=transform_of("mine:slow", Slowly()), spread=nodes)
     try:
-        assert torch.equal(load_images(as_folder(photos), pipeline=slowly).pixels[:], expected.pixels[:])
+        expect_the_same_slowly(photos, nodes, made)
     finally:
         ended.set()
         thread.join()
@@ -229,7 +234,6 @@ def test_a_worker_that_hangs_is_not_waited_for(nodes, photos, cache, made, monke
     from harness.inference.cluster import nodes as sending
 
     monkeypatch.setattr(sending, "_LATE", 5.0)
-    expected = load_images(as_folder(photos), pipeline=Pipeline(transform=transform_of("mine:slow", Halved())))
     stopped = []
 
     def stop():
@@ -239,10 +243,8 @@ def test_a_worker_that_hangs_is_not_waited_for(nodes, photos, cache, made, monke
 
     thread = threading.Thread(target=stop)
     thread.start()
-    made.clear()
-    slowly = Pipeline(transform=transform_of("mine:slow", Slowly()), spread=nodes)
     try:
-        assert torch.equal(load_images(as_folder(photos), pipeline=slowly).pixels[:], expected.pixels[:])
+        expect_the_same_slowly(photos, nodes, made)
     finally:
         thread.join()
         for each in stopped:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
-import sys
 import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
@@ -19,7 +16,7 @@ from harness.inference.backend import BackendLostError
 from harness.inference.cluster.connecting import connect
 from harness.inference.cluster.ranges import Range
 from harness.inference.cluster.telling import Done
-from harness.inference.cluster.worker import Facts, Worker, facts_here
+from harness.inference.cluster.worker import Facts, Worker, facts_here, place
 
 if TYPE_CHECKING:
     from harness.networks.running import RayOptions
@@ -153,8 +150,7 @@ class Members:
 
         options = {"num_cpus": 1, "num_gpus": self.options.gpus, "max_restarts": 0}
         # No objects among the arguments: an actor whose constructor took some cannot be started again (ray#53727).
-        path = [os.path.abspath(each) for each in sys.path]  # noqa: PTH100  An entry may be "".
-        member.actor = ray.remote(Worker).options(**options).remote(path, str(Path.cwd()), gpus=bool(self.options.gpus))
+        member.actor = ray.remote(Worker).options(**options).remote(*place(), gpus=bool(self.options.gpus))
         member.starting = member.actor.facts.remote()
 
     def welcome(self, member: Member) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import platform
 import sys
@@ -10,7 +9,6 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -19,8 +17,9 @@ import torch
 from harness.errors import InputError, printable
 from harness.inference.backend import BackendLostError
 from harness.inference.cluster.connecting import connect
+from harness.inference.cluster.members import TRIES, first_line
 from harness.inference.cluster.travelling import packed_call
-from harness.inference.cluster.worker import facts_here
+from harness.inference.cluster.worker import enter, facts_here, place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-_TRIES = 3
-"""How often a call is begun before the run ends."""
 _PATIENCE = 30.0
 """Seconds for which a cluster may be without a core."""
 _LATE = 120.0
@@ -143,13 +140,12 @@ class _Sent:
         """Return a reference to the answer for a thing, which some node is to find that is not blind."""
         import ray
 
-        options: dict[str, Any] = {"num_cpus": 1, "max_retries": _TRIES - 1, "scheduling_strategy": "SPREAD"}
+        options: dict[str, Any] = {"num_cpus": 1, "max_retries": TRIES - 1, "scheduling_strategy": "SPREAD"}
         if blind:
             options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(blind))})"}
         code = facts_here(torch.device("cpu")).code
-        path = [os.path.abspath(each) for each in sys.path]  # noqa: PTH100  An entry may be "".
         # In a list, so that the worker gets the reference, and not each time the call.
-        return ray.remote(call_on_node).options(**options).remote([self.reference], thing, code, path, str(Path.cwd()))
+        return ray.remote(call_on_node).options(**options).remote([self.reference], thing, code, *place())
 
 
 def _has_free_core() -> bool:
@@ -192,10 +188,9 @@ def _answer(task: Any, blind: set[str], what: str) -> _Answer | None:
     try:
         answer: _Answer = ray.get(task)
     except RayError as error:
-        said = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise BackendLostError(
-            f"the cluster could not do its work: {what} failed {_TRIES} times, the last time by {said}; nothing is "
-            "judged on a part, run again when it can"
+            f"the cluster could not do its work: {what} failed {TRIES} times, the last time by {first_line(error)}; "
+            "nothing is judged on a part, run again when it can"
         ) from None
     return answer
 
@@ -213,9 +208,7 @@ def call_on_node(call: list[Any], thing: Any, code: str, path: list[str], folder
         if facts_here(torch.device("cpu")).code != code:
             return _Answer(*node, failed="it has other code of the harness; install the same on all nodes")
         if (name := call[0].hex()) not in _held:
-            sys.path[:] = [*path, *(each for each in sys.path if each not in path)]
-            with suppress(OSError):
-                os.chdir(folder)  # Where relative paths begin, if the node has it.
+            enter(path, folder)
             _held.clear()
             _held[name] = pickle.loads(ray.get(call[0]))  # noqa: S301  Our own process put it there.
         return _Answer(*node, _held[name](thing))

@@ -89,9 +89,7 @@ class Worker:
     """
 
     def __init__(self, path: list[str], folder: str, *, gpus: bool) -> None:
-        sys.path[:] = [*path, *(each for each in sys.path if each not in path)]
-        with suppress(OSError):
-            os.chdir(folder)  # Where the user's own modules are found by the gate, if the node has it.
+        enter(path, folder)
         self._device = torch.device("cuda" if gpus else "cpu")
         self._held: OrderedDict[str, _Held] = OrderedDict()
 
@@ -149,6 +147,19 @@ class _Held(Engine):
         by = None if work.how == "exact" else self._cast if work.how == "lowered" else self.model
         rows = self._run(np.arange(len(inputs)), inputs, work.classes, screened_by=by)
         return Answer(rows, halvings=self._halvings)
+
+
+def place() -> tuple[list[str], str]:
+    """Return where this process finds modules, and the folder that it is in."""
+    # An entry may be "".
+    return [os.path.abspath(each) for each in sys.path], str(Path.cwd())  # noqa: PTH100
+
+
+def enter(path: list[str], folder: str) -> None:
+    """Find modules where the process does that sent its `place`, and be in its folder, if the node has it."""
+    sys.path[:] = [*path, *(each for each in sys.path if each not in path)]
+    with suppress(OSError):
+        os.chdir(folder)
 
 
 @cache
