@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
+_PASSWORD = re.compile(r"([A-Za-z][\w+.-]*://[^/\s:@?]*):[^/\s@]+@")
+_QUERY = re.compile(r"([A-Za-z][\w+.-]*://[^\s?'\"]*\?)[^\s'\"]*[^\s'\":;,.)\]]")
 _COPY = 4
 """Exit status of a copy of a process, should somebody ask: of the gate's, that nothing was judged."""
 
@@ -66,11 +69,22 @@ def raised(error: BaseException) -> RuntimeError:
 
 
 def printable(text: object) -> str:
-    """Return text fit for a line of a terminal, a log or a page: what cannot be printed is escaped as in Python."""
-    line = str(text)
+    """Return text fit for a line of a terminal, a log or a page.
+
+    What cannot be printed is escaped as in Python, and secrets in URLs are left out.
+    """
+    line = without_secrets(str(text))
     if line.isprintable():
         return line
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
+
+
+def without_secrets(text: str) -> str:
+    """Return text less what gives whoever reads it access to the URLs in it: passwords, and queries, which sign them.
+
+    `https://host/a.tar?X-Amz-Signature=31f2` becomes `https://host/a.tar?…`.
+    """
+    return _QUERY.sub(r"\1…", _PASSWORD.sub(r"\1:…@", text)) if "://" in text else text
 
 
 def some_of(names: Sequence[str], *, shown: int = 5) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.data.remote import RemoteFile, remote_file
-from harness.errors import InputError
+from harness.errors import InputError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -97,7 +97,7 @@ def notes_on_versions(place: str, made_of: str | None) -> tuple[str, ...]:
     """Return what is to be said of files, of this place and fingerprint, whose server does not tell versions apart."""
     if made_of is not None:
         return ()
-    return (f"{place} is decoded anew in each run, since its server does not tell versions of a file apart",)
+    return (f"{printable(place)} is decoded anew in each run, since its server does not tell versions of a file apart",)
 
 
 def stamp_of(file: File) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import InputError, Interruption, foreign_code, printable
+from harness.errors import InputError, Interruption, foreign_code, printable, without_secrets
 from harness.gates import Gate, GatesFile, Verdict, read_gates
 from harness.plugin import by_hand
 from harness.plugin.afterwards import bar
@@ -262,8 +262,8 @@ def selected_gates(session: pytest.Session) -> list[Gate]:
 
 
 def command_of(config: pytest.Config) -> list[str]:
-    """Return how a run was started."""
-    return ["pytest", *map(str, config.invocation_params.args)]
+    """Return how a run was started, for everyone to read."""
+    return ["pytest", *(without_secrets(str(argument)) for argument in config.invocation_params.args)]
 
 
 def _expect_same(inputs: Mapping[str, str], before: Mapping[str, str]) -> None:

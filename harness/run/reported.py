@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from harness.errors import some_of
+from harness.errors import some_of, without_secrets
 from harness.gates.roles import ROLES
 from harness.measures import METRICS, Unit
 from harness.run.outcome import Outcome, SelfCheck
@@ -181,6 +181,7 @@ def refusal_of(options: StressOptions | None, reasons: Sequence[str], *, command
     Without options it is one whose command line could not be read.
     """
     checkpoints = options.checkpoints if options else {}
+    name = without_secrets(options.data.spec) if options else ""
     return Outcome(
         verdicts=(),
         errors=tuple(reasons),
@@ -188,7 +189,7 @@ def refusal_of(options: StressOptions | None, reasons: Sequence[str], *, command
         failed_tests=(),
         profile=options.profile if options else "",
         models={role: {"path": str(path), "sha256": "", "architecture": ""} for role, path in checkpoints.items()},
-        data={"name": options.data.spec if options else "", "split": "", "sha256": "", "n": 0, "classes": []},
+        data={"name": name, "split": "", "sha256": "", "n": 0, "classes": []},
         recipe={},
         gates_sha256="",
         versions=_versions(),

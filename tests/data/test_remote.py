@@ -185,6 +185,20 @@ def test_what_a_server_refuses_is_said(server, status, said):
         load_images(f"webdataset:{server.url('test-0.tar')}")
 
 
+def test_what_opens_a_url_is_said_to_nobody(server, monkeypatch):
+    server.files, server.versions = {"test-0.tar?signature=hunter2": shard(0)}, False
+    spec = f"webdataset:{server.url('test-0.tar?signature=hunter2')}"
+    images = load_images(spec)
+    assert images.pixels[:, 0, 0, 0].tolist() == [10, 20]
+    assert images.name == "test-0"
+    assert "test-0.tar?… is decoded anew" in images.notes[0]
+    server.status = 403
+    monkeypatch.delenv("STRESS_HARNESS_RUN")
+    with pytest.raises(InputError, match=r"test-0\.tar\?…: cannot be read \(its server answers 403") as told:
+        load_images(spec)
+    assert "hunter2" not in str(told.value)
+
+
 def test_a_server_that_gives_no_parts_is_refused_before_it_gives_everything_many_times(server, monkeypatch):
     monkeypatch.setattr(remote, "_BLOCK", 1_024)
     server.files, server.ranges = {"test-0.tar": shard(0)}, False

@@ -72,6 +72,28 @@ def test_an_error_message_is_one_line_that_can_be_printed():
     assert np.array([each.isprintable() for each in said.split("\n")]).all()
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("s3://bucket/a.tar: no such file", "s3://bucket/a.tar: no such file"),
+        ("https://host/a.tar?sig=31%2Bf&se=2: cannot be read", "https://host/a.tar?…: cannot be read"),
+        ("'--stress-data=hf:https://host/a?sig=f=' -x", "'--stress-data=hf:https://host/a?…' -x"),
+        (
+            "ValueError(URL(https://me:pw@host:80/a?b)), is it there?",
+            "ValueError(URL(https://me:…@host:80/a?…)), is it there?",
+        ),
+        ("abfs://container@account/{0..9}.tar", "abfs://container@account/{0..9}.tar"),
+        (
+            "hf://datasets/a/b@main/x.parquet and http://host:80/c@d",
+            "hf://datasets/a/b@main/x.parquet and http://host:80/c@d",
+        ),
+        ("is it a file? a:b@c", "is it a file? a:b@c"),
+    ],
+)
+def test_what_opens_a_url_is_printed_nowhere(text, said):
+    assert printable(text) == said
+
+
 ON_META = "import torch\n\ndef net():\n    with torch.device('meta'):\n        return torch.nn.Conv2d(1, 2, 8)\n"
 
 

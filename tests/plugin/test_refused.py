@@ -51,6 +51,16 @@ def test_a_wrong_option(zoo, arguments, said):
     expect_refusal(zoo.root / "reports", said)
 
 
+@pytest.mark.parametrize("more", [(), ("--no-such-option",)], ids=["no-data", "no-option"])
+def test_what_opens_a_url_stands_in_no_report_and_no_message(zoo, more):
+    ran = zoo.run("--stress-data", "webdataset:memory://me:hunter2@none.tar?signature=hunter2", *more)
+    said = "--no-such-option" if more else "memory://me:…@none.tar?…: cannot be read"
+    expect_refusal(zoo.root / "reports", said)
+    texts = [(zoo.root / "reports" / name).read_text() for name in NAMES]
+    assert any("memory://me:…@none.tar?…" in text for text in texts)
+    assert "hunter2" not in "".join((*texts, *ran.outlines, *ran.errlines))
+
+
 @pytest.mark.faults
 @pytest.mark.parametrize("argument", ["--no-such-option", "--stress-timeout=-1"], ids=["unknown", "timeout"])
 def test_a_wrong_option_of_a_run_with_workers(zoo, argument):
