@@ -319,6 +319,20 @@ def test_workers_that_cannot_be_started_any_more_are_waited_for_as_long_as_any(n
     cluster.close()
 
 
+def test_why_workers_do_not_start_is_said(nodes, shared, monkeypatch):
+    class Wanting(Worker):
+        def __init__(self, path, folder, *, gpus):
+            raise ModuleNotFoundError("No module named 'shop'")
+
+    shared.close()
+    monkeypatch.setattr(members, "Worker", Wanting)
+    monkeypatch.setattr(members, "TRIES", 1)
+    with pytest.raises(
+        BackendLostError, match=r"workers do not start: .*: ModuleNotFoundError: No module named 'shop'"
+    ):
+        Cluster(RayOptions(address=nodes.address)).start()
+
+
 def test_a_cluster_without_a_node_ends_the_run_within_a_minute(nodes, shared):
     shared.close()
     cluster = Cluster(RayOptions(address=nodes.address))

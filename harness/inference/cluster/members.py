@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections import Counter
 from contextlib import suppress
@@ -28,6 +29,9 @@ STARTING, GATHERING, PATIENCE = 180.0, 30.0, 30.0
 later on."""
 TICK = 1.0
 """Seconds between two looks at how things stand."""
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
+_RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)\b")
+"""How the last line of a traceback begins."""
 
 
 @dataclass(eq=False)
@@ -164,7 +168,7 @@ class Members:
             self._failed_starts += 1
             # Once there have been some, a node may be leaving: how long they are waited for then is said elsewhere.
             if not self.kinds and self._failed_starts >= TRIES * len(self.members):
-                self.lose(f"workers do not start: {first_line(error)}")
+                self.lose(f"workers do not start: {in_a_line(error)}")
             self.replace(member, error)
             return
         if facts.code != facts_here(torch.device("cpu")).code:
@@ -184,7 +188,7 @@ class Members:
 
     def replace(self, member: Member, error: Exception) -> None:
         """Have another worker started in the place of one that is of no use any more; after a while if starts fail."""
-        self.last_error = first_line(error)
+        self.last_error = in_a_line(error)
         self._end(member)
         due = time.monotonic() + (TICK if self._failed_starts else 0)
         self.members[self.members.index(member)] = Member(member.number, due)
@@ -220,7 +224,8 @@ class Members:
             ray.kill(member.actor)
 
 
-def first_line(error: Exception) -> str:
-    """Return the kind of an error of Ray's, and the first line of what it says."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+def in_a_line(error: Exception) -> str:
+    """Return the kind of an error of Ray's, the first line of what it says, and what was raised if it quotes that."""
+    lines = [line.rstrip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()] or [""]
+    raised = [line for line in lines[1:] if _RAISED.match(line)]
+    return ": ".join((type(error).__name__, lines[0], *raised[-1:]))

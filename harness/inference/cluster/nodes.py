@@ -17,7 +17,7 @@ import torch
 from harness.errors import InputError, printable
 from harness.inference.backend import BackendLostError
 from harness.inference.cluster.connecting import connect
-from harness.inference.cluster.members import TRIES, first_line
+from harness.inference.cluster.members import TRIES, in_a_line
 from harness.inference.cluster.travelling import packed_call
 from harness.inference.cluster.worker import enter, facts_here, place
 
@@ -189,7 +189,7 @@ def _answer(task: Any, blind: set[str], what: str) -> _Answer | None:
         answer: _Answer = ray.get(task)
     except RayError as error:
         raise BackendLostError(
-            f"the cluster could not do its work: {what} failed {TRIES} times, the last time by {first_line(error)}; "
+            f"the cluster could not do its work: {what} failed {TRIES} times, the last time by {in_a_line(error)}; "
             "nothing is judged on a part, run again when it can"
         ) from None
     return answer

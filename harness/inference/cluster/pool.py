@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from harness.inference.backend import BackendLostError
-from harness.inference.cluster.members import TRIES, Member, Members, first_line
+from harness.inference.cluster.members import TRIES, Member, Members, in_a_line
 from harness.inference.cluster.pixels import Store
 from harness.inference.cluster.ranges import Range, Ranges
 from harness.inference.cluster.telling import speeds
@@ -118,7 +118,7 @@ class Pool(Members):
         try:
             sent, pages = self._store.sent(part, reads_files=not member.blind)
         except RayError as error:
-            self.lose(f"images {some} of {call.inputs} do not get into the object store: {first_line(error)}")
+            self.lose(f"images {some} of {call.inputs} do not get into the object store: {in_a_line(error)}")
         # In a list, so that the worker gets the reference, and not each time the model.
         member.task = member.actor.run.remote([model], work, packed(sent), pages)
         member.range, member.call, member.since = some, self._calls, time.monotonic()
