@@ -13,9 +13,9 @@ DAMAGED = Key(tuple[tuple[one_of(CORRUPTIONS), one_of(SEVERITIES)], ...], lambda
 
 
 @gate("consensus", metric="lost_consensus", under=UNDER, damaged=DAMAGED)
-def test_what_every_healthy_model_knows(candidate, images, search_images, knowledge, evidence, gate):
+def test_what_every_healthy_model_knows(candidate, images, panel_images, knowledge, evidence, gate):
     seen = under_each(candidate, images, views_of(gate.under, gate.pose))
-    damaged = under_each(candidate, one_in(2, search_images), corruptions_of(gate.damaged))
+    damaged = under_each(candidate, one_in(2, panel_images), corruptions_of(gate.damaged))
     lost = lost_to(seen + damaged, knowledge)
     verdict = gate.judge(lost_consensus(lost))
     evidence.show(verdict, lost)

@@ -13,7 +13,7 @@ from benchmarks.few.answers import read_answers
 from benchmarks.few.paths import ANSWERS, FASHION_GATES, FASHION_PANEL, MUTANTS
 from benchmarks.few.report import TRIVIAL, draws
 from harness.calibration.bounds import family_bounds
-from harness.calibration.panel import Member, read_panel
+from harness.calibration.panel import Chance, Member, read_panel
 from harness.data import load_fashion_mnist
 from harness.gates import read_gates
 from harness.measures.consensus import LOST_OF_A_CLASS
@@ -37,7 +37,7 @@ class Asked:
     """Networks that were asked what consensus asks: healthy ones and mutants, (networks, answers) bool, wrong or not.
 
     `counted` are the positions of the answers that each row counts, and `labels` their classes in a row that counts
-    those of the class that loses most.
+    those of the class that loses most. To the rows with `chance` an image may add several times.
     """
 
     panel: Panel
@@ -45,6 +45,7 @@ class Asked:
     budgets: Mapping[str, float]
     counted: tuple[np.ndarray, ...]
     labels: Mapping[str, np.ndarray]
+    chance: Mapping[str, Chance]
     healthy: np.ndarray
     mutants: np.ndarray
 
@@ -71,7 +72,7 @@ class Asked:
             Member(f"{at}", "", None, {row.id: int(value) for row, value in zip(self.rows, of_one, strict=True)})
             for at, of_one in enumerate(values)
         )
-        panel = replace(self.panel, members=members, chance={})
+        panel = replace(self.panel, members=members, chance=self.chance)
         known = (wrong == 0)[None]
         return (
             family_bounds(panel, self.rows, self.budgets, draws=_BOOTSTRAP),
@@ -85,7 +86,7 @@ def asked() -> Asked:
     """Return what the shipped panel and mutants that are not trivial were asked, by rows of the shipped gates file."""
     gates, answers = read_gates(FASHION_GATES), read_answers(ANSWERS)
     panel = read_panel(FASHION_PANEL, gates)
-    rows, counted, labels = panel.family(FAMILY), [], {}
+    rows, counted, labels, chance = panel.family(FAMILY), [], {}, {}
     of_test = load_fashion_mnist("test").labels.numpy()
     by_id = {gate.id: gate for gate in gates.gates}
     for row in rows:
@@ -93,6 +94,8 @@ def asked() -> Asked:
         under = (*views_of(gate.keys.get("under"), gate.pose), *corruptions_of(gate.keys.get("damaged")))
         places = [answers.of_view(repr(each)) for each in under]
         counted.append(np.concatenate([np.arange(place.start, place.stop) for place in places]))
+        if len(under) > 1:
+            chance[row.id] = Chance(0.0)  # Of whatever size: it tells nothing of such counts.
         if row.metric == LOST_OF_A_CLASS.name:
             labels[row.id] = np.tile(of_test, len(under))
     healthy = [Path(member.path).stem for member in panel.members]
@@ -102,7 +105,7 @@ def asked() -> Asked:
     both = (
         np.array([answers.wrong[name] for name in names], dtype=bool).reshape(-1, count) for names in (healthy, worse)
     )
-    return Asked(panel, rows, gates.budgets, tuple(counted), labels, *both)
+    return Asked(panel, rows, gates.budgets, tuple(counted), labels, chance, *both)
 
 
 def consensus_table(networks: Asked, splits: int, on_split: Callable[[], None], *, sizes: Sequence[int] = SIZES) -> str:

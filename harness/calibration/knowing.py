@@ -19,6 +19,7 @@ from harness.calibration.recording import Recording, recorded
 from harness.errors import InputError
 from harness.measures.knowledge import NOT_ASKED, Knowledge, View, read_knowledge
 from harness.perturb import IDENTITY
+from harness.run.before import ASKING
 from harness.store import user_folder, write_atomically
 
 if TYPE_CHECKING:
@@ -99,12 +100,24 @@ def knowing(
     """Return how to record these checkpoints by what they know, and that, put together with what stands in `knows`.
 
     It is written into the user's cache for the recording. Of tests that ask nothing both are as they were; raises as
-    `ask_panel` does.
+    `ask_panel` does, and, where only some families ask, for a file that is not what the bounds of the others were made
+    with. Where all ask anew, one that cannot be read is not needed.
     """
+    if not families_that_ask(recording.tests):
+        return recording, None
+    old = None
+    if knows.exists():
+        try:
+            old = read_knowledge(knows)
+            if recording.families and recording.gates.knowledge is not None:
+                recording.gates.expect_knowledge(knows, old.sha256)
+        except InputError:
+            if recording.families:
+                raise
     knowledge = ask_panel(checkpoints, recording, network=network, on_member=on_member)
     if knowledge is None:
         return recording, None
-    knowledge = merged(knowledge, read_knowledge(knows) if knows.exists() else None)
+    knowledge = merged(knowledge, old)
     content = knowledge.as_bytes()
     path = user_folder("measured") / f"{hashlib.sha256(content).hexdigest()}.knowledge.json"
     write_atomically(path, content)
@@ -112,12 +125,12 @@ def knowing(
 
 
 def families_that_ask(tests: Path) -> frozenset[str]:
-    """Return the families whose stress tests ask what healthy retrains know: functions that take `knowledge`."""
+    """Return the families whose stress tests ask what healthy retrains know: by functions that take such fixtures."""
     found = set()
     for file in sorted(tests.glob("**/*.py")):
         with suppress(SyntaxError, ValueError):  # Which a run of the tests tells better.
             for node in ast.walk(ast.parse(file.read_bytes())):
-                if isinstance(node, ast.FunctionDef) and any(each.arg == "knowledge" for each in node.args.args):
+                if isinstance(node, ast.FunctionDef) and any(each.arg in ASKING for each in node.args.args):
                     found |= {
                         str(call.args[0].value)
                         for call in node.decorator_list
@@ -131,29 +144,35 @@ def together(
 ) -> Knowledge | None:
     """Return what members know together of so many images, by the answers of each, or None for no answers."""
     first = answers[0]
+    questions = [[(each.name, each.positions.tobytes()) for each in asked] for asked in answers]
+    if other := [member for member, asked in zip(members, questions, strict=True) if asked != questions[0]]:
+        raise InputError(
+            f"the members of the panel were asked about different images or perturbations: {other[0][:12]}… (SHA-256 "
+            f"of its tensors) not about those of {members[0][:12]}…; a test must ask the same of every network"
+        )
     if not first:
         return None
     views: dict[str, View] = {}
     for parts in zip(*answers, strict=True):
         about = parts[0]
-        if any(each.name != about.name or not np.array_equal(each.positions, about.positions) for each in parts):
-            raise InputError(f"the members of the panel were asked about different images {about.name}; calibrate anew")
-        classes = about.mean.shape[1]
-        old = views.get(about.name)
-        wrong = np.full(images, NOT_ASKED, dtype=np.int16) if old is None else old.wrong.copy()
-        mean = np.full((images, classes), np.nan, dtype=np.float32) if old is None else old.mean.copy()
+        shape = (images, about.mean.shape[1])
+        wrong, mean = np.full(images, NOT_ASKED, dtype=np.int16), np.full(shape, np.nan, dtype=np.float32)
         wrong[about.positions] = sum(each.wrong.astype(np.int16) for each in parts)
         mean[about.positions] = sum(each.mean.astype(np.float64) for each in parts) / len(parts)
-        whole = about.name == repr(IDENTITY) and (wrong != NOT_ASKED).all() and old is None
-        views[about.name] = View(wrong, mean, np.stack([each.wrong for each in parts]) if whole else None)
+        by_member = None
+        if about.name == repr(IDENTITY):
+            by_member = np.zeros((len(parts), images), dtype=bool)
+            by_member[:, about.positions] = [each.wrong for each in parts]
+        views[about.name] = View(wrong, mean, by_member).over(views.get(about.name))
     return Knowledge(data_sha256, first[0].classes, tuple(members), views)
 
 
 def merged(new: Knowledge, old: Knowledge | None) -> Knowledge:
-    """Return what is known newly, and what was known of other perturbations by the same members of the same data."""
+    """Return what is known newly, and what was known of other answers, by the same members of the same data."""
     if old is None or (old.data_sha256, old.members, old.classes) != (new.data_sha256, new.members, new.classes):
         return new
-    return replace(new, views={**old.views, **new.views})
+    views = {name: view.over(old.views.get(name)) for name, view in new.views.items()}
+    return replace(new, views={**old.views, **views})
 
 
 def _read(content: bytes) -> list[Answer]:

@@ -78,9 +78,10 @@ def spread_of(panel: Panel, rows: Sequence[Row], values: np.ndarray) -> Moderate
     for at, (row, mean) in enumerate(zip(rows, means, strict=True)):
         known = panel.chance.get(row.id)
         if row.scale == "root":
-            if known:
+            # An image lost in one view is often lost in another: where it counts twice, chance knows too little.
+            if known and known.answers:
                 chance[at] = known.variance / (mean + 3 / 8)
-            elif len(values) < FEW:
+            elif not known and len(values) < FEW:
                 chance[at] = 1.0  # Of Poisson's counts.
         elif known and (known.answers or len(values) >= PROVISIONAL):
             chance[at] = known.variance

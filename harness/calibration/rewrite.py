@@ -20,13 +20,17 @@ if TYPE_CHECKING:
 def with_bounds(content: str, calibrated: Sequence[Calibrated], *, recipe: Mapping[str, Any], date: str) -> str:
     """Return the text of a gates file with the panel's bounds in its rows.
 
-    A calibrated row without an entry is appended. A row that cannot be a gate says why in `not_gated`. `recipe`
-    replaces the file's `[recipe]`; `date` is kept in each bound.
+    A calibrated row without an entry is appended. A row that cannot be a gate says why in `not_gated`, and one that was
+    not calibrated has no bound of another panel's left. `recipe` replaces the file's `[recipe]`; `date` is kept in each
+    bound.
     """
     document = tomlkit.parse(_with_recipe(content, recipe))
     if "gate" not in document:
         document.add("gate", tomlkit.aot())
     rows: dict[str, Table] = {row["id"]: row for row in document["gate"]}
+    for unmeasured in set(rows) - {item.row.id for item in calibrated}:
+        if rows[unmeasured].pop("panel", None) is not None:
+            rows[unmeasured].pop("not_gated", None)
     for item in calibrated:
         if item.row.id not in rows:
             rows[item.row.id] = _new_row(item)

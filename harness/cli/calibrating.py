@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from harness.calibration.bounds import Calibrated
     from harness.calibration.panel import Panel
+    from harness.gates import GatesFile
     from harness.measures.knowledge import Knowledge
 
 
@@ -111,6 +112,8 @@ def _calibrate(options: argparse.Namespace) -> int:
     gates = read_gates(options.gates)
     _check_budget(options)
     of_gates = Path(str(gates.recipe.get("panel", "models/panel.json")))
+    if options.panel is None and not (options.power or options.plan):
+        _expect_own(of_gates, gates)
     options.panel = options.panel or of_gates
     by_hand = frozenset(gate.id for gate in gates.gates if gate.hand)
     if options.power:
@@ -131,14 +134,28 @@ def _calibrate(options: argparse.Namespace) -> int:
         print("\n".join(plan_lines(panel, gates.budgets)))
         return OK
     calibrated = calibrate(panel, gates.budgets, by_hand=by_hand)
-    _write_calibration(options, panel, calibrated, before=before, knowledge=knowledge, knows=knows)
+    _write_calibration(options, gates, panel, calibrated, before=before, knowledge=knowledge, knows=knows)
     print("\n".join(calibration_lines(panel, calibrated, by_hand=by_hand)))
+    if lost := [gate.id for gate in gates.gates if gate.panel and gate.id not in {item.row.id for item in calibrated}]:
+        print(f"have no value of these networks, and therefore no bound any more: {', '.join(lost)}")
     if len(panel.members) < PROVISIONAL:
         print("\n".join(["these bounds are provisional; more retrains would gain:", *plan_lines(panel, gates.budgets)]))
     print(f"bounds: {options.gates}\nmeasurements: {options.panel}")
     if knowledge:
         print(f"what the panel knows: {knows}")
     return OK
+
+
+def _expect_own(path: Path, gates: GatesFile) -> None:
+    """Raise `InputError` where the panel that nobody named is that of a gates file for another sample of the data."""
+    from harness.calibration.panel import read_panel
+
+    try:
+        there = read_panel(path)
+    except InputError:  # It is made anew.
+        return
+    if there.data_sha256 == gates.data.sha256 and there.sample != gates.data.sample:
+        read_panel(path, gates)
 
 
 def _check_budget(options: argparse.Namespace) -> None:
@@ -170,6 +187,7 @@ def _about(panel: Panel, calibrated: list[Calibrated]) -> str:
 
 def _write_calibration(
     options: argparse.Namespace,
+    gates: GatesFile,
     panel: Panel,
     calibrated: list[Calibrated],
     *,
@@ -194,11 +212,13 @@ def _write_calibration(
     }
     if None not in seeds:
         recipe["seeds"] = seeds
-    content = knowledge.as_bytes() if knowledge else knows.read_bytes() if knows.exists() else None
+    content = knowledge.as_bytes() if knowledge else None
     if content is not None:
         # As seen from the gates file, so that it is found from wherever the gate is run.
         recipe["knowledge"] = os.path.relpath(knows, options.gates.parent)
         recipe["knowledge_sha256"] = hashlib.sha256(content).hexdigest()
+    else:  # Of what nobody asked about, other rows were measured by what was known before.
+        recipe |= {name: gates.recipe[name] for name in ("knowledge", "knowledge_sha256") if name in gates.recipe}
     if panel.recipe:
         recipe["training"] = {name: value for name, value in panel.recipe.items() if value is not None}
     with alone(options.gates):
@@ -208,5 +228,5 @@ def _write_calibration(
                 "what was measured is kept"
             )
         rows = with_bounds(options.gates.read_text(encoding="utf-8"), calibrated, recipe=recipe, date=date)
-        known = {knows: content} if knowledge and content is not None else {}
+        known = {knows: content} if content is not None else {}
         write_all_or_none({**known, options.panel: panel.as_bytes(), options.gates: rows.encode()})

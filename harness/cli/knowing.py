@@ -21,24 +21,30 @@ _SHOWN = 20
 def chosen_knowledge(path: Path | None, images: LabelledImages, model: RoleModel) -> Knowledge | None:
     """Return what healthy retrains besides the model know of the images, all of the split, in the file of this path.
 
-    Without a path it is the file that the gates file names; None where there is none, or where it is about other
-    images, which is said. Raises `InputError` for a file that was named and cannot be used.
+    Without a path it is the file that the gates file names; None where there is none, or where it cannot be used, such
+    as one about other images, which is said. Raises `InputError` for a file that was named and cannot be used.
     """
     from harness.gates import read_gates
     from harness.measures.knowledge import read_knowledge
+    from harness.measures.suspects import expect_asked
 
     try:
-        found = path or (read_gates(GATES).knowledge if GATES.exists() else None)
+        gates = read_gates(GATES) if GATES.exists() and path is None else None
+        found = gates.knowledge if gates else path
         if found is None or not (path or found.exists()):
             return None
         knowledge = read_knowledge(found)
+        if gates:
+            gates.expect_knowledge(found, knowledge.sha256)
         knowledge.expect(images)
+        knowledge = knowledge.of_others(model.model_sha256)
+        expect_asked(images, knowledge)
     except InputError as error:
         if path is not None:
-            raise
+            raise InputError(f"{path}: {error}") from None
         print(f"note: whose errors these are is not told: {printable(error)}", file=sys.stderr)
         return None
-    return knowledge.of_others(model.model_sha256)
+    return knowledge
 
 
 def suspects_of(predictions: Predictions, knowledge: Knowledge, folder: Path) -> tuple[dict[str, Any], list[str]]:

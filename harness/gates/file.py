@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from harness.errors import InputError
 from harness.gates.golden import GOLDEN, GoldenDeclaration, GoldenImage, read_golden, rows_of
 from harness.gates.rows import COMMON_KEYS, Gate, GatesError
 from harness.measures import METRICS
@@ -96,6 +97,15 @@ class GatesFile:
         """Return the file of what the panel knows, which the recipe names as seen from this file; None for none."""
         named = self.recipe.get("knowledge")
         return None if named is None else self.path.parent / str(named)
+
+    def expect_knowledge(self, path: Path, sha256: str) -> None:
+        """Raise `InputError` where a file with this hash is not what the panel knew when the bounds were made."""
+        made_with = self.recipe.get("knowledge_sha256")
+        if made_with != sha256 and (made_with or self.knowledge):
+            raise InputError(
+                f"{path}: its SHA-256 is {sha256[:12]}…, the bounds of {self.path} were made with "
+                f"{str(made_with)[:12]}…; bring back that file, or calibrate anew"
+            )
 
 
 def read_gates(path: Path) -> GatesFile:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.errors import InputError
+from harness.errors import InputError, NotApplicableError
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.mistakes import confusion_matrix
 from harness.measures.statistics import proportion_interval
@@ -45,7 +45,7 @@ class Lost:
     `known` counts that over all perturbations, of `n` answers; `pairs`, (classes, classes) int64, counts what is lost
     of it, by class and by the class that it is taken for. `positions`, (M,) int64, are the images lost under at least
     one, as they stand in `images`, the most telling first; `under`, (M,) int64, says which of the `perturbations` each
-    is most telling under.
+    is most telling under, and `times`, (N,) int16, how often each of the images is lost.
     """
 
     images: LabelledImages
@@ -55,6 +55,7 @@ class Lost:
     pairs: np.ndarray
     positions: np.ndarray
     under: np.ndarray
+    times: np.ndarray
     retrains: int
 
     def perturbation_of(self, position: int) -> Perturbation:
@@ -68,21 +69,25 @@ def lost_to(answers: Sequence[Predictions], knowledge: Knowledge) -> Lost:
 
     Answers may be about different samples of one split, one of which holds the others. The most telling losses are of
     images of whose class healthy retrains are surest in the mean, and of whose wrong class the model is: by the product
-    of the two. Raises `InputError` for no answers, and `NotApplicableError` where healthy retrains were not asked.
+    of the two. Raises `InputError` for no answers, and `NotApplicableError` where healthy retrains were not asked, and
+    where there is nothing that each of them gets right, so that nothing can be lost.
     """
     if not answers:
         raise InputError("consensus: there is no answer; name in the row under which perturbations to ask")
     images = max((each.images for each in answers), key=len)
     places = np.full(int(images.positions.max()) + 1, -1)
     places[images.positions.numpy()] = np.arange(len(images))
-    telling = np.zeros((len(answers), len(images)))
+    telling, times = np.zeros((len(answers), len(images))), np.zeros(len(images), dtype=np.int16)
     known, pairs = 0, np.zeros((len(images.classes),) * 2, dtype=np.int64)
     for row, each, healthy in zip(telling, answers, knowledge.about(answers), strict=True):
         lost = healthy.consensus & ~each.correct
         sureness = healthy.mean[lost, each.labels[lost]] * each.confidence_of_errors()[lost]
         row[places[each.images.positions.numpy()[lost]]] = 1e-9 + sureness  # Above 0, however unsure.
+        times[places[each.images.positions.numpy()[lost]]] += 1
         known += int(healthy.consensus.sum())
         pairs += confusion_matrix(each, lost)
+    if not known:
+        raise NotApplicableError(f"consensus: there is no image that each of {knowledge.retrains} retrains gets right")
     positions = np.flatnonzero(telling.any(axis=0))
     positions = positions[np.argsort(-telling.max(axis=0)[positions], kind="stable")]
     return Lost(
@@ -93,6 +98,7 @@ def lost_to(answers: Sequence[Predictions], knowledge: Knowledge) -> Lost:
         pairs=pairs,
         positions=positions,
         under=telling.argmax(axis=0)[positions],
+        times=times,
         retrains=knowledge.retrains,
     )
 
@@ -107,7 +113,7 @@ def lost_consensus(lost: Lost) -> Measurement:
         true, taken = divmod(int(lost.pairs.argmax()), len(lost.pairs))
         names = lost.images.classes
         detail += f"; most often {names[true]}→{names[taken]}, {lost.pairs[true, taken]}"
-    return _measured(LOST_CONSENSUS, lost, int(lost.pairs.sum()), lost.positions, detail)
+    return _measured(LOST_CONSENSUS, lost, lost.positions, lost.times, detail)
 
 
 def lost_of_a_class(lost: Lost) -> Measurement:
@@ -118,9 +124,14 @@ def lost_of_a_class(lost: Lost) -> Measurement:
     of_each = lost.pairs.sum(axis=1)
     worst, labels = int(of_each.argmax()), lost.images.labels.numpy()[lost.positions]
     detail = f"of {lost.images.classes[worst]}, of {int(of_each.sum())} of all classes"
-    return _measured(LOST_OF_A_CLASS, lost, int(of_each[worst]), lost.positions[labels == worst], detail)
+    of_worst = np.where(lost.images.labels.numpy() == worst, lost.times, 0)
+    return _measured(LOST_OF_A_CLASS, lost, lost.positions[labels == worst], of_worst, detail)
 
 
-def _measured(metric: Metric, lost: Lost, count: int, failures: np.ndarray, detail: str) -> Measurement:
+def _measured(metric: Metric, lost: Lost, failures: np.ndarray, times: np.ndarray, detail: str) -> Measurement:
+    count = int(times.sum())
     low, high = proportion_interval(count, lost.n)
-    return Measurement(metric, count, lost.n, (low * lost.n, high * lost.n), detail=detail, failures=failures)
+    interval = (low * lost.n, high * lost.n)
+    # Under one perturbation chance moves such counts as it does Poisson's, and there is nothing to tell.
+    each = times if len(lost.perturbations) > 1 else None
+    return Measurement(metric, count, lost.n, interval, detail=detail, failures=failures, each=each)

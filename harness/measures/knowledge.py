@@ -43,7 +43,7 @@ class View:
 
     `wrong` is how many of them get each image wrong, (N,) int16, `NOT_ASKED` where they were not asked; `mean` is the
     mean of their probabilities of each class, (N, classes) float32, NaN where they were not asked. `each` says which
-    images each of them gets wrong, (K, N) bool; None but of all images as they are.
+    images each of them gets wrong, (K, N) bool, none where they were not asked; None but of images as they are.
     """
 
     wrong: np.ndarray
@@ -54,6 +54,16 @@ class View:
     def consensus(self) -> np.ndarray:
         """Return which images every one of them gets right, (N,) bool."""
         return np.asarray(self.wrong == 0)
+
+    def over(self, old: View | None) -> View:
+        """Return what they say by this view, and of images that it was not asked about by an old one of the same."""
+        if old is None:
+            return self
+        asked = self.wrong != NOT_ASKED
+        each = None
+        if self.each is not None and old.each is not None:
+            each = np.where(asked, self.each, old.each)
+        return View(np.where(asked, self.wrong, old.wrong), np.where(asked[:, None], self.mean, old.mean), each)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +123,9 @@ class Knowledge:
         """Return what they say of the images of each of a model's answers, some or all of the split, in that order.
 
         Of a member the others decide what all of them know: its own answer is among those counted. Raises
-        `NotApplicableError` where they were not asked.
+        `NotApplicableError` where they were not asked, and where there are no others.
         """
+        self.expect_others()
         return [self._about(each) for each in answers]
 
     def _about(self, answers: Predictions) -> Known:
@@ -123,9 +134,14 @@ class Knowledge:
         if missing := int((wrong == NOT_ASKED).sum()):
             raise NotApplicableError(
                 f"what retrained reference models know of {missing} of {len(wrong)} images "
-                f"{in_words(answers.perturbation)} was not recorded; calibrate anew"
+                f"{in_words(answers.perturbation)} was not recorded: they were asked about another sample"
             )
         return Known(wrong == (0 if self.besides is None else ~answers.correct), view.mean[positions])
+
+    def expect_others(self) -> None:
+        """Raise `NotApplicableError` where there is no retrain but the one that is held against the others."""
+        if not self.retrains:
+            raise NotApplicableError("no healthy retrain is known but the model itself; with a second one there is")
 
     def write(self, path: Path) -> None:
         """Write it as JSON, tables packed, complete or not at all."""
@@ -194,7 +210,7 @@ def read_knowledge(path: Path) -> Knowledge:
             raise InputError(f"{where}: not what {len(file.members)} networks say of {file.n} images; {_NEXT}")
         mean = np.where(asked[:, None], np.square(roots / packed.steps), np.nan).astype(np.float32)
         each = _bits(packed.each, (len(file.members), file.n), where=where) if packed.each else None
-        if each is not None and not np.array_equal(each.sum(axis=0), wrong):
+        if each is not None and not np.array_equal(each.sum(axis=0), np.where(asked, wrong, 0)):
             raise InputError(f"{where}: what each member gets wrong is not what they do together; {_NEXT}")
         views[name] = View(np.where(asked, wrong, NOT_ASKED).astype(np.int16), mean, each)
     sha256 = hashlib.sha256(content).hexdigest()

@@ -80,7 +80,7 @@ def suspects(images: LabelledImages, knowledge: Knowledge) -> Suspects:
     its class in the mean. The images are some or all of the split. Raises `NotApplicableError` where healthy retrains
     were not asked about them.
     """
-    view, labels = _asked(images, knowledge), images.labels.numpy()
+    view, labels = expect_asked(images, knowledge), images.labels.numpy()
     unusual = suspicion(view.mean, labels)
     chosen = np.flatnonzero((view.wrong >= NEARLY_ALL * len(knowledge.members)) & (unusual < UNLIKELY))
     rows = []
@@ -107,7 +107,7 @@ def owners(predictions: Predictions, knowledge: Knowledge) -> dict[str, frozense
     contested for some; and only what is wrong for none of them says something about the model. A model that is one of
     the retrains itself is held against the others. Raises `NotApplicableError` where they were not asked.
     """
-    wrong, positions = _asked(predictions.images, knowledge).wrong, predictions.images.positions.numpy()
+    wrong, positions = expect_asked(predictions.images, knowledge).wrong, predictions.images.positions.numpy()
     if knowledge.besides is not None:
         wrong = wrong - ~predictions.correct
     kinds = {
@@ -150,9 +150,13 @@ def without(predictions: Predictions, knowledge: Knowledge, found: Suspects) -> 
     return WithoutSuspects(float(predictions.correct[kept].mean()), int(kept.sum()), lost, *healthy)
 
 
-def _asked(images: LabelledImages, knowledge: Knowledge) -> View:
-    """Return what healthy retrains say of these images, as they are."""
+def expect_asked(images: LabelledImages, knowledge: Knowledge) -> View:
+    """Return what healthy retrains say of these images, as they are, or raise `NotApplicableError`."""
+    knowledge.expect_others()
     view, positions = knowledge.view(), images.positions.numpy()
     if missing := int((view.wrong[positions] == NOT_ASKED).sum()):
-        raise NotApplicableError(f"retrains were not asked about {missing} of {len(positions)} images")
+        raise NotApplicableError(
+            f"retrains were not asked about {missing} of {len(positions)} images; calibrate a family "
+            "on all of them that wants to know, such as flips"
+        )
     return View(view.wrong[positions], view.mean[positions])

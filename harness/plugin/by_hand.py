@@ -30,6 +30,7 @@ def judge(test: pytest.Function, session: StressSession) -> Verdict | None:
         **session.roles,
         "images": session.images,
         "search_images": session.search_images,
+        "panel_images": session.panel_images,
         "probe_images": session.probe_images,
         "golden_images": session.golden,
         "before": Before(session),

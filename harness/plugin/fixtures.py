@@ -38,6 +38,12 @@ def search_images(stress_session: StressSession) -> LabelledImages:
 
 
 @pytest.fixture(scope="session")
+def panel_images(stress_session: StressSession) -> LabelledImages:
+    """Return the fixed sample for what a panel of retrains is asked in many ways, which no profile enlarges."""
+    return stress_session.panel_images
+
+
+@pytest.fixture(scope="session")
 def probe_images(stress_session: StressSession) -> LabelledImages:
     """Return the fixed, smaller sample for searches that draw their poses."""
     return stress_session.probe_images

@@ -49,7 +49,7 @@ def _look_at_the_sample(item: pytest.Function, session: StressSession, family: s
     own = session.of_family(family)
     if own is session:
         return
-    for name in ("images", "search_images", "probe_images"):
+    for name in ("images", "search_images", "panel_images", "probe_images"):
         if name in item.funcargs:
             item.funcargs[name] = getattr(own, name)
     if "stress_session" in item.funcargs:

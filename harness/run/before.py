@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from harness.inference import Predictions
     from harness.run.session import StressSession
 
+ASKING = frozenset({"knowledge", "before"})
+"""Fixtures by which a stress test asks what healthy retrains know."""
+
 
 @dataclass(frozen=True, eq=False)
 class Before:
@@ -44,6 +47,10 @@ class Before:
         pair = self._pair(predictions)
         if pair is not None:
             each, members = pair
+            if len(each) == len(members):
+                raise NotApplicableError(
+                    f"of {len(each)} retrains there is none besides the pair; with a third there is"
+                )
             return np.asarray(~np.delete(each, members, axis=0).any(axis=0))
         if self.session.knowledge is None:
             raise NotApplicableError(

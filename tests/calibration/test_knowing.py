@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2  # noqa: F401  As in test_calibrate.
@@ -37,6 +38,25 @@ metric = "lost_consensus"
 under = ["rest", "mirrored"]
 """
 
+FLIPS = """
+[[gate]]
+id = "flips"
+family = "flips"
+metric = "negative_flips"
+
+[[gate]]
+id = "flips-consensus"
+family = "flips"
+metric = "negative_flips"
+among = "consensus"
+
+[[gate]]
+id = "elsewhere"
+family = "elsewhere"
+metric = "negative_flips"
+panel = { bound = 20.0, retrains = 20, date = "2020-01-01" }
+"""
+
 
 def answer(wrong, *, name="at rest", positions=(0, 2)):
     mean = np.stack([np.linspace(0.2, 0.6, len(wrong)), 1 - np.linspace(0.2, 0.6, len(wrong))], axis=1)
@@ -60,9 +80,22 @@ def test_answers_about_several_samples_are_one_view():
 
 
 def test_members_that_were_asked_different_things_are_refused():
-    with pytest.raises(InputError, match="asked about different images at rest"):
-        together("abc", 4, ["x", "y"], [[answer([True])], [answer([True], positions=(3,))]])
+    for other in ([answer([True], positions=(3,))], [answer([True], name="mirrored")], [], [answer([True])] * 2):
+        with pytest.raises(InputError, match=r"different images or perturbations: y… .* not about those of x"):
+            together("abc", 4, ["x", "y"], [[answer([True], positions=(0,))], other])
     assert together("abc", 4, ["x"], [[]]) is None
+
+
+@pytest.mark.parametrize("first", ["whole", "sample"])
+def test_what_each_member_gets_wrong_of_all_images_is_kept_whatever_else_is_asked(first):
+    """As where one family is measured on a sample, and another on all images."""
+    whole, sample = ((True, False, True), (0, 1, 2)), ((True, True), (0, 2))
+    both = [whole, sample] if first == "whole" else [sample, whole]
+    known = together(
+        "abc", 3, ["x"], [[answer(wrong, name=repr(IDENTITY), positions=positions) for wrong, positions in both]]
+    )
+    assert known.view().each.tolist() == [[True, False, True]]
+    assert known.view().wrong.tolist() == [1, 0, 1]
 
 
 def test_what_was_known_of_other_perturbations_stays_if_it_is_of_the_same_members():
@@ -75,8 +108,25 @@ def test_what_was_known_of_other_perturbations_stays_if_it_is_of_the_same_member
     assert set(merged(known("new"), None).views) == {"new"}
 
 
-def test_the_shipped_tests_that_ask_are_those_of_consensus():
-    assert families_that_ask(STRESS_TESTS) >= {"consensus"}
+def test_what_was_known_of_other_images_stays_too():
+    """As where a gates file for a sample is calibrated after one for all images."""
+
+    def known(positions):
+        asked = answer([True] * len(positions), name=repr(IDENTITY), positions=positions)
+        return together("abc", 3, ["x"], [[asked]])
+
+    whole, sample = known((0, 1, 2)), known((0, 2))
+    assert merged(sample, whole).as_bytes() == whole.as_bytes()
+    assert merged(whole, sample).as_bytes() == whole.as_bytes()
+    both = merged(sample, known((1,))).view()
+    assert (both.wrong.tolist(), both.each.tolist()) == ([1, 1, 1], [[True] * 3])
+    (old,) = whole.views.values()
+    without = replace(whole, views={repr(IDENTITY): replace(old, each=None)})
+    assert merged(sample, without).view().each is None, "as of an older file, which did not keep it"
+
+
+def test_the_shipped_tests_that_ask_are_those_of_consensus_and_flips():
+    assert families_that_ask(STRESS_TESTS) == {"consensus", "flips"}
     assert "clean" not in families_that_ask(STRESS_TESTS)
 
 
@@ -101,7 +151,7 @@ def zoo(pytester, monkeypatch, cache):
         yield zoo
 
 
-def test_a_calibration_records_what_members_know_and_bounds_what_each_loses_of_the_others(zoo, pytester):
+def test_a_calibration_records_what_members_know_and_bounds_what_each_loses_of_the_others(zoo, pytester, capsys):
     data = ("--", "--stress-data", "npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
     gates, panel = read_gates(zoo.gates), read_panel(zoo.panel)
@@ -138,12 +188,61 @@ def test_a_calibration_records_what_members_know_and_bounds_what_each_loses_of_t
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*panel.knowledge.json: its SHA-256 is *the bounds of *bring back that file*"])
 
+    result = pytester.runpytest_inprocess(*options, "seed-3.safetensors", "--stress-knowledge", str(gates.knowledge))
+    assert result.ret == 4, "a file that is named is no other way round"
+
     # Of a family that asks nothing nobody is asked, and what was known stays.
     shutil.copy(zoo.root / "kept.json", gates.knowledge)
     zoo.runs.clear()
     assert main(["calibrate", "--family", "clean", *data]) == 0
     assert not any("--stress-answers" in " ".join(run) for run in zoo.runs)
     assert read_gates(zoo.gates).recipe["knowledge_sha256"] == known.sha256
+
+    # Where some ask anew it must be what the others were measured with.
+    gates.knowledge.write_bytes(known.as_bytes().replace(b"\n", b"\n\n", 1))
+    before = zoo.gates.read_bytes()
+    capsys.readouterr()
+    assert main(["calibrate", "--row", "consensus-clean", *data]) == 2
+    assert "bring back that file" in capsys.readouterr().err
+    gates.knowledge.write_text("garbage")
+    assert main(["calibrate", "--row", "consensus-clean", *data]) == 2
+    assert zoo.gates.read_bytes() == before
+
+    # Where all do, nobody needs it.
+    assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
+    assert gates.knowledge.read_bytes() == (zoo.root / "kept.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("samples", "n"),
+    [("consensus = 100", (100, 400)), ("flips = 150", (400, 150)), ("consensus = 100\nflips = 150", (100, 150))],
+)
+def test_consensus_and_flips_have_bounds_on_samples_of_their_own(zoo, pytester, capsys, samples, n):
+    text = zoo.gates.read_text()
+    assert "[data.samples]" not in text
+    zoo.gates.write_text(text.replace("[budget]", f"[data.samples]\n{samples}\n\n[budget]", 1) + FLIPS)
+    shutil.copy(STRESS_TESTS / "test_flips.py", zoo.gates.parent)
+    data = ("--", "--stress-data", "npz:zoo.npz")
+    assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
+    rows = {row.id: row for row in read_panel(zoo.panel).rows}
+    assert tuple(rows[name].n for name in ("consensus-clean", "flips", "flips-consensus")) == (*n, n[1])
+    assert "no bound any more: elsewhere" in capsys.readouterr().out
+    (nobody,) = [gate for gate in read_gates(zoo.gates).gates if gate.id == "elsewhere"]
+    assert nobody.panel is None, "one of other networks is not left there"
+    options = ("-p", "no:html", "--stress-data", "npz:zoo.npz", "stress_tests", "--candidate", "seed-3.safetensors")
+    pytester.runpytest_inprocess(*options, "--incumbent", "seed-4.safetensors")
+    judged = {each["id"]: each["value"] for each in report(zoo)}
+    assert None not in {judged[name] for name in ("consensus-clean", "flips", "flips-consensus")}
+
+
+def test_a_sample_has_a_panel_of_its_own(zoo, capsys):
+    data, quick = ("--", "--stress-data", "npz:zoo.npz"), zoo.gates.with_name("gates-quick.toml")
+    quick.write_text(zoo.gates.read_text().replace("[data]", "[data]\nsample = 100", 1))
+    assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
+    before = zoo.panel.read_bytes()
+    assert main(["calibrate", "--gates", str(quick), "--checkpoints", *zoo.seeds, *data]) == 2
+    assert "name its own --panel" in capsys.readouterr().err
+    assert zoo.panel.read_bytes() == before
 
 
 def report(zoo) -> list[dict]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from harness.calibration.bounds import calibrate
+from harness.calibration.bounds import bounds_of, calibrate
 from harness.calibration.chance import chance_of
 from harness.calibration.moderated import INFLATION, ROW_DF, moderated
 from harness.calibration.panel import Chance, Member, Panel, Row
@@ -149,6 +149,17 @@ def test_a_row_of_few_retrains_without_a_prior_is_reported_and_says_why():
 def test_one_network_gates_by_its_yes_and_no_alone():
     assert not calibrate(panel_of(healthy(1)), {"rotation": 1.0})[0].not_gated
     assert calibrate(panel_of(healthy(1), answers=False), {"rotation": 1.0})[0].not_gated
+
+
+@pytest.mark.parametrize(("retrains", "gates"), [(3, [True, False]), (8, [True, True])])
+def test_a_count_that_images_add_to_twice_is_no_poissons(retrains, gates):
+    """As what is lost over many corners: few retrains do not show how it spreads, and chance does not know."""
+    counts = np.random.default_rng(1).poisson(100, (retrains, 2))
+    panel = panel_of(counts, chance=None, metric="lost_consensus", unit=Unit.IMAGES)
+    rows = tuple(replace(row, direction="at_most", scale="root") for row in panel.rows)
+    panel = replace(panel, rows=rows, chance={rows[1].id: Chance(90.0, None, answers=False)})
+    items = bounds_of(panel, {"rotation": 1_000.0})
+    assert [not item.not_gated for item in items] == gates
 
 
 def test_few_retrains_of_which_nothing_is_known_image_by_image_give_no_floors():

@@ -1,6 +1,7 @@
 """`python -m harness evaluate` with what a panel knows: whose errors they are, and which labels are suspect."""
 
 import csv
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from zoo import CLASSES, images_of, network
 from harness.cli import main
 from harness.data import load_images
 from harness.inference import Classifier
-from harness.measures.knowledge import Knowledge, View
+from harness.measures.knowledge import NOT_ASKED, Knowledge, View, read_knowledge
 from harness.perturb import IDENTITY
 
 FLIPPED = np.array([8, 21, 130])
@@ -81,6 +82,28 @@ def test_without_a_panel_errors_are_not_divided_and_suspects_are_not_told(shop, 
     assert "its own" not in capsys.readouterr().out
     assert evaluate("--suspects") == 2
     assert "name the file with --knowledge" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("asked", ["a sample", "another file's"])
+def test_what_cannot_be_used_is_said_and_the_errors_are_told(shop, capsys, asked):
+    """As the gates file names it, where nobody named a file."""
+    known, path = read_knowledge(Path("panel.knowledge.json")), Path("panel.knowledge.json")
+    if sample := asked == "a sample":
+        view = known.view()
+        few = View(np.where(np.arange(200) % 2, view.wrong, NOT_ASKED).astype(np.int16), view.mean)
+        replace(known, views={repr(IDENTITY): few}).write(path)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if sample else "0" * 64
+    Path("stress_tests").mkdir()
+    data = f'name = "shop"\nsplit = "test"\nsha256 = "{known.data_sha256}"\nn = 200'
+    recipe = f'knowledge = "../panel.knowledge.json"\nknowledge_sha256 = "{sha256}"'
+    Path("stress_tests/gates.toml").write_text(f"schema = 1\nprotocol = 1\n[data]\n{data}\n[recipe]\n{recipe}\n")
+    assert evaluate("--failures") == 0
+    said = "not asked about 100 of 200 images" if sample else "bring back that file"
+    err = capsys.readouterr().err
+    assert "note: whose errors these are is not told: " in err
+    assert said in err
+    assert evaluate("--failures", "--knowledge", "panel.knowledge.json") == (2 if sample else 0)
+    assert ("panel.knowledge.json: retrains were not asked about 100" in capsys.readouterr().err) == sample
 
 
 def test_what_a_panel_knows_of_other_images_is_refused(shop, capsys):

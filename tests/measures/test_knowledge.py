@@ -12,6 +12,7 @@ from harness.errors import InputError, NotApplicableError
 from harness.inference import Predictions
 from harness.measures import lost_consensus, lost_of_a_class, lost_to
 from harness.measures.knowledge import NOT_ASKED, Knowledge, View, read_knowledge
+from harness.measures.suspects import owners
 from harness.perturb import IDENTITY, HorizontalFlip
 
 CLASSES = ("cat", "dog", "fox")
@@ -72,6 +73,9 @@ def test_several_perturbations_add_up_and_each_image_is_shown_where_it_tells_mos
     measured = lost_consensus(lost)
     assert (measured.value, measured.n, lost.known) == (3, 11, 8)
     assert measured.failures.tolist() == [0, 3], "0.9 * 0.8 at rest against 0.6 * 0.9"
+    assert measured.each.tolist() == [2, 0, 0, 1, 0, 0, 0, 0]
+    assert lost_of_a_class(lost).each.tolist() == [2, 0, 0, 0, 0, 0, 0, 0], "of the cats"
+    assert lost_consensus(lost_to([mirrored], knowledge)).each is None, "to which no image adds twice"
     assert [lost.perturbation_of(at) for at in (0, 3)] == [IDENTITY, HorizontalFlip()]
 
 
@@ -103,12 +107,22 @@ def test_the_class_that_loses_most_is_counted_alone(knowledge):
 
 
 def test_what_was_not_asked_is_not_judged(knowledge):
-    with pytest.raises(NotApplicableError, match=r"2 of 8 images mirrored left to right was not recorded; calibrate"):
+    with pytest.raises(NotApplicableError, match=r"2 of 8 images mirrored left to right was not recorded: they were"):
         lost_to([answers([0] * 8, under=HorizontalFlip())], knowledge)
     with pytest.raises(NotApplicableError, match=r"know of images as it is was not recorded; .*calibrate"):
         lost_to([answers([0] * 8)], replace(knowledge, views={"other": knowledge.view()}))
     with pytest.raises(InputError, match="no answer; name in the row under which perturbations"):
         lost_to([], knowledge)
+    with pytest.raises(NotApplicableError, match="no image that each of 3 retrains gets right"):
+        lost_to([answers([0] * 8)], replace(knowledge, views={repr(IDENTITY): view(np.maximum(AT_REST, 1))}))
+
+
+def test_a_retrain_alone_is_held_against_nobody(knowledge):
+    alone = replace(knowledge, members=("a",), views={repr(IDENTITY): view(np.minimum(AT_REST, 1))})
+    assert lost_to([answers([1] * 8)], alone.of_others("another")).retrains == 1
+    for ask in (lambda known: lost_to([answers([1] * 8)], known), lambda known: owners(answers([1] * 8), known)):
+        with pytest.raises(NotApplicableError, match="no healthy retrain is known but the model itself"):
+            ask(alone.of_others("a"))
 
 
 def test_other_images_are_refused(knowledge):

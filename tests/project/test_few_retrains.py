@@ -121,7 +121,14 @@ def test_what_is_lost_of_a_consensus_is_counted_by_row_and_by_class():
     healthy = np.array([[0, 0, 0, 0, 1, 0], [0, 0, 0, 0, 0, 1], [1, 0, 1, 1, 1, 1]], dtype=bool)
     panel = Panel("data", PROTOCOL, {}, rows, ())
     networks = Asked(
-        panel, rows, {}, (np.arange(6),) * 2, {"lost_of_a_class": np.array([0, 0, 1, 1, 0, 0])}, healthy, healthy[:0]
+        panel,
+        rows,
+        {},
+        (np.arange(6),) * 2,
+        {"lost_of_a_class": np.array([0, 0, 1, 1, 0, 0])},
+        {},
+        healthy,
+        healthy[:0],
     )
     bounds, others, mutants, known = networks.split(np.array([0, 1]))
     assert known.tolist() == [True] * 4 + [False] * 2

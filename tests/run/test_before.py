@@ -66,6 +66,19 @@ def test_while_a_panel_is_measured_members_are_held_against_the_next_on_what_the
     assert np.array_equal(before.consensus(predictions, "consensus"), CORRECT[others, ::3].all(axis=0))
 
 
+@pytest.mark.parametrize(("count", "said"), [(1, "is known but the model itself"), (2, "none besides the pair")])
+def test_too_few_members_make_no_pair_or_leave_nobody_to_decide(count, said):
+    (view,) = KNOWLEDGE.views.values()
+    few = replace(
+        KNOWLEDGE,
+        members=KNOWLEDGE.members[:count],
+        views={repr(IDENTITY): replace(view, wrong=(~CORRECT[:count]).sum(0).astype(np.int16), each=~CORRECT[:count])},
+    )
+    before = Before(session_of(PANEL[0], recording=True, knowledge=few.of_others(PANEL[0].model_sha256)))
+    with pytest.raises(NotApplicableError, match=said):
+        before.consensus(PANEL[0].predict(IMAGES), "consensus")
+
+
 def test_a_panel_whose_members_are_not_known_one_by_one_gives_no_pairs():
     (view,) = KNOWLEDGE.views.values()
     old = replace(KNOWLEDGE, views={repr(IDENTITY): replace(view, each=None)})

@@ -57,6 +57,14 @@ def options(tmp_path_factory) -> StressOptions:
 # Opening.
 
 
+def test_what_a_panel_is_asked_about_is_the_same_in_a_thorough_run(options):
+    default, thorough = (
+        open_session(replace(options, samples=2_500, profile=name)) for name in ("default", "thorough")
+    )
+    assert len(thorough.search_images) == 2_500
+    assert default.search_images.sha256 == default.panel_images.sha256 == thorough.panel_images.sha256
+
+
 def test_a_session_holds_images_gates_and_the_models_in_their_roles(options):
     opened = open_session(options, workers=1)
     assert (len(opened.images), opened.share) == (300, 0.03)
