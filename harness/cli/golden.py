@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.cli.gating import add_gates_option
-from harness.cli.golden_adding import add_images
+from harness.cli.golden_adding import add_images, data_of
 from harness.cli.models import add_device_option
 from harness.cli.status import OK
 from harness.errors import InputError, printable
@@ -59,19 +59,12 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
 
 def _list(options: argparse.Namespace) -> int:
     from harness.gates import read_gates
-    from harness.gates.declaring import alone_with, write_golden
-    from harness.gates.golden import LIST, folder_of, images_in, picture_of
+    from harness.gates.golden import picture_of
     from harness.report.text import aligned
-    from harness.store.files import read_regular
+    from harness.run.golden import golden_images
 
     if options.declare:
-        with alone_with(options.gates):
-            path = folder_of(options.gates) / LIST
-            golden = images_in(read_regular(path, max_bytes=1 << 24), path)
-            for image in golden:
-                picture_of(image, options.gates)
-            written = write_golden(options.gates, golden, {})
-        print(f"declared: {len(golden)} golden images in {', '.join(map(str, written))}")
+        _declare(options)
     gates = read_gates(options.gates)
     if not gates.golden:
         print(f"{options.gates}: no golden images; `python -m harness golden add` adds one")
@@ -84,7 +77,36 @@ def _list(options: argparse.Namespace) -> int:
     print("\n".join(map(printable, aligned([titles, *rows], text=tuple(range(len(titles)))))))
     for image in gates.golden:
         picture_of(image, options.gates)
+    if options.declare:
+        images, data, network = data_of(options, gates)
+        golden_images(gates, images, data, network.transform)
     return OK
+
+
+def _declare(options: argparse.Namespace) -> None:
+    """Declare the list as it is, and name the pictures beside it that it does not.
+
+    What is wrong with an image is said afterwards: `golden remove` gives up those of a set that is declared.
+    """
+    from harness.data.image_files import SUFFIXES
+    from harness.gates.declaring import alone_with, write_golden
+    from harness.gates.golden import LIST, MAX_BYTES, folder_of, images_in
+    from harness.store.files import read_regular
+
+    with alone_with(options.gates):
+        path = folder_of(options.gates) / LIST
+        golden = images_in(read_regular(path, max_bytes=MAX_BYTES), path)
+        if not golden:
+            raise InputError(
+                f"{path}: names no image; restore it from version control, or, if none is to be golden any more, "
+                "delete it and take [golden] out of the gates files"
+            )
+        written = write_golden(options.gates, golden, {})
+    print(printable(f"declared: {len(golden)} golden images in {', '.join(map(str, written))}"))
+    named = {image.file for image in golden}
+    pictures = [file.name for file in sorted(path.parent.iterdir()) if file.suffix.lower() in SUFFIXES]
+    if others := [name for name in pictures if name not in named]:
+        print(printable(f"not on the list, and left where they are: {', '.join(others)}"))
 
 
 def _remove(options: argparse.Namespace) -> int:
@@ -97,7 +119,8 @@ def _remove(options: argparse.Namespace) -> int:
         if unknown := [name for name in options.ids if name not in known]:
             raise InputError(f"{unknown[0]}: no golden image of {options.gates} has this id; `golden list` names them")
         left = [image for image in golden if image.id not in options.ids]
-        written = write_golden(options.gates, left, {})
+        removed = [image for image in golden if image.id in options.ids]
+        written = write_golden(options.gates, left, {}, removed=removed)
     changed = ", ".join(map(str, written))
-    print(f"removed: {', '.join(options.ids)}; {len(left)} golden images are left; written: {changed}")
+    print(printable(f"removed: {', '.join(options.ids)}; {len(left)} golden images are left; written: {changed}"))
     return OK

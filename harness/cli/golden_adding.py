@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from harness.gates import GatesFile
     from harness.gates.golden import GoldenImage
 
+_MAX_DIGITS = 18
+"""Of the number of a test image; no data have as many."""
+
 
 @dataclass(frozen=True)
 class _New:
@@ -35,6 +38,11 @@ class _New:
     source: str
     made: Literal["pixels", "picture"]
 
+    @property
+    def sha256(self) -> str:
+        """Return that of its file."""
+        return hashlib.sha256(self.content).hexdigest()
+
 
 def add_images(options: argparse.Namespace) -> int:
     """Add the images that the options name to the golden set, and say how many healthy retrains get each right."""
@@ -45,7 +53,7 @@ def add_images(options: argparse.Namespace) -> int:
         raise InputError("--reason: is empty; say why these images must be right, as it is shown when one is not")
     with alone_with(options.gates):
         gates = read_gates(options.gates)
-        images, data, network = _data_of(options, gates)
+        images, data, network = data_of(options, gates)
         new = [each for name in options.images for each in _found(name, images, options.class_name)]
         asked = _made(new, gates, images, data, network)
         right, unknown = _healthy(gates, asked, network, options.device)
@@ -57,27 +65,32 @@ def add_images(options: argparse.Namespace) -> int:
         written = write_golden(options.gates, kept, pictures)
     for image in added:
         print(printable(f"{image.id}: {image.source}, {image.class_name}; {_said_of(image, unknown)}"))
-    print(f"{len(kept)} golden images, a gate each; written: {', '.join(map(str, written))}")
+    print(printable(f"{len(kept)} golden images, a gate each; written: {', '.join(map(str, written))}"))
     return OK
 
 
 def _made(
     new: Sequence[_New], gates: GatesFile, images: LabelledImages, data: DataOptions, network: NetworkOptions
 ) -> LabelledImages:
-    """Return the new images made like those at hand; raises `InputError` for one that is in the set already."""
+    """Return the new images made like those at hand.
+
+    Raises `InputError` for one whose pixels, or file, are in the set already.
+    """
     from harness.data.alike import labelled_like, pixels_like
     from harness.run.golden import golden_images
 
     present, pipeline = golden_images(gates, images, data, network.transform), data.whole_pipeline(network.transform)
     names = [f"{image.id}, {image.class_name}" for image in gates.golden]
+    files = [image.sha256 for image in gates.golden]
     pixels = [] if present is None else list(present.pixels.numpy())
     for each in new:
         how = Pipeline() if each.made == "pixels" else pipeline
         made = pixels_like(images, each.content, how, where=each.source)
-        for name, other in zip(names, pixels, strict=True):
-            if np.array_equal(made, other):
+        for name, file, other in zip(names, files, pixels, strict=True):
+            if file == each.sha256 or np.array_equal(made, other):
                 raise InputError(f"{each.source}: is golden already, {name}; leave it out")
         names.append(f"{each.source}, {each.class_name}")
+        files.append(each.sha256)
         pixels.append(made)
     labels = [images.classes.index(each.class_name) for each in new]
     return labelled_like(images, pixels[len(gates.golden) :], labels, name="golden")
@@ -86,19 +99,23 @@ def _made(
 def _golden(new: _New, reason: str, taken: set[str], healthy: tuple[int, int] | tuple[()]) -> GoldenImage:
     from harness.gates.golden import GoldenImage
 
-    sha256 = hashlib.sha256(new.content).hexdigest()
-    name = next(name for length in (8, 16, 64) if (name := f"golden-{sha256[:length]}") not in taken)
+    name = next(name for length in (8, 16, 64) if (name := f"golden-{new.sha256[:length]}") not in taken)
     return GoldenImage(
         id=name,
         class_name=new.class_name,
-        reason=reason,
+        reason=_as_text(reason),
         date=datetime.now(UTC).date().isoformat(),
-        source=new.source,
+        source=_as_text(new.source),
         file=name + new.suffix,
-        sha256=sha256,
+        sha256=new.sha256,
         made=new.made,
         healthy=healthy,
     )
+
+
+def _as_text(text: str) -> str:
+    """Return text that can be written: names and arguments may hold bytes that are no UTF-8, which are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _said_of(image: GoldenImage, unknown: str) -> str:
@@ -110,7 +127,7 @@ def _said_of(image: GoldenImage, unknown: str) -> str:
     return f"only {image.agreed}: this gate fails about {1 - right / retrains:.0%} of retrains"
 
 
-def _data_of(options: argparse.Namespace, gates: GatesFile) -> tuple[LabelledImages, DataOptions, NetworkOptions]:
+def data_of(options: argparse.Namespace, gates: GatesFile) -> tuple[LabelledImages, DataOptions, NetworkOptions]:
     """Return the images that the gates file was made for, how they are read, and what is said of networks."""
     from harness.cli.addopts import added_options
     from harness.run.made_for import expect_data_of
@@ -140,8 +157,9 @@ def _found(name: str, images: LabelledImages, class_name: str | None) -> list[_N
         return wanted
 
     if name.isdecimal():
-        if (number := int(name)) >= len(images):
-            raise InputError(f"{name}: there are {len(images)} test images, from 0; a file of this name is ./{name}")
+        if len(name) > _MAX_DIGITS or (number := int(name)) >= len(images):
+            said = name if len(name) <= _MAX_DIGITS else f"{name[:_MAX_DIGITS]}…"
+            raise InputError(f"{said}: there are {len(images)} test images, from 0; a file of this name is ./{said}")
         label = class_of(images.classes[int(images.labels[number])], name)
         content = as_png(images.pixels[number].numpy())
         return [_New(content, ".png", label, f"image {number} of {images.name}", "pixels")]
@@ -154,7 +172,8 @@ def _found(name: str, images: LabelledImages, class_name: str | None) -> list[_N
         files = sorted(file for file in path.glob("*/*") if file.suffix.lower() in SUFFIXES)
     if not files:
         raise InputError(f"{path}: no pictures in it; expected a folder per class, or pictures themselves and --class")
-    return [_picture(file, class_of(file.resolve().parent.name if path.is_dir() else "", str(file))) for file in files]
+    # The folder in which it is found, though it may be a link to a file elsewhere.
+    return [_picture(file, class_of(file.absolute().parent.name, str(file))) for file in files]
 
 
 def _picture(file: Path, class_name: str) -> _New:
@@ -181,7 +200,10 @@ def _healthy(
         members = read_panel(Path(str(named)), gates).members
         right = np.zeros(len(asked), dtype=np.int64)
         for member in Progress(members, desc="asking retrained reference models", unit="network", delay=2):
-            right += open_model(Path(member.path), asked, network=network, device=device).predict(asked).correct
+            model = open_model(Path(member.path), asked, network=network, device=device)
+            if model.sha256 != member.sha256:
+                raise InputError(f"{member.path} is not the network of the panel {named}")
+            right += model.predict(asked).correct
     except (InputError, OSError) as error:
         return [], str(error)
     return [(int(count), len(members)) for count in right], ""

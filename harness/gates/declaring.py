@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import tomlkit
 
-from harness.gates.golden import LIST, SCHEMA, folder_of
+from harness.gates.golden import LIST, MAX_BYTES, SCHEMA, folder_of, images_in
 from harness.gates.rows import GatesError
 from harness.gates.shipped import shipped_tests
 from harness.store import alone
@@ -28,7 +28,8 @@ _HEAD = """\
 # and its SHA-256 into the gates file; after a change by hand, or a merge, `golden list --declare` does.
 
 """
-_DECLARED = re.compile(r"(?m)^\[golden\]\n(?:[^\[\n][^\n]*\n|\n)*")
+_DECLARED = re.compile(r"(?m)^\n?\[golden\]\n((?:[^\[\n][^\n]*(?:\n|\Z)|\n)*)")
+_ENTRY = re.compile(r"(?m)^[ \t]*\w+[ \t]*=.*(?:\n|\Z)")
 _REST = re.compile(r"(?:^[ \t]*(?:#.*)?\n)*\Z", re.MULTILINE)
 """What stands between the last entry of a table and the next table: comments on that."""
 
@@ -63,7 +64,7 @@ def with_declaration(text: str, content: bytes, count: int, *, path: Path) -> st
 
     Raises `GatesError` for a file that cannot be written so.
     """
-    without = _DECLARED.sub("", text)
+    without = _DECLARED.sub(lambda found: _ENTRY.sub("", found[1]), text)  # Comments are a person's, and stay.
     tables = re.split(r"(?m)^(?=\[)", without)
     ours = [number for number, table in enumerate(tables) if re.match(r"\[data[\].]", table)]
     said = {"sha256": hashlib.sha256(content).hexdigest(), "n": count}
@@ -75,16 +76,19 @@ def with_declaration(text: str, content: bytes, count: int, *, path: Path) -> st
         table = tomlkit.dumps({"golden": said})
         tables[ours[-1]] = f"{last[:start]}\n{table}{last[start:] or chr(10)}"
         made = "".join(tables)
-    before, after = tomllib.loads(text), tomllib.loads(made)
-    expected = {
-        **{name: value for name, value in before.items() if name != "golden"},
-        **({"golden": said} if count else {}),
-    }
-    if after != expected:
+    before = {name: value for name, value in tomllib.loads(text).items() if name != "golden"}
+    if _table(made) != {**before, **({"golden": said} if count else {})}:
         raise GatesError(
             f"{path}: its [golden] cannot be written; write it by hand: {tomlkit.dumps({'golden': said}).strip()!r}"
         )
     return made
+
+
+def _table(text: str) -> object:
+    try:
+        return tomllib.loads(text)
+    except ValueError:  # Such as of two [golden], one of them written in a way of its own.
+        return None
 
 
 @contextmanager
@@ -97,27 +101,33 @@ def alone_with(gates: Path) -> Iterator[None]:
 
 
 def declaring_files(gates: Path) -> list[Path]:
-    """Return the gates files that declare a golden set: the one given, its quick one, and those that do already."""
-    quick = gates.with_name(f"{gates.stem}-quick.toml")
-    found = [gates]
+    """Return the gates files that declare a golden set: the one given, its quick one, and those that do already.
+
+    Each of them once, and of a link the file that it leads to, so that the link stays one.
+    """
+    quick = {f"{path.stem}-quick.toml" for path in (gates, gates.resolve())}
+    found = {gates.resolve(): gates}
     for path in sorted(gates.parent.glob("*.toml")):
         try:
             table = tomllib.loads(path.read_text("utf-8"))
         except (OSError, ValueError, RecursionError):  # Of no gates file, or one that nobody can read anyway.
             continue
-        if path != gates and "data" in table and (path == quick or "golden" in table):
-            found.append(path)
-    return found
+        if "data" in table and (path.name in quick or "golden" in table):
+            found.setdefault(path.resolve(), path)
+    return [end if path.is_symlink() else path for end, path in found.items()]
 
 
-def write_golden(gates: Path, golden: Sequence[GoldenImage], pictures: Mapping[str, bytes]) -> list[Path]:
+def write_golden(
+    gates: Path, golden: Sequence[GoldenImage], pictures: Mapping[str, bytes], *, removed: Sequence[GoldenImage] = ()
+) -> list[Path]:
     """Write the list, new pictures by their names, declarations and, where it is missing, the test; say which files.
 
     Declarations come last: who reads in between finds a set that is not the one declared, which is an error. Pictures
-    of images that are no longer in the set are deleted.
+    of images that were `removed` are deleted, and no other file. Raises `GatesError` for a list that cannot be read
+    back, with nothing written.
     """
     folder = folder_of(gates)
-    content = list_text(golden).encode()
+    content = _content_of(golden, folder / LIST)
     files = {folder / name: picture for name, picture in pictures.items()}
     if golden:
         files[folder / LIST] = content
@@ -128,8 +138,18 @@ def write_golden(gates: Path, golden: Sequence[GoldenImage], pictures: Mapping[s
     write_all_or_none(files)
     if not golden:
         (folder / LIST).unlink(missing_ok=True)
-    names = {image.file for image in golden}
-    for picture in folder.glob("golden-*"):
-        if picture.name not in names:
-            picture.unlink()
+    for image in removed:
+        (folder / image.file).unlink(missing_ok=True)
     return [path for path in files if path.name not in pictures]
+
+
+def _content_of(golden: Sequence[GoldenImage], path: Path) -> bytes:
+    """Return the content of the list, which `read_golden` takes."""
+    try:
+        content = list_text(golden).encode()
+    except UnicodeEncodeError as error:  # Names on disk may hold bytes that are no text.
+        raise GatesError(f"{path}: cannot be written, {error.object!r} is not all text; name it otherwise") from None
+    if len(content) > MAX_BYTES:
+        raise GatesError(f"{path}: of {len(content)} bytes, more than the limit of {MAX_BYTES}; shorten the reasons")
+    images_in(content, path)
+    return content

@@ -35,7 +35,8 @@ def golden_images(
         if image.class_name not in images.classes:
             raise InputError(
                 f"{where}: is to be {image.class_name!r}, which is none of the classes at hand, "
-                f"{', '.join(images.classes)}; add it anew with the name of its class"
+                f"{', '.join(images.classes)}; take it out with `python -m harness golden remove {image.id}`, and "
+                "add it anew with the name of its class"
             )
         how = Pipeline() if image.made == "pixels" else pipeline
         made.append(pixels_like(images, picture_of(image, gates.path), how, where=where))

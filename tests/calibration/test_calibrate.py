@@ -140,6 +140,21 @@ def test_samples_that_fit_into_a_time_are_chosen_first_and_kept(zoo, capsys):
     assert zoo.gates.read_text() == before
 
 
+def test_samples_that_fit_are_chosen_where_images_are_golden_and_knowledge_is_recorded(zoo):
+    """Both lie beside the gates file, and are none of what samples are chosen by."""
+    shutil.copy(STRESS_TESTS / "test_consensus.py", zoo.tests)
+    zoo.bind(UNBOUND + '\n[[gate]]\nid = "lost"\nfamily = "consensus"\nmetric = "lost_consensus"\n')
+    data = ("--", "--stress-data", "npz:zoo.npz")
+    assert main(["golden", "add", "0", "--reason", "seen", *data]) == 0
+    before = read_gates(zoo.gates).golden
+    for _ in range(2):
+        assert run_calibrate(zoo, "--budget", "0.001s") == 0
+        gates = read_gates(zoo.gates)
+        assert gates.golden == before
+        assert gates.knowledge.exists()
+        assert gates.data.samples == dict.fromkeys(("clean", "class", "confidence", "rotation"), 100)
+
+
 def test_networks_are_measured_once(zoo, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
     assert run_calibrate(zoo) == 0

@@ -156,6 +156,19 @@ def test_a_family_that_lacks_is_added_and_all_else_stays(shop, capsys):
     assert "has rows of the family clean already" in capsys.readouterr().err
 
 
+def test_families_are_added_where_images_are_golden(shop):
+    """Whose rows are not written in the gates file; nor are they rows of it where there are no others."""
+    assert main(["init", *DATA, "--families", "clean", "--budget", "none"]) == 0
+    gates = shop / "stress_tests/gates.toml"
+    assert main(["golden", "add", "0", "--reason", "seen", "--", "--stress-data", "npz:shop.npz"]) == 0
+    assert main(["init", *DATA, "--families", "flip", "--budget", "none"]) == 0
+    rows = read_gates(gates).gates
+    assert list(dict.fromkeys(gate.family for gate in rows)) == ["clean", "flip", "golden"]
+    gates.write_text(gates.read_text()[: gates.read_text().index("[[gate]]")])
+    assert main(["init", *DATA, "--budget", "none"]) == 0
+    assert read_gates(gates).family("rotation"), "as where there is no row"
+
+
 def test_samples_that_fit_are_in_the_new_gates_file(shop, capsys):
     arrays = dict(np.load("shop.npz"))
     np.savez("shop.npz", **arrays | {name: np.concatenate([arrays[name]] * 4) for name in ("images", "labels")})

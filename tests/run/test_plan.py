@@ -1,5 +1,6 @@
 """A plan counts what tests ask for, without running the model, and knows what an earlier run has left."""
 
+import re
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from zoo import ROWS, GatedZoo, gates_text, images_of, role_model
 
+from harness.cli import main
 from harness.gates import read_gates
 from harness.inference.planning import Ledger, PlannedClassifier
 from harness.inference.search import first_failures
@@ -147,6 +149,22 @@ def test_a_budget_names_samples_for_the_gates_file(pytester):
     assert result.ret == 0
     result.stdout.fnmatch_lines(["*[[]data.samples]*", "clean * = 100  # detects 15.0 points of 90% with 95% power"])
     zoo.run("--stress-plan", "--stress-budget", "9h").stdout.fnmatch_lines(["all images fit into 9.0 h on *"])
+
+
+def test_golden_images_change_no_samples_and_have_none(pytester, monkeypatch):
+    monkeypatch.chdir(pytester.path)
+    zoo = GatedZoo(pytester)
+    zoo.bind(re.sub(r"hand = { bound = (\S+) }", r"panel = { bound = \1, mean = \1, std = 0.01, retrains = 20 }", ROWS))
+
+    def named() -> list[str]:
+        lines = zoo.run("--stress-plan", "--stress-budget", "0.001s").stdout.str().splitlines()
+        return [line for line in lines if " = " in line]
+
+    before = named()
+    assert len(before) == 4
+    data = ("--", "--stress-data", zoo.data)
+    assert main(["golden", "add", *map(str, range(120)), "--reason", "seen", *data]) == 0
+    assert named() == before
 
 
 def test_a_budget_that_is_no_time_is_refused(pytester):
