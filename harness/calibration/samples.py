@@ -49,12 +49,14 @@ def fit_for(
 def uncalibrated(gates: GatesFile, folder: Path) -> Path:
     """Write a copy of a gates file into the folder, as before any calibration, and return its path.
 
-    Without what lies beside the file: its golden set, which costs next to nothing whatever the samples.
+    Without what names files beside it, which are not in the folder: the recipe, by an earlier calibration, and the
+    golden set, which costs next to nothing whatever the samples.
     """
     import tomlkit
 
     document = tomlkit.parse(with_samples(gates.path.read_text("utf-8"), ()))
-    document.pop("golden", None)
+    for name in ("recipe", "golden"):
+        document.pop(name, None)
     for row in document.get("gate", ()):
         row.pop("panel", None)
     path = folder / gates.path.name
