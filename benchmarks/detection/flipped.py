@@ -105,8 +105,9 @@ def read_flipped(path: Path) -> Flipped | None:
 
 
 def _measure(gate: Gate, predictions: Predictions) -> Measurement:
-    if gate.pair:
-        return pair_failures(predictions, pair=gate.pair)
-    if gate.confidence is not None:
-        return confident_errors(predictions, above=gate.confidence)
+    # No test has declared the rows' keys here, so that rows without one do not know it.
+    if pair := gate.keys.get("pair"):
+        return pair_failures(predictions, pair=pair)
+    if (above := gate.keys.get("confidence")) is not None:
+        return confident_errors(predictions, above=above)
     return accuracy(predictions, of_class=gate.class_name)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.detection.alarms import beyond, false_alarms, like_healthy
+from benchmarks.detection.flipped import draw
 from benchmarks.detection.judgement import judge, upper_bound, verdict_of
 from benchmarks.detection.make import checkpoint_path
 from benchmarks.detection.measure import measure_all
@@ -14,7 +15,10 @@ from benchmarks.detection.paths import BASELINE, GATES, sha256_of
 from benchmarks.detection.report import tables
 from benchmarks.detection.results import MEASURED, Result, read_result, write_result
 from benchmarks.detection.train import train_all, with_parents
+from harness.data import load_fashion_mnist, one_in
 from harness.gates import read_gates
+from harness.inference import Predictions
+from harness.perturb import IDENTITY
 
 ROOT = Path(__file__).parents[2]
 ROWS = [
@@ -148,3 +152,12 @@ def test_measuring_counts_kept_results_whose_checkpoint_is_elsewhere(tmp_path, c
 def test_every_kept_result_is_read():
     kept = [read_result(mutant.id, ROOT / "benchmarks/detection/results") for mutant in MUTANTS]
     assert sum(result is not None for result in kept) >= 72
+
+
+def test_answers_lost_at_random_are_judged_by_rows_as_the_gates_file_has_them():
+    images = one_in(20, load_fashion_mnist("test"))
+    said = images.labels.numpy().copy()
+    said[:60] = (said[:60] + 1) % 10
+    sure = Predictions(np.eye(10, dtype=np.float32)[said] * 9, images, IDENTITY)
+    drawn = draw([sure], read_gates(GATES), draws=2)
+    assert (drawn.networks, drawn.draws, drawn.failed, drawn.failed_by_clean) == (1, 2, 2, 2)
