@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 BEGIN, END = "<!-- detection: begin -->", "<!-- detection: end -->"
 QUICK_BEGIN, QUICK_END = "<!-- quick: begin -->", "<!-- quick: end -->"
 WHY_BEGIN, WHY_END = "<!-- why: begin -->", "<!-- why: end -->"
+_WHY_KINDS = 7
 
 
 def write_report(*, readme: Path = README, project_readme: Path = PROJECT_README) -> None:
@@ -78,12 +79,15 @@ def tables(kept: Mapping[Mutant, Result | None], gates: GatesFile) -> str:
 
 
 def why_table(kept: Mapping[Mutant, Result | None], gates: GatesFile) -> str:
-    """Return the kinds that clean accuracy lets pass and the gate does not, at their greatest strength, in Markdown."""
+    """Return kinds that clean accuracy lets pass and the gate does not, at their greatest strength, in Markdown.
+
+    A page has room for those that the most gates fail.
+    """
     judged = [judge(result, gates) for result in kept.values() if _has_rows(result)]
     missed = [one for one in judged if one.detected and not one.caught_by_clean and not one.healthy]
     strongest = {one.result.kind: one for one in sorted(missed, key=lambda one: one.result.strength)}
-    rows = []
-    for kind in (slug for slug in KINDS if slug in strongest):
+    rows, chosen = [], sorted(strongest, key=lambda kind: -len(strongest[kind].failed))[:_WHY_KINDS]
+    for kind in (slug for slug in KINDS if slug in chosen):
         one = strongest[kind]
         worst = one.failed[0]
         value, limit = (f"{it:g}" if worst.unit is Unit.IMAGES else f"{it:.3f}" for it in (worst.value, worst.limit))

@@ -323,6 +323,7 @@ def test_what_cannot_be_renamed_into_place_is_predicted_anew(cache, monkeypatch,
         raise OSError(number, os.strerror(number))
 
     expected = Classifier(Counted()).predict(images(), Pose(10)).logits
+    computing_code()  # Each process finds it out once, by reading the package.
     with monkeypatch.context() as patch:
         patch.setattr(Path, call, failing)
         for _ in range(2):
