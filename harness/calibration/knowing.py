@@ -53,8 +53,6 @@ def ask_panel(
     """
     from harness.networks.declared import load_model
 
-    if not families_that_ask(recording.tests):
-        return None
     loaded = [load_model(path, network) for path in checkpoints]
     answers, data = answers_of(loaded, recording, on_member), recording.gates.data
     return together(data.sha256, data.n, [each.model_sha256 for each in loaded], answers) if answers else None

@@ -134,7 +134,13 @@ def read_panel(path: Path, gates: GatesFile | None = None) -> Panel:
             f"{path}: measured on data with SHA-256 {panel.data_sha256[:12]}, {gates.path} is for "
             f"{gates.data.sha256[:12]}; calibrate anew"
         )
-    if gates is not None and panel.sample != gates.data.sample:
+    if gates is not None:
+        expect_sample_of(gates, panel, path)
+    return panel
+
+
+def expect_sample_of(gates: GatesFile, panel: Panel, path: Path) -> None:
+    """Raise `InputError` for a panel that was measured on another sample than the gates file is for."""
+    if panel.sample != gates.data.sample:
         measured, made_for = (f"a sample of {size}" if size else "all" for size in (panel.sample, gates.data.sample))
         raise InputError(f"{path}: measured on {measured} images, {gates.path} is for {made_for}; name its own --panel")
-    return panel

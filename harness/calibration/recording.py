@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError
-from harness.gates.golden import GOLDEN
 from harness.measures import METRICS
 from harness.perturb import PROTOCOL
 from harness.perturb.corruptions import CORRUPTIONS
@@ -49,7 +48,7 @@ class Recording:
 
     def definition(self) -> str:
         """Return a hash of all that decides the values, given a checkpoint."""
-        rows = [gate.definition for gate in self.gates.gates if gate.family != GOLDEN]
+        rows = [gate.definition for gate in self.gates.written]
         folder = self.tests.resolve()
         tests = sorted(folder.glob("**/*.py"))
         if not tests:

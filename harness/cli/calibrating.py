@@ -136,7 +136,8 @@ def _calibrate(options: argparse.Namespace) -> int:
     calibrated = calibrate(panel, gates.budgets, by_hand=by_hand)
     _write_calibration(options, gates, panel, calibrated, before=before, knowledge=knowledge, knows=knows)
     print("\n".join(calibration_lines(panel, calibrated, by_hand=by_hand)))
-    if lost := [gate.id for gate in gates.gates if gate.panel and gate.id not in {item.row.id for item in calibrated}]:
+    measured = {item.row.id for item in calibrated}
+    if lost := [gate.id for gate in gates.gates if gate.panel and gate.id not in measured]:
         print(f"have no value of these networks, and therefore no bound any more: {', '.join(lost)}")
     if len(panel.members) < PROVISIONAL:
         print("\n".join(["these bounds are provisional; more retrains would gain:", *plan_lines(panel, gates.budgets)]))
@@ -148,14 +149,14 @@ def _calibrate(options: argparse.Namespace) -> int:
 
 def _expect_own(path: Path, gates: GatesFile) -> None:
     """Raise `InputError` where the panel that nobody named is that of a gates file for another sample of the data."""
-    from harness.calibration.panel import read_panel
+    from harness.calibration.panel import expect_sample_of, read_panel
 
     try:
         there = read_panel(path)
     except InputError:  # It is made anew.
         return
-    if there.data_sha256 == gates.data.sha256 and there.sample != gates.data.sample:
-        read_panel(path, gates)
+    if there.data_sha256 == gates.data.sha256:
+        expect_sample_of(gates, there, path)
 
 
 def _check_budget(options: argparse.Namespace) -> None:

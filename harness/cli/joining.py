@@ -14,7 +14,6 @@ from harness.calibration.samples import fit_for, with_samples
 from harness.data.groups import groups_sha256
 from harness.errors import InputError
 from harness.gates import read_gates
-from harness.gates.golden import GOLDEN
 from harness.gates.slices import SLICE
 from harness.report.costs import fit_lines, samples_in_toml
 from harness.store.files import write_atomically
@@ -49,7 +48,7 @@ def lacking(gates: GatesFile, rows: Sequence[StarterRow], options: argparse.Name
             f"--min-accuracy {options.min_accuracy:g}: {gates.path} has rows of the family clean already, which stay "
             f"as they are; write hand = {{ bound = {options.min_accuracy:g} }} into one by hand"
         )
-    if options.families is None and _written(gates):
+    if options.families is None and gates.written:
         return ()
     return tuple(row for row in rows if not gates.family(row.family))
 
@@ -69,14 +68,9 @@ def with_rows(gates: GatesFile, rows: Sequence[StarterRow], images: LabelledImag
         found = [row["id"] for row in tomllib.loads(made)["gate"]]
     except (ValueError, TypeError):
         found = []
-    if found != [*_written(gates), *(row.id for row in rows)]:
+    if found != [*(gate.id for gate in gates.written), *(row.id for row in rows)]:
         raise InputError(f"{gates.path}: rows cannot be added to it; write them as [[gate]] by hand")
     return made
-
-
-def _written(gates: GatesFile) -> list[str]:
-    """Return the ids of the rows that stand in a gates file; those of the golden set are made of its list."""
-    return [gate.id for gate in gates.gates if gate.family != GOLDEN]
 
 
 def choose_samples(options: argparse.Namespace, gates: Path) -> list[str]:

@@ -26,7 +26,6 @@ def chosen_knowledge(path: Path | None, images: LabelledImages, model: RoleModel
     """
     from harness.gates import read_gates
     from harness.measures.knowledge import read_knowledge
-    from harness.measures.suspects import expect_asked
 
     try:
         gates = read_gates(GATES) if GATES.exists() and path is None else None
@@ -36,14 +35,23 @@ def chosen_knowledge(path: Path | None, images: LabelledImages, model: RoleModel
         knowledge = read_knowledge(found)
         if gates:
             gates.expect_knowledge(found, knowledge.sha256)
-        knowledge.expect(images)
-        knowledge = knowledge.of_others(model.model_sha256)
-        expect_asked(images, knowledge)
+        return _about(images, knowledge.of_others(model.model_sha256), found)
     except InputError as error:
         if path is not None:
-            raise InputError(f"{path}: {error}") from None
+            raise
         print(f"note: whose errors these are is not told: {printable(error)}", file=sys.stderr)
         return None
+
+
+def _about(images: LabelledImages, knowledge: Knowledge, path: Path) -> Knowledge:
+    """Return what was read from a file; raises `InputError` that names it unless it is about all of the images."""
+    from harness.measures.suspects import expect_asked
+
+    try:
+        knowledge.expect(images)
+        expect_asked(images, knowledge)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     return knowledge
 
 

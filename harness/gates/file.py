@@ -93,6 +93,11 @@ class GatesFile:
         return tuple(gate for gate in self.gates if gate.family == name)
 
     @property
+    def written(self) -> tuple[Gate, ...]:
+        """Return the rows that stand in the file; those of the golden set are made of its list."""
+        return tuple(gate for gate in self.gates if gate.family != GOLDEN)
+
+    @property
     def knowledge(self) -> Path | None:
         """Return the file of what the panel knows, which the recipe names as seen from this file; None for none."""
         named = self.recipe.get("knowledge")

@@ -45,7 +45,7 @@ class Lost:
     `known` counts that over all perturbations, of `n` answers; `pairs`, (classes, classes) int64, counts what is lost
     of it, by class and by the class that it is taken for. `positions`, (M,) int64, are the images lost under at least
     one, as they stand in `images`, the most telling first; `under`, (M,) int64, says which of the `perturbations` each
-    is most telling under, and `times`, (N,) int16, how often each of the images is lost.
+    is most telling under, and `times`, (N,) int64, how often each of the images is lost.
     """
 
     images: LabelledImages
@@ -77,13 +77,12 @@ def lost_to(answers: Sequence[Predictions], knowledge: Knowledge) -> Lost:
     images = max((each.images for each in answers), key=len)
     places = np.full(int(images.positions.max()) + 1, -1)
     places[images.positions.numpy()] = np.arange(len(images))
-    telling, times = np.zeros((len(answers), len(images))), np.zeros(len(images), dtype=np.int16)
+    telling = np.zeros((len(answers), len(images)))
     known, pairs = 0, np.zeros((len(images.classes),) * 2, dtype=np.int64)
     for row, each, healthy in zip(telling, answers, knowledge.about(answers), strict=True):
         lost = healthy.consensus & ~each.correct
         sureness = healthy.mean[lost, each.labels[lost]] * each.confidence_of_errors()[lost]
         row[places[each.images.positions.numpy()[lost]]] = 1e-9 + sureness  # Above 0, however unsure.
-        times[places[each.images.positions.numpy()[lost]]] += 1
         known += int(healthy.consensus.sum())
         pairs += confusion_matrix(each, lost)
     if not known:
@@ -98,7 +97,7 @@ def lost_to(answers: Sequence[Predictions], knowledge: Knowledge) -> Lost:
         pairs=pairs,
         positions=positions,
         under=telling.argmax(axis=0)[positions],
-        times=times,
+        times=(telling > 0).sum(axis=0),
         retrains=knowledge.retrains,
     )
 

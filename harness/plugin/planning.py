@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import foreign_code
-from harness.gates.golden import GOLDEN
 from harness.plugin.run import RUN, GateRun, selected_gates
 from harness.plugin.timeout import TimeLimitExceededError, planning_limit, time_limit
 from harness.report.costs import fit_lines, plan_lines, samples_in_toml
@@ -145,7 +144,7 @@ def _fit_of(run: GateRun, session: pytest.Session, costs: Costs, *, cores: int |
 
     families = {gate.family: whole.measured_by(gate.family) for gate in gates}
     calibrated = {gate.family for gate in gates if gate.panel}
-    with_rows = {gate.family for gate in whole.gates.gates} - {GOLDEN}
+    with_rows = {gate.family for gate in whole.gates.written}
     # A plan is for a gates file, which can have samples of families with rows in it alone, and golden ones are not;
     # where some of these were added to others that are calibrated, those stay as they are.
     kept = (families.keys() - with_rows) | (calibrated if with_rows - calibrated else set())

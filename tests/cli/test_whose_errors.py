@@ -115,3 +115,6 @@ def test_what_a_panel_knows_of_other_images_is_refused(shop, capsys):
     assert whole.sha256[:12] in capsys.readouterr().err
     replace(other, data_sha256=whole.sha256).write(Path("other.knowledge.json"))
     assert evaluate("--suspects", "--knowledge", "other.knowledge.json") == 0
+    Path("other.knowledge.json").write_text("garbage")
+    assert evaluate("--suspects", "--knowledge", "other.knowledge.json") == 2
+    assert capsys.readouterr().err.count("other.knowledge.json") == 1
