@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, run: object, summary: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=summary, description=summary)
+        command = commands.add_parser(name, help=summary.replace("%", "%%"), description=summary)
         command.set_defaults(run=run)
         return command
 

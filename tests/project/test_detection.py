@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.detection.alarms import beyond, false_alarms, like_healthy
+from benchmarks.detection.cli import main
 from benchmarks.detection.flipped import draw
 from benchmarks.detection.judgement import judge, upper_bound, verdict_of
 from benchmarks.detection.make import checkpoint_path
@@ -148,6 +149,16 @@ def test_measuring_counts_kept_results_whose_checkpoint_is_elsewhere(tmp_path, c
     assert "1 of 2 mutants have a result with every row (1 without a checkpoint here); 0 to measure, 1 to make" in (
         capsys.readouterr().out
     )
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["shares"]], ids=["all", "train", "shares"])
+def test_help_is_printed(capsys, command):
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--help"])
+    assert ended.value.code == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "%%" not in printed
+    assert ("divide the 1% of" in printed) == (command != ["train"])
 
 
 def test_every_kept_result_is_read():
