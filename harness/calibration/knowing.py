@@ -17,7 +17,7 @@ import numpy as np
 from harness.calibration.measure import kept_or_made
 from harness.calibration.recording import Recording, recorded
 from harness.errors import InputError
-from harness.measures.knowledge import NOT_ASKED, Knowledge, View, read_knowledge
+from harness.measures.knowledge import LIKELIEST, NOT_ASKED, Knowledge, View, read_knowledge
 from harness.perturb import IDENTITY
 from harness.run.before import ASKING
 from harness.store import user_folder, write_atomically
@@ -28,15 +28,24 @@ if TYPE_CHECKING:
     from harness.networks import NetworkOptions
     from harness.networks.checkpoints import Checkpoint
 
+_AT_A_TIME = 1024
+"""Images of whose classes all probabilities are held."""
+
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a member answers under one perturbation, the one of this `repr`, about some images of the split."""
+    """What a member answers under one perturbation, the one of this `repr`, about M images of the split.
+
+    `wrong`, (M,) bool, says of which it gets wrong, `of_label`, (M,) float32, how probable it finds their labels, and
+    `shares`, (M, C) float32, how probable the `likeliest` of the `classes`, (M, C) int32.
+    """
 
     name: str
     positions: np.ndarray
     wrong: np.ndarray
-    mean: np.ndarray
+    of_label: np.ndarray
+    likeliest: np.ndarray
+    shares: np.ndarray
     classes: tuple[str, ...]
 
 
@@ -152,17 +161,45 @@ def together(
         return None
     views: dict[str, View] = {}
     for parts in zip(*answers, strict=True):
-        about = parts[0]
-        shape = (images, about.mean.shape[1])
-        wrong, mean = np.full(images, NOT_ASKED, dtype=np.int16), np.full(shape, np.nan, dtype=np.float32)
-        wrong[about.positions] = sum(each.wrong.astype(np.int16) for each in parts)
-        mean[about.positions] = sum(each.mean.astype(np.float64) for each in parts) / len(parts)
+        name, at = parts[0].name, parts[0].positions
+        likeliest, shares = _likeliest(parts)
         by_member = None
-        if about.name == repr(IDENTITY):
+        if name == repr(IDENTITY):
             by_member = np.zeros((len(parts), images), dtype=bool)
-            by_member[:, about.positions] = [each.wrong for each in parts]
-        views[about.name] = View(wrong, mean, by_member).over(views.get(about.name))
+            by_member[:, at] = [each.wrong for each in parts]
+        of_label = sum(each.of_label.astype(np.float64) for each in parts) / len(parts)
+        view = View(
+            _placed(sum(each.wrong.astype(np.int16) for each in parts), at, images, NOT_ASKED),
+            _placed(of_label.astype(np.float32), at, images, np.nan),
+            _placed(likeliest, at, images, NOT_ASKED),
+            _placed(shares, at, images, np.nan),
+            by_member,
+        )
+        views[name] = view.over(views.get(name))
     return Knowledge(data_sha256, first[0].classes, tuple(members), views)
+
+
+def _placed(rows: np.ndarray, positions: np.ndarray, images: int, rest: float) -> np.ndarray:
+    """Return a table of so many images that has these rows at these positions."""
+    table = np.full((images, *rows.shape[1:]), rest, dtype=rows.dtype)
+    table[positions] = rows
+    return table
+
+
+def _likeliest(parts: Sequence[Answer]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classes likeliest in the mean, (M, C) int32, and the means of their probabilities, (M, C) float32."""
+    classes = len(parts[0].classes)
+    likeliest, shares = [], []
+    for start in range(0, len(parts[0].positions), _AT_A_TIME):
+        rows = slice(start, start + _AT_A_TIME)
+        total = np.zeros((len(parts[0].positions[rows]), classes))
+        for each in parts:
+            at = each.likeliest[rows]
+            np.put_along_axis(total, at, np.take_along_axis(total, at, axis=1) + each.shares[rows], axis=1)
+        order = np.argsort(-total, axis=1, kind="stable")[:, :LIKELIEST]
+        likeliest.append(order.astype(np.int32))
+        shares.append((np.take_along_axis(total, order, axis=1) / len(parts)).astype(np.float32))
+    return np.concatenate(likeliest), np.concatenate(shares)
 
 
 def merged(new: Knowledge, old: Knowledge | None) -> Knowledge:
@@ -178,8 +215,9 @@ def _read(content: bytes) -> list[Answer]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             parts = [np.load(io.BytesIO(archive.read(name))) for name in sorted(archive.namelist())]
+        tables = ("positions", "wrong", "of_label", "likeliest", "shares")
         return [
-            Answer(str(part["name"]), part["positions"], part["wrong"], part["mean"], tuple(map(str, part["classes"])))
+            Answer(str(part["name"]), classes=tuple(map(str, part["classes"])), **{name: part[name] for name in tables})
             for part in parts
         ]
     except (zipfile.BadZipFile, KeyError) as error:

@@ -81,7 +81,7 @@ def lost_to(answers: Sequence[Predictions], knowledge: Knowledge) -> Lost:
     known, pairs = 0, np.zeros((len(images.classes),) * 2, dtype=np.int64)
     for row, each, healthy in zip(telling, answers, knowledge.about(answers), strict=True):
         lost = healthy.consensus & ~each.correct
-        sureness = healthy.mean[lost, each.labels[lost]] * each.confidence_of_errors()[lost]
+        sureness = healthy.of_label[lost] * each.confidence_of_errors()[lost]
         row[places[each.images.positions.numpy()[lost]]] = 1e-9 + sureness  # Above 0, however unsure.
         known += int(healthy.consensus.sum())
         pairs += confusion_matrix(each, lost)

@@ -1,4 +1,4 @@
-"""What the panel of healthy retrains knows of each image: how many get it wrong, and their mean answer."""
+"""What the panel of healthy retrains knows of each image: how many get it wrong, and what they answer in the mean."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import math
 import zlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final
 
 import numpy as np
 from pydantic import Field
@@ -26,28 +26,34 @@ if TYPE_CHECKING:
     from harness.inference import Predictions
     from harness.perturb import Perturbation
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_BYTES = 1 << 30
 """Larger files are refused."""
 NOT_ASKED = -1
+LIKELIEST: Final = 3
+"""Of how many classes the mean probability is kept, for pictures: all of 1,000 are 100 MB of 50,000 images."""
 _NEXT = "`python -m harness calibrate` makes one"
-_FINE: Final = 65_534
-_COARSE: Final = 254
-"""Steps in which roots of mean probabilities are kept, at rest and under perturbations: the former order images by
-them, and the smallest is 2e-10; the latter are for pictures."""
+_NOBODY: Final = 65_535
+_STEPS: Final = 65_534
+"""In which roots of mean probabilities are kept: the smallest that is told from 0 is 2e-10, and images are ordered by
+them."""
 
 
 @dataclass(frozen=True, eq=False)
 class View:
     """What K healthy retrains say of the N images of a split under one perturbation.
 
-    `wrong` is how many of them get each image wrong, (N,) int16, `NOT_ASKED` where they were not asked; `mean` is the
-    mean of their probabilities of each class, (N, classes) float32, NaN where they were not asked. `each` says which
-    images each of them gets wrong, (K, N) bool, none where they were not asked; None but of images as they are.
+    `wrong` is how many of them get each image wrong, (N,) int16. Of the mean of their probabilities, `of_label` is that
+    of each label, (N,) float32, and `likeliest` are the classes with the greatest, first the greatest, (N, C) int32 of
+    the at most `LIKELIEST` classes, with their `shares`, (N, C) float32. Where they were not asked, numbers are
+    `NOT_ASKED` and probabilities NaN. `each` says which images each of them gets wrong, (K, N) bool, none where they
+    were not asked; None but of images as they are.
     """
 
     wrong: np.ndarray
-    mean: np.ndarray
+    of_label: np.ndarray
+    likeliest: np.ndarray
+    shares: np.ndarray
     each: np.ndarray | None = None
 
     @property
@@ -55,23 +61,34 @@ class View:
         """Return which images every one of them gets right, (N,) bool."""
         return np.asarray(self.wrong == 0)
 
+    def take(self, positions: np.ndarray) -> View:
+        """Return what they say of the images at these positions, (M,) int64."""
+        wrong, of_label, likeliest, shares = (table[positions] for table in self._tables())
+        return View(wrong, of_label, likeliest, shares, None if self.each is None else self.each[:, positions])
+
     def over(self, old: View | None) -> View:
         """Return what they say by this view, and of images that it was not asked about by an old one of the same."""
         if old is None:
             return self
-        asked = self.wrong != NOT_ASKED
-        each = None
+        asked, each = self.wrong != NOT_ASKED, None
         if self.each is not None and old.each is not None:
             each = np.where(asked, self.each, old.each)
-        return View(np.where(asked, self.wrong, old.wrong), np.where(asked[:, None], self.mean, old.mean), each)
+        pairs = zip(self._tables(), old._tables(), strict=True)
+        wrong, of_label, likeliest, shares = (
+            np.where(asked if new.ndim == 1 else asked[:, None], new, kept) for new, kept in pairs
+        )
+        return View(wrong, of_label, likeliest, shares, each)
+
+    def _tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        return self.wrong, self.of_label, self.likeliest, self.shares
 
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """Of M images, which every healthy retrain gets right, (M,) bool, and their mean probabilities, (M, classes)."""
+    """Of M images, which every healthy retrain gets right, (M,) bool, and their mean probability of the label, (M,)."""
 
     consensus: np.ndarray
-    mean: np.ndarray
+    of_label: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +153,7 @@ class Knowledge:
                 f"what retrained reference models know of {missing} of {len(wrong)} images "
                 f"{in_words(answers.perturbation)} was not recorded: they were asked about another sample"
             )
-        return Known(wrong == (0 if self.besides is None else ~answers.correct), view.mean[positions])
+        return Known(wrong == (0 if self.besides is None else ~answers.correct), view.of_label[positions])
 
     def expect_others(self) -> None:
         """Raise `NotApplicableError` where there is no retrain but the one that is held against the others."""
@@ -149,10 +166,7 @@ class Knowledge:
 
     def as_bytes(self) -> bytes:
         """Return what `write` writes."""
-        views = {
-            name: _as_packed(view, _FINE if name == repr(IDENTITY) else _COARSE)
-            for name, view in sorted(self.views.items())
-        }
+        views = {name: _as_packed(view) for name, view in sorted(self.views.items())}
         images = len(next(iter(self.views.values())).wrong)
         content = _File(SCHEMA, PROTOCOL, self.data_sha256, images, self.classes, self.members, views)
         return (json.dumps(as_plain(content), indent=1) + "\n").encode()
@@ -160,15 +174,15 @@ class Knowledge:
 
 @record
 class _View:
-    """A view in a file: tables of little-endian unsigned numbers, deflated, in base64.
+    """A view in a file: tables of little-endian unsigned numbers of 16 bits, deflated, in base64.
 
-    `wrong` counts, in 16 bits; `roots` are those of mean probabilities, in 1 / `steps`, in as many bytes as these need.
-    The largest number is what was not asked.
+    Of probabilities these are the roots, in 1 / `_STEPS`. `_NOBODY` stands where nobody was asked.
     """
 
     wrong: str
-    roots: str
-    steps: Literal[254, 65534]
+    of_label: str
+    likeliest: str
+    shares: str
     each: str = ""
     """Bits, a row for each member."""
 
@@ -200,43 +214,52 @@ def read_knowledge(path: Path) -> Knowledge:
     file = read_record(_File, plain, where=f"{path}")
     if file.protocol != PROTOCOL:
         raise InputError(f"{path}: recorded under protocol {file.protocol}, this is {PROTOCOL}; calibrate anew")
-    views = {}
-    for name, packed in file.views.items():
-        where = f"{path}: views: {name}"
-        wrong = _unpacked(packed.wrong, (file.n,), _FINE, where=where)
-        roots = _unpacked(packed.roots, (file.n, len(file.classes)), packed.steps, where=where)
-        asked = wrong <= _FINE
-        if (wrong[asked] > len(file.members)).any() or (roots[asked] > packed.steps).any():
-            raise InputError(f"{where}: not what {len(file.members)} networks say of {file.n} images; {_NEXT}")
-        mean = np.where(asked[:, None], np.square(roots / packed.steps), np.nan).astype(np.float32)
-        each = _bits(packed.each, (len(file.members), file.n), where=where) if packed.each else None
-        if each is not None and not np.array_equal(each.sum(axis=0), np.where(asked, wrong, 0)):
-            raise InputError(f"{where}: what each member gets wrong is not what they do together; {_NEXT}")
-        views[name] = View(np.where(asked, wrong, NOT_ASKED).astype(np.int16), mean, each)
+    views = {name: _view(packed, file, where=f"{path}: views: {name}") for name, packed in file.views.items()}
     sha256 = hashlib.sha256(content).hexdigest()
     return Knowledge(file.data_sha256, file.classes, file.members, views, sha256=sha256)
 
 
-def _as_packed(view: View, steps: Literal[254, 65534]) -> _View:
+def _view(packed: _View, file: _File, *, where: str) -> View:
+    several = (file.n, min(LIKELIEST, len(file.classes)))
+    wrong = _unpacked(packed.wrong, (file.n,), where=where)
+    likeliest = _unpacked(packed.likeliest, several, where=where)
+    roots = _unpacked(packed.of_label, (file.n,), where=where), _unpacked(packed.shares, several, where=where)
+    asked = wrong != _NOBODY
+    if not (
+        (wrong[asked] <= len(file.members)).all()
+        and (likeliest[asked] < len(file.classes)).all()
+        and all((root[asked] <= _STEPS).all() for root in roots)
+    ):
+        raise InputError(f"{where}: not what {len(file.members)} networks say of {file.n} images; {_NEXT}")
+    of_label, shares = (np.square(root / _STEPS).astype(np.float32) for root in roots)
+    of_label[~asked], shares[~asked], wrong[~asked], likeliest[~asked] = np.nan, np.nan, NOT_ASKED, NOT_ASKED
+    each = _bits(packed.each, (len(file.members), file.n), where=where) if packed.each else None
+    if each is not None and not np.array_equal(each.sum(axis=0), np.where(asked, wrong, 0)):
+        raise InputError(f"{where}: what each member gets wrong is not what they do together; {_NEXT}")
+    return View(wrong.astype(np.int16), of_label, likeliest, shares, each)
+
+
+def _as_packed(view: View) -> _View:
     asked = view.wrong != NOT_ASKED
-    wrong = np.where(asked, view.wrong, _FINE + 1)
-    roots = np.where(asked[:, None], np.rint(np.sqrt(np.where(asked[:, None], view.mean, 0)) * steps), steps + 1)
-    bits = "" if view.each is None else base64.b64encode(zlib.compress(np.packbits(view.each).tobytes(), 9)).decode()
-    return _View(_packed(wrong, _FINE), _packed(roots, steps), steps, bits)
+
+    def packed(table: np.ndarray) -> str:
+        numbers = np.full(table.shape, _NOBODY, dtype="<u2")
+        numbers[asked] = table[asked]
+        return base64.b64encode(zlib.compress(numbers.tobytes(), 9)).decode()
+
+    def roots(probabilities: np.ndarray) -> np.ndarray:
+        return np.asarray(np.rint(np.sqrt(probabilities) * _STEPS))
+
+    each = "" if view.each is None else base64.b64encode(zlib.compress(np.packbits(view.each).tobytes(), 9)).decode()
+    return _View(
+        packed(view.wrong), packed(roots(view.of_label)), packed(view.likeliest), packed(roots(view.shares)), each
+    )
 
 
-def _packed(table: np.ndarray, steps: int) -> str:
-    return base64.b64encode(zlib.compress(table.astype(_kind(steps)).tobytes(), 9)).decode()
-
-
-def _kind(steps: int) -> np.dtype[Any]:
-    return np.dtype("<u1" if steps == _COARSE else "<u2")
-
-
-def _unpacked(packed: str, shape: tuple[int, ...], steps: int, *, where: str) -> np.ndarray:
+def _unpacked(packed: str, shape: tuple[int, ...], *, where: str) -> np.ndarray:
     """Return the table; nothing larger than its shape says is unpacked."""
-    content = _inflated(packed, _kind(steps).itemsize * math.prod(shape), where=where)
-    return np.frombuffer(content, dtype=_kind(steps)).reshape(shape).astype(np.int32)
+    content = _inflated(packed, 2 * math.prod(shape), where=where)
+    return np.frombuffer(content, dtype="<u2").reshape(shape).astype(np.int32)
 
 
 def _bits(packed: str, shape: tuple[int, int], *, where: str) -> np.ndarray:

@@ -59,17 +59,16 @@ class Suspects:
         return plain
 
 
-def suspicion(mean: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def suspicion(of_label: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return how likely each label is as a share of what is usual for its class, (N,) float64, at least 0.
 
-    `mean` are the panel's mean probabilities, (N, classes), `labels` (N,) int64. A class's own threshold is the mean
-    probability of the class over the images that have its label (Northcutt et al. 2021, "Confident Learning", equation
-    2), and images are ranked by self-confidence (section 3.2) against it: the least comes first. Networks are the less
-    sure of a class the harder it is, and an image of a hard class is no suspect for that.
+    `of_label` are the panel's mean probabilities of the `labels`, (N,) int64. A class's own threshold is the mean of
+    them over the images that have its label (Northcutt et al. 2021, "Confident Learning", equation 2), and images are
+    ranked by self-confidence (section 3.2) against it: the least comes first. Networks are the less sure of a class the
+    harder it is, and an image of a hard class is no suspect for that.
     """
-    own = mean[np.arange(len(labels)), labels].astype(np.float64)
-    sums = np.bincount(labels, own, minlength=mean.shape[1])
-    thresholds = sums / np.maximum(np.bincount(labels, minlength=mean.shape[1]), 1)
+    own = of_label.astype(np.float64)
+    thresholds = np.bincount(labels, own) / np.maximum(np.bincount(labels), 1)
     return np.asarray(own / np.maximum(thresholds[labels], 1e-12))
 
 
@@ -81,23 +80,21 @@ def suspects(images: LabelledImages, knowledge: Knowledge) -> Suspects:
     were not asked about them.
     """
     view, labels = expect_asked(images, knowledge), images.labels.numpy()
-    unusual = suspicion(view.mean, labels)
+    unusual = suspicion(view.of_label, labels)
     chosen = np.flatnonzero((view.wrong >= NEARLY_ALL * len(knowledge.members)) & (unusual < UNLIKELY))
-    rows = []
-    for at in chosen[np.argsort(unusual[chosen], kind="stable")]:
-        answer = int(view.mean[at].argmax())
-        rows.append(
-            Suspect(
-                int(images.positions[at]),
-                images.classes[labels[at]],
-                images.classes[answer],
-                float(view.mean[at, answer]),
-                float(view.mean[at, labels[at]]),
-                int(view.wrong[at]),
-                float(unusual[at]),
-            )
+    rows = tuple(
+        Suspect(
+            int(images.positions[at]),
+            images.classes[labels[at]],
+            images.classes[view.likeliest[at, 0]],
+            float(view.shares[at, 0]),
+            float(view.of_label[at]),
+            int(view.wrong[at]),
+            float(unusual[at]),
         )
-    return Suspects(len(images), len(knowledge.members), tuple(rows))
+        for at in chosen[np.argsort(unusual[chosen], kind="stable")]
+    )
+    return Suspects(len(images), len(knowledge.members), rows)
 
 
 def owners(predictions: Predictions, knowledge: Knowledge) -> dict[str, frozenset[int]]:
@@ -159,4 +156,4 @@ def expect_asked(images: LabelledImages, knowledge: Knowledge) -> View:
             f"retrains were not asked about {missing} of {len(positions)} images; calibrate a family "
             "on all of them that wants to know, such as flips"
         )
-    return View(view.wrong[positions], view.mean[positions])
+    return view.take(positions)

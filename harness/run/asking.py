@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
+import torch
 
 from harness.errors import NotApplicableError
 from harness.inference.predictions import softmax
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.inference import Predictions
+
+
+KEPT = 10
+"""Of how many classes a member's probabilities are kept; those of others, none of them above 1 / 11, count as 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +39,16 @@ class Asking(Knowledge):
             name, positions = repr(each.perturbation), each.images.positions.numpy()
             key = hashlib.sha256(repr((name, positions.tobytes())).encode()).hexdigest()
             # Where the answers are not exact they are as near as a picture needs; suspects need those of rest.
-            mean = each.probabilities if each.perturbation == IDENTITY else softmax(each.answers)
-            to = self.folder / f"{key}.npz"
-            np.savez(to, name=name, positions=positions, wrong=~each.correct, mean=mean, classes=each.classes)
+            found = each.probabilities if each.perturbation == IDENTITY else softmax(each.answers)
+            shares, likeliest = torch.topk(torch.from_numpy(found), min(KEPT, len(each.classes)))
+            np.savez(
+                self.folder / f"{key}.npz",
+                name=name,
+                positions=positions,
+                wrong=~each.correct,
+                of_label=found[np.arange(len(found)), each.labels],
+                likeliest=likeliest.numpy().astype(np.int32),
+                shares=shares.numpy(),
+                classes=each.classes,
+            )
         raise NotApplicableError("retrained reference models are asked here what they know")

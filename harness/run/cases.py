@@ -146,10 +146,15 @@ def held_against(session: StressSession, metric: str = "") -> RoleModel | None:
 
 
 def _beside(knowledge: Knowledge, case: Case, perturbation: Perturbation) -> Case:
-    """Return the case with the mean answer of the healthy retrains, which all get it right."""
-    mean = knowledge.view(perturbation).mean[case.index]
-    best = int(mean.argmax())
-    answer = Answer(case.index, case.true, case.classes[best], float(mean[best]), tuple(map(float, mean)))
+    """Return the case with the mean answer of the healthy retrains, which all get it right.
+
+    Probabilities are those of the likeliest classes, which pictures show; the others are 0.
+    """
+    view, at = knowledge.view(perturbation), case.index
+    probabilities = np.zeros(len(case.classes))
+    probabilities[view.likeliest[at]] = view.shares[at]
+    predicted = case.classes[view.likeliest[at, 0]]
+    answer = Answer(at, case.true, predicted, float(view.shares[at, 0]), tuple(probabilities.tolist()))
     return replace(case, healthy=(knowledge.retrains, answer))
 
 

@@ -4,22 +4,22 @@ import json
 import shutil
 import subprocess
 from dataclasses import replace
-from types import SimpleNamespace
 
 import cv2  # noqa: F401  As in test_calibrate.
 import numpy as np
 import pytest
 import scipy.stats  # noqa: F401
 import torch._dynamo  # noqa: F401
+from panels import view_of
 from zoo import ROWS, STRESS_TESTS, Zoo, hypothesis_as_it_starts, in_this_process, network
 
-from harness.calibration.knowing import families_that_ask, merged, together
+from harness.calibration.knowing import Answer, families_that_ask, merged, together
 from harness.calibration.panel import read_panel
 from harness.cli import main
 from harness.errors import InputError
 from harness.gates import read_gates
 from harness.inference import Classifier
-from harness.measures.knowledge import NOT_ASKED, Knowledge, View, read_knowledge
+from harness.measures.knowledge import NOT_ASKED, Knowledge, read_knowledge
 from harness.perturb import IDENTITY, HorizontalFlip
 
 CONSENSUS = """
@@ -59,18 +59,34 @@ panel = { bound = 20.0, retrains = 20, date = "2020-01-01" }
 
 
 def answer(wrong, *, name="at rest", positions=(0, 2)):
-    mean = np.stack([np.linspace(0.2, 0.6, len(wrong)), 1 - np.linspace(0.2, 0.6, len(wrong))], axis=1)
-    return SimpleNamespace(
-        name=name, positions=np.array(positions), wrong=np.array(wrong), mean=mean, classes=("ant", "bee")
-    )
+    """A member's answer, who finds the first image bee by 80%, and the last by 40%; all are ants."""
+    ant = np.linspace(0.2, 0.6, len(wrong))
+    likeliest = np.where(ant[:, None] < 0.5, [1, 0], [0, 1])
+    shares = np.take_along_axis(np.stack([ant, 1 - ant], axis=1), likeliest, axis=1)
+    return Answer(name, np.array(positions), np.array(wrong), ant, likeliest, shares, ("ant", "bee"))
 
 
 def test_wrong_answers_are_counted_and_probabilities_averaged_where_members_were_asked():
     known = together("abc", 4, ["x", "y"], [[answer([True, False])], [answer([True, True])]])
     assert known.members == ("x", "y")
     assert known.views["at rest"].wrong.tolist() == [2, NOT_ASKED, 1, NOT_ASKED]
-    np.testing.assert_allclose(known.views["at rest"].mean[[0, 2]], [[0.2, 0.8], [0.6, 0.4]])
-    assert np.isnan(known.views["at rest"].mean[[1, 3]]).all()
+    np.testing.assert_allclose(known.views["at rest"].of_label, [0.2, np.nan, 0.6, np.nan])
+    assert known.views["at rest"].likeliest.tolist() == [[1, 0], [-1, -1], [0, 1], [-1, -1]]
+    np.testing.assert_allclose(known.views["at rest"].shares[[0, 2]], [[0.8, 0.2], [0.6, 0.4]])
+    assert np.isnan(known.views["at rest"].shares[[1, 3]]).all()
+
+
+def test_of_many_classes_the_likeliest_in_the_mean_are_found_by_what_each_member_finds_likeliest():
+    """One is sure of class 7; the others waver between 5 and 9, and 5 is ahead of it in the mean."""
+    said = [([7, 5], [0.91, 0.09]), ([5, 9], [0.5, 0.4]), ([9, 5], [0.5, 0.4])]
+    at, wrong, classes = np.array([0]), np.array([True]), tuple("abcdefghij")
+    parts = [
+        [Answer("at rest", at, wrong, np.array([0.0]), np.array([likeliest]), np.array([shares]), classes)]
+        for likeliest, shares in said
+    ]
+    view = together("abc", 1, ["x", "y", "z"], parts).views["at rest"]
+    assert view.likeliest.tolist() == [[5, 7, 9]]
+    np.testing.assert_allclose(view.shares, [[0.33, 0.91 / 3, 0.3]])
 
 
 def test_answers_about_several_samples_are_one_view():
@@ -100,7 +116,7 @@ def test_what_each_member_gets_wrong_of_all_images_is_kept_whatever_else_is_aske
 
 def test_what_was_known_of_other_perturbations_stays_if_it_is_of_the_same_members():
     def known(name, members=("x",)):
-        view = View(np.zeros(2, dtype=np.int16), np.ones((2, 1), dtype=np.float32))
+        view = view_of([0, 0], np.ones((2, 1)), [0, 0])
         return Knowledge("abc", ("ant",), members, {name: view})
 
     assert set(merged(known("new"), known("old")).views) == {"new", "old"}
@@ -171,7 +187,8 @@ def test_a_calibration_records_what_members_know_and_bounds_what_each_loses_of_t
     assert values == [alone[0].tolist(), (alone[0] + alone[1]).tolist()]
     assert {row.scale for row in panel.family("consensus")} == {"root"}
     mean = np.mean([each.predict(zoo.images).probabilities for each in classifiers], axis=0)
-    np.testing.assert_allclose(known.view().mean, mean, atol=1e-4)
+    np.testing.assert_allclose(known.view().of_label, mean[np.arange(len(mean)), zoo.images.labels], atol=1e-4)
+    np.testing.assert_allclose(known.view().shares, -np.sort(-mean, axis=1)[:, :3], atol=1e-4)
 
     # A member passes, a network that reads nothing loses most of it, and another file is refused.
     options = ("-p", "no:html", "--stress-data", "npz:zoo.npz", "stress_tests", "--candidate")

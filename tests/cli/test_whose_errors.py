@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from panels import view_of
 from zoo import CLASSES, images_of, network
 
 from harness.cli import main
 from harness.data import load_images
 from harness.inference import Classifier
-from harness.measures.knowledge import NOT_ASKED, Knowledge, View, read_knowledge
+from harness.measures.knowledge import NOT_ASKED, Knowledge, read_knowledge
 from harness.perturb import IDENTITY
 
 FLIPPED = np.array([8, 21, 130])
@@ -42,7 +43,7 @@ def shop(tmp_path, monkeypatch):
     right[:, own] = True
     members = tuple(f"{number:064x}" for number in range(RETRAINS))
     sharp[[contested, own]] = np.eye(4)[whole.labels[[contested, own]]] * 0.6 + 0.1
-    view = View((~right).sum(axis=0).astype(np.int16), sharp, ~right)
+    view = view_of((~right).sum(axis=0), sharp, labels, ~right)
     Knowledge(whole.sha256, CLASSES, members, {repr(IDENTITY): view}).write(Path("panel.knowledge.json"))
     return answers, contested, own
 
@@ -90,7 +91,7 @@ def test_what_cannot_be_used_is_said_and_the_errors_are_told(shop, capsys, asked
     known, path = read_knowledge(Path("panel.knowledge.json")), Path("panel.knowledge.json")
     if sample := asked == "a sample":
         view = known.view()
-        few = View(np.where(np.arange(200) % 2, view.wrong, NOT_ASKED).astype(np.int16), view.mean)
+        few = replace(view, wrong=np.where(np.arange(200) % 2, view.wrong, NOT_ASKED).astype(np.int16), each=None)
         replace(known, views={repr(IDENTITY): few}).write(path)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if sample else "0" * 64
     Path("stress_tests").mkdir()
@@ -108,7 +109,7 @@ def test_what_cannot_be_used_is_said_and_the_errors_are_told(shop, capsys, asked
 
 def test_what_a_panel_knows_of_other_images_is_refused(shop, capsys):
     whole = load_images("npz:shop.npz")
-    (view,) = [View(np.zeros(200, dtype=np.int16), np.full((200, 4), 0.25, dtype=np.float32))]
+    view = view_of(np.zeros(200), np.full((200, 4), 0.25), whole.labels)
     other = Knowledge("0" * 64, CLASSES, ("a" * 64,), {repr(IDENTITY): view})
     other.write(Path("other.knowledge.json"))
     assert evaluate("--suspects", "--knowledge", "other.knowledge.json") == 2

@@ -1,17 +1,20 @@
 """What every healthy retrain knows, and what of it a model loses: by hand, and as a file that is read or refused."""
 
+import base64
 import json
+import zlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from panels import view_of
 
 from harness.data import LabelledImages
 from harness.errors import InputError, NotApplicableError
 from harness.inference import Predictions
 from harness.measures import lost_consensus, lost_of_a_class, lost_to
-from harness.measures.knowledge import NOT_ASKED, Knowledge, View, read_knowledge
+from harness.measures.knowledge import LIKELIEST, NOT_ASKED, Knowledge, View, read_knowledge
 from harness.measures.suspects import owners
 from harness.perturb import IDENTITY, HorizontalFlip
 
@@ -30,8 +33,7 @@ MIRRORED = np.array([0, 1, 1, 0, 3, 0, NOT_ASKED, NOT_ASKED])
 def view(wrong, sureness=0.9) -> View:
     mean = np.full((8, 3), (1 - sureness) / 2, dtype=np.float32)
     mean[np.arange(8), LABELS] = sureness
-    mean[wrong == NOT_ASKED] = np.nan
-    return View(wrong.astype(np.int16), mean)
+    return view_of(wrong, mean, LABELS)
 
 
 @pytest.fixture
@@ -138,17 +140,35 @@ def test_what_is_written_is_read(knowledge, tmp_path):
     knowledge.write(tmp_path / "k.json")
     read = read_knowledge(tmp_path / "k.json")
     assert (read.data_sha256, read.classes, read.members) == (IMAGES.sha256, CLASSES, MEMBERS)
-    for name, fine in ((repr(IDENTITY), 1e-4), (repr(HorizontalFlip()), 0.01)):
-        assert read.views[name].wrong.tolist() == knowledge.views[name].wrong.tolist()
-        np.testing.assert_allclose(read.views[name].mean, knowledge.views[name].mean, atol=fine)
+    for name, view in knowledge.views.items():
+        assert read.views[name].wrong.tolist() == view.wrong.tolist()
+        assert read.views[name].likeliest.tolist() == view.likeliest.tolist()
+        np.testing.assert_allclose(read.views[name].of_label, view.of_label, atol=1e-4)
+        np.testing.assert_allclose(read.views[name].shares, view.shares, atol=1e-4)
     assert read.as_bytes() == (tmp_path / "k.json").read_bytes(), "written again it is the same"
 
 
 def test_the_smallest_probabilities_at_rest_keep_their_order(knowledge, tmp_path):
     tiny = np.geomspace(1e-7, 1e-2, 8).astype(np.float32)
     mean = np.stack([tiny, tiny[::-1], 1 - tiny - tiny[::-1]], axis=1)
-    replace(knowledge, views={repr(IDENTITY): View(AT_REST, mean)}).write(tmp_path / "k.json")
-    np.testing.assert_allclose(read_knowledge(tmp_path / "k.json").view().mean, mean, rtol=0.1)
+    replace(knowledge, views={repr(IDENTITY): view_of(AT_REST, mean, [0] * 8)}).write(tmp_path / "k.json")
+    read = read_knowledge(tmp_path / "k.json").view()
+    np.testing.assert_allclose(read.of_label, tiny, rtol=0.1)
+    np.testing.assert_allclose(read.shares, -np.sort(-mean, axis=1), rtol=0.1)
+
+
+def test_of_many_classes_the_likeliest_are_kept(knowledge, tmp_path):
+    classes = tuple(f"c{number}" for number in range(1000))
+    mean = np.random.default_rng(0).dirichlet(np.full(1000, 0.01), 8)
+    views = {repr(IDENTITY): view_of(AT_REST, mean, LABELS)}
+    replace(knowledge, classes=classes, views=views).write(tmp_path / "k.json")
+    assert (tmp_path / "k.json").stat().st_size < 20_000
+    read = read_knowledge(tmp_path / "k.json").view()
+    assert read.likeliest.tolist() == np.argsort(-mean, axis=1)[:, :LIKELIEST].tolist()
+
+
+def packed(numbers):
+    return base64.b64encode(zlib.compress(np.array(numbers, dtype="<u2").tobytes())).decode()
 
 
 def spoiled(**facts):
@@ -166,7 +186,7 @@ def with_view(**facts):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (spoiled(schema=2), "not what a panel knows, of schema 1"),
+        (spoiled(schema=1), "not what a panel knows, of schema 2"),
         (spoiled(protocol=9), "protocol 9, this is 1; calibrate anew"),
         (spoiled(members=["a"]), "not what 1 networks say of 8 images"),
         (spoiled(classes=list(CLASSES[:2])), "a table of another size"),
@@ -175,7 +195,9 @@ def with_view(**facts):
         (spoiled(more=1), "unknown key 'more'"),
         (with_view(wrong="no base64!"), "cannot be unpacked"),
         (with_view(wrong="AAAA"), "cannot be unpacked"),
-        (with_view(steps=7), "steps is 7"),
+        (with_view(likeliest=packed([3] * 24)), "not what 3 networks say of 8 images"),
+        (with_view(shares=packed([65_535] * 24)), "not what 3 networks say of 8 images"),
+        (with_view(steps=7), "unknown key 'steps'"),
         (lambda _: [], "not what a panel knows"),
     ],
 )

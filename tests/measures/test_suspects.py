@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from panels import view_of
 
 from harness.data import LabelledImages, load_images
 from harness.errors import InputError, NotApplicableError
-from harness.inference import Predictions
+from harness.inference import Classifier, Predictions
 from harness.measures.failures import OWN, kinds_for
-from harness.measures.knowledge import Knowledge, View, read_knowledge
+from harness.measures.knowledge import Knowledge, read_knowledge
 from harness.measures.suspects import CONTESTED, EVERYONES, owners, suspects, suspicion, without
+from harness.networks.declared import load_model
 from harness.perturb import IDENTITY
 from harness.report.suspects import suspects_csv
 
@@ -45,7 +47,7 @@ def panel(labels: np.ndarray, flipped: np.ndarray, *, each: bool = True) -> Know
     wrong[: RETRAINS // 2, -1] = True
     mean[-1] = [0.4, 0.1, 0.5]
     members = tuple(f"{number:064x}" for number in range(RETRAINS))
-    view = View(wrong.sum(axis=0).astype(np.int16), mean, wrong if each else None)
+    view = view_of(wrong.sum(axis=0), mean, labels, wrong if each else None)
     return Knowledge(images_with(labels).sha256, CLASSES, members, {repr(IDENTITY): view})
 
 
@@ -67,9 +69,9 @@ def test_labels_that_healthy_retrains_agree_against_are_suspect_and_no_others():
 
 
 def test_a_label_is_judged_by_what_is_usual_for_its_class():
-    mean = np.array([[0.9, 0.1], [0.9, 0.1], [0.7, 0.3], [0.7, 0.3], [0.94, 0.06]])
+    of_label = np.array([0.9, 0.9, 0.3, 0.3, 0.06])
     by_hand = [1.0, 1.0, 0.3 / 0.22, 0.3 / 0.22, 0.06 / 0.22]
-    assert suspicion(mean, np.array([0, 0, 1, 1, 1])) == pytest.approx(by_hand)
+    assert suspicion(of_label, np.array([0, 0, 1, 1, 1])) == pytest.approx(by_hand)
 
 
 def test_clean_labels_are_not_suspect():
@@ -151,13 +153,20 @@ def test_of_planted_labels_nearly_all_are_found_and_the_first_are_planted_or_kno
     table = csv.DictReader(io.StringIO(Path("benchmarks/suspects/calls.csv").read_text()))
     calls = {int(row["image"]): row["call"] for row in table}
     labels = images.labels.numpy()
+    members = [
+        Classifier(load_model(path).model, workers=1) for path in sorted(SHIPPED.parent.glob("panel/*.safetensors"))
+    ]
     planted, wrong, found = [], [], []
     for seed in range(5):
         rng = np.random.default_rng(seed)
         which = rng.choice(len(labels), len(labels) // 100, replace=False)
-        made = labels.copy()
+        made, of_label = labels.copy(), view.of_label.copy()
         made[which] = (made[which] + rng.integers(1, 10, len(which))) % 10
-        unusual = suspicion(view.mean, made)
+        few = images.take(torch.from_numpy(which))
+        said = np.mean([member.predict(few).probabilities for member in members], axis=0)
+        np.testing.assert_allclose(said[np.arange(len(which)), labels[which]], of_label[which], atol=1e-3)
+        of_label[which] = said[np.arange(len(which)), made[which]]
+        unusual = suspicion(of_label, made)
         first = np.argsort(unusual, kind="stable")[:100]
         planted.append(np.isin(first[:50], which).mean())
         wrong.append(np.mean([at in which or calls.get(int(at)) == "wrong" for at in first.tolist()]))

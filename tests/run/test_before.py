@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from panels import view_of
 from zoo import images_of, network, role_model
 
 from harness.errors import NotApplicableError
 from harness.gates.file import DataFingerprint, GatesFile
-from harness.measures.knowledge import Knowledge, View
+from harness.measures.knowledge import Knowledge
 from harness.perturb import IDENTITY
 from harness.run.before import Before
 from harness.run.session import StressSession
@@ -33,7 +34,7 @@ KNOWLEDGE = Knowledge(
     IMAGES.sha256,
     IMAGES.classes,
     tuple(model.model_sha256 for model in PANEL),
-    {repr(IDENTITY): View((~CORRECT).sum(0).astype(np.int16), np.full((200, 4), 0.25, dtype=np.float32), ~CORRECT)},
+    {repr(IDENTITY): view_of((~CORRECT).sum(0), np.full((200, 4), 0.25), IMAGES.labels, ~CORRECT)},
 )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from panels import view_of
 from torch import nn
 
 from harness.data import LabelledImages
@@ -13,7 +14,7 @@ from harness.gates import Bound, Gate, Verdict
 from harness.inference import Classifier, RoleModel
 from harness.inference.search import first_failures
 from harness.measures import accuracy, lost_consensus, lost_to, pair_failures, right_at_every_pose
-from harness.measures.knowledge import Knowledge, View
+from harness.measures.knowledge import Knowledge
 from harness.perturb import IDENTITY, HorizontalFlip, Pose
 from harness.perturb.backgrounds import with_background
 from harness.perturb.grids import most_dangerous_first
@@ -185,7 +186,7 @@ def test_of_what_every_healthy_retrain_gets_right_the_cases_show_what_these_say_
     for perturbation, sureness in ((IDENTITY, 0.9), (HorizontalFlip(), 0.6)):
         mean = np.full((106, 2), 1 - sureness, dtype=np.float32)
         mean[np.arange(100, 106), session.images.labels] = sureness
-        views[repr(perturbation)] = View(wrong, mean)
+        views[repr(perturbation)] = view_of(wrong, mean, mean.argmax(axis=1))
     session = replace(session, knowledge=Knowledge("", CLASSES, ("a", "b", "c"), views))
     lost = lost_to([predicted(session), predicted(session, HorizontalFlip())], session.knowledge)
     (shown,) = evidence_of(judged(lost_consensus(lost), bound=0), lost).cases(session)
