@@ -35,6 +35,10 @@ class NotApplicableError(InputError):
     """
 
 
+class NotRecordedError(NotApplicableError):
+    """Something that healthy retrains were not asked, so that no bound on it can be held, should there be one."""
+
+
 class Interruption(BaseException):
     """What ends whatever runs, as Ctrl-C does, and is no doing of the code that it is raised in."""
 

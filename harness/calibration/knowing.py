@@ -107,12 +107,17 @@ def knowing(
     """Return how to record these checkpoints by what they know, and that, put together with what stands in `knows`.
 
     It is written into the user's cache for the recording. Of tests that ask nothing both are as they were; raises as
-    `ask_panel` does, and, where only some families ask, for a file that is not what the bounds of the others were made
-    with. Where all ask anew, one that cannot be read is not needed.
+    `ask_panel` does, and, where only some families ask, for a file that is not there or is not what the bounds of the
+    others were made with. Where all ask anew, one that cannot be read is not needed.
     """
     if not families_that_ask(recording.tests):
         return recording, None
     old = None
+    if recording.families and recording.gates.knowledge is not None and not knows.exists():
+        raise InputError(
+            f"{knows}: not there, though bounds of {recording.gates.path} were made with it; bring it back, or "
+            "calibrate all families"
+        )
     if knows.exists():
         try:
             old = read_knowledge(knows)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from harness.calibration.bounds import Calibrated
 
+_DIGITS = 12
+"""Of a row's definition, which tell whether it is the one that its bound was calibrated for."""
+
 
 def with_bounds(content: str, calibrated: Sequence[Calibrated], *, recipe: Mapping[str, Any], date: str) -> str:
     """Return the text of a gates file with the panel's bounds in its rows.
@@ -78,6 +81,7 @@ def _bound(item: Calibrated, date: str) -> InlineTable:
             "retrains": item.retrains,
             "detects": round(item.detects, digits),
             "n": item.row.n,
+            **({"row": item.row.definition[:_DIGITS]} if item.row.definition else {}),
             "date": date,
         }
     )

@@ -42,7 +42,7 @@ def measured_panel(
     if known and not options.checkpoints:
         checkpoints = [Path(member.path) for member in known.members]
     else:
-        checkpoints = options.checkpoints or _trained_panel(options)
+        checkpoints = options.checkpoints or _trained_panel(options, gates)
     if options.budget is not None:
         gates = _with_samples(options, gates, checkpoints[0])
     network = network_of(options)
@@ -156,7 +156,8 @@ def _decisive(options: argparse.Namespace) -> tuple[str, ...]:
     return (*ours, *hashes_of_named_files(ours))
 
 
-def _trained_panel(options: argparse.Namespace) -> list[Path]:
+def _trained_panel(options: argparse.Namespace, gates: GatesFile) -> list[Path]:
+    """Return retrains of the recipe that ships, trained now; raises `InputError` for data that it is not for."""
     from harness.calibration.retrain import train_panel
     from harness.inference import available_cores, pick_device
     from harness.networks.training.shipped import SHIPPED
@@ -164,6 +165,11 @@ def _trained_panel(options: argparse.Namespace) -> list[Path]:
 
     config, retrains = SHIPPED["augmented"], options.retrains
     device = pick_device(options.device)
+    if gates.data.name != "fashion-mnist":
+        raise InputError(
+            f"{gates.path} is for {gates.data.name}, and networks are trained here for Fashion-MNIST alone; name three "
+            "retrains of your own or more, --checkpoints FILE FILE FILE"
+        )
     jobs = options.jobs or (available_cores() if device == "cpu" else 1)
     with Progress(
         total=retrains * config.epochs, unit="epoch", desc=f"training {retrains} networks", smoothing=0

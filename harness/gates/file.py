@@ -112,6 +112,18 @@ class GatesFile:
                 f"{str(made_with)[:12]}…; bring back that file, or calibrate anew"
             )
 
+    def expect_rows_as_calibrated(self) -> None:
+        """Raise `GatesError` for a row that was changed after its bound was calibrated, such as in pose or confidence.
+
+        A bound of before would be held against another measurement.
+        """
+        for gate in self.gates:
+            if gate.panel is not None and not gate.definition.startswith(gate.panel.row):
+                raise GatesError(
+                    f"{self.path}: gate {gate.id!r} has changed since its bound was calibrated; take the change back, "
+                    f"calibrate its family again (--family {gate.family}), or remove `panel` from the row"
+                )
+
 
 def read_gates(path: Path) -> GatesFile:
     """Read and check a gates file; raises `GatesError` naming file and row for whatever is wrong with it.

@@ -37,7 +37,8 @@ class Bound:
     """A threshold and where it comes from; the healthy values are those of `retrains` networks of other seeds.
 
     It was made for `n` images, by default all of the data's. A calibrated bound lies `k` standard deviations of
-    prediction off the mean, and notices a loss of `detects`, in the unit of the metric, with 95% power.
+    prediction off the mean, and notices a loss of `detects`, in the unit of the metric, with 95% power. Its `row` is
+    the beginning of the `definition` that the row had when it was calibrated.
     """
 
     bound: int | float
@@ -48,6 +49,7 @@ class Bound:
     k: int | float | None = None
     detects: int | float | None = None
     n: int | None = None
+    row: str = ""
     date: str = ""
 
 

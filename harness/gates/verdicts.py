@@ -113,6 +113,8 @@ class Verdict:
     """Positions, among the images measured, of the most telling failures."""
     flips: dict[str, Any] | None = None
     """What changed since the model before, see `Flips.as_json`."""
+    lacking: bool = False
+    """Whether it is not applicable for want of what healthy retrains know."""
     each: str = ""
     """For calibration: what each image contributes, see `packed`, and the value at rest."""
     rest: Unbounded | None = None

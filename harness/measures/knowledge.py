@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import numpy as np
 from pydantic import Field
 
-from harness.errors import InputError, NotApplicableError
+from harness.errors import InputError, NotApplicableError, NotRecordedError
 from harness.perturb import IDENTITY, PROTOCOL, in_words
 from harness.store.files import read_regular, write_atomically
 from harness.store.records import as_plain, read_record, record
@@ -128,9 +128,9 @@ class Knowledge:
             )
 
     def view(self, perturbation: Perturbation = IDENTITY) -> View:
-        """Return what they say under a perturbation; raises `NotApplicableError` where they were not asked."""
+        """Return what they say under a perturbation; raises `NotRecordedError` where they were not asked."""
         if (view := self.views.get(repr(perturbation))) is None:
-            raise NotApplicableError(
+            raise NotRecordedError(
                 f"what retrained reference models know of images {in_words(perturbation)} was not recorded; "
                 "`python -m harness calibrate` does so for the rows of the gates file"
             )
@@ -140,7 +140,7 @@ class Knowledge:
         """Return what they say of the images of each of a model's answers, some or all of the split, in that order.
 
         Of a member the others decide what all of them know: its own answer is among those counted. Raises
-        `NotApplicableError` where they were not asked, and where there are no others.
+        `NotRecordedError` where they were not asked, and `NotApplicableError` where there are no others.
         """
         self.expect_others()
         return [self._about(each) for each in answers]
@@ -149,7 +149,7 @@ class Knowledge:
         view, positions = self.view(answers.perturbation), answers.images.positions.numpy()
         wrong = view.wrong[positions]
         if missing := int((wrong == NOT_ASKED).sum()):
-            raise NotApplicableError(
+            raise NotRecordedError(
                 f"what retrained reference models know of {missing} of {len(wrong)} images "
                 f"{in_words(answers.perturbation)} was not recorded: they were asked about another sample"
             )

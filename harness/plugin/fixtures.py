@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import NotApplicableError
+from harness.errors import NotApplicableError, NotRecordedError
 from harness.plugin.run import RUN, NotApplicable
 from harness.run.before import Before
 
@@ -78,14 +78,15 @@ def role_model(session: StressSession, name: str) -> RoleModel:
     try:
         return session.role(name)
     except NotApplicableError as error:
-        raise NotApplicable(str(error)) from None
+        raise NotApplicable.because(error) from None
 
 
 @pytest.fixture(scope="session")
 def knowledge(stress_session: StressSession) -> Knowledge:
     """Return what every healthy retrain knows; a test that asks for it where nobody recorded it does not apply."""
     if stress_session.knowledge is None:
-        raise NotApplicable("what retrains know was not recorded; `python -m harness calibrate` does so")
+        error = NotRecordedError("what retrains know was not recorded; `python -m harness calibrate` does so")
+        raise NotApplicable.because(error)
     return stress_session.knowledge
 
 

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import InputError, Interruption, foreign_code, printable, without_secrets
+from harness.errors import (
+    InputError,
+    Interruption,
+    NotApplicableError,
+    NotRecordedError,
+    foreign_code,
+    printable,
+    without_secrets,
+)
 from harness.gates import Gate, GatesFile, Verdict, read_gates
 from harness.plugin import by_hand
 from harness.plugin.afterwards import bar
@@ -40,6 +48,15 @@ class NotApplicable(pytest.skip.Exception):  # type: ignore[name-defined,misc]
     """A skip by the harness itself: the gate is not about this model or these data."""
 
     __module__ = "builtins"  # As of pytest's own: it stands before the reason in pytest's output.
+    lacking = False
+    """Whether it is for want of what healthy retrains know."""
+
+    @classmethod
+    def because(cls, error: NotApplicableError) -> NotApplicable:
+        """Return the skip for this reason."""
+        skip = cls(str(error))
+        skip.lacking = isinstance(error, NotRecordedError)
+        return skip
 
 
 class GateRun:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,7 +37,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     try:
         return (yield)
     except NotApplicableError as error:
-        raise NotApplicable(str(error)) from None
+        raise NotApplicable.because(error) from None
     except (TypeError, AttributeError, KeyError, ValueError) as error:
         if row.definition in run.rows:
             raise
@@ -71,7 +72,7 @@ def pytest_runtest_makereport(
     row: Gate = item.callspec.params["gate"]  # type: ignore[attr-defined]
     verdict = run.evidence.verdict
     if isinstance(skip, NotApplicable):
-        verdict = row.unjudged("not_applicable", skip.msg)
+        verdict = replace(row.unjudged("not_applicable", skip.msg), lacking=skip.lacking)
     elif run.hung:
         verdict = row.unjudged("error", str(call.excinfo.value) if call.excinfo else "the model hangs")
     elif report.failed and (verdict is None or verdict.passed or not _asserted(call)):

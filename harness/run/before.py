@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.errors import NotApplicableError
+from harness.errors import NotApplicableError, NotRecordedError
 from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Before:
     def consensus(self, predictions: Predictions, among: str | None) -> np.ndarray | None:
         """Return which images every healthy retrain gets right, (N,) bool; None unless looked at `among` these.
 
-        Of a pair of members only the others decide. Raises `NotApplicableError` where nobody knows.
+        Of a pair of members only the others decide. Raises `NotRecordedError` where nobody knows.
         """
         if among is None:
             return None
@@ -53,7 +53,7 @@ class Before:
                 )
             return np.asarray(~np.delete(each, members, axis=0).any(axis=0))
         if self.session.knowledge is None:
-            raise NotApplicableError(
+            raise NotRecordedError(
                 "what retrained reference models know was not recorded; `python -m harness calibrate` does so"
             )
         (known,) = self.session.knowledge.about([predictions])

@@ -212,8 +212,13 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
     judged = [verdict.gate for verdict in verdicts if verdict.status in {"pass", "fail"}]
     if all(ROLES[gate.role].precondition for gate in judged):
         omissions.append(f"no bound of {session.gates.path} was held against the candidate")
-    if fewer := [verdict.gate.id for verdict in verdicts if _on_fewer_images(verdict, session.share)]:
-        omissions.append(f"fewer images than their bounds are made for: {some_of(fewer)}; calibrate them anew")
+    if others := [verdict.gate.id for verdict in verdicts if _on_other_images(verdict, session)]:
+        omissions.append(f"other images than their bounds are made for: {some_of(others)}; calibrate them anew")
+    if lacking := [verdict.gate.id for verdict in verdicts if verdict.lacking and verdict.gate.threshold]:
+        omissions.append(
+            f"bounds on what retrained reference models know, which was not recorded of these images: "
+            f"{some_of(lacking)}; calibrate them anew"
+        )
     omissions += _sampled(verdicts) if session.share == 1 else []
     if session.share != 1:
         made_for = session.gates.data
@@ -245,15 +250,15 @@ def _sampled(verdicts: Sequence[Verdict]) -> list[str]:
     ]
 
 
-def _on_fewer_images(verdict: Verdict, share: float) -> bool:
-    """Return whether a gate's test left out images that its bound was made for, in a run that left out none."""
+def _on_other_images(verdict: Verdict, session: StressSession) -> bool:
+    """Return whether a gate's test left out images that its bound was made for, in a run that left out none.
+
+    More of them than that, of which no bound is known, are the thorough profile's business alone.
+    """
     bound = verdict.gate.threshold
-    return (
-        share == verdict.gate.share == 1
-        and bound is not None
-        and verdict.limit is not None
-        and verdict.n < (bound.n or 0)
-    )
+    if bound is None or not bound.n or verdict.limit is None or not session.share == verdict.gate.share == 1:
+        return False
+    return verdict.n < bound.n or (verdict.n > bound.n and not session.thorough)
 
 
 def _scope(gates: GatesFile, default: GatesFile | None) -> str:

@@ -214,6 +214,8 @@ def open_session(
     images = options.data.load(options.network.transform, spread=spread_of(options.backend))
     expect_data_of(gates, images)
     expect_profile_of(gates, options.profile)
+    if options.record is None and options.answers is None:
+        gates.expect_rows_as_calibrated()
     if gates.data.classes:
         images = replace(images, classes=gates.data.classes)
     knowledge, whole = _knowledge(options, gates, images), None

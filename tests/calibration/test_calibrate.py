@@ -613,3 +613,21 @@ def test_a_run_of_its_own_measures_the_same(zoo, monkeypatch):
     monkeypatch.chdir(zoo.root)
     assert measure.record(Path(zoo.seeds[0]), recording, core=CORE) == here
     assert np.isfinite([found["value"] for found in here]).all()
+
+
+@pytest.mark.parametrize("change", ["pose = { degrees = 10 }", "confidence = 0.9"])
+def test_a_row_that_changed_after_its_calibration_is_not_held_against_its_bound(zoo, pytester, change):
+    """A milder one would pass by the bound of the stricter."""
+    milder = {"pose = { degrees = 10 }": "pose = { degrees = 1 }", "confidence = 0.9": "confidence = 0.99"}[change]
+    assert run_calibrate(zoo) == 0
+    options = ("stress_tests", "-p", "no:html", "--stress-data", "npz:zoo.npz", "--candidate", "seed-1.safetensors")
+    assert pytester.runpytest_inprocess(*options).ret == 0
+    text = zoo.gates.read_text()
+    assert text.count(change) == 1
+    zoo.gates.write_text(text.replace(change, milder))
+    result = pytester.runpytest_inprocess(*options)
+    assert result.ret == 4
+    family = "rotation" if "pose" in change else "confidence"
+    result.stderr.fnmatch_lines([f"*has changed since its bound was calibrated; *--family {family}*"])
+    assert run_calibrate(zoo, "--family", family, checkpoints=()) == 0
+    read_gates(zoo.gates).expect_rows_as_calibrated()

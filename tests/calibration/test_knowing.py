@@ -1,5 +1,6 @@
 """The panel is asked what it knows: answers are put together, and a calibration makes bounds of what members lose."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -228,6 +229,41 @@ def test_a_calibration_records_what_members_know_and_bounds_what_each_loses_of_t
     # Where all do, nobody needs it.
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
     assert gates.knowledge.read_bytes() == (zoo.root / "kept.json").read_bytes()
+
+
+def test_what_other_bounds_were_made_with_must_be_there_when_some_are_made_anew(zoo, capsys):
+    data = ("--", "--stress-data", "npz:zoo.npz")
+    assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
+    before, file = zoo.gates.read_bytes(), zoo.root / "models/panel.knowledge.json"
+    file.unlink()
+    assert main(["calibrate", "--row", "consensus-clean", *data]) == 2
+    assert "panel.knowledge.json: not there, though bounds of" in capsys.readouterr().err
+    assert (zoo.gates.read_bytes(), file.exists()) == (before, False)
+
+
+@pytest.mark.parametrize("lacks", ["a perturbation", "images"])
+def test_a_bound_on_what_nobody_recorded_makes_the_verdict_partial(zoo, pytester, lacks):
+    """As of a file that was made for fewer rows, or for a sample, by whatever way it came there."""
+    data = ("--", "--stress-data", "npz:zoo.npz")
+    assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
+    file = zoo.root / "models/panel.knowledge.json"
+    known = read_knowledge(file)
+    if lacks == "images":
+        wrong = {name: np.where(np.arange(400) < 100, view.wrong, NOT_ASKED) for name, view in known.views.items()}
+        views = {
+            name: replace(view, wrong=wrong[name].astype(np.int16), each=None) for name, view in known.views.items()
+        }
+    else:
+        views = {repr(IDENTITY): known.view()}
+    replace(known, views=views).write(file)
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    zoo.gates.write_text(zoo.gates.read_text().replace(known.sha256, sha256))
+    options = ("-p", "no:html", "--stress-data", "npz:zoo.npz", "stress_tests", "--candidate", "seed-3.safetensors")
+    pytester.runpytest_inprocess(*options)
+    stress = json.loads((zoo.root / "reports/stress.json").read_text())
+    rows = "consensus-pooled" if lacks == "a perturbation" else "consensus-clean, consensus-pooled"
+    assert stress["verdict"] == "partial"
+    assert f"was not recorded of these images: {rows}" in " ".join(stress["omissions"])
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,20 @@ def test_the_run_is_the_gates_own_on_the_candidate_with_the_options_given(judged
 
 
 @pytest.mark.parametrize(
+    "option",
+    [("--stress-reports", "out"), ("--stress-reports=out",), ("--candidate", "b.safetensors"), ("--gates", "g.toml")],
+    ids=" ".join,
+)
+def test_what_it_says_to_the_gate_itself_nobody_else_says(judged, capsys, option):
+    """With the report in another folder that of an earlier run would be taken for this one's."""
+    judged.save("new.safetensors")
+    assert accept(judged, "new.safetensors", options=option) == 2
+    assert f"{option[0].partition('=')[0]} after --" in capsys.readouterr().err
+    assert not judged.runs
+    assert not judged.incumbent.exists()
+
+
+@pytest.mark.parametrize(
     ("says", "reason"),
     [
         (FAIL, "the verdict is fail"),

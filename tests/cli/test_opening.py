@@ -135,9 +135,17 @@ def test_calibrate_trains_and_measures_on_the_device_asked_for(zoo, monkeypatch)
     monkeypatch.setattr("harness.calibration.retrain.train_panel", train_panel)
     monkeypatch.setattr("harness.calibration.measure.record", record)
     given = ["--", "--stress-data", zoo.data]
+    zoo.gates.write_text(zoo.gates.read_text().replace('name = "zoo"', 'name = "fashion-mnist"'))
     assert main(["calibrate", "--retrains", "8", "--jobs", "3", "--device", "cpu", *given]) == 130
     assert trained == [("cpu", 3)]
     assert set(recorded) == {("--stress-device", "cpu", "--stress-data", zoo.data)}
+
+
+def test_networks_of_the_shipped_recipe_are_not_trained_for_other_data(zoo, monkeypatch, capsys):
+    monkeypatch.setattr("harness.calibration.retrain.train_panel", lambda *_, **__: pytest.fail("trained"))
+    assert main(["calibrate", "--", "--stress-data", zoo.data]) == 2
+    assert "--checkpoints FILE FILE FILE" in capsys.readouterr().err
+    assert not list(zoo.root.glob("models/panel*"))
 
 
 def test_the_help_of_each_command_that_runs_a_model_says_where_it_runs(capsys):

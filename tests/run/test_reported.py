@@ -210,13 +210,16 @@ def test_a_run_that_holds_no_bound_against_the_candidate_could_not_judge(session
     assert finished(report_all(session), session).verdict == "pass", "with bounds of the candidate it is whole"
 
 
-@pytest.mark.parametrize(("n", "fewer"), [(399, True), (400, False), (401, False)])
-def test_a_test_of_fewer_images_than_its_bound_is_made_for_is_partial(session_of, n, fewer):
-    session = session_of(ROWS.replace("bound = 0.5 }", "bound = 0.5, n = 400 }"))
+@pytest.mark.parametrize(
+    ("n", "thorough", "others"), [(399, False, True), (400, False, False), (401, False, True), (401, True, False)]
+)
+def test_a_test_of_other_images_than_its_bound_is_made_for_is_partial(session_of, n, thorough, others):
+    """More of them than that are what the thorough profile is for."""
+    session = replace(session_of(ROWS.replace("bound = 0.5 }", "bound = 0.5, n = 400 }")), thorough=thorough)
     reported = report_all(session, but=["rotate-ccw-010"])
     reported.take(verdict_of(session.gates.gates[2], n=n), test="t")
-    said = "fewer images than their bounds are made for: rotate-ccw-010; calibrate them anew"
-    assert finished(reported, session).omissions == ((said,) if fewer else ())
+    said = "other images than their bounds are made for: rotate-ccw-010; calibrate them anew"
+    assert finished(reported, session).omissions == ((said,) if others else ())
 
 
 def test_a_sample_is_partial_and_a_test_of_fewer_images_no_more_so(session_of):
