@@ -41,16 +41,16 @@ def false_alarms(healthy: Sequence[Judged]) -> str:
 
 
 def like_healthy(missed: Sequence[Judged], healthy: Sequence[Judged]) -> str:
-    """Say how many come no nearer to a bound than healthy retrains do, so that nothing measured tells them apart."""
+    """Say how many come no nearer to a bound than healthy retrains that pass, so that nothing tells them apart."""
     limit = min((one.nearest[1] for one in healthy if one.nearest), default=None)
     if limit is None:
         return ""
     alike = sum(one.nearest is not None and one.nearest[1] >= limit for one in missed)
     own = [beyond(one, [other for other in healthy if other is not one])[0] for one in healthy]
     return (
-        f"Healthy retrains come as near as {limit:.1f} standard deviations to a bound. Of the "
+        f"Healthy retrains that pass come as near as {limit:.1f} standard deviations to a bound. Of the "
         f"{many(len(missed), 'mutant')} that the gate passes, {alike} keep that distance, "
-        f"{len(missed) - alike} do not. A healthy retrain is worse than all {len(healthy) - 1} others in {min(own)} to "
+        f"{len(missed) - alike} do not. Such a retrain is worse than all {len(healthy) - 1} others in {min(own)} to "
         f"{max(own)} rows."
     )
 

@@ -68,7 +68,7 @@ def tables(kept: Mapping[Mutant, Result | None], gates: GatesFile) -> str:
         _summary(bad, [result.id for result in results if result.outcome == DIVERGED]),
         "### Detected\n\n" + _detected(kept, bad),
         "### The weakest strength detected\n\n" + _weakest(kept, bad),
-        "### Not detected\n\n" + _undetected(bad, healthy, read_parents(PARENTS)),
+        "### Not detected\n\n" + _undetected(bad, [one for one in healthy if not one.detected], read_parents(PARENTS)),
         "### Trivial mutants\n\n" + _trivial(bad),
         "### False alarms\n\n" + false_alarms(healthy),
         backdoors_table(read_backdoors(BACKDOORS), judged),
@@ -195,7 +195,7 @@ def _passed(one: Judged, healthy: Sequence[Judged], parents: Mapping[str, Agains
     """Return what is known of a mutant that no row fails."""
     nearest, (worse, compared) = one.nearest, beyond(one, healthy)
     margin = f"; nearest to its bound: {nearest[0]}, {nearest[1]:.1f} standard deviations inside" if nearest else ""
-    rank = f"; worse than all {len(healthy)} healthy retrains in {worse} of {compared} rows" if compared else ""
+    rank = f"; worse than all {len(healthy)} such retrains in {worse} of {compared} rows" if compared else ""
     return (
         f"- `{one.result.id}` ({one.result.words}): clean accuracy {percent(one.clean_accuracy)}"
         f"{_against(parents.get(one.result.id), one.result)}{margin}{rank}"

@@ -158,7 +158,7 @@ MALFORMED_ROWS = {
     "hand = { bound = true }": "hand: bound is True, expected a number",
     'hand = { bound = "0.9" }': "hand: bound is '0.9', expected a number",
     "hand = { bound = nan }": "hand: bound is nan, expected a finite number",
-    "hand = { bound = 0.9, why = 3 }": "hand: unknown key 'why'; known are bound, date, .*reason, retrains, std",
+    "hand = { bound = 0.9, why = 3 }": "hand: unknown key 'why'; known are bound, date, .*reason, retrains, row, std",
     "hand = { bound = 0.9, reason = 3 }": "hand: reason is 3, expected text",
     "panel = { bound = 0.9, retrains = 2.5 }": "panel: retrains is 2.5, expected a whole number",
     'panel = { bound = 0.9, k = "3" }': "panel: k is '3', expected a number",
