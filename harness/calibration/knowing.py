@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 EVERY = "all"
 """Stands for every family."""
-_PACKAGE = Path(__file__).parents[1]
+_PACKAGE = Path(__file__).resolve().parents[1]
 _AT_A_TIME = 1024
 """Images of whose classes all probabilities are held."""
 
@@ -140,14 +140,14 @@ def families_that_ask(tests: Path) -> frozenset[str]:
     It is `EVERY` alone where the code, read and not run, does not tell which: where a fixture of the user's own takes
     one, or a family is not named in so many letters. Raises `InputError` for code that cannot be read.
     """
-    folder, found = tests.resolve(), set()
+    folder, found = tests.resolve(), set[str]()
     sources = [*folder.glob("**/*.py"), *folder.parent.glob("*.py")]
     for file in decisive_files(sources, projects=(folder, folder.parent, Path.cwd())):
         if file.is_relative_to(_PACKAGE):
             continue
         for node in ast.walk(ast.parse(file.read_bytes())):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not ASKING.isdisjoint(_taken_by(node)):
-                found |= {_family_in(each) for each in node.decorator_list} - {None} or {EVERY}
+                found.update([family for each in node.decorator_list for family in _families_in(each)] or [EVERY])
     return frozenset({EVERY} if EVERY in found else found)
 
 
@@ -157,12 +157,12 @@ def _taken_by(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
     return [each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
 
 
-def _family_in(decorator: ast.expr) -> str | None:
-    """Return the family in `@gate("family", ...)`, None in any other decorator."""
+def _families_in(decorator: ast.expr) -> list[str]:
+    """Return the family in `@gate("family", ...)`, and none of any other decorator."""
     match decorator:
         case ast.Call(func=ast.Name("gate") | ast.Attribute(attr="gate"), args=[ast.Constant(str(family))]):
-            return family
-    return None
+            return [family]
+    return []
 
 
 def together(
