@@ -7,7 +7,6 @@ import hashlib
 import io
 import tempfile
 import zipfile
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from harness.measures.knowledge import LIKELIEST, NOT_ASKED, Knowledge, View, re
 from harness.perturb import IDENTITY
 from harness.run.before import ASKING
 from harness.store import user_folder, write_atomically
+from harness.store.decisive import decisive_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from harness.networks import NetworkOptions
     from harness.networks.checkpoints import Checkpoint
 
+EVERY = "all"
+"""Stands for every family."""
+_PACKAGE = Path(__file__).resolve().parents[1]
 _AT_A_TIME = 1024
 """Images of whose classes all probabilities are held."""
 
@@ -77,10 +80,10 @@ def answers_of(
     ask_for = families_that_ask(recording.tests)
     if recording.families:
         of_rows = {gate.id: gate.family for gate in recording.gates.gates}
-        ask_for = frozenset(name for name in recording.families if of_rows.get(name, name) in ask_for)
+        ask_for = frozenset(name for name in recording.families if {of_rows.get(name, name), EVERY} & ask_for)
     if not ask_for:
         return []
-    recording = replace(recording, families=tuple(sorted(ask_for)))
+    recording = replace(recording, families=() if EVERY in ask_for else tuple(sorted(ask_for)))
 
     def ask(checkpoint: Checkpoint, core: int) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
@@ -137,18 +140,34 @@ def knowing(
 
 
 def families_that_ask(tests: Path) -> frozenset[str]:
-    """Return the families whose stress tests ask what healthy retrains know: by functions that take such fixtures."""
-    found = set()
-    for file in sorted(tests.glob("**/*.py")):
-        with suppress(SyntaxError, ValueError):  # Which a run of the tests tells better.
-            for node in ast.walk(ast.parse(file.read_bytes())):
-                if isinstance(node, ast.FunctionDef) and any(each.arg in ASKING for each in node.args.args):
-                    found |= {
-                        str(call.args[0].value)
-                        for call in node.decorator_list
-                        if isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant)
-                    }
-    return frozenset(found)
+    """Return the families whose stress tests ask what healthy retrains know: by functions that take such fixtures.
+
+    It is `EVERY` alone where the code, read and not run, does not tell which: where a fixture of the user's own takes
+    one, or a family is not named in so many letters. Raises `InputError` for code that cannot be read.
+    """
+    folder, found = tests.resolve(), set[str]()
+    sources = [*folder.glob("**/*.py"), *folder.parent.glob("*.py")]
+    for file in decisive_files(sources, projects=(folder, folder.parent, Path.cwd())):
+        if file.is_relative_to(_PACKAGE):
+            continue
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not ASKING.isdisjoint(_taken_by(node)):
+                found.update([family for each in node.decorator_list for family in _families_in(each)] or [EVERY])
+    return frozenset({EVERY} if EVERY in found else found)
+
+
+def _taken_by(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    """Return the names of a function's arguments."""
+    given = function.args
+    return [each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+
+
+def _families_in(decorator: ast.expr) -> list[str]:
+    """Return the family in `@gate("family", ...)`, and none of any other decorator."""
+    match decorator:
+        case ast.Call(func=ast.Name("gate") | ast.Attribute(attr="gate"), args=[ast.Constant(str(family))]):
+            return [family]
+    return []
 
 
 def together(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -198,7 +199,8 @@ def _write_calibration(
 ) -> None:
     """Write panel, bounds and what the panel knows.
 
-    Raises `InputError`, and writes nothing, when a file is not what it was `before`.
+    Raises `InputError`, and writes nothing, when a file is not what it was `before`, and for bounds and rows that no
+    gates file can have.
     """
     from harness.calibration.rewrite import with_bounds
     from harness.store import alone
@@ -229,5 +231,23 @@ def _write_calibration(
                 "what was measured is kept"
             )
         rows = with_bounds(options.gates.read_text(encoding="utf-8"), calibrated, recipe=recipe, date=date)
+        _expect_readable(rows, options.gates)
         known = {knows: content} if content is not None else {}
         write_all_or_none({**known, options.panel: panel.as_bytes(), options.gates: rows.encode()})
+
+
+def _expect_readable(content: str, path: Path) -> None:
+    """Raise `InputError` for what cannot be read again where the gates file stands."""
+    from harness.gates import read_gates
+
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.stem}-", suffix=path.suffix) as made:
+        made.write(content.encode())
+        made.flush()
+        try:
+            read_gates(Path(made.name))
+        except InputError as error:
+            said = str(error).removeprefix(f"{made.name}: ")
+            raise InputError(
+                f"{path}: nothing was written, since it could not be read again: {said}; correct the test that this "
+                "is the row of, and calibrate again"
+            ) from None

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.run.outcome import NOT_JUDGED, REPORTS_FILE, STATUS_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _INTERRUPTED = 2
 
@@ -39,7 +41,8 @@ def run_gate(arguments: Sequence[str]) -> int:
     """Run pytest with these arguments in a child process and return its exit status, 4 if it came to no verdict.
 
     One that ends without reports, such as by a crash, or before the plugin that writes them is loaded, is told of in
-    reports all the same; those of an earlier run are removed.
+    reports all the same; those of an earlier run are removed. Ctrl-C, which a terminal sends to that process too, is
+    its to handle, however long it takes to write its reports: the status is 2 then.
     """
     from harness.plugin.output import REPORTS, forget, write_refusal
     from harness.plugin.rootdir import joined
@@ -51,8 +54,9 @@ def run_gate(arguments: Sequence[str]) -> int:
         said = Path(folder) / "status"
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", STATUS_FILE: str(said)}
         command = [sys.executable, "-m", "pytest", *joined(arguments)]
-        ended = subprocess.run(command, check=False, env=environment)  # noqa: S603  Our own command.
-        status = ended.returncode
+        with _interrupts_left_to_children():
+            ended = subprocess.run(command, check=False, env=environment)  # noqa: S603  Our own command.
+        status = _INTERRUPTED if ended.returncode == -signal.SIGINT else ended.returncode
         verdict = said.read_text("utf-8") if said.exists() else ""
         if (begun := said.with_name(REPORTS_FILE)).exists():
             reports = Path(begun.read_text("utf-8"))
@@ -67,6 +71,19 @@ def run_gate(arguments: Sequence[str]) -> int:
     if status != NOT_JUDGED:
         print(f"error: {reason}", file=sys.stderr)
     return NOT_JUDGED
+
+
+@contextmanager
+def _interrupts_left_to_children() -> Iterator[None]:
+    """Go on at Ctrl-C; a child process is interrupted by it as ever, unless this one was not to be interrupted."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *_: None)  # Unlike SIG_IGN, it is not inherited.
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _reports_named(arguments: Sequence[str]) -> Path:

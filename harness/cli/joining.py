@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import tempfile
 import tomllib
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,13 +27,15 @@ if TYPE_CHECKING:
 
 
 def gates_there(path: Path, images: LabelledImages) -> GatesFile | None:
-    """Return the gates file that is there already, if it is for these images; None for any other file, or none."""
-    with suppress(InputError):
-        gates = read_gates(path)
-        data = gates.data
-        if (data.name, data.split, data.n, data.sha256) == (images.name, images.split, len(images), images.sha256):
-            return gates
-    return None
+    """Return the gates file that is there already, if it is for these images; None for one of others, or for none.
+
+    Raises `InputError` for one that cannot be read.
+    """
+    if not path.exists():
+        return None
+    gates = read_gates(path)
+    data, wanted = gates.data, (images.name, images.split, len(images), images.sha256)
+    return gates if (data.name, data.split, data.n, data.sha256) == wanted else None
 
 
 def lacking(gates: GatesFile, rows: Sequence[StarterRow], options: argparse.Namespace) -> tuple[StarterRow, ...]:
@@ -58,6 +59,13 @@ def with_rows(gates: GatesFile, rows: Sequence[StarterRow], images: LabelledImag
 
     Raises `InputError` where that cannot be.
     """
+    known = {gate.id: gate.family for gate in gates.gates}
+    for row in rows:
+        if row.id in known:
+            raise InputError(
+                f"{gates.path}: the row {row.id!r} of {row.family} cannot be added, since one of {known[row.id]} has "
+                "this id; name that one otherwise"
+            )
     content = gates.path.read_text("utf-8")
     if any(row.family == SLICE for row in rows) and gates.data.groups_sha256 is None:
         content = re.sub(

@@ -9,7 +9,7 @@ from harness.data.groups import groups_sha256
 from harness.errors import InputError
 from harness.gates.file import SCHEMA
 from harness.gates.slices import SLICE, slice_rows
-from harness.gates.starter_row import StarterRow, in_toml, slugs
+from harness.gates.starter_row import StarterRow, in_toml, slugs, with_ids_apart
 from harness.perturb import PROTOCOL
 from harness.perturb.corruptions import SHIPPED
 
@@ -45,7 +45,7 @@ def starter_rows(
             f"--min-accuracy {min_accuracy:g}: expected a share above 0 and at most 1, such as 0.9, and the family "
             "clean"
         )
-    return tuple(row for name, rows in FAMILIES.items() if name in families for row in rows(about))
+    return with_ids_apart(row for name, rows in FAMILIES.items() if name in families for row in rows(about))
 
 
 def families_of(names: str | None) -> tuple[str, ...]:

@@ -44,13 +44,17 @@ class Ending:
             yield
         except BaseException as error:
             if self.run.outcome or self.run.unfinished:
-                refuse(self.run, f"the run came to no end: {printable(error)}")
+                refuse(self.run, f"the run came to no end: {_said(error)}")
             if self.run.is_worker or isinstance(error, KeyboardInterrupt | pytest.exit.Exception):
                 raise
             pytest.exit(f"the run came to no end: {error!r}", returncode=NOT_JUDGED)
         if self.run.outcome and session.exitstatus in {self.run.outcome.exit_status, NOT_JUDGED}:
             confirm(session.exitstatus)
             leave(self.run)
+
+
+def _said(error: BaseException) -> str:
+    return "it was interrupted" if isinstance(error, KeyboardInterrupt) else printable(error) or repr(error)
 
 
 def refuse(run: GateRun, reason: str) -> None:

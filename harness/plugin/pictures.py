@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from harness.measures.consensus import LOST_CONSENSUS
 from harness.run.outcome import urgency
 
 if TYPE_CHECKING:
@@ -26,8 +28,33 @@ _OF_PASSED = 0.25
 """Share of it that the pictures of tests that passed may fill, lest a page on which all is well grow for nothing."""
 
 
-def take_pictures(evidence: Evidence, session: StressSession) -> dict[str, Any]:
-    """Return what to show of the running test, as HTML: its pictures, the most telling first, and its gallery."""
+class PictureMaker:
+    """Makes the pictures of tests in the process that runs them; of tests that passed, no more than the page can show.
+
+    A page shows the first pictures of all that passed before the second of any, in the order in which they ran. So once
+    the first ones fill its room for these, those that follow in this process find none, whatever other processes made.
+    """
+
+    def __init__(self) -> None:
+        self.first: Counter[str] = Counter()
+        """Bytes of first pictures, by the status of their tests: the page puts what passed before what has no bound."""
+
+    def take(self, evidence: Evidence, verdict: Verdict, session: StressSession) -> dict[str, Any]:
+        """Return what to show of the running test, as HTML: its pictures, the most telling first, and its gallery.
+
+        `unmade` says whether there may be some that were not made for want of room.
+        """
+        # What all healthy retrains know has a section of its own, which shows the worst row, whatever its status.
+        limited = verdict.passed and verdict.metric != LOST_CONSENSUS.name
+        if limited and self.first[verdict.status] >= int(_OF_PASSED * MAX_BYTES):
+            return {"pictures": [], "gallery": "", "unmade": evidence.has_cases}
+        pictures, gallery = _made(evidence, session)
+        self.first[verdict.status] += sum(map(len, pictures[:1]))
+        return {"pictures": pictures, "gallery": gallery, "unmade": False}
+
+
+def _made(evidence: Evidence, session: StressSession) -> tuple[list[str], str]:
+    """Return the pictures of the running test, and its gallery."""
     from harness.report.case_pictures import as_html
     from harness.report.gallery import gallery_html, gallery_title
     from harness.report.html import not_made
@@ -37,23 +64,23 @@ def take_pictures(evidence: Evidence, session: StressSession) -> dict[str, Any]:
         tiles, count = evidence.gallery(session)
         if tiles and verdict is not None and verdict.gate.keys.get("pair"):
             gallery = gallery_html(gallery_title(verdict.gate.pair, verdict.gate.pose, tiles, count), tiles)
-        pictures = [as_html(case) for case in evidence.cases(session)]
+        return [as_html(case) for case in evidence.cases(session)], gallery
     except Exception as error:  # A user's model that answers may still not be one that can be looked into.
-        pictures = [not_made(repr(error))]
-    return {"pictures": pictures, "gallery": gallery}
+        return [not_made(repr(error))], gallery
 
 
 @dataclass(eq=False)
 class _Entry:
     """A test's entry in the page: its pictures, the most telling first, its gallery, and those of them that it shows.
 
-    `html` is what pytest-html makes the page of.
+    Of one that is `unmade` they were not made. `html` is what pytest-html makes the page of.
     """
 
     verdict: Verdict
     pictures: list[str]
     gallery: str
     html: dict[str, Any]
+    unmade: bool = False
     shown: list[str] = field(default_factory=list)
 
 
@@ -76,7 +103,8 @@ class PictureBook:
 
         html = extras.html(details(verdict, []))
         report.extras = [*getattr(report, "extras", []), html]  # type: ignore[attr-defined]
-        self.entries.append(_Entry(verdict, made["pictures"], made["gallery"], html))
+        unmade = made.get("unmade", False)
+        self.entries.append(_Entry(verdict, made["pictures"], made["gallery"], html, unmade))
 
     def fill(self) -> None:
         """Put the pictures that the page has room for into its entries, which pytest-html has not written yet."""
@@ -90,15 +118,18 @@ class PictureBook:
             entry.html["content"] = details(entry.verdict, [*entry.shown, *self._left_out(entry)])
 
     def _left_out(self, entry: _Entry) -> list[str]:
-        """Return a line that says what an entry does not show and how to see it, if there is anything."""
+        """Return a line that says what an entry does not show and how to see it, if there is anything.
+
+        Of a test that passed it gives no number, which is not known where pictures were not made.
+        """
         from harness.report.again import command_of_one
         from harness.report.html import left_out
 
         missing = len(entry.pictures) + bool(entry.gallery) - len(entry.shown)
-        if not missing:
+        if not (missing or entry.unmade):
             return []
-        command = command_of_one(self.command, entry.verdict.gate.id)
-        return [left_out(f"{missing} picture{'s' if missing > 1 else ''}", command)]
+        what = "pictures" if entry.verdict.passed else f"{missing} picture{'s' if missing > 1 else ''}"
+        return [left_out(what, command_of_one(self.command, entry.verdict.gate.id))]
 
 
 def _share_out(entries: Sequence[_Entry], room: int) -> int:

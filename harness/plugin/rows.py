@@ -9,6 +9,7 @@ import pytest
 from harness.errors import InputError
 from harness.gates import Gate
 from harness.gates.golden import GOLDEN
+from harness.gates.ids import LONGEST, id_without_row, is_id
 from harness.gates.keys import declared_keys, with_keys
 from harness.gates.slices import SLICE
 from harness.plugin.run import MISPLACED, RUN
@@ -18,7 +19,8 @@ from harness.run.before import ASKING
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Expand a test marked `@gate(family, metric=..., key=type, ...)` into one test per row of these.
 
-    A row whose keys are not those that the test declares is an error of collection.
+    A row whose keys are not those that the test declares is an error of collection, and so is a test without a row
+    whose family can give it no id.
     """
     marker = metafunc.definition.get_closest_marker("gate")
     if marker is None or "gate" not in metafunc.fixturenames or len(marker.args) != 1:
@@ -36,7 +38,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     except InputError as error:
         raise pytest.Collector.CollectError(str(error)) from None
     if not rows:
-        name = f"{family}-{metric.replace('_', '-')}" if metric else family
+        name = id_without_row(family, metric)
+        if not is_id(name):
+            raise pytest.Collector.CollectError(
+                f"{test}: its family {family!r} gives its row the id {name!r}, expected lower-case ASCII letters, "
+                f"digits, dots and hyphens, at most {LONGEST} of them; name the family so, in @gate and in its rows"
+            )
         rows = (Gate(id=name, family=family, metric=metric, keys=dict.fromkeys(declared)),)
     metafunc.parametrize("gate", rows, ids=[row.id for row in rows], indirect=True)
 

@@ -22,6 +22,7 @@ from harness.gates import Gate, GatesFile, Verdict, read_gates
 from harness.plugin import by_hand
 from harness.plugin.afterwards import bar
 from harness.plugin.options import full_gates, is_gate_run, options_of
+from harness.plugin.pictures import PictureMaker
 from harness.plugin.timeout import planning_limit, time_limit
 from harness.run.evidence import Evidence
 from harness.run.outcome import Outcome, SelfCheck
@@ -70,6 +71,7 @@ class GateRun:
         self.gates: GatesFile | None = None
         self.session: StressSession | None = None
         self.evidence = Evidence()
+        self.pictures = PictureMaker()
         self.tests: dict[str, pytest.Function] = {}
         self.reported = Reported()
         self.hung = False

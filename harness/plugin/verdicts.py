@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import Interruption, NotApplicableError, foreign_code, printable
 from harness.gates import Gate
-from harness.plugin.pictures import PICTURES, take_pictures
+from harness.plugin.pictures import PICTURES
 from harness.plugin.run import PROPERTY, RUN, NotApplicable
 from harness.plugin.shrunk import with_smallest_pose
 
@@ -96,7 +96,7 @@ def pytest_runtest_makereport(
     item.user_properties += [(name, getattr(verdict, name)) for name in ("status", "metric", "value", "limit", "n")]
     if item.config.pluginmanager.hasplugin("html") and run.options.record is None and not run.hung:
         with suppress(Exception, Interruption), run.limited(row.id), foreign_code():
-            report.user_properties.append((PICTURES, take_pictures(run.evidence, run.prepare())))
+            report.user_properties.append((PICTURES, run.pictures.take(run.evidence, verdict, run.prepare())))
     return report
 
 

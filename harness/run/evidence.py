@@ -32,12 +32,17 @@ class Evidence:
         """Forget the last test."""
         self.verdict = self.seen = None
 
+    @property
+    def has_cases(self) -> bool:
+        """Return whether there may be images to show: those of a failed gate, or of a count of failures."""
+        verdict = self.verdict
+        return verdict is not None and self.seen is not None and (not verdict.passed or verdict.unit is Unit.IMAGES)
+
     def cases(self, session: StressSession) -> list[Case]:
-        """Return the images to show: the most telling ones of a failed gate, or of a count of failures."""
-        verdict, seen = self.verdict, self.seen
-        if verdict is None or seen is None or (verdict.passed and verdict.unit is not Unit.IMAGES):
+        """Return the images to show, the most telling ones."""
+        if self.verdict is None or self.seen is None or not self.has_cases:
             return []
-        return telling_cases(session, verdict, seen)
+        return telling_cases(session, self.verdict, self.seen)
 
     def gallery(self, session: StressSession) -> tuple[list[Tile], int]:
         """Return the most telling failures of a gate on a pair of classes, and how many failures there are."""

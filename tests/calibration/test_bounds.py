@@ -63,6 +63,14 @@ def test_for_independent_rows_k_is_that_of_the_largest_of_students(rows, retrain
     assert multiplier(np.eye(rows), share=share, retrains=retrains) == pytest.approx(exact, rel=tolerance)
 
 
+@pytest.mark.parametrize("rows", [201, 1000])
+@pytest.mark.parametrize("rho", [0.0, 0.9])
+def test_of_hundreds_of_rows_nothing_is_drawn_and_k_is_bonferronis(rows, rho):
+    k = multiplier(equicorrelated(rows, rho), share=FAMILY_SHARE, retrains=20, draws=2)
+    assert k == pytest.approx(student(FAMILY_SHARE / rows, 20), rel=1e-9)
+    assert k == pytest.approx(student(-math.expm1(math.log1p(-FAMILY_SHARE) / rows), 20), rel=1e-4), "of independent"
+
+
 @pytest.mark.parametrize("rho", [1 - 1e-6, 1.0], ids=["nearly", "exactly"])
 def test_for_perfectly_correlated_rows_k_is_that_of_one_row(rho):
     k = multiplier(equicorrelated(5, rho), share=FAMILY_SHARE, retrains=20)

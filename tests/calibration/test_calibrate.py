@@ -250,6 +250,28 @@ def test_a_new_stress_test_gets_its_row_and_bound_by_a_calibration_of_its_family
     assert run_calibrate(zoo, "--family", "rotation", checkpoints=()) == 0, "the row that came has not changed since"
 
 
+def test_the_row_of_a_test_whose_family_is_no_id_can_be_read_again(zoo):
+    add_a_test(zoo, "Slight_mirror")
+    assert run_calibrate(zoo) == 0
+    (new,) = read_gates(zoo.gates).family("Slight_mirror")
+    assert new.id == "slight-mirror"
+    assert run_calibrate(zoo, "--family", "Slight_mirror", checkpoints=()) == 0
+
+
+def test_a_row_that_no_gates_file_can_have_is_not_written(zoo, monkeypatch, capsys):
+    """As one measured by another version, which the panel keeps."""
+    monkeypatch.setattr("harness.plugin.rows.id_without_row", lambda family, _: f"{family}!")
+    monkeypatch.setattr("harness.plugin.rows.is_id", lambda _: True)
+    add_a_test(zoo)
+    before = state(zoo)
+    assert run_calibrate(zoo) == 2
+    told = capsys.readouterr().err
+    assert "error: stress_tests/gates.toml: nothing was written, since it could not be read again: gate 6" in told
+    assert "'mirror!' must be of lower-case ASCII letters" in told
+    assert state(zoo) == before
+    assert sorted(path.name for path in zoo.tests.glob("*.toml")) == ["gates.toml"]
+
+
 class Flip:
     def __call__(self, images):
         return torch.flip(images, dims=(3,))

@@ -147,6 +147,58 @@ def test_the_shipped_tests_that_ask_are_those_of_consensus_and_flips():
     assert "clean" not in families_that_ask(STRESS_TESTS)
 
 
+OWN = """
+import pytest
+from harness.measures import lost_consensus, lost_to
+from harness.plugin import gate
+
+{code}
+    lost = lost_to([candidate.predict(images)], knowledge)
+    verdict = gate.judge(lost_consensus(lost))
+    evidence.show(verdict, lost)
+    assert verdict.passed, verdict.explain()
+"""
+ASKS = {
+    "keywords": ('@gate("own")\ndef test_own(candidate, images, evidence, gate, *, knowledge):', "own"),
+    "a-named-family": (
+        'FAMILY = "own"\n@gate(FAMILY)\ndef test_own(candidate, images, knowledge, evidence, gate):',
+        "all",
+    ),
+    "a-class": (
+        '@gate("own")\nclass TestOwn:\n  def test_own(self, candidate, images, knowledge, evidence, gate):',
+        "all",
+    ),
+    "a-fixture": (
+        "@pytest.fixture\ndef known(knowledge):\n    return knowledge\n\n"
+        '@gate("own")\ndef test_own(candidate, images, known, evidence, gate):\n    knowledge = known',
+        "all",
+    ),
+}
+"""Ways to ask, and what is known to ask by reading the code."""
+
+
+@pytest.mark.parametrize(("code", "family"), ASKS.values(), ids=ASKS)
+def test_a_test_that_asks_in_whichever_way_is_asked_for(tmp_path, code, family):
+    (tmp_path / "stress_tests").mkdir()
+    (tmp_path / "stress_tests/test_own.py").write_text(OWN.format(code=code))
+    assert families_that_ask(tmp_path / "stress_tests") == {family}
+
+
+def test_a_fixture_beside_the_tests_asks_too(tmp_path, monkeypatch):
+    """One that is imported from elsewhere in the project, to be exact."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in {
+        "stress_tests/test_own.py": 'from harness.plugin import gate\n\n@gate("own")\ndef test_own(known): ...\n',
+        "conftest.py": "from shop.known import known\n",
+        "shop/known.py": "import pytest\n\n@pytest.fixture\ndef known(before):\n    return before\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert families_that_ask(tmp_path / "stress_tests") == {"all"}
+    (tmp_path / "shop/known.py").write_text("")
+    assert families_that_ask(tmp_path / "stress_tests") == set()
+
+
 # From networks to bounds.
 
 
@@ -264,6 +316,20 @@ def test_a_bound_on_what_nobody_recorded_makes_the_verdict_partial(zoo, pytester
     rows = "consensus-pooled" if lacks == "a perturbation" else "consensus-clean, consensus-pooled"
     assert stress["verdict"] == "partial"
     assert f"was not recorded of these images: {rows}" in " ".join(stress["omissions"])
+
+
+@pytest.mark.parametrize("way", ["keywords", "a-fixture"])
+def test_a_test_that_asks_in_a_way_of_its_own_is_calibrated(zoo, way):
+    (zoo.tests / "test_consensus.py").unlink()
+    (zoo.tests / "test_own.py").write_text(OWN.format(code=ASKS[way][0]))
+    data = ("--", "--stress-data", "npz:zoo.npz")
+    assert main(["calibrate", "--checkpoints", *zoo.seeds[:3], *data]) == 0
+    (own,) = read_gates(zoo.gates).family("own")
+    assert own.panel is not None
+    assert sum("--stress-answers" in " ".join(run) for run in zoo.runs) == 3
+    zoo.runs.clear()
+    assert main(["calibrate", "--family", "own", *data]) == 0
+    assert all("--stress-record own" in " ".join(run) for run in zoo.runs)
 
 
 @pytest.mark.parametrize(

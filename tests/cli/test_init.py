@@ -14,12 +14,13 @@ import scipy.stats  # noqa: F401
 import torch
 import torch._dynamo
 from ruamel.yaml import YAML
-from zoo import ARGUMENTS, CLASSES, hypothesis_as_it_starts, images_of, network
+from zoo import ARGUMENTS, CLASSES, gates_text, hypothesis_as_it_starts, images_of, network
 
 from harness.cli import main
 from harness.cli.addopts import added_options
 from harness.cli.updating import RECORD
 from harness.cli.workflow import workflow
+from harness.data import load_images
 from harness.gates import read_gates
 from harness.gates.shipped import shipped_tests
 from harness.gates.starter import FAMILIES
@@ -186,11 +187,30 @@ def test_samples_that_fit_are_in_the_new_gates_file(shop, capsys):
 
 def test_what_is_there_and_different_ends_it_with_nothing_written(shop, capsys):
     (shop / "stress_tests").mkdir()
-    for name in ("gates.toml", "test_clean.py"):
-        (shop / "stress_tests" / name).write_text("# mine\n")
+    (shop / "stress_tests/gates.toml").write_text(gates_text(images_of(40), rows=""))
+    (shop / "stress_tests/test_clean.py").write_text("# mine\n")
     before = files_in(shop)
     assert main(["init", *DATA]) == 2
     assert "stress_tests/test_clean.py, stress_tests/gates.toml: there already" in capsys.readouterr().err
+    assert files_in(shop) == before
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ('[[gate]]\nid = "Clean"\nfamily = "clean"\nmetric = "accuracy"\n', "id 'Clean' must be of lower-case ASCII"),
+        ('[[gate]]\nid = "flip"\nfamily = "own"\nmetric = "accuracy"\n', "since one of own has this id; name that"),
+    ],
+    ids=["unreadable", "an-id-taken"],
+)
+def test_a_gates_file_to_which_no_row_can_be_added_is_told_of_and_stays(shop, capsys, rows, told):
+    (shop / "stress_tests").mkdir()
+    (shop / "stress_tests/gates.toml").write_text(gates_text(load_images(DATA[1]), rows=rows))
+    before = files_in(shop)
+    assert main(["init", *DATA, "--families", "flip"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: stress_tests/gates.toml: ")
+    assert told in error
     assert files_in(shop) == before
 
 

@@ -66,6 +66,25 @@ def test_classes_of_one_spelling_have_rows_of_their_own(tmp_path):
     assert [gate.id for gate in read_gates(tmp_path / "gates.toml").family("class")] == ["clean-a-b-0", "clean-a-b-1"]
 
 
+def test_whatever_classes_are_called_the_file_can_be_read(tmp_path):
+    """Each row has an id of its own, and none that is too long, however its classes and their pairs are called."""
+    long = "x" * 210
+    classes = ("Class 1", "class-1", "class 1 0", "consensus", "a", "a b", "b c", "c", long, f"{long} y", f"{long}/")
+    pixels, labels = images_of(range(len(classes))).pixels, torch.arange(len(classes))
+    images = LabelledImages(pixels, labels, classes, "shop", "test")
+    pairs = [("a", "b c"), ("a b", "c"), (long, f"{long} y")]
+    (tmp_path / "gates.toml").write_text(
+        starter(images, starter_rows(images, [*set(FAMILIES) - {"slice"}], pairs=pairs))
+    )
+    gates = read_gates(tmp_path / "gates.toml")
+    by_class = {gate.class_name: gate.id for gate in gates.family("class")}
+    assert len(by_class) == len(classes)
+    assert [by_class[name] for name in classes[:3]] == ["clean-class-1-1", "clean-class-1-2", "clean-class-1-0"]
+    assert [by_class[name] for name in classes[-3:]] == [f"clean-{'x' * 80}-{number}" for number in (8, 9, 10)]
+    assert [gate.id for gate in gates.family("flips") if gate.class_name is None] == ["flips", "flips-consensus-2"]
+    assert [gate.id for gate in gates.family("pairs")][:2] == ["pair-a-b-c", "pair-a-b-c-2"]
+
+
 def test_pairs_are_those_confused_most_often_either_way():
     labels, predicted = [0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 2, 0, 1, 2, 1, 2]
     predictions = Predictions(np.eye(3, dtype=np.float32)[predicted], images_of(labels), IDENTITY)

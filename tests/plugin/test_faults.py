@@ -442,6 +442,46 @@ def test_waits():
 """
 
 
+SLOW_TO_END = """
+import time
+from pathlib import Path
+
+def pytest_sessionfinish():
+    Path("ending").write_text("")
+    time.sleep({seconds})
+"""
+
+
+def wait_for(path):
+    deadline = time.monotonic() + SECONDS
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize(
+    ("seconds", "verdict", "why"),
+    [(1, "partial", None), (60, "error", "the run came to no end: it was interrupted")],
+    ids=["once", "twice"],
+)
+def test_interrupted_gate_command_ends_with_2_when_the_reports_are_written(zoo, seconds, verdict, why):
+    (zoo.tests / "test_waits.py").write_text(WAITING)
+    (zoo.root / "conftest.py").write_text(SLOW_TO_END.format(seconds=seconds))
+    command = [sys.executable, "-m", "harness", "gate", *WITHOUT_CACHE, "stress_tests", "--stress-data", zoo.data]
+    run = subprocess.Popen(
+        command, cwd=zoo.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    for each in ("waiting", "ending") if why else ("waiting",):
+        wait_for(zoo.root / each)
+        os.killpg(run.pid, signal.SIGINT)
+    _, said = run.communicate(timeout=SECONDS)
+    assert run.returncode == pytest.ExitCode.INTERRUPTED, said
+    assert "what was finished is kept" not in said, "which is of other commands"
+    report = json.loads((zoo.root / "reports/stress.json").read_text())
+    assert report["verdict"] == verdict
+    assert report["errors"] == ([why] if why else [])
+
+
 @pytest.mark.faults
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
@@ -451,9 +491,7 @@ def test_interrupt_says_so_ends_with_2_and_leaves_nothing_half_written(zoo, work
     run = subprocess.Popen(
         command, cwd=zoo.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
-    deadline = time.monotonic() + SECONDS
-    while not (zoo.root / "waiting").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for(zoo.root / "waiting")
     time.sleep(1)
     os.killpg(run.pid, signal.SIGINT)  # As a terminal does: to all processes of the run.
     output, _ = run.communicate(timeout=SECONDS)

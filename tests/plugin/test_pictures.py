@@ -13,6 +13,7 @@ from PIL import ImageFont  # noqa: F401
 from zoo import ROWS, Zoo
 
 from harness.plugin import pictures
+from harness.run import evidence
 
 PAIR = """
 [[gate]]
@@ -67,6 +68,34 @@ def test_a_page_that_would_be_too_large_says_what_it_leaves_out(zoo, pytester, m
     assert 1 <= pair.count('<figure class="picture"') < 3
     assert re.search(r"\d pictures? (and the gallery )?omitted", pair)
     assert "-k '[pair]' --stress-reports reports/pair<" in html.unescape(pair)
+
+
+PASSES = """
+[[gate]]
+id = "passes-{number}"
+family = "pairs"
+metric = "pair_failures"
+pair = ["ant", "bee"]
+hand = {{ bound = 399 }}
+"""
+
+
+def test_of_many_tests_that_passed_no_more_pictures_are_made_than_the_page_has_room_for(zoo, pytester, monkeypatch):
+    zoo.bind(PAIR + "".join(PASSES.format(number=number) for number in range(9)))
+    asked = []
+    telling_cases = evidence.telling_cases
+    monkeypatch.setattr(evidence, "telling_cases", lambda *given: asked.append(given) or telling_cases(*given))
+    monkeypatch.setattr(pictures, "MAX_BYTES", 160_000)
+    shown = entries(zoo, pytester, "--stress-no-overview")
+    first = [name for name in shown if name.startswith("passes") and '<figure class="picture"' in shown[name]]
+    assert 1 <= len(first) < 8
+    assert len(asked) <= len(first) + 2, "but for that which fails, and the first that found no room"
+    assert first == [f"passes-{number}" for number in range(len(first))]
+    assert shown["pair"].count('<figure class="picture"') == 3, "of a failure they are made as ever"
+    unmade = html.unescape(shown["passes-8"])
+    assert '<p class="omitted">pictures omitted, to keep this page small' in unmade
+    assert "-k '[passes-8]' --stress-reports reports/passes-8<" in unmade
+    assert '<figure class="picture"' in entries(zoo, pytester, "-k", "passes-8")["passes-8"]
 
 
 def test_pictures_that_cannot_be_made_do_not_end_the_run(zoo, pytester, monkeypatch):

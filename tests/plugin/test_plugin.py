@@ -390,6 +390,14 @@ def test_new_stress_test_without_a_row_is_reported_not_gated(zoo):
     assert (gate["status"], gate["value"]) == ("not_gated", zoo.report()["gates"][0]["value"])
 
 
+def test_a_family_that_gives_a_test_without_a_row_no_id_is_an_error_of_collection(zoo):
+    new = (STRESS_TESTS / "test_rotation.py").read_text().replace('gate("rotation")', 'gate("größer")')
+    (zoo.tests / "test_larger.py").write_text(new)
+    result = zoo.run()
+    assert result.ret == 4
+    result.stdout.fnmatch_lines(["*test_accuracy_survives_rotation: its family 'größer' gives its row the id *"])
+
+
 JUDGES_NOTHING = """
 from harness.plugin import gate
 
