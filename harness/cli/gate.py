@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,7 +77,8 @@ def run_gate(arguments: Sequence[str]) -> int:
 @contextmanager
 def _interrupts_left_to_children() -> Iterator[None]:
     """Go on at Ctrl-C; a child process is interrupted by it as ever, unless this one was not to be interrupted."""
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    mine = threading.current_thread() is threading.main_thread()  # Others are not interrupted.
+    if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
     signal.signal(signal.SIGINT, lambda *_: None)  # Unlike SIG_IGN, it is not inherited.
