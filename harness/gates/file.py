@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import tomllib
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ from pydantic import Field
 
 from harness.errors import InputError
 from harness.gates.golden import GOLDEN, GoldenDeclaration, GoldenImage, read_golden, rows_of
+from harness.gates.ids import LONGEST, is_id
 from harness.gates.rows import COMMON_KEYS, Gate, GatesError
 from harness.measures import METRICS
 from harness.perturb.base import PROTOCOL
@@ -25,8 +25,6 @@ SCHEMA = 1
 MAX_BYTES = 16 << 20
 """Larger files are refused: this is enough for 50,000 rows."""
 _MAX_PARTS = 100
-_MAX_ID = 200
-"""Characters of the longest id, which stands in the name of a test, in links and in tables."""
 
 
 @record
@@ -182,7 +180,7 @@ _FIELDS = {item.name for item in fields(Gate)}
 def _gate(row: Any, where: str, data: DataFingerprint) -> Gate:
     if not isinstance(row, dict):
         raise GatesError(f"{where}: expected a table, found {row!r}")
-    where += f" ({str(row['id'])[:_MAX_ID]!r})" if "id" in row else ""
+    where += f" ({str(row['id'])[:LONGEST]!r})" if "id" in row else ""
     own = {name: value for name, value in row.items() if name not in COMMON_KEYS}
     if taken := sorted(own.keys() & _FIELDS):
         raise GatesError(
@@ -190,10 +188,10 @@ def _gate(row: Any, where: str, data: DataFingerprint) -> Gate:
         )
     common = {"class_name" if name == "class" else name: row[name] for name in row if name in COMMON_KEYS}
     gate = read_record(Gate, {**common, "keys": own}, where=where, error=GatesError)
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", gate.id) or len(gate.id) > _MAX_ID:
+    if not is_id(gate.id):
         raise GatesError(
-            f"{where}: id {gate.id[:_MAX_ID]!r} must be of lower-case ASCII letters, digits, dots and hyphens, at most "
-            f"{_MAX_ID} of them"
+            f"{where}: id {gate.id[:LONGEST]!r} must be of lower-case ASCII letters, digits, dots and hyphens, at most "
+            f"{LONGEST} of them"
         )
     if gate.family == GOLDEN:
         raise GatesError(
