@@ -123,7 +123,7 @@ def _evaluate(options: argparse.Namespace) -> int:
                 "--suspects: what retrained reference models know of these images was not found; name the file with "
                 "--knowledge, which `python -m harness calibrate` leaves beside the panel"
             )
-        found, said = suspects_of(clean, knowledge, options.output)
+        found, said = suspects_of(clean, knowledge, everything.labels.numpy(), options.output)
         results.update(found)
         lines += ["", *said]
     print(json.dumps(results) if options.json else "\n".join(lines))
