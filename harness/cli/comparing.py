@@ -28,8 +28,8 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         "compare",
         _compare,
         "Hold one checkpoint against another: accuracy at rest and under pose, confusions, calibration, attention, as "
-        "a page of its own and a table here. Three or more are ranked by the gate, which is run on each: by failing "
-        "gates, then by how near the nearest bound is, with where each wins." + PASSED_ON,
+        "a page of its own and a table here. Three or more are ranked by the gate, which is run on each: by verdict, "
+        "by what fails, then by how near the nearest bound is, with where each wins." + PASSED_ON,
         "compare runs/new.safetensors models/augmented.safetensors",
     )
     command.set_defaults(passes_on=True)

@@ -205,9 +205,7 @@ def test_of_a_candidate_that_is_one_of_the_retrains_the_other_model_is_shown_in_
     session = replace(session, knowledge=knowledge)
     lost = lost_to([predicted(session)], session.knowledge)
     shown = next(
-        each
-        for each in evidence_of(judged(lost_consensus(lost), bound=0), lost).cases(session)
-        if each.index == 102
+        each for each in evidence_of(judged(lost_consensus(lost), bound=0), lost).cases(session) if each.index == 102
     )
     assert shown.healthy is None
     assert (shown.against, shown.other.answer.predicted) == ("baseline", "dark")
