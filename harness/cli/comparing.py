@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness.cli.gating import PASSED_ON, add_gates_option
 from harness.cli.models import add_model_options, load_chosen_images, open_chosen
 from harness.cli.status import OK
-from harness.errors import InputError
+from harness.errors import InputError, printable
 
 if TYPE_CHECKING:
     import argparse
@@ -89,7 +89,7 @@ def _compare(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({**overview.as_plain(), "flips": changed.as_json(), "page": str(options.output)}))
         return OK
-    print("\n".join(_lines(overview, changed)))
+    print("\n".join(map(printable, _lines(overview, changed))))
     if options.failures:
         print(f"failures: {options.failures}")
     print(f"page: {options.output}")
