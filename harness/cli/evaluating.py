@@ -45,7 +45,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         "--failures",
         action="store_true",
         help="also count failures by kind, at rest and moved, name those that persist, and write every one with the "
-        "probability of each class into --output, as CSV and Markdown",
+        "probability of each class, of more than 100 of the true one, into --output, as CSV and Markdown",
     )
     command.add_argument(
         "--pair",
