@@ -83,6 +83,11 @@ def printable(text: object) -> str:
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
 
 
+def writable(text: str) -> str:
+    """Return text that can be written as UTF-8: names and arguments may hold bytes that are none, which are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def without_secrets(text: str) -> str:
     """Return text less what gives whoever reads it access to the URLs in it: passwords, and queries, which sign them.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.cli.models import add_model_options, load_all_images, load_chosen_images, open_chosen
 from harness.cli.status import NEGATIVE, OK
-from harness.errors import InputError
+from harness.errors import InputError, printable
 
 if TYPE_CHECKING:
     import argparse
@@ -73,7 +73,8 @@ def _break_one(options: argparse.Namespace, classifier: Classifier, images: Labe
     tiles = [(pixels, f"image {number}", f"true: {clean.true}\n{marked(clean)}")]
     found: dict[str, object] = {"image": number, "true": clean.true, "predicted": clean.predicted}
     if clean.predicted != clean.true:
-        print(f"image {number} ({clean.true}) is taken for {clean.predicted} as it is; there is nothing to break")
+        said = f"image {number} ({clean.true}) is taken for {clean.predicted} as it is; there is nothing to break"
+        print(json.dumps({**found, "picture": None}) if options.json else printable(said))
         return NEGATIVE
     for path in fine_paths():
         failure = first_failures(classifier, image, path.poses)
@@ -90,13 +91,13 @@ def _break_one(options: argparse.Namespace, classifier: Classifier, images: Labe
     if options.json:
         print(json.dumps({**found, "picture": str(output)}))
         return OK
-    print(f"image {number}: {clean.true}, {clean.confidence:.0%} confidence")
+    print(printable(f"image {number}: {clean.true}, {clean.confidence:.0%} confidence"))
     for path in fine_paths():
         hit = found[path.name]
         where = f"right up to the limit of {path.limit}"
         if isinstance(hit, dict):
             where = f"{Pose(hit['degrees'], hit['dx'], hit['dy']).in_words()}: {hit['prediction']}"
-        print(f"  {path.name}: {where}")
+        print(printable(f"  {path.name}: {where}"))
     print(f"picture: {output}")
     return OK
 
@@ -124,10 +125,6 @@ def _survival(options: argparse.Namespace, classifier: Classifier, images: Label
             curves.append(breaking(classifier, images, path, on_evaluated=advance))
             done += len(path.poses) + 1
             advance(0)
-    output = options.output or Path("reports/survival.png")
-    picture = BytesIO()
-    survival_curves(curves).savefig(picture, dpi=100, format="png")
-    write_atomically(output, picture.getvalue())
     results = {
         curve.path.name: {
             "unit": curve.path.unit,
@@ -138,6 +135,10 @@ def _survival(options: argparse.Namespace, classifier: Classifier, images: Label
         }
         for curve in curves
     }
+    output = options.output or Path("reports/survival.png")
+    picture = BytesIO()
+    survival_curves(curves).savefig(picture, dpi=100, format="png")
+    write_atomically(output, picture.getvalue())
     if options.json:
         print(json.dumps({"images": len(images), "paths": results, "picture": str(output)}))
         return OK

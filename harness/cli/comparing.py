@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness.cli.gating import PASSED_ON, add_gates_option
 from harness.cli.models import add_model_options, load_chosen_images, open_chosen
 from harness.cli.status import OK
-from harness.errors import InputError
+from harness.errors import InputError, printable
 
 if TYPE_CHECKING:
     import argparse
@@ -28,8 +28,8 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         "compare",
         _compare,
         "Hold one checkpoint against another: accuracy at rest and under pose, confusions, calibration, attention, as "
-        "a page of its own and a table here. Three or more are ranked by the gate, which is run on each: by failing "
-        "gates, then by how near the nearest bound is, with where each wins." + PASSED_ON,
+        "a page of its own and a table here. Three or more are ranked by the gate, which is run on each: by verdict, "
+        "by what fails, then by how near the nearest bound is, with where each wins." + PASSED_ON,
         "compare runs/new.safetensors models/augmented.safetensors",
     )
     command.set_defaults(passes_on=True)
@@ -89,7 +89,7 @@ def _compare(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({**overview.as_plain(), "flips": changed.as_json(), "page": str(options.output)}))
         return OK
-    print("\n".join(_lines(overview, changed)))
+    print("\n".join(map(printable, _lines(overview, changed))))
     if options.failures:
         print(f"failures: {options.failures}")
     print(f"page: {options.output}")

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.models import add_model_options, load_all_images, open_chosen
 from harness.cli.status import OK
-from harness.errors import InputError
+from harness.errors import InputError, printable
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
+
+    import numpy as np
 
     from harness.inference import Classifier, Predictions
     from harness.measures.classification import ClassificationReport
@@ -40,7 +45,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         "--failures",
         action="store_true",
         help="also count failures by kind, at rest and moved, name those that persist, and write every one with the "
-        "probability of each class into --output, as CSV and Markdown",
+        "probability of each class, of more than 100 of the true one, into --output, as CSV and Markdown",
     )
     command.add_argument(
         "--pair",
@@ -94,6 +99,12 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     if (options.pair or options.pose) and not options.failures:
         raise InputError("--pair and --pose say which failures to list; give --failures, too")
+    for pose in options.pose:
+        if not all(map(math.isfinite, pose)):
+            raise InputError(
+                f"--pose {' '.join(f'{each:g}' for each in pose)}: expected finite numbers: degrees, and pixels to the "
+                "right and down"
+            )
     everything = load_all_images(options)
     images = everything if options.samples is None else stratified_sample(everything, options.samples)
     model = open_chosen(options.checkpoint, images, options)
@@ -105,16 +116,19 @@ def _evaluate(options: argparse.Namespace) -> int:
         "confident_errors": confident_errors(clean, above=0.9).value,
     }
     poses = promised_poses() if options.poses else (IDENTITY, *promised_corners()) if options.failures else ()
-    views = _views(classifier, clean, poses)
+    kinds = _kinds(options, clean, knowledge) if options.failures else ()
+    posed = _posed(classifier, clean, poses, kinds)
     if options.poses:
-        results.update(_over_poses(views))
+        correct = posed.predicted == clean.labels[:, None]
+        results["mean_pose_accuracy"] = float(correct.mean())
+        results["right_at_every_pose"] = float(correct.all(axis=1).mean())
     lines = [f"{name.replace('_', ' ')}: {value:.4g}" for name, value in results.items()]
     report = classification_report(clean)
     if options.classes:
         results["classes"] = report.as_json()
         lines += ["", *aligned(scores_rows(report))]
     if options.failures:
-        found, said = _failures(options, classifier, clean, views, report, knowledge=knowledge)
+        found, said = _failures(options, classifier, clean, kinds, posed, report=report)
         results.update(found)
         lines += ["", *said]
     if options.suspects:
@@ -123,57 +137,74 @@ def _evaluate(options: argparse.Namespace) -> int:
                 "--suspects: what retrained reference models know of these images was not found; name the file with "
                 "--knowledge, which `python -m harness calibrate` leaves beside the panel"
             )
-        found, said = suspects_of(clean, knowledge, options.output)
+        found, said = suspects_of(clean, knowledge, everything.labels.numpy(), options.output)
         results.update(found)
         lines += ["", *said]
-    print(json.dumps(results) if options.json else "\n".join(lines))
+    print(json.dumps(results) if options.json else "\n".join(map(printable, lines)))
     return OK
 
 
-def _views(classifier: Classifier, clean: Predictions, poses: Sequence[Any]) -> list[Predictions]:
-    from harness.store.progress import Progress
+def _kinds(options: argparse.Namespace, clean: Predictions, knowledge: Knowledge | None) -> tuple[FailureKind, ...]:
+    from harness.measures.failures import confusion, kinds_for
+    from harness.measures.suspects import owners
 
-    return [classifier.predict(clean.images, pose) for pose in Progress(poses, unit="pose", delay=2, disable=not poses)]
+    owned = None if knowledge is None else owners(clean, knowledge)
+    return *kinds_for(clean, owned), *(confusion(*pair) for pair in options.pair)
 
 
-def _over_poses(views: Sequence[Predictions]) -> dict[str, float]:
+@dataclass(frozen=True, eq=False)
+class _Posed:
+    """What is kept of a model's answers in P poses: `predicted`, (N, P) int32, and failures by kind, of those `moved`.
+
+    `failures` counts those of each kind in all poses but that of rest, of which there are `moved`.
+    """
+
+    predicted: np.ndarray
+    moved: int
+    failures: tuple[int, ...]
+
+
+def _posed(classifier: Classifier, clean: Predictions, poses: Sequence[Any], kinds: Sequence[FailureKind]) -> _Posed:
+    """Predict in each pose, one after the other: the answers to 50,000 images of 1,000 classes are 200 MB."""
     import numpy as np
 
-    correct = np.stack([each.correct for each in views])
-    return {"mean_pose_accuracy": float(correct.mean()), "right_at_every_pose": float(correct.all(axis=0).mean())}
+    from harness.perturb import IDENTITY
+    from harness.store.progress import Progress
+
+    predicted, failures = np.empty((len(clean.labels), len(poses)), dtype=np.int32), np.zeros(len(kinds), dtype=int)
+    for at, pose in enumerate(Progress(poses, unit="pose", delay=2, disable=not poses)):
+        seen = clean if pose == IDENTITY else classifier.predict(clean.images, pose, keep=False)
+        predicted[:, at] = seen.predicted
+        if pose != IDENTITY:
+            failures += [int(kind.among(seen).sum()) for kind in kinds]
+    return _Posed(predicted, sum(pose != IDENTITY for pose in poses), tuple(failures.tolist()))
 
 
 def _failures(
     options: argparse.Namespace,
     classifier: Classifier,
     clean: Predictions,
-    views: Sequence[Predictions],
-    report: ClassificationReport,
+    kinds: Sequence[FailureKind],
+    posed: _Posed,
     *,
-    knowledge: Knowledge | None,
+    report: ClassificationReport,
 ) -> tuple[dict[str, Any], list[str]]:
     """Tabulate failures and write the files; return what JSON has of them, and lines for the terminal."""
-    import numpy as np
-
-    from harness.measures.failures import confusion, failure_table, kinds_for, persistent_failures
-    from harness.measures.suspects import owners
-    from harness.perturb import IDENTITY, Pose
+    from harness.measures.failures import failure_table, persistent_failures
+    from harness.perturb import Pose
     from harness.report.failures import confusions_rows
     from harness.report.text import aligned
 
-    owned = None if knowledge is None else owners(clean, knowledge)
-    kinds = (*kinds_for(clean, owned), *(confusion(*pair) for pair in options.pair))
-    seen = [clean, *(classifier.predict(clean.images, Pose(*pose)) for pose in options.pose)]
-    tables = [failure_table(each, kind) for each in seen for kind in kinds]
-    persistent = persistent_failures(clean.images, np.stack([each.predicted for each in views], axis=1))
-    moved = [each for each in views if each.perturbation != IDENTITY]
+    moved = (classifier.predict(clean.images, Pose(*pose), keep=False) for pose in options.pose)
+    tables = [failure_table(each, kind) for each in chain([clean], moved) for kind in kinds]
+    persistent = persistent_failures(clean.images, posed.predicted)
     written = _write(options, report, tables, persistent)
     titles = [f"failures of {report.n} images", *(each.seen for each in tables[:: len(kinds)])]
     rows = [
-        [kind.name, *(str(len(each.rows)) for each in tables[at :: len(kinds)]), f"{_mean(kind, moved):.1f}"]
-        for at, kind in enumerate(kinds)
+        [kind.name, *(str(len(each.rows)) for each in tables[at :: len(kinds)]), f"{failures / posed.moved:.1f}"]
+        for at, (kind, failures) in enumerate(zip(kinds, posed.failures, strict=True))
     ]
-    lines = aligned([[*titles, f"mean of {len(moved)} poses"], *rows])
+    lines = aligned([[*titles, f"mean of {posed.moved} poses"], *rows])
     lines += ["", f"wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images"]
     groups = confusions_rows(persistent.by_confusion())
     if groups:
@@ -181,12 +212,10 @@ def _failures(
     if len(groups) > _CONFUSIONS:
         lines.append(f"and {len(groups) - _CONFUSIONS} rarer confusions, in persistent.csv")
     lines.append(f"written: {', '.join(written)}")
+    if not options.json:
+        return {}, lines
     found = {"failures": [table.as_json() for table in tables], "persistent": persistent.as_json(), "files": written}
     return found, lines
-
-
-def _mean(kind: FailureKind, moved: Sequence[Predictions]) -> float:
-    return sum(int(kind.among(each).sum()) for each in moved) / len(moved)
 
 
 def _write(

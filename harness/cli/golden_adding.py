@@ -14,7 +14,7 @@ import numpy as np
 from harness.cli.status import OK
 from harness.data.options import DataOptions, add_data_options
 from harness.data.pipeline import Pipeline
-from harness.errors import InputError, printable
+from harness.errors import InputError, printable, writable
 from harness.networks import NetworkOptions, add_network_options
 
 if TYPE_CHECKING:
@@ -103,19 +103,14 @@ def _golden(new: _New, reason: str, taken: set[str], healthy: tuple[int, int] | 
     return GoldenImage(
         id=name,
         class_name=new.class_name,
-        reason=_as_text(reason),
+        reason=writable(reason),
         date=datetime.now(UTC).date().isoformat(),
-        source=_as_text(new.source),
+        source=writable(new.source),
         file=name + new.suffix,
         sha256=new.sha256,
         made=new.made,
         healthy=healthy,
     )
-
-
-def _as_text(text: str) -> str:
-    """Return text that can be written: names and arguments may hold bytes that are no UTF-8, which are escaped."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _said_of(image: GoldenImage, unknown: str) -> str:
@@ -173,7 +168,7 @@ def _found(name: str, images: LabelledImages, class_name: str | None) -> list[_N
     if not files:
         raise InputError(f"{path}: no pictures in it; expected a folder per class, or pictures themselves and --class")
     # The folder in which it is found, though it may be a link to a file elsewhere.
-    return [_picture(file, class_of(file.absolute().parent.name, str(file))) for file in files]
+    return [_picture(file, class_of(writable(file.absolute().parent.name), str(file))) for file in files]
 
 
 def _picture(file: Path, class_name: str) -> _New:

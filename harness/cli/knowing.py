@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import InputError, printable
+from harness.errors import InputError, NotApplicableError, printable
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from harness.data import LabelledImages
     from harness.inference import Predictions, RoleModel
     from harness.measures.knowledge import Knowledge
@@ -55,15 +57,23 @@ def _about(images: LabelledImages, knowledge: Knowledge, path: Path) -> Knowledg
     return knowledge
 
 
-def suspects_of(predictions: Predictions, knowledge: Knowledge, folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """Write the suspects among the labels into the folder; return what JSON has of them, and lines for the terminal."""
+def suspects_of(
+    predictions: Predictions, knowledge: Knowledge, labels: np.ndarray, folder: Path
+) -> tuple[dict[str, Any], list[str]]:
+    """Write the suspects among the labels into the folder; return what JSON has of them, and lines for the terminal.
+
+    `labels` are those of the whole split, (S,) int64. Where healthy retrains do not tell, a line says why.
+    """
     from harness.measures.suspects import suspects, without
     from harness.report.suspects import suspects_csv, suspects_rows, without_in_words
     from harness.report.text import aligned
     from harness.store import write_atomically
     from harness.store.records import as_plain
 
-    found = suspects(predictions.images, knowledge)
+    try:
+        found = suspects(predictions.images, knowledge, labels)
+    except NotApplicableError as error:
+        return {"suspects": None, "suspects_missing": str(error)}, [str(error)]
     path = folder / "suspects.csv"
     write_atomically(path, suspects_csv(found, predictions).encode())
     rest = without(predictions, knowledge, found)

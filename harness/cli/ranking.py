@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from harness.cli.gating import gate_options, network_of
 from harness.cli.status import OK
 from harness.data.options import add_data_options
-from harness.errors import InputError
+from harness.errors import InputError, printable
 from harness.networks import add_network_options
 
 if TYPE_CHECKING:
@@ -58,12 +58,18 @@ def compare_many(options: argparse.Namespace, paths: Sequence[Path]) -> int:
     if options.json:
         titles, *rows = ranking_rows(candidates)
         told = [
-            {**dict(zip(titles, row, strict=True)), "path": one.path, "failing": one.failing, "margins": one.margins}
+            {
+                **dict(zip(titles, row, strict=True)),
+                "path": one.path,
+                "failing": one.failing,
+                "failed_tests": one.failed_tests,
+                "margins": one.margins,
+            }
             for row, one in zip(rows, candidates, strict=True)
         ]
         print(json.dumps({"ranking": told, "page": str(options.output)}))
         return OK
-    print("\n".join(ranking_lines(candidates)))
+    print("\n".join(map(printable, ranking_lines(candidates))))
     print(f"page: {options.output}")
     return OK
 

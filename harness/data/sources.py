@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from harness.data.npz import load_npz
 from harness.data.pipeline import Pipeline
 from harness.data.remote import is_url
 from harness.data.webdataset import load_webdataset
-from harness.errors import InputError
+from harness.errors import InputError, writable
 
 if TYPE_CHECKING:
     from harness.data.images import LabelledImages
@@ -91,19 +91,24 @@ def load_images(
     """Load the labelled test images that a `--stress-data` specification names: a source, and what it takes.
 
     Images are made by the `pipeline`; without one, they are resized to `size` (height, width) and made grey (1 channel)
-    or colour (3), None for as they are. Raises `InputError` for a specification of another form, and for what its
-    source cannot load.
+    or colour (3), None for as they are. In names of classes, what is no UTF-8 is escaped. Raises `InputError` for a
+    specification of another form, and for what its source cannot load.
     """
     kind, colon, rest = spec.partition(":")
     source = SOURCES.get(kind)
     pipeline = pipeline or Pipeline(size=size, channels=channels)
     if source is None and is_name(spec):
-        return load_named(spec, pipeline, otherwise=f"; expected {specs_in_words()}")
+        return _named(load_named(spec, pipeline, otherwise=f"; expected {specs_in_words()}"))
     if source is None or bool(rest) != bool(source.takes) or bool(colon) != bool(source.takes):
         raise InputError(f"--stress-data {spec}: unknown data; expected {specs_in_words()}")
     if is_url(rest) and kind not in _AT_URLS:
         raise InputError(f"--stress-data {spec}: is at a URL, expected a path; {', '.join(_AT_URLS)} may be at one")
-    return source.load(rest, pipeline)
+    return _named(source.load(rest, pipeline))
+
+
+def _named(images: LabelledImages) -> LabelledImages:
+    """Return the images with names that reports and checkpoints can hold, such as of a folder that is no UTF-8."""
+    return replace(images, name=writable(images.name), classes=tuple(map(writable, images.classes)))
 
 
 def specs_in_words(*, explained: bool = False) -> str:

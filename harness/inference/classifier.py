@@ -89,13 +89,15 @@ class Classifier:
         self._measured_on = images
         self._backend.measure_precision_on(len(images), self.inputs(images), name=images.sha256)
 
-    def predict(self, images: LabelledImages, perturbation: Perturbation = IDENTITY) -> Predictions:
-        """Predict every image under the perturbation.
+    def predict(
+        self, images: LabelledImages, perturbation: Perturbation = IDENTITY, *, keep: bool = True
+    ) -> Predictions:
+        """Predict every image under the perturbation; not to `keep` it in memory is for what is asked for once.
 
         Raises `ModelError` when the model raises, returns a non-finite value, or returns anything but one logit per
         class and image.
         """
-        if (transform := remembered_as(perturbation)) is None:
+        if not keep or (transform := remembered_as(perturbation)) is None:
             return self._predictions(images, perturbation)
         key = ("predictions", images.sha256, tuple(images.pixels.shape), transform)
         remembered = self.remembered(key, lambda: self._predictions(images, perturbation))

@@ -109,11 +109,13 @@ class PlannedClassifier(Classifier):
         """Return the model's own."""
         return self._of.fingerprint
 
-    def predict(self, images: LabelledImages, perturbation: Perturbation = IDENTITY) -> Predictions:
+    def predict(
+        self, images: LabelledImages, perturbation: Perturbation = IDENTITY, *, keep: bool = True
+    ) -> Predictions:
         """Return what `Classifier.predict` does, and note who asked for it first."""
         if (seen := remembered_as(perturbation)) is not None:
             self._ledger.look((id(self), images.sha256, tuple(images.pixels.shape), seen))
-        return super().predict(images, perturbation)
+        return super().predict(images, perturbation, keep=keep)
 
     def predict_pairs(
         self,

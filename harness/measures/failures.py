@@ -107,15 +107,24 @@ def _kinds(predictions: Predictions) -> tuple[FailureKind, ...]:
     return ANY, confident(0.9), *(confusion(*pair) for pair in pairs)
 
 
+LISTED = 100
+"""Classes of which tables of failures list every probability; with 1,000 they would be gigabytes."""
+_LIKELIEST = 3
+
+
 @record
 class Answer:
-    """What a model says of one image: its position in the full split, the class, and each class's probability."""
+    """What a model says of one image: its position in the full split, the class, and each class's probability.
+
+    Of many classes only those of the classes that are `named` may be there, the true one among them.
+    """
 
     index: int
     true: str
     predicted: str
     confidence: float
     probabilities: tuple[float, ...]
+    named: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,8 @@ class FailureTable:
     """The failures of one kind among `n` images, the most confident first.
 
     `seen` says in words how the images were turned and moved. `absent` names the classes of the kind that no image is
-    of. Probabilities stand in the order of `classes`.
+    of. Probabilities stand in the order of `classes`; of more than `LISTED` classes those of the likeliest three and of
+    the true one are there.
     """
 
     kind: str
@@ -146,23 +156,30 @@ def failure_table(predictions: Predictions, kind: FailureKind = ANY) -> FailureT
         classes=predictions.classes,
         n=len(predictions.labels),
         absent=kind.absent(predictions.images),
-        rows=answers_at(predictions, most_confident(predictions, kind.among(predictions))),
+        rows=answers_at(predictions, most_confident(predictions, kind.among(predictions)), listed=LISTED),
     )
 
 
-def answers_at(predictions: Predictions, positions: np.ndarray) -> tuple[Answer, ...]:
+def answers_at(predictions: Predictions, positions: np.ndarray, *, listed: int | None = None) -> tuple[Answer, ...]:
     """Return what the model says of the images at these positions, (M,) int64, of the predictions.
 
+    Of more than `listed` classes, if that is given, only the likeliest three and the true one have their probability.
     Costs a forward pass only when an answer is right, see `Predictions.probabilities_at`.
     """
     classes = predictions.classes
     labels, predicted = predictions.labels[positions], predictions.predicted[positions]
     numbers = predictions.images.positions.numpy()[positions]
     shares = predictions.probabilities_at(positions)
-    return tuple(
-        Answer(int(number), classes[label], classes[taken], float(row[taken]), tuple(map(float, row)))
-        for number, label, taken, row in zip(numbers, labels, predicted, shares, strict=True)
-    )
+    few = listed is not None and len(classes) > listed
+
+    def said(number: int, label: int, taken: int, row: np.ndarray) -> Answer:
+        about = (int(number), classes[label], classes[taken], float(row[taken]))
+        if not few:
+            return Answer(*about, tuple(map(float, row)))
+        chosen = list(dict.fromkeys([*np.argsort(-row, kind="stable")[:_LIKELIEST].tolist(), int(label)]))
+        return Answer(*about, tuple(map(float, row[chosen])), tuple(classes[each] for each in chosen))
+
+    return tuple(said(*each) for each in zip(numbers, labels, predicted, shares, strict=True))
 
 
 @record
@@ -178,7 +195,7 @@ class FailureChanges:
     """How two models' failures on the same images differ: of the one after only, of the one before only, of both.
 
     New failures and shared ones stand in the order of the confidence of the model after, fixed ones in that of the
-    model before, the most confident first.
+    model before, the most confident first. Probabilities are as in a `FailureTable`.
     """
 
     kind: str
@@ -211,7 +228,8 @@ def changed_positions(
 def failure_changes(predictions: Predictions, before: Predictions, kind: FailureKind = ANY) -> FailureChanges:
     """Compare the failures of this kind with those of a model before; raises `InputError` when the images differ."""
     new, fixed, shared = (
-        compared_at(predictions, before, positions) for positions in changed_positions(predictions, before, kind)
+        compared_at(predictions, before, positions, listed=LISTED)
+        for positions in changed_positions(predictions, before, kind)
     )
     return FailureChanges(
         kind=kind.name,
@@ -222,10 +240,12 @@ def failure_changes(predictions: Predictions, before: Predictions, kind: Failure
     )
 
 
-def compared_at(predictions: Predictions, before: Predictions, positions: np.ndarray) -> tuple[Comparison, ...]:
-    """Return what two models say of the images at these positions, (M,) int64."""
-    pairs = zip(answers_at(predictions, positions), answers_at(before, positions), strict=True)
-    return tuple(Comparison(after, earlier) for after, earlier in pairs)
+def compared_at(
+    predictions: Predictions, before: Predictions, positions: np.ndarray, *, listed: int | None = None
+) -> tuple[Comparison, ...]:
+    """Return what two models say of the images at these positions, (M,) int64; see `answers_at`."""
+    both = (answers_at(each, positions, listed=listed) for each in (predictions, before))
+    return tuple(Comparison(after, earlier) for after, earlier in zip(*both, strict=True))
 
 
 @record
@@ -270,7 +290,7 @@ class PersistentFailures:
 def persistent_failures(
     images: LabelledImages, predicted: np.ndarray, confidence: np.ndarray | None = None
 ) -> PersistentFailures:
-    """List the images that are wrong at more than half of the poses; `predicted` is (N, P) int64, a column for each.
+    """List the images that are wrong at more than half of the poses; `predicted` is (N, P) int, a column for each.
 
     `confidence` is that of each answer that is wrong, (N, P) in [0, 1], and 0 elsewhere. Raises `InputError` for a
     matrix of another shape, or of no pose.

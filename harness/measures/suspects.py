@@ -20,6 +20,8 @@ NEARLY_ALL = 0.95
 """Share of healthy retrains that must be wrong by the label."""
 UNLIKELY = 0.05
 """Of what a class's own images have: a label that the panel finds less likely than that is suspect."""
+LEAST = 3
+"""Healthy retrains: of fewer, nearly all are all, and whatever they get wrong with confidence would be suspect."""
 
 
 @record
@@ -72,19 +74,34 @@ def suspicion(of_label: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.asarray(own / np.maximum(thresholds[labels], 1e-12))
 
 
-def suspects(images: LabelledImages, knowledge: Knowledge) -> Suspects:
+def suspects(images: LabelledImages, knowledge: Knowledge, labels: np.ndarray | None = None) -> Suspects:
     """Return the images whose labels nearly all healthy retrains agree against, the most suspect first.
 
     At least 95% of them answer otherwise, and find the label less than a twentieth as likely as it is for images of
-    its class in the mean. The images are some or all of the split. Raises `NotApplicableError` where healthy retrains
-    were not asked about them.
+    its class in the mean: of all images of the split that they were asked about, so that an image is suspect in every
+    sample or in none. `labels` are those of the whole split, (S,) int64; without them the images are all of it. Raises
+    `NotApplicableError` where healthy retrains were not asked about the images, and for fewer than three of them.
     """
-    view, labels = expect_asked(images, knowledge), images.labels.numpy()
-    unusual = suspicion(view.of_label, labels)
+    view, whole, positions = expect_asked(images, knowledge), knowledge.view(), images.positions.numpy()
+    if len(knowledge.members) < LEAST:
+        raise NotApplicableError(
+            f"which labels are suspect is not told by {len(knowledge.members)} retrains: expected {LEAST} or more, "
+            "since so few may all be wrong; calibrate with more"
+        )
+    labels = images.labels.numpy() if labels is None else labels
+    if len(labels) != len(whole.wrong):
+        raise NotApplicableError(
+            f"which labels are suspect is not told by {len(labels)} labels: expected those of all {len(whole.wrong)} "
+            "images of the split"
+        )
+    asked = np.flatnonzero(whole.wrong != NOT_ASKED)
+    unusual = np.full(len(labels), np.nan)
+    unusual[asked] = suspicion(whole.of_label[asked], labels[asked])
+    unusual, labels = unusual[positions], labels[positions]
     chosen = np.flatnonzero((view.wrong >= NEARLY_ALL * len(knowledge.members)) & (unusual < UNLIKELY))
     rows = tuple(
         Suspect(
-            int(images.positions[at]),
+            int(positions[at]),
             images.classes[labels[at]],
             images.classes[view.likeliest[at, 0]],
             float(view.shares[at, 0]),
@@ -106,7 +123,8 @@ def owners(predictions: Predictions, knowledge: Knowledge) -> dict[str, frozense
     """
     wrong, positions = expect_asked(predictions.images, knowledge).wrong, predictions.images.positions.numpy()
     if knowledge.besides is not None:
-        wrong = wrong - ~predictions.correct
+        # Its own error is among those counted, but for one that it did not make when it was asked.
+        wrong = np.clip(wrong - ~predictions.correct, 0, knowledge.retrains)
     kinds = {
         EVERYONES: wrong == knowledge.retrains,
         CONTESTED: (wrong > 0) & (wrong < knowledge.retrains),

@@ -160,7 +160,8 @@ def _posed(case: Case) -> str:
 
 def _described(view: View, classes: Sequence[str]) -> str:
     shares = zip(view.answer.probabilities, classes, strict=True)
-    others = [f"{name} {share:.0%}" for share, name in sorted(shares, reverse=True)[1:3] if share >= 0.005]  # noqa: PLR2004
+    ranked = sorted(((share, name) for share, name in shares if name != view.answer.predicted), reverse=True)
+    others = [f"{name} {share:.0%}" for share, name in ranked[:2] if share >= 0.005]  # noqa: PLR2004
     then = f" (then {', '.join(others)})" if others else ""
     return f"{answered(view.answer)}{then}, {_looks(view.attention)}"
 

@@ -6,7 +6,9 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
+from harness.measures.failures import LISTED
 from harness.report.failures import confusions_rows
+from harness.report.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,7 +21,7 @@ _SHOWN = 20
 
 
 def failures_csv(tables: Sequence[FailureTable]) -> str:
-    """Return a line for each failure of each table, with the probability of every class."""
+    """Return a line for each failure of each table, with each class's probability, of many classes the true one's."""
     classes = tables[0].classes
     return csv_text(
         ("kind", "seen", "image", "true", "predicted", "confidence", *_probability_titles(classes)),
@@ -32,7 +34,10 @@ def failures_csv(tables: Sequence[FailureTable]) -> str:
 
 
 def changes_csv(changes: Sequence[FailureChanges]) -> str:
-    """Return a line for each new, fixed and shared failure of each kind, with what both models say of the image."""
+    """Return a line for each new, fixed and shared failure of each kind, with what both models say of the image.
+
+    Probabilities are as in `failures_csv`.
+    """
     classes = changes[0].classes
     return csv_text(
         (
@@ -82,13 +87,13 @@ def failures_markdown(
     title: str, report: ClassificationReport, tables: Sequence[FailureTable], persistent: PersistentFailures
 ) -> str:
     """Return all that `evaluate --failures` finds: scores, the most confident failures by kind, those that persist."""
-    lines = [f"# {title}", "", *_markdown(scores_rows(report))]
+    lines = [f"# {plain(title)}", "", *_markdown(scores_rows(report))]
     for name, classes in (("images of", report.absent), ("predictions of", report.never_predicted)):
-        lines += [f"No {name} {', '.join(classes)}.", ""] if classes else []
+        lines += [f"No {name} {plain(', '.join(classes))}.", ""] if classes else []
     for table in tables:
         shown = f", the {_SHOWN} most confident" if len(table.rows) > _SHOWN else ""
-        lines += [f"## {table.kind}, {table.seen}: {len(table.rows)} of {table.n} images{shown}", ""]
-        lines += [f"No image is of {', '.join(table.absent)}.", ""] if table.absent else []
+        lines += [f"## {plain(f'{table.kind}, {table.seen}')}: {len(table.rows)} of {table.n} images{shown}", ""]
+        lines += [f"No image is of {plain(', '.join(table.absent))}.", ""] if table.absent else []
         if table.rows:
             rows = [
                 [str(row.index), row.true, row.predicted, f"{row.confidence:.1%}", _others(row, table.classes)]
@@ -103,8 +108,9 @@ def failures_markdown(
 
 def _others(row: Answer, classes: Sequence[str]) -> str:
     """Return the two classes that come after the answer, with their probabilities."""
-    ranked = sorted(zip(row.probabilities, classes, strict=True), reverse=True)[1:3]
-    return ", ".join(f"{name} {share:.1%}" for share, name in ranked)
+    shares = zip(row.probabilities, row.named or classes, strict=True)
+    ranked = sorted(((share, name) for share, name in shares if name != row.predicted), reverse=True)
+    return ", ".join(f"{name} {share:.1%}" for share, name in ranked[:2])
 
 
 def _scores(each: object) -> tuple[float | None, ...]:
@@ -116,11 +122,14 @@ def _said(answer: Answer) -> tuple[str, str]:
 
 
 def _probabilities(answer: Answer) -> tuple[str, ...]:
-    return tuple(f"{share:.4f}" for share in answer.probabilities)
+    told = answer.probabilities
+    if answer.named:
+        told = (told[answer.named.index(answer.true)],)
+    return tuple(f"{share:.4f}" for share in told)
 
 
 def _probability_titles(classes: Sequence[str], prefix: str = "") -> tuple[str, ...]:
-    return tuple(f"{prefix}P({name})" for name in classes)
+    return tuple(f"{prefix}P({name})" for name in (classes if len(classes) <= LISTED else ("true",)))
 
 
 def csv_text(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -136,6 +145,6 @@ def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return a table, its first row the titles, and an empty line after it."""
 
     def line(cells: Iterable[str]) -> str:
-        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+        return f"| {' | '.join(map(plain, cells))} |"
 
     return [line(rows[0]), line("---" for _ in rows[0]), *map(line, rows[1:]), ""]

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import some_of
 from harness.measures import Unit
 from harness.report.illustrations import Illustration, figure_html
 from harness.report.page import Section, render, table
@@ -23,12 +24,17 @@ _LED = 1.0
 """Standard deviations of healthy retrains by which the best of a row must be ahead of the next, to win it."""
 _NAMED = 5
 """Rows that a candidate wins which are named."""
+_ORDER = ("pass", "partial", "fail", "error")
+"""Verdicts, the best first."""
 _TITLES = ("rank", "candidate", "verdict", "failing", "tightest gate", "wins", "best behaviours")
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What the gate said of one candidate, by its `stress.json`; `rows` are its entries there, by id."""
+    """What the gate said of one candidate, by its `stress.json`; `rows` are its entries there, by id.
+
+    `failed_tests` names the tests without a gate that failed.
+    """
 
     name: str
     path: str
@@ -36,6 +42,7 @@ class Judged:
     verdict: str
     rows: Mapping[str, Mapping[str, Any]]
     error: str = ""
+    failed_tests: tuple[str, ...] = ()
 
     @staticmethod
     def of(name: str, path: str, report: Mapping[str, Any]) -> Judged:
@@ -43,12 +50,19 @@ class Judged:
         rows = {row["id"]: row for row in report["gates"] if row["role"] == "candidate"}
         error = next(iter(report["errors"]), "") if report["verdict"] == "error" else ""
         sha256 = (report["candidate"] or {}).get("sha256", "")
-        return Judged(name, path, sha256, report["verdict"], rows, error)
+        return Judged(name, path, sha256, report["verdict"], rows, error, tuple(report["failed_tests"]))
 
     @property
     def failing(self) -> list[str]:
         """Return the ids of the gates that fail."""
         return [name for name, row in self.rows.items() if row["status"] == "fail"]
+
+    @property
+    def remark(self) -> str:
+        """Return why it was not judged, or what failed besides its gates; empty where there is no such thing."""
+        if self.error:
+            return f"{self.name} was not judged: {self.error}"
+        return f"{self.name} fails tests without a gate: {some_of(self.failed_tests)}" if self.failed_tests else ""
 
     @property
     def judged(self) -> int:
@@ -82,8 +96,12 @@ class Win:
 
 
 def ranked(candidates: Sequence[Judged]) -> list[Judged]:
-    """Return the candidates, the best first: those that were judged, by failing gates, then by the tightest gate."""
-    return sorted(candidates, key=lambda one: (one.verdict == "error", len(one.failing), -one.tightest[1], one.name))
+    """Return the candidates, the best first: by the verdict, by how many gates and tests fail, by the tightest gate."""
+
+    def badness(one: Judged) -> tuple[int, int, float, str]:
+        return _ORDER.index(one.verdict), len(one.failing) + len(one.failed_tests), -one.tightest[1], one.name
+
+    return sorted(candidates, key=badness)
 
 
 def wins(candidates: Sequence[Judged]) -> list[Win]:
@@ -154,9 +172,9 @@ def ranking_lines(candidates: Sequence[Judged]) -> list[str]:
     lines = aligned(ranking_rows(candidates), text=(0, 1, 2, 4, 5, 6))
     led = wins(candidates)
     for one in candidates:
-        if one.error:
-            lines.append(f"{one.name} was not judged: {one.error}")
-        elif mine := [win for win in led if win.candidate == one.name]:
+        if one.remark:
+            lines.append(one.remark)
+        if mine := [win for win in led if win.candidate == one.name]:
             said = ", ".join(f"{win.row} by {win.lead:.1f}" for win in mine[:_NAMED])
             more = f" and {len(mine) - _NAMED} more" if len(mine) > _NAMED else ""
             lines.append(f"{one.name} wins {said}{more} (healthy standard deviations ahead of the next)")
@@ -176,9 +194,7 @@ def ranking_page(candidates: Sequence[Judged], facts: Mapping[str, str]) -> str:
         Section("rows", "Every row", _every_row(candidates)),
         Section("covered", "What was compared", render("facts", facts=facts.items())),
     ]
-    lead = render(
-        "lead", lines=[f"{one.name} was not judged: {one.error}" for one in candidates if one.error], hints=""
-    )
+    lead = render("lead", lines=[one.remark for one in candidates if one.remark], hints="")
     title = f"{len(candidates)} candidates by the gate"
     return str(render("whole", title=title, banner="", lead=lead, sections=sections))
 

@@ -65,8 +65,13 @@ def without_in_words(rest: WithoutSuspects) -> str:
 
 
 def suspect_labels(outcome: Outcome) -> Section | None:
-    """Return the images whose labels are suspect, with pictures, and the verdict on clean accuracy without them."""
-    overview = outcome.overview
+    """Return the images whose labels are suspect, with pictures, and the verdict on clean accuracy without them.
+
+    Or why healthy retrains do not tell which these are.
+    """
+    overview, title = outcome.overview, "Suspects among the labels"
+    if overview is not None and overview.suspects_missing:
+        return Section("suspects", title, render("lead", lines=[overview.suspects_missing], hints=""))
     if overview is None or overview.suspects is None or not overview.suspects.rows:
         return None
     found = overview.suspects
@@ -89,7 +94,7 @@ def suspect_labels(outcome: Outcome) -> Section | None:
         listed=listed,
         rows=table([str(title) for title in titles], rows[:_LISTED]),
     )
-    return Section("suspects", "Suspects among the labels", body)
+    return Section("suspects", title, body)
 
 
 def _both_verdicts(outcome: Outcome) -> str:
@@ -108,7 +113,8 @@ def _both_verdicts(outcome: Outcome) -> str:
     said += f"; without the suspects {percent(rest.accuracy)}"
     panel = clean.gate.panel
     if panel and panel.k and panel.retrains and rest.healthy_mean is not None and rest.healthy_std is not None:
-        least = max(rest.healthy_std, 1 / rest.n)
+        # Few retrains may be close by chance: their gate's deviation is moderated, and its multiplier goes with that.
+        least = max(rest.healthy_std, panel.std or 0, 1 / rest.n)
         floor = rest.healthy_mean - panel.k * least * math.sqrt(1 + 1 / panel.retrains)
         said += f", {_holds(rest.accuracy, floor)} {percent(floor)}, the floor of retrains on the same images"
     return f"{said}. {rest.lost} of its errors are on suspects."

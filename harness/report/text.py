@@ -118,11 +118,11 @@ def markdown(outcome: Outcome) -> str:
     Of long lists it has the first, and how many more there are; each family that fails is there with its count.
     """
     icon = {"pass": "✅", "partial": "⚠️"}.get(outcome.verdict, "❌")
-    unjudged = [_plain(error) for error in (*outcome.errors, *self_check_failures(outcome))]
+    unjudged = [plain(error) for error in (*outcome.errors, *self_check_failures(outcome))]
     said_first = [
         *_first("**could not judge**", unjudged),
-        *(f"- partial: {_plain(omission)}" for omission in outcome.omissions),
-        *([f"- {_plain(outcome.scope)}"] if outcome.scope else []),
+        *(f"- partial: {plain(omission)}" for omission in outcome.omissions),
+        *([f"- {plain(outcome.scope)}"] if outcome.scope else []),
         *_first("failed", [_code(failure) for failure in outcome.failed_tests]),
     ]
     judged = [
@@ -130,11 +130,11 @@ def markdown(outcome: Outcome) -> str:
             f"- {in_words(role)}: {_code(model['path'])}" + (f" (`{model['sha256'][:12]}`)" if model["sha256"] else "")
             for role, model in outcome.models.items()
         ),
-        f"- data: {_plain(data_in_words(outcome))}",
-        *(f"- {_plain(note)}" for note in notes(outcome)),
+        f"- data: {plain(data_in_words(outcome))}",
+        *(f"- {plain(note)}" for note in notes(outcome)),
     ]
     blocks = [
-        [f"## {icon} Model quality gate: {_plain(outcome.headline)}"],
+        [f"## {icon} Model quality gate: {plain(outcome.headline)}"],
         said_first,
         *_what_fails(outcome),
         ["What was judged:"],
@@ -162,13 +162,13 @@ def _what_fails(outcome: Outcome) -> list[list[str]]:
     for family, (worst, *others) in families.items():
         numbers = ("", "") if worst.value is None else measured_and_required(worst)
         failing = _counted([worst, *others], of=judged_of(outcome, family))
-        table.append(f"| {' | '.join((_plain(family), failing, worst.gate.id, *numbers, worst.missed))} |")
-    found = [f"- {_plain(worst.explain())}" for worst, *_ in list(families.values())[:_EXPLAINED]]
+        table.append(f"| {' | '.join((plain(family), failing, worst.gate.id, *numbers, worst.missed))} |")
+    found = [f"- {plain(worst.explain())}" for worst, *_ in list(families.values())[:_EXPLAINED]]
     more = {family: [verdict.gate.id for verdict in others] for family, (_, *others) in families.items() if others}
     if not more:
         return [table, found]
     opening = f"<details><summary>{sum(map(len, more.values()))} more; stress.html has the numbers of all</summary>"
-    names = [f"- {_plain(family)}: {some_of(ids, shown=_NAMED)}" for family, ids in more.items()]
+    names = [f"- {plain(family)}: {some_of(ids, shown=_NAMED)}" for family, ids in more.items()]
     return [table, found, [opening], names, ["</details>"]]
 
 
@@ -178,7 +178,7 @@ def _counted(failed: Sequence[Verdict], *, of: int) -> str:
     return ", ".join([*fails, *([f"{errors} of {of} not judged"] if errors else [])])
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return text that Markdown shows as it is: no line, cell, code, element, link or picture of its own."""
     escaped = printable(text.replace("\n", " ")).replace("|", "\\|").replace("`", "\\`").replace("](", "]\\(")
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", escaped)

@@ -98,7 +98,7 @@ def telling_cases(session: StressSession, verdict: Verdict, seen: Seen) -> list[
 
     Of a search those that flip at the smallest pose, each in that pose; of one perturbation for all images new
     failures, which the other model gets right, before shared ones. Beyond that the verdict's order holds. What every
-    healthy retrain gets right is held against their mean answer.
+    healthy retrain gets right is held against their mean answer, unless the candidate is one of them.
     """
     from harness.gates.verdicts import NAMED
     from harness.inference import Predictions
@@ -117,6 +117,8 @@ def telling_cases(session: StressSession, verdict: Verdict, seen: Seen) -> list[
     else:
         chosen = [(int(at), seen.perturbation_of(int(at))) for at in named]
     chosen, knowledge = chosen[:SHOWN], session.knowledge if isinstance(seen, Lost) else None
+    if knowledge is not None and knowledge.besides is not None:
+        knowledge = None  # Its own answer is part of their mean.
     shown_at = [position for position, _ in chosen]
     at_rest: dict[int, Answer] = {}
     if any(perturbation != IDENTITY for _, perturbation in chosen):  # Together, since each call costs a whole batch.

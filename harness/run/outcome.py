@@ -148,6 +148,7 @@ class Outcome:
             "versions": self.versions,
             "errors": list(self.errors),
             "omissions": list(self.omissions),
+            "failed_tests": list(self.failed_tests),
             "self_checks": [check.as_json() for check in self.self_checks],
             "gates": [verdict.as_json() for verdict in self.verdicts],
             "overview": self.overview.as_plain() if self.overview else None,

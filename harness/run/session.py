@@ -18,6 +18,8 @@ from harness.run.made_for import expect_data_of, expect_profile_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
+
     from harness.data import LabelledImages
     from harness.gates.file import DataFingerprint
     from harness.inference import RoleModel
@@ -99,6 +101,8 @@ class StressSession:
     """What models run on, if not this process."""
     whole: LabelledImages | None = None
     """The images of families that measure more than the sample that others do; None where there is no sample."""
+    labels: np.ndarray | None = None
+    """The labels of the whole split, (S,) int64; None where the images are all of it."""
 
     def role(self, name: str) -> RoleModel:
         """Return the model of a role.
@@ -218,7 +222,7 @@ def open_session(
         gates.expect_rows_as_calibrated()
     if gates.data.classes:
         images = replace(images, classes=gates.data.classes)
-    knowledge, whole = _knowledge(options, gates, images), None
+    knowledge, whole, labels = _knowledge(options, gates, images), None, images.labels.numpy()
     if (size := options.sample_size(gates.data)) is not None:
         whole = None if options.samples is not None else images
         images = stratified_sample(images, size)
@@ -252,6 +256,7 @@ def open_session(
         knowledge=knowledge and knowledge.of_others(roles["candidate"].model_sha256),
         cluster=cluster,
         whole=whole,
+        labels=labels,
     )
 
 

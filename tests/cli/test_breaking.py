@@ -74,6 +74,22 @@ def test_break_says_that_an_image_is_wrong_as_it_is(shop, tmp_path, capsys):
     output = tmp_path / "none.png"
     assert cli.main(["break", str(path), "--image", "0", "--data", data, "--output", str(output)]) == 1
     assert "as it is; there is nothing to break" in capsys.readouterr().out
+    assert cli.main(["break", str(path), "--image", "0", "--data", data, "--output", str(output), "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["image"] == 0
+    assert said["predicted"] != said["true"]
+    assert said["picture"] is None
+    assert not output.exists()
+
+
+def test_a_model_that_gets_no_image_right_is_refused(shop, tmp_path, capsys):
+    path, data = shop
+    with np.load(tmp_path / "shop.npz") as arrays:
+        wrong = {"images": arrays["images"][:1], "labels": arrays["labels"][:1], "classes": arrays["classes"]}
+    np.savez(tmp_path / "shop.npz", **wrong)
+    output = tmp_path / "survival.png"
+    assert cli.main(["break", str(path), "--data", data, "--output", str(output)]) == 2
+    assert "none of the 1 images is right as it is" in capsys.readouterr().err
     assert not output.exists()
 
 

@@ -1,10 +1,13 @@
 """`python -m harness`: exit statuses, messages, and the files its commands write."""
 
 import csv
+import gc
 import json
 import re
 import subprocess
 import sys
+import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -320,6 +323,48 @@ def test_evaluate_failures_as_json_holds_the_tables(failures, capsys):
     assert [table["kind"] for table in found["failures"]][:2] == ["any error", "errors over 90% confidence"]
     assert found["persistent"]["poses"] == 9
     assert all(Path(name).exists() for name in found["files"])
+
+
+def test_evaluate_over_poses_holds_the_answers_of_few_at_a_time(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("harness.data.options.load_images", lambda spec, **_: some_images())
+    monkeypatch.chdir(tmp_path)
+    notebook_file(tmp_path / "untrained.pth")
+    made, held, predict = [], [], Classifier.predict
+
+    def counted(classifier, images, perturbation=IDENTITY, **options):
+        gc.collect()
+        held.append(sum(each() is not None for each in made))
+        answers = predict(classifier, images, perturbation, **options)
+        if perturbation != IDENTITY:
+            made.append(weakref.ref(answers))
+        return answers
+
+    monkeypatch.setattr(Classifier, "predict", counted)
+    assert main(["evaluate", "untrained.pth", "--failures", "--pose", "30", "0", "0", "--json"]) == 0
+    assert (len(made), max(held)) == (9, 1), "the last, while the next is asked for"
+    assert "failures" in json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("pose", [("nan", "0", "0"), ("0", "inf", "0"), ("0", "0", "inf")], ids="-".join)
+def test_evaluate_refuses_a_pose_that_is_not_finite(capsys, pose):
+    assert main(["evaluate", "untrained.pth", "--failures", "--pose", *pose]) == 2
+    assert f"--pose {' '.join(pose)}: expected finite numbers" in capsys.readouterr().err
+
+
+def test_names_of_classes_are_text_on_the_screen_and_in_markdown(tmp_path, capsys, monkeypatch):
+    names = ("a|b", "one\ntwo", "\x1b[31mred", "<script>alert(1)</script>", *CLASSES[4:])
+    images = replace(some_images(), classes=names)
+    monkeypatch.setattr("harness.data.options.load_images", lambda spec, **_: images)
+    monkeypatch.chdir(tmp_path)
+    notebook_file(tmp_path / "untrained.pth")
+    assert main(["evaluate", "untrained.pth", "--failures", "--classes"]) == 0
+    out, text = capsys.readouterr().out, Path("reports/failures/failures.md").read_text()
+    assert [each for each in out + text if not (each.isprintable() or each == "\n")] == []
+    assert r"one\ntwo" in out
+    assert r"a\|b" in text
+    assert "<script>" not in text
+    with Path("reports/failures/failures.csv").open(newline="") as file:
+        assert {row["predicted"] for row in csv.DictReader(file)} == {names[1]}
 
 
 def test_evaluate_of_one_kind_needs_the_failures(tmp_path, capsys):

@@ -78,6 +78,32 @@ def test_suspects_are_listed_with_what_the_model_comes_to_without_them(shop, cap
     assert f"without them: accuracy {answers.correct[kept].mean():.4f} of {kept.sum()} images" in out
 
 
+def test_suspects_do_not_depend_on_the_sample(shop, capsys):
+    assert evaluate("--suspects", "--knowledge", "panel.knowledge.json", "--json") == 0
+    whole = json.loads(capsys.readouterr().out)["suspects"]["rows"]
+    assert evaluate("--suspects", "--knowledge", "panel.knowledge.json", "--json", "--samples", "60") == 0
+    sample = json.loads(capsys.readouterr().out)["suspects"]["rows"]
+    assert sample
+    assert all(row in whole for row in sample)
+
+
+@pytest.mark.parametrize("retrains", [1, 2])
+def test_one_or_two_retrains_tell_no_suspects_and_all_else_is_told(shop, capsys, retrains):
+    path = Path("panel.knowledge.json")
+    known = read_knowledge(path)
+    view = replace(known.view(), wrong=known.view().wrong.clip(0, retrains), each=None)
+    replace(known, members=known.members[:retrains], views={repr(IDENTITY): view}).write(path)
+    assert evaluate("--suspects", "--classes", "--knowledge", str(path)) == 0
+    out = capsys.readouterr().out
+    assert f"which labels are suspect is not told by {retrains} retrains" in out
+    assert "precision" in out
+    assert not Path("reports/failures/suspects.csv").exists()
+    assert evaluate("--suspects", "--knowledge", str(path), "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["suspects"] is None
+    assert "expected 3 or more" in found["suspects_missing"]
+
+
 def test_without_a_panel_errors_are_not_divided_and_suspects_are_not_told(shop, capsys):
     assert evaluate("--failures") == 0
     assert "its own" not in capsys.readouterr().out

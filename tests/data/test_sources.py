@@ -1,5 +1,6 @@
 """Images of one's own: a folder or an npz file, of any size, grey or colour; what is wrong with them is said."""
 
+import os
 import shutil
 import tracemalloc
 from pathlib import Path
@@ -17,6 +18,8 @@ from harness.data.options import DataOptions
 from harness.data.sources import SOURCES, Source
 from harness.errors import InputError, NotApplicableError
 from harness.gates import GatesError, read_gates
+from harness.networks.architectures import FashionCNN
+from harness.networks.checkpoints import Record, save_checkpoint
 from harness.run.session import StressOptions, open_session
 
 
@@ -46,6 +49,20 @@ def test_a_folder_has_one_folder_per_class_in_the_order_of_names(photos):
     assert images.pixels.shape == (4, 3, 6, 5)
     assert images.pixels[:, 0, 0, 0].tolist() == [21, 20, 11, 10]
     assert (images.name, images.split) == ("photos", "test")
+
+
+def test_a_folder_whose_name_is_no_text_is_a_class_that_reports_and_checkpoints_can_name(photos, tmp_path, capsys):
+    (photos / "dog").rename(photos / os.fsdecode(b"caf\xe9"))
+    images = load_images(f"folder:{photos}")
+    assert images.classes == ("ant", r"caf\udce9")
+    arguments = {"conv_channels": [1], "fc_sizes": [], "image_size": [6, 5], "in_channels": 3, "classes": 2}
+    model = FashionCNN(**arguments).eval()
+    checkpoint = tmp_path / "model.safetensors"
+    save_checkpoint(checkpoint, model, Record("fashion-cnn", arguments, images.classes))
+    options = ["--data", f"folder:{photos}", "--failures", "--classes", "--output", str(tmp_path)]
+    assert main(["evaluate", str(checkpoint), *options]) == 0
+    assert r"caf\udce9" in capsys.readouterr().out
+    assert r"caf\udce9" in (tmp_path / "failures.csv").read_text()
 
 
 @pytest.mark.parametrize(
@@ -197,6 +214,8 @@ def test_many_npz_images_are_read_one_at_a_time(tmp_path, monkeypatch, save):
     for module in (npz_module, rows, decoding):
         monkeypatch.setattr(module, "COPIED", 1 << 16)
     monkeypatch.setattr(decoding, "SMALL", 1 << 16)
+    save(tmp_path / "first.npz", images=images[:100], labels=np.arange(100) % 3)
+    load_images(f"npz:{tmp_path / 'first.npz'}", size=(10, 20))  # Modules that are imported late take memory, too.
     tracemalloc.start()
     loaded = load_images(f"npz:{tmp_path / 'shop.npz'}", size=(10, 20))
     _, peak = tracemalloc.get_traced_memory()

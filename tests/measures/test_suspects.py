@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,31 @@ def test_clean_labels_are_not_suspect():
 
 def test_of_a_sample_suspects_go_by_their_numbers_in_the_split():
     sample = images_with(LABELS).take(torch.arange(90, 210))
-    assert {row.index for row in suspects(sample, panel(LABELS, FLIPPED)).rows} == {101, 201}
+    assert {row.index for row in suspects(sample, panel(LABELS, FLIPPED), LABELS).rows} == {101, 201}
+    with pytest.raises(NotApplicableError, match="by 120 labels: expected those of all 300 images"):
+        suspects(sample, panel(LABELS, FLIPPED))
+
+
+def test_an_image_is_suspect_whatever_the_sample():
+    knowledge, whole = panel(LABELS, FLIPPED), images_with(LABELS)
+    by_number = {row.index: row for row in suspects(whole, knowledge).rows}
+    for number, row in by_number.items():
+        alone = suspects(whole.take(torch.tensor([number])), knowledge, LABELS)
+        assert alone.rows == (row,), "though its label is what is usual in the sample"
+
+
+@pytest.mark.parametrize(("retrains", "told"), [(1, False), (2, False), (3, True)])
+def test_fewer_than_three_retrains_say_nothing_about_labels(retrains, told):
+    knowledge = panel(LABELS, FLIPPED)
+    (view,) = knowledge.views.values()
+    few = view_of(view.wrong.clip(0, retrains), np.full((N, 3), 1 / 3), LABELS)
+    few.of_label[FLIPPED] = 0.001
+    knowledge = replace(knowledge, members=knowledge.members[:retrains], views={repr(IDENTITY): few})
+    if told:
+        assert set(FLIPPED) <= {row.index for row in suspects(images_with(LABELS), knowledge).rows}
+        return
+    with pytest.raises(NotApplicableError, match=f"not told by {retrains} retrains: expected 3 or more"):
+        suspects(images_with(LABELS), knowledge)
 
 
 def test_images_that_nobody_was_asked_about_do_not_apply():
@@ -111,6 +136,12 @@ def test_a_member_is_held_against_the_others():
     owned = owners(predictions, knowledge.of_others(knowledge.members[0]))
     assert 7 in owned[OWN]
     assert owned[EVERYONES] == set(FLIPPED)
+
+
+def test_a_member_that_errs_where_it_did_not_when_it_was_asked_has_that_for_its_own():
+    knowledge = panel(LABELS, FLIPPED)
+    owned = owners(answers(LABELS, np.array([*FLIPPED, 7])), knowledge.of_others(knowledge.members[0]))
+    assert 7 in owned[OWN]
 
 
 def test_what_a_model_comes_to_without_suspects_stands_beside_what_healthy_retrains_do():

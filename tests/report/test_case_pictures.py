@@ -374,6 +374,11 @@ def test_healthy_retrains_that_all_get_it_right_stand_in_the_other_models_place(
     assert "baseline" not in in_words(shown)
 
 
+def test_what_comes_then_is_never_the_answer_itself():
+    said = in_words(case(candidate=view(0.45, 0.45, 0.1), other=None))
+    assert "candidate: Shirt 45% (then Coat 45%, Bag 10%)" in said
+
+
 def test_a_picture_is_described_in_words_and_escaped():
     upper_right = np.zeros((28, 28), np.float32)
     upper_right[2, 25] = 1

@@ -93,6 +93,21 @@ def test_suspects_stand_with_pictures_and_the_verdict_with_and_without_them():
     assert "20 of 20" in body
 
 
+def test_the_floor_without_suspects_rests_on_no_less_spread_than_the_gates():
+    outcome = suspected(healthy_mean=0.94, healthy_std=0.001)
+    (clean,) = outcome.verdicts
+    wide = replace(clean, gate=replace(CLEAN, panel=replace(CLEAN.panel, std=0.01)))
+    body = suspect_labels(replace(outcome, verdicts=(wide,))).body
+    assert f"at least {100 * (0.94 - 4 * 0.01 * np.sqrt(1.05)):.1f}%, the floor" in body
+
+
+def test_why_suspects_are_not_told_is_said():
+    section = suspect_labels(replace(EMPTY, overview=overview(suspects_missing=f"only 2 {EVIL}")))
+    assert section.title == "Suspects among the labels"
+    assert "only 2" in section.body
+    assert "<script>" not in section.body
+
+
 def test_without_each_retrains_answers_the_verdict_without_suspects_has_no_floor():
     body = suspect_labels(suspected()).body
     assert "without the suspects 90.0%. 2 of its errors are on suspects." in body

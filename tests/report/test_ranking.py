@@ -12,7 +12,7 @@ from harness.run.outcome import Outcome
 EVIL = "<script>alert('x')</script>"
 
 
-def judged(name: str, values: dict[str, float], *, std: float | None = 0.01, errors=()) -> Judged:
+def judged(name: str, values: dict[str, float], *, std: float | None = 0.01, **changes) -> Judged:
     """Return what the gate says of a candidate with these accuracies, each of a family of its own, floor 0.8."""
     verdicts = tuple(
         Verdict(
@@ -26,7 +26,7 @@ def judged(name: str, values: dict[str, float], *, std: float | None = 0.01, err
         for row, value in values.items()
     )
     facts = {item: getattr(EMPTY, item) for item in Outcome.__dataclass_fields__}
-    report = Outcome(**{**facts, "verdicts": verdicts, "errors": errors}).as_json()
+    report = Outcome(**{**facts, "verdicts": verdicts, **changes}).as_json()
     return Judged.of(name, f"runs/{name}.safetensors", report)
 
 
@@ -42,6 +42,17 @@ def test_failing_gates_count_first_then_the_tightest():
     assert BROKEN.failing == ["pose-1"]
     assert BROKEN.margins == {"clean": pytest.approx(10.0), "pose": pytest.approx(-1.0)}
     assert SHARP.tightest == ("pose", pytest.approx(1.0))
+
+
+def test_a_test_without_a_gate_that_fails_ranks_a_candidate_behind_those_that_pass_and_is_named():
+    mine = judged("mine", {"clean": 0.95}, failed_tests=(f"test_own.py::test_mine[{EVIL}]",))
+    candidates = ranked([mine, STEADY, BROKEN])
+    assert [one.name for one in candidates] == ["steady", "mine", "broken"], "though its gate passes by most"
+    (line,) = [line for line in ranking_lines(candidates) if "without a gate" in line]
+    assert line.startswith("mine fails tests without a gate: test_own.py::test_mine")
+    page = ranking_page(candidates, {})
+    assert "mine fails tests without a gate" in page
+    assert EVIL not in page
 
 
 def test_a_row_is_won_by_who_is_plainly_ahead_of_all_others():
@@ -62,7 +73,8 @@ def test_of_errors_fewer_win():
     def counting(name, value):
         row = {"id": "pairs", "family": "pairs", "role": "candidate", "status": "pass", "value": value, "bound": 30.0}
         more = {"direction": "at_most", "healthy_std": 5.0, "healthy_mean": 20.0, "unit": "images"}
-        report = {"verdict": "pass", "errors": [], "candidate": None, "gates": [{**row, **more}]}
+        gates = [{**row, **more}]
+        report = {"verdict": "pass", "errors": [], "failed_tests": [], "candidate": None, "gates": gates}
         return Judged.of(name, name, report)
 
     assert [(win.candidate, win.lead) for win in wins([counting("many", 25), counting("few", 10)])] == [("few", 3.0)]

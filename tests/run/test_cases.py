@@ -196,6 +196,21 @@ def test_of_what_every_healthy_retrain_gets_right_the_cases_show_what_these_say_
     assert answer.confidence == pytest.approx(0.9)
 
 
+def test_of_a_candidate_that_is_one_of_the_retrains_the_other_model_is_shown_in_place_of_their_mean(session):
+    """Both others get 102 right, and are so unsure that the mean of the three, with its own, says otherwise."""
+    wrong, mean = np.zeros(106, dtype=np.int16), np.full((106, 2), 0.5, dtype=np.float32)
+    wrong[102], mean[102] = 1, (0.4, 0.6)
+    view = view_of(wrong, mean, np.zeros(106, dtype=int))
+    knowledge = Knowledge("", CLASSES, ("a", "b", "c"), {repr(IDENTITY): view}).of_others("a")
+    session = replace(session, knowledge=knowledge)
+    lost = lost_to([predicted(session)], session.knowledge)
+    shown = next(
+        each for each in evidence_of(judged(lost_consensus(lost), bound=0), lost).cases(session) if each.index == 102
+    )
+    assert shown.healthy is None
+    assert (shown.against, shown.other.answer.predicted) == ("baseline", "dark")
+
+
 def test_cleared_evidence_shows_nothing(session):
     predictions = predicted(session)
     evidence = evidence_of(judged(accuracy(predictions)), predictions)

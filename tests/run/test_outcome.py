@@ -138,6 +138,9 @@ def test_the_json_has_the_fields_of_the_contract():
 def test_the_json_says_what_went_wrong():
     outcome = replace(EMPTY, errors=("NaN",), omissions=("half",))
     assert (outcome.as_json()["errors"], outcome.as_json()["omissions"]) == (["NaN"], ["half"])
+    assert replace(EMPTY, failed_tests=("test_own.py::test_mine",)).as_json()["failed_tests"] == [
+        "test_own.py::test_mine"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ def test_a_session_holds_images_gates_and_the_models_in_their_roles(options):
     opened = open_session(options, workers=1)
     assert (len(opened.images), opened.share) == (300, 0.03)
     assert torch.equal(opened.images.labels.bincount(), torch.full((10,), 30))
+    assert len(opened.labels) == 10_000, "by which it is told what is usual for a class, whatever the sample"
     assert [gate.id for gate in opened.gates.gates] == ["clean"]
     assert list(opened.roles) == ["candidate", "baseline"]
     candidate = opened.roles["candidate"]

@@ -19,6 +19,8 @@ from harness.run.overview.results import ModelOverview, Overview
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import numpy as np
+
     from harness.data import LabelledImages
     from harness.inference import RoleModel
     from harness.measures.knowledge import Knowledge
@@ -50,6 +52,7 @@ def overview_of(
         curves=extent.curves,
         confidences=extent.confidences,
         knowledge=session.knowledge,
+        labels=session.labels,
         on_measured=on_measured,
     )
 
@@ -63,6 +66,7 @@ def measure_overview(
     curves: int | None = None,
     confidences: int | None = None,
     knowledge: Knowledge | None = None,
+    labels: np.ndarray | None = None,
     on_measured: Callable[[int, int], None] | None = None,
 ) -> Overview:
     """Measure models, by role, on the same images; those with equal weights once, under the first of their roles.
@@ -70,7 +74,8 @@ def measure_overview(
     Curves and maps are of a stratified sample of at most a thousand images, and of at most `curves`, confidence is of
     at most `confidences` images. `survival` and `everywhere` name the
     images on which survival curves, and how many are right at every promised pose, are measured for a role: both end
-    at an image's first failure, and cost most for the best models. `on_measured` is called with (steps done, all).
+    at an image's first failure, and cost most for the best models. `labels` are those of the whole split, where the
+    images are a sample, for what is known of it. `on_measured` is called with (steps done, all).
     """
     roles: dict[str, list[str]] = {}
     for role, model in models.items():
@@ -79,10 +84,14 @@ def measure_overview(
     sample = _sample(images, min(curves or SAMPLES, SAMPLES, max(len(images) // 4, min(len(images), _LEAST))))
     sure = _sample(images, confidences or len(images))
     fewer = _sample(sample, -(-len(sample) // 2))
-    first, found, owned = next(iter(models.values())), None, None
+    first, found, owned, missing = next(iter(models.values())), None, None, ""
     if knowledge is not None:
         with suppress(NotApplicableError):  # Nobody asked healthy retrains about images as they are.
-            found, owned = suspects(images, knowledge), owners(first.predict(images), knowledge)
+            owned = owners(first.predict(images), knowledge)
+        try:
+            found = suspects(images, knowledge, labels)
+        except NotApplicableError as error:
+            missing = str(error)
     kinds = kinds_for(first.predict(images), owned)
     overviews: list[ModelOverview] = []
     for names in roles.values():
@@ -96,7 +105,8 @@ def measure_overview(
                 on_measured(len(PARTS) * len(overviews) + len(parts), len(PARTS) * len(roles))
         overviews.append(ModelOverview(role, tuple(names), str(models[role].path), tuple(parts)))
     sizes = len(images), len(sample)
-    overview = Overview(images.name, *sizes, images.classes, tuple(overviews), DEGREES, SHIFTS, suspects=found)
+    facts = (images.name, *sizes, images.classes, tuple(overviews), DEGREES, SHIFTS)
+    overview = Overview(*facts, suspects=found, suspects_missing=missing)
     if (reference := overview.reference) is None:
         return overview
     other = models[reference.roles[0]]

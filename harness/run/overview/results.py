@@ -98,6 +98,8 @@ class Overview:
     changes: Changes | None = None
     suspects: Suspects | None = None
     """Images whose labels healthy retrains agree against; None where nobody knows."""
+    suspects_missing: str = ""
+    """Why healthy retrains, which there are, do not tell."""
 
     @property
     def reference(self) -> ModelOverview | None:
