@@ -95,7 +95,8 @@ def test_sets_are_all_different_and_all_there_are_if_few(count, size, splits, ex
 
 
 def answer(name, wrong):
-    return Answer(name, np.arange(len(wrong)), np.array(wrong, dtype=bool), np.zeros((len(wrong), 2)), ("a", "b"))
+    positions, shares = np.arange(len(wrong)), np.ones((len(wrong), 1))
+    return Answer(name, positions, np.array(wrong, dtype=bool), shares[:, 0], np.zeros_like(shares), shares, ("a", "b"))
 
 
 def test_answers_are_kept_by_view_and_those_of_others_stay(tmp_path):
