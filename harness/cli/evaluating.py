@@ -176,7 +176,7 @@ def _posed(classifier: Classifier, clean: Predictions, poses: Sequence[Any], kin
         seen = clean if pose == IDENTITY else classifier.predict(clean.images, pose, keep=False)
         predicted[:, at] = seen.predicted
         if pose != IDENTITY:
-            failures += [int(kind.among(seen).sum()) for kind in kinds]
+            failures += np.array([kind.among(seen).sum() for kind in kinds], dtype=int)
     return _Posed(predicted, sum(pose != IDENTITY for pose in poses), tuple(failures.tolist()))
 
 
