@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli.gate import run_gate
-from harness.cli.gating import PASSED_ON, add_gates_option, network_of
+from harness.cli.gating import PASSED_ON, add_gates_option, network_of, refuse_own
 from harness.cli.status import NEGATIVE, OK
 from harness.errors import InputError
 from harness.store.files import hash_of_file
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 
 def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
@@ -67,7 +67,7 @@ def _accept_alone(options: argparse.Namespace, reports: Path) -> int:
     from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
 
     before, gates_before = hash_of_file(options.incumbent), hash_of_file(options.gates)
-    _refuse_own(options.options)
+    refuse_own(options.options, "--candidate", "--gates", "--incumbent", "--stress-reports")
     arguments = [
         *(str(options.gates.parent), "--gates", str(options.gates)),
         *("--candidate", str(options.checkpoint), "--stress-reports", str(reports)),
@@ -126,13 +126,3 @@ def _accept_alone(options: argparse.Namespace, reports: Path) -> int:
         f"{options.checkpoint}: accepted{by_force}, {options.incumbent} is the currently shipped model (incumbent) now"
     )
     return OK
-
-
-def _refuse_own(passed_on: Sequence[str]) -> None:
-    """Raise `InputError` for options of the gate that `accept` gives itself: it would read another run's report."""
-    for option in ("--candidate", "--gates", "--incumbent", "--stress-reports"):
-        if any(each == option or each.startswith(f"{option}=") for each in passed_on):
-            raise InputError(
-                f"{option} after --: accept says itself what is judged, against which model and gates file, and where "
-                "the report goes; name them before --, and read the report in reports/"
-            )

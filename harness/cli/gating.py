@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -24,6 +26,19 @@ def add_gates_option(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the gates file; the stress tests are those of its folder (default: stress_tests/gates.toml)",
     )
+
+
+def refuse_own(passed_on: Sequence[str], *own: str) -> None:
+    """Raise `InputError` for one of these options after --, which a command gives the gate itself.
+
+    The last one counts: another model would be judged under this one's name, or another run's report be read.
+    """
+    for option in own:
+        if any(each == option or each.startswith(f"{option}=") for each in passed_on):
+            raise InputError(
+                f"{option} after --: the command says itself what is judged, by which gates file, and where the report "
+                "goes; leave it out there"
+            )
 
 
 def network_of(options: argparse.Namespace) -> NetworkOptions:

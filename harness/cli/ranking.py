@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.gating import gate_options, network_of
+from harness.cli.gating import gate_options, network_of, refuse_own
 from harness.cli.status import OK
 from harness.data.options import add_data_options
 from harness.errors import InputError, printable
@@ -35,6 +35,7 @@ def compare_many(options: argparse.Namespace, paths: Sequence[Path]) -> int:
 
     if options.failures:
         raise InputError("--failures: tells two checkpoints apart, image by image; name two")
+    refuse_own(options.options, "--candidate", "--gates", "--stress-reports")
     passed = _passed_on(options)
     names = _names(paths)
     # What the project's configuration says of the network, and what is said here.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from harness.measures.knowledge import LIKELIEST
 from harness.report.lettering import TEXT_HEIGHT, Colour, wrapped, write
 from harness.report.page import render
 
@@ -30,8 +31,6 @@ ROW = 30
 
 _BAR, _PERCENT = 4, 50
 """Height of a class's bar, and the width kept for its percentage."""
-_LEADING = 3
-"""Leading classes of a model that are shown, and the true one."""
 _IN_A_ROW = 3
 """Columns that stand side by side; four stand two by two, so that a phone can show their letters."""
 _MAX_BYTES = 20_000
@@ -201,10 +200,13 @@ def _map(image: np.ndarray, view: View) -> list[np.ndarray]:
 
 
 def _classes(case: Case, view: View) -> list[np.ndarray]:
-    """Return the leading classes and the true one, each with its bar: blue the true one, vermilion a wrong answer."""
+    """Return the leading classes and the true one, each with its bar: blue the true one, vermilion a wrong answer.
+
+    As many lead as are known of healthy retrains.
+    """
     answer = view.answer
     order = sorted(range(len(case.classes)), key=lambda label: -answer.probabilities[label])
-    shown = [label for at, label in enumerate(order) if at < _LEADING or case.classes[label] == case.true]
+    shown = [label for at, label in enumerate(order) if at < LIKELIEST or case.classes[label] == case.true]
     rows = []
     for label in shown:
         name, share = case.classes[label], answer.probabilities[label]
