@@ -31,26 +31,27 @@ _OF_PASSED = 0.25
 class PictureMaker:
     """Makes the pictures of tests in the process that runs them; of tests that passed, no more than the page can show.
 
-    A page shows the first pictures of all that passed before the second of any, in the order in which they ran. So once
-    the first ones fill its room for these, those that follow in this process find none, whatever other processes made.
+    A page shows the first pictures of all that passed before the second of any, in the order of the tests. So once the
+    first ones fill its room for these, those that follow in this process find none, whatever other processes made.
     """
 
     def __init__(self) -> None:
         self.first: Counter[str] = Counter()
         """Bytes of first pictures, by the status of their tests: the page puts what passed before what has no bound."""
 
-    def take(self, evidence: Evidence, verdict: Verdict, session: StressSession) -> dict[str, Any]:
+    def take(self, evidence: Evidence, verdict: Verdict, session: StressSession, *, turn: int) -> dict[str, Any]:
         """Return what to show of the running test, as HTML: its pictures, the most telling first, and its gallery.
 
-        `unmade` says whether there may be some that were not made for want of room.
+        `turn` is the test's place among all of the run, and `unmade` says whether there may be some that were not made
+        for want of room.
         """
         # What all healthy retrains know has a section of its own, which shows the worst row, whatever its status.
         limited = verdict.passed and verdict.metric != LOST_CONSENSUS.name
         if limited and self.first[verdict.status] >= int(_OF_PASSED * MAX_BYTES):
-            return {"pictures": [], "gallery": "", "unmade": evidence.has_cases}
+            return {"turn": turn, "pictures": [], "gallery": "", "unmade": evidence.has_cases}
         pictures, gallery = _made(evidence, session)
         self.first[verdict.status] += sum(map(len, pictures[:1]))
-        return {"pictures": pictures, "gallery": gallery, "unmade": False}
+        return {"turn": turn, "pictures": pictures, "gallery": gallery, "unmade": False}
 
 
 def _made(evidence: Evidence, session: StressSession) -> tuple[list[str], str]:
@@ -77,10 +78,11 @@ class _Entry:
     """
 
     verdict: Verdict
+    turn: int
     pictures: list[str]
     gallery: str
     html: dict[str, Any]
-    unmade: bool = False
+    unmade: bool
     shown: list[str] = field(default_factory=list)
 
 
@@ -103,14 +105,13 @@ class PictureBook:
 
         html = extras.html(details(verdict, []))
         report.extras = [*getattr(report, "extras", []), html]  # type: ignore[attr-defined]
-        unmade = made.get("unmade", False)
-        self.entries.append(_Entry(verdict, made["pictures"], made["gallery"], html, unmade))
+        self.entries.append(_Entry(verdict, html=html, **made))
 
     def fill(self) -> None:
         """Put the pictures that the page has room for into its entries, which pytest-html has not written yet."""
         from harness.report.html import details
 
-        ranked = sorted(self.entries, key=lambda entry: urgency(entry.verdict))
+        ranked = sorted(self.entries, key=lambda entry: (urgency(entry.verdict), entry.turn))
         spent = _share_out([entry for entry in ranked if not entry.verdict.passed], MAX_BYTES)
         rest = min(MAX_BYTES - spent, int(_OF_PASSED * MAX_BYTES))
         _share_out([entry for entry in ranked if entry.verdict.passed], rest)
@@ -133,9 +134,9 @@ class PictureBook:
 
 
 def _share_out(entries: Sequence[_Entry], room: int) -> int:
-    """Give each entry its first picture, then each its second, and galleries last, while there is room.
+    """Give each entry its first picture, then each its second, and galleries last, up to the first that finds no room.
 
-    Returns how much they take. An entry shows its pictures in their order, up to the first that finds no room.
+    Returns how much they take. What a process made beyond that, since it knows only its own, changes nothing.
     """
     spent = 0
     rounds = max((len(entry.pictures) for entry in entries), default=0)
@@ -143,11 +144,13 @@ def _share_out(entries: Sequence[_Entry], room: int) -> int:
         for entry in entries:
             if rank is None:
                 picture = entry.gallery
-            elif len(entry.shown) == rank < len(entry.pictures):
+            elif rank < len(entry.pictures):
                 picture = entry.pictures[rank]
             else:
                 continue
-            if picture and spent + len(picture) <= room:
+            if spent + len(picture) > room:
+                return spent
+            if picture:
                 entry.shown.append(picture)
                 spent += len(picture)
     return spent

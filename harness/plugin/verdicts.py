@@ -96,7 +96,9 @@ def pytest_runtest_makereport(
     item.user_properties += [(name, getattr(verdict, name)) for name in ("status", "metric", "value", "limit", "n")]
     if item.config.pluginmanager.hasplugin("html") and run.options.record is None and not run.hung:
         with suppress(Exception, Interruption), run.limited(row.id), foreign_code():
-            report.user_properties.append((PICTURES, run.pictures.take(run.evidence, verdict, run.prepare())))
+            turn = item.session.items.index(item)
+            made = run.pictures.take(run.evidence, verdict, run.prepare(), turn=turn)
+            report.user_properties.append((PICTURES, made))
     return report
 
 

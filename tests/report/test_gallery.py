@@ -111,12 +111,13 @@ def verdict(*, failures: int = 17, name: str = "pair-a"):
 
 
 def made(*sizes: int, gallery: int = 0):
-    return {"pictures": [str(rank) * size for rank, size in enumerate(sizes)], "gallery": "g" * gallery}
+    made = [str(rank) * size for rank, size in enumerate(sizes)]
+    return {"turn": 0, "pictures": made, "gallery": "g" * gallery, "unmade": False}
 
 
 @pytest.fixture
 def pages(monkeypatch):
-    """What the entries of a page of 1,000 bytes of pictures show, in the order in which their tests ran."""
+    """What the entries of a page of 1,000 bytes of pictures show, in the order in which their tests ended."""
     monkeypatch.setattr(pictures, "MAX_BYTES", 1_000)
 
     def fill(*tests) -> list[str]:
@@ -180,3 +181,13 @@ def test_tests_that_pass_share_what_is_left_and_never_more_than_their_part(pages
     *passed, failed = pages(*[passing] * 10, (verdict(), made(400, 400)))
     assert counted(failed) == (1, 1, 0, 0)
     assert sum(sum(counted(page)) for page in passed) == 2
+
+
+def test_which_pictures_are_shown_hangs_on_the_order_of_the_tests_and_not_on_which_ended_first(pages):
+    def shown(*turns: int) -> list[int]:
+        sizes = (100, 160, 120, 90, 90)
+        ended = pages(*((verdict(failures=3), made(sizes[turn]) | {"turn": turn}) for turn in turns))
+        return [counted(page)[0] for _, page in sorted(zip(turns, ended, strict=True))]
+
+    assert shown(0, 1, 2, 3, 4) == [1, 0, 0, 0, 0], "and what comes after the first that finds no room is not shown"
+    assert shown(4, 1, 3, 2, 0) == shown(0, 1, 2, 3, 4)
