@@ -24,6 +24,7 @@ from harness.calibration.multipliers import DRAWS, widened
 from harness.calibration.reach import PROVISIONAL, SHARES, least_of, multipliers_of, reaches, spread_of, std_of
 from harness.calibration.scales import off_scale, on_scale, on_scales
 from harness.measures import METRICS, Unit
+from harness.measures.consensus import LOST_OF_A_CLASS
 from harness.measures.slices import GROUP_ACCURACY, OF_GROUPS
 
 if TYPE_CHECKING:
@@ -269,8 +270,11 @@ def default_budget(row: Row, mean: float) -> float:
     """Return the largest loss that may go unnoticed where the gates file names none.
 
     Five points of a share, ten where groups of images are compared, which are small; for a count a doubling, or half a
-    percent of the images if that is more, for one of rare things a percent; for a severity or a factor a fifth.
+    percent of the images if that is more, for one of rare things a percent, for what one class of many loses half of a
+    class; for a severity or a factor a fifth.
     """
+    if row.metric == LOST_OF_A_CLASS.name:
+        return 0.5 * row.n
     if row.unit is Unit.IMAGES:
         return max(mean, (0.01 if row.scale == "root" else 0.005) * row.n)
     if row.metric in OF_GROUPS:

@@ -134,7 +134,8 @@ def knowing(
         return recording, None
     knowledge = merged(knowledge, old)
     content = knowledge.as_bytes()
-    path = user_folder("measured") / f"{hashlib.sha256(content).hexdigest()}.knowledge.json"
+    knowledge = replace(knowledge, sha256=hashlib.sha256(content).hexdigest())
+    path = user_folder("measured") / f"{knowledge.sha256}.knowledge.json"
     write_atomically(path, content)
     return replace(recording, options=(*recording.options, "--stress-knowledge", str(path))), knowledge
 
@@ -227,11 +228,27 @@ def _likeliest(parts: Sequence[Answer]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def merged(new: Knowledge, old: Knowledge | None) -> Knowledge:
-    """Return what is known newly, and what was known of other answers, by the same members of the same data."""
-    if old is None or (old.data_sha256, old.members, old.classes) != (new.data_sha256, new.members, new.classes):
-        return new
-    views = {name: view.over(old.views.get(name)) for name, view in new.views.items()}
-    return replace(new, views={**old.views, **views})
+    """Return what is known newly, and what was known of other answers, by the same members of the same data.
+
+    Members may stand in another order, and classes have other names.
+    """
+    kept = _views_for(new, old) if old else {}
+    return replace(new, views={**kept, **{name: view.over(kept.get(name)) for name, view in new.views.items()}})
+
+
+def judges_as(new: Knowledge, old: Knowledge) -> bool:
+    """Return whether bounds that were made with the old are the same with the new, which may know of more answers."""
+    views = _views_for(new, old)
+    return bool(views) and all(name in new.views and new.views[name].repeats(view) for name, view in views.items())
+
+
+def _views_for(new: Knowledge, old: Knowledge) -> dict[str, View]:
+    """Return what was known, its members in the order of the new; nothing of other members, or of other data."""
+    same = sorted(old.members) == sorted(new.members) and len(old.classes) == len(new.classes)
+    if not same or old.data_sha256 != new.data_sha256:
+        return {}
+    order = [old.members.index(member) for member in new.members]
+    return {name: view.ordered(order) for name, view in old.views.items()}
 
 
 def _read(content: bytes) -> list[Answer]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from datetime import UTC, datetime
@@ -108,6 +107,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     from harness.calibration.plan import plan_lines
     from harness.calibration.reach import PROVISIONAL
     from harness.calibration.report import calibration_lines, power_lines
+    from harness.calibration.sharing import pass_on
     from harness.gates import read_gates
 
     gates = read_gates(options.gates)
@@ -135,6 +135,7 @@ def _calibrate(options: argparse.Namespace) -> int:
         print("\n".join(plan_lines(panel, gates.budgets)))
         return OK
     calibrated = calibrate(panel, gates.budgets, by_hand=by_hand)
+    known_before = _readable(knows)
     _write_calibration(options, gates, panel, calibrated, before=before, knowledge=knowledge, knows=knows)
     print("\n".join(calibration_lines(panel, calibrated, by_hand=by_hand)))
     measured = {item.row.id for item in calibrated}
@@ -145,7 +146,19 @@ def _calibrate(options: argparse.Namespace) -> int:
     print(f"bounds: {options.gates}\nmeasurements: {options.panel}")
     if knowledge:
         print(f"what the panel knows: {knows}")
+        for line in pass_on(options.gates, knowledge, known_before) if known_before else ():
+            print(line)
     return OK
+
+
+def _readable(knows: Path) -> Knowledge | None:
+    """Return what a panel knew, None where there is no such file, or nobody can read it."""
+    from harness.measures.knowledge import read_knowledge
+
+    try:
+        return read_knowledge(knows)
+    except InputError:
+        return None
 
 
 def _expect_own(path: Path, gates: GatesFile) -> None:
@@ -215,11 +228,10 @@ def _write_calibration(
     }
     if None not in seeds:
         recipe["seeds"] = seeds
-    content = knowledge.as_bytes() if knowledge else None
-    if content is not None:
+    if knowledge:
         # As seen from the gates file, so that it is found from wherever the gate is run.
         recipe["knowledge"] = os.path.relpath(knows, options.gates.parent)
-        recipe["knowledge_sha256"] = hashlib.sha256(content).hexdigest()
+        recipe["knowledge_sha256"] = knowledge.sha256
     else:  # Of what nobody asked about, other rows were measured by what was known before.
         recipe |= {name: gates.recipe[name] for name in ("knowledge", "knowledge_sha256") if name in gates.recipe}
     if panel.recipe:
@@ -232,7 +244,7 @@ def _write_calibration(
             )
         rows = with_bounds(options.gates.read_text(encoding="utf-8"), calibrated, recipe=recipe, date=date)
         _expect_readable(rows, options.gates)
-        known = {knows: content} if content is not None else {}
+        known = {knows: knowledge.as_bytes()} if knowledge else {}
         write_all_or_none({**known, options.panel: panel.as_bytes(), options.gates: rows.encode()})
 
 

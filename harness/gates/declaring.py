@@ -6,7 +6,7 @@ import hashlib
 import re
 import tomllib
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tomlkit
 
@@ -28,8 +28,9 @@ _HEAD = """\
 # and its SHA-256 into the gates file; after a change by hand, or a merge, `golden list --declare` does.
 
 """
-_DECLARED = re.compile(r"(?m)^\n?\[golden\]\n((?:[^\[\n][^\n]*(?:\n|\Z)|\n)*)")
-_ENTRY = re.compile(r"(?m)^[ \t]*\w+[ \t]*=.*(?:\n|\Z)")
+_DECLARED = re.compile(r"(?m)^\n?(?:<{7}.*\n)?\[golden\]\n((?:[^\[\n][^\n]*(?:\n|\Z)|\n)*)")
+_ENTRY = re.compile(r"(?m)^(?:[ \t]*\w+[ \t]*=|<{7}|={7}|>{7}).*(?:\n|\Z)")
+"""An entry, or what version control writes around those of two branches."""
 _REST = re.compile(r"(?:^[ \t]*(?:#.*)?\n)*\Z", re.MULTILINE)
 """What stands between the last entry of a table and the next table: comments on that."""
 
@@ -76,7 +77,10 @@ def with_declaration(text: str, content: bytes, count: int, *, path: Path) -> st
         table = tomlkit.dumps({"golden": said})
         tables[ours[-1]] = f"{last[:start]}\n{table}{last[start:] or chr(10)}"
         made = "".join(tables)
-    before = {name: value for name, value in tomllib.loads(text).items() if name != "golden"}
+    before = _table(text) or _table(without)  # Two declarations, of branches that were merged, are no TOML.
+    if before is None:
+        raise GatesError(f"{path}: not valid TOML; correct it, or finish the merge, then `golden list --declare`")
+    before.pop("golden", None)
     if _table(made) != {**before, **({"golden": said} if count else {})}:
         raise GatesError(
             f"{path}: its [golden] cannot be written; write it by hand: {tomlkit.dumps({'golden': said}).strip()!r}"
@@ -84,7 +88,7 @@ def with_declaration(text: str, content: bytes, count: int, *, path: Path) -> st
     return made
 
 
-def _table(text: str) -> object:
+def _table(text: str) -> dict[str, Any] | None:
     try:
         return tomllib.loads(text)
     except ValueError:  # Such as of two [golden], one of them written in a way of its own.
@@ -110,8 +114,8 @@ def declaring_files(gates: Path) -> list[Path]:
     for path in sorted(gates.parent.glob("*.toml")):
         try:
             table = tomllib.loads(path.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError):  # Of no gates file, or one that nobody can read anyway.
-            continue
+        except (OSError, ValueError, RecursionError):  # Of no gates file, or of one in the middle of a merge.
+            table = {"data": {}} if path.name in quick else {}
         if "data" in table and (path.name in quick or "golden" in table):
             found.setdefault(path.resolve(), path)
     return [end if path.is_symlink() else path for end, path in found.items()]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.errors import InputError, NotApplicableError
+from harness.errors import InputError, NotApplicableError, NotRecordedError
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.mistakes import confusion_matrix
 from harness.measures.statistics import proportion_interval
@@ -69,8 +69,9 @@ def lost_to(answers: Sequence[Predictions], knowledge: Knowledge) -> Lost:
 
     Answers may be about different samples of one split, one of which holds the others. The most telling losses are of
     images of whose class healthy retrains are surest in the mean, and of whose wrong class the model is: by the product
-    of the two. Raises `InputError` for no answers, and `NotApplicableError` where healthy retrains were not asked, and
-    where there is nothing that each of them gets right, so that nothing can be lost.
+    of the two. Raises `InputError` for no answers, `NotRecordedError` where healthy retrains were not asked, and where
+    there is nothing that each of them gets right, so that nothing can be lost and no bound can be kept, and
+    `NotApplicableError` where a retrain that is held against the others finds no such image.
     """
     if not answers:
         raise InputError("consensus: there is no answer; name in the row under which perturbations to ask")
@@ -86,7 +87,8 @@ def lost_to(answers: Sequence[Predictions], knowledge: Knowledge) -> Lost:
         known += int(healthy.consensus.sum())
         pairs += confusion_matrix(each, lost)
     if not known:
-        raise NotApplicableError(f"consensus: there is no image that each of {knowledge.retrains} retrains gets right")
+        error = NotRecordedError if knowledge.besides is None else NotApplicableError
+        raise error(f"consensus: there is no image that each of {knowledge.retrains} retrains gets right")
     positions = np.flatnonzero(telling.any(axis=0))
     positions = positions[np.argsort(-telling.max(axis=0)[positions], kind="stable")]
     return Lost(
@@ -112,25 +114,27 @@ def lost_consensus(lost: Lost) -> Measurement:
         true, taken = divmod(int(lost.pairs.argmax()), len(lost.pairs))
         names = lost.images.classes
         detail += f"; most often {names[true]}→{names[taken]}, {lost.pairs[true, taken]}"
-    return _measured(LOST_CONSENSUS, lost, lost.positions, lost.times, detail)
+    return _measured(LOST_CONSENSUS, lost, lost.positions, lost.times, detail, n=lost.n)
 
 
 def lost_of_a_class(lost: Lost) -> Measurement:
     """Return how many images the class that loses most loses of those that every healthy retrain gets right.
 
-    What is wrong with one class alone shows here, and not in the sum. The interval is as that of `lost_consensus`.
+    What is wrong with one class alone shows here, and not in the sum. It is a count of the answers about the largest
+    class, which no class can lose more of. The interval is as that of `lost_consensus`, of these.
     """
-    of_each = lost.pairs.sum(axis=1)
-    worst, labels = int(of_each.argmax()), lost.images.labels.numpy()[lost.positions]
+    of_each, labels = lost.pairs.sum(axis=1), lost.images.labels.numpy()
+    worst, largest = int(of_each.argmax()), int(np.bincount(labels).max())
     detail = f"of {lost.images.classes[worst]}, of {int(of_each.sum())} of all classes"
-    of_worst = np.where(lost.images.labels.numpy() == worst, lost.times, 0)
-    return _measured(LOST_OF_A_CLASS, lost, lost.positions[labels == worst], of_worst, detail)
+    failures, times = lost.positions[labels[lost.positions] == worst], np.where(labels == worst, lost.times, 0)
+    return _measured(LOST_OF_A_CLASS, lost, failures, times, detail, n=largest * len(lost.perturbations))
 
 
-def _measured(metric: Metric, lost: Lost, failures: np.ndarray, times: np.ndarray, detail: str) -> Measurement:
+def _measured(
+    metric: Metric, lost: Lost, failures: np.ndarray, times: np.ndarray, detail: str, *, n: int
+) -> Measurement:
     count = int(times.sum())
-    low, high = proportion_interval(count, lost.n)
-    interval = (low * lost.n, high * lost.n)
+    low, high = proportion_interval(count, n)
     # Under one perturbation chance moves such counts as it does Poisson's, and there is nothing to tell.
     each = times if len(lost.perturbations) > 1 else None
-    return Measurement(metric, count, lost.n, interval, detail=detail, failures=failures, each=each)
+    return Measurement(metric, count, n, (low * n, high * n), detail=detail, failures=failures, each=each)

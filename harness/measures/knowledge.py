@@ -66,6 +66,10 @@ class View:
         wrong, of_label, likeliest, shares = (table[positions] for table in self._tables())
         return View(wrong, of_label, likeliest, shares, None if self.each is None else self.each[:, positions])
 
+    def ordered(self, members: Sequence[int]) -> View:
+        """Return what they say when they stand in this order, (K,), of where each stands now."""
+        return replace(self, each=None if self.each is None else self.each[members])
+
     def over(self, old: View | None) -> View:
         """Return what they say by this view, and of images that it was not asked about by an old one of the same."""
         if old is None:
@@ -78,6 +82,12 @@ class View:
             np.where(asked if new.ndim == 1 else asked[:, None], new, kept) for new, kept in pairs
         )
         return View(wrong, of_label, likeliest, shares, each)
+
+    def repeats(self, old: View) -> bool:
+        """Return whether the same members get the same wrong as by an old view, where they were asked then."""
+        asked = old.wrong != NOT_ASKED
+        each = old.each is None or (self.each is not None and np.array_equal(self.each[:, asked], old.each[:, asked]))
+        return each and np.array_equal(self.wrong[asked], old.wrong[asked])
 
     def _tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         return self.wrong, self.of_label, self.likeliest, self.shares
@@ -104,7 +114,7 @@ class Knowledge:
     views: Mapping[str, View]
     besides: str | None = None
     sha256: str = ""
-    """Of the file that it was read from."""
+    """Of its file."""
 
     @property
     def retrains(self) -> int:

@@ -477,6 +477,20 @@ def test_a_bound_that_nothing_can_miss_is_no_gate(values, facts, bound):
     assert "cannot fail" in item.not_gated
 
 
+def test_the_loss_of_a_class_is_no_gate_where_no_class_can_lose_so_many():
+    """Of ten images of a class, healthy retrains lose three; of a thousand no more."""
+    lost = [3.0, 2.0, 4.0, 3.0] * 5
+
+    def said(largest: int) -> str:
+        return only(calibrate(panel_of(lost, [Row(*facts, largest, scale="root")]), {})).not_gated
+
+    facts = ("class", "consensus", "lost_of_a_class", Unit.IMAGES, "at_most")
+    assert "the smallest loss detected is 19 images, over the budget of 5 images" in said(10)
+    assert said(1_000) == ""
+    panel = panel_of(lost, [Row(*facts, 10, scale="root")])
+    assert only(calibrate(panel, {"lost_of_a_class": 20})).not_gated == "its bound of 10 images cannot fail"
+
+
 # Each member against the others.
 
 

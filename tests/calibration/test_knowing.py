@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -14,7 +15,7 @@ import torch._dynamo  # noqa: F401
 from panels import view_of
 from zoo import ROWS, STRESS_TESTS, Zoo, hypothesis_as_it_starts, in_this_process, network
 
-from harness.calibration.knowing import Answer, families_that_ask, merged, together
+from harness.calibration.knowing import Answer, families_that_ask, judges_as, merged, together
 from harness.calibration.panel import read_panel
 from harness.cli import main
 from harness.errors import InputError
@@ -140,6 +141,55 @@ def test_what_was_known_of_other_images_stays_too():
     (old,) = whole.views.values()
     without = replace(whole, views={repr(IDENTITY): replace(old, each=None)})
     assert merged(sample, without).view().each is None, "as of an older file, which did not keep it"
+
+
+def test_members_in_another_order_and_classes_with_other_names_are_the_same_members_of_the_same_data():
+    wrong = {"x": [True, False], "y": [False, False]}
+
+    def known(members, *, classes=("ant", "bee"), more=()):
+        asked = [
+            [
+                replace(answer(wrong[each], name=name, positions=(0, 1)), classes=classes)
+                for name in (repr(IDENTITY), *more)
+            ]
+            for each in members
+        ]
+        return together("abc", 2, members, asked)
+
+    old = known("xy", more=("another",))
+    for new in (known("yx"), known("xy", classes=("Ant", "Bee"))):
+        both = merged(new, old)
+        assert set(both.views) == {repr(IDENTITY), "another"}
+        assert both.view().each.tolist() == [wrong[each] for each in new.members]
+        assert (judges_as(both, old), judges_as(new, old)) == (True, False)
+    wrong["x"] = [False, False]
+    assert not judges_as(merged(known("xy"), old), old)
+
+
+def test_gates_files_that_share_what_a_panel_knows_name_the_new_file(zoo, pytester, capsys):
+    """As the default profile's and the quick one's do; a bound stays where nothing changed that it was made with."""
+    pooled = zoo.gates.read_text()
+    zoo.gates.write_text(re.sub(r'(?s)\[\[gate\]\]\nid = "consensus-pooled".*?(?=\[\[gate)', "", pooled))
+    data = ("--", "--stress-data", "npz:zoo.npz")
+    assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
+    other, old = zoo.tests / "gates-other.toml", read_gates(zoo.gates).recipe["knowledge_sha256"]
+    other.write_text(zoo.gates.read_text())
+    run = ("-p", "no:html", "--stress-data", "npz:zoo.npz", "stress_tests", "--candidate", "seed-3.safetensors")
+    row = '\n[[gate]]\nid = "consensus-pooled"\nfamily = "consensus"\nmetric = "lost_consensus"\nunder = ["mirrored"]\n'
+    zoo.gates.write_text(zoo.gates.read_text() + row)
+    capsys.readouterr()
+    assert main(["calibrate", "--row", "consensus-pooled", *data]) == 0
+    assert "gates-other.toml: shares it, and names the new file now; its bounds stay" in capsys.readouterr().out
+    new = read_gates(zoo.gates).recipe["knowledge_sha256"]
+    assert new != old
+    assert other.read_text().count(new) == 1
+    assert pytester.runpytest_inprocess(*run, "--gates", other).ret == 0
+
+    # Of other networks other bounds would be right.
+    assert main(["calibrate", "--checkpoints", *zoo.seeds[1:], *data]) == 0
+    assert "gates-other.toml: its bounds were made with what the panel knew before" in capsys.readouterr().out
+    with hypothesis_as_it_starts():
+        assert pytester.runpytest_inprocess(*run, "--gates", other).ret == 4
 
 
 def test_the_shipped_tests_that_ask_are_those_of_consensus_and_flips():

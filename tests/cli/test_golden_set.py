@@ -383,6 +383,40 @@ def test_a_merge_is_declared_when_someone_has_looked_at_it(zoo, capsys):
     assert [image.reason for image in read_gates(zoo.gates).golden] == ["two incidents"] * 2
 
 
+@pytest.mark.parametrize("conflict", ["entries", "tables", "both tables", "entries twice"])
+def test_two_branches_declarations_are_merged_by_declaring_the_list(zoo, conflict):
+    quick = zoo.tests / "gates-quick.toml"
+    quick.write_text(zoo.gates.read_text().replace("n = 400\n", "n = 400\nsample = 100\n"))
+    zoo.golden("add", 0)
+    merged = zoo.gates.read_text()
+    table = re.search(r"\[golden\]\n(.*\n.*\n)", merged)
+    head, entries = "[golden]\n", table[1]
+    made = {
+        "entries": f"{head}<<<<<<< HEAD\n{entries}=======\n{entries}>>>>>>> other\n",
+        "tables": f"<<<<<<< HEAD\n{head}{entries}=======\n{head}{entries}>>>>>>> other\n",
+        "both tables": f"{head}{entries}\n{head}{entries}",
+        "entries twice": f"{head}{entries}{entries}",
+    }[conflict]
+    for path in (zoo.gates, quick):
+        path.write_text(path.read_text().replace(table[0], made))
+    assert zoo.golden("list") == 2
+    assert zoo.golden("list", "--declare") == 0
+    assert tomllib.loads(zoo.gates.read_text()) == tomllib.loads(merged)
+    assert "# A comment that a person wrote." in zoo.gates.read_text()
+    assert len(read_gates(quick).golden) == 1
+
+
+@pytest.mark.parametrize("name", ["gates.toml", "gates-quick.toml"])
+def test_a_gates_file_with_another_conflict_is_named_and_nothing_is_written(zoo, capsys, name):
+    zoo.golden("add", 0)
+    path = zoo.tests / name
+    path.write_text(f"<<<<<<< HEAD\n{zoo.gates.read_text()}")
+    before = {file: file.read_bytes() for file in zoo.tests.rglob("*") if file.is_file()}
+    assert zoo.golden("list", "--declare") == 2
+    assert f"{name}: not valid TOML" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in zoo.tests.rglob("*") if file.is_file()} == before
+
+
 def test_all_gates_files_beside_the_set_declare_it_and_keep_all_else(zoo):
     quick = zoo.tests / "gates-quick.toml"
     quick.write_text(zoo.gates.read_text().replace("n = 400\n", "n = 400\nsample = 100\n"))

@@ -151,6 +151,15 @@ def test_a_budget_names_samples_for_the_gates_file(pytester):
     zoo.run("--stress-plan", "--stress-budget", "9h").stdout.fnmatch_lines(["all images fit into 9.0 h on *"])
 
 
+def test_a_plan_for_a_calibration_counts_what_only_that_makes_known(pytester):
+    """A run of the same file would not ask it: nobody has recorded yet what retrains know."""
+    zoo = GatedZoo(pytester, tests=("clean", "consensus"))
+    row = '[[gate]]\nid = "known"\nfamily = "consensus"\nmetric = "lost_consensus"\nunder = ["rest", "mirrored"]\n'
+    zoo.bind(f"{row}\n[[gate]]{ROWS.split('[[gate]]')[1]}")
+    zoo.run("--stress-plan", "--stress-budget", "0.001s").stdout.fnmatch_lines(["consensus = 100  # detects*"])
+    zoo.run("--stress-plan").stdout.re_match_lines([r"consensus +2 +0 +0 +0 +0 +0 s"])
+
+
 def test_golden_images_change_no_samples_and_have_none(pytester, monkeypatch):
     monkeypatch.chdir(pytester.path)
     zoo = GatedZoo(pytester)
