@@ -112,7 +112,7 @@ def consensus_table(networks: Asked, splits: int, on_split: Callable[[], None], 
     """Return what ceilings from K networks do: who exceeds one, and how large they are."""
     rest = [row.id for row in networks.rows].index(AT_REST)
     lines = [
-        f"Of {len(networks.mutants)} mutants that were asked. Images, losses and ceiling are of `{AT_REST}`, means "
+        f"{len(networks.mutants) or 'No'} mutants were asked. Images, losses and ceiling are of `{AT_REST}`, means "
         "over splits.",
         "",
         f"| K | splits | images that all K get right | a healthy network loses | ceiling | of {len(networks.rows)} "
@@ -137,6 +137,6 @@ def consensus_table(networks: Asked, splits: int, on_split: Callable[[], None], 
         healthy = (f"{np.mean(losses):.1f} ± {np.std(losses):.1f}", f"{np.mean(alarms):.2%}") if losses else ("–", "–")
         lines.append(
             f"| {size} | {len(known)} | {np.mean(known):.0f} | {healthy[0]} | {np.mean(ceilings):.0f} "
-            f"| {np.mean(gates):.1f} | {healthy[1]} | {np.mean(caught):.1f} |"
+            f"| {np.mean(gates):.1f} | {healthy[1]} | {f'{np.mean(caught):.1f}' if len(networks.mutants) else '–'} |"
         )
     return "\n".join(lines)

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns 0, 1 for a negative answer, or 2 for bad usage and refused input."""
+    """Run one command; returns 0, 1 for a negative answer, 2 for bad usage and refused input, 130 for Ctrl-C.
+
+    Of `gate` it is the gate's own status.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # What stands after `--`, or `gate`, is for the gate; argparse itself would take only a part of it.
     passed_on = arguments[:1] == ["gate"] and arguments[1:2] not in (["-h"], ["--help"])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def promised_poses() -> tuple[Pose, ...]:
-    """Return the 9 x 5 x 5 grid of poses within ±10° and ±2 px that the shipped augmented model was trained for."""
+    """Return the 9 x 5 x 5 grid of poses within ±10° and ±2 px, which the shipped augmented model has to keep."""
     return tuple(
         Pose(degrees, dx, dy)
         for degrees in (-10.0, -7.5, -5.0, -2.5, 0.0, 2.5, 5.0, 7.5, 10.0)

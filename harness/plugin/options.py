@@ -43,8 +43,9 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
     add(
         "--stress-layer",
         metavar="NAME",
-        help="The layer whose attention (Grad-CAM) is looked at, by its name in the model (default: the last "
-        "convolution before the last pooling, with its batch norm).",
+        help="The layer whose attention (Grad-CAM) is looked at, by its name in the model (default: the "
+        "end of the last block of convolutions, behind its ReLU; of a transformer the last layer whose patches "
+        "decide).",
     )
     add_data_options(add)
     add(

@@ -108,7 +108,7 @@ def wins(candidates: Sequence[Judged]) -> list[Win]:
     """Return the rows that one candidate wins, plainly ahead of all others, the greatest lead first.
 
     Rows count that were measured on all that were judged, and of which a bound, or what healthy retrains reach, is
-    known: in their spread leads are told, see `harness.run.history.spread`.
+    known: in their spread leads are told, see `harness.run.outcome.spread`.
     """
     judged = [one for one in candidates if one.verdict != "error"]
     found = []

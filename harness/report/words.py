@@ -124,13 +124,13 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "retrains": (
         "retrained reference models",
         "Networks of the candidate's recipe, trained anew with other seeds and known to be sound. Beside a gate stand "
-        "their mean and standard deviation; at most one in a hundred of them fails any gate.",
+        "their mean and standard deviation; bounds are set so that one in a hundred of them fails any gate.",
     ),
     "detects": (
         "smallest loss detected",
         "The smallest loss that the gate detects with a probability of 95%; a smaller one may go unnoticed.",
     ),
-    "trained-range": ("trained range", "The turns and shifts that the model was trained for: ±10° and ±2 px."),
+    "trained-range": ("trained range", "Turns and shifts within those that the model was trained for: ±10° and ±2 px."),
     "by-chance": ("by chance", "What a map would have on the object that looks everywhere alike."),
     "candidate": ("candidate", "The checkpoint under test."),
     "baseline": ("baseline", "The plain model, trained without augmentation, that the candidate is compared with."),
