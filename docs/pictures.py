@@ -26,7 +26,7 @@ from harness.measures import (
     negative_flips,
     right_at_every_pose,
 )
-from harness.measures.failures import confusion
+from harness.measures.failure_kinds import confusion
 from harness.perturb import IDENTITY, HorizontalFlip, Pose, promised_corners, promised_poses
 from harness.perturb.backgrounds import with_background, without_object
 from harness.perturb.grids import most_dangerous_first

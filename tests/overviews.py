@@ -2,7 +2,8 @@
 
 from dataclasses import fields
 
-from harness.measures.failures import Answer, Comparison, PersistentFailure, PersistentFailures
+from harness.measures.failures import Answer, Comparison
+from harness.measures.persistence import PersistentFailure, PersistentFailures
 from harness.run.overview import (
     PARTS,
     Changes,

@@ -16,9 +16,9 @@ from benchmarks.detection.judgement import TRIVIAL
 from benchmarks.detection.mutants import HEALTHY, MUTANTS
 from benchmarks.detection.paths import GATES, PANEL, RESULTS
 from benchmarks.detection.results import MEASURED, read_result
-from harness.calibration.bounds import off_by
-from harness.calibration.multipliers import ALARMS, correlation, multiplier, share_of
+from harness.calibration.multipliers import ALARMS, correlation, multiplier, share_of, widened
 from harness.calibration.panel import read_panel
+from harness.calibration.reach import least_of
 from harness.calibration.scales import on_scales
 from harness.gates import read_gates
 
@@ -152,3 +152,13 @@ def table(compared: Sequence[Compared]) -> list[str]:
         f"{each.nearest:.2f} |"
         for each in compared
     ]
+
+
+def off_by(measured: np.ndarray, values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
+    """Return how far a network lies off healthy retrains, (rows,), in standard deviations of prediction.
+
+    On the bad side it is positive. `measured` are its values of the rows, (rows,), `values` theirs, (K, rows).
+    """
+    scaled, away = on_scales(values, rows), on_scales(measured, rows)
+    spread = np.maximum(scaled.std(axis=0, ddof=1), least_of(scaled, rows))
+    return np.asarray((scaled.mean(axis=0) - away) / spread / widened(len(values)) * [row.sign for row in rows])

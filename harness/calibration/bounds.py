@@ -22,7 +22,7 @@ from harness.calibration.checking import check_panel
 from harness.calibration.moderated import FEW
 from harness.calibration.multipliers import DRAWS, widened
 from harness.calibration.reach import PROVISIONAL, SHARES, least_of, multipliers_of, reaches, spread_of, std_of
-from harness.calibration.scales import off_scale, on_scale, on_scales
+from harness.calibration.scales import off_scale, on_scale
 from harness.measures import METRICS, Unit
 from harness.measures.consensus import LOST_OF_A_CLASS
 from harness.measures.slices import GROUP_ACCURACY, OF_GROUPS
@@ -248,16 +248,6 @@ def false_alarms(panel: Panel, calibrated: list[Calibrated]) -> list[str]:
 
 def _holds(item: Calibrated, value: float) -> bool:
     return value >= item.bound if item.row.sign > 0 else value <= item.bound
-
-
-def off_by(measured: np.ndarray, values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
-    """Return how far a network lies off healthy retrains, (rows,), in standard deviations of prediction.
-
-    On the bad side it is positive. `measured` are its values of the rows, (rows,), `values` theirs, (K, rows).
-    """
-    scaled, away = on_scales(values, rows), on_scales(measured, rows)
-    off = (scaled.mean(axis=0) - away) / _std(scaled, rows) / widened(len(values))
-    return np.asarray(off * [row.sign for row in rows])
 
 
 def budget_of(row: Row, values: np.ndarray, budgets: Mapping[str, float]) -> float:

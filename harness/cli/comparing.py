@@ -57,7 +57,8 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from harness.measures.failures import failure_changes, kinds_for
+    from harness.measures.failure_kinds import kinds_for
+    from harness.measures.failures import failure_changes
     from harness.measures.flips import flips
     from harness.report.exports import changes_csv
     from harness.report.html import comparison_page

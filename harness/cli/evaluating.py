@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
     from harness.inference import Classifier, Predictions
     from harness.measures.classification import ClassificationReport
-    from harness.measures.failures import FailureKind, FailureTable, PersistentFailures
+    from harness.measures.failure_kinds import FailureKind
+    from harness.measures.failures import FailureTable
     from harness.measures.knowledge import Knowledge
+    from harness.measures.persistence import PersistentFailures
 
 _CONFUSIONS = 12
 """Confusions of persistent failures that the terminal shows."""
@@ -145,7 +147,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _kinds(options: argparse.Namespace, clean: Predictions, knowledge: Knowledge | None) -> tuple[FailureKind, ...]:
-    from harness.measures.failures import confusion, kinds_for
+    from harness.measures.failure_kinds import confusion, kinds_for
     from harness.measures.suspects import owners
 
     owned = None if knowledge is None else owners(clean, knowledge)
@@ -190,7 +192,8 @@ def _failures(
     report: ClassificationReport,
 ) -> tuple[dict[str, Any], list[str]]:
     """Tabulate failures and write the files; return what JSON has of them, and lines for the terminal."""
-    from harness.measures.failures import failure_table, persistent_failures
+    from harness.measures.failures import failure_table
+    from harness.measures.persistence import persistent_failures
     from harness.perturb import Pose
     from harness.report.failures import confusions_rows
     from harness.report.text import aligned

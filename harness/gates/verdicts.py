@@ -125,6 +125,11 @@ class Verdict:
         return self.status in {"pass", "not_gated", "not_applicable"}
 
     @property
+    def judged(self) -> bool:
+        """Return whether a bound was held against the measurement."""
+        return self.status in {"pass", "fail"}
+
+    @property
     def numbers(self) -> tuple[str, str]:
         """Return value and limit as plain numbers, in as many digits as it takes to tell them apart; empty for none."""
         if self.value is None or self.limit is None:
@@ -134,7 +139,7 @@ class Verdict:
     @property
     def missed(self) -> str:
         """Return by how much a failing gate misses its bound, such as 38.2 points or 1 image of 10,000; else empty."""
-        if self.status not in {"fail", "error"} or self.value is None or self.limit is None:
+        if self.passed or self.value is None or self.limit is None:
             return ""
         gap = abs(self.value - self.limit)
         counts = self.unit is Unit.IMAGES or (self.unit is Unit.SHARE and _is_share_of_images(self.value, self.n))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.inference.classifier import Classifier, remembered_as
-from harness.inference.predictions import Predictions
 from harness.perturb import IDENTITY, Perturbation
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from harness.data.images import LabelledImages
     from harness.inference.backend import Backend, Inputs
+    from harness.inference.predictions import Predictions
     from harness.perturb import Pose
 
 
@@ -152,17 +152,6 @@ class PlannedClassifier(Classifier):
                 return np.concatenate([self._logits(images), maps], axis=1)
             case _:
                 return compute()
-
-    def _predictions(self, images: LabelledImages, perturbation: Perturbation) -> Predictions:
-        def cached(name: str, rows: int) -> np.ndarray:
-            shape = (rows, len(images.classes))
-            return self.cached(name, images, shape, lambda: self._logits(images), perturbation=perturbation)
-
-        def exact(positions: np.ndarray) -> np.ndarray:
-            return cached("logits" if len(positions) == len(images) else "errors", len(positions))
-
-        screened = self._backend.screens_for(len(images))
-        return Predictions(cached("answers", len(images)), images, perturbation, exact=exact if screened else None)
 
     def _count(self, inputs: int, images: LabelledImages) -> None:
         self._ledger.now.add(passes=1, poses=inputs, images=len(images))

@@ -11,7 +11,7 @@ from harness.errors import InputError
 from harness.measures.flips import Flips, flips
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.mistakes import confusion_matrix, likely_most_confident
-from harness.measures.statistics import proportion_interval, related
+from harness.measures.statistics import count_interval, proportion_interval, related
 
 if TYPE_CHECKING:
     from harness.inference import Predictions
@@ -119,12 +119,11 @@ def _difference(metric: Metric, predictions: Predictions, reference: Predictions
 
 def _count(metric: Metric, predictions: Predictions, failures: np.ndarray, detail: str) -> Measurement:
     n, count = len(failures), int(failures.sum())
-    low, high = proportion_interval(count, n)
     return Measurement(
         metric,
         count,
         n,
-        (low * n, high * n),
+        count_interval(count, n),
         detail=detail,
         failures=likely_most_confident(predictions, failures),
         each=failures,

@@ -10,7 +10,7 @@ import numpy as np
 from harness.errors import InputError, NotApplicableError, NotRecordedError
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.mistakes import confusion_matrix
-from harness.measures.statistics import proportion_interval
+from harness.measures.statistics import count_interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,7 +134,6 @@ def _measured(
     metric: Metric, lost: Lost, failures: np.ndarray, times: np.ndarray, detail: str, *, n: int
 ) -> Measurement:
     count = int(times.sum())
-    low, high = proportion_interval(count, n)
     # Under one perturbation chance moves such counts as it does Poisson's, and there is nothing to tell.
     each = times if len(lost.perturbations) > 1 else None
-    return Measurement(metric, count, n, (low * n, high * n), detail=detail, failures=failures, each=each)
+    return Measurement(metric, count, n, count_interval(count, n), detail=detail, failures=failures, each=each)

@@ -1,110 +1,20 @@
-"""Which images a model fails on and how: tables by kind of failure, between two models, and over many poses."""
+"""Which images a model fails on and how: tables of failures, and how those of two models differ."""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.errors import InputError
-from harness.measures.mistakes import confused_pairs, most_confident
+from harness.measures.failure_kinds import ANY, FailureKind
+from harness.measures.mistakes import most_confident
 from harness.perturb import in_words
 from harness.store.records import record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from harness.data import LabelledImages
     from harness.inference import Predictions
-
-
-@dataclass(frozen=True)
-class FailureKind:
-    """What counts as a failure.
-
-    Any wrong answer; with a `pair` of classes only those that take one for the other, either way round; with `above`
-    only those whose confidence is over it, in [0, 1]; with `only` those on these images, by their positions in the
-    full split.
-    """
-
-    name: str
-    pair: tuple[str, str] | None = None
-    above: float | None = None
-    only: frozenset[int] | None = None
-
-    def among(self, predictions: Predictions) -> np.ndarray:
-        """Return which answers are failures of this kind, (N,) bool; raises `InputError` for an unknown class."""
-        failures = ~predictions.correct
-        if self.pair is not None:
-            first, second = (_label(predictions.classes, name) for name in self.pair)
-            labels, predicted = predictions.labels, predictions.predicted
-            failures = ((labels == first) & (predicted == second)) | ((labels == second) & (predicted == first))
-        if self.above is not None:
-            failures = failures & (predictions.confidence_of_errors() > self.above)
-        if self.only is not None:
-            named = np.fromiter(self.only, dtype=np.int64, count=len(self.only))
-            failures = failures & np.isin(predictions.images.positions.numpy(), named)
-        return np.asarray(failures)
-
-    def absent(self, images: LabelledImages) -> tuple[str, ...]:
-        """Return the classes of the pair that no image is of: such a table says nothing about them."""
-        present = {images.classes[label] for label in np.unique(images.labels.numpy())}
-        return tuple(name for name in self.pair or () if name not in present)
-
-
-ANY = FailureKind("any error")
-
-
-def confident(above: float) -> FailureKind:
-    """Return the kind of errors that the model makes with a confidence over `above`, in [0, 1]."""
-    return FailureKind(f"errors over {above:.0%} confidence", above=above)
-
-
-def confusion(first: str, second: str) -> FailureKind:
-    """Return the kind of errors that take one class for the other; raises `InputError` for one and the same."""
-    if first == second:
-        raise InputError(f"a confusion of {first!r} with itself is no failure; name two different classes")
-    return FailureKind(f"{first}↔{second}", pair=(first, second))
-
-
-STUDY_KINDS = (
-    confident(0.9),
-    confusion("Shirt", "T-shirt/top"),
-    confusion("Coat", "Pullover"),
-    confusion("Sandal", "Sneaker"),
-    confusion("Dress", "Coat"),
-    confusion("Ankle boot", "Sneaker"),
-)
-"""The six kinds of failure that the Fashion-MNIST study looks at."""
-
-OWN = "its own: every retrain is right"
-"""The kind of errors that no healthy retrain makes."""
-OWN_CONFIDENT = "over 90% confidence, its own"
-
-_PAIRS = 5
-"""Confusions looked at in data that the study does not know, like the study's five."""
-
-
-def kinds_for(predictions: Predictions, owners: Mapping[str, frozenset[int]] | None = None) -> tuple[FailureKind, ...]:
-    """Return the kinds to look at: any error, and the study's six where the classes are those of Fashion-MNIST.
-
-    Of other data errors over 90% confidence, and the pairs of classes that these predictions confuse most often. Where
-    it is known whose errors the images are, see `harness.measures.suspects.owners`, any error is divided by that, and
-    confident ones that are the model's own are a kind, too.
-    """
-    any_error, sure, *others = _kinds(predictions)
-    divided = [FailureKind(name, only=images) for name, images in (owners or {}).items()]
-    own = [replace(confident(0.9), name=OWN_CONFIDENT, only=owners[OWN])] if owners else []
-    return any_error, *divided, sure, *own, *others
-
-
-def _kinds(predictions: Predictions) -> tuple[FailureKind, ...]:
-    if all(name in predictions.classes for kind in STUDY_KINDS for name in kind.pair or ()):
-        return ANY, *STUDY_KINDS
-    pairs = confused_pairs(predictions, most=_PAIRS)
-    return ANY, confident(0.9), *(confusion(*pair) for pair in pairs)
 
 
 LISTED = 100
@@ -246,75 +156,3 @@ def compared_at(
     """Return what two models say of the images at these positions, (M,) int64; see `answers_at`."""
     both = (answers_at(each, positions, listed=listed) for each in (predictions, before))
     return tuple(Comparison(after, earlier) for after, earlier in zip(*both, strict=True))
-
-
-@record
-class PersistentFailure:
-    """An image that is wrong at `wrong_at` of the poses; `taken_for` is the commonest wrong answer.
-
-    `confidence` is that of the wrong answers in the mean, None where nobody asked.
-    """
-
-    index: int
-    true: str
-    wrong_at: int
-    taken_for: str
-    confidence: float | None = None
-
-
-@record
-class PersistentFailures:
-    """The images, of `n`, that are wrong at more than half of the `poses`, the most persistent first."""
-
-    n: int
-    poses: int
-    rows: tuple[PersistentFailure, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the table in plain types."""
-        return asdict(self)
-
-    def by_confidence(self) -> list[PersistentFailure]:
-        """Return the images, those that the model is most confident of first; where nobody asked, as they are."""
-        return sorted(self.rows, key=lambda row: -(row.confidence or 0.0))
-
-    def by_confusion(self) -> list[tuple[str, str, tuple[int, ...]]]:
-        """Return the images' numbers by (true class, taken for), the most frequent confusion first."""
-        groups: dict[tuple[str, str], list[int]] = {}
-        for row in self.rows:
-            groups.setdefault((row.true, row.taken_for), []).append(row.index)
-        ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
-        return [(true, taken_for, tuple(numbers)) for (true, taken_for), numbers in ordered]
-
-
-def persistent_failures(
-    images: LabelledImages, predicted: np.ndarray, confidence: np.ndarray | None = None
-) -> PersistentFailures:
-    """List the images that are wrong at more than half of the poses; `predicted` is (N, P) int, a column for each.
-
-    `confidence` is that of each answer that is wrong, (N, P) in [0, 1], and 0 elsewhere. Raises `InputError` for a
-    matrix of another shape, or of no pose.
-    """
-    if predicted.ndim != 2 or predicted.shape[0] != len(images) or not predicted.shape[1]:  # noqa: PLR2004
-        raise InputError(
-            f"persistent failures: predictions have shape {predicted.shape}, expected ({len(images)}, poses), one or "
-            "more"
-        )
-    labels, numbers = images.labels.numpy(), images.positions.numpy()
-    correct = predicted == labels[:, None]
-    wrong, poses = (~correct).sum(axis=1), predicted.shape[1]
-    chosen = np.flatnonzero(2 * wrong > poses)
-    rows = []
-    for position in chosen[np.argsort(-wrong[chosen], kind="stable")]:
-        votes = Counter(predicted[position][~correct[position]].tolist())
-        taken_for = min(votes, key=lambda label: (-votes[label], label))
-        names = images.classes[labels[position]], images.classes[taken_for]
-        sure = None if confidence is None else float(confidence[position].sum() / wrong[position])
-        rows.append(PersistentFailure(int(numbers[position]), names[0], int(wrong[position]), names[1], sure))
-    return PersistentFailures(len(images), poses, tuple(rows))
-
-
-def _label(classes: tuple[str, ...], name: str) -> int:
-    if name not in classes:
-        raise InputError(f"unknown class {name!r}; the data have {', '.join(classes)}")
-    return classes.index(name)

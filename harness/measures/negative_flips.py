@@ -11,7 +11,7 @@ from harness.errors import NotApplicableError
 from harness.measures.accuracy import class_number
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.mistakes import most_confident
-from harness.measures.statistics import proportion_interval
+from harness.measures.statistics import count_interval
 
 if TYPE_CHECKING:
     from harness.inference import Predictions
@@ -44,11 +44,10 @@ def negative_flips(
         looked_at = looked_at & among
     lost, gained = looked_at & before & ~predictions.correct, looked_at & ~before & predictions.correct
     count = int(lost.sum())
-    low, high = proportion_interval(count, n)
     detail = f"{int(gained.sum())} gained in return"
     if count:
         pairs = Counter(zip(predictions.labels[lost].tolist(), predictions.predicted[lost].tolist(), strict=True))
         (true, taken), most = pairs.most_common(1)[0]
         detail += f"; most often {predictions.classes[true]}→{predictions.classes[taken]}, {most}"
     failures = most_confident(predictions, lost)
-    return Measurement(NEGATIVE_FLIPS, count, n, (low * n, high * n), detail=detail, failures=failures)
+    return Measurement(NEGATIVE_FLIPS, count, n, count_interval(count, n), detail=detail, failures=failures)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +22,12 @@ def proportion_interval(count: int, n: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def count_interval(count: int, n: int) -> tuple[float, float]:
+    """Return the 95% interval of a count of `n`: Wilson's of its share, times `n`."""
+    low, high = proportion_interval(count, n)
+    return low * n, high * n
+
+
 def mean_interval(values: np.ndarray, limits: tuple[float, float], *, ddof: int = 0) -> tuple[float, float]:
     """Return the normal 95% interval of a mean, mean ± 1.96 standard errors, within its limits.
 
@@ -34,7 +40,7 @@ def mean_interval(values: np.ndarray, limits: tuple[float, float], *, ddof: int 
     return max(mean - margin, limits[0]), min(mean + margin, limits[1])
 
 
-def mcnemar_p(lost: int, gained: int, *, alternative: Literal["two-sided", "less", "greater"] = "two-sided") -> float:
+def mcnemar_p(lost: int, gained: int) -> float:
     """Return the exact McNemar test's p: how likely chance splits the changed images so unevenly; 1 for none.
 
     McNemar (1947), "Note on the Sampling Error of the Difference Between Correlated Proportions", by the binomial.
@@ -42,7 +48,7 @@ def mcnemar_p(lost: int, gained: int, *, alternative: Literal["two-sided", "less
     from scipy.stats import binomtest
 
     changed = lost + gained
-    return float(binomtest(lost, changed, 0.5, alternative=alternative).pvalue) if changed else 1.0
+    return float(binomtest(lost, changed, 0.5).pvalue) if changed else 1.0
 
 
 def related(p: float) -> str:

@@ -17,6 +17,8 @@ from harness.plugin.shrunk import with_smallest_pose
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from harness.gates import Verdict
+    from harness.plugin.run import GateRun
     from harness.run.session import StressSession
 
 
@@ -70,27 +72,11 @@ def pytest_runtest_makereport(
     if report.skipped and not isinstance(skip, NotApplicable):
         return report
     row: Gate = item.callspec.params["gate"]  # type: ignore[attr-defined]
-    verdict = run.evidence.verdict
-    if isinstance(skip, NotApplicable):
-        verdict = replace(row.unjudged("not_applicable", skip.msg), lacking=skip.lacking)
-    elif run.hung:
-        verdict = row.unjudged("error", str(call.excinfo.value) if call.excinfo else "the model hangs")
-    elif report.failed and (verdict is None or verdict.passed or not _asserted(call)):
-        what = call.excinfo.exconly() if call.excinfo else str(report.longrepr)
-        verdict = row.unjudged("error", what.splitlines()[0])
-    elif verdict is None:
-        verdict = row.unjudged("error", "the test judged nothing; end it with `gate.judge` and `evidence.show`")
+    verdict = _verdict_of(run, row, report, call)
     # What a test or a model raises when it is asked once more adds nothing to what was measured.
     with suppress(Exception, Interruption), run.limited(row.id), foreign_code():
         verdict = with_smallest_pose(item, verdict, run.evidence)
-    if report.failed and verdict.status == "fail":
-        # The measurement is what a reader needs; how the test came by it is the same for each row.
-        report.longrepr = printable(verdict.explain())
-    elif report.passed and verdict.status == "not_gated":
-        # Nothing was held against a bound, and a test that passes would say that something was.
-        path, line, _ = item.location
-        report.outcome = "skipped"
-        report.longrepr = (path, (line or 0) + 1, f"Skipped: {printable(verdict.explain())}")
+    _say(report, item, verdict)
     report.user_properties.append((PROPERTY, verdict.as_wire()))
     # JUnit takes its properties from the reports after this one, which copy the item's.
     item.user_properties += [(name, getattr(verdict, name)) for name in ("status", "metric", "value", "limit", "n")]
@@ -100,6 +86,32 @@ def pytest_runtest_makereport(
             made = run.pictures.take(run.evidence, verdict, run.prepare(), turn=turn)
             report.user_properties.append((PICTURES, made))
     return report
+
+
+def _verdict_of(run: GateRun, row: Gate, report: pytest.TestReport, call: pytest.CallInfo[None]) -> Verdict:
+    """Return what a test says of its row: what it showed, unless it was skipped or stopped before or after that."""
+    skip, verdict = call.excinfo.value if call.excinfo else None, run.evidence.verdict
+    if isinstance(skip, NotApplicable):
+        return replace(row.unjudged("not_applicable", skip.msg), lacking=skip.lacking)
+    if run.hung:
+        return row.unjudged("error", str(skip) if call.excinfo else "the model hangs")
+    if report.failed and (verdict is None or verdict.passed or not _asserted(call)):
+        what = call.excinfo.exconly() if call.excinfo else str(report.longrepr)
+        return row.unjudged("error", what.splitlines()[0])
+    if verdict is None:
+        return row.unjudged("error", "the test judged nothing; end it with `gate.judge` and `evidence.show`")
+    return verdict
+
+
+def _say(report: pytest.TestReport, item: pytest.Item, verdict: Verdict) -> None:
+    """Have the report of a gate that fails, or has no bound, say what was measured, in place of how the test ended."""
+    if report.failed and verdict.status == "fail":
+        report.longrepr = printable(verdict.explain())
+    elif report.passed and verdict.status == "not_gated":
+        # Nothing was held against a bound, and a test that passes would say that something was.
+        path, line, _ = item.location
+        report.outcome = "skipped"
+        report.longrepr = (path, (line or 0) + 1, f"Skipped: {printable(verdict.explain())}")
 
 
 def _asserted(call: pytest.CallInfo[None]) -> bool:

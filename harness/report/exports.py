@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from harness.measures.classification import ClassificationReport
-    from harness.measures.failures import Answer, FailureChanges, FailureTable, PersistentFailures
+    from harness.measures.failures import Answer, FailureChanges, FailureTable
+    from harness.measures.persistence import PersistentFailures
 
 _SHOWN = 20
 """Failures of a kind that the Markdown lists; the CSV has all."""

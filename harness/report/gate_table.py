@@ -92,7 +92,7 @@ def _cells(verdict: Verdict) -> Mapping[str, Any]:
         "behaviour": family(gate.family),
         "case": case(verdict),
         "status": verdict.status,
-        "worse": verdict.status in {"fail", "error"},
+        "worse": not verdict.passed,
         "sign": SIGNS[verdict.status],
         "measured": (measured, verdict.value),
         "bound": (bound, verdict.limit),

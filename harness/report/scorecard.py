@@ -64,7 +64,7 @@ def what_got_worse(outcome: Outcome) -> Section | None:
 
 
 def _failing(outcome: Outcome) -> list[Verdict]:
-    return [verdict for verdict in worst_first(outcome.verdicts) if verdict.status in {"fail", "error"}]
+    return [verdict for verdict in worst_first(outcome.verdicts) if not verdict.passed]
 
 
 def _row(verdict: Verdict, *, counted: str = "") -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.gates.roles import in_words
 from harness.measures import Unit
-from harness.measures.failures import OWN_CONFIDENT
+from harness.measures.failure_kinds import OWN_CONFIDENT
 from harness.measures.statistics import related
 from harness.perturb import IDENTITY
 from harness.report import marks

@@ -89,7 +89,7 @@ def _cell(verdict: Verdict) -> dict[str, Any]:
     assert verdict.value is not None
     colour = colormaps["cividis"](verdict.value)
     said = verdict.unit.format(verdict.value).removesuffix("%")
-    fails = verdict.status in {"fail", "error"}
+    fails = not verdict.passed
     return {
         "id": verdict.gate.id,
         "said": f"({said})" if verdict.status == "not_gated" else f"{'✗ ' if fails else ''}{said}",

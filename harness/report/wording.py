@@ -54,7 +54,7 @@ _LESS = 0.85
 
 def sentence(outcome: Outcome) -> str:
     """Return the verdict as a plain sentence."""
-    gated = sum(verdict.status in {"pass", "fail"} for verdict in outcome.verdicts)
+    gated = sum(verdict.judged for verdict in outcome.verdicts)
     failed = len(outcome.failed) + len(outcome.failed_tests)
     if outcome.verdict == "error":
         return "No verdict: this run could not judge the model."

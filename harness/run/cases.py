@@ -10,7 +10,7 @@ import numpy as np
 from harness.errors import NotApplicableError
 from harness.measures.accuracy import ACCURACY_GAIN
 from harness.measures.consensus import Lost
-from harness.measures.failures import Answer, FailureKind, answers_at
+from harness.measures.failures import Answer, answers_at
 from harness.measures.mistakes import likely_most_confident, most_confident
 from harness.perturb import IDENTITY, in_words
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from harness.gates import Verdict
     from harness.inference import Predictions, RoleModel
     from harness.inference.search import FirstFailures
+    from harness.measures.failure_kinds import FailureKind
     from harness.measures.knowledge import Knowledge
     from harness.perturb import Perturbation
     from harness.run.session import StressSession

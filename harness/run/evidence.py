@@ -47,7 +47,7 @@ class Evidence:
     def gallery(self, session: StressSession) -> tuple[list[Tile], int]:
         """Return the most telling failures of a gate on a pair of classes, and how many failures there are."""
         from harness.inference import Predictions
-        from harness.measures.failures import confusion
+        from harness.measures.failure_kinds import confusion
 
         verdict, seen = self.verdict, self.seen
         if verdict is None or not verdict.gate.keys.get("pair") or not isinstance(seen, Predictions):

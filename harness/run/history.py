@@ -81,7 +81,7 @@ def line_of(outcome: Outcome, *, at: datetime | None = None) -> Line:
         for one in candidate
         if one.metric == "right_at_every_pose" and one.gate.keys.get("grid") == "promised" and one.value is not None
     ]
-    moved = [one.value for one in accuracies if one.gate.pose != IDENTITY and one.status in _WHOLE]
+    moved = [one.value for one in accuracies if one.gate.pose != IDENTITY and one.judged]
     clean = [one.value for one in accuracies if one.gate.family == "clean" and one.gate.pose == IDENTITY]
     margins: dict[str, float] = {}
     for verdict in outcome.verdicts:
@@ -97,7 +97,7 @@ def line_of(outcome: Outcome, *, at: datetime | None = None) -> Line:
         profile=outcome.profile,
         data=str(outcome.data["sha256"]),
         gates=outcome.gates_sha256,
-        judged=sum(verdict.status in _WHOLE for verdict in outcome.verdicts),
+        judged=sum(verdict.judged for verdict in outcome.verdicts),
         failing=tuple(verdict.gate.id for verdict in outcome.failed) + outcome.failed_tests,
         clean=clean[0] if clean else None,
         worst_pose=min((value for value in moved if value is not None), default=None),
@@ -112,7 +112,7 @@ def margin(verdict: Verdict) -> float | None:
     Of a bound whose healthy retrains nobody knows, in hundredths of the bound. It is negative for a gate that fails, at
     least 0 for one that holds, and at most 99 either way; None for a row that was not judged.
     """
-    if verdict.status not in _WHOLE or verdict.value is None or verdict.limit is None:
+    if not verdict.judged or verdict.value is None or verdict.limit is None:
         return None
     known = verdict.gate.healthy
     sign = -1 if verdict.gate.direction == "at_most" else 1

@@ -88,13 +88,13 @@ class Outcome:
     @property
     def judged(self) -> bool:
         """Return whether some bound was held against the candidate, be it through a test without a row that failed."""
-        bounds = [verdict.gate for verdict in self.verdicts if verdict.status in {"pass", "fail"}]
+        bounds = [verdict.gate for verdict in self.verdicts if verdict.judged]
         return bool(self.failed_tests) or any(not ROLES[gate.role].precondition for gate in bounds)
 
     @property
     def provisional(self) -> bool:
         """Return whether some bound that was held against the candidate rests on one or two healthy networks."""
-        gates = [verdict.gate for verdict in self.verdicts if verdict.status in {"pass", "fail"}]
+        gates = [verdict.gate for verdict in self.verdicts if verdict.judged]
         return any((gate.panel.retrains or SETTLED) < SETTLED for gate in gates if gate.panel and not gate.hand)
 
     @property
@@ -117,7 +117,7 @@ class Outcome:
     @property
     def headline(self) -> str:
         """Return the verdict in one sentence."""
-        gated = sum(verdict.status in {"pass", "fail"} for verdict in self.verdicts)
+        gated = sum(verdict.judged for verdict in self.verdicts)
         held = f"{gated - len(self.failed)} of {gated} gates pass"
         if self.verdict == "error":
             return "ERROR: the run could not judge the candidate"

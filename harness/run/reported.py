@@ -155,7 +155,7 @@ def _mixed(session: StressSession, verdicts: Sequence[Verdict]) -> list[str]:
 
 def _margin(verdict: Verdict) -> float | None:
     """Return how far a share is from its bound; None where there is no bound, or no share."""
-    if verdict.value is None or verdict.limit is None or verdict.status not in {"pass", "fail"}:
+    if verdict.value is None or verdict.limit is None or not verdict.judged:
         return None
     metric = METRICS.get(verdict.metric)
     return abs(verdict.value - verdict.limit) if metric and metric.unit is Unit.SHARE else None
@@ -209,7 +209,7 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
         omissions.append("the run was interrupted, and did not check itself")
     elif not reported.self_checks and not session.recording:
         omissions.append("the run did not check itself")
-    judged = [verdict.gate for verdict in verdicts if verdict.status in {"pass", "fail"}]
+    judged = [verdict.gate for verdict in verdicts if verdict.judged]
     if all(ROLES[gate.role].precondition for gate in judged):
         omissions.append(f"no bound of {session.gates.path} was held against the candidate")
     if others := [verdict.gate.id for verdict in verdicts if _on_other_images(verdict, session)]:

@@ -17,18 +17,9 @@ from harness.errors import InputError
 from harness.inference import Predictions
 from harness.measures.accuracy import accuracy
 from harness.measures.classification import classification_report
-from harness.measures.failures import (
-    ANY,
-    STUDY_KINDS,
-    FailureKind,
-    answers_at,
-    confident,
-    confusion,
-    failure_changes,
-    failure_table,
-    kinds_for,
-    persistent_failures,
-)
+from harness.measures.failure_kinds import ANY, STUDY_KINDS, FailureKind, confident, confusion, kinds_for
+from harness.measures.failures import answers_at, failure_changes, failure_table
+from harness.measures.persistence import persistent_failures
 from harness.perturb import IDENTITY, HorizontalFlip, Pose
 
 CLASSES = ("cat", "dog", "fox")

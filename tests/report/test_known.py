@@ -10,7 +10,7 @@ from overviews import model, overview
 from harness.gates import Bound, Gate
 from harness.measures import Measurement
 from harness.measures.consensus import LOST_CONSENSUS
-from harness.measures.failures import OWN_CONFIDENT
+from harness.measures.failure_kinds import OWN_CONFIDENT
 from harness.measures.golden import GOLDEN_RIGHT
 from harness.measures.suspects import Suspect, Suspects, WithoutSuspects
 from harness.report.golden import golden

@@ -16,7 +16,7 @@ from harness.errors import InputError
 from harness.inference import Classifier, Predictions, RoleModel
 from harness.inference.search import breaking
 from harness.measures import calibration_error
-from harness.measures.failures import OWN_CONFIDENT
+from harness.measures.failure_kinds import OWN_CONFIDENT
 from harness.measures.knowledge import Knowledge
 from harness.networks.checkpoints import Record
 from harness.perturb import IDENTITY, Pose

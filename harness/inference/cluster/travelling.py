@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from harness.inference.perturbed import Perturbed
     from harness.perturb.corruptions.kind import Kind
 
-_INSTEAD = "run it without --stress-backend ray"
-
 
 def packed(inputs: Perturbed) -> bytes:
     """Return inputs as bytes; raises `InputError` for a perturbation that cannot be sent."""

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.measures.failures import PersistentFailures, changed_positions, compared_at, persistent_failures
+from harness.measures.failures import changed_positions, compared_at
+from harness.measures.persistence import PersistentFailures, persistent_failures
 from harness.perturb import promised_corners
 from harness.run.overview.part import Part, Subject
 from harness.run.overview.results import Changes, KindChange
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
     from harness.inference import RoleModel
-    from harness.measures.failures import Comparison, FailureKind
+    from harness.measures.failure_kinds import FailureKind
+    from harness.measures.failures import Comparison
 
 CHANGED_SHOWN = 27
 """New failures, and fixed ones, that an overview names, each with what both models say."""

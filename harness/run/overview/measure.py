@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.errors import NotApplicableError
-from harness.measures.failures import kinds_for
+from harness.measures.failure_kinds import kinds_for
 from harness.measures.suspects import owners, suspects
 from harness.run.affordable import extent_of
 from harness.run.overview.failing import changes_between

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.inference import RoleModel
     from harness.measures import Measurement
-    from harness.measures.failures import FailureKind
+    from harness.measures.failure_kinds import FailureKind
     from harness.measures.knowledge import Knowledge
     from harness.measures.suspects import Suspects
 
