@@ -9,7 +9,7 @@ from harness.calibration.bounds import bounds_of
 from harness.calibration.reach import PROVISIONAL
 from harness.measures import Unit
 from harness.networks.training import seconds_of_training
-from harness.run.plan import in_words
+from harness.run.plan import duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,8 +54,8 @@ def plan_lines(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
     times = [time for member in panel.members if (time := seconds_of_training(Path(member.path))) is not None]
     if times:
         each_time = sum(times) / len(times)
-        costs = "".join(f"{in_words(count * each_time) if count else '-':>22}" for count in more)
-        lines.append(f"{f'which takes, at {in_words(each_time)} each':<39}{costs}")
+        costs = "".join(f"{duration(count * each_time) if count else '-':>22}" for count in more)
+        lines.append(f"{f'which takes, at {duration(each_time)} each':<39}{costs}")
     if have < PROVISIONAL:
         lines.append("what rows would do that one or two networks tell nothing of is not known yet, and not counted")
     return lines

@@ -56,7 +56,7 @@ ROLES: dict[str, Role] = {
 """The roles, in the order in which their models are opened; each has an option and a fixture of its name."""
 
 
-def in_words(role: str) -> str:
+def role_title(role: str) -> str:
     """Return a role as reports name it: what it is to a reader, with the name that its option has in brackets."""
     words = ROLES[role].known_as if role in ROLES else ""
     return f"{words} ({role})" if words else role

@@ -43,7 +43,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     run = config.stash[RUN]
     if run.session is None or run.is_worker or run.plans or config.get_verbosity() < 0:
         return []
-    from harness.run.plan import in_words, rows_in_brief, time_in_brief
+    from harness.run.plan import duration, rows_in_brief, time_in_brief
 
     took = "how long it takes is not known, a first batch failed or took too long"
     # Whatever a model raises, or that it hangs, is told by the tests; no line is worth ending a run, or a long wait.
@@ -59,7 +59,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         took = time_in_brief(run.session)
     lines = [f"stress: {rows_in_brief(run.session)}; {took}"]
     if run.fits_a_budget and run.options.budget_seconds:
-        lines.append(f"stress: samples are chosen that fit into {in_words(run.options.budget_seconds)}, if need be")
+        lines.append(f"stress: samples are chosen that fit into {duration(run.options.budget_seconds)}, if need be")
     return lines
 
 

@@ -20,7 +20,7 @@ _DETECTS = (
 
 def plan_lines(plan: Plan) -> list[str]:
     """Return the plan as the terminal shows it: a row for each family, self-checks and overview, and all of them."""
-    from harness.run.plan import in_cores, in_words
+    from harness.run.plan import duration, in_cores
 
     head = ("", "tests", "passes", "image-poses", "maps", "cached", "time", "detects")
 
@@ -29,7 +29,13 @@ def plan_lines(plan: Plan) -> list[str]:
         tests, power = "", ""
         if name in plan.rows:
             tests, power = str(plan.rows[name]), _points(plan.sizes[name])
-        return (name, tests, *(f"{each:,}" for each in counts), in_words(plan.seconds(asked) / plan.cores), power)
+        return (
+            name,
+            tests,
+            *(f"{each:,}" for each in counts),
+            duration(plan.seconds(asked) / plan.cores),
+            power,
+        )
 
     costs = plan.costs
     memory = f"; memory so far {costs.peak_bytes / 1e9:.1f} GB" if costs.peak_bytes else ""
@@ -46,40 +52,40 @@ def plan_lines(plan: Plan) -> list[str]:
 
 def fit_lines(fit: Fit) -> list[str]:
     """Return how a run fits into a time: a row for each family, with its images, their time and what they detect."""
-    from harness.run.plan import in_cores, in_words
+    from harness.run.plan import duration, in_cores
 
-    what = f"{in_words(fit.budget)} on {in_cores(fit.cores)}"
+    what = f"{duration(fit.budget)} on {in_cores(fit.cores)}"
     if not fit.samples:
         said = f"all images fit into {what}" if fit.fits else f"even the fewest images do not fit into {what}"
-        said = f"{said}: they take about {in_words(fit.fitted)}"
+        said = f"{said}: they take about {duration(fit.fitted)}"
     else:
         but = "" if fit.fits else f", which do not fit: no family has fewer than {min(fit.samples.values())}"
         said = (
-            f"all images take about {in_words(fit.whole)} on {in_cores(fit.cores)}, these samples "
-            f"{in_words(fit.fitted)} of {in_words(fit.budget)}{but}"
+            f"all images take about {duration(fit.whole)} on {in_cores(fit.cores)}, these samples "
+            f"{duration(fit.fitted)} of {duration(fit.budget)}{but}"
         )
     rows = [("", "images", "of", "time", "detects")]
     for name, seconds in fit.after.items():
-        took = in_words(seconds / fit.cores)
+        took = duration(seconds / fit.cores)
         if name in {CHECKS, OVERVIEW}:
             rows.append((name, "", "", took, ""))
             continue
         size = fit.samples.get(name, fit.sizes[name])
         rows.append((name, f"{size:,}", f"{fit.sizes[name]:,}", took, _points(size)))
     if not fit.fits and fit.after.get(OVERVIEW):
-        said += f"; --stress-no-overview saves {in_words(fit.after[OVERVIEW] / fit.cores)}"
+        said += f"; --stress-no-overview saves {duration(fit.after[OVERVIEW] / fit.cores)}"
     return [*_table(rows), said, _DETECTS, *_uncounted(fit.uncounted)]
 
 
 def samples_in_toml(fit: Fit) -> list[str]:
     """Return samples as lines of a gates file, each with the loss that its family then detects; none where all fit."""
-    from harness.run.plan import in_cores, in_words
+    from harness.run.plan import duration, in_cores
 
     if not fit.samples:
         return []
     width = max(map(len, fit.samples))
     return [
-        f"[data.samples]  # so that a run takes {in_words(fit.budget)} on {in_cores(fit.cores)}",
+        f"[data.samples]  # so that a run takes {duration(fit.budget)} on {in_cores(fit.cores)}",
         *(
             f"{name:{width}} = {size}  # detects {_points(size)} points of 90% with 95% power"
             for name, size in fit.samples.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.gates.roles import in_words
+from harness.gates.roles import role_title
 from harness.measures import Unit
 from harness.report import marks
 from harness.report.gallery import mistake, sheet
@@ -48,13 +48,13 @@ def kinds_rows(overview: Overview) -> tuple[list[str], list[list[object]]]:
     """Return titles and rows of the failures by kind, one value a cell: counts at rest, changes, shares moved."""
     models, changes = overview.models, overview.changes
     counts = list(zip(*(model[Failing].failures for model in models), strict=True))
-    titles = ["kind", *(in_words(model.name) for model in models)]
+    titles = ["kind", *(role_title(model.name) for model in models)]
     rows: list[list[object]] = [[kinds[0].kind, *(kind.count for kind in kinds)] for kinds in counts]
     if changes:
         titles += ["new", "fixed", "shared"]
         for row, change in zip(rows, changes.by_kind, strict=True):
             row += [change.new, change.fixed, change.shared]
-    titles += [f"{in_words(model.name)}, moved" for model in models]
+    titles += [f"{role_title(model.name)}, moved" for model in models]
     for row, kinds in zip(rows, counts, strict=True):
         row += [Unit.SHARE.format(kind.moved) for kind in kinds]
     return titles, rows
@@ -94,7 +94,7 @@ def _marked(overview: Overview, rows: Sequence[Sequence[object]]) -> list[list[o
 def _how_to_read(overview: Overview) -> str:
     changes = ""
     if overview.changes:
-        changes = f" New, fixed and shared are in comparison with the {in_words(overview.changes.against)}."
+        changes = f" New, fixed and shared are in comparison with the {role_title(overview.changes.against)}."
     legend = f" {marks.LEGEND}" if overview.reference else ""
     return (
         f"Images, of {overview.n:,} as they are.{changes} Moved: the share of answers at the corners ±10°, ±2 px, of "
@@ -116,14 +116,14 @@ def _changed(changes: Changes, thumbnails: Thumbnails, *, new: bool) -> list[tup
         faces.append(mistake(pixels, wrong.index, names, wrong.confidence, also=f"; {beside}"))
     total = changes.by_kind[0].new if new else changes.by_kind[0].fixed
     count = f"{len(shown)} of {total}" if len(shown) < total else f"all {total}"
-    what = f"New mistakes, which the {in_words(changes.against)} does not make"
+    what = f"New mistakes, which the {role_title(changes.against)} does not make"
     if not new:
-        what = f"Mistakes that are gone, which the {in_words(changes.against)} makes"
+        what = f"Mistakes that are gone, which the {role_title(changes.against)} makes"
     return [(f"{what}: {count}, the most confident first", sheet("", faces))]
 
 
 def _persistent(overview: Overview, thumbnails: Thumbnails) -> list[tuple[str, Markup]]:
-    found, *rest = ((in_words(model.name), model[Failing].persistent) for model in overview.models)
+    found, *rest = ((role_title(model.name), model[Failing].persistent) for model in overview.models)
     persistent = found[1]
     if persistent is None or not persistent.rows:
         return []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from harness.gates.roles import in_words
+from harness.gates.roles import role_title
 from harness.measures.statistics import proportion_interval
 from harness.run.overview import Clean, Looking, Surviving, Turned
 
@@ -69,7 +69,7 @@ def figure(width: float = WIDTH, height: float = 3.3) -> Figure:
 
 def _looks(overview: Overview) -> Iterable[tuple[ModelOverview, dict[str, Any]]]:
     for model, (colour, marker, line) in zip(overview.models, _LOOKS * len(overview.models), strict=False):
-        yield model, {"color": colour, "marker": marker, "linestyle": line, "label": in_words(model.name)}
+        yield model, {"color": colour, "marker": marker, "linestyle": line, "label": role_title(model.name)}
 
 
 def _errors(rates: Sequence[Rate]) -> list[list[float]]:
@@ -163,7 +163,7 @@ def reliability_diagrams(overview: Overview) -> Figure:
     for model, look in _looks(overview):
         known = [item for item in model[Clean].reliability if item.count >= _FEW]
         confidence = [100 * (item.confidence or 0.0) for item in known]
-        label = f"{in_words(model.name)} (ECE {100 * model[Clean].calibration_error:.1f}%)"
+        label = f"{role_title(model.name)} (ECE {100 * model[Clean].calibration_error:.1f}%)"
         upper.plot(confidence, [100 * (item.accuracy or 0.0) for item in known], **{**look, "label": label})
         lower.plot(confidence, [item.count for item in known], **look)
     upper.set(ylabel="right, %", ylim=(0, 101), xlim=(0, 101))

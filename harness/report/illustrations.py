@@ -7,7 +7,7 @@ import io
 import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
-from harness.gates.roles import in_words
+from harness.gates.roles import role_title
 from harness.measures import Unit
 from harness.report.page import Section, render
 from harness.report.tables import classes
@@ -136,7 +136,7 @@ def illustrations(overview: Overview) -> Iterator[Illustration]:
             "How the models were trained",
             "Thick lines are images that the model did not train on; where thin lines leave them, it overfits.",
             "Loss and accuracy by epoch of training.",
-            lambda: curves.training_curves({in_words(model.name): model[Training].history for model in models}),
+            lambda: curves.training_curves({role_title(model.name): model[Training].history for model in models}),
         )
 
 
@@ -146,18 +146,18 @@ def _matrices(overview: Overview) -> Iterator[Illustration]:
     names, first, reference = overview.classes, overview.models[0], overview.reference
     for model in filter(None, (first, reference)):
         yield Illustration(
-            f"Confusions of the {in_words(model.name)}",
+            f"Confusions of the {role_title(model.name)}",
             "Each row is a true class; what is coloured is a confusion, in full from 15% on. Right answers are grey.",
-            f"Confusion matrix of {in_words(model.name)}. {_worst_class(model, overview)}",
+            f"Confusion matrix of {role_title(model.name)}. {_worst_class(model, overview)}",
             lambda model=model: matrices.confusion_matrix(model, names),  # type: ignore[misc]
             is_map=True,
         )
     if reference is not None:
         yield Illustration(
             "What changed between them",
-            f"Orange is what {first.name} does worse than {in_words(reference.name)}: more confusions, or fewer "
+            f"Orange is what {first.name} does worse than {role_title(reference.name)}: more confusions, or fewer "
             "right answers, which are on the diagonal. Blue is what it does better.",
-            f"Difference of the confusion matrices of {first.name} and {in_words(reference.name)}, in points.",
+            f"Difference of the confusion matrices of {first.name} and {role_title(reference.name)}, in points.",
             lambda: matrices.confusion_difference(first, reference, names),
             is_map=True,
         )
@@ -169,7 +169,7 @@ def _of(n: int, overview: Overview) -> str:
 
 
 def _spoken(models: tuple[ModelOverview, ...], say: Callable[[ModelOverview], str]) -> str:
-    return "; ".join(f"{in_words(model.name)}: {say(model)}" for model in models)
+    return "; ".join(f"{role_title(model.name)}: {say(model)}" for model in models)
 
 
 def _at_turns(overview: Overview) -> Callable[[ModelOverview], str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from harness.gates.roles import in_words
+from harness.gates.roles import role_title
 from harness.report.page import Section, render
 from harness.report.text import data_in_words, failures_by_family, judged_of, notes, self_check_failures
 from harness.report.wording import case, family, healthy, hints, measured_and_required, sentence, where_it_looks
@@ -139,7 +139,7 @@ def right_everywhere(outcome: Outcome) -> Rate | None:
 def coverage(outcome: Outcome) -> Section:
     """Return what the run judged, by whose bounds, and how to do it again."""
     facts: list[tuple[str, str]] = [
-        (in_words(role), render("model", path=model["path"], sha256=model["sha256"][:12]))
+        (role_title(role), render("model", path=model["path"], sha256=model["sha256"][:12]))
         for role, model in outcome.models.items()
     ]
     facts += [

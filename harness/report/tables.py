@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.gates.roles import in_words
+from harness.gates.roles import role_title
 from harness.measures import Unit
 from harness.measures.failure_kinds import OWN_CONFIDENT
 from harness.measures.statistics import related
@@ -57,7 +57,7 @@ def models(overview: Overview, everywhere: Rate | None = None) -> Markup:
         mark = marks.of_looks(looks[0], looks[at]) if at is not None else ""
         shares = [_attention(found) for found in looks]
         rows.append({"title": "Attention on the object", "about": about, "cells": _first_marked(shares, mark)})
-    titles = [" = ".join(map(in_words, model.roles)) for model in known]
+    titles = [" = ".join(map(role_title, model.roles)) for model in known]
     return render("models", titles=titles, rows=rows, legend=marks.LEGEND if reference else "")
 
 
@@ -109,8 +109,8 @@ def classes(overview: Overview) -> Markup:
             change = _difference(mine.value - theirs.value) if mine and theirs else "–"
             row.append(marks.marked(change, marks.of_rates(mine, theirs) if mine and theirs else ""))
         rows.append(row)
-    titles = [f"change since {in_words(reference.name)}"] if reference else []
-    return table(["class", *(in_words(model.name) for model in overview.models), *titles], rows, numbers=True)
+    titles = [f"change since {role_title(reference.name)}"] if reference else []
+    return table(["class", *(role_title(model.name) for model in overview.models), *titles], rows, numbers=True)
 
 
 def regressions(outcome: Outcome) -> Section | None:

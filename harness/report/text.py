@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from harness.errors import printable, some_of
-from harness.gates.roles import in_words
+from harness.gates.roles import role_title
 from harness.measures.statistics import related
 from harness.perturb import IDENTITY
 from harness.report.wording import measured_and_required
@@ -127,7 +127,8 @@ def markdown(outcome: Outcome) -> str:
     ]
     judged = [
         *(
-            f"- {in_words(role)}: {_code(model['path'])}" + (f" (`{model['sha256'][:12]}`)" if model["sha256"] else "")
+            f"- {role_title(role)}: {_code(model['path'])}"
+            + (f" (`{model['sha256'][:12]}`)" if model["sha256"] else "")
             for role, model in outcome.models.items()
         ),
         f"- data: {plain(data_in_words(outcome))}",

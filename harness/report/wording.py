@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.gates.roles import in_words
+from harness.gates.roles import role_title
 from harness.measures import Unit
 from harness.perturb import IDENTITY
 from harness.run.overview import Clean, Looking, Moved
@@ -123,7 +123,7 @@ def _confusions(overview: Overview, reference: ModelOverview) -> list[tuple[str,
     from harness.report.matrices import shares
 
     mine, theirs = np.nan_to_num(shares(overview.models[0])), np.nan_to_num(shares(reference))
-    rise, name = mine - theirs, in_words(reference.name)
+    rise, name = mine - theirs, role_title(reference.name)
     np.fill_diagonal(rise, 0)
     found = []
     for at in np.argsort(-rise, axis=None)[:3]:
@@ -143,7 +143,7 @@ def _blind_sides(model: ModelOverview, reference: ModelOverview) -> list[tuple[s
         (
             f"It does not look at the {side} half of the image",
             f"blacking it out changes {changed:.0%} of its answers; "
-            f"{in_words(reference.name)} {reference[Moved].covered[side]:.0%}",
+            f"{role_title(reference.name)} {reference[Moved].covered[side]:.0%}",
         )
         for side, changed in model[Moved].covered.items()
         if changed <= _UNSEEN and reference[Moved].covered.get(side, 0) >= _SEEN
@@ -158,7 +158,8 @@ def _fragile(model: ModelOverview, reference: ModelOverview) -> list[tuple[str, 
     return [
         (
             "It breaks when images are turned and moved a little",
-            f"{mine:.0%} of {model[Moved].corners.n:,} images are right there; {in_words(reference.name)} {theirs:.0%}",
+            f"{mine:.0%} of {model[Moved].corners.n:,} images are right there; "
+            f"{role_title(reference.name)} {theirs:.0%}",
         )
     ]
 
@@ -175,7 +176,7 @@ def where_it_looks(overview: Overview | None, *, good: bool = True) -> str:
     if reference and _looking_elsewhere(overview.models[0], reference):
         return ""  # Said among the hints.
     theirs = reference[Looking].on_object_overall if reference else None
-    beside = f"; {in_words(reference.name)} {theirs.ratio:.0%}" if reference and theirs else ""
+    beside = f"; {role_title(reference.name)} {theirs.ratio:.0%}" if reference and theirs else ""
     says = "It looks at the object" if found.lift >= _LOOKS else "It hardly looks at the object more than elsewhere"
     shares = f"{found.ratio:.0%} of its attention is there, {found.uniform:.0%} would be by chance{beside}"
     return f"{says}: {shares} ({found.n:,} images)."
@@ -194,6 +195,6 @@ def _looking_elsewhere(model: ModelOverview, reference: ModelOverview) -> list[t
         (
             "It looks at the object less",
             f"{mine.ratio:.0%} of its attention is on the object, {mine.uniform:.0%} would be by chance; "
-            f"{in_words(reference.name)} {theirs.ratio:.0%}",
+            f"{role_title(reference.name)} {theirs.ratio:.0%}",
         )
     ]

@@ -175,10 +175,10 @@ def time_in_brief(session: StressSession) -> str:
     cores = candidate.classifier.workers
     seconds = rows_passes(session) * _seconds(session, _TRIED, exact=True) / cores
     memory = f", {bytes_ / 1e9:.1f} GB of memory so far" if (bytes_ := _peak_bytes()) else ""
-    return f"about {in_words(seconds)} on {in_cores(cores)}{memory} (--stress-plan: more)"
+    return f"about {duration(seconds)} on {in_cores(cores)}{memory} (--stress-plan: more)"
 
 
-def in_words(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Return a time in the unit that suits it."""
     if seconds < 100:  # noqa: PLR2004
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness.data.options import DataOptions
 from harness.errors import InputError, NotApplicableError
 from harness.gates import Gate, GatesFile, read_gates
-from harness.gates.roles import ROLES, in_words
+from harness.gates.roles import ROLES, role_title
 from harness.networks import NetworkOptions
 from harness.networks.running import BackendOptions
 from harness.run.made_for import expect_data_of, expect_profile_of
@@ -113,7 +113,7 @@ class StressSession:
             raise NotApplicableError(f"there is no {ROLES[name].known_as or name} (--{name} none)")
         model = self.roles[name]
         if ROLES[name].of_another and model.model_sha256 == self.roles["candidate"].model_sha256:
-            raise NotApplicableError(f"the candidate is the {in_words(name)}")
+            raise NotApplicableError(f"the candidate is the {role_title(name)}")
         return model
 
     @property

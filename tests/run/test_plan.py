@@ -17,7 +17,7 @@ from harness.measures import accuracy, confident_errors
 from harness.perturb import Pose
 from harness.report.costs import plan_lines
 from harness.run import plan
-from harness.run.plan import CHECKS, OVERVIEW, asked_by, in_words, measured_costs, plan_of
+from harness.run.plan import CHECKS, OVERVIEW, asked_by, duration, measured_costs, plan_of
 from harness.run.session import StressSession
 from harness.store.cache import PredictionCache
 
@@ -131,7 +131,7 @@ def test_time_follows_from_what_is_asked_and_a_measured_batch(session):
 
 @pytest.mark.parametrize(("seconds", "words"), [(2.34, "2.3 s"), (59.7, "60 s"), (720, "12 min"), (36_000, "10.0 h")])
 def test_times_are_said_in_the_unit_that_suits_them(seconds, words):
-    assert in_words(seconds) == words
+    assert duration(seconds) == words
 
 
 def test_a_plan_in_place_of_a_run_judges_nothing_and_leaves_no_report(pytester):
