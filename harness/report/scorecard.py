@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from harness.gates.roles import role_title
@@ -10,7 +11,7 @@ from harness.report.page import Section, render
 from harness.report.text import data_in_words, failures_by_family, judged_of, notes, self_check_failures
 from harness.report.wording import case, family, healthy, hints, measured_and_required, sentence, where_it_looks
 from harness.report.words import explained
-from harness.run.outcome import spread, worst_first
+from harness.run.outcome import slack, worst_first
 from harness.run.overview import Rate
 
 if TYPE_CHECKING:
@@ -105,21 +106,12 @@ def _image_in(picture: str) -> str:
 
 
 def _closest(outcome: Outcome) -> Section | None:
-    def slack(verdict: Verdict) -> float:
-        known = verdict.gate.healthy
-        assert verdict.value is not None
-        assert verdict.limit is not None
-        return abs(verdict.value - verdict.limit) / spread(verdict.limit, known.std if known else None)
-
-    judged = [
-        verdict
-        for verdict in outcome.verdicts
-        if verdict.status == "pass" and verdict.value is not None and verdict.limit is not None
-    ]
+    passed = [(slack(verdict), verdict) for verdict in outcome.verdicts if verdict.status == "pass"]
+    judged = [(away, verdict) for away, verdict in passed if away is not None]
     if not judged:
         return None
     closest: dict[str, Verdict] = {}
-    for verdict in sorted(judged, key=slack):
+    for _, verdict in sorted(judged, key=itemgetter(0)):
         closest.setdefault(verdict.gate.family, verdict)
     rows = [_row(verdict) for verdict in list(closest.values())[:_CLOSEST]]
     body = render("behaviours", hints="", title="case", rows=rows, shown=_CLOSEST)

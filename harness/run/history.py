@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, Field
 
 from harness.errors import InputError
 from harness.perturb import IDENTITY
-from harness.run.outcome import Overall, spread
+from harness.run.outcome import Overall, slack
 from harness.store.lines import append_line, numbered_lines
 from harness.store.records import as_json, read_json, record
 
@@ -112,11 +112,8 @@ def margin(verdict: Verdict) -> float | None:
     Of a bound whose healthy retrains nobody knows, in hundredths of the bound. It is negative for a gate that fails, at
     least 0 for one that holds, and at most 99 either way; None for a row that was not judged.
     """
-    if not verdict.judged or verdict.value is None or verdict.limit is None:
+    if (away := slack(verdict)) is None:
         return None
-    known = verdict.gate.healthy
-    sign = -1 if verdict.gate.direction == "at_most" else 1
-    away = sign * (verdict.value - verdict.limit) / spread(verdict.limit, known.std if known else None)
     away = min(max(away, -FARTHEST), FARTHEST)
     return max(away, 0.0) if verdict.status == "pass" else min(away, 0.0)
 

@@ -163,10 +163,20 @@ def worst_first(verdicts: tuple[Verdict, ...]) -> list[Verdict]:
 def urgency(verdict: Verdict) -> tuple[int, float]:
     """Return what verdicts are ordered by, the least first: their status, and how far a failure misses its bound."""
     rank = {"error": 0, "fail": 1, "pass": 2, "not_gated": 3, "not_applicable": 4}[verdict.status]
-    if verdict.status != "fail" or verdict.value is None or verdict.limit is None:
-        return rank, 0.0
-    threshold = verdict.gate.threshold
-    return rank, -abs(verdict.value - verdict.limit) / spread(verdict.limit, threshold.std if threshold else None)
+    missed_by = slack(verdict) if verdict.status == "fail" else None
+    return rank, missed_by or 0.0
+
+
+def slack(verdict: Verdict) -> float | None:
+    """Return how far a measurement lies on the good side of its bound, in its `spread`; negative beyond it.
+
+    None for a row that was not judged.
+    """
+    if not verdict.judged or verdict.value is None or verdict.limit is None:
+        return None
+    known = verdict.gate.healthy
+    sign = -1 if verdict.gate.direction == "at_most" else 1
+    return sign * (verdict.value - verdict.limit) / spread(verdict.limit, known.std if known else None)
 
 
 def spread(bound: float, std: float | None) -> float:

@@ -167,7 +167,7 @@ def test_the_json_holds_the_models_side_by_side():
 def test_failures_of_different_units_are_ordered_by_how_far_they_miss_their_bounds():
     """A bound without a spread has one of 1%: 6% of a share is farther than 5% of a count, and that than 4%."""
     share, nearer = verdict("fail", "share", value=0.47, bound=0.5), verdict("fail", "nearer", value=0.48, bound=0.5)
-    count = verdict("fail", "count", value=105, bound=100)
+    count = verdict("fail", "count", value=95, bound=100)
     assert worst_first((nearer, count, share)) == [share, count, nearer]
-    none = verdict("fail", "none", value=1, bound=0)
+    none = verdict("fail", "none", value=-1, bound=0)
     assert worst_first((share, none)) == [none, share], "of a bound of 0 any miss is infinitely far"
