@@ -141,7 +141,7 @@ def test_samples_that_fit_into_a_time_are_chosen_first_and_kept(zoo, capsys):
 
 
 def test_samples_that_fit_are_chosen_where_images_are_golden_and_knowledge_is_recorded(zoo):
-    """Both lie beside the gates file, and are none of what samples are chosen by."""
+    """Both lie beside the gates file, and change no samples: what retrains are asked is counted before they were."""
     shutil.copy(STRESS_TESTS / "test_consensus.py", zoo.tests)
     zoo.bind(UNBOUND + '\n[[gate]]\nid = "lost"\nfamily = "consensus"\nmetric = "lost_consensus"\n')
     data = ("--", "--stress-data", "npz:zoo.npz")
@@ -152,7 +152,7 @@ def test_samples_that_fit_are_chosen_where_images_are_golden_and_knowledge_is_re
         gates = read_gates(zoo.gates)
         assert gates.golden == before
         assert gates.knowledge.exists()
-        assert gates.data.samples == dict.fromkeys(("clean", "class", "confidence", "rotation"), 100)
+        assert gates.data.samples == dict.fromkeys(("clean", "class", "confidence", "consensus", "rotation"), 100)
 
 
 def test_networks_are_measured_once(zoo, monkeypatch, tmp_path):
