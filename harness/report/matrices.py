@@ -68,25 +68,47 @@ def shares(model: ModelOverview) -> np.ndarray:
 @styled
 def confusion_matrix(model: ModelOverview, classes: Sequence[str]) -> Figure:
     """Draw which class is taken for which, in percent of the true class's images."""
-    from matplotlib.colors import LinearSegmentedColormap, Normalize
-
     picture = figure(height=4.7)
-    axes, values, diagonal = picture.subplots(), shares(model), np.eye(len(classes), dtype=bool)
-    cmap = LinearSegmentedColormap.from_list("confused", ["#ffffff", BAD, "#5e2600"])
-    _draw(axes, values, classes, cmap=cmap, norm=Normalize(0, _MOST_CONFUSED), mask=diagonal)
-    axes.set_facecolor(_MUTED)
-    _write_digits(axes, _labels(values, "{:.0f}"), of=len(classes))
-    axes.set_title(f"{model.name}, % of the true class")
+    _draw_confusion(picture.subplots(), model, classes)
     return picture
 
 
 @styled
 def confusion_difference(model: ModelOverview, reference: ModelOverview, classes: Sequence[str]) -> Figure:
     """Draw the confusion matrix of a model minus that of a reference, in percentage points."""
+    picture = figure(height=4.7)
+    _draw_difference(picture.subplots(), model, reference, classes)
+    return picture
+
+
+@styled
+def confusion_matrices(overview: Overview) -> Figure:
+    """Draw the confusion matrices of the first two models side by side with their difference."""
+    model, reference = overview.models[:2]
+    picture = figure(width=3 * WIDTH, height=4.7)
+    left, middle, right = picture.subplots(1, 3)
+    _draw_confusion(left, model, overview.classes)
+    _draw_confusion(middle, reference, overview.classes)
+    _draw_difference(right, model, reference, overview.classes)
+    return picture
+
+
+def _draw_confusion(axes: Axes, model: ModelOverview, classes: Sequence[str]) -> None:
     from matplotlib.colors import LinearSegmentedColormap, Normalize
 
-    picture = figure(height=4.7)
-    axes, difference = picture.subplots(), shares(model) - shares(reference)
+    values = shares(model)
+    diagonal = np.eye(len(classes), dtype=bool)
+    cmap = LinearSegmentedColormap.from_list("confused", ["#ffffff", BAD, "#5e2600"])
+    _draw(axes, values, classes, cmap=cmap, norm=Normalize(0, _MOST_CONFUSED), mask=diagonal)
+    axes.set_facecolor(_MUTED)
+    _write_digits(axes, _labels(values, "{:.0f}"), of=len(classes))
+    axes.set_title(f"{model.name}, % of the true class")
+
+
+def _draw_difference(axes: Axes, model: ModelOverview, reference: ModelOverview, classes: Sequence[str]) -> None:
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
+
+    difference = shares(model) - shares(reference)
     reach = max(float(np.nanmax(np.abs(difference), initial=0)), _LEAST_REACH)
     # More is better on the diagonal, where answers are right, and worse elsewhere.
     better = np.where(np.eye(len(classes), dtype=bool), difference, -difference)
@@ -94,7 +116,6 @@ def confusion_difference(model: ModelOverview, reference: ModelOverview, classes
     _draw(axes, better, classes, cmap=cmap, norm=Normalize(-reach, reach))
     _write_digits(axes, _labels(difference, "{:+.0f}"), of=len(classes))
     axes.set_title(f"{model.name} − {reference.name}, points")
-    return picture
 
 
 def _draw(

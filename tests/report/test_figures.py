@@ -22,7 +22,7 @@ DRAWN = {
     "attention": figures.attention_by_class,
     "training": lambda some: figures.training_curves({model.name: model[Training].history for model in some.models}),
     "shift": matrices.shift_maps,
-    "confusion": lambda some: matrices.confusion_difference(*some.models, some.classes),
+    "confusion": matrices.confusion_matrices,
 }
 
 
