@@ -90,11 +90,11 @@ def pytest_runtest_makereport(
 
 def _verdict_of(run: GateRun, row: Gate, report: pytest.TestReport, call: pytest.CallInfo[None]) -> Verdict:
     """Return what a test says of its row: what it showed, unless it was skipped or stopped before or after that."""
-    skip, verdict = call.excinfo.value if call.excinfo else None, run.evidence.verdict
-    if isinstance(skip, NotApplicable):
-        return replace(row.unjudged("not_applicable", skip.msg), lacking=skip.lacking)
+    raised, verdict = call.excinfo.value if call.excinfo else None, run.evidence.verdict
+    if isinstance(raised, NotApplicable):
+        return replace(row.unjudged("not_applicable", raised.msg), lacking=raised.lacking)
     if run.hung:
-        return row.unjudged("error", str(skip) if call.excinfo else "the model hangs")
+        return row.unjudged("error", str(raised) if call.excinfo else "the model hangs")
     if report.failed and (verdict is None or verdict.passed or not _asserted(call)):
         what = call.excinfo.exconly() if call.excinfo else str(report.longrepr)
         return row.unjudged("error", what.splitlines()[0])

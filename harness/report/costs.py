@@ -29,13 +29,7 @@ def plan_lines(plan: Plan) -> list[str]:
         tests, power = "", ""
         if name in plan.rows:
             tests, power = str(plan.rows[name]), _points(plan.sizes[name])
-        return (
-            name,
-            tests,
-            *(f"{each:,}" for each in counts),
-            duration(plan.seconds(asked) / plan.cores),
-            power,
-        )
+        return (name, tests, *(f"{each:,}" for each in counts), duration(plan.seconds(asked) / plan.cores), power)
 
     costs = plan.costs
     memory = f"; memory so far {costs.peak_bytes / 1e9:.1f} GB" if costs.peak_bytes else ""
