@@ -33,8 +33,8 @@ from harness.perturb.grids import most_dangerous_first
 from harness.report import figures, matrices
 from harness.report.case_pictures import picture, strip
 from harness.run.cases import cases_of, telling_cases, telling_tiles
+from harness.run.opening import StressOptions, open_session
 from harness.run.overview import measure_overview
-from harness.run.session import StressOptions, StressSession, open_session
 from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from harness.measures import Measurement
     from harness.perturb import Perturbation
     from harness.run.overview import Overview
+    from harness.run.session import StressSession
 
 REPOSITORY = Path(__file__).parents[1]
 MODELS = REPOSITORY / "models"

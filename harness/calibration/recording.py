@@ -16,7 +16,7 @@ from harness.errors import InputError
 from harness.measures import METRICS
 from harness.perturb import PROTOCOL
 from harness.perturb.corruptions import CORRUPTIONS
-from harness.run import session
+from harness.run import opening
 from harness.store.decisive import decisive_files
 from harness.store.files import hash_of_file
 
@@ -53,7 +53,7 @@ class Recording:
         tests = sorted(folder.glob("**/*.py"))
         if not tests:
             raise InputError(f"{self.tests}: there is no stress test, expected files of Python in this folder")
-        sources = [*tests, *sorted(folder.parent.glob("*.py")), Path(session.__file__), *self.sources]
+        sources = [*tests, *sorted(folder.parent.glob("*.py")), Path(opening.__file__), *self.sources]
         code = decisive_files(sources, projects=(folder, folder.parent, Path.cwd()))
         installed = sorted({*CORRUPTIONS.sources(), *METRICS.sources()} - set(code))
         content = {

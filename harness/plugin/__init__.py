@@ -22,9 +22,9 @@ from harness.plugin.output import PAGE, begin, forget, unmark, write_files, writ
 from harness.plugin.rootdir import expect_own
 from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun, command_of, selected_gates
 from harness.plugin.timeout import TimeKeeper
+from harness.run.opening import EXAMPLES
 from harness.run.outcome import NOT_JUDGED
 from harness.run.reported import refusal_of
-from harness.run.session import EXAMPLES
 from harness.store.records import as_json
 
 if TYPE_CHECKING:

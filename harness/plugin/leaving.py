@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.plugin.run import GateRun
+    from harness.run.opening import StressOptions
     from harness.run.outcome import Outcome
-    from harness.run.session import StressOptions
 
 HISTORY_OPTION = "--stress-history"
 _ON_CI = ("CI", "BUILD_NUMBER", "TF_BUILD")

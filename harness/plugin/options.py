@@ -18,7 +18,7 @@ from harness.networks import NetworkOptions, add_network_options
 from harness.networks.running import BackendOptions, add_backend_options
 from harness.plugin.leaving import HISTORY_OPTION, add_leaving_options, history_file
 from harness.run.budget import seconds_in
-from harness.run.session import PROFILES, TIMEOUT_SECONDS, StressOptions
+from harness.run.opening import PROFILES, TIMEOUT_SECONDS, StressOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -25,16 +25,17 @@ from harness.plugin.options import full_gates, is_gate_run, options_of
 from harness.plugin.pictures import PictureMaker
 from harness.plugin.timeout import planning_limit, time_limit
 from harness.run.evidence import Evidence
+from harness.run.opening import open_session
 from harness.run.outcome import Outcome, SelfCheck
 from harness.run.overview import overview_of
 from harness.run.reported import Reported, outcome_of
-from harness.run.session import StressSession, open_session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from harness.run.plan import Costs
+    from harness.run.session import StressSession
 
 
 PROPERTY = "stress_gate"

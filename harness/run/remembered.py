@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import InputError
 from harness.perturb import PROTOCOL
-from harness.run import session as _session
+from harness.run import opening as _opening
 from harness.run.outcome import SelfCheck
 from harness.store.decisive import decisive_files
 from harness.store.records import as_json, read_json
@@ -86,7 +86,7 @@ def code_of(tests: Iterable[tuple[Path, str]], *, judging: Path) -> str:
     files = {path for path, _ in tests}
     folders = {path.parent for path in files} | {path.parent.parent for path in files}
     beside = [path for folder in folders for path in folder.glob("*.py")]
-    sources = [*files, *beside, Path(__file__), Path(_session.__file__), judging]
+    sources = [*files, *beside, Path(__file__), Path(_opening.__file__), judging]
     try:
         code = decisive_files(sources, projects=(*sorted(folders), Path.cwd()))
         hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in code]

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from harness.gates import Gate, GatesFile, Verdict
+    from harness.run.opening import StressOptions
     from harness.run.overview import Overview
-    from harness.run.session import StressOptions, StressSession
+    from harness.run.session import StressSession
 
 
 _LONGEST = 300

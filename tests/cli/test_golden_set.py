@@ -23,7 +23,7 @@ from harness.gates import GatesError, read_gates
 from harness.gates.golden import LIST
 from harness.inference import Classifier
 from harness.run.golden import golden_images
-from harness.run.session import StressOptions, open_session
+from harness.run.opening import StressOptions, open_session
 
 ROW = """
 # A comment on the recipe.

@@ -20,7 +20,7 @@ from harness.errors import InputError, NotApplicableError
 from harness.gates import GatesError, read_gates
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
-from harness.run.session import StressOptions, open_session
+from harness.run.opening import StressOptions, open_session
 
 
 def picture(size=(6, 5), mode="RGB", value=100) -> Image.Image:

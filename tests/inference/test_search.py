@@ -22,7 +22,7 @@ from harness.measures import Unit, breaking_severity, right_at_every_pose, uncha
 from harness.perturb import Pose, promised_poses
 from harness.perturb.grids import GRIDS, PATHS, classic_poses, fine_paths, most_dangerous_first, random_poses
 from harness.perturb.strategies import poses
-from harness.run.session import EXAMPLES
+from harness.run.opening import EXAMPLES
 
 STRESS_TESTS = Path(__file__).parents[2] / "stress_tests"
 CLASSES = ("dim", "bright", "other")

@@ -16,7 +16,7 @@ from harness.networks.architectures import FashionCNN
 from harness.networks.builders import import_builder
 from harness.networks.checkpoints import CheckpointRefused, Record, save_checkpoint
 from harness.networks.options import NetworkOptions
-from harness.run.session import StressOptions, open_session
+from harness.run.opening import StressOptions, open_session
 
 GATES = """
 schema = 1
