@@ -1,0 +1,100 @@
+"""Compares what the gate says of the shipped models with what it said before: `python tests/same_values.py`.
+
+Three runs: the shipped model, the baseline as the candidate, and the quick profile. Every measured value, threshold,
+status and verdict must be the one in `same_values.json`, bit by bit on one kind of processor; with `--images N` shares
+and counts may differ by N images. `--record` writes the file anew. `RENAMED` maps the names
+that a refactoring changes, so values stay comparable.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve()
+EXPECTED = HERE.with_suffix(".json")
+RUNS = {
+    "default": [],
+    "baseline as the candidate": ["--candidate=models/baseline.safetensors"],
+    "quick": ["--stress-profile=quick"],
+}
+RENAMED: dict[str, str] = {}
+"""The name that a metric, a status or a check has now, by the one that it has in the file."""
+
+
+def measured(options: list[str]) -> dict:
+    """Return the verdict, the exit status and the checks of one run, from its `stress.json`."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pytest", "stress_tests", "-q", "-p", "no:cacheprovider", *options]
+        command += [f"--stress-reports={folder}", "--stress-history=none"]
+        status = subprocess.run(command, cwd=HERE.parents[1], stdout=subprocess.DEVNULL, check=False).returncode
+        report = json.loads(Path(folder, "stress.json").read_bytes())
+    checks = report["checks"] if "checks" in report else report["gates"]
+    return {
+        "verdict": report["verdict"],
+        "exit_status": status,
+        "checks": {
+            check["id"]: [
+                check["metric"],
+                check["value"],
+                check["threshold"] if "threshold" in check else check["bound"],
+                check["direction"],
+                check["n"],
+                check["status"],
+                check["reference_mean"] if "reference_mean" in check else check["healthy_mean"],
+                check["reference_std"] if "reference_std" in check else check["healthy_std"],
+                check["minimum_detectable_drop"] if "minimum_detectable_drop" in check else check["detects"],
+            ]
+            for check in checks
+        },
+    }
+
+
+def differences(before: dict, now: dict, *, images: int) -> list[str]:
+    """Return a line for each difference between two runs."""
+    lines = [
+        f"{name}: {before[name]!r}, now {now[name]!r}"
+        for name in ("verdict", "exit_status")
+        if before[name] != now[name]
+    ]
+    old = {RENAMED.get(name, name): entry for name, entry in before["checks"].items()}
+    lines += [f"{name}: in one run alone" for name in sorted(old.keys() ^ now["checks"].keys())]
+    for name in sorted(old.keys() & now["checks"].keys()):
+        entry = [RENAMED.get(value, value) if isinstance(value, str) else value for value in old[name]]
+        if not alike(entry, now["checks"][name], images=images):
+            lines.append(f"{name}: {entry}, now {now['checks'][name]}")
+    return lines
+
+
+def alike(before: list, now: list, *, images: int) -> bool:
+    """Return whether two entries say the same, values of up to so many images apart."""
+    value, found, n = before[1], now[1], now[4]
+    if before[:1] + before[2:] != now[:1] + now[2:] or None in (value, found):
+        return before == now
+    return value == found or abs(value - found) <= images / (n if 0 <= value <= 1 else 1)
+
+
+def main() -> int:
+    """Run the gate three times and compare; returns the number of runs that differ."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--record", action="store_true", help="write the file anew")
+    parser.add_argument("--images", type=int, default=0, help="images by which values may differ (default: 0)")
+    options = parser.parse_args()
+    now = {name: measured(arguments) for name, arguments in RUNS.items()}
+    if options.record:
+        EXPECTED.write_text(
+            json.dumps(now).replace("], ", "],\n").replace("{", "{\n").replace("}", "\n}") + "\n", "utf-8"
+        )
+        return 0
+    before, differing = json.loads(EXPECTED.read_bytes()), 0
+    for name, run in now.items():
+        lines = differences(before[name], run, images=options.images)
+        differing += bool(lines)
+        print("\n".join([f"{name}: {len(run['checks'])} checks, {len(lines)} differences", *lines]))
+    return differing
+
+
+if __name__ == "__main__":
+    sys.exit(main())
