@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import InputError
-from harness.run.budget import FIT_FILE, Fit, seconds_in
+from harness.run.budget import FIT_FILE, Fit, noticeable_loss, seconds_in
+from harness.run.plan import duration, in_cores
 from harness.store.records import read_json
 
 if TYPE_CHECKING:
@@ -44,6 +45,20 @@ def fit_for(
             said = why.partition(": ")[2] or f"pytest ended with exit status {run.returncode}"
             raise InputError(f"{checkpoint}: there is no plan of a run: {said}", below=tail)
         return read_json(Fit, found.read_text("utf-8"), where="a plan")
+
+
+def samples_in_toml(fit: Fit) -> list[str]:
+    """Return samples as lines of a checks file, each with its minimum detectable drop; none where all fit."""
+    if not fit.samples:
+        return []
+    width = max(map(len, fit.samples))
+    return [
+        f"[data.samples]  # so that a run takes {duration(fit.budget)} on {in_cores(fit.cores)}",
+        *(
+            f"{name:{width}} = {size}  # detects {100 * noticeable_loss(size):.1f} points of 90% with 95% power"
+            for name, size in fit.samples.items()
+        ),
+    ]
 
 
 def uncalibrated(gates: GatesFile, folder: Path) -> Path:

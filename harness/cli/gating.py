@@ -43,8 +43,8 @@ def refuse_own(passed_on: Sequence[str], *own: str) -> None:
 
 def network_of(options: argparse.Namespace) -> NetworkOptions:
     """Return what the gate's own options, those of the project's configuration included, say of the network."""
-    from harness.cli.addopts import added_options
     from harness.networks import NetworkOptions, add_network_options
+    from harness.run.pytest_configuration import added_options
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_network_options(parser.add_argument)

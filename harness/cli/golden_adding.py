@@ -124,8 +124,8 @@ def _said_of(image: GoldenImage, unknown: str) -> str:
 
 def data_of(options: argparse.Namespace, gates: GatesFile) -> tuple[LabelledImages, DataOptions, NetworkOptions]:
     """Return the images that the gates file was made for, how they are read, and what is said of networks."""
-    from harness.cli.addopts import added_options
     from harness.run.made_for import expect_data_of
+    from harness.run.pytest_configuration import added_options
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_data_options(parser.add_argument)

@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.calibration.samples import fit_for, with_samples
+from harness.calibration.samples import fit_for, samples_in_toml, with_samples
 from harness.data.groups import groups_sha256
 from harness.errors import InputError
 from harness.gates import read_gates
 from harness.gates.slices import SLICE
-from harness.report.costs import fit_lines, samples_in_toml
+from harness.report.costs import fit_lines
 from harness.store.files import write_atomically
 
 if TYPE_CHECKING:

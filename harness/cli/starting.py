@@ -181,7 +181,7 @@ def _configuration(options: argparse.Namespace) -> dict[Path, bytes]:
 
     Raises `InputError` where it says something else of the same options.
     """
-    from harness.cli.addopts import configuration, options_in, with_options
+    from harness.run.pytest_configuration import configuration, options_in, with_options
 
     found = configuration(Path())
     path = found or Path("pyproject.toml" if Path("pyproject.toml").is_file() else "pytest.ini")

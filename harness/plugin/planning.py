@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.calibration.samples import samples_in_toml
 from harness.errors import foreign_code
 from harness.measures.knowledge import Knowledge
 from harness.plugin.run import RUN, GateRun, selected_gates
 from harness.plugin.timeout import TimeLimitExceededError, planning_limit, time_limit
-from harness.report.costs import fit_lines, plan_lines, samples_in_toml
+from harness.report.costs import fit_lines, plan_lines
 from harness.run.budget import FIT_FILE, fit_of
 from harness.store.records import as_json, read_json
 

@@ -71,22 +71,6 @@ def fit_lines(fit: Fit) -> list[str]:
     return [*_table(rows), said, _DETECTS, *_uncounted(fit.uncounted)]
 
 
-def samples_in_toml(fit: Fit) -> list[str]:
-    """Return samples as lines of a gates file, each with the loss that its family then detects; none where all fit."""
-    from harness.run.plan import duration, in_cores
-
-    if not fit.samples:
-        return []
-    width = max(map(len, fit.samples))
-    return [
-        f"[data.samples]  # so that a run takes {duration(fit.budget)} on {in_cores(fit.cores)}",
-        *(
-            f"{name:{width}} = {size}  # detects {_points(size)} points of 90% with 95% power"
-            for name, size in fit.samples.items()
-        ),
-    ]
-
-
 def _points(images: int) -> str:
     return f"{100 * noticeable_loss(images):.1f}"
 

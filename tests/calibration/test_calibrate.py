@@ -537,7 +537,7 @@ def test_an_edit_made_while_the_panel_is_measured_is_not_lost(zoo, capsys, monke
         return panel
 
     edited = []
-    monkeypatch.setattr(measure, "measure_panel", measure_and_edit)
+    monkeypatch.setattr("harness.calibration.calibrate.measure_panel", measure_and_edit)
     capsys.readouterr()
     assert run_calibrate(zoo) == 2
     assert f"{name}: changed while the panel was measured, so nothing was written" in capsys.readouterr().err

@@ -17,7 +17,6 @@ from ruamel.yaml import YAML
 from zoo import ARGUMENTS, CLASSES, gates_text, hypothesis_as_it_starts, images_of, network
 
 from harness.cli import main
-from harness.cli.addopts import added_options
 from harness.cli.updating import RECORD
 from harness.cli.workflow import workflow
 from harness.data import load_images
@@ -25,6 +24,7 @@ from harness.gates import read_gates
 from harness.gates.shipped import shipped_tests
 from harness.gates.starter import FAMILIES
 from harness.networks.checkpoints import Record, save_checkpoint
+from harness.run.pytest_configuration import added_options
 from harness.store import files
 
 SHIPPED = {test.name: test.text for test in shipped_tests()}

@@ -1,0 +1,377 @@
+"""Calibration of a checks file: a reference panel is trained or given, measured, and sets the thresholds."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import sys
+import tempfile
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.calibration.bounds import calibrate as bounds_by_panel
+from harness.calibration.knowing import knowing
+from harness.calibration.measure import measure_panel
+from harness.calibration.panel import expect_sample_of, read_panel
+from harness.calibration.reach import PROVISIONAL
+from harness.calibration.recording import Recording, hashes_of_named_files
+from harness.calibration.rewrite import with_bounds
+from harness.calibration.samples import fit_for, samples_in_toml, uncalibrated, with_samples
+from harness.calibration.sharing import pass_on
+from harness.errors import InputError
+from harness.gates import read_gates
+from harness.gates.slices import SLICE
+from harness.measures.knowledge import read_knowledge
+from harness.networks import NetworkOptions
+from harness.networks.running import BackendOptions
+from harness.run.budget import seconds_in
+from harness.run.pytest_configuration import added_options
+from harness.store import alone, write_atomically
+from harness.store.files import hash_of_file, write_all_or_none
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness.calibration.bounds import Calibrated
+    from harness.calibration.panel import Panel
+    from harness.gates import GatesFile
+    from harness.inference.cluster.tasks import Tasks
+    from harness.measures.knowledge import Knowledge
+    from harness.run.budget import Fit
+
+
+@dataclass(frozen=True)
+class CalibrationRequest:
+    """A calibration of `checks_path`; without `checkpoints`, `reference_models` networks are trained.
+
+    `families` and `check_ids`, which may be patterns, measure a part of the panel at hand again. `budget` is a time
+    that samples are chosen for, `none` for all images. `gate_options` go to each run of the stress tests.
+    """
+
+    checks_path: Path
+    checkpoints: tuple[Path, ...] = ()
+    reference_models: int = 20
+    jobs: int | None = None
+    device: str = "auto"
+    panel: Path | None = None
+    families: tuple[str, ...] = ()
+    check_ids: tuple[str, ...] = ()
+    budget: str | None = None
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    backend: BackendOptions = field(default_factory=BackendOptions)
+    gate_options: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for a budget that is no time, or that would leave some families as they were measured."""
+        if self.budget not in {None, "none"}:
+            seconds_in(str(self.budget), name="--budget")
+        if self.budget is not None and (self.families or self.check_ids):
+            raise InputError("--budget: samples are chosen for all families together; leave out --family and --row")
+
+    def panel_path(self, gates: GatesFile) -> Path:
+        """Return the file of the panel: the one named, else that of the checks file's recipe."""
+        return self.panel or Path(str(gates.recipe.get("panel", "models/panel.json")))
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Return the options of each run of the stress tests."""
+        return (*(() if self.device == "auto" else ("--stress-device", self.device)), *self.gate_options)
+
+    def tasks(self) -> Tasks | None:
+        """Return the cluster that networks are measured on; None for this machine."""
+        if not self.backend.on_ray:
+            return None
+        from harness.inference.cluster.tasks import Tasks
+
+        return Tasks(self.backend.ray)
+
+
+@dataclass(frozen=True)
+class MeasuredPanel:
+    """A reference panel, its predictions if a stress test asks for them, and the checks file it was measured for."""
+
+    panel: Panel
+    predictions: Knowledge | None
+    gates: GatesFile
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Thresholds that were written: of which panel, and where its predictions are kept, if it has any.
+
+    `without` names checks that have lost their thresholds. `notes` are lines on other checks files.
+    """
+
+    panel: Panel
+    calibrated: list[Calibrated]
+    gates: GatesFile
+    panel_path: Path
+    predictions_path: Path | None
+    without: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Fit], None] | None = None) -> Calibration:
+    """Measure the panel, and write its thresholds, measurements and predictions.
+
+    `on_fit` is called with the samples that `budget` chose. Raises `InputError`, and writes no threshold, for a panel
+    that cannot be measured and for files that change meanwhile.
+    """
+    gates = read_gates(request.checks_path)
+    if request.panel is None:
+        _expect_own_panel(request.panel_path(gates), gates)
+    paths = (request.panel_path(gates), _predictions_path(request, gates))
+    before = {path: hash_of_file(path) for path in paths}
+    old = _readable(paths[1])
+    measured = measured_panel(request, on_fit=on_fit)
+    before[request.checks_path] = measured.gates.sha256
+    calibrated = bounds_by_panel(measured.panel, measured.gates.budgets, by_hand=by_hand(measured.gates))
+    _write(measured, calibrated, before, panel_path=paths[0], predictions_path=paths[1])
+    has_value = {item.row.id for item in calibrated}
+    new = measured.predictions
+    return Calibration(
+        measured.panel,
+        calibrated,
+        measured.gates,
+        paths[0],
+        paths[1] if new else None,
+        tuple(gate.id for gate in measured.gates.gates if gate.panel and gate.id not in has_value),
+        tuple(pass_on(request.checks_path, new, old)) if new and old else (),
+    )
+
+
+def by_hand(gates: GatesFile) -> frozenset[str]:
+    """Return the ids of the checks with a threshold by hand."""
+    return frozenset(gate.id for gate in gates.gates if gate.hand)
+
+
+def measured_panel(request: CalibrationRequest, *, on_fit: Callable[[Fit], None] | None = None) -> MeasuredPanel:
+    """Train or take the reference models, and measure them; see `calibrate`."""
+    from harness.store.progress import Progress
+
+    gates = read_gates(request.checks_path)
+    path = request.panel_path(gates)
+    asked = _ids_asked_for(request, gates)
+    known = read_panel(path, gates) if request.families or asked else None
+    if known and not request.checkpoints:
+        checkpoints = [Path(member.path) for member in known.members]
+    else:
+        checkpoints = list(request.checkpoints) or _trained(request, gates, path.with_suffix(""))
+    predictions_path = _predictions_path(request, gates)
+    if request.budget is not None:
+        gates = _with_samples(request, gates, checkpoints[0], on_fit)
+    source = request.network.source()
+    recording = Recording(
+        gates.path.parent,
+        gates,
+        tuple(sorted({*request.families, *asked})),
+        request.options,
+        _decisive(gates.path.parent),
+        sources=(source,) if source else (),
+        tasks=request.tasks(),
+    )
+    with Progress(total=len(checkpoints), unit="network", desc="asking", smoothing=0) as bar:
+
+        def advance() -> None:
+            bar.update()
+
+        def tell(note: str) -> None:
+            bar.write(note, file=sys.stderr)
+
+        recording, predictions = knowing(
+            checkpoints, recording, predictions_path, network=request.network, on_member=advance
+        )
+        bar.reset()
+        bar.set_description("measuring")
+        panel = measure_panel(checkpoints, recording, network=request.network, on_member=advance, on_note=tell)
+    if known:
+        panel = _joined(known, panel, gates, path, again=(*asked, *_ids_of(known, request.families)))
+    return MeasuredPanel(panel, predictions, gates)
+
+
+def _ids_asked_for(request: CalibrationRequest, gates: GatesFile) -> tuple[str, ...]:
+    """Return the ids that patterns ask for; raises `InputError` for a pattern that no check of the file matches."""
+    asked: dict[str, None] = {}
+    for pattern in request.check_ids:
+        if not (found := fnmatch.filter([gate.id for gate in gates.gates], pattern)):
+            raise InputError(f"--row {pattern}: no row of {gates.path} has such an id; write the row first")
+        asked.update(dict.fromkeys(found))
+    return tuple(asked)
+
+
+def _ids_of(panel: Panel, families: Sequence[str]) -> list[str]:
+    return [row.id for row in panel.rows if row.family in families]
+
+
+def _joined(known: Panel, new: Panel, gates: GatesFile, path: Path, *, again: Sequence[str]) -> Panel:
+    """Return the new measurements with those of the panel in `path` that were not made `again`.
+
+    Raises `InputError` for other networks, and for checks that have changed since they were measured.
+    """
+    if [member.sha256 for member in new.members] != [member.sha256 for member in known.members]:
+        raise InputError(
+            f"{path}: its networks are not those measured now; calibrate all families, without --family and --row"
+        )
+    now = {gate.id: gate.definition for gate in gates.gates}
+    kept = tuple(row for row in known.rows if row.id in now and row.id not in again)
+    for row in kept:
+        regrouped = row.family == SLICE and known.groups_sha256 != new.groups_sha256
+        if now[row.id] != row.definition or regrouped:
+            raise InputError(
+                f"{gates.path}: gate {row.id!r} has changed since {path} was measured; calibrate its family too, with "
+                f"--family {row.family}, or all, without --family"
+            )
+    members = tuple(
+        replace(measured, values={**{row.id: old.values[row.id] for row in kept}, **measured.values})
+        for old, measured in zip(known.members, new.members, strict=True)
+    )
+    chance = {**{row.id: known.chance[row.id] for row in kept if row.id in known.chance}, **new.chance}
+    return replace(new, rows=kept + new.rows, members=members, chance=chance)
+
+
+def _trained(request: CalibrationRequest, gates: GatesFile, folder: Path) -> list[Path]:
+    """Return reference models of the shipped recipe, trained now; raises `InputError` for data that it is not for."""
+    from harness.calibration.retrain import train_panel
+    from harness.inference import available_cores, pick_device
+    from harness.networks.training.shipped import SHIPPED
+    from harness.store.progress import Progress
+
+    config, count = SHIPPED["augmented"], request.reference_models
+    device = pick_device(request.device)
+    if gates.data.name != "fashion-mnist":
+        raise InputError(
+            f"{gates.path} is for {gates.data.name}, and networks are trained here for Fashion-MNIST alone; name three "
+            "retrains of your own or more, --checkpoints FILE FILE FILE"
+        )
+    jobs = request.jobs or (available_cores() if device == "cpu" else 1)
+    with Progress(total=count * config.epochs, unit="epoch", desc=f"training {count} networks", smoothing=0) as bar:
+
+        def advance(epochs: int) -> None:
+            bar.update(epochs)
+
+        return train_panel(config, folder, retrains=count, jobs=jobs, device=device, on_epoch=advance)
+
+
+def _with_samples(
+    request: CalibrationRequest, gates: GatesFile, checkpoint: Path, on_fit: Callable[[Fit], None] | None
+) -> GatesFile:
+    """Write the samples that fit into the budget into the checks file, and return that."""
+    lines: list[str] = []
+    if request.budget and request.budget != "none":
+        with tempfile.TemporaryDirectory() as folder:
+            fit = fit_for(
+                request.budget,
+                uncalibrated(gates, Path(folder)),
+                checkpoint,
+                tests=gates.path.parent,
+                options=request.options,
+                quick=gates.data.sample is not None,
+            )
+        if on_fit:
+            on_fit(fit)
+        lines = samples_in_toml(fit)
+    with alone(gates.path):
+        if hash_of_file(gates.path) != gates.sha256:
+            raise InputError(f"{gates.path}: changed while its samples were chosen, nothing was written; run it again")
+        write_atomically(gates.path, with_samples(gates.path.read_text("utf-8"), lines).encode())
+    return read_gates(gates.path)
+
+
+def _decisive(tests: Path) -> tuple[str, ...]:
+    """Return what decides measurements in the pytest configuration of a user's own project."""
+    added = added_options(tests)
+    ours = added if any(option.startswith(("--stress", "--baseline")) for option in added) else ()
+    return (*ours, *hashes_of_named_files(ours))
+
+
+def _expect_own_panel(path: Path, gates: GatesFile) -> None:
+    """Raise `InputError` where the panel that nobody named is that of a checks file for another sample of the data."""
+    try:
+        there = read_panel(path)
+    except InputError:  # It is made anew.
+        return
+    if there.data_sha256 == gates.data.sha256:
+        expect_sample_of(gates, there, path)
+
+
+def _predictions_path(request: CalibrationRequest, gates: GatesFile) -> Path:
+    """Return where the panel's predictions are kept; another panel has a file of its own."""
+    path = request.panel_path(gates)
+    own = path == replace(request, panel=None).panel_path(gates)
+    return (gates.knowledge if own else None) or path.with_suffix(".knowledge.json")
+
+
+def _readable(path: Path) -> Knowledge | None:
+    try:
+        return read_knowledge(path)
+    except InputError:
+        return None
+
+
+def _about(panel: Panel, calibrated: Sequence[Calibrated]) -> str:
+    """Return whose thresholds these are and, where they are provisional, what a third network would gain."""
+    count = len(panel.members)
+    if count >= PROVISIONAL:
+        return f"{count} retrained reference models, the same recipe with other seeds"
+    gated = sum(not item.not_gated for item in calibrated)
+    networks = "1 retrained reference model" if count == 1 else f"{count} retrained reference models"
+    return (
+        f"provisional, of {networks}: {gated} of {len(calibrated)} rows gate; "
+        f"`stress-harness calibrate --plan` says what {PROVISIONAL} and more would gain"
+    )
+
+
+def _write(
+    measured: MeasuredPanel,
+    calibrated: Sequence[Calibrated],
+    before: dict[Path, str | None],
+    *,
+    panel_path: Path,
+    predictions_path: Path,
+) -> None:
+    """Write thresholds, panel and predictions together.
+
+    Raises `InputError`, and writes nothing, when a file is not what it was `before`, and for thresholds and checks that
+    no checks file can have.
+    """
+    panel, predictions, gates = measured.panel, measured.predictions, measured.gates
+    date = datetime.now(UTC).date().isoformat()
+    seeds = [member.seed for member in panel.members]
+    recipe: dict[str, Any] = {"about": _about(panel, calibrated), "panel": panel_path.as_posix(), "date": date}
+    if None not in seeds:
+        recipe["seeds"] = seeds
+    if predictions:
+        # As seen from the checks file, so that it is found from wherever the gate is run.
+        recipe["knowledge"] = os.path.relpath(predictions_path, gates.path.parent)
+        recipe["knowledge_sha256"] = predictions.sha256
+    else:  # Of what nobody asked about, other checks were measured by what was known before.
+        recipe |= {name: gates.recipe[name] for name in ("knowledge", "knowledge_sha256") if name in gates.recipe}
+    if panel.recipe:
+        recipe["training"] = {name: value for name, value in panel.recipe.items() if value is not None}
+    with alone(gates.path):
+        if changed := [path for path, sha256 in before.items() if hash_of_file(path) != sha256]:
+            raise InputError(
+                f"{changed[0]}: changed while the panel was measured, so nothing was written; run the command again, "
+                "what was measured is kept"
+            )
+        rows = with_bounds(gates.path.read_text(encoding="utf-8"), list(calibrated), recipe=recipe, date=date)
+        _expect_readable(rows, gates.path)
+        kept = {predictions_path: predictions.as_bytes()} if predictions else {}
+        write_all_or_none({**kept, panel_path: panel.as_bytes(), gates.path: rows.encode()})
+
+
+def _expect_readable(content: str, path: Path) -> None:
+    """Raise `InputError` for what cannot be read again where the checks file stands."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.stem}-", suffix=path.suffix) as made:
+        made.write(content.encode())
+        made.flush()
+        try:
+            read_gates(Path(made.name))
+        except InputError as error:
+            said = str(error).removeprefix(f"{made.name}: ")
+            raise InputError(
+                f"{path}: nothing was written, since it could not be read again: {said}; correct the test that this "
+                "is the row of, and calibrate again"
+            ) from None
