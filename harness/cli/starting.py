@@ -220,14 +220,14 @@ def _candidate(options: argparse.Namespace) -> str:
 def _told(plan: _Plan, options: argparse.Namespace, about: Sequence[str]) -> list[str]:
     """Say what was written, what a run takes, and what to do next."""
     from harness.gates import read_gates
-    from harness.gates.starter import FAMILIES
+    from harness.gates.starter import offered
 
     here = options.folder
     families = ", ".join(dict.fromkeys(row.family for row in plan.rows))
     whom = f"for {len(plan.images)} images of {len(plan.images.classes)} classes"
     said = f"{len(plan.rows)} rows of {families}, {whom}"
     if not plan.rows:
-        lacking = [name for name in FAMILIES if not read_gates(here / TESTS / GATES).family(name)]
+        lacking = [name for name in offered() if not read_gates(here / TESTS / GATES).family(name)]
         said = f"as they were, {whom}; --families adds some of {', '.join(lacking)}"
     candidate = options.checkpoint or _CANDIDATE
     bounds = [row.id for row in plan.rows if any(entry.startswith("hand") for entry in row.more)]

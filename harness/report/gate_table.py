@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from harness.gates.families import family_title
 from harness.measures import Unit
 from harness.report.again import command_of_one
 from harness.report.page import Section, render
 from harness.report.tables import SIGNS
-from harness.report.wording import case, family, healthy
+from harness.report.wording import case, healthy
 from harness.report.words import explained
 from harness.run.outcome import worst_first
 
@@ -56,7 +57,7 @@ def gates(outcome: Outcome) -> Section:
         "gates",
         columns=_COLUMNS,
         rows=rows,
-        families=[(at, family(name)) for name, at in families.items()],
+        families=[(at, family_title(name)) for name, at in families.items()],
         classes=[(at, name) for name, at in classes.items()],
         statuses=[(status, SIGNS[status], count) for status, count in counts.items()],
     )
@@ -89,7 +90,7 @@ def _cells(verdict: Verdict) -> Mapping[str, Any]:
     return {
         "id": gate.id,
         "about": explained(gate.family),
-        "behaviour": family(gate.family),
+        "behaviour": family_title(gate.family),
         "case": case(verdict),
         "status": verdict.status,
         "worse": not verdict.passed,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.gates.families import family_title
 from harness.measures import Unit
 from harness.report.illustrations import Illustration, figure_html
 from harness.report.page import Section, render, table
-from harness.report.wording import family
 from harness.run.history import LAST, failing_since
 
 if TYPE_CHECKING:
@@ -110,7 +110,9 @@ def _illustrations(lines: Sequence[Line]) -> Iterator[Illustration]:
         lambda: trends.accuracy_over_runs(lines),
     )
     if names := trends.families_of(lines):
-        tightest = ", ".join(f"{family(name)} {last.margins[name]:+.1f}" for name in names if name in last.margins)
+        tightest = ", ".join(
+            f"{family_title(name)} {last.margins[name]:+.1f}" for name in names if name in last.margins
+        )
         yield Illustration(
             "How far each behaviour is from its bound",
             "The nearest gate of each: blue holds, orange with a cross fails. Fading blue is a slow decline.",

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import some_of
+from harness.gates.families import family_title
 from harness.measures import Unit
 from harness.report.illustrations import Illustration, figure_html
 from harness.report.page import Section, render, table
-from harness.report.wording import family
 from harness.run.history import FARTHEST
 from harness.run.outcome import spread
 
@@ -185,7 +185,7 @@ def ranking_page(candidates: Sequence[Judged], facts: Mapping[str, str]) -> str:
     """Return a page that ranks the candidates, given the best first; `facts` says how it was made, by title."""
     titles, *rows = ranking_rows(candidates)
     led = wins(candidates)
-    where = [(family(_family_of(win, candidates)), win.row, win.candidate, f"{win.lead:.1f}") for win in led]
+    where = [(family_title(_family_of(win, candidates)), win.row, win.candidate, f"{win.lead:.1f}") for win in led]
     heads = ("behaviour", "row", "best candidate", "ahead of the next by, healthy standard deviations")
     sections = [
         Section("ranking", "The candidates, the best first", table(titles, rows)),

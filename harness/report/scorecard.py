@@ -6,10 +6,11 @@ import re
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from harness.gates.families import family_title
 from harness.gates.roles import role_title
 from harness.report.page import Section, render
 from harness.report.text import data_in_words, failures_by_family, judged_of, notes, self_check_failures
-from harness.report.wording import case, family, healthy, hints, measured_and_required, sentence, where_it_looks
+from harness.report.wording import case, healthy, hints, measured_and_required, sentence, where_it_looks
 from harness.report.words import explained
 from harness.run.outcome import slack, worst_first
 from harness.run.overview import Rate
@@ -72,7 +73,7 @@ def _row(verdict: Verdict, *, counted: str = "") -> dict[str, Any]:
     """Return what a gate is about, what was measured, and what should have been."""
     measured, required = measured_and_required(verdict)
     return {
-        "behaviour": family(verdict.gate.family),
+        "behaviour": family_title(verdict.gate.family),
         "about": explained(verdict.gate.family),
         "counted": counted,
         "id": verdict.gate.id,
@@ -94,7 +95,7 @@ def _example(outcome: Outcome, failed: list[Verdict]) -> Section | None:
         return None
     gate = shown.gate
     body = render(
-        "example", picture=outcome.examples[gate.id], behaviour=family(gate.family), case=case(shown), id=gate.id
+        "example", picture=outcome.examples[gate.id], behaviour=family_title(gate.family), case=case(shown), id=gate.id
     )
     return Section("example", "An example", body)
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from harness.gates.families import family_title
 from harness.measures.accuracy import ACCURACY
 from harness.measures.worst_poses import RANDOM_POSE_ACCURACY, RIGHT_AT_EVERY_POSE, WORST_OF_TEN
 from harness.report.page import Section, render
-from harness.report.wording import case, family, measured_and_required
+from harness.report.wording import case, measured_and_required
 
 if TYPE_CHECKING:
     from harness.gates import Verdict
@@ -73,7 +74,7 @@ def _named(verdict: Verdict) -> str:
     keys = verdict.gate.keys
     if keys.get("corruption") and keys.get("severity"):
         return f"{str(keys['corruption']).replace('-', ' ')}, severity {keys['severity']} of 5"
-    return f"{family(verdict.gate.family)}, {case(verdict)}"
+    return f"{family_title(verdict.gate.family)}, {case(verdict)}"
 
 
 def _mean(verdicts: list[Verdict]) -> float:

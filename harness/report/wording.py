@@ -6,39 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.gates.families import FAMILIES
 from harness.gates.roles import role_title
 from harness.measures import Unit
 from harness.perturb import IDENTITY
 from harness.run.overview import Clean, Looking, Moved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from harness.gates import Verdict
     from harness.run.outcome import Outcome
     from harness.run.overview import ModelOverview, OnObject, Overview
-
-FAMILIES: Mapping[str, str] = {
-    "clean": "Images as they are",
-    "class": "Single classes",
-    "consensus": "What every retrained reference model knows",
-    "pairs": "Telling similar classes apart",
-    "confidence": "Wrong at high confidence",
-    "rotation": "Turned images",
-    "shift": "Moved images",
-    "pose": "Images turned and moved at once",
-    "search": "The worst turn and shift for each image",
-    "flip": "Mirrored images",
-    "gain": "Better than the plain model under pose",
-    "flips": "Keeping what the currently shipped model gets right",
-    "golden": "Images that must never be wrong again",
-    "regression": "No worse than the currently shipped model",
-    "baseline": "The plain model itself",
-    "attention": "Looking at the object, and deciding by it",
-    "corruption": "Damaged images",
-    "slice": "Groups of images, such as cameras and sites",
-}
-"""The families of gates that ship; others go by their own name."""
 
 _PERCENT = {Unit.SHARE, Unit.DIFFERENCE}
 _HINT_POINTS = 10.0
@@ -67,11 +44,6 @@ def sentence(outcome: Outcome) -> str:
     if outcome.scope:
         return f"All {gated} quick checks pass; only the full gate can say that this model is fit to ship."
     return f"This model is fit to ship: all {gated} checks pass."
-
-
-def family(name: str) -> str:
-    """Return what a family of gates is about."""
-    return FAMILIES.get(name, name.replace("-", " ").replace("_", " ").capitalize())
 
 
 def case(verdict: Verdict) -> str:

@@ -80,12 +80,12 @@ def extent_of(session: StressSession) -> Extent:
     """Return what the run can afford, half of it for self-checks and half for the overview."""
     import torch
 
+    from harness.gates.families import damages
     from harness.inference.batches import batch_size
-    from harness.run.damages import damages
 
     quarter = affordable_passes(session) // 4
-    gated = [damage for damage in damages(session) if session.gates.family(damage.family)]
-    each = sum(SEARCHED if damage.family == "search" else DAMAGED for damage in gated)
+    damaged = [family for family in damages(session.gates) if session.gates.family(family)]
+    each = sum(SEARCHED if family == "search" else DAMAGED for family in damaged)
     each += EXPLAINED * bool(session.gates.family("attention"))
     models = len({model.model_sha256 for model in session.roles.values()})
     batch = batch_size(session.images.pixels.shape[1:], torch.device("cpu"), screening=False)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from harness.data import stratified_sample
 from harness.errors import InputError, printable
 from harness.gates import Gate, Verdict
+from harness.gates.families import damages
 from harness.inference import Predictions
 from harness.inference.attention import attend
 from harness.measures.flips import flips
@@ -21,12 +22,12 @@ from harness.measures.localisation import rank_correlation
 from harness.measures.statistics import mcnemar_p
 from harness.perturb import pose_each
 from harness.run.affordable import extent_of
-from harness.run.damages import Damage, damages
 from harness.run.outcome import SelfCheck
 from harness.run.remembered import Memory
 from harness.run.session import StressSession
 
 if TYPE_CHECKING:
+    from harness.gates.damages import Damage
     from harness.inference import Classifier
 
 SAMPLES = 1_000
@@ -59,7 +60,7 @@ def self_checks(
     what an earlier run cannot tell: that this process answers as it did. `on_check` is called before each check, with
     its name and how many there are.
     """
-    memory, damaging = memory or Memory(), damages(session)
+    memory, damaging = memory or Memory(), damages(session.gates)
     extent = extent_of(session)
     sizes = sorted({min(size, SAMPLES, len(session.images)) for size in (extent.damaged, SAMPLES)})
     rest = session.of_family("clean")  # What the run has predicted at rest already, in a sampled one.
@@ -71,8 +72,8 @@ def self_checks(
     def remembered(name: str, check: Callable[[StressSession], SelfCheck]) -> Callable[[], SelfCheck]:
         return lambda: memory.remembered(name, lambda: _until_it_holds(check, session, sizes))
 
-    def noticed(damage: Damage) -> Callable[[], SelfCheck]:
-        return remembered(damage.name, lambda sampled: _is_noticed(damage, sampled, judge))
+    def noticed(family: str, damage: Damage) -> Callable[[], SelfCheck]:
+        return remembered(damage.name, lambda sampled: _is_noticed(family, damage, sampled, judge))
 
     checks: dict[str, Callable[[], SelfCheck]] = {
         "identity-equals-clean": lambda: _identity_changes_nothing(fresh, anew),
@@ -81,7 +82,7 @@ def self_checks(
         "answers-are-the-models": lambda: _answers_are_the_models(
             fresh, session, most=min(ANSWERS, extent.answers // extent.few), few=extent.few
         ),
-        **{damage.name: noticed(damage) for damage in damaging},
+        **{damage.name: noticed(family, damage) for family, damage in damaging.items()},
         MAPS: remembered(MAPS, _maps_follow_weights),
     }
     found = []
@@ -192,19 +193,19 @@ def _answers_are_the_models(fresh: Classifier, session: StressSession, *, most: 
     )
 
 
-def _is_noticed(damage: Damage, sampled: StressSession, judge: Judge) -> SelfCheck:
+def _is_noticed(family: str, damage: Damage, sampled: StressSession, judge: Judge) -> SelfCheck:
     def result(status: Literal["pass", "fail", "not_applicable"], detail: str) -> SelfCheck:
         return SelfCheck(damage.name, status, detail)
 
     gates = [
         gate
-        for gate in sampled.gates.family(damage.family)
+        for gate in sampled.gates.family(family)
         if gate.threshold and gate.role == "candidate" and damage.concerns(gate)
     ]
     if not gates:
-        return result("not_applicable", f"no gate of family {damage.family!r} that is about this has a bound")
+        return result("not_applicable", f"no gate of family {family!r} that is about this has a bound")
     candidate = sampled.roles["candidate"]
-    damaged = damage.apply(candidate)
+    damaged = damage.apply(candidate, gates, sampled.images.classes)
     fails, failed = damage.fails(damaged.predict(sampled.images)), damage.fails(candidate.predict(sampled.images))
     if not _is_worse(fails, failed):
         return result(
@@ -217,23 +218,23 @@ def _is_noticed(damage: Damage, sampled: StressSession, judge: Judge) -> SelfChe
     for gate in gates:
         verdict = judge(broken, gate)
         if verdict is not None and verdict.status == "fail":
-            return result("pass", f"{harm} gate {gate.id} of family {damage.family!r} notices")
+            return result("pass", f"{harm} gate {gate.id} of family {family!r} notices")
         if verdict is not None:
             passed.append((gate, verdict))
     if not passed:
         but = "was collected, or only with fixtures that a self-check cannot give"
-        return result("not_applicable", f"no test of family {damage.family!r} {but}")
+        return result("not_applicable", f"no test of family {family!r} {but}")
     # A gate that this model fails as it is can fail: what damage makes right, such as the one image of a golden gate,
     # says nothing against its bound.
     blind = [now for gate, now in passed if (own := judge(sampled, gate)) is None or own.status != "fail"]
     if not blind:
         return result(
             "not_applicable",
-            f"the model fails all {len(passed)} gates of family {damage.family!r} as it is, and the damage mends that",
+            f"the model fails all {len(passed)} gates of family {family!r} as it is, and the damage mends that",
         )
     return result(
         "fail",
-        f"{harm} all {len(blind)} gates of family {damage.family!r} let it pass, such as {blind[0].explain()}; "
+        f"{harm} all {len(blind)} gates of family {family!r} let it pass, such as {blind[0].explain()}; "
         f"set bounds that can fail in {sampled.gates.path}, or correct the test",
     )
 

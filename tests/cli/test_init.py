@@ -22,7 +22,7 @@ from harness.cli.workflow import workflow
 from harness.data import load_images
 from harness.gates import read_gates
 from harness.gates.shipped import shipped_tests
-from harness.gates.starter import FAMILIES
+from harness.gates.starter import offered
 from harness.networks.checkpoints import Record, save_checkpoint
 from harness.run.pytest_configuration import added_options
 from harness.store import files
@@ -95,7 +95,7 @@ def test_groups_can_be_added_to_a_gate_that_is_there(shop, capsys):
 
 def test_every_family_can_be_had_and_its_rows_are_understood(shop, pytester):
     with_groups(shop / "shop.npz", np.arange(80) % 2)
-    assert main(["init", str(pytester.path), "--data", f"npz:{shop}/shop.npz", "--families", ",".join(FAMILIES)]) == 0
+    assert main(["init", str(pytester.path), "--data", f"npz:{shop}/shop.npz", "--families", ",".join(offered())]) == 0
     with hypothesis_as_it_starts():
         result = pytester.runpytest_inprocess("--collect-only", "-q", "stress_tests")
     assert result.ret == 0, result.stdout.str()

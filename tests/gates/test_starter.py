@@ -14,7 +14,7 @@ from harness.errors import InputError
 from harness.gates import read_gates
 from harness.gates.shipped import shipped_tests
 from harness.gates.slices import expect_groups_of
-from harness.gates.starter import FAMILIES, starter, starter_rows
+from harness.gates.starter import offered, starter, starter_rows
 from harness.gates.starter_row import in_toml
 from harness.inference import Predictions
 from harness.measures.mistakes import confused_pairs
@@ -74,7 +74,7 @@ def test_whatever_classes_are_called_the_file_can_be_read(tmp_path):
     images = LabelledImages(pixels, labels, classes, "shop", "test")
     pairs = [("a", "b c"), ("a b", "c"), (long, f"{long} y")]
     (tmp_path / "gates.toml").write_text(
-        starter(images, starter_rows(images, [*set(FAMILIES) - {"slice"}], pairs=pairs))
+        starter(images, starter_rows(images, [*set(offered()) - {"slice"}], pairs=pairs))
     )
     gates = read_gates(tmp_path / "gates.toml")
     by_class = {gate.class_name: gate.id for gate in gates.family("class")}
@@ -98,8 +98,8 @@ def test_a_model_without_confusions_names_no_pair():
 
 def test_a_shipped_test_takes_each_row_of_each_family():
     images = replace(images_of(), groups={"camera": np.array(list("abab"))})
-    rows = starter_rows(images, list(FAMILIES), pairs=[("Trouser", "靴")])
-    assert {row.family for row in rows} == set(FAMILIES)
+    rows = starter_rows(images, list(offered()), pairs=[("Trouser", "靴")])
+    assert {row.family for row in rows} == set(offered())
     assert [row.id for row in rows if not any(test.takes_row(row.family, row.metric) for test in shipped_tests())] == []
 
 

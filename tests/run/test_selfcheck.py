@@ -16,13 +16,13 @@ from torch import nn
 from zoo import ROWS, STRESS_TESTS, Zoo, gates_text, images_of, network, role_model
 
 from harness.gates import read_gates
+from harness.gates.families import damages
 from harness.inference import Classifier
 from harness.measures import accuracy, confident_errors
 from harness.perturb import Pose
 from harness.report import markdown, summary_lines
 from harness.report.html import scorecard
 from harness.run import selfcheck
-from harness.run.damages import damages
 from harness.run.session import StressSession
 from harness.store.cache import PredictionCache
 
@@ -32,10 +32,10 @@ ELSEWHERE = ["turned-020-searched", "blind", "blurred", "maps-follow-weights"]
 
 
 NOTICED_BY = {
-    "swapped-logits": "class",
     "left-half-blanked": "clean",
-    "overconfident": "confidence",
+    "swapped-logits": "class",
     "turned-020": "rotation",
+    "overconfident": "confidence",
 }
 NAMES = [
     "identity-equals-clean",
@@ -256,7 +256,7 @@ def test_the_classes_swapped_are_those_that_a_gate_watches(session_of, name):
 
 
 def test_a_gate_for_a_class_that_the_data_lack_is_not_damaged(session_of):
-    found = [damage.name for damage in damages(session_of(ROWS.replace('"bee"', '"yak"')))]
+    found = [damage.name for damage in damages(session_of(ROWS.replace('"bee"', '"yak"')).gates).values()]
     assert [name for name in found if name not in ELSEWHERE] == list(NOTICED_BY)
 
 
