@@ -64,7 +64,7 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _cache(options: argparse.Namespace) -> int:
-    from harness.data.kept import kept_facts
+    from harness.data.remote import kept_facts
     from harness.store import ArrayStore, PredictionCache
 
     done = "deleted" if options.clear else "kept"

@@ -76,7 +76,7 @@ def _made(
 
     Raises `InputError` for one whose pixels, or file, are in the set already.
     """
-    from harness.data.alike import labelled_like, pixels_like
+    from harness.data.image_files import labelled_like, pixels_like
     from harness.run.golden import golden_images
 
     present, pipeline = golden_images(gates, images, data, network.transform), data.whole_pipeline(network.transform)
@@ -141,8 +141,7 @@ def data_of(options: argparse.Namespace, gates: GatesFile) -> tuple[LabelledImag
 
 def _found(name: str, images: LabelledImages, class_name: str | None) -> list[_New]:
     """Return what an argument names: a test image by its number, a picture, or those of a folder."""
-    from harness.data.alike import as_png
-    from harness.data.image_files import SUFFIXES
+    from harness.data.image_files import SUFFIXES, as_png
 
     def class_of(said: str, where: str) -> str:
         if (wanted := class_name or said) not in images.classes:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.data.budget import expect_proportion
+from harness.data.decoder import TRIED, Decoder
 from harness.data.images import Content, LabelledImages
+from harness.data.pictures import expect_proportion
 from harness.data.pipeline import Pipeline
 from harness.data.rows import COPIED, rows_of_file
-from harness.data.work import TRIED, Work
 from harness.errors import InputError
 from harness.store.arrays import ArrayStore
 
@@ -46,119 +46,119 @@ def decoded(pictures: Pictures, pipeline: Pipeline | None = None) -> LabelledIma
     of the user's makes otherwise the second time; and where neither memory nor disk has room for them.
     """
     pipeline = pipeline or Pipeline()
-    work = Work(pictures, pipeline, pipeline.apply(pictures.read(0), where=pictures.where(0)).pixels.shape)
+    decoder = Decoder(pictures, pipeline, pipeline.apply(pictures.read(0), where=pictures.where(0)).pixels.shape)
     if pictures.foreign or pipeline.transform is not None:
-        work.expect_same_again()
+        decoder.expect_same_again()
     if pictures.stored is not None:
-        expect_proportion(pictures.whole, needed=work.pixel_bytes, stored=pictures.stored)
-    if work.needed <= SMALL and (pictures.stored or 0) <= SMALL and not pictures.foreign:
-        return _in_memory(work)
-    work = replace(work, spread=pipeline.spread)
+        expect_proportion(pictures.whole, needed=decoder.pixel_bytes, stored=pictures.stored)
+    if decoder.needed <= SMALL and (pictures.stored or 0) <= SMALL and not pictures.foreign:
+        return _in_memory(decoder)
+    decoder = replace(decoder, spread=pipeline.spread)
     try:
-        return _from_disk(work)
+        return _from_disk(decoder)
     except OSError as error:
         full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-        if work.needed <= IN_MEMORY and not full:
-            return _in_memory(work)
+        if decoder.needed <= IN_MEMORY and not full:
+            return _in_memory(decoder)
         raise InputError(
-            f"{ArrayStore.of_user().folder}: {len(pictures)} images take {work.needed / 1e9:.1f} GB there, decoded "
+            f"{ArrayStore.of_user().folder}: {len(pictures)} images take {decoder.needed / 1e9:.1f} GB there, decoded "
             f"({error.strerror or error}); make room, with `python -m harness cache --clear` for one, or move the "
             "user's cache with XDG_CACHE_HOME"
         ) from None
 
 
-def _in_memory(work: Work) -> LabelledImages:
+def _in_memory(decoder: Decoder) -> LabelledImages:
     import torch
 
-    pixels, position = np.empty(work.pixel_shape, dtype=np.uint8), 0
+    pixels, position = np.empty(decoder.pixel_shape, dtype=np.uint8), 0
 
     def write(picture: np.ndarray) -> None:
         nonlocal position
         pixels[position] = picture
         position += 1
 
-    notes = work.run(write)
-    masks = work.masks
-    return work.images(
+    notes = decoder.run(write)
+    masks = decoder.masks
+    return decoder.images(
         torch.from_numpy(pixels),
         None if masks is None else torch.from_numpy(masks),
-        work.pictures.labelled(),
+        decoder.pictures.labelled(),
         notes=notes,
     )
 
 
-def _from_disk(work: Work) -> LabelledImages:
-    store, key = ArrayStore.of_user(), _key_of(work)
-    trusted = work.pictures.made_of is not None or not _this_run()[1]
+def _from_disk(decoder: Decoder) -> LabelledImages:
+    store, key = ArrayStore.of_user(), _key_of(decoder)
+    trusted = decoder.pictures.made_of is not None or not _this_run()[1]
     with store.locked(key):
         if trusted and (found := store.load(key)):
             with closing(found):
-                images = _opened(work, found)
-            if images is not None and _still_made_so(work, images):
+                images = _opened(decoder, found)
+            if images is not None and _still_made_so(decoder, images):
                 return images
-        with store.making(key, needed=work.needed) as (file, facts):
+        with store.making(key, needed=decoder.needed) as (file, facts):
             digest = hashlib.sha256()
 
             def write(array: np.ndarray) -> None:
                 file.write(array.data)
                 digest.update(array.data)
 
-            facts["notes"] = work.run(write)
-            labels, classes = work.pictures.labelled()
+            facts["notes"] = decoder.run(write)
+            labels, classes = decoder.pictures.labelled()
             facts["labels"], facts["classes"] = labels.tolist(), classes
             digest.update(labels.astype("<i8").data)
-            if (masks := work.masks) is not None:
+            if (masks := decoder.masks) is not None:
                 write(np.ascontiguousarray(masks))
             facts["sha256"] = digest.hexdigest()
         kept = store.load(key)
         if kept is None:
             raise OSError(errno.EIO, "what was written cannot be read back", str(store.folder))
         with closing(kept):
-            return _given(work, kept)
+            return _given(decoder, kept)
 
 
-def _key_of(work: Work) -> str:
+def _key_of(decoder: Decoder) -> str:
     """Return a hash of all that decides the entry; of data that nobody can name, by the run."""
-    pictures = work.pictures
+    pictures = decoder.pictures
     made_of = pictures.made_of or f"run {_this_run()[0]}"
-    facts = (_FORMAT, made_of, work.pipeline.identity, work.pixel_shape, pictures.masks is not None)
+    facts = (_FORMAT, made_of, decoder.pipeline.identity, decoder.pixel_shape, pictures.masks is not None)
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _given(work: Work, kept: Kept) -> LabelledImages:
+def _given(decoder: Decoder, kept: Kept) -> LabelledImages:
     """Return the images of an entry: those of a few in memory, of more as they stand in the file."""
     import torch
 
-    pixels = rows_of_file(kept.file, work.pixel_shape, torch.uint8)
+    pixels = rows_of_file(kept.file, decoder.pixel_shape, torch.uint8)
     masks = None
-    if work.pictures.masks is not None:
-        shape = (work.pixel_shape[0], *work.pixel_shape[2:])
-        masks = rows_of_file(kept.file, shape, torch.bool, offset=work.pixel_bytes)
-    if work.needed <= COPIED:
+    if decoder.pictures.masks is not None:
+        shape = (decoder.pixel_shape[0], *decoder.pixel_shape[2:])
+        masks = rows_of_file(kept.file, shape, torch.bool, offset=decoder.pixel_bytes)
+    if decoder.needed <= COPIED:
         pixels, masks = pixels[:], None if masks is None else masks[:]
     labelled = np.array(kept.facts["labels"], dtype=np.int64), tuple(kept.facts["classes"])
-    return work.images(pixels, masks, labelled, notes=tuple(kept.facts["notes"]), sha256=kept.facts["sha256"])
+    return decoder.images(pixels, masks, labelled, notes=tuple(kept.facts["notes"]), sha256=kept.facts["sha256"])
 
 
-def _opened(work: Work, kept: Kept) -> LabelledImages | None:
+def _opened(decoder: Decoder, kept: Kept) -> LabelledImages | None:
     """Return the images of an entry; None of one that is damaged."""
-    if kept.bytes != work.needed:
+    if kept.bytes != decoder.needed:
         return None
-    images = _given(work, kept)
+    images = _given(decoder, kept)
     whole = Content(images.pixels, images.labels, images.masks)
     return images if whole.sha256 == kept.facts["sha256"] else None
 
 
-def _still_made_so(work: Work, images: LabelledImages) -> bool:
+def _still_made_so(decoder: Decoder, images: LabelledImages) -> bool:
     """Return whether code of the user's would still make the same of some pictures, spread over all.
 
     Its own file decides the key of an entry; what it imports does not.
     """
-    if not (work.pictures.foreign or work.pipeline.transform):
+    if not (decoder.pictures.foreign or decoder.pipeline.transform):
         return True
     some = np.unique(np.linspace(0, len(images) - 1, TRIED).astype(np.int64))
     return all(
-        np.array_equal(work.made(int(position)).pixels.transpose(2, 0, 1), images.pixels[int(position)].numpy())
+        np.array_equal(decoder.made(int(position)).pixels.transpose(2, 0, 1), images.pixels[int(position)].numpy())
         for position in some
     )
 

@@ -1,26 +1,33 @@
 """Fashion-MNIST (Xiao, Rasul & Vollgraf 2017): where its files are looked for, and how they are verified.
 
 The 10,000 test images ship with this package. The 60,000 training images are looked for in a fixed order of places.
-Files are verified by the SHA-256 of their decompressed bytes, since gzip headers differ between distributors.
+Files are gzipped IDX (http://yann.lecun.com/exdb/mnist/), checked byte by byte, and verified by the SHA-256 of their
+decompressed bytes, since gzip headers differ between distributors.
 """
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import http.client
 import os
+import struct
 import tempfile
 import urllib.error
 import urllib.request
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from harness.data import idx
+import numpy as np
+
 from harness.data.images import LabelledImages
 from harness.errors import InputError
 from harness.store import user_folder
 
 if TYPE_CHECKING:
     import torch
+
 
 CLASSES = (
     "T-shirt/top",
@@ -113,12 +120,52 @@ def _find(split: Split, data_dir: Path | None) -> Path:
 
 
 def _read(path: Path, file: _File) -> torch.Tensor:
-    content = idx.decompress(path, remedy=_REMEDY)
-    array = idx.parse(content, dimensions=file.dimensions, path=path, remedy=_REMEDY)
-    idx.verify(content, sha256=file.sha256, path=path, remedy=_REMEDY)
+    content = _decompressed(path)
+    array = _parsed(content, dimensions=file.dimensions, path=path)
+    if (found := hashlib.sha256(content).hexdigest()) != file.sha256:
+        raise InputError(f"{path}: wrong content, SHA-256 {found} instead of {file.sha256}. {_REMEDY}")
     import torch
 
     return torch.from_numpy(array.copy())
+
+
+def _decompressed(path: Path) -> bytes:
+    """Return the decompressed bytes of a gzip file; raises `InputError` for a damaged one."""
+    try:
+        with gzip.open(path) as file:
+            content = file.read()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file. {_REMEDY}") from None
+    except EOFError:
+        raise InputError(f"{path}: truncated, the gzip stream ends before its end marker. {_REMEDY}") from None
+    except gzip.BadGzipFile as error:
+        raise InputError(f"{path}: not an intact gzip file ({error}). {_REMEDY}") from None
+    except (OSError, zlib.error) as error:
+        raise InputError(f"{path}: cannot be decompressed ({error}). {_REMEDY}") from None
+    if not content:
+        raise InputError(f"{path}: empty. {_REMEDY}")
+    return content
+
+
+def _parsed(content: bytes, *, dimensions: int, path: Path) -> np.ndarray:
+    """Return the array of unsigned bytes that an IDX file holds.
+
+    Raises `InputError` when the magic number is not that of `dimensions`-dimensional unsigned bytes, or when the
+    header announces another number of bytes than follow.
+    """
+    magic = struct.pack(">BBBB", 0, 0, 0x08, dimensions)
+    header = 4 + 4 * dimensions
+    if content[:4] != magic:
+        raise InputError(f"{path}: wrong magic number {content[:4].hex()}, expected {magic.hex()}. {_REMEDY}")
+    if len(content) < header:
+        raise InputError(f"{path}: truncated, {len(content)} bytes are less than its {header}-byte header. {_REMEDY}")
+    shape = struct.unpack(f">{dimensions}I", content[4:header])
+    expected = int(np.prod(shape, dtype=object))
+    if len(content) - header != expected:
+        raise InputError(
+            f"{path}: {len(content) - header} bytes of data where the header announces {expected} {shape}. {_REMEDY}"
+        )
+    return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
 
 
 def fetch_fashion_mnist(destination: Path | None = None, *, url: str = DOWNLOAD_URL) -> Path:

@@ -11,11 +11,10 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from harness.data.budget import expect_proportion
 from harness.data.decoding import decoded
 from harness.data.groups import groups_of_array
 from harness.data.images import LabelledImages
-from harness.data.pictures import MAX_CLASSES, Pictures, files_as_they_are
+from harness.data.pictures import MAX_CLASSES, Pictures, expect_proportion, files_as_they_are
 from harness.data.rows import COPIED
 from harness.errors import InputError
 from harness.store.files import require_regular

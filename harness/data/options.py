@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.data.images import LabelledImages
-    from harness.data.spreading import Spread
+    from harness.data.parallel import Spread
     from harness.data.transforms import Transform
 
 

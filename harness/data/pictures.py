@@ -1,4 +1,4 @@
-"""Labelled pictures that are still to be decoded: what a source of data knows how to read."""
+"""Labelled pictures that are still to be decoded: what a source of data knows how to read, and may ask memory for."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     File = Path | RemoteFile
+
 
 PICTURE_KEYS = ("image", "img", "picture")
 LABEL_KEYS = ("label", "labels", "fine_label", "target")
@@ -138,3 +139,18 @@ def classes_of(labels: Sequence[Any], names: Sequence[Any] | None, *, where: str
     if len(set(classes)) != len(classes):
         raise InputError(f"{where}: a class is named twice among {', '.join(classes)}")
     return np.array(values, dtype=np.int64), classes
+
+
+FREE = 256 << 20
+"""Bytes that anything may ask for."""
+MAX_EXPANSION = 100
+"""How many times its size on disk a file may ask for beyond that: photographs as JPEG expand about 20 times."""
+
+
+def expect_proportion(path: Path | str, *, needed: int, stored: int) -> None:
+    """Raise `InputError` when what is stored in so many bytes would need far more of them in memory."""
+    if needed > max(FREE, MAX_EXPANSION * stored):
+        raise InputError(
+            f"{path}: {stored} bytes claim to hold {needed}, more than {MAX_EXPANSION} times as many; save the images "
+            "anew, in the size that the model takes"
+        )

@@ -14,7 +14,7 @@ from harness.errors import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from harness.data.spreading import Spread
+    from harness.data.parallel import Spread
     from harness.data.transforms import Transform
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
@@ -26,7 +26,7 @@ _ROUNDED = 1e-2
 
 
 @dataclass(frozen=True)
-class Seen:
+class DecodedPicture:
     """What became of one picture: its pixels, (H, W, C) uint8, and what was noticed.
 
     `stretched` is by how much its sides were stretched against each other, at least 1; `rounded` whether some value
@@ -128,7 +128,7 @@ class Pipeline:
             own += f" torch {torch.__version__}"
         return own if self.transform is None else f"{own} {self.transform.identity}"
 
-    def apply(self, picture: Any, *, where: str) -> Seen:
+    def apply(self, picture: Any, *, where: str) -> DecodedPicture:
         """Return what becomes of a picture, a PIL image, array or tensor as `Pictures.read` gives it.
 
         Raises `InputError`, which names `where`, for what is no picture, and what a transform must not give.
@@ -136,10 +136,10 @@ class Pipeline:
         if self.transform is not None:
             opened, _ = picture_of(picture, where=where)
             pixels, rounded = self.transform.pixels(opened.convert("RGB"), where=where)
-            return Seen(pixels, has_transparency(opened), rounded=rounded)
+            return DecodedPicture(pixels, has_transparency(opened), rounded=rounded)
         if self.changes_nothing and not hasattr(picture, "convert"):
             pixels, off_grid = pixels_of(picture, where=where)
-            return Seen(pixels, rounded=off_grid > _ROUNDED)
+            return DecodedPicture(pixels, rounded=off_grid > _ROUNDED)
         opened, off_grid = picture_of(picture, where=where)
         stretched = 1.0
         if self.size is not None:
@@ -147,7 +147,7 @@ class Pipeline:
             stretched = max(ratio, 1 / ratio)
         made = self._made(opened.convert(_MODES[self.channels or channels_of(opened)]))
         pixels = np.asarray(made)
-        return Seen(
+        return DecodedPicture(
             pixels if pixels.ndim == 3 else pixels[..., None],  # noqa: PLR2004  Colour.
             has_transparency(opened),
             stretched,

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import threading
 from collections import defaultdict
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from harness.errors import InputError
+from harness.store.arrays import ArrayStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from _typeshed import WriteableBuffer
+
 
 _BLOCK = 4 << 20
 """Bytes that are asked for at a time."""
@@ -204,3 +208,29 @@ def _install(protocol: str) -> str:
 @lru_cache(maxsize=_HELD)
 def _block(file: RemoteFile, number: int) -> bytes:
     return file.fetch(number * _BLOCK, _BLOCK)
+
+
+_FORMAT = 1
+"""Of what is kept; another one than theirs is found anew."""
+
+
+def kept_facts() -> ArrayStore:
+    """Return where such facts are kept."""
+    return ArrayStore.of_user("remote")
+
+
+def found_once(file: RemoteFile, what: str, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what `find` does, plain data by name, or what it returned of this version of the file earlier.
+
+    `what` tells one thing that is to be found from others.
+    """
+    if not file.version:
+        return find()
+    store, key = kept_facts(), hashlib.sha256(repr((_FORMAT, what, file)).encode()).hexdigest()
+    if (kept := store.load(key)) is not None:
+        with closing(kept):
+            return kept.facts
+    found = find()
+    with suppress(OSError), store.locked(key), store.making(key, needed=0) as (_, facts):
+        facts.update(found)
+    return found

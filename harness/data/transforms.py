@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.data.naming import imported, source_digest
 from harness.errors import InputError, foreign_code
-from harness.store.versions import installed
+from harness.store.cache import installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.data.decoding import decoded
 from harness.data.image_files import SUFFIXES, read_picture
-from harness.data.kept import found_once
+from harness.data.parallel import side_by_side
 from harness.data.pictures import Pictures, classes_of, files_as_they_are, notes_on_versions
-from harness.data.remote import RemoteFile, is_url, remote_file
-from harness.data.spreading import side_by_side
+from harness.data.remote import RemoteFile, found_once, is_url, remote_file
 from harness.errors import InputError
 from harness.store.files import require_regular
 

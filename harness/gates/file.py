@@ -14,7 +14,7 @@ from harness.gates.golden import GOLDEN, GoldenDeclaration, GoldenImage, read_go
 from harness.gates.ids import LONGEST, is_id
 from harness.gates.rows import COMMON_KEYS, Gate, GatesError
 from harness.measures import METRICS
-from harness.perturb.base import PROTOCOL
+from harness.perturb.poses import PROTOCOL
 from harness.store.files import read_regular
 from harness.store.records import read_record, record
 

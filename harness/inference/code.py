@@ -6,7 +6,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-from harness.store.versions import installed
+from harness.store.cache import installed
 
 _ROOMS = ("data", "perturb", "networks", "inference")
 """Where pixels, perturbations and predictions are computed."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.data import LabelledImages
-    from harness.data.spreading import Spread
+    from harness.data.parallel import Spread
     from harness.inference.backend import MakeBackend
     from harness.inference.cluster import Cluster
     from harness.networks.running import BackendOptions

@@ -17,13 +17,13 @@ from harness.errors import InputError
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.statistics import proportion_interval
 from harness.perturb import IDENTITY, HorizontalFlip
-from harness.perturb.base import in_words
+from harness.perturb.poses import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.inference import Predictions
-    from harness.perturb.base import Perturbation
+    from harness.perturb.poses import Perturbation
 
 KEPT = Metric("kept", Unit.SHARE, better="more", words="same answer after the change")
 LOST = Metric("lost", Unit.SHARE, better="more", words="share of answers that go with the object")

@@ -1,8 +1,16 @@
 """All that changes pixels, under the pinned protocol: poses, their grids and strategies, corruptions, backgrounds."""
 
-from harness.perturb.base import PROTOCOL, Perturbation, in_words, moved_masks
 from harness.perturb.grids import promised_corners, promised_poses
-from harness.perturb.poses import IDENTITY, HorizontalFlip, Pose, pose_each
+from harness.perturb.poses import (
+    IDENTITY,
+    PROTOCOL,
+    HorizontalFlip,
+    Perturbation,
+    Pose,
+    in_words,
+    moved_masks,
+    pose_each,
+)
 
 __all__ = [
     "IDENTITY",

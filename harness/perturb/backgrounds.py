@@ -1,4 +1,4 @@
-"""Interventions on what an image shows: another background behind the same object, or the object taken out.
+"""Interventions on what an image shows: another background, the object taken out, or a half blacked out.
 
 What a model looks at proves little by itself, since networks that know nothing look at the middle too; that its answer
 stays when the background changes, and goes when the object does, is the causal half. Backgrounds of other images are
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     Behind = Callable[[slice], np.ndarray]
     """What stands behind the images of a part, (M, C, H, W) grey levels; parts are asked for in order, once each."""
+
 
 _WORK_BYTES = 24
 """Memory that it takes to change one byte of an image: a few copies in float32 or float64."""
@@ -167,3 +168,22 @@ BACKGROUNDS: Mapping[str, Callable[[LabelledImages, np.ndarray, np.random.Genera
     "clutter": _clutter,
 }
 """What may stand behind an object, by the name that a gate gives it."""
+
+
+SIDES = ("left", "right", "upper", "lower")
+
+
+@dataclass(frozen=True)
+class Covered:
+    """Black out one half of every image: left, right, upper or lower."""
+
+    side: str
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the images (N, C, H, W) with the half set to 0."""
+        height, width = images.shape[-2:]
+        rows = slice(height // 2) if self.side == "upper" else slice(height // 2 if self.side == "lower" else 0, None)
+        columns = slice(width // 2) if self.side == "left" else slice(width // 2 if self.side == "right" else 0, None)
+        covered = images.clone()
+        covered[..., rows, columns] = 0.0
+        return covered

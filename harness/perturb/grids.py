@@ -14,7 +14,7 @@ from harness.perturb.poses import IDENTITY, HorizontalFlip, Pose
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from harness.perturb.base import Perturbation
+    from harness.perturb.poses import Perturbation
 
 
 def promised_poses() -> tuple[Pose, ...]:

@@ -1,4 +1,4 @@
-"""Every transform of pixels, under the pinned protocol.
+"""The pinned protocol, under which every perturbation changes pixels, and poses.
 
 Pixels are in [0, 1], float32, before any normalisation; interpolation is bilinear with zeros outside. A pose rotates
 about the image centre ((W - 1) / 2, (H - 1) / 2) and then shifts. Positive degrees turn counter-clockwise as seen on
@@ -9,13 +9,28 @@ threefold between implementations that leave these choices open, so they are ver
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
 
 from harness.perturb.sampling import mixed, moved_alike, sampling
 from harness.store.records import record
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
+
+
+PROTOCOL = 1
+"""Version of the rules in this module's docstring; a change of any pixel that a perturbation produces raises it."""
+
+
+class Perturbation(Protocol):
+    """A deterministic transform of a batch of images; its `repr` says which in results."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the transformed images, shaped (N, C, H, W) like the input, pixels in [0, 1]."""
 
 
 @record
@@ -77,3 +92,17 @@ def pose_each(images: Tensor, degrees: Tensor, dx: Tensor, dy: Tensor) -> Tensor
     index, shares = sampling(degrees, dx, dy, images.shape[-2], images.shape[-1])
     index = index.unsqueeze(1).expand(-1, images.shape[1], -1)
     return mixed(images, index, shares.unsqueeze(2), lambda pixels, where: pixels.gather(2, where))
+
+
+def in_words(perturbation: Perturbation) -> str:
+    """Return what a perturbation does to an image, in its own words if it has some."""
+    own: Callable[[], str] | None = getattr(perturbation, "in_words", None)
+    return own() if own else repr(perturbation)
+
+
+def moved_masks(masks: np.ndarray, perturbation: Perturbation) -> np.ndarray:
+    """Return the masks (N, H, W) as the perturbation moves them, with the images: where at least half is object."""
+    import torch
+
+    moved = perturbation(torch.from_numpy(masks.astype(np.float32))[:, None])
+    return np.asarray((moved[:, 0] >= 0.5).numpy())  # noqa: PLR2004  Half, as the docstring says.

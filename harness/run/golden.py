@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.data.alike import labelled_like, pixels_like
+from harness.data.image_files import labelled_like, pixels_like
 from harness.data.pipeline import Pipeline
 from harness.errors import InputError
 from harness.gates.golden import folder_of, picture_of

@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, Field
 from harness.errors import InputError
 from harness.perturb import IDENTITY
 from harness.run.outcome import Overall, slack
-from harness.store.lines import append_line, numbered_lines
+from harness.store.files import append_line, numbered_lines
 from harness.store.records import as_json, read_json, record
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from harness.errors import InputError
 from harness.perturb import PROTOCOL
 from harness.run import opening as _opening
 from harness.run.outcome import SelfCheck
+from harness.store.cache import installed
 from harness.store.decisive import decisive_files
 from harness.store.records import as_json, read_json
-from harness.store.versions import installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -2,8 +2,6 @@
 
 from harness.store.arrays import ArrayStore
 from harness.store.cache import PredictionCache
-from harness.store.files import write_atomically
-from harness.store.folder import user_folder
-from harness.store.lock import alone
+from harness.store.files import alone, user_folder, write_atomically
 
 __all__ = ["ArrayStore", "PredictionCache", "alone", "user_folder", "write_atomically"]

@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from harness.store.entries import CacheInfo, Entries, delete, mark_used
-from harness.store.folder import user_folder
+from harness.store.cache import CacheInfo, Entries, delete, mark_used
+from harness.store.files import user_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

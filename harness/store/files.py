@@ -1,4 +1,4 @@
-"""Files that are read whole if they are files at all, and files that appear complete or not at all."""
+"""Files read whole if they are files at all, and written whole or not at all; locks, lines, and the user's folder."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import errno
 import hashlib
 import os
 import stat
+import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 
 def require_regular(path: Path) -> None:
@@ -80,3 +82,69 @@ def write_all_or_none(files: Mapping[Path, bytes]) -> None:
 def hash_of_file(path: Path) -> str | None:
     """Return the SHA-256 of a file's content, None where there is no file."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def user_folder(name: str) -> Path:
+    """Return the folder of this name in the user's cache directory; it need not be there yet."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("stress-harness") / name
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep others that ask for the same path waiting until the block ends, or this process does.
+
+    The lock lies in the user's folder, so that nothing appears beside the file; where that cannot be written, there is
+    none. Who waits is told so on standard error.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = user_folder("locks")
+    lock = FileLock(folder / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]}.lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{path}: another process works on it; waiting for it to end", file=sys.stderr)
+        lock.acquire()
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to the end of a file, which is made if it is not there, so that no other process writes meanwhile.
+
+    What a killed process left unfinished there stays a line of its own. Raises `OSError` where the line cannot be
+    written whole; the file is then as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with alone(path):
+        if path.exists():
+            require_regular(path)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            before = os.fstat(descriptor).st_size
+            ended = not before or os.pread(descriptor, 1, before - 1) == b"\n"
+            content = f"{'' if ended else chr(10)}{line}\n".encode()
+            written = 0
+            try:
+                written = os.write(descriptor, content)
+                os.fsync(descriptor)
+            finally:
+                if written != len(content):
+                    os.ftruncate(descriptor, before)
+            if written != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        finally:
+            os.close(descriptor)
+
+
+def numbered_lines(path: Path, *, max_bytes: int) -> list[tuple[int, bytes]]:
+    """Return a file's lines that are not empty, with their numbers from 1; raises `OSError` as `read_regular` does."""
+    content = read_regular(path, max_bytes=max_bytes)
+    return [(number, line) for number, line in enumerate(content.split(b"\n"), start=1) if line.strip()]

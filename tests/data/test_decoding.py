@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from harness.cli import main
-from harness.data import LabelledImages, decoding, load_images, rows, work
+from harness.data import LabelledImages, decoder, decoding, load_images, rows
 from harness.data.decoding import decoded
 from harness.data.masks import object_masks
 from harness.data.pictures import Pictures
@@ -53,8 +53,8 @@ def in_memory(photos, monkeypatch) -> LabelledImages:
 
 def reads(monkeypatch) -> list[int]:
     """Return a list that grows with each picture that is decoded."""
-    seen, made = [], decoding.Work.made
-    monkeypatch.setattr(decoding.Work, "made", lambda this, at: (seen.append(at), made(this, at))[1])
+    seen, made = [], decoding.Decoder.made
+    monkeypatch.setattr(decoding.Decoder, "made", lambda this, at: (seen.append(at), made(this, at))[1])
     return seen
 
 
@@ -154,8 +154,8 @@ def test_where_nothing_can_be_written_few_images_stay_in_memory(photos, cache, m
 
 def test_processes_share_one_decoding(photos, tmp_path, cache):
     code = (
-        "import sys; from harness.data import decoding, load_images; decoding.SMALL = 0; made = decoding.Work.made\n"
-        "seen = []; decoding.Work.made = lambda work, at: (seen.append(at), made(work, at))[1]\n"
+        "import sys; from harness.data import decoding, load_images; decoding.SMALL = 0; made = decoding.Decoder.made\n"
+        "seen = []; decoding.Decoder.made = lambda work, at: (seen.append(at), made(work, at))[1]\n"
         "load_images(sys.argv[1]); print(len(seen))"
     )
     command = [sys.executable, "-c", code, f"folder:{photos}"]
@@ -217,7 +217,7 @@ def test_masks_are_found_on_disk_as_in_memory():
 
 
 def test_memory_does_not_grow_with_the_number_of_images(monkeypatch):
-    monkeypatch.setattr(work, "_BLOCK", 8)
+    monkeypatch.setattr(decoder, "_BLOCK", 8)
     count, size = 400, 128
     pictures = Pictures(
         read=lambda position: np.full((size, size, 3), position % 256, dtype=np.uint8),

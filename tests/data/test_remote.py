@@ -49,8 +49,8 @@ def server():
 @pytest.fixture
 def made(monkeypatch):
     """The positions of pictures that were decoded but for the first of each data set, which is always looked at."""
-    seen, own = [], decoding.Work.made
-    monkeypatch.setattr(decoding.Work, "made", lambda this, at: (seen.append(at), own(this, at))[1])
+    seen, own = [], decoding.Decoder.made
+    monkeypatch.setattr(decoding.Decoder, "made", lambda this, at: (seen.append(at), own(this, at))[1])
     return seen
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from rays import named, ray_cluster, wait_until
 from served import serving
 
-from harness.data import decoding, load_images, work
+from harness.data import decoder, decoding, load_images
 from harness.data.pipeline import Pipeline
 from harness.data.transforms import transform_of
 from harness.errors import InputError
@@ -45,15 +45,15 @@ def cache(tmp_path, monkeypatch):
     """A cache of its own, into which even small data go, five pictures of 12 by 10 pixels at a time."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(decoding, "SMALL", 0)
-    monkeypatch.setattr(work, "_SENT", 5 * 12 * 10 * 3)
+    monkeypatch.setattr(decoder, "_SENT", 5 * 12 * 10 * 3)
     return tmp_path / "cache" / "stress-harness" / "images"
 
 
 @pytest.fixture
 def made(monkeypatch):
     """A list that grows with each picture that this process decodes, but for the first, which it always looks at."""
-    seen, own = [], work.Work.made
-    monkeypatch.setattr(work.Work, "made", lambda this, at: (seen.append(at), own(this, at))[1])
+    seen, own = [], decoder.Decoder.made
+    monkeypatch.setattr(decoder.Decoder, "made", lambda this, at: (seen.append(at), own(this, at))[1])
     return seen
 
 
@@ -142,7 +142,7 @@ def test_a_transform_of_ones_own_is_sent_along(nodes, photos, cache, made):
     mine, theirs = both(as_folder(photos), nodes, cache, made, transform=transform_of("mine:halved", Halved()))
     expect_the_same(mine, theirs)
     assert "40 of 40 images are rounded" in theirs.notes[-1]
-    assert set(made) == set(range(work.TRIED)), "those that are tried twice"
+    assert set(made) == set(range(decoder.TRIED)), "those that are tried twice"
 
 
 def test_a_transform_that_cannot_be_sent_runs_here(nodes, photos, cache, made, capfd):
@@ -227,7 +227,7 @@ def test_workers_that_are_killed_change_no_bit(nodes, photos, cache, made):
         ended.set()
         thread.join()
     assert len(killed) == 2
-    assert set(made) == set(range(work.TRIED))
+    assert set(made) == set(range(decoder.TRIED))
 
 
 def test_a_worker_that_hangs_is_not_waited_for(nodes, photos, cache, made, monkeypatch):
@@ -249,7 +249,7 @@ def test_a_worker_that_hangs_is_not_waited_for(nodes, photos, cache, made, monke
         thread.join()
         for each in stopped:
             os.kill(each, signal.SIGKILL)
-    assert set(made) > set(range(work.TRIED)), "what was late is decoded here"
+    assert set(made) > set(range(decoder.TRIED)), "what was late is decoded here"
 
 
 class Crashing(Halved):

@@ -163,7 +163,7 @@ def test_a_line_after_a_killed_writer_stands_alone(tmp_path):
 WRITER = """
 import sys
 from pathlib import Path
-from harness.store.lines import append_line
+from harness.store.files import append_line
 for number in range(50):
     append_line(Path(sys.argv[1]), f"{sys.argv[2]} {number} " + "x" * 3000)
 """
@@ -184,7 +184,7 @@ def test_a_line_that_is_not_written_whole_leaves_the_file_as_it_was(tmp_path, mo
     append_run(path, line("a"))
     before = path.read_bytes()
     write = os.write
-    monkeypatch.setattr("harness.store.lines.os.write", lambda file, content: write(file, content[:20]))
+    monkeypatch.setattr("harness.store.files.os.write", lambda file, content: write(file, content[:20]))
     with pytest.raises(OSError, match="No space left"):
         append_run(path, line("b", 1))
     assert path.read_bytes() == before

@@ -20,7 +20,7 @@ from harness.measures.failure_kinds import OWN_CONFIDENT
 from harness.measures.knowledge import Knowledge
 from harness.networks.checkpoints import Record
 from harness.perturb import IDENTITY, Pose
-from harness.perturb.covering import SIDES, Covered
+from harness.perturb.backgrounds import SIDES, Covered
 from harness.perturb.grids import PATHS
 from harness.run.overview import (
     PARTS,

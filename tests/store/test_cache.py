@@ -210,7 +210,7 @@ def test_a_release_of_a_library_that_computes_is_another_version_of_the_code(mon
     computing_code.cache_clear()
     before = computing_code()
     assert computing_code() == before
-    monkeypatch.setattr("harness.store.versions.version", lambda name: f"{name} 99")
+    monkeypatch.setattr("harness.store.cache.version", lambda name: f"{name} 99")
     computing_code.cache_clear()
     assert computing_code() != before
     computing_code.cache_clear()

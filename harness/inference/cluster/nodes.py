@@ -41,7 +41,7 @@ _AHEAD = 2
 
 @dataclass(frozen=True)
 class OnNodes:
-    """Makes calls on the cores of a cluster's nodes, see `harness.data.spreading.Spread`.
+    """Makes calls on the cores of a cluster's nodes, see `harness.data.parallel.Spread`.
 
     A worker or node that is lost costs what it was doing. A node on which a call fails, such as for want of the files,
     is asked for nothing more, and what it could not do is done here, as is what is late. Raises `BackendLostError` for

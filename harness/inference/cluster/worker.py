@@ -22,7 +22,7 @@ from harness.inference import screening
 from harness.inference.cluster.pixels import received
 from harness.inference.code import LIBRARIES, hash_of_code
 from harness.inference.engine import Engine
-from harness.store.versions import installed
+from harness.store.cache import installed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

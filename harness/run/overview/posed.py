@@ -7,7 +7,7 @@ import numpy as np
 from harness.measures import accuracy
 from harness.measures.statistics import mean_interval
 from harness.perturb import Pose, promised_corners
-from harness.perturb.covering import SIDES, Covered
+from harness.perturb.backgrounds import SIDES, Covered
 from harness.run.overview.part import Part, Subject, rate_of
 from harness.run.overview.results import Rate
 from harness.store.records import record

@@ -13,21 +13,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.data.images import Content, LabelledImages
-from harness.data.parts import Noticed, Part, Span, spans
+from harness.data.parallel import DecodedSpan, Noticed, Span, side_by_side, spans
 from harness.data.pictures import stamp_of
 from harness.data.remote import RemoteFile
-from harness.data.spreading import side_by_side
 from harness.errors import InputError, printable
-from harness.store.versions import installed
+from harness.store.cache import installed
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
     from torch import Tensor
 
+    from harness.data.parallel import Spread
     from harness.data.pictures import Pictures
-    from harness.data.pipeline import Pipeline, Seen
-    from harness.data.spreading import Spread
+    from harness.data.pipeline import DecodedPicture, Pipeline
 
 TRIED = 8
 """Pictures that code of the user's is asked for twice."""
@@ -45,7 +44,7 @@ Write = Callable[[np.ndarray], object]
 
 
 @dataclass(frozen=True)
-class Work:
+class Decoder:
     """What is to be decoded, and the (height, width, channels) that all of it must have."""
 
     pictures: Pictures
@@ -77,7 +76,7 @@ class Work:
         masks = self.pictures.masks
         return self.pixel_bytes + (0 if masks is None else len(masks) * self.shape[0] * self.shape[1])
 
-    def made(self, position: int) -> Seen:
+    def made(self, position: int) -> DecodedPicture:
         """Return one picture as the pipeline makes it, which must be like the first."""
         where = self.pictures.where(position)
         seen = self.pipeline.apply(self.pictures.read(position), where=where)
@@ -125,7 +124,7 @@ class Work:
                 progress.update(len(part.pixels))
         return (*self.pictures.notes, *noticed.said(count, self.pipeline))
 
-    def part(self, span: Span) -> Part:
+    def part(self, span: Span) -> DecodedSpan:
         """Return the pixels of a span; raises `InputError` where its files are other ones than of who sent it."""
         for file, stamp in span.files:
             if stamp_of(file) != stamp:
@@ -140,9 +139,9 @@ class Work:
             pixels[row] = seen.pixels.transpose(2, 0, 1)
             stretched = seen.stretched > _STRETCHED
             noticed += Noticed(seen.transparent, stretched, seen.rounded, seen.stretched if stretched else 1.0)
-        return Part(pixels, noticed)
+        return DecodedSpan(pixels, noticed)
 
-    def _parts(self) -> Generator[Part, None, None]:
+    def _parts(self) -> Generator[DecodedSpan, None, None]:
         """Give all parts in order, from wherever they are made."""
         if self.spread is None:
             return self._here(spans(len(self.pictures), most=max(1, _BLOCK // (2 * _cores()))))
@@ -156,13 +155,13 @@ class Work:
         sent = replace(self, pictures=bare, pipeline=replace(self.pipeline, spread=None), spread=None)
         return self.spread(sent.part, self._to_send(), here=self._here, what=self.pictures.whole)
 
-    def _here(self, spans: Iterable[Span]) -> Generator[Part, None, None]:
+    def _here(self, spans: Iterable[Span]) -> Generator[DecodedSpan, None, None]:
         """Give the parts of spans, made by this process; code of the user's runs in this thread, as anywhere else."""
         if self.pictures.threads and self.pipeline.transform is None:
             return side_by_side(self._own_part, spans, threads=_cores())
         return (self._own_part(span) for span in spans)
 
-    def _own_part(self, span: Span) -> Part:
+    def _own_part(self, span: Span) -> DecodedSpan:
         return self.part(Span(span.start, span.stop))
 
     def _to_send(self) -> Iterator[Span]:
