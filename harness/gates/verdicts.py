@@ -73,12 +73,12 @@ def judge(gate: Gate, measurement: Measurement) -> Verdict:
     return _verdict(gate, status, measurement, limit)
 
 
-def _verdict(gate: Gate, status: Status, measurement: Measurement, limit: float | None) -> Verdict:
+def _verdict(gate: Gate, status: Status, measurement: Measurement, against: float | None) -> Verdict:
     return Verdict(
         gate=gate,
         status=status,
         value=measurement.value,
-        limit=limit,
+        limit=against,
         n=measurement.n,
         interval=measurement.interval,
         unit=measurement.unit,
@@ -160,16 +160,15 @@ class Verdict:
         gate, metric = self.gate, self.metric.replace("_", " ")
         if self.value is None:
             return f"{gate.id}: {self.status.replace('_', ' ')}: {self.detail}"
-        value, limit = self.numbers
-        bound = "ceiling" if gate.direction == "at_most" else "floor"
+        value, must_be = self.numbers
+        bound, missed, held = ("ceiling", ">", "<=") if gate.direction == "at_most" else ("floor", "<", ">=")
         if self.limit is None:
             relation = f"(reported only: {gate.not_gated or self._how_to_gate(bound)})"
         elif self.status == "pass" and not gate.holds(self.value, self.limit):
             why = "chance may explain" if gate.significance else "its interval allows on other images"
-            relation = f"beyond {bound} {limit}, which {why}"
+            relation = f"beyond {bound} {must_be}, which {why}"
         else:
-            signs = {"floor": ("<", ">="), "ceiling": (">", "<=")}
-            relation = f"{signs[bound][self.status == 'pass']} {bound} {limit}"
+            relation = f"{held if self.status == 'pass' else missed} {bound} {must_be}"
         low, high = self.interval or (math.nan, math.nan)
         facts = f"n={self.n}, 95% CI {self._number(low)} to {self._number(high)}"
         healthy = gate.healthy
