@@ -1,15 +1,28 @@
 """Warnings are errors in these tests; a user's model, in the gate, may warn. Long tests run when asked for."""
 
+import importlib
+import pkgutil
 import signal
 from pathlib import Path
 
-# `pytester` drops what a run inside this process imports; of these a part would stay, and then be there twice.
-import matplotlib.backends.backend_agg
-import matplotlib.backends.backend_svg  # noqa: F401
+import PIL.Image
 import pytest
-import seaborn  # noqa: F401
 import torch
-import torch._dynamo  # Which torch imports late, on its own.
+
+import harness
+
+# `pytester` drops every module that a run inside this process imports. A compiled module must not load twice, and a
+# module of the harness takes its time at each import. All of them are imported here, once.
+LIBRARIES = (
+    *("cv2", "filelock", "hypothesis", "jinja2", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
+    *("PIL.ImageDraw", "PIL.ImageFont", "scipy.stats", "seaborn", "torch._dynamo"),
+    "torch._subclasses.schema_check_mode",
+)
+MODULES = (module.name for module in pkgutil.walk_packages(harness.__path__, "harness."))
+for name in (*LIBRARIES, *(name for name in MODULES if not name.endswith("__main__"))):
+    importlib.import_module(name)
+
+PIL.Image.init()
 
 HERE = Path(__file__).parent
 # Networks here are small, and a second thread waits for the first more than it helps, most of all beside other tests.
