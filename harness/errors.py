@@ -21,11 +21,15 @@ class InputError(Exception):
     """An input that the harness cannot work with; its message is written for the user and needs no traceback.
 
     The message is one line, whatever stands in the names of files, with lines `below` where there is more to say.
+    `setting` names the setting that it is about, such as `size`, perhaps with the value given, `size 64y`. It leads the
+    text of the error; a surface puts its own option there instead (`harness.store.settings.told`).
     The gate ends with exit status 4 on it, `python -m harness` with 2.
     """
 
-    def __init__(self, message: str, *, below: Sequence[str] = ()) -> None:
-        super().__init__("\n".join(map(printable, (message, *below))))
+    def __init__(self, message: str, *, below: Sequence[str] = (), setting: str = "") -> None:
+        self.message = "\n".join(map(printable, (message, *below)))
+        self.setting = printable(setting)
+        super().__init__(f"{self.setting}: {self.message}" if setting else self.message)
 
 
 class NotApplicableError(InputError):

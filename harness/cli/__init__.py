@@ -15,10 +15,12 @@ from harness.cli.files import add_commands as add_file_commands
 from harness.cli.gate import add_commands as add_gate_command
 from harness.cli.golden import add_commands as add_golden_commands
 from harness.cli.history import add_commands as add_history_command
+from harness.cli.models import option_name
 from harness.cli.starting import add_commands as add_starting_commands
 from harness.cli.status import REFUSED
 from harness.cli.training import add_commands as add_training_commands
 from harness.errors import InputError, Interruption
+from harness.store.settings import told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.run(options)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {told(error, option_name)}", file=sys.stderr)
         return REFUSED
     except Interruption as error:  # What models ran on is lost.
         print(f"error: {error}", file=sys.stderr)

@@ -9,7 +9,8 @@ from harness.cli.gating import PASSED_ON, add_gates_option, network_of
 from harness.cli.models import add_device_option
 from harness.cli.status import OK
 from harness.errors import InputError
-from harness.networks.running import BackendOptions, add_backend_options
+from harness.networks.running import BACKEND_SETTINGS, BackendOptions
+from harness.store.settings import add_settings, values_in
 
 if TYPE_CHECKING:
     import argparse
@@ -44,7 +45,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         help="networks to train at a time (default: one per core, and one on a device other than the CPU)",
     )
     add_device_option(calibrate, "Where networks are trained and measured")
-    add_backend_options(calibrate.add_argument)
+    add_settings(calibrate.add_argument, BACKEND_SETTINGS)
     calibrate.add_argument(
         "--panel",
         type=Path,
@@ -145,7 +146,7 @@ def _request(options: argparse.Namespace) -> CalibrationRequest:
         tuple(options.row),
         options.budget,
         network_of(options),
-        BackendOptions.of(options),
+        BackendOptions.of(values_in(options)),
         options.options,
     )
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from harness.cli.status import OK
 from harness.errors import InputError
-from harness.networks import add_choice_options
+from harness.networks.options import CHOICE_SETTINGS
+from harness.store.settings import add_settings
 
 if TYPE_CHECKING:
     import argparse
@@ -24,7 +25,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
     )
     convert.add_argument("source", type=Path, metavar="STATE_DICT")
     convert.add_argument("destination", type=Path, metavar="CHECKPOINT")
-    add_choice_options(convert.add_argument)
+    add_settings(convert.add_argument, CHOICE_SETTINGS)
 
     cache = add(
         "cache",

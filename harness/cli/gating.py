@@ -43,13 +43,15 @@ def refuse_own(passed_on: Sequence[str], *own: str) -> None:
 
 def network_of(options: argparse.Namespace) -> NetworkOptions:
     """Return what the gate's own options, those of the project's configuration included, say of the network."""
-    from harness.networks import NetworkOptions, add_network_options
+    from harness.networks import NetworkOptions
+    from harness.networks.options import NETWORK_SETTINGS
     from harness.run.pytest_configuration import added_options
+    from harness.store.settings import add_settings, values_in
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    add_network_options(parser.add_argument)
+    add_settings(parser.add_argument, NETWORK_SETTINGS)
     given = [*added_options(options.gates.parent), *options.options]
-    return NetworkOptions.of(parser.parse_known_args(given)[0])
+    return NetworkOptions.of(values_in(parser.parse_known_args(given)[0]))
 
 
 def gate_options(actions: Sequence[argparse.Action], options: argparse.Namespace) -> list[tuple[str, ...]]:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from harness.cli.status import OK
-from harness.data.options import DataOptions, add_data_options
+from harness.data.options import DATA_SETTINGS, DataOptions
 from harness.data.pipeline import Pipeline
 from harness.errors import InputError, printable, writable
-from harness.networks import NetworkOptions, add_network_options
+from harness.networks import NetworkOptions
+from harness.networks.options import NETWORK_SETTINGS
+from harness.store.settings import add_settings, values_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,9 +130,8 @@ def data_of(options: argparse.Namespace, gates: GatesFile) -> tuple[LabelledImag
     from harness.run.pytest_configuration import added_options
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    add_data_options(parser.add_argument)
-    add_network_options(parser.add_argument)
-    given = parser.parse_known_args([*added_options(options.gates.parent), *options.options])[0]
+    add_settings(parser.add_argument, (*DATA_SETTINGS, *NETWORK_SETTINGS))
+    given = values_in(parser.parse_known_args([*added_options(options.gates.parent), *options.options])[0])
     data, network = DataOptions.of(given), NetworkOptions.of(given)
     images = data.load(network.transform)
     expect_data_of(gates, images)

@@ -112,8 +112,9 @@ def _untrained(options: argparse.Namespace, folder: Path) -> Path | None:
     import torch
 
     from harness.networks import NetworkOptions
+    from harness.store.settings import values_in
 
-    build: Callable[[], torch.nn.Module] | None = NetworkOptions.of(options).builder()
+    build: Callable[[], torch.nn.Module] | None = NetworkOptions.of(values_in(options)).builder()
     if build is None:
         return None
     path = folder / "untrained.pth"

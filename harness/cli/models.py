@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from harness.data.options import DataOptions, add_data_options
+from harness.data.options import DATA_SETTINGS, DataOptions
 from harness.errors import printable
-from harness.networks import NetworkOptions, add_network_options
-from harness.networks.running import BackendOptions, add_backend_options
+from harness.networks import NetworkOptions
+from harness.networks.options import NETWORK_SETTINGS
+from harness.networks.running import BACKEND_SETTINGS, BackendOptions
+from harness.store.settings import add_settings, option_of_pytest, values_in
 
 if TYPE_CHECKING:
     import argparse
@@ -19,13 +21,18 @@ if TYPE_CHECKING:
     from harness.inference import RoleModel
 
 
+def option_name(name: str) -> str:
+    """Return the option of the commands for a setting."""
+    return "--data" if name == "data" else option_of_pytest(name)
+
+
 def add_model_options(command: argparse.ArgumentParser) -> None:
     """Add the options that say on which images, where, and how networks that are not the shipped one are built."""
-    add_data_options(command.add_argument, name="--data")
+    add_settings(command.add_argument, DATA_SETTINGS, option=option_name)
     command.add_argument("--samples", type=int, metavar="N", help="a stratified sample of N images (default: all)")
-    add_network_options(command.add_argument)
+    add_settings(command.add_argument, NETWORK_SETTINGS)
     add_device_option(command, "Where the model runs")
-    add_backend_options(command.add_argument)
+    add_settings(command.add_argument, BACKEND_SETTINGS)
 
 
 def add_device_option(command: argparse.ArgumentParser, about: str) -> None:
@@ -42,8 +49,8 @@ def load_all_images(options: argparse.Namespace) -> LabelledImages:
     """Return all images of the data that the options name; what there is to say of them is printed as an aside."""
     from harness.inference import spread_of
 
-    spread = spread_of(BackendOptions.of(options))
-    images = DataOptions.of(options).load(NetworkOptions.of(options).transform, spread=spread)
+    spread = spread_of(BackendOptions.of(values_in(options)))
+    images = DataOptions.of(values_in(options)).load(NetworkOptions.of(values_in(options)).transform, spread=spread)
     for note in images.notes:
         print(f"note: {printable(note)}", file=sys.stderr)
     return images
@@ -67,11 +74,11 @@ def open_chosen(
     from harness.inference import open_model, placed
     from harness.store import PredictionCache
 
-    cluster, device = placed(BackendOptions.of(options), options.device)
+    cluster, device = placed(BackendOptions.of(values_in(options)), options.device)
     model = open_model(
         path,
         images,
-        network=NetworkOptions.of(options),
+        network=NetworkOptions.of(values_in(options)),
         device=device,
         cache=PredictionCache.of_user(),
         backend=cluster or "process",

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.gating import gate_options, network_of, refuse_own
+from harness.cli.models import option_name
 from harness.cli.status import OK
-from harness.data.options import add_data_options
+from harness.data.options import DATA_SETTINGS
 from harness.errors import InputError, printable
-from harness.networks import add_network_options
+from harness.networks.options import NETWORK_SETTINGS
+from harness.store.settings import add_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,8 +85,7 @@ def _passed_on(options: argparse.Namespace) -> list[str]:
     def add(*named: str, **how: Any) -> None:
         actions.append(parser.add_argument(*named, **how))
 
-    add_data_options(add, name="--data")
-    add_network_options(add)
+    add_settings(add, (*DATA_SETTINGS, *NETWORK_SETTINGS), option=option_name)
     given = [part for each in gate_options(actions, options) for part in each]
     if options.samples is not None:
         given += ["--stress-samples", str(options.samples)]

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.gating import gate_options
-from harness.cli.models import add_device_option, load_all_images, open_chosen
+from harness.cli.models import add_device_option, load_all_images, open_chosen, option_name
 from harness.cli.status import OK
-from harness.data.options import add_data_options
+from harness.data.options import DATA_SETTINGS
 from harness.errors import InputError
-from harness.networks import add_network_options
+from harness.networks.options import NETWORK_SETTINGS
 from harness.run.budget import seconds_in
 from harness.store.files import write_all_or_none
+from harness.store.settings import add_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -83,8 +84,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
     def add_passed_on(*names: str, **how: Any) -> None:
         passed_on.append(command.add_argument(*names, **how))
 
-    add_data_options(add_passed_on, name="--data")
-    add_network_options(add_passed_on)
+    add_settings(add_passed_on, (*DATA_SETTINGS, *NETWORK_SETTINGS), option=option_name)
     add_device_option(command, "Where the model of --checkpoint runs")
     command.add_argument(
         "--update",
@@ -189,8 +189,9 @@ def _configuration(options: argparse.Namespace) -> dict[Path, bytes]:
     present = options_in(path.name, text) if found else None
     wanted = gate_options(options.passed_on, options)
     parser, actions = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False), []
-    for add_options in (add_data_options, add_network_options):
-        add_options(lambda *names, **how: actions.append(parser.add_argument(*names, **how)))
+    add_settings(
+        lambda *names, **how: actions.append(parser.add_argument(*names, **how)), (*DATA_SETTINGS, *NETWORK_SETTINGS)
+    )
     try:
         there = gate_options(actions, parser.parse_known_args(list(present or ()))[0])
     except argparse.ArgumentError as error:

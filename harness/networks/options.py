@@ -1,4 +1,4 @@
-"""The options that pytest and `python -m harness` share: the user's own network and data."""
+"""The settings that say how a user's own network is built, and where its file keeps the weights."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.networks.builders import OUTPUTS, import_builder
+from harness.store.settings import Setting, with_defaults
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from torch import nn
 
@@ -32,19 +32,20 @@ class NetworkOptions:
     strip_prefix: str | None = None
 
     @staticmethod
-    def of(options: argparse.Namespace) -> NetworkOptions:
-        """Return the options as parsed."""
+    def of(values: Mapping[str, Any]) -> NetworkOptions:
+        """Return the options by the values of settings; those that are missing have their defaults."""
+        given = with_defaults(values, NETWORK_SETTINGS)
         return NetworkOptions(
-            options.stress_model,
-            tuple(options.stress_model_arg),
-            options.stress_model_outputs,
-            options.stress_normalisation,
-            options.stress_checkpoint_key,
-            options.stress_strip_prefix,
+            given["model"],
+            tuple(given["model-arg"]),
+            given["model-outputs"],
+            given["normalisation"],
+            given["checkpoint-key"],
+            given["strip-prefix"],
         )
 
     def builder(self) -> Callable[[], nn.Module] | None:
-        """Return the function that builds the user's network; None without `--stress-model`."""
+        """Return the function that builds the user's network; None without `model`."""
         return None if self.spec is None else import_builder(self.spec, self.arguments)
 
     def choice(self) -> Choice:
@@ -54,7 +55,7 @@ class NetworkOptions:
         return Choice(self.checkpoint_key, self.strip_prefix)
 
     def transform(self, word: str) -> Transform:
-        """Return the transform that `timm` or `torchvision` stands for, of the network of `--stress-model`."""
+        """Return the transform that `timm` or `torchvision` stands for, of the network of `model`."""
         from harness.networks.pretrained import transform_of_network
 
         return transform_of_network(word, self.spec, self.builder())
@@ -67,56 +68,62 @@ class NetworkOptions:
         return replace(self, normalisation=f"{mean},{std}")
 
     def source(self) -> Path | None:
-        """Return the file with the code of the user's callable; None without `--stress-model`, or a file."""
+        """Return the file with the code of the user's callable; None without `model`, or a file."""
         self.builder()  # Which imports it.
         module = sys.modules.get(str(self.spec).partition(":")[0])
         file = getattr(module, "__file__", None)
         return None if self.spec is None or file is None else Path(file)
 
 
-def add_network_options(add: Callable[..., Any]) -> None:
-    """Add the options of `NetworkOptions`, by a parser's `add_argument` or a pytest group's `addoption`."""
-    add(
-        "--stress-model",
-        metavar="SPEC",
-        help="A callable package.module:callable that builds the network of the checkpoints named on the command line, "
-        "such as torchvision.models:resnet18; only for models that are not the shipped architecture (default: the "
-        "checkpoint's architecture id).",
-    )
-    add(
-        "--stress-model-arg",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="A keyword argument of --stress-model's callable, such as num_classes=10; may be given several times.",
-    )
-    add(
-        "--stress-model-outputs",
-        choices=OUTPUTS,
-        help="What the network of --stress-model, or of an ONNX file, returns (default: logits, and an error if they "
-        "look like probabilities).",
-    )
-    add(
-        "--stress-normalisation",
-        metavar="MEAN,STD",
-        help="What the network of --stress-model, or of an ONNX file, expects to be done to pixels in [0, 1] before "
-        "they reach it: imagenet, or mean and standard deviation, numbers or lists of one per channel, such as "
-        "[0.49,0.48,0.45],[0.25,0.24,0.26] (default: nothing).",
-    )
-    add_choice_options(add)
-
-
-def add_choice_options(add: Callable[..., Any]) -> None:
-    """Add the options that say which of a file's tensors are the network's, where that is not plain."""
-    add(
-        "--stress-checkpoint-key",
+CHOICE_SETTINGS = (
+    Setting(
+        "checkpoint-key",
+        "The member of a training file that holds the weights, such as state_dict_ema, or ema.model for one within "
+        "another (default: the one that fits the network; several are an error).",
+        "network",
         metavar="KEY",
-        help="The member of a training file that holds the weights, such as state_dict_ema, or ema.model for one "
-        "within another (default: the one that fits the network; several are an error).",
-    )
-    add(
-        "--stress-strip-prefix",
+    ),
+    Setting(
+        "strip-prefix",
+        "What stands before the network's own names in those of the file, such as student.backbone (default: what "
+        "trainings are known to put there, if the names then fit, such as module., _orig_mod. or model.).",
+        "network",
         metavar="PREFIX",
-        help="What stands before the network's own names in those of the file, such as student.backbone (default: "
-        "what trainings are known to put there, if the names then fit, such as module., _orig_mod. or model.).",
-    )
+    ),
+)
+"""The settings that say which of a file's tensors are the network's, where that is not plain."""
+NETWORK_SETTINGS = (
+    Setting(
+        "model",
+        "A callable package.module:callable that builds the network of the checkpoints named, such as "
+        "torchvision.models:resnet18; only for models that are not the shipped architecture (default: the checkpoint's "
+        "architecture id).",
+        "network",
+        metavar="SPEC",
+    ),
+    Setting(
+        "model-arg",
+        "A keyword argument of model's callable, such as num_classes=10; may be given several times (default: none).",
+        "network",
+        default=(),
+        metavar="KEY=VALUE",
+        multiple=True,
+    ),
+    Setting(
+        "model-outputs",
+        "What the network of model, or of an ONNX file, returns (default: logits, and an error if they look like "
+        "probabilities).",
+        "network",
+        choices=tuple(OUTPUTS),
+    ),
+    Setting(
+        "normalisation",
+        "What the network of model, or of an ONNX file, expects to be done to pixels in [0, 1] before they reach it: "
+        "imagenet, or mean and standard deviation, numbers or lists of one per channel, such as "
+        "[0.49,0.48,0.45],[0.25,0.24,0.26] (default: nothing).",
+        "network",
+        metavar="MEAN,STD",
+    ),
+    *CHOICE_SETTINGS,
+)
+"""The settings that `NetworkOptions` are made of."""

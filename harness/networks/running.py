@@ -1,4 +1,4 @@
-"""The options that say what networks run on, shared by pytest and `python -m harness`."""
+"""The settings that say what networks run on."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError
+from harness.store.settings import Setting, with_defaults
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
 PROCESS, RAY = "process", "ray"
 
@@ -41,56 +41,53 @@ class BackendOptions:
         return self.name == RAY
 
     @staticmethod
-    def of(options: argparse.Namespace) -> BackendOptions:
-        """Return the options as parsed; raises `InputError` for those of a cluster where there is none.
+    def of(values: Mapping[str, Any]) -> BackendOptions:
+        """Return the options by the values of settings; those that are missing have their defaults.
 
-        A command that does not take them runs networks in its process.
+        Raises `InputError` for those of a cluster where there is none.
         """
-        if "stress_backend" not in options:
-            return BackendOptions()
-        ray = RayOptions(
-            options.stress_ray_address, options.stress_ray_workers, options.stress_ray_gpus, options.stress_ray_logs
-        )
-        if options.stress_backend != RAY and ray != RayOptions():
-            raise InputError("--stress-ray-…: are options of --stress-backend ray; give that, too, or leave them out")
+        given = with_defaults(values, BACKEND_SETTINGS)
+        ray = RayOptions(given["ray-address"], given["ray-workers"], given["ray-gpus"], given["ray-logs"])
+        if given["backend"] != RAY and ray != RayOptions():
+            raise InputError("are settings of the backend ray; give that, too, or leave them out", setting="ray-…")
         if ray.workers is not None and ray.workers < 1:
-            raise InputError(f"--stress-ray-workers {ray.workers}: expected a number from 1")
+            raise InputError("expected a number from 1", setting=f"ray-workers {ray.workers}")
         if ray.gpus < 0:
-            raise InputError(f"--stress-ray-gpus {ray.gpus:g}: expected a number from 0, such as 1, or 0.5 for a half")
-        return BackendOptions(options.stress_backend, ray)
+            raise InputError("expected a number from 0, such as 1, or 0.5 for a half", setting=f"ray-gpus {ray.gpus:g}")
+        return BackendOptions(given["backend"], ray)
 
 
-def add_backend_options(add: Callable[..., Any]) -> None:
-    """Add the options of `BackendOptions`, by a parser's `add_argument` or a pytest group's `addoption`."""
-    add(
-        "--stress-backend",
-        choices=(PROCESS, RAY),
+BACKEND_SETTINGS = (
+    Setting(
+        "backend",
+        "What models run on: this process, or a cluster of Ray's, whose workers take ranges of the images; the results "
+        "have the same bits (default: process).",
+        "backend",
         default=PROCESS,
-        help="What models run on: this process, or a cluster of Ray's, whose workers take ranges of the images; the "
-        "results have the same bits (default: process).",
-    )
-    add(
-        "--stress-ray-address",
+        choices=(PROCESS, RAY),
+    ),
+    Setting(
+        "ray-address",
+        "The cluster to join, such as 10.0.0.1:6379, or auto for one that runs on this machine (default: RAY_ADDRESS, "
+        "or else one that is started for the run).",
+        "backend",
         metavar="ADDRESS",
-        help="The cluster to join, such as 10.0.0.1:6379, or auto for one that runs on this machine (default: "
-        "RAY_ADDRESS, or else one that is started for the run).",
-    )
-    add(
-        "--stress-ray-workers",
-        metavar="N",
+    ),
+    Setting(
+        "ray-workers",
+        "How many workers to use at most, each with one core, and the GPUs given (default: as many as fit).",
+        "backend",
         type=int,
-        help="How many workers to use at most, each with one core, and the GPUs given (default: as many as fit).",
-    )
-    add(
-        "--stress-ray-gpus",
         metavar="N",
-        type=float,
+    ),
+    Setting(
+        "ray-gpus",
+        "How many GPUs a worker has, such as 1, or 0.5 for two workers on each; with 0 all run on CPUs (default: 0).",
+        "backend",
         default=0.0,
-        help="How many GPUs a worker has, such as 1, or 0.5 for two workers on each; with 0 all run on CPUs "
-        "(default: 0).",
-    )
-    add(
-        "--stress-ray-logs",
-        action="store_true",
-        help="Show what Ray and its workers print (default: not).",
-    )
+        type=float,
+        metavar="N",
+    ),
+    Setting("ray-logs", "Show what Ray and its workers print (default: not).", "backend", default=False, flag=True),
+)
+"""The settings that `BackendOptions` are made of."""

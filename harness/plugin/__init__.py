@@ -26,6 +26,7 @@ from harness.run.opening import EXAMPLES
 from harness.run.outcome import NOT_JUDGED
 from harness.run.reported import refusal_of
 from harness.store.records import as_json
+from harness.store.settings import option_of_pytest, told
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -127,8 +128,8 @@ def pytest_configure(config: pytest.Config) -> None:
             run.start()
     except InputError as error:
         if not run.is_worker:
-            refuse(run, str(error))
-        raise pytest.UsageError(_annotated(str(error))) from None
+            refuse(run, told(error, option_of_pytest))
+        raise pytest.UsageError(_annotated(told(error, option_of_pytest))) from None
     pages = run.options.record is None and not (config.option.collectonly or run.plans)
     if not run.is_worker and pages and config.pluginmanager.hasplugin("html") and not config.option.htmlpath:
         config.option.htmlpath = str(run.options.reports / PAGE)

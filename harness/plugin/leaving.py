@@ -11,7 +11,6 @@ from harness.errors import InputError, foreign_code, printable
 from harness.run.history import NAME, History, append_run, line_of, read_history
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from harness.plugin.run import GateRun
@@ -21,22 +20,6 @@ if TYPE_CHECKING:
 HISTORY_OPTION = "--stress-history"
 _ON_CI = ("CI", "BUILD_NUMBER", "TF_BUILD")
 """Variables of the environment of which continuous integration sets one; pytest goes by the first two."""
-
-
-def add_leaving_options(add: Callable[..., None]) -> None:
-    """Add the options that say what a run leaves beside its reports."""
-    add(
-        HISTORY_OPTION,
-        metavar="FILE",
-        help="The file in which the run leaves a line, and whose last runs the report draws; none for no such file "
-        f"(default: {NAME} in the folder of reports; in CI none).",
-    )
-    add(
-        "--stress-mlflow",
-        metavar="EXPERIMENT",
-        help="Log the run to this experiment of MLflow: measurements as metrics, the verdict as a tag, the reports as "
-        "artifacts. Needs the extra mlflow; where to is MLflow's own MLFLOW_TRACKING_URI (default: no).",
-    )
 
 
 def history_file(given: str | None, root: Path, reports: str) -> Path | None:

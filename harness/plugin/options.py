@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.data.options import DataOptions, add_data_options
+from harness.data.options import DataOptions
 from harness.errors import InputError
 from harness.gates.roles import ROLES
-from harness.networks import NetworkOptions, add_network_options
-from harness.networks.running import BackendOptions, add_backend_options
-from harness.plugin.leaving import HISTORY_OPTION, add_leaving_options, history_file
+from harness.networks import NetworkOptions
+from harness.networks.running import BackendOptions
+from harness.plugin.leaving import HISTORY_OPTION, history_file
 from harness.run.budget import seconds_in
-from harness.run.opening import PROFILES, TIMEOUT_SECONDS, StressOptions
+from harness.run.opening import TIMEOUT_SECONDS, StressOptions
+from harness.run.settings import MODEL_SETTINGS, SETTINGS
+from harness.store.settings import BARE, add_settings, option_of_pytest, told, values_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 _TAKING_PATHS = {"--rootdir", "--confcutdir", "--basetemp", "--cov", "--ignore", "-c", "--config-file", HISTORY_OPTION}
 """Options of pytest and its plugins that are followed by a path, which then is none of tests."""
@@ -38,61 +40,8 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
     group = parser.getgroup("stress harness", f"model quality gate for image classifiers ({about})")
     add = group.addoption
     if _has_gate(config):
-        _add_plain_options(add)
-    add_network_options(add)
-    add(
-        "--stress-layer",
-        metavar="NAME",
-        help="The layer whose attention (Grad-CAM) is looked at, by its name in the model (default: the "
-        "end of the last block of convolutions, behind its ReLU; of a transformer the last layer whose patches "
-        "decide).",
-    )
-    add_data_options(add)
-    add(
-        "--stress-profile",
-        choices=PROFILES,
-        default="default",
-        help="How much to measure: quick (the few gates of stress_tests/gates-quick.toml on the sample that they were "
-        "made for; by other gates a sample of 2,000 images, and the verdict is partial), default, or thorough (grids "
-        "of poses on all images, Hypothesis searches ten times as long; many minutes).",
-    )
-    add(
-        "--stress-samples",
-        metavar="N",
-        type=int,
-        help="Measure a stratified sample of N images only; the verdict is then partial (default: all images).",
-    )
-    add(
-        "--stress-device",
-        metavar="DEVICE",
-        default="auto",
-        help="Where to run: auto, cpu, cuda or mps (default: auto).",
-    )
-    add_backend_options(add)
-    add(
-        "--no-stress-cache",
-        action="store_true",
-        help="Predict anew instead of using what earlier runs left in the user's cache (default: use it).",
-    )
-    add(
-        "--stress-plan",
-        action="store_true",
-        help="Say what a run would cost, by family, without running or judging anything: like --collect-only it ends "
-        "with 0 and leaves no report (default: run).",
-    )
-    add(
-        "--stress-budget",
-        metavar="TIME",
-        help="Let the run fit into this time on this machine, such as 90s, 20m or 1.5h: where it would take longer, "
-        "families are measured on stratified samples, and the verdict is partial, as with --stress-samples; `calibrate "
-        "--budget` makes bounds for samples that fit. With --stress-plan: only say which (default: all images).",
-    )
-    add(
-        "--stress-no-overview",
-        action="store_true",
-        help="Leave out the comparison of the models, of which the report shows curves, confusions and maps (default: "
-        "compare them, on as many images as a fifth of the run allows).",
-    )
+        add_settings(add, MODEL_SETTINGS)
+    add_settings(add, (setting for name, setting in SETTINGS.items() if name not in BARE))
     add(
         "--stress-record",
         metavar="FAMILIES",
@@ -111,47 +60,16 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
         help="With --stress-record: run only the tests that ask what retrained reference models know, and leave the "
         "candidate's answers there; calibration does so with each of them (default: judge).",
     )
-    add(
-        "--stress-timeout",
-        metavar="SECONDS",
-        type=float,
-        help="How long one gate may take before the run ends as one that could not judge, since the model hangs; 0 for "
-        "no limit (default: 1800, in the thorough profile 18000).",
-    )
-    add(
-        "--stress-reports",
-        metavar="DIR",
-        default="reports",
-        help="The folder that reports are written to (default: reports).",
-    )
-    add_leaving_options(add)
-
-
-def _add_plain_options(add: Callable[..., None]) -> None:
-    # Named anew inside, lest the options of another plugin be taken for ours.
-    for name, role in ROLES.items():
-        add(
-            f"--{name}",
-            dest=f"stress_{name}",
-            metavar="PATH|none" if role.optional else "PATH",
-            help=f"{role.about}{', or none' if role.optional else ''} (default: {role.default_in_words}).",
-        )
-    add(
-        "--gates",
-        dest="stress_gates",
-        metavar="PATH",
-        help="The file with the thresholds (default: stress_tests/gates.toml; in the quick profile "
-        "stress_tests/gates-quick.toml if it is there).",
-    )
 
 
 def options_of(config: pytest.Config) -> StressOptions:
     """Return the options, relative defaults resolved from the root directory."""
     option, models = config.option, config.rootpath / "models"
     try:
-        data, backend = DataOptions.of(option), BackendOptions.of(option)
+        values = values_in(option)
+        data, backend = DataOptions.of(values), BackendOptions.of(values)
     except InputError as error:
-        raise pytest.UsageError(str(error)) from None
+        raise pytest.UsageError(told(error, option_of_pytest)) from None
     ours = data == DataOptions()
     given = {name: getattr(option, f"stress_{name}", None) for name in (*ROLES, "gates")}
     checkpoints: dict[str, Path] = {}
@@ -164,14 +82,14 @@ def options_of(config: pytest.Config) -> StressOptions:
         checkpoints=checkpoints,
         gates=Path(given["gates"]) if given["gates"] else _default_gates(config, option.stress_profile),
         shipped=frozenset(name for name in checkpoints if ours and given[name] is None),
-        network=NetworkOptions.of(option),
+        network=NetworkOptions.of(values),
         layer=option.stress_layer,
         data=data,
         profile=option.stress_profile,
         samples=option.stress_samples,
         device=option.stress_device,
         backend=backend,
-        cache=not option.no_stress_cache,
+        cache=not option.stress_no_cache,
         overview=not option.stress_no_overview,
         knowledge=_path(option.stress_knowledge, None),
         answers=_path(option.stress_answers, None),

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from harness.inference import RoleModel
     from harness.measures.knowledge import Knowledge
 
-PROFILES = ("quick", "default", "thorough")
 QUICK_SAMPLES = 2_000
 """Images of a quick run whose gates file was made for all."""
 TIMEOUT_SECONDS = {"quick": 1_800.0, "default": 1_800.0, "thorough": 18_000.0}
@@ -154,13 +153,13 @@ def _expect_use(network: NetworkOptions, roles: Mapping[str, RoleModel]) -> None
     """Raise `InputError` for what was declared and is of no network here, lest it be thought to hold."""
     from harness.networks.declared import USERS
 
-    declared = {"--stress-model-outputs": network.outputs, "--stress-normalisation": network.normalisation}
+    declared = {"model-outputs": network.outputs, "normalisation": network.normalisation}
     given = [name for name, value in declared.items() if value is not None]
     if given and not any(model.architecture in USERS for model in roles.values()):
         models = ", ".join(f"{role} {model.path} is {model.architecture}" for role, model in roles.items())
         raise InputError(
-            f"{given[0]}: is about networks of --stress-model and ONNX files, and there is none: {models}; leave the "
-            "option out"
+            f"is about networks of the setting model and ONNX files, and there is none: {models}; leave it out",
+            setting=given[0],
         )
 
 
@@ -172,5 +171,5 @@ def _layer(model: RoleModel, images: LabelledImages, wanted: str | None) -> str 
         return wanted and chosen_layer(model.classifier, images, wanted)[0]
     except InputError as error:
         if model.role == "candidate":
-            raise InputError(f"{model.role} {model.path}: --stress-layer {wanted}: {error}") from error
+            raise InputError(f"{model.role} {model.path}: {error}", setting=f"layer {wanted}") from error
         return None

@@ -12,8 +12,9 @@ from harness.inference import placed
 from harness.inference.cluster.ranges import Ranges
 from harness.inference.cluster.telling import Done, mixed, speeds
 from harness.inference.perturbed import Perturbed
-from harness.networks.running import BackendOptions, RayOptions, add_backend_options
+from harness.networks.running import BACKEND_SETTINGS, BackendOptions, RayOptions
 from harness.perturb import Pose
+from harness.store.settings import add_settings, values_in
 
 
 @pytest.mark.parametrize(("count", "size", "workers"), [(1, 8, 2), (100, 8, 3), (1000, 32, 2), (7, 8, 1), (64, 8, 8)])
@@ -65,8 +66,8 @@ def test_workers_of_several_kinds_are_told_with_the_verdicts_margin():
 
 def parsed(*arguments):
     parser = argparse.ArgumentParser()
-    add_backend_options(parser.add_argument)
-    return BackendOptions.of(parser.parse_args(arguments))
+    add_settings(parser.add_argument, BACKEND_SETTINGS)
+    return BackendOptions.of(values_in(parser.parse_args(arguments)))
 
 
 def test_the_options_of_a_cluster():
@@ -78,7 +79,7 @@ def test_the_options_of_a_cluster():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--stress-ray-workers", "2"), "are options of --stress-backend ray"),
+        (("--stress-ray-workers", "2"), "are settings of the backend ray"),
         (("--stress-backend", "ray", "--stress-ray-workers", "0"), "expected a number from 1"),
         (("--stress-backend", "ray", "--stress-ray-gpus", "-1"), "expected a number from 0"),
     ],

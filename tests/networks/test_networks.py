@@ -155,7 +155,7 @@ def test_a_size_is_a_number_or_height_and_width(text, expected):
 
 @pytest.mark.parametrize("text", ["", "0", "-3", "64x", "axb", "1x2x3", "64.5", "99999"])
 def test_other_sizes_are_refused(text):
-    with pytest.raises(InputError, match=r"--stress-size .*: expected a number of pixels, or HEIGHTxWIDTH"):
+    with pytest.raises(InputError, match=r"^size .*: expected a number of pixels, or HEIGHTxWIDTH"):
         parse_size(text)
 
 

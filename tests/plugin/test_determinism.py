@@ -81,7 +81,7 @@ def test_workers_give_the_same_bits(gate, serial, workers):
 
 def test_what_is_kept_gives_the_same_bits(gate, serial):
     assert gate(cache="serial") == serial
-    assert gate("--no-stress-cache", cache="none") == serial
+    assert gate("--stress-no-cache", cache="none") == serial
 
 
 def test_another_working_folder_gives_the_same_bits(gate, serial, tmp_path):

@@ -76,7 +76,7 @@ def test_every_option_has_help(pytester):
     text = pytester.runpytest_inprocess("--help").stdout.str()
     options = ("candidate", "baseline", "incumbent", "gates", "stress-model", "stress-model-arg", "stress-data")
     options += ("stress-profile", "stress-samples", "stress-device", "stress-reports", "stress-size")
-    options += ("stress-channels", "stress-model-outputs", "stress-normalisation", "stress-layer", "no-stress-cache")
+    options += ("stress-channels", "stress-model-outputs", "stress-normalisation", "stress-layer", "stress-no-cache")
     assert [option for option in options if f"  --{option}" not in text] == []
 
 

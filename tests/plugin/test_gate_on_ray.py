@@ -123,7 +123,7 @@ def test_a_driver_that_ends_leaves_no_process(zoo, ending):
 def test_workers_and_a_node_die_during_a_gate_and_then_all_nodes_do(zoo):
     with ray_cluster(nodes=2) as nodes:
         zoo.slow(2)
-        options = (*RAY, "--no-stress-cache")
+        options = (*RAY, "--stress-no-cache")
         process = started(zoo, *options, address=nodes.address)
         wait_until(lambda: len(workers()) == 2, seconds=100)
         for _ in range(2):

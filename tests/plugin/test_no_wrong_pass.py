@@ -16,7 +16,7 @@ from zoo import Zoo
 pytestmark = pytest.mark.faults
 SECONDS = 600
 """After which a run is held to hang, however many others there are."""
-OPTIONS = ("-p", "no:cacheprovider", "--baseline", "none", "--incumbent", "none", "--no-stress-cache")
+OPTIONS = ("-p", "no:cacheprovider", "--baseline", "none", "--incumbent", "none", "--stress-no-cache")
 LEAVING = """
 import os, sys
 import pytest

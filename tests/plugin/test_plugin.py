@@ -214,7 +214,7 @@ def moody(zoo):
     zoo.pytester.syspathinsert()
     return lambda mood: (
         *("--stress-model", "moody:Moody", "--stress-model-arg", f"mood={mood}", "--candidate", "moody.pth"),
-        "--no-stress-cache",
+        "--stress-no-cache",
     )
 
 

@@ -196,7 +196,7 @@ def sampled(zoo):
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
 def test_a_run_that_does_not_fit_is_sampled_and_partial(pytester, workers):
     zoo = GatedZoo(pytester)
-    result = zoo.run("--stress-budget", "0.001s", "--no-stress-cache", *workers)
+    result = zoo.run("--stress-budget", "0.001s", "--stress-no-cache", *workers)
     report = zoo.report()
     assert (result.ret, report["verdict"]) == (0, "partial")
     assert sampled(zoo) == {"clean": 100, "rotation": 100, "confidence": 100}

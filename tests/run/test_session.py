@@ -153,8 +153,8 @@ def test_missing_gates_are_refused_before_a_model_is_loaded(options, tmp_path):
     ("changes", "message"),
     [
         ({"data": DataOptions("imagenet")}, "--stress-data imagenet: unknown data"),
-        ({"network": NetworkOptions(outputs="logits")}, "--stress-model-outputs: is about networks of --stress-model"),
-        ({"network": NetworkOptions(normalisation="imagenet")}, "--stress-normalisation: .*is fashion-cnn"),
+        ({"network": NetworkOptions(outputs="logits")}, "^model-outputs: is about networks of the setting model"),
+        ({"network": NetworkOptions(normalisation="imagenet")}, "^normalisation: .*is fashion-cnn"),
         ({"device": "abacus"}, "device 'abacus' cannot be used .*expected auto, cpu, cuda or mps"),
         ({"network": NetworkOptions("nowhere")}, "--stress-model nowhere: expected package.module:callable"),
     ],

@@ -1,0 +1,143 @@
+"""All settings of a gate run: what is judged and by what, how much is measured, and where the result goes."""
+
+from __future__ import annotations
+
+from harness.data.options import DATA_SETTINGS
+from harness.gates.roles import ROLES
+from harness.networks.options import NETWORK_SETTINGS
+from harness.networks.running import BACKEND_SETTINGS
+from harness.run.history import NAME
+from harness.store.settings import Setting
+
+PROFILES = ("quick", "default", "thorough")
+
+MODEL_SETTINGS = (
+    *(
+        Setting(
+            name,
+            f"{role.about}{', or none' if role.optional else ''} (default: {role.default_in_words}).",
+            "models",
+            metavar="PATH|none" if role.optional else "PATH",
+        )
+        for name, role in ROLES.items()
+    ),
+    Setting(
+        "gates",
+        "The file with the thresholds (default: stress_tests/gates.toml; in the quick profile "
+        "stress_tests/gates-quick.toml if it is there).",
+        "models",
+        metavar="PATH",
+    ),
+)
+"""The settings that say which models are judged, and by which thresholds."""
+
+SCOPE_SETTINGS = (
+    Setting(
+        "layer",
+        "The layer whose attention (Grad-CAM) is looked at, by its name in the model (default: the end of the last "
+        "block of convolutions, behind its ReLU; of a transformer the last layer whose patches decide).",
+        "scope",
+        metavar="NAME",
+    ),
+    Setting(
+        "profile",
+        "How much to measure: quick (the few gates of stress_tests/gates-quick.toml on the sample that they were made "
+        "for; by other gates a sample of 2,000 images, and the verdict is partial), default, or thorough (grids of "
+        "poses on all images, Hypothesis searches ten times as long; many minutes) (default: default).",
+        "scope",
+        default="default",
+        choices=PROFILES,
+    ),
+    Setting(
+        "samples",
+        "Measure a stratified sample of N images only; the verdict is then partial (default: all images).",
+        "scope",
+        type=int,
+        metavar="N",
+    ),
+    Setting(
+        "device",
+        "Where to run: auto, cpu, cuda or mps; auto is the first there is of cuda, mps and cpu (default: auto).",
+        "scope",
+        default="auto",
+        metavar="DEVICE",
+    ),
+    Setting(
+        "no-cache",
+        "Predict anew instead of using what earlier runs left in the user's cache (default: use it).",
+        "scope",
+        default=False,
+        flag=True,
+    ),
+    Setting(
+        "plan",
+        "Say what a run would cost, by family, without running or judging anything: like --collect-only it ends with 0 "
+        "and leaves no report (default: run).",
+        "scope",
+        default=False,
+        flag=True,
+    ),
+    Setting(
+        "budget",
+        "Let the run fit into this time on this machine, such as 90s, 20m or 1.5h: where it would take longer, "
+        "families are measured on stratified samples, and the verdict is partial, as with samples; `calibrate "
+        "--budget` makes bounds for samples that fit. With plan: only say which (default: all images).",
+        "scope",
+        metavar="TIME",
+    ),
+    Setting(
+        "timeout",
+        "How long one gate may take before the run ends as one that could not judge, since the model hangs; 0 for no "
+        "limit (default: 1800, in the thorough profile 18000).",
+        "scope",
+        type=float,
+        metavar="SECONDS",
+    ),
+)
+"""The settings that say how much is measured, where, and how long that may take."""
+
+REPORT_SETTINGS = (
+    Setting(
+        "no-overview",
+        "Leave out the comparison of the models, of which the report shows curves, confusions and maps (default: "
+        "compare them, on as many images as a fifth of the run allows).",
+        "report",
+        default=False,
+        flag=True,
+    ),
+    Setting(
+        "reports",
+        "The folder that reports are written to (default: reports).",
+        "report",
+        default="reports",
+        metavar="DIR",
+    ),
+    Setting(
+        "history",
+        "The file in which the run leaves a line, and whose last runs the report draws; none for no such file "
+        f"(default: {NAME} in the folder of reports; in CI none).",
+        "report",
+        metavar="FILE",
+    ),
+    Setting(
+        "mlflow",
+        "Log the run to this experiment of MLflow: measurements as metrics, the verdict as a tag, the reports as "
+        "artifacts. Needs the extra mlflow; where to is MLflow's own MLFLOW_TRACKING_URI (default: no).",
+        "report",
+        metavar="EXPERIMENT",
+    ),
+)
+"""The settings that say what a run leaves."""
+
+SETTINGS = {
+    setting.name: setting
+    for setting in (
+        *MODEL_SETTINGS,
+        *NETWORK_SETTINGS,
+        *DATA_SETTINGS,
+        *SCOPE_SETTINGS,
+        *BACKEND_SETTINGS,
+        *REPORT_SETTINGS,
+    )
+}
+"""Every setting by its name, in the order in which a surface shows them."""
