@@ -8,9 +8,10 @@ AMONG = Key(one_of(("consensus",)), "images that every healthy retrain gets righ
 
 
 @gate("flips", among=AMONG)
-def test_few_right_answers_are_lost(candidate, before, images, evidence, gate):
+def test_few_right_answers_are_lost(candidate, paired_incumbent, images, evidence, gate):
     predictions = candidate.predict(images)
-    right, among = before.right(predictions), before.consensus(predictions, gate.among)
+    right = paired_incumbent.right(predictions)
+    among = paired_incumbent.consensus(predictions, gate.among)
     verdict = gate.judge(negative_flips(predictions, right, of_class=gate.class_name, among=among))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()

@@ -4,7 +4,7 @@ import numpy as np
 
 from harness.calibration.panel import Member, Panel, Row
 from harness.measures import Unit
-from harness.measures.knowledge import LIKELIEST, NOT_ASKED, View
+from harness.measures.panel.predictions import LIKELIEST, NOT_ASKED, PanelView
 
 
 def row(name: str, *, family: str = "rotation", unit: str = "share", n: int = 10_000, direction: str = "") -> Row:
@@ -33,11 +33,11 @@ def spread_evenly(mean: float, std: float, count: int = 20) -> np.ndarray:
     return mean + std * steps / steps.std(ddof=1)
 
 
-def view_of(wrong, mean, labels, each=None) -> View:
+def view_of(wrong, mean, labels, each=None) -> PanelView:
     """Return what healthy retrains say of images: how many are wrong, and all mean probabilities, (N, classes)."""
     wrong, mean = np.asarray(wrong, dtype=np.int16), np.array(mean, dtype=np.float32)
     likeliest = np.argsort(-mean, axis=1, kind="stable")[:, :LIKELIEST].astype(np.int32)
     shares, of_label = np.take_along_axis(mean, likeliest, axis=1), mean[np.arange(len(mean)), labels]
     nobody = wrong == NOT_ASKED
     likeliest[nobody], shares[nobody], of_label[nobody] = NOT_ASKED, np.nan, np.nan
-    return View(wrong, of_label, likeliest, shares, each)
+    return PanelView(wrong, of_label, likeliest, shares, each)

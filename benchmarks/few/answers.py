@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from harness.calibration.knowing import Answer
+    from harness.measures.panel.collection import ReferencePredictions
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Answers:
         write_atomically(path, content.encode())
 
 
-def with_answers(known: Answers | None, found: Mapping[str, Sequence[Answer]]) -> Answers:
+def with_answers(known: Answers | None, found: Mapping[str, Sequence[ReferencePredictions]]) -> Answers:
     """Return what is known of networks, and what was found anew; raises `InputError` when they answer other things."""
     asked = {name: _by_view(answers) for name, answers in found.items()}
     views = {view: len(each) for view, each in sorted(next(iter(asked.values())).items())}
@@ -62,7 +62,7 @@ def read_answers(path: Path) -> Answers:
     return Answers(content["views"], {name: _unpacked(text, count) for name, text in content["wrong"].items()})
 
 
-def _by_view(answers: Sequence[Answer]) -> dict[str, np.ndarray]:
+def _by_view(answers: Sequence[ReferencePredictions]) -> dict[str, np.ndarray]:
     """Return what is wrong under each perturbation; about the most images, where some were asked about twice."""
     return {each.name: each.wrong for each in sorted(answers, key=lambda each: len(each.wrong))}
 

@@ -16,7 +16,7 @@ from harness.calibration.bounds import family_bounds
 from harness.calibration.panel import Chance, Member, read_panel
 from harness.data import load_fashion_mnist
 from harness.gates import read_gates
-from harness.measures.consensus import LOST_OF_A_CLASS
+from harness.measures.panel.consensus import LOST_OF_A_CLASS
 from harness.perturb.corruptions import corruptions_of
 from harness.perturb.grids import views_of
 

@@ -20,8 +20,8 @@ from benchmarks.detection.paths import CHECKPOINTS as OF_DETECTION
 from benchmarks.few.answers import read_answers, with_answers
 from benchmarks.few.distances import distances_of
 from benchmarks.few.paths import ANSWERS, CHECKPOINTS, DIGITS, EXAMPLE, FASHION, PAIRS, ROOT
-from harness.calibration.knowing import answers_of, knowing
 from harness.calibration.measure import entries_of
+from harness.calibration.panel_predictions import record_predictions, with_predictions
 from harness.calibration.recording import Recording
 from harness.cli.gating import network_of
 from harness.errors import InputError
@@ -53,7 +53,7 @@ def measure_fashion() -> None:
         paths, gates = sorted(PANEL.glob("*.safetensors")), read_gates(TESTS / "gates.toml")
         with _bar(2 * len(paths)) as advance:
             assert gates.knowledge, "the shipped gates file names what the panel knows"
-            recording, _ = knowing(paths, Recording(TESTS, gates), gates.knowledge, on_member=advance)
+            recording, _ = with_predictions(paths, Recording(TESTS, gates), gates.knowledge, on_member=advance)
             found = entries_of([load_checkpoint(path) for path in paths], recording, advance)
     measured = [[entry for entry in of_one if entry["family"] not in AMONG_NETWORKS] for of_one in found]
     distances_of([path.stem for path in paths], measured).write(FASHION)
@@ -99,7 +99,7 @@ def measure_answers(mutants: Path = OF_DETECTION) -> None:
         paths += [path for name in names if (path := mutants / f"{name}.safetensors").exists()]
         recording = Recording(TESTS, read_gates(TESTS / "gates.toml"))
         with _bar(len(paths)) as advance:
-            found = answers_of([load_checkpoint(path) for path in paths], recording, advance)
+            found = record_predictions([load_checkpoint(path) for path in paths], recording, advance)
     known = read_answers(ANSWERS) if ANSWERS.exists() else None
     with_answers(known, {path.stem: of_one for path, of_one in zip(paths, found, strict=True)}).write(ANSWERS)
     print(ANSWERS)

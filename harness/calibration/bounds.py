@@ -24,7 +24,7 @@ from harness.calibration.multipliers import DRAWS, widened
 from harness.calibration.reach import PROVISIONAL, SHARES, least_of, multipliers_of, reaches, spread_of, std_of
 from harness.calibration.scales import off_scale, on_scale
 from harness.measures import METRICS, Unit
-from harness.measures.consensus import LOST_OF_A_CLASS
+from harness.measures.panel.consensus import LOST_OF_A_CLASS
 from harness.measures.slices import GROUP_ACCURACY, OF_GROUPS
 
 if TYPE_CHECKING:

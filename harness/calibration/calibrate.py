@@ -12,18 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.calibration.bounds import calibrate as bounds_by_panel
-from harness.calibration.knowing import knowing
 from harness.calibration.measure import measure_panel
 from harness.calibration.panel import expect_sample_of, read_panel
+from harness.calibration.panel_predictions import share, with_predictions
 from harness.calibration.reach import PROVISIONAL
 from harness.calibration.recording import Recording, hashes_of_named_files
 from harness.calibration.rewrite import with_bounds
 from harness.calibration.samples import fit_for, samples_in_toml, uncalibrated, with_samples
-from harness.calibration.sharing import pass_on
 from harness.errors import InputError
 from harness.gates import read_gates
 from harness.gates.slices import SLICE
-from harness.measures.knowledge import read_knowledge
+from harness.measures.panel.predictions import read_knowledge
 from harness.networks import NetworkOptions
 from harness.networks.running import BackendOptions
 from harness.run.budget import seconds_in
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from harness.calibration.panel import Panel
     from harness.gates import GatesFile
     from harness.inference.cluster.tasks import Tasks
-    from harness.measures.knowledge import Knowledge
+    from harness.measures.panel.predictions import PanelPredictions
     from harness.run.budget import Fit
 
 
@@ -93,7 +92,7 @@ class MeasuredPanel:
     """A reference panel, its predictions if a stress test asks for them, and the checks file it was measured for."""
 
     panel: Panel
-    predictions: Knowledge | None
+    predictions: PanelPredictions | None
     gates: GatesFile
 
 
@@ -138,7 +137,7 @@ def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Fit], None] | No
         paths[0],
         paths[1] if new else None,
         tuple(gate.id for gate in measured.gates.gates if gate.panel and gate.id not in has_value),
-        tuple(pass_on(request.checks_path, new, old)) if new and old else (),
+        tuple(share(request.checks_path, new, old)) if new and old else (),
     )
 
 
@@ -180,7 +179,7 @@ def measured_panel(request: CalibrationRequest, *, on_fit: Callable[[Fit], None]
         def tell(note: str) -> None:
             bar.write(note, file=sys.stderr)
 
-        recording, predictions = knowing(
+        recording, predictions = with_predictions(
             checkpoints, recording, predictions_path, network=request.network, on_member=advance
         )
         bar.reset()
@@ -303,7 +302,7 @@ def _predictions_path(request: CalibrationRequest, gates: GatesFile) -> Path:
     return (gates.knowledge if own else None) or path.with_suffix(".knowledge.json")
 
 
-def _readable(path: Path) -> Knowledge | None:
+def _readable(path: Path) -> PanelPredictions | None:
     try:
         return read_knowledge(path)
     except InputError:

@@ -8,7 +8,7 @@ from harness.calibration.bounds import false_alarms
 from harness.calibration.moderated import FEW
 from harness.calibration.reach import PROVISIONAL, reaches
 from harness.measures import Unit
-from harness.measures.consensus import LOST_CONSENSUS, LOST_OF_A_CLASS
+from harness.measures.panel.consensus import LOST_CONSENSUS, LOST_OF_A_CLASS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

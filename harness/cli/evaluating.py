@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harness.measures.classification import ClassificationReport
     from harness.measures.failure_kinds import FailureKind
     from harness.measures.failures import FailureTable
-    from harness.measures.knowledge import Knowledge
+    from harness.measures.panel.predictions import PanelPredictions
     from harness.measures.persistence import PersistentFailures
 
 _CONFUSIONS = 12
@@ -146,9 +146,11 @@ def _evaluate(options: argparse.Namespace) -> int:
     return OK
 
 
-def _kinds(options: argparse.Namespace, clean: Predictions, knowledge: Knowledge | None) -> tuple[FailureKind, ...]:
+def _kinds(
+    options: argparse.Namespace, clean: Predictions, knowledge: PanelPredictions | None
+) -> tuple[FailureKind, ...]:
     from harness.measures.failure_kinds import confusion, kinds_for
-    from harness.measures.suspects import owners
+    from harness.measures.panel.label_errors import owners
 
     owned = None if knowledge is None else owners(clean, knowledge)
     return *kinds_for(clean, owned), *(confusion(*pair) for pair in options.pair)

@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
     from harness.inference import Predictions, RoleModel
-    from harness.measures.knowledge import Knowledge
+    from harness.measures.panel.predictions import PanelPredictions
 
 GATES = Path("stress_tests/gates.toml")
 _SHOWN = 20
 """Suspects that the terminal shows; the file has all."""
 
 
-def chosen_knowledge(path: Path | None, images: LabelledImages, model: RoleModel) -> Knowledge | None:
+def chosen_knowledge(path: Path | None, images: LabelledImages, model: RoleModel) -> PanelPredictions | None:
     """Return what healthy retrains besides the model know of the images, all of the split, in the file of this path.
 
     Without a path it is the file that the gates file names; None where there is none, or where it cannot be used, such
     as one about other images, which is said. Raises `InputError` for a file that was named and cannot be used.
     """
     from harness.gates import read_gates
-    from harness.measures.knowledge import read_knowledge
+    from harness.measures.panel.predictions import read_knowledge
 
     try:
         gates = read_gates(GATES) if GATES.exists() and path is None else None
@@ -37,7 +37,7 @@ def chosen_knowledge(path: Path | None, images: LabelledImages, model: RoleModel
         knowledge = read_knowledge(found)
         if gates:
             gates.expect_knowledge(found, knowledge.sha256)
-        return _about(images, knowledge.of_others(model.model_sha256), found)
+        return _about(images, knowledge.without(model.model_sha256), found)
     except InputError as error:
         if path is not None:
             raise
@@ -45,9 +45,9 @@ def chosen_knowledge(path: Path | None, images: LabelledImages, model: RoleModel
         return None
 
 
-def _about(images: LabelledImages, knowledge: Knowledge, path: Path) -> Knowledge:
+def _about(images: LabelledImages, knowledge: PanelPredictions, path: Path) -> PanelPredictions:
     """Return what was read from a file; raises `InputError` that names it unless it is about all of the images."""
-    from harness.measures.suspects import expect_asked
+    from harness.measures.panel.label_errors import expect_asked
 
     try:
         knowledge.expect(images)
@@ -58,13 +58,13 @@ def _about(images: LabelledImages, knowledge: Knowledge, path: Path) -> Knowledg
 
 
 def suspects_of(
-    predictions: Predictions, knowledge: Knowledge, labels: np.ndarray, folder: Path
+    predictions: Predictions, knowledge: PanelPredictions, labels: np.ndarray, folder: Path
 ) -> tuple[dict[str, Any], list[str]]:
     """Write the suspects among the labels into the folder; return what JSON has of them, and lines for the terminal.
 
     `labels` are those of the whole split, (S,) int64. Where healthy retrains do not tell, a line says why.
     """
-    from harness.measures.suspects import suspects, without
+    from harness.measures.panel.label_errors import suspects, without
     from harness.report.suspects import suspects_csv, suspects_rows, without_in_words
     from harness.report.text import aligned
     from harness.store import write_atomically

@@ -16,11 +16,11 @@ from harness.measures.confidence import (
     negative_log_likelihood,
     risk_coverage_area,
 )
-from harness.measures.consensus import lost_consensus, lost_of_a_class, lost_to
 from harness.measures.golden import golden_right
 from harness.measures.localisation import attention_drift, attention_lift, attention_ratio, dead_maps
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.negative_flips import negative_flips
+from harness.measures.panel.consensus import lost_consensus, lost_of_a_class, lost_to
 from harness.measures.relations import invariance, kept, lost, monotonicity, symmetry
 from harness.measures.slices import group_accuracy, group_gap, worst_group
 from harness.measures.worst_poses import (

@@ -89,8 +89,8 @@ def kinds_for(predictions: Predictions, owners: Mapping[str, frozenset[int]] | N
     """Return the kinds to look at: any error, and the study's six where the classes are those of Fashion-MNIST.
 
     Of other data errors over 90% confidence, and the pairs of classes that these predictions confuse most often. Where
-    it is known whose errors the images are, see `harness.measures.suspects.owners`, any error is divided by that, and
-    confident ones that are the model's own are a kind, too.
+    it is known whose errors the images are, see `owners` in `harness.measures.panel.label_errors`, any error is divided
+    by that, and confident ones that are the model's own are a kind, too.
     """
     any_error, sure, *others = _kinds(predictions)
     divided = [FailureKind(name, only=images) for name, images in (owners or {}).items()]

@@ -9,7 +9,6 @@ import pytest
 
 from harness.errors import NotApplicableError
 from harness.gates import Gate, Verdict
-from harness.run.before import Before
 from harness.run.evidence import Evidence
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def judge(test: pytest.Function, session: StressSession) -> Verdict | None:
         "panel_images": session.panel_images,
         "probe_images": session.probe_images,
         "golden_images": session.golden,
-        "before": Before(session),
+        "paired_incumbent": session.paired_incumbent,
         "gate": session.scaled(row),
         "evidence": evidence,
         "stress_session": session,

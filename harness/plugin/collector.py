@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.gates import Verdict
-from harness.measures.consensus import LOST_CONSENSUS
+from harness.measures.panel.consensus import LOST_CONSENSUS
 from harness.plugin.afterwards import tell
 from harness.plugin.pictures import PICTURES, PictureBook
 from harness.plugin.run import PROPERTY

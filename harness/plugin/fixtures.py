@@ -8,13 +8,13 @@ import pytest
 
 from harness.errors import NotApplicableError, NotRecordedError
 from harness.plugin.run import RUN, NotApplicable
-from harness.run.before import Before
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.gates import Gate
     from harness.inference import RoleModel
-    from harness.measures.knowledge import Knowledge
+    from harness.measures.panel.pairing import PairedIncumbent
+    from harness.measures.panel.predictions import PanelPredictions
     from harness.run.evidence import Evidence
     from harness.run.session import StressSession
 
@@ -82,18 +82,18 @@ def role_model(session: StressSession, name: str) -> RoleModel:
 
 
 @pytest.fixture(scope="session")
-def knowledge(stress_session: StressSession) -> Knowledge:
-    """Return what every healthy retrain knows; a test that asks for it where nobody recorded it does not apply."""
+def knowledge(stress_session: StressSession) -> PanelPredictions:
+    """Return the panel predictions; a test that needs them does not apply where none are recorded."""
     if stress_session.knowledge is None:
-        error = NotRecordedError("what retrains know was not recorded; `python -m harness calibrate` does so")
+        error = NotRecordedError("there are no panel predictions; `python -m harness calibrate` records them")
         raise NotApplicable.because(error)
     return stress_session.knowledge
 
 
 @pytest.fixture(scope="session")
-def before(stress_session: StressSession) -> Before:
-    """Return what the model before the candidate got right: the incumbent."""
-    return Before(stress_session)
+def paired_incumbent(stress_session: StressSession) -> PairedIncumbent:
+    """Return the incumbent's correct predictions, those of another reference model while a panel is measured."""
+    return stress_session.paired_incumbent
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness.measures.consensus import LOST_CONSENSUS
+from harness.measures.panel.consensus import LOST_CONSENSUS
 from harness.run.outcome import urgency
 
 if TYPE_CHECKING:

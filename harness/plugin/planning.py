@@ -13,7 +13,7 @@ import pytest
 
 from harness.calibration.samples import samples_in_toml
 from harness.errors import foreign_code
-from harness.measures.knowledge import Knowledge
+from harness.measures.panel.predictions import PanelPredictions
 from harness.plugin.run import RUN, GateRun, selected_gates
 from harness.plugin.timeout import TimeLimitExceededError, planning_limit, time_limit
 from harness.report.costs import fit_lines, plan_lines
@@ -140,7 +140,7 @@ def _fit_of(run: GateRun, session: pytest.Session, costs: Costs, *, cores: int |
     gates, whole = selected_gates(session), run.prepare()
     assert run.options.budget_seconds is not None
     if run.plans and whole.knowledge is None:  # What the calibration for which it plans makes known is asked for then.
-        whole = replace(whole, knowledge=Knowledge(whole.images.sha256, whole.images.classes, ("planned",), {}))
+        whole = replace(whole, knowledge=PanelPredictions(whole.images.sha256, whole.images.classes, ("planned",), {}))
 
     def count(samples: Mapping[str, int]) -> Counted:
         fitted = replace(whole, fitted=samples)

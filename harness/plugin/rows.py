@@ -12,8 +12,8 @@ from harness.gates.golden import GOLDEN
 from harness.gates.ids import LONGEST, id_without_row, is_id
 from harness.gates.keys import declared_keys, with_keys
 from harness.gates.slices import SLICE
+from harness.measures.panel.pairing import PANEL_FIXTURES
 from harness.plugin.run import MISPLACED, RUN
-from harness.run.before import ASKING
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -79,7 +79,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         asked = {item for item, row in rows.items() if row.id in run.options.record}
         left_out |= {item for item in items if families.get(item) not in run.options.record and item not in asked}
     if run.options.answers is not None:
-        left_out |= {item for item in items if ASKING.isdisjoint(getattr(item, "fixturenames", ()))}
+        left_out |= {item for item in items if PANEL_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))}
     if left_out:
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])
         items[:] = [item for item in items if item not in left_out]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from harness.measures.knowledge import LIKELIEST
+from harness.measures.panel.predictions import LIKELIEST
 from harness.report.lettering import TEXT_HEIGHT, Colour, wrapped, write
 from harness.report.page import render
 

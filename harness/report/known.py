@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.measures.consensus import LOST_CONSENSUS
+from harness.measures.panel.consensus import LOST_CONSENSUS
 from harness.report.page import Section, render
 from harness.report.wording import healthy
 from harness.run.outcome import worst_first

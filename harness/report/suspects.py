@@ -15,7 +15,7 @@ from harness.run.overview import Labels
 
 if TYPE_CHECKING:
     from harness.inference import Predictions
-    from harness.measures.suspects import Suspects, WithoutSuspects
+    from harness.measures.panel.label_errors import Suspects, WithoutSuspects
     from harness.run.outcome import Outcome
 
 _PICTURED, _LISTED = 24, 100

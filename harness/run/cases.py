@@ -9,9 +9,9 @@ import numpy as np
 
 from harness.errors import NotApplicableError
 from harness.measures.accuracy import ACCURACY_GAIN
-from harness.measures.consensus import Lost
 from harness.measures.failures import Answer, answers_at
 from harness.measures.mistakes import likely_most_confident, most_confident
+from harness.measures.panel.consensus import ConsensusErrors
 from harness.perturb import IDENTITY, in_words
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.inference import Predictions, RoleModel
     from harness.inference.search import FirstFailures
     from harness.measures.failure_kinds import FailureKind
-    from harness.measures.knowledge import Knowledge
+    from harness.measures.panel.predictions import PanelPredictions
     from harness.perturb import Perturbation
     from harness.run.session import StressSession
 
@@ -117,8 +117,8 @@ def telling_cases(session: StressSession, verdict: Verdict, seen: Seen) -> list[
         chosen = [(int(at), seen.perturbation) for at in positions]
     else:
         chosen = [(int(at), seen.perturbation_of(int(at))) for at in named]
-    chosen, knowledge = chosen[:SHOWN], session.knowledge if isinstance(seen, Lost) else None
-    if knowledge is not None and knowledge.besides is not None:
+    chosen, knowledge = chosen[:SHOWN], session.knowledge if isinstance(seen, ConsensusErrors) else None
+    if knowledge is not None and knowledge.excluded is not None:
         knowledge = None  # Its own answer is part of their mean.
     shown_at = [position for position, _ in chosen]
     at_rest: dict[int, Answer] = {}
@@ -148,7 +148,7 @@ def held_against(session: StressSession, metric: str = "") -> RoleModel | None:
     return next((other for other in others if other.model_sha256 != candidate.model_sha256), None)
 
 
-def _beside(knowledge: Knowledge, case: Case, perturbation: Perturbation) -> Case:
+def _beside(knowledge: PanelPredictions, case: Case, perturbation: Perturbation) -> Case:
     """Return the case with the mean answer of the healthy retrains, which all get it right.
 
     Probabilities are those of the likeliest classes, which pictures show; the others are 0.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.gates.file import DataFingerprint
     from harness.inference import RoleModel
-    from harness.measures.knowledge import Knowledge
+    from harness.measures.panel.predictions import PanelPredictions
 
 QUICK_SAMPLES = 2_000
 """Images of a quick run whose gates file was made for all."""
@@ -125,20 +125,20 @@ def open_session(
         thorough=options.profile == "thorough",
         cache=cache,
         golden=golden_images(gates, images, options.data, options.network.transform),
-        knowledge=knowledge and knowledge.of_others(roles["candidate"].model_sha256),
+        knowledge=knowledge and knowledge.without(roles["candidate"].model_sha256),
         cluster=cluster,
         whole=whole,
         labels=labels,
     )
 
 
-def _knowledge(options: StressOptions, gates: GatesFile, images: LabelledImages) -> Knowledge | None:
+def _knowledge(options: StressOptions, gates: GatesFile, images: LabelledImages) -> PanelPredictions | None:
     """Return what healthy retrains know, checked against what the bounds were made with."""
-    from harness.measures.knowledge import read_knowledge
-    from harness.run.asking import Asking
+    from harness.measures.panel.collection import PredictionRecorder
+    from harness.measures.panel.predictions import read_knowledge
 
     if options.answers is not None:
-        return Asking(images.sha256, images.classes, ("asked",), {}, folder=options.answers)
+        return PredictionRecorder(images.sha256, images.classes, ("asked",), {}, folder=options.answers)
     path = options.knowledge or gates.knowledge
     if path is None:
         return None

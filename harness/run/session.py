@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import NotApplicableError
 from harness.gates.roles import ROLES, role_title
+from harness.measures.panel.pairing import PairedIncumbent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from harness.gates import Gate, GatesFile
     from harness.inference import RoleModel
     from harness.inference.cluster import Cluster
-    from harness.measures.knowledge import Knowledge
+    from harness.measures.panel.predictions import PanelPredictions
     from harness.store import PredictionCache
 
 SEARCH_SAMPLES, PROBE_SAMPLES = 2_000, 500
@@ -39,8 +40,8 @@ class StressSession:
     """On how many images families are measured, fewer than their bounds were made for, to fit a run into a time."""
     golden: LabelledImages | None = None
     """Images that must never be wrong again, whatever sample of the data is measured."""
-    knowledge: Knowledge | None = None
-    """What healthy retrains know of the images; None where nobody recorded it."""
+    knowledge: PanelPredictions | None = None
+    """Predictions of the reference panel for the images; None without a recording."""
     cluster: Cluster | None = None
     """What models run on, if not this process."""
     whole: LabelledImages | None = None
@@ -59,6 +60,13 @@ class StressSession:
         if ROLES[name].of_another and model.model_sha256 == self.roles["candidate"].model_sha256:
             raise NotApplicableError(f"the candidate is the {role_title(name)}")
         return model
+
+    @property
+    def paired_incumbent(self) -> PairedIncumbent:
+        """Return the candidate's incumbent: another reference model while a panel is measured, unless one is named."""
+        measured = self.recording and "incumbent" not in self.roles
+        reference = self.roles["candidate"].model_sha256 if measured else None
+        return PairedIncumbent(lambda: self.role("incumbent"), self.knowledge, reference)
 
     @property
     def golden_images(self) -> LabelledImages:

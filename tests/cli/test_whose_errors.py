@@ -15,7 +15,7 @@ from zoo import CLASSES, images_of, network
 from harness.cli import main
 from harness.data import load_images
 from harness.inference import Classifier
-from harness.measures.knowledge import NOT_ASKED, Knowledge, read_knowledge
+from harness.measures.panel.predictions import NOT_ASKED, PanelPredictions, read_knowledge
 from harness.perturb import IDENTITY
 
 FLIPPED = np.array([8, 21, 130])
@@ -44,7 +44,7 @@ def shop(tmp_path, monkeypatch):
     members = tuple(f"{number:064x}" for number in range(RETRAINS))
     sharp[[contested, own]] = np.eye(4)[whole.labels[[contested, own]]] * 0.6 + 0.1
     view = view_of((~right).sum(axis=0), sharp, labels, ~right)
-    Knowledge(whole.sha256, CLASSES, members, {repr(IDENTITY): view}).write(Path("panel.knowledge.json"))
+    PanelPredictions(whole.sha256, CLASSES, members, {repr(IDENTITY): view}).write(Path("panel.knowledge.json"))
     return answers, contested, own
 
 
@@ -95,13 +95,13 @@ def test_one_or_two_retrains_tell_no_suspects_and_all_else_is_told(shop, capsys,
     replace(known, members=known.members[:retrains], views={repr(IDENTITY): view}).write(path)
     assert evaluate("--suspects", "--classes", "--knowledge", str(path)) == 0
     out = capsys.readouterr().out
-    assert f"which labels are suspect is not told by {retrains} retrains" in out
+    assert f"need at least 3 reference models; this panel has {retrains}" in out
     assert "precision" in out
     assert not Path("reports/failures/suspects.csv").exists()
     assert evaluate("--suspects", "--knowledge", str(path), "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["suspects"] is None
-    assert "expected 3 or more" in found["suspects_missing"]
+    assert "at least 3 reference models" in found["suspects_missing"]
 
 
 def test_without_a_panel_errors_are_not_divided_and_suspects_are_not_told(shop, capsys):
@@ -125,18 +125,18 @@ def test_what_cannot_be_used_is_said_and_the_errors_are_told(shop, capsys, asked
     recipe = f'knowledge = "../panel.knowledge.json"\nknowledge_sha256 = "{sha256}"'
     Path("stress_tests/gates.toml").write_text(f"schema = 1\nprotocol = 1\n[data]\n{data}\n[recipe]\n{recipe}\n")
     assert evaluate("--failures") == 0
-    said = "not asked about 100 of 200 images" if sample else "bring back that file"
+    said = "no panel predictions of 100 of 200 images" if sample else "bring back that file"
     err = capsys.readouterr().err
     assert "note: whose errors these are is not told: " in err
     assert said in err
     assert evaluate("--failures", "--knowledge", "panel.knowledge.json") == (2 if sample else 0)
-    assert ("panel.knowledge.json: retrains were not asked about 100" in capsys.readouterr().err) == sample
+    assert ("panel.knowledge.json: there are no panel predictions of 100" in capsys.readouterr().err) == sample
 
 
 def test_what_a_panel_knows_of_other_images_is_refused(shop, capsys):
     whole = load_images("npz:shop.npz")
     view = view_of(np.zeros(200), np.full((200, 4), 0.25), whole.labels)
-    other = Knowledge("0" * 64, CLASSES, ("a" * 64,), {repr(IDENTITY): view})
+    other = PanelPredictions("0" * 64, CLASSES, ("a" * 64,), {repr(IDENTITY): view})
     other.write(Path("other.knowledge.json"))
     assert evaluate("--suspects", "--knowledge", "other.knowledge.json") == 2
     assert whole.sha256[:12] in capsys.readouterr().err

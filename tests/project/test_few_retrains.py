@@ -11,11 +11,11 @@ from benchmarks.few.distances import distances_of, read_distances
 from benchmarks.few.report import draws
 from benchmarks.few.splits import Networks, panel_of, split
 from harness.calibration.chance import chance_of
-from harness.calibration.knowing import Answer
 from harness.calibration.panel import Panel, Row
 from harness.errors import InputError
 from harness.measures import Unit
 from harness.measures.contributions import packed
+from harness.measures.panel.collection import ReferencePredictions
 from harness.perturb import PROTOCOL
 
 N, NETWORKS = 900, 6
@@ -96,7 +96,9 @@ def test_sets_are_all_different_and_all_there_are_if_few(count, size, splits, ex
 
 def answer(name, wrong):
     positions, shares = np.arange(len(wrong)), np.ones((len(wrong), 1))
-    return Answer(name, positions, np.array(wrong, dtype=bool), shares[:, 0], np.zeros_like(shares), shares, ("a", "b"))
+    return ReferencePredictions(
+        name, positions, np.array(wrong, dtype=bool), shares[:, 0], np.zeros_like(shares), shares, ("a", "b")
+    )
 
 
 def test_answers_are_kept_by_view_and_those_of_others_stay(tmp_path):

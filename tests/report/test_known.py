@@ -9,10 +9,10 @@ from overviews import model, overview
 
 from harness.gates import Bound, Gate
 from harness.measures import Measurement
-from harness.measures.consensus import LOST_CONSENSUS
 from harness.measures.failure_kinds import OWN_CONFIDENT
 from harness.measures.golden import GOLDEN_RIGHT
-from harness.measures.suspects import Suspect, Suspects, WithoutSuspects
+from harness.measures.panel.consensus import LOST_CONSENSUS
+from harness.measures.panel.label_errors import Suspect, Suspects, WithoutSuspects
 from harness.report.golden import golden
 from harness.report.known import known_to_all
 from harness.report.suspects import suspect_labels

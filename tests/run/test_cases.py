@@ -14,7 +14,7 @@ from harness.gates import Bound, Gate, Verdict
 from harness.inference import Classifier, RoleModel
 from harness.inference.search import first_failures
 from harness.measures import accuracy, lost_consensus, lost_to, pair_failures, right_at_every_pose
-from harness.measures.knowledge import Knowledge
+from harness.measures.panel.predictions import PanelPredictions
 from harness.perturb import IDENTITY, HorizontalFlip, Pose
 from harness.perturb.backgrounds import with_background
 from harness.perturb.grids import most_dangerous_first
@@ -187,7 +187,7 @@ def test_of_what_every_healthy_retrain_gets_right_the_cases_show_what_these_say_
         mean = np.full((106, 2), 1 - sureness, dtype=np.float32)
         mean[np.arange(100, 106), session.images.labels] = sureness
         views[repr(perturbation)] = view_of(wrong, mean, mean.argmax(axis=1))
-    session = replace(session, knowledge=Knowledge("", CLASSES, ("a", "b", "c"), views))
+    session = replace(session, knowledge=PanelPredictions("", CLASSES, ("a", "b", "c"), views))
     lost = lost_to([predicted(session), predicted(session, HorizontalFlip())], session.knowledge)
     (shown,) = evidence_of(judged(lost_consensus(lost), bound=0), lost).cases(session)
     assert (shown.index, shown.pose) == (102, "")
@@ -201,7 +201,7 @@ def test_of_a_candidate_that_is_one_of_the_retrains_the_other_model_is_shown_in_
     wrong, mean = np.zeros(106, dtype=np.int16), np.full((106, 2), 0.5, dtype=np.float32)
     wrong[102], mean[102] = 1, (0.4, 0.6)
     view = view_of(wrong, mean, np.zeros(106, dtype=int))
-    knowledge = Knowledge("", CLASSES, ("a", "b", "c"), {repr(IDENTITY): view}).of_others("a")
+    knowledge = PanelPredictions("", CLASSES, ("a", "b", "c"), {repr(IDENTITY): view}).without("a")
     session = replace(session, knowledge=knowledge)
     lost = lost_to([predicted(session)], session.knowledge)
     shown = next(

@@ -17,7 +17,7 @@ from harness.inference import Classifier, Predictions, RoleModel
 from harness.inference.search import breaking
 from harness.measures import calibration_error
 from harness.measures.failure_kinds import OWN_CONFIDENT
-from harness.measures.knowledge import Knowledge
+from harness.measures.panel.predictions import PanelPredictions
 from harness.networks.checkpoints import Record
 from harness.perturb import IDENTITY, Pose
 from harness.perturb.backgrounds import SIDES, Covered
@@ -284,13 +284,13 @@ def test_what_no_part_of_the_overview_has_is_refused():
         Overview.from_wire(json.dumps(sent))
 
 
-def knowing(images, *, retrains: int) -> Knowledge:
+def knowing(images, *, retrains: int) -> PanelPredictions:
     """What retrains know that all take the first image for another class, and get the others right."""
     labels = images.labels.numpy()
     mean = np.eye(len(images.classes), dtype=np.float32)[np.where(np.arange(len(labels)) == 0, 1 - labels, labels)]
     view = view_of(np.where(np.arange(len(labels)) == 0, retrains, 0), 0.96 * mean + 0.01, labels)
     members = tuple(f"{number:064x}" for number in range(retrains))
-    return Knowledge(images.sha256, images.classes, members, {repr(IDENTITY): view})
+    return PanelPredictions(images.sha256, images.classes, members, {repr(IDENTITY): view})
 
 
 def test_a_sample_has_the_suspects_of_the_whole_split(images):
@@ -308,6 +308,6 @@ def test_of_two_retrains_it_is_told_whose_errors_are_whose_and_why_no_label_is_s
     facts = {"survival": {}, "everywhere": {}, "knowledge": knowing(images, retrains=2)}
     some = measure_overview({"candidate": role()}, images, **facts)
     assert some.suspects is None
-    assert "not told by 2 retrains: expected 3 or more" in some.suspects_missing
+    assert "at least 3 reference models; this panel has 2" in some.suspects_missing
     assert OWN_CONFIDENT in {each.kind for each in some.models[0][Failing].failures}
     assert Overview.from_wire(some.as_wire()) == some

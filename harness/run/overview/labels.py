@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.measures.suspects import WithoutSuspects, without
+from harness.measures.panel.label_errors import WithoutSuspects, without
 from harness.run.overview.part import Part, Subject
 from harness.store.records import record
 

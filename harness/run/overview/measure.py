@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import NotApplicableError
 from harness.measures.failure_kinds import kinds_for
-from harness.measures.suspects import owners, suspects
+from harness.measures.panel.label_errors import owners, suspects
 from harness.run.affordable import extent_of
 from harness.run.overview.failing import changes_between
 from harness.run.overview.part import Subject
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
     from harness.inference import RoleModel
-    from harness.measures.knowledge import Knowledge
+    from harness.measures.panel.predictions import PanelPredictions
     from harness.run.session import StressSession
 
 SAMPLES = 1_000
@@ -65,7 +65,7 @@ def measure_overview(
     everywhere: Mapping[str, LabelledImages],
     curves: int | None = None,
     confidences: int | None = None,
-    knowledge: Knowledge | None = None,
+    knowledge: PanelPredictions | None = None,
     labels: np.ndarray | None = None,
     on_measured: Callable[[int, int], None] | None = None,
 ) -> Overview:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from harness.inference import RoleModel
     from harness.measures import Measurement
     from harness.measures.failure_kinds import FailureKind
-    from harness.measures.knowledge import Knowledge
-    from harness.measures.suspects import Suspects
+    from harness.measures.panel.label_errors import Suspects
+    from harness.measures.panel.predictions import PanelPredictions
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class Subject:
     kinds: tuple[FailureKind, ...]
     survival: LabelledImages | None = None
     everywhere: LabelledImages | None = None
-    knowledge: Knowledge | None = None
+    knowledge: PanelPredictions | None = None
     suspects: Suspects | None = None
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from harness.measures.failures import Comparison
-from harness.measures.suspects import Suspects
+from harness.measures.panel.label_errors import Suspects
 from harness.store import records
 from harness.store.records import read_record, record
 

@@ -1,4 +1,4 @@
-"""What the panel of healthy retrains knows of each image: how many get it wrong, and what they answer in the mean."""
+"""Panel predictions: errors and mean probabilities of the reference models for each image, and their file."""
 
 from __future__ import annotations
 
@@ -31,23 +31,21 @@ MAX_BYTES = 1 << 30
 """Larger files are refused."""
 NOT_ASKED = -1
 LIKELIEST: Final = 3
-"""Of how many classes the mean probability is kept, for pictures: all of 1,000 are 100 MB of 50,000 images."""
-_NEXT = "`python -m harness calibrate` makes one"
+"""Classes whose mean probability is kept for pictures. All of 1,000 classes take 100 MB for 50,000 images."""
+_NEXT = "`stress-harness calibrate` makes one"
 _NOBODY: Final = 65_535
 _STEPS: Final = 65_534
-"""In which roots of mean probabilities are kept: the smallest that is told from 0 is 2e-10, and images are ordered by
-them."""
+"""Steps of the roots of mean probabilities. The smallest one above 0 is 2e-10, so images can be ordered by them."""
 
 
 @dataclass(frozen=True, eq=False)
-class View:
-    """What K healthy retrains say of the N images of a split under one perturbation.
+class PanelView:
+    """Predictions of K reference models for the N images of a split under one perturbation.
 
-    `wrong` is how many of them get each image wrong, (N,) int16. Of the mean of their probabilities, `of_label` is that
-    of each label, (N,) float32, and `likeliest` are the classes with the greatest, first the greatest, (N, C) int32 of
-    the at most `LIKELIEST` classes, with their `shares`, (N, C) float32. Where they were not asked, numbers are
-    `NOT_ASKED` and probabilities NaN. `each` says which images each of them gets wrong, (K, N) bool, none where they
-    were not asked; None but of images as they are.
+    `wrong`, (N,) int16, counts the models that err on each image. `of_label`, (N,) float32, is the mean probability of
+    each label. `likeliest`, (N, C) int32, are the at most `LIKELIEST` classes of the highest mean probability in
+    descending order, and `shares`, (N, C) float32, their probabilities. Images without predictions have `NOT_ASKED` and
+    NaN. `each`, (K, N) bool, holds the errors of each model, False without predictions; clean images alone have it.
     """
 
     wrong: np.ndarray
@@ -58,20 +56,20 @@ class View:
 
     @property
     def consensus(self) -> np.ndarray:
-        """Return which images every one of them gets right, (N,) bool."""
+        """Return the images that every model predicts correctly, (N,) bool."""
         return np.asarray(self.wrong == 0)
 
-    def take(self, positions: np.ndarray) -> View:
-        """Return what they say of the images at these positions, (M,) int64."""
+    def take(self, positions: np.ndarray) -> PanelView:
+        """Return the view of the images at these positions, (M,) int64."""
         wrong, of_label, likeliest, shares = (table[positions] for table in self._tables())
-        return View(wrong, of_label, likeliest, shares, None if self.each is None else self.each[:, positions])
+        return PanelView(wrong, of_label, likeliest, shares, None if self.each is None else self.each[:, positions])
 
-    def ordered(self, members: Sequence[int]) -> View:
-        """Return what they say when they stand in this order, (K,), of where each stands now."""
+    def ordered(self, members: Sequence[int]) -> PanelView:
+        """Return the view with its models in this order, (K,) of their current positions."""
         return replace(self, each=None if self.each is None else self.each[members])
 
-    def over(self, old: View | None) -> View:
-        """Return what they say by this view, and of images that it was not asked about by an old one of the same."""
+    def over(self, old: PanelView | None) -> PanelView:
+        """Return this view, completed with an old one of the same models where this one has no predictions."""
         if old is None:
             return self
         asked, each = self.wrong != NOT_ASKED, None
@@ -81,10 +79,10 @@ class View:
         wrong, of_label, likeliest, shares = (
             np.where(asked if new.ndim == 1 else asked[:, None], new, kept) for new, kept in pairs
         )
-        return View(wrong, of_label, likeliest, shares, each)
+        return PanelView(wrong, of_label, likeliest, shares, each)
 
-    def repeats(self, old: View) -> bool:
-        """Return whether the same members get the same wrong as by an old view, where they were asked then."""
+    def repeats(self, old: PanelView) -> bool:
+        """Return whether the same models make the same errors as in an old view, where that has predictions."""
         asked = old.wrong != NOT_ASKED
         each = old.each is None or (self.each is not None and np.array_equal(self.each[:, asked], old.each[:, asked]))
         return each and np.array_equal(self.wrong[asked], old.wrong[asked])
@@ -94,88 +92,91 @@ class View:
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
-    """Of M images, which every healthy retrain gets right, (M,) bool, and their mean probability of the label, (M,)."""
+class ConsensusSet:
+    """Consensus set among M images: those that every reference model predicts correctly.
+
+    `consensus`, (M,) bool, marks them. `of_label`, (M,) float32, is the mean probability of each label.
+    """
 
     consensus: np.ndarray
     of_label: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
-class Knowledge:
-    """What healthy retrains know of the images whose hash is `data_sha256`, by the `repr` of a perturbation.
+class PanelPredictions:
+    """Predictions of a reference panel for the images with the hash `data_sha256`, by the `repr` of a perturbation.
 
-    `members` are their hashes over the tensors. `besides` is one of them when it is held against what the others know.
+    `members` are the models' hashes over their tensors. `excluded` is a model of the panel that the others judge.
     """
 
     data_sha256: str
     classes: tuple[str, ...]
     members: tuple[str, ...]
-    views: Mapping[str, View]
-    besides: str | None = None
+    views: Mapping[str, PanelView]
+    excluded: str | None = None
     sha256: str = ""
-    """Of its file."""
+    """SHA-256 of the file."""
 
     @property
     def retrains(self) -> int:
-        """Return how many retrains there are, without the one that is held against the others."""
-        return len(self.members) - (self.besides is not None)
+        """Return the number of reference models, without the excluded one."""
+        return len(self.members) - (self.excluded is not None)
 
-    def of_others(self, model_sha256: str) -> Knowledge:
-        """Return what the others know when this network is one of the members, else all of it.
+    def without(self, model_sha256: str) -> PanelPredictions:
+        """Return the predictions of the other models if this model is in the panel, else all of them.
 
-        A member knows by definition what all of them know, so that its loss would be none.
+        A reference model makes no errors on a consensus set that it has a part in.
         """
-        besides = model_sha256 if model_sha256 in self.members else None
-        return replace(self, besides=besides)
+        return replace(self, excluded=model_sha256 if model_sha256 in self.members else None)
 
     def expect(self, images: LabelledImages) -> None:
-        """Raise `InputError` unless these are the images that it is about, all of them."""
+        """Raise `InputError` unless these are the images of the panel's predictions, all of them."""
         if images.sha256 != self.data_sha256:
             raise InputError(
-                f"what the panel knows is about data with SHA-256 {self.data_sha256[:12]}…, these {len(images)} images "
-                f"of {images.name} have {images.sha256[:12]}…; calibrate anew"
+                f"the panel predictions are for data with SHA-256 {self.data_sha256[:12]}…, these {len(images)} images "
+                f"of {images.name} have {images.sha256[:12]}…; calibrate again"
             )
 
-    def view(self, perturbation: Perturbation = IDENTITY) -> View:
-        """Return what they say under a perturbation; raises `NotRecordedError` where they were not asked."""
+    def view(self, perturbation: Perturbation = IDENTITY) -> PanelView:
+        """Return the predictions under a perturbation; raises `NotRecordedError` where there are none."""
         if (view := self.views.get(repr(perturbation))) is None:
             raise NotRecordedError(
-                f"what retrained reference models know of images {in_words(perturbation)} was not recorded; "
-                "`python -m harness calibrate` does so for the rows of the gates file"
+                f"there are no panel predictions of images {in_words(perturbation)}; "
+                "`stress-harness calibrate` records them for the rows of the gates file"
             )
         return view
 
-    def about(self, answers: Sequence[Predictions]) -> list[Known]:
-        """Return what they say of the images of each of a model's answers, some or all of the split, in that order.
+    def consensus_sets(self, predictions: Sequence[Predictions]) -> list[ConsensusSet]:
+        """Return the consensus set among the images of each of a model's predictions, some or all of the split.
 
-        Of a member the others decide what all of them know: its own answer is among those counted. Raises
-        `NotRecordedError` where they were not asked, and `NotApplicableError` where there are no others.
+        For a model of the panel the others decide. Raises `NotRecordedError` where there are no panel predictions, and
+        `NotApplicableError` where there are no others.
         """
         self.expect_others()
-        return [self._about(each) for each in answers]
+        return [self._consensus_set(each) for each in predictions]
 
-    def _about(self, answers: Predictions) -> Known:
-        view, positions = self.view(answers.perturbation), answers.images.positions.numpy()
+    def _consensus_set(self, predictions: Predictions) -> ConsensusSet:
+        view, positions = self.view(predictions.perturbation), predictions.images.positions.numpy()
         wrong = view.wrong[positions]
         if missing := int((wrong == NOT_ASKED).sum()):
             raise NotRecordedError(
-                f"what retrained reference models know of {missing} of {len(wrong)} images "
-                f"{in_words(answers.perturbation)} was not recorded: they were asked about another sample"
+                f"there are no panel predictions of {missing} of {len(wrong)} images "
+                f"{in_words(predictions.perturbation)}: the panel was measured on another sample"
             )
-        return Known(wrong == (0 if self.besides is None else ~answers.correct), view.of_label[positions])
+        own = 0 if self.excluded is None else ~predictions.correct  # Its own error is among those counted.
+        return ConsensusSet(wrong == own, view.of_label[positions])
 
     def expect_others(self) -> None:
-        """Raise `NotApplicableError` where there is no retrain but the one that is held against the others."""
+        """Raise `NotApplicableError` where the excluded model is the only one."""
         if not self.retrains:
-            raise NotApplicableError("no healthy retrain is known but the model itself; with a second one there is")
+            raise NotApplicableError("the model itself is the only reference model; add a second one to the panel")
 
     def write(self, path: Path) -> None:
-        """Write it as JSON, tables packed, complete or not at all."""
+        """Write a JSON file with packed tables, complete or not at all."""
         write_atomically(path, self.as_bytes())
 
     def as_bytes(self) -> bytes:
-        """Return what `write` writes."""
+        """Return the content that `write` writes."""
         views = {name: _as_packed(view) for name, view in sorted(self.views.items())}
         images = len(next(iter(self.views.values())).wrong)
         content = _File(SCHEMA, PROTOCOL, self.data_sha256, images, self.classes, self.members, views)
@@ -186,7 +187,7 @@ class Knowledge:
 class _View:
     """A view in a file: tables of little-endian unsigned numbers of 16 bits, deflated, in base64.
 
-    Of probabilities these are the roots, in 1 / `_STEPS`. `_NOBODY` stands where nobody was asked.
+    Probabilities are stored as roots, in units of 1 / `_STEPS`. `_NOBODY` marks images without predictions.
     """
 
     wrong: str
@@ -194,12 +195,12 @@ class _View:
     likeliest: str
     shares: str
     each: str = ""
-    """Bits, a row for each member."""
+    """Bits, a row for each model."""
 
 
 @record
 class _File:
-    """What stands in a file."""
+    """Content of a file."""
 
     schema: int
     protocol: int
@@ -210,26 +211,26 @@ class _File:
     views: Annotated[dict[str, _View], Field(min_length=1)]
 
 
-def read_knowledge(path: Path) -> Knowledge:
-    """Read what `Knowledge.write` wrote; raises `InputError` for anything else, and for another protocol's."""
+def read_knowledge(path: Path) -> PanelPredictions:
+    """Read a file of `PanelPredictions.write`; raises `InputError` for any other file and for another protocol."""
     try:
         content = read_regular(path, max_bytes=MAX_BYTES)
         plain = json.loads(content)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {_NEXT}") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not what a panel knows ({error}); {_NEXT}") from None
+        raise InputError(f"{path}: not panel predictions ({error}); {_NEXT}") from None
     if not isinstance(plain, dict) or plain.get("schema") != SCHEMA:
-        raise InputError(f"{path}: not what a panel knows, of schema {SCHEMA}, which this version reads; {_NEXT}")
+        raise InputError(f"{path}: not panel predictions of schema {SCHEMA}, which this version reads; {_NEXT}")
     file = read_record(_File, plain, where=f"{path}")
     if file.protocol != PROTOCOL:
-        raise InputError(f"{path}: recorded under protocol {file.protocol}, this is {PROTOCOL}; calibrate anew")
+        raise InputError(f"{path}: recorded under protocol {file.protocol}, this is {PROTOCOL}; calibrate again")
     views = {name: _view(packed, file, where=f"{path}: views: {name}") for name, packed in file.views.items()}
     sha256 = hashlib.sha256(content).hexdigest()
-    return Knowledge(file.data_sha256, file.classes, file.members, views, sha256=sha256)
+    return PanelPredictions(file.data_sha256, file.classes, file.members, views, sha256=sha256)
 
 
-def _view(packed: _View, file: _File, *, where: str) -> View:
+def _view(packed: _View, file: _File, *, where: str) -> PanelView:
     several = (file.n, min(LIKELIEST, len(file.classes)))
     wrong = _unpacked(packed.wrong, (file.n,), where=where)
     likeliest = _unpacked(packed.likeliest, several, where=where)
@@ -240,16 +241,16 @@ def _view(packed: _View, file: _File, *, where: str) -> View:
         and (likeliest[asked] < len(file.classes)).all()
         and all((root[asked] <= _STEPS).all() for root in roots)
     ):
-        raise InputError(f"{where}: not what {len(file.members)} networks say of {file.n} images; {_NEXT}")
+        raise InputError(f"{where}: not predictions of {len(file.members)} models for {file.n} images; {_NEXT}")
     of_label, shares = (np.square(root / _STEPS).astype(np.float32) for root in roots)
     of_label[~asked], shares[~asked], wrong[~asked], likeliest[~asked] = np.nan, np.nan, NOT_ASKED, NOT_ASKED
     each = _bits(packed.each, (len(file.members), file.n), where=where) if packed.each else None
     if each is not None and not np.array_equal(each.sum(axis=0), np.where(asked, wrong, 0)):
-        raise InputError(f"{where}: what each member gets wrong is not what they do together; {_NEXT}")
-    return View(wrong.astype(np.int16), of_label, likeliest, shares, each)
+        raise InputError(f"{where}: the errors of each model do not add up to the counts; {_NEXT}")
+    return PanelView(wrong.astype(np.int16), of_label, likeliest, shares, each)
 
 
-def _as_packed(view: View) -> _View:
+def _as_packed(view: PanelView) -> _View:
     asked = view.wrong != NOT_ASKED
 
     def packed(table: np.ndarray) -> str:
@@ -267,7 +268,7 @@ def _as_packed(view: View) -> _View:
 
 
 def _unpacked(packed: str, shape: tuple[int, ...], *, where: str) -> np.ndarray:
-    """Return the table; nothing larger than its shape says is unpacked."""
+    """Return the table; unpacks no more bytes than its shape has."""
     content = _inflated(packed, 2 * math.prod(shape), where=where)
     return np.frombuffer(content, dtype="<u2").reshape(shape).astype(np.int32)
 

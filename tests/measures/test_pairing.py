@@ -1,4 +1,4 @@
-"""The model before the candidate: the incumbent, or, while a panel is measured, the member after the one measured."""
+"""The incumbent of a run, or, while a panel is measured, the reference model after the one measured."""
 
 from dataclasses import replace
 
@@ -10,9 +10,8 @@ from zoo import images_of, network, role_model
 
 from harness.errors import NotApplicableError
 from harness.gates.file import DataFingerprint, GatesFile
-from harness.measures.knowledge import Knowledge
+from harness.measures.panel.predictions import PanelPredictions
 from harness.perturb import IDENTITY
-from harness.run.before import Before
 from harness.run.session import StressSession
 
 IMAGES = images_of(200)
@@ -30,7 +29,7 @@ def session_of(*models, **facts) -> StressSession:
 
 PANEL = [member(seed) for seed in range(4)]
 CORRECT = np.stack([model.predict(IMAGES).correct for model in PANEL])
-KNOWLEDGE = Knowledge(
+KNOWLEDGE = PanelPredictions(
     IMAGES.sha256,
     IMAGES.classes,
     tuple(model.model_sha256 for model in PANEL),
@@ -41,33 +40,35 @@ KNOWLEDGE = Knowledge(
 def test_in_a_run_it_is_the_incumbent():
     other = member(9, "incumbent")
     predictions = PANEL[0].predict(IMAGES)
-    before = Before(session_of(PANEL[0], other, knowledge=KNOWLEDGE.of_others("")))
-    assert np.array_equal(before.right(predictions), other.predict(IMAGES).correct)
-    assert before.consensus(predictions, None) is None
-    assert np.array_equal(before.consensus(predictions, "consensus"), CORRECT.all(axis=0))
+    incumbent = session_of(PANEL[0], other, knowledge=KNOWLEDGE.without("")).paired_incumbent
+    assert np.array_equal(incumbent.right(predictions), other.predict(IMAGES).correct)
+    assert incumbent.consensus(predictions, None) is None
+    assert np.array_equal(incumbent.consensus(predictions, "consensus"), CORRECT.all(axis=0))
 
 
 def test_without_an_incumbent_or_against_itself_it_does_not_apply():
     predictions = PANEL[0].predict(IMAGES)
     with pytest.raises(NotApplicableError, match="no currently shipped model"):
-        Before(session_of(PANEL[0])).right(predictions)
+        session_of(PANEL[0]).paired_incumbent.right(predictions)
     with pytest.raises(NotApplicableError, match="the candidate is the currently shipped model"):
-        Before(session_of(PANEL[0], replace(PANEL[0], role="incumbent"))).right(predictions)
-    with pytest.raises(NotApplicableError, match="was not recorded"):
-        Before(session_of(PANEL[0])).consensus(predictions, "consensus")
+        session_of(PANEL[0], replace(PANEL[0], role="incumbent")).paired_incumbent.right(predictions)
+    with pytest.raises(NotApplicableError, match="no panel predictions"):
+        session_of(PANEL[0]).paired_incumbent.consensus(predictions, "consensus")
 
 
 @pytest.mark.parametrize("at", range(4))
 def test_while_a_panel_is_measured_members_are_held_against_the_next_on_what_the_others_know(at):
     sample = IMAGES.take(torch.arange(0, 200, 3))
-    before = Before(session_of(PANEL[at], recording=True, knowledge=KNOWLEDGE.of_others(PANEL[at].model_sha256)))
+    incumbent = session_of(
+        PANEL[at], recording=True, knowledge=KNOWLEDGE.without(PANEL[at].model_sha256)
+    ).paired_incumbent
     predictions = PANEL[at].predict(sample)
     others = [number for number in range(4) if number not in {at, (at + 1) % 4}]
-    assert np.array_equal(before.right(predictions), CORRECT[(at + 1) % 4, ::3])
-    assert np.array_equal(before.consensus(predictions, "consensus"), CORRECT[others, ::3].all(axis=0))
+    assert np.array_equal(incumbent.right(predictions), CORRECT[(at + 1) % 4, ::3])
+    assert np.array_equal(incumbent.consensus(predictions, "consensus"), CORRECT[others, ::3].all(axis=0))
 
 
-@pytest.mark.parametrize(("count", "said"), [(1, "is known but the model itself"), (2, "none besides the pair")])
+@pytest.mark.parametrize(("count", "said"), [(1, "the only reference model"), (2, "no reference model besides")])
 def test_too_few_members_make_no_pair_or_leave_nobody_to_decide(count, said):
     (view,) = KNOWLEDGE.views.values()
     few = replace(
@@ -75,14 +76,14 @@ def test_too_few_members_make_no_pair_or_leave_nobody_to_decide(count, said):
         members=KNOWLEDGE.members[:count],
         views={repr(IDENTITY): replace(view, wrong=(~CORRECT[:count]).sum(0).astype(np.int16), each=~CORRECT[:count])},
     )
-    before = Before(session_of(PANEL[0], recording=True, knowledge=few.of_others(PANEL[0].model_sha256)))
+    incumbent = session_of(PANEL[0], recording=True, knowledge=few.without(PANEL[0].model_sha256)).paired_incumbent
     with pytest.raises(NotApplicableError, match=said):
-        before.consensus(PANEL[0].predict(IMAGES), "consensus")
+        incumbent.consensus(PANEL[0].predict(IMAGES), "consensus")
 
 
 def test_a_panel_whose_members_are_not_known_one_by_one_gives_no_pairs():
     (view,) = KNOWLEDGE.views.values()
     old = replace(KNOWLEDGE, views={repr(IDENTITY): replace(view, each=None)})
-    before = Before(session_of(PANEL[0], recording=True, knowledge=old.of_others(PANEL[0].model_sha256)))
-    with pytest.raises(NotApplicableError, match="calibrate anew"):
-        before.right(PANEL[0].predict(IMAGES))
+    incumbent = session_of(PANEL[0], recording=True, knowledge=old.without(PANEL[0].model_sha256)).paired_incumbent
+    with pytest.raises(NotApplicableError, match="calibrate again"):
+        incumbent.right(PANEL[0].predict(IMAGES))

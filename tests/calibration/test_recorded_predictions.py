@@ -15,13 +15,14 @@ import torch._dynamo  # noqa: F401
 from panels import view_of
 from zoo import ROWS, STRESS_TESTS, Zoo, hypothesis_as_it_starts, in_this_process, network
 
-from harness.calibration.knowing import Answer, families_that_ask, judges_as, merged, together
 from harness.calibration.panel import read_panel
+from harness.calibration.panel_predictions import families_that_need_predictions
 from harness.cli import main
 from harness.errors import InputError
 from harness.gates import read_gates
 from harness.inference import Classifier
-from harness.measures.knowledge import NOT_ASKED, Knowledge, read_knowledge
+from harness.measures.panel.collection import ReferencePredictions, combined, merged, repeats
+from harness.measures.panel.predictions import NOT_ASKED, PanelPredictions, read_knowledge
 from harness.perturb import IDENTITY, HorizontalFlip
 
 CONSENSUS = """
@@ -65,11 +66,11 @@ def answer(wrong, *, name="at rest", positions=(0, 2)):
     ant = np.linspace(0.2, 0.6, len(wrong))
     likeliest = np.where(ant[:, None] < 0.5, [1, 0], [0, 1])
     shares = np.take_along_axis(np.stack([ant, 1 - ant], axis=1), likeliest, axis=1)
-    return Answer(name, np.array(positions), np.array(wrong), ant, likeliest, shares, ("ant", "bee"))
+    return ReferencePredictions(name, np.array(positions), np.array(wrong), ant, likeliest, shares, ("ant", "bee"))
 
 
 def test_wrong_answers_are_counted_and_probabilities_averaged_where_members_were_asked():
-    known = together("abc", 4, ["x", "y"], [[answer([True, False])], [answer([True, True])]])
+    known = combined("abc", 4, ["x", "y"], [[answer([True, False])], [answer([True, True])]])
     assert known.members == ("x", "y")
     assert known.views["at rest"].wrong.tolist() == [2, NOT_ASKED, 1, NOT_ASKED]
     np.testing.assert_allclose(known.views["at rest"].of_label, [0.2, np.nan, 0.6, np.nan])
@@ -83,25 +84,29 @@ def test_of_many_classes_the_likeliest_in_the_mean_are_found_by_what_each_member
     said = [([7, 5], [0.91, 0.09]), ([5, 9], [0.5, 0.4]), ([9, 5], [0.5, 0.4])]
     at, wrong, classes = np.array([0]), np.array([True]), tuple("abcdefghij")
     parts = [
-        [Answer("at rest", at, wrong, np.array([0.0]), np.array([likeliest]), np.array([shares]), classes)]
+        [
+            ReferencePredictions(
+                "at rest", at, wrong, np.array([0.0]), np.array([likeliest]), np.array([shares]), classes
+            )
+        ]
         for likeliest, shares in said
     ]
-    view = together("abc", 1, ["x", "y", "z"], parts).views["at rest"]
+    view = combined("abc", 1, ["x", "y", "z"], parts).views["at rest"]
     assert view.likeliest.tolist() == [[5, 7, 9]]
     np.testing.assert_allclose(view.shares, [[0.33, 0.91 / 3, 0.3]])
 
 
 def test_answers_about_several_samples_are_one_view():
     parts = [answer([True, False]), answer([True], positions=(1,))]
-    known = together("abc", 4, ["x"], [parts])
+    known = combined("abc", 4, ["x"], [parts])
     assert known.views["at rest"].wrong.tolist() == [1, 1, 0, NOT_ASKED]
 
 
 def test_members_that_were_asked_different_things_are_refused():
     for other in ([answer([True], positions=(3,))], [answer([True], name="mirrored")], [], [answer([True])] * 2):
         with pytest.raises(InputError, match=r"different images or perturbations: y… .* not about those of x"):
-            together("abc", 4, ["x", "y"], [[answer([True], positions=(0,))], other])
-    assert together("abc", 4, ["x"], [[]]) is None
+            combined("abc", 4, ["x", "y"], [[answer([True], positions=(0,))], other])
+    assert combined("abc", 4, ["x"], [[]]) is None
 
 
 @pytest.mark.parametrize("first", ["whole", "sample"])
@@ -109,7 +114,7 @@ def test_what_each_member_gets_wrong_of_all_images_is_kept_whatever_else_is_aske
     """As where one family is measured on a sample, and another on all images."""
     whole, sample = ((True, False, True), (0, 1, 2)), ((True, True), (0, 2))
     both = [whole, sample] if first == "whole" else [sample, whole]
-    known = together(
+    known = combined(
         "abc", 3, ["x"], [[answer(wrong, name=repr(IDENTITY), positions=positions) for wrong, positions in both]]
     )
     assert known.view().each.tolist() == [[True, False, True]]
@@ -119,7 +124,7 @@ def test_what_each_member_gets_wrong_of_all_images_is_kept_whatever_else_is_aske
 def test_what_was_known_of_other_perturbations_stays_if_it_is_of_the_same_members():
     def known(name, members=("x",)):
         view = view_of([0, 0], np.ones((2, 1)), [0, 0])
-        return Knowledge("abc", ("ant",), members, {name: view})
+        return PanelPredictions("abc", ("ant",), members, {name: view})
 
     assert set(merged(known("new"), known("old")).views) == {"new", "old"}
     assert set(merged(known("new"), known("old", members=("y",))).views) == {"new"}
@@ -131,7 +136,7 @@ def test_what_was_known_of_other_images_stays_too():
 
     def known(positions):
         asked = answer([True] * len(positions), name=repr(IDENTITY), positions=positions)
-        return together("abc", 3, ["x"], [[asked]])
+        return combined("abc", 3, ["x"], [[asked]])
 
     whole, sample = known((0, 1, 2)), known((0, 2))
     assert merged(sample, whole).as_bytes() == whole.as_bytes()
@@ -154,16 +159,16 @@ def test_members_in_another_order_and_classes_with_other_names_are_the_same_memb
             ]
             for each in members
         ]
-        return together("abc", 2, members, asked)
+        return combined("abc", 2, members, asked)
 
     old = known("xy", more=("another",))
     for new in (known("yx"), known("xy", classes=("Ant", "Bee"))):
         both = merged(new, old)
         assert set(both.views) == {repr(IDENTITY), "another"}
         assert both.view().each.tolist() == [wrong[each] for each in new.members]
-        assert (judges_as(both, old), judges_as(new, old)) == (True, False)
+        assert (repeats(both, old), repeats(new, old)) == (True, False)
     wrong["x"] = [False, False]
-    assert not judges_as(merged(known("xy"), old), old)
+    assert not repeats(merged(known("xy"), old), old)
 
 
 def test_gates_files_that_share_what_a_panel_knows_name_the_new_file(zoo, pytester, capsys):
@@ -179,7 +184,10 @@ def test_gates_files_that_share_what_a_panel_knows_name_the_new_file(zoo, pytest
     zoo.gates.write_text(zoo.gates.read_text() + row)
     capsys.readouterr()
     assert main(["calibrate", "--row", "consensus-pooled", *data]) == 0
-    assert "gates-other.toml: shares it, and names the new file now; its bounds stay" in capsys.readouterr().out
+    assert (
+        "gates-other.toml: shares the panel predictions, and names the new file now; its bounds stay"
+        in capsys.readouterr().out
+    )
     new = read_gates(zoo.gates).recipe["knowledge_sha256"]
     assert new != old
     assert other.read_text().count(new) == 1
@@ -187,14 +195,14 @@ def test_gates_files_that_share_what_a_panel_knows_name_the_new_file(zoo, pytest
 
     # Of other networks other bounds would be right.
     assert main(["calibrate", "--checkpoints", *zoo.seeds[1:], *data]) == 0
-    assert "gates-other.toml: its bounds were made with what the panel knew before" in capsys.readouterr().out
+    assert "gates-other.toml: its bounds were made with other panel predictions" in capsys.readouterr().out
     with hypothesis_as_it_starts():
         assert pytester.runpytest_inprocess(*run, "--gates", other).ret == 4
 
 
 def test_the_shipped_tests_that_ask_are_those_of_consensus_and_flips():
-    assert families_that_ask(STRESS_TESTS) == {"consensus", "flips"}
-    assert "clean" not in families_that_ask(STRESS_TESTS)
+    assert families_that_need_predictions(STRESS_TESTS) == {"consensus", "flips"}
+    assert "clean" not in families_that_need_predictions(STRESS_TESTS)
 
 
 OWN = """
@@ -231,7 +239,7 @@ ASKS = {
 def test_a_test_that_asks_in_whichever_way_is_asked_for(tmp_path, code, family):
     (tmp_path / "stress_tests").mkdir()
     (tmp_path / "stress_tests/test_own.py").write_text(OWN.format(code=code))
-    assert families_that_ask(tmp_path / "stress_tests") == {family}
+    assert families_that_need_predictions(tmp_path / "stress_tests") == {family}
 
 
 def test_a_fixture_beside_the_tests_asks_too(tmp_path, monkeypatch):
@@ -240,13 +248,13 @@ def test_a_fixture_beside_the_tests_asks_too(tmp_path, monkeypatch):
     for name, text in {
         "stress_tests/test_own.py": 'from harness.plugin import gate\n\n@gate("own")\ndef test_own(known): ...\n',
         "conftest.py": "from shop.known import known\n",
-        "shop/known.py": "import pytest\n\n@pytest.fixture\ndef known(before):\n    return before\n",
+        "shop/known.py": "import pytest\n\n@pytest.fixture\ndef known(paired_incumbent):\n    return 1\n",
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert families_that_ask(tmp_path / "stress_tests") == {"all"}
+    assert families_that_need_predictions(tmp_path / "stress_tests") == {"all"}
     (tmp_path / "shop/known.py").write_text("")
-    assert families_that_ask(tmp_path / "stress_tests") == set()
+    assert families_that_need_predictions(tmp_path / "stress_tests") == set()
 
 
 # From networks to bounds.

@@ -14,8 +14,8 @@ from harness.data import LabelledImages, load_images
 from harness.errors import InputError, NotApplicableError
 from harness.inference import Classifier, Predictions
 from harness.measures.failure_kinds import OWN, kinds_for
-from harness.measures.knowledge import Knowledge, read_knowledge
-from harness.measures.suspects import CONTESTED, EVERYONES, owners, suspects, suspicion, without
+from harness.measures.panel.label_errors import CONTESTED, EVERYONES, owners, suspects, suspicion, without
+from harness.measures.panel.predictions import PanelPredictions, read_knowledge
 from harness.networks.declared import load_model
 from harness.perturb import IDENTITY
 from harness.report.suspects import suspects_csv
@@ -31,7 +31,7 @@ def images_with(labels: np.ndarray) -> LabelledImages:
     )
 
 
-def panel(labels: np.ndarray, flipped: np.ndarray, *, each: bool = True) -> Knowledge:
+def panel(labels: np.ndarray, flipped: np.ndarray, *, each: bool = True) -> PanelPredictions:
     """Return a panel that is sure and right of all labels but these, which it takes for the class after; and one cat.
 
     Of that cat, the last image but one, half of the members are unsure.
@@ -49,7 +49,7 @@ def panel(labels: np.ndarray, flipped: np.ndarray, *, each: bool = True) -> Know
     mean[-1] = [0.4, 0.1, 0.5]
     members = tuple(f"{number:064x}" for number in range(RETRAINS))
     view = view_of(wrong.sum(axis=0), mean, labels, wrong if each else None)
-    return Knowledge(images_with(labels).sha256, CLASSES, members, {repr(IDENTITY): view})
+    return PanelPredictions(images_with(labels).sha256, CLASSES, members, {repr(IDENTITY): view})
 
 
 LABELS = np.arange(N) % 3
@@ -82,7 +82,7 @@ def test_clean_labels_are_not_suspect():
 def test_of_a_sample_suspects_go_by_their_numbers_in_the_split():
     sample = images_with(LABELS).take(torch.arange(90, 210))
     assert {row.index for row in suspects(sample, panel(LABELS, FLIPPED), LABELS).rows} == {101, 201}
-    with pytest.raises(NotApplicableError, match="by 120 labels: expected those of all 300 images"):
+    with pytest.raises(NotApplicableError, match="labels of all 300 images of the split, found 120"):
         suspects(sample, panel(LABELS, FLIPPED))
 
 
@@ -104,7 +104,7 @@ def test_fewer_than_three_retrains_say_nothing_about_labels(retrains, told):
     if told:
         assert set(FLIPPED) <= {row.index for row in suspects(images_with(LABELS), knowledge).rows}
         return
-    with pytest.raises(NotApplicableError, match=f"not told by {retrains} retrains: expected 3 or more"):
+    with pytest.raises(NotApplicableError, match=f"at least 3 reference models; this panel has {retrains}"):
         suspects(images_with(LABELS), knowledge)
 
 
@@ -112,7 +112,7 @@ def test_images_that_nobody_was_asked_about_do_not_apply():
     knowledge = panel(LABELS, FLIPPED)
     (view,) = knowledge.views.values()
     view.wrong[3] = -1
-    with pytest.raises(NotApplicableError, match="not asked about 1 of 300"):
+    with pytest.raises(NotApplicableError, match="no panel predictions of 1 of 300"):
         suspects(images_with(LABELS), knowledge)
 
 
@@ -133,14 +133,14 @@ def test_a_member_is_held_against_the_others():
     (view,) = knowledge.views.values()
     view.wrong[7], view.each[0, 7] = 1, True
     predictions = answers(LABELS, np.array([*FLIPPED, 7]))
-    owned = owners(predictions, knowledge.of_others(knowledge.members[0]))
+    owned = owners(predictions, knowledge.without(knowledge.members[0]))
     assert 7 in owned[OWN]
     assert owned[EVERYONES] == set(FLIPPED)
 
 
 def test_a_member_that_errs_where_it_did_not_when_it_was_asked_has_that_for_its_own():
     knowledge = panel(LABELS, FLIPPED)
-    owned = owners(answers(LABELS, np.array([*FLIPPED, 7])), knowledge.of_others(knowledge.members[0]))
+    owned = owners(answers(LABELS, np.array([*FLIPPED, 7])), knowledge.without(knowledge.members[0]))
     assert 7 in owned[OWN]
 
 
@@ -173,7 +173,7 @@ def test_what_each_member_gets_wrong_is_kept_with_what_they_know(tmp_path):
     assert np.array_equal(kept.each, view.each)
     view.wrong[0] = 1
     knowledge.write(path)
-    with pytest.raises(InputError, match="is not what they do together"):
+    with pytest.raises(InputError, match="do not add up to the counts"):
         read_knowledge(path)
 
 

@@ -1,4 +1,4 @@
-"""What every healthy retrain gets right and the model gets wrong: images lost, over one or several perturbations."""
+"""Consensus-set errors: images that every reference model predicts correctly and the candidate does not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
     from harness.inference import Predictions
-    from harness.measures.knowledge import Knowledge
+    from harness.measures.panel.predictions import PanelPredictions
     from harness.perturb import Perturbation
 
 LOST_CONSENSUS = Metric(
@@ -39,13 +39,13 @@ LOST_OF_A_CLASS = Metric(
 
 
 @dataclass(frozen=True, eq=False)
-class Lost:
-    """What a model loses, under some perturbations, of what each of `retrains` healthy networks gets right.
+class ConsensusErrors:
+    """Errors of a model on the consensus set of `retrains` reference models, under one or several perturbations.
 
-    `known` counts that over all perturbations, of `n` answers; `pairs`, (classes, classes) int64, counts what is lost
-    of it, by class and by the class that it is taken for. `positions`, (M,) int64, are the images lost under at least
-    one, as they stand in `images`, the most telling first; `under`, (M,) int64, says which of the `perturbations` each
-    is most telling under, and `times`, (N,) int64, how often each of the images is lost.
+    `known` is the size of the set over all perturbations, among `n` predictions. `pairs`, (classes, classes) int64,
+    counts the errors by class and predicted class. `positions`, (M,) int64, are the places in `images` of those with an
+    error, the most telling first. `under`, (M,) int64, is the most telling of the `perturbations` for each. `times`,
+    (N,) int64, counts the errors on each image.
     """
 
     images: LabelledImages
@@ -59,19 +59,18 @@ class Lost:
     retrains: int
 
     def perturbation_of(self, position: int) -> Perturbation:
-        """Return the perturbation under which the loss of the image at this position is most telling."""
+        """Return the perturbation under which the error on the image at this position is most telling."""
         (row,) = self.under[self.positions == position]
         return self.perturbations[int(row)]
 
 
-def lost_to(answers: Sequence[Predictions], knowledge: Knowledge) -> Lost:
-    """Return what a model loses, by its answers under some perturbations, of what every healthy retrain gets right.
+def lost_to(answers: Sequence[Predictions], knowledge: PanelPredictions) -> ConsensusErrors:
+    """Return the errors of a model on the consensus set, by its predictions under one or several perturbations.
 
-    Answers may be about different samples of one split, one of which holds the others. The most telling losses are of
-    images of whose class healthy retrains are surest in the mean, and of whose wrong class the model is: by the product
-    of the two. Raises `InputError` for no answers, `NotRecordedError` where healthy retrains were not asked, and where
-    there is nothing that each of them gets right, so that nothing can be lost and no bound can be kept, and
-    `NotApplicableError` where a retrain that is held against the others finds no such image.
+    The predictions may be for different samples of one split if one sample holds the others. An error is the more
+    telling the surer the reference models are of the label and the model of its wrong class (product of the two).
+    Raises `InputError` for no predictions, and `NotRecordedError` for missing panel predictions and an empty consensus
+    set. For a model of the panel an empty set raises `NotApplicableError`.
     """
     if not answers:
         raise InputError("consensus: there is no answer; name in the row under which perturbations to ask")
@@ -80,18 +79,18 @@ def lost_to(answers: Sequence[Predictions], knowledge: Knowledge) -> Lost:
     places[images.positions.numpy()] = np.arange(len(images))
     telling = np.zeros((len(answers), len(images)))
     known, pairs = 0, np.zeros((len(images.classes),) * 2, dtype=np.int64)
-    for row, each, healthy in zip(telling, answers, knowledge.about(answers), strict=True):
+    for row, each, healthy in zip(telling, answers, knowledge.consensus_sets(answers), strict=True):
         lost = healthy.consensus & ~each.correct
         sureness = healthy.of_label[lost] * each.confidence_of_errors()[lost]
         row[places[each.images.positions.numpy()[lost]]] = 1e-9 + sureness  # Above 0, however unsure.
         known += int(healthy.consensus.sum())
         pairs += confusion_matrix(each, lost)
     if not known:
-        error = NotRecordedError if knowledge.besides is None else NotApplicableError
+        error = NotRecordedError if knowledge.excluded is None else NotApplicableError
         raise error(f"consensus: there is no image that each of {knowledge.retrains} retrains gets right")
     positions = np.flatnonzero(telling.any(axis=0))
     positions = positions[np.argsort(-telling.max(axis=0)[positions], kind="stable")]
-    return Lost(
+    return ConsensusErrors(
         images,
         tuple(each.perturbation for each in answers),
         n=sum(len(each.labels) for each in answers),
@@ -104,10 +103,10 @@ def lost_to(answers: Sequence[Predictions], knowledge: Knowledge) -> Lost:
     )
 
 
-def lost_consensus(lost: Lost) -> Measurement:
-    """Return how many images are lost of those that every healthy retrain gets right, over all perturbations.
+def lost_consensus(lost: ConsensusErrors) -> Measurement:
+    """Return the number of consensus-set errors over all perturbations.
 
-    The interval is that of the rate among all answers (Wilson 1927) times their number.
+    The interval is that of their rate among all predictions (Wilson 1927) times the number of predictions.
     """
     detail = f"of {lost.known} that each of {lost.retrains} retrains gets right"
     if lost.pairs.any():
@@ -117,11 +116,11 @@ def lost_consensus(lost: Lost) -> Measurement:
     return _measured(LOST_CONSENSUS, lost, lost.positions, lost.times, detail, n=lost.n)
 
 
-def lost_of_a_class(lost: Lost) -> Measurement:
-    """Return how many images the class that loses most loses of those that every healthy retrain gets right.
+def lost_of_a_class(lost: ConsensusErrors) -> Measurement:
+    """Return the number of consensus-set errors of the class that has most of them.
 
-    What is wrong with one class alone shows here, and not in the sum. It is a count of the answers about the largest
-    class, which no class can lose more of. The interval is as that of `lost_consensus`, of these.
+    A defect of one class shows here and not in the sum. `n` counts the predictions for the largest class, the most
+    errors that a class can have. The interval follows from `n` as in `lost_consensus`.
     """
     of_each, labels = lost.pairs.sum(axis=1), lost.images.labels.numpy()
     worst, largest = int(of_each.argmax()), int(np.bincount(labels).max())
@@ -131,9 +130,9 @@ def lost_of_a_class(lost: Lost) -> Measurement:
 
 
 def _measured(
-    metric: Metric, lost: Lost, failures: np.ndarray, times: np.ndarray, detail: str, *, n: int
+    metric: Metric, lost: ConsensusErrors, failures: np.ndarray, times: np.ndarray, detail: str, *, n: int
 ) -> Measurement:
     count = int(times.sum())
-    # Under one perturbation chance moves such counts as it does Poisson's, and there is nothing to tell.
+    # Under one perturbation such counts vary by chance as Poisson counts do, so images have nothing to add.
     each = times if len(lost.perturbations) > 1 else None
     return Measurement(metric, count, n, count_interval(count, n), detail=detail, failures=failures, each=each)

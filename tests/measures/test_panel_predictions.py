@@ -14,8 +14,8 @@ from harness.data import LabelledImages
 from harness.errors import InputError, NotApplicableError, NotRecordedError
 from harness.inference import Predictions
 from harness.measures import lost_consensus, lost_of_a_class, lost_to
-from harness.measures.knowledge import LIKELIEST, NOT_ASKED, Knowledge, View, read_knowledge
-from harness.measures.suspects import owners
+from harness.measures.panel.label_errors import owners
+from harness.measures.panel.predictions import LIKELIEST, NOT_ASKED, PanelPredictions, PanelView, read_knowledge
 from harness.perturb import IDENTITY, HorizontalFlip
 
 CLASSES = ("cat", "dog", "fox")
@@ -30,16 +30,16 @@ MIRRORED = np.array([0, 1, 1, 0, 3, 0, NOT_ASKED, NOT_ASKED])
 """How many of three healthy networks are wrong about each image."""
 
 
-def view(wrong, sureness=0.9) -> View:
+def view(wrong, sureness=0.9) -> PanelView:
     mean = np.full((8, 3), (1 - sureness) / 2, dtype=np.float32)
     mean[np.arange(8), LABELS] = sureness
     return view_of(wrong, mean, LABELS)
 
 
 @pytest.fixture
-def knowledge() -> Knowledge:
+def knowledge() -> PanelPredictions:
     views = {repr(IDENTITY): view(AT_REST), repr(HorizontalFlip()): view(MIRRORED, 0.6)}
-    return Knowledge(IMAGES.sha256, CLASSES, MEMBERS, views)
+    return PanelPredictions(IMAGES.sha256, CLASSES, MEMBERS, views)
 
 
 def answers(predicted, confidence=0.8, *, of=IMAGES, under=IDENTITY) -> Predictions:
@@ -95,9 +95,9 @@ def test_a_member_is_held_against_the_others(knowledge):
     """Alone wrong about image 2, it loses what the others know; 7, which another gets wrong as well, it does not."""
     member = answers([0, 0, 1, 1, 0, 1, 2, 0])
     assert lost_to([member], knowledge).pairs.sum() == 0, "all know what each of them does"
-    lost = lost_to([member], knowledge.of_others("b"))
+    lost = lost_to([member], knowledge.without("b"))
     assert (lost.pairs.sum(), lost.known, lost.retrains, lost.positions.tolist()) == (1, 6, 2, [2])
-    assert lost_to([member], knowledge.of_others("another")).pairs.sum() == 0
+    assert lost_to([member], knowledge.without("another")).pairs.sum() == 0
 
 
 def test_the_class_that_loses_most_is_counted_alone(knowledge):
@@ -109,9 +109,9 @@ def test_the_class_that_loses_most_is_counted_alone(knowledge):
 
 
 def test_what_was_not_asked_is_not_judged(knowledge):
-    with pytest.raises(NotApplicableError, match=r"2 of 8 images mirrored left to right was not recorded: they were"):
+    with pytest.raises(NotApplicableError, match="of 2 of 8 images mirrored left to right: the panel"):
         lost_to([answers([0] * 8, under=HorizontalFlip())], knowledge)
-    with pytest.raises(NotApplicableError, match=r"know of images as it is was not recorded; .*calibrate"):
+    with pytest.raises(NotApplicableError, match=r"no panel predictions of images as it is; .*calibrate"):
         lost_to([answers([0] * 8)], replace(knowledge, views={"other": knowledge.view()}))
     with pytest.raises(InputError, match="no answer; name in the row under which perturbations"):
         lost_to([], knowledge)
@@ -122,15 +122,15 @@ def test_what_was_not_asked_is_not_judged(knowledge):
 
 def test_a_retrain_alone_is_held_against_nobody(knowledge):
     alone = replace(knowledge, members=("a",), views={repr(IDENTITY): view(np.minimum(AT_REST, 1))})
-    assert lost_to([answers([1] * 8)], alone.of_others("another")).retrains == 1
+    assert lost_to([answers([1] * 8)], alone.without("another")).retrains == 1
     for ask in (lambda known: lost_to([answers([1] * 8)], known), lambda known: owners(answers([1] * 8), known)):
-        with pytest.raises(NotApplicableError, match="no healthy retrain is known but the model itself"):
-            ask(alone.of_others("a"))
+        with pytest.raises(NotApplicableError, match="the model itself is the only reference model"):
+            ask(alone.without("a"))
 
 
 def test_other_images_are_refused(knowledge):
     knowledge.expect(IMAGES)
-    with pytest.raises(InputError, match=r"about data with SHA-256 .*calibrate anew"):
+    with pytest.raises(InputError, match=r"for data with SHA-256 .*calibrate again"):
         knowledge.expect(IMAGES.take(torch.arange(7)))
 
 
@@ -187,19 +187,19 @@ def with_view(**facts):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (spoiled(schema=1), "not what a panel knows, of schema 2"),
-        (spoiled(protocol=9), "protocol 9, this is 1; calibrate anew"),
-        (spoiled(members=["a"]), "not what 1 networks say of 8 images"),
+        (spoiled(schema=1), "not panel predictions of schema 2"),
+        (spoiled(protocol=9), "protocol 9, this is 1; calibrate again"),
+        (spoiled(members=["a"]), "not predictions of 1 models for 8 images"),
         (spoiled(classes=list(CLASSES[:2])), "a table of another size"),
         (spoiled(n=9), "a table of another size"),
         (spoiled(views={}), "views"),
         (spoiled(more=1), "unknown key 'more'"),
         (with_view(wrong="no base64!"), "cannot be unpacked"),
         (with_view(wrong="AAAA"), "cannot be unpacked"),
-        (with_view(likeliest=packed([3] * 24)), "not what 3 networks say of 8 images"),
-        (with_view(shares=packed([65_535] * 24)), "not what 3 networks say of 8 images"),
+        (with_view(likeliest=packed([3] * 24)), "not predictions of 3 models for 8 images"),
+        (with_view(shares=packed([65_535] * 24)), "not predictions of 3 models for 8 images"),
         (with_view(steps=7), "unknown key 'steps'"),
-        (lambda _: [], "not what a panel knows"),
+        (lambda _: [], "not panel predictions"),
     ],
 )
 def test_a_spoiled_file_is_refused_with_what_to_do(knowledge, tmp_path, spoil, message):

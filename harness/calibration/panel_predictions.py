@@ -1,0 +1,159 @@
+"""Panel predictions in a calibration: recorded by the stress tests for each reference model, shared by checks files."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.calibration.measure import kept_or_made
+from harness.calibration.recording import Recording, recorded
+from harness.errors import InputError
+from harness.measures.panel.collection import (
+    ReferencePredictions,
+    archive_of,
+    combined,
+    merged,
+    read_archive,
+    repeats,
+)
+from harness.measures.panel.pairing import PANEL_FIXTURES
+from harness.measures.panel.predictions import PanelPredictions, read_knowledge
+from harness.store import alone, user_folder, write_atomically
+from harness.store.decisive import decisive_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness.networks import NetworkOptions
+    from harness.networks.checkpoints import Checkpoint
+
+EVERY = "all"
+"""Name that stands for every family."""
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def record_predictions(
+    checkpoints: Sequence[Checkpoint], recording: Recording, on_member: Callable[[], None] | None = None
+) -> list[list[ReferencePredictions]]:
+    """Return the predictions of each checkpoint that the stress tests need; empty when they need none.
+
+    The user's cache keeps them, as it keeps measurements. Raises `InputError` when the tests could not run.
+    """
+    needing = families_that_need_predictions(recording.tests)
+    if recording.families:
+        of_rows = {gate.id: gate.family for gate in recording.gates.gates}
+        needing = frozenset(name for name in recording.families if {of_rows.get(name, name), EVERY} & needing)
+    if not needing:
+        return []
+    recording = replace(recording, families=() if EVERY in needing else tuple(sorted(needing)))
+
+    def make(checkpoint: Checkpoint, core: int) -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            asking = replace(recording, options=(*recording.options, "--stress-answers", folder))
+            recorded(checkpoint.path, asking, core=core, sha256=checkpoint.sha256)
+            return archive_of(Path(folder))
+
+    return kept_or_made(checkpoints, recording, make=make, read=read_archive, what="answers.zip", on_member=on_member)
+
+
+def with_predictions(
+    checkpoints: Sequence[Path],
+    recording: Recording,
+    file: Path,
+    *,
+    network: NetworkOptions | None = None,
+    on_member: Callable[[], None] | None = None,
+) -> tuple[Recording, PanelPredictions | None]:
+    """Return a recording that uses the checkpoints' predictions, and these, completed with those of `file`.
+
+    The predictions are written into the user's cache for the recording. If the tests need none, the recording is
+    returned unchanged. Raises `InputError` when tests could not run or asked models about different images. If only
+    some families are measured anew, it also refuses a missing file and one with which no threshold was made.
+    """
+    from harness.networks.declared import load_model
+
+    gates, old = recording.gates, None
+    if not families_that_need_predictions(recording.tests):
+        return recording, None
+    if recording.families and gates.knowledge is not None and not file.exists():
+        raise InputError(
+            f"{file}: not there, though bounds of {gates.path} were made with it; bring it back, or calibrate all "
+            "families"
+        )
+    if file.exists():
+        try:
+            old = read_knowledge(file)
+            if recording.families and gates.knowledge is not None:
+                gates.expect_knowledge(file, old.sha256)
+        except InputError:
+            if recording.families:
+                raise
+    loaded = [load_model(path, network) for path in checkpoints]
+    found = record_predictions(loaded, recording, on_member)
+    models = [each.model_sha256 for each in loaded]
+    new = combined(gates.data.sha256, gates.data.n, models, found) if found else None
+    if new is None:
+        return recording, None
+    new = merged(new, old)
+    content = new.as_bytes()
+    new = replace(new, sha256=hashlib.sha256(content).hexdigest())
+    path = user_folder("measured") / f"{new.sha256}.knowledge.json"
+    write_atomically(path, content)
+    return replace(recording, options=(*recording.options, "--stress-knowledge", str(path))), new
+
+
+def families_that_need_predictions(tests: Path) -> frozenset[str]:
+    """Return the families with a stress test that takes a fixture of panel predictions.
+
+    The code is read and not run. It is `EVERY` alone where that is not enough: for a fixture of the user's own that
+    takes one, and for a family that is no literal. Raises `InputError` for code that cannot be read.
+    """
+    folder, found = tests.resolve(), set[str]()
+    sources = [*folder.glob("**/*.py"), *folder.parent.glob("*.py")]
+    for file in decisive_files(sources, projects=(folder, folder.parent, Path.cwd())):
+        if file.is_relative_to(_PACKAGE):
+            continue
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not PANEL_FIXTURES.isdisjoint(
+                _arguments_of(node)
+            ):
+                found.update([family for each in node.decorator_list for family in _families_in(each)] or [EVERY])
+    return frozenset({EVERY} if EVERY in found else found)
+
+
+def _arguments_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    given = function.args
+    return [each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+
+
+def _families_in(decorator: ast.expr) -> list[str]:
+    """Return the family in `@gate("family", ...)`, and none for any other decorator."""
+    match decorator:
+        case ast.Call(func=ast.Name("gate") | ast.Attribute(attr="gate"), args=[ast.Constant(str(family)), *_]):
+            return [family]
+    return []
+
+
+def share(gates: Path, new: PanelPredictions, old: PanelPredictions) -> list[str]:
+    """Write the hash of new panel predictions into the checks files beside this one that declare the old ones.
+
+    Returns a line on each. A file whose thresholds would be others stays unchanged, and its line says so.
+    """
+    lines: list[str] = []
+    if old.sha256 == new.sha256:
+        return lines
+    for path in sorted(gates.parent.glob("*.toml")):
+        if path.resolve() == gates.resolve() or old.sha256.encode() not in path.read_bytes():
+            continue
+        if not repeats(new, old):
+            lines.append(f"{path}: its bounds were made with other panel predictions; calibrate it, too")
+            continue
+        with alone(path.resolve()):
+            content = path.read_bytes().replace(old.sha256.encode(), new.sha256.encode())
+            write_atomically(path.resolve(), content)
+        lines.append(f"{path}: shares the panel predictions, and names the new file now; its bounds stay")
+    return lines

@@ -1,0 +1,187 @@
+"""Collection of panel predictions: each reference model's are recorded by a run, then combined into the panel's."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+import torch
+
+from harness.errors import InputError, NotApplicableError
+from harness.inference.predictions import softmax
+from harness.measures.panel.predictions import LIKELIEST, NOT_ASKED, PanelPredictions, PanelView
+from harness.perturb import IDENTITY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from harness.inference import Predictions
+
+KEPT = 10
+"""Classes whose probabilities are kept for each model. The others, each at most 1 / 11, count as 0."""
+_AT_A_TIME = 1024
+"""Images whose probabilities of all classes are in memory together."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReferencePredictions:
+    """Predictions of one reference model for M images of the split under the perturbation of this `repr`.
+
+    `wrong`, (M,) bool, marks its errors, and `of_label`, (M,) float32, is its probability of each label. `likeliest`,
+    (M, C) int32, are the most probable of the `classes`, and `shares`, (M, C) float32, their probabilities.
+    """
+
+    name: str
+    positions: np.ndarray
+    wrong: np.ndarray
+    of_label: np.ndarray
+    likeliest: np.ndarray
+    shares: np.ndarray
+    classes: tuple[str, ...]
+
+    @staticmethod
+    def of(predictions: Predictions) -> ReferencePredictions:
+        """Return the part of a model's predictions that panel predictions need."""
+        # Suspected label errors need exact probabilities of clean images; pictures of other images do not.
+        exact = predictions.perturbation == IDENTITY
+        found = predictions.probabilities if exact else softmax(predictions.answers)
+        shares, likeliest = torch.topk(torch.from_numpy(found), min(KEPT, len(predictions.classes)))
+        return ReferencePredictions(
+            name=repr(predictions.perturbation),
+            positions=predictions.images.positions.numpy(),
+            wrong=~predictions.correct,
+            of_label=found[np.arange(len(found)), predictions.labels],
+            likeliest=likeliest.numpy().astype(np.int32),
+            shares=shares.numpy(),
+            classes=predictions.classes,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionRecorder(PanelPredictions):
+    """Stand-in for the panel predictions while they are collected: writes a reference model's into a folder."""
+
+    folder: Path | None = None
+
+    def consensus_sets(self, predictions: Sequence[Predictions]) -> NoReturn:
+        """Write a file for each perturbation and sample; always raises `NotApplicableError`."""
+        assert self.folder is not None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for each in map(ReferencePredictions.of, predictions):
+            key = hashlib.sha256(repr((each.name, each.positions.tobytes())).encode()).hexdigest()
+            np.savez(self.folder / f"{key}.npz", **vars(each))
+        raise NotApplicableError("this run records the predictions of a reference model")
+
+
+def archive_of(folder: Path) -> bytes:
+    """Return the files of a `PredictionRecorder` as one archive."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.glob("*.npz")):
+            archive.write(file, file.name)
+    return content.getvalue()
+
+
+def read_archive(content: bytes) -> list[ReferencePredictions]:
+    """Return the predictions of an archive, by the names of its files; raises `ValueError` for other content."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            parts = [np.load(io.BytesIO(archive.read(name))) for name in sorted(archive.namelist())]
+        tables = ("positions", "wrong", "of_label", "likeliest", "shares")
+        return [
+            ReferencePredictions(
+                str(part["name"]), classes=tuple(map(str, part["classes"])), **{name: part[name] for name in tables}
+            )
+            for part in parts
+        ]
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise ValueError(f"no predictions ({error})") from None
+
+
+def combined(
+    data_sha256: str, images: int, models: Sequence[str], recorded: Sequence[Sequence[ReferencePredictions]]
+) -> PanelPredictions | None:
+    """Return the panel predictions for so many images from those of each model, or None if there are none.
+
+    `models` are the models' hashes. Raises `InputError` when models have predictions of different images.
+    """
+    first = recorded[0]
+    questions = [[(each.name, each.positions.tobytes()) for each in parts] for parts in recorded]
+    if other := [model for model, asked in zip(models, questions, strict=True) if asked != questions[0]]:
+        raise InputError(
+            "the reference models were asked about different images or perturbations: "
+            f"{other[0][:12]}… (SHA-256 of its tensors) not about those of {models[0][:12]}…; a test must ask the same "
+            "of every model"
+        )
+    if not first:
+        return None
+    views: dict[str, PanelView] = {}
+    for parts in zip(*recorded, strict=True):
+        name, at = parts[0].name, parts[0].positions
+        likeliest, shares = _likeliest(parts)
+        by_model = None
+        if name == repr(IDENTITY):
+            by_model = np.zeros((len(parts), images), dtype=bool)
+            by_model[:, at] = [each.wrong for each in parts]
+        of_label = sum(each.of_label.astype(np.float64) for each in parts) / len(parts)
+        view = PanelView(
+            _placed(sum(each.wrong.astype(np.int16) for each in parts), at, images, NOT_ASKED),
+            _placed(of_label.astype(np.float32), at, images, np.nan),
+            _placed(likeliest, at, images, NOT_ASKED),
+            _placed(shares, at, images, np.nan),
+            by_model,
+        )
+        views[name] = view.over(views.get(name))
+    return PanelPredictions(data_sha256, first[0].classes, tuple(models), views)
+
+
+def _placed(rows: np.ndarray, positions: np.ndarray, images: int, rest: float) -> np.ndarray:
+    """Return a table of so many images with these rows at these positions and `rest` elsewhere."""
+    table = np.full((images, *rows.shape[1:]), rest, dtype=rows.dtype)
+    table[positions] = rows
+    return table
+
+
+def _likeliest(parts: Sequence[ReferencePredictions]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classes of the highest mean probability, (M, C) int32, and these means, (M, C) float32."""
+    classes = len(parts[0].classes)
+    likeliest, shares = [], []
+    for start in range(0, len(parts[0].positions), _AT_A_TIME):
+        rows = slice(start, start + _AT_A_TIME)
+        total = np.zeros((len(parts[0].positions[rows]), classes))
+        for each in parts:
+            at = each.likeliest[rows]
+            np.put_along_axis(total, at, np.take_along_axis(total, at, axis=1) + each.shares[rows], axis=1)
+        order = np.argsort(-total, axis=1, kind="stable")[:, :LIKELIEST]
+        likeliest.append(order.astype(np.int32))
+        shares.append((np.take_along_axis(total, order, axis=1) / len(parts)).astype(np.float32))
+    return np.concatenate(likeliest), np.concatenate(shares)
+
+
+def merged(new: PanelPredictions, old: PanelPredictions | None) -> PanelPredictions:
+    """Return new predictions, completed with old ones of the same models for the same data.
+
+    The models may have another order, and the classes other names.
+    """
+    kept = _views_for(new, old) if old else {}
+    return replace(new, views={**kept, **{name: view.over(kept.get(name)) for name, view in new.views.items()}})
+
+
+def repeats(new: PanelPredictions, old: PanelPredictions) -> bool:
+    """Return whether the new predictions hold all errors of the old ones, so that thresholds made with those hold."""
+    views = _views_for(new, old)
+    return bool(views) and all(name in new.views and new.views[name].repeats(view) for name, view in views.items())
+
+
+def _views_for(new: PanelPredictions, old: PanelPredictions) -> dict[str, PanelView]:
+    """Return the old views in the order of the new models; none for other models or other data."""
+    same = sorted(old.members) == sorted(new.members) and len(old.classes) == len(new.classes)
+    if not same or old.data_sha256 != new.data_sha256:
+        return {}
+    order = [old.members.index(model) for model in new.members]
+    return {name: view.ordered(order) for name, view in old.views.items()}

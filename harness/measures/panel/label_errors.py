@@ -1,0 +1,175 @@
+"""Suspected label errors: images whose labels the reference models agree against; errors shared and unique."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.errors import NotApplicableError
+from harness.measures.failure_kinds import OWN
+from harness.measures.panel.predictions import NOT_ASKED, PanelView
+from harness.store.records import as_plain, record
+
+if TYPE_CHECKING:
+    from harness.data import LabelledImages
+    from harness.inference import Predictions
+    from harness.measures.panel.predictions import PanelPredictions
+
+NEARLY_ALL = 0.95
+"""Share of the reference models that must contradict the label."""
+UNLIKELY = 0.05
+"""Threshold of the suspicion: a label less likely than this share of the mean of its class is suspect."""
+LEAST = 3
+"""Reference models needed. With fewer, each confident error of all of them would be suspect."""
+
+
+@record
+class Suspect:
+    """Image whose label the reference models agree against.
+
+    `index` is its position in the split. `answer` is the class of the highest mean probability, with its `probability`
+    and that of the `label`. `wrong` models contradict the label. `suspicion` is the mean probability of the label as a
+    share of the mean over its class: the lower, the more suspect.
+    """
+
+    index: int
+    label: str
+    answer: str
+    probability: float
+    label_probability: float
+    wrong: int
+    suspicion: float
+
+
+@record
+class Suspects:
+    """Suspected label errors of `n` images, by the predictions of `retrains` reference models, the clearest first."""
+
+    n: int
+    retrains: int
+    rows: tuple[Suspect, ...]
+
+    @property
+    def indices(self) -> np.ndarray:
+        """Return the positions of the images in the split, (M,) int64."""
+        return np.array([row.index for row in self.rows], dtype=np.int64)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the table in plain types."""
+        plain: dict[str, Any] = as_plain(self)
+        return plain
+
+
+def suspicion(of_label: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the probability of each label as a share of the mean of its class, (N,) float64, at least 0.
+
+    `of_label` are the panel's mean probabilities of the `labels`, (N,) int64. The threshold of a class is their mean
+    over the images with its label (Northcutt et al. 2021, "Confident Learning", equation 2). Images are ranked by
+    self-confidence (section 3.2) relative to it, so hard classes have no more suspects than others.
+    """
+    own = of_label.astype(np.float64)
+    thresholds = np.bincount(labels, own) / np.maximum(np.bincount(labels), 1)
+    return np.asarray(own / np.maximum(thresholds[labels], 1e-12))
+
+
+def suspects(images: LabelledImages, knowledge: PanelPredictions, labels: np.ndarray | None = None) -> Suspects:
+    """Return the images whose labels nearly all reference models agree against, the most suspect first.
+
+    At least 95% of the models contradict the label, and its mean probability is below a twentieth of the mean of its
+    class. That mean is over all images of the split with predictions, so every sample gives the same suspects. `labels`
+    are those of the whole split, (S,) int64; without them the images are all of it. Raises `NotApplicableError` for
+    missing predictions and for fewer than three reference models.
+    """
+    view, whole, positions = expect_asked(images, knowledge), knowledge.view(), images.positions.numpy()
+    if len(knowledge.members) < LEAST:
+        raise NotApplicableError(
+            f"suspected label errors need at least {LEAST} reference models; this panel has {len(knowledge.members)}, "
+            "and so few may all be wrong; calibrate with more"
+        )
+    labels = images.labels.numpy() if labels is None else labels
+    if len(labels) != len(whole.wrong):
+        raise NotApplicableError(
+            f"suspected label errors need the labels of all {len(whole.wrong)} images of the split, found {len(labels)}"
+        )
+    asked = np.flatnonzero(whole.wrong != NOT_ASKED)
+    unusual = np.full(len(labels), np.nan)
+    unusual[asked] = suspicion(whole.of_label[asked], labels[asked])
+    unusual, labels = unusual[positions], labels[positions]
+    chosen = np.flatnonzero((view.wrong >= NEARLY_ALL * len(knowledge.members)) & (unusual < UNLIKELY))
+    rows = tuple(
+        Suspect(
+            int(positions[at]),
+            images.classes[labels[at]],
+            images.classes[view.likeliest[at, 0]],
+            float(view.shares[at, 0]),
+            float(view.of_label[at]),
+            int(view.wrong[at]),
+            float(unusual[at]),
+        )
+        for at in chosen[np.argsort(unusual[chosen], kind="stable")]
+    )
+    return Suspects(len(images), len(knowledge.members), rows)
+
+
+def owners(predictions: Predictions, knowledge: PanelPredictions) -> dict[str, frozenset[int]]:
+    """Return the positions in the split of shared, seed-dependent and unique errors, by kind.
+
+    Every reference model makes a shared error on the clean image, which therefore says more of the image or its label.
+    Some make a seed-dependent error, and none a unique one, which says most of the model. The other models judge a
+    model of the panel. Raises `NotApplicableError` for missing predictions.
+    """
+    wrong, positions = expect_asked(predictions.images, knowledge).wrong, predictions.images.positions.numpy()
+    if knowledge.excluded is not None:
+        # Its own error is among those counted, except for one that it did not make for the panel.
+        wrong = np.clip(wrong - ~predictions.correct, 0, knowledge.retrains)
+    kinds = {
+        EVERYONES: wrong == knowledge.retrains,
+        CONTESTED: (wrong > 0) & (wrong < knowledge.retrains),
+        OWN: wrong == 0,
+    }
+    return {name: frozenset(positions[which].tolist()) for name, which in kinds.items()}
+
+
+EVERYONES, CONTESTED = "everyone's: every retrain is wrong", "contested: some retrains are wrong"
+"""Kinds of errors that say less of a model than of the images."""
+
+
+@record
+class WithoutSuspects:
+    """Accuracy on the `n` images without a suspected label error, of a model and of the reference models.
+
+    `lost` counts the model's errors on suspects. `healthy_mean` and `healthy_std` are None where the errors of each
+    reference model are unknown.
+    """
+
+    accuracy: float
+    n: int
+    lost: int
+    healthy_mean: float | None = None
+    healthy_std: float | None = None
+
+
+def without(predictions: Predictions, knowledge: PanelPredictions, found: Suspects) -> WithoutSuspects:
+    """Measure a model on the images without a suspected label error, by its predictions of clean images."""
+    positions = predictions.images.positions.numpy()
+    kept = ~np.isin(positions, found.indices)
+    each = knowledge.view().each
+    healthy: tuple[float, float] | tuple[None, None] = (None, None)
+    if each is not None and len(each) > 1:
+        shares = 1 - each[:, positions[kept]].mean(axis=1)
+        healthy = float(shares.mean()), float(shares.std(ddof=1))
+    lost = int((~predictions.correct[~kept]).sum())
+    return WithoutSuspects(float(predictions.correct[kept].mean()), int(kept.sum()), lost, *healthy)
+
+
+def expect_asked(images: LabelledImages, knowledge: PanelPredictions) -> PanelView:
+    """Return the panel's predictions of these images, clean, or raise `NotApplicableError`."""
+    knowledge.expect_others()
+    view, positions = knowledge.view(), images.positions.numpy()
+    if missing := int((view.wrong[positions] == NOT_ASKED).sum()):
+        raise NotApplicableError(
+            f"there are no panel predictions of {missing} of {len(positions)} images; calibrate a family that needs "
+            "them on all images, such as flips"
+        )
+    return view.take(positions)

@@ -1,0 +1,75 @@
+"""Incumbent of a candidate: of a run, or, while a panel is measured, another reference model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.errors import NotApplicableError, NotRecordedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.inference import Predictions, RoleModel
+    from harness.measures.panel.predictions import PanelPredictions
+
+PANEL_FIXTURES = frozenset({"knowledge", "paired_incumbent"})
+"""Fixtures of stress tests that need panel predictions."""
+
+
+@dataclass(frozen=True, eq=False)
+class PairedIncumbent:
+    """Correct predictions of the incumbent on the candidate's images, and the consensus set.
+
+    `incumbent` returns the incumbent of a run. While a panel is measured, `reference` is the hash of the reference
+    model in the candidate's part. The next model of the panel, the first after the last, is then its incumbent. So each
+    model takes both parts once. There are as many pairs as models, and no two pairs have both models in common, which
+    is as near to independent as pairs of one panel can be.
+    """
+
+    incumbent: Callable[[], RoleModel]
+    panel: PanelPredictions | None
+    reference: str | None = None
+
+    def right(self, predictions: Predictions) -> np.ndarray:
+        """Return the clean images that the incumbent predicts correctly, (N,) bool."""
+        pair = self._pair(predictions)
+        if pair is None:
+            return self.incumbent().predict(predictions.images).correct
+        each, (_, incumbent) = pair
+        return np.asarray(~each[incumbent])
+
+    def consensus(self, predictions: Predictions, among: str | None) -> np.ndarray | None:
+        """Return the images of the consensus set, (N,) bool, or None unless the check is `among` these.
+
+        Only the other models decide for a pair of the panel. Raises `NotRecordedError` without panel predictions.
+        """
+        if among is None:
+            return None
+        if pair := self._pair(predictions):
+            each, models = pair
+            if len(each) == len(models):
+                raise NotApplicableError(
+                    f"a panel of {len(each)} has no reference model besides the pair; add a third one"
+                )
+            return np.asarray(~np.delete(each, models, axis=0).any(axis=0))
+        if self.panel is None:
+            raise NotRecordedError("there are no panel predictions; `stress-harness calibrate` records them")
+        (consensus_set,) = self.panel.consensus_sets([predictions])
+        return consensus_set.consensus
+
+    def _pair(self, predictions: Predictions) -> tuple[np.ndarray, tuple[int, int]] | None:
+        """Return the errors of each reference model, (K, N) bool, and the numbers of candidate and incumbent.
+
+        None unless a panel is measured.
+        """
+        if self.panel is None or self.reference is None:
+            return None
+        self.panel.consensus_sets([predictions])  # A recorder takes the predictions here.
+        each = self.panel.view().each
+        if each is None or self.reference not in self.panel.members:
+            raise NotApplicableError("the errors of each reference model were not recorded; calibrate again")
+        candidate = self.panel.members.index(self.reference)
+        return each[:, predictions.images.positions.numpy()], (candidate, (candidate + 1) % len(each))
