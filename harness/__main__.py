@@ -1,4 +1,4 @@
-"""Run the command line: `python -m harness`."""
+"""Run the command line as `python -m harness`."""
 
 import sys
 

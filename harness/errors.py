@@ -23,7 +23,7 @@ class InputError(Exception):
     The message is one line, whatever stands in the names of files, with lines `below` where there is more to say.
     `setting` names the setting that it is about, such as `size`, perhaps with the value given, `size 64y`. It leads the
     text of the error; a surface puts its own option there instead (`harness.store.settings.told`).
-    The gate ends with exit status 4 on it, `python -m harness` with 2.
+    The gate ends with exit status 4 on it, `stress-harness` with 2.
     """
 
     def __init__(self, message: str, *, below: Sequence[str] = (), setting: str = "") -> None:

@@ -111,7 +111,7 @@ class Panel:
 
 def read_panel(path: Path, gates: GatesFile | None = None) -> Panel:
     """Read a panel that `Panel.write` wrote; raises `InputError` when it cannot be used, or not with these gates."""
-    next_step = "`python -m harness calibrate` makes a panel"
+    next_step = "`stress-harness calibrate` makes a panel"
     try:
         content = json.loads(read_regular(path, max_bytes=MAX_BYTES))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The command line, `python -m harness`: train, evaluate, compare, break, calibrate, accept, convert and the rest."""
+"""The command line, `stress-harness`: train, evaluate, compare, break, calibrate, accept, convert and the rest."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m harness", description="Stress-test image classifiers.")
+    parser = argparse.ArgumentParser(prog="stress-harness", description="Stress-test image classifiers.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, run: object, summary: str, example: str) -> argparse.ArgumentParser:
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
             name,
             help=summary,
             description=summary,
-            epilog=f"example: python -m harness {example}",
+            epilog=f"example: stress-harness {example}",
         )
         command.set_defaults(run=run, passes_on=False)
         return command

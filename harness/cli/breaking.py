@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.models import add_model_options, load_all_images, load_chosen_images, open_chosen
+from harness.cli.models import add_model_options, settings_of
 from harness.cli.status import NEGATIVE, OK
 from harness.errors import InputError, printable
 
@@ -41,8 +41,8 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
 
 def _break(options: argparse.Namespace) -> int:
     # One image goes by its number among all.
-    images = load_chosen_images(options) if options.image is None else load_all_images(options)
-    classifier = open_chosen(options.checkpoint, images, options).classifier
+    images = settings_of(options).images() if options.image is None else settings_of(options).all_images()
+    classifier = settings_of(options).open(options.checkpoint, images).classifier
     if options.image is None:
         return _survival(options, classifier, images)
     return _break_one(options, classifier, images)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli.gating import PASSED_ON, add_gates_option
-from harness.cli.models import add_model_options, load_chosen_images, open_chosen
+from harness.cli.models import add_model_options, settings_of
 from harness.cli.status import OK
 from harness.errors import InputError, printable
 
@@ -71,7 +71,7 @@ def _compare(options: argparse.Namespace) -> int:
         return compare_many(options, [options.checkpoint, options.reference, *options.others])
     if options.options:
         raise InputError("what follows -- is for the gate, which ranks three checkpoints or more; two are not gated")
-    images = load_chosen_images(options)
+    images = settings_of(options).images()
     models = _models(options, images)
     overview = _overview(models, images)
     first, second = models
@@ -80,7 +80,7 @@ def _compare(options: argparse.Namespace) -> int:
     facts = {
         **{name: f"{model.path} ({model.sha256[:12]})" for name, model in models.items()},
         "data": f"{images.name}, {images.split} split, {len(images)} images",
-        "reproduce": f"python -m harness compare {options.checkpoint} {options.reference} --data {options.stress_data}",
+        "reproduce": f"stress-harness compare {options.checkpoint} {options.reference} --data {options.stress_data}",
     }
     pictures = thumbnails_of(images, spoken_of(overview))
     write_atomically(options.output, comparison_page(overview, changed.as_json(), facts, pictures).encode())
@@ -103,7 +103,7 @@ def _models(options: argparse.Namespace, images: LabelledImages) -> dict[str, Ro
     names = [path.stem for path in paths]
     if names[0] == names[1]:
         names = ["A", "B"]
-    first, second = (open_chosen(path, images, options) for path in paths)
+    first, second = (settings_of(options).open(path, images) for path in paths)
     if first.model_sha256 == second.model_sha256:
         raise InputError(f"{paths[0]} and {paths[1]} hold the same network; there is nothing to compare")
     return {name: replace(model, role=name) for name, model in zip(names, (first, second), strict=True)}

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.models import add_model_options, load_all_images, open_chosen
+from harness.cli.models import add_model_options, settings_of
 from harness.cli.status import OK
 from harness.errors import InputError, printable
 
@@ -107,9 +107,9 @@ def _evaluate(options: argparse.Namespace) -> int:
                 f"--pose {' '.join(f'{each:g}' for each in pose)}: expected finite numbers: degrees, and pixels to the "
                 "right and down"
             )
-    everything = load_all_images(options)
+    everything = settings_of(options).all_images()
     images = everything if options.samples is None else stratified_sample(everything, options.samples)
-    model = open_chosen(options.checkpoint, images, options)
+    model = settings_of(options).open(options.checkpoint, images)
     classifier = model.classifier
     clean = classifier.predict(images)
     knowledge = chosen_knowledge(options.knowledge, everything, model) if options.failures or options.suspects else None
@@ -137,7 +137,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         if knowledge is None:
             raise InputError(
                 "--suspects: what retrained reference models know of these images was not found; name the file with "
-                "--knowledge, which `python -m harness calibrate` leaves beside the panel"
+                "--knowledge, which `stress-harness calibrate` leaves beside the panel"
             )
         found, said = suspects_of(clean, knowledge, everything.labels.numpy(), options.output)
         results.update(found)

@@ -52,23 +52,3 @@ def network_of(options: argparse.Namespace) -> NetworkOptions:
     add_settings(parser.add_argument, NETWORK_SETTINGS)
     given = [*added_options(options.gates.parent), *options.options]
     return NetworkOptions.of(values_in(parser.parse_known_args(given)[0]))
-
-
-def gate_options(actions: Sequence[argparse.Action], options: argparse.Namespace) -> list[tuple[str, ...]]:
-    """Return the options of these actions that are not as by default, with their values, for pytest's command line.
-
-    Each is known to pytest by the name of its destination: `--data` of commands is `--stress-data` there.
-    """
-    given: list[tuple[str, ...]] = []
-    for action in actions:
-        value = getattr(options, action.dest)
-        name = f"--{action.dest.replace('_', '-')}"
-        if value == action.default:
-            continue
-        if action.nargs == 0:
-            given.append((name,))
-        elif isinstance(value, list) and action.nargs is None:
-            given += [(name, str(each)) for each in value]
-        else:
-            given.append((name, *map(str, value if isinstance(value, list) else [value])))
-    return given

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli.gating import add_gates_option
-from harness.cli.golden_adding import add_images, data_of
 from harness.cli.models import add_device_option
 from harness.cli.status import OK
 from harness.errors import InputError, printable
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable
+
+    from harness.data.options import DataOptions
+    from harness.gates import GatesFile
+    from harness.gates.golden import GoldenImage
+    from harness.networks import NetworkOptions
 
 
 def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
@@ -52,22 +57,67 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
     )
     removing = actions.add_parser("remove", help="remove images", description="Remove images, which gate no more.")
     removing.add_argument("ids", nargs="+", metavar="ID", help="as listed, such as golden-1a2b3c4d")
-    for action, run in ((adding, add_images), (listing, _list), (removing, _remove)):
+    for action, run in ((adding, _add), (listing, _list), (removing, _remove)):
         add_gates_option(action)
         action.set_defaults(run=run, passes_on=True)
+
+
+def _add(options: argparse.Namespace) -> int:
+    from harness.run.golden import GoldenRequest, add_golden_images
+
+    data, network = _options_of(options)
+    request = GoldenRequest(
+        options.gates, tuple(options.images), options.reason, options.class_name, data, network, options.device
+    )
+    done = add_golden_images(request, reference_models=_reference_models)
+    for image in done.added:
+        print(printable(f"{image.id}: {image.source}, {image.class_name}; {_said_of(image, done.unknown)}"))
+    print(printable(f"{done.count} golden images, a gate each; written: {', '.join(map(str, done.written))}"))
+    return OK
+
+
+def _reference_models(gates: GatesFile) -> list[tuple[Path, str]]:
+    from harness.calibration.panel import read_panel
+
+    if not (named := gates.recipe.get("panel")):
+        raise InputError("the gates file names no panel")
+    return [(Path(member.path), member.sha256) for member in read_panel(Path(str(named)), gates).members]
+
+
+def _said_of(image: GoldenImage, unknown: str) -> str:
+    if not image.healthy:
+        return f"how many retrained reference models get it right is not known ({unknown})"
+    right, retrains = image.healthy
+    if right == retrains:
+        return image.agreed
+    return f"only {image.agreed}: this gate fails about {1 - right / retrains:.0%} of retrains"
+
+
+def _options_of(options: argparse.Namespace) -> tuple[DataOptions, NetworkOptions]:
+    """Return what is said of data and networks, in the project's configuration and after --."""
+    from harness.data.options import DATA_SETTINGS, DataOptions
+    from harness.networks import NetworkOptions
+    from harness.networks.options import NETWORK_SETTINGS
+    from harness.run.pytest_configuration import added_options
+    from harness.store.settings import add_settings, values_in
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add_settings(parser.add_argument, (*DATA_SETTINGS, *NETWORK_SETTINGS))
+    given = values_in(parser.parse_known_args([*added_options(options.gates.parent), *options.options])[0])
+    return DataOptions.of(given), NetworkOptions.of(given)
 
 
 def _list(options: argparse.Namespace) -> int:
     from harness.gates import read_gates
     from harness.gates.golden import picture_of
     from harness.report.text import aligned
-    from harness.run.golden import golden_images
+    from harness.run.golden import golden_images, images_for
 
     if options.declare:
         _declare(options)
     gates = read_gates(options.gates)
     if not gates.golden:
-        print(f"{options.gates}: no golden images; `python -m harness golden add` adds one")
+        print(f"{options.gates}: no golden images; `stress-harness golden add` adds one")
         return OK
     rows = [
         [image.id, image.class_name, image.agreed or "not known", image.date, image.source, image.reason]
@@ -78,8 +128,8 @@ def _list(options: argparse.Namespace) -> int:
     for image in gates.golden:
         picture_of(image, options.gates)
     if options.declare:
-        images, data, network = data_of(options, gates)
-        golden_images(gates, images, data, network.transform)
+        data, network = _options_of(options)
+        golden_images(gates, images_for(gates, data, network), data, network.transform)
     return OK
 
 
@@ -89,8 +139,7 @@ def _declare(options: argparse.Namespace) -> None:
     What is wrong with an image is said afterwards: `golden remove` gives up those of a set that is declared.
     """
     from harness.data.image_files import SUFFIXES
-    from harness.gates.declaring import alone_with, write_golden
-    from harness.gates.golden import LIST, MAX_BYTES, folder_of, images_in
+    from harness.gates.golden import LIST, MAX_BYTES, alone_with, folder_of, images_in, write_golden
     from harness.store.files import read_regular
 
     with alone_with(options.gates):
@@ -111,7 +160,7 @@ def _declare(options: argparse.Namespace) -> None:
 
 def _remove(options: argparse.Namespace) -> int:
     from harness.gates import read_gates
-    from harness.gates.declaring import alone_with, write_golden
+    from harness.gates.golden import alone_with, write_golden
 
     with alone_with(options.gates):
         golden = read_gates(options.gates).golden

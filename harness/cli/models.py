@@ -1,12 +1,10 @@
-"""What commands on models share: the options that name data, networks and a device, and opening a model by them."""
+"""Options that commands on models share: data, networks, a device."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from harness.data.options import DATA_SETTINGS, DataOptions
-from harness.errors import printable
 from harness.networks import NetworkOptions
 from harness.networks.options import NETWORK_SETTINGS
 from harness.networks.running import BACKEND_SETTINGS, BackendOptions
@@ -14,11 +12,8 @@ from harness.store.settings import add_settings, option_of_pytest, values_in
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
-    from pathlib import Path
 
-    from harness.data import LabelledImages
-    from harness.inference import RoleModel
+    from harness.run.model_settings import ModelSettings
 
 
 def option_name(name: str) -> str:
@@ -45,45 +40,14 @@ def add_device_option(command: argparse.ArgumentParser, about: str) -> None:
     )
 
 
-def load_all_images(options: argparse.Namespace) -> LabelledImages:
-    """Return all images of the data that the options name; what there is to say of them is printed as an aside."""
-    from harness.inference import spread_of
+def settings_of(options: argparse.Namespace) -> ModelSettings:
+    """Return the images and the network that the options name."""
+    from harness.run.model_settings import ModelSettings
 
-    spread = spread_of(BackendOptions.of(values_in(options)))
-    images = DataOptions.of(values_in(options)).load(NetworkOptions.of(values_in(options)).transform, spread=spread)
-    for note in images.notes:
-        print(f"note: {printable(note)}", file=sys.stderr)
-    return images
-
-
-def load_chosen_images(options: argparse.Namespace) -> LabelledImages:
-    """Return the images that the options name."""
-    from harness.data import stratified_sample
-
-    images = load_all_images(options)
-    return images if options.samples is None else stratified_sample(images, options.samples)
-
-
-def open_chosen(
-    path: Path, images: LabelledImages, options: argparse.Namespace, *, others: Iterable[RoleModel] = ()
-) -> RoleModel:
-    """Return a checkpoint opened for the images, on the device and in the network that the options name.
-
-    What it predicts is cached, as the gate's predictions are, and found again by either.
-    """
-    from harness.inference import open_model, placed
-    from harness.store import PredictionCache
-
-    cluster, device = placed(BackendOptions.of(values_in(options)), options.device)
-    model = open_model(
-        path,
-        images,
-        network=NetworkOptions.of(values_in(options)),
-        device=device,
-        cache=PredictionCache.of_user(),
-        backend=cluster or "process",
-        others=others,
+    return ModelSettings(
+        DataOptions.of(values_in(options)),
+        NetworkOptions.of(values_in(options)),
+        BackendOptions.of(values_in(options)),
+        options.device,
+        getattr(options, "samples", None),
     )
-    if model.note:
-        print(f"{path}: {model.note}", file=sys.stderr)
-    return model

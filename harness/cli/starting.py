@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.gating import gate_options
-from harness.cli.models import add_device_option, load_all_images, open_chosen, option_name
-from harness.cli.status import OK
+from harness.cli.models import add_device_option, option_name, settings_of
+from harness.cli.status import NEGATIVE, OK
 from harness.data.options import DATA_SETTINGS
 from harness.errors import InputError
 from harness.networks.options import NETWORK_SETTINGS
-from harness.run.budget import seconds_in
-from harness.store.files import write_all_or_none
+from harness.project.initialize import CANDIDATE, CHECKS, TESTS, Initialized, InitRequest, initialize
 from harness.store.settings import add_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    import argparse
+    from collections.abc import Callable
 
-    from harness.data import LabelledImages
-    from harness.gates.starter_row import StarterRow
-
-TESTS, GATES = "stress_tests", "gates.toml"
 _BELOW = 0.05
 """How far below a model's accuracy a first bound by hand is proposed."""
-_CANDIDATE = "models/candidate.safetensors"
 
 
 def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
@@ -99,126 +91,44 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
 
 
 def _init(options: argparse.Namespace) -> int:
+    from harness.run.pytest_configuration import gate_options
+
     if not options.folder.is_dir():
         raise InputError(f"{options.folder}: there is no such folder; make it first")
     if options.write and not options.update:
         raise InputError("--write: only with --update, which says what it would write")
-    with contextlib.chdir(options.folder):  # From where pytest will see the paths.
-        if options.update:
-            from harness.cli.updating import update
-
-            return update(Path(TESTS), write=options.write)
-        if options.budget != "none":
-            seconds_in(options.budget, name="--budget")
-        plan = _planned(options)
-        write_all_or_none(plan.files)
-        about = []
-        if Path(TESTS, GATES) in plan.files and options.budget != "none":
-            from harness.cli.joining import choose_samples
-
-            about = choose_samples(options, Path(TESTS, GATES))
-    print("\n".join(_told(plan, options, about)))
+    if options.update:
+        return _update(options)
+    request = InitRequest(
+        options.families,
+        options.min_accuracy,
+        options.checkpoint,
+        options.budget,
+        bool(options.ci),
+        settings_of(options),
+        tuple(gate_options(options.passed_on, options)),
+    )
+    print("\n".join(_told(initialize(request, options.folder), options)))
     return OK
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What is to be written: contents by path, and for which images and rows; `unchanged` is there and stays."""
+def _update(options: argparse.Namespace) -> int:
+    from harness.project.updating import update
 
-    files: Mapping[Path, bytes]
-    unchanged: tuple[Path, ...]
-    images: LabelledImages
-    rows: tuple[StarterRow, ...]
-    accuracy: float | None
-    """Of --checkpoint on the images as they are."""
-
-
-def _planned(options: argparse.Namespace) -> _Plan:
-    """Check all that the options say, and return what to write; raises `InputError` before anything is written."""
-    from harness.cli.joining import gates_there, lacking, with_rows
-    from harness.cli.updating import RECORD, known_tests, record_of
-    from harness.cli.workflow import WORKFLOW, workflow
-    from harness.gates.shipped import shipped_tests
-    from harness.gates.starter import families_of, starter, starter_rows
-    from harness.measures.mistakes import confused_pairs
-
-    families = families_of(options.families)
-    configured = _configuration(options)
-    images = load_all_images(options)
-    pairs: list[tuple[str, str]] = []
-    accuracy: float | None = None
-    if options.checkpoint is not None:
-        predictions = open_chosen(options.checkpoint, images, options).predict(images)
-        pairs, accuracy = confused_pairs(predictions), float(predictions.correct.mean())
-    rows = starter_rows(images, families, pairs=pairs, min_accuracy=options.min_accuracy)
-    gates = gates_there(Path(TESTS, GATES), images)
-    if gates:
-        rows = lacking(gates, rows, options)
-    tests = [test for test in shipped_tests() if any(test.takes_row(row.family, row.metric) for row in rows)]
-    known = known_tests(Path(TESTS))
-    texts = {Path(TESTS, test.name): test.text for test in tests if not (gates and test.name in known)}
-    if rows:
-        texts[Path(TESTS, GATES)] = with_rows(gates, rows, images) if gates else starter(images, rows)
-        texts[Path(TESTS, RECORD)] = record_of(tests, known if gates else {})
-    if options.ci:
-        texts[Path(WORKFLOW)] = workflow(Path(), candidate=_candidate(options), network=options.stress_model)
-    files = {path: text.encode() for path, text in texts.items()}
-    there = [path for path in files if path.exists() and path.read_bytes() == files[path]]
-    ours = {Path(TESTS, GATES), Path(TESTS, RECORD)} if gates else set()
-    if other := [path for path in files if path.exists() and path not in {*there, *ours}]:
-        raise InputError(
-            f"{', '.join(map(str, other))}: there already, and not what would be written; nothing was written. Move "
-            "away what is to be made anew"
-        )
-    new = {path: content for path, content in files.items() if path not in there}
-    kept = [Path(TESTS, name) for name in (GATES, RECORD, *known) if gates and Path(TESTS, name).exists()]
-    unchanged = tuple(dict.fromkeys(path for path in (*kept, *there) if path not in new))
-    return _Plan({**new, **configured}, unchanged, images, rows, accuracy)
-
-
-def _configuration(options: argparse.Namespace) -> dict[Path, bytes]:
-    """Return pytest's configuration with the options given, by its path; nothing where it says the same already.
-
-    Raises `InputError` where it says something else of the same options.
-    """
-    from harness.run.pytest_configuration import configuration, options_in, with_options
-
-    found = configuration(Path())
-    path = found or Path("pyproject.toml" if Path("pyproject.toml").is_file() else "pytest.ini")
-    text = path.read_text("utf-8") if path.exists() else ""
-    present = options_in(path.name, text) if found else None
-    wanted = gate_options(options.passed_on, options)
-    parser, actions = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False), []
-    add_settings(
-        lambda *names, **how: actions.append(parser.add_argument(*names, **how)), (*DATA_SETTINGS, *NETWORK_SETTINGS)
+    with contextlib.chdir(options.folder):
+        done = update(Path(TESTS), write=options.write)
+    taken = f", {len(done.taken)} taken over" if options.write else ""
+    print(
+        *done.lines,
+        f"{done.count} tests, written by version {done.before}: {done.differ} differ from version {done.now}{taken}",
+        sep="\n",
     )
-    try:
-        there = gate_options(actions, parser.parse_known_args(list(present or ()))[0])
-    except argparse.ArgumentError as error:
-        raise InputError(f"{path}: its addopts cannot be read ({error})") from None
-    if present is not None and (there == wanted or not wanted):
-        return {}
-    if there:
-        raise InputError(
-            f"{path}: its addopts say {_joined(there)}, and init was given {_joined(wanted)}; nothing was written. "
-            "Give init the same options, or write the new ones there by hand"
-        )
-    own_tests = any(Path().glob("test*/")) or any(Path().glob("test_*.py"))
-    return {path: with_options(path.name, text, wanted, testpaths="" if own_tests else TESTS).encode()}
+    if done.differ and not options.write:
+        print("take over those that were not edited with --write; merge the others by hand")
+    return NEGATIVE if done.differ else OK
 
 
-def _joined(options: Sequence[tuple[str, ...]]) -> str:
-    return " ".join(map(shlex.join, options)) or "none of these options"
-
-
-def _candidate(options: argparse.Namespace) -> str:
-    """Return the path of a checkpoint as the repository has it: that of --checkpoint, where it lies inside."""
-    path: Path | None = options.checkpoint
-    inside = path is not None and path.resolve().is_relative_to(Path.cwd())
-    return path.resolve().relative_to(Path.cwd()).as_posix() if path and inside else _CANDIDATE
-
-
-def _told(plan: _Plan, options: argparse.Namespace, about: Sequence[str]) -> list[str]:
+def _told(plan: Initialized, options: argparse.Namespace) -> list[str]:
     """Say what was written, what a run takes, and what to do next."""
     from harness.gates import read_gates
     from harness.gates.starter import offered
@@ -228,25 +138,25 @@ def _told(plan: _Plan, options: argparse.Namespace, about: Sequence[str]) -> lis
     whom = f"for {len(plan.images)} images of {len(plan.images.classes)} classes"
     said = f"{len(plan.rows)} rows of {families}, {whom}"
     if not plan.rows:
-        lacking = [name for name in offered() if not read_gates(here / TESTS / GATES).family(name)]
+        lacking = [name for name in offered() if not read_gates(here / TESTS / CHECKS).family(name)]
         said = f"as they were, {whom}; --families adds some of {', '.join(lacking)}"
-    candidate = options.checkpoint or _CANDIDATE
+    candidate = options.checkpoint or CANDIDATE
     bounds = [row.id for row in plan.rows if any(entry.startswith("hand") for entry in row.more)]
     return [
         f"gates: {said}",
-        *(f"written: {here / path}" for path in plan.files),
+        *(f"written: {here / path}" for path in plan.written),
         *(f"as it was: {here / path}" for path in plan.unchanged),
         f"with a bound by hand: {', '.join(bounds) or 'none'}; all else is reported only until it is calibrated",
         *_first_bound(plan, options),
-        *about,
+        *_fit_lines(plan, here / TESTS / CHECKS),
         "next:",
         *([] if here == Path() else [f"  cd {shlex.quote(str(here))}"]),
         f"  pytest {TESTS} --candidate {shlex.quote(str(candidate))}",
-        "  python -m harness calibrate --checkpoints FILE FILE ...    # 3 or more retrains set the bounds",
+        "  stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more retrains set the bounds",
     ]
 
 
-def _first_bound(plan: _Plan, options: argparse.Namespace) -> list[str]:
+def _first_bound(plan: Initialized, options: argparse.Namespace) -> list[str]:
     """Say how good the checkpoint is: a bound far below cannot tell a damaged model from it, which ends runs with 4."""
     if plan.accuracy is None:
         return []
@@ -259,3 +169,18 @@ def _first_bound(plan: _Plan, options: argparse.Namespace) -> list[str]:
     if wanted < plan.accuracy - 4 * _BELOW:
         return [f"{said}; a bound as low as {wanted:g} may not notice a damaged model, and a run then ends with 4"]
     return [said]
+
+
+def _fit_lines(plan: Initialized, gates: Path) -> list[str]:
+    """Say how a run fits into the budget, or why that is not known."""
+    from harness.report.costs import fit_lines
+
+    if plan.unfit:
+        later = "`stress-harness calibrate --budget 30m` chooses samples that fit"
+        return [f"how long a run takes is not known ({plan.unfit}); {later}"]
+    if plan.fit is None:
+        return []
+    kept = f"; the samples stand in {gates}, [data.samples], --budget none leaves them out" if plan.fit.samples else ""
+    lines = fit_lines(plan.fit)
+    lines[len(plan.fit.after) + 1] += kept  # Behind the table's head and its rows.
+    return ["what a run takes:", *lines]

@@ -62,7 +62,7 @@ def decoded(pictures: Pictures, pipeline: Pipeline | None = None) -> LabelledIma
             return _in_memory(decoder)
         raise InputError(
             f"{ArrayStore.of_user().folder}: {len(pictures)} images take {decoder.needed / 1e9:.1f} GB there, decoded "
-            f"({error.strerror or error}); make room, with `python -m harness cache --clear` for one, or move the "
+            f"({error.strerror or error}); make room, with `stress-harness cache --clear` for one, or move the "
             "user's cache with XDG_CACHE_HOME"
         ) from None
 

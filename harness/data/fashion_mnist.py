@@ -65,7 +65,7 @@ _FILES: dict[Split, tuple[_File, _File]] = {
 EMBEDDED = Path(__file__).parent / "fashion_mnist_files"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 DOWNLOAD_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
-_REMEDY = "Restore it from the distribution, or run `python -m harness fetch-data` for a fresh copy."
+_REMEDY = "Restore it from the distribution, or run `stress-harness fetch-data` for a fresh copy."
 
 
 def cache_dir() -> Path:
@@ -109,7 +109,7 @@ def _find(split: Split, data_dir: Path | None) -> Path:
             return directory
     listing = [f"  {name}: {directory}" for name, directory in looked_in]
     remedy = (
-        "Run `python -m harness fetch-data` to download them, on Debian or Ubuntu `apt-get install "
+        "Run `stress-harness fetch-data` to download them, on Debian or Ubuntu `apt-get install "
         "dataset-fashion-mnist`, or name their folder with `--data-dir`."
     )
     raise InputError(

@@ -63,7 +63,7 @@ def starter(images: LabelledImages, rows: Sequence[StarterRow]) -> str:
     """Return the text of a gates file for these images, with these rows."""
     of_groups = any(row.family == SLICE for row in rows)
     lines = [
-        "# Bounds are set by `python -m harness calibrate`, from retrains of yours that are healthy. Until then a row",
+        "# Bounds are set by `stress-harness calibrate`, from retrains of yours that are healthy. Until then a row",
         '# has one by hand, `hand = { bound = 0.9, reason = "..." }`, or is reported only. It runs in the stress test',
         "# that is marked with its family. What the keys mean is in docs/reference/gates.md of the harness.",
         f"\nschema = {SCHEMA}\nprotocol = {PROTOCOL}\n\n[data]",

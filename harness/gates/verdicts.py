@@ -186,7 +186,7 @@ class Verdict:
     def _how_to_gate(self, bound: str) -> str:
         if self.gate.role != "candidate":
             return f"no {bound}"
-        return f"no {bound} yet, `python -m harness calibrate --family {self.gate.family}` makes one"
+        return f"no {bound} yet, `stress-harness calibrate --family {self.gate.family}` makes one"
 
     def _number(self, value: float) -> str:
         return self.unit.format(value, decimals=4)

@@ -85,7 +85,7 @@ def role_model(session: StressSession, name: str) -> RoleModel:
 def knowledge(stress_session: StressSession) -> PanelPredictions:
     """Return the panel predictions; a test that needs them does not apply where none are recorded."""
     if stress_session.knowledge is None:
-        error = NotRecordedError("there are no panel predictions; `python -m harness calibrate` records them")
+        error = NotRecordedError("there are no panel predictions; `stress-harness calibrate` records them")
         raise NotApplicable.because(error)
     return stress_session.knowledge
 

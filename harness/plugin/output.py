@@ -98,7 +98,7 @@ def write_page_whole(config: pytest.Config, folder: Path) -> None:
 
 
 def confirm(status: int) -> None:
-    """Write the exit status of a run that came to its end where `python -m harness gate`, if it began it, looks."""
+    """Write the exit status of a run that came to its end where `stress-harness gate`, if it began it, looks."""
     if path := os.environ.get(STATUS_FILE):
         Path(path).write_text(str(int(status)), "utf-8")
 

@@ -111,7 +111,7 @@ def _planned(run: GateRun, session: pytest.Session) -> list[str]:
     run.planned = True
     lines = samples_in_toml(fit)
     if lines:
-        lines.insert(0, "to fit, `python -m harness calibrate --budget`, which writes these lines into the gates file:")
+        lines.insert(0, "to fit, `stress-harness calibrate --budget`, which writes these lines into the gates file:")
     return [*fit_lines(fit), *lines]
 
 

@@ -1,21 +1,118 @@
-"""The golden images of a run: read, held against the list of their hashes, and made like the images at hand."""
+"""The golden images of a run: read, held against the list of their hashes, made like the images at hand, and added."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import hashlib
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from harness.data.image_files import labelled_like, pixels_like
+import numpy as np
+
+from harness.data.image_files import SUFFIXES, as_png, labelled_like, pixels_like
+from harness.data.options import DataOptions
 from harness.data.pipeline import Pipeline
-from harness.errors import InputError
-from harness.gates.golden import folder_of, picture_of
+from harness.errors import InputError, writable
+from harness.gates import read_gates
+from harness.gates.golden import MAX_PICTURE_BYTES, GoldenImage, alone_with, folder_of, picture_of, write_golden
+from harness.networks import NetworkOptions
+from harness.run.made_for import expect_data_of
+from harness.store.files import read_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from harness.data import LabelledImages
-    from harness.data.options import DataOptions
     from harness.data.transforms import Transform
     from harness.gates import GatesFile
+
+_MAX_DIGITS = 18
+"""Of the number of a test image; no data have as many."""
+
+
+@dataclass(frozen=True)
+class _New:
+    """A picture to add: the content of its file and how that ends, the class that it is of, and where it came from."""
+
+    content: bytes
+    suffix: str
+    class_name: str
+    source: str
+    made: Literal["pixels", "picture"]
+
+    @property
+    def sha256(self) -> str:
+        """Return that of its file."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+@dataclass(frozen=True)
+class GoldenRequest:
+    """Images to add to the golden set of a checks file: numbers of test images, pictures, or folders of pictures.
+
+    `class_name` is what all of them show; by default the label of a test image, or the folder of a picture.
+    """
+
+    checks_path: Path
+    images: tuple[str, ...]
+    reason: str
+    class_name: str | None = None
+    data: DataOptions = field(default_factory=DataOptions)
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for a reason that says nothing."""
+        if not self.reason.strip():
+            raise InputError("--reason: is empty; say why these images must be right, as it is shown when one is not")
+
+
+@dataclass(frozen=True)
+class AddedImages:
+    """Golden images `added`, the number of the whole set, and the files written.
+
+    `unknown` says why nobody knows how many reference models get them right; empty where that is known.
+    """
+
+    added: tuple[GoldenImage, ...]
+    count: int
+    written: tuple[Path, ...]
+    unknown: str
+
+
+def add_golden_images(
+    request: GoldenRequest, *, reference_models: Callable[[GatesFile], Iterable[tuple[Path, str]]]
+) -> AddedImages:
+    """Add images to the golden set, with how many reference models get each right.
+
+    `reference_models` gives the path and SHA-256 of each, or raises `InputError` where none are known.
+    """
+    with alone_with(request.checks_path):
+        gates = read_gates(request.checks_path)
+        images = images_for(gates, request.data, request.network)
+        new = [each for name in request.images for each in _found(name, images, request.class_name)]
+        asked = _made(new, gates, images, request.data, request.network)
+        right, unknown = [], ""
+        try:
+            right = _correct_counts(reference_models(gates), asked, request, named=str(gates.recipe.get("panel")))
+        except (InputError, OSError) as error:
+            unknown = str(error)
+        kept = list(gates.golden)
+        for at, each in enumerate(new):
+            counts = right[at] if right else ()
+            kept.append(_golden(each, request.reason.strip(), {image.id for image in kept}, counts))
+        added = kept[len(gates.golden) :]
+        pictures = {image.file: each.content for image, each in zip(added, new, strict=True)}
+        written = write_golden(request.checks_path, kept, pictures)
+    return AddedImages(tuple(added), len(kept), tuple(written), unknown)
+
+
+def images_for(gates: GatesFile, data: DataOptions, network: NetworkOptions) -> LabelledImages:
+    """Return the images that a checks file was made for; raises `InputError` for other data."""
+    images = data.load(network.transform)
+    expect_data_of(gates, images)
+    return replace(images, classes=gates.data.classes) if gates.data.classes else images
 
 
 def golden_images(
@@ -35,10 +132,101 @@ def golden_images(
         if image.class_name not in images.classes:
             raise InputError(
                 f"{where}: is to be {image.class_name!r}, which is none of the classes at hand, "
-                f"{', '.join(images.classes)}; take it out with `python -m harness golden remove {image.id}`, and "
+                f"{', '.join(images.classes)}; take it out with `stress-harness golden remove {image.id}`, and "
                 "add it anew with the name of its class"
             )
         how = Pipeline() if image.made == "pixels" else pipeline
         made.append(pixels_like(images, picture_of(image, gates.path), how, where=where))
         labels.append(images.classes.index(image.class_name))
     return labelled_like(images, made, labels, name="golden")
+
+
+def _made(
+    new: Sequence[_New], gates: GatesFile, images: LabelledImages, data: DataOptions, network: NetworkOptions
+) -> LabelledImages:
+    """Return the new images made like those at hand.
+
+    Raises `InputError` for one whose pixels, or file, are in the set already.
+    """
+    present, pipeline = golden_images(gates, images, data, network.transform), data.whole_pipeline(network.transform)
+    names = [f"{image.id}, {image.class_name}" for image in gates.golden]
+    files = [image.sha256 for image in gates.golden]
+    pixels = [] if present is None else list(present.pixels.numpy())
+    for each in new:
+        how = Pipeline() if each.made == "pixels" else pipeline
+        made = pixels_like(images, each.content, how, where=each.source)
+        for name, file, other in zip(names, files, pixels, strict=True):
+            if file == each.sha256 or np.array_equal(made, other):
+                raise InputError(f"{each.source}: is golden already, {name}; leave it out")
+        names.append(f"{each.source}, {each.class_name}")
+        files.append(each.sha256)
+        pixels.append(made)
+    labels = [images.classes.index(each.class_name) for each in new]
+    return labelled_like(images, pixels[len(gates.golden) :], labels, name="golden")
+
+
+def _golden(new: _New, reason: str, taken: set[str], healthy: tuple[int, int] | tuple[()]) -> GoldenImage:
+    name = next(name for length in (8, 16, 64) if (name := f"golden-{new.sha256[:length]}") not in taken)
+    return GoldenImage(
+        id=name,
+        class_name=new.class_name,
+        reason=writable(reason),
+        date=datetime.now(UTC).date().isoformat(),
+        source=writable(new.source),
+        file=name + new.suffix,
+        sha256=new.sha256,
+        made=new.made,
+        healthy=healthy,
+    )
+
+
+def _found(name: str, images: LabelledImages, class_name: str | None) -> list[_New]:
+    """Return what an argument names: a test image by its number, a picture, or those of a folder."""
+
+    def class_of(said: str, where: str) -> str:
+        if (wanted := class_name or said) not in images.classes:
+            raise InputError(
+                f"{where}: {wanted!r} is none of the classes {', '.join(images.classes)}; name it with --class"
+            )
+        return wanted
+
+    if name.isdecimal():
+        if len(name) > _MAX_DIGITS or (number := int(name)) >= len(images):
+            said = name if len(name) <= _MAX_DIGITS else f"{name[:_MAX_DIGITS]}…"
+            raise InputError(f"{said}: there are {len(images)} test images, from 0; a file of this name is ./{said}")
+        label = class_of(images.classes[int(images.labels[number])], name)
+        content = as_png(images.pixels[number].numpy())
+        return [_New(content, ".png", label, f"image {number} of {images.name}", "pixels")]
+    path = Path(name)
+    if not path.is_dir():
+        files = [path]
+    elif class_name is not None:
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+    else:
+        files = sorted(file for file in path.glob("*/*") if file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise InputError(f"{path}: no pictures in it; expected a folder per class, or pictures themselves and --class")
+    # The folder in which it is found, though it may be a link to a file elsewhere.
+    return [_picture(file, class_of(writable(file.absolute().parent.name), str(file))) for file in files]
+
+
+def _picture(file: Path, class_name: str) -> _New:
+    if (suffix := file.suffix.lower()) not in SUFFIXES:
+        raise InputError(f"{file}: expected a number of a test image, or a picture in {', '.join(sorted(SUFFIXES))}")
+    return _New(read_regular(file, max_bytes=MAX_PICTURE_BYTES), suffix, class_name, file.name, "picture")
+
+
+def _correct_counts(
+    reference_models: Iterable[tuple[Path, str]], asked: LabelledImages, request: GoldenRequest, *, named: str
+) -> list[tuple[int, int]]:
+    """Return how many reference models of the panel `named` get each image right, and of how many."""
+    from harness.inference import open_model
+    from harness.store.progress import Progress
+
+    known, right = list(reference_models), np.zeros(len(asked), dtype=np.int64)
+    for path, sha256 in Progress(known, desc="asking retrained reference models", unit="network", delay=2):
+        model = open_model(path, asked, network=request.network, device=request.device)
+        if model.sha256 != sha256:
+            raise InputError(f"{path} is not the network of the panel {named}")
+        right += model.predict(asked).correct
+    return [(int(count), len(known)) for count in right]

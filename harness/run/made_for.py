@@ -28,7 +28,7 @@ def expect_data_of(gates: GatesFile, images: LabelledImages) -> None:
                 f"{gates.path}: made for other data: its [data] {name} is {expected!r}, the data at hand have "
                 f"{found!r} (images of {height}x{width} pixels, channels: {channels}{made}); name these data's gates "
                 "file with --gates, or the gates file's data with --stress-data and the options of their pipeline, or "
-                "write a gates file for these with `python -m harness init`"
+                "write a gates file for these with `stress-harness init`"
             )
     expect_groups_of(gates, images)
     if made_for.classes and len(made_for.classes) != len(images.classes):

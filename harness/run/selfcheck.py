@@ -184,7 +184,7 @@ def _answers_are_the_models(fresh: Classifier, session: StressSession, *, most: 
         "answers-are-the-models",
         "fail" if differing else "pass",
         f"{differing} of {count} answers of this run are others when predicted anew, such as under "
-        f"{printable(under[0])}; empty the cache with `python -m harness cache --clear`, and see that perturbations of "
+        f"{printable(under[0])}; empty the cache with `stress-harness cache --clear`, and see that perturbations of "
         "your own do the same to an image in any batch"
         if differing
         # Without their number: with workers each process has answers of its own.

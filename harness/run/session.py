@@ -72,7 +72,7 @@ class StressSession:
     def golden_images(self) -> LabelledImages:
         """Return the golden set; raises `NotApplicableError` where it has no image."""
         if self.golden is None:
-            raise NotApplicableError(f"{self.gates.path} has no golden set (`python -m harness golden add`)")
+            raise NotApplicableError(f"{self.gates.path} has no golden set (`stress-harness golden add`)")
         return self.golden
 
     @cached_property

@@ -1,4 +1,4 @@
-"""`python -m harness calibrate`: healthy networks are measured by the stress tests themselves, and set the bounds."""
+"""`stress-harness calibrate`: healthy networks are measured by the stress tests themselves, and set the bounds."""
 
 import os
 import re

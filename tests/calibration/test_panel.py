@@ -83,13 +83,13 @@ MALFORMED = {
 @pytest.mark.parametrize("spoil", MALFORMED.values(), ids=MALFORMED)
 def test_a_malformed_panel_is_refused_with_file_and_next_step(path, spoil):
     spoil(path)
-    with pytest.raises(InputError, match=r"panel\.json: .*`python -m harness calibrate` makes (one|a panel)"):
+    with pytest.raises(InputError, match=r"panel\.json: .*`stress-harness calibrate` makes (one|a panel)"):
         read_panel(path)
 
 
 @pytest.mark.parametrize("name", ["absent.json", "."], ids=["missing", "folder"])
 def test_a_panel_that_cannot_be_read_is_refused_with_file_and_next_step(tmp_path, name):
-    with pytest.raises(InputError, match=r"cannot be read \(.+\); `python -m harness calibrate` makes a panel"):
+    with pytest.raises(InputError, match=r"cannot be read \(.+\); `stress-harness calibrate` makes a panel"):
         read_panel(tmp_path / name)
 
 

@@ -1,4 +1,4 @@
-"""`python -m harness accept`: the gate decides, and what it accepted is what later candidates are held against."""
+"""`stress-harness accept`: the gate decides, and what it accepted is what later candidates are held against."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""`python -m harness`: exit statuses, messages, and the files its commands write."""
+"""`stress-harness`: exit statuses, messages, and the files its commands write."""
 
 import csv
 import gc
@@ -75,7 +75,7 @@ def test_help_shows_an_example(capsys, command):
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
     assert ended.value.code == 0
-    assert f"example: python -m harness {command}" in " ".join(capsys.readouterr().out.split())
+    assert f"example: stress-harness {command}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_help_lists_the_commands_with_a_summary(capsys):
@@ -105,7 +105,7 @@ def test_bad_usage_ends_with_2(capsys, arguments):
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
-    assert "usage: python -m harness" in capsys.readouterr().err
+    assert "usage: stress-harness" in capsys.readouterr().err
 
 
 def test_python_m_harness_passes_the_status_on(tmp_path):

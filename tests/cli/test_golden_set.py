@@ -1,4 +1,4 @@
-"""`python -m harness golden`: images that must never be wrong again, each a gate, and a set that cannot be lost."""
+"""`stress-harness golden`: images that must never be wrong again, each a gate, and a set that cannot be lost."""
 
 import hashlib
 import os
@@ -508,7 +508,7 @@ def test_an_image_that_cannot_be_used_is_told_when_declared_and_can_be_removed(z
         assert zoo.golden(*arguments) == 2
         told = capsys.readouterr().err
         assert said in told
-        assert f"`python -m harness golden remove {name}`" in told
+        assert f"`stress-harness golden remove {name}`" in told
     assert zoo.golden("remove", name) == 0
     assert zoo.golden("add", 0) == 0
     assert zoo.golden("list", "--declare") == 0

@@ -17,13 +17,13 @@ from ruamel.yaml import YAML
 from zoo import ARGUMENTS, CLASSES, gates_text, hypothesis_as_it_starts, images_of, network
 
 from harness.cli import main
-from harness.cli.updating import RECORD
-from harness.cli.workflow import workflow
 from harness.data import load_images
 from harness.gates import read_gates
 from harness.gates.shipped import shipped_tests
 from harness.gates.starter import offered
 from harness.networks.checkpoints import Record, save_checkpoint
+from harness.project.updating import RECORD
+from harness.project.workflow import workflow
 from harness.run.pytest_configuration import added_options
 from harness.store import files
 
@@ -69,7 +69,7 @@ def test_an_empty_repository_has_a_gate(shop, capsys):
     said = capsys.readouterr().out
     assert [name for name in written if f"written: {name}\n" not in said] == []
     assert "  pytest stress_tests --candidate models/candidate.safetensors\n" in said
-    assert "  python -m harness calibrate --checkpoints FILE" in said
+    assert "  stress-harness calibrate --checkpoints FILE" in said
 
 
 def with_groups(path, groups) -> None:
@@ -358,7 +358,7 @@ def older(shop):
         for test in shipped_tests()
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.gates.shipped.shipped_tests", lambda: tuple(then))
+        patch.setattr("harness.project.initialize.shipped_tests", lambda: tuple(then))
         assert main(["init", *DATA]) == 0
     return shop
 
@@ -422,5 +422,5 @@ def test_a_network_that_cannot_be_measured_is_told_and_all_else_is_written(shop,
         )
         == 0
     )
-    assert re.search(r"how long a run takes is not known \(.*; `python -m harness calibrate", capsys.readouterr().out)
+    assert re.search(r"how long a run takes is not known \(.*; `stress-harness calibrate", capsys.readouterr().out)
     assert read_gates(shop / "stress_tests/gates.toml").data.samples == {}

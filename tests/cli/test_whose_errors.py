@@ -1,4 +1,4 @@
-"""`python -m harness evaluate` with what a panel knows: whose errors they are, and which labels are suspect."""
+"""`stress-harness evaluate` with what a panel knows: whose errors they are, and which labels are suspect."""
 
 import csv
 import hashlib

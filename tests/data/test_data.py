@@ -183,7 +183,7 @@ def test_error_of_missing_files_lists_every_place_and_the_fix(folders):
     assert [line.partition(": ")[2] for line in message.splitlines()[1:5]] == [str(path) for path in folders.values()]
     assert IMAGES_FILE in message
     assert LABELS_FILE in message
-    assert "`python -m harness fetch-data`" in message
+    assert "`stress-harness fetch-data`" in message
     assert "`--data-dir`" in message
 
 
@@ -248,7 +248,7 @@ def test_damaged_file_is_named_with_its_damage_and_the_fix(tiny_files, folders, 
         load_fashion_mnist("train", data_dir=folders["--data-dir"])
 
     assert str(error.value).startswith(f"{folders['--data-dir'] / IMAGES_FILE}: ")
-    assert "`python -m harness fetch-data`" in str(error.value)
+    assert "`stress-harness fetch-data`" in str(error.value)
 
 
 def test_damaged_labels_are_noticed_too(tiny_files, folders):

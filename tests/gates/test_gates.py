@@ -595,7 +595,7 @@ def test_a_failure_says_all_there_is_to_know():
         (
             replace(ROTATION, panel=None),
             share(0.86),
-            "accuracy 0.8600 (reported only: no floor yet, `python -m harness calibrate --family rotation` makes one) "
+            "accuracy 0.8600 (reported only: no floor yet, `stress-harness calibrate --family rotation` makes one) "
             "(n=10000, 95% CI ",
         ),
         (
@@ -627,7 +627,7 @@ def test_a_failure_says_all_there_is_to_know():
         (
             Gate("pair", "pairs", "pair_failures", direction="at_most"),
             count(12),
-            "pair: pair failures 12 (reported only: no ceiling yet, `python -m harness calibrate --family pairs` makes "
+            "pair: pair failures 12 (reported only: no ceiling yet, `stress-harness calibrate --family pairs` makes "
             "one) (n=10000, 95% CI 5 to 20)",
         ),
         (

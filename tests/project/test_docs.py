@@ -37,7 +37,7 @@ LARGEST_SHEET = 60_000
 """Bytes of a picture, and of that of all corruptions, which grows with each."""
 SMALLER = (
     # The commands as they stand, on fewer images.
-    (r"(python -m harness (?:evaluate|compare) [^\n#]*)", r"\1 --samples 200 "),
+    (r"(stress-harness (?:evaluate|compare) [^\n#]*)", r"\1 --samples 200 "),
 )
 TINY_NETWORK = (
     # A network that is built as quickly as it answers, in place of the ResNet, and pictures of its size.
@@ -228,6 +228,7 @@ def place(folder: Path, package: Path, shorter, *, options: str = "") -> Place:
     for name, command in (
         ("python", f'exec "{sys.executable}" "$@"'),
         ("pytest", f'exec "{sys.executable}" -m pytest "$@"'),
+        ("stress-harness", f'exec "{sys.executable}" -m harness "$@"'),
         ("pip", f'echo "$@" >> "{stubs}/pip.log"'),
     ):
         (stubs / name).write_text(f"#!/bin/sh\n{command}\n")

@@ -6,8 +6,9 @@ import pytest
 from outcomes import EMPTY
 
 from harness.gates import Bound, Gate, Verdict
-from harness.report.ranking import Judged, best_behaviours, ranked, ranking_lines, ranking_page, wins
+from harness.report.ranking import ranking_lines, ranking_page
 from harness.run.outcome import Outcome
+from harness.run.ranking import Judged, best_behaviours, ranked, wins
 
 EVIL = "<script>alert('x')</script>"
 

@@ -335,7 +335,7 @@ def test_stale_answers_of_the_cache_are_found_by_one_check_alone(stale_in):
     assert checks(session) == {**dict.fromkeys(NAMES, "pass"), "answers-are-the-models": "fail"}
     said = re.match(
         rf"(\d+) of 64 answers of this run are others when predicted anew, such as under {re.escape(str(Pose(10)))}; "
-        "empty the cache with `python -m harness cache --clear`",
+        "empty the cache with `stress-harness cache --clear`",
         detail(session, "answers-are-the-models"),
     )
     assert 16 <= int(said[1]) <= 32, "what the model takes for other classes, and no image at rest"

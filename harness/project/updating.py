@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from harness.cli.status import NEGATIVE, OK
 from harness.errors import InputError
 from harness.gates.shipped import shipped_tests
 from harness.store.files import write_all_or_none
@@ -47,8 +47,23 @@ def record_of(tests: Iterable[ShippedTest], known: Mapping[str, str] = {}) -> st
     return json.dumps({"version": version("stress-harness"), "files": files}, indent=2) + "\n"
 
 
-def update(folder: Path, *, write: bool) -> int:
-    """Print how the shipped tests differ from those in the folder; returns 1 if some do, 0 otherwise.
+@dataclass(frozen=True)
+class Updated:
+    """Tests that this repository was given: `lines` on each that differs, how many `differ` still, and those `taken`.
+
+    `before` and `now` are the versions of the package that wrote them and that is installed; `count` are all of them.
+    """
+
+    lines: tuple[str, ...]
+    differ: int
+    taken: tuple[str, ...]
+    count: int
+    before: str
+    now: str
+
+
+def update(folder: Path, *, write: bool) -> Updated:
+    """Return how the shipped tests differ from those in the folder.
 
     A test that the user has edited counts where the shipped one has changed, too. With `write`, what changed in tests
     that were not edited is taken over, and no longer counts. Raises `InputError` for a folder without a record.
@@ -58,41 +73,36 @@ def update(folder: Path, *, write: bool) -> int:
         known = read_json(_Record, path.read_text("utf-8"), where=str(path))
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be read ({error.strerror}); `python -m harness init` writes it together with the tests"
+            f"{path}: cannot be read ({error.strerror}); `stress-harness init` writes it together with the tests"
         ) from None
     shipped = {test.name: test for test in shipped_tests()}
     written: dict[str, ShippedTest] = {}
+    lines: list[str] = []
     differing = 0
     for name, before in known.files.items():
         file, new = folder / name, shipped.get(name)
         here = file.read_text("utf-8") if file.exists() else None
         edited = here is not None and _hash(here) != before
         if new is None:
-            print(f"{file}: no longer ships with the package; what is there stays")
+            lines.append(f"{file}: no longer ships with the package; what is there stays")
         elif here is None:
-            print(f"{file}: is gone; left out")
+            lines.append(f"{file}: is gone; left out")
         elif edited and _hash(new.text) == before:
-            print(f"{file}: edited here, and as it was in the package")
+            lines.append(f"{file}: edited here, and as it was in the package")
         elif here != new.text:
-            print("".join(_difference(here, new, file)), end="")
-            print(f"{file}: {'changed in the package, and edited here' if edited else 'changed in the package'}")
+            lines += [line.rstrip("\n") for line in _difference(here, new, file)]
+            lines.append(f"{file}: {'changed in the package, and edited here' if edited else 'changed in the package'}")
             if write and not edited:
                 written[name] = new
             else:
                 differing += 1
+    now = version("stress-harness")
     if written:
-        hashes = {**known.files, **{name: _hash(test.text) for name, test in written.items()}}
-        content = json.dumps({"version": version("stress-harness"), "files": hashes}, indent=2) + "\n"
+        content = record_of(written.values(), {name: sha for name, sha in known.files.items() if name not in written})
         write_all_or_none(
             {**{folder / name: test.text.encode() for name, test in written.items()}, path: content.encode()}
         )
-    print(
-        f"{len(known.files)} tests, written by version {known.version}: {differing} differ from version "
-        f"{version('stress-harness')}" + (f", {len(written)} taken over" if write else "")
-    )
-    if differing and not write:
-        print("take over those that were not edited with --write; merge the others by hand")
-    return NEGATIVE if differing else OK
+    return Updated(tuple(lines), differing, tuple(written), len(known.files), known.version, now)
 
 
 def _hash(text: str) -> str:

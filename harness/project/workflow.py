@@ -55,7 +55,7 @@ jobs:
         run: |
 @INSTALL@
       - name: Gate
-        run: python -m harness gate stress_tests --candidate="$CANDIDATE" -n auto
+        run: stress-harness gate stress_tests --candidate="$CANDIDATE" -n auto
       - name: Job summary
         if: always()
         run: |

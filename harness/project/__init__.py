@@ -1,0 +1,1 @@
+"""The gate of a user's repository: written from the package alone, extended and updated."""

@@ -1,0 +1,262 @@
+"""The gate of a repository made: stress tests, a checks file, options in the pytest configuration, a workflow."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+import shlex
+import tempfile
+import tomllib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.calibration.samples import fit_for, samples_in_toml, with_samples
+from harness.data.groups import groups_sha256
+from harness.data.options import DATA_SETTINGS
+from harness.errors import InputError
+from harness.gates import read_gates
+from harness.gates.shipped import shipped_tests
+from harness.gates.slices import SLICE
+from harness.gates.starter import families_of, starter, starter_rows
+from harness.measures.mistakes import confused_pairs
+from harness.networks.options import NETWORK_SETTINGS
+from harness.project.updating import RECORD, known_tests, record_of
+from harness.project.workflow import WORKFLOW, workflow
+from harness.run.budget import seconds_in
+from harness.run.model_settings import ModelSettings
+from harness.run.pytest_configuration import configuration, gate_options, options_in, with_options
+from harness.store.files import write_all_or_none, write_atomically
+from harness.store.settings import add_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.data import LabelledImages
+    from harness.gates import GatesFile
+    from harness.gates.starter_row import StarterRow
+    from harness.networks import NetworkOptions
+    from harness.run.budget import Fit
+
+TESTS, CHECKS = "stress_tests", "gates.toml"
+CANDIDATE = "models/candidate.safetensors"
+"""The candidate of a repository without a checkpoint yet."""
+
+
+@dataclass(frozen=True)
+class InitRequest:
+    """A gate to make in a repository; paths are as seen from its folder.
+
+    `families` are names joined by commas, None for the default ones. `checkpoint` is a model whose confusions become
+    checks and whose run is timed. `budget` is the time that samples are chosen for, `none` for all images.
+    `gate_options` are written into the pytest configuration, each with its value.
+    """
+
+    families: str | None = None
+    min_accuracy: float | None = None
+    checkpoint: Path | None = None
+    budget: str = "30m"
+    workflow: bool = False
+    model: ModelSettings = field(default_factory=ModelSettings)
+    gate_options: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Initialized:
+    """What a repository has got: `written` and `unchanged` files, for these images and checks.
+
+    `accuracy` is that of the checkpoint on the clean images. `fit` says how a run fits into the budget, `unfit` why
+    that is not known.
+    """
+
+    written: tuple[Path, ...]
+    unchanged: tuple[Path, ...]
+    images: LabelledImages
+    rows: tuple[StarterRow, ...]
+    accuracy: float | None = None
+    fit: Fit | None = None
+    unfit: str = ""
+
+
+def initialize(request: InitRequest, folder: Path) -> Initialized:
+    """Make the gate of the repository in this folder; raises `InputError` before anything is written.
+
+    Nothing that is there is overwritten; families that a checks file lacks are added to it.
+    """
+    with contextlib.chdir(folder):  # From where pytest will see the paths.
+        if request.budget != "none":
+            seconds_in(request.budget, name="--budget")
+        files, done = _planned(request)
+        write_all_or_none(files)
+        checks = Path(TESTS, CHECKS)
+        if checks not in files or request.budget == "none":
+            return done
+        try:
+            return replace(done, fit=_with_samples(request, checks))
+        except InputError as error:
+            return replace(done, unfit=str(error).splitlines()[0])
+
+
+def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
+    """Return the contents to write, by path, and what they are for."""
+    families = families_of(request.families)
+    configured = _configuration(request.gate_options)
+    images = request.model.all_images()
+    pairs: list[tuple[str, str]] = []
+    accuracy: float | None = None
+    if request.checkpoint is not None:
+        predictions = request.model.open(request.checkpoint, images).predict(images)
+        pairs, accuracy = confused_pairs(predictions), float(predictions.correct.mean())
+    rows = starter_rows(images, families, pairs=pairs, min_accuracy=request.min_accuracy)
+    gates = _checks_there(Path(TESTS, CHECKS), images)
+    if gates:
+        rows = _lacking(gates, rows, request)
+    tests = [test for test in shipped_tests() if any(test.takes_row(row.family, row.metric) for row in rows)]
+    known = known_tests(Path(TESTS))
+    texts = {Path(TESTS, test.name): test.text for test in tests if not (gates and test.name in known)}
+    if rows:
+        texts[Path(TESTS, CHECKS)] = _with_rows(gates, rows, images) if gates else starter(images, rows)
+        texts[Path(TESTS, RECORD)] = record_of(tests, known if gates else {})
+    if request.workflow:
+        texts[Path(WORKFLOW)] = workflow(
+            Path(), candidate=_candidate(request.checkpoint), network=request.model.network.spec
+        )
+    files = {path: text.encode() for path, text in texts.items()}
+    there = [path for path in files if path.exists() and path.read_bytes() == files[path]]
+    ours = {Path(TESTS, CHECKS), Path(TESTS, RECORD)} if gates else set()
+    if other := [path for path in files if path.exists() and path not in {*there, *ours}]:
+        raise InputError(
+            f"{', '.join(map(str, other))}: there already, and not what would be written; nothing was written. Move "
+            "away what is to be made anew"
+        )
+    new = {path: content for path, content in files.items() if path not in there} | configured
+    kept = [Path(TESTS, name) for name in (CHECKS, RECORD, *known) if gates and Path(TESTS, name).exists()]
+    unchanged = tuple(dict.fromkeys(path for path in (*kept, *there) if path not in new))
+    return new, Initialized(tuple(new), unchanged, images, tuple(rows), accuracy)
+
+
+def _configuration(wanted: Sequence[tuple[str, ...]]) -> dict[Path, bytes]:
+    """Return the pytest configuration with these options, by its path; nothing where it says the same already.
+
+    Raises `InputError` where it says something else of the same options.
+    """
+    found = configuration(Path())
+    path = found or Path("pyproject.toml" if Path("pyproject.toml").is_file() else "pytest.ini")
+    text = path.read_text("utf-8") if path.exists() else ""
+    present = options_in(path.name, text) if found else None
+    there = _gate_options_in(path, present or ())
+    if present is not None and (there == list(wanted) or not wanted):
+        return {}
+    if there:
+        raise InputError(
+            f"{path}: its addopts say {_joined(there)}, and init was given {_joined(wanted)}; nothing was written. "
+            "Give init the same options, or write the new ones there by hand"
+        )
+    own_tests = any(Path().glob("test*/")) or any(Path().glob("test_*.py"))
+    return {path: with_options(path.name, text, wanted, testpaths="" if own_tests else TESTS).encode()}
+
+
+def _gate_options_in(path: Path, addopts: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the options of data and network among those of a pytest configuration, each with its value."""
+    parser, actions = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False), []
+    add_settings(
+        lambda *names, **how: actions.append(parser.add_argument(*names, **how)), (*DATA_SETTINGS, *NETWORK_SETTINGS)
+    )
+    try:
+        return gate_options(actions, parser.parse_known_args(list(addopts))[0])
+    except argparse.ArgumentError as error:
+        raise InputError(f"{path}: its addopts cannot be read ({error})") from None
+
+
+def _joined(options: Sequence[tuple[str, ...]]) -> str:
+    return " ".join(map(shlex.join, options)) or "none of these options"
+
+
+def _candidate(path: Path | None) -> str:
+    """Return the path of a checkpoint as the repository has it, where it lies inside."""
+    inside = path is not None and path.resolve().is_relative_to(Path.cwd())
+    return path.resolve().relative_to(Path.cwd()).as_posix() if path and inside else CANDIDATE
+
+
+def _checks_there(path: Path, images: LabelledImages) -> GatesFile | None:
+    """Return the gates file that is there already, if it is for these images; None for one of others, or for none.
+
+    Raises `InputError` for one that cannot be read.
+    """
+    if not path.exists():
+        return None
+    gates = read_gates(path)
+    data, wanted = gates.data, (images.name, images.split, len(images), images.sha256)
+    return gates if (data.name, data.split, data.n, data.sha256) == wanted else None
+
+
+def _lacking(gates: GatesFile, rows: Sequence[StarterRow], request: InitRequest) -> tuple[StarterRow, ...]:
+    """Return the rows of the families named that a gates file lacks; what it has is not touched.
+
+    Raises `InputError` for a bound by hand that it does not have.
+    """
+    bounds = [gate.hand and gate.hand.bound for gate in gates.family("clean")]
+    if request.min_accuracy is not None and bounds and request.min_accuracy not in bounds:
+        raise InputError(
+            f"--min-accuracy {request.min_accuracy:g}: {gates.path} has rows of the family clean already, which stay "
+            f"as they are; write hand = {{ bound = {request.min_accuracy:g} }} into one by hand"
+        )
+    if request.families is None and gates.written:
+        return ()
+    return tuple(row for row in rows if not gates.family(row.family))
+
+
+def _with_rows(gates: GatesFile, rows: Sequence[StarterRow], images: LabelledImages) -> str:
+    """Return the text of a checks file with these rows of the images at its end.
+
+    Raises `InputError` where that cannot be.
+    """
+    known = {gate.id: gate.family for gate in gates.gates}
+    for row in rows:
+        if row.id in known:
+            raise InputError(
+                f"{gates.path}: the row {row.id!r} of {row.family} cannot be added, since one of {known[row.id]} has "
+                "this id; name that one otherwise"
+            )
+    content = gates.path.read_text("utf-8")
+    if any(row.family == SLICE for row in rows) and gates.data.groups_sha256 is None:
+        content = re.sub(
+            r"(?m)^\[data\]\n", f'[data]\ngroups_sha256 = "{groups_sha256(images.groups)}"\n', content, count=1
+        )
+    made = "\n\n".join([content.rstrip("\n"), *(row.as_toml() for row in rows)]) + "\n"
+    try:
+        found = [row["id"] for row in tomllib.loads(made)["gate"]]
+    except (ValueError, TypeError):
+        found = []
+    if found != [*(gate.id for gate in gates.written), *(row.id for row in rows)]:
+        raise InputError(f"{gates.path}: rows cannot be added to it; write them as [[gate]] by hand")
+    return made
+
+
+def _with_samples(request: InitRequest, checks: Path) -> Fit:
+    """Write the samples that fit into the budget into the checks file, and return how a run then fits.
+
+    Families that are calibrated keep their images. Raises `InputError`, with nothing written, where there is no network
+    to measure, or it fails.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = request.checkpoint or _untrained(request.model.network, Path(folder))
+        device = () if request.model.device == "auto" else ("--stress-device", request.model.device)
+        fit = fit_for(request.budget, checks, checkpoint, tests=checks.parent, options=device)
+    if fit.samples:
+        known = read_gates(checks).data.samples
+        lines = samples_in_toml(replace(fit, samples={**known, **fit.samples}))
+        write_atomically(checks, with_samples(checks.read_text("utf-8"), lines).encode())
+    return fit
+
+
+def _untrained(network: NetworkOptions, folder: Path) -> Path:
+    """Save the network that the options describe with random weights, which take as long as any."""
+    import torch
+
+    if (build := network.builder()) is None:
+        raise InputError("without --checkpoint or --stress-model")
+    path = folder / "untrained.pth"
+    torch.save(build().state_dict(), path)
+    return path

@@ -1,0 +1,209 @@
+"""Checkpoints ranked by the gate: a run of the stress tests for each, its verdict, and where each is the best."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import InputError, some_of
+from harness.networks import NetworkOptions
+from harness.run.history import FARTHEST
+from harness.run.outcome import spread
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_LED = 1.0
+"""Standard deviations of healthy retrains by which the best of a row must be ahead of the next, to win it."""
+_ORDER = ("pass", "partial", "fail", "error")
+"""Verdicts, the best first."""
+
+
+@dataclass(frozen=True)
+class RankingRequest:
+    """Checkpoints to rank by the gate of a checks file; `gate_options` go to each run of the stress tests."""
+
+    checkpoints: tuple[Path, ...]
+    checks_path: Path
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    gate_options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the gate said of one candidate, by its `stress.json`; `rows` are its entries there, by id.
+
+    `failed_tests` names the tests without a gate that failed.
+    """
+
+    name: str
+    path: str
+    sha256: str
+    verdict: str
+    rows: Mapping[str, Mapping[str, Any]]
+    error: str = ""
+    failed_tests: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(name: str, path: str, report: Mapping[str, Any]) -> Judged:
+        """Return what a report, the content of `stress.json`, says of its candidate."""
+        rows = {row["id"]: row for row in report["gates"] if row["role"] == "candidate"}
+        error = next(iter(report["errors"]), "") if report["verdict"] == "error" else ""
+        sha256 = (report["candidate"] or {}).get("sha256", "")
+        return Judged(name, path, sha256, report["verdict"], rows, error, tuple(report["failed_tests"]))
+
+    @property
+    def failing(self) -> list[str]:
+        """Return the ids of the gates that fail."""
+        return [name for name, row in self.rows.items() if row["status"] == "fail"]
+
+    @property
+    def remark(self) -> str:
+        """Return why it was not judged, or what failed besides its gates; empty where there is no such thing."""
+        if self.error:
+            return f"{self.name} was not judged: {self.error}"
+        return f"{self.name} fails tests without a gate: {some_of(self.failed_tests)}" if self.failed_tests else ""
+
+    @property
+    def judged(self) -> int:
+        """Return how many gates were judged."""
+        return sum(row["status"] in {"pass", "fail"} for row in self.rows.values())
+
+    @property
+    def margins(self) -> dict[str, float]:
+        """Return by family how far the gate nearest to its bound is from it, see `harness.run.history.margin`."""
+        found: dict[str, float] = {}
+        for row in self.rows.values():
+            if row["status"] in {"pass", "fail"} and row["value"] is not None:
+                away = _score(row, row["value"]) - _score(row, row["bound"])
+                away = max(away, 0.0) if row["status"] == "pass" else min(away, 0.0)
+                found[row["family"]] = min(away, found.get(row["family"], FARTHEST))
+        return {name: max(value, -FARTHEST) for name, value in found.items()}
+
+    @property
+    def tightest(self) -> tuple[str, float]:
+        """Return the family whose nearest gate is the nearest of all to its bound, or the farthest beyond it."""
+        return min(self.margins.items(), key=lambda each: each[1], default=("", -math.inf))
+
+
+@dataclass(frozen=True)
+class Win:
+    """A row whose best candidate is ahead of the next by `lead` standard deviations of healthy retrains."""
+
+    row: str
+    candidate: str
+    lead: float
+
+
+def ranked(candidates: Sequence[Judged]) -> list[Judged]:
+    """Return the candidates, the best first: by the verdict, by how many gates and tests fail, by the tightest gate."""
+
+    def badness(one: Judged) -> tuple[int, int, float, str]:
+        return _ORDER.index(one.verdict), len(one.failing) + len(one.failed_tests), -one.tightest[1], one.name
+
+    return sorted(candidates, key=badness)
+
+
+def wins(candidates: Sequence[Judged]) -> list[Win]:
+    """Return the rows that one candidate wins, plainly ahead of all others, the greatest lead first.
+
+    Rows count that were measured on all that were judged, and of which a bound, or what healthy retrains reach, is
+    known: in their spread leads are told, see `harness.run.outcome.spread`.
+    """
+    judged = [one for one in candidates if one.verdict != "error"]
+    found = []
+    for name in judged[0].rows if len(judged) > 1 else ():
+        rows = [one.rows.get(name) for one in judged]
+        known = [row for row in rows if row and row["value"] is not None]
+        if len(known) < len(judged) or (known[0]["healthy_std"] is None and known[0]["bound"] is None):
+            continue
+        scores = sorted(((_score(row, row["value"]), at) for at, row in enumerate(known)), reverse=True)
+        lead = min(scores[0][0] - scores[1][0], FARTHEST)
+        if lead >= _LED:
+            found.append(Win(name, judged[scores[0][1]].name, lead))
+    return sorted(found, key=lambda win: (-win.lead, win.row))
+
+
+def _score(row: Mapping[str, Any], value: float) -> float:
+    """Return a value in the spread of its row, more being better."""
+    bound = row["bound"] if row["bound"] is not None else row["healthy_mean"] or 0.0
+    return (-1 if row["direction"] == "at_most" else 1) * value / spread(bound, row["healthy_std"])
+
+
+def best_behaviours(candidates: Sequence[Judged]) -> dict[str, list[str]]:
+    """Return by candidate the families in which it is the farthest on the good side, and ahead of the next."""
+    judged = [one for one in candidates if one.verdict != "error"]
+    best: dict[str, list[str]] = {}
+    for name in families_of(candidates):
+        scores = sorted(((one.margins.get(name, -math.inf), one.name) for one in judged), reverse=True)
+        if len(scores) > 1 and scores[0][0] - scores[1][0] >= _LED:
+            best.setdefault(scores[0][1], []).append(name)
+    return best
+
+
+def families_of(candidates: Sequence[Judged]) -> list[str]:
+    """Return the families that any candidate was judged in, in the order of their checks."""
+    return list(dict.fromkeys(name for one in candidates for name in one.margins))
+
+
+def rank(request: RankingRequest) -> list[Judged]:
+    """Run the gate on each checkpoint and return what it said of them, the best first.
+
+    Raises `InputError` for a file that is refused, a network that is given twice, and where none could be judged.
+    """
+    names = _names(request.checkpoints)
+    _expect_different(request.checkpoints, request.network)
+    paths = dict(zip(names, request.checkpoints, strict=True))
+    candidates = ranked(_judged(paths, request.checks_path, request.gate_options))
+    if all(one.verdict == "error" for one in candidates):
+        raise InputError(
+            f"none of {len(names)} checkpoints could be judged; {candidates[0].path}: {candidates[0].error}"
+        )
+    return candidates
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Return what each checkpoint is called: its file's stem, or its path where several have that."""
+    stems = Counter(path.stem for path in paths)
+    return [path.stem if stems[path.stem] == 1 else str(path) for path in paths]
+
+
+def _expect_different(paths: Sequence[Path], network: NetworkOptions) -> None:
+    """Raise `InputError` for a checkpoint that is refused, and for a network that is given twice."""
+    from harness.networks.declared import load_model
+
+    first: dict[str, Path] = {}
+    for path in paths:
+        checkpoint = load_model(path, network)
+        if (twin := first.setdefault(checkpoint.model_sha256, path)) is not path:
+            raise InputError(f"{twin} and {path} hold the same network; there is nothing to compare")
+
+
+def _judged(checkpoints: dict[str, Path], gates: Path, passed: Sequence[str]) -> list[Judged]:
+    """Run the gate on each checkpoint, one after the other: each run takes all cores."""
+    from tqdm import tqdm
+
+    found = []
+    for name, path in tqdm(checkpoints.items(), unit="checkpoint", desc="gating", delay=2):
+        with tempfile.TemporaryDirectory() as folder:
+            command = [
+                *(sys.executable, "-m", "pytest", str(gates.parent), "-q", "-p", "no:cacheprovider", "-p", "no:html"),
+                *(f"--candidate={path}", f"--gates={gates}", f"--stress-reports={folder}"),
+                *("--stress-no-overview", "--stress-history=none", *passed),
+            ]
+            run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  Our own command.
+            try:
+                report = json.loads((Path(folder) / "stress.json").read_bytes())
+            except OSError:
+                tail = (run.stdout + run.stderr).strip().splitlines()[-15:]
+                status = f"{path}: the stress tests ended with exit status {run.returncode}:"
+                raise InputError(status, below=tail) from None
+        found.append(Judged.of(name, str(path), report))
+    return found
