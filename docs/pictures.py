@@ -33,8 +33,9 @@ from harness.perturb.grids import most_dangerous_first
 from harness.report import figures, matrices
 from harness.report.case_pictures import picture, strip
 from harness.run.cases import cases_of, telling_cases, telling_tiles
-from harness.run.opening import StressOptions, open_session
+from harness.run.opening import open_session
 from harness.run.overview import measure_overview
+from harness.run.request import RunRequest
 from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
@@ -71,12 +72,10 @@ def main() -> None:
     if unknown := set(options.names) - set(PICTURES):
         parser.error(f"there is no picture {min(unknown)}; there are {', '.join(PICTURES)}")
     session = open_session(
-        StressOptions(
-            checkpoints={
-                "candidate": MODELS / "augmented.safetensors",
-                "baseline": MODELS / "baseline.safetensors",
-                "incumbent": MODELS / "panel/seed-001.safetensors",
-            },
+        RunRequest(
+            candidate=MODELS / "augmented.safetensors",
+            baseline=MODELS / "baseline.safetensors",
+            incumbent=MODELS / "panel/seed-001.safetensors",
             gates=REPOSITORY / "stress_tests/gates.toml",
             samples=options.samples,
         )

@@ -65,7 +65,7 @@ class CalibrationRequest:
     def __post_init__(self) -> None:
         """Raise `InputError` for a budget that is no time, or that would leave some families as they were measured."""
         if self.budget not in {None, "none"}:
-            seconds_in(str(self.budget), name="--budget")
+            seconds_in(str(self.budget))
         if self.budget is not None and (self.families or self.check_ids):
             raise InputError("--budget: samples are chosen for all families together; leave out --family and --row")
 

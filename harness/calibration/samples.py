@@ -29,7 +29,7 @@ def fit_for(
 
     Raises `InputError` where there is no plan, with the last lines that it printed.
     """
-    seconds_in(budget, name="--budget")
+    seconds_in(budget)
     with tempfile.TemporaryDirectory() as folder:
         command = [
             *(sys.executable, "-m", "pytest", str(tests), "-q", "-p", "no:cacheprovider", "--stress-reports", folder),

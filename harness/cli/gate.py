@@ -46,8 +46,8 @@ def run_gate(arguments: Sequence[str]) -> int:
     its to handle, however long it takes to write its reports: the status is 2 then.
     """
     from harness.plugin.output import REPORTS, forget, write_refusal
-    from harness.plugin.rootdir import joined
     from harness.run.reported import refusal_of
+    from harness.run.request import joined
 
     reports = _reports_named(arguments)
     forget(reports)

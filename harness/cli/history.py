@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from harness.cli.status import OK
 from harness.errors import InputError, printable
-from harness.run.history import LAST, NAME
+from harness.run.history import LAST
+from harness.run.settings import HISTORY_FILE
 
 if TYPE_CHECKING:
     import argparse
@@ -23,15 +24,15 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         _history,
         "Print the last runs of the gate, and since when gates have failed, and draw them on a page of its own: clean "
         "accuracy, worst pose, failing gates and how far each behaviour is from its bound.",
-        f"history reports/{NAME}",
+        f"history reports/{HISTORY_FILE}",
     )
     command.add_argument(
         "file",
         nargs="?",
         type=Path,
-        default=Path("reports", NAME),
+        default=Path("reports", HISTORY_FILE),
         metavar="FILE",
-        help=f"the file of --stress-history (default: reports/{NAME})",
+        help=f"the file of --stress-history (default: reports/{HISTORY_FILE})",
     )
     command.add_argument(
         "--last", type=int, default=LAST, metavar="N", help=f"how many candidates to show (default: {LAST})"
@@ -57,7 +58,7 @@ def _history(options: argparse.Namespace) -> int:
     if not options.file.exists():
         raise InputError(
             f"{options.file}: there is no such file; runs of the gate leave their line where --stress-history says, by "
-            f"default in reports/{NAME}, and in CI only if it is given"
+            f"default in reports/{HISTORY_FILE}, and in CI only if it is given"
         )
     known = read_history(options.file)
     for line in known.damaged:

@@ -120,19 +120,19 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         if not run.is_worker:
             marked = not (config.option.collectonly or run.plans)
-            begin(run.options.reports, marked=marked)
+            begin(run.request.reports_folder, marked=marked)
             run.unfinished = marked
-        run.gates = read_gates(run.options.gates)
+        run.gates = read_gates(run.request.gates_path)
         if not run.is_worker and not config.option.collectonly:
-            expect_to_leave(run.options, asked=config.option.stress_history is not None)
+            expect_to_leave(run.request, asked=config.option.stress_history is not None)
             run.start()
     except InputError as error:
         if not run.is_worker:
             refuse(run, told(error, option_of_pytest))
         raise pytest.UsageError(_annotated(told(error, option_of_pytest))) from None
-    pages = run.options.record is None and not (config.option.collectonly or run.plans)
+    pages = run.request.record is None and not (config.option.collectonly or run.plans)
     if not run.is_worker and pages and config.pluginmanager.hasplugin("html") and not config.option.htmlpath:
-        config.option.htmlpath = str(run.options.reports / PAGE)
+        config.option.htmlpath = str(run.request.reports_folder / PAGE)
         config.option.self_contained_html = True
 
 
@@ -153,7 +153,7 @@ def _limit_hypothesis(run: GateRun) -> None:
     """Give Hypothesis the profile's budget; the gate's rows are few, frozen and the same for every example."""
     from hypothesis import HealthCheck, settings
 
-    examples = EXAMPLES[run.options.profile]
+    examples = EXAMPLES[run.request.profile]
     settings.register_profile(
         "stress",
         max_examples=examples,
@@ -185,7 +185,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     run = session.config.stash[RUN]
     if run.active and not run.is_worker:
         session.config.pluginmanager.register(Collector(run, session), "stress-collector")
-        write_page_whole(session.config, run.options.reports)
+        write_page_whole(session.config, run.request.reports_folder)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -209,7 +209,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         _conclude(run, session)
     else:  # Other tests alone.
         run.unfinished = False
-        unmark(run.options.reports)
+        unmark(run.request.reports_folder)
 
 
 def _look_back(run: GateRun, session: pytest.Session) -> None:
@@ -223,14 +223,14 @@ def _look_back(run: GateRun, session: pytest.Session) -> None:
 def _conclude(run: GateRun, session: pytest.Session) -> None:
     """Come to an outcome in the controller."""
     interrupted = run.reported.interrupted
-    if not run.options.overview:
+    if run.request.no_overview:
         run.reported.overview_missing = "The models were not compared (--stress-no-overview)."
     if not interrupted:
         session.exitstatus = NOT_JUDGED  # Unless what follows comes to a verdict.
         tell(session.config, checks=run.checks_itself, compares=run.compares_models)
     _look_back(run, session)
-    run.outcome = with_history(run.finish(), run.options)
-    write_files(run.outcome, run.options.reports)
+    run.outcome = with_history(run.finish(), run.request)
+    write_files(run.outcome, run.request.reports_folder)
     run.unfinished = False
     if not interrupted:
         session.exitstatus = run.outcome.exit_status
@@ -251,7 +251,7 @@ def pytest_terminal_summary(
 
     colour = {"pass": "green", "partial": "yellow"}.get(run.outcome.verdict, "red")
     terminalreporter.section("model quality gate", **{colour: True})  # type: ignore[arg-type]
-    reports = _relative(run.options.reports)
+    reports = _relative(run.request.reports_folder)
     for line in summary_lines(run.outcome, reports):
         terminalreporter.line(line)
     if run.session and run.session.cluster:

@@ -52,7 +52,7 @@ class Collector:
         """Say what the workers do when they have run the last test."""
         self.ended += 1
         if self.run.awaits_workers and self.ended == self.session.testscollected:
-            tell(self.session.config, checks=True, compares=self.run.options.overview, below="\n")
+            tell(self.session.config, checks=True, compares=not self.run.request.no_overview, below="\n")
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Take errors of test files that cannot be imported, and of rows whose keys are not those of their test."""

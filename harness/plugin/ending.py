@@ -62,4 +62,4 @@ def refuse(run: GateRun, reason: str) -> None:
     if run.outcome:
         run.outcome = replace(run.outcome, errors=(*run.outcome.errors, reason))
     run.unfinished = False
-    write_refusal(run.outcome or refusal_of(run.options, [reason], command=run.command), run.options.reports)
+    write_refusal(run.outcome or refusal_of(run.request, [reason], command=run.command), run.request.reports_folder)

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import os
 import shlex
-import threading
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.data.options import DataOptions
 from harness.errors import InputError
 from harness.gates.roles import ROLES
-from harness.networks import NetworkOptions
-from harness.networks.running import BackendOptions
-from harness.plugin.leaving import HISTORY_OPTION, history_file
-from harness.run.budget import seconds_in
-from harness.run.opening import TIMEOUT_SECONDS, StressOptions
+from harness.plugin.leaving import HISTORY_OPTION
+from harness.run.request import RunRequest
 from harness.run.settings import MODEL_SETTINGS, SETTINGS
 from harness.store.settings import BARE, add_settings, option_of_pytest, told, values_in
 
@@ -62,43 +58,19 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
     )
 
 
-def options_of(config: pytest.Config) -> StressOptions:
-    """Return the options, relative defaults resolved from the root directory."""
-    option, models = config.option, config.rootpath / "models"
+def request_of_config(config: pytest.Config) -> RunRequest:
+    """Return what the options ask for; raises `UsageError` for one that is none."""
     try:
-        values = values_in(option)
-        data, backend = DataOptions.of(values), BackendOptions.of(values)
+        request = RunRequest.of(values_in(config.option), root=config.rootpath)
+        request.expect_sound()
     except InputError as error:
         raise pytest.UsageError(told(error, option_of_pytest)) from None
-    ours = data == DataOptions()
-    given = {name: getattr(option, f"stress_{name}", None) for name in (*ROLES, "gates")}
-    checkpoints: dict[str, Path] = {}
-    for name, role in ROLES.items():
-        if given[name] == "none" and not role.optional:
-            raise pytest.UsageError(f"--{name} none: a gate needs a {name}; name a checkpoint")
-        if (path := _path(given[name], role.default(models, shipped_data=ours))) is not None:
-            checkpoints[name] = path
-    return StressOptions(
-        checkpoints=checkpoints,
-        gates=Path(given["gates"]) if given["gates"] else _default_gates(config, option.stress_profile),
-        shipped=frozenset(name for name in checkpoints if ours and given[name] is None),
-        network=NetworkOptions.of(values),
-        layer=option.stress_layer,
-        data=data,
-        profile=option.stress_profile,
-        samples=option.stress_samples,
-        device=option.stress_device,
-        backend=backend,
-        cache=not option.stress_no_cache,
-        overview=not option.stress_no_overview,
-        knowledge=_path(option.stress_knowledge, None),
-        answers=_path(option.stress_answers, None),
-        budget_seconds=_budget(option.stress_budget),
-        record=_families(option.stress_record),
-        timeout_seconds=_seconds(option.stress_timeout, TIMEOUT_SECONDS[option.stress_profile]),
-        reports=config.rootpath / option.stress_reports,
-        history=history_file(option.stress_history, config.rootpath, option.stress_reports),
-        mlflow=option.stress_mlflow,
+    record, answers = config.option.stress_record, config.option.stress_answers
+    return replace(
+        request,
+        record=None if record is None else frozenset() if record == "all" else frozenset(record.split(",")),
+        answers=answers and Path(answers),
+        panel_predictions=config.option.stress_knowledge and Path(config.option.stress_knowledge),
     )
 
 
@@ -141,44 +113,6 @@ def _split(text: str) -> list[str]:
         return shlex.split(text)
     except ValueError:  # An open quotation, which pytest refuses.
         return []
-
-
-def full_gates(config: pytest.Config) -> Path:
-    """Return the gates file of the default profile."""
-    return config.rootpath / "stress_tests/gates.toml"
-
-
-def _default_gates(config: pytest.Config, profile: str) -> Path:
-    full = full_gates(config)
-    quick = full.with_name("gates-quick.toml")
-    return quick if profile == "quick" and quick.exists() else full
-
-
-def _seconds(given: float | None, default: float) -> float:
-    if given is None:
-        return default
-    if not 0 <= given < threading.TIMEOUT_MAX:
-        raise pytest.UsageError(f"--stress-timeout {given:g}: expected seconds, 0 for no limit")
-    return given
-
-
-def _budget(given: str | None) -> float | None:
-    try:
-        return None if given is None else seconds_in(given, name="--stress-budget")
-    except InputError as error:
-        raise pytest.UsageError(str(error)) from None
-
-
-def _families(given: str | None) -> frozenset[str] | None:
-    if given is None:
-        return None
-    return frozenset() if given == "all" else frozenset(given.split(","))
-
-
-def _path(given: str | None, default: Path | None) -> Path | None:
-    if given is None:
-        return default
-    return None if given == "none" else Path(given)
 
 
 def is_gate_run(config: pytest.Config) -> bool:

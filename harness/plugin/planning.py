@@ -48,7 +48,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
     took = "how long it takes is not known, a first batch failed or took too long"
     # Whatever a model raises, or that it hangs, is told by the tests; no line is worth ending a run, or a long wait.
-    seconds = min(run.options.timeout_seconds or _PATIENCE, _PATIENCE)
+    seconds = min(run.request.timeout_seconds or _PATIENCE, _PATIENCE)
     with (
         suppress(Exception, TimeLimitExceededError),
         time_limit(seconds, "a first batch"),
@@ -59,8 +59,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     ):
         took = time_in_brief(run.session)
     lines = [f"stress: {rows_in_brief(run.session)}; {took}"]
-    if run.fits_a_budget and run.options.budget_seconds:
-        lines.append(f"stress: samples are chosen that fit into {duration(run.options.budget_seconds)}, if need be")
+    if run.fits_a_budget and run.request.budget_seconds:
+        lines.append(f"stress: samples are chosen that fit into {duration(run.request.budget_seconds)}, if need be")
     return lines
 
 
@@ -99,7 +99,7 @@ def _planned(run: GateRun, session: pytest.Session) -> list[str]:
     from harness.run.plan import measured_costs, plan_of
 
     with foreign_code():
-        if run.options.budget_seconds is None:
+        if run.request.budget_seconds is None:
             planned = plan_of(
                 run.prepare(), selected_gates(session), run.judge, overview=run.has_overview, limit=planning_limit
             )
@@ -138,7 +138,7 @@ def _fit_of(run: GateRun, session: pytest.Session, costs: Costs, *, cores: int |
     from harness.run.plan import asked_by
 
     gates, whole = selected_gates(session), run.prepare()
-    assert run.options.budget_seconds is not None
+    assert run.request.budget_seconds is not None
     if run.plans and whole.knowledge is None:  # What the calibration for which it plans makes known is asked for then.
         whole = replace(whole, knowledge=PanelPredictions(whole.images.sha256, whole.images.classes, ("planned",), {}))
 
@@ -157,6 +157,6 @@ def _fit_of(run: GateRun, session: pytest.Session, costs: Costs, *, cores: int |
         families,
         costs,
         kept=kept if run.plans else (),
-        budget=run.options.budget_seconds,
+        budget=run.request.budget_seconds,
         cores=cores or whole.roles["candidate"].classifier.workers,
     )

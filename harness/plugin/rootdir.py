@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.gates.roles import ROLES
+from harness.run.request import joined, paths_behind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_PATHS = {*(f"--{role}" for role in ROLES), "--gates", "--stress-reports", "--stress-history"}
-
-
-def joined(arguments: Sequence[str]) -> list[str]:
-    """Return a command line with the paths of our options joined to them by an equals sign, as pytest needs it.
-
-    It looks for its root directory before it knows our options, and takes a path behind one for a place of tests.
-    """
-    result: list[str] = []
-    for argument in arguments:
-        if result and result[-1] in _PATHS and not argument.startswith("-"):
-            result[-1] += f"={argument}"
-        else:
-            result.append(argument)
-    return result
 
 
 def expect_own(config: pytest.Config) -> None:
@@ -49,7 +32,7 @@ def _found_without(config: pytest.Config, given: Sequence[str]) -> tuple[object,
     known = config.known_args_namespace
     if known.rootdir or known.inifilename:
         return None
-    values = {after for name, after in pairwise(given) if name in _PATHS}
+    values = paths_behind(given)
     places = [str(place) for place in known.file_or_dir if str(place) in given and str(place) not in values]
     how: dict[str, Any] = {
         "inifile": None,

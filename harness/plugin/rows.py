@@ -29,7 +29,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     gates = run.gates
     (family,), keys = marker.args, dict(marker.kwargs)
     metric = keys.pop("metric", "")
-    test, path = metafunc.definition.name, run.options.gates
+    test, path = metafunc.definition.name, run.request.gates_path
     rows = tuple(row for row in (gates.family(family) if gates else ()) if metric in {"", row.metric})
     try:
         run.expect_same_gates()
@@ -68,17 +68,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     run.tests = {row.id: item for item, row in rows.items()}
     left_out: set[pytest.Item] = set()
     # An empty golden set is no gate of this run, nor are groups without a row; a panel knows nothing of golden images.
-    recording = run.options.record is not None
+    recording = run.request.record is not None
     golden = {item: row for item, row in rows.items() if row.family == GOLDEN}
     unasked = {item for item, row in golden.items() if recording or row.definition not in run.rows}
     unasked |= {item for item, row in rows.items() if row.family == SLICE and row.definition not in run.rows}
     items[:] = [item for item in items if item not in unasked]
     if run.gates and run.gates.data.sample is not None:
         left_out |= {item for item, row in rows.items() if row.definition not in run.rows}
-    if run.options.record:
-        asked = {item for item, row in rows.items() if row.id in run.options.record}
-        left_out |= {item for item in items if families.get(item) not in run.options.record and item not in asked}
-    if run.options.answers is not None:
+    if run.request.record:
+        asked = {item for item, row in rows.items() if row.id in run.request.record}
+        left_out |= {item for item in items if families.get(item) not in run.request.record and item not in asked}
+    if run.request.answers is not None:
         left_out |= {item for item in items if PANEL_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))}
     if left_out:
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])

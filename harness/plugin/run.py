@@ -21,7 +21,7 @@ from harness.errors import (
 from harness.gates import Gate, GatesFile, Verdict, read_gates
 from harness.plugin import by_hand
 from harness.plugin.afterwards import bar
-from harness.plugin.options import full_gates, is_gate_run, options_of
+from harness.plugin.options import is_gate_run, request_of_config
 from harness.plugin.pictures import PictureMaker
 from harness.plugin.timeout import planning_limit, time_limit
 from harness.run.evidence import Evidence
@@ -68,7 +68,7 @@ class GateRun:
         self.config = config
         self.is_worker = hasattr(config, "workerinput")
         self.active = is_gate_run(config)
-        self.options = options_of(config)
+        self.request = request_of_config(config)
         self.gates: GatesFile | None = None
         self.session: StressSession | None = None
         self.evidence = Evidence()
@@ -107,7 +107,7 @@ class GateRun:
                 workers = max(1, available_cores() // self.config.workerinput["workercount"])  # type: ignore[attr-defined]
             try:
                 with self.limited("loading the models"):
-                    session = open_session(self.options, gates=self.gates, workers=workers)
+                    session = open_session(self.request, gates=self.gates, workers=workers)
             except Interruption as error:
                 raise InputError(str(error)) from None
             if self.is_worker:
@@ -143,30 +143,30 @@ class GateRun:
 
     def limited(self, what: str) -> AbstractContextManager[None]:
         """Limit the time of a block to that of one gate."""
-        return time_limit(self.options.timeout_seconds, what)
+        return time_limit(self.request.timeout_seconds, what)
 
     def _expect_alone(self) -> None:
         """Raise `InputError` for what divides work, or counts it, beside a cluster."""
-        if not self.options.backend.on_ray:
+        if not self.request.backend_options.on_ray:
             return
         if getattr(self.config.option, "dist", "no") != "no":
-            raise InputError("--stress-backend ray: divides the work itself; leave out -n and --dist")
+            raise InputError("divides the work itself; leave out -n and --dist", setting="backend ray")
         if self.plans or self.fits_a_budget:
             raise InputError(
-                "--stress-backend ray: what a run costs is measured on this machine alone; plan, and choose samples "
-                "for a budget, without it"
+                "what a run costs is measured on this machine alone; plan, and choose samples for a budget, without it",
+                setting="backend ray",
             )
 
     def _expect_candidate(self) -> None:
         """Raise `InputError` where nothing was named and there is nothing by default, before anything is trained."""
-        options = self.options
-        if options.shipped and self.gates and self.gates.data.name != options.data.spec:
+        request = self.request
+        if request.shipped and self.gates and self.gates.data.name != request.data:
             raise InputError(
                 f"{self.gates.path}: made for the data {self.gates.data.name!r}; name them with --stress-data, on the "
                 "command line or in the addopts of your pytest configuration"
             )
-        named = getattr(self.config.option, "stress_candidate", None) or "candidate" in options.shipped
-        candidate = options.checkpoints["candidate"]
+        named = request.candidate is not None or "candidate" in request.shipped
+        candidate = request.checkpoints["candidate"]
         if not (named or candidate.exists()):
             raise InputError(
                 f"{candidate}: there is no such file, and no shipped model is for these data; name the "
@@ -174,22 +174,22 @@ class GateRun:
             )
 
     def _train_missing(self) -> None:
-        options = self.options
-        missing = [role for role in options.shipped if not options.checkpoints[role].exists()]
+        request = self.request
+        missing = [role for role in request.shipped if not request.checkpoints[role].exists()]
         if not missing:
             return
         from harness.networks.checkpoints import require_file
         from harness.networks.training.shipped import train_or_load
 
-        for role in options.checkpoints.keys() - options.shipped:
-            require_file(options.checkpoints[role])
+        for role in request.checkpoints.keys() - request.shipped:
+            require_file(request.checkpoints[role])
 
         capture = self.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():
             for role in sorted(missing):
                 # The option, not just this process, so that workers get it too.
-                setattr(self.config.option, f"stress_{role}", str(train_or_load(options.checkpoints[role].stem)))
-        self.options = options_of(self.config)
+                setattr(self.config.option, f"stress_{role}", str(train_or_load(request.checkpoints[role].stem)))
+        self.request = request_of_config(self.config)
 
     @property
     def command(self) -> list[str]:
@@ -200,22 +200,22 @@ class GateRun:
     def checks_itself(self) -> bool:
         """Return whether this process runs the self-checks: the only one, or the first worker."""
         first = not self.is_worker or self.config.workerinput["workerid"] == "gw0"  # type: ignore[attr-defined]
-        return first and not self.hung and self.options.record is None and bool(self.tests)
+        return first and not self.hung and self.request.record is None and bool(self.tests)
 
     @property
     def plans(self) -> bool:
         """Return whether this is no run, but its plan."""
-        return self.active and bool(self.config.option.stress_plan)
+        return self.active and self.request.plan
 
     @property
     def fits_a_budget(self) -> bool:
         """Return whether samples are chosen for a time; a recording has those of its gates file."""
-        return self.options.budget_seconds is not None and not self.plans and self.options.record is None
+        return self.request.budget_seconds is not None and not self.plans and self.request.record is None
 
     @property
     def awaits_workers(self) -> bool:
         """Return whether workers check the run, and compare its models, at its end."""
-        return not self.is_worker and not self.tests and self.options.record is None
+        return not self.is_worker and not self.tests and self.request.record is None
 
     def check_itself(self) -> None:
         """Run the self-checks with the collected stress tests."""
@@ -239,7 +239,7 @@ class GateRun:
     def has_overview(self) -> bool:
         """Return whether the run measures an overview; one by gates made for a sample, to be quick, does not."""
         made_for_sample = self.gates is not None and self.gates.data.sample is not None
-        return self.options.overview and not made_for_sample and self.options.record is None and bool(self.tests)
+        return not self.request.no_overview and not made_for_sample and self.request.record is None and bool(self.tests)
 
     @property
     def compares_models(self) -> bool:
@@ -272,8 +272,8 @@ class GateRun:
         session, default = self.prepare(), None
         if session.gates.data.sample is not None:
             with suppress(InputError):
-                default = read_gates(full_gates(self.config))
-        return outcome_of(self.reported, session, profile=self.options.profile, command=self.command, default=default)
+                default = read_gates(self.request.default_gates_path)
+        return outcome_of(self.reported, session, profile=self.request.profile, command=self.command, default=default)
 
 
 def selected_gates(session: pytest.Session) -> list[Gate]:

@@ -80,7 +80,7 @@ def pytest_runtest_makereport(
     report.user_properties.append((PROPERTY, verdict.as_wire()))
     # JUnit takes its properties from the reports after this one, which copy the item's.
     item.user_properties += [(name, getattr(verdict, name)) for name in ("status", "metric", "value", "limit", "n")]
-    if item.config.pluginmanager.hasplugin("html") and run.options.record is None and not run.hung:
+    if item.config.pluginmanager.hasplugin("html") and run.request.record is None and not run.hung:
         with suppress(Exception, Interruption), run.limited(row.id), foreign_code():
             turn = item.session.items.index(item)
             made = run.pictures.take(run.evidence, verdict, run.prepare(), turn=turn)

@@ -170,8 +170,8 @@ def _leader(name: str, asked: Mapping[str, Asked], seconds: Mapping[str, float],
     return shared[0] if seconds[name] == 0 and shared else name
 
 
-def seconds_in(text: str, *, name: str) -> float:
-    """Return the seconds of a time such as 90s, 20m or 1.5h; raises `InputError`, which names the option."""
+def seconds_in(text: str) -> float:
+    """Return the seconds of a time such as 90s, 20m or 1.5h; raises `InputError` for any other text."""
     if (found := re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)) is None or float(found[1]) == 0:
-        raise InputError(f"{name} {text}: expected a time such as 90s, 20m or 1.5h")
+        raise InputError("expected a time such as 90s, 20m or 1.5h", setting=f"budget {text}")
     return float(found[1]) * _UNITS[found[2]]

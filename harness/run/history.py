@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, Field
 from harness.errors import InputError
 from harness.perturb import IDENTITY
 from harness.run.outcome import Overall, slack
+from harness.run.settings import HISTORY_FILE
 from harness.store.files import append_line, numbered_lines
 from harness.store.records import as_json, read_json, record
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from harness.run.outcome import Outcome
 
 SCHEMA = 1
-NAME = "history.jsonl"
 """The file, in the folder of reports, where no other is named."""
 LAST = 50
 """Candidates that are shown at once."""
@@ -194,7 +194,7 @@ def read_history(path: Path) -> History:
 def _line(content: bytes, where: str) -> Line:
     if content.startswith((b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")):
         raise InputError(
-            f"{where}: is a mark of a merge conflict; keep the lines of both sides (`{NAME} merge=union` in "
+            f"{where}: is a mark of a merge conflict; keep the lines of both sides (`{HISTORY_FILE} merge=union` in "
             ".gitattributes does so by itself)"
         )
     try:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from harness.gates import Gate, GatesFile, Verdict
-    from harness.run.opening import StressOptions
     from harness.run.overview import Overview
+    from harness.run.request import RunRequest
     from harness.run.session import StressSession
 
 
@@ -176,19 +176,19 @@ def _dropped(session: StressSession) -> list[str]:
     ]
 
 
-def refusal_of(options: StressOptions | None, reasons: Sequence[str], *, command: Sequence[str]) -> Outcome:
+def refusal_of(request: RunRequest | None, reasons: Sequence[str], *, command: Sequence[str]) -> Outcome:
     """Return the outcome of a run that ended before anything was loaded, for these reasons.
 
-    Without options it is one whose command line could not be read.
+    Without a request it is one whose command line could not be read.
     """
-    checkpoints = options.checkpoints if options else {}
-    name = without_secrets(options.data.spec) if options else ""
+    checkpoints = request.checkpoints if request else {}
+    name = without_secrets(request.data) if request else ""
     return Outcome(
         verdicts=(),
         errors=tuple(reasons),
         omissions=(),
         failed_tests=(),
-        profile=options.profile if options else "",
+        profile=request.profile if request else "",
         models={role: {"path": str(path), "sha256": "", "architecture": ""} for role, path in checkpoints.items()},
         data={"name": name, "split": "", "sha256": "", "n": 0, "classes": []},
         recipe={},

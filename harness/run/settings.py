@@ -6,9 +6,10 @@ from harness.data.options import DATA_SETTINGS
 from harness.gates.roles import ROLES
 from harness.networks.options import NETWORK_SETTINGS
 from harness.networks.running import BACKEND_SETTINGS
-from harness.run.history import NAME
 from harness.store.settings import Setting
 
+HISTORY_FILE = "history.jsonl"
+"""The file in which runs leave a line, by default in the folder of reports."""
 PROFILES = ("quick", "default", "thorough")
 
 MODEL_SETTINGS = (
@@ -115,7 +116,7 @@ REPORT_SETTINGS = (
     Setting(
         "history",
         "The file in which the run leaves a line, and whose last runs the report draws; none for no such file "
-        f"(default: {NAME} in the folder of reports; in CI none).",
+        f"(default: {HISTORY_FILE} in the folder of reports; in CI none).",
         "report",
         metavar="FILE",
     ),

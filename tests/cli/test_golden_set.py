@@ -23,7 +23,8 @@ from harness.gates import GatesError, read_gates
 from harness.gates.golden import LIST
 from harness.inference import Classifier
 from harness.run.golden import golden_images
-from harness.run.opening import StressOptions, open_session
+from harness.run.opening import open_session
+from harness.run.request import RunRequest
 
 ROW = """
 # A comment on the recipe.
@@ -73,8 +74,14 @@ class GoldenZoo(GatedZoo):
         return np.random.default_rng(seed).integers(0, 256, shape or (16, 16), dtype=np.uint8)
 
     def open(self, **facts):
-        options = StressOptions({"candidate": self.root / "models/augmented.safetensors"}, self.gates, cache=False)
-        return open_session(replace(options, data=DataOptions(self.data), **facts))
+        options = RunRequest(
+            candidate=self.root / "models/augmented.safetensors",
+            baseline="none",
+            incumbent="none",
+            gates=self.gates,
+            no_cache=True,
+        )
+        return open_session(replace(options, data=self.data, **facts))
 
 
 @pytest.fixture

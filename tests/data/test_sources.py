@@ -20,7 +20,8 @@ from harness.errors import InputError, NotApplicableError
 from harness.gates import GatesError, read_gates
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
-from harness.run.opening import StressOptions, open_session
+from harness.run.opening import open_session
+from harness.run.request import RunRequest
 
 
 def picture(size=(6, 5), mode="RGB", value=100) -> Image.Image:
@@ -304,7 +305,6 @@ def gates_of(images: LabelledImages, path: Path, classes: str) -> Path:
 
 
 def session_of(npz, tmp_path, classes):
-    from harness.data.options import DataOptions
     from harness.networks.architectures import FashionCNN
     from harness.networks.checkpoints import Record, save_checkpoint
 
@@ -312,7 +312,7 @@ def session_of(npz, tmp_path, classes):
     arguments = {"conv_channels": [1], "fc_sizes": [], "image_size": [12, 5], "classes": 2}
     save_checkpoint(tmp_path / "m.safetensors", FashionCNN(**arguments), Record("fashion-cnn", arguments, ()))
     gates = gates_of(load_images(spec), tmp_path / "gates.toml", classes)
-    options = StressOptions({"candidate": tmp_path / "m.safetensors"}, gates, data=DataOptions(spec), cache=False)
+    options = RunRequest(candidate=tmp_path / "m.safetensors", gates=gates, data=spec, no_cache=True)
     return open_session(options, workers=1)
 
 

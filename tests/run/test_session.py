@@ -8,15 +8,14 @@ import torch
 from torch import nn
 
 from harness.data import load_fashion_mnist
-from harness.data.options import DataOptions
 from harness.errors import InputError
 from harness.gates import Gate, GatesError
 from harness.gates.file import DataFingerprint
 from harness.networks.architectures import FashionCNN
 from harness.networks.builders import import_builder
 from harness.networks.checkpoints import CheckpointRefused, Record, save_checkpoint
-from harness.networks.options import NetworkOptions
-from harness.run.opening import StressOptions, open_session
+from harness.run.opening import open_session
+from harness.run.request import RunRequest
 
 GATES = """
 schema = 1
@@ -39,7 +38,7 @@ def fingerprint() -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def options(tmp_path_factory) -> StressOptions:
+def options(tmp_path_factory) -> RunRequest:
     """Options of a run that works: an untrained network in every role, 300 images."""
     folder = tmp_path_factory.mktemp("session")
     torch.manual_seed(0)
@@ -49,8 +48,13 @@ def options(tmp_path_factory) -> StressOptions:
     torch.save(network.state_dict(), folder / "weights.pth")
     (folder / "gates.toml").write_text(GATES.format(**fingerprint()))
     path = folder / "model.safetensors"
-    return StressOptions(
-        checkpoints={"candidate": path, "baseline": path}, gates=folder / "gates.toml", samples=300, device="cpu"
+    return RunRequest(
+        candidate=path,
+        baseline=path,
+        incumbent="none",
+        gates=folder / "gates.toml",
+        samples=300,
+        device="cpu",
     )
 
 
@@ -140,11 +144,11 @@ def test_gates_made_for_other_data_are_refused_with_both_values(options, tmp_pat
 def test_a_missing_checkpoint_is_refused_by_its_path(options, tmp_path, role):
     missing = tmp_path / "missing.safetensors"
     with pytest.raises(CheckpointRefused, match=r"REFUSED\[NOT_REGULAR\] .*missing\.safetensors: cannot be opened"):
-        open_session(replace(options, checkpoints={**options.checkpoints, role: missing}), workers=1)
+        open_session(replace(options, **{role: missing}), workers=1)
 
 
 def test_missing_gates_are_refused_before_a_model_is_loaded(options, tmp_path):
-    changed = replace(options, gates=tmp_path / "none.toml", checkpoints={"candidate": tmp_path / "none.safetensors"})
+    changed = replace(options, gates=tmp_path / "none.toml", candidate=tmp_path / "none.safetensors")
     with pytest.raises(GatesError, match=r"none\.toml: cannot be read"):
         open_session(changed, workers=1)
 
@@ -152,11 +156,11 @@ def test_missing_gates_are_refused_before_a_model_is_loaded(options, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data": DataOptions("imagenet")}, "--stress-data imagenet: unknown data"),
-        ({"network": NetworkOptions(outputs="logits")}, "^model-outputs: is about networks of the setting model"),
-        ({"network": NetworkOptions(normalisation="imagenet")}, "^normalisation: .*is fashion-cnn"),
+        ({"data": "imagenet"}, "--stress-data imagenet: unknown data"),
+        ({"model_outputs": "logits"}, "^model-outputs: is about networks of the setting model"),
+        ({"normalisation": "imagenet"}, "^normalisation: .*is fashion-cnn"),
         ({"device": "abacus"}, "device 'abacus' cannot be used .*expected auto, cpu, cuda or mps"),
-        ({"network": NetworkOptions("nowhere")}, "--stress-model nowhere: expected package.module:callable"),
+        ({"model": "nowhere"}, "--stress-model nowhere: expected package.module:callable"),
     ],
     ids=["data", "outputs", "normalisation", "device", "model"],
 )
@@ -194,9 +198,9 @@ def test_a_model_that_cannot_predict_is_refused_at_once_with_its_role(options, t
     torch.save(Unusable(failure).state_dict(), path)
     changed = replace(
         options,
-        checkpoints={**options.checkpoints, "candidate": path},
-        network=NetworkOptions(f"{__name__}:Unusable", (f"failure={failure}",)),
-        shipped=frozenset({"baseline"}),
+        candidate=path,
+        model=f"{__name__}:Unusable",
+        model_arg=(f"failure={failure}",),
     )
     with pytest.raises(InputError, match=rf"candidate .*unusable\.pth: {message}"):
         open_session(changed, workers=1)
@@ -207,9 +211,9 @@ def test_the_users_builder_is_not_for_shipped_models(options):
     weights = options.checkpoints["candidate"].with_name("weights.pth")
     changed = replace(
         options,
-        checkpoints={**options.checkpoints, "candidate": weights},
-        network=NetworkOptions("harness.networks.architectures:FashionCNN", ("conv_channels=[2, 2]", "fc_sizes=[4]")),
-        shipped=frozenset({"baseline"}),
+        candidate=weights,
+        model="harness.networks.architectures:FashionCNN",
+        model_arg=("conv_channels=[2, 2]", "fc_sizes=[4]"),
     )
     roles = open_session(changed, workers=1).roles
     assert {role: model.architecture for role, model in roles.items()} == {

@@ -1,0 +1,251 @@
+"""What a gate run is asked for, as Python has it and as a command line of pytest."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import threading
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.data.options import DataOptions
+from harness.errors import InputError
+from harness.gates.roles import ROLES
+from harness.networks.options import NetworkOptions
+from harness.networks.running import BackendOptions
+from harness.run.budget import seconds_in
+from harness.run.pytest_configuration import added_options
+from harness.run.settings import HISTORY_FILE, SETTINGS
+from harness.store.settings import add_settings, option_of_pytest, values_in
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from harness.gates.file import DataFingerprint
+
+QUICK_SAMPLES = 2_000
+"""Images of a quick run whose gates file was made for all."""
+TIMEOUT_SECONDS = {"quick": 1_800.0, "default": 1_800.0, "thorough": 18_000.0}
+"""How long a gate may take, by profile: far more than a network of the size of a ResNet-50 needs on one core."""
+_ON_CI = ("CI", "BUILD_NUMBER", "TF_BUILD")
+"""Variables of the environment of which continuous integration sets one; pytest goes by the first two."""
+_PATHS = {*(f"--{role}" for role in ROLES), "--gates", "--stress-reports", "--stress-history"}
+"""Options that are followed by a path, which pytest would take for a place of tests."""
+
+Spec = str | Path
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """All that a gate run is asked for: the settings, each by its name, as in `harness.run.settings`.
+
+    What is None has its default, which `root` is resolved against, the folder of the project. `tests` are files or
+    folders of stress tests, and `options` further options of pytest. Calibration alone asks for `record`, families or
+    rows to measure without judging, empty for all; for `answers`, the folder in which the candidate's answers are left;
+    and for `panel_predictions` of another file than the recipe of the gates file names.
+    """
+
+    candidate: Spec | None = None
+    baseline: Spec | None = None
+    incumbent: Spec | None = None
+    gates: Spec | None = None
+    model: str | None = None
+    model_arg: Sequence[str] = ()
+    model_outputs: str | None = None
+    normalisation: str | None = None
+    checkpoint_key: str | None = None
+    strip_prefix: str | None = None
+    data: str = "fashion-mnist"
+    size: str | None = None
+    channels: int | None = None
+    resize: str | None = None
+    crop: str | None = None
+    interpolation: str | None = None
+    antialias: str = "yes"
+    transform: str | None = None
+    layer: str | None = None
+    profile: str = "default"
+    samples: int | None = None
+    device: str = "auto"
+    no_cache: bool = False
+    plan: bool = False
+    budget: str | None = None
+    timeout: float | None = None
+    backend: str = "process"
+    ray_address: str | None = None
+    ray_workers: int | None = None
+    ray_gpus: float = 0.0
+    ray_logs: bool = False
+    no_overview: bool = False
+    reports: Spec = "reports"
+    history: Spec | None = None
+    mlflow: str | None = None
+    tests: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    record: frozenset[str] | None = None
+    answers: Path | None = None
+    panel_predictions: Path | None = None
+    root: Path = Path()
+
+    @staticmethod
+    def of(values: Mapping[str, Any], **more: Any) -> RunRequest:
+        """Return the request of these values of settings, by name; those that are missing have their defaults."""
+        known = {SETTINGS[name].argument: value for name, value in values.items() if name in SETTINGS}
+        return RunRequest(**known, **more)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Return the value of every setting by its name."""
+        return {name: getattr(self, setting.argument) for name, setting in SETTINGS.items()}
+
+    @cached_property
+    def data_options(self) -> DataOptions:
+        """Return which images are asked for; raises `InputError` for what contradicts itself."""
+        return DataOptions.of(self.values)
+
+    @cached_property
+    def network_options(self) -> NetworkOptions:
+        """Return what is said of networks."""
+        return NetworkOptions.of(self.values)
+
+    @cached_property
+    def backend_options(self) -> BackendOptions:
+        """Return what networks run on; raises `InputError` for what means nothing."""
+        return BackendOptions.of(self.values)
+
+    @cached_property
+    def checkpoints(self) -> dict[str, Path]:
+        """Return the checkpoints of the roles that have one; raises `InputError` for a role that needs one."""
+        found: dict[str, Path] = {}
+        for name, role in ROLES.items():
+            given = getattr(self, name)
+            if given == "none":
+                if not role.optional:
+                    raise InputError(f"a gate needs a {name}; name a checkpoint", setting=f"{name} none")
+            elif given is not None:
+                found[name] = Path(given)
+            elif (path := role.default(self.root / "models", shipped_data=self._ours)) is not None:
+                found[name] = path
+        return found
+
+    @property
+    def shipped(self) -> frozenset[str]:
+        """Return the roles whose checkpoint is that of a shipped model."""
+        return frozenset(name for name in self.checkpoints if self._ours and getattr(self, name) is None)
+
+    @property
+    def _ours(self) -> bool:
+        return self.data_options == DataOptions()
+
+    @property
+    def gates_path(self) -> Path:
+        """Return the path of the gates file."""
+        if self.gates is not None:
+            return Path(self.gates)
+        quick = self.default_gates_path.with_name("gates-quick.toml")
+        return quick if self.profile == "quick" and quick.exists() else self.default_gates_path
+
+    @property
+    def default_gates_path(self) -> Path:
+        """Return the path of the gates file of the default profile."""
+        return self.root / "stress_tests/gates.toml"
+
+    @property
+    def reports_folder(self) -> Path:
+        """Return the folder that reports go to."""
+        return self.root / self.reports
+
+    @property
+    def history_path(self) -> Path | None:
+        """Return the file in which runs leave a line; by default one that nobody keeps, where a person may look."""
+        if self.history is not None:
+            return None if self.history == "none" else self.root / self.history
+        on_ci = any(os.environ.get(name, "") not in {"", "0", "false"} for name in _ON_CI)
+        return None if on_ci else self.reports_folder / HISTORY_FILE
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """Return the time that the run is to fit into; raises `InputError` for what is no time."""
+        return None if self.budget is None else seconds_in(self.budget)
+
+    @property
+    def timeout_seconds(self) -> float:
+        """Return how long a gate may take, 0 for no limit; raises `InputError` for what is no such time."""
+        if self.timeout is None:
+            return TIMEOUT_SECONDS[self.profile]
+        if not 0 <= self.timeout < threading.TIMEOUT_MAX:
+            raise InputError("expected seconds, 0 for no limit", setting=f"timeout {self.timeout:g}")
+        return self.timeout
+
+    def sample_size(self, made_for: DataFingerprint) -> int | None:
+        """Return how many images are measured, None for all, by gates that were made for these."""
+        if self.samples is not None:
+            return self.samples
+        return (made_for.sample or QUICK_SAMPLES) if self.profile == "quick" else None
+
+    def expect_sound(self) -> None:
+        """Raise `InputError` for a setting that is none, or contradicts another, before anything is loaded."""
+        _ = self.checkpoints, self.backend_options, self.budget_seconds, self.timeout_seconds
+
+
+def command_line(request: RunRequest) -> list[str]:
+    """Return the arguments of pytest that ask for this; what only calibration asks for has no option."""
+    given: list[str] = [*request.tests]
+    for name, setting in SETTINGS.items():
+        value, option = getattr(request, setting.argument), option_of_pytest(name)
+        if value == setting.default or (setting.flag and not value):
+            continue
+        if setting.flag:
+            given.append(option)
+        else:
+            for each in value if setting.multiple else (value,):
+                given += [option, str(each)]
+    return joined([*given, *request.options])
+
+
+def request_of(arguments: Sequence[str], *, tests: Path | None = None) -> RunRequest:
+    """Return what a command line of pytest asks for; what is no setting stands in `options`, places of tests too.
+
+    With `tests`, the folder that they lie in, what the configuration of its project adds counts, too. Raises
+    `InputError` for a value that is none.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    add_settings(parser.add_argument, SETTINGS.values())
+    line = [*(added_options(tests) if tests else ()), *arguments]
+    try:
+        found, rest = parser.parse_known_args(line)
+    except argparse.ArgumentError as error:
+        raise InputError(str(error)) from None
+    return RunRequest.of(values_in(found), options=tuple(rest))
+
+
+def value_in(arguments: Sequence[str], name: str) -> str | None:
+    """Return the last value of a setting on a command line, which may be wrong elsewhere; None where it has none."""
+    option, found = option_of_pytest(name), None
+    for each, following in pairwise((*arguments, "")):
+        given, equals, value = each.partition("=")
+        if given == option:
+            found = (value if equals else following) or found
+    return found
+
+
+def joined(arguments: Sequence[str]) -> list[str]:
+    """Return a command line with the paths of our options joined to them by an equals sign, as pytest needs it.
+
+    It looks for its root directory before it knows our options, and takes a path behind one for a place of tests.
+    """
+    result: list[str] = []
+    for argument in arguments:
+        if result and result[-1] in _PATHS and not argument.startswith("-"):
+            result[-1] += f"={argument}"
+        else:
+            result.append(argument)
+    return result
+
+
+def paths_behind(arguments: Sequence[str]) -> set[str]:
+    """Return what follows those of our options that take a path."""
+    return {after for name, after in pairwise(arguments) if name in _PATHS}
