@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from harness.errors import InputError
 from harness.run.budget import FIT_FILE, Fit, noticeable_loss, seconds_in
-from harness.run.plan import duration, in_cores
 from harness.store.records import read_json
 
 if TYPE_CHECKING:
@@ -49,6 +48,8 @@ def fit_for(
 
 def samples_in_toml(fit: Fit) -> list[str]:
     """Return samples as lines of a checks file, each with its minimum detectable drop; none where all fit."""
+    from harness.run.plan import duration, in_cores
+
     if not fit.samples:
         return []
     width = max(map(len, fit.samples))

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 def compare_many(options: argparse.Namespace, paths: Sequence[Path]) -> int:
     """Rank the checkpoints, print the ranking, and write its page."""
-    from harness.plugin.rootdir import joined
     from harness.report.ranking import ranking_lines, ranking_page, ranking_rows
     from harness.run.ranking import RankingRequest, rank
+    from harness.run.request import joined
     from harness.store import write_atomically
 
     if options.failures:

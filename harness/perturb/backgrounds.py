@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from harness.data.masks import background
 from harness.data.rows import gathered, parts_of
@@ -55,7 +54,7 @@ class Shown:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the picture once per image, (N, C, H, W) in [0, 1]."""
-        return (self.picture.to(images.device, torch.float32) / 255).expand_as(images)
+        return (self.picture.to(images.device).float() / 255).expand_as(images)
 
     def __repr__(self) -> str:
         return f"Shown({self.what})"
@@ -135,6 +134,8 @@ def _texture(images: LabelledImages, _masks: np.ndarray, rng: np.random.Generato
 
 def _swapped(images: LabelledImages, masks: np.ndarray, rng: np.random.Generator) -> Behind:
     """Return the background of an image of another class, where it is not hidden by its object; there, one's own."""
+    import torch
+
     others = _of_other_classes(images, rng)
 
     def behind(part: slice) -> np.ndarray:
@@ -146,6 +147,8 @@ def _swapped(images: LabelledImages, masks: np.ndarray, rng: np.random.Generator
 
 def _clutter(images: LabelledImages, _masks: np.ndarray, rng: np.random.Generator) -> Behind:
     """Return an image of another class, with its object."""
+    import torch
+
     others = _of_other_classes(images, rng)
     return lambda part: np.asarray(images.pixels[torch.from_numpy(others[part])].numpy())
 

@@ -86,7 +86,7 @@ def initialize(request: InitRequest, folder: Path) -> Initialized:
     """
     with contextlib.chdir(folder):  # From where pytest will see the paths.
         if request.budget != "none":
-            seconds_in(request.budget, name="--budget")
+            seconds_in(request.budget)
         files, done = _planned(request)
         write_all_or_none(files)
         checks = Path(TESTS, CHECKS)

@@ -3,7 +3,7 @@
 import pytest
 from zoo import GatedZoo
 
-from harness.plugin.rootdir import joined
+from harness.run.request import joined
 
 
 @pytest.fixture
