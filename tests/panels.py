@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from harness.calibration.outliers import check_panel
 from harness.calibration.panel import Member, Panel, Row
+from harness.calibration.thresholds import Calibrated, thresholds_of
 from harness.measures import Unit
 from harness.measures.panel.predictions import LIKELIEST, NOT_ASKED, PanelView
 
@@ -25,6 +27,12 @@ def panel_of(values, rows=None, **facts) -> Panel:
         for seed, line in enumerate(values.tolist(), start=1)
     )
     return Panel("abc", 1, {"epochs": 20, "augment": True}, rows, members)
+
+
+def calibrate(panel: Panel, budgets, *, by_hand=frozenset()) -> list[Calibrated]:
+    """Return what a calibration does with a panel: checked, then a threshold for each row."""
+    check_panel(panel)
+    return thresholds_of(panel, budgets, by_hand=by_hand)
 
 
 def spread_evenly(mean: float, std: float, count: int = 20) -> np.ndarray:

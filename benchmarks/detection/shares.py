@@ -16,10 +16,9 @@ from benchmarks.detection.judgement import TRIVIAL
 from benchmarks.detection.mutants import HEALTHY, MUTANTS
 from benchmarks.detection.paths import GATES, PANEL, RESULTS
 from benchmarks.detection.results import MEASURED, read_result
-from harness.calibration.multipliers import ALARMS, correlation, multiplier, share_of, widened
+from harness.calibration.multiplicity import correlation, multiplier, widened
 from harness.calibration.panel import read_panel
-from harness.calibration.reach import least_of
-from harness.calibration.scales import on_scales
+from harness.calibration.thresholds import ALARMS, least_of, on_scales, share_of
 from harness.gates import read_gates
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from benchmarks.detection.results import read_result
 from benchmarks.few.answers import read_answers
 from benchmarks.few.paths import ANSWERS, FASHION_GATES, FASHION_PANEL, MUTANTS
 from benchmarks.few.report import TRIVIAL, draws
-from harness.calibration.bounds import family_bounds
 from harness.calibration.panel import Chance, Member, read_panel
+from harness.calibration.thresholds import family_thresholds
 from harness.data import load_fashion_mnist
 from harness.gates import read_gates
 from harness.measures.panel.consensus import LOST_OF_A_CLASS
@@ -23,8 +23,8 @@ from harness.perturb.grids import views_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from harness.calibration.bounds import Calibrated
     from harness.calibration.panel import Panel, Row
+    from harness.calibration.thresholds import Calibrated
 
 FAMILY, AT_REST = "consensus", "consensus-clean"
 SIZES = (3, 5, 8, 12, 20)
@@ -75,7 +75,7 @@ class Asked:
         panel = replace(self.panel, members=members, chance=self.chance)
         known = (wrong == 0)[None]
         return (
-            family_bounds(panel, self.rows, self.budgets, draws=_BOOTSTRAP),
+            family_thresholds(panel, self.rows, self.budgets, draws=_BOOTSTRAP),
             self.lost(others, known),
             self.lost(self.mutants, known),
             known[0],

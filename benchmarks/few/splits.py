@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.calibration.bounds import bounds_of
-from harness.calibration.chance import ALONE
-from harness.calibration.panel import Chance, Member, Panel
+from harness.calibration.panel import ALONE, Chance, Member, Panel
+from harness.calibration.thresholds import thresholds_of
 from harness.measures import Unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from benchmarks.few.distances import Distances
-    from harness.calibration.bounds import Calibrated
+    from harness.calibration.thresholds import Calibrated
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,4 +104,4 @@ def held_against(networks: Networks, calibrated: list[Calibrated], chosen: np.nd
 def split(networks: Networks, chosen: np.ndarray, *, chance: bool = True) -> Split:
     """Calibrate by these networks and hold the others against the bounds."""
     panel = panel_of(networks, chosen, chance=chance)
-    return held_against(networks, bounds_of(panel, networks.budgets, by_hand=networks.by_hand), chosen)
+    return held_against(networks, thresholds_of(panel, networks.budgets, by_hand=networks.by_hand), chosen)

@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.calibration.bounds import calibrate as bounds_by_panel
 from harness.calibration.measure import measure_panel
+from harness.calibration.outliers import check_panel
 from harness.calibration.panel import expect_sample_of, read_panel
 from harness.calibration.panel_predictions import share, with_predictions
-from harness.calibration.reach import PROVISIONAL
 from harness.calibration.recording import Recording, hashes_of_named_files
 from harness.calibration.rewrite import with_bounds
 from harness.calibration.samples import fit_for, samples_in_toml, uncalibrated, with_samples
+from harness.calibration.thresholds import PROVISIONAL, thresholds_of
 from harness.errors import InputError
 from harness.gates import read_gates
 from harness.gates.slices import SLICE
@@ -33,8 +33,8 @@ from harness.store.files import hash_of_file, write_all_or_none
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from harness.calibration.bounds import Calibrated
     from harness.calibration.panel import Panel
+    from harness.calibration.thresholds import Calibrated
     from harness.gates import GatesFile
     from harness.inference.cluster.tasks import Tasks
     from harness.measures.panel.predictions import PanelPredictions
@@ -126,7 +126,8 @@ def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Fit], None] | No
     old = _readable(paths[1])
     measured = measured_panel(request, on_fit=on_fit)
     before[request.checks_path] = measured.gates.sha256
-    calibrated = bounds_by_panel(measured.panel, measured.gates.budgets, by_hand=by_hand(measured.gates))
+    check_panel(measured.panel)
+    calibrated = thresholds_of(measured.panel, measured.gates.budgets, by_hand=by_hand(measured.gates))
     _write(measured, calibrated, before, panel_path=paths[0], predictions_path=paths[1])
     has_value = {item.row.id for item in calibrated}
     new = measured.predictions

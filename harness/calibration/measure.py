@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
 
-from harness.calibration.chance import chance_of
-from harness.calibration.panel import Member, Panel, Row
+from harness.calibration.panel import Chance, Member, Panel, Row
 from harness.calibration.recording import Recording, record
 from harness.errors import InputError, some_of
 from harness.gates import Gate
@@ -88,7 +87,7 @@ def measure_panel(
             raise InputError(f"{member.path}: row {min(lacking)} was measured on other members, not on this one")
     data = recording.gates.data
     by_row = {row: [entry for entries in measured for entry in entries if entry["id"] == row] for row in rows}
-    chance = {row: found for row, entries in by_row.items() if (found := chance_of(entries))}
+    chance = {row: found for row, entries in by_row.items() if (found := Chance.of(entries))}
     return Panel(
         data.sha256, PROTOCOL, recipe, tuple(rows.values()), tuple(members), data.sample, chance, data.groups_sha256
     )

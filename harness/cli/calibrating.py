@@ -95,19 +95,19 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
 
 
 def _calibrate(options: argparse.Namespace) -> int:
-    from harness.calibration.bounds import calibrate as bounds_by_panel
     from harness.calibration.calibrate import by_hand, calibrate, measured_panel
+    from harness.calibration.outliers import check_panel
     from harness.calibration.panel import read_panel
-    from harness.calibration.plan import plan_lines
-    from harness.calibration.reach import PROVISIONAL
-    from harness.calibration.report import calibration_lines, power_lines
+    from harness.calibration.summary import calibration_lines, plan_lines, power_lines
+    from harness.calibration.thresholds import PROVISIONAL, thresholds_of
     from harness.gates import read_gates
 
     request = _request(options)
     gates = read_gates(options.gates)
     if options.power:
         panel = read_panel(request.panel_path(gates), gates)
-        calibrated = bounds_by_panel(panel, gates.budgets, by_hand=by_hand(gates))
+        check_panel(panel)
+        calibrated = thresholds_of(panel, gates.budgets, by_hand=by_hand(gates))
         print("\n".join(power_lines(panel, calibrated, drop=options.drop)))
         return OK
     if options.plan:

@@ -36,7 +36,7 @@ def noticeable_loss(images: int) -> float:
     """Return the loss of accuracy that a family notices with 95% power on so many images, by the binomial alone.
 
     (z of the false alarm + z of the power) · sqrt(p (1 - p) / n) at an accuracy p of 90%: what calibration's bounds
-    notice when retrains differ by chance only (`harness.calibration.bounds.Calibrated.detects`).
+    notice when retrains differ by chance only (`harness.calibration.thresholds.Calibrated.detects`).
     """
     from scipy.stats import norm
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import torch
+from panels import calibrate
 from zoo import ROWS, STRESS_TESTS, TRAINING, Zoo, hypothesis_as_it_starts, in_this_process, network
 
 from harness.calibration import measure
-from harness.calibration.bounds import calibrate
 from harness.calibration.measure import measure_panel
 from harness.calibration.panel import read_panel
 from harness.calibration.recording import Recording
@@ -357,7 +357,7 @@ def test_a_family_of_other_networks_than_the_panels_is_refused(zoo, capsys):
 
 
 def test_power_is_told_without_measuring(zoo, capsys, monkeypatch):
-    monkeypatch.setattr("harness.calibration.report._DRAWS", 2_000)
+    monkeypatch.setattr("harness.calibration.summary._DRAWS", 2_000)
     assert run_calibrate(zoo) == 0
     before, _ = state(zoo), capsys.readouterr()
     zoo.runs.clear()

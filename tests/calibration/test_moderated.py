@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from panels import calibrate
 from scipy import special, stats
 
-from harness.calibration.bounds import bounds_of, calibrate
-from harness.calibration.chance import chance_of
-from harness.calibration.moderated import INFLATION, ROW_DF, moderated
+from harness.calibration.moderated_variance import INFLATION, ROW_DF, moderated
 from harness.calibration.panel import Chance, Member, Panel, Row
-from harness.calibration.plan import plan_lines
+from harness.calibration.summary import plan_lines
+from harness.calibration.thresholds import thresholds_of
 from harness.errors import InputError
 from harness.measures import Unit
 from harness.measures.contributions import packed, unpacked
@@ -158,7 +158,7 @@ def test_a_count_that_images_add_to_twice_is_no_poissons(retrains, gates):
     panel = panel_of(counts, chance=None, metric="lost_consensus", unit=Unit.IMAGES)
     rows = tuple(replace(row, direction="at_most", scale="root") for row in panel.rows)
     panel = replace(panel, rows=rows, chance={rows[1].id: Chance(90.0, None, answers=False)})
-    items = bounds_of(panel, {"rotation": 1_000.0})
+    items = thresholds_of(panel, {"rotation": 1_000.0})
     assert [not item.not_gated for item in items] == gates
 
 
@@ -172,18 +172,18 @@ def test_chance_is_what_independent_errors_make_of_a_mean():
     right = rng.random((3, 4_000)) < (rights := rng.choice([0.05, 0.5, 0.99], 4_000))
     entries = [{"id": "clean", "unit": "share", "each": packed(each), "rest": 0.9} for each in right]
     expected = (rights * (1 - rights)).sum() / 4_000**2
-    found = chance_of(entries)
+    found = Chance.of(entries)
     assert found.variance == pytest.approx(expected, rel=0.1)
     assert (found.rest, found.answers) == (pytest.approx(0.9), True)
-    counted = chance_of([{**entry, "unit": "images"} for entry in entries])
+    counted = Chance.of([{**entry, "unit": "images"} for entry in entries])
     assert counted.variance == pytest.approx(expected * 4_000**2, rel=0.1)
-    assert chance_of([{**entries[0], "each": ""}, entries[1]]) is None
+    assert Chance.of([{**entries[0], "each": ""}, entries[1]]) is None
 
 
 def test_networks_that_tell_of_different_images_are_refused():
     entries = [{"id": "clean", "unit": "share", "each": packed(np.ones(n, dtype=bool))} for n in (5, 6)]
     with pytest.raises(InputError, match="row clean: networks tell of different numbers of images"):
-        chance_of(entries)
+        Chance.of(entries)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from panels import panel_of, row
+from panels import calibrate, panel_of, row
 
-from harness.calibration.bounds import calibrate
 from harness.calibration.rewrite import with_bounds
 from harness.gates import Bound, read_gates
 

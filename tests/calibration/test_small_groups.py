@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.calibration.bounds import bounds_of
-from harness.calibration.chance import chance_of
-from harness.calibration.panel import Member, Panel, Row
+from harness.calibration.panel import Chance, Member, Panel, Row
+from harness.calibration.thresholds import thresholds_of
 from harness.measures import Unit
 from harness.measures.contributions import packed
 from harness.measures.slices import GROUP_ACCURACY, OF_GROUPS
@@ -16,7 +15,7 @@ LOSS, GROUPS, CANDIDATES = 0.1, 8, 500
 PANELS = 100
 AGREE = 0.43
 """Of Beta's parameters: healthy networks' answers then vary by 0.3 of what they do between images, as those of the
-shipped panel (`harness.calibration.chance.ALONE`)."""
+shipped panel (`harness.calibration.panel.ALONE`)."""
 
 
 def healthy(rng, chances, count, *, apart):
@@ -39,7 +38,7 @@ def panel_of(answers):
         for at, one in enumerate(answers)
     )
     chance = {
-        row.id: chance_of([{"id": row.id, "unit": "share", "each": packed(one[g])} for one in answers])
+        row.id: Chance.of([{"id": row.id, "unit": "share", "each": packed(one[g])} for one in answers])
         for g, row in enumerate(rows)
     }
     return Panel("data", PROTOCOL, {}, rows, members, None, chance, "groups")
@@ -51,7 +50,7 @@ def simulated(n, *, retrains, apart=0.3, mean=0.9, panels=PANELS):
     caught, alarms, said = [], [], []
     for _ in range(panels):
         chances = rng.beta(AGREE * mean, AGREE * (1 - mean), (GROUPS, n)).clip(0.001, 0.999)
-        items = bounds_of(panel_of(healthy(rng, chances, retrains, apart=apart)), {})
+        items = thresholds_of(panel_of(healthy(rng, chances, retrains, apart=apart)), {})
         for group, item in enumerate(items):
             if item.not_gated:
                 said.append(item.not_gated)
@@ -97,7 +96,7 @@ def test_200_images_can_be_enough_and_50_are_not():
 def test_what_a_group_detects_allows_for_which_images_are_lost():
     rng = np.random.default_rng(0)
     chances = rng.beta(AGREE * 0.9, AGREE * 0.1, (1, 300)).clip(0.001, 0.999)
-    (item,) = bounds_of(panel_of(healthy(rng, chances, 20, apart=0.3)), {})
+    (item,) = thresholds_of(panel_of(healthy(rng, chances, 20, apart=0.3)), {})
     error = item.spread * np.sqrt(1 + 1 / 20)
     power = stats.norm.cdf((item.detects - item.k * error) / np.hypot(error, np.sqrt(item.detects / 300)))
     assert power == pytest.approx(0.95, abs=1e-6)
@@ -105,7 +104,7 @@ def test_what_a_group_detects_allows_for_which_images_are_lost():
 
 def test_groups_may_lose_ten_points_unnoticed_where_nothing_else_is_said():
     panel = panel_of(healthy(np.random.default_rng(0), np.full((2, 100), 0.9), 20, apart=0.3))
-    assert {item.budget for item in bounds_of(panel, {})} == {0.1}
-    assert {item.budget for item in bounds_of(panel, {"slice": 0.3})} == {0.3}
-    assert {item.budget for item in bounds_of(panel, {GROUP_ACCURACY.name: 0.2, "slice": 0.3})} == {0.2}
+    assert {item.budget for item in thresholds_of(panel, {})} == {0.1}
+    assert {item.budget for item in thresholds_of(panel, {"slice": 0.3})} == {0.3}
+    assert {item.budget for item in thresholds_of(panel, {GROUP_ACCURACY.name: 0.2, "slice": 0.3})} == {0.2}
     assert len(OF_GROUPS) == 3

@@ -5,8 +5,8 @@ import pytest
 import torch
 from zoo import CLASSES
 
-from harness.calibration.multipliers import multiplier
-from harness.calibration.scales import on_scale
+from harness.calibration.multiplicity import multiplier
+from harness.calibration.thresholds import on_scale
 from harness.data import LabelledImages
 from harness.errors import InputError
 from harness.inference import Predictions

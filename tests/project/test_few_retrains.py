@@ -10,8 +10,7 @@ from benchmarks.few.consensus import Asked, asked
 from benchmarks.few.distances import distances_of, read_distances
 from benchmarks.few.report import draws
 from benchmarks.few.splits import Networks, panel_of, split
-from harness.calibration.chance import chance_of
-from harness.calibration.panel import Panel, Row
+from harness.calibration.panel import Chance, Panel, Row
 from harness.errors import InputError
 from harness.measures import Unit
 from harness.measures.contributions import packed
@@ -52,14 +51,14 @@ def networks_of(measured):
 def test_chance_of_any_networks_is_told_by_what_two_and_two_differ_by(measured, chosen):
     found = panel_of(networks_of(measured), np.array(chosen)).chance
     for at, row in enumerate(ROWS):
-        expected = chance_of([measured[network][at] for network in chosen])
+        expected = Chance.of([measured[network][at] for network in chosen])
         assert found[row.id].variance == pytest.approx(expected.variance, rel=1e-9)
         assert (found[row.id].rest, found[row.id].answers) == (pytest.approx(expected.rest), expected.answers)
 
 
 def test_of_one_network_chance_is_told_by_its_yes_and_no(measured):
     found = panel_of(networks_of(measured), np.array([2])).chance["clean"]
-    assert found.variance == pytest.approx(chance_of([measured[2][0]]).variance, rel=1e-9)
+    assert found.variance == pytest.approx(Chance.of([measured[2][0]]).variance, rel=1e-9)
 
 
 def test_what_is_kept_is_what_was_measured(measured, tmp_path):

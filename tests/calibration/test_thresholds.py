@@ -6,24 +6,27 @@ fixed; the tolerances are wide enough that other seeds would fail fewer than one
 
 import math
 from dataclasses import replace
-from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
-from panels import panel_of, row, spread_evenly
+from panels import calibrate, panel_of, row, spread_evenly
 from scipy import stats
 
-from harness.calibration import multipliers, reach
-from harness.calibration.bounds import Calibrated, bounds_of, calibrate, default_budget, false_alarms
-from harness.calibration.checking import check_panel, outliers
-from harness.calibration.multipliers import correlation, multiplier
-from harness.calibration.panel import Row
-from harness.calibration.report import calibration_lines, power_lines
+from harness.calibration import thresholds
+from harness.calibration.multiplicity import correlation, multiplier
+from harness.calibration.outliers import check_panel, false_alarms, outliers
+from harness.calibration.panel import Row, read_panel
+from harness.calibration.rewrite import with_bounds
+from harness.calibration.summary import calibration_lines, power_lines
+from harness.calibration.thresholds import Calibrated, default_budget, thresholds_of
 from harness.errors import InputError
+from harness.gates import read_gates
 from harness.measures import Unit
 
 CLEAN_SHARE, FAMILY_SHARE = 0.005, 0.005 / 12
 """The promise: a healthy retrain fails any gate at most once in a hundred, half for clean, half for other families."""
+SHIPPED = Path(__file__).parents[2]
 LAX = {"clean": 1.0, "rotation": 1.0, "pairs": 1e9}
 
 
@@ -292,13 +295,12 @@ def test_the_quadrature_is_right_where_the_answer_is_known():
 def test_a_healthy_retrain_fails_a_family_of_ten_rows_as_seldom_as_promised(monkeypatch):
     """With a share of 2%, which few panels can show; corrections for the number of rows would be off by a factor."""
     share, rho, retrains, panels = 0.02, 0.5, 20, 100
-    monkeypatch.setattr(multipliers, "ALARMS", 2 * multipliers.PARTS * share)
-    monkeypatch.setattr(reach, "family_multiplier", partial(reach.family_multiplier, draws=4_000))
+    monkeypatch.setattr(thresholds, "ALARMS", 2 * thresholds.PARTS * share)
     rng = np.random.default_rng(5)
     common, own = rng.normal(size=(panels, retrains, 1)), rng.normal(size=(panels, retrains, 10))
     chances = []
     for values in math.sqrt(rho) * common + math.sqrt(1 - rho) * own:
-        calibrated = calibrate(panel_of(0.5 + 0.01 * values, n=1_000_000), LAX)
+        calibrated = thresholds_of(panel_of(0.5 + 0.01 * values, n=1_000_000), LAX, draws=4_000)
         chances.append(any_row_misses([(item.bound - 0.5) / 0.01 for item in calibrated], rho))
     error = np.std(chances) / math.sqrt(panels)
     assert error < share / 6
@@ -531,7 +533,7 @@ def test_more_failures_than_the_others_allow_are_an_alarm_and_fewer_are_none(sid
 
 def test_a_bound_stays_within_what_its_metric_can_be():
     score = Row("brier", "confidence", "brier_score", Unit.SCORE, "at_most", 10_000)
-    (item,) = bounds_of(panel_of([0.3, 1.9, 0.2, 1.7] * 2, [score]), {"brier_score": math.inf})
+    (item,) = thresholds_of(panel_of([0.3, 1.9, 0.2, 1.7] * 2, [score]), {"brier_score": math.inf})
     assert item.bound == 2.0
     assert item.not_gated == "its bound of 2.000 cannot fail"
 
@@ -582,3 +584,17 @@ def test_power_tells_beside_accuracy_what_the_consensus_row_that_sees_the_same_n
     )
     assert lines[2] == beside
     assert [line for line in lines if "beside it" in line] == [beside], "no consensus row sees what is turned"
+
+
+# What ships.
+
+
+@pytest.mark.parametrize("profile", ["", "-quick"])
+def test_shipped_checks_have_the_thresholds_of_the_shipped_panel(profile):
+    """Calibrated again, the file is the same in every digit and every reason."""
+    gates = read_gates(SHIPPED / f"stress_tests/gates{profile}.toml")
+    panel = read_panel(SHIPPED / f"models/panel{profile}.json", gates)
+    by_hand = frozenset(gate.id for gate in gates.gates if gate.hand)
+    calibrated = calibrate(panel, gates.budgets, by_hand=by_hand)
+    content = gates.path.read_text("utf-8")
+    assert with_bounds(content, calibrated, recipe=gates.recipe, date=gates.recipe["date"]) == content

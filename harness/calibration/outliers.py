@@ -1,4 +1,4 @@
-"""What a panel must be for bounds to be made of it: large enough, and without an outlier."""
+"""Leave-one-out checks of a reference panel: outliers, and false alarms of its own thresholds."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.calibration.moderated import FEW
-from harness.calibration.multipliers import widened
-from harness.calibration.reach import PROVISIONAL, spread_of, std_of
-from harness.calibration.scales import on_scales
+from harness.calibration.multiplicity import widened
+from harness.calibration.thresholds import FEW, PROVISIONAL, on_scales, shared_thresholds, spread_of, std_of
 from harness.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.calibration.panel import Panel
+    from harness.calibration.thresholds import Calibrated
 
 OUTLIER_SHARE = 0.001
-"""How often a panel without an outlier is refused."""
+"""Probability that a panel without an outlier is refused."""
 
 
 def check_panel(panel: Panel) -> None:
-    """Raise `InputError` for a panel that is too small or has an outlier."""
+    """Raise `InputError` for a panel that is too small for thresholds or has an outlier."""
     count = len(panel.members)
     if count < FEW and not panel.chance:
         raise InputError(
@@ -34,11 +35,10 @@ def check_panel(panel: Panel) -> None:
 
 
 def outliers(panel: Panel) -> list[str]:
-    """Name the members that the others' spread cannot explain, each with its most telling row.
+    """Return a line on each model that the others' spread cannot explain, with its most telling check.
 
-    Each member is held against the rest: the studentised deviation of each row (two-sided t with the rest's degrees of
-    freedom, Bonferroni over members and rows) is beyond what 0.1% of healthy panels reach. Of fewer than three none can
-    be told.
+    The studentized deviation of a check (two-sided t with the others' degrees of freedom, Bonferroni over models and
+    checks) lies beyond 99.9% of healthy panels. Panels below three models have no outlier.
     """
     from scipy.stats import t
 
@@ -63,3 +63,25 @@ def outliers(panel: Panel) -> list[str]:
                 f"{rest[:, worst].mean():.4g} ± {rest[:, worst].std(ddof=1):.2g}"
             )
     return found
+
+
+def false_alarms(panel: Panel, calibrated: Sequence[Calibrated]) -> list[str]:
+    """Return a line on each model that fails a check with a threshold by the others; informational ones do not count.
+
+    Panels below three models have none.
+    """
+    gated = {item.row.id for item in calibrated if not item.not_gated}
+    alarms: dict[str, list[str]] = {}
+    if len(panel.members) < PROVISIONAL:
+        return []
+    for family in panel.families:
+        rows = tuple(row for row in panel.family(family) if row.id in gated)
+        if not rows:
+            continue
+        values = panel.values(rows)
+        for position, member in enumerate(panel.members):
+            items = shared_thresholds(panel, rows, rows, np.delete(values, position, axis=0), budgets={})
+            for item, value in zip(items, values[position], strict=True):
+                if not item.holds(value):
+                    alarms.setdefault(member.path, []).append(item.row.id)
+    return [f"{path}: {', '.join(ids)}" for path, ids in alarms.items()]

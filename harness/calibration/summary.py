@@ -1,23 +1,26 @@
-"""What calibration tells on the terminal: bounds by family, rows that cannot be gates, false alarms, power."""
+"""Tables of a calibration for the terminal: thresholds by family, false alarms, power, and a plan for more models."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.calibration.bounds import false_alarms
-from harness.calibration.moderated import FEW
-from harness.calibration.reach import PROVISIONAL, reaches
+from harness.calibration.outliers import false_alarms
+from harness.calibration.thresholds import FEW, PROVISIONAL, shared_thresholds, thresholds_of
 from harness.measures import Unit
 from harness.measures.panel.consensus import LOST_CONSENSUS, LOST_OF_A_CLASS
+from harness.networks.training import seconds_of_training
+from harness.run.plan import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from harness.calibration.bounds import Calibrated
     from harness.calibration.panel import Panel, Row
+    from harness.calibration.thresholds import Calibrated
 
 _CONSENSUS = {LOST_CONSENSUS.name, LOST_OF_A_CLASS.name}
 _PANEL_SIZES = (3, 5, 8, 10, 12, 15, 20, 25, 30, 40, 60)
+_PLANNED_SIZES = (3, 5, 8, 20)
 _SEEING_THE_SAME = {
     "clean": "consensus-clean",
     "class": "consensus-class",
@@ -25,9 +28,9 @@ _SEEING_THE_SAME = {
     "pose": "consensus-corners",
     "corruption": "consensus-damaged",
 }
-"""The consensus row, as shipped, that sees what the rows of a family see."""
+"""Shipped check of the consensus with the same images as the checks of a family."""
 _DRAWS = 50_000
-"""Of the bootstrap for panels that do not exist: an estimate is enough."""
+"""Draws of the bootstrap for panels that do not exist: an estimate is enough."""
 
 
 def calibration_lines(panel: Panel, calibrated: Sequence[Calibrated], *, by_hand: frozenset[str]) -> list[str]:
@@ -52,9 +55,9 @@ def calibration_lines(panel: Panel, calibrated: Sequence[Calibrated], *, by_hand
 
 
 def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float | None = None) -> list[str]:
-    """Return, for each family and row, the smallest loss detected with 95% power and the retrains for the wanted.
+    """Return, for each family and check, the minimum detectable drop and the number of models for the wanted one.
 
-    The wanted loss is `drop`, in the unit of the metric, or else the row's budget.
+    The wanted drop is `drop`, in the unit of the metric, or else the check's budget.
     """
     lines = [f"{'row':<34} {'retrains mean':>13} {'± std':>8} {'k':>5} {'detects':>8} {'wanted':>8}  retrains needed"]
     for family in panel.families:
@@ -62,7 +65,9 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
         gated = tuple(item.row for item in items if not item.not_gated)
         rows = gated or panel.family(family)
         values, every = panel.values(panel.family(family)), panel.family(family)
-        reached = {n: reaches(panel, every, rows, values, retrains=n, draws=_DRAWS) for n in _PANEL_SIZES}
+        planned = {
+            n: shared_thresholds(panel, every, rows, values, budgets={}, retrains=n, draws=_DRAWS) for n in _PANEL_SIZES
+        }
         best = min(items, key=lambda item: item.detects)
         lines.append(f"{family}: {len(gated)} of {len(items)} rows gated, the best detects {_number(best)}")
         lines += _beside(family, items, calibrated)
@@ -71,8 +76,8 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
             needed = next(
                 (
                     n
-                    for n, reach in reached.items()
-                    if (item.prior or n >= FEW) and item.detects_with(reach[at].k, n) <= wanted
+                    for n, thresholds in planned.items()
+                    if (item.prior or n >= FEW) and item.detects_with(thresholds[at].k, n) <= wanted
                 ),
                 None,
             )
@@ -86,7 +91,7 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
 
 
 def _beside(family: str, items: Sequence[Calibrated], calibrated: Sequence[Calibrated]) -> list[str]:
-    """Return what the consensus row that sees the same images detects beside a family's best row of accuracy."""
+    """Return a line that compares a family's best accuracy check with the consensus check on the same images."""
     by_id = {item.row.id: item for item in calibrated if item.row.metric in _CONSENSUS}
     beside = by_id.get(_SEEING_THE_SAME.get(family, ""))
     accuracies = [item for item in items if item.row.metric == "accuracy"]
@@ -105,3 +110,51 @@ def _number(item: Calibrated) -> str:
 
 def _value(row: Row, value: float, *, digits: int = 0) -> str:
     return f"{value:.{digits}f}" if row.unit is Unit.IMAGES else row.unit.format(value, decimals=4)
+
+
+def expected(panel: Panel, budgets: Mapping[str, float], retrains: int) -> dict[str, list[Calibrated]]:
+    """Return, by family, the checks that would have a threshold with so many models that spread as the panel does.
+
+    Checks without an estimate from one or two models are left out.
+    """
+    gates: dict[str, list[Calibrated]] = {family: [] for family in panel.families}
+    for item in thresholds_of(panel, budgets, retrains=retrains, draws=_DRAWS):
+        if not item.not_gated and (item.prior or len(panel.members) >= PROVISIONAL):
+            gates[item.row.family].append(item)
+    return gates
+
+
+def plan_lines(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
+    """Return a table of the checks with a threshold and their smallest detectable drop, by family and number of models.
+
+    The times of training come from the histories beside the checkpoints of the panel.
+    """
+    have, epochs = len(panel.members), panel.recipe.get("epochs")
+    found = {count: expected(panel, budgets, count) for count in _PLANNED_SIZES}
+    heads = "".join(f"{f'{count} retrains':>22}" for count in _PLANNED_SIZES)
+    lines = [f"{'rows that gate, smallest loss detected':<39}{heads}"]
+    for family in panel.families:
+        cells = [_cell(found[count][family]) for count in _PLANNED_SIZES]
+        lines.append(f"  {family:<14} of {len(panel.family(family)):>3} {'':<17}" + "".join(f"{x:>22}" for x in cells))
+    totals = [sum(map(len, found[count].values())) for count in _PLANNED_SIZES]
+    lines.append(f"{'all':<16} of {len(panel.rows):>3} {'':<17}" + "".join(f"{total:>22}" for total in totals))
+    more = [max(count - have, 0) for count in _PLANNED_SIZES]
+    each = f", of {epochs} epochs each" if epochs else ""
+    lines.append(f"{f'to train besides the {have} at hand{each}':<39}" + "".join(f"{count:>22}" for count in more))
+    times = [time for member in panel.members if (time := seconds_of_training(Path(member.path))) is not None]
+    if times:
+        each_time = sum(times) / len(times)
+        costs = "".join(f"{duration(count * each_time) if count else '-':>22}" for count in more)
+        lines.append(f"{f'which takes, at {duration(each_time)} each':<39}{costs}")
+    if have < PROVISIONAL:
+        lines.append("what rows would do that one or two networks tell nothing of is not known yet, and not counted")
+    return lines
+
+
+def _cell(gates: list[Calibrated]) -> str:
+    if not gates:
+        return "none"
+    best = min(gates, key=lambda item: item.detects / item.budget)
+    unit = best.row.unit
+    detected = f"{best.detects:.0f} images" if unit is Unit.IMAGES else unit.format(best.detects, decimals=4)
+    return f"{len(gates)}, {detected}"

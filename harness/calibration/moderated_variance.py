@@ -1,0 +1,131 @@
+"""Moderated variances: standard deviations of few reference models borrow strength across checks and from images.
+
+Three networks determine a standard deviation only to within a factor of several. Their predictions of thousands of
+images determine well how far chance alone moves a check. If healthy networks erred independently given the image, the
+variance of a mean over n images would be the sum of the images' variances over n^2 (Jordan 2023, arXiv:2304.01910). But
+similar images go together, and so do whole networks under strong shift. So
+
+    prior = inflation * chance + (SHIFT * loss)^2,
+
+with an inflation that the checks of a family share, and the loss against clean images. The variance that counts is
+the moderated one (Smyth 2004, "Linear models and empirical Bayes methods", section 3),
+(d prior + (K - 1) s^2) / (d + K - 1). The prior is worth d degrees of freedom, fewer where the shift is most of it. A
+check whose own spread contradicts the prior has none (after Phipson et al. 2016, "Robust hyperparameter estimation"),
+and needs enough models of its own. A spread far below the prior is no contradiction: among many checks some always are.
+
+The constants were set from fits on the shipped panel, on the safe side. `benchmarks.few` says what else was decided by
+looking at it, and tests the rule on data that had no part in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+INFLATION, INFLATION_DF = 1.6, 16.0
+"""Ratio of the variance of a family's checks to that by chance, and its degrees of freedom."""
+ROW_DF = 16.0
+"""Degrees of freedom of the prior of a check without shift; fits gave 30 to 45."""
+SHIFT, SHIFT_DF = 0.074, 3.0
+"""Difference of healthy networks as a share of the loss by a shift, and its degrees of freedom; fits gave 3.4."""
+INDEPENDENT = 3.0
+"""Number of independent checks that a family counts as, at most, in the estimate of its inflation."""
+CONTRADICTED = 0.001
+"""Probability of a spread under its prior below which it contradicts the prior."""
+
+
+@dataclass(frozen=True, eq=False)
+class Moderated:
+    """Moderated variance of each check, (rows,), and the parts of its degrees of freedom.
+
+    `worth` are the degrees of freedom of the check's prior, 0 without one. `by_chance` is the part of the prior that
+    grows with the family's inflation, and `telling` the number of independent checks that estimate the inflation.
+    """
+
+    variance: np.ndarray
+    worth: np.ndarray
+    by_chance: np.ndarray
+    telling: float
+
+    def df(self, retrains: int) -> np.ndarray:
+        """Return the degrees of freedom of each check's t distribution, (rows,), by Satterthwaite's approximation.
+
+        Both the check's own variance and the family's inflation are uncertain.
+        """
+        known, shared, inflation_df = self._degrees(retrains)
+        return np.asarray(1 / (1 / np.maximum(known, 1e-9) + shared**2 / inflation_df))
+
+    def multipliers(self, share: float, retrains: int, sharing: Sequence[int]) -> np.ndarray:
+        """Return the multiplier k of each check, (rows,), with which a family keeps its `share` of false alarms.
+
+        One more healthy model then misses any of the checks at the positions `sharing` with that probability, to a
+        hundredth, and each of them as often as the others. Given the inflation, the checks count as independent, each
+        with a t distribution of its own; correlation makes misses rarer. A quadrature averages over the inflation.
+        Bonferroni's equal parts would count its uncertainty once for each check.
+        """
+        from scipy.special import stdtr, stdtrit
+
+        known, shared, inflation_df = self._degrees(retrains)
+        known = np.maximum(known, 1)[sharing]
+        inflation, weights = _inflations(inflation_df)
+        std = np.sqrt(1 + shared[sharing] * (inflation[:, None] - 1))  # Of each row, in units of the one that is known.
+        df, each = np.maximum(self.df(retrains), 1), share / len(sharing)
+        for _ in range(3):  # The chance of any is nearly in proportion to that of each.
+            missing = stdtr(known, stdtrit(df[sharing], each) / std)
+            any_missing = float(weights @ -np.expm1(np.log1p(-missing).sum(axis=1)))
+            each = min(each * share / any_missing, 0.5)
+        return np.asarray(-stdtrit(df, each))
+
+    def _degrees(self, retrains: int) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return the degrees of freedom of each check's variance, the inflation's part in it, and the inflation's."""
+        nu = retrains - 1
+        known = self.worth + nu
+        shared = self.worth * self.by_chance / np.maximum(known, 1e-9)
+        return known, shared, INFLATION_DF + self.telling * nu
+
+
+@cache
+def _inflations(df: float, nodes: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    """Return a quadrature of the inflation, in units of the one found: df over chi-squared with df, and weights."""
+    from scipy.stats import chi2
+
+    deviations = np.linspace(-12, 6, nodes)  # Of the logarithm; a small sum of squares is a large inflation.
+    squares = df * np.exp(deviations * np.sqrt(2 / df))
+    weights = chi2.pdf(squares, df) * squares
+    return df / squares, weights / weights.sum()
+
+
+def moderated(values: np.ndarray, chance: np.ndarray, loss: np.ndarray) -> Moderated:
+    """Return the moderated variances of the checks of one family.
+
+    `values`, (K, rows), are those of K models. `chance`, (rows,), is the variance of each check by chance alone, NaN if
+    unknown. `loss`, (rows,), is the loss of each check against clean images, 0 without a perturbation. All are on one
+    scale. A single model has only the prior.
+    """
+    from scipy.stats import f
+
+    nu = len(values) - 1
+    own = values.var(axis=0, ddof=1) if nu else np.zeros(values.shape[1])
+    known = chance > 0
+    chance, moved = np.where(known, chance, 1.0), np.square(SHIFT * loss)
+    # Checks under a strong shift say little about the inflation.
+    tells = known & (moved < 0.5 * INFLATION * chance)
+    telling = min(float(tells.sum()), INDEPENDENT)
+    found = float((own / chance)[tells].mean()) if telling else 0.0
+    if nu and telling and f.sf(found / INFLATION, telling * nu, INFLATION_DF) < CONTRADICTED:
+        known, telling = np.zeros_like(known), 0.0
+    inflation = (INFLATION_DF * INFLATION + telling * nu * found) / (INFLATION_DF + telling * nu)
+    prior = inflation * chance + moved
+    by_chance = inflation * chance / prior
+    worth = 1 / (by_chance**2 / ROW_DF + (1 - by_chance) ** 2 / SHIFT_DF)
+    if nu:
+        known = known & (f.sf(own / prior, nu, worth) >= CONTRADICTED)
+    worth = np.where(known, worth, 0.0)
+    variance = (worth * prior + nu * own) / np.maximum(worth + nu, 1e-9)
+    return Moderated(variance, worth, by_chance, telling)

@@ -1,0 +1,359 @@
+"""Decision rule: thresholds that a healthy model keeps with a known probability, and the loss that they detect.
+
+A threshold is the end of a one-sided prediction interval for one more reference model (Hahn & Meeker 1991, section
+4.8). For a minimum it is mean - k s sqrt(1 + 1/K), with mean and standard deviation s of K models on the same images.
+`moderated_variance` says how s borrows strength where K is small.
+
+A healthy model fails any check with a probability of at most `ALARMS`. Half of it belongs to the clean accuracy. The
+other families have equal parts of the other half, `PARTS` of them if there are no more families, so a new family
+changes no other threshold by more than a hundredth. The checks of a family share its part; `multiplicity` computes k.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.calibration.moderated_variance import moderated
+from harness.calibration.multiplicity import DRAWS, correlation, multiplier, widened
+from harness.measures import METRICS, Unit
+from harness.measures.panel.consensus import LOST_OF_A_CLASS
+from harness.measures.slices import GROUP_ACCURACY, OF_GROUPS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from harness.calibration.moderated_variance import Moderated
+    from harness.calibration.panel import Panel, Row
+    from harness.measures.metric import Scale
+
+ALARMS, PARTS = 0.01, 12
+"""Probability that a healthy model fails any check, and the parts of one half of it.
+
+`benchmarks.detection.shares` compares other divisions."""
+CLEAN = "clean"
+"""Family with the other half."""
+POWER = 0.95
+"""Probability that a check fails a model with its minimum detectable drop."""
+PROVISIONAL = 3
+"""Reference models from which thresholds are no longer provisional: two may be as unlike the third as one is."""
+FEW = 8
+"""Reference models whose own spread makes a threshold; with fewer, a check needs a prior."""
+SHARES = (Unit.SHARE, Unit.DIFFERENCE)
+_POWER_DEVIATIONS = NormalDist().inv_cdf(POWER)
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Threshold of a check with its provenance, in the unit of the metric.
+
+    `mean` and `std` describe the reference models. `centre` and `spread` do so on the check's scale, where `spread` is
+    the standard deviation that counts: at least one image, for a count at least the square root of the mean, for a
+    severity at least 1% of the mean. `detects` is the smallest loss that fails with 95% power, `budget` the largest
+    that may go unnoticed.
+    """
+
+    row: Row
+    mean: float
+    std: float
+    centre: float
+    spread: float
+    k: float
+    retrains: int
+    budget: float
+    prior: bool = False
+    """Whether the spread rests on more than the values of these models."""
+
+    @staticmethod
+    def of(
+        row: Row,
+        values: np.ndarray,
+        *,
+        k: float,
+        spread: float | None = None,
+        prior: bool = False,
+        budget: float = math.inf,
+        retrains: int | None = None,
+    ) -> Calibrated:
+        """Return the threshold of a check by the values of K reference models, (K,), with this multiplier.
+
+        `spread` is the standard deviation on the check's scale, by default that of the values. `retrains` predicts for
+        another number of models.
+        """
+        scaled = on_scale(values, row.scale)
+        centre = float(scaled.mean())
+        if spread is None:
+            spread = float(np.maximum(scaled.std(ddof=1), least_of(scaled[:, None], (row,))[0]))
+        std = spread
+        if row.scale == "root":
+            around = [off_scale(centre + side * spread, "root") for side in (-1, 1)]
+            std = (around[1] - around[0]) / 2 if prior else float(values.std(ddof=1))
+        return Calibrated(row, float(values.mean()), std, centre, spread, k, retrains or len(values), budget, prior)
+
+    @property
+    def bound(self) -> float:
+        """Return the threshold within its range, rounded outwards to four decimals, for counts to one."""
+        exact = self._off_by(self.k, self.retrains)
+        scale = 10 if self.row.unit is Unit.IMAGES else 10_000
+        rounded = (math.floor if self.row.sign > 0 else math.ceil)(exact * scale) / scale
+        low, high = self._range
+        return min(max(rounded, low), high)
+
+    def holds(self, value: float) -> bool:
+        """Return whether a value is on the good side of the threshold."""
+        return value >= self.bound if self.row.sign > 0 else value <= self.bound
+
+    @property
+    def detects(self) -> float:
+        """Return the minimum detectable drop, with 95% power."""
+        return self.detects_with(self.k, self.retrains)
+
+    def detects_with(self, k: float, retrains: int) -> float:
+        """Return the minimum detectable drop with another multiplier and number of reference models.
+
+        A group may have few images, so chance decides which of them a candidate loses: for an expected loss of L it
+        loses L ± sqrt(L / n) at most. So L = k e + z sqrt(e^2 + L / n), with the deviation of prediction e.
+        """
+        if self.row.metric == GROUP_ACCURACY.name:
+            error, z, n = self.spread * widened(retrains), _POWER_DEVIATIONS, self.row.n
+            middle = k * error + z * z / (2 * n)
+            return middle + math.sqrt(max(middle**2 - (k**2 - z**2) * error**2, 0.0))
+        return abs(self._off_by(k + _POWER_DEVIATIONS, retrains) - off_scale(self.centre, self.row.scale))
+
+    def _off_by(self, deviations: float, retrains: int) -> float:
+        """Return the value at so many standard deviations of prediction on the bad side of the centre."""
+        away = deviations * self.spread * widened(retrains)
+        return off_scale(self.centre - self.row.sign * away, self.row.scale)
+
+    @property
+    def not_gated(self) -> str:
+        """Return the reason why the check is informational, or an empty string."""
+        if not self.prior and self.retrains < FEW:
+            return (
+                f"how far retrained reference models differ here cannot be known from {self.retrains}: their answers, "
+                f"image by image, do not tell or contradict it; {FEW} can"
+            )
+        if self.detects > self.budget:
+            loss, budget = self._number(self.detects), self._number(self.budget)
+            if self.row.metric == GROUP_ACCURACY.name:
+                return (
+                    f"{self.row.n} images are too few, as retrains differ: the smallest loss detected with 95% power "
+                    f"is {loss}, over the budget of {budget}"
+                )
+            return f"retrains differ so much that the smallest loss detected is {loss}, over the budget of {budget}"
+        low, high = self._range
+        if self.bound <= low if self.row.sign > 0 else self.bound >= high:
+            return f"its bound of {self._number(self.bound)} cannot fail"
+        return ""
+
+    @property
+    def _range(self) -> tuple[float, float]:
+        known = METRICS.get(self.row.metric)
+        low, high = known.range if known else self.row.unit.range
+        return low, float(self.row.n) if self.row.unit is Unit.IMAGES else high
+
+    def _number(self, value: float) -> str:
+        return self.row.unit.format(value, decimals=None if self.row.unit is Unit.IMAGES else 3)
+
+
+# The sharing of false alarms.
+
+
+def thresholds_of(
+    panel: Panel,
+    budgets: Mapping[str, float],
+    *,
+    by_hand: frozenset[str] = frozenset(),
+    retrains: int | None = None,
+    draws: int = DRAWS,
+) -> list[Calibrated]:
+    """Return a threshold for each check of the panel, in its order.
+
+    `budgets` gives the largest loss that may go unnoticed, by metric or family; else see `default_budget`. Checks with
+    a threshold `by_hand` and informational ones take no part in their family's share of false alarms. `retrains`
+    predicts for another number of models that spread as these do.
+    """
+    calibrated = {
+        item.row.id: item
+        for family in panel.families
+        for item in family_thresholds(
+            panel, panel.family(family), budgets, by_hand=by_hand, retrains=retrains, draws=draws
+        )
+    }
+    return [calibrated[row.id] for row in panel.rows]
+
+
+def family_thresholds(
+    panel: Panel,
+    rows: tuple[Row, ...],
+    budgets: Mapping[str, float],
+    *,
+    by_hand: frozenset[str] = frozenset(),
+    retrains: int | None = None,
+    draws: int = DRAWS,
+) -> list[Calibrated]:
+    """Return the thresholds of `thresholds_of` for the checks of one family."""
+    values = panel.values(rows)
+
+    def shared_by(sharing: tuple[Row, ...]) -> list[Calibrated]:
+        return shared_thresholds(panel, rows, sharing, values, budgets=budgets, retrains=retrains, draws=draws)
+
+    def gates(items: list[Calibrated]) -> tuple[Row, ...]:
+        # One or two models without a prior say nothing, whatever number a plan asks for.
+        return tuple(
+            item.row
+            for item in items
+            if item.row.id not in by_hand and (item.prior or len(values) >= PROVISIONAL) and not item.not_gated
+        )
+
+    items = shared_by(rows)
+    if not any(item.prior for item in items):
+        if not 0 < len(sharing := gates(items)) < len(rows):
+            return items
+        again = shared_by(sharing)
+        return [old if old.not_gated else new for old, new in zip(items, again, strict=True)]
+    # Each check has a t distribution of its own here. The fewer share the family's part, the more of them have power.
+    alone = shared_by(rows[:1])
+    ease = {item.row.id: item.detects / item.budget for item in alone}
+    able = tuple(sorted(gates(alone), key=lambda row: ease[row.id]))
+
+    def spent(few: int) -> bool:
+        """Return whether only these few checks, the most powerful ones, have power when they share."""
+        return set(gates(shared_by(able[:few]))) <= set(able[:few])
+
+    return shared_by(able[: bisect_left(range(1, len(able)), 1, key=spent) + 1]) if able else items
+
+
+def shared_thresholds(
+    panel: Panel,
+    rows: tuple[Row, ...],
+    sharing: tuple[Row, ...],
+    values: np.ndarray,
+    *,
+    budgets: Mapping[str, float],
+    retrains: int | None = None,
+    draws: int = DRAWS,
+) -> list[Calibrated]:
+    """Return thresholds for the checks of one family by the values of K models, (K, rows).
+
+    The checks `sharing` divide the family's part of false alarms, so that each has the same part. Without a prior they
+    have one multiplier; else each has a t distribution of its own. `retrains` is as in `thresholds_of`.
+    """
+    found, count = spread_of(panel, rows, values), retrains or len(values)
+    share = share_of(rows[0].family, panel.families)
+    if count >= FEW and not found.worth.any():
+        signed = on_scales(panel.values(sharing), sharing) * [row.sign for row in sharing]
+        ks = np.full(len(rows), multiplier(correlation(signed), share=share, retrains=count, draws=draws))
+    else:
+        among = {row.id for row in sharing}
+        ks = found.multipliers(share, count, [at for at, row in enumerate(rows) if row.id in among])
+    spreads = std_of(found, values, rows)
+    return [
+        Calibrated.of(
+            row,
+            column,
+            k=float(k),
+            spread=float(spread),
+            prior=bool(worth > 0),
+            budget=budget_of(row, column, budgets),
+            retrains=count,
+        )
+        for row, column, k, spread, worth in zip(rows, values.T, ks, spreads, found.worth, strict=True)
+    ]
+
+
+def share_of(family: str, families: Sequence[str]) -> float:
+    """Return the probability with which a healthy model may fail a family, one of these."""
+    others = len(set(families) - {CLEAN})
+    return ALARMS / 2 if family == CLEAN else ALARMS / 2 / max(PARTS, others)
+
+
+# The loss that may go unnoticed.
+
+
+def budget_of(row: Row, values: np.ndarray, budgets: Mapping[str, float]) -> float:
+    """Return the largest loss of a check that may go unnoticed, by its values of reference models, (K,)."""
+    mean = float(values.mean())
+    return budgets.get(row.metric, budgets.get(row.family, default_budget(row, mean)))
+
+
+def default_budget(row: Row, mean: float) -> float:
+    """Return the largest loss that may go unnoticed where the checks file names none.
+
+    It is five points of a share, ten for groups of images, which are small. A count may double, or grow by half a
+    percent of the images if that is more; for rare things it is one percent, and for one class of many half of a class.
+    A severity or a factor may lose a fifth.
+    """
+    if row.metric == LOST_OF_A_CLASS.name:
+        return 0.5 * row.n
+    if row.unit is Unit.IMAGES:
+        return max(mean, (0.01 if row.scale == "root" else 0.005) * row.n)
+    if row.metric in OF_GROUPS:
+        return 0.1
+    return 0.05 if row.unit in SHARES else 0.2 * mean
+
+
+# The spread of reference models.
+
+
+def spread_of(panel: Panel, rows: Sequence[Row], values: np.ndarray) -> Moderated:
+    """Return the moderated variances of a family's checks by the values of K models, (K, rows), on the checks' scales.
+
+    The variance by chance serves as a prior where it is known well enough.
+    """
+    scaled, means = on_scales(values, rows), values.mean(axis=0)
+    chance, loss = np.full(len(rows), np.nan), np.zeros(len(rows))
+    for at, (row, mean) in enumerate(zip(rows, means, strict=True)):
+        known = panel.chance.get(row.id)
+        if row.scale == "root":
+            # An image lost in one view is often lost in another: where it counts twice, chance knows too little.
+            if known and known.answers:
+                chance[at] = known.variance / (mean + 3 / 8)
+            elif not known and len(values) < FEW:
+                chance[at] = 1.0  # Of Poisson's counts.
+        elif known and (known.answers or len(values) >= PROVISIONAL):
+            chance[at] = known.variance
+            loss[at] = max(row.sign * (known.rest - mean), 0.0) if known.rest is not None else 0.0
+    return moderated(scaled, chance, loss)
+
+
+def std_of(found: Moderated, values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
+    """Return the standard deviation that counts of each check, (rows,), on its scale."""
+    return np.asarray(np.maximum(np.sqrt(found.variance), least_of(on_scales(values, rows), rows)))
+
+
+def least_of(values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
+    """Return the least standard deviation that counts of each check, (rows,), by values on its scale, (K, rows)."""
+
+    def least(row: Row, mean: float) -> float:
+        if row.scale == "root":
+            return 1.0
+        if row.unit is Unit.IMAGES:
+            return max(1.0, math.sqrt(max(mean, 0)))
+        return 1 / row.n if row.unit in SHARES else 0.01 * mean
+
+    return np.array([least(row, mean) for row, mean in zip(rows, values.mean(axis=0), strict=True)])
+
+
+def on_scale(values: np.ndarray, scale: Scale) -> np.ndarray:
+    """Return values on a scale: themselves, or 2 sqrt(x + 3/8) on that of roots (Anscombe 1948, equation 1.1).
+
+    Counts of rare things are skewed to the right. Their roots are not, and those of Poisson counts have a standard
+    deviation of 1 whatever the mean.
+    """
+    return 2 * np.sqrt(np.maximum(values, 0) + 3 / 8) if scale == "root" else values
+
+
+def off_scale(value: float, scale: Scale) -> float:
+    """Return the value at this place of the scale; on that of roots the least is 0."""
+    return max((max(value, 0.0) / 2) ** 2 - 3 / 8, 0.0) if scale == "root" else value
+
+
+def on_scales(values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
+    """Return the values of checks, (..., rows), each on its own scale."""
+    return np.stack([on_scale(values[..., at], row.scale) for at, row in enumerate(rows)], axis=-1)
