@@ -26,13 +26,13 @@ from harness.measures import (
     negative_flips,
     right_at_every_pose,
 )
-from harness.measures.failure_kinds import confusion
+from harness.measures.failures import confusion
 from harness.perturb import IDENTITY, HorizontalFlip, Pose, promised_corners, promised_poses
 from harness.perturb.backgrounds import with_background, without_object
 from harness.perturb.grids import most_dangerous_first
 from harness.report import figures, matrices
-from harness.report.case_pictures import picture, strip
-from harness.run.cases import cases_of, telling_cases, telling_tiles
+from harness.report.example_pictures import picture, strip
+from harness.run.examples import examples_of, telling_examples, telling_tiles
 from harness.run.opening import open_session
 from harness.run.overview import measure_overview
 from harness.run.request import RunRequest
@@ -211,19 +211,19 @@ def gain(session: StressSession) -> np.ndarray:
     at_rest = baseline.predict(session.images).correct
     sureness = np.where(right.correct & ~wrong.correct & at_rest, wrong.confidence_of_errors(), -1)
     chosen = session.images.take(torch.tensor([int(sureness.argmax())]))
-    return picture(cases_of(candidate, baseline, chosen, CORNER)[0])
+    return picture(examples_of(candidate, baseline, chosen, CORNER)[0])
 
 
 def _lost_under(session: StressSession, perturbation: Perturbation) -> np.ndarray:
     candidate = session.roles["candidate"]
     predictions = candidate.predict(session.images, perturbation)
-    return _telling(session, accuracy(predictions, before=candidate.predict(session.images)), predictions)
+    return _telling(session, accuracy(predictions, clean=candidate.predict(session.images)), predictions)
 
 
 def _telling(session: StressSession, measurement: Measurement, seen: object) -> np.ndarray:
     """Return the picture that a failed gate would show first."""
     row = next(row for row in session.gates.gates if row.metric == measurement.metric.name and row.role == "candidate")
-    case = telling_cases(session, replace(row, hand=None, not_gated="only shown").judge(measurement), seen)[0]
+    case = telling_examples(session, replace(row, hand=None, not_gated="only shown").judge(measurement), seen)[0]
     return picture(case)
 
 
@@ -272,7 +272,7 @@ def _answered(
     model: RoleModel, image: LabelledImages, perturbation: Perturbation, title: str
 ) -> tuple[np.ndarray, str, str]:
     """Return one image under a perturbation, its title, and what the model says of it."""
-    answer = cases_of(model, None, image, perturbation)[0].candidate.answer
+    answer = examples_of(model, None, image, perturbation)[0].candidate.answer
     seen = perturbation(unit_range(image.pixels))[0].mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     return seen, title, f"{answer.predicted} {answer.confidence:.0%}"
 

@@ -15,7 +15,7 @@ SEVERITY = Key(one_of(SEVERITIES), "{} of 5")
 def test_accuracy_survives_corruption(candidate, search_images, evidence, gate):
     images = one_in(2, search_images)
     predictions = candidate.predict(images, Corruption(gate.corruption, gate.severity))
-    verdict = gate.judge(accuracy(predictions, before=candidate.predict(images)))
+    verdict = gate.judge(accuracy(predictions, clean=candidate.predict(images)))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()
 

@@ -17,7 +17,7 @@ WITHIN = Key(Pose, "any pose within ±{0.degrees:g}°, ±{0.dx:g} px")
 @given(pose=poses(max_degrees=10, max_shift_px=2))
 def test_accuracy_holds_at_drawn_poses(candidate, probe_images, evidence, gate, pose):
     predictions = candidate.predict(probe_images, pose.clamped(gate.within))
-    verdict = gate.judge(accuracy(predictions, before=candidate.predict(probe_images)))
+    verdict = gate.judge(accuracy(predictions, clean=candidate.predict(probe_images)))
     evidence.show(verdict, predictions)
     target(-verdict.value)
     assert verdict.passed, verdict.explain()

@@ -9,7 +9,7 @@ from harness.plugin import gate
 @gate("flip", metric="accuracy")
 def test_accuracy_survives_mirroring(candidate, images, evidence, gate):
     predictions = candidate.predict(images, HorizontalFlip())
-    verdict = gate.judge(accuracy(predictions, before=candidate.predict(images)))
+    verdict = gate.judge(accuracy(predictions, clean=candidate.predict(images)))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()
 

@@ -7,6 +7,6 @@ from harness.plugin import gate
 @gate("pose")
 def test_accuracy_survives_combined_poses(candidate, images, evidence, gate):
     predictions = candidate.predict(images, gate.pose)
-    verdict = gate.judge(accuracy(predictions, before=candidate.predict(images)))
+    verdict = gate.judge(accuracy(predictions, clean=candidate.predict(images)))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()

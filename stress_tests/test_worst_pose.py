@@ -15,7 +15,7 @@ GRID = one_of(GRIDS)
 def test_right_at_every_pose(candidate, search_images, evidence, gate):
     poses = most_dangerous_first(GRIDS[gate.grid]())
     found = first_failures(candidate.classifier, search_images, poses)
-    verdict = gate.judge(right_at_every_pose(found, before=candidate.predict(search_images)))
+    verdict = gate.judge(right_at_every_pose(found, clean=candidate.predict(search_images)))
     evidence.show(verdict, found)
     assert verdict.passed, verdict.explain()
 
@@ -25,7 +25,7 @@ def test_accuracy_at_random_poses(candidate, search_images, evidence, gate):
     grid = GRIDS[gate.grid]()
     drawn = random_poses(grid, 10, images=len(search_images))
     correct = correct_at(candidate.classifier, search_images, grid, drawn)
-    verdict = gate.judge(random_pose_accuracy(correct, before=candidate.predict(search_images)))
+    verdict = gate.judge(random_pose_accuracy(correct, clean=candidate.predict(search_images)))
     evidence.show(verdict)
     assert verdict.passed, verdict.explain()
 
@@ -37,6 +37,6 @@ def test_right_at_the_worst_of_ten_random_poses(candidate, search_images, eviden
     grid = GRIDS[gate.grid]()
     drawn = random_poses(grid, 10, images=len(search_images))
     correct = correct_at(candidate.classifier, search_images, grid, drawn)
-    verdict = gate.judge(worst_of_ten(correct, before=candidate.predict(search_images)))
+    verdict = gate.judge(worst_of_ten(correct, clean=candidate.predict(search_images)))
     evidence.show(verdict)
     assert verdict.passed, verdict.explain()

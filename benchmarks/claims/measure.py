@@ -13,7 +13,7 @@ from harness.errors import InputError
 from harness.inference.attention import attend
 from harness.inference.search import first_failures
 from harness.measures import accuracy, confident_errors, kept, pair_failures, right_at_every_pose
-from harness.measures.failure_kinds import STUDY_KINDS
+from harness.measures.failures import STUDY_KINDS
 from harness.measures.localisation import attention_lift
 from harness.perturb import pose_each, promised_corners, promised_poses
 from harness.perturb.grids import most_dangerous_first

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.measures import Unit
-from harness.measures.contributions import unpacked
+from harness.measures.metric import unpacked
 from harness.store.files import write_atomically
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from harness.calibration.recording import Recording
 from harness.cli.gating import network_of
 from harness.errors import InputError
 from harness.gates import read_gates
-from harness.measures.contributions import unpacked
+from harness.measures.metric import unpacked
 from harness.networks.checkpoints import load_checkpoint
 from harness.networks.declared import load_model
 from harness.store.files import write_atomically

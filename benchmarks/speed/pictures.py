@@ -11,8 +11,8 @@ import numpy as np
 from benchmarks.speed.result import Result
 from benchmarks.speed.stopwatch import cores, timed
 from harness.measures.failures import Answer
-from harness.report.case_pictures import data_uri, picture
-from harness.run.cases import Case, View
+from harness.report.example_pictures import data_uri, picture
+from harness.run.examples import Example, ModelView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 _DPI = 100
 
 
-def some_cases(images: LabelledImages, count: int) -> list[Case]:
+def some_cases(images: LabelledImages, count: int) -> list[Example]:
     """Return as many cases of these images, with answers and maps drawn at random."""
     rng = np.random.default_rng(0)
 
-    def view(true: str) -> View:
+    def view(true: str) -> ModelView:
         shares = rng.dirichlet(np.full(len(images.classes), 0.3))
         taken = int(shares.argmax())
         answer = Answer(0, true, images.classes[taken], float(shares[taken]), tuple(shares.tolist()))
         # As smooth as a map of 7 x 7 cells is: noise would be what takes long to encode.
         looked = cv2.resize(rng.random((7, 7), dtype=np.float32), images.pixels.shape[-2:])
-        return View(answer, looked)
+        return ModelView(answer, looked)
 
     cases = []
     for number in range(count):
         image, true = images.pixels[number].permute(1, 2, 0).numpy(), images.classes[int(images.labels[number])]
-        cases.append(Case(number, image, image, true, images.classes, view(true), view(true)))
+        cases.append(Example(number, image, image, true, images.classes, view(true), view(true)))
     return cases
 
 
-def figure_of(case: Case, width: int, height: int) -> Figure:
+def figure_of(case: Example, width: int, height: int) -> Figure:
     """Draw a case as one would with Matplotlib: image, two overlays, and the bars of both models below."""
     from matplotlib.figure import Figure
 
@@ -68,7 +68,7 @@ def figure_of(case: Case, width: int, height: int) -> Figure:
     return figure
 
 
-def drawn(case: Case, width: int, height: int) -> np.ndarray:
+def drawn(case: Example, width: int, height: int) -> np.ndarray:
     """Return the Matplotlib picture of a case, (height, width, 4) uint8."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -83,7 +83,7 @@ def pictures(images: LabelledImages, *, count: int) -> Iterator[Result]:
     height, width = picture(cases[0]).shape[:2]
     assert drawn(cases[0], width, height).shape[:2] == (height, width)
 
-    def saved(case: Case) -> None:
+    def saved(case: Example) -> None:
         figure_of(case, width, height).savefig(io.BytesIO(), format="png")
 
     with cores(1):

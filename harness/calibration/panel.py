@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import InputError
-from harness.measures.contributions import unpacked
-from harness.measures.metric import Direction, Scale, Unit
+from harness.measures.metric import Direction, Scale, Unit, unpacked
 from harness.perturb import PROTOCOL
 from harness.store.files import read_regular, write_atomically
 from harness.store.records import as_plain, read_record, record

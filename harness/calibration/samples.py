@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import InputError
-from harness.run.budget import FIT_FILE, Fit, noticeable_loss, seconds_in
+from harness.run.budget import FIT_FILE, Fit, duration, in_cores, noticeable_loss, seconds_in
 from harness.store.records import read_json
 
 if TYPE_CHECKING:
@@ -48,8 +48,6 @@ def fit_for(
 
 def samples_in_toml(fit: Fit) -> list[str]:
     """Return samples as lines of a checks file, each with its minimum detectable drop; none where all fit."""
-    from harness.run.plan import duration, in_cores
-
     if not fit.samples:
         return []
     width = max(map(len, fit.samples))

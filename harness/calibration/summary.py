@@ -10,7 +10,7 @@ from harness.calibration.thresholds import FEW, PROVISIONAL, shared_thresholds, 
 from harness.measures import Unit
 from harness.measures.panel.consensus import LOST_CONSENSUS, LOST_OF_A_CLASS
 from harness.networks.training import seconds_of_training
-from harness.run.plan import duration
+from harness.run.budget import duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

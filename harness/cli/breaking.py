@@ -57,7 +57,7 @@ def _break_one(options: argparse.Namespace, classifier: Classifier, images: Labe
     from harness.measures.failures import answers_at
     from harness.perturb import IDENTITY, Pose
     from harness.perturb.grids import fine_paths
-    from harness.report.case_pictures import answered, as_png, marked, strip
+    from harness.report.example_pictures import answered, as_png, marked, strip
     from harness.store import write_atomically
 
     number = options.image

@@ -57,12 +57,11 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from harness.measures.failure_kinds import kinds_for
-    from harness.measures.failures import failure_changes
+    from harness.measures.failures import failure_changes, kinds_for
     from harness.measures.flips import flips
     from harness.report.exports import changes_csv
     from harness.report.html import comparison_page
-    from harness.run.thumbnails import spoken_of, thumbnails_of
+    from harness.run.examples import spoken_of, thumbnails_of
     from harness.store import write_atomically
 
     if options.others:

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
     from harness.inference import Classifier, Predictions
     from harness.measures.classification import ClassificationReport
-    from harness.measures.failure_kinds import FailureKind
-    from harness.measures.failures import FailureTable
+    from harness.measures.failures import FailureKind, FailureTable
     from harness.measures.panel.predictions import PanelPredictions
     from harness.measures.persistence import PersistentFailures
 
@@ -149,7 +148,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _kinds(
     options: argparse.Namespace, clean: Predictions, knowledge: PanelPredictions | None
 ) -> tuple[FailureKind, ...]:
-    from harness.measures.failure_kinds import confusion, kinds_for
+    from harness.measures.failures import confusion, kinds_for
     from harness.measures.panel.label_errors import owners
 
     owned = None if knowledge is None else owners(clean, knowledge)

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from harness.gates.rows import Bound, Gate, GatesError
 from harness.gates.shipped import shipped_tests
-from harness.measures.golden import GOLDEN_RIGHT
+from harness.measures.accuracy import GOLDEN_RIGHT
 from harness.store import alone
 from harness.store.files import read_regular, write_all_or_none
 from harness.store.records import read_record, record

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.gates.roles import ROLES
 from harness.gates.rows import Bound, Gate, GatesError
 from harness.measures import METRICS
-from harness.measures.contributions import packed
-from harness.measures.metric import Scale, Unit
+from harness.measures.metric import Scale, Unit, packed
 from harness.store.records import Unbounded, as_json, read_json, record
 
 if TYPE_CHECKING:

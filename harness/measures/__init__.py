@@ -6,7 +6,14 @@ import importlib
 import pkgutil
 from typing import TYPE_CHECKING, TypeVar
 
-from harness.measures.accuracy import accuracy, accuracy_change, accuracy_gain, confident_errors, pair_failures
+from harness.measures.accuracy import (
+    accuracy,
+    accuracy_change,
+    accuracy_gain,
+    confident_errors,
+    golden_right,
+    pair_failures,
+)
 from harness.measures.confidence import (
     brier_score,
     calibration_error,
@@ -16,7 +23,6 @@ from harness.measures.confidence import (
     negative_log_likelihood,
     risk_coverage_area,
 )
-from harness.measures.golden import golden_right
 from harness.measures.localisation import attention_drift, attention_lift, attention_ratio, dead_maps
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.negative_flips import negative_flips

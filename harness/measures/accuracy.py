@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.errors import InputError
+from harness.measures.classification import confusion_matrix, likely_most_confident
 from harness.measures.flips import Flips, flips
 from harness.measures.metric import Measurement, Metric, Unit
-from harness.measures.mistakes import confusion_matrix, likely_most_confident
 from harness.measures.statistics import count_interval, proportion_interval, related
 
 if TYPE_CHECKING:
@@ -24,13 +24,11 @@ ACCURACY_GAIN = Metric("accuracy_gain", Unit.DIFFERENCE, better="more")
 ACCURACY_CHANGE = Metric("accuracy_change", Unit.DIFFERENCE, better="more")
 
 
-def accuracy(
-    predictions: Predictions, *, of_class: str | None = None, before: Predictions | None = None
-) -> Measurement:
+def accuracy(predictions: Predictions, *, of_class: str | None = None, clean: Predictions | None = None) -> Measurement:
     """Return the share of right predictions in [0, 1], of all images or of one true class (its recall).
 
-    The failures to show are wrong answers, or only those of images that were right in the predictions `before`, such
-    as those of the same images unperturbed. The interval is Wilson's score interval (Wilson 1927). Raises `InputError`
+    The failures to show are wrong answers, or only those of images that are right in `clean`, the predictions of the
+    same images unperturbed. The interval is Wilson's score interval (Wilson 1927). Raises `InputError`
     for a class that the data lack.
     """
     chosen = np.ones(len(predictions.labels), dtype=bool)
@@ -38,11 +36,11 @@ def accuracy(
         chosen = predictions.labels == class_number(predictions, of_class)
     if not chosen.any():
         raise InputError(f"accuracy: none of the {len(chosen)} images is of class {of_class or 'any'!r}")
-    return share_right(ACCURACY, predictions, chosen, before=before)
+    return share_right(ACCURACY, predictions, chosen, clean=clean)
 
 
 def share_right(
-    metric: Metric, predictions: Predictions, chosen: np.ndarray, *, before: Predictions | None = None
+    metric: Metric, predictions: Predictions, chosen: np.ndarray, *, clean: Predictions | None = None
 ) -> Measurement:
     """Return the share of right predictions among the images `chosen`, (N,) bool and not empty, as `accuracy` does."""
     n, right = int(chosen.sum()), int(predictions.correct[chosen].sum())
@@ -53,9 +51,9 @@ def share_right(
         n,
         proportion_interval(right, n),
         detail=_worst_pair(predictions, wrong),
-        failures=likely_most_confident(predictions, wrong & before.correct if before else wrong),
+        failures=likely_most_confident(predictions, wrong & clean.correct if clean else wrong),
         each=predictions.correct[chosen],
-        rest=float(before.correct[chosen].mean()) if before else None,
+        rest=float(clean.correct[chosen].mean()) if clean else None,
     )
 
 
@@ -85,35 +83,35 @@ def confident_errors(predictions: Predictions, *, above: float) -> Measurement:
     return _count(CONFIDENT_ERRORS, predictions, failures, _worst_pair(predictions, failures))
 
 
-def accuracy_gain(predictions: Predictions, reference: Predictions) -> Measurement:
-    """Return the accuracy of the predictions minus that of a reference model on the same images, in [-1, 1].
+def accuracy_gain(predictions: Predictions, baseline: Predictions) -> Measurement:
+    """Return the accuracy of the predictions minus that of the baseline on the same images, in [-1, 1].
 
     The interval is that of `Flips`. Raises `InputError` when the images differ.
     """
-    return _difference(ACCURACY_GAIN, predictions, reference, flips(predictions, reference))
+    return _difference(ACCURACY_GAIN, predictions, baseline, flips(predictions, baseline))
 
 
-def accuracy_change(predictions: Predictions, before: Predictions) -> Measurement:
-    """Return the change of accuracy since the model before, in [-1, 1], with the images behind it and McNemar's p.
+def accuracy_change(predictions: Predictions, incumbent: Predictions) -> Measurement:
+    """Return the change of accuracy since the incumbent, in [-1, 1], with the images behind it and McNemar's p.
 
     The interval and the exact test are those of `Flips`. Raises `InputError` when the images differ.
     """
-    changed = flips(predictions, before)
-    measured = _difference(ACCURACY_CHANGE, predictions, before, changed)
+    changed = flips(predictions, incumbent)
+    measured = _difference(ACCURACY_CHANGE, predictions, incumbent, changed)
     pairs = [f"{name} {lost} lost, {gained} gained" for name, (lost, gained) in list(changed.by_pair.items())[:1]]
     detail = "; ".join([f"{measured.detail} (McNemar p {related(changed.p_value)})", *pairs])
     return replace(measured, detail=detail, p_value=changed.p_value, flips=changed)
 
 
-def _difference(metric: Metric, predictions: Predictions, reference: Predictions, changed: Flips) -> Measurement:
+def _difference(metric: Metric, predictions: Predictions, other: Predictions, changed: Flips) -> Measurement:
     return Measurement(
         metric,
         changed.net,
         changed.n,
         changed.interval,
         detail=f"{len(changed.gained)} images gained, {len(changed.lost)} lost",
-        failures=likely_most_confident(predictions, ~predictions.correct & reference.correct),
-        each=predictions.correct.astype(np.int8) - reference.correct,
+        failures=likely_most_confident(predictions, ~predictions.correct & other.correct),
+        each=predictions.correct.astype(np.int8) - other.correct,
     )
 
 
@@ -146,3 +144,28 @@ def class_number(predictions: Predictions, name: str) -> int:
         return predictions.classes.index(name)
     except ValueError:
         raise InputError(f"unknown class {name!r}; the data have {', '.join(predictions.classes)}") from None
+
+
+GOLDEN_RIGHT = Metric("golden_right", Unit.SHARE, better="more", words="right on this one image")
+
+
+def golden_right(predictions: Predictions, image: int, *, because: str = "") -> Measurement:
+    """Return 1 where the image at this position is taken for its class, else 0; `because` says why it matters.
+
+    The interval is Wilson's for one image. Raises `InputError` for a position that there is not.
+    """
+    if not 0 <= image < len(predictions.labels):
+        raise InputError(f"golden image {image}: there are {len(predictions.labels)}, expected a position among them")
+    at = np.array([image])
+    right = bool(predictions.correct[image])
+    taken, label = (predictions.classes[int(each[image])] for each in (predictions.predicted, predictions.labels))
+    sure = float(predictions.probabilities_at(at).max())
+    said = f"{label}, {'as it should be' if right else f'taken for {taken}'} ({sure:.0%} confidence)"
+    return Measurement(
+        GOLDEN_RIGHT,
+        float(right),
+        1,
+        proportion_interval(int(right), 1),
+        detail="; ".join(filter(None, (said, because))),
+        failures=np.array([], dtype=np.int64) if right else at,
+    )

@@ -1,20 +1,110 @@
-"""Which images a model fails on and how: tables of failures, and how those of two models differ."""
+"""Kinds of failures, and the images that fail: tables of them, and what changed between two models."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.errors import InputError
-from harness.measures.failure_kinds import ANY, FailureKind
-from harness.measures.mistakes import most_confident
+from harness.measures.accuracy import class_number
+from harness.measures.classification import confused_pairs, most_confident
 from harness.perturb import in_words
 from harness.store.records import record
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.data import LabelledImages
     from harness.inference import Predictions
+
+
+@dataclass(frozen=True)
+class FailureKind:
+    """What counts as a failure.
+
+    Any wrong answer; with a `pair` of classes only those that take one for the other, either way round; with `above`
+    only those whose confidence is over it, in [0, 1]; with `only` those on these images, by their positions in the
+    full split.
+    """
+
+    name: str
+    pair: tuple[str, str] | None = None
+    above: float | None = None
+    only: frozenset[int] | None = None
+
+    def among(self, predictions: Predictions) -> np.ndarray:
+        """Return which answers are failures of this kind, (N,) bool; raises `InputError` for an unknown class."""
+        failures = ~predictions.correct
+        if self.pair is not None:
+            first, second = (class_number(predictions, name) for name in self.pair)
+            labels, predicted = predictions.labels, predictions.predicted
+            failures = ((labels == first) & (predicted == second)) | ((labels == second) & (predicted == first))
+        if self.above is not None:
+            failures = failures & (predictions.confidence_of_errors() > self.above)
+        if self.only is not None:
+            named = np.fromiter(self.only, dtype=np.int64, count=len(self.only))
+            failures = failures & np.isin(predictions.images.positions.numpy(), named)
+        return np.asarray(failures)
+
+    def absent(self, images: LabelledImages) -> tuple[str, ...]:
+        """Return the classes of the pair that no image is of: such a table says nothing about them."""
+        present = {images.classes[label] for label in np.unique(images.labels.numpy())}
+        return tuple(name for name in self.pair or () if name not in present)
+
+
+ANY = FailureKind("any error")
+
+
+def confident(above: float) -> FailureKind:
+    """Return the kind of errors that the model makes with a confidence over `above`, in [0, 1]."""
+    return FailureKind(f"errors over {above:.0%} confidence", above=above)
+
+
+def confusion(first: str, second: str) -> FailureKind:
+    """Return the kind of errors that take one class for the other; raises `InputError` for one and the same."""
+    if first == second:
+        raise InputError(f"a confusion of {first!r} with itself is no failure; name two different classes")
+    return FailureKind(f"{first}↔{second}", pair=(first, second))
+
+
+STUDY_KINDS = (
+    confident(0.9),
+    confusion("Shirt", "T-shirt/top"),
+    confusion("Coat", "Pullover"),
+    confusion("Sandal", "Sneaker"),
+    confusion("Dress", "Coat"),
+    confusion("Ankle boot", "Sneaker"),
+)
+"""The six kinds of failure that the Fashion-MNIST study looks at."""
+
+OWN = "its own: every retrain is right"
+"""The kind of errors that no healthy retrain makes."""
+OWN_CONFIDENT = "over 90% confidence, its own"
+
+_PAIRS = 5
+"""Confusions looked at in data that the study does not know, like the study's five."""
+
+
+def kinds_for(predictions: Predictions, owners: Mapping[str, frozenset[int]] | None = None) -> tuple[FailureKind, ...]:
+    """Return the kinds to look at: any error, and the study's six where the classes are those of Fashion-MNIST.
+
+    Of other data errors over 90% confidence, and the pairs of classes that these predictions confuse most often. Where
+    it is known whose errors the images are, see `owners` in `harness.measures.panel.label_errors`, any error is divided
+    by that, and confident ones that are the model's own are a kind, too.
+    """
+    any_error, sure, *others = _kinds(predictions)
+    divided = [FailureKind(name, only=images) for name, images in (owners or {}).items()]
+    own = [replace(confident(0.9), name=OWN_CONFIDENT, only=owners[OWN])] if owners else []
+    return any_error, *divided, sure, *own, *others
+
+
+def _kinds(predictions: Predictions) -> tuple[FailureKind, ...]:
+    if all(name in predictions.classes for kind in STUDY_KINDS for name in kind.pair or ()):
+        return ANY, *STUDY_KINDS
+    pairs = confused_pairs(predictions, most=_PAIRS)
+    return ANY, confident(0.9), *(confusion(*pair) for pair in pairs)
 
 
 LISTED = 100
@@ -94,18 +184,18 @@ def answers_at(predictions: Predictions, positions: np.ndarray, *, listed: int |
 
 @record
 class Comparison:
-    """What two models say of one image."""
+    """Answers of a model and another one for one image."""
 
-    after: Answer
-    before: Answer
+    candidate: Answer
+    other: Answer
 
 
 @dataclass(frozen=True)
 class FailureChanges:
-    """How two models' failures on the same images differ: of the one after only, of the one before only, of both.
+    """How two models' failures on the same images differ: of the first only, of the other only, of both.
 
-    New failures and shared ones stand in the order of the confidence of the model after, fixed ones in that of the
-    model before, the most confident first. Probabilities are as in a `FailureTable`.
+    New failures and shared ones stand in the order of the first model's confidence, fixed ones in that of the
+    other's, the most confident first. Probabilities are as in a `FailureTable`.
     """
 
     kind: str
@@ -116,30 +206,30 @@ class FailureChanges:
 
 
 def changed_positions(
-    predictions: Predictions, before: Predictions, kind: FailureKind = ANY
+    predictions: Predictions, other: Predictions, kind: FailureKind = ANY
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the positions of new, fixed and shared failures of this kind, each (M,) int64, in `FailureChanges`' order.
 
     Costs no forward pass. Raises `InputError` when the images differ.
     """
-    if predictions.images.sha256 != before.images.sha256:
+    if predictions.images.sha256 != other.images.sha256:
         raise InputError(
             "failure changes: the two models were measured on different images, so no failure can be said to be new; "
             "use the same images for both"
         )
-    ours, theirs = kind.among(predictions), kind.among(before)
+    ours, theirs = kind.among(predictions), kind.among(other)
     return (
         most_confident(predictions, ours & ~theirs),
-        most_confident(before, theirs & ~ours),
+        most_confident(other, theirs & ~ours),
         most_confident(predictions, ours & theirs),
     )
 
 
-def failure_changes(predictions: Predictions, before: Predictions, kind: FailureKind = ANY) -> FailureChanges:
-    """Compare the failures of this kind with those of a model before; raises `InputError` when the images differ."""
+def failure_changes(predictions: Predictions, other: Predictions, kind: FailureKind = ANY) -> FailureChanges:
+    """Compare the failures of this kind with those of another model; raises `InputError` when the images differ."""
     new, fixed, shared = (
-        compared_at(predictions, before, positions, listed=LISTED)
-        for positions in changed_positions(predictions, before, kind)
+        compared_at(predictions, other, positions, listed=LISTED)
+        for positions in changed_positions(predictions, other, kind)
     )
     return FailureChanges(
         kind=kind.name,
@@ -151,8 +241,8 @@ def failure_changes(predictions: Predictions, before: Predictions, kind: Failure
 
 
 def compared_at(
-    predictions: Predictions, before: Predictions, positions: np.ndarray, *, listed: int | None = None
+    predictions: Predictions, other: Predictions, positions: np.ndarray, *, listed: int | None = None
 ) -> tuple[Comparison, ...]:
     """Return what two models say of the images at these positions, (M,) int64; see `answers_at`."""
-    both = (answers_at(each, positions, listed=listed) for each in (predictions, before))
-    return tuple(Comparison(after, earlier) for after, earlier in zip(*both, strict=True))
+    both = (answers_at(each, positions, listed=listed) for each in (predictions, other))
+    return tuple(Comparison(*each) for each in zip(*both, strict=True))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Flips:
-    """The images on which a model and the one before it differ in being right, out of `n`.
+    """The images on which a model and another one differ in being right, out of `n`.
 
     `lost` and `gained` are the images' numbers in the data set, ascending. `by_class` counts (lost, gained) for each
     true class, and `by_pair` for each confusion "true→predicted" that appeared (lost) or went away (gained); the most
@@ -62,18 +62,18 @@ class Flips:
         }
 
 
-def flips(predictions: Predictions, before: Predictions) -> Flips:
-    """Compare a model's predictions with those of the model before it, on the same images.
+def flips(predictions: Predictions, other: Predictions) -> Flips:
+    """Compare a model's predictions with those of another model, on the same images.
 
     Raises `InputError` when the images differ.
     """
-    if predictions.images.sha256 != before.images.sha256:
+    if predictions.images.sha256 != other.images.sha256:
         raise InputError(
             "flips: the two models were measured on different images, so no answer can be said to have changed; "
             "use the same images for both"
         )
-    lost = np.flatnonzero(before.correct & ~predictions.correct)
-    gained = np.flatnonzero(predictions.correct & ~before.correct)
+    lost = np.flatnonzero(other.correct & ~predictions.correct)
+    gained = np.flatnonzero(predictions.correct & ~other.correct)
     classes, labels, numbers = predictions.classes, predictions.labels, predictions.images.positions.numpy()
 
     def confusions(positions: np.ndarray, predicted: np.ndarray) -> list[str]:
@@ -84,7 +84,7 @@ def flips(predictions: Predictions, before: Predictions) -> Flips:
         lost=numbers[lost],
         gained=numbers[gained],
         by_class=_counts([classes[label] for label in labels[lost]], [classes[label] for label in labels[gained]]),
-        by_pair=_counts(confusions(lost, predictions.predicted), confusions(gained, before.predicted)),
+        by_pair=_counts(confusions(lost, predictions.predicted), confusions(gained, other.predicted)),
     )
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from harness.errors import NotApplicableError
 from harness.measures.accuracy import class_number
+from harness.measures.classification import most_confident
 from harness.measures.metric import Measurement, Metric, Unit
-from harness.measures.mistakes import most_confident
 from harness.measures.statistics import count_interval
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import numpy as np
 
 from harness.errors import InputError, NotApplicableError
 from harness.measures.accuracy import share_right
+from harness.measures.classification import likely_most_confident
 from harness.measures.metric import Measurement, Metric, Unit
-from harness.measures.mistakes import likely_most_confident
 from harness.measures.statistics import proportion_interval
 
 if TYPE_CHECKING:

@@ -25,41 +25,41 @@ BREAKING_SEVERITY = Metric("breaking_severity", Unit.DEGREES, better="more")
 """In the unit of the path: degrees, pixels, or a share of both."""
 
 
-def right_at_every_pose(found: FirstFailures, *, before: Predictions | None = None) -> Measurement:
+def right_at_every_pose(found: FirstFailures, *, clean: Predictions | None = None) -> Measurement:
     """Return the share of images that are right at every pose of a sequence, in [0, 1].
 
-    `before` are the predictions of the same images unperturbed. The interval is Wilson's. The failures are the images
+    `clean` are the predictions of the same images unperturbed. The interval is Wilson's. The failures are the images
     that the poses break, the first poses' first.
     """
     right = found.right_everywhere
     broken = np.flatnonzero(~right)
     broken = broken[np.argsort(found.first[broken], kind="stable")]
     detail = f"{len(broken)} images fail at some of {len(found.poses)} poses"
-    return _share(RIGHT_AT_EVERY_POSE, right, detail, broken, before)
+    return _share(RIGHT_AT_EVERY_POSE, right, detail, broken, clean)
 
 
-def random_pose_accuracy(correct: np.ndarray, *, before: Predictions | None = None) -> Measurement:
+def random_pose_accuracy(correct: np.ndarray, *, clean: Predictions | None = None) -> Measurement:
     """Return the mean accuracy over each image's own random poses, in [0, 1]; `correct` is (images, poses) bool.
 
-    `before` are the predictions of the same images unperturbed. The interval is Wilson's for as many answers as there
+    `clean` are the predictions of the same images unperturbed. The interval is Wilson's for as many answers as there
     are images, since answers about one image go together.
     """
     images, poses = correct.shape
     share = float(correct.mean())
     low, high = proportion_interval(round(share * images), images)
     measured = Measurement(RANDOM_POSE_ACCURACY, share, images, (low, high), detail=f"{poses} poses each")
-    return _against(measured, correct.mean(axis=1), before)
+    return _against(measured, correct.mean(axis=1), clean)
 
 
-def worst_of_ten(correct: np.ndarray, *, before: Predictions | None = None) -> Measurement:
+def worst_of_ten(correct: np.ndarray, *, clean: Predictions | None = None) -> Measurement:
     """Return the share of images that are right at all of their own ten random poses; `correct` is (images, 10).
 
-    `before` are the predictions of the same images unperturbed.
+    `clean` are the predictions of the same images unperturbed.
     """
     if correct.shape[1] != 10:  # noqa: PLR2004  As the name says.
         raise InputError(f"worst of ten: each image has {correct.shape[1]} poses, expected 10")
     always = np.asarray(correct.all(axis=1))
-    return _share(WORST_OF_TEN, always, "", np.flatnonzero(~always), before)
+    return _share(WORST_OF_TEN, always, "", np.flatnonzero(~always), clean)
 
 
 def unchanged_share(changed: FirstFailures) -> Measurement:
@@ -93,14 +93,14 @@ def breaking_severity(found: Breaking, *, share_broken: float) -> Measurement:
 
 
 def _share(
-    metric: Metric, each: np.ndarray, detail: str, failures: np.ndarray, before: Predictions | None
+    metric: Metric, each: np.ndarray, detail: str, failures: np.ndarray, clean: Predictions | None
 ) -> Measurement:
     right, n = int(each.sum()), len(each)
     interval = proportion_interval(right, n)
     measured = Measurement(metric, right / n, n, interval, detail=detail, failures=failures)
-    return _against(measured, each, before)
+    return _against(measured, each, clean)
 
 
-def _against(measured: Measurement, each: np.ndarray, before: Predictions | None) -> Measurement:
+def _against(measured: Measurement, each: np.ndarray, clean: Predictions | None) -> Measurement:
     """Return the measurement with what each image contributes, which tells nothing without the value at rest."""
-    return replace(measured, each=each, rest=float(before.correct.mean())) if before else measured
+    return replace(measured, each=each, rest=float(clean.correct.mean())) if clean else measured

@@ -144,7 +144,7 @@ def _on_github() -> bool:
 def _annotated(message: str) -> str:
     if not _on_github():
         return message
-    from harness.report.annotations import NOT_JUDGED, annotation
+    from harness.report.text import NOT_JUDGED, annotation
 
     return f"{message}\n{annotation(NOT_JUDGED, message)}"
 
@@ -257,7 +257,7 @@ def pytest_terminal_summary(
     if run.session and run.session.cluster:
         terminalreporter.line(run.session.cluster.said())
     if _on_github():
-        from harness.report.annotations import annotation_lines
+        from harness.report.text import annotation_lines
 
         for line in annotation_lines(run.outcome, reports / PAGE):
             terminalreporter.line(line)

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.errors import InputError, foreign_code, printable
-from harness.run.history import History, append_run, line_of, read_history
+from harness.run.history import History, append_run, read_history
+from harness.run.outcome import line_of
 
 if TYPE_CHECKING:
     from harness.plugin.run import GateRun

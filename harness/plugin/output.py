@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import InputError
-from harness.run.outcome import NOT_JUDGED, REPORTS_FILE, STATUS_FILE, Outcome
+from harness.run.outcome import NOT_JUDGED, PAGE, REPORTS, REPORTS_FILE, STATUS_FILE, Outcome
 from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PAGE = "stress.html"
-REPORTS = (PAGE, "stress.json", "stress.md")
 UNFINISHED = "stress.unfinished"
 """The file that is in the folder of the reports as long as a run has no verdict."""
 

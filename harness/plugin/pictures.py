@@ -48,7 +48,7 @@ class PictureMaker:
         # What all healthy retrains know has a section of its own, which shows the worst row, whatever its status.
         limited = verdict.passed and verdict.metric != LOST_CONSENSUS.name
         if limited and self.first[verdict.status] >= int(_OF_PASSED * MAX_BYTES):
-            return {"turn": turn, "pictures": [], "gallery": "", "unmade": evidence.has_cases}
+            return {"turn": turn, "pictures": [], "gallery": "", "unmade": evidence.has_examples}
         pictures, gallery = _made(evidence, session)
         self.first[verdict.status] += sum(map(len, pictures[:1]))
         return {"turn": turn, "pictures": pictures, "gallery": gallery, "unmade": False}
@@ -56,7 +56,7 @@ class PictureMaker:
 
 def _made(evidence: Evidence, session: StressSession) -> tuple[list[str], str]:
     """Return the pictures of the running test, and its gallery."""
-    from harness.report.case_pictures import as_html
+    from harness.report.example_pictures import as_html
     from harness.report.gallery import gallery_html, gallery_title
     from harness.report.html import not_made
 
@@ -65,7 +65,7 @@ def _made(evidence: Evidence, session: StressSession) -> tuple[list[str], str]:
         tiles, count = evidence.gallery(session)
         if tiles and verdict is not None and verdict.gate.keys.get("pair"):
             gallery = gallery_html(gallery_title(verdict.gate.pair, verdict.gate.pose, tiles, count), tiles)
-        return [as_html(case) for case in evidence.cases(session)], gallery
+        return [as_html(case) for case in evidence.examples(session)], gallery
     except Exception as error:  # A user's model that answers may still not be one that can be looked into.
         return [not_made(repr(error))], gallery
 

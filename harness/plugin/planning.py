@@ -17,14 +17,13 @@ from harness.measures.panel.predictions import PanelPredictions
 from harness.plugin.run import RUN, GateRun, selected_gates
 from harness.plugin.timeout import TimeLimitExceededError, planning_limit, time_limit
 from harness.report.costs import fit_lines, plan_lines
-from harness.run.budget import FIT_FILE, fit_of
+from harness.run.budget import FIT_FILE, Costs, duration, fit_of
 from harness.store.records import as_json, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from harness.run.budget import Fit
-    from harness.run.plan import Costs, Counted
+    from harness.run.budget import Counted, Fit
 
 _PATIENCE = 30.0
 """Seconds that a run may take to say how long it will take."""
@@ -44,7 +43,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     run = config.stash[RUN]
     if run.session is None or run.is_worker or run.plans or config.get_verbosity() < 0:
         return []
-    from harness.run.plan import duration, rows_in_brief, time_in_brief
+    from harness.run.plan import rows_in_brief, time_in_brief
 
     took = "how long it takes is not known, a first batch failed or took too long"
     # Whatever a model raises, or that it hangs, is told by the tests; no line is worth ending a run, or a long wait.
@@ -119,8 +118,6 @@ def _fit(run: GateRun, session: pytest.Session) -> None:
     """Have the families measured on samples that fit, on the same in each process."""
     costs, cores = run.costs, None
     if run.is_worker:
-        from harness.run.plan import Costs
-
         given = session.config.workerinput  # type: ignore[attr-defined]
         costs, cores = read_json(Costs, given[_COSTS], where="the controller's costs"), given[_CORES]
     assert costs is not None

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from harness.run.plan import Costs
+    from harness.run.budget import Costs
     from harness.run.session import StressSession
 
 

@@ -20,7 +20,7 @@ from harness.gates import read_gates
 from harness.gates.shipped import shipped_tests
 from harness.gates.slices import SLICE
 from harness.gates.starter import families_of, starter, starter_rows
-from harness.measures.mistakes import confused_pairs
+from harness.measures.classification import confused_pairs
 from harness.networks.options import NETWORK_SETTINGS
 from harness.project.updating import RECORD, known_tests, record_of
 from harness.project.workflow import WORKFLOW, workflow

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.run.budget import CHECKS, OVERVIEW, noticeable_loss
+from harness.report.text import aligned
+from harness.run.budget import CHECKS, OVERVIEW, duration, in_cores, noticeable_loss
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +21,6 @@ _DETECTS = (
 
 def plan_lines(plan: Plan) -> list[str]:
     """Return the plan as the terminal shows it: a row for each family, self-checks and overview, and all of them."""
-    from harness.run.plan import duration, in_cores
-
     head = ("", "tests", "passes", "image-poses", "maps", "cached", "time", "detects")
 
     def cells(name: str, asked: Asked) -> tuple[str, ...]:
@@ -29,15 +28,18 @@ def plan_lines(plan: Plan) -> list[str]:
         tests, power = "", ""
         if name in plan.rows:
             tests, power = str(plan.rows[name]), _points(plan.sizes[name])
-        return (name, tests, *(f"{each:,}" for each in counts), duration(plan.seconds(asked) / plan.cores), power)
+        return (name, tests, *(f"{each:,}" for each in counts), duration(plan.costs.seconds(asked) / plan.cores), power)
 
     costs = plan.costs
     memory = f"; memory so far {costs.peak_bytes / 1e9:.1f} GB" if costs.peak_bytes else ""
-    lines = _table([head, *(cells(name, asked) for name, asked in plan.asked.items()), cells("all", plan.total)])
+    lines = aligned(
+        [head, *(cells(name, asked) for name, asked in plan.counted.asked.items()), cells("all", plan.total)]
+    )
     return [
         *lines,
-        f"{plan.images:,} images; {costs.seconds * 1000:.2g} ms an image and pose, {costs.map_seconds * 1000:.2g} ms a "
-        f"map, measured on one batch each, of one core; times are those of {in_cores(plan.cores)}{memory}",
+        f"{plan.images:,} images; {costs.seconds_per_pose * 1000:.2g} ms an image and pose, "
+        f"{costs.map_seconds * 1000:.2g} ms a map, measured on one batch each, of one core; times are those of "
+        f"{in_cores(plan.cores)}{memory}",
         _DETECTS,
         *_uncounted(plan.counted.uncounted),
         "searches end early, so that theirs is an upper bound; nothing was judged",
@@ -46,8 +48,6 @@ def plan_lines(plan: Plan) -> list[str]:
 
 def fit_lines(fit: Fit) -> list[str]:
     """Return how a run fits into a time: a row for each family, with its images, their time and what they detect."""
-    from harness.run.plan import duration, in_cores
-
     what = f"{duration(fit.budget)} on {in_cores(fit.cores)}"
     if not fit.samples:
         said = f"all images fit into {what}" if fit.fits else f"even the fewest images do not fit into {what}"
@@ -68,7 +68,7 @@ def fit_lines(fit: Fit) -> list[str]:
         rows.append((name, f"{size:,}", f"{fit.sizes[name]:,}", took, _points(size)))
     if not fit.fits and fit.after.get(OVERVIEW):
         said += f"; --stress-no-overview saves {duration(fit.after[OVERVIEW] / fit.cores)}"
-    return [*_table(rows), said, _DETECTS, *_uncounted(fit.uncounted)]
+    return [*aligned(rows), said, _DETECTS, *_uncounted(fit.uncounted)]
 
 
 def _points(images: int) -> str:
@@ -79,14 +79,3 @@ def _uncounted(names: Sequence[str]) -> list[str]:
     if not names:
         return []
     return [f"not counted to the end, since their tests took too long: {', '.join(names)}; they take more than it says"]
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if at else cell.ljust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]

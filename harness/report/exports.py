@@ -48,8 +48,15 @@ def changes_csv(changes: Sequence[FailureChanges]) -> str:
         ),
         (
             (
-                *(each.kind, change, both.after.index, both.after.true, *_said(both.after), *_said(both.before)),
-                *(*_probabilities(both.after), *_probabilities(both.before)),
+                *(
+                    each.kind,
+                    change,
+                    both.candidate.index,
+                    both.candidate.true,
+                    *_said(both.candidate),
+                    *_said(both.other),
+                ),
+                *(*_probabilities(both.candidate), *_probabilities(both.other)),
             )
             for each in changes
             for change in ("new", "fixed", "shared")

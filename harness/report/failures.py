@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from harness.gates.roles import role_title
 from harness.measures import Unit
-from harness.report import marks
 from harness.report.gallery import mistake, sheet
 from harness.report.page import Section, render, table
+from harness.report.tables import LEGEND, mark_of_counts, marked
+from harness.run.examples import PICTURED
 from harness.run.overview import Failing
-from harness.run.thumbnails import PICTURED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,25 +77,25 @@ def _marked(overview: Overview, rows: Sequence[Sequence[object]]) -> list[list[o
     if (reference := overview.reference) is None:
         return [list(row) for row in rows]
     first, moved = overview.models[0], len(rows[0]) - len(overview.models)
-    marked = []
+    shown = []
     pairs = zip(first[Failing].failures, reference[Failing].failures, strict=True)
     for at, (row, (mine, theirs)) in enumerate(zip(rows, pairs, strict=True)):
         cells = list(row)
-        cells[1] = marks.marked(cells[1], marks.of_counts(mine.count, theirs.count))
+        cells[1] = marked(cells[1], mark_of_counts(mine.count, theirs.count))
         if overview.changes:
             change, place = overview.changes.by_kind[at], 1 + len(overview.models)
-            cells[place] = marks.marked(cells[place], marks.of_counts(change.new, change.fixed))
+            cells[place] = marked(cells[place], mark_of_counts(change.new, change.fixed))
         shares = [overview.sample * kind.moved for kind in (mine, theirs)]
-        cells[moved] = marks.marked(cells[moved], marks.of_counts(*shares))
-        marked.append(cells)
-    return marked
+        cells[moved] = marked(cells[moved], mark_of_counts(*shares))
+        shown.append(cells)
+    return shown
 
 
 def _how_to_read(overview: Overview) -> str:
     changes = ""
     if overview.changes:
         changes = f" New, fixed and shared are in comparison with the {role_title(overview.changes.against)}."
-    legend = f" {marks.LEGEND}" if overview.reference else ""
+    legend = f" {LEGEND}" if overview.reference else ""
     return (
         f"Images, of {overview.n:,} as they are.{changes} Moved: the share of answers at the corners ±10°, ±2 px, of "
         f"{overview.sample:,} images.{legend}"
@@ -109,7 +109,7 @@ def _changed(changes: Changes, thumbnails: Thumbnails, *, new: bool) -> list[tup
         return []
     faces = []
     for each in shown:
-        wrong, right = (each.after, each.before) if new else (each.before, each.after)
+        wrong, right = (each.candidate, each.other) if new else (each.other, each.candidate)
         beside = f"{changes.against} right, {right.confidence:.0%}" if new else f"right now, {right.confidence:.0%}"
         names = wrong.true, wrong.predicted
         pixels = thumbnails.get(wrong.index)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.perturb import Pose
-    from harness.run.cases import Tile
+    from harness.run.examples import Tile
 
 _LARGEST = 96
 """Pixels that a tile's picture keeps of its longer side; smaller images are kept as they are."""

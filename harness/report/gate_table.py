@@ -10,8 +10,7 @@ from harness.measures import Unit
 from harness.report.again import command_of_one
 from harness.report.page import Section, render
 from harness.report.tables import SIGNS
-from harness.report.wording import case, healthy
-from harness.report.words import explained
+from harness.report.wording import case, explained, healthy
 from harness.run.outcome import worst_first
 
 if TYPE_CHECKING:

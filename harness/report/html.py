@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness.report.failures import failures
 from harness.report.illustrations import figures
+from harness.report.informational import informational_note
 from harness.report.page import Section, render
 from harness.report.scorecard import coverage, hints_list, said_first, verdict_banner
 from harness.report.sections import SECTIONS
 from harness.report.tables import changes, models
-from harness.report.unjudged import not_judged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def scorecard(outcome: Outcome) -> str:
     """Return the report of a run up to the list of its tests, which pytest-html adds."""
     sections = [section for show in SECTIONS if (section := show(outcome)) is not None]
-    lead = not_judged(outcome) + said_first(outcome)
+    lead = informational_note(outcome) + said_first(outcome)
     return str(render("report", banner=verdict_banner(outcome), lead=lead, sections=sections))
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from harness.run.history import line_of
+from harness.run.outcome import REPORTS, line_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.run.outcome import Outcome
-
-REPORTS = ("stress.html", "stress.json", "stress.md")
 
 
 def log_run(outcome: Outcome, folder: Path, *, experiment: str) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from harness.gates.families import family_title
 from harness.gates.roles import role_title
+from harness.measures.panel.consensus import LOST_CONSENSUS
 from harness.report.page import Section, render
 from harness.report.text import data_in_words, failures_by_family, judged_of, notes, self_check_failures
-from harness.report.wording import case, healthy, hints, measured_and_required, sentence, where_it_looks
-from harness.report.words import explained
+from harness.report.wording import case, explained, healthy, hints, measured_and_required, sentence, where_it_looks
 from harness.run.outcome import slack, worst_first
 from harness.run.overview import Rate
 
@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from harness.run.outcome import Outcome
     from harness.run.overview import Overview
 
+
 _SHOWN = 6
 """Families that are shown at once."""
 _CLOSEST = 4
 """Behaviours that a run in which all passes names as the closest to failing."""
+_LEADING = 2
+"""Pictures that lead the page, so that what got worse is not far below."""
 
 
 def verdict_banner(outcome: Outcome) -> Markup:
@@ -143,3 +146,24 @@ def coverage(outcome: Outcome) -> Section:
         *(("", note) for note in notes(outcome)[1:]),
     ]
     return Section("covered", "What was judged, and how to do it again", render("facts", facts=facts))
+
+
+def consensus_errors(outcome: Outcome) -> Section | None:
+    """Return the most telling pictures, with the mean answer of healthy models; None of a model that does not fail.
+
+    They are those of the row on images that every healthy model gets right which misses its bound by most, or else of
+    the first such row.
+    """
+    rows = [one for one in worst_first(outcome.verdicts) if one.metric == LOST_CONSENSUS.name and one.value]
+    shown = next((one for one in rows if one.gate.id in outcome.telling), None)
+    if shown is None or not outcome.failed:
+        return None
+    assert shown.value is not None
+    usual = f"; retrained reference models lose {said}" if (said := healthy(shown)) else ""
+    body = render(
+        "consensus_errors",
+        lead=f"{shown.value:,.0f} such images{usual}. {shown.detail[:1].upper()}{shown.detail[1:]}.",
+        pictures=outcome.telling[shown.gate.id][:_LEADING],
+        id=shown.gate.id,
+    )
+    return Section("known", "Every retrained reference model gets these right, this one does not", body)

@@ -12,14 +12,13 @@ from harness.report.gate_table import gates
 from harness.report.golden import golden
 from harness.report.history import history
 from harness.report.illustrations import figures
-from harness.report.known import known_to_all
+from harness.report.informational import corruption_map
 from harness.report.page import Section, render, table
-from harness.report.scorecard import coverage, right_everywhere, what_got_worse
+from harness.report.scorecard import consensus_errors, coverage, right_everywhere, what_got_worse
 from harness.report.slices import slices
 from harness.report.suspects import suspect_labels
 from harness.report.tables import SIGNS, models, regressions
-from harness.report.unjudged import damage
-from harness.report.words import words
+from harness.report.wording import words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,12 +66,12 @@ def tests(_outcome: Outcome) -> Section:
 
 
 SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
-    known_to_all,
+    consensus_errors,
     what_got_worse,
     golden,
     slices,
     comparison,
-    damage,
+    corruption_map,
     mistakes,
     suspect_labels,
     history,

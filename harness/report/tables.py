@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from harness.gates.roles import role_title
 from harness.measures import Unit
-from harness.measures.failure_kinds import OWN_CONFIDENT
-from harness.measures.statistics import related
+from harness.measures.failures import OWN_CONFIDENT
+from harness.measures.statistics import Z95, related
 from harness.perturb import IDENTITY
-from harness.report import marks
 from harness.report.page import Section, render, table
+from harness.report.wording import looks_less
 from harness.run.overview import Clean, Everywhere, Failing, Looking, Moved
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from harness.run.outcome import Outcome
     from harness.run.overview import ModelOverview, OnObject, Overview, Rate
+
 
 _share, _difference = Unit.SHARE.format, Unit.DIFFERENCE.format
 
@@ -45,26 +47,26 @@ def models(overview: Overview, everywhere: Rate | None = None) -> Markup:
     rows = []
     for title, about, rates in _compared(overview, everywhere):
         beside = rates[at] if at is not None else None
-        mark = marks.of_rates(rates[0], beside) if rates[0] and beside else ""
+        mark = mark_of_rates(rates[0], beside) if rates[0] and beside else ""
         rows.append({"title": title, "about": about, "cells": _first_marked([_rate(rate) for rate in rates], mark)})
     sure = [model[Clean].confident_errors for model in known]
     counts = [(f"{count:,}", f"of {overview.n:,}{_its_own(model)}") for count, model in zip(sure, known, strict=True)]
-    mark = marks.of_counts(sure[0], sure[at]) if at is not None else ""
+    mark = mark_of_counts(sure[0], sure[at]) if at is not None else ""
     rows.append({"title": "Mistakes at high confidence", "about": "over 90%", "cells": _first_marked(counts, mark)})
     looks = [model[Looking].on_object_overall for model in known]
     if any(looks):
         about = "share of Grad-CAM on the object; by chance it is what the object fills"
-        mark = marks.of_looks(looks[0], looks[at]) if at is not None else ""
+        mark = mark_of_looks(looks[0], looks[at]) if at is not None else ""
         shares = [_attention(found) for found in looks]
         rows.append({"title": "Attention on the object", "about": about, "cells": _first_marked(shares, mark)})
     titles = [" = ".join(map(role_title, model.roles)) for model in known]
-    return render("models", titles=titles, rows=rows, legend=marks.LEGEND if reference else "")
+    return render("models", titles=titles, rows=rows, legend=LEGEND if reference else "")
 
 
 def _first_marked(cells: Sequence[tuple[str, str] | None], mark: str) -> list[tuple[Any, str] | None]:
     """Return cells, each of a value and a line below it, with the mark on the first value."""
     first, *others = cells
-    return [first and (marks.marked(first[0], mark), first[1]), *others]
+    return [first and (marked(first[0], mark), first[1]), *others]
 
 
 def _its_own(model: ModelOverview) -> str:
@@ -107,7 +109,7 @@ def classes(overview: Overview) -> Markup:
         if reference:
             mine, theirs = rates[0], reference[Clean].per_class[at]
             change = _difference(mine.value - theirs.value) if mine and theirs else "–"
-            row.append(marks.marked(change, marks.of_rates(mine, theirs) if mine and theirs else ""))
+            row.append(marked(change, mark_of_rates(mine, theirs) if mine and theirs else ""))
         rows.append(row)
     titles = [f"change since {role_title(reference.name)}"] if reference else []
     return table(["class", *(role_title(model.name) for model in overview.models), *titles], rows, numbers=True)
@@ -136,7 +138,7 @@ def changes(name: str, flips: Mapping[str, Any], *, where: str, compared: Markup
     tables = []
     for title, several in (("class", "classes"), ("pair", "pairs")):
         counts = [
-            (item, marks.marked(lost, marks.of_counts(lost, gained)), gained)
+            (item, marked(lost, mark_of_counts(lost, gained)), gained)
             for item, (lost, gained) in list(flips[f"by_{title}"].items())[:_MOST_CHANGED]
         ]
         if counts:
@@ -146,9 +148,43 @@ def changes(name: str, flips: Mapping[str, Any], *, where: str, compared: Markup
 
 def _lost_and_gained(flips: Mapping[str, Any]) -> tuple[object, int]:
     lost, gained = len(flips["new_failures"]), len(flips["fixed_failures"])
-    return marks.marked(lost, marks.of_counts(lost, gained)), gained
+    return marked(lost, mark_of_counts(lost, gained)), gained
 
 
 def _change(flips: Mapping[str, Any]) -> tuple[str, str, str]:
     low, high = flips["interval"]
     return f"{flips['net']:+.4f}", f"{low:+.4f} to {high:+.4f}", related(flips["mcnemar_p"]).removeprefix("= ")
+
+
+PLAINLY, PERHAPS = "▼", "▽"
+LEGEND = f"{PLAINLY} plainly worse, {PERHAPS} worse, which chance may explain."
+
+
+def mark_of_rates(mine: Rate, theirs: Rate) -> str:
+    """Return the mark of a share of which more is better: plainly worse where the intervals are apart."""
+    if mine.value >= theirs.value:
+        return ""
+    return PLAINLY if mine.high < theirs.low else PERHAPS
+
+
+def mark_of_counts(mine: float, theirs: float) -> str:
+    """Return the mark of a count of which fewer is better.
+
+    Plainly worse is what differs by more than 1.96 standard deviations of the difference of two Poisson counts, whose
+    variance is estimated by their sum.
+    """
+    if mine <= theirs:
+        return ""
+    return PLAINLY if mine - theirs > Z95 * math.sqrt(mine + theirs) else PERHAPS
+
+
+def mark_of_looks(mine: OnObject | None, theirs: OnObject | None) -> str:
+    """Return the mark of attention on the object: plainly worse is what is worth a hint."""
+    if mine is None or theirs is None or mine.lift >= theirs.lift:
+        return ""
+    return PLAINLY if looks_less(mine, theirs) else PERHAPS
+
+
+def marked(text: object, mark: str) -> Markup | object:
+    """Return a cell's text under a mark, as an element; the text alone where there is no mark."""
+    return render("marked", mark=mark, text=text, plainly=mark == PLAINLY) if mark else text

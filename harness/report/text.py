@@ -1,4 +1,4 @@
-"""The outcome as text: JSON for tools, Markdown for a pull request, lines for the terminal."""
+"""The outcome as text: JSON for tools, Markdown for a pull request, lines for the terminal, annotations for GitHub."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.gates import Verdict
+    from harness.run.outcome import Outcome
+
 
 _MOST_SHOWN = 10
 """How many failures a summary shows at once."""
@@ -26,6 +28,10 @@ _EXPLAINED = 3
 _NAMED = 5
 """How many more failures of a family Markdown names."""
 _FAILING = frozenset({"fail", "error"})
+NOT_JUDGED = "the gate could not judge"
+ANNOTATED = 10
+"""Annotations of one step that GitHub shows; what comes after is dropped without a word."""
+_ENCODED = {"%": "%25", "\r": "%0D", "\n": "%0A"}
 
 
 def write_reports(outcome: Outcome, folder: Path) -> None:
@@ -202,3 +208,36 @@ def aligned(rows: Sequence[Sequence[str]], *, text: Collection[int] = (0,)) -> l
         ).rstrip()
         for row in rows
     ]
+
+
+def annotation_lines(outcome: Outcome, report: Path) -> list[str]:
+    """Return a workflow command for why the run could not judge, and for each gate that fails, the worst first.
+
+    Of more than ten the last says how many more there are, and where: in `report`.
+    """
+    found = [(NOT_JUDGED, error) for error in (*outcome.errors, *self_check_failures(outcome))]
+    found += [
+        (verdict.gate.id, verdict.explain()) for verdict in worst_first(outcome.verdicts) if verdict.status == "fail"
+    ]
+    found += [(failure, "failed") for failure in outcome.failed_tests]
+    if len(found) > ANNOTATED:
+        more = len(found) - ANNOTATED + 1
+        found = [
+            *found[: ANNOTATED - 1],
+            (f"{more} more", f"{more} more gates or tests fail; they are listed in {report}"),
+        ]
+    return [annotation(title, message) for title, message in found]
+
+
+def annotation(title: str, message: str) -> str:
+    """Return the workflow command that shows an error; whatever the texts hold, it is one line and one command."""
+    return f"::error title={_property(title)}::{_data(message)}"
+
+
+def _data(text: str) -> str:
+    """Return text with its lines kept as a workflow command does, and what cannot be printed escaped as in Python."""
+    return "".join(_ENCODED.get(each) or printable(each) for each in text)
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

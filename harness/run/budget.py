@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import InputError
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from harness.inference.planning import Asked
-    from harness.run.plan import Costs, Counted
 
 DEFAULT = 1_800.0
 """Seconds that the gate of a new gates file may take where nobody says otherwise."""
@@ -30,6 +30,28 @@ CHECKS, OVERVIEW = "self-checks", "overview"
 """What a run asks for besides its families."""
 _ROUNDS, _TOLERANCE = 5, 1.05
 """How often samples are chosen, each time by what those before cost, and how far beyond the time they may be."""
+
+
+@record
+class Costs:
+    """Seconds of one core, or of the accelerator, that an image takes under a pose, and with its map; peak bytes."""
+
+    seconds_per_pose: float
+    map_seconds: float
+    peak_bytes: int
+
+    def seconds(self, asked: Asked, *, anew: bool = False) -> float:
+        """Return the seconds of one core for what is not cached, or for all of it, as if `anew`."""
+        poses = asked.poses + (asked.cached if anew else 0)
+        return poses * self.seconds_per_pose + asked.maps * self.map_seconds
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What is asked for, by family, self-checks and overview last; `uncounted` names those that took too long."""
+
+    asked: dict[str, Asked]
+    uncounted: tuple[str, ...] = ()
 
 
 def noticeable_loss(images: int) -> float:
@@ -122,10 +144,7 @@ def fit_of(
     """
 
     def seconds(counted: Counted) -> dict[str, float]:
-        return {
-            name: (asked.poses + asked.cached) * costs.seconds + asked.maps * costs.map_seconds
-            for name, asked in counted.asked.items()
-        }
+        return {name: costs.seconds(asked, anew=True) for name, asked in counted.asked.items()}
 
     whole = count({})
     before = after = seconds(whole)
@@ -175,3 +194,15 @@ def seconds_in(text: str) -> float:
     if (found := re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)) is None or float(found[1]) == 0:
         raise InputError("expected a time such as 90s, 20m or 1.5h", setting=f"budget {text}")
     return float(found[1]) * _UNITS[found[2]]
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the unit that suits it."""
+    if seconds < 100:  # noqa: PLR2004
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004
+    return f"{seconds / 60:.0f} min" if seconds < 6_000 else f"{seconds / 3600:.1f} h"  # noqa: PLR2004
+
+
+def in_cores(count: int) -> str:
+    """Return how many cores in words; an accelerator counts as one."""
+    return "one core" if count == 1 else f"{count} cores"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.measures import Unit
-from harness.run.cases import Case, Seen, Tile, telling_cases, telling_tiles
+from harness.run.examples import Example, PerturbedImages, Tile, telling_examples, telling_tiles
 
 if TYPE_CHECKING:
     from harness.gates import Verdict
@@ -17,9 +17,9 @@ class Evidence:
 
     def __init__(self) -> None:
         self.verdict: Verdict | None = None
-        self.seen: Seen | None = None
+        self.seen: PerturbedImages | None = None
 
-    def show(self, verdict: Verdict, seen: Seen | None = None) -> None:
+    def show(self, verdict: Verdict, seen: PerturbedImages | None = None) -> None:
         """Record the verdict of the running test, and what the candidate saw when it was measured.
 
         A test that Hypothesis runs many times shows many verdicts: the worst counts, and of failures the last, which
@@ -33,21 +33,21 @@ class Evidence:
         self.verdict = self.seen = None
 
     @property
-    def has_cases(self) -> bool:
+    def has_examples(self) -> bool:
         """Return whether there may be images to show: those of a failed gate, or of a count of failures."""
         verdict = self.verdict
         return verdict is not None and self.seen is not None and (not verdict.passed or verdict.unit is Unit.IMAGES)
 
-    def cases(self, session: StressSession) -> list[Case]:
+    def examples(self, session: StressSession) -> list[Example]:
         """Return the images to show, the most telling ones."""
-        if self.verdict is None or self.seen is None or not self.has_cases:
+        if self.verdict is None or self.seen is None or not self.has_examples:
             return []
-        return telling_cases(session, self.verdict, self.seen)
+        return telling_examples(session, self.verdict, self.seen)
 
     def gallery(self, session: StressSession) -> tuple[list[Tile], int]:
         """Return the most telling failures of a gate on a pair of classes, and how many failures there are."""
         from harness.inference import Predictions
-        from harness.measures.failure_kinds import confusion
+        from harness.measures.failures import confusion
 
         verdict, seen = self.verdict, self.seen
         if verdict is None or not verdict.gate.keys.get("pair") or not isinstance(seen, Predictions):

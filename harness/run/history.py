@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from datetime import UTC
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
 from harness.errors import InputError
-from harness.perturb import IDENTITY
-from harness.run.outcome import Overall, slack
 from harness.run.settings import HISTORY_FILE
 from harness.store.files import append_line, numbered_lines
 from harness.store.records import as_json, read_json, record
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from harness.gates import Verdict
-    from harness.run.outcome import Outcome
 
 SCHEMA = 1
 """The file, in the folder of reports, where no other is named."""
@@ -33,6 +29,9 @@ FARTHEST = 99.0
 """Standard deviations beyond which a margin says no more."""
 _WHOLE = ("pass", "fail")
 
+Overall = Literal["pass", "fail", "partial", "error"]
+"""The verdict of a run."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -43,7 +42,7 @@ class Line:
     `candidate`, `data` and `gates` are hashes, SHA-256, of the checkpoint, the images and the gates file. `failing` are
     the ids of the gates that failed, of `judged` ones. `clean` is the accuracy on images as they are, `worst_pose` the
     least accuracy of a gate at a pose, `everywhere` the share of images right at every promised pose. `margins` has by
-    family the least distance of a gate from its bound, negative beyond it, see `margin`.
+    family the least distance of a gate from its bound, negative beyond it, see `harness.run.outcome.margin`.
     """
 
     candidate: str
@@ -70,52 +69,6 @@ class Line:
     def date(self) -> str:
         """Return the day and minute of the run, UTC."""
         return f"{self.at.astimezone(UTC):%Y-%m-%d %H:%M}"
-
-
-def line_of(outcome: Outcome, *, at: datetime | None = None) -> Line:
-    """Return the line that a run leaves; `at` is when it ended, now by default."""
-    candidate = [verdict for verdict in outcome.verdicts if verdict.gate.role == "candidate"]
-    accuracies = [one for one in candidate if one.metric == "accuracy" and one.value is not None]
-    everywhere = [
-        one.value
-        for one in candidate
-        if one.metric == "right_at_every_pose" and one.gate.keys.get("grid") == "promised" and one.value is not None
-    ]
-    moved = [one.value for one in accuracies if one.gate.pose != IDENTITY and one.judged]
-    clean = [one.value for one in accuracies if one.gate.family == "clean" and one.gate.pose == IDENTITY]
-    margins: dict[str, float] = {}
-    for verdict in outcome.verdicts:
-        if (found := margin(verdict)) is not None:
-            family = verdict.gate.family
-            margins[family] = min(round(found, 2), margins.get(family, FARTHEST))
-    return Line(
-        candidate=outcome.models["candidate"]["sha256"],
-        at=(at or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0),
-        schema=SCHEMA,
-        path=outcome.models["candidate"]["path"],
-        verdict=outcome.verdict,
-        profile=outcome.profile,
-        data=str(outcome.data["sha256"]),
-        gates=outcome.gates_sha256,
-        judged=sum(verdict.judged for verdict in outcome.verdicts),
-        failing=tuple(verdict.gate.id for verdict in outcome.failed) + outcome.failed_tests,
-        clean=clean[0] if clean else None,
-        worst_pose=min((value for value in moved if value is not None), default=None),
-        everywhere=everywhere[0] if everywhere else None,
-        margins=margins,
-    )
-
-
-def margin(verdict: Verdict) -> float | None:
-    """Return how far a measurement lies on the good side of its bound, in standard deviations of healthy retrains.
-
-    Of a bound whose healthy retrains nobody knows, in hundredths of the bound. It is negative for a gate that fails, at
-    least 0 for one that holds, and at most 99 either way; None for a row that was not judged.
-    """
-    if (away := slack(verdict)) is None:
-        return None
-    away = min(max(away, -FARTHEST), FARTHEST)
-    return max(away, 0.0) if verdict.status == "pass" else min(away, 0.0)
 
 
 @dataclass(frozen=True)

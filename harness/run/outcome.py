@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.gates.roles import ROLES
-from harness.perturb import PROTOCOL
+from harness.perturb import IDENTITY, PROTOCOL
+from harness.run.history import FARTHEST, History, Line, Overall
+from harness.run.history import SCHEMA as HISTORY_SCHEMA
 from harness.store.records import record
 
 if TYPE_CHECKING:
@@ -15,12 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from harness.gates import Verdict
-    from harness.run.history import History
     from harness.run.overview import Overview
 
 SCHEMA = 1
-
-Overall = Literal["pass", "fail", "partial", "error"]
 
 PASSED, WORSE, NOT_JUDGED = 0, 1, 4
 """Exit statuses; "worse" and "could not judge" never share one."""
@@ -28,6 +28,9 @@ SETTLED = 3
 """Healthy networks from which on bounds are not provisional."""
 STATUS_FILE = "STRESS_STATUS_FILE"
 """The variable of the environment that names a file into which a run of the gate writes its exit status at its end."""
+PAGE = "stress.html"
+REPORTS = (PAGE, "stress.json", "stress.md")
+"""The files of a report."""
 REPORTS_FILE = "reports"
 """The file beside it into which a run writes, when it begins, where its reports will be."""
 
@@ -182,3 +185,49 @@ def slack(verdict: Verdict) -> float | None:
 def spread(bound: float, std: float | None) -> float:
     """Return in what a distance from a bound is told: healthy retrains' standard deviation, or a hundredth of it."""
     return std or max(abs(bound) * 0.01, 1e-9)
+
+
+def line_of(outcome: Outcome, *, at: datetime | None = None) -> Line:
+    """Return the line that a run leaves; `at` is when it ended, now by default."""
+    candidate = [verdict for verdict in outcome.verdicts if verdict.gate.role == "candidate"]
+    accuracies = [one for one in candidate if one.metric == "accuracy" and one.value is not None]
+    everywhere = [
+        one.value
+        for one in candidate
+        if one.metric == "right_at_every_pose" and one.gate.keys.get("grid") == "promised" and one.value is not None
+    ]
+    moved = [one.value for one in accuracies if one.gate.pose != IDENTITY and one.judged]
+    clean = [one.value for one in accuracies if one.gate.family == "clean" and one.gate.pose == IDENTITY]
+    margins: dict[str, float] = {}
+    for verdict in outcome.verdicts:
+        if (found := margin(verdict)) is not None:
+            family = verdict.gate.family
+            margins[family] = min(round(found, 2), margins.get(family, FARTHEST))
+    return Line(
+        candidate=outcome.models["candidate"]["sha256"],
+        at=(at or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0),
+        schema=HISTORY_SCHEMA,
+        path=outcome.models["candidate"]["path"],
+        verdict=outcome.verdict,
+        profile=outcome.profile,
+        data=str(outcome.data["sha256"]),
+        gates=outcome.gates_sha256,
+        judged=sum(verdict.judged for verdict in outcome.verdicts),
+        failing=tuple(verdict.gate.id for verdict in outcome.failed) + outcome.failed_tests,
+        clean=clean[0] if clean else None,
+        worst_pose=min((value for value in moved if value is not None), default=None),
+        everywhere=everywhere[0] if everywhere else None,
+        margins=margins,
+    )
+
+
+def margin(verdict: Verdict) -> float | None:
+    """Return how far a measurement lies on the good side of its bound, in standard deviations of healthy retrains.
+
+    Of a bound whose healthy retrains nobody knows, in hundredths of the bound. It is negative for a gate that fails, at
+    least 0 for one that holds, and at most 99 either way; None for a row that was not judged.
+    """
+    if (away := slack(verdict)) is None:
+        return None
+    away = min(max(away, -FARTHEST), FARTHEST)
+    return max(away, 0.0) if verdict.status == "pass" else min(away, 0.0)

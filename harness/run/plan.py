@@ -16,10 +16,9 @@ from harness.errors import InputError, NotApplicableError, foreign_code
 from harness.inference.planning import Asked, Ledger, PlannedClassifier
 from harness.perturb import Pose
 from harness.run.affordable import rows_passes
-from harness.run.budget import CHECKS, OVERVIEW
+from harness.run.budget import CHECKS, OVERVIEW, Costs, Counted, duration, in_cores
 from harness.run.overview import overview_of
 from harness.run.selfcheck import self_checks
-from harness.store.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,23 +46,6 @@ def _unlimited(seconds: float, what: str) -> AbstractContextManager[None]:  # no
     return nullcontext()
 
 
-@record
-class Costs:
-    """Seconds of one core, or of the accelerator, that an image takes under a pose, and with its map; peak bytes."""
-
-    seconds: float
-    map_seconds: float
-    peak_bytes: int
-
-
-@dataclass(frozen=True)
-class Counted:
-    """What is asked for, by family, self-checks and overview last; `uncounted` names those that took too long."""
-
-    asked: dict[str, Asked]
-    uncounted: tuple[str, ...] = ()
-
-
 @dataclass(frozen=True)
 class Plan:
     """What a run asks for, on so many images, and what it costs on so many cores.
@@ -80,18 +62,9 @@ class Plan:
     cores: int = 1
 
     @property
-    def asked(self) -> dict[str, Asked]:
-        """Return what is asked for, by name."""
-        return self.counted.asked
-
-    def seconds(self, asked: Asked) -> float:
-        """Return how long one core, or the accelerator, takes for what is not cached."""
-        return asked.poses * self.costs.seconds + asked.maps * self.costs.map_seconds
-
-    @property
     def total(self) -> Asked:
         """Return what is asked for in all."""
-        each = self.asked.values()
+        each = self.counted.asked.values()
         return Asked(*(sum(getattr(one, name) for one in each) for name in ("passes", "poses", "maps", "cached")))
 
 
@@ -176,18 +149,6 @@ def time_in_brief(session: StressSession) -> str:
     seconds = rows_passes(session) * _seconds(session, _TRIED, exact=True) / cores
     memory = f", {bytes_ / 1e9:.1f} GB of memory so far" if (bytes_ := _peak_bytes()) else ""
     return f"about {duration(seconds)} on {in_cores(cores)}{memory} (--stress-plan: more)"
-
-
-def duration(seconds: float) -> str:
-    """Return a time in the unit that suits it."""
-    if seconds < 100:  # noqa: PLR2004
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004
-    return f"{seconds / 60:.0f} min" if seconds < 6_000 else f"{seconds / 3600:.1f} h"  # noqa: PLR2004
-
-
-def in_cores(count: int) -> str:
-    """Return how many cores in words; an accelerator counts as one."""
-    return "one core" if count == 1 else f"{count} cores"
 
 
 def measured_costs(session: StressSession, *, limit: Limit = _unlimited) -> Costs:

@@ -78,7 +78,7 @@ class Judged:
 
     @property
     def margins(self) -> dict[str, float]:
-        """Return by family how far the gate nearest to its bound is from it, see `harness.run.history.margin`."""
+        """Return by family how far the gate nearest to its bound is from it, see `harness.run.outcome.margin`."""
         found: dict[str, float] = {}
         for row in self.rows.values():
             if row["status"] in {"pass", "fail"} and row["value"] is not None:

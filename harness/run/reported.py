@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from harness.errors import some_of, without_secrets
 from harness.gates.roles import ROLES
 from harness.measures import METRICS, Unit
+from harness.run.examples import spoken_of, thumbnails_of
 from harness.run.outcome import Outcome, SelfCheck
-from harness.run.thumbnails import spoken_of, thumbnails_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

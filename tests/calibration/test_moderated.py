@@ -13,7 +13,7 @@ from harness.calibration.summary import plan_lines
 from harness.calibration.thresholds import thresholds_of
 from harness.errors import InputError
 from harness.measures import Unit
-from harness.measures.contributions import packed, unpacked
+from harness.measures.metric import packed, unpacked
 from harness.networks.training import Epoch, write_history
 from harness.perturb import PROTOCOL
 

@@ -7,7 +7,7 @@ from scipy import stats
 from harness.calibration.panel import Chance, Member, Panel, Row
 from harness.calibration.thresholds import thresholds_of
 from harness.measures import Unit
-from harness.measures.contributions import packed
+from harness.measures.metric import packed
 from harness.measures.slices import GROUP_ACCURACY, OF_GROUPS
 from harness.perturb import PROTOCOL
 

@@ -13,8 +13,8 @@ from harness.inference import Classifier
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
 from harness.perturb import Pose
-from harness.report import case_pictures
-from harness.report.case_pictures import SIZE
+from harness.report import example_pictures
+from harness.report.example_pictures import SIZE
 from harness.report.lettering import wrapped
 
 
@@ -56,8 +56,8 @@ def test_break_finds_the_smallest_pose_of_one_image(shop, tmp_path, capsys):
 
 def test_break_titles_its_picture_in_the_words_of_the_report_and_cuts_nothing(shop, tmp_path, capsys, monkeypatch):
     path, data = shop
-    shown, strip = [], case_pictures.strip
-    monkeypatch.setattr(case_pictures, "strip", lambda tiles: shown.extend(tiles) or strip(tiles))
+    shown, strip = [], example_pictures.strip
+    monkeypatch.setattr(example_pictures, "strip", lambda tiles: shown.extend(tiles) or strip(tiles))
     output = tmp_path / "broken.png"
     assert cli.main(["break", str(path), "--image", "1", "--data", data, "--output", str(output), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -17,7 +17,7 @@ from harness.gates.slices import expect_groups_of
 from harness.gates.starter import offered, starter, starter_rows
 from harness.gates.starter_row import in_toml
 from harness.inference import Predictions
-from harness.measures.mistakes import confused_pairs
+from harness.measures.classification import confused_pairs
 from harness.perturb import IDENTITY, Pose
 
 CLASSES = ("T-shirt/top", "Trouser", "靴")

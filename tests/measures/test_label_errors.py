@@ -13,7 +13,7 @@ from panels import view_of
 from harness.data import LabelledImages, load_images
 from harness.errors import InputError, NotApplicableError
 from harness.inference import Classifier, Predictions
-from harness.measures.failure_kinds import OWN, kinds_for
+from harness.measures.failures import OWN, kinds_for
 from harness.measures.panel.label_errors import CONTESTED, EVERYONES, owners, suspects, suspicion, without
 from harness.measures.panel.predictions import PanelPredictions, read_knowledge
 from harness.networks.declared import load_model

@@ -83,8 +83,8 @@ hand = {{ bound = 399 }}
 def test_of_many_tests_that_passed_no_more_pictures_are_made_than_the_page_has_room_for(zoo, pytester, monkeypatch):
     zoo.bind(PAIR + "".join(PASSES.format(number=number) for number in range(9)))
     asked = []
-    telling_cases = evidence.telling_cases
-    monkeypatch.setattr(evidence, "telling_cases", lambda *given: asked.append(given) or telling_cases(*given))
+    telling_examples = evidence.telling_examples
+    monkeypatch.setattr(evidence, "telling_examples", lambda *given: asked.append(given) or telling_examples(*given))
     monkeypatch.setattr(pictures, "MAX_BYTES", 160_000)
     shown = entries(zoo, pytester, "--stress-no-overview")
     first = [name for name in shown if name.startswith("passes") and '<figure class="picture"' in shown[name]]
@@ -99,7 +99,7 @@ def test_of_many_tests_that_passed_no_more_pictures_are_made_than_the_page_has_r
 
 
 def test_pictures_that_cannot_be_made_do_not_end_the_run(zoo, pytester, monkeypatch):
-    monkeypatch.setattr("harness.run.evidence.telling_cases", lambda *_: 1 / 0)
+    monkeypatch.setattr("harness.run.evidence.telling_examples", lambda *_: 1 / 0)
     shown = entries(zoo, pytester, "-k", "pair")["pair"]
     assert "the pictures could not be made: ZeroDivisionError" in html.unescape(shown)
     assert 'class="gallery"' in shown

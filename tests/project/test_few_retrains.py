@@ -13,7 +13,7 @@ from benchmarks.few.splits import Networks, panel_of, split
 from harness.calibration.panel import Chance, Panel, Row
 from harness.errors import InputError
 from harness.measures import Unit
-from harness.measures.contributions import packed
+from harness.measures.metric import packed
 from harness.measures.panel.collection import ReferencePredictions
 from harness.perturb import PROTOCOL
 

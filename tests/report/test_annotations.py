@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from outcomes import BROKEN, EMPTY, FAIL, MISSING, PASS, REPORTED, verdict
 
-from harness.report.annotations import annotation, annotation_lines
+from harness.report.text import annotation, annotation_lines
 from harness.run.outcome import SelfCheck
 
 PAGE = Path("reports/stress.html")

@@ -17,7 +17,7 @@ from harness.perturb import IDENTITY, Pose
 from harness.plugin import pictures
 from harness.plugin.pictures import PictureBook
 from harness.report.gallery import gallery_html, gallery_title
-from harness.run.cases import Tile
+from harness.run.examples import Tile
 
 PAIR = ("Shirt", "Coat")
 

@@ -15,7 +15,7 @@ from harness.measures.accuracy import ACCURACY, PAIR_FAILURES
 from harness.report.again import command_of_one
 from harness.report.gate_table import gates
 from harness.report.html import scorecard
-from harness.report.words import WORDS
+from harness.report.wording import WORDS
 
 DOCS = Path(__file__).parents[2] / "docs"
 TURNED = Gate("turned", "rotation", "accuracy", panel=Bound(0.851, "", 0.868, 0.006, 20, 3.1, 0.0123))

@@ -9,12 +9,12 @@ from overviews import model, overview
 
 from harness.gates import Bound, Gate
 from harness.measures import Measurement
-from harness.measures.failure_kinds import OWN_CONFIDENT
-from harness.measures.golden import GOLDEN_RIGHT
+from harness.measures.accuracy import GOLDEN_RIGHT
+from harness.measures.failures import OWN_CONFIDENT
 from harness.measures.panel.consensus import LOST_CONSENSUS
 from harness.measures.panel.label_errors import Suspect, Suspects, WithoutSuspects
 from harness.report.golden import golden
-from harness.report.known import known_to_all
+from harness.report.scorecard import consensus_errors
 from harness.report.suspects import suspect_labels
 from harness.report.tables import models
 from harness.run.overview import KindCount
@@ -44,7 +44,7 @@ def test_what_every_healthy_model_gets_right_leads_the_page_of_a_model_that_fail
     outcome = replace(
         EMPTY, verdicts=(lost(71),), telling={"consensus-clean": ["<b>one</b>", "<b>two</b>", "<b>3</b>"]}
     )
-    section = known_to_all(outcome)
+    section = consensus_errors(outcome)
     assert section.title == "Every retrained reference model gets these right, this one does not"
     assert (
         "71 such images; retrained reference models lose 12 images ± 4.2. Of 8514 that each gets right." in section.body
@@ -57,14 +57,14 @@ def test_what_every_healthy_model_gets_right_leads_the_page_of_a_model_that_fail
 def test_the_row_that_misses_by_most_is_shown():
     other = replace(KNOWN, id="consensus-mirrored")
     telling = {"consensus-clean": ["a"], "consensus-mirrored": ["b"]}
-    section = known_to_all(replace(EMPTY, verdicts=(lost(35), lost(90, other)), telling=telling))
+    section = consensus_errors(replace(EMPTY, verdicts=(lost(35), lost(90, other)), telling=telling))
     assert section.body.startswith("<p>90 such images")
 
 
 @pytest.mark.parametrize("facts", [{"telling": {}}, {"verdicts": (lost(20),)}], ids=["no pictures", "nothing fails"])
 def test_it_is_left_out_where_there_is_nothing_to_show(facts):
     known = {"verdicts": (lost(71),), "telling": {"consensus-clean": ["a"]}, **facts}
-    assert known_to_all(replace(EMPTY, **known)) is None
+    assert consensus_errors(replace(EMPTY, **known)) is None
 
 
 SUSPECTS = Suspects(

@@ -14,7 +14,8 @@ from harness.report import trends
 from harness.report.history import history, history_lines, history_page
 from harness.report.html import scorecard
 from harness.report.mlflow_run import log_run
-from harness.run.history import History, line_of
+from harness.run.history import History
+from harness.run.outcome import line_of
 
 FAMILIES = (
     *("clean", "class", "consensus", "pairs", "confidence", "rotation", "shift", "pose", "search", "flip", "gain"),

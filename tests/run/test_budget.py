@@ -3,8 +3,7 @@
 import pytest
 
 from harness.inference.planning import Asked
-from harness.run.budget import LEAST, fit_of, fitting_samples, noticeable_loss
-from harness.run.plan import CHECKS, Costs, Counted
+from harness.run.budget import CHECKS, LEAST, Costs, Counted, fit_of, fitting_samples, noticeable_loss
 
 COSTS = {"clean": 0.01, "rotation": 0.08, "corruption": 1.0}
 MANY = dict.fromkeys(COSTS, 50_000)

@@ -14,7 +14,8 @@ from outcomes import BROKEN, EMPTY, REPORTED, verdict
 from harness.errors import InputError
 from harness.gates import Bound, Gate, Verdict
 from harness.perturb import Pose
-from harness.run.history import History, append_run, failing_since, line_of, margin, read_history
+from harness.run.history import History, append_run, failing_since, read_history
+from harness.run.outcome import line_of, margin
 from harness.store.records import as_json
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -16,7 +16,7 @@ from harness.errors import InputError
 from harness.inference import Classifier, Predictions, RoleModel
 from harness.inference.search import breaking
 from harness.measures import calibration_error
-from harness.measures.failure_kinds import OWN_CONFIDENT
+from harness.measures.failures import OWN_CONFIDENT
 from harness.measures.panel.predictions import PanelPredictions
 from harness.networks.checkpoints import Record
 from harness.perturb import IDENTITY, Pose
@@ -136,16 +136,16 @@ def test_changes_are_counted_against_the_reference_and_the_new_ones_named(images
     changes = some.changes
     assert changes.against == "baseline"
     assert (changes.by_kind[0].new, changes.by_kind[0].shared) == (len(new), (~theirs.correct & ~mine.correct).sum())
-    named = [each.after.index for each in changes.new_failures]
+    named = [each.candidate.index for each in changes.new_failures]
     assert set(named) <= set(new)
     assert len(named) == min(len(new), 27)
-    sure = [each.after.confidence for each in changes.new_failures]
+    sure = [each.candidate.confidence for each in changes.new_failures]
     assert sure == sorted(sure, reverse=True)
-    assert all(each.before.predicted == each.before.true for each in changes.new_failures)
-    gone = [each.after.index for each in changes.fixed_failures]
+    assert all(each.other.predicted == each.other.true for each in changes.new_failures)
+    gone = [each.candidate.index for each in changes.fixed_failures]
     assert set(gone) <= set(np.flatnonzero(mine.correct & ~theirs.correct).tolist())
     assert len(gone) == min(changes.by_kind[0].fixed, 27)
-    assert all(each.after.predicted == each.after.true for each in changes.fixed_failures)
+    assert all(each.candidate.predicted == each.candidate.true for each in changes.fixed_failures)
 
 
 def test_a_model_alone_is_held_against_none(images):

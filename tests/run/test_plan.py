@@ -17,7 +17,8 @@ from harness.measures import accuracy, confident_errors
 from harness.perturb import Pose
 from harness.report.costs import plan_lines
 from harness.run import plan
-from harness.run.plan import CHECKS, OVERVIEW, asked_by, duration, measured_costs, plan_of
+from harness.run.budget import CHECKS, OVERVIEW, duration
+from harness.run.plan import asked_by, measured_costs, plan_of
 from harness.run.session import StressSession
 from harness.store.cache import PredictionCache
 
@@ -124,8 +125,8 @@ def test_a_model_that_gives_no_answer_is_told(pytester, monkeypatch, batch, why,
 
 def test_time_follows_from_what_is_asked_and_a_measured_batch(session):
     made = plan_of(session, session.gates.gates, judge, overview=False)
-    assert made.costs.seconds > 0
-    assert made.seconds(made.total) == pytest.approx(made.total.poses * made.costs.seconds)
+    assert made.costs.seconds_per_pose > 0
+    assert made.costs.seconds(made.total) == pytest.approx(made.total.poses * made.costs.seconds_per_pose)
     assert measured_costs(session).peak_bytes > 1 << 20
 
 

@@ -31,7 +31,7 @@ def test_accuracy_of_each_digit(candidate, images, evidence, gate):
 @gate("rotation")
 def test_accuracy_survives_rotation(candidate, images, evidence, gate):
     predictions = candidate.predict(images, gate.pose)
-    verdict = gate.judge(accuracy(predictions, before=candidate.predict(images)))
+    verdict = gate.judge(accuracy(predictions, clean=candidate.predict(images)))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()
 
@@ -39,7 +39,7 @@ def test_accuracy_survives_rotation(candidate, images, evidence, gate):
 @gate("shift")
 def test_accuracy_survives_shift(candidate, images, evidence, gate):
     predictions = candidate.predict(images, gate.pose)
-    verdict = gate.judge(accuracy(predictions, before=candidate.predict(images)))
+    verdict = gate.judge(accuracy(predictions, clean=candidate.predict(images)))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()
 
@@ -90,6 +90,6 @@ class Dusk:
 @gate("dusk", strength=Key(Share, "{:.0%} of the light gone"))
 def test_accuracy_survives_dusk(candidate, images, evidence, gate):
     predictions = candidate.predict(images, Dusk(gate.strength))
-    verdict = gate.judge(accuracy(predictions, before=candidate.predict(images)))
+    verdict = gate.judge(accuracy(predictions, clean=candidate.predict(images)))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.errors import InputError, NotApplicableError, NotRecordedError
+from harness.measures.classification import confusion_matrix
 from harness.measures.metric import Measurement, Metric, Unit
-from harness.measures.mistakes import confusion_matrix
 from harness.measures.statistics import count_interval
 
 if TYPE_CHECKING:

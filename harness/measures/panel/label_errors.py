@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import NotApplicableError
-from harness.measures.failure_kinds import OWN
+from harness.measures.failures import OWN
 from harness.measures.panel.predictions import NOT_ASKED, PanelView
 from harness.store.records import as_plain, record
 

@@ -3,16 +3,13 @@
 A module here for each part: its record, the function that measures it, and the `Part` of both.
 """
 
-from harness.run.overview.clean import CONFIDENT, Clean, ReliabilityBin, reliability
-from harness.run.overview.failing import Failing, KindCount
-from harness.run.overview.labels import Labels
+from harness.run.overview.clean import CONFIDENT, Clean, Labels, ReliabilityBin, reliability
+from harness.run.overview.failing import Changes, Failing, KindChange, KindCount
 from harness.run.overview.looking import Looking, OnObject
 from harness.run.overview.measure import measure_overview, overview_of
-from harness.run.overview.part import Part, Subject
-from harness.run.overview.parts import PARTS
-from harness.run.overview.posed import Moved, Turned
-from harness.run.overview.results import Changes, KindChange, ModelOverview, Overview, Rate
-from harness.run.overview.searched import Everywhere, Survival, Surviving
+from harness.run.overview.part import Part, Rate, Subject
+from harness.run.overview.posed import Everywhere, Moved, Survival, Surviving, Turned
+from harness.run.overview.results import PARTS, ModelOverview, Overview
 from harness.run.overview.training import Training
 
 __all__ = [

@@ -1,14 +1,14 @@
-"""How good a model is on images as they are: accuracy, by class, which class it takes for which, and calibration."""
+"""A model on clean images: accuracy, by class, confusions, calibration, and without suspected label errors."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from harness.measures import accuracy, calibration_error, confident_errors
+from harness.measures.classification import confusion_matrix
 from harness.measures.confidence import BINS, bin_of
-from harness.measures.mistakes import confusion_matrix
-from harness.run.overview.part import Part, Subject, rate_of
-from harness.run.overview.results import Rate
+from harness.measures.panel.label_errors import WithoutSuspects, without
+from harness.run.overview.part import Part, Rate, Subject, rate_of
 from harness.store.records import record
 
 if TYPE_CHECKING:
@@ -76,4 +76,18 @@ def reliability(predictions: Predictions) -> tuple[ReliabilityBin, ...]:
     )
 
 
+@record
+class Labels:
+    """How right a model is without the suspects among the labels; None where nobody knows of any."""
+
+    without_suspects: WithoutSuspects | None = None
+
+
+def _labels(subject: Subject) -> Labels:
+    if subject.suspects is None or subject.knowledge is None or not subject.suspects.rows:
+        return Labels()
+    return Labels(without(subject.model.predict(subject.images), subject.knowledge, subject.suspects))
+
+
 CLEAN = Part(Clean, _clean)
+LABELS = Part(Labels, _labels)

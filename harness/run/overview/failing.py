@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.measures.failures import changed_positions, compared_at
+from harness.measures.failures import Comparison, changed_positions, compared_at
 from harness.measures.persistence import PersistentFailures, persistent_failures
 from harness.perturb import promised_corners
 from harness.run.overview.part import Part, Subject
-from harness.run.overview.results import Changes, KindChange
 from harness.store.records import record
 
 if TYPE_CHECKING:
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
     from harness.inference import RoleModel
-    from harness.measures.failure_kinds import FailureKind
-    from harness.measures.failures import Comparison
+    from harness.measures.failures import FailureKind
 
 CHANGED_SHOWN = 27
 """New failures, and fixed ones, that an overview names, each with what both models say."""
@@ -63,6 +61,30 @@ def _failing(subject: Subject) -> Failing:
         ),
         persistent_failures(sample, predicted, confidence),
     )
+
+
+@record
+class KindChange:
+    """How many images fail in one kind for the model at hand only, for the one before only, and for both."""
+
+    kind: str
+    new: int
+    fixed: int
+    shared: int
+
+
+@record
+class Changes:
+    """How the first model's failures on images as they are differ from those of the model named `against`.
+
+    `new_failures` are of any kind, the most confident first, and only the first few; so are `fixed_failures`, which
+    only the model before makes.
+    """
+
+    against: str
+    by_kind: tuple[KindChange, ...]
+    new_failures: tuple[Comparison, ...]
+    fixed_failures: tuple[Comparison, ...] = ()
 
 
 def changes_between(

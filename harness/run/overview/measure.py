@@ -7,14 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.errors import NotApplicableError
-from harness.measures.failure_kinds import kinds_for
+from harness.measures.failures import kinds_for
 from harness.measures.panel.label_errors import owners, suspects
 from harness.run.affordable import extent_of
 from harness.run.overview.failing import changes_between
 from harness.run.overview.part import Subject
-from harness.run.overview.parts import PARTS
 from harness.run.overview.posed import DEGREES, SHIFTS
-from harness.run.overview.results import ModelOverview, Overview
+from harness.run.overview.results import PARTS, ModelOverview, Overview
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

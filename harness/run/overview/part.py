@@ -1,11 +1,11 @@
-"""What a part of the overview is: a record, and the function that measures it of one model."""
+"""A part of the overview: a record, and the function that measures it of one model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from harness.run.overview.results import Rate
+from harness.store.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,11 +13,21 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.inference import RoleModel
     from harness.measures import Measurement
-    from harness.measures.failure_kinds import FailureKind
+    from harness.measures.failures import FailureKind
     from harness.measures.panel.label_errors import Suspects
     from harness.measures.panel.predictions import PanelPredictions
 
 T = TypeVar("T")
+
+
+@record
+class Rate:
+    """A share in [0, 1] of `n` images, with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,15 +1,14 @@
-"""How good a model is on images turned, moved and half covered."""
+"""A model on images turned, moved and half covered, and how far an image can go until it is lost."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from harness.measures import accuracy
+from harness.measures import accuracy, right_at_every_pose
 from harness.measures.statistics import mean_interval
-from harness.perturb import Pose, promised_corners
+from harness.perturb import Pose, promised_corners, promised_poses
 from harness.perturb.backgrounds import SIDES, Covered
-from harness.run.overview.part import Part, Subject, rate_of
-from harness.run.overview.results import Rate
+from harness.run.overview.part import Part, Rate, Subject, rate_of
 from harness.store.records import record
 
 DEGREES = (-30.0, -20.0, -15.0, -10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 30.0)
@@ -56,5 +55,62 @@ def _moved(subject: Subject) -> Moved:
     )
 
 
+@record
+class Survival:
+    """The share of images, right as they are, that are still right at all poses up to each severity of a path."""
+
+    path: str
+    unit: str
+    n: int
+    severities: tuple[float, ...]
+    shares: tuple[float, ...]
+
+
+@record
+class Everywhere:
+    """How many images are right at every promised pose; None where nobody asked."""
+
+    right_everywhere: Rate | None = None
+
+
+@record
+class Surviving:
+    """A survival curve for each path away from rest; none where nobody asked."""
+
+    survival: tuple[Survival, ...] = ()
+
+
+def _everywhere(subject: Subject) -> Everywhere:
+    from harness.inference.search import first_failures
+    from harness.perturb.grids import most_dangerous_first
+
+    if subject.everywhere is None:
+        return Everywhere()
+    poses = most_dangerous_first(promised_poses())
+    return Everywhere(rate_of(right_at_every_pose(first_failures(subject.model.classifier, subject.everywhere, poses))))
+
+
+def _surviving(subject: Subject) -> Surviving:
+    from harness.inference.search import breaking
+    from harness.perturb.grids import PATHS
+
+    if subject.survival is None:
+        return Surviving()
+    curves = [breaking(subject.model.classifier, subject.survival, PATHS[name]) for name in ("rotation", "shift")]
+    return Surviving(
+        tuple(
+            Survival(curve.path.name, curve.path.unit, len(curve.severity), *map(_floats, curve.survival()))
+            for curve in curves
+            if len(curve.severity)
+        )
+    )
+
+
+def _floats(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(map(float, values))
+
+
 TURNED = Part(Turned, _turned)
 MOVED = Part(Moved, _moved)
+EVERYWHERE = Part(Everywhere, _everywhere)
+SURVIVING = Part(Surviving, _surviving)

@@ -1,51 +1,34 @@
-"""What is known of a run's models side by side: a record for each part measured, and their way between processes."""
+"""The models of a run side by side: a record for each part measured, and their way between processes."""
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.measures.failures import Comparison
 from harness.measures.panel.label_errors import Suspects
+from harness.run.overview.failing import Changes
+from harness.run.overview.part import AnyPart, Part
 from harness.store import records
 from harness.store.records import read_record, record
 
 T = TypeVar("T")
 
 
-@record
-class Rate:
-    """A share in [0, 1] of `n` images, with its 95% interval."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
-@record
-class KindChange:
-    """How many images fail in one kind for the model at hand only, for the one before only, and for both."""
-
-    kind: str
-    new: int
-    fixed: int
-    shared: int
+def _declared() -> tuple[AnyPart, ...]:
+    """Return each module's parts, the modules in the order of their names."""
+    beside = sorted(found.name for found in pkgutil.iter_modules([str(Path(__file__).parent)]))
+    modules = [
+        importlib.import_module(f"{__package__}.{name}") for name in beside if name not in {"results", "measure"}
+    ]
+    return tuple(item for module in modules for item in vars(module).values() if isinstance(item, Part))
 
 
-@record
-class Changes:
-    """How the first model's failures on images as they are differ from those of the model named `against`.
-
-    `new_failures` are of any kind, the most confident first, and only the first few; so are `fixed_failures`, which
-    only the model before makes.
-    """
-
-    against: str
-    by_kind: tuple[KindChange, ...]
-    new_failures: tuple[Comparison, ...]
-    fixed_failures: tuple[Comparison, ...] = ()
+PARTS: tuple[AnyPart, ...] = _declared()
+"""What an overview measures of each model. A new part is a new module here, with a record and a `Part`."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +110,6 @@ _WHERE = "a worker's overview"
 
 
 def _read_model(plain: dict[str, Any]) -> ModelOverview:
-    from harness.run.overview.parts import PARTS  # Which measure what they fill in here.
-
     parts = []
     for part in PARTS:
         own = {field.name: plain.pop(field.name) for field in fields(part.record) if field.name in plain}

@@ -18,8 +18,8 @@ from harness.measures.panel.predictions import PanelPredictions
 from harness.perturb import IDENTITY, HorizontalFlip, Pose
 from harness.perturb.backgrounds import with_background
 from harness.perturb.grids import most_dangerous_first
-from harness.run.cases import SHOWN, TILES, held_against
 from harness.run.evidence import Evidence
+from harness.run.examples import SHOWN, TILES, held_against
 from harness.run.session import StressSession
 
 CLASSES = ("dark", "bright")
@@ -120,23 +120,23 @@ def test_a_candidate_is_shown_beside_the_incumbent_unless_that_is_the_same_netwo
 def test_cases_name_the_model_that_they_show_beside_the_candidate(session):
     session.roles["incumbent"] = role("incumbent", Mean(-4.0))
     predictions = predicted(session)
-    first, _ = evidence_of(judged(accuracy(predictions)), predictions).cases(session)
+    first, _ = evidence_of(judged(accuracy(predictions)), predictions).examples(session)
     assert (first.name, first.against) == ("candidate", "incumbent")
 
 
 def test_a_changed_image_comes_with_the_answer_to_the_image_as_it_is(session):
     predictions = predicted(session, Pose(dx=4))
-    for shown in evidence_of(judged(accuracy(predictions)), predictions).cases(session):
+    for shown in evidence_of(judged(accuracy(predictions)), predictions).examples(session):
         at_rest = int(np.flatnonzero(session.images.positions.numpy() == shown.index)[0])
         assert shown.at_rest.predicted == CLASSES[predicted(session).predicted[at_rest]]
         assert shown.at_rest.index == shown.index
     clean = predicted(session)
-    assert {shown.at_rest for shown in evidence_of(judged(accuracy(clean)), clean).cases(session)} == {None}
+    assert {shown.at_rest for shown in evidence_of(judged(accuracy(clean)), clean).examples(session)} == {None}
 
 
 def test_the_evidence_of_a_failure_are_its_images_as_both_models_see_them(session):
     predictions = predicted(session, Pose(dx=2))
-    cases = evidence_of(judged(accuracy(predictions)), predictions).cases(session)
+    cases = evidence_of(judged(accuracy(predictions)), predictions).examples(session)
     assert [shown.index for shown in cases] == [105, 102], "the more confident first"
     first = cases[1]
     assert (first.true, first.candidate.answer.predicted, first.other.answer.predicted) == ("dark", "bright", "dark")
@@ -153,14 +153,14 @@ def test_the_evidence_of_a_failure_are_its_images_as_both_models_see_them(sessio
 )
 def test_a_case_says_how_its_image_was_changed(session, perturbation, words):
     predictions = predicted(session, perturbation)
-    cases = evidence_of(judged(accuracy(predictions)), predictions).cases(session)
+    cases = evidence_of(judged(accuracy(predictions)), predictions).examples(session)
     assert {shown.pose for shown in cases} == {words}
 
 
 @pytest.mark.parametrize("bound", [0.1, None], ids=["passed", "not-gated"])
 def test_an_accuracy_that_holds_shows_no_pictures(session, bound):
     predictions = predicted(session)
-    assert evidence_of(judged(accuracy(predictions), bound=bound), predictions).cases(session) == []
+    assert evidence_of(judged(accuracy(predictions), bound=bound), predictions).examples(session) == []
 
 
 def test_counts_of_failures_show_pictures_even_where_they_hold(session):
@@ -168,13 +168,13 @@ def test_counts_of_failures_show_pictures_even_where_they_hold(session):
     measured = pair_failures(predictions, pair=CLASSES)
     verdict = judged(measured, bound=5)
     assert verdict.passed
-    assert len(evidence_of(verdict, predictions).cases(session)) == 2
+    assert len(evidence_of(verdict, predictions).examples(session)) == 2
 
 
 def test_without_another_model_its_view_is_left_out(session):
     alone = replace(session, roles={"candidate": session.roles["candidate"]})
     predictions = predicted(alone)
-    cases = evidence_of(judged(accuracy(predictions)), predictions).cases(alone)
+    cases = evidence_of(judged(accuracy(predictions)), predictions).examples(alone)
     assert [shown.other for shown in cases] == [None, None]
 
 
@@ -189,7 +189,7 @@ def test_of_what_every_healthy_retrain_gets_right_the_cases_show_what_these_say_
         views[repr(perturbation)] = view_of(wrong, mean, mean.argmax(axis=1))
     session = replace(session, knowledge=PanelPredictions("", CLASSES, ("a", "b", "c"), views))
     lost = lost_to([predicted(session), predicted(session, HorizontalFlip())], session.knowledge)
-    (shown,) = evidence_of(judged(lost_consensus(lost), bound=0), lost).cases(session)
+    (shown,) = evidence_of(judged(lost_consensus(lost), bound=0), lost).examples(session)
     assert (shown.index, shown.pose) == (102, "")
     retrains, answer = shown.healthy
     assert (retrains, answer.predicted, answer.true) == (3, "dark", "dark")
@@ -205,7 +205,7 @@ def test_of_a_candidate_that_is_one_of_the_retrains_the_other_model_is_shown_in_
     session = replace(session, knowledge=knowledge)
     lost = lost_to([predicted(session)], session.knowledge)
     shown = next(
-        each for each in evidence_of(judged(lost_consensus(lost), bound=0), lost).cases(session) if each.index == 102
+        each for each in evidence_of(judged(lost_consensus(lost), bound=0), lost).examples(session) if each.index == 102
     )
     assert shown.healthy is None
     assert (shown.against, shown.other.answer.predicted) == ("baseline", "dark")
@@ -216,7 +216,7 @@ def test_cleared_evidence_shows_nothing(session):
     evidence = evidence_of(judged(accuracy(predictions)), predictions)
     evidence.clear()
     assert evidence.verdict is None
-    assert evidence.cases(session) == []
+    assert evidence.examples(session) == []
     assert evidence.gallery(session) == ([], 0)
 
 
@@ -225,16 +225,16 @@ def test_new_failures_come_before_shared_ones_then_the_most_confident():
     levels = [255, 120, 210, 190, 180, 130]
     session = session_of(levels, [0] * 6, baseline=Mean(5.0, threshold=0.8))
     predictions = predicted(session)
-    cases = evidence_of(judged(accuracy(predictions)), predictions).cases(session)
+    cases = evidence_of(judged(accuracy(predictions)), predictions).examples(session)
     assert len(cases) == SHOWN
     assert [shown.index for shown in cases] == [103, 104, 105], "190, 180 and 130 are new, 255 and 210 are not"
 
 
 def test_a_pose_that_breaks_nothing_shows_what_is_wrong_anyway(session):
     predictions = predicted(session)
-    verdict = judged(accuracy(predictions, before=predictions))
+    verdict = judged(accuracy(predictions, clean=predictions))
     assert verdict.failures == ()
-    assert [shown.index for shown in evidence_of(verdict, predictions).cases(session)] == [102, 105]
+    assert [shown.index for shown in evidence_of(verdict, predictions).examples(session)] == [102, 105]
 
 
 # Attention.
@@ -243,7 +243,7 @@ def test_a_pose_that_breaks_nothing_shows_what_is_wrong_anyway(session):
 def test_a_model_with_a_layer_shows_where_it_looks(session):
     seeing = session_of([20, 240], [1, 0], candidate=Convolved(), baseline=Mean(5.0))
     predictions = predicted(seeing)
-    (bright,) = evidence_of(judged(accuracy(predictions, of_class="dark")), predictions).cases(seeing)
+    (bright,) = evidence_of(judged(accuracy(predictions, of_class="dark")), predictions).examples(seeing)
     assert bright.index == 101
     assert bright.candidate.attention.shape == (8, 8)
     assert bright.candidate.attention.min() > 0
@@ -261,7 +261,7 @@ def test_a_search_shows_the_images_that_flip_at_the_smallest_pose_in_that_pose()
     # Bright images lose 1/8 of their light per pixel, and are dark below 102.
     session = session_of([130, 200, 255, 110, 230], [1, 1, 1, 1, 1])
     found = first_failures(session.roles["candidate"].classifier, session.images, POSES)
-    cases = evidence_of(judged(right_at_every_pose(found)), found).cases(session)
+    cases = evidence_of(judged(right_at_every_pose(found)), found).examples(session)
     assert [shown.index for shown in cases] == [103, 100, 101]
     assert {shown.pose for shown in cases} <= {
         f"shifted {n} px {side}" for n in (1, 2, 4) for side in ("left", "right")
@@ -276,21 +276,21 @@ def test_a_search_shows_images_that_are_right_as_they_are_if_there_are_any():
     # 110 labelled dark is wrong at rest and turns right; 200 labelled bright is right at rest and turns wrong.
     session = session_of([110, 200], [0, 1])
     found = first_failures(session.roles["candidate"].classifier, session.images, POSES)
-    cases = evidence_of(judged(right_at_every_pose(found)), found).cases(session)
+    cases = evidence_of(judged(right_at_every_pose(found)), found).examples(session)
     assert [shown.index for shown in cases] == [101]
 
 
 def test_where_no_image_is_right_as_it_is_a_search_shows_the_poses_found():
     session = session_of([20, 30], [1, 1])
     found = first_failures(session.roles["candidate"].classifier, session.images, POSES)
-    cases = evidence_of(judged(right_at_every_pose(found)), found).cases(session)
+    cases = evidence_of(judged(right_at_every_pose(found)), found).examples(session)
     assert [(shown.index, shown.pose) for shown in cases] == [(100, POSES[0].in_words()), (101, POSES[0].in_words())]
 
 
 def test_a_search_that_breaks_nothing_shows_nothing():
     session = session_of([255], [1])
     found = first_failures(session.roles["candidate"].classifier, session.images, [Pose(dx=1.0)])
-    assert evidence_of(judged(right_at_every_pose(found), bound=1.0), found).cases(session) == []
+    assert evidence_of(judged(right_at_every_pose(found), bound=1.0), found).examples(session) == []
 
 
 # Interventions.
@@ -301,7 +301,7 @@ def test_an_intervention_shows_each_image_beside_its_own_changed_one(session):
     masks[:, :4] = True
     shown = with_background(session.images, masks, "noise")
     measured = replace(accuracy(predicted(session)), failures=np.array([4, 2, 0]))
-    cases = evidence_of(judged(measured), shown).cases(session)
+    cases = evidence_of(judged(measured), shown).examples(session)
     assert [shown.index for shown in cases] == [104, 102, 100]
     for case, position in zip(cases, (4, 2, 0), strict=True):
         assert case.original.tolist() == session.images.pixels[position].permute(1, 2, 0).tolist()

@@ -1,4 +1,4 @@
-"""What a run measured and did not judge: the weakest of it in a sentence, and damage by kind and severity as a map."""
+"""Informational measurements: the weakest in a sentence, and accuracy by corruption and severity as a map."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RIGHT = {metric.name for metric in (ACCURACY, RANDOM_POSE_ACCURACY, RIGHT_AT_EV
 _SEVERITIES = (1, 2, 3, 4, 5)
 
 
-def not_judged(outcome: Outcome) -> Markup:
+def informational_note(outcome: Outcome) -> Markup:
     """Return how much of what was measured is not judged, and the weakest of it; empty where all is judged."""
     measured = [verdict for verdict in outcome.verdicts if verdict.value is not None]
     unjudged = [verdict for verdict in measured if verdict.status == "not_gated"]
@@ -36,10 +36,12 @@ def not_judged(outcome: Outcome) -> Markup:
     ]
     if not shown:
         return Markup()
-    return render("unjudged", count=len(unjudged), of=len(measured), shown=shown, mapped=damage(outcome) is not None)
+    return render(
+        "informational", count=len(unjudged), of=len(measured), shown=shown, mapped=corruption_map(outcome) is not None
+    )
 
 
-def damage(outcome: Outcome) -> Section | None:
+def corruption_map(outcome: Outcome) -> Section | None:
     """Return how right the candidate is on damaged images, by kind and severity, and what of that is judged.
 
     The weakest kind comes first. None where less than two kinds of damage were measured.
@@ -62,7 +64,7 @@ def damage(outcome: Outcome) -> Section | None:
         "judged; those in brackets are only measured, since retrained models differ too much in them, or nobody set a "
         "bound."
     )
-    body = render("damage", lead=lead, severities=_SEVERITIES, rows=rows)
+    body = render("corruption_map", lead=lead, severities=_SEVERITIES, rows=rows)
     return Section("damage", "Damaged images, and what of them is not judged", body)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from harness.measures.failures import Answer
-from harness.report.case_pictures import GAP, ROW, SIZE, as_html, as_png, caption, in_words, picture, strip
+from harness.report.example_pictures import GAP, ROW, SIZE, as_html, as_png, caption, in_words, picture, strip
 from harness.report.lettering import TEXT_HEIGHT, wrapped, write
-from harness.run.cases import Case, View
+from harness.run.examples import Example, ModelView
 
 CLASSES = ("Shirt", "Coat", "Bag")
 BLUE, VERMILION, GREY, WHITE = [0, 114, 178], [213, 94, 0], [140, 140, 140], [255, 255, 255]
@@ -22,13 +22,13 @@ BARS = TEXT_HEIGHT + SIZE
 LOOKED = np.random.default_rng(9).random((28, 28), dtype=np.float32)
 
 
-def view(*shares: float, attention=LOOKED, classes=CLASSES) -> View:
+def view(*shares: float, attention=LOOKED, classes=CLASSES) -> ModelView:
     """What a model that is this sure of each class says."""
     taken = int(np.argmax(shares))
-    return View(Answer(7, "Shirt", classes[taken], shares[taken], tuple(shares)), attention)
+    return ModelView(Answer(7, "Shirt", classes[taken], shares[taken], tuple(shares)), attention)
 
 
-def case(*, channels: int = 1, size=(28, 28), seed: int = 0, **facts) -> Case:
+def case(*, channels: int = 1, size=(28, 28), seed: int = 0, **facts) -> Example:
     rng = np.random.default_rng(seed)
     original = rng.integers(0, 256, (*size, channels)).astype(np.uint8)
     known = {
@@ -38,10 +38,10 @@ def case(*, channels: int = 1, size=(28, 28), seed: int = 0, **facts) -> Case:
         "candidate": view(0.05, 0.9, 0.05, attention=rng.random(size, dtype=np.float32)),
         "other": view(0.5, 0.3, 0.2, attention=rng.random(size, dtype=np.float32)),
     }
-    return Case(**{"original": original, "seen": original, **known, **facts})
+    return Example(**{"original": original, "seen": original, **known, **facts})
 
 
-def moved(**facts) -> Case:
+def moved(**facts) -> Example:
     """A case of an image that was turned, with the answer to it as it is."""
     seen = np.random.default_rng(1).integers(0, 256, (28, 28, 1)).astype(np.uint8)
     return case(**{"seen": seen, "pose": "turned by 5° clockwise", "at_rest": view(0.93, 0.05, 0.02).answer, **facts})

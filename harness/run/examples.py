@@ -1,4 +1,4 @@
-"""The images behind a verdict as the models see them: which are the most telling, and what to show of each."""
+"""Images to show: those behind a verdict as the models see them, and small ones of all that a report names."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import numpy as np
 
 from harness.errors import NotApplicableError
 from harness.measures.accuracy import ACCURACY_GAIN
+from harness.measures.classification import likely_most_confident, most_confident
 from harness.measures.failures import Answer, answers_at
-from harness.measures.mistakes import likely_most_confident, most_confident
 from harness.measures.panel.consensus import ConsensusErrors
 from harness.perturb import IDENTITY, in_words
+from harness.run.overview import Failing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor
 
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
     from harness.gates import Verdict
     from harness.inference import Predictions, RoleModel
     from harness.inference.search import FirstFailures
-    from harness.measures.failure_kinds import FailureKind
+    from harness.measures.failures import FailureKind
     from harness.measures.panel.predictions import PanelPredictions
     from harness.perturb import Perturbation
+    from harness.run.overview import Overview
     from harness.run.session import StressSession
+
 
 SHOWN, TILES = 3, 12
 """How many images a test shows, each in a picture of its own, and how many a gallery does."""
@@ -36,7 +39,7 @@ _SEARCHED = 12
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class ModelView:
     """One image as a model sees it: its answer, and where it looks, (H, W) float32, at least 0.
 
     `attention` is None for a model without a layer to look at.
@@ -47,12 +50,12 @@ class View:
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class Example:
     """One image as a model, and another that it is held against, see it; `original` and `seen` are (H, W, C) uint8.
 
     `pose` says in words how `seen` was made of the original, empty when they are the same; `at_rest` is what the model
     says of the original. `other` is None where there is no other model; `name` and `against` are what the two are
-    called. `healthy` is, where the case is about that, how many healthy retrains there are, each of which gets it
+    called. `healthy` is, where the example is about that, how many healthy retrains there are, each of which gets it
     right, and their mean answer.
     """
 
@@ -61,8 +64,8 @@ class Case:
     seen: np.ndarray
     true: str
     classes: tuple[str, ...]
-    candidate: View
-    other: View | None = None
+    candidate: ModelView
+    other: ModelView | None = None
     pose: str = ""
     at_rest: Answer | None = None
     name: str = "candidate"
@@ -83,7 +86,7 @@ class Tile:
     against: str = ""
 
 
-class Seen(Protocol):
+class PerturbedImages(Protocol):
     """What a model was measured on: images, and the perturbation under which it saw each."""
 
     @property
@@ -94,7 +97,7 @@ class Seen(Protocol):
         """Return the perturbation under which the image at this position was seen."""
 
 
-def telling_cases(session: StressSession, verdict: Verdict, seen: Seen) -> list[Case]:
+def telling_examples(session: StressSession, verdict: Verdict, seen: PerturbedImages) -> list[Example]:
     """Return the most telling failures that the verdict names, as the candidate and what it is held against see them.
 
     Of a search those that flip at the smallest pose, each in that pose; of one perturbation for all images new
@@ -127,14 +130,14 @@ def telling_cases(session: StressSession, verdict: Verdict, seen: Seen) -> list[
     groups: dict[str, tuple[Perturbation, list[int]]] = {}
     for position, perturbation in chosen:
         groups.setdefault(repr(perturbation), (perturbation, []))[1].append(position)
-    cases: dict[int, Case] = {}
+    examples: dict[int, Example] = {}
     for perturbation, together in groups.values():
         images, rest = _taken(seen.images, together), [at_rest[position] for position in together if at_rest]
-        shown = cases_of(candidate, None if knowledge else other, images, perturbation, at_rest=rest)
+        shown = examples_of(candidate, None if knowledge else other, images, perturbation, at_rest=rest)
         if knowledge is not None:
-            shown = [_beside(knowledge, case, perturbation) for case in shown]
-        cases.update(zip(together, shown, strict=True))
-    return [cases[position] for position in shown_at]
+            shown = [_beside(knowledge, example, perturbation) for example in shown]
+        examples.update(zip(together, shown, strict=True))
+    return [examples[position] for position in shown_at]
 
 
 def held_against(session: StressSession, metric: str = "") -> RoleModel | None:
@@ -148,17 +151,17 @@ def held_against(session: StressSession, metric: str = "") -> RoleModel | None:
     return next((other for other in others if other.model_sha256 != candidate.model_sha256), None)
 
 
-def _beside(knowledge: PanelPredictions, case: Case, perturbation: Perturbation) -> Case:
-    """Return the case with the mean answer of the healthy retrains, which all get it right.
+def _beside(knowledge: PanelPredictions, example: Example, perturbation: Perturbation) -> Example:
+    """Return the example with the mean answer of the healthy retrains, which all get it right.
 
     Probabilities are those of the likeliest classes, which pictures show; the others are 0.
     """
-    view, at = knowledge.view(perturbation), case.index
-    probabilities = np.zeros(len(case.classes))
+    view, at = knowledge.view(perturbation), example.index
+    probabilities = np.zeros(len(example.classes))
     probabilities[view.likeliest[at]] = view.shares[at]
-    predicted = case.classes[view.likeliest[at, 0]]
-    answer = Answer(at, case.true, predicted, float(view.shares[at, 0]), tuple(probabilities.tolist()))
-    return replace(case, healthy=(knowledge.retrains, answer))
+    predicted = example.classes[view.likeliest[at, 0]]
+    answer = Answer(at, example.true, predicted, float(view.shares[at, 0]), tuple(probabilities.tolist()))
+    return replace(example, healthy=(knowledge.retrains, answer))
 
 
 def telling_tiles(session: StressSession, predictions: Predictions, kind: FailureKind) -> tuple[list[Tile], int]:
@@ -214,24 +217,24 @@ def _smallest_flips(
     return [(int(right[at]), poses[first[at]]) for at in np.argsort(first, kind="stable") if first[at] >= 0]
 
 
-def cases_of(
+def examples_of(
     candidate: RoleModel,
     other: RoleModel | None,
     images: LabelledImages,
     perturbation: Perturbation = IDENTITY,
     *,
     at_rest: Sequence[Answer] | None = None,
-) -> list[Case]:
+) -> list[Example]:
     """Return each of the images, under the perturbation, as the candidate and the other model, if there is one, see it.
 
     `at_rest` is what the candidate says of the images as they are; it is asked where that is not known.
     """
     candidates = _views(candidate, images, perturbation)
-    others: Sequence[View | None] = _views(other, images, perturbation) if other else [None] * len(images)
+    others: Sequence[ModelView | None] = _views(other, images, perturbation) if other else [None] * len(images)
     seen, moved = _pixels(images, perturbation), perturbation != IDENTITY
     at_rest = (at_rest or _at_rest(candidate, images)) if moved else ()
     return [
-        Case(
+        Example(
             index=candidates[at].answer.index,
             original=_picture(images.pixels[at]),
             seen=_picture(seen[at]),
@@ -248,15 +251,15 @@ def cases_of(
     ]
 
 
-def _views(model: RoleModel, images: LabelledImages, perturbation: Perturbation) -> list[View]:
+def _views(model: RoleModel, images: LabelledImages, perturbation: Perturbation) -> list[ModelView]:
     """Return the images as a model sees them, without attention where the model has no layer to look at."""
     try:
         attention = model.attend(images, perturbation)
     except NotApplicableError:
         answers = answers_at(model.predict(images, perturbation), np.arange(len(images)))
-        return [View(answer) for answer in answers]
+        return [ModelView(answer) for answer in answers]
     answers, maps = answers_at(attention.predictions, np.arange(len(images))), attention.upsampled()
-    return [View(answer, looked) for answer, looked in zip(answers, maps, strict=True)]
+    return [ModelView(answer, looked) for answer, looked in zip(answers, maps, strict=True)]
 
 
 def _at_rest(model: RoleModel, images: LabelledImages) -> list[Answer]:
@@ -280,3 +283,29 @@ def _pixels(images: LabelledImages, perturbation: Perturbation) -> Tensor:
 
 def _picture(image: Tensor) -> np.ndarray:
     return np.asarray(image.permute(1, 2, 0).numpy())
+
+
+PICTURED = 48
+"""Images of a kind that a report shows small pictures of, at most."""
+
+
+def spoken_of(overview: Overview) -> list[int]:
+    """Return the numbers of the images that a report shows: changed, wrong in most poses, and of suspect labels."""
+    numbers: list[int] = []
+    if changes := overview.changes:
+        numbers += [each.candidate.index for each in (*changes.new_failures, *changes.fixed_failures)]
+    if persistent := overview.models[0][Failing].persistent:
+        numbers += [row.index for row in persistent.by_confidence()[:PICTURED]]
+    if suspects := overview.suspects:
+        numbers += [row.index for row in suspects.rows[:PICTURED]]
+    return numbers
+
+
+def thumbnails_of(images: LabelledImages, numbers: Iterable[int]) -> dict[int | str, np.ndarray]:
+    """Return the images of these numbers, each (H, W, C) uint8; numbers that the images have not are left out."""
+    import torch
+
+    known = images.positions.numpy()
+    at = np.flatnonzero(np.isin(known, np.fromiter(set(numbers), dtype=np.int64)))
+    pixels = images.take(torch.from_numpy(at)).pixels[:].permute(0, 2, 3, 1).numpy()
+    return dict(zip(known[at].tolist(), pixels, strict=True))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.measures.failures import Answer
-    from harness.run.cases import Case, View
+    from harness.run.examples import Example, ModelView
 
 SIZE, GAP = 168, 8
 """Side of a square, a multiple of 28, and the space between two, in pixels."""
@@ -44,12 +44,15 @@ _FAINTEST, _STRONGEST = 0.2, 0.8
 """Share of the heat map's colour in a pixel where a model looks least and most; the rest is the image."""
 
 
-def picture(case: Case) -> np.ndarray:
+def picture(example: Example) -> np.ndarray:
     """Return the picture, (height, width, 3) uint8 RGB."""
-    cells = [[*_lines(f"image {case.index}", bold=True), _square(case.original), *_of_original(case)]]
-    if _changed(case):
-        cells.append([*_lines("→ as seen", bold=True), _square(case.seen), *_lines(case.pose)])
-    cells += [[*_lines(name, bold=True), *_map(case.seen, view), *_classes(case, view)] for name, view in _views(case)]
+    cells = [[*_lines(f"image {example.index}", bold=True), _square(example.original), *_of_original(example)]]
+    if _changed(example):
+        cells.append([*_lines("→ as seen", bold=True), _square(example.seen), *_lines(example.pose)])
+    cells += [
+        [*_lines(name, bold=True), *_map(example.seen, view), *_classes(example, view)]
+        for name, view in _views(example)
+    ]
     if len(cells) <= _IN_A_ROW:
         return _side_by_side([np.vstack(cell) for cell in cells])
     rows = [_side_by_side([np.vstack(cell) for cell in cells[at : at + 2]]) for at in range(0, len(cells), 2)]
@@ -77,12 +80,14 @@ def as_png(pixels: np.ndarray) -> bytes:
     return bytes(encoded.tobytes())
 
 
-def as_html(case: Case) -> str:
+def as_html(example: Example) -> str:
     """Return the picture as a `figure` that carries its data, with what it shows in words."""
-    shown = picture(case)
+    shown = picture(example)
     height, width = shown.shape[:2]
     source = data_uri(shown)
-    return str(render("picture", alt=in_words(case), caption=caption(case), width=width, height=height, source=source))
+    return str(
+        render("picture", alt=in_words(example), caption=caption(example), width=width, height=height, source=source)
+    )
 
 
 def data_uri(pixels: np.ndarray) -> str:
@@ -98,30 +103,30 @@ def data_uri(pixels: np.ndarray) -> str:
     return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
-def caption(case: Case) -> str:
+def caption(example: Example) -> str:
     """Return the line below the picture: which image it is, and how to read the heat map."""
-    views = [view for _, view in _views(case)]
+    views = [view for _, view in _views(example)]
     how = "Yellow marks where a model looks most; each map is scaled to its own maximum, for display."
     if all(view.attention is None for view in views):
         how = "The model has no layer whose attention could be shown."
     elif not any(view.attention is not None and view.attention.any() for view in views):
         how = "Nothing in the image speaks for the answer: the attention is zero everywhere."
-    if case.healthy:
-        retrains, answer = case.healthy
+    if example.healthy:
+        retrains, answer = example.healthy
         how = f"Each of {retrains} retrains gets it right, {answer.confidence:.0%} mean confidence. {how}"
-    return f"Image {case.index}, {case.true}{_posed(case)}. {how}"
+    return f"Image {example.index}, {example.true}{_posed(example)}. {how}"
 
 
-def in_words(case: Case) -> str:
+def in_words(example: Example) -> str:
     """Return what the picture shows, for those who cannot see it."""
-    healthy = case.healthy and case.healthy[1]
+    healthy = example.healthy and example.healthy[1]
     said = [
-        f"{name}: {answered(view.answer) if view.answer is healthy else _described(view, case.classes)}"
-        for name, view in _views(case)
+        f"{name}: {answered(view.answer) if view.answer is healthy else _described(view, example.classes)}"
+        for name, view in _views(example)
     ]
-    if case.pose and case.at_rest:
-        said.insert(0, f"{case.name} at rest: {answered(case.at_rest)}")
-    return "; ".join([f"image {case.index}, true class {case.true}{_posed(case)}", *said])
+    if example.pose and example.at_rest:
+        said.insert(0, f"{example.name} at rest: {answered(example.at_rest)}")
+    return "; ".join([f"image {example.index}, true class {example.true}{_posed(example)}", *said])
 
 
 def answered(answer: Answer) -> str:
@@ -134,30 +139,30 @@ def marked(answer: Answer) -> str:
     return f"{'✓' if answer.predicted == answer.true else '✗'} {answered(answer)}"
 
 
-def _views(case: Case) -> list[tuple[str, View]]:
+def _views(example: Example) -> list[tuple[str, ModelView]]:
     """Return how the image is seen, by name: by healthy retrains or the other model, if there is one, and by the model.
 
     Healthy retrains have no map.
     """
-    from harness.run.cases import View
+    from harness.run.examples import ModelView
 
-    if case.healthy:
-        retrains, answer = case.healthy
-        return [(f"{retrains} retrains", View(answer)), (case.name, case.candidate)]
-    return [*([(case.against, case.other)] if case.other else []), (case.name, case.candidate)]
-
-
-def _changed(case: Case) -> bool:
-    return bool(case.pose) and not np.array_equal(case.original, case.seen)
+    if example.healthy:
+        retrains, answer = example.healthy
+        return [(f"{retrains} retrains", ModelView(answer)), (example.name, example.candidate)]
+    return [*([(example.against, example.other)] if example.other else []), (example.name, example.candidate)]
 
 
-def _posed(case: Case) -> str:
-    if case.pose and not _changed(case):
-        return f", {case.pose}, which leaves it as it is"
-    return f", {case.pose}" if case.pose else ""
+def _changed(example: Example) -> bool:
+    return bool(example.pose) and not np.array_equal(example.original, example.seen)
 
 
-def _described(view: View, classes: Sequence[str]) -> str:
+def _posed(example: Example) -> str:
+    if example.pose and not _changed(example):
+        return f", {example.pose}, which leaves it as it is"
+    return f", {example.pose}" if example.pose else ""
+
+
+def _described(view: ModelView, classes: Sequence[str]) -> str:
     shares = zip(view.answer.probabilities, classes, strict=True)
     ranked = sorted(((share, name) for share, name in shares if name != view.answer.predicted), reverse=True)
     others = [f"{name} {share:.0%}" for share, name in ranked[:2] if share >= 0.005]  # noqa: PLR2004
@@ -177,17 +182,17 @@ def _looks(attention: np.ndarray | None) -> str:
     return f"looks most at the {down} {across}"
 
 
-def _of_original(case: Case) -> list[np.ndarray]:
+def _of_original(example: Example) -> list[np.ndarray]:
     """Return what stands below the original: its class and, where it was changed, what is said of it as it is."""
-    lines = _lines(f"true: {case.true}", bold=True, colour=_RIGHT)
-    if case.pose and case.at_rest:
-        right = case.at_rest.predicted == case.true
-        lines += _lines(f"{case.name} says", colour=_INK)
-        lines += _lines(marked(case.at_rest), colour=_RIGHT if right else _WRONG_WORDS)
+    lines = _lines(f"true: {example.true}", bold=True, colour=_RIGHT)
+    if example.pose and example.at_rest:
+        right = example.at_rest.predicted == example.true
+        lines += _lines(f"{example.name} says", colour=_INK)
+        lines += _lines(marked(example.at_rest), colour=_RIGHT if right else _WRONG_WORDS)
     return lines
 
 
-def _map(image: np.ndarray, view: View) -> list[np.ndarray]:
+def _map(image: np.ndarray, view: ModelView) -> list[np.ndarray]:
     """Return an image under where the model looks, scaled to its maximum; nothing of a model without a map."""
     attention = view.attention
     if attention is None:
@@ -199,18 +204,18 @@ def _map(image: np.ndarray, view: View) -> list[np.ndarray]:
     return [empty]
 
 
-def _classes(case: Case, view: View) -> list[np.ndarray]:
+def _classes(example: Example, view: ModelView) -> list[np.ndarray]:
     """Return the leading classes and the true one, each with its bar: blue the true one, vermilion a wrong answer.
 
     As many lead as are known of healthy retrains.
     """
     answer = view.answer
-    order = sorted(range(len(case.classes)), key=lambda label: -answer.probabilities[label])
-    shown = [label for at, label in enumerate(order) if at < LIKELIEST or case.classes[label] == case.true]
+    order = sorted(range(len(example.classes)), key=lambda label: -answer.probabilities[label])
+    shown = [label for at, label in enumerate(order) if at < LIKELIEST or example.classes[label] == example.true]
     rows = []
     for label in shown:
-        name, share = case.classes[label], answer.probabilities[label]
-        true, taken = name == case.true, name == answer.predicted
+        name, share = example.classes[label], answer.probabilities[label]
+        true, taken = name == example.true, name == answer.predicted
         words = _RIGHT if true else (_WRONG_WORDS if taken else _INK)
         row = np.full((ROW, SIZE, 3), _PAPER, dtype=np.uint8)
         said = f"{'✓ ' if true else '✗ '}{name}" if taken else name
