@@ -45,7 +45,8 @@ def run_gate(arguments: Sequence[str]) -> int:
     reports all the same; those of an earlier run are removed. Ctrl-C, which a terminal sends to that process too, is
     its to handle, however long it takes to write its reports: the status is 2 then.
     """
-    from harness.plugin.output import REPORTS, forget, write_refusal
+    from harness.plugin.output import forget, write_refusal
+    from harness.run.outcome import REPORTS
     from harness.run.reported import refusal_of
     from harness.run.request import joined
 

@@ -18,12 +18,12 @@ from harness.plugin.collector import Collector
 from harness.plugin.ending import Ending, refuse
 from harness.plugin.leaving import expect_to_leave, with_history
 from harness.plugin.options import add_options, reports_named
-from harness.plugin.output import PAGE, begin, forget, unmark, write_files, write_page_whole, write_refusal
+from harness.plugin.output import begin, forget, unmark, write_files, write_page_whole, write_refusal
 from harness.plugin.rootdir import expect_own
 from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun, command_of, selected_gates
 from harness.plugin.timeout import TimeKeeper
 from harness.run.opening import EXAMPLES
-from harness.run.outcome import NOT_JUDGED
+from harness.run.outcome import NOT_JUDGED, PAGE
 from harness.run.reported import refusal_of
 from harness.store.records import as_json
 from harness.store.settings import option_of_pytest, told

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 
 SCHEMA = 1
-"""The file, in the folder of reports, where no other is named."""
 LAST = 50
 """Candidates that are shown at once."""
 MAX_BYTES = 64 << 20
