@@ -24,7 +24,7 @@ from harness.inference.folding import folded
 from harness.inference.layers import RELU, chosen_layer, feature_maps
 from harness.inference.predictions import Predictions
 from harness.inference.workers import in_batches
-from harness.networks.evaluating import evaluating
+from harness.networks.evaluation import evaluating
 from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:

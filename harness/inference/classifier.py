@@ -19,9 +19,9 @@ from harness.inference.folding import folded
 from harness.inference.perturbed import Perturbed
 from harness.inference.pooling import pooled_by_maxima
 from harness.inference.predictions import Predictions
-from harness.networks.allocator import keep_freed_buffers
 from harness.networks.checkpoints import hash_tensors
-from harness.networks.evaluating import evaluation_copy
+from harness.networks.evaluation import evaluation_copy
+from harness.networks.process import keep_freed_buffers
 from harness.perturb import IDENTITY, PROTOCOL, Perturbation
 from harness.perturb.corruptions import Corruption
 

@@ -7,7 +7,7 @@ from collections import Counter
 from torch import nn
 from torch.fx import Node, symbolic_trace
 
-from harness.networks.settings import foreign_network
+from harness.networks.process import foreign_network
 
 
 def folded(plain: nn.Module, *, keep: str = "") -> nn.Module:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import InputError, NotApplicableError, some_of
-from harness.networks.evaluating import evaluating
+from harness.networks.evaluation import evaluating
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -12,7 +12,7 @@ from harness.inference.devices import pick_device
 from harness.inference.role import RoleModel
 from harness.networks import NetworkOptions
 from harness.networks.declared import expect_fit, load_model
-from harness.networks.settings import settings_kept
+from harness.networks.process import settings_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

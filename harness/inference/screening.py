@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.networks.evaluating import evaluation_copy
+from harness.networks.evaluation import evaluation_copy
 
 if TYPE_CHECKING:
     import numpy as np

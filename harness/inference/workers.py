@@ -17,7 +17,7 @@ import torch
 
 from harness.errors import raised
 from harness.inference.devices import without_tf32
-from harness.networks.settings import Settings, streams_open
+from harness.networks.process import Settings, streams_open
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

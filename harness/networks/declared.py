@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from harness.errors import InputError, some_of
 from harness.networks.builders import parse_normalisation
 from harness.networks.checkpoints import Checkpoint, load_checkpoint
-from harness.networks.evaluating import evaluation_copy
+from harness.networks.evaluation import evaluation_copy, logits_of
 from harness.networks.options import NetworkOptions
-from harness.networks.outputs import logits_of
-from harness.networks.settings import foreign_network
+from harness.networks.process import foreign_network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

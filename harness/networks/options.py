@@ -56,7 +56,7 @@ class NetworkOptions:
 
     def transform(self, word: str) -> Transform:
         """Return the transform that `timm` or `torchvision` stands for, of the network of `model`."""
-        from harness.networks.pretrained import transform_of_network
+        from harness.networks.builders import transform_of_network
 
         return transform_of_network(word, self.spec, self.builder())
 

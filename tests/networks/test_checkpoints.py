@@ -37,9 +37,9 @@ from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import (
     CheckpointRefused,
     Record,
+    files,
     hash_tensors,
     load_checkpoint,
-    reading,
     save_checkpoint,
 )
 
@@ -255,14 +255,14 @@ def test_device_is_refused_at_once(tmp_path):
 
 
 def test_file_beyond_the_limit_is_refused_with_both_sizes(refuse, native, monkeypatch):
-    monkeypatch.setattr(reading, "MAX_BYTES", len(native) - 1)
+    monkeypatch.setattr(files, "MAX_BYTES", len(native) - 1)
     error = refuse(native)
     assert error.code == "TOO_LARGE"
     assert f"{len(native)} bytes are more than the limit of {len(native) - 1}" in str(error)
 
 
 def test_file_at_the_limit_loads(native, tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "MAX_BYTES", len(native))
+    monkeypatch.setattr(files, "MAX_BYTES", len(native))
     (tmp_path / "x").write_bytes(native)
     assert load_checkpoint(tmp_path / "x").record == RECORD
 

@@ -5,11 +5,9 @@ are read without an unpickler. Nothing in a file is ever executed: whatever look
 """
 
 from harness.networks.checkpoints.choosing import Choice
+from harness.networks.checkpoints.files import CheckpointRefused, require_file
 from harness.networks.checkpoints.loading import Checkpoint, load_checkpoint
-from harness.networks.checkpoints.reading import require_file
-from harness.networks.checkpoints.records import Record
-from harness.networks.checkpoints.refusals import CheckpointRefused
-from harness.networks.checkpoints.saving import save_checkpoint
+from harness.networks.checkpoints.native import Record, save_checkpoint
 from harness.networks.checkpoints.tensors import hash_tensors
 
 __all__ = [

@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from typing import TYPE_CHECKING
 
-from harness.networks.checkpoints.refusals import SAVE_WEIGHTS_ALONE, CheckpointRefused, shown
+from harness.networks.checkpoints.files import SAVE_WEIGHTS_ALONE, CheckpointRefused, shown
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import some_of
-from harness.networks.checkpoints.fitting import Fit, Needed, fits_of
-from harness.networks.checkpoints.members import members_of, no_state_dict
-from harness.networks.checkpoints.misfits import misfit
-from harness.networks.checkpoints.refusals import SAVE_WEIGHTS_ALONE, CheckpointRefused, shown
+from harness.networks.checkpoints.files import SAVE_WEIGHTS_ALONE, CheckpointRefused, shown
+from harness.networks.checkpoints.fitting import Fit, Needed, fits_of, misfit
+from harness.networks.checkpoints.state_dicts import members_of, no_state_dict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from harness.networks.checkpoints.members import StateDict
+    from harness.networks.checkpoints.state_dicts import StateDict
     from harness.networks.checkpoints.tensors import StoredTensor
 
 _WRAPPERS = {

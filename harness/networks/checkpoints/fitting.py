@@ -1,20 +1,27 @@
-"""Whether tensors fit a network: their names, with a prefix taken away, their shapes and their kinds of numbers."""
+"""Whether tensors fit a network, by names with a prefix taken away, shapes and kinds of numbers; and what differs."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 
+from harness.errors import some_of
+from harness.networks.builders import Builder
+from harness.networks.checkpoints.files import CheckpointRefused, shown
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
     from torch import nn
 
-    from harness.networks.checkpoints.members import StateDict
+    from harness.networks.checkpoints.state_dicts import StateDict
     from harness.networks.checkpoints.tensors import StoredTensor
+
 
 _FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _INTEGERS = {torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.bool}
@@ -113,3 +120,143 @@ def fits_of(held: StateDict, needed: Needed, *, prefix: str | None) -> list[Fit]
     if prefix is not None:
         found = {prefix: found.get(prefix, {})}
     return [Fit(needed, held, before, matched) for before, matched in found.items()]
+
+
+_LISTED = 3
+_MOST = 0.6
+"""The share of names that agree when it is the same network but for something."""
+_CLASSES = ("num_classes", "classes", "n_classes", "num_labels", "nb_classes")
+_CHANNELS = ("in_channels", "in_chans", "channels", "num_channels", "input_channels")
+OF_ANOTHER = "For a network that is not the shipped architecture use --stress-model."
+
+
+def misfit(fit: Fit, path: Path, *, builder: Callable[..., object] | None, next_step: str = "") -> CheckpointRefused:
+    """Return the refusal of tensors that do not fit a network, which says what differs and, unless given, what to do.
+
+    `builder` is what built the network, None for the notebook's.
+    """
+    of = {name: value for name, value in fit.held.others.items() if value and name in fit.missing}
+    if of:
+        name, wanted = next(iter(of.items()))
+        fact = f"its pickle wants {shown(wanted)} for {shown(name)}, which is no tensor"
+        return CheckpointRefused(
+            "PICKLE_GLOBAL", path, fact, "Save the weights alone: torch.save(model.state_dict(), path)."
+        )
+    where = f" under {shown(fit.held.place)!r}" if fit.held.place else ""
+    without = f", {shown(fit.prefix)!r} taken from their names," if fit.prefix else ""
+    fact = f"its tensors{where}{without} are not those of the network: {'; '.join(_differences(fit))}"
+    return CheckpointRefused("ARCHITECTURE", path, fact, next_step or _advice(fit, builder))
+
+
+def _differences(fit: Fit) -> list[str]:
+    needed, held, said = fit.needed.tensors, fit.tensors, []
+    if fit.misshapen:
+        said.append(_listed(fit.misshapen, len(needed), "do not fit", (_other(fit, name) for name in fit.misshapen)))
+    if fit.missing:
+        shapes = (f"{name} {needed[name][0]}" for name in fit.missing)
+        said.append(_listed(fit.missing, len(needed), "are missing", shapes))
+    if fit.unknown:
+        shapes = (f"{_name(name)} {shown(held[name].shape, length=60)}" for name in fit.unknown)
+        said.append(_listed(fit.unknown, len(held), "of the file are unknown to it", shapes))
+    return said
+
+
+def _listed(names: list[str], total: int, what: str, described: Iterable[str]) -> str:
+    some = [each for each, _ in zip(described, range(_LISTED), strict=False)]
+    more = f" and {len(names) - len(some)} more" if len(names) > len(some) else ""
+    return f"{len(names)} of {total} {what} ({', '.join(some)}{more})"
+
+
+def _other(fit: Fit, name: str) -> str:
+    stored, (shape, _) = fit.tensors[name], fit.needed.tensors[name]
+    if stored.shape != shape:
+        return f"{name} has shape {shown(stored.shape, length=60)}, the network's {shape}"
+    return f"{name} has dtype {stored.dtype}"
+
+
+def _name(name: str) -> str:
+    return shown(name, length=60)
+
+
+def _advice(fit: Fit, builder: Callable[..., object] | None) -> str:
+    if builder is None:
+        return OF_ANOTHER
+    if fit.misshapen and not (fit.missing or fit.unknown):
+        first = [name for name in fit.misshapen if _is_of_channels(fit, name)][:1]
+        last = [name for name in fit.misshapen if name not in first]
+        sizes = [_first_sizes(fit, name) for name in last]
+        of_classes = len(set(sizes)) == 1 and fit.needed.required[-1] in last and sizes[0]
+        if of_classes or (first and not last):
+            said = [_of_channels(fit, first[0], builder)] if first else []
+            return " ".join([*said, *([_of_classes(*of_classes, builder)] if of_classes else [])])
+    return _of_names(fit)
+
+
+def _first_sizes(fit: Fit, name: str) -> tuple[int, int] | None:
+    """Return a tensor's first size in the file and in the network, if that alone differs."""
+    stored, own = fit.tensors[name].shape, fit.needed.tensors[name][0]
+    return (stored[0], own[0]) if stored and len(stored) == len(own) and stored[1:] == own[1:] else None
+
+
+def _of_classes(theirs: int, ours: int, builder: Callable[..., object]) -> str:
+    name = _parameter(builder, _CLASSES, otherwise="num_classes")
+    how = f"add --stress-model-arg {name}={theirs}" if name else f"have the callable build it for {theirs}"
+    return f"The file is of a network for {theirs} classes, --stress-model builds one for {ours}: {how}."
+
+
+def _is_of_channels(fit: Fit, name: str) -> bool:
+    """Return whether it is a convolution's weight for another number of channels."""
+    stored, own = fit.tensors[name].shape, fit.needed.tensors[name][0]
+    return len(stored) == len(own) == 4 and stored[1] != own[1] and (stored[0], stored[2:]) == (own[0], own[2:])  # noqa: PLR2004
+
+
+def _of_channels(fit: Fit, name: str, builder: Callable[..., object]) -> str:
+    theirs, ours = fit.tensors[name].shape[1], fit.needed.tensors[name][0][1]
+    known = _parameter(builder, _CHANNELS, otherwise="in_chans" if _is_timms(builder) else "")
+    how = f"add --stress-model-arg {known}={theirs}" if known else f"have the callable build it for {theirs}"
+    return f"The file's {name} takes {theirs} channels, the network's {ours}: {how}."
+
+
+def _parameter(builder: Callable[..., object], names: tuple[str, ...], *, otherwise: str) -> str:
+    """Return the first of these that the user's callable takes; `otherwise` if it takes any, or what is not known."""
+    if not isinstance(builder, Builder):
+        return ""
+    return next((name for name in names if name in builder.parameters), otherwise if builder.takes_any else "")
+
+
+def _is_timms(builder: Callable[..., object]) -> bool:
+    return isinstance(builder, Builder) and builder.spec.startswith("timm")
+
+
+def _of_names(fit: Fit) -> str:
+    """Say what names that differ look like."""
+    needed, held = list(fit.needed.tensors), fit.tensors
+    first = needed[0].partition(".")[0] + "." if needed else ""
+    if all(name.startswith(first) for name in needed) and any(name.removeprefix(first) in held for name in needed):
+        return (
+            f"The network of --stress-model has them under {first[:-1]!r}: name a callable that builds the inner "
+            "network, or save the outer one's state dict."
+        )
+    agreeing = sum(name in held for name in needed)
+    differing = [*fit.missing, *fit.unknown, *fit.misshapen]
+    if not agreeing:
+        return "It is of another network: name with --stress-model the callable that built it for its training."
+    numbered = {_numberless(name) for name in (needed if fit.unknown else held)}
+    if differing and all(_numberless(name) in numbered for name in (fit.unknown or fit.missing)):
+        return (
+            "It has the same kinds of layers, but not as many, or as wide: name with --stress-model, and "
+            "--stress-model-arg, the depth or variant that was trained."
+        )
+    if agreeing >= _MOST * len(needed):
+        parts = some_of(
+            list(dict.fromkeys(_name(name.rpartition(".")[0] or name) for name in differing)), shown=_LISTED
+        )
+        return (
+            f"Most of it agrees, and {parts} do not: build the network as it was trained, by --stress-model-arg or a "
+            "callable of your own that puts the same layers there."
+        )
+    return "Few names agree: name with --stress-model the callable that built the network for its training."
+
+
+def _numberless(name: str) -> str:
+    return re.sub(r"\d+", "0", name)

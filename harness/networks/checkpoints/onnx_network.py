@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from harness.errors import InputError
 from harness.networks.checkpoints import onnx_trial
+from harness.networks.checkpoints.files import CheckpointRefused, read_regular, shown
 from harness.networks.checkpoints.loading import Checkpoint
 from harness.networks.checkpoints.onnx_weights import take_in
-from harness.networks.checkpoints.reading import read_regular
-from harness.networks.checkpoints.refusals import CheckpointRefused, shown
 
 if TYPE_CHECKING:
     from pathlib import Path

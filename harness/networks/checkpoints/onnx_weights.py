@@ -11,8 +11,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from harness.networks.checkpoints.reading import read_beside
-from harness.networks.checkpoints.refusals import CheckpointRefused, Code, shown
+from harness.networks.checkpoints.files import CheckpointRefused, Code, read_beside, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.networks.checkpoints.inert import DATA_TYPES, Name, Opaque
-from harness.networks.checkpoints.refusals import SAVE_WEIGHTS_ALONE, CheckpointRefused, Code, shown
-from harness.networks.checkpoints.tensors import StoredTensor
+from harness.networks.checkpoints.files import SAVE_WEIGHTS_ALONE, CheckpointRefused, Code, shown
+from harness.networks.checkpoints.tensors import DATA_TYPES, Name, Opaque, StoredTensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

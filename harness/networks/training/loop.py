@@ -17,8 +17,8 @@ from torch.nn import functional
 from harness.data import LabelledImages, split_validation
 from harness.data.images import unit_range
 from harness.errors import InputError
-from harness.networks.allocator import keep_freed_buffers
 from harness.networks.checkpoints import Record, save_checkpoint
+from harness.networks.process import keep_freed_buffers
 from harness.networks.training.state import Epoch, State, best_epoch, keep, resume, start
 from harness.perturb import pose_each
 

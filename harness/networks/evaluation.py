@@ -1,13 +1,42 @@
-"""What a network answers with: a tensor of logits, or something around one, which is taken out by name."""
+"""Networks that are evaluated: in evaluation mode, and their logits taken out of whatever they answer with."""
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.fx import Proxy
 
 from harness.errors import InputError, some_of
+from harness.networks.process import foreign_network
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Keep a model in evaluation mode as long as the context lasts, in which it is run; see `foreign_network`."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with foreign_network():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def evaluation_copy(model: nn.Module) -> nn.Module:
+    """Return a copy of the model in evaluation mode, its parameters frozen."""
+    with foreign_network():
+        copied = copy.deepcopy(model)
+    return copied.eval().requires_grad_(requires_grad=False)
+
 
 _NAMES = ("logits", "out")
 _MATRIX = 2

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import some_of
-from harness.networks.checkpoints.inert import Name, Opaque
-from harness.networks.checkpoints.refusals import SAVE_WEIGHTS_ALONE, CheckpointRefused, shown
-from harness.networks.checkpoints.tensors import StoredTensor
+from harness.networks.checkpoints.files import SAVE_WEIGHTS_ALONE, CheckpointRefused, shown
+from harness.networks.checkpoints.tensors import Name, Opaque, StoredTensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
