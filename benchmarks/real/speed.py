@@ -28,7 +28,7 @@ from harness.data import LabelledImages
 from harness.data.images import unit_range
 from harness.inference import Classifier
 from harness.inference.attention import attend
-from harness.inference.folding import folded
+from harness.inference.graph import folded
 from harness.inference.screening import has_bfloat16, lowered
 from harness.networks.builders import parse_normalisation
 from harness.networks.declared import DeclaredNetwork

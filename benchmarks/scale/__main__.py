@@ -29,8 +29,8 @@ from harness.data import LabelledImages
 from harness.data.pipeline import Pipeline
 from harness.data.rows import rows_of_file
 from harness.inference import Classifier
-from harness.inference.batches import batch_size
 from harness.inference.cluster import Cluster
+from harness.inference.devices import batch_size
 from harness.networks.running import RayOptions
 from harness.perturb import Pose
 from harness.store.files import write_atomically

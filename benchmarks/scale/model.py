@@ -52,7 +52,7 @@ class Predicted:
 
 
 def ranges(batches: int, workers: int, *, most: int) -> int:
-    """Return into how many ranges a call of so many batches is cut, as `harness.inference.cluster.ranges` does."""
+    """Return into how many ranges a call of so many batches is cut, as `harness.inference.cluster.scheduling` does."""
     left, count = -(-batches // workers), 0
     while left:
         left -= min(most, max(1, left // PARTS))

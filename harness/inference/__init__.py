@@ -1,12 +1,11 @@
 """Predictions of a model over images and perturbations: in fixed batches, in parallel over shards, remembered."""
 
+from harness.inference.backends import placed, spread_of
 from harness.inference.classifier import Classifier
 from harness.inference.devices import available_cores, pick_device
 from harness.inference.engine import ModelError
-from harness.inference.opening import open_model, placed, spread_of
 from harness.inference.predictions import Predictions
-from harness.inference.role import RoleModel
-from harness.inference.series import along, under_corruption, under_each
+from harness.inference.role import RoleModel, along, open_model, under_corruption, under_each
 
 __all__ = [
     "Classifier",

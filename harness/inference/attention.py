@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import NotApplicableError
-from harness.inference.batches import FLOAT32_BATCH, batch_size
 from harness.inference.classifier import remembered_as
+from harness.inference.devices import FLOAT32_BATCH, batch_size
 from harness.inference.engine import ModelError, checked, named, padded
-from harness.inference.folding import folded
+from harness.inference.graph import folded
 from harness.inference.layers import RELU, chosen_layer, feature_maps
 from harness.inference.predictions import Predictions
 from harness.inference.workers import in_batches

@@ -1,11 +1,10 @@
-"""Where forward passes run: what every backend can do, and the table of those that there are."""
+"""What every backend can do: run one model over many inputs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from harness.errors import InputError, Interruption
-from harness.inference.engine import Engine
+from harness.errors import Interruption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -51,7 +50,7 @@ class Backend(Protocol):
         """Return the logits of `count` inputs, (count, classes), all computed in float32; see `logits`."""
 
 
-class Work(Protocol):
+class BatchTask(Protocol):
     """What is to be made of inputs with a model, other than logits; can be sent to another process."""
 
     def __call__(self, model: nn.Module, inputs: Perturbed, workers: int) -> np.ndarray:
@@ -62,8 +61,8 @@ class Work(Protocol):
 class Spreading(Protocol):
     """A backend that can also have other work done where its models are."""
 
-    def over_batches(self, work: Work, model: nn.Module, inputs: Perturbed, *, size: int) -> np.ndarray:
-        """Return what `work` makes of the inputs with the model, done in batches of this size."""
+    def over_batches(self, task: BatchTask, model: nn.Module, inputs: Perturbed, *, size: int) -> np.ndarray:
+        """Return what `task` makes of the inputs with the model, done in batches of this size."""
 
 
 class MakeBackend(Protocol):
@@ -71,27 +70,3 @@ class MakeBackend(Protocol):
 
     def __call__(self, model: nn.Module, *, device: torch.device, workers: int, screen: bool) -> Backend:
         """Return a backend for the model; at most `workers` batches side by side, none inexact unless `screen`."""
-
-
-def _on_ray(model: nn.Module, *, device: torch.device, workers: int, screen: bool) -> Backend:
-    """Run models on the cluster of `RAY_ADDRESS`, or on processes of this machine; see `harness.inference.cluster`."""
-    from harness.inference.cluster import cluster_of
-    from harness.networks.running import RayOptions
-
-    return cluster_of(RayOptions())(model, device=device, workers=workers, screen=screen)
-
-
-BACKENDS: dict[str, MakeBackend] = {
-    "process": Engine,
-    "ray": _on_ray,
-}
-"""What runs models, by name."""
-
-
-def backend_named(name: str | MakeBackend) -> MakeBackend:
-    """Return what makes a backend; raises `InputError`, which lists the names, for one that there is not."""
-    if not isinstance(name, str):
-        return name
-    if name not in BACKENDS:
-        raise InputError(f"backend {name!r}: there is none of this name; expected {' or '.join(BACKENDS)}")
-    return BACKENDS[name]

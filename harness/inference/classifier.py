@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from harness.inference.backend import Spreading, backend_named
-from harness.inference.code import computing_code
+from harness.inference.backend import Spreading
+from harness.inference.backends import backend_named
 from harness.inference.devices import available_cores, side_by_side
-from harness.inference.folding import folded
+from harness.inference.graph import folded, pooled_by_maxima
 from harness.inference.perturbed import Perturbed
-from harness.inference.pooling import pooled_by_maxima
+from harness.inference.platforms import computing_code
 from harness.inference.predictions import Predictions
 from harness.networks.checkpoints import hash_tensors
 from harness.networks.evaluation import evaluation_copy
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     from harness.data.images import LabelledImages
-    from harness.inference.backend import Backend, MakeBackend, Work
+    from harness.inference.backend import Backend, BatchTask, MakeBackend
     from harness.perturb import Pose
     from harness.store import PredictionCache
 
@@ -42,7 +42,7 @@ class Classifier:
     With a `cache` it also finds what earlier runs predicted, provided that all that decides a prediction can be named:
     the model's computation can be traced, and the perturbation is one of this package, under the protocol.
     Batch norms are folded into the convolutions before them, which changes logits by less than 1e-5. The model given
-    is left as it is. `backend` is what runs it, or its name in `harness.inference.backend.BACKENDS`: `workers` batches
+    is left as it is. `backend` is what runs it, or its name in `harness.inference.backends.BACKENDS`: `workers` batches
     at a time, with the same bits for any number; `screen` lets it find clear answers in less than float32 first.
     """
 
@@ -224,11 +224,11 @@ class Classifier:
         """Return the images under the perturbation, as the model takes them."""
         return Perturbed(images.pixels, np.arange(len(images)), self.device, (perturbation,))
 
-    def over_batches(self, work: Work, inputs: Perturbed, *, size: int) -> np.ndarray:
-        """Return what `work` makes of batches of inputs with the model as it was given, in their order."""
+    def over_batches(self, task: BatchTask, inputs: Perturbed, *, size: int) -> np.ndarray:
+        """Return what `task` makes of batches of inputs with the model as it was given, in their order."""
         if isinstance(self._backend, Spreading):
-            return self._backend.over_batches(work, self.plain, inputs, size=size)
-        return work(self.plain, inputs, self.workers)
+            return self._backend.over_batches(task, self.plain, inputs, size=size)
+        return task(self.plain, inputs, self.workers)
 
     def remembered(self, what: Hashable, compute: Callable[[], T]) -> T:
         """Return what `compute` gave when this was first asked for; `what` must name all that decides it."""

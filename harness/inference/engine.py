@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import InputError
-from harness.inference import batches, screening
-from harness.inference.batches import batch_size
-from harness.inference.devices import side_by_side
+from harness.inference import devices, screening
+from harness.inference.devices import batch_size, side_by_side
 from harness.inference.screening import NEVER, TRIED
 from harness.inference.workers import in_batches
 
@@ -56,8 +55,8 @@ class Engine:
         """
         name = (self._reference_name, screening.TRIED_IF_LARGE, screening.LARGE) if self.screens else None
         platform = (self.device.type, name, torch.__version__, torch.backends.cpu.get_cpu_capability())
-        room = batches.ROOM if self.device.type == "cpu" else (batches.ACCELERATOR_BATCHES, batches.ACCELERATOR_ROOM)
-        return (batches.FLOAT32_BATCH, batches.BFLOAT16_BATCH), room, self._halvings, platform
+        room = devices.ROOM if self.device.type == "cpu" else (devices.ACCELERATOR_BATCHES, devices.ACCELERATOR_ROOM)
+        return (devices.FLOAT32_BATCH, devices.BFLOAT16_BATCH), room, self._halvings, platform
 
     def measure_precision_on(self, count: int, inputs: Callable[[np.ndarray], Tensor], *, name: str) -> None:
         """Have it measured on these inputs, when it first matters, which bfloat16 answers are clear.

@@ -1,22 +1,32 @@
-"""A model in its role in a run."""
+"""A model in its role in a run: its checkpoint opened for some images, and its predictions of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.errors import NotApplicableError
+import torch
+
+from harness.errors import InputError, NotApplicableError
+from harness.inference.classifier import Classifier
+from harness.inference.devices import pick_device
+from harness.networks import NetworkOptions
+from harness.networks.declared import expect_fit, load_model
+from harness.networks.process import settings_kept
 from harness.perturb import IDENTITY
+from harness.perturb.corruptions import ALL, SEVERITIES, SHIPPED, Corruption
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from harness.data import LabelledImages
     from harness.inference.attention import Attention
-    from harness.inference.classifier import Classifier
+    from harness.inference.backend import MakeBackend
     from harness.inference.predictions import Predictions
     from harness.networks.checkpoints import Record
     from harness.perturb import Perturbation
+    from harness.store import PredictionCache
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,3 +66,77 @@ class RoleModel:
         if self.note:
             entry["loaded"] = self.note
         return entry | getattr(self.classifier.plain, "declared", {})
+
+
+def along(model: RoleModel, images: LabelledImages, *perturbations: Perturbation) -> tuple[Predictions, ...]:
+    """Predict the images as they are, and then under each perturbation, in this order."""
+    return (model.predict(images), *under_each(model, images, perturbations))
+
+
+def under_each(
+    model: RoleModel, images: LabelledImages, perturbations: Iterable[Perturbation]
+) -> tuple[Predictions, ...]:
+    """Predict the images under each perturbation, in this order."""
+    return tuple(model.predict(images, perturbation) for perturbation in perturbations)
+
+
+def under_corruption(model: RoleModel, images: LabelledImages, name: str) -> dict[str, tuple[Predictions, ...]]:
+    """Predict the images as they are and at severities 1 to 5, in this order, for one corruption or for `ALL`.
+
+    Raises `ValueError` for an unknown name.
+    """
+    return {
+        each: (model.predict(images), *(model.predict(images, Corruption(each, severity)) for severity in SEVERITIES))
+        for each in (SHIPPED if name == ALL else (name,))
+    }
+
+
+@settings_kept()
+def open_model(
+    path: Path,
+    images: LabelledImages,
+    *,
+    role: str = "",
+    network: NetworkOptions | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    cache: PredictionCache | None = None,
+    backend: str | MakeBackend = "process",
+    others: Iterable[RoleModel] = (),
+) -> RoleModel:
+    """Load a checkpoint, check that it fits the images, and return it as the model of a role.
+
+    The precision of its answers is measured on these images. ONNX Runtime computes in float32 alone, so that bfloat16
+    does not screen for it. If one of `others` is the same network, the two share what they remember. Raises
+    `CheckpointRefused` for a file out of order, and `InputError`, which names role and file, for a device or backend
+    that there is not and for a model that does not fit the images or fails on the first of them.
+    """
+    device = pick_device(device)
+    network = (network or NetworkOptions()).after(images)
+    checkpoint = load_model(path, network)
+    twin = next((other for other in others if other.model_sha256 == checkpoint.model_sha256), None)
+    try:
+        if twin:
+            classifier = twin.classifier
+        else:
+            screen = checkpoint.architecture != "onnx"
+            classifier = Classifier(
+                checkpoint.model, device=device, workers=workers, cache=cache, screen=screen, backend=backend
+            )
+            classifier.measure_precision_on(images)
+        where = expect_fit(checkpoint.model, images, outputs=network.outputs)
+        classifier.predict(images.take(torch.tensor([0])))
+    except InputError as error:
+        raise InputError(f"{role} {path}: {error}".strip()) from error
+    except Exception as error:  # The model's own, which may fail in any way, and at any call.
+        raise InputError(f"{role} {path}: the model failed on the first images: {error}".strip()) from error
+    return RoleModel(
+        role,
+        path,
+        checkpoint.sha256,
+        checkpoint.model_sha256,
+        checkpoint.architecture,
+        checkpoint.record,
+        classifier,
+        note="; ".join(filter(None, (checkpoint.note, where))),
+    )

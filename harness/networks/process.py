@@ -162,7 +162,7 @@ def settings_kept() -> Iterator[None]:
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _LAYERS = 1 << 26
-"""Bytes of a buffer that is reused: above what a layer puts out for a batch, see `harness.inference.batches`. What is
+"""Bytes of a buffer that is reused: above what a layer puts out for a batch, see `harness.inference.devices`. What is
 larger are images, which would leave holes between the buffers."""
 _LAYERS_OF_OLD = 1 << 25
 """The largest threshold of a mapping that glibc took before 2.35."""

@@ -81,7 +81,7 @@ def extent_of(session: StressSession) -> Extent:
     import torch
 
     from harness.gates.families import damages
-    from harness.inference.batches import batch_size
+    from harness.inference.devices import batch_size
 
     quarter = affordable_passes(session) // 4
     damaged = [family for family in damages(session.gates) if session.gates.family(family)]

@@ -148,7 +148,7 @@ def _mixed(session: StressSession, verdicts: Sequence[Verdict]) -> list[str]:
     """Say of a cluster of several kinds of processors how close the verdict comes to what these may change."""
     if session.cluster is None or len(session.cluster.kinds) <= 1:
         return []
-    from harness.inference.cluster.telling import mixed
+    from harness.inference.platforms import mixed
 
     margins = [(each.gate.id, margin) for each in verdicts if (margin := _margin(each)) is not None]
     return [mixed(session.cluster.kinds, margins)]

@@ -7,7 +7,7 @@ from zoo import images_of, network
 
 from harness.errors import InputError
 from harness.inference import Classifier, ModelError, open_model
-from harness.inference.backend import BACKENDS
+from harness.inference.backends import BACKENDS
 from harness.inference.engine import checked
 from harness.inference.search import first_failures
 from harness.perturb import Pose
@@ -91,11 +91,11 @@ def test_backends_do_not_find_each_others_predictions_in_the_cache(made, tmp_pat
 
 def test_the_size_of_batches_is_the_backends_business():
     """What the process's own backend says of itself names its batches, so that other sizes are cached apart."""
-    from harness.inference import batches
+    from harness.inference import devices
     from harness.inference.engine import Engine
 
     backend = Engine(network(), device=torch.device("cpu"), workers=1)
-    assert (batches.FLOAT32_BATCH, batches.BFLOAT16_BATCH) in backend.decides
+    assert (devices.FLOAT32_BATCH, devices.BFLOAT16_BATCH) in backend.decides
 
 
 def test_a_backend_that_there_is_not_is_refused_with_those_that_there_are():

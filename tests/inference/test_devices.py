@@ -8,10 +8,8 @@ import torch
 from torch import nn
 from zoo import images_of, network
 
-from harness.inference import Classifier, batches, screening
-from harness.inference import devices as devices_module
-from harness.inference.batches import batch_size
-from harness.inference.devices import moved, side_by_side, without_tf32
+from harness.inference import Classifier, devices, screening
+from harness.inference.devices import batch_size, moved, side_by_side, without_tf32
 from harness.inference.engine import Engine
 from harness.inference.screening import clear_lead, lowered, multiplications_per_image, tried_for
 from harness.perturb import Pose, pose_each
@@ -232,8 +230,7 @@ def test_clear_answers_are_done_again_only_when_their_logits_are_wanted(monkeypa
 
 def test_an_accelerator_is_fed_by_one_thread_with_large_batches(monkeypatch):
     """Of this machine's processor it is told that it is one."""
-    for module in (devices_module, batches):
-        monkeypatch.setattr(module, "is_accelerator", lambda _: True)
+    monkeypatch.setattr(devices, "is_accelerator", lambda _: True)
     images, fed = images_of(300), []
 
     class Fed(nn.Module):
@@ -248,7 +245,7 @@ def test_an_accelerator_is_fed_by_one_thread_with_large_batches(monkeypatch):
     classifier = Classifier(Fed(), workers=4, screen=False)
     assert classifier.workers == 1
     found = classifier.predict(images, Pose(7.0, 1.0, -2.0))
-    assert {size for _, size in fed} == {batches.ACCELERATOR_BATCHES[0]}
+    assert {size for _, size in fed} == {devices.ACCELERATOR_BATCHES[0]}
     assert len({thread for thread, _ in fed}) == 1
     monkeypatch.undo()
     expected = Classifier(network(), workers=2, screen=False).predict(images, Pose(7.0, 1.0, -2.0))
@@ -258,7 +255,7 @@ def test_an_accelerator_is_fed_by_one_thread_with_large_batches(monkeypatch):
 # On a device, where there is one.
 
 
-def devices():
+def present_devices():
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     return [
         pytest.param(name, marks=pytest.mark.skipif(not there, reason=f"there is no {name} device"))
@@ -266,7 +263,7 @@ def devices():
     ]
 
 
-@pytest.mark.parametrize("device", devices())
+@pytest.mark.parametrize("device", present_devices())
 def test_a_device_gives_the_answers_of_the_processor(device):
     images = images_of(300)
     ours, reference = (Classifier(network(), device=each) for each in (device, "cpu"))
@@ -277,7 +274,7 @@ def test_a_device_gives_the_answers_of_the_processor(device):
         assert (found.predicted != expected.predicted).sum() <= 1
 
 
-@pytest.mark.parametrize("device", devices())
+@pytest.mark.parametrize("device", present_devices())
 def test_poses_on_a_device_are_those_of_the_processor(device):
     pixels = images_of(4).pixels.float() / 255
     degrees, dx, dy = torch.tensor([7.0, -30.0, 90.0, 0.0]), torch.zeros(4), torch.ones(4)

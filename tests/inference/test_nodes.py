@@ -19,7 +19,7 @@ from harness.data.transforms import transform_of
 from harness.errors import InputError
 from harness.inference import spread_of
 from harness.inference.backend import BackendLostError
-from harness.inference.cluster.connecting import connect
+from harness.inference.cluster.connection import connect
 from harness.networks.running import BackendOptions, RayOptions
 
 pytestmark = pytest.mark.cluster

@@ -20,8 +20,8 @@ from harness.errors import InputError
 from harness.inference import Classifier, ModelError
 from harness.inference.attention import attend
 from harness.inference.backend import BackendLostError
-from harness.inference.cluster import Cluster, members
-from harness.inference.cluster.connecting import connect
+from harness.inference.cluster import Cluster, actors
+from harness.inference.cluster.connection import connect
 from harness.inference.cluster.worker import Worker
 from harness.inference.search import first_failures
 from harness.networks.running import RayOptions
@@ -160,9 +160,9 @@ def test_searches_and_maps_have_the_same_bits(pair):
 
 
 def test_images_in_a_file_are_read_where_they_are_needed(pair, tmp_path, monkeypatch):
-    from harness.inference.cluster import pixels as sending
+    from harness.inference.cluster import serialization as sending
 
-    monkeypatch.setattr(sending.Store, "_page", lambda *_: pytest.fail("no pixel is sent"))
+    monkeypatch.setattr(sending.SentPixels, "_page", lambda *_: pytest.fail("no pixel is sent"))
     pixels, labels = large(600)
     (tmp_path / "pixels").write_bytes(pixels.tobytes())
     with (tmp_path / "pixels").open("rb") as file:
@@ -310,8 +310,8 @@ def test_workers_that_cannot_be_started_any_more_are_waited_for_as_long_as_any(n
     cluster = Cluster(RayOptions(address=nodes.address))
     classifier = Classifier(network(), backend=cluster, screen=False)
     classifier.predict(images_of(40))
-    monkeypatch.setattr(members, "Worker", Unable)
-    monkeypatch.setattr(members, "PATIENCE", 10.0)
+    monkeypatch.setattr(actors, "Worker", Unable)
+    monkeypatch.setattr(actors, "PATIENCE", 10.0)
     for worker in workers():
         os.kill(worker, signal.SIGKILL)
     with pytest.raises(BackendLostError, match=r"no worker is left.* of 2000 images under Slowly\(\) had no answer"):
@@ -325,8 +325,8 @@ def test_why_workers_do_not_start_is_said(nodes, shared, monkeypatch):
             raise ModuleNotFoundError("No module named 'shop'")
 
     shared.close()
-    monkeypatch.setattr(members, "Worker", Wanting)
-    monkeypatch.setattr(members, "TRIES", 1)
+    monkeypatch.setattr(actors, "Worker", Wanting)
+    monkeypatch.setattr(actors, "TRIES", 1)
     with pytest.raises(
         BackendLostError, match=r"workers do not start: .*: ModuleNotFoundError: No module named 'shop'"
     ):
@@ -362,8 +362,8 @@ def test_a_cluster_whose_nodes_leave_before_a_worker_is_there_is_not_waited_for(
         for node in list(nodes.worker_nodes):
             nodes.remove_node(node, allow_graceful=False)
 
-    monkeypatch.setattr(members, "Worker", Starting)
-    monkeypatch.setattr(members, "PATIENCE", 5.0)
+    monkeypatch.setattr(actors, "Worker", Starting)
+    monkeypatch.setattr(actors, "PATIENCE", 5.0)
     nodes.add_node(num_cpus=1)
     thread = threading.Timer(5.0, leave)
     thread.start()

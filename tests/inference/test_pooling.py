@@ -5,8 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from harness.inference.folding import folded
-from harness.inference.pooling import max_of_two_by_two, pooled_by_maxima
+from harness.inference.graph import folded, max_of_two_by_two, pooled_by_maxima
 
 
 class Net(nn.Module):

@@ -9,9 +9,9 @@ import torch
 
 from harness.errors import InputError
 from harness.inference import placed
-from harness.inference.cluster.ranges import Ranges
-from harness.inference.cluster.telling import Done, mixed, speeds
+from harness.inference.cluster.scheduling import Ranges, Throughput, speeds
 from harness.inference.perturbed import Perturbed
+from harness.inference.platforms import mixed
 from harness.networks.running import BACKEND_SETTINGS, BackendOptions, RayOptions
 from harness.perturb import Pose
 from harness.store.settings import add_settings, values_in
@@ -50,7 +50,11 @@ def test_inputs_are_cut_into_parts_that_are_the_same_inputs():
 
 
 def test_stragglers_are_named():
-    done = [Done("worker 0 on a", 900, 9.0), Done("worker 1 on b", 900, 10.0), Done("worker 2 on c", 100, 10.0)]
+    done = [
+        Throughput("worker 0 on a", 900, 9.0),
+        Throughput("worker 1 on b", 900, 10.0),
+        Throughput("worker 2 on c", 100, 10.0),
+    ]
     assert speeds(done) == "100, 90, 10 images/s; slow: worker 2 on c (10/s)"
     assert speeds([]) == "nothing done yet"
 

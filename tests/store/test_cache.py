@@ -18,7 +18,7 @@ import harness
 from harness import cli
 from harness.data import LabelledImages
 from harness.inference import Classifier
-from harness.inference.code import computing_code, hash_of_code
+from harness.inference.platforms import computing_code, hash_of_code
 from harness.perturb import HorizontalFlip, Pose
 from harness.store.cache import PredictionCache
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.inference.cluster.pool import Pool
-from harness.inference.cluster.telling import speeds
-from harness.inference.cluster.travelling import packed_model
-from harness.inference.cluster.worker import Pass
+from harness.inference.cluster.scheduling import speeds
+from harness.inference.cluster.serialization import packed_model
+from harness.inference.cluster.worker import LogitsTask
 from harness.inference.engine import Engine
 from harness.inference.perturbed import Perturbed
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from harness.inference.backend import Backend, Work
-    from harness.inference.cluster.worker import How
+    from harness.inference.backend import Backend, BatchTask
+    from harness.inference.cluster.worker import Precision
     from harness.networks.running import RayOptions
 
 
@@ -80,9 +80,9 @@ class _OnCluster(Engine):
         here = super().decides
         return here if self._pool.like_this_process else (here, *sorted(self._pool.kinds))
 
-    def over_batches(self, work: Work, model: nn.Module, inputs: Perturbed, *, size: int) -> np.ndarray:
-        """Return what `work` makes of the inputs with the model, done in batches of this size."""
-        return _joined(self._pool.run(self._reference_to(model), work, inputs, size=size))
+    def over_batches(self, task: BatchTask, model: nn.Module, inputs: Perturbed, *, size: int) -> np.ndarray:
+        """Return what `task` makes of the inputs with the model, done in batches of this size."""
+        return _joined(self._pool.run(self._reference_to(model), task, inputs, size=size))
 
     def _run(
         self,
@@ -96,15 +96,17 @@ class _OnCluster(Engine):
             raise TypeError("inputs of a cluster's workers: expected `Perturbed`, which can be sent")
         if not len(positions):
             return np.empty((0, classes), dtype=np.float32)
-        how: How = "exact" if screened_by is None else "autocast" if screened_by is self.model else "lowered"
+        precision: Precision = (
+            "exact" if screened_by is None else "autocast" if screened_by is self.model else "lowered"
+        )
         some, model = inputs.only(positions), self._reference_to(self.model)
         self._shape = some.shape
         while True:
-            size = self._size(low=how != "exact")
-            answers = self._pool.run(model, Pass(classes, how, self._halvings), some, size=size)
-            halvings = max(answer.halvings for answer in answers)
+            size = self._size(low=precision != "exact")
+            results = self._pool.run(model, LogitsTask(classes, precision, self._halvings), some, size=size)
+            halvings = max(result.halvings for result in results)
             if halvings == self._halvings:
-                return _joined(answers)
+                return _joined(results)
             self._halvings = halvings  # As in one process, all of a call is of one size.
 
     def _reference_to(self, model: nn.Module) -> Any:
@@ -116,5 +118,5 @@ class _OnCluster(Engine):
         return self._references[id(model)][1]
 
 
-def _joined(answers: list[Any]) -> np.ndarray:
-    return np.concatenate([answer.rows for answer in answers])
+def _joined(results: list[Any]) -> np.ndarray:
+    return np.concatenate([result.rows for result in results])

@@ -16,10 +16,11 @@ import torch
 
 from harness.errors import InputError, printable
 from harness.inference.backend import BackendLostError
-from harness.inference.cluster.connecting import connect
-from harness.inference.cluster.members import TRIES, in_a_line
-from harness.inference.cluster.travelling import packed_call
-from harness.inference.cluster.worker import enter, facts_here, place
+from harness.inference.cluster.actors import TRIES, in_a_line
+from harness.inference.cluster.connection import connect
+from harness.inference.cluster.serialization import packed_call
+from harness.inference.cluster.worker import enter, place
+from harness.inference.platforms import this_platform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -143,7 +144,7 @@ class _Sent:
         options: dict[str, Any] = {"num_cpus": 1, "max_retries": TRIES - 1, "scheduling_strategy": "SPREAD"}
         if blind:
             options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(blind))})"}
-        code = facts_here(torch.device("cpu")).code
+        code = this_platform(torch.device("cpu")).code
         # In a list, so that the worker gets the reference, and not each time the call.
         return ray.remote(call_on_node).options(**options).remote([self.reference], thing, code, *place())
 
@@ -205,7 +206,7 @@ def call_on_node(call: list[Any], thing: Any, code: str, path: list[str], folder
 
     node = ray.get_runtime_context().get_node_id(), platform.node()
     try:
-        if facts_here(torch.device("cpu")).code != code:
+        if this_platform(torch.device("cpu")).code != code:
             return _Answer(*node, failed="it has other code of the harness; install the same on all nodes")
         if (name := call[0].hex()) not in _held:
             enter(path, folder)

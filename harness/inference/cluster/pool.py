@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from harness.inference.backend import BackendLostError
-from harness.inference.cluster.members import TRIES, Member, Members, in_a_line
-from harness.inference.cluster.pixels import Store
-from harness.inference.cluster.ranges import Range, Ranges
-from harness.inference.cluster.telling import speeds
-from harness.inference.cluster.travelling import packed
+from harness.inference.cluster.actors import TRIES, Actors, ActorState, in_a_line
+from harness.inference.cluster.scheduling import Range, Ranges, speeds
+from harness.inference.cluster.serialization import SentPixels, packed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.inference.backend import Work
-    from harness.inference.cluster.worker import Answer, Pass
+    from harness.inference.backend import BatchTask
+    from harness.inference.cluster.worker import LogitsTask, RangeResult
     from harness.inference.perturbed import Perturbed
     from harness.networks.running import RayOptions
 
@@ -38,25 +36,25 @@ class _Call:
 
     inputs: Perturbed
     ranges: Ranges
-    answers: dict[Range, Answer] = field(default_factory=dict)
+    results: dict[Range, RangeResult] = field(default_factory=dict)
     failed: Counter[Range] = field(default_factory=Counter)
     slowest: float = 0.0
 
     @property
     def done(self) -> int:
-        return sum(map(len, self.answers))
+        return sum(map(len, self.results))
 
 
-class Pool(Members):
+class Pool(Actors):
     """The workers of a cluster, and what this process has in its object store."""
 
     def __init__(self, options: RayOptions) -> None:
         super().__init__(options)
-        self._store = Store()
+        self._store = SentPixels()
         self._calls = 0
 
-    def run(self, model: Any, work: Pass | Work, inputs: Perturbed, *, size: int) -> list[Answer]:
-        """Return the answers of ranges that are multiples of `size`, in the order of the inputs.
+    def run(self, model: Any, task: LogitsTask | BatchTask, inputs: Perturbed, *, size: int) -> list[RangeResult]:
+        """Return the results of ranges that are multiples of `size`, in the order of the inputs.
 
         `model` is a reference to one in the object store. An error of the model is raised as it is there. Raises
         `BackendLostError` when a range fails three times, or there is no worker left; so does each call from then on.
@@ -66,18 +64,18 @@ class Pool(Members):
         self.start()
         self._calls += 1
         most = max(1, min(_MOST_BATCHES, _MOST_BYTES // max(1, size * math.prod(inputs.shape))))
-        call = _Call(inputs, Ranges(len(inputs), size=size, workers=len(self.members), most=most))
+        call = _Call(inputs, Ranges(len(inputs), size=size, workers=len(self.actors), most=most))
         for _ in self._shown(call):
-            for member in self.members:
-                if member.facts and member.task is None and (some := self._next(call, member)):
-                    self._send(member, some, model, work, call)
-            for member in self.heard():
-                if member.facts is None:
-                    self.welcome(member)
+            for actor in self.actors:
+                if actor.facts and actor.pending is None and (some := self._next(call, actor)):
+                    self._send(actor, some, model, task, call)
+            for actor in self.heard():
+                if actor.facts is None:
+                    self.welcome(actor)
                 else:
-                    self._take(member, call)
+                    self._take(actor, call)
             self.expect_somebody(f"{len(inputs) - call.done} of {inputs} had no answer")
-        return [call.answers[some] for some in sorted(call.answers)]
+        return [call.results[some] for some in sorted(call.results)]
 
     def _shown(self, call: _Call) -> Iterator[None]:
         """Go on until all is done, with a bar on a terminal when it takes long."""
@@ -85,7 +83,7 @@ class Pool(Members):
 
         bar: tqdm[NoReturn] = tqdm(
             total=len(call.inputs),
-            desc=f"{len(self.members)} workers",
+            desc=f"{len(self.actors)} workers",
             unit="image",
             delay=2,
             leave=False,
@@ -98,43 +96,43 @@ class Pool(Members):
                     bar.set_postfix_str(speeds(self.done.values()), refresh=False)
                 bar.update(call.done - bar.n)
 
-    def _next(self, call: _Call, member: Member) -> Range | None:
+    def _next(self, call: _Call, actor: ActorState) -> Range | None:
         """Return what an idle worker is to do: what nobody has yet, or else what is late with another."""
-        if (some := call.ranges.next(member.number)) is not None:
+        if (some := call.ranges.next(actor.number)) is not None:
             return some
         now = time.monotonic()
-        busy = [each for each in self.members if each.task is not None and each.call == self._calls]
+        busy = [each for each in self.actors if each.pending is not None and each.call == self._calls]
         given = Counter(each.range for each in busy)
         for each in busy:
             limit = max(_LATE_SECONDS, _LATE * call.slowest * len(each.range)) if call.slowest else _LATE_AT_FIRST
-            if now - each.since > limit and given[each.range] == 1 and each.range not in call.answers:
+            if now - each.since > limit and given[each.range] == 1 and each.range not in call.results:
                 return each.range
         return None
 
-    def _send(self, member: Member, some: Range, model: Any, work: Pass | Work, call: _Call) -> None:
+    def _send(self, actor: ActorState, some: Range, model: Any, task: LogitsTask | BatchTask, call: _Call) -> None:
         from ray.exceptions import RayError
 
         part = call.inputs.only(np.arange(some.start, some.stop))
         try:
-            sent, pages = self._store.sent(part, reads_files=not member.blind)
+            sent, pages = self._store.sent(part, reads_files=not actor.blind)
         except RayError as error:
             self.lose(f"images {some} of {call.inputs} do not get into the object store: {in_a_line(error)}")
         # In a list, so that the worker gets the reference, and not each time the model.
-        member.task = member.actor.run.remote([model], work, packed(sent), pages)
-        member.range, member.call, member.since = some, self._calls, time.monotonic()
+        actor.pending = actor.handle.run.remote([model], task, packed(sent), pages)
+        actor.range, actor.call, actor.since = some, self._calls, time.monotonic()
 
-    def _take(self, member: Member, call: _Call) -> None:
-        """Take a worker's answer, or note that there is none; that of an earlier call is of no use any more."""
+    def _take(self, actor: ActorState, call: _Call) -> None:
+        """Take a worker's result, or note that there is none; that of an earlier call is of no use any more."""
         import ray
         from ray.exceptions import RayError
 
-        task, some, late = member.task, member.range, member.call != self._calls or member.range in call.answers
-        member.task = None
+        pending, some, late = actor.pending, actor.range, actor.call != self._calls or actor.range in call.results
+        actor.pending = None
         try:
-            answer: Answer = ray.get(task)
+            result: RangeResult = ray.get(pending)
         except RayError as error:
             # What a task raises is of Ray's making too, since the worker catches the model's; it may be sound itself.
-            self.replace(member, error)
+            self.replace(actor, error)
             if not late:
                 call.failed[some] += 1
                 if call.failed[some] >= TRIES:
@@ -144,20 +142,20 @@ class Pool(Members):
                 if not self._has(some):
                     call.ranges.again(some)
             return
-        if answer.blind:
-            member.blind = True
+        if result.blind:
+            actor.blind = True
             if not late:
                 call.ranges.again(some)
             return
         if late:
             return
-        if answer.error is not None:
-            raise answer.error
-        call.answers[some] = answer
-        call.slowest = max(call.slowest, answer.seconds / len(some))
-        done = self.done[member.number]
-        done.inputs, done.seconds = done.inputs + len(some), done.seconds + answer.seconds
+        if result.error is not None:
+            raise result.error
+        call.results[some] = result
+        call.slowest = max(call.slowest, result.seconds / len(some))
+        done = self.done[actor.number]
+        done.inputs, done.seconds = done.inputs + len(some), done.seconds + result.seconds
 
     def _has(self, some: Range) -> bool:
         """Return whether another worker is at a range already."""
-        return any(each.task is not None and each.call == self._calls and each.range == some for each in self.members)
+        return any(each.pending is not None and each.call == self._calls and each.range == some for each in self.actors)

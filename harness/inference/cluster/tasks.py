@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.errors import InputError
 from harness.inference.backend import BackendLostError
-from harness.inference.cluster.connecting import connect
+from harness.inference.cluster.connection import connect
 from harness.inference.devices import usable_cores
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _TRIES = 3
-"""How often a piece of work is begun before it counts as lost."""
+"""Precision often a piece of work is begun before it counts as lost."""
 _AGAIN = "what was finished is kept, run the command again"
 _abandoned = threading.Event()
 """Set when nobody waits for results any more."""

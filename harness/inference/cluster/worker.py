@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import pickle
-import platform
 import sys
 import time
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,20 +18,19 @@ import torch
 
 from harness.errors import InputError
 from harness.inference import screening
-from harness.inference.cluster.pixels import received
-from harness.inference.code import LIBRARIES, hash_of_code
+from harness.inference.cluster.serialization import received
 from harness.inference.engine import Engine
-from harness.store.cache import installed
+from harness.inference.platforms import Platform, this_platform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import nn
 
-    from harness.inference.backend import Work
+    from harness.inference.backend import BatchTask
     from harness.inference.perturbed import Perturbed
 
-How = Literal["exact", "lowered", "autocast"]
+Precision = Literal["exact", "lowered", "autocast"]
 """In float32; in bfloat16 with weights that were cast before; in bfloat16 by autocast alone."""
 
 _HELD = 4
@@ -40,35 +38,16 @@ _HELD = 4
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What decides the last bits of what a process computes, and where it is; `code` is a hash of what it runs."""
-
-    node: str
-    processor: str
-    instructions: str
-    versions: str
-    device: str
-    bfloat16: bool
-    code: str
-
-    @property
-    def kind(self) -> str:
-        """Return in words what decides the bits."""
-        on = f"{self.device} of " if self.device != "cpu" else ""
-        return f"{on}{self.processor} ({self.instructions}), {self.versions}"
-
-
-@dataclass(frozen=True)
-class Pass:
+class LogitsTask:
     """What is to be computed of a range: logits, in one precision, batches halved so often for want of memory."""
 
     classes: int
-    how: How
+    precision: Precision
     halvings: int
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class RangeResult:
     """What a worker comes to with a range: a row for each input, or what went wrong there, in `seconds`.
 
     `halvings` are those that it needed; `blind` says that the images' file is not to be had on its node.
@@ -93,27 +72,29 @@ class Worker:
         self._device = torch.device("cuda" if gpus else "cpu")
         self._held: OrderedDict[str, _Held] = OrderedDict()
 
-    def facts(self) -> Facts:
+    def facts(self) -> Platform:
         """Return what decides the bits here."""
-        return facts_here(self._device)
+        return this_platform(self._device)
 
-    def run(self, model: list[Any], work: Pass | Work, inputs: bytes, pages: Mapping[int, Any]) -> Answer:
-        """Return what the work makes of inputs, pickled but for their `pages`, with the model that is referred to."""
+    def run(
+        self, model: list[Any], task: LogitsTask | BatchTask, inputs: bytes, pages: Mapping[int, Any]
+    ) -> RangeResult:
+        """Return what the task makes of inputs, pickled but for their `pages`, with the model that is referred to."""
         start = time.perf_counter()
         try:
             held = self._model(model[0])
             given = received(pickle.loads(inputs), pages)  # noqa: S301  Our own process sent it.
         except FileNotFoundError:
-            return Answer(blind=True)
+            return RangeResult(blind=True)
         except ModuleNotFoundError as error:
             said = f"a worker of the cluster has no module {error.name!r}; install it on every node"
-            return Answer(error=InputError(said))
+            return RangeResult(error=InputError(said))
         try:
-            answer = held.answer(work, given)
+            result = held.result(task, given)
         except Exception as error:  # The model's own, which may be of any class.
             kept = error if isinstance(error, InputError) else RuntimeError(str(error))
-            return Answer(error=kept, seconds=time.perf_counter() - start)
-        return replace(answer, seconds=time.perf_counter() - start)
+            return RangeResult(error=kept, seconds=time.perf_counter() - start)
+        return replace(result, seconds=time.perf_counter() - start)
 
     def _model(self, reference: Any) -> _Held:
         name = reference.hex()
@@ -138,15 +119,15 @@ class _Held(Engine):
     def _cast(self) -> nn.Module:
         return screening.lowered(self.model)
 
-    def answer(self, work: Pass | Work, inputs: Perturbed) -> Answer:
-        """Return what the work makes of the inputs, made on this device."""
+    def result(self, task: LogitsTask | BatchTask, inputs: Perturbed) -> RangeResult:
+        """Return what the task makes of the inputs, made on this device."""
         inputs = replace(inputs, device=self.device)
-        if not isinstance(work, Pass):
-            return Answer(work(self.model, inputs, 1))
-        self._shape, self._halvings = inputs.shape, work.halvings
-        by = None if work.how == "exact" else self._cast if work.how == "lowered" else self.model
-        rows = self._run(np.arange(len(inputs)), inputs, work.classes, screened_by=by)
-        return Answer(rows, halvings=self._halvings)
+        if not isinstance(task, LogitsTask):
+            return RangeResult(task(self.model, inputs, 1))
+        self._shape, self._halvings = inputs.shape, task.halvings
+        by = None if task.precision == "exact" else self._cast if task.precision == "lowered" else self.model
+        rows = self._run(np.arange(len(inputs)), inputs, task.classes, screened_by=by)
+        return RangeResult(rows, halvings=self._halvings)
 
 
 def place() -> tuple[list[str], str]:
@@ -160,27 +141,3 @@ def enter(path: list[str], folder: str) -> None:
     sys.path[:] = [*path, *(each for each in sys.path if each not in path)]
     with suppress(OSError):
         os.chdir(folder)
-
-
-@cache
-def facts_here(device: torch.device) -> Facts:
-    """Return what decides the bits of what this process computes on a device."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return Facts(
-        platform.node(),
-        _processor(),
-        torch.backends.cpu.get_cpu_capability(),
-        ", ".join(installed(LIBRARIES)),
-        name,
-        screening.has_bfloat16(device),
-        hash_of_code(Path(__file__).parents[2]),
-    )
-
-
-def _processor() -> str:
-    """Return the model name of the processor, as Linux says it, or else its kind."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -14,16 +14,16 @@ import torch
 
 from harness.errors import InputError
 from harness.inference.backend import BackendLostError
-from harness.inference.cluster.connecting import connect
-from harness.inference.cluster.ranges import Range
-from harness.inference.cluster.telling import Done
-from harness.inference.cluster.worker import Facts, Worker, facts_here, place
+from harness.inference.cluster.connection import connect
+from harness.inference.cluster.scheduling import Range, Throughput
+from harness.inference.cluster.worker import Worker, place
+from harness.inference.platforms import Platform, this_platform
 
 if TYPE_CHECKING:
     from harness.networks.running import RayOptions
 
 TRIES = 3
-"""How often a range is tried, or each worker started, before the run ends."""
+"""Precision often a range is tried, or each worker started, before the run ends."""
 STARTING, GATHERING, PATIENCE = 180.0, 30.0, 30.0
 """Seconds until the first workers are there; for which the others are waited for then; and for which there may be none
 later on."""
@@ -31,20 +31,20 @@ TICK = 1.0
 """Seconds between two looks at how things stand."""
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 _RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)\b")
-"""How the last line of a traceback begins."""
+"""Precision the last line of a traceback begins."""
 
 
 @dataclass(eq=False)
-class Member:
+class ActorState:
     """A worker as the driver knows it: its actor, what it said of itself, and what it is doing."""
 
     number: int
     due: float = 0.0
     """When it is to be started."""
-    actor: Any = None
+    handle: Any = None
     starting: Any = None
-    facts: Facts | None = None
-    task: Any = None
+    facts: Platform | None = None
+    pending: Any = None
     call: int = 0
     range: Range = field(default_factory=lambda: Range(0, 0))
     since: float = 0.0
@@ -52,16 +52,16 @@ class Member:
     """Whether files of images are not to be had on its node."""
 
 
-class Members:
+class Actors:
     """The workers of one cluster."""
 
     def __init__(self, options: RayOptions) -> None:
         self.options = options
         self.kinds: Counter[str] = Counter()
         """What decides bits, by how many workers have it, as they were found at the start."""
-        self.done: dict[int, Done] = {}
-        self.members: list[Member] = []
-        self._facts: list[Facts] = []
+        self.done: dict[int, Throughput] = {}
+        self.actors: list[ActorState] = []
+        self._facts: list[Platform] = []
         self.lost = ""
         self._failed_starts = 0
         self._nobody_since: float | None = None
@@ -82,32 +82,32 @@ class Members:
         """Return whether all workers compute what this process would, to the last bit."""
         if self.device.type == "cuda" and not torch.cuda.is_available():
             return False
-        return set(self.kinds) == {facts_here(self.device).kind}
+        return set(self.kinds) == {this_platform(self.device).kind}
 
     def start(self) -> None:
         """Join the cluster and have its workers started; nothing if that has been done.
 
         Raises `InputError` for a cluster without room for a worker, and for workers with other code than this process.
         """
-        if self.members:
+        if self.actors:
             return
         connect(self.options)
         count = self._count()
-        self.members = [Member(number) for number in range(count)]
+        self.actors = [ActorState(number) for number in range(count)]
         started = roomy = time.monotonic()
         first = 0.0
-        while waiting := [each for each in self.members if each.facts is None]:
+        while waiting := [each for each in self.actors if each.facts is None]:
             now = time.monotonic()
             if now - started > STARTING or (first and now - first > GATHERING):
                 break
             roomy = now if self._room() >= 1 else roomy
             if now - roomy > PATIENCE:
                 self.lose(f"no node is left that a worker could start on, and none has come for {PATIENCE:.0f} s")
-            for member in self.heard():
-                self.welcome(member)
+            for actor in self.heard():
+                self.welcome(actor)
             if not first and len(waiting) < count:
                 first = now
-        self._facts = [each.facts for each in self.members if each.facts]
+        self._facts = [each.facts for each in self.actors if each.facts]
         if not self._facts:
             self.lose(f"none of {count} workers started within {STARTING:.0f} s: {self.last_error}")
         self.kinds = Counter(each.kind for each in self._facts)
@@ -131,14 +131,14 @@ class Members:
             )
         return int(min(room, self.options.workers or math.inf))
 
-    def heard(self) -> list[Member]:
+    def heard(self) -> list[ActorState]:
         """Return the workers of which there is news, after a while at most; those that are due are started."""
         import ray
 
-        for member in self.members:
-            if member.actor is None and time.monotonic() >= member.due:
-                self._begin(member)
-        awaited = {each.task if each.facts else each.starting: each for each in self.members}
+        for actor in self.actors:
+            if actor.handle is None and time.monotonic() >= actor.due:
+                self._begin(actor)
+        awaited = {each.pending if each.facts else each.starting: each for each in self.actors}
         awaited.pop(None, None)
         if not awaited:
             time.sleep(TICK)
@@ -149,29 +149,29 @@ class Members:
             ready, _ = ray.wait(references, num_returns=len(references), timeout=0)
         return [awaited[reference] for reference in ready]
 
-    def _begin(self, member: Member) -> None:
+    def _begin(self, actor: ActorState) -> None:
         import ray
 
         options = {"num_cpus": 1, "num_gpus": self.options.gpus, "max_restarts": 0}
         # No objects among the arguments: an actor whose constructor took some cannot be started again (ray#53727).
-        member.actor = ray.remote(Worker).options(**options).remote(*place(), gpus=bool(self.options.gpus))
-        member.starting = member.actor.facts.remote()
+        actor.handle = ray.remote(Worker).options(**options).remote(*place(), gpus=bool(self.options.gpus))
+        actor.starting = actor.handle.facts.remote()
 
-    def welcome(self, member: Member) -> None:
+    def welcome(self, actor: ActorState) -> None:
         """Take what a worker says of itself, or start another one in its place."""
         import ray
         from ray.exceptions import RayError
 
         try:
-            facts: Facts = ray.get(member.starting)
+            facts: Platform = ray.get(actor.starting)
         except RayError as error:
             self._failed_starts += 1
             # Once there have been some, a node may be leaving: how long they are waited for then is said elsewhere.
-            if not self.kinds and self._failed_starts >= TRIES * len(self.members):
+            if not self.kinds and self._failed_starts >= TRIES * len(self.actors):
                 self.lose(f"workers do not start: {in_a_line(error)}")
-            self.replace(member, error)
+            self.replace(actor, error)
             return
-        if facts.code != facts_here(torch.device("cpu")).code:
+        if facts.code != this_platform(torch.device("cpu")).code:
             self.close()
             raise InputError(
                 f"--stress-backend ray: node {facts.node} has other code of the harness than this process; install the "
@@ -180,22 +180,22 @@ class Members:
         if self.kinds and facts.kind not in self.kinds:
             # It came late: what the run's numbers are to be compared with was said at its start.
             self.last_error = f"being of another kind than those that the run began with ({facts.kind})"
-            self._end(member)
-            self.members.remove(member)
+            self._end(actor)
+            self.actors.remove(actor)
             return
-        member.facts, self._failed_starts = facts, 0
-        self.done[member.number] = self.done.get(member.number) or Done(f"worker {member.number} on {facts.node}")
+        actor.facts, self._failed_starts = facts, 0
+        self.done[actor.number] = self.done.get(actor.number) or Throughput(f"worker {actor.number} on {facts.node}")
 
-    def replace(self, member: Member, error: Exception) -> None:
+    def replace(self, actor: ActorState, error: Exception) -> None:
         """Have another worker started in the place of one that is of no use any more; after a while if starts fail."""
         self.last_error = in_a_line(error)
-        self._end(member)
+        self._end(actor)
         due = time.monotonic() + (TICK if self._failed_starts else 0)
-        self.members[self.members.index(member)] = Member(member.number, due)
+        self.actors[self.actors.index(actor)] = ActorState(actor.number, due)
 
     def expect_somebody(self, waiting: str) -> None:
         """End the run, which waits for what is said here, when there has been no worker for a while."""
-        if any(each.facts for each in self.members):
+        if any(each.facts for each in self.actors):
             self._nobody_since = None
             return
         now = time.monotonic()
@@ -213,15 +213,15 @@ class Members:
 
     def close(self) -> None:
         """End all workers."""
-        for member in self.members:
-            self._end(member)
-        self.members = []
+        for actor in self.actors:
+            self._end(actor)
+        self.actors = []
 
-    def _end(self, member: Member) -> None:
+    def _end(self, actor: ActorState) -> None:
         import ray
 
         with suppress(Exception):  # It may be gone already.
-            ray.kill(member.actor)
+            ray.kill(actor.handle)
 
 
 def in_a_line(error: Exception) -> str:

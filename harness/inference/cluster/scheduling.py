@@ -1,10 +1,18 @@
-"""Which range of the inputs each worker takes next: of its own share first, then of what others have left."""
+"""Which range of the inputs each worker of a cluster takes next, and how fast each is."""
 
 from __future__ import annotations
 
+import statistics
 from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from harness.errors import some_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 
 _PARTS = 4
 """A worker takes this part of what is left of a share at a time, so that all are done at nearly the same time."""
@@ -55,3 +63,36 @@ class Ranges:
         start = share[0]
         share[0] += min(self._most, max(1, left // _PARTS))
         return Range(start * self._size, min(share[0] * self._size, self._count))
+
+
+SLOW = 0.5
+"""A worker below this part of the middle one's speed is a straggler."""
+
+
+@dataclass
+class Throughput:
+    """How many inputs a worker has answered, and in how many seconds."""
+
+    name: str
+    inputs: int = 0
+    seconds: float = 0.0
+
+    @property
+    def speed(self) -> float:
+        """Return inputs per second."""
+        return self.inputs / self.seconds if self.seconds else 0.0
+
+
+def stragglers(done: Collection[Throughput]) -> list[Throughput]:
+    """Return the workers that are much slower than the one in the middle."""
+    fast = [each for each in done if each.seconds]
+    middle = statistics.median(each.speed for each in fast) if fast else 0.0
+    return [each for each in fast if each.speed < SLOW * middle]
+
+
+def speeds(done: Collection[Throughput]) -> str:
+    """Return in words how fast workers are, and which are slow."""
+    found = [f"{each.speed:.3g}" for each in done if each.seconds]
+    slow = [f"{each.name} ({each.speed:.3g}/s)" for each in stragglers(done)]
+    each = f"{some_of(found, shown=8)} images/s" if found else "nothing done yet"
+    return each + (f"; slow: {some_of(slow)}" if slow else "")

@@ -1,0 +1,67 @@
+"""The table of backends, and where the models of a run are placed: in this process, or on a cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.errors import InputError
+from harness.inference.devices import pick_device
+from harness.inference.engine import Engine
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from harness.data.parallel import Spread
+    from harness.inference.backend import Backend, MakeBackend
+    from harness.inference.cluster import Cluster
+    from harness.networks.running import BackendOptions
+
+
+def _on_ray(model: nn.Module, *, device: torch.device, workers: int, screen: bool) -> Backend:
+    """Run models on the cluster of `RAY_ADDRESS`, or on processes of this machine; see `harness.inference.cluster`."""
+    from harness.inference.cluster import cluster_of
+    from harness.networks.running import RayOptions
+
+    return cluster_of(RayOptions())(model, device=device, workers=workers, screen=screen)
+
+
+BACKENDS: dict[str, MakeBackend] = {
+    "process": Engine,
+    "ray": _on_ray,
+}
+"""What runs models, by name."""
+
+
+def backend_named(name: str | MakeBackend) -> MakeBackend:
+    """Return what makes a backend; raises `InputError`, which lists the names, for one that there is not."""
+    if not isinstance(name, str):
+        return name
+    if name not in BACKENDS:
+        raise InputError(f"backend {name!r}: there is none of this name; expected {' or '.join(BACKENDS)}")
+    return BACKENDS[name]
+
+
+def placed(options: BackendOptions, device: str) -> tuple[Cluster | None, str]:
+    """Return the cluster that models are to run on, started, or None, and the device that this process has them on.
+
+    Raises `InputError` for a device that there is not, for one beside a cluster, and for a cluster that cannot be used.
+    """
+    if not options.on_ray:
+        return None, pick_device(device)
+    if device not in {"auto", "cpu"}:
+        raise InputError(f"device {device!r}: a cluster's workers have GPUs by --stress-ray-gpus; leave it out")
+    from harness.inference.cluster import cluster_of
+
+    cluster = cluster_of(options.ray)
+    cluster.start()
+    return cluster, "cpu"
+
+
+def spread_of(options: BackendOptions) -> Spread | None:
+    """Return what decodes many pictures: the nodes of the cluster that models run on; None for this process."""
+    if not options.on_ray:
+        return None
+    from harness.inference.cluster.nodes import OnNodes
+
+    return OnNodes(options.ray)

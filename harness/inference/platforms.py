@@ -1,0 +1,112 @@
+"""What decides the last bits of predictions: the code, the libraries, the processor and the device."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from harness.errors import some_of
+from harness.inference import screening
+from harness.store.cache import installed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_ROOMS = ("data", "perturb", "networks", "inference")
+"""Where pixels, perturbations and predictions are computed."""
+LIBRARIES = ("numpy", "opencv-python", "opencv-python-headless", "scipy", "torch")
+"""What they compute with: another release may round otherwise."""
+TOLERANCE = 2 / 10_000
+"""By how much of the images answers may differ between processors of several kinds."""
+
+
+@cache
+def computing_code() -> str:
+    """Return a hash of the source of all rooms that decide what is kept, and of the libraries' versions.
+
+    Made once by each process.
+    """
+    return hashlib.sha256(repr((hash_of_code(Path(__file__).parents[1]), installed(LIBRARIES))).encode()).hexdigest()
+
+
+def hash_of_code(package: Path) -> str:
+    """Return a hash of the names and contents of the Python files in these rooms of a package.
+
+    A version number is not enough: a checkout that is worked on keeps its number.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(path for room in _ROOMS for path in (package / room).rglob("*.py")):
+        digest.update(f"{path.relative_to(package).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What decides the last bits of what a process computes, and where it is; `code` is a hash of what it runs."""
+
+    node: str
+    processor: str
+    instructions: str
+    versions: str
+    device: str
+    bfloat16: bool
+    code: str
+
+    @property
+    def kind(self) -> str:
+        """Return in words what decides the bits."""
+        on = f"{self.device} of " if self.device != "cpu" else ""
+        return f"{on}{self.processor} ({self.instructions}), {self.versions}"
+
+
+@cache
+def this_platform(device: torch.device) -> Platform:
+    """Return what decides the bits of what this process computes on a device."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return Platform(
+        platform.node(),
+        _processor(),
+        torch.backends.cpu.get_cpu_capability(),
+        ", ".join(installed(LIBRARIES)),
+        name,
+        screening.has_bfloat16(device),
+        hash_of_code(Path(__file__).parents[1]),
+    )
+
+
+def _processor() -> str:
+    """Return the model name of the processor, as Linux says it, or else its kind."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def mixed(kinds: Mapping[str, int], margins: Sequence[tuple[str, float]]) -> str:
+    """Return what is to be said of a run on workers of several kinds; "" where all are of one.
+
+    `margins` are rows of the gates file with how far their value is from its bound, as a share of the images.
+    """
+    if len(kinds) < 2:  # noqa: PLR2004  One kind, or none yet.
+        return ""
+    said = "; ".join(f"{count} on {kind}" for kind, count in sorted(kinds.items()))
+    margins = sorted(margins, key=lambda row: row[1])
+    close = [f"{name} ({margin:.4f})" for name, margin in margins if margin <= TOLERANCE]
+    if close:
+        by = f"decided by less: {some_of(close)}"
+    elif margins:
+        by = f"none is so close to its bound, the closest is {margins[0][0]} ({margins[0][1]:.4f})"
+    else:
+        by = "no gate is held against a share"
+    return (
+        f"the workers of the cluster are of {len(kinds)} kinds, so that answers may differ from one kind's in 2 of "
+        f"10,000: {said}; of the gates, {by}"
+    )
