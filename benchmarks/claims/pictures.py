@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from harness.data import split_validation, stratified_sample
+from harness.data import sample_up_to, split_validation
 from harness.data.masks import object_masks
 from harness.errors import InputError
 from harness.perturb.backgrounds import with_background
@@ -50,13 +50,13 @@ class Pictures:
 
 def pictures(test: LabelledImages, training: LabelledImages | None, *, validation_size: int, split: int) -> Pictures:
     """Prepare the images; `split` is the seed by which the networks' validation images were cut from the training's."""
-    sample = stratified_sample(test, min(SAMPLE, len(test)))
+    sample = sample_up_to(test, SAMPLE)
     masks = object_masks(sample)
     parts = (None, None) if training is None else split_validation(training, size=validation_size, seed=split)
     return Pictures(
         test=test,
         sample=sample,
-        few=stratified_sample(test, min(FEW, len(test))),
+        few=sample_up_to(test, FEW),
         masks=masks,
         cluttered=with_background(sample, masks, "clutter", strength=CLUTTER).changed,
         silhouettes=silhouettes(sample),

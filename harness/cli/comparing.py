@@ -109,12 +109,12 @@ def _models(options: argparse.Namespace, images: LabelledImages) -> dict[str, Ro
 
 
 def _overview(models: dict[str, RoleModel], images: LabelledImages) -> Overview:
-    from harness.data import stratified_sample
+    from harness.data import sample_up_to
     from harness.run.overview import measure_overview
     from harness.run.session import PROBE_SAMPLES
     from harness.store.progress import Progress
 
-    probe = images if len(images) <= PROBE_SAMPLES else stratified_sample(images, PROBE_SAMPLES)
+    probe = sample_up_to(images, PROBE_SAMPLES)
     with Progress(total=None, unit="step", desc="comparing", delay=2) as bar:
 
         def advance(done: int, total: int) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.data.decoding import decoded
-from harness.data.naming import imported, source_digest
 from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Pictures, classes_of
 from harness.errors import InputError, foreign_code
+from harness.store.user_code import imported, source_digest
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.data.images import Content, LabelledImages
-from harness.data.parallel import DecodedSpan, Noticed, Span, side_by_side, spans
+from harness.data.parallel import Span, side_by_side, spans
 from harness.data.pictures import stamp_of
 from harness.data.remote import RemoteFile
 from harness.errors import InputError, printable
@@ -41,6 +41,45 @@ _STRETCHED = 1.05
 """By how much sides may be stretched against each other before it is said."""
 
 Write = Callable[[np.ndarray], object]
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """What was noticed of some pictures: how many have transparency, or were stretched or rounded, and the worst."""
+
+    transparent: int = 0
+    stretched: int = 0
+    rounded: int = 0
+    worst: float = 1.0
+
+    def __add__(self, other: Noticed) -> Noticed:
+        return Noticed(
+            self.transparent + other.transparent,
+            self.stretched + other.stretched,
+            self.rounded + other.rounded,
+            max(self.worst, other.worst),
+        )
+
+    def said(self, count: int, pipeline: Pipeline) -> Iterator[str]:
+        """Say it of so many images."""
+        if self.transparent:
+            yield f"{self.transparent} of {count} images have transparency, which is dropped"
+        if self.stretched:
+            yield (
+                f"{self.stretched} of {count} images are stretched by --stress-size, the worst by a factor of "
+                f"{self.worst:.2f}; --stress-resize and --stress-crop keep their shape"
+            )
+        if self.rounded:
+            source = f"{pipeline.transform.spec}" if pipeline.transform else "the data"
+            yield f"{self.rounded} of {count} images are rounded to 8 bits: {source} gives levels between them"
+
+
+@dataclass(frozen=True)
+class DecodedSpan:
+    """The pixels of a span, (M, C, H, W) uint8, and what was noticed of them."""
+
+    pixels: np.ndarray
+    noticed: Noticed
 
 
 @dataclass(frozen=True)

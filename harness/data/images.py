@@ -161,6 +161,28 @@ def stratified_sample(images: LabelledImages, size: int, *, seed: int = 0) -> La
 _samples: WeakKeyDictionary[LabelledImages, WeakValueDictionary[tuple[int, int], LabelledImages]] = WeakKeyDictionary()
 
 
+def sample_up_to(images: LabelledImages, size: int) -> LabelledImages:
+    """Return a stratified sample of `size` images, or the images themselves where there are no more than that."""
+    return images if len(images) <= size else stratified_sample(images, size)
+
+
 def one_in(step: int, images: LabelledImages) -> LabelledImages:
     """Return a fixed stratified sample of one in `step` of the images, at least one image."""
     return stratified_sample(images, max(len(images) // step, 1))
+
+
+def labelled_like(
+    images: LabelledImages, pixels: Sequence[np.ndarray], labels: Sequence[int], *, name: str
+) -> LabelledImages:
+    """Return pixels, each (C, H, W) uint8, as labelled images of the same classes, made as the images at hand are."""
+    import torch
+
+    return LabelledImages(
+        torch.from_numpy(np.stack(pixels)),
+        torch.tensor(labels, dtype=torch.int64),
+        images.classes,
+        name,
+        images.split,
+        pipeline=images.pipeline,
+        normalisation=images.normalisation,
+    )

@@ -11,10 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
-    import numpy as np
-
     from harness.data.pictures import File
-    from harness.data.pipeline import Pipeline
 
 
 T = TypeVar("T")
@@ -55,37 +52,6 @@ def side_by_side(call: Callable[[T], R], things: Iterable[T], *, threads: int) -
 
 
 @dataclass(frozen=True)
-class Noticed:
-    """What was noticed of some pictures: how many have transparency, or were stretched or rounded, and the worst."""
-
-    transparent: int = 0
-    stretched: int = 0
-    rounded: int = 0
-    worst: float = 1.0
-
-    def __add__(self, other: Noticed) -> Noticed:
-        return Noticed(
-            self.transparent + other.transparent,
-            self.stretched + other.stretched,
-            self.rounded + other.rounded,
-            max(self.worst, other.worst),
-        )
-
-    def said(self, count: int, pipeline: Pipeline) -> Iterator[str]:
-        """Say it of so many images."""
-        if self.transparent:
-            yield f"{self.transparent} of {count} images have transparency, which is dropped"
-        if self.stretched:
-            yield (
-                f"{self.stretched} of {count} images are stretched by --stress-size, the worst by a factor of "
-                f"{self.worst:.2f}; --stress-resize and --stress-crop keep their shape"
-            )
-        if self.rounded:
-            source = f"{pipeline.transform.spec}" if pipeline.transform else "the data"
-            yield f"{self.rounded} of {count} images are rounded to 8 bits: {source} gives levels between them"
-
-
-@dataclass(frozen=True)
 class Span:
     """The pictures from `start` to before `stop`, and the files that they are in as the process that sends it has them.
 
@@ -99,14 +65,6 @@ class Span:
 
     def __str__(self) -> str:
         return f"pictures {self.start} to {self.stop - 1}"
-
-
-@dataclass(frozen=True)
-class DecodedSpan:
-    """The pixels of a span, (M, C, H, W) uint8, and what was noticed of them."""
-
-    pixels: np.ndarray
-    noticed: Noticed
 
 
 def spans(count: int, *, most: int, ends: Sequence[int] = (), whole: int = 0) -> Iterator[Span]:

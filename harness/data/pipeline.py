@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.data.image_files import channels_of, has_transparency, resize_masks
+from harness.data.image_files import channels_of, has_transparency, read_picture, resize_masks
 from harness.data.transforms import picture_of, pixels_of
 from harness.errors import InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from harness.data.images import LabelledImages
     from harness.data.parallel import Spread
     from harness.data.transforms import Transform
 
@@ -218,3 +219,22 @@ def _middle(picture: Image, crop: tuple[int, int]) -> Image:
         picture = canvas
     top, left = round((picture.height - height) / 2), round((picture.width - width) / 2)
     return picture.crop((left, top, left + width, top + height))
+
+
+def pixels_like(images: LabelledImages, content: bytes, pipeline: Pipeline, *, where: str) -> np.ndarray:
+    """Return what the pipeline makes of the bytes of a picture, (C, H, W) uint8, of the shape of the images at hand.
+
+    Grey and colour are made what the images are, unless the pipeline says. Raises `InputError`, which names `where`,
+    for what is no picture in a documented format, and for one of another size.
+    """
+    channels, height, width = images.pixels.shape[1:]
+    if pipeline.transform is None and pipeline.channels is None:
+        pipeline = replace(pipeline, channels=channels)
+    pixels = pipeline.apply(read_picture(content, where=where), where=where).pixels.transpose(2, 0, 1)
+    if pixels.shape != (channels, height, width):
+        made = f"of {pixels.shape[1]}x{pixels.shape[2]} pixels"
+        raise InputError(
+            f"{where}: is {made}, the images at hand are {height}x{width} (channels: {channels}); give a picture of "
+            "that size, or name the pipeline that makes one of it (--stress-size, --stress-resize, --stress-transform)"
+        )
+    return np.ascontiguousarray(pixels)

@@ -12,12 +12,12 @@ from harness.data.csv_file import load_csv
 from harness.data.datasets import load_named
 from harness.data.fashion_mnist import load_fashion_mnist
 from harness.data.folder import load_folder
-from harness.data.naming import is_name
 from harness.data.npz import load_npz
 from harness.data.pipeline import Pipeline
 from harness.data.remote import is_url
 from harness.data.webdataset import load_webdataset
 from harness.errors import InputError, writable
+from harness.store.user_code import is_name
 
 if TYPE_CHECKING:
     from harness.data.images import LabelledImages

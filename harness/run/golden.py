@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from harness.data.image_files import SUFFIXES, as_png, labelled_like, pixels_like
+from harness.data.image_files import SUFFIXES, as_png
+from harness.data.images import labelled_like
 from harness.data.options import DataOptions
-from harness.data.pipeline import Pipeline
+from harness.data.pipeline import Pipeline, pixels_like
 from harness.errors import InputError, writable
 from harness.gates import read_gates
 from harness.gates.golden import MAX_PICTURE_BYTES, GoldenImage, alone_with, folder_of, picture_of, write_golden

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.data import stratified_sample
+from harness.data import sample_up_to
 from harness.errors import InputError, printable
 from harness.gates import Gate, Verdict
 from harness.gates.families import damages
@@ -109,7 +109,7 @@ def _until_it_holds(
 
 
 def _sample(session: StressSession, size: int) -> StressSession:
-    images = stratified_sample(session.images, min(size, len(session.images)))
+    images = sample_up_to(session.images, size)
     return replace(session, images=images, whole=None)
 
 

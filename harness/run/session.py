@@ -91,9 +91,9 @@ class StressSession:
         return self._sample(PROBE_SAMPLES)
 
     def _sample(self, size: int) -> LabelledImages:
-        from harness.data import stratified_sample
+        from harness.data import sample_up_to
 
-        return self.images if size >= len(self.images) else stratified_sample(self.images, size)
+        return sample_up_to(self.images, size)
 
     @property
     def inputs(self) -> dict[str, str]:

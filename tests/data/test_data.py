@@ -23,6 +23,7 @@ from harness.data import (
     load_fashion_mnist,
     load_images,
     one_in,
+    sample_up_to,
     split_validation,
     stratified_sample,
 )
@@ -491,6 +492,8 @@ def test_stratified_sample_keeps_each_class_within_one_image_of_its_share(counts
 def test_a_sample_is_the_same_object_while_somebody_has_it(twenty):
     sample = stratified_sample(twenty, 8)
     assert stratified_sample(twenty, 8) is sample
+    assert sample_up_to(twenty, 8) is sample
+    assert sample_up_to(twenty, 20) is sample_up_to(twenty, 21) is twenty
     assert stratified_sample(twenty, 8, seed=1) is not sample
     assert stratified_sample(replace(twenty), 8) is not sample
     gone = weakref.ref(sample)

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from harness.data import sample_up_to
 from harness.errors import NotApplicableError
 from harness.measures.failures import kinds_for
 from harness.measures.panel.label_errors import owners, suspects
@@ -41,7 +42,7 @@ def overview_of(
     """
     extent = extent_of(session)
     probe = session.of_family("search").probe_images
-    fewer = _sample(probe, min(-(-len(probe) // 2), extent.searches))
+    fewer = sample_up_to(probe, min(-(-len(probe) // 2), extent.searches))
     others = dict.fromkeys(set(session.roles) - {"candidate"}, fewer)
     return measure_overview(
         session.roles,
@@ -80,9 +81,9 @@ def measure_overview(
     for role, model in models.items():
         twin = next((name for name in roles if models[name].model_sha256 == model.model_sha256), role)
         roles.setdefault(twin, []).append(role)
-    sample = _sample(images, min(curves or SAMPLES, SAMPLES, max(len(images) // 4, min(len(images), _LEAST))))
-    sure = _sample(images, confidences or len(images))
-    fewer = _sample(sample, -(-len(sample) // 2))
+    sample = sample_up_to(images, min(curves or SAMPLES, SAMPLES, max(len(images) // 4, min(len(images), _LEAST))))
+    sure = sample_up_to(images, confidences or len(images))
+    fewer = sample_up_to(sample, -(-len(sample) // 2))
     first, found, owned, missing = next(iter(models.values())), None, None, ""
     if knowledge is not None:
         with suppress(NotApplicableError):  # Nobody asked healthy retrains about images as they are.
@@ -110,9 +111,3 @@ def measure_overview(
         return overview
     other = models[reference.roles[0]]
     return replace(overview, changes=changes_between(first, other, images, kinds, against=reference.name))
-
-
-def _sample(images: LabelledImages, size: int) -> LabelledImages:
-    from harness.data import stratified_sample
-
-    return images if size >= len(images) else stratified_sample(images, size)

@@ -1,4 +1,4 @@
-"""What a user names as `package.module:name`: imported from the working directory or the environment."""
+"""Code that a user names as `package.module:name`: imported from the working directory or the environment."""
 
 from __future__ import annotations
 
