@@ -122,5 +122,5 @@ def _config(options: argparse.Namespace) -> TrainingConfig:
     given: dict[str, Any] = {
         item.name: value for item in fields(TrainingConfig) if (value := getattr(options, item.name, None)) is not None
     }
-    arguments = {**config.arguments, **parse_arguments(options.model_arg, option="--model-arg")}
+    arguments = {**config.arguments, **parse_arguments(options.model_arg)}
     return replace(config, **given, arguments=arguments)

@@ -35,7 +35,7 @@ def load_named(spec: str, pipeline: Pipeline, *, otherwise: str = "") -> Labelle
     dataset = _dataset(spec, otherwise)
     count = _called(spec, "its length", lambda: len(dataset))
     if not count:
-        raise InputError(f"--stress-data {spec}: there is nothing in it; {_EXPECTED}")
+        raise InputError(f"there is nothing in it; {_EXPECTED}", setting=f"data {spec}")
     labels: dict[int, Any] = {}
 
     def where(position: int) -> str:
@@ -73,16 +73,16 @@ def load_named(spec: str, pipeline: Pipeline, *, otherwise: str = "") -> Labelle
 
 
 def _dataset(spec: str, otherwise: str) -> Any:
-    named = imported(spec, option="--stress-data", otherwise=otherwise)
+    named = imported(spec, setting="data", otherwise=otherwise)
     if not isinstance(named, type) and hasattr(named, "__getitem__"):
         dataset = named
     elif callable(named):
         dataset = _called(spec, "the data set", named)
     else:
-        raise InputError(f"--stress-data {spec}: is a {type(named).__name__}; {_EXPECTED}")
+        raise InputError(f"is a {type(named).__name__}; {_EXPECTED}", setting=f"data {spec}")
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")) or isinstance(dataset, Mapping):
         several = f" with {', '.join(map(str, dataset))}; name one of them" if isinstance(dataset, Mapping) else ""
-        raise InputError(f"--stress-data {spec}: gives a {type(dataset).__name__}{several}; {_EXPECTED}")
+        raise InputError(f"gives a {type(dataset).__name__}{several}; {_EXPECTED}", setting=f"data {spec}")
     return dataset
 
 
@@ -91,7 +91,7 @@ def _called(spec: str, what: str, call: Any) -> Any:
         with foreign_code():
             return call()
     except Exception as error:  # The user's code, which may fail in any way.
-        raise InputError(f"--stress-data {spec}: cannot give {what} ({error!r})") from error
+        raise InputError(f"cannot give {what} ({error!r})", setting=f"data {spec}") from error
 
 
 def _pair(item: Any, where: str) -> tuple[Any, Any]:

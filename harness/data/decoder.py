@@ -66,8 +66,8 @@ class Noticed:
             yield f"{self.transparent} of {count} images have transparency, which is dropped"
         if self.stretched:
             yield (
-                f"{self.stretched} of {count} images are stretched by --stress-size, the worst by a factor of "
-                f"{self.worst:.2f}; --stress-resize and --stress-crop keep their shape"
+                f"{self.stretched} of {count} images are stretched by size, the worst by a factor of "
+                f"{self.worst:.2f}; resize and crop keep their shape"
             )
         if self.rounded:
             source = f"{pipeline.transform.spec}" if pipeline.transform else "the data"
@@ -123,14 +123,14 @@ class Decoder:
         if found[:2] != expected[:2]:
             raise InputError(
                 f"{where}: is {found[0]}x{found[1]} pixels (height x width), {self.pictures.where(0)} is "
-                f"{expected[0]}x{expected[1]}; expected images of one size, say which with --stress-size, or with "
-                "--stress-resize and --stress-crop, which keep their shape"
+                f"{expected[0]}x{expected[1]}; expected images of one size, say which with size, or with "
+                "resize and crop, which keep their shape"
             )
         if found[2] != expected[2]:
             kinds = {1: "grey", 3: "colour"}
             raise InputError(
                 f"{where}: is {kinds[found[2]]}, {self.pictures.where(0)} is {kinds[expected[2]]}; expected images of "
-                "one kind, say which with --stress-channels 1 or 3"
+                "one kind, say which with channels, 1 or 3"
             )
         return seen
 
@@ -143,8 +143,9 @@ class Decoder:
                     transform = self.pipeline.transform
                     what = f"transform {transform.spec}" if transform else f"data {self.pictures.whole}"
                     raise InputError(
-                        f"--stress-{what}: gives other pixels for {self.pictures.where(position)} the second time; "
-                        "leave out what is drawn at random, as in the pipeline that is used to evaluate"
+                        f"gives other pixels for {self.pictures.where(position)} the second time; leave out what is "
+                        "drawn at random, as in the pipeline that is used to evaluate",
+                        setting=what,
                     )
 
     def run(self, write: Write) -> tuple[str, ...]:

@@ -62,40 +62,39 @@ class Pipeline:
     def expect_alone(self, transform: str | None) -> None:
         """Raise `InputError` where something is given beside the transform of this specification."""
         given = {
-            "--stress-size": self.size,
-            "--stress-resize": self.resize,
-            "--stress-crop": self.crop,
-            "--stress-interpolation": self.interpolation,
-            "--stress-antialias no": None if self.antialias else "no",
-            "--stress-channels": self.channels,
+            "size": self.size,
+            "resize": self.resize,
+            "crop": self.crop,
+            "interpolation": self.interpolation,
+            "antialias no": None if self.antialias else "no",
+            "channels": self.channels,
         }
         named = [name for name, value in given.items() if value is not None]
         if transform is not None and named:
             raise InputError(
-                f"--stress-transform {transform} and {named[0]}: the transform makes the pixels, from RGB "
-                f"pictures as they are in the files; leave {named[0]} out, or let it be a step of the transform"
+                f"the transform makes the pixels, from RGB "
+                f"pictures as they are in the files; leave {named[0]} out, or let it be a step of the transform",
+                setting=f"transform {transform} and {named[0]}",
             )
 
     def __post_init__(self) -> None:
         if self.size is not None and (self.resize or self.crop):
-            other = "--stress-resize" if self.resize else "--stress-crop"
+            other = "resize" if self.resize else "crop"
             raise InputError(
-                f"--stress-size and {other}: the one stretches images to a size, the other keeps their shape; give "
-                "one of the two"
+                "the one stretches images to a size, the other keeps their shape; give one of the two",
+                setting=f"size and {other}",
             )
         if (self.interpolation is not None or not self.antialias) and self.size is None and self.resize is None:
-            option = "--stress-interpolation" if self.interpolation else "--stress-antialias"
-            raise InputError(
-                f"{option}: says how images are resized; say to what with --stress-resize or --stress-size"
-            )
+            setting = "interpolation" if self.interpolation else "antialias"
+            raise InputError("says how images are resized; say to what with resize or size", setting=setting)
         if self.interpolation not in {None, *INTERPOLATIONS}:
             raise InputError(
-                f"--stress-interpolation {self.interpolation}: expected one of {', '.join(INTERPOLATIONS)}"
+                f"expected one of {', '.join(INTERPOLATIONS)}", setting=f"interpolation {self.interpolation}"
             )
         if not self.antialias and self._interpolation not in _WITHOUT_ANTIALIAS:
             raise InputError(
-                f"--stress-antialias no: {self._interpolation} is always antialiased; expected one of "
-                f"{', '.join(_WITHOUT_ANTIALIAS)}"
+                f"{self._interpolation} is always antialiased; expected one of {', '.join(_WITHOUT_ANTIALIAS)}",
+                setting="antialias no",
             )
 
     @property
@@ -159,8 +158,9 @@ class Pipeline:
         """Return masks (N, H, W) bool as they follow the images, each pixel that of the nearest."""
         if self.transform is not None:
             raise InputError(
-                f"--stress-transform {self.transform.spec}: the data have masks of where the object is, which cannot "
-                "follow it; use --stress-resize and --stress-crop, or leave the masks out of the data"
+                "the data have masks of where the object is, which cannot "
+                "follow it; use resize and crop, or leave the masks out of the data",
+                setting=f"transform {self.transform.spec}",
             )
         masks = resize_masks(masks, self.size or self._in_proportion(*masks.shape[1:]))
         if self.crop is None:
@@ -235,6 +235,6 @@ def pixels_like(images: LabelledImages, content: bytes, pipeline: Pipeline, *, w
         made = f"of {pixels.shape[1]}x{pixels.shape[2]} pixels"
         raise InputError(
             f"{where}: is {made}, the images at hand are {height}x{width} (channels: {channels}); give a picture of "
-            "that size, or name the pipeline that makes one of it (--stress-size, --stress-resize, --stress-transform)"
+            "that size, or name the pipeline that makes one of it (size, resize, transform)"
         )
     return np.ascontiguousarray(pixels)

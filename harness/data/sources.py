@@ -33,7 +33,7 @@ Raises `InputError` for what cannot be loaded.
 class Source:
     """A source of labelled test images: how they are loaded, what stands behind the colon, if anything, and for what.
 
-    `takes` and `about` are words of the help of `--stress-data`.
+    `takes` and `about` are words of the help of `data`.
     """
 
     load: Load
@@ -44,8 +44,8 @@ class Source:
 def _shipped(_: str, pipeline: Pipeline) -> LabelledImages:
     if not pipeline.changes_nothing:
         raise InputError(
-            "--stress-size and --stress-channels are for images of other data, as are all options that make pixels "
-            "of pictures; Fashion-MNIST's are 28x28 pixels and grey"
+            "size and channels are for images of other data, as is all that makes pixels of pictures; Fashion-MNIST's "
+            "are 28x28 pixels and grey"
         )
     return load_fashion_mnist("test")
 
@@ -88,7 +88,7 @@ def load_images(
     channels: int | None = None,
     pipeline: Pipeline | None = None,
 ) -> LabelledImages:
-    """Load the labelled test images that a `--stress-data` specification names: a source, and what it takes.
+    """Load the labelled test images that a specification names: a source, and what it takes.
 
     Images are made by the `pipeline`; without one, they are resized to `size` (height, width) and made grey (1 channel)
     or colour (3), None for as they are. In names of classes, what is no UTF-8 is escaped. Raises `InputError` for a
@@ -100,9 +100,9 @@ def load_images(
     if source is None and is_name(spec):
         return _named(load_named(spec, pipeline, otherwise=f"; expected {specs_in_words()}"))
     if source is None or bool(rest) != bool(source.takes) or bool(colon) != bool(source.takes):
-        raise InputError(f"--stress-data {spec}: unknown data; expected {specs_in_words()}")
+        raise InputError(f"unknown data; expected {specs_in_words()}", setting=f"data {spec}")
     if is_url(rest) and kind not in _AT_URLS:
-        raise InputError(f"--stress-data {spec}: is at a URL, expected a path; {', '.join(_AT_URLS)} may be at one")
+        raise InputError(f"is at a URL, expected a path; {', '.join(_AT_URLS)} may be at one", setting=f"data {spec}")
     return _named(source.load(rest, pipeline))
 
 

@@ -49,8 +49,8 @@ class Transform:
             with foreign_code():
                 made = self.call(picture)
         except Exception as error:  # The user's code, which may fail in any way.
-            raise InputError(f"--stress-transform {self.spec}: failed on {where} ({error!r})") from error
-        pixels, off_grid = pixels_of(made, where=f"--stress-transform {self.spec}: of {where}")
+            raise InputError(f"failed on {where} ({error!r})", setting=f"transform {self.spec}") from error
+        pixels, off_grid = pixels_of(made, where=f"transform {self.spec}: of {where}")
         return pixels, off_grid > _ROUNDED
 
 
@@ -59,15 +59,15 @@ def named_transform(spec: str) -> Transform:
 
     The working directory is importable. Raises `InputError` for what cannot be imported or called.
     """
-    named = imported(spec, option="--stress-transform")
+    named = imported(spec, setting="transform")
     if not callable(named):
         raise InputError(
-            f"--stress-transform {spec}: is a {type(named).__name__}, expected something to call with a picture"
+            f"is a {type(named).__name__}, expected something to call with a picture", setting=f"transform {spec}"
         )
     if isinstance(named, type):
         raise InputError(
-            f"--stress-transform {spec}: is a class; name an object made of it, such as "
-            f"transform = {named.__name__}(...)"
+            f"is a class; name an object made of it, such as transform = {named.__name__}(...)",
+            setting=f"transform {spec}",
         )
     return transform_of(spec, named, identity=source_digest(spec))
 
@@ -119,7 +119,7 @@ def pixels_of(value: Any, *, where: str) -> tuple[np.ndarray, float]:
     if not (lowest >= 0 and highest <= 1):
         raise InputError(
             f"{found} from {lowest:.3g} to {highest:.3g}, expected [0, 1]: leave Normalize out, and give it as "
-            "--stress-normalisation, since perturbations act on pixels in [0, 1]; clamp what resizing overshoots"
+            "the normalisation, since perturbations act on pixels in [0, 1]; clamp what resizing overshoots"
         )
     levels = array * 255
     rounded = levels.round()

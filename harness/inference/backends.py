@@ -50,7 +50,7 @@ def placed(options: BackendOptions, device: str) -> tuple[Cluster | None, str]:
     if not options.on_ray:
         return None, pick_device(device)
     if device not in {"auto", "cpu"}:
-        raise InputError(f"device {device!r}: a cluster's workers have GPUs by --stress-ray-gpus; leave it out")
+        raise InputError(f"device {device!r}: a cluster's workers have GPUs by ray-gpus; leave it out")
     from harness.inference.cluster import cluster_of
 
     cluster = cluster_of(options.ray)

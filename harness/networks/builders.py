@@ -43,22 +43,23 @@ def parse_normalisation(text: str) -> tuple[tuple[float, ...], tuple[float, ...]
             raise ValueError(text)
     except (ValueError, TypeError, SyntaxError):
         raise InputError(
-            f"--stress-normalisation {text}: expected imagenet, or mean and standard deviation of pixels in [0, 1], as "
-            "0.286,0.353 or [0.49,0.48,0.45],[0.25,0.24,0.26], the standard deviations above 0"
+            "expected imagenet, or mean and standard deviation of pixels in [0, 1], as "
+            "0.286,0.353 or [0.49,0.48,0.45],[0.25,0.24,0.26], the standard deviations above 0",
+            setting=f"normalisation {text}",
         ) from None
     return mean, std
 
 
-def parse_arguments(arguments: Sequence[str], *, option: str) -> dict[str, Any]:
+def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
     """Return `key=value` arguments as a dict; values are Python literals, or TOML's `true` and `false`, else strings.
 
-    Raises `InputError`, naming the command-line option, for an argument of another form.
+    Raises `InputError` for an argument of another form.
     """
     keywords: dict[str, Any] = {}
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not (key.isidentifier() and equals):
-            raise InputError(f"{option} {argument}: expected key=value")
+            raise InputError("expected key=value", setting=f"model-arg {argument}")
         try:
             keywords[key] = _TOML[value] if value in _TOML else ast.literal_eval(value)
         except (ValueError, SyntaxError):
@@ -106,9 +107,11 @@ class Builder:
             ):  # Its first weights are drawn, and then replaced.
                 model: nn.Module = self.function(**self.keywords)
         except Exception as error:
-            raise InputError(f"--stress-model {self.spec}: building the network failed ({error!r})") from error
+            raise InputError(f"building the network failed ({error!r})", setting=f"model {self.spec}") from error
         if not isinstance(model, nn.Module):
-            raise InputError(f"--stress-model {self.spec}: returned {type(model).__name__}, expected a torch.nn.Module")
+            raise InputError(
+                f"returned {type(model).__name__}, expected a torch.nn.Module", setting=f"model {self.spec}"
+            )
         return model
 
 
@@ -120,12 +123,12 @@ def import_builder(spec: str, arguments: Sequence[str]) -> Builder:
     """
     module_name, colon, attribute = spec.partition(":")
     if not (module_name and colon and attribute):
-        raise InputError(f"--stress-model {spec}: expected package.module:callable")
-    keywords = parse_arguments(arguments, option="--stress-model-arg")
+        raise InputError("expected package.module:callable", setting=f"model {spec}")
+    keywords = parse_arguments(arguments)
     from harness.networks.process import settings_kept
 
     with settings_kept():
-        function = named_object(spec, option="--stress-model")
+        function = named_object(spec, setting="model")
     return Builder(spec, function, keywords)
 
 
@@ -138,18 +141,20 @@ def transform_of_network(word: str, spec: str | None, builder: Callable[[], nn.M
     """
     from harness.data.transforms import transform_of
 
-    option = f"--stress-transform {word}"
+    setting = f"transform {word}"
     if spec is None or builder is None:
-        raise InputError(f"{option}: is that of the network that --stress-model builds; name one")
+        raise InputError("is that of the network that model builds; name one", setting=setting)
     try:
         with foreign_code():
             made = _of_timm(builder()) if word == "timm" else _of_torchvision(spec)
     except InputError:
         raise
     except ImportError as error:
-        raise InputError(f"{option}: needs {word}, which is not installed ({error}); pip install {word}") from None
+        raise InputError(
+            f"needs {word}, which is not installed ({error}); pip install {word}", setting=setting
+        ) from None
     except Exception as error:  # Either library's own, which may fail in any way.
-        raise InputError(f"{option}: {spec} has none ({error}); name one with module:callable") from error
+        raise InputError(f"{spec} has none ({error}); name one with module:callable", setting=setting) from error
     return transform_of(word, made, identity=spec)
 
 
@@ -158,8 +163,9 @@ def _of_timm(network: nn.Module) -> Any:
 
     if not (hasattr(network, "pretrained_cfg") or hasattr(network, "default_cfg")):
         raise InputError(
-            "--stress-transform timm: the network of --stress-model has no data config of timm's; build it by "
-            "timm:create_model, or name a transform with module:callable"
+            "the network of model has no data config of timm's; build it by "
+            "timm:create_model, or name a transform with module:callable",
+            setting="transform timm",
         )
     return create_transform(**resolve_data_config({}, model=network), is_training=False)
 
@@ -170,7 +176,7 @@ def _of_torchvision(spec: str) -> Any:
     module, _, name = spec.partition(":")
     if not module.startswith("torchvision.models"):
         raise InputError(
-            f"--stress-transform torchvision: --stress-model {spec} is no builder of torchvision.models; name a "
-            "transform with module:callable"
+            f"model {spec} is no builder of torchvision.models; name a transform with module:callable",
+            setting="transform torchvision",
         )
     return models.get_model_weights(name).DEFAULT.transforms()

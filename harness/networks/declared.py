@@ -102,12 +102,13 @@ def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None)
     given = "" if not isinstance(model, DeclaredNetwork) or model.mean is None else model.mean.flatten()
     if len(given) not in {0, 1, channels}:
         raise InputError(
-            f"--stress-normalisation has {len(given)} means, the data have {channels} channels; give one of each per "
-            "channel, or load the data with --stress-channels"
+            f"has {len(given)} means, the data have {channels} channels; give one for each, or load the data with "
+            "channels",
+            setting="normalisation",
         )
     wanted = _channels_taken(network)
     if wanted not in {None, channels}:
-        loading = f"load them with --stress-channels {wanted}, or " if wanted in {1, 3} else ""
+        loading = f"load them with channels {wanted}, or " if wanted in {1, 3} else ""
         raise InputError(
             f"the model takes images of {wanted} channels, the data have {channels}; {loading}build the model for "
             f"{channels}"
@@ -120,7 +121,7 @@ def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None)
         if size := _size_taken(model, network, some):
             raise InputError(
                 f"the model takes images of {size[0]}x{size[1]} pixels (height x width), the data have "
-                f"{height}x{width}; load them with --stress-size {size[0]}x{size[1]}, or build the model for "
+                f"{height}x{width}; load them with size {size[0]}x{size[1]}, or build the model for "
                 f"{height}x{width} ({error})"
             ) from error
         return ""
@@ -129,7 +130,7 @@ def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None)
     if answers.shape[1] != len(images.classes):
         raise InputError(
             f"the model tells {answers.shape[1]} classes apart, the data have {len(images.classes)} classes "
-            f"({some_of(images.classes)}); build it for these, such as with --stress-model-arg num_classes="
+            f"({some_of(images.classes)}); build it for these, such as with model-arg num_classes="
             f"{len(images.classes)}, or name the data that it was trained for"
         )
     if not isinstance(model, DeclaredNetwork):
@@ -144,14 +145,15 @@ def _expect_declared(answers: Tensor, declared: str | None) -> None:
     alike = bool((answers >= 0).all()) and bool(((sums - 1).abs() < _SUMS_TO_ONE).all())
     if declared == "probabilities" and not alike:
         raise InputError(
-            f"--stress-model-outputs probabilities: the model's outputs lie from {answers.min():.3g} to "
+            f"the model's outputs lie from {answers.min():.3g} to "
             f"{answers.max():.3g} and sum to {sums.min():.3g} to {sums.max():.3g} for an image, expected 0 to 1 and a "
-            "sum of 1; say --stress-model-outputs logits"
+            "sum of 1; say model-outputs logits",
+            setting="model-outputs probabilities",
         )
     if declared is None and alike and answers.shape[1] > 1:
         raise InputError(
             "the model's outputs are probabilities by the look of them, 0 to 1 with a sum of 1 for each image, and "
-            "were not declared; say --stress-model-outputs probabilities, or logits if they are logits all the same"
+            "were not declared; say model-outputs probabilities, or logits if they are logits all the same"
         )
 
 

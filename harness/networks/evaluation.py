@@ -70,6 +70,6 @@ def logits_of(outputs: Any) -> tuple[Any, str]:
         found = f"a {type(outputs).__name__}"
     raise InputError(
         f"the model returned {found}; expected logits (N, classes), an object with .logits, a dict with 'logits' or "
-        "'out', or a tuple whose first, and no other like it, is (N, classes): name with --stress-model a callable "
+        "'out', or a tuple whose first, and no other like it, is (N, classes): name as model a callable "
         "that wraps the network and returns the logits alone"
     )

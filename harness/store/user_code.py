@@ -25,18 +25,18 @@ def is_name(spec: str) -> bool:
     return re.fullmatch(_NAMED, spec) is not None
 
 
-def imported(spec: str, *, option: str, otherwise: str = "") -> Any:
+def imported(spec: str, *, setting: str, otherwise: str = "") -> Any:
     """Return the object that `package.module:name` names; the working directory is importable.
 
-    Raises `InputError`, which names the option, for another form and for what cannot be imported; `otherwise` ends its
+    Raises `InputError`, which names the setting, for another form and for what cannot be imported; `otherwise` ends its
     message.
     """
     if not is_name(spec):
-        raise InputError(f"{option} {spec}: expected package.module:name")
-    return named_object(spec, option=option, otherwise=otherwise)
+        raise InputError("expected package.module:name", setting=f"{setting} {spec}")
+    return named_object(spec, setting=setting, otherwise=otherwise)
 
 
-def named_object(spec: str, *, option: str, otherwise: str = "") -> Any:
+def named_object(spec: str, *, setting: str, otherwise: str = "") -> Any:
     """Return what `module:name` names, of whatever form the parts are; see `imported`.
 
     A module that is a script, which reads a command line or asks for input, is told so.
@@ -48,13 +48,15 @@ def named_object(spec: str, *, option: str, otherwise: str = "") -> Any:
         with no_script(module_name), foreign_code():
             module = importlib.import_module(module_name)
     except Exception as error:  # Importing runs the user's module, which may fail in any way.
-        raise InputError(f"{option} {spec}: cannot be imported ({_happened(error)}){otherwise}") from error
+        raise InputError(f"cannot be imported ({_happened(error)}){otherwise}", setting=f"{setting} {spec}") from error
     try:
         return operator.attrgetter(path)(module)
     except AttributeError as error:
         own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
         has = f"it has {some_of(own)}" if own else "it has no callable"
-        raise InputError(f"{option} {spec}: cannot be imported (AttributeError: {error}; {has}){otherwise}") from error
+        raise InputError(
+            f"cannot be imported (AttributeError: {error}; {has}){otherwise}", setting=f"{setting} {spec}"
+        ) from error
 
 
 @contextmanager

@@ -129,7 +129,7 @@ def test_stress_data_names_the_embedded_test_images(embedded):
 
 
 def test_unknown_stress_data_names_what_it_got_and_expected():
-    with pytest.raises(InputError, match=r"--stress-data mnist: .*fashion-mnist"):
+    with pytest.raises(InputError, match=r"data mnist: .*fashion-mnist"):
         load_images("mnist")
 
 

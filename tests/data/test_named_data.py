@@ -98,7 +98,7 @@ def test_a_data_set_with_a_fingerprint_is_decoded_once(here):
         (
             "nothing",
             "array",
-            r"--stress-data mine:nothing: cannot be imported \(AttributeError.*expected fashion-mnist",
+            r"data mine:nothing: cannot be imported \(AttributeError.*expected fashion-mnist",
         ),
         ("LABELS", "array", r"item 0: is a int; expected an object with __len__ and __getitem__"),
         ("splits", "array", r"gives a dict with train, test; name one of them"),
@@ -109,7 +109,7 @@ def test_a_data_set_with_a_fingerprint_is_decoded_once(here):
         ("made", "picture, [0, 1]", r"labels cannot be read"),
         ("made", "picture, 'cow'", r"label 'cow' is none of the classes ant, bee"),
         ("made", "picture / 100.0 - 1, 0", r"item 0: is float64 .* from -1 to .*leave Normalize out"),
-        ("made", "np.random.rand(4, 4), 0", r"--stress-data mine:made: gives other pixels for mine:made: item 0"),
+        ("made", "np.random.rand(4, 4), 0", r"data mine:made: gives other pixels for mine:made: item 0"),
     ],
 )
 def test_what_is_wrong_with_a_data_set_is_said(here, name, item, message):

@@ -65,15 +65,15 @@ def test_without_antialiasing_it_is_what_torchvision_makes_of_tensors(interpolat
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"size": "8", "resize": "9"}, "--stress-size and --stress-resize: the one stretches images to a size"),
-        ({"size": "8", "crop": "9"}, "--stress-size and --stress-crop"),
+        ({"size": "8", "resize": "9"}, "size and resize: the one stretches images to a size"),
+        ({"size": "8", "crop": "9"}, "size and crop"),
         ({"resize": "8x9"}, "^resize 8x9: expected the length of the shorter side"),
         ({"crop": "0"}, "^crop 0: expected a number of pixels, or HEIGHTxWIDTH"),
-        ({"interpolation": "bicubic"}, "--stress-interpolation: says how images are resized; say to what"),
-        ({"antialias": "no"}, "--stress-antialias: says how images are resized"),
+        ({"interpolation": "bicubic"}, "interpolation: says how images are resized; say to what"),
+        ({"antialias": "no"}, "antialias: says how images are resized"),
         ({"antialias": "no", "resize": "8", "interpolation": "lanczos"}, "lanczos is always antialiased"),
-        ({"transform": "steps:f", "size": "8"}, "--stress-transform steps:f and --stress-size: the transform makes"),
-        ({"transform": "timm", "channels": 1}, "--stress-transform timm and --stress-channels"),
+        ({"transform": "steps:f", "size": "8"}, "transform steps:f and size: the transform makes"),
+        ({"transform": "timm", "channels": 1}, "transform timm and channels"),
     ],
 )
 def test_what_contradicts_itself_is_said(given, message):
@@ -84,8 +84,7 @@ def test_what_contradicts_itself_is_said(given, message):
 def test_stretched_pictures_are_counted(here):
     images = options(size="20").load()
     assert images.notes == (
-        "2 of 2 images are stretched by --stress-size, the worst by a factor of 1.42; --stress-resize and "
-        "--stress-crop keep their shape",
+        "2 of 2 images are stretched by size, the worst by a factor of 1.42; resize and crop keep their shape",
     )
     assert options(resize="20", crop="20").load().notes == ()
 
@@ -117,7 +116,7 @@ def test_a_transform_of_the_users_makes_the_pixels(here):
         ),
         (
             "raise SystemExit(0)",
-            r"--stress-transform steps:f: failed on .*0\.png \(RuntimeError\('it raised SystemExit",
+            r"transform steps:f: failed on .*0\.png \(RuntimeError\('it raised SystemExit",
         ),
         ("return 'text'", "of .*png: is "),
         ("return np.full((4, 4), np.nan)", "from nan to nan, expected"),
@@ -139,7 +138,7 @@ def test_what_is_rounded_is_said(here):
 
 @pytest.mark.parametrize("spec", ["steps", "steps:", "nowhere:f", "json:__name__"])
 def test_a_transform_that_is_none_is_said(here, spec):
-    with pytest.raises(InputError, match=f"--stress-transform {spec}: "):
+    with pytest.raises(InputError, match=f"transform {spec}: "):
         options(transform=spec).load()
 
 
@@ -162,7 +161,7 @@ def test_timms_data_config_names_its_pipeline(here):
 @pytest.mark.parametrize(
     ("word", "network", "message"),
     [
-        ("timm", NetworkOptions(), "is that of the network that --stress-model builds; name one"),
+        ("timm", NetworkOptions(), "is that of the network that model builds; name one"),
         ("torchvision", NetworkOptions("json:loads"), "json:loads is no builder of torchvision.models"),
         ("torchvision", NetworkOptions("torchvision.models:nothing"), "torchvision.models:nothing"),
     ],

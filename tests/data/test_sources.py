@@ -146,9 +146,9 @@ def emptied(folder):
         (of_16_bits, r"x\.png: has more than 8 bits per channel \(I;16\); save it with 8"),
         (
             of_another_size,
-            r"c\.png: is 7x5 pixels \(height x width\), .*a\.png is 6x5; .* say which with --stress-size",
+            r"c\.png: is 7x5 pixels \(height x width\), .*a\.png is 6x5; .* say which with size",
         ),
-        (of_another_kind, r"c\.png: is grey, .*a\.png is colour; .* --stress-channels 1 or 3"),
+        (of_another_kind, r"c\.png: is grey, .*a\.png is colour; .* channels 1 or 3"),
         (with_an_empty_class, r"cat: no images in it; expected one folder per class .*, or remove the folder"),
         (with_splits, r"test: no images in it; .* if its folders are the classes, name folder:.*test"),
         (emptied, "photos: no folders in it; expected one folder per class"),
@@ -167,7 +167,7 @@ def test_a_folder_that_is_not_there_is_said(tmp_path):
 
 
 def test_fashion_mnist_is_not_converted():
-    with pytest.raises(InputError, match="--stress-size and --stress-channels are for images of other data"):
+    with pytest.raises(InputError, match="size and channels are for images of other data"):
         load_images("fashion-mnist", channels=3)
 
 
@@ -357,7 +357,7 @@ def test_a_source_is_one_entry_in_a_table(monkeypatch, capsys):
 
 @pytest.mark.parametrize("spec", ["npz", "npz:", "folder:", "fashion-mnist:", "fashion-mnist:x", "", ":x", "x:", "x:1"])
 def test_a_specification_of_another_form_is_refused_with_those_there_are(spec):
-    with pytest.raises(InputError, match=rf"--stress-data {spec}: unknown data; expected fashion-mnist, folder:PATH"):
+    with pytest.raises(InputError, match=rf"data {spec}: unknown data; expected fashion-mnist, folder:PATH"):
         load_images(spec)
 
 

@@ -52,7 +52,7 @@ def test_a_network_that_exits_while_it_is_built_is_refused(tmp_path, monkeypatch
     (tmp_path / "leaving_network.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(__import__("sys").modules, "leaving_network", raising=False)
-    with pytest.raises(InputError, match=r"--stress-model leaving_network:net: .*it raised SystemExit: 0"):
+    with pytest.raises(InputError, match=r"model leaving_network:net: .*it raised SystemExit: 0"):
         import_builder("leaving_network:net", ())()
 
 

@@ -212,7 +212,7 @@ def test_what_cannot_be_sent_is_named(pair):
             self.lock = threading.Lock()
 
     _, there = pair()
-    with pytest.raises(InputError, match=r"cannot be sent to a worker .*run it without --stress-backend ray"):
+    with pytest.raises(InputError, match=r"cannot be sent to a worker .*run it without backend ray"):
         there.predict(images_of(8), Locked())
 
 

@@ -100,5 +100,5 @@ def test_without_ray_it_says_how_to_install_it(monkeypatch):
 
 
 def test_a_device_beside_a_cluster_is_refused():
-    with pytest.raises(InputError, match="have GPUs by --stress-ray-gpus"):
+    with pytest.raises(InputError, match="have GPUs by ray-gpus"):
         placed(BackendOptions("ray"), "cuda")

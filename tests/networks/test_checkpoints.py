@@ -419,7 +419,7 @@ def test_unknown_architecture_is_refused(refuse, model, name):
     error = refuse(with_record(model, architecture=name), builder=None)
     assert error.code == "ARCHITECTURE"
     assert f"unknown architecture id {name!r}, known are ['fashion-cnn']" in str(error)
-    assert "--stress-model" in str(error)
+    assert "name the callable that builds it as model" in str(error)
 
 
 BAD_ARGUMENTS = {
@@ -485,7 +485,7 @@ def test_tensors_of_another_network_are_refused(refuse, model, changes, fact, wr
     error = refuse(write(change_tensors(model, **changes)))
     assert error.code == "ARCHITECTURE"
     assert fact in str(error)
-    assert "--stress-model" in str(error)
+    assert "name the callable that builds it as model" in str(error)
 
 
 def test_network_of_the_user_that_does_not_fit_is_refused(refuse, pth):

@@ -142,9 +142,7 @@ def test_normalisation_is_mean_and_std(text, expected):
     "text", ["0.5", "", "0.5,0", "0.5,-1", "a,b", "[1,2],[3]", "1,2,3", "[],[]", "1,inf", "0.5,nan"]
 )
 def test_other_normalisation_is_refused_with_what_is_expected(text):
-    with pytest.raises(
-        InputError, match=r"--stress-normalisation .*: expected imagenet, or mean and standard deviation"
-    ):
+    with pytest.raises(InputError, match=r"normalisation .*: expected imagenet, or mean and standard deviation"):
         parse_normalisation(text)
 
 
@@ -176,7 +174,7 @@ def test_a_network_that_fits_is_not_complained_about():
         pytest.param(
             declared(Small(channels=3)),
             images_of(channels=1, size=(8, 8)),
-            "takes images of 3 channels, the data have 1; load them with --stress-channels 3",
+            "takes images of 3 channels, the data have 1; load them with channels 3",
             id="channels",
         ),
         pytest.param(
@@ -188,13 +186,13 @@ def test_a_network_that_fits_is_not_complained_about():
         pytest.param(
             declared(Small(size=32)),
             images_of(size=(28, 28)),
-            r"takes images of 32x32 pixels .* the data have 28x28; load them with --stress-size 32x32",
+            r"takes images of 32x32 pixels .* the data have 28x28; load them with size 32x32",
             id="size",
         ),
         pytest.param(
             declared(Small(), ((0.1, 0.2), (1.0, 1.0))),
             images_of(size=(8, 8)),
-            "--stress-normalisation has 2 means, the data have 3 channels",
+            "normalisation has 2 means, the data have 3 channels",
             id="means",
         ),
     ],
@@ -214,9 +212,7 @@ def test_the_shipped_network_says_what_size_it_takes():
 
 
 def test_probabilities_must_be_declared():
-    with pytest.raises(
-        InputError, match=r"probabilities by the look of them.* say --stress-model-outputs probabilities"
-    ):
+    with pytest.raises(InputError, match=r"probabilities by the look of them.* say model-outputs probabilities"):
         expect_fit(declared(Small(softmax=True)), images_of(size=(8, 8)), outputs=None)
     expect_fit(declared(Small(softmax=True), probabilities=True), images_of(size=(8, 8)), outputs="probabilities")
     expect_fit(declared(Small(softmax=True)), images_of(size=(8, 8)), outputs="logits")

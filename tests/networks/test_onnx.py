@@ -71,7 +71,7 @@ def test_it_is_told_from_others_by_its_content(save):
 
 def test_declarations_hold_for_it_too(save):
     path = save(model_of(softmax=True))
-    with pytest.raises(InputError, match="say --stress-model-outputs probabilities"):
+    with pytest.raises(InputError, match="say model-outputs probabilities"):
         expect_fit(load_model(path).model, IMAGES, outputs=None)
     model = load_model(path, NetworkOptions(outputs="probabilities")).model
     expect_fit(model, IMAGES, outputs="probabilities")
@@ -83,7 +83,7 @@ def test_declarations_hold_for_it_too(save):
     ("shape", "message"),
     [
         (("n", 4, 2, 2), "takes images of 4 channels, the data have 1; build the model for 1"),
-        (("n", 1, 8, 2), r"takes images of 8x2 pixels .* the data have 4x4; load them with --stress-size 8x2"),
+        (("n", 1, 8, 2), r"takes images of 8x2 pixels .* the data have 4x4; load them with size 8x2"),
     ],
     ids=["channels", "size"],
 )

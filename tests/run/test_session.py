@@ -156,11 +156,11 @@ def test_missing_gates_are_refused_before_a_model_is_loaded(options, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data": "imagenet"}, "--stress-data imagenet: unknown data"),
+        ({"data": "imagenet"}, "data imagenet: unknown data"),
         ({"model_outputs": "logits"}, "^model-outputs: is about networks of the setting model"),
         ({"normalisation": "imagenet"}, "^normalisation: .*is fashion-cnn"),
         ({"device": "abacus"}, "device 'abacus' cannot be used .*expected auto, cpu, cuda or mps"),
-        ({"model": "nowhere"}, "--stress-model nowhere: expected package.module:callable"),
+        ({"model": "nowhere"}, "model nowhere: expected package.module:callable"),
     ],
     ids=["data", "outputs", "normalisation", "device", "model"],
 )
@@ -270,13 +270,13 @@ def test_the_working_directory_is_importable(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("spec", ["torch.nn", "torch.nn:", ":Linear", "", ":"])
 def test_a_malformed_spec_is_refused(spec):
-    with pytest.raises(InputError, match=rf"--stress-model {spec}: expected package\.module:callable"):
+    with pytest.raises(InputError, match=rf"model {spec}: expected package\.module:callable"):
         import_builder(spec, ())
 
 
 @pytest.mark.parametrize("argument", ["width", "=3", "1x=3", "a-b=3", ""])
 def test_a_malformed_argument_is_refused(argument):
-    with pytest.raises(InputError, match=rf"--stress-model-arg {argument}: expected key=value"):
+    with pytest.raises(InputError, match=rf"model-arg {argument}: expected key=value"):
         import_builder("torch.nn:Linear", (argument,))
 
 
@@ -286,7 +286,7 @@ def test_a_malformed_argument_is_refused(argument):
     ids=["module", "attribute"],
 )
 def test_what_cannot_be_imported_is_refused_with_the_reason(spec, reason):
-    with pytest.raises(InputError, match=rf"--stress-model {spec}: cannot be imported \(.*{reason}"):
+    with pytest.raises(InputError, match=rf"model {spec}: cannot be imported \(.*{reason}"):
         import_builder(spec, ())
 
 
@@ -300,7 +300,7 @@ def test_a_module_that_fails_while_imported_is_refused(tmp_path, monkeypatch, so
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "broken_network", raising=False)
-    with pytest.raises(InputError, match="--stress-model broken_network:make: cannot be imported"):
+    with pytest.raises(InputError, match="model broken_network:make: cannot be imported"):
         import_builder("broken_network:make", ())
 
 
@@ -323,5 +323,5 @@ def returns_none() -> None:
     ids=["raises", "not-callable", "wrong-argument", "returns-no-network"],
 )
 def test_a_callable_that_gives_no_network_is_refused(spec, arguments, message):
-    with pytest.raises(InputError, match=rf"--stress-model {spec}: .*{message}"):
+    with pytest.raises(InputError, match=rf"model {spec}: .*{message}"):
         import_builder(spec, arguments)()

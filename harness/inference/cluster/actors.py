@@ -126,8 +126,8 @@ class Actors:
             found, gpus = ray.cluster_resources(), self.options.gpus
             has = f"{found.get('CPU', 0):g} cores and {found.get('GPU', 0):g} GPUs"
             raise InputError(
-                f"--stress-backend ray: the cluster has {has}, a worker takes one core"
-                + (f" and {gpus:g} GPUs" if gpus else "")
+                f"the cluster has {has}, a worker takes one core" + (f" and {gpus:g} GPUs" if gpus else ""),
+                setting="backend ray",
             )
         return int(min(room, self.options.workers or math.inf))
 
@@ -174,8 +174,8 @@ class Actors:
         if facts.code != this_platform(torch.device("cpu")).code:
             self.close()
             raise InputError(
-                f"--stress-backend ray: node {facts.node} has other code of the harness than this process; install the "
-                "same on all nodes"
+                f"node {facts.node} has other code of the harness than this process; install the same on all nodes",
+                setting="backend ray",
             )
         if self.kinds and facts.kind not in self.kinds:
             # It came late: what the run's numbers are to be compared with was said at its start.

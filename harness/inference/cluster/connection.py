@@ -32,20 +32,21 @@ def connect(options: RayOptions) -> bool:
         import ray
     except ImportError as error:
         raise InputError(
-            f"--stress-backend ray: needs Ray, which is not installed ({error}); pip install 'stress-harness[ray]'"
+            f"needs Ray, which is not installed ({error}); pip install 'stress-harness[ray]'", setting="backend ray"
         ) from None
     if tuple(map(int, ray.__version__.split(".")[:2])) < LEAST:
         raise InputError(
-            f"--stress-backend ray: needs Ray {'.'.join(map(str, LEAST))} or newer, {ray.__version__} is installed; "
-            "pip install --upgrade 'stress-harness[ray]'"
+            f"needs Ray {'.'.join(map(str, LEAST))} or newer, {ray.__version__} is installed; "
+            "pip install --upgrade 'stress-harness[ray]'",
+            setting="backend ray",
         )
     if ray.is_initialized():
         return False
     address = options.address or os.environ.get("RAY_ADDRESS") or "local"
     if address.startswith("ray://"):
         raise InputError(
-            f"--stress-ray-address {address}: is a Ray client's; name the cluster itself, such as 10.0.0.1:6379, and "
-            "run on one of its nodes"
+            "is a Ray client's; name the cluster itself, such as 10.0.0.1:6379, and run on one of its nodes",
+            setting=f"ray-address {address}",
         )
     started = address == "local"
     own: dict[str, Any] = {"num_cpus": available_cores(), "include_dashboard": False} if started else {}
@@ -55,7 +56,8 @@ def connect(options: RayOptions) -> bool:
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         said = str(error).splitlines()[0] if str(error) else repr(error)
         raise InputError(
-            f"--stress-ray-address {address}: no cluster can be joined there ({said}); start one with `ray start "
-            "--head`, or leave the option and RAY_ADDRESS out to have one for the run"
+            f"no cluster can be joined there ({said}); start one with `ray start "
+            "--head`, or leave the address and RAY_ADDRESS out to have one for the run",
+            setting=f"ray-address {address}",
         ) from None
     return started

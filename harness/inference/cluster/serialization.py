@@ -132,9 +132,7 @@ def packed(inputs: Perturbed) -> bytes:
         with _code_of(*inputs.perturbations, *(each.kind.apply for each in taken if isinstance(each, _Declared))):
             content: bytes = cloudpickle.dumps(replace(inputs, perturbations=taken))
     except Exception as error:  # A user's object, which may hold anything.
-        raise InputError(
-            f"{inputs}: cannot be sent to a worker ({error}); run it without --stress-backend ray"
-        ) from error
+        raise InputError(f"{inputs}: cannot be sent to a worker ({error}); run it without backend ray") from error
     return content
 
 
@@ -146,9 +144,7 @@ def packed_model(model: nn.Module) -> np.ndarray:
             _pickler(content).dump(model)
             return np.frombuffer(content.getbuffer(), dtype=np.uint8)
     except Exception as error:  # A user's object, which may hold anything.
-        raise InputError(
-            f"the model cannot be sent to a worker ({error}); run it without --stress-backend ray"
-        ) from error
+        raise InputError(f"the model cannot be sent to a worker ({error}); run it without backend ray") from error
 
 
 def packed_call(call: Callable[..., Any]) -> bytes:

@@ -72,9 +72,7 @@ def choose(
         raise CheckpointRefused("PICKLE_GLOBAL", path, f"its pickle wants {shown(strange)}", SAVE_WEIGHTS_ALONE)
     if choice.prefix is None and not _WRAPPERS.issuperset(fit.prefix.split(".")[:-1]):
         fact = f"{_place(fit)} fits the network, but for the names, which begin with {shown(fit.prefix)!r}"
-        raise CheckpointRefused(
-            "ARCHITECTURE", path, fact, f"Say --stress-strip-prefix {fit.prefix[:-1]}, if that is it."
-        )
+        raise CheckpointRefused("ARCHITECTURE", path, fact, f"Say strip-prefix {fit.prefix[:-1]}, if that is it.")
     return fit.tensors, _in_words(fit)
 
 
@@ -86,7 +84,7 @@ def _named(dicts: Sequence[StateDict], choice: Choice, path: Path) -> Sequence[S
         return named
     inner = members_of(dicts)
     fact = f"it has no tensors under {shown(choice.key)!r}; state dicts in it are {inner or 'none'}"
-    raise CheckpointRefused("SCHEMA", path, fact, "Name one of these with --stress-checkpoint-key, or leave it out.")
+    raise CheckpointRefused("SCHEMA", path, fact, "Name one of these with checkpoint-key, or leave it out.")
 
 
 def _as_they_are(among: Sequence[StateDict], needed: Needed, prefix: str, path: Path) -> list[Fit]:
@@ -95,7 +93,7 @@ def _as_they_are(among: Sequence[StateDict], needed: Needed, prefix: str, path: 
     if not plain:
         named = some_of([shown(name) for held in among for name in held.tensors], shown=3)
         fact = f"no tensor's name begins with {shown(prefix)!r}; they are {named}"
-        raise CheckpointRefused("SCHEMA", path, fact, "Name another with --stress-strip-prefix, or leave it out.")
+        raise CheckpointRefused("SCHEMA", path, fact, "Name another with strip-prefix, or leave it out.")
     return plain
 
 
@@ -112,9 +110,9 @@ def _undecided(covering: Sequence[Fit], path: Path) -> CheckpointRefused:
     prefixes = list(dict.fromkeys(fit.prefix for fit in covering))
     ways = []
     if len(places) > 1:
-        ways.append(f"--stress-checkpoint-key {_either(list(filter(None, places)))}")
+        ways.append(f"checkpoint-key {_either(list(filter(None, places)))}")
     if len(places) < len(covering):
-        ways.append(f"--stress-strip-prefix {_either([prefix[:-1] or repr('') for prefix in prefixes])}")
+        ways.append(f"strip-prefix {_either([prefix[:-1] or repr('') for prefix in prefixes])}")
     return CheckpointRefused("ARCHITECTURE", path, fact, f"Say which one to judge: {', and '.join(ways)}.")
 
 

@@ -127,7 +127,7 @@ _MOST = 0.6
 """The share of names that agree when it is the same network but for something."""
 _CLASSES = ("num_classes", "classes", "n_classes", "num_labels", "nb_classes")
 _CHANNELS = ("in_channels", "in_chans", "channels", "num_channels", "input_channels")
-OF_ANOTHER = "For a network that is not the shipped architecture use --stress-model."
+OF_ANOTHER = "For a network that is not the shipped architecture name the callable that builds it as model."
 
 
 def misfit(fit: Fit, path: Path, *, builder: Callable[..., object] | None, next_step: str = "") -> CheckpointRefused:
@@ -200,8 +200,8 @@ def _first_sizes(fit: Fit, name: str) -> tuple[int, int] | None:
 
 def _of_classes(theirs: int, ours: int, builder: Callable[..., object]) -> str:
     name = _parameter(builder, _CLASSES, otherwise="num_classes")
-    how = f"add --stress-model-arg {name}={theirs}" if name else f"have the callable build it for {theirs}"
-    return f"The file is of a network for {theirs} classes, --stress-model builds one for {ours}: {how}."
+    how = f"add model-arg {name}={theirs}" if name else f"have the callable build it for {theirs}"
+    return f"The file is of a network for {theirs} classes, model builds one for {ours}: {how}."
 
 
 def _is_of_channels(fit: Fit, name: str) -> bool:
@@ -213,7 +213,7 @@ def _is_of_channels(fit: Fit, name: str) -> bool:
 def _of_channels(fit: Fit, name: str, builder: Callable[..., object]) -> str:
     theirs, ours = fit.tensors[name].shape[1], fit.needed.tensors[name][0][1]
     known = _parameter(builder, _CHANNELS, otherwise="in_chans" if _is_timms(builder) else "")
-    how = f"add --stress-model-arg {known}={theirs}" if known else f"have the callable build it for {theirs}"
+    how = f"add model-arg {known}={theirs}" if known else f"have the callable build it for {theirs}"
     return f"The file's {name} takes {theirs} channels, the network's {ours}: {how}."
 
 
@@ -234,28 +234,28 @@ def _of_names(fit: Fit) -> str:
     first = needed[0].partition(".")[0] + "." if needed else ""
     if all(name.startswith(first) for name in needed) and any(name.removeprefix(first) in held for name in needed):
         return (
-            f"The network of --stress-model has them under {first[:-1]!r}: name a callable that builds the inner "
+            f"The network of model has them under {first[:-1]!r}: name a callable that builds the inner "
             "network, or save the outer one's state dict."
         )
     agreeing = sum(name in held for name in needed)
     differing = [*fit.missing, *fit.unknown, *fit.misshapen]
     if not agreeing:
-        return "It is of another network: name with --stress-model the callable that built it for its training."
+        return "It is of another network: name as model the callable that built it for its training."
     numbered = {_numberless(name) for name in (needed if fit.unknown else held)}
     if differing and all(_numberless(name) in numbered for name in (fit.unknown or fit.missing)):
         return (
-            "It has the same kinds of layers, but not as many, or as wide: name with --stress-model, and "
-            "--stress-model-arg, the depth or variant that was trained."
+            "It has the same kinds of layers, but not as many, or as wide: name with model, and "
+            "model-arg, the depth or variant that was trained."
         )
     if agreeing >= _MOST * len(needed):
         parts = some_of(
             list(dict.fromkeys(_name(name.rpartition(".")[0] or name) for name in differing)), shown=_LISTED
         )
         return (
-            f"Most of it agrees, and {parts} do not: build the network as it was trained, by --stress-model-arg or a "
+            f"Most of it agrees, and {parts} do not: build the network as it was trained, by model-arg or a "
             "callable of your own that puts the same layers there."
         )
-    return "Few names agree: name with --stress-model the callable that built the network for its training."
+    return "Few names agree: name as model the callable that built the network for its training."
 
 
 def _numberless(name: str) -> str:

@@ -13,7 +13,7 @@ from harness.networks.architectures import ARCHITECTURES, build
 from harness.networks.checkpoints.archive import read_members
 from harness.networks.checkpoints.choosing import Choice, choose
 from harness.networks.checkpoints.files import CheckpointRefused, read_regular, shown
-from harness.networks.checkpoints.fitting import Needed, fits_of, misfit
+from harness.networks.checkpoints.fitting import OF_ANOTHER, Needed, fits_of, misfit
 from harness.networks.checkpoints.native import read_native
 from harness.networks.checkpoints.pickled import read_pickle
 from harness.networks.checkpoints.state_dicts import StateDict, state_dicts
@@ -112,7 +112,7 @@ def build_network(record: Record, tensors: Mapping[str, StoredTensor], path: Pat
     name, arguments = record.architecture, record.arguments
     if name not in ARCHITECTURES:
         fact = f"unknown architecture id {shown(repr(name))}, known are {sorted(ARCHITECTURES)}"
-        raise CheckpointRefused("ARCHITECTURE", path, fact, "For a network of your own use --stress-model.")
+        raise CheckpointRefused("ARCHITECTURE", path, fact, OF_ANOTHER)
     if (length := len(json.dumps(arguments))) > MAX_ARGUMENTS:
         fact = f"the arguments of its architecture have {length} characters, more than the limit of {MAX_ARGUMENTS}"
         raise CheckpointRefused("RESOURCE", path, fact, _NOT_ITS_OWN)

@@ -77,7 +77,7 @@ def state_dicts(loaded: object, path: Path) -> tuple[StateDict, ...]:
 
 
 def members_of(dicts: Sequence[StateDict]) -> str:
-    """Return the paths of the state dicts in a file, some of them, as they are given to `--stress-checkpoint-key`."""
+    """Return the paths of the state dicts in a file, some of them, as they are given to `checkpoint-key`."""
     return some_of([shown(each.place) for each in dicts if each.place])
 
 
