@@ -15,7 +15,7 @@ from harness.data import LabelledImages, decoding, load_images, rows
 from harness.data import npz as npz_module
 from harness.data.masks import object_masks
 from harness.data.options import DataOptions
-from harness.data.sources import SOURCES, Source
+from harness.data.sources import SOURCES, Source, specs_in_words
 from harness.errors import InputError, NotApplicableError
 from harness.gates import GatesError, read_gates
 from harness.networks.architectures import FashionCNN
@@ -337,7 +337,7 @@ def test_other_names_of_classes_are_refused(npz, tmp_path, classes):
 # A source of one's own is one entry.
 
 
-def test_a_source_is_one_entry_in_a_table(monkeypatch, capsys):
+def test_a_source_is_one_entry_in_a_table(monkeypatch):
     def noise(count, pipeline):
         shape = (int(count), pipeline.channels or 3, *(pipeline.size or (8, 8)))
         return LabelledImages(torch.zeros(shape, dtype=torch.uint8), torch.arange(int(count)) % 2, ("a", "b"), "n", "t")
@@ -347,12 +347,16 @@ def test_a_source_is_one_entry_in_a_table(monkeypatch, capsys):
     assert DataOptions("noise:6").load().pixels.shape == (6, 3, 8, 8)
     with pytest.raises(InputError, match=r"expected fashion-mnist, folder:PATH, .* noise:COUNT or module:callable$"):
         load_images("nose:6")
+    assert specs_in_words(explained=True).endswith(
+        "tar files, such as test-{000..009}.tar, or their URLs), noise:COUNT (images of nothing) or module:callable "
+        "(a data set of pictures and labels, or what returns one)"
+    )
+
+
+def test_the_help_of_a_command_explains_the_sources(capsys):
     with pytest.raises(SystemExit):
         main(["evaluate", "--help"])
-    assert (
-        "webdataset:SHARDS (tar files, such as test-{000..009}.tar, or their URLs), noise:COUNT (images of nothing)"
-        in (" ".join(capsys.readouterr().out.split()))
-    )
+    assert specs_in_words(explained=True) in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("spec", ["npz", "npz:", "folder:", "fashion-mnist:", "fashion-mnist:x", "", ":x", "x:", "x:1"])
