@@ -148,7 +148,7 @@ def emptied(folder):
             of_another_size,
             r"c\.png: is 7x5 pixels \(height x width\), .*a\.png is 6x5; .* say which with size",
         ),
-        (of_another_kind, r"c\.png: is grey, .*a\.png is colour; .* channels 1 or 3"),
+        (of_another_kind, r"c\.png: is grey, .*a\.png is colour; .* channels, 1 or 3"),
         (with_an_empty_class, r"cat: no images in it; expected one folder per class .*, or remove the folder"),
         (with_splits, r"test: no images in it; .* if its folders are the classes, name folder:.*test"),
         (emptied, "photos: no folders in it; expected one folder per class"),

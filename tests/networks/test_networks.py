@@ -192,7 +192,7 @@ def test_a_network_that_fits_is_not_complained_about():
         pytest.param(
             declared(Small(), ((0.1, 0.2), (1.0, 1.0))),
             images_of(size=(8, 8)),
-            "normalisation has 2 means, the data have 3 channels",
+            "normalisation: has 2 means, the data have 3 channels",
             id="means",
         ),
     ],
