@@ -41,7 +41,7 @@ class Collector:
                 if verdict.status == "fail" and shown["pictures"]:
                     self.reported.examples[verdict.gate.id] = shown["pictures"][0]
                 if verdict.metric == LOST_CONSENSUS.name and shown["pictures"]:
-                    self.reported.telling[verdict.gate.id] = shown["pictures"]
+                    self.reported.consensus_pictures[verdict.gate.id] = shown["pictures"]
         if report.failed and not wires:
             crash = getattr(report.longrepr, "reprcrash", None)
             message = crash.message if crash else str(report.longrepr)

@@ -91,7 +91,7 @@ def _row(verdict: Verdict, *, counted: str = "") -> dict[str, Any]:
 
 def _example(outcome: Outcome, failed: list[Verdict]) -> Section | None:
     """Return the first picture of the worst gate that has one, of another image than those that lead the page."""
-    leading = {_image_in(picture) for pictures in outcome.telling.values() for picture in pictures}
+    leading = {_image_in(picture) for pictures in outcome.consensus_pictures.values() for picture in pictures}
     pictured = [verdict for verdict in failed if verdict.gate.id in outcome.examples]
     shown = next((each for each in pictured if _image_in(outcome.examples[each.gate.id]) not in leading), None)
     if shown is None:
@@ -155,7 +155,7 @@ def consensus_errors(outcome: Outcome) -> Section | None:
     the first such row.
     """
     rows = [one for one in worst_first(outcome.verdicts) if one.metric == LOST_CONSENSUS.name and one.value]
-    shown = next((one for one in rows if one.gate.id in outcome.telling), None)
+    shown = next((one for one in rows if one.gate.id in outcome.consensus_pictures), None)
     if shown is None or not outcome.failed:
         return None
     assert shown.value is not None
@@ -163,7 +163,7 @@ def consensus_errors(outcome: Outcome) -> Section | None:
     body = render(
         "consensus_errors",
         lead=f"{shown.value:,.0f} such images{usual}. {shown.detail[:1].upper()}{shown.detail[1:]}.",
-        pictures=outcome.telling[shown.gate.id][:_LEADING],
+        pictures=outcome.consensus_pictures[shown.gate.id][:_LEADING],
         id=shown.gate.id,
     )
     return Section("known", "Every retrained reference model gets these right, this one does not", body)

@@ -55,10 +55,10 @@ class Outcome:
     `errors` says why the run could not judge, `omissions` what it did not cover, and `failed_tests` names tests without
     a gate that failed. `scope` says what a complete run of the quick profile leaves out, and is empty for any other.
     `provenance` says whose healthy models the bounds come from, and `remarks` what else bears upon them. `overview`
-    holds the models side by side, or `overview_missing` says why not; `examples` has a picture, as HTML, for gates that
-    failed, by id, and `telling` all those of gates on what healthy models know. `thumbnails` are images (H, W, C) uint8
-    by their number, those that the overview names, or by the id of their gate, golden ones. `history` has earlier runs,
-    and this one last.
+    holds the models side by side, or `overview_missing` says why not; `examples` has a picture, as HTML, for gates
+    that failed, by id, and `consensus_pictures` all those of gates on what healthy models know. `thumbnails` are
+    images (H, W, C) uint8 by their number, those that the overview names, or by the id of their gate, golden ones.
+    `history` has earlier runs, and this one last.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -79,7 +79,7 @@ class Outcome:
     overview: Overview | None = None
     overview_missing: str = ""
     examples: Mapping[str, str] = field(default_factory=dict)
-    telling: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    consensus_pictures: Mapping[str, Sequence[str]] = field(default_factory=dict)
     thumbnails: Mapping[int | str, np.ndarray] = field(default_factory=dict)
     history: History | None = None
 

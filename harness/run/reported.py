@@ -46,7 +46,7 @@ class Reported:
     overview: Overview | None = None
     overview_missing: str = ""
     examples: dict[str, str] = field(default_factory=dict)
-    telling: dict[str, list[str]] = field(default_factory=dict)
+    consensus_pictures: dict[str, list[str]] = field(default_factory=dict)
     _tests: dict[str, str] = field(default_factory=dict)
     _shares: dict[str, float] = field(default_factory=dict)
 
@@ -123,7 +123,7 @@ def outcome_of(
         overview=reported.overview,
         overview_missing=reported.overview_missing,
         examples=reported.examples,
-        telling=reported.telling,
+        consensus_pictures=reported.consensus_pictures,
         thumbnails=_thumbnails(session, reported.overview),
     )
 

@@ -42,7 +42,7 @@ def golden_row(name: str, value: float, reason: str = "complaint 7"):
 
 def test_what_every_healthy_model_gets_right_leads_the_page_of_a_model_that_fails():
     outcome = replace(
-        EMPTY, verdicts=(lost(71),), telling={"consensus-clean": ["<b>one</b>", "<b>two</b>", "<b>3</b>"]}
+        EMPTY, verdicts=(lost(71),), consensus_pictures={"consensus-clean": ["<b>one</b>", "<b>two</b>", "<b>3</b>"]}
     )
     section = consensus_errors(outcome)
     assert section.title == "Every retrained reference model gets these right, this one does not"
@@ -57,7 +57,7 @@ def test_what_every_healthy_model_gets_right_leads_the_page_of_a_model_that_fail
 def test_the_row_that_misses_by_most_is_shown():
     other = replace(KNOWN, id="consensus-mirrored")
     telling = {"consensus-clean": ["a"], "consensus-mirrored": ["b"]}
-    section = consensus_errors(replace(EMPTY, verdicts=(lost(35), lost(90, other)), telling=telling))
+    section = consensus_errors(replace(EMPTY, verdicts=(lost(35), lost(90, other)), consensus_pictures=telling))
     assert section.body.startswith("<p>90 such images")
 
 

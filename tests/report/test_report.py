@@ -289,7 +289,7 @@ def test_the_example_is_of_another_image_than_what_leads_the_page():
         name: f'<img alt="image {image}, of {name}">' for name, image in ((FAIL.gate.id, 15), ("b", 1), ("c", 7))
     }
     leading = {"c": ['<img alt="image 7, of c">', '<img alt="image 1, in a mirror">']}
-    page = scorecard(replace(OUTCOME, verdicts=(FAIL, worse, worst), examples=pictures, telling=leading))
+    page = scorecard(replace(OUTCOME, verdicts=(FAIL, worse, worst), examples=pictures, consensus_pictures=leading))
     assert f"image 15, of {FAIL.gate.id}" in page[page.index('id="report-example"') : page.index('id="report-covered"')]
 
 
