@@ -3,7 +3,7 @@
 import numpy as np
 
 from harness.calibration.outliers import check_panel
-from harness.calibration.panel import Member, Panel, Row
+from harness.calibration.panel import Panel, ReferenceModel, Row
 from harness.calibration.thresholds import Calibrated, thresholds_of
 from harness.measures import Unit
 from harness.measures.panel.predictions import LIKELIEST, NOT_ASKED, PanelView
@@ -18,15 +18,17 @@ def row(name: str, *, family: str = "rotation", unit: str = "share", n: int = 10
 
 
 def panel_of(values, rows=None, **facts) -> Panel:
-    """Return the panel of these values, (members, rows); rows default to accuracies r0, r1, … of one family."""
+    """Return the panel of these values, (models, rows); rows default to accuracies r0, r1, … of one family."""
     values = np.asarray(values, dtype=float)
     values = values[:, None] if values.ndim == 1 else values
     rows = tuple(rows or (row(f"r{number}", **facts) for number in range(values.shape[1])))
-    members = tuple(
-        Member(f"seed-{seed:03}.safetensors", f"{seed:064x}", seed, dict(zip((r.id for r in rows), line, strict=True)))
+    models = tuple(
+        ReferenceModel(
+            f"seed-{seed:03}.safetensors", f"{seed:064x}", seed, dict(zip((r.id for r in rows), line, strict=True))
+        )
         for seed, line in enumerate(values.tolist(), start=1)
     )
-    return Panel("abc", 1, {"epochs": 20, "augment": True}, rows, members)
+    return Panel("abc", 1, {"epochs": 20, "augment": True}, rows, models)
 
 
 def calibrate(panel: Panel, budgets, *, by_hand=frozenset()) -> list[Calibrated]:

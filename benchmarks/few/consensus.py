@@ -12,7 +12,7 @@ from benchmarks.detection.results import read_result
 from benchmarks.few.answers import read_answers
 from benchmarks.few.paths import ANSWERS, FASHION_GATES, FASHION_PANEL, MUTANTS
 from benchmarks.few.report import TRIVIAL, draws
-from harness.calibration.panel import Chance, Member, read_panel
+from harness.calibration.panel import Chance, ReferenceModel, read_panel
 from harness.calibration.thresholds import family_thresholds
 from harness.data import load_fashion_mnist
 from harness.gates import read_gates
@@ -68,11 +68,12 @@ class Asked:
         of_few, others = self.healthy[chosen], np.delete(self.healthy, chosen, axis=0)
         wrong = of_few.sum(axis=0)
         values = self.lost(of_few, wrong - of_few == 0)
-        members = tuple(
-            Member(f"{at}", "", None, {row.id: int(value) for row, value in zip(self.rows, of_one, strict=True)})
+        ids = [row.id for row in self.rows]
+        models = tuple(
+            ReferenceModel(f"{at}", "", None, dict(zip(ids, map(int, of_one), strict=True)))
             for at, of_one in enumerate(values)
         )
-        panel = replace(self.panel, members=members, chance=self.chance)
+        panel = replace(self.panel, models=models, chance=self.chance)
         known = (wrong == 0)[None]
         return (
             family_thresholds(panel, self.rows, self.budgets, draws=_BOOTSTRAP),
@@ -98,7 +99,7 @@ def asked() -> Asked:
             chance[row.id] = Chance(0.0)  # Of whatever size: it tells nothing of such counts.
         if row.metric == LOST_OF_A_CLASS.name:
             labels[row.id] = np.tile(of_test, len(under))
-    healthy = [Path(member.path).stem for member in panel.members]
+    healthy = [Path(member.path).stem for member in panel.models]
     results = [read_result(name, MUTANTS) for name in answers.wrong if name not in healthy]
     worse = [result.id for result in results if result and (result.clean_accuracy or 0) >= TRIVIAL]
     count = sum(answers.views.values())

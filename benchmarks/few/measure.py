@@ -53,7 +53,7 @@ def measure_fashion() -> None:
         paths, gates = sorted(PANEL.glob("*.safetensors")), read_gates(TESTS / "gates.toml")
         with _bar(2 * len(paths)) as advance:
             assert gates.knowledge, "the shipped gates file names what the panel knows"
-            recording, _ = with_predictions(paths, Recording(TESTS, gates), gates.knowledge, on_member=advance)
+            recording, _ = with_predictions(paths, Recording(TESTS, gates), gates.knowledge, on_model=advance)
             found = entries_of([load_checkpoint(path) for path in paths], recording, advance)
     measured = [[entry for entry in of_one if entry["family"] not in AMONG_NETWORKS] for of_one in found]
     distances_of([path.stem for path in paths], measured).write(FASHION)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.calibration.panel import ALONE, Chance, Member, Panel
+from harness.calibration.panel import ALONE, Chance, Panel, ReferenceModel
 from harness.calibration.thresholds import thresholds_of
 from harness.measures import Unit
 
@@ -65,11 +65,11 @@ def panel_of(networks: Networks, chosen: np.ndarray, *, chance: bool = True) -> 
             continue
         rest = float(found.rest[row.id][chosen].mean()) if row.id in found.rest else None
         known[row.id] = Chance(variance, rest, row.id in found.answers)
-    members = tuple(
-        Member(found.networks[at], "", None, {row: float(values[at]) for row, values in found.values.items()})
+    models = tuple(
+        ReferenceModel(found.networks[at], "", None, {row: float(values[at]) for row, values in found.values.items()})
         for at in chosen
     )
-    return replace(networks.panel, members=members, chance=known)
+    return replace(networks.panel, models=models, chance=known)
 
 
 def held_against(networks: Networks, calibrated: list[Calibrated], chosen: np.ndarray) -> Split:

@@ -156,7 +156,7 @@ def measured_panel(request: CalibrationRequest, *, on_fit: Callable[[Fit], None]
     asked = _ids_asked_for(request, gates)
     known = read_panel(path, gates) if request.families or asked else None
     if known and not request.checkpoints:
-        checkpoints = [Path(member.path) for member in known.members]
+        checkpoints = [Path(model.path) for model in known.models]
     else:
         checkpoints = list(request.checkpoints) or _trained(request, gates, path.with_suffix(""))
     predictions_path = _predictions_path(request, gates)
@@ -181,11 +181,11 @@ def measured_panel(request: CalibrationRequest, *, on_fit: Callable[[Fit], None]
             bar.write(note, file=sys.stderr)
 
         recording, predictions = with_predictions(
-            checkpoints, recording, predictions_path, network=request.network, on_member=advance
+            checkpoints, recording, predictions_path, network=request.network, on_model=advance
         )
         bar.reset()
         bar.set_description("measuring")
-        panel = measure_panel(checkpoints, recording, network=request.network, on_member=advance, on_note=tell)
+        panel = measure_panel(checkpoints, recording, network=request.network, on_model=advance, on_note=tell)
     if known:
         panel = _joined(known, panel, gates, path, again=(*asked, *_ids_of(known, request.families)))
     return MeasuredPanel(panel, predictions, gates)
@@ -210,7 +210,7 @@ def _joined(known: Panel, new: Panel, gates: GatesFile, path: Path, *, again: Se
 
     Raises `InputError` for other networks, and for checks that have changed since they were measured.
     """
-    if [member.sha256 for member in new.members] != [member.sha256 for member in known.members]:
+    if [model.sha256 for model in new.models] != [model.sha256 for model in known.models]:
         raise InputError(
             f"{path}: its networks are not those measured now; calibrate all families, without --family and --row"
         )
@@ -223,12 +223,12 @@ def _joined(known: Panel, new: Panel, gates: GatesFile, path: Path, *, again: Se
                 f"{gates.path}: gate {row.id!r} has changed since {path} was measured; calibrate its family too, with "
                 f"--family {row.family}, or all, without --family"
             )
-    members = tuple(
+    models = tuple(
         replace(measured, values={**{row.id: old.values[row.id] for row in kept}, **measured.values})
-        for old, measured in zip(known.members, new.members, strict=True)
+        for old, measured in zip(known.models, new.models, strict=True)
     )
     chance = {**{row.id: known.chance[row.id] for row in kept if row.id in known.chance}, **new.chance}
-    return replace(new, rows=kept + new.rows, members=members, chance=chance)
+    return replace(new, rows=kept + new.rows, models=models, chance=chance)
 
 
 def _trained(request: CalibrationRequest, gates: GatesFile, folder: Path) -> list[Path]:
@@ -312,7 +312,7 @@ def _readable(path: Path) -> PanelPredictions | None:
 
 def _about(panel: Panel, calibrated: Sequence[Calibrated]) -> str:
     """Return whose thresholds these are and, where they are provisional, what a third network would gain."""
-    count = len(panel.members)
+    count = len(panel.models)
     if count >= PROVISIONAL:
         return f"{count} retrained reference models, the same recipe with other seeds"
     gated = sum(not item.not_gated for item in calibrated)
@@ -338,7 +338,7 @@ def _write(
     """
     panel, predictions, gates = measured.panel, measured.predictions, measured.gates
     date = datetime.now(UTC).date().isoformat()
-    seeds = [member.seed for member in panel.members]
+    seeds = [model.seed for model in panel.models]
     recipe: dict[str, Any] = {"about": _about(panel, calibrated), "panel": panel_path.as_posix(), "date": date}
     if None not in seeds:
         recipe["seeds"] = seeds

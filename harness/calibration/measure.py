@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
 
-from harness.calibration.panel import Chance, Member, Panel, Row
+from harness.calibration.panel import Chance, Panel, ReferenceModel, Row
 from harness.calibration.recording import Recording, record
 from harness.errors import InputError, some_of
 from harness.gates import Gate
@@ -36,13 +36,13 @@ def measure_panel(
     recording: Recording,
     *,
     network: NetworkOptions | None = None,
-    on_member: Callable[[], None] | None = None,
+    on_model: Callable[[], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Panel:
     """Measure every checkpoint, in the network that the options describe if it needs one, and return the panel.
 
     What was measured is kept in the user's cache, so that a killed run goes on, and a panel of unchanged tests costs
-    nothing. `on_member` is called after each checkpoint, and `on_note` with a line on which of their files' tensors
+    nothing. `on_model` is called after each checkpoint, and `on_note` with a line on which of their files' tensors
     networks were filled with, where there was a choice. Raises `InputError` for a checkpoint given twice, for
     checkpoints of different recipes, and when a run of the tests could not measure.
     """
@@ -53,10 +53,10 @@ def measure_panel(
         if on_note:
             on_note(f"{some_of([str(each.path) for each in loaded if each.note == note])}: {note}")
     recipe = _common_recipe(loaded)
-    measured = entries_of(loaded, recording, on_member)
+    measured = entries_of(loaded, recording, on_model)
     known = {gate.id: gate.definition for gate in recording.gates.gates}
     rows: dict[str, Row] = {}
-    members = []
+    models = []
     for checkpoint, entries in zip(loaded, measured, strict=True):
         for entry in entries:
             row = Row(
@@ -74,22 +74,22 @@ def measure_panel(
                     f"{theirs[name]!r}; a test must measure the same thing whichever network it is given"
                 )
         training = checkpoint.record.training if checkpoint.record else None
-        members.append(
-            Member(
+        models.append(
+            ReferenceModel(
                 path=str(checkpoint.path),
                 sha256=checkpoint.sha256,
                 seed=(training or {}).get("seed"),
                 values={entry["id"]: entry["value"] for entry in entries},
             )
         )
-    for member in members:
-        if lacking := set(rows) - set(member.values):
-            raise InputError(f"{member.path}: row {min(lacking)} was measured on other members, not on this one")
+    for model in models:
+        if lacking := set(rows) - set(model.values):
+            raise InputError(f"{model.path}: row {min(lacking)} was measured on other models, not on this one")
     data = recording.gates.data
     by_row = {row: [entry for entries in measured for entry in entries if entry["id"] == row] for row in rows}
     chance = {row: found for row, entries in by_row.items() if (found := Chance.of(entries))}
     return Panel(
-        data.sha256, PROTOCOL, recipe, tuple(rows.values()), tuple(members), data.sample, chance, data.groups_sha256
+        data.sha256, PROTOCOL, recipe, tuple(rows.values()), tuple(models), data.sample, chance, data.groups_sha256
     )
 
 
@@ -118,14 +118,14 @@ def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:
 
 
 def entries_of(
-    checkpoints: Sequence[Checkpoint], recording: Recording, on_member: Callable[[], None] | None = None
+    checkpoints: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], None] | None = None
 ) -> list[list[dict[str, Any]]]:
     """Return the entries of each checkpoint's rows; what the user's cache lacks is measured, on each core at a time."""
 
     def measure(checkpoint: Checkpoint, core: int) -> bytes:
         return json.dumps(record(checkpoint.path, recording, core=core, sha256=checkpoint.sha256)).encode()
 
-    return kept_or_made(checkpoints, recording, make=measure, read=json.loads, on_member=on_member)
+    return kept_or_made(checkpoints, recording, make=measure, read=json.loads, on_model=on_model)
 
 
 def kept_or_made(
@@ -135,7 +135,7 @@ def kept_or_made(
     make: Callable[[Checkpoint, int], bytes],
     read: Callable[[bytes], T],
     what: str = "json",
-    on_member: Callable[[], None] | None = None,
+    on_model: Callable[[], None] | None = None,
 ) -> list[T]:
     """Return what `make` gives for each checkpoint, one on each core at a time, or the user's cache keeps, as read.
 
@@ -172,8 +172,8 @@ def kept_or_made(
                 ) from None
             write_atomically(path, made)
             kept = read(made)
-        if on_member:
-            on_member()
+        if on_model:
+            on_model()
         return kept
 
     with ThreadPoolExecutor(cores.qsize()) as pool:

@@ -22,7 +22,7 @@ OUTLIER_SHARE = 0.001
 
 def check_panel(panel: Panel) -> None:
     """Raise `InputError` for a panel that is too small for thresholds or has an outlier."""
-    count = len(panel.members)
+    count = len(panel.models)
     if count < FEW and not panel.chance:
         raise InputError(
             f"a panel of {count} retrains is too small for floors where nothing is known of their answers image by "
@@ -46,7 +46,7 @@ def outliers(panel: Panel) -> list[str]:
     found: list[str] = []
     if len(values) < PROVISIONAL:
         return found
-    for position, member in enumerate(panel.members):
+    for position, model in enumerate(panel.models):
         rest = np.delete(values, position, axis=0)
         chances = np.empty(len(panel.rows))
         for family in panel.families:
@@ -59,7 +59,7 @@ def outliers(panel: Panel) -> list[str]:
         worst = int(chances.argmin())
         if chances[worst] < OUTLIER_SHARE / values.size:
             found.append(
-                f"{member.path} has {panel.rows[worst].id} {values[position, worst]:.4g}, the others "
+                f"{model.path} has {panel.rows[worst].id} {values[position, worst]:.4g}, the others "
                 f"{rest[:, worst].mean():.4g} ± {rest[:, worst].std(ddof=1):.2g}"
             )
     return found
@@ -72,16 +72,16 @@ def false_alarms(panel: Panel, calibrated: Sequence[Calibrated]) -> list[str]:
     """
     gated = {item.row.id for item in calibrated if not item.not_gated}
     alarms: dict[str, list[str]] = {}
-    if len(panel.members) < PROVISIONAL:
+    if len(panel.models) < PROVISIONAL:
         return []
     for family in panel.families:
         rows = tuple(row for row in panel.family(family) if row.id in gated)
         if not rows:
             continue
         values = panel.values(rows)
-        for position, member in enumerate(panel.members):
+        for position, model in enumerate(panel.models):
             items = shared_thresholds(panel, rows, rows, np.delete(values, position, axis=0), budgets={})
             for item, value in zip(items, values[position], strict=True):
                 if not item.holds(value):
-                    alarms.setdefault(member.path, []).append(item.row.id)
+                    alarms.setdefault(model.path, []).append(item.row.id)
     return [f"{path}: {', '.join(ids)}" for path, ids in alarms.items()]

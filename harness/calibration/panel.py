@@ -1,4 +1,4 @@
-"""The panel of healthy retrains: every measurement of every member, as kept in `models/panel.json`."""
+"""Reference panel: the measurements of each reference model, and their file, `models/panel.json`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from harness.gates import GatesFile
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_BYTES = 256 << 20
 """Larger files are refused."""
 ALONE = 0.4
@@ -51,8 +51,8 @@ class Row:
 
 
 @record
-class Member:
-    """One healthy retrain and its value of each row."""
+class ReferenceModel:
+    """One reference model and its value of each row."""
 
     path: str
     sha256: str
@@ -97,7 +97,7 @@ class Chance:
 
 @record
 class Panel:
-    """Healthy retrains of one recipe, measured on the same images by the same tests.
+    """Reference models of one recipe, measured on the same images by the same tests.
 
     `sample` is how many images, of those with this hash, a quick profile measured; None for all.
     """
@@ -106,7 +106,7 @@ class Panel:
     protocol: int
     recipe: Mapping[str, Any]
     rows: tuple[Row, ...]
-    members: tuple[Member, ...]
+    models: tuple[ReferenceModel, ...]
     sample: int | None = None
     chance: dict[str, Chance] = field(default_factory=dict)
     """By the row's id; a row whose measure does not say what each image contributes has none."""
@@ -123,8 +123,8 @@ class Panel:
         return tuple(dict.fromkeys(row.family for row in self.rows))
 
     def values(self, rows: tuple[Row, ...]) -> np.ndarray:
-        """Return the members' values of the rows, (members, rows) float64."""
-        return np.array([[member.values[row.id] for row in rows] for member in self.members], dtype=np.float64)
+        """Return the models' values of the rows, (models, rows) float64."""
+        return np.array([[model.values[row.id] for row in rows] for model in self.models], dtype=np.float64)
 
     def write(self, path: Path) -> None:
         """Write the panel as JSON, complete or not at all."""
@@ -150,9 +150,9 @@ def read_panel(path: Path, gates: GatesFile | None = None) -> Panel:
         panel = read_record(Panel, content, where=f"{path}")
     except InputError as error:
         raise InputError(f"{error}; {next_step}") from None
-    for member in panel.members:
-        if lacking := [row.id for row in panel.rows if row.id not in member.values]:
-            raise InputError(f"{path}: not a panel: {member.path} has no value for row {lacking[0]}; {next_step}")
+    for model in panel.models:
+        if lacking := [row.id for row in panel.rows if row.id not in model.values]:
+            raise InputError(f"{path}: not a panel: {model.path} has no value for row {lacking[0]}; {next_step}")
     if panel.protocol != PROTOCOL:
         raise InputError(f"{path}: measured under protocol {panel.protocol}, this is {PROTOCOL}; calibrate anew")
     if gates is not None and panel.data_sha256 != gates.data.sha256:

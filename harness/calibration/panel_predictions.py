@@ -37,7 +37,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def record_predictions(
-    checkpoints: Sequence[Checkpoint], recording: Recording, on_member: Callable[[], None] | None = None
+    checkpoints: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], None] | None = None
 ) -> list[list[ReferencePredictions]]:
     """Return the predictions of each checkpoint that the stress tests need; empty when they need none.
 
@@ -57,7 +57,7 @@ def record_predictions(
             recorded(checkpoint.path, asking, core=core, sha256=checkpoint.sha256)
             return archive_of(Path(folder))
 
-    return kept_or_made(checkpoints, recording, make=make, read=read_archive, what="answers.zip", on_member=on_member)
+    return kept_or_made(checkpoints, recording, make=make, read=read_archive, what="answers.zip", on_model=on_model)
 
 
 def with_predictions(
@@ -66,7 +66,7 @@ def with_predictions(
     file: Path,
     *,
     network: NetworkOptions | None = None,
-    on_member: Callable[[], None] | None = None,
+    on_model: Callable[[], None] | None = None,
 ) -> tuple[Recording, PanelPredictions | None]:
     """Return a recording that uses the checkpoints' predictions, and these, completed with those of `file`.
 
@@ -93,7 +93,7 @@ def with_predictions(
             if recording.families:
                 raise
     loaded = [load_model(path, network) for path in checkpoints]
-    found = record_predictions(loaded, recording, on_member)
+    found = record_predictions(loaded, recording, on_model)
     models = [each.model_sha256 for each in loaded]
     new = combined(gates.data.sha256, gates.data.n, models, found) if found else None
     if new is None:

@@ -34,17 +34,15 @@ def train_panel(
     is called with the number of epochs done since the last call. Raises `InputError` when a checkpoint is in the way.
     """
     config = config.resolved(device)
-    members = {seed: folder / f"seed-{seed:03}.safetensors" for seed in range(1, retrains + 1)}
-    missing = [seed for seed, path in members.items() if not _is_done(path, replace(config, seed=seed))]
+    models = {seed: folder / f"seed-{seed:03}.safetensors" for seed in range(1, retrains + 1)}
+    missing = [seed for seed, path in models.items() if not _is_done(path, replace(config, seed=seed))]
     if on_epoch:
         on_epoch((retrains - len(missing)) * config.epochs)
     if missing:
         context = multiprocessing.get_context("spawn")
         epochs: Queue[int] = context.Queue()
         with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(epochs,)) as pool:
-            futures = {
-                pool.submit(_train_member, replace(config, seed=seed), members[seed], device) for seed in missing
-            }
+            futures = {pool.submit(_train_model, replace(config, seed=seed), models[seed], device) for seed in missing}
             try:
                 _follow(futures, epochs, on_epoch)
             except BaseException:
@@ -52,7 +50,7 @@ def train_panel(
                 for process in multiprocessing.active_children():
                     process.terminate()
                 raise
-    return list(members.values())
+    return list(models.values())
 
 
 def _follow(futures: set[Future[None]], epochs: Queue[int], on_epoch: Callable[[int], None] | None) -> None:
@@ -95,7 +93,7 @@ def _start_worker(epochs: Queue[int]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, which ends its workers.
 
 
-def _train_member(config: TrainingConfig, path: Path, device: str) -> None:
+def _train_model(config: TrainingConfig, path: Path, device: str) -> None:
     from harness.data import load_fashion_mnist
     from harness.networks.checkpoints import load_checkpoint, save_checkpoint
     from harness.networks.training import train, write_history

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tomlkit.items import InlineTable, Table
 
-    from harness.calibration.bounds import Calibrated
+    from harness.calibration.thresholds import Calibrated
 
 _DIGITS = 12
 """Of a row's definition, which tell whether it is the one that its bound was calibrated for."""

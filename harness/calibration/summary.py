@@ -48,8 +48,8 @@ def calibration_lines(panel: Panel, calibrated: Sequence[Calibrated], *, by_hand
     if held := sorted(by_hand & {item.row.id for item in calibrated}):
         lines.append(f"bounds set by hand win over the panel's: {', '.join(held)}")
     alarms = false_alarms(panel, list(calibrated))
-    if len(panel.members) >= PROVISIONAL:
-        lines.append(f"leave-one-out false alarms: {len(alarms)} of {len(panel.members)} networks")
+    if len(panel.models) >= PROVISIONAL:
+        lines.append(f"leave-one-out false alarms: {len(alarms)} of {len(panel.models)} networks")
     lines += [f"  {alarm}" for alarm in alarms]
     return lines
 
@@ -119,7 +119,7 @@ def expected(panel: Panel, budgets: Mapping[str, float], retrains: int) -> dict[
     """
     gates: dict[str, list[Calibrated]] = {family: [] for family in panel.families}
     for item in thresholds_of(panel, budgets, retrains=retrains, draws=_DRAWS):
-        if not item.not_gated and (item.prior or len(panel.members) >= PROVISIONAL):
+        if not item.not_gated and (item.prior or len(panel.models) >= PROVISIONAL):
             gates[item.row.family].append(item)
     return gates
 
@@ -129,7 +129,7 @@ def plan_lines(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
 
     The times of training come from the histories beside the checkpoints of the panel.
     """
-    have, epochs = len(panel.members), panel.recipe.get("epochs")
+    have, epochs = len(panel.models), panel.recipe.get("epochs")
     found = {count: expected(panel, budgets, count) for count in _PLANNED_SIZES}
     heads = "".join(f"{f'{count} retrains':>22}" for count in _PLANNED_SIZES)
     lines = [f"{'rows that gate, smallest loss detected':<39}{heads}"]
@@ -141,7 +141,7 @@ def plan_lines(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
     more = [max(count - have, 0) for count in _PLANNED_SIZES]
     each = f", of {epochs} epochs each" if epochs else ""
     lines.append(f"{f'to train besides the {have} at hand{each}':<39}" + "".join(f"{count:>22}" for count in more))
-    times = [time for member in panel.members if (time := seconds_of_training(Path(member.path))) is not None]
+    times = [time for model in panel.models if (time := seconds_of_training(Path(model.path))) is not None]
     if times:
         each_time = sum(times) / len(times)
         costs = "".join(f"{duration(count * each_time) if count else '-':>22}" for count in more)

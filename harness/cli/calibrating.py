@@ -111,15 +111,17 @@ def _calibrate(options: argparse.Namespace) -> int:
         print("\n".join(power_lines(panel, calibrated, drop=options.drop)))
         return OK
     if options.plan:
-        panel = measured_panel(request, on_fit=_print_fit).panel if options.checkpoints else None
-        panel = panel or read_panel(request.panel_path(gates), gates)
+        if options.checkpoints:
+            panel = measured_panel(request, on_fit=_print_fit).panel
+        else:
+            panel = read_panel(request.panel_path(gates), gates)
         print("\n".join(plan_lines(panel, gates.budgets)))
         return OK
     done = calibrate(request, on_fit=_print_fit)
     print("\n".join(calibration_lines(done.panel, done.calibrated, by_hand=by_hand(done.gates))))
     if done.without:
         print(f"have no value of these networks, and therefore no bound any more: {', '.join(done.without)}")
-    if len(done.panel.members) < PROVISIONAL:
+    if len(done.panel.models) < PROVISIONAL:
         more = plan_lines(done.panel, done.gates.budgets)
         print("\n".join(["these bounds are provisional; more retrains would gain:", *more]))
     print(f"bounds: {options.gates}\nmeasurements: {done.panel_path}")

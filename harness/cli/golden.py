@@ -81,7 +81,7 @@ def _reference_models(gates: GatesFile) -> list[tuple[Path, str]]:
 
     if not (named := gates.recipe.get("panel")):
         raise InputError("the gates file names no panel")
-    return [(Path(member.path), member.sha256) for member in read_panel(Path(str(named)), gates).members]
+    return [(Path(member.path), member.sha256) for member in read_panel(Path(str(named)), gates).models]
 
 
 def _said_of(image: GoldenImage, unknown: str) -> str:

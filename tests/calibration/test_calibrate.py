@@ -78,11 +78,11 @@ def test_the_panel_holds_what_the_stress_tests_measure(zoo, capsys):
     assert run_calibrate(zoo) == 0
     panel = read_panel(zoo.panel, read_gates(zoo.gates))
     assert [row.id for row in panel.rows] == sorted(ROWS_OF_ALL, key=ROWS_OF_ALL.index)
-    assert [(member.path, member.seed) for member in panel.members] == [
+    assert [(member.path, member.seed) for member in panel.models] == [
         (f"seed-{n}.safetensors", n) for n in range(1, 9)
     ]
     assert panel.recipe == {name: value for name, value in TRAINING.items() if name != "seed"}
-    for seed, member in enumerate(panel.members, start=1):
+    for seed, member in enumerate(panel.models, start=1):
         classifier = Classifier(network(seed=seed, jitter=JITTER), workers=1)
         clean, left, right = (classifier.predict(zoo.images, pose) for pose in (IDENTITY, Pose(10), Pose(-10)))
         assert dict(member.values) == {
@@ -238,7 +238,7 @@ def test_a_new_stress_test_gets_its_row_and_bound_by_a_calibration_of_its_family
     assert (new.id, new.family, new.metric, new.direction) == ("mirror", "mirror", "accuracy", "at_least")
     merged = read_panel(zoo.panel)
     assert merged.rows[:5] == panel.rows
-    for old, member in zip(panel.members, merged.members, strict=True):
+    for old, member in zip(panel.models, merged.models, strict=True):
         assert {name: member.values[name] for name in old.values} == dict(old.values)
     mirrored = [
         accuracy(
@@ -246,7 +246,7 @@ def test_a_new_stress_test_gets_its_row_and_bound_by_a_calibration_of_its_family
         )
         for seed in range(1, 9)
     ]
-    assert [member.values["mirror"] for member in merged.members] == [measured.value for measured in mirrored]
+    assert [member.values["mirror"] for member in merged.models] == [measured.value for measured in mirrored]
     assert run_calibrate(zoo, "--family", "rotation", checkpoints=()) == 0, "the row that came has not changed since"
 
 
@@ -328,7 +328,7 @@ def test_a_row_alone_is_measured_and_bound_beside_the_others_of_its_family(zoo):
     assert all("--stress-record rotate-cw-004,rotate-cw-005" in " ".join(command) for command in zoo.runs)
     merged, gates = read_panel(zoo.panel), read_gates(zoo.gates)
     assert [row.id for row in merged.rows] == [*ROWS_OF_ALL, "rotate-cw-004", "rotate-cw-005"]
-    for old, member in zip(panel.members, merged.members, strict=True):
+    for old, member in zip(panel.models, merged.models, strict=True):
         assert {name: member.values[name] for name in old.values} == dict(old.values)
         classifier = Classifier(network(seed=old.seed, jitter=JITTER), workers=1)
         assert member.values["rotate-cw-005"] == accuracy(classifier.predict(zoo.images, Pose(-5))).value
@@ -387,7 +387,7 @@ def test_three_retrains_are_enough_and_one_gives_provisional_bounds(zoo, capsys)
     assert {"clean", "rotate-cw-010"} <= set(panel.chance)
     assert panel.chance["clean"].answers
     assert panel.chance["rotate-cw-010"].rest == pytest.approx(
-        np.mean([member.values["clean"] for member in panel.members])
+        np.mean([member.values["clean"] for member in panel.models])
     )
     capsys.readouterr()
     assert run_calibrate(zoo, "--plan", checkpoints=[]) == 0

@@ -8,7 +8,7 @@ from panels import calibrate
 from scipy import special, stats
 
 from harness.calibration.moderated_variance import INFLATION, ROW_DF, moderated
-from harness.calibration.panel import Chance, Member, Panel, Row
+from harness.calibration.panel import Chance, Panel, ReferenceModel, Row
 from harness.calibration.summary import plan_lines
 from harness.calibration.thresholds import thresholds_of
 from harness.errors import InputError
@@ -26,14 +26,14 @@ CHANCE = STD**2 / INFLATION
 def panel_of(values, chance=CHANCE, *, rest=None, answers=True, metric="accuracy", unit=Unit.SHARE):
     """Return a panel of one family, (K, rows), whose rows have this variance by chance."""
     rows = tuple(Row(f"row-{at}", "rotation", metric, unit, "at_least", N) for at in range(len(values[0])))
-    members = tuple(
-        Member(
+    models = tuple(
+        ReferenceModel(
             f"{number}.safetensors", f"{number}", number, {row.id: float(x) for row, x in zip(rows, of, strict=True)}
         )
         for number, of in enumerate(values)
     )
     known = {row.id: Chance(chance, rest, answers) for row in rows} if chance else {}
-    return Panel("data", PROTOCOL, {}, rows, members, None, known)
+    return Panel("data", PROTOCOL, {}, rows, models, None, known)
 
 
 def healthy(retrains, seed=0, std=STD, rows=ROWS):
@@ -137,7 +137,7 @@ def test_three_retrains_notice_nearly_what_twenty_do():
 def test_a_row_of_few_retrains_without_a_prior_is_reported_and_says_why():
     panel = panel_of(np.hstack([healthy(3), healthy(3)]))
     unknown = Panel(
-        *(getattr(panel, name) for name in ("data_sha256", "protocol", "recipe", "rows", "members")),
+        *(getattr(panel, name) for name in ("data_sha256", "protocol", "recipe", "rows", "models")),
         None,
         {row.id: chance for row, chance in list(zip(panel.rows, panel.chance.values(), strict=True))[:ROWS]},
     )
@@ -205,12 +205,12 @@ def test_contributions_that_are_none_are_told(text):
 
 def test_a_plan_says_what_training_takes_by_what_it_took(tmp_path):
     def at_hand(seconds):
-        members = []
+        models = []
         for number, of_one in enumerate(seconds):
             path = tmp_path / f"seed-{number}.safetensors"
             write_history(path, tuple(Epoch(epoch, 1.0, 0.5, 1.0, 0.5, of_one) for epoch in (1, 2)))
-            members.append(replace(panel.members[number], path=str(path)))
-        return replace(panel, members=tuple(members))
+            models.append(replace(panel.models[number], path=str(path)))
+        return replace(panel, models=tuple(models))
 
     panel = panel_of(healthy(3))
     assert "which takes" not in "".join(plan_lines(panel, {"rotation": 0.012})), "nothing tells"

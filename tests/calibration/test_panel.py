@@ -32,7 +32,7 @@ def path(tmp_path):
 def test_a_panel_is_read_as_it_was_written(path):
     assert read_panel(path) == panel_of(VALUES, ROWS)
     assert [file.name for file in path.parent.iterdir()] == ["panel.json"]
-    assert json.loads(path.read_bytes())["schema"] == 1, "a file for other versions to read"
+    assert json.loads(path.read_bytes())["schema"] == 2, "a file for other versions to read"
 
 
 def test_values_keep_all_their_digits(tmp_path):
@@ -65,16 +65,16 @@ MALFORMED = {
     "no-json": lambda path: path.write_text(path.read_text()[:-30]),
     "no-utf-8": lambda path: path.write_bytes(b"\xff\xfe\xfd"),
     "a-list": lambda path: path.write_text("[1, 2]"),
-    "other-schema": edited(lambda content: content.update(schema=2)),
+    "other-schema": edited(lambda content: content.update(schema=1)),
     "no-schema": edited(lambda content: content.pop("schema")),
     "unknown-key": edited(lambda content: content.update(remark="mine")),
-    "no-members": edited(lambda content: content.pop("members")),
+    "no-members": edited(lambda content: content.pop("models")),
     "rows-no-list": edited(lambda content: content.update(rows=3)),
     "unknown-key-of-a-row": edited(lambda content: content["rows"][0].update(pose=10)),
-    "key-of-a-member-missing": edited(lambda content: content["members"][3].pop("sha256")),
-    "value-missing": edited(lambda content: content["members"][3]["values"].pop("clean")),
-    "value-no-number": edited(lambda content: content["members"][3]["values"].update(clean="good")),
-    "value-not-finite": edited(lambda content: content["members"][3]["values"].update(clean=float("nan"))),
+    "key-of-a-member-missing": edited(lambda content: content["models"][3].pop("sha256")),
+    "value-missing": edited(lambda content: content["models"][3]["values"].pop("clean")),
+    "value-no-number": edited(lambda content: content["models"][3]["values"].update(clean="good")),
+    "value-not-finite": edited(lambda content: content["models"][3]["values"].update(clean=float("nan"))),
     "unit-unknown": edited(lambda content: content["rows"][0].update(unit="furlongs")),
     "direction-unknown": edited(lambda content: content["rows"][0].update(direction="above")),
 }

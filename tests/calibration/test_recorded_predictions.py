@@ -71,7 +71,7 @@ def answer(wrong, *, name="at rest", positions=(0, 2)):
 
 def test_wrong_answers_are_counted_and_probabilities_averaged_where_members_were_asked():
     known = combined("abc", 4, ["x", "y"], [[answer([True, False])], [answer([True, True])]])
-    assert known.members == ("x", "y")
+    assert known.models == ("x", "y")
     assert known.views["at rest"].wrong.tolist() == [2, NOT_ASKED, 1, NOT_ASKED]
     np.testing.assert_allclose(known.views["at rest"].of_label, [0.2, np.nan, 0.6, np.nan])
     assert known.views["at rest"].likeliest.tolist() == [[1, 0], [-1, -1], [0, 1], [-1, -1]]
@@ -122,12 +122,12 @@ def test_what_each_member_gets_wrong_of_all_images_is_kept_whatever_else_is_aske
 
 
 def test_what_was_known_of_other_perturbations_stays_if_it_is_of_the_same_members():
-    def known(name, members=("x",)):
+    def known(name, models=("x",)):
         view = view_of([0, 0], np.ones((2, 1)), [0, 0])
-        return PanelPredictions("abc", ("ant",), members, {name: view})
+        return PanelPredictions("abc", ("ant",), models, {name: view})
 
     assert set(merged(known("new"), known("old")).views) == {"new", "old"}
-    assert set(merged(known("new"), known("old", members=("y",))).views) == {"new"}
+    assert set(merged(known("new"), known("old", models=("y",))).views) == {"new"}
     assert set(merged(known("new"), None).views) == {"new"}
 
 
@@ -165,7 +165,7 @@ def test_members_in_another_order_and_classes_with_other_names_are_the_same_memb
     for new in (known("yx"), known("xy", classes=("Ant", "Bee"))):
         both = merged(new, old)
         assert set(both.views) == {repr(IDENTITY), "another"}
-        assert both.view().each.tolist() == [wrong[each] for each in new.members]
+        assert both.view().each.tolist() == [wrong[each] for each in new.models]
         assert (repeats(both, old), repeats(new, old)) == (True, False)
     wrong["x"] = [False, False]
     assert not repeats(merged(known("xy"), old), old)
@@ -294,7 +294,7 @@ def test_a_calibration_records_what_members_know_and_bounds_what_each_loses_of_t
         assert known.view(perturbation).wrong.tolist() == wrong.sum(axis=0).tolist()
         alone.append((wrong & (wrong.sum(axis=0) == 1)).sum(axis=1))
     assert sum(alone).sum() > 0, "or nothing is tested here"
-    values = [[member.values[name] for member in panel.members] for name in ("consensus-clean", "consensus-pooled")]
+    values = [[member.values[name] for member in panel.models] for name in ("consensus-clean", "consensus-pooled")]
     assert values == [alone[0].tolist(), (alone[0] + alone[1]).tolist()]
     assert {row.scale for row in panel.family("consensus")} == {"root"}
     mean = np.mean([each.predict(zoo.images).probabilities for each in classifiers], axis=0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.calibration.panel import Chance, Member, Panel, Row
+from harness.calibration.panel import Chance, Panel, ReferenceModel, Row
 from harness.calibration.thresholds import thresholds_of
 from harness.measures import Unit
 from harness.measures.metric import packed
@@ -33,15 +33,15 @@ def panel_of(answers):
     groups, n = answers.shape[1:]
     name = GROUP_ACCURACY.name
     rows = tuple(Row(f"slice-{at}", "slice", name, Unit.SHARE, "at_least", n) for at in range(groups))
-    members = tuple(
-        Member(f"{at}.safetensors", f"{at}", at, {row.id: float(one[g].mean()) for g, row in enumerate(rows)})
+    models = tuple(
+        ReferenceModel(f"{at}.safetensors", f"{at}", at, {row.id: float(one[g].mean()) for g, row in enumerate(rows)})
         for at, one in enumerate(answers)
     )
     chance = {
         row.id: Chance.of([{"id": row.id, "unit": "share", "each": packed(one[g])} for one in answers])
         for g, row in enumerate(rows)
     }
-    return Panel("data", PROTOCOL, {}, rows, members, None, chance, "groups")
+    return Panel("data", PROTOCOL, {}, rows, models, None, chance, "groups")
 
 
 def simulated(n, *, retrains, apart=0.3, mean=0.9, panels=PANELS):

@@ -138,10 +138,10 @@ def test_many_members_show_correlations_as_they_are():
     assert correlation(values) == pytest.approx(equicorrelated(4, 0.5), abs=0.05)
 
 
-@pytest.mark.parametrize("members", [10, 20])
-def test_constant_rows_are_correlated_with_none(members):
+@pytest.mark.parametrize("models", [10, 20])
+def test_constant_rows_are_correlated_with_none(models):
     """Whatever rounding makes of the mean of equal numbers."""
-    values = np.random.default_rng(0).normal(size=(members, 4))
+    values = np.random.default_rng(0).normal(size=(models, 4))
     values[:, 1], values[:, 2] = 52 / 60, 53 / 60
     found = correlation(values)
     assert found[1:3] == pytest.approx(np.eye(4)[1:3])

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from zoo import CLASSES, GatedZoo, gates_text, network
 
-from harness.calibration.panel import Member, Panel
+from harness.calibration.panel import Panel, ReferenceModel
 from harness.cli import main
 from harness.data.options import DataOptions
 from harness.gates import GatesError, read_gates
@@ -283,8 +283,8 @@ def test_an_image_that_healthy_retrains_disagree_on_says_so(zoo, capsys):
     for seed, file in enumerate(files):
         zoo.save(file.name, jitter=1.0, seed=seed)
         correct += Classifier(network(jitter=1.0, seed=seed), workers=1).predict(zoo.images).correct
-    members = tuple(Member(str(file), hashlib.sha256(file.read_bytes()).hexdigest(), 0, {}) for file in files)
-    Panel(zoo.images.sha256, 1, {}, (), members).write(zoo.root / "panel.json")
+    models = tuple(ReferenceModel(str(file), hashlib.sha256(file.read_bytes()).hexdigest(), 0, {}) for file in files)
+    Panel(zoo.images.sha256, 1, {}, (), models).write(zoo.root / "panel.json")
     agreed = int(np.flatnonzero(correct == 8)[0])
     contested = int(np.flatnonzero((correct > 0) & (correct < 8))[0])
     assert zoo.golden("add", agreed, contested) == 0

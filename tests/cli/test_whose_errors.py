@@ -41,10 +41,10 @@ def shop(tmp_path, monkeypatch):
     right[: RETRAINS // 2, contested] = True
     own = int(np.flatnonzero(~answers.correct & ~np.isin(np.arange(200), [*FLIPPED, contested]))[0])
     right[:, own] = True
-    members = tuple(f"{number:064x}" for number in range(RETRAINS))
+    models = tuple(f"{number:064x}" for number in range(RETRAINS))
     sharp[[contested, own]] = np.eye(4)[whole.labels[[contested, own]]] * 0.6 + 0.1
     view = view_of((~right).sum(axis=0), sharp, labels, ~right)
-    PanelPredictions(whole.sha256, CLASSES, members, {repr(IDENTITY): view}).write(Path("panel.knowledge.json"))
+    PanelPredictions(whole.sha256, CLASSES, models, {repr(IDENTITY): view}).write(Path("panel.knowledge.json"))
     return answers, contested, own
 
 
@@ -92,7 +92,7 @@ def test_one_or_two_retrains_tell_no_suspects_and_all_else_is_told(shop, capsys,
     path = Path("panel.knowledge.json")
     known = read_knowledge(path)
     view = replace(known.view(), wrong=known.view().wrong.clip(0, retrains), each=None)
-    replace(known, members=known.members[:retrains], views={repr(IDENTITY): view}).write(path)
+    replace(known, models=known.models[:retrains], views={repr(IDENTITY): view}).write(path)
     assert evaluate("--suspects", "--classes", "--knowledge", str(path)) == 0
     out = capsys.readouterr().out
     assert f"need at least 3 reference models; this panel has {retrains}" in out

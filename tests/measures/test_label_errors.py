@@ -47,9 +47,9 @@ def panel(labels: np.ndarray, flipped: np.ndarray, *, each: bool = True) -> Pane
     wrong[:, flipped] = True
     wrong[: RETRAINS // 2, -1] = True
     mean[-1] = [0.4, 0.1, 0.5]
-    members = tuple(f"{number:064x}" for number in range(RETRAINS))
+    models = tuple(f"{number:064x}" for number in range(RETRAINS))
     view = view_of(wrong.sum(axis=0), mean, labels, wrong if each else None)
-    return PanelPredictions(images_with(labels).sha256, CLASSES, members, {repr(IDENTITY): view})
+    return PanelPredictions(images_with(labels).sha256, CLASSES, models, {repr(IDENTITY): view})
 
 
 LABELS = np.arange(N) % 3
@@ -100,7 +100,7 @@ def test_fewer_than_three_retrains_say_nothing_about_labels(retrains, told):
     (view,) = knowledge.views.values()
     few = view_of(view.wrong.clip(0, retrains), np.full((N, 3), 1 / 3), LABELS)
     few.of_label[FLIPPED] = 0.001
-    knowledge = replace(knowledge, members=knowledge.members[:retrains], views={repr(IDENTITY): few})
+    knowledge = replace(knowledge, models=knowledge.models[:retrains], views={repr(IDENTITY): few})
     if told:
         assert set(FLIPPED) <= {row.index for row in suspects(images_with(LABELS), knowledge).rows}
         return
@@ -133,14 +133,14 @@ def test_a_member_is_held_against_the_others():
     (view,) = knowledge.views.values()
     view.wrong[7], view.each[0, 7] = 1, True
     predictions = answers(LABELS, np.array([*FLIPPED, 7]))
-    owned = owners(predictions, knowledge.without(knowledge.members[0]))
+    owned = owners(predictions, knowledge.without(knowledge.models[0]))
     assert 7 in owned[OWN]
     assert owned[EVERYONES] == set(FLIPPED)
 
 
 def test_a_member_that_errs_where_it_did_not_when_it_was_asked_has_that_for_its_own():
     knowledge = panel(LABELS, FLIPPED)
-    owned = owners(answers(LABELS, np.array([*FLIPPED, 7])), knowledge.without(knowledge.members[0]))
+    owned = owners(answers(LABELS, np.array([*FLIPPED, 7])), knowledge.without(knowledge.models[0]))
     assert 7 in owned[OWN]
 
 
@@ -184,7 +184,7 @@ def test_of_planted_labels_nearly_all_are_found_and_the_first_are_planted_or_kno
     table = csv.DictReader(io.StringIO(Path("benchmarks/suspects/calls.csv").read_text()))
     calls = {int(row["image"]): row["call"] for row in table}
     labels = images.labels.numpy()
-    members = [
+    models = [
         Classifier(load_model(path).model, workers=1) for path in sorted(SHIPPED.parent.glob("panel/*.safetensors"))
     ]
     planted, wrong, found = [], [], []
@@ -194,7 +194,7 @@ def test_of_planted_labels_nearly_all_are_found_and_the_first_are_planted_or_kno
         made, of_label = labels.copy(), view.of_label.copy()
         made[which] = (made[which] + rng.integers(1, 10, len(which))) % 10
         few = images.take(torch.from_numpy(which))
-        said = np.mean([member.predict(few).probabilities for member in members], axis=0)
+        said = np.mean([member.predict(few).probabilities for member in models], axis=0)
         np.testing.assert_allclose(said[np.arange(len(which)), labels[which]], of_label[which], atol=1e-3)
         of_label[which] = said[np.arange(len(which)), made[which]]
         unusual = suspicion(of_label, made)

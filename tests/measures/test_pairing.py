@@ -73,7 +73,7 @@ def test_too_few_members_make_no_pair_or_leave_nobody_to_decide(count, said):
     (view,) = KNOWLEDGE.views.values()
     few = replace(
         KNOWLEDGE,
-        members=KNOWLEDGE.members[:count],
+        models=KNOWLEDGE.models[:count],
         views={repr(IDENTITY): replace(view, wrong=(~CORRECT[:count]).sum(0).astype(np.int16), each=~CORRECT[:count])},
     )
     incumbent = session_of(PANEL[0], recording=True, knowledge=few.without(PANEL[0].model_sha256)).paired_incumbent

@@ -121,7 +121,7 @@ def test_what_was_not_asked_is_not_judged(knowledge):
 
 
 def test_a_retrain_alone_is_held_against_nobody(knowledge):
-    alone = replace(knowledge, members=("a",), views={repr(IDENTITY): view(np.minimum(AT_REST, 1))})
+    alone = replace(knowledge, models=("a",), views={repr(IDENTITY): view(np.minimum(AT_REST, 1))})
     assert lost_to([answers([1] * 8)], alone.without("another")).retrains == 1
     for ask in (lambda known: lost_to([answers([1] * 8)], known), lambda known: owners(answers([1] * 8), known)):
         with pytest.raises(NotApplicableError, match="the model itself is the only reference model"):
@@ -140,7 +140,7 @@ def test_other_images_are_refused(knowledge):
 def test_what_is_written_is_read(knowledge, tmp_path):
     knowledge.write(tmp_path / "k.json")
     read = read_knowledge(tmp_path / "k.json")
-    assert (read.data_sha256, read.classes, read.members) == (IMAGES.sha256, CLASSES, MEMBERS)
+    assert (read.data_sha256, read.classes, read.models) == (IMAGES.sha256, CLASSES, MEMBERS)
     for name, view in knowledge.views.items():
         assert read.views[name].wrong.tolist() == view.wrong.tolist()
         assert read.views[name].likeliest.tolist() == view.likeliest.tolist()
@@ -187,9 +187,9 @@ def with_view(**facts):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (spoiled(schema=1), "not panel predictions of schema 2"),
+        (spoiled(schema=1), "not panel predictions of schema 3"),
         (spoiled(protocol=9), "protocol 9, this is 1; calibrate again"),
-        (spoiled(members=["a"]), "not predictions of 1 models for 8 images"),
+        (spoiled(models=["a"]), "not predictions of 1 models for 8 images"),
         (spoiled(classes=list(CLASSES[:2])), "a table of another size"),
         (spoiled(n=9), "a table of another size"),
         (spoiled(views={}), "views"),

@@ -174,6 +174,6 @@ def test_a_panel_is_measured_on_a_cluster_though_a_node_dies(zoo):
         assert process.returncode == 0, said
         panels.append(json.loads((zoo.root / f"panel-{number}.json").read_text()))
     assert said.count(".safetensors: ") >= 3, "a line for each member"
-    mine, theirs = ([member["values"] for member in panel["members"]] for panel in panels)
+    mine, theirs = ([member["values"] for member in panel["models"]] for panel in panels)
     assert mine == theirs
     assert np.isfinite(list(mine[0].values())).all()

@@ -252,9 +252,9 @@ def copied_checkout(folder: Path) -> Place:
     for name in ("conftest.py", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, folder)
     panel = json.loads((ROOT / "models/panel.json").read_bytes())
-    panel["members"] = panel["members"][:RETRAINS]
+    panel["models"] = panel["models"][:RETRAINS]
     (folder / "models/panel.json").write_text(json.dumps(panel))
-    for name in [*(member["path"] for member in panel["members"]), "models/panel/seed-020.safetensors"]:
+    for name in [*(member["path"] for member in panel["models"]), "models/panel/seed-020.safetensors"]:
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     (folder / "runs").mkdir()

@@ -23,14 +23,14 @@ from harness.gates import read_gates
 HEAD = 'schema = 1\nprotocol = 1\n[data]\nname = "toy"\nsplit = "test"\nsha256 = "abc"\nn = 100\n'
 ROW = '[[gate]]\nid = "clean"\nfamily = "clean"\nmetric = "accuracy"\n'
 PANEL = {
-    "schema": 1,
+    "schema": 2,
     "data_sha256": "abc",
     "protocol": 1,
     "recipe": {},
     "rows": [
         {"id": "a", "family": "a", "metric": "m", "unit": "share", "direction": "at_least", "n": 3, "definition": ""}
     ],
-    "members": [{"path": "x", "sha256": "y", "seed": None, "values": {"a": 0.5}}],
+    "models": [{"path": "x", "sha256": "y", "seed": None, "values": {"a": 0.5}}],
     "sample": None,
 }
 PARSERS = {
@@ -189,7 +189,7 @@ PLAIN = st.recursive(
 def test_any_value_in_a_panel_gives_a_result_or_a_refusal(tmp_path, data):
     content = json.loads(json.dumps(PANEL))
     place = data.draw(
-        st.sampled_from([content, content["rows"][0], content["members"][0], content["members"][0]["values"]])
+        st.sampled_from([content, content["rows"][0], content["models"][0], content["models"][0]["values"]])
     )
     place[data.draw(st.sampled_from(sorted(place)))] = data.draw(PLAIN)
     refusal_of(tmp_path / "panel.json", json.dumps(content).encode())

@@ -180,8 +180,8 @@ def repeats(new: PanelPredictions, old: PanelPredictions) -> bool:
 
 def _views_for(new: PanelPredictions, old: PanelPredictions) -> dict[str, PanelView]:
     """Return the old views in the order of the new models; none for other models or other data."""
-    same = sorted(old.members) == sorted(new.members) and len(old.classes) == len(new.classes)
+    same = sorted(old.models) == sorted(new.models) and len(old.classes) == len(new.classes)
     if not same or old.data_sha256 != new.data_sha256:
         return {}
-    order = [old.members.index(model) for model in new.members]
+    order = [old.models.index(model) for model in new.models]
     return {name: view.ordered(order) for name, view in old.views.items()}

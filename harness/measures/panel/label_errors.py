@@ -82,9 +82,9 @@ def suspects(images: LabelledImages, knowledge: PanelPredictions, labels: np.nda
     missing predictions and for fewer than three reference models.
     """
     view, whole, positions = expect_asked(images, knowledge), knowledge.view(), images.positions.numpy()
-    if len(knowledge.members) < LEAST:
+    if len(knowledge.models) < LEAST:
         raise NotApplicableError(
-            f"suspected label errors need at least {LEAST} reference models; this panel has {len(knowledge.members)}, "
+            f"suspected label errors need at least {LEAST} reference models; this panel has {len(knowledge.models)}, "
             "and so few may all be wrong; calibrate with more"
         )
     labels = images.labels.numpy() if labels is None else labels
@@ -96,7 +96,7 @@ def suspects(images: LabelledImages, knowledge: PanelPredictions, labels: np.nda
     unusual = np.full(len(labels), np.nan)
     unusual[asked] = suspicion(whole.of_label[asked], labels[asked])
     unusual, labels = unusual[positions], labels[positions]
-    chosen = np.flatnonzero((view.wrong >= NEARLY_ALL * len(knowledge.members)) & (unusual < UNLIKELY))
+    chosen = np.flatnonzero((view.wrong >= NEARLY_ALL * len(knowledge.models)) & (unusual < UNLIKELY))
     rows = tuple(
         Suspect(
             int(positions[at]),
@@ -109,7 +109,7 @@ def suspects(images: LabelledImages, knowledge: PanelPredictions, labels: np.nda
         )
         for at in chosen[np.argsort(unusual[chosen], kind="stable")]
     )
-    return Suspects(len(images), len(knowledge.members), rows)
+    return Suspects(len(images), len(knowledge.models), rows)
 
 
 def owners(predictions: Predictions, knowledge: PanelPredictions) -> dict[str, frozenset[int]]:

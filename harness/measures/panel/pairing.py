@@ -69,7 +69,7 @@ class PairedIncumbent:
             return None
         self.panel.consensus_sets([predictions])  # A recorder takes the predictions here.
         each = self.panel.view().each
-        if each is None or self.reference not in self.panel.members:
+        if each is None or self.reference not in self.panel.models:
             raise NotApplicableError("the errors of each reference model were not recorded; calibrate again")
-        candidate = self.panel.members.index(self.reference)
+        candidate = self.panel.models.index(self.reference)
         return each[:, predictions.images.positions.numpy()], (candidate, (candidate + 1) % len(each))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from harness.inference import Predictions
     from harness.perturb import Perturbation
 
-SCHEMA = 2
+SCHEMA = 3
 MAX_BYTES = 1 << 30
 """Larger files are refused."""
 NOT_ASKED = -1
@@ -64,9 +64,9 @@ class PanelView:
         wrong, of_label, likeliest, shares = (table[positions] for table in self._tables())
         return PanelView(wrong, of_label, likeliest, shares, None if self.each is None else self.each[:, positions])
 
-    def ordered(self, members: Sequence[int]) -> PanelView:
+    def ordered(self, models: Sequence[int]) -> PanelView:
         """Return the view with its models in this order, (K,) of their current positions."""
-        return replace(self, each=None if self.each is None else self.each[members])
+        return replace(self, each=None if self.each is None else self.each[models])
 
     def over(self, old: PanelView | None) -> PanelView:
         """Return this view, completed with an old one of the same models where this one has no predictions."""
@@ -106,12 +106,12 @@ class ConsensusSet:
 class PanelPredictions:
     """Predictions of a reference panel for the images with the hash `data_sha256`, by the `repr` of a perturbation.
 
-    `members` are the models' hashes over their tensors. `excluded` is a model of the panel that the others judge.
+    `models` are the models' hashes over their tensors. `excluded` is a model of the panel that the others judge.
     """
 
     data_sha256: str
     classes: tuple[str, ...]
-    members: tuple[str, ...]
+    models: tuple[str, ...]
     views: Mapping[str, PanelView]
     excluded: str | None = None
     sha256: str = ""
@@ -120,14 +120,14 @@ class PanelPredictions:
     @property
     def retrains(self) -> int:
         """Return the number of reference models, without the excluded one."""
-        return len(self.members) - (self.excluded is not None)
+        return len(self.models) - (self.excluded is not None)
 
     def without(self, model_sha256: str) -> PanelPredictions:
         """Return the predictions of the other models if this model is in the panel, else all of them.
 
         A reference model makes no errors on a consensus set that it has a part in.
         """
-        return replace(self, excluded=model_sha256 if model_sha256 in self.members else None)
+        return replace(self, excluded=model_sha256 if model_sha256 in self.models else None)
 
     def expect(self, images: LabelledImages) -> None:
         """Raise `InputError` unless these are the images of the panel's predictions, all of them."""
@@ -179,7 +179,7 @@ class PanelPredictions:
         """Return the content that `write` writes."""
         views = {name: _as_packed(view) for name, view in sorted(self.views.items())}
         images = len(next(iter(self.views.values())).wrong)
-        content = _File(SCHEMA, PROTOCOL, self.data_sha256, images, self.classes, self.members, views)
+        content = _File(SCHEMA, PROTOCOL, self.data_sha256, images, self.classes, self.models, views)
         return (json.dumps(as_plain(content), indent=1) + "\n").encode()
 
 
@@ -207,7 +207,7 @@ class _File:
     data_sha256: str
     n: Annotated[int, Field(ge=1)]
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
-    members: Annotated[tuple[str, ...], Field(min_length=1)]
+    models: Annotated[tuple[str, ...], Field(min_length=1)]
     views: Annotated[dict[str, _View], Field(min_length=1)]
 
 
@@ -227,7 +227,7 @@ def read_knowledge(path: Path) -> PanelPredictions:
         raise InputError(f"{path}: recorded under protocol {file.protocol}, this is {PROTOCOL}; calibrate again")
     views = {name: _view(packed, file, where=f"{path}: views: {name}") for name, packed in file.views.items()}
     sha256 = hashlib.sha256(content).hexdigest()
-    return PanelPredictions(file.data_sha256, file.classes, file.members, views, sha256=sha256)
+    return PanelPredictions(file.data_sha256, file.classes, file.models, views, sha256=sha256)
 
 
 def _view(packed: _View, file: _File, *, where: str) -> PanelView:
@@ -237,14 +237,14 @@ def _view(packed: _View, file: _File, *, where: str) -> PanelView:
     roots = _unpacked(packed.of_label, (file.n,), where=where), _unpacked(packed.shares, several, where=where)
     asked = wrong != _NOBODY
     if not (
-        (wrong[asked] <= len(file.members)).all()
+        (wrong[asked] <= len(file.models)).all()
         and (likeliest[asked] < len(file.classes)).all()
         and all((root[asked] <= _STEPS).all() for root in roots)
     ):
-        raise InputError(f"{where}: not predictions of {len(file.members)} models for {file.n} images; {_NEXT}")
+        raise InputError(f"{where}: not predictions of {len(file.models)} models for {file.n} images; {_NEXT}")
     of_label, shares = (np.square(root / _STEPS).astype(np.float32) for root in roots)
     of_label[~asked], shares[~asked], wrong[~asked], likeliest[~asked] = np.nan, np.nan, NOT_ASKED, NOT_ASKED
-    each = _bits(packed.each, (len(file.members), file.n), where=where) if packed.each else None
+    each = _bits(packed.each, (len(file.models), file.n), where=where) if packed.each else None
     if each is not None and not np.array_equal(each.sum(axis=0), np.where(asked, wrong, 0)):
         raise InputError(f"{where}: the errors of each model do not add up to the counts; {_NEXT}")
     return PanelView(wrong.astype(np.int16), of_label, likeliest, shares, each)
