@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.errors import InputError
-from harness.store.files import write_atomically
+from harness.base.errors import InputError
+from harness.base.files import write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path

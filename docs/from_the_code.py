@@ -1,4 +1,4 @@
-"""What pages take from the code and the gates file when they are built, so that it cannot differ from them.
+"""What pages take from the code and the checks file when they are built, so that it cannot differ from them.
 
 `{gate-rows} rotation` is a table of a family's rows, `{corruptions}` one of all corruptions, and `{output} python -m
 harness break --help` what a command prints.
@@ -18,18 +18,18 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 
-from harness.gates import read_gates
+from harness.checks import read_checks
 from harness.perturb.corruptions import CORRUPTIONS
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
-    from harness.gates import Gate
+    from harness.checks import Check
 
-GATES = Path(__file__).parents[1] / "stress_tests/gates.toml"
+CHECKS = Path(__file__).parents[1] / "stress_tests/checks.toml"
 
 
-class GateRows(SphinxDirective):
+class CheckRows(SphinxDirective):
     """A table of the rows of a family, of one or more metrics if asked for, folded."""
 
     required_arguments = 1
@@ -37,23 +37,23 @@ class GateRows(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the table between the tags that fold it."""
-        self.env.note_dependency(GATES)
+        self.env.note_dependency(CHECKS)
         metrics = self.options.get("metrics", "").split()
-        rows = [row for row in read_gates(GATES).family(self.arguments[0]) if not metrics or row.metric in metrics]
+        rows = [row for row in read_checks(CHECKS).family(self.arguments[0]) if not metrics or row.metric in metrics]
         if not rows:
-            raise self.error(f"{GATES.name} has no rows of family {self.arguments[0]!r} with metrics {metrics}")
-        gated = sum(row.threshold is not None for row in rows)
-        fold = f"<details><summary>Rows: {len(rows)}, with a bound: {gated}</summary>"
-        cells = [("row", "metric", "retrained reference models", "bound"), *map(_cells, rows)]
+            raise self.error(f"{CHECKS.name} has no rows of family {self.arguments[0]!r} with metrics {metrics}")
+        gated = sum(row.binding is not None for row in rows)
+        fold = f"<details><summary>Rows: {len(rows)}, with a threshold: {gated}</summary>"
+        cells = [("row", "metric", "reference models", "threshold"), *map(_cells, rows)]
         return [nodes.raw("", fold, format="html"), _table(cells), nodes.raw("", "</details>", format="html")]
 
 
-def _cells(row: Gate) -> tuple[str, str, str, str]:
-    healthy, bound = row.healthy, row.threshold
-    spread = f"{healthy.mean:g} ± {healthy.std:g}" if healthy and healthy.mean is not None else "–"
+def _cells(row: Check) -> tuple[str, str, str, str]:
+    reference, threshold = row.reference, row.binding
+    spread = f"{reference.mean:g} ± {reference.std:g}" if reference and reference.mean is not None else "–"
     sign = "≥" if row.direction == "at_least" else "≤"
     by = " (by hand)" if row.hand else ""
-    return row.id, row.metric, spread, f"{sign} {bound.bound:g}{by}" if bound else "reported only"
+    return row.id, row.metric, spread, f"{sign} {threshold.threshold:g}{by}" if threshold else "informational"
 
 
 class Corruptions(SphinxDirective):
@@ -93,7 +93,7 @@ class Output(SphinxDirective):
         environment = {**os.environ, "COLUMNS": "100", "PYTHONPATH": os.pathsep.join(sys.path)}
         done = subprocess.run(  # noqa: S603  What a page of ours says.
             [sys.executable, *arguments],
-            cwd=GATES.parents[1],
+            cwd=CHECKS.parents[1],
             env=environment,
             capture_output=True,
             text=True,
@@ -115,7 +115,7 @@ def _at(lines: list[str], beginning: str) -> int:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Add the directives."""
-    app.add_directive("gate-rows", GateRows)
+    app.add_directive("gate-rows", CheckRows)
     app.add_directive("corruptions", Corruptions)
     app.add_directive("output", Output)
     return {"parallel_read_safe": True}

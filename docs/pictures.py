@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from harness.base.files import write_atomically
 from harness.data import load_images, stratified_sample
 from harness.data.images import unit_range
 from harness.data.masks import object_masks
@@ -21,13 +22,13 @@ from harness.inference.search import first_failures
 from harness.measures import (
     accuracy,
     confident_errors,
-    lost_consensus,
-    lost_to,
+    consensus_set_errors,
+    find_consensus_set_errors,
     negative_flips,
-    right_at_every_pose,
+    robust_accuracy,
 )
 from harness.measures.failures import confusion
-from harness.perturb import IDENTITY, HorizontalFlip, Pose, promised_corners, promised_poses
+from harness.perturb import IDENTITY, HorizontalFlip, Pose, augmentation_range_corners, augmentation_range_poses
 from harness.perturb.backgrounds import with_background, without_object
 from harness.perturb.grids import most_dangerous_first
 from harness.report import figures, matrices
@@ -36,7 +37,6 @@ from harness.run.examples import examples_of, telling_examples, telling_tiles
 from harness.run.opening import open_session
 from harness.run.overview import measure_overview
 from harness.run.request import RunRequest
-from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +76,7 @@ def main() -> None:
             candidate=MODELS / "augmented.safetensors",
             baseline=MODELS / "baseline.safetensors",
             incumbent=MODELS / "panel/seed-001.safetensors",
-            gates=REPOSITORY / "stress_tests/gates.toml",
+            checks=REPOSITORY / "stress_tests/checks.toml",
             samples=options.samples,
         )
     )
@@ -137,7 +137,7 @@ def breaking_pose(session: StressSession) -> Figure:
 
 
 def regression(session: StressSession) -> Figure:
-    """Draw how a healthy retrain's confusions differ from those of the augmented model."""
+    """Draw how a reference model's confusions differ from those of the augmented model."""
     measured = overview(session, "incumbent", "candidate")
     return matrices.confusion_difference(*measured.models, measured.classes)
 
@@ -161,7 +161,7 @@ def flip(session: StressSession) -> np.ndarray:
 
 
 def confident(session: StressSession) -> np.ndarray:
-    """Show the surest error of the augmented model that another healthy retrain does not make."""
+    """Show the surest error of the augmented model that another reference model does not make."""
     predictions = session.roles["candidate"].predict(session.images)
     return _telling(session, confident_errors(predictions, above=0.9), predictions)
 
@@ -169,31 +169,33 @@ def confident(session: StressSession) -> np.ndarray:
 def worst_pose(session: StressSession) -> np.ndarray:
     """Show an image at the smallest of the promised poses at which the augmented model loses it."""
     images = stratified_sample(session.images, min(SEARCHED, len(session.images)))
-    poses = most_dangerous_first(promised_poses())
+    poses = most_dangerous_first(augmentation_range_poses())
     found = first_failures(session.roles["candidate"].classifier, images, poses)
-    return _telling(session, right_at_every_pose(found), found)
+    return _telling(session, robust_accuracy(found), found)
 
 
 def flips(session: StressSession) -> np.ndarray:
-    """Show the surest error of the augmented model on what another healthy retrain gets right."""
+    """Show the surest error of the augmented model on what another reference model gets right."""
     predictions = session.roles["candidate"].predict(session.images)
     before = session.roles["incumbent"].predict(session.images)
     return _telling(session, negative_flips(predictions, before.correct), predictions)
 
 
 def consensus(session: StressSession) -> np.ndarray:
-    """Show what of all that every healthy retrain gets right the augmented model loses most plainly.
+    """Show what of all that every reference model gets right the augmented model loses most plainly.
 
     Of all images: of a sample it may lose none.
     """
-    knowledge = session.knowledge
-    assert knowledge is not None
-    lost = lost_to([session.roles["candidate"].predict(load_images("fashion-mnist"))], knowledge)
-    return _telling(session, lost_consensus(lost), lost)
+    panel_predictions = session.panel_predictions
+    assert panel_predictions is not None
+    lost = find_consensus_set_errors(
+        [session.roles["candidate"].predict(load_images("fashion-mnist"))], panel_predictions
+    )
+    return _telling(session, consensus_set_errors(lost), lost)
 
 
 def golden(session: StressSession) -> np.ndarray:
-    """Show a golden image that healthy retrains get right, and one that they do not, as pictures of a set."""
+    """Show a golden image that reference models get right, and one that they do not, as pictures of a set."""
     predictions = session.roles["candidate"].predict(session.images)
     tiles = []
     for position in (int(np.flatnonzero(right)[0]) for right in (predictions.correct, ~predictions.correct)):
@@ -221,9 +223,11 @@ def _lost_under(session: StressSession, perturbation: Perturbation) -> np.ndarra
 
 
 def _telling(session: StressSession, measurement: Measurement, seen: object) -> np.ndarray:
-    """Return the picture that a failed gate would show first."""
-    row = next(row for row in session.gates.gates if row.metric == measurement.metric.name and row.role == "candidate")
-    case = telling_examples(session, replace(row, hand=None, not_gated="only shown").judge(measurement), seen)[0]
+    """Return the picture that a failed check would show first."""
+    row = next(
+        row for row in session.checks.checks if row.metric == measurement.metric.name and row.role == "candidate"
+    )
+    case = telling_examples(session, replace(row, hand=None, informational="only shown").judge(measurement), seen)[0]
     return picture(case)
 
 
@@ -233,7 +237,7 @@ def _telling(session: StressSession, measurement: Measurement, seen: object) -> 
 def pose(session: StressSession) -> np.ndarray:
     """Show one image at rest and in corners of what was promised."""
     image = _first_right(session)
-    poses = (IDENTITY, *promised_corners()[::2])
+    poses = (IDENTITY, *augmentation_range_corners()[::2])
     return strip([_answered(session.roles["candidate"], image, each, _short(each)) for each in poses])
 
 

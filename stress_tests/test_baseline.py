@@ -1,11 +1,11 @@
 """The baseline must be what it is taken for, or comparing with it means nothing."""
 
 from harness.measures import accuracy
-from harness.plugin import gate
+from harness.plugin import check
 
 
-@gate("baseline")
-def test_baseline_accuracy(baseline, images, evidence, gate):
-    verdict = gate.judge(accuracy(baseline.predict(images, gate.pose)))
+@check("baseline")
+def test_baseline_accuracy(baseline, images, evidence, stress_check):
+    verdict = stress_check.judge(accuracy(baseline.predict(images, stress_check.pose)))
     evidence.show(verdict)
     assert verdict.passed, verdict.explain()

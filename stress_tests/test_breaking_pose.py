@@ -1,18 +1,18 @@
 """An object must be turned or moved far before it is taken for another."""
 
-from harness.gates import Key, Share, one_of
+from harness.checks import Key, Share, one_of
 from harness.inference.search import breaking
 from harness.measures import breaking_severity
 from harness.perturb.grids import PATHS
-from harness.plugin import gate
+from harness.plugin import check
 
 PATH = Key(one_of(PATHS), lambda path: PATHS[path].words)
 SHARE_BROKEN = Key(Share, "{:.0%} of the images break by")
 
 
-@gate("search", metric="breaking_severity", path=PATH, share_broken=SHARE_BROKEN)
-def test_objects_hold_out(candidate, probe_images, evidence, gate):
-    found = breaking(candidate.classifier, probe_images, PATHS[gate.path])
-    verdict = gate.judge(breaking_severity(found, share_broken=gate.share_broken))
+@check("search", metric="breaking_severity", path=PATH, share_broken=SHARE_BROKEN)
+def test_objects_hold_out(candidate, probe_images, evidence, stress_check):
+    found = breaking(candidate.classifier, probe_images, PATHS[stress_check.path])
+    verdict = stress_check.judge(breaking_severity(found, share_broken=stress_check.share_broken))
     evidence.show(verdict)
     assert verdict.passed, verdict.explain()

@@ -1,15 +1,15 @@
 """A model that is wrong should at least be unsure."""
 
-from harness.gates import Key, Share
+from harness.checks import Key, Share
 from harness.measures import confident_errors
-from harness.plugin import gate
+from harness.plugin import check
 
 CONFIDENCE = Key(Share, "errors over {:.0%} confidence")
 
 
-@gate("confidence", metric="confident_errors", confidence=CONFIDENCE)
-def test_confident_errors_stay_rare(candidate, images, evidence, gate):
-    predictions = candidate.predict(images, gate.pose)
-    verdict = gate.judge(confident_errors(predictions, above=gate.confidence))
+@check("confidence", metric="confident_errors", confidence=CONFIDENCE)
+def test_confident_errors_stay_rare(candidate, images, evidence, stress_check):
+    predictions = candidate.predict(images, stress_check.pose)
+    verdict = stress_check.judge(confident_errors(predictions, above=stress_check.confidence))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()

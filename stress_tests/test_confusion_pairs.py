@@ -1,15 +1,15 @@
-"""Classes that look alike must not be taken for each other more often than a healthy model does."""
+"""Classes that look alike must not be taken for each other more often than a reference model does."""
 
-from harness.gates import Key
+from harness.checks import Key
 from harness.measures import pair_failures
-from harness.plugin import gate
+from harness.plugin import check
 
 PAIR = Key(tuple[str, str], "{0[0]} and {0[1]} taken for each other")
 
 
-@gate("pairs", pair=PAIR)
-def test_confusions_stay_rare(candidate, images, evidence, gate):
-    predictions = candidate.predict(images, gate.pose)
-    verdict = gate.judge(pair_failures(predictions, pair=gate.pair))
+@check("pairs", pair=PAIR)
+def test_confusions_stay_rare(candidate, images, evidence, stress_check):
+    predictions = candidate.predict(images, stress_check.pose)
+    verdict = stress_check.judge(pair_failures(predictions, pair=stress_check.pair))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()

@@ -3,20 +3,20 @@
 from harness.inference import along
 from harness.measures import accuracy, invariance
 from harness.perturb import HorizontalFlip
-from harness.plugin import gate
+from harness.plugin import check
 
 
-@gate("flip", metric="accuracy")
-def test_accuracy_survives_mirroring(candidate, images, evidence, gate):
+@check("flip", metric="accuracy")
+def test_accuracy_survives_mirroring(candidate, images, evidence, stress_check):
     predictions = candidate.predict(images, HorizontalFlip())
-    verdict = gate.judge(accuracy(predictions, clean=candidate.predict(images)))
+    verdict = stress_check.judge(accuracy(predictions, clean=candidate.predict(images)))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()
 
 
-@gate("flip", metric="invariance")
-def test_answers_stay_in_the_mirror(candidate, images, evidence, gate):
+@check("flip", metric="invariance")
+def test_answers_stay_in_the_mirror(candidate, images, evidence, stress_check):
     seen, mirrored = along(candidate, images, HorizontalFlip())
-    verdict = gate.judge(invariance(seen, mirrored))
+    verdict = stress_check.judge(invariance(seen, mirrored))
     evidence.show(verdict, mirrored)
     assert verdict.passed, verdict.explain()

@@ -1,17 +1,17 @@
-"""What the last accepted checkpoint got right is lost no more often than by any healthy retrain."""
+"""What the last accepted checkpoint got right is lost no more often than by any reference model."""
 
-from harness.gates import Key, one_of
+from harness.checks import Key, one_of
 from harness.measures import negative_flips
-from harness.plugin import gate
+from harness.plugin import check
 
-AMONG = Key(one_of(("consensus",)), "images that every healthy retrain gets right")
+AMONG = Key(one_of(("consensus",)), "images that every reference model gets right")
 
 
-@gate("flips", among=AMONG)
-def test_few_right_answers_are_lost(candidate, paired_incumbent, images, evidence, gate):
+@check("flips", among=AMONG)
+def test_few_right_answers_are_lost(candidate, paired_incumbent, images, evidence, stress_check):
     predictions = candidate.predict(images)
     right = paired_incumbent.right(predictions)
-    among = paired_incumbent.consensus(predictions, gate.among)
-    verdict = gate.judge(negative_flips(predictions, right, of_class=gate.class_name, among=among))
+    among = paired_incumbent.consensus(predictions, stress_check.among)
+    verdict = stress_check.judge(negative_flips(predictions, right, of_class=stress_check.class_name, among=among))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()

@@ -1,12 +1,12 @@
 """Augmentation must pay: under pose, the candidate must beat the model trained without it."""
 
 from harness.measures import accuracy_gain
-from harness.plugin import gate
+from harness.plugin import check
 
 
-@gate("gain")
-def test_candidate_beats_baseline_under_pose(candidate, baseline, images, evidence, gate):
-    predictions = candidate.predict(images, gate.pose)
-    verdict = gate.judge(accuracy_gain(predictions, baseline.predict(images, gate.pose)))
+@check("gain")
+def test_candidate_beats_baseline_under_pose(candidate, baseline, images, evidence, stress_check):
+    predictions = candidate.predict(images, stress_check.pose)
+    verdict = stress_check.judge(accuracy_gain(predictions, baseline.predict(images, stress_check.pose)))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()

@@ -1,13 +1,13 @@
 """What was wrong once, and must never be again, is right."""
 
-from harness.gates import Key
+from harness.checks import Key
 from harness.measures import golden_right
-from harness.plugin import gate
+from harness.plugin import check
 
 
-@gate("golden", image=Key(int, ""), because=Key(str))
-def test_golden_image_is_right(candidate, golden_images, evidence, gate):
+@check("golden", image=Key(int, ""), because=Key(str))
+def test_golden_image_is_right(candidate, golden_images, evidence, stress_check):
     predictions = candidate.predict(golden_images)
-    verdict = gate.judge(golden_right(predictions, gate.image, because=gate.because))
+    verdict = stress_check.judge(golden_right(predictions, stress_check.image, because=stress_check.because))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()

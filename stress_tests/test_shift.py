@@ -1,12 +1,12 @@
 """Moving an object by a few pixels must not change what it is."""
 
 from harness.measures import accuracy
-from harness.plugin import gate
+from harness.plugin import check
 
 
-@gate("shift")
-def test_accuracy_survives_shift(candidate, images, evidence, gate):
-    predictions = candidate.predict(images, gate.pose)
-    verdict = gate.judge(accuracy(predictions, clean=candidate.predict(images)))
+@check("shift")
+def test_accuracy_survives_shift(candidate, images, evidence, stress_check):
+    predictions = candidate.predict(images, stress_check.pose)
+    verdict = stress_check.judge(accuracy(predictions, clean=candidate.predict(images)))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()

@@ -1,6 +1,6 @@
 """Outcomes and verdicts made up, for tests of what follows from them."""
 
-from harness.gates import Bound, Gate, Verdict
+from harness.checks import Check, Threshold, Verdict
 from harness.run.outcome import Outcome
 
 EMPTY = Outcome(
@@ -15,19 +15,19 @@ EMPTY = Outcome(
     },
     data={"name": "fashion-mnist", "split": "test", "sha256": "d" * 64, "n": 10_000},
     recipe={},
-    gates_sha256="e" * 64,
+    checks_sha256="e" * 64,
     versions={"python": "3", "torch": "2", "hypothesis": "6", "harness": "0"},
     command="pytest stress_tests",
 )
 
 
 def verdict(
-    status: str, name: str = "clean", *, family: str = "clean", value: float = 0.8, bound=0.85, std=None
+    status: str, name: str = "clean", *, family: str = "clean", value: float = 0.8, threshold=0.85, std=None
 ) -> Verdict:
-    gate = Gate(name, family, "accuracy", panel=Bound(bound, std=std))
-    return Verdict(gate, status, "accuracy", value=value, limit=bound, n=100, interval=(0.7, 0.9))
+    check = Check(name, family, "accuracy", panel=Threshold(threshold, std=std))
+    return Verdict(check, status, "accuracy", value=value, threshold=threshold, n=100, interval=(0.7, 0.9))
 
 
 PASS, FAIL = verdict("pass", "good", value=0.9), verdict("fail", "bad")
-REPORTED, MISSING = verdict("not_gated", "shown"), verdict("not_applicable", "absent")
+REPORTED, MISSING = verdict("informational", "shown"), verdict("not_applicable", "absent")
 BROKEN = verdict("error", "broken")

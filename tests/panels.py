@@ -1,4 +1,4 @@
-"""Panels of healthy retrains for tests, made of a matrix of values."""
+"""Panels of reference models for tests, made of a matrix of values."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from harness.measures.panel.predictions import LIKELIEST, NOT_ASKED, PanelView
 
 
 def row(name: str, *, family: str = "rotation", unit: str = "share", n: int = 10_000, direction: str = "") -> Row:
-    """Return a row that a metric of this unit has; failures are counted up to a ceiling."""
+    """Return a row that a metric of this unit has; failures are counted up to a threshold."""
     direction = direction or ("at_most" if unit == "images" else "at_least")
     metric = {"share": "accuracy", "difference": "accuracy_gain", "images": "pair_failures"}[unit]
     metric = "calibration_error" if (unit, direction) == ("share", "at_most") else metric
@@ -44,7 +44,7 @@ def spread_evenly(mean: float, std: float, count: int = 20) -> np.ndarray:
 
 
 def view_of(wrong, mean, labels, each=None) -> PanelView:
-    """Return what healthy retrains say of images: how many are wrong, and all mean probabilities, (N, classes)."""
+    """Return what reference models say of images: how many are wrong, and all mean probabilities, (N, classes)."""
     wrong, mean = np.asarray(wrong, dtype=np.int16), np.array(mean, dtype=np.float32)
     likeliest = np.argsort(-mean, axis=1, kind="stable")[:, :LIKELIEST].astype(np.int32)
     shares, of_label = np.take_along_axis(mean, likeliest, axis=1), mean[np.arange(len(mean)), labels]

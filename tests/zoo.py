@@ -20,46 +20,46 @@ import pytest
 import torch
 from torch.nn import functional
 
+from harness.base import PredictionCache
 from harness.data import LabelledImages, load_images
 from harness.inference import Classifier, RoleModel
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
-from harness.store import PredictionCache
 
 STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
 CLASSES = ("ant", "bee", "cat", "dog")
 ARGUMENTS = {"conv_channels": [1], "fc_sizes": [], "image_size": [16, 16], "classes": 4, "mean": 0.0, "std": 1.0}
 TRAINING = {"epochs": 20, "learning_rate": 0.1, "seed": 0}
 ROWS = """
-[[gate]]
+[[check]]
 id = "clean"
 family = "clean"
 metric = "accuracy"
-hand = { bound = 0.85 }
+hand = { threshold = 0.85 }
 
-[[gate]]
+[[check]]
 id = "clean-bee"
 family = "class"
 metric = "accuracy"
 class = "bee"
-hand = { bound = 0.75 }
+hand = { threshold = 0.75 }
 
-[[gate]]
+[[check]]
 id = "rotate-ccw-010"
 family = "rotation"
 metric = "accuracy"
 pose = { degrees = 10 }
-hand = { bound = 0.5 }
+hand = { threshold = 0.5 }
 
-[[gate]]
+[[check]]
 id = "confident-errors"
 family = "confidence"
 metric = "confident_errors"
 direction = "at_most"
 confidence = 0.9
-hand = { bound = 10 }
+hand = { threshold = 10 }
 """
-"""Bounds that the networks of `network` keep on 400 images: clean 0.92, bee 0.92, turned by 10° 0.68, 1 image."""
+"""Thresholds that the networks of `network` keep on 400 images: clean 0.92, bee 0.92, turned by 10° 0.68, 1 image."""
 
 
 def images_of(count: int = 400, *, seed: int = 2) -> LabelledImages:
@@ -98,14 +98,14 @@ def role_model(
     return RoleModel(role, Path(f"{role[0]}.safetensors"), role[0] * 64, "m" * 64, "user", None, classifier)
 
 
-def gates_text(images: LabelledImages, rows: str = ROWS, *, sha256: str = "") -> str:
-    """Return a gates file for these images."""
+def checks_text(images: LabelledImages, rows: str = ROWS, *, sha256: str = "") -> str:
+    """Return a checks file for these images."""
     data = f'name = "{images.name}"\nsplit = "test"\nsha256 = "{sha256 or images.sha256}"\nn = {len(images)}\n'
     return f"schema = 1\nprotocol = 1\n\n[data]\n{data}{rows}"
 
 
 class Zoo:
-    """The repository in a folder: data, gates, four stress tests, and as candidate by default a good network."""
+    """The repository in a folder: data, checks, four stress tests, and as candidate by default a good network."""
 
     def __init__(self, root: Path, *, tests=("clean", "rotation", "confident_errors")) -> None:
         self.root = root
@@ -119,13 +119,13 @@ class Zoo:
         np.savez(root / "zoo.npz", images=pixels, labels=images.labels.numpy(), classes=np.array(CLASSES))
         self.data = f"npz:{root / 'zoo.npz'}"
         self.images = load_images(self.data)
-        self.gates = self.tests / "gates.toml"
+        self.checks = self.tests / "checks.toml"
         self.bind(ROWS)
         self.save("models/augmented.safetensors")
 
     def bind(self, rows: str, **facts: str) -> None:
-        """Write the gates file."""
-        self.gates.write_text(gates_text(self.images, rows, **facts))
+        """Write the checks file."""
+        self.checks.write_text(checks_text(self.images, rows, **facts))
 
     def save(self, name: str, *, blind: bool = False, training=None, **facts) -> Path:
         """Save a network; a blind one sees nothing and says "ant" of everything."""
@@ -159,8 +159,8 @@ class GatedZoo(Zoo):
 
     @property
     def statuses(self) -> dict[str, str]:
-        """Return what the last run said of each gate."""
-        return {gate["id"]: gate["status"] for gate in self.report()["gates"]}
+        """Return what the last run said of each check."""
+        return {check["id"]: check["status"] for check in self.report()["checks"]}
 
 
 _REMEMBERED: dict[str, tuple[int, str, str, dict[str, bytes]]] = {}
@@ -197,7 +197,7 @@ def in_this_process(pytester, runs: list[list[str]]):
 
 def apart(arguments: list[str]) -> list[str]:
     """Return a command line with paths apart from their options, to which the gate joins them by an equals sign."""
-    paths = ("--candidate=", "--baseline=", "--incumbent=", "--gates=", "--stress-reports=")
+    paths = ("--candidate=", "--baseline=", "--incumbent=", "--checks=", "--stress-reports=")
     return [part for each in arguments for part in (each.split("=", 1) if each.startswith(paths) else [each])]
 
 

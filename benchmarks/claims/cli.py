@@ -15,11 +15,11 @@ from benchmarks.claims.claims import CLAIMS
 from benchmarks.claims.measure import AUGMENTED, BASELINE, Network, kind_of, recipe_of, values_of
 from benchmarks.claims.pictures import pictures
 from benchmarks.claims.report import Results, read_results, write_tables
+from harness.base import PredictionCache
+from harness.base.errors import InputError
 from harness.data import load_fashion_mnist, load_images
-from harness.errors import InputError
 from harness.inference import Classifier
 from harness.networks.checkpoints import load_checkpoint
-from harness.store import PredictionCache
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from harness.errors import InputError
+from harness.base.errors import InputError
 from harness.inference.attention import attend
 from harness.inference.search import first_failures
-from harness.measures import accuracy, confident_errors, kept, pair_failures, right_at_every_pose
+from harness.measures import accuracy, confident_errors, pair_failures, prediction_consistency, robust_accuracy
 from harness.measures.failures import STUDY_KINDS
 from harness.measures.localisation import attention_lift
-from harness.perturb import pose_each, promised_corners, promised_poses
+from harness.perturb import augmentation_range_corners, augmentation_range_poses, pose_each
 from harness.perturb.grids import most_dangerous_first
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def values_of(classifier: Classifier, data: Pictures) -> dict[str, float]:
     pairs = [kind.pair for kind in STUDY_KINDS if kind.pair]
     similar = sum(pair_failures(clean, pair=pair).value for pair in pairs)
     attention = attend(classifier, data.sample)
-    corners = [accuracy(classifier.predict(data.sample, corner)).value for corner in promised_corners()]
-    survived = first_failures(classifier, data.few, most_dangerous_first(promised_poses()))
+    corners = [accuracy(classifier.predict(data.sample, corner)).value for corner in augmentation_range_corners()]
+    survived = first_failures(classifier, data.few, most_dangerous_first(augmentation_range_poses()))
     silhouettes, shuffled = (accuracy(classifier.predict(images)) for images in (data.silhouettes, data.shuffled))
     values = {
         "accuracy": accuracy(clean).value,
@@ -95,12 +95,14 @@ def values_of(classifier: Classifier, data: Pictures) -> dict[str, float]:
         "share of similar errors": similar / max(int((~clean.correct).sum()), 1),
         "lift of errors": attention_lift(attention, data.masks, answers="wrong").value,
         "lift": attention_lift(attention, data.masks).value,
-        "kept in clutter": kept(classifier.predict(data.sample), classifier.predict(data.cluttered)).value,
+        "kept in clutter": prediction_consistency(
+            classifier.predict(data.sample), classifier.predict(data.cluttered)
+        ).value,
         "accuracy on silhouettes": silhouettes.value,
         "accuracy on shuffled patches": shuffled.value,
         "texture over shape": shuffled.value - silhouettes.value,
         "accuracy at corners": float(np.mean(corners)),
-        "right at every pose": right_at_every_pose(survived).value,
+        "right at every pose": robust_accuracy(survived).value,
         "separation": separation(classifier, data.sample, moved=False),
         "separation when moved": separation(classifier, data.sample, moved=True),
     }
@@ -124,7 +126,7 @@ def separation(classifier: Classifier, images: LabelledImages, *, moved: bool) -
 def penultimate(classifier: Classifier, images: LabelledImages, *, moved: bool) -> np.ndarray:
     """Return what the last fully connected layer is given for each image, (N, features) float32; see `separation`."""
     last = [module for module in classifier.plain.modules() if isinstance(module, nn.Linear)][-1]
-    corners = promised_corners() if moved else ()
+    corners = augmentation_range_corners() if moved else ()
 
     def inputs(positions: np.ndarray) -> torch.Tensor:
         pixels = classifier.pixels(images, positions)

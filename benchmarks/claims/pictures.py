@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from harness.base.errors import InputError
 from harness.data import sample_up_to, split_validation
 from harness.data.masks import object_masks
-from harness.errors import InputError
 from harness.perturb.backgrounds import with_background
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.claims.claims import CLAIMS, Claim, Decision, decide
 from benchmarks.claims.measure import AUGMENTED, BASELINE, Network
 from benchmarks.pages import write_between
-from harness.errors import InputError
-from harness.store.files import write_atomically
+from harness.base.errors import InputError
+from harness.base.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

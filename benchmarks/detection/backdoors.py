@@ -1,4 +1,4 @@
-"""How well a backdoor opens: what a gate on clean images cannot see, measured by someone who knows the trigger."""
+"""How well a backdoor opens: what a check on clean images cannot see, measured by someone who knows the trigger."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from benchmarks.detection.make import checkpoint_path
 from benchmarks.detection.paths import AUGMENTED
 from benchmarks.detection.recipes import TARGET, stamped
 from benchmarks.detection.wording import percent, table, yes_or_no
-from harness.errors import InputError
-from harness.store.files import write_atomically
+from harness.base.errors import InputError
+from harness.base.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -14,16 +14,16 @@ from benchmarks.detection.paths import (
     BACKDOORS,
     BASELINE,
     CHECKPOINTS,
+    CHECKS,
     COLOUR,
     FLIPPED,
-    GATES,
     PARENTS,
-    QUICK_GATES,
+    QUICK_CHECKS,
     QUICK_RESULTS,
     RESULTS,
     sha256_of,
 )
-from harness.errors import InputError
+from harness.base.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,9 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     measure = add("measure", _measure, "Run the gate on every checkpoint that has no result yet.")
     add_queue_options(measure)
     measure.add_argument(
-        "--quick", action="store_true", help="in the quick profile, by its gates; kept beside the others"
+        "--quick", action="store_true", help="in the quick profile, by its checks; kept beside the others"
     )
-    flip = add("flip", _flip, "Lose 100 net right answers of healthy retrains, many times, and count failing gates.")
+    flip = add("flip", _flip, "Lose 100 net right answers of reference models, many times, and count failing checks.")
     add_checkpoints(flip)
     parents = add("parents", _parents, "Hold damaged weights against the healthy ones that they were made from.")
     add_checkpoints(parents)
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     add_checkpoints(doors)
     colour = add("colour", _colour, "Show the network of examples/digits_on_photos its channels in the wrong order.")
     add_checkpoints(colour)
-    add("report", _report, "Judge the results against today's gates file and write the tables of the README.")
+    add("report", _report, "Judge the results against today's checks file and write the tables of the README.")
     add("shares", _shares, "Compare ways to divide the 1% of false alarms among families, by the results kept.")
     make = add("make", _make, "Make one mutant in this process.")
     make.add_argument("mutant", metavar="ID")
@@ -118,15 +118,15 @@ def matching(pattern: str) -> tuple[Mutant, ...]:
 def _train(options: argparse.Namespace) -> int:
     from benchmarks.detection.measure import is_measured
     from benchmarks.detection.train import train_all
-    from harness.gates import read_gates
+    from harness.checks import read_checks
 
     folder, baseline_sha256 = options.checkpoints.resolve(), sha256_of(BASELINE)
-    whole, quick = read_gates(GATES).gates, read_gates(QUICK_GATES).gates
+    whole, quick = read_checks(CHECKS).checks, read_checks(QUICK_CHECKS).checks
 
     def measured(mutant: Mutant) -> bool:
         return not options.again and all(
-            is_measured(mutant, gates, results, baseline_sha256=baseline_sha256)
-            for gates, results in ((whole, RESULTS), (quick, QUICK_RESULTS))
+            is_measured(mutant, checks, results, baseline_sha256=baseline_sha256)
+            for checks, results in ((whole, RESULTS), (quick, QUICK_RESULTS))
         )
 
     done = train_all(matching(options.only), folder, side_by_side=options.jobs, measured=measured)
@@ -168,7 +168,7 @@ def _flip(options: argparse.Namespace) -> int:
     from benchmarks.detection.flipped import flip_all
 
     drawn = flip_all(MUTANTS, options.checkpoints.resolve(), FLIPPED)
-    print(f"{drawn.failed} of {drawn.draws} draws fail, {drawn.failed_by_clean} by the floor of clean accuracy")
+    print(f"{drawn.failed} of {drawn.draws} draws fail, {drawn.failed_by_clean} by the threshold of clean accuracy")
     return _OK
 
 

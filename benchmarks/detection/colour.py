@@ -1,6 +1,6 @@
 """Channels in the wrong order, on colour data: the digits of `examples/`, served as BGR or turned round.
 
-The garments are grey, so that this damage is measured on the example's data, by the example's own gates and network.
+The garments are grey, so that this damage is measured on the example's data, by the example's own checks and network.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from benchmarks.detection.jobs import python, say
 from benchmarks.detection.paths import DIGITS, ROOT, sha256_of
 from benchmarks.detection.wording import many, percent, table
-from harness.errors import InputError
-from harness.store.files import write_atomically
+from harness.base.errors import InputError
+from harness.base.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ class Shown:
     exit_status: int
     clean_accuracy: float
     failed: Sequence[str]
-    gates_sha256: str
+    checks_sha256: str
     checkpoint_sha256: str
 
 
@@ -55,8 +55,8 @@ def reordered(state: Mapping[str, Tensor], order: Sequence[int]) -> dict[str, Te
 def show_all(folder: Path, result: Path) -> tuple[Shown, ...]:
     """Train the example's network anew for each seed, show it each order, and write what its gate says, as JSON.
 
-    Works in `folder`, on a copy of the example; what is kept of the same weights and gates is not measured again.
-    Raises `InputError` when a training or a gate ends without an answer.
+    Works in `folder`, on a copy of the example; what is kept of the same weights and checks is not measured again.
+    Raises `InputError` when a training or a check ends without an answer.
     """
     import torch
 
@@ -64,8 +64,8 @@ def show_all(folder: Path, result: Path) -> tuple[Shown, ...]:
     shutil.copytree(DIGITS, example, dirs_exist_ok=True)
     if not (example / "digits.npz").exists():
         _run(example, "digits_on_photos.py", "data")
-    kept = {(one.checkpoint_sha256, one.gates_sha256): one for one in read_colour(result)}
-    gates_sha256 = sha256_of(example / "stress_tests/gates.toml")
+    kept = {(one.checkpoint_sha256, one.checks_sha256): one for one in read_colour(result)}
+    checks_sha256 = sha256_of(example / "stress_tests/checks.toml")
     found: list[Shown] = []
     for seed in SEEDS:
         trained = example / f"runs/seed-{seed}.pth"
@@ -75,7 +75,7 @@ def show_all(folder: Path, result: Path) -> tuple[Shown, ...]:
         for name, order in ORDERS.items():
             candidate = example / f"runs/{name}-seed-{seed}.pth"
             torch.save(reordered(state, order), candidate)
-            one = kept.get((sha256_of(candidate), gates_sha256)) or _gated(example, candidate, name, seed)
+            one = kept.get((sha256_of(candidate), checks_sha256)) or _gated(example, candidate, name, seed)
             found.append(one)
             write_atomically(result, (json.dumps([asdict(each) for each in found], indent=1) + "\n").encode())
             say(f"seed {seed} shown {name}: clean accuracy {one.clean_accuracy:.4f}, {len(one.failed)} rows fail")
@@ -104,7 +104,7 @@ def colour_table(found: Sequence[Shown]) -> str:
         )
     return (
         "### Channels in the wrong order\n\nThe garments are grey; these are the coloured digits of "
-        "`examples/digits_on_photos`, by the example's own gates: its network trained anew, shown its channels as it "
+        "`examples/digits_on_photos`, by the example's own checks: its network trained anew, shown its channels as it "
         "was trained (RGB) and in two wrong orders.\n\n"
         + table(("shown", "the gate fails", "by", "clean accuracy"), rows)
     )
@@ -116,9 +116,9 @@ def _gated(example: Path, candidate: Path, order: str, seed: int) -> Shown:
     options = ("--candidate", str(candidate), "--incumbent", "none", "--stress-reports", str(reports))
     status = _run(example, "-m", "pytest", *options, "-p", "no:html", "-p", "no:cacheprovider", "-q", allowed=(0, 1))
     stress = json.loads((reports / "stress.json").read_bytes())
-    rows = {row["id"]: row for row in stress["gates"] if row["role"] == "candidate"}
+    rows = {row["id"]: row for row in stress["checks"] if row["role"] == "candidate"}
     failed = [name for name, row in rows.items() if row["status"] == "fail"]
-    of_these_files = stress["gates_sha256"], stress["candidate"]["sha256"]
+    of_these_files = stress["checks_sha256"], stress["candidate"]["sha256"]
     return Shown(order, seed, status, rows["clean"]["value"], failed, *of_these_files)
 
 

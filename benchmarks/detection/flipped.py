@@ -1,4 +1,4 @@
-"""Healthy retrains with a hundred right answers lost, and how often the gate fails them on images as they are."""
+"""Reference models with a hundred right answers lost, and how often the gate fails them on images as they are."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.detection.mutants import HEALTHY, Mutant
-from benchmarks.detection.paths import GATES
-from harness.errors import InputError
+from benchmarks.detection.paths import CHECKS
+from harness.base.errors import InputError
+from harness.base.files import write_atomically
 from harness.inference import Predictions
 from harness.measures import accuracy, confident_errors, pair_failures
 from harness.perturb import IDENTITY
-from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from harness.gates import Gate, GatesFile
+    from harness.checks import Check, ChecksFile
     from harness.measures import Measurement
 
 NET_LOSS = 100
@@ -31,13 +31,13 @@ _MOST_CHURN = 50
 
 @dataclass(frozen=True)
 class Flipped:
-    """How many of the draws the gate failed, in all and by the floor of clean accuracy alone."""
+    """How many of the draws the gate failed, in all and by the threshold of clean accuracy alone."""
 
     networks: int
     draws: int
     failed: int
     failed_by_clean: int
-    gates_sha256: str
+    checks_sha256: str
 
 
 def flipped(predictions: Predictions, generator: np.random.Generator, *, net_loss: int = NET_LOSS) -> Predictions:
@@ -54,47 +54,47 @@ def flipped(predictions: Predictions, generator: np.random.Generator, *, net_los
     return Predictions(logits, predictions.images, predictions.perturbation)
 
 
-def fails(gate: Gate, predictions: Predictions) -> bool:
-    """Return whether a gate on images as they are fails the predictions."""
-    return gate.judge(_measure(gate, predictions)).status == "fail"
+def fails(check: Check, predictions: Predictions) -> bool:
+    """Return whether a check on images as they are fails the predictions."""
+    return check.judge(_measure(check, predictions)).status == "fail"
 
 
-def draw(healthy: Sequence[Predictions], gates: GatesFile, *, draws: int, seed: int = 0) -> Flipped:
-    """Flip answers of the healthy networks in turn, `draws` times, and count how many the gate fails."""
+def draw(healthy: Sequence[Predictions], checks: ChecksFile, *, draws: int, seed: int = 0) -> Flipped:
+    """Flip answers of the reference models in turn, `draws` times, and count how many the gate fails."""
     generator = np.random.default_rng(seed)
     rows = [
-        gate
-        for gate in gates.gates
-        if gate.threshold
-        and gate.role == "candidate"
-        and gate.pose == IDENTITY
-        and gate.metric in _OF_CLEAN_IMAGES
-        and gate.family in {"clean", "class", "pairs", "confidence"}
+        check
+        for check in checks.checks
+        if check.binding
+        and check.role == "candidate"
+        and check.pose == IDENTITY
+        and check.metric in _OF_CLEAN_IMAGES
+        and check.family in {"clean", "class", "pairs", "confidence"}
     ]
     failed = by_clean = 0
     for number in range(draws):
         worse = flipped(healthy[number % len(healthy)], generator)
-        families = {gate.family for gate in rows if fails(gate, worse)}
+        families = {check.family for check in rows if fails(check, worse)}
         failed += bool(families)
         by_clean += "clean" in families
-    return Flipped(len(healthy), draws, failed, by_clean, gates.sha256)
+    return Flipped(len(healthy), draws, failed, by_clean, checks.sha256)
 
 
 def flip_all(mutants: Sequence[Mutant], folder: Path, result: Path, *, draws: int = 600) -> Flipped:
-    """Draw from all healthy retrains that are made, and write the result as JSON; raises `InputError` without any."""
+    """Draw from all reference models that are made, and write the result as JSON; raises `InputError` without any."""
     from benchmarks.detection.make import checkpoint_path
+    from harness.checks import read_checks
     from harness.data import load_images
-    from harness.gates import read_gates
     from harness.inference import Classifier
     from harness.networks.checkpoints import load_checkpoint
 
     paths = [checkpoint_path(mutant, folder) for mutant in mutants if mutant.kind == HEALTHY]
     made = [path for path in paths if path.exists()]
     if not made:
-        raise InputError(f"none of the {len(paths)} healthy retrains is in {folder}; run `train` first")
+        raise InputError(f"none of the {len(paths)} reference models is in {folder}; run `train` first")
     images = load_images("fashion-mnist")
     healthy = [Classifier(load_checkpoint(path).model).predict(images) for path in made]
-    drawn = draw(healthy, read_gates(GATES), draws=draws)
+    drawn = draw(healthy, read_checks(CHECKS), draws=draws)
     write_atomically(result, (json.dumps(asdict(drawn), indent=1) + "\n").encode())
     return drawn
 
@@ -104,10 +104,10 @@ def read_flipped(path: Path) -> Flipped | None:
     return Flipped(**json.loads(path.read_bytes())) if path.exists() else None
 
 
-def _measure(gate: Gate, predictions: Predictions) -> Measurement:
+def _measure(check: Check, predictions: Predictions) -> Measurement:
     # No test has declared the rows' keys here, so that rows without one do not know it.
-    if pair := gate.keys.get("pair"):
+    if pair := check.keys.get("pair"):
         return pair_failures(predictions, pair=pair)
-    if (above := gate.keys.get("confidence")) is not None:
+    if (above := check.keys.get("confidence")) is not None:
         return confident_errors(predictions, above=above)
-    return accuracy(predictions, of_class=gate.class_name)
+    return accuracy(predictions, of_class=check.class_name)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.detection.machine import machine
 from benchmarks.detection.mutants import KINDS, Mutant
 from benchmarks.detection.paths import AUGMENTED, sha256_of
-from harness.errors import InputError
-from harness.store.files import write_atomically
+from harness.base.errors import InputError
+from harness.base.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,15 +10,15 @@ from benchmarks.detection.jobs import Job, last_line, python, run_jobs, say
 from benchmarks.detection.machine import processor
 from benchmarks.detection.make import DIVERGED, checkpoint_path, is_made, read_facts
 from benchmarks.detection.mutants import Mutant, mutant_of
-from benchmarks.detection.paths import BASELINE, GATES, QUICK_GATES, QUICK_RESULTS, RESULTS, sha256_of
+from benchmarks.detection.paths import BASELINE, CHECKS, QUICK_CHECKS, QUICK_RESULTS, RESULTS, sha256_of
 from benchmarks.detection.results import MEASURED, Result, read_result, write_result
-from harness.gates import read_gates
+from harness.checks import read_checks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from harness.gates import Gate
+    from harness.checks import Check
 
 
 _CLEAN = "clean"
@@ -35,11 +35,11 @@ def measure_all(
 ) -> bool:
     """Measure the mutants that are made and have no result of today; returns whether all of them then have one.
 
-    Of a result that lacks rows, such as those that are new in the gates file, these alone are measured. `command` runs
+    Of a result that lacks rows, such as those that are new in the checks file, these alone are measured. `command` runs
     the gate on a checkpoint with a folder for its reports (default: pytest on all images; if `quick`, in the quick
     profile).
     """
-    gates = read_gates(QUICK_GATES if quick else GATES)
+    checks = read_checks(QUICK_CHECKS if quick else CHECKS)
     results = results or (QUICK_RESULTS if quick else RESULTS)
     command = command or (_quick_command if quick else _command)
     made = [mutant for mutant in mutants if is_made(mutant, folder)]
@@ -55,11 +55,11 @@ def measure_all(
         of_these_files = (sha256_of(checkpoint_path(mutant, folder)), baseline_sha256)
         if kept and (kept.checkpoint_sha256, kept.baseline_sha256) == of_these_files:
             known[mutant.id] = kept
-        if mutant.id not in known or known[mutant.id].missing(gates.gates):
+        if mutant.id not in known or known[mutant.id].missing(checks.checks):
             waiting.append(mutant)
     total = len(waiting)
     elsewhere = [mutant for mutant in mutants if mutant not in made]
-    done = sum(is_measured(mutant, gates.gates, results, baseline_sha256=baseline_sha256) for mutant in elsewhere)
+    done = sum(is_measured(mutant, checks.checks, results, baseline_sha256=baseline_sha256) for mutant in elsewhere)
     measured, unmade = len(made) - total + done, len(elsewhere) - done
     say(
         f"{measured} of {len(mutants)} mutants have a result with every row ({done} without a checkpoint here); "
@@ -75,16 +75,16 @@ def measure_all(
         shutil.rmtree(reports, ignore_errors=True)  # An old stress.json must not be taken for this run's.
         whole = command(checkpoint_path(mutant, folder), reports)
         kept = known.get(mutant.id)
-        only = ("--stress-record", ",".join(kept.missing(gates.gates))) if kept else ()
+        only = ("--stress-record", ",".join(kept.missing(checks.checks))) if kept else ()
         return Job(mutant.id, (*whole, *only), reports / "output.txt")
 
     def finish(job: Job, status: int) -> str:
         mutant, path = mutant_of(job.id), job.log.parent / "stress.json"
-        stress = json.loads(path.read_bytes()) if path.exists() else {"gates": []}
+        stress = json.loads(path.read_bytes()) if path.exists() else {"checks": []}
         result = measured_result(mutant, read_facts(mutant, folder), stress, exit_status=status)
         if kept := known.get(job.id):
             result = kept.with_rows_of(result)
-        missing = result.missing(gates.gates)
+        missing = result.missing(checks.checks)
         if missing or result.clean_accuracy is None:
             failed.append(job.id)
             unmeasured = f"{len(missing)} rows not measured"
@@ -97,16 +97,16 @@ def measure_all(
     return not failed
 
 
-def is_measured(mutant: Mutant, gates: Iterable[Gate], results: Path, *, baseline_sha256: str) -> bool:
+def is_measured(mutant: Mutant, checks: Iterable[Check], results: Path, *, baseline_sha256: str) -> bool:
     """Return whether the kept result of a mutant lacks no row, so that its checkpoint is needed no more."""
     kept = read_result(mutant.id, results)
-    return kept is not None and kept.complete(gates, baseline_sha256=baseline_sha256)
+    return kept is not None and kept.complete(checks, baseline_sha256=baseline_sha256)
 
 
 def measured_result(mutant: Mutant, facts: Mapping[str, Any], stress: Mapping[str, Any], *, exit_status: int) -> Result:
     """Return the result that a `stress.json` holds; a row that ended in an error counts as not measured."""
     rows = {
-        row["id"]: row["value"] for row in stress["gates"] if row["role"] == "candidate" and row["status"] != "error"
+        row["id"]: row["value"] for row in stress["checks"] if row["role"] == "candidate" and row["status"] != "error"
     }
     return Result(
         id=mutant.id,
@@ -118,7 +118,7 @@ def measured_result(mutant: Mutant, facts: Mapping[str, Any], stress: Mapping[st
         recipe=facts,
         checkpoint_sha256=(stress.get("candidate") or {}).get("sha256"),
         baseline_sha256=(stress.get("baseline") or {}).get("sha256"),
-        gates_sha256=stress.get("gates_sha256"),
+        checks_sha256=stress.get("checks_sha256"),
         versions={**stress.get("versions", {}), "processor": processor()},
         clean_accuracy=rows.get(_CLEAN),
         exit_status=exit_status,

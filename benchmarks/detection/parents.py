@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from benchmarks.detection.make import checkpoint_path, is_made, parent_path
 from benchmarks.detection.paths import sha256_of
-from harness.errors import InputError
-from harness.store.files import write_atomically
+from harness.base.errors import InputError
+from harness.base.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,8 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 """The root of the repository."""
-GATES = ROOT / "stress_tests/gates.toml"
-QUICK_GATES = ROOT / "stress_tests/gates-quick.toml"
+CHECKS = ROOT / "stress_tests/checks.toml"
+QUICK_CHECKS = ROOT / "stress_tests/checks-quick.toml"
 PANEL = ROOT / "models/panel.json"
 BASELINE = ROOT / "models/baseline.safetensors"
 AUGMENTED = ROOT / "models/augmented.safetensors"

@@ -13,26 +13,27 @@ from benchmarks.detection.wording import accuracies_of, families_of, many, table
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from harness.gates import GatesFile
+    from harness.checks import ChecksFile
 
 
 def quick_tables(
     quick: Mapping[Mutant, Result | None],
-    quick_gates: GatesFile,
+    quick_checks: ChecksFile,
     kept: Mapping[Mutant, Result | None],
-    gates: GatesFile,
+    checks: ChecksFile,
 ) -> str:
     """Return what the quick profile detects of the mutants that are not trivial, beside the whole gate, in Markdown.
 
     A mutant is trivial by its accuracy on all images where that is known, so that both are asked about the same ones.
     """
-    judged = _judged(quick, quick_gates)
-    whole = _judged(kept, gates)
+    judged = _judged(quick, quick_checks)
+    whole = _judged(kept, checks)
     bad = [mutant for mutant in judged if mutant.kind != HEALTHY and not whole.get(mutant, judged[mutant]).trivial]
     both = [mutant for mutant in bad if mutant in whole and whole[mutant].detected]
     sections = [
-        f"Judged against the gates file with SHA-256 `{quick_gates.sha256[:16]}…`: {len(quick_gates.gates)} rows on a "
-        f"sample of {quick_gates.data.sample} images. Of {many(len(bad), 'mutant')} that are not trivial the quick "
+        f"Judged against the checks file with SHA-256 `{quick_checks.sha256[:16]}…`: {len(quick_checks.checks)} rows "
+        f"on a "
+        f"sample of {quick_checks.data.sample} images. Of {many(len(bad), 'mutant')} that are not trivial the quick "
         f"gate detects **{sum(judged[mutant].detected for mutant in bad)}**; of the {len(both)} among them that the "
         f"whole gate detects, **{sum(judged[mutant].detected for mutant in both)}**." + _to_come(quick, judged, whole),
         table(
@@ -44,9 +45,9 @@ def quick_tables(
     return "\n\n".join(sections)
 
 
-def _judged(kept: Mapping[Mutant, Result | None], gates: GatesFile) -> dict[Mutant, Judged]:
+def _judged(kept: Mapping[Mutant, Result | None], checks: ChecksFile) -> dict[Mutant, Judged]:
     return {
-        mutant: judge(result, gates)
+        mutant: judge(result, checks)
         for mutant, result in kept.items()
         if result is not None and result.outcome == MEASURED
     }

@@ -1,4 +1,4 @@
-"""Write what the gate detected into the READMEs, from kept results and today's gates file."""
+"""Write what the gate detected into the READMEs, from kept results and today's checks file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from benchmarks.detection.mutants import HEALTHY, KINDS, MUTANTS, STRENGTHS, Mut
 from benchmarks.detection.parents import AgainstParent, read_parents
 from benchmarks.detection.paths import (
     BACKDOORS,
+    CHECKS,
     COLOUR,
     FLIPPED,
-    GATES,
     PARENTS,
     PROJECT_README,
-    QUICK_GATES,
+    QUICK_CHECKS,
     QUICK_RESULTS,
     README,
     RESULTS,
@@ -29,14 +29,14 @@ from benchmarks.detection.results import MEASURED, Result, read_result
 from benchmarks.detection.state import state
 from benchmarks.detection.wording import accuracies_of, families_of, many, percent, table, yes_or_no
 from benchmarks.pages import write_between
-from harness.gates import read_gates
+from harness.checks import read_checks
 from harness.measures.metric import Unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from harness.gates import GatesFile
+    from harness.checks import ChecksFile
 
 BEGIN, END = "<!-- detection: begin -->", "<!-- detection: end -->"
 QUICK_BEGIN, QUICK_END = "<!-- quick: begin -->", "<!-- quick: end -->"
@@ -48,23 +48,23 @@ def write_report(*, readme: Path = README, project_readme: Path = PROJECT_README
     """Judge every kept result and replace the READMEs' texts between the markers."""
     kept = {mutant: read_result(mutant.id, RESULTS) for mutant in MUTANTS}
     quick = {mutant: read_result(mutant.id, QUICK_RESULTS) for mutant in MUTANTS}
-    gates, quick_gates = read_gates(GATES), read_gates(QUICK_GATES)
+    checks, quick_checks = read_checks(CHECKS), read_checks(QUICK_CHECKS)
     for path, begin, end, body in (
-        (readme, BEGIN, END, tables(kept, gates)),
-        (readme, QUICK_BEGIN, QUICK_END, quick_tables(quick, quick_gates, kept, gates)),
-        (project_readme, WHY_BEGIN, WHY_END, why_table(kept, gates)),
+        (readme, BEGIN, END, tables(kept, checks)),
+        (readme, QUICK_BEGIN, QUICK_END, quick_tables(quick, quick_checks, kept, checks)),
+        (project_readme, WHY_BEGIN, WHY_END, why_table(kept, checks)),
     ):
         write_between(path, begin, end, body)
     print(f"{readme}: written, {sum(result is not None for result in kept.values())} of {len(kept)} mutants in it")
 
 
-def tables(kept: Mapping[Mutant, Result | None], gates: GatesFile) -> str:
+def tables(kept: Mapping[Mutant, Result | None], checks: ChecksFile) -> str:
     """Return the README's results in Markdown."""
     results = [result for result in kept.values() if result is not None]
-    judged = [judge(result, gates) for result in results if _has_rows(result)]
+    judged = [judge(result, checks) for result in results if _has_rows(result)]
     healthy, bad = [one for one in judged if one.healthy], [one for one in judged if not one.healthy]
     sections = [
-        state(kept, judged, gates),
+        state(kept, judged, checks),
         _summary(bad, [result.id for result in results if result.outcome == DIVERGED]),
         "### Detected\n\n" + _detected(kept, bad),
         "### The weakest strength detected\n\n" + _weakest(kept, bad),
@@ -73,30 +73,32 @@ def tables(kept: Mapping[Mutant, Result | None], gates: GatesFile) -> str:
         "### False alarms\n\n" + false_alarms(healthy),
         backdoors_table(read_backdoors(BACKDOORS), judged),
         colour_table(read_colour(COLOUR)),
-        _flipped(read_flipped(FLIPPED), gates),
+        _flipped(read_flipped(FLIPPED), checks),
     ]
     return "\n\n".join(section for section in sections if section)
 
 
-def why_table(kept: Mapping[Mutant, Result | None], gates: GatesFile) -> str:
+def why_table(kept: Mapping[Mutant, Result | None], checks: ChecksFile) -> str:
     """Return kinds that clean accuracy lets pass and the gate does not, at their greatest strength, in Markdown.
 
-    A page has room for those that the most gates fail.
+    A page has room for those that the most checks fail.
     """
-    judged = [judge(result, gates) for result in kept.values() if _has_rows(result)]
+    judged = [judge(result, checks) for result in kept.values() if _has_rows(result)]
     missed = [one for one in judged if one.detected and not one.caught_by_clean and not one.healthy]
     strongest = {one.result.kind: one for one in sorted(missed, key=lambda one: one.result.strength)}
     rows, chosen = [], sorted(strongest, key=lambda kind: -len(strongest[kind].failed))[:_WHY_KINDS]
     for kind in (slug for slug in KINDS if slug in chosen):
         one = strongest[kind]
         worst = one.failed[0]
-        value, limit = (f"{it:g}" if worst.unit is Unit.IMAGES else f"{it:.3f}" for it in (worst.value, worst.limit))
-        bound = f"must be {worst.gate.direction.replace('_', ' ')} {limit}"
+        value, limit = (
+            f"{it:g}" if worst.unit is Unit.IMAGES else f"{it:.3f}" for it in (worst.value, worst.threshold)
+        )
+        threshold = f"must be {worst.check.direction.replace('_', ' ')} {limit}"
         rows.append(
             (
                 f"{kind}: {one.result.words}",
                 percent(one.clean_accuracy),
-                f"{many(len(one.failed), 'gate')}; the worst is `{worst.gate.id}`: {value}, {bound}",
+                f"{many(len(one.failed), 'gate')}; the worst is `{worst.check.id}`: {value}, {threshold}",
             )
         )
     return table(("what is wrong", "accuracy on images as they are", "what fails"), rows)
@@ -116,7 +118,7 @@ def _summary(bad: Sequence[Judged], diverged: Sequence[str]) -> str:
             caught, clean = sum(one.detected for one in group), sum(one.caught_by_clean for one in group)
             undecided = sum(one.undecided for one in group)
             parts.append(
-                f"Of {len(group)} {name} the gate detects **{caught}**, the floor of clean accuracy alone {clean}."
+                f"Of {len(group)} {name} the gate detects **{caught}**, the threshold of clean accuracy alone {clean}."
                 + (f" It passes {len(group) - caught - undecided}; {undecided} are undecided." if undecided else "")
             )
     if diverged:
@@ -194,8 +196,8 @@ def _undetected(bad: Sequence[Judged], healthy: Sequence[Judged], parents: Mappi
 def _passed(one: Judged, healthy: Sequence[Judged], parents: Mapping[str, AgainstParent]) -> str:
     """Return what is known of a mutant that no row fails."""
     nearest, (worse, compared) = one.nearest, beyond(one, healthy)
-    margin = f"; nearest to its bound: {nearest[0]}, {nearest[1]:.1f} standard deviations inside" if nearest else ""
-    rank = f"; worse than all {len(healthy)} such retrains in {worse} of {compared} rows" if compared else ""
+    margin = f"; nearest to its threshold: {nearest[0]}, {nearest[1]:.1f} standard deviations inside" if nearest else ""
+    rank = f"; worse than all {len(healthy)} such reference models in {worse} of {compared} rows" if compared else ""
     return (
         f"- `{one.result.id}` ({one.result.words}): clean accuracy {percent(one.clean_accuracy)}"
         f"{_against(parents.get(one.result.id), one.result)}{margin}{rank}"
@@ -229,15 +231,15 @@ def _trivial(bad: Sequence[Judged]) -> str:
     return table(("mutant", "strength", "detected", "clean accuracy alone", "clean accuracy"), rows)
 
 
-def _flipped(drawn: Flipped | None, gates: GatesFile) -> str:
+def _flipped(drawn: Flipped | None, checks: ChecksFile) -> str:
     if drawn is None:
         return ""
-    old = "" if drawn.gates_sha256 == gates.sha256 else " **By an older gates file**: run `flip` again."
+    old = "" if drawn.checks_sha256 == checks.sha256 else " **By an older checks file**: run `flip` again."
     return (
         "### A hundred right answers lost\n\n"
-        f"{NET_LOSS} net right answers of 10,000 lost at random by healthy retrains ({drawn.networks} networks, "
+        f"{NET_LOSS} net right answers of 10,000 lost at random by reference models ({drawn.networks} networks, "
         f"{drawn.draws} draws): by what it measures on images as they are the gate fails "
-        f"**{drawn.failed / drawn.draws:.1%}**, by the floor of clean accuracy alone "
+        f"**{drawn.failed / drawn.draws:.1%}**, by the threshold of clean accuracy alone "
         f"{drawn.failed_by_clean / drawn.draws:.1%}.{old}"
     )
 

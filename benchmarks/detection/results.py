@@ -6,14 +6,14 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import InputError
-from harness.store.files import write_atomically
+from harness.base.errors import InputError
+from harness.base.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from harness.gates import Gate
+    from harness.checks import Check
 
 MEASURED = "measured"
 AGAINST_INCUMBENT = frozenset({"regression", "flips"})
@@ -24,9 +24,10 @@ AGAINST_INCUMBENT = frozenset({"regression", "flips"})
 class Result:
     """What is known of one mutant; without a checkpoint only how it was made.
 
-    `rows` holds the candidate's value per row of the gates file, in full precision, None where the gate had none to
-    give. `exit_status`, `gates_sha256` and `versions` are those of the run that measured first; bounds may have changed
-    since. `later` tells of rows that were measured afterwards by other versions: {"rows": ids, "versions": versions}.
+    `rows` holds the candidate's value per row of the checks file, in full precision, None where the gate had none to
+    give. `exit_status`, `checks_sha256` and `versions` are those of the run that measured first; thresholds may have
+    changed since. `later` tells of rows that were measured afterwards by other versions: {"rows": ids, "versions":
+    versions}.
     """
 
     id: str
@@ -38,30 +39,30 @@ class Result:
     recipe: Mapping[str, Any]
     checkpoint_sha256: str | None = None
     baseline_sha256: str | None = None
-    gates_sha256: str | None = None
+    checks_sha256: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     clean_accuracy: float | None = None
     exit_status: int | None = None
     rows: Mapping[str, float | None] = field(default_factory=dict)
     later: Sequence[Mapping[str, Any]] = ()
 
-    def missing(self, gates: Iterable[Gate]) -> list[str]:
-        """Return the ids of the candidate's rows in the gates file that have not been measured.
+    def missing(self, checks: Iterable[Check]) -> list[str]:
+        """Return the ids of the candidate's rows in the checks file that have not been measured.
 
         A row without a value was not, unless it needs the incumbent that mutants are measured without: what the panel
         knows, say, was not there.
         """
         return [
-            gate.id
-            for gate in gates
-            if gate.role == "candidate" and gate.family not in AGAINST_INCUMBENT and self.rows.get(gate.id) is None
+            check.id
+            for check in checks
+            if check.role == "candidate" and check.family not in AGAINST_INCUMBENT and self.rows.get(check.id) is None
         ]
 
-    def complete(self, gates: Iterable[Gate], *, baseline_sha256: str) -> bool:
+    def complete(self, checks: Iterable[Check], *, baseline_sha256: str) -> bool:
         """Return whether there is nothing left to measure: no row is missing, or there is no checkpoint to judge."""
         if self.outcome != MEASURED:
             return True
-        return self.baseline_sha256 == baseline_sha256 and not self.missing(gates)
+        return self.baseline_sha256 == baseline_sha256 and not self.missing(checks)
 
     def with_rows_of(self, newer: Result) -> Result:
         """Return this result with the rows of a newer one of the same checkpoint; notes them if versions differ."""

@@ -14,12 +14,12 @@ import numpy as np
 
 from benchmarks.detection.judgement import TRIVIAL
 from benchmarks.detection.mutants import HEALTHY, MUTANTS
-from benchmarks.detection.paths import GATES, PANEL, RESULTS
+from benchmarks.detection.paths import CHECKS, PANEL, RESULTS
 from benchmarks.detection.results import MEASURED, read_result
 from harness.calibration.multiplicity import correlation, multiplier, widened
 from harness.calibration.panel import read_panel
 from harness.calibration.thresholds import ALARMS, least_of, on_scales, share_of
-from harness.gates import read_gates
+from harness.checks import read_checks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -43,8 +43,8 @@ class Standing:
 class Compared:
     """What a division detects of the mutants that choose and of those that confirm, and what it fails of the healthy.
 
-    `rows` is how many rows fail a mutant in the mean; `nearest` how near the worst of the healthy networks, the panel's
-    members held against the others among them, comes to a bound: 1 is on it.
+    `rows` is how many rows fail a mutant in the mean; `nearest` how near the worst of the reference models, the panel's
+    members held against the others among them, comes to a threshold: 1 is on it.
     """
 
     name: str
@@ -58,14 +58,14 @@ class Compared:
 
 
 def compare_all() -> list[Compared]:
-    """Compare all divisions on the rows that are gates today and were measured on every network."""
-    gates, panel = read_gates(GATES), read_panel(PANEL)
+    """Compare all divisions on the rows that are checks today and were measured on every network."""
+    checks, panel = read_checks(CHECKS), read_panel(PANEL)
     measured = [kept for each in MUTANTS if (kept := read_result(each.id, RESULTS)) and kept.outcome == MEASURED]
-    by_id = {gate.id: gate for gate in gates.gates}
+    by_id = {check.id: check for check in checks.checks}
     rows = tuple(
         row
         for row in panel.rows
-        if (gate := by_id.get(row.id)) and gate.panel and not gate.not_gated and not gate.hand
+        if (check := by_id.get(row.id)) and check.panel and not check.informational and not check.hand
         if all(kept.rows.get(row.id) is not None for kept in measured)
     )
     values = panel.values(rows)
@@ -154,7 +154,7 @@ def table(compared: Sequence[Compared]) -> list[str]:
 
 
 def off_by(measured: np.ndarray, values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
-    """Return how far a network lies off healthy retrains, (rows,), in standard deviations of prediction.
+    """Return how far a network lies off reference models, (rows,), in standard deviations of prediction.
 
     On the bad side it is positive. `measured` are its values of the rows, (rows,), `values` theirs, (K, rows).
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmarks.detection.judgement import families
-from harness.errors import some_of
+from harness.base.errors import some_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from benchmarks.few.paths import CHECKPOINTS, README
-from harness.errors import InputError
+from harness.base.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

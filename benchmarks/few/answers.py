@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.errors import InputError
-from harness.store.files import write_atomically
+from harness.base.errors import InputError
+from harness.base.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

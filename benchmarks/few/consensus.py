@@ -1,4 +1,4 @@
-"""What a consensus of few is worth: ceilings from K of the panel's networks, held against all others and mutants."""
+"""What a consensus of few is worth: thresholds from K of the panel's networks, held against all others and mutants."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 from benchmarks.detection.results import read_result
 from benchmarks.few.answers import read_answers
-from benchmarks.few.paths import ANSWERS, FASHION_GATES, FASHION_PANEL, MUTANTS
+from benchmarks.few.paths import ANSWERS, FASHION_CHECKS, FASHION_PANEL, MUTANTS
 from benchmarks.few.report import TRIVIAL, draws
 from harness.calibration.panel import Chance, ReferenceModel, read_panel
 from harness.calibration.thresholds import family_thresholds
+from harness.checks import read_checks
 from harness.data import load_fashion_mnist
-from harness.gates import read_gates
-from harness.measures.panel.consensus import LOST_OF_A_CLASS
+from harness.measures.panel.consensus import WORST_CLASS_CONSENSUS_SET_ERRORS
 from harness.perturb.corruptions import corruptions_of
 from harness.perturb.grids import views_of
 
@@ -61,7 +61,7 @@ class Asked:
         return np.stack(columns, axis=1)
 
     def split(self, chosen: np.ndarray) -> tuple[list[Calibrated], np.ndarray, np.ndarray, np.ndarray]:
-        """Return the ceilings of these healthy networks, and what the others and mutants lose; and what is known.
+        """Return the thresholds of these reference models, and what the others and mutants lose; and what is known.
 
         Each of the chosen is held against what the others among them know, as a calibration does.
         """
@@ -84,20 +84,20 @@ class Asked:
 
 
 def asked() -> Asked:
-    """Return what the shipped panel and mutants that are not trivial were asked, by rows of the shipped gates file."""
-    gates, answers = read_gates(FASHION_GATES), read_answers(ANSWERS)
-    panel = read_panel(FASHION_PANEL, gates)
+    """Return what the shipped panel and mutants that are not trivial were asked, by rows of the shipped checks file."""
+    checks, answers = read_checks(FASHION_CHECKS), read_answers(ANSWERS)
+    panel = read_panel(FASHION_PANEL, checks)
     rows, counted, labels, chance = panel.family(FAMILY), [], {}, {}
     of_test = load_fashion_mnist("test").labels.numpy()
-    by_id = {gate.id: gate for gate in gates.gates}
+    by_id = {check.id: check for check in checks.checks}
     for row in rows:
-        gate = by_id[row.id]
-        under = (*views_of(gate.keys.get("under"), gate.pose), *corruptions_of(gate.keys.get("damaged")))
+        check = by_id[row.id]
+        under = (*views_of(check.keys.get("under"), check.pose), *corruptions_of(check.keys.get("damaged")))
         places = [answers.of_view(repr(each)) for each in under]
         counted.append(np.concatenate([np.arange(place.start, place.stop) for place in places]))
         if len(under) > 1:
             chance[row.id] = Chance(0.0)  # Of whatever size: it tells nothing of such counts.
-        if row.metric == LOST_OF_A_CLASS.name:
+        if row.metric == WORST_CLASS_CONSENSUS_SET_ERRORS.name:
             labels[row.id] = np.tile(of_test, len(under))
     healthy = [Path(member.path).stem for member in panel.models]
     results = [read_result(name, MUTANTS) for name in answers.wrong if name not in healthy]
@@ -106,17 +106,17 @@ def asked() -> Asked:
     both = (
         np.array([answers.wrong[name] for name in names], dtype=bool).reshape(-1, count) for names in (healthy, worse)
     )
-    return Asked(panel, rows, gates.budgets, tuple(counted), labels, chance, *both)
+    return Asked(panel, rows, checks.budgets, tuple(counted), labels, chance, *both)
 
 
 def consensus_table(networks: Asked, splits: int, on_split: Callable[[], None], *, sizes: Sequence[int] = SIZES) -> str:
-    """Return what ceilings from K networks do: who exceeds one, and how large they are."""
+    """Return what thresholds from K networks do: who exceeds one, and how large they are."""
     rest = [row.id for row in networks.rows].index(AT_REST)
     lines = [
-        f"{len(networks.mutants) or 'No'} mutants were asked. Images, losses and ceiling are of `{AT_REST}`, means "
+        f"{len(networks.mutants) or 'No'} mutants were asked. Images, losses and threshold are of `{AT_REST}`, means "
         "over splits.",
         "",
-        f"| K | splits | images that all K get right | a healthy network loses | ceiling | of {len(networks.rows)} "
+        f"| K | splits | images that all K get right | a healthy network loses | threshold | of {len(networks.rows)} "
         "rows gate | false alarms | mutants caught |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
@@ -124,20 +124,20 @@ def consensus_table(networks: Asked, splits: int, on_split: Callable[[], None], 
         known: list[int] = []
         losses: list[float] = []
         alarms: list[bool] = []
-        ceilings, gates, caught = [], [], []
+        thresholds, checks, caught = [], [], []
         for chosen in draws(len(networks.healthy), size, splits):
-            bounds, others, mutants, agreed = networks.split(chosen)
-            limits = np.array([np.inf if item.not_gated else item.bound for item in bounds])
+            thresholds, others, mutants, agreed = networks.split(chosen)
+            limits = np.array([np.inf if item.informational else item.threshold for item in thresholds])
             known.append(int(agreed[networks.counted[rest]].sum()))
             losses += list(map(float, others[:, rest]))
-            ceilings.append(bounds[rest].bound)
-            gates.append(np.isfinite(limits).sum())
+            thresholds.append(thresholds[rest].threshold)
+            checks.append(np.isfinite(limits).sum())
             alarms += list(map(bool, np.any(others > limits, axis=1)))
             caught.append(int(np.any(mutants > limits, axis=1).sum()))
             on_split()
         healthy = (f"{np.mean(losses):.1f} ± {np.std(losses):.1f}", f"{np.mean(alarms):.2%}") if losses else ("–", "–")
         lines.append(
-            f"| {size} | {len(known)} | {np.mean(known):.0f} | {healthy[0]} | {np.mean(ceilings):.0f} "
-            f"| {np.mean(gates):.1f} | {healthy[1]} | {f'{np.mean(caught):.1f}' if len(networks.mutants) else '–'} |"
+            f"| {size} | {len(known)} | {np.mean(known):.0f} | {healthy[0]} | {np.mean(thresholds):.0f} "
+            f"| {np.mean(checks):.1f} | {healthy[1]} | {f'{np.mean(caught):.1f}' if len(networks.mutants) else '–'} |"
         )
     return "\n".join(lines)

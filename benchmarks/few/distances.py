@@ -1,4 +1,4 @@
-"""What two networks differ by, row by row, as kept in the repository: all that floors from any few of them need."""
+"""What two networks differ by, row by row, as kept in the repository: all that thresholds from any few of them need."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.base.files import write_atomically
 from harness.measures import Unit
 from harness.measures.metric import unpacked
-from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

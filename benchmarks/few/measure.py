@@ -20,16 +20,16 @@ from benchmarks.detection.paths import CHECKPOINTS as OF_DETECTION
 from benchmarks.few.answers import read_answers, with_answers
 from benchmarks.few.distances import distances_of
 from benchmarks.few.paths import ANSWERS, CHECKPOINTS, DIGITS, EXAMPLE, FASHION, PAIRS, ROOT
+from harness.base.errors import InputError
+from harness.base.files import write_atomically
 from harness.calibration.measure import entries_of
 from harness.calibration.panel_predictions import record_predictions, with_predictions
 from harness.calibration.recording import Recording
+from harness.checks import read_checks
 from harness.cli.gating import network_of
-from harness.errors import InputError
-from harness.gates import read_gates
 from harness.measures.metric import unpacked
 from harness.networks.checkpoints import load_checkpoint
 from harness.networks.declared import load_model
-from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,10 +50,10 @@ def measure_fashion() -> None:
     On all images that a row measures. What a calibration of the panel kept in the user's cache is taken from there.
     """
     with contextlib.chdir(ROOT):
-        paths, gates = sorted(PANEL.glob("*.safetensors")), read_gates(TESTS / "gates.toml")
+        paths, checks = sorted(PANEL.glob("*.safetensors")), read_checks(TESTS / "checks.toml")
         with _bar(2 * len(paths)) as advance:
-            assert gates.knowledge, "the shipped gates file names what the panel knows"
-            recording, _ = with_predictions(paths, Recording(TESTS, gates), gates.knowledge, on_model=advance)
+            assert checks.panel_predictions, "the shipped checks file names what the panel knows"
+            recording, _ = with_predictions(paths, Recording(TESTS, checks), checks.panel_predictions, on_model=advance)
             found = entries_of([load_checkpoint(path) for path in paths], recording, advance)
     measured = [[entry for entry in of_one if entry["family"] not in AMONG_NETWORKS] for of_one in found]
     distances_of([path.stem for path in paths], measured).write(FASHION)
@@ -79,10 +79,10 @@ def measure_digits(folder: Path = CHECKPOINTS) -> None:
             advance()
     sys.path.insert(0, str(example))
     with contextlib.chdir(example), _bar(len(paths)) as advance:
-        gates = read_gates(TESTS / "gates.toml")
-        network = network_of(argparse.Namespace(gates=gates.path, options=[]))
+        checks = read_checks(TESTS / "checks.toml")
+        network = network_of(argparse.Namespace(checks=checks.path, options=[]))
         loaded = [load_model(path, network) for path in paths]
-        measured = entries_of(loaded, Recording(TESTS, gates), advance)
+        measured = entries_of(loaded, Recording(TESTS, checks), advance)
     distances_of([path.stem for path in paths], measured).write(DIGITS)
     print(DIGITS)
 
@@ -97,7 +97,7 @@ def measure_answers(mutants: Path = OF_DETECTION) -> None:
     with contextlib.chdir(ROOT):
         paths = sorted(PANEL.glob("*.safetensors"))
         paths += [path for name in names if (path := mutants / f"{name}.safetensors").exists()]
-        recording = Recording(TESTS, read_gates(TESTS / "gates.toml"))
+        recording = Recording(TESTS, read_checks(TESTS / "checks.toml"))
         with _bar(len(paths)) as advance:
             found = record_predictions([load_checkpoint(path) for path in paths], recording, advance)
     known = read_answers(ANSWERS) if ANSWERS.exists() else None

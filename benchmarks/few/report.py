@@ -1,4 +1,4 @@
-"""What few retrains are worth, as Markdown."""
+"""What few reference models are worth, as Markdown."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from benchmarks.detection.results import read_result
 from benchmarks.few.distances import read_distances
 from benchmarks.few.paths import (
     DIGITS,
-    DIGITS_GATES,
+    DIGITS_CHECKS,
     DIGITS_PANEL,
     FASHION,
-    FASHION_GATES,
+    FASHION_CHECKS,
     FASHION_PANEL,
     MUTANTS,
     PAIRS,
 )
 from benchmarks.few.splits import Networks, Split, split
+from harness.base.errors import InputError
 from harness.calibration.panel import read_panel
-from harness.errors import InputError
-from harness.gates import read_gates
+from harness.checks import read_checks
 from harness.measures.statistics import mcnemar_p
 
 if TYPE_CHECKING:
@@ -39,32 +39,32 @@ LEVELS = (0.01, 0.001)
 
 
 def fashion() -> Networks:
-    """Return the networks of the shipped panel, the healthy retrains and the mutants of `benchmarks.detection`."""
+    """Return the networks of the shipped panel, the reference models and the mutants of `benchmarks.detection`."""
     results = [read_result(path.stem, MUTANTS) for path in sorted(MUTANTS.glob("*-seed-*.json"))]
     known = [result for result in results if result and result.clean_accuracy is not None]
-    networks = _networks(FASHION, FASHION_GATES, FASHION_PANEL)
+    networks = _networks(FASHION, FASHION_CHECKS, FASHION_PANEL)
 
     def values(chosen: Sequence[Mapping[str, float | None]]) -> np.ndarray:
         rows = [[each.get(row.id) for row in networks.panel.rows] for each in chosen]
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(networks.panel.rows))
 
-    healthy = values([result.rows for result in known if result.kind == "healthy"])
-    worse = [r.rows for r in known if r.kind != "healthy" and (r.clean_accuracy or 0) >= TRIVIAL]
+    healthy = values([result.rows for result in known if result.kind == "reference"])
+    worse = [r.rows for r in known if r.kind != "reference" and (r.clean_accuracy or 0) >= TRIVIAL]
     return Networks(networks.panel, networks.distances, networks.budgets, networks.by_hand, healthy, values(worse))
 
 
 def digits() -> Networks:
-    """Return retrains of the example of digits on photographs."""
-    return _networks(DIGITS, DIGITS_GATES, DIGITS_PANEL)
+    """Return reference models of the example of digits on photographs."""
+    return _networks(DIGITS, DIGITS_CHECKS, DIGITS_PANEL)
 
 
-def _networks(measured: Path, gates_file: Path, panel_file: Path) -> Networks:
-    gates, distances = read_gates(gates_file), read_distances(measured)
-    panel = read_panel(panel_file, gates)
+def _networks(measured: Path, checks_file: Path, panel_file: Path) -> Networks:
+    checks, distances = read_checks(checks_file), read_distances(measured)
+    panel = read_panel(panel_file, checks)
     panel = replace(panel, rows=tuple(row for row in panel.rows if row.id in distances.values))
     nobody = np.empty((0, len(panel.rows)))
-    by_hand = frozenset(gate.id for gate in gates.gates if gate.hand)
-    return Networks(panel, distances, gates.budgets, by_hand, nobody, nobody)
+    by_hand = frozenset(check.id for check in checks.checks if check.hand)
+    return Networks(panel, distances, checks.budgets, by_hand, nobody, nobody)
 
 
 def draws(count: int, size: int, splits: int) -> list[np.ndarray]:
@@ -80,7 +80,7 @@ def draws(count: int, size: int, splits: int) -> list[np.ndarray]:
 
 @dataclass(frozen=True)
 class Line:
-    """What floors from K networks were worth over all splits; shares in [0, 1], `interval` of false alarms at 95%."""
+    """What thresholds from K networks were worth over all splits; shares in [0, 1], `interval` of false alarms at 95%."""
 
     retrains: int
     splits: int
@@ -100,7 +100,7 @@ def line(
 ) -> Line:
     """Calibrate by each of `splits` sets of K networks, and hold all others against it; by each set if fewer exist.
 
-    Widths are of the rows that gate in the reference, against its own, the median of a split, and detection is of the
+    Widths are of the rows that check in the reference, against its own, the median of a split, and detection is of the
     mutants that the reference catches. The interval is a bootstrap over the networks held out.
     """
     found, refused = [], 0
@@ -120,8 +120,8 @@ def line(
     outside = [np.mean(alarms) for name, alarms in by_network.items() if name.startswith("outside")]
     failed = np.mean([each.failed for each in found], axis=0)
     caught = [each.caught[reference.caught].mean() for each in found] if reference.caught.any() else [np.nan]
-    ratios = [np.median((each.width / reference.width)[reference.gates]) for each in found]
-    gates = [each.gates.sum() for each in found]
+    ratios = [np.median((each.width / reference.width)[reference.checks]) for each in found]
+    checks = [each.checks.sum() for each in found]
     return Line(
         retrains,
         len(found),
@@ -129,8 +129,8 @@ def line(
         float(np.mean([alarm for each in found for alarm in each.alarms])),
         (float(np.quantile(again, 0.025)), float(np.quantile(again, 0.975))),
         float(np.mean(outside)) if outside else float("nan"),
-        float(np.mean(gates)),
-        float(np.quantile(gates, 0.05)),
+        float(np.mean(checks)),
+        float(np.quantile(checks, 0.05)),
         float(np.median(ratios)),
         float(np.mean(caught)),
         networks.panel.rows[int(failed.argmax())].id if failed.any() else "none",
@@ -142,7 +142,7 @@ def table(networks: Networks, sizes: Sequence[int], splits: int, on_split: Calla
     twenty = np.arange(min(20, len(networks.distances.networks)))
     reference = split(networks, twenty, chance=False)
     lines = [
-        f"Held against floors from {len(twenty)} by each row's own spread: {reference.gates.sum()} of "
+        f"Held against thresholds from {len(twenty)} by each row's own spread: {reference.checks.sum()} of "
         f"{len(networks.panel.rows)} rows gate"
         + (
             f", and catch {reference.caught.sum()} of {len(reference.caught)} mutants."
@@ -150,7 +150,7 @@ def table(networks: Networks, sizes: Sequence[int], splits: int, on_split: Calla
             else "."
         ),
         "",
-        "| K | splits | false alarms | of networks outside | rows that gate (in 95% of splits) | width | detected "
+        "| K | splits | false alarms | of networks outside | rows that check (in 95% of splits) | width | detected "
         "| alarms most often by |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
@@ -160,7 +160,7 @@ def table(networks: Networks, sizes: Sequence[int], splits: int, on_split: Calla
         refused = f" ({of.refused} refused)" if of.refused else ""
         outside, detected = (f"{x:.2%}" if np.isfinite(x) else "–" for x in (of.outside, of.detected))
         lines.append(
-            f"| {of.retrains} | {of.splits}{refused} | {of.alarms:.2%} ({low:.2%} to {high:.2%}) | {outside} "
+            f"| {of.reference_models} | {of.splits}{refused} | {of.alarms:.2%} ({low:.2%} to {high:.2%}) | {outside} "
             f"| {of.rows:.0f} ({of.fewest:.0f}) | {of.width:.2f} | {detected} | `{of.worst}` |"
         )
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Floors from a few of the networks, drawn at random, held against all others; pure functions of what was measured."""
+"""Thresholds from a few of the networks, drawn at random, held against all others; pure functions of what was measured."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Networks:
     """A data set's networks: the panel's rows, the calibrating networks, others that are healthy, and mutants.
 
-    `healthy` and `mutants` are (networks, rows), NaN where a row was not measured.
+    `reference` and `mutants` are (networks, rows), NaN where a row was not measured.
     """
 
     panel: Panel
@@ -35,12 +35,12 @@ class Networks:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """What floors from a few networks do: the rows that gate, how wide they are, and who fails.
+    """What thresholds from a few networks do: the rows that check, how wide they are, and who fails.
 
-    `alarms` is (healthy networks held out,), by their names in `held`; `caught` is (mutants,).
+    `alarms` is (reference models held out,), by their names in `held`; `caught` is (mutants,).
     """
 
-    gates: np.ndarray
+    checks: np.ndarray
     width: np.ndarray
     held: tuple[str, ...]
     alarms: np.ndarray
@@ -73,11 +73,11 @@ def panel_of(networks: Networks, chosen: np.ndarray, *, chance: bool = True) -> 
 
 
 def held_against(networks: Networks, calibrated: list[Calibrated], chosen: np.ndarray) -> Split:
-    """Hold the other networks against these bounds."""
+    """Hold the other networks against these thresholds."""
     rows = networks.panel.rows
     sign = np.array([row.sign for row in rows])
-    gates = np.array([not item.not_gated and item.row.id not in networks.by_hand for item in calibrated])
-    bounds = np.array([item.bound for item in calibrated])
+    checks = np.array([not item.informational and item.row.id not in networks.by_hand for item in calibrated])
+    thresholds = np.array([item.threshold for item in calibrated])
     centres = np.array([item.mean for item in calibrated])
     others = np.setdiff1d(np.arange(len(networks.distances.networks)), chosen)
     values = np.array([networks.distances.values[row.id] for row in rows]).T
@@ -88,12 +88,12 @@ def held_against(networks: Networks, calibrated: list[Calibrated], chosen: np.nd
     ]
 
     def missed(measured: np.ndarray) -> np.ndarray:
-        return np.asarray((sign * measured < sign * bounds) & gates)  # A comparison with NaN is false.
+        return np.asarray((sign * measured < sign * thresholds) & checks)  # A comparison with NaN is false.
 
     alarms = missed(held)
     return Split(
-        gates,
-        np.abs(centres - bounds),
+        checks,
+        np.abs(centres - thresholds),
         tuple(names),
         np.any(alarms, axis=1),
         np.any(missed(networks.mutants), axis=1),
@@ -102,6 +102,6 @@ def held_against(networks: Networks, calibrated: list[Calibrated], chosen: np.nd
 
 
 def split(networks: Networks, chosen: np.ndarray, *, chance: bool = True) -> Split:
-    """Calibrate by these networks and hold the others against the bounds."""
+    """Calibrate by these networks and hold the others against the thresholds."""
     panel = panel_of(networks, chosen, chance=chance)
     return held_against(networks, thresholds_of(panel, networks.budgets, by_hand=networks.by_hand), chosen)

@@ -64,26 +64,26 @@ with torch.inference_mode():
         Tiny().eval()(torch.rand(32, 3, 224, 224))
 """
 ROWS = """
-[[gate]]
+[[check]]
 id = "clean"
 family = "clean"
 metric = "accuracy"
-hand = { bound = 0.9 }
+hand = { threshold = 0.9 }
 
-[[gate]]
+[[check]]
 id = "shift-right-16"
 family = "shift"
 metric = "accuracy"
 pose = { dx = 16 }
-hand = { bound = 0.2 }
+hand = { threshold = 0.2 }
 
-[[gate]]
+[[check]]
 id = "confident-errors"
 family = "confidence"
 metric = "confident_errors"
 direction = "at_most"
 confidence = 0.9
-hand = { bound = 100 }
+hand = { threshold = 100 }
 """
 
 
@@ -122,12 +122,12 @@ def _measure(folder: Path, count: int) -> list[str]:
     save = "import torch, tiny; torch.save(tiny.Tiny().state_dict(), 'tiny.pth')"
     _run(folder, count, "-c", save)
     plain = _run(folder, count, "plain.py")
-    data, gates = "synthetic:Synthetic", folder / "stress_tests/gates.toml"
+    data, checks = "synthetic:Synthetic", folder / "stress_tests/checks.toml"
     start: tuple[str, ...] = ("-m", "harness", "init", "--families", "clean,shift,confidence", "--data", data)
-    gate: tuple[str, ...] = ("-m", "pytest", "stress_tests", "--candidate", "tiny.pth")
-    gate = (*gate, "--baseline", "none", "--incumbent", "none", "--stress-model", "tiny:Tiny")
+    check: tuple[str, ...] = ("-m", "pytest", "stress_tests", "--candidate", "tiny.pth")
+    check = (*check, "--baseline", "none", "--incumbent", "none", "--stress-model", "tiny:Tiny")
     rows = []
-    for run, command in (("decoding", start), ("first gate", gate), ("second gate", gate)):
+    for run, command in (("decoding", start), ("first check", check), ("second gate", check)):
         used = _run(folder, count, *command)
         beyond = f"{(used.peak - plain.peak) / 2**20:.0f} MiB"
         size = f"{count * 3 * 224 * 224 / 1e9:.2f} GB"
@@ -135,8 +135,8 @@ def _measure(folder: Path, count: int) -> list[str]:
         print(row, flush=True)
         rows.append(row)
         if run == "decoding":
-            head, _, _ = gates.read_text("utf-8").partition("[[gate]]")
-            gates.write_text(head + ROWS)
+            head, _, _ = checks.read_text("utf-8").partition("[[check]]")
+            checks.write_text(head + ROWS)
     return rows
 
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from benchmarks.pages import write_between
 from benchmarks.speed.stopwatch import cores, peak_memory_mb
+from harness.base.files import write_atomically
 from harness.data import LabelledImages
 from harness.data.images import unit_range
 from harness.inference import Classifier
@@ -33,7 +34,6 @@ from harness.inference.screening import has_bfloat16, lowered
 from harness.networks.builders import parse_normalisation
 from harness.networks.declared import DeclaredNetwork
 from harness.perturb import IDENTITY, Pose
-from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from benchmarks.pages import write_between
 from benchmarks.real.speed import POSES, made, pictures
 from benchmarks.scale.model import Constants, predicted, ranges
+from harness.base.files import write_atomically
 from harness.data import LabelledImages
 from harness.data.pipeline import Pipeline
 from harness.data.rows import rows_of_file
@@ -33,7 +34,6 @@ from harness.inference.cluster import Cluster
 from harness.inference.devices import batch_size
 from harness.networks.running import RayOptions
 from harness.perturb import Pose
-from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

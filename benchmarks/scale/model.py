@@ -1,4 +1,4 @@
-"""A model of the time that a gate takes on a cluster: decode, transfer, compute, merge, and what one driver can do."""
+"""A model of the time that a check takes on a cluster: decode, transfer, compute, merge, and what one driver can do."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Constants:
 
 @dataclass(frozen=True)
 class Predicted:
-    """Seconds of each part of a gate; the driver's part runs beside the computing, and counts where it is longer."""
+    """Seconds of each part of a check; the driver's part runs beside the computing, and counts where it is longer."""
 
     decode: float
     transfer: float
@@ -63,7 +63,7 @@ def ranges(batches: int, workers: int, *, most: int) -> int:
 def predicted(
     constants: Constants, *, images: int, perturbations: int, nodes: int, cores: int, decoded: bool = False
 ) -> Predicted:
-    """Return what a gate of so many images and perturbations takes on nodes of so many cores each.
+    """Return what a check of so many images and perturbations takes on nodes of so many cores each.
 
     Pictures are decoded once, by all nodes, into a file on storage that they share, which the driver writes, unless
     they are `decoded`; each node reads its own part once, and has it in its page cache from then on.

@@ -17,13 +17,13 @@ from benchmarks.speed.peers import PicturesOneByOne, foolbox_survivors, notebook
 from benchmarks.speed.pictures import pictures
 from benchmarks.speed.result import Result
 from benchmarks.speed.stopwatch import best_float32_rate, cores, peak_memory_mb, timed
+from harness.base.files import write_atomically
 from harness.data import LabelledImages, load_fashion_mnist, load_images, stratified_sample
 from harness.inference import Classifier
 from harness.inference.search import first_failures
 from harness.networks.architectures import build
 from harness.networks.checkpoints import load_checkpoint
 from harness.perturb.grids import classic_poses, most_dangerous_first
-from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -1,1 +1,1 @@
-"""Floors from a panel of healthy retrains: train or take the panel, measure it, and set the bounds by its spread."""
+"""Thresholds from a panel of reference models: train or take the panel, measure it, and set the thresholds by its spread."""

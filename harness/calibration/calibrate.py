@@ -11,31 +11,31 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.base import alone, write_atomically
+from harness.base.errors import InputError
+from harness.base.files import hash_of_file, write_all_or_none
 from harness.calibration.measure import measure_panel
 from harness.calibration.outliers import check_panel
 from harness.calibration.panel import expect_sample_of, read_panel
 from harness.calibration.panel_predictions import share, with_predictions
 from harness.calibration.recording import Recording, hashes_of_named_files
-from harness.calibration.rewrite import with_bounds
+from harness.calibration.rewrite import with_thresholds
 from harness.calibration.samples import fit_for, samples_in_toml, uncalibrated, with_samples
 from harness.calibration.thresholds import PROVISIONAL, thresholds_of
-from harness.errors import InputError
-from harness.gates import read_gates
-from harness.gates.slices import SLICE
-from harness.measures.panel.predictions import read_knowledge
+from harness.checks import read_checks
+from harness.checks.slices import SLICE
+from harness.measures.panel.predictions import read_panel_predictions
 from harness.networks import NetworkOptions
 from harness.networks.running import BackendOptions
 from harness.run.budget import seconds_in
 from harness.run.pytest_configuration import added_options
-from harness.store import alone, write_atomically
-from harness.store.files import hash_of_file, write_all_or_none
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from harness.calibration.panel import Panel
     from harness.calibration.thresholds import Calibrated
-    from harness.gates import GatesFile
+    from harness.checks import ChecksFile
     from harness.inference.cluster.tasks import Tasks
     from harness.measures.panel.predictions import PanelPredictions
     from harness.run.budget import Fit
@@ -69,9 +69,9 @@ class CalibrationRequest:
         if self.budget is not None and (self.families or self.check_ids):
             raise InputError("--budget: samples are chosen for all families together; leave out --family and --row")
 
-    def panel_path(self, gates: GatesFile) -> Path:
+    def panel_path(self, checks: ChecksFile) -> Path:
         """Return the file of the panel: the one named, else that of the checks file's recipe."""
-        return self.panel or Path(str(gates.recipe.get("panel", "models/panel.json")))
+        return self.panel or Path(str(checks.recipe.get("panel", "models/panel.json")))
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -93,7 +93,7 @@ class MeasuredPanel:
 
     panel: Panel
     predictions: PanelPredictions | None
-    gates: GatesFile
+    checks: ChecksFile
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Calibration:
 
     panel: Panel
     calibrated: list[Calibrated]
-    gates: GatesFile
+    checks: ChecksFile
     panel_path: Path
     predictions_path: Path | None
     without: tuple[str, ...]
@@ -118,57 +118,57 @@ def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Fit], None] | No
     `on_fit` is called with the samples that `budget` chose. Raises `InputError`, and writes no threshold, for a panel
     that cannot be measured and for files that change meanwhile.
     """
-    gates = read_gates(request.checks_path)
+    checks = read_checks(request.checks_path)
     if request.panel is None:
-        _expect_own_panel(request.panel_path(gates), gates)
-    paths = (request.panel_path(gates), _predictions_path(request, gates))
+        _expect_own_panel(request.panel_path(checks), checks)
+    paths = (request.panel_path(checks), _predictions_path(request, checks))
     before = {path: hash_of_file(path) for path in paths}
     old = _readable(paths[1])
     measured = measured_panel(request, on_fit=on_fit)
-    before[request.checks_path] = measured.gates.sha256
+    before[request.checks_path] = measured.checks.sha256
     check_panel(measured.panel)
-    calibrated = thresholds_of(measured.panel, measured.gates.budgets, by_hand=by_hand(measured.gates))
+    calibrated = thresholds_of(measured.panel, measured.checks.budgets, by_hand=by_hand(measured.checks))
     _write(measured, calibrated, before, panel_path=paths[0], predictions_path=paths[1])
     has_value = {item.row.id for item in calibrated}
     new = measured.predictions
     return Calibration(
         measured.panel,
         calibrated,
-        measured.gates,
+        measured.checks,
         paths[0],
         paths[1] if new else None,
-        tuple(gate.id for gate in measured.gates.gates if gate.panel and gate.id not in has_value),
+        tuple(check.id for check in measured.checks.checks if check.panel and check.id not in has_value),
         tuple(share(request.checks_path, new, old)) if new and old else (),
     )
 
 
-def by_hand(gates: GatesFile) -> frozenset[str]:
+def by_hand(checks: ChecksFile) -> frozenset[str]:
     """Return the ids of the checks with a threshold by hand."""
-    return frozenset(gate.id for gate in gates.gates if gate.hand)
+    return frozenset(check.id for check in checks.checks if check.hand)
 
 
 def measured_panel(request: CalibrationRequest, *, on_fit: Callable[[Fit], None] | None = None) -> MeasuredPanel:
     """Train or take the reference models, and measure them; see `calibrate`."""
-    from harness.store.progress import Progress
+    from harness.base.progress import Progress
 
-    gates = read_gates(request.checks_path)
-    path = request.panel_path(gates)
-    asked = _ids_asked_for(request, gates)
-    known = read_panel(path, gates) if request.families or asked else None
+    checks = read_checks(request.checks_path)
+    path = request.panel_path(checks)
+    asked = _ids_asked_for(request, checks)
+    known = read_panel(path, checks) if request.families or asked else None
     if known and not request.checkpoints:
         checkpoints = [Path(model.path) for model in known.models]
     else:
-        checkpoints = list(request.checkpoints) or _trained(request, gates, path.with_suffix(""))
-    predictions_path = _predictions_path(request, gates)
+        checkpoints = list(request.checkpoints) or _trained(request, checks, path.with_suffix(""))
+    predictions_path = _predictions_path(request, checks)
     if request.budget is not None:
-        gates = _with_samples(request, gates, checkpoints[0], on_fit)
+        checks = _with_samples(request, checks, checkpoints[0], on_fit)
     source = request.network.source()
     recording = Recording(
-        gates.path.parent,
-        gates,
+        checks.path.parent,
+        checks,
         tuple(sorted({*request.families, *asked})),
         request.options,
-        _decisive(gates.path.parent),
+        _decisive(checks.path.parent),
         sources=(source,) if source else (),
         tasks=request.tasks(),
     )
@@ -187,16 +187,16 @@ def measured_panel(request: CalibrationRequest, *, on_fit: Callable[[Fit], None]
         bar.set_description("measuring")
         panel = measure_panel(checkpoints, recording, network=request.network, on_model=advance, on_note=tell)
     if known:
-        panel = _joined(known, panel, gates, path, again=(*asked, *_ids_of(known, request.families)))
-    return MeasuredPanel(panel, predictions, gates)
+        panel = _joined(known, panel, checks, path, again=(*asked, *_ids_of(known, request.families)))
+    return MeasuredPanel(panel, predictions, checks)
 
 
-def _ids_asked_for(request: CalibrationRequest, gates: GatesFile) -> tuple[str, ...]:
+def _ids_asked_for(request: CalibrationRequest, checks: ChecksFile) -> tuple[str, ...]:
     """Return the ids that patterns ask for; raises `InputError` for a pattern that no check of the file matches."""
     asked: dict[str, None] = {}
     for pattern in request.check_ids:
-        if not (found := fnmatch.filter([gate.id for gate in gates.gates], pattern)):
-            raise InputError(f"--row {pattern}: no row of {gates.path} has such an id; write the row first")
+        if not (found := fnmatch.filter([check.id for check in checks.checks], pattern)):
+            raise InputError(f"--row {pattern}: no row of {checks.path} has such an id; write the row first")
         asked.update(dict.fromkeys(found))
     return tuple(asked)
 
@@ -205,7 +205,7 @@ def _ids_of(panel: Panel, families: Sequence[str]) -> list[str]:
     return [row.id for row in panel.rows if row.family in families]
 
 
-def _joined(known: Panel, new: Panel, gates: GatesFile, path: Path, *, again: Sequence[str]) -> Panel:
+def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: Sequence[str]) -> Panel:
     """Return the new measurements with those of the panel in `path` that were not made `again`.
 
     Raises `InputError` for other networks, and for checks that have changed since they were measured.
@@ -214,13 +214,14 @@ def _joined(known: Panel, new: Panel, gates: GatesFile, path: Path, *, again: Se
         raise InputError(
             f"{path}: its networks are not those measured now; calibrate all families, without --family and --row"
         )
-    now = {gate.id: gate.definition for gate in gates.gates}
+    now = {check.id: check.definition for check in checks.checks}
     kept = tuple(row for row in known.rows if row.id in now and row.id not in again)
     for row in kept:
         regrouped = row.family == SLICE and known.groups_sha256 != new.groups_sha256
         if now[row.id] != row.definition or regrouped:
             raise InputError(
-                f"{gates.path}: gate {row.id!r} has changed since {path} was measured; calibrate its family too, with "
+                f"{checks.path}: check {row.id!r} has changed since {path} was measured; calibrate its family too, "
+                f"with "
                 f"--family {row.family}, or all, without --family"
             )
     models = tuple(
@@ -231,19 +232,20 @@ def _joined(known: Panel, new: Panel, gates: GatesFile, path: Path, *, again: Se
     return replace(new, rows=kept + new.rows, models=models, chance=chance)
 
 
-def _trained(request: CalibrationRequest, gates: GatesFile, folder: Path) -> list[Path]:
+def _trained(request: CalibrationRequest, checks: ChecksFile, folder: Path) -> list[Path]:
     """Return reference models of the shipped recipe, trained now; raises `InputError` for data that it is not for."""
+    from harness.base.progress import Progress
     from harness.calibration.retrain import train_panel
     from harness.inference import available_cores, pick_device
     from harness.networks.training.shipped import SHIPPED
-    from harness.store.progress import Progress
 
     config, count = SHIPPED["augmented"], request.reference_models
     device = pick_device(request.device)
-    if gates.data.name != "fashion-mnist":
+    if checks.data.name != "fashion-mnist":
         raise InputError(
-            f"{gates.path} is for {gates.data.name}, and networks are trained here for Fashion-MNIST alone; name three "
-            "retrains of your own or more, --checkpoints FILE FILE FILE"
+            f"{checks.path} is for {checks.data.name}, and networks are trained here for Fashion-MNIST alone; name "
+            f"three "
+            "reference models of your own or more, --checkpoints FILE FILE FILE"
         )
     jobs = request.jobs or (available_cores() if device == "cpu" else 1)
     with Progress(total=count * config.epochs, unit="epoch", desc=f"training {count} networks", smoothing=0) as bar:
@@ -251,32 +253,32 @@ def _trained(request: CalibrationRequest, gates: GatesFile, folder: Path) -> lis
         def advance(epochs: int) -> None:
             bar.update(epochs)
 
-        return train_panel(config, folder, retrains=count, jobs=jobs, device=device, on_epoch=advance)
+        return train_panel(config, folder, reference_models=count, jobs=jobs, device=device, on_epoch=advance)
 
 
 def _with_samples(
-    request: CalibrationRequest, gates: GatesFile, checkpoint: Path, on_fit: Callable[[Fit], None] | None
-) -> GatesFile:
+    request: CalibrationRequest, checks: ChecksFile, checkpoint: Path, on_fit: Callable[[Fit], None] | None
+) -> ChecksFile:
     """Write the samples that fit into the budget into the checks file, and return that."""
     lines: list[str] = []
     if request.budget and request.budget != "none":
         with tempfile.TemporaryDirectory() as folder:
             fit = fit_for(
                 request.budget,
-                uncalibrated(gates, Path(folder)),
+                uncalibrated(checks, Path(folder)),
                 checkpoint,
-                tests=gates.path.parent,
+                tests=checks.path.parent,
                 options=request.options,
-                quick=gates.data.sample is not None,
+                quick=checks.data.sample is not None,
             )
         if on_fit:
             on_fit(fit)
         lines = samples_in_toml(fit)
-    with alone(gates.path):
-        if hash_of_file(gates.path) != gates.sha256:
-            raise InputError(f"{gates.path}: changed while its samples were chosen, nothing was written; run it again")
-        write_atomically(gates.path, with_samples(gates.path.read_text("utf-8"), lines).encode())
-    return read_gates(gates.path)
+    with alone(checks.path):
+        if hash_of_file(checks.path) != checks.sha256:
+            raise InputError(f"{checks.path}: changed while its samples were chosen, nothing was written; run it again")
+        write_atomically(checks.path, with_samples(checks.path.read_text("utf-8"), lines).encode())
+    return read_checks(checks.path)
 
 
 def _decisive(tests: Path) -> tuple[str, ...]:
@@ -286,26 +288,26 @@ def _decisive(tests: Path) -> tuple[str, ...]:
     return (*ours, *hashes_of_named_files(ours))
 
 
-def _expect_own_panel(path: Path, gates: GatesFile) -> None:
+def _expect_own_panel(path: Path, checks: ChecksFile) -> None:
     """Raise `InputError` where the panel that nobody named is that of a checks file for another sample of the data."""
     try:
         there = read_panel(path)
     except InputError:  # It is made anew.
         return
-    if there.data_sha256 == gates.data.sha256:
-        expect_sample_of(gates, there, path)
+    if there.data_sha256 == checks.data.sha256:
+        expect_sample_of(checks, there, path)
 
 
-def _predictions_path(request: CalibrationRequest, gates: GatesFile) -> Path:
+def _predictions_path(request: CalibrationRequest, checks: ChecksFile) -> Path:
     """Return where the panel's predictions are kept; another panel has a file of its own."""
-    path = request.panel_path(gates)
-    own = path == replace(request, panel=None).panel_path(gates)
-    return (gates.knowledge if own else None) or path.with_suffix(".knowledge.json")
+    path = request.panel_path(checks)
+    own = path == replace(request, panel=None).panel_path(checks)
+    return (checks.panel_predictions if own else None) or path.with_suffix(".predictions.json")
 
 
 def _readable(path: Path) -> PanelPredictions | None:
     try:
-        return read_knowledge(path)
+        return read_panel_predictions(path)
     except InputError:
         return None
 
@@ -314,9 +316,9 @@ def _about(panel: Panel, calibrated: Sequence[Calibrated]) -> str:
     """Return whose thresholds these are and, where they are provisional, what a third network would gain."""
     count = len(panel.models)
     if count >= PROVISIONAL:
-        return f"{count} retrained reference models, the same recipe with other seeds"
-    gated = sum(not item.not_gated for item in calibrated)
-    networks = "1 retrained reference model" if count == 1 else f"{count} retrained reference models"
+        return f"{count} reference models, the same recipe with other seeds"
+    gated = sum(not item.informational for item in calibrated)
+    networks = "1 reference model" if count == 1 else f"{count} reference models"
     return (
         f"provisional, of {networks}: {gated} of {len(calibrated)} rows gate; "
         f"`stress-harness calibrate --plan` says what {PROVISIONAL} and more would gain"
@@ -336,7 +338,7 @@ def _write(
     Raises `InputError`, and writes nothing, when a file is not what it was `before`, and for thresholds and checks that
     no checks file can have.
     """
-    panel, predictions, gates = measured.panel, measured.predictions, measured.gates
+    panel, predictions, checks = measured.panel, measured.predictions, measured.checks
     date = datetime.now(UTC).date().isoformat()
     seeds = [model.seed for model in panel.models]
     recipe: dict[str, Any] = {"about": _about(panel, calibrated), "panel": panel_path.as_posix(), "date": date}
@@ -344,22 +346,26 @@ def _write(
         recipe["seeds"] = seeds
     if predictions:
         # As seen from the checks file, so that it is found from wherever the gate is run.
-        recipe["knowledge"] = os.path.relpath(predictions_path, gates.path.parent)
-        recipe["knowledge_sha256"] = predictions.sha256
+        recipe["panel_predictions"] = os.path.relpath(predictions_path, checks.path.parent)
+        recipe["panel_predictions_sha256"] = predictions.sha256
     else:  # Of what nobody asked about, other checks were measured by what was known before.
-        recipe |= {name: gates.recipe[name] for name in ("knowledge", "knowledge_sha256") if name in gates.recipe}
+        recipe |= {
+            name: checks.recipe[name]
+            for name in ("panel_predictions", "panel_predictions_sha256")
+            if name in checks.recipe
+        }
     if panel.recipe:
         recipe["training"] = {name: value for name, value in panel.recipe.items() if value is not None}
-    with alone(gates.path):
+    with alone(checks.path):
         if changed := [path for path, sha256 in before.items() if hash_of_file(path) != sha256]:
             raise InputError(
                 f"{changed[0]}: changed while the panel was measured, so nothing was written; run the command again, "
                 "what was measured is kept"
             )
-        rows = with_bounds(gates.path.read_text(encoding="utf-8"), list(calibrated), recipe=recipe, date=date)
-        _expect_readable(rows, gates.path)
+        rows = with_thresholds(checks.path.read_text(encoding="utf-8"), list(calibrated), recipe=recipe, date=date)
+        _expect_readable(rows, checks.path)
         kept = {predictions_path: predictions.as_bytes()} if predictions else {}
-        write_all_or_none({**kept, panel_path: panel.as_bytes(), gates.path: rows.encode()})
+        write_all_or_none({**kept, panel_path: panel.as_bytes(), checks.path: rows.encode()})
 
 
 def _expect_readable(content: str, path: Path) -> None:
@@ -368,7 +374,7 @@ def _expect_readable(content: str, path: Path) -> None:
         made.write(content.encode())
         made.flush()
         try:
-            read_gates(Path(made.name))
+            read_checks(Path(made.name))
         except InputError as error:
             said = str(error).removeprefix(f"{made.name}: ")
             raise InputError(

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
 
+from harness.base import user_folder, write_atomically
+from harness.base.errors import InputError, some_of
+from harness.base.records import as_plain
 from harness.calibration.panel import Chance, Panel, ReferenceModel, Row
 from harness.calibration.recording import Recording, record
-from harness.errors import InputError, some_of
-from harness.gates import Gate
+from harness.checks import Check
 from harness.inference.devices import usable_cores
 from harness.measures import Unit
 from harness.perturb import PROTOCOL
-from harness.store import user_folder, write_atomically
-from harness.store.records import as_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -54,7 +54,7 @@ def measure_panel(
             on_note(f"{some_of([str(each.path) for each in loaded if each.note == note])}: {note}")
     recipe = _common_recipe(loaded)
     measured = entries_of(loaded, recording, on_model)
-    known = {gate.id: gate.definition for gate in recording.gates.gates}
+    known = {check.id: check.definition for check in recording.checks.checks}
     rows: dict[str, Row] = {}
     models = []
     for checkpoint, entries in zip(loaded, measured, strict=True):
@@ -85,7 +85,7 @@ def measure_panel(
     for model in models:
         if lacking := set(rows) - set(model.values):
             raise InputError(f"{model.path}: row {min(lacking)} was measured on other models, not on this one")
-    data = recording.gates.data
+    data = recording.checks.data
     by_row = {row: [entry for entries in measured for entry in entries if entry["id"] == row] for row in rows}
     chance = {row: found for row, entries in by_row.items() if (found := Chance.of(entries))}
     return Panel(
@@ -112,7 +112,7 @@ def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:
             differing = sorted(name for name in recipe if recipe[name] != recipes[0][1].get(name))
             raise InputError(
                 f"{path}: its recipe differs from that of {recipes[0][0]} in {', '.join(differing)}; "
-                "a panel is of retrains that differ in the seed alone"
+                "a panel is of reference models that differ in the seed alone"
             )
     return recipes[0][1] if recipes else {}
 
@@ -187,6 +187,6 @@ def kept_or_made(
             raise
 
 
-def _appended(entry: Mapping[str, Any]) -> Gate:
+def _appended(entry: Mapping[str, Any]) -> Check:
     """Return the row that a test without one has in the file, once it is calibrated."""
-    return Gate(id=entry["id"], family=entry["family"], metric=entry["metric"])
+    return Check(id=entry["id"], family=entry["family"], metric=entry["metric"])

@@ -1,7 +1,7 @@
 """Moderated variances: standard deviations of few reference models borrow strength across checks and from images.
 
 Three networks determine a standard deviation only to within a factor of several. Their predictions of thousands of
-images determine well how far chance alone moves a check. If healthy networks erred independently given the image, the
+images determine well how far chance alone moves a check. If reference models erred independently given the image, the
 variance of a mean over n images would be the sum of the images' variances over n^2 (Jordan 2023, arXiv:2304.01910). But
 similar images go together, and so do whole networks under strong shift. So
 
@@ -33,7 +33,7 @@ INFLATION, INFLATION_DF = 1.6, 16.0
 ROW_DF = 16.0
 """Degrees of freedom of the prior of a check without shift; fits gave 30 to 45."""
 SHIFT, SHIFT_DF = 0.074, 3.0
-"""Difference of healthy networks as a share of the loss by a shift, and its degrees of freedom; fits gave 3.4."""
+"""Difference of reference models as a share of the loss by a shift, and its degrees of freedom; fits gave 3.4."""
 INDEPENDENT = 3.0
 """Number of independent checks that a family counts as, at most, in the estimate of its inflation."""
 CONTRADICTED = 0.001
@@ -53,38 +53,38 @@ class Moderated:
     by_chance: np.ndarray
     telling: float
 
-    def df(self, retrains: int) -> np.ndarray:
+    def df(self, reference_models: int) -> np.ndarray:
         """Return the degrees of freedom of each check's t distribution, (rows,), by Satterthwaite's approximation.
 
         Both the check's own variance and the family's inflation are uncertain.
         """
-        known, shared, inflation_df = self._degrees(retrains)
+        known, shared, inflation_df = self._degrees(reference_models)
         return np.asarray(1 / (1 / np.maximum(known, 1e-9) + shared**2 / inflation_df))
 
-    def multipliers(self, share: float, retrains: int, sharing: Sequence[int]) -> np.ndarray:
+    def multipliers(self, share: float, reference_models: int, sharing: Sequence[int]) -> np.ndarray:
         """Return the multiplier k of each check, (rows,), with which a family keeps its `share` of false alarms.
 
-        One more healthy model then misses any of the checks at the positions `sharing` with that probability, to a
+        One more reference model then misses any of the checks at the positions `sharing` with that probability, to a
         hundredth, and each of them as often as the others. Given the inflation, the checks count as independent, each
         with a t distribution of its own; correlation makes misses rarer. A quadrature averages over the inflation.
         Bonferroni's equal parts would count its uncertainty once for each check.
         """
         from scipy.special import stdtr, stdtrit
 
-        known, shared, inflation_df = self._degrees(retrains)
+        known, shared, inflation_df = self._degrees(reference_models)
         known = np.maximum(known, 1)[sharing]
         inflation, weights = _inflations(inflation_df)
         std = np.sqrt(1 + shared[sharing] * (inflation[:, None] - 1))  # Of each row, in units of the one that is known.
-        df, each = np.maximum(self.df(retrains), 1), share / len(sharing)
+        df, each = np.maximum(self.df(reference_models), 1), share / len(sharing)
         for _ in range(3):  # The chance of any is nearly in proportion to that of each.
             missing = stdtr(known, stdtrit(df[sharing], each) / std)
             any_missing = float(weights @ -np.expm1(np.log1p(-missing).sum(axis=1)))
             each = min(each * share / any_missing, 0.5)
         return np.asarray(-stdtrit(df, each))
 
-    def _degrees(self, retrains: int) -> tuple[np.ndarray, np.ndarray, float]:
+    def _degrees(self, reference_models: int) -> tuple[np.ndarray, np.ndarray, float]:
         """Return the degrees of freedom of each check's variance, the inflation's part in it, and the inflation's."""
-        nu = retrains - 1
+        nu = reference_models - 1
         known = self.worth + nu
         shared = self.worth * self.by_chance / np.maximum(known, 1e-9)
         return known, shared, INFLATION_DF + self.telling * nu

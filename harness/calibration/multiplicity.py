@@ -16,24 +16,26 @@ For 20 models and 200 checks the excess is 0.3% without correlation and at 0.02,
 which are the largest family. It is 14% at 0.9."""
 
 
-def multiplier(correlations: np.ndarray, *, share: float, retrains: int, draws: int = DRAWS, seed: int = 0) -> float:
+def multiplier(
+    correlations: np.ndarray, *, share: float, reference_models: int, draws: int = DRAWS, seed: int = 0
+) -> float:
     """Return the k with which one more model misses any of R thresholds with probability `share`.
 
     For one check it is Student's t quantile with K - 1 degrees of freedom. For up to `DRAWN`, a parametric bootstrap
     draws panels and one more model from the normal distribution with these correlations, (R, R), and takes the
     quantile of the largest deviation. For more, it is the t quantile of an R-th of the share (Bonferroni), since a
-    bootstrap would take minutes to hours. That is never smaller, so no more healthy models fail.
+    bootstrap would take minutes to hours. That is never smaller, so no more reference models fail.
     """
     from scipy.stats import t
 
     rows = len(correlations)
     if rows == 1 or rows > DRAWN:
-        return float(t.isf(share / rows, retrains - 1))
-    return _drawn(correlations.astype(float).tobytes(), share, retrains, draws, seed)
+        return float(t.isf(share / rows, reference_models - 1))
+    return _drawn(correlations.astype(float).tobytes(), share, reference_models, draws, seed)
 
 
 @cache
-def _drawn(correlations: bytes, share: float, retrains: int, draws: int, seed: int) -> float:
+def _drawn(correlations: bytes, share: float, reference_models: int, draws: int, seed: int) -> float:
     """Return the quantile of the bootstrap, computed once: each model left out of a panel asks for the same."""
     rng, flat = np.random.default_rng(seed), np.frombuffer(correlations)
     rows = math.isqrt(len(flat))
@@ -41,13 +43,13 @@ def _drawn(correlations: bytes, share: float, retrains: int, draws: int, seed: i
     variances, directions = np.linalg.eigh(flat.reshape(rows, rows))
     root = (directions * np.sqrt(np.maximum(variances, 0))).astype(np.float32)
     largest = []
-    batch = max(1, 4_000_000 // ((retrains + 1) * rows))
+    batch = max(1, 4_000_000 // ((reference_models + 1) * rows))
     for start in range(0, draws, batch):
         size = min(batch, draws - start)
-        values = rng.standard_normal((size, retrains + 1, rows), dtype=np.float32) @ root.T
+        values = rng.standard_normal((size, reference_models + 1, rows), dtype=np.float32) @ root.T
         panels, retrain = values[:, :-1], values[:, -1]
         largest.append(((panels.mean(axis=1) - retrain) / panels.std(axis=1, ddof=1)).max(axis=1))
-    return float(np.quantile(np.concatenate(largest), 1 - share) / widened(retrains))
+    return float(np.quantile(np.concatenate(largest), 1 - share) / widened(reference_models))
 
 
 def correlation(values: np.ndarray) -> np.ndarray:
@@ -69,6 +71,6 @@ def correlation(values: np.ndarray) -> np.ndarray:
     return result
 
 
-def widened(retrains: int) -> float:
+def widened(reference_models: int) -> float:
     """Return the factor by which prediction from K models, not from infinitely many, widens the spread."""
-    return math.sqrt(1 + 1 / retrains)
+    return math.sqrt(1 + 1 / reference_models)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.base.errors import InputError
 from harness.calibration.multiplicity import widened
 from harness.calibration.thresholds import FEW, PROVISIONAL, on_scales, shared_thresholds, spread_of, std_of
-from harness.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,12 +25,13 @@ def check_panel(panel: Panel) -> None:
     count = len(panel.models)
     if count < FEW and not panel.chance:
         raise InputError(
-            f"a panel of {count} retrains is too small for floors where nothing is known of their answers image by "
+            f"a panel of {count} reference models is too small for thresholds where nothing is known of their answers "
+            f"image by "
             f"image: at least {FEW}, better 20, are needed; train more seeds, or calibrate anew"
         )
     if found := outliers(panel):
         raise InputError(
-            "these are no retrains of one recipe: " + "; ".join(found) + "; leave them out or train them anew"
+            "these are no reference models of one recipe: " + "; ".join(found) + "; leave them out or train them anew"
         )
 
 
@@ -70,7 +71,7 @@ def false_alarms(panel: Panel, calibrated: Sequence[Calibrated]) -> list[str]:
 
     Panels below three models have none.
     """
-    gated = {item.row.id for item in calibrated if not item.not_gated}
+    gated = {item.row.id for item in calibrated if not item.informational}
     alarms: dict[str, list[str]] = {}
     if len(panel.models) < PROVISIONAL:
         return []

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.errors import InputError
+from harness.base.errors import InputError
+from harness.base.files import read_regular, write_atomically
+from harness.base.records import as_plain, read_record, record
 from harness.measures.metric import Direction, Scale, Unit, unpacked
 from harness.perturb import PROTOCOL
-from harness.store.files import read_regular, write_atomically
-from harness.store.records import as_plain, read_record, record
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.gates import GatesFile
+    from harness.checks import ChecksFile
 
 SCHEMA = 2
 MAX_BYTES = 256 << 20
@@ -31,7 +31,7 @@ It is between 0.24 and 0.37 for nine of ten yes-or-no checks of the shipped pane
 
 @record
 class Row:
-    """What a row of the gates file measures: `n` images, in `unit`; the worse way is down for `at_least`."""
+    """What a row of the checks file measures: `n` images, in `unit`; the worse way is down for `at_least`."""
 
     id: str
     family: str
@@ -40,9 +40,9 @@ class Row:
     direction: Direction
     n: int
     definition: str = ""
-    """A hash of the row of the gates file, its bounds left out; empty for a row that the file did not have."""
+    """A hash of the row of the checks file, its thresholds left out; empty for a row that the file did not have."""
     scale: Scale = "plain"
-    """That on which healthy retrains spread evenly, see `Metric`."""
+    """That on which reference models spread evenly, see `Metric`."""
 
     @property
     def sign(self) -> int:
@@ -135,8 +135,8 @@ class Panel:
         return (json.dumps({"schema": SCHEMA, **as_plain(self)}, indent=1) + "\n").encode()
 
 
-def read_panel(path: Path, gates: GatesFile | None = None) -> Panel:
-    """Read a panel that `Panel.write` wrote; raises `InputError` when it cannot be used, or not with these gates."""
+def read_panel(path: Path, checks: ChecksFile | None = None) -> Panel:
+    """Read a panel that `Panel.write` wrote; raises `InputError` when it cannot be used, or not with these checks."""
     next_step = "`stress-harness calibrate` makes a panel"
     try:
         content = json.loads(read_regular(path, max_bytes=MAX_BYTES))
@@ -155,18 +155,20 @@ def read_panel(path: Path, gates: GatesFile | None = None) -> Panel:
             raise InputError(f"{path}: not a panel: {model.path} has no value for row {lacking[0]}; {next_step}")
     if panel.protocol != PROTOCOL:
         raise InputError(f"{path}: measured under protocol {panel.protocol}, this is {PROTOCOL}; calibrate anew")
-    if gates is not None and panel.data_sha256 != gates.data.sha256:
+    if checks is not None and panel.data_sha256 != checks.data.sha256:
         raise InputError(
-            f"{path}: measured on data with SHA-256 {panel.data_sha256[:12]}, {gates.path} is for "
-            f"{gates.data.sha256[:12]}; calibrate anew"
+            f"{path}: measured on data with SHA-256 {panel.data_sha256[:12]}, {checks.path} is for "
+            f"{checks.data.sha256[:12]}; calibrate anew"
         )
-    if gates is not None:
-        expect_sample_of(gates, panel, path)
+    if checks is not None:
+        expect_sample_of(checks, panel, path)
     return panel
 
 
-def expect_sample_of(gates: GatesFile, panel: Panel, path: Path) -> None:
-    """Raise `InputError` for a panel that was measured on another sample than the gates file is for."""
-    if panel.sample != gates.data.sample:
-        measured, made_for = (f"a sample of {size}" if size else "all" for size in (panel.sample, gates.data.sample))
-        raise InputError(f"{path}: measured on {measured} images, {gates.path} is for {made_for}; name its own --panel")
+def expect_sample_of(checks: ChecksFile, panel: Panel, path: Path) -> None:
+    """Raise `InputError` for a panel that was measured on another sample than the checks file is for."""
+    if panel.sample != checks.data.sample:
+        measured, made_for = (f"a sample of {size}" if size else "all" for size in (panel.sample, checks.data.sample))
+        raise InputError(
+            f"{path}: measured on {measured} images, {checks.path} is for {made_for}; name its own --panel"
+        )

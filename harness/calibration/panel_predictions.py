@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.base import alone, user_folder, write_atomically
+from harness.base.decisive import decisive_files
+from harness.base.errors import InputError
 from harness.calibration.measure import kept_or_made
 from harness.calibration.recording import Recording, recorded
-from harness.errors import InputError
 from harness.measures.panel.collection import (
     ReferencePredictions,
     archive_of,
@@ -21,9 +23,7 @@ from harness.measures.panel.collection import (
     repeats,
 )
 from harness.measures.panel.pairing import PANEL_FIXTURES
-from harness.measures.panel.predictions import PanelPredictions, read_knowledge
-from harness.store import alone, user_folder, write_atomically
-from harness.store.decisive import decisive_files
+from harness.measures.panel.predictions import PanelPredictions, read_panel_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,7 +45,7 @@ def record_predictions(
     """
     needing = families_that_need_predictions(recording.tests)
     if recording.families:
-        of_rows = {gate.id: gate.family for gate in recording.gates.gates}
+        of_rows = {check.id: check.family for check in recording.checks.checks}
         needing = frozenset(name for name in recording.families if {of_rows.get(name, name), EVERY} & needing)
     if not needing:
         return []
@@ -76,34 +76,34 @@ def with_predictions(
     """
     from harness.networks.declared import load_model
 
-    gates, old = recording.gates, None
+    checks, old = recording.checks, None
     if not families_that_need_predictions(recording.tests):
         return recording, None
-    if recording.families and gates.knowledge is not None and not file.exists():
+    if recording.families and checks.panel_predictions is not None and not file.exists():
         raise InputError(
-            f"{file}: not there, though bounds of {gates.path} were made with it; bring it back, or calibrate all "
+            f"{file}: not there, though thresholds of {checks.path} were made with it; bring it back, or calibrate all "
             "families"
         )
     if file.exists():
         try:
-            old = read_knowledge(file)
-            if recording.families and gates.knowledge is not None:
-                gates.expect_knowledge(file, old.sha256)
+            old = read_panel_predictions(file)
+            if recording.families and checks.panel_predictions is not None:
+                checks.expect_panel_predictions(file, old.sha256)
         except InputError:
             if recording.families:
                 raise
     loaded = [load_model(path, network) for path in checkpoints]
     found = record_predictions(loaded, recording, on_model)
     models = [each.model_sha256 for each in loaded]
-    new = combined(gates.data.sha256, gates.data.n, models, found) if found else None
+    new = combined(checks.data.sha256, checks.data.n, models, found) if found else None
     if new is None:
         return recording, None
     new = merged(new, old)
     content = new.as_bytes()
     new = replace(new, sha256=hashlib.sha256(content).hexdigest())
-    path = user_folder("measured") / f"{new.sha256}.knowledge.json"
+    path = user_folder("measured") / f"{new.sha256}.predictions.json"
     write_atomically(path, content)
-    return replace(recording, options=(*recording.options, "--stress-knowledge", str(path))), new
+    return replace(recording, options=(*recording.options, "--stress-panel-predictions", str(path))), new
 
 
 def families_that_need_predictions(tests: Path) -> frozenset[str]:
@@ -131,14 +131,14 @@ def _arguments_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]
 
 
 def _families_in(decorator: ast.expr) -> list[str]:
-    """Return the family in `@gate("family", ...)`, and none for any other decorator."""
+    """Return the family in `@check("family", ...)`, and none for any other decorator."""
     match decorator:
-        case ast.Call(func=ast.Name("gate") | ast.Attribute(attr="gate"), args=[ast.Constant(str(family)), *_]):
+        case ast.Call(func=ast.Name("check") | ast.Attribute(attr="check"), args=[ast.Constant(str(family)), *_]):
             return [family]
     return []
 
 
-def share(gates: Path, new: PanelPredictions, old: PanelPredictions) -> list[str]:
+def share(checks: Path, new: PanelPredictions, old: PanelPredictions) -> list[str]:
     """Write the hash of new panel predictions into the checks files beside this one that declare the old ones.
 
     Returns a line on each. A file whose thresholds would be others stays unchanged, and its line says so.
@@ -146,14 +146,14 @@ def share(gates: Path, new: PanelPredictions, old: PanelPredictions) -> list[str
     lines: list[str] = []
     if old.sha256 == new.sha256:
         return lines
-    for path in sorted(gates.parent.glob("*.toml")):
-        if path.resolve() == gates.resolve() or old.sha256.encode() not in path.read_bytes():
+    for path in sorted(checks.parent.glob("*.toml")):
+        if path.resolve() == checks.resolve() or old.sha256.encode() not in path.read_bytes():
             continue
         if not repeats(new, old):
-            lines.append(f"{path}: its bounds were made with other panel predictions; calibrate it, too")
+            lines.append(f"{path}: its thresholds were made with other panel predictions; calibrate it, too")
             continue
         with alone(path.resolve()):
             content = path.read_bytes().replace(old.sha256.encode(), new.sha256.encode())
             write_atomically(path.resolve(), content)
-        lines.append(f"{path}: shares the panel predictions, and names the new file now; its bounds stay")
+        lines.append(f"{path}: shares the panel predictions, and names the new file now; its thresholds stay")
     return lines

@@ -12,18 +12,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import InputError
+from harness.base.decisive import decisive_files
+from harness.base.errors import InputError
+from harness.base.files import hash_of_file
 from harness.measures import METRICS
 from harness.perturb import PROTOCOL
 from harness.perturb.corruptions import CORRUPTIONS
 from harness.run import opening
-from harness.store.decisive import decisive_files
-from harness.store.files import hash_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.gates import GatesFile
+    from harness.checks import ChecksFile
     from harness.inference.cluster.tasks import Tasks
 
 _MEASURED = (0, 4)
@@ -32,14 +32,14 @@ _MEASURED = (0, 4)
 
 @dataclass(frozen=True)
 class Recording:
-    """How to record: the folder of the stress tests, the gates file, families or rows (none: all), more pytest options.
+    """How to record: the folder of the stress tests, the checks file, families or rows (none: all), more pytest options.
 
     `project` is what else decides the values in a project of the user's own, and `sources` are files of code that do,
     such as that of the network. `tasks` says on which cluster checkpoints are measured, None for this machine.
     """
 
     tests: Path
-    gates: GatesFile
+    checks: ChecksFile
     families: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     project: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ class Recording:
 
     def definition(self) -> str:
         """Return a hash of all that decides the values, given a checkpoint."""
-        rows = [gate.definition for gate in self.gates.written]
+        rows = [check.definition for check in self.checks.written]
         folder = self.tests.resolve()
         tests = sorted(folder.glob("**/*.py"))
         if not tests:
@@ -58,7 +58,7 @@ class Recording:
         installed = sorted({*CORRUPTIONS.sources(), *METRICS.sources()} - set(code))
         content = {
             "rows": rows,
-            "data": {name: value for name, value in asdict(self.gates.data).items() if value not in ((), None, {})},
+            "data": {name: value for name, value in asdict(self.checks.data).items() if value not in ((), None, {})},
             "protocol": PROTOCOL,
             "families": self.families,
             "options": self.options,
@@ -96,13 +96,13 @@ def record(checkpoint: Path, recording: Recording, *, core: int, sha256: str | N
     Raises `InputError` as `recorded` does, and when there is no test of the families.
     """
     report = recorded(checkpoint, recording, core=core, sha256=sha256)
-    if not (report["gates"] or report["errors"]):
+    if not (report["checks"] or report["errors"]):
         named = ", ".join(recording.families) or "any"
         raise InputError(f"{recording.tests}: no test is of family {named}; name a family that a test is marked with")
     return [
         entry
-        for entry in report["gates"]
-        if entry["role"] == "candidate" and entry["status"] == "not_gated" and entry["value"] is not None
+        for entry in report["checks"]
+        if entry["role"] == "candidate" and entry["status"] == "informational" and entry["value"] is not None
     ]
 
 
@@ -110,15 +110,15 @@ def recorded(checkpoint: Path, recording: Recording, *, core: int, sha256: str |
     """Run the stress tests on a checkpoint in record mode and return what the run says of itself, its `stress.json`.
 
     Runs on one core, so that as many checkpoints as there are cores are measured side by side, starting up included.
-    Raises `InputError` when the run could not measure, and when it read other bytes than were read here: another gates
+    Raises `InputError` when the run could not measure, and when it read other bytes than were read here: another checks
     file, other data or, given its `sha256`, another checkpoint.
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [
             *(sys.executable, "-c", _ON_ONE_CORE, str(core), str(recording.tests), "-q", "-p", "no:cacheprovider"),
-            *("--candidate", str(checkpoint), "--incumbent", "none", "--gates", str(recording.gates.path)),
+            *("--candidate", str(checkpoint), "--incumbent", "none", "--checks", str(recording.checks.path)),
             *("--stress-reports", folder, "--stress-record", ",".join(recording.families) or "all"),
-            *(() if recording.gates.data.sample is None else ("--stress-profile", "quick")),
+            *(() if recording.checks.data.sample is None else ("--stress-profile", "quick")),
             *recording.options,
         ]
         run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  Our own command.
@@ -126,14 +126,14 @@ def recorded(checkpoint: Path, recording: Recording, *, core: int, sha256: str |
             report = json.loads((Path(folder) / "stress.json").read_bytes())
         except OSError:
             report = None
-    nothing = report is not None and not (report["gates"] or report["errors"])
+    nothing = report is not None and not (report["checks"] or report["errors"])
     if report is None or report["errors"] or not (nothing or run.returncode in _MEASURED):
         tail = (run.stdout + run.stderr).strip().splitlines()[-15:]
         raise InputError(f"{checkpoint}: the stress tests ended with exit status {run.returncode}:", below=tail)
-    gates = recording.gates
+    checks = recording.checks
     for path, found, before in (
-        (gates.path, report["gates_sha256"], gates.sha256),
-        (gates.data.name, report["data"]["sha256"], gates.data.sha256),
+        (checks.path, report["checks_sha256"], checks.sha256),
+        (checks.data.name, report["data"]["sha256"], checks.data.sha256),
         (checkpoint, report["candidate"]["sha256"], sha256 or report["candidate"]["sha256"]),
     ):
         if found != before:

@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import InputError
+from harness.base.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,21 +23,21 @@ def train_panel(
     config: TrainingConfig,
     folder: Path,
     *,
-    retrains: int,
+    reference_models: int,
     jobs: int,
     device: str = "cpu",
     on_epoch: Callable[[int], None] | None = None,
 ) -> list[Path]:
-    """Train the seeds 1 to `retrains` of a recipe, `jobs` at a time, and return their checkpoints in that order.
+    """Train the seeds 1 to `reference_models` of a recipe, `jobs` at a time, and return their checkpoints in that order.
 
     Checkpoints of this very recipe that are there are kept, and a killed training goes on where it stopped. `on_epoch`
     is called with the number of epochs done since the last call. Raises `InputError` when a checkpoint is in the way.
     """
     config = config.resolved(device)
-    models = {seed: folder / f"seed-{seed:03}.safetensors" for seed in range(1, retrains + 1)}
+    models = {seed: folder / f"seed-{seed:03}.safetensors" for seed in range(1, reference_models + 1)}
     missing = [seed for seed, path in models.items() if not _is_done(path, replace(config, seed=seed))]
     if on_epoch:
-        on_epoch((retrains - len(missing)) * config.epochs)
+        on_epoch((reference_models - len(missing)) * config.epochs)
     if missing:
         context = multiprocessing.get_context("spawn")
         epochs: Queue[int] = context.Queue()

@@ -1,4 +1,4 @@
-"""Write calibrated bounds into a gates file, leaving comments, order and hand bounds as a person left them."""
+"""Write calibrated thresholds into a checks file, leaving comments, order and hand thresholds as a person left them."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ if TYPE_CHECKING:
     from harness.calibration.thresholds import Calibrated
 
 _DIGITS = 12
-"""Of a row's definition, which tell whether it is the one that its bound was calibrated for."""
+"""Of a row's definition, which tell whether it is the one that its threshold was calibrated for."""
 
 
-def with_bounds(content: str, calibrated: Sequence[Calibrated], *, recipe: Mapping[str, Any], date: str) -> str:
-    """Return the text of a gates file with the panel's bounds in its rows.
+def with_thresholds(content: str, calibrated: Sequence[Calibrated], *, recipe: Mapping[str, Any], date: str) -> str:
+    """Return the text of a checks file with the panel's thresholds in its rows.
 
-    A calibrated row without an entry is appended. A row that cannot be a gate says why in `not_gated`, and one that was
-    not calibrated has no bound of another panel's left. `recipe` replaces the file's `[recipe]`; `date` is kept in each
-    bound.
+    A calibrated row without an entry is appended. A row that cannot be a check says why in `informational`, and one
+    that was not calibrated has no threshold of another panel's left. `recipe` replaces the file's `[recipe]`; `date` is
+    kept in each threshold.
     """
     document = tomlkit.parse(_with_recipe(content, recipe))
-    if "gate" not in document:
-        document.add("gate", tomlkit.aot())
-    rows: dict[str, Table] = {row["id"]: row for row in document["gate"]}
+    if "check" not in document:
+        document.add("check", tomlkit.aot())
+    rows: dict[str, Table] = {row["id"]: row for row in document["check"]}
     for unmeasured in set(rows) - {item.row.id for item in calibrated}:
         if rows[unmeasured].pop("panel", None) is not None:
-            rows[unmeasured].pop("not_gated", None)
+            rows[unmeasured].pop("informational", None)
     for item in calibrated:
         if item.row.id not in rows:
             rows[item.row.id] = _new_row(item)
-            document["gate"].append(rows[item.row.id])
+            document["check"].append(rows[item.row.id])
         row = rows[item.row.id]
         row.pop("panel", None)
-        row.pop("not_gated", None)
-        row["panel"] = _bound(item, date)
-        if item.not_gated:
-            row["not_gated"] = item.not_gated
+        row.pop("informational", None)
+        row["panel"] = _threshold(item, date)
+        if item.informational:
+            row["informational"] = item.informational
     # One empty line before each row, appended ones included.
-    return re.sub(r"\n+\[\[gate\]\]", "\n\n[[gate]]", tomlkit.dumps(document))
+    return re.sub(r"\n+\[\[check\]\]", "\n\n[[check]]", tomlkit.dumps(document))
 
 
 def _with_recipe(content: str, recipe: Mapping[str, Any]) -> str:
@@ -69,20 +69,20 @@ def _new_row(item: Calibrated) -> Table:
     return row
 
 
-def _bound(item: Calibrated, date: str) -> InlineTable:
+def _threshold(item: Calibrated, date: str) -> InlineTable:
     digits = 1 if item.row.unit is Unit.IMAGES else 4
-    bound = tomlkit.inline_table()
-    bound.update(
+    threshold = tomlkit.inline_table()
+    threshold.update(
         {
-            "bound": item.bound,
+            "threshold": item.threshold,
             "mean": round(item.mean, digits),
             "std": round(item.std, digits + 1),
             "k": round(item.k, 2),
-            "retrains": item.retrains,
-            "detects": round(item.detects, digits),
+            "reference_models": item.reference_models,
+            "minimum_detectable_drop": round(item.minimum_detectable_drop, digits),
             "n": item.row.n,
-            **({"row": item.row.definition[:_DIGITS]} if item.row.definition else {}),
+            **({"definition": item.row.definition[:_DIGITS]} if item.row.definition else {}),
             "date": date,
         }
     )
-    return bound
+    return threshold

@@ -1,4 +1,4 @@
-"""On how many images the families of a gates file are measured: chosen for a time, by a plan, and written into it."""
+"""On how many images the families of a checks file are measured: chosen for a time, by a plan, and written into it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import InputError
+from harness.base.errors import InputError
+from harness.base.records import read_json
 from harness.run.budget import FIT_FILE, Fit, duration, in_cores, noticeable_loss, seconds_in
-from harness.store.records import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.gates import GatesFile
+    from harness.checks import ChecksFile
 
 
 def fit_for(
-    budget: str, gates: Path, checkpoint: Path, *, tests: Path, options: Sequence[str] = (), quick: bool = False
+    budget: str, checks: Path, checkpoint: Path, *, tests: Path, options: Sequence[str] = (), quick: bool = False
 ) -> Fit:
     """Return how a gate run of a checkpoint fits into a time such as 30m, by a plan in a process of its own.
 
@@ -32,7 +32,7 @@ def fit_for(
     with tempfile.TemporaryDirectory() as folder:
         command = [
             *(sys.executable, "-m", "pytest", str(tests), "-q", "-p", "no:cacheprovider", "--stress-reports", folder),
-            *("--candidate", str(checkpoint), "--gates", str(gates), *(("--stress-profile", "quick") * quick)),
+            *("--candidate", str(checkpoint), "--checks", str(checks), *(("--stress-profile", "quick") * quick)),
             *(*options, "--stress-plan", "--stress-budget", budget),
         ]
         found = Path(folder) / "fit.json"
@@ -60,26 +60,26 @@ def samples_in_toml(fit: Fit) -> list[str]:
     ]
 
 
-def uncalibrated(gates: GatesFile, folder: Path) -> Path:
-    """Write a copy of a gates file into the folder, as before any calibration, and return its path.
+def uncalibrated(checks: ChecksFile, folder: Path) -> Path:
+    """Write a copy of a checks file into the folder, as before any calibration, and return its path.
 
     Without what names files beside it, which are not in the folder: the recipe, by an earlier calibration, and the
     golden set, which costs next to nothing whatever the samples.
     """
     import tomlkit
 
-    document = tomlkit.parse(with_samples(gates.path.read_text("utf-8"), ()))
+    document = tomlkit.parse(with_samples(checks.path.read_text("utf-8"), ()))
     for name in ("recipe", "golden"):
         document.pop(name, None)
-    for row in document.get("gate", ()):
+    for row in document.get("check", ()):
         row.pop("panel", None)
-    path = folder / gates.path.name
+    path = folder / checks.path.name
     path.write_text(tomlkit.dumps(document), "utf-8")
     return path
 
 
 def with_samples(content: str, lines: Sequence[str]) -> str:
-    """Return the text of a gates file with these lines for its `[data.samples]`, none for no samples.
+    """Return the text of a checks file with these lines for its `[data.samples]`, none for no samples.
 
     All else stays as it is, comments included. Raises `InputError` for a file in which they are written otherwise.
     """
@@ -95,7 +95,7 @@ def with_samples(content: str, lines: Sequence[str]) -> str:
         tables[number] = entries + after
     made = re.sub(r"\n{3,}", "\n\n", "".join(tables)) if before else "".join(tables)
     if len(at) != 1 or _samples_in(made) != (_samples_in("\n".join(lines)) if lines else {}):
-        raise InputError("the gates file's [data.samples] cannot be rewritten; write it as a table of its own")
+        raise InputError("the checks file's [data.samples] cannot be rewritten; write it as a table of its own")
     return made
 
 

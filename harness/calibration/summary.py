@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness.calibration.outliers import false_alarms
 from harness.calibration.thresholds import FEW, PROVISIONAL, shared_thresholds, thresholds_of
 from harness.measures import Unit
-from harness.measures.panel.consensus import LOST_CONSENSUS, LOST_OF_A_CLASS
+from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS, WORST_CLASS_CONSENSUS_SET_ERRORS
 from harness.networks.training import seconds_of_training
 from harness.run.budget import duration
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.calibration.panel import Panel, Row
     from harness.calibration.thresholds import Calibrated
 
-_CONSENSUS = {LOST_CONSENSUS.name, LOST_OF_A_CLASS.name}
+_CONSENSUS = {CONSENSUS_SET_ERRORS.name, WORST_CLASS_CONSENSUS_SET_ERRORS.name}
 _PANEL_SIZES = (3, 5, 8, 10, 12, 15, 20, 25, 30, 40, 60)
 _PLANNED_SIZES = (3, 5, 8, 20)
 _SEEING_THE_SAME = {
@@ -40,13 +40,15 @@ def calibration_lines(panel: Panel, calibrated: Sequence[Calibrated], *, by_hand
     ]
     for family in panel.families:
         items = [item for item in calibrated if item.row.family == family]
-        gated = sorted((item for item in items if not item.not_gated), key=lambda item: item.detects)
+        gated = sorted(
+            (item for item in items if not item.informational), key=lambda item: item.minimum_detectable_drop
+        )
         span = f"{_number(gated[0])} to {_number(gated[-1])}" if gated else "none is gated"
         k = f"{gated[0].k:.2f}" if gated else ""
         lines.append(f"{family:<12} {len(items):>4} {len(gated):>5} {k:>5}  {span}")
-    lines += [f"not gated: {item.row.id}: {item.not_gated}" for item in calibrated if item.not_gated]
+    lines += [f"informational: {item.row.id}: {item.informational}" for item in calibrated if item.informational]
     if held := sorted(by_hand & {item.row.id for item in calibrated}):
-        lines.append(f"bounds set by hand win over the panel's: {', '.join(held)}")
+        lines.append(f"thresholds set by hand win over the panel's: {', '.join(held)}")
     alarms = false_alarms(panel, list(calibrated))
     if len(panel.models) >= PROVISIONAL:
         lines.append(f"leave-one-out false alarms: {len(alarms)} of {len(panel.models)} networks")
@@ -59,16 +61,20 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
 
     The wanted drop is `drop`, in the unit of the metric, or else the check's budget.
     """
-    lines = [f"{'row':<34} {'retrains mean':>13} {'± std':>8} {'k':>5} {'detects':>8} {'wanted':>8}  retrains needed"]
+    lines = [
+        f"{'row':<34} {'reference models mean':>13} {'± std':>8} {'k':>5} {'minimum_detectable_drop':>8} "
+        f"{'wanted':>8}  reference models needed"
+    ]
     for family in panel.families:
         items = [item for item in calibrated if item.row.family == family]
-        gated = tuple(item.row for item in items if not item.not_gated)
+        gated = tuple(item.row for item in items if not item.informational)
         rows = gated or panel.family(family)
         values, every = panel.values(panel.family(family)), panel.family(family)
         planned = {
-            n: shared_thresholds(panel, every, rows, values, budgets={}, retrains=n, draws=_DRAWS) for n in _PANEL_SIZES
+            n: shared_thresholds(panel, every, rows, values, budgets={}, reference_models=n, draws=_DRAWS)
+            for n in _PANEL_SIZES
         }
-        best = min(items, key=lambda item: item.detects)
+        best = min(items, key=lambda item: item.minimum_detectable_drop)
         lines.append(f"{family}: {len(gated)} of {len(items)} rows gated, the best detects {_number(best)}")
         lines += _beside(family, items, calibrated)
         for at, item in enumerate(items):
@@ -77,15 +83,15 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
                 (
                     n
                     for n, thresholds in planned.items()
-                    if (item.prior or n >= FEW) and item.detects_with(thresholds[at].k, n) <= wanted
+                    if (item.prior or n >= FEW) and item.minimum_detectable_drop_with(thresholds[at].k, n) <= wanted
                 ),
                 None,
             )
             lines.append(
                 f"  {item.row.id:<32} {_value(item.row, item.mean):>13} {_value(item.row, item.std, digits=1):>8} "
-                f"{item.k:>5.2f} {_value(item.row, item.detects):>8} {_value(item.row, wanted):>8}  "
+                f"{item.k:>5.2f} {_value(item.row, item.minimum_detectable_drop):>8} {_value(item.row, wanted):>8}  "
                 + (f"{needed}" if needed else f"more than {_PANEL_SIZES[-1]}")
-                + (" (not gated)" if item.not_gated else "")
+                + (" (informational)" if item.informational else "")
             )
     return lines
 
@@ -97,31 +103,32 @@ def _beside(family: str, items: Sequence[Calibrated], calibrated: Sequence[Calib
     accuracies = [item for item in items if item.row.metric == "accuracy"]
     if beside is None or not accuracies:
         return []
-    best = min(accuracies, key=lambda item: item.detects)
+    best = min(accuracies, key=lambda item: item.minimum_detectable_drop)
     return [
-        f"  beside it {beside.row.id} detects {beside.detects:.0f} images lost of those that every retrain gets right, "
-        f"{best.row.id} {best.detects * best.row.n:.0f} of {best.row.n} lost net"
+        f"  beside it {beside.row.id} detects {beside.minimum_detectable_drop:.0f} images lost of those that every "
+        f"reference model gets right, "
+        f"{best.row.id} {best.minimum_detectable_drop * best.row.n:.0f} of {best.row.n} lost net"
     ]
 
 
 def _number(item: Calibrated) -> str:
-    return _value(item.row, item.detects) + (" images" if item.row.unit is Unit.IMAGES else "")
+    return _value(item.row, item.minimum_detectable_drop) + (" images" if item.row.unit is Unit.IMAGES else "")
 
 
 def _value(row: Row, value: float, *, digits: int = 0) -> str:
     return f"{value:.{digits}f}" if row.unit is Unit.IMAGES else row.unit.format(value, decimals=4)
 
 
-def expected(panel: Panel, budgets: Mapping[str, float], retrains: int) -> dict[str, list[Calibrated]]:
+def expected(panel: Panel, budgets: Mapping[str, float], reference_models: int) -> dict[str, list[Calibrated]]:
     """Return, by family, the checks that would have a threshold with so many models that spread as the panel does.
 
     Checks without an estimate from one or two models are left out.
     """
-    gates: dict[str, list[Calibrated]] = {family: [] for family in panel.families}
-    for item in thresholds_of(panel, budgets, retrains=retrains, draws=_DRAWS):
-        if not item.not_gated and (item.prior or len(panel.models) >= PROVISIONAL):
-            gates[item.row.family].append(item)
-    return gates
+    checks: dict[str, list[Calibrated]] = {family: [] for family in panel.families}
+    for item in thresholds_of(panel, budgets, reference_models=reference_models, draws=_DRAWS):
+        if not item.informational and (item.prior or len(panel.models) >= PROVISIONAL):
+            checks[item.row.family].append(item)
+    return checks
 
 
 def plan_lines(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
@@ -131,8 +138,8 @@ def plan_lines(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
     """
     have, epochs = len(panel.models), panel.recipe.get("epochs")
     found = {count: expected(panel, budgets, count) for count in _PLANNED_SIZES}
-    heads = "".join(f"{f'{count} retrains':>22}" for count in _PLANNED_SIZES)
-    lines = [f"{'rows that gate, smallest loss detected':<39}{heads}"]
+    heads = "".join(f"{f'{count} reference models':>22}" for count in _PLANNED_SIZES)
+    lines = [f"{'rows that check, smallest loss detected':<39}{heads}"]
     for family in panel.families:
         cells = [_cell(found[count][family]) for count in _PLANNED_SIZES]
         lines.append(f"  {family:<14} of {len(panel.family(family)):>3} {'':<17}" + "".join(f"{x:>22}" for x in cells))
@@ -151,10 +158,14 @@ def plan_lines(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
     return lines
 
 
-def _cell(gates: list[Calibrated]) -> str:
-    if not gates:
+def _cell(checks: list[Calibrated]) -> str:
+    if not checks:
         return "none"
-    best = min(gates, key=lambda item: item.detects / item.budget)
+    best = min(checks, key=lambda item: item.minimum_detectable_drop / item.budget)
     unit = best.row.unit
-    detected = f"{best.detects:.0f} images" if unit is Unit.IMAGES else unit.format(best.detects, decimals=4)
-    return f"{len(gates)}, {detected}"
+    detected = (
+        f"{best.minimum_detectable_drop:.0f} images"
+        if unit is Unit.IMAGES
+        else unit.format(best.minimum_detectable_drop, decimals=4)
+    )
+    return f"{len(checks)}, {detected}"

@@ -1,10 +1,10 @@
-"""Decision rule: thresholds that a healthy model keeps with a known probability, and the loss that they detect.
+"""Decision rule: thresholds that a reference model keeps with a known probability, and the loss that they detect.
 
 A threshold is the end of a one-sided prediction interval for one more reference model (Hahn & Meeker 1991, section
 4.8). For a minimum it is mean - k s sqrt(1 + 1/K), with mean and standard deviation s of K models on the same images.
 `moderated_variance` says how s borrows strength where K is small.
 
-A healthy model fails any check with a probability of at most `ALARMS`. Half of it belongs to the clean accuracy. The
+A reference model fails any check with a probability of at most `ALARMS`. Half of it belongs to the clean accuracy. The
 other families have equal parts of the other half, `PARTS` of them if there are no more families, so a new family
 changes no other threshold by more than a hundredth. The checks of a family share its part; `multiplicity` computes k.
 """
@@ -22,7 +22,7 @@ import numpy as np
 from harness.calibration.moderated_variance import moderated
 from harness.calibration.multiplicity import DRAWS, correlation, multiplier, widened
 from harness.measures import METRICS, Unit
-from harness.measures.panel.consensus import LOST_OF_A_CLASS
+from harness.measures.panel.consensus import WORST_CLASS_CONSENSUS_SET_ERRORS
 from harness.measures.slices import GROUP_ACCURACY, OF_GROUPS
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from harness.measures.metric import Scale
 
 ALARMS, PARTS = 0.01, 12
-"""Probability that a healthy model fails any check, and the parts of one half of it.
+"""Probability that a reference model fails any check, and the parts of one half of it.
 
 `benchmarks.detection.shares` compares other divisions."""
 CLEAN = "clean"
@@ -54,8 +54,8 @@ class Calibrated:
 
     `mean` and `std` describe the reference models. `centre` and `spread` do so on the check's scale, where `spread` is
     the standard deviation that counts: at least one image, for a count at least the square root of the mean, for a
-    severity at least 1% of the mean. `detects` is the smallest loss that fails with 95% power, `budget` the largest
-    that may go unnoticed.
+    severity at least 1% of the mean. `minimum_detectable_drop` is the smallest loss that fails with 95% power, `budget`
+    the largest that may go unnoticed.
     """
 
     row: Row
@@ -64,7 +64,7 @@ class Calibrated:
     centre: float
     spread: float
     k: float
-    retrains: int
+    reference_models: int
     budget: float
     prior: bool = False
     """Whether the spread rests on more than the values of these models."""
@@ -78,12 +78,12 @@ class Calibrated:
         spread: float | None = None,
         prior: bool = False,
         budget: float = math.inf,
-        retrains: int | None = None,
+        reference_models: int | None = None,
     ) -> Calibrated:
         """Return the threshold of a check by the values of K reference models, (K,), with this multiplier.
 
-        `spread` is the standard deviation on the check's scale, by default that of the values. `retrains` predicts for
-        another number of models.
+        `spread` is the standard deviation on the check's scale, by default that of the values. `reference_models`
+        predicts for another number of models.
         """
         scaled = on_scale(values, row.scale)
         centre = float(scaled.mean())
@@ -93,12 +93,14 @@ class Calibrated:
         if row.scale == "root":
             around = [off_scale(centre + side * spread, "root") for side in (-1, 1)]
             std = (around[1] - around[0]) / 2 if prior else float(values.std(ddof=1))
-        return Calibrated(row, float(values.mean()), std, centre, spread, k, retrains or len(values), budget, prior)
+        return Calibrated(
+            row, float(values.mean()), std, centre, spread, k, reference_models or len(values), budget, prior
+        )
 
     @property
-    def bound(self) -> float:
+    def threshold(self) -> float:
         """Return the threshold within its range, rounded outwards to four decimals, for counts to one."""
-        exact = self._off_by(self.k, self.retrains)
+        exact = self._off_by(self.k, self.reference_models)
         scale = 10 if self.row.unit is Unit.IMAGES else 10_000
         rounded = (math.floor if self.row.sign > 0 else math.ceil)(exact * scale) / scale
         low, high = self._range
@@ -106,49 +108,53 @@ class Calibrated:
 
     def holds(self, value: float) -> bool:
         """Return whether a value is on the good side of the threshold."""
-        return value >= self.bound if self.row.sign > 0 else value <= self.bound
+        return value >= self.threshold if self.row.sign > 0 else value <= self.threshold
 
     @property
-    def detects(self) -> float:
+    def minimum_detectable_drop(self) -> float:
         """Return the minimum detectable drop, with 95% power."""
-        return self.detects_with(self.k, self.retrains)
+        return self.minimum_detectable_drop_with(self.k, self.reference_models)
 
-    def detects_with(self, k: float, retrains: int) -> float:
+    def minimum_detectable_drop_with(self, k: float, reference_models: int) -> float:
         """Return the minimum detectable drop with another multiplier and number of reference models.
 
         A group may have few images, so chance decides which of them a candidate loses: for an expected loss of L it
         loses L ± sqrt(L / n) at most. So L = k e + z sqrt(e^2 + L / n), with the deviation of prediction e.
         """
         if self.row.metric == GROUP_ACCURACY.name:
-            error, z, n = self.spread * widened(retrains), _POWER_DEVIATIONS, self.row.n
+            error, z, n = self.spread * widened(reference_models), _POWER_DEVIATIONS, self.row.n
             middle = k * error + z * z / (2 * n)
             return middle + math.sqrt(max(middle**2 - (k**2 - z**2) * error**2, 0.0))
-        return abs(self._off_by(k + _POWER_DEVIATIONS, retrains) - off_scale(self.centre, self.row.scale))
+        return abs(self._off_by(k + _POWER_DEVIATIONS, reference_models) - off_scale(self.centre, self.row.scale))
 
-    def _off_by(self, deviations: float, retrains: int) -> float:
+    def _off_by(self, deviations: float, reference_models: int) -> float:
         """Return the value at so many standard deviations of prediction on the bad side of the centre."""
-        away = deviations * self.spread * widened(retrains)
+        away = deviations * self.spread * widened(reference_models)
         return off_scale(self.centre - self.row.sign * away, self.row.scale)
 
     @property
-    def not_gated(self) -> str:
+    def informational(self) -> str:
         """Return the reason why the check is informational, or an empty string."""
-        if not self.prior and self.retrains < FEW:
+        if not self.prior and self.reference_models < FEW:
             return (
-                f"how far retrained reference models differ here cannot be known from {self.retrains}: their answers, "
+                f"how far reference models differ here cannot be known from {self.reference_models}: their answers, "
                 f"image by image, do not tell or contradict it; {FEW} can"
             )
-        if self.detects > self.budget:
-            loss, budget = self._number(self.detects), self._number(self.budget)
+        if self.minimum_detectable_drop > self.budget:
+            loss, budget = self._number(self.minimum_detectable_drop), self._number(self.budget)
             if self.row.metric == GROUP_ACCURACY.name:
                 return (
-                    f"{self.row.n} images are too few, as retrains differ: the smallest loss detected with 95% power "
+                    f"{self.row.n} images are too few, as reference models differ: the smallest loss detected with "
+                    f"95% power "
                     f"is {loss}, over the budget of {budget}"
                 )
-            return f"retrains differ so much that the smallest loss detected is {loss}, over the budget of {budget}"
+            return (
+                f"reference models differ so much that the smallest loss detected is {loss}, over the budget of "
+                f"{budget}"
+            )
         low, high = self._range
-        if self.bound <= low if self.row.sign > 0 else self.bound >= high:
-            return f"its bound of {self._number(self.bound)} cannot fail"
+        if self.threshold <= low if self.row.sign > 0 else self.threshold >= high:
+            return f"its threshold of {self._number(self.threshold)} cannot fail"
         return ""
 
     @property
@@ -169,20 +175,20 @@ def thresholds_of(
     budgets: Mapping[str, float],
     *,
     by_hand: frozenset[str] = frozenset(),
-    retrains: int | None = None,
+    reference_models: int | None = None,
     draws: int = DRAWS,
 ) -> list[Calibrated]:
     """Return a threshold for each check of the panel, in its order.
 
     `budgets` gives the largest loss that may go unnoticed, by metric or family; else see `default_budget`. Checks with
-    a threshold `by_hand` and informational ones take no part in their family's share of false alarms. `retrains`
-    predicts for another number of models that spread as these do.
+    a threshold `by_hand` and informational ones take no part in their family's share of false alarms.
+    `reference_models` predicts for another number of models that spread as these do.
     """
     calibrated = {
         item.row.id: item
         for family in panel.families
         for item in family_thresholds(
-            panel, panel.family(family), budgets, by_hand=by_hand, retrains=retrains, draws=draws
+            panel, panel.family(family), budgets, by_hand=by_hand, reference_models=reference_models, draws=draws
         )
     }
     return [calibrated[row.id] for row in panel.rows]
@@ -194,37 +200,39 @@ def family_thresholds(
     budgets: Mapping[str, float],
     *,
     by_hand: frozenset[str] = frozenset(),
-    retrains: int | None = None,
+    reference_models: int | None = None,
     draws: int = DRAWS,
 ) -> list[Calibrated]:
     """Return the thresholds of `thresholds_of` for the checks of one family."""
     values = panel.values(rows)
 
     def shared_by(sharing: tuple[Row, ...]) -> list[Calibrated]:
-        return shared_thresholds(panel, rows, sharing, values, budgets=budgets, retrains=retrains, draws=draws)
+        return shared_thresholds(
+            panel, rows, sharing, values, budgets=budgets, reference_models=reference_models, draws=draws
+        )
 
-    def gates(items: list[Calibrated]) -> tuple[Row, ...]:
+    def checks(items: list[Calibrated]) -> tuple[Row, ...]:
         # One or two models without a prior say nothing, whatever number a plan asks for.
         return tuple(
             item.row
             for item in items
-            if item.row.id not in by_hand and (item.prior or len(values) >= PROVISIONAL) and not item.not_gated
+            if item.row.id not in by_hand and (item.prior or len(values) >= PROVISIONAL) and not item.informational
         )
 
     items = shared_by(rows)
     if not any(item.prior for item in items):
-        if not 0 < len(sharing := gates(items)) < len(rows):
+        if not 0 < len(sharing := checks(items)) < len(rows):
             return items
         again = shared_by(sharing)
-        return [old if old.not_gated else new for old, new in zip(items, again, strict=True)]
+        return [old if old.informational else new for old, new in zip(items, again, strict=True)]
     # Each check has a t distribution of its own here. The fewer share the family's part, the more of them have power.
     alone = shared_by(rows[:1])
-    ease = {item.row.id: item.detects / item.budget for item in alone}
-    able = tuple(sorted(gates(alone), key=lambda row: ease[row.id]))
+    ease = {item.row.id: item.minimum_detectable_drop / item.budget for item in alone}
+    able = tuple(sorted(checks(alone), key=lambda row: ease[row.id]))
 
     def spent(few: int) -> bool:
         """Return whether only these few checks, the most powerful ones, have power when they share."""
-        return set(gates(shared_by(able[:few]))) <= set(able[:few])
+        return set(checks(shared_by(able[:few]))) <= set(able[:few])
 
     return shared_by(able[: bisect_left(range(1, len(able)), 1, key=spent) + 1]) if able else items
 
@@ -236,19 +244,19 @@ def shared_thresholds(
     values: np.ndarray,
     *,
     budgets: Mapping[str, float],
-    retrains: int | None = None,
+    reference_models: int | None = None,
     draws: int = DRAWS,
 ) -> list[Calibrated]:
     """Return thresholds for the checks of one family by the values of K models, (K, rows).
 
     The checks `sharing` divide the family's part of false alarms, so that each has the same part. Without a prior they
-    have one multiplier; else each has a t distribution of its own. `retrains` is as in `thresholds_of`.
+    have one multiplier; else each has a t distribution of its own. `reference_models` is as in `thresholds_of`.
     """
-    found, count = spread_of(panel, rows, values), retrains or len(values)
+    found, count = spread_of(panel, rows, values), reference_models or len(values)
     share = share_of(rows[0].family, panel.families)
     if count >= FEW and not found.worth.any():
         signed = on_scales(panel.values(sharing), sharing) * [row.sign for row in sharing]
-        ks = np.full(len(rows), multiplier(correlation(signed), share=share, retrains=count, draws=draws))
+        ks = np.full(len(rows), multiplier(correlation(signed), share=share, reference_models=count, draws=draws))
     else:
         among = {row.id for row in sharing}
         ks = found.multipliers(share, count, [at for at, row in enumerate(rows) if row.id in among])
@@ -261,14 +269,14 @@ def shared_thresholds(
             spread=float(spread),
             prior=bool(worth > 0),
             budget=budget_of(row, column, budgets),
-            retrains=count,
+            reference_models=count,
         )
         for row, column, k, spread, worth in zip(rows, values.T, ks, spreads, found.worth, strict=True)
     ]
 
 
 def share_of(family: str, families: Sequence[str]) -> float:
-    """Return the probability with which a healthy model may fail a family, one of these."""
+    """Return the probability with which a reference model may fail a family, one of these."""
     others = len(set(families) - {CLEAN})
     return ALARMS / 2 if family == CLEAN else ALARMS / 2 / max(PARTS, others)
 
@@ -289,7 +297,7 @@ def default_budget(row: Row, mean: float) -> float:
     percent of the images if that is more; for rare things it is one percent, and for one class of many half of a class.
     A severity or a factor may lose a fifth.
     """
-    if row.metric == LOST_OF_A_CLASS.name:
+    if row.metric == WORST_CLASS_CONSENSUS_SET_ERRORS.name:
         return 0.5 * row.n
     if row.unit is Unit.IMAGES:
         return max(mean, (0.01 if row.scale == "root" else 0.005) * row.n)

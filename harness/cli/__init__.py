@@ -6,6 +6,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from harness.base.errors import InputError, Interruption
+from harness.base.settings import told
 from harness.cli.accepting import add_commands as add_accepting_commands
 from harness.cli.breaking import add_commands as add_breaking_commands
 from harness.cli.calibrating import add_commands as add_calibrating_commands
@@ -19,8 +21,6 @@ from harness.cli.models import option_name
 from harness.cli.starting import add_commands as add_starting_commands
 from harness.cli.status import REFUSED
 from harness.cli.training import add_commands as add_training_commands
-from harness.errors import InputError, Interruption
-from harness.store.settings import told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns 0, 1 for a negative answer, 2 for bad usage and refused input, 130 for Ctrl-C.
 
-    Of `gate` it is the gate's own status.
+    Of `stress_check` it is the gate's own status.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    # What stands after `--`, or `gate`, is for the gate; argparse itself would take only a part of it.
-    passed_on = arguments[:1] == ["gate"] and arguments[1:2] not in (["-h"], ["--help"])
+    # What stands after `--`, or `stress_check`, is for the gate; argparse itself would take only a part of it.
+    passed_on = arguments[:1] == ["check"] and arguments[1:2] not in (["-h"], ["--help"])
     end = 1 if passed_on else arguments.index("--") if "--" in arguments else len(arguments)
     parser = _parser()
     options = parser.parse_args(arguments[:end])

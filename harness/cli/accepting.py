@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.base.errors import InputError
+from harness.base.files import hash_of_file
 from harness.cli.gate import run_gate
-from harness.cli.gating import PASSED_ON, add_gates_option, network_of, refuse_own
+from harness.cli.gating import PASSED_ON, add_checks_option, network_of, refuse_own
 from harness.cli.status import NEGATIVE, OK
-from harness.errors import InputError
-from harness.store.files import hash_of_file
 
 if TYPE_CHECKING:
     import argparse
@@ -35,7 +35,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
     accept.add_argument(
         "--provisional",
         action="store_true",
-        help="accept it though its bounds rest on one or two retrains; the file records that",
+        help="accept it though its thresholds rest on one or two reference models; the file records that",
     )
     accept.add_argument(
         "--incumbent",
@@ -44,11 +44,11 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         metavar="FILE",
         help="the file to write (default: models/incumbent.safetensors)",
     )
-    add_gates_option(accept)
+    add_checks_option(accept)
 
 
 def _accept(options: argparse.Namespace) -> int:
-    from harness.store import alone
+    from harness.base import alone
 
     if options.checkpoint.suffix.lower() == ".onnx":
         raise InputError(
@@ -66,10 +66,10 @@ def _accept_alone(options: argparse.Namespace, reports: Path) -> int:
 
     from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
 
-    before, gates_before = hash_of_file(options.incumbent), hash_of_file(options.gates)
-    refuse_own(options.options, "--candidate", "--gates", "--incumbent", "--stress-reports")
+    before, checks_before = hash_of_file(options.incumbent), hash_of_file(options.checks)
+    refuse_own(options.options, "--candidate", "--checks", "--incumbent", "--stress-reports")
     arguments = [
-        *(str(options.gates.parent), "--gates", str(options.gates)),
+        *(str(options.checks.parent), "--checks", str(options.checks)),
         *("--candidate", str(options.checkpoint), "--stress-reports", str(reports)),
         *(("--incumbent", str(options.incumbent)) if options.incumbent.exists() else ()),
         *options.options,
@@ -93,16 +93,16 @@ def _accept_alone(options: argparse.Namespace, reports: Path) -> int:
     provisional = report.get("provisional", False)
     if provisional and not (options.provisional or options.force):
         print(
-            f"{options.checkpoint}: not accepted, the verdict is provisional: its bounds rest on one or two "
-            "retrains; calibrate with three or more, or say --provisional"
+            f"{options.checkpoint}: not accepted, the verdict is provisional: its thresholds rest on one or two "
+            "reference models; calibrate with three or more, or say --provisional"
         )
         return NEGATIVE
     network = network_of(options)
     checkpoint = load_checkpoint(options.checkpoint, builder=network.builder(), choice=network.choice())
     if checkpoint.sha256 != report["candidate"]["sha256"]:
         raise InputError(f"{options.checkpoint}: not accepted, since it changed while the gate ran; run it again")
-    if report["gates_sha256"] != gates_before:
-        raise InputError(f"{options.gates}: changed while the gate ran; run it again")
+    if report["checks_sha256"] != checks_before:
+        raise InputError(f"{options.checks}: changed while the gate ran; run it again")
     if hash_of_file(options.incumbent) != before:
         raise InputError(
             f"{options.checkpoint}: not accepted, since {options.incumbent} changed while the gate ran, so that the "
@@ -115,10 +115,10 @@ def _accept_alone(options: argparse.Namespace, reports: Path) -> int:
         "verdict": verdict,
         "forced": forced,
         **({"provisional": True} if provisional else {}),
-        "gates_sha256": report["gates_sha256"],
+        "checks_sha256": report["checks_sha256"],
         "data_sha256": report["data"]["sha256"],
         "candidate_sha256": checkpoint.sha256,
-        "gates": [gate["id"] for gate in report["gates"]],
+        "checks": [check["id"] for check in report["checks"]],
     }
     save_checkpoint(options.incumbent, checkpoint.model, replace(record, acceptance=acceptance))
     by_force = " by force" if forced else ""

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.base.errors import InputError, printable
 from harness.cli.models import add_model_options, settings_of
 from harness.cli.status import NEGATIVE, OK
-from harness.errors import InputError, printable
 
 if TYPE_CHECKING:
     import argparse
@@ -52,13 +52,13 @@ def _break_one(options: argparse.Namespace, classifier: Classifier, images: Labe
     import numpy as np
     import torch
 
+    from harness.base import write_atomically
     from harness.data.images import unit_range
     from harness.inference.search import first_failures
     from harness.measures.failures import answers_at
     from harness.perturb import IDENTITY, Pose
     from harness.perturb.grids import fine_paths
     from harness.report.example_pictures import answered, as_png, marked, strip
-    from harness.store import write_atomically
 
     number = options.image
     if not 0 <= number < len(images):
@@ -105,12 +105,12 @@ def _break_one(options: argparse.Namespace, classifier: Classifier, images: Labe
 def _survival(options: argparse.Namespace, classifier: Classifier, images: LabelledImages) -> int:
     from io import BytesIO
 
+    from harness.base import write_atomically
+    from harness.base.progress import Progress
     from harness.inference.search import breaking
     from harness.measures import breaking_severity
     from harness.perturb.grids import PATHS
     from harness.report.figures import survival_curves
-    from harness.store import write_atomically
-    from harness.store.progress import Progress
 
     curves: list[Breaking] = []
     with Progress(

@@ -1,16 +1,16 @@
-"""The command that sets floors and ceilings by healthy retrains: calibrate."""
+"""The command that sets thresholds by reference models: calibrate."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.gating import PASSED_ON, add_gates_option, network_of
+from harness.base.errors import InputError
+from harness.base.settings import add_settings, values_in
+from harness.cli.gating import PASSED_ON, add_checks_option, network_of
 from harness.cli.models import add_device_option
 from harness.cli.status import OK
-from harness.errors import InputError
 from harness.networks.running import BACKEND_SETTINGS, BackendOptions
-from harness.store.settings import add_settings, values_in
 
 if TYPE_CHECKING:
     import argparse
@@ -25,7 +25,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
     calibrate = add(
         "calibrate",
         _calibrate,
-        "Set the floors and ceilings of a gates file by the spread of retrained reference models: trained now (a "
+        "Set the thresholds of a checks file by the spread of reference models: trained now (a "
         "killed run goes on where it stopped), or given as checkpoints." + PASSED_ON,
         "calibrate --checkpoints runs/seed-*.safetensors",
     )
@@ -35,9 +35,11 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         nargs="+",
         type=Path,
         metavar="FILE",
-        help="retrained reference models, three or more; one or two give provisional bounds (default: train them)",
+        help="reference models, three or more; one or two give provisional thresholds (default: train them)",
     )
-    calibrate.add_argument("--retrains", type=int, default=20, metavar="K", help="how many to train (default: 20)")
+    calibrate.add_argument(
+        "--reference-models", type=int, default=20, metavar="K", help="how many to train (default: 20)"
+    )
     calibrate.add_argument(
         "--jobs",
         type=int,
@@ -51,9 +53,9 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         type=Path,
         metavar="FILE",
         help="where every measurement is kept; networks trained go into the folder of this name without .json "
-        "(default: the panel that the gates file's recipe names, else models/panel.json)",
+        "(default: the panel that the checks file's recipe names, else models/panel.json)",
     )
-    add_gates_option(calibrate)
+    add_checks_option(calibrate)
     calibrate.add_argument(
         "--family",
         action="append",
@@ -73,19 +75,21 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         "--budget",
         metavar="TIME",
         help="first choose anew on how many images each family is measured, so that a run of the gate fits into this "
-        "time on this machine, such as 30m, and write it into the gates file; none for all images (default: what the "
-        "gates file says)",
+        "time on this machine, such as 30m, and write it into the checks file; none for all images (default: what the "
+        "checks file says)",
     )
     calibrate.add_argument(
         "--power",
         action="store_true",
-        help="measure nothing: print the smallest loss detected by each row with 95%% power, and how many retrains "
+        help="measure nothing: print the smallest loss detected by each row with 95%% power, and how many reference "
+        "models "
         "its budget would need",
     )
     calibrate.add_argument(
         "--plan",
         action="store_true",
-        help="set no bound: print what 3, 5, 8 and 20 retrains would gain, by the panel at hand or the checkpoints "
+        help="set no threshold: print what 3, 5, 8 and 20 reference models would gain, by the panel at hand or the "
+        "checkpoints "
         "named: the rows that would gate, the smallest loss that they would notice, how many to train, and how long "
         "that takes, by the histories beside those at hand",
     )
@@ -100,31 +104,31 @@ def _calibrate(options: argparse.Namespace) -> int:
     from harness.calibration.panel import read_panel
     from harness.calibration.summary import calibration_lines, plan_lines, power_lines
     from harness.calibration.thresholds import PROVISIONAL, thresholds_of
-    from harness.gates import read_gates
+    from harness.checks import read_checks
 
     request = _request(options)
-    gates = read_gates(options.gates)
+    checks = read_checks(options.checks)
     if options.power:
-        panel = read_panel(request.panel_path(gates), gates)
+        panel = read_panel(request.panel_path(checks), checks)
         check_panel(panel)
-        calibrated = thresholds_of(panel, gates.budgets, by_hand=by_hand(gates))
+        calibrated = thresholds_of(panel, checks.budgets, by_hand=by_hand(checks))
         print("\n".join(power_lines(panel, calibrated, drop=options.drop)))
         return OK
     if options.plan:
         if options.checkpoints:
             panel = measured_panel(request, on_fit=_print_fit).panel
         else:
-            panel = read_panel(request.panel_path(gates), gates)
-        print("\n".join(plan_lines(panel, gates.budgets)))
+            panel = read_panel(request.panel_path(checks), checks)
+        print("\n".join(plan_lines(panel, checks.budgets)))
         return OK
     done = calibrate(request, on_fit=_print_fit)
-    print("\n".join(calibration_lines(done.panel, done.calibrated, by_hand=by_hand(done.gates))))
+    print("\n".join(calibration_lines(done.panel, done.calibrated, by_hand=by_hand(done.checks))))
     if done.without:
-        print(f"have no value of these networks, and therefore no bound any more: {', '.join(done.without)}")
+        print(f"have no value of these networks, and therefore no threshold any more: {', '.join(done.without)}")
     if len(done.panel.models) < PROVISIONAL:
-        more = plan_lines(done.panel, done.gates.budgets)
-        print("\n".join(["these bounds are provisional; more retrains would gain:", *more]))
-    print(f"bounds: {options.gates}\nmeasurements: {done.panel_path}")
+        more = plan_lines(done.panel, done.checks.budgets)
+        print("\n".join(["these thresholds are provisional; more reference models would gain:", *more]))
+    print(f"thresholds: {options.checks}\nmeasurements: {done.panel_path}")
     if done.predictions_path:
         print("\n".join([f"what the panel knows: {done.predictions_path}", *done.notes]))
     return OK
@@ -135,12 +139,12 @@ def _request(options: argparse.Namespace) -> CalibrationRequest:
 
     if any(option.partition("=")[0] == "--stress-budget" for option in options.options):
         raise InputError(
-            "--stress-budget: is of a run; write calibrate --budget, before --, which the gates file keeps"
+            "--stress-budget: is of a run; write calibrate --budget, before --, which the checks file keeps"
         )
     return CalibrationRequest(
-        options.gates,
+        options.checks,
         tuple(options.checkpoints or ()),
-        options.retrains,
+        options.reference_models,
         options.jobs,
         options.device,
         options.panel,

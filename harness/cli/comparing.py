@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.gating import PASSED_ON, add_gates_option
+from harness.base.errors import InputError, printable
+from harness.cli.gating import PASSED_ON, add_checks_option
 from harness.cli.models import add_model_options, settings_of
 from harness.cli.status import OK
-from harness.errors import InputError, printable
 
 if TYPE_CHECKING:
     import argparse
@@ -29,7 +29,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         _compare,
         "Hold one checkpoint against another: accuracy at rest and under pose, confusions, calibration, attention, as "
         "a page of its own and a table here. Three or more are ranked by the gate, which is run on each: by verdict, "
-        "by what fails, then by how near the nearest bound is, with where each wins." + PASSED_ON,
+        "by what fails, then by how near the nearest threshold is, with where each wins." + PASSED_ON,
         "compare runs/new.safetensors models/augmented.safetensors",
     )
     command.set_defaults(passes_on=True)
@@ -39,7 +39,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         "others", type=Path, nargs="*", metavar="C", help="more checkpoints: all are ranked by the gate"
     )
     add_model_options(command)
-    add_gates_option(command)
+    add_checks_option(command)
     command.add_argument(
         "--output",
         type=Path,
@@ -57,19 +57,21 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
 
 
 def _compare(options: argparse.Namespace) -> int:
+    from harness.base import write_atomically
     from harness.measures.failures import failure_changes, kinds_for
     from harness.measures.flips import flips
     from harness.report.exports import changes_csv
     from harness.report.html import comparison_page
     from harness.run.examples import spoken_of, thumbnails_of
-    from harness.store import write_atomically
 
     if options.others:
         from harness.cli.ranking import compare_many
 
         return compare_many(options, [options.checkpoint, options.reference, *options.others])
     if options.options:
-        raise InputError("what follows -- is for the gate, which ranks three checkpoints or more; two are not gated")
+        raise InputError(
+            "what follows -- is for the gate, which ranks three checkpoints or more; two are informational"
+        )
     images = settings_of(options).images()
     models = _models(options, images)
     overview = _overview(models, images)
@@ -109,10 +111,10 @@ def _models(options: argparse.Namespace, images: LabelledImages) -> dict[str, Ro
 
 
 def _overview(models: dict[str, RoleModel], images: LabelledImages) -> Overview:
+    from harness.base.progress import Progress
     from harness.data import sample_up_to
     from harness.run.overview import measure_overview
     from harness.run.session import PROBE_SAMPLES
-    from harness.store.progress import Progress
 
     probe = sample_up_to(images, PROBE_SAMPLES)
     with Progress(total=None, unit="step", desc="comparing", delay=2) as bar:

@@ -9,9 +9,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.base.errors import InputError, printable
 from harness.cli.models import add_model_options, settings_of
 from harness.cli.status import OK
-from harness.errors import InputError, printable
 
 if TYPE_CHECKING:
     import argparse
@@ -68,15 +68,15 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
     command.add_argument(
         "--suspects",
         action="store_true",
-        help="also list images whose labels nearly all retrained reference models agree against, the most suspect "
+        help="also list images whose labels nearly all reference models agree against, the most suspect "
         "first, into --output, as CSV, with what the checkpoint comes to without them",
     )
     command.add_argument(
         "--knowledge",
         type=Path,
         metavar="FILE",
-        help="what a panel of retrained reference models knows, as calibrate leaves it: it says whose "
-        "errors the failures are, and which labels are suspect (default: the file that stress_tests/gates.toml names, "
+        help="what a panel of reference models knows, as calibrate leaves it: it says whose "
+        "errors the failures are, and which labels are suspect (default: the file that stress_tests/checks.toml names, "
         "if it is about these images)",
     )
     command.add_argument(
@@ -90,11 +90,11 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from harness.cli.knowing import chosen_knowledge, suspects_of
+    from harness.cli.knowing import chosen_panel_predictions, suspects_of
     from harness.data import stratified_sample
     from harness.measures import accuracy, confident_errors
     from harness.measures.classification import classification_report
-    from harness.perturb import IDENTITY, promised_corners, promised_poses
+    from harness.perturb import IDENTITY, augmentation_range_corners, augmentation_range_poses
     from harness.report.exports import scores_rows
     from harness.report.text import aligned
 
@@ -111,18 +111,28 @@ def _evaluate(options: argparse.Namespace) -> int:
     model = settings_of(options).open(options.checkpoint, images)
     classifier = model.classifier
     clean = classifier.predict(images)
-    knowledge = chosen_knowledge(options.knowledge, everything, model) if options.failures or options.suspects else None
+    panel_predictions = (
+        chosen_panel_predictions(options.panel_predictions, everything, model)
+        if options.failures or options.suspects
+        else None
+    )
     results: dict[str, Any] = {
         "clean_accuracy": accuracy(clean).value,
         "confident_errors": confident_errors(clean, above=0.9).value,
     }
-    poses = promised_poses() if options.poses else (IDENTITY, *promised_corners()) if options.failures else ()
-    kinds = _kinds(options, clean, knowledge) if options.failures else ()
+    poses = (
+        augmentation_range_poses()
+        if options.poses
+        else (IDENTITY, *augmentation_range_corners())
+        if options.failures
+        else ()
+    )
+    kinds = _kinds(options, clean, panel_predictions) if options.failures else ()
     posed = _posed(classifier, clean, poses, kinds)
     if options.poses:
         correct = posed.predicted == clean.labels[:, None]
         results["mean_pose_accuracy"] = float(correct.mean())
-        results["right_at_every_pose"] = float(correct.all(axis=1).mean())
+        results["robust_accuracy"] = float(correct.all(axis=1).mean())
     lines = [f"{name.replace('_', ' ')}: {value:.4g}" for name, value in results.items()]
     report = classification_report(clean)
     if options.classes:
@@ -133,12 +143,12 @@ def _evaluate(options: argparse.Namespace) -> int:
         results.update(found)
         lines += ["", *said]
     if options.suspects:
-        if knowledge is None:
+        if panel_predictions is None:
             raise InputError(
-                "--suspects: what retrained reference models know of these images was not found; name the file with "
+                "--suspects: what reference models know of these images was not found; name the file with "
                 "--knowledge, which `stress-harness calibrate` leaves beside the panel"
             )
-        found, said = suspects_of(clean, knowledge, everything.labels.numpy(), options.output)
+        found, said = suspects_of(clean, panel_predictions, everything.labels.numpy(), options.output)
         results.update(found)
         lines += ["", *said]
     print(json.dumps(results) if options.json else "\n".join(map(printable, lines)))
@@ -146,12 +156,12 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _kinds(
-    options: argparse.Namespace, clean: Predictions, knowledge: PanelPredictions | None
+    options: argparse.Namespace, clean: Predictions, panel_predictions: PanelPredictions | None
 ) -> tuple[FailureKind, ...]:
     from harness.measures.failures import confusion, kinds_for
     from harness.measures.panel.label_errors import owners
 
-    owned = None if knowledge is None else owners(clean, knowledge)
+    owned = None if panel_predictions is None else owners(clean, panel_predictions)
     return *kinds_for(clean, owned), *(confusion(*pair) for pair in options.pair)
 
 
@@ -171,8 +181,8 @@ def _posed(classifier: Classifier, clean: Predictions, poses: Sequence[Any], kin
     """Predict in each pose, one after the other: the answers to 50,000 images of 1,000 classes are 200 MB."""
     import numpy as np
 
+    from harness.base.progress import Progress
     from harness.perturb import IDENTITY
-    from harness.store.progress import Progress
 
     predicted, failures = np.empty((len(clean.labels), len(poses)), dtype=np.int32), np.zeros(len(kinds), dtype=int)
     for at, pose in enumerate(Progress(poses, unit="pose", delay=2, disable=not poses)):
@@ -228,8 +238,8 @@ def _write(
     tables: Sequence[FailureTable],
     persistent: PersistentFailures,
 ) -> list[str]:
+    from harness.base import write_atomically
     from harness.report.exports import failures_csv, failures_markdown, persistent_csv, scores_csv
-    from harness.store import write_atomically
 
     title = f"Failures of {options.checkpoint}"
     contents = {

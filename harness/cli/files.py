@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.base.errors import InputError
+from harness.base.settings import add_settings
 from harness.cli.status import OK
-from harness.errors import InputError
 from harness.networks.options import CHOICE_SETTINGS
-from harness.store.settings import add_settings
 
 if TYPE_CHECKING:
     import argparse
@@ -65,8 +65,8 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _cache(options: argparse.Namespace) -> int:
+    from harness.base import ArrayStore, PredictionCache
     from harness.data.remote import kept_facts
-    from harness.store import ArrayStore, PredictionCache
 
     done = "deleted" if options.clear else "kept"
     caches = [("predictions", PredictionCache.of_user()), ("sets of decoded images", ArrayStore.of_user())]

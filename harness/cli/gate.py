@@ -27,7 +27,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         "gate",
         _gate,
         "Run the stress tests in a process of their own, by pytest, to which all options are passed on; ends with "
-        "pytest's exit status (0 every gate holds, 1 some gate fails, 4 nothing was judged), and with 4 when that "
+        "pytest's exit status (0 every check holds, 1 some check fails, 4 nothing was judged), and with 4 when that "
         "process ends without a verdict, such as by a crash of the model.",
         "gate stress_tests --candidate runs/new.safetensors -n 2",
     )

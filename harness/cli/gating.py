@@ -1,4 +1,4 @@
-"""What commands share that run the gate: the gates file, the options passed on, and the network they speak of."""
+"""What commands share that run the gate: the checks file, the options passed on, and the network they speak of."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import InputError
+from harness.base.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,14 +17,14 @@ PASSED_ON = " What follows after -- goes to the gate, such as -- --stress-data n
 """Ends the description of a command that passes options on."""
 
 
-def add_gates_option(parser: argparse.ArgumentParser) -> None:
-    """Add the option that names the gates file."""
+def add_checks_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names the checks file."""
     parser.add_argument(
-        "--gates",
+        "--checks",
         type=Path,
-        default=Path("stress_tests/gates.toml"),
+        default=Path("stress_tests/checks.toml"),
         metavar="FILE",
-        help="the gates file; the stress tests are those of its folder (default: stress_tests/gates.toml)",
+        help="the checks file; the stress tests are those of its folder (default: stress_tests/checks.toml)",
     )
 
 
@@ -36,19 +36,20 @@ def refuse_own(passed_on: Sequence[str], *own: str) -> None:
     for option in own:
         if any(each == option or each.startswith(f"{option}=") for each in passed_on):
             raise InputError(
-                f"{option} after --: the command says itself what is judged, by which gates file, and where the report "
+                f"{option} after --: the command says itself what is judged, by which checks file, and where the "
+                f"report "
                 "goes; leave it out there"
             )
 
 
 def network_of(options: argparse.Namespace) -> NetworkOptions:
     """Return what the gate's own options, those of the project's configuration included, say of the network."""
+    from harness.base.settings import add_settings, values_in
     from harness.networks import NetworkOptions
     from harness.networks.options import NETWORK_SETTINGS
     from harness.run.pytest_configuration import added_options
-    from harness.store.settings import add_settings, values_in
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_settings(parser.add_argument, NETWORK_SETTINGS)
-    given = [*added_options(options.gates.parent), *options.options]
+    given = [*added_options(options.checks.parent), *options.options]
     return NetworkOptions.of(values_in(parser.parse_known_args(given)[0]))

@@ -1,4 +1,4 @@
-"""The command that keeps images that must never be wrong again, each a gate of its own: golden."""
+"""The command that keeps images that must never be wrong again, each a check of its own: golden."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.gating import add_gates_option
+from harness.base.errors import InputError, printable
+from harness.cli.gating import add_checks_option
 from harness.cli.models import add_device_option
 from harness.cli.status import OK
-from harness.errors import InputError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harness.checks import ChecksFile
+    from harness.checks.golden import GoldenImage
     from harness.data.options import DataOptions
-    from harness.gates import GatesFile
-    from harness.gates.golden import GoldenImage
     from harness.networks import NetworkOptions
 
 
@@ -26,12 +26,12 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         "golden",
         None,
         "Keep images that must never be wrong again, such as those of an incident or a customer's complaint: each is a "
-        "gate of its own, in a folder beside the gates file. Data and network are those of the project's pytest "
+        "gate of its own, in a folder beside the checks file. Data and network are those of the project's pytest "
         "configuration, or named after --, such as -- --stress-data npz:shop.npz.",
         'golden add 4071 complaints/coat.png --class Coat --reason "complaint of 12 May"',
     )
     actions = command.add_subparsers(required=True, metavar="add|list|remove")
-    adding = actions.add_parser("add", help="add images", description="Add images; each is a gate from then on.")
+    adding = actions.add_parser("add", help="add images", description="Add images; each is a check from then on.")
     adding.add_argument(
         "images",
         nargs="+",
@@ -46,19 +46,19 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         metavar="NAME",
         help="what they are of (default: the label of a test image, the folder of a picture)",
     )
-    add_device_option(adding, "Where retrained reference models are asked about them")
+    add_device_option(adding, "Where reference models are asked about them")
     listing = actions.add_parser(
         "list", help="list them", description="List the images, and check that each is there and undamaged."
     )
     listing.add_argument(
         "--declare",
         action="store_true",
-        help="declare the list as it is in the gates files, after it was merged or edited by hand",
+        help="declare the list as it is in the checks files, after it was merged or edited by hand",
     )
     removing = actions.add_parser("remove", help="remove images", description="Remove images, which gate no more.")
     removing.add_argument("ids", nargs="+", metavar="ID", help="as listed, such as golden-1a2b3c4d")
     for action, run in ((adding, _add), (listing, _list), (removing, _remove)):
-        add_gates_option(action)
+        add_checks_option(action)
         action.set_defaults(run=run, passes_on=True)
 
 
@@ -67,69 +67,69 @@ def _add(options: argparse.Namespace) -> int:
 
     data, network = _options_of(options)
     request = GoldenRequest(
-        options.gates, tuple(options.images), options.reason, options.class_name, data, network, options.device
+        options.checks, tuple(options.images), options.reason, options.class_name, data, network, options.device
     )
     done = add_golden_images(request, reference_models=_reference_models)
     for image in done.added:
         print(printable(f"{image.id}: {image.source}, {image.class_name}; {_said_of(image, done.unknown)}"))
-    print(printable(f"{done.count} golden images, a gate each; written: {', '.join(map(str, done.written))}"))
+    print(printable(f"{done.count} golden images, a check each; written: {', '.join(map(str, done.written))}"))
     return OK
 
 
-def _reference_models(gates: GatesFile) -> list[tuple[Path, str]]:
+def _reference_models(checks: ChecksFile) -> list[tuple[Path, str]]:
     from harness.calibration.panel import read_panel
 
-    if not (named := gates.recipe.get("panel")):
-        raise InputError("the gates file names no panel")
-    return [(Path(member.path), member.sha256) for member in read_panel(Path(str(named)), gates).models]
+    if not (named := checks.recipe.get("panel")):
+        raise InputError("the checks file names no panel")
+    return [(Path(member.path), member.sha256) for member in read_panel(Path(str(named)), checks).models]
 
 
 def _said_of(image: GoldenImage, unknown: str) -> str:
-    if not image.healthy:
-        return f"how many retrained reference models get it right is not known ({unknown})"
-    right, retrains = image.healthy
-    if right == retrains:
+    if not image.reference:
+        return f"how many reference models get it right is not known ({unknown})"
+    right, reference_models = image.reference
+    if right == reference_models:
         return image.agreed
-    return f"only {image.agreed}: this gate fails about {1 - right / retrains:.0%} of retrains"
+    return f"only {image.agreed}: this gate fails about {1 - right / reference_models:.0%} of reference models"
 
 
 def _options_of(options: argparse.Namespace) -> tuple[DataOptions, NetworkOptions]:
     """Return what is said of data and networks, in the project's configuration and after --."""
+    from harness.base.settings import add_settings, values_in
     from harness.data.options import DATA_SETTINGS, DataOptions
     from harness.networks import NetworkOptions
     from harness.networks.options import NETWORK_SETTINGS
     from harness.run.pytest_configuration import added_options
-    from harness.store.settings import add_settings, values_in
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_settings(parser.add_argument, (*DATA_SETTINGS, *NETWORK_SETTINGS))
-    given = values_in(parser.parse_known_args([*added_options(options.gates.parent), *options.options])[0])
+    given = values_in(parser.parse_known_args([*added_options(options.checks.parent), *options.options])[0])
     return DataOptions.of(given), NetworkOptions.of(given)
 
 
 def _list(options: argparse.Namespace) -> int:
-    from harness.gates import read_gates
-    from harness.gates.golden import picture_of
+    from harness.checks import read_checks
+    from harness.checks.golden import picture_of
     from harness.report.text import aligned
     from harness.run.golden import golden_images, images_for
 
     if options.declare:
         _declare(options)
-    gates = read_gates(options.gates)
-    if not gates.golden:
-        print(f"{options.gates}: no golden images; `stress-harness golden add` adds one")
+    checks = read_checks(options.checks)
+    if not checks.golden:
+        print(f"{options.checks}: no golden images; `stress-harness golden add` adds one")
         return OK
     rows = [
         [image.id, image.class_name, image.agreed or "not known", image.date, image.source, image.reason]
-        for image in gates.golden
+        for image in checks.golden
     ]
-    titles = ["id", "class", "retrained reference models", "added", "from", "reason"]
+    titles = ["id", "class", "reference models", "added", "from", "reason"]
     print("\n".join(map(printable, aligned([titles, *rows], text=tuple(range(len(titles)))))))
-    for image in gates.golden:
-        picture_of(image, options.gates)
+    for image in checks.golden:
+        picture_of(image, options.checks)
     if options.declare:
         data, network = _options_of(options)
-        golden_images(gates, images_for(gates, data, network), data, network.transform)
+        golden_images(checks, images_for(checks, data, network), data, network.transform)
     return OK
 
 
@@ -138,19 +138,19 @@ def _declare(options: argparse.Namespace) -> None:
 
     What is wrong with an image is said afterwards: `golden remove` gives up those of a set that is declared.
     """
+    from harness.base.files import read_regular
+    from harness.checks.golden import LIST, MAX_BYTES, alone_with, folder_of, images_in, write_golden
     from harness.data.image_files import SUFFIXES
-    from harness.gates.golden import LIST, MAX_BYTES, alone_with, folder_of, images_in, write_golden
-    from harness.store.files import read_regular
 
-    with alone_with(options.gates):
-        path = folder_of(options.gates) / LIST
+    with alone_with(options.checks):
+        path = folder_of(options.checks) / LIST
         golden = images_in(read_regular(path, max_bytes=MAX_BYTES), path)
         if not golden:
             raise InputError(
                 f"{path}: names no image; restore it from version control, or, if none is to be golden any more, "
-                "delete it and take [golden] out of the gates files"
+                "delete it and take [golden] out of the checks files"
             )
-        written = write_golden(options.gates, golden, {})
+        written = write_golden(options.checks, golden, {})
     print(printable(f"declared: {len(golden)} golden images in {', '.join(map(str, written))}"))
     named = {image.file for image in golden}
     pictures = [file.name for file in sorted(path.parent.iterdir()) if file.suffix.lower() in SUFFIXES]
@@ -159,17 +159,17 @@ def _declare(options: argparse.Namespace) -> None:
 
 
 def _remove(options: argparse.Namespace) -> int:
-    from harness.gates import read_gates
-    from harness.gates.golden import alone_with, write_golden
+    from harness.checks import read_checks
+    from harness.checks.golden import alone_with, write_golden
 
-    with alone_with(options.gates):
-        golden = read_gates(options.gates).golden
+    with alone_with(options.checks):
+        golden = read_checks(options.checks).golden
         known = {image.id for image in golden}
         if unknown := [name for name in options.ids if name not in known]:
-            raise InputError(f"{unknown[0]}: no golden image of {options.gates} has this id; `golden list` names them")
+            raise InputError(f"{unknown[0]}: no golden image of {options.checks} has this id; `golden list` names them")
         left = [image for image in golden if image.id not in options.ids]
         removed = [image for image in golden if image.id in options.ids]
-        written = write_golden(options.gates, left, {}, removed=removed)
+        written = write_golden(options.checks, left, {}, removed=removed)
     changed = ", ".join(map(str, written))
     print(printable(f"removed: {', '.join(options.ids)}; {len(left)} golden images are left; written: {changed}"))
     return OK

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.base.errors import InputError, printable
 from harness.cli.status import OK
-from harness.errors import InputError, printable
 from harness.run.history import LAST
 from harness.run.settings import HISTORY_FILE
 
@@ -22,8 +22,8 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
     command = add(
         "history",
         _history,
-        "Print the last runs of the gate, and since when gates have failed, and draw them on a page of its own: clean "
-        "accuracy, worst pose, failing gates and how far each behaviour is from its bound.",
+        "Print the last runs of the gate, and since when checks have failed, and draw them on a page of its own: clean "
+        "accuracy, worst pose, failing checks and how far each behaviour is from its threshold.",
         f"history reports/{HISTORY_FILE}",
     )
     command.add_argument(
@@ -48,10 +48,10 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
 
 
 def _history(options: argparse.Namespace) -> int:
+    from harness.base import write_atomically
+    from harness.base.records import as_plain
     from harness.report.history import history_lines, history_page
     from harness.run.history import read_history
-    from harness.store import write_atomically
-    from harness.store.records import as_plain
 
     if options.last < 1:
         raise InputError(f"--last {options.last}: expected a number of candidates, at least 1")

@@ -1,4 +1,4 @@
-"""What commands say by what a panel of healthy retrains knows: where that is, and which labels are suspect."""
+"""What commands say by what a panel of reference models knows: where that is, and which labels are suspect."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import InputError, NotApplicableError, printable
+from harness.base.errors import InputError, NotApplicableError, printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,29 +15,29 @@ if TYPE_CHECKING:
     from harness.inference import Predictions, RoleModel
     from harness.measures.panel.predictions import PanelPredictions
 
-GATES = Path("stress_tests/gates.toml")
+CHECKS = Path("stress_tests/checks.toml")
 _SHOWN = 20
 """Suspects that the terminal shows; the file has all."""
 
 
-def chosen_knowledge(path: Path | None, images: LabelledImages, model: RoleModel) -> PanelPredictions | None:
-    """Return what healthy retrains besides the model know of the images, all of the split, in the file of this path.
+def chosen_panel_predictions(path: Path | None, images: LabelledImages, model: RoleModel) -> PanelPredictions | None:
+    """Return what reference models besides the model know of the images, all of the split, in the file of this path.
 
-    Without a path it is the file that the gates file names; None where there is none, or where it cannot be used, such
+    Without a path it is the file that the checks file names; None where there is none, or where it cannot be used, such
     as one about other images, which is said. Raises `InputError` for a file that was named and cannot be used.
     """
-    from harness.gates import read_gates
-    from harness.measures.panel.predictions import read_knowledge
+    from harness.checks import read_checks
+    from harness.measures.panel.predictions import read_panel_predictions
 
     try:
-        gates = read_gates(GATES) if GATES.exists() and path is None else None
-        found = gates.knowledge if gates else path
+        checks = read_checks(CHECKS) if CHECKS.exists() and path is None else None
+        found = checks.panel_predictions if checks else path
         if found is None or not (path or found.exists()):
             return None
-        knowledge = read_knowledge(found)
-        if gates:
-            gates.expect_knowledge(found, knowledge.sha256)
-        return _about(images, knowledge.without(model.model_sha256), found)
+        panel_predictions = read_panel_predictions(found)
+        if checks:
+            checks.expect_panel_predictions(found, panel_predictions.sha256)
+        return _about(images, panel_predictions.without(model.model_sha256), found)
     except InputError as error:
         if path is not None:
             raise
@@ -45,40 +45,43 @@ def chosen_knowledge(path: Path | None, images: LabelledImages, model: RoleModel
         return None
 
 
-def _about(images: LabelledImages, knowledge: PanelPredictions, path: Path) -> PanelPredictions:
+def _about(images: LabelledImages, panel_predictions: PanelPredictions, path: Path) -> PanelPredictions:
     """Return what was read from a file; raises `InputError` that names it unless it is about all of the images."""
     from harness.measures.panel.label_errors import expect_asked
 
     try:
-        knowledge.expect(images)
-        expect_asked(images, knowledge)
+        panel_predictions.expect(images)
+        expect_asked(images, panel_predictions)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    return knowledge
+    return panel_predictions
 
 
 def suspects_of(
-    predictions: Predictions, knowledge: PanelPredictions, labels: np.ndarray, folder: Path
+    predictions: Predictions, panel_predictions: PanelPredictions, labels: np.ndarray, folder: Path
 ) -> tuple[dict[str, Any], list[str]]:
     """Write the suspects among the labels into the folder; return what JSON has of them, and lines for the terminal.
 
-    `labels` are those of the whole split, (S,) int64. Where healthy retrains do not tell, a line says why.
+    `labels` are those of the whole split, (S,) int64. Where reference models do not tell, a line says why.
     """
+    from harness.base import write_atomically
+    from harness.base.records import as_plain
     from harness.measures.panel.label_errors import suspects, without
     from harness.report.suspects import suspects_csv, suspects_rows, without_in_words
     from harness.report.text import aligned
-    from harness.store import write_atomically
-    from harness.store.records import as_plain
 
     try:
-        found = suspects(predictions.images, knowledge, labels)
+        found = suspects(predictions.images, panel_predictions, labels)
     except NotApplicableError as error:
         return {"suspects": None, "suspects_missing": str(error)}, [str(error)]
     path = folder / "suspects.csv"
     write_atomically(path, suspects_csv(found, predictions).encode())
-    rest = without(predictions, knowledge, found)
+    rest = without(predictions, panel_predictions, found)
     shown = suspects_rows(found)
-    lines = [f"labels that nearly all of {found.retrains} retrains agree against: {len(found.rows)} of {found.n}"]
+    lines = [
+        f"labels that nearly all of {found.reference_models} reference models agree against: {len(found.rows)} of "
+        f"{found.n}"
+    ]
     lines += aligned([[str(cell) for cell in row] for row in shown[: _SHOWN + 1]], text=(0, 1, 2)) if found.rows else []
     lines += [f"and {len(found.rows) - _SHOWN} more, in suspects.csv"] if len(found.rows) > _SHOWN else []
     lines += [without_in_words(rest), f"written: {path}"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.base.settings import add_settings, option_of_pytest, values_in
 from harness.data.options import DATA_SETTINGS, DataOptions
 from harness.networks import NetworkOptions
 from harness.networks.options import NETWORK_SETTINGS
 from harness.networks.running import BACKEND_SETTINGS, BackendOptions
-from harness.store.settings import add_settings, option_of_pytest, values_in
 
 if TYPE_CHECKING:
     import argparse

@@ -7,14 +7,14 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from harness.base.errors import InputError, printable
+from harness.base.settings import add_settings
 from harness.cli.gating import network_of, refuse_own
 from harness.cli.models import option_name
 from harness.cli.status import OK
 from harness.data.options import DATA_SETTINGS
-from harness.errors import InputError, printable
 from harness.networks.options import NETWORK_SETTINGS
 from harness.run.pytest_configuration import gate_options
-from harness.store.settings import add_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
 def compare_many(options: argparse.Namespace, paths: Sequence[Path]) -> int:
     """Rank the checkpoints, print the ranking, and write its page."""
+    from harness.base import write_atomically
     from harness.report.ranking import ranking_lines, ranking_page, ranking_rows
     from harness.run.ranking import RankingRequest, rank
     from harness.run.request import joined
-    from harness.store import write_atomically
 
     if options.failures:
         raise InputError("--failures: tells two checkpoints apart, image by image; name two")
-    refuse_own(options.options, "--candidate", "--gates", "--stress-reports")
+    refuse_own(options.options, "--candidate", "--checks", "--stress-reports")
     passed = tuple(_passed_on(options))
     # What the project's configuration says of the network, and what is said here.
-    network = network_of(argparse.Namespace(gates=options.gates, options=passed))
-    candidates = rank(RankingRequest(tuple(paths), options.gates, network, tuple(joined(passed))))
+    network = network_of(argparse.Namespace(checks=options.checks, options=passed))
+    candidates = rank(RankingRequest(tuple(paths), options.checks, network, tuple(joined(passed))))
     facts = {
         **{one.name: f"{one.path} ({one.sha256[:12]})" for one in candidates},
-        "gates": str(options.gates),
+        "checks": str(options.checks),
         "reproduce": shlex.join(
             [
-                *("python", "-m", "harness", "compare", *map(str, paths), "--gates", str(options.gates)),
+                *("python", "-m", "harness", "compare", *map(str, paths), "--checks", str(options.checks)),
                 *(["--", *passed] if passed else []),
             ]
         ),

@@ -7,13 +7,13 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.base.errors import InputError
+from harness.base.settings import add_settings
 from harness.cli.models import add_device_option, option_name, settings_of
 from harness.cli.status import NEGATIVE, OK
 from harness.data.options import DATA_SETTINGS
-from harness.errors import InputError
 from harness.networks.options import NETWORK_SETTINGS
 from harness.project.initialize import CANDIDATE, CHECKS, TESTS, Initialized, InitRequest, initialize
-from harness.store.settings import add_settings
 
 if TYPE_CHECKING:
     import argparse
@@ -28,9 +28,9 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
     command = add(
         "init",
         _init,
-        "Make a gate in your own repository: stress_tests/ with the tests of the families wanted and a gates file for "
+        "Make a gate in your own repository: stress_tests/ with the tests of the families wanted and a checks file for "
         "your data, the options in your pytest configuration, and a workflow if asked for. Nothing that is there is "
-        "overwritten; families named are added to a gates file that lacks them.",
+        "overwritten; families named are added to a checks file that lacks them.",
         "init --data folder:photos/test --stress-size 224 --checkpoint runs/a.pth --stress-model "
         "torchvision.models:resnet18 --ci github",
     )
@@ -54,7 +54,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         type=float,
         metavar="SHARE",
         help="a first bound by hand, on the accuracy of images as they are, such as 0.9 (default: none, and nothing "
-        "gates before bounds are calibrated or written)",
+        "checks before thresholds are calibrated or written)",
     )
     command.add_argument(
         "--checkpoint",
@@ -67,7 +67,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         default="30m",
         metavar="TIME",
         help="how long a run of the gate may take on this machine, such as 90s, 30m or 1.5h: where it would take "
-        "longer, [data.samples] of the gates file says on how many images each family is measured; none for all "
+        "longer, [data.samples] of the checks file says on how many images each family is measured; none for all "
         "images, whatever they take (default: 30m)",
     )
     command.add_argument("--ci", choices=("github",), help="write a workflow that gates checkpoints, too")
@@ -130,48 +130,50 @@ def _update(options: argparse.Namespace) -> int:
 
 def _told(plan: Initialized, options: argparse.Namespace) -> list[str]:
     """Say what was written, what a run takes, and what to do next."""
-    from harness.gates import read_gates
-    from harness.gates.starter import offered
+    from harness.checks import read_checks
+    from harness.checks.starter import offered
 
     here = options.folder
     families = ", ".join(dict.fromkeys(row.family for row in plan.rows))
     whom = f"for {len(plan.images)} images of {len(plan.images.classes)} classes"
     said = f"{len(plan.rows)} rows of {families}, {whom}"
     if not plan.rows:
-        lacking = [name for name in offered() if not read_gates(here / TESTS / CHECKS).family(name)]
+        lacking = [name for name in offered() if not read_checks(here / TESTS / CHECKS).family(name)]
         said = f"as they were, {whom}; --families adds some of {', '.join(lacking)}"
     candidate = options.checkpoint or CANDIDATE
-    bounds = [row.id for row in plan.rows if any(entry.startswith("hand") for entry in row.more)]
+    thresholds = [row.id for row in plan.rows if any(entry.startswith("hand") for entry in row.more)]
     return [
-        f"gates: {said}",
+        f"checks: {said}",
         *(f"written: {here / path}" for path in plan.written),
         *(f"as it was: {here / path}" for path in plan.unchanged),
-        f"with a bound by hand: {', '.join(bounds) or 'none'}; all else is reported only until it is calibrated",
-        *_first_bound(plan, options),
+        f"with a bound by hand: {', '.join(thresholds) or 'none'}; all else is informational until it is calibrated",
+        *_first_threshold(plan, options),
         *_fit_lines(plan, here / TESTS / CHECKS),
         "next:",
         *([] if here == Path() else [f"  cd {shlex.quote(str(here))}"]),
         f"  pytest {TESTS} --candidate {shlex.quote(str(candidate))}",
-        "  stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more retrains set the bounds",
+        "  stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more reference models set the thresholds",
     ]
 
 
-def _first_bound(plan: Initialized, options: argparse.Namespace) -> list[str]:
-    """Say how good the checkpoint is: a bound far below cannot tell a damaged model from it, which ends runs with 4."""
+def _first_threshold(plan: Initialized, options: argparse.Namespace) -> list[str]:
+    """Say how good the checkpoint is: a threshold far below cannot tell a damaged model from it, which ends runs with 4."""
     if plan.accuracy is None:
         return []
     said = f"{options.checkpoint}: {plan.accuracy:.1%} of the images are right as they are"
     wanted = options.min_accuracy
     if wanted is None:
-        return [f"{said}; --min-accuracy makes a first bound of it, such as {max(plan.accuracy - _BELOW, 0.01):.2f}"]
+        return [
+            f"{said}; --min-accuracy makes a first threshold of it, such as {max(plan.accuracy - _BELOW, 0.01):.2f}"
+        ]
     if wanted > plan.accuracy:
         return [f"{said}, fewer than --min-accuracy {wanted:g} asks for"]
     if wanted < plan.accuracy - 4 * _BELOW:
-        return [f"{said}; a bound as low as {wanted:g} may not notice a damaged model, and a run then ends with 4"]
+        return [f"{said}; a threshold as low as {wanted:g} may not notice a damaged model, and a run then ends with 4"]
     return [said]
 
 
-def _fit_lines(plan: Initialized, gates: Path) -> list[str]:
+def _fit_lines(plan: Initialized, checks: Path) -> list[str]:
     """Say how a run fits into the budget, or why that is not known."""
     from harness.report.costs import fit_lines
 
@@ -180,7 +182,7 @@ def _fit_lines(plan: Initialized, gates: Path) -> list[str]:
         return [f"how long a run takes is not known ({plan.unfit}); {later}"]
     if plan.fit is None:
         return []
-    kept = f"; the samples stand in {gates}, [data.samples], --budget none leaves them out" if plan.fit.samples else ""
+    kept = f"; the samples stand in {checks}, [data.samples], --budget none leaves them out" if plan.fit.samples else ""
     lines = fit_lines(plan.fit)
     lines[len(plan.fit.after) + 1] += kept  # Behind the table's head and its rows.
     return ["what a run takes:", *lines]

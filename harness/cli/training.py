@@ -82,11 +82,11 @@ def _add_config_options(command: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from harness.base.progress import Progress
     from harness.data import load_fashion_mnist
     from harness.inference import pick_device
     from harness.networks.training import best_epoch, train, write_history
     from harness.report.figures import training_curves
-    from harness.store.progress import Progress
 
     config, device = _config(options), pick_device(options.device)
     destination = native(options.destination)

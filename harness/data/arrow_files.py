@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.base.errors import InputError
+from harness.base.files import require_regular
 from harness.data.decoding import decoded
 from harness.data.image_files import read_picture
 from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Pictures, classes_of, files_as_they_are, notes_on_versions
 from harness.data.remote import RemoteFile, found_once, is_url, remote_files
-from harness.errors import InputError
-from harness.store.files import require_regular
 
 if TYPE_CHECKING:
     from harness.data.images import LabelledImages

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.base.errors import InputError
+from harness.base.files import read_regular
 from harness.data.decoding import decoded
 from harness.data.image_files import read_picture
 from harness.data.pictures import Pictures, classes_of, files_as_they_are
-from harness.errors import InputError
-from harness.store.files import read_regular
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from harness.base.errors import InputError, foreign_code
+from harness.base.user_code import imported, source_digest
 from harness.data.decoding import decoded
 from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Pictures, classes_of
-from harness.errors import InputError, foreign_code
-from harness.store.user_code import imported, source_digest
 
 if TYPE_CHECKING:
     import numpy as np

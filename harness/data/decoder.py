@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.base.cache import installed
+from harness.base.errors import InputError, printable
 from harness.data.images import Content, LabelledImages
 from harness.data.parallel import Span, side_by_side, spans
 from harness.data.pictures import stamp_of
 from harness.data.remote import RemoteFile
-from harness.errors import InputError, printable
-from harness.store.cache import installed
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -150,7 +150,7 @@ class Decoder:
 
     def run(self, write: Write) -> tuple[str, ...]:
         """Decode all pictures, hand them on in order, (C, H, W) uint8 each, and return the notes on them."""
-        from harness.store.progress import Progress
+        from harness.base.progress import Progress
 
         count, noticed = len(self.pictures), Noticed()
         with (

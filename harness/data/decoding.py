@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.base.arrays import ArrayStore
+from harness.base.errors import InputError
 from harness.data.decoder import TRIED, Decoder
 from harness.data.images import Content, LabelledImages
 from harness.data.pictures import expect_proportion
 from harness.data.pipeline import Pipeline
 from harness.data.rows import COPIED, rows_of_file
-from harness.errors import InputError
-from harness.store.arrays import ArrayStore
 
 if TYPE_CHECKING:
+    from harness.base.arrays import Kept
     from harness.data.pictures import Pictures
-    from harness.store.arrays import Kept
 
 SMALL = 16 << 20
 """Bytes, on disk and decoded, up to which pictures are decoded in each process anew: it takes less than a second."""

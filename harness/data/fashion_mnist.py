@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from harness.base import user_folder
+from harness.base.errors import InputError
 from harness.data.images import LabelledImages
-from harness.errors import InputError
-from harness.store import user_folder
 
 if TYPE_CHECKING:
     import torch
@@ -191,7 +191,7 @@ def fetch_fashion_mnist(destination: Path | None = None, *, url: str = DOWNLOAD_
 
 
 def _download(url: str, target: Path, file: _File) -> None:
-    from harness.store.progress import Progress
+    from harness.base.progress import Progress
 
     remedy = (
         "Check the connection and run the command again, or on Debian or Ubuntu "

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.base.errors import InputError
 from harness.data.decoding import decoded
 from harness.data.groups import NAME as GROUPS
 from harness.data.groups import groups_beside
 from harness.data.image_files import SUFFIXES, read_picture
 from harness.data.pictures import Pictures, files_as_they_are
-from harness.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.errors import InputError, some_of
-from harness.store.files import read_regular
+from harness.base.errors import InputError, some_of
+from harness.base.files import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.errors import InputError
-from harness.store.files import require_regular
+from harness.base.errors import InputError
+from harness.base.files import require_regular
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,8 +10,8 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 
+from harness.base.errors import InputError
 from harness.data.rows import in_parts, take_rows
-from harness.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.base.errors import NotApplicableError
 from harness.data.rows import in_parts
-from harness.errors import NotApplicableError
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages

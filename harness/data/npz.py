@@ -11,13 +11,13 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib import format as npy
 
+from harness.base.errors import InputError
+from harness.base.files import require_regular
 from harness.data.decoding import decoded
 from harness.data.groups import groups_of_array
 from harness.data.images import LabelledImages
 from harness.data.pictures import MAX_CLASSES, Pictures, expect_proportion, files_as_they_are
 from harness.data.rows import COPIED
-from harness.errors import InputError
-from harness.store.files import require_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from harness.base.errors import InputError
+from harness.base.settings import Setting, with_defaults
 from harness.data.pipeline import INTERPOLATIONS, Pipeline
 from harness.data.sources import load_images, specs_in_words
 from harness.data.transforms import WORDS, named_transform
-from harness.errors import InputError
-from harness.store.settings import Setting, with_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

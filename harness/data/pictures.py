@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.base.errors import InputError, printable
 from harness.data.remote import RemoteFile, remote_file
-from harness.errors import InputError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

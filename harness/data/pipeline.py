@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.base.errors import InputError
 from harness.data.image_files import channels_of, has_transparency, read_picture, resize_masks
 from harness.data.transforms import picture_of, pixels_of
-from harness.errors import InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from harness.errors import InputError
-from harness.store.arrays import ArrayStore
+from harness.base.arrays import ArrayStore
+from harness.base.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.base.errors import InputError, writable
+from harness.base.user_code import is_name
 from harness.data.arrow_files import load_arrow
 from harness.data.csv_file import load_csv
 from harness.data.datasets import load_named
@@ -16,8 +18,6 @@ from harness.data.npz import load_npz
 from harness.data.pipeline import Pipeline
 from harness.data.remote import is_url
 from harness.data.webdataset import load_webdataset
-from harness.errors import InputError, writable
-from harness.store.user_code import is_name
 
 if TYPE_CHECKING:
     from harness.data.images import LabelledImages

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.errors import InputError, foreign_code
-from harness.store.cache import installed
-from harness.store.user_code import imported, source_digest
+from harness.base.cache import installed
+from harness.base.errors import InputError, foreign_code
+from harness.base.user_code import imported, source_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.base.errors import InputError
+from harness.base.files import require_regular
 from harness.data.decoding import decoded
 from harness.data.image_files import SUFFIXES, read_picture
 from harness.data.parallel import side_by_side
 from harness.data.pictures import Pictures, classes_of, files_as_they_are, notes_on_versions
 from harness.data.remote import RemoteFile, found_once, is_url, remote_file
-from harness.errors import InputError
-from harness.store.files import require_regular
 
 if TYPE_CHECKING:
     import tarfile

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.errors import NotApplicableError
+from harness.base.errors import NotApplicableError
 from harness.inference.classifier import remembered_as
 from harness.inference.devices import FLOAT32_BATCH, batch_size
 from harness.inference.engine import ModelError, checked, named, padded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from harness.errors import Interruption
+from harness.base.errors import Interruption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable

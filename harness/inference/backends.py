@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.errors import InputError
+from harness.base.errors import InputError
 from harness.inference.devices import pick_device
 from harness.inference.engine import Engine
 

@@ -28,10 +28,10 @@ from harness.perturb.corruptions import Corruption
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
+    from harness.base import PredictionCache
     from harness.data.images import LabelledImages
     from harness.inference.backend import Backend, BatchTask, MakeBackend
     from harness.perturb import Pose
-    from harness.store import PredictionCache
 
 T = TypeVar("T")
 

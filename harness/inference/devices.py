@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.errors import InputError
+from harness.base.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.errors import InputError
+from harness.base.errors import InputError
 from harness.inference import devices, screening
 from harness.inference.devices import batch_size, side_by_side
 from harness.inference.screening import NEVER, TRIED

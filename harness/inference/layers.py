@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.errors import InputError, NotApplicableError, some_of
+from harness.base.errors import InputError, NotApplicableError, some_of
 from harness.networks.evaluation import evaluating
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from harness.errors import some_of
+from harness.base.cache import installed
+from harness.base.errors import some_of
 from harness.inference import screening
-from harness.store.cache import installed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,7 +93,7 @@ def _processor() -> str:
 def mixed(kinds: Mapping[str, int], margins: Sequence[tuple[str, float]]) -> str:
     """Return what is to be said of a run on workers of several kinds; "" where all are of one.
 
-    `margins` are rows of the gates file with how far their value is from its bound, as a share of the images.
+    `margins` are rows of the checks file with how far their value is from its threshold, as a share of the images.
     """
     if len(kinds) < 2:  # noqa: PLR2004  One kind, or none yet.
         return ""
@@ -103,10 +103,10 @@ def mixed(kinds: Mapping[str, int], margins: Sequence[tuple[str, float]]) -> str
     if close:
         by = f"decided by less: {some_of(close)}"
     elif margins:
-        by = f"none is so close to its bound, the closest is {margins[0][0]} ({margins[0][1]:.4f})"
+        by = f"none is so close to its threshold, the closest is {margins[0][0]} ({margins[0][1]:.4f})"
     else:
-        by = "no gate is held against a share"
+        by = "no check is held against a share"
     return (
         f"the workers of the cluster are of {len(kinds)} kinds, so that answers may differ from one kind's in 2 of "
-        f"10,000: {said}; of the gates, {by}"
+        f"10,000: {said}; of the checks, {by}"
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from harness.errors import InputError, NotApplicableError
+from harness.base.errors import InputError, NotApplicableError
 from harness.inference.classifier import Classifier
 from harness.inference.devices import pick_device
 from harness.networks import NetworkOptions
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from harness.base import PredictionCache
     from harness.data import LabelledImages
     from harness.inference.attention import Attention
     from harness.inference.backend import MakeBackend
     from harness.inference.predictions import Predictions
     from harness.networks.checkpoints import Record
     from harness.perturb import Perturbation
-    from harness.store import PredictionCache
 
 
 @dataclass(frozen=True, eq=False)
 class RoleModel:
-    """A checkpoint in a role, of `harness.gates.roles.ROLES`, or in none."""
+    """A checkpoint in a role, of `harness.checks.roles.ROLES`, or in none."""
 
     role: str
     path: Path

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from harness.errors import raised
+from harness.base.errors import raised
 from harness.inference.devices import without_tf32
 from harness.networks.process import Settings, streams_open
 

@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from typing import TYPE_CHECKING, TypeVar
 
+from harness.base.registry import Registry
 from harness.measures.accuracy import (
     accuracy,
     accuracy_change,
@@ -26,17 +27,20 @@ from harness.measures.confidence import (
 from harness.measures.localisation import attention_drift, attention_lift, attention_ratio, dead_maps
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.negative_flips import negative_flips
-from harness.measures.panel.consensus import lost_consensus, lost_of_a_class, lost_to
-from harness.measures.relations import invariance, kept, lost, monotonicity, symmetry
+from harness.measures.panel.consensus import (
+    consensus_set_errors,
+    find_consensus_set_errors,
+    worst_class_consensus_set_errors,
+)
+from harness.measures.relations import invariance, monotonicity, object_dependence, prediction_consistency, symmetry
 from harness.measures.slices import group_accuracy, group_gap, worst_group
 from harness.measures.worst_poses import (
     breaking_severity,
     random_pose_accuracy,
-    right_at_every_pose,
+    robust_accuracy,
     unchanged_share,
     worst_of_ten,
 )
-from harness.store.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -52,13 +56,13 @@ def _shipped() -> Mapping[str, Metric]:
 
 
 METRICS: Registry[Metric] = Registry("metric", _shipped(), group="stress_harness.measures")
-"""What can be measured, by the name that rows of the gates file have for it: here, and by what `measure` declares."""
+"""What can be measured, by the name that rows of the checks file have for it: here, and by what `measure` declares."""
 
 
 def measure(metric: Metric) -> Callable[[Measure], Measure]:
     """Declare a metric of one's own: a decorator for the function that measures it.
 
-    Rows of the gates file are then checked against it when the file is read. Raises `InputError` for a name that is
+    Rows of the checks file are then checked against it when the file is read. Raises `InputError` for a name that is
     taken.
     """
 
@@ -86,27 +90,27 @@ __all__ = [
     "confidence_on_errors",
     "confidence_rise",
     "confident_errors",
+    "consensus_set_errors",
     "dead_maps",
+    "find_consensus_set_errors",
     "golden_right",
     "group_accuracy",
     "group_gap",
     "invariance",
-    "kept",
-    "lost",
-    "lost_consensus",
-    "lost_of_a_class",
-    "lost_to",
     "mean_corruption_error",
     "measure",
     "monotonicity",
     "negative_flips",
     "negative_log_likelihood",
+    "object_dependence",
     "pair_failures",
+    "prediction_consistency",
     "random_pose_accuracy",
-    "right_at_every_pose",
     "risk_coverage_area",
+    "robust_accuracy",
     "symmetry",
     "unchanged_share",
+    "worst_class_consensus_set_errors",
     "worst_group",
     "worst_of_ten",
 ]

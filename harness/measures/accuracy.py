@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.errors import InputError
+from harness.base.errors import InputError
 from harness.measures.classification import confusion_matrix, likely_most_confident
 from harness.measures.flips import Flips, flips
 from harness.measures.metric import Measurement, Metric, Unit

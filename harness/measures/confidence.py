@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.errors import InputError, NotApplicableError
+from harness.base.errors import InputError, NotApplicableError
 from harness.measures.metric import Measurement, Metric, Unit, contributions
 from harness.measures.statistics import Z95, mean_interval, proportion_interval
 

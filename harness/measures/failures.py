@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.errors import InputError
+from harness.base.errors import InputError
+from harness.base.records import record
 from harness.measures.accuracy import class_number
 from harness.measures.classification import confused_pairs, most_confident
 from harness.perturb import in_words
-from harness.store.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,8 +79,8 @@ STUDY_KINDS = (
 )
 """The six kinds of failure that the Fashion-MNIST study looks at."""
 
-OWN = "its own: every retrain is right"
-"""The kind of errors that no healthy retrain makes."""
+OWN = "its own: every reference model is right"
+"""The kind of errors that no reference model makes."""
 OWN_CONFIDENT = "over 90% confidence, its own"
 
 _PAIRS = 5

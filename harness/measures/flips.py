@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.errors import InputError
+from harness.base.errors import InputError
 from harness.measures.statistics import Z95, mcnemar_p
 
 if TYPE_CHECKING:

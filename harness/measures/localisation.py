@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.base.errors import InputError, NotApplicableError
 from harness.data.rows import parts_of
-from harness.errors import InputError, NotApplicableError
 from harness.measures.accuracy import class_number
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.statistics import mean_interval, proportion_interval

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from harness.errors import InputError
+from harness.base.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 Direction = Literal["at_least", "at_most"]
-"""On which side of its bound a measurement must lie: above a floor, or below a ceiling."""
+"""On which side of its threshold a measurement must lie: above a threshold, or below a threshold."""
 
 
 Scale = Literal["plain", "root"]
-"""The scale that bounds are calibrated on."""
+"""The scale that thresholds are calibrated on."""
 
 
 class Unit(Enum):
@@ -88,12 +88,12 @@ _FORMS: Mapping[Unit, tuple[int, int, str]] = {
 
 @dataclass(frozen=True)
 class Metric:
-    """What a function measures: the name that rows of the gates file have for it, its unit, and which way is better.
+    """What a function measures: the name that rows of the checks file have for it, its unit, and which way is better.
 
     `range` is that of the unit, if the metric has no narrower one. `words` say what it is to people. `scale` is that on
-    which healthy models spread evenly: as the values are, or, for counts of rare things, their root. Declare one beside
-    the function that computes it; everything else follows from it: on which side of a bound to be, which bounds can
-    fail, and how they are calibrated.
+    which reference models spread evenly: as the values are, or, for counts of rare things, their root. Declare one
+    beside the function that computes it; everything else follows from it: on which side of a bound to be, which
+    thresholds can fail, and how they are calibrated.
     """
 
     name: str
@@ -112,7 +112,7 @@ class Metric:
 
     @property
     def direction(self) -> Direction:
-        """Return on which side of its bound a measurement must lie."""
+        """Return on which side of its threshold a measurement must lie."""
         return "at_least" if self.better == "more" else "at_most"
 
     def is_case_of(self, declared: Metric) -> bool:

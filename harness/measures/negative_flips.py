@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.errors import NotApplicableError
+from harness.base.errors import NotApplicableError
 from harness.measures.accuracy import class_number
 from harness.measures.classification import most_confident
 from harness.measures.metric import Measurement, Metric, Unit

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.errors import InputError
-from harness.store.records import record
+from harness.base.errors import InputError
+from harness.base.records import record
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages

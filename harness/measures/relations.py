@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.errors import InputError
+from harness.base.errors import InputError
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.statistics import proportion_interval
 from harness.perturb import IDENTITY, HorizontalFlip
@@ -25,8 +25,12 @@ if TYPE_CHECKING:
     from harness.inference import Predictions
     from harness.perturb.poses import Perturbation
 
-KEPT = Metric("kept", Unit.SHARE, better="more", words="same answer after the change")
-LOST = Metric("lost", Unit.SHARE, better="more", words="share of answers that go with the object")
+PREDICTION_CONSISTENCY = Metric(
+    "prediction_consistency", Unit.SHARE, better="more", words="same answer after the change"
+)
+OBJECT_DEPENDENCE = Metric(
+    "object_dependence", Unit.SHARE, better="more", words="share of answers that go with the object"
+)
 INVARIANCE = Metric("invariance", Unit.SHARE, better="more", words="same answer after every change")
 MONOTONICITY = Metric(
     "monotonicity",
@@ -40,7 +44,7 @@ TOLERANCE = 0.05
 """How far a probability may rise before it counts as rising: what interpolation and noise do by themselves."""
 
 
-def kept(before: Predictions, after: Predictions) -> Measurement:
+def prediction_consistency(before: Predictions, after: Predictions) -> Measurement:
     """Return the share of images whose answer stays when something is changed that should not matter, in [0, 1].
 
     Right or wrong, since `accuracy` counts that. The interval is Wilson's. The failures are the images whose answer
@@ -52,10 +56,10 @@ def kept(before: Predictions, after: Predictions) -> Measurement:
     sureness = np.where(after.correct, 0, after.confidence_as_answered) + before.correct
     changed = np.flatnonzero(~same)
     failures = changed[np.argsort(-sureness[changed], kind="stable")]
-    return _share(KEPT, len(same), failures, detail)
+    return _share(PREDICTION_CONSISTENCY, len(same), failures, detail)
 
 
-def lost(before: Predictions, after: Predictions) -> Measurement:
+def object_dependence(before: Predictions, after: Predictions) -> Measurement:
     """Return the share of images whose answer goes when what it must rest on is taken away, in [0, 1].
 
     A model still has to say something: the share of images that it took for that before cannot go. The interval is
@@ -65,7 +69,7 @@ def lost(before: Predictions, after: Predictions) -> Measurement:
     commonest = int(np.bincount(after.predicted).argmax())
     share = (after.predicted == commonest).mean()
     detail = f"{share:.0%} are then taken for {after.classes[commonest]}"
-    return _share(LOST, len(same), np.flatnonzero(same), detail)
+    return _share(OBJECT_DEPENDENCE, len(same), np.flatnonzero(same), detail)
 
 
 def _same_answers(before: Predictions, after: Predictions) -> np.ndarray:
@@ -77,14 +81,17 @@ def _same_answers(before: Predictions, after: Predictions) -> np.ndarray:
 
 
 def invariance(before: Predictions, *after: Predictions) -> Measurement:
-    """Return the share of images whose answer none of the changes changes; of a single one it is what `kept` says.
+    """Return the share of images whose answer none of the changes changes; of a single one it is what `prediction_consistency` says.
 
-    Failures are in the order of `kept`, those of the first change first. Raises `InputError` for other images, and
-    when there is no change to hold against.
+    Failures are in the order of `prediction_consistency`, those of the first change first. Raises `InputError` for
+    other images, and when there is no change to hold against.
     """
     if not after:
         raise InputError("invariance: predictions before a change and none after it; expected at least one of each")
-    broken = np.array(list(dict.fromkeys(at for each in after for at in kept(before, each).failures)), dtype=np.int64)
+    broken = np.array(
+        list(dict.fromkeys(at for each in after for at in prediction_consistency(before, each).failures)),
+        dtype=np.int64,
+    )
     under = "" if len(after) == 1 else f" under some of {len(after)} changes"
     metric = (
         replace(INVARIANCE, words=f"same answer {_after(after[0].perturbation)}") if len(after) == 1 else INVARIANCE
@@ -111,7 +118,7 @@ def monotonicity(series: Sequence[Predictions], *, tolerance: float = TOLERANCE)
     if not others:
         raise InputError("monotonicity: one severity, expected at least two to compare")
     for other in others:
-        kept(first, other)  # Raises for other images.
+        prediction_consistency(first, other)  # Raises for other images.
     answers = first.predicted[:, None]
     followed = np.hstack([np.take_along_axis(at.probabilities, answers, axis=1) for at in series])
     rise = (followed[:, 1:] - np.minimum.accumulate(followed, axis=1)[:, :-1]).max(axis=1)
@@ -125,10 +132,10 @@ def monotonicity(series: Sequence[Predictions], *, tolerance: float = TOLERANCE)
 def symmetry(one_way: Predictions, other_way: Predictions) -> Measurement:
     """Return the share of images with the same answer both ways, such as turned left and turned right.
 
-    The failures are in the order of `kept`: of those that are right one way, the surest of a wrong answer the other way
-    come first. Raises `InputError` for other images.
+    The failures are in the order of `prediction_consistency`: of those that are right one way, the surest of a wrong
+    answer the other way come first. Raises `InputError` for other images.
     """
-    measured = kept(one_way, other_way)
+    measured = prediction_consistency(one_way, other_way)
     there, back = one_way.correct.mean(), other_way.correct.mean()
     detail = f"{len(measured.failures)} answers differ; {there:.1%} are right one way, {back:.1%} the other"
     return replace(measured, metric=SYMMETRY, detail=detail)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from harness.errors import InputError, NotApplicableError
+from harness.base.errors import InputError, NotApplicableError
 from harness.measures.accuracy import share_right
 from harness.measures.classification import likely_most_confident
 from harness.measures.metric import Measurement, Metric, Unit

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.errors import InputError
+from harness.base.errors import InputError
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.statistics import Z95, proportion_interval
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.inference.search import Breaking, FirstFailures
 
 
-RIGHT_AT_EVERY_POSE = Metric("right_at_every_pose", Unit.SHARE, better="more")
+ROBUST_ACCURACY = Metric("robust_accuracy", Unit.SHARE, better="more")
 RANDOM_POSE_ACCURACY = Metric("random_pose_accuracy", Unit.SHARE, better="more")
 WORST_OF_TEN = Metric("worst_of_ten", Unit.SHARE, better="more")
 UNCHANGED_SHARE = Metric("unchanged_share", Unit.SHARE, better="more")
@@ -25,7 +25,7 @@ BREAKING_SEVERITY = Metric("breaking_severity", Unit.DEGREES, better="more")
 """In the unit of the path: degrees, pixels, or a share of both."""
 
 
-def right_at_every_pose(found: FirstFailures, *, clean: Predictions | None = None) -> Measurement:
+def robust_accuracy(found: FirstFailures, *, clean: Predictions | None = None) -> Measurement:
     """Return the share of images that are right at every pose of a sequence, in [0, 1].
 
     `clean` are the predictions of the same images unperturbed. The interval is Wilson's. The failures are the images
@@ -35,7 +35,7 @@ def right_at_every_pose(found: FirstFailures, *, clean: Predictions | None = Non
     broken = np.flatnonzero(~right)
     broken = broken[np.argsort(found.first[broken], kind="stable")]
     detail = f"{len(broken)} images fail at some of {len(found.poses)} poses"
-    return _share(RIGHT_AT_EVERY_POSE, right, detail, broken, clean)
+    return _share(ROBUST_ACCURACY, right, detail, broken, clean)
 
 
 def random_pose_accuracy(correct: np.ndarray, *, clean: Predictions | None = None) -> Measurement:
@@ -67,7 +67,7 @@ def unchanged_share(changed: FirstFailures) -> Measurement:
 
     The failures are the images that change, in the order of the poses that change them.
     """
-    measured = replace(right_at_every_pose(changed), metric=UNCHANGED_SHARE, detail=f"{len(changed.poses)} poses drawn")
+    measured = replace(robust_accuracy(changed), metric=UNCHANGED_SHARE, detail=f"{len(changed.poses)} poses drawn")
     return replace(measured, each=changed.right_everywhere, rest=1.0)
 
 

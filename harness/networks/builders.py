@@ -7,8 +7,8 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import InputError, foreign_code
-from harness.store.user_code import named_object, no_script
+from harness.base.errors import InputError, foreign_code
+from harness.base.user_code import named_object, no_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

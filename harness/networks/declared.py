@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from harness.errors import InputError, some_of
+from harness.base.errors import InputError, some_of
 from harness.networks.builders import parse_normalisation
 from harness.networks.checkpoints import Checkpoint, load_checkpoint
 from harness.networks.evaluation import evaluation_copy, logits_of

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.fx import Proxy
 
-from harness.errors import InputError, some_of
+from harness.base.errors import InputError, some_of
 from harness.networks.process import foreign_network
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.base.settings import Setting, with_defaults
 from harness.networks.builders import OUTPUTS, import_builder
-from harness.store.settings import Setting, with_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.errors import end_copy, foreign_code
+from harness.base.errors import end_copy, foreign_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import InputError
-from harness.store.settings import Setting, with_defaults
+from harness.base.errors import InputError
+from harness.base.settings import Setting, with_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """All that changes pixels, under the pinned protocol: poses, their grids and strategies, corruptions, backgrounds."""
 
-from harness.perturb.grids import promised_corners, promised_poses
+from harness.perturb.grids import augmentation_range_corners, augmentation_range_poses
 from harness.perturb.poses import (
     IDENTITY,
     PROTOCOL,
@@ -18,9 +18,9 @@ __all__ = [
     "HorizontalFlip",
     "Perturbation",
     "Pose",
+    "augmentation_range_corners",
+    "augmentation_range_poses",
     "in_words",
     "moved_masks",
     "pose_each",
-    "promised_corners",
-    "promised_poses",
 ]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.base.errors import InputError, NotApplicableError
 from harness.data.masks import background
 from harness.data.rows import gathered, parts_of
-from harness.errors import InputError, NotApplicableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -170,7 +170,7 @@ BACKGROUNDS: Mapping[str, Callable[[LabelledImages, np.ndarray, np.random.Genera
     "swapped": _swapped,
     "clutter": _clutter,
 }
-"""What may stand behind an object, by the name that a gate gives it."""
+"""What may stand behind an object, by the name that a check gives it."""
 
 
 SIDES = ("left", "right", "upper", "lower")

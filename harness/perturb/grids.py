@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.perturb.poses import Perturbation
 
 
-def promised_poses() -> tuple[Pose, ...]:
+def augmentation_range_poses() -> tuple[Pose, ...]:
     """Return the 9 x 5 x 5 grid of poses within ±10° and ±2 px, which the shipped augmented model has to keep."""
     return tuple(
         Pose(degrees, dx, dy)
@@ -27,7 +27,7 @@ def promised_poses() -> tuple[Pose, ...]:
     )
 
 
-def promised_corners() -> tuple[Pose, ...]:
+def augmentation_range_corners() -> tuple[Pose, ...]:
     """Return the eight corners of that grid: turned and moved as far as it goes, in every combination of signs."""
     return tuple(Pose(10.0 * turn, 2.0 * dx, 2.0 * dy) for turn in (-1, 1) for dx in (-1, 1) for dy in (-1, 1))
 
@@ -40,14 +40,14 @@ def classic_poses() -> tuple[Pose, ...]:
 
 
 GRIDS: Mapping[str, Callable[[], tuple[Pose, ...]]] = {
-    "promised": promised_poses,
-    "corner": promised_corners,
+    "augmentation-range": augmentation_range_poses,
+    "corner": augmentation_range_corners,
     "classic": classic_poses,
 }
-"""The grids of poses that a gate may name."""
+"""The grids of poses that a check may name."""
 
 GRIDS_IN_WORDS: Mapping[str, str] = {
-    "promised": "the trained range",
+    "augmentation-range": "the trained range",
     "corner": "the trained range's corners",
     "classic": "±30° and ±3 px",
 }
@@ -56,9 +56,9 @@ GRIDS_IN_WORDS: Mapping[str, str] = {
 VIEWS: Mapping[str, tuple[Perturbation, ...]] = {
     "rest": (IDENTITY,),
     "mirrored": (HorizontalFlip(),),
-    "corners": promised_corners(),
+    "corners": augmentation_range_corners(),
 }
-"""Perturbations of all images that a gate may pool: as they are, in a mirror, at the corners of what is promised."""
+"""Perturbations of all images that a check may pool: as they are, in a mirror, at the corners of what is promised."""
 
 
 def views_of(names: Sequence[str] | None, pose: Pose) -> tuple[Perturbation, ...]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from harness.base.records import record
 from harness.perturb.sampling import mixed, moved_alike, sampling
-from harness.store.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable

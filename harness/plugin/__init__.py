@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import InputError, end_copy, printable
-from harness.gates import read_gates
+from harness.base.errors import InputError, end_copy, printable
+from harness.base.records import as_json
+from harness.base.settings import option_of_pytest, told
+from harness.checks import read_checks
 from harness.plugin.afterwards import tell
 from harness.plugin.collector import Collector
 from harness.plugin.ending import Ending, refuse
@@ -20,13 +22,11 @@ from harness.plugin.leaving import expect_to_leave, with_history
 from harness.plugin.options import add_options, reports_named
 from harness.plugin.output import begin, forget, unmark, write_files, write_page_whole, write_refusal
 from harness.plugin.rootdir import expect_own
-from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun, command_of, selected_gates
+from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun, command_of, selected_checks
 from harness.plugin.timeout import TimeKeeper
 from harness.run.opening import EXAMPLES
 from harness.run.outcome import NOT_JUDGED, PAGE
 from harness.run.reported import refusal_of
-from harness.store.records import as_json
-from harness.store.settings import option_of_pytest, told
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -44,10 +44,10 @@ _HANDLED = pytest.StashKey[BaseException | None]()
 """The exception that is being handled where pytest was called, if any."""
 
 
-def gate(family: str, *, metric: str = "", **keys: object) -> pytest.MarkDecorator:
-    """Mark a stress test: it runs once per row of this family, and metric, in the gates file.
+def check(family: str, *, metric: str = "", **keys: object) -> pytest.MarkDecorator:
+    """Mark a stress test: it runs once per row of this family, and metric, in the checks file.
 
-    `keys` are those that its rows have besides those of all rows, each a type or a `harness.gates.Key`. In a run of
+    `keys` are those that its rows have besides those of all rows, each a type or a `harness.checks.Key`. In a run of
     pytest that has switched this plugin off the run ends, with 4.
     """
     if "PYTEST_VERSION" in os.environ and not _sessions:
@@ -56,7 +56,7 @@ def gate(family: str, *, metric: str = "", **keys: object) -> pytest.MarkDecorat
             "installed; nothing was judged",
             returncode=NOT_JUDGED,
         )
-    return pytest.mark.gate(family, metric=metric, **keys)
+    return pytest.mark.stress_check(family, metric=metric, **keys)
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -103,7 +103,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Check all inputs in the controller, where a `UsageError` ends the run with exit status 4."""
     config.addinivalue_line(
         "markers",
-        "gate(family, metric=None, **keys): a stress test, run once per row of this family, and metric, in the gates "
+        "stress_check(family, metric=None, **keys): a stress test, run once per row of this family, and metric, in "
+        "the checks "
         "file; `keys` are those that its rows have besides those of all rows, each with its type.",
     )
     try:
@@ -122,7 +123,7 @@ def pytest_configure(config: pytest.Config) -> None:
             marked = not (config.option.collectonly or run.plans)
             begin(run.request.reports_folder, marked=marked)
             run.unfinished = marked
-        run.gates = read_gates(run.request.gates_path)
+        run.checks = read_checks(run.request.checks_path)
         if not run.is_worker and not config.option.collectonly:
             expect_to_leave(run.request, asked=config.option.stress_history is not None)
             run.start()
@@ -217,7 +218,7 @@ def _look_back(run: GateRun, session: pytest.Session) -> None:
     if run.checks_itself and not run.reported.interrupted:
         run.check_itself()
     if run.compares_models and not (run.reported.interrupted or run.hung):
-        run.compare_models(selected_gates(session))
+        run.compare_models(selected_checks(session))
 
 
 def _conclude(run: GateRun, session: pytest.Session) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import NotApplicableError
-from harness.gates import Gate, Verdict
+from harness.base.errors import NotApplicableError
+from harness.checks import Check, Verdict
 from harness.run.evidence import Evidence
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ def judge(test: pytest.Function, session: StressSession) -> Verdict | None:
 
     None where it shows no verdict, does not apply, or takes a fixture of the user's own.
     """
-    evidence, row = Evidence(), test.callspec.params["gate"]
-    assert isinstance(row, Gate)
+    evidence, row = Evidence(), test.callspec.params["stress_check"]
+    assert isinstance(row, Check)
     session = session.of_family(row.family)
     fixtures: Mapping[str, Any] = {
         **session.roles,
@@ -33,10 +33,10 @@ def judge(test: pytest.Function, session: StressSession) -> Verdict | None:
         "probe_images": session.probe_images,
         "golden_images": session.golden,
         "paired_incumbent": session.paired_incumbent,
-        "gate": session.scaled(row),
+        "stress_check": session.scaled(row),
         "evidence": evidence,
         "stress_session": session,
-        **({"knowledge": session.knowledge} if session.knowledge else {}),
+        **({"panel_predictions": session.panel_predictions} if session.panel_predictions else {}),
     }
     wanted = test._fixtureinfo.argnames
     if not set(wanted) <= set(fixtures):

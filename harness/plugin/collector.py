@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.gates import Verdict
-from harness.measures.panel.consensus import LOST_CONSENSUS
+from harness.base.records import read_json
+from harness.checks import Verdict
+from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
 from harness.plugin.afterwards import tell
 from harness.plugin.pictures import PICTURES, PictureBook
 from harness.plugin.run import PROPERTY
 from harness.run.outcome import SelfCheck
 from harness.run.overview import Overview
-from harness.store.records import read_json
 
 if TYPE_CHECKING:
     from harness.plugin.run import GateRun
@@ -30,7 +30,7 @@ class Collector:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take a test's verdict and pictures, and errors that have no verdict."""
-        self.reported.has_gates |= "gate" in report.keywords
+        self.reported.has_checks |= "stress_check" in report.keywords
         wires: list[Any] = [value for name, value in report.user_properties if name == PROPERTY]
         made: list[Any] = [value for name, value in report.user_properties if name == PICTURES]
         for wire in wires:
@@ -39,9 +39,9 @@ class Collector:
             for shown in made:
                 self.book.illustrate(report, verdict, shown)
                 if verdict.status == "fail" and shown["pictures"]:
-                    self.reported.examples[verdict.gate.id] = shown["pictures"][0]
-                if verdict.metric == LOST_CONSENSUS.name and shown["pictures"]:
-                    self.reported.consensus_pictures[verdict.gate.id] = shown["pictures"]
+                    self.reported.examples[verdict.check.id] = shown["pictures"][0]
+                if verdict.metric == CONSENSUS_SET_ERRORS.name and shown["pictures"]:
+                    self.reported.consensus_pictures[verdict.check.id] = shown["pictures"]
         if report.failed and not wires:
             crash = getattr(report.longrepr, "reprcrash", None)
             message = crash.message if crash else str(report.longrepr)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import end_copy, printable
+from harness.base.errors import end_copy, printable
 from harness.plugin.leaving import leave
 from harness.plugin.output import confirm, write_refusal
 from harness.run.outcome import NOT_JUDGED

@@ -1,4 +1,4 @@
-"""What a stress test works with: images, models in roles, its row of the gates file, and where it shows things."""
+"""What a stress test works with: images, models in roles, its row of the checks file, and where it shows things."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import NotApplicableError, NotRecordedError
+from harness.base.errors import NotApplicableError, NotRecordedError
 from harness.plugin.run import RUN, NotApplicable
 
 if TYPE_CHECKING:
+    from harness.checks import Check
     from harness.data import LabelledImages
-    from harness.gates import Gate
     from harness.inference import RoleModel
     from harness.measures.panel.pairing import PairedIncumbent
     from harness.measures.panel.predictions import PanelPredictions
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def stress_session(pytestconfig: pytest.Config) -> StressSession:
-    """Return the images, gates and models of this run."""
+    """Return the images, checks and models of this run."""
     return pytestconfig.stash[RUN].prepare()
 
 
@@ -39,7 +39,7 @@ def search_images(stress_session: StressSession) -> LabelledImages:
 
 @pytest.fixture(scope="session")
 def panel_images(stress_session: StressSession) -> LabelledImages:
-    """Return the fixed sample for what a panel of retrains is asked in many ways, which no profile enlarges."""
+    """Return the fixed sample for what a panel of reference models is asked in many ways, which no profile enlarges."""
     return stress_session.panel_images
 
 
@@ -82,12 +82,12 @@ def role_model(session: StressSession, name: str) -> RoleModel:
 
 
 @pytest.fixture(scope="session")
-def knowledge(stress_session: StressSession) -> PanelPredictions:
+def panel_predictions(stress_session: StressSession) -> PanelPredictions:
     """Return the panel predictions; a test that needs them does not apply where none are recorded."""
-    if stress_session.knowledge is None:
+    if stress_session.panel_predictions is None:
         error = NotRecordedError("there are no panel predictions; `stress-harness calibrate` records them")
         raise NotApplicable.because(error)
-    return stress_session.knowledge
+    return stress_session.panel_predictions
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +102,7 @@ def evidence(pytestconfig: pytest.Config) -> Evidence:
     return pytestconfig.stash[RUN].evidence
 
 
-@pytest.fixture(name="gate")
-def _gate(request: pytest.FixtureRequest, stress_session: StressSession) -> Gate:
-    """Return the row of the gates file that this test is about."""
+@pytest.fixture(name="stress_check")
+def _check(request: pytest.FixtureRequest, stress_session: StressSession) -> Check:
+    """Return the row of the checks file that this test is about."""
     return stress_session.scaled(request.param)

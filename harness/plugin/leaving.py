@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harness.errors import InputError, foreign_code, printable
+from harness.base.errors import InputError, foreign_code, printable
 from harness.run.history import History, append_run, read_history
 from harness.run.outcome import line_of
 

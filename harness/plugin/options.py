@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import InputError
-from harness.gates.roles import ROLES
+from harness.base.errors import InputError
+from harness.base.settings import BARE, add_settings, option_of_pytest, told, values_in
+from harness.checks.roles import ROLES
 from harness.plugin.leaving import HISTORY_OPTION
 from harness.run.request import RunRequest
 from harness.run.settings import MODEL_SETTINGS, SETTINGS
-from harness.store.settings import BARE, add_settings, option_of_pytest, told, values_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,11 +28,11 @@ _TAKING_PATHS = {"--rootdir", "--confcutdir", "--basetemp", "--cov", "--ignore",
 def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
     """Add the gate's options, one group.
 
-    Those whose names are common words only where there is a gate: another project, which has this package in its
+    Those whose names are common words only where there is a check: another project, which has this package in its
     environment for some reason, may have options of these names itself, and pytest ends when two plugins do.
     """
     plain = ", ".join(f"--{role}" for role in ROLES)
-    about = f"{plain} and --gates are known where stress_tests/ has a gate, or one is named"
+    about = f"{plain} and --checks are known where stress_tests/ has a check, or one is named"
     group = parser.getgroup("stress harness", f"model quality gate for image classifiers ({about})")
     add = group.addoption
     if _has_gate(config):
@@ -41,19 +41,19 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
     add(
         "--stress-record",
         metavar="FAMILIES",
-        help="Measure these families of gates, or rows (names joined by commas, or all), without judging the "
-        "candidate; calibration does so with each retrained reference model (default: judge).",
+        help="Measure these families of checks, or rows (names joined by commas, or all), without judging the "
+        "candidate; calibration does so with each reference model (default: judge).",
     )
     add(
-        "--stress-knowledge",
+        "--stress-panel-predictions",
         metavar="PATH",
-        help="What the panel of retrained reference models knows of each image (default: the file that the recipe of "
-        "the gates file names).",
+        help="What the panel of reference models knows of each image (default: the file that the recipe of "
+        "the checks file names).",
     )
     add(
         "--stress-answers",
         metavar="DIR",
-        help="With --stress-record: run only the tests that ask what retrained reference models know, and leave the "
+        help="With --stress-record: run only the tests that ask what reference models know, and leave the "
         "candidate's answers there; calibration does so with each of them (default: judge).",
     )
 
@@ -70,7 +70,7 @@ def request_of_config(config: pytest.Config) -> RunRequest:
         request,
         record=None if record is None else frozenset() if record == "all" else frozenset(record.split(",")),
         answers=answers and Path(answers),
-        panel_predictions=config.option.stress_knowledge and Path(config.option.stress_knowledge),
+        panel_predictions=config.option.stress_panel_predictions and Path(config.option.stress_panel_predictions),
     )
 
 
@@ -95,7 +95,7 @@ def reports_named(config: pytest.Config) -> Path | None:
 
 def _names_gate(typed: Sequence[str], stress_tests: Path, config: pytest.Config) -> bool:
     """Return whether a command line is of the gate: by a place that lies in it or holds it, or else by default."""
-    if {each.partition("=")[0] for each in typed} & {"--candidate", "--gates"}:
+    if {each.partition("=")[0] for each in typed} & {"--candidate", "--checks"}:
         return True
     places = []
     for before, each in pairwise(["", *typed]):
@@ -116,8 +116,8 @@ def _split(text: str) -> list[str]:
 
 
 def is_gate_run(config: pytest.Config) -> bool:
-    """Return whether this is a gate run: some argument lies in, or holds, the folder of the gates file."""
-    if any(getattr(config.option, f"stress_{name}", None) for name in ("candidate", "gates")):
+    """Return whether this is a gate run: some argument lies in, or holds, the folder of the checks file."""
+    if any(getattr(config.option, f"stress_{name}", None) for name in ("candidate", "checks")):
         return True
     folder = (config.rootpath / "stress_tests").resolve()
     arguments = [(config.invocation_params.dir / str(arg).split("::")[0]).resolve() for arg in config.args]
@@ -129,11 +129,11 @@ def _has_gate(config: pytest.Config) -> bool:
     """Return whether a gate may be run: the project has one, or the command line speaks of one."""
     arguments = (*config.invocation_params.args, *config.getini("addopts"))
     named = {str(argument).partition("=")[0] for argument in arguments}
-    return not named.isdisjoint({"--candidate", "--gates"}) or holds_gate(config.rootpath / "stress_tests")
+    return not named.isdisjoint({"--candidate", "--checks"}) or holds_gate(config.rootpath / "stress_tests")
 
 
 def holds_gate(folder: Path) -> bool:
     """Return whether stress tests of this harness are in the folder; another's may be called so, too."""
-    if (folder / "gates.toml").exists():
+    if (folder / "checks.toml").exists():
         return True
     return any("harness.plugin" in file.read_text("utf-8", errors="ignore") for file in folder.glob("**/*.py"))

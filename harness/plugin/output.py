@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import InputError
+from harness.base.errors import InputError
+from harness.base.files import write_atomically
 from harness.run.outcome import NOT_JUDGED, PAGE, REPORTS, REPORTS_FILE, STATUS_FILE, Outcome
-from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable

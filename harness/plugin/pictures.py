@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness.measures.panel.consensus import LOST_CONSENSUS
+from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
 from harness.run.outcome import urgency
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from harness.gates import Verdict
+    from harness.checks import Verdict
     from harness.run.evidence import Evidence
     from harness.run.session import StressSession
 
@@ -37,7 +37,8 @@ class PictureMaker:
 
     def __init__(self) -> None:
         self.first: Counter[str] = Counter()
-        """Bytes of first pictures, by the status of their tests: the page puts what passed before what has no bound."""
+        """Bytes of first pictures, by the status of their tests: the page puts what passed before what has no
+        threshold."""
 
     def take(self, evidence: Evidence, verdict: Verdict, session: StressSession, *, turn: int) -> dict[str, Any]:
         """Return what to show of the running test, as HTML: its pictures, the most telling first, and its gallery.
@@ -45,8 +46,8 @@ class PictureMaker:
         `turn` is the test's place among all of the run, and `unmade` says whether there may be some that were not made
         for want of room.
         """
-        # What all healthy retrains know has a section of its own, which shows the worst row, whatever its status.
-        limited = verdict.passed and verdict.metric != LOST_CONSENSUS.name
+        # What all reference models know has a section of its own, which shows the worst row, whatever its status.
+        limited = verdict.passed and verdict.metric != CONSENSUS_SET_ERRORS.name
         if limited and self.first[verdict.status] >= int(_OF_PASSED * MAX_BYTES):
             return {"turn": turn, "pictures": [], "gallery": "", "unmade": evidence.has_examples}
         pictures, gallery = _made(evidence, session)
@@ -63,8 +64,8 @@ def _made(evidence: Evidence, session: StressSession) -> tuple[list[str], str]:
     gallery, verdict = "", evidence.verdict
     try:
         tiles, count = evidence.gallery(session)
-        if tiles and verdict is not None and verdict.gate.keys.get("pair"):
-            gallery = gallery_html(gallery_title(verdict.gate.pair, verdict.gate.pose, tiles, count), tiles)
+        if tiles and verdict is not None and verdict.check.keys.get("pair"):
+            gallery = gallery_html(gallery_title(verdict.check.pair, verdict.check.pose, tiles, count), tiles)
         return [as_html(case) for case in evidence.examples(session)], gallery
     except Exception as error:  # A user's model that answers may still not be one that can be looked into.
         return [not_made(repr(error))], gallery
@@ -130,7 +131,7 @@ class PictureBook:
         if not (missing or entry.unmade):
             return []
         what = "pictures" if entry.verdict.passed else f"{missing} picture{'s' if missing > 1 else ''}"
-        return [left_out(what, command_of_one(self.command, entry.verdict.gate.id))]
+        return [left_out(what, command_of_one(self.command, entry.verdict.check.id))]
 
 
 def _share_out(entries: Sequence[_Entry], room: int) -> int:

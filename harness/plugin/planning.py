@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.base.errors import foreign_code
+from harness.base.records import as_json, read_json
 from harness.calibration.samples import samples_in_toml
-from harness.errors import foreign_code
 from harness.measures.panel.predictions import PanelPredictions
-from harness.plugin.run import RUN, GateRun, selected_gates
+from harness.plugin.run import RUN, GateRun, selected_checks
 from harness.plugin.timeout import TimeLimitExceededError, planning_limit, time_limit
 from harness.report.costs import fit_lines, plan_lines
 from harness.run.budget import FIT_FILE, Costs, duration, fit_of
-from harness.store.records import as_json, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,7 +100,7 @@ def _planned(run: GateRun, session: pytest.Session) -> list[str]:
     with foreign_code():
         if run.request.budget_seconds is None:
             planned = plan_of(
-                run.prepare(), selected_gates(session), run.judge, overview=run.has_overview, limit=planning_limit
+                run.prepare(), selected_checks(session), run.judge, overview=run.has_overview, limit=planning_limit
             )
             run.planned = True
             return plan_lines(planned)
@@ -110,7 +110,7 @@ def _planned(run: GateRun, session: pytest.Session) -> list[str]:
     run.planned = True
     lines = samples_in_toml(fit)
     if lines:
-        lines.insert(0, "to fit, `stress-harness calibrate --budget`, which writes these lines into the gates file:")
+        lines.insert(0, "to fit, `stress-harness calibrate --budget`, which writes these lines into the checks file:")
     return [*fit_lines(fit), *lines]
 
 
@@ -134,19 +134,23 @@ def _fit(run: GateRun, session: pytest.Session) -> None:
 def _fit_of(run: GateRun, session: pytest.Session, costs: Costs, *, cores: int | None = None) -> Fit:
     from harness.run.plan import asked_by
 
-    gates, whole = selected_gates(session), run.prepare()
+    checks, whole = selected_checks(session), run.prepare()
     assert run.request.budget_seconds is not None
-    if run.plans and whole.knowledge is None:  # What the calibration for which it plans makes known is asked for then.
-        whole = replace(whole, knowledge=PanelPredictions(whole.images.sha256, whole.images.classes, ("planned",), {}))
+    if (
+        run.plans and whole.panel_predictions is None
+    ):  # What the calibration for which it plans makes known is asked for then.
+        whole = replace(
+            whole, panel_predictions=PanelPredictions(whole.images.sha256, whole.images.classes, ("planned",), {})
+        )
 
     def count(samples: Mapping[str, int]) -> Counted:
         fitted = replace(whole, fitted=samples)
-        return asked_by(fitted, gates, run.judge, overview=run.has_overview, cached=False, limit=planning_limit)
+        return asked_by(fitted, checks, run.judge, overview=run.has_overview, cached=False, limit=planning_limit)
 
-    families = {gate.family: whole.measured_by(gate.family) for gate in gates}
-    calibrated = {gate.family for gate in gates if gate.panel}
-    with_rows = {gate.family for gate in whole.gates.written}
-    # A plan is for a gates file, which can have samples of families with rows in it alone, and golden ones are not;
+    families = {check.family: whole.measured_by(check.family) for check in checks}
+    calibrated = {check.family for check in checks if check.panel}
+    with_rows = {check.family for check in whole.checks.written}
+    # A plan is for a checks file, which can have samples of families with rows in it alone, and golden ones are not;
     # where some of these were added to others that are calibrated, those stay as they are.
     kept = (families.keys() - with_rows) | (calibrated if with_rows - calibrated else set())
     return fit_of(

@@ -1,4 +1,4 @@
-"""From the rows of the gates file to tests: one for each row of a family, with the keys that the test declares."""
+"""From the rows of the checks file to tests: one for each row of a family, with the keys that the test declares."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ from typing import Any
 
 import pytest
 
-from harness.errors import InputError
-from harness.gates import Gate
-from harness.gates.golden import GOLDEN
-from harness.gates.ids import LONGEST, id_without_row, is_id
-from harness.gates.keys import declared_keys, with_keys
-from harness.gates.slices import SLICE
+from harness.base.errors import InputError
+from harness.checks import Check
+from harness.checks.golden import GOLDEN
+from harness.checks.ids import LONGEST, id_without_row, is_id
+from harness.checks.keys import declared_keys, with_keys
+from harness.checks.slices import SLICE
 from harness.measures.panel.pairing import PANEL_FIXTURES
 from harness.plugin.run import MISPLACED, RUN
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Expand a test marked `@gate(family, metric=..., key=type, ...)` into one test per row of these.
+    """Expand a test marked `@stress_check(family, metric=..., key=type, ...)` into one test per row of these.
 
     A row whose keys are not those that the test declares is an error of collection, and so is a test without a row
     whose family can give it no id.
     """
-    marker = metafunc.definition.get_closest_marker("gate")
-    if marker is None or "gate" not in metafunc.fixturenames or len(marker.args) != 1:
+    marker = metafunc.definition.get_closest_marker("stress_check")
+    if marker is None or "stress_check" not in metafunc.fixturenames or len(marker.args) != 1:
         return  # Another's marker of this name, perhaps.
     run = metafunc.config.stash[RUN]
-    gates = run.gates
+    checks = run.checks
     (family,), keys = marker.args, dict(marker.kwargs)
     metric = keys.pop("metric", "")
-    test, path = metafunc.definition.name, run.request.gates_path
-    rows = tuple(row for row in (gates.family(family) if gates else ()) if metric in {"", row.metric})
+    test, path = metafunc.definition.name, run.request.checks_path
+    rows = tuple(row for row in (checks.family(family) if checks else ()) if metric in {"", row.metric})
     try:
-        run.expect_same_gates()
+        run.expect_same_checks()
         declared = declared_keys(keys, test=test)
         rows = tuple(with_keys(row, declared, path=path, test=test) for row in rows)
     except InputError as error:
@@ -44,8 +44,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                 f"{test}: its family {family!r} gives its row the id {name!r}, expected lower-case ASCII letters, "
                 f"digits, dots and hyphens, at most {LONGEST} of them; name the family so, in @gate and in its rows"
             )
-        rows = (Gate(id=name, family=family, metric=metric, keys=dict.fromkeys(declared)),)
-    metafunc.parametrize("gate", rows, ids=[row.id for row in rows], indirect=True)
+        rows = (Check(id=name, family=family, metric=metric, keys=dict.fromkeys(declared)),)
+    metafunc.parametrize("stress_check", rows, ids=[row.id for row in rows], indirect=True)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -57,23 +57,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     run = config.stash[RUN]
     if not run.active:
         stress_tests = [item for item in items if "stress_session" in getattr(item, "fixturenames", ())]
-        if any(item.get_closest_marker("gate") for item in stress_tests):
+        if any(item.get_closest_marker("stress_check") for item in stress_tests):
             if not run.is_worker:
                 raise pytest.UsageError(run.elsewhere)
             config.workeroutput[MISPLACED] = run.elsewhere  # type: ignore[attr-defined]
         return
-    families = {item: marker.args[0] for item in items if (marker := item.get_closest_marker("gate"))}
+    families = {item: marker.args[0] for item in items if (marker := item.get_closest_marker("stress_check"))}
     functions = [item for item in families if isinstance(item, pytest.Function)]
-    rows: dict[pytest.Function, Any] = {item: item.callspec.params["gate"] for item in functions}
+    rows: dict[pytest.Function, Any] = {item: item.callspec.params["stress_check"] for item in functions}
     run.tests = {row.id: item for item, row in rows.items()}
     left_out: set[pytest.Item] = set()
-    # An empty golden set is no gate of this run, nor are groups without a row; a panel knows nothing of golden images.
+    # An empty golden set is no check of this run, nor are groups without a row; a panel knows nothing of golden images.
     recording = run.request.record is not None
     golden = {item: row for item, row in rows.items() if row.family == GOLDEN}
     unasked = {item for item, row in golden.items() if recording or row.definition not in run.rows}
     unasked |= {item for item, row in rows.items() if row.family == SLICE and row.definition not in run.rows}
     items[:] = [item for item in items if item not in unasked]
-    if run.gates and run.gates.data.sample is not None:
+    if run.checks and run.checks.data.sample is not None:
         left_out |= {item for item, row in rows.items() if row.definition not in run.rows}
     if run.request.record:
         asked = {item for item, row in rows.items() if row.id in run.request.record}

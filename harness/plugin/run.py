@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import (
+from harness.base.errors import (
     InputError,
     Interruption,
     NotApplicableError,
@@ -18,7 +18,7 @@ from harness.errors import (
     printable,
     without_secrets,
 )
-from harness.gates import Gate, GatesFile, Verdict, read_gates
+from harness.checks import Check, ChecksFile, Verdict, read_checks
 from harness.plugin import by_hand
 from harness.plugin.afterwards import bar
 from harness.plugin.options import is_gate_run, request_of_config
@@ -51,7 +51,7 @@ class NotApplicable(pytest.skip.Exception):  # type: ignore[name-defined,misc]
 
     __module__ = "builtins"  # As of pytest's own: it stands before the reason in pytest's output.
     lacking = False
-    """Whether it is for want of what healthy retrains know."""
+    """Whether it is for want of what reference models know."""
 
     @classmethod
     def because(cls, error: NotApplicableError) -> NotApplicable:
@@ -69,7 +69,7 @@ class GateRun:
         self.is_worker = hasattr(config, "workerinput")
         self.active = is_gate_run(config)
         self.request = request_of_config(config)
-        self.gates: GatesFile | None = None
+        self.checks: ChecksFile | None = None
         self.session: StressSession | None = None
         self.evidence = Evidence()
         self.pictures = PictureMaker()
@@ -85,15 +85,15 @@ class GateRun:
         self.costs: Costs | None = None
         """What an image costs, measured by the controller of a run that is to fit into a time."""
         self.misplaced = False
-        """Whether workers have stress tests though this is no run of a gate."""
+        """Whether workers have stress tests though this is no run of a check."""
 
     @property
     def rows(self) -> frozenset[str]:
-        """Return what the rows of the gates file measure, by their definitions."""
-        return frozenset(gate.definition for gate in self.gates.gates) if self.gates else frozenset()
+        """Return what the rows of the checks file measure, by their definitions."""
+        return frozenset(check.definition for check in self.checks.checks) if self.checks else frozenset()
 
     def prepare(self) -> StressSession:
-        """Return images, gates and models, loaded once; raises `InputError` for what cannot be used.
+        """Return images, checks and models, loaded once; raises `InputError` for what cannot be used.
 
         In a worker also for a file that is not what it was for the controller: all judge the same bytes.
         """
@@ -107,7 +107,7 @@ class GateRun:
                 workers = max(1, available_cores() // self.config.workerinput["workercount"])  # type: ignore[attr-defined]
             try:
                 with self.limited("loading the models"):
-                    session = open_session(self.request, gates=self.gates, workers=workers)
+                    session = open_session(self.request, checks=self.checks, workers=workers)
             except Interruption as error:
                 raise InputError(str(error)) from None
             if self.is_worker:
@@ -120,8 +120,8 @@ class GateRun:
         """Say why stress tests cannot run in a run that is none of their gate."""
         return (
             f"stress tests were collected, but this is no run of their gate: the root directory is "
-            f"{printable(self.config.rootpath)}, which has no stress_tests with a gates file; run pytest from the "
-            "folder of the project, or name the file with --gates"
+            f"{printable(self.config.rootpath)}, which has no stress_tests with a checks file; run pytest from the "
+            "folder of the project, or name the file with --checks"
         )
 
     def start(self) -> None:
@@ -135,14 +135,14 @@ class GateRun:
 
             self.costs = measured_costs(session, limit=planning_limit)
 
-    def expect_same_gates(self) -> None:
-        """Raise `InputError` in a worker whose gates file is not the controller's, before rows become tests."""
-        if self.is_worker and self.gates:
-            path, given = str(self.gates.path), self.config.workerinput[INPUTS]  # type: ignore[attr-defined]
-            _expect_same({path: self.gates.sha256}, {path: given.get(path, "")})
+    def expect_same_checks(self) -> None:
+        """Raise `InputError` in a worker whose checks file is not the controller's, before rows become tests."""
+        if self.is_worker and self.checks:
+            path, given = str(self.checks.path), self.config.workerinput[INPUTS]  # type: ignore[attr-defined]
+            _expect_same({path: self.checks.sha256}, {path: given.get(path, "")})
 
     def limited(self, what: str) -> AbstractContextManager[None]:
-        """Limit the time of a block to that of one gate."""
+        """Limit the time of a block to that of one check."""
         return time_limit(self.request.timeout_seconds, what)
 
     def _expect_alone(self) -> None:
@@ -160,9 +160,10 @@ class GateRun:
     def _expect_candidate(self) -> None:
         """Raise `InputError` where nothing was named and there is nothing by default, before anything is trained."""
         request = self.request
-        if request.shipped and self.gates and self.gates.data.name != request.data:
+        if request.shipped and self.checks and self.checks.data.name != request.data:
             raise InputError(
-                f"{self.gates.path}: made for the data {self.gates.data.name!r}; name them with --stress-data, on the "
+                f"{self.checks.path}: made for the data {self.checks.data.name!r}; name them with --stress-data, on "
+                f"the "
                 "command line or in the addopts of your pytest configuration"
             )
         named = request.candidate is not None or "candidate" in request.shipped
@@ -209,7 +210,7 @@ class GateRun:
 
     @property
     def fits_a_budget(self) -> bool:
-        """Return whether samples are chosen for a time; a recording has those of its gates file."""
+        """Return whether samples are chosen for a time; a recording has those of its checks file."""
         return self.request.budget_seconds is not None and not self.plans and self.request.record is None
 
     @property
@@ -237,8 +238,8 @@ class GateRun:
 
     @property
     def has_overview(self) -> bool:
-        """Return whether the run measures an overview; one by gates made for a sample, to be quick, does not."""
-        made_for_sample = self.gates is not None and self.gates.data.sample is not None
+        """Return whether the run measures an overview; one by checks made for a sample, to be quick, does not."""
+        made_for_sample = self.checks is not None and self.checks.data.sample is not None
         return not self.request.no_overview and not made_for_sample and self.request.record is None and bool(self.tests)
 
     @property
@@ -249,36 +250,36 @@ class GateRun:
         given = self.config.workerinput  # type: ignore[attr-defined]
         return self.has_overview and given["workerid"] == f"gw{min(1, given['workercount'] - 1)}"
 
-    def compare_models(self, selected: Sequence[Gate]) -> None:
-        """Measure the overview; `selected` are the gates of this run, in whichever process."""
+    def compare_models(self, selected: Sequence[Check]) -> None:
+        """Measure the overview; `selected` are the checks of this run, in whichever process."""
         try:
             with self.limited("the overview"), foreign_code(), bar("comparing the models") as show:
                 self.reported.overview = overview_of(
                     self.prepare(),
-                    searched=any(gate.keys.get("path") for gate in selected),
+                    searched=any(check.keys.get("path") for check in selected),
                     on_measured=lambda done, total: show(done, total, ""),
                 )
-        # A model that fails here; what the gates say of it stands.
+        # A model that fails here; what the checks say of it stands.
         except (Exception, Interruption) as error:
             self.reported.overview_missing = f"The models could not be compared: {error}"
 
-    def judge(self, session: StressSession, gate: Gate) -> Verdict | None:
-        """Run the stress test of a gate as a plain function, in another session; None where none ran here."""
-        test = self.tests.get(gate.id)
+    def judge(self, session: StressSession, check: Check) -> Verdict | None:
+        """Run the stress test of a check as a plain function, in another session; None where none ran here."""
+        test = self.tests.get(check.id)
         return None if test is None else by_hand.judge(test, session)
 
     def finish(self) -> Outcome:
         """Return the outcome of what the tests reported."""
         session, default = self.prepare(), None
-        if session.gates.data.sample is not None:
+        if session.checks.data.sample is not None:
             with suppress(InputError):
-                default = read_gates(self.request.default_gates_path)
+                default = read_checks(self.request.default_checks_path)
         return outcome_of(self.reported, session, profile=self.request.profile, command=self.command, default=default)
 
 
-def selected_gates(session: pytest.Session) -> list[Gate]:
+def selected_checks(session: pytest.Session) -> list[Check]:
     """Return the rows of the tests that run."""
-    return [item.callspec.params["gate"] for item in session.items if item.get_closest_marker("gate")]  # type: ignore[attr-defined]
+    return [item.callspec.params["stress_check"] for item in session.items if item.get_closest_marker("stress_check")]  # type: ignore[attr-defined]
 
 
 def command_of(config: pytest.Config) -> list[str]:

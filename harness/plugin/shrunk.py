@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from harness.gates import Verdict
+    from harness.checks import Verdict
 
 _STEP, _STEPS = 0.1, 50
 """How finely, in degrees or pixels, and how far the failure is followed from the smallest failing pose."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import Interruption
+from harness.base.errors import Interruption
 from harness.run.outcome import NOT_JUDGED
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import Interruption, NotApplicableError, foreign_code, printable
-from harness.gates import Gate
+from harness.base.errors import Interruption, NotApplicableError, foreign_code, printable
+from harness.checks import Check
 from harness.plugin.pictures import PICTURES
 from harness.plugin.run import PROPERTY, RUN, NotApplicable
 from harness.plugin.shrunk import with_smallest_pose
@@ -17,7 +17,7 @@ from harness.plugin.shrunk import with_smallest_pose
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from harness.gates import Verdict
+    from harness.checks import Verdict
     from harness.plugin.run import GateRun
     from harness.run.session import StressSession
 
@@ -32,8 +32,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """Leave out a stress test that does not apply to this model or data, or that needs a row and has none."""
     run = pyfuncitem.config.stash[RUN]
-    row = getattr(pyfuncitem, "callspec", None) and pyfuncitem.callspec.params.get("gate")
-    if not (run.active and run.gates and isinstance(row, Gate)):
+    row = getattr(pyfuncitem, "callspec", None) and pyfuncitem.callspec.params.get("stress_check")
+    if not (run.active and run.checks and isinstance(row, Check)):
         return (yield)
     _look_at_the_sample(pyfuncitem, run.prepare(), row.family)
     try:
@@ -43,7 +43,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     except (TypeError, AttributeError, KeyError, ValueError) as error:
         if row.definition in run.rows:
             raise
-        why = f"{run.gates.path} has no row for it, and it cannot run without one ({error!r})"
+        why = f"{run.checks.path} has no row for it, and it cannot run without one ({error!r})"
         raise NotApplicable(why) from None
 
 
@@ -66,12 +66,12 @@ def pytest_runtest_makereport(
     """Attach the test's verdict and pictures to its report; one that is skipped, or may fail (xfail), has none."""
     report = yield
     run = item.config.stash[RUN]
-    if not run.active or item.get_closest_marker("gate") is None or (report.when != "call" and report.passed):
+    if not run.active or item.get_closest_marker("stress_check") is None or (report.when != "call" and report.passed):
         return report
     skip = call.excinfo.value if call.excinfo else None
     if report.skipped and not isinstance(skip, NotApplicable):
         return report
-    row: Gate = item.callspec.params["gate"]  # type: ignore[attr-defined]
+    row: Check = item.callspec.params["stress_check"]  # type: ignore[attr-defined]
     verdict = _verdict_of(run, row, report, call)
     # What a test or a model raises when it is asked once more adds nothing to what was measured.
     with suppress(Exception, Interruption), run.limited(row.id), foreign_code():
@@ -79,7 +79,7 @@ def pytest_runtest_makereport(
     _say(report, item, verdict)
     report.user_properties.append((PROPERTY, verdict.as_wire()))
     # JUnit takes its properties from the reports after this one, which copy the item's.
-    item.user_properties += [(name, getattr(verdict, name)) for name in ("status", "metric", "value", "limit", "n")]
+    item.user_properties += [(name, getattr(verdict, name)) for name in ("status", "metric", "value", "threshold", "n")]
     if item.config.pluginmanager.hasplugin("html") and run.request.record is None and not run.hung:
         with suppress(Exception, Interruption), run.limited(row.id), foreign_code():
             turn = item.session.items.index(item)
@@ -88,7 +88,7 @@ def pytest_runtest_makereport(
     return report
 
 
-def _verdict_of(run: GateRun, row: Gate, report: pytest.TestReport, call: pytest.CallInfo[None]) -> Verdict:
+def _verdict_of(run: GateRun, row: Check, report: pytest.TestReport, call: pytest.CallInfo[None]) -> Verdict:
     """Return what a test says of its row: what it showed, unless it was skipped or stopped before or after that."""
     raised, verdict = call.excinfo.value if call.excinfo else None, run.evidence.verdict
     if isinstance(raised, NotApplicable):
@@ -99,16 +99,16 @@ def _verdict_of(run: GateRun, row: Gate, report: pytest.TestReport, call: pytest
         what = call.excinfo.exconly() if call.excinfo else str(report.longrepr)
         return row.unjudged("error", what.splitlines()[0])
     if verdict is None:
-        return row.unjudged("error", "the test judged nothing; end it with `gate.judge` and `evidence.show`")
+        return row.unjudged("error", "the test judged nothing; end it with `stress_check.judge` and `evidence.show`")
     return verdict
 
 
 def _say(report: pytest.TestReport, item: pytest.Item, verdict: Verdict) -> None:
-    """Have the report of a gate that fails, or has no bound, say what was measured, in place of how the test ended."""
+    """Have the report of a check that fails, or has no threshold, say what was measured, in place of how the test ended."""
     if report.failed and verdict.status == "fail":
         report.longrepr = printable(verdict.explain())
-    elif report.passed and verdict.status == "not_gated":
-        # Nothing was held against a bound, and a test that passes would say that something was.
+    elif report.passed and verdict.status == "informational":
+        # Nothing was held against a threshold, and a test that passes would say that something was.
         path, line, _ = item.location
         report.outcome = "skipped"
         report.longrepr = (path, (line or 0) + 1, f"Skipped: {printable(verdict.explain())}")

@@ -12,14 +12,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.base.errors import InputError
+from harness.base.files import write_all_or_none, write_atomically
+from harness.base.settings import add_settings
 from harness.calibration.samples import fit_for, samples_in_toml, with_samples
+from harness.checks import read_checks
+from harness.checks.shipped import shipped_tests
+from harness.checks.slices import SLICE
+from harness.checks.starter import families_of, starter, starter_rows
 from harness.data.groups import groups_sha256
 from harness.data.options import DATA_SETTINGS
-from harness.errors import InputError
-from harness.gates import read_gates
-from harness.gates.shipped import shipped_tests
-from harness.gates.slices import SLICE
-from harness.gates.starter import families_of, starter, starter_rows
 from harness.measures.classification import confused_pairs
 from harness.networks.options import NETWORK_SETTINGS
 from harness.project.updating import RECORD, known_tests, record_of
@@ -27,19 +29,17 @@ from harness.project.workflow import WORKFLOW, workflow
 from harness.run.budget import seconds_in
 from harness.run.model_settings import ModelSettings
 from harness.run.pytest_configuration import configuration, gate_options, options_in, with_options
-from harness.store.files import write_all_or_none, write_atomically
-from harness.store.settings import add_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness.checks import ChecksFile
+    from harness.checks.starter_row import StarterRow
     from harness.data import LabelledImages
-    from harness.gates import GatesFile
-    from harness.gates.starter_row import StarterRow
     from harness.networks import NetworkOptions
     from harness.run.budget import Fit
 
-TESTS, CHECKS = "stress_tests", "gates.toml"
+TESTS, CHECKS = "stress_tests", "checks.toml"
 CANDIDATE = "models/candidate.safetensors"
 """The candidate of a repository without a checkpoint yet."""
 
@@ -109,29 +109,29 @@ def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
         predictions = request.model.open(request.checkpoint, images).predict(images)
         pairs, accuracy = confused_pairs(predictions), float(predictions.correct.mean())
     rows = starter_rows(images, families, pairs=pairs, min_accuracy=request.min_accuracy)
-    gates = _checks_there(Path(TESTS, CHECKS), images)
-    if gates:
-        rows = _lacking(gates, rows, request)
+    checks = _checks_there(Path(TESTS, CHECKS), images)
+    if checks:
+        rows = _lacking(checks, rows, request)
     tests = [test for test in shipped_tests() if any(test.takes_row(row.family, row.metric) for row in rows)]
     known = known_tests(Path(TESTS))
-    texts = {Path(TESTS, test.name): test.text for test in tests if not (gates and test.name in known)}
+    texts = {Path(TESTS, test.name): test.text for test in tests if not (checks and test.name in known)}
     if rows:
-        texts[Path(TESTS, CHECKS)] = _with_rows(gates, rows, images) if gates else starter(images, rows)
-        texts[Path(TESTS, RECORD)] = record_of(tests, known if gates else {})
+        texts[Path(TESTS, CHECKS)] = _with_rows(checks, rows, images) if checks else starter(images, rows)
+        texts[Path(TESTS, RECORD)] = record_of(tests, known if checks else {})
     if request.workflow:
         texts[Path(WORKFLOW)] = workflow(
             Path(), candidate=_candidate(request.checkpoint), network=request.model.network.spec
         )
     files = {path: text.encode() for path, text in texts.items()}
     there = [path for path in files if path.exists() and path.read_bytes() == files[path]]
-    ours = {Path(TESTS, CHECKS), Path(TESTS, RECORD)} if gates else set()
+    ours = {Path(TESTS, CHECKS), Path(TESTS, RECORD)} if checks else set()
     if other := [path for path in files if path.exists() and path not in {*there, *ours}]:
         raise InputError(
             f"{', '.join(map(str, other))}: there already, and not what would be written; nothing was written. Move "
             "away what is to be made anew"
         )
     new = {path: content for path, content in files.items() if path not in there} | configured
-    kept = [Path(TESTS, name) for name in (CHECKS, RECORD, *known) if gates and Path(TESTS, name).exists()]
+    kept = [Path(TESTS, name) for name in (CHECKS, RECORD, *known) if checks and Path(TESTS, name).exists()]
     unchanged = tuple(dict.fromkeys(path for path in (*kept, *there) if path not in new))
     return new, Initialized(tuple(new), unchanged, images, tuple(rows), accuracy)
 
@@ -179,58 +179,58 @@ def _candidate(path: Path | None) -> str:
     return path.resolve().relative_to(Path.cwd()).as_posix() if path and inside else CANDIDATE
 
 
-def _checks_there(path: Path, images: LabelledImages) -> GatesFile | None:
-    """Return the gates file that is there already, if it is for these images; None for one of others, or for none.
+def _checks_there(path: Path, images: LabelledImages) -> ChecksFile | None:
+    """Return the checks file that is there already, if it is for these images; None for one of others, or for none.
 
     Raises `InputError` for one that cannot be read.
     """
     if not path.exists():
         return None
-    gates = read_gates(path)
-    data, wanted = gates.data, (images.name, images.split, len(images), images.sha256)
-    return gates if (data.name, data.split, data.n, data.sha256) == wanted else None
+    checks = read_checks(path)
+    data, wanted = checks.data, (images.name, images.split, len(images), images.sha256)
+    return checks if (data.name, data.split, data.n, data.sha256) == wanted else None
 
 
-def _lacking(gates: GatesFile, rows: Sequence[StarterRow], request: InitRequest) -> tuple[StarterRow, ...]:
-    """Return the rows of the families named that a gates file lacks; what it has is not touched.
+def _lacking(checks: ChecksFile, rows: Sequence[StarterRow], request: InitRequest) -> tuple[StarterRow, ...]:
+    """Return the rows of the families named that a checks file lacks; what it has is not touched.
 
     Raises `InputError` for a bound by hand that it does not have.
     """
-    bounds = [gate.hand and gate.hand.bound for gate in gates.family("clean")]
-    if request.min_accuracy is not None and bounds and request.min_accuracy not in bounds:
+    thresholds = [check.hand and check.hand.threshold for check in checks.family("clean")]
+    if request.min_accuracy is not None and thresholds and request.min_accuracy not in thresholds:
         raise InputError(
-            f"--min-accuracy {request.min_accuracy:g}: {gates.path} has rows of the family clean already, which stay "
-            f"as they are; write hand = {{ bound = {request.min_accuracy:g} }} into one by hand"
+            f"--min-accuracy {request.min_accuracy:g}: {checks.path} has rows of the family clean already, which stay "
+            f"as they are; write hand = {{ threshold = {request.min_accuracy:g} }} into one by hand"
         )
-    if request.families is None and gates.written:
+    if request.families is None and checks.written:
         return ()
-    return tuple(row for row in rows if not gates.family(row.family))
+    return tuple(row for row in rows if not checks.family(row.family))
 
 
-def _with_rows(gates: GatesFile, rows: Sequence[StarterRow], images: LabelledImages) -> str:
+def _with_rows(checks: ChecksFile, rows: Sequence[StarterRow], images: LabelledImages) -> str:
     """Return the text of a checks file with these rows of the images at its end.
 
     Raises `InputError` where that cannot be.
     """
-    known = {gate.id: gate.family for gate in gates.gates}
+    known = {check.id: check.family for check in checks.checks}
     for row in rows:
         if row.id in known:
             raise InputError(
-                f"{gates.path}: the row {row.id!r} of {row.family} cannot be added, since one of {known[row.id]} has "
+                f"{checks.path}: the row {row.id!r} of {row.family} cannot be added, since one of {known[row.id]} has "
                 "this id; name that one otherwise"
             )
-    content = gates.path.read_text("utf-8")
-    if any(row.family == SLICE for row in rows) and gates.data.groups_sha256 is None:
+    content = checks.path.read_text("utf-8")
+    if any(row.family == SLICE for row in rows) and checks.data.groups_sha256 is None:
         content = re.sub(
             r"(?m)^\[data\]\n", f'[data]\ngroups_sha256 = "{groups_sha256(images.groups)}"\n', content, count=1
         )
     made = "\n\n".join([content.rstrip("\n"), *(row.as_toml() for row in rows)]) + "\n"
     try:
-        found = [row["id"] for row in tomllib.loads(made)["gate"]]
+        found = [row["id"] for row in tomllib.loads(made)["check"]]
     except (ValueError, TypeError):
         found = []
-    if found != [*(gate.id for gate in gates.written), *(row.id for row in rows)]:
-        raise InputError(f"{gates.path}: rows cannot be added to it; write them as [[gate]] by hand")
+    if found != [*(check.id for check in checks.written), *(row.id for row in rows)]:
+        raise InputError(f"{checks.path}: rows cannot be added to it; write them as [[check]] by hand")
     return made
 
 
@@ -245,7 +245,7 @@ def _with_samples(request: InitRequest, checks: Path) -> Fit:
         device = () if request.model.device == "auto" else ("--stress-device", request.model.device)
         fit = fit_for(request.budget, checks, checkpoint, tests=checks.parent, options=device)
     if fit.samples:
-        known = read_gates(checks).data.samples
+        known = read_checks(checks).data.samples
         lines = samples_in_toml(replace(fit, samples={**known, **fit.samples}))
         write_atomically(checks, with_samples(checks.read_text("utf-8"), lines).encode())
     return fit

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from harness.errors import InputError
-from harness.gates.shipped import shipped_tests
-from harness.store.files import write_all_or_none
-from harness.store.records import read_json, record
+from harness.base.errors import InputError
+from harness.base.files import write_all_or_none
+from harness.base.records import read_json, record
+from harness.checks.shipped import shipped_tests
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from harness.gates.shipped import ShippedTest
+    from harness.checks.shipped import ShippedTest
 
 RECORD = "shipped.json"
 """The file beside the tests that remembers them as they were written."""

@@ -1,4 +1,4 @@
-"""The command that runs a single gate of a run again, with reports of its own."""
+"""The command that runs a single check of a run again, with reports of its own."""
 
 from __future__ import annotations
 

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from harness.run.budget import Fit
     from harness.run.plan import Plan
 
-_DETECTS = (
+_MINIMUM_DETECTABLE_DROP = (
     "detects: the smallest loss of accuracy, in points of 90%, detected with 95% power if chance alone made the spread"
 )
 
 
 def plan_lines(plan: Plan) -> list[str]:
     """Return the plan as the terminal shows it: a row for each family, self-checks and overview, and all of them."""
-    head = ("", "tests", "passes", "image-poses", "maps", "cached", "time", "detects")
+    head = ("", "tests", "passes", "image-poses", "maps", "cached", "time", "minimum_detectable_drop")
 
     def cells(name: str, asked: Asked) -> tuple[str, ...]:
         counts = (asked.passes, asked.poses, asked.maps, asked.cached)
@@ -40,7 +40,7 @@ def plan_lines(plan: Plan) -> list[str]:
         f"{plan.images:,} images; {costs.seconds_per_pose * 1000:.2g} ms an image and pose, "
         f"{costs.map_seconds * 1000:.2g} ms a map, measured on one batch each, of one core; times are those of "
         f"{in_cores(plan.cores)}{memory}",
-        _DETECTS,
+        _MINIMUM_DETECTABLE_DROP,
         *_uncounted(plan.counted.uncounted),
         "searches end early, so that theirs is an upper bound; nothing was judged",
     ]
@@ -58,7 +58,7 @@ def fit_lines(fit: Fit) -> list[str]:
             f"all images take about {duration(fit.whole)} on {in_cores(fit.cores)}, these samples "
             f"{duration(fit.fitted)} of {duration(fit.budget)}{but}"
         )
-    rows = [("", "images", "of", "time", "detects")]
+    rows = [("", "images", "of", "time", "minimum_detectable_drop")]
     for name, seconds in fit.after.items():
         took = duration(seconds / fit.cores)
         if name in {CHECKS, OVERVIEW}:
@@ -68,7 +68,7 @@ def fit_lines(fit: Fit) -> list[str]:
         rows.append((name, f"{size:,}", f"{fit.sizes[name]:,}", took, _points(size)))
     if not fit.fits and fit.after.get(OVERVIEW):
         said += f"; --stress-no-overview saves {duration(fit.after[OVERVIEW] / fit.cores)}"
-    return [*aligned(rows), said, _DETECTS, *_uncounted(fit.uncounted)]
+    return [*aligned(rows), said, _MINIMUM_DETECTABLE_DROP, *_uncounted(fit.uncounted)]
 
 
 def _points(images: int) -> str:

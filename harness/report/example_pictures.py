@@ -1,6 +1,6 @@
 """The picture of one image: original, what the models saw, and where each looks, with what it takes the image for.
 
-The other model stands beside the candidate, and of an image that every healthy retrain gets right, what these say in
+The other model stands beside the candidate, and of an image that every reference model gets right, what these say in
 the mean. No two columns are the same: what was not changed is not shown twice, and what has no map has no image.
 Composed from arrays with OpenCV, because a Matplotlib figure each would take far longer.
 """
@@ -111,17 +111,19 @@ def caption(example: Example) -> str:
         how = "The model has no layer whose attention could be shown."
     elif not any(view.attention is not None and view.attention.any() for view in views):
         how = "Nothing in the image speaks for the answer: the attention is zero everywhere."
-    if example.healthy:
-        retrains, answer = example.healthy
-        how = f"Each of {retrains} retrains gets it right, {answer.confidence:.0%} mean confidence. {how}"
+    if example.reference:
+        reference_models, answer = example.reference
+        how = (
+            f"Each of {reference_models} reference models gets it right, {answer.confidence:.0%} mean confidence. {how}"
+        )
     return f"Image {example.index}, {example.true}{_posed(example)}. {how}"
 
 
 def in_words(example: Example) -> str:
     """Return what the picture shows, for those who cannot see it."""
-    healthy = example.healthy and example.healthy[1]
+    reference = example.reference and example.reference[1]
     said = [
-        f"{name}: {answered(view.answer) if view.answer is healthy else _described(view, example.classes)}"
+        f"{name}: {answered(view.answer) if view.answer is reference else _described(view, example.classes)}"
         for name, view in _views(example)
     ]
     if example.pose and example.at_rest:
@@ -140,15 +142,15 @@ def marked(answer: Answer) -> str:
 
 
 def _views(example: Example) -> list[tuple[str, ModelView]]:
-    """Return how the image is seen, by name: by healthy retrains or the other model, if there is one, and by the model.
+    """Return how the image is seen, by name: by reference models or the other model, if there is one, and by the model.
 
-    Healthy retrains have no map.
+    Reference models have no map.
     """
     from harness.run.examples import ModelView
 
-    if example.healthy:
-        retrains, answer = example.healthy
-        return [(f"{retrains} retrains", ModelView(answer)), (example.name, example.candidate)]
+    if example.reference:
+        reference_models, answer = example.reference
+        return [(f"{reference_models} reference models", ModelView(answer)), (example.name, example.candidate)]
     return [*([(example.against, example.other)] if example.other else []), (example.name, example.candidate)]
 
 
@@ -207,7 +209,7 @@ def _map(image: np.ndarray, view: ModelView) -> list[np.ndarray]:
 def _classes(example: Example, view: ModelView) -> list[np.ndarray]:
     """Return the leading classes and the true one, each with its bar: blue the true one, vermilion a wrong answer.
 
-    As many lead as are known of healthy retrains.
+    As many lead as are known of reference models.
     """
     answer = view.answer
     order = sorted(range(len(example.classes)), key=lambda label: -answer.probabilities[label])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.gates.roles import role_title
+from harness.checks.roles import role_title
 from harness.measures import Unit
 from harness.report.gallery import mistake, sheet
 from harness.report.page import Section, render, table

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from harness.gates.roles import role_title
+from harness.checks.roles import role_title
 from harness.measures.statistics import proportion_interval
 from harness.run.overview import Clean, Looking, Surviving, Turned
 
@@ -234,7 +234,7 @@ def survival_curves(curves: Sequence[Breaking]) -> Figure:
 def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], *, kept: int | None = None) -> Figure:
     """Plot loss and accuracy against the epoch for each model by name: validation thick, training thin.
 
-    An epoch has the fields of `harness.networks.training.Epoch`; `kept` is the number of one to mark.
+    An epoch has the fields of `harness.networks.training.Epoch`; `prediction_consistency` is the number of one to mark.
     """
     from matplotlib.ticker import MaxNLocator
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.gates.golden import GOLDEN
+from harness.checks.golden import GOLDEN
 from harness.report.gallery import thumbnails
 from harness.report.page import Section, render, table
 from harness.report.tables import SIGNS
@@ -19,16 +19,16 @@ _PICTURED = 48
 
 def golden(outcome: Outcome) -> Section | None:
     """Return the golden images, those that are wrong first; None where there is none."""
-    verdicts = worst_first(tuple(one for one in outcome.verdicts if one.gate.family == GOLDEN))
+    verdicts = worst_first(tuple(one for one in outcome.verdicts if one.check.family == GOLDEN))
     if not verdicts:
         return None
     shown = [
-        (outcome.thumbnails[one.gate.id], one.gate.id, one.gate.class_name or "", SIGNS[one.status])
+        (outcome.thumbnails[one.check.id], one.check.id, one.check.class_name or "", SIGNS[one.status])
         for one in verdicts[:_PICTURED]
-        if one.gate.id in outcome.thumbnails
+        if one.check.id in outcome.thumbnails
     ]
     rows = [
-        (one.gate.id, SIGNS[one.status], one.detail, one.gate.hand.date if one.gate.hand else "") for one in verdicts
+        (one.check.id, SIGNS[one.status], one.detail, one.check.hand.date if one.check.hand else "") for one in verdicts
     ]
     failed = sum(not one.passed for one in verdicts)
     body = render(

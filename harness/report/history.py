@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.gates.families import family_title
+from harness.checks.families import family_title
 from harness.measures import Unit
 from harness.report.illustrations import Illustration, figure_html
 from harness.report.page import Section, render, table
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _TITLES = ("run (UTC)", "candidate", "verdict", "failing", "as they are", "worst pose", "every small pose", "tightest")
 _LISTED = 20
-"""Failing gates of which the terminal says since when."""
+"""Failing checks of which the terminal says since when."""
 
 
 def history(outcome: Outcome) -> Section | None:
@@ -45,7 +45,7 @@ def history_page(known: History, *, source: str, last: int = LAST) -> str:
 
 
 def history_lines(known: History, *, last: int = LAST) -> list[str]:
-    """Return the last runs of each profile on each data as tables, and since when gates have failed, for terminals."""
+    """Return the last runs of each profile on each data as tables, and since when checks have failed, for terminals."""
     from harness.report.text import aligned
 
     said: list[str] = []
@@ -55,8 +55,8 @@ def history_lines(known: History, *, last: int = LAST) -> list[str]:
         lines = known.series(like)[-last:]
         said += [_title(like, lines), *aligned([_TITLES, *map(_row, lines)], text=(0, 1, 2, 7)), ""]
         since = failing_since(lines)
-        said += [f"  {gate} fails since {first}, {runs}" for gate, first, runs in map(_told, since[:_LISTED])]
-        said += [f"  and {len(since) - _LISTED} more gates fail"] * (len(since) > _LISTED)
+        said += [f"  {check} fails since {first}, {runs}" for check, first, runs in map(_told, since[:_LISTED])]
+        said += [f"  and {len(since) - _LISTED} more checks fail"] * (len(since) > _LISTED)
         said += [""] * bool(since)
     return said[:-1]
 
@@ -69,7 +69,7 @@ def _title(like: tuple[str, str], lines: Sequence[Line]) -> str:
 
 def _body(lines: Sequence[Line], damaged: Sequence[str]) -> Markup:
     since = failing_since(lines)
-    titles = ("gate", "fails since", "for")
+    titles = ("check", "fails since", "for")
     return render(
         "history",
         damaged=damaged,
@@ -84,7 +84,7 @@ def _body(lines: Sequence[Line], damaged: Sequence[str]) -> Markup:
 def _told(since: Since) -> tuple[str, str, str]:
     first, runs = since.first, f"{since.runs} candidate{'' if since.runs == 1 else 's'} in a row"
     earlier = "" if since.before else ", or longer: the first one shown"
-    return since.gate, f"{first.date} ({first.candidate[:8]})", runs + earlier
+    return since.check, f"{first.date} ({first.candidate[:8]})", runs + earlier
 
 
 def _row(line: Line) -> tuple[str, ...]:
@@ -104,7 +104,7 @@ def _illustrations(lines: Sequence[Line]) -> Iterator[Illustration]:
 
     first, last = lines[0], lines[-1]
     yield Illustration(
-        "Accuracy, and gates that fail",
+        "Accuracy, and checks that fail",
         f"The last {len(lines)} candidates, the latest on the right: each one's last run.",
         f"Accuracy over {len(lines)} runs. First: {_spoken(first)}; last: {_spoken(last)}.",
         lambda: trends.accuracy_over_runs(lines),
@@ -114,16 +114,16 @@ def _illustrations(lines: Sequence[Line]) -> Iterator[Illustration]:
             f"{family_title(name)} {last.margins[name]:+.1f}" for name in names if name in last.margins
         )
         yield Illustration(
-            "How far each behaviour is from its bound",
+            "How far each behaviour is from its threshold",
             "The nearest gate of each: blue holds, orange with a cross fails. Fading blue is a slow decline.",
-            f"Distance from the bound by behaviour and run, in standard deviations. In the last run: {tightest}.",
+            f"Distance from the threshold by behaviour and run, in standard deviations. In the last run: {tightest}.",
             lambda: trends.margins_over_runs(lines),
             is_map=True,
         )
 
 
 def _spoken(line: Line) -> str:
-    return f"{_share(line.clean)} as they are, {len(line.failing)} of {line.judged} gates fail"
+    return f"{_share(line.clean)} as they are, {len(line.failing)} of {line.judged} checks fail"
 
 
 def _share(value: float | None) -> str:

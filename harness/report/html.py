@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from harness.gates import Verdict
+    from harness.checks import Verdict
     from harness.run.outcome import Outcome
     from harness.run.overview import Overview
 
@@ -37,7 +37,7 @@ def page_of_refusal(outcome: Outcome) -> str:
 
 def details(verdict: Verdict, pictures: Sequence[str]) -> str:
     """Return the explanation of one test with its pictures, given as HTML; links name it by `pictures-` and its id."""
-    return str(render("details", id=verdict.gate.id, explanation=verdict.explain(), pictures=pictures))
+    return str(render("details", id=verdict.check.id, explanation=verdict.explain(), pictures=pictures))
 
 
 def not_made(error: str) -> str:

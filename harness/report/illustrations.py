@@ -7,7 +7,7 @@ import io
 import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
-from harness.gates.roles import role_title
+from harness.checks.roles import role_title
 from harness.measures import Unit
 from harness.report.page import Section, render
 from harness.report.tables import classes

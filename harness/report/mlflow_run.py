@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def log_run(outcome: Outcome, folder: Path, *, experiment: str) -> None:
     """Log a run to an experiment, where MLflow's own settings say; raises whatever MLflow does.
 
-    Each measurement is a metric by the id of its row, its family's distance from the bound one under `margin/`; the
+    Each measurement is a metric by the id of its row, its family's distance from the threshold one under `margin/`; the
     verdict and the hashes of what was judged are tags under `stress.`; the reports in the folder are artifacts. It is
     logged to the run that `MLFLOW_RUN_ID` names, such as that of the training, if any does.
     """
@@ -24,7 +24,7 @@ def log_run(outcome: Outcome, folder: Path, *, experiment: str) -> None:
 
     line, candidate = line_of(outcome), outcome.models["candidate"]
     mlflow.set_experiment(experiment)
-    with mlflow.start_run(run_name=f"gate {candidate['sha256'][:8]}"):
+    with mlflow.start_run(run_name=f"check {candidate['sha256'][:8]}"):
         mlflow.set_tags(
             {
                 "stress.verdict": outcome.verdict,
@@ -33,12 +33,12 @@ def log_run(outcome: Outcome, folder: Path, *, experiment: str) -> None:
                 "stress.candidate": candidate["path"],
                 "stress.candidate_sha256": candidate["sha256"],
                 "stress.data_sha256": str(outcome.data["sha256"]),
-                "stress.gates_sha256": outcome.gates_sha256,
+                "stress.checks_sha256": outcome.checks_sha256,
             }
         )
-        measured = {verdict.gate.id: verdict.value for verdict in outcome.verdicts}
+        measured = {verdict.check.id: verdict.value for verdict in outcome.verdicts}
         margins = {f"margin/{family}": value for family, value in line.margins.items()}
-        counts = {"gates_judged": line.judged, "gates_failing": len(line.failing)}
+        counts = {"checks_judged": line.judged, "checks_failing": len(line.failing)}
         metrics = {**measured, **margins, **counts}
         known = {name: float(value) for name, value in metrics.items() if value is not None and math.isfinite(value)}
         mlflow.log_metrics(known)

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.ext import Extension
 from markupsafe import Markup
 
-from harness.errors import printable
+from harness.base.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from harness.gates.families import family_title
+from harness.checks.families import family_title
 from harness.measures import Unit
 from harness.report.illustrations import Illustration, figure_html
 from harness.report.page import Section, render, table
@@ -67,7 +67,7 @@ def ranking_page(candidates: Sequence[Judged], facts: Mapping[str, str]) -> str:
     heads = ("behaviour", "row", "best candidate", "ahead of the next by, healthy standard deviations")
     sections = [
         Section("ranking", "The candidates, the best first", table(titles, rows)),
-        Section("margins", "How far each behaviour is from its bound", _figures(candidates)),
+        Section("margins", "How far each behaviour is from its threshold", _figures(candidates)),
         Section("wins", "Where each wins", table(heads, where) if where else "No candidate is plainly ahead anywhere."),
         Section("rows", "Every row", _every_row(candidates)),
         Section("covered", "What was compared", render("facts", facts=facts.items())),
@@ -95,7 +95,7 @@ def _illustrations(candidates: Sequence[Judged]) -> Iterator[Illustration]:
     yield Illustration(
         "The nearest gate of each behaviour",
         "Blue holds, orange with a cross fails; the candidates from left to right as they are ranked.",
-        f"Distance from the bound by behaviour and candidate. Plainly the best: {best or 'none'}.",
+        f"Distance from the threshold by behaviour and candidate. Plainly the best: {best or 'none'}.",
         lambda: trends.margins_of_models([one.name for one in judged], [one.margins for one in judged], names),
         is_map=True,
     )

@@ -6,19 +6,19 @@ import re
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from harness.gates.families import family_title
-from harness.gates.roles import role_title
-from harness.measures.panel.consensus import LOST_CONSENSUS
+from harness.checks.families import family_title
+from harness.checks.roles import role_title
+from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
 from harness.report.page import Section, render
 from harness.report.text import data_in_words, failures_by_family, judged_of, notes, self_check_failures
-from harness.report.wording import case, explained, healthy, hints, measured_and_required, sentence, where_it_looks
+from harness.report.wording import case, explained, hints, measured_and_required, reference, sentence, where_it_looks
 from harness.run.outcome import slack, worst_first
 from harness.run.overview import Rate
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from harness.gates import Verdict
+    from harness.checks import Verdict
     from harness.run.outcome import Outcome
     from harness.run.overview import Overview
 
@@ -73,32 +73,36 @@ def _failing(outcome: Outcome) -> list[Verdict]:
 
 
 def _row(verdict: Verdict, *, counted: str = "") -> dict[str, Any]:
-    """Return what a gate is about, what was measured, and what should have been."""
+    """Return what a check is about, what was measured, and what should have been."""
     measured, required = measured_and_required(verdict)
     return {
-        "behaviour": family_title(verdict.gate.family),
-        "about": explained(verdict.gate.family),
+        "behaviour": family_title(verdict.check.family),
+        "about": explained(verdict.check.family),
         "counted": counted,
-        "id": verdict.gate.id,
+        "id": verdict.check.id,
         "case": case(verdict),
         "worse": not verdict.passed,
         "measured": measured,
         "required": required,
         "missed": f"missed by {verdict.missed}" if verdict.missed else "",
-        "healthy": healthy(verdict),
+        "reference": reference(verdict),
     }
 
 
 def _example(outcome: Outcome, failed: list[Verdict]) -> Section | None:
-    """Return the first picture of the worst gate that has one, of another image than those that lead the page."""
+    """Return the first picture of the worst check that has one, of another image than those that lead the page."""
     leading = {_image_in(picture) for pictures in outcome.consensus_pictures.values() for picture in pictures}
-    pictured = [verdict for verdict in failed if verdict.gate.id in outcome.examples]
-    shown = next((each for each in pictured if _image_in(outcome.examples[each.gate.id]) not in leading), None)
+    pictured = [verdict for verdict in failed if verdict.check.id in outcome.examples]
+    shown = next((each for each in pictured if _image_in(outcome.examples[each.check.id]) not in leading), None)
     if shown is None:
         return None
-    gate = shown.gate
+    check = shown.check
     body = render(
-        "example", picture=outcome.examples[gate.id], behaviour=family_title(gate.family), case=case(shown), id=gate.id
+        "example",
+        picture=outcome.examples[check.id],
+        behaviour=family_title(check.family),
+        case=case(shown),
+        id=check.id,
     )
     return Section("example", "An example", body)
 
@@ -116,7 +120,7 @@ def _closest(outcome: Outcome) -> Section | None:
         return None
     closest: dict[str, Verdict] = {}
     for _, verdict in sorted(judged, key=itemgetter(0)):
-        closest.setdefault(verdict.gate.family, verdict)
+        closest.setdefault(verdict.check.family, verdict)
     rows = [_row(verdict) for verdict in list(closest.values())[:_CLOSEST]]
     body = render("behaviours", hints="", title="case", rows=rows, shown=_CLOSEST)
     return Section("worse", "What is closest to failing", body)
@@ -125,15 +129,19 @@ def _closest(outcome: Outcome) -> Section | None:
 def right_everywhere(outcome: Outcome) -> Rate | None:
     """Return what the gate found of the candidate at all promised poses: the overview does not search again."""
     for verdict in outcome.verdicts:
-        gate = verdict.gate
-        asked = (verdict.metric, gate.keys.get("grid"), gate.role) == ("right_at_every_pose", "promised", "candidate")
+        check = verdict.check
+        asked = (verdict.metric, check.keys.get("grid"), check.role) == (
+            "robust_accuracy",
+            "augmentation-range",
+            "candidate",
+        )
         if asked and verdict.value is not None and verdict.interval is not None:
             return Rate(verdict.value, *verdict.interval, verdict.n)
     return None
 
 
 def coverage(outcome: Outcome) -> Section:
-    """Return what the run judged, by whose bounds, and how to do it again."""
+    """Return what the run judged, by whose thresholds, and how to do it again."""
     facts: list[tuple[str, str]] = [
         (role_title(role), render("model", path=model["path"], sha256=model["sha256"][:12]))
         for role, model in outcome.models.items()
@@ -142,28 +150,28 @@ def coverage(outcome: Outcome) -> Section:
         ("data", data_in_words(outcome)),
         ("reproduce", render("command", command=outcome.command)),
         ("versions", ", ".join(f"{name} {release}" for name, release in outcome.versions.items())),
-        ("bounds", outcome.provenance),
+        ("thresholds", outcome.provenance),
         *(("", note) for note in notes(outcome)[1:]),
     ]
     return Section("covered", "What was judged, and how to do it again", render("facts", facts=facts))
 
 
 def consensus_errors(outcome: Outcome) -> Section | None:
-    """Return the most telling pictures, with the mean answer of healthy models; None of a model that does not fail.
+    """Return the most telling pictures, with the mean answer of reference models; None of a model that does not fail.
 
-    They are those of the row on images that every healthy model gets right which misses its bound by most, or else of
-    the first such row.
+    They are those of the row on images that every reference model gets right which misses its threshold by most, or
+    else of the first such row.
     """
-    rows = [one for one in worst_first(outcome.verdicts) if one.metric == LOST_CONSENSUS.name and one.value]
-    shown = next((one for one in rows if one.gate.id in outcome.consensus_pictures), None)
+    rows = [one for one in worst_first(outcome.verdicts) if one.metric == CONSENSUS_SET_ERRORS.name and one.value]
+    shown = next((one for one in rows if one.check.id in outcome.consensus_pictures), None)
     if shown is None or not outcome.failed:
         return None
     assert shown.value is not None
-    usual = f"; retrained reference models lose {said}" if (said := healthy(shown)) else ""
+    usual = f"; reference models lose {said}" if (said := reference(shown)) else ""
     body = render(
         "consensus_errors",
         lead=f"{shown.value:,.0f} such images{usual}. {shown.detail[:1].upper()}{shown.detail[1:]}.",
-        pictures=outcome.consensus_pictures[shown.gate.id][:_LEADING],
-        id=shown.gate.id,
+        pictures=outcome.consensus_pictures[shown.check.id][:_LEADING],
+        id=shown.check.id,
     )
-    return Section("known", "Every retrained reference model gets these right, this one does not", body)
+    return Section("known", "Every reference model gets these right, this one does not", body)

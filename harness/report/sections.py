@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.report.check_table import checks
 from harness.report.failures import failures
-from harness.report.gate_table import gates
 from harness.report.golden import golden
 from harness.report.history import history
 from harness.report.illustrations import figures
@@ -79,7 +79,7 @@ SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
     of_models(figures),
     self_checks,
     regressions,
-    gates,
+    checks,
     words,
     tests,
 )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.gates.slices import SLICE
+from harness.checks.slices import SLICE
 from harness.measures import Unit
 from harness.measures.slices import GROUP_ACCURACY
 from harness.report.figures import figure, styled
 from harness.report.illustrations import Illustration, figure_html
 from harness.report.page import Section, render, table
 from harness.report.tables import SIGNS
-from harness.report.wording import healthy, measured_and_required
+from harness.report.wording import measured_and_required, reference
 from harness.run.outcome import worst_first
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
     from matplotlib.figure import Figure
 
-    from harness.gates import Verdict
+    from harness.checks import Verdict
     from harness.run.outcome import Outcome
 
 _DRAWN = 40
@@ -28,24 +28,24 @@ _DRAWN = 40
 _LETTERS = 24
 """Of a group's name that a figure has room for."""
 _SPREADS = 2.0
-"""Standard deviations to either side of their mean within which healthy retrains are shown."""
+"""Standard deviations to either side of their mean within which reference models are shown."""
 _HOLDS, _FAILS, _REPORTED = ("#0072B2", "o"), ("#C04A00", "X"), ("#5a626e", "o")
 
 
 def slices(outcome: Outcome) -> Section | None:
     """Return how each group is served, by column, with the worst group and the gap; None without such rows."""
-    verdicts = [one for one in outcome.verdicts if one.gate.family == SLICE and one.value is not None]
+    verdicts = [one for one in outcome.verdicts if one.check.family == SLICE and one.value is not None]
     if not verdicts:
         return None
-    columns = list(dict.fromkeys(str(one.gate.keys.get("by")) for one in verdicts))
-    parts = [_column(name, [one for one in verdicts if one.gate.keys.get("by") == name], outcome) for name in columns]
+    columns = list(dict.fromkeys(str(one.check.keys.get("by")) for one in verdicts))
+    parts = [_column(name, [one for one in verdicts if one.check.keys.get("by") == name], outcome) for name in columns]
     return Section("slices", "Groups of images", render("slices", parts=parts))
 
 
 def _column(name: str, verdicts: Sequence[Verdict], outcome: Outcome) -> dict[str, Markup | str | int]:
     groups = [one for one in verdicts if one.metric == GROUP_ACCURACY.name]
-    clean = [one.value for one in outcome.verdicts if (one.gate.family, one.metric) == ("clean", "accuracy")]
-    titles = ("group", "images", "result", "measured", "must be", "retrained reference models", "")
+    clean = [one.value for one in outcome.verdicts if (one.check.family, one.metric) == ("clean", "accuracy")]
+    titles = ("group", "images", "result", "measured", "must be", "reference models", "")
     return {
         "name": name,
         "drawn": figure_html(_illustration(name, groups, clean[0] if clean else None)) if groups else "",
@@ -56,21 +56,22 @@ def _column(name: str, verdicts: Sequence[Verdict], outcome: Outcome) -> dict[st
 
 def _row(verdict: Verdict) -> tuple[object, ...]:
     measured, required = measured_and_required(verdict)
-    group = verdict.gate.keys.get("group") or verdict.about
+    group = verdict.check.keys.get("group") or verdict.about
     said = verdict.detail if verdict.metric != GROUP_ACCURACY.name else ""
-    why = verdict.gate.not_gated if verdict.status == "not_gated" else ""
+    why = verdict.check.informational if verdict.status == "informational" else ""
     sign = SIGNS[verdict.status]
-    return group, verdict.n, sign, measured, required, healthy(verdict), "; ".join(filter(None, (said, why)))
+    return group, verdict.n, sign, measured, required, reference(verdict), "; ".join(filter(None, (said, why)))
 
 
 def _illustration(name: str, groups: Sequence[Verdict], overall: float | None) -> Illustration:
     lowest = sorted(groups, key=lambda one: one.value or 0.0)
     left_out = f" The {_DRAWN} lowest of {len(groups)}." if len(groups) > _DRAWN else ""
-    spoken = ", ".join(f"{one.gate.keys.get('group')} {Unit.SHARE.format(one.value or 0.0)}" for one in lowest[:5])
+    spoken = ", ".join(f"{one.check.keys.get('group')} {Unit.SHARE.format(one.value or 0.0)}" for one in lowest[:5])
     return Illustration(
         f"Accuracy by {name}",
         "A dot is a group, its number of images in brackets, with its 95% interval: round holds, a cross fails, hollow "
-        "is reported only. The upright stroke is its bound, the grey band what healthy retrains reach, the dotted line "
+        "is informational. The upright stroke is its threshold, the grey band what reference models reach, the dotted "
+        "line "
         f"all images.{left_out}",
         f"Accuracy of {len(groups)} groups by {name}. Lowest: {spoken}.",
         lambda: group_dots(lowest[:_DRAWN], overall),
@@ -79,19 +80,19 @@ def _illustration(name: str, groups: Sequence[Verdict], overall: float | None) -
 
 @styled
 def group_dots(verdicts: Sequence[Verdict], overall: float | None = None) -> Figure:
-    """Plot the accuracy of each group with its 95% interval, bound and healthy retrains; `overall` is of all images."""
+    """Plot the accuracy of each group with its 95% interval, threshold and reference models; `overall` is of all images."""
     picture = figure(height=1.1 + 0.24 * len(verdicts))
     axes = picture.subplots()
     for at, verdict in enumerate(verdicts):
         value, (low, high) = verdict.value or 0.0, verdict.interval or (0.0, 1.0)
-        known = verdict.gate.healthy
+        known = verdict.check.reference
         if known and known.mean is not None and known.std is not None:
             away = _SPREADS * known.std
             axes.barh(at, 200 * away, left=100 * (known.mean - away), height=0.7, color="0.88")
-        if verdict.limit is not None:
-            axes.plot([100 * verdict.limit], [at], "|", color="0.2", markersize=11, markeredgewidth=1.6)
+        if verdict.threshold is not None:
+            axes.plot([100 * verdict.threshold], [at], "|", color="0.2", markersize=11, markeredgewidth=1.6)
         colour, marker = {"fail": _FAILS, "pass": _HOLDS}.get(verdict.status, _REPORTED)
-        filled = verdict.limit is not None
+        filled = verdict.threshold is not None
         axes.errorbar(
             [100 * value],
             [at],
@@ -104,7 +105,7 @@ def group_dots(verdicts: Sequence[Verdict], overall: float | None = None) -> Fig
         )
     if overall is not None:
         axes.axvline(100 * overall, color="0.4", linewidth=1, linestyle=":")
-    names = [f"{str(verdict.gate.keys.get('group'))[:_LETTERS]} ({verdict.n:,})" for verdict in verdicts]
+    names = [f"{str(verdict.check.keys.get('group'))[:_LETTERS]} ({verdict.n:,})" for verdict in verdicts]
     axes.set_yticks(range(len(verdicts)), names, fontsize=9)
     axes.set_ylim(len(verdicts) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _PICTURED, _LISTED = 24, 100
 """Suspects that the page shows a picture of, and those that it lists."""
-_TITLES = ("image", "label", "retrains say", "confidence", "of the label", "against it")
+_TITLES = ("image", "label", "reference models say", "confidence", "of the label", "against it")
 
 
 def suspects_rows(found: Suspects) -> list[list[object]]:
@@ -32,7 +32,7 @@ def suspects_rows(found: Suspects) -> list[list[object]]:
             row.answer,
             f"{row.probability:.1%}",
             f"{row.label_probability:.2%}",
-            f"{row.wrong} of {found.retrains}",
+            f"{row.wrong} of {found.reference_models}",
         ]
         for row in found.rows
     ]
@@ -40,16 +40,16 @@ def suspects_rows(found: Suspects) -> list[list[object]]:
 
 
 def suspects_csv(found: Suspects, predictions: Predictions) -> str:
-    """Return a line for each suspect, with what healthy retrains and the model say of it."""
+    """Return a line for each suspect, with what reference models and the model say of it."""
     at = np.searchsorted(predictions.images.positions.numpy(), found.indices)
     answers = [predictions.classes[label] for label in predictions.predicted[at]]
     titles = ("image", "label", "healthy answer", "healthy probability", "probability of the label", "suspicion")
     return csv_text(
-        (*titles, "against it", "retrains", "predicted"),
+        (*titles, "against it", "reference_models", "predicted"),
         (
             (
                 *(row.index, row.label, row.answer, f"{row.probability:.6f}", f"{row.label_probability:.6f}"),
-                *(f"{row.suspicion:.6f}", row.wrong, found.retrains, answer),
+                *(f"{row.suspicion:.6f}", row.wrong, found.reference_models, answer),
             )
             for row, answer in zip(found.rows, answers, strict=True)
         ),
@@ -59,15 +59,15 @@ def suspects_csv(found: Suspects, predictions: Predictions) -> str:
 def without_in_words(rest: WithoutSuspects) -> str:
     """Say what a model comes to without the suspects."""
     said = f"without them: accuracy {rest.accuracy:.4f} of {rest.n} images ({rest.lost} of its errors are on them)"
-    if rest.healthy_mean is not None and rest.healthy_std is not None:
-        said += f"; retrains {rest.healthy_mean:.4f} ± {rest.healthy_std:.4f} on the same"
+    if rest.reference_mean is not None and rest.reference_std is not None:
+        said += f"; reference models {rest.reference_mean:.4f} ± {rest.reference_std:.4f} on the same"
     return said
 
 
 def suspect_labels(outcome: Outcome) -> Section | None:
     """Return the images whose labels are suspect, with pictures, and the verdict on clean accuracy without them.
 
-    Or why healthy retrains do not tell which these are.
+    Or why reference models do not tell which these are.
     """
     overview, title = outcome.overview, "Suspects among the labels"
     if overview is not None and overview.suspects_missing:
@@ -82,7 +82,8 @@ def suspect_labels(outcome: Outcome) -> Section | None:
     ]
     titles, *rows = suspects_rows(found)
     lead = (
-        f"Nearly all of {found.retrains} retrains agree against the labels of {len(found.rows)} of {found.n:,} "
+        f"Nearly all of {found.reference_models} reference models agree against the labels of {len(found.rows)} of "
+        f"{found.n:,} "
         "images. Some labels are wrong, some images could be either; each model is gated with all of them."
     )
     listed = f"{min(len(rows), _LISTED)} of {len(rows)} suspects, the most suspect first"
@@ -90,7 +91,7 @@ def suspect_labels(outcome: Outcome) -> Section | None:
         "suspects",
         lead=lead,
         verdicts=_both_verdicts(outcome),
-        pictures=thumbnails(f"The first {len(shown)}: label, and what retrains say", shown),
+        pictures=thumbnails(f"The first {len(shown)}: label, and what reference models say", shown),
         listed=listed,
         rows=table([str(title) for title in titles], rows[:_LISTED]),
     )
@@ -100,23 +101,36 @@ def suspect_labels(outcome: Outcome) -> Section | None:
 def _both_verdicts(outcome: Outcome) -> str:
     """Say what the gate on clean accuracy says with all images, which counts, and what it would without the suspects.
 
-    The floor of the rest is made as the gate's was, of what healthy retrains reach on the rest: as many standard
+    The threshold of the rest is made as the gate's was, of what reference models reach on the rest: as many standard
     deviations of prediction below their mean.
     """
-    clean = next((one for one in outcome.verdicts if (one.gate.family, one.gate.role) == ("clean", "candidate")), None)
+    clean = next(
+        (one for one in outcome.verdicts if (one.check.family, one.check.role) == ("clean", "candidate")), None
+    )
     rest = outcome.overview.models[0][Labels].without_suspects if outcome.overview else None
     if clean is None or clean.value is None or rest is None:
         return ""
     percent = Unit.SHARE.format
     said = f"Clean accuracy with all images {percent(clean.value)}"
-    said += f", {_holds(clean.value, clean.limit)} {percent(clean.limit)}" if clean.limit is not None else ""
+    said += (
+        f", {_holds(clean.value, clean.threshold)} {percent(clean.threshold)}" if clean.threshold is not None else ""
+    )
     said += f"; without the suspects {percent(rest.accuracy)}"
-    panel = clean.gate.panel
-    if panel and panel.k and panel.retrains and rest.healthy_mean is not None and rest.healthy_std is not None:
-        # Few retrains may be close by chance: their gate's deviation is moderated, and its multiplier goes with that.
-        least = max(rest.healthy_std, panel.std or 0, 1 / rest.n)
-        floor = rest.healthy_mean - panel.k * least * math.sqrt(1 + 1 / panel.retrains)
-        said += f", {_holds(rest.accuracy, floor)} {percent(floor)}, the floor of retrains on the same images"
+    panel = clean.check.panel
+    if (
+        panel
+        and panel.k
+        and panel.reference_models
+        and rest.reference_mean is not None
+        and rest.reference_std is not None
+    ):
+        # Few reference models may be close by chance: their gate's deviation is moderated, and its multiplier goes with
+        # that.
+        least = max(rest.reference_std, panel.std or 0, 1 / rest.n)
+        floor = rest.reference_mean - panel.k * least * math.sqrt(1 + 1 / panel.reference_models)
+        said += (
+            f", {_holds(rest.accuracy, floor)} {percent(floor)}, the threshold of reference models on the same images"
+        )
     return f"{said}. {rest.lost} of its errors are on suspects."
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from harness.gates.roles import role_title
+from harness.checks.roles import role_title
 from harness.measures import Unit
 from harness.measures.failures import OWN_CONFIDENT
 from harness.measures.statistics import Z95, related
@@ -32,7 +32,7 @@ SIGNS = {
     "pass": "✓ passes",
     "fail": "✗ fails",
     "error": "✗ not judged",
-    "not_gated": "reported",
+    "informational": "reported",
     "not_applicable": "n/a",
 }
 
@@ -70,7 +70,7 @@ def _first_marked(cells: Sequence[tuple[str, str] | None], mark: str) -> list[tu
 
 
 def _its_own(model: ModelOverview) -> str:
-    """Say how many of its confident errors no healthy retrain makes; empty where nobody knows."""
+    """Say how many of its confident errors no reference model makes; empty where nobody knows."""
     own = next((kind.count for kind in model[Failing].failures if kind.kind == OWN_CONFIDENT), None)
     return "" if own is None else f", {own} its own"
 
@@ -117,16 +117,16 @@ def classes(overview: Overview) -> Markup:
 
 def regressions(outcome: Outcome) -> Section | None:
     """Return what changed since the incumbent, for each behaviour that was compared."""
-    changed = [(verdict.gate, verdict.flips) for verdict in outcome.verdicts if verdict.flips]
+    changed = [(verdict.check, verdict.flips) for verdict in outcome.verdicts if verdict.flips]
     if not changed:
         return None
-    rows = [(gate.id, *_lost_and_gained(flips), *_change(flips)) for gate, flips in changed]
-    gate, clean = next(((gate, flips) for gate, flips in changed if gate.pose == IDENTITY), changed[0])
+    rows = [(check.id, *_lost_and_gained(flips), *_change(flips)) for check, flips in changed]
+    check, clean = next(((check, flips) for check, flips in changed if check.pose == IDENTITY), changed[0])
     titles = ("behaviour", "new failures", "fixed", "net change", "95% interval", "McNemar p")
     where = (
         f"All {len(clean['new_failures'])} new and {len(clean['fixed_failures'])} fixed failures are in stress.json."
     )
-    body = changes(gate.id, clean, where=where, compared=table(titles, rows, numbers=True))
+    body = changes(check.id, clean, where=where, compared=table(titles, rows, numbers=True))
     return Section("incumbent", "Against the currently shipped model (incumbent)", body)
 
 

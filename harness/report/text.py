@@ -6,8 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from harness.errors import printable, some_of
-from harness.gates.roles import role_title
+from harness.base.errors import printable, some_of
+from harness.checks.roles import role_title
 from harness.measures.statistics import related
 from harness.perturb import IDENTITY
 from harness.report.wording import measured_and_required
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
 
-    from harness.gates import Verdict
+    from harness.checks import Verdict
     from harness.run.outcome import Outcome
 
 
@@ -36,7 +36,7 @@ _ENCODED = {"%": "%25", "\r": "%0D", "\n": "%0A"}
 
 def write_reports(outcome: Outcome, folder: Path) -> None:
     """Write `stress.json` and `stress.md` into the folder, each complete or not at all."""
-    from harness.store.files import write_atomically
+    from harness.base.files import write_atomically
 
     write_atomically(folder / "stress.json", as_json(outcome).encode())
     write_atomically(folder / "stress.md", markdown(outcome).encode())
@@ -61,13 +61,13 @@ def summary_lines(outcome: Outcome, folder: Path) -> list[str]:
     lines += [f"  {failure}: failed" for failure in outcome.failed_tests]
     shown, others = worst_by_family(outcome)
     lines += [f"  {verdict.explain(str(report))}" for verdict in shown]
-    lines += [f"  and {others} more gates fail, listed above and in the report"] if others else []
+    lines += [f"  and {others} more checks fail, listed above and in the report"] if others else []
     lines.append(f"report: {report}")
     return [printable(line) for line in lines]
 
 
 def worst_by_family(outcome: Outcome) -> tuple[list[Verdict], int]:
-    """Return the worst failure of each family, those of at most ten, and how many other gates fail."""
+    """Return the worst failure of each family, those of at most ten, and how many other checks fail."""
     families = failures_by_family(outcome, statuses={"fail"})
     shown = [failed[0] for failed in families.values()][:_MOST_SHOWN]
     return shown, sum(map(len, families.values())) - len(shown)
@@ -78,27 +78,27 @@ def failures_by_family(outcome: Outcome, *, statuses: Collection[str] = _FAILING
     families: dict[str, list[Verdict]] = {}
     for verdict in worst_first(outcome.verdicts):
         if verdict.status in statuses:
-            families.setdefault(verdict.gate.family, []).append(verdict)
+            families.setdefault(verdict.check.family, []).append(verdict)
     return families
 
 
 def judged_of(outcome: Outcome, family: str) -> int:
-    """Return how many gates of a family were to be judged."""
-    return sum(each.gate.family == family and each.status in {"pass", *_FAILING} for each in outcome.verdicts)
+    """Return how many checks of a family were to be judged."""
+    return sum(each.check.family == family and each.status in {"pass", *_FAILING} for each in outcome.verdicts)
 
 
 def notes(outcome: Outcome) -> list[str]:
-    """Say what a reader of the verdict should know: hand bounds, what is reported only, self-checks, regressions."""
-    said = [f"bounds: {outcome.provenance}", *outcome.remarks]
-    if hand := [verdict.gate.id for verdict in outcome.verdicts if verdict.gate.hand]:
-        said.append(f"{len(hand)} of the bounds set by hand: {some_of(hand)}")
-    if reported := sum(verdict.status == "not_gated" for verdict in outcome.verdicts):
-        said.append(f"{reported} measurements reported only, without a bound")
+    """Say what a reader of the verdict should know: hand thresholds, what is informational, self-checks, regressions."""
+    said = [f"thresholds: {outcome.provenance}", *outcome.remarks]
+    if hand := [verdict.check.id for verdict in outcome.verdicts if verdict.check.hand]:
+        said.append(f"{len(hand)} of the thresholds set by hand: {some_of(hand)}")
+    if reported := sum(verdict.status == "informational" for verdict in outcome.verdicts):
+        said.append(f"{reported} measurements informational, without a threshold")
     if checks := [check for check in outcome.self_checks if check.status != "not_applicable"]:
         passing = sum(check.status == "pass" for check in checks)
         said.append(f"{passing} of {len(checks)} self-checks pass")
     for verdict in outcome.verdicts:
-        if verdict.flips and verdict.gate.pose == IDENTITY:
+        if verdict.flips and verdict.check.pose == IDENTITY:
             lost, gained = len(verdict.flips["new_failures"]), len(verdict.flips["fixed_failures"])
             said.append(
                 f"against the currently shipped model (incumbent): {lost} new failures, {gained} fixed, "
@@ -169,9 +169,9 @@ def _what_fails(outcome: Outcome) -> list[list[str]]:
     for family, (worst, *others) in families.items():
         numbers = ("", "") if worst.value is None else measured_and_required(worst)
         failing = _counted([worst, *others], of=judged_of(outcome, family))
-        table.append(f"| {' | '.join((plain(family), failing, worst.gate.id, *numbers, worst.missed))} |")
+        table.append(f"| {' | '.join((plain(family), failing, worst.check.id, *numbers, worst.missed))} |")
     found = [f"- {plain(worst.explain())}" for worst, *_ in list(families.values())[:_EXPLAINED]]
-    more = {family: [verdict.gate.id for verdict in others] for family, (_, *others) in families.items() if others}
+    more = {family: [verdict.check.id for verdict in others] for family, (_, *others) in families.items() if others}
     if not more:
         return [table, found]
     opening = f"<details><summary>{sum(map(len, more.values()))} more; stress.html has the numbers of all</summary>"
@@ -211,20 +211,20 @@ def aligned(rows: Sequence[Sequence[str]], *, text: Collection[int] = (0,)) -> l
 
 
 def annotation_lines(outcome: Outcome, report: Path) -> list[str]:
-    """Return a workflow command for why the run could not judge, and for each gate that fails, the worst first.
+    """Return a workflow command for why the run could not judge, and for each check that fails, the worst first.
 
     Of more than ten the last says how many more there are, and where: in `report`.
     """
     found = [(NOT_JUDGED, error) for error in (*outcome.errors, *self_check_failures(outcome))]
     found += [
-        (verdict.gate.id, verdict.explain()) for verdict in worst_first(outcome.verdicts) if verdict.status == "fail"
+        (verdict.check.id, verdict.explain()) for verdict in worst_first(outcome.verdicts) if verdict.status == "fail"
     ]
     found += [(failure, "failed") for failure in outcome.failed_tests]
     if len(found) > ANNOTATED:
         more = len(found) - ANNOTATED + 1
         found = [
             *found[: ANNOTATED - 1],
-            (f"{more} more", f"{more} more gates or tests fail; they are listed in {report}"),
+            (f"{more} more", f"{more} more checks or tests fail; they are listed in {report}"),
         ]
     return [annotation(title, message) for title, message in found]
 

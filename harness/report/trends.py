@@ -1,4 +1,4 @@
-"""Figures over the runs of a history: accuracy and failing gates, and by family how far gates are from their bounds."""
+"""Figures over the runs of a history: accuracy and failing checks, and by family how far checks are from their thresholds."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 _TICKS = 5
 """Runs that have their date at the axis, at most."""
 _FULL = 6.0
-"""Standard deviations of healthy retrains from a bound at which colours are full."""
+"""Standard deviations of reference models from a threshold at which colours are full."""
 _LETTERS = 24
 """Of the name of a model, or of a family, that are shown."""
 _CURVES = (
     ("clean", "as they are", "#333333", "o", "-"),
-    ("worst_pose", "at the worst pose of a gate", "#009E73", "^", ":"),
+    ("worst_pose", "at the worst pose of a check", "#009E73", "^", ":"),
     ("everywhere", "right at every small pose", "#CC79A7", "s", "--"),
 )
 _FAILING, _HOLDING = "#C04A00", "#0072B2"
@@ -33,7 +33,7 @@ _FAILING, _HOLDING = "#C04A00", "#0072B2"
 
 @styled
 def accuracy_over_runs(lines: Sequence[Line]) -> Figure:
-    """Plot accuracy at rest and under pose for each run, oldest first; below, how many gates fail."""
+    """Plot accuracy at rest and under pose for each run, oldest first; below, how many checks fail."""
     from matplotlib.ticker import MaxNLocator
 
     picture = figure(height=4.0)
@@ -47,7 +47,7 @@ def accuracy_over_runs(lines: Sequence[Line]) -> Figure:
     upper.set_ylabel("images right, %")
     picture.legend(loc="outside upper center", ncols=2, fontsize=8)
     lower.bar(places, [len(line.failing) for line in lines], color=_FAILING)
-    lower.set_ylabel("failing gates")
+    lower.set_ylabel("failing checks")
     lower.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=3))
     lower.set_ylim(bottom=0, top=max(1, *(len(line.failing) for line in lines)) * 1.05)
     _date(lower, lines)
@@ -61,7 +61,7 @@ def families_of(lines: Sequence[Line]) -> list[str]:
 
 @styled
 def margins_over_runs(lines: Sequence[Line]) -> Figure:
-    """Draw how far the nearest gate of each family is from its bound in each run, a column; see `_margin_map`."""
+    """Draw how far the nearest gate of each family is from its threshold in each run, a column; see `_margin_map`."""
     picture, axes = _margin_map(families_of(lines), [line.margins for line in lines])
     _date(axes, lines)
     return picture
@@ -69,14 +69,14 @@ def margins_over_runs(lines: Sequence[Line]) -> Figure:
 
 @styled
 def margins_of_models(names: Sequence[str], margins: Sequence[Mapping[str, float]], families: Sequence[str]) -> Figure:
-    """Draw how far the nearest gate of each family is from its bound for each model, a column; see `_margin_map`."""
+    """Draw how far the nearest gate of each family is from its threshold for each model, a column; see `_margin_map`."""
     picture, axes = _margin_map(families, margins)
     axes.set_xticks(range(len(names)), [name[:_LETTERS] for name in names], rotation=90, fontsize=8)
     return picture
 
 
 def _margin_map(names: Sequence[str], margins: Sequence[Mapping[str, float]]) -> tuple[Figure, Axes]:
-    """Draw margins by family, a row, in standard deviations of healthy retrains; what fails has a cross."""
+    """Draw margins by family, a row, in standard deviations of reference models; what fails has a cross."""
     from matplotlib.colors import LinearSegmentedColormap
 
     values = np.array([[each.get(name, np.nan) for each in margins] for name in names])
@@ -89,7 +89,7 @@ def _margin_map(names: Sequence[str], margins: Sequence[Mapping[str, float]]) ->
     axes.set_yticks(range(len(names)), [name[:_LETTERS] for name in names], fontsize=9)
     axes.grid(visible=False)
     bar = picture.colorbar(shown, ax=axes, location="top", shrink=0.9, aspect=40, extend="both")
-    bar.set_label("healthy standard deviations from the bound; × fails", fontsize=9)
+    bar.set_label("healthy standard deviations from the threshold; × fails", fontsize=9)
     return picture, axes
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.gates.families import FAMILIES
-from harness.gates.roles import role_title
+from harness.checks.families import FAMILIES
+from harness.checks.roles import role_title
 from harness.measures import Unit
 from harness.perturb import IDENTITY
 from harness.report.page import Section, render
@@ -16,7 +16,7 @@ from harness.run.overview import Clean, Looking, Moved
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from harness.gates import Verdict
+    from harness.checks import Verdict
     from harness.run.outcome import Outcome
     from harness.run.overview import ModelOverview, OnObject, Overview
 
@@ -51,31 +51,31 @@ def sentence(outcome: Outcome) -> str:
 
 
 def case(verdict: Verdict) -> str:
-    """Return what a gate is about, within its family; its id where nothing else is known."""
-    gate = verdict.gate
-    parts = [gate.class_name or "", *gate.words, verdict.about]
-    if gate.pose != IDENTITY:
-        parts.append(gate.pose.in_words())
-    return ", ".join(filter(None, parts)) or ("all images" if gate.family in FAMILIES else gate.id)
+    """Return what a check is about, within its family; its id where nothing else is known."""
+    check = verdict.check
+    parts = [check.class_name or "", *check.words, verdict.about]
+    if check.pose != IDENTITY:
+        parts.append(check.pose.in_words())
+    return ", ".join(filter(None, parts)) or ("all images" if check.family in FAMILIES else check.id)
 
 
 def measured_and_required(verdict: Verdict) -> tuple[str, str]:
     """Return in words what was measured and what should have been, never the same text for different numbers."""
     if verdict.value is None:
         return verdict.detail, ""
-    if verdict.limit is None:
+    if verdict.threshold is None:
         return verdict.unit.format(verdict.value), ""
-    value, limit = verdict.unit.told_apart(verdict.value, verdict.limit)
-    return value, f"{'at least' if verdict.gate.direction == 'at_least' else 'at most'} {limit}"
+    value, limit = verdict.unit.told_apart(verdict.value, verdict.threshold)
+    return value, f"{'at least' if verdict.check.direction == 'at_least' else 'at most'} {limit}"
 
 
-def healthy(verdict: Verdict) -> str:
-    """Return what healthy models reach, as mean ± standard deviation; empty where nobody knows."""
-    known = verdict.gate.healthy
+def reference(verdict: Verdict) -> str:
+    """Return what reference models reach, as mean ± standard deviation; empty where nobody knows."""
+    known = verdict.check.reference
     if known is None or known.mean is None or known.std is None:
         return ""
-    if verdict.unit is Unit.IMAGES and verdict.gate.share != 1:
-        return verdict.unit.format(known.mean * verdict.gate.share)
+    if verdict.unit is Unit.IMAGES and verdict.check.share != 1:
+        return verdict.unit.format(known.mean * verdict.check.share)
     spread = f"{100 * known.std:.1f}" if verdict.unit in _PERCENT else f"{known.std:.2g}"
     return f"{verdict.unit.format(known.mean)} ± {spread}"
 
@@ -177,14 +177,17 @@ def _looking_elsewhere(model: ModelOverview, reference: ModelOverview) -> list[t
 
 
 WORDS: Mapping[str, tuple[str, str]] = {
-    "gate": ("gate", "A measurement with a bound that it must keep; one that misses its bound fails the model."),
-    "must-be": ("must be", "The bound: a floor (at least) or a ceiling (at most)."),
-    "retrains": (
-        "retrained reference models",
-        "Networks of the candidate's recipe, trained anew with other seeds and known to be sound. Beside a gate stand "
-        "their mean and standard deviation; bounds are set so that one in a hundred of them fails any gate.",
+    "check": (
+        "check",
+        "A measurement with a threshold that it must keep; one that misses its threshold fails the model.",
     ),
-    "detects": (
+    "must-be": ("must be", "The threshold: a minimum (at least) or a maximum (at most)."),
+    "reference_models": (
+        "reference models",
+        "Networks of the candidate's recipe, trained anew with other seeds and known to be sound. Beside a check stand "
+        "their mean and standard deviation; thresholds are set so that one in a hundred of them fails any check.",
+    ),
+    "minimum_detectable_drop": (
         "smallest loss detected",
         "The smallest loss that the gate detects with a probability of 95%; a smaller one may go unnoticed.",
     ),
@@ -197,20 +200,20 @@ WORDS: Mapping[str, tuple[str, str]] = {
         "The last accepted checkpoint, which the next must not lose to.",
     ),
     "confidence": ("confidence", "The probability that a model gives its answer."),
-    "reported": ("reported", "Measured without a bound: it says how the model is, and fails nothing."),
+    "reported": ("reported", "Measured without a threshold: it says how the model is, and fails nothing."),
     "n": ("n", "On how many images it was measured."),
 }
 """The words of the page that are not everybody's, with what they mean, by their anchor: `word-` and the name."""
 
 
 def explained(name: str) -> str:
-    """Return the anchor of what is said about a family of gates; empty where nothing is."""
+    """Return the anchor of what is said about a family of checks; empty where nothing is."""
     return f"about-{name}" if name in FAMILIES else ""
 
 
 def words(outcome: Outcome) -> Section:
     """Return what the behaviours of a run and the words of its page mean, folded; links open it."""
-    families = dict.fromkeys(verdict.gate.family for verdict in outcome.verdicts)
+    families = dict.fromkeys(verdict.check.family for verdict in outcome.verdicts)
     behaviours = [FAMILIES[name] for name in families if name in FAMILIES]
     return Section(
         "words", "What behaviours and words mean", render("words", behaviours=behaviours, words=WORDS.items())

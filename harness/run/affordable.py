@@ -1,6 +1,6 @@
 """How many images a run checks itself on, and compares its models on: what a share of the run's own work allows.
 
-Counted in image-passes, of what the rows of the gates file ask for, and never by a clock: serial runs, runs with
+Counted in image-passes, of what the rows of the checks file ask for, and never by a clock: serial runs, runs with
 workers and runs from the cache look at the same images.
 """
 
@@ -9,15 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.gates.golden import GOLDEN
-from harness.gates.slices import SLICE
+from harness.checks.golden import GOLDEN
+from harness.checks.slices import SLICE
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.run.session import StressSession
 
 SHARE = 0.2
-"""Of the image-passes of a whole run, how many may be for what is not the gates themselves."""
+"""Of the image-passes of a whole run, how many may be for what is not the checks themselves."""
 LEAST = 20
 """Images that are always looked at: half of them lost by damage is beyond chance (McNemar's p below 0.001)."""
 FEW = 16, 32
@@ -60,12 +60,12 @@ def affordable_passes(session: StressSession) -> int:
 
 
 def rows_passes(session: StressSession) -> int:
-    """Return the image-passes that the rows of the gates file ask for at least: one for each image in each case."""
+    """Return the image-passes that the rows of the checks file ask for at least: one for each image in each case."""
     sizes: dict[object, int] = {}
-    for gate in session.gates.gates:
-        if gate.family in {GOLDEN, SLICE}:
+    for check in session.checks.checks:
+        if check.family in {GOLDEN, SLICE}:
             continue  # One image each, and what is predicted anyway: images as they are.
-        case, size = (gate.role, gate.pose, repr(gate.keys)), session.measured_by(gate.family)
+        case, size = (check.role, check.pose, repr(check.keys)), session.measured_by(check.family)
         sizes[case] = max(sizes.get(case, 0), size)
     return sum(sizes.values())
 
@@ -80,13 +80,13 @@ def extent_of(session: StressSession) -> Extent:
     """Return what the run can afford, half of it for self-checks and half for the overview."""
     import torch
 
-    from harness.gates.families import damages
+    from harness.checks.families import damages
     from harness.inference.devices import batch_size
 
     quarter = affordable_passes(session) // 4
-    damaged = [family for family in damages(session.gates) if session.gates.family(family)]
+    damaged = [family for family in damages(session.checks) if session.checks.family(family)]
     each = sum(SEARCHED if family == "search" else DAMAGED for family in damaged)
-    each += EXPLAINED * bool(session.gates.family("attention"))
+    each += EXPLAINED * bool(session.checks.family("attention"))
     models = len({model.model_sha256 for model in session.roles.values()})
     batch = batch_size(session.images.pixels.shape[1:], torch.device("cpu"), screening=False)
     few = min(max(batch, FEW[0]), FEW[1])

@@ -8,8 +8,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.errors import InputError
-from harness.store.records import record
+from harness.base.errors import InputError
+from harness.base.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.inference.planning import Asked
 
 DEFAULT = 1_800.0
-"""Seconds that the gate of a new gates file may take where nobody says otherwise."""
+"""Seconds that the gate of a new checks file may take where nobody says otherwise."""
 FIT_FILE = "STRESS_FIT_FILE"
 """The variable of the environment that names a file into which a plan with a budget writes its `Fit`, as JSON."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0}
@@ -57,8 +57,8 @@ class Counted:
 def noticeable_loss(images: int) -> float:
     """Return the loss of accuracy that a family notices with 95% power on so many images, by the binomial alone.
 
-    (z of the false alarm + z of the power) · sqrt(p (1 - p) / n) at an accuracy p of 90%: what calibration's bounds
-    notice when retrains differ by chance only (`harness.calibration.thresholds.Calibrated.detects`).
+    (z of the false alarm + z of the power) · sqrt(p (1 - p) / n) at an accuracy p of 90%: what calibration's thresholds
+    notice when reference models differ by chance only (`harness.calibration.thresholds.Calibrated.detects`).
     """
     from scipy.stats import norm
 
@@ -140,7 +140,8 @@ def fit_of(
     """Return the samples with which a run fits into the time.
 
     `count` says what a run asks for with samples of these sizes: what a model says of them decides nothing, nor what
-    earlier runs have left. `sizes` are the images that families have without, and those `kept` have in any case.
+    earlier runs have left. `sizes` are the images that families have without, and those `prediction_consistency` have
+    in any case.
     """
 
     def seconds(counted: Counted) -> dict[str, float]:

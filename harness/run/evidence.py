@@ -8,7 +8,7 @@ from harness.measures import Unit
 from harness.run.examples import Example, PerturbedImages, Tile, telling_examples, telling_tiles
 
 if TYPE_CHECKING:
-    from harness.gates import Verdict
+    from harness.checks import Verdict
     from harness.run.session import StressSession
 
 
@@ -34,7 +34,7 @@ class Evidence:
 
     @property
     def has_examples(self) -> bool:
-        """Return whether there may be images to show: those of a failed gate, or of a count of failures."""
+        """Return whether there may be images to show: those of a failed check, or of a count of failures."""
         verdict = self.verdict
         return verdict is not None and self.seen is not None and (not verdict.passed or verdict.unit is Unit.IMAGES)
 
@@ -45,11 +45,11 @@ class Evidence:
         return telling_examples(session, self.verdict, self.seen)
 
     def gallery(self, session: StressSession) -> tuple[list[Tile], int]:
-        """Return the most telling failures of a gate on a pair of classes, and how many failures there are."""
+        """Return the most telling failures of a check on a pair of classes, and how many failures there are."""
         from harness.inference import Predictions
         from harness.measures.failures import confusion
 
         verdict, seen = self.verdict, self.seen
-        if verdict is None or not verdict.gate.keys.get("pair") or not isinstance(seen, Predictions):
+        if verdict is None or not verdict.check.keys.get("pair") or not isinstance(seen, Predictions):
             return [], 0
-        return telling_tiles(session, seen, confusion(*verdict.gate.pair))
+        return telling_tiles(session, seen, confusion(*verdict.check.pair))

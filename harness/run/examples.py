@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from harness.errors import NotApplicableError
+from harness.base.errors import NotApplicableError
 from harness.measures.accuracy import ACCURACY_GAIN
 from harness.measures.classification import likely_most_confident, most_confident
 from harness.measures.failures import Answer, answers_at
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from harness.checks import Verdict
     from harness.data import LabelledImages
-    from harness.gates import Verdict
     from harness.inference import Predictions, RoleModel
     from harness.inference.search import FirstFailures
     from harness.measures.failures import FailureKind
@@ -55,7 +55,7 @@ class Example:
 
     `pose` says in words how `seen` was made of the original, empty when they are the same; `at_rest` is what the model
     says of the original. `other` is None where there is no other model; `name` and `against` are what the two are
-    called. `healthy` is, where the example is about that, how many healthy retrains there are, each of which gets it
+    called. `reference` is, where the example is about that, how many reference models there are, each of which gets it
     right, and their mean answer.
     """
 
@@ -70,7 +70,7 @@ class Example:
     at_rest: Answer | None = None
     name: str = "candidate"
     against: str = "baseline"
-    healthy: tuple[int, Answer] | None = None
+    reference: tuple[int, Answer] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,9 +102,9 @@ def telling_examples(session: StressSession, verdict: Verdict, seen: PerturbedIm
 
     Of a search those that flip at the smallest pose, each in that pose; of one perturbation for all images new
     failures, which the other model gets right, before shared ones. Beyond that the verdict's order holds. What every
-    healthy retrain gets right is held against their mean answer, unless the candidate is one of them.
+    reference model gets right is held against their mean answer, unless the candidate is one of them.
     """
-    from harness.gates.verdicts import NAMED
+    from harness.checks.verdicts import NAMED
     from harness.inference import Predictions
     from harness.inference.search import FirstFailures
 
@@ -120,9 +120,9 @@ def telling_examples(session: StressSession, verdict: Verdict, seen: PerturbedIm
         chosen = [(int(at), seen.perturbation) for at in positions]
     else:
         chosen = [(int(at), seen.perturbation_of(int(at))) for at in named]
-    chosen, knowledge = chosen[:SHOWN], session.knowledge if isinstance(seen, ConsensusErrors) else None
-    if knowledge is not None and knowledge.excluded is not None:
-        knowledge = None  # Its own answer is part of their mean.
+    chosen, panel_predictions = chosen[:SHOWN], session.panel_predictions if isinstance(seen, ConsensusErrors) else None
+    if panel_predictions is not None and panel_predictions.excluded is not None:
+        panel_predictions = None  # Its own answer is part of their mean.
     shown_at = [position for position, _ in chosen]
     at_rest: dict[int, Answer] = {}
     if any(perturbation != IDENTITY for _, perturbation in chosen):  # Together, since each call costs a whole batch.
@@ -133,9 +133,9 @@ def telling_examples(session: StressSession, verdict: Verdict, seen: PerturbedIm
     examples: dict[int, Example] = {}
     for perturbation, together in groups.values():
         images, rest = _taken(seen.images, together), [at_rest[position] for position in together if at_rest]
-        shown = examples_of(candidate, None if knowledge else other, images, perturbation, at_rest=rest)
-        if knowledge is not None:
-            shown = [_beside(knowledge, example, perturbation) for example in shown]
+        shown = examples_of(candidate, None if panel_predictions else other, images, perturbation, at_rest=rest)
+        if panel_predictions is not None:
+            shown = [_beside(panel_predictions, example, perturbation) for example in shown]
         examples.update(zip(together, shown, strict=True))
     return [examples[position] for position in shown_at]
 
@@ -151,17 +151,17 @@ def held_against(session: StressSession, metric: str = "") -> RoleModel | None:
     return next((other for other in others if other.model_sha256 != candidate.model_sha256), None)
 
 
-def _beside(knowledge: PanelPredictions, example: Example, perturbation: Perturbation) -> Example:
-    """Return the example with the mean answer of the healthy retrains, which all get it right.
+def _beside(panel_predictions: PanelPredictions, example: Example, perturbation: Perturbation) -> Example:
+    """Return the example with the mean answer of the reference models, which all get it right.
 
     Probabilities are those of the likeliest classes, which pictures show; the others are 0.
     """
-    view, at = knowledge.view(perturbation), example.index
+    view, at = panel_predictions.view(perturbation), example.index
     probabilities = np.zeros(len(example.classes))
     probabilities[view.likeliest[at]] = view.shares[at]
     predicted = example.classes[view.likeliest[at, 0]]
     answer = Answer(at, example.true, predicted, float(view.shares[at, 0]), tuple(probabilities.tolist()))
-    return replace(example, healthy=(knowledge.retrains, answer))
+    return replace(example, reference=(panel_predictions.reference_models, answer))
 
 
 def telling_tiles(session: StressSession, predictions: Predictions, kind: FailureKind) -> tuple[list[Tile], int]:

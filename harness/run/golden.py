@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from harness.base.errors import InputError, writable
+from harness.base.files import read_regular
+from harness.checks import read_checks
+from harness.checks.golden import MAX_PICTURE_BYTES, GoldenImage, alone_with, folder_of, picture_of, write_golden
 from harness.data.image_files import SUFFIXES, as_png
 from harness.data.images import labelled_like
 from harness.data.options import DataOptions
 from harness.data.pipeline import Pipeline, pixels_like
-from harness.errors import InputError, writable
-from harness.gates import read_gates
-from harness.gates.golden import MAX_PICTURE_BYTES, GoldenImage, alone_with, folder_of, picture_of, write_golden
 from harness.networks import NetworkOptions
 from harness.run.made_for import expect_data_of
-from harness.store.files import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from harness.checks import ChecksFile
     from harness.data import LabelledImages
     from harness.data.transforms import Transform
-    from harness.gates import GatesFile
 
 _MAX_DIGITS = 18
 """Of the number of a test image; no data have as many."""
@@ -83,53 +83,53 @@ class AddedImages:
 
 
 def add_golden_images(
-    request: GoldenRequest, *, reference_models: Callable[[GatesFile], Iterable[tuple[Path, str]]]
+    request: GoldenRequest, *, reference_models: Callable[[ChecksFile], Iterable[tuple[Path, str]]]
 ) -> AddedImages:
     """Add images to the golden set, with how many reference models get each right.
 
     `reference_models` gives the path and SHA-256 of each, or raises `InputError` where none are known.
     """
     with alone_with(request.checks_path):
-        gates = read_gates(request.checks_path)
-        images = images_for(gates, request.data, request.network)
+        checks = read_checks(request.checks_path)
+        images = images_for(checks, request.data, request.network)
         new = [each for name in request.images for each in _found(name, images, request.class_name)]
-        asked = _made(new, gates, images, request.data, request.network)
+        asked = _made(new, checks, images, request.data, request.network)
         right, unknown = [], ""
         try:
-            right = _correct_counts(reference_models(gates), asked, request, named=str(gates.recipe.get("panel")))
+            right = _correct_counts(reference_models(checks), asked, request, named=str(checks.recipe.get("panel")))
         except (InputError, OSError) as error:
             unknown = str(error)
-        kept = list(gates.golden)
+        kept = list(checks.golden)
         for at, each in enumerate(new):
             counts = right[at] if right else ()
             kept.append(_golden(each, request.reason.strip(), {image.id for image in kept}, counts))
-        added = kept[len(gates.golden) :]
+        added = kept[len(checks.golden) :]
         pictures = {image.file: each.content for image, each in zip(added, new, strict=True)}
         written = write_golden(request.checks_path, kept, pictures)
     return AddedImages(tuple(added), len(kept), tuple(written), unknown)
 
 
-def images_for(gates: GatesFile, data: DataOptions, network: NetworkOptions) -> LabelledImages:
+def images_for(checks: ChecksFile, data: DataOptions, network: NetworkOptions) -> LabelledImages:
     """Return the images that a checks file was made for; raises `InputError` for other data."""
     images = data.load(network.transform)
-    expect_data_of(gates, images)
-    return replace(images, classes=gates.data.classes) if gates.data.classes else images
+    expect_data_of(checks, images)
+    return replace(images, classes=checks.data.classes) if checks.data.classes else images
 
 
 def golden_images(
-    gates: GatesFile, images: LabelledImages, data: DataOptions, words: Callable[[str], Transform] | None = None
+    checks: ChecksFile, images: LabelledImages, data: DataOptions, words: Callable[[str], Transform] | None = None
 ) -> LabelledImages | None:
-    """Return the golden set of a gates file as labelled images, in its order; None of an empty one.
+    """Return the golden set of a checks file as labelled images, in its order; None of an empty one.
 
     Pictures are made by the pipeline that the options of the data say, see `DataOptions.load`. Raises `InputError` for
     a picture that is not there, is damaged or does not fit the images at hand, and for a class that they do not have.
     """
-    if not gates.golden:
+    if not checks.golden:
         return None
     pipeline = data.whole_pipeline(words)
     made, labels = [], []
-    for image in gates.golden:
-        where = f"{folder_of(gates.path) / image.file}: golden image {image.id}"
+    for image in checks.golden:
+        where = f"{folder_of(checks.path) / image.file}: golden image {image.id}"
         if image.class_name not in images.classes:
             raise InputError(
                 f"{where}: is to be {image.class_name!r}, which is none of the classes at hand, "
@@ -137,21 +137,21 @@ def golden_images(
                 "add it anew with the name of its class"
             )
         how = Pipeline() if image.made == "pixels" else pipeline
-        made.append(pixels_like(images, picture_of(image, gates.path), how, where=where))
+        made.append(pixels_like(images, picture_of(image, checks.path), how, where=where))
         labels.append(images.classes.index(image.class_name))
     return labelled_like(images, made, labels, name="golden")
 
 
 def _made(
-    new: Sequence[_New], gates: GatesFile, images: LabelledImages, data: DataOptions, network: NetworkOptions
+    new: Sequence[_New], checks: ChecksFile, images: LabelledImages, data: DataOptions, network: NetworkOptions
 ) -> LabelledImages:
     """Return the new images made like those at hand.
 
     Raises `InputError` for one whose pixels, or file, are in the set already.
     """
-    present, pipeline = golden_images(gates, images, data, network.transform), data.whole_pipeline(network.transform)
-    names = [f"{image.id}, {image.class_name}" for image in gates.golden]
-    files = [image.sha256 for image in gates.golden]
+    present, pipeline = golden_images(checks, images, data, network.transform), data.whole_pipeline(network.transform)
+    names = [f"{image.id}, {image.class_name}" for image in checks.golden]
+    files = [image.sha256 for image in checks.golden]
     pixels = [] if present is None else list(present.pixels.numpy())
     for each in new:
         how = Pipeline() if each.made == "pixels" else pipeline
@@ -163,10 +163,10 @@ def _made(
         files.append(each.sha256)
         pixels.append(made)
     labels = [images.classes.index(each.class_name) for each in new]
-    return labelled_like(images, pixels[len(gates.golden) :], labels, name="golden")
+    return labelled_like(images, pixels[len(checks.golden) :], labels, name="golden")
 
 
-def _golden(new: _New, reason: str, taken: set[str], healthy: tuple[int, int] | tuple[()]) -> GoldenImage:
+def _golden(new: _New, reason: str, taken: set[str], reference: tuple[int, int] | tuple[()]) -> GoldenImage:
     name = next(name for length in (8, 16, 64) if (name := f"golden-{new.sha256[:length]}") not in taken)
     return GoldenImage(
         id=name,
@@ -177,7 +177,7 @@ def _golden(new: _New, reason: str, taken: set[str], healthy: tuple[int, int] | 
         file=name + new.suffix,
         sha256=new.sha256,
         made=new.made,
-        healthy=healthy,
+        reference=reference,
     )
 
 
@@ -221,11 +221,11 @@ def _correct_counts(
     reference_models: Iterable[tuple[Path, str]], asked: LabelledImages, request: GoldenRequest, *, named: str
 ) -> list[tuple[int, int]]:
     """Return how many reference models of the panel `named` get each image right, and of how many."""
+    from harness.base.progress import Progress
     from harness.inference import open_model
-    from harness.store.progress import Progress
 
     known, right = list(reference_models), np.zeros(len(asked), dtype=np.int64)
-    for path, sha256 in Progress(known, desc="asking retrained reference models", unit="network", delay=2):
+    for path, sha256 in Progress(known, desc="asking reference models", unit="network", delay=2):
         model = open_model(path, asked, network=request.network, device=request.device)
         if model.sha256 != sha256:
             raise InputError(f"{path} is not the network of the panel {named}")

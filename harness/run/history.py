@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
-from harness.errors import InputError
+from harness.base.errors import InputError
+from harness.base.files import append_line, numbered_lines
+from harness.base.records import as_json, read_json, record
 from harness.run.settings import HISTORY_FILE
-from harness.store.files import append_line, numbered_lines
-from harness.store.records import as_json, read_json, record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,10 +38,11 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Line:
     """One run: of which candidate, when (UTC), what it came to, and what it measured.
 
-    `candidate`, `data` and `gates` are hashes, SHA-256, of the checkpoint, the images and the gates file. `failing` are
-    the ids of the gates that failed, of `judged` ones. `clean` is the accuracy on images as they are, `worst_pose` the
-    least accuracy of a gate at a pose, `everywhere` the share of images right at every promised pose. `margins` has by
-    family the least distance of a gate from its bound, negative beyond it, see `harness.run.outcome.margin`.
+    `candidate`, `data` and `checks` are hashes, SHA-256, of the checkpoint, the images and the checks file. `failing`
+    are the ids of the checks that failed, of `judged` ones. `clean` is the accuracy on images as they are, `worst_pose`
+    the least accuracy of a check at a pose, `everywhere` the share of images right at every promised pose. `margins`
+    has by family the least distance of a check from its threshold, negative beyond it, see
+    `harness.run.outcome.margin`.
     """
 
     candidate: str
@@ -51,7 +52,7 @@ class Line:
     verdict: Overall
     profile: str
     data: str
-    gates: str
+    checks: str
     judged: int
     failing: tuple[str, ...] = ()
     clean: Share | None = None
@@ -72,12 +73,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Since:
-    """Since which run, in a row up to the last, a gate has failed, and in how many of the runs shown.
+    """Since which run, in a row up to the last, a check has failed, and in how many of the runs shown.
 
     `before` says whether there is a run before, in which it held or was not judged.
     """
 
-    gate: str
+    check: str
     first: Line
     runs: int
     before: bool
@@ -110,11 +111,11 @@ class History:
 
 
 def failing_since(lines: Sequence[Line]) -> list[Since]:
-    """Return since when each gate has failed that fails in the last of these runs, the longest first."""
+    """Return since when each check has failed that fails in the last of these runs, the longest first."""
     found = []
-    for gate in lines[-1].failing if lines else ():
-        runs = next((back for back, line in enumerate(reversed(lines)) if gate not in line.failing), len(lines))
-        found.append(Since(gate, lines[-runs], runs, before=runs < len(lines)))
+    for check in lines[-1].failing if lines else ():
+        runs = next((back for back, line in enumerate(reversed(lines)) if check not in line.failing), len(lines))
+        found.append(Since(check, lines[-runs], runs, before=runs < len(lines)))
     return sorted(found, key=lambda since: -since.runs)
 
 

@@ -6,8 +6,8 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from harness.base.errors import printable
 from harness.data.options import DataOptions
-from harness.errors import printable
 from harness.networks import NetworkOptions
 from harness.networks.running import BackendOptions
 
@@ -50,8 +50,8 @@ class ModelSettings:
 
     def open(self, path: Path, images: LabelledImages, *, others: Iterable[RoleModel] = ()) -> RoleModel:
         """Return a checkpoint opened for the images; its predictions are cached, and found again by the gate."""
+        from harness.base import PredictionCache
         from harness.inference import open_model, placed
-        from harness.store import PredictionCache
 
         cluster, device = placed(self.backend, self.device)
         model = open_model(

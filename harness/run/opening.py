@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harness.errors import InputError
-from harness.gates import GatesFile, read_gates
-from harness.gates.roles import ROLES
+from harness.base.errors import InputError
+from harness.checks import ChecksFile, read_checks
+from harness.checks.roles import ROLES
 from harness.run.made_for import expect_data_of, expect_profile_of
 from harness.run.session import StressSession
 
@@ -24,27 +24,27 @@ EXAMPLES = {"quick": 100, "default": 100, "thorough": 1_000}
 """Poses that Hypothesis draws for a test, by profile."""
 
 
-def open_session(request: RunRequest, *, gates: GatesFile | None = None, workers: int | None = None) -> StressSession:
+def open_session(request: RunRequest, *, checks: ChecksFile | None = None, workers: int | None = None) -> StressSession:
     """Load and check everything that a run needs; raises `InputError` for anything that cannot be used.
 
-    `gates` is the gates file if it has been read, so that it is the same for whoever read it.
+    `checks` is the checks file if it has been read, so that it is the same for whoever read it.
     """
+    from harness.base import PredictionCache
     from harness.data import stratified_sample
     from harness.inference import open_model, placed, spread_of
     from harness.run.golden import golden_images
-    from harness.store import PredictionCache
 
     network = request.network_options
-    gates = gates or read_gates(request.gates_path)
+    checks = checks or read_checks(request.checks_path)
     images = request.data_options.load(network.transform, spread=spread_of(request.backend_options))
-    expect_data_of(gates, images)
-    expect_profile_of(gates, request.profile)
+    expect_data_of(checks, images)
+    expect_profile_of(checks, request.profile)
     if request.record is None and request.answers is None:
-        gates.expect_rows_as_calibrated()
-    if gates.data.classes:
-        images = replace(images, classes=gates.data.classes)
-    knowledge, whole, labels = _knowledge(request, gates, images), None, images.labels.numpy()
-    if (size := request.sample_size(gates.data)) is not None:
+        checks.expect_rows_as_calibrated()
+    if checks.data.classes:
+        images = replace(images, classes=checks.data.classes)
+    panel_predictions, whole, labels = _panel_predictions(request, checks, images), None, images.labels.numpy()
+    if (size := request.sample_size(checks.data)) is not None:
         whole = None if request.samples is not None else images
         images = stratified_sample(images, size)
     cluster, device = placed(request.backend_options, request.device)
@@ -68,34 +68,34 @@ def open_session(request: RunRequest, *, gates: GatesFile | None = None, workers
     _expect_use(network, roles)
     return StressSession(
         images,
-        gates,
+        checks,
         roles,
         recording=request.record is not None,
         thorough=request.profile == "thorough",
         cache=cache,
-        golden=golden_images(gates, images, request.data_options, network.transform),
-        knowledge=knowledge and knowledge.without(roles["candidate"].model_sha256),
+        golden=golden_images(checks, images, request.data_options, network.transform),
+        panel_predictions=panel_predictions and panel_predictions.without(roles["candidate"].model_sha256),
         cluster=cluster,
         whole=whole,
         labels=labels,
     )
 
 
-def _knowledge(request: RunRequest, gates: GatesFile, images: LabelledImages) -> PanelPredictions | None:
-    """Return what healthy retrains know, checked against what the bounds were made with."""
+def _panel_predictions(request: RunRequest, checks: ChecksFile, images: LabelledImages) -> PanelPredictions | None:
+    """Return what reference models know, checked against what the thresholds were made with."""
     from harness.measures.panel.collection import PredictionRecorder
-    from harness.measures.panel.predictions import read_knowledge
+    from harness.measures.panel.predictions import read_panel_predictions
 
     if request.answers is not None:
         return PredictionRecorder(images.sha256, images.classes, ("asked",), {}, folder=request.answers)
-    path = request.panel_predictions or gates.knowledge
+    path = request.panel_predictions or checks.panel_predictions
     if path is None:
         return None
-    knowledge = read_knowledge(path)
+    panel_predictions = read_panel_predictions(path)
     if request.record is None or request.panel_predictions is None:
-        gates.expect_knowledge(path, knowledge.sha256)
-    knowledge.expect(images)
-    return knowledge
+        checks.expect_panel_predictions(path, panel_predictions.sha256)
+    panel_predictions.expect(images)
+    return panel_predictions
 
 
 def _expect_use(network: NetworkOptions, roles: Mapping[str, RoleModel]) -> None:

@@ -6,18 +6,18 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.gates.roles import ROLES
+from harness.base.records import record
+from harness.checks.roles import ROLES
 from harness.perturb import IDENTITY, PROTOCOL
 from harness.run.history import FARTHEST, History, Line, Overall
 from harness.run.history import SCHEMA as HISTORY_SCHEMA
-from harness.store.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy as np
 
-    from harness.gates import Verdict
+    from harness.checks import Verdict
     from harness.run.overview import Overview
 
 SCHEMA = 1
@@ -25,7 +25,7 @@ SCHEMA = 1
 PASSED, WORSE, NOT_JUDGED = 0, 1, 4
 """Exit statuses; "worse" and "could not judge" never share one."""
 SETTLED = 3
-"""Healthy networks from which on bounds are not provisional."""
+"""Healthy networks from which on thresholds are not provisional."""
 STATUS_FILE = "STRESS_STATUS_FILE"
 """The variable of the environment that names a file into which a run of the gate writes its exit status at its end."""
 PAGE = "stress.html"
@@ -53,11 +53,11 @@ class Outcome:
     """All that a finished run knows; reports are made from it without running a model again.
 
     `errors` says why the run could not judge, `omissions` what it did not cover, and `failed_tests` names tests without
-    a gate that failed. `scope` says what a complete run of the quick profile leaves out, and is empty for any other.
-    `provenance` says whose healthy models the bounds come from, and `remarks` what else bears upon them. `overview`
-    holds the models side by side, or `overview_missing` says why not; `examples` has a picture, as HTML, for gates
-    that failed, by id, and `consensus_pictures` all those of gates on what healthy models know. `thumbnails` are
-    images (H, W, C) uint8 by their number, those that the overview names, or by the id of their gate, golden ones.
+    a check that failed. `scope` says what a complete run of the quick profile leaves out, and is empty for any other.
+    `provenance` says whose reference models the thresholds come from, and `remarks` what else bears upon them.
+    `overview` holds the models side by side, or `overview_missing` says why not; `examples` has a picture, as HTML, for
+    checks that failed, by id, and `consensus_pictures` all those of checks on what reference models know. `thumbnails`
+    are images (H, W, C) uint8 by their number, those that the overview names, or by the id of their gate, golden ones.
     `history` has earlier runs, and this one last.
     """
 
@@ -69,7 +69,7 @@ class Outcome:
     models: Mapping[str, Mapping[str, str]]
     data: Mapping[str, Any]
     recipe: Mapping[str, Any]
-    gates_sha256: str
+    checks_sha256: str
     versions: Mapping[str, str]
     command: str
     scope: str = ""
@@ -85,20 +85,22 @@ class Outcome:
 
     @property
     def failed(self) -> tuple[Verdict, ...]:
-        """Return the gates that do not hold."""
+        """Return the checks that do not hold."""
         return tuple(verdict for verdict in self.verdicts if verdict.status == "fail")
 
     @property
     def judged(self) -> bool:
-        """Return whether some bound was held against the candidate, be it through a test without a row that failed."""
-        bounds = [verdict.gate for verdict in self.verdicts if verdict.judged]
-        return bool(self.failed_tests) or any(not ROLES[gate.role].precondition for gate in bounds)
+        """Return whether some threshold was held against the candidate, be it through a test without a row that failed."""
+        thresholds = [verdict.check for verdict in self.verdicts if verdict.judged]
+        return bool(self.failed_tests) or any(not ROLES[check.role].precondition for check in thresholds)
 
     @property
     def provisional(self) -> bool:
-        """Return whether some bound that was held against the candidate rests on one or two healthy networks."""
-        gates = [verdict.gate for verdict in self.verdicts if verdict.judged]
-        return any((gate.panel.retrains or SETTLED) < SETTLED for gate in gates if gate.panel and not gate.hand)
+        """Return whether some threshold that was held against the candidate rests on one or two reference models."""
+        checks = [verdict.check for verdict in self.verdicts if verdict.judged]
+        return any(
+            (check.panel.reference_models or SETTLED) < SETTLED for check in checks if check.panel and not check.hand
+        )
 
     @property
     def verdict(self) -> Overall:
@@ -112,7 +114,7 @@ class Outcome:
 
     @property
     def exit_status(self) -> int:
-        """Return 0 when every gate that ran holds, 1 when one does not, 4 when the run could not judge."""
+        """Return 0 when every check that ran holds, 1 when one does not, 4 when the run could not judge."""
         if self.verdict == "error":
             return NOT_JUDGED
         return WORSE if self.failed or self.failed_tests else PASSED
@@ -121,7 +123,7 @@ class Outcome:
     def headline(self) -> str:
         """Return the verdict in one sentence."""
         gated = sum(verdict.judged for verdict in self.verdicts)
-        held = f"{gated - len(self.failed)} of {gated} gates pass"
+        held = f"{gated - len(self.failed)} of {gated} checks pass"
         if self.verdict == "error":
             return "ERROR: the run could not judge the candidate"
         if self.verdict == "partial":
@@ -129,7 +131,7 @@ class Outcome:
         quick = " (quick profile)" if self.scope else ""
         quick += " (provisional)" if self.provisional else ""
         if self.verdict == "fail":
-            families = dict.fromkeys(verdict.gate.family for verdict in self.failed)
+            families = dict.fromkeys(verdict.check.family for verdict in self.failed)
             worse = ", ".join([*families, *self.failed_tests])
             return f"FAIL{quick}: {held}; worse: {worse}"
         return f"PASS{quick}: {held}"
@@ -147,13 +149,13 @@ class Outcome:
             "data": self.data,
             "recipe": self.recipe,
             "provenance": self.provenance,
-            "gates_sha256": self.gates_sha256,
+            "checks_sha256": self.checks_sha256,
             "versions": self.versions,
             "errors": list(self.errors),
             "omissions": list(self.omissions),
             "failed_tests": list(self.failed_tests),
             "self_checks": [check.as_json() for check in self.self_checks],
-            "gates": [verdict.as_json() for verdict in self.verdicts],
+            "checks": [verdict.as_json() for verdict in self.verdicts],
             "overview": self.overview.as_plain() if self.overview else None,
         }
 
@@ -164,44 +166,46 @@ def worst_first(verdicts: tuple[Verdict, ...]) -> list[Verdict]:
 
 
 def urgency(verdict: Verdict) -> tuple[int, float]:
-    """Return what verdicts are ordered by, the least first: their status, and how far a failure misses its bound."""
-    rank = {"error": 0, "fail": 1, "pass": 2, "not_gated": 3, "not_applicable": 4}[verdict.status]
+    """Return what verdicts are ordered by, the least first: their status, and how far a failure misses its threshold."""
+    rank = {"error": 0, "fail": 1, "pass": 2, "informational": 3, "not_applicable": 4}[verdict.status]
     missed_by = slack(verdict) if verdict.status == "fail" else None
     return rank, missed_by or 0.0
 
 
 def slack(verdict: Verdict) -> float | None:
-    """Return how far a measurement lies on the good side of its bound, in its `spread`; negative beyond it.
+    """Return how far a measurement lies on the good side of its threshold, in its `spread`; negative beyond it.
 
     None for a row that was not judged.
     """
-    if not verdict.judged or verdict.value is None or verdict.limit is None:
+    if not verdict.judged or verdict.value is None or verdict.threshold is None:
         return None
-    known = verdict.gate.healthy
-    sign = -1 if verdict.gate.direction == "at_most" else 1
-    return sign * (verdict.value - verdict.limit) / spread(verdict.limit, known.std if known else None)
+    known = verdict.check.reference
+    sign = -1 if verdict.check.direction == "at_most" else 1
+    return sign * (verdict.value - verdict.threshold) / spread(verdict.threshold, known.std if known else None)
 
 
-def spread(bound: float, std: float | None) -> float:
-    """Return in what a distance from a bound is told: healthy retrains' standard deviation, or a hundredth of it."""
-    return std or max(abs(bound) * 0.01, 1e-9)
+def spread(threshold: float, std: float | None) -> float:
+    """Return in what a distance from a threshold is told: reference models' standard deviation, or a hundredth of it."""
+    return std or max(abs(threshold) * 0.01, 1e-9)
 
 
 def line_of(outcome: Outcome, *, at: datetime | None = None) -> Line:
     """Return the line that a run leaves; `at` is when it ended, now by default."""
-    candidate = [verdict for verdict in outcome.verdicts if verdict.gate.role == "candidate"]
+    candidate = [verdict for verdict in outcome.verdicts if verdict.check.role == "candidate"]
     accuracies = [one for one in candidate if one.metric == "accuracy" and one.value is not None]
     everywhere = [
         one.value
         for one in candidate
-        if one.metric == "right_at_every_pose" and one.gate.keys.get("grid") == "promised" and one.value is not None
+        if one.metric == "robust_accuracy"
+        and one.check.keys.get("grid") == "augmentation-range"
+        and one.value is not None
     ]
-    moved = [one.value for one in accuracies if one.gate.pose != IDENTITY and one.judged]
-    clean = [one.value for one in accuracies if one.gate.family == "clean" and one.gate.pose == IDENTITY]
+    moved = [one.value for one in accuracies if one.check.pose != IDENTITY and one.judged]
+    clean = [one.value for one in accuracies if one.check.family == "clean" and one.check.pose == IDENTITY]
     margins: dict[str, float] = {}
     for verdict in outcome.verdicts:
         if (found := margin(verdict)) is not None:
-            family = verdict.gate.family
+            family = verdict.check.family
             margins[family] = min(round(found, 2), margins.get(family, FARTHEST))
     return Line(
         candidate=outcome.models["candidate"]["sha256"],
@@ -211,9 +215,9 @@ def line_of(outcome: Outcome, *, at: datetime | None = None) -> Line:
         verdict=outcome.verdict,
         profile=outcome.profile,
         data=str(outcome.data["sha256"]),
-        gates=outcome.gates_sha256,
+        checks=outcome.checks_sha256,
         judged=sum(verdict.judged for verdict in outcome.verdicts),
-        failing=tuple(verdict.gate.id for verdict in outcome.failed) + outcome.failed_tests,
+        failing=tuple(verdict.check.id for verdict in outcome.failed) + outcome.failed_tests,
         clean=clean[0] if clean else None,
         worst_pose=min((value for value in moved if value is not None), default=None),
         everywhere=everywhere[0] if everywhere else None,
@@ -222,10 +226,10 @@ def line_of(outcome: Outcome, *, at: datetime | None = None) -> Line:
 
 
 def margin(verdict: Verdict) -> float | None:
-    """Return how far a measurement lies on the good side of its bound, in standard deviations of healthy retrains.
+    """Return how far a measurement lies on the good side of its threshold, in standard deviations of reference models.
 
-    Of a bound whose healthy retrains nobody knows, in hundredths of the bound. It is negative for a gate that fails, at
-    least 0 for one that holds, and at most 99 either way; None for a row that was not judged.
+    Of a threshold whose reference models nobody knows, in hundredths of the threshold. It is negative for a check that
+    fails, at least 0 for one that holds, and at most 99 either way; None for a row that was not judged.
     """
     if (away := slack(verdict)) is None:
         return None

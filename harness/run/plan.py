@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from harness.errors import InputError, NotApplicableError, foreign_code
+from harness.base.errors import InputError, NotApplicableError, foreign_code
 from harness.inference.planning import Asked, Ledger, PlannedClassifier
 from harness.perturb import Pose
 from harness.run.affordable import rows_passes
@@ -23,7 +23,7 @@ from harness.run.selfcheck import self_checks
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.gates import Gate, Verdict
+    from harness.checks import Check, Verdict
     from harness.inference import Classifier
     from harness.run.selfcheck import Judge
     from harness.run.session import StressSession
@@ -50,8 +50,8 @@ def _unlimited(seconds: float, what: str) -> AbstractContextManager[None]:  # no
 class Plan:
     """What a run asks for, on so many images, and what it costs on so many cores.
 
-    Counts are upper bounds where a search ends early. `rows` is how many tests there are of each family, and `sizes`
-    how many images these may look at.
+    Counts are upper thresholds where a search ends early. `rows` is how many tests there are of each family, and
+    `sizes` how many images these may look at.
     """
 
     images: int
@@ -70,14 +70,14 @@ class Plan:
 
 def asked_by(
     session: StressSession,
-    gates: Sequence[Gate],
+    checks: Sequence[Check],
     judge: Judge,
     *,
     overview: bool = True,
     cached: bool = True,
     limit: Limit = _unlimited,
 ) -> Counted:
-    """Run the tests of these gates, self-checks and overview on models that only count; return what each asks for.
+    """Run the tests of these checks, self-checks and overview on models that only count; return what each asks for.
 
     By family, in the order in which they are first asked, so that what two families share is the first one's. What is
     `cached` is told apart, or else counted as the rest, whatever earlier runs have left.
@@ -92,9 +92,9 @@ def asked_by(
     uncounted: dict[str, None] = {}
     until = time.monotonic() + COUNTING
 
-    def ask(session: StressSession, gate: Gate) -> Verdict | None:
+    def ask(session: StressSession, check: Check) -> Verdict | None:
         with suppress(Exception):  # A test that cannot cope with made-up answers has been counted up to there.
-            return judge(session, gate)
+            return judge(session, check)
         return None
 
     def count(name: str, what: Callable[[], object]) -> None:
@@ -107,26 +107,26 @@ def asked_by(
         except TimeoutError:
             uncounted[name] = None
 
-    for gate in gates:
-        count(gate.family, partial(ask, planned, gate))
+    for check in checks:
+        count(check.family, partial(ask, planned, check))
     count(CHECKS, lambda: self_checks(planned, ask))
     if overview:
-        searched = any(gate.keys.get("path") for gate in gates)
+        searched = any(check.keys.get("path") for check in checks)
         count(OVERVIEW, lambda: overview_of(planned, searched=searched))
     return Counted(ledger.asked, tuple(uncounted))
 
 
 def plan_of(
-    session: StressSession, gates: Sequence[Gate], judge: Judge, *, overview: bool = True, limit: Limit = _unlimited
+    session: StressSession, checks: Sequence[Check], judge: Judge, *, overview: bool = True, limit: Limit = _unlimited
 ) -> Plan:
-    """Return the plan of a run of these gates; runs a few batches of the candidate, and counts the rest.
+    """Return the plan of a run of these checks; runs a few batches of the candidate, and counts the rest.
 
     Raises `InputError` where the model gives no answer in time.
     """
     rows: dict[str, int] = {}
-    for gate in gates:
-        rows[gate.family] = rows.get(gate.family, 0) + 1
-    counted = asked_by(session, gates, judge, overview=overview, limit=limit)
+    for check in checks:
+        rows[check.family] = rows.get(check.family, 0) + 1
+    counted = asked_by(session, checks, judge, overview=overview, limit=limit)
     sizes = {family: session.measured_by(family) for family in rows}
     cores = session.roles["candidate"].classifier.workers
     return Plan(len(session.images), rows, counted, measured_costs(session, limit=limit), sizes, cores)
@@ -134,14 +134,14 @@ def plan_of(
 
 def rows_in_brief(session: StressSession) -> str:
     """Say how much the rows ask for at least."""
-    rows, images = len(session.gates.gates), len(session.images)
+    rows, images = len(session.checks.checks), len(session.images)
     return f"{rows} rows on {images:,} images: {rows_passes(session):,} image-poses, without searches and maps"
 
 
 def time_in_brief(session: StressSession) -> str:
     """Say what that takes; measures one batch of the candidate, and none where an earlier run has left the answers."""
     images, candidate = session.images, session.roles["candidate"]
-    posed = next((gate.pose for gate in session.gates.gates if gate.pose != Pose()), Pose())
+    posed = next((check.pose for check in session.checks.checks if check.pose != Pose()), Pose())
     key = candidate.classifier.cache_key("answers", images, posed)
     if session.cache is not None and key is not None and session.cache.has(key):
         return "answers of an earlier run are in the cache"
@@ -197,7 +197,7 @@ def _seconds(session: StressSession, count: int, *, exact: bool) -> float:
 
 def _map_seconds(session: StressSession, each: float, tried: int) -> float:
     candidate = session.roles["candidate"]
-    if not session.gates.family("attention"):
+    if not session.checks.family("attention"):
         return MAP_PASSES * each
     some = session.images.take(torch.arange(min(tried, len(session.images))))
     fresh = replace(candidate, classifier=candidate.classifier.like(candidate.classifier.plain))

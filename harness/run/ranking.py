@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import InputError, some_of
+from harness.base.errors import InputError, some_of
 from harness.networks import NetworkOptions
 from harness.run.history import FARTHEST
 from harness.run.outcome import spread
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _LED = 1.0
-"""Standard deviations of healthy retrains by which the best of a row must be ahead of the next, to win it."""
+"""Standard deviations of reference models by which the best of a row must be ahead of the next, to win it."""
 _ORDER = ("pass", "partial", "fail", "error")
 """Verdicts, the best first."""
 
@@ -40,7 +40,7 @@ class RankingRequest:
 class Judged:
     """What the gate said of one candidate, by its `stress.json`; `rows` are its entries there, by id.
 
-    `failed_tests` names the tests without a gate that failed.
+    `failed_tests` names the tests without a check that failed.
     """
 
     name: str
@@ -54,48 +54,48 @@ class Judged:
     @staticmethod
     def of(name: str, path: str, report: Mapping[str, Any]) -> Judged:
         """Return what a report, the content of `stress.json`, says of its candidate."""
-        rows = {row["id"]: row for row in report["gates"] if row["role"] == "candidate"}
+        rows = {row["id"]: row for row in report["checks"] if row["role"] == "candidate"}
         error = next(iter(report["errors"]), "") if report["verdict"] == "error" else ""
         sha256 = (report["candidate"] or {}).get("sha256", "")
         return Judged(name, path, sha256, report["verdict"], rows, error, tuple(report["failed_tests"]))
 
     @property
     def failing(self) -> list[str]:
-        """Return the ids of the gates that fail."""
+        """Return the ids of the checks that fail."""
         return [name for name, row in self.rows.items() if row["status"] == "fail"]
 
     @property
     def remark(self) -> str:
-        """Return why it was not judged, or what failed besides its gates; empty where there is no such thing."""
+        """Return why it was not judged, or what failed besides its checks; empty where there is no such thing."""
         if self.error:
             return f"{self.name} was not judged: {self.error}"
-        return f"{self.name} fails tests without a gate: {some_of(self.failed_tests)}" if self.failed_tests else ""
+        return f"{self.name} fails tests without a check: {some_of(self.failed_tests)}" if self.failed_tests else ""
 
     @property
     def judged(self) -> int:
-        """Return how many gates were judged."""
+        """Return how many checks were judged."""
         return sum(row["status"] in {"pass", "fail"} for row in self.rows.values())
 
     @property
     def margins(self) -> dict[str, float]:
-        """Return by family how far the gate nearest to its bound is from it, see `harness.run.outcome.margin`."""
+        """Return by family how far the gate nearest to its threshold is from it, see `harness.run.outcome.margin`."""
         found: dict[str, float] = {}
         for row in self.rows.values():
             if row["status"] in {"pass", "fail"} and row["value"] is not None:
-                away = _score(row, row["value"]) - _score(row, row["bound"])
+                away = _score(row, row["value"]) - _score(row, row["threshold"])
                 away = max(away, 0.0) if row["status"] == "pass" else min(away, 0.0)
                 found[row["family"]] = min(away, found.get(row["family"], FARTHEST))
         return {name: max(value, -FARTHEST) for name, value in found.items()}
 
     @property
     def tightest(self) -> tuple[str, float]:
-        """Return the family whose nearest gate is the nearest of all to its bound, or the farthest beyond it."""
+        """Return the family whose nearest gate is the nearest of all to its threshold, or the farthest beyond it."""
         return min(self.margins.items(), key=lambda each: each[1], default=("", -math.inf))
 
 
 @dataclass(frozen=True)
 class Win:
-    """A row whose best candidate is ahead of the next by `lead` standard deviations of healthy retrains."""
+    """A row whose best candidate is ahead of the next by `lead` standard deviations of reference models."""
 
     row: str
     candidate: str
@@ -103,7 +103,7 @@ class Win:
 
 
 def ranked(candidates: Sequence[Judged]) -> list[Judged]:
-    """Return the candidates, the best first: by the verdict, by how many gates and tests fail, by the tightest gate."""
+    """Return the candidates, the best first: by the verdict, by how many checks and tests fail, by the tightest gate."""
 
     def badness(one: Judged) -> tuple[int, int, float, str]:
         return _ORDER.index(one.verdict), len(one.failing) + len(one.failed_tests), -one.tightest[1], one.name
@@ -114,7 +114,7 @@ def ranked(candidates: Sequence[Judged]) -> list[Judged]:
 def wins(candidates: Sequence[Judged]) -> list[Win]:
     """Return the rows that one candidate wins, plainly ahead of all others, the greatest lead first.
 
-    Rows count that were measured on all that were judged, and of which a bound, or what healthy retrains reach, is
+    Rows count that were measured on all that were judged, and of which a threshold, or what reference models reach, is
     known: in their spread leads are told, see `harness.run.outcome.spread`.
     """
     judged = [one for one in candidates if one.verdict != "error"]
@@ -122,7 +122,7 @@ def wins(candidates: Sequence[Judged]) -> list[Win]:
     for name in judged[0].rows if len(judged) > 1 else ():
         rows = [one.rows.get(name) for one in judged]
         known = [row for row in rows if row and row["value"] is not None]
-        if len(known) < len(judged) or (known[0]["healthy_std"] is None and known[0]["bound"] is None):
+        if len(known) < len(judged) or (known[0]["reference_std"] is None and known[0]["threshold"] is None):
             continue
         scores = sorted(((_score(row, row["value"]), at) for at, row in enumerate(known)), reverse=True)
         lead = min(scores[0][0] - scores[1][0], FARTHEST)
@@ -133,8 +133,8 @@ def wins(candidates: Sequence[Judged]) -> list[Win]:
 
 def _score(row: Mapping[str, Any], value: float) -> float:
     """Return a value in the spread of its row, more being better."""
-    bound = row["bound"] if row["bound"] is not None else row["healthy_mean"] or 0.0
-    return (-1 if row["direction"] == "at_most" else 1) * value / spread(bound, row["healthy_std"])
+    threshold = row["threshold"] if row["threshold"] is not None else row["reference_mean"] or 0.0
+    return (-1 if row["direction"] == "at_most" else 1) * value / spread(threshold, row["reference_std"])
 
 
 def best_behaviours(candidates: Sequence[Judged]) -> dict[str, list[str]]:
@@ -186,7 +186,7 @@ def _expect_different(paths: Sequence[Path], network: NetworkOptions) -> None:
             raise InputError(f"{twin} and {path} hold the same network; there is nothing to compare")
 
 
-def _judged(checkpoints: dict[str, Path], gates: Path, passed: Sequence[str]) -> list[Judged]:
+def _judged(checkpoints: dict[str, Path], checks: Path, passed: Sequence[str]) -> list[Judged]:
     """Run the gate on each checkpoint, one after the other: each run takes all cores."""
     from tqdm import tqdm
 
@@ -194,8 +194,8 @@ def _judged(checkpoints: dict[str, Path], gates: Path, passed: Sequence[str]) ->
     for name, path in tqdm(checkpoints.items(), unit="checkpoint", desc="gating", delay=2):
         with tempfile.TemporaryDirectory() as folder:
             command = [
-                *(sys.executable, "-m", "pytest", str(gates.parent), "-q", "-p", "no:cacheprovider", "-p", "no:html"),
-                *(f"--candidate={path}", f"--gates={gates}", f"--stress-reports={folder}"),
+                *(sys.executable, "-m", "pytest", str(checks.parent), "-q", "-p", "no:cacheprovider", "-p", "no:html"),
+                *(f"--candidate={path}", f"--checks={checks}", f"--stress-reports={folder}"),
                 *("--stress-no-overview", "--stress-history=none", *passed),
             ]
             run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  Our own command.

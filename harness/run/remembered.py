@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import InputError
+from harness.base.cache import installed
+from harness.base.decisive import decisive_files
+from harness.base.errors import InputError
+from harness.base.records import as_json, read_json
 from harness.perturb import PROTOCOL
 from harness.run import opening as _opening
 from harness.run.outcome import SelfCheck
-from harness.store.cache import installed
-from harness.store.decisive import decisive_files
-from harness.store.records import as_json, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from harness.base import PredictionCache
     from harness.run.session import StressSession
-    from harness.store import PredictionCache
 
 _LIBRARIES = ("stress-harness", "torch", "numpy", "scipy", "hypothesis", "opencv-python", "onnxruntime")
 
@@ -51,7 +51,7 @@ class Memory:
 def memory_of(session: StressSession, *, code: str) -> Memory:
     """Return the memory of a session, in which checks are made with tests of this `code`, a hash; see `code_of`.
 
-    The key is all that decides a check: the models' computations and tensors, images, gates file, code, versions and
+    The key is all that decides a check: the models' computations and tensors, images, checks file, code, versions and
     platform. Where a model cannot be traced, its code may have changed, and nothing is remembered.
     """
     models = [(role, model.classifier, model) for role, model in sorted(session.roles.items())]
@@ -61,7 +61,7 @@ def memory_of(session: StressSession, *, code: str) -> Memory:
         code,
         session.images.sha256,
         tuple(session.images.pixels.shape),
-        session.gates.sha256,
+        session.checks.sha256,
         sorted(session.fitted.items()),
         session.thorough,
         [

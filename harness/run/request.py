@@ -11,28 +11,28 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.base.errors import InputError
+from harness.base.settings import add_settings, option_of_pytest, values_in
+from harness.checks.roles import ROLES
 from harness.data.options import DataOptions
-from harness.errors import InputError
-from harness.gates.roles import ROLES
 from harness.networks.options import NetworkOptions
 from harness.networks.running import BackendOptions
 from harness.run.budget import seconds_in
 from harness.run.pytest_configuration import added_options
 from harness.run.settings import HISTORY_FILE, SETTINGS
-from harness.store.settings import add_settings, option_of_pytest, values_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from harness.gates.file import DataFingerprint
+    from harness.checks.file import DataFingerprint
 
 QUICK_SAMPLES = 2_000
-"""Images of a quick run whose gates file was made for all."""
+"""Images of a quick run whose checks file was made for all."""
 TIMEOUT_SECONDS = {"quick": 1_800.0, "default": 1_800.0, "thorough": 18_000.0}
-"""How long a gate may take, by profile: far more than a network of the size of a ResNet-50 needs on one core."""
+"""How long a check may take, by profile: far more than a network of the size of a ResNet-50 needs on one core."""
 _ON_CI = ("CI", "BUILD_NUMBER", "TF_BUILD")
 """Variables of the environment of which continuous integration sets one; pytest goes by the first two."""
-_PATHS = {*(f"--{role}" for role in ROLES), "--gates", "--stress-reports", "--stress-history"}
+_PATHS = {*(f"--{role}" for role in ROLES), "--checks", "--stress-reports", "--stress-history"}
 """Options that are followed by a path, which pytest would take for a place of tests."""
 
 Spec = str | Path
@@ -45,13 +45,13 @@ class RunRequest:
     What is None has its default, which `root` is resolved against, the folder of the project. `tests` are files or
     folders of stress tests, and `options` further options of pytest. Calibration alone asks for `record`, families or
     rows to measure without judging, empty for all; for `answers`, the folder in which the candidate's answers are left;
-    and for `panel_predictions` of another file than the recipe of the gates file names.
+    and for `panel_predictions` of another file than the recipe of the checks file names.
     """
 
     candidate: Spec | None = None
     baseline: Spec | None = None
     incumbent: Spec | None = None
-    gates: Spec | None = None
+    checks: Spec | None = None
     model: str | None = None
     model_arg: Sequence[str] = ()
     model_outputs: str | None = None
@@ -124,7 +124,7 @@ class RunRequest:
             given = getattr(self, name)
             if given == "none":
                 if not role.optional:
-                    raise InputError(f"a gate needs a {name}; name a checkpoint", setting=f"{name} none")
+                    raise InputError(f"a check needs a {name}; name a checkpoint", setting=f"{name} none")
             elif given is not None:
                 found[name] = Path(given)
             elif (path := role.default(self.root / "models", shipped_data=self._ours)) is not None:
@@ -141,17 +141,17 @@ class RunRequest:
         return self.data_options == DataOptions()
 
     @property
-    def gates_path(self) -> Path:
-        """Return the path of the gates file."""
-        if self.gates is not None:
-            return Path(self.gates)
-        quick = self.default_gates_path.with_name("gates-quick.toml")
-        return quick if self.profile == "quick" and quick.exists() else self.default_gates_path
+    def checks_path(self) -> Path:
+        """Return the path of the checks file."""
+        if self.checks is not None:
+            return Path(self.checks)
+        quick = self.default_checks_path.with_name("checks-quick.toml")
+        return quick if self.profile == "quick" and quick.exists() else self.default_checks_path
 
     @property
-    def default_gates_path(self) -> Path:
-        """Return the path of the gates file of the default profile."""
-        return self.root / "stress_tests/gates.toml"
+    def default_checks_path(self) -> Path:
+        """Return the path of the checks file of the default profile."""
+        return self.root / "stress_tests/checks.toml"
 
     @property
     def reports_folder(self) -> Path:
@@ -173,7 +173,7 @@ class RunRequest:
 
     @property
     def timeout_seconds(self) -> float:
-        """Return how long a gate may take, 0 for no limit; raises `InputError` for what is no such time."""
+        """Return how long a check may take, 0 for no limit; raises `InputError` for what is no such time."""
         if self.timeout is None:
             return TIMEOUT_SECONDS[self.profile]
         if not 0 <= self.timeout < threading.TIMEOUT_MAX:
@@ -181,7 +181,7 @@ class RunRequest:
         return self.timeout
 
     def sample_size(self, made_for: DataFingerprint) -> int | None:
-        """Return how many images are measured, None for all, by gates that were made for these."""
+        """Return how many images are measured, None for all, by checks that were made for these."""
         if self.samples is not None:
             return self.samples
         return (made_for.sample or QUICK_SAMPLES) if self.profile == "quick" else None

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from harness.base.errors import InputError, printable
+from harness.checks import Check, Verdict
+from harness.checks.families import damages
 from harness.data import sample_up_to
-from harness.errors import InputError, printable
-from harness.gates import Gate, Verdict
-from harness.gates.families import damages
 from harness.inference import Predictions
 from harness.inference.attention import attend
 from harness.measures.flips import flips
@@ -27,7 +27,7 @@ from harness.run.remembered import Memory
 from harness.run.session import StressSession
 
 if TYPE_CHECKING:
-    from harness.gates.damages import Damage
+    from harness.checks.damages import Damage
     from harness.inference import Classifier
 
 SAMPLES = 1_000
@@ -39,12 +39,12 @@ ANSWERS = 16
 HURTS = 0.001
 """A damage counts as one when McNemar's p, of failures with it and without, is below this."""
 ALIKE = 0.5
-"""Mean rank correlation from which on two models look at the same: healthy retrains of one recipe reach 0.6 here."""
+"""Mean rank correlation from which on two models look at the same: reference models of one recipe reach 0.6 here."""
 
 MAPS = "maps-follow-weights"
 
-Judge = Callable[[StressSession, Gate], Verdict | None]
-"""Runs the stress test of a gate's family in a session; None when there is no such test."""
+Judge = Callable[[StressSession, Check], Verdict | None]
+"""Runs the stress test of a check's family in a session; None when there is no such test."""
 
 
 def self_checks(
@@ -60,7 +60,7 @@ def self_checks(
     what an earlier run cannot tell: that this process answers as it did. `on_check` is called before each check, with
     its name and how many there are.
     """
-    memory, damaging = memory or Memory(), damages(session.gates)
+    memory, damaging = memory or Memory(), damages(session.checks)
     extent = extent_of(session)
     sizes = sorted({min(size, SAMPLES, len(session.images)) for size in (extent.damaged, SAMPLES)})
     rest = session.of_family("clean")  # What the run has predicted at rest already, in a sampled one.
@@ -98,7 +98,7 @@ def _until_it_holds(
 ) -> SelfCheck:
     """Return what the check finds on the first of these samples on which it does not fail, or else on the last.
 
-    On few images a gate's interval may allow what it does not on more, and a run must not end for that.
+    On few images a check's interval may allow what it does not on more, and a run must not end for that.
     """
     found = check(_sample(session, sizes[0]))
     for size in sizes[1:]:
@@ -197,15 +197,15 @@ def _is_noticed(family: str, damage: Damage, sampled: StressSession, judge: Judg
     def result(status: Literal["pass", "fail", "not_applicable"], detail: str) -> SelfCheck:
         return SelfCheck(damage.name, status, detail)
 
-    gates = [
-        gate
-        for gate in sampled.gates.family(family)
-        if gate.threshold and gate.role == "candidate" and damage.concerns(gate)
+    checks = [
+        check
+        for check in sampled.checks.family(family)
+        if check.binding and check.role == "candidate" and damage.concerns(check)
     ]
-    if not gates:
-        return result("not_applicable", f"no gate of family {family!r} that is about this has a bound")
+    if not checks:
+        return result("not_applicable", f"no check of family {family!r} that is about this has a threshold")
     candidate = sampled.roles["candidate"]
-    damaged = damage.apply(candidate, gates, sampled.images.classes)
+    damaged = damage.apply(candidate, checks, sampled.images.classes)
     fails, failed = damage.fails(damaged.predict(sampled.images)), damage.fails(candidate.predict(sampled.images))
     if not _is_worse(fails, failed):
         return result(
@@ -215,27 +215,27 @@ def _is_noticed(family: str, damage: Damage, sampled: StressSession, judge: Judg
     broken = replace(sampled, roles={**sampled.roles, "candidate": damaged})
     harm = f"the damaged copy fails {fails.sum()} of {len(fails)} images, {failed.sum()} before, and"
     passed = []
-    for gate in gates:
-        verdict = judge(broken, gate)
+    for check in checks:
+        verdict = judge(broken, check)
         if verdict is not None and verdict.status == "fail":
-            return result("pass", f"{harm} gate {gate.id} of family {family!r} notices")
+            return result("pass", f"{harm} check {check.id} of family {family!r} notices")
         if verdict is not None:
-            passed.append((gate, verdict))
+            passed.append((check, verdict))
     if not passed:
         but = "was collected, or only with fixtures that a self-check cannot give"
         return result("not_applicable", f"no test of family {family!r} {but}")
     # A gate that this model fails as it is can fail: what damage makes right, such as the one image of a golden gate,
-    # says nothing against its bound.
-    blind = [now for gate, now in passed if (own := judge(sampled, gate)) is None or own.status != "fail"]
+    # says nothing against its threshold.
+    blind = [now for check, now in passed if (own := judge(sampled, check)) is None or own.status != "fail"]
     if not blind:
         return result(
             "not_applicable",
-            f"the model fails all {len(passed)} gates of family {family!r} as it is, and the damage mends that",
+            f"the model fails all {len(passed)} checks of family {family!r} as it is, and the damage mends that",
         )
     return result(
         "fail",
-        f"{harm} all {len(blind)} gates of family {family!r} let it pass, such as {blind[0].explain()}; "
-        f"set bounds that can fail in {sampled.gates.path}, or correct the test",
+        f"{harm} all {len(blind)} checks of family {family!r} let it pass, such as {blind[0].explain()}; "
+        f"set thresholds that can fail in {sampled.checks.path}, or correct the test",
     )
 
 
@@ -247,8 +247,8 @@ def _maps_follow_weights(sampled: StressSession) -> SelfCheck:
     Each tensor's values are shuffled and not drawn anew, so that it works for any layer and keeps their scale.
     """
     name, images, candidate = MAPS, sampled.images, sampled.roles["candidate"]
-    if not sampled.gates.family("attention"):
-        return SelfCheck(name, "not_applicable", "there is no gate of family 'attention'")
+    if not sampled.checks.family("attention"):
+        return SelfCheck(name, "not_applicable", "there is no check of family 'attention'")
     classifier = candidate.classifier
     shuffled = classifier.like(_shuffled(classifier.plain))
     try:

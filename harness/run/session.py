@@ -1,4 +1,4 @@
-"""What the tests of a run work with: the images, the gates, the models in their roles, and what follows from them."""
+"""What the tests of a run work with: the images, the checks, the models in their roles, and what follows from them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from harness.errors import NotApplicableError
-from harness.gates.roles import ROLES, role_title
+from harness.base.errors import NotApplicableError
+from harness.checks.roles import ROLES, role_title
 from harness.measures.panel.pairing import PairedIncumbent
 
 if TYPE_CHECKING:
@@ -15,32 +15,32 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from harness.base import PredictionCache
+    from harness.checks import Check, ChecksFile
     from harness.data import LabelledImages
-    from harness.gates import Gate, GatesFile
     from harness.inference import RoleModel
     from harness.inference.cluster import Cluster
     from harness.measures.panel.predictions import PanelPredictions
-    from harness.store import PredictionCache
 
 SEARCH_SAMPLES, PROBE_SAMPLES = 2_000, 500
 
 
 @dataclass(frozen=True, eq=False)
 class StressSession:
-    """Images, gates and models of one run; models of one file share their predictions."""
+    """Images, checks and models of one run; models of one file share their predictions."""
 
     images: LabelledImages
-    gates: GatesFile
+    checks: ChecksFile
     roles: Mapping[str, RoleModel]
     recording: bool = False
     thorough: bool = False
     cache: PredictionCache | None = None
     """Where what a run found out is kept for the next; None to find out everything anew."""
     fitted: Mapping[str, int] = field(default_factory=dict)
-    """On how many images families are measured, fewer than their bounds were made for, to fit a run into a time."""
+    """On how many images families are measured, fewer than their thresholds were made for, to fit a run into a time."""
     golden: LabelledImages | None = None
     """Images that must never be wrong again, whatever sample of the data is measured."""
-    knowledge: PanelPredictions | None = None
+    panel_predictions: PanelPredictions | None = None
     """Predictions of the reference panel for the images; None without a recording."""
     cluster: Cluster | None = None
     """What models run on, if not this process."""
@@ -66,13 +66,13 @@ class StressSession:
         """Return the candidate's incumbent: another reference model while a panel is measured, unless one is named."""
         measured = self.recording and "incumbent" not in self.roles
         reference = self.roles["candidate"].model_sha256 if measured else None
-        return PairedIncumbent(lambda: self.role("incumbent"), self.knowledge, reference)
+        return PairedIncumbent(lambda: self.role("incumbent"), self.panel_predictions, reference)
 
     @property
     def golden_images(self) -> LabelledImages:
         """Return the golden set; raises `NotApplicableError` where it has no image."""
         if self.golden is None:
-            raise NotApplicableError(f"{self.gates.path} has no golden set (`stress-harness golden add`)")
+            raise NotApplicableError(f"{self.checks.path} has no golden set (`stress-harness golden add`)")
         return self.golden
 
     @cached_property
@@ -99,9 +99,9 @@ class StressSession:
     def inputs(self) -> dict[str, str]:
         """Return the SHA-256 of all that is judged and judged by, by the path, or name, that it was read from."""
         read = {f"{role} {model.path}": model.sha256 for role, model in self.roles.items()}
-        known = {"what the panel knows": self.knowledge.sha256} if self.knowledge else {}
+        known = {"what the panel knows": self.panel_predictions.sha256} if self.panel_predictions else {}
         return {
-            f"{self.gates.path}": self.gates.sha256,
+            f"{self.checks.path}": self.checks.sha256,
             f"data {self.images.name}": self.images.sha256,
             **read,
             **known,
@@ -109,14 +109,14 @@ class StressSession:
 
     @property
     def share(self) -> float:
-        """Return the share of the images that the gates were made for which this run measures."""
-        return len(self.images) / self.gates.data.measured
+        """Return the share of the images that the checks were made for which this run measures."""
+        return len(self.images) / self.checks.data.measured
 
     @property
     def provenance(self) -> str:
-        """Say whose healthy models the bounds come from, and whether the candidate's recipe is theirs."""
-        about = str(self.gates.recipe.get("about", "of unknown origin"))
-        theirs = self.gates.recipe.get("training")
+        """Say whose reference models the thresholds come from, and whether the candidate's recipe is theirs."""
+        about = str(self.checks.recipe.get("about", "of unknown origin"))
+        theirs = self.checks.recipe.get("training")
         record = self.roles["candidate"].record
         own = record.training if record else None
         if not theirs or not own:
@@ -126,17 +126,17 @@ class StressSession:
             return f"{about}; the candidate's recipe is another (it differs in {', '.join(differing)})"
         return f"{about}; the candidate's recipe is the same"
 
-    def scaled(self, gate: Gate) -> Gate:
-        """Return the gate as it applies to this run: to its images, and without bound when it only records."""
-        if self.recording and not ROLES[gate.role].precondition:
-            gate = replace(gate, hand=None, panel=None, recorded=True)
-        if self.thorough and gate.keys.get("within"):
-            gate = replace(gate, hand=None, not_gated="searched ten times as long as its bound was made for")
-        return replace(gate, share=self.measured_by(gate.family) / self.gates.data.measured_by(gate.family))
+    def scaled(self, check: Check) -> Check:
+        """Return the gate as it applies to this run: to its images, and without threshold when it only records."""
+        if self.recording and not ROLES[check.role].precondition:
+            check = replace(check, hand=None, panel=None, recorded=True)
+        if self.thorough and check.keys.get("within"):
+            check = replace(check, hand=None, informational="searched ten times as long as its threshold was made for")
+        return replace(check, share=self.measured_by(check.family) / self.checks.data.measured_by(check.family))
 
     def measured_by(self, family: str) -> int:
         """Return on how many images the tests of a family are run."""
-        made_for = self.gates.data.measured_by(family)
+        made_for = self.checks.data.measured_by(family)
         return min(made_for, self.fitted.get(family, made_for), len(self.whole or self.images))
 
     def of_family(self, family: str) -> StressSession:

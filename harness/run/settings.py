@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from harness.base.settings import Setting
+from harness.checks.roles import ROLES
 from harness.data.options import DATA_SETTINGS
-from harness.gates.roles import ROLES
 from harness.networks.options import NETWORK_SETTINGS
 from harness.networks.running import BACKEND_SETTINGS
-from harness.store.settings import Setting
 
 HISTORY_FILE = "history.jsonl"
 """The file in which runs leave a line, by default in the folder of reports."""
@@ -23,9 +23,9 @@ MODEL_SETTINGS = (
         for name, role in ROLES.items()
     ),
     Setting(
-        "gates",
-        "The file with the thresholds (default: stress_tests/gates.toml; in the quick profile "
-        "stress_tests/gates-quick.toml if it is there).",
+        "checks",
+        "The file with the thresholds (default: stress_tests/checks.toml; in the quick profile "
+        "stress_tests/checks-quick.toml if it is there).",
         "models",
         metavar="PATH",
     ),
@@ -42,7 +42,8 @@ SCOPE_SETTINGS = (
     ),
     Setting(
         "profile",
-        "How much to measure: quick (the few gates of stress_tests/gates-quick.toml on the sample that they were made "
+        "How much to measure: quick (the few checks of stress_tests/checks-quick.toml on the sample that they were "
+        "made "
         "for; by other gates a sample of 2,000 images, and the verdict is partial), default, or thorough (grids of "
         "poses on all images, Hypothesis searches ten times as long; many minutes) (default: default).",
         "scope",
@@ -82,13 +83,13 @@ SCOPE_SETTINGS = (
         "budget",
         "Let the run fit into this time on this machine, such as 90s, 20m or 1.5h: where it would take longer, "
         "families are measured on stratified samples, and the verdict is partial, as with samples; `calibrate "
-        "--budget` makes bounds for samples that fit. With plan: only say which (default: all images).",
+        "--budget` makes thresholds for samples that fit. With plan: only say which (default: all images).",
         "scope",
         metavar="TIME",
     ),
     Setting(
         "timeout",
-        "How long one gate may take before the run ends as one that could not judge, since the model hangs; 0 for no "
+        "How long one check may take before the run ends as one that could not judge, since the model hangs; 0 for no "
         "limit (default: 1800, in the thorough profile 18000).",
         "scope",
         type=float,

@@ -1,12 +1,12 @@
-"""Samples that fit a gate run into a time: chosen before calibration, kept in the gates file, measured on."""
+"""Samples that fit a gate run into a time: chosen before calibration, kept in the checks file, measured on."""
 
 import pytest
 
+from harness.base.errors import InputError
 from harness.calibration.samples import with_samples
-from harness.errors import InputError
 
 HEAD = 'schema = 1\n# of what\n[data]\nname = "zoo" # ours\nclasses = [\n    "a",\n]\n'
-ROW = '\n# first\n[[gate]]\nid = "clean"\n'
+ROW = '\n# first\n[[check]]\nid = "clean"\n'
 SAMPLES = ["[data.samples]  # for 20 min", "rotation = 500", "search = 200"]
 WITH = f"{HEAD}\n" + "\n".join(SAMPLES) + f"\n{ROW}"
 

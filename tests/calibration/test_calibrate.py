@@ -1,4 +1,4 @@
-"""`stress-harness calibrate`: healthy networks are measured by the stress tests themselves, and set the bounds."""
+"""`stress-harness calibrate`: reference models are measured by the stress tests themselves, and set the thresholds."""
 
 import os
 import re
@@ -16,13 +16,13 @@ import torch
 from panels import calibrate
 from zoo import ROWS, STRESS_TESTS, TRAINING, Zoo, hypothesis_as_it_starts, in_this_process, network
 
+from harness.base.errors import InputError
 from harness.calibration import measure
 from harness.calibration.measure import measure_panel
 from harness.calibration.panel import read_panel
 from harness.calibration.recording import Recording
+from harness.checks import read_checks
 from harness.cli import main
-from harness.errors import InputError
-from harness.gates import read_gates
 from harness.inference import Classifier
 from harness.measures import accuracy, confident_errors
 from harness.networks import declared
@@ -33,7 +33,7 @@ CORE = min(os.sched_getaffinity(0))
 UNBOUND = (
     "\n[budget]\nrotation = 0.2  # they differ\n"
     + re.sub("hand = .*", "", ROWS)
-    + '\n[[gate]]\nid = "rotate-cw-010"\nfamily = "rotation"\nmetric = "accuracy"\npose = { degrees = -10 }\n'
+    + '\n[[check]]\nid = "rotate-cw-010"\nfamily = "rotation"\nmetric = "accuracy"\npose = { degrees = -10 }\n'
 )
 ROWS_OF_ALL = ["clean", "clean-bee", "rotate-ccw-010", "confident-errors", "rotate-cw-010"]
 
@@ -61,22 +61,22 @@ def zoo(pytester, monkeypatch, cache):
 
 
 def run_calibrate(zoo, *arguments, checkpoints=None) -> int:
-    """Calibrate with the eight healthy networks, unless others are given."""
+    """Calibrate with the eight reference models, unless others are given."""
     given = zoo.seeds if checkpoints is None else checkpoints
     named = ["--checkpoints", *map(str, given)] if given else []
     return main(["calibrate", *arguments, *named, "--", "--stress-data", "npz:zoo.npz"])
 
 
 def state(zoo) -> dict[str, bytes | None]:
-    return {path.name: path.read_bytes() if path.exists() else None for path in (zoo.gates, zoo.panel)}
+    return {path.name: path.read_bytes() if path.exists() else None for path in (zoo.checks, zoo.panel)}
 
 
-# From networks to bounds.
+# From networks to thresholds.
 
 
 def test_the_panel_holds_what_the_stress_tests_measure(zoo, capsys):
     assert run_calibrate(zoo) == 0
-    panel = read_panel(zoo.panel, read_gates(zoo.gates))
+    panel = read_panel(zoo.panel, read_checks(zoo.checks))
     assert [row.id for row in panel.rows] == sorted(ROWS_OF_ALL, key=ROWS_OF_ALL.index)
     assert [(member.path, member.seed) for member in panel.models] == [
         (f"seed-{n}.safetensors", n) for n in range(1, 9)
@@ -93,24 +93,24 @@ def test_the_panel_holds_what_the_stress_tests_measure(zoo, capsys):
             "rotate-cw-010": accuracy(right).value,
         }
     printed = capsys.readouterr().out
-    assert "bounds: stress_tests/gates.toml\nmeasurements: models/panel.json" in printed
+    assert "thresholds: stress_tests/checks.toml\nmeasurements: models/panel.json" in printed
     assert re.search(r"^rotation +2 +2 ", printed, re.MULTILINE)
 
 
-def test_the_gates_file_holds_the_bounds_and_whose_they_are(zoo):
+def test_the_checks_file_holds_the_thresholds_and_whose_they_are(zoo):
     assert run_calibrate(zoo) == 0
-    gates = read_gates(zoo.gates)
-    panel = read_panel(zoo.panel, gates)
+    checks = read_checks(zoo.checks)
+    panel = read_panel(zoo.panel, checks)
     expected = {item.row.id: item for item in calibrate(panel, {"rotation": 0.2})}
-    assert [gate.id for gate in gates.gates] == ROWS_OF_ALL
-    for gate in gates.gates:
-        assert (gate.panel.bound, gate.panel.retrains) == (expected[gate.id].bound, 8)
-        assert gate.not_gated == expected[gate.id].not_gated
-    assert gates.recipe["about"].startswith("8 retrained reference models")
-    assert gates.recipe["seeds"] == list(range(1, 9))
-    assert gates.recipe["training"] == panel.recipe
-    assert gates.recipe["panel"] == "models/panel.json"
-    assert "rotation = 0.2  # they differ" in zoo.gates.read_text()
+    assert [check.id for check in checks.checks] == ROWS_OF_ALL
+    for check in checks.checks:
+        assert (check.panel.threshold, check.panel.reference_models) == (expected[check.id].threshold, 8)
+        assert check.informational == expected[check.id].informational
+    assert checks.recipe["about"].startswith("8 reference models")
+    assert checks.recipe["seeds"] == list(range(1, 9))
+    assert checks.recipe["training"] == panel.recipe
+    assert checks.recipe["panel"] == "models/panel.json"
+    assert "rotation = 0.2  # they differ" in zoo.checks.read_text()
 
 
 def test_a_member_passes_the_gate_it_made_and_a_worse_network_fails(zoo, pytester):
@@ -118,51 +118,54 @@ def test_a_member_passes_the_gate_it_made_and_a_worse_network_fails(zoo, pyteste
     options = ("-p", "no:html", "stress_tests", "--stress-data", "npz:zoo.npz", "--candidate")
     result = pytester.runpytest_inprocess(*options, "seed-3.safetensors")
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["bounds: 8 retrained reference models*; the candidate's recipe is the same"])
+    result.stdout.fnmatch_lines(["thresholds: 8 reference models*; the candidate's recipe is the same"])
     zoo.save("worse.safetensors", seed=1, jitter=0.4, training={**TRAINING, "epochs": 3})
     result = pytester.runpytest_inprocess(*options, "worse.safetensors")
     assert result.ret == 1
     result.stdout.fnmatch_lines(
-        ["*clean: accuracy * < floor * 8 retrains 0.9*", "bounds: *recipe is another (it differs in epochs)"]
+        [
+            "*clean: accuracy * < threshold * 8 reference models 0.9*",
+            "thresholds: *recipe is another (it differs in epochs)",
+        ]
     )
 
 
 def test_samples_that_fit_into_a_time_are_chosen_first_and_kept(zoo, capsys):
-    before = zoo.gates.read_text()
+    before = zoo.checks.read_text()
     assert run_calibrate(zoo, "--budget", "0.001s") == 0
-    gates = read_gates(zoo.gates)
-    assert gates.data.samples == dict.fromkeys(("clean", "class", "confidence", "rotation"), 100)
-    assert {gate.panel.n for gate in gates.gates if gate.family != "class"} == {100}
+    checks = read_checks(zoo.checks)
+    assert checks.data.samples == dict.fromkeys(("clean", "class", "confidence", "rotation"), 100)
+    assert {check.panel.n for check in checks.checks if check.family != "class"} == {100}
     assert re.search(r"^rotation +100 +400 .* 15.0$", capsys.readouterr().out, re.MULTILINE)
-    zoo.gates.write_text(before)
+    zoo.checks.write_text(before)
     for arguments in (("--budget", "20m", "--family", "clean"), ("--budget", "20"), ("--", "--stress-budget", "20m")):
         assert main(["calibrate", *arguments]) == 2
-    assert zoo.gates.read_text() == before
+    assert zoo.checks.read_text() == before
 
 
-def test_samples_that_fit_are_chosen_where_images_are_golden_and_knowledge_is_recorded(zoo):
-    """Both lie beside the gates file, and change no samples: what retrains are asked is counted before they were."""
+def test_samples_that_fit_are_chosen_where_images_are_golden_and_panel_predictions_is_recorded(zoo):
+    """Both lie beside the checks file, and change no samples: what reference models are asked is counted before they were."""
     shutil.copy(STRESS_TESTS / "test_consensus.py", zoo.tests)
-    zoo.bind(UNBOUND + '\n[[gate]]\nid = "lost"\nfamily = "consensus"\nmetric = "lost_consensus"\n')
+    zoo.bind(UNBOUND + '\n[[check]]\nid = "lost"\nfamily = "consensus"\nmetric = "consensus_set_errors"\n')
     data = ("--", "--stress-data", "npz:zoo.npz")
     assert main(["golden", "add", "0", "--reason", "seen", *data]) == 0
-    before = read_gates(zoo.gates).golden
+    before = read_checks(zoo.checks).golden
     for _ in range(2):
         assert run_calibrate(zoo, "--budget", "0.001s") == 0
-        gates = read_gates(zoo.gates)
-        assert gates.golden == before
-        assert gates.knowledge.exists()
-        assert gates.data.samples == dict.fromkeys(("clean", "class", "confidence", "consensus", "rotation"), 100)
+        checks = read_checks(zoo.checks)
+        assert checks.golden == before
+        assert checks.panel_predictions.exists()
+        assert checks.data.samples == dict.fromkeys(("clean", "class", "confidence", "consensus", "rotation"), 100)
 
 
 def test_networks_are_measured_once(zoo, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
     assert run_calibrate(zoo) == 0
     assert len(zoo.runs) == 8
-    before = read_gates(zoo.gates).gates, zoo.panel.read_bytes()
+    before = read_checks(zoo.checks).checks, zoo.panel.read_bytes()
     assert run_calibrate(zoo) == 0
     assert len(zoo.runs) == 8, "the second time all comes from the cache"
-    assert (read_gates(zoo.gates).gates, zoo.panel.read_bytes()) == before
+    assert (read_checks(zoo.checks).checks, zoo.panel.read_bytes()) == before
 
 
 def test_networks_are_measured_anew_beside_another_baseline(zoo, monkeypatch, tmp_path):
@@ -177,15 +180,17 @@ def test_networks_are_measured_anew_beside_another_baseline(zoo, monkeypatch, tm
 
 def test_networks_are_measured_without_judging_them(zoo, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
-    zoo.bind(UNBOUND.replace('family = "clean"', 'family = "clean"\nhand = { bound = 1.0 }'))
+    zoo.bind(UNBOUND.replace('family = "clean"', 'family = "clean"\nhand = { threshold = 1.0 }'))
     assert run_calibrate(zoo) == 0
     for command in zoo.runs:
         joined = " ".join(command)
-        assert " --incumbent none --gates stress_tests/gates.toml " in joined
+        assert " --incumbent none --checks stress_tests/checks.toml " in joined
         assert "--stress-record all --stress-data npz:zoo.npz" in joined
     assert {command[command.index("--candidate") + 1] for command in zoo.runs} == set(zoo.seeds)
-    gates = read_gates(zoo.gates)
-    assert (gates.gates[0].hand.bound, gates.gates[0].panel.bound < 1) == (1.0, True), "both stay in the row"
+    checks = read_checks(zoo.checks)
+    assert (checks.checks[0].hand.threshold, checks.checks[0].panel.threshold < 1) == (1.0, True), (
+        "both stay in the row"
+    )
 
 
 def test_a_calibration_that_was_stopped_goes_on_where_it_was(zoo, monkeypatch, tmp_path, capsys):
@@ -213,28 +218,28 @@ def add_a_test(zoo, name="mirror", *, measure="accuracy(predictions)", module="h
     (zoo.tests / f"test_{name}.py").write_text(f"""
 from {module} import {measure.partition("(")[0]}
 from harness.perturb import HorizontalFlip
-from harness.plugin import gate
+from harness.plugin import check
 
-@gate("{name}")
-def test_mirroring(candidate, images, evidence, gate):
+@check("{name}")
+def test_mirroring(candidate, images, evidence, stress_check):
     predictions = candidate.predict(images, HorizontalFlip())
-    verdict = gate.judge({measure})
+    verdict = stress_check.judge({measure})
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()
 """)
 
 
-def test_a_new_stress_test_gets_its_row_and_bound_by_a_calibration_of_its_family(zoo):
+def test_a_new_stress_test_gets_its_row_and_threshold_by_a_calibration_of_its_family(zoo):
     assert run_calibrate(zoo) == 0
-    before, panel = read_gates(zoo.gates), read_panel(zoo.panel)
+    before, panel = read_checks(zoo.checks), read_panel(zoo.panel)
     add_a_test(zoo)
     zoo.runs.clear()
     assert run_calibrate(zoo, "--family", "mirror", checkpoints=()) == 0
     assert len(zoo.runs) == 8, "the networks are those of the panel"
     assert all("--stress-record mirror" in " ".join(command) for command in zoo.runs)
-    after = read_gates(zoo.gates)
-    assert after.gates[:5] == before.gates
-    (new,) = after.gates[5:]
+    after = read_checks(zoo.checks)
+    assert after.checks[:5] == before.checks
+    (new,) = after.checks[5:]
     assert (new.id, new.family, new.metric, new.direction) == ("mirror", "mirror", "accuracy", "at_least")
     merged = read_panel(zoo.panel)
     assert merged.rows[:5] == panel.rows
@@ -253,12 +258,12 @@ def test_a_new_stress_test_gets_its_row_and_bound_by_a_calibration_of_its_family
 def test_the_row_of_a_test_whose_family_is_no_id_can_be_read_again(zoo):
     add_a_test(zoo, "Slight_mirror")
     assert run_calibrate(zoo) == 0
-    (new,) = read_gates(zoo.gates).family("Slight_mirror")
+    (new,) = read_checks(zoo.checks).family("Slight_mirror")
     assert new.id == "slight-mirror"
     assert run_calibrate(zoo, "--family", "Slight_mirror", checkpoints=()) == 0
 
 
-def test_a_row_that_no_gates_file_can_have_is_not_written(zoo, monkeypatch, capsys):
+def test_a_row_that_no_checks_file_can_have_is_not_written(zoo, monkeypatch, capsys):
     """As one measured by another version, which the panel keeps."""
     monkeypatch.setattr("harness.plugin.rows.id_without_row", lambda family, _: f"{family}!")
     monkeypatch.setattr("harness.plugin.rows.is_id", lambda _: True)
@@ -266,10 +271,10 @@ def test_a_row_that_no_gates_file_can_have_is_not_written(zoo, monkeypatch, caps
     before = state(zoo)
     assert run_calibrate(zoo) == 2
     told = capsys.readouterr().err
-    assert "error: stress_tests/gates.toml: nothing was written, since it could not be read again: gate 6" in told
+    assert "error: stress_tests/checks.toml: nothing was written, since it could not be read again: check 6" in told
     assert "'mirror!' must be of lower-case ASCII letters" in told
     assert state(zoo) == before
-    assert sorted(path.name for path in zoo.tests.glob("*.toml")) == ["gates.toml"]
+    assert sorted(path.name for path in zoo.tests.glob("*.toml")) == ["checks.toml"]
 
 
 class Flip:
@@ -299,47 +304,47 @@ def test_new_measures_of_which_less_is_better_get_ceilings(zoo):
     for name, (_, function) in NEW_MEASURES.items():
         add_a_test(zoo, name, measure=function, module="doubt" if name == "doubts" else "harness.measures")
     assert run_calibrate(zoo) == 0
-    gates, panel = read_gates(zoo.gates), read_panel(zoo.panel)
+    checks, panel = read_checks(zoo.checks), read_panel(zoo.panel)
     for name, (metric, _) in NEW_MEASURES.items():
-        (new,) = gates.family(name)
+        (new,) = checks.family(name)
         assert (new.metric, new.direction) == (metric, "at_most")
-        assert new.panel.bound > panel.values(panel.family(name)).max()
+        assert new.panel.threshold > panel.values(panel.family(name)).max()
 
 
 def test_a_row_that_a_person_took_out_does_not_come_back(zoo):
-    """Its pose is in the gates file alone: a row made anew of the panel's would measure something else."""
+    """Its pose is in the checks file alone: a row made anew of the panel's would measure something else."""
     assert run_calibrate(zoo) == 0
-    text = zoo.gates.read_text()
-    start = text.index('[[gate]]\nid = "rotate-ccw-010"')
-    zoo.gates.write_text(text[:start] + text[text.index("[[gate]]", start + 1) :])
+    text = zoo.checks.read_text()
+    start = text.index('[[check]]\nid = "rotate-ccw-010"')
+    zoo.checks.write_text(text[:start] + text[text.index("[[check]]", start + 1) :])
     assert run_calibrate(zoo, "--family", "clean") == 0
-    assert [gate.id for gate in read_gates(zoo.gates).gates] == [i for i in ROWS_OF_ALL if i != "rotate-ccw-010"]
+    assert [check.id for check in read_checks(zoo.checks).checks] == [i for i in ROWS_OF_ALL if i != "rotate-ccw-010"]
 
 
-def test_a_row_alone_is_measured_and_bound_beside_the_others_of_its_family(zoo):
+def test_a_row_alone_is_measured_and_threshold_beside_the_others_of_its_family(zoo):
     assert run_calibrate(zoo) == 0
     panel = read_panel(zoo.panel)
-    left, right = (f'\n[[gate]]\nid = "rotate-cw-{n:03}"\nfamily = "rotation"\nmetric = "accuracy"\n' for n in (4, 5))
+    left, right = (f'\n[[check]]\nid = "rotate-cw-{n:03}"\nfamily = "rotation"\nmetric = "accuracy"\n' for n in (4, 5))
     rows = f"{left}pose = {{ degrees = -4 }}\n{right}pose = {{ degrees = -5 }}\n"
-    zoo.gates.write_text(zoo.gates.read_text() + rows)
+    zoo.checks.write_text(zoo.checks.read_text() + rows)
     zoo.runs.clear()
     assert run_calibrate(zoo, "--row", "rotate-cw-00*", checkpoints=()) == 0
     assert len(zoo.runs) == 8
     assert all("--stress-record rotate-cw-004,rotate-cw-005" in " ".join(command) for command in zoo.runs)
-    merged, gates = read_panel(zoo.panel), read_gates(zoo.gates)
+    merged, checks = read_panel(zoo.panel), read_checks(zoo.checks)
     assert [row.id for row in merged.rows] == [*ROWS_OF_ALL, "rotate-cw-004", "rotate-cw-005"]
     for old, member in zip(panel.models, merged.models, strict=True):
         assert {name: member.values[name] for name in old.values} == dict(old.values)
         classifier = Classifier(network(seed=old.seed, jitter=JITTER), workers=1)
         assert member.values["rotate-cw-005"] == accuracy(classifier.predict(zoo.images, Pose(-5))).value
-    expected = {item.row.id: item.bound for item in calibrate(merged, {"rotation": 0.2})}
-    assert {gate.id: gate.panel.bound for gate in gates.gates} == expected
+    expected = {item.row.id: item.threshold for item in calibrate(merged, {"rotation": 0.2})}
+    assert {check.id: check.panel.threshold for check in checks.checks} == expected
 
 
 def test_a_row_that_is_not_there_is_refused(zoo, capsys):
     assert run_calibrate(zoo) == 0
     assert run_calibrate(zoo, "--row", "rotate-up", checkpoints=()) == 2
-    assert "--row rotate-up: no row of stress_tests/gates.toml has such an id" in capsys.readouterr().err
+    assert "--row rotate-up: no row of stress_tests/checks.toml has such an id" in capsys.readouterr().err
 
 
 def test_a_family_of_other_networks_than_the_panels_is_refused(zoo, capsys):
@@ -363,7 +368,7 @@ def test_power_is_told_without_measuring(zoo, capsys, monkeypatch):
     zoo.runs.clear()
     assert main(["calibrate", "--power"]) == 0
     table = capsys.readouterr().out
-    assert re.search(r"^row .*retrains mean .*detects .*wanted .*retrains needed$", table, re.MULTILINE)
+    assert re.search(r"^row .*reference models mean .*detects .*wanted .*reference models needed$", table, re.MULTILINE)
     for name in ROWS_OF_ALL:
         assert re.search(rf"^  {name} +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+  (\d+|more than 60)", table, re.MULTILINE)
     assert main(["calibrate", "--power", "--drop", "0.5"]) == 0
@@ -379,11 +384,11 @@ def test_power_without_a_panel_says_how_to_make_one(zoo, capsys):
 # Few.
 
 
-def test_three_retrains_are_enough_and_one_gives_provisional_bounds(zoo, capsys):
+def test_three_retrains_are_enough_and_one_gives_provisional_thresholds(zoo, capsys):
     assert run_calibrate(zoo, checkpoints=zoo.seeds[:3]) == 0
-    gates = read_gates(zoo.gates)
-    assert gates.recipe["about"] == "3 retrained reference models, the same recipe with other seeds"
-    panel = read_panel(zoo.panel, gates)
+    checks = read_checks(zoo.checks)
+    assert checks.recipe["about"] == "3 reference models, the same recipe with other seeds"
+    panel = read_panel(zoo.panel, checks)
     assert {"clean", "rotate-cw-010"} <= set(panel.chance)
     assert panel.chance["clean"].answers
     assert panel.chance["rotate-cw-010"].rest == pytest.approx(
@@ -393,8 +398,8 @@ def test_three_retrains_are_enough_and_one_gives_provisional_bounds(zoo, capsys)
     assert run_calibrate(zoo, "--plan", checkpoints=[]) == 0
     assert "to train besides the 3 at hand" in capsys.readouterr().out
     assert run_calibrate(zoo, checkpoints=zoo.seeds[:1]) == 0
-    assert read_gates(zoo.gates).recipe["about"].startswith("provisional, of 1 retrained reference model: ")
-    assert "these bounds are provisional; more retrains would gain:" in capsys.readouterr().out
+    assert read_checks(zoo.checks).recipe["about"].startswith("provisional, of 1 reference model: ")
+    assert "these thresholds are provisional; more reference models would gain:" in capsys.readouterr().out
 
 
 # Refusals: exit status 2, and no file is changed.
@@ -429,23 +434,23 @@ def garbage(zoo):
     return {"checkpoints": [*zoo.seeds, "bad.safetensors"]}
 
 
-def unreadable_gates(zoo):
-    zoo.gates.write_text(zoo.gates.read_text() + 'direction = "above"\n')
+def unreadable_checks(zoo):
+    zoo.checks.write_text(zoo.checks.read_text() + 'direction = "above"\n')
     return {}
 
 
 def an_unknown_key(zoo):
-    zoo.gates.write_text(zoo.gates.read_text() + "flor = 1\n")
+    zoo.checks.write_text(zoo.checks.read_text() + "flor = 1\n")
     return {}
 
 
-def no_gates(zoo):
-    zoo.gates.unlink()
+def no_checks(zoo):
+    zoo.checks.unlink()
     return {}
 
 
-def gates_of_other_data(zoo):
-    zoo.gates.write_text(zoo.gates.read_text().replace(zoo.images.sha256, "0" * 64))
+def checks_of_other_data(zoo):
+    zoo.checks.write_text(zoo.checks.read_text().replace(zoo.images.sha256, "0" * 64))
     return {}
 
 
@@ -476,10 +481,10 @@ REFUSALS = {
     another_recipe: r"long\.safetensors: its recipe differs from that of seed-1\.safetensors in epochs",
     an_outlier: r"bad\.safetensors has [a-z0-9-]+ [\d.]+, the others [\d.]+ ± [\d.e-]+; leave them out",
     garbage: r"REFUSED\[FORMAT\] bad\.safetensors",
-    unreadable_gates: r"gates\.toml: gate 5 \('rotate-cw-010'\): direction is 'above'",
-    an_unknown_key: r"exit status 4:\n(.*\n)*.*gate 'rotate-cw-010' of test_\w+: unknown key 'flor'",
-    no_gates: r"gates\.toml: cannot be read",
-    gates_of_other_data: r"seed-1\.safetensors: the stress tests ended with exit status 4:\n(.*\n)*.*other data",
+    unreadable_checks: r"checks\.toml: check 5 \('rotate-cw-010'\): direction is 'above'",
+    an_unknown_key: r"exit status 4:\n(.*\n)*.*check 'rotate-cw-010' of test_\w+: unknown key 'flor'",
+    no_checks: r"checks\.toml: cannot be read",
+    checks_of_other_data: r"seed-1\.safetensors: the stress tests ended with exit status 4:\n(.*\n)*.*other data",
     a_broken_test: r"seed-1\.safetensors: the stress tests ended with exit status 4:\n(.*\n)*.*OSError: lost",
     a_family_without_a_panel: r"panel\.json: cannot be read .*calibrate` makes a panel",
     a_panel_of_other_data: r"panel\.json: measured on data with SHA-256 0{12}, .*calibrate anew",
@@ -500,7 +505,7 @@ def test_what_cannot_be_calibrated_ends_with_2_and_changes_nothing(zoo, capsys, 
 # Files that change meanwhile.
 
 
-@pytest.mark.parametrize("name", ["gates.toml", "seed-1.safetensors", "test_clean.py", "augmented.safetensors"])
+@pytest.mark.parametrize("name", ["checks.toml", "seed-1.safetensors", "test_clean.py", "augmented.safetensors"])
 def test_a_file_that_changes_before_a_network_is_measured_is_refused(zoo, capsys, monkeypatch, tmp_path, name):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
     (path,) = zoo.root.rglob(name)
@@ -524,7 +529,7 @@ def test_a_file_that_changes_before_a_network_is_measured_is_refused(zoo, capsys
     assert not kept or name == "seed-1.safetensors", "what was measured by other bytes is not kept"
 
 
-@pytest.mark.parametrize("name", ["gates.toml", "panel.json"])
+@pytest.mark.parametrize("name", ["checks.toml", "panel.json"])
 def test_an_edit_made_while_the_panel_is_measured_is_not_lost(zoo, capsys, monkeypatch, name):
     assert run_calibrate(zoo) == 0
     (path,) = zoo.root.rglob(name)
@@ -555,7 +560,7 @@ def measured(zoo, monkeypatch, tmp_path):
     def measure_with(*lists):
         entries = dict(zip(zoo.seeds, lists, strict=False))
         monkeypatch.setattr(measure, "record", lambda path, recording, **_: entries[path.name])
-        recording = Recording(zoo.tests, read_gates(zoo.gates))
+        recording = Recording(zoo.tests, read_checks(zoo.checks))
         return measure_panel([zoo.root / name for name in entries], recording)
 
     return measure_with
@@ -576,7 +581,7 @@ def test_what_was_taken_of_the_members_files_is_told_once(zoo, monkeypatch):
     said, load = [], declared.load_model
     monkeypatch.setattr(declared, "load_model", lambda path, network: replace(load(path, network), note="of module."))
     monkeypatch.setattr(measure, "record", lambda *_, **__: [entry()])
-    recording = Recording(zoo.tests, read_gates(zoo.gates))
+    recording = Recording(zoo.tests, read_checks(zoo.checks))
     measure_panel([zoo.root / name for name in zoo.seeds[:3]], recording, on_note=said.append)
     assert said == [f"{', '.join(str(zoo.root / name) for name in zoo.seeds[:3])}: of module."]
 
@@ -596,10 +601,10 @@ def test_the_values_of_a_run_are_those_of_rows_of_the_candidate_that_were_measur
     shutil.copy(STRESS_TESTS / "test_baseline.py", zoo.tests)
     shutil.copy(STRESS_TESTS / "test_gain_over_baseline.py", zoo.tests)
     shutil.copy(STRESS_TESTS / "test_regression.py", zoo.tests)
-    baseline = '[[gate]]\nid = "baseline"\nfamily = "baseline"\nmetric = "accuracy"\nrole = "baseline"\n'
-    zoo.gates.write_text(f"{zoo.gates.read_text()}\n{baseline}")
+    baseline = '[[check]]\nid = "baseline"\nfamily = "baseline"\nmetric = "accuracy"\nrole = "baseline"\n'
+    zoo.checks.write_text(f"{zoo.checks.read_text()}\n{baseline}")
     options = ("--stress-data", "npz:zoo.npz", "--baseline", "models/augmented.safetensors")
-    recording = Recording(Path("stress_tests"), read_gates(zoo.gates), ("gain", "baseline", "regression"), options)
+    recording = Recording(Path("stress_tests"), read_checks(zoo.checks), ("gain", "baseline", "regression"), options)
     (found,) = measure.record(Path("seed-1.safetensors"), recording, core=CORE)
     assert (found["id"], found["family"], found["unit"]) == ("gain", "gain", "difference")
     one, other = (
@@ -610,16 +615,16 @@ def test_the_values_of_a_run_are_those_of_rows_of_the_candidate_that_were_measur
 
 
 def test_what_is_kept_depends_on_all_that_decides_the_values(zoo):
-    recording = Recording(zoo.tests, read_gates(zoo.gates), (), ("--stress-data", "npz:zoo.npz"))
+    recording = Recording(zoo.tests, read_checks(zoo.checks), (), ("--stress-data", "npz:zoo.npz"))
     first = recording.definition()
     assert recording.definition() == first
     assert replace(recording, families=("clean",)).definition() != first
     assert replace(recording, options=(*recording.options, "--stress-samples", "20")).definition() != first
-    text = zoo.gates.read_text()
-    zoo.gates.write_text(text.replace("degrees = 10", "degrees = 15"))
-    assert replace(recording, gates=read_gates(zoo.gates)).definition() != first
-    zoo.gates.write_text(text.replace("pose", "hand = { bound = 0.1 }\npose"))
-    assert replace(recording, gates=read_gates(zoo.gates)).definition() == first, "bounds decide no value"
+    text = zoo.checks.read_text()
+    zoo.checks.write_text(text.replace("degrees = 10", "degrees = 15"))
+    assert replace(recording, checks=read_checks(zoo.checks)).definition() != first
+    zoo.checks.write_text(text.replace("pose", "hand = { threshold = 0.1 }\npose"))
+    assert replace(recording, checks=read_checks(zoo.checks)).definition() == first, "thresholds decide no value"
     add_a_test(zoo)
     other = recording.definition()
     assert other != first
@@ -629,7 +634,7 @@ def test_what_is_kept_depends_on_all_that_decides_the_values(zoo):
 
 def test_a_run_of_its_own_measures_the_same(zoo, monkeypatch):
     """The whole way, once."""
-    recording = Recording(Path("stress_tests"), read_gates(zoo.gates), ("clean",), ("--stress-data", "npz:zoo.npz"))
+    recording = Recording(Path("stress_tests"), read_checks(zoo.checks), ("clean",), ("--stress-data", "npz:zoo.npz"))
     here = measure.record(Path(zoo.seeds[0]), recording, core=CORE)
     monkeypatch.undo()
     monkeypatch.chdir(zoo.root)
@@ -638,18 +643,18 @@ def test_a_run_of_its_own_measures_the_same(zoo, monkeypatch):
 
 
 @pytest.mark.parametrize("change", ["pose = { degrees = 10 }", "confidence = 0.9"])
-def test_a_row_that_changed_after_its_calibration_is_not_held_against_its_bound(zoo, pytester, change):
-    """A milder one would pass by the bound of the stricter."""
+def test_a_row_that_changed_after_its_calibration_is_not_held_against_its_threshold(zoo, pytester, change):
+    """A milder one would pass by the threshold of the stricter."""
     milder = {"pose = { degrees = 10 }": "pose = { degrees = 1 }", "confidence = 0.9": "confidence = 0.99"}[change]
     assert run_calibrate(zoo) == 0
     options = ("stress_tests", "-p", "no:html", "--stress-data", "npz:zoo.npz", "--candidate", "seed-1.safetensors")
     assert pytester.runpytest_inprocess(*options).ret == 0
-    text = zoo.gates.read_text()
+    text = zoo.checks.read_text()
     assert text.count(change) == 1
-    zoo.gates.write_text(text.replace(change, milder))
+    zoo.checks.write_text(text.replace(change, milder))
     result = pytester.runpytest_inprocess(*options)
     assert result.ret == 4
     family = "rotation" if "pose" in change else "confidence"
-    result.stderr.fnmatch_lines([f"*has changed since its bound was calibrated; *--family {family}*"])
+    result.stderr.fnmatch_lines([f"*has changed since its threshold was calibrated; *--family {family}*"])
     assert run_calibrate(zoo, "--family", family, checkpoints=()) == 0
-    read_gates(zoo.gates).expect_rows_as_calibrated()
+    read_checks(zoo.checks).expect_rows_as_calibrated()

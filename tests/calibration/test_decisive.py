@@ -4,14 +4,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from zoo import STRESS_TESTS, gates_text, images_of
+from zoo import STRESS_TESTS, checks_text, images_of
 
+from harness.base import decisive
+from harness.base.decisive import decisive_files
+from harness.base.errors import InputError
 from harness.calibration.recording import Recording
-from harness.errors import InputError
-from harness.gates import read_gates
+from harness.checks import read_checks
 from harness.run import session
-from harness.store import decisive
-from harness.store.decisive import decisive_files
 
 HOUSE = Path(session.__file__).parents[1]
 
@@ -53,7 +53,7 @@ def of_a_session() -> set[str]:
         "inference/engine.py",
         "data/npz.py",
         "perturb/poses.py",
-        "gates/rows.py",
+        "checks/rows.py",
         "__init__.py",
     ],
 )
@@ -147,7 +147,7 @@ def recording(tmp_path, monkeypatch):
     monkeypatch.setattr(decisive, "_PACKAGE", house)
     monkeypatch.setattr(decisive, "_JUDGING", [house / room.name for room in decisive._JUDGING])
     monkeypatch.setattr(session, "__file__", str(house / "run/session.py"))
-    imports = ("import helpers", "from harness.measures import accuracy", "from harness.plugin import gate")
+    imports = ("import helpers", "from harness.measures import accuracy", "from harness.plugin import check")
     shop = written(
         tmp_path / "shop",
         {
@@ -158,9 +158,9 @@ def recording(tmp_path, monkeypatch):
         },
     )
     monkeypatch.chdir(shop)
-    (shop / "stress_tests/gates.toml").write_text(gates_text(images_of()))
-    gates = read_gates(shop / "stress_tests/gates.toml")
-    return Recording(Path("stress_tests"), gates, sources=(shop / "network.py",))
+    (shop / "stress_tests/checks.toml").write_text(checks_text(images_of()))
+    checks = read_checks(shop / "stress_tests/checks.toml")
+    return Recording(Path("stress_tests"), checks, sources=(shop / "network.py",))
 
 
 DECIDES = {
@@ -168,7 +168,7 @@ DECIDES = {
     "site/harness/inference/engine.py": True,
     "site/harness/report/html.py": False,
     "site/harness/plugin/run.py": False,
-    "site/harness/calibration/bounds.py": False,
+    "site/harness/calibration/thresholds.py": False,
     "shop/stress_tests/test_own.py": True,
     "shop/helpers.py": True,
     "shop/network.py": True,

@@ -1,4 +1,4 @@
-"""Few retrains: how rows borrow strength, what they may not borrow, and how seldom a healthy network then fails."""
+"""Few reference models: how rows borrow strength, what they may not borrow, and how seldom a healthy network then fails."""
 
 from dataclasses import replace
 
@@ -7,11 +7,11 @@ import pytest
 from panels import calibrate
 from scipy import special, stats
 
+from harness.base.errors import InputError
 from harness.calibration.moderated_variance import INFLATION, ROW_DF, moderated
 from harness.calibration.panel import Chance, Panel, ReferenceModel, Row
 from harness.calibration.summary import plan_lines
 from harness.calibration.thresholds import thresholds_of
-from harness.errors import InputError
 from harness.measures import Unit
 from harness.measures.metric import packed, unpacked
 from harness.networks.training import Epoch, write_history
@@ -19,7 +19,7 @@ from harness.perturb import PROTOCOL
 
 ROWS, N = 8, 10_000
 STD = 0.0017
-"""Of healthy retrains: what chance alone makes of it, inflated as it is found to be."""
+"""Of reference models: what chance alone makes of it, inflated as it is found to be."""
 CHANCE = STD**2 / INFLATION
 
 
@@ -36,12 +36,12 @@ def panel_of(values, chance=CHANCE, *, rest=None, answers=True, metric="accuracy
     return Panel("data", PROTOCOL, {}, rows, models, None, known)
 
 
-def healthy(retrains, seed=0, std=STD, rows=ROWS):
-    return np.random.default_rng(seed).normal(0.92, std, (retrains, rows))
+def reference(reference_models, seed=0, std=STD, rows=ROWS):
+    return np.random.default_rng(seed).normal(0.92, std, (reference_models, rows))
 
 
 def test_variances_are_smyths_between_the_rows_own_and_the_prior():
-    values = healthy(3)
+    values = reference(3)
     found = moderated(values, np.full(ROWS, CHANCE), np.zeros(ROWS))
     own = values.var(axis=0, ddof=1)
     prior = (found.variance * (ROW_DF + 2) - 2 * own) / ROW_DF
@@ -50,19 +50,19 @@ def test_variances_are_smyths_between_the_rows_own_and_the_prior():
 
 
 def test_many_retrains_speak_for_themselves():
-    values = healthy(4_000, std=2 * STD)
+    values = reference(4_000, std=2 * STD)
     found = moderated(values, np.full(ROWS, CHANCE), np.zeros(ROWS))
     assert np.sqrt(found.variance) == pytest.approx(values.std(axis=0, ddof=1), rel=0.02)
 
 
 def test_a_family_that_differs_far_more_than_by_chance_has_no_prior():
-    found = moderated(healthy(5, std=12 * STD), np.full(ROWS, CHANCE), np.zeros(ROWS))
+    found = moderated(reference(5, std=12 * STD), np.full(ROWS, CHANCE), np.zeros(ROWS))
     assert not found.worth.any()
     assert found.df(5) == pytest.approx(np.full(ROWS, 4.0))
 
 
 def test_a_row_that_its_own_values_contradict_has_no_prior_and_the_others_keep_theirs():
-    values = healthy(5)
+    values = reference(5)
     values[:, 3] = np.linspace(0.85, 0.95, 5)
     found = moderated(values, np.where(np.arange(ROWS) == 3, 1, 1) * CHANCE, np.arange(ROWS) * 0 + 0.0)
     assert found.worth[3] == 0 or not found.worth.any()
@@ -71,37 +71,37 @@ def test_a_row_that_its_own_values_contradict_has_no_prior_and_the_others_keep_t
 
 def test_what_a_strong_shift_moves_is_trusted_less_the_more_it_costs():
     loss = np.array([0, 0.02, 0.05, 0.1, 0.4])
-    found = moderated(healthy(3, rows=5), np.full(5, CHANCE), loss)
+    found = moderated(reference(3, rows=5), np.full(5, CHANCE), loss)
     assert (np.diff(found.worth) < 0).all()
     assert (np.diff(found.variance) > 0).all()
     assert found.worth[-1] == pytest.approx(3, abs=0.1)
 
 
 def test_without_what_chance_does_nothing_is_borrowed():
-    values = healthy(6)
+    values = reference(6)
     found = moderated(values, np.full(ROWS, np.nan), np.zeros(ROWS))
     assert found.variance == pytest.approx(values.var(axis=0, ddof=1))
     assert found.df(6) == pytest.approx(np.full(ROWS, 5.0))
 
 
-@pytest.mark.parametrize("retrains", [3, 8])
-def test_a_healthy_network_misses_a_floor_no_more_often_than_promised(retrains):
+@pytest.mark.parametrize("reference_models", [3, 8])
+def test_a_healthy_network_misses_a_floor_no_more_often_than_promised(reference_models):
     """By simulation, with inflations that differ between families and rows as much as the prior says."""
-    rng, share, draws = np.random.default_rng(retrains), 0.01 / 12, 1_000
+    rng, share, draws = np.random.default_rng(reference_models), 0.01 / 12, 1_000
     missed = 0.0
     for _ in range(draws):
         std = np.sqrt(16 / rng.chisquare(16)) * np.sqrt(ROW_DF / rng.chisquare(ROW_DF, ROWS))
-        values = std * rng.normal(0, 1, (retrains, ROWS))
+        values = std * rng.normal(0, 1, (reference_models, ROWS))
         found = moderated(values, np.full(ROWS, 1 / INFLATION), np.zeros(ROWS))
-        k = found.multipliers(share, retrains, range(ROWS))
-        floors = values.mean(axis=0) - k * np.sqrt(found.variance * (1 + 1 / retrains))
-        missed += 1 - np.prod(1 - stats.norm.cdf(floors / std))
+        k = found.multipliers(share, reference_models, range(ROWS))
+        thresholds = values.mean(axis=0) - k * np.sqrt(found.variance * (1 + 1 / reference_models))
+        missed += 1 - np.prod(1 - stats.norm.cdf(thresholds / std))
     assert missed / draws < 1.2 * share
 
 
 @pytest.mark.parametrize("sharing", [range(ROWS), range(3)], ids=["all", "some"])
 def test_a_familys_part_is_used_up_though_its_rows_share_the_doubt_of_their_inflation(sharing):
-    found, share = moderated(healthy(1), np.full(ROWS, CHANCE), np.zeros(ROWS)), 0.005 / 12
+    found, share = moderated(reference(1), np.full(ROWS, CHANCE), np.zeros(ROWS)), 0.005 / 12
     k, rng, draws = found.multipliers(share, 1, sharing), np.random.default_rng(0), 200_000
     inflation, own = 16 / rng.chisquare(16, (draws, 1)), ROW_DF / rng.chisquare(ROW_DF, (draws, len(sharing)))
     missed = 1 - np.prod(special.ndtr(k[: len(sharing)] / np.sqrt(inflation * own)), axis=1)
@@ -110,61 +110,66 @@ def test_a_familys_part_is_used_up_though_its_rows_share_the_doubt_of_their_infl
 
 
 def test_the_multiplier_of_one_row_of_its_own_spread_alone_is_students():
-    found = moderated(healthy(6, rows=1), np.full(1, np.nan), np.zeros(1))
+    found = moderated(reference(6, rows=1), np.full(1, np.nan), np.zeros(1))
     assert found.multipliers(0.005, 6, [0]) == pytest.approx(stats.t.isf(0.005, [5]))
 
 
 def test_as_many_rows_gate_as_can_share_their_familys_part():
-    values = healthy(5, seed=3, rows=40)
+    values = reference(5, seed=3, rows=40)
     panel, budget = panel_of(values), 0.0137
-    gated = [not item.not_gated for item in calibrate(panel, {"rotation": budget})]
+    gated = [not item.informational for item in calibrate(panel, {"rotation": budget})]
     assert 0 < sum(gated) < len(gated), "the case needs rows of both kinds"
-    held = replace(panel, rows=tuple(row for row, gates in zip(panel.rows, gated, strict=True) if gates))
+    held = replace(panel, rows=tuple(row for row, checks in zip(panel.rows, gated, strict=True) if checks))
     alone = calibrate(held, {"rotation": budget})
-    assert not any(item.not_gated for item in alone), "those that gate can share it"
+    assert not any(item.informational for item in alone), "those that check can share it"
     ks = {item.k for item in calibrate(panel, {"rotation": budget})}
     assert max(ks) <= 1.02 * max(item.k for item in alone), "and the others take next to nothing of it"
 
 
 def test_three_retrains_notice_nearly_what_twenty_do():
     losses = {
-        retrains: np.median([item.detects for item in calibrate(panel_of(healthy(retrains)), {"rotation": 1.0})])
-        for retrains in (3, 20)
+        reference_models: np.median(
+            [
+                item.minimum_detectable_drop
+                for item in calibrate(panel_of(reference(reference_models)), {"rotation": 1.0})
+            ]
+        )
+        for reference_models in (3, 20)
     }
     assert losses[3] < 1.7 * losses[20]
 
 
 def test_a_row_of_few_retrains_without_a_prior_is_reported_and_says_why():
-    panel = panel_of(np.hstack([healthy(3), healthy(3)]))
+    panel = panel_of(np.hstack([reference(3), reference(3)]))
     unknown = Panel(
         *(getattr(panel, name) for name in ("data_sha256", "protocol", "recipe", "rows", "models")),
         None,
         {row.id: chance for row, chance in list(zip(panel.rows, panel.chance.values(), strict=True))[:ROWS]},
     )
     items = calibrate(unknown, {"rotation": 1.0})
-    assert [bool(item.not_gated) for item in items] == [False] * ROWS + [True] * ROWS
-    assert "cannot be known from 3" in items[-1].not_gated
+    assert [bool(item.informational) for item in items] == [False] * ROWS + [True] * ROWS
+    assert "cannot be known from 3" in items[-1].informational
 
 
-def test_one_network_gates_by_its_yes_and_no_alone():
-    assert not calibrate(panel_of(healthy(1)), {"rotation": 1.0})[0].not_gated
-    assert calibrate(panel_of(healthy(1), answers=False), {"rotation": 1.0})[0].not_gated
+def test_one_network_checks_by_its_yes_and_no_alone():
+    assert not calibrate(panel_of(reference(1)), {"rotation": 1.0})[0].informational
+    assert calibrate(panel_of(reference(1), answers=False), {"rotation": 1.0})[0].informational
 
 
-@pytest.mark.parametrize(("retrains", "gates"), [(3, [True, False]), (8, [True, True])])
-def test_a_count_that_images_add_to_twice_is_no_poissons(retrains, gates):
-    """As what is lost over many corners: few retrains do not show how it spreads, and chance does not know."""
-    counts = np.random.default_rng(1).poisson(100, (retrains, 2))
-    panel = panel_of(counts, chance=None, metric="lost_consensus", unit=Unit.IMAGES)
+@pytest.mark.parametrize(("reference_models", "checks"), [(3, [True, False]), (8, [True, True])])
+def test_a_count_that_images_add_to_twice_is_no_poissons(reference_models, checks):
+    """As what is lost over many corners: few reference models do not show how it spreads, and chance does not know."""
+    counts = np.random.default_rng(1).poisson(100, (reference_models, 2))
+    panel = panel_of(counts, chance=None, metric="consensus_set_errors", unit=Unit.IMAGES)
     rows = tuple(replace(row, direction="at_most", scale="root") for row in panel.rows)
     panel = replace(panel, rows=rows, chance={rows[1].id: Chance(90.0, None, answers=False)})
     items = thresholds_of(panel, {"rotation": 1_000.0})
-    assert [not item.not_gated for item in items] == gates
+    assert [not item.informational for item in items] == checks
 
 
 def test_few_retrains_of_which_nothing_is_known_image_by_image_give_no_floors():
-    with pytest.raises(InputError, match=r"a panel of 7 retrains is too small .* image by image: at least 8"):
-        calibrate(panel_of(healthy(7), chance=None), {})
+    with pytest.raises(InputError, match=r"a panel of 7 reference models is too small .* image by image: at least 8"):
+        calibrate(panel_of(reference(7), chance=None), {})
 
 
 def test_chance_is_what_independent_errors_make_of_a_mean():
@@ -212,7 +217,7 @@ def test_a_plan_says_what_training_takes_by_what_it_took(tmp_path):
             models.append(replace(panel.models[number], path=str(path)))
         return replace(panel, models=tuple(models))
 
-    panel = panel_of(healthy(3))
+    panel = panel_of(reference(3))
     assert "which takes" not in "".join(plan_lines(panel, {"rotation": 0.012})), "nothing tells"
     lines = plan_lines(at_hand([110.0, 120.0, 130.0]), {"rotation": 0.012})
     assert lines[-2].split()[-4:] == ["0", "2", "5", "17"]
@@ -222,16 +227,16 @@ def test_a_plan_says_what_training_takes_by_what_it_took(tmp_path):
 
 
 def test_a_plan_counts_what_would_gate_and_what_is_to_be_trained():
-    lines = plan_lines(panel_of(healthy(3)), {"rotation": 0.012})
+    lines = plan_lines(panel_of(reference(3)), {"rotation": 0.012})
     assert lines[0].split("detected")[1].split() == [
         "3",
-        "retrains",
+        "reference_models",
         "5",
-        "retrains",
+        "reference_models",
         "8",
-        "retrains",
+        "reference_models",
         "20",
-        "retrains",
+        "reference_models",
     ]
     gated = [int(cell) for cell in lines[-2].split()[3:]]
     assert gated == sorted(gated)

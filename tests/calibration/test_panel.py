@@ -1,4 +1,4 @@
-"""The panel of healthy retrains is kept as a file that is read strictly."""
+"""The panel of reference models is kept as a file that is read strictly."""
 
 import json
 from dataclasses import replace
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from panels import panel_of, row
 
+from harness.base.errors import InputError
 from harness.calibration.panel import read_panel
-from harness.errors import InputError
-from harness.gates import read_gates
+from harness.checks import read_checks
 
 ROWS = (
     row("clean", family="clean"),
@@ -19,7 +19,7 @@ ROWS = (
     row("gain", family="gain", unit="difference"),
 )
 VALUES = np.arange(40.0).reshape(8, 5) / 40
-GATES = 'schema = 1\nprotocol = 1\n[data]\nname = "toy"\nsplit = "test"\nsha256 = "{sha256}"\nn = 10000\n'
+CHECKS = 'schema = 1\nprotocol = 1\n[data]\nname = "toy"\nsplit = "test"\nsha256 = "{sha256}"\nn = 10000\n'
 
 
 @pytest.fixture
@@ -94,16 +94,16 @@ def test_a_panel_that_cannot_be_read_is_refused_with_file_and_next_step(tmp_path
 
 
 @pytest.mark.parametrize(("sha256", "fits"), [("abc", True), ("abd", False), ("abb", False)])
-def test_a_panel_of_other_data_than_the_gates_is_refused(tmp_path, path, sha256, fits):
-    (tmp_path / "gates.toml").write_text(GATES.format(sha256=sha256))
-    gates = read_gates(tmp_path / "gates.toml")
+def test_a_panel_of_other_data_than_the_checks_is_refused(tmp_path, path, sha256, fits):
+    (tmp_path / "checks.toml").write_text(CHECKS.format(sha256=sha256))
+    checks = read_checks(tmp_path / "checks.toml")
     if fits:
-        assert read_panel(path, gates).rows == ROWS
+        assert read_panel(path, checks).rows == ROWS
     else:
         with pytest.raises(
-            InputError, match=r"panel\.json: .*SHA-256 abc, .*gates\.toml is for ab[bd]; calibrate anew"
+            InputError, match=r"panel\.json: .*SHA-256 abc, .*checks\.toml is for ab[bd]; calibrate anew"
         ):
-            read_panel(path, gates)
+            read_panel(path, checks)
 
 
 @pytest.mark.parametrize(
@@ -114,19 +114,19 @@ def test_a_panel_of_other_data_than_the_gates_is_refused(tmp_path, path, sha256,
     ],
     ids=["sample-for-all", "all-for-sample"],
 )
-def test_a_panel_of_another_sample_than_the_gates_is_refused(tmp_path, sample, made_for, message):
+def test_a_panel_of_another_sample_than_the_checks_is_refused(tmp_path, sample, made_for, message):
     panel = replace(panel_of(VALUES, ROWS), sample=sample)
     panel.write(tmp_path / "panel.json")
-    gates = tmp_path / "gates.toml"
-    gates.write_text(f"{GATES.format(sha256=panel.data_sha256)}{made_for}\n")
+    checks = tmp_path / "checks.toml"
+    checks.write_text(f"{CHECKS.format(sha256=panel.data_sha256)}{made_for}\n")
     with pytest.raises(InputError, match=message):
-        read_panel(tmp_path / "panel.json", read_gates(gates))
+        read_panel(tmp_path / "panel.json", read_checks(checks))
 
 
 @pytest.mark.parametrize("protocol", [0, 2])
 def test_a_panel_of_another_protocol_is_refused(tmp_path, path, protocol):
     """Poses of another protocol have other pixels, so that the numbers mean something else."""
     edited(lambda content: content.update(protocol=protocol))(path)
-    (tmp_path / "gates.toml").write_text(GATES.format(sha256="abc"))
+    (tmp_path / "checks.toml").write_text(CHECKS.format(sha256="abc"))
     with pytest.raises(InputError, match=r"panel\.json: .*protocol"):
-        read_panel(path, read_gates(tmp_path / "gates.toml"))
+        read_panel(path, read_checks(tmp_path / "checks.toml"))

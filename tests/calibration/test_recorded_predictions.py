@@ -1,4 +1,4 @@
-"""The panel is asked what it knows: answers are put together, and a calibration makes bounds of what members lose."""
+"""The panel is asked what it knows: answers are put together, and a calibration makes thresholds of what members lose."""
 
 import hashlib
 import json
@@ -15,49 +15,49 @@ import torch._dynamo  # noqa: F401
 from panels import view_of
 from zoo import ROWS, STRESS_TESTS, Zoo, hypothesis_as_it_starts, in_this_process, network
 
+from harness.base.errors import InputError
 from harness.calibration.panel import read_panel
 from harness.calibration.panel_predictions import families_that_need_predictions
+from harness.checks import read_checks
 from harness.cli import main
-from harness.errors import InputError
-from harness.gates import read_gates
 from harness.inference import Classifier
 from harness.measures.panel.collection import ReferencePredictions, combined, merged, repeats
-from harness.measures.panel.predictions import NOT_ASKED, PanelPredictions, read_knowledge
+from harness.measures.panel.predictions import NOT_ASKED, PanelPredictions, read_panel_predictions
 from harness.perturb import IDENTITY, HorizontalFlip
 
 CONSENSUS = """
 [budget]
 consensus = 200
 
-[[gate]]
+[[check]]
 id = "consensus-clean"
 family = "consensus"
-metric = "lost_consensus"
+metric = "consensus_set_errors"
 
-[[gate]]
+[[check]]
 id = "consensus-pooled"
 family = "consensus"
-metric = "lost_consensus"
+metric = "consensus_set_errors"
 under = ["rest", "mirrored"]
 """
 
 FLIPS = """
-[[gate]]
+[[check]]
 id = "flips"
 family = "flips"
 metric = "negative_flips"
 
-[[gate]]
+[[check]]
 id = "flips-consensus"
 family = "flips"
 metric = "negative_flips"
 among = "consensus"
 
-[[gate]]
+[[check]]
 id = "elsewhere"
 family = "elsewhere"
 metric = "negative_flips"
-panel = { bound = 20.0, retrains = 20, date = "2020-01-01" }
+panel = { threshold = 20.0, reference_models = 20, date = "2020-01-01" }
 """
 
 
@@ -132,7 +132,7 @@ def test_what_was_known_of_other_perturbations_stays_if_it_is_of_the_same_member
 
 
 def test_what_was_known_of_other_images_stays_too():
-    """As where a gates file for a sample is calibrated after one for all images."""
+    """As where a checks file for a sample is calibrated after one for all images."""
 
     def known(positions):
         asked = answer([True] * len(positions), name=repr(IDENTITY), positions=positions)
@@ -171,33 +171,36 @@ def test_members_in_another_order_and_classes_with_other_names_are_the_same_memb
     assert not repeats(merged(known("xy"), old), old)
 
 
-def test_gates_files_that_share_what_a_panel_knows_name_the_new_file(zoo, pytester, capsys):
-    """As the default profile's and the quick one's do; a bound stays where nothing changed that it was made with."""
-    pooled = zoo.gates.read_text()
-    zoo.gates.write_text(re.sub(r'(?s)\[\[gate\]\]\nid = "consensus-pooled".*?(?=\[\[gate)', "", pooled))
+def test_checks_files_that_share_what_a_panel_knows_name_the_new_file(zoo, pytester, capsys):
+    """As the default profile's and the quick one's do; a threshold stays where nothing changed that it was made with."""
+    pooled = zoo.checks.read_text()
+    zoo.checks.write_text(re.sub(r'(?s)\[\[check\]\]\nid = "consensus-pooled".*?(?=\[\[gate)', "", pooled))
     data = ("--", "--stress-data", "npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
-    other, old = zoo.tests / "gates-other.toml", read_gates(zoo.gates).recipe["knowledge_sha256"]
-    other.write_text(zoo.gates.read_text())
+    other, old = zoo.tests / "checks-other.toml", read_checks(zoo.checks).recipe["panel_predictions_sha256"]
+    other.write_text(zoo.checks.read_text())
     run = ("-p", "no:html", "--stress-data", "npz:zoo.npz", "stress_tests", "--candidate", "seed-3.safetensors")
-    row = '\n[[gate]]\nid = "consensus-pooled"\nfamily = "consensus"\nmetric = "lost_consensus"\nunder = ["mirrored"]\n'
-    zoo.gates.write_text(zoo.gates.read_text() + row)
+    row = (
+        '\n[[check]]\nid = "consensus-pooled"\nfamily = "consensus"\nmetric = "consensus_set_errors"\nunder = '
+        '["mirrored"]\n'
+    )
+    zoo.checks.write_text(zoo.checks.read_text() + row)
     capsys.readouterr()
     assert main(["calibrate", "--row", "consensus-pooled", *data]) == 0
     assert (
-        "gates-other.toml: shares the panel predictions, and names the new file now; its bounds stay"
+        "checks-other.toml: shares the panel predictions, and names the new file now; its thresholds stay"
         in capsys.readouterr().out
     )
-    new = read_gates(zoo.gates).recipe["knowledge_sha256"]
+    new = read_checks(zoo.checks).recipe["panel_predictions_sha256"]
     assert new != old
     assert other.read_text().count(new) == 1
-    assert pytester.runpytest_inprocess(*run, "--gates", other).ret == 0
+    assert pytester.runpytest_inprocess(*run, "--checks", other).ret == 0
 
-    # Of other networks other bounds would be right.
+    # Of other networks other thresholds would be right.
     assert main(["calibrate", "--checkpoints", *zoo.seeds[1:], *data]) == 0
-    assert "gates-other.toml: its bounds were made with other panel predictions" in capsys.readouterr().out
+    assert "checks-other.toml: its thresholds were made with other panel predictions" in capsys.readouterr().out
     with hypothesis_as_it_starts():
-        assert pytester.runpytest_inprocess(*run, "--gates", other).ret == 4
+        assert pytester.runpytest_inprocess(*run, "--checks", other).ret == 4
 
 
 def test_the_shipped_tests_that_ask_are_those_of_consensus_and_flips():
@@ -207,28 +210,28 @@ def test_the_shipped_tests_that_ask_are_those_of_consensus_and_flips():
 
 OWN = """
 import pytest
-from harness.measures import lost_consensus, lost_to
-from harness.plugin import gate
+from harness.measures import consensus_set_errors, find_consensus_set_errors
+from harness.plugin import check
 
 {code}
-    lost = lost_to([candidate.predict(images)], knowledge)
-    verdict = gate.judge(lost_consensus(lost))
+    lost = find_consensus_set_errors([candidate.predict(images)], knowledge)
+    verdict = stress_check.judge(consensus_set_errors(lost))
     evidence.show(verdict, lost)
     assert verdict.passed, verdict.explain()
 """
 ASKS = {
-    "keywords": ('@gate("own")\ndef test_own(candidate, images, evidence, gate, *, knowledge):', "own"),
+    "keywords": ('@check("own")\ndef test_own(candidate, images, evidence, stress_check, *, knowledge):', "own"),
     "a-named-family": (
-        'FAMILY = "own"\n@gate(FAMILY)\ndef test_own(candidate, images, knowledge, evidence, gate):',
+        'FAMILY = "own"\n@check(FAMILY)\ndef test_own(candidate, images, knowledge, evidence, stress_check):',
         "all",
     ),
     "a-class": (
-        '@gate("own")\nclass TestOwn:\n  def test_own(self, candidate, images, knowledge, evidence, gate):',
+        '@check("own")\nclass TestOwn:\n  def test_own(self, candidate, images, knowledge, evidence, stress_check):',
         "all",
     ),
     "a-fixture": (
         "@pytest.fixture\ndef known(knowledge):\n    return knowledge\n\n"
-        '@gate("own")\ndef test_own(candidate, images, known, evidence, gate):\n    knowledge = known',
+        '@check("own")\ndef test_own(candidate, images, known, evidence, stress_check):\n    knowledge = known',
         "all",
     ),
 }
@@ -246,7 +249,7 @@ def test_a_fixture_beside_the_tests_asks_too(tmp_path, monkeypatch):
     """One that is imported from elsewhere in the project, to be exact."""
     monkeypatch.chdir(tmp_path)
     for name, text in {
-        "stress_tests/test_own.py": 'from harness.plugin import gate\n\n@gate("own")\ndef test_own(known): ...\n',
+        "stress_tests/test_own.py": 'from harness.plugin import check\n\n@check("own")\ndef test_own(known): ...\n',
         "conftest.py": "from shop.known import known\n",
         "shop/known.py": "import pytest\n\n@pytest.fixture\ndef known(paired_incumbent):\n    return 1\n",
     }.items():
@@ -257,7 +260,7 @@ def test_a_fixture_beside_the_tests_asks_too(tmp_path, monkeypatch):
     assert families_that_need_predictions(tmp_path / "stress_tests") == set()
 
 
-# From networks to bounds.
+# From networks to thresholds.
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +271,7 @@ def cache(tmp_path_factory):
 @pytest.fixture
 def zoo(pytester, monkeypatch, cache):
     zoo = Zoo(pytester.path, tests=("clean", "consensus"))
-    rows = "".join(f"[[gate]]{row}" for row in ROWS.split("[[gate]]")[1:2])
+    rows = "".join(f"[[check]]{row}" for row in ROWS.split("[[check]]")[1:2])
     zoo.bind(CONSENSUS + rows)
     zoo.runs, zoo.panel = [], zoo.root / "models/panel.json"
     zoo.seeds = [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.06).name for seed in range(1, 9)]
@@ -278,13 +281,13 @@ def zoo(pytester, monkeypatch, cache):
         yield zoo
 
 
-def test_a_calibration_records_what_members_know_and_bounds_what_each_loses_of_the_others(zoo, pytester, capsys):
+def test_a_calibration_records_what_members_know_and_thresholds_what_each_loses_of_the_others(zoo, pytester, capsys):
     data = ("--", "--stress-data", "npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
-    gates, panel = read_gates(zoo.gates), read_panel(zoo.panel)
-    assert gates.knowledge == zoo.gates.parent / "../models/panel.knowledge.json"
-    known = read_knowledge(gates.knowledge)
-    assert gates.recipe["knowledge_sha256"] == known.sha256
+    checks, panel = read_checks(zoo.checks), read_panel(zoo.panel)
+    assert checks.panel_predictions == zoo.checks.parent / "../models/panel.predictions.json"
+    known = read_panel_predictions(checks.panel_predictions)
+    assert checks.recipe["panel_predictions_sha256"] == known.sha256
 
     # Each member against the other seven, as said by the networks themselves.
     classifiers = [Classifier(network(seed=seed, jitter=0.06), workers=1) for seed in range(1, 9)]
@@ -309,55 +312,57 @@ def test_a_calibration_records_what_members_know_and_bounds_what_each_loses_of_t
     (row,) = [each for each in report(zoo) if each["id"] == "consensus-clean"]
     assert row["status"] == "fail"
     assert row["value"] == int((known.view().consensus & (zoo.images.labels.numpy() != 0)).sum())
-    assert "that each of 8 retrains gets right" in row["detail"]
-    shutil.copy(gates.knowledge, zoo.root / "kept.json")
-    gates.knowledge.write_bytes(known.as_bytes().replace(b"\n", b"\n\n", 1))
+    assert "that each of 8 reference models gets right" in row["detail"]
+    shutil.copy(checks.panel_predictions, zoo.root / "kept.json")
+    checks.panel_predictions.write_bytes(known.as_bytes().replace(b"\n", b"\n\n", 1))
     result = pytester.runpytest_inprocess(*options, "seed-3.safetensors")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*panel.knowledge.json: its SHA-256 is *the bounds of *bring back that file*"])
+    result.stderr.fnmatch_lines(["*panel.predictions.json: its SHA-256 is *the thresholds of *bring back that file*"])
 
-    result = pytester.runpytest_inprocess(*options, "seed-3.safetensors", "--stress-knowledge", str(gates.knowledge))
+    result = pytester.runpytest_inprocess(
+        *options, "seed-3.safetensors", "--stress-panel-predictions", str(checks.panel_predictions)
+    )
     assert result.ret == 4, "a file that is named is no other way round"
 
     # Of a family that asks nothing nobody is asked, and what was known stays.
-    shutil.copy(zoo.root / "kept.json", gates.knowledge)
+    shutil.copy(zoo.root / "kept.json", checks.panel_predictions)
     zoo.runs.clear()
     assert main(["calibrate", "--family", "clean", *data]) == 0
     assert not any("--stress-answers" in " ".join(run) for run in zoo.runs)
-    assert read_gates(zoo.gates).recipe["knowledge_sha256"] == known.sha256
+    assert read_checks(zoo.checks).recipe["panel_predictions_sha256"] == known.sha256
 
     # Where some ask anew it must be what the others were measured with.
-    gates.knowledge.write_bytes(known.as_bytes().replace(b"\n", b"\n\n", 1))
-    before = zoo.gates.read_bytes()
+    checks.panel_predictions.write_bytes(known.as_bytes().replace(b"\n", b"\n\n", 1))
+    before = zoo.checks.read_bytes()
     capsys.readouterr()
     assert main(["calibrate", "--row", "consensus-clean", *data]) == 2
     assert "bring back that file" in capsys.readouterr().err
-    gates.knowledge.write_text("garbage")
+    checks.panel_predictions.write_text("garbage")
     assert main(["calibrate", "--row", "consensus-clean", *data]) == 2
-    assert zoo.gates.read_bytes() == before
+    assert zoo.checks.read_bytes() == before
 
     # Where all do, nobody needs it.
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
-    assert gates.knowledge.read_bytes() == (zoo.root / "kept.json").read_bytes()
+    assert checks.panel_predictions.read_bytes() == (zoo.root / "kept.json").read_bytes()
 
 
-def test_what_other_bounds_were_made_with_must_be_there_when_some_are_made_anew(zoo, capsys):
+def test_what_other_thresholds_were_made_with_must_be_there_when_some_are_made_anew(zoo, capsys):
     data = ("--", "--stress-data", "npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
-    before, file = zoo.gates.read_bytes(), zoo.root / "models/panel.knowledge.json"
+    before, file = zoo.checks.read_bytes(), zoo.root / "models/panel.predictions.json"
     file.unlink()
     assert main(["calibrate", "--row", "consensus-clean", *data]) == 2
-    assert "panel.knowledge.json: not there, though bounds of" in capsys.readouterr().err
-    assert (zoo.gates.read_bytes(), file.exists()) == (before, False)
+    assert "panel.predictions.json: not there, though thresholds of" in capsys.readouterr().err
+    assert (zoo.checks.read_bytes(), file.exists()) == (before, False)
 
 
 @pytest.mark.parametrize("lacks", ["a perturbation", "images"])
-def test_a_bound_on_what_nobody_recorded_makes_the_verdict_partial(zoo, pytester, lacks):
+def test_a_threshold_on_what_nobody_recorded_makes_the_verdict_partial(zoo, pytester, lacks):
     """As of a file that was made for fewer rows, or for a sample, by whatever way it came there."""
     data = ("--", "--stress-data", "npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
-    file = zoo.root / "models/panel.knowledge.json"
-    known = read_knowledge(file)
+    file = zoo.root / "models/panel.predictions.json"
+    known = read_panel_predictions(file)
     if lacks == "images":
         wrong = {name: np.where(np.arange(400) < 100, view.wrong, NOT_ASKED) for name, view in known.views.items()}
         views = {
@@ -367,7 +372,7 @@ def test_a_bound_on_what_nobody_recorded_makes_the_verdict_partial(zoo, pytester
         views = {repr(IDENTITY): known.view()}
     replace(known, views=views).write(file)
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    zoo.gates.write_text(zoo.gates.read_text().replace(known.sha256, sha256))
+    zoo.checks.write_text(zoo.checks.read_text().replace(known.sha256, sha256))
     options = ("-p", "no:html", "--stress-data", "npz:zoo.npz", "stress_tests", "--candidate", "seed-3.safetensors")
     pytester.runpytest_inprocess(*options)
     stress = json.loads((zoo.root / "reports/stress.json").read_text())
@@ -382,7 +387,7 @@ def test_a_test_that_asks_in_a_way_of_its_own_is_calibrated(zoo, way):
     (zoo.tests / "test_own.py").write_text(OWN.format(code=ASKS[way][0]))
     data = ("--", "--stress-data", "npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds[:3], *data]) == 0
-    (own,) = read_gates(zoo.gates).family("own")
+    (own,) = read_checks(zoo.checks).family("own")
     assert own.panel is not None
     assert sum("--stress-answers" in " ".join(run) for run in zoo.runs) == 3
     zoo.runs.clear()
@@ -394,17 +399,17 @@ def test_a_test_that_asks_in_a_way_of_its_own_is_calibrated(zoo, way):
     ("samples", "n"),
     [("consensus = 100", (100, 400)), ("flips = 150", (400, 150)), ("consensus = 100\nflips = 150", (100, 150))],
 )
-def test_consensus_and_flips_have_bounds_on_samples_of_their_own(zoo, pytester, capsys, samples, n):
-    text = zoo.gates.read_text()
+def test_consensus_and_flips_have_thresholds_on_samples_of_their_own(zoo, pytester, capsys, samples, n):
+    text = zoo.checks.read_text()
     assert "[data.samples]" not in text
-    zoo.gates.write_text(text.replace("[budget]", f"[data.samples]\n{samples}\n\n[budget]", 1) + FLIPS)
-    shutil.copy(STRESS_TESTS / "test_flips.py", zoo.gates.parent)
+    zoo.checks.write_text(text.replace("[budget]", f"[data.samples]\n{samples}\n\n[budget]", 1) + FLIPS)
+    shutil.copy(STRESS_TESTS / "test_flips.py", zoo.checks.parent)
     data = ("--", "--stress-data", "npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
     rows = {row.id: row for row in read_panel(zoo.panel).rows}
     assert tuple(rows[name].n for name in ("consensus-clean", "flips", "flips-consensus")) == (*n, n[1])
-    assert "no bound any more: elsewhere" in capsys.readouterr().out
-    (nobody,) = [gate for gate in read_gates(zoo.gates).gates if gate.id == "elsewhere"]
+    assert "no threshold any more: elsewhere" in capsys.readouterr().out
+    (nobody,) = [check for check in read_checks(zoo.checks).checks if check.id == "elsewhere"]
     assert nobody.panel is None, "one of other networks is not left there"
     options = ("-p", "no:html", "--stress-data", "npz:zoo.npz", "stress_tests", "--candidate", "seed-3.safetensors")
     pytester.runpytest_inprocess(*options, "--incumbent", "seed-4.safetensors")
@@ -413,14 +418,14 @@ def test_consensus_and_flips_have_bounds_on_samples_of_their_own(zoo, pytester, 
 
 
 def test_a_sample_has_a_panel_of_its_own(zoo, capsys):
-    data, quick = ("--", "--stress-data", "npz:zoo.npz"), zoo.gates.with_name("gates-quick.toml")
-    quick.write_text(zoo.gates.read_text().replace("[data]", "[data]\nsample = 100", 1))
+    data, quick = ("--", "--stress-data", "npz:zoo.npz"), zoo.checks.with_name("checks-quick.toml")
+    quick.write_text(zoo.checks.read_text().replace("[data]", "[data]\nsample = 100", 1))
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
     before = zoo.panel.read_bytes()
-    assert main(["calibrate", "--gates", str(quick), "--checkpoints", *zoo.seeds, *data]) == 2
+    assert main(["calibrate", "--checks", str(quick), "--checkpoints", *zoo.seeds, *data]) == 2
     assert "name its own --panel" in capsys.readouterr().err
     assert zoo.panel.read_bytes() == before
 
 
 def report(zoo) -> list[dict]:
-    return json.loads((zoo.root / "reports/stress.json").read_text())["gates"]
+    return json.loads((zoo.root / "reports/stress.json").read_text())["checks"]

@@ -14,11 +14,11 @@ from harness.perturb import PROTOCOL
 LOSS, GROUPS, CANDIDATES = 0.1, 8, 500
 PANELS = 100
 AGREE = 0.43
-"""Of Beta's parameters: healthy networks' answers then vary by 0.3 of what they do between images, as those of the
+"""Of Beta's parameters: reference models' answers then vary by 0.3 of what they do between images, as those of the
 shipped panel (`harness.calibration.panel.ALONE`)."""
 
 
-def healthy(rng, chances, count, *, apart):
+def reference(rng, chances, count, *, apart):
     """Return answers, (count, groups, images) bool, of networks that are right about an image with its chance.
 
     `apart` is by how much networks differ as a whole in a group, in points of 100 at the middle.
@@ -44,41 +44,41 @@ def panel_of(answers):
     return Panel("data", PROTOCOL, {}, rows, models, None, chance, "groups")
 
 
-def simulated(n, *, retrains, apart=0.3, mean=0.9, panels=PANELS):
-    """Return, of many panels, the gated rows' bounds and how often each catches a loss and fails a healthy network."""
-    rng = np.random.default_rng(n + retrains)
+def simulated(n, *, reference_models, apart=0.3, mean=0.9, panels=PANELS):
+    """Return, of many panels, the gated rows' thresholds and how often each catches a loss and fails a healthy network."""
+    rng = np.random.default_rng(n + reference_models)
     caught, alarms, said = [], [], []
     for _ in range(panels):
         chances = rng.beta(AGREE * mean, AGREE * (1 - mean), (GROUPS, n)).clip(0.001, 0.999)
-        items = thresholds_of(panel_of(healthy(rng, chances, retrains, apart=apart)), {})
+        items = thresholds_of(panel_of(reference(rng, chances, reference_models, apart=apart)), {})
         for group, item in enumerate(items):
-            if item.not_gated:
-                said.append(item.not_gated)
+            if item.informational:
+                said.append(item.informational)
                 continue
-            answers = healthy(rng, chances[group : group + 1], CANDIDATES, apart=apart)[:, 0]
+            answers = reference(rng, chances[group : group + 1], CANDIDATES, apart=apart)[:, 0]
             # Ten points of all images are lost, of which chance decides, image by image.
             lost = rng.random(answers.shape) < LOSS / answers.mean()
-            caught.append(((answers & ~lost).mean(axis=1) < item.bound).mean())
-            alarms.append((answers.mean(axis=1) < item.bound).mean())
+            caught.append(((answers & ~lost).mean(axis=1) < item.threshold).mean())
+            alarms.append((answers.mean(axis=1) < item.threshold).mean())
     return np.array(caught), np.array(alarms), said
 
 
 @pytest.mark.parametrize(
     ("n", "facts"),
     [
-        (200, {"retrains": 20}),
-        (200, {"retrains": 3}),
-        (200, {"retrains": 20, "mean": 0.8}),
-        (400, {"retrains": 20, "apart": 1.0}),
-        (600, {"retrains": 5}),
+        (200, {"reference_models": 20}),
+        (200, {"reference_models": 3}),
+        (200, {"reference_models": 20, "mean": 0.8}),
+        (400, {"reference_models": 20, "apart": 1.0}),
+        (600, {"reference_models": 5}),
     ],
-    ids=["200", "200 of 3 retrains", "200 of which more are wrong", "400 where retrains differ", "600"],
+    ids=["200", "200 of 3 reference models", "200 of which more are wrong", "400 where reference models differ", "600"],
 )
 def test_a_loss_of_ten_points_is_caught_in_95_of_100_or_the_row_says_that_it_cannot_be(n, facts):
     caught, alarms, said = simulated(n, **facts)
     assert len(caught) + len(said) == PANELS * GROUPS
     for why in said:
-        assert "images are too few, as retrains differ: the smallest loss detected with 95% power is 0." in why
+        assert "images are too few, as reference models differ: the smallest loss detected with 95% power is 0." in why
         assert why.endswith(", over the budget of 0.100")
     assert len(caught) == 0 or caught.mean() >= 0.95
     # A healthy network's chance to fail any row of the family, its part of the 1%: a twelfth of 0.5%, found to 0.0003.
@@ -87,23 +87,25 @@ def test_a_loss_of_ten_points_is_caught_in_95_of_100_or_the_row_says_that_it_can
 
 
 def test_200_images_can_be_enough_and_50_are_not():
-    enough, _, _ = simulated(200, retrains=20, panels=10)
+    enough, _, _ = simulated(200, reference_models=20, panels=10)
     assert len(enough) > 0
-    few, _, said = simulated(50, retrains=20, panels=10)
+    few, _, said = simulated(50, reference_models=20, panels=10)
     assert (len(few), len(said)) == (0, 10 * GROUPS)
 
 
 def test_what_a_group_detects_allows_for_which_images_are_lost():
     rng = np.random.default_rng(0)
     chances = rng.beta(AGREE * 0.9, AGREE * 0.1, (1, 300)).clip(0.001, 0.999)
-    (item,) = thresholds_of(panel_of(healthy(rng, chances, 20, apart=0.3)), {})
+    (item,) = thresholds_of(panel_of(reference(rng, chances, 20, apart=0.3)), {})
     error = item.spread * np.sqrt(1 + 1 / 20)
-    power = stats.norm.cdf((item.detects - item.k * error) / np.hypot(error, np.sqrt(item.detects / 300)))
+    power = stats.norm.cdf(
+        (item.minimum_detectable_drop - item.k * error) / np.hypot(error, np.sqrt(item.minimum_detectable_drop / 300))
+    )
     assert power == pytest.approx(0.95, abs=1e-6)
 
 
 def test_groups_may_lose_ten_points_unnoticed_where_nothing_else_is_said():
-    panel = panel_of(healthy(np.random.default_rng(0), np.full((2, 100), 0.9), 20, apart=0.3))
+    panel = panel_of(reference(np.random.default_rng(0), np.full((2, 100), 0.9), 20, apart=0.3))
     assert {item.budget for item in thresholds_of(panel, {})} == {0.1}
     assert {item.budget for item in thresholds_of(panel, {"slice": 0.3})} == {0.3}
     assert {item.budget for item in thresholds_of(panel, {GROUP_ACCURACY.name: 0.2, "slice": 0.3})} == {0.2}

@@ -1,4 +1,4 @@
-"""The decision rule keeps its promises: how often a healthy retrain fails, and which loss is noticed.
+"""The decision rule keeps its promises: how often a reference model fails, and which loss is noticed.
 
 Probabilities are computed from known distributions or simulated here in another way than the harness does it. Seeds are
 fixed; the tolerances are wide enough that other seeds would fail fewer than one time in 10,000.
@@ -13,19 +13,19 @@ import pytest
 from panels import calibrate, panel_of, row, spread_evenly
 from scipy import stats
 
+from harness.base.errors import InputError
 from harness.calibration import thresholds
 from harness.calibration.multiplicity import correlation, multiplier
 from harness.calibration.outliers import check_panel, false_alarms, outliers
 from harness.calibration.panel import Row, read_panel
-from harness.calibration.rewrite import with_bounds
+from harness.calibration.rewrite import with_thresholds
 from harness.calibration.summary import calibration_lines, power_lines
 from harness.calibration.thresholds import Calibrated, default_budget, thresholds_of
-from harness.errors import InputError
-from harness.gates import read_gates
+from harness.checks import read_checks
 from harness.measures import Unit
 
 CLEAN_SHARE, FAMILY_SHARE = 0.005, 0.005 / 12
-"""The promise: a healthy retrain fails any gate at most once in a hundred, half for clean, half for other families."""
+"""The promise: a reference model fails any check at most once in a hundred, half for clean, half for other families."""
 SHIPPED = Path(__file__).parents[2]
 LAX = {"clean": 1.0, "rotation": 1.0, "pairs": 1e9}
 
@@ -34,11 +34,11 @@ def equicorrelated(rows: int, rho: float) -> np.ndarray:
     return np.full((rows, rows), rho) + (1 - rho) * np.eye(rows)
 
 
-def student(share: float, retrains: int) -> float:
+def student(share: float, reference_models: int) -> float:
     """Student's quantile, by the incomplete beta function: P(T > k) = I(v / (v + k²); v / 2, 1 / 2) / 2."""
     from scipy.special import betaincinv
 
-    freedom = retrains - 1
+    freedom = reference_models - 1
     x = betaincinv(freedom / 2, 0.5, 2 * share)
     return math.sqrt(freedom * (1 / x - 1))
 
@@ -46,67 +46,69 @@ def student(share: float, retrains: int) -> float:
 # One k for the rows of a family.
 
 
-@pytest.mark.parametrize("retrains", [8, 20, 60])
+@pytest.mark.parametrize("reference_models", [8, 20, 60])
 @pytest.mark.parametrize("share", [0.005, FAMILY_SHARE])
-def test_for_one_row_k_is_students_quantile(share, retrains):
-    k = multiplier(np.eye(1), share=share, retrains=retrains)
-    assert k == pytest.approx(stats.t.ppf(1 - share, retrains - 1), rel=1e-9)
-    assert k == pytest.approx(student(share, retrains), rel=1e-9)
+def test_for_one_row_k_is_students_quantile(share, reference_models):
+    k = multiplier(np.eye(1), share=share, reference_models=reference_models)
+    assert k == pytest.approx(stats.t.ppf(1 - share, reference_models - 1), rel=1e-9)
+    assert k == pytest.approx(student(share, reference_models), rel=1e-9)
 
 
 def test_k_of_one_row_that_fails_one_healthy_retrain_in_200_is_known():
-    assert multiplier(np.eye(1), share=0.005, retrains=20) == pytest.approx(2.86, abs=0.005)
+    assert multiplier(np.eye(1), share=0.005, reference_models=20) == pytest.approx(2.86, abs=0.005)
 
 
-@pytest.mark.parametrize(("rows", "retrains"), [(2, 20), (10, 20), (10, 8)])
+@pytest.mark.parametrize(("rows", "reference_models"), [(2, 20), (10, 20), (10, 8)])
 @pytest.mark.parametrize(("share", "tolerance"), [(0.005, 0.03), (FAMILY_SHARE, 0.12)])
-def test_for_independent_rows_k_is_that_of_the_largest_of_students(rows, retrains, share, tolerance):
+def test_for_independent_rows_k_is_that_of_the_largest_of_students(rows, reference_models, share, tolerance):
     """P(all hold) is the product of what each row gives."""
-    exact = student(-math.expm1(math.log1p(-share) / rows), retrains)
-    assert multiplier(np.eye(rows), share=share, retrains=retrains) == pytest.approx(exact, rel=tolerance)
+    exact = student(-math.expm1(math.log1p(-share) / rows), reference_models)
+    assert multiplier(np.eye(rows), share=share, reference_models=reference_models) == pytest.approx(
+        exact, rel=tolerance
+    )
 
 
 @pytest.mark.parametrize("rows", [201, 1000])
 @pytest.mark.parametrize("rho", [0.0, 0.9])
 def test_of_hundreds_of_rows_nothing_is_drawn_and_k_is_bonferronis(rows, rho):
-    k = multiplier(equicorrelated(rows, rho), share=FAMILY_SHARE, retrains=20, draws=2)
+    k = multiplier(equicorrelated(rows, rho), share=FAMILY_SHARE, reference_models=20, draws=2)
     assert k == pytest.approx(student(FAMILY_SHARE / rows, 20), rel=1e-9)
     assert k == pytest.approx(student(-math.expm1(math.log1p(-FAMILY_SHARE) / rows), 20), rel=1e-4), "of independent"
 
 
 @pytest.mark.parametrize("rho", [1 - 1e-6, 1.0], ids=["nearly", "exactly"])
 def test_for_perfectly_correlated_rows_k_is_that_of_one_row(rho):
-    k = multiplier(equicorrelated(5, rho), share=FAMILY_SHARE, retrains=20)
+    k = multiplier(equicorrelated(5, rho), share=FAMILY_SHARE, reference_models=20)
     assert k == pytest.approx(student(FAMILY_SHARE, 20), rel=0.03)
 
 
 @pytest.mark.parametrize("rho", [0.3, 0.8])
 def test_for_correlated_rows_k_keeps_the_share_in_an_independent_simulation(rho):
     """Means and standard deviations of a panel, drawn from their own distributions: normal and Wishart."""
-    rows, retrains, share, draws = 4, 12, 0.01, 200_000
+    rows, reference_models, share, draws = 4, 12, 0.01, 200_000
     correlations = equicorrelated(rows, rho)
-    k = multiplier(correlations, share=share, retrains=retrains)
+    k = multiplier(correlations, share=share, reference_models=reference_models)
     rng = np.random.default_rng(7)
-    scatter = stats.wishart.rvs(retrains - 1, correlations, size=draws, random_state=rng)
-    stds = np.sqrt(np.diagonal(scatter, axis1=1, axis2=2) / (retrains - 1))
-    shortfall = rng.multivariate_normal(np.zeros(rows), correlations * (1 + 1 / retrains), size=draws)
-    misses = (shortfall > k * stds * math.sqrt(1 + 1 / retrains)).any(axis=1).mean()
+    scatter = stats.wishart.rvs(reference_models - 1, correlations, size=draws, random_state=rng)
+    stds = np.sqrt(np.diagonal(scatter, axis1=1, axis2=2) / (reference_models - 1))
+    shortfall = rng.multivariate_normal(np.zeros(rows), correlations * (1 + 1 / reference_models), size=draws)
+    misses = (shortfall > k * stds * math.sqrt(1 + 1 / reference_models)).any(axis=1).mean()
     # Both simulations have a standard error of sqrt(0.01 * 0.99 / 200,000) = 0.00022.
     assert misses == pytest.approx(share, abs=4 * math.sqrt(2) * 0.00022)
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
 def test_k_lies_between_that_of_one_row_and_bonferronis(rho):
-    k = multiplier(equicorrelated(6, rho), share=FAMILY_SHARE, retrains=15)
+    k = multiplier(equicorrelated(6, rho), share=FAMILY_SHARE, reference_models=15)
     assert student(FAMILY_SHARE, 15) < k <= student(FAMILY_SHARE / 6, 15) * 1.02
 
 
 def test_k_grows_with_the_rows_and_falls_with_the_retrains_the_share_and_the_correlation():
-    def k(rows=5, rho=0.5, share=0.005, retrains=12):
-        return multiplier(equicorrelated(rows, rho), share=share, retrains=retrains, draws=50_000)
+    def k(rows=5, rho=0.5, share=0.005, reference_models=12):
+        return multiplier(equicorrelated(rows, rho), share=share, reference_models=reference_models, draws=50_000)
 
     assert k(rows=1) < k(rows=2) < k(rows=5) < k(rows=20)
-    assert k(retrains=8) > k(retrains=12) > k(retrains=20) > k(retrains=60)
+    assert k(reference_models=8) > k(reference_models=12) > k(reference_models=20) > k(reference_models=60)
     assert k(share=0.001) > k(share=0.01) > k(share=0.1)
     assert k(rho=0.0) > k(rho=0.5) > k(rho=0.95)
 
@@ -114,7 +116,7 @@ def test_k_grows_with_the_rows_and_falls_with_the_retrains_the_share_and_the_cor
 def test_k_is_the_same_each_time_and_touches_no_global_randomness():
     np.random.seed(3)
     before = np.random.get_state()[1].tolist()
-    first, second = (multiplier(np.eye(3), share=0.01, retrains=10, draws=10_000) for _ in range(2))
+    first, second = (multiplier(np.eye(3), share=0.01, reference_models=10, draws=10_000) for _ in range(2))
     assert first == second
     assert np.random.get_state()[1].tolist() == before
 
@@ -148,7 +150,7 @@ def test_constant_rows_are_correlated_with_none(models):
     assert found[0, 3] == pytest.approx(correlation(values[:, [0, 3]])[0, 1])
 
 
-# Bounds.
+# Thresholds.
 
 
 def only(calibrated):
@@ -158,17 +160,17 @@ def only(calibrated):
 
 def test_a_floor_lies_k_standard_deviations_of_prediction_below_the_mean():
     item = only(calibrate(panel_of(spread_evenly(0.9, 0.003), family="clean"), LAX))
-    assert (item.mean, item.std, item.retrains) == (pytest.approx(0.9), pytest.approx(0.003), 20)
+    assert (item.mean, item.std, item.reference_models) == (pytest.approx(0.9), pytest.approx(0.003), 20)
     assert item.k == pytest.approx(k := student(CLEAN_SHARE, 20))
-    assert item.bound == pytest.approx(0.9 - k * 0.003 * math.sqrt(21 / 20), abs=1e-4)
-    assert item.detects == pytest.approx((k + 1.6449) * 0.003 * math.sqrt(21 / 20), abs=1e-6)
-    assert item.not_gated == ""
+    assert item.threshold == pytest.approx(0.9 - k * 0.003 * math.sqrt(21 / 20), abs=1e-4)
+    assert item.minimum_detectable_drop == pytest.approx((k + 1.6449) * 0.003 * math.sqrt(21 / 20), abs=1e-6)
+    assert item.informational == ""
 
 
 def test_a_ceiling_lies_above_the_mean():
     panel = panel_of(spread_evenly(400, 30), family="pairs", unit="images")
     item = only(calibrate(panel, LAX))
-    assert item.bound == pytest.approx(400 + student(FAMILY_SHARE, 20) * 30 * math.sqrt(21 / 20), abs=0.1)
+    assert item.threshold == pytest.approx(400 + student(FAMILY_SHARE, 20) * 30 * math.sqrt(21 / 20), abs=0.1)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -180,28 +182,28 @@ def test_a_ceiling_lies_above_the_mean():
         ({"unit": "images"}, 400, 30, 0.1),
         ({"unit": "share", "direction": "at_most"}, 0.1, 0.003, 1e-4),
     ],
-    ids=["floor", "floor-of-a-difference", "ceiling-of-a-count", "ceiling-of-a-share"],
+    ids=["threshold", "threshold-of-a-difference", "threshold-of-a-count", "threshold-of-a-share"],
 )
-def test_bounds_are_rounded_outwards(facts, mean, std, step, seed):
+def test_thresholds_are_rounded_outwards(facts, mean, std, step, seed):
     item = only(calibrate(panel_of(np.random.default_rng(seed).normal(mean, std, 12), **facts), LAX))
     exact = item.mean - item.row.sign * item.k * item.std * math.sqrt(13 / 12)
-    slack = item.row.sign * (exact - item.bound)
+    slack = item.row.sign * (exact - item.threshold)
     assert 0 <= slack < step
-    assert item.bound == pytest.approx(round(item.bound / step) * step, abs=1e-9)
+    assert item.threshold == pytest.approx(round(item.threshold / step) * step, abs=1e-9)
 
 
-def test_members_that_agree_on_every_answer_leave_a_bound_of_one_images_width_that_can_fail():
+def test_members_that_agree_on_every_answer_leave_a_threshold_of_one_images_width_that_can_fail():
     item = only(calibrate(panel_of([1.0] * 20), LAX))
-    assert (item.std, item.not_gated) == (1 / 10_000, "")
-    missed = (1 - item.bound) * 10_000
+    assert (item.std, item.informational) == (1 / 10_000, "")
+    missed = (1 - item.threshold) * 10_000
     assert missed == pytest.approx(math.ceil(student(FAMILY_SHARE, 20) * math.sqrt(21 / 20)), abs=1e-6)
     assert missed < 6, "a handful of wrong answers fails"
 
 
 def test_a_count_of_none_leaves_a_ceiling_that_can_fail():
     item = only(calibrate(panel_of([0] * 20, family="pairs", unit="images"), LAX))
-    assert (item.std, item.not_gated) == (1.0, "")
-    assert item.bound == pytest.approx(student(FAMILY_SHARE, 20) * math.sqrt(21 / 20), abs=0.1)
+    assert (item.std, item.informational) == (1.0, "")
+    assert item.threshold == pytest.approx(student(FAMILY_SHARE, 20) * math.sqrt(21 / 20), abs=0.1)
 
 
 @pytest.mark.parametrize(("std", "counts"), [(1.0, 10.0), (9.9, 10.0), (15.0, 15.0)])
@@ -210,7 +212,7 @@ def test_a_count_spreads_at_least_like_its_square_root(std, counts):
     assert item.std == pytest.approx(counts)
 
 
-def test_every_row_has_a_bound_in_the_panels_order():
+def test_every_row_has_a_threshold_in_the_panels_order():
     rows = (row("b"), row("clean", family="clean"), row("a"), row("p", family="pairs", unit="images"))
     panel = panel_of(np.random.default_rng(0).normal([0.9, 0.9, 0.9, 50], [0.002, 0.002, 0.002, 5], (10, 4)), rows)
     assert [item.row for item in calibrate(panel, LAX)] == list(rows)
@@ -226,14 +228,14 @@ def test_rows_of_a_family_share_one_k_and_families_do_not():
 
 
 def calibrated_with(families: int):
-    """The bounds of a panel with so many families of one row each."""
+    """The thresholds of a panel with so many families of one row each."""
     rows = tuple(row(f"r{number:02}", family=f"family-{number:02}") for number in range(families))
     return calibrate(panel_of(np.random.default_rng(0).normal(0.9, 0.002, (20, 20))[:, :families], rows), {})
 
 
-def test_a_new_family_moves_no_others_bounds_and_beyond_twelve_by_a_hundredth():
+def test_a_new_family_moves_no_others_thresholds_and_beyond_twelve_by_a_hundredth():
     few, full, more = calibrated_with(3), calibrated_with(12), calibrated_with(13)
-    assert [item.bound for item in few] == [item.bound for item in full[:3]]
+    assert [item.threshold for item in few] == [item.threshold for item in full[:3]]
     assert [item.k for item in more] == [pytest.approx(student(0.005 / 13, 20))] * 13
     assert 1 < more[0].k / full[0].k < 1.012
 
@@ -249,41 +251,45 @@ def test_a_new_family_moves_no_others_bounds_and_beyond_twelve_by_a_hundredth():
 )
 def test_rows_that_go_together_perfectly_can_be_calibrated(values):
     """Few images give few values, and rows that are nearly the same give the same ones."""
-    retrains = len(values)
+    reference_models = len(values)
     for item in calibrate(panel_of(values, n=60), LAX):
-        assert student(FAMILY_SHARE, retrains) * 0.9 <= item.k <= student(FAMILY_SHARE / 3, retrains) * 1.05
-        assert item.bound < item.mean
+        assert (
+            student(FAMILY_SHARE, reference_models) * 0.9
+            <= item.k
+            <= student(FAMILY_SHARE / 3, reference_models) * 1.05
+        )
+        assert item.threshold < item.mean
 
 
 # The promise, simulated.
 
 
 @pytest.fixture(scope="module")
-def clean_floors():
-    """The clean floors of 1,000 healthy panels of 20, of networks that reach 0.9 ± 0.005."""
+def clean_thresholds():
+    """The clean thresholds of 1,000 healthy panels of 20, of networks that reach 0.9 ± 0.005."""
     panels = [
         panel_of(v, family="clean", n=1_000_000) for v in np.random.default_rng(11).normal(0.9, 0.005, (1_000, 20))
     ]
     return [only(calibrate(panel, LAX)) for panel in panels if not outliers(panel)]
 
 
-def test_a_healthy_retrain_misses_the_clean_floor_one_time_in_200(clean_floors):
-    """Given a floor, the chance of one more retrain is known exactly; its mean over panels must be the share."""
-    chances = stats.norm.cdf([item.bound for item in clean_floors], 0.9, 0.005)
+def test_a_healthy_retrain_misses_the_clean_floor_one_time_in_200(clean_thresholds):
+    """Given a threshold, the chance of one more reference model is known exactly; its mean over panels must be the share."""
+    chances = stats.norm.cdf([item.threshold for item in clean_thresholds], 0.9, 0.005)
     error = chances.std() / math.sqrt(len(chances))
     assert error < CLEAN_SHARE / 16
     assert chances.mean() == pytest.approx(CLEAN_SHARE, abs=4 * error)
 
 
-def test_a_loss_of_what_a_row_detects_fails_in_95_of_100_retrains(clean_floors):
-    caught = [stats.norm.cdf(item.bound, 0.9 - item.detects, 0.005) for item in clean_floors]
+def test_a_loss_of_what_a_row_detects_fails_in_95_of_100_retrains(clean_thresholds):
+    caught = [stats.norm.cdf(item.threshold, 0.9 - item.minimum_detectable_drop, 0.005) for item in clean_thresholds]
     assert np.mean(caught) == pytest.approx(0.95, abs=0.015)
 
 
-def any_row_misses(floors, rho: float) -> float:
-    """The chance that a retrain misses any floor, standardised rows correlated by one common factor: by quadrature."""
+def any_row_misses(thresholds, rho: float) -> float:
+    """The chance that a reference model misses any threshold, standardised rows correlated by one common factor: by quadrature."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(80)
-    holds = stats.norm.sf((np.asarray(floors) - math.sqrt(rho) * nodes[:, None]) / math.sqrt(1 - rho))
+    holds = stats.norm.sf((np.asarray(thresholds) - math.sqrt(rho) * nodes[:, None]) / math.sqrt(1 - rho))
     return 1 - float(weights @ holds.prod(axis=1)) / math.sqrt(2 * math.pi)
 
 
@@ -294,27 +300,29 @@ def test_the_quadrature_is_right_where_the_answer_is_known():
 
 def test_a_healthy_retrain_fails_a_family_of_ten_rows_as_seldom_as_promised(monkeypatch):
     """With a share of 2%, which few panels can show; corrections for the number of rows would be off by a factor."""
-    share, rho, retrains, panels = 0.02, 0.5, 20, 100
+    share, rho, reference_models, panels = 0.02, 0.5, 20, 100
     monkeypatch.setattr(thresholds, "ALARMS", 2 * thresholds.PARTS * share)
     rng = np.random.default_rng(5)
-    common, own = rng.normal(size=(panels, retrains, 1)), rng.normal(size=(panels, retrains, 10))
+    common, own = rng.normal(size=(panels, reference_models, 1)), rng.normal(size=(panels, reference_models, 10))
     chances = []
     for values in math.sqrt(rho) * common + math.sqrt(1 - rho) * own:
         calibrated = thresholds_of(panel_of(0.5 + 0.01 * values, n=1_000_000), LAX, draws=4_000)
-        chances.append(any_row_misses([(item.bound - 0.5) / 0.01 for item in calibrated], rho))
+        chances.append(any_row_misses([(item.threshold - 0.5) / 0.01 for item in calibrated], rho))
     error = np.std(chances) / math.sqrt(panels)
     assert error < share / 6
-    # Shrunk correlations make floors somewhat wider than need be, never narrower.
+    # Shrunk correlations make thresholds somewhat wider than need be, never narrower.
     assert share / 2 - 4 * error < np.mean(chances) < share + 4 * error
-    unshared = np.mean([any_row_misses([-student(share, retrains)] * 10, rho)])
+    unshared = np.mean([any_row_misses([-student(share, reference_models)] * 10, rho)])
     assert unshared > share + 4 * error, "one k for each row alone would be noticed here"
 
 
 def test_what_is_detected_follows_from_k_and_spread():
     item = Calibrated.of(row("r"), spread_evenly(0.9, 0.003), k=2.86)
-    assert item.detects == pytest.approx((2.86 + 1.6449) * 0.003 * math.sqrt(1.05), rel=1e-4)
-    assert item.detects < 0.0143, "a loss of 1.4 points at a spread of 0.3"
-    assert item.detects_with(3.5, 40) == pytest.approx((3.5 + 1.6449) * 0.003 * math.sqrt(1 + 1 / 40), rel=1e-4)
+    assert item.minimum_detectable_drop == pytest.approx((2.86 + 1.6449) * 0.003 * math.sqrt(1.05), rel=1e-4)
+    assert item.minimum_detectable_drop < 0.0143, "a loss of 1.4 points at a spread of 0.3"
+    assert item.minimum_detectable_drop_with(3.5, 40) == pytest.approx(
+        (3.5 + 1.6449) * 0.003 * math.sqrt(1 + 1 / 40), rel=1e-4
+    )
 
 
 # Counts whose root is what spreads evenly.
@@ -329,30 +337,30 @@ def test_a_ceiling_of_rare_things_lies_above_the_mean_of_their_roots():
     item = only(calibrate(counted(values), {}))
     roots = 2 * np.sqrt(np.array(values) + 3 / 8)
     ceiling = roots.mean() + student(FAMILY_SHARE, 8) * roots.std(ddof=1) * math.sqrt(9 / 8)
-    assert item.bound == pytest.approx((ceiling / 2) ** 2 - 3 / 8, abs=0.1)
+    assert item.threshold == pytest.approx((ceiling / 2) ** 2 - 3 / 8, abs=0.1)
     assert (item.mean, item.std) == (pytest.approx(14), pytest.approx(np.std(values, ddof=1)))
     noticed = ceiling + 1.6449 * roots.std(ddof=1) * math.sqrt(9 / 8)
-    assert item.detects == pytest.approx((noticed / 2) ** 2 - (roots.mean() / 2) ** 2, rel=1e-3)
+    assert item.minimum_detectable_drop == pytest.approx((noticed / 2) ** 2 - (roots.mean() / 2) ** 2, rel=1e-3)
 
 
 def test_rare_things_that_are_as_rare_in_every_network_spread_at_least_like_poissons():
     item = only(calibrate(counted([12] * 20), {}))
     ceiling = 2 * math.sqrt(12 + 3 / 8) + student(FAMILY_SHARE, 20) * math.sqrt(21 / 20)
-    assert item.bound == pytest.approx((ceiling / 2) ** 2 - 3 / 8, abs=0.1)
+    assert item.threshold == pytest.approx((ceiling / 2) ** 2 - 3 / 8, abs=0.1)
 
 
 @pytest.mark.parametrize(("mean", "size"), [(12, 8), (12, 1e9), (3, 8), (200, 5)], ids=str)
 def test_a_healthy_count_exceeds_its_ceiling_as_seldom_as_promised(mean, size):
     """Counts that are skewed: Poisson's, and with a mean that differs between networks (gamma, of this shape)."""
-    share, retrains, panels = 0.005, 20, 2_000
+    share, reference_models, panels = 0.005, 20, 2_000
     rng = np.random.default_rng(3)
-    counts = rng.poisson(rng.gamma(size, mean / size, (panels, retrains)))
-    k = multiplier(np.eye(1), share=share, retrains=retrains)
+    counts = rng.poisson(rng.gamma(size, mean / size, (panels, reference_models)))
+    k = multiplier(np.eye(1), share=share, reference_models=reference_models)
     plain = row("lost", unit="images")
 
     def chance(item) -> float:
-        ceilings = [Calibrated.of(item, values.astype(float), k=k).bound for values in counts]
-        return float(np.mean([exceeded(ceiling, mean, size) for ceiling in ceilings]))
+        thresholds = [Calibrated.of(item, values.astype(float), k=k).threshold for values in counts]
+        return float(np.mean([exceeded(ceiling, mean, size) for ceiling in thresholds]))
 
     root = chance(replace(plain, scale="root"))
     assert root < min(share * 1.8, chance(plain)), (
@@ -369,7 +377,9 @@ def exceeded(ceiling: float, mean: float, size: float) -> float:
 
 
 def test_a_panel_of_seven_is_refused_and_one_of_eight_is_not():
-    with pytest.raises(InputError, match=r"a panel of 7 retrains is too small .*at least 8, better 20.*train more"):
+    with pytest.raises(
+        InputError, match=r"a panel of 7 reference models is too small .*at least 8, better 20.*train more"
+    ):
         calibrate(panel_of(spread_evenly(0.9, 0.003, 7)), LAX)
     check_panel(panel_of(spread_evenly(0.9, 0.003, 8)))
 
@@ -396,7 +406,7 @@ def test_a_healthy_panel_is_hardly_ever_refused(rho):
     assert sum(bool(outliers(panel_of(panel))) for panel in values) < 10
 
 
-# Rows that cannot be gates, and rows with a bound set by hand.
+# Rows that cannot be checks, and rows with a threshold set by hand.
 
 
 @pytest.fixture(scope="module")
@@ -408,43 +418,44 @@ def four_rows():
 
 
 @pytest.fixture(scope="module")
-def three_gates(four_rows):
+def three_checks(four_rows):
     return calibrate(four_rows, {"rotation": 0.03})
 
 
-def test_a_row_over_its_budget_is_no_gate_and_says_why(three_gates):
-    assert [bool(item.not_gated) for item in three_gates] == [False] * 3 + [True]
-    last = three_gates[3]
-    assert last.not_gated == (
-        f"retrains differ so much that the smallest loss detected is {last.detects:.3f}, over the budget of 0.030"
+def test_a_row_over_its_budget_is_no_gate_and_says_why(three_checks):
+    assert [bool(item.informational) for item in three_checks] == [False] * 3 + [True]
+    last = three_checks[3]
+    assert last.informational == (
+        f"reference models differ so much that the smallest loss detected is {last.minimum_detectable_drop:.3f}, over "
+        f"the budget of 0.030"
     )
-    assert last.detects > 0.03
-    assert last.bound < 0.8, "what it would be is told all the same"
+    assert last.minimum_detectable_drop > 0.03
+    assert last.threshold < 0.8, "what it would be is told all the same"
 
 
-def test_a_row_that_is_no_gate_takes_nothing_of_the_familys_share(four_rows, three_gates):
+def test_a_row_that_is_no_gate_takes_nothing_of_the_familys_share(four_rows, three_checks):
     alone = calibrate(panel_of(four_rows.values(four_rows.rows[:3])), {"rotation": 0.03})
-    assert [item.k for item in three_gates[:3]] == [item.k for item in alone]
-    assert three_gates[0].k < calibrate(four_rows, LAX)[0].k
+    assert [item.k for item in three_checks[:3]] == [item.k for item in alone]
+    assert three_checks[0].k < calibrate(four_rows, LAX)[0].k
 
 
-@pytest.mark.parametrize("gates", [1, 2])
-def test_rows_bound_by_hand_take_nothing_of_the_share_but_have_a_bound(four_rows, gates):
-    by_hand = frozenset(r.id for r in four_rows.rows[gates:])
+@pytest.mark.parametrize("checks", [1, 2])
+def test_rows_threshold_by_hand_take_nothing_of_the_share_but_have_a_threshold(four_rows, checks):
+    by_hand = frozenset(r.id for r in four_rows.rows[checks:])
     calibrated = calibrate(four_rows, LAX, by_hand=by_hand)
-    alone = calibrate(panel_of(four_rows.values(four_rows.rows[:gates])), LAX)
+    alone = calibrate(panel_of(four_rows.values(four_rows.rows[:checks])), LAX)
     assert {item.k for item in calibrated} == {alone[0].k}
-    assert [item.bound for item in calibrated[:gates]] == [item.bound for item in alone]
-    for item in calibrated[gates:]:
-        assert item.bound == pytest.approx(item.mean - item.k * item.std * math.sqrt(21 / 20), abs=1e-4)
+    assert [item.threshold for item in calibrated[:checks]] == [item.threshold for item in alone]
+    for item in calibrated[checks:]:
+        assert item.threshold == pytest.approx(item.mean - item.k * item.std * math.sqrt(21 / 20), abs=1e-4)
 
 
-def test_a_family_all_bound_by_hand_has_the_bounds_it_would_have(four_rows):
+def test_a_family_all_threshold_by_hand_has_the_thresholds_it_would_have(four_rows):
     by_hand = frozenset(r.id for r in four_rows.rows)
     assert calibrate(four_rows, LAX, by_hand=by_hand) == calibrate(four_rows, LAX)
 
 
-def test_budgets_come_from_the_gates_file_by_family_and_else_by_default():
+def test_budgets_come_from_the_checks_file_by_family_and_else_by_default():
     rows = (row("a"), row("b", family="shift"), row("c", family="flip"))
     calibrated = calibrate(panel_of(np.full((8, 3), 0.9), rows), {"rotation": 0.07, "shift": 0.01, "pairs": 3})
     assert [item.budget for item in calibrated] == [0.07, 0.01, 0.05]
@@ -467,30 +478,33 @@ def test_default_budgets(facts, mean, budget):
 
 
 @pytest.mark.parametrize(
-    ("values", "facts", "bound"),
+    ("values", "facts", "threshold"),
     [
         (spread_evenly(0.02, 0.005), {"unit": "share"}, "0.000"),
         (spread_evenly(9_000, 300), {"unit": "images"}, "10000 images"),
     ],
-    ids=["floor", "ceiling"],
+    ids=["threshold", "threshold"],
 )
-def test_a_bound_that_nothing_can_miss_is_no_gate(values, facts, bound):
+def test_a_threshold_that_nothing_can_miss_is_no_gate(values, facts, threshold):
     item = only(calibrate(panel_of(values, **facts), {"rotation": 1e9}))
-    assert "cannot fail" in item.not_gated
+    assert "cannot fail" in item.informational
 
 
 def test_the_loss_of_a_class_is_no_gate_where_no_class_can_lose_so_many():
-    """Of ten images of a class, healthy retrains lose three; of a thousand no more."""
+    """Of ten images of a class, reference models lose three; of a thousand no more."""
     lost = [3.0, 2.0, 4.0, 3.0] * 5
 
     def said(largest: int) -> str:
-        return only(calibrate(panel_of(lost, [Row(*facts, largest, scale="root")]), {})).not_gated
+        return only(calibrate(panel_of(lost, [Row(*facts, largest, scale="root")]), {})).informational
 
-    facts = ("class", "consensus", "lost_of_a_class", Unit.IMAGES, "at_most")
+    facts = ("class", "consensus", "worst_class_consensus_set_errors", Unit.IMAGES, "at_most")
     assert "the smallest loss detected is 19 images, over the budget of 5 images" in said(10)
     assert said(1_000) == ""
     panel = panel_of(lost, [Row(*facts, 10, scale="root")])
-    assert only(calibrate(panel, {"lost_of_a_class": 20})).not_gated == "its bound of 10 images cannot fail"
+    assert (
+        only(calibrate(panel, {"worst_class_consensus_set_errors": 20})).informational
+        == "its threshold of 10 images cannot fail"
+    )
 
 
 # Each member against the others.
@@ -518,7 +532,7 @@ def test_a_member_just_inside_the_limit_of_outliers_is_found_with_its_rows(one_d
     assert lines[-2:] == ["leave-one-out false alarms: 1 of 20 networks", "  seed-005.safetensors: clean"]
 
 
-def test_rows_that_are_no_gates_raise_no_alarm(one_doubtful):
+def test_rows_that_are_no_checks_raise_no_alarm(one_doubtful):
     assert false_alarms(one_doubtful, calibrate(one_doubtful, {"clean": 0.001})) == []
 
 
@@ -531,21 +545,21 @@ def test_more_failures_than_the_others_allow_are_an_alarm_and_fewer_are_none(sid
     assert false_alarms(panel, calibrate(panel, LAX)) == alarms
 
 
-def test_a_bound_stays_within_what_its_metric_can_be():
+def test_a_threshold_stays_within_what_its_metric_can_be():
     score = Row("brier", "confidence", "brier_score", Unit.SCORE, "at_most", 10_000)
     (item,) = thresholds_of(panel_of([0.3, 1.9, 0.2, 1.7] * 2, [score]), {"brier_score": math.inf})
-    assert item.bound == 2.0
-    assert item.not_gated == "its bound of 2.000 cannot fail"
+    assert item.threshold == 2.0
+    assert item.informational == "its threshold of 2.000 cannot fail"
 
 
 # What the terminal says.
 
 
-def test_the_summary_has_a_line_per_family_and_says_what_is_not_gated(four_rows, three_gates):
-    lines = calibration_lines(four_rows, three_gates, by_hand=frozenset({"r0", "another"}))
-    assert lines[1].split()[:4] == ["rotation", "4", "3", f"{three_gates[0].k:.2f}"]
-    assert f"not gated: r3: {three_gates[3].not_gated}" in lines
-    assert "bounds set by hand win over the panel's: r0" in lines
+def test_the_summary_has_a_line_per_family_and_says_what_is_informational(four_rows, three_checks):
+    lines = calibration_lines(four_rows, three_checks, by_hand=frozenset({"r0", "another"}))
+    assert lines[1].split()[:4] == ["rotation", "4", "3", f"{three_checks[0].k:.2f}"]
+    assert f"informational: r3: {three_checks[3].informational}" in lines
+    assert "thresholds set by hand win over the panel's: r0" in lines
     assert "leave-one-out false alarms: 0 of 20 networks" in lines
 
 
@@ -559,7 +573,7 @@ def test_the_summary_has_a_line_per_family_and_says_what_is_not_gated(four_rows,
     ],
 )
 def test_power_says_what_each_row_notices_and_how_many_retrains_that_needs(drop, budget, gated, wanted, needed):
-    """(t + 1.645) 0.003 sqrt(1 + 1/K) is 0.0164 for 8 retrains, 0.0143 for 15 and 0.0139 for 20."""
+    """(t + 1.645) 0.003 sqrt(1 + 1/K) is 0.0164 for 8 reference models, 0.0143 for 15 and 0.0139 for 20."""
     panel = panel_of(spread_evenly(0.9, 0.003, 8), family="clean")
     calibrated = calibrate(panel, {"clean": budget})
     notices = (student(CLEAN_SHARE, 8) + 1.6449) * 0.003 * math.sqrt(9 / 8)
@@ -567,17 +581,19 @@ def test_power_says_what_each_row_notices_and_how_many_retrains_that_needs(drop,
     assert head == f"clean: {gated} of 1 rows gated, the best detects {notices:.4f}"
     assert line.split()[:3] == ["r0", "0.9000", "0.0030"]
     assert line.split()[4:6] == [f"{notices:.4f}", wanted]
-    assert line.split(wanted)[1].strip() == needed + ("" if gated else " (not gated)")
+    assert line.split(wanted)[1].strip() == needed + ("" if gated else " (informational)")
 
 
 def test_power_tells_beside_accuracy_what_the_consensus_row_that_sees_the_same_notices():
-    lost = replace(row("consensus-clean", family="consensus", unit="images"), metric="lost_consensus", scale="root")
+    lost = replace(
+        row("consensus-clean", family="consensus", unit="images"), metric="consensus_set_errors", scale="root"
+    )
     rows = (row("clean", family="clean"), lost, row("turned"))
     values = np.stack([spread_evenly(0.9, 0.003, 8), spread_evenly(12, 4, 8), spread_evenly(0.9, 0.003, 8)], axis=1)
     panel = panel_of(values, rows)
     calibrated = calibrate(panel, {})
     lines = power_lines(panel, calibrated)
-    notices = {item.row.id: item.detects for item in calibrated}
+    notices = {item.row.id: item.minimum_detectable_drop for item in calibrated}
     beside = (
         f"  beside it consensus-clean detects {notices['consensus-clean']:.0f} images lost of those that every "
         f"retrain gets right, clean {10_000 * notices['clean']:.0f} of 10000 lost net"
@@ -592,9 +608,9 @@ def test_power_tells_beside_accuracy_what_the_consensus_row_that_sees_the_same_n
 @pytest.mark.parametrize("profile", ["", "-quick"])
 def test_shipped_checks_have_the_thresholds_of_the_shipped_panel(profile):
     """Calibrated again, the file is the same in every digit and every reason."""
-    gates = read_gates(SHIPPED / f"stress_tests/gates{profile}.toml")
-    panel = read_panel(SHIPPED / f"models/panel{profile}.json", gates)
-    by_hand = frozenset(gate.id for gate in gates.gates if gate.hand)
-    calibrated = calibrate(panel, gates.budgets, by_hand=by_hand)
-    content = gates.path.read_text("utf-8")
-    assert with_bounds(content, calibrated, recipe=gates.recipe, date=gates.recipe["date"]) == content
+    checks = read_checks(SHIPPED / f"stress_tests/checks{profile}.toml")
+    panel = read_panel(SHIPPED / f"models/panel{profile}.json", checks)
+    by_hand = frozenset(check.id for check in checks.checks if check.hand)
+    calibrated = calibrate(panel, checks.budgets, by_hand=by_hand)
+    content = checks.path.read_text("utf-8")
+    assert with_thresholds(content, calibrated, recipe=checks.recipe, date=checks.recipe["date"]) == content

@@ -22,12 +22,12 @@ from harness.networks.checkpoints import load_checkpoint
 from harness.run.outcome import STATUS_FILE
 
 REGRESSION = """
-[[gate]]
+[[check]]
 id = "regression-clean"
 family = "regression"
 metric = "accuracy_change"
 significance = 0.001
-hand = { bound = -0.01 }
+hand = { threshold = -0.01 }
 """
 
 
@@ -54,8 +54,8 @@ def gate_run(zoo, pytester, candidate, *options, page=False):
 
 
 def regression(report):
-    (gate,) = (gate for gate in report["gates"] if gate["id"] == "regression-clean")
-    return gate
+    (check,) = (check for check in report["checks"] if check["id"] == "regression-clean")
+    return check
 
 
 # The decision.
@@ -80,10 +80,10 @@ def test_a_candidate_that_passes_becomes_the_incumbent(zoo, capsys):
         "profile": "default",
         "verdict": "pass",
         "forced": False,
-        "gates_sha256": report["gates_sha256"],
+        "checks_sha256": report["checks_sha256"],
         "data_sha256": zoo.images.sha256,
         "candidate_sha256": given.sha256,
-        "gates": [gate["id"] for gate in report["gates"]],
+        "checks": [check["id"] for check in report["checks"]],
     }
     assert accepted.model_sha256 == given.model_sha256
     logits = [Classifier(checkpoint.model, workers=1).predict(zoo.images).logits for checkpoint in (accepted, given)]
@@ -120,8 +120,8 @@ def judged(tmp_path, monkeypatch):
                 "profile": "default",
                 "candidate": {"sha256": hashlib.sha256(candidate.read_bytes()).hexdigest()},
                 "data": {"sha256": place.images.sha256, "classes": CLASSES},
-                "gates_sha256": hashlib.sha256(place.gates.read_bytes()).hexdigest(),
-                "gates": [{"id": "clean"}],
+                "checks_sha256": hashlib.sha256(place.checks.read_bytes()).hexdigest(),
+                "checks": [{"id": "clean"}],
                 **facts,
             }
             (place.root / "reports").mkdir(exist_ok=True)
@@ -137,11 +137,11 @@ FAIL, PARTIAL, PASS = (1, {"verdict": "fail"}), (0, {"verdict": "partial"}), (0,
 QUICK = (0, {"verdict": "pass", "profile": "quick"})
 
 
-def test_the_run_is_the_gates_own_on_the_candidate_with_the_options_given(judged):
+def test_the_run_is_the_checks_own_on_the_candidate_with_the_options_given(judged):
     judged.save("new.safetensors")
     assert accept(judged, "new.safetensors", options=("--baseline", "none")) == 0
     (command,) = judged.runs
-    assert command[:5] == ["stress_tests", "--gates", "stress_tests/gates.toml", "--candidate", "new.safetensors"]
+    assert command[:5] == ["stress_tests", "--checks", "stress_tests/checks.toml", "--candidate", "new.safetensors"]
     assert command[-4:] == ["--stress-data", judged.data, "--baseline", "none"]
     assert "--stress-record" not in command
     assert "--incumbent" not in command, "there is none yet"
@@ -151,7 +151,7 @@ def test_the_run_is_the_gates_own_on_the_candidate_with_the_options_given(judged
 
 @pytest.mark.parametrize(
     "option",
-    [("--stress-reports", "out"), ("--stress-reports=out",), ("--candidate", "b.safetensors"), ("--gates", "g.toml")],
+    [("--stress-reports", "out"), ("--stress-reports=out",), ("--candidate", "b.safetensors"), ("--checks", "g.toml")],
     ids=" ".join,
 )
 def test_what_it_says_to_the_gate_itself_nobody_else_says(judged, capsys, option):
@@ -247,15 +247,15 @@ def test_a_file_that_changes_while_the_gate_runs_is_not_accepted(judged, monkeyp
     assert not judged.incumbent.exists()
 
 
-@pytest.mark.parametrize("name", ["incumbent.safetensors", "gates.toml"])
+@pytest.mark.parametrize("name", ["incumbent.safetensors", "checks.toml"])
 def test_what_it_was_judged_by_must_still_be_there(judged, monkeypatch, capsys, name):
     judged.save("new.safetensors")
     run = subprocess.run
 
     def run_and_swap(command, **facts):
         done = run(command, **facts)
-        if name == "gates.toml":
-            judged.gates.write_text(judged.gates.read_text() + "\n# another\n")
+        if name == "checks.toml":
+            judged.checks.write_text(judged.checks.read_text() + "\n# another\n")
         else:
             judged.save("models/incumbent.safetensors", jitter=3.0)
             written.append(judged.incumbent.read_bytes())
@@ -263,9 +263,9 @@ def test_what_it_was_judged_by_must_still_be_there(judged, monkeypatch, capsys, 
 
     written = []
     monkeypatch.setattr(subprocess, "run", run_and_swap)
-    judged.says = (0, {"verdict": "pass", "gates_sha256": hashlib.sha256(judged.gates.read_bytes()).hexdigest()})
-    if name == "gates.toml":
-        judged.says[1]["gates_sha256"] = "e" * 64
+    judged.says = (0, {"verdict": "pass", "checks_sha256": hashlib.sha256(judged.checks.read_bytes()).hexdigest()})
+    if name == "checks.toml":
+        judged.says[1]["checks_sha256"] = "e" * 64
     assert accept(judged, "new.safetensors") == 2
     assert f"{name} changed while the gate ran" in capsys.readouterr().err.replace(": changed", " changed")
     assert [path.read_bytes() for path in judged.incumbent.parent.glob("incumbent.*")] == written

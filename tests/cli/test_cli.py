@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 import torch
 
+from harness.base.errors import InputError
 from harness.cli import main
 from harness.data import LabelledImages
 from harness.data.fashion_mnist import CLASSES
-from harness.errors import InputError
 from harness.inference import Classifier
 from harness.measures import accuracy
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
 from harness.networks.training import seconds_of_training
-from harness.perturb import IDENTITY, Pose, promised_corners
+from harness.perturb import IDENTITY, Pose, augmentation_range_corners
 
 COMMANDS = [
     "train",
@@ -245,13 +245,13 @@ def test_evaluate_prints_what_the_measures_say(tmp_path, capsys, monkeypatch):
 def test_evaluate_poses_prints_what_the_measures_say(tmp_path, capsys, monkeypatch):
     images, poses = some_images(), (IDENTITY, Pose(10), Pose(0, 2, 0))
     monkeypatch.setattr("harness.data.options.load_images", lambda spec, **_: images)
-    monkeypatch.setattr("harness.perturb.promised_poses", lambda: poses)
+    monkeypatch.setattr("harness.perturb.augmentation_range_poses", lambda: poses)
     network = notebook_file(tmp_path / "untrained.pth")
     assert main(["evaluate", str(tmp_path / "untrained.pth"), "--poses", "--json"]) == 0
     results = json.loads(capsys.readouterr().out)
     correct = np.stack([Classifier(network).predict(images, pose).correct for pose in poses])
     assert results["mean_pose_accuracy"] == pytest.approx(correct.mean())
-    assert results["right_at_every_pose"] == pytest.approx(correct.all(axis=0).mean())
+    assert results["robust_accuracy"] == pytest.approx(correct.all(axis=0).mean())
 
 
 def test_evaluate_json_on_the_embedded_images_is_one_json_object(tmp_path, capsys):
@@ -290,7 +290,7 @@ def test_evaluate_failures_counts_by_kind_at_rest_in_a_pose_and_moved(failures):
     titles = r"^failures of 120 images +as it is +turned by 30° .*1 px up +mean of 8 poses$"
     assert re.search(titles, out, re.MULTILINE)
     wrong = [int((~classifier.predict(images, pose).correct).sum()) for pose in (IDENTITY, Pose(30.0, 0.0, -1.0))]
-    moved = np.mean([(~classifier.predict(images, pose).correct).sum() for pose in promised_corners()])
+    moved = np.mean([(~classifier.predict(images, pose).correct).sum() for pose in augmentation_range_corners()])
     assert re.search(rf"^any error +{wrong[0]} +{wrong[1]} +{moved:.1f}$", out, re.MULTILINE)
     assert re.search(r"^Bag↔Dress +\d+ +\d+ +[\d.]+$", out, re.MULTILINE)
     assert re.search(r"^wrong at most of 9 poses: \d+ of 120 images$", out, re.MULTILINE)

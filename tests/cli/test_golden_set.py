@@ -1,4 +1,4 @@
-"""`stress-harness golden`: images that must never be wrong again, each a gate, and a set that cannot be lost."""
+"""`stress-harness golden`: images that must never be wrong again, each a check, and a set that cannot be lost."""
 
 import hashlib
 import os
@@ -14,13 +14,13 @@ import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import torch
 from PIL import Image
-from zoo import CLASSES, GatedZoo, gates_text, network
+from zoo import CLASSES, GatedZoo, checks_text, network
 
 from harness.calibration.panel import Panel, ReferenceModel
+from harness.checks import ChecksError, read_checks
+from harness.checks.golden import LIST
 from harness.cli import main
 from harness.data.options import DataOptions
-from harness.gates import GatesError, read_gates
-from harness.gates.golden import LIST
 from harness.inference import Classifier
 from harness.run.golden import golden_images
 from harness.run.opening import open_session
@@ -32,11 +32,11 @@ ROW = """
 panel = "panel.json"
 
 # A comment that a person wrote.
-[[gate]]
+[[check]]
 id = "clean"
 family = "clean"
 metric = "accuracy"
-hand = { bound = 0.85 }
+hand = { threshold = 0.85 }
 """
 
 
@@ -62,7 +62,7 @@ class GoldenZoo(GatedZoo):
 
     @property
     def ids(self) -> list[str]:
-        return [image.id for image in read_gates(self.gates).golden]
+        return [image.id for image in read_checks(self.checks).golden]
 
     def picture(self, name: str, pixels: np.ndarray) -> Path:
         path = self.root / name
@@ -78,7 +78,7 @@ class GoldenZoo(GatedZoo):
             candidate=self.root / "models/augmented.safetensors",
             baseline="none",
             incumbent="none",
-            gates=self.gates,
+            checks=self.checks,
             no_cache=True,
         )
         return open_session(replace(options, data=self.data, **facts))
@@ -90,7 +90,7 @@ def zoo(pytester, monkeypatch):
     return GoldenZoo(pytester)
 
 
-# Each image is a gate.
+# Each image is a check.
 
 
 def test_a_model_that_gets_every_golden_image_right_passes_on_a_sample_too(zoo, capsys):
@@ -98,19 +98,19 @@ def test_a_model_that_gets_every_golden_image_right_passes_on_a_sample_too(zoo, 
     (name,) = zoo.ids
     said = capsys.readouterr().out
     assert f"{name}: image {zoo.right} of zoo, {CLASSES[zoo.images.labels[zoo.right]]}" in said
-    assert "how many retrained reference models get it right is not known (panel.json: cannot be read" in said
+    assert "how many reference models get it right is not known (panel.json: cannot be read" in said
     assert (zoo.tests / "test_golden.py").exists(), "a folder without the test gets it"
     assert zoo.run().ret == 0
     report = zoo.report()
-    (entry,) = (gate for gate in report["gates"] if gate["family"] == "golden")
+    (entry,) = (check for check in report["checks"] if check["family"] == "golden")
     assert (report["verdict"], entry["id"], entry["status"], entry["n"]) == ("pass", name, "pass", 1)
-    assert (entry["value"], entry["bound"], entry["provenance"]) == (1.0, 1, "hand")
+    assert (entry["value"], entry["threshold"], entry["provenance"]) == (1.0, 1, "hand")
     assert "an incident" in entry["detail"]
     assert zoo.moved["status"] == "pass"
     assert zoo.run("--stress-samples", "8").ret == 0
     assert zoo.statuses[name] == "pass", "no sample leaves it out"
     assert zoo.run("--stress-record", "all").ret == 4
-    assert name not in zoo.statuses, "healthy retrains are not measured on it"
+    assert name not in zoo.statuses, "reference models are not measured on it"
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_one_golden_image_that_is_wrong_fails_with_its_picture_whatever_else_hol
     right, wrong = zoo.ids
     result = zoo.run(*workers, page=True)
     assert result.ret == 1
-    assert zoo.statuses == {"clean": "pass", "class": "not_gated", right: "pass", wrong: "fail"}
-    result.stdout.fnmatch_lines([f"*{wrong}: golden right 0.0000 < floor 1.0000 (n=1*taken for*complaint 17*"])
+    assert zoo.statuses == {"clean": "pass", "class": "informational", right: "pass", wrong: "fail"}
+    result.stdout.fnmatch_lines([f"*{wrong}: golden right 0.0000 < threshold 1.0000 (n=1*taken for*complaint 17*"])
     assert f"pictures-{wrong}" in (zoo.root / "reports/stress.html").read_text()
 
 
@@ -134,7 +134,7 @@ def test_a_wrong_image_that_moved_answers_would_mend_is_worse_and_no_unsound_run
     assert zoo.run().ret == 1
     assert zoo.report()["verdict"] == "fail"
     assert zoo.moved["status"] == "not_applicable"
-    assert "the model fails all 1 gates of family 'golden' as it is" in zoo.moved["detail"]
+    assert "the model fails all 1 checks of family 'golden' as it is" in zoo.moved["detail"]
     assert zoo.golden("add", zoo.right) == 0
     assert zoo.run().ret == 1
     assert zoo.moved["status"] == "pass", "one image that is right is enough to notice"
@@ -143,7 +143,7 @@ def test_a_wrong_image_that_moved_answers_would_mend_is_worse_and_no_unsound_run
 def test_without_a_golden_set_nothing_is_measured_or_told_of_one(zoo):
     zoo.golden("add", zoo.right)
     assert zoo.golden("remove", *zoo.ids) == 0
-    assert zoo.gates.read_text().count("[golden]") == 0
+    assert zoo.checks.read_text().count("[golden]") == 0
     assert list(zoo.set.iterdir()) == []
     result = zoo.run()
     assert result.ret == 0
@@ -165,7 +165,7 @@ def test_pictures_and_folders_of_pictures_are_made_as_the_images_at_hand_are(zoo
     assert [golden.classes[label] for label in golden.labels] == ["dog", "bee", "cat"]
     assert golden.pixels.shape == (3, 1, 16, 16)
     assert np.array_equal(golden.pixels[1, 0].numpy(), zoo.noise(2))
-    kept = [image.file for image in read_gates(zoo.gates).golden]
+    kept = [image.file for image in read_checks(zoo.checks).golden]
     assert (zoo.set / kept[0]).read_bytes() == colour.read_bytes(), "the file is kept as it was"
     assert [Path(name).suffix for name in kept] == [".png", ".png", ".bmp"]
 
@@ -177,14 +177,14 @@ def test_the_folder_that_a_picture_is_found_in_decides_whatever_it_links_to(zoo,
         (zoo.root / "shot" / link).parent.mkdir(parents=True, exist_ok=True)
         (zoo.root / "shot" / link).symlink_to(zoo.root / "store" / place)
     assert zoo.golden("add", "shot") == 0
-    assert [(image.source, image.class_name) for image in read_gates(zoo.gates).golden] == [
+    assert [(image.source, image.class_name) for image in read_checks(zoo.checks).golden] == [
         ("b.png", "bee"),
         ("a.png", "cat"),
     ]
     monkeypatch.chdir(zoo.root / "shot/cat")
     (zoo.root / "shot/cat/alone/c.png").rename("c.png")
-    assert zoo.golden("add", "./c.png", "--gates", zoo.gates) == 0
-    assert read_gates(zoo.gates).golden[-1].class_name == "cat"
+    assert zoo.golden("add", "./c.png", "--checks", zoo.checks) == 0
+    assert read_checks(zoo.checks).golden[-1].class_name == "cat"
 
 
 def test_a_file_that_is_golden_already_is_refused_though_it_makes_other_pixels(zoo, capsys):
@@ -194,13 +194,13 @@ def test_a_file_that_is_golden_already_is_refused_though_it_makes_other_pixels(z
     options = ("--reason", "seen", "--", "--stress-data", f"folder:{folder}")
     options += ("--stress-resize", "20", "--stress-crop", "16")
     pipeline = replace(DataOptions().pipeline, resize=20, crop=(16, 16))
-    zoo.gates.write_text(gates_text(DataOptions(f"folder:{folder}", pipeline).load(), ROW))
+    zoo.checks.write_text(checks_text(DataOptions(f"folder:{folder}", pipeline).load(), ROW))
     assert main(["golden", "add", "1", *options]) == 0
     (kept,) = zoo.set.glob("*.png")
-    before = zoo.gates.read_bytes()
+    before = zoo.checks.read_bytes()
     assert main(["golden", "add", str(kept), "--class", "bee", *options]) == 2
     assert f"{kept.name}: is golden already, {kept.stem}, bee" in capsys.readouterr().err
-    assert zoo.gates.read_bytes() == before
+    assert zoo.checks.read_bytes() == before
     assert main(["golden", "list"]) == 0
 
 
@@ -208,7 +208,7 @@ def test_names_and_reasons_that_are_no_text_are_kept_escaped(zoo):
     name = os.fsdecode(b"caf\xe9.png")
     zoo.picture("seen.png", zoo.noise()).rename(zoo.root / name)
     assert zoo.golden("add", name, "--class", "bee", reason=os.fsdecode(b"caf\xe9")) == 0
-    (image,) = read_gates(zoo.gates).golden
+    (image,) = read_checks(zoo.checks).golden
     assert (image.source, image.reason) == (r"caf\udce9.png", r"caf\udce9")
 
 
@@ -216,10 +216,10 @@ def test_a_folder_that_is_no_text_is_a_class_by_its_escaped_name(zoo):
     for label, name in enumerate(("ant", os.fsdecode(b"caf\xe9"))):
         zoo.picture(f"photos/{name}/{label}.png", zoo.noise(label))
     data = f"folder:{zoo.root / 'photos'}"
-    zoo.gates.write_text(gates_text(DataOptions(data).load(), ROW))
+    zoo.checks.write_text(checks_text(DataOptions(data).load(), ROW))
     more = zoo.picture(f"more/{name}/seen.png", zoo.noise(7)).parents[1]
     assert main(["golden", "add", "1", str(more), "--reason", "seen", "--", "--stress-data", data]) == 0
-    assert [image.class_name for image in read_gates(zoo.gates).golden] == [r"caf\udce9", r"caf\udce9"]
+    assert [image.class_name for image in read_checks(zoo.checks).golden] == [r"caf\udce9", r"caf\udce9"]
 
 
 def test_a_pipeline_makes_pixels_of_a_picture_and_leaves_a_test_image_as_it_was(zoo):
@@ -229,11 +229,11 @@ def test_a_pipeline_makes_pixels_of_a_picture_and_leaves_a_test_image_as_it_was(
     options = ("--stress-data", f"folder:{folder}", "--stress-size", "16")
     data = DataOptions(f"folder:{folder}", replace(DataOptions().pipeline, size=(16, 16)))
     images = data.load()
-    zoo.gates.write_text(gates_text(images, ROW))
+    zoo.checks.write_text(checks_text(images, ROW))
     zoo.picture("large.png", zoo.noise(7, 40, 40))
     command = ["golden", "add", "1", "large.png", "--class", "bee", "--reason", "seen", "--", *options]
     assert main(command) == 0
-    golden = golden_images(read_gates(zoo.gates), images, data)
+    golden = golden_images(read_checks(zoo.checks), images, data)
     assert torch.equal(golden.pixels[0], images.pixels[1])
     expected = np.asarray(Image.fromarray(zoo.noise(7, 40, 40)).resize((16, 16), Image.Resampling.BILINEAR))
     assert np.array_equal(golden.pixels[1, 0].numpy(), expected)
@@ -260,10 +260,10 @@ def test_what_cannot_be_golden_is_refused_and_nothing_is_written(zoo, capsys, ar
     (zoo.root / "bad.png").write_bytes(b"%!PS-Adobe-3.0 (a program, not a picture)")
     (zoo.root / "bee.txt").write_text("bee")
     (zoo.root / "empty").mkdir()
-    before = zoo.gates.read_bytes()
+    before = zoo.checks.read_bytes()
     assert zoo.golden("add", *arguments) == 2
     assert said in capsys.readouterr().err
-    assert zoo.gates.read_bytes() == before
+    assert zoo.checks.read_bytes() == before
     assert not zoo.set.exists()
 
 
@@ -274,7 +274,7 @@ def test_a_reason_is_needed(zoo, capsys):
         zoo.golden("add", 0, reason=None)
 
 
-# What healthy retrains say.
+# What reference models say.
 
 
 def test_an_image_that_healthy_retrains_disagree_on_says_so(zoo, capsys):
@@ -289,18 +289,20 @@ def test_an_image_that_healthy_retrains_disagree_on_says_so(zoo, capsys):
     contested = int(np.flatnonzero((correct > 0) & (correct < 8))[0])
     assert zoo.golden("add", agreed, contested) == 0
     said, count = capsys.readouterr().out.splitlines(), correct[contested]
-    assert said[0].endswith("; 8 of 8 retrains get it right")
+    assert said[0].endswith("; 8 of 8 reference models get it right")
     share = f"{1 - count / 8:.0%}"
-    assert said[1].endswith(f"; only {count} of 8 retrains get it right: this gate fails about {share} of retrains")
-    assert [image.healthy for image in read_gates(zoo.gates).golden] == [(8, 8), (count, 8)]
+    assert said[1].endswith(
+        f"; only {count} of 8 reference models get it right: this gate fails about {share} of reference models"
+    )
+    assert [image.reference for image in read_checks(zoo.checks).golden] == [(8, 8), (count, 8)]
     assert zoo.golden("list") == 0
-    assert f"{count} of 8 retrains get it right" in capsys.readouterr().out
+    assert f"{count} of 8 reference models get it right" in capsys.readouterr().out
     for seed, file in enumerate(files):
         zoo.save(file.name, jitter=1.0, seed=seed + 1)
     assert zoo.golden("add", min(set(range(3)) - {agreed, contested})) == 0
-    said = "how many retrained reference models get it right is not known"
+    said = "how many reference models get it right is not known"
     assert f"{said} ({files[0]} is not the network of the panel panel.json)" in capsys.readouterr().out
-    assert read_gates(zoo.gates).golden[-1].healthy == ()
+    assert read_checks(zoo.checks).golden[-1].reference == ()
 
 
 # A set that was declared cannot be lost.
@@ -320,9 +322,9 @@ def cut_list(zoo):
 
 
 def lose_declaration(zoo):
-    text = zoo.gates.read_text()
+    text = zoo.checks.read_text()
     table = text[text.index("[golden]") : text.index("[recipe]")]
-    zoo.gates.write_text(text.replace(table, ""))
+    zoo.checks.write_text(text.replace(table, ""))
 
 
 def lose_picture(zoo):
@@ -358,7 +360,7 @@ def swap_pictures(zoo):
 def test_what_became_of_the_set_is_an_error_and_never_a_pass(zoo, harm, said, capsys):
     zoo.golden("add", 0, 1)
     harm(zoo)
-    with pytest.raises(GatesError, match="golden") as error:
+    with pytest.raises(ChecksError, match="golden") as error:
         zoo.open()
     assert said in str(error.value)
     assert zoo.golden("list") == 2
@@ -383,19 +385,19 @@ def test_a_set_whose_test_is_gone_is_not_a_whole_verdict(zoo):
 def test_a_merge_is_declared_when_someone_has_looked_at_it(zoo, capsys):
     zoo.golden("add", 0, 1)
     (zoo.set / LIST).write_text((zoo.set / LIST).read_text().replace("an incident", "two incidents"))
-    with pytest.raises(GatesError, match="is not the list"):
-        read_gates(zoo.gates)
+    with pytest.raises(ChecksError, match="is not the list"):
+        read_checks(zoo.checks)
     assert zoo.golden("list", "--declare") == 0
     assert "declared: 2 golden images" in capsys.readouterr().out
-    assert [image.reason for image in read_gates(zoo.gates).golden] == ["two incidents"] * 2
+    assert [image.reason for image in read_checks(zoo.checks).golden] == ["two incidents"] * 2
 
 
 @pytest.mark.parametrize("conflict", ["entries", "tables", "both tables", "entries twice"])
 def test_two_branches_declarations_are_merged_by_declaring_the_list(zoo, conflict):
-    quick = zoo.tests / "gates-quick.toml"
-    quick.write_text(zoo.gates.read_text().replace("n = 400\n", "n = 400\nsample = 100\n"))
+    quick = zoo.tests / "checks-quick.toml"
+    quick.write_text(zoo.checks.read_text().replace("n = 400\n", "n = 400\nsample = 100\n"))
     zoo.golden("add", 0)
-    merged = zoo.gates.read_text()
+    merged = zoo.checks.read_text()
     table = re.search(r"\[golden\]\n(.*\n.*\n)", merged)
     head, entries = "[golden]\n", table[1]
     made = {
@@ -404,63 +406,63 @@ def test_two_branches_declarations_are_merged_by_declaring_the_list(zoo, conflic
         "both tables": f"{head}{entries}\n{head}{entries}",
         "entries twice": f"{head}{entries}{entries}",
     }[conflict]
-    for path in (zoo.gates, quick):
+    for path in (zoo.checks, quick):
         path.write_text(path.read_text().replace(table[0], made))
     assert zoo.golden("list") == 2
     assert zoo.golden("list", "--declare") == 0
-    assert tomllib.loads(zoo.gates.read_text()) == tomllib.loads(merged)
-    assert "# A comment that a person wrote." in zoo.gates.read_text()
-    assert len(read_gates(quick).golden) == 1
+    assert tomllib.loads(zoo.checks.read_text()) == tomllib.loads(merged)
+    assert "# A comment that a person wrote." in zoo.checks.read_text()
+    assert len(read_checks(quick).golden) == 1
 
 
-@pytest.mark.parametrize("name", ["gates.toml", "gates-quick.toml"])
-def test_a_gates_file_with_another_conflict_is_named_and_nothing_is_written(zoo, capsys, name):
+@pytest.mark.parametrize("name", ["checks.toml", "checks-quick.toml"])
+def test_a_checks_file_with_another_conflict_is_named_and_nothing_is_written(zoo, capsys, name):
     zoo.golden("add", 0)
     path = zoo.tests / name
-    path.write_text(f"<<<<<<< HEAD\n{zoo.gates.read_text()}")
+    path.write_text(f"<<<<<<< HEAD\n{zoo.checks.read_text()}")
     before = {file: file.read_bytes() for file in zoo.tests.rglob("*") if file.is_file()}
     assert zoo.golden("list", "--declare") == 2
     assert f"{name}: not valid TOML" in capsys.readouterr().err
     assert {file: file.read_bytes() for file in zoo.tests.rglob("*") if file.is_file()} == before
 
 
-def test_all_gates_files_beside_the_set_declare_it_and_keep_all_else(zoo):
-    quick = zoo.tests / "gates-quick.toml"
-    quick.write_text(zoo.gates.read_text().replace("n = 400\n", "n = 400\nsample = 100\n"))
-    before = zoo.gates.read_text()
+def test_all_checks_files_beside_the_set_declare_it_and_keep_all_else(zoo):
+    quick = zoo.tests / "checks-quick.toml"
+    quick.write_text(zoo.checks.read_text().replace("n = 400\n", "n = 400\nsample = 100\n"))
+    before = zoo.checks.read_text()
     zoo.golden("add", 0)
-    tables = [tomllib.loads(path.read_text())["golden"] for path in (zoo.gates, quick)]
+    tables = [tomllib.loads(path.read_text())["golden"] for path in (zoo.checks, quick)]
     assert tables[0] == tables[1]
     assert tables[0]["n"] == 1
-    assert "# A comment that a person wrote." in zoo.gates.read_text()
-    first = zoo.gates.read_text()
+    assert "# A comment that a person wrote." in zoo.checks.read_text()
+    first = zoo.checks.read_text()
     assert zoo.golden("add", 1) == 0
     table = re.compile(r"\[golden\]\nsha256 = .*\nn = \d\n")
-    assert table.sub("", zoo.gates.read_text()) == table.sub("", first), "also the comment on what follows it"
+    assert table.sub("", zoo.checks.read_text()) == table.sub("", first), "also the comment on what follows it"
     zoo.golden("remove", zoo.ids[0])
     zoo.golden("remove", *zoo.ids)
-    assert zoo.gates.read_text() == before
+    assert zoo.checks.read_text() == before
 
 
 def test_comments_of_a_declaration_stay(zoo):
     zoo.golden("add", 0)
-    before = zoo.gates.read_text()
-    zoo.gates.write_text(before.replace("[golden]\n", "[golden]\n# Ask Ann first.\n"))
+    before = zoo.checks.read_text()
+    zoo.checks.write_text(before.replace("[golden]\n", "[golden]\n# Ask Ann first.\n"))
     assert zoo.golden("add", 1) == 0
-    assert "# Ask Ann first.\n" in zoo.gates.read_text()
-    zoo.gates.write_text(before.replace("[golden]", "[ golden ]"))
+    assert "# Ask Ann first.\n" in zoo.checks.read_text()
+    zoo.checks.write_text(before.replace("[golden]", "[ golden ]"))
     assert zoo.golden("list") == 2
 
 
-def test_a_link_to_the_gates_file_stays_one_and_both_declare_the_set(zoo):
-    link, quick = zoo.tests / "current.toml", zoo.tests / "gates-quick.toml"
-    quick.write_text(zoo.gates.read_text().replace("n = 400\n", "n = 400\nsample = 100\n"))
-    link.symlink_to("gates.toml")
+def test_a_link_to_the_checks_file_stays_one_and_both_declare_the_set(zoo):
+    link, quick = zoo.tests / "current.toml", zoo.tests / "checks-quick.toml"
+    quick.write_text(zoo.checks.read_text().replace("n = 400\n", "n = 400\nsample = 100\n"))
+    link.symlink_to("checks.toml")
     for number in (0, 1):
-        assert zoo.golden("add", number, "--gates", link) == 0
+        assert zoo.golden("add", number, "--checks", link) == 0
     assert link.is_symlink()
-    for path in (link, zoo.gates, quick):
-        assert len(read_gates(path).golden) == 2
+    for path in (link, zoo.checks, quick):
+        assert len(read_checks(path).golden) == 2
     assert zoo.golden("add", 2) == 0
     assert link.is_symlink()
 
@@ -487,10 +489,10 @@ def test_an_empty_list_is_not_declared(zoo, capsys):
     zoo.golden("add", 0)
     text = (zoo.set / LIST).read_text()
     (zoo.set / LIST).write_text(text[: text.index("[[image]]")])
-    before = zoo.gates.read_bytes()
+    before = zoo.checks.read_bytes()
     assert zoo.golden("list", "--declare") == 2
     assert "names no image; restore it from version control" in capsys.readouterr().err
-    assert zoo.gates.read_bytes() == before
+    assert zoo.checks.read_bytes() == before
     assert len(list(zoo.set.iterdir())) == 2
 
 
@@ -499,7 +501,7 @@ def rename_class(zoo):
 
 
 def lose_its_picture(zoo):
-    (zoo.set / read_gates(zoo.gates).golden[0].file).unlink()
+    (zoo.set / read_checks(zoo.checks).golden[0].file).unlink()
     (zoo.set / LIST).write_text((zoo.set / LIST).read_text().replace("an incident", "two incidents"))
 
 
@@ -527,7 +529,7 @@ def test_two_that_add_at_once_both_have_what_they_added(zoo):
         thread.start()
     for thread in threads:
         thread.join()
-    sources = {image.source for image in read_gates(zoo.gates).golden}
+    sources = {image.source for image in read_checks(zoo.checks).golden}
     assert sources == {f"image {number} of zoo" for number in (3, 4, 5)}
     assert len(zoo.open().golden_images) == 3
 
@@ -539,7 +541,7 @@ def test_an_id_that_there_is_not_removes_nothing(zoo, capsys):
     assert len(zoo.ids) == 1
 
 
-def test_a_row_of_the_gates_file_is_no_golden_image(zoo):
-    zoo.gates.write_text(zoo.gates.read_text() + '\n[[gate]]\nid = "g"\nfamily = "golden"\nmetric = "accuracy"\n')
-    with pytest.raises(GatesError, match="are made of the golden set"):
-        read_gates(zoo.gates)
+def test_a_row_of_the_checks_file_is_no_golden_image(zoo):
+    zoo.checks.write_text(zoo.checks.read_text() + '\n[[check]]\nid = "g"\nfamily = "golden"\nmetric = "accuracy"\n')
+    with pytest.raises(ChecksError, match="are made of the golden set"):
+        read_checks(zoo.checks)

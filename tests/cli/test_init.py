@@ -14,18 +14,18 @@ import scipy.stats  # noqa: F401
 import torch
 import torch._dynamo
 from ruamel.yaml import YAML
-from zoo import ARGUMENTS, CLASSES, gates_text, hypothesis_as_it_starts, images_of, network
+from zoo import ARGUMENTS, CLASSES, checks_text, hypothesis_as_it_starts, images_of, network
 
+from harness.base import files
+from harness.checks import read_checks
+from harness.checks.shipped import shipped_tests
+from harness.checks.starter import offered
 from harness.cli import main
 from harness.data import load_images
-from harness.gates import read_gates
-from harness.gates.shipped import shipped_tests
-from harness.gates.starter import offered
 from harness.networks.checkpoints import Record, save_checkpoint
 from harness.project.updating import RECORD
 from harness.project.workflow import workflow
 from harness.run.pytest_configuration import added_options
-from harness.store import files
 
 SHIPPED = {test.name: test.text for test in shipped_tests()}
 DATA = ("--data", "npz:shop.npz")
@@ -61,11 +61,11 @@ def test_an_empty_repository_has_a_gate(shop, capsys):
         "test_regression.py",
     }  # fmt: skip
     assert all(written[f"stress_tests/{name}"].decode() == SHIPPED[name] for name in tests)
-    assert set(written) == {*(f"stress_tests/{name}" for name in (*tests, "gates.toml", RECORD)), "pytest.ini"}
+    assert set(written) == {*(f"stress_tests/{name}" for name in (*tests, "checks.toml", RECORD)), "pytest.ini"}
     assert added_options(shop / "stress_tests") == ("--stress-data", "npz:shop.npz", "--stress-size", "8")
-    gates = read_gates(shop / "stress_tests/gates.toml")
-    assert (gates.data.n, gates.data.classes) == (80, CLASSES)
-    assert {gate.id for gate in gates.gates if gate.threshold} == {"clean", "regression-clean"}
+    checks = read_checks(shop / "stress_tests/checks.toml")
+    assert (checks.data.n, checks.data.classes) == (80, CLASSES)
+    assert {check.id for check in checks.checks if check.binding} == {"clean", "regression-clean"}
     said = capsys.readouterr().out
     assert [name for name in written if f"written: {name}\n" not in said] == []
     assert "  pytest stress_tests --candidate models/candidate.safetensors\n" in said
@@ -81,12 +81,12 @@ def with_groups(path, groups) -> None:
 def test_groups_can_be_added_to_a_gate_that_is_there(shop, capsys):
     with_groups("shop.npz", np.array([("front", 1), ("rear", 2)] * 40, dtype=[("camera", "U5"), ("site", "i4")]))
     assert main(["init", *DATA, "--families", "clean", "--budget", "none"]) == 0
-    before = read_gates(Path("stress_tests/gates.toml"))
+    before = read_checks(Path("stress_tests/checks.toml"))
     assert main(["init", *DATA, "--families", "slice", "--budget", "none"]) == 0
-    gates = read_gates(Path("stress_tests/gates.toml"))
+    checks = read_checks(Path("stress_tests/checks.toml"))
     assert before.data.groups_sha256 is None
-    assert gates.data.groups_sha256 is not None
-    assert [gate.id for gate in gates.gates if gate.family == "slice"] == [
+    assert checks.data.groups_sha256 is not None
+    assert [check.id for check in checks.checks if check.family == "slice"] == [
         *("worst-camera", "gap-camera", "slice-camera-front", "slice-camera-rear"),
         *("worst-site", "gap-site", "slice-site-1", "slice-site-2"),
     ]
@@ -116,8 +116,8 @@ def test_the_first_run_comes_to_a_verdict(shop, pytester, capsys):
     assert main(["init", str(root), "--data", data, *options]) == 0
     said = capsys.readouterr().out
     assert re.search(r"all images fit into 30 min on .*: they take about .*s\ndetects: the smallest loss", said), said
-    assert "samples" not in (root / "stress_tests/gates.toml").read_text()
-    assert read_gates(root / "stress_tests/gates.toml").family("pairs"), "what the checkpoint confuses"
+    assert "samples" not in (root / "stress_tests/checks.toml").read_text()
+    assert read_checks(root / "stress_tests/checks.toml").family("pairs"), "what the checkpoint confuses"
     for name, status in (("good", 0), ("blind", 1)):
         with hypothesis_as_it_starts():
             result = pytester.runpytest_inprocess("-p", "no:html", "--candidate", f"runs/{name}.safetensors")
@@ -140,37 +140,37 @@ def test_a_second_time_writes_nothing(shop, capsys):
 
 def test_a_family_that_lacks_is_added_and_all_else_stays(shop, capsys):
     assert main(["init", *DATA, "--families", "clean,rotation"]) == 0
-    gates, clean = shop / "stress_tests/gates.toml", shop / "stress_tests/test_clean.py"
-    gates.write_text("# ours\n" + gates.read_text() + "\n[budget]\naccuracy = 0.02\n")
+    checks, clean = shop / "stress_tests/checks.toml", shop / "stress_tests/test_clean.py"
+    checks.write_text("# ours\n" + checks.read_text() + "\n[budget]\naccuracy = 0.02\n")
     clean.write_text(clean.read_text() + "# edited\n")
-    before = gates.read_text(), clean.read_text()
+    before = checks.read_text(), clean.read_text()
     assert main(["init", *DATA, "--families", "clean,flip"]) == 0
     said = capsys.readouterr().out
-    assert "gates: 2 rows of flip" in said
+    assert "checks: 2 rows of flip" in said
     assert "written: stress_tests/test_flip.py" in said
-    assert gates.read_text().startswith(before[0])
+    assert checks.read_text().startswith(before[0])
     assert clean.read_text() == before[1]
-    rows = read_gates(gates).gates
-    assert list(dict.fromkeys(gate.family for gate in rows)) == ["clean", "rotation", "flip"]
+    rows = read_checks(checks).checks
+    assert list(dict.fromkeys(check.family for check in rows)) == ["clean", "rotation", "flip"]
     assert main(["init", "--update"]) == 0, "the record knows all three"
     assert main(["init", *DATA, "--min-accuracy", "0.5"]) == 2
     assert "has rows of the family clean already" in capsys.readouterr().err
 
 
 def test_families_are_added_where_images_are_golden(shop):
-    """Whose rows are not written in the gates file; nor are they rows of it where there are no others."""
+    """Whose rows are not written in the checks file; nor are they rows of it where there are no others."""
     assert main(["init", *DATA, "--families", "clean", "--budget", "none"]) == 0
-    gates = shop / "stress_tests/gates.toml"
+    checks = shop / "stress_tests/checks.toml"
     assert main(["golden", "add", "0", "--reason", "seen", "--", "--stress-data", "npz:shop.npz"]) == 0
     assert main(["init", *DATA, "--families", "flip", "--budget", "none"]) == 0
-    rows = read_gates(gates).gates
-    assert list(dict.fromkeys(gate.family for gate in rows)) == ["clean", "flip", "golden"]
-    gates.write_text(gates.read_text()[: gates.read_text().index("[[gate]]")])
+    rows = read_checks(checks).checks
+    assert list(dict.fromkeys(check.family for check in rows)) == ["clean", "flip", "golden"]
+    checks.write_text(checks.read_text()[: checks.read_text().index("[[check]]")])
     assert main(["init", *DATA, "--budget", "none"]) == 0
-    assert read_gates(gates).family("rotation"), "as where there is no row"
+    assert read_checks(checks).family("rotation"), "as where there is no row"
 
 
-def test_samples_that_fit_are_in_the_new_gates_file(shop, capsys):
+def test_samples_that_fit_are_in_the_new_checks_file(shop, capsys):
     arrays = dict(np.load("shop.npz"))
     np.savez("shop.npz", **arrays | {name: np.concatenate([arrays[name]] * 4) for name in ("images", "labels")})
     save_checkpoint(shop / "good.safetensors", network(), Record("fashion-cnn", ARGUMENTS, CLASSES))
@@ -178,38 +178,38 @@ def test_samples_that_fit_are_in_the_new_gates_file(shop, capsys):
     assert main(["init", *DATA, *options, "--families", "clean,rotation"]) == 0
     said = capsys.readouterr().out
     assert re.search(r"rotation +100 +320 .* 15.0\n", said), said
-    assert "the samples stand in stress_tests/gates.toml, [data.samples]" in said
-    gates = read_gates(shop / "stress_tests/gates.toml")
-    assert gates.data.samples == {"clean": 100, "rotation": 100}
+    assert "the samples stand in stress_tests/checks.toml, [data.samples]" in said
+    checks = read_checks(shop / "stress_tests/checks.toml")
+    assert checks.data.samples == {"clean": 100, "rotation": 100}
     assert main(["init", *DATA, "--families", "shift"]) == 0
-    assert read_gates(gates.path).data.samples == gates.data.samples
+    assert read_checks(checks.path).data.samples == checks.data.samples
 
 
 def test_what_is_there_and_different_ends_it_with_nothing_written(shop, capsys):
     (shop / "stress_tests").mkdir()
-    (shop / "stress_tests/gates.toml").write_text(gates_text(images_of(40), rows=""))
+    (shop / "stress_tests/checks.toml").write_text(checks_text(images_of(40), rows=""))
     (shop / "stress_tests/test_clean.py").write_text("# mine\n")
     before = files_in(shop)
     assert main(["init", *DATA]) == 2
-    assert "stress_tests/test_clean.py, stress_tests/gates.toml: there already" in capsys.readouterr().err
+    assert "stress_tests/test_clean.py, stress_tests/checks.toml: there already" in capsys.readouterr().err
     assert files_in(shop) == before
 
 
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
-        ('[[gate]]\nid = "Clean"\nfamily = "clean"\nmetric = "accuracy"\n', "id 'Clean' must be of lower-case ASCII"),
-        ('[[gate]]\nid = "flip"\nfamily = "own"\nmetric = "accuracy"\n', "since one of own has this id; name that"),
+        ('[[check]]\nid = "Clean"\nfamily = "clean"\nmetric = "accuracy"\n', "id 'Clean' must be of lower-case ASCII"),
+        ('[[check]]\nid = "flip"\nfamily = "own"\nmetric = "accuracy"\n', "since one of own has this id; name that"),
     ],
     ids=["unreadable", "an-id-taken"],
 )
-def test_a_gates_file_to_which_no_row_can_be_added_is_told_of_and_stays(shop, capsys, rows, told):
+def test_a_checks_file_to_which_no_row_can_be_added_is_told_of_and_stays(shop, capsys, rows, told):
     (shop / "stress_tests").mkdir()
-    (shop / "stress_tests/gates.toml").write_text(gates_text(load_images(DATA[1]), rows=rows))
+    (shop / "stress_tests/checks.toml").write_text(checks_text(load_images(DATA[1]), rows=rows))
     before = files_in(shop)
     assert main(["init", *DATA, "--families", "flip"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: stress_tests/gates.toml: ")
+    assert error.startswith("error: stress_tests/checks.toml: ")
     assert told in error
     assert files_in(shop) == before
 
@@ -423,4 +423,4 @@ def test_a_network_that_cannot_be_measured_is_told_and_all_else_is_written(shop,
         == 0
     )
     assert re.search(r"how long a run takes is not known \(.*; `stress-harness calibrate", capsys.readouterr().out)
-    assert read_gates(shop / "stress_tests/gates.toml").data.samples == {}
+    assert read_checks(shop / "stress_tests/checks.toml").data.samples == {}

@@ -99,7 +99,7 @@ def test_an_onnx_file_is_not_screened(zoo, command, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["train", "new.safetensors"], ["calibrate", "--retrains", "8"]], ids=["train", "calibrate"]
+    "arguments", [["train", "new.safetensors"], ["calibrate", "--reference-models", "8"]], ids=["train", "calibrate"]
 )
 def test_nothing_is_trained_on_a_device_that_there_is_not(zoo, capsys, arguments):
     assert main([*arguments, "--device", "abacus"]) == 2
@@ -124,9 +124,9 @@ def test_train_trains_on_the_device_asked_for(zoo, monkeypatch):
 def test_calibrate_trains_and_measures_on_the_device_asked_for(zoo, monkeypatch):
     trained, recorded = [], []
 
-    def train_panel(config, folder, *, retrains, jobs, device, on_epoch):
+    def train_panel(config, folder, *, reference_models, jobs, device, on_epoch):
         trained.append((device, jobs))
-        return [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.05) for seed in range(retrains)]
+        return [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.05) for seed in range(reference_models)]
 
     def record(checkpoint, recording, *, core, **_):
         recorded.append(recording.options)
@@ -135,8 +135,8 @@ def test_calibrate_trains_and_measures_on_the_device_asked_for(zoo, monkeypatch)
     monkeypatch.setattr("harness.calibration.retrain.train_panel", train_panel)
     monkeypatch.setattr("harness.calibration.measure.record", record)
     given = ["--", "--stress-data", zoo.data]
-    zoo.gates.write_text(zoo.gates.read_text().replace('name = "zoo"', 'name = "fashion-mnist"'))
-    assert main(["calibrate", "--retrains", "8", "--jobs", "3", "--device", "cpu", *given]) == 130
+    zoo.checks.write_text(zoo.checks.read_text().replace('name = "zoo"', 'name = "fashion-mnist"'))
+    assert main(["calibrate", "--reference-models", "8", "--jobs", "3", "--device", "cpu", *given]) == 130
     assert trained == [("cpu", 3)]
     assert set(recorded) == {("--stress-device", "cpu", "--stress-data", zoo.data)}
 

@@ -15,11 +15,11 @@ from zoo import CLASSES, images_of, network
 from harness.cli import main
 from harness.data import load_images
 from harness.inference import Classifier
-from harness.measures.panel.predictions import NOT_ASKED, PanelPredictions, read_knowledge
+from harness.measures.panel.predictions import NOT_ASKED, PanelPredictions, read_panel_predictions
 from harness.perturb import IDENTITY
 
 FLIPPED = np.array([8, 21, 130])
-RETRAINS = 20
+REFERENCE_MODELS = 20
 
 
 @pytest.fixture
@@ -36,15 +36,15 @@ def shop(tmp_path, monkeypatch):
     answers = Classifier(network(), workers=1).predict(whole)
     # Sharper than the network, so that a wrong label is a clear one.
     sharp = np.eye(4, dtype=np.float32)[answers.predicted] * 0.96 + 0.01
-    right = np.tile(answers.correct, (RETRAINS, 1))
+    right = np.tile(answers.correct, (REFERENCE_MODELS, 1))
     contested = int(np.flatnonzero(~answers.correct & ~np.isin(np.arange(200), FLIPPED))[0])
-    right[: RETRAINS // 2, contested] = True
+    right[: REFERENCE_MODELS // 2, contested] = True
     own = int(np.flatnonzero(~answers.correct & ~np.isin(np.arange(200), [*FLIPPED, contested]))[0])
     right[:, own] = True
-    models = tuple(f"{number:064x}" for number in range(RETRAINS))
+    models = tuple(f"{number:064x}" for number in range(REFERENCE_MODELS))
     sharp[[contested, own]] = np.eye(4)[whole.labels[[contested, own]]] * 0.6 + 0.1
     view = view_of((~right).sum(axis=0), sharp, labels, ~right)
-    PanelPredictions(whole.sha256, CLASSES, models, {repr(IDENTITY): view}).write(Path("panel.knowledge.json"))
+    PanelPredictions(whole.sha256, CLASSES, models, {repr(IDENTITY): view}).write(Path("panel.predictions.json"))
     return answers, contested, own
 
 
@@ -55,7 +55,7 @@ def evaluate(*options: str) -> int:
 
 def test_failures_are_everyones_contested_or_its_own(shop, capsys):
     answers, contested, own = shop
-    assert evaluate("--failures", "--json", "--knowledge", "panel.knowledge.json") == 0
+    assert evaluate("--failures", "--json", "--knowledge", "panel.predictions.json") == 0
     tables = {
         table["kind"].partition(":")[0]: table["rows"] for table in json.loads(capsys.readouterr().out)["failures"]
     }
@@ -69,33 +69,33 @@ def test_failures_are_everyones_contested_or_its_own(shop, capsys):
 
 def test_suspects_are_listed_with_what_the_model_comes_to_without_them(shop, capsys):
     answers, *_ = shop
-    assert evaluate("--suspects", "--knowledge", "panel.knowledge.json") == 0
+    assert evaluate("--suspects", "--knowledge", "panel.predictions.json") == 0
     rows = list(csv.DictReader(Path("reports/failures/suspects.csv").read_text().splitlines()))
     assert set(FLIPPED) <= {int(row["image"]) for row in rows}
     out = capsys.readouterr().out
-    assert f"labels that nearly all of 20 retrains agree against: {len(rows)} of 200" in out
+    assert f"labels that nearly all of 20 reference models agree against: {len(rows)} of 200" in out
     kept = ~np.isin(np.arange(200), [int(row["image"]) for row in rows])
     assert f"without them: accuracy {answers.correct[kept].mean():.4f} of {kept.sum()} images" in out
 
 
 def test_suspects_do_not_depend_on_the_sample(shop, capsys):
-    assert evaluate("--suspects", "--knowledge", "panel.knowledge.json", "--json") == 0
+    assert evaluate("--suspects", "--knowledge", "panel.predictions.json", "--json") == 0
     whole = json.loads(capsys.readouterr().out)["suspects"]["rows"]
-    assert evaluate("--suspects", "--knowledge", "panel.knowledge.json", "--json", "--samples", "60") == 0
+    assert evaluate("--suspects", "--knowledge", "panel.predictions.json", "--json", "--samples", "60") == 0
     sample = json.loads(capsys.readouterr().out)["suspects"]["rows"]
     assert sample
     assert all(row in whole for row in sample)
 
 
-@pytest.mark.parametrize("retrains", [1, 2])
-def test_one_or_two_retrains_tell_no_suspects_and_all_else_is_told(shop, capsys, retrains):
-    path = Path("panel.knowledge.json")
-    known = read_knowledge(path)
-    view = replace(known.view(), wrong=known.view().wrong.clip(0, retrains), each=None)
-    replace(known, models=known.models[:retrains], views={repr(IDENTITY): view}).write(path)
+@pytest.mark.parametrize("reference_models", [1, 2])
+def test_one_or_two_retrains_tell_no_suspects_and_all_else_is_told(shop, capsys, reference_models):
+    path = Path("panel.predictions.json")
+    known = read_panel_predictions(path)
+    view = replace(known.view(), wrong=known.view().wrong.clip(0, reference_models), each=None)
+    replace(known, models=known.models[:reference_models], views={repr(IDENTITY): view}).write(path)
     assert evaluate("--suspects", "--classes", "--knowledge", str(path)) == 0
     out = capsys.readouterr().out
-    assert f"need at least 3 reference models; this panel has {retrains}" in out
+    assert f"need at least 3 reference models; this panel has {reference_models}" in out
     assert "precision" in out
     assert not Path("reports/failures/suspects.csv").exists()
     assert evaluate("--suspects", "--knowledge", str(path), "--json") == 0
@@ -113,8 +113,8 @@ def test_without_a_panel_errors_are_not_divided_and_suspects_are_not_told(shop, 
 
 @pytest.mark.parametrize("asked", ["a sample", "another file's"])
 def test_what_cannot_be_used_is_said_and_the_errors_are_told(shop, capsys, asked):
-    """As the gates file names it, where nobody named a file."""
-    known, path = read_knowledge(Path("panel.knowledge.json")), Path("panel.knowledge.json")
+    """As the checks file names it, where nobody named a file."""
+    known, path = read_panel_predictions(Path("panel.predictions.json")), Path("panel.predictions.json")
     if sample := asked == "a sample":
         view = known.view()
         few = replace(view, wrong=np.where(np.arange(200) % 2, view.wrong, NOT_ASKED).astype(np.int16), each=None)
@@ -122,26 +122,26 @@ def test_what_cannot_be_used_is_said_and_the_errors_are_told(shop, capsys, asked
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if sample else "0" * 64
     Path("stress_tests").mkdir()
     data = f'name = "shop"\nsplit = "test"\nsha256 = "{known.data_sha256}"\nn = 200'
-    recipe = f'knowledge = "../panel.knowledge.json"\nknowledge_sha256 = "{sha256}"'
-    Path("stress_tests/gates.toml").write_text(f"schema = 1\nprotocol = 1\n[data]\n{data}\n[recipe]\n{recipe}\n")
+    recipe = f'knowledge = "../panel.predictions.json"\nknowledge_sha256 = "{sha256}"'
+    Path("stress_tests/checks.toml").write_text(f"schema = 1\nprotocol = 1\n[data]\n{data}\n[recipe]\n{recipe}\n")
     assert evaluate("--failures") == 0
     said = "no panel predictions of 100 of 200 images" if sample else "bring back that file"
     err = capsys.readouterr().err
     assert "note: whose errors these are is not told: " in err
     assert said in err
-    assert evaluate("--failures", "--knowledge", "panel.knowledge.json") == (2 if sample else 0)
-    assert ("panel.knowledge.json: there are no panel predictions of 100" in capsys.readouterr().err) == sample
+    assert evaluate("--failures", "--knowledge", "panel.predictions.json") == (2 if sample else 0)
+    assert ("panel.predictions.json: there are no panel predictions of 100" in capsys.readouterr().err) == sample
 
 
 def test_what_a_panel_knows_of_other_images_is_refused(shop, capsys):
     whole = load_images("npz:shop.npz")
     view = view_of(np.zeros(200), np.full((200, 4), 0.25), whole.labels)
     other = PanelPredictions("0" * 64, CLASSES, ("a" * 64,), {repr(IDENTITY): view})
-    other.write(Path("other.knowledge.json"))
-    assert evaluate("--suspects", "--knowledge", "other.knowledge.json") == 2
+    other.write(Path("other.predictions.json"))
+    assert evaluate("--suspects", "--knowledge", "other.predictions.json") == 2
     assert whole.sha256[:12] in capsys.readouterr().err
-    replace(other, data_sha256=whole.sha256).write(Path("other.knowledge.json"))
-    assert evaluate("--suspects", "--knowledge", "other.knowledge.json") == 0
-    Path("other.knowledge.json").write_text("garbage")
-    assert evaluate("--suspects", "--knowledge", "other.knowledge.json") == 2
-    assert capsys.readouterr().err.count("other.knowledge.json") == 1
+    replace(other, data_sha256=whole.sha256).write(Path("other.predictions.json"))
+    assert evaluate("--suspects", "--knowledge", "other.predictions.json") == 0
+    Path("other.predictions.json").write_text("garbage")
+    assert evaluate("--suspects", "--knowledge", "other.predictions.json") == 2
+    assert capsys.readouterr().err.count("other.predictions.json") == 1

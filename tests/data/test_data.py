@@ -16,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.base.errors import InputError
 from harness.data import (
     LabelledImages,
     fashion_mnist,
@@ -28,7 +29,6 @@ from harness.data import (
     stratified_sample,
 )
 from harness.data.images import unit_range
-from harness.errors import InputError
 
 CLASSES = (
     "T-shirt/top",

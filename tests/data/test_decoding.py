@@ -11,15 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
+from harness.base import ArrayStore
+from harness.base.errors import InputError
 from harness.cli import main
 from harness.data import LabelledImages, decoder, decoding, load_images, rows
 from harness.data.decoding import decoded
 from harness.data.masks import object_masks
 from harness.data.pictures import Pictures
 from harness.data.pipeline import Pipeline
-from harness.errors import InputError
 from harness.perturb.backgrounds import with_background, without_object
-from harness.store import ArrayStore
 
 SIZE = (12, 10)
 
@@ -140,7 +140,7 @@ def test_an_entry_that_is_not_finished_is_none(photos, cache):
 
 def test_a_disk_without_room_is_said_before_anything_is_decoded(photos, monkeypatch):
     seen = reads(monkeypatch)
-    monkeypatch.setattr("harness.store.arrays.MARGIN", 1 << 62)
+    monkeypatch.setattr("harness.base.arrays.MARGIN", 1 << 62)
     with pytest.raises(InputError, match=r"20 images take 0\.0 GB there.*GB are free.*cache --clear.*XDG_CACHE_HOME"):
         load_images(f"folder:{photos}")
     assert seen == []

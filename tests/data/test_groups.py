@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from zoo import images_of
 
+from harness.base.errors import InputError
 from harness.data import load_images, stratified_sample
 from harness.data.groups import groups_in_words, groups_sha256
-from harness.errors import InputError
 
 ROWS = (
     *(("cat/1.png", "front", "Bonn"), ("cat/2.png", "rear", "Bonn")),

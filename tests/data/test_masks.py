@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.base.errors import InputError, NotApplicableError
 from harness.data import LabelledImages, load_images, stratified_sample
 from harness.data.masks import DIFFERS, background, object_masks
-from harness.errors import InputError, NotApplicableError
 from harness.perturb import HorizontalFlip, Pose, moved_masks
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from harness.base.errors import InputError
 from harness.data import load_images
-from harness.errors import InputError
 
 VALUES = (10, 20, 30, 40)
 

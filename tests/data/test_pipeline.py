@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from harness.base.errors import InputError
 from harness.data import load_images
 from harness.data.options import DataOptions
 from harness.data.pipeline import Pipeline
-from harness.errors import InputError
 from harness.networks import NetworkOptions
 
 NOISE = np.random.default_rng(0).integers(0, 256, (43, 61, 3), dtype=np.uint8)

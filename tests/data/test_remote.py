@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from served import serving
 
+from harness.base.errors import InputError
 from harness.cli import main
 from harness.data import decoding, load_images, remote
 from harness.data.remote import remote_file
-from harness.errors import InputError
 
 fsspec = pytest.importorskip("fsspec")
 VALUES = (10, 20, 30, 40)

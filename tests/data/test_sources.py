@@ -10,14 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
+from harness.base.errors import InputError, NotApplicableError
+from harness.checks import ChecksError, read_checks
 from harness.cli import main
 from harness.data import LabelledImages, decoding, load_images, rows
 from harness.data import npz as npz_module
 from harness.data.masks import object_masks
 from harness.data.options import DataOptions
 from harness.data.sources import SOURCES, Source, specs_in_words
-from harness.errors import InputError, NotApplicableError
-from harness.gates import GatesError, read_gates
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
 from harness.run.opening import open_session
@@ -293,10 +293,10 @@ def test_a_single_array_is_no_npz_file(tmp_path):
         load_images(f"npz:{tmp_path / 'x.npz'}")
 
 
-# Names of classes in the gates file.
+# Names of classes in the checks file.
 
 
-def gates_of(images: LabelledImages, path: Path, classes: str) -> Path:
+def checks_of(images: LabelledImages, path: Path, classes: str) -> Path:
     path.write_text(
         f'schema = 1\nprotocol = 1\n[data]\nname = "{images.name}"\nsplit = "test"\nsha256 = "{images.sha256}"\n'
         f"n = {len(images)}\n{classes}\n"
@@ -311,18 +311,18 @@ def session_of(npz, tmp_path, classes):
     spec = npz(images=np.repeat(GREY, 2, axis=1), labels=LABELS)
     arguments = {"conv_channels": [1], "fc_sizes": [], "image_size": [12, 5], "classes": 2}
     save_checkpoint(tmp_path / "m.safetensors", FashionCNN(**arguments), Record("fashion-cnn", arguments, ()))
-    gates = gates_of(load_images(spec), tmp_path / "gates.toml", classes)
-    options = RunRequest(candidate=tmp_path / "m.safetensors", gates=gates, data=spec, no_cache=True)
+    checks = checks_of(load_images(spec), tmp_path / "checks.toml", classes)
+    options = RunRequest(candidate=tmp_path / "m.safetensors", checks=checks, data=spec, no_cache=True)
     return open_session(options, workers=1)
 
 
-def test_the_gates_file_may_name_the_classes(npz, tmp_path):
+def test_the_checks_file_may_name_the_classes(npz, tmp_path):
     session = session_of(npz, tmp_path, 'classes = ["benign", "malignant"]')
     assert session.images.classes == ("benign", "malignant")
     assert session.roles["candidate"].predict(session.images).classes == ("benign", "malignant")
 
 
-def test_too_few_names_in_the_gates_file_are_named_with_both_numbers(npz, tmp_path):
+def test_too_few_names_in_the_checks_file_are_named_with_both_numbers(npz, tmp_path):
     with pytest.raises(InputError, match=r"\[data\] classes has 1 names, the data have 2 classes"):
         session_of(npz, tmp_path, 'classes = ["benign"]')
 
@@ -330,8 +330,8 @@ def test_too_few_names_in_the_gates_file_are_named_with_both_numbers(npz, tmp_pa
 @pytest.mark.parametrize("classes", ["classes = []", 'classes = "a"', "classes = [1, 2]", 'classes = ["a", "a"]'])
 def test_other_names_of_classes_are_refused(npz, tmp_path, classes):
     images = load_images(npz(images=GREY, labels=LABELS))
-    with pytest.raises(GatesError, match=r"gates\.toml: (data: |\[data\] )classes"):
-        read_gates(gates_of(images, tmp_path / "gates.toml", classes))
+    with pytest.raises(ChecksError, match=r"checks\.toml: (data: |\[data\] )classes"):
+        read_checks(checks_of(images, tmp_path / "checks.toml", classes))
 
 
 # A source of one's own is one entry.

@@ -5,13 +5,13 @@ import pytest
 import torch
 from zoo import images_of, network
 
-from harness.errors import InputError
+from harness.base import PredictionCache
+from harness.base.errors import InputError
 from harness.inference import Classifier, ModelError, open_model
 from harness.inference.backends import BACKENDS
 from harness.inference.engine import checked
 from harness.inference.search import first_failures
 from harness.perturb import Pose
-from harness.store import PredictionCache
 
 
 class Counting:

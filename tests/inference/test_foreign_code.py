@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from harness.base.errors import InputError, Interruption, foreign_code, printable
 from harness.data import LabelledImages
-from harness.errors import InputError, Interruption, foreign_code, printable
 from harness.inference import Classifier, ModelError, open_model
 from harness.inference.attention import attend
 from harness.networks import NetworkOptions

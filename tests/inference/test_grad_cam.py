@@ -11,14 +11,14 @@ from captum.attr import LayerGradCam
 from torch import nn
 from torch.nn import functional
 
+from harness.base.cache import PredictionCache
+from harness.base.errors import InputError, NotApplicableError
 from harness.data import LabelledImages, load_images, stratified_sample
-from harness.errors import InputError, NotApplicableError
 from harness.inference import Classifier, ModelError, RoleModel
 from harness.inference.attention import attend, grad_cam
 from harness.inference.layers import chosen_layer, default_layer, relu_follows, spatial_layers
 from harness.networks.checkpoints import load_checkpoint
 from harness.perturb import HorizontalFlip, Pose
-from harness.store.cache import PredictionCache
 
 MODELS = Path(__file__).parents[2] / "models"
 CLASSES = ("a", "b")

@@ -12,9 +12,9 @@ import torchvision
 from torch import nn
 from torch.nn import functional
 
+from harness.base.errors import InputError
 from harness.data import LabelledImages
 from harness.data.images import unit_range
-from harness.errors import InputError
 from harness.inference import Classifier, ModelError, Predictions, available_cores, pick_device
 from harness.inference.attention import attend
 from harness.networks.architectures import FashionCNN, build

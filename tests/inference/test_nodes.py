@@ -13,10 +13,10 @@ from PIL import Image
 from rays import named, ray_cluster, wait_until
 from served import serving
 
+from harness.base.errors import InputError
 from harness.data import decoder, decoding, load_images
 from harness.data.pipeline import Pipeline
 from harness.data.transforms import transform_of
-from harness.errors import InputError
 from harness.inference import spread_of
 from harness.inference.backend import BackendLostError
 from harness.inference.cluster.connection import connect

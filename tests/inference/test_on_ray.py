@@ -14,9 +14,9 @@ from rays import ray_cluster, workers
 from torch import nn
 from zoo import images_of, network
 
+from harness.base.errors import InputError
 from harness.data import LabelledImages
 from harness.data.rows import gathered, rows_of_file
-from harness.errors import InputError
 from harness.inference import Classifier, ModelError
 from harness.inference.attention import attend
 from harness.inference.backend import BackendLostError

@@ -28,8 +28,8 @@ OTHER = {
     "three": lambda x: functional.max_pool2d(x, 3),
     "stride": lambda x: functional.max_pool2d(x, 2, 1),
     "padding": nn.MaxPool2d(2, padding=1),
-    "ceiling": nn.MaxPool2d(2, ceil_mode=True),
-    "ceiling-of-function": lambda x: functional.max_pool2d(x, 2, ceil_mode=True),
+    "threshold": nn.MaxPool2d(2, ceil_mode=True),
+    "threshold-of-function": lambda x: functional.max_pool2d(x, 2, ceil_mode=True),
     "dilation": nn.MaxPool2d(2, dilation=2),
 }
 

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from harness.errors import InputError
+from harness.base.errors import InputError
+from harness.base.settings import add_settings, values_in
 from harness.inference import placed
 from harness.inference.cluster.scheduling import Ranges, Throughput, speeds
 from harness.inference.perturbed import Perturbed
 from harness.inference.platforms import mixed
 from harness.networks.running import BACKEND_SETTINGS, BackendOptions, RayOptions
 from harness.perturb import Pose
-from harness.store.settings import add_settings, values_in
 
 
 @pytest.mark.parametrize(("count", "size", "workers"), [(1, 8, 2), (100, 8, 3), (1000, 32, 2), (7, 8, 1), (64, 8, 8)])
@@ -65,7 +65,7 @@ def test_workers_of_several_kinds_are_told_with_the_verdicts_margin():
     assert "4 on a; 1 on b" in close
     assert "decided by less: bee (0.0001)" in close
     far = mixed({"a": 4, "b": 1}, [("clean", 0.02), ("bee", 0.01)])
-    assert "none is so close to its bound, the closest is bee (0.0100)" in far
+    assert "none is so close to its threshold, the closest is bee (0.0100)" in far
 
 
 def parsed(*arguments):

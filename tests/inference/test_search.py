@@ -12,14 +12,14 @@ import torch
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from torch import nn
-from zoo import gates_text, hypothesis_as_it_starts
+from zoo import checks_text, hypothesis_as_it_starts
 
+from harness.base.errors import InputError
 from harness.data import LabelledImages, load_images, stratified_sample
-from harness.errors import InputError
 from harness.inference import Classifier
 from harness.inference.search import breaking, changes, correct_at, first_failures
-from harness.measures import Unit, breaking_severity, right_at_every_pose, unchanged_share, worst_of_ten
-from harness.perturb import Pose, promised_poses
+from harness.measures import Unit, breaking_severity, robust_accuracy, unchanged_share, worst_of_ten
+from harness.perturb import Pose, augmentation_range_poses
 from harness.perturb.grids import GRIDS, PATHS, classic_poses, fine_paths, most_dangerous_first, random_poses
 from harness.perturb.strategies import poses
 from harness.run.opening import EXAMPLES
@@ -122,7 +122,7 @@ def test_screening_gives_the_answers_of_float32():
             assert (ours.predicted == reference.predicted).all()
             assert (ours.confidence_of_errors() == reference.confidence_of_errors()).all()
             assert (ours.logits == reference.logits).all()
-        grid = most_dangerous_first(promised_poses())[::25]
+        grid = most_dangerous_first(augmentation_range_poses())[::25]
         found, exact = first_failures(screened, images, grid), first_failures(plain, images, grid)
         assert (found.first == exact.first).all()
 
@@ -137,10 +137,10 @@ def test_the_grids_are_those_of_the_protocol():
     assert len(classic) == len(set(classic)) == 31 * 5 * 5
     assert {pose.degrees for pose in classic} == set(range(-30, 31, 2))
     assert {pose.dx for pose in classic} == {pose.dy for pose in classic} == {-3, -1.5, 0, 1.5, 3}
-    assert len(promised_poses()) == 225
-    assert set(GRIDS) == {"promised", "corner", "classic"}
+    assert len(augmentation_range_poses()) == 225
+    assert set(GRIDS) == {"augmentation-range", "corner", "classic"}
     assert len(set(GRIDS["corner"]())) == 8
-    assert set(GRIDS["corner"]()) <= set(promised_poses())
+    assert set(GRIDS["corner"]()) <= set(augmentation_range_poses())
     first = most_dangerous_first(classic)[:8]
     assert {(abs(pose.degrees), abs(pose.dx), abs(pose.dy)) for pose in first} == {(30, 3, 3)}
 
@@ -158,7 +158,7 @@ def test_natural_random_worst_of_ten_and_grid_are_in_order():
     assert correct[:5].tolist() == expected
     ever = first_failures(classifier, images, most_dangerous_first(grid))
     natural = classifier.predict(images).correct.mean()
-    shares = [natural, correct.mean(), worst_of_ten(correct).value, right_at_every_pose(ever).value]
+    shares = [natural, correct.mean(), worst_of_ten(correct).value, robust_accuracy(ever).value]
     assert all(better >= worse for better, worse in pairwise(shares)), shares
     assert (correct.all(axis=1) >= ever.right_everywhere).all()
 
@@ -289,12 +289,12 @@ def test_changes_are_found_and_counted():
 
 
 ROW = """
-[[gate]]
+[[check]]
 id = "drawn-rotation"
 family = "search"
 metric = "accuracy"
 within = { degrees = 10 }
-hand = { bound = 0.9 }
+hand = { threshold = 0.9 }
 """
 
 
@@ -315,7 +315,7 @@ def barn(pytester, monkeypatch):
     torch.save({}, root / "none.pth")
 
     def run(*arguments, rows=ROW):
-        (root / "stress_tests/gates.toml").write_text(gates_text(loaded, rows))
+        (root / "stress_tests/checks.toml").write_text(checks_text(loaded, rows))
         result = pytester.runpytest_inprocess(
             *("-p", "no:html", "stress_tests", "--stress-data", f"npz:{root / 'bars.npz'}", "--candidate", "none.pth"),
             *("--stress-model", "bar_models:build", *arguments),
@@ -329,7 +329,7 @@ def barn(pytester, monkeypatch):
 def test_a_failure_within_one_degree_is_found_and_its_range_named(barn):
     result, report = barn()
     assert result.ret == 1
-    (row,) = [row for row in report["gates"] if row["id"] == "drawn-rotation"]
+    (row,) = [row for row in report["checks"] if row["id"] == "drawn-rotation"]
     assert row["status"] == "fail"
     assert "smallest failing pose: turned by 7° counter-clockwise, @example(pose=Pose(degrees=7))" in row["detail"]
     assert "fails from 7 to 8°" in row["detail"]
@@ -339,35 +339,35 @@ def test_a_failure_within_one_degree_is_found_and_its_range_named(barn):
 def test_a_model_without_that_failure_holds(barn):
     result, report = barn("--stress-model-arg", "low=20.0", "--stress-model-arg", "high=30.0")
     assert result.ret == 0
-    assert {row["id"]: row["value"] for row in report["gates"]}["drawn-rotation"] == 1.0
+    assert {row["id"]: row["value"] for row in report["checks"]}["drawn-rotation"] == 1.0
 
 
 def test_a_thorough_run_searches_longer_and_does_not_hold_that_against_the_model(barn, monkeypatch):
     monkeypatch.setitem(EXAMPLES, "thorough", 200)
     _, report = barn("--stress-profile", "thorough")
     assert not any("did not run" in omission for omission in report["omissions"])
-    (row,) = [row for row in report["gates"] if row["id"] == "drawn-rotation"]
-    assert row["status"] == "not_gated"
+    (row,) = [row for row in report["checks"] if row["id"] == "drawn-rotation"]
+    assert row["status"] == "informational"
     assert row["value"] == 0.0
     assert "searched ten times as long" in row["explanation"]
 
 
 SEARCH_ROW = """
-[[gate]]
+[[check]]
 id = "worst-pose"
 family = "search"
-metric = "right_at_every_pose"
-grid = "promised"
-panel = { bound = BOUND }
+metric = "robust_accuracy"
+grid = "augmentation-range"
+panel = { threshold = BOUND }
 """
 
 
-@pytest.mark.parametrize(("bound", "status"), [(0.9, "pass"), (0.0, "fail")])
-def test_the_search_checks_itself_on_a_turned_copy(barn, bound, status):
+@pytest.mark.parametrize(("threshold", "status"), [(0.9, "pass"), (0.0, "fail")])
+def test_the_search_checks_itself_on_a_turned_copy(barn, threshold, status):
     shutil.copy(STRESS_TESTS / "test_worst_pose.py", "stress_tests")
     result, report = barn(
         *("--stress-model-arg", "low=15.0", "--stress-model-arg", "high=30.0"),
-        rows=SEARCH_ROW.replace("BOUND", str(bound)),
+        rows=SEARCH_ROW.replace("BOUND", str(threshold)),
     )
     checks = {check["name"]: check["status"] for check in report["self_checks"]}
     assert checks["turned-020-searched"] == status

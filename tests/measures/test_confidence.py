@@ -12,7 +12,7 @@ from sklearn.metrics import brier_score_loss, log_loss
 from test_measures import CONFIDENCE, LABELS, PREDICTED, predictions
 from zoo import Zoo
 
-from harness.errors import InputError, NotApplicableError
+from harness.base.errors import InputError, NotApplicableError
 from harness.measures import Unit
 from harness.measures.confidence import (
     bin_of,
@@ -213,14 +213,14 @@ def test_mean_corruption_error_needs_errors_and_the_same_corruptions():
 
 ROWS = "".join(
     f"""
-[[gate]]
+[[check]]
 id = "{metric.replace("_", "-")}"
 family = "confidence"
 metric = "{metric}"
 direction = "at_most"
-hand = {{ bound = {bound} }}
+hand = {{ threshold = {threshold} }}
 """
-    for metric, bound in {
+    for metric, threshold in {
         "calibration_error": 0.6,
         "negative_log_likelihood": 1.2,
         "brier_score": 0.7,
@@ -240,7 +240,7 @@ def test_sure_and_wrong_fails_and_a_good_network_passes(pytester, monkeypatch, b
         "-p", "no:html", "stress_tests", "--stress-data", zoo.data, "--baseline", "none"
     )
     report = json.loads((zoo.root / "reports/stress.json").read_text())
-    assert {gate["metric"]: gate["status"] for gate in report["gates"]} == dict.fromkeys(
+    assert {check["metric"]: check["status"] for check in report["checks"]} == dict.fromkeys(
         ["calibration_error", "negative_log_likelihood", "brier_score", "confidence_on_errors", "risk_coverage_area"],
         status,
     )

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import classification_report as sklearn_report
 
+from harness.base.errors import InputError
 from harness.data import LabelledImages
-from harness.errors import InputError
 from harness.inference import Predictions
 from harness.measures.accuracy import accuracy
 from harness.measures.classification import classification_report

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from harness.base.errors import InputError
+from harness.checks import Check, ChecksError, Threshold, Verdict
 from harness.data import LabelledImages
-from harness.errors import InputError
-from harness.gates import Bound, Gate, GatesError, Verdict
 from harness.inference import Predictions
 from harness.measures import METRICS, Measurement, accuracy, accuracy_change
 from harness.measures.flips import Flips, flips
@@ -201,10 +201,10 @@ def test_accuracy_change_of_equal_models_names_no_pair():
     assert measured.detail == "0 images gained, 0 lost (McNemar p = 1)"
 
 
-# A bound that chance must not explain.
+# A threshold that chance must not explain.
 
-REGRESSION = Gate(
-    "regression-clean", "regression", "accuracy_change", role="incumbent", significance=0.001, hand=Bound(-0.01)
+REGRESSION = Check(
+    "regression-clean", "regression", "accuracy_change", role="incumbent", significance=0.001, hand=Threshold(-0.01)
 )
 
 
@@ -223,35 +223,43 @@ def change(value: float, p_value: float | None, *, interval=(-0.03, -0.011)) -> 
         (-0.005, 1e-9, "pass"),
         (0.03, 1e-9, "pass"),
     ],
-    ids=["chance", "just-chance", "just-significant", "significant", "at-the-bound", "within-the-bound", "gain"],
+    ids=[
+        "chance",
+        "just-chance",
+        "just-significant",
+        "significant",
+        "at-the-threshold",
+        "within-the-threshold",
+        "gain",
+    ],
 )
-def test_only_a_loss_beyond_the_bound_that_is_significant_fails(value, p_value, status):
+def test_only_a_loss_beyond_the_threshold_that_is_significant_fails(value, p_value, status):
     assert REGRESSION.judge(change(value, p_value)).status == status
 
 
-def test_without_a_significance_the_bound_alone_decides():
+def test_without_a_significance_the_threshold_alone_decides():
     assert replace(REGRESSION, significance=None).judge(change(-0.02, 0.2)).status == "fail"
 
 
 def test_a_pass_by_chance_says_so():
     assert REGRESSION.judge(change(-0.02, 0.2)).explain() == (
-        "regression-clean: accuracy change -0.0200 beyond floor -0.0100, which chance may explain "
-        "(n=10000, 95% CI -0.0300 to -0.0110; floor set by hand)"
+        "regression-clean: accuracy change -0.0200 beyond threshold -0.0100, which chance may explain "
+        "(n=10000, 95% CI -0.0300 to -0.0110; threshold set by hand)"
     )
     assert "chance" not in REGRESSION.judge(change(-0.02, 0.0)).explain()
     assert "chance" not in REGRESSION.judge(change(0.0, 1.0)).explain()
 
 
 def test_on_a_sample_too_a_pass_by_chance_says_so():
-    """The interval lies beyond the floor, so it is not what the pass is due to."""
+    """The interval lies beyond the threshold, so it is not what the pass is due to."""
     verdict = replace(REGRESSION, share=0.1).judge(change(-0.02, 0.2))
     assert verdict.status == "pass"
-    assert "beyond floor -0.0100, which chance may explain" in verdict.explain()
+    assert "beyond threshold -0.0100, which chance may explain" in verdict.explain()
 
 
 @pytest.mark.parametrize("value", [-0.02, 0.0], ids=["beyond", "within"])
 def test_a_significance_asked_of_a_metric_without_p_value_is_refused(value):
-    with pytest.raises(GatesError, match=r"gate regression-clean: .*significance.*; remove `significance`"):
+    with pytest.raises(ChecksError, match=r"check regression-clean: .*significance.*; remove `significance`"):
         REGRESSION.judge(change(value, None))
 
 
@@ -261,4 +269,4 @@ def test_a_verdict_carries_its_flips_over_the_wire_and_into_stress_json():
     received = Verdict.from_wire(json.loads(json.dumps(verdict.as_wire())))
     assert received == verdict
     assert json.loads(json.dumps(received.as_json()))["flips"] == json.loads(json.dumps(measured.flips.as_json()))
-    assert "flips" not in Gate("clean", "clean", "accuracy").judge(accuracy(answers(LABELS, AFTER))).as_json()
+    assert "flips" not in Check("clean", "clean", "accuracy").judge(accuracy(answers(LABELS, AFTER))).as_json()

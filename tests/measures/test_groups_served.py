@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
+from harness.base.errors import InputError, NotApplicableError
 from harness.data import LabelledImages
-from harness.errors import InputError, NotApplicableError
 from harness.inference import Predictions
 from harness.measures import METRICS, group_accuracy, group_gap, worst_group
 from harness.perturb import IDENTITY

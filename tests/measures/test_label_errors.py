@@ -1,4 +1,4 @@
-"""Suspects among the labels, and whose errors are whose, by what healthy retrains say."""
+"""Suspects among the labels, and whose errors are whose, by what reference models say."""
 
 import csv
 import io
@@ -10,19 +10,19 @@ import pytest
 import torch
 from panels import view_of
 
+from harness.base.errors import InputError, NotApplicableError
 from harness.data import LabelledImages, load_images
-from harness.errors import InputError, NotApplicableError
 from harness.inference import Classifier, Predictions
 from harness.measures.failures import OWN, kinds_for
 from harness.measures.panel.label_errors import CONTESTED, EVERYONES, owners, suspects, suspicion, without
-from harness.measures.panel.predictions import PanelPredictions, read_knowledge
+from harness.measures.panel.predictions import PanelPredictions, read_panel_predictions
 from harness.networks.declared import load_model
 from harness.perturb import IDENTITY
 from harness.report.suspects import suspects_csv
 
 CLASSES = ("ant", "bee", "cat")
-N, RETRAINS = 300, 20
-SHIPPED = Path("models/panel.knowledge.json")
+N, REFERENCE_MODELS = 300, 20
+SHIPPED = Path("models/panel.predictions.json")
 
 
 def images_with(labels: np.ndarray) -> LabelledImages:
@@ -43,11 +43,11 @@ def panel(labels: np.ndarray, flipped: np.ndarray, *, each: bool = True) -> Pane
     sure = rng.uniform(0.97, 0.99, len(labels)) * np.where(true == 2, 0.7, 1)
     mean[np.arange(len(labels)), true] = sure
     mean += ((1 - sure) / 2)[:, None] * (mean == 0)
-    wrong = np.zeros((RETRAINS, len(labels)), dtype=bool)
+    wrong = np.zeros((REFERENCE_MODELS, len(labels)), dtype=bool)
     wrong[:, flipped] = True
-    wrong[: RETRAINS // 2, -1] = True
+    wrong[: REFERENCE_MODELS // 2, -1] = True
     mean[-1] = [0.4, 0.1, 0.5]
-    models = tuple(f"{number:064x}" for number in range(RETRAINS))
+    models = tuple(f"{number:064x}" for number in range(REFERENCE_MODELS))
     view = view_of(wrong.sum(axis=0), mean, labels, wrong if each else None)
     return PanelPredictions(images_with(labels).sha256, CLASSES, models, {repr(IDENTITY): view})
 
@@ -64,9 +64,11 @@ def answers(labels: np.ndarray, wrong: np.ndarray) -> Predictions:
 def test_labels_that_healthy_retrains_agree_against_are_suspect_and_no_others():
     found = suspects(images_with(LABELS), panel(LABELS, FLIPPED))
     assert {row.index for row in found.rows} == set(FLIPPED)
-    assert all(row.wrong == RETRAINS and row.answer == CLASSES[(LABELS[row.index] + 1) % 3] for row in found.rows)
+    assert all(
+        row.wrong == REFERENCE_MODELS and row.answer == CLASSES[(LABELS[row.index] + 1) % 3] for row in found.rows
+    )
     assert [row.suspicion for row in found.rows] == sorted(row.suspicion for row in found.rows)
-    assert (found.n, found.retrains) == (N, RETRAINS)
+    assert (found.n, found.reference_models) == (N, REFERENCE_MODELS)
 
 
 def test_a_label_is_judged_by_what_is_usual_for_its_class():
@@ -87,39 +89,41 @@ def test_of_a_sample_suspects_go_by_their_numbers_in_the_split():
 
 
 def test_an_image_is_suspect_whatever_the_sample():
-    knowledge, whole = panel(LABELS, FLIPPED), images_with(LABELS)
-    by_number = {row.index: row for row in suspects(whole, knowledge).rows}
+    panel_predictions, whole = panel(LABELS, FLIPPED), images_with(LABELS)
+    by_number = {row.index: row for row in suspects(whole, panel_predictions).rows}
     for number, row in by_number.items():
-        alone = suspects(whole.take(torch.tensor([number])), knowledge, LABELS)
+        alone = suspects(whole.take(torch.tensor([number])), panel_predictions, LABELS)
         assert alone.rows == (row,), "though its label is what is usual in the sample"
 
 
-@pytest.mark.parametrize(("retrains", "told"), [(1, False), (2, False), (3, True)])
-def test_fewer_than_three_retrains_say_nothing_about_labels(retrains, told):
-    knowledge = panel(LABELS, FLIPPED)
-    (view,) = knowledge.views.values()
-    few = view_of(view.wrong.clip(0, retrains), np.full((N, 3), 1 / 3), LABELS)
+@pytest.mark.parametrize(("reference_models", "told"), [(1, False), (2, False), (3, True)])
+def test_fewer_than_three_retrains_say_nothing_about_labels(reference_models, told):
+    panel_predictions = panel(LABELS, FLIPPED)
+    (view,) = panel_predictions.views.values()
+    few = view_of(view.wrong.clip(0, reference_models), np.full((N, 3), 1 / 3), LABELS)
     few.of_label[FLIPPED] = 0.001
-    knowledge = replace(knowledge, models=knowledge.models[:retrains], views={repr(IDENTITY): few})
+    panel_predictions = replace(
+        panel_predictions, models=panel_predictions.models[:reference_models], views={repr(IDENTITY): few}
+    )
     if told:
-        assert set(FLIPPED) <= {row.index for row in suspects(images_with(LABELS), knowledge).rows}
+        assert set(FLIPPED) <= {row.index for row in suspects(images_with(LABELS), panel_predictions).rows}
         return
-    with pytest.raises(NotApplicableError, match=f"at least 3 reference models; this panel has {retrains}"):
-        suspects(images_with(LABELS), knowledge)
+    with pytest.raises(NotApplicableError, match=f"at least 3 reference models; this panel has {reference_models}"):
+        suspects(images_with(LABELS), panel_predictions)
 
 
 def test_images_that_nobody_was_asked_about_do_not_apply():
-    knowledge = panel(LABELS, FLIPPED)
-    (view,) = knowledge.views.values()
+    panel_predictions = panel(LABELS, FLIPPED)
+    (view,) = panel_predictions.views.values()
     view.wrong[3] = -1
     with pytest.raises(NotApplicableError, match="no panel predictions of 1 of 300"):
-        suspects(images_with(LABELS), knowledge)
+        suspects(images_with(LABELS), panel_predictions)
 
 
 def test_errors_are_everyones_contested_or_the_models_own():
-    knowledge = panel(LABELS, FLIPPED)
+    panel_predictions = panel(LABELS, FLIPPED)
     predictions = answers(LABELS, np.array([12, 50, 60, N - 1]))
-    owned = owners(predictions, knowledge)
+    owned = owners(predictions, panel_predictions)
     assert owned[EVERYONES] == set(FLIPPED)
     assert owned[CONTESTED] == {N - 1}
     kinds = {kind.name: int(kind.among(predictions).sum()) for kind in kinds_for(predictions, owned)}
@@ -129,30 +133,32 @@ def test_errors_are_everyones_contested_or_the_models_own():
 
 
 def test_a_member_is_held_against_the_others():
-    knowledge = panel(LABELS, FLIPPED)
-    (view,) = knowledge.views.values()
+    panel_predictions = panel(LABELS, FLIPPED)
+    (view,) = panel_predictions.views.values()
     view.wrong[7], view.each[0, 7] = 1, True
     predictions = answers(LABELS, np.array([*FLIPPED, 7]))
-    owned = owners(predictions, knowledge.without(knowledge.models[0]))
+    owned = owners(predictions, panel_predictions.without(panel_predictions.models[0]))
     assert 7 in owned[OWN]
     assert owned[EVERYONES] == set(FLIPPED)
 
 
 def test_a_member_that_errs_where_it_did_not_when_it_was_asked_has_that_for_its_own():
-    knowledge = panel(LABELS, FLIPPED)
-    owned = owners(answers(LABELS, np.array([*FLIPPED, 7])), knowledge.without(knowledge.models[0]))
+    panel_predictions = panel(LABELS, FLIPPED)
+    owned = owners(answers(LABELS, np.array([*FLIPPED, 7])), panel_predictions.without(panel_predictions.models[0]))
     assert 7 in owned[OWN]
 
 
 def test_what_a_model_comes_to_without_suspects_stands_beside_what_healthy_retrains_do():
-    knowledge = panel(LABELS, FLIPPED)
-    rest = without(answers(LABELS, np.array([12, 50])), knowledge, suspects(images_with(LABELS), knowledge))
+    panel_predictions = panel(LABELS, FLIPPED)
+    rest = without(
+        answers(LABELS, np.array([12, 50])), panel_predictions, suspects(images_with(LABELS), panel_predictions)
+    )
     assert (rest.n, rest.lost) == (297, 1)
     assert rest.accuracy == pytest.approx(296 / 297)
-    shares = np.where(np.arange(RETRAINS) < RETRAINS // 2, 296 / 297, 1)
-    assert (rest.healthy_mean, rest.healthy_std) == pytest.approx((shares.mean(), shares.std(ddof=1)))
+    shares = np.where(np.arange(REFERENCE_MODELS) < REFERENCE_MODELS // 2, 296 / 297, 1)
+    assert (rest.reference_mean, rest.reference_std) == pytest.approx((shares.mean(), shares.std(ddof=1)))
     nobody = panel(LABELS, FLIPPED, each=False)
-    assert without(answers(LABELS, FLIPPED), nobody, suspects(images_with(LABELS), nobody)).healthy_mean is None
+    assert without(answers(LABELS, FLIPPED), nobody, suspects(images_with(LABELS), nobody)).reference_mean is None
 
 
 def test_the_file_says_what_healthy_retrains_and_the_model_say():
@@ -166,21 +172,21 @@ def test_the_file_says_what_healthy_retrains_and_the_model_say():
 
 
 def test_what_each_member_gets_wrong_is_kept_with_what_they_know(tmp_path):
-    knowledge = panel(LABELS, FLIPPED)
-    path = tmp_path / "panel.knowledge.json"
-    knowledge.write(path)
-    (kept,), (view,) = read_knowledge(path).views.values(), knowledge.views.values()
+    panel_predictions = panel(LABELS, FLIPPED)
+    path = tmp_path / "panel.predictions.json"
+    panel_predictions.write(path)
+    (kept,), (view,) = read_panel_predictions(path).views.values(), panel_predictions.views.values()
     assert np.array_equal(kept.each, view.each)
     view.wrong[0] = 1
-    knowledge.write(path)
+    panel_predictions.write(path)
     with pytest.raises(InputError, match="do not add up to the counts"):
-        read_knowledge(path)
+        read_panel_predictions(path)
 
 
 @pytest.mark.skipif(not SHIPPED.exists(), reason="what the shipped panel knows is not there")
 def test_of_planted_labels_nearly_all_are_found_and_the_first_are_planted_or_known_to_be_wrong():
     """One in a hundred labels of the shipped test images is another one."""
-    images, view = load_images("fashion-mnist"), read_knowledge(SHIPPED).view()
+    images, view = load_images("fashion-mnist"), read_panel_predictions(SHIPPED).view()
     table = csv.DictReader(io.StringIO(Path("benchmarks/suspects/calls.csv").read_text()))
     calls = {int(row["image"]): row["call"] for row in table}
     labels = images.labels.numpy()

@@ -1,4 +1,4 @@
-"""Attention on the object: by hand, and as gates that models fail which look elsewhere, or nowhere."""
+"""Attention on the object: by hand, and as checks that models fail which look elsewhere, or nowhere."""
 
 import json
 import shutil
@@ -11,11 +11,11 @@ import pytest
 import scipy.stats  # Since it drops what a run inside this process imports, and they load only once.
 import torch
 from torch import nn
-from zoo import gates_text, role_model
+from zoo import checks_text, role_model
 
+from harness.base.errors import InputError, NotApplicableError
+from harness.checks import read_checks
 from harness.data import LabelledImages, load_images
-from harness.errors import InputError, NotApplicableError
-from harness.gates import read_gates
 from harness.inference import Classifier, Predictions, RoleModel
 from harness.inference.attention import Attention
 from harness.measures.localisation import attention_drift, attention_lift, attention_ratio, dead_maps, rank_correlation
@@ -177,7 +177,7 @@ def test_rank_correlation_equals_scipys():
     assert np.isnan(rank_correlation(attention_of([UNIFORM, DEAD]), attention_of([ON_OBJECT] * 2))).all()
 
 
-# As gates.
+# As checks.
 
 
 class Looker(nn.Module):
@@ -213,61 +213,61 @@ def squares(count=40) -> LabelledImages:
 
 
 ROWS = """
-[[gate]]
+[[check]]
 id = "attention-ratio"
 family = "attention"
 metric = "attention_ratio"
-hand = { bound = 0.9 }
+hand = { threshold = 0.9 }
 
-[[gate]]
+[[check]]
 id = "attention-ratio-right"
 family = "attention"
 metric = "attention_ratio"
 class = "right"
-hand = { bound = 0.9 }
+hand = { threshold = 0.9 }
 
-[[gate]]
+[[check]]
 id = "attention-ratio-errors"
 family = "attention"
 metric = "attention_ratio"
 answers = "wrong"
-hand = { bound = 0.9 }
+hand = { threshold = 0.9 }
 
-[[gate]]
+[[check]]
 id = "attention-lift-right-2"
 family = "attention"
 metric = "attention_lift"
 pose = { dx = 2 }
-hand = { bound = 2.0 }
+hand = { threshold = 2.0 }
 
-[[gate]]
+[[check]]
 id = "attention-drift-right-2"
 family = "attention"
 metric = "attention_drift"
 direction = "at_most"
 pose = { dx = 2 }
-hand = { bound = 0.05 }
+hand = { threshold = 0.05 }
 
-[[gate]]
+[[check]]
 id = "attention-dead"
 family = "attention"
 metric = "dead_maps"
 direction = "at_most"
-hand = { bound = 0.1 }
+hand = { threshold = 0.1 }
 
-[[gate]]
+[[check]]
 id = "background-noise-010"
 family = "attention"
-metric = "kept"
+metric = "prediction_consistency"
 background = "noise"
 strength = 0.1
-hand = { bound = 0.9 }
+hand = { threshold = 0.9 }
 
-[[gate]]
+[[check]]
 id = "object-erased"
 family = "attention"
-metric = "lost"
-hand = { bound = 0.4 }
+metric = "object_dependence"
+hand = { threshold = 0.4 }
 """
 
 
@@ -287,7 +287,7 @@ def gallery(pytester, monkeypatch):
         arrays = {"images": images.pixels[:, 0].numpy(), "labels": images.labels.numpy(), "classes": np.array(CLASSES)}
         np.savez(root / "squares.npz", **arrays, **({} if masks is None else {"masks": masks}))
         loaded = load_images(f"npz:{root / 'squares.npz'}")
-        (root / "stress_tests/gates.toml").write_text(gates_text(loaded, rows))
+        (root / "stress_tests/checks.toml").write_text(checks_text(loaded, rows))
         torch.save(Looker(how).state_dict(), root / "looker.pth")
         result = pytester.runpytest_inprocess(
             *("stress_tests", "--stress-data", f"npz:{root / 'squares.npz'}", "--candidate", "looker.pth"),
@@ -301,19 +301,19 @@ def gallery(pytester, monkeypatch):
 
 
 def statuses(report):
-    return {gate["id"]: gate["status"] for gate in report["gates"]}
+    return {check["id"]: check["status"] for check in report["checks"]}
 
 
 def test_a_model_that_looks_at_the_object_passes(gallery):
     result, report = gallery()
     assert statuses(report) == {
-        **dict.fromkeys([gate.partition('"')[2].partition('"')[0] for gate in ROWS.split("id = ")[1:]], "pass"),
+        **dict.fromkeys([check.partition('"')[2].partition('"')[0] for check in ROWS.split("id = ")[1:]], "pass"),
         "attention-ratio-errors": "not_applicable",
     }
     assert result.ret == 0
     checks = {check["name"]: (check["status"], check["detail"]) for check in report["self_checks"]}
     assert checks["blind"][0] == "pass"
-    assert "gate object-erased of family 'attention' notices" in checks["blind"][1]
+    assert "check object-erased of family 'attention' notices" in checks["blind"][1]
 
 
 @pytest.mark.parametrize(
@@ -350,7 +350,7 @@ def test_without_a_plain_background_attention_is_not_applicable_and_says_why(gal
     _, report = gallery(images=replace(squares(), pixels=noise))
     found = statuses(report)
     assert {found[name] for name in ("attention-ratio", "background-noise-010", "object-erased")} == {"not_applicable"}
-    details = {gate["id"]: gate["detail"] for gate in report["gates"]}
+    details = {check["id"]: check["detail"] for check in report["checks"]}
     assert "the background of squares is not plain" in details["attention-ratio"]
     assert found["attention-dead"] != "not_applicable", "for which no mask is needed"
 
@@ -373,9 +373,9 @@ def test_the_layer_is_an_option_and_a_wrong_one_ends_the_run(gallery):
 def session_of(tmp_path):
     def build(model, rows=ROWS, images=None):
         images = squares() if images is None else images
-        path = tmp_path / "gates.toml"
-        path.write_text(gates_text(images, rows))
-        return StressSession(images, read_gates(path), {"candidate": role_model(model=model)})
+        path = tmp_path / "checks.toml"
+        path.write_text(checks_text(images, rows))
+        return StressSession(images, read_checks(path), {"candidate": role_model(model=model)})
 
     return build
 
@@ -425,13 +425,13 @@ def test_maps_that_do_not_follow_the_weights_are_found(session_of):
 @pytest.mark.parametrize(
     ("model", "rows", "reason"),
     [
-        (Intensity, "", "there is no gate of family 'attention'"),
+        (Intensity, "", "there is no check of family 'attention'"),
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(256, 2)), ROWS, "the model has no convolution layer"),
         (lambda: Looker("nowhere"), ROWS, "no image has a map"),
     ],
     ids=["no-gate", "no-layer", "dead"],
 )
-def test_without_maps_or_gates_there_is_nothing_to_follow(session_of, model, rows, reason):
+def test_without_maps_or_checks_there_is_nothing_to_follow(session_of, model, rows, reason):
     found = follows(session_of(model(), rows))
     assert found.status == "not_applicable"
     assert reason in found.detail

@@ -11,8 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, recall_score
 
+from harness.base.errors import InputError
 from harness.data import LabelledImages
-from harness.errors import InputError
 from harness.inference import Predictions
 from harness.measures import Metric, Unit, accuracy, accuracy_gain, confident_errors, pair_failures
 from harness.perturb import IDENTITY

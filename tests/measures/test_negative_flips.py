@@ -1,14 +1,14 @@
-"""Negative flips: right answers that are lost; their ceiling, made of pairs of healthy retrains, keeps its promise."""
+"""Negative flips: right answers that are lost; their threshold, made of pairs of reference models, keeps its promise."""
 
 import numpy as np
 import pytest
 import torch
 from zoo import CLASSES
 
+from harness.base.errors import InputError
 from harness.calibration.multiplicity import multiplier
 from harness.calibration.thresholds import on_scale
 from harness.data import LabelledImages
-from harness.errors import InputError
 from harness.inference import Predictions
 from harness.measures import negative_flips
 from harness.perturb import IDENTITY
@@ -40,7 +40,7 @@ def test_of_one_class_and_among_some_images():
     assert negative_flips(predictions(), BEFORE, of_class="bee").n == 2
     among = np.arange(8) < 3
     measured = negative_flips(predictions(), BEFORE, among=among)
-    assert (measured.value, measured.n) == (1, 8), "the rate stays that among all, whatever healthy retrains know"
+    assert (measured.value, measured.n) == (1, 8), "the rate stays that among all, whatever reference models know"
 
 
 def test_a_model_that_keeps_all_that_was_right_loses_nothing():
@@ -58,7 +58,7 @@ def test_a_ceiling_made_of_a_ring_of_members_raises_no_more_false_alarms_than_it
     """
     rng, members, trials = np.random.default_rng(0), 20, 4_000
     for share in (0.05, 0.01):
-        k, alarms = multiplier(np.eye(1), share=share, retrains=members), 0
+        k, alarms = multiplier(np.eye(1), share=share, reference_models=members), 0
         for _ in range(trials):
             skill = rng.normal(0, 12, members + 2)
             count = rng.poisson(np.maximum(178 - skill[:-1] + skill[1:], 1))

@@ -8,8 +8,8 @@ import torch
 from panels import view_of
 from zoo import images_of, network, role_model
 
-from harness.errors import NotApplicableError
-from harness.gates.file import DataFingerprint, GatesFile
+from harness.base.errors import NotApplicableError
+from harness.checks.file import ChecksFile, DataFingerprint
 from harness.measures.panel.predictions import PanelPredictions
 from harness.perturb import IDENTITY
 from harness.run.session import StressSession
@@ -23,13 +23,13 @@ def member(seed: int, role: str = "candidate"):
 
 def session_of(*models, **facts) -> StressSession:
     data = DataFingerprint(IMAGES.name, IMAGES.split, IMAGES.sha256, len(IMAGES))
-    gates = GatesFile(None, "0" * 64, data, {}, {}, ())
-    return StressSession(IMAGES, gates, {model.role: model for model in models}, **facts)
+    checks = ChecksFile(None, "0" * 64, data, {}, {}, ())
+    return StressSession(IMAGES, checks, {model.role: model for model in models}, **facts)
 
 
 PANEL = [member(seed) for seed in range(4)]
 CORRECT = np.stack([model.predict(IMAGES).correct for model in PANEL])
-KNOWLEDGE = PanelPredictions(
+PANEL_PREDICTIONS = PanelPredictions(
     IMAGES.sha256,
     IMAGES.classes,
     tuple(model.model_sha256 for model in PANEL),
@@ -40,7 +40,7 @@ KNOWLEDGE = PanelPredictions(
 def test_in_a_run_it_is_the_incumbent():
     other = member(9, "incumbent")
     predictions = PANEL[0].predict(IMAGES)
-    incumbent = session_of(PANEL[0], other, knowledge=KNOWLEDGE.without("")).paired_incumbent
+    incumbent = session_of(PANEL[0], other, panel_predictions=PANEL_PREDICTIONS.without("")).paired_incumbent
     assert np.array_equal(incumbent.right(predictions), other.predict(IMAGES).correct)
     assert incumbent.consensus(predictions, None) is None
     assert np.array_equal(incumbent.consensus(predictions, "consensus"), CORRECT.all(axis=0))
@@ -60,7 +60,7 @@ def test_without_an_incumbent_or_against_itself_it_does_not_apply():
 def test_while_a_panel_is_measured_members_are_held_against_the_next_on_what_the_others_know(at):
     sample = IMAGES.take(torch.arange(0, 200, 3))
     incumbent = session_of(
-        PANEL[at], recording=True, knowledge=KNOWLEDGE.without(PANEL[at].model_sha256)
+        PANEL[at], recording=True, panel_predictions=PANEL_PREDICTIONS.without(PANEL[at].model_sha256)
     ).paired_incumbent
     predictions = PANEL[at].predict(sample)
     others = [number for number in range(4) if number not in {at, (at + 1) % 4}]
@@ -70,20 +70,24 @@ def test_while_a_panel_is_measured_members_are_held_against_the_next_on_what_the
 
 @pytest.mark.parametrize(("count", "said"), [(1, "the only reference model"), (2, "no reference model besides")])
 def test_too_few_members_make_no_pair_or_leave_nobody_to_decide(count, said):
-    (view,) = KNOWLEDGE.views.values()
+    (view,) = PANEL_PREDICTIONS.views.values()
     few = replace(
-        KNOWLEDGE,
-        models=KNOWLEDGE.models[:count],
+        PANEL_PREDICTIONS,
+        models=PANEL_PREDICTIONS.models[:count],
         views={repr(IDENTITY): replace(view, wrong=(~CORRECT[:count]).sum(0).astype(np.int16), each=~CORRECT[:count])},
     )
-    incumbent = session_of(PANEL[0], recording=True, knowledge=few.without(PANEL[0].model_sha256)).paired_incumbent
+    incumbent = session_of(
+        PANEL[0], recording=True, panel_predictions=few.without(PANEL[0].model_sha256)
+    ).paired_incumbent
     with pytest.raises(NotApplicableError, match=said):
         incumbent.consensus(PANEL[0].predict(IMAGES), "consensus")
 
 
 def test_a_panel_whose_members_are_not_known_one_by_one_gives_no_pairs():
-    (view,) = KNOWLEDGE.views.values()
-    old = replace(KNOWLEDGE, views={repr(IDENTITY): replace(view, each=None)})
-    incumbent = session_of(PANEL[0], recording=True, knowledge=old.without(PANEL[0].model_sha256)).paired_incumbent
+    (view,) = PANEL_PREDICTIONS.views.values()
+    old = replace(PANEL_PREDICTIONS, views={repr(IDENTITY): replace(view, each=None)})
+    incumbent = session_of(
+        PANEL[0], recording=True, panel_predictions=old.without(PANEL[0].model_sha256)
+    ).paired_incumbent
     with pytest.raises(NotApplicableError, match="calibrate again"):
         incumbent.right(PANEL[0].predict(IMAGES))

@@ -1,4 +1,4 @@
-"""What every healthy retrain knows, and what of it a model loses: by hand, and as a file that is read or refused."""
+"""What every reference model knows, and what of it a model loses: by hand, and as a file that is read or refused."""
 
 import base64
 import json
@@ -10,12 +10,12 @@ import pytest
 import torch
 from panels import view_of
 
+from harness.base.errors import InputError, NotApplicableError, NotRecordedError
 from harness.data import LabelledImages
-from harness.errors import InputError, NotApplicableError, NotRecordedError
 from harness.inference import Predictions
-from harness.measures import lost_consensus, lost_of_a_class, lost_to
+from harness.measures import consensus_set_errors, find_consensus_set_errors, worst_class_consensus_set_errors
 from harness.measures.panel.label_errors import owners
-from harness.measures.panel.predictions import LIKELIEST, NOT_ASKED, PanelPredictions, PanelView, read_knowledge
+from harness.measures.panel.predictions import LIKELIEST, NOT_ASKED, PanelPredictions, PanelView, read_panel_predictions
 from harness.perturb import IDENTITY, HorizontalFlip
 
 CLASSES = ("cat", "dog", "fox")
@@ -27,7 +27,7 @@ MEMBERS = ("a", "b", "c")
 #                   0  1  2  3  4  5  6  7
 AT_REST = np.array([0, 0, 1, 0, 3, 0, 0, 2])
 MIRRORED = np.array([0, 1, 1, 0, 3, 0, NOT_ASKED, NOT_ASKED])
-"""How many of three healthy networks are wrong about each image."""
+"""How many of three reference models are wrong about each image."""
 
 
 def view(wrong, sureness=0.9) -> PanelView:
@@ -37,7 +37,7 @@ def view(wrong, sureness=0.9) -> PanelView:
 
 
 @pytest.fixture
-def knowledge() -> PanelPredictions:
+def panel_predictions() -> PanelPredictions:
     views = {repr(IDENTITY): view(AT_REST), repr(HorizontalFlip()): view(MIRRORED, 0.6)}
     return PanelPredictions(IMAGES.sha256, CLASSES, MEMBERS, views)
 
@@ -53,95 +53,111 @@ def answers(predicted, confidence=0.8, *, of=IMAGES, under=IDENTITY) -> Predicti
 # What is lost.
 
 
-def test_lost_is_what_everyone_gets_right_and_the_model_does_not(knowledge):
+def test_lost_is_what_everyone_gets_right_and_the_model_does_not(panel_predictions):
     """Of 0, 1, 3, 5 and 6 it loses 1 and 6; 2, 4 and 7 some healthy network gets wrong, too."""
-    measured = lost_consensus(lost_to([answers([0, 1, 1, 1, 0, 1, 0, 0])], knowledge))
+    measured = consensus_set_errors(find_consensus_set_errors([answers([0, 1, 1, 1, 0, 1, 0, 0])], panel_predictions))
     assert (measured.value, measured.n) == (2, 8)
     assert sorted(measured.failures.tolist()) == [1, 6]
-    assert measured.detail == "of 5 that each of 3 retrains gets right; most often cat→dog, 1"
+    assert measured.detail == "of 5 that each of 3 reference models gets right; most often cat→dog, 1"
 
 
-def test_a_model_that_is_right_where_all_are_loses_nothing(knowledge):
-    measured = lost_consensus(lost_to([answers([0, 0, 1, 1, 0, 1, 2, 0])], knowledge))
+def test_a_model_that_is_right_where_all_are_loses_nothing(panel_predictions):
+    measured = consensus_set_errors(find_consensus_set_errors([answers([0, 0, 1, 1, 0, 1, 2, 0])], panel_predictions))
     assert (measured.value, measured.failures.tolist()) == (0, [])
-    assert measured.detail == "of 5 that each of 3 retrains gets right"
+    assert measured.detail == "of 5 that each of 3 reference models gets right"
 
 
-def test_several_perturbations_add_up_and_each_image_is_shown_where_it_tells_most(knowledge):
+def test_several_perturbations_add_up_and_each_image_is_shown_where_it_tells_most(panel_predictions):
     """Image 0 is lost twice: at rest, where healthy ones are surest, and in the mirror; 3 in the mirror alone."""
     sample = IMAGES.take(torch.tensor([0, 3, 5]))
     mirrored = answers([2, 0, 1], 0.9, of=sample, under=HorizontalFlip())
-    lost = lost_to([answers([1, 0, 0, 1, 1, 1, 2, 2]), mirrored], knowledge)
-    measured = lost_consensus(lost)
+    lost = find_consensus_set_errors([answers([1, 0, 0, 1, 1, 1, 2, 2]), mirrored], panel_predictions)
+    measured = consensus_set_errors(lost)
     assert (measured.value, measured.n, lost.known) == (3, 11, 8)
     assert measured.failures.tolist() == [0, 3], "0.9 * 0.8 at rest against 0.6 * 0.9"
     assert measured.each.tolist() == [2, 0, 0, 1, 0, 0, 0, 0]
-    assert lost_of_a_class(lost).each.tolist() == [2, 0, 0, 0, 0, 0, 0, 0], "of the cats"
-    assert lost_consensus(lost_to([mirrored], knowledge)).each is None, "to which no image adds twice"
+    assert worst_class_consensus_set_errors(lost).each.tolist() == [2, 0, 0, 0, 0, 0, 0, 0], "of the cats"
+    assert consensus_set_errors(find_consensus_set_errors([mirrored], panel_predictions)).each is None, (
+        "to which no image adds twice"
+    )
     assert [lost.perturbation_of(at) for at in (0, 3)] == [IDENTITY, HorizontalFlip()]
 
 
-def test_the_surest_losses_come_first(knowledge):
-    lost = lost_to([answers([1, 1, 0, 0, 1, 1, 2, 2], [0.5, 0.7, 0.8, 0.6, 0.8, 0.8, 0.8, 0.8])], knowledge)
+def test_the_surest_losses_come_first(panel_predictions):
+    lost = find_consensus_set_errors(
+        [answers([1, 1, 0, 0, 1, 1, 2, 2], [0.5, 0.7, 0.8, 0.6, 0.8, 0.8, 0.8, 0.8])], panel_predictions
+    )
     assert lost.positions.tolist() == [1, 3, 0]
 
 
-def test_images_go_by_their_place_in_the_split(knowledge):
+def test_images_go_by_their_place_in_the_split(panel_predictions):
     sample = IMAGES.take(torch.tensor([6, 1]))
-    assert lost_to([answers([2, 1], of=sample)], knowledge).positions.tolist() == [1], "the second of the sample"
+    assert find_consensus_set_errors([answers([2, 1], of=sample)], panel_predictions).positions.tolist() == [1], (
+        "the second of the sample"
+    )
 
 
-def test_a_member_is_held_against_the_others(knowledge):
+def test_a_member_is_held_against_the_others(panel_predictions):
     """Alone wrong about image 2, it loses what the others know; 7, which another gets wrong as well, it does not."""
     member = answers([0, 0, 1, 1, 0, 1, 2, 0])
-    assert lost_to([member], knowledge).pairs.sum() == 0, "all know what each of them does"
-    lost = lost_to([member], knowledge.without("b"))
-    assert (lost.pairs.sum(), lost.known, lost.retrains, lost.positions.tolist()) == (1, 6, 2, [2])
-    assert lost_to([member], knowledge.without("another")).pairs.sum() == 0
+    assert find_consensus_set_errors([member], panel_predictions).pairs.sum() == 0, "all know what each of them does"
+    lost = find_consensus_set_errors([member], panel_predictions.without("b"))
+    assert (lost.pairs.sum(), lost.known, lost.reference_models, lost.positions.tolist()) == (1, 6, 2, [2])
+    assert find_consensus_set_errors([member], panel_predictions.without("another")).pairs.sum() == 0
 
 
-def test_the_class_that_loses_most_is_counted_alone(knowledge):
+def test_the_class_that_loses_most_is_counted_alone(panel_predictions):
     """Of the cats it loses 0 and 1, of the dogs 3."""
-    measured = lost_of_a_class(lost_to([answers([1, 2, 0, 0, 1, 1, 2, 2], [0.7, 0.8, *[0.8] * 6])], knowledge))
+    measured = worst_class_consensus_set_errors(
+        find_consensus_set_errors([answers([1, 2, 0, 0, 1, 1, 2, 2], [0.7, 0.8, *[0.8] * 6])], panel_predictions)
+    )
     assert (measured.value, measured.n, measured.failures.tolist()) == (2, 3, [1, 0]), "of three, as are of a class"
     assert measured.detail == "of cat, of 3 of all classes"
-    assert lost_of_a_class(lost_to([answers(LABELS.tolist())], knowledge)).value == 0
+    assert (
+        worst_class_consensus_set_errors(find_consensus_set_errors([answers(LABELS.tolist())], panel_predictions)).value
+        == 0
+    )
 
 
-def test_what_was_not_asked_is_not_judged(knowledge):
+def test_what_was_not_asked_is_not_judged(panel_predictions):
     with pytest.raises(NotApplicableError, match="of 2 of 8 images mirrored left to right: the panel"):
-        lost_to([answers([0] * 8, under=HorizontalFlip())], knowledge)
+        find_consensus_set_errors([answers([0] * 8, under=HorizontalFlip())], panel_predictions)
     with pytest.raises(NotApplicableError, match=r"no panel predictions of images as it is; .*calibrate"):
-        lost_to([answers([0] * 8)], replace(knowledge, views={"other": knowledge.view()}))
+        find_consensus_set_errors(
+            [answers([0] * 8)], replace(panel_predictions, views={"other": panel_predictions.view()})
+        )
     with pytest.raises(InputError, match="no answer; name in the row under which perturbations"):
-        lost_to([], knowledge)
-    nothing = replace(knowledge, views={repr(IDENTITY): view(np.maximum(AT_REST, 1))})
-    with pytest.raises(NotRecordedError, match="no image that each of 3 retrains gets right"):
-        lost_to([answers([0] * 8)], nothing)
+        find_consensus_set_errors([], panel_predictions)
+    nothing = replace(panel_predictions, views={repr(IDENTITY): view(np.maximum(AT_REST, 1))})
+    with pytest.raises(NotRecordedError, match="no image that each of 3 reference models gets right"):
+        find_consensus_set_errors([answers([0] * 8)], nothing)
 
 
-def test_a_retrain_alone_is_held_against_nobody(knowledge):
-    alone = replace(knowledge, models=("a",), views={repr(IDENTITY): view(np.minimum(AT_REST, 1))})
-    assert lost_to([answers([1] * 8)], alone.without("another")).retrains == 1
-    for ask in (lambda known: lost_to([answers([1] * 8)], known), lambda known: owners(answers([1] * 8), known)):
+def test_a_retrain_alone_is_held_against_nobody(panel_predictions):
+    alone = replace(panel_predictions, models=("a",), views={repr(IDENTITY): view(np.minimum(AT_REST, 1))})
+    assert find_consensus_set_errors([answers([1] * 8)], alone.without("another")).reference_models == 1
+    for ask in (
+        lambda known: find_consensus_set_errors([answers([1] * 8)], known),
+        lambda known: owners(answers([1] * 8), known),
+    ):
         with pytest.raises(NotApplicableError, match="the model itself is the only reference model"):
             ask(alone.without("a"))
 
 
-def test_other_images_are_refused(knowledge):
-    knowledge.expect(IMAGES)
+def test_other_images_are_refused(panel_predictions):
+    panel_predictions.expect(IMAGES)
     with pytest.raises(InputError, match=r"for data with SHA-256 .*calibrate again"):
-        knowledge.expect(IMAGES.take(torch.arange(7)))
+        panel_predictions.expect(IMAGES.take(torch.arange(7)))
 
 
 # The file.
 
 
-def test_what_is_written_is_read(knowledge, tmp_path):
-    knowledge.write(tmp_path / "k.json")
-    read = read_knowledge(tmp_path / "k.json")
+def test_what_is_written_is_read(panel_predictions, tmp_path):
+    panel_predictions.write(tmp_path / "k.json")
+    read = read_panel_predictions(tmp_path / "k.json")
     assert (read.data_sha256, read.classes, read.models) == (IMAGES.sha256, CLASSES, MEMBERS)
-    for name, view in knowledge.views.items():
+    for name, view in panel_predictions.views.items():
         assert read.views[name].wrong.tolist() == view.wrong.tolist()
         assert read.views[name].likeliest.tolist() == view.likeliest.tolist()
         np.testing.assert_allclose(read.views[name].of_label, view.of_label, atol=1e-4)
@@ -149,22 +165,22 @@ def test_what_is_written_is_read(knowledge, tmp_path):
     assert read.as_bytes() == (tmp_path / "k.json").read_bytes(), "written again it is the same"
 
 
-def test_the_smallest_probabilities_at_rest_keep_their_order(knowledge, tmp_path):
+def test_the_smallest_probabilities_at_rest_keep_their_order(panel_predictions, tmp_path):
     tiny = np.geomspace(1e-7, 1e-2, 8).astype(np.float32)
     mean = np.stack([tiny, tiny[::-1], 1 - tiny - tiny[::-1]], axis=1)
-    replace(knowledge, views={repr(IDENTITY): view_of(AT_REST, mean, [0] * 8)}).write(tmp_path / "k.json")
-    read = read_knowledge(tmp_path / "k.json").view()
+    replace(panel_predictions, views={repr(IDENTITY): view_of(AT_REST, mean, [0] * 8)}).write(tmp_path / "k.json")
+    read = read_panel_predictions(tmp_path / "k.json").view()
     np.testing.assert_allclose(read.of_label, tiny, rtol=0.1)
     np.testing.assert_allclose(read.shares, -np.sort(-mean, axis=1), rtol=0.1)
 
 
-def test_of_many_classes_the_likeliest_are_kept(knowledge, tmp_path):
+def test_of_many_classes_the_likeliest_are_kept(panel_predictions, tmp_path):
     classes = tuple(f"c{number}" for number in range(1000))
     mean = np.random.default_rng(0).dirichlet(np.full(1000, 0.01), 8)
     views = {repr(IDENTITY): view_of(AT_REST, mean, LABELS)}
-    replace(knowledge, classes=classes, views=views).write(tmp_path / "k.json")
+    replace(panel_predictions, classes=classes, views=views).write(tmp_path / "k.json")
     assert (tmp_path / "k.json").stat().st_size < 20_000
-    read = read_knowledge(tmp_path / "k.json").view()
+    read = read_panel_predictions(tmp_path / "k.json").view()
     assert read.likeliest.tolist() == np.argsort(-mean, axis=1)[:, :LIKELIEST].tolist()
 
 
@@ -202,16 +218,16 @@ def with_view(**facts):
         (lambda _: [], "not panel predictions"),
     ],
 )
-def test_a_spoiled_file_is_refused_with_what_to_do(knowledge, tmp_path, spoil, message):
+def test_a_spoiled_file_is_refused_with_what_to_do(panel_predictions, tmp_path, spoil, message):
     path = tmp_path / "k.json"
-    path.write_text(json.dumps(spoil(json.loads(knowledge.as_bytes()))))
+    path.write_text(json.dumps(spoil(json.loads(panel_predictions.as_bytes()))))
     with pytest.raises(InputError, match=message) as refused:
-        read_knowledge(path)
+        read_panel_predictions(path)
     assert "k.json" in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["nothing.json", ".", "cut.json"])
-def test_a_file_that_cannot_be_read_is_refused(knowledge, tmp_path, name):
-    (tmp_path / "cut.json").write_bytes(knowledge.as_bytes()[:-20])
+def test_a_file_that_cannot_be_read_is_refused(panel_predictions, tmp_path, name):
+    (tmp_path / "cut.json").write_bytes(panel_predictions.as_bytes()[:-20])
     with pytest.raises(InputError, match="harness calibrate"):
-        read_knowledge(tmp_path / name)
+        read_panel_predictions(tmp_path / name)

@@ -32,7 +32,7 @@ from weights import (
     with_record,
 )
 
-from harness.errors import InputError
+from harness.base.errors import InputError
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import (
     CheckpointRefused,

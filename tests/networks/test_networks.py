@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from harness.base.errors import InputError
 from harness.data import LabelledImages
 from harness.data.options import parse_size
-from harness.errors import InputError
 from harness.inference import Classifier
 from harness.inference.attention import attend
 from harness.networks.builders import IMAGENET, parse_normalisation

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from harness.base.errors import InputError, NotApplicableError
 from harness.data import LabelledImages
-from harness.errors import InputError, NotApplicableError
 from harness.inference import Classifier, RoleModel
 from harness.networks.checkpoints import CheckpointRefused
 from harness.networks.declared import expect_fit, load_model
@@ -150,17 +150,17 @@ def test_where_it_looks_is_not_applicable(save):
 
 
 ROWS = """
-[[gate]]
+[[check]]
 id = "clean"
 family = "clean"
 metric = "accuracy"
-hand = { bound = 0.001 }
+hand = { threshold = 0.001 }
 
-[[gate]]
+[[check]]
 id = "attention-ratio"
 family = "attention"
 metric = "attention_ratio"
-hand = { bound = 0.9 }
+hand = { threshold = 0.9 }
 """
 
 
@@ -168,19 +168,19 @@ def test_a_gate_runs_on_it_and_attention_is_not_applicable(pytester, save):
     import shutil
     from pathlib import Path
 
-    from zoo import gates_text
+    from zoo import checks_text
 
     pytester.makeini("[pytest]")
     folder = pytester.mkdir("stress_tests")
     for name in ("clean", "attention"):
         shutil.copy(Path(__file__).parents[2] / f"stress_tests/test_{name}.py", folder)
-    (folder / "gates.toml").write_text(gates_text(IMAGES, ROWS))
+    (folder / "checks.toml").write_text(checks_text(IMAGES, ROWS))
     np.savez("made.npz", images=IMAGES.pixels[:, 0].numpy(), labels=IMAGES.labels.numpy(), classes=list("abc"))
     path = save(model_of())
     options = ("-p", "no:html", "--candidate", str(path), "--stress-data", "npz:made.npz")
     result = pytester.runpytest_inprocess("stress_tests", *options)
     report = json.loads((pytester.path / "reports/stress.json").read_text())
-    statuses = {gate["id"]: (gate["status"], gate["detail"]) for gate in report["gates"]}
+    statuses = {check["id"]: (check["status"], check["detail"]) for check in report["checks"]}
     assert result.ret == 0
     assert statuses["clean"][0] == "pass"
     assert statuses["attention-ratio"][0] == "not_applicable"

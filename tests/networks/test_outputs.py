@@ -7,7 +7,7 @@ import torch
 from test_networks import Small, images_of
 from torch import nn
 
-from harness.errors import InputError
+from harness.base.errors import InputError
 from harness.inference import Classifier
 from harness.networks.builders import import_builder
 from harness.networks.declared import DeclaredNetwork, expect_fit

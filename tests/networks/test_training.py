@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import nn
 
+from harness.base.errors import InputError
 from harness.data import LabelledImages, split_validation
 from harness.data.images import unit_range
-from harness.errors import InputError
 from harness.networks.architectures import ARCHITECTURES
 from harness.networks.checkpoints import load_checkpoint
 from harness.networks.training import PRESETS, Epoch, TrainingConfig, best_epoch, train

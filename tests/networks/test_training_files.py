@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from weights import equal_bits, small, torch_file
 
-from harness.errors import InputError
+from harness.base.errors import InputError
 from harness.networks.checkpoints import CheckpointRefused, Choice, load_checkpoint
 from harness.networks.declared import load_model
 from harness.networks.options import NetworkOptions

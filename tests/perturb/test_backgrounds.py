@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
+from harness.base.errors import InputError, NotApplicableError
 from harness.data import LabelledImages, load_images, stratified_sample
 from harness.data.masks import object_masks
-from harness.errors import InputError, NotApplicableError
 from harness.inference import Classifier
-from harness.measures import kept, lost
+from harness.measures import object_dependence, prediction_consistency
 from harness.perturb.backgrounds import BACKGROUNDS, with_background, without_object
 
 CLASSES = ("dim", "bright", "other")
@@ -147,13 +147,15 @@ def measures(model, data):
     masks[:, 4:9, 4:9] = True
     before = classifier.predict(data)
     swapped = classifier.predict(with_background(data, masks, "swapped").changed)
-    return kept(before, swapped), lost(before, classifier.predict(without_object(data, masks).changed))
+    return prediction_consistency(before, swapped), object_dependence(
+        before, classifier.predict(without_object(data, masks).changed)
+    )
 
 
 def test_a_model_that_looks_at_the_object_keeps_and_loses_its_answers():
     stays, goes = measures(ByBrightness(), squares(cue=True))
-    assert (stays.metric.name, stays.value, stays.n, len(stays.failures)) == ("kept", 1.0, 30, 0)
-    assert (goes.metric.name, goes.value, goes.n, len(goes.failures)) == ("lost", 1.0, 30, 0)
+    assert (stays.metric.name, stays.value, stays.n, len(stays.failures)) == ("prediction_consistency", 1.0, 30, 0)
+    assert (goes.metric.name, goes.value, goes.n, len(goes.failures)) == ("object_dependence", 1.0, 30, 0)
     assert goes.detail == "100% are then taken for other"
     assert 0.8 < stays.interval[0] < stays.interval[1] == 1.0
 
@@ -178,7 +180,7 @@ def test_a_constant_model_is_told_by_what_it_does_not_lose():
 def test_answers_of_other_images_cannot_be_compared(images):
     classifier = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), workers=1)
     one, other = (classifier.predict(images.take(torch.arange(start, start + 20))) for start in (0, 20))
-    for measure in (kept, lost):
+    for measure in (prediction_consistency, object_dependence):
         with pytest.raises(InputError, match="20 and 20 images that are not the same"):
             measure(one, other)
 

@@ -338,31 +338,31 @@ def test_the_sheet_shows_each_corruption_at_each_severity(tmp_path):
 # In the gate.
 
 ROWS = """
-[[gate]]
+[[check]]
 id = "corrupt-gaussian-noise-1"
 family = "corruption"
 metric = "accuracy"
 corruption = "gaussian-noise"
 severity = 1
-hand = { bound = 0.8 }
+hand = { threshold = 0.8 }
 
-[[gate]]
+[[check]]
 id = "corrupt-occlusion-square-confidence"
 family = "corruption"
 metric = "confidence_rise"
 direction = "at_most"
 corruption = "occlusion-square"
-hand = { bound = 0.0 }
+hand = { threshold = 0.0 }
 
-[[gate]]
+[[check]]
 id = "corrupt-mean-error"
 family = "corruption"
 metric = "mean_corruption_error"
 direction = "at_most"
 corruption = "gaussian-noise"
-hand = { bound = 1.05 }
+hand = { threshold = 1.05 }
 """
-"""Bounds that the zoo's network keeps: accuracy 0.91, rise -0.01, and an error that is its own."""
+"""Thresholds that the zoo's network keeps: accuracy 0.91, rise -0.01, and an error that is its own."""
 
 
 @pytest.fixture
@@ -386,9 +386,9 @@ def test_a_model_that_sees_nothing_fails(zoo):
     assert (zoo.statuses["corrupt-gaussian-noise-1"], zoo.statuses["corrupt-mean-error"]) == ("fail", "fail")
 
 
-@pytest.mark.parametrize(("bound", "status", "exit_status"), [(0.8, "pass", 0), (0.01, "fail", 4)])
-def test_the_family_checks_itself_on_a_blurred_copy(zoo, bound, status, exit_status):
-    zoo.bind(ROWS.replace("bound = 0.8 ", f"bound = {bound} "))
+@pytest.mark.parametrize(("threshold", "status", "exit_status"), [(0.8, "pass", 0), (0.01, "fail", 4)])
+def test_the_family_checks_itself_on_a_blurred_copy(zoo, threshold, status, exit_status):
+    zoo.bind(ROWS.replace("threshold = 0.8 ", f"threshold = {threshold} "))
     assert zoo.run("--baseline", "none").ret == exit_status
     (found,) = [check for check in zoo.report()["self_checks"] if check["name"] == "blurred"]
     assert found["status"] == status, found["detail"]
@@ -407,7 +407,7 @@ def test_without_rows_nothing_is_measured(zoo):
     result = zoo.run("--baseline", "none")
     assert result.ret == 4, "nothing was judged"
     assert set(zoo.statuses.values()) == {"not_applicable"}
-    result.stdout.fnmatch_lines(["  partial: no bound of *gates.toml was held against the candidate"])
+    result.stdout.fnmatch_lines(["  partial: no threshold of *checks.toml was held against the candidate"])
 
 
 @pytest.mark.parametrize(
@@ -421,7 +421,7 @@ def test_a_row_about_another_corruption_is_refused(zoo, old, new, message):
     zoo.bind(ROWS.replace(old, new))
     result = zoo.run("--baseline", "none")
     assert result.ret == 4
-    result.stdout.fnmatch_lines([f"*gate 'corrupt-gaussian-noise-1' of test_accuracy_survives_corruption: {message}*"])
+    result.stdout.fnmatch_lines([f"*check 'corrupt-gaussian-noise-1' of test_accuracy_survives_corruption: {message}*"])
 
 
 def test_a_model_is_asked_at_all_severities(garments):

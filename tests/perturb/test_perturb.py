@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as torchvision_functional
 
-from harness.perturb import IDENTITY, HorizontalFlip, Pose, pose_each, promised_poses
+from harness.perturb import IDENTITY, HorizontalFlip, Pose, augmentation_range_poses, pose_each
 
 properties = settings(deadline=None, max_examples=60)
 
@@ -236,7 +236,7 @@ def test_horizontal_flip_mirrors_left_to_right():
 
 
 def test_promised_poses_are_the_225_of_the_envelope():
-    poses = promised_poses()
+    poses = augmentation_range_poses()
     grid = itertools.product((-10, -7.5, -5, -2.5, 0, 2.5, 5, 7.5, 10), range(-2, 3), range(-2, 3))
     assert len(poses) == 225
     assert {(pose.degrees, pose.dx, pose.dy) for pose in poses} == set(grid)
@@ -244,7 +244,7 @@ def test_promised_poses_are_the_225_of_the_envelope():
 
 
 def test_promised_poses_have_distinct_reprs():
-    assert len({repr(pose) for pose in promised_poses()}) == 225
+    assert len({repr(pose) for pose in augmentation_range_poses()}) == 225
 
 
 def test_repr_names_every_number():

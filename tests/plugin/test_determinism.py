@@ -35,7 +35,7 @@ def run(command, *, cwd, cache, **environment) -> subprocess.CompletedProcess[st
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
-class Gate:
+class Check:
     """Runs the gate on the shipped model, and says what it found and what it left in the cache."""
 
     def __init__(self, folder: Path) -> None:
@@ -48,8 +48,8 @@ class Gate:
         done = run((*command, *options), cwd=cwd, cache=self.folder / cache, **environment)
         assert done.returncode in {0, 1}, done.stdout + done.stderr
         report = json.loads((reports / "stress.json").read_text())
-        assert len(report["gates"]) > 40
-        return report["verdict"], report["gates"]
+        assert len(report["checks"]) > 40
+        return report["verdict"], report["checks"]
 
     def kept(self, cache) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in (self.folder / cache).glob("**/*.f32")}
@@ -63,36 +63,36 @@ class Gate:
 
 
 @pytest.fixture(scope="module")
-def gate(tmp_path_factory):
-    return Gate(tmp_path_factory.mktemp("determinism"))
+def check(tmp_path_factory):
+    return Check(tmp_path_factory.mktemp("determinism"))
 
 
 @pytest.fixture(scope="module")
-def serial(gate):
+def serial(check):
     """Return what a serial run finds that nothing is kept from."""
-    return gate(cache="serial")
+    return check(cache="serial")
 
 
 @pytest.mark.parametrize("workers", ["2", "4"])
-def test_workers_give_the_same_bits(gate, serial, workers):
-    assert gate("-n", workers, cache=f"n{workers}") == serial
-    gate.expect_same_predictions(f"n{workers}", "serial")
+def test_workers_give_the_same_bits(check, serial, workers):
+    assert check("-n", workers, cache=f"n{workers}") == serial
+    check.expect_same_predictions(f"n{workers}", "serial")
 
 
-def test_what_is_kept_gives_the_same_bits(gate, serial):
-    assert gate(cache="serial") == serial
-    assert gate("--stress-no-cache", cache="none") == serial
+def test_what_is_kept_gives_the_same_bits(check, serial):
+    assert check(cache="serial") == serial
+    assert check("--stress-no-cache", cache="none") == serial
 
 
-def test_another_working_folder_gives_the_same_bits(gate, serial, tmp_path):
-    assert gate(cache="elsewhere", cwd=tmp_path) == serial
-    gate.expect_same_predictions("elsewhere", "serial")
+def test_another_working_folder_gives_the_same_bits(check, serial, tmp_path):
+    assert check(cache="elsewhere", cwd=tmp_path) == serial
+    check.expect_same_predictions("elsewhere", "serial")
 
 
-def test_an_older_processor_gives_the_same_verdict(gate, serial):
-    verdict, gates = gate(cache="older", **OLDER)
+def test_an_older_processor_gives_the_same_verdict(check, serial):
+    verdict, checks = check(cache="older", **OLDER)
     assert verdict == serial[0]
-    assert [entry["status"] for entry in gates] == [entry["status"] for entry in serial[1]]
+    assert [entry["status"] for entry in checks] == [entry["status"] for entry in serial[1]]
 
 
 def test_an_older_processor_flips_at_most_2_in_10000_predictions(tmp_path):

@@ -1,4 +1,4 @@
-"""In projects without a gate the plugin is silent, and takes nothing that is theirs."""
+"""In projects without a check the plugin is silent, and takes nothing that is theirs."""
 
 import pytest
 from zoo import GatedZoo
@@ -16,11 +16,11 @@ def test_tests_of_others_may_use_the_word_gate(pytester):
     pytester.makepyfile(
         """
         import pytest
-        from harness.gates import Gate
+        from harness.checks import Gate
 
         @pytest.mark.parametrize("gate", [Gate("a", "a", "accuracy")])
-        def test_own_gate(gate):
-            assert gate.id == "a"
+        def test_own_gate(stress_check):
+            assert stress_check.id == "a"
         """
     )
     result = pytester.runpytest_inprocess()
@@ -42,7 +42,7 @@ def test_options_of_common_names_are_left_to_projects_without_a_gate(pytester, p
         import pytest
 
         def pytest_addoption(parser):
-            for name in ("--candidate", "--baseline", "--incumbent", "--gates"):
+            for name in ("--candidate", "--baseline", "--incumbent", "--checks"):
                 parser.addoption(name, default="theirs")
 
         @pytest.fixture
@@ -58,7 +58,7 @@ def test_options_of_common_names_are_left_to_projects_without_a_gate(pytester, p
 
         @pytest.mark.gate
         def test_theirs(candidate, pytestconfig):
-            assert candidate == pytestconfig.getoption("--gates") == "theirs"
+            assert candidate == pytestconfig.getoption("--checks") == "theirs"
             assert "torch" not in sys.modules
         """
     )
@@ -72,9 +72,9 @@ def test_options_of_common_names_are_left_to_projects_without_a_gate(pytester, p
 
 
 def test_every_option_has_help(pytester):
-    (pytester.mkdir("stress_tests") / "gates.toml").touch()
+    (pytester.mkdir("stress_tests") / "checks.toml").touch()
     text = pytester.runpytest_inprocess("--help").stdout.str()
-    options = ("candidate", "baseline", "incumbent", "gates", "stress-model", "stress-model-arg", "stress-data")
+    options = ("candidate", "baseline", "incumbent", "checks", "stress-model", "stress-model-arg", "stress-data")
     options += ("stress-profile", "stress-samples", "stress-device", "stress-reports", "stress-size")
     options += ("stress-channels", "stress-model-outputs", "stress-normalisation", "stress-layer", "stress-no-cache")
     assert [option for option in options if f"  --{option}" not in text] == []
@@ -103,7 +103,9 @@ def test_another_projects_root_is_not_taken_from_the_path_of_its_checkpoint(pyte
     zoo = GatedZoo(pytester)
     other = zoo.root.parent / f"{zoo.root.name}-other"
     (other / "stress_tests").mkdir(parents=True)
-    (other / "stress_tests/gates.toml").write_text(zoo.gates.read_text().replace("bound = 0.85", "bound = 0.01"))
+    (other / "stress_tests/checks.toml").write_text(
+        zoo.checks.read_text().replace("threshold = 0.85", "threshold = 0.01")
+    )
     (other / "pytest.ini").write_text("[pytest]\n")
     checkpoint = zoo.save("new.safetensors").rename(other / "new.safetensors")
     data = ("--stress-data", zoo.data, "-p", "no:html")
@@ -112,4 +114,4 @@ def test_another_projects_root_is_not_taken_from_the_path_of_its_checkpoint(pyte
     result.stderr.fnmatch_lines([f"*the root directory would be {other}, *the tests, {zoo.root}; *"])
     assert not (other / "reports").exists(), "nothing is written there"
     assert pytester.runpytest_inprocess(*data, f"--candidate={checkpoint}").ret == 0
-    assert zoo.report()["gates"][0]["bound"] == 0.85
+    assert zoo.report()["checks"][0]["threshold"] == 0.85

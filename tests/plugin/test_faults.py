@@ -18,11 +18,11 @@ import pytest
 import torch
 from zoo import TRAINING, GatedZoo, Zoo
 
+from harness.base.files import write_atomically
 from harness.cli import main
 from harness.data import LabelledImages
 from harness.networks.checkpoints import load_checkpoint
 from harness.plugin.timeout import TimeLimitExceededError, time_limit
-from harness.store.files import write_atomically
 
 HERE = Path(__file__).parents[1]
 KILLS = int(os.environ.get("FAULTS_KILLS", "3"))
@@ -96,7 +96,7 @@ def zoo_here(folder):
 
 
 def calibrated(folder):
-    return (folder / "stress_tests/gates.toml").read_bytes(), (folder / "models/panel.json").read_bytes()
+    return (folder / "stress_tests/checks.toml").read_bytes(), (folder / "models/panel.json").read_bytes()
 
 
 def accepted(folder):
@@ -109,10 +109,10 @@ def reported(folder):
     report = json.loads((folder / "reports/stress.json").read_text())
     page = (folder / "reports/stress.html").read_text()
     assert page.rstrip().endswith("</html>")
-    return report["verdict"], report["gates"], (folder / "reports/stress.md").read_text()
+    return report["verdict"], report["checks"], (folder / "reports/stress.md").read_text()
 
 
-GATE = ("-m", "pytest", *WITHOUT_CACHE, "stress_tests", "--stress-data", "npz:zoo.npz")
+CHECK = ("-m", "pytest", *WITHOUT_CACHE, "stress_tests", "--stress-data", "npz:zoo.npz")
 WORK = {
     "training": (train_here, ("train.py",), trained),
     "calibration": (
@@ -128,7 +128,7 @@ WORK = {
         ("-m", "harness", "accept", "new.safetensors", "--", "--stress-data", "npz:zoo.npz"),
         accepted,
     ),
-    "reports": (zoo_here, (*GATE, "--candidate", "new.safetensors", "--junit-xml", "junit.xml"), reported),
+    "reports": (zoo_here, (*CHECK, "--candidate", "new.safetensors", "--junit-xml", "junit.xml"), reported),
 }
 
 
@@ -143,7 +143,7 @@ def whole(folder, before):
         elif path.suffix == ".json":
             json.loads(path.read_text())
         elif path.suffix == ".toml":
-            assert "[[gate]]" in path.read_text()
+            assert "[[check]]" in path.read_text()
             assert path.read_text().endswith("\n")
         elif path.suffix == ".html":
             assert path.read_text().rstrip().endswith("</html>")
@@ -170,8 +170,8 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bits(tmp_path, kind):
         killed += 1
         whole(work.folder, before)
         if kind == "calibration":
-            gates = work.folder / "stress_tests/gates.toml"
-            assert gates.read_bytes() in {before[gates], expected[0]}
+            checks = work.folder / "stress_tests/checks.toml"
+            assert checks.read_bytes() in {before[checks], expected[0]}
         assert work.finish() == expected
 
 
@@ -184,7 +184,7 @@ def zoo(pytester, tmp_path, monkeypatch):
     return GatedZoo(pytester)
 
 
-def gate(zoo, *arguments):
+def check(zoo, *arguments):
     command = [sys.executable, "-m", "pytest", *WITHOUT_CACHE, "stress_tests", "--stress-data", zoo.data, *arguments]
     return subprocess.run(command, cwd=zoo.root, capture_output=True, text=True, timeout=SECONDS, check=False)
 
@@ -269,7 +269,7 @@ def test_a_report_that_cannot_be_written_leaves_no_report_that_says_pass(zoo, mo
             raise OSError(errno.ENOSPC, "No space left on device")
         write_atomically(path, content)
 
-    monkeypatch.setattr("harness.store.files.write_atomically", write)
+    monkeypatch.setattr("harness.base.files.write_atomically", write)
     monkeypatch.setattr("harness.plugin.output.write_atomically", write)
     expect_no_verdict(zoo, zoo.run(page=True), said="No space left on device")
     assert refused
@@ -301,7 +301,7 @@ def test_what_another_plugin_raises_at_the_end_is_no_verdict(zoo, when, error):
 
 def test_what_is_raised_after_the_end_takes_the_verdict_back(zoo):
     (zoo.root / "conftest.py").write_text("def pytest_unconfigure():\n    raise OSError(28, 'No space left')\n")
-    assert gate(zoo).returncode
+    assert check(zoo).returncode
     assert zoo.report()["verdict"] == "error"
 
 
@@ -343,7 +343,7 @@ def small_disk(tmp_path):
 
 @pytest.mark.faults
 def test_real_full_disk_ends_with_4(zoo, small_disk):
-    run = gate(zoo, "--stress-reports", str(small_disk))
+    run = check(zoo, "--stress-reports", str(small_disk))
     assert run.returncode == 4, run.stdout + run.stderr
     assert "No space left on device" in run.stderr
     page = small_disk / "stress.html"
@@ -354,21 +354,21 @@ def test_real_full_disk_ends_with_4(zoo, small_disk):
 @pytest.mark.faults
 def test_read_only_disk_is_said_before_the_run_and_another_folder_helps(zoo, small_disk):
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    run = gate(zoo, "--stress-reports", str(small_disk))
+    run = check(zoo, "--stress-reports", str(small_disk))
     assert run.returncode == 4
     assert "Read-only file system" in run.stderr
-    assert gate(zoo).returncode == 0
+    assert check(zoo).returncode == 0
 
 
 @pytest.mark.faults
 def test_read_only_cache_keeps_nothing_and_changes_nothing(zoo, small_disk, monkeypatch):
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(small_disk))
-    assert gate(zoo).returncode == 0
+    assert check(zoo).returncode == 0
 
 
 @pytest.mark.faults
-def test_two_gates_side_by_side_come_to_the_same_verdicts(zoo):
+def test_two_checks_side_by_side_come_to_the_same_verdicts(zoo):
     command = [sys.executable, "-m", "pytest", *WITHOUT_CACHE, "stress_tests", "--stress-data", zoo.data]
     runs = [subprocess.Popen([*command, "--stress-reports", name], cwd=zoo.root) for name in ("one", "two")]
     assert [run.wait(timeout=SECONDS) for run in runs] == [0, 0]
@@ -391,16 +391,16 @@ def truncated_data(zoo):
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def garbled_gates(zoo):
-    zoo.gates.write_bytes(b"\xff\xfe" + zoo.gates.read_bytes())
+def garbled_checks(zoo):
+    zoo.checks.write_bytes(b"\xff\xfe" + zoo.checks.read_bytes())
 
 
-def cut_gates(zoo):
-    zoo.gates.write_bytes(zoo.gates.read_bytes()[:-20])
+def cut_checks(zoo):
+    zoo.checks.write_bytes(zoo.checks.read_bytes()[:-20])
 
 
-@pytest.mark.parametrize("damage", [damaged_data, truncated_data, garbled_gates, cut_gates])
-def test_damaged_data_or_gates_end_with_4(zoo, damage):
+@pytest.mark.parametrize("damage", [damaged_data, truncated_data, garbled_checks, cut_checks])
+def test_damaged_data_or_checks_end_with_4(zoo, damage):
     damage(zoo)
     run = zoo.run()
     assert run.ret == 4
@@ -411,22 +411,22 @@ def test_damaged_data_or_gates_end_with_4(zoo, damage):
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 1}', b"\xff\xfe", b"null"], ids=repr)
 def test_damaged_panel_is_named_and_nothing_changes(zoo, capsys, content):
     (zoo.root / "panel.json").write_bytes(content)
-    before = zoo.gates.read_bytes()
+    before = zoo.checks.read_bytes()
     assert main(["calibrate", "--panel", "panel.json", "--power"]) == 2
     assert "panel.json" in capsys.readouterr().err
-    assert zoo.gates.read_bytes() == before
+    assert zoo.checks.read_bytes() == before
 
 
 @pytest.mark.faults
 def test_damaged_cache_changes_nothing(zoo):
-    assert gate(zoo).returncode == 0
+    assert check(zoo).returncode == 0
     first = json.loads((zoo.root / "reports/stress.json").read_text())
     entries = list(Path(os.environ["XDG_CACHE_HOME"]).rglob("*.f32"))
     assert entries
     for number, entry in enumerate(entries):
         content = entry.read_bytes()
         entry.write_bytes(content[: len(content) // 2] if number % 2 else bytes(len(content)))
-    assert gate(zoo).returncode == 0
+    assert check(zoo).returncode == 0
     assert json.loads((zoo.root / "reports/stress.json").read_text()) == first
 
 

@@ -9,26 +9,26 @@ from zoo import GatedZoo, network
 from harness.inference import Classifier
 
 ROWS = """
-[[gate]]
+[[check]]
 id = "clean"
 family = "clean"
 metric = "accuracy"
-hand = { bound = 0.5 }
+hand = { threshold = 0.5 }
 
-[[gate]]
+[[check]]
 id = "flips"
 family = "flips"
 metric = "negative_flips"
-hand = { bound = 20 }
+hand = { threshold = 20 }
 
-[[gate]]
+[[check]]
 id = "flips-bee"
 family = "flips"
 metric = "negative_flips"
 class = "bee"
-hand = { bound = 10 }
+hand = { threshold = 10 }
 
-[[gate]]
+[[check]]
 id = "flips-consensus"
 family = "flips"
 metric = "negative_flips"
@@ -48,8 +48,8 @@ def zoo(pytester, monkeypatch, tmp_path):
 def test_a_candidate_that_keeps_what_was_right_passes_and_one_that_loses_much_fails(zoo):
     zoo.save("near.safetensors", jitter=0.02, seed=1)
     assert zoo.run("--candidate", "near.safetensors").ret == 0
-    kept = {"clean": "pass", "class": "not_gated", "flips": "pass", "flips-bee": "pass"}
-    assert zoo.statuses == {**kept, "flips-consensus": "not_applicable"}, "nobody recorded what healthy models know"
+    kept = {"clean": "pass", "class": "informational", "flips": "pass", "flips-bee": "pass"}
+    assert zoo.statuses == {**kept, "flips-consensus": "not_applicable"}, "nobody recorded what reference models know"
 
     zoo.save("far.safetensors", jitter=3.0, seed=1)
     result = zoo.run("--candidate", "far.safetensors")
@@ -60,8 +60,8 @@ def test_a_candidate_that_keeps_what_was_right_passes_and_one_that_loses_much_fa
         for facts in ({}, {"jitter": 3.0, "seed": 1})
     )
     lost = int((before & ~now).sum())
-    result.stdout.fnmatch_lines([f"*flips: negative flips {lost} > ceiling 20 (n=400*gained in return; most often*"])
-    assert np.isclose(next(gate["value"] for gate in zoo.report()["gates"] if gate["id"] == "flips"), lost)
+    result.stdout.fnmatch_lines([f"*flips: negative flips {lost} > threshold 20 (n=400*gained in return; most often*"])
+    assert np.isclose(next(check["value"] for check in zoo.report()["checks"] if check["id"] == "flips"), lost)
 
 
 def test_the_incumbent_itself_and_a_run_without_one_have_no_flips(zoo):

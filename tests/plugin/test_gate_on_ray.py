@@ -20,7 +20,7 @@ SLOW = """
 import time
 
 from harness.measures import accuracy
-from harness.plugin import gate
+from harness.plugin import check
 
 
 class Slow:
@@ -29,18 +29,18 @@ class Slow:
         return pixels
 
 
-@gate("slow")
-def test_slow(candidate, images, evidence, gate):
-    verdict = gate.judge(accuracy(candidate.predict(images, Slow())))
+@check("slow")
+def test_slow(candidate, images, evidence, stress_check):
+    verdict = stress_check.judge(accuracy(candidate.predict(images, Slow())))
     evidence.show(verdict)
     assert verdict.passed, verdict.explain()
 """
 ROW = """
-[[gate]]
+[[check]]
 id = "slow"
 family = "slow"
 metric = "accuracy"
-hand = { bound = 0.5 }
+hand = { threshold = 0.5 }
 """
 
 
@@ -99,9 +99,9 @@ def test_the_gate_finds_what_it_finds_in_one_process_and_leaves_nothing_running(
     assert "cluster: 2 workers; " in said
     assert "raylet" not in said, "Ray's own logs are silent"
     mine, theirs = report(zoo, "plain"), report(zoo, "ray")
-    for name in ("verdict", "gates", "errors", "omissions", "self_checks"):
+    for name in ("verdict", "checks", "errors", "omissions", "self_checks"):
         assert mine[name] == theirs[name]
-    assert len(mine["gates"]) == 5
+    assert len(mine["checks"]) == 5
     assert kept(zoo, "plain") == kept(zoo, "ray")
     nothing_is_left(zoo.mark, seconds=30)
 

@@ -24,7 +24,7 @@ def test_runs_leave_a_line_each_and_the_report_draws_them(zoo, monkeypatch, caps
     (first,) = read_history(path).lines
     assert (first.verdict, first.failing, first.judged) == ("pass", (), 4)
     assert first.candidate == zoo.report()["candidate"]["sha256"]
-    values = {gate["id"]: gate["value"] for gate in zoo.report()["gates"]}
+    values = {check["id"]: check["value"] for check in zoo.report()["checks"]}
     assert (first.clean, first.worst_pose, first.everywhere) == (values["clean"], values["rotate-ccw-010"], None)
 
     with path.open("a") as file:
@@ -46,7 +46,7 @@ def test_runs_leave_a_line_each_and_the_report_draws_them(zoo, monkeypatch, caps
     said = capsys.readouterr()
     assert "clean fails since" in said.out
     assert "line 2: is no JSON" in said.err
-    assert "Since when gates have failed" in (zoo.root / "reports/history.html").read_text()
+    assert "Since when checks have failed" in (zoo.root / "reports/history.html").read_text()
     assert main(["history", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [run["verdict"] for run in found["runs"]] == ["pass", "fail"]

@@ -169,12 +169,12 @@ def test_the_command_that_runs_the_gate_has_its_exit_statuses(shop):
     ("arguments", "said"),
     [
         (("--candidate", "none-such.safetensors"), "none-such.safetensors: cannot be opened"),
-        (("--gates", "none-such.toml"), "none-such.toml: cannot be read"),
+        (("--checks", "none-such.toml"), "none-such.toml: cannot be read"),
         (("--stress-data", "npz:none-such.npz"), "none-such.npz"),
-        (("-k", "nothing-at-all"), "no bound of"),
-        (("--setup-only",), "no bound of"),
+        (("-k", "nothing-at-all"), "no threshold of"),
+        (("--setup-only",), "no threshold of"),
     ],
-    ids=["no-candidate", "no-gates", "no-data", "nothing-selected", "setup-only"],
+    ids=["no-candidate", "no-checks", "no-data", "nothing-selected", "setup-only"],
 )
 def test_a_run_that_judges_nothing_says_so_in_its_reports(shop, arguments, said):
     expect_error(shop, run(shop, *arguments), said=said)
@@ -191,9 +191,9 @@ def test_reports_do_not_outlive_a_run_that_only_lists_tests(shop):
     assert not list((shop.root / "reports").iterdir())
 
 
-def test_a_gates_file_without_rows_judges_nothing(shop):
+def test_a_checks_file_without_rows_judges_nothing(shop):
     shop.bind("")
-    expect_error(shop, run(shop), said="no bound of")
+    expect_error(shop, run(shop), said="no threshold of")
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "parallel"])
@@ -213,7 +213,7 @@ def test_stress_tests_under_another_root_are_an_error(shop, tmp_path_factory, wo
     assert not list(elsewhere.iterdir())
 
 
-@pytest.mark.parametrize("name", ["models/augmented.safetensors", "stress_tests/gates.toml", "zoo.npz"])
+@pytest.mark.parametrize("name", ["models/augmented.safetensors", "stress_tests/checks.toml", "zoo.npz"])
 def test_a_file_that_changes_before_a_worker_reads_it_is_an_error(shop, name):
     """A worker starts after the controller has read everything; the file is then another, and just as good."""
     other = shop.save("other.safetensors", jitter=0.01, seed=5).read_bytes()

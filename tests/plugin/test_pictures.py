@@ -16,13 +16,13 @@ from harness.plugin import pictures
 from harness.run import evidence
 
 PAIR = """
-[[gate]]
+[[check]]
 id = "pair"
 family = "pairs"
 metric = "pair_failures"
 direction = "at_most"
 pair = ["ant", "bee"]
-hand = { bound = 1 }
+hand = { threshold = 1 }
 """
 
 
@@ -71,12 +71,12 @@ def test_a_page_that_would_be_too_large_says_what_it_leaves_out(zoo, pytester, m
 
 
 PASSES = """
-[[gate]]
+[[check]]
 id = "passes-{number}"
 family = "pairs"
 metric = "pair_failures"
 pair = ["ant", "bee"]
-hand = {{ bound = 399 }}
+hand = {{ threshold = 399 }}
 """
 
 

@@ -23,12 +23,12 @@ from harness.networks.checkpoints import Record, save_checkpoint
 from harness.networks.training import TrainingConfig, shipped
 
 BASELINE = """
-[[gate]]
+[[check]]
 id = "baseline"
 family = "baseline"
 metric = "accuracy"
 role = "baseline"
-hand = { bound = 0.9 }
+hand = { threshold = 0.9 }
 """
 
 
@@ -40,15 +40,15 @@ def zoo(pytester):
 def test_healthy_model_passes_and_leaves_three_reports(zoo):
     result = zoo.run(page=True)
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["*model quality gate*", "*PASS: 4 of 4 gates pass"])
+    result.stdout.fnmatch_lines(["*model quality gate*", "*PASS: 4 of 4 checks pass"])
     record = zoo.report()
     assert (record["verdict"], record["profile"], record["schema"], record["protocol"]) == ("pass", "default", 1, 1)
-    assert [gate["id"] for gate in record["gates"]] == ["clean", "clean-bee", "rotate-ccw-010", "confident-errors"]
-    assert {gate["status"] for gate in record["gates"]} == {"pass"}
+    assert [check["id"] for check in record["checks"]] == ["clean", "clean-bee", "rotate-ccw-010", "confident-errors"]
+    assert {check["status"] for check in record["checks"]} == {"pass"}
     assert record["data"]["n"] == 400
     assert record["baseline"] is None
     html = (zoo.root / "reports/stress.html").read_text()
-    assert "PASS: 4 of 4 gates pass" in html
+    assert "PASS: 4 of 4 checks pass" in html
     assert 'id="rotate-ccw-010"' in html
     assert "http://" not in html.split("<body>")[0]
     assert "PASS" in (zoo.root / "reports/stress.md").read_text()
@@ -59,7 +59,7 @@ def test_worse_model_fails_by_name(zoo):
     result = zoo.run("--candidate", "worse.safetensors", page=True)
     assert result.ret == 1
     result.stdout.fnmatch_lines(
-        ["*FAIL: 0 of 4 gates pass; worse: *clean*", "*clean: accuracy 0.2500 < floor 0.8500 (n=400, 95% CI*"]
+        ["*FAIL: 0 of 4 checks pass; worse: *clean*", "*clean: accuracy 0.2500 < threshold 0.8500 (n=400, 95% CI*"]
     )
     assert "RoleModel(" not in result.stdout.str()
     assert zoo.report()["verdict"] == "fail"
@@ -76,7 +76,7 @@ def test_worse_model_fails_by_name(zoo):
         pytest.param(["--candidate", "zoo.npz"], "*REFUSED?*zoo.npz*", id="not-a-checkpoint"),
         pytest.param(["--baseline", "none.pth"], "*REFUSED?NOT_REGULAR?*none.pth*", id="no-baseline"),
         pytest.param(["--incumbent", "none.pth"], "*REFUSED?NOT_REGULAR?*none.pth*", id="no-incumbent"),
-        pytest.param(["--gates", "none.toml"], "*none.toml: cannot be read*", id="no-gates"),
+        pytest.param(["--checks", "none.toml"], "*none.toml: cannot be read*", id="no-checks"),
         pytest.param(["--stress-data", "npz:none.npz"], "*none.npz: cannot be read*", id="no-data"),
         pytest.param(["--stress-data", "cifar"], "*unknown data; expected fashion-mnist*", id="unknown-data"),
         pytest.param(["--stress-samples", "0"], "*sample of 0 images*", id="no-samples"),
@@ -93,7 +93,7 @@ def test_bad_input_ends_with_4(zoo, arguments, message):
     assert result.ret == 4
     result.stderr.fnmatch_lines([message])
     report = zoo.report()
-    assert (report["verdict"], report["gates"]) == ("error", [])
+    assert (report["verdict"], report["checks"]) == ("error", [])
     (reason,) = report["errors"]
     found_by_pytest = arguments[0] == "--stress-profile"  # Which prints it in words of its own.
     assert fnmatch(reason if found_by_pytest else f"ERROR: {reason}", message)
@@ -111,17 +111,17 @@ def test_truncated_checkpoint_is_refused_with_4(zoo):
     ("rows", "message"),
     [
         pytest.param(
-            ROWS.replace("0.85 }", "1.2 }"), "*gate 1 ('clean'): bound 1.2 is outside*", id="impossible-floor"
+            ROWS.replace("0.85 }", "1.2 }"), "*check 1 ('clean'): threshold 1.2 is outside*", id="impossible-threshold"
         ),
-        pytest.param(ROWS + "[budget]\nclean = 0\n", "*gates.toml: budget: clean is 0, expected*", id="budget"),
+        pytest.param(ROWS + "[budget]\nclean = 0\n", "*checks.toml: budget: clean is 0, expected*", id="budget"),
         pytest.param(
             ROWS.replace('"at_most"', '"at_least"'),
-            "*gate 4 ('confident-errors'): of confident_errors less is better; write direction = \"at_most\"*",
+            "*check 4 ('confident-errors'): of confident_errors less is better; write direction = \"at_most\"*",
             id="direction",
         ),
     ],
 )
-def test_bad_gates_file_ends_with_4(zoo, rows, message):
+def test_bad_checks_file_ends_with_4(zoo, rows, message):
     zoo.bind(rows)
     result = zoo.run()
     assert result.ret == 4
@@ -139,18 +139,18 @@ def test_hostile_checkpoint_is_refused_with_4(zoo, name, code):
     assert sorted(file.name for file in (zoo.root / "canaries").iterdir()) == []
 
 
-def test_gates_of_other_data_end_with_4(zoo):
+def test_checks_of_other_data_end_with_4(zoo):
     zoo.bind(ROWS, sha256="0" * 64)
     result = zoo.run()
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*made for other data*"])
 
 
-def test_data_that_the_gates_are_for_must_be_named_before_anything_is_trained(zoo):
+def test_data_that_the_checks_are_for_must_be_named_before_anything_is_trained(zoo):
     (zoo.root / "models/augmented.safetensors").unlink()
     result = zoo.pytester.runpytest_inprocess("stress_tests")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*gates.toml: made for the data 'zoo'; name them with --stress-data*"])
+    result.stderr.fnmatch_lines(["*checks.toml: made for the data 'zoo'; name them with --stress-data*"])
 
 
 def test_a_checkpoint_must_be_named_where_no_shipped_model_is_for_the_data(zoo):
@@ -208,7 +208,7 @@ class Counting(Moody):
 
 @pytest.fixture
 def moody(zoo):
-    """The options that gate a model of this mood."""
+    """The options that check a model of this mood."""
     zoo.pytester.makepyfile(moody=MOODY)
     torch.save(network().state_dict(), zoo.root / "moody.pth")
     zoo.pytester.syspathinsert()
@@ -291,11 +291,11 @@ def test_failing_baseline_is_not_the_candidates_fault(zoo):
 @pytest.mark.parametrize(
     ("arguments", "omission"),
     [
-        pytest.param(["-k", "clean"], "2 of 4 gates did not run: rotate-ccw-010, confident-errors; no test *", id="k"),
+        pytest.param(["-k", "clean"], "2 of 4 checks did not run: rotate-ccw-010, confident-errors; no test *", id="k"),
         pytest.param(["--stress-samples", "80"], "80 of 400 images were measured", id="samples"),
         pytest.param(
             ["--deselect", "stress_tests/test_rotation.py"],
-            "1 of 4 gates did not run: rotate-ccw-010; no test ran of family rotation",
+            "1 of 4 checks did not run: rotate-ccw-010; no test ran of family rotation",
             id="deselect",
         ),
     ],
@@ -313,7 +313,7 @@ def test_stopping_at_the_first_failure_is_partial_and_still_1(zoo):
     assert result.ret == 1
     assert zoo.statuses == {"clean": "fail"}
     assert zoo.report()["verdict"] == "partial"
-    assert zoo.report()["omissions"][0].startswith("3 of 4 gates did not run: clean-bee, ")
+    assert zoo.report()["omissions"][0].startswith("3 of 4 checks did not run: clean-bee, ")
 
 
 def test_sampled_run_still_catches_a_bad_model(zoo):
@@ -326,10 +326,10 @@ def test_sampled_run_still_catches_a_bad_model(zoo):
 @pytest.mark.parametrize("mark", ["skip", "xfail"])
 def test_gate_that_is_skipped_or_may_fail_leaves_a_partial_verdict(zoo, mark):
     path = zoo.tests / "test_rotation.py"
-    marked = path.read_text().replace("@gate(", f'@pytest.mark.{mark}(reason="known")\n@gate(')
+    marked = path.read_text().replace("@check(", f'@pytest.mark.{mark}(reason="known")\n@check(')
     path.write_text("import pytest\n" + marked.replace("assert verdict.passed", "assert not verdict.passed"))
     assert zoo.run().ret == 0
-    said = "1 of 4 gates did not run: rotate-ccw-010; no test ran of family rotation"
+    said = "1 of 4 checks did not run: rotate-ccw-010; no test ran of family rotation"
     assert (zoo.report()["verdict"], zoo.report()["omissions"]) == ("partial", [said])
 
 
@@ -344,12 +344,12 @@ def test_verdict_of_the_run_before_does_not_stay_where_every_gate_is_skipped(zoo
     zoo.save("worse.safetensors", blind=True)
     assert zoo.run("--candidate", "worse.safetensors").ret == 4
     assert (zoo.report()["verdict"], zoo.report()["errors"]) == ("error", [])
-    assert zoo.report()["omissions"][0].startswith("4 of 4 gates did not run: clean, clean-bee, ")
+    assert zoo.report()["omissions"][0].startswith("4 of 4 checks did not run: clean, clean-bee, ")
 
 
 def test_gate_that_was_expected_to_fail_and_holds_is_an_error(zoo):
     path = zoo.tests / "test_rotation.py"
-    path.write_text("import pytest\n" + path.read_text().replace("@gate(", "@pytest.mark.xfail(strict=True)\n@gate("))
+    path.write_text("import pytest\n" + path.read_text().replace("@check(", "@pytest.mark.xfail(strict=True)\n@check("))
     result = zoo.run()
     assert result.ret == 4
     result.stdout.fnmatch_lines(["*rotate-ccw-010: error: *XPASS(strict)*"])
@@ -361,12 +361,12 @@ TURNED = """
 import pytest
 from harness.measures import accuracy
 from harness.perturb import Pose
-from harness.plugin import gate
+from harness.plugin import check
 
 @pytest.mark.parametrize("degrees", [180, 0])
-@gate("turned")
-def test_turned(candidate, images, evidence, gate, degrees):
-    verdict = gate.judge(accuracy(candidate.predict(images, Pose(degrees))))
+@check("turned")
+def test_turned(candidate, images, evidence, stress_check, degrees):
+    verdict = stress_check.judge(accuracy(candidate.predict(images, Pose(degrees))))
     evidence.show(verdict)
     assert verdict.passed, verdict.explain()
 """
@@ -379,15 +379,15 @@ def test_row_that_two_tests_judge_is_an_error(zoo):
     result.stdout.fnmatch_lines(["*turned: two tests have a verdict of this name, *test_* and *test_*; name a metric*"])
 
 
-def test_new_stress_test_without_a_row_is_reported_not_gated(zoo):
+def test_new_stress_test_without_a_row_is_reported_informational(zoo):
     new = (STRESS_TESTS / "test_rotation.py").read_text().replace('gate("rotation")', 'gate("brightness")')
     (zoo.tests / "test_brightness.py").write_text(new)
     result = zoo.run("-rs")
     assert result.ret == 0
     result.assert_outcomes(passed=4, skipped=1)
-    result.stdout.fnmatch_lines(["SKIPPED * brightness: accuracy 0.* (reported only: no floor yet, *"])
-    (gate,) = (gate for gate in zoo.report()["gates"] if gate["id"] == "brightness")
-    assert (gate["status"], gate["value"]) == ("not_gated", zoo.report()["gates"][0]["value"])
+    result.stdout.fnmatch_lines(["SKIPPED * brightness: accuracy 0.* (informational: no threshold yet, *"])
+    (check,) = (check for check in zoo.report()["checks"] if check["id"] == "brightness")
+    assert (check["status"], check["value"]) == ("informational", zoo.report()["checks"][0]["value"])
 
 
 def test_a_family_that_gives_a_test_without_a_row_no_id_is_an_error_of_collection(zoo):
@@ -399,10 +399,10 @@ def test_a_family_that_gives_a_test_without_a_row_no_id_is_an_error_of_collectio
 
 
 JUDGES_NOTHING = """
-from harness.plugin import gate
+from harness.plugin import check
 
-@gate("rotation")
-def test_nothing(candidate, gate):
+@check("rotation")
+def test_nothing(candidate, stress_check):
     pass
 """
 
@@ -411,7 +411,7 @@ def test_a_test_that_judges_nothing_is_an_error(zoo):
     (zoo.tests / "test_rotation.py").write_text(JUDGES_NOTHING)
     result = zoo.run()
     assert result.ret == 4
-    result.stdout.fnmatch_lines(["*rotate-ccw-010: error: the test judged nothing; end it with `gate.judge`*"])
+    result.stdout.fnmatch_lines(["*rotate-ccw-010: error: the test judged nothing; end it with `stress_check.judge`*"])
 
 
 @pytest.mark.parametrize(
@@ -436,9 +436,9 @@ def test_users_own_tests_count(zoo, body, status, message):
 DIMMED = """
 from dataclasses import dataclass
 
-from harness.gates import Key, Share
+from harness.checks import Key, Share
 from harness.measures import accuracy
-from harness.plugin import gate
+from harness.plugin import check
 
 @dataclass(frozen=True)
 class Dimmed:
@@ -447,14 +447,14 @@ class Dimmed:
     def __call__(self, images):
         return images * (1 - self.share)
 
-@gate("dim", strength=Key(Share, "{:.0%} of the light taken away"))
-def test_dim(candidate, images, evidence, gate):
-    predictions = candidate.predict(images, Dimmed(gate.strength))
-    verdict = gate.judge(accuracy(predictions))
+@check("dim", strength=Key(Share, "{:.0%} of the light taken away"))
+def test_dim(candidate, images, evidence, stress_check):
+    predictions = candidate.predict(images, Dimmed(stress_check.strength))
+    verdict = stress_check.judge(accuracy(predictions))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()
 """
-DIM = '\n[[gate]]\nid = "dim-030"\nfamily = "dim"\nmetric = "accuracy"\nhand = { bound = 0.2 }\n'
+DIM = '\n[[check]]\nid = "dim-030"\nfamily = "dim"\nmetric = "accuracy"\nhand = { threshold = 0.2 }\n'
 
 
 def test_a_rows_own_key_reaches_its_test_and_its_words_the_report(zoo):
@@ -479,7 +479,7 @@ def test_a_key_that_is_not_as_declared_ends_with_4_and_names_file_row_and_test(z
     zoo.bind(f"{ROWS}{DIM}{key}\n")
     result = zoo.run()
     assert result.ret == 4
-    result.stdout.fnmatch_lines([f"*cannot be collected: {zoo.gates}: gate 'dim-030' of test_dim: {message}"])
+    result.stdout.fnmatch_lines([f"*cannot be collected: {zoo.checks}: check 'dim-030' of test_dim: {message}"])
     assert "Traceback" not in result.stdout.str()
 
 
@@ -492,7 +492,7 @@ def test_a_test_that_declares_what_every_row_has_ends_with_4(zoo):
 
 MARGIN = """
 from harness.measures import Measurement, Metric, Unit
-from harness.plugin import gate
+from harness.plugin import check
 
 DOUBT = Metric("doubt", Unit.SHARE, better="less", words="mean doubt")
 
@@ -500,9 +500,9 @@ def doubt(predictions):
     value = float(1 - predictions.confidence.mean())
     return Measurement(DOUBT, value, len(predictions.labels), (value, value))
 
-@gate("doubt")
-def test_doubt_stays_low(candidate, images, evidence, gate):
-    verdict = gate.judge(doubt(candidate.predict(images, gate.pose)))
+@check("doubt")
+def test_doubt_stays_low(candidate, images, evidence, stress_check):
+    verdict = stress_check.judge(doubt(candidate.predict(images, stress_check.pose)))
     evidence.show(verdict)
     assert verdict.passed, verdict.explain()
 """
@@ -511,20 +511,20 @@ def test_doubt_stays_low(candidate, images, evidence, gate):
 @pytest.mark.parametrize(
     ("row", "status", "message"),
     [
-        ("hand = { bound = 0.9 }", 0, "*PASS: 5 of 5 gates pass"),
-        ("hand = { bound = 0.0 }", 1, "*doubt: doubt 0.* > ceiling 0.0000 *"),
+        ("hand = { threshold = 0.9 }", 0, "*PASS: 5 of 5 checks pass"),
+        ("hand = { threshold = 0.0 }", 1, "*doubt: doubt 0.* > threshold 0.0000 *"),
         (
-            'direction = "at_least"\nhand = { bound = 0.1 }',
+            'direction = "at_least"\nhand = { threshold = 0.1 }',
             4,
             '*gate doubt: of doubt less is better; write direction = "at_most", or leave it out*',
         ),
-        ("hand = { bound = 1.5 }", 4, "*gate doubt: bound 1.5 is outside the range of doubt, 0.0 to 1.0*"),
+        ("hand = { threshold = 1.5 }", 4, "*gate doubt: threshold 1.5 is outside the range of doubt, 0.0 to 1.0*"),
     ],
     ids=["holds", "fails", "contradicts", "out-of-range"],
 )
 def test_a_metric_of_ones_own_of_which_less_is_better(zoo, row, status, message):
     (zoo.tests / "test_doubt.py").write_text(MARGIN)
-    zoo.bind(f'{ROWS}\n[[gate]]\nid = "doubt"\nfamily = "doubt"\nmetric = "doubt"\n{row}\n')
+    zoo.bind(f'{ROWS}\n[[check]]\nid = "doubt"\nfamily = "doubt"\nmetric = "doubt"\n{row}\n')
     result = zoo.run()
     assert result.ret == status
     result.stdout.fnmatch_lines([message])
@@ -553,7 +553,7 @@ def test_junit_carries_each_measurement(zoo):
     assert zoo.run("-k", "clean", "--junit-xml", "junit.xml").ret == 0
     xml = (zoo.root / "junit.xml").read_text()
     assert re.search('<property name="value" value="0.9[0-9]*" />', xml)
-    assert '<property name="limit" value="0.85" />' in xml
+    assert '<property name="threshold" value="0.85" />' in xml
 
 
 def test_runs_without_pytest_html(zoo):
@@ -578,7 +578,7 @@ def quick_training(monkeypatch, tmp_path):
 def test_missing_shipped_models_are_trained_visibly_and_once(pytester, quick_training, capfd):
     shutil.copytree(STRESS_TESTS, pytester.path / "stress_tests")
     (pytester.path / "models").mkdir(exist_ok=True)
-    shutil.copy(STRESS_TESTS.parent / "models/panel.knowledge.json", pytester.path / "models")
+    shutil.copy(STRESS_TESTS.parent / "models/panel.predictions.json", pytester.path / "models")
     arguments = ("stress_tests", "-k", "test_clean_accuracy", "--stress-samples", "50")
     status = pytester.runpytest_inprocess(*arguments).ret
     assert status in (0, 1)
@@ -603,7 +603,7 @@ def test_names_in_the_data_write_no_lines_and_no_colours_of_their_own(zoo):
     arrays = dict(np.load(zoo.root / "zoo.npz"))
     arrays["classes"] = np.array(["ant`<img src=x>", "bee\n::error file=a::b", "cat\x1b[31m", "doe|\u202e"])
     np.savez(zoo.root / "zoo.npz", **arrays)
-    zoo.gates.write_text(zoo.gates.read_text().replace('"bee"', r'"bee\n::error file=a::b"'))
+    zoo.checks.write_text(zoo.checks.read_text().replace('"bee"', r'"bee\n::error file=a::b"'))
     zoo.save("worse.safetensors", blind=True)
     result = zoo.run("--candidate", "worse.safetensors")
     assert result.ret == 1

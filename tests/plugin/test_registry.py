@@ -1,4 +1,4 @@
-"""Corruptions and metrics of a user's own, by name in rows of the gates file: declared in conftest.py or a package."""
+"""Corruptions and metrics of a user's own, by name in rows of the checks file: declared in conftest.py or a package."""
 
 import sys
 
@@ -8,13 +8,13 @@ import pytest
 import scipy.stats  # noqa: F401
 from zoo import ROWS, GatedZoo, images_of, role_model
 
+from harness.base import PredictionCache
+from harness.base.errors import InputError
+from harness.base.registry import Registry
 from harness.calibration.recording import Recording
-from harness.errors import InputError
-from harness.gates import read_gates
+from harness.checks import read_checks
 from harness.measures import METRICS, Measurement, Metric, Unit, measure
 from harness.perturb.corruptions import CORRUPTIONS, SHIPPED, Corruption, corruption
-from harness.store import PredictionCache
-from harness.store.registry import Registry
 
 DUSK = '''
 import numpy as np
@@ -41,28 +41,28 @@ def torn(predictions):
 '''
 USED = """
 from conftest import torn
-from harness.plugin import gate
+from harness.plugin import check
 
-@gate("torn")
-def test_torn(candidate, images, evidence, gate):
-    verdict = gate.judge(torn(candidate.predict(images, gate.pose)))
+@check("torn")
+def test_torn(candidate, images, evidence, stress_check):
+    verdict = stress_check.judge(torn(candidate.predict(images, stress_check.pose)))
     evidence.show(verdict)
     assert verdict.passed, verdict.explain()
 """
 OWN = """
-[[gate]]
+[[check]]
 id = "corrupt-dusk-3"
 family = "corruption"
 metric = "accuracy"
 corruption = "dusk"
 severity = 3
-hand = { bound = 0.5 }
+hand = { threshold = 0.5 }
 
-[[gate]]
+[[check]]
 id = "torn"
 family = "torn"
 metric = "torn"
-hand = { bound = 0.5 }
+hand = { threshold = 0.5 }
 """
 
 
@@ -85,24 +85,24 @@ def zoo(pytester):
 @pytest.mark.parametrize("how", [(), ("-n", "2", "-p", "no:html")], ids=["serial", "workers"])
 def test_they_work_in_rows_by_their_names(zoo, how):
     assert zoo.run(*how).ret == 0
-    found = {gate["id"]: (gate["status"], gate["direction"]) for gate in zoo.report()["gates"]}
+    found = {check["id"]: (check["status"], check["direction"]) for check in zoo.report()["checks"]}
     assert found["corrupt-dusk-3"] == ("pass", "at_least")
     assert found["torn"] == ("pass", "at_most")
 
 
-def test_a_bound_that_they_cannot_have_is_refused_when_the_file_is_read(zoo):
+def test_a_threshold_that_they_cannot_have_is_refused_when_the_file_is_read(zoo):
     before, torn = OWN.split('id = "torn"')
     zoo.bind(f'{before}id = "torn"{torn.replace("0.5", "1.5")}')
     result = zoo.run()
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*gate 2 ('torn'): bound 1.5 is outside the range of torn, 0.0 to 1.0*"])
+    result.stderr.fnmatch_lines(["*check 2 ('torn'): threshold 1.5 is outside the range of torn, 0.0 to 1.0*"])
 
 
 def test_a_row_of_a_corruption_that_nobody_declared_ends_with_4(zoo):
     (zoo.tests / "conftest.py").write_text(DUSK.replace('"dusk"', '"dawn"'))
     result = zoo.run()
     assert result.ret == 4
-    result.stdout.fnmatch_lines(["*gate 'corrupt-dusk-3' of test_accuracy_survives_corruption: corruption is 'dusk'*"])
+    result.stdout.fnmatch_lines(["*check 'corrupt-dusk-3' of test_accuracy_survives_corruption: corruption is 'dusk'*"])
 
 
 def test_a_name_that_ships_or_is_taken_is_refused_and_both_are_named(zoo):
@@ -128,10 +128,10 @@ def test_a_level_for_each_severity_is_asked_for():
 
 
 def test_a_metric_of_a_known_name_that_is_another_is_not_judged(zoo):
-    gate = read_gates(zoo.gates).gates[0]
+    check = read_checks(zoo.checks).checks[0]
     mine = Metric("accuracy", Unit.SHARE, better="more", words="mine")
     with pytest.raises(InputError, match="that is another than the one known by this name"):
-        gate.judge(Measurement(mine, 0.9, 10, (0.8, 1.0)))
+        check.judge(Measurement(mine, 0.9, 10, (0.8, 1.0)))
 
 
 def darker(images, share, _draws):
@@ -164,7 +164,7 @@ def test_what_is_over_all_corruptions_is_over_those_that_ship(tmp_path):
 
 
 def test_calibration_measures_anew_when_the_code_changes(zoo):
-    recording = Recording(zoo.tests, read_gates(zoo.gates))
+    recording = Recording(zoo.tests, read_checks(zoo.checks))
     before = recording.definition()
     (zoo.tests / "conftest.py").write_text(DUSK.replace("1 - share", "1 - share / 2"))
     assert recording.definition() != before

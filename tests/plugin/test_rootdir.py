@@ -46,7 +46,7 @@ def test_commands_join_them():
         "stress_tests",
         "--candidate",
         "/o/x.pth",
-        "--gates=g.toml",
+        "--checks=g.toml",
         "-n",
         "2",
         "--incumbent",
@@ -54,5 +54,5 @@ def test_commands_join_them():
         "none",
     ]
     assert joined(given) == [
-        *("stress_tests", "--candidate=/o/x.pth", "--gates=g.toml", "-n", "2", "--incumbent", "--baseline=none"),
+        *("stress_tests", "--candidate=/o/x.pth", "--checks=g.toml", "-n", "2", "--incumbent", "--baseline=none"),
     ]

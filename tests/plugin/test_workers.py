@@ -12,7 +12,7 @@ WORKERS = ("-n", "2")
 WITHOUT_PAGE = (*WORKERS, "-p", "no:html")
 """Where the page is not looked at, which takes a while to draw."""
 HISTORY = ("--stress-history", "others/h.jsonl")
-GAIN = '\n[[gate]]\nid = "gain"\nfamily = "gain"\nmetric = "accuracy_gain"\nhand = { bound = 0.1 }\n'
+GAIN = '\n[[check]]\nid = "gain"\nfamily = "gain"\nmetric = "accuracy_gain"\nhand = { threshold = 0.1 }\n'
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def skipped_in(path) -> dict[str, str]:
 
 
 def test_a_healthy_model_passes_as_it_does_serially(zoo):
-    """Together with a gate that is not applicable, one without a row, and what JUnit is told."""
+    """Together with a check that is not applicable, one without a row, and what JUnit is told."""
     new = (STRESS_TESTS / "test_rotation.py").read_text().replace('gate("rotation")', 'gate("brightness")')
     (zoo.tests / "test_brightness.py").write_text(new)
     shutil.copy(STRESS_TESTS / "test_gain_over_baseline.py", zoo.tests)
@@ -38,19 +38,21 @@ def test_a_healthy_model_passes_as_it_does_serially(zoo):
     parallel = zoo.run(*options, "--junit-xml", "parallel.xml", "--stress-reports", "others", *WORKERS, *HISTORY)
     assert (serial.ret, parallel.ret) == (0, 0)
     assert (zoo.root / "others/h.jsonl").read_text().count("\n") == 1, "the controller alone leaves a line"
-    parallel.stdout.fnmatch_lines(["*model quality gate*", "*PASS: 4 of 4 gates pass"])
+    parallel.stdout.fnmatch_lines(["*model quality gate*", "*PASS: 4 of 4 checks pass"])
     one, other = zoo.report(), zoo.report("others")
     assert other == one
     statuses = dict.fromkeys(["clean", "clean-bee", "rotate-ccw-010", "confident-errors"], "pass")
-    assert zoo.statuses == {**statuses, "gain": "not_applicable", "brightness": "not_gated"}
+    assert zoo.statuses == {**statuses, "gain": "not_applicable", "brightness": "informational"}
     assert len(other["self_checks"]) == len({check["name"] for check in other["self_checks"]}) > 5
     assert other["overview"] is not None
     page = (zoo.root / "others/stress.html").read_text()
-    assert "PASS: 4 of 4 gates pass" in page
+    assert "PASS: 4 of 4 checks pass" in page
     assert 'id="rotate-ccw-010"' in page
     assert "PASS" in (zoo.root / "others/stress.md").read_text()
     told = [
-        sorted(re.findall(r'<property name="(?:value|limit|status)" value="[^"]*" />', (zoo.root / name).read_text()))
+        sorted(
+            re.findall(r'<property name="(?:value|threshold|status)" value="[^"]*" />', (zoo.root / name).read_text())
+        )
         for name in ("serial.xml", "parallel.xml")
     ]
     assert told[0] == told[1]
@@ -58,9 +60,9 @@ def test_a_healthy_model_passes_as_it_does_serially(zoo):
         reasons = skipped_in(zoo.root / name)
         assert list(reasons) == ["brightness", "gain"]
         assert reasons["brightness"].startswith("brightness: accuracy 0.9"), "the measurement is in the reason"
-        assert "(reported only: no floor yet, " in reasons["brightness"]
+        assert "(informational: no threshold yet, " in reasons["brightness"]
         assert "there is no baseline" in reasons["gain"]
-    assert '<property name="limit" value="0.85" />' in told[1]
+    assert '<property name="threshold" value="0.85" />' in told[1]
 
 
 def test_a_worse_model_and_a_test_that_asserts_end_with_1(zoo):
@@ -69,7 +71,7 @@ def test_a_worse_model_and_a_test_that_asserts_end_with_1(zoo):
     result = zoo.run("--candidate", "worse.safetensors", *WORKERS)
     assert result.ret == 1
     result.stdout.fnmatch_lines(
-        ["*FAIL: 0 of 4 gates pass; worse: *clean*", "*clean: accuracy 0.2500 < floor 0.8500 (n=400, 95% CI*"]
+        ["*FAIL: 0 of 4 checks pass; worse: *clean*", "*clean: accuracy 0.2500 < threshold 0.8500 (n=400, 95% CI*"]
     )
     result.stdout.fnmatch_lines(["*test_own.py::test_own: failed*"])
     assert set(zoo.statuses.values()) == {"fail"}
@@ -80,18 +82,18 @@ def test_a_run_that_covers_less_is_partial(zoo):
     result = zoo.run("-k", "clean", *WITHOUT_PAGE)
     assert result.ret == 0
     result.stdout.fnmatch_lines(["*PARTIAL: *"])
-    said = "2 of 4 gates did not run: rotate-ccw-010, confident-errors; no test ran of family rotation, confidence"
+    said = "2 of 4 checks did not run: rotate-ccw-010, confident-errors; no test ran of family rotation, confidence"
     assert (zoo.report()["verdict"], zoo.report()["omissions"]) == ("partial", [said])
 
 
 JUDGES_NAN = """
 from dataclasses import replace
 from harness.measures import accuracy
-from harness.plugin import gate
+from harness.plugin import check
 
-@gate("rotation")
-def test_nothing(candidate, images, evidence, gate):
-    evidence.show(gate.judge(replace(accuracy(candidate.predict(images)), value=float("nan"))))
+@check("rotation")
+def test_nothing(candidate, images, evidence, stress_check):
+    evidence.show(stress_check.judge(replace(accuracy(candidate.predict(images)), value=float("nan"))))
 """
 
 
@@ -112,7 +114,7 @@ def test_tests_that_cannot_be_collected_end_with_4(zoo):
     result = zoo.run(*WITHOUT_PAGE)
     assert result.ret == 4
     result.stdout.fnmatch_lines(["*test_own.py: cannot be collected*"])
-    where = "gates.toml: gate 'confident-errors' of test_confident_errors_stay_rare"
+    where = "checks.toml: check 'confident-errors' of test_confident_errors_stay_rare"
     result.stdout.fnmatch_lines([f"*cannot be collected: *{where}: unknown key 'flor'*declares: confidence"])
     assert zoo.report()["verdict"] == "error"
 

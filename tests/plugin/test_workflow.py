@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 from test_quick import QUICK
-from zoo import Zoo, gates_text
+from zoo import Zoo, checks_text
 
 ROOT = Path(__file__).parents[2]
 WORKFLOW = ROOT / "examples/ci/model-gate.yml"
@@ -82,8 +82,8 @@ def runner(tmp_path, workflow):
     zoo = Zoo(tmp_path)
     # What is not the example's business stands in the repository's configuration.
     (tmp_path / "pytest.ini").write_text(f"[pytest]\naddopts = -p no:cacheprovider --stress-data {zoo.data}\n")
-    quick = gates_text(zoo.images, QUICK).replace("n = 400\n", "n = 400\nsample = 100\n")
-    (tmp_path / "stress_tests/gates-quick.toml").write_text(quick)
+    quick = checks_text(zoo.images, QUICK).replace("n = 400\n", "n = 400\nsample = 100\n")
+    (tmp_path / "stress_tests/checks-quick.toml").write_text(quick)
     runner = Runner(tmp_path, workflow["jobs"]["gate"])
     runner.zoo = zoo
     return runner
@@ -134,7 +134,7 @@ def test_a_good_checkpoint_passes_every_step(runner):
     assert (full["profile"], full["verdict"]) == ("default", "pass")
     assert [report["candidate"]["path"] for report in (quick, full)] == ["models/candidate.safetensors"] * 2
     summary = runner.summary.read_text()
-    assert summary.index("PASS (quick profile): 3 of 3 gates pass") < summary.index("PASS: 4 of 4 gates pass")
+    assert summary.index("PASS (quick profile): 3 of 3 checks pass") < summary.index("PASS: 4 of 4 checks pass")
     assert "::error" not in "".join(runner.output.values())
     assert (runner.root / "reports/stress.html").exists()
 
@@ -144,10 +144,10 @@ def test_a_bad_checkpoint_fails_at_the_quick_gate_and_is_annotated(runner):
     assert not runner.run()
     assert runner.statuses == {"Install": 0, "Quick gate": 1, "Job summary": 0}
     annotated = [line for line in runner.output["Quick gate"].splitlines() if line.startswith("::error ")]
-    failing = {gate["id"] for gate in runner.report("reports/quick")["gates"] if gate["status"] == "fail"}
+    failing = {check["id"] for check in runner.report("reports/quick")["checks"] if check["status"] == "fail"}
     assert {line.partition("title=")[2].partition("::")[0] for line in annotated} == failing
     assert "clean" in failing
-    assert any("::clean: accuracy 0." in line and " < floor 0.8500 " in line for line in annotated)
+    assert any("::clean: accuracy 0." in line and " < threshold 0.8500 " in line for line in annotated)
     assert "FAIL (quick profile)" in runner.summary.read_text()
 
 

@@ -9,8 +9,8 @@ from test_docs import blocks_of
 from zoo import ROWS, TRAINING, GatedZoo, in_this_process
 
 from harness.calibration.panel import read_panel
+from harness.checks import read_checks
 from harness.cli import main
-from harness.gates import read_gates
 
 PAGE = "add-metric.md"
 
@@ -31,13 +31,13 @@ def zoo(pytester, monkeypatch, tmp_path):
 
 def test_it_is_measured_and_told_in_its_words(zoo):
     assert zoo.run().ret == 0
-    found = {gate["id"]: gate for gate in zoo.report()["gates"] if gate["family"] == "hesitation"}
-    assert {name: (gate["status"], gate["direction"]) for name, gate in found.items()} == {
-        "close-calls": ("not_gated", "at_most"),
-        "close-calls-ccw-010": ("not_gated", "at_most"),
+    found = {check["id"]: check for check in zoo.report()["checks"] if check["family"] == "hesitation"}
+    assert {name: (check["status"], check["direction"]) for name, check in found.items()} == {
+        "close-calls": ("informational", "at_most"),
+        "close-calls-ccw-010": ("informational", "at_most"),
     }
     assert found["close-calls"]["value"] < found["close-calls-ccw-010"]["value"], "turned images are harder"
-    zoo.gates.write_text(f"{zoo.gates.read_text()}hand = {{ bound = 0.001 }}\n")
+    zoo.checks.write_text(f"{zoo.checks.read_text()}hand = {{ threshold = 0.001 }}\n")
     assert zoo.run("-k", "close", page=True).ret == 1
     assert "answers by a hair" in (zoo.root / "reports/stress.html").read_text()
 
@@ -52,13 +52,13 @@ def test_calibration_sets_ceilings(zoo, monkeypatch):
     panel = read_panel(zoo.root / "models/panel.json")
     rows = panel.family("hesitation")
     assert [(row.metric, row.direction) for row in rows] == [("close_calls", "at_most")] * 2
-    gates = read_gates(zoo.gates).family("hesitation")
-    assert [gate.direction for gate in gates] == [None, None], "the file need not say it, since the metric does"
-    assert all(panel.values(rows).max(axis=0) < [gate.panel.bound for gate in gates])
+    checks = read_checks(zoo.checks).family("hesitation")
+    assert [check.direction for check in checks] == [None, None], "the file need not say it, since the metric does"
+    assert all(panel.values(rows).max(axis=0) < [check.panel.threshold for check in checks])
 
 
 def test_a_direction_that_contradicts_it_ends_with_4(zoo):
-    zoo.gates.write_text(f'{zoo.gates.read_text()}direction = "at_least"\n')
+    zoo.checks.write_text(f'{zoo.checks.read_text()}direction = "at_least"\n')
     result = zoo.run()
     assert result.ret == 4
     result.stdout.fnmatch_lines(['*gate close-calls-ccw-010: of close_calls less is better; write direction = "at_mo*'])

@@ -1,4 +1,4 @@
-"""The benchmark of detection judges what it has kept of each mutant by the gates file of today."""
+"""The benchmark of detection judges what it has kept of each mutant by the checks file of today."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,32 +13,32 @@ from benchmarks.detection.judgement import judge, upper_bound, verdict_of
 from benchmarks.detection.make import checkpoint_path
 from benchmarks.detection.measure import measure_all
 from benchmarks.detection.mutants import MUTANTS, mutant_of
-from benchmarks.detection.paths import BASELINE, GATES, sha256_of
+from benchmarks.detection.paths import BASELINE, CHECKS, sha256_of
 from benchmarks.detection.report import tables
 from benchmarks.detection.results import MEASURED, Result, read_result, write_result
 from benchmarks.detection.train import train_all, with_parents
+from harness.checks import read_checks
 from harness.data import load_fashion_mnist, one_in
-from harness.gates import read_gates
 from harness.inference import Predictions
 from harness.perturb import IDENTITY
 
 ROOT = Path(__file__).parents[2]
 ROWS = [
-    gate
-    for gate in read_gates(ROOT / "stress_tests/gates.toml").gates
+    check
+    for check in read_checks(ROOT / "stress_tests/checks.toml").checks
     # What compares with an incumbent is not kept: mutants are measured without one.
-    if gate.role == "candidate" and gate.threshold and gate.significance is None
+    if check.role == "candidate" and check.binding and check.significance is None
 ]
 
 
 @pytest.mark.parametrize("better", [True, False], ids=["inside", "beyond"])
-def test_a_kept_value_of_any_row_is_judged_by_its_bound(better):
+def test_a_kept_value_of_any_row_is_judged_by_its_threshold(better):
     for row in ROWS:
-        bound, sign = row.threshold.bound, 1 if row.direction == "at_least" else -1
-        value = bound + sign * (1 if better else -1) * 1e-6
+        threshold, sign = row.binding.threshold, 1 if row.direction == "at_least" else -1
+        value = threshold + sign * (1 if better else -1) * 1e-6
         verdict = verdict_of(row, value, n=10_000)
         assert verdict.status == ("pass" if better else "fail"), verdict.explain()
-        assert verdict.limit == bound
+        assert verdict.threshold == threshold
 
 
 def test_what_the_gate_had_no_value_for_is_not_applicable():
@@ -46,14 +46,14 @@ def test_what_the_gate_had_no_value_for_is_not_applicable():
 
 
 HEALTHY, MIDDLE = mutant_of("healthy-seed-101"), mutant_of("weight-noise-2-seed-202")
-FILE = read_gates(GATES)
+FILE = read_checks(CHECKS)
 
 
 def result_of(mutant, *, without=(), **rows):
-    """Return a result that holds every bound by a hair, save what `rows` says, and lacks the rows `without`."""
-    judged = [gate for gate in FILE.gates if gate.role == "candidate"]
-    values = {gate.id: gate.threshold.bound if gate.threshold else 0.5 for gate in judged}
-    values |= {gate.id: None for gate in judged if gate.significance is not None}
+    """Return a result that holds every threshold by a hair, save what `rows` says, and lacks the rows `without`."""
+    judged = [check for check in FILE.checks if check.role == "candidate"]
+    values = {check.id: check.binding.threshold if check.binding else 0.5 for check in judged}
+    values |= {check.id: None for check in judged if check.significance is not None}
     values = {name: value for name, value in {**values, **rows}.items() if name not in without}
     facts = (mutant.kind, mutant.strength, mutant.words, mutant.seed)
     return Result(
@@ -62,7 +62,7 @@ def result_of(mutant, *, without=(), **rows):
 
 
 def lower(row):
-    return {row: next(gate.threshold.bound for gate in FILE.gates if gate.id == row) - 0.01}
+    return {row: next(check.binding.threshold for check in FILE.checks if check.id == row) - 0.01}
 
 
 def test_a_result_without_a_newer_row_is_undecided_unless_another_row_fails():
@@ -86,24 +86,24 @@ def test_false_alarms_of_the_whole_gate_are_counted_over_retrains_with_every_row
     kept = [judge(result_of(HEALTHY), FILE)] * 3
     kept += [judge(result_of(HEALTHY, without=["flip"]), FILE)] * 2
     text = false_alarms(kept)
-    assert "**0 of 3** healthy retrains measured on every row" in text
+    assert "**0 of 3** reference models measured on every row" in text
     assert f"{upper_bound(0, 3):.1%}" in text
-    assert "2 more healthy retrains lack up to 1 row" in text
-    assert "**0 of 5** healthy retrains by the rows that each was measured on" in text
+    assert "2 more reference models lack up to 1 row" in text
+    assert "**0 of 5** reference models by the rows that each was measured on" in text
 
 
-def test_the_bound_on_the_share_of_false_alarms_is_exact():
+def test_the_threshold_on_the_share_of_false_alarms_is_exact():
     assert upper_bound(0, 60) == pytest.approx(1 - 0.05 ** (1 / 60))
     assert upper_bound(0, 12) == pytest.approx(0.2209, abs=1e-4)
 
 
 def test_a_passed_mutant_is_held_against_healthy_retrains_row_by_row():
-    healthy = [judge(result_of(HEALTHY), FILE)] * 2
+    reference = [judge(result_of(HEALTHY), FILE)] * 2
     worse = judge(result_of(MIDDLE, clean=0.0), FILE)
     compared = sum(verdict.value is not None for verdict in worse.verdicts)
-    assert beyond(worse, healthy) == (1, compared)
-    assert beyond(healthy[0], healthy[1:]) == (0, compared)
-    assert "worse than all 1 others in 0 to 0 rows" in like_healthy([worse], healthy)
+    assert beyond(worse, reference) == (1, compared)
+    assert beyond(reference[0], reference[1:]) == (0, compared)
+    assert "worse than all 1 others in 0 to 0 rows" in like_healthy([worse], reference)
 
 
 def test_what_is_measured_is_not_trained_again_unless_a_damage_needs_it(tmp_path):
@@ -120,11 +120,11 @@ def test_what_is_measured_is_not_trained_again_unless_a_damage_needs_it(tmp_path
 
 def test_a_result_is_complete_by_todays_rows_and_todays_baseline():
     kept, today = result_of(HEALTHY), sha256_of(BASELINE)
-    assert kept.complete(FILE.gates, baseline_sha256=today)
-    assert not kept.complete(FILE.gates, baseline_sha256="another")
-    assert not result_of(HEALTHY, without=["flip"]).complete(FILE.gates, baseline_sha256=today)
-    assert result_of(HEALTHY, flip=None).missing(FILE.gates) == ["flip"]
-    assert replace(kept, outcome="diverged", rows={}).complete(FILE.gates, baseline_sha256=today)
+    assert kept.complete(FILE.checks, baseline_sha256=today)
+    assert not kept.complete(FILE.checks, baseline_sha256="another")
+    assert not result_of(HEALTHY, without=["flip"]).complete(FILE.checks, baseline_sha256=today)
+    assert result_of(HEALTHY, flip=None).missing(FILE.checks) == ["flip"]
+    assert replace(kept, outcome="diverged", rows={}).complete(FILE.checks, baseline_sha256=today)
 
 
 def test_rows_added_by_other_versions_are_told_apart():
@@ -166,10 +166,10 @@ def test_every_kept_result_is_read():
     assert sum(result is not None for result in kept) >= 72
 
 
-def test_answers_lost_at_random_are_judged_by_rows_as_the_gates_file_has_them():
+def test_answers_lost_at_random_are_judged_by_rows_as_the_checks_file_has_them():
     images = one_in(20, load_fashion_mnist("test"))
     said = images.labels.numpy().copy()
     said[:60] = (said[:60] + 1) % 10
     sure = Predictions(np.eye(10, dtype=np.float32)[said] * 9, images, IDENTITY)
-    drawn = draw([sure], read_gates(GATES), draws=2)
+    drawn = draw([sure], read_checks(CHECKS), draws=2)
     assert (drawn.networks, drawn.draws, drawn.failed, drawn.failed_by_clean) == (1, 2, 2, 2)

@@ -20,7 +20,7 @@ from outcomes import EMPTY
 from PIL import Image
 from zoo import CLASSES, images_of, network
 
-from harness.gates import Gate, read_gates
+from harness.checks import Check, read_checks
 from harness.measures import Measurement
 from harness.measures.accuracy import ACCURACY
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = {str(path.relative_to(DOCS)): path.read_text("utf-8") for path in sorted(DOCS.glob("**/*.md"))}
 MARKED = {"sh", "python", "toml", "ini"}
-RETRAINS = 8
+REFERENCE_MODELS = 8
 PROJECT_PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 LONGEST_README = 120
 """Lines: the first page is one page."""
@@ -93,7 +93,7 @@ def test_every_block_says_what_a_test_does_with_it(page):
 
 
 def test_commands_are_there():
-    assert {"index.md", "own-model.md", "add-corruption.md", "add-gate.md", "add-section.md"} <= set(WITH_COMMANDS)
+    assert {"index.md", "own-model.md", "add-corruption.md", "add-check.md", "add-section.md"} <= set(WITH_COMMANDS)
 
 
 def test_the_readme_is_one_page_and_has_the_commands_that_a_change_must_pass():
@@ -139,7 +139,7 @@ def test_every_family_has_a_page_and_every_page_its_stress_test():
             assert named, f"{page}: its third line names no family"
             described |= set(re.findall(r"`([a-z]+)`", named[1]))
             assert "../../stress_tests/test_" in head, f"{page} names no stress test"
-    families = {gate.family for gate in read_gates(ROOT / "stress_tests/gates.toml").gates}
+    families = {check.family for check in read_checks(ROOT / "stress_tests/checks.toml").checks}
     assert described == families | {"golden"}, "whose rows are a team's own images"
     linked = set(re.findall(r"stress_tests/(test_\w+\.py)", "\n".join(PAGES.values())))
     assert linked >= {path.name for path in (ROOT / "stress_tests").glob("test_*.py")}
@@ -157,10 +157,10 @@ def test_each_behaviour_has_its_picture_and_says_what_to_do(page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("behaviours/") or page == "reading.md"])
 def test_failures_shown_are_of_rows_that_there_are(page):
-    rows = {gate.id: gate for gate in read_gates(ROOT / "stress_tests/gates.toml").gates}
-    rows["golden-b8732f09"] = Gate("golden-b8732f09", "golden", "golden_right")  # The shipped set is empty.
+    rows = {check.id: check for check in read_checks(ROOT / "stress_tests/checks.toml").checks}
+    rows["golden-b8732f09"] = Check("golden-b8732f09", "golden", "golden_right")  # The shipped set is empty.
     (shown,) = [block.text for block in blocks_of(page) if block.language == "text"]
-    name, metric = re.match(r"([a-z0-9.-]+): ([a-z ]+?) -?[\d.]+ [<>] (?:floor|ceiling) ", shown).groups()
+    name, metric = re.match(r"([a-z0-9.-]+): ([a-z ]+?) -?[\d.]+ [<>] threshold ", shown).groups()
     assert metric == rows[name].metric.replace("_", " ")
     if page.startswith("behaviours/"):
         assert f"`{rows[name].family}`" in PAGES[page]
@@ -169,8 +169,8 @@ def test_failures_shown_are_of_rows_that_there_are(page):
 def test_the_fields_of_stress_json_are_those_described():
     first_cells = re.findall(r"^\| (`.*?) \|", PAGES["exit-status.md"], re.MULTILINE)
     described = set(re.findall(r"`(\w+)`", "".join(first_cells)))
-    gate = Gate("clean", "clean", "accuracy").judge(Measurement(ACCURACY, 0.9, 10, (0.8, 1.0))).as_json()
-    assert described == {*EMPTY.as_json(), *gate, "flips"}
+    check = Check("clean", "clean", "accuracy").judge(Measurement(ACCURACY, 0.9, 10, (0.8, 1.0))).as_json()
+    assert described == {*EMPTY.as_json(), *check, "flips"}
 
 
 # What it says to type.
@@ -245,14 +245,14 @@ def place(folder: Path, package: Path, shorter, *, options: str = "") -> Place:
 
 
 def copied_checkout(folder: Path) -> Place:
-    """Return a checkout: the gate measures few images, the panel is small, and one more healthy retrain is at hand."""
+    """Return a checkout: the gate measures few images, the panel is small, and one more reference model is at hand."""
     skipped = shutil.ignore_patterns("__pycache__", "panel", "panel.json")
     for name in ("harness", "stress_tests", "models", "tests", "docs"):
         shutil.copytree(ROOT / name, folder / name, ignore=skipped)
     for name in ("conftest.py", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, folder)
     panel = json.loads((ROOT / "models/panel.json").read_bytes())
-    panel["models"] = panel["models"][:RETRAINS]
+    panel["models"] = panel["models"][:REFERENCE_MODELS]
     (folder / "models/panel.json").write_text(json.dumps(panel))
     for name in [*(member["path"] for member in panel["models"]), "models/panel/seed-020.safetensors"]:
         (folder / name).parent.mkdir(exist_ok=True)
@@ -299,7 +299,7 @@ def shop(tmp_path) -> Place:
         path = folder / "photos/test" / CLASSES[label] / f"{position:03}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels[0].numpy()).convert("RGB").save(path)
-    for name, seed in {"a": 0, "new": 20, **{f"seed-{seed}": seed for seed in range(1, RETRAINS + 1)}}.items():
+    for name, seed in {"a": 0, "new": 20, **{f"seed-{seed}": seed for seed in range(1, REFERENCE_MODELS + 1)}}.items():
         save_small(folder / f"runs/{name}.pth", seed)
     return place(folder, ROOT, TINY_NETWORK)
 
@@ -318,16 +318,16 @@ def test_a_gate_for_ones_own_model_and_one_gate_more(shop):
     assert (shop.folder.parent / "bin/pip.log").read_text() == "install ../stress-harness\n"
     report = shop.report()
     assert report["verdict"] == "pass"
-    families = {gate["family"] for gate in report["gates"] if gate["provenance"] == "panel"}
+    families = {check["family"] for check in report["checks"] if check["provenance"] == "panel"}
     # How much a turn costs these networks varies, for all that eight can tell, by more than their 400 images allow for.
     assert "confidence" in families
     assert (shop.folder / "models/incumbent.safetensors").exists()
 
-    shop.follow("add-gate.md")
-    (dim,) = (gate for gate in shop.report()["gates"] if gate["family"] == "dim")
-    # Eight retrains of a network this small may differ too much for a bound; what they reach is there.
-    assert (dim["id"], dim["status"] in {"pass", "not_gated"}) == ("dim-030", True)
-    assert 0 < dim["healthy_mean"] < 1
+    shop.follow("add-check.md")
+    (dim,) = (check for check in shop.report()["checks"] if check["family"] == "dim")
+    # Eight reference models of a network this small may differ too much for a threshold; what they reach is there.
+    assert (dim["id"], dim["status"] in {"pass", "informational"}) == ("dim-030", True)
+    assert 0 < dim["reference_mean"] < 1
 
 
 @pytest.mark.docs
@@ -335,12 +335,14 @@ def test_a_corruption_with_its_gate_and_its_picture(tmp_path):
     checkout = copied_checkout(tmp_path / "checkout")
     before = (checkout.folder / "docs/corruptions.webp").read_bytes()
     checkout.follow("add-corruption.md")
-    gates = {gate["id"]: gate for gate in checkout.report()["gates"] if gate["family"] == "corruption"}
-    assert set(gates) == {f"corrupt-vignette-{what}" for what in (1, 2, 3, 4, 5, "confidence")}
-    assert {gate["status"] for gate in gates.values()} <= {"pass", "not_gated"}
-    # Not by `read_gates`, which knows the corruptions of this checkout alone.
-    rows = tomllib.loads((checkout.folder / "stress_tests/gates.toml").read_text("utf-8"))["gate"]
-    assert {row["id"] for row in rows if row.get("panel", {}).get("retrains") == RETRAINS} >= set(gates)
+    checks = {check["id"]: check for check in checkout.report()["checks"] if check["family"] == "corruption"}
+    assert set(checks) == {f"corrupt-vignette-{what}" for what in (1, 2, 3, 4, 5, "confidence")}
+    assert {check["status"] for check in checks.values()} <= {"pass", "informational"}
+    # Not by `read_checks`, which knows the corruptions of this checkout alone.
+    rows = tomllib.loads((checkout.folder / "stress_tests/checks.toml").read_text("utf-8"))["check"]
+    assert {row["id"] for row in rows if row.get("panel", {}).get("reference_models") == REFERENCE_MODELS} >= set(
+        checks
+    )
     assert (checkout.folder / "docs/corruptions.webp").read_bytes() != before
 
 

@@ -1,4 +1,4 @@
-"""The benchmark of few retrains: what it keeps of networks is all that their floors need, and how it draws them."""
+"""The benchmark of few reference models: what it keeps of networks is all that their thresholds need, and how it draws them."""
 
 from dataclasses import replace
 
@@ -10,8 +10,8 @@ from benchmarks.few.consensus import Asked, asked
 from benchmarks.few.distances import distances_of, read_distances
 from benchmarks.few.report import draws
 from benchmarks.few.splits import Networks, panel_of, split
+from harness.base.errors import InputError
 from harness.calibration.panel import Chance, Panel, Row
-from harness.errors import InputError
 from harness.measures import Unit
 from harness.measures.metric import packed
 from harness.measures.panel.collection import ReferencePredictions
@@ -78,7 +78,7 @@ def test_networks_held_out_are_all_but_those_that_calibrate(measured):
     found = split(networks_of(measured), np.array([0, 2, 4]))
     assert found.held == ("seed-2", "seed-4", "seed-6")
     worse = networks_of(measured)
-    bad = replace(worse, healthy=np.array([[0.2, 700.0], [np.nan, np.nan]]))
+    bad = replace(worse, reference=np.array([[0.2, 700.0], [np.nan, np.nan]]))
     assert split(bad, np.array([0, 2, 4])).alarms.tolist()[-2:] == [True, False]
 
 
@@ -117,26 +117,26 @@ def test_answers_are_kept_by_view_and_those_of_others_stay(tmp_path):
 def test_what_is_lost_of_a_consensus_is_counted_by_row_and_by_class():
     rows = tuple(
         Row(name, "consensus", name, Unit.IMAGES, "at_most", 6, scale="root")
-        for name in ("lost_consensus", "lost_of_a_class")
+        for name in ("consensus_set_errors", "worst_class_consensus_set_errors")
     )
     #                    known to both of the two that calibrate:  1  1  1  1  0  0
-    healthy = np.array([[0, 0, 0, 0, 1, 0], [0, 0, 0, 0, 0, 1], [1, 0, 1, 1, 1, 1]], dtype=bool)
+    reference = np.array([[0, 0, 0, 0, 1, 0], [0, 0, 0, 0, 0, 1], [1, 0, 1, 1, 1, 1]], dtype=bool)
     panel = Panel("data", PROTOCOL, {}, rows, ())
     networks = Asked(
         panel,
         rows,
         {},
         (np.arange(6),) * 2,
-        {"lost_of_a_class": np.array([0, 0, 1, 1, 0, 0])},
+        {"worst_class_consensus_set_errors": np.array([0, 0, 1, 1, 0, 0])},
         {},
-        healthy,
-        healthy[:0],
+        reference,
+        reference[:0],
     )
-    bounds, others, mutants, known = networks.split(np.array([0, 1]))
+    thresholds, others, mutants, known = networks.split(np.array([0, 1]))
     assert known.tolist() == [True] * 4 + [False] * 2
     assert others.tolist() == [[3, 2]]
     assert mutants.shape == (0, 2)
-    assert [item.mean for item in bounds] == [1.0, 1.0], "each of the two loses one image that the other knows"
+    assert [item.mean for item in thresholds] == [1.0, 1.0], "each of the two loses one image that the other knows"
 
 
 def test_the_repository_keeps_answers_of_whole_views():
@@ -146,7 +146,7 @@ def test_the_repository_keeps_answers_of_whole_views():
 
 def test_a_consensus_of_all_twenty_is_that_of_the_shipped_panel():
     networks = asked()
-    bounds, others, _, _ = networks.split(np.arange(len(networks.healthy)))
+    thresholds, others, _, _ = networks.split(np.arange(len(networks.reference)))
     shipped = networks.panel.values(networks.rows).mean(axis=0)
-    assert [item.mean for item in bounds] == pytest.approx(shipped.tolist(), abs=0.5)
+    assert [item.mean for item in thresholds] == pytest.approx(shipped.tolist(), abs=0.5)
     assert others.shape == (0, len(networks.rows))

@@ -7,7 +7,7 @@ import pytest
 
 HOUSE = Path(__file__).parents[2] / "harness"
 ROOMS = (
-    *("errors", "store", "data", "perturb", "networks", "inference", "measures", "gates", "run", "calibration"),
+    *("base", "data", "perturb", "networks", "inference", "measures", "checks", "run", "calibration"),
     *("report", "plugin", "project", "cli"),
 )
 """In the order in which data flow; a room may know those before it."""
@@ -62,12 +62,12 @@ def test_only_the_plugin_knows_pytest():
 @pytest.mark.parametrize(
     "code",
     [
-        "from harness.plugin import gate",
+        "from harness.plugin import check",
         "from harness import plugin",
         "import harness.plugin.run",
         "def later():\n    from harness.plugin.run import RUN",
         "if TYPE_CHECKING:\n    from harness.plugin.run import GateRun",
-        "from ..plugin import gate",
+        "from ..plugin import check",
     ],
 )
 def test_an_arrow_upwards_is_seen_however_it_is_written(code):

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from test_docs import ROOT, Place, place
 
-from harness.gates import read_gates
+from harness.checks import read_checks
 
 EXAMPLE = ROOT / "examples/photographs"
 SMALLER = (
@@ -31,9 +31,9 @@ def test_each_command_of_its_page_runs(tmp_path):
         commands = [re.sub(pattern, replacement, block) for block in commands]
     for block in commands:
         shop.run(block, "examples/photographs/README.md")
-    gates = read_gates(folder / "stress_tests/gates.toml")
-    assert all(gate.panel and gate.panel.retrains == 8 for gate in gates.gates), "calibrated"
+    checks = read_checks(folder / "stress_tests/checks.toml")
+    assert all(check.panel and check.panel.reference_models == 8 for check in checks.checks), "calibrated"
     assert shop.report()["verdict"] == "pass"
-    found = {gate["id"]: gate["status"] for gate in shop.report()["gates"]}
+    found = {check["id"]: check["status"] for check in shop.report()["checks"]}
     assert found["clean"] == "pass"
     assert Place(folder / "vit", (), {}).report()["verdict"] == "pass"

@@ -89,7 +89,7 @@ class Bright(torch.nn.Module):
 def project(tmp_path, python) -> Path:
     """A project of its own: photographs, a network and its weights, and the gate that the package makes of it."""
     rng = np.random.default_rng(0)
-    for name, bright in (("floor", slice(8, 16)), ("sky", slice(0, 8))):
+    for name, bright in (("threshold", slice(8, 16)), ("sky", slice(0, 8))):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for number in range(10):
             pixels = rng.integers(0, 100, (16, 16, 3), dtype=np.uint8)
@@ -107,7 +107,7 @@ def project(tmp_path, python) -> Path:
 @pytest.mark.parametrize(
     ("candidate", "status", "verdict"), [("good.pth", 0, "pass"), ("bad.pth", 1, "fail"), ("none.pth", 4, "error")]
 )
-def test_it_gates_a_model_of_an_unrelated_project(project, python, candidate, status, verdict):
+def test_it_checks_a_model_of_an_unrelated_project(project, python, candidate, status, verdict):
     run(python, "-m", "pytest", "--candidate", candidate, cwd=project, ok=(status,))
     report = json.loads((project / "reports/stress.json").read_text())
     architecture = "" if verdict == "error" else "user"  # What is refused is not looked into.

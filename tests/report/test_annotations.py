@@ -33,7 +33,7 @@ def test_each_failing_gate_has_one_the_worst_first():
     assert commands(verdicts=(PASS, near, far)) == [("far", far.explain()), ("near", near.explain())]
 
 
-def test_what_kept_the_run_from_judging_comes_before_gates_that_fail():
+def test_what_kept_the_run_from_judging_comes_before_checks_that_fail():
     unsound = SelfCheck("turned-020", "fail", "nobody noticed")
     found = commands(verdicts=(FAIL, BROKEN), errors=("the model returned NaN",), self_checks=(unsound,))
     assert found == [
@@ -54,7 +54,7 @@ def test_github_shows_ten_so_the_last_of_more_counts_the_rest(count):
     if count == 10:
         assert found[-1][0] == "gate-09"
     else:
-        told = f"{count - 9} more gates or tests fail; they are listed in reports/stress.html"
+        told = f"{count - 9} more checks or tests fail; they are listed in reports/stress.html"
         assert found[-1] == (f"{count - 9} more", told)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from overviews import model, overview
-from zoo import ARGUMENTS, STRESS_TESTS, gates_text, images_of, network
+from zoo import ARGUMENTS, STRESS_TESTS, checks_text, images_of, network
 
 from harness.data import load_images
 from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
@@ -31,7 +31,7 @@ FLAGS = [
 EVIL = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'>"
 
 
-def gate(folder: Path, *arguments: str) -> Path:
+def check(folder: Path, *arguments: str) -> Path:
     """Run the gate and return its page; whether the model passes is not what these tests are about."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--stress-reports", str(folder)]
     run = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -50,13 +50,13 @@ def damaged(tmp_path_factory) -> Path:
             tensor.copy_(tensor[order].clone())
     save_checkpoint(folder / "swapped.safetensors", shipped.model, shipped.record)
     tests = [str(STRESS_TESTS / f"test_{name}.py") for name in ("clean", "confusion_pairs", "rotation", "regression")]
-    return gate(folder, "--candidate", str(folder / "swapped.safetensors"), "--stress-samples", "500", *tests)
+    return check(folder, "--candidate", str(folder / "swapped.safetensors"), "--stress-samples", "500", *tests)
 
 
 @pytest.fixture(scope="session")
 def passing(tmp_path_factory) -> Path:
     """The page of a model that is fit to ship, as far as the quick gate can tell."""
-    return gate(tmp_path_factory.mktemp("passing"), "--stress-profile", "quick", str(STRESS_TESTS))
+    return check(tmp_path_factory.mktemp("passing"), "--stress-profile", "quick", str(STRESS_TESTS))
 
 
 @pytest.fixture(scope="session")
@@ -70,15 +70,16 @@ def hostile(tmp_path_factory) -> Path:
     )
     images = load_images(f"npz:{folder / 'zoo.npz'}")
     row = (
-        f'[[gate]]\nid = "clean"\nfamily = "clean"\nmetric = "accuracy"\nhand = {{ bound = 0.99, reason = "{EVIL}" }}\n'
+        f'[[check]]\nid = "clean"\nfamily = "clean"\nmetric = "accuracy"\nhand = '
+        f'{{ threshold = 0.99, reason = "{EVIL}" }}\n'
     )
-    (folder / "gates.toml").write_text(gates_text(images, row))
+    (folder / "checks.toml").write_text(checks_text(images, row))
     record = Record("fashion-cnn", ARGUMENTS, classes, training={EVIL: EVIL}, versions={EVIL: EVIL})
     record = replace(record, history=({"epoch": EVIL},))
     save_checkpoint(folder / "model.safetensors", network(), record)
-    return gate(
+    return check(
         folder,
-        *("--candidate", str(folder / "model.safetensors"), "--gates", str(folder / "gates.toml")),
+        *("--candidate", str(folder / "model.safetensors"), "--checks", str(folder / "checks.toml")),
         *("--stress-data", f"npz:{folder / 'zoo.npz'}", "--baseline", "none", "--incumbent", "none"),
         str(STRESS_TESTS / "test_clean.py"),
     )
@@ -223,22 +224,22 @@ def test_a_link_into_a_fold_opens_it(damaged, open_page):
     assert not meaning.is_visible()
     page.locator('a[href="#about-rotation"]').first.click()
     meaning.wait_for(state="visible")
-    page.goto(f"{damaged.as_uri()}?folded#word-retrains")
-    page.locator("#word-retrains").wait_for(state="visible")
+    page.goto(f"{damaged.as_uri()}?folded#word-reference-models")
+    page.locator("#word-reference-models").wait_for(state="visible")
 
 
 def listed(page) -> list[str]:
-    """The gates that the table shows, in its order."""
-    return [row.get_attribute("id") for row in page.locator(".gates tbody tr:visible").all()]
+    """The checks that the table shows, in its order."""
+    return [row.get_attribute("id") for row in page.locator(".checks tbody tr:visible").all()]
 
 
-def test_gates_can_be_searched_and_filtered(damaged, open_page):
+def test_checks_can_be_searched_and_filtered(damaged, open_page):
     page = open_page(damaged)
     everything = listed(page)
     page.get_by_role("searchbox", name="search").fill("turned rotate-cw")
     assert 0 < len(listed(page)) < len(everything)
     assert all("rotate-cw-" in name for name in listed(page))
-    assert page.locator(".tools output").inner_text() == f"{len(listed(page))} of {len(everything)} gates"
+    assert page.locator(".tools output").inner_text() == f"{len(listed(page))} of {len(everything)} checks"
     page.get_by_role("searchbox", name="search").fill("")
     page.locator(".tools [name=class]").select_option("Shirt")
     assert {"clean-shirt", "pair-shirt-t-shirt-clean"} <= set(listed(page))
@@ -252,7 +253,7 @@ def test_gates_can_be_searched_and_filtered(damaged, open_page):
     assert listed(page) == everything, "a link to a row that a filter hides takes the filters away"
 
 
-def test_gates_are_sorted_by_their_titles_with_keys_alone(damaged, open_page):
+def test_checks_are_sorted_by_their_titles_with_keys_alone(damaged, open_page):
     page = open_page(damaged)
     title = page.get_by_role("button", name="measured", exact=True)
     values = "rows => rows.map(row => row.cells[2].dataset.value).filter(value => value !== undefined).map(Number)"
@@ -260,29 +261,29 @@ def test_gates_are_sorted_by_their_titles_with_keys_alone(damaged, open_page):
         title.focus()
         page.keyboard.press("Enter")
         assert title.locator("xpath=..").get_attribute("aria-sort") == direction
-        found = page.locator(".gates tbody tr").evaluate_all(values)
+        found = page.locator(".checks tbody tr").evaluate_all(values)
         assert found == sorted(found, reverse=order < 0)
         assert len(found) > 20
     page.get_by_role("button", name="status", exact=True).click()
-    assert page.locator(".gates tbody tr td:nth-child(2)").first.inner_text() == "✗ fails"
-    assert page.locator(".gates thead th[aria-sort]").count() == 1
+    assert page.locator(".checks tbody tr td:nth-child(2)").first.inner_text() == "✗ fails"
+    assert page.locator(".checks thead th[aria-sort]").count() == 1
 
 
-def test_titles_stay_while_gates_are_scrolled(damaged, open_page):
+def test_titles_stay_while_checks_are_scrolled(damaged, open_page):
     page = open_page(damaged)
-    page.locator(".gates tbody tr").last.scroll_into_view_if_needed()
-    title, table = (page.locator(part).bounding_box() for part in (".gates thead th >> nth=0", ".tall"))
+    page.locator(".checks tbody tr").last.scroll_into_view_if_needed()
+    title, table = (page.locator(part).bounding_box() for part in (".checks thead th >> nth=0", ".tall"))
     assert abs(title["y"] - table["y"]) < 3
 
 
-def test_gates_are_saved_as_they_are_filtered(damaged, open_page):
+def test_checks_are_saved_as_they_are_filtered(damaged, open_page):
     page = open_page(damaged)
     page.locator(".tools [name=family]").select_option("Turned images")
     with page.expect_download() as saved:
         page.get_by_role("button", name="Save as CSV").click()
     with saved.value.path().open(encoding="utf-8", newline="") as file:
         titles, *rows = csv.reader(file)
-    assert titles[:6] == ["gate", "status", "measured", "direction", "must be", "missed by"]
+    assert titles[:6] == ["check", "status", "measured", "direction", "must be", "missed by"]
     assert [row[0] for row in rows] == listed(page)
     assert all(row[3] == "at_least" and 0 < float(row[2]) < 1 and 0 < float(row[4]) < 1 for row in rows if row[4])
 
@@ -384,7 +385,7 @@ def on_paper(page):
 
 def test_paper_has_the_verdict_and_all_that_fails(damaged, open_page):
     page = on_paper(open_page(damaged))
-    failing = page.locator("[data-name=gates] tr:has(td.worse)")
+    failing = page.locator("[data-name=checks] tr:has(td.worse)")
     assert failing.count() > 10
     assert all(row.is_visible() for row in failing.all())
     assert page.locator(".headline").is_visible()
@@ -394,13 +395,13 @@ def test_paper_has_the_verdict_and_all_that_fails(damaged, open_page):
 
 def test_paper_says_what_words_mean_and_has_no_table_where_no_gate_fails(passing, open_page):
     page = open_page(passing)
-    assert not page.locator("#word-retrains").is_visible()
-    assert on_paper(page).locator("#word-retrains").is_visible()
+    assert not page.locator("#word-reference-models").is_visible()
+    assert on_paper(page).locator("#word-reference-models").is_visible()
     assert page.locator(".section[data-name=worse] table").is_visible()
-    assert not page.locator(".section[data-name=gates]").is_visible()
+    assert not page.locator(".section[data-name=checks]").is_visible()
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     page.emulate_media(media="screen")
-    assert not page.locator("#word-retrains").is_visible()
+    assert not page.locator("#word-reference-models").is_visible()
 
 
 def test_paper_has_all_of_a_comparison(open_page, tmp_path):

@@ -8,7 +8,7 @@ import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes
 import numpy as np
 import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
-from zoo import ARGUMENTS, ROWS, Zoo, gates_text, hypothesis_as_it_starts, network
+from zoo import ARGUMENTS, ROWS, Zoo, checks_text, hypothesis_as_it_starts, network
 
 from harness.cli import main
 from harness.data import load_images
@@ -76,7 +76,7 @@ def zoo(pytester, tmp_path, monkeypatch):
     arrays = dict(np.load(zoo.root / "zoo.npz"))
     np.savez(zoo.root / "zoo.npz", **{**arrays, "classes": np.array(CLASSES)})
     zoo.images = load_images(zoo.data)
-    zoo.gates.write_text(gates_text(zoo.images, ROWS_OF_MARKUP) + f"\n[recipe]\nabout = {json.dumps(SCRIPT)}\n")
+    zoo.checks.write_text(checks_text(zoo.images, ROWS_OF_MARKUP) + f"\n[recipe]\nabout = {json.dumps(SCRIPT)}\n")
     zoo.candidate = zoo.root / FOLDER / "script>.safetensors"
     model = network(jitter=3.0)
     record = Record(

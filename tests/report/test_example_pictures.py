@@ -108,10 +108,10 @@ def test_a_changed_image_stands_beside_the_original_without_a_map_and_above_both
         {},
         {"other": None},
         {"candidate": view(0.1, 0.9, 0.0, attention=None), "other": view(0.9, 0.1, 0, attention=None)},
-        {"healthy": (20, view(0.98, 0.01, 0.01).answer)},
+        {"reference": (20, view(0.98, 0.01, 0.01).answer)},
         {"seen": plain(7), "original": plain(7)},
     ],
-    ids=["both", "alone", "no-layer", "healthy", "nothing-changed"],
+    ids=["both", "alone", "no-layer", "reference", "nothing-changed"],
 )
 @pytest.mark.parametrize("make", [case, moved], ids=["as-it-is", "moved"])
 def test_no_two_columns_are_the_same(make, facts):
@@ -365,12 +365,12 @@ def test_a_title_takes_as_many_lines_as_it_needs():
 
 
 def test_healthy_retrains_that_all_get_it_right_stand_in_the_other_models_place():
-    shown = case(healthy=(20, view(0.98, 0.01, 0.01).answer), candidate=view(0.1, 0.9, 0))
+    shown = case(reference=(20, view(0.98, 0.01, 0.01).answer), candidate=view(0.1, 0.9, 0))
     image, other = picture(shown), picture(case(candidate=view(0.1, 0.9, 0)))
     assert (image[TEXT_HEIGHT + 1 + TEXT_HEIGHT, MIDDLE : MIDDLE + 100] == BLUE).all(), "their answer, without an image"
     assert (image[:, RIGHT:] == other[:, RIGHT:]).all(), "the candidate's column is that of any case"
-    assert "Each of 20 retrains gets it right, 98% mean confidence." in caption(shown)
-    assert "; 20 retrains: Shirt 98%; candidate: " in in_words(shown)
+    assert "Each of 20 reference models gets it right, 98% mean confidence." in caption(shown)
+    assert "; 20 reference models: Shirt 98%; candidate: " in in_words(shown)
     assert "baseline" not in in_words(shown)
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from harness.gates import Bound, Gate
+from harness.checks import Check, Threshold
 from harness.measures import Measurement
 from harness.measures.accuracy import PAIR_FAILURES
 from harness.measures.failures import Answer
@@ -106,8 +106,8 @@ def test_the_title_says_how_many_there_are_and_in_which_order(tiles, count, pose
 
 def verdict(*, failures: int = 17, name: str = "pair-a"):
     """A verdict on a count that may be 10: the more failures, the worse."""
-    gate = Gate(name, "pairs", "pair_failures", "at_most", hand=Bound(10))
-    return gate.judge(Measurement(PAIR_FAILURES, failures, 100, (10.0, 27.0)))
+    check = Check(name, "pairs", "pair_failures", "at_most", hand=Threshold(10))
+    return check.judge(Measurement(PAIR_FAILURES, failures, 100, (10.0, 27.0)))
 
 
 def made(*sizes: int, gallery: int = 0):

@@ -7,11 +7,11 @@ import pytest
 from outcomes import EMPTY
 from overviews import model, overview
 
-from harness.gates import Bound, Gate
+from harness.checks import Check, Threshold
 from harness.measures import Measurement
 from harness.measures.accuracy import GOLDEN_RIGHT
 from harness.measures.failures import OWN_CONFIDENT
-from harness.measures.panel.consensus import LOST_CONSENSUS
+from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
 from harness.measures.panel.label_errors import Suspect, Suspects, WithoutSuspects
 from harness.report.golden import golden
 from harness.report.scorecard import consensus_errors
@@ -21,12 +21,19 @@ from harness.run.overview import KindCount
 
 PICTURE = np.zeros((8, 8, 1), dtype=np.uint8)
 EVIL = "</p><script>alert(1)</script>"
-KNOWN = Gate("consensus-clean", "consensus", "lost_consensus", panel=Bound(30, mean=12.2, std=4.2, retrains=20, k=4))
-CLEAN = Gate("clean", "clean", "accuracy", panel=Bound(0.92, mean=0.93, std=0.002, retrains=20, k=4))
+KNOWN = Check(
+    "consensus-clean",
+    "consensus",
+    "consensus_set_errors",
+    panel=Threshold(30, mean=12.2, std=4.2, reference_models=20, k=4),
+)
+CLEAN = Check("clean", "clean", "accuracy", panel=Threshold(0.92, mean=0.93, std=0.002, reference_models=20, k=4))
 
 
-def lost(count: int, gate: Gate = KNOWN):
-    return gate.judge(Measurement(LOST_CONSENSUS, count, 10_000, (1.0, 90.0), detail="of 8514 that each gets right"))
+def lost(count: int, check: Check = KNOWN):
+    return check.judge(
+        Measurement(CONSENSUS_SET_ERRORS, count, 10_000, (1.0, 90.0), detail="of 8514 that each gets right")
+    )
 
 
 def right(value: float):
@@ -36,8 +43,10 @@ def right(value: float):
 
 
 def golden_row(name: str, value: float, reason: str = "complaint 7"):
-    gate = Gate(name, "golden", "golden_right", class_name="shoe", hand=Bound(1, reason=reason, n=1, date="2026-11-26"))
-    return gate.judge(Measurement(GOLDEN_RIGHT, value, 1, (0.0, 1.0), detail=f"shoe; {reason}"))
+    check = Check(
+        name, "golden", "golden_right", class_name="shoe", hand=Threshold(1, reason=reason, n=1, date="2026-11-26")
+    )
+    return check.judge(Measurement(GOLDEN_RIGHT, value, 1, (0.0, 1.0), detail=f"shoe; {reason}"))
 
 
 def test_what_every_healthy_model_gets_right_leads_the_page_of_a_model_that_fails():
@@ -45,10 +54,8 @@ def test_what_every_healthy_model_gets_right_leads_the_page_of_a_model_that_fail
         EMPTY, verdicts=(lost(71),), consensus_pictures={"consensus-clean": ["<b>one</b>", "<b>two</b>", "<b>3</b>"]}
     )
     section = consensus_errors(outcome)
-    assert section.title == "Every retrained reference model gets these right, this one does not"
-    assert (
-        "71 such images; retrained reference models lose 12 images ± 4.2. Of 8514 that each gets right." in section.body
-    )
+    assert section.title == "Every reference model gets these right, this one does not"
+    assert "71 such images; reference models lose 12 images ± 4.2. Of 8514 that each gets right." in section.body
     assert "<b>one</b><b>two</b>" in section.body
     assert "<b>3</b>" not in section.body, "what got worse stands not far below"
     assert 'href="#pictures-consensus-clean"' in section.body
@@ -83,7 +90,7 @@ def suspected(**rest):
 
 
 def test_suspects_stand_with_pictures_and_the_verdict_with_and_without_them():
-    body = suspect_labels(suspected(healthy_mean=0.94, healthy_std=0.001)).body
+    body = suspect_labels(suspected(reference_mean=0.94, reference_std=0.001)).body
     assert "against the labels of 2 of 300 images" in body
     assert "Clean accuracy with all images 93.0%, which passes: at least 92.0%" in body
     floor = 0.94 - 4 * (1 / 298) * np.sqrt(1.05)
@@ -93,12 +100,12 @@ def test_suspects_stand_with_pictures_and_the_verdict_with_and_without_them():
     assert "20 of 20" in body
 
 
-def test_the_floor_without_suspects_rests_on_no_less_spread_than_the_gates():
-    outcome = suspected(healthy_mean=0.94, healthy_std=0.001)
+def test_the_floor_without_suspects_rests_on_no_less_spread_than_the_checks():
+    outcome = suspected(reference_mean=0.94, reference_std=0.001)
     (clean,) = outcome.verdicts
-    wide = replace(clean, gate=replace(CLEAN, panel=replace(CLEAN.panel, std=0.01)))
+    wide = replace(clean, check=replace(CLEAN, panel=replace(CLEAN.panel, std=0.01)))
     body = suspect_labels(replace(outcome, verdicts=(wide,))).body
-    assert f"at least {100 * (0.94 - 4 * 0.01 * np.sqrt(1.05)):.1f}%, the floor" in body
+    assert f"at least {100 * (0.94 - 4 * 0.01 * np.sqrt(1.05)):.1f}%, the threshold" in body
 
 
 def test_why_suspects_are_not_told_is_said():

@@ -5,7 +5,7 @@ import re
 import pytest
 from outcomes import EMPTY
 
-from harness.gates import Bound, Gate, Verdict
+from harness.checks import Check, Threshold, Verdict
 from harness.report.ranking import ranking_lines, ranking_page
 from harness.run.outcome import Outcome
 from harness.run.ranking import Judged, best_behaviours, ranked, wins
@@ -14,14 +14,14 @@ EVIL = "<script>alert('x')</script>"
 
 
 def judged(name: str, values: dict[str, float], *, std: float | None = 0.01, **changes) -> Judged:
-    """Return what the gate says of a candidate with these accuracies, each of a family of its own, floor 0.8."""
+    """Return what the gate says of a candidate with these accuracies, each of a family of its own, threshold 0.8."""
     verdicts = tuple(
         Verdict(
-            Gate(row, row.partition("-")[0], "accuracy", panel=Bound(0.8, mean=0.85, std=std)),
+            Check(row, row.partition("-")[0], "accuracy", panel=Threshold(0.8, mean=0.85, std=std)),
             "pass" if value >= 0.8 else "fail",
             "accuracy",
             value=value,
-            limit=0.8,
+            threshold=0.8,
             n=100,
         )
         for row, value in values.items()
@@ -38,7 +38,7 @@ REFUSED = judged("refused", {}, errors=(f"the model raised {EVIL}",))
 ALL = ranked([REFUSED, BROKEN, SHARP, STEADY])
 
 
-def test_failing_gates_count_first_then_the_tightest():
+def test_failing_checks_count_first_then_the_tightest():
     assert [one.name for one in ALL] == ["steady", "sharp", "broken", "refused"]
     assert BROKEN.failing == ["pose-1"]
     assert BROKEN.margins == {"clean": pytest.approx(10.0), "pose": pytest.approx(-1.0)}
@@ -49,10 +49,10 @@ def test_a_test_without_a_gate_that_fails_ranks_a_candidate_behind_those_that_pa
     mine = judged("mine", {"clean": 0.95}, failed_tests=(f"test_own.py::test_mine[{EVIL}]",))
     candidates = ranked([mine, STEADY, BROKEN])
     assert [one.name for one in candidates] == ["steady", "mine", "broken"], "though its gate passes by most"
-    (line,) = [line for line in ranking_lines(candidates) if "without a gate" in line]
-    assert line.startswith("mine fails tests without a gate: test_own.py::test_mine")
+    (line,) = [line for line in ranking_lines(candidates) if "without a check" in line]
+    assert line.startswith("mine fails tests without a check: test_own.py::test_mine")
     page = ranking_page(candidates, {})
-    assert "mine fails tests without a gate" in page
+    assert "mine fails tests without a check" in page
     assert EVIL not in page
 
 
@@ -72,10 +72,17 @@ def test_a_row_is_won_by_who_is_plainly_ahead_of_all_others():
 
 def test_of_errors_fewer_win():
     def counting(name, value):
-        row = {"id": "pairs", "family": "pairs", "role": "candidate", "status": "pass", "value": value, "bound": 30.0}
-        more = {"direction": "at_most", "healthy_std": 5.0, "healthy_mean": 20.0, "unit": "images"}
-        gates = [{**row, **more}]
-        report = {"verdict": "pass", "errors": [], "failed_tests": [], "candidate": None, "gates": gates}
+        row = {
+            "id": "pairs",
+            "family": "pairs",
+            "role": "candidate",
+            "status": "pass",
+            "value": value,
+            "threshold": 30.0,
+        }
+        more = {"direction": "at_most", "reference_std": 5.0, "reference_mean": 20.0, "unit": "images"}
+        checks = [{**row, **more}]
+        report = {"verdict": "pass", "errors": [], "failed_tests": [], "candidate": None, "checks": checks}
         return Judged.of(name, name, report)
 
     assert [(win.candidate, win.lead) for win in wins([counting("many", 25), counting("few", 10)])] == [("few", 3.0)]
@@ -95,7 +102,7 @@ def test_the_terminal_says_rank_and_wins():
 
 
 def test_the_page_ranks_draws_and_lists_every_row():
-    page = ranking_page(ALL, {"gates": "g.toml"})
+    page = ranking_page(ALL, {"checks": "g.toml"})
     assert "<title>4 candidates by the gate</title>" in page
     assert page.count("data:image/svg+xml") == 1
     assert re.search(r"<td>Images as they are</td><td>clean</td><td>broken</td><td>2.0</td>", page)
@@ -109,7 +116,7 @@ def test_fifty_candidates_are_one_page_below_a_megabyte_that_fetches_nothing():
         judged(f"candidate-{number:02}", {row: 0.80 + (number * 7 + at * 3) % 40 / 200 for at, row in enumerate(rows)})
         for number in range(50)
     ]
-    page = ranking_page(ranked(many), {"gates": "g.toml"})
+    page = ranking_page(ranked(many), {"checks": "g.toml"})
     assert len(page.encode()) <= 1_000_000
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", page)
     assert page.count("<tr>") > 250

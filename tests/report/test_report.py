@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from overviews import CHANGES, model, overview, rate
 
-from harness.gates import Bound, Gate
+from harness.checks import Check, Threshold
 from harness.measures import Measurement
 from harness.measures.accuracy import ACCURACY, PAIR_FAILURES
 from harness.measures.statistics import related
-from harness.measures.worst_poses import RIGHT_AT_EVERY_POSE
+from harness.measures.worst_poses import ROBUST_ACCURACY
 from harness.networks.training import Epoch
 from harness.perturb import Pose
 from harness.report import markdown, summary_lines, write_reports
@@ -28,14 +28,16 @@ from harness.report.wording import hints
 from harness.run.outcome import Outcome
 from harness.run.overview import KindChange, KindCount, OnObject
 
-FAIL = Gate("rotate-ccw-015", "rotation", "accuracy", panel=Bound(0.851, "", 0.868, 0.006, 20)).judge(
+FAIL = Check("rotate-ccw-015", "rotation", "accuracy", panel=Threshold(0.851, "", 0.868, 0.006, 20)).judge(
     Measurement(ACCURACY, 0.812, 10_000, (0.804, 0.82), detail="worst pair Shirt→Coat 14%")
 )
-PASS = Gate("clean", "clean", "accuracy", hand=Bound(0.9)).judge(Measurement(ACCURACY, 0.921, 10_000, (0.915, 0.926)))
-COUNT = Gate("pair-a-b", "pairs", "pair_failures", "at_most").judge(
+PASS = Check("clean", "clean", "accuracy", hand=Threshold(0.9)).judge(
+    Measurement(ACCURACY, 0.921, 10_000, (0.915, 0.926))
+)
+COUNT = Check("pair-a-b", "pairs", "pair_failures", "at_most").judge(
     Measurement(PAIR_FAILURES, 17, 10_000, (10.0, 27.0))
 )
-ERROR = Gate("flip", "flip", "accuracy").unjudged("error", "the model raised")
+ERROR = Check("flip", "flip", "accuracy").unjudged("error", "the model raised")
 OUTCOME = Outcome(
     verdicts=(COUNT, PASS, FAIL),
     errors=(),
@@ -47,9 +49,9 @@ OUTCOME = Outcome(
         "baseline": {"path": "models/b.safetensors", "sha256": "beef" * 16, "architecture": "fashion-cnn"},
     },
     data={"name": "fashion-mnist", "split": "test", "sha256": "d" * 64, "n": 10_000},
-    recipe={"about": "20 retrained reference models"},
-    provenance="20 retrained reference models; the candidate's recipe is the same",
-    gates_sha256="e" * 64,
+    recipe={"about": "20 reference models"},
+    provenance="20 reference models; the candidate's recipe is the same",
+    checks_sha256="e" * 64,
     versions={"python": "3"},
     command="pytest stress_tests --candidate runs/new.safetensors",
 )
@@ -62,13 +64,13 @@ EVIL = "<script>alert('x')</script>"
 def test_the_markdown_holds_verdict_models_data_failures_and_command():
     text = markdown(OUTCOME)
     assert text.startswith(
-        "## ❌ Model quality gate: FAIL: 1 of 2 gates pass; worse: rotation, test_own.py::test_mine\n"
+        "## ❌ Model quality gate: FAIL: 1 of 2 checks pass; worse: rotation, test_own.py::test_mine\n"
     )
     assert "- candidate: `runs/new.safetensors` (`c0ffeec0ffee`)" in text
     assert "- data: fashion-mnist, test split, 10000 images" in text
     assert "- failed: `test_own.py::test_mine`" in text
     assert "| rotation | 1 of 1 | rotate-ccw-015 | 81.2% | at least 85.1% | 3.9 points |" in text
-    assert "- rotate-ccw-015: accuracy 0.8120 < floor 0.8510" in text
+    assert "- rotate-ccw-015: accuracy 0.8120 < threshold 0.8510" in text
     assert "Reproduce: `pytest stress_tests --candidate runs/new.safetensors`" in text
     assert "clean |" not in text
 
@@ -76,7 +78,7 @@ def test_the_markdown_holds_verdict_models_data_failures_and_command():
 @pytest.mark.parametrize(
     ("changes", "icon", "line"),
     [
-        ({"verdicts": (PASS,), "failed_tests": ()}, "✅", "PASS: 1 of 1 gates pass"),
+        ({"verdicts": (PASS,), "failed_tests": ()}, "✅", "PASS: 1 of 1 checks pass"),
         ({"omissions": ("2000 of 10000 images",)}, "⚠️", "- partial: 2000 of 10000 images"),
         ({"errors": ("flip: the model | raised\nNaN",)}, "❌", r"- **could not judge**: flip: the model \| raised NaN"),
     ],
@@ -93,21 +95,21 @@ def test_the_markdown_of_a_pass_says_what_was_judged_and_nothing_else():
         replace(OUTCOME, verdicts=(PASS,), failed_tests=(), models={"candidate": OUTCOME.models["candidate"]})
     )
     assert text.splitlines() == [
-        "## ✅ Model quality gate: PASS: 1 of 1 gates pass",
+        "## ✅ Model quality gate: PASS: 1 of 1 checks pass",
         "",
         "What was judged:",
         "",
         "- candidate: `runs/new.safetensors` (`c0ffeec0ffee`)",
         "- data: fashion-mnist, test split, 10000 images",
-        "- bounds: 20 retrained reference models; the candidate's recipe is the same",
-        "- 1 of the bounds set by hand: clean",
+        "- thresholds: 20 reference models; the candidate's recipe is the same",
+        "- 1 of the thresholds set by hand: clean",
         "",
         "Reproduce: `pytest stress_tests --candidate runs/new.safetensors`",
     ]
 
 
 def test_pipes_and_line_breaks_break_neither_table_nor_list():
-    nasty = replace(FAIL, gate=replace(FAIL.gate, family="ro|ta\ntion"), detail="a|b\nc")
+    nasty = replace(FAIL, check=replace(FAIL.check, family="ro|ta\ntion"), detail="a|b\nc")
     lines = markdown(replace(OUTCOME, verdicts=(nasty,))).splitlines()
     (row,) = [line for line in lines if line.startswith("| ro")]
     assert len(re.findall(r"(?<!\\)\|", row)) == 7
@@ -125,9 +127,9 @@ def test_the_markdown_lists_errors_before_failures():
 
 def test_the_summary_ends_with_the_verdict_what_fails_and_the_place_of_the_report():
     assert summary_lines(OUTCOME, Path("reports")) == [
-        "bounds: 20 retrained reference models; the candidate's recipe is the same",
-        "1 of the bounds set by hand: clean",
-        "1 measurements reported only, without a bound",
+        "thresholds: 20 reference models; the candidate's recipe is the same",
+        "1 of the thresholds set by hand: clean",
+        "1 measurements informational, without a threshold",
         f"candidate runs/new.safetensors: {OUTCOME.headline}",
         "  test_own.py::test_mine: failed",
         f"  {FAIL.explain('reports/stress.html')}",
@@ -137,31 +139,31 @@ def test_the_summary_ends_with_the_verdict_what_fails_and_the_place_of_the_repor
 
 
 def of_families(failing: dict[str, int]) -> Outcome:
-    """Return the outcome of a run in which so many gates of each family fail, and one passes."""
-    gates = [
-        Gate(f"{family}-row-{row:04}", family, "accuracy", panel=Bound(0.9 - row / 1000, "", 0.91, 0.004, 20))
+    """Return the outcome of a run in which so many checks of each family fail, and one passes."""
+    checks = [
+        Check(f"{family}-row-{row:04}", family, "accuracy", panel=Threshold(0.9 - row / 1000, "", 0.91, 0.004, 20))
         for family, count in failing.items()
         for row in range(count)
     ]
-    passing = [Gate(f"{family}-holds", family, "accuracy", hand=Bound(0.1)) for family in failing]
+    passing = [Check(f"{family}-holds", family, "accuracy", hand=Threshold(0.1)) for family in failing]
     measured = Measurement(ACCURACY, 0.5, 10_000, (0.49, 0.51), detail="worst pair Shirt→Coat 14%")
-    return replace(OUTCOME, verdicts=tuple(gate.judge(measured) for gate in (*gates, *passing)), failed_tests=())
+    return replace(OUTCOME, verdicts=tuple(check.judge(measured) for check in (*checks, *passing)), failed_tests=())
 
 
 def many_failures(families: int, of_each: int) -> Outcome:
-    gates = [
-        Gate(f"{family:02}-{row:03}", f"family-{family:02}", "accuracy", hand=Bound(0.9 - row / 1000))
+    checks = [
+        Check(f"{family:02}-{row:03}", f"family-{family:02}", "accuracy", hand=Threshold(0.9 - row / 1000))
         for row in range(of_each)
         for family in range(families)
     ]
     measured = Measurement(ACCURACY, 0.5, 10_000, (0.49, 0.51), detail="worst pair Shirt→Coat 14%")
-    return replace(OUTCOME, verdicts=tuple(gate.judge(measured) for gate in gates), failed_tests=())
+    return replace(OUTCOME, verdicts=tuple(check.judge(measured) for check in checks), failed_tests=())
 
 
 def test_of_many_failures_a_summary_has_the_worst_of_each_behaviour():
     lines = summary_lines(many_failures(3, 20), Path("reports"))
     assert [line.split(":")[0] for line in lines[-5:-2]] == ["  00-000", "  01-000", "  02-000"]
-    assert lines[-2] == "  and 57 more gates fail, listed above and in the report"
+    assert lines[-2] == "  and 57 more checks fail, listed above and in the report"
     assert len(summary_lines(many_failures(30, 1), Path("reports"))) == 3 + 10 + 2
 
 
@@ -183,7 +185,7 @@ def test_of_many_failures_the_markdown_fits_on_a_screen_and_drops_none():
 
 
 def test_the_markdown_has_the_family_first_that_misses_by_most():
-    worse = replace(FAIL, gate=replace(FAIL.gate, family="worst"), value=0.1)
+    worse = replace(FAIL, check=replace(FAIL.check, family="worst"), value=0.1)
     text = markdown(replace(OUTCOME, verdicts=(FAIL, PASS, worse)))
     assert text.index("| worst |") < text.index("| rotation |")
 
@@ -237,21 +239,23 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def gates_of(page: Page) -> list[str]:
+def checks_of(page: Page) -> list[str]:
     return [name for name in page.ids if name != "zoom" and not name.startswith(("report-", "word-", "about-"))]
 
 
 def test_every_gate_has_an_anchor_and_every_link_its_target():
     page = Page(scorecard(OUTCOME))
-    assert sorted(gates_of(page)) == ["clean", "pair-a-b", "rotate-ccw-015"]
+    assert sorted(checks_of(page)) == ["clean", "pair-a-b", "rotate-ccw-015"]
     assert len(page.ids) == len(set(page.ids))
     # The details are in the list of tests, which pytest-html adds.
-    assert {link for link in page.links if link[1:] not in page.ids} == {f"#pictures-{gate}" for gate in gates_of(page)}
+    assert {link for link in page.links if link[1:] not in page.ids} == {
+        f"#pictures-{check}" for check in checks_of(page)
+    }
 
 
 def test_failures_come_first():
     page = Page(scorecard(replace(OUTCOME, verdicts=(COUNT, PASS, FAIL, ERROR))))
-    assert gates_of(page) == ["flip", "rotate-ccw-015", "clean", "pair-a-b"]
+    assert checks_of(page) == ["flip", "rotate-ccw-015", "clean", "pair-a-b"]
     assert [link for link in page.links if not link.startswith(("#report-", "#word-", "#about-"))][:2] == [
         "#flip",
         "#rotate-ccw-015",
@@ -259,7 +263,7 @@ def test_failures_come_first():
 
 
 def test_what_got_worse_stands_by_behaviour_in_plain_words_with_its_worst_case():
-    other = replace(FAIL, gate=replace(FAIL.gate, id="rotate-ccw-020", pose=Pose(20.0)), value=0.7)
+    other = replace(FAIL, check=replace(FAIL.check, id="rotate-ccw-020", pose=Pose(20.0)), value=0.7)
     page = scorecard(replace(OUTCOME, verdicts=(PASS, FAIL, other)))
     top = page[page.index('id="report-worse"') : page.index('id="report-covered"')]
     assert "Turned images" in top
@@ -271,26 +275,30 @@ def test_what_got_worse_stands_by_behaviour_in_plain_words_with_its_worst_case()
 
 
 def test_a_long_list_of_behaviours_is_folded():
-    failed = tuple(replace(FAIL, gate=replace(FAIL.gate, id=f"g-{at}", family=f"family-{at}")) for at in range(9))
+    failed = tuple(replace(FAIL, check=replace(FAIL.check, id=f"g-{at}", family=f"family-{at}")) for at in range(9))
     assert "<summary>3 more behaviours</summary>" in scorecard(replace(OUTCOME, verdicts=failed))
 
 
 def test_the_example_is_that_of_the_worst_gate_that_has_one():
-    worse = replace(FAIL, gate=replace(FAIL.gate, id="worse"), value=0.1)
-    pictures = {FAIL.gate.id: "<img alt='an example'>"}
+    worse = replace(FAIL, check=replace(FAIL.check, id="worse"), value=0.1)
+    pictures = {FAIL.check.id: "<img alt='an example'>"}
     page = scorecard(replace(OUTCOME, verdicts=(FAIL, worse), examples=pictures))
     assert "<img alt='an example'>" in page[: page.index('id="report-covered"')]
     assert "An example" not in scorecard(OUTCOME)
 
 
 def test_the_example_is_of_another_image_than_what_leads_the_page():
-    worse, worst = (replace(FAIL, gate=replace(FAIL.gate, id=name), value=at) for name, at in (("b", 0.2), ("c", 0.1)))
+    worse, worst = (
+        replace(FAIL, check=replace(FAIL.check, id=name), value=at) for name, at in (("b", 0.2), ("c", 0.1))
+    )
     pictures = {
-        name: f'<img alt="image {image}, of {name}">' for name, image in ((FAIL.gate.id, 15), ("b", 1), ("c", 7))
+        name: f'<img alt="image {image}, of {name}">' for name, image in ((FAIL.check.id, 15), ("b", 1), ("c", 7))
     }
     leading = {"c": ['<img alt="image 7, of c">', '<img alt="image 1, in a mirror">']}
     page = scorecard(replace(OUTCOME, verdicts=(FAIL, worse, worst), examples=pictures, consensus_pictures=leading))
-    assert f"image 15, of {FAIL.gate.id}" in page[page.index('id="report-example"') : page.index('id="report-covered"')]
+    assert (
+        f"image 15, of {FAIL.check.id}" in page[page.index('id="report-example"') : page.index('id="report-covered"')]
+    )
 
 
 def test_when_all_passes_the_closest_behaviours_are_named():
@@ -300,8 +308,8 @@ def test_when_all_passes_the_closest_behaviours_are_named():
 
 
 def test_the_comparison_marks_what_is_plainly_worse_and_takes_the_search_from_its_gate():
-    grid = Gate("worst", "search", "right_at_every_pose", keys={"grid": "promised"}).judge(
-        Measurement(RIGHT_AT_EVERY_POSE, 0.612, 2_000, (0.59, 0.63))
+    grid = Check("worst", "search", "robust_accuracy", keys={"grid": "augmentation-range"}).judge(
+        Measurement(ROBUST_ACCURACY, 0.612, 2_000, (0.59, 0.63))
     )
     models = (model(right=0.8, roles=("candidate",), right_everywhere=None), model("baseline", right=0.9))
     page = html.unescape(scorecard(replace(OUTCOME, verdicts=(grid,), overview=compared(*models))))
@@ -438,24 +446,24 @@ def test_every_worsening_is_marked_as_plain_or_as_what_chance_may_explain():
     assert table.count("▼") + table.count("▽") == 2
 
 
-def damaged(name: str, severity: int, value: float, *, bound: float | None = None):
-    gate = Gate(
+def damaged(name: str, severity: int, value: float, *, threshold: float | None = None):
+    check = Check(
         f"corrupt-{name}-{severity}",
         "corruption",
         "accuracy",
-        hand=None if bound is None else Bound(bound),
+        hand=None if threshold is None else Threshold(threshold),
         keys={"corruption": name, "severity": severity},
         words=(name, f"{severity} of 5"),
     )
-    return gate.judge(Measurement(ACCURACY, value, 1_000, (value - 0.01, value + 0.01)))
+    return check.judge(Measurement(ACCURACY, value, 1_000, (value - 0.01, value + 0.01)))
 
 
 DAMAGED = (
     damaged("fog", 2, 0.536),
-    damaged("fog", 1, 0.7, bound=0.75),
+    damaged("fog", 1, 0.7, threshold=0.75),
     damaged("contrast", 5, 0.199),
     damaged("contrast", 4, 0.25),
-    damaged("contrast", 1, 0.9, bound=0.8),
+    damaged("contrast", 1, 0.9, threshold=0.8),
 )
 
 
@@ -504,10 +512,10 @@ def test_no_p_is_nought():
         "by_class": {"Dress": [921, 32]},
         "by_pair": {},
     }
-    verdict = replace(FAIL, flips=flips, gate=replace(FAIL.gate, family="regression"))
+    verdict = replace(FAIL, flips=flips, check=replace(FAIL.check, family="regression"))
     outcome = replace(OUTCOME, verdicts=(verdict,))
     page = html.unescape(scorecard(outcome))
-    row = next(row for row in cells(page[page.index('id="report-incumbent"') :]) if row[0] == FAIL.gate.id)
+    row = next(row for row in cells(page[page.index('id="report-incumbent"') :]) if row[0] == FAIL.check.id)
     assert row[-1] == "< 0.0001"
     assert [re.sub("<[^>]+>", "", cell) for cell in row[1:3]] == ["▼ 1714", "53"]
     assert any("(McNemar p < 0.0001)" in note for note in notes(outcome))
@@ -526,7 +534,7 @@ def test_the_scorecard_holds_what_was_judged_and_how():
     assert f"<strong>This model got worse: 2 of 2 checks fail.</strong><span>{OUTCOME.headline}</span>" in page
     for fact in ("runs/new.safetensors", "c0ffeec0ffee", "fashion-mnist, test split, 10000 images", OUTCOME.command):
         assert fact in page
-    assert "20 retrained reference models" in page
+    assert "20 reference models" in page
     assert "test_own.py::test_mine: failed" in page
 
 
@@ -539,7 +547,7 @@ def test_a_run_in_which_all_holds_has_no_list_of_failures():
     [
         replace(OUTCOME, models={"candidate": {"path": EVIL, "sha256": EVIL, "architecture": EVIL}}),
         replace(OUTCOME, verdicts=(replace(FAIL, detail=EVIL),)),
-        replace(OUTCOME, verdicts=(replace(FAIL, gate=replace(FAIL.gate, id=EVIL, family=EVIL)),)),
+        replace(OUTCOME, verdicts=(replace(FAIL, check=replace(FAIL.check, id=EVIL, family=EVIL)),)),
         replace(OUTCOME, errors=(EVIL,)),
         replace(OUTCOME, omissions=(EVIL,)),
         replace(OUTCOME, failed_tests=(EVIL,)),

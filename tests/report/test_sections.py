@@ -37,7 +37,7 @@ def test_the_contents_are_those_of_the_page_in_its_order():
         "failures",
         "covered",
         "figures",
-        "gates",
+        "checks",
         "words",
         "tests",
     ]
@@ -49,7 +49,7 @@ def test_a_section_more_stands_where_the_list_has_it(monkeypatch):
 
     monkeypatch.setattr(html, "SECTIONS", (weather, *SECTIONS))
     page = html.scorecard(EMPTY)
-    assert [name for name, _ in contents(page)] == ["weather", "covered", "gates", "words", "tests"]
+    assert [name for name, _ in contents(page)] == ["weather", "covered", "checks", "words", "tests"]
     assert "<td>default</td><td>&lt;/h2&gt;&lt;script&gt;" in page
     assert "<script>alert" not in page
 

@@ -1,34 +1,36 @@
-"""Groups on the page: a dot each with its interval, bound and healthy retrains, and a table that says why not."""
+"""Groups on the page: a dot each with its interval, threshold and reference models, and a table that says why not."""
 
 from dataclasses import replace
 
 import pytest
 from outcomes import EMPTY, PASS
 
-from harness.gates import Bound, Gate, Verdict
+from harness.checks import Check, Threshold, Verdict
 from harness.report.slices import group_dots, slices
 
 EVIL = "<script>alert('x')</script>"
 
 
-def group(name, value, status="pass", *, n=200, not_gated=""):
-    bound = Bound(0.8, mean=0.9, std=0.01)
-    gate = Gate(
+def group(name, value, status="pass", *, n=200, informational=""):
+    threshold = Threshold(0.8, mean=0.9, std=0.01)
+    check = Check(
         f"slice-camera-{value}",
         "slice",
         "group_accuracy",
         "at_least",
-        panel=bound,
-        not_gated=not_gated,
+        panel=threshold,
+        informational=informational,
         keys={"by": "camera", "group": name},
     )
-    limit = None if not_gated else 0.8
-    return Verdict(gate, status, "group_accuracy", value=value, limit=limit, n=n, interval=(value - 0.04, value + 0.03))
+    limit = None if informational else 0.8
+    return Verdict(
+        check, status, "group_accuracy", value=value, threshold=limit, n=n, interval=(value - 0.04, value + 0.03)
+    )
 
 
 WORST = Verdict(
-    Gate("worst-site", "slice", "worst_group_accuracy", keys={"by": "site", "least": 50}),
-    "not_gated",
+    Check("worst-site", "slice", "worst_group_accuracy", keys={"by": "site", "least": 50}),
+    "informational",
     "worst_group_accuracy",
     value=0.7,
     n=400,
@@ -37,7 +39,7 @@ WORST = Verdict(
     about="the worst group",
 )
 FRONT, REAR = group("front", 0.91), group("rear", 0.75, "fail")
-TINY = group(EVIL, 0.6, "not_gated", n=9, not_gated="9 images are too few")
+TINY = group(EVIL, 0.6, "informational", n=9, informational="9 images are too few")
 
 
 def test_each_column_has_its_dots_and_its_table():

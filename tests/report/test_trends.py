@@ -25,7 +25,7 @@ EVIL = "<script>alert('x')</script>"
 
 
 def run(number: int, *, failing: int = 0):
-    """Return the line of a candidate, of 100 gates of which some fail."""
+    """Return the line of a candidate, of 100 checks of which some fail."""
     verdicts = tuple(
         verdict("fail" if at < failing else "pass", f"gate-{at:03}", family=FAMILIES[at % len(FAMILIES)], value=value)
         for at in range(100)
@@ -132,7 +132,7 @@ JUDGED = replace(
     verdicts=(
         verdict("pass", value=0.92, std=0.01),
         verdict("fail", "bad", family="pairs", value=0.8, std=0.02),
-        verdict("not_gated", "far", value=float("inf")),
+        verdict("informational", "far", value=float("inf")),
         replace(verdict("error", "broken"), value=None),
     ),
 )
@@ -147,7 +147,7 @@ def test_mlflow_has_metrics_the_verdict_as_a_tag_and_the_reports(monkeypatch, tm
     said = fake.said
     assert (said["experiment"], said["run"], said["ended"]) == ("robustness", "gate cccccccc", True)
     measured, margins = {"clean": 0.92, "bad": 0.8}, {"margin/clean": 7.0, "margin/pairs": -2.5}
-    assert said["metrics"] == {**measured, **margins, "gates_judged": 2.0, "gates_failing": 1.0}
+    assert said["metrics"] == {**measured, **margins, "checks_judged": 2.0, "checks_failing": 1.0}
     assert said["tags"]["stress.verdict"] == "error"
     assert said["tags"]["stress.candidate_sha256"] == "c" * 64
     assert said["artifacts"] == [("stress.html", "stress"), ("stress.json", "stress")]

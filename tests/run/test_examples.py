@@ -9,11 +9,11 @@ import torch
 from panels import view_of
 from torch import nn
 
+from harness.checks import Check, Threshold, Verdict
 from harness.data import LabelledImages
-from harness.gates import Bound, Gate, Verdict
 from harness.inference import Classifier, RoleModel
 from harness.inference.search import first_failures
-from harness.measures import accuracy, lost_consensus, lost_to, pair_failures, right_at_every_pose
+from harness.measures import accuracy, consensus_set_errors, find_consensus_set_errors, pair_failures, robust_accuracy
 from harness.measures.panel.predictions import PanelPredictions
 from harness.perturb import IDENTITY, HorizontalFlip, Pose
 from harness.perturb.backgrounds import with_background
@@ -72,9 +72,9 @@ def session() -> StressSession:
     return session_of([20, 21, 240, 241, 242, 22], [0, 0, 0, 1, 1, 1], baseline=Mean(-5.0))
 
 
-def judged(measurement, *, bound: float | None = 0.99, **keys) -> Verdict:
-    hand = None if bound is None else Bound(bound)
-    return Gate("row", "family", measurement.metric.name, hand=hand, keys=keys).judge(measurement)
+def judged(measurement, *, threshold: float | None = 0.99, **keys) -> Verdict:
+    hand = None if threshold is None else Threshold(threshold)
+    return Check("row", "family", measurement.metric.name, hand=hand, keys=keys).judge(measurement)
 
 
 def evidence_of(verdict: Verdict, seen) -> Evidence:
@@ -157,16 +157,16 @@ def test_a_case_says_how_its_image_was_changed(session, perturbation, words):
     assert {shown.pose for shown in cases} == {words}
 
 
-@pytest.mark.parametrize("bound", [0.1, None], ids=["passed", "not-gated"])
-def test_an_accuracy_that_holds_shows_no_pictures(session, bound):
+@pytest.mark.parametrize("threshold", [0.1, None], ids=["passed", "not-gated"])
+def test_an_accuracy_that_holds_shows_no_pictures(session, threshold):
     predictions = predicted(session)
-    assert evidence_of(judged(accuracy(predictions), bound=bound), predictions).examples(session) == []
+    assert evidence_of(judged(accuracy(predictions), threshold=threshold), predictions).examples(session) == []
 
 
 def test_counts_of_failures_show_pictures_even_where_they_hold(session):
     predictions = predicted(session)
     measured = pair_failures(predictions, pair=CLASSES)
-    verdict = judged(measured, bound=5)
+    verdict = judged(measured, threshold=5)
     assert verdict.passed
     assert len(evidence_of(verdict, predictions).examples(session)) == 2
 
@@ -187,12 +187,14 @@ def test_of_what_every_healthy_retrain_gets_right_the_cases_show_what_these_say_
         mean = np.full((106, 2), 1 - sureness, dtype=np.float32)
         mean[np.arange(100, 106), session.images.labels] = sureness
         views[repr(perturbation)] = view_of(wrong, mean, mean.argmax(axis=1))
-    session = replace(session, knowledge=PanelPredictions("", CLASSES, ("a", "b", "c"), views))
-    lost = lost_to([predicted(session), predicted(session, HorizontalFlip())], session.knowledge)
-    (shown,) = evidence_of(judged(lost_consensus(lost), bound=0), lost).examples(session)
+    session = replace(session, panel_predictions=PanelPredictions("", CLASSES, ("a", "b", "c"), views))
+    lost = find_consensus_set_errors(
+        [predicted(session), predicted(session, HorizontalFlip())], session.panel_predictions
+    )
+    (shown,) = evidence_of(judged(consensus_set_errors(lost), threshold=0), lost).examples(session)
     assert (shown.index, shown.pose) == (102, "")
-    retrains, answer = shown.healthy
-    assert (retrains, answer.predicted, answer.true) == (3, "dark", "dark")
+    reference_models, answer = shown.reference
+    assert (reference_models, answer.predicted, answer.true) == (3, "dark", "dark")
     assert answer.confidence == pytest.approx(0.9)
 
 
@@ -201,13 +203,15 @@ def test_of_a_candidate_that_is_one_of_the_retrains_the_other_model_is_shown_in_
     wrong, mean = np.zeros(106, dtype=np.int16), np.full((106, 2), 0.5, dtype=np.float32)
     wrong[102], mean[102] = 1, (0.4, 0.6)
     view = view_of(wrong, mean, np.zeros(106, dtype=int))
-    knowledge = PanelPredictions("", CLASSES, ("a", "b", "c"), {repr(IDENTITY): view}).without("a")
-    session = replace(session, knowledge=knowledge)
-    lost = lost_to([predicted(session)], session.knowledge)
+    panel_predictions = PanelPredictions("", CLASSES, ("a", "b", "c"), {repr(IDENTITY): view}).without("a")
+    session = replace(session, panel_predictions=panel_predictions)
+    lost = find_consensus_set_errors([predicted(session)], session.panel_predictions)
     shown = next(
-        each for each in evidence_of(judged(lost_consensus(lost), bound=0), lost).examples(session) if each.index == 102
+        each
+        for each in evidence_of(judged(consensus_set_errors(lost), threshold=0), lost).examples(session)
+        if each.index == 102
     )
-    assert shown.healthy is None
+    assert shown.reference is None
     assert (shown.against, shown.other.answer.predicted) == ("baseline", "dark")
 
 
@@ -261,7 +265,7 @@ def test_a_search_shows_the_images_that_flip_at_the_smallest_pose_in_that_pose()
     # Bright images lose 1/8 of their light per pixel, and are dark below 102.
     session = session_of([130, 200, 255, 110, 230], [1, 1, 1, 1, 1])
     found = first_failures(session.roles["candidate"].classifier, session.images, POSES)
-    cases = evidence_of(judged(right_at_every_pose(found)), found).examples(session)
+    cases = evidence_of(judged(robust_accuracy(found)), found).examples(session)
     assert [shown.index for shown in cases] == [103, 100, 101]
     assert {shown.pose for shown in cases} <= {
         f"shifted {n} px {side}" for n in (1, 2, 4) for side in ("left", "right")
@@ -276,21 +280,21 @@ def test_a_search_shows_images_that_are_right_as_they_are_if_there_are_any():
     # 110 labelled dark is wrong at rest and turns right; 200 labelled bright is right at rest and turns wrong.
     session = session_of([110, 200], [0, 1])
     found = first_failures(session.roles["candidate"].classifier, session.images, POSES)
-    cases = evidence_of(judged(right_at_every_pose(found)), found).examples(session)
+    cases = evidence_of(judged(robust_accuracy(found)), found).examples(session)
     assert [shown.index for shown in cases] == [101]
 
 
 def test_where_no_image_is_right_as_it_is_a_search_shows_the_poses_found():
     session = session_of([20, 30], [1, 1])
     found = first_failures(session.roles["candidate"].classifier, session.images, POSES)
-    cases = evidence_of(judged(right_at_every_pose(found)), found).examples(session)
+    cases = evidence_of(judged(robust_accuracy(found)), found).examples(session)
     assert [(shown.index, shown.pose) for shown in cases] == [(100, POSES[0].in_words()), (101, POSES[0].in_words())]
 
 
 def test_a_search_that_breaks_nothing_shows_nothing():
     session = session_of([255], [1])
     found = first_failures(session.roles["candidate"].classifier, session.images, [Pose(dx=1.0)])
-    assert evidence_of(judged(right_at_every_pose(found), bound=1.0), found).examples(session) == []
+    assert evidence_of(judged(robust_accuracy(found), threshold=1.0), found).examples(session) == []
 
 
 # Interventions.
@@ -316,7 +320,7 @@ def test_a_gallery_shows_a_pairs_failures_the_new_ones_first():
     levels = [255, 120, 210, 190, 20]
     session = session_of(levels, [0, 0, 0, 0, 1], baseline=Mean(5.0, threshold=0.8))
     predictions = predicted(session, Pose(dx=1.0))
-    verdict = judged(pair_failures(predictions, pair=CLASSES), bound=4, pair=CLASSES)
+    verdict = judged(pair_failures(predictions, pair=CLASSES), threshold=4, pair=CLASSES)
     tiles, count = evidence_of(verdict, predictions).gallery(session)
     assert count == 5
     found = [(tile.answer.index, tile.answer.true, tile.answer.predicted, tile.new) for tile in tiles]
@@ -333,7 +337,7 @@ def test_a_gallery_shows_a_pairs_failures_the_new_ones_first():
 def test_a_gallery_has_no_more_than_its_tiles_and_says_how_many_there_are():
     session = session_of([200] * 30, [0] * 29 + [1])
     predictions = predicted(session)
-    verdict = judged(pair_failures(predictions, pair=CLASSES), bound=5, pair=CLASSES)
+    verdict = judged(pair_failures(predictions, pair=CLASSES), threshold=5, pair=CLASSES)
     tiles, count = evidence_of(verdict, predictions).gallery(session)
     assert (len(tiles), count) == (TILES, 29)
     assert {tile.new for tile in tiles} == {None}, "there is no baseline"

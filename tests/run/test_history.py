@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from outcomes import BROKEN, EMPTY, REPORTED, verdict
 
-from harness.errors import InputError
-from harness.gates import Bound, Gate, Verdict
+from harness.base.errors import InputError
+from harness.base.records import as_json
+from harness.checks import Check, Threshold, Verdict
 from harness.perturb import Pose
 from harness.run.history import History, append_run, failing_since, read_history
 from harness.run.outcome import line_of, margin
-from harness.store.records import as_json
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -32,20 +32,20 @@ def line(candidate: str, day: int = 0, **facts):
 
 
 def at_pose(value: float, status: str = "pass") -> Verdict:
-    gate = Gate("rotate", "rotation", "accuracy", pose=Pose(degrees=10), hand=Bound(0.5))
-    return Verdict(gate, status, "accuracy", value=value, limit=0.5, n=100)
+    check = Check("rotate", "rotation", "accuracy", pose=Pose(degrees=10), hand=Threshold(0.5))
+    return Verdict(check, status, "accuracy", value=value, threshold=0.5, n=100)
 
 
 def test_a_line_says_what_the_run_came_to():
-    grid = Gate("worst", "search", "right_at_every_pose", keys={"grid": "promised"})
+    grid = Check("worst", "search", "robust_accuracy", keys={"grid": "augmentation-range"})
     verdicts = (
         *(verdict("pass", value=0.92, std=0.01), verdict("fail", "bad", family="pairs", value=0.8, std=0.02)),
-        *(at_pose(0.7), at_pose(0.6), replace(at_pose(0.3), status="not_gated")),
-        Verdict(grid, "not_gated", "right_at_every_pose", value=0.4, n=100),
+        *(at_pose(0.7), at_pose(0.6), replace(at_pose(0.3), status="informational")),
+        Verdict(grid, "informational", "robust_accuracy", value=0.4, n=100),
     )
     found = line_of(replace(EMPTY, verdicts=verdicts), at=START)
     assert (found.candidate, found.path) == ("c" * 64, "c.safetensors")
-    assert (found.verdict, found.profile, found.data, found.gates) == ("fail", "default", "d" * 64, "e" * 64)
+    assert (found.verdict, found.profile, found.data, found.checks) == ("fail", "default", "d" * 64, "e" * 64)
     assert (found.judged, found.failing) == (4, ("bad",))
     assert (found.clean, found.worst_pose, found.everywhere) == (0.92, 0.6, 0.4)
     assert found.margins == {"clean": 7.0, "pairs": -2.5, "rotation": pytest.approx(20.0)}
@@ -63,16 +63,16 @@ def test_a_line_says_what_the_run_came_to():
         (REPORTED, None),
         (BROKEN, None),
     ],
-    ids=["holds", "fails", "within its interval", "by hand", "far", "without a bound", "not judged"],
+    ids=["holds", "fails", "within its interval", "by hand", "far", "without a threshold", "not judged"],
 )
 def test_a_margin_is_in_standard_deviations_of_healthy_retrains(one, expected):
     assert margin(one) == (expected if expected is None else pytest.approx(expected))
 
 
 def test_of_a_ceiling_less_is_on_the_good_side():
-    gate = Gate("pair", "pairs", "pair_failures", "at_most", panel=Bound(20.0, std=4.0))
-    assert margin(Verdict(gate, "pass", "pair_failures", value=12, limit=20.0, n=100)) == pytest.approx(2.0)
-    assert margin(Verdict(gate, "fail", "pair_failures", value=28, limit=20.0, n=100)) == pytest.approx(-2.0)
+    check = Check("pair", "pairs", "pair_failures", "at_most", panel=Threshold(20.0, std=4.0))
+    assert margin(Verdict(check, "pass", "pair_failures", value=12, threshold=20.0, n=100)) == pytest.approx(2.0)
+    assert margin(Verdict(check, "fail", "pair_failures", value=28, threshold=20.0, n=100)) == pytest.approx(-2.0)
 
 
 def test_what_is_written_is_read_by_time(tmp_path):
@@ -106,12 +106,12 @@ def test_the_last_whole_run_of_each_candidate_counts_of_one_profile_and_data():
 def test_since_when_a_gate_has_failed():
     runs = [("good",), ("other",), ("other", "good"), ("good", "other")]
     lines = [line(name, day, failing=failing) for day, (name, failing) in enumerate(zip("abcd", runs, strict=True))]
-    assert [(one.gate, one.first.candidate[0], one.runs, one.before) for one in failing_since(lines)] == [
+    assert [(one.check, one.first.candidate[0], one.runs, one.before) for one in failing_since(lines)] == [
         ("other", "b", 3, True),
         ("good", "c", 2, True),
     ]
     (first, _) = failing_since(lines[1:])
-    assert (first.gate, first.runs, first.before) == ("other", 3, False)
+    assert (first.check, first.runs, first.before) == ("other", 3, False)
     assert failing_since([]) == failing_since([line("a")]) == []
 
 
@@ -164,7 +164,7 @@ def test_a_line_after_a_killed_writer_stands_alone(tmp_path):
 WRITER = """
 import sys
 from pathlib import Path
-from harness.store.files import append_line
+from harness.base.files import append_line
 for number in range(50):
     append_line(Path(sys.argv[1]), f"{sys.argv[2]} {number} " + "x" * 3000)
 """
@@ -185,7 +185,7 @@ def test_a_line_that_is_not_written_whole_leaves_the_file_as_it_was(tmp_path, mo
     append_run(path, line("a"))
     before = path.read_bytes()
     write = os.write
-    monkeypatch.setattr("harness.store.files.os.write", lambda file, content: write(file, content[:20]))
+    monkeypatch.setattr("harness.base.files.os.write", lambda file, content: write(file, content[:20]))
     with pytest.raises(OSError, match="No space left"):
         append_run(path, line("b", 1))
     assert path.read_bytes() == before

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from outcomes import BROKEN, EMPTY, FAIL, MISSING, PASS, REPORTED, verdict
 
-from harness.gates import Gate
+from harness.checks import Check
 from harness.run.outcome import SelfCheck, worst_first
 from harness.run.overview import Overview
 
@@ -18,8 +18,8 @@ from harness.run.overview import Overview
         ({"verdicts": (PASS, REPORTED, MISSING)}, "pass", 0),
         ({"verdicts": (PASS, FAIL)}, "fail", 1),
         ({"verdicts": (PASS,), "failed_tests": ("test_own.py::test_mine",)}, "fail", 1),
-        ({"verdicts": (PASS,), "omissions": ("one gate did not run",)}, "partial", 0),
-        ({"verdicts": (PASS, FAIL), "omissions": ("one gate did not run",)}, "partial", 1),
+        ({"verdicts": (PASS,), "omissions": ("one check did not run",)}, "partial", 0),
+        ({"verdicts": (PASS, FAIL), "omissions": ("one check did not run",)}, "partial", 1),
         ({"omissions": ("half",), "failed_tests": ("test_own.py::test_mine",)}, "partial", 1),
         ({"verdicts": (PASS,), "errors": ("NaN",)}, "error", 4),
         ({"verdicts": (PASS, FAIL), "errors": ("NaN",)}, "error", 4),
@@ -50,7 +50,7 @@ def test_the_verdict_and_exit_status(changes, overall, status):
 @pytest.mark.parametrize(
     ("changes", "headline"),
     [
-        ({"verdicts": (PASS, REPORTED, MISSING)}, "PASS: 1 of 1 gates pass"),
+        ({"verdicts": (PASS, REPORTED, MISSING)}, "PASS: 1 of 1 checks pass"),
         (
             {
                 "verdicts": (
@@ -61,11 +61,11 @@ def test_the_verdict_and_exit_status(changes, overall, status):
                 ),
                 "failed_tests": ("test_own.py::test_mine",),
             },
-            "FAIL: 1 of 4 gates pass; worse: rotation, shift, test_own.py::test_mine",
+            "FAIL: 1 of 4 checks pass; worse: rotation, shift, test_own.py::test_mine",
         ),
         (
             {"verdicts": (PASS, FAIL), "omissions": ("half",)},
-            "PARTIAL: 1 of 2 gates pass of those that ran; no verdict on the whole",
+            "PARTIAL: 1 of 2 checks pass of those that ran; no verdict on the whole",
         ),
         ({"verdicts": (FAIL,), "errors": ("NaN",)}, "ERROR: the run could not judge the candidate"),
     ],
@@ -75,7 +75,7 @@ def test_the_headline_names_what_got_worse(changes, headline):
     assert replace(EMPTY, **changes).headline == headline
 
 
-def test_failed_are_the_gates_that_do_not_hold():
+def test_failed_are_the_checks_that_do_not_hold():
     assert replace(EMPTY, verdicts=(PASS, FAIL, REPORTED, BROKEN)).failed == (FAIL,)
 
 
@@ -84,7 +84,7 @@ def test_the_worst_come_first():
     far = verdict("fail", "far", value=0.80, std=0.01)
     noisy = verdict("fail", "noisy", value=0.60, std=0.5)
     given = (MISSING, REPORTED, PASS, near, noisy, BROKEN, far)
-    assert [item.gate.id for item in worst_first(given)] == [
+    assert [item.check.id for item in worst_first(given)] == [
         "broken",
         "far",
         "near",
@@ -107,7 +107,7 @@ def test_equals_keep_their_order():
 
 
 def test_a_gate_that_was_not_measured_has_its_place():
-    unjudged = Gate("clean", "clean", "accuracy").unjudged("error", "it raised")
+    unjudged = Check("clean", "clean", "accuracy").unjudged("error", "it raised")
     assert worst_first((FAIL, unjudged)) == [unjudged, FAIL]
 
 
@@ -124,15 +124,15 @@ def test_the_json_has_the_fields_of_the_contract():
         "baseline",
         "incumbent",
         "data",
-        "gates_sha256",
+        "checks_sha256",
         "versions",
-        "gates",
+        "checks",
     }
     assert set(record["candidate"]) == {"path", "sha256", "architecture"}
     assert record["incumbent"] is None
     assert set(record["data"]) == {"name", "split", "sha256", "n"}
     assert set(record["versions"]) == {"python", "torch", "hypothesis", "harness"}
-    assert [gate["id"] for gate in record["gates"]] == ["good", "bad"]
+    assert [check["id"] for check in record["checks"]] == ["good", "bad"]
 
 
 def test_the_json_says_what_went_wrong():
@@ -164,10 +164,13 @@ def test_the_json_holds_the_models_side_by_side():
     assert EMPTY.as_json()["overview"] is None
 
 
-def test_failures_of_different_units_are_ordered_by_how_far_they_miss_their_bounds():
-    """A bound without a spread has one of 1%: 6% of a share is farther than 5% of a count, and that than 4%."""
-    share, nearer = verdict("fail", "share", value=0.47, bound=0.5), verdict("fail", "nearer", value=0.48, bound=0.5)
-    count = verdict("fail", "count", value=95, bound=100)
+def test_failures_of_different_units_are_ordered_by_how_far_they_miss_their_thresholds():
+    """A threshold without a spread has one of 1%: 6% of a share is farther than 5% of a count, and that than 4%."""
+    share, nearer = (
+        verdict("fail", "share", value=0.47, threshold=0.5),
+        verdict("fail", "nearer", value=0.48, threshold=0.5),
+    )
+    count = verdict("fail", "count", value=95, threshold=100)
     assert worst_first((nearer, count, share)) == [share, count, nearer]
-    none = verdict("fail", "none", value=-1, bound=0)
-    assert worst_first((share, none)) == [none, share], "of a bound of 0 any miss is infinitely far"
+    none = verdict("fail", "none", value=-1, threshold=0)
+    assert worst_first((share, none)) == [none, share], "of a threshold of 0 any miss is infinitely far"

@@ -12,7 +12,7 @@ from overviews import model as described
 from panels import view_of
 from zoo import images_of, network
 
-from harness.errors import InputError
+from harness.base.errors import InputError
 from harness.inference import Classifier, Predictions, RoleModel
 from harness.inference.search import breaking
 from harness.measures import calibration_error
@@ -284,17 +284,17 @@ def test_what_no_part_of_the_overview_has_is_refused():
         Overview.from_wire(json.dumps(sent))
 
 
-def knowing(images, *, retrains: int) -> PanelPredictions:
-    """What retrains know that all take the first image for another class, and get the others right."""
+def knowing(images, *, reference_models: int) -> PanelPredictions:
+    """What reference models know that all take the first image for another class, and get the others right."""
     labels = images.labels.numpy()
     mean = np.eye(len(images.classes), dtype=np.float32)[np.where(np.arange(len(labels)) == 0, 1 - labels, labels)]
-    view = view_of(np.where(np.arange(len(labels)) == 0, retrains, 0), 0.96 * mean + 0.01, labels)
-    members = tuple(f"{number:064x}" for number in range(retrains))
+    view = view_of(np.where(np.arange(len(labels)) == 0, reference_models, 0), 0.96 * mean + 0.01, labels)
+    members = tuple(f"{number:064x}" for number in range(reference_models))
     return PanelPredictions(images.sha256, images.classes, members, {repr(IDENTITY): view})
 
 
 def test_a_sample_has_the_suspects_of_the_whole_split(images):
-    facts = {"knowledge": knowing(images, retrains=20), "labels": images.labels.numpy()}
+    facts = {"panel_predictions": knowing(images, reference_models=20), "labels": images.labels.numpy()}
     sample = images.take(torch.arange(0, 400, 4))
     found = [
         measure_overview({"candidate": role()}, some, survival={}, everywhere={}, **facts).suspects
@@ -305,7 +305,7 @@ def test_a_sample_has_the_suspects_of_the_whole_split(images):
 
 
 def test_of_two_retrains_it_is_told_whose_errors_are_whose_and_why_no_label_is_suspect(images):
-    facts = {"survival": {}, "everywhere": {}, "knowledge": knowing(images, retrains=2)}
+    facts = {"survival": {}, "everywhere": {}, "panel_predictions": knowing(images, reference_models=2)}
     some = measure_overview({"candidate": role()}, images, **facts)
     assert some.suspects is None
     assert "at least 3 reference models; this panel has 2" in some.suspects_missing

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from zoo import ROWS, GatedZoo, gates_text, images_of, role_model
+from zoo import ROWS, GatedZoo, checks_text, images_of, role_model
 
+from harness.base.cache import PredictionCache
+from harness.checks import read_checks
 from harness.cli import main
-from harness.gates import read_gates
 from harness.inference.planning import Ledger, PlannedClassifier
 from harness.inference.search import first_failures
 from harness.measures import accuracy, confident_errors
@@ -20,7 +21,6 @@ from harness.run import plan
 from harness.run.budget import CHECKS, OVERVIEW, duration
 from harness.run.plan import asked_by, measured_costs, plan_of
 from harness.run.session import StressSession
-from harness.store.cache import PredictionCache
 
 POSES = tuple(Pose(degrees) for degrees in (10, 5, -5))
 
@@ -32,17 +32,17 @@ def images():
 
 @pytest.fixture
 def session(tmp_path, images):
-    path = tmp_path / "gates.toml"
-    path.write_text(gates_text(images, ROWS))
+    path = tmp_path / "checks.toml"
+    path.write_text(checks_text(images, ROWS))
     candidate = role_model(cache=PredictionCache(tmp_path / "cache"))
-    return StressSession(images, read_gates(path), {"candidate": candidate})
+    return StressSession(images, read_checks(path), {"candidate": candidate})
 
 
-def judge(session, gate):
-    predictions = session.roles["candidate"].predict(session.images, gate.pose)
-    if gate.family == "confidence":
-        return session.scaled(gate).judge(confident_errors(predictions, above=gate.confidence))
-    return session.scaled(gate).judge(accuracy(predictions, of_class=gate.class_name))
+def judge(session, check):
+    predictions = session.roles["candidate"].predict(session.images, check.pose)
+    if check.family == "confidence":
+        return session.scaled(check).judge(confident_errors(predictions, above=check.confidence))
+    return session.scaled(check).judge(accuracy(predictions, of_class=check.class_name))
 
 
 def test_what_was_asked_for_is_counted_once_and_under_the_name_that_asked_first(session, images):
@@ -76,19 +76,19 @@ def test_what_the_cache_has_costs_nothing_and_is_what_it_has(session, images):
 
 def test_a_plan_runs_no_test_on_the_model(session):
     """Of the candidate itself nothing is asked, and self-checks and overview have lines of their own."""
-    asked = asked_by(session, session.gates.gates, judge).asked
+    asked = asked_by(session, session.checks.checks, judge).asked
     assert session.roles["candidate"].classifier.answered == ()
     assert list(asked)[-2:] == [CHECKS, OVERVIEW]
     assert asked["rotation"].poses == 40
-    assert OVERVIEW not in asked_by(session, session.gates.gates, judge, overview=False).asked
+    assert OVERVIEW not in asked_by(session, session.checks.checks, judge, overview=False).asked
 
 
 def test_a_test_that_fails_on_made_up_answers_does_not_end_the_plan(session):
-    def failing(session, gate):
-        judge(session, gate)
+    def failing(session, check):
+        judge(session, check)
         raise ZeroDivisionError
 
-    assert asked_by(session, session.gates.gates, failing, overview=False).asked["clean"].poses == 40
+    assert asked_by(session, session.checks.checks, failing, overview=False).asked["clean"].poses == 40
 
 
 def test_a_test_that_takes_too_long_is_named_and_the_others_are_counted(session):
@@ -99,7 +99,7 @@ def test_a_test_that_takes_too_long_is_named_and_the_others_are_counted(session)
         if what == "rotation":
             raise TimeoutError
 
-    counted = asked_by(session, session.gates.gates, judge, overview=False, limit=limit)
+    counted = asked_by(session, session.checks.checks, judge, overview=False, limit=limit)
     assert counted.uncounted == ("rotation",)
     assert counted.asked["clean"].poses == 40
     said = "\n".join(plan_lines(replace(plan_of(session, (), judge, overview=False), counted=counted)))
@@ -124,7 +124,7 @@ def test_a_model_that_gives_no_answer_is_told(pytester, monkeypatch, batch, why,
 
 
 def test_time_follows_from_what_is_asked_and_a_measured_batch(session):
-    made = plan_of(session, session.gates.gates, judge, overview=False)
+    made = plan_of(session, session.checks.checks, judge, overview=False)
     assert made.costs.seconds_per_pose > 0
     assert made.costs.seconds(made.total) == pytest.approx(made.total.poses * made.costs.seconds_per_pose)
     assert measured_costs(session).peak_bytes > 1 << 20
@@ -140,11 +140,11 @@ def test_a_plan_in_place_of_a_run_judges_nothing_and_leaves_no_report(pytester):
     result = zoo.run("--stress-plan", "-n", "2")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["*what a run would cost*", "rotation *", "self-checks *", "overview *", "all *"])
-    assert "gates pass" not in result.stdout.str()
+    assert "checks pass" not in result.stdout.str()
     assert [path.name for path in (zoo.root / "reports").iterdir()] == []
 
 
-def test_a_budget_names_samples_for_the_gates_file(pytester):
+def test_a_budget_names_samples_for_the_checks_file(pytester):
     zoo = GatedZoo(pytester)
     result = zoo.run("--stress-plan", "--stress-budget", "0.001s")
     assert result.ret == 0
@@ -153,10 +153,12 @@ def test_a_budget_names_samples_for_the_gates_file(pytester):
 
 
 def test_a_plan_for_a_calibration_counts_what_only_that_makes_known(pytester):
-    """A run of the same file would not ask it: nobody has recorded yet what retrains know."""
+    """A run of the same file would not ask it: nobody has recorded yet what reference models know."""
     zoo = GatedZoo(pytester, tests=("clean", "consensus"))
-    row = '[[gate]]\nid = "known"\nfamily = "consensus"\nmetric = "lost_consensus"\nunder = ["rest", "mirrored"]\n'
-    zoo.bind(f"{row}\n[[gate]]{ROWS.split('[[gate]]')[1]}")
+    row = (
+        '[[check]]\nid = "known"\nfamily = "consensus"\nmetric = "consensus_set_errors"\nunder = ["rest", "mirrored"]\n'
+    )
+    zoo.bind(f"{row}\n[[check]]{ROWS.split('[[check]]')[1]}")
     zoo.run("--stress-plan", "--stress-budget", "0.001s").stdout.fnmatch_lines(["consensus = 100  # detects*"])
     zoo.run("--stress-plan").stdout.re_match_lines([r"consensus +2 +0 +0 +0 +0 +0 s"])
 
@@ -164,7 +166,13 @@ def test_a_plan_for_a_calibration_counts_what_only_that_makes_known(pytester):
 def test_golden_images_change_no_samples_and_have_none(pytester, monkeypatch):
     monkeypatch.chdir(pytester.path)
     zoo = GatedZoo(pytester)
-    zoo.bind(re.sub(r"hand = { bound = (\S+) }", r"panel = { bound = \1, mean = \1, std = 0.01, retrains = 20 }", ROWS))
+    zoo.bind(
+        re.sub(
+            r"hand = { threshold = (\S+) }",
+            r"panel = { threshold = \1, mean = \1, std = 0.01, reference_models = 20 }",
+            ROWS,
+        )
+    )
 
     def named() -> list[str]:
         lines = zoo.run("--stress-plan", "--stress-budget", "0.001s").stdout.str().splitlines()
@@ -191,7 +199,7 @@ def test_a_plan_without_tests_is_no_plan(pytester):
 
 
 def sampled(zoo):
-    return {gate["family"]: gate["n"] for gate in zoo.report()["gates"] if gate["id"] != "clean-bee"}
+    return {check["family"]: check["n"] for check in zoo.report()["checks"] if check["id"] != "clean-bee"}
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
@@ -218,7 +226,7 @@ def test_a_run_that_fits_is_whole_and_says_so(pytester):
     result.stdout.fnmatch_lines(["stress: all images fit into 9.0 h on *: they take about *"])
 
 
-def test_a_recording_measures_what_its_gates_file_says(pytester):
+def test_a_recording_measures_what_its_checks_file_says(pytester):
     zoo = GatedZoo(pytester)
     zoo.run("--stress-budget", "0.001s", "--stress-record", "clean")
-    assert [gate["n"] for gate in zoo.report()["gates"]] == [400]
+    assert [check["n"] for check in zoo.report()["checks"]] == [400]

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 from torch import nn
-from zoo import ROWS, gates_text, images_of, network, role_model
+from zoo import ROWS, checks_text, images_of, network, role_model
 
-from harness.gates import read_gates
+from harness.base.cache import PredictionCache
+from harness.checks import read_checks
 from harness.run.affordable import FREE_PASSES, LEAST, affordable_passes, extent_of, free_passes
 from harness.run.outcome import SelfCheck
 from harness.run.remembered import Memory, code_of, memory_of
 from harness.run.session import StressSession
-from harness.store.cache import PredictionCache
 
 
 class Untraceable(nn.Module):
@@ -21,10 +21,10 @@ class Untraceable(nn.Module):
 
 
 def session_of(folder: Path, *, model=None, rows=ROWS, count=40) -> StressSession:
-    images, path = images_of(count), folder / "gates.toml"
-    path.write_text(gates_text(images, rows))
+    images, path = images_of(count), folder / "checks.toml"
+    path.write_text(checks_text(images, rows))
     cache = PredictionCache(folder / "cache")
-    return StressSession(images, read_gates(path), {"candidate": role_model(model=model)}, cache=cache)
+    return StressSession(images, read_checks(path), {"candidate": role_model(model=model)}, cache=cache)
 
 
 class Counted:
@@ -52,14 +52,14 @@ def test_a_damaged_entry_counts_as_absent(tmp_path):
     assert check.times == 2
 
 
-@pytest.mark.parametrize("what", ["model", "images", "gates", "code", "name"])
+@pytest.mark.parametrize("what", ["model", "images", "checks", "code", "name"])
 def test_whatever_decides_it_has_it_checked_anew(tmp_path, what):
     check = Counted("pass")
     memory_of(session_of(tmp_path), code="c").remembered("blind", check)
     changed = {
         "model": lambda: session_of(tmp_path, model=network(jitter=0.1)),
         "images": lambda: session_of(tmp_path, count=41),
-        "gates": lambda: session_of(tmp_path, rows=ROWS.replace("0.85", "0.84")),
+        "checks": lambda: session_of(tmp_path, rows=ROWS.replace("0.85", "0.84")),
     }.get(what, lambda: session_of(tmp_path))()
     memory = memory_of(changed, code="d" if what == "code" else "c")
     memory.remembered("other" if what == "name" else "blind", check)

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from zoo import ROWS, gates_text, images_of, role_model
+from zoo import ROWS, checks_text, images_of, role_model
 
-from harness.gates import Gate, Verdict, read_gates
+from harness.checks import Check, Verdict, read_checks
 from harness.measures import METRICS, Measurement
 from harness.run.outcome import SelfCheck
 from harness.run.reported import Reported, outcome_of
@@ -15,33 +15,33 @@ from harness.run.session import StressSession
 IMAGES = images_of(400)
 SOUND = (SelfCheck("identity-equals-clean", "pass", "they are"),)
 COMMAND = ("pytest", "stress_tests", "-k", "clean or not")
-BASELINE = '\n[[gate]]\nid = "baseline"\nfamily = "baseline"\nmetric = "accuracy"\nrole = "baseline"\n'
+BASELINE = '\n[[check]]\nid = "baseline"\nfamily = "baseline"\nmetric = "accuracy"\nrole = "baseline"\n'
 
 
 @pytest.fixture
 def session_of(tmp_path):
     def build(rows=ROWS, images=IMAGES, **data) -> StressSession:
-        path = tmp_path / "gates.toml"
-        text = gates_text(IMAGES, rows)
+        path = tmp_path / "checks.toml"
+        text = checks_text(IMAGES, rows)
         for name, value in data.items():
-            text = text.replace("\n\n[[gate]]", f"\n{name} = {value}\n\n[[gate]]", 1)
+            text = text.replace("\n\n[[check]]", f"\n{name} = {value}\n\n[[check]]", 1)
         path.write_text(text)
-        return StressSession(images, read_gates(path), {"candidate": role_model()})
+        return StressSession(images, read_checks(path), {"candidate": role_model()})
 
     return build
 
 
-def verdict_of(gate: Gate, *, value=None, n=400) -> Verdict:
+def verdict_of(check: Check, *, value=None, n=400) -> Verdict:
     """Return what a good model gets."""
-    value = value if value is not None else (0 if gate.metric == "confident_errors" else 1.0)
-    return gate.judge(Measurement(METRICS[gate.metric], value, n, (0.0, 1.0)))
+    value = value if value is not None else (0 if check.metric == "confident_errors" else 1.0)
+    return check.judge(Measurement(METRICS[check.metric], value, n, (0.0, 1.0)))
 
 
 def report_all(session, *, but=()) -> Reported:
-    reported = Reported(has_gates=True, self_checks=SOUND)
-    for gate in reversed(session.gates.gates):
-        if gate.id not in but:
-            reported.take(verdict_of(gate), test=f"test_{gate.family}.py::test[{gate.id}]")
+    reported = Reported(has_checks=True, self_checks=SOUND)
+    for check in reversed(session.checks.checks):
+        if check.id not in but:
+            reported.take(verdict_of(check), test=f"test_{check.family}.py::test[{check.id}]")
     return reported
 
 
@@ -55,10 +55,10 @@ def finished(reported, session, profile="default", **facts):
 def test_a_whole_run_is_a_verdict_in_the_order_of_the_rows(session_of):
     session = session_of()
     outcome = finished(report_all(session), session)
-    assert [verdict.gate.id for verdict in outcome.verdicts] == [gate.id for gate in session.gates.gates]
+    assert [verdict.check.id for verdict in outcome.verdicts] == [check.id for check in session.checks.checks]
     assert (outcome.verdict, outcome.exit_status, outcome.omissions, outcome.errors) == ("pass", 0, (), ())
     assert outcome.command == "pytest stress_tests -k 'clean or not'"
-    assert outcome.gates_sha256 == session.gates.sha256
+    assert outcome.checks_sha256 == session.checks.sha256
     assert outcome.data == {
         "name": "zoo",
         "split": "test",
@@ -74,9 +74,9 @@ def test_tests_without_a_row_come_last_by_name(session_of):
     session = session_of()
     reported = report_all(session)
     for name in ("zebra", "aardvark"):
-        reported.take(verdict_of(Gate(name, name, "accuracy")), test=name)
+        reported.take(verdict_of(Check(name, name, "accuracy")), test=name)
     outcome = finished(reported, session)
-    assert [verdict.gate.id for verdict in outcome.verdicts[-2:]] == ["aardvark", "zebra"]
+    assert [verdict.check.id for verdict in outcome.verdicts[-2:]] == ["aardvark", "zebra"]
     assert outcome.verdict == "pass"
 
 
@@ -98,7 +98,7 @@ def test_what_else_was_reported_is_in_the_outcome(session_of):
 def test_two_tests_of_one_name_are_an_error_and_one_that_is_told_twice_is_not(session_of, other):
     session = session_of()
     reported = report_all(session)
-    (clean, *_) = session.gates.gates
+    (clean, *_) = session.checks.checks
     reported.take(verdict_of(clean), test="test_clean.py::test[clean]")
     assert reported.errors == []
     reported.take(verdict_of(clean), test=other)
@@ -112,7 +112,7 @@ def test_two_tests_of_one_name_are_an_error_and_one_that_is_told_twice_is_not(se
 def test_a_verdict_that_is_an_error_is_told(session_of):
     session = session_of()
     reported = report_all(session, but=["clean"])
-    reported.take(session.gates.gates[0].unjudged("error", "NaN"), test="test_clean.py")
+    reported.take(session.checks.checks[0].unjudged("error", "NaN"), test="test_clean.py")
     assert reported.errors == ["clean: error: NaN"]
     assert finished(reported, session).verdict == "error"
 
@@ -145,15 +145,15 @@ def test_a_test_without_a_row_that_failed_fails_the_run_by_its_name(session_of):
     assert (outcome.verdict, outcome.exit_status) == ("fail", 1)
 
 
-def test_a_test_without_a_row_that_failed_is_a_judgement_where_no_bound_was_held(session_of):
-    session, reported = session_of(), Reported(has_gates=True, self_checks=SOUND)
+def test_a_test_without_a_row_that_failed_is_a_judgement_where_no_threshold_was_held(session_of):
+    session, reported = session_of(), Reported(has_checks=True, self_checks=SOUND)
     assert (finished(reported, session).judged, finished(reported, session).exit_status) == (False, 4)
     reported.take_failure("assert 1 == 2", test="t", called=True)
     assert (finished(reported, session).judged, finished(reported, session).exit_status) == (True, 1)
 
 
-def test_gates_that_came_up_are_something_to_report():
-    assert Reported(has_gates=True)
+def test_checks_that_came_up_are_something_to_report():
+    assert Reported(has_checks=True)
 
 
 # What a run left out.
@@ -162,8 +162,8 @@ def test_gates_that_came_up_are_something_to_report():
 @pytest.mark.parametrize(
     ("but", "omission"),
     [
-        (["rotate-ccw-010"], "1 of 4 gates did not run: rotate-ccw-010; no test ran of family rotation"),
-        (["clean", "clean-bee"], "2 of 4 gates did not run: clean, clean-bee; no test ran of family clean, class"),
+        (["rotate-ccw-010"], "1 of 4 checks did not run: rotate-ccw-010; no test ran of family rotation"),
+        (["clean", "clean-bee"], "2 of 4 checks did not run: clean, clean-bee; no test ran of family clean, class"),
     ],
 )
 def test_rows_that_no_test_took_are_missed(session_of, but, omission):
@@ -175,14 +175,14 @@ def test_rows_that_no_test_took_are_missed(session_of, but, omission):
 def test_a_row_is_missed_though_another_of_its_family_ran(session_of):
     session = session_of(ROWS.replace('family = "class"', 'family = "clean"'))
     outcome = finished(report_all(session, but=["clean"]), session)
-    assert outcome.omissions == ("1 of 4 gates did not run: clean",)
+    assert outcome.omissions == ("1 of 4 checks did not run: clean",)
 
 
 def test_a_row_is_missed_though_a_test_without_a_row_has_its_name(session_of):
     session = session_of()
     reported = report_all(session, but=["clean"])
-    reported.take(verdict_of(Gate("clean", "brightness", "accuracy")), test="t")
-    assert finished(reported, session).omissions == ("1 of 4 gates did not run: clean; no test ran of family clean",)
+    reported.take(verdict_of(Check("clean", "brightness", "accuracy")), test="t")
+    assert finished(reported, session).omissions == ("1 of 4 checks did not run: clean; no test ran of family clean",)
 
 
 def test_a_run_that_did_not_check_itself_is_partial_unless_it_records(session_of):
@@ -198,35 +198,35 @@ def test_a_run_that_was_interrupted_is_partial(session_of):
     assert finished(reported, session).omissions == ("the run was interrupted, and did not check itself",)
 
 
-def test_a_run_that_holds_no_bound_against_the_candidate_could_not_judge(session_of):
+def test_a_run_that_holds_no_threshold_against_the_candidate_could_not_judge(session_of):
     unbound = "\n".join(line for line in ROWS.splitlines() if not line.startswith("hand"))
-    session = session_of(unbound + BASELINE + "hand = { bound = 0.9 }\n")
+    session = session_of(unbound + BASELINE + "hand = { threshold = 0.9 }\n")
     reported = report_all(session)
-    assert {verdict.status for verdict in reported.verdicts.values()} == {"not_gated", "pass"}
+    assert {verdict.status for verdict in reported.verdicts.values()} == {"informational", "pass"}
     outcome = finished(reported, session)
-    assert outcome.omissions == (f"no bound of {session.gates.path} was held against the candidate",)
+    assert outcome.omissions == (f"no threshold of {session.checks.path} was held against the candidate",)
     assert (outcome.judged, outcome.verdict, outcome.exit_status) == (False, "error", 4)
     session = session_of(ROWS + BASELINE)
-    assert finished(report_all(session), session).verdict == "pass", "with bounds of the candidate it is whole"
+    assert finished(report_all(session), session).verdict == "pass", "with thresholds of the candidate it is whole"
 
 
 @pytest.mark.parametrize(
     ("n", "thorough", "others"), [(399, False, True), (400, False, False), (401, False, True), (401, True, False)]
 )
-def test_a_test_of_other_images_than_its_bound_is_made_for_is_partial(session_of, n, thorough, others):
+def test_a_test_of_other_images_than_its_threshold_is_made_for_is_partial(session_of, n, thorough, others):
     """More of them than that are what the thorough profile is for."""
-    session = replace(session_of(ROWS.replace("bound = 0.5 }", "bound = 0.5, n = 400 }")), thorough=thorough)
+    session = replace(session_of(ROWS.replace("threshold = 0.5 }", "threshold = 0.5, n = 400 }")), thorough=thorough)
     reported = report_all(session, but=["rotate-ccw-010"])
-    reported.take(verdict_of(session.gates.gates[2], n=n), test="t")
-    said = "other images than their bounds are made for: rotate-ccw-010; calibrate them anew"
+    reported.take(verdict_of(session.checks.checks[2], n=n), test="t")
+    said = "other images than their thresholds are made for: rotate-ccw-010; calibrate them anew"
     assert finished(reported, session).omissions == ((said,) if others else ())
 
 
 def test_a_sample_is_partial_and_a_test_of_fewer_images_no_more_so(session_of):
-    session = session_of(ROWS.replace("bound = 0.5 }", "bound = 0.5, n = 400 }"), IMAGES.take(torch.arange(40)))
+    session = session_of(ROWS.replace("threshold = 0.5 }", "threshold = 0.5, n = 400 }"), IMAGES.take(torch.arange(40)))
     reported = Reported(self_checks=SOUND)
-    for gate in session.gates.gates:
-        reported.take(verdict_of(session.scaled(gate), n=40), test=gate.id)
+    for check in session.checks.checks:
+        reported.take(verdict_of(session.scaled(check), n=40), test=check.id)
     outcome = finished(reported, session)
     assert (outcome.omissions, outcome.data["n"]) == (("40 of 400 images were measured",), 40)
 
@@ -234,28 +234,28 @@ def test_a_sample_is_partial_and_a_test_of_fewer_images_no_more_so(session_of):
 # Gates made for a sample.
 
 
-def test_gates_made_for_a_sample_say_what_they_leave_out(session_of):
-    default = session_of().gates
-    rows = "\n[[gate]]".join(ROWS.split("\n[[gate]]")[:3])
+def test_checks_made_for_a_sample_say_what_they_leave_out(session_of):
+    default = session_of().checks
+    rows = "\n[[check]]".join(ROWS.split("\n[[check]]")[:3])
     session = session_of(rows, IMAGES.take(torch.arange(100)), sample=100)
     reported = report_all(session)
-    measured = "quick profile: 2 gates, made for a sample of 100 of 400 images; left out are "
+    measured = "quick profile: 2 checks, made for a sample of 100 of 400 images; left out are "
     assert finished(reported, session, default=default).scope == (
-        measured + "2 of the default profile's 4 gates (all of rotation, confidence) and the comparison of the models"
+        measured + "2 of the default profile's 4 checks (all of rotation, confidence) and the comparison of the models"
     )
     assert finished(reported, session).scope == measured + "the comparison of the models"
     assert finished(reported, session).omissions == ()
-    whole = replace(default, gates=session.gates.gates)
-    assert "0 of the default profile's 2 gates and the comparison" in finished(reported, session, default=whole).scope
+    whole = replace(default, checks=session.checks.checks)
+    assert "0 of the default profile's 2 checks and the comparison" in finished(reported, session, default=whole).scope
 
 
 @pytest.mark.parametrize("size", [50, 200], ids=["fewer", "more"])
-def test_another_sample_than_the_gates_are_made_for_is_partial(session_of, size):
+def test_another_sample_than_the_checks_are_made_for_is_partial(session_of, size):
     session = session_of(ROWS, IMAGES.take(torch.arange(size)), sample=100)
-    said = f"{size} of 400 images were measured; the gates are made for a sample of 100"
+    said = f"{size} of 400 images were measured; the checks are made for a sample of 100"
     assert finished(report_all(session), session).omissions == (said,)
 
 
-def test_other_gates_have_no_scope(session_of):
+def test_other_checks_have_no_scope(session_of):
     session = session_of()
-    assert finished(report_all(session), session, default=session.gates).scope == ""
+    assert finished(report_all(session), session, default=session.checks).scope == ""

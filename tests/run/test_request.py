@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import InputError
+from harness.base.errors import InputError
 from harness.run.request import RunRequest, command_line, joined, request_of, value_in
 from harness.run.settings import SETTINGS
 
 ASKED = RunRequest(
     candidate=Path("new.pth"),
     baseline="none",
-    gates="shop/gates.toml",
+    checks="shop/checks.toml",
     model="shop:net",
     model_arg=("width=2", "depth=3"),
     data="folder:photos",
@@ -36,7 +36,9 @@ def test_every_setting_is_an_argument_and_has_its_default():
 def test_a_request_survives_its_command_line():
     line = command_line(dataclasses.replace(ASKED, tests=("shop",), options=("-x",)))
     assert line[0] == "shop"
-    assert {"--candidate=new.pth", "--gates=shop/gates.toml", "--stress-reports=out", "--stress-no-cache"} <= set(line)
+    assert {"--candidate=new.pth", "--checks=shop/checks.toml", "--stress-reports=out", "--stress-no-cache"} <= set(
+        line
+    )
     assert dataclasses.replace(request_of(line), model_arg=ASKED.model_arg, options=()) == dataclasses.replace(
         ASKED, candidate="new.pth"
     )
@@ -75,7 +77,7 @@ def test_paths_are_joined_to_their_options():
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (RunRequest(candidate="none"), "candidate none: a gate needs a candidate; name a checkpoint"),
+        (RunRequest(candidate="none"), "candidate none: a check needs a candidate; name a checkpoint"),
         (RunRequest(budget="soon"), "budget soon: expected a time"),
         (RunRequest(timeout=-1), "timeout -1: expected seconds"),
         (RunRequest(ray_workers=2), "are settings of the backend ray"),

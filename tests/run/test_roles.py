@@ -7,25 +7,25 @@ import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 from zoo import ROWS, Zoo, hypothesis_as_it_starts
 
-from harness.gates import GatesError, read_gates
-from harness.gates.roles import ROLES, Role
+from harness.checks import ChecksError, read_checks
+from harness.checks.roles import ROLES, Role
 
 TEACHER_ROW = """
-[[gate]]
+[[check]]
 id = "teacher-clean"
 family = "teacher"
 metric = "accuracy"
 role = "teacher"
-hand = { bound = 0.8 }
+hand = { threshold = 0.8 }
 """
 TEACHER_TEST = """
 from harness.measures import accuracy
-from harness.plugin import gate
+from harness.plugin import check
 
 
-@gate("teacher")
-def test_the_teacher_is_right(teacher, images, evidence, gate):
-    verdict = gate.judge(accuracy(teacher.predict(images)))
+@check("teacher")
+def test_the_teacher_is_right(teacher, images, evidence, stress_check):
+    verdict = stress_check.judge(accuracy(teacher.predict(images)))
     evidence.show(verdict)
     assert verdict.passed, verdict.explain()
 """
@@ -53,7 +53,7 @@ def zoo(pytester, monkeypatch):
 @pytest.fixture
 def teacher(monkeypatch, zoo):
     monkeypatch.setitem(ROLES, "teacher", Role("The model that the candidate learnt from", precondition=True))
-    zoo.bind(ROWS.split('\n[[gate]]\nid = "rotate')[0].replace("bee", "ant") + TEACHER_ROW)
+    zoo.bind(ROWS.split('\n[[check]]\nid = "rotate')[0].replace("bee", "ant") + TEACHER_ROW)
     (zoo.tests / "test_teacher.py").write_text(TEACHER_TEST)
     (zoo.tests / "conftest.py").write_text(TEACHER_FIXTURE)
     return zoo
@@ -67,7 +67,7 @@ def gate_run(zoo, pytester, *options):
 def test_a_role_of_ones_own_has_an_option_a_model_rows_and_an_entry(teacher, pytester):
     result, report = gate_run(teacher, pytester, "--teacher", "big.safetensors")
     assert report["teacher"]["path"] == "big.safetensors"
-    (row,) = [row for row in report["gates"] if row["role"] == "teacher"]
+    (row,) = [row for row in report["checks"] if row["role"] == "teacher"]
     assert (row["id"], row["status"]) == ("teacher-clean", "pass")
     assert result.ret == 0
 
@@ -75,14 +75,14 @@ def test_a_role_of_ones_own_has_an_option_a_model_rows_and_an_entry(teacher, pyt
 def test_a_role_without_a_checkpoint_makes_its_rows_not_applicable(teacher, pytester):
     _, report = gate_run(teacher, pytester)
     assert report["teacher"] is None
-    (row,) = [row for row in report["gates"] if row["role"] == "teacher"]
+    (row,) = [row for row in report["checks"] if row["role"] == "teacher"]
     assert (row["status"], row["detail"]) == ("not_applicable", "there is no teacher (--teacher none)")
 
 
 def test_a_precondition_that_does_not_hold_leaves_nothing_judged(teacher, pytester):
     teacher.save("blind.safetensors", blind=True)
     result, report = gate_run(teacher, pytester, "--teacher", "blind.safetensors")
-    (row,) = [row for row in report["gates"] if row["role"] == "teacher"]
+    (row,) = [row for row in report["checks"] if row["role"] == "teacher"]
     assert (row["status"], report["verdict"], result.ret) == ("error", "error", 4)
     assert "the teacher itself is not what it should be" in row["explanation"]
 
@@ -95,8 +95,8 @@ def test_the_help_names_the_option_with_its_default(teacher, pytester):
 
 def test_a_row_about_a_role_that_there_is_not_is_refused_with_those_there_are(zoo):
     zoo.bind(ROWS + TEACHER_ROW)
-    with pytest.raises(GatesError, match="role is 'teacher', expected one of candidate, baseline, incumbent"):
-        read_gates(zoo.gates)
+    with pytest.raises(ChecksError, match="role is 'teacher', expected one of candidate, baseline, incumbent"):
+        read_checks(zoo.checks)
 
 
 @pytest.mark.parametrize(

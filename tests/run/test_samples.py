@@ -1,10 +1,10 @@
-"""A family with a sample in the gates file is measured on it, in whichever way its tests are run."""
+"""A family with a sample in the checks file is measured on it, in whichever way its tests are run."""
 
 import pytest
 from zoo import ROWS, GatedZoo, images_of
 
-from harness.gates import read_gates
-from harness.gates.rows import GatesError
+from harness.checks import read_checks
+from harness.checks.rows import ChecksError
 
 
 @pytest.fixture
@@ -13,8 +13,8 @@ def zoo(pytester):
 
 
 def sampled(zoo, text="rotation = 100"):
-    path = zoo.root / "stress_tests/gates.toml"
-    head, *rows = path.read_text().partition("[[gate]]")
+    path = zoo.root / "stress_tests/checks.toml"
+    head, *rows = path.read_text().partition("[[check]]")
     path.write_text(f"{head}[data.samples]\n{text}\n\n{''.join(rows)}")
     return path
 
@@ -24,8 +24,8 @@ def test_the_rows_of_a_family_are_measured_on_its_sample(zoo, workers):
     sampled(zoo)
     result = zoo.run(*workers)
     report = zoo.report()
-    assert (result.ret, report["verdict"]) == (0, "pass"), "its bounds are made for the sample: nothing is partial"
-    assert {gate["id"]: gate["n"] for gate in report["gates"]} == {
+    assert (result.ret, report["verdict"]) == (0, "pass"), "its thresholds are made for the sample: nothing is partial"
+    assert {check["id"]: check["n"] for check in report["checks"]} == {
         "clean": 400,
         "clean-bee": 100,
         "rotate-ccw-010": 100,
@@ -34,19 +34,19 @@ def test_the_rows_of_a_family_are_measured_on_its_sample(zoo, workers):
 
 
 def test_a_family_may_be_measured_on_more_than_the_sample_of_the_others(zoo):
-    text = zoo.gates.read_text().replace("n = 400\n", "n = 400\nsample = 100\n")
-    zoo.gates.write_text(text)
+    text = zoo.checks.read_text().replace("n = 400\n", "n = 400\nsample = 100\n")
+    zoo.checks.write_text(text)
     sampled(zoo, "rotation = 400")
-    zoo.run("--stress-profile", "quick", "--gates", "stress_tests/gates.toml")
-    sizes = {gate["id"]: gate["n"] for gate in zoo.report()["gates"]}
+    zoo.run("--stress-profile", "quick", "--checks", "stress_tests/checks.toml")
+    sizes = {check["id"]: check["n"] for check in zoo.report()["checks"]}
     assert sizes == {"clean": 100, "clean-bee": 25, "rotate-ccw-010": 400, "confident-errors": 100}
 
 
 def test_a_recording_measures_the_same_sample(zoo):
     sampled(zoo)
     zoo.run("--stress-record", "rotation")
-    (gate,) = zoo.report()["gates"]
-    assert (gate["n"], gate["status"]) == (100, "not_gated")
+    (check,) = zoo.report()["checks"]
+    assert (check["n"], check["status"]) == (100, "informational")
 
 
 @pytest.mark.parametrize(
@@ -59,11 +59,11 @@ def test_a_recording_measures_the_same_sample(zoo):
     ],
 )
 def test_samples_that_cannot_be_are_refused(zoo, text, message):
-    with pytest.raises(GatesError, match=message):
-        read_gates(sampled(zoo, text))
+    with pytest.raises(ChecksError, match=message):
+        read_checks(sampled(zoo, text))
 
 
 def test_a_file_without_samples_means_all(zoo):
-    gates = read_gates(zoo.root / "stress_tests/gates.toml")
-    assert {gates.data.measured_by(gate.family) for gate in gates.gates} == {len(images_of(400))}
+    checks = read_checks(zoo.root / "stress_tests/checks.toml")
+    assert {checks.data.measured_by(check.family) for check in checks.checks} == {len(images_of(400))}
     assert ROWS

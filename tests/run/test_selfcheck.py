@@ -1,4 +1,4 @@
-"""A run checks itself: damage must be noticed, and a test or a bound that cannot fail makes the run fail."""
+"""A run checks itself: damage must be noticed, and a test or a threshold that cannot fail makes the run fail."""
 
 import json
 import re
@@ -13,10 +13,11 @@ import scipy.stats  # noqa: F401  since it drops what a run inside this process 
 import torch
 from outcomes import EMPTY, PASS
 from torch import nn
-from zoo import ROWS, STRESS_TESTS, Zoo, gates_text, images_of, network, role_model
+from zoo import ROWS, STRESS_TESTS, Zoo, checks_text, images_of, network, role_model
 
-from harness.gates import read_gates
-from harness.gates.families import damages
+from harness.base.cache import PredictionCache
+from harness.checks import read_checks
+from harness.checks.families import damages
 from harness.inference import Classifier
 from harness.measures import accuracy, confident_errors
 from harness.perturb import Pose
@@ -24,7 +25,6 @@ from harness.report import markdown, summary_lines
 from harness.report.html import scorecard
 from harness.run import selfcheck
 from harness.run.session import StressSession
-from harness.store.cache import PredictionCache
 
 # The zoo has no test that searches, nor of attention, background and corruption; see test_search.py,
 # test_localisation.py and test_corruptions.py.
@@ -49,7 +49,7 @@ IMPOSSIBLE_TO_FAIL = {
     "swapped-logits": ("0.75", "0.01"),
     "left-half-blanked": ("0.85", "0.01"),
     "turned-020": ("0.5 ", "0.01 "),
-    "overconfident": ("bound = 10 ", "bound = 399 "),
+    "overconfident": ("threshold = 10 ", "threshold = 399 "),
 }
 
 
@@ -61,19 +61,19 @@ def images():
 @pytest.fixture
 def session_of(tmp_path, images):
     def build(rows=ROWS, *, model=None, images=images, cache=None) -> StressSession:
-        path = tmp_path / "gates.toml"
-        path.write_text(gates_text(images, rows))
-        return StressSession(images, read_gates(path), {"candidate": role_model(model=model, cache=cache)})
+        path = tmp_path / "checks.toml"
+        path.write_text(checks_text(images, rows))
+        return StressSession(images, read_checks(path), {"candidate": role_model(model=model, cache=cache)})
 
     return build
 
 
-def judge(session, gate):
+def judge(session, check):
     """What the stress tests do, written down once more."""
-    predictions = session.roles["candidate"].predict(session.images, gate.pose)
-    if gate.family == "confidence":
-        return session.scaled(gate).judge(confident_errors(predictions, above=gate.confidence))
-    return session.scaled(gate).judge(accuracy(predictions, of_class=gate.class_name))
+    predictions = session.roles["candidate"].predict(session.images, check.pose)
+    if check.family == "confidence":
+        return session.scaled(check).judge(confident_errors(predictions, above=check.confidence))
+    return session.scaled(check).judge(accuracy(predictions, of_class=check.class_name))
 
 
 def self_checks(session, judge=judge):
@@ -101,7 +101,7 @@ def test_a_sound_run_holds_every_check(session_of):
     assert list(found) == NAMES
     assert {check.status for check in found.values()} == {"pass"}
     harm = re.fullmatch(
-        r"the damaged copy fails (\d+) of 400 images, (\d+) before, and gate clean of family 'clean' notices",
+        r"the damaged copy fails (\d+) of 400 images, (\d+) before, and check clean of family 'clean' notices",
         found["left-half-blanked"].detail,
     )
     assert harm is not None
@@ -131,26 +131,26 @@ def test_the_candidate_and_its_memory_stay_as_they_are(session_of, images):
     assert np.array_equal(Classifier(network(), workers=1).predict(images).logits, before.logits)
 
 
-# Bounds and tests that cannot fail.
+# Thresholds and tests that cannot fail.
 
 
 @pytest.mark.parametrize(("name", "change"), IMPOSSIBLE_TO_FAIL.items(), ids=IMPOSSIBLE_TO_FAIL)
-def test_a_bound_that_cannot_fail_is_found_and_named(session_of, name, change):
+def test_a_threshold_that_cannot_fail_is_found_and_named(session_of, name, change):
     session = session_of(ROWS.replace(*change))
     assert checks(session) == {**dict.fromkeys(NAMES, "pass"), name: "fail"}
     text = detail(session, name)
-    assert f"all 1 gates of family '{NOTICED_BY[name]}' let it pass, such as " in text
-    (gate,) = session.gates.family(NOTICED_BY[name])
-    assert f"such as {gate.id}: {gate.metric.replace('_', ' ')} " in text
-    assert f"set bounds that can fail in {session.gates.path}, or correct the test" in text
+    assert f"all 1 checks of family '{NOTICED_BY[name]}' let it pass, such as " in text
+    (check,) = session.checks.family(NOTICED_BY[name])
+    assert f"such as {check.id}: {check.metric.replace('_', ' ')} " in text
+    assert f"set thresholds that can fail in {session.checks.path}, or correct the test" in text
 
 
 @pytest.mark.parametrize("family", NOTICED_BY.values())
 def test_a_test_that_judges_something_else_is_found(session_of, family):
     session = session_of()
 
-    def judge_the_undamaged(broken, gate):
-        return judge(session if gate.family == family else broken, gate)
+    def judge_the_undamaged(broken, check):
+        return judge(session if check.family == family else broken, check)
 
     assert [name for name, status in checks(session, judge_the_undamaged).items() if status == "fail"] == [
         name for name, noticed_by in NOTICED_BY.items() if noticed_by == family
@@ -158,36 +158,36 @@ def test_a_test_that_judges_something_else_is_found(session_of, family):
 
 
 def test_one_gate_of_the_family_that_notices_is_enough(session_of):
-    blunt = ROWS + ROWS[: ROWS.index('[[gate]]\nid = "clean-bee"')].replace('"clean"', '"clean-too"', 1).replace(
+    blunt = ROWS + ROWS[: ROWS.index('[[check]]\nid = "clean-bee"')].replace('"clean"', '"clean-too"', 1).replace(
         "0.85", "0.01"
     )
     session = session_of(blunt)
     assert checks(session)["left-half-blanked"] == "pass"
-    assert "gate clean of family 'clean' notices" in detail(session, "left-half-blanked")
+    assert "check clean of family 'clean' notices" in detail(session, "left-half-blanked")
 
 
 # Checks that do not apply.
 
 
 @pytest.mark.parametrize(("name", "family"), NOTICED_BY.items(), ids=NOTICED_BY)
-@pytest.mark.parametrize("how", ["no-bound", "no-row", "of-the-baseline", "not-gated"])
-def test_a_family_without_bounds_has_nothing_to_check(session_of, name, family, how):
-    rows = ROWS.split("[[gate]]")
+@pytest.mark.parametrize("how", ["no-threshold", "no-row", "of-the-baseline", "not-gated"])
+def test_a_family_without_thresholds_has_nothing_to_check(session_of, name, family, how):
+    rows = ROWS.split("[[check]]")
     (place,) = (number for number, row in enumerate(rows) if f'family = "{family}"' in row)
     rows[place] = {
-        "no-bound": re.sub("hand = .*", "", rows[place]),
+        "no-threshold": re.sub("hand = .*", "", rows[place]),
         "no-row": "",
         "of-the-baseline": rows[place] + 'role = "baseline"\n',
-        "not-gated": rows[place].replace("hand", "panel") + 'not_gated = "healthy retrains differ"\n',
+        "not-gated": rows[place].replace("hand", "panel") + 'informational = "reference models differ"\n',
     }[how]
-    session = session_of("[[gate]]".join(row for row in rows if row))
+    session = session_of("[[check]]".join(row for row in rows if row))
     assert checks(session) == {**dict.fromkeys(NAMES, "pass"), name: "not_applicable"}
-    assert detail(session, name) == f"no gate of family '{family}' that is about this has a bound"
+    assert detail(session, name) == f"no check of family '{family}' that is about this has a threshold"
 
 
 def test_a_family_whose_test_was_not_collected_has_nothing_to_check(session_of):
-    def no_rotation(session, gate):
-        return None if gate.family == "rotation" else judge(session, gate)
+    def no_rotation(session, check):
+        return None if check.family == "rotation" else judge(session, check)
 
     assert checks(session_of(), no_rotation)["turned-020"] == "not_applicable"
     assert detail(session_of(), "turned-020", no_rotation).startswith("no test of family 'rotation' was collected")
@@ -256,7 +256,7 @@ def test_the_classes_swapped_are_those_that_a_gate_watches(session_of, name):
 
 
 def test_a_gate_for_a_class_that_the_data_lack_is_not_damaged(session_of):
-    found = [damage.name for damage in damages(session_of(ROWS.replace('"bee"', '"yak"')).gates).values()]
+    found = [damage.name for damage in damages(session_of(ROWS.replace('"bee"', '"yak"')).checks).values()]
     assert [name for name in found if name not in ELSEWHERE] == list(NOTICED_BY)
 
 
@@ -427,9 +427,9 @@ BASELINE = ("clean", "left-half-blanked", ("candidate", "baseline"))
 CONSTANT = (
     "rotation",
     "turned-020",
-    (r"gate\.judge\(.*\)", "gate.judge(Measurement(METRICS['accuracy'], 0.95, 400, (0.9, 1.0)))"),
+    (r"gate\.judge\(.*\)", "stress_check.judge(Measurement(METRICS['accuracy'], 0.95, 400, (0.9, 1.0)))"),
 )
-NEVER = ("confident_errors", "overconfident", (r"above=gate.confidence", "above=1.0"))
+NEVER = ("confident_errors", "overconfident", (r"above=stress_check.confidence", "above=1.0"))
 
 
 @pytest.mark.parametrize(
@@ -446,7 +446,7 @@ def test_a_stress_test_that_always_passes_ends_with_4(gate_run, workers, test, c
     result, report = gate_run("--baseline", "baseline.safetensors", *workers)
     assert result.ret == 4
     assert report["verdict"] == "error"
-    assert {gate["status"] for gate in report["gates"]} == {"pass"}, "no gate says so, the check alone"
+    assert {check["status"] for check in report["checks"]} == {"pass"}, "no check says so, the check alone"
     assert statuses(report)[check] == "fail"
     assert len(report["self_checks"]) == len(NAMES + ELSEWHERE), "once, though there may be workers"
     result.stdout.fnmatch_lines([f"*self-check {check}: *let it pass, such as *correct the test*"])
@@ -497,21 +497,21 @@ def test_a_stress_test_that_ends_otherwise_on_damaged_models_ends_in_a_verdict(g
 def assert_nothing_was_judged(result, recorded):
     """A recording never looks like a verdict, and nothing went wrong in it."""
     assert (result.ret, recorded["verdict"], recorded["errors"]) == (4, "error", [])
-    result.stdout.fnmatch_lines(["  partial: no bound of *gates.toml was held against the candidate"])
+    result.stdout.fnmatch_lines(["  partial: no threshold of *checks.toml was held against the candidate"])
 
 
 def test_recording_all_measures_what_a_run_that_judges_does_and_judges_nothing(gate_run):
     bad = str(gate_run.zoo.save("bad.safetensors", jitter=3.0))
     result, judged = gate_run("--candidate", bad)
     assert result.ret == 1
-    assert {gate["status"] for gate in judged["gates"]} >= {"fail"}
+    assert {check["status"] for check in judged["checks"]} >= {"fail"}
     result, recorded = gate_run("--candidate", bad, "--stress-record", "all")
     assert_nothing_was_judged(result, recorded)
-    assert {gate["status"] for gate in recorded["gates"]} == {"not_gated"}
-    assert {gate["bound"] for gate in recorded["gates"]} == {None}
+    assert {check["status"] for check in recorded["checks"]} == {"informational"}
+    assert {check["threshold"] for check in recorded["checks"]} == {None}
     assert recorded["self_checks"] == []
     for name in ("id", "value", "n", "interval", "metric", "unit", "direction"):
-        assert [gate[name] for gate in recorded["gates"]] == [gate[name] for gate in judged["gates"]]
+        assert [check[name] for check in recorded["checks"]] == [check[name] for check in judged["checks"]]
 
 
 @pytest.mark.parametrize(
@@ -522,22 +522,22 @@ def test_recording_all_measures_what_a_run_that_judges_does_and_judges_nothing(g
 def test_recording_families_measures_these_alone(gate_run, families, ids):
     result, recorded = gate_run("--stress-record", families)
     assert_nothing_was_judged(result, recorded)
-    assert [gate["id"] for gate in recorded["gates"]] == ids
-    assert {gate["status"] for gate in recorded["gates"]} == {"not_gated"}
+    assert [check["id"] for check in recorded["checks"]] == ids
+    assert {check["status"] for check in recorded["checks"]} == {"informational"}
     assert not (gate_run.zoo.root / "reports/stress.html").exists()
 
 
 def test_recording_a_family_that_no_test_is_of_measures_nothing(gate_run):
     result, recorded = gate_run("--stress-record", "none-such")
     assert_nothing_was_judged(result, recorded)
-    assert recorded["gates"] == []
+    assert recorded["checks"] == []
 
 
 def test_recording_still_refuses_a_baseline_that_is_not_what_it_should_be(gate_run):
-    row = ROWS.split("[[gate]]")[1].replace('"clean"', '"baseline"') + 'role = "baseline"\n'
-    gate_run.zoo.bind(f"{ROWS}[[gate]]{row}")
+    row = ROWS.split("[[check]]")[1].replace('"clean"', '"baseline"') + 'role = "baseline"\n'
+    gate_run.zoo.bind(f"{ROWS}[[check]]{row}")
     shutil.copy(STRESS_TESTS / "test_baseline.py", gate_run.zoo.tests)
     gate_run.zoo.save("baseline.safetensors", blind=True)
     result, report = gate_run("--baseline", "baseline.safetensors", "--stress-record", "all")
     assert (result.ret, report["verdict"]) == (4, "error")
-    result.stdout.fnmatch_lines(["*baseline: accuracy 0.2500 < floor 0.8500*the baseline itself is not what*"])
+    result.stdout.fnmatch_lines(["*baseline: accuracy 0.2500 < threshold 0.8500*the baseline itself is not what*"])

@@ -7,17 +7,17 @@ import pytest
 import torch
 from torch import nn
 
+from harness.base.errors import InputError
+from harness.checks import Check, ChecksError
+from harness.checks.file import DataFingerprint
 from harness.data import load_fashion_mnist
-from harness.errors import InputError
-from harness.gates import Gate, GatesError
-from harness.gates.file import DataFingerprint
 from harness.networks.architectures import FashionCNN
 from harness.networks.builders import import_builder
 from harness.networks.checkpoints import CheckpointRefused, Record, save_checkpoint
 from harness.run.opening import open_session
 from harness.run.request import RunRequest
 
-GATES = """
+CHECKS = """
 schema = 1
 protocol = 1
 [data]
@@ -25,7 +25,7 @@ name = "{name}"
 split = "{split}"
 sha256 = "{sha256}"
 n = {n}
-[[gate]]
+[[check]]
 id = "clean"
 family = "clean"
 metric = "accuracy"
@@ -46,13 +46,13 @@ def options(tmp_path_factory) -> RunRequest:
     record = Record("fashion-cnn", {"conv_channels": [2, 2], "fc_sizes": [4]}, load_fashion_mnist("test").classes)
     save_checkpoint(folder / "model.safetensors", network, record)
     torch.save(network.state_dict(), folder / "weights.pth")
-    (folder / "gates.toml").write_text(GATES.format(**fingerprint()))
+    (folder / "checks.toml").write_text(CHECKS.format(**fingerprint()))
     path = folder / "model.safetensors"
     return RunRequest(
         candidate=path,
         baseline=path,
         incumbent="none",
-        gates=folder / "gates.toml",
+        checks=folder / "checks.toml",
         samples=300,
         device="cpu",
     )
@@ -69,12 +69,12 @@ def test_what_a_panel_is_asked_about_is_the_same_in_a_thorough_run(options):
     assert default.search_images.sha256 == default.panel_images.sha256 == thorough.panel_images.sha256
 
 
-def test_a_session_holds_images_gates_and_the_models_in_their_roles(options):
+def test_a_session_holds_images_checks_and_the_models_in_their_roles(options):
     opened = open_session(options, workers=1)
     assert (len(opened.images), opened.share) == (300, 0.03)
     assert torch.equal(opened.images.labels.bincount(), torch.full((10,), 30))
     assert len(opened.labels) == 10_000, "by which it is told what is usual for a class, whatever the sample"
-    assert [gate.id for gate in opened.gates.gates] == ["clean"]
+    assert [check.id for check in opened.checks.checks] == ["clean"]
     assert list(opened.roles) == ["candidate", "baseline"]
     candidate = opened.roles["candidate"]
     assert candidate.as_json() == {
@@ -91,7 +91,7 @@ def test_models_of_one_file_share_their_predictions(options):
 
 
 def test_a_gate_of_a_sample_knows_its_share(options):
-    scaled = open_session(options, workers=1).scaled(Gate("clean", "clean", "accuracy"))
+    scaled = open_session(options, workers=1).scaled(Check("clean", "clean", "accuracy"))
     assert (scaled.share, scaled.id) == (0.03, "clean")
 
 
@@ -111,7 +111,7 @@ def test_the_sample_size_follows_the_options(options, changes, size):
     assert replace(options, **changes).sample_size(made_for_all) == size
 
 
-def test_gates_made_for_a_sample_set_its_size_where_no_other_is_asked_for(options):
+def test_checks_made_for_a_sample_set_its_size_where_no_other_is_asked_for(options):
     made_for = DataFingerprint("fashion-mnist", "test", "0" * 64, 10_000, sample=1_500)
     quick = replace(options, samples=None, profile="quick")
     assert (quick.sample_size(made_for), replace(quick, samples=7).sample_size(made_for)) == (1_500, 7)
@@ -128,15 +128,15 @@ def test_a_sample_that_does_not_fit_is_refused(options, samples):
     [("sha256", "0" * 64), ("n", 9_999), ("split", "train"), ("name", "mnist")],
     ids=["sha256", "n", "split", "name"],
 )
-def test_gates_made_for_other_data_are_refused_with_both_values(options, tmp_path, key, value):
-    path = tmp_path / "gates.toml"
-    path.write_text(GATES.format(**{**fingerprint(), key: value}))
+def test_checks_made_for_other_data_are_refused_with_both_values(options, tmp_path, key, value):
+    path = tmp_path / "checks.toml"
+    path.write_text(CHECKS.format(**{**fingerprint(), key: value}))
     with pytest.raises(InputError) as refusal:
-        open_session(replace(options, gates=path), workers=1)
+        open_session(replace(options, checks=path), workers=1)
     message = str(refusal.value)
     assert f"{path}: made for other data: its [data] {key} is {value!r}, " in message
     assert f"the data at hand have {fingerprint()[key]!r}" in message
-    assert "--gates" in message
+    assert "--checks" in message
     assert "--stress-data" in message
 
 
@@ -147,9 +147,9 @@ def test_a_missing_checkpoint_is_refused_by_its_path(options, tmp_path, role):
         open_session(replace(options, **{role: missing}), workers=1)
 
 
-def test_missing_gates_are_refused_before_a_model_is_loaded(options, tmp_path):
-    changed = replace(options, gates=tmp_path / "none.toml", candidate=tmp_path / "none.safetensors")
-    with pytest.raises(GatesError, match=r"none\.toml: cannot be read"):
+def test_missing_checks_are_refused_before_a_model_is_loaded(options, tmp_path):
+    changed = replace(options, checks=tmp_path / "none.toml", candidate=tmp_path / "none.safetensors")
+    with pytest.raises(ChecksError, match=r"none\.toml: cannot be read"):
         open_session(changed, workers=1)
 
 

@@ -14,7 +14,7 @@ from PIL import ImageFont  # noqa: F401
 from zoo import ROWS, Zoo, hypothesis_as_it_starts
 
 SEARCH = """
-[[gate]]
+[[check]]
 id = "break-shift-median"
 family = "search"
 metric = "breaking_severity"
@@ -72,7 +72,7 @@ def test_recording_measures_none(pytester, zoo):
     assert result.ret == 4, "a recording judges nothing"
     report = json.loads((zoo.root / "reports/stress.json").read_text())
     assert (report["overview"], report["errors"]) == (None, [])
-    assert [(gate["id"], gate["status"]) for gate in report["gates"]] == [("clean", "not_gated")]
+    assert [(check["id"], check["status"]) for check in report["checks"]] == [("clean", "informational")]
 
 
 def test_a_run_that_is_to_leave_it_out_measures_none_and_says_so(pytester, zoo):

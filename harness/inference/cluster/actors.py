@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from harness.errors import InputError
+from harness.base.errors import InputError
 from harness.inference.backend import BackendLostError
 from harness.inference.cluster.connection import connect
 from harness.inference.cluster.scheduling import Range, Throughput

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import InputError
+from harness.base.errors import InputError
 from harness.inference.devices import available_cores
 
 if TYPE_CHECKING:

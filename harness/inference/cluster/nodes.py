@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 
-from harness.errors import InputError, printable
+from harness.base.errors import InputError, printable
 from harness.inference.backend import BackendLostError
 from harness.inference.cluster.actors import TRIES, in_a_line
 from harness.inference.cluster.connection import connect

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from harness.errors import some_of
+from harness.base.errors import some_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection

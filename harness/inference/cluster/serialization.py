@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch.fx import GraphModule
 
+from harness.base.errors import InputError
 from harness.data.rows import FileRows, Rows
-from harness.errors import InputError
 from harness.perturb.corruptions import CORRUPTIONS, Corruption
 
 if TYPE_CHECKING:

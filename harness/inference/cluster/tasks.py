@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness.errors import InputError
+from harness.base.errors import InputError
 from harness.inference.backend import BackendLostError
 from harness.inference.cluster.connection import connect
 from harness.inference.devices import usable_cores

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from harness.errors import InputError
+from harness.base.errors import InputError
 from harness.inference import screening
 from harness.inference.cluster.serialization import received
 from harness.inference.engine import Engine

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 import torch
 
-from harness.errors import InputError, NotApplicableError
+from harness.base.errors import InputError, NotApplicableError
 from harness.inference.predictions import softmax
 from harness.measures.panel.predictions import LIKELIEST, NOT_ASKED, PanelPredictions, PanelView
 from harness.perturb import IDENTITY

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.errors import InputError, NotApplicableError, NotRecordedError
+from harness.base.errors import InputError, NotApplicableError, NotRecordedError
 from harness.measures.classification import confusion_matrix
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.statistics import count_interval
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
     from harness.measures.panel.predictions import PanelPredictions
     from harness.perturb import Perturbation
 
-LOST_CONSENSUS = Metric(
-    "lost_consensus",
+CONSENSUS_SET_ERRORS = Metric(
+    "consensus_set_errors",
     Unit.IMAGES,
     better="less",
     scale="root",
-    words="images lost of those that every retrain gets right",
+    words="images lost of those that every reference model gets right",
 )
 
 
-LOST_OF_A_CLASS = Metric(
-    "lost_of_a_class",
+WORST_CLASS_CONSENSUS_SET_ERRORS = Metric(
+    "worst_class_consensus_set_errors",
     Unit.IMAGES,
     better="less",
     scale="root",
-    words="images lost of those that every retrain gets right, of the class that loses most",
+    words="images lost of those that every reference model gets right, of the class that loses most",
 )
 
 
 @dataclass(frozen=True, eq=False)
 class ConsensusErrors:
-    """Errors of a model on the consensus set of `retrains` reference models, under one or several perturbations.
+    """Errors of a model on the consensus set of `reference_models` reference models, under one or several perturbations.
 
     `known` is the size of the set over all perturbations, among `n` predictions. `pairs`, (classes, classes) int64,
     counts the errors by class and predicted class. `positions`, (M,) int64, are the places in `images` of those with an
@@ -56,7 +56,7 @@ class ConsensusErrors:
     positions: np.ndarray
     under: np.ndarray
     times: np.ndarray
-    retrains: int
+    reference_models: int
 
     def perturbation_of(self, position: int) -> Perturbation:
         """Return the perturbation under which the error on the image at this position is most telling."""
@@ -64,7 +64,7 @@ class ConsensusErrors:
         return self.perturbations[int(row)]
 
 
-def lost_to(answers: Sequence[Predictions], knowledge: PanelPredictions) -> ConsensusErrors:
+def find_consensus_set_errors(answers: Sequence[Predictions], panel_predictions: PanelPredictions) -> ConsensusErrors:
     """Return the errors of a model on the consensus set, by its predictions under one or several perturbations.
 
     The predictions may be for different samples of one split if one sample holds the others. An error is the more
@@ -79,15 +79,18 @@ def lost_to(answers: Sequence[Predictions], knowledge: PanelPredictions) -> Cons
     places[images.positions.numpy()] = np.arange(len(images))
     telling = np.zeros((len(answers), len(images)))
     known, pairs = 0, np.zeros((len(images.classes),) * 2, dtype=np.int64)
-    for row, each, healthy in zip(telling, answers, knowledge.consensus_sets(answers), strict=True):
-        lost = healthy.consensus & ~each.correct
-        sureness = healthy.of_label[lost] * each.confidence_of_errors()[lost]
+    for row, each, reference in zip(telling, answers, panel_predictions.consensus_sets(answers), strict=True):
+        lost = reference.consensus & ~each.correct
+        sureness = reference.of_label[lost] * each.confidence_of_errors()[lost]
         row[places[each.images.positions.numpy()[lost]]] = 1e-9 + sureness  # Above 0, however unsure.
-        known += int(healthy.consensus.sum())
+        known += int(reference.consensus.sum())
         pairs += confusion_matrix(each, lost)
     if not known:
-        error = NotRecordedError if knowledge.excluded is None else NotApplicableError
-        raise error(f"consensus: there is no image that each of {knowledge.retrains} retrains gets right")
+        error = NotRecordedError if panel_predictions.excluded is None else NotApplicableError
+        raise error(
+            f"consensus: there is no image that each of {panel_predictions.reference_models} reference models gets "
+            f"right"
+        )
     positions = np.flatnonzero(telling.any(axis=0))
     positions = positions[np.argsort(-telling.max(axis=0)[positions], kind="stable")]
     return ConsensusErrors(
@@ -99,34 +102,36 @@ def lost_to(answers: Sequence[Predictions], knowledge: PanelPredictions) -> Cons
         positions=positions,
         under=telling.argmax(axis=0)[positions],
         times=(telling > 0).sum(axis=0),
-        retrains=knowledge.retrains,
+        reference_models=panel_predictions.reference_models,
     )
 
 
-def lost_consensus(lost: ConsensusErrors) -> Measurement:
+def consensus_set_errors(lost: ConsensusErrors) -> Measurement:
     """Return the number of consensus-set errors over all perturbations.
 
     The interval is that of their rate among all predictions (Wilson 1927) times the number of predictions.
     """
-    detail = f"of {lost.known} that each of {lost.retrains} retrains gets right"
+    detail = f"of {lost.known} that each of {lost.reference_models} reference models gets right"
     if lost.pairs.any():
         true, taken = divmod(int(lost.pairs.argmax()), len(lost.pairs))
         names = lost.images.classes
         detail += f"; most often {names[true]}→{names[taken]}, {lost.pairs[true, taken]}"
-    return _measured(LOST_CONSENSUS, lost, lost.positions, lost.times, detail, n=lost.n)
+    return _measured(CONSENSUS_SET_ERRORS, lost, lost.positions, lost.times, detail, n=lost.n)
 
 
-def lost_of_a_class(lost: ConsensusErrors) -> Measurement:
+def worst_class_consensus_set_errors(lost: ConsensusErrors) -> Measurement:
     """Return the number of consensus-set errors of the class that has most of them.
 
     A defect of one class shows here and not in the sum. `n` counts the predictions for the largest class, the most
-    errors that a class can have. The interval follows from `n` as in `lost_consensus`.
+    errors that a class can have. The interval follows from `n` as in `consensus_set_errors`.
     """
     of_each, labels = lost.pairs.sum(axis=1), lost.images.labels.numpy()
     worst, largest = int(of_each.argmax()), int(np.bincount(labels).max())
     detail = f"of {lost.images.classes[worst]}, of {int(of_each.sum())} of all classes"
     failures, times = lost.positions[labels[lost.positions] == worst], np.where(labels == worst, lost.times, 0)
-    return _measured(LOST_OF_A_CLASS, lost, failures, times, detail, n=largest * len(lost.perturbations))
+    return _measured(
+        WORST_CLASS_CONSENSUS_SET_ERRORS, lost, failures, times, detail, n=largest * len(lost.perturbations)
+    )
 
 
 def _measured(

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.errors import NotApplicableError
+from harness.base.errors import NotApplicableError
+from harness.base.records import as_plain, record
 from harness.measures.failures import OWN
 from harness.measures.panel.predictions import NOT_ASKED, PanelView
-from harness.store.records import as_plain, record
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
@@ -44,10 +44,10 @@ class Suspect:
 
 @record
 class Suspects:
-    """Suspected label errors of `n` images, by the predictions of `retrains` reference models, the clearest first."""
+    """Suspected label errors of `n` images, by the predictions of `reference_models` reference models, the clearest first."""
 
     n: int
-    retrains: int
+    reference_models: int
     rows: tuple[Suspect, ...]
 
     @property
@@ -73,7 +73,7 @@ def suspicion(of_label: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.asarray(own / np.maximum(thresholds[labels], 1e-12))
 
 
-def suspects(images: LabelledImages, knowledge: PanelPredictions, labels: np.ndarray | None = None) -> Suspects:
+def suspects(images: LabelledImages, panel_predictions: PanelPredictions, labels: np.ndarray | None = None) -> Suspects:
     """Return the images whose labels nearly all reference models agree against, the most suspect first.
 
     At least 95% of the models contradict the label, and its mean probability is below a twentieth of the mean of its
@@ -81,10 +81,11 @@ def suspects(images: LabelledImages, knowledge: PanelPredictions, labels: np.nda
     are those of the whole split, (S,) int64; without them the images are all of it. Raises `NotApplicableError` for
     missing predictions and for fewer than three reference models.
     """
-    view, whole, positions = expect_asked(images, knowledge), knowledge.view(), images.positions.numpy()
-    if len(knowledge.models) < LEAST:
+    view, whole, positions = expect_asked(images, panel_predictions), panel_predictions.view(), images.positions.numpy()
+    if len(panel_predictions.models) < LEAST:
         raise NotApplicableError(
-            f"suspected label errors need at least {LEAST} reference models; this panel has {len(knowledge.models)}, "
+            f"suspected label errors need at least {LEAST} reference models; this panel has "
+            f"{len(panel_predictions.models)}, "
             "and so few may all be wrong; calibrate with more"
         )
     labels = images.labels.numpy() if labels is None else labels
@@ -96,7 +97,7 @@ def suspects(images: LabelledImages, knowledge: PanelPredictions, labels: np.nda
     unusual = np.full(len(labels), np.nan)
     unusual[asked] = suspicion(whole.of_label[asked], labels[asked])
     unusual, labels = unusual[positions], labels[positions]
-    chosen = np.flatnonzero((view.wrong >= NEARLY_ALL * len(knowledge.models)) & (unusual < UNLIKELY))
+    chosen = np.flatnonzero((view.wrong >= NEARLY_ALL * len(panel_predictions.models)) & (unusual < UNLIKELY))
     rows = tuple(
         Suspect(
             int(positions[at]),
@@ -109,29 +110,29 @@ def suspects(images: LabelledImages, knowledge: PanelPredictions, labels: np.nda
         )
         for at in chosen[np.argsort(unusual[chosen], kind="stable")]
     )
-    return Suspects(len(images), len(knowledge.models), rows)
+    return Suspects(len(images), len(panel_predictions.models), rows)
 
 
-def owners(predictions: Predictions, knowledge: PanelPredictions) -> dict[str, frozenset[int]]:
+def owners(predictions: Predictions, panel_predictions: PanelPredictions) -> dict[str, frozenset[int]]:
     """Return the positions in the split of shared, seed-dependent and unique errors, by kind.
 
     Every reference model makes a shared error on the clean image, which therefore says more of the image or its label.
     Some make a seed-dependent error, and none a unique one, which says most of the model. The other models judge a
     model of the panel. Raises `NotApplicableError` for missing predictions.
     """
-    wrong, positions = expect_asked(predictions.images, knowledge).wrong, predictions.images.positions.numpy()
-    if knowledge.excluded is not None:
+    wrong, positions = expect_asked(predictions.images, panel_predictions).wrong, predictions.images.positions.numpy()
+    if panel_predictions.excluded is not None:
         # Its own error is among those counted, except for one that it did not make for the panel.
-        wrong = np.clip(wrong - ~predictions.correct, 0, knowledge.retrains)
+        wrong = np.clip(wrong - ~predictions.correct, 0, panel_predictions.reference_models)
     kinds = {
-        EVERYONES: wrong == knowledge.retrains,
-        CONTESTED: (wrong > 0) & (wrong < knowledge.retrains),
+        EVERYONES: wrong == panel_predictions.reference_models,
+        CONTESTED: (wrong > 0) & (wrong < panel_predictions.reference_models),
         OWN: wrong == 0,
     }
     return {name: frozenset(positions[which].tolist()) for name, which in kinds.items()}
 
 
-EVERYONES, CONTESTED = "everyone's: every retrain is wrong", "contested: some retrains are wrong"
+EVERYONES, CONTESTED = "everyone's: every reference model is wrong", "contested: some reference models are wrong"
 """Kinds of errors that say less of a model than of the images."""
 
 
@@ -139,34 +140,34 @@ EVERYONES, CONTESTED = "everyone's: every retrain is wrong", "contested: some re
 class WithoutSuspects:
     """Accuracy on the `n` images without a suspected label error, of a model and of the reference models.
 
-    `lost` counts the model's errors on suspects. `healthy_mean` and `healthy_std` are None where the errors of each
+    `lost` counts the model's errors on suspects. `reference_mean` and `reference_std` are None where the errors of each
     reference model are unknown.
     """
 
     accuracy: float
     n: int
     lost: int
-    healthy_mean: float | None = None
-    healthy_std: float | None = None
+    reference_mean: float | None = None
+    reference_std: float | None = None
 
 
-def without(predictions: Predictions, knowledge: PanelPredictions, found: Suspects) -> WithoutSuspects:
+def without(predictions: Predictions, panel_predictions: PanelPredictions, found: Suspects) -> WithoutSuspects:
     """Measure a model on the images without a suspected label error, by its predictions of clean images."""
     positions = predictions.images.positions.numpy()
     kept = ~np.isin(positions, found.indices)
-    each = knowledge.view().each
-    healthy: tuple[float, float] | tuple[None, None] = (None, None)
+    each = panel_predictions.view().each
+    reference: tuple[float, float] | tuple[None, None] = (None, None)
     if each is not None and len(each) > 1:
         shares = 1 - each[:, positions[kept]].mean(axis=1)
-        healthy = float(shares.mean()), float(shares.std(ddof=1))
+        reference = float(shares.mean()), float(shares.std(ddof=1))
     lost = int((~predictions.correct[~kept]).sum())
-    return WithoutSuspects(float(predictions.correct[kept].mean()), int(kept.sum()), lost, *healthy)
+    return WithoutSuspects(float(predictions.correct[kept].mean()), int(kept.sum()), lost, *reference)
 
 
-def expect_asked(images: LabelledImages, knowledge: PanelPredictions) -> PanelView:
+def expect_asked(images: LabelledImages, panel_predictions: PanelPredictions) -> PanelView:
     """Return the panel's predictions of these images, clean, or raise `NotApplicableError`."""
-    knowledge.expect_others()
-    view, positions = knowledge.view(), images.positions.numpy()
+    panel_predictions.expect_others()
+    view, positions = panel_predictions.view(), images.positions.numpy()
     if missing := int((view.wrong[positions] == NOT_ASKED).sum()):
         raise NotApplicableError(
             f"there are no panel predictions of {missing} of {len(positions)} images; calibrate a family that needs "

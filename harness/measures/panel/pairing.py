@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.errors import NotApplicableError, NotRecordedError
+from harness.base.errors import NotApplicableError, NotRecordedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.inference import Predictions, RoleModel
     from harness.measures.panel.predictions import PanelPredictions
 
-PANEL_FIXTURES = frozenset({"knowledge", "paired_incumbent"})
+PANEL_FIXTURES = frozenset({"panel_predictions", "paired_incumbent"})
 """Fixtures of stress tests that need panel predictions."""
 
 

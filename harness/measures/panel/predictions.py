@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 import numpy as np
 from pydantic import Field
 
-from harness.errors import InputError, NotApplicableError, NotRecordedError
+from harness.base.errors import InputError, NotApplicableError, NotRecordedError
+from harness.base.files import read_regular, write_atomically
+from harness.base.records import as_plain, read_record, record
 from harness.perturb import IDENTITY, PROTOCOL, in_words
-from harness.store.files import read_regular, write_atomically
-from harness.store.records import as_plain, read_record, record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,7 +118,7 @@ class PanelPredictions:
     """SHA-256 of the file."""
 
     @property
-    def retrains(self) -> int:
+    def reference_models(self) -> int:
         """Return the number of reference models, without the excluded one."""
         return len(self.models) - (self.excluded is not None)
 
@@ -142,7 +142,7 @@ class PanelPredictions:
         if (view := self.views.get(repr(perturbation))) is None:
             raise NotRecordedError(
                 f"there are no panel predictions of images {in_words(perturbation)}; "
-                "`stress-harness calibrate` records them for the rows of the gates file"
+                "`stress-harness calibrate` records them for the rows of the checks file"
             )
         return view
 
@@ -168,7 +168,7 @@ class PanelPredictions:
 
     def expect_others(self) -> None:
         """Raise `NotApplicableError` where the excluded model is the only one."""
-        if not self.retrains:
+        if not self.reference_models:
             raise NotApplicableError("the model itself is the only reference model; add a second one to the panel")
 
     def write(self, path: Path) -> None:
@@ -211,7 +211,7 @@ class _File:
     views: Annotated[dict[str, _View], Field(min_length=1)]
 
 
-def read_knowledge(path: Path) -> PanelPredictions:
+def read_panel_predictions(path: Path) -> PanelPredictions:
     """Read a file of `PanelPredictions.write`; raises `InputError` for any other file and for another protocol."""
     try:
         content = read_regular(path, max_bytes=MAX_BYTES)

@@ -70,7 +70,7 @@ def _checked(content: bytes, members: list[zipfile.ZipInfo], end: int) -> dict[s
 
 
 def _content(content: bytes, member: zipfile.ZipInfo, limit: int) -> memoryview:
-    """Return what a member holds, which must lie before `limit`, where the next one begins."""
+    """Return what a member holds, which must lie before `threshold`, where the next one begins."""
     signature, _, flags, method, _, _, _, _, _, name_length, extra_length = _LOCAL.unpack_from(
         content, member.header_offset
     )

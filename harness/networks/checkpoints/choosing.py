@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.errors import some_of
+from harness.base.errors import some_of
 from harness.networks.checkpoints.files import SAVE_WEIGHTS_ALONE, CheckpointRefused, shown
 from harness.networks.checkpoints.fitting import Fit, Needed, fits_of, misfit
 from harness.networks.checkpoints.state_dicts import members_of, no_state_dict

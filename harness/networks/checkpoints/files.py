@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Literal
 
-from harness.errors import InputError
-from harness.store import files
+from harness.base import files
+from harness.base.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path

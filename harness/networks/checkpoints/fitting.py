@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from harness.errors import some_of
+from harness.base.errors import some_of
 from harness.networks.builders import Builder
 from harness.networks.checkpoints.files import CheckpointRefused, shown
 

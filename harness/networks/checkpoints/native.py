@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.errors import InputError
+from harness.base.errors import InputError
+from harness.base.files import write_atomically
+from harness.base.records import as_plain, read_json, record
 from harness.networks.checkpoints.files import COPY_AGAIN, CheckpointRefused, shown
 from harness.networks.checkpoints.tensors import StoredTensor, contiguous_stride, hash_stored, hash_tensors
-from harness.store.files import write_atomically
-from harness.store.records import as_plain, read_json, record
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.errors import InputError
+from harness.base.errors import InputError
 from harness.networks.checkpoints import onnx_trial
 from harness.networks.checkpoints.files import CheckpointRefused, read_regular, shown
 from harness.networks.checkpoints.loading import Checkpoint

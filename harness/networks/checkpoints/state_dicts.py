@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.errors import some_of
+from harness.base.errors import some_of
 from harness.networks.checkpoints.files import SAVE_WEIGHTS_ALONE, CheckpointRefused, shown
 from harness.networks.checkpoints.tensors import Name, Opaque, StoredTensor
 

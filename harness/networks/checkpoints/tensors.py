@@ -34,7 +34,7 @@ class StoredTensor:
         if 0 in self.shape:
             return torch.empty(self.shape, dtype=self.dtype)
         size = self.dtype.itemsize
-        # Bytes of no type, since the content need not be aligned; NumPy checks the bounds once more.
+        # Bytes of no type, since the content need not be aligned; NumPy checks the thresholds once more.
         elements = np.ndarray(
             self.shape,
             np.dtype(f"V{size}"),

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
+from harness.base.errors import InputError
 from harness.data import LabelledImages, split_validation
 from harness.data.images import unit_range
-from harness.errors import InputError
 from harness.networks.checkpoints import Record, save_checkpoint
 from harness.networks.process import keep_freed_buffers
 from harness.networks.training.state import Epoch, State, best_epoch, keep, resume, start

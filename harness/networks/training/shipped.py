@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from harness.base import user_folder
 from harness.networks.training import PRESETS, Epoch, TrainingConfig, augmented, train
-from harness.store import user_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,8 +27,8 @@ def train_or_load(name: str) -> Path:
     """
     from filelock import FileLock
 
+    from harness.base.progress import Progress
     from harness.data import load_fashion_mnist
-    from harness.store.progress import Progress
 
     config = SHIPPED[name]
     path = user_folder("trained") / f"{name}-{config.resolved().sha256()[:16]}.safetensors"

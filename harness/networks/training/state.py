@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.errors import InputError
+from harness.base.errors import InputError
+from harness.base.files import write_atomically
 from harness.networks.architectures import ARCHITECTURES, build
-from harness.store.files import write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path

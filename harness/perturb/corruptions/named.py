@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.errors import InputError
+from harness.base.errors import InputError
+from harness.base.registry import Registry
 from harness.perturb.corruptions import compression, light, missing, noise, optics, shape
 from harness.perturb.corruptions.kind import Kind
-from harness.store.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -44,7 +44,7 @@ def corruption(name: str, *, levels: Sequence[float]) -> Callable[[Apply], Apply
     """Declare a corruption of one's own: a decorator for the function that makes it.
 
     The function maps images, (N, H, W, C) float32 in [0, 1], a level, and a generator of random numbers for each image
-    to images of this shape; `levels` are those of severities 1 to 5. A row of the gates file then has it by its name.
+    to images of this shape; `levels` are those of severities 1 to 5. A row of the checks file then has it by its name.
     Raises `InputError` for a name that is taken, and for levels that are not five numbers.
     """
     if not name or name == ALL or not (name.isascii() and name == name.lower()) or " " in name:

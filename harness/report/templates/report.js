@@ -23,8 +23,8 @@
     zoom.showModal();
   };
 
-  // The table of gates: its filters hide rows by a class, which paper does not know.
-  const table = document.querySelector('table.gates');
+  // The table of checks: its filters hide rows by a class, which paper does not know.
+  const table = document.querySelector('table.checks');
   const tools = document.querySelector('.tools');
   const tell = (text) => {
     tools.querySelector('output').textContent = text;
@@ -45,7 +45,7 @@
       row.classList.toggle('off', !fits);
     }
     const left = all('tbody tr:not(.off)', table).length;
-    tell(left === rows.length ? `${left} gates` : `${left} of ${rows.length} gates`);
+    tell(left === rows.length ? `${left} checks` : `${left} of ${rows.length} checks`);
   };
   const unfilter = () => {
     for (const box of all('[name=status]', tools)) box.checked = true;
@@ -84,7 +84,7 @@
     );
     const link = document.createElement('a');
     link.href = URL.createObjectURL(new Blob([[titles, ...rows, ''].join('\n')], { type: 'text/csv' }));
-    link.download = 'gates.csv';
+    link.download = 'checks.csv';
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href));
   };
@@ -123,7 +123,7 @@
     const at = (selector) => event.target.closest(selector);
     if (at('#zoom')) return zoom.close();
     if (at('.stress img')) return enlarge(at('.stress img'));
-    if (at('.gates thead button')) return sort(at('th'));
+    if (at('.checks thead button')) return sort(at('th'));
     if (at('.copy')) return copy(at('.copy'));
     if (at('.csv')) return save();
     const link = at('a[href^="#"]');

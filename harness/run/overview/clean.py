@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.base.records import record
 from harness.measures import accuracy, calibration_error, confident_errors
 from harness.measures.classification import confusion_matrix
 from harness.measures.confidence import BINS, bin_of
 from harness.measures.panel.label_errors import WithoutSuspects, without
 from harness.run.overview.part import Part, Rate, Subject, rate_of
-from harness.store.records import record
 
 if TYPE_CHECKING:
     from harness.inference import Predictions
@@ -84,9 +84,9 @@ class Labels:
 
 
 def _labels(subject: Subject) -> Labels:
-    if subject.suspects is None or subject.knowledge is None or not subject.suspects.rows:
+    if subject.suspects is None or subject.panel_predictions is None or not subject.suspects.rows:
         return Labels()
-    return Labels(without(subject.model.predict(subject.images), subject.knowledge, subject.suspects))
+    return Labels(without(subject.model.predict(subject.images), subject.panel_predictions, subject.suspects))
 
 
 CLEAN = Part(Clean, _clean)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.base.records import record
 from harness.measures.failures import Comparison, changed_positions, compared_at
 from harness.measures.persistence import PersistentFailures, persistent_failures
-from harness.perturb import promised_corners
+from harness.perturb import augmentation_range_corners
 from harness.run.overview.part import Part, Subject
-from harness.store.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ class Failing:
 def _failing(subject: Subject) -> Failing:
     model, sample = subject.model, subject.sample
     rest = model.predict(subject.images)
-    moved = [model.predict(sample, corner) for corner in promised_corners()]
+    moved = [model.predict(sample, corner) for corner in augmentation_range_corners()]
     views = [model.predict(sample), *moved]
     predicted = np.stack([each.predicted for each in views], axis=1)
     confidence = np.stack([each.confidence_of_errors() for each in views], axis=1)

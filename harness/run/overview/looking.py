@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from harness.base.records import record
 from harness.data.rows import parts_of
 from harness.measures.localisation import PART_BYTES
 from harness.run.overview.part import Part, Subject
-from harness.store.records import record
 
 
 @record
@@ -34,8 +34,8 @@ class Looking:
 
 def _looking(subject: Subject) -> Looking:
     """Measure attention on the object where the model has any and the object is known."""
+    from harness.base.errors import NotApplicableError
     from harness.data.masks import object_masks
-    from harness.errors import NotApplicableError
 
     sample = subject.sample
     try:

@@ -6,8 +6,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from harness.base.errors import NotApplicableError
 from harness.data import sample_up_to
-from harness.errors import NotApplicableError
 from harness.measures.failures import kinds_for
 from harness.measures.panel.label_errors import owners, suspects
 from harness.run.affordable import extent_of
@@ -51,7 +51,7 @@ def overview_of(
         everywhere=others if searched else {},
         curves=extent.curves,
         confidences=extent.confidences,
-        knowledge=session.knowledge,
+        panel_predictions=session.panel_predictions,
         labels=session.labels,
         on_measured=on_measured,
     )
@@ -65,7 +65,7 @@ def measure_overview(
     everywhere: Mapping[str, LabelledImages],
     curves: int | None = None,
     confidences: int | None = None,
-    knowledge: PanelPredictions | None = None,
+    panel_predictions: PanelPredictions | None = None,
     labels: np.ndarray | None = None,
     on_measured: Callable[[int, int], None] | None = None,
 ) -> Overview:
@@ -85,11 +85,11 @@ def measure_overview(
     sure = sample_up_to(images, confidences or len(images))
     fewer = sample_up_to(sample, -(-len(sample) // 2))
     first, found, owned, missing = next(iter(models.values())), None, None, ""
-    if knowledge is not None:
-        with suppress(NotApplicableError):  # Nobody asked healthy retrains about images as they are.
-            owned = owners(first.predict(images), knowledge)
+    if panel_predictions is not None:
+        with suppress(NotApplicableError):  # Nobody asked reference models about images as they are.
+            owned = owners(first.predict(images), panel_predictions)
         try:
-            found = suspects(images, knowledge, labels)
+            found = suspects(images, panel_predictions, labels)
         except NotApplicableError as error:
             missing = str(error)
     kinds = kinds_for(first.predict(images), owned)
@@ -97,7 +97,7 @@ def measure_overview(
     for names in roles.values():
         role = names[0]
         searched = survival.get(role), everywhere.get(role)
-        subject = Subject(models[role], images, sample, fewer, sure, kinds, *searched, knowledge, found)
+        subject = Subject(models[role], images, sample, fewer, sure, kinds, *searched, panel_predictions, found)
         parts = []
         for part in PARTS:
             parts.append(part.measure(subject))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from harness.store.records import record
+from harness.base.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ class Subject:
     """One model, and the images that an overview measures it on: all, a `sample` of them, and half of that, `fewer`.
 
     On `sure` its confidence is looked at, which takes a pass in full precision. `kinds` are the kinds of failure to
-    count, `suspects` those among the labels, by what healthy retrains know. `survival` and `everywhere` are the images
+    count, `suspects` those among the labels, by what reference models know. `survival` and `everywhere` are the images
     of two searches, None where the search is not asked for.
     """
 
@@ -47,7 +47,7 @@ class Subject:
     kinds: tuple[FailureKind, ...]
     survival: LabelledImages | None = None
     everywhere: LabelledImages | None = None
-    knowledge: PanelPredictions | None = None
+    panel_predictions: PanelPredictions | None = None
     suspects: Suspects | None = None
 
 
@@ -55,7 +55,7 @@ class Subject:
 class Part(Generic[T]):
     """A part of the overview: the `record` that holds it and the function that measures it of one model.
 
-    The record is made by `harness.store.records.record`; its fields are keys of the model in `stress.json`, so that no
+    The record is made by `harness.base.records.record`; its fields are keys of the model in `stress.json`, so that no
     two parts may have one of the same name. Where there is nothing to measure, `measure` returns a record that says so.
     """
 

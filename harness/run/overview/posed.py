@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.measures import accuracy, right_at_every_pose
+from harness.base.records import record
+from harness.measures import accuracy, robust_accuracy
 from harness.measures.statistics import mean_interval
-from harness.perturb import Pose, promised_corners, promised_poses
+from harness.perturb import Pose, augmentation_range_corners, augmentation_range_poses
 from harness.perturb.backgrounds import SIDES, Covered
 from harness.run.overview.part import Part, Rate, Subject, rate_of
-from harness.store.records import record
 
 DEGREES = (-30.0, -20.0, -15.0, -10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 30.0)
 SHIFTS = (-4.0, -2.0, 0.0, 2.0, 4.0)
@@ -41,7 +41,7 @@ def _turned(subject: Subject) -> Turned:
 
 def _moved(subject: Subject) -> Moved:
     model, sample, fewer = subject.model, subject.sample, subject.fewer
-    right = np.stack([model.predict(sample, corner).correct for corner in promised_corners()]).mean(axis=0)
+    right = np.stack([model.predict(sample, corner).correct for corner in augmentation_range_corners()]).mean(axis=0)
     # Answers about one image go together, so that there are only as many as images.
     low, high = mean_interval(right, (0.0, 1.0))
     before = model.predict(sample).predicted
@@ -86,8 +86,8 @@ def _everywhere(subject: Subject) -> Everywhere:
 
     if subject.everywhere is None:
         return Everywhere()
-    poses = most_dangerous_first(promised_poses())
-    return Everywhere(rate_of(right_at_every_pose(first_failures(subject.model.classifier, subject.everywhere, poses))))
+    poses = most_dangerous_first(augmentation_range_poses())
+    return Everywhere(rate_of(robust_accuracy(first_failures(subject.model.classifier, subject.everywhere, poses))))
 
 
 def _surviving(subject: Subject) -> Surviving:

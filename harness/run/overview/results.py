@@ -9,11 +9,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from harness.base import records
+from harness.base.records import read_record, record
 from harness.measures.panel.label_errors import Suspects
 from harness.run.overview.failing import Changes
 from harness.run.overview.part import AnyPart, Part
-from harness.store import records
-from harness.store.records import read_record, record
 
 T = TypeVar("T")
 
@@ -80,9 +80,9 @@ class Overview:
     shifts: tuple[float, ...]
     changes: Changes | None = None
     suspects: Suspects | None = None
-    """Images whose labels healthy retrains agree against; None where nobody knows."""
+    """Images whose labels reference models agree against; None where nobody knows."""
     suspects_missing: str = ""
-    """Why healthy retrains, which there are, do not tell."""
+    """Why reference models, which there are, do not tell."""
 
     @property
     def reference(self) -> ModelOverview | None:

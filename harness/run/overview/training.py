@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from harness.base.records import record
 from harness.run.overview.part import Part, Subject
-from harness.store.records import record
 
 
 @record

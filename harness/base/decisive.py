@@ -1,0 +1,93 @@
+"""The files of code that decide a measurement: what it imports, and what that imports."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.base.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+_PACKAGE = Path(__file__).parents[1]
+_JUDGING = [_PACKAGE / room for room in ("plugin", "report", "cli", "calibration")]
+"""Rooms of this package that start, judge and show measurements, and decide none."""
+_INSTALLED = {"site-packages", "dist-packages"}
+"""What folders of installed packages are called."""
+
+
+def decisive_files(sources: Iterable[Path], *, projects: Sequence[Path] = ()) -> tuple[Path, ...]:
+    """Return the sources, and every file that they import, directly or not: of this package, and of the user's own.
+
+    An import within a function counts, one for type checkers alone does not, and of what an installed package imports
+    that package alone is followed. The user's modules are looked for beside
+    the package of the file that imports them, and in the folders of `projects`. Raises `InputError` for a file that
+    cannot be read or parsed.
+    """
+    found: set[Path] = set()
+    sought: set[tuple[str, tuple[Path, ...]]] = set()
+    waiting = [source.resolve() for source in sources]
+    while waiting:
+        file = waiting.pop()
+        if file in found:
+            continue
+        found.add(file)
+        try:
+            imports = _imports(file.read_bytes())
+        except (OSError, SyntaxError, ValueError) as error:
+            raise InputError(f"{file}: cannot be read as Python code ({error})") from None
+        for level, name in imports:
+            where = _folders(name, level, file, projects)
+            if (name, where) not in sought:
+                sought.add((name, where))
+                waiting += _files_of(name, where)
+    return tuple(sorted(found))
+
+
+@cache
+def _imports(code: bytes) -> tuple[tuple[int, str], ...]:
+    return tuple(_imported(ast.parse(code)))
+
+
+def _imported(node: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield what code imports: how many folders up, 0 for absolute, and the dotted name.
+
+    What is taken from a module may be a module, too.
+    """
+    for child in ast.iter_child_nodes(node):
+        match child:
+            case ast.If(test=ast.Name("TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
+                continue
+            case ast.Import(names):
+                yield from ((0, alias.name) for alias in names)
+            case ast.ImportFrom(module, names, level):
+                yield from ((level, ".".join(filter(None, (module, alias.name)))) for alias in names)
+            case _:
+                yield from _imported(child)
+
+
+def _folders(name: str, level: int, file: Path, projects: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the folders in which the first part of a name may be found."""
+    if level:
+        return (file.parents[level - 1],)
+    if name.partition(".")[0] == _PACKAGE.name:
+        return (_PACKAGE.parent,)
+    beside, top = file.parent, file.stem
+    while (beside / "__init__.py").is_file():
+        beside, top = beside.parent, beside.name
+    if beside.name in _INSTALLED:
+        # All that lies there is installed, and PyTorch alone is thousands of files; a package's own files may decide.
+        return (beside,) if name.partition(".")[0] == top else ()
+    return (beside, *projects)
+
+
+def _files_of(name: str, folders: Sequence[Path]) -> list[Path]:
+    """Return the files of a module and of the packages around it; none for what is installed, or only judges."""
+    parts = name.split(".")
+    places = [folder.joinpath(*parts[:depth]) for folder in folders for depth in range(len(parts) + 1)]
+    candidates = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
+    files = [file.resolve() for file in candidates if file.is_file()]
+    return [file for file in files if not any(map(file.is_relative_to, _JUDGING))]

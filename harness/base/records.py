@@ -1,0 +1,173 @@
+"""Records: frozen dataclasses read from what a file holds or another process sent, and checked on the way.
+
+The types that a record's annotations name are what is accepted, strictly: no text for a number, no truth value either.
+Checking is pydantic's; the messages are ours, since a person has to mend the file.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, dataclass_transform, get_args, get_type_hints
+
+from pydantic import AllowInfNan
+
+from harness.base.errors import InputError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+T = TypeVar("T")
+
+Unbounded = int | Annotated[float, AllowInfNan()]
+"""A number in a record that may be infinite, or none."""
+
+_CONFIG: Any = {"extra": "forbid", "strict": True, "allow_inf_nan": False, "ser_json_inf_nan": "constants"}
+_EXPECTED = {
+    "string_type": "text",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "tuple_type": "a list",
+}
+"""What was expected, in our words, by pydantic's name of the error; other errors are told in pydantic's."""
+_DIGITS = 19
+"""Of the longest whole number: longer ones are no count of anything, and arithmetic with them may fail."""
+_ALTERNATIVES = ("int", "float")
+"""How pydantic names the two ways in which a number may be read."""
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def record(kind: type[T]) -> type[T]:
+    """Make a class a frozen dataclass that `read_record` reads strictly: no unknown key, no value of another type.
+
+    Numbers are finite, except those of type `Unbounded`.
+    """
+    kind.__pydantic_config__ = _CONFIG  # type: ignore[attr-defined]
+    return dataclass(frozen=True)(kind)
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    adapter: TypeAdapter[Any] = _made(kind)
+    return adapter
+
+
+@cache
+def _made(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind, config=None if is_dataclass(kind) else _CONFIG)
+
+
+def read_record(kind: type[T], plain: Any, *, where: str, name: str = "", error: type[InputError] = InputError) -> T:
+    """Return what a table or list of plain values says, as a record or any other type; raises `error` if it does not.
+
+    `where` begins the message, which goes on with the key, `name` if the value is that of one, the value found and what
+    was expected.
+    """
+    try:
+        # By way of JSON, in which a list may be a tuple and a whole number a float, as in every file read here.
+        text = json.dumps(plain, default=_refuse)
+        json.loads(text, parse_int=_of_64_bits)
+        return read_json(kind, text, where=where, name=name, error=error)
+    except (TypeError, ValueError, RecursionError) as unreadable:
+        raise error(
+            f"{where}: {name or 'content'} cannot be read ({unreadable}); expected text, numbers, lists and tables"
+        ) from None
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"found {value}, a {type(value).__name__}")
+
+
+def read_json(
+    kind: type[T], text: str | bytes, *, where: str, name: str = "", error: type[InputError] = InputError
+) -> T:
+    """Return what JSON says, as `read_record` does; that it is JSON at all is taken for granted."""
+    from pydantic import ValidationError
+
+    try:
+        value: T = _adapter(kind).validate_json(text)
+    except ValidationError as invalid:
+        first, *others = invalid.errors(include_url=False)
+        # Of a number that is of neither type allowed, what the last one says is what is wrong with it.
+        alike: list[Any] = [each for each in others if each["loc"][:-1] == first["loc"][:-1]]
+        told = next((each for each in alike if each["type"] == "finite_number"), first)
+        raise error(_told(kind, told, [name] * bool(name), where)) from None
+    return value
+
+
+def check_record(value: Any, *, where: str) -> None:
+    """Raise `InputError`, as `read_record` does, unless a record made in code holds what its annotations name."""
+    from pydantic import ValidationError
+
+    kind: Any = type(value)
+    for name, hint in _hints(kind).items():
+        try:
+            _adapter(hint).validate_python(getattr(value, name))
+        except ValidationError as invalid:
+            first: Any = invalid.errors(include_url=False)[0]
+            raise InputError(_told(hint, first, [name], where)) from None
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
+def _of_64_bits(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise ValueError(f"a whole number of {len(digits)} digits")
+    return int(digits)
+
+
+def as_json(value: Any) -> str:
+    """Return a record as JSON, from which `read_json` makes an equal one."""
+    return _adapter(type(value)).dump_json(value).decode()
+
+
+def as_plain(value: Any) -> Any:
+    """Return a record in plain types: numbers, text, lists and dicts."""
+    return _adapter(type(value)).dump_python(value, mode="json")
+
+
+def _told(kind: Any, error: Any, path: list[str], where: str) -> str:
+    path = path + [str(part) for part in error["loc"] if part not in _ALTERNATIVES]
+    *outer, name = path or [""]
+    where = ": ".join([where, *outer])
+    expected = _EXPECTED.get(error["type"]) or error["msg"].removeprefix("Input should be ")
+    match error["type"]:
+        case "unexpected_keyword_argument":
+            known = [item.name for item in fields(_within(kind, error["loc"][:-1])) if item.init]
+            return f"{where}: unknown key {name!r}; known are {', '.join(sorted(known))}"
+        case "missing" if isinstance(error["loc"][-1], int):
+            return f"{where} is {error['input']!r}, expected {error['loc'][-1] + 1} values or more"
+        case "missing" | "missing_argument":
+            return f"{where}: key {name!r} is missing"
+        case "dataclass_type" | "dict_type":
+            return f"{': '.join([where, name] if name else [where])}: expected a table, found {error['input']!r}"
+        case "too_long":
+            expected = f"{error['ctx']['max_length']} values"
+        case "greater_than":
+            expected = f"a number above {error['ctx']['gt']:g}"
+        case "greater_than_equal":
+            expected = f"a number of at least {error['ctx']['ge']:g}"
+        case "too_short":
+            expected = f"at least {error['ctx']['min_length']}"
+        case "less_than_equal":
+            expected = f"a number of at most {error['ctx']['le']:g}"
+        case "int_type" if _ALTERNATIVES[1] in error["loc"] or _ALTERNATIVES[0] in error["loc"]:
+            expected = "a number"
+    return f"{where}: {name} is {error['input']!r}, expected {expected}"
+
+
+def _within(kind: Any, path: tuple[Any, ...]) -> Any:
+    """Return the record that stands at this place in another."""
+    for name in path:
+        if is_dataclass(kind):
+            hint = get_type_hints(kind).get(str(name))
+            kind = next((each for each in (hint, *get_args(hint)) if is_dataclass(each)), kind)
+    return kind

@@ -1,0 +1,83 @@
+"""What a setting is. Options of pytest and of the commands, and arguments in Python, are made of one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from harness.base.errors import InputError
+
+BARE = frozenset({"candidate", "baseline", "incumbent", "checks"})
+"""Settings that pytest, too, knows by their name alone; all others have a prefix, lest two plugins share an option."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: its `name`, such as `model-arg`, and what a surface needs to offer it.
+
+    `help` names other settings by their names alone, so that one text serves every surface. `group` is what the setting
+    is about. `multiple` may be given several times, and its value is a list; a `flag` has no value.
+    """
+
+    name: str
+    help: str
+    group: str
+    default: Any = None
+    type: Callable[[str], Any] = str
+    choices: tuple[Any, ...] = ()
+    metavar: str = ""
+    multiple: bool = False
+    flag: bool = False
+
+    @property
+    def argument(self) -> str:
+        """Return its name as that of an argument in Python, such as `model_arg`."""
+        return self.name.replace("-", "_")
+
+
+def option_of_pytest(name: str) -> str:
+    """Return pytest's option for a setting: `--candidate`, `--stress-size`."""
+    return f"--{name}" if name in BARE else f"--stress-{name}"
+
+
+def option_of_command(name: str) -> str:
+    """Return the commands' option for a setting: `--size`."""
+    return f"--{name}"
+
+
+def told(error: InputError, option: Callable[[str], str]) -> str:
+    """Return the message of an error as a surface shows it, led by the option of the setting that it is about."""
+    name, space, value = error.setting.partition(" ")
+    return f"{option(name)}{space}{value}: {error.message}" if name else error.message
+
+
+def with_defaults(values: Mapping[str, Any], settings: Iterable[Setting]) -> dict[str, Any]:
+    """Return the value of each setting by its name: the given one, or else its default."""
+    return {setting.name: values.get(setting.name, setting.default) for setting in settings}
+
+
+def add_settings(
+    add: Callable[..., Any], settings: Iterable[Setting], *, option: Callable[[str], str] = option_of_pytest
+) -> None:
+    """Add an option for each setting, by a parser's `add_argument` or a pytest group's `addoption`.
+
+    Its value goes by `stress_` and the name; see `values_in`.
+    """
+    for setting in settings:
+        how: dict[str, Any] = {"dest": f"stress_{setting.argument}", "help": setting.help, "default": setting.default}
+        if setting.flag:
+            how |= {"action": "store_true", "default": False}
+        else:
+            how |= {"type": setting.type, "metavar": setting.metavar or None, "choices": setting.choices or None}
+        if setting.multiple:
+            how |= {"action": "append", "default": list(setting.default or ())}
+        add(option(setting.name), **how)
+
+
+def values_in(namespace: object) -> dict[str, Any]:
+    """Return the values of the settings, by name, that a parser of `add_settings` has found."""
+    found = vars(namespace).items()
+    return {name.removeprefix("stress_").replace("_", "-"): at for name, at in found if name.startswith("stress_")}

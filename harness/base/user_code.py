@@ -1,0 +1,90 @@
+"""Code that a user names as `package.module:name`: imported from the working directory or the environment."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+import operator
+import re
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.base.errors import InputError, foreign_code, some_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NAMED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+
+
+def is_name(spec: str) -> bool:
+    """Return whether text has the form of `package.module:name`."""
+    return re.fullmatch(_NAMED, spec) is not None
+
+
+def imported(spec: str, *, setting: str, otherwise: str = "") -> Any:
+    """Return the object that `package.module:name` names; the working directory is importable.
+
+    Raises `InputError`, which names the setting, for another form and for what cannot be imported; `otherwise` ends its
+    message.
+    """
+    if not is_name(spec):
+        raise InputError("expected package.module:name", setting=f"{setting} {spec}")
+    return named_object(spec, setting=setting, otherwise=otherwise)
+
+
+def named_object(spec: str, *, setting: str, otherwise: str = "") -> Any:
+    """Return what `module:name` names, of whatever form the parts are; see `imported`.
+
+    A module that is a script, which reads a command line or asks for input, is told so.
+    """
+    module_name, _, path = spec.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        with no_script(module_name), foreign_code():
+            module = importlib.import_module(module_name)
+    except Exception as error:  # Importing runs the user's module, which may fail in any way.
+        raise InputError(f"cannot be imported ({_happened(error)}){otherwise}", setting=f"{setting} {spec}") from error
+    try:
+        return operator.attrgetter(path)(module)
+    except AttributeError as error:
+        own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
+        has = f"it has {some_of(own)}" if own else "it has no callable"
+        raise InputError(
+            f"cannot be imported (AttributeError: {error}; {has}){otherwise}", setting=f"{setting} {spec}"
+        ) from error
+
+
+@contextmanager
+def no_script(name: str) -> Iterator[None]:
+    """Let the user's code see an empty command line and no input: both are of what runs it, such as pytest."""
+    before = sys.argv, sys.stdin
+    sys.argv, sys.stdin = [name], io.StringIO()
+    try:
+        yield
+    finally:
+        sys.argv, sys.stdin = before
+
+
+def _happened(error: Exception) -> str:
+    """Say what happened when a module was imported, and what to do about one that is a script."""
+    ended = isinstance(error.__cause__, SystemExit)
+    if not (ended or isinstance(error, EOFError)):
+        return repr(error)
+    what = (
+        f"it ended the process, {error}, as a script does that reads a command line" if ended else "it asked for input"
+    )
+    return f'{what}, when it was imported; put what it does when it is run under `if __name__ == "__main__":`'
+
+
+def source_digest(spec: str) -> str:
+    """Return a hash of the file of the module that was imported for `package.module:name`; empty without a file."""
+    file = getattr(sys.modules.get(spec.partition(":")[0]), "__file__", None)
+    try:
+        return hashlib.sha256(Path(str(file)).read_bytes()).hexdigest()
+    except OSError:
+        return ""

@@ -1,0 +1,208 @@
+"""The checks file: every threshold of the stress tests, in TOML that a person can read and edit."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from harness.base.errors import InputError
+from harness.base.files import read_regular
+from harness.base.records import read_record, record
+from harness.checks.golden import GOLDEN, GoldenDeclaration, GoldenImage, read_golden, rows_of
+from harness.checks.ids import LONGEST, is_id
+from harness.checks.rows import COMMON_KEYS, Check, ChecksError
+from harness.measures import METRICS
+from harness.perturb.poses import PROTOCOL
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMA = 1
+MAX_BYTES = 16 << 20
+"""Larger files are refused: this is enough for 50,000 rows."""
+_MAX_PARTS = 100
+
+
+@record
+class DataFingerprint:
+    """The images that a checks file was made for; `classes` names their classes anew, for data that only number them.
+
+    With a `sample`, the thresholds are for a stratified sample of so many of the `n` images, the quick profile's.
+    `samples` says so of single families, in any profile, more of them than the sample or fewer.
+    """
+
+    name: str
+    split: str
+    sha256: str
+    n: int
+    classes: Annotated[tuple[str, ...], Field(min_length=1)] = ()
+    sample: int | None = None
+    samples: dict[str, int] = field(default_factory=dict)
+    groups_sha256: str | None = None
+    """Of the groups of images that rows of family `slice` are about, see `harness.data.groups`."""
+
+    def measured_by(self, family: str) -> int:
+        """Return how many images the thresholds of a family were made for."""
+        return self.samples.get(family, self.measured)
+
+    @property
+    def measured(self) -> int:
+        """Return how many images the thresholds were made for."""
+        return self.n if self.sample is None else self.sample
+
+
+@record
+class _Head:
+    """What stands in a checks file."""
+
+    schema: int
+    protocol: int
+    data: DataFingerprint
+    check: tuple[()] = ()
+    """The rows, which are read one by one."""
+    recipe: dict[str, Any] = field(default_factory=dict)
+    budget: dict[str, Annotated[float, Field(gt=0)]] = field(default_factory=dict)
+    golden: GoldenDeclaration | None = None
+
+
+@dataclass(frozen=True)
+class ChecksFile:
+    """A checks file as read.
+
+    `recipe` says whose reference models the thresholds come from; `budgets` gives, by metric or family, the largest
+    loss that a check may fail to notice and still be a check. The rows of the `golden` set, which lies beside the file,
+    are the last of the `checks`.
+    """
+
+    path: Path
+    sha256: str
+    data: DataFingerprint
+    recipe: dict[str, Any]
+    budgets: dict[str, float]
+    checks: tuple[Check, ...]
+    golden: tuple[GoldenImage, ...] = ()
+
+    def family(self, name: str) -> tuple[Check, ...]:
+        """Return the rows of a family, in the file's order."""
+        return tuple(check for check in self.checks if check.family == name)
+
+    @property
+    def written(self) -> tuple[Check, ...]:
+        """Return the rows that stand in the file; those of the golden set are made of its list."""
+        return tuple(check for check in self.checks if check.family != GOLDEN)
+
+    @property
+    def panel_predictions(self) -> Path | None:
+        """Return the file of what the panel knows, which the recipe names as seen from this file; None for none."""
+        named = self.recipe.get("panel_predictions")
+        return None if named is None else self.path.parent / str(named)
+
+    def expect_panel_predictions(self, path: Path, sha256: str) -> None:
+        """Raise `InputError` where a file with this hash is not what the panel knew when the thresholds were made."""
+        made_with = self.recipe.get("panel_predictions_sha256")
+        if made_with != sha256 and (made_with or self.panel_predictions):
+            raise InputError(
+                f"{path}: its SHA-256 is {sha256[:12]}…, the thresholds of {self.path} were made with "
+                f"{str(made_with)[:12]}…; bring back that file, or calibrate anew"
+            )
+
+    def expect_rows_as_calibrated(self) -> None:
+        """Raise `ChecksError` for a row that was changed after its threshold was calibrated, such as in pose or confidence.
+
+        A threshold of before would be held against another measurement.
+        """
+        for check in self.checks:
+            if check.panel is not None and not check.definition.startswith(check.panel.definition):
+                raise ChecksError(
+                    f"{self.path}: check {check.id!r} has changed since its threshold was calibrated; take the change "
+                    f"back, "
+                    f"calibrate its family again (--family {check.family}), or remove `panel` from the row"
+                )
+
+
+def read_checks(path: Path) -> ChecksFile:
+    """Read and check a checks file; raises `ChecksError` naming file and row for whatever is wrong with it.
+
+    Keys that only the rows of some tests have are checked when the tests that declare them are collected, see
+    `harness.checks.keys`.
+    """
+    try:
+        content = read_regular(path, max_bytes=MAX_BYTES)
+        table = tomllib.loads(_plain_keys(content.decode("utf-8")))
+    except OSError as error:
+        raise ChecksError(f"{path}: cannot be read ({error.strerror}); name a checks file with --checks") from None
+    except (ValueError, RecursionError) as error:  # Also text that is not UTF-8, and numbers of thousands of digits.
+        raise ChecksError(f"{path}: not valid TOML: {error}") from None
+    rows, table["check"] = table.get("check", []), []
+    if not isinstance(rows, list):
+        raise ChecksError(f"{path}: check must be an array of tables, written [[check]]")
+    head = read_record(_Head, table, where=f"{path}", error=ChecksError)
+    for key, found, expected in (("schema", head.schema, SCHEMA), ("protocol", head.protocol, PROTOCOL)):
+        if found != expected:
+            raise ChecksError(f"{path}: {key} is {found}, this version works with {key} {expected}")
+    data = head.data
+    if not 1 <= data.measured <= data.n:
+        raise ChecksError(f"{path}: [data] sample is {data.sample}, expected a number from 1 to n, {data.n}")
+    families = {row.get("family") for row in rows if isinstance(row, dict)}
+    for name, size in data.samples.items():
+        if not 1 <= size <= data.n:
+            limits = f"from 1 to {data.n}"
+            raise ChecksError(f"{path}: [data.samples] {name} is {size}, expected a number of images {limits}")
+        if name not in families:
+            raise ChecksError(f"{path}: [data.samples] {name}: there is no row of this family; correct or remove it")
+    if len(set(data.classes)) != len(data.classes):
+        raise ChecksError(f"{path}: [data] classes names a class twice: {', '.join(data.classes)}")
+    checks = tuple(_check(row, f"{path}: check {number}", data) for number, row in enumerate(rows, start=1))
+    golden = read_golden(path, head.golden)
+    checks += rows_of(golden)
+    first_row: dict[str, int] = {}
+    for number, check in enumerate(checks, start=1):
+        if check.id in first_row:
+            raise ChecksError(f"{path}: check {number} ({check.id!r}): check {first_row[check.id]} has this id already")
+        first_row[check.id] = number
+    return ChecksFile(path, hashlib.sha256(content).hexdigest(), data, head.recipe, head.budget, checks, golden)
+
+
+def _plain_keys(text: str) -> str:
+    """Return the text; raises `ValueError` for a key of hundreds of parts, which takes minutes to parse."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.partition("=")[0].count(".") > _MAX_PARTS:
+            raise ValueError(f"line {number}: a dotted key of more than {_MAX_PARTS} parts")
+    return text
+
+
+_FIELDS = {item.name for item in fields(Check)}
+
+
+def _check(row: Any, where: str, data: DataFingerprint) -> Check:
+    if not isinstance(row, dict):
+        raise ChecksError(f"{where}: expected a table, found {row!r}")
+    where += f" ({str(row['id'])[:LONGEST]!r})" if "id" in row else ""
+    own = {name: value for name, value in row.items() if name not in COMMON_KEYS}
+    if taken := sorted(own.keys() & _FIELDS):
+        raise ChecksError(
+            f"{where}: unknown key {taken[0]!r}; known are {', '.join(sorted(COMMON_KEYS))}, and what tests declare"
+        )
+    common = {"class_name" if name == "class" else name: row[name] for name in row if name in COMMON_KEYS}
+    check = read_record(Check, {**common, "keys": own}, where=where, error=ChecksError)
+    if not is_id(check.id):
+        raise ChecksError(
+            f"{where}: id {check.id[:LONGEST]!r} must be of lower-case ASCII letters, digits, dots and hyphens, at "
+            f"most "
+            f"{LONGEST} of them"
+        )
+    if check.family == GOLDEN:
+        raise ChecksError(
+            f"{where}: rows of family {GOLDEN!r} are made of the golden set; `harness golden add` adds one"
+        )
+    if check.significance == 0:
+        raise ChecksError(f"{where}: significance is 0, and no probability is below, so that the gate cannot fail")
+    try:
+        images = data.measured_by(check.family)
+        return check.measured_by(METRICS[check.metric], images=images) if check.metric in METRICS else check
+    except ChecksError as error:
+        raise ChecksError(f"{where}: {error}") from None

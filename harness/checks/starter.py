@@ -1,0 +1,86 @@
+"""The first checks file for data of one's own: rows of the families wanted, without thresholds, which calibration sets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.base.errors import InputError
+from harness.checks.families import FAMILIES, StarterData
+from harness.checks.file import SCHEMA
+from harness.checks.slices import SLICE
+from harness.checks.starter_row import StarterRow, in_toml, with_ids_apart
+from harness.data.groups import groups_sha256
+from harness.perturb import PROTOCOL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness.data import LabelledImages
+
+DEFAULT = ("clean", "class", "rotation", "shift", "confidence", "regression", "pairs")
+"""The families of a first checks file, where none are named."""
+
+
+def starter_rows(
+    images: LabelledImages,
+    families: Sequence[str] = DEFAULT,
+    *,
+    pairs: Sequence[tuple[str, str]] = (),
+    min_accuracy: float | None = None,
+) -> tuple[StarterRow, ...]:
+    """Return the rows of these families for these images, those of `pairs` for the pairs of classes given.
+
+    `min_accuracy` is a bound by hand on the accuracy of images as they are, a share. Raises `InputError` for a
+    threshold that is no share or has no row.
+    """
+    about = StarterData(images, tuple(pairs), min_accuracy)
+    if min_accuracy is not None and not ("clean" in families and 0 < min_accuracy <= 1):
+        raise InputError(
+            f"--min-accuracy {min_accuracy:g}: expected a share above 0 and at most 1, such as 0.9, and the family "
+            "clean"
+        )
+    return with_ids_apart(row for name, rows in offered().items() if name in families for row in rows(about))
+
+
+def offered() -> dict[str, Callable[[StarterData], list[StarterRow]]]:
+    """Return the families that a first checks file may have, each with the function that makes its rows."""
+    return {family.name: family.starter_rows for family in FAMILIES.values() if family.starter_rows is not None}
+
+
+def families_of(names: str | None) -> tuple[str, ...]:
+    """Return the families in text such as `clean,rotation`, None for those by default.
+
+    Raises `InputError` for a family that is not offered.
+    """
+    families = DEFAULT if names is None else tuple(filter(None, names.split(",")))
+    if not families or (unknown := [name for name in families if name not in offered()]):
+        wrong = unknown[0] if families else ""
+        raise InputError(f"--families {wrong}: no stress test of it ships; expected some of {','.join(offered())}")
+    return families
+
+
+def starter(images: LabelledImages, rows: Sequence[StarterRow]) -> str:
+    """Return the text of a checks file for these images, with these rows."""
+    of_groups = any(row.family == SLICE for row in rows)
+    lines = [
+        "# Thresholds are set by `stress-harness calibrate`, from reference models of yours that are healthy. Until "
+        "then a row",
+        '# has one by hand, `hand = { threshold = 0.9, reason = "..." }`, or is informational. It runs in the stress '
+        "test",
+        "# that is marked with its family. What the keys mean is in docs/reference/checks.md of the harness.",
+        f"\nschema = {SCHEMA}\nprotocol = {PROTOCOL}\n\n[data]",
+        *(f"{key} = {in_toml(value)}" for key, value in _data(images, of_groups=of_groups).items()),
+        *(f"\n{row.as_toml()}" for row in rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _data(images: LabelledImages, *, of_groups: bool) -> dict[str, object]:
+    return {
+        "name": images.name,
+        "split": images.split,
+        "sha256": images.sha256,
+        "n": len(images),
+        "classes": list(images.classes),
+        **({"groups_sha256": groups_sha256(images.groups)} if of_groups else {}),
+    }

@@ -1,0 +1,69 @@
+"""A row of a first checks file, as TOML has it, and how its id names a class or a group."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Sequence
+
+_LONGEST = 80
+"""Characters that name a class or a group, of which an id may name two."""
+
+
+@dataclass(frozen=True)
+class StarterRow:
+    """A row of a first checks file: id, family and metric, and more entries as TOML has them, such as `class = "a"`."""
+
+    id: str
+    family: str
+    metric: str
+    more: tuple[str, ...] = ()
+
+    def as_toml(self) -> str:
+        """Return the row's table."""
+        entries = {"id": self.id, "family": self.family, "metric": self.metric}
+        return "\n".join(("[[check]]", *(f'{key} = "{value}"' for key, value in entries.items()), *self.more))
+
+
+def slugs(names: Sequence[str], *, kind: str = "class") -> dict[str, str]:
+    """Return how ids name each of these: briefly, no two alike; names that come to one spelling have a number.
+
+    One of which nothing is left is called by its `kind` and number.
+    """
+    spelt = [re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:_LONGEST].rstrip("-") for name in names]
+    found = [slug or f"{kind}-{at}" for at, slug in enumerate(spelt)]
+    alone = {slug for slug, times in Counter(found).items() if times == 1}
+    named, taken = {}, set(alone)
+    for at, (name, slug) in enumerate(zip(names, found, strict=True)):
+        named[name] = slug if slug in alone else untaken(slug, taken, start=at)
+        taken.add(named[name])
+    return named
+
+
+def untaken(name: str, taken: Container[str], *, start: int) -> str:
+    """Return the name with the first number from `start` on with which it is not taken."""
+    return next(each for number in count(start) if (each := f"{name}-{number}") not in taken)
+
+
+def with_ids_apart(rows: Iterable[StarterRow]) -> tuple[StarterRow, ...]:
+    """Return the rows; one whose id another has before it, as of a class called after another row, has a number."""
+    taken: set[str] = set()
+    apart = []
+    for row in rows:
+        named = row if row.id not in taken else replace(row, id=untaken(row.id, taken, start=2))
+        taken.add(named.id)
+        apart.append(named)
+    return tuple(apart)
+
+
+def in_toml(value: object) -> str:
+    """Return text, a number or a list of these as TOML has it."""
+    # JSON's strings, numbers and lists of these are TOML's, too, but for how what cannot be printed is escaped.
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in text)

@@ -1,0 +1,82 @@
+"""Progress where there is no terminal: a line for each tenth, whole, and nothing else."""
+
+import io
+import re
+
+import pytest
+
+from harness.base.progress import Progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def of_a_log(steps: int, *, by: int = 1, **settings) -> list[str]:
+    log = io.StringIO()
+    with Progress(total=steps, desc="work", file=log, mininterval=0, **settings) as bar:
+        for done in range(0, steps, by):
+            bar.update(min(by, steps - done))
+    written = log.getvalue()
+    assert "\r" not in written
+    assert written == "" or written.endswith("\n")
+    return written.splitlines()
+
+
+@pytest.mark.parametrize(("steps", "by"), [(1000, 1), (225, 1), (10, 1), (1000, 7)])
+def test_a_log_has_a_line_for_each_tenth(steps, by):
+    lines = of_a_log(steps, by=by)
+    assert len(lines) == 10
+    shares = [int(re.match(r"work: +(\d+)%", line)[1]) for line in lines]
+    assert shares == sorted(shares)
+    assert shares[-1] >= 100
+    assert all(10 * at <= share < 10 * at + 10 for at, share in enumerate(shares[:-1], start=1))
+
+
+def test_short_work_leaves_fewer_lines_and_work_that_is_soon_done_none():
+    assert len(of_a_log(3)) == 3
+    assert of_a_log(100, delay=60) == []
+
+
+def test_a_total_that_is_known_later_counts():
+    log = io.StringIO()
+    with Progress(total=None, file=log, mininterval=0) as bar:
+        bar.update(1)
+        bar.total = 20
+        for _ in range(19):
+            bar.update(1)
+    assert len(log.getvalue().splitlines()) == 10
+
+
+def test_work_that_begins_anew_is_told_anew():
+    log = io.StringIO()
+    with Progress(total=10, file=log, mininterval=0) as bar:
+        bar.update(10)
+        bar.reset()
+        bar.set_description("again")
+        bar.update(10)
+    assert [line.split(":")[0] for line in log.getvalue().splitlines()] == ["100%|##########| 10/10 [00", "again"]
+
+
+def test_what_else_is_written_meanwhile_stands_on_lines_of_its_own():
+    log = io.StringIO()
+    with Progress(total=10, file=log, mininterval=0) as bar:
+        bar.update(5)
+        bar.write("a note", file=log)
+        bar.update(5)
+    assert [line[:6] for line in log.getvalue().splitlines()] == [" 50%|#", "a note", "100%|#"]
+
+
+def test_iterating_counts():
+    log = io.StringIO()
+    assert list(Progress(range(20), file=log, mininterval=0)) == list(range(20))
+    assert len(log.getvalue().splitlines()) == 10
+
+
+def test_a_terminal_has_a_bar():
+    screen = Terminal()
+    with Progress(total=100, file=screen, mininterval=0) as bar:
+        for _ in range(100):
+            bar.update()
+    assert screen.getvalue().count("\r") >= 100

@@ -1,0 +1,36 @@
+"""A setting is declared once; pytest, the commands and Python each name it in their way."""
+
+import pytest
+
+from harness.base.errors import InputError
+from harness.base.settings import option_of_command, option_of_pytest, told, with_defaults
+from harness.run.settings import SETTINGS
+
+
+@pytest.mark.parametrize(
+    ("error", "by_pytest", "by_command", "in_python"),
+    [
+        (InputError("none", setting="size 0"), "--stress-size 0: none", "--size 0: none", "size 0: none"),
+        (InputError("none", setting="baseline"), "--baseline: none", "--baseline: none", "baseline: none"),
+        (InputError("none", below=["more"]), "none\nmore", "none\nmore", "none\nmore"),
+    ],
+)
+def test_each_surface_names_the_setting_in_its_way(error, by_pytest, by_command, in_python):
+    assert told(error, option_of_pytest) == by_pytest
+    assert told(error, option_of_command) == by_command
+    assert str(error) == in_python
+
+
+def test_every_setting_says_its_default():
+    assert [name for name, setting in SETTINGS.items() if "(default: " not in setting.help] == []
+
+
+def test_no_help_names_the_option_of_one_surface():
+    assert [name for name, setting in SETTINGS.items() if "--stress" in setting.help] == []
+
+
+def test_what_is_not_given_is_as_by_default():
+    assert with_defaults({"size": "64"}, [SETTINGS["size"], SETTINGS["data"]]) == {
+        "size": "64",
+        "data": "fashion-mnist",
+    }

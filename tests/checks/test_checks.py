@@ -1,0 +1,894 @@
+"""Checks files are read strictly, and a check is a plain comparison that says what it compared."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.checks import Check, ChecksError, Threshold, Verdict, read_checks
+from harness.data import load_fashion_mnist
+from harness.measures import METRICS, Measurement, Metric, Unit
+from harness.perturb import IDENTITY, Pose
+
+HEAD = """
+schema = 1
+protocol = 1
+[data]
+name = "toy"
+split = "test"
+sha256 = "abc"
+n = 100
+"""
+ROW = """
+[[check]]
+id = "clean"
+family = "clean"
+metric = "accuracy"
+"""
+OWN = Path(__file__).parents[2] / "stress_tests" / "checks.toml"
+
+
+def checks_file(folder: Path, content: str) -> Path:
+    path = folder / "checks.toml"
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def share(value: float, *, n: int = 10_000, interval=(0.804, 0.82), metric: str = "accuracy", **facts) -> Measurement:
+    return Measurement(METRICS[metric], value, n, interval, **facts)
+
+
+def count(value: float, *, n: int = 10_000, interval=(5.0, 20.0), **facts) -> Measurement:
+    return Measurement(METRICS["pair_failures"], value, n, interval, **facts)
+
+
+# Reading a file.
+
+
+def test_a_row_is_read_as_written(tmp_path):
+    path = checks_file(
+        tmp_path,
+        HEAD
+        + """
+[recipe]
+about = "someone's"
+[[check]]
+id = "pair-a-b.ccw-010"
+family = "pairs"
+metric = "pair_failures"
+direction = "at_most"
+role = "incumbent"
+pose = { degrees = 10, dx = -1.5 }
+class = "A"
+pair = ["A", "B"]
+confidence = 0.9
+hand = { threshold = 12, reason = "agreed" }
+panel = { threshold = 11.5, mean = 8.0, std = 1.25, reference_models = 20 }
+""",
+    )
+    read = read_checks(path)
+    assert read.checks == (
+        Check(
+            id="pair-a-b.ccw-010",
+            family="pairs",
+            metric="pair_failures",
+            direction="at_most",
+            role="incumbent",
+            pose=Pose(10.0, -1.5),
+            class_name="A",
+            keys={"pair": ["A", "B"], "confidence": 0.9},
+            hand=Threshold(12, "agreed"),
+            panel=Threshold(11.5, mean=8.0, std=1.25, reference_models=20),
+        ),
+    )
+    assert (read.path, read.recipe, read.data.name, read.data.n) == (path, {"about": "someone's"}, "toy", 100)
+    assert len(read.sha256) == 64
+
+
+def test_what_calibration_writes_is_read_as_written(tmp_path):
+    path = checks_file(
+        tmp_path,
+        HEAD
+        + """
+[budget]
+clean = 0.01
+pairs = 30
+"""
+        + ROW
+        + """
+significance = 0.001
+informational = "reference models differ"
+panel = { threshold = 0.9, mean = 0.91, std = 0.002, k = 2.86, reference_models = 20, minimum_detectable_drop = 0.01, date = "2026-11-25" }
+""",
+    )
+    read = read_checks(path)
+    (check,) = read.checks
+    assert check.panel == Threshold(0.9, "", 0.91, 0.002, 20, k=2.86, minimum_detectable_drop=0.01, date="2026-11-25")
+    assert (check.significance, check.informational) == (0.001, "reference models differ")
+    assert (check.binding, check.reference) == (None, check.panel)
+    assert dict(read.budgets) == {"clean": 0.01, "pairs": 30}
+    assert dict(read_checks(checks_file(tmp_path, HEAD + ROW)).budgets) == {}
+
+
+def test_what_a_row_leaves_out_has_defaults(tmp_path):
+    (check,) = read_checks(checks_file(tmp_path, HEAD + ROW)).checks
+    assert check == Check(id="clean", family="clean", metric="accuracy", direction="at_least")
+    assert (check.direction, check.role, check.pose, check.binding) == ("at_least", "candidate", IDENTITY, None)
+
+
+def test_a_row_of_a_metric_of_ones_own_leaves_the_direction_open(tmp_path):
+    (check,) = read_checks(checks_file(tmp_path, HEAD + ROW.replace("accuracy", "of_my_own"))).checks
+    assert check.direction is None
+
+
+def test_a_family_keeps_the_order_of_the_file(tmp_path):
+    rows = "".join(ROW.replace('"clean"', f'"{name}"', 1) for name in ("b", "a", "c"))
+    read = read_checks(checks_file(tmp_path, HEAD + rows + ROW.replace('"clean"', '"other"')))
+    assert [check.id for check in read.family("clean")] == ["b", "a", "c"]
+    assert read.family("none-such") == ()
+
+
+def test_the_hash_follows_the_content(tmp_path):
+    one = read_checks(checks_file(tmp_path, HEAD + ROW)).sha256
+    assert read_checks(checks_file(tmp_path, HEAD + ROW + "\n# a remark\n")).sha256 != one
+    assert read_checks(checks_file(tmp_path, HEAD + ROW)).sha256 == one
+
+
+MALFORMED_ROWS = {
+    "share = 0.5": "unknown key 'share'",
+    "class = 3": r"class_name is 3, expected text",
+    'direction = "above"': r"direction is 'above', expected 'at_least' or 'at_most'",
+    'role = "reference"': r"role is 'reference', expected one of candidate, baseline, incumbent",
+    "pose = 3": "pose: expected a table, found 3",
+    "pose = { angle = 3 }": "pose: unknown key 'angle'; known are degrees, dx, dy",
+    'pose = { degrees = "3" }': "pose: degrees is '3', expected a number",
+    "pose = { dx = true }": "pose: dx is True, expected a number",
+    "pose = { degrees = nan }": "pose: degrees is nan, expected a finite number",
+    "pose = { dy = inf }": "pose: dy is inf, expected a finite number",
+    "hand = 0.9": r"hand: expected a table, found 0\.9",
+    "hand = {}": "hand: key 'threshold' is missing",
+    "hand = { threshold = 1.2 }": "threshold 1.2 is outside the range of accuracy, 0.0 to 1.0",
+    "panel = { threshold = -0.1 }": "threshold -0.1 is outside the range of accuracy",
+    "hand = { threshold = true }": "hand: threshold is True, expected a number",
+    'hand = { threshold = "0.9" }': "hand: threshold is '0.9', expected a number",
+    "hand = { threshold = nan }": "hand: threshold is nan, expected a finite number",
+    "hand = { threshold = 0.9, why = 3 }": "hand: unknown key 'why'; known are date, .*.*reason, reference models, "
+    "row, std",
+    "hand = { threshold = 0.9, reason = 3 }": "hand: reason is 3, expected text",
+    "panel = { threshold = 0.9, reference_models = 2.5 }": "panel: reference_models is 2.5, expected a whole number",
+    'panel = { threshold = 0.9, k = "3" }': "panel: k is '3', expected a number",
+    "panel = { threshold = 0.9, detects = true }": "panel: minimum_detectable_drop is True, expected a number",
+    "panel = { threshold = 0.9, std = nan }": "panel: std is nan, expected a finite number",
+    "panel = { threshold = 0.9, date = 2026-11-25 }": "found 2026-11-25, a date.*; expected text, numbers,",
+    "informational = true": "informational is True, expected text",
+    "significance = 1.01": "significance is 1.01, expected a number of at most 1",
+    "significance = -0.01": "significance is -0.01, expected a number of at least 0",
+    'significance = "low"': "significance is 'low', expected a number",
+}
+"""A line of a row, and what the refusal says of it."""
+
+
+@pytest.mark.parametrize(("line", "message"), MALFORMED_ROWS.items(), ids=MALFORMED_ROWS)
+def test_a_malformed_row_is_refused_with_file_and_row(tmp_path, line, message):
+    path = checks_file(tmp_path, HEAD + ROW.replace("clean", "good") + ROW + line + "\n")
+    with pytest.raises(ChecksError, match=rf"checks\.toml: check 2 \('clean'\): .*({message})"):
+        read_checks(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Clean", "klar-ä", "a b", "-first", "", "a_b", "a/b", "a[b]", "clean\\n"),
+        *("a\\u001b[31m", "a::error", "<b>", "x" * 10_000),
+    ],
+    ids=[
+        *("upper-case", "non-ascii", "blank", "hyphen-first", "empty", "underscore", "slash", "bracket", "newline"),
+        *("colour", "command", "markup", "endless"),
+    ],
+)
+def test_an_id_that_is_no_stable_key_is_refused(tmp_path, name):
+    path = checks_file(tmp_path, HEAD + ROW.replace('"clean"', f'"{name}"', 1))
+    message = r"check 1 \('.*'\): id '.*' must be of lower-case ASCII letters, digits"
+    with pytest.raises(ChecksError, match=message) as told:
+        read_checks(path)
+    assert str(told.value).isprintable()
+    assert len(str(told.value)) < 1000
+
+
+@pytest.mark.parametrize("key", ["id", "family", "metric"])
+def test_a_row_without_a_required_key_is_refused(tmp_path, key):
+    row = "".join(line for line in ROW.splitlines(keepends=True) if not line.startswith(key))
+    with pytest.raises(ChecksError, match=rf"checks\.toml: check 1.*: key '{key}' is missing"):
+        read_checks(checks_file(tmp_path, HEAD + row))
+
+
+@pytest.mark.parametrize("key", ["id", "family", "metric"])
+def test_a_row_with_a_number_for_a_name_is_refused(tmp_path, key):
+    row = "".join(f"{key} = 3\n" if line.startswith(key) else line for line in ROW.splitlines(keepends=True))
+    with pytest.raises(ChecksError, match=rf"checks\.toml: check 1.*: {key} is 3, expected text"):
+        read_checks(checks_file(tmp_path, HEAD + row))
+
+
+def test_an_id_given_twice_is_refused_with_both_rows(tmp_path):
+    path = checks_file(tmp_path, HEAD + ROW + ROW.replace("clean", "other") + ROW)
+    with pytest.raises(ChecksError, match=r"checks\.toml: check 3 \('clean'\): check 1 has this id already"):
+        read_checks(path)
+
+
+@pytest.mark.parametrize(
+    ("metric", "threshold", "allowed"),
+    [
+        ("accuracy", 0.01, True),
+        ("accuracy", 1, True),
+        ("accuracy_gain", -0.99, True),
+        ("accuracy_gain", -1.01, False),
+        ("accuracy_gain", 1.01, False),
+        ("of_my_own", -7.5, True),
+        ("brier_score", 1.99, True),
+        ("brier_score", 2.01, False),
+    ],
+)
+def test_a_threshold_lies_in_the_range_of_its_metric(tmp_path, metric, threshold, allowed):
+    row = ROW.replace("accuracy", metric) + f"hand = {{ threshold = {threshold} }}\n"
+    path = checks_file(tmp_path, HEAD + row)
+    if allowed:
+        assert read_checks(path).checks[0].hand == Threshold(threshold)
+    else:
+        with pytest.raises(
+            ChecksError, match=rf"checks\.toml: check 1 \('clean'\): threshold .* the range of {metric}"
+        ):
+            read_checks(path)
+
+
+@pytest.mark.parametrize(
+    ("metric", "keys", "message"),
+    [
+        ("accuracy", "hand = { threshold = 0 }", "no accuracy is beyond 0, so that the gate cannot fail"),
+        ("accuracy_change", "hand = { threshold = -1.0 }", "no accuracy_change is beyond -1.0"),
+        ("dead_maps", 'direction = "at_most"\nhand = { threshold = 1 }', "no dead_maps is beyond 1"),
+        ("pair_failures", 'direction = "at_most"\nhand = { threshold = 100 }', "no pair_failures is beyond 100"),
+        ("accuracy_change", "significance = 0", "significance is 0, and no probability is below"),
+    ],
+    ids=[
+        "threshold-of-0",
+        "change-of-minus-1",
+        "share-of-1",
+        "all-images",
+        "significance-of-0",
+    ],
+)
+def test_a_gate_that_could_not_fail_is_refused(tmp_path, metric, keys, message):
+    path = checks_file(tmp_path, f"{HEAD}{ROW.replace('accuracy', metric)}{keys}\n")
+    with pytest.raises(ChecksError) as refusal:
+        read_checks(path)
+    assert f"{path}: check 1 ('clean'): {message}" in str(refusal.value)
+
+
+# Which way is better.
+
+CONTRADICTIONS = [
+    ("brier_score", "at_least", 'of brier_score less is better; write direction = "at_most", or leave it out'),
+    ("pair_failures", "at_least", 'of pair_failures less is better; write direction = "at_most", or leave it out'),
+    ("accuracy", "at_most", 'of accuracy more is better; write direction = "at_least", or leave it out'),
+]
+
+
+@pytest.mark.parametrize(("metric", "direction", "message"), CONTRADICTIONS)
+def test_a_direction_that_contradicts_a_shipped_metric_is_refused_when_it_is_read(tmp_path, metric, direction, message):
+    row = f'{ROW.replace("accuracy", metric)}direction = "{direction}"\n'
+    with pytest.raises(ChecksError) as refusal:
+        read_checks(checks_file(tmp_path, HEAD + row))
+    assert f"checks.toml: check 1 ('clean'): {message}" in str(refusal.value)
+
+
+@pytest.mark.parametrize(("metric", "direction"), [("brier_score", "at_most"), ("accuracy", "at_least")])
+@pytest.mark.parametrize("written", [True, False], ids=["written", "left-out"])
+def test_a_direction_is_that_of_the_shipped_metric(tmp_path, metric, direction, written):
+    row = ROW.replace("accuracy", metric) + (f'direction = "{direction}"\n' if written else "")
+    assert read_checks(checks_file(tmp_path, HEAD + row)).checks[0].direction == direction
+
+
+BLUR = Metric("blur_cost", Unit.FACTOR, better="less")
+"""A metric of a user's own, of which less is better."""
+
+
+@pytest.mark.parametrize(("value", "status"), [(1.5, "pass"), (1.6, "fail")])
+@pytest.mark.parametrize("direction", [None, "at_most"], ids=["left-out", "written"])
+def test_a_metric_of_ones_own_of_which_less_is_better_has_a_ceiling(direction, value, status):
+    check = Check("blur", "blur", "blur_cost", direction, hand=Threshold(1.5))
+    verdict = check.judge(Measurement(BLUR, value, 100, (1.0, 2.0)))
+    assert verdict.status == status
+    assert verdict.as_json()["direction"] == "at_most"
+    assert ("> threshold 1.5000" in verdict.explain()) == (status == "fail")
+
+
+def test_a_direction_that_contradicts_a_metric_of_ones_own_is_refused_when_it_is_judged():
+    check = Check("blur", "blur", "blur_cost", "at_least", hand=Threshold(1.5))
+    with pytest.raises(ChecksError, match=r"check blur: of blur_cost less is better; write direction = \"at_most\""):
+        check.judge(Measurement(BLUR, 1.2, 100, (1.0, 2.0)))
+
+
+@pytest.mark.parametrize(
+    ("threshold", "message"),
+    [(-0.1, "threshold -0.1 is outside the range of blur_share, 0.0 to 1.0"), (1.0, "no blur_share is beyond 1.0")],
+)
+def test_a_threshold_that_a_metric_of_ones_own_cannot_have_is_refused_when_it_is_judged(threshold, message):
+    own = Metric("blur_share", Unit.SHARE, better="less")
+    with pytest.raises(ChecksError, match=f"check blur: {message}"):
+        Check("blur", "blur", "blur_share", hand=Threshold(threshold)).judge(Measurement(own, 0.2, 100, (0.1, 0.3)))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("schema = ", "not valid TOML: "),
+        (HEAD + HEAD, "not valid TOML: "),
+        (HEAD.replace("schema = 1", "schema = 2"), "schema is 2, this version works with schema 1"),
+        (HEAD.replace("schema = 1", "schema = true"), "schema is True, expected a whole number"),
+        (HEAD.replace("protocol = 1", "protocol = 3"), "protocol is 3, this version works with protocol 1"),
+        (HEAD.replace("schema = 1", ""), "key 'schema' is missing"),
+        (HEAD.replace("protocol = 1", ""), "key 'protocol' is missing"),
+        ("schema = 1\nprotocol = 1\n", "key 'data' is missing"),
+        ("schema = 1\nprotocol = 1\ndata = 3\n", "data: expected a table, found 3"),
+        (HEAD.replace('split = "test"', ""), "data: key 'split' is missing"),
+        (HEAD.replace("n = 100", 'n = "100"'), "data: n is '100', expected a whole number"),
+        (HEAD.replace("n = 100", "n = true"), "data: n is True, expected a whole number"),
+        (HEAD + "m = 3\n", "data: unknown key 'm'; known are classes, groups_sha256, n, name,"),
+        (
+            "checks = 3\n" + HEAD,
+            "unknown key 'checks'; known are budget, check, data, golden, protocol, recipe, schema",
+        ),
+        (HEAD + '[gate]\nid = "clean"\n', r"check must be an array of tables, written \[\[check\]\]"),
+        ("check = [3]\n" + HEAD, "check 1: expected a table, found 3"),
+        ("recipe = 3\n" + HEAD, "recipe: expected a table, found 3"),
+        ("budget = 3\n" + HEAD, "budget: expected a table, found 3"),
+        (HEAD + "[budget]\nclean = 0\n", "budget: clean is 0, expected a number above 0"),
+        (HEAD + "[budget]\nclean = -0.1\n", r"budget: clean is -0\.1, expected a number above 0"),
+        (HEAD + "[budget]\nclean = inf\n", "budget: clean is inf, expected a finite number"),
+        (HEAD + "[budget]\nclean = nan\n", "budget: clean is nan, expected a finite number"),
+        (HEAD + "[budget]\nclean = true\n", "budget: clean is True, expected a number"),
+        (HEAD + '[budget]\nclean = "1%"\n', "budget: clean is '1%', expected a number"),
+    ],
+    ids=[
+        "bad-toml",
+        "duplicate-table",
+        "other-schema",
+        "true-for-schema",
+        "other-protocol",
+        "no-schema",
+        "no-protocol",
+        "no-data",
+        "data-no-table",
+        "data-key-missing",
+        "data-string-for-number",
+        "data-bool-for-number",
+        "data-unknown-key",
+        "unknown-key",
+        "one-gate-table",
+        "gate-no-table",
+        "recipe-no-table",
+        "budget-no-table",
+        "budget-of-zero",
+        "budget-below-zero",
+        "budget-without-end",
+        "budget-not-a-number",
+        "budget-true",
+        "budget-a-string",
+    ],
+)
+def test_a_malformed_file_is_refused_by_name(tmp_path, content, message):
+    with pytest.raises(ChecksError, match=rf"checks\.toml: .*({message})"):
+        read_checks(checks_file(tmp_path, content))
+
+
+@pytest.mark.parametrize("name", ["absent.toml", "."], ids=["missing", "folder"])
+def test_a_file_that_cannot_be_read_is_refused_with_what_to_do(tmp_path, name):
+    with pytest.raises(ChecksError, match=r"cannot be read \(.+\); name a checks file with --checks"):
+        read_checks(tmp_path / name)
+
+
+def test_a_file_that_is_no_utf_8_is_refused(tmp_path):
+    path = tmp_path / "checks.toml"
+    path.write_bytes(HEAD.encode() + b"# caf\xe9\n")
+    with pytest.raises(ChecksError, match=r"checks\.toml: not valid TOML: .*utf-8"):
+        read_checks(path)
+
+
+def test_the_checks_of_this_repository_are_in_order():
+    checks = read_checks(OWN).checks
+    ids = [check.id for check in checks]
+    assert len(ids) == OWN.read_text().count("[[check]]") > 50
+    assert len(set(ids)) == len(ids)
+    assert all(name.isascii() and name == name.lower() for name in ids)
+
+
+@pytest.mark.parametrize("family", ["rotation"])
+def test_ids_of_a_family_sort_like_their_poses(family):
+    checks = [check for check in read_checks(OWN).family(family) if check.id.startswith("rotate-ccw")]
+    assert len(checks) > 2
+    assert [check.pose.degrees for check in sorted(checks, key=lambda check: check.id)] == sorted(
+        check.pose.degrees for check in checks
+    )
+
+
+def test_every_stress_test_has_rows_and_every_row_a_stress_test():
+    sources = "".join(path.read_text() for path in OWN.parent.glob("test_*.py"))
+    families = {check.family for check in read_checks(OWN).checks}
+    of_others = {"golden", "slice"}  # Whose rows are of a team's own images, and of groups that these data lack.
+    assert set(re.findall(r'@check\("([^"]+)"', sources)) == families | of_others
+
+
+def test_the_data_of_this_repositorys_checks_are_the_embedded_ones():
+    images, data = load_fashion_mnist("test"), read_checks(OWN).data
+    assert (data.name, data.split, data.n, data.sha256) == ("fashion-mnist", "test", len(images), images.sha256)
+
+
+def test_reading_checks_needs_no_torch():
+    script = (
+        "import sys; from pathlib import Path; from harness.checks import read_checks\n"
+        f"assert read_checks(Path({str(OWN)!r})).checks\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+# Judging.
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "status"),
+    [
+        ("accuracy", 0.85, "pass"),
+        ("accuracy", 0.8501, "pass"),
+        ("accuracy", 0.8499, "fail"),
+        ("calibration_error", 0.85, "pass"),
+        ("calibration_error", 0.8499, "pass"),
+        ("calibration_error", 0.8501, "fail"),
+    ],
+)
+def test_a_threshold_is_kept_at_its_value_and_broken_just_beyond(metric, value, status):
+    check = Check("clean", "clean", metric, panel=Threshold(0.85))
+    verdict = check.judge(share(value, metric=metric))
+    assert (verdict.status, verdict.passed) == (status, status == "pass")
+    assert (verdict.value, verdict.threshold, verdict.n, verdict.interval) == (value, 0.85, 10_000, (0.804, 0.82))
+
+
+@pytest.mark.parametrize(("value", "status"), [(12, "pass"), (13, "fail"), (0, "pass")])
+def test_a_threshold_on_a_count_is_in_images(value, status):
+    check = Check("pair", "pairs", "pair_failures", direction="at_most", panel=Threshold(12.5))
+    assert check.judge(count(value)).status == status
+
+
+@pytest.mark.parametrize(
+    ("hand", "panel", "limit", "provenance"),
+    [
+        (Threshold(0.9), Threshold(0.8), 0.9, "hand"),
+        (Threshold(0.7), Threshold(0.8), 0.7, "hand"),
+        (None, Threshold(0.8), 0.8, "panel"),
+        (Threshold(0.0), Threshold(-0.1), 0.0, "hand"),
+        (None, None, None, None),
+    ],
+    ids=["stricter-hand", "laxer-hand", "panel-only", "hand-of-zero", "none"],
+)
+def test_a_hand_threshold_wins_over_the_panels(hand, panel, limit, provenance):
+    verdict = Check("gain", "gain", "accuracy_gain", hand=hand, panel=panel).judge(share(0.85, metric="accuracy_gain"))
+    assert verdict.threshold == limit
+    assert verdict.as_json()["threshold"] == limit
+    assert verdict.as_json()["provenance"] == provenance
+
+
+def test_a_row_switched_off_is_reported_only_unless_a_hand_threshold_checks():
+    off = Check(
+        "clean",
+        "clean",
+        "accuracy",
+        panel=Threshold(0.8, mean=0.9, std=0.1, reference_models=8),
+        informational="they differ",
+    )
+    verdict = off.judge(share(0.5))
+    assert (verdict.status, verdict.threshold, verdict.passed) == ("informational", None, True)
+    assert verdict.as_json()["provenance"] is None
+    assert (verdict.as_json()["reference_mean"], verdict.as_json()["reference_std"]) == (0.9, 0.1)
+    assert replace(off, hand=Threshold(0.7)).judge(share(0.5)).status == "fail"
+
+
+def test_without_a_threshold_the_measurement_is_reported_only():
+    verdict = Check("clean", "clean", "accuracy").judge(share(0.0))
+    assert (verdict.status, verdict.passed, verdict.threshold, verdict.value) == ("informational", True, None, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("metric", "threshold", "status"),
+    [
+        ("accuracy", 0.82, "pass"),
+        ("accuracy", 0.8201, "fail"),
+        ("calibration_error", 0.804, "pass"),
+        ("calibration_error", 0.8039, "fail"),
+    ],
+)
+def test_a_sample_gets_the_benefit_of_its_interval(metric, threshold, status):
+    check = Check("clean", "clean", metric, hand=Threshold(threshold), share=0.2)
+    verdict = check.judge(share(0.812, n=2_000, metric=metric))
+    assert (verdict.status, verdict.threshold, verdict.value) == (status, threshold, 0.812)
+
+
+@pytest.mark.parametrize(("threshold", "status"), [(3_000, "pass"), (40, "pass"), (25, "pass"), (24.9, "fail")])
+def test_a_threshold_on_a_count_shrinks_with_the_sample(threshold, status):
+    check = Check("pair", "pairs", "pair_failures", direction="at_most", hand=Threshold(threshold), share=0.2)
+    verdict = check.judge(count(9, n=2_000, interval=(5.0, 16.0)))
+    assert (verdict.status, verdict.threshold) == (status, pytest.approx(threshold * 0.2))
+
+
+@pytest.mark.parametrize(("made_for", "limit", "status"), [(10_000, 10, "fail"), (8_000, 12.5, "pass")])
+def test_a_threshold_made_for_so_many_images_is_scaled_to_those_measured(made_for, limit, status):
+    """Whatever share of the data they are; on others than its own the model has the benefit of the interval."""
+    check = Check("pair", "pairs", "pair_failures", panel=Threshold(10, n=made_for))
+    verdict = check.judge(count(12))
+    assert (verdict.status, verdict.threshold) == (status, limit)
+
+
+def test_more_images_than_a_threshold_is_made_for_have_the_benefit_of_their_interval_too():
+    check = Check("clean", "clean", "accuracy", panel=Threshold(0.815, n=5_000))
+    assert check.judge(share(0.812)).status == "pass"
+    assert replace(check, panel=Threshold(0.815)).judge(share(0.812)).status == "fail"
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "other", "worse"),
+    [
+        ("accuracy", 0.8, 0.9, True),
+        ("accuracy", 0.9, 0.8, False),
+        ("accuracy", 0.8, 0.8, False),
+        ("calibration_error", 0.2, 0.1, True),
+        ("calibration_error", 0.1, 0.2, False),
+        ("calibration_error", 0.1, 0.1, False),
+    ],
+)
+def test_of_two_verdicts_the_one_farther_on_the_bad_side_is_worse(metric, value, other, worse):
+    check = Check("clean", "clean", metric)
+    one, another = (check.judge(share(each, metric=metric)) for each in (value, other))
+    assert one.is_worse_than(another) == worse
+    assert not one.is_worse_than(check.unjudged("error", "it raised"))
+    assert not check.unjudged("error", "it raised").is_worse_than(one)
+
+
+def test_a_baseline_that_fails_is_an_error():
+    check = Check("baseline-clean", "baseline", "accuracy", role="baseline", hand=Threshold(0.9))
+    verdict = check.judge(share(0.812))
+    assert (verdict.status, verdict.passed) == ("error", False)
+    assert {replace(check, role=role).judge(share(0.812)).status for role in ("candidate", "incumbent")} == {"fail"}
+    assert "nothing can be judged against it" in verdict.explain()
+    assert check.judge(share(0.95)).status == "pass"
+
+
+def test_a_measurement_of_another_metric_is_refused():
+    check = Check("clean", "clean", "accuracy", hand=Threshold(0.9))
+    with pytest.raises(ChecksError, match=r"check clean: .* 'accuracy', the test measured 'pair_failures'; correct"):
+        check.judge(count(3))
+
+
+@pytest.mark.parametrize("direction", ["at_least", "at_most"])
+def test_a_value_that_is_not_a_number_is_no_verdict(direction):
+    check = Check("clean", "clean", "accuracy", direction=direction, hand=Threshold(0.5))
+    with pytest.raises(ChecksError, match="check clean: the test measured 'accuracy' as NaN, expected a number"):
+        check.judge(share(math.nan))
+
+
+def test_a_verdict_names_the_first_failures():
+    measured = share(0.8, failures=np.arange(200, 100, -1))
+    assert Check("clean", "clean", "accuracy").judge(measured).failures == tuple(range(200, 140, -1))
+
+
+# What a verdict says.
+
+PANEL = Threshold(0.851, mean=0.868, std=0.006, reference_models=20)
+ROTATION = Check("rotate-ccw-015", "rotation", "accuracy", pose=Pose(15), panel=PANEL)
+
+
+def test_a_failure_says_all_there_is_to_know():
+    verdict = ROTATION.judge(share(0.812, detail="worst pair Shirt→Coat 14%"))
+    assert verdict.explain("reports/stress.html") == (
+        "rotate-ccw-015: accuracy 0.8120 < threshold 0.8510 (n=10000, 95% CI 0.8040 to 0.8200; "
+        "20 reference models 0.8680 ± 0.0060); worst pair Shirt→Coat 14%; pictures in "
+        "reports/stress.html#rotate-ccw-015"
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "measured", "expected"),
+    [
+        (
+            ROTATION,
+            share(0.86),
+            "rotate-ccw-015: accuracy 0.8600 >= threshold 0.8510 (n=10000, 95% CI 0.8040 to 0.8200; ",
+        ),
+        (
+            replace(ROTATION, panel=None),
+            share(0.86),
+            "accuracy 0.8600 (informational: no threshold yet, `stress-harness calibrate --family rotation` makes one) "
+            "(n=10000, 95% CI ",
+        ),
+        (
+            replace(ROTATION, panel=None, role="incumbent"),
+            share(0.86),
+            "accuracy 0.8600 (informational: no threshold) (n=10000, ",
+        ),
+        (
+            replace(ROTATION, panel=None, role="baseline"),
+            share(0.86),
+            "accuracy 0.8600 (informational: no threshold) (n=10000, ",
+        ),
+        (
+            replace(ROTATION, informational="reference models differ"),
+            share(0.86),
+            "(informational: reference models differ) (n=10000, 95% CI 0.8040 to 0.8200; 20 reference models 0.8680 ± "
+            "0.0060)",
+        ),
+        (replace(ROTATION, hand=Threshold(0.9)), share(0.86), "accuracy 0.8600 < threshold 0.9000 (n=10000, "),
+        (
+            Check("pair", "pairs", "pair_failures", direction="at_most", panel=Threshold(12.0, "", 8.0, 1.26, 20)),
+            count(13),
+            "pair: pair failures 13 > threshold 12 (n=10000, 95% CI 5 to 20; 20 reference models 8 ± 1.3)",
+        ),
+        (
+            Check("pair", "pairs", "pair_failures", direction="at_most", panel=Threshold(12.0)),
+            count(12),
+            "pair: pair failures 12 <= threshold 12 (n=10000, 95% CI 5 to 20)",
+        ),
+        (
+            Check("pair", "pairs", "pair_failures", direction="at_most"),
+            count(12),
+            "pair: pair failures 12 (informational: no threshold yet, `stress-harness calibrate --family pairs` makes "
+            "one) (n=10000, 95% CI 5 to 20)",
+        ),
+        (
+            Check("gain", "gain", "accuracy_gain", hand=Threshold(0.01)),
+            share(-0.02, metric="accuracy_gain", interval=(-0.03, -0.01), detail="3 gained"),
+            "gain: accuracy gain -0.0200 < threshold 0.0100 (n=10000, 95% CI -0.0300 to -0.0100; threshold set by "
+            "hand); "
+            "3 gained",
+        ),
+    ],
+    ids=[
+        "pass",
+        "not-gated",
+        "not-gated-of-the-incumbent",
+        "not-gated-of-the-baseline",
+        "not-gated-for-a-reason",
+        "hand",
+        "count-fails",
+        "count-holds",
+        "count-not-gated",
+        "gain",
+    ],
+)
+def test_an_explanation_holds_value_threshold_number_and_interval(row, measured, expected):
+    assert expected in row.judge(measured).explain()
+
+
+def test_a_hand_threshold_is_told_from_what_the_panel_knows():
+    by_hand = replace(ROTATION, hand=Threshold(0.9))
+    assert by_hand.judge(share(0.86)).explain() == (
+        "rotate-ccw-015: accuracy 0.8600 < threshold 0.9000 (n=10000, 95% CI 0.8040 to 0.8200; "
+        "20 reference models 0.8680 ± 0.0060; threshold set by hand)"
+    )
+    assert "by hand" not in ROTATION.judge(share(0.86)).explain()
+    assert "reference_models" not in replace(by_hand, panel=None).judge(share(0.86)).explain()
+
+
+def test_without_a_report_no_pictures_are_promised():
+    assert "pictures" not in ROTATION.judge(share(0.812)).explain()
+
+
+def test_a_pass_by_the_interval_of_a_sample_says_so():
+    check = replace(ROTATION, panel=Threshold(0.815), share=0.2)
+    explanation = check.judge(share(0.812, n=2_000)).explain()
+    assert "accuracy 0.8120 beyond threshold 0.8150, which its interval allows on other images (n=2000, " in explanation
+    assert "accuracy 0.8160 >= threshold 0.8150 (n=2000, " in check.judge(share(0.816, n=2_000)).explain()
+
+
+@pytest.mark.parametrize(
+    ("row", "measured"),
+    [
+        (Check("pair", "pairs", "pair_failures", direction="at_most", panel=Threshold(12.6)), count(13)),
+        (Check("clean", "clean", "accuracy", panel=Threshold(0.91204)), share(0.912)),
+    ],
+    ids=["count", "share"],
+)
+def test_a_failure_never_reads_like_a_number_beyond_itself(row, measured):
+    verdict = row.judge(measured)
+    assert verdict.status == "fail"
+    numbers = re.search(r" ([\d.]+) [<>] threshold ([\d.]+) ", verdict.explain())
+    assert numbers is not None
+    assert numbers[1] != numbers[2], verdict.explain()
+
+
+@pytest.mark.parametrize(
+    ("row", "measured", "missed"),
+    [
+        (Check("pair", "pairs", "pair_failures", "at_most", hand=Threshold(12.6)), count(13), "1 image of 10,000"),
+        (
+            Check("pair", "pairs", "pair_failures", direction="at_most", hand=Threshold(5)),
+            count(130),
+            "125 images of 10,000",
+        ),
+        (Check("clean", "clean", "accuracy", hand=Threshold(0.91204)), share(0.912), "1 image of 10,000"),
+        (Check("clean", "clean", "accuracy", hand=Threshold(0.914)), share(0.912), "0.2 points"),
+        (Check("clean", "clean", "accuracy", hand=Threshold(0.914)), share(0.53), "38.4 points"),
+        (Check("clean", "clean", "accuracy", hand=Threshold(0.9)), share(0.912), ""),
+    ],
+    ids=["a-count-just", "a-count", "a-share-just", "a-share", "a-share-by-far", "not-missed"],
+)
+def test_by_how_much_a_threshold_is_missed_is_said_in_images_or_points(row, measured, missed):
+    assert row.judge(measured).missed == missed
+
+
+@pytest.mark.parametrize(
+    ("unit", "values", "told"),
+    [
+        (Unit.SHARE, (0.01106, 0.0107), ("1.11%", "1.07%")),
+        (Unit.SHARE, (0.5, 0.25), ("50.0%", "25.0%")),
+        (Unit.SHARE, (0.5, 0.5), ("50.0%", "50.0%")),
+        (Unit.DIFFERENCE, (0.012, -0.012), ("+1.2 points", "-1.2 points")),
+        (Unit.IMAGES, (13, 12.6), ("13.0 images", "12.6 images")),
+        (Unit.SCORE, (1.0, 1.0 + 1e-15), ("1.0", "1.000000000000001")),
+    ],
+    ids=str,
+)
+def test_different_numbers_never_read_alike(unit, values, told):
+    assert unit.told_apart(*values) == told
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [("not_applicable", "clean: not applicable: no baseline"), ("error", "clean: error: no baseline")],
+)
+def test_a_gate_without_measurement_says_why(status, text):
+    verdict = Check("clean", "clean", "accuracy", hand=Threshold(0.9)).unjudged(status, "no baseline")
+    assert verdict.explain() == text
+    assert verdict.passed == (status == "not_applicable")
+    assert (verdict.value, verdict.threshold, verdict.interval, verdict.n) == (None, None, None, 0)
+
+
+# Travelling.
+
+VERDICTS = {
+    "fail": ROTATION.judge(share(0.812, detail="worst pair Shirt→Coat 14%")),
+    "hand": Check(
+        "p", "pairs", "pair_failures", "at_most", class_name="A", hand=Threshold(3, "why"), keys={"pair": ["A", "B"]}
+    ).judge(count(2)),
+    "sample": replace(ROTATION, share=0.2, hand=Threshold(0.9), role="baseline").judge(share(0.7)),
+    "not-gated": Check("c", "clean", "accuracy").judge(share(0.5)),
+    "unjudged": Check("c", "clean", "accuracy").unjudged("error", "it raised"),
+    "not-applicable": Check("c", "clean", "accuracy", hand=Threshold(0.9)).unjudged("not_applicable", "no baseline"),
+    "calibrated": Check(
+        "c",
+        "clean",
+        "accuracy",
+        informational="they differ",
+        panel=Threshold(0.9, "", 0.91, 0.002, 20, k=2.86, minimum_detectable_drop=0.01, date="2026-11-25"),
+    ).judge(share(0.5)),
+}
+
+
+@pytest.mark.parametrize("verdict", VERDICTS.values(), ids=VERDICTS)
+def test_a_verdict_survives_the_wire(verdict):
+    received = Verdict.from_wire(json.loads(json.dumps(verdict.as_wire())))
+    assert received == verdict
+    assert received.explain("r.html") == verdict.explain("r.html")
+    assert received.as_json() == verdict.as_json()
+
+
+def test_a_verdict_keeps_its_failures_over_the_wire():
+    verdict = Check("clean", "clean", "accuracy").judge(share(0.8, failures=np.array([9, 4])))
+    assert Verdict.from_wire(json.loads(json.dumps(verdict.as_wire()))).failures == (9, 4)
+
+
+CONTRACT = {
+    "id", "role", "family", "metric", "value", "threshold", "direction", "n", "interval", "provenance", "status", "detail",
+}  # fmt: skip
+
+
+STATED = {
+    "fail": ("fail", "candidate", "panel", 0.851, "at_least"),
+    "hand": ("pass", "candidate", "hand", 3, "at_most"),
+    "sample": ("error", "baseline", "hand", 0.9, "at_least"),
+    "not-gated": ("informational", "candidate", None, None, "at_least"),
+    "unjudged": ("error", "candidate", None, None, "at_least"),
+    "not-applicable": ("not_applicable", "candidate", "hand", None, "at_least"),
+    "calibrated": ("informational", "candidate", None, None, "at_least"),
+}
+
+
+@pytest.mark.parametrize("name", VERDICTS)
+def test_the_entry_in_stress_json_has_the_fields_of_the_contract(name):
+    entry = json.loads(json.dumps(VERDICTS[name].as_json(), allow_nan=False))
+    assert set(entry) >= CONTRACT
+    stated = ("status", "role", "provenance", "threshold", "direction")
+    assert tuple(entry[field] for field in stated) == STATED[name]
+
+
+def test_the_entry_in_stress_json_holds_what_was_measured():
+    entry = VERDICTS["fail"].as_json()
+    assert {name: entry[name] for name in CONTRACT} == {
+        "id": "rotate-ccw-015",
+        "role": "candidate",
+        "family": "rotation",
+        "metric": "accuracy",
+        "value": 0.812,
+        "threshold": 0.851,
+        "direction": "at_least",
+        "n": 10_000,
+        "interval": [0.804, 0.82],
+        "provenance": "panel",
+        "status": "fail",
+        "detail": "worst pair Shirt→Coat 14%",
+    }
+
+
+# What a row measures.
+
+
+def test_what_a_row_measures_does_not_depend_on_its_thresholds_and_does_on_all_else():
+    row = Check("prediction_consistency", "background", "prediction_consistency", keys={"background": "noise"})
+    thresholds = {"hand": Threshold(0.5), "panel": Threshold(0.4), "informational": "they differ", "share": 0.2}
+    for name, value in thresholds.items():
+        assert Check(
+            "prediction_consistency",
+            "background",
+            "prediction_consistency",
+            keys={"background": "noise"},
+            **{name: value},
+        ).definition == (row.definition), name
+    others = [
+        Check("other", "background", "prediction_consistency", keys={"background": "noise"}),
+        Check("prediction_consistency", "other", "prediction_consistency", keys={"background": "noise"}),
+        Check("prediction_consistency", "background", "object_dependence", keys={"background": "noise"}),
+        Check("prediction_consistency", "background", "prediction_consistency", keys={"background": "blurred"}),
+        Check(
+            "prediction_consistency",
+            "background",
+            "prediction_consistency",
+            keys={"background": "noise", "answers": "wrong"},
+        ),
+        Check(
+            "prediction_consistency",
+            "background",
+            "prediction_consistency",
+            keys={"background": "noise"},
+            role="incumbent",
+        ),
+        Check(
+            "prediction_consistency", "background", "prediction_consistency", keys={"background": "noise"}, pose=Pose(1)
+        ),
+        Check(
+            "prediction_consistency",
+            "background",
+            "prediction_consistency",
+            keys={"background": "noise"},
+            class_name="A",
+        ),
+        Check(
+            "prediction_consistency",
+            "background",
+            "prediction_consistency",
+            keys={"background": "noise"},
+            significance=0.1,
+        ),
+    ]
+    assert len({check.definition for check in (row, *others)}) == 10
+
+
+@pytest.mark.parametrize(("rows", "panel"), [("checks.toml", "panel.json"), ("checks-quick.toml", "panel-quick.json")])
+def test_the_shipped_panels_hold_measurements_of_the_rows_as_they_are(rows, panel):
+    checks = {check.id: check.definition for check in read_checks(OWN.with_name(rows)).checks}
+    measured = json.loads((OWN.parents[1] / "models" / panel).read_bytes())["rows"]
+    assert measured
+    assert [row["id"] for row in measured if checks.get(row["id"]) != row["definition"]] == []

@@ -1,0 +1,168 @@
+"""A first checks file for data of one's own: it is read, it fits the data, it names what a model confuses."""
+
+import tomllib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from harness.base.errors import InputError
+from harness.checks import read_checks
+from harness.checks.shipped import shipped_tests
+from harness.checks.slices import expect_groups_of
+from harness.checks.starter import offered, starter, starter_rows
+from harness.checks.starter_row import in_toml
+from harness.data import LabelledImages
+from harness.inference import Predictions
+from harness.measures.classification import confused_pairs
+from harness.perturb import IDENTITY, Pose
+
+CLASSES = ("T-shirt/top", "Trouser", "靴")
+
+
+def images_of(labels=(0, 1, 2, 0), size=(28, 56)) -> LabelledImages:
+    pixels = torch.zeros(len(labels), 1, *size, dtype=torch.uint8)
+    return LabelledImages(pixels, torch.tensor(labels), CLASSES, "shop", "test")
+
+
+def test_it_is_a_checks_file_for_these_images(tmp_path):
+    images = images_of()
+    (tmp_path / "checks.toml").write_text(starter(images, starter_rows(images, pairs=[("Trouser", "靴")])))
+    checks = read_checks(tmp_path / "checks.toml")
+    assert (checks.data.sha256, checks.data.n, checks.data.classes) == (images.sha256, 4, CLASSES)
+    by_id = {check.id: check for check in checks.checks}
+    assert [name for name in by_id if name.startswith("clean")] == [
+        "clean", "clean-t-shirt-top", "clean-trouser", "clean-class-2",
+    ]  # fmt: skip
+    assert {name: check.pose for name, check in by_id.items() if check.pose != IDENTITY} == {
+        "rotate-cw-010": Pose(degrees=-10),
+        "rotate-cw-005": Pose(degrees=-5),
+        "rotate-ccw-005": Pose(degrees=5),
+        "rotate-ccw-010": Pose(degrees=10),
+        "shift-right-4": Pose(dx=4),
+        "shift-left-4": Pose(dx=-4),
+        "shift-down-2": Pose(dy=2),
+        "shift-up-2": Pose(dy=-2),
+    }
+    assert (by_id["confident-errors"].direction, by_id["confident-errors"].keys) == ("at_most", {"confidence": 0.9})
+    assert by_id["pair-trouser-class-2"].keys == {"pair": ["Trouser", "靴"]}
+    assert [check.id for check in checks.checks if check.binding] == ["regression-clean"], "which needs no panel"
+
+
+@given(st.text() | st.lists(st.text()))
+@example("a red 🍎, \x7f, \x1b[31m and \U00020bb7, in one \u2028 line\r\n")
+def test_whatever_a_class_is_called_toml_has_it(value):
+    written = in_toml(value)
+    assert written.isprintable()
+    assert tomllib.loads(f"value = {written}") == {"value": value}
+
+
+def test_classes_of_one_spelling_have_rows_of_their_own(tmp_path):
+    images = LabelledImages(images_of((0, 1)).pixels, torch.tensor([0, 1]), ("a b", "A-B"), "shop", "test")
+    (tmp_path / "checks.toml").write_text(starter(images, starter_rows(images)))
+    assert [check.id for check in read_checks(tmp_path / "checks.toml").family("class")] == [
+        "clean-a-b-0",
+        "clean-a-b-1",
+    ]
+
+
+def test_whatever_classes_are_called_the_file_can_be_read(tmp_path):
+    """Each row has an id of its own, and none that is too long, however its classes and their pairs are called."""
+    long = "x" * 210
+    classes = ("Class 1", "class-1", "class 1 0", "consensus", "a", "a b", "b c", "c", long, f"{long} y", f"{long}/")
+    pixels, labels = images_of(range(len(classes))).pixels, torch.arange(len(classes))
+    images = LabelledImages(pixels, labels, classes, "shop", "test")
+    pairs = [("a", "b c"), ("a b", "c"), (long, f"{long} y")]
+    (tmp_path / "checks.toml").write_text(
+        starter(images, starter_rows(images, [*set(offered()) - {"slice"}], pairs=pairs))
+    )
+    checks = read_checks(tmp_path / "checks.toml")
+    by_class = {check.class_name: check.id for check in checks.family("class")}
+    assert len(by_class) == len(classes)
+    assert [by_class[name] for name in classes[:3]] == ["clean-class-1-1", "clean-class-1-2", "clean-class-1-0"]
+    assert [by_class[name] for name in classes[-3:]] == [f"clean-{'x' * 80}-{number}" for number in (8, 9, 10)]
+    assert [check.id for check in checks.family("flips") if check.class_name is None] == ["flips", "flips-consensus-2"]
+    assert [check.id for check in checks.family("pairs")][:2] == ["pair-a-b-c", "pair-a-b-c-2"]
+
+
+def test_pairs_are_those_confused_most_often_either_way():
+    labels, predicted = [0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 2, 0, 1, 2, 1, 2]
+    predictions = Predictions(np.eye(3, dtype=np.float32)[predicted], images_of(labels), IDENTITY)
+    assert confused_pairs(predictions) == [("T-shirt/top", "Trouser"), ("T-shirt/top", "靴"), ("Trouser", "靴")]
+    assert confused_pairs(predictions, most=1) == [("T-shirt/top", "Trouser")]
+
+
+def test_a_model_without_confusions_names_no_pair():
+    assert confused_pairs(Predictions(np.eye(3, dtype=np.float32)[[0, 1, 2, 0]], images_of(), IDENTITY)) == []
+
+
+def test_a_shipped_test_takes_each_row_of_each_family():
+    images = replace(images_of(), groups={"camera": np.array(list("abab"))})
+    rows = starter_rows(images, list(offered()), pairs=[("Trouser", "靴")])
+    assert {row.family for row in rows} == set(offered())
+    assert [row.id for row in rows if not any(test.takes_row(row.family, row.metric) for test in shipped_tests())] == []
+
+
+def test_groups_have_rows_of_their_own_and_their_hash_in_the_file(tmp_path):
+    groups = {"Kamera 1": np.array(["vorn", "Heck!", "vorn", "Heck?"]), "batch": np.array(["靴", "7", "7", "7"])}
+    images = replace(images_of(), groups=groups)
+    (tmp_path / "checks.toml").write_text(starter(images, starter_rows(images, ["slice"])))
+    checks = read_checks(tmp_path / "checks.toml")
+    assert [check.id for check in checks.checks] == [
+        *("worst-kamera-1", "gap-kamera-1", "slice-kamera-1-heck-0", "slice-kamera-1-heck-1", "slice-kamera-1-vorn"),
+        *("worst-batch", "gap-batch", "slice-batch-7", "slice-batch-group-1"),
+    ]
+    assert checks.checks[-1].keys == {"by": "batch", "group": "靴"}
+    expect_groups_of(checks, images)
+    many = replace(images_of([0, 1, 2] * 34), groups={"batch": np.arange(102).astype(str)})
+    assert [row.id for row in starter_rows(many, ["slice"])] == ["worst-batch", "gap-batch"]
+    assert read_checks_without_groups(tmp_path).data.groups_sha256 is None
+    with pytest.raises(InputError, match="--families slice: the data have no groups: `groups` in an npz file"):
+        starter_rows(images_of(), ["slice"])
+
+
+def read_checks_without_groups(folder):
+    images = replace(images_of(), groups={"batch": np.array(["a", "b", "a", "b"])})
+    (folder / "checks.toml").write_text(starter(images, starter_rows(images, ["clean"])))
+    return read_checks(folder / "checks.toml")
+
+
+def test_rows_of_groups_that_the_data_lack_are_refused(tmp_path):
+    images = replace(images_of(), groups={"camera": np.array(list("abab"))})
+    path = tmp_path / "checks.toml"
+    text = starter(images, starter_rows(images, ["slice"]))
+
+    def refused(text, images=images):
+        path.write_text(text)
+        with pytest.raises(InputError) as error:
+            expect_groups_of(read_checks(path), images)
+        return str(error.value)
+
+    assert "has 4 rows of family 'slice', and the data have no groups" in refused(text, images_of())
+    other = replace(images, groups={"camera": np.array(list("aabb"))})
+    assert "was made for other groups; the data have camera (a 2, b 2). Bring back" in refused(text, other)
+    without = "\n".join(line for line in text.splitlines() if "groups_sha256" not in line)
+    (line,) = (line for line in text.splitlines() if "groups_sha256" in line)
+    assert line in refused(without), "the line that is missing"
+    assert "check 'slice-camera-a': group is 'c', the data have by camera: a, b" in refused(
+        text.replace('group = "a"', 'group = "c"')
+    )
+    assert "check 'worst-camera': by is 'site', the data have groups by camera" in refused(
+        text.replace('by = "camera"', 'by = "site"')
+    )
+
+
+def test_a_first_threshold_by_hand_is_that_of_images_as_they_are(tmp_path):
+    images = images_of()
+    (tmp_path / "checks.toml").write_text(starter(images, starter_rows(images, ["clean", "class"], min_accuracy=0.8)))
+    checks = read_checks(tmp_path / "checks.toml").checks
+    assert {check.id: check.hand.threshold for check in checks if check.hand} == {"clean": 0.8}
+
+
+@pytest.mark.parametrize(("families", "threshold"), [(["rotation"], 0.9), (["clean"], 0.0), (["clean"], 90.0)])
+def test_a_first_threshold_without_a_row_or_that_is_no_share_is_refused(families, threshold):
+    with pytest.raises(InputError, match=r"expected a share above 0 and at most 1, such as 0\.9, and the family clean"):
+        starter_rows(images_of(), families, min_accuracy=threshold)
