@@ -2,6 +2,6 @@
 
 from harness.base.arrays import ArrayStore
 from harness.base.cache import PredictionCache
-from harness.base.files import alone, user_folder, write_atomically
+from harness.base.files import locked, user_folder, write_atomically
 
-__all__ = ["ArrayStore", "PredictionCache", "alone", "user_folder", "write_atomically"]
+__all__ = ["ArrayStore", "PredictionCache", "locked", "user_folder", "write_atomically"]

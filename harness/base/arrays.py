@@ -30,7 +30,7 @@ _PATIENCE = 2.0
 
 
 @dataclass(frozen=True)
-class Kept:
+class ArrayEntry:
     """An entry as it was found: an open file that begins with the arrays, and what was written down of them."""
 
     file: BinaryIO
@@ -75,7 +75,7 @@ class ArrayStore(Entries):
         finally:
             lock.release()
 
-    def load(self, key: str) -> Kept | None:
+    def load(self, key: str) -> ArrayEntry | None:
         """Return the entry of this key; None where there is none, or one that was cut or does not know its key."""
         try:
             file = self._path(key).open("rb", buffering=0)
@@ -136,7 +136,7 @@ def _end_of(facts: dict[str, Any]) -> bytes:
     return text + hashlib.sha256(text).digest() + len(text).to_bytes(8, "little") + _END
 
 
-def _read_end(file: BinaryIO) -> Kept | None:
+def _read_end(file: BinaryIO) -> ArrayEntry | None:
     size = file.seek(0, os.SEEK_END)
     tail = 32 + 8 + len(_END)
     if size < tail:
@@ -147,4 +147,4 @@ def _read_end(file: BinaryIO) -> Kept | None:
         return None
     file.seek(size - tail - length)
     text = file.read(length)
-    return Kept(file, json.loads(text), size - tail - length) if hashlib.sha256(text).digest() == digest else None
+    return ArrayEntry(file, json.loads(text), size - tail - length) if hashlib.sha256(text).digest() == digest else None

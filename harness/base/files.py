@@ -92,7 +92,7 @@ def user_folder(name: str) -> Path:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Keep others that ask for the same path waiting until the block ends, or this process does.
 
     The lock lies in the user's folder, so that nothing appears beside the file; where that cannot be written, there is
@@ -123,7 +123,7 @@ def append_line(path: Path, line: str) -> None:
     written whole; the file is then as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with alone(path):
+    with locked(path):
         if path.exists():
             require_regular(path)
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.base import alone, write_atomically
+from harness.base import locked, write_atomically
 from harness.base.errors import InputError
 from harness.base.files import hash_of_file, write_all_or_none
 from harness.calibration.measure import measure_panel
@@ -274,7 +274,7 @@ def _with_samples(
         if on_fit:
             on_fit(fit)
         lines = samples_in_toml(fit)
-    with alone(checks.path):
+    with locked(checks.path):
         if hash_of_file(checks.path) != checks.sha256:
             raise InputError(f"{checks.path}: changed while its samples were chosen, nothing was written; run it again")
         write_atomically(checks.path, with_samples(checks.path.read_text("utf-8"), lines).encode())
@@ -356,7 +356,7 @@ def _write(
         }
     if panel.recipe:
         recipe["training"] = {name: value for name, value in panel.recipe.items() if value is not None}
-    with alone(checks.path):
+    with locked(checks.path):
         if changed := [path for path, sha256 in before.items() if hash_of_file(path) != sha256]:
             raise InputError(
                 f"{changed[0]}: changed while the panel was measured, so nothing was written; run the command again, "

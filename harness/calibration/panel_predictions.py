@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.base import alone, user_folder, write_atomically
+from harness.base import locked, user_folder, write_atomically
 from harness.base.decisive import decisive_files
 from harness.base.errors import InputError
 from harness.calibration.measure import kept_or_made
@@ -152,7 +152,7 @@ def share(checks: Path, new: PanelPredictions, old: PanelPredictions) -> list[st
         if not repeats(new, old):
             lines.append(f"{path}: its thresholds were made with other panel predictions; calibrate it, too")
             continue
-        with alone(path.resolve()):
+        with locked(path.resolve()):
             content = path.read_bytes().replace(old.sha256.encode(), new.sha256.encode())
             write_atomically(path.resolve(), content)
         lines.append(f"{path}: shares the panel predictions, and names the new file now; its thresholds stay")

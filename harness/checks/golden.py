@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tomlkit
 from pydantic import Field
 
-from harness.base import alone
+from harness.base import locked
 from harness.base.files import read_regular, write_all_or_none
 from harness.base.records import read_record, record
 from harness.checks.rows import Check, ChecksError, Threshold
@@ -243,7 +243,7 @@ def alone_with(checks: Path) -> Iterator[None]:
     """Keep others that change a golden set, or a checks file that declares it, waiting until the block ends."""
     with ExitStack() as stack:
         for path in (folder_of(checks), *declaring_files(checks)):
-            stack.enter_context(alone(path))
+            stack.enter_context(locked(path))
         yield
 
 

@@ -48,7 +48,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
 
 
 def _accept(options: argparse.Namespace) -> int:
-    from harness.base import alone
+    from harness.base import locked
 
     if options.checkpoint.suffix.lower() == ".onnx":
         raise InputError(
@@ -57,7 +57,7 @@ def _accept(options: argparse.Namespace) -> int:
         )
     reports = Path.cwd() / "reports"
     # Two that are accepted at once would be held against the same incumbent, and read one another's reports.
-    with alone(reports), alone(options.incumbent):
+    with locked(reports), locked(options.incumbent):
         return _accept_alone(options, reports)
 
 

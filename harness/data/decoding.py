@@ -26,7 +26,7 @@ from harness.data.pipeline import Pipeline
 from harness.data.rows import COPIED, rows_of_file
 
 if TYPE_CHECKING:
-    from harness.base.arrays import Kept
+    from harness.base.arrays import ArrayEntry
     from harness.data.pictures import Pictures
 
 SMALL = 16 << 20
@@ -125,7 +125,7 @@ def _key_of(decoder: Decoder) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _given(decoder: Decoder, kept: Kept) -> LabelledImages:
+def _given(decoder: Decoder, kept: ArrayEntry) -> LabelledImages:
     """Return the images of an entry: those of a few in memory, of more as they stand in the file."""
     import torch
 
@@ -140,7 +140,7 @@ def _given(decoder: Decoder, kept: Kept) -> LabelledImages:
     return decoder.images(pixels, masks, labelled, notes=tuple(kept.facts["notes"]), sha256=kept.facts["sha256"])
 
 
-def _opened(decoder: Decoder, kept: Kept) -> LabelledImages | None:
+def _opened(decoder: Decoder, kept: ArrayEntry) -> LabelledImages | None:
     """Return the images of an entry; None of one that is damaged."""
     if kept.bytes != decoder.needed:
         return None

@@ -28,7 +28,6 @@ from harness.data.images import LabelledImages
 if TYPE_CHECKING:
     import torch
 
-
 CLASSES = (
     "T-shirt/top",
     "Trouser",

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 """What a picture may be, by Pillow's names."""
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from harness.data.pictures import File
 
-
 T = TypeVar("T")
 R = TypeVar("R")
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     File = Path | RemoteFile
 
-
 PICTURE_KEYS = ("image", "img", "picture")
 LABEL_KEYS = ("label", "labels", "fine_label", "target")
 """What the columns of pictures and of labels are called in data that name theirs, the first that there is."""

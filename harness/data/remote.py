@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
-
 _BLOCK = 4 << 20
 """Bytes that are asked for at a time."""
 _HELD = 16

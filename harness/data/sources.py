@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 from harness.base.errors import InputError, writable
 from harness.base.user_code import is_name
 from harness.data.arrow_files import load_arrow
-from harness.data.csv_file import load_csv
 from harness.data.datasets import load_named
 from harness.data.fashion_mnist import load_fashion_mnist
-from harness.data.folder import load_folder
+from harness.data.files import load_csv, load_folder
 from harness.data.npz import load_npz
 from harness.data.pipeline import Pipeline
 from harness.data.remote import is_url

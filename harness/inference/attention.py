@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
     from harness.inference import Classifier
-    from harness.inference.perturbed import Perturbed
+    from harness.inference.backend import Perturbed
     from harness.perturb import Perturbation
 
 BATCH = 64
@@ -196,9 +196,5 @@ class _Tap(threading.local):
 def _tapped(model: nn.Module, layer: str, size: tuple[int, int] | None) -> Iterator[_Tap]:
     """Keep a tap hooked to the layer, and the model in evaluation mode, as long as the context lasts."""
     tap = _Tap(rectifies=layer.endswith(RELU), size=size)
-    handle = model.get_submodule(layer.removesuffix(RELU)).register_forward_hook(tap)
-    try:
-        with evaluating(model):
-            yield tap
-    finally:
-        handle.remove()
+    with evaluating(model, {layer.removesuffix(RELU): tap}):
+        yield tap

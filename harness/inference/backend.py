@@ -1,22 +1,27 @@
-"""What every backend can do: run one model over many inputs."""
+"""What every backend can do: run one model over many inputs, images each under a perturbation."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from harness.base.errors import Interruption
+from harness.data.images import unit_range
+from harness.inference.devices import moved
+from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    import numpy as np
-    import torch
-    from torch import Tensor, nn
-
-    from harness.inference.perturbed import Perturbed
+    from torch import nn
 
     Inputs = Callable[[np.ndarray], Tensor]
     """Makes the inputs at these positions, (M,) int64, as pixels on the device, (M, C, H, W) float32 in [0, 1]."""
+    from harness.perturb import Perturbation
 
 
 class BackendLostError(Interruption):
@@ -70,3 +75,45 @@ class MakeBackend(Protocol):
 
     def __call__(self, model: nn.Module, *, device: torch.device, workers: int, screen: bool) -> Backend:
         """Return a backend for the model; at most `workers` batches side by side, none inexact unless `screen`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Perturbed:
+    """M inputs of a model: image `at[i]` of `pixels`, under perturbation `which[i]`.
+
+    `pixels` is (N, C, H, W) uint8, `at` (M,) int64, `which` (M,) int64, None for the first perturbation throughout. As
+    it says what the inputs are made of, and not only how, they can be made in another process.
+    """
+
+    pixels: Tensor
+    at: np.ndarray
+    device: torch.device
+    perturbations: tuple[Perturbation, ...] = (IDENTITY,)
+    which: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of an input, (C, H, W)."""
+        return tuple(self.pixels.shape[1:])
+
+    def __call__(self, numbers: np.ndarray) -> Tensor:
+        """Return the inputs of these numbers, (K,) int64, as pixels (K, C, H, W) float32 in [0, 1] on the device."""
+        pixels = unit_range(moved(self.pixels[torch.from_numpy(self.at[numbers])], self.device))
+        if self.which is None:
+            return self.perturbations[0](pixels)
+        # One pose at a time: picking pixels for many images alike is cheaper than for each its own.
+        which = self.which[numbers]
+        ends = [*(np.flatnonzero(np.diff(which)) + 1), len(which)]
+        starts = [0, *ends[:-1]]
+        return torch.cat([self.perturbations[which[a]](pixels[a:b]) for a, b in zip(starts, ends, strict=True)])
+
+    def only(self, numbers: np.ndarray) -> Perturbed:
+        """Return the inputs of these numbers, numbered from 0."""
+        return replace(self, at=self.at[numbers], which=None if self.which is None else self.which[numbers])
+
+    def __str__(self) -> str:
+        under = f"under {self.perturbations[0]}" if self.which is None else f"in {len(self.perturbations)} poses"
+        return f"{len(self)} images {under}"

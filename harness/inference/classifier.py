@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from harness.inference.backend import Spreading
+from harness.inference.backend import Perturbed, Spreading
 from harness.inference.backends import backend_named
 from harness.inference.devices import available_cores, side_by_side
 from harness.inference.graph import folded, pooled_by_maxima
-from harness.inference.perturbed import Perturbed
 from harness.inference.platforms import computing_code
 from harness.inference.predictions import Predictions
 from harness.networks.checkpoints import hash_tensors

@@ -25,8 +25,6 @@ from harness.networks.evaluation import evaluating
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from torch.utils.hooks import RemovableHandle
-
     from harness.data import LabelledImages
     from harness.inference import Classifier
 
@@ -125,17 +123,12 @@ def relu_follows(model: nn.Module, pixels: Tensor, *, layer: str) -> bool:
     def blank(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
         return torch.zeros_like(output)
 
-    def logits(hook: Callable[[nn.Module, object, Tensor], Tensor]) -> Tensor:
-        handle = model.get_submodule(layer).register_forward_hook(hook)
-        try:
+    def logits(hooks: Mapping[str, Callable[..., Tensor]]) -> Tensor:
+        with torch.no_grad(), evaluating(model, hooks):
             result: Tensor = model(pixels)
-        finally:
-            handle.remove()
         return result
 
-    with torch.no_grad(), evaluating(model):
-        as_they_are: Tensor = model(pixels)
-        clipped, blanked = logits(clip), logits(blank)
+    as_they_are, clipped, blanked = logits({}), logits({layer: clip}), logits({layer: blank})
     return negative and torch.equal(clipped, as_they_are) and not torch.equal(blanked, as_they_are)
 
 
@@ -173,8 +166,8 @@ def _grid_of(shape: torch.Size, image: torch.Size) -> tuple[tuple[int, int], int
 def _spatial_calls(model: nn.Module, pixels: Tensor) -> list[_Called]:
     calls: list[_Called] = []
 
-    def hooked(name: str, layer: nn.Module) -> RemovableHandle:
-        def record(_layer: nn.Module, _inputs: object, output: object) -> None:
+    def recorder(name: str) -> Callable[..., None]:
+        def record(layer: nn.Module, _inputs: object, output: object) -> None:
             if not isinstance(output, Tensor):
                 return
             if output.ndim == 4 and output.shape[1:].numel():  # noqa: PLR2004
@@ -186,15 +179,11 @@ def _spatial_calls(model: nn.Module, pixels: Tensor) -> list[_Called]:
                 if 0 <= others <= _OTHER_TOKENS and output.shape[2] == embedded.channels:
                     calls.append(_Called(name, layer, embedded.size, embedded.channels, are_tokens=True))
 
-        return layer.register_forward_hook(record)
+        return record
 
-    handles = [hooked(name, layer) for name, layer in model.named_modules() if name]
-    try:
-        with torch.no_grad(), evaluating(model):
-            model(pixels)
-    finally:
-        for handle in handles:
-            handle.remove()
+    hooks = {name: recorder(name) for name, _ in model.named_modules() if name}
+    with torch.no_grad(), evaluating(model, hooks):
+        model(pixels)
     return calls
 
 
@@ -207,21 +196,16 @@ def _last_that_decides(model: nn.Module, pixels: Tensor, sizes: Mapping[str, tup
     """Return the last of the layers with maps of these sizes on whose patches the logits depend; raises if none is."""
     found: dict[str, Tensor] = {}
 
-    def hooked(name: str) -> RemovableHandle:
+    def holder(name: str) -> Callable[..., Tensor]:
         def hold(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
             # The first makes the graph that all later ones belong to.
             found[name] = output if output.requires_grad else output.detach().requires_grad_()
             return found[name].clone()
 
-        return model.get_submodule(name).register_forward_hook(hold)
+        return hold
 
-    handles = [hooked(name) for name in sizes]
-    try:
-        with torch.enable_grad(), evaluating(model):
-            scores = model(pixels).max(dim=1).values.sum()
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.enable_grad(), evaluating(model, {name: holder(name) for name in sizes}):
+        scores = model(pixels).max(dim=1).values.sum()
     gradients = torch.autograd.grad(scores, list(found.values()), allow_unused=True) if scores.requires_grad else ()
     for name, gradient in reversed(list(zip(found, gradients, strict=False))):
         if gradient is not None and feature_maps(gradient, sizes[name]).any():

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from harness.data.transforms import Transform
 
-
 OUTPUTS = ("logits", "probabilities")
 """What a network may return."""
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

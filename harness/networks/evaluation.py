@@ -13,20 +13,26 @@ from harness.base.errors import InputError, some_of
 from harness.networks.process import foreign_network
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch import nn
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Keep a model in evaluation mode as long as the context lasts, in which it is run; see `foreign_network`."""
+def evaluating(model: nn.Module, hooks: Mapping[str, Callable[..., Any]] | None = None) -> Iterator[None]:
+    """Keep a model in evaluation mode as long as the context lasts, in which it is run; see `foreign_network`.
+
+    So long it has a forward hook on each layer that `hooks` names.
+    """
+    handles = [model.get_submodule(name).register_forward_hook(hook) for name, hook in (hooks or {}).items()]
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         with foreign_network():
             yield
     finally:
+        for handle in handles:
+            handle.remove()
         for module in training:
             module.training = True
 

@@ -26,7 +26,6 @@ from harness.base.errors import end_copy, foreign_code
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-
 _CPU = torch.device("cpu")
 _SIGNALS = [getattr(signal, name) for name in ("SIGALRM", "SIGINT", "SIGTERM") if hasattr(signal, name)]
 

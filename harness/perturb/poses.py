@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-
 PROTOCOL = 1
 """Version of the rules in this module's docstring; a change of any pixel that a perturbation produces raises it."""
 

@@ -10,8 +10,8 @@ import torch
 from harness.base.errors import InputError
 from harness.base.settings import add_settings, values_in
 from harness.inference import placed
+from harness.inference.backend import Perturbed
 from harness.inference.cluster.scheduling import Ranges, Throughput, speeds
-from harness.inference.perturbed import Perturbed
 from harness.inference.platforms import mixed
 from harness.networks.running import BACKEND_SETTINGS, BackendOptions, RayOptions
 from harness.perturb import Pose

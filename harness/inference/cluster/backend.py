@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.inference.backend import Perturbed
 from harness.inference.cluster.pool import Pool
 from harness.inference.cluster.scheduling import speeds
 from harness.inference.cluster.serialization import packed_model
 from harness.inference.cluster.worker import LogitsTask
 from harness.inference.engine import Engine
-from harness.inference.perturbed import Perturbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping

@@ -18,9 +18,8 @@ from harness.inference.cluster.serialization import SentPixels, packed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.inference.backend import BatchTask
+    from harness.inference.backend import BatchTask, Perturbed
     from harness.inference.cluster.worker import LogitsTask, RangeResult
-    from harness.inference.perturbed import Perturbed
     from harness.networks.running import RayOptions
 
 _MOST_BYTES, _MOST_BATCHES = 32 << 20, 64
@@ -101,9 +100,8 @@ class Pool(Actors):
         if (some := call.ranges.next(actor.number)) is not None:
             return some
         now = time.monotonic()
-        busy = [each for each in self.actors if each.pending is not None and each.call == self._calls]
-        given = Counter(each.range for each in busy)
-        for each in busy:
+        given = Counter(each.range for each in self._busy)
+        for each in self._busy:
             limit = max(_LATE_SECONDS, _LATE * call.slowest * len(each.range)) if call.slowest else _LATE_AT_FIRST
             if now - each.since > limit and given[each.range] == 1 and each.range not in call.results:
                 return each.range
@@ -139,7 +137,7 @@ class Pool(Actors):
                     self.lose(
                         f"images {some} of {call.inputs} failed {TRIES} times, the last time by {self.last_error}"
                     )
-                if not self._has(some):
+                if not any(each.range == some for each in self._busy):  # Another worker may be at it already.
                     call.ranges.again(some)
             return
         if result.blind:
@@ -156,6 +154,7 @@ class Pool(Actors):
         done = self.done[actor.number]
         done.inputs, done.seconds = done.inputs + len(some), done.seconds + result.seconds
 
-    def _has(self, some: Range) -> bool:
-        """Return whether another worker is at a range already."""
-        return any(each.pending is not None and each.call == self._calls and each.range == some for each in self.actors)
+    @property
+    def _busy(self) -> list[ActorState]:
+        """Return the workers that are at a range of this call."""
+        return [each for each in self.actors if each.pending is not None and each.call == self._calls]

@@ -13,7 +13,6 @@ from harness.base.errors import some_of
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-
 _PARTS = 4
 """A worker takes this part of what is left of a share at a time, so that all are done at nearly the same time."""
 

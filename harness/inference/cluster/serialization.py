@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from harness.inference.perturbed import Perturbed
+    from harness.inference.backend import Perturbed
     from harness.perturb.corruptions.kind import Kind
-
 
 PAGE = 16 << 20
 """Bytes of images that go into the object store together."""
@@ -202,7 +201,8 @@ class _Declared:
 
 def _code_of(*things: Any) -> AbstractContextManager[None]:
     """Let the code of these things be sent along, where it is no installed package's."""
-    modules = (sys.modules.get(name) for name in {_module_of(thing) for thing in things})
+    names = {str(getattr(thing, "__module__", type(thing).__module__)) for thing in things}
+    modules = (sys.modules.get(name) for name in names)
     return _by_value([module for module in modules if module is not None and _is_own(module)])
 
 
@@ -216,10 +216,6 @@ def _by_value(modules: list[ModuleType]) -> Iterator[None]:
             cloudpickle.register_pickle_by_value(module)
             stack.callback(cloudpickle.unregister_pickle_by_value, module)
         yield
-
-
-def _module_of(thing: Any) -> str:
-    return str(getattr(thing, "__module__", type(thing).__module__))
 
 
 def _is_own(module: ModuleType) -> bool:

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from harness.inference.backend import BatchTask
-    from harness.inference.perturbed import Perturbed
+    from harness.inference.backend import BatchTask, Perturbed
 
 Precision = Literal["exact", "lowered", "autocast"]
 """In float32; in bfloat16 with weights that were cast before; in bfloat16 by autocast alone."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from harness.base.errors import some_of
 from harness.networks.checkpoints.files import SAVE_WEIGHTS_ALONE, CheckpointRefused, shown
-from harness.networks.checkpoints.fitting import Fit, Needed, fits_of, misfit
-from harness.networks.checkpoints.state_dicts import members_of, no_state_dict
+from harness.networks.checkpoints.fitting import Needed, TensorFit, fits_of, misfit
+from harness.networks.checkpoints.state_dicts import no_state_dict, paths_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,12 +82,12 @@ def _named(dicts: Sequence[StateDict], choice: Choice, path: Path) -> Sequence[S
         return dicts
     if named := [each for each in dicts if choice.key in each.places]:
         return named
-    inner = members_of(dicts)
+    inner = paths_of(dicts)
     fact = f"it has no tensors under {shown(choice.key)!r}; state dicts in it are {inner or 'none'}"
     raise CheckpointRefused("SCHEMA", path, fact, "Name one of these with checkpoint-key, or leave it out.")
 
 
-def _as_they_are(among: Sequence[StateDict], needed: Needed, prefix: str, path: Path) -> list[Fit]:
+def _as_they_are(among: Sequence[StateDict], needed: Needed, prefix: str, path: Path) -> list[TensorFit]:
     """Return the fits of a file whose names lack the prefix, since they are the network's own; else raise."""
     plain = [fit for held in among for fit in fits_of(held, needed, prefix="") if fit.covers]
     if not plain:
@@ -97,14 +97,14 @@ def _as_they_are(among: Sequence[StateDict], needed: Needed, prefix: str, path: 
     return plain
 
 
-def _nearest(fits: Sequence[Fit], among: Sequence[StateDict], needed: Needed, choice: Choice) -> Fit:
+def _nearest(fits: Sequence[TensorFit], among: Sequence[StateDict], needed: Needed, choice: Choice) -> TensorFit:
     """Return the fit in which most names agree; that of the largest state dict if none does."""
     largest = max(among, key=lambda held: len(held.tensors))
-    known = [*fits, Fit(needed, largest, choice.before or "", {})]
+    known = [*fits, TensorFit(needed, largest, choice.before or "", {})]
     return max(known, key=lambda fit: (len(fit.matched), -len(fit.prefix)))
 
 
-def _undecided(covering: Sequence[Fit], path: Path) -> CheckpointRefused:
+def _undecided(covering: Sequence[TensorFit], path: Path) -> CheckpointRefused:
     fact = f"{len(covering)} of its state dicts fit the network: {some_of([_place(fit) for fit in covering])}"
     places = list(dict.fromkeys(fit.held.place for fit in covering))
     prefixes = list(dict.fromkeys(fit.prefix for fit in covering))
@@ -120,12 +120,12 @@ def _either(words: Sequence[str]) -> str:
     return " or ".join(map(shown, words[:_OFFERED])) + (" or another" if len(words) > _OFFERED else "")
 
 
-def _place(fit: Fit) -> str:
+def _place(fit: TensorFit) -> str:
     where = shown(fit.held.place) or "the file as a whole"
     return f"{where} (names without {shown(fit.prefix)!r})" if fit.prefix else where
 
 
-def _in_words(fit: Fit) -> str:
+def _in_words(fit: TensorFit) -> str:
     """Say what was chosen of the file; nothing of a state dict that was taken as it is."""
     said = []
     if fit.held.place:

@@ -11,7 +11,6 @@ from harness.base.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-
 Code = Literal[
     "NOT_REGULAR",
     "TOO_LARGE",

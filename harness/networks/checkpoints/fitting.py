@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from harness.networks.checkpoints.state_dicts import StateDict
     from harness.networks.checkpoints.tensors import StoredTensor
 
-
 _FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _INTEGERS = {torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.bool}
 _OF_TRAINING = "num_batches_tracked"
@@ -65,7 +64,7 @@ class Needed:
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class TensorFit:
     """How the tensors of a state dict fit a network when `prefix` is taken from their names; `matched` are those."""
 
     needed: Needed
@@ -114,12 +113,12 @@ class Fit:
         return tensor.shape == shape and tensor.dtype in (_FLOATS if fractions else _INTEGERS)
 
 
-def fits_of(held: StateDict, needed: Needed, *, prefix: str | None) -> list[Fit]:
+def fits_of(held: StateDict, needed: Needed, *, prefix: str | None) -> list[TensorFit]:
     """Return how a state dict fits a network: with this prefix, or for None with each under which a name fits."""
     found = needed.matches(held.tensors) if needed.tensors else {"": {}}
     if prefix is not None:
         found = {prefix: found.get(prefix, {})}
-    return [Fit(needed, held, before, matched) for before, matched in found.items()]
+    return [TensorFit(needed, held, before, matched) for before, matched in found.items()]
 
 
 _LISTED = 3
@@ -130,7 +129,9 @@ _CHANNELS = ("in_channels", "in_chans", "channels", "num_channels", "input_chann
 OF_ANOTHER = "For a network that is not the shipped architecture name the callable that builds it as model."
 
 
-def misfit(fit: Fit, path: Path, *, builder: Callable[..., object] | None, next_step: str = "") -> CheckpointRefused:
+def misfit(
+    fit: TensorFit, path: Path, *, builder: Callable[..., object] | None, next_step: str = ""
+) -> CheckpointRefused:
     """Return the refusal of tensors that do not fit a network, which says what differs and, unless given, what to do.
 
     `builder` is what built the network, None for the notebook's.
@@ -148,7 +149,7 @@ def misfit(fit: Fit, path: Path, *, builder: Callable[..., object] | None, next_
     return CheckpointRefused("ARCHITECTURE", path, fact, next_step or _advice(fit, builder))
 
 
-def _differences(fit: Fit) -> list[str]:
+def _differences(fit: TensorFit) -> list[str]:
     needed, held, said = fit.needed.tensors, fit.tensors, []
     if fit.misshapen:
         said.append(_listed(fit.misshapen, len(needed), "do not fit", (_other(fit, name) for name in fit.misshapen)))
@@ -167,7 +168,7 @@ def _listed(names: list[str], total: int, what: str, described: Iterable[str]) -
     return f"{len(names)} of {total} {what} ({', '.join(some)}{more})"
 
 
-def _other(fit: Fit, name: str) -> str:
+def _other(fit: TensorFit, name: str) -> str:
     stored, (shape, _) = fit.tensors[name], fit.needed.tensors[name]
     if stored.shape != shape:
         return f"{name} has shape {shown(stored.shape, length=60)}, the network's {shape}"
@@ -178,7 +179,7 @@ def _name(name: str) -> str:
     return shown(name, length=60)
 
 
-def _advice(fit: Fit, builder: Callable[..., object] | None) -> str:
+def _advice(fit: TensorFit, builder: Callable[..., object] | None) -> str:
     if builder is None:
         return OF_ANOTHER
     if fit.misshapen and not (fit.missing or fit.unknown):
@@ -192,7 +193,7 @@ def _advice(fit: Fit, builder: Callable[..., object] | None) -> str:
     return _of_names(fit)
 
 
-def _first_sizes(fit: Fit, name: str) -> tuple[int, int] | None:
+def _first_sizes(fit: TensorFit, name: str) -> tuple[int, int] | None:
     """Return a tensor's first size in the file and in the network, if that alone differs."""
     stored, own = fit.tensors[name].shape, fit.needed.tensors[name][0]
     return (stored[0], own[0]) if stored and len(stored) == len(own) and stored[1:] == own[1:] else None
@@ -204,15 +205,19 @@ def _of_classes(theirs: int, ours: int, builder: Callable[..., object]) -> str:
     return f"The file is of a network for {theirs} classes, model builds one for {ours}: {how}."
 
 
-def _is_of_channels(fit: Fit, name: str) -> bool:
+def _is_of_channels(fit: TensorFit, name: str) -> bool:
     """Return whether it is a convolution's weight for another number of channels."""
     stored, own = fit.tensors[name].shape, fit.needed.tensors[name][0]
     return len(stored) == len(own) == 4 and stored[1] != own[1] and (stored[0], stored[2:]) == (own[0], own[2:])  # noqa: PLR2004
 
 
-def _of_channels(fit: Fit, name: str, builder: Callable[..., object]) -> str:
+def _of_channels(fit: TensorFit, name: str, builder: Callable[..., object]) -> str:
     theirs, ours = fit.tensors[name].shape[1], fit.needed.tensors[name][0][1]
-    known = _parameter(builder, _CHANNELS, otherwise="in_chans" if _is_timms(builder) else "")
+    known = _parameter(
+        builder,
+        _CHANNELS,
+        otherwise="in_chans" if isinstance(builder, Builder) and builder.spec.startswith("timm") else "",
+    )
     how = f"add model-arg {known}={theirs}" if known else f"have the callable build it for {theirs}"
     return f"The file's {name} takes {theirs} channels, the network's {ours}: {how}."
 
@@ -224,11 +229,7 @@ def _parameter(builder: Callable[..., object], names: tuple[str, ...], *, otherw
     return next((name for name in names if name in builder.parameters), otherwise if builder.takes_any else "")
 
 
-def _is_timms(builder: Callable[..., object]) -> bool:
-    return isinstance(builder, Builder) and builder.spec.startswith("timm")
-
-
-def _of_names(fit: Fit) -> str:
+def _of_names(fit: TensorFit) -> str:
     """Say what names that differ look like."""
     needed, held = list(fit.needed.tensors), fit.tensors
     first = needed[0].partition(".")[0] + "." if needed else ""

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from harness.networks.checkpoints.native import Record
     from harness.networks.checkpoints.tensors import StoredTensor
 
-
 _LEGACY = bytes.fromhex("80028a0a6cfc9c46f920")
 """How files begin that `torch.save` wrote before PyTorch 1.6: a pickle of a long number."""
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-
 RECORD_KEY = "harness"
 """The key of the record in a safetensors file's metadata."""
 _SCHEMA = 1

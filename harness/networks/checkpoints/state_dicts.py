@@ -76,7 +76,7 @@ def state_dicts(loaded: object, path: Path) -> tuple[StateDict, ...]:
     return tuple(each for each in dicts if each.tensors)
 
 
-def members_of(dicts: Sequence[StateDict]) -> str:
+def paths_of(dicts: Sequence[StateDict]) -> str:
     """Return the paths of the state dicts in a file, some of them, as they are given to `checkpoint-key`."""
     return some_of([shown(each.place) for each in dicts if each.place])
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from harness.perturb.corruptions.kind import Apply
 
-
 SEVERITIES = (1, 2, 3, 4, 5)
 ALL = "all"
 """What stands for every corruption that ships, so that the number that it names does not hang on what is installed."""

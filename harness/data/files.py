@@ -1,0 +1,161 @@
+"""Images in files of their own: in a folder for each class, or listed in a csv file with a path and a label each."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.base.errors import InputError
+from harness.base.files import read_regular
+from harness.data.decoding import decoded
+from harness.data.groups import NAME as GROUPS
+from harness.data.groups import groups_beside
+from harness.data.image_files import SUFFIXES, read_picture
+from harness.data.pictures import Pictures, classes_of, files_as_they_are
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from harness.data.images import LabelledImages
+    from harness.data.pipeline import Pipeline
+
+_EXPECTED = f"expected one folder per class with files in {', '.join(sorted(SUFFIXES))}"
+
+
+def load_folder(path: Path, pipeline: Pipeline) -> LabelledImages:
+    """Load a folder that holds one folder per class, named like it, with its images.
+
+    Classes and files are taken in the order of their names, so that the labels are those of torchvision's
+    `ImageFolder`. Hidden files, and what is no picture by its name, are left out, and counted in a note. A `groups.csv`
+    says which groups images are of, see `groups_beside`. Raises `InputError` for what cannot be read, and for pictures
+    that the pipeline does not make alike.
+    """
+    folders = _folders(path)
+    if not folders:
+        raise InputError(f"{path}: no folders in it; {_EXPECTED}")
+    files: list[Path] = []
+    labels: list[int] = []
+    for label, folder in enumerate(folders):
+        found = [file for file in sorted(folder.iterdir()) if _is_picture(file)]
+        if not found:
+            deeper = any(child.is_dir() for child in folder.iterdir())
+            hint = f"; if its folders are the classes, name folder:{folder}" if deeper else ", or remove the folder"
+            raise InputError(f"{folder}: no images in it; {_EXPECTED}{hint}")
+        files += found
+        labels += [label] * len(found)
+    groups = groups_beside(path, files)
+    images = _decoded(
+        path,
+        files,
+        np.array(labels, dtype=np.int64),
+        tuple(folder.name for folder in folders),
+        name=path.resolve().name,
+        versions=files_as_they_are(files),
+        pipeline=pipeline,
+        notes=tuple(_left_out(path, folders, len(files))),
+    )
+    return replace(images, groups=groups)
+
+
+def _folders(path: Path) -> list[Path]:
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder; expected one folder per class in it")
+    return sorted(child for child in path.iterdir() if child.is_dir() and not _is_nobodys(child))
+
+
+def _is_nobodys(path: Path) -> bool:
+    """Return whether no person put this there: hidden, or left by macOS's archives."""
+    return path.name.startswith(".") or path.name == "__MACOSX"
+
+
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and not _is_nobodys(file)
+
+
+def _left_out(path: Path, folders: list[Path], read: int) -> Iterable[str]:
+    """Say how many files there are besides those that are read, by kind."""
+    kinds: Counter[str] = Counter()
+    for child in path.iterdir():
+        if not child.is_dir() and child.name != GROUPS:
+            kinds["hidden" if _is_nobodys(child) else "in no class's folder"] += 1
+    for folder in folders:
+        for child in folder.iterdir():
+            if child.is_dir():
+                if not _is_nobodys(child):
+                    kinds["in a subfolder"] += sum(1 for below in child.rglob("*") if not below.is_dir())
+            elif _is_nobodys(child):
+                kinds["hidden"] += 1
+            elif not _is_picture(child):
+                kinds[child.suffix.lower() or "without a suffix"] += 1
+    if left_out := +kinds:
+        listed = ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()))
+        yield f"{read} of {read + left_out.total()} files are read: {listed}"
+
+
+MAX_BYTES = 256 << 20
+_EXPECTED_ROWS = "expected a first row that names the columns path and label, and a row for each image"
+
+
+def load_csv(path: Path, pipeline: Pipeline) -> LabelledImages:
+    """Load the images that a csv file lists in its columns `path`, relative to the file, and `label`.
+
+    Labels are names of classes, which are then in the order of the alphabet, or integers from 0. Further columns that
+    have a value in each row are groups of images. Raises `InputError` for anything else.
+    """
+    try:
+        text = read_regular(path, max_bytes=MAX_BYTES).decode("utf-8-sig")
+        rows = list(csv.DictReader(text.splitlines(), strict=True))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read ({error}); {_EXPECTED_ROWS}") from None
+    if not rows or not {"path", "label"} <= set(rows[0]):
+        raise InputError(f"{path}: has {', '.join(map(str, rows[0])) if rows else 'no rows'}; {_EXPECTED_ROWS}")
+    for number, row in enumerate(rows, start=2):
+        if not (row["path"] and row["label"]):
+            raise InputError(f"{path}: row {number} has no path or no label; {_EXPECTED_ROWS}")
+    files = [path.parent / row["path"] for row in rows]
+    given = [row["label"].strip() for row in rows]
+    numbers = all(label.isdecimal() and len(label) <= 9 for label in given)  # noqa: PLR2004  Digits of 32 bits.
+    labels, classes = classes_of([int(label) for label in given] if numbers else given, None, where=str(path))
+    try:
+        versions = files_as_they_are([path, *files])
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: lists a file that cannot be found ({error}); paths are relative to it") from None
+    images = _decoded(path, files, labels, classes, name=path.stem, versions=versions, pipeline=pipeline)
+    # A column with a value for each image says of which group it is.
+    columns = {
+        name: [(row[name] or "").strip() for row in rows] for name in rows[0] if name and name not in {"path", "label"}
+    }
+    return replace(images, groups={name: np.array(values) for name, values in columns.items() if all(values)})
+
+
+def _decoded(
+    path: Path,
+    files: Sequence[Path],
+    labels: np.ndarray,
+    classes: tuple[str, ...],
+    *,
+    name: str,
+    versions: tuple[str | None, int],
+    pipeline: Pipeline,
+    notes: tuple[str, ...] = (),
+) -> LabelledImages:
+    """Return the pictures in these files, decoded; `versions` is what `files_as_they_are` says of them."""
+    made_of, stored = versions
+    pictures = Pictures(
+        read=lambda position: read_picture(files[position]),
+        labels=labels,
+        classes=classes,
+        name=name,
+        where=lambda position: str(files[position]),
+        made_of=made_of,
+        stored=stored,
+        notes=notes,
+        whole=str(path),
+        file=files.__getitem__,
+    )
+    return decoded(pictures, pipeline)
