@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from benchmarks.detection.recipes import Recipe
     from harness.networks.checkpoints import Checkpoint
 
-HEALTHY = "reference"
+HEALTHY = "healthy"
 HEALTHY_SEEDS = tuple(range(101, 161))
 SEEDS = (201, 202, 203)
 """The seeds of mutants; all at the middle strength, the first alone at the others."""
