@@ -1,4 +1,4 @@
-"""Every group of images, such as those of a camera, a site or a batch, must be served as well as by a reference model."""
+"""The model serves every group of images (a camera, a site, a batch) as well as a reference model does."""
 
 from harness.checks import Key
 from harness.measures import group_accuracy, group_gap, worst_group

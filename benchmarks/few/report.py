@@ -48,8 +48,8 @@ def fashion() -> Networks:
         rows = [[each.get(row.id) for row in networks.panel.rows] for each in chosen]
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(networks.panel.rows))
 
-    healthy = values([result.rows for result in known if result.kind == "reference"])
-    worse = [r.rows for r in known if r.kind != "reference" and (r.clean_accuracy or 0) >= TRIVIAL]
+    healthy = values([result.rows for result in known if result.kind == "healthy"])
+    worse = [r.rows for r in known if r.kind != "healthy" and (r.clean_accuracy or 0) >= TRIVIAL]
     return Networks(networks.panel, networks.distances, networks.budgets, networks.by_hand, healthy, values(worse))
 
 
@@ -80,7 +80,7 @@ def draws(count: int, size: int, splits: int) -> list[np.ndarray]:
 
 @dataclass(frozen=True)
 class Line:
-    """What thresholds from K networks were worth over all splits; shares in [0, 1], `interval` of false alarms at 95%."""
+    """Thresholds from K networks over all splits: shares in [0, 1], and the 95% `interval` of false alarms."""
 
     retrains: int
     splits: int

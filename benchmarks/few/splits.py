@@ -1,4 +1,4 @@
-"""Thresholds from a few of the networks, drawn at random, held against all others; pure functions of what was measured."""
+"""Thresholds from a few networks drawn at random, and how all others do by them; pure functions of measurements."""
 
 from __future__ import annotations
 

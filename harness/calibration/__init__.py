@@ -1,1 +1,1 @@
-"""Thresholds from a panel of reference models: train or take the panel, measure it, and set the thresholds by its spread."""
+"""Thresholds from a panel of reference models: train it, measure it, and set thresholds by its spread."""

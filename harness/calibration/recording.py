@@ -32,7 +32,7 @@ _MEASURED = (0, 4)
 
 @dataclass(frozen=True)
 class Recording:
-    """How to record: the folder of the stress tests, the checks file, families or rows (none: all), more pytest options.
+    """A recording: the folder of stress tests, the checks file, families or checks (none: all), more pytest options.
 
     `project` is what else decides the values in a project of the user's own, and `sources` are files of code that do,
     such as that of the network. `tasks` says on which cluster checkpoints are measured, None for this machine.

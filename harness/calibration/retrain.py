@@ -28,7 +28,7 @@ def train_panel(
     device: str = "cpu",
     on_epoch: Callable[[int], None] | None = None,
 ) -> list[Path]:
-    """Train the seeds 1 to `reference_models` of a recipe, `jobs` at a time, and return their checkpoints in that order.
+    """Train the seeds 1 to `reference_models` of a recipe, `jobs` at a time; return their checkpoints in that order.
 
     Checkpoints of this very recipe that are there are kept, and a killed training goes on where it stopped. `on_epoch`
     is called with the number of epochs done since the last call. Raises `InputError` when a checkpoint is in the way.

@@ -111,7 +111,7 @@ class ChecksFile:
             )
 
     def expect_rows_as_calibrated(self) -> None:
-        """Raise `ChecksError` for a row that was changed after its threshold was calibrated, such as in pose or confidence.
+        """Raise `ChecksError` for a check that was changed after its calibration, such as in pose or confidence.
 
         A threshold of before would be held against another measurement.
         """

@@ -106,7 +106,7 @@ class Check:
 
     @property
     def reference(self) -> Threshold | None:
-        """Return the threshold that knows what reference models reach: the panel's, if any, whether it counts or not."""
+        """Return the threshold with statistics of reference models: the panel's, if any, whether it counts or not."""
         return self.panel or self.hand
 
     def holds(self, value: float, limit: float) -> bool:

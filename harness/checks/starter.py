@@ -1,4 +1,4 @@
-"""The first checks file for data of one's own: rows of the families wanted, without thresholds, which calibration sets."""
+"""The first checks file for a user's data: checks of the families wanted, without thresholds."""
 
 from __future__ import annotations
 

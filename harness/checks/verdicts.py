@@ -137,7 +137,7 @@ class Verdict:
 
     @property
     def missed(self) -> str:
-        """Return by how much a failing check misses its threshold, such as 38.2 points or 1 image of 10,000; else empty."""
+        """Return by how much a failing check misses its threshold, such as 38.2 points or 1 image of 10,000."""
         if self.passed or self.value is None or self.threshold is None:
             return ""
         gap = abs(self.value - self.threshold)

@@ -157,7 +157,7 @@ def _told(plan: Initialized, options: argparse.Namespace) -> list[str]:
 
 
 def _first_threshold(plan: Initialized, options: argparse.Namespace) -> list[str]:
-    """Say how good the checkpoint is: a threshold far below cannot tell a damaged model from it, which ends runs with 4."""
+    """Say how good the checkpoint is: a threshold far below cannot tell a damaged model from it."""
     if plan.accuracy is None:
         return []
     said = f"{options.checkpoint}: {plan.accuracy:.1%} of the images are right as they are"

@@ -81,7 +81,7 @@ def _same_answers(before: Predictions, after: Predictions) -> np.ndarray:
 
 
 def invariance(before: Predictions, *after: Predictions) -> Measurement:
-    """Return the share of images whose answer none of the changes changes; of a single one it is what `prediction_consistency` says.
+    """Return the share of images whose prediction none of the changes changes; for one it is `prediction_consistency`.
 
     Failures are in the order of `prediction_consistency`, those of the first change first. Raises `InputError` for
     other images, and when there is no change to hold against.

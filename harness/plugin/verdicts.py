@@ -104,7 +104,7 @@ def _verdict_of(run: GateRun, row: Check, report: pytest.TestReport, call: pytes
 
 
 def _say(report: pytest.TestReport, item: pytest.Item, verdict: Verdict) -> None:
-    """Have the report of a check that fails, or has no threshold, say what was measured, in place of how the test ended."""
+    """Make the report of a check that fails, or has no threshold, say what was measured."""
     if report.failed and verdict.status == "fail":
         report.longrepr = printable(verdict.explain())
     elif report.passed and verdict.status == "informational":

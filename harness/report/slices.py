@@ -80,7 +80,7 @@ def _illustration(name: str, groups: Sequence[Verdict], overall: float | None) -
 
 @styled
 def group_dots(verdicts: Sequence[Verdict], overall: float | None = None) -> Figure:
-    """Plot the accuracy of each group with its 95% interval, threshold and reference models; `overall` is of all images."""
+    """Plot the accuracy of each group with its 95% interval, threshold and panel; `overall` is of all images."""
     picture = figure(height=1.1 + 0.24 * len(verdicts))
     axes = picture.subplots()
     for at, verdict in enumerate(verdicts):

@@ -88,7 +88,7 @@ def judged_of(outcome: Outcome, family: str) -> int:
 
 
 def notes(outcome: Outcome) -> list[str]:
-    """Say what a reader of the verdict should know: hand thresholds, what is informational, self-checks, regressions."""
+    """Return what bears on the verdict: hand thresholds, informational checks, self-checks, regressions."""
     said = [f"thresholds: {outcome.provenance}", *outcome.remarks]
     if hand := [verdict.check.id for verdict in outcome.verdicts if verdict.check.hand]:
         said.append(f"{len(hand)} of the thresholds set by hand: {some_of(hand)}")

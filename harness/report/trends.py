@@ -1,4 +1,4 @@
-"""Figures over the runs of a history: accuracy and failing checks, and by family how far checks are from their thresholds."""
+"""Figures over the runs of a history: accuracy, failing checks, and the smallest margin of each family."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def margins_over_runs(lines: Sequence[Line]) -> Figure:
 
 @styled
 def margins_of_models(names: Sequence[str], margins: Sequence[Mapping[str, float]], families: Sequence[str]) -> Figure:
-    """Draw how far the nearest gate of each family is from its threshold for each model, a column; see `_margin_map`."""
+    """Draw the smallest margin of each family, a column for each model; see `_margin_map`."""
     picture, axes = _margin_map(families, margins)
     axes.set_xticks(range(len(names)), [name[:_LETTERS] for name in names], rotation=90, fontsize=8)
     return picture

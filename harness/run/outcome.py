@@ -90,7 +90,7 @@ class Outcome:
 
     @property
     def judged(self) -> bool:
-        """Return whether some threshold was held against the candidate, be it through a test without a row that failed."""
+        """Return whether the candidate was compared with a threshold, or a test without a check failed."""
         thresholds = [verdict.check for verdict in self.verdicts if verdict.judged]
         return bool(self.failed_tests) or any(not ROLES[check.role].precondition for check in thresholds)
 
@@ -166,7 +166,7 @@ def worst_first(verdicts: tuple[Verdict, ...]) -> list[Verdict]:
 
 
 def urgency(verdict: Verdict) -> tuple[int, float]:
-    """Return what verdicts are ordered by, the least first: their status, and how far a failure misses its threshold."""
+    """Return the sort key of a verdict: its status, and how far a failure misses its threshold."""
     rank = {"error": 0, "fail": 1, "pass": 2, "informational": 3, "not_applicable": 4}[verdict.status]
     missed_by = slack(verdict) if verdict.status == "fail" else None
     return rank, missed_by or 0.0
@@ -185,7 +185,7 @@ def slack(verdict: Verdict) -> float | None:
 
 
 def spread(threshold: float, std: float | None) -> float:
-    """Return in what a distance from a threshold is told: reference models' standard deviation, or a hundredth of it."""
+    """Return the unit of a margin: the reference models' standard deviation, or a hundredth of the threshold."""
     return std or max(abs(threshold) * 0.01, 1e-9)
 
 

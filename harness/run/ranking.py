@@ -103,7 +103,7 @@ class Win:
 
 
 def ranked(candidates: Sequence[Judged]) -> list[Judged]:
-    """Return the candidates, the best first: by the verdict, by how many checks and tests fail, by the tightest gate."""
+    """Return the candidates, the best first: by verdict, number of failures, smallest margin."""
 
     def badness(one: Judged) -> tuple[int, int, float, str]:
         return _ORDER.index(one.verdict), len(one.failing) + len(one.failed_tests), -one.tightest[1], one.name

@@ -144,7 +144,7 @@ def test_samples_that_fit_into_a_time_are_chosen_first_and_kept(zoo, capsys):
 
 
 def test_samples_that_fit_are_chosen_where_images_are_golden_and_panel_predictions_is_recorded(zoo):
-    """Both lie beside the checks file, and change no samples: what reference models are asked is counted before they were."""
+    """Both lie beside the checks file and change no samples."""
     shutil.copy(STRESS_TESTS / "test_consensus.py", zoo.tests)
     zoo.bind(UNBOUND + '\n[[check]]\nid = "lost"\nfamily = "consensus"\nmetric = "consensus_set_errors"\n')
     data = ("--", "--stress-data", "npz:zoo.npz")

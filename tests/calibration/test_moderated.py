@@ -1,4 +1,4 @@
-"""Few reference models: how rows borrow strength, what they may not borrow, and how seldom a healthy network then fails."""
+"""Few reference models: how checks borrow strength, what they may not, and how seldom a healthy network fails."""
 
 from dataclasses import replace
 

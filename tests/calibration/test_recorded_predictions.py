@@ -1,4 +1,4 @@
-"""The panel is asked what it knows: answers are put together, and a calibration makes thresholds of what members lose."""
+"""Panel predictions: recorded, put together, and calibrated into thresholds on consensus-set errors."""
 
 import hashlib
 import json
@@ -172,7 +172,7 @@ def test_members_in_another_order_and_classes_with_other_names_are_the_same_memb
 
 
 def test_checks_files_that_share_what_a_panel_knows_name_the_new_file(zoo, pytester, capsys):
-    """As the default profile's and the quick one's do; a threshold stays where nothing changed that it was made with."""
+    """The default and the quick profile do so; a threshold stays where its inputs did not change."""
     pooled = zoo.checks.read_text()
     zoo.checks.write_text(re.sub(r'(?s)\[\[check\]\]\nid = "consensus-pooled".*?(?=\[\[gate)', "", pooled))
     data = ("--", "--stress-data", "npz:zoo.npz")

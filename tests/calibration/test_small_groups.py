@@ -45,7 +45,7 @@ def panel_of(answers):
 
 
 def simulated(n, *, reference_models, apart=0.3, mean=0.9, panels=PANELS):
-    """Return, of many panels, the gated rows' thresholds and how often each catches a loss and fails a healthy network."""
+    """Return the thresholds of many panels, and how often each catches a loss and fails a healthy network."""
     rng = np.random.default_rng(n + reference_models)
     caught, alarms, said = [], [], []
     for _ in range(panels):

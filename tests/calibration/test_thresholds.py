@@ -274,7 +274,7 @@ def clean_thresholds():
 
 
 def test_a_healthy_retrain_misses_the_clean_floor_one_time_in_200(clean_thresholds):
-    """Given a threshold, the chance of one more reference model is known exactly; its mean over panels must be the share."""
+    """The exact chance that one more reference model misses a threshold, on average over panels, is the share."""
     chances = stats.norm.cdf([item.threshold for item in clean_thresholds], 0.9, 0.005)
     error = chances.std() / math.sqrt(len(chances))
     assert error < CLEAN_SHARE / 16
@@ -287,7 +287,7 @@ def test_a_loss_of_what_a_row_detects_fails_in_95_of_100_retrains(clean_threshol
 
 
 def any_row_misses(thresholds, rho: float) -> float:
-    """The chance that a reference model misses any threshold, standardised rows correlated by one common factor: by quadrature."""
+    """The chance that a model misses any threshold, checks correlated by one common factor: by quadrature."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(80)
     holds = stats.norm.sf((np.asarray(thresholds) - math.sqrt(rho) * nodes[:, None]) / math.sqrt(1 - rho))
     return 1 - float(weights @ holds.prod(axis=1)) / math.sqrt(2 * math.pi)

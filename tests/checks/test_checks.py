@@ -104,7 +104,7 @@ pairs = 30
         + """
 significance = 0.001
 informational = "reference models differ"
-panel = { threshold = 0.9, mean = 0.91, std = 0.002, k = 2.86, reference_models = 20, minimum_detectable_drop = 0.01, date = "2026-11-25" }
+panel = { threshold = 0.9, mean = 0.91, std = 0.002, k = 2.86, reference_models = 20, date = "2026-11-25" }
 """,
     )
     read = read_checks(path)
@@ -792,8 +792,9 @@ def test_a_verdict_keeps_its_failures_over_the_wire():
 
 
 CONTRACT = {
-    "id", "role", "family", "metric", "value", "threshold", "direction", "n", "interval", "provenance", "status", "detail",
-}  # fmt: skip
+    *("id", "role", "family", "metric", "value", "threshold", "direction"),
+    *("n", "interval", "provenance", "status", "detail"),
+}
 
 
 STATED = {

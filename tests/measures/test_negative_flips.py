@@ -1,4 +1,4 @@
-"""Negative flips: right answers that are lost; their threshold, made of pairs of reference models, keeps its promise."""
+"""Negative flips, and their threshold, made of pairs of reference models."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The benchmark of few reference models: what it keeps of networks is all that their thresholds need, and how it draws them."""
+"""The benchmark of few reference models: what it keeps of networks, and how it draws them."""
 
 from dataclasses import replace
 

@@ -40,7 +40,7 @@ WORST_CLASS_CONSENSUS_SET_ERRORS = Metric(
 
 @dataclass(frozen=True, eq=False)
 class ConsensusErrors:
-    """Errors of a model on the consensus set of `reference_models` reference models, under one or several perturbations.
+    """Errors of a model on the consensus set of `reference_models` models, under one or several perturbations.
 
     `known` is the size of the set over all perturbations, among `n` predictions. `pairs`, (classes, classes) int64,
     counts the errors by class and predicted class. `positions`, (M,) int64, are the places in `images` of those with an

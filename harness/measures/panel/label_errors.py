@@ -44,7 +44,7 @@ class Suspect:
 
 @record
 class Suspects:
-    """Suspected label errors of `n` images, by the predictions of `reference_models` reference models, the clearest first."""
+    """Suspected label errors of `n` images, by the predictions of `reference_models` models, the clearest first."""
 
     n: int
     reference_models: int
