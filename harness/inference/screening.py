@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 import os
+import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, _FlopCounterMode
 
 from harness.networks.evaluation import evaluation_copy
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
 
 TRIED = 250
@@ -68,11 +72,25 @@ def multiplications_per_image(model: nn.Module, image: Tensor) -> int:
     """
     counter = FlopCounterMode(display=False)
     try:
-        with torch.no_grad(), counter:
+        with torch.no_grad(), _without_compiler(), counter:
             model(image)
     except Exception:  # A model's own, which may fail in any way; it is run again, where that is told.
         return 0
     return counter.get_total_flops() // 2
+
+
+@contextmanager
+def _without_compiler() -> Iterator[None]:
+    """Count without torch's compiler, whose import takes 2 s of CPU time and serves compiled models alone."""
+    count = getattr(_FlopCounterMode.__torch_dispatch__, "__wrapped__", None)
+    if count is None or "torch._dynamo" in sys.modules:
+        yield
+        return
+    count.__dynamo_disable = count  # Where torch keeps what its compiler makes of this function.
+    try:
+        yield
+    finally:
+        vars(count).pop("__dynamo_disable", None)  # Another thread may have done so.
 
 
 def lowered(model: nn.Module) -> nn.Module:

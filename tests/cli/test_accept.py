@@ -379,6 +379,7 @@ def test_a_network_of_the_users_own_is_accepted_and_loaded_by_its_builder(zoo, p
     assert (result.ret, regression(report)["status"]) == (0, "not_applicable")
 
 
+@pytest.mark.processes
 def test_accept_runs_pytest_in_a_process_of_its_own(zoo, monkeypatch, capfd):
     """The whole way, once."""
     monkeypatch.undo()

@@ -1,5 +1,6 @@
 """Accelerators: one thread, large batches that halve when memory is short, no TF32; on a real one if there is one."""
 
+import sys
 import threading
 
 import numpy as np
@@ -119,6 +120,13 @@ def test_multiplications_are_counted():
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 36, 5))
     assert multiplications_per_image(model, torch.zeros(1, 1, 8, 8)) == 36 * 2 * 9 + 72 * 5
     assert multiplications_per_image(nn.Linear(3, 3), torch.zeros(1, 1, 8, 8)) == 0
+
+
+def test_counting_multiplications_imports_no_compiler(monkeypatch):
+    """A process of a gate run would spend a third of its start on it."""
+    monkeypatch.delitem(sys.modules, "torch._dynamo", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [])
+    assert multiplications_per_image(nn.Linear(25, 3), torch.zeros(1, 25)) == 75
 
 
 @pytest.mark.parametrize(

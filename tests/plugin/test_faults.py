@@ -299,6 +299,7 @@ def test_what_another_plugin_raises_at_the_end_is_no_verdict(zoo, when, error):
     assert error[-6:-2] in " ".join(zoo.report()["errors"])
 
 
+@pytest.mark.processes
 def test_what_is_raised_after_the_end_takes_the_verdict_back(zoo):
     (zoo.root / "conftest.py").write_text("def pytest_unconfigure():\n    raise OSError(28, 'No space left')\n")
     assert check(zoo).returncode
@@ -309,6 +310,7 @@ def test_a_junit_file_that_cannot_be_written_is_4(zoo):
     expect_no_verdict(zoo, zoo.run("--junit-xml", "zoo.npz/junit.xml", page=True), said="zoo.npz")
 
 
+@pytest.mark.processes
 def test_a_terminal_that_takes_nothing_is_no_pass(zoo):
     command = [sys.executable, "-m", "harness", "gate", *WITHOUT_CACHE, "stress_tests", "--stress-data", zoo.data]
     with Path("/dev/full").open("w") as full:
@@ -458,6 +460,7 @@ def wait_for(path):
         time.sleep(0.05)
 
 
+@pytest.mark.processes
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("seconds", "verdict", "why"),

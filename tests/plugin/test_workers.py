@@ -1,11 +1,16 @@
-"""Runs that must cross processes: one for each way in which a run with workers ends."""
+"""Runs that must cross processes: one for each way in which a run with workers ends.
 
+Three interpreters each take their time, so that what such a run shows of anything is looked at in the same run.
+"""
+
+import html
 import json
 import re
 import shutil
 import signal
 
 import pytest
+from test_registry import DUSK, OWN, USED
 from zoo import ROWS, STRESS_TESTS, GatedZoo
 
 WORKERS = ("-n", "2")
@@ -13,6 +18,16 @@ WITHOUT_PAGE = (*WORKERS, "-p", "no:html")
 """Where the page is not looked at, which takes a while to draw."""
 HISTORY = ("--stress-history", "others/h.jsonl")
 GAIN = '\n[[check]]\nid = "gain"\nfamily = "gain"\nmetric = "accuracy_gain"\nhand = { threshold = 0.1 }\n'
+PAIRED = ("corruption-confidence-rise", "corruption-mean-corruption-error")
+"""Measured by the test of corruptions where a row asks for it or there is a baseline."""
+SEARCH = """
+[[check]]
+id = "break-shift-median"
+family = "search"
+metric = "breaking_severity"
+path = "shift"
+share_broken = 0.5
+"""
 
 
 @pytest.fixture
@@ -27,93 +42,137 @@ def skipped_in(path) -> dict[str, str]:
     return {row: reason[1] for row, reason in sorted(found.items()) if reason}
 
 
-def test_a_healthy_model_passes_as_it_does_serially(zoo):
-    """Together with a check that is not applicable, one without a row, and what JUnit is told."""
+def added(zoo):
+    """Give the zoo what a project may add: a corruption, metrics, a family without a row, a sample for one family."""
     new = (STRESS_TESTS / "test_rotation.py").read_text().replace('gate("rotation")', 'gate("brightness")')
     (zoo.tests / "test_brightness.py").write_text(new)
-    shutil.copy(STRESS_TESTS / "test_gain_over_baseline.py", zoo.tests)
-    zoo.bind(ROWS + GAIN)
+    for name in ("gain_over_baseline", "corruption"):
+        shutil.copy(STRESS_TESTS / f"test_{name}.py", zoo.tests)
+    (zoo.tests / "conftest.py").write_text(DUSK)
+    (zoo.tests / "test_torn.py").write_text(USED)
+    zoo.bind("\n[data.samples]\nrotation = 100\n" + ROWS + GAIN + OWN)
+
+
+def test_a_healthy_model_passes_as_it_does_serially(zoo):
+    added(zoo)
     options = ("--baseline", "none")
     serial = zoo.run(*options, "--junit-xml", "serial.xml")
     parallel = zoo.run(*options, "--junit-xml", "parallel.xml", "--stress-reports", "others", *WORKERS, *HISTORY)
     assert (serial.ret, parallel.ret) == (0, 0)
     assert (zoo.root / "others/h.jsonl").read_text().count("\n") == 1, "the controller alone leaves a line"
-    parallel.stdout.fnmatch_lines(["*model quality gate*", "*PASS: 4 of 4 checks pass"])
+    parallel.stdout.fnmatch_lines(["*model quality gate*", "*PASS: 6 of 6 checks pass"])
     one, other = zoo.report(), zoo.report("others")
     assert other == one
-    statuses = dict.fromkeys(["clean", "clean-bee", "rotate-ccw-010", "confident-errors"], "pass")
-    assert zoo.statuses == {**statuses, "gain": "not_applicable", "brightness": "informational"}
+    passing = ["clean", "clean-bee", "rotate-ccw-010", "confident-errors", "corrupt-dusk-3", "torn"]
+    assert zoo.statuses == {
+        **dict.fromkeys(passing, "pass"),
+        **dict.fromkeys(("gain", *PAIRED), "not_applicable"),
+        "brightness": "informational",
+    }
+    found = {check["id"]: check for check in other["checks"]}
+    assert [found[name]["n"] for name in passing[:4]] == [400, 100, 100, 400]
+    assert [found[name]["direction"] for name in passing[4:]] == ["at_least", "at_most"]
     assert len(other["self_checks"]) == len({check["name"] for check in other["self_checks"]}) > 5
     assert other["overview"] is not None
     page = (zoo.root / "others/stress.html").read_text()
-    assert "PASS: 4 of 4 checks pass" in page
+    assert "PASS: 6 of 6 checks pass" in page
     assert 'id="rotate-ccw-010"' in page
     assert "PASS" in (zoo.root / "others/stress.md").read_text()
+    junit_says_the_same(zoo.root / "serial.xml", zoo.root / "parallel.xml")
+
+
+def junit_says_the_same(*paths):
     told = [
-        sorted(
-            re.findall(r'<property name="(?:value|threshold|status)" value="[^"]*" />', (zoo.root / name).read_text())
-        )
-        for name in ("serial.xml", "parallel.xml")
+        sorted(re.findall(r'<property name="(?:value|threshold|status)" value="[^"]*" />', path.read_text()))
+        for path in paths
     ]
     assert told[0] == told[1]
-    for name in ("serial.xml", "parallel.xml"):
-        reasons = skipped_in(zoo.root / name)
-        assert list(reasons) == ["brightness", "gain"]
+    for path in paths:
+        reasons = skipped_in(path)
+        assert list(reasons) == ["brightness", *PAIRED, "gain"]
         assert reasons["brightness"].startswith("brightness: accuracy 0.9"), "the measurement is in the reason"
         assert "(informational: no threshold yet, " in reasons["brightness"]
         assert "there is no baseline" in reasons["gain"]
     assert '<property name="threshold" value="0.85" />' in told[1]
 
 
-def test_a_worse_model_and_a_test_that_asserts_end_with_1(zoo):
-    zoo.save("worse.safetensors", blind=True)
+def pictures(page: str) -> dict[str, list[str]]:
+    """Return what the page shows of each test, by its name."""
+    tests = json.loads(html.unescape(re.search(r'data-jsonblob="([^"]*)"', page)[1]))["tests"]
+    return {name: [extra["content"] for run in runs for extra in run["extras"]] for name, runs in tests.items()}
+
+
+def test_a_worse_model_and_a_test_that_asserts_end_with_1_as_serially(zoo):
+    shutil.copy(STRESS_TESTS / "test_breaking_pose.py", zoo.tests)
+    zoo.bind(ROWS + SEARCH)
+    zoo.save("noisy.safetensors", jitter=4.0)
     (zoo.tests / "test_own.py").write_text("def test_own():\n    assert 1 == 2\n")
-    result = zoo.run("--candidate", "worse.safetensors", *WORKERS)
-    assert result.ret == 1
-    result.stdout.fnmatch_lines(
-        ["*FAIL: 0 of 4 checks pass; worse: *clean*", "*clean: accuracy 0.2500 < threshold 0.8500 (n=400, 95% CI*"]
-    )
-    result.stdout.fnmatch_lines(["*test_own.py::test_own: failed*"])
-    assert set(zoo.statuses.values()) == {"fail"}
-    assert "data:image/webp;base64," in (zoo.root / "reports/stress.html").read_text()
+    options = ("--candidate", "noisy.safetensors", "--baseline", "models/augmented.safetensors")
+    serial = zoo.run(*options, page=True)
+    parallel = zoo.run(*options, "--stress-reports", "others", *WORKERS)
+    assert (serial.ret, parallel.ret) == (1, 1)
+    for result in (serial, parallel):
+        result.stdout.fnmatch_lines(
+            ["*FAIL: 0 of 4 checks pass; worse: *clean*", "*clean: accuracy 0.* < threshold 0.8500 (n=400, 95% CI*"]
+        )
+        result.stdout.fnmatch_lines(["*test_own.py::test_own: failed*"])
+    assert {zoo.statuses.pop("break-shift-median"), *zoo.statuses.values()} == {"fail", "informational"}
+    assert zoo.report("others") == zoo.report()
+    models = zoo.report()["overview"]["models"]
+    assert [model["name"] for model in models] == ["candidate", "baseline"]
+    assert [bool(model["survival"]) for model in models] == [True, True]
+    assert [bool(model["right_everywhere"]) for model in models] == [False, True]
+    pages = [(zoo.root / folder / "stress.html").read_text() for folder in ("reports", "others")]
+    assert 'id="report-comparison"' in pages[0]
+    assert pages[0].count('<figure class="figure') >= 8
+    assert pictures(pages[0]) == pictures(pages[1])
+    assert "".join(map(str, pictures(pages[0]).values())).count('<figure class="picture"') >= 3
 
 
 def test_a_run_that_covers_less_is_partial(zoo):
-    result = zoo.run("-k", "clean", *WITHOUT_PAGE)
+    result = zoo.run("-k", "not bee", "--stress-budget", "0.001s", "--stress-no-cache", *WITHOUT_PAGE)
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["*PARTIAL: *"])
-    said = "2 of 4 checks did not run: rotate-ccw-010, confident-errors; no test ran of family rotation, confidence"
-    assert (zoo.report()["verdict"], zoo.report()["omissions"]) == ("partial", [said])
+    result.stdout.fnmatch_lines(
+        [
+            "stress: 4 rows on 400 images: 1,200 image-poses, without searches and maps; about * on * GB of memory*",
+            "stress: samples are chosen that fit into 0.001 s, if need be",
+            "*PARTIAL: *",
+        ]
+    )
+    assert zoo.report()["verdict"] == "partial"
+    omissions = " ".join(zoo.report()["omissions"])
+    assert "1 of 4 checks did not run: clean-bee; no test ran of family class" in omissions
+    assert "to fit into the time given, some families" in omissions
+    assert "rotation (25%)" in omissions
+    sizes = {check["family"]: check["n"] for check in zoo.report()["checks"]}
+    assert sizes == {"clean": 100, "rotation": 100, "confidence": 100}
 
 
-JUDGES_NAN = """
-from dataclasses import replace
-from harness.measures import accuracy
-from harness.plugin import check
-
-@check("rotation")
-def test_nothing(candidate, images, evidence, stress_check):
-    evidence.show(stress_check.judge(replace(accuracy(candidate.predict(images)), value=float("nan"))))
-"""
-
-
-def test_tests_that_raise_or_measure_nan_end_with_4(zoo):
-    (zoo.tests / "test_rotation.py").write_text(JUDGES_NAN)
+def test_tests_that_raise_measure_nan_or_cannot_be_collected_end_with_4(zoo):
+    path = zoo.tests / "test_confident_errors.py"
+    judged = re.sub(r"gate\.judge\((.*)\)", r"stress_check.judge(replace(\1, value=float('nan')))", path.read_text())
+    path.write_text(f"from dataclasses import replace\n{judged}")
     (zoo.tests / "test_own.py").write_text("def test_own():\n    raise OSError('lost')\n")
+    (zoo.tests / "test_other.py").write_text("import nowhere\n")
     result = zoo.run(*WITHOUT_PAGE)
     assert result.ret == 4
     result.stdout.fnmatch_lines(["*test_own.py::test_own: OSError: lost*"])
-    result.stdout.fnmatch_lines(["*gate rotate-ccw-010: the test measured 'accuracy' as NaN*"])
+    result.stdout.fnmatch_lines(["*test_other.py: cannot be collected*"])
+    result.stdout.fnmatch_lines(["*gate confident-errors: the test measured 'confident_errors' as NaN*"])
     assert zoo.report()["verdict"] == "error"
-    assert zoo.statuses["rotate-ccw-010"] == "error"
+    assert zoo.statuses == {
+        "clean": "pass",
+        "clean-bee": "pass",
+        "rotate-ccw-010": "pass",
+        "confident-errors": "error",
+    }
 
 
-def test_tests_that_cannot_be_collected_end_with_4(zoo):
-    (zoo.tests / "test_own.py").write_text("import nowhere\n")
+@pytest.mark.processes
+def test_a_test_whose_row_has_an_unknown_key_ends_with_4(zoo):
     zoo.bind(ROWS.replace("confidence = 0.9", "confidence = 0.9\nflor = 1"))
     result = zoo.run(*WITHOUT_PAGE)
     assert result.ret == 4
-    result.stdout.fnmatch_lines(["*test_own.py: cannot be collected*"])
     where = "checks.toml: check 'confident-errors' of test_confident_errors_stay_rare"
     result.stdout.fnmatch_lines([f"*cannot be collected: *{where}: unknown key 'flor'*declares: confidence"])
     assert zoo.report()["verdict"] == "error"
@@ -127,6 +186,7 @@ def test_bad_input_is_refused_with_4_before_a_worker_starts(zoo):
     assert zoo.report()["verdict"] == "error"
 
 
+@pytest.mark.processes
 def test_a_killed_worker_is_an_error_not_a_failure(zoo):
     (zoo.tests / "test_own.py").write_text(
         f"import os, signal\n\ndef test_own():\n    os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
@@ -135,6 +195,7 @@ def test_a_killed_worker_is_an_error_not_a_failure(zoo):
     assert zoo.report()["verdict"] == "error"
 
 
+@pytest.mark.processes
 def test_a_worker_killed_after_its_last_test_is_an_error(zoo):
     """As the kernel kills the process that takes the most memory, when the worker checks itself."""
     (zoo.tests / "conftest.py").write_text(

@@ -124,6 +124,7 @@ def test_the_reports_are_uploaded_whatever_happens(workflow):
     assert (upload["if"], upload["with"]["path"]) == ("always()", "reports")
 
 
+@pytest.mark.processes
 def test_a_good_checkpoint_passes_every_step(runner):
     runner.zoo.save("models/candidate.safetensors")
     assert runner.run(), runner.output
@@ -139,6 +140,7 @@ def test_a_good_checkpoint_passes_every_step(runner):
     assert (runner.root / "reports/stress.html").exists()
 
 
+@pytest.mark.processes
 def test_a_bad_checkpoint_fails_at_the_quick_gate_and_is_annotated(runner):
     runner.zoo.save("models/candidate.safetensors", jitter=3.0)
     assert not runner.run()
@@ -151,6 +153,7 @@ def test_a_bad_checkpoint_fails_at_the_quick_gate_and_is_annotated(runner):
     assert "FAIL (quick profile)" in runner.summary.read_text()
 
 
+@pytest.mark.processes
 def test_a_checkpoint_that_is_refused_is_annotated_as_not_judged(runner):
     (runner.root / "models/candidate.safetensors").write_bytes(b"not a checkpoint")
     assert not runner.run()

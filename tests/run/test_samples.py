@@ -19,10 +19,9 @@ def sampled(zoo, text="rotation = 100"):
     return path
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
-def test_the_rows_of_a_family_are_measured_on_its_sample(zoo, workers):
+def test_the_rows_of_a_family_are_measured_on_its_sample(zoo):
     sampled(zoo)
-    result = zoo.run(*workers)
+    result = zoo.run()
     report = zoo.report()
     assert (result.ret, report["verdict"]) == (0, "pass"), "its thresholds are made for the sample: nothing is partial"
     assert {check["id"]: check["n"] for check in report["checks"]} == {

@@ -381,9 +381,6 @@ def test_an_unsound_run_is_an_error_in_every_report(session_of):
 # Through pytest.
 
 
-SERIAL, WORKERS = (), ("-n", "2")
-
-
 @pytest.fixture(autouse=True)
 def cache_of_its_own(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -434,8 +431,8 @@ NEVER = ("confident_errors", "overconfident", (r"above=stress_check.confidence",
 
 @pytest.mark.parametrize(
     ("workers", "test", "check", "change"),
-    [(SERIAL, *BASELINE), (SERIAL, *NEVER), (WORKERS, *CONSTANT)],
-    ids=["the-baseline-instead", "nothing-counts", "a-constant-n2"],
+    [((), *BASELINE), ((), *NEVER), ((), *CONSTANT), pytest.param(("-n", "2"), *CONSTANT, marks=pytest.mark.processes)],
+    ids=["the-baseline-instead", "nothing-counts", "a-constant", "a-constant-n2"],
 )
 def test_a_stress_test_that_always_passes_ends_with_4(gate_run, workers, test, check, change):
     path = gate_run.zoo.tests / f"test_{test}.py"
