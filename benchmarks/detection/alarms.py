@@ -1,4 +1,4 @@
-"""Reference models: how many the gate fails, and how far a mutant that it passes is from them."""
+"""Healthy retrains: how many the gate fails, and how far a mutant that it passes is from them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _NAMED_ROWS = 5
 
 
 def false_alarms(healthy: Sequence[Judged]) -> str:
-    """Return how many reference models fail, first of those measured on every row, then of all by the rows they have.
+    """Return how many healthy retrains fail, first of those measured on every row, then of all by the rows they have.
 
     A retrain that lacks rows cannot speak for these, so that it is never counted as one that the whole gate passes.
     """
     if not healthy:
-        return "No reference model is judged yet."
+        return "No healthy retrain is judged yet."
     whole = [one for one in healthy if not one.unmeasured]
     older = [one for one in healthy if one.unmeasured]
     parts = [_rate(whole, "measured on every row")] if whole else []
     if older:
         lacking = max(len(one.unmeasured) for one in older)
         parts.append(
-            f"{many(len(older), 'more reference model' if whole else 'reference model')} lack up to "
+            f"{many(len(older), 'more healthy retrain' if whole else 'healthy retrain')} lack up to "
             f"{many(lacking, 'row')} that the checks file has now; for these rows they prove nothing. "
             + _rate(healthy, "by the rows that each was measured on")
         )
@@ -42,23 +42,22 @@ def false_alarms(healthy: Sequence[Judged]) -> str:
 
 
 def like_healthy(missed: Sequence[Judged], healthy: Sequence[Judged]) -> str:
-    """Say how many come no nearer to a threshold than reference models that pass, so that nothing tells them apart."""
+    """Say how many come no nearer to a threshold than healthy retrains that pass, so that nothing tells them apart."""
     limit = min((one.nearest[1] for one in healthy if one.nearest), default=None)
     if limit is None:
         return ""
     alike = sum(one.nearest is not None and one.nearest[1] >= limit for one in missed)
     own = [beyond(one, [other for other in healthy if other is not one])[0] for one in healthy]
     return (
-        f"Reference models that pass come as near as {limit:.1f} standard deviations to a threshold. Of the "
+        f"Healthy retrains that pass come as near as {limit:.1f} standard deviations to a threshold. Of the "
         f"{many(len(missed), 'mutant')} that the gate passes, {alike} keep that distance, "
-        f"{len(missed) - alike} do not. Such a reference model is worse than all {len(healthy) - 1} others in "
-        f"{min(own)} to "
+        f"{len(missed) - alike} do not. Such a retrain is worse than all {len(healthy) - 1} others in {min(own)} to "
         f"{max(own)} rows."
     )
 
 
 def beyond(one: Judged, healthy: Sequence[Judged]) -> tuple[int, int]:
-    """Return in how many rows it is worse than every reference model, and of how many that both were measured on."""
+    """Return in how many rows it is worse than every healthy retrain, and of how many that both were measured on."""
     worse = compared = 0
     for verdict in one.verdicts:
         others = [value for other in healthy if (value := other.result.rows.get(verdict.check.id)) is not None]
@@ -74,9 +73,9 @@ def _rate(healthy: Sequence[Judged], how: str) -> str:
     failed, n = sum(one.detected for one in healthy), len(healthy)
     accuracies = [one.clean_accuracy for one in healthy]
     return (
-        f"The gate fails **{failed} of {n}** reference models {how} (clean accuracy {percent(min(accuracies))} to "
+        f"The gate fails **{failed} of {n}** healthy retrains {how} (clean accuracy {percent(min(accuracies))} to "
         f"{percent(max(accuracies))}). This proves, with 95% confidence, that no more than "
-        f"{upper_bound(failed, n):.1%} of reference models raise a false alarm."
+        f"{upper_bound(failed, n):.1%} of healthy retrains raise a false alarm."
     )
 
 

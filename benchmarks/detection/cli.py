@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument(
         "--quick", action="store_true", help="in the quick profile, by its checks; kept beside the others"
     )
-    flip = add("flip", _flip, "Lose 100 net right answers of reference models, many times, and count failing checks.")
+    flip = add("flip", _flip, "Lose 100 net right answers of healthy retrains, many times, and count failing checks.")
     add_checkpoints(flip)
     parents = add("parents", _parents, "Hold damaged weights against the healthy ones that they were made from.")
     add_checkpoints(parents)

@@ -1,4 +1,4 @@
-"""Reference models with a hundred right answers lost, and how often the gate fails them on images as they are."""
+"""Healthy retrains with a hundred right answers lost, and how often the gate fails them on images as they are."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def fails(check: Check, predictions: Predictions) -> bool:
 
 
 def draw(healthy: Sequence[Predictions], checks: ChecksFile, *, draws: int, seed: int = 0) -> Flipped:
-    """Flip answers of the reference models in turn, `draws` times, and count how many the gate fails."""
+    """Flip answers of the healthy networks in turn, `draws` times, and count how many the gate fails."""
     generator = np.random.default_rng(seed)
     rows = [
         check
@@ -81,7 +81,7 @@ def draw(healthy: Sequence[Predictions], checks: ChecksFile, *, draws: int, seed
 
 
 def flip_all(mutants: Sequence[Mutant], folder: Path, result: Path, *, draws: int = 600) -> Flipped:
-    """Draw from all reference models that are made, and write the result as JSON; raises `InputError` without any."""
+    """Draw from all healthy retrains that are made, and write the result as JSON; raises `InputError` without any."""
     from benchmarks.detection.make import checkpoint_path
     from harness.checks import read_checks
     from harness.data import load_images
@@ -91,7 +91,7 @@ def flip_all(mutants: Sequence[Mutant], folder: Path, result: Path, *, draws: in
     paths = [checkpoint_path(mutant, folder) for mutant in mutants if mutant.kind == HEALTHY]
     made = [path for path in paths if path.exists()]
     if not made:
-        raise InputError(f"none of the {len(paths)} reference models is in {folder}; run `train` first")
+        raise InputError(f"none of the {len(paths)} healthy retrains is in {folder}; run `train` first")
     images = load_images("fashion-mnist")
     healthy = [Classifier(load_checkpoint(path).model).predict(images) for path in made]
     drawn = draw(healthy, read_checks(CHECKS), draws=draws)

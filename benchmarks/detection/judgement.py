@@ -59,7 +59,7 @@ class Judged:
 
     @property
     def healthy(self) -> bool:
-        """Return whether this is a reference model."""
+        """Return whether this is a healthy retrain."""
         return self.result.kind == HEALTHY
 
     @property

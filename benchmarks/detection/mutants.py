@@ -48,7 +48,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Mutant:
-    """One checkpoint of the benchmark; strength is 1 (weak) to 3 (strong), and 0 for a reference model."""
+    """One checkpoint of the benchmark; strength is 1 (weak) to 3 (strong), and 0 for a healthy retrain."""
 
     kind: str
     strength: int
@@ -69,7 +69,7 @@ class Mutant:
     def parent(self) -> str | None:
         """Return the healthy checkpoint that a mutation of weights starts from, None for a training.
 
-        `augmented` is the shipped model, that of the first seed; the others start from one reference model each. None
+        `augmented` is the shipped model, that of the first seed; the others start from one healthy retrain each. None
         is in the panel that the thresholds come from.
         """
         if KINDS[self.kind].weights is None:
@@ -254,7 +254,7 @@ KINDS: Mapping[str, Kind] = {
 
 
 def _mutants() -> tuple[Mutant, ...]:
-    """List one mutant of each cell, the telling strengths first, then the other seeds, a reference model before each.
+    """List one mutant of each cell, the telling strengths first, then the other seeds, a healthy retrain before each.
 
     So what is made is worth most whenever the making ends.
     """

@@ -36,7 +36,7 @@ class Recipe:
 
 
 def unmutated(recipe: Recipe, amount: float, seed: int) -> Recipe:  # noqa: ARG001
-    """Return the recipe as it is: a reference model."""
+    """Return the recipe as it is: a healthy retrain."""
     return recipe
 
 

@@ -197,7 +197,7 @@ def _passed(one: Judged, healthy: Sequence[Judged], parents: Mapping[str, Agains
     """Return what is known of a mutant that no row fails."""
     nearest, (worse, compared) = one.nearest, beyond(one, healthy)
     margin = f"; nearest to its threshold: {nearest[0]}, {nearest[1]:.1f} standard deviations inside" if nearest else ""
-    rank = f"; worse than all {len(healthy)} such reference models in {worse} of {compared} rows" if compared else ""
+    rank = f"; worse than all {len(healthy)} such retrains in {worse} of {compared} rows" if compared else ""
     return (
         f"- `{one.result.id}` ({one.result.words}): clean accuracy {percent(one.clean_accuracy)}"
         f"{_against(parents.get(one.result.id), one.result)}{margin}{rank}"
@@ -237,7 +237,7 @@ def _flipped(drawn: Flipped | None, checks: ChecksFile) -> str:
     old = "" if drawn.checks_sha256 == checks.sha256 else " **By an older checks file**: run `flip` again."
     return (
         "### A hundred right answers lost\n\n"
-        f"{NET_LOSS} net right answers of 10,000 lost at random by reference models ({drawn.networks} networks, "
+        f"{NET_LOSS} net right answers of 10,000 lost at random by healthy retrains ({drawn.networks} networks, "
         f"{drawn.draws} draws): by what it measures on images as they are the gate fails "
         f"**{drawn.failed / drawn.draws:.1%}**, by the threshold of clean accuracy alone "
         f"{drawn.failed_by_clean / drawn.draws:.1%}.{old}"

@@ -43,7 +43,7 @@ class Standing:
 class Compared:
     """What a division detects of the mutants that choose and of those that confirm, and what it fails of the healthy.
 
-    `rows` is how many rows fail a mutant in the mean; `nearest` how near the worst of the reference models, the panel's
+    `rows` is how many rows fail a mutant in the mean; `nearest` how near the worst of the healthy networks, the panel's
     members held against the others among them, comes to a threshold: 1 is on it.
     """
 
@@ -154,7 +154,7 @@ def table(compared: Sequence[Compared]) -> list[str]:
 
 
 def off_by(measured: np.ndarray, values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
-    """Return how far a network lies off reference models, (rows,), in standard deviations of prediction.
+    """Return how far a network lies off healthy retrains, (rows,), in standard deviations of prediction.
 
     On the bad side it is positive. `measured` are its values of the rows, (rows,), `values` theirs, (K, rows).
     """

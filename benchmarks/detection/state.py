@@ -28,7 +28,7 @@ def state(kept: Mapping[Mutant, Result | None], judged: Sequence[Judged], checks
         retrains = sum(mutant.kind == HEALTHY for mutant in missing)
         lines.append(
             f"**Not finished**: {len(missing)} of {len(kept)} checkpoints are not trained or not measured yet, "
-            f"{many(retrains, 'reference model')} among them. All figures are of the others."
+            f"{many(retrains, 'healthy retrain')} among them. All figures are of the others."
         )
     if old := [one for one in judged if one.unmeasured]:
         retrains, undecided = sum(one.healthy for one in old), sum(one.undecided and not one.healthy for one in old)
@@ -36,7 +36,7 @@ def state(kept: Mapping[Mutant, Result | None], judged: Sequence[Judged], checks
         by_families = Counter(check.family for check in checks.checks if check.id in newer)
         lacking = ", ".join(f"{family} ({many(n, 'row')})" for family, n in by_families.most_common())
         lines.append(
-            f"**Not measured on every row**: {many(len(old), 'result')}, {many(retrains, 'reference model')} among "
+            f"**Not measured on every row**: {many(len(old), 'result')}, {many(retrains, 'healthy retrain')} among "
             f"them, lack rows with a threshold that are newer than they are, of the families {lacking}. A mutant that "
             f"fails in the rows it has is detected all the same; one that does not is undecided ({undecided}) and "
             "counts as neither. `train` and `measure` again."

@@ -57,7 +57,7 @@ def train_all(
 
 
 def with_parents(mutants: Sequence[Mutant], folder: Path) -> list[Mutant]:
-    """Return the mutants, each after the reference model that it is made from when that is not in the folder."""
+    """Return the mutants, each after the healthy retrain that it is made from when that is not in the folder."""
     wanted: dict[Mutant, None] = {}
     for mutant in mutants:
         parent = parent_path(mutant, folder)

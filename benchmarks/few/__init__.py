@@ -1,1 +1,1 @@
-"""Thresholds from few reference models, held against reference models that had no part in them."""
+"""Thresholds from few retrains, held against healthy networks that had no part in them."""

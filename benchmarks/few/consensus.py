@@ -61,7 +61,7 @@ class Asked:
         return np.stack(columns, axis=1)
 
     def split(self, chosen: np.ndarray) -> tuple[list[Calibrated], np.ndarray, np.ndarray, np.ndarray]:
-        """Return the thresholds of these reference models, and what the others and mutants lose; and what is known.
+        """Return the thresholds of these healthy networks, and what the others and mutants lose; and what is known.
 
         Each of the chosen is held against what the others among them know, as a calibration does.
         """

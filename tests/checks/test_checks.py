@@ -104,7 +104,13 @@ pairs = 30
         + """
 significance = 0.001
 informational = "reference models differ"
-panel = { threshold = 0.9, mean = 0.91, std = 0.002, k = 2.86, reference_models = 20, date = "2026-11-25" }
+panel.threshold = 0.9
+panel.mean = 0.91
+panel.std = 0.002
+panel.k = 2.86
+panel.reference_models = 20
+panel.minimum_detectable_drop = 0.01
+panel.date = "2026-11-25"
 """,
     )
     read = read_checks(path)
