@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,6 +26,8 @@ from harness.data import LabelledImages, load_images
 from harness.inference import Classifier, RoleModel
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
+from harness.run.execute import REQUEST_FILE, hand_over
+from harness.run.request import RunRequest
 
 STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
 CLASSES = ("ant", "bee", "cat", "dog")
@@ -146,11 +149,14 @@ class GatedZoo(Zoo):
         super().__init__(pytester.path, **facts)
         self.pytester = pytester
 
-    def run(self, *arguments, page: bool = False, **how):
-        """Run the gate, without the `page`, whose figures take longest; what `how` says goes to `pytester`."""
+    def run(self, *arguments, page: bool = False, record: str | None = None, **how):
+        """Run the gate, without the `page`, whose figures take longest; what `how` says goes to `pytester`.
+
+        To `record` families, joined by commas, or all, it is asked as calibration asks.
+        """
         pages = () if page or "-n" in arguments else ("-p", "no:html")
         arguments = (*pages, "--stress-data", "npz:zoo.npz", "stress_tests", *arguments)
-        with hypothesis_as_it_starts():
+        with hypothesis_as_it_starts(), asked_to_record(record):
             return self.pytester.runpytest_inprocess(*arguments, **how)
 
     def report(self, folder: str = "reports") -> dict:
@@ -161,6 +167,19 @@ class GatedZoo(Zoo):
     def statuses(self) -> dict[str, str]:
         """Return what the last run said of each check."""
         return {check["id"]: check["status"] for check in self.report()["checks"]}
+
+
+@contextmanager
+def asked_to_record(families: str | None, **more):
+    """Have runs of the gate asked to record these families, joined by commas, or all; None for runs that judge."""
+    if families is None and not more:
+        yield
+        return
+    record = frozenset() if families == "all" else frozenset(families.split(",")) if families else None
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        path = hand_over(RunRequest(record=record, **more), Path(folder, "request.json"))
+        patch.setenv(REQUEST_FILE, str(path))
+        yield
 
 
 _REMEMBERED: dict[str, tuple[int, str, str, dict[str, bytes]]] = {}
@@ -178,18 +197,25 @@ def in_this_process(pytester, runs: list[list[str]]):
         arguments = apart(command[command.index("stress_tests") :])
         reports = Path(arguments[arguments.index("--stress-reports") + 1])
         with one_at_a_time, hypothesis_as_it_starts():
-            runs.append(arguments)
-            key = _digest(pytester.path, [argument for argument in arguments if argument != str(reports)])
+            request = Path(env[REQUEST_FILE])
+            asked = json.loads(request.read_text())
+            record = () if asked["record"] is None else (f"record={','.join(asked['record']) or 'all'}",)
+            runs.append([*arguments, *record, *(["answers"] if asked["answers"] else [])])
+            key = _digest(
+                pytester.path, [*(argument for argument in arguments if argument != str(reports)), str(asked)]
+            )
             if key not in _REMEMBERED:
                 with pytest.MonkeyPatch.context() as patch:
                     for name, value in (env or {}).items():
                         patch.setenv(name, value)
                     result = pytester.runpytest_inprocess(*arguments)
                 files = {path.name: path.read_bytes() for path in reports.glob("*") if path.is_file()}
+                answers = request.with_suffix(".answers.json")
+                files |= {answers.name: answers.read_bytes()} if answers.exists() else {}
                 _REMEMBERED[key] = int(result.ret), result.stdout.str(), result.stderr.str(), files
             status, out, err, files = _REMEMBERED[key]
             for name, content in files.items():
-                (reports / name).write_bytes(content)
+                (request if name == "request.answers.json" else reports / name).with_name(name).write_bytes(content)
         return subprocess.CompletedProcess(command, status, out, err)
 
     return run

@@ -13,6 +13,8 @@ from benchmarks.detection.mutants import Mutant, mutant_of
 from benchmarks.detection.paths import BASELINE, CHECKS, QUICK_CHECKS, QUICK_RESULTS, RESULTS, sha256_of
 from benchmarks.detection.results import MEASURED, Result, read_result, write_result
 from harness.checks import read_checks
+from harness.run.execute import REQUEST_FILE, hand_over
+from harness.run.request import RunRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -74,9 +76,11 @@ def measure_all(
         reports = folder / ("reports-quick" if quick else "reports") / mutant.id
         shutil.rmtree(reports, ignore_errors=True)  # An old stress.json must not be taken for this run's.
         whole = command(checkpoint_path(mutant, folder), reports)
-        kept = known.get(mutant.id)
-        only = ("--stress-record", ",".join(kept.missing(checks.checks))) if kept else ()
-        return Job(mutant.id, (*whole, *only), reports / "output.txt")
+        if kept := known.get(mutant.id):
+            asked = RunRequest(record=frozenset(kept.missing(checks.checks)))
+            path = hand_over(asked, reports.with_suffix(".request.json"))
+            whole = ("env", f"{REQUEST_FILE}={path}", *whole)
+        return Job(mutant.id, whole, reports / "output.txt")
 
     def finish(job: Job, status: int) -> str:
         mutant, path = mutant_of(job.id), job.log.parent / "stress.json"

@@ -53,7 +53,7 @@ def record_predictions(
 
     def make(checkpoint: Checkpoint, core: int) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
-            asking = replace(recording, options=(*recording.options, "--stress-answers", folder))
+            asking = replace(recording, answers=Path(folder))
             recorded(checkpoint.path, asking, core=core, sha256=checkpoint.sha256)
             return archive_of(Path(folder))
 
@@ -103,7 +103,7 @@ def with_predictions(
     new = replace(new, sha256=hashlib.sha256(content).hexdigest())
     path = user_folder("measured") / f"{new.sha256}.predictions.json"
     write_atomically(path, content)
-    return replace(recording, options=(*recording.options, "--stress-panel-predictions", str(path))), new
+    return replace(recording, panel_predictions=path), new
 
 
 def families_that_need_predictions(tests: Path) -> frozenset[str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -19,6 +17,8 @@ from harness.measures import METRICS
 from harness.perturb import PROTOCOL
 from harness.perturb.corruptions import CORRUPTIONS
 from harness.run import opening
+from harness.run.execute import execute
+from harness.run.request import RunRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +36,7 @@ class Recording:
 
     `project` is what else decides the values in a project of the user's own, and `sources` are files of code that do,
     such as that of the network. `tasks` says on which cluster checkpoints are measured, None for this machine.
+    `answers` is the folder in which answers are left, and `panel_predictions` a file in place of the recipe's.
     """
 
     tests: Path
@@ -45,6 +46,8 @@ class Recording:
     project: tuple[str, ...] = ()
     sources: tuple[Path, ...] = ()
     tasks: Tasks | None = None
+    answers: Path | None = None
+    panel_predictions: Path | None = None
 
     def definition(self) -> str:
         """Return a hash of all that decides the values, given a checkpoint."""
@@ -65,6 +68,7 @@ class Recording:
             "files": [
                 *(hashlib.sha256(path.read_bytes()).hexdigest() for path in (*code, *installed)),
                 *hashes_of_named_files((*self.options, "models/baseline.safetensors")),
+                *([] if self.panel_predictions is None else [hash_of_file(self.panel_predictions)]),
             ],
             "versions": [version("torch"), version("stress-harness")],
             **({"project": self.project} if self.project else {}),
@@ -76,18 +80,6 @@ def hashes_of_named_files(options: Sequence[str]) -> list[str]:
     """Return the SHA-256 of each file that an option names: what is in it decides, not its name."""
     files = [Path(option.rpartition("=")[2]) for option in options]
     return [found for path in files if (found := hash_of_file(path))]
-
-
-_ON_ONE_CORE = """\
-import ctypes, os, signal, sys
-core = int(sys.argv.pop(1))
-if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {core})
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it ends with what has begun it.
-import pytest
-sys.exit(pytest.main(sys.argv[1:]))
-"""
 
 
 def record(checkpoint: Path, recording: Recording, *, core: int, sha256: str | None = None) -> list[dict[str, Any]]:
@@ -114,22 +106,24 @@ def recorded(checkpoint: Path, recording: Recording, *, core: int, sha256: str |
     file, other data or, given its `sha256`, another checkpoint.
     """
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            *(sys.executable, "-c", _ON_ONE_CORE, str(core), str(recording.tests), "-q", "-p", "no:cacheprovider"),
-            *("--candidate", str(checkpoint), "--incumbent", "none", "--checks", str(recording.checks.path)),
-            *("--stress-reports", folder, "--stress-record", ",".join(recording.families) or "all"),
-            *(() if recording.checks.data.sample is None else ("--stress-profile", "quick")),
-            *recording.options,
-        ]
-        run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  Our own command.
-        try:
-            report = json.loads((Path(folder) / "stress.json").read_bytes())
-        except OSError:
-            report = None
+        request = RunRequest(
+            candidate=checkpoint,
+            incumbent="none",
+            checks=recording.checks.path,
+            profile="default" if recording.checks.data.sample is None else "quick",
+            reports=folder,
+            tests=(str(recording.tests),),
+            options=("-q", "-p", "no:cacheprovider", *recording.options),
+            record=frozenset(recording.families),
+            answers=recording.answers,
+            panel_predictions=recording.panel_predictions,
+        )
+        result = execute(request, core=core)
+    report = result.report
     nothing = report is not None and not (report["checks"] or report["errors"])
-    if report is None or report["errors"] or not (nothing or run.returncode in _MEASURED):
-        tail = (run.stdout + run.stderr).strip().splitlines()[-15:]
-        raise InputError(f"{checkpoint}: the stress tests ended with exit status {run.returncode}:", below=tail)
+    if report is None or report["errors"] or not (nothing or result.status in _MEASURED):
+        said = f"{checkpoint}: the stress tests ended with exit status {result.status}:"
+        raise InputError(said, below=result.printed)
     checks = recording.checks
     for path, found, before in (
         (checks.path, report["checks_sha256"], checks.sha256),

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 import tempfile
 import tomllib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError
-from harness.base.records import read_json
-from harness.run.budget import FIT_FILE, Fit, duration, in_cores, noticeable_loss, seconds_in
+from harness.run.budget import Fit, duration, in_cores, noticeable_loss, seconds_in
+from harness.run.execute import execute
+from harness.run.request import RunRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from harness.checks import ChecksFile
 
@@ -30,20 +28,22 @@ def fit_for(
     """
     seconds_in(budget)
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            *(sys.executable, "-m", "pytest", str(tests), "-q", "-p", "no:cacheprovider", "--stress-reports", folder),
-            *("--candidate", str(checkpoint), "--checks", str(checks), *(("--stress-profile", "quick") * quick)),
-            *(*options, "--stress-plan", "--stress-budget", budget),
-        ]
-        found = Path(folder) / "fit.json"
-        environment = {**os.environ, FIT_FILE: str(found)}
-        run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603
-        if not found.exists():
-            tail = (run.stdout + run.stderr).strip().splitlines()[-15:]
-            why = next((line for line in tail if line.startswith(("there is no plan: ", "ERROR: "))), "")
-            said = why.partition(": ")[2] or f"pytest ended with exit status {run.returncode}"
-            raise InputError(f"{checkpoint}: there is no plan of a run: {said}", below=tail)
-        return read_json(Fit, found.read_text("utf-8"), where="a plan")
+        request = RunRequest(
+            candidate=checkpoint,
+            checks=checks,
+            profile="quick" if quick else "default",
+            plan=True,
+            budget=budget,
+            reports=folder,
+            tests=(str(tests),),
+            options=("-q", "-p", "no:cacheprovider", *options),
+        )
+        result = execute(request)
+    if result.fit is None:
+        why = next((line for line in result.printed if line.startswith(("there is no plan: ", "ERROR: "))), "")
+        said = why.partition(": ")[2] or f"pytest ended with exit status {result.status}"
+        raise InputError(f"{checkpoint}: there is no plan of a run: {said}", below=result.printed)
+    return result.fit
 
 
 def samples_in_toml(fit: Fit) -> list[str]:

@@ -10,7 +10,8 @@ import pytest
 
 from harness.base.errors import end_copy, printable
 from harness.plugin.leaving import leave
-from harness.plugin.output import confirm, write_refusal
+from harness.plugin.output import write_refusal
+from harness.run.execute import answer
 from harness.run.outcome import NOT_JUDGED
 from harness.run.reported import refusal_of
 
@@ -49,7 +50,7 @@ class Ending:
                 raise
             pytest.exit(f"the run came to no end: {error!r}", returncode=NOT_JUDGED)
         if self.run.outcome and session.exitstatus in {self.run.outcome.exit_status, NOT_JUDGED}:
-            confirm(session.exitstatus)
+            answer(status=int(session.exitstatus))
             leave(self.run)
 
 

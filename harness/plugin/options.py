@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,11 +13,13 @@ from harness.base.errors import InputError
 from harness.base.settings import BARE, add_settings, option_of_pytest, told, values_in
 from harness.checks.roles import ROLES
 from harness.plugin.leaving import HISTORY_OPTION
+from harness.run.execute import taken_over
 from harness.run.request import RunRequest
 from harness.run.settings import MODEL_SETTINGS, SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 _TAKING_PATHS = {"--rootdir", "--confcutdir", "--basetemp", "--cov", "--ignore", "-c", "--config-file", HISTORY_OPTION}
 """Options of pytest and its plugins that are followed by a path, which then is none of tests."""
@@ -34,28 +34,9 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
     plain = ", ".join(f"--{role}" for role in ROLES)
     about = f"{plain} and --checks are known where stress_tests/ has a check, or one is named"
     group = parser.getgroup("stress harness", f"model quality gate for image classifiers ({about})")
-    add = group.addoption
     if _has_gate(config):
-        add_settings(add, MODEL_SETTINGS)
-    add_settings(add, (setting for name, setting in SETTINGS.items() if name not in BARE))
-    add(
-        "--stress-record",
-        metavar="FAMILIES",
-        help="Measure these families of checks, or rows (names joined by commas, or all), without judging the "
-        "candidate; calibration does so with each reference model (default: judge).",
-    )
-    add(
-        "--stress-panel-predictions",
-        metavar="PATH",
-        help="What the panel of reference models knows of each image (default: the file that the recipe of "
-        "the checks file names).",
-    )
-    add(
-        "--stress-answers",
-        metavar="DIR",
-        help="With --stress-record: run only the tests that ask what reference models know, and leave the "
-        "candidate's answers there; calibration does so with each of them (default: judge).",
-    )
+        add_settings(group.addoption, MODEL_SETTINGS)
+    add_settings(group.addoption, (setting for name, setting in SETTINGS.items() if name not in BARE))
 
 
 def request_of_config(config: pytest.Config) -> RunRequest:
@@ -65,13 +46,7 @@ def request_of_config(config: pytest.Config) -> RunRequest:
         request.expect_sound()
     except InputError as error:
         raise pytest.UsageError(told(error, option_of_pytest)) from None
-    record, answers = config.option.stress_record, config.option.stress_answers
-    return replace(
-        request,
-        record=None if record is None else frozenset() if record == "all" else frozenset(record.split(",")),
-        answers=answers and Path(answers),
-        panel_predictions=config.option.stress_panel_predictions and Path(config.option.stress_panel_predictions),
-    )
+    return taken_over(request)
 
 
 def reports_named(config: pytest.Config) -> Path | None:

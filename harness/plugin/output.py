@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.base.errors import InputError
 from harness.base.files import write_atomically
-from harness.run.outcome import NOT_JUDGED, PAGE, REPORTS, REPORTS_FILE, STATUS_FILE, Outcome
+from harness.run.execute import answer
+from harness.run.outcome import NOT_JUDGED, PAGE, REPORTS, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 UNFINISHED = "stress.unfinished"
 """The file that is in the folder of the reports as long as a run has no verdict."""
@@ -49,8 +49,7 @@ def begin(folder: Path, *, marked: bool) -> None:
             (folder / name).unlink(missing_ok=True)
         if marked:
             (folder / UNFINISHED).write_text("A run of the gate has begun, and has not come to a verdict.\n", "utf-8")
-        if path := os.environ.get(STATUS_FILE):
-            Path(path).with_name(REPORTS_FILE).write_text(str(folder), "utf-8")
+        answer(reports=folder)
     except OSError as error:
         raise InputError(_told(folder, error)) from None
 
@@ -93,12 +92,6 @@ def write_page_whole(config: pytest.Config, folder: Path) -> None:
     for plugin in config.pluginmanager.get_plugins():
         if hasattr(plugin, "_write_report") and getattr(plugin, "_report_path", None) == folder / PAGE:
             plugin._write_report = write
-
-
-def confirm(status: int) -> None:
-    """Write the exit status of a run that came to its end where `stress-harness gate`, if it began it, looks."""
-    if path := os.environ.get(STATUS_FILE):
-        Path(path).write_text(str(int(status)), "utf-8")
 
 
 def _or_exit(folder: Path, work: Callable[[], None]) -> None:

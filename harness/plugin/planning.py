@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,8 +15,8 @@ from harness.calibration.samples import samples_in_toml
 from harness.measures.panel.predictions import PanelPredictions
 from harness.plugin.run import RUN, GateRun, selected_checks
 from harness.plugin.timeout import TimeLimitExceededError, planning_limit, time_limit
-from harness.report.costs import fit_lines, plan_lines
-from harness.run.budget import FIT_FILE, Costs, duration, fit_of
+from harness.run.budget import Costs, duration, fit_of
+from harness.run.execute import answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,6 +93,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
 
 def _planned(run: GateRun, session: pytest.Session) -> list[str]:
+    from harness.report.costs import fit_lines, plan_lines
     from harness.run.plan import measured_costs, plan_of
 
     with foreign_code():
@@ -105,8 +104,7 @@ def _planned(run: GateRun, session: pytest.Session) -> list[str]:
             run.planned = True
             return plan_lines(planned)
         fit = _fit_of(run, session, measured_costs(run.prepare(), limit=planning_limit))
-    if named := os.environ.get(FIT_FILE):
-        Path(named).write_text(as_json(fit), "utf-8")
+    answer(fit=fit)
     run.planned = True
     lines = samples_in_toml(fit)
     if lines:
@@ -116,6 +114,8 @@ def _planned(run: GateRun, session: pytest.Session) -> list[str]:
 
 def _fit(run: GateRun, session: pytest.Session) -> None:
     """Have the families measured on samples that fit, on the same in each process."""
+    from harness.report.costs import fit_lines
+
     costs, cores = run.costs, None
     if run.is_worker:
         given = session.config.workerinput  # type: ignore[attr-defined]

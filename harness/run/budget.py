@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 DEFAULT = 1_800.0
 """Seconds that the gate of a new checks file may take where nobody says otherwise."""
-FIT_FILE = "STRESS_FIT_FILE"
-"""The variable of the environment that names a file into which a plan with a budget writes its `Fit`, as JSON."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0}
 
 FALSE_ALARM, POWER, TYPICAL = 0.005 / 12, 0.95, 0.9

@@ -26,13 +26,9 @@ PASSED, WORSE, NOT_JUDGED = 0, 1, 4
 """Exit statuses; "worse" and "could not judge" never share one."""
 SETTLED = 3
 """Healthy networks from which on thresholds are not provisional."""
-STATUS_FILE = "STRESS_STATUS_FILE"
-"""The variable of the environment that names a file into which a run of the gate writes its exit status at its end."""
 PAGE = "stress.html"
 REPORTS = (PAGE, "stress.json", "stress.md")
 """The files of a report."""
-REPORTS_FILE = "reports"
-"""The file beside it into which a run writes, when it begins, where its reports will be."""
 
 
 @record
@@ -144,6 +140,7 @@ class Outcome:
             "profile": self.profile,
             "scope": self.scope,
             "verdict": self.verdict,
+            "headline": self.headline,
             "provisional": self.provisional,
             **{role: self.models.get(role) for role in ROLES},
             "data": self.data,

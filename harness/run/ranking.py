@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import InputError, some_of
 from harness.networks import NetworkOptions
+from harness.run.execute import execute
 from harness.run.history import FARTHEST
 from harness.run.outcome import spread
+from harness.run.request import RunRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 _LED = 1.0
 """Standard deviations of reference models by which the best of a row must be ahead of the next, to win it."""
@@ -193,17 +192,18 @@ def _judged(checkpoints: dict[str, Path], checks: Path, passed: Sequence[str]) -
     found = []
     for name, path in tqdm(checkpoints.items(), unit="checkpoint", desc="gating", delay=2):
         with tempfile.TemporaryDirectory() as folder:
-            command = [
-                *(sys.executable, "-m", "pytest", str(checks.parent), "-q", "-p", "no:cacheprovider", "-p", "no:html"),
-                *(f"--candidate={path}", f"--checks={checks}", f"--stress-reports={folder}"),
-                *("--stress-no-overview", "--stress-history=none", *passed),
-            ]
-            run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  Our own command.
-            try:
-                report = json.loads((Path(folder) / "stress.json").read_bytes())
-            except OSError:
-                tail = (run.stdout + run.stderr).strip().splitlines()[-15:]
-                status = f"{path}: the stress tests ended with exit status {run.returncode}:"
-                raise InputError(status, below=tail) from None
-        found.append(Judged.of(name, str(path), report))
+            request = RunRequest(
+                candidate=path,
+                checks=checks,
+                no_overview=True,
+                reports=folder,
+                history="none",
+                tests=(str(checks.parent),),
+                options=("-q", "-p", "no:cacheprovider", "-p", "no:html", *passed),
+            )
+            result = execute(request)
+        if result.report is None:
+            said = f"{path}: the stress tests ended with exit status {result.status}:"
+            raise InputError(said, below=result.printed)
+        found.append(Judged.of(name, str(path), result.report))
     return found

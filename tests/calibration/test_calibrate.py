@@ -185,7 +185,7 @@ def test_networks_are_measured_without_judging_them(zoo, monkeypatch, tmp_path):
     for command in zoo.runs:
         joined = " ".join(command)
         assert " --incumbent none --checks stress_tests/checks.toml " in joined
-        assert "--stress-record all --stress-data npz:zoo.npz" in joined
+        assert "--stress-data npz:zoo.npz record=all" in joined
     assert {command[command.index("--candidate") + 1] for command in zoo.runs} == set(zoo.seeds)
     checks = read_checks(zoo.checks)
     assert (checks.checks[0].hand.threshold, checks.checks[0].panel.threshold < 1) == (1.0, True), (
@@ -236,7 +236,7 @@ def test_a_new_stress_test_gets_its_row_and_threshold_by_a_calibration_of_its_fa
     zoo.runs.clear()
     assert run_calibrate(zoo, "--family", "mirror", checkpoints=()) == 0
     assert len(zoo.runs) == 8, "the networks are those of the panel"
-    assert all("--stress-record mirror" in " ".join(command) for command in zoo.runs)
+    assert all("record=mirror" in " ".join(command) for command in zoo.runs)
     after = read_checks(zoo.checks)
     assert after.checks[:5] == before.checks
     (new,) = after.checks[5:]
@@ -330,7 +330,7 @@ def test_a_row_alone_is_measured_and_threshold_beside_the_others_of_its_family(z
     zoo.runs.clear()
     assert run_calibrate(zoo, "--row", "rotate-cw-00*", checkpoints=()) == 0
     assert len(zoo.runs) == 8
-    assert all("--stress-record rotate-cw-004,rotate-cw-005" in " ".join(command) for command in zoo.runs)
+    assert all("record=rotate-cw-004,rotate-cw-005" in " ".join(command) for command in zoo.runs)
     merged, checks = read_panel(zoo.panel), read_checks(zoo.checks)
     assert [row.id for row in merged.rows] == [*ROWS_OF_ALL, "rotate-cw-004", "rotate-cw-005"]
     for old, member in zip(panel.models, merged.models, strict=True):

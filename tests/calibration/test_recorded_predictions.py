@@ -13,7 +13,7 @@ import pytest
 import scipy.stats  # noqa: F401
 import torch._dynamo  # noqa: F401
 from panels import view_of
-from zoo import ROWS, STRESS_TESTS, Zoo, hypothesis_as_it_starts, in_this_process, network
+from zoo import ROWS, STRESS_TESTS, Zoo, asked_to_record, hypothesis_as_it_starts, in_this_process, network
 
 from harness.base.errors import InputError
 from harness.calibration.panel import read_panel
@@ -319,16 +319,15 @@ def test_a_calibration_records_what_members_know_and_thresholds_what_each_loses_
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*panel.predictions.json: its SHA-256 is *the thresholds of *bring back that file*"])
 
-    result = pytester.runpytest_inprocess(
-        *options, "seed-3.safetensors", "--stress-panel-predictions", str(checks.panel_predictions)
-    )
+    with asked_to_record(None, panel_predictions=checks.panel_predictions):
+        result = pytester.runpytest_inprocess(*options, "seed-3.safetensors")
     assert result.ret == 4, "a file that is named is no other way round"
 
     # Of a family that asks nothing nobody is asked, and what was known stays.
     shutil.copy(zoo.root / "kept.json", checks.panel_predictions)
     zoo.runs.clear()
     assert main(["calibrate", "--family", "clean", *data]) == 0
-    assert not any("--stress-answers" in " ".join(run) for run in zoo.runs)
+    assert not any("answers" in run for run in zoo.runs)
     assert read_checks(zoo.checks).recipe["panel_predictions_sha256"] == known.sha256
 
     # Where some ask anew it must be what the others were measured with.
@@ -389,10 +388,10 @@ def test_a_test_that_asks_in_a_way_of_its_own_is_calibrated(zoo, way):
     assert main(["calibrate", "--checkpoints", *zoo.seeds[:3], *data]) == 0
     (own,) = read_checks(zoo.checks).family("own")
     assert own.panel is not None
-    assert sum("--stress-answers" in " ".join(run) for run in zoo.runs) == 3
+    assert sum("answers" in run for run in zoo.runs) == 3
     zoo.runs.clear()
     assert main(["calibrate", "--family", "own", *data]) == 0
-    assert all("--stress-record own" in " ".join(run) for run in zoo.runs)
+    assert all("record=own" in " ".join(run) for run in zoo.runs)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from zoo import ARGUMENTS, CLASSES, ROWS, TRAINING, Zoo, apart, hypothesis_as_it
 from harness.cli import main
 from harness.inference import Classifier
 from harness.networks.checkpoints import load_checkpoint
-from harness.run.outcome import STATUS_FILE
+from harness.run.execute import REQUEST_FILE
 
 REGRESSION = """
 [[check]]
@@ -126,7 +126,7 @@ def judged(tmp_path, monkeypatch):
             }
             (place.root / "reports").mkdir(exist_ok=True)
             (place.root / "reports/stress.json").write_text(json.dumps(report))
-            Path(env[STATUS_FILE]).write_text(str(status))
+            Path(env[REQUEST_FILE]).with_suffix(".answers.json").write_text(json.dumps({"status": status}))
         return subprocess.CompletedProcess(command, status)
 
     monkeypatch.setattr(subprocess, "run", run)
@@ -143,7 +143,6 @@ def test_the_run_is_the_checks_own_on_the_candidate_with_the_options_given(judge
     (command,) = judged.runs
     assert command[:5] == ["stress_tests", "--checks", "stress_tests/checks.toml", "--candidate", "new.safetensors"]
     assert command[-4:] == ["--stress-data", judged.data, "--baseline", "none"]
-    assert "--stress-record" not in command
     assert "--incumbent" not in command, "there is none yet"
     assert accept(judged, "new.safetensors") == 0
     assert "--incumbent models/incumbent.safetensors" in " ".join(judged.runs[1])

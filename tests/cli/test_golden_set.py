@@ -109,7 +109,7 @@ def test_a_model_that_gets_every_golden_image_right_passes_on_a_sample_too(zoo, 
     assert zoo.moved["status"] == "pass"
     assert zoo.run("--stress-samples", "8").ret == 0
     assert zoo.statuses[name] == "pass", "no sample leaves it out"
-    assert zoo.run("--stress-record", "all").ret == 4
+    assert zoo.run(record="all").ret == 4
     assert name not in zoo.statuses, "reference models are not measured on it"
 
 

@@ -63,9 +63,11 @@ def test_in_ci_a_line_is_left_where_one_asks_for_it(zoo, monkeypatch):
     assert not (zoo.root / "reports/history.jsonl").exists()
 
 
-@pytest.mark.parametrize("options", [("--stress-record", "all"), ("--collect-only",), ("--candidate", "none.pth")])
-def test_what_is_no_run_of_the_gate_leaves_none(zoo, options):
-    zoo.run(*options)
+@pytest.mark.parametrize(
+    ("options", "record"), [((), "all"), (("--collect-only",), None), (("--candidate", "none.pth"), None)]
+)
+def test_what_is_no_run_of_the_gate_leaves_none(zoo, options, record):
+    zoo.run(*options, record=record)
     assert not (zoo.root / "reports/history.jsonl").exists()
 
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from zoo import Zoo
+from zoo import Zoo, asked_to_record
 
 pytestmark = pytest.mark.faults
 SECONDS = 600
@@ -181,7 +181,8 @@ def test_a_run_that_judges_nothing_says_so_in_its_reports(shop, arguments, said)
 
 
 def test_a_run_that_records_judges_nothing(shop):
-    assert run(shop, "--stress-record", "all").returncode == 4
+    with asked_to_record("all"):
+        assert run(shop).returncode == 4
     report = json.loads((shop.root / "reports/stress.json").read_text())
     assert (report["verdict"], report["errors"]) == ("error", [])
 

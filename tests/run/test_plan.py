@@ -227,5 +227,5 @@ def test_a_run_that_fits_is_whole_and_says_so(pytester):
 
 def test_a_recording_measures_what_its_checks_file_says(pytester):
     zoo = GatedZoo(pytester)
-    zoo.run("--stress-budget", "0.001s", "--stress-record", "clean")
+    zoo.run("--stress-budget", "0.001s", record="clean")
     assert [check["n"] for check in zoo.report()["checks"]] == [400]

@@ -43,7 +43,7 @@ def test_a_family_may_be_measured_on_more_than_the_sample_of_the_others(zoo):
 
 def test_a_recording_measures_the_same_sample(zoo):
     sampled(zoo)
-    zoo.run("--stress-record", "rotation")
+    zoo.run(record="rotation")
     (check,) = zoo.report()["checks"]
     assert (check["n"], check["status"]) == (100, "informational")
 

@@ -13,7 +13,7 @@ import scipy.stats  # noqa: F401  since it drops what a run inside this process 
 import torch
 from outcomes import EMPTY, PASS
 from torch import nn
-from zoo import ROWS, STRESS_TESTS, Zoo, checks_text, images_of, network, role_model
+from zoo import ROWS, STRESS_TESTS, Zoo, asked_to_record, checks_text, images_of, network, role_model
 
 from harness.base.cache import PredictionCache
 from harness.checks import read_checks
@@ -390,10 +390,11 @@ def cache_of_its_own(monkeypatch, tmp_path):
 def gate_run(pytester):
     zoo = Zoo(pytester.path)
 
-    def run(*arguments):
+    def run(*arguments, record=None):
         # Without the page, whose figures take longest; a recording must have none by itself.
-        pages = () if "--stress-record" in arguments else ("-p", "no:html")
-        result = pytester.runpytest_inprocess(*pages, "--stress-data", zoo.data, "stress_tests", *arguments)
+        pages = () if record else ("-p", "no:html")
+        with asked_to_record(record):
+            result = pytester.runpytest_inprocess(*pages, "--stress-data", zoo.data, "stress_tests", *arguments)
         path = zoo.root / "reports/stress.json"
         report = json.loads(path.read_text()) if path.exists() else None
         return result, report
@@ -502,7 +503,7 @@ def test_recording_all_measures_what_a_run_that_judges_does_and_judges_nothing(g
     result, judged = gate_run("--candidate", bad)
     assert result.ret == 1
     assert {check["status"] for check in judged["checks"]} >= {"fail"}
-    result, recorded = gate_run("--candidate", bad, "--stress-record", "all")
+    result, recorded = gate_run("--candidate", bad, record="all")
     assert_nothing_was_judged(result, recorded)
     assert {check["status"] for check in recorded["checks"]} == {"informational"}
     assert {check["threshold"] for check in recorded["checks"]} == {None}
@@ -517,7 +518,7 @@ def test_recording_all_measures_what_a_run_that_judges_does_and_judges_nothing(g
     ids=["one", "two"],
 )
 def test_recording_families_measures_these_alone(gate_run, families, ids):
-    result, recorded = gate_run("--stress-record", families)
+    result, recorded = gate_run(record=families)
     assert_nothing_was_judged(result, recorded)
     assert [check["id"] for check in recorded["checks"]] == ids
     assert {check["status"] for check in recorded["checks"]} == {"informational"}
@@ -525,7 +526,7 @@ def test_recording_families_measures_these_alone(gate_run, families, ids):
 
 
 def test_recording_a_family_that_no_test_is_of_measures_nothing(gate_run):
-    result, recorded = gate_run("--stress-record", "none-such")
+    result, recorded = gate_run(record="none-such")
     assert_nothing_was_judged(result, recorded)
     assert recorded["checks"] == []
 
@@ -535,6 +536,6 @@ def test_recording_still_refuses_a_baseline_that_is_not_what_it_should_be(gate_r
     gate_run.zoo.bind(f"{ROWS}[[check]]{row}")
     shutil.copy(STRESS_TESTS / "test_baseline.py", gate_run.zoo.tests)
     gate_run.zoo.save("baseline.safetensors", blind=True)
-    result, report = gate_run("--baseline", "baseline.safetensors", "--stress-record", "all")
+    result, report = gate_run("--baseline", "baseline.safetensors", record="all")
     assert (result.ret, report["verdict"]) == (4, "error")
     result.stdout.fnmatch_lines(["*baseline: accuracy 0.2500 < threshold 0.8500*the baseline itself is not what*"])

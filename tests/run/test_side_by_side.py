@@ -9,7 +9,7 @@ import pytest
 import scipy.stats  # noqa: F401
 import seaborn  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 from PIL import ImageFont  # noqa: F401
-from zoo import ROWS, Zoo, hypothesis_as_it_starts
+from zoo import ROWS, Zoo, asked_to_record, hypothesis_as_it_starts
 
 SEARCH = """
 [[check]]
@@ -47,7 +47,8 @@ def test_a_run_that_does_not_search_measures_no_search(pytester, zoo):
 
 
 def test_recording_measures_none(pytester, zoo):
-    result = pytester.runpytest_inprocess("--stress-data", zoo.data, "stress_tests", "--stress-record", "clean")
+    with asked_to_record("clean"):
+        result = pytester.runpytest_inprocess("--stress-data", zoo.data, "stress_tests")
     assert result.ret == 4, "a recording judges nothing"
     report = json.loads((zoo.root / "reports/stress.json").read_text())
     assert (report["overview"], report["errors"]) == (None, [])

@@ -1,0 +1,128 @@
+"""The gate in Python: `from harness import gate`, in a notebook or at the end of a training script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.run.execute import RunResult, execute, without_verdict
+from harness.run.request import RunRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+def gate(
+    candidate: str | Path | None = None,
+    *,
+    tests: str | Path = "stress_tests",
+    baseline: str | Path | None = None,
+    incumbent: str | Path | None = None,
+    checks: str | Path | None = None,
+    model: str | None = None,
+    model_arg: Sequence[str] = (),
+    model_outputs: str | None = None,
+    normalisation: str | None = None,
+    checkpoint_key: str | None = None,
+    strip_prefix: str | None = None,
+    data: str = "fashion-mnist",
+    size: str | None = None,
+    channels: int | None = None,
+    resize: str | None = None,
+    crop: str | None = None,
+    interpolation: str | None = None,
+    antialias: str = "yes",
+    transform: str | None = None,
+    layer: str | None = None,
+    profile: str = "default",
+    samples: int | None = None,
+    device: str = "auto",
+    no_cache: bool = False,
+    budget: str | None = None,
+    timeout: float | None = None,
+    backend: str = "process",
+    ray_address: str | None = None,
+    ray_workers: int | None = None,
+    ray_gpus: float = 0.0,
+    ray_logs: bool = False,
+    no_overview: bool = False,
+    reports: str | Path = "reports",
+    history: str | Path | None = None,
+    mlflow: str | None = None,
+    options: Sequence[str] = (),
+    progress: bool = True,
+) -> RunResult:
+    r"""Run the gate on a candidate in a process of its own, and return its verdict with every value measured.
+
+    Arguments are the settings of `pytest stress_tests` by their names, with the same defaults, and `tests` is the
+    folder of the stress tests; `options` are further options of pytest. With `progress` the run's own lines are printed
+    as they come. A candidate that cannot be judged is no exception: the verdict is then `error`, and `errors` say why.
+    Raises `InputError` for a setting that is none.
+
+        from harness import check
+
+        result = gate("runs/new.pth", data="folder:photos/test")
+        if not result.passed:
+            print(result.headline, *result.failed, sep="\\n")
+    """
+    request = RunRequest(
+        candidate=candidate,
+        baseline=baseline,
+        incumbent=incumbent,
+        checks=checks,
+        model=model,
+        model_arg=model_arg,
+        model_outputs=model_outputs,
+        normalisation=normalisation,
+        checkpoint_key=checkpoint_key,
+        strip_prefix=strip_prefix,
+        data=data,
+        size=size,
+        channels=channels,
+        resize=resize,
+        crop=crop,
+        interpolation=interpolation,
+        antialias=antialias,
+        transform=transform,
+        layer=layer,
+        profile=profile,
+        samples=samples,
+        device=device,
+        no_cache=no_cache,
+        budget=budget,
+        timeout=timeout,
+        backend=backend,
+        ray_address=ray_address,
+        ray_workers=ray_workers,
+        ray_gpus=ray_gpus,
+        ray_logs=ray_logs,
+        no_overview=no_overview,
+        reports=reports,
+        history=history,
+        mlflow=mlflow,
+        tests=(str(tests),),
+        options=tuple(options),
+        root=Path.cwd(),
+    )
+    request.expect_sound()
+    return judged(request, on_line=print if progress else None)
+
+
+def judged(request: RunRequest, *, shown: bool = False, on_line: Callable[[str], None] | None = None) -> RunResult:
+    """Run the gate as `execute` does, and see to it that reports say what came of it.
+
+    One that ends without them, such as by a crash, or before the plugin that writes them is loaded, is told of in
+    reports all the same; those of an earlier run are removed.
+    """
+    from harness.plugin.output import forget, write_refusal
+    from harness.run.outcome import REPORTS
+    from harness.run.reported import refusal_of
+    from harness.run.request import command_line, value_in
+
+    arguments = command_line(request)
+    forget(request.root / (value_in(arguments, "reports") or request.reports))
+    result = execute(request, shown=shown, on_line=on_line)
+    if not result.concluded and not all((result.reports / name).exists() for name in REPORTS):
+        reason = without_verdict(result.status)
+        write_refusal(refusal_of(None, [reason], command=["pytest", *arguments]), result.reports)
+    return result

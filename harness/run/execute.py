@@ -1,0 +1,294 @@
+"""A gate run in a process of its own: how it is started, what passes between the two, and what comes of it.
+
+The environment variable `STRESS_REQUEST_FILE` names a file with what is asked for beyond pytest's options; the run
+writes its answers beside it. No other module starts pytest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.base.errors import InputError
+from harness.base.records import as_json, read_json
+from harness.run.budget import Fit
+from harness.run.outcome import NOT_JUDGED
+from harness.run.request import command_line, value_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from harness.run.request import RunRequest
+
+REQUEST_FILE = "STRESS_REQUEST_FILE"
+_INTERRUPTED = 2
+_TAIL = 15
+"""Lines of a run's output that are shown where it came to no end."""
+_ON_ONE_CORE = """\
+import ctypes, os, signal, sys
+core = int(sys.argv.pop(1))
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {core})
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it ends with what has begun it.
+import pytest
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a run says of one check: the `value` measured on `n` images, and what it was held against."""
+
+    id: str
+    role: str
+    family: str
+    metric: str
+    status: str
+    value: float | None
+    threshold: float | None
+    direction: Literal["at_least", "at_most"]
+    n: int
+    explanation: str
+
+    @staticmethod
+    def of(entry: Mapping[str, Any]) -> Measured:
+        """Return what an entry of `stress.json` says."""
+        named = ("id", "role", "family", "metric", "status", "value")
+        known = {name: entry[name] for name in named}
+        more = {name: entry[name] for name in ("direction", "n", "explanation")}
+        return Measured(**known, threshold=entry["threshold"], **more)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What came of a run. `verdict` is error, and `exit_status` 4, where nothing was judged; `errors` say why.
+
+    `report` is the content of `stress.json`, None where there is none, and `reports` the folder that it is in.
+    `concluded` says whether the run came to an end of its own: one that crashed did not. `printed` are the last lines
+    that it printed, empty where they went to the terminal; `status` is that of its process. `fit` is the answer of a
+    plan for a time.
+    """
+
+    exit_status: int
+    reports: Path
+    report: Mapping[str, Any] | None = None
+    concluded: bool = True
+    status: int = 0
+    printed: tuple[str, ...] = ()
+    fit: Fit | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Return pass, fail, partial or error."""
+        return "error" if self.report is None or not self.concluded else str(self.report["verdict"])
+
+    @property
+    def passed(self) -> bool:
+        """Return whether every check of a whole run passes."""
+        return self.verdict == "pass"
+
+    @property
+    def headline(self) -> str:
+        """Return the verdict in one sentence."""
+        said = "" if self.report is None else self.report.get("headline", "")
+        return str(said) if said and self.concluded else f"{self.verdict.upper()}: {' '.join(self.errors)}"
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """Return why nothing could be judged."""
+        if self.report is not None and self.report.get("errors"):
+            return tuple(self.report["errors"])
+        return () if self.concluded else (without_verdict(self.status),)
+
+    @cached_property
+    def checks(self) -> tuple[Measured, ...]:
+        """Return what was measured, check by check."""
+        return tuple(map(Measured.of, self.report["checks"])) if self.report else ()
+
+    @property
+    def failed(self) -> tuple[Measured, ...]:
+        """Return the checks that fail."""
+        return tuple(check for check in self.checks if check.status == "fail")
+
+    @property
+    def page(self) -> Path:
+        """Return the path of the report for people."""
+        return self.reports / "stress.html"
+
+    def __str__(self) -> str:
+        return self.headline
+
+    def _repr_html_(self) -> str:
+        """Return the headline and the table of checks, as a notebook shows them."""
+        titles = ("check", "status", "value", "threshold", "n")
+        rows = [(each.id, each.status, _number(each.value), _held(each), f"{each.n}") for each in self.checks]
+        head = "".join(f"<th>{title}</th>" for title in titles)
+        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if rows else ""
+        return f"<p><b>{escape(self.headline)}</b></p>{table}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _held(check: Measured) -> str:
+    if check.binding is None:
+        return ""
+    return f"{'≥' if check.direction == 'at_least' else '≤'} {_number(check.binding)}"
+
+
+def without_verdict(status: int) -> str:
+    """Say that a run ended with this status and came to no verdict."""
+    return (
+        f"the gate ended with exit status {status} and without a verdict, as by a crash, or an exit of the model or a "
+        "test; nothing was judged"
+    )
+
+
+def execute(
+    request: RunRequest, *, core: int | None = None, shown: bool = False, on_line: Callable[[str], None] | None = None
+) -> RunResult:
+    """Run the gate in a child process and return what came of it.
+
+    What it prints goes to the terminal if `shown`, and else line by line to `on_line`; the last lines are in the
+    result. On one `core` alone, as many run side by side as there are cores, and each ends with this process. Ctrl-C,
+    which a terminal sends to the child too, is the child's to handle where it is shown: the status is 2 then.
+    """
+    arguments = command_line(request)
+    python = ("-m", "pytest") if core is None else ("-c", _ON_ONE_CORE, str(core))
+    command = [sys.executable, *python, *arguments]
+    reports = request.root / (value_in(arguments, "reports") or request.reports)
+    with tempfile.TemporaryDirectory() as folder:
+        path = hand_over(request, Path(folder, "request.json"))
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", REQUEST_FILE: str(path)}
+        status, printed = _run(command, environment, shown=shown, on_line=on_line)
+        answers = _read(_answers_of(path))
+    concluded = answers.get("status") == status or status == _INTERRUPTED
+    if "reports" in answers:
+        reports = Path(answers["reports"])
+    return RunResult(
+        status if concluded else NOT_JUDGED,
+        reports,
+        _report(reports),
+        concluded,
+        status,
+        printed[-_TAIL:],
+        read_json(Fit, answers["fit"], where="a plan") if "fit" in answers else None,
+    )
+
+
+def _report(folder: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads((folder / "stress.json").read_bytes())
+    except OSError:
+        return None
+    return found
+
+
+def _run(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    shown: bool,
+    on_line: Callable[[str], None] | None,
+) -> tuple[int, tuple[str, ...]]:
+    """Run a command; return its exit status, 2 where Ctrl-C ended it, and the lines that it printed."""
+    how: dict[str, Any] = {"env": environment}
+    if shown:
+        with _interrupts_left_to_children():
+            ended = subprocess.run(command, check=False, **how)  # noqa: S603  Our own command.
+        return (_INTERRUPTED if ended.returncode == -signal.SIGINT else ended.returncode), ()
+    if on_line is None:
+        run = subprocess.run(command, capture_output=True, text=True, check=False, **how)  # noqa: S603
+        return run.returncode, tuple((run.stdout + run.stderr).strip().splitlines())
+    how |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    lines: list[str] = []
+    with subprocess.Popen(command, **how) as child:  # noqa: S603
+        for line in child.stdout or ():
+            lines.append(line.rstrip("\n"))
+            on_line(lines[-1])
+    return child.returncode, tuple(lines)
+
+
+@contextmanager
+def _interrupts_left_to_children() -> Iterator[None]:
+    """Go on at Ctrl-C; a child process is interrupted by it as ever, unless this one was not to be interrupted."""
+    mine = threading.current_thread() is threading.main_thread()  # Others are not interrupted.
+    if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *_: None)  # Unlike SIG_IGN, it is not inherited.
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def hand_over(request: RunRequest, path: Path) -> Path:
+    """Write what a request asks for beyond pytest's options into a file for `STRESS_REQUEST_FILE`; return its path."""
+    asked = {
+        "record": None if request.record is None else sorted(request.record),
+        "answers": request.answers and str(request.answers),
+        "panel_predictions": request.panel_predictions and str(request.panel_predictions),
+    }
+    path.write_text(json.dumps(asked), "utf-8")
+    return path
+
+
+def taken_over(request: RunRequest) -> RunRequest:
+    """Return the request with what is asked for beyond pytest's options, if another process started this one."""
+    if not (path := os.environ.get(REQUEST_FILE)):
+        return request
+    asked = _read(Path(path))
+    return replace(
+        request,
+        record=None if asked.get("record") is None else frozenset(asked["record"]),
+        answers=Path(asked["answers"]) if asked.get("answers") else None,
+        panel_predictions=Path(asked["panel_predictions"]) if asked.get("panel_predictions") else None,
+    )
+
+
+def answer(*, reports: Path | None = None, status: int | None = None, fit: Fit | None = None) -> None:
+    """Tell the process that started this run, if any: where its reports will be, its exit status, or how it fits.
+
+    Raises `OSError` where that cannot be written.
+    """
+    if not (path := os.environ.get(REQUEST_FILE)):
+        return
+    said: dict[str, object] = {}
+    if reports is not None:
+        said["reports"] = str(reports)
+    if status is not None:
+        said["status"] = status
+    if fit is not None:
+        said["fit"] = as_json(fit)
+    answers = _answers_of(Path(path))
+    answers.write_text(json.dumps({**_read(answers), **said}), "utf-8")
+
+
+def _answers_of(path: Path) -> Path:
+    return path.with_suffix(".answers.json")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return what a file between the two says, empty where there is none."""
+    if not path.exists():
+        return {}
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    return found
