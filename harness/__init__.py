@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.api import gate
 
-__all__ = ["check"]
+__all__ = ["gate"]
 
 
 def __getattr__(name: str) -> Any:
