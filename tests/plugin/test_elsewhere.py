@@ -16,7 +16,7 @@ def test_tests_of_others_may_use_the_word_gate(pytester):
     pytester.makepyfile(
         """
         import pytest
-        from harness.checks import Gate
+        from harness.checks import Check
 
         @pytest.mark.parametrize("gate", [Gate("a", "a", "accuracy")])
         def test_own_gate(stress_check):
