@@ -144,7 +144,7 @@ def _survival(options: argparse.Namespace, classifier: Classifier, images: Label
         return OK
     print(f"{len(images)} images; of those right as they are")
     for curve in curves:
-        decile, median = (curve.path.said(curve.quantile(share)) for share in (0.1, 0.5))
+        decile, median = (curve.path.label(curve.quantile(share)) for share in (0.1, 0.5))
         held = results[curve.path.name]["held_to_the_limit"]
         print(
             f"  {curve.path.name}: one in ten fails by {decile}, half by {median}, {held:.0%} are right up to the limit"

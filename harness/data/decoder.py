@@ -60,8 +60,8 @@ class Noticed:
             max(self.worst, other.worst),
         )
 
-    def said(self, count: int, pipeline: Pipeline) -> Iterator[str]:
-        """Say it of so many images."""
+    def notes(self, count: int, pipeline: Pipeline) -> Iterator[str]:
+        """Return notes on it, of so many images."""
         if self.transparent:
             yield f"{self.transparent} of {count} images have transparency, which is dropped"
         if self.stretched:
@@ -162,7 +162,7 @@ class Decoder:
                 for image in part.pixels:
                     write(image)
                 progress.update(len(part.pixels))
-        return (*self.pictures.notes, *noticed.said(count, self.pipeline))
+        return (*self.pictures.notes, *noticed.notes(count, self.pipeline))
 
     def part(self, span: Span) -> DecodedSpan:
         """Return the pixels of a span; raises `InputError` where its files are other ones than of who sent it."""

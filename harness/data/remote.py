@@ -78,7 +78,7 @@ class RemoteFile:
         try:
             content: bytes = system.cat_file(path, start=offset, end=end)
         except Exception as error:  # Each file system has errors of its own.
-            raise OSError(said(error)) from error
+            raise OSError(error_text(error)) from error
         if len(content) == self.size != end - offset:
             raise OSError("its server gives files whole, not in parts; download it")
         if len(content) != end - offset:
@@ -127,7 +127,7 @@ def remote_file(url: str) -> RemoteFile:
         system.invalidate_cache()
         info = system.info(path)
     except Exception as error:  # Each file system has errors of its own.
-        raise InputError(f"{url}: cannot be read ({said(error)})") from None
+        raise InputError(f"{url}: cannot be read ({error_text(error)})") from None
     if info.get("type") == "directory":
         raise InputError(f"{url}: is a folder, expected a file")
     if info.get("size") is None:
@@ -150,13 +150,13 @@ def remote_files(url: str, *, suffix: str) -> list[RemoteFile]:
         pattern = path if "*" in path else f"{path.rstrip('/')}/*{suffix}"
         found = sorted(str(system.unstrip_protocol(name)) for name in system.glob(pattern))
     except Exception as error:  # As above.
-        raise InputError(f"{url}: cannot be read ({said(error)})") from None
+        raise InputError(f"{url}: cannot be read ({error_text(error)})") from None
     if not found:
         raise InputError(f"{url}: there is no file there whose name ends in {suffix}")
     return [remote_file(name) for name in found]
 
 
-def said(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """Return what an error of a file system says, or what its server answered, which may be behind it."""
     if (status := getattr(error.__cause__ or error, "status", None)) is not None:
         return f"its server answers {status} {getattr(error.__cause__ or error, 'message', '')}".rstrip()
@@ -189,7 +189,7 @@ def _system_of(url: str) -> tuple[Any, str]:
             "abfs, hf, https or file"
         ) from None
     except Exception as error:  # As above, such as for want of credentials.
-        raise InputError(f"{url}: cannot be opened ({said(error)})") from None
+        raise InputError(f"{url}: cannot be opened ({error_text(error)})") from None
     return system, path
 
 

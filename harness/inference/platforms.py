@@ -90,7 +90,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def mixed(kinds: Mapping[str, int], margins: Sequence[tuple[str, float]]) -> str:
+def note_on_platforms(kinds: Mapping[str, int], margins: Sequence[tuple[str, float]]) -> str:
     """Return what is to be said of a run on workers of several kinds; "" where all are of one.
 
     `margins` are rows of the checks file with how far their value is from its threshold, as a share of the images.

@@ -99,9 +99,9 @@ class SeverityPath:
     @property
     def limit(self) -> str:
         """Return the last severity with its unit."""
-        return self.said(max(self.steps))
+        return self.label(max(self.steps))
 
-    def said(self, severity: float) -> str:
+    def label(self, severity: float) -> str:
         """Return a severity with its unit, as people say it, such as 12.5 degrees or 40% of ±30° and ±3 px."""
         return f"{100 * severity:.3g}% of ±30° and ±3 px" if self.unit == "share" else f"{severity:.3g} {self.unit}"
 

@@ -256,7 +256,7 @@ def pytest_terminal_summary(
     for line in summary_lines(run.outcome, reports):
         terminalreporter.line(line)
     if run.session and run.session.cluster:
-        terminalreporter.line(run.session.cluster.said())
+        terminalreporter.line(run.session.cluster.summary())
     if _on_github():
         from harness.report.text import annotation_lines
 

@@ -150,10 +150,10 @@ def _mixed(session: StressSession, verdicts: Sequence[Verdict]) -> list[str]:
     """Say of a cluster of several kinds of processors how close the verdict comes to what these may change."""
     if session.cluster is None or len(session.cluster.kinds) <= 1:
         return []
-    from harness.inference.platforms import mixed
+    from harness.inference.platforms import note_on_platforms
 
     margins = [(each.check.id, margin) for each in verdicts if (margin := _margin(each)) is not None]
-    return [mixed(session.cluster.kinds, margins)]
+    return [note_on_platforms(session.cluster.kinds, margins)]
 
 
 def _margin(verdict: Verdict) -> float | None:

@@ -12,7 +12,7 @@ from harness.base.settings import add_settings, values_in
 from harness.inference import placed
 from harness.inference.backend import Perturbed
 from harness.inference.cluster.scheduling import Ranges, Throughput, speeds
-from harness.inference.platforms import mixed
+from harness.inference.platforms import note_on_platforms
 from harness.networks.running import BACKEND_SETTINGS, BackendOptions, RayOptions
 from harness.perturb import Pose
 
@@ -60,11 +60,11 @@ def test_stragglers_are_named():
 
 
 def test_workers_of_several_kinds_are_told_with_the_verdicts_margin():
-    assert mixed({"a": 4}, [("clean", 0.00001)]) == ""
-    close = mixed({"a": 4, "b": 1}, [("clean", 0.01), ("bee", 0.0001)])
+    assert note_on_platforms({"a": 4}, [("clean", 0.00001)]) == ""
+    close = note_on_platforms({"a": 4, "b": 1}, [("clean", 0.01), ("bee", 0.0001)])
     assert "4 on a; 1 on b" in close
     assert "decided by less: bee (0.0001)" in close
-    far = mixed({"a": 4, "b": 1}, [("clean", 0.02), ("bee", 0.01)])
+    far = note_on_platforms({"a": 4, "b": 1}, [("clean", 0.02), ("bee", 0.01)])
     assert "none is so close to its threshold, the closest is bee (0.0100)" in far
 
 

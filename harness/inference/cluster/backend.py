@@ -49,8 +49,8 @@ class Cluster:
         """Return what decides the last bits on a worker, in words, by how many workers there are of a kind."""
         return self._pool.kinds
 
-    def said(self) -> str:
-        """Return in words how many workers there are, and how fast each is."""
+    def summary(self) -> str:
+        """Return how many workers there are, and how fast each is, as a line of text."""
         return f"cluster: {len(self._pool.done)} workers; {speeds(self._pool.done.values())}"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.base.errors import InputError
 from harness.base.registry import Registry
-from harness.perturb.corruptions import compression, light, missing, noise, optics, shape
+from harness.perturb.corruptions import compression, light, noise, optics, shape
 from harness.perturb.corruptions.kind import Kind
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ SHIPPED: Mapping[str, Kind] = {
     **light.KINDS,
     **compression.KINDS,
     **shape.KINDS,
-    **missing.KINDS,
 }
 """The corruptions that ship, by name, each with its parameter at severities 1 to 5."""
 

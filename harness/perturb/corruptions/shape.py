@@ -1,4 +1,4 @@
-"""Corruptions of shape: warps, with zeros outside and bilinear interpolation, and parts of the image that are hidden.
+"""Corruptions of shape: warps, with zeros outside and bilinear interpolation, and parts that are hidden or missing.
 
 Images are (N, H, W, C) float32 in [0, 1]; each image has its own generator in `draws`. OpenCV sees one image at a time,
 so that the others of a batch cannot matter.
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.perturb.corruptions.kind import Kind, pixels_at_28
+from harness.perturb.corruptions.kind import Kind, pixels_at_28, uniform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,6 +98,18 @@ def stripes(images: np.ndarray, count: float, draws: Sequence[np.random.Generato
     return hidden
 
 
+def dead_pixels(images: np.ndarray, share: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
+    """Make this share of the pixels black, in all channels."""
+    return images * (uniform((*images.shape[1:3], 1), draws) >= share)
+
+
+def missing_rows(images: np.ndarray, share: float, draws: Sequence[np.random.Generator]) -> np.ndarray:
+    """Make this share of the rows black, rounded to whole rows."""
+    height = images.shape[1]
+    ranks = np.stack([draw.permutation(height) for draw in draws])[:, :, None, None]
+    return np.asarray(images * (ranks >= round(share * height)))
+
+
 KINDS: Mapping[str, Kind] = {
     # Root mean square displacement in pixels (Simard et al. 2003); H&D's are about as large.
     "elastic": Kind(elastic, (0.5, 0.75, 1.0, 1.5, 2.0)),
@@ -111,4 +123,8 @@ KINDS: Mapping[str, Kind] = {
     "occlusion-square": Kind(square, (0.2, 0.3, 0.4, 0.5, 0.6)),
     # How many grey stripes, each two pixels wide; after MNIST-C's stripe.
     "occlusion-stripes": Kind(stripes, (1, 2, 3, 4, 5)),
+    # Share of pixels that are black; ours.
+    "dead-pixels": Kind(dead_pixels, (0.05, 0.1, 0.2, 0.3, 0.4)),
+    # Share of rows that are black; ours.
+    "missing-rows": Kind(missing_rows, (0.1, 0.2, 0.3, 0.4, 0.5)),
 }
