@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+MAX_BYTES = 1 << 30
+"""Beyond this size the entries that were used the longest ago are deleted."""
+_DIGEST = 32
+
 
 @dataclass(frozen=True)
 class CacheInfo:
@@ -85,11 +89,6 @@ def delete(path: Path) -> None:
     """Delete a file if there is one that can be deleted."""
     with suppress(OSError):
         path.unlink(missing_ok=True)
-
-
-MAX_BYTES = 1 << 30
-"""Beyond this size the entries that were used the longest ago are deleted."""
-_DIGEST = 32
 
 
 class PredictionCache(Entries):

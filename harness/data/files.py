@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from harness.data.pipeline import Pipeline
 
 _EXPECTED = f"expected one folder per class with files in {', '.join(sorted(SUFFIXES))}"
+MAX_BYTES = 256 << 20
+_EXPECTED_ROWS = "expected a first row that names the columns path and label, and a row for each image"
 
 
 def load_folder(path: Path, pipeline: Pipeline) -> LabelledImages:
@@ -95,10 +97,6 @@ def _left_out(path: Path, folders: list[Path], read: int) -> Iterable[str]:
     if left_out := +kinds:
         listed = ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()))
         yield f"{read} of {read + left_out.total()} files are read: {listed}"
-
-
-MAX_BYTES = 256 << 20
-_EXPECTED_ROWS = "expected a first row that names the columns path and label, and a row for each image"
 
 
 def load_csv(path: Path, pipeline: Pipeline) -> LabelledImages:

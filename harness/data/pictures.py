@@ -23,6 +23,10 @@ LABEL_KEYS = ("label", "labels", "fine_label", "target")
 """What the columns of pictures and of labels are called in data that name theirs, the first that there is."""
 MAX_CLASSES = 100_000
 """Labels run below this: ImageNet-21k has 21,841 classes."""
+FREE = 256 << 20
+"""Bytes that anything may ask for."""
+MAX_EXPANSION = 100
+"""How many times its size on disk a file may ask for beyond that: photographs as JPEG expand about 20 times."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,12 +142,6 @@ def classes_of(labels: Sequence[Any], names: Sequence[Any] | None, *, where: str
     if len(set(classes)) != len(classes):
         raise InputError(f"{where}: a class is named twice among {', '.join(classes)}")
     return np.array(values, dtype=np.int64), classes
-
-
-FREE = 256 << 20
-"""Bytes that anything may ask for."""
-MAX_EXPANSION = 100
-"""How many times its size on disk a file may ask for beyond that: photographs as JPEG expand about 20 times."""
 
 
 def expect_proportion(path: Path | str, *, needed: int, stored: int) -> None:

@@ -32,6 +32,8 @@ _VERSIONS = {
 """What file systems call that which tells a file's content from what it was before."""
 _fetching: dict[str, threading.Lock] = defaultdict(threading.Lock)
 """By URL: threads that need the same block wait for the first of them."""
+_FORMAT = 1
+"""Of what is kept; another one than theirs is found anew."""
 
 
 def is_url(text: str) -> bool:
@@ -207,10 +209,6 @@ def _install(protocol: str) -> str:
 @lru_cache(maxsize=_HELD)
 def _block(file: RemoteFile, number: int) -> bytes:
     return file.fetch(number * _BLOCK, _BLOCK)
-
-
-_FORMAT = 1
-"""Of what is kept; another one than theirs is found anew."""
 
 
 def kept_facts() -> ArrayStore:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+_NAMES = ("logits", "out")
+_MATRIX = 2
+
 
 @contextmanager
 def evaluating(model: nn.Module, hooks: Mapping[str, Callable[..., Any]] | None = None) -> Iterator[None]:
@@ -42,10 +45,6 @@ def evaluation_copy(model: nn.Module) -> nn.Module:
     with foreign_network():
         copied = copy.deepcopy(model)
     return copied.eval().requires_grad_(requires_grad=False)
-
-
-_NAMES = ("logits", "out")
-_MATRIX = 2
 
 
 def logits_of(outputs: Any) -> tuple[Any, str]:

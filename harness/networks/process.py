@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 
 _CPU = torch.device("cpu")
 _SIGNALS = [getattr(signal, name) for name in ("SIGALRM", "SIGINT", "SIGTERM") if hasattr(signal, name)]
+_one_at_a_time = threading.Lock()
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_LAYERS = 1 << 26
+"""Bytes of a buffer that is reused: above what a layer puts out for a batch, see `harness.inference.devices`. What is
+larger are images, which would leave holes between the buffers."""
+_LAYERS_OF_OLD = 1 << 25
+"""The largest threshold of a mapping that glibc took before 2.35."""
+_KEPT = 1 << 28
+"""Bytes that are kept free at most at the end of the arena."""
 
 
 def _set_environment(variables: dict[str, str]) -> None:
@@ -82,9 +91,6 @@ _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
     (lambda: locale.setlocale(locale.LC_ALL), _set_locale),
 )
 """How each is read, and how it is written."""
-
-
-_one_at_a_time = threading.Lock()
 
 
 class Settings:
@@ -157,16 +163,6 @@ def settings_kept() -> Iterator[None]:
             for number, handler in handlers.items():
                 if signal.getsignal(number) != handler and handler is not None:
                     signal.signal(number, handler)
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-_LAYERS = 1 << 26
-"""Bytes of a buffer that is reused: above what a layer puts out for a batch, see `harness.inference.devices`. What is
-larger are images, which would leave holes between the buffers."""
-_LAYERS_OF_OLD = 1 << 25
-"""The largest threshold of a mapping that glibc took before 2.35."""
-_KEPT = 1 << 28
-"""Bytes that are kept free at most at the end of the arena."""
 
 
 @cache

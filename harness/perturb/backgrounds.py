@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _WORK_BYTES = 24
 """Memory that it takes to change one byte of an image: a few copies in float32 or float64."""
+SIDES = ("left", "right", "upper", "lower")
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,9 +172,6 @@ BACKGROUNDS: Mapping[str, Callable[[LabelledImages, np.ndarray, np.random.Genera
     "clutter": _clutter,
 }
 """What may stand behind an object, by the name that a check gives it."""
-
-
-SIDES = ("left", "right", "upper", "lower")
 
 
 @dataclass(frozen=True)

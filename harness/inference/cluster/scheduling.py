@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _PARTS = 4
 """A worker takes this part of what is left of a share at a time, so that all are done at nearly the same time."""
+SLOW = 0.5
+"""A worker below this part of the middle one's speed is a straggler."""
 
 
 @dataclass(frozen=True, order=True)
@@ -62,10 +64,6 @@ class Ranges:
         start = share[0]
         share[0] += min(self._most, max(1, left // _PARTS))
         return Range(start * self._size, min(share[0] * self._size, self._count))
-
-
-SLOW = 0.5
-"""A worker below this part of the middle one's speed is a straggler."""
 
 
 @dataclass

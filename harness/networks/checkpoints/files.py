@@ -26,6 +26,10 @@ Code = Literal[
 
 SAVE_WEIGHTS_ALONE = "Save the weights alone: torch.save(model.state_dict(), path)."
 COPY_AGAIN = "Copy the file again, or save it anew."
+MAX_BYTES = 2 << 30
+"""Larger files are refused before they are read; a ViT-B/16 with its average and Adam's states has 1.4 GB."""
+_BOTH = "Copy both files into one folder, or export it anew with its weights inside (external_data=False)."
+_NEXT_STEP = "Name a checkpoint file (.safetensors, .pt or .pth)."
 
 
 class CheckpointRefused(InputError):  # noqa: N818  The word that its message begins with.
@@ -41,13 +45,6 @@ def shown(text: object, *, length: int = 120) -> str:
     line = str(text)
     line = line if len(line) <= length else f"{line[:length]}..."
     return line if line.isprintable() else ascii(line)[1:-1]
-
-
-MAX_BYTES = 2 << 30
-"""Larger files are refused before they are read; a ViT-B/16 with its average and Adam's states has 1.4 GB."""
-
-_BOTH = "Copy both files into one folder, or export it anew with its weights inside (external_data=False)."
-_NEXT_STEP = "Name a checkpoint file (.safetensors, .pt or .pth)."
 
 
 def require_file(path: Path) -> None:

@@ -26,6 +26,12 @@ _FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _INTEGERS = {torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.bool}
 _OF_TRAINING = "num_batches_tracked"
 """The last part of the name of what a batch norm counts when it is trained; files of old have none."""
+_LISTED = 3
+_MOST = 0.6
+"""The share of names that agree when it is the same network but for something."""
+_CLASSES = ("num_classes", "classes", "n_classes", "num_labels", "nb_classes")
+_CHANNELS = ("in_channels", "in_chans", "channels", "num_channels", "input_channels")
+OF_ANOTHER = "For a network that is not the shipped architecture name the callable that builds it as model."
 
 
 @dataclass(frozen=True)
@@ -119,14 +125,6 @@ def fits_of(held: StateDict, needed: Needed, *, prefix: str | None) -> list[Tens
     if prefix is not None:
         found = {prefix: found.get(prefix, {})}
     return [TensorFit(needed, held, before, matched) for before, matched in found.items()]
-
-
-_LISTED = 3
-_MOST = 0.6
-"""The share of names that agree when it is the same network but for something."""
-_CLASSES = ("num_classes", "classes", "n_classes", "num_labels", "nb_classes")
-_CHANNELS = ("in_channels", "in_chans", "channels", "num_channels", "input_channels")
-OF_ANOTHER = "For a network that is not the shipped architecture name the callable that builds it as model."
 
 
 def misfit(

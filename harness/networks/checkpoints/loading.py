@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 _LEGACY = bytes.fromhex("80028a0a6cfc9c46f920")
 """How files begin that `torch.save` wrote before PyTorch 1.6: a pickle of a long number."""
+MAX_ARGUMENTS = 4_096
+"""Longer arguments of an architecture, as JSON, are refused: a list in them may stand for a layer per number."""
+_NOT_ITS_OWN = "The record in it is of another network than its tensors: save it anew where it was trained."
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,12 +98,6 @@ def _read(content: bytes, path: Path) -> tuple[tuple[StateDict, ...], Record | N
             "torch.save(torch.load(path, weights_only=True), another_path)."
         )
     raise CheckpointRefused("FORMAT", path, fact, next_step)
-
-
-MAX_ARGUMENTS = 4_096
-"""Longer arguments of an architecture, as JSON, are refused: a list in them may stand for a layer per number."""
-
-_NOT_ITS_OWN = "The record in it is of another network than its tensors: save it anew where it was trained."
 
 
 def build_network(record: Record, tensors: Mapping[str, StoredTensor], path: Path) -> nn.Module:

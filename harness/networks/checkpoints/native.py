@@ -26,6 +26,28 @@ if TYPE_CHECKING:
 RECORD_KEY = "harness"
 """The key of the record in a safetensors file's metadata."""
 _SCHEMA = 1
+MAX_HEADER_BYTES = 4 << 20
+"""Larger headers are refused: this is enough for tens of thousands of tensors, and JSON grows when it is parsed."""
+_LENGTH_BYTES = 8
+_MAX_DIMENSIONS = 16
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "C64": torch.complex64,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "BOOL": torch.bool,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
+    "U8": torch.uint8,
+}
 
 
 @record
@@ -89,31 +111,6 @@ def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"duplicate key {key!r}")
         mapping[key] = value
     return mapping
-
-
-MAX_HEADER_BYTES = 4 << 20
-"""Larger headers are refused: this is enough for tens of thousands of tensors, and JSON grows when it is parsed."""
-
-_LENGTH_BYTES = 8
-_MAX_DIMENSIONS = 16
-_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "C64": torch.complex64,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "BOOL": torch.bool,
-    "U64": torch.uint64,
-    "U32": torch.uint32,
-    "U16": torch.uint16,
-    "U8": torch.uint8,
-}
 
 
 def read_native(content: bytes, path: Path) -> tuple[dict[str, StoredTensor], Record | None]:

@@ -4,10 +4,10 @@ A pickle is a program for a stack machine. Python's unpickler runs it by importi
 restricted ones can be made to hang or to use up all memory. This machine knows the instructions that dicts of tensors,
 numbers and text take; tensors come out of it as descriptions, to be read when they are known to fit. The rule:
 
-- What a pickle calls is a tensor, an ordered dict, or one of `inert.DATA_TYPES`; the last leaves an `Opaque` in its
+- What a pickle calls is a tensor, an ordered dict, or one of `DATA_TYPES`; the last leaves an `Opaque` in its
   place. A call of anything else is refused, wherever it stands.
 - What a pickle names and does not call, such as a loss function among hyper-parameters, is a `Name`.
-- Neither is a weight: they may stand beside the state dict that is loaded, not in it, which `members` sees to.
+- Neither is a weight: they may stand beside the state dict that is loaded, not in it, which `state_dicts` sees to.
 """
 
 from __future__ import annotations

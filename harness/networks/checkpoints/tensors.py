@@ -125,4 +125,6 @@ _OF_MODULES = {
     "mmengine.logging.history_buffer": "HistoryBuffer",
 }
 DATA_TYPES = frozenset(f"{module}.{name}" for module, names in _OF_MODULES.items() for name in names.split())
-"""What a pickle may call: constructors of plain data, of which no instance is made here."""
+"""What a pickle may call: constructors of plain data, such as an optimizer's state. No instance is made here: a call
+leaves an `Opaque`. Any other call is refused, though it would not be made either: a file that calls a shell is no
+checkpoint."""
