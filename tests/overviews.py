@@ -48,7 +48,7 @@ def model(name: str = "candidate", *, right: float = 0.9, **facts) -> ModelOverv
         "persistent": PersistentFailures(
             300, 9, (PersistentFailure(17, "top", 9, "shirt", 0.6), PersistentFailure(4, "top", 6, "shirt", 0.8))
         ),
-        "right_everywhere": rate(0.7),
+        "robust_accuracy": rate(0.7),
         "survival": (Survival("rotation", "degrees", 200, (0.0, 1.0, 2.0), (1.0, 0.9, 0.5)),),
         "on_object": (OnObject(0.6, 0.5, 1.2, 100), OnObject(0.6, 0.5, 1.2, 100), None),
         "on_object_overall": OnObject(0.6, 0.5, 1.2, 200),

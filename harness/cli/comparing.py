@@ -138,7 +138,7 @@ def _lines(overview: Overview, changed: Flips) -> list[str]:
     from harness.measures.statistics import related
     from harness.report.failures import kinds_rows
     from harness.report.text import aligned
-    from harness.run.overview import Clean, Everywhere, Looking, Moved
+    from harness.run.overview import Clean, Looking, Moved, RobustAccuracy
 
     first, second = overview.models
     rows: list[tuple[str, ...]] = [("", first.name, second.name, "difference")]
@@ -153,7 +153,7 @@ def _lines(overview: Overview, changed: Flips) -> list[str]:
     for name, mine, theirs in zip(overview.classes, first[Clean].per_class, second[Clean].per_class, strict=True):
         add(f"  {name}", mine, theirs)
     add("right at the corners of ±10°, ±2 px", first[Moved].corners, second[Moved].corners, of_sample=True)
-    everywhere = (first[Everywhere].right_everywhere, second[Everywhere].right_everywhere)
+    everywhere = (first[RobustAccuracy].robust_accuracy, second[RobustAccuracy].robust_accuracy)
     add("right at every pose within them", *everywhere, of_sample=True)
     counts = (first[Clean].confident_errors, second[Clean].confident_errors)
     rows.append(("mistakes over 90% confidence", *map(str, counts), f"{counts[0] - counts[1]:+d} images"))

@@ -94,7 +94,7 @@ def _row(line: Line) -> tuple[str, ...]:
         line.candidate[:8],
         line.verdict,
         f"{len(line.failing)} of {line.judged}",
-        *map(_share, (line.clean, line.worst_pose, line.everywhere)),
+        *map(_share, (line.clean, line.worst_pose, line.robust_accuracy)),
         "–" if nearest is None else f"{nearest} {line.margins[nearest]:+.1f}",
     )
 

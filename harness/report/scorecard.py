@@ -126,7 +126,7 @@ def _closest(outcome: Outcome) -> Section | None:
     return Section("worse", "What is closest to failing", body)
 
 
-def right_everywhere(outcome: Outcome) -> Rate | None:
+def robust_accuracy_of(outcome: Outcome) -> Rate | None:
     """Return what the gate found of the candidate at all promised poses: the overview does not search again."""
     for verdict in outcome.verdicts:
         check = verdict.check

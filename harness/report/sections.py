@@ -14,7 +14,7 @@ from harness.report.history import history
 from harness.report.illustrations import figures
 from harness.report.informational import corruption_map
 from harness.report.page import Section, render, table
-from harness.report.scorecard import consensus_errors, coverage, right_everywhere, what_got_worse
+from harness.report.scorecard import consensus_errors, coverage, robust_accuracy_of, what_got_worse
 from harness.report.slices import slices
 from harness.report.suspects import suspect_labels
 from harness.report.tables import SIGNS, models, regressions
@@ -40,7 +40,7 @@ def comparison(outcome: Outcome) -> Section | None:
     """Return the candidate beside the baseline and the incumbent, or why they could not be compared."""
     title = "Against the other models"
     if outcome.overview is not None:
-        return Section("comparison", title, models(outcome.overview, right_everywhere(outcome)))
+        return Section("comparison", title, models(outcome.overview, robust_accuracy_of(outcome)))
     if outcome.overview_missing:
         return Section("comparison", title, render("lead", lines=[outcome.overview_missing], hints=""))
     return None

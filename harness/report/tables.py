@@ -12,7 +12,7 @@ from harness.measures.statistics import Z95, related
 from harness.perturb import IDENTITY
 from harness.report.page import Section, render, table
 from harness.report.wording import looks_less
-from harness.run.overview import Clean, Everywhere, Failing, Looking, Moved
+from harness.run.overview import Clean, Failing, Looking, Moved, RobustAccuracy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,7 +81,7 @@ def _compared(overview: Overview, everywhere: Rate | None) -> list[tuple[str, st
         ("Right on images as they are", "", [model[Clean].accuracy for model in known]),
         ("Right when turned and moved", "mean of the corners ±10°, ±2 px", [model[Moved].corners for model in known]),
     ]
-    found = [model[Everywhere].right_everywhere or (None if at else everywhere) for at, model in enumerate(known)]
+    found = [model[RobustAccuracy].robust_accuracy or (None if at else everywhere) for at, model in enumerate(known)]
     if any(found):
         rows.append(("Right at every small pose", "all 225 poses within ±10°, ±2 px", found))
     return rows

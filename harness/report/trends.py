@@ -25,7 +25,7 @@ _LETTERS = 24
 _CURVES = (
     ("clean", "as they are", "#333333", "o", "-"),
     ("worst_pose", "at the worst pose of a check", "#009E73", "^", ":"),
-    ("everywhere", "right at every small pose", "#CC79A7", "s", "--"),
+    ("robust_accuracy", "right at every small pose", "#CC79A7", "s", "--"),
 )
 _FAILING, _HOLDING = "#C04A00", "#0072B2"
 """As on the page: what fails, and what holds."""

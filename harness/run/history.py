@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-SCHEMA = 1
+SCHEMA = 2
 LAST = 50
 """Candidates that are shown at once."""
 MAX_BYTES = 64 << 20
@@ -39,10 +39,9 @@ class Line:
     """One run: of which candidate, when (UTC), what it came to, and what it measured.
 
     `candidate`, `data` and `checks` are hashes, SHA-256, of the checkpoint, the images and the checks file. `failing`
-    are the ids of the checks that failed, of `judged` ones. `clean` is the accuracy on images as they are, `worst_pose`
-    the least accuracy of a check at a pose, `everywhere` the share of images right at every promised pose. `margins`
-    has by family the least distance of a check from its threshold, negative beyond it, see
-    `harness.run.outcome.margin`.
+    are the ids of the checks that failed, of `judged` ones. `clean` is the clean accuracy, `worst_pose` the
+    least accuracy of a check at a pose, `robust_accuracy` that at every pose of the augmentation range. `margins` has
+    by family the least distance of a check from its threshold, negative beyond it, see `harness.run.outcome.margin`.
     """
 
     candidate: str
@@ -57,7 +56,7 @@ class Line:
     failing: tuple[str, ...] = ()
     clean: Share | None = None
     worst_pose: Share | None = None
-    everywhere: Share | None = None
+    robust_accuracy: Share | None = None
     margins: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -156,6 +155,7 @@ def _line(content: bytes, where: str) -> Line:
         raise InputError(f"{where}: is no JSON ({error})") from None
     if not isinstance(plain, dict):
         raise InputError(f"{where}: is {type(plain).__name__}, expected an object")
-    if plain.get("schema") != SCHEMA:
-        raise InputError(f"{where}: is of schema {plain.get('schema')!r}, this version reads {SCHEMA}")
+    if (schema := plain.get("schema")) != SCHEMA:
+        of = " of version 0.1" if schema == 1 else ""
+        raise InputError(f"{where}: is of schema {schema!r}{of}, this version reads {SCHEMA}")
     return read_json(Line, content, where=where)

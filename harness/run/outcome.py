@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.checks import Verdict
     from harness.run.overview import Overview
 
-SCHEMA = 1
+SCHEMA = 2
 
 PASSED, WORSE, NOT_JUDGED = 0, 1, 4
 """Exit statuses; "worse" and "could not judge" never share one."""
@@ -190,7 +190,7 @@ def line_of(outcome: Outcome, *, at: datetime | None = None) -> Line:
     """Return the line that a run leaves; `at` is when it ended, now by default."""
     candidate = [verdict for verdict in outcome.verdicts if verdict.check.role == "candidate"]
     accuracies = [one for one in candidate if one.metric == "accuracy" and one.value is not None]
-    everywhere = [
+    robust = [
         one.value
         for one in candidate
         if one.metric == "robust_accuracy"
@@ -217,7 +217,7 @@ def line_of(outcome: Outcome, *, at: datetime | None = None) -> Line:
         failing=tuple(verdict.check.id for verdict in outcome.failed) + outcome.failed_tests,
         clean=clean[0] if clean else None,
         worst_pose=min((value for value in moved if value is not None), default=None),
-        everywhere=everywhere[0] if everywhere else None,
+        robust_accuracy=robust[0] if robust else None,
         margins=margins,
     )
 

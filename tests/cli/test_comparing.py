@@ -13,7 +13,7 @@ from zoo import ARGUMENTS, CLASSES, Zoo, hypothesis_as_it_starts, in_this_proces
 
 from harness import cli
 from harness.networks.checkpoints import Record, save_checkpoint
-from harness.run.overview import Clean, Everywhere, Overview, Surviving
+from harness.run.overview import Clean, Overview, RobustAccuracy, Surviving
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_json_holds_all_that_the_page_shows(zoo, capsys):
     assert some.n == 60
     mine, theirs = (model[Clean].accuracy.value for model in some.models)
     assert flips["net"] == pytest.approx(mine - theirs)
-    assert all(model[Everywhere].right_everywhere and model[Surviving].survival for model in some.models)
+    assert all(model[RobustAccuracy].robust_accuracy and model[Surviving].survival for model in some.models)
     assert (zoo.root / "out/page.html").exists()
 
 

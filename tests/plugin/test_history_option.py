@@ -25,7 +25,7 @@ def test_runs_leave_a_line_each_and_the_report_draws_them(zoo, monkeypatch, caps
     assert (first.verdict, first.failing, first.judged) == ("pass", (), 4)
     assert first.candidate == zoo.report()["candidate"]["sha256"]
     values = {check["id"]: check["value"] for check in zoo.report()["checks"]}
-    assert (first.clean, first.worst_pose, first.everywhere) == (values["clean"], values["rotate-ccw-010"], None)
+    assert (first.clean, first.worst_pose, first.robust_accuracy) == (values["clean"], values["rotate-ccw-010"], None)
 
     with path.open("a") as file:
         file.write("half a line")

@@ -42,7 +42,7 @@ def test_healthy_model_passes_and_leaves_three_reports(zoo):
     assert result.ret == 0
     result.stdout.fnmatch_lines(["*model quality gate*", "*PASS: 4 of 4 checks pass"])
     record = zoo.report()
-    assert (record["verdict"], record["profile"], record["schema"], record["protocol"]) == ("pass", "default", 1, 1)
+    assert (record["verdict"], record["profile"], record["schema"], record["protocol"]) == ("pass", "default", 2, 1)
     assert [check["id"] for check in record["checks"]] == ["clean", "clean-bee", "rotate-ccw-010", "confident-errors"]
     assert {check["status"] for check in record["checks"]} == {"pass"}
     assert record["data"]["n"] == 400

@@ -311,7 +311,7 @@ def test_the_comparison_marks_what_is_plainly_worse_and_takes_the_search_from_it
     grid = Check("worst", "search", "robust_accuracy", keys={"grid": "augmentation-range"}).judge(
         Measurement(ROBUST_ACCURACY, 0.612, 2_000, (0.59, 0.63))
     )
-    models = (model(right=0.8, roles=("candidate",), right_everywhere=None), model("baseline", right=0.9))
+    models = (model(right=0.8, roles=("candidate",), robust_accuracy=None), model("baseline", right=0.9))
     page = html.unescape(scorecard(replace(OUTCOME, verdicts=(grid,), overview=compared(*models))))
     top = page[page.index('id="report-comparison"') : page.index('id="report-covered"')]
     assert "▼ 80.0%" in top
@@ -432,9 +432,9 @@ def test_every_worsening_is_marked_as_plain_or_as_what_chance_may_explain():
         on_object_overall=OnObject(0.59, 0.5, 1.19, 200),
         per_class=(rate(0.5), rate(0.79), rate(0.9)),
         corners=rate(0.4),
-        right_everywhere=rate(0.69),
+        robust_accuracy=rate(0.69),
     )
-    beside = model("baseline", right=0.8, confident_errors=133, right_everywhere=rate(0.7))
+    beside = model("baseline", right=0.8, confident_errors=133, robust_accuracy=rate(0.7))
     page = scorecard(replace(OUTCOME, overview=compared(worse, beside)))
     top = re.sub("<[^>]+>", "", page[page.index('id="report-comparison"') : page.index('id="report-failures"')])
     for said in ("▽ 79.0%", "▼ 40.0%", "▽ 69.0%", "▼ 388", "▽ 59%"):

@@ -47,7 +47,7 @@ def test_a_line_says_what_the_run_came_to():
     assert (found.candidate, found.path) == ("c" * 64, "c.safetensors")
     assert (found.verdict, found.profile, found.data, found.checks) == ("fail", "default", "d" * 64, "e" * 64)
     assert (found.judged, found.failing) == (4, ("bad",))
-    assert (found.clean, found.worst_pose, found.everywhere) == (0.92, 0.6, 0.4)
+    assert (found.clean, found.worst_pose, found.robust_accuracy) == (0.92, 0.6, 0.4)
     assert found.margins == {"clean": 7.0, "pairs": -2.5, "rotation": pytest.approx(20.0)}
     assert next(iter(json.loads(as_json(found)))) == "candidate", "what a line is known by stands first"
 
@@ -119,7 +119,11 @@ DAMAGED = {
     "cut": (lambda text: text[: len(text) // 2], "is no JSON"),
     "conflict": (lambda text: f"<<<<<<< HEAD\n{text}", "is a mark of a merge conflict; keep the lines of both sides"),
     "list": (lambda _: "[1, 2]", "is list, expected an object"),
-    "schema": (lambda text: text.replace('"schema":1', '"schema":2'), "is of schema 2, this version reads 1"),
+    "schema": (lambda text: text.replace('"schema":2', '"schema":3'), "is of schema 3, this version reads 2"),
+    "old": (
+        lambda text: text.replace('"schema":2', '"schema":1'),
+        "is of schema 1 of version 0.1, this version reads 2",
+    ),
     "key": (lambda text: text.replace('"judged"', '"judge"'), "key 'judged' is missing"),
     "type": (lambda text: text.replace('"clean":0.9', '"clean":"good"'), "clean is 'good', expected a number"),
     "range": (lambda text: text.replace('"clean":0.9', '"clean":7'), "clean is 7, expected a number of at most 1"),

@@ -114,7 +114,7 @@ def test_a_gate_that_was_not_measured_has_its_place():
 def test_the_json_has_the_fields_of_the_contract():
     outcome = replace(EMPTY, verdicts=(PASS, FAIL))
     record = json.loads(json.dumps(outcome.as_json(), allow_nan=False))
-    assert (record["schema"], record["protocol"], record["profile"]) == (1, 1, "default")
+    assert (record["schema"], record["protocol"], record["profile"]) == (2, 1, "default")
     assert set(record) >= {
         "schema",
         "protocol",

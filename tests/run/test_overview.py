@@ -25,12 +25,12 @@ from harness.perturb.grids import PATHS
 from harness.run.overview import (
     PARTS,
     Clean,
-    Everywhere,
     Failing,
     ModelOverview,
     Moved,
     Overview,
     ReliabilityBin,
+    RobustAccuracy,
     Surviving,
     Training,
     Turned,
@@ -155,8 +155,8 @@ def test_a_model_alone_is_held_against_none(images):
 def test_searches_are_made_where_they_are_asked_for(measured):
     models, probe, some = measured
     candidate, baseline = some.models
-    assert candidate[Everywhere].right_everywhere is None
-    assert baseline[Everywhere].right_everywhere.n == 100
+    assert candidate[RobustAccuracy].robust_accuracy is None
+    assert baseline[RobustAccuracy].robust_accuracy.n == 100
     assert baseline[Surviving].survival == ()
     (curve,) = (curve for curve in candidate[Surviving].survival if curve.path == "rotation")
     severities, shares = breaking(models["candidate"].classifier, probe, PATHS["rotation"]).survival()

@@ -8,7 +8,7 @@ from harness.run.overview.failing import Changes, Failing, KindChange, KindCount
 from harness.run.overview.looking import Looking, OnObject
 from harness.run.overview.measure import measure_overview, overview_of
 from harness.run.overview.part import Part, Rate, Subject
-from harness.run.overview.posed import Everywhere, Moved, Survival, Surviving, Turned
+from harness.run.overview.posed import Moved, RobustAccuracy, Survival, Surviving, Turned
 from harness.run.overview.results import PARTS, ModelOverview, Overview
 from harness.run.overview.training import Training
 
@@ -17,7 +17,6 @@ __all__ = [
     "PARTS",
     "Changes",
     "Clean",
-    "Everywhere",
     "Failing",
     "KindChange",
     "KindCount",
@@ -30,6 +29,7 @@ __all__ = [
     "Part",
     "Rate",
     "ReliabilityBin",
+    "RobustAccuracy",
     "Subject",
     "Survival",
     "Surviving",

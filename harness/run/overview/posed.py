@@ -67,10 +67,10 @@ class Survival:
 
 
 @record
-class Everywhere:
+class RobustAccuracy:
     """How many images are right at every promised pose; None where nobody asked."""
 
-    right_everywhere: Rate | None = None
+    robust_accuracy: Rate | None = None
 
 
 @record
@@ -80,14 +80,14 @@ class Surviving:
     survival: tuple[Survival, ...] = ()
 
 
-def _everywhere(subject: Subject) -> Everywhere:
+def _robust_accuracy(subject: Subject) -> RobustAccuracy:
     from harness.inference.search import first_failures
     from harness.perturb.grids import most_dangerous_first
 
     if subject.everywhere is None:
-        return Everywhere()
+        return RobustAccuracy()
     poses = most_dangerous_first(augmentation_range_poses())
-    return Everywhere(rate_of(robust_accuracy(first_failures(subject.model.classifier, subject.everywhere, poses))))
+    return RobustAccuracy(rate_of(robust_accuracy(first_failures(subject.model.classifier, subject.everywhere, poses))))
 
 
 def _surviving(subject: Subject) -> Surviving:
@@ -112,5 +112,5 @@ def _floats(values: np.ndarray) -> tuple[float, ...]:
 
 TURNED = Part(Turned, _turned)
 MOVED = Part(Moved, _moved)
-EVERYWHERE = Part(Everywhere, _everywhere)
+ROBUST_ACCURACY = Part(RobustAccuracy, _robust_accuracy)
 SURVIVING = Part(Surviving, _surviving)
