@@ -283,7 +283,7 @@ _SHIPPED = (
     Family(
         "pose",
         title="Images turned and moved at once",
-        measures="Accuracy at the corners of the trained range, where images are turned and moved at once.",
+        measures="Accuracy at the corners of the augmentation range, where images are turned and moved at once.",
         failure="Only the corners fail: the augmentation draws a turn or a shift, not both.",
         page="behaviours/pose",
         metrics=("accuracy",),
@@ -319,9 +319,8 @@ _SHIPPED = (
     ),
     Family(
         "gain",
-        title="Better than the plain model under pose",
-        measures="Accuracy of the candidate less that of the plain model (baseline), on the same images in the same "
-        "pose.",
+        title="Better than the baseline under pose",
+        measures="Accuracy of the candidate less that of the baseline, on the same images in the same pose.",
         failure="Rotation or shift fails, too: the candidate is worse. Neither does: the baseline is better than it "
         "was.",
         page="behaviours/gain-over-baseline",
@@ -330,8 +329,8 @@ _SHIPPED = (
     ),
     Family(
         "baseline",
-        title="The plain model itself",
-        measures="Whether the plain model (baseline) is what it should be; if not, nothing can be judged against it.",
+        title="The baseline itself",
+        measures="Whether the baseline is what it should be; if not, nothing can be judged against it.",
         failure="Look whether the file is the one that you mean.",
         page="behaviours/gain-over-baseline",
         metrics=("accuracy",),
@@ -409,7 +408,7 @@ _SHIPPED = (
         GOLDEN,
         title="Images that must never be wrong again",
         measures="Images of an incident or a complaint, each of which must be right.",
-        failure="Retrains get it right: look at what else was lost among such images. They do not: the training "
+        failure="Reference models get it right: look at what else was lost among such images. They do not: the training "
         "data lack it.",
         page="behaviours/golden",
         metrics=("golden_right",),

@@ -30,7 +30,7 @@ def starter_rows(
 ) -> tuple[StarterRow, ...]:
     """Return the rows of these families for these images, those of `pairs` for the pairs of classes given.
 
-    `min_accuracy` is a bound by hand on the accuracy of images as they are, a share. Raises `InputError` for a
+    `min_accuracy` is a threshold by hand on the accuracy of images as they are, a share. Raises `InputError` for a
     threshold that is no share or has no row.
     """
     about = StarterData(images, tuple(pairs), min_accuracy)

@@ -47,8 +47,8 @@ GRIDS: Mapping[str, Callable[[], tuple[Pose, ...]]] = {
 """The grids of poses that a check may name."""
 
 GRIDS_IN_WORDS: Mapping[str, str] = {
-    "augmentation-range": "the trained range",
-    "corner": "the trained range's corners",
+    "augmentation-range": "the augmentation range",
+    "corner": "the augmentation range's corners",
     "classic": "±30° and ±3 px",
 }
 """What the grids are to a reader."""

@@ -23,10 +23,10 @@ _COLUMNS = (
     ("check", ""),
     ("status", ""),
     ("measured", ""),
-    ("must be", "must-be"),
+    ("threshold", "threshold"),
     ("missed by", ""),
-    ("reference models", "reference_models"),
-    ("smallest loss detected", "minimum_detectable_drop"),
+    ("reference models", "reference-models"),
+    ("minimum detectable drop", "minimum-detectable-drop"),
     ("n", ""),
     ("detail", ""),
 )
@@ -84,7 +84,7 @@ def _cells(verdict: Verdict) -> Mapping[str, Any]:
         if verdict.threshold is not None:
             measured, threshold = verdict.unit.told_apart(verdict.value, verdict.threshold)
             threshold = f"{'≥' if check.direction == 'at_least' else '≤'} {threshold}"
-    minimum_detectable_drop = known.minimum_detectable_drop if known else None
+    drop = known.minimum_detectable_drop if known else None
     unit = Unit.DIFFERENCE if verdict.unit is Unit.SHARE else verdict.unit
     return {
         "id": check.id,
@@ -99,12 +99,7 @@ def _cells(verdict: Verdict) -> Mapping[str, Any]:
         "direction": "" if verdict.threshold is None else check.direction or "at_least",
         "missed": verdict.missed,
         "reference": (reference(verdict), known.mean if known else None),
-        "minimum_detectable_drop": (
-            ""
-            if minimum_detectable_drop is None
-            else unit.told_apart(minimum_detectable_drop, 0.0)[0].removeprefix("+"),
-            minimum_detectable_drop,
-        ),
+        "minimum_detectable_drop": ("" if drop is None else unit.told_apart(drop, 0.0)[0].removeprefix("+"), drop),
         "n": (f"{verdict.n:,}", verdict.n) if verdict.n else ("", None),
         "detail": "; ".join(
             filter(None, (verdict.detail, check.informational if verdict.status == "informational" else ""))

@@ -82,10 +82,10 @@ def _errors(rates: Sequence[Rate]) -> list[list[float]]:
 
 @styled
 def rotation_curves(overview: Overview) -> Figure:
-    """Plot accuracy against rotation for each model, with 95% intervals; the trained range of ±10° is shaded."""
+    """Plot accuracy against rotation for each model, with 95% intervals; the augmentation range of ±10° is shaded."""
     picture = figure()
     axes = picture.subplots()
-    axes.axvspan(-10, 10, color="0.5", alpha=0.12, linewidth=0, label="trained range: ±10°")
+    axes.axvspan(-10, 10, color="0.5", alpha=0.12, linewidth=0, label="augmentation range: ±10°")
     for model, look in _looks(overview):
         values = [100 * rate.value for rate in model[Turned].rotation]
         axes.errorbar(overview.degrees, values, yerr=_errors(model[Turned].rotation), capsize=2, **look)

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from harness.run.history import History, Line, Since
     from harness.run.outcome import Outcome
 
-_TITLES = ("run (UTC)", "candidate", "verdict", "failing", "as they are", "worst pose", "every small pose", "tightest")
+_TITLES = (
+    "run (UTC)",
+    "candidate",
+    "verdict",
+    "failing",
+    "as they are",
+    "worst pose",
+    "robust accuracy",
+    "smallest margin",
+)
 _LISTED = 20
 """Failing checks of which the terminal says since when."""
 
@@ -115,7 +124,7 @@ def _illustrations(lines: Sequence[Line]) -> Iterator[Illustration]:
         )
         yield Illustration(
             "How far each behaviour is from its threshold",
-            "The nearest gate of each: blue holds, orange with a cross fails. Fading blue is a slow decline.",
+            "The smallest margin of each: blue holds, orange with a cross fails. Fading blue is a slow decline.",
             f"Distance from the threshold by behaviour and run, in standard deviations. In the last run: {tightest}.",
             lambda: trends.margins_over_runs(lines),
             is_map=True,

@@ -61,7 +61,7 @@ def corruption_map(outcome: Outcome) -> Section | None:
     judged, images = sum(verdict.status != "informational" for verdict in shown), max(verdict.n for verdict in shown)
     lead = (
         f"Images that are right, in percent, of {images:,}; the weakest damage first. {judged} of {len(shown)} are "
-        "judged; those in brackets are only measured, since retrained models differ too much in them, or nobody set a "
+        "judged; those in brackets are only measured, since reference models differ too much in them, or nobody set a "
         "threshold."
     )
     body = render("corruption_map", lead=lead, severities=_SEVERITIES, rows=rows)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _NAMED = 5
 """Rows that a candidate wins which are named."""
-_TITLES = ("rank", "candidate", "verdict", "failing", "tightest gate", "wins", "best behaviours")
+_TITLES = ("rank", "candidate", "verdict", "failing", "smallest margin", "wins", "best behaviours")
 
 
 def ranking_rows(candidates: Sequence[Judged]) -> list[tuple[str, ...]]:
@@ -55,7 +55,9 @@ def ranking_lines(candidates: Sequence[Judged]) -> list[str]:
         if mine := [win for win in led if win.candidate == one.name]:
             said = ", ".join(f"{win.row} by {win.lead:.1f}" for win in mine[:_NAMED])
             more = f" and {len(mine) - _NAMED} more" if len(mine) > _NAMED else ""
-            lines.append(f"{one.name} wins {said}{more} (healthy standard deviations ahead of the next)")
+            lines.append(
+                f"{one.name} wins {said}{more} (standard deviations of the reference models ahead of the next)"
+            )
     return lines
 
 
@@ -64,7 +66,7 @@ def ranking_page(candidates: Sequence[Judged], facts: Mapping[str, str]) -> str:
     titles, *rows = ranking_rows(candidates)
     led = wins(candidates)
     where = [(family_title(_family_of(win, candidates)), win.row, win.candidate, f"{win.lead:.1f}") for win in led]
-    heads = ("behaviour", "row", "best candidate", "ahead of the next by, healthy standard deviations")
+    heads = ("behaviour", "row", "best candidate", "ahead of the next by, standard deviations of the reference models")
     sections = [
         Section("ranking", "The candidates, the best first", table(titles, rows)),
         Section("margins", "How far each behaviour is from its threshold", _figures(candidates)),
@@ -93,7 +95,7 @@ def _illustrations(candidates: Sequence[Judged]) -> Iterator[Illustration]:
         return
     best = "; ".join(f"{name}: {', '.join(own)}" for name, own in best_behaviours(candidates).items())
     yield Illustration(
-        "The nearest gate of each behaviour",
+        "The smallest margin of each behaviour",
         "Blue holds, orange with a cross fails; the candidates from left to right as they are ranked.",
         f"Distance from the threshold by behaviour and candidate. Plainly the best: {best or 'none'}.",
         lambda: trends.margins_of_models([one.name for one in judged], [one.margins for one in judged], names),

@@ -127,7 +127,7 @@ def _closest(outcome: Outcome) -> Section | None:
 
 
 def robust_accuracy_of(outcome: Outcome) -> Rate | None:
-    """Return what the gate found of the candidate at all promised poses: the overview does not search again."""
+    """Return the robust accuracy that a check found for the candidate: the overview does not search again."""
     for verdict in outcome.verdicts:
         check = verdict.check
         asked = (verdict.metric, check.keys.get("grid"), check.role) == (

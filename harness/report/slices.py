@@ -45,7 +45,7 @@ def slices(outcome: Outcome) -> Section | None:
 def _column(name: str, verdicts: Sequence[Verdict], outcome: Outcome) -> dict[str, Markup | str | int]:
     groups = [one for one in verdicts if one.metric == GROUP_ACCURACY.name]
     clean = [one.value for one in outcome.verdicts if (one.check.family, one.metric) == ("clean", "accuracy")]
-    titles = ("group", "images", "result", "measured", "must be", "reference models", "")
+    titles = ("group", "images", "result", "measured", "threshold", "reference models", "")
     return {
         "name": name,
         "drawn": figure_html(_illustration(name, groups, clean[0] if clean else None)) if groups else "",

@@ -43,7 +43,7 @@ def suspects_csv(found: Suspects, predictions: Predictions) -> str:
     """Return a line for each suspect, with what reference models and the model say of it."""
     at = np.searchsorted(predictions.images.positions.numpy(), found.indices)
     answers = [predictions.classes[label] for label in predictions.predicted[at]]
-    titles = ("image", "label", "healthy answer", "healthy probability", "probability of the label", "suspicion")
+    titles = ("image", "label", "reference answer", "reference probability", "probability of the label", "suspicion")
     return csv_text(
         (*titles, "against it", "reference_models", "predicted"),
         (
@@ -84,7 +84,7 @@ def suspect_labels(outcome: Outcome) -> Section | None:
     lead = (
         f"Nearly all of {found.reference_models} reference models agree against the labels of {len(found.rows)} of "
         f"{found.n:,} "
-        "images. Some labels are wrong, some images could be either; each model is gated with all of them."
+        "images. Some labels are wrong, some images could be either; each check counts all of them."
     )
     listed = f"{min(len(rows), _LISTED)} of {len(rows)} suspects, the most suspect first"
     body = render(
@@ -99,9 +99,9 @@ def suspect_labels(outcome: Outcome) -> Section | None:
 
 
 def _both_verdicts(outcome: Outcome) -> str:
-    """Say what the gate on clean accuracy says with all images, which counts, and what it would without the suspects.
+    """Say what the check on clean accuracy says with all images, which counts, and what it would without the suspects.
 
-    The threshold of the rest is made as the gate's was, of what reference models reach on the rest: as many standard
+    The threshold of the rest is made as the check's was, of what reference models reach on the rest: as many standard
     deviations of prediction below their mean.
     """
     clean = next(
@@ -124,13 +124,10 @@ def _both_verdicts(outcome: Outcome) -> str:
         and rest.reference_mean is not None
         and rest.reference_std is not None
     ):
-        # Few reference models may be close by chance: their gate's deviation is moderated, and its multiplier goes with
-        # that.
+        # Few reference models may be close by chance: the check's deviation is moderated, and so is its multiplier.
         least = max(rest.reference_std, panel.std or 0, 1 / rest.n)
-        floor = rest.reference_mean - panel.k * least * math.sqrt(1 + 1 / panel.reference_models)
-        said += (
-            f", {_holds(rest.accuracy, floor)} {percent(floor)}, the threshold of reference models on the same images"
-        )
+        threshold = rest.reference_mean - panel.k * least * math.sqrt(1 + 1 / panel.reference_models)
+        said += f", {_holds(rest.accuracy, threshold)} {percent(threshold)}, the threshold on the same images"
     return f"{said}. {rest.lost} of its errors are on suspects."
 
 

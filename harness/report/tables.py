@@ -40,7 +40,7 @@ SIGNS = {
 def models(overview: Overview, everywhere: Rate | None = None) -> Markup:
     """Return the models side by side in what matters most; what is worse than in the model compared is marked.
 
-    `everywhere` is how many images of the first model are right at every promised pose, where its gate found out.
+    `everywhere` is the robust accuracy of the first model, where a check measured it.
     """
     known, reference = overview.models, overview.reference
     at = known.index(reference) if reference else None
@@ -83,7 +83,7 @@ def _compared(overview: Overview, everywhere: Rate | None) -> list[tuple[str, st
     ]
     found = [model[RobustAccuracy].robust_accuracy or (None if at else everywhere) for at, model in enumerate(known)]
     if any(found):
-        rows.append(("Right at every small pose", "all 225 poses within ±10°, ±2 px", found))
+        rows.append(("Robust accuracy", "all 225 poses within ±10°, ±2 px", found))
     return rows
 
 

@@ -163,7 +163,7 @@ def _what_fails(outcome: Outcome) -> list[list[str]]:
     if not families:
         return []
     table = [
-        "| family | failing | the worst | measured | must be | missed by |",
+        "| family | failing | the worst | measured | threshold | missed by |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for family, (worst, *others) in families.items():

@@ -25,7 +25,7 @@ _LETTERS = 24
 _CURVES = (
     ("clean", "as they are", "#333333", "o", "-"),
     ("worst_pose", "at the worst pose of a check", "#009E73", "^", ":"),
-    ("robust_accuracy", "right at every small pose", "#CC79A7", "s", "--"),
+    ("robust_accuracy", "robust accuracy", "#CC79A7", "s", "--"),
 )
 _FAILING, _HOLDING = "#C04A00", "#0072B2"
 """As on the page: what fails, and what holds."""
@@ -61,7 +61,7 @@ def families_of(lines: Sequence[Line]) -> list[str]:
 
 @styled
 def margins_over_runs(lines: Sequence[Line]) -> Figure:
-    """Draw how far the nearest gate of each family is from its threshold in each run, a column; see `_margin_map`."""
+    """Draw the smallest margin of each family in each run, a column; see `_margin_map`."""
     picture, axes = _margin_map(families_of(lines), [line.margins for line in lines])
     _date(axes, lines)
     return picture
@@ -89,7 +89,7 @@ def _margin_map(names: Sequence[str], margins: Sequence[Mapping[str, float]]) ->
     axes.set_yticks(range(len(names)), [name[:_LETTERS] for name in names], fontsize=9)
     axes.grid(visible=False)
     bar = picture.colorbar(shown, ax=axes, location="top", shrink=0.9, aspect=40, extend="both")
-    bar.set_label("healthy standard deviations from the threshold; × fails", fontsize=9)
+    bar.set_label("margin in standard deviations of the reference models; × fails", fontsize=9)
     return picture, axes
 
 

@@ -35,19 +35,19 @@ _LESS = 0.85
 
 def sentence(outcome: Outcome) -> str:
     """Return the verdict as a plain sentence."""
-    gated = sum(verdict.judged for verdict in outcome.verdicts)
+    judged = sum(verdict.judged for verdict in outcome.verdicts)
     failed = len(outcome.failed) + len(outcome.failed_tests)
     if outcome.verdict == "error":
         return "No verdict: this run could not judge the model."
     if outcome.verdict == "partial":
         if failed:
-            return f"This model got worse, as far as it was measured: {failed} of {gated} checks fail."
-        return f"No verdict yet, only a part was measured; so far all {gated} checks pass."
+            return f"This model got worse, as far as it was measured: {failed} of {judged} checks fail."
+        return f"No verdict yet, only a part was measured; so far all {judged} checks pass."
     if failed:
-        return f"This model got worse: {failed} of {gated} checks fail."
+        return f"This model got worse: {failed} of {judged} checks fail."
     if outcome.scope:
-        return f"All {gated} quick checks pass; only the full gate can say that this model is fit to ship."
-    return f"This model is fit to ship: all {gated} checks pass."
+        return f"All {judged} quick checks pass; only the full gate can say that this model is fit to ship."
+    return f"This model is fit to ship: all {judged} checks pass."
 
 
 def case(verdict: Verdict) -> str:
@@ -181,26 +181,26 @@ WORDS: Mapping[str, tuple[str, str]] = {
         "check",
         "A measurement with a threshold that it must keep; one that misses its threshold fails the model.",
     ),
-    "must-be": ("must be", "The threshold: a minimum (at least) or a maximum (at most)."),
-    "reference_models": (
+    "threshold": ("threshold", "A minimum (at least) or a maximum (at most)."),
+    "reference-models": (
         "reference models",
         "Networks of the candidate's recipe, trained anew with other seeds and known to be sound. Beside a check stand "
         "their mean and standard deviation; thresholds are set so that one in a hundred of them fails any check.",
     ),
-    "minimum_detectable_drop": (
-        "smallest loss detected",
-        "The smallest loss that the gate detects with a probability of 95%; a smaller one may go unnoticed.",
+    "minimum-detectable-drop": (
+        "minimum detectable drop",
+        "The smallest loss that the check finds with a probability of 95%; it may miss a smaller one.",
     ),
-    "trained-range": ("trained range", "Turns and shifts within those that the model was trained for: ±10° and ±2 px."),
+    "augmentation-range": ("augmentation range", "Poses that the recipe augments with: ±10° and ±2 px."),
     "by-chance": ("by chance", "What a map would have on the object that looks everywhere alike."),
     "candidate": ("candidate", "The checkpoint under test."),
-    "baseline": ("baseline", "The plain model, trained without augmentation, that the candidate is compared with."),
+    "baseline": ("baseline", "The model, trained without augmentation, that the candidate is compared with."),
     "incumbent": (
         "currently shipped model (incumbent)",
         "The last accepted checkpoint, which the next must not lose to.",
     ),
     "confidence": ("confidence", "The probability that a model gives its answer."),
-    "reported": ("reported", "Measured without a threshold: it says how the model is, and fails nothing."),
+    "informational": ("informational", "Measured without a threshold: it describes the model, and fails nothing."),
     "n": ("n", "On how many images it was measured."),
 }
 """The words of the page that are not everybody's, with what they mean, by their anchor: `word-` and the name."""

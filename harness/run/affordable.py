@@ -27,7 +27,7 @@ FREE_PASSES, FREE_PIXELS, GROWTH = 160_000, 28 * 28, 1.5
 """Passes that any run may take for it, of images of so many pixels, and how fewer they are of larger ones: networks for
 larger images are deeper, too. They take seconds on one core, the shipped network's as a ResNet's at 224 pixels."""
 DAMAGED, SEARCHED, EXPLAINED = 3, 10, 6
-"""Passes of an image for a damage (at rest before and after, and in the gate that notices), for one that a search must
+"""Passes of an image for a damage (at rest before and after, and in the check that notices), for one that a search must
 notice, which ends early, and for two of its maps."""
 ANEW = 6
 """Passes of an image for the checks that nothing is remembered of: identity, a second time, and twice as given."""

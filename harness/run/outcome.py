@@ -53,7 +53,7 @@ class Outcome:
     `provenance` says whose reference models the thresholds come from, and `remarks` what else bears upon them.
     `overview` holds the models side by side, or `overview_missing` says why not; `examples` has a picture, as HTML, for
     checks that failed, by id, and `consensus_pictures` all those of checks on what reference models know. `thumbnails`
-    are images (H, W, C) uint8 by their number, those that the overview names, or by the id of their gate, golden ones.
+    are images (H, W, C) uint8 by their number, those that the overview names, or by the id of their check, golden ones.
     `history` has earlier runs, and this one last.
     """
 

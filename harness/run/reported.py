@@ -33,8 +33,8 @@ _LONGEST = 300
 class Reported:
     """Gathers what the tests of a run report, what the run finds when it checks itself, and what it measures besides.
 
-    `verdicts` and `examples`, pictures as HTML, are by the id of the gate's row. `has_checks` says whether a test of a
-    gate came up, though it may have been skipped.
+    `verdicts` and `examples`, pictures as HTML, are by the id of the check. `has_checks` says whether a test of a
+    check came up, though it may have been skipped.
     """
 
     has_checks: bool = False

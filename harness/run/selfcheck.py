@@ -224,7 +224,7 @@ def _is_noticed(family: str, damage: Damage, sampled: StressSession, judge: Judg
     if not passed:
         but = "was collected, or only with fixtures that a self-check cannot give"
         return result("not_applicable", f"no test of family {family!r} {but}")
-    # A gate that this model fails as it is can fail: what damage makes right, such as the one image of a golden gate,
+    # A check that this model fails as it is can fail: what damage makes right, such as the one image of a golden check,
     # says nothing against its threshold.
     blind = [now for check, now in passed if (own := judge(sampled, check)) is None or own.status != "fail"]
     if not blind:

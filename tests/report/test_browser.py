@@ -283,7 +283,7 @@ def test_checks_are_saved_as_they_are_filtered(damaged, open_page):
         page.get_by_role("button", name="Save as CSV").click()
     with saved.value.path().open(encoding="utf-8", newline="") as file:
         titles, *rows = csv.reader(file)
-    assert titles[:6] == ["check", "status", "measured", "direction", "must be", "missed by"]
+    assert titles[:6] == ["check", "status", "measured", "direction", "threshold", "missed by"]
     assert [row[0] for row in rows] == listed(page)
     assert all(row[3] == "at_least" and 0 < float(row[2]) < 1 and 0 < float(row[4]) < 1 for row in rows if row[4])
 

@@ -120,7 +120,9 @@ def test_behaviours_and_titles_lead_to_what_they_mean_within_the_page():
     ids = re.findall(r'id="([^"]*)"', page)
     links = set(re.findall(r'href="#((?:word|about)-[^"]*)"', page))
     assert (
-        {"about-rotation", "about-pairs", "word-must-be", "word-reference-models", "word-detects"} <= links <= set(ids)
+        {"about-rotation", "about-pairs", "word-threshold", "word-reference-models", "word-minimum-detectable-drop"}
+        <= links
+        <= set(ids)
     )
     assert [ids.count(f"word-{name}") for name in WORDS] == [1] * len(WORDS)
     assert "http" not in page

@@ -97,7 +97,10 @@ def test_the_terminal_says_rank_and_wins():
         ["3", "broken", "fail", "1"],
         ["–", "refused", "error", "0"],
     ]
-    assert "broken wins pose-2 by 6.0, clean by 2.0 (healthy standard deviations ahead of the next)" in lines
+    assert (
+        "broken wins pose-2 by 6.0, clean by 2.0 (standard deviations of the reference models ahead of the next)"
+        in lines
+    )
     assert any(line.startswith("refused was not judged: the model raised") for line in lines)
 
 

@@ -27,7 +27,7 @@ CHANGED_SHOWN = 27
 class KindCount:
     """Failures of one kind: how many there are of all images at rest, and their share, in [0, 1], of a sample moved.
 
-    Moved means all eight corners of the promised poses.
+    Moved means all eight corners of the augmentation range.
     """
 
     kind: str
@@ -37,7 +37,7 @@ class KindCount:
 
 @record
 class Failing:
-    """How many failures of each kind there are, and what is wrong at most of the promised poses' corners and rest."""
+    """Number of failures of each kind, and images wrong at most of the augmentation range's corners and rest."""
 
     failures: tuple[KindCount, ...] = ()
     persistent: PersistentFailures | None = None

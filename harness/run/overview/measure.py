@@ -73,8 +73,8 @@ def measure_overview(
 
     Curves and maps are of a stratified sample of at most a thousand images, and of at most `curves`, confidence is of
     at most `confidences` images. `survival` and `everywhere` name the
-    images on which survival curves, and how many are right at every promised pose, are measured for a role: both end
-    at an image's first failure, and cost most for the best models. `labels` are those of the whole split, where the
+    images on which survival curves and robust accuracy are measured for a role: both end at an image's first failure,
+    and cost most for the best models. `labels` are those of the whole split, where the
     images are a sample, for what is known of it. `on_measured` is called with (steps done, all).
     """
     roles: dict[str, list[str]] = {}

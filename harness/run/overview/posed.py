@@ -24,7 +24,7 @@ class Turned:
 
 @record
 class Moved:
-    """Accuracy at shifts and at the promised poses' corners.
+    """Accuracy at shifts and at the augmentation range's corners.
 
     `shift` has a row for each dy and a column for each dx of `Overview.shifts`. `corners` is the mean accuracy.
     `covered` is the share of answers that change when a side of the image is blacked out.
@@ -68,7 +68,7 @@ class Survival:
 
 @record
 class RobustAccuracy:
-    """How many images are right at every promised pose; None where nobody asked."""
+    """How many images are right at every pose of the augmentation range; None where nobody asked."""
 
     robust_accuracy: Rate | None = None
 
