@@ -408,8 +408,8 @@ _SHIPPED = (
         GOLDEN,
         title="Images that must never be wrong again",
         measures="Images of an incident or a complaint, each of which must be right.",
-        failure="Reference models get it right: look at what else was lost among such images. They do not: the training "
-        "data lack it.",
+        failure="Reference models get it right: look at what else was lost among such images. They do not: the "
+        "training data lack it.",
         page="behaviours/golden",
         metrics=("golden_right",),
         damage=Damage("answers-moved", on_logits(MoveLogits)),

@@ -24,7 +24,7 @@ def log_run(outcome: Outcome, folder: Path, *, experiment: str) -> None:
 
     line, candidate = line_of(outcome), outcome.models["candidate"]
     mlflow.set_experiment(experiment)
-    with mlflow.start_run(run_name=f"check {candidate['sha256'][:8]}"):
+    with mlflow.start_run(run_name=f"gate {candidate['sha256'][:8]}"):
         mlflow.set_tags(
             {
                 "stress.verdict": outcome.verdict,

@@ -102,7 +102,7 @@ def test_the_command_of_a_gate_says_nothing_twice(given, expected):
 def test_a_command_selects_its_gate_alone(pytester):
     pytester.makepyfile(
         "import pytest\n"
-        "@pytest.mark.parametrize('gate', ['flip', 'flips', 'flip-invariance'])\n"
+        "@pytest.mark.parametrize('stress_check', ['flip', 'flips', 'flip-invariance'])\n"
         "def test_flip(stress_check): ...\n"
     )
     *_, selected, _reports, _folder = command_of_one(["pytest"], "flip").split()

@@ -367,7 +367,8 @@ def test_a_title_takes_as_many_lines_as_it_needs():
 def test_healthy_retrains_that_all_get_it_right_stand_in_the_other_models_place():
     shown = case(reference=(20, view(0.98, 0.01, 0.01).answer), candidate=view(0.1, 0.9, 0))
     image, other = picture(shown), picture(case(candidate=view(0.1, 0.9, 0)))
-    assert (image[TEXT_HEIGHT + 1 + TEXT_HEIGHT, MIDDLE : MIDDLE + 100] == BLUE).all(), "their answer, without an image"
+    title = len(wrapped("20 reference models", SIZE, bold=True)) * TEXT_HEIGHT
+    assert (image[title + 1 + TEXT_HEIGHT, MIDDLE : MIDDLE + 100] == BLUE).all(), "their answer, without an image"
     assert (image[:, RIGHT:] == other[:, RIGHT:]).all(), "the candidate's column is that of any case"
     assert "Each of 20 reference models gets it right, 98% mean confidence." in caption(shown)
     assert "; 20 reference models: Shirt 98%; candidate: " in in_words(shown)

@@ -68,9 +68,11 @@ def test_the_row_that_misses_by_most_is_shown():
     assert section.body.startswith("<p>90 such images")
 
 
-@pytest.mark.parametrize("facts", [{"telling": {}}, {"verdicts": (lost(20),)}], ids=["no pictures", "nothing fails"])
+@pytest.mark.parametrize(
+    "facts", [{"consensus_pictures": {}}, {"verdicts": (lost(20),)}], ids=["no pictures", "nothing fails"]
+)
 def test_it_is_left_out_where_there_is_nothing_to_show(facts):
-    known = {"verdicts": (lost(71),), "telling": {"consensus-clean": ["a"]}, **facts}
+    known = {"verdicts": (lost(71),), "consensus_pictures": {"consensus-clean": ["a"]}, **facts}
     assert consensus_errors(replace(EMPTY, **known)) is None
 
 

@@ -425,7 +425,7 @@ BASELINE = ("clean", "left-half-blanked", ("candidate", "baseline"))
 CONSTANT = (
     "rotation",
     "turned-020",
-    (r"gate\.judge\(.*\)", "stress_check.judge(Measurement(METRICS['accuracy'], 0.95, 400, (0.9, 1.0)))"),
+    (r"stress_check\.judge\(.*\)", "stress_check.judge(Measurement(METRICS['accuracy'], 0.95, 400, (0.9, 1.0)))"),
 )
 NEVER = ("confident_errors", "overconfident", (r"above=stress_check.confidence", "above=1.0"))
 
