@@ -111,7 +111,7 @@ def overview(session: StressSession, *roles: str, survival: bool = False) -> Ove
     models = {names[role]: session.roles[role] for role in roles}
     searched = stratified_sample(session.images, min(SEARCHED, len(session.images)))
     return measure_overview(
-        models, session.images, survival=dict.fromkeys(models if survival else (), searched), everywhere={}
+        models, session.images, survival=dict.fromkeys(models if survival else (), searched), robust={}
     )
 
 

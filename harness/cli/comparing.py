@@ -127,7 +127,7 @@ def _overview(models: dict[str, RoleModel], images: LabelledImages) -> Overview:
             models,
             images,
             survival=dict.fromkeys(models, probe),
-            everywhere=dict.fromkeys(models, probe),
+            robust=dict.fromkeys(models, probe),
             on_measured=advance,
         )
 
@@ -153,8 +153,8 @@ def _lines(overview: Overview, changed: Flips) -> list[str]:
     for name, mine, theirs in zip(overview.classes, first[Clean].per_class, second[Clean].per_class, strict=True):
         add(f"  {name}", mine, theirs)
     add("right at the corners of ±10°, ±2 px", first[Moved].corners, second[Moved].corners, of_sample=True)
-    everywhere = (first[RobustAccuracy].robust_accuracy, second[RobustAccuracy].robust_accuracy)
-    add("right at every pose within them", *everywhere, of_sample=True)
+    robust = (first[RobustAccuracy].robust_accuracy, second[RobustAccuracy].robust_accuracy)
+    add("right at every pose within them", *robust, of_sample=True)
     counts = (first[Clean].confident_errors, second[Clean].confident_errors)
     rows.append(("mistakes over 90% confidence", *map(str, counts), f"{counts[0] - counts[1]:+d} images"))
     gaps = (first[Clean].calibration_error, second[Clean].calibration_error)

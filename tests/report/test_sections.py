@@ -90,7 +90,7 @@ from harness.run.overview import Overview, measure_overview
 
 images = images_of(100)
 model = RoleModel("candidate", Path("m"), "file", "sha", "cnn", None, Classifier(network(jitter=0.5), workers=1))
-measured = measure_overview({"candidate": model}, images, survival={}, everywhere={})
+measured = measure_overview({"candidate": model}, images, survival={}, robust={})
 sent = Overview.from_wire(measured.as_wire())
 assert sent == measured
 print(sent.as_plain()["models"][0]["dimmed"])

@@ -57,7 +57,7 @@ def measured(images):
         "incumbent": role("incumbent", sha256="own", jitter=0.5),
     }
     probe = images.take(torch.arange(0, 400, 4))
-    some = measure_overview(models, images, survival={"candidate": probe}, everywhere={"baseline": probe})
+    some = measure_overview(models, images, survival={"candidate": probe}, robust={"baseline": probe})
     return models, probe, some
 
 
@@ -149,7 +149,7 @@ def test_changes_are_counted_against_the_reference_and_the_new_ones_named(images
 
 
 def test_a_model_alone_is_held_against_none(images):
-    assert measure_overview({"candidate": role()}, images, survival={}, everywhere={}).changes is None
+    assert measure_overview({"candidate": role()}, images, survival={}, robust={}).changes is None
 
 
 def test_searches_are_made_where_they_are_asked_for(measured):
@@ -187,7 +187,7 @@ def test_a_model_blind_to_a_side_does_not_change_when_it_is_covered(images):
             return self.inner(pixels * right)
 
     blind = replace(role(), classifier=Classifier(Blind(), workers=1))
-    (found,) = measure_overview({"candidate": blind}, images, survival={}, everywhere={}).models
+    (found,) = measure_overview({"candidate": blind}, images, survival={}, robust={}).models
     assert found[Moved].covered["left"] == 0
     assert found[Moved].covered["right"] > 0.1
 
@@ -219,7 +219,7 @@ def test_the_calibration_error_is_that_of_the_gate_and_weighs_gaps_by_their_answ
 
 def test_a_class_without_images_has_no_accuracy(images):
     some = images.take(torch.nonzero(images.labels != 2).flatten())
-    (found,) = measure_overview({"candidate": role()}, some, survival={}, everywhere={}).models
+    (found,) = measure_overview({"candidate": role()}, some, survival={}, robust={}).models
     assert found[Clean].per_class[2] is None
     assert all(found[Clean].per_class[at] for at in (0, 1, 3))
 
@@ -234,14 +234,14 @@ EPOCH = {"epoch": 1, "training_loss": 0.5, "training_accuracy": 0.8, "validation
 )
 def test_the_history_is_that_of_the_record_if_it_makes_sense(images, history, found):
     record = Record("fashion-cnn", {}, images.classes, history=history)
-    some = measure_overview({"candidate": role(record=record)}, images, survival={}, everywhere={})
+    some = measure_overview({"candidate": role(record=record)}, images, survival={}, robust={})
     assert len(some.models[0][Training].history) == found
 
 
 @pytest.mark.parametrize(("content", "found"), [(json.dumps([EPOCH, EPOCH]), 2), ("{", 0), ("[1]", 0)])
 def test_without_a_record_the_history_beside_the_checkpoint_counts(images, tmp_path, content, found):
     (tmp_path / "model.history.json").write_text(content)
-    some = measure_overview({"candidate": role(path=tmp_path / "model.pth")}, images, survival={}, everywhere={})
+    some = measure_overview({"candidate": role(path=tmp_path / "model.pth")}, images, survival={}, robust={})
     assert len(some.models[0][Training].history) == found
 
 
@@ -261,7 +261,7 @@ def test_progress_is_reported_to_the_end(images):
         {"candidate": role()},
         images,
         survival={},
-        everywhere={},
+        robust={},
         on_measured=lambda done, total: steps.append((done, total)),
     )
     assert steps == [(done, len(PARTS)) for done in range(1, len(PARTS) + 1)]
@@ -297,7 +297,7 @@ def test_a_sample_has_the_suspects_of_the_whole_split(images):
     facts = {"panel_predictions": knowing(images, reference_models=20), "labels": images.labels.numpy()}
     sample = images.take(torch.arange(0, 400, 4))
     found = [
-        measure_overview({"candidate": role()}, some, survival={}, everywhere={}, **facts).suspects
+        measure_overview({"candidate": role()}, some, survival={}, robust={}, **facts).suspects
         for some in (images, sample)
     ]
     assert [row.index for row in found[0].rows] == [0]
@@ -305,7 +305,7 @@ def test_a_sample_has_the_suspects_of_the_whole_split(images):
 
 
 def test_of_two_retrains_it_is_told_whose_errors_are_whose_and_why_no_label_is_suspect(images):
-    facts = {"survival": {}, "everywhere": {}, "panel_predictions": knowing(images, reference_models=2)}
+    facts = {"survival": {}, "robust": {}, "panel_predictions": knowing(images, reference_models=2)}
     some = measure_overview({"candidate": role()}, images, **facts)
     assert some.suspects is None
     assert "at least 3 reference models; this panel has 2" in some.suspects_missing

@@ -48,7 +48,7 @@ def overview_of(
         session.roles,
         session.of_family("clean").images,
         survival={"candidate": probe, **others} if searched else {},
-        everywhere=others if searched else {},
+        robust=others if searched else {},
         curves=extent.curves,
         confidences=extent.confidences,
         panel_predictions=session.panel_predictions,
@@ -62,7 +62,7 @@ def measure_overview(
     images: LabelledImages,
     *,
     survival: Mapping[str, LabelledImages],
-    everywhere: Mapping[str, LabelledImages],
+    robust: Mapping[str, LabelledImages],
     curves: int | None = None,
     confidences: int | None = None,
     panel_predictions: PanelPredictions | None = None,
@@ -72,7 +72,7 @@ def measure_overview(
     """Measure models, by role, on the same images; those with equal weights once, under the first of their roles.
 
     Curves and maps are of a stratified sample of at most a thousand images, and of at most `curves`, confidence is of
-    at most `confidences` images. `survival` and `everywhere` name the
+    at most `confidences` images. `survival` and `robust` name the
     images on which survival curves and robust accuracy are measured for a role: both end at an image's first failure,
     and cost most for the best models. `labels` are those of the whole split, where the
     images are a sample, for what is known of it. `on_measured` is called with (steps done, all).
@@ -96,7 +96,7 @@ def measure_overview(
     overviews: list[ModelOverview] = []
     for names in roles.values():
         role = names[0]
-        searched = survival.get(role), everywhere.get(role)
+        searched = survival.get(role), robust.get(role)
         subject = Subject(models[role], images, sample, fewer, sure, kinds, *searched, panel_predictions, found)
         parts = []
         for part in PARTS:

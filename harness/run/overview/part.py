@@ -35,7 +35,7 @@ class Subject:
     """One model, and the images that an overview measures it on: all, a `sample` of them, and half of that, `fewer`.
 
     On `sure` its confidence is looked at, which takes a pass in full precision. `kinds` are the kinds of failure to
-    count, `suspects` those among the labels, by what reference models know. `survival` and `everywhere` are the images
+    count, `suspects` those among the labels, by what reference models know. `survival` and `robust` are the images
     of two searches, None where the search is not asked for.
     """
 
@@ -46,7 +46,7 @@ class Subject:
     sure: LabelledImages
     kinds: tuple[FailureKind, ...]
     survival: LabelledImages | None = None
-    everywhere: LabelledImages | None = None
+    robust: LabelledImages | None = None
     panel_predictions: PanelPredictions | None = None
     suspects: Suspects | None = None
 

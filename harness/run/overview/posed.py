@@ -84,10 +84,10 @@ def _robust_accuracy(subject: Subject) -> RobustAccuracy:
     from harness.inference.search import first_failures
     from harness.perturb.grids import most_dangerous_first
 
-    if subject.everywhere is None:
+    if subject.robust is None:
         return RobustAccuracy()
     poses = most_dangerous_first(augmentation_range_poses())
-    return RobustAccuracy(rate_of(robust_accuracy(first_failures(subject.model.classifier, subject.everywhere, poses))))
+    return RobustAccuracy(rate_of(robust_accuracy(first_failures(subject.model.classifier, subject.robust, poses))))
 
 
 def _surviving(subject: Subject) -> Surviving:
