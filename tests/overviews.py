@@ -44,7 +44,7 @@ def model(name: str = "candidate", *, right: float = 0.9, **facts) -> ModelOverv
         "corners": rate(right - 0.1),
         "covered": {"left": 0.3, "right": 0.3, "upper": 0.3, "lower": 0.3},
         "failures": (KindCount("any error", 3 * wrong, 0.2), KindCount("top↔shirt", 2 * wrong, 0.125)),
-        "without_suspects": None,
+        "without_label_errors": None,
         "persistent": PersistentFailures(
             300, 9, (PersistentFailure(17, "top", 9, "shirt", 0.6), PersistentFailure(4, "top", 6, "shirt", 0.8))
         ),

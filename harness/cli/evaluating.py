@@ -66,7 +66,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
         help="with --failures: list failures in this pose, too; may be given several times",
     )
     command.add_argument(
-        "--suspects",
+        "--label-errors",
         action="store_true",
         help="also list images whose labels nearly all reference models agree against, the most suspect "
         "first, into --output, as CSV, with what the checkpoint comes to without them",
@@ -90,7 +90,7 @@ def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from harness.cli.knowing import chosen_panel_predictions, suspects_of
+    from harness.cli.knowing import chosen_panel_predictions, label_errors_of
     from harness.data import stratified_sample
     from harness.measures import accuracy, confident_errors
     from harness.measures.classification import classification_report
@@ -113,7 +113,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     clean = classifier.predict(images)
     panel_predictions = (
         chosen_panel_predictions(options.panel_predictions, everything, model)
-        if options.failures or options.suspects
+        if options.failures or options.label_errors
         else None
     )
     results: dict[str, Any] = {
@@ -142,13 +142,13 @@ def _evaluate(options: argparse.Namespace) -> int:
         found, said = _failures(options, classifier, clean, kinds, posed, report=report)
         results.update(found)
         lines += ["", *said]
-    if options.suspects:
+    if options.label_errors:
         if panel_predictions is None:
             raise InputError(
-                "--suspects: what reference models know of these images was not found; name the file with "
+                "--label-errors: what reference models know of these images was not found; name the file with "
                 "--knowledge, which `stress-harness calibrate` leaves beside the panel"
             )
-        found, said = suspects_of(clean, panel_predictions, everything.labels.numpy(), options.output)
+        found, said = label_errors_of(clean, panel_predictions, everything.labels.numpy(), options.output)
         results.update(found)
         lines += ["", *said]
     print(json.dumps(results) if options.json else "\n".join(map(printable, lines)))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CHECKS = Path("stress_tests/checks.toml")
 _SHOWN = 20
-"""Suspects that the terminal shows; the file has all."""
+"""Suspected label errors that the terminal shows; the file has all."""
 
 
 def chosen_panel_predictions(path: Path | None, images: LabelledImages, model: RoleModel) -> PanelPredictions | None:
@@ -57,32 +57,36 @@ def _about(images: LabelledImages, panel_predictions: PanelPredictions, path: Pa
     return panel_predictions
 
 
-def suspects_of(
+def label_errors_of(
     predictions: Predictions, panel_predictions: PanelPredictions, labels: np.ndarray, folder: Path
 ) -> tuple[dict[str, Any], list[str]]:
-    """Write the suspects among the labels into the folder; return what JSON has of them, and lines for the terminal.
+    """Write the suspected label errors into the folder; return what JSON has of them, and lines for the terminal.
 
     `labels` are those of the whole split, (S,) int64. Where reference models do not tell, a line says why.
     """
     from harness.base import write_atomically
     from harness.base.records import as_plain
-    from harness.measures.panel.label_errors import suspects, without
-    from harness.report.suspects import suspects_csv, suspects_rows, without_in_words
+    from harness.measures.panel.label_errors import label_errors, without
+    from harness.report.label_errors import label_errors_csv, label_errors_rows, without_in_words
     from harness.report.text import aligned
 
     try:
-        found = suspects(predictions.images, panel_predictions, labels)
+        found = label_errors(predictions.images, panel_predictions, labels)
     except NotApplicableError as error:
-        return {"suspects": None, "suspects_missing": str(error)}, [str(error)]
-    path = folder / "suspects.csv"
-    write_atomically(path, suspects_csv(found, predictions).encode())
+        return {"label_errors": None, "label_errors_missing": str(error)}, [str(error)]
+    path = folder / "label_errors.csv"
+    write_atomically(path, label_errors_csv(found, predictions).encode())
     rest = without(predictions, panel_predictions, found)
-    shown = suspects_rows(found)
+    shown = label_errors_rows(found)
     lines = [
         f"labels that nearly all of {found.reference_models} reference models agree against: {len(found.rows)} of "
         f"{found.n}"
     ]
     lines += aligned([[str(cell) for cell in row] for row in shown[: _SHOWN + 1]], text=(0, 1, 2)) if found.rows else []
-    lines += [f"and {len(found.rows) - _SHOWN} more, in suspects.csv"] if len(found.rows) > _SHOWN else []
+    lines += [f"and {len(found.rows) - _SHOWN} more, in label_errors.csv"] if len(found.rows) > _SHOWN else []
     lines += [without_in_words(rest), f"written: {path}"]
-    return {"suspects": found.as_json(), "without_suspects": as_plain(rest), "suspects_file": str(path)}, lines
+    return {
+        "label_errors": found.as_json(),
+        "without_label_errors": as_plain(rest),
+        "label_errors_file": str(path),
+    }, lines

@@ -13,10 +13,10 @@ from harness.report.golden import golden
 from harness.report.history import history
 from harness.report.illustrations import figures
 from harness.report.informational import corruption_map
+from harness.report.label_errors import label_error_section
 from harness.report.page import Section, render, table
 from harness.report.scorecard import consensus_errors, coverage, robust_accuracy_of, what_got_worse
 from harness.report.slices import slices
-from harness.report.suspects import suspect_labels
 from harness.report.tables import SIGNS, models, regressions
 from harness.report.wording import words
 
@@ -73,7 +73,7 @@ SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
     comparison,
     corruption_map,
     mistakes,
-    suspect_labels,
+    label_error_section,
     history,
     coverage,
     of_models(figures),

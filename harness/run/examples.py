@@ -296,8 +296,8 @@ def spoken_of(overview: Overview) -> list[int]:
         numbers += [each.candidate.index for each in (*changes.new_failures, *changes.fixed_failures)]
     if persistent := overview.models[0][Failing].persistent:
         numbers += [row.index for row in persistent.by_confidence()[:PICTURED]]
-    if suspects := overview.suspects:
-        numbers += [row.index for row in suspects.rows[:PICTURED]]
+    if label_errors := overview.label_errors:
+        numbers += [row.index for row in label_errors.rows[:PICTURED]]
     return numbers
 
 

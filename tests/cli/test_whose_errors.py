@@ -67,10 +67,10 @@ def test_failures_are_everyones_contested_or_its_own(shop, capsys):
     assert any(kind.startswith("its own") for kind in kinds)
 
 
-def test_suspects_are_listed_with_what_the_model_comes_to_without_them(shop, capsys):
+def test_label_errors_are_listed_with_what_the_model_comes_to_without_them(shop, capsys):
     answers, *_ = shop
-    assert evaluate("--suspects", "--knowledge", "panel.predictions.json") == 0
-    rows = list(csv.DictReader(Path("reports/failures/suspects.csv").read_text().splitlines()))
+    assert evaluate("--label-errors", "--knowledge", "panel.predictions.json") == 0
+    rows = list(csv.DictReader(Path("reports/failures/label_errors.csv").read_text().splitlines()))
     assert set(FLIPPED) <= {int(row["image"]) for row in rows}
     out = capsys.readouterr().out
     assert f"labels that nearly all of 20 reference models agree against: {len(rows)} of 200" in out
@@ -78,36 +78,36 @@ def test_suspects_are_listed_with_what_the_model_comes_to_without_them(shop, cap
     assert f"without them: accuracy {answers.correct[kept].mean():.4f} of {kept.sum()} images" in out
 
 
-def test_suspects_do_not_depend_on_the_sample(shop, capsys):
-    assert evaluate("--suspects", "--knowledge", "panel.predictions.json", "--json") == 0
-    whole = json.loads(capsys.readouterr().out)["suspects"]["rows"]
-    assert evaluate("--suspects", "--knowledge", "panel.predictions.json", "--json", "--samples", "60") == 0
-    sample = json.loads(capsys.readouterr().out)["suspects"]["rows"]
+def test_label_errors_do_not_depend_on_the_sample(shop, capsys):
+    assert evaluate("--label-errors", "--knowledge", "panel.predictions.json", "--json") == 0
+    whole = json.loads(capsys.readouterr().out)["label_errors"]["rows"]
+    assert evaluate("--label-errors", "--knowledge", "panel.predictions.json", "--json", "--samples", "60") == 0
+    sample = json.loads(capsys.readouterr().out)["label_errors"]["rows"]
     assert sample
     assert all(row in whole for row in sample)
 
 
 @pytest.mark.parametrize("reference_models", [1, 2])
-def test_one_or_two_retrains_tell_no_suspects_and_all_else_is_told(shop, capsys, reference_models):
+def test_one_or_two_retrains_tell_no_label_errors_and_all_else_is_told(shop, capsys, reference_models):
     path = Path("panel.predictions.json")
     known = read_panel_predictions(path)
     view = replace(known.view(), wrong=known.view().wrong.clip(0, reference_models), each=None)
     replace(known, models=known.models[:reference_models], views={repr(IDENTITY): view}).write(path)
-    assert evaluate("--suspects", "--classes", "--knowledge", str(path)) == 0
+    assert evaluate("--label-errors", "--classes", "--knowledge", str(path)) == 0
     out = capsys.readouterr().out
     assert f"need at least 3 reference models; this panel has {reference_models}" in out
     assert "precision" in out
-    assert not Path("reports/failures/suspects.csv").exists()
-    assert evaluate("--suspects", "--knowledge", str(path), "--json") == 0
+    assert not Path("reports/failures/label_errors.csv").exists()
+    assert evaluate("--label-errors", "--knowledge", str(path), "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["suspects"] is None
-    assert "at least 3 reference models" in found["suspects_missing"]
+    assert found["label_errors"] is None
+    assert "at least 3 reference models" in found["label_errors_missing"]
 
 
-def test_without_a_panel_errors_are_not_divided_and_suspects_are_not_told(shop, capsys):
+def test_without_a_panel_errors_are_not_divided_and_label_errors_are_not_told(shop, capsys):
     assert evaluate("--failures") == 0
     assert "its own" not in capsys.readouterr().out
-    assert evaluate("--suspects") == 2
+    assert evaluate("--label-errors") == 2
     assert "name the file with --knowledge" in capsys.readouterr().err
 
 
@@ -138,10 +138,10 @@ def test_what_a_panel_knows_of_other_images_is_refused(shop, capsys):
     view = view_of(np.zeros(200), np.full((200, 4), 0.25), whole.labels)
     other = PanelPredictions("0" * 64, CLASSES, ("a" * 64,), {repr(IDENTITY): view})
     other.write(Path("other.predictions.json"))
-    assert evaluate("--suspects", "--knowledge", "other.predictions.json") == 2
+    assert evaluate("--label-errors", "--knowledge", "other.predictions.json") == 2
     assert whole.sha256[:12] in capsys.readouterr().err
     replace(other, data_sha256=whole.sha256).write(Path("other.predictions.json"))
-    assert evaluate("--suspects", "--knowledge", "other.predictions.json") == 0
+    assert evaluate("--label-errors", "--knowledge", "other.predictions.json") == 0
     Path("other.predictions.json").write_text("garbage")
-    assert evaluate("--suspects", "--knowledge", "other.predictions.json") == 2
+    assert evaluate("--label-errors", "--knowledge", "other.predictions.json") == 2
     assert capsys.readouterr().err.count("other.predictions.json") == 1

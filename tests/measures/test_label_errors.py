@@ -1,4 +1,4 @@
-"""Suspects among the labels, and whose errors are whose, by what reference models say."""
+"""Suspected label errors, and whose errors are whose, by what reference models say."""
 
 import csv
 import io
@@ -14,11 +14,11 @@ from harness.base.errors import InputError, NotApplicableError
 from harness.data import LabelledImages, load_images
 from harness.inference import Classifier, Predictions
 from harness.measures.failures import OWN, kinds_for
-from harness.measures.panel.label_errors import CONTESTED, EVERYONES, owners, suspects, suspicion, without
+from harness.measures.panel.label_errors import CONTESTED, EVERYONES, label_errors, owners, suspicion, without
 from harness.measures.panel.predictions import PanelPredictions, read_panel_predictions
 from harness.networks.declared import load_model
 from harness.perturb import IDENTITY
-from harness.report.suspects import suspects_csv
+from harness.report.label_errors import label_errors_csv
 
 CLASSES = ("ant", "bee", "cat")
 N, REFERENCE_MODELS = 300, 20
@@ -62,7 +62,7 @@ def answers(labels: np.ndarray, wrong: np.ndarray) -> Predictions:
 
 
 def test_labels_that_healthy_retrains_agree_against_are_suspect_and_no_others():
-    found = suspects(images_with(LABELS), panel(LABELS, FLIPPED))
+    found = label_errors(images_with(LABELS), panel(LABELS, FLIPPED))
     assert {row.index for row in found.rows} == set(FLIPPED)
     assert all(
         row.wrong == REFERENCE_MODELS and row.answer == CLASSES[(LABELS[row.index] + 1) % 3] for row in found.rows
@@ -78,21 +78,21 @@ def test_a_label_is_judged_by_what_is_usual_for_its_class():
 
 
 def test_clean_labels_are_not_suspect():
-    assert suspects(images_with(LABELS), panel(LABELS, np.array([], dtype=int))).rows == ()
+    assert label_errors(images_with(LABELS), panel(LABELS, np.array([], dtype=int))).rows == ()
 
 
-def test_of_a_sample_suspects_go_by_their_numbers_in_the_split():
+def test_of_a_sample_label_errors_go_by_their_numbers_in_the_split():
     sample = images_with(LABELS).take(torch.arange(90, 210))
-    assert {row.index for row in suspects(sample, panel(LABELS, FLIPPED), LABELS).rows} == {101, 201}
+    assert {row.index for row in label_errors(sample, panel(LABELS, FLIPPED), LABELS).rows} == {101, 201}
     with pytest.raises(NotApplicableError, match="labels of all 300 images of the split, found 120"):
-        suspects(sample, panel(LABELS, FLIPPED))
+        label_errors(sample, panel(LABELS, FLIPPED))
 
 
 def test_an_image_is_suspect_whatever_the_sample():
     panel_predictions, whole = panel(LABELS, FLIPPED), images_with(LABELS)
-    by_number = {row.index: row for row in suspects(whole, panel_predictions).rows}
+    by_number = {row.index: row for row in label_errors(whole, panel_predictions).rows}
     for number, row in by_number.items():
-        alone = suspects(whole.take(torch.tensor([number])), panel_predictions, LABELS)
+        alone = label_errors(whole.take(torch.tensor([number])), panel_predictions, LABELS)
         assert alone.rows == (row,), "though its label is what is usual in the sample"
 
 
@@ -106,10 +106,10 @@ def test_fewer_than_three_retrains_say_nothing_about_labels(reference_models, to
         panel_predictions, models=panel_predictions.models[:reference_models], views={repr(IDENTITY): few}
     )
     if told:
-        assert set(FLIPPED) <= {row.index for row in suspects(images_with(LABELS), panel_predictions).rows}
+        assert set(FLIPPED) <= {row.index for row in label_errors(images_with(LABELS), panel_predictions).rows}
         return
     with pytest.raises(NotApplicableError, match=f"at least 3 reference models; this panel has {reference_models}"):
-        suspects(images_with(LABELS), panel_predictions)
+        label_errors(images_with(LABELS), panel_predictions)
 
 
 def test_images_that_nobody_was_asked_about_do_not_apply():
@@ -117,7 +117,7 @@ def test_images_that_nobody_was_asked_about_do_not_apply():
     (view,) = panel_predictions.views.values()
     view.wrong[3] = -1
     with pytest.raises(NotApplicableError, match="no panel predictions of 1 of 300"):
-        suspects(images_with(LABELS), panel_predictions)
+        label_errors(images_with(LABELS), panel_predictions)
 
 
 def test_errors_are_everyones_contested_or_the_models_own():
@@ -148,22 +148,22 @@ def test_a_member_that_errs_where_it_did_not_when_it_was_asked_has_that_for_its_
     assert 7 in owned[OWN]
 
 
-def test_what_a_model_comes_to_without_suspects_stands_beside_what_healthy_retrains_do():
+def test_what_a_model_comes_to_without_label_errors_stands_beside_what_healthy_retrains_do():
     panel_predictions = panel(LABELS, FLIPPED)
     rest = without(
-        answers(LABELS, np.array([12, 50])), panel_predictions, suspects(images_with(LABELS), panel_predictions)
+        answers(LABELS, np.array([12, 50])), panel_predictions, label_errors(images_with(LABELS), panel_predictions)
     )
     assert (rest.n, rest.lost) == (297, 1)
     assert rest.accuracy == pytest.approx(296 / 297)
     shares = np.where(np.arange(REFERENCE_MODELS) < REFERENCE_MODELS // 2, 296 / 297, 1)
     assert (rest.reference_mean, rest.reference_std) == pytest.approx((shares.mean(), shares.std(ddof=1)))
     nobody = panel(LABELS, FLIPPED, each=False)
-    assert without(answers(LABELS, FLIPPED), nobody, suspects(images_with(LABELS), nobody)).reference_mean is None
+    assert without(answers(LABELS, FLIPPED), nobody, label_errors(images_with(LABELS), nobody)).reference_mean is None
 
 
 def test_the_file_says_what_healthy_retrains_and_the_model_say():
-    found = suspects(images_with(LABELS), panel(LABELS, FLIPPED))
-    rows = list(csv.DictReader(io.StringIO(suspects_csv(found, answers(LABELS, np.array([12]))))))
+    found = label_errors(images_with(LABELS), panel(LABELS, FLIPPED))
+    rows = list(csv.DictReader(io.StringIO(label_errors_csv(found, answers(LABELS, np.array([12]))))))
     assert {int(row["image"]) for row in rows} == set(FLIPPED)
     by_number = {int(row["image"]): row for row in rows}
     assert by_number[12]["predicted"] == CLASSES[(LABELS[12] + 1) % 3]

@@ -1,4 +1,4 @@
-"""What the panel knows on the page: what leads it, suspects among the labels, whose errors are whose, golden images."""
+"""What the panel knows on the page: what leads it, suspected label errors, whose errors are whose, golden images."""
 
 from dataclasses import replace
 
@@ -12,10 +12,10 @@ from harness.measures import Measurement
 from harness.measures.accuracy import GOLDEN_RIGHT
 from harness.measures.failures import OWN_CONFIDENT
 from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
-from harness.measures.panel.label_errors import Suspect, Suspects, WithoutSuspects
+from harness.measures.panel.label_errors import LabelError, LabelErrors, WithoutLabelErrors
 from harness.report.golden import golden
+from harness.report.label_errors import label_error_section
 from harness.report.scorecard import consensus_errors
-from harness.report.suspects import suspect_labels
 from harness.report.tables import models
 from harness.run.overview import KindCount
 
@@ -76,55 +76,55 @@ def test_it_is_left_out_where_there_is_nothing_to_show(facts):
     assert consensus_errors(replace(EMPTY, **known)) is None
 
 
-SUSPECTS = Suspects(
-    300, 20, (Suspect(17, "top", EVIL, 0.97, 0.002, 20, 0.003), Suspect(4, "shoe", "top", 0.9, 0.01, 19, 0.01))
+LABEL_ERRORS = LabelErrors(
+    300, 20, (LabelError(17, "top", EVIL, 0.97, 0.002, 20, 0.003), LabelError(4, "shoe", "top", 0.9, 0.01, 19, 0.01))
 )
 
 
 def suspected(**rest):
-    first = model(without_suspects=WithoutSuspects(0.9, 298, 2, **rest))
+    first = model(without_label_errors=WithoutLabelErrors(0.9, 298, 2, **rest))
     return replace(
         EMPTY,
         verdicts=(right(0.93),),
-        overview=overview(first, suspects=SUSPECTS),
+        overview=overview(first, label_errors=LABEL_ERRORS),
         thumbnails={17: PICTURE, 4: PICTURE},
     )
 
 
-def test_suspects_stand_with_pictures_and_the_verdict_with_and_without_them():
-    body = suspect_labels(suspected(reference_mean=0.94, reference_std=0.001)).body
+def test_label_errors_stand_with_pictures_and_the_verdict_with_and_without_them():
+    body = label_error_section(suspected(reference_mean=0.94, reference_std=0.001)).body
     assert "against the labels of 2 of 300 images" in body
     assert "Clean accuracy with all images 93.0%, which passes: at least 92.0%" in body
     floor = 0.94 - 4 * (1 / 298) * np.sqrt(1.05)
-    assert f"without the suspects 90.0%, which fails: at least {100 * floor:.1f}%" in body
+    assert f"without the suspected label errors 90.0%, which fails: at least {100 * floor:.1f}%" in body
     assert body.count("<img") == 2
     assert "<script>" not in body
     assert "20 of 20" in body
 
 
-def test_the_floor_without_suspects_rests_on_no_less_spread_than_the_checks():
+def test_the_floor_without_label_errors_rests_on_no_less_spread_than_the_checks():
     outcome = suspected(reference_mean=0.94, reference_std=0.001)
     (clean,) = outcome.verdicts
     wide = replace(clean, check=replace(CLEAN, panel=replace(CLEAN.panel, std=0.01)))
-    body = suspect_labels(replace(outcome, verdicts=(wide,))).body
+    body = label_error_section(replace(outcome, verdicts=(wide,))).body
     assert f"at least {100 * (0.94 - 4 * 0.01 * np.sqrt(1.05)):.1f}%, the threshold" in body
 
 
-def test_why_suspects_are_not_told_is_said():
-    section = suspect_labels(replace(EMPTY, overview=overview(suspects_missing=f"only 2 {EVIL}")))
-    assert section.title == "Suspects among the labels"
+def test_why_label_errors_are_not_told_is_said():
+    section = label_error_section(replace(EMPTY, overview=overview(label_errors_missing=f"only 2 {EVIL}")))
+    assert section.title == "Suspected label errors"
     assert "only 2" in section.body
     assert "<script>" not in section.body
 
 
-def test_without_each_retrains_answers_the_verdict_without_suspects_has_no_floor():
-    body = suspect_labels(suspected()).body
-    assert "without the suspects 90.0%. 2 of its errors are on suspects." in body
+def test_without_each_retrains_answers_the_verdict_without_label_errors_has_no_floor():
+    body = label_error_section(suspected()).body
+    assert "without the suspected label errors 90.0%. 2 of its errors are on suspected label errors." in body
 
 
-def test_no_suspects_no_section():
-    assert suspect_labels(EMPTY) is None
-    assert suspect_labels(replace(EMPTY, overview=overview())) is None
+def test_no_label_errors_no_section():
+    assert label_error_section(EMPTY) is None
+    assert label_error_section(replace(EMPTY, overview=overview())) is None
 
 
 def test_golden_images_stand_with_pictures_those_that_are_wrong_first():

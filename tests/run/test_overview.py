@@ -293,11 +293,11 @@ def knowing(images, *, reference_models: int) -> PanelPredictions:
     return PanelPredictions(images.sha256, images.classes, members, {repr(IDENTITY): view})
 
 
-def test_a_sample_has_the_suspects_of_the_whole_split(images):
+def test_a_sample_has_the_label_errors_of_the_whole_split(images):
     facts = {"panel_predictions": knowing(images, reference_models=20), "labels": images.labels.numpy()}
     sample = images.take(torch.arange(0, 400, 4))
     found = [
-        measure_overview({"candidate": role()}, some, survival={}, robust={}, **facts).suspects
+        measure_overview({"candidate": role()}, some, survival={}, robust={}, **facts).label_errors
         for some in (images, sample)
     ]
     assert [row.index for row in found[0].rows] == [0]
@@ -307,7 +307,7 @@ def test_a_sample_has_the_suspects_of_the_whole_split(images):
 def test_of_two_retrains_it_is_told_whose_errors_are_whose_and_why_no_label_is_suspect(images):
     facts = {"survival": {}, "robust": {}, "panel_predictions": knowing(images, reference_models=2)}
     some = measure_overview({"candidate": role()}, images, **facts)
-    assert some.suspects is None
-    assert "at least 3 reference models; this panel has 2" in some.suspects_missing
+    assert some.label_errors is None
+    assert "at least 3 reference models; this panel has 2" in some.label_errors_missing
     assert OWN_CONFIDENT in {each.kind for each in some.models[0][Failing].failures}
     assert Overview.from_wire(some.as_wire()) == some

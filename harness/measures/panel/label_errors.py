@@ -25,7 +25,7 @@ LEAST = 3
 
 
 @record
-class Suspect:
+class LabelError:
     """Image whose label the reference models agree against.
 
     `index` is its position in the split. `answer` is the class of the highest mean probability, with its `probability`
@@ -43,12 +43,12 @@ class Suspect:
 
 
 @record
-class Suspects:
+class LabelErrors:
     """Suspected label errors of `n` images, by the predictions of `reference_models` models, the clearest first."""
 
     n: int
     reference_models: int
-    rows: tuple[Suspect, ...]
+    rows: tuple[LabelError, ...]
 
     @property
     def indices(self) -> np.ndarray:
@@ -66,18 +66,20 @@ def suspicion(of_label: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     `of_label` are the panel's mean probabilities of the `labels`, (N,) int64. The threshold of a class is their mean
     over the images with its label (Northcutt et al. 2021, "Confident Learning", equation 2). Images are ranked by
-    self-confidence (section 3.2) relative to it, so hard classes have no more suspects than others.
+    self-confidence (section 3.2) relative to it, so hard classes have no more suspected label errors than others.
     """
     own = of_label.astype(np.float64)
     thresholds = np.bincount(labels, own) / np.maximum(np.bincount(labels), 1)
     return np.asarray(own / np.maximum(thresholds[labels], 1e-12))
 
 
-def suspects(images: LabelledImages, panel_predictions: PanelPredictions, labels: np.ndarray | None = None) -> Suspects:
+def label_errors(
+    images: LabelledImages, panel_predictions: PanelPredictions, labels: np.ndarray | None = None
+) -> LabelErrors:
     """Return the images whose labels nearly all reference models agree against, the most suspect first.
 
     At least 95% of the models contradict the label, and its mean probability is below a twentieth of the mean of its
-    class. That mean is over all images of the split with predictions, so every sample gives the same suspects. `labels`
+    class. That mean is over all images of the split with predictions, so every sample gives the same. `labels`
     are those of the whole split, (S,) int64; without them the images are all of it. Raises `NotApplicableError` for
     missing predictions and for fewer than three reference models.
     """
@@ -99,7 +101,7 @@ def suspects(images: LabelledImages, panel_predictions: PanelPredictions, labels
     unusual, labels = unusual[positions], labels[positions]
     chosen = np.flatnonzero((view.wrong >= NEARLY_ALL * len(panel_predictions.models)) & (unusual < UNLIKELY))
     rows = tuple(
-        Suspect(
+        LabelError(
             int(positions[at]),
             images.classes[labels[at]],
             images.classes[view.likeliest[at, 0]],
@@ -110,7 +112,7 @@ def suspects(images: LabelledImages, panel_predictions: PanelPredictions, labels
         )
         for at in chosen[np.argsort(unusual[chosen], kind="stable")]
     )
-    return Suspects(len(images), len(panel_predictions.models), rows)
+    return LabelErrors(len(images), len(panel_predictions.models), rows)
 
 
 def owners(predictions: Predictions, panel_predictions: PanelPredictions) -> dict[str, frozenset[int]]:
@@ -137,10 +139,10 @@ EVERYONES, CONTESTED = "everyone's: every reference model is wrong", "contested:
 
 
 @record
-class WithoutSuspects:
+class WithoutLabelErrors:
     """Accuracy on the `n` images without a suspected label error, of a model and of the reference models.
 
-    `lost` counts the model's errors on suspects. `reference_mean` and `reference_std` are None where the errors of each
+    `lost` counts the model's errors on them. `reference_mean` and `reference_std` are None where the errors of each
     reference model are unknown.
     """
 
@@ -151,7 +153,7 @@ class WithoutSuspects:
     reference_std: float | None = None
 
 
-def without(predictions: Predictions, panel_predictions: PanelPredictions, found: Suspects) -> WithoutSuspects:
+def without(predictions: Predictions, panel_predictions: PanelPredictions, found: LabelErrors) -> WithoutLabelErrors:
     """Measure a model on the images without a suspected label error, by its predictions of clean images."""
     positions = predictions.images.positions.numpy()
     kept = ~np.isin(positions, found.indices)
@@ -161,7 +163,7 @@ def without(predictions: Predictions, panel_predictions: PanelPredictions, found
         shares = 1 - each[:, positions[kept]].mean(axis=1)
         reference = float(shares.mean()), float(shares.std(ddof=1))
     lost = int((~predictions.correct[~kept]).sum())
-    return WithoutSuspects(float(predictions.correct[kept].mean()), int(kept.sum()), lost, *reference)
+    return WithoutLabelErrors(float(predictions.correct[kept].mean()), int(kept.sum()), lost, *reference)
 
 
 def expect_asked(images: LabelledImages, panel_predictions: PanelPredictions) -> PanelView:

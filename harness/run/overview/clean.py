@@ -8,7 +8,7 @@ from harness.base.records import record
 from harness.measures import accuracy, calibration_error, confident_errors
 from harness.measures.classification import confusion_matrix
 from harness.measures.confidence import BINS, bin_of
-from harness.measures.panel.label_errors import WithoutSuspects, without
+from harness.measures.panel.label_errors import WithoutLabelErrors, without
 from harness.run.overview.part import Part, Rate, Subject, rate_of
 
 if TYPE_CHECKING:
@@ -78,15 +78,15 @@ def reliability(predictions: Predictions) -> tuple[ReliabilityBin, ...]:
 
 @record
 class Labels:
-    """How right a model is without the suspects among the labels; None where nobody knows of any."""
+    """How right a model is without the suspected label errors; None where nobody knows of any."""
 
-    without_suspects: WithoutSuspects | None = None
+    without_label_errors: WithoutLabelErrors | None = None
 
 
 def _labels(subject: Subject) -> Labels:
-    if subject.suspects is None or subject.panel_predictions is None or not subject.suspects.rows:
+    if subject.label_errors is None or subject.panel_predictions is None or not subject.label_errors.rows:
         return Labels()
-    return Labels(without(subject.model.predict(subject.images), subject.panel_predictions, subject.suspects))
+    return Labels(without(subject.model.predict(subject.images), subject.panel_predictions, subject.label_errors))
 
 
 CLEAN = Part(Clean, _clean)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from harness.base.errors import NotApplicableError
 from harness.data import sample_up_to
 from harness.measures.failures import kinds_for
-from harness.measures.panel.label_errors import owners, suspects
+from harness.measures.panel.label_errors import label_errors, owners
 from harness.run.affordable import extent_of
 from harness.run.overview.failing import changes_between
 from harness.run.overview.part import Subject
@@ -89,7 +89,7 @@ def measure_overview(
         with suppress(NotApplicableError):  # Nobody asked reference models about images as they are.
             owned = owners(first.predict(images), panel_predictions)
         try:
-            found = suspects(images, panel_predictions, labels)
+            found = label_errors(images, panel_predictions, labels)
         except NotApplicableError as error:
             missing = str(error)
     kinds = kinds_for(first.predict(images), owned)
@@ -106,7 +106,7 @@ def measure_overview(
         overviews.append(ModelOverview(role, tuple(names), str(models[role].path), tuple(parts)))
     sizes = len(images), len(sample)
     facts = (images.name, *sizes, images.classes, tuple(overviews), DEGREES, SHIFTS)
-    overview = Overview(*facts, suspects=found, suspects_missing=missing)
+    overview = Overview(*facts, label_errors=found, label_errors_missing=missing)
     if (reference := overview.reference) is None:
         return overview
     other = models[reference.roles[0]]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from harness.inference import RoleModel
     from harness.measures import Measurement
     from harness.measures.failures import FailureKind
-    from harness.measures.panel.label_errors import Suspects
+    from harness.measures.panel.label_errors import LabelErrors
     from harness.measures.panel.predictions import PanelPredictions
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class Subject:
     """One model, and the images that an overview measures it on: all, a `sample` of them, and half of that, `fewer`.
 
     On `sure` its confidence is looked at, which takes a pass in full precision. `kinds` are the kinds of failure to
-    count, `suspects` those among the labels, by what reference models know. `survival` and `robust` are the images
+    count, `label_errors` those among the labels, by what reference models know. `survival` and `robust` are the images
     of two searches, None where the search is not asked for.
     """
 
@@ -48,7 +48,7 @@ class Subject:
     survival: LabelledImages | None = None
     robust: LabelledImages | None = None
     panel_predictions: PanelPredictions | None = None
-    suspects: Suspects | None = None
+    label_errors: LabelErrors | None = None
 
 
 @dataclass(frozen=True)

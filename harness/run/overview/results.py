@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from harness.base import records
 from harness.base.records import read_record, record
-from harness.measures.panel.label_errors import Suspects
+from harness.measures.panel.label_errors import LabelErrors
 from harness.run.overview.failing import Changes
 from harness.run.overview.part import AnyPart, Part
 
@@ -79,9 +79,9 @@ class Overview:
     degrees: tuple[float, ...]
     shifts: tuple[float, ...]
     changes: Changes | None = None
-    suspects: Suspects | None = None
+    label_errors: LabelErrors | None = None
     """Images whose labels reference models agree against; None where nobody knows."""
-    suspects_missing: str = ""
+    label_errors_missing: str = ""
     """Why reference models, which there are, do not tell."""
 
     @property

@@ -1,4 +1,4 @@
-"""The suspects among the labels as a part of the page, as a file, and in words."""
+"""The suspected label errors as a part of the page, as a file, and in words."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from harness.run.overview import Labels
 
 if TYPE_CHECKING:
     from harness.inference import Predictions
-    from harness.measures.panel.label_errors import Suspects, WithoutSuspects
+    from harness.measures.panel.label_errors import LabelErrors, WithoutLabelErrors
     from harness.run.outcome import Outcome
 
 _PICTURED, _LISTED = 24, 100
-"""Suspects that the page shows a picture of, and those that it lists."""
+"""Suspected label errors that the page shows a picture of, and those that it lists."""
 _TITLES = ("image", "label", "reference models say", "confidence", "of the label", "against it")
 
 
-def suspects_rows(found: Suspects) -> list[list[object]]:
-    """Return titles and rows of the suspects, the most suspect first."""
+def label_errors_rows(found: LabelErrors) -> list[list[object]]:
+    """Return titles and rows of the suspected label errors, the most suspect first."""
     rows: list[list[object]] = [
         [
             row.index,
@@ -39,7 +39,7 @@ def suspects_rows(found: Suspects) -> list[list[object]]:
     return [list(_TITLES), *rows]
 
 
-def suspects_csv(found: Suspects, predictions: Predictions) -> str:
+def label_errors_csv(found: LabelErrors, predictions: Predictions) -> str:
     """Return a line for each suspect, with what reference models and the model say of it."""
     at = np.searchsorted(predictions.images.positions.numpy(), found.indices)
     answers = [predictions.classes[label] for label in predictions.predicted[at]]
@@ -56,50 +56,50 @@ def suspects_csv(found: Suspects, predictions: Predictions) -> str:
     )
 
 
-def without_in_words(rest: WithoutSuspects) -> str:
-    """Say what a model comes to without the suspects."""
+def without_in_words(rest: WithoutLabelErrors) -> str:
+    """Say what a model comes to without the suspected label errors."""
     said = f"without them: accuracy {rest.accuracy:.4f} of {rest.n} images ({rest.lost} of its errors are on them)"
     if rest.reference_mean is not None and rest.reference_std is not None:
         said += f"; reference models {rest.reference_mean:.4f} ± {rest.reference_std:.4f} on the same"
     return said
 
 
-def suspect_labels(outcome: Outcome) -> Section | None:
+def label_error_section(outcome: Outcome) -> Section | None:
     """Return the images whose labels are suspect, with pictures, and the verdict on clean accuracy without them.
 
     Or why reference models do not tell which these are.
     """
-    overview, title = outcome.overview, "Suspects among the labels"
-    if overview is not None and overview.suspects_missing:
-        return Section("suspects", title, render("lead", lines=[overview.suspects_missing], hints=""))
-    if overview is None or overview.suspects is None or not overview.suspects.rows:
+    overview, title = outcome.overview, "Suspected label errors"
+    if overview is not None and overview.label_errors_missing:
+        return Section("label-errors", title, render("lead", lines=[overview.label_errors_missing], hints=""))
+    if overview is None or overview.label_errors is None or not overview.label_errors.rows:
         return None
-    found = overview.suspects
+    found = overview.label_errors
     shown = [
         (outcome.thumbnails[row.index], f"{row.index}", f"{row.label}?", f"{row.answer} {row.probability:.0%}")
         for row in found.rows[:_PICTURED]
         if row.index in outcome.thumbnails
     ]
-    titles, *rows = suspects_rows(found)
+    titles, *rows = label_errors_rows(found)
     lead = (
         f"Nearly all of {found.reference_models} reference models agree against the labels of {len(found.rows)} of "
         f"{found.n:,} "
         "images. Some labels are wrong, some images could be either; each check counts all of them."
     )
-    listed = f"{min(len(rows), _LISTED)} of {len(rows)} suspects, the most suspect first"
+    listed = f"{min(len(rows), _LISTED)} of {len(rows)} suspected label errors, the most suspect first"
     body = render(
-        "suspects",
+        "label_errors",
         lead=lead,
         verdicts=_both_verdicts(outcome),
         pictures=thumbnails(f"The first {len(shown)}: label, and what reference models say", shown),
         listed=listed,
         rows=table([str(title) for title in titles], rows[:_LISTED]),
     )
-    return Section("suspects", title, body)
+    return Section("label-errors", title, body)
 
 
 def _both_verdicts(outcome: Outcome) -> str:
-    """Say what the check on clean accuracy says with all images, which counts, and what it would without the suspects.
+    """Say what the check on clean accuracy says with all images, which counts, and without suspected label errors.
 
     The threshold of the rest is made as the check's was, of what reference models reach on the rest: as many standard
     deviations of prediction below their mean.
@@ -107,7 +107,7 @@ def _both_verdicts(outcome: Outcome) -> str:
     clean = next(
         (one for one in outcome.verdicts if (one.check.family, one.check.role) == ("clean", "candidate")), None
     )
-    rest = outcome.overview.models[0][Labels].without_suspects if outcome.overview else None
+    rest = outcome.overview.models[0][Labels].without_label_errors if outcome.overview else None
     if clean is None or clean.value is None or rest is None:
         return ""
     percent = Unit.SHARE.format
@@ -115,7 +115,7 @@ def _both_verdicts(outcome: Outcome) -> str:
     said += (
         f", {_holds(clean.value, clean.threshold)} {percent(clean.threshold)}" if clean.threshold is not None else ""
     )
-    said += f"; without the suspects {percent(rest.accuracy)}"
+    said += f"; without the suspected label errors {percent(rest.accuracy)}"
     panel = clean.check.panel
     if (
         panel
@@ -128,7 +128,7 @@ def _both_verdicts(outcome: Outcome) -> str:
         least = max(rest.reference_std, panel.std or 0, 1 / rest.n)
         threshold = rest.reference_mean - panel.k * least * math.sqrt(1 + 1 / panel.reference_models)
         said += f", {_holds(rest.accuracy, threshold)} {percent(threshold)}, the threshold on the same images"
-    return f"{said}. {rest.lost} of its errors are on suspects."
+    return f"{said}. {rest.lost} of its errors are on suspected label errors."
 
 
 def _holds(value: float, limit: float) -> str:
