@@ -69,6 +69,50 @@ def test_a_row_that_its_own_values_contradict_has_no_prior_and_the_others_keep_t
     assert found.variance[3] >= values[:, 3].var(ddof=1) * 0.99
 
 
+def with_variance(variance, count=5):
+    """Return values, (count, 1), with exactly this variance."""
+    steps = np.linspace(-1, 1, count)
+    return (0.9 + np.sqrt(variance) * steps / steps.std(ddof=1))[:, None]
+
+
+@pytest.mark.parametrize(("chance_of_it", "keeps"), [(0.002, True), (0.0005, False)])
+def test_a_spread_that_one_panel_in_1000_shows_contradicts_the_prior_of_a_row(chance_of_it, keeps):
+    """Under a shift that says nothing of the family's inflation, so that the prior is known beforehand."""
+    shift = (0.074 * 0.1) ** 2
+    by_chance = (prior := 1.6 * CHANCE + shift) and 1.6 * CHANCE / prior
+    worth = 1 / (by_chance**2 / 16 + (1 - by_chance) ** 2 / 3)
+    values = with_variance(prior * stats.f.isf(chance_of_it, 4, worth))
+    found = moderated(values, np.full(1, CHANCE), np.full(1, 0.1))
+    assert found.worth == pytest.approx([worth if keeps else 0.0])
+
+
+@pytest.mark.parametrize(("chance_of_it", "keeps"), [(0.002, True), (0.0005, False)])
+def test_a_spread_that_one_panel_in_1000_shows_contradicts_the_prior_of_a_family(chance_of_it, keeps):
+    """Three rows or more tell the inflation as three do."""
+    ratio = stats.f.isf(chance_of_it, 3 * 4, 16)
+    values = np.tile(with_variance(1.6 * CHANCE * ratio), (1, 4))
+    found = moderated(values, np.full(4, CHANCE), np.zeros(4))
+    assert (found.worth > 0).tolist() == [keeps] * 4
+    assert found.telling == (3 if keeps else 0)
+
+
+def test_rows_that_a_shift_moves_as_much_as_half_of_chance_tell_no_inflation():
+    half = np.sqrt(0.5 * 1.6 * CHANCE) / 0.074
+    told = [
+        moderated(reference(5, rows=1), np.full(1, CHANCE), np.full(1, loss)).telling
+        for loss in (0.99 * half, half * 1.01)
+    ]
+    assert told == [1, 0]
+
+
+def test_the_inflation_is_found_between_what_is_usual_and_what_the_rows_show():
+    """16 degrees of freedom for 1.6, and (K - 1) for each of the rows, three at most."""
+    values = np.tile(with_variance(2.4 * CHANCE), (1, 5))
+    found = moderated(values, np.full(5, CHANCE), np.zeros(5))
+    inflation = (16 * 1.6 + 3 * 4 * 2.4) / (16 + 3 * 4)
+    assert found.variance == pytest.approx(np.full(5, (16 * inflation + 4 * 2.4) / (16 + 4) * CHANCE))
+
+
 def test_what_a_strong_shift_moves_is_trusted_less_the_more_it_costs():
     loss = np.array([0, 0.02, 0.05, 0.1, 0.4])
     found = moderated(reference(3, rows=5), np.full(5, CHANCE), loss)
@@ -183,6 +227,12 @@ def test_chance_is_what_independent_errors_make_of_a_mean():
     counted = Chance.of([{**entry, "unit": "images"} for entry in entries])
     assert counted.variance == pytest.approx(expected * 4_000**2, rel=0.1)
     assert Chance.of([{**entries[0], "each": ""}, entries[1]]) is None
+
+
+def test_chance_of_one_network_is_four_tenths_of_what_images_differ():
+    right = np.arange(1_000) % 4 > 0
+    found = Chance.of([{"id": "clean", "unit": "share", "each": packed(right)}])
+    assert found.variance == pytest.approx(0.4 * 0.75 * 0.25 / 1_000)
 
 
 def test_networks_that_tell_of_different_images_are_refused():

@@ -17,7 +17,7 @@ from harness.base.errors import InputError
 from harness.calibration import thresholds
 from harness.calibration.multiplicity import correlation, multiplier
 from harness.calibration.outliers import check_panel, false_alarms, outliers
-from harness.calibration.panel import Row, read_panel
+from harness.calibration.panel import Chance, Row, read_panel
 from harness.calibration.rewrite import with_thresholds
 from harness.calibration.summary import calibration_lines, power_lines
 from harness.calibration.thresholds import Calibrated, default_budget, thresholds_of
@@ -390,6 +390,22 @@ def test_an_outlier_is_refused_and_named_with_its_row(value):
     values[6, 2] = value
     with pytest.raises(InputError, match=rf"seed-007\.safetensors has r2 {value}, the others 0\.\d+ ± 0\.00\d+; leave"):
         calibrate(panel_of(values), LAX)
+
+
+@pytest.mark.parametrize(("share", "refused"), [(0.002, False), (0.0005, True)])
+def test_a_deviation_that_one_panel_in_1000_shows_is_an_outlier(share, refused):
+    """Of ten networks and one row: a tenth of the share is for each, on two sides."""
+    away = stats.t.isf(share / 10 / 2, 8) * math.sqrt(10 / 9)
+    rest = spread_evenly(0.9, 0.003, 9)
+    assert bool(outliers(panel_of([*rest, 0.9 - away * 0.003]))) == refused
+
+
+@pytest.mark.parametrize("networks", [2, 3])
+def test_of_two_networks_neither_is_an_outlier_and_of_three_one_can_be(networks):
+    values = np.array([0.9, 0.9001, 0.5])[-networks:]
+    panel = panel_of(values)
+    panel = replace(panel, chance={"r0": Chance(1e-6, None, answers=True)})
+    assert bool(outliers(panel)) == (networks == 3)
 
 
 def test_one_failure_more_among_constant_counts_makes_no_outlier():
