@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from harness.checks.rows import Check
+    from harness.checks.check import Check
     from harness.inference import Predictions, RoleModel
 
 

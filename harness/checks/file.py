@@ -12,9 +12,8 @@ from pydantic import Field
 from harness.base.errors import InputError
 from harness.base.files import read_regular
 from harness.base.records import read_record, record
+from harness.checks.check import COMMON_KEYS, LONGEST, Check, ChecksError, is_id
 from harness.checks.golden import GOLDEN, GoldenDeclaration, GoldenImage, read_golden, rows_of
-from harness.checks.ids import LONGEST, is_id
-from harness.checks.rows import COMMON_KEYS, Check, ChecksError
 from harness.measures import METRICS
 from harness.perturb.poses import PROTOCOL
 
@@ -45,7 +44,7 @@ class DataFingerprint:
     groups_sha256: str | None = None
     """Of the groups of images that rows of family `slice` are about, see `harness.data.groups`."""
 
-    def measured_by(self, family: str) -> int:
+    def size_of(self, family: str) -> int:
         """Return how many images the thresholds of a family were made for."""
         return self.samples.get(family, self.measured)
 
@@ -111,10 +110,7 @@ class ChecksFile:
             )
 
     def expect_rows_as_calibrated(self) -> None:
-        """Raise `ChecksError` for a check that was changed after its calibration, such as in pose or confidence.
-
-        A threshold of before would be held against another measurement.
-        """
+        """Raise `ChecksError` for a check that has changed, such as in its pose, since its threshold was calibrated."""
         for check in self.checks:
             if check.panel is not None and not check.definition.startswith(check.panel.definition):
                 raise ChecksError(
@@ -202,7 +198,7 @@ def _check(row: Any, where: str, data: DataFingerprint) -> Check:
     if check.significance == 0:
         raise ChecksError(f"{where}: significance is 0, and no probability is below, so that the gate cannot fail")
     try:
-        images = data.measured_by(check.family)
-        return check.measured_by(METRICS[check.metric], images=images) if check.metric in METRICS else check
+        images = data.size_of(check.family)
+        return check.with_metric(METRICS[check.metric], images=images) if check.metric in METRICS else check
     except ChecksError as error:
         raise ChecksError(f"{where}: {error}") from None

@@ -18,7 +18,7 @@ from pydantic import Field
 from harness.base import locked
 from harness.base.files import read_regular, write_all_or_none
 from harness.base.records import read_record, record
-from harness.checks.rows import Check, ChecksError, Threshold
+from harness.checks.check import Check, ChecksError, Threshold
 from harness.checks.shipped import shipped_tests
 from harness.measures.accuracy import GOLDEN_RIGHT
 

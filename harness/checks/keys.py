@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from harness.base.records import read_record
-from harness.checks.rows import COMMON_KEYS, Check, ChecksError
+from harness.checks.check import COMMON_KEYS, Check, ChecksError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

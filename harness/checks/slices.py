@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError, some_of
-from harness.checks.rows import ChecksError
+from harness.checks.check import ChecksError
 from harness.checks.starter_row import StarterRow, in_toml, slugs
 from harness.data.groups import groups_in_words, groups_sha256
 

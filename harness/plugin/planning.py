@@ -147,7 +147,7 @@ def _fit_of(run: GateRun, session: pytest.Session, costs: Costs, *, cores: int |
         fitted = replace(whole, fitted=samples)
         return asked_by(fitted, checks, run.judge, overview=run.has_overview, cached=False, limit=planning_limit)
 
-    families = {check.family: whole.measured_by(check.family) for check in checks}
+    families = {check.family: whole.size_of(check.family) for check in checks}
     calibrated = {check.family for check in checks if check.panel}
     with_rows = {check.family for check in whole.checks.written}
     # A plan is for a checks file, which can have samples of families with rows in it alone, and golden ones are not;

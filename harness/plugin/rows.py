@@ -8,8 +8,8 @@ import pytest
 
 from harness.base.errors import InputError
 from harness.checks import Check
+from harness.checks.check import LONGEST, id_without_row, is_id
 from harness.checks.golden import GOLDEN
-from harness.checks.ids import LONGEST, id_without_row, is_id
 from harness.checks.keys import declared_keys, with_keys
 from harness.checks.slices import SLICE
 from harness.measures.panel.pairing import PANEL_FIXTURES

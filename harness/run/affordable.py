@@ -65,7 +65,7 @@ def rows_passes(session: StressSession) -> int:
     for check in session.checks.checks:
         if check.family in {GOLDEN, SLICE}:
             continue  # One image each, and what is predicted anyway: images as they are.
-        case, size = (check.role, check.pose, repr(check.keys)), session.measured_by(check.family)
+        case, size = (check.role, check.pose, repr(check.keys)), session.size_of(check.family)
         sizes[case] = max(sizes.get(case, 0), size)
     return sum(sizes.values())
 

@@ -104,7 +104,7 @@ def telling_examples(session: StressSession, verdict: Verdict, seen: PerturbedIm
     failures, which the other model gets right, before shared ones. Beyond that the verdict's order holds. What every
     reference model gets right is held against their mean answer, unless the candidate is one of them.
     """
-    from harness.checks.verdicts import NAMED
+    from harness.checks.check import NAMED
     from harness.inference import Predictions
     from harness.inference.search import FirstFailures
 

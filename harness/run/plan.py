@@ -127,7 +127,7 @@ def plan_of(
     for check in checks:
         rows[check.family] = rows.get(check.family, 0) + 1
     counted = asked_by(session, checks, judge, overview=overview, limit=limit)
-    sizes = {family: session.measured_by(family) for family in rows}
+    sizes = {family: session.size_of(family) for family in rows}
     cores = session.roles["candidate"].classifier.workers
     return Plan(len(session.images), rows, counted, measured_costs(session, limit=limit), sizes, cores)
 

@@ -132,16 +132,16 @@ class StressSession:
             check = replace(check, hand=None, panel=None, recorded=True)
         if self.thorough and check.keys.get("within"):
             check = replace(check, hand=None, informational="searched ten times as long as its threshold was made for")
-        return replace(check, share=self.measured_by(check.family) / self.checks.data.measured_by(check.family))
+        return replace(check, share=self.size_of(check.family) / self.checks.data.size_of(check.family))
 
-    def measured_by(self, family: str) -> int:
+    def size_of(self, family: str) -> int:
         """Return on how many images the tests of a family are run."""
-        made_for = self.checks.data.measured_by(family)
+        made_for = self.checks.data.size_of(family)
         return min(made_for, self.fitted.get(family, made_for), len(self.whole or self.images))
 
     def of_family(self, family: str) -> StressSession:
         """Return the session that tests of a family work in: on its own number of images where it has one."""
-        size = self.measured_by(family)
+        size = self.size_of(family)
         if size == len(self.images):
             return self
         if size not in self._sampled:  # Families of one size share images, and what is predicted of them.

@@ -214,7 +214,7 @@ def test_the_shipped_quick_checks_are_for_the_data_and_the_panel_of_the_full_one
     quick, full = read_checks(SHIPPED_QUICK), read_checks(SHIPPED_FULL)
     assert replace(quick.data, sample=None, samples={}) == full.data
     assert quick.data.sample == 2_000
-    assert [quick.data.measured_by(name) for name in ("clean", "consensus")] == [2_000, 10_000]
+    assert [quick.data.size_of(name) for name in ("clean", "consensus")] == [2_000, 10_000]
     for fact in ("seeds", "training", "panel_predictions", "panel_predictions_sha256"):
         assert quick.recipe[fact] == full.recipe[fact]
     assert quick.recipe["panel"] != full.recipe["panel"]

@@ -6,8 +6,7 @@ import pytest
 from outcomes import EMPTY
 
 from harness.checks import Check
-from harness.checks.rows import Threshold
-from harness.checks.verdicts import Verdict
+from harness.checks.check import Threshold, Verdict
 
 
 def outcome(reference_models, *, hand=None, status="pass"):

@@ -4,7 +4,7 @@ import pytest
 from zoo import ROWS, GatedZoo, images_of
 
 from harness.checks import read_checks
-from harness.checks.rows import ChecksError
+from harness.checks.check import ChecksError
 
 
 @pytest.fixture
@@ -64,5 +64,5 @@ def test_samples_that_cannot_be_are_refused(zoo, text, message):
 
 def test_a_file_without_samples_means_all(zoo):
     checks = read_checks(zoo.root / "stress_tests/checks.toml")
-    assert {checks.data.measured_by(check.family) for check in checks.checks} == {len(images_of(400))}
+    assert {checks.data.size_of(check.family) for check in checks.checks} == {len(images_of(400))}
     assert ROWS

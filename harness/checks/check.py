@@ -1,0 +1,395 @@
+"""Check: one row of the checks file with its threshold, and the verdict on a measurement, a plain comparison."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from dataclasses import asdict, field, fields, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from harness.base.errors import InputError
+from harness.base.records import Unbounded, as_json, read_json, record
+from harness.checks.roles import ROLES
+from harness.measures import METRICS
+from harness.measures.metric import Direction, Scale, Unit, packed
+from harness.perturb.poses import IDENTITY, Pose
+
+if TYPE_CHECKING:
+    from harness.measures.metric import Measurement, Metric
+
+LONGEST = 200
+"""Characters of the longest id."""
+NAMED = 60
+"""Failures that a verdict names, for the report to choose from."""
+_FEW = 10
+"""Images up to which a verdict gives the distance of a share from its threshold as images, beyond as points."""
+
+Status = Literal["pass", "fail", "informational", "not_applicable", "error"]
+
+
+def is_id(name: str) -> bool:
+    """Return whether a checks file accepts this as the id of a check."""
+    return len(name) <= LONGEST and re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name) is not None
+
+
+def id_without_row(family: str, metric: str = "") -> str:
+    """Return the id of a test without a row: `slight-tilt` for the family `slight_tilt`."""
+    return "-".join(filter(None, (family, metric))).replace("_", "-").lower()
+
+
+class ChecksError(InputError):
+    """A checks file that cannot be used; the message names file and row."""
+
+
+def _known(role: str) -> str:
+    if role not in ROLES:
+        raise PydanticCustomError("role", "one of {known}", {"known": ", ".join(ROLES)})
+    return role
+
+
+@record
+class Threshold:
+    """A threshold and where it comes from; the healthy values are those of `reference_models` networks of other seeds.
+
+    It was made for `n` images, by default all of the data's. A calibrated threshold lies `k` standard deviations of
+    prediction off the mean, and notices a loss of `minimum_detectable_drop`, in the unit of the metric, with 95% power.
+    Its `row` is the beginning of the `definition` that the row had when it was calibrated.
+    """
+
+    threshold: int | float
+    reason: str = ""
+    mean: int | float | None = None
+    std: int | float | None = None
+    reference_models: int | None = None
+    k: int | float | None = None
+    minimum_detectable_drop: int | float | None = None
+    n: int | None = None
+    definition: str = ""
+    date: str = ""
+
+
+@record
+class Check:
+    """One row of the checks file: a case of a family, and the threshold that its measurement must keep.
+
+    `role` is that of the model judged. `direction` says on which side of the bound to be; a row that leaves it out has
+    its metric's. What a family's test does with `pose`, `class_name` and the row's own `keys`, which the test declares
+    and which are attributes of the row, is the test's business. A row without threshold is informational, and so is one
+    whose panel threshold is switched off by `informational`, which says why. A comparison of two models beyond its
+    threshold fails only when chance explains it with a probability below `significance`.
+    """
+
+    id: str
+    family: str
+    metric: str
+    direction: Direction | None = None
+    role: Annotated[str, AfterValidator(_known)] = "candidate"
+    pose: Pose = IDENTITY
+    class_name: str | None = None
+    significance: Annotated[float, Field(ge=0, le=1)] | None = None
+    informational: str = ""
+    hand: Threshold | None = None
+    panel: Threshold | None = None
+    keys: dict[str, Any] = field(default_factory=dict)
+    words: tuple[str, ...] = ()
+    """What the keys say, in words."""
+    share: float = 1.0
+    """Share of the images that the thresholds were made for, in (0, 1]; set by a sampled run."""
+    recorded: bool = False
+    """Whether the measurement is for calibration, which wants to know what each image contributes."""
+    definition: str = ""
+    """A hash of what the row measures, whatever its thresholds; made of the row as the file has it."""
+
+    def __post_init__(self) -> None:
+        if not self.definition:
+            object.__setattr__(self, "definition", _definition(self))
+
+    def __getattr__(self, name: str) -> Any:
+        keys = self.__dict__.get("keys", {})
+        if name in keys:
+            return keys[name]
+        raise AttributeError(
+            f"check {self.__dict__.get('id', '')}: {name!r} is no key of rows in general; a test declares what its "
+            f"rows "
+            f'have besides, such as @check("family", {name}=float)'
+        )
+
+    @property
+    def binding(self) -> Threshold | None:
+        """Return the threshold that counts: a hand threshold wins over the panel's."""
+        return self.hand or (None if self.informational else self.panel)
+
+    @property
+    def reference(self) -> Threshold | None:
+        """Return the threshold with the values of the reference models: the panel's, if any, binding or not."""
+        return self.panel or self.hand
+
+    def holds(self, value: float, limit: float) -> bool:
+        """Return whether the value is on the good side of the limit."""
+        return value <= limit if self.direction == "at_most" else value >= limit
+
+    def with_metric(self, metric: Metric, *, images: int) -> Check:
+        """Return the check with the direction of its metric; the thresholds are for so many `images`.
+
+        Raises `ChecksError` for another direction, and for a threshold that is no value of the metric or cannot fail.
+        """
+        if self.direction not in {None, metric.direction}:
+            raise ChecksError(
+                f'of {metric.name} {metric.better} is better; write direction = "{metric.direction}", or leave it out'
+            )
+        check = replace(self, direction=metric.direction)
+        low, high = metric.range
+        for threshold in filter(None, (check.hand, check.panel)):
+            if not low <= threshold.threshold <= high or not math.isfinite(threshold.threshold):
+                raise ChecksError(
+                    f"threshold {threshold.threshold} is outside the range of {metric.name}, {low} to {high}"
+                )
+        if check.hand and check.holds(metric.worst(images), check.hand.threshold):
+            raise ChecksError(
+                f"no {metric.name} is beyond {check.hand.threshold}, so that the gate cannot fail; without a "
+                "threshold the row is informational"
+            )
+        return check
+
+    def judge(self, measurement: Measurement) -> Verdict:
+        """Compare a measurement with the threshold.
+
+        A run on other images than the threshold was made for, such as a sample, gives the model the benefit of the 95%
+        interval, and scales the threshold of a count. Raises `ChecksError` for a check on another metric, a threshold
+        that the metric cannot have, a significance that the measurement lacks, and NaN.
+        """
+        metric = measurement.metric
+        if self.metric not in {"", metric.name}:
+            raise ChecksError(
+                f"check {self.id}: the row holds a threshold on {self.metric!r}, the test measured {metric.name!r}; "
+                "correct the row's metric or the test"
+            )
+        if not metric.is_case_of(METRICS.get(metric.name, metric)):
+            raise ChecksError(
+                f"check {self.id}: the test measured a metric {metric.name!r} that is another than the one known by "
+                "this name; name yours otherwise"
+            )
+        if self.significance is not None and measurement.p_value is None:
+            raise ChecksError(
+                f"check {self.id}: the row asks for a significance, but {metric.name!r} compares no two models; "
+                "remove `significance` from the row"
+            )
+        if math.isnan(measurement.value):
+            raise ChecksError(
+                f"check {self.id}: the test measured {metric.name!r} as NaN, expected a number; where there is "
+                "nothing to measure, raise NotApplicableError"
+            )
+        try:
+            check = self.with_metric(metric, images=round(measurement.n / self.share))
+        except ChecksError as error:
+            raise ChecksError(f"check {self.id}: {error}") from None
+        threshold = check.binding
+        if threshold is None:
+            return check._verdict("informational", measurement, None)
+        share = measurement.n / threshold.n if threshold.n else check.share
+        limit = threshold.threshold * share if measurement.unit is Unit.IMAGES else threshold.threshold
+        value = measurement.value
+        if share != 1 or check.share != 1:  # As many images may be others.
+            low, high = measurement.interval
+            value = high if check.direction == "at_least" else low
+        holds = check.holds(value, limit)
+        if check.significance is not None and measurement.p_value is not None:
+            holds = holds or measurement.p_value >= check.significance
+        status: Status = "pass" if holds else ("error" if ROLES[check.role].precondition else "fail")
+        return check._verdict(status, measurement, limit)
+
+    def _verdict(self, status: Status, measurement: Measurement, threshold: float | None) -> Verdict:
+        return Verdict(
+            check=self,
+            status=status,
+            value=measurement.value,
+            threshold=threshold,
+            n=measurement.n,
+            interval=measurement.interval,
+            unit=measurement.unit,
+            metric=measurement.metric.name,
+            about=measurement.metric.words,
+            scale=measurement.metric.scale,
+            detail=measurement.detail,
+            failures=tuple(int(position) for position in measurement.failures[:NAMED]),
+            flips=measurement.flips.as_json() if measurement.flips else None,
+            each=packed(measurement.each) if self.recorded and measurement.each is not None else "",
+            rest=measurement.rest if self.recorded else None,
+        )
+
+    def unjudged(self, status: Literal["not_applicable", "error"], detail: str) -> Verdict:
+        """Return the verdict of a check without a measurement."""
+        return Verdict(check=self, status=status, metric=self.metric, detail=detail)
+
+
+COMMON_KEYS = frozenset({"class", *(item.name for item in fields(Check))}) - {
+    *("class_name", "keys", "words", "share", "definition", "recorded"),
+}
+"""The keys that all rows have; what else a row has is its test's business."""
+
+
+def _definition(check: Check) -> str:
+    content = {
+        "id": check.id,
+        "family": check.family,
+        "metric": check.metric,
+        "role": check.role,
+        "pose": asdict(check.pose),
+        "class": check.class_name,
+        "significance": check.significance,
+        "keys": check.keys,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()
+
+
+@record
+class Verdict:
+    """What a check says of one measurement."""
+
+    check: Check
+    status: Status
+    metric: str
+    detail: str = ""
+    value: Unbounded | None = None
+    threshold: int | float | None = None
+    n: int = 0
+    interval: tuple[Unbounded, Unbounded] | None = None
+    unit: Unit = Unit.SHARE
+    about: str = ""
+    """What the metric says, in words."""
+    scale: Scale = "plain"
+    failures: tuple[int, ...] = ()
+    """Positions, among the images measured, of the most telling failures."""
+    flips: dict[str, Any] | None = None
+    """What changed since the model before, see `Flips.as_json`."""
+    lacking: bool = False
+    """Whether it is not applicable for want of what reference models know."""
+    each: str = ""
+    """For calibration: what each image contributes, see `packed`, and the value at rest."""
+    rest: Unbounded | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Return whether the test may pass: the threshold holds, or there is none to hold."""
+        return self.status in {"pass", "informational", "not_applicable"}
+
+    @property
+    def judged(self) -> bool:
+        """Return whether a threshold was held against the measurement."""
+        return self.status in {"pass", "fail"}
+
+    @property
+    def numbers(self) -> tuple[str, str]:
+        """Return value and limit as plain numbers, in as many digits as it takes to tell them apart; empty for none."""
+        if self.value is None or self.threshold is None:
+            return "" if self.value is None else self._number(self.value), ""
+        return self.unit.told_apart(self.value, self.threshold, plain=4)
+
+    @property
+    def missed(self) -> str:
+        """Return the distance of a failing check from its threshold, such as 38.2 points or 1 image of 10,000."""
+        if self.passed or self.value is None or self.threshold is None:
+            return ""
+        gap = abs(self.value - self.threshold)
+        counts = self.unit is Unit.IMAGES or (self.unit is Unit.SHARE and _is_share_of_images(self.value, self.n))
+        images = math.ceil(gap * (1 if self.unit is Unit.IMAGES else self.n) - 1e-6) if counts else 0
+        if self.unit is Unit.IMAGES or 0 < images <= _FEW:
+            return f"{images:,} image{'' if images == 1 else 's'} of {self.n:,}"
+        unit = Unit.DIFFERENCE if self.unit is Unit.SHARE else self.unit
+        return unit.told_apart(gap, 0.0)[0].removeprefix("+")
+
+    def is_worse_than(self, other: Verdict) -> bool:
+        """Return whether this measurement lies farther on the bad side than another of the same gate."""
+        if self.value is None or other.value is None:
+            return False
+        return self.value > other.value if self.check.direction == "at_most" else self.value < other.value
+
+    def explain(self, report: str = "") -> str:
+        """Say in one line what was measured, against what, on how many images; `report` is where the pictures are."""
+        check, metric = self.check, self.metric.replace("_", " ")
+        if self.value is None:
+            return f"{check.id}: {self.status.replace('_', ' ')}: {self.detail}"
+        value, must_be = self.numbers
+        threshold, missed, held = ("threshold", ">", "<=") if check.direction == "at_most" else ("threshold", "<", ">=")
+        if self.threshold is None:
+            relation = f"(informational: {check.informational or self._how_to_gate(threshold)})"
+        elif self.status == "pass" and not check.holds(self.value, self.threshold):
+            why = "chance may explain" if check.significance else "its interval allows on other images"
+            relation = f"beyond {threshold} {must_be}, which {why}"
+        else:
+            relation = f"{held if self.status == 'pass' else missed} {threshold} {must_be}"
+        low, high = self.interval or (math.nan, math.nan)
+        facts = f"n={self.n}, 95% CI {self._number(low)} to {self._number(high)}"
+        reference = check.reference
+        if reference and reference.mean is not None and reference.std is not None:
+            spread = self._number(reference.std) if self.unit is not Unit.IMAGES else f"{reference.std:.1f}"
+            facts += f"; {_reference_models(reference)} {self._number(reference.mean)} ± {spread}"
+        if check.hand and self.threshold is not None:
+            facts += f"; {threshold} set by hand"
+        parts = [f"{check.id}: {metric} {value} {relation} ({facts})", self.detail]
+        if ROLES[check.role].precondition and self.status == "error":
+            parts.append(f"the {check.role} itself is not what it should be, so nothing can be judged against it")
+        parts.append(f"pictures in {report}#{check.id}" if report else "")
+        return "; ".join(part for part in parts if part)
+
+    def _how_to_gate(self, threshold: str) -> str:
+        if self.check.role != "candidate":
+            return f"no {threshold}"
+        return f"no {threshold} yet, `stress-harness calibrate --family {self.check.family}` makes one"
+
+    def _number(self, value: float) -> str:
+        return self.unit.format(value, decimals=4)
+
+    def as_wire(self) -> str:
+        """Return the verdict as JSON, as it travels from a worker to the controller."""
+        return as_json(self)
+
+    @staticmethod
+    def from_wire(wire: str) -> Verdict:
+        """Return the verdict that `as_wire` sent."""
+        return read_json(Verdict, wire, where="a worker's verdict")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the gate's entry in `stress.json`."""
+        threshold, reference = self.check.binding, self.check.reference
+        return {
+            "id": self.check.id,
+            "role": self.check.role,
+            "family": self.check.family,
+            "metric": self.metric,
+            "value": self.value,
+            "threshold": self.threshold,
+            "direction": self.check.direction or "at_least",
+            "n": self.n,
+            "interval": None if self.interval is None else list(self.interval),
+            "provenance": None if threshold is None else ("hand" if self.check.hand else "panel"),
+            "status": self.status,
+            "detail": self.detail,
+            "unit": self.unit.value,
+            "reference_mean": reference and reference.mean,
+            "reference_std": reference and reference.std,
+            "minimum_detectable_drop": reference and reference.minimum_detectable_drop,
+            "explanation": self.explain(),
+            **({} if self.scale == "plain" else {"scale": self.scale}),
+            **({} if self.flips is None else {"flips": self.flips}),
+            **({"each": self.each, "rest": self.rest} if self.each else {}),
+        }
+
+
+def _reference_models(reference: Threshold) -> str:
+    """Say of how many retrains a mean and a spread are, as far as that is known."""
+    return (
+        f"{reference.reference_models} reference model{'' if reference.reference_models == 1 else 's'}"
+        if reference.reference_models
+        else "reference_models"
+    )
+
+
+def _is_share_of_images(value: float, n: int) -> bool:
+    """Return whether a share can be one of `n` images, which a mean of scores hardly ever is."""
+    return abs(value * n - round(value * n)) < 1e-6  # noqa: PLR2004  What rounding leaves.
