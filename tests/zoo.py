@@ -27,7 +27,7 @@ from harness.inference import Classifier, RoleModel
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
 from harness.run.execute import REQUEST_FILE, hand_over
-from harness.run.request import RunRequest
+from harness.run.request import RunRequest, value_in
 
 STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
 CLASSES = ("ant", "bee", "cat", "dog")
@@ -195,7 +195,7 @@ def in_this_process(pytester, runs: list[list[str]]):
     def run(command, *, env=None, **_):
         assert command[0] == sys.executable
         arguments = apart(command[command.index("stress_tests") :])
-        reports = Path(arguments[arguments.index("--stress-reports") + 1])
+        reports = Path(value_in(arguments, "reports") or pytester.path / "reports")
         with one_at_a_time, hypothesis_as_it_starts():
             request = Path(env[REQUEST_FILE])
             asked = json.loads(request.read_text())

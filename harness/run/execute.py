@@ -145,9 +145,9 @@ def _number(value: float | None) -> str:
 
 
 def _held(check: Measured) -> str:
-    if check.binding is None:
+    if check.threshold is None:
         return ""
-    return f"{'≥' if check.direction == 'at_least' else '≤'} {_number(check.binding)}"
+    return f"{'≥' if check.direction == 'at_least' else '≤'} {_number(check.threshold)}"
 
 
 def without_verdict(status: int) -> str:

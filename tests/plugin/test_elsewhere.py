@@ -18,7 +18,7 @@ def test_tests_of_others_may_use_the_word_gate(pytester):
         import pytest
         from harness.checks import Check
 
-        @pytest.mark.parametrize("gate", [Gate("a", "a", "accuracy")])
+        @pytest.mark.parametrize("stress_check", [Check("a", "a", "accuracy")])
         def test_own_gate(stress_check):
             assert stress_check.id == "a"
         """

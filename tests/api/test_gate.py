@@ -1,0 +1,121 @@
+"""The gate in Python: what it returns, what a notebook shows, and the examples of its page."""
+
+import dataclasses
+import inspect
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from zoo import Zoo, in_this_process
+
+import harness
+from harness.api import gate
+from harness.base.errors import InputError
+from harness.run.execute import RunResult, execute
+from harness.run.request import RunRequest
+
+PAGE = Path(__file__).parents[2] / "docs/python.md"
+ELSEWHERE = {"plan", "record", "answers", "panel_predictions", "root"}
+"""What a request has, and is no argument of the gate."""
+
+
+def example(name: str) -> str:
+    return re.search(rf"<!-- file: {name} -->\n```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)[1]
+
+
+@pytest.fixture
+def zoo(pytester, monkeypatch):
+    """The repository with a checkpoint to judge; runs are in this process."""
+    place = Zoo(pytester.path)
+    (place.root / "pytest.ini").write_text(
+        f"[pytest]\naddopts = -p no:cacheprovider -p no:html --stress-data {place.data}\n"
+    )
+    place.save("new.safetensors")
+    monkeypatch.chdir(place.root)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place.root / "cache"))
+    monkeypatch.setattr(subprocess, "run", in_this_process(pytester, []))
+    return place
+
+
+def test_its_arguments_are_those_of_a_request_with_their_defaults():
+    asked = {each.name: each.default for each in dataclasses.fields(RunRequest) if each.name not in ELSEWHERE}
+    own = {name: each.default for name, each in inspect.signature(gate).parameters.items() if name != "progress"}
+    assert own.keys() == asked.keys()
+    assert {name for name in own if own[name] != asked[name]} == {"tests"}
+
+
+def test_it_is_public_and_loads_nothing_before_it_is_asked_for():
+    assert harness.gate is gate
+    code = "import sys, harness; print(sorted({'torch', 'numpy', 'harness.api'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    with pytest.raises(AttributeError, match="no attribute 'gates'"):
+        _ = harness.gates
+
+
+def test_the_example_of_its_page_says_what_fails(zoo, capfd):
+    zoo.save("new.safetensors", blind=True)
+    exec(compile(example("gate_new.py"), "gate_new.py", "exec"), {})
+    said = capfd.readouterr().out
+    assert "FAIL: " in said
+    assert re.search(r"^clean 0\.25 0\.85$", said, re.MULTILINE)
+
+
+def test_a_training_stops_at_the_first_epoch_that_passes(zoo):
+    names: dict = {}
+    exec(compile(example("early.py"), "early.py", "exec"), names)
+    zoo.save("worse.safetensors", blind=True)
+    assert names["first_that_passes"](["worse.safetensors"]) is None
+
+
+def test_a_result_has_the_verdict_and_every_value(zoo):
+    result = gate("new.safetensors", progress=False)
+    assert (result.verdict, result.passed, result.exit_status, result.errors) == ("pass", True, 0, ())
+    assert {check.id: check.status for check in result.checks} == dict.fromkeys(
+        ["clean", "clean-bee", "rotate-ccw-010", "confident-errors"], "pass"
+    )
+    clean = result.checks[0]
+    assert (clean.family, clean.threshold, clean.direction, clean.n) == ("clean", 0.85, "at_least", 400)
+    assert result.report == json.loads((zoo.root / "reports/stress.json").read_text())
+    assert str(result) == result.headline
+    shown = result._repr_html_()
+    assert f"<b>{result.headline}</b>" in shown
+    assert "<td>clean</td><td>pass</td><td>0.92" in shown
+    assert "<td>≤ 10</td>" in shown
+
+
+def test_what_cannot_be_judged_is_a_result_that_says_why(zoo):
+    result = gate("none.safetensors", progress=False)
+    assert (result.verdict, result.exit_status) == ("error", 4)
+    assert "none.safetensors: cannot be opened" in result.errors[0]
+
+
+def test_a_setting_that_is_none_is_refused_by_its_name(zoo):
+    with pytest.raises(InputError, match=r"^size 0: expected a number of pixels"):
+        gate("new.safetensors", size="0")
+
+
+def test_a_run_that_crashes_is_a_verdict_with_reports(tmp_path, monkeypatch):
+    """Nothing of an earlier run is taken for this one's."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/stress.json").write_text('{"verdict": "pass"}')
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, -11, "", ""))
+    result = gate("new.safetensors", progress=False)
+    assert (result.verdict, result.exit_status, result.status, result.concluded) == ("error", 4, -11, False)
+    assert "exit status -11 and without a verdict" in result.headline
+    assert json.loads((tmp_path / "reports/stress.json").read_text())["verdict"] == "error"
+    assert result.page.exists()
+
+
+def test_its_lines_are_told_as_they_come(tmp_path):
+    lines: list[str] = []
+    (tmp_path / "test_one.py").write_text("def test_one():\n    pass\n")
+    request = RunRequest(root=tmp_path, options=(str(tmp_path), "-q", "-p", "no:cacheprovider"))
+    result = execute(request, on_line=lines.append)
+    assert "1 passed" in lines[-1]
+    assert result.printed == tuple(lines)
+    assert isinstance(result, RunResult)
