@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -26,10 +25,10 @@ from harness.calibration.measure import entries_of
 from harness.calibration.panel_predictions import record_predictions, with_predictions
 from harness.calibration.recording import Recording
 from harness.checks import read_checks
-from harness.cli.gating import network_of
 from harness.measures.metric import unpacked
 from harness.networks.checkpoints import load_checkpoint
 from harness.networks.declared import load_model
+from harness.run.request import request_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -80,7 +79,7 @@ def measure_digits(folder: Path = CHECKPOINTS) -> None:
     sys.path.insert(0, str(example))
     with contextlib.chdir(example), _bar(len(paths)) as advance:
         checks = read_checks(TESTS / "checks.toml")
-        network = network_of(argparse.Namespace(checks=checks.path, options=[]))
+        network = request_of((), tests=TESTS).network_options
         loaded = [load_model(path, network) for path in paths]
         measured = entries_of(loaded, Recording(TESTS, checks), advance)
     distances_of([path.stem for path in paths], measured).write(DIGITS)

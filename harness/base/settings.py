@@ -54,6 +54,22 @@ def told(error: InputError, option: Callable[[str], str]) -> str:
     return f"{option(name)}{space}{value}: {error.message}" if name else error.message
 
 
+def options_of(
+    values: Mapping[str, Any], settings: Iterable[Setting], *, option_of: Callable[[str], str] = option_of_pytest
+) -> list[tuple[str, ...]]:
+    """Return options, by default pytest's, each with its value, for the settings that are not as by default."""
+    given: list[tuple[str, ...]] = []
+    for setting in settings:
+        value, option = values.get(setting.name, setting.default), option_of(setting.name)
+        if setting.multiple:
+            given += [(option, str(each)) for each in value or ()]
+        elif setting.flag:
+            given += [(option,)] if value else []
+        elif value != setting.default:
+            given.append((option, str(value)))
+    return given
+
+
 def with_defaults(values: Mapping[str, Any], settings: Iterable[Setting]) -> dict[str, Any]:
     """Return the value of each setting by its name: the given one, or else its default."""
     return {setting.name: values.get(setting.name, setting.default) for setting in settings}

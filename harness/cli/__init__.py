@@ -1,85 +1,113 @@
-"""The command line, `stress-harness`: train, evaluate, compare, break, calibrate, accept, convert and the rest."""
+"""The command line `stress-harness`: commands by purpose, each loaded when it runs."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from harness.base.errors import InputError, Interruption
-from harness.base.settings import told
-from harness.cli.accepting import add_commands as add_accepting_commands
-from harness.cli.breaking import add_commands as add_breaking_commands
-from harness.cli.calibrating import add_commands as add_calibrating_commands
-from harness.cli.comparing import add_commands as add_comparing_commands
-from harness.cli.evaluating import add_commands as add_evaluating_commands
-from harness.cli.files import add_commands as add_file_commands
-from harness.cli.gate import add_commands as add_gate_command
-from harness.cli.golden import add_commands as add_golden_commands
-from harness.cli.history import add_commands as add_history_command
-from harness.cli.models import option_name
-from harness.cli.starting import add_commands as add_starting_commands
-from harness.cli.status import REFUSED
-from harness.cli.training import add_commands as add_training_commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_REFUSED, _INTERRUPTED = 2, 130
+COMMANDS = {
+    "Gate": {
+        "gate": ("gate", "Run the stress tests on a candidate, in a process of their own."),
+        "accept": ("accept", "Gate a checkpoint and, if it passes, make it the incumbent."),
+        "golden": ("golden", "Keep images that must never be wrong again."),
+        "history": ("history", "Print and draw the last runs of the gate."),
+    },
+    "Calibrate": {
+        "init": ("init", "Make a gate in your own repository."),
+        "calibrate": ("calibrate", "Set thresholds by a panel of reference models."),
+    },
+    "Inspect": {
+        "evaluate": ("evaluate", "Print a checkpoint's accuracy, failures and suspect labels."),
+        "compare": ("compare", "Compare a checkpoint with the incumbent or others."),
+        "break": ("break_image", "Find the smallest rotation and shift that a checkpoint fails on."),
+        "list": ("listing", "Print the checks, metrics, corruptions or sources of data."),
+    },
+    "Maintain": {
+        "train": ("train", "Train a Fashion-MNIST classifier."),
+        "convert": ("files", "Turn a state dict into the native format."),
+        "cache": ("files", "Show or empty the cache of predictions and images."),
+        "fetch-data": ("files", "Download Fashion-MNIST and verify it."),
+    },
+}
+"""By purpose and name: the module with the command, which it calls by its name, and a summary in one line."""
+
+
+class _Commands(click.Group):
+    """All commands, of which the help needs no more than the table."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return their names, by purpose."""
+        return [name for commands in COMMANDS.values() for name in commands]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command; None for a name that there is not."""
+        found = next((commands[cmd_name] for commands in COMMANDS.values() if cmd_name in commands), None)
+        if found is None:
+            return None
+        module, name = import_module(f"harness.cli.{found[0]}"), cmd_name.replace("-", "_")
+        command: click.Command = getattr(module, f"{name}_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the summaries, by purpose."""
+        for purpose, commands in COMMANDS.items():
+            with formatter.section(purpose):
+                formatter.write_dl([(name, summary) for name, (_, summary) in commands.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Resolve a command; an unknown name is an error that names those like it."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand:
+            raise click.NoSuchCommand(args[0], possibilities=self.list_commands(ctx), ctx=ctx) from None
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Each command has --help with an example.",
+)
+@click.version_option(package_name="stress-harness", prog_name="stress-harness")
+def _commands() -> None:
+    """Stress-test image classifiers: a model quality gate with a verdict."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns 0, 1 for a negative answer, 2 for bad usage and refused input, 130 for Ctrl-C.
 
-    Of `stress_check` it is the gate's own status.
+    The status of `gate` is the gate's own.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    # What stands after `--`, or `stress_check`, is for the gate; argparse itself would take only a part of it.
-    passed_on = arguments[:1] == ["check"] and arguments[1:2] not in (["-h"], ["--help"])
-    end = 1 if passed_on else arguments.index("--") if "--" in arguments else len(arguments)
-    parser = _parser()
-    options = parser.parse_args(arguments[:end])
-    options.options = tuple(arguments[end if passed_on else end + 1 :])
-    if options.options and not options.passes_on:
-        parser.error(f"unrecognized arguments: {' '.join(options.options)}")
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        status: int = options.run(options)
+        status: Any = _commands.main(given, prog_name="stress-harness", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return _REFUSED
     except InputError as error:
-        print(f"error: {told(error, option_name)}", file=sys.stderr)
-        return REFUSED
-    except Interruption as error:  # What models ran on is lost.
-        print(f"error: {error}", file=sys.stderr)
-        return REFUSED
+        from harness.base.settings import option_of_command, told
+
+        return _refused(told(error, option_of_command))
+    except Interruption as error:  # The workers that models run on are lost.
+        return _refused(str(error))
     except OSError as error:
-        print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
-        return REFUSED
-    except KeyboardInterrupt:
+        return _refused(f"{error.filename or ''}: {error.strerror or error}")
+    except click.Abort:
         print("interrupted; what was finished is kept, run the command again to go on", file=sys.stderr)
-        return 130
-    return status
+        return _INTERRUPTED
+    return int(status or 0)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="stress-harness", description="Stress-test image classifiers.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(name: str, run: object, summary: str, example: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(
-            name,
-            help=summary,
-            description=summary,
-            epilog=f"example: stress-harness {example}",
-        )
-        command.set_defaults(run=run, passes_on=False)
-        return command
-
-    add_training_commands(add)
-    add_evaluating_commands(add)
-    add_starting_commands(add)
-    add_gate_command(add)
-    add_calibrating_commands(add)
-    add_accepting_commands(add)
-    add_golden_commands(add)
-    add_breaking_commands(add)
-    add_comparing_commands(add)
-    add_history_command(add)
-    add_file_commands(add)
-    return parser
+def _refused(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return _REFUSED

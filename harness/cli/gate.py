@@ -1,4 +1,4 @@
-"""The command that runs the gate and is there when it ends without a verdict: gate."""
+"""The command `gate`: the stress tests in a process of their own, and a verdict however that ends."""
 
 from __future__ import annotations
 
@@ -6,35 +6,51 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.api import judged
-from harness.run.execute import without_verdict
-from harness.run.outcome import NOT_JUDGED
-from harness.run.request import RunRequest
+import click
+
+from harness.cli.options import Command
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+
+_INCONCLUSIVE = 4
 
 
-def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    command = add(
-        "gate",
-        _gate,
-        "Run the stress tests in a process of their own, by pytest, to which all options are passed on; ends with "
-        "pytest's exit status (0 every check holds, 1 some check fails, 4 nothing was judged), and with 4 when that "
-        "process ends without a verdict, such as by a crash of the model.",
-        "gate stress_tests --candidate runs/new.safetensors -n 2",
-    )
-    command.set_defaults(passes_on=True)
+class _Gate(Command):
+    """A command that passes on all that it is given, but for a request for help."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take everything as it is."""
+        if args[:1] in (["-h"], ["--help"]):
+            return super().parse_args(ctx, args)
+        ctx.params["arguments"] = tuple(args)
+        return []
 
 
-def _gate(options: argparse.Namespace) -> int:
-    return run_gate(options.options or ("stress_tests",))
+@click.command(
+    "gate",
+    cls=_Gate,
+    example="gate stress_tests --candidate runs/new.safetensors -n 2",
+    help="Run the stress tests by pytest in a process of their own. All arguments go to pytest. The exit status is "
+    "pytest's: 0 every check passes, 1 a check fails, 4 inconclusive. It is 4, too, when that process ends without a "
+    "verdict, such as by a crash of the model.",
+)
+@click.argument("arguments", nargs=-1)
+def gate_command(arguments: tuple[str, ...]) -> int:
+    """Run the gate."""
+    if not arguments and not Path("stress_tests").exists():
+        print("error: there is no gate here; run `stress-harness init` to make one", file=sys.stderr)
+        return _INCONCLUSIVE
+    return run_gate(arguments or ("stress_tests",))
 
 
 def run_gate(arguments: Sequence[str]) -> int:
     """Run pytest with these arguments in a child process and return its exit status, 4 if it came to no verdict."""
+    from harness.api import judged
+    from harness.run.execute import without_verdict
+    from harness.run.outcome import NOT_JUDGED
+    from harness.run.request import RunRequest
+
     result = judged(RunRequest(options=tuple(arguments), root=Path.cwd()), shown=True)
     if not result.concluded and result.status != NOT_JUDGED:
         print(f"error: {without_verdict(result.status)}", file=sys.stderr)

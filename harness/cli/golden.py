@@ -1,74 +1,65 @@
-"""The command that keeps images that must never be wrong again, each a check of its own: golden."""
+"""The command `golden`: images that must never be wrong again, each a check of its own."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from harness.base.errors import InputError, printable
-from harness.cli.gating import add_checks_option
-from harness.cli.models import add_device_option
-from harness.cli.status import OK
+from harness.cli.options import (
+    OK,
+    Command,
+    checks_option,
+    device_setting,
+    passed_on,
+    project_options,
+    setting_options,
+    values,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from harness.checks import ChecksFile
     from harness.checks.golden import GoldenImage
-    from harness.data.options import DataOptions
-    from harness.networks import NetworkOptions
 
 
-def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    command = add(
-        "golden",
-        None,
-        "Keep images that must never be wrong again, such as those of an incident or a customer's complaint: each is a "
-        "gate of its own, in a folder beside the checks file. Data and network are those of the project's pytest "
-        "configuration, or named after --, such as -- --stress-data npz:shop.npz.",
-        'golden add 4071 complaints/coat.png --class Coat --reason "complaint of 12 May"',
-    )
-    actions = command.add_subparsers(required=True, metavar="add|list|remove")
-    adding = actions.add_parser("add", help="add images", description="Add images; each is a check from then on.")
-    adding.add_argument(
-        "images",
-        nargs="+",
-        metavar="IMAGE",
-        help="the number of a test image, as reports name it; a picture; or a folder of pictures, in folders named "
-        "like their classes unless --class is given",
-    )
-    adding.add_argument("--reason", required=True, metavar="TEXT", help="why they must be right: it is shown with them")
-    adding.add_argument(
-        "--class",
-        dest="class_name",
-        metavar="NAME",
-        help="what they are of (default: the label of a test image, the folder of a picture)",
-    )
-    add_device_option(adding, "Where reference models are asked about them")
-    listing = actions.add_parser(
-        "list", help="list them", description="List the images, and check that each is there and undamaged."
-    )
-    listing.add_argument(
-        "--declare",
-        action="store_true",
-        help="declare the list as it is in the checks files, after it was merged or edited by hand",
-    )
-    removing = actions.add_parser("remove", help="remove images", description="Remove images, which gate no more.")
-    removing.add_argument("ids", nargs="+", metavar="ID", help="as listed, such as golden-1a2b3c4d")
-    for action, run in ((adding, _add), (listing, _list), (removing, _remove)):
-        add_checks_option(action)
-        action.set_defaults(run=run, passes_on=True)
+@click.group(
+    "golden",
+    short_help="Keep images that must never be wrong again.",
+    help="Keep images that must never be wrong again, such as those of an incident or a customer's complaint. Each is "
+    "a check of its own, in a folder beside the checks file. Data and network are those of the project's pytest "
+    "configuration, or named after --, such as -- --stress-data npz:shop.npz.",
+    epilog="Example: stress-harness golden add 4071 complaints/coat.png --class Coat --reason 'complaint of 12 May'",
+)
+def golden_command() -> None:
+    """Keep golden images."""
 
 
-def _add(options: argparse.Namespace) -> int:
+@golden_command.command(
+    "add",
+    cls=Command,
+    passes_on=True,
+    example="golden add 4071 complaints/coat.png --class Coat --reason 'complaint of 12 May'",
+    help="Add images; each is a check from then on. IMAGE is the number of a test image, as reports name it; a picture "
+    "or a folder of pictures, in folders named like their classes unless --class is given.",
+)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("--reason", required=True, metavar="TEXT", help="Why they must be correct; it is shown with them.")
+@click.option(
+    "--class",
+    "class_name",
+    metavar="NAME",
+    help="Their class (default: the label of a test image, the folder of a picture).",
+)
+@setting_options(device_setting("Where reference models predict them"))
+@checks_option
+def _add(images: tuple[str, ...], reason: str, class_name: str | None, checks_path: Path) -> int:
+    """Add golden images."""
     from harness.run.golden import GoldenRequest, add_golden_images
 
-    data, network = _options_of(options)
-    request = GoldenRequest(
-        options.checks, tuple(options.images), options.reason, options.class_name, data, network, options.device
-    )
+    data, network = project_options(checks_path, passed_on())
+    request = GoldenRequest(checks_path, images, reason, class_name, data, network, values()["device"])
     done = add_golden_images(request, reference_models=_reference_models)
     for image in done.added:
         print(printable(f"{image.id}: {image.source}, {image.class_name}; {_said_of(image, done.unknown)}"))
@@ -93,31 +84,31 @@ def _said_of(image: GoldenImage, unknown: str) -> str:
     return f"only {image.agreed}: this gate fails about {1 - right / reference_models:.0%} of reference models"
 
 
-def _options_of(options: argparse.Namespace) -> tuple[DataOptions, NetworkOptions]:
-    """Return what is said of data and networks, in the project's configuration and after --."""
-    from harness.base.settings import add_settings, values_in
-    from harness.data.options import DATA_SETTINGS, DataOptions
-    from harness.networks import NetworkOptions
-    from harness.networks.options import NETWORK_SETTINGS
-    from harness.run.pytest_configuration import added_options
-
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    add_settings(parser.add_argument, (*DATA_SETTINGS, *NETWORK_SETTINGS))
-    given = values_in(parser.parse_known_args([*added_options(options.checks.parent), *options.options])[0])
-    return DataOptions.of(given), NetworkOptions.of(given)
-
-
-def _list(options: argparse.Namespace) -> int:
+@golden_command.command(
+    "list",
+    cls=Command,
+    passes_on=True,
+    example="golden list",
+    help="List the images, and check that each is there and undamaged.",
+)
+@click.option(
+    "--declare",
+    is_flag=True,
+    help="Declare the list in the checks files, after it was merged or edited by hand.",
+)
+@checks_option
+def _list(checks_path: Path, *, declare: bool) -> int:
+    """List golden images."""
     from harness.checks import read_checks
     from harness.checks.golden import picture_of
     from harness.report.text import aligned
     from harness.run.golden import golden_images, images_for
 
-    if options.declare:
-        _declare(options)
-    checks = read_checks(options.checks)
+    if declare:
+        _declare(checks_path)
+    checks = read_checks(checks_path)
     if not checks.golden:
-        print(f"{options.checks}: no golden images; `stress-harness golden add` adds one")
+        print(f"{checks_path}: no golden images; `stress-harness golden add` adds one")
         return OK
     rows = [
         [image.id, image.class_name, image.agreed or "not known", image.date, image.source, image.reason]
@@ -126,14 +117,14 @@ def _list(options: argparse.Namespace) -> int:
     titles = ["id", "class", "reference models", "added", "from", "reason"]
     print("\n".join(map(printable, aligned([titles, *rows], text=tuple(range(len(titles)))))))
     for image in checks.golden:
-        picture_of(image, options.checks)
-    if options.declare:
-        data, network = _options_of(options)
+        picture_of(image, checks_path)
+    if declare:
+        data, network = project_options(checks_path, passed_on())
         golden_images(checks, images_for(checks, data, network), data, network.transform)
     return OK
 
 
-def _declare(options: argparse.Namespace) -> None:
+def _declare(checks_path: Path) -> None:
     """Declare the list as it is, and name the pictures beside it that it does not.
 
     What is wrong with an image is said afterwards: `golden remove` gives up those of a set that is declared.
@@ -142,15 +133,15 @@ def _declare(options: argparse.Namespace) -> None:
     from harness.checks.golden import LIST, MAX_BYTES, alone_with, folder_of, images_in, write_golden
     from harness.data.image_files import SUFFIXES
 
-    with alone_with(options.checks):
-        path = folder_of(options.checks) / LIST
+    with alone_with(checks_path):
+        path = folder_of(checks_path) / LIST
         golden = images_in(read_regular(path, max_bytes=MAX_BYTES), path)
         if not golden:
             raise InputError(
                 f"{path}: names no image; restore it from version control, or, if none is to be golden any more, "
                 "delete it and take [golden] out of the checks files"
             )
-        written = write_golden(options.checks, golden, {})
+        written = write_golden(checks_path, golden, {})
     print(printable(f"declared: {len(golden)} golden images in {', '.join(map(str, written))}"))
     named = {image.file for image in golden}
     pictures = [file.name for file in sorted(path.parent.iterdir()) if file.suffix.lower() in SUFFIXES]
@@ -158,18 +149,28 @@ def _declare(options: argparse.Namespace) -> None:
         print(printable(f"not on the list, and left where they are: {', '.join(others)}"))
 
 
-def _remove(options: argparse.Namespace) -> int:
+@golden_command.command(
+    "remove",
+    cls=Command,
+    passes_on=True,
+    example="golden remove golden-1a2b3c4d",
+    help="Remove images; they are no checks any more.",
+)
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@checks_option
+def _remove(ids: tuple[str, ...], checks_path: Path) -> int:
+    """Remove golden images."""
     from harness.checks import read_checks
     from harness.checks.golden import alone_with, write_golden
 
-    with alone_with(options.checks):
-        golden = read_checks(options.checks).golden
+    with alone_with(checks_path):
+        golden = read_checks(checks_path).golden
         known = {image.id for image in golden}
-        if unknown := [name for name in options.ids if name not in known]:
-            raise InputError(f"{unknown[0]}: no golden image of {options.checks} has this id; `golden list` names them")
-        left = [image for image in golden if image.id not in options.ids]
-        removed = [image for image in golden if image.id in options.ids]
-        written = write_golden(options.checks, left, {}, removed=removed)
+        if unknown := [name for name in ids if name not in known]:
+            raise InputError(f"{unknown[0]}: no golden image of {checks_path} has this id; `golden list` names them")
+        left = [image for image in golden if image.id not in ids]
+        removed = [image for image in golden if image.id in ids]
+        written = write_golden(checks_path, left, {}, removed=removed)
     changed = ", ".join(map(str, written))
-    print(printable(f"removed: {', '.join(options.ids)}; {len(left)} golden images are left; written: {changed}"))
+    print(printable(f"removed: {', '.join(ids)}; {len(left)} golden images are left; written: {changed}"))
     return OK

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import re
 import shlex
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError
 from harness.base.files import write_all_or_none, write_atomically
-from harness.base.settings import add_settings
+from harness.base.settings import options_of
 from harness.calibration.samples import fit_for, samples_in_toml, with_samples
 from harness.checks import read_checks
 from harness.checks.shipped import shipped_tests
@@ -28,7 +27,8 @@ from harness.project.updating import RECORD, known_tests, record_of
 from harness.project.workflow import WORKFLOW, workflow
 from harness.run.budget import seconds_in
 from harness.run.model_settings import ModelSettings
-from harness.run.pytest_configuration import configuration, gate_options, options_in, with_options
+from harness.run.pytest_configuration import configuration, options_in, with_options
+from harness.run.request import request_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -159,13 +159,10 @@ def _configuration(wanted: Sequence[tuple[str, ...]]) -> dict[Path, bytes]:
 
 def _gate_options_in(path: Path, addopts: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the options of data and network among those of a pytest configuration, each with its value."""
-    parser, actions = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False), []
-    add_settings(
-        lambda *names, **how: actions.append(parser.add_argument(*names, **how)), (*DATA_SETTINGS, *NETWORK_SETTINGS)
-    )
+    settings = (*DATA_SETTINGS, *NETWORK_SETTINGS)
     try:
-        return gate_options(actions, parser.parse_known_args(list(addopts))[0])
-    except argparse.ArgumentError as error:
+        return options_of(request_of(addopts).values, settings)
+    except InputError as error:
         raise InputError(f"{path}: its addopts cannot be read ({error})") from None
 
 

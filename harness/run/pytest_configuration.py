@@ -14,7 +14,6 @@ from tomlkit.exceptions import TOMLKitError
 from harness.base.errors import InputError
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -152,23 +151,3 @@ def _pytest_table(document: TOMLDocument, name: str) -> Table:
         tool["pytest"]["ini_options"] = tomlkit.table()
     table: Table = tool["pytest"]
     return table.get("ini_options", table)  # type: ignore[no-any-return]
-
-
-def gate_options(actions: Sequence[argparse.Action], options: argparse.Namespace) -> list[tuple[str, ...]]:
-    """Return the options of these actions that are not as by default, with their values, for pytest's command line.
-
-    Each is known to pytest by the name of its destination: `--data` of commands is `--stress-data` there.
-    """
-    given: list[tuple[str, ...]] = []
-    for action in actions:
-        value = getattr(options, action.dest)
-        name = f"--{action.dest.replace('_', '-')}"
-        if value == action.default:
-            continue
-        if action.nargs == 0:
-            given.append((name,))
-        elif isinstance(value, list) and action.nargs is None:
-            given += [(name, str(each)) for each in value]
-        else:
-            given.append((name, *map(str, value if isinstance(value, list) else [value])))
-    return given

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import InputError
-from harness.base.settings import add_settings, option_of_pytest, values_in
+from harness.base.settings import add_settings, option_of_pytest, options_of, values_in
 from harness.checks.roles import ROLES
 from harness.data.options import DataOptions
 from harness.networks.options import NetworkOptions
@@ -193,17 +193,8 @@ class RunRequest:
 
 def command_line(request: RunRequest) -> list[str]:
     """Return the arguments of pytest that ask for this; what only calibration asks for has no option."""
-    given: list[str] = [*request.tests]
-    for name, setting in SETTINGS.items():
-        value, option = getattr(request, setting.argument), option_of_pytest(name)
-        if value == setting.default or (setting.flag and not value):
-            continue
-        if setting.flag:
-            given.append(option)
-        else:
-            for each in value if setting.multiple else (value,):
-                given += [option, str(each)]
-    return joined([*given, *request.options])
+    given = [part for option in options_of(request.values, SETTINGS.values()) for part in option]
+    return joined([*request.tests, *given, *request.options])
 
 
 def request_of(arguments: Sequence[str], *, tests: Path | None = None) -> RunRequest:

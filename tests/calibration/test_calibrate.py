@@ -328,7 +328,7 @@ def test_a_row_alone_is_measured_and_threshold_beside_the_others_of_its_family(z
     rows = f"{left}pose = {{ degrees = -4 }}\n{right}pose = {{ degrees = -5 }}\n"
     zoo.checks.write_text(zoo.checks.read_text() + rows)
     zoo.runs.clear()
-    assert run_calibrate(zoo, "--row", "rotate-cw-00*", checkpoints=()) == 0
+    assert run_calibrate(zoo, "--check", "rotate-cw-00*", checkpoints=()) == 0
     assert len(zoo.runs) == 8
     assert all("record=rotate-cw-004,rotate-cw-005" in " ".join(command) for command in zoo.runs)
     merged, checks = read_panel(zoo.panel), read_checks(zoo.checks)
@@ -343,7 +343,7 @@ def test_a_row_alone_is_measured_and_threshold_beside_the_others_of_its_family(z
 
 def test_a_row_that_is_not_there_is_refused(zoo, capsys):
     assert run_calibrate(zoo) == 0
-    assert run_calibrate(zoo, "--row", "rotate-up", checkpoints=()) == 2
+    assert run_calibrate(zoo, "--check", "rotate-up", checkpoints=()) == 2
     assert "--row rotate-up: no row of stress_tests/checks.toml has such an id" in capsys.readouterr().err
 
 

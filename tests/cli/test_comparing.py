@@ -104,7 +104,7 @@ def test_a_network_of_ones_own_is_built_by_its_callable(zoo, capsys, monkeypatch
     for name in ("a", "b"):
         own_model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 4))
         torch.save(own_model.state_dict(), zoo.root / f"{name}.pth")
-    own = ["--stress-model", "my_models:build", "--stress-model-arg", "width=256"]
+    own = ["--model", "my_models:build", "--model-arg", "width=256"]
     assert cli.main(["compare", "a.pth", "b.pth", "--data", zoo.data, "--samples", "8", *own]) == 0
     assert "attention" not in capsys.readouterr().out, "there is no convolution to look at"
 
@@ -165,7 +165,7 @@ def test_what_cannot_be_ranked_is_refused_before_anything_is_run(gated, capsys):
     assert "hold the same network" in refused(*two, "copy.safetensors")
     assert "REFUSED[NOT_REGULAR]" in refused(*two, "none.safetensors")
     assert "--failures: tells two checkpoints apart" in refused(*two, "blind.safetensors", "--failures", "f.csv")
-    assert "two are informational" in refused(*two, "--", "--stress-samples", "8")
+    assert "two are not gated" in refused(*two, "--", "--stress-samples", "8")
     three = (*two, "blind.safetensors", "--")
     assert "--candidate after --" in refused(*three, "--candidate", "good.safetensors")
     assert "--stress-reports after --" in refused(*three, "--stress-reports=out")

@@ -53,7 +53,7 @@ def files_in(folder) -> dict[str, bytes]:
 
 
 def test_an_empty_repository_has_a_gate(shop, capsys):
-    assert main(["init", *DATA, "--stress-size", "8", "--min-accuracy", "0.5"]) == 0
+    assert main(["init", *DATA, "--size", "8", "--min-accuracy", "0.5"]) == 0
     written = files_in(shop)
     tests = {Path(name).name for name in written if name.startswith("stress_tests/test_")}
     assert tests == {
@@ -243,7 +243,7 @@ testpaths = ["tests"]
 
 def test_a_configuration_keeps_all_that_it_says(shop):
     (shop / "pyproject.toml").write_text(PYPROJECT)
-    assert main(["init", *DATA, "--stress-model-arg", "width=2", "--stress-model-arg", "depth=3"]) == 0
+    assert main(["init", *DATA, "--model-arg", "width=2", "--model-arg", "depth=3"]) == 0
     text = (shop / "pyproject.toml").read_text()
     options = ["--stress-data", "npz:shop.npz", "--stress-model-arg", "width=2", "--stress-model-arg", "depth=3"]
     kept = text.splitlines()
@@ -312,10 +312,10 @@ def test_what_cannot_be_is_refused_before_anything_is_written(shop, capsys, argu
     ("there", "arguments", "installed"),
     [
         ({}, (), []),
-        ({}, ("--stress-model", "torch.nn:Identity"), [f"pip install torch=={torch.__version__.partition('+')[0]}"]),
+        ({}, ("--model", "torch.nn:Identity"), [f"pip install torch=={torch.__version__.partition('+')[0]}"]),
         (
             {"requirements.txt": "timm\n", "pyproject.toml": PYPROJECT},
-            ("--stress-model", "shop:Net"),
+            ("--model", "shop:Net"),
             ["pip install -r requirements.txt", "pip install ."],
         ),
     ],
@@ -415,9 +415,9 @@ def test_a_network_that_cannot_be_measured_is_told_and_all_else_is_written(shop,
             [
                 "init",
                 *DATA,
-                "--stress-model",
+                "--model",
                 "slow:Net",
-                *("--stress-model-arg", "in_features=1", "--stress-model-arg", "out_features=1"),
+                *("--model-arg", "in_features=1", "--model-arg", "out_features=1"),
             ]
         )
         == 0

@@ -90,7 +90,7 @@ def test_an_onnx_file_is_not_screened(zoo, command, monkeypatch):
         return forward(self, pixels)
 
     monkeypatch.setattr(OnnxNetwork, "forward", watched)
-    assert command("model.onnx", "--stress-model-outputs", "logits") in {0, 1}
+    assert command("model.onnx", "--model-outputs", "logits") in {0, 1}
     assert screened
     assert not any(screened)
 
@@ -150,8 +150,7 @@ def test_networks_of_the_shipped_recipe_are_not_trained_for_other_data(zoo, monk
 
 def test_the_help_of_each_command_that_runs_a_model_says_where_it_runs(capsys):
     for name in ("train", "evaluate", "compare", "break", "calibrate", "init"):
-        with pytest.raises(SystemExit):
-            main([name, "--help"])
+        assert main([name, "--help"]) == 0
         assert "--device DEVICE" in capsys.readouterr().out, name
 
 

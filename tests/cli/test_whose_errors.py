@@ -49,13 +49,13 @@ def shop(tmp_path, monkeypatch):
 
 
 def evaluate(*options: str) -> int:
-    network_options = ("--data", "npz:shop.npz", "--stress-model", "net:network")
+    network_options = ("--data", "npz:shop.npz", "--model", "net:network")
     return main(["evaluate", "new.pt", *network_options, *options])
 
 
 def test_failures_are_everyones_contested_or_its_own(shop, capsys):
     answers, contested, own = shop
-    assert evaluate("--failures", "--json", "--knowledge", "panel.predictions.json") == 0
+    assert evaluate("--failures", "--json", "--panel-predictions", "panel.predictions.json") == 0
     tables = {
         table["kind"].partition(":")[0]: table["rows"] for table in json.loads(capsys.readouterr().out)["failures"]
     }
@@ -69,7 +69,7 @@ def test_failures_are_everyones_contested_or_its_own(shop, capsys):
 
 def test_label_errors_are_listed_with_what_the_model_comes_to_without_them(shop, capsys):
     answers, *_ = shop
-    assert evaluate("--label-errors", "--knowledge", "panel.predictions.json") == 0
+    assert evaluate("--label-errors", "--panel-predictions", "panel.predictions.json") == 0
     rows = list(csv.DictReader(Path("reports/failures/label_errors.csv").read_text().splitlines()))
     assert set(FLIPPED) <= {int(row["image"]) for row in rows}
     out = capsys.readouterr().out
@@ -79,9 +79,9 @@ def test_label_errors_are_listed_with_what_the_model_comes_to_without_them(shop,
 
 
 def test_label_errors_do_not_depend_on_the_sample(shop, capsys):
-    assert evaluate("--label-errors", "--knowledge", "panel.predictions.json", "--json") == 0
+    assert evaluate("--label-errors", "--panel-predictions", "panel.predictions.json", "--json") == 0
     whole = json.loads(capsys.readouterr().out)["label_errors"]["rows"]
-    assert evaluate("--label-errors", "--knowledge", "panel.predictions.json", "--json", "--samples", "60") == 0
+    assert evaluate("--label-errors", "--panel-predictions", "panel.predictions.json", "--json", "--samples", "60") == 0
     sample = json.loads(capsys.readouterr().out)["label_errors"]["rows"]
     assert sample
     assert all(row in whole for row in sample)
@@ -93,12 +93,12 @@ def test_one_or_two_retrains_tell_no_label_errors_and_all_else_is_told(shop, cap
     known = read_panel_predictions(path)
     view = replace(known.view(), wrong=known.view().wrong.clip(0, reference_models), each=None)
     replace(known, models=known.models[:reference_models], views={repr(IDENTITY): view}).write(path)
-    assert evaluate("--label-errors", "--classes", "--knowledge", str(path)) == 0
+    assert evaluate("--label-errors", "--classes", "--panel-predictions", str(path)) == 0
     out = capsys.readouterr().out
     assert f"need at least 3 reference models; this panel has {reference_models}" in out
     assert "precision" in out
     assert not Path("reports/failures/label_errors.csv").exists()
-    assert evaluate("--label-errors", "--knowledge", str(path), "--json") == 0
+    assert evaluate("--label-errors", "--panel-predictions", str(path), "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["label_errors"] is None
     assert "at least 3 reference models" in found["label_errors_missing"]
@@ -108,7 +108,7 @@ def test_without_a_panel_errors_are_not_divided_and_label_errors_are_not_told(sh
     assert evaluate("--failures") == 0
     assert "its own" not in capsys.readouterr().out
     assert evaluate("--label-errors") == 2
-    assert "name the file with --knowledge" in capsys.readouterr().err
+    assert "name the file with --panel-predictions" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("asked", ["a sample", "another file's"])
@@ -122,14 +122,14 @@ def test_what_cannot_be_used_is_said_and_the_errors_are_told(shop, capsys, asked
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if sample else "0" * 64
     Path("stress_tests").mkdir()
     data = f'name = "shop"\nsplit = "test"\nsha256 = "{known.data_sha256}"\nn = 200'
-    recipe = f'knowledge = "../panel.predictions.json"\nknowledge_sha256 = "{sha256}"'
+    recipe = f'panel_predictions = "../panel.predictions.json"\npanel_predictions_sha256 = "{sha256}"'
     Path("stress_tests/checks.toml").write_text(f"schema = 1\nprotocol = 1\n[data]\n{data}\n[recipe]\n{recipe}\n")
     assert evaluate("--failures") == 0
     said = "no panel predictions of 100 of 200 images" if sample else "bring back that file"
     err = capsys.readouterr().err
     assert "note: whose errors these are is not told: " in err
     assert said in err
-    assert evaluate("--failures", "--knowledge", "panel.predictions.json") == (2 if sample else 0)
+    assert evaluate("--failures", "--panel-predictions", "panel.predictions.json") == (2 if sample else 0)
     assert ("panel.predictions.json: there are no panel predictions of 100" in capsys.readouterr().err) == sample
 
 
@@ -138,10 +138,10 @@ def test_what_a_panel_knows_of_other_images_is_refused(shop, capsys):
     view = view_of(np.zeros(200), np.full((200, 4), 0.25), whole.labels)
     other = PanelPredictions("0" * 64, CLASSES, ("a" * 64,), {repr(IDENTITY): view})
     other.write(Path("other.predictions.json"))
-    assert evaluate("--label-errors", "--knowledge", "other.predictions.json") == 2
+    assert evaluate("--label-errors", "--panel-predictions", "other.predictions.json") == 2
     assert whole.sha256[:12] in capsys.readouterr().err
     replace(other, data_sha256=whole.sha256).write(Path("other.predictions.json"))
-    assert evaluate("--label-errors", "--knowledge", "other.predictions.json") == 0
+    assert evaluate("--label-errors", "--panel-predictions", "other.predictions.json") == 0
     Path("other.predictions.json").write_text("garbage")
-    assert evaluate("--label-errors", "--knowledge", "other.predictions.json") == 2
+    assert evaluate("--label-errors", "--panel-predictions", "other.predictions.json") == 2
     assert capsys.readouterr().err.count("other.predictions.json") == 1

@@ -1,54 +1,59 @@
-"""The command that makes a checkpoint the incumbent, if it passes the gate: accept."""
+"""The command `accept`: it makes a checkpoint the incumbent, if it passes the gate."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import click
 
 from harness.base.errors import InputError
 from harness.base.files import hash_of_file
 from harness.cli.gate import run_gate
-from harness.cli.gating import PASSED_ON, add_checks_option, network_of, refuse_own
-from harness.cli.status import NEGATIVE, OK
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable
+from harness.cli.options import FILE, NEGATIVE, OK, Command, checks_option, passed_on, project_options, refuse_own
 
 
-def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    accept = add(
-        "accept",
-        _accept,
-        "Run the gate on a checkpoint and, if it passes, make it the currently shipped model (incumbent), against "
-        "which later candidates are held." + PASSED_ON,
-        "accept runs/new.safetensors",
-    )
-    accept.set_defaults(passes_on=True)
-    accept.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    accept.add_argument(
-        "--force", action="store_true", help="accept it though the verdict is fail or partial; the file records that"
-    )
-    accept.add_argument(
-        "--provisional",
-        action="store_true",
-        help="accept it though its thresholds rest on one or two reference models; the file records that",
-    )
-    accept.add_argument(
-        "--incumbent",
-        type=Path,
-        default=Path("models/incumbent.safetensors"),
-        metavar="FILE",
-        help="the file to write (default: models/incumbent.safetensors)",
-    )
-    add_checks_option(accept)
+@dataclass(frozen=True)
+class _Acceptance:
+    """A checkpoint to accept: the files it goes into and is gated by, and verdicts that suffice besides pass."""
+
+    checkpoint: Path
+    checks_path: Path
+    incumbent: Path
+    force: bool
+    provisional: bool
 
 
-def _accept(options: argparse.Namespace) -> int:
+@click.command(
+    "accept",
+    cls=Command,
+    passes_on=True,
+    example="accept runs/new.safetensors",
+    help="Run the gate on a checkpoint and, if it passes, make it the incumbent, which later candidates are compared "
+    "with.",
+)
+@click.argument("checkpoint", type=FILE)
+@click.option("--force", is_flag=True, help="Accept it though the verdict is fail or partial; the file records that.")
+@click.option(
+    "--provisional",
+    is_flag=True,
+    help="Accept it though its thresholds rest on one or two reference models; the file records that.",
+)
+@click.option(
+    "--incumbent",
+    type=FILE,
+    default=Path("models/incumbent.safetensors"),
+    metavar="FILE",
+    help="The file to write (default: models/incumbent.safetensors).",
+)
+@checks_option
+def accept_command(checkpoint: Path, incumbent: Path, checks_path: Path, *, force: bool, provisional: bool) -> int:
+    """Gate a checkpoint and accept it."""
     from harness.base import locked
+
+    options = _Acceptance(checkpoint, checks_path, incumbent, force, provisional)
 
     if options.checkpoint.suffix.lower() == ".onnx":
         raise InputError(
@@ -61,18 +66,18 @@ def _accept(options: argparse.Namespace) -> int:
         return _accept_alone(options, reports)
 
 
-def _accept_alone(options: argparse.Namespace, reports: Path) -> int:
+def _accept_alone(options: _Acceptance, reports: Path) -> int:
     from dataclasses import replace
 
     from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
 
-    before, checks_before = hash_of_file(options.incumbent), hash_of_file(options.checks)
-    refuse_own(options.options, "--candidate", "--checks", "--incumbent", "--stress-reports")
+    before, checks_before = hash_of_file(options.incumbent), hash_of_file(options.checks_path)
+    refuse_own("--candidate", "--checks", "--incumbent", "--stress-reports")
     arguments = [
-        *(str(options.checks.parent), "--checks", str(options.checks)),
+        *(str(options.checks_path.parent), "--checks", str(options.checks_path)),
         *("--candidate", str(options.checkpoint), "--stress-reports", str(reports)),
         *(("--incumbent", str(options.incumbent)) if options.incumbent.exists() else ()),
-        *options.options,
+        *passed_on(),
     ]
     status = run_gate(arguments)
     try:
@@ -97,12 +102,12 @@ def _accept_alone(options: argparse.Namespace, reports: Path) -> int:
             "reference models; calibrate with three or more, or say --provisional"
         )
         return NEGATIVE
-    network = network_of(options)
+    _, network = project_options(options.checks_path, passed_on())
     checkpoint = load_checkpoint(options.checkpoint, builder=network.builder(), choice=network.choice())
     if checkpoint.sha256 != report["candidate"]["sha256"]:
         raise InputError(f"{options.checkpoint}: not accepted, since it changed while the gate ran; run it again")
     if report["checks_sha256"] != checks_before:
-        raise InputError(f"{options.checks}: changed while the gate ran; run it again")
+        raise InputError(f"{options.checks_path}: changed while the gate ran; run it again")
     if hash_of_file(options.incumbent) != before:
         raise InputError(
             f"{options.checkpoint}: not accepted, since {options.incumbent} changed while the gate ran, so that the "

@@ -1,4 +1,4 @@
-"""The command that finds how little it takes: break."""
+"""The command `break`: the smallest rotation and shift that a checkpoint fails on."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from harness.base.errors import InputError, printable
-from harness.cli.models import add_model_options, settings_of
-from harness.cli.status import NEGATIVE, OK
+from harness.cli.options import (
+    FILE,
+    NEGATIVE,
+    OK,
+    Command,
+    chosen_model_settings,
+    json_option,
+    model_settings,
+    setting_options,
+)
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable
-
     from harness.data import LabelledImages
     from harness.inference import Classifier
     from harness.inference.search import Breaking
@@ -21,34 +28,35 @@ if TYPE_CHECKING:
     from harness.perturb import Pose
 
 
-def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    command = add(
-        "break",
-        _break,
-        "Find the smallest rotation, shift and both at once that make a checkpoint fail on a test image, with a "
-        "picture; without --image, how many images survive how much, as a curve.",
-        "break models/augmented.safetensors --image 123",
-    )
-    command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    command.add_argument("--image", type=int, metavar="N", help="the test image's number, from 0")
-    add_model_options(command)
-    command.add_argument(
-        "--output", type=Path, metavar="PNG", help="the picture (default: reports/break-N.png, or reports/survival.png)"
-    )
-    command.add_argument("--json", action="store_true", help="print JSON")
+@click.command(
+    "break",
+    cls=Command,
+    example="break models/augmented.safetensors --image 123",
+    help="Find the smallest rotation, shift and both at once that make a checkpoint fail on a test image, with a "
+    "picture. Without --image: how many images survive how much, as a curve.",
+)
+@click.argument("checkpoint", type=FILE)
+@click.option("--image", type=int, metavar="N", help="The test image's number, from 0 (default: all images).")
+@setting_options(*model_settings())
+@click.option(
+    "--output",
+    type=FILE,
+    metavar="PNG",
+    help="The picture (default: reports/break-N.png, or reports/survival.png).",
+)
+@json_option
+def break_command(checkpoint: Path, image: int | None, output: Path | None, *, as_json: bool) -> int:
+    """Find how little it takes."""
+    settings = chosen_model_settings()
+    # An image is found by its number among all.
+    images = settings.images() if image is None else settings.all_images()
+    classifier = settings.open(checkpoint, images).classifier
+    if image is None:
+        return _survival(classifier, images, output or Path("reports/survival.png"), as_json=as_json)
+    return _break_one(image, classifier, images, output or Path(f"reports/break-{image}.png"), as_json=as_json)
 
 
-def _break(options: argparse.Namespace) -> int:
-    # One image goes by its number among all.
-    images = settings_of(options).images() if options.image is None else settings_of(options).all_images()
-    classifier = settings_of(options).open(options.checkpoint, images).classifier
-    if options.image is None:
-        return _survival(options, classifier, images)
-    return _break_one(options, classifier, images)
-
-
-def _break_one(options: argparse.Namespace, classifier: Classifier, images: LabelledImages) -> int:
+def _break_one(number: int, classifier: Classifier, images: LabelledImages, output: Path, *, as_json: bool) -> int:
     import numpy as np
     import torch
 
@@ -60,7 +68,6 @@ def _break_one(options: argparse.Namespace, classifier: Classifier, images: Labe
     from harness.perturb.grids import fine_paths
     from harness.report.example_pictures import answered, as_png, marked, strip
 
-    number = options.image
     if not 0 <= number < len(images):
         raise InputError(f"--image {number}: the data have images 0 to {len(images) - 1}")
     image = images.take(torch.tensor([number]))
@@ -74,7 +81,7 @@ def _break_one(options: argparse.Namespace, classifier: Classifier, images: Labe
     found: dict[str, object] = {"image": number, "true": clean.true, "predicted": clean.predicted}
     if clean.predicted != clean.true:
         said = f"image {number} ({clean.true}) is taken for {clean.predicted} as it is; there is nothing to break"
-        print(json.dumps({**found, "picture": None}) if options.json else printable(said))
+        print(json.dumps({**found, "picture": None}) if as_json else printable(said))
         return NEGATIVE
     for path in fine_paths():
         failure = first_failures(classifier, image, path.poses)
@@ -86,9 +93,8 @@ def _break_one(options: argparse.Namespace, classifier: Classifier, images: Labe
         found[path.name] = {"degrees": pose.degrees, "dx": pose.dx, "dy": pose.dy, "prediction": answered(broken)}
         seen = pose(unit_range(image.pixels)).mul(255).round().to(torch.uint8)[0].permute(1, 2, 0).numpy()
         tiles.append((seen, pose.in_words(), marked(broken)))
-    output = options.output or Path(f"reports/break-{number}.png")
     write_atomically(output, as_png(strip(tiles)))
-    if options.json:
+    if as_json:
         print(json.dumps({**found, "picture": str(output)}))
         return OK
     print(printable(f"image {number}: {clean.true}, {clean.confidence:.0%} confidence"))
@@ -102,7 +108,7 @@ def _break_one(options: argparse.Namespace, classifier: Classifier, images: Labe
     return OK
 
 
-def _survival(options: argparse.Namespace, classifier: Classifier, images: LabelledImages) -> int:
+def _survival(classifier: Classifier, images: LabelledImages, output: Path, *, as_json: bool) -> int:
     from io import BytesIO
 
     from harness.base import write_atomically
@@ -135,11 +141,10 @@ def _survival(options: argparse.Namespace, classifier: Classifier, images: Label
         }
         for curve in curves
     }
-    output = options.output or Path("reports/survival.png")
     picture = BytesIO()
     survival_curves(curves).savefig(picture, dpi=100, format="png")
     write_atomically(output, picture.getvalue())
-    if options.json:
+    if as_json:
         print(json.dumps({"images": len(images), "paths": results, "picture": str(output)}))
         return OK
     print(f"{len(images)} images; of those right as they are")

@@ -1,49 +1,20 @@
-"""The command that trains a classifier of Fashion-MNIST: train."""
+"""The command `train`: a classifier of Fashion-MNIST."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, fields, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import click
+
+from harness.base.settings import Setting
 from harness.cli.files import native
-from harness.cli.models import add_device_option
-from harness.cli.status import OK
+from harness.cli.options import FILE, OK, Command, device_setting, setting_options, values
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable
+    from pathlib import Path
 
     from harness.networks.training import Epoch, TrainingConfig
-
-
-def add_commands(add: Callable[[str, object, str, str], argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    train = add(
-        "train",
-        _train,
-        "Train a Fashion-MNIST classifier; a killed run goes on where it stopped when it is started again.",
-        "train runs/new.safetensors --augment --seed 7",
-    )
-    train.add_argument("destination", type=Path, metavar="CHECKPOINT", help="the file to write, .safetensors")
-    train.add_argument("--preset", choices=("default", "notebook"), default="default", help="where settings start from")
-    train.add_argument(
-        "--augment",
-        action="store_true",
-        help="the study's augmentation: rotation ±10°, shift 10%%, mirrored half the time",
-    )
-    _add_config_options(train)
-    train.add_argument(
-        "--model-arg",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="an argument of the network, for example conv_channels=[16,32], fc_sizes=[64] or dropout=0.25 "
-        "(default recipe: dropout=0.1)",
-    )
-    add_device_option(train, "Where to train; the weights are the same bits again on the same device alone")
-    train.add_argument("--data-dir", type=Path, metavar="DIR", help="the folder with Fashion-MNIST's training files")
-
 
 _CONFIG_HELP = {
     "seed": "seed of weights, order, augmentation and dropout",
@@ -62,7 +33,8 @@ _CONFIG_HELP = {
 }
 
 
-def _add_config_options(command: argparse.ArgumentParser) -> None:
+def _config_settings() -> tuple[Setting, ...]:
+    """Return a setting for each field of a training config."""
     from harness.networks.training import PRESETS
 
     choices = {
@@ -70,27 +42,66 @@ def _add_config_options(command: argparse.ArgumentParser) -> None:
         "schedule": ("constant", "one-cycle"),
         "precision": ("auto", "bfloat16", "float32"),
     }
-    for name, text in _CONFIG_HELP.items():
-        default = getattr(PRESETS["default"], name)
-        command.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=type(default),
-            choices=choices.get(name),
-            help=f"{text} (default recipe: {default})",
-            metavar=None if name in choices else name.upper(),
+    return tuple(
+        Setting(
+            name.replace("_", "-"),
+            f"{text} (default recipe: {getattr(PRESETS['default'], name)}).",
+            "training",
+            type=type(getattr(PRESETS["default"], name)),
+            choices=choices.get(name, ()),
+            metavar=name.upper(),
         )
+        for name, text in _CONFIG_HELP.items()
+    )
 
 
-def _train(options: argparse.Namespace) -> int:
+@click.command(
+    "train",
+    cls=Command,
+    example="train runs/new.safetensors --augment --seed 7",
+    help="Train a Fashion-MNIST classifier. A killed run is resumable: start it again.",
+)
+@click.argument("destination", type=FILE, metavar="CHECKPOINT")
+@click.option(
+    "--preset",
+    type=click.Choice(["default", "notebook"]),
+    default="default",
+    help="Where settings start from (default: default).",
+)
+@click.option(
+    "--augment",
+    is_flag=True,
+    help="The study's augmentation: rotation ±10°, shift 10%, flipped half the time (default: none).",
+)
+@setting_options(
+    *_config_settings(),
+    Setting(
+        "model-arg",
+        "An argument of the network, for example conv_channels=[16,32], fc_sizes=[64] or dropout=0.25 "
+        "(default recipe: dropout=0.1).",
+        "training",
+        metavar="KEY=VALUE",
+        multiple=True,
+    ),
+    device_setting("Where to train; the weights are the same bits again on the same device alone"),
+)
+@click.option(
+    "--data-dir",
+    type=FILE,
+    metavar="DIR",
+    help="The folder with Fashion-MNIST's training files (default: see fetch-data).",
+)
+def train_command(destination: Path, preset: str, data_dir: Path | None, *, augment: bool) -> int:
+    """Train a checkpoint."""
     from harness.base.progress import Progress
     from harness.data import load_fashion_mnist
     from harness.inference import pick_device
     from harness.networks.training import best_epoch, train, write_history
     from harness.report.figures import training_curves
 
-    config, device = _config(options), pick_device(options.device)
-    destination = native(options.destination)
-    images = load_fashion_mnist("train", data_dir=options.data_dir)
+    config, device = _config(preset, augment=augment), pick_device(values()["device"])
+    native(destination)
+    images = load_fashion_mnist("train", data_dir=data_dir)
     with Progress(total=None, unit="step", desc=f"training {destination.name}", mininterval=0.5) as bar:
 
         def show_step(done: int, total: int) -> None:
@@ -114,13 +125,12 @@ def _train(options: argparse.Namespace) -> int:
     return OK
 
 
-def _config(options: argparse.Namespace) -> TrainingConfig:
+def _config(preset: str, *, augment: bool) -> TrainingConfig:
     from harness.networks.builders import parse_arguments
     from harness.networks.training import PRESETS, TrainingConfig, augmented
 
-    config = augmented(PRESETS[options.preset]) if options.augment else PRESETS[options.preset]
-    given: dict[str, Any] = {
-        item.name: value for item in fields(TrainingConfig) if (value := getattr(options, item.name, None)) is not None
-    }
-    arguments = {**config.arguments, **parse_arguments(options.model_arg)}
+    config, found = augmented(PRESETS[preset]) if augment else PRESETS[preset], values()
+    names = {item.name: item.name.replace("_", "-") for item in fields(TrainingConfig)}
+    given = {name: found[option] for name, option in names.items() if found.get(option) is not None}
+    arguments = {**config.arguments, **parse_arguments(found["model-arg"])}
     return replace(config, **given, arguments=arguments)

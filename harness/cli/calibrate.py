@@ -1,0 +1,170 @@
+"""The command `calibrate`: thresholds by a panel of reference models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.base.errors import InputError
+from harness.cli.options import (
+    FILE,
+    OK,
+    Command,
+    checks_option,
+    device_setting,
+    passed_on,
+    project_options,
+    setting_options,
+    values,
+)
+from harness.networks.running import BACKEND_SETTINGS, BackendOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.run.budget import Fit
+
+
+@click.command(
+    "calibrate",
+    cls=Command,
+    passes_on=True,
+    many=("--checkpoints",),
+    example="calibrate --checkpoints runs/seed-*.safetensors",
+    help="Set the thresholds of a checks file by a panel of reference models: trained now (a killed run is resumable), "
+    "or given as checkpoints.",
+)
+@click.option(
+    "--checkpoints",
+    type=FILE,
+    multiple=True,
+    metavar="FILE...",
+    help="Reference models, three or more; one or two give provisional thresholds (default: train them).",
+)
+@click.option(
+    "--reference-models", type=int, default=20, metavar="K", help="How many reference models to train (default: 20)."
+)
+@click.option(
+    "--jobs",
+    type=int,
+    metavar="N",
+    help="Networks to train at a time (default: one per core, and one on a device other than the CPU).",
+)
+@setting_options(device_setting("Where networks are trained and measured"), *BACKEND_SETTINGS)
+@click.option(
+    "--panel",
+    type=FILE,
+    metavar="FILE",
+    help="Where every measurement is kept; trained networks go into the folder of this name without .json "
+    "(default: the panel that the checks file's recipe names, else models/panel.json).",
+)
+@checks_option
+@click.option(
+    "--family",
+    "families",
+    multiple=True,
+    metavar="NAME",
+    help="Measure this family only, on the checkpoints of the panel; may be given several times (default: all).",
+)
+@click.option(
+    "--check",
+    "check_ids",
+    multiple=True,
+    metavar="ID",
+    help="Measure this check only, or those that match a pattern such as 'corrupt-fog-*', on the checkpoints of the "
+    "panel, and keep all other measurements; may be given several times (default: all).",
+)
+@click.option(
+    "--budget",
+    metavar="TIME",
+    help="First choose on how many images each family is measured, so that a run of the gate fits into this time on "
+    "this machine, such as 30m, and write it into the checks file; none for all images (default: what the checks file "
+    "says).",
+)
+@click.option(
+    "--power",
+    is_flag=True,
+    help="Measure nothing: print the minimum detectable drop of each check (95% power), and how many reference models "
+    "its budget would need.",
+)
+@click.option(
+    "--plan",
+    is_flag=True,
+    help="Set no threshold: print what 3, 5, 8 and 20 reference models would gain, by the panel or the checkpoints "
+    "named: the checks that would gate, the minimum detectable drop, how many to train, and how long that takes.",
+)
+@click.option(
+    "--drop",
+    type=float,
+    metavar="LOSS",
+    help="With --power: the loss to detect (default: each check's budget).",
+)
+def calibrate_command(
+    checkpoints: tuple[Path, ...],
+    reference_models: int,
+    jobs: int | None,
+    panel: Path | None,
+    checks_path: Path,
+    families: tuple[str, ...],
+    check_ids: tuple[str, ...],
+    budget: str | None,
+    drop: float | None,
+    *,
+    power: bool,
+    plan: bool,
+) -> int:
+    """Calibrate a checks file."""
+    from harness.calibration.calibrate import CalibrationRequest, by_hand, calibrate, measured_panel
+    from harness.calibration.outliers import check_panel
+    from harness.calibration.panel import read_panel
+    from harness.calibration.summary import calibration_lines, plan_lines, power_lines
+    from harness.calibration.thresholds import PROVISIONAL, thresholds_of
+    from harness.checks import read_checks
+
+    if any(option.partition("=")[0] == "--stress-budget" for option in passed_on()):
+        raise InputError(
+            "--stress-budget: is of a run; write calibrate --budget, before --, which the checks file keeps"
+        )
+    request = CalibrationRequest(
+        checks_path,
+        checkpoints,
+        reference_models,
+        jobs,
+        values()["device"],
+        panel,
+        families,
+        check_ids,
+        budget,
+        project_options(checks_path, passed_on())[1],
+        BackendOptions.of(values()),
+        passed_on(),
+    )
+    checks = read_checks(checks_path)
+    if power:
+        known = read_panel(request.panel_path(checks), checks)
+        check_panel(known)
+        calibrated = thresholds_of(known, checks.budgets, by_hand=by_hand(checks))
+        print("\n".join(power_lines(known, calibrated, drop=drop)))
+        return OK
+    if plan:
+        measured = measured_panel(request, on_fit=_print_fit).panel if checkpoints else None
+        print("\n".join(plan_lines(measured or read_panel(request.panel_path(checks), checks), checks.budgets)))
+        return OK
+    done = calibrate(request, on_fit=_print_fit)
+    print("\n".join(calibration_lines(done.panel, done.calibrated, by_hand=by_hand(done.checks))))
+    if done.without:
+        print(f"have no value of these networks, and therefore no threshold any more: {', '.join(done.without)}")
+    if len(done.panel.models) < PROVISIONAL:
+        more = plan_lines(done.panel, done.checks.budgets)
+        print("\n".join(["these thresholds are provisional; more reference models would gain:", *more]))
+    print(f"thresholds: {checks_path}\nmeasurements: {done.panel_path}")
+    if done.predictions_path:
+        print("\n".join([f"what the panel knows: {done.predictions_path}", *done.notes]))
+    return OK
+
+
+def _print_fit(fit: Fit) -> None:
+    from harness.report.costs import fit_lines
+
+    print("\n".join(fit_lines(fit)))

@@ -1,0 +1,189 @@
+"""The command `init`: a gate for a repository, from the package alone."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.base.errors import InputError
+from harness.cli.options import (
+    FILE,
+    NEGATIVE,
+    OK,
+    Command,
+    chosen_model_settings,
+    data_settings,
+    device_setting,
+    setting_options,
+    values,
+)
+
+if TYPE_CHECKING:
+    from harness.project.initialize import Initialized, InitRequest
+
+_BELOW = 0.05
+"""How far below a model's accuracy a first threshold by hand is proposed."""
+
+
+@click.command(
+    "init",
+    cls=Command,
+    example="init --data folder:photos/test --size 224 --checkpoint runs/a.pth --model torchvision.models:resnet18",
+    help="Make a gate in your own repository FOLDER (default: this one): stress_tests/ with the tests of the families "
+    "wanted and a checks file for your data, the options in your pytest configuration, and a workflow if asked for. "
+    "Paths in options are as seen from the repository. Existing files stay; families named are added to a checks file "
+    "that lacks them.",
+)
+@click.argument("folder", type=FILE, default=Path())
+@click.option(
+    "--families",
+    metavar="NAMES",
+    help="The families of stress tests, joined by commas (default: clean,class,rotation,shift,confidence,"
+    "regression, and with --checkpoint pairs; there are consensus, flips, flip, pose, gain, search, attention, "
+    "corruption and slice, too).",
+)
+@click.option(
+    "--min-accuracy",
+    type=float,
+    metavar="SHARE",
+    help="A first threshold by hand, on clean accuracy, such as 0.9 (default: none; nothing gates before thresholds "
+    "are calibrated or written).",
+)
+@click.option(
+    "--checkpoint",
+    type=FILE,
+    metavar="FILE",
+    help="A model whose confusions become checks, and whose run is timed (default: none).",
+)
+@click.option(
+    "--budget",
+    default="30m",
+    metavar="TIME",
+    help="How long a run of the gate may take on this machine, such as 90s, 30m or 1.5h: where it would take "
+    "longer, [data.samples] of the checks file says on how many images each family is measured; none for all "
+    "images (default: 30m).",
+)
+@click.option(
+    "--ci", type=click.Choice(["github"]), help="Write a workflow that gates checkpoints, too (default: none)."
+)
+@setting_options(*data_settings(), device_setting("Where the model of --checkpoint runs"))
+@click.option(
+    "--update",
+    is_flag=True,
+    help="Write nothing: show how the shipped tests have changed since they were written here. The exit status is 1 if "
+    "some have.",
+)
+@click.option("--write", is_flag=True, help="With --update: take over changes of the tests that were not edited.")
+def init_command(
+    folder: Path,
+    families: str | None,
+    min_accuracy: float | None,
+    checkpoint: Path | None,
+    budget: str,
+    ci: str | None,
+    *,
+    update: bool,
+    write: bool,
+) -> int:
+    """Make a gate."""
+    from harness.base.settings import options_of
+    from harness.project.initialize import InitRequest, initialize
+
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder; make it first")
+    if write and not update:
+        raise InputError("--write: only with --update, which says what it would write")
+    if update:
+        return _update(folder, write=write)
+    request = InitRequest(
+        families,
+        min_accuracy,
+        checkpoint,
+        budget,
+        ci is not None,
+        chosen_model_settings(),
+        tuple(options_of(values(), data_settings())),
+    )
+    print("\n".join(_told(initialize(request, folder), request, folder)))
+    return OK
+
+
+def _update(folder: Path, *, write: bool) -> int:
+    from harness.project.initialize import TESTS
+    from harness.project.updating import update
+
+    with contextlib.chdir(folder):
+        done = update(Path(TESTS), write=write)
+    taken = f", {len(done.taken)} taken over" if write else ""
+    print(
+        *done.lines,
+        f"{done.count} tests, written by version {done.before}: {done.differ} differ from version {done.now}{taken}",
+        sep="\n",
+    )
+    if done.differ and not write:
+        print("take over those that were not edited with --write; merge the others by hand")
+    return NEGATIVE if done.differ else OK
+
+
+def _told(plan: Initialized, request: InitRequest, here: Path) -> list[str]:
+    """Say what was written, what a run takes, and what to do next."""
+    from harness.checks import read_checks
+    from harness.checks.starter import offered
+    from harness.project.initialize import CANDIDATE, CHECKS, TESTS
+
+    families = ", ".join(dict.fromkeys(row.family for row in plan.rows))
+    whom = f"for {len(plan.images)} images of {len(plan.images.classes)} classes"
+    said = f"{len(plan.rows)} rows of {families}, {whom}"
+    if not plan.rows:
+        lacking = [name for name in offered() if not read_checks(here / TESTS / CHECKS).family(name)]
+        said = f"as they were, {whom}; --families adds some of {', '.join(lacking)}"
+    candidate = request.checkpoint or CANDIDATE
+    thresholds = [row.id for row in plan.rows if any(entry.startswith("hand") for entry in row.more)]
+    return [
+        f"checks: {said}",
+        *(f"written: {here / path}" for path in plan.written),
+        *(f"as it was: {here / path}" for path in plan.unchanged),
+        f"with a bound by hand: {', '.join(thresholds) or 'none'}; all else is informational until it is calibrated",
+        *_first_threshold(plan, request),
+        *_fit_lines(plan, here / TESTS / CHECKS),
+        "next:",
+        *([] if here == Path() else [f"  cd {shlex.quote(str(here))}"]),
+        f"  pytest {TESTS} --candidate {shlex.quote(str(candidate))}",
+        "  stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more reference models set the thresholds",
+    ]
+
+
+def _first_threshold(plan: Initialized, request: InitRequest) -> list[str]:
+    """Say how good the checkpoint is: a threshold far below cannot tell a damaged model from it."""
+    if plan.accuracy is None:
+        return []
+    said = f"{request.checkpoint}: {plan.accuracy:.1%} of the images are right as they are"
+    wanted = request.min_accuracy
+    if wanted is None:
+        return [
+            f"{said}; --min-accuracy makes a first threshold of it, such as {max(plan.accuracy - _BELOW, 0.01):.2f}"
+        ]
+    if wanted > plan.accuracy:
+        return [f"{said}, fewer than --min-accuracy {wanted:g} asks for"]
+    if wanted < plan.accuracy - 4 * _BELOW:
+        return [f"{said}; a threshold as low as {wanted:g} may not notice a damaged model, and a run then ends with 4"]
+    return [said]
+
+
+def _fit_lines(plan: Initialized, checks: Path) -> list[str]:
+    """Say how a run fits into the budget, or why that is not known."""
+    from harness.report.costs import fit_lines
+
+    if plan.unfit:
+        later = "`stress-harness calibrate --budget 30m` chooses samples that fit"
+        return [f"how long a run takes is not known ({plan.unfit}); {later}"]
+    if plan.fit is None:
+        return []
+    kept = f"; the samples stand in {checks}, [data.samples], --budget none leaves them out" if plan.fit.samples else ""
+    lines = fit_lines(plan.fit)
+    lines[len(plan.fit.after) + 1] += kept  # Behind the table's head and its rows.
+    return ["what a run takes:", *lines]

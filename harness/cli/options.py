@@ -1,0 +1,196 @@
+"""What commands share: options made of the settings, the checks file, and what is passed on to the gate."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from harness.base.errors import InputError
+from harness.base.settings import Setting, option_of_command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness.data.options import DataOptions
+    from harness.networks import NetworkOptions
+    from harness.run.model_settings import ModelSettings
+
+F = TypeVar("F", bound="Callable[..., Any] | click.Command")
+OK, NEGATIVE, REFUSED = 0, 1, 2
+"""Exit statuses: done; done, and the answer is no; bad usage or input."""
+FILE = click.Path(path_type=Path)
+_VALUES, _PASSED_ON = "harness.values", "harness.passed_on"
+
+
+class Command(click.Command):
+    """A command whose help ends with an example.
+
+    What follows `--` goes to the gate where the command `passes_on`. An option named in `many` takes all values up to
+    the next option, as a shell's pattern gives them.
+    """
+
+    def __init__(
+        self, *args: Any, example: str = "", passes_on: bool = False, many: Sequence[str] = (), **settings: Any
+    ) -> None:
+        super().__init__(*args, **settings)
+        self.example, self.passes_on, self.many = example, passes_on, many
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what stands before `--`, and keep what follows."""
+        if self.passes_on and "--" in args:
+            end = args.index("--")
+            ctx.meta[_PASSED_ON] = tuple(args[end + 1 :])
+            args = args[:end]
+        return super().parse_args(ctx, _one_each(args, self.many))
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what is passed on, and the example."""
+        if self.passes_on:
+            formatter.write_paragraph()
+            formatter.write_text(
+                "What follows -- goes to the gate: -- --stress-data npz:shop.npz --baseline none, for instance."
+            )
+        formatter.write(f"\nExample:\n  stress-harness {self.example}\n")
+
+
+def _one_each(args: Sequence[str], many: Sequence[str]) -> list[str]:
+    """Return arguments in which an option that takes many values stands before each of them."""
+    result: list[str] = []
+    current = ""
+    for argument in args:
+        if argument in many:
+            current = argument
+        elif argument.startswith("-") or not current:
+            current = ""
+            result.append(argument)
+        else:
+            result += [current, argument]
+    return result + ([current] if args and args[-1] == current else [])
+
+
+def passed_on() -> tuple[str, ...]:
+    """Return what follows `--`, for the gate."""
+    return tuple(click.get_current_context().meta.get(_PASSED_ON, ()))
+
+
+def setting_options(*settings: Setting) -> Callable[[F], F]:
+    """Add an option for each setting; `values` has their values."""
+
+    def add(function: Any) -> Any:
+        for setting in reversed(settings):
+            how: dict[str, Any] = {"type": setting.type, "metavar": setting.metavar or None}
+            if setting.flag:
+                how = {"is_flag": True, "default": False}
+            elif setting.choices:
+                how = {"type": click.Choice([str(choice) for choice in setting.choices])}
+            how.setdefault("default", setting.default)
+            if setting.multiple:
+                how |= {"multiple": True, "default": ()}
+            function = click.option(
+                option_of_command(setting.name),
+                setting.argument,
+                help=setting.help,
+                expose_value=False,
+                callback=partial(_keep, setting),
+                **how,
+            )(function)
+        return function
+
+    return add
+
+
+def _keep(setting: Setting, context: click.Context, _: click.Parameter, value: Any) -> None:
+    if value is not None and setting.choices:
+        value = setting.type(value)
+    context.meta.setdefault(_VALUES, {})[setting.name] = value
+
+
+def values() -> dict[str, Any]:
+    """Return the values of the command's settings by name."""
+    return dict(click.get_current_context().meta.get(_VALUES, {}))
+
+
+def data_settings() -> tuple[Setting, ...]:
+    """Return the settings of data and network."""
+    from harness.data.options import DATA_SETTINGS
+    from harness.networks.options import NETWORK_SETTINGS
+
+    return *DATA_SETTINGS, *NETWORK_SETTINGS
+
+
+def model_settings() -> tuple[Setting, ...]:
+    """Return the settings of `ModelSettings`."""
+    from harness.networks.running import BACKEND_SETTINGS
+
+    samples = Setting("samples", "A stratified sample of N images (default: all).", "scope", type=int, metavar="N")
+    return *data_settings(), samples, device_setting("Where the model runs"), *BACKEND_SETTINGS
+
+
+def device_setting(about: str) -> Setting:
+    """Return the setting of a device; `about` begins its help."""
+    return Setting(
+        "device",
+        f"{about}: auto, cpu, cuda or mps; auto is the first there is of cuda, mps and cpu (default: auto).",
+        "scope",
+        default="auto",
+        metavar="DEVICE",
+    )
+
+
+def chosen_model_settings() -> ModelSettings:
+    """Return the images and the network that the options name."""
+    from harness.data.options import DataOptions
+    from harness.networks import NetworkOptions
+    from harness.networks.running import BackendOptions
+    from harness.run.model_settings import ModelSettings
+
+    found = values()
+    return ModelSettings(
+        DataOptions.of(found),
+        NetworkOptions.of(found),
+        BackendOptions.of(found),
+        found["device"],
+        found.get("samples"),
+    )
+
+
+def checks_option(function: F) -> F:
+    """Add the option that names the checks file."""
+    return click.option(
+        "--checks",
+        "checks_path",
+        type=FILE,
+        default=Path("stress_tests/checks.toml"),
+        metavar="FILE",
+        help="The checks file; the stress tests are those of its folder (default: stress_tests/checks.toml).",
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """Add the option that asks for JSON."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def refuse_own(*own: str) -> None:
+    """Raise `InputError` for one of these options after --, which a command gives the gate itself.
+
+    The last one counts: another model would be judged under this one's name, or another run's report be read.
+    """
+    for option in own:
+        if any(each == option or each.startswith(f"{option}=") for each in passed_on()):
+            raise InputError(
+                f"{option} after --: the command says itself what is judged, by which checks file, and where the "
+                f"report "
+                "goes; leave it out there"
+            )
+
+
+def project_options(checks_path: Path, more: Sequence[str]) -> tuple[DataOptions, NetworkOptions]:
+    """Return data and network as the project's pytest configuration and `more` of pytest's options name them."""
+    from harness.run.request import request_of
+
+    request = request_of(more, tests=checks_path.parent)
+    return request.data_options, request.network_options
