@@ -75,7 +75,7 @@ def test_help_lists_the_commands_by_purpose(capsys):
     assert re.findall(r"^ {2}([a-z][a-z-]+) {2}", printed, re.MULTILINE) == COMMANDS
     assert re.findall(r"^([A-Z]\w+):$", printed, re.MULTILINE) == [
         "Options",
-        "Check",
+        "Gate",
         "Calibrate",
         "Inspect",
         "Maintain",
