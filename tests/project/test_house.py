@@ -1,6 +1,7 @@
 """The plan of the house: its rooms, and which may know which."""
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,33 @@ def test_no_room_knows_one_after_it(room):
     files = [file for file in FILES if room_of(file) == room]
     assert files
     assert {str(file): up for file in files if (up := upward(file.read_text("utf-8"), file))} == {}
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Return modules that import each other in a circle, the first that is found; none where there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_a_circle_is_found():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert set(circle({"a": {"b"}, "b": {"c"}, "c": {"b"}})) == {"b", "c"}
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if room not in {"checks", "plugin"}])
+def test_no_circle_is_in_a_room(room):
+    """Packages' own modules hand names on, and are no part of it."""
+    modules = {
+        ".".join(file.relative_to(HOUSE.parent).with_suffix("").parts): file
+        for file in FILES
+        if room_of(file) == room and file.name != "__init__.py"
+    }
+    assert (
+        circle({name: imported(file.read_text("utf-8"), file) & set(modules) for name, file in modules.items()}) == []
+    )
 
 
 def test_only_the_plugin_knows_pytest():
