@@ -20,7 +20,15 @@ RUNS = {
     "baseline as the candidate": ["--candidate=models/baseline.safetensors"],
     "quick": ["--stress-profile=quick"],
 }
-RENAMED: dict[str, str] = {}
+RENAMED = {
+    "not_gated": "informational",
+    "lost_consensus": "consensus_set_errors",
+    "lost_of_a_class": "worst_class_consensus_set_errors",
+    "right_at_every_pose": "robust_accuracy",
+    "kept": "prediction_consistency",
+    "lost": "object_dependence",
+    "worst-pose-promised": "worst-pose-augmentation-range",
+}
 """The name that a metric, a status or a check has now, by the one that it has in the file."""
 
 
