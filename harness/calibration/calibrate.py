@@ -67,7 +67,7 @@ class CalibrationRequest:
         if self.budget not in {None, "none"}:
             seconds_in(str(self.budget))
         if self.budget is not None and (self.families or self.check_ids):
-            raise InputError("--budget: samples are chosen for all families together; leave out --family and --row")
+            raise InputError("--budget: samples are chosen for all families together; leave out --family and --check")
 
     def panel_path(self, checks: ChecksFile) -> Path:
         """Return the file of the panel: the one named, else that of the checks file's recipe."""
@@ -196,7 +196,7 @@ def _ids_asked_for(request: CalibrationRequest, checks: ChecksFile) -> tuple[str
     asked: dict[str, None] = {}
     for pattern in request.check_ids:
         if not (found := fnmatch.filter([check.id for check in checks.checks], pattern)):
-            raise InputError(f"--row {pattern}: no row of {checks.path} has such an id; write the row first")
+            raise InputError(f"--check {pattern}: no check of {checks.path} has such an id; write the check first")
         asked.update(dict.fromkeys(found))
     return tuple(asked)
 
@@ -212,7 +212,7 @@ def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: 
     """
     if [model.sha256 for model in new.models] != [model.sha256 for model in known.models]:
         raise InputError(
-            f"{path}: its networks are not those measured now; calibrate all families, without --family and --row"
+            f"{path}: its networks are not those measured now; calibrate all families, without --family and --check"
         )
     now = {check.id: check.definition for check in checks.checks}
     kept = tuple(row for row in known.rows if row.id in now and row.id not in again)

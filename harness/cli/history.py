@@ -10,19 +10,17 @@ import click
 
 from harness.base.errors import InputError, printable
 from harness.cli.options import FILE, OK, Command, json_option
-from harness.run.history import LAST
-from harness.run.settings import HISTORY_FILE
 
 
 @click.command(
     "history",
     cls=Command,
-    example=f"history reports/{HISTORY_FILE}",
+    example="history reports/history.jsonl",
     help="Print the last runs of the gate, and since when checks have failed, and draw them on a page of their own: "
     "clean accuracy, worst pose, failing checks and how far each behavior is from its threshold.",
 )
-@click.argument("file", type=FILE, default=Path("reports", HISTORY_FILE))
-@click.option("--last", type=int, default=LAST, metavar="N", help=f"How many candidates to show (default: {LAST}).")
+@click.argument("file", type=FILE, default=Path("reports/history.jsonl"))
+@click.option("--last", type=int, default=50, metavar="N", help="How many candidates to show (default: 50).")
 @click.option(
     "--output",
     type=FILE,
@@ -43,7 +41,7 @@ def history_command(file: Path, last: int, output: Path, *, as_json: bool) -> in
     if not file.exists():
         raise InputError(
             f"{file}: there is no such file; runs of the gate leave their line where --stress-history says, by "
-            f"default in reports/{HISTORY_FILE}, and in CI only if it is given"
+            f"default in reports/history.jsonl, and in CI only if it is given"
         )
     known = read_history(file)
     for line in known.damaged:

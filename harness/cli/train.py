@@ -16,43 +16,29 @@ if TYPE_CHECKING:
 
     from harness.networks.training import Epoch, TrainingConfig
 
-_CONFIG_HELP = {
-    "seed": "seed of weights, order, augmentation and dropout",
-    "epochs": "passes over the training images",
-    "batch_size": "images per step",
-    "optimizer": "adam (decoupled weight decay) or sgd (Nesterov momentum 0.9)",
-    "learning_rate": "the peak, when the schedule is one-cycle",
-    "schedule": "constant or one-cycle",
-    "weight_decay": "on weights, not on biases and batch norms",
-    "rotation_degrees": "turn each image by up to so much, either way",
-    "shift_fraction": "shift each image by up to this share of its size",
-    "flip_probability": "mirror an image with this probability",
-    "precision": "auto, bfloat16 or float32",
-    "validation_size": "images held out to choose the best epoch",
-    "split_seed": "seed of the validation split",
-}
+
+def _recipe(name: str, about: str, default: float | str, *choices: str) -> Setting:
+    """Return the setting of a field of the training config; `default` is that of the default recipe."""
+    text = f"{about} (default recipe: {default})."
+    return Setting(name, text, "training", type=type(default), choices=choices, metavar=type(default).__name__.upper())
 
 
-def _config_settings() -> tuple[Setting, ...]:
-    """Return a setting for each field of a training config."""
-    from harness.networks.training import PRESETS
-
-    choices = {
-        "optimizer": ("adam", "sgd"),
-        "schedule": ("constant", "one-cycle"),
-        "precision": ("auto", "bfloat16", "float32"),
-    }
-    return tuple(
-        Setting(
-            name.replace("_", "-"),
-            f"{text} (default recipe: {getattr(PRESETS['default'], name)}).",
-            "training",
-            type=type(getattr(PRESETS["default"], name)),
-            choices=choices.get(name, ()),
-            metavar=name.upper(),
-        )
-        for name, text in _CONFIG_HELP.items()
-    )
+RECIPE_SETTINGS = (
+    _recipe("seed", "Seed of weights, order, augmentation and dropout", 42),
+    _recipe("epochs", "Passes over the training images", 20),
+    _recipe("batch-size", "Images per step", 64),
+    _recipe("optimizer", "Adam (decoupled weight decay) or SGD (Nesterov momentum 0.9)", "sgd", "adam", "sgd"),
+    _recipe("learning-rate", "The peak, when the schedule is one-cycle", 0.05),
+    _recipe("schedule", "How the learning rate goes", "one-cycle", "constant", "one-cycle"),
+    _recipe("weight-decay", "On weights, not on biases and batch norms", 0.0005),
+    _recipe("rotation-degrees", "Rotate each image by up to so much, either way", 0.0),
+    _recipe("shift-fraction", "Shift each image by up to this share of its size", 0.0),
+    _recipe("flip-probability", "Flip an image with this probability", 0.0),
+    _recipe("precision", "Precision of the forward pass", "auto", "auto", "bfloat16", "float32"),
+    _recipe("validation-size", "Images held out to choose the best epoch", 6_000),
+    _recipe("split-seed", "Seed of the validation split", 42),
+)
+"""A setting for each field of a training config, written out so that help needs no torch; a test compares them."""
 
 
 @click.command(
@@ -74,7 +60,7 @@ def _config_settings() -> tuple[Setting, ...]:
     help="The study's augmentation: rotation ±10°, shift 10%, flipped half the time (default: none).",
 )
 @setting_options(
-    *_config_settings(),
+    *RECIPE_SETTINGS,
     Setting(
         "model-arg",
         "An argument of the network, for example conv_channels=[16,32], fc_sizes=[64] or dropout=0.25 "

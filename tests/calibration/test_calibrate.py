@@ -344,7 +344,7 @@ def test_a_row_alone_is_measured_and_threshold_beside_the_others_of_its_family(z
 def test_a_row_that_is_not_there_is_refused(zoo, capsys):
     assert run_calibrate(zoo) == 0
     assert run_calibrate(zoo, "--check", "rotate-up", checkpoints=()) == 2
-    assert "--row rotate-up: no row of stress_tests/checks.toml has such an id" in capsys.readouterr().err
+    assert "--check rotate-up: no check of stress_tests/checks.toml has such an id" in capsys.readouterr().err
 
 
 def test_a_family_of_other_networks_than_the_panels_is_refused(zoo, capsys):

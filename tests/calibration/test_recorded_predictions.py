@@ -186,7 +186,7 @@ def test_checks_files_that_share_what_a_panel_knows_name_the_new_file(zoo, pytes
     )
     zoo.checks.write_text(zoo.checks.read_text() + row)
     capsys.readouterr()
-    assert main(["calibrate", "--row", "consensus-pooled", *data]) == 0
+    assert main(["calibrate", "--check", "consensus-pooled", *data]) == 0
     assert (
         "checks-other.toml: shares the panel predictions, and names the new file now; its thresholds stay"
         in capsys.readouterr().out
@@ -334,10 +334,10 @@ def test_a_calibration_records_what_members_know_and_thresholds_what_each_loses_
     checks.panel_predictions.write_bytes(known.as_bytes().replace(b"\n", b"\n\n", 1))
     before = zoo.checks.read_bytes()
     capsys.readouterr()
-    assert main(["calibrate", "--row", "consensus-clean", *data]) == 2
+    assert main(["calibrate", "--check", "consensus-clean", *data]) == 2
     assert "bring back that file" in capsys.readouterr().err
     checks.panel_predictions.write_text("garbage")
-    assert main(["calibrate", "--row", "consensus-clean", *data]) == 2
+    assert main(["calibrate", "--check", "consensus-clean", *data]) == 2
     assert zoo.checks.read_bytes() == before
 
     # Where all do, nobody needs it.
@@ -350,7 +350,7 @@ def test_what_other_thresholds_were_made_with_must_be_there_when_some_are_made_a
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
     before, file = zoo.checks.read_bytes(), zoo.root / "models/panel.predictions.json"
     file.unlink()
-    assert main(["calibrate", "--row", "consensus-clean", *data]) == 2
+    assert main(["calibrate", "--check", "consensus-clean", *data]) == 2
     assert "panel.predictions.json: not there, though thresholds of" in capsys.readouterr().err
     assert (zoo.checks.read_bytes(), file.exists()) == (before, False)
 

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import weakref
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from harness.inference import Classifier
 from harness.measures import accuracy
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
-from harness.networks.training import seconds_of_training
+from harness.networks.training import PRESETS, seconds_of_training
 from harness.perturb import IDENTITY, Pose, augmentation_range_corners
 
 COMMANDS = [
@@ -91,8 +91,18 @@ def test_each_option_says_its_default_and_has_no_prefix(command):
     assert [each.opts for each in options if each.opts[0].startswith("--stress-") or not each.help.endswith(".")] == []
 
 
-def test_help_imports_nothing_heavy():
-    code = "import sys; from harness.cli import main; main(['--help']); print(sorted(sys.modules))"
+def test_the_help_of_train_says_the_default_recipe():
+    from harness.cli.train import RECIPE_SETTINGS
+
+    recipe = asdict(PRESETS["default"])
+    said = {each.argument: re.search(r"default recipe: (.*)\)", each.help)[1] for each in RECIPE_SETTINGS}
+    assert said == {name: str(value) for name, value in recipe.items() if name not in {"architecture", "arguments"}}
+
+
+@pytest.mark.parametrize("command", ["", "gate", "history", "calibrate", "train", "list", "cache"])
+def test_help_imports_nothing_heavy(command):
+    arguments = [*command.split(), "--help"]
+    code = f"import sys; from harness.cli import main; main({arguments}); print(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"numpy", "torch", "pydantic", "rich", "pytest"} & set(re.findall(r"'(\w+)'", done.stdout))
 

@@ -1,8 +1,11 @@
 """The command `compare`: a table, a page, and refusals that say why."""
 
 import csv
+import html
 import json
 import re
+import shlex
+import shutil
 import subprocess
 from contextlib import redirect_stdout
 from io import StringIO
@@ -121,6 +124,30 @@ def test_what_cannot_be_compared_is_refused(zoo, capsys):
     assert "REFUSED[NOT_REGULAR]" in refused("good.safetensors", "none.safetensors", "--data", zoo.data)
     assert "good.safetensors: " in refused("good.safetensors", "copy.safetensors"), "the data are of another size"
     assert not (zoo.root / "refused.html").exists()
+
+
+def test_the_page_says_how_to_reproduce_the_comparison(zoo, capsys):
+    """With the sample, the network and the pipeline, and whatever a shell would split."""
+    shutil.copy(zoo.root / "shaken.safetensors", zoo.root / "it's shaken.safetensors")
+    first = ["it's shaken.safetensors", "good.safetensors", "--data", zoo.data, "--samples", "60", "--crop", "16"]
+    assert cli.main(["compare", *first, "--normalisation", "0,1", "--json"]) == 0
+    expected = json.loads(capsys.readouterr().out)
+    page = (zoo.root / "reports/compare.html").read_text()
+    command = html.unescape(re.search(r"stress-harness compare [^<]*", page)[0])
+    assert cli.main([*shlex.split(command)[1:], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == expected
+    for option in ("--samples 60", "--crop 16", "--normalisation 0,1"):
+        assert option in command
+
+
+def test_one_checkpoint_alone_is_compared_with_the_incumbent(zoo, capsys):
+    assert cli.main(["compare", "shaken.safetensors", "--data", zoo.data, "--samples", "8"]) == 2
+    assert "there is no incumbent yet" in capsys.readouterr().err
+    zoo.save("models/incumbent.safetensors", jitter=0.1)
+    assert cli.main(["compare", "shaken.safetensors", "--data", zoo.data, "--samples", "8", "--json"]) == 0
+    names = [model["name"] for model in json.loads(capsys.readouterr().out)["models"]]
+    (zoo.root / "models/incumbent.safetensors").unlink()
+    assert names == ["shaken", "incumbent"]
 
 
 # Three or more.

@@ -42,7 +42,7 @@ SMALLER = (
 TINY_NETWORK = (
     # A network that is built as quickly as it answers, in place of the ResNet, and pictures of its size.
     (r"torchvision\.models:resnet18", "small:Small"),
-    (r"--stress-size 224", "--stress-size 16"),
+    (r"--size 224", "--size 16"),
 )
 
 
