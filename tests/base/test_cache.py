@@ -195,7 +195,7 @@ def test_the_code_that_computes_is_part_of_the_key(cache, monkeypatch):
 
 
 @pytest.mark.parametrize("room", ["data", "perturb", "networks", "inference"])
-def test_each_file_that_decides_pixels_or_answers_decides_the_version_of_the_code(tmp_path, room):
+def test_each_decisive_file_decides_the_version_of_the_code(tmp_path, room):
     shutil.copytree(Path(harness.__file__).parent, tmp_path / "harness", ignore=shutil.ignore_patterns("*.gz"))
     before = hash_of_code(tmp_path / "harness")
     changed = max((tmp_path / "harness" / room).rglob("*.py"))
@@ -206,7 +206,7 @@ def test_each_file_that_decides_pixels_or_answers_decides_the_version_of_the_cod
     assert hash_of_code(tmp_path / "harness") == before
 
 
-def test_a_release_of_a_library_that_computes_is_another_version_of_the_code(monkeypatch):
+def test_another_release_of_a_library_is_another_version_of_the_code(monkeypatch):
     computing_code.cache_clear()
     before = computing_code()
     assert computing_code() == before
@@ -345,7 +345,7 @@ while time.monotonic() < end:
 """
 
 
-def test_pruning_by_several_processes_while_others_read_and_write_loses_entries_alone(cache):
+def test_pruning_by_several_processes_loses_entries_alone(cache):
     keys = [f"{number:02x}" * 32 for number in range(20)]
     command = [sys.executable, "-c", PRUNING, str(cache.folder), "1"]
     pruning = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]

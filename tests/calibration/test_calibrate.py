@@ -143,7 +143,7 @@ def test_samples_that_fit_into_a_time_are_chosen_first_and_kept(zoo, capsys):
     assert zoo.checks.read_text() == before
 
 
-def test_samples_that_fit_are_chosen_where_images_are_golden_and_panel_predictions_is_recorded(zoo):
+def test_samples_fit_with_golden_images_and_panel_predictions(zoo):
     """Both lie beside the checks file and change no samples."""
     shutil.copy(STRESS_TESTS / "test_consensus.py", zoo.tests)
     zoo.bind(UNBOUND + '\n[[check]]\nid = "lost"\nfamily = "consensus"\nmetric = "consensus_set_errors"\n')
@@ -229,7 +229,7 @@ def test_mirroring(candidate, images, evidence, stress_check):
 """)
 
 
-def test_a_new_stress_test_gets_its_row_and_threshold_by_a_calibration_of_its_family(zoo):
+def test_calibrating_a_family_gives_a_new_stress_test_its_row(zoo):
     assert run_calibrate(zoo) == 0
     before, panel = read_checks(zoo.checks), read_panel(zoo.panel)
     add_a_test(zoo)
@@ -321,7 +321,7 @@ def test_a_row_that_a_person_took_out_does_not_come_back(zoo):
     assert [check.id for check in read_checks(zoo.checks).checks] == [i for i in ROWS_OF_ALL if i != "rotate-ccw-010"]
 
 
-def test_a_row_alone_is_measured_and_threshold_beside_the_others_of_its_family(zoo):
+def test_a_row_alone_is_calibrated_with_its_family(zoo):
     assert run_calibrate(zoo) == 0
     panel = read_panel(zoo.panel)
     left, right = (f'\n[[check]]\nid = "rotate-cw-{n:03}"\nfamily = "rotation"\nmetric = "accuracy"\n' for n in (4, 5))
@@ -597,7 +597,7 @@ def test_a_row_that_a_member_lacks_is_refused(measured, lists):
         measured(*lists)
 
 
-def test_the_values_of_a_run_are_those_of_rows_of_the_candidate_that_were_measured(zoo, pytester):
+def test_the_values_of_a_run_are_the_measured_rows_of_the_candidate(zoo, pytester):
     shutil.copy(STRESS_TESTS / "test_baseline.py", zoo.tests)
     shutil.copy(STRESS_TESTS / "test_gain_over_baseline.py", zoo.tests)
     shutil.copy(STRESS_TESTS / "test_regression.py", zoo.tests)
@@ -643,7 +643,7 @@ def test_a_run_of_its_own_measures_the_same(zoo, monkeypatch):
 
 
 @pytest.mark.parametrize("change", ["pose = { degrees = 10 }", "confidence = 0.9"])
-def test_a_row_that_changed_after_its_calibration_is_not_held_against_its_threshold(zoo, pytester, change):
+def test_a_row_changed_after_its_calibration_has_no_threshold(zoo, pytester, change):
     """A milder one would pass by the threshold of the stricter."""
     milder = {"pose = { degrees = 10 }": "pose = { degrees = 1 }", "confidence = 0.9": "confidence = 0.99"}[change]
     assert run_calibrate(zoo) == 0

@@ -176,7 +176,7 @@ DECIDES = {
 }
 
 
-def test_editing_a_file_changes_what_is_kept_when_it_decides_the_measurement(tmp_path, recording):
+def test_editing_a_decisive_file_changes_the_key_of_the_cache(tmp_path, recording):
     before = recording.definition()
     assert recording.definition() == before
     changed = {}

@@ -61,7 +61,7 @@ def test_a_family_that_differs_far_more_than_by_chance_has_no_prior():
     assert found.df(5) == pytest.approx(np.full(ROWS, 4.0))
 
 
-def test_a_row_that_its_own_values_contradict_has_no_prior_and_the_others_keep_theirs():
+def test_a_row_that_contradicts_its_prior_has_none():
     values = reference(5)
     values[:, 3] = np.linspace(0.85, 0.95, 5)
     found = moderated(values, np.where(np.arange(ROWS) == 3, 1, 1) * CHANCE, np.arange(ROWS) * 0 + 0.0)
@@ -76,7 +76,7 @@ def with_variance(variance, count=5):
 
 
 @pytest.mark.parametrize(("chance_of_it", "keeps"), [(0.002, True), (0.0005, False)])
-def test_a_spread_that_one_panel_in_1000_shows_contradicts_the_prior_of_a_row(chance_of_it, keeps):
+def test_a_spread_of_one_panel_in_1000_contradicts_the_prior_of_a_row(chance_of_it, keeps):
     """Under a shift that says nothing of the family's inflation, so that the prior is known beforehand."""
     shift = (0.074 * 0.1) ** 2
     by_chance = (prior := 1.6 * CHANCE + shift) and 1.6 * CHANCE / prior
@@ -87,7 +87,7 @@ def test_a_spread_that_one_panel_in_1000_shows_contradicts_the_prior_of_a_row(ch
 
 
 @pytest.mark.parametrize(("chance_of_it", "keeps"), [(0.002, True), (0.0005, False)])
-def test_a_spread_that_one_panel_in_1000_shows_contradicts_the_prior_of_a_family(chance_of_it, keeps):
+def test_a_spread_of_one_panel_in_1000_contradicts_that_of_a_family(chance_of_it, keeps):
     """Three rows or more tell the inflation as three do."""
     ratio = stats.f.isf(chance_of_it, 3 * 4, 16)
     values = np.tile(with_variance(1.6 * CHANCE * ratio), (1, 4))
@@ -96,7 +96,7 @@ def test_a_spread_that_one_panel_in_1000_shows_contradicts_the_prior_of_a_family
     assert found.telling == (3 if keeps else 0)
 
 
-def test_rows_that_a_shift_moves_as_much_as_half_of_chance_tell_no_inflation():
+def test_rows_that_a_shift_moves_by_half_of_chance_tell_no_inflation():
     half = np.sqrt(0.5 * 1.6 * CHANCE) / 0.074
     told = [
         moderated(reference(5, rows=1), np.full(1, CHANCE), np.full(1, loss)).telling
@@ -105,7 +105,7 @@ def test_rows_that_a_shift_moves_as_much_as_half_of_chance_tell_no_inflation():
     assert told == [1, 0]
 
 
-def test_the_inflation_is_found_between_what_is_usual_and_what_the_rows_show():
+def test_the_inflation_lies_between_the_usual_and_the_rows_own():
     """16 degrees of freedom for 1.6, and (K - 1) for each of the rows, three at most."""
     values = np.tile(with_variance(2.4 * CHANCE), (1, 5))
     found = moderated(values, np.full(5, CHANCE), np.zeros(5))
@@ -144,7 +144,7 @@ def test_a_healthy_network_misses_a_floor_no_more_often_than_promised(reference_
 
 
 @pytest.mark.parametrize("sharing", [range(ROWS), range(3)], ids=["all", "some"])
-def test_a_familys_part_is_used_up_though_its_rows_share_the_doubt_of_their_inflation(sharing):
+def test_a_family_uses_its_part_although_its_rows_share_an_inflation(sharing):
     found, share = moderated(reference(1), np.full(ROWS, CHANCE), np.zeros(ROWS)), 0.005 / 12
     k, rng, draws = found.multipliers(share, 1, sharing), np.random.default_rng(0), 200_000
     inflation, own = 16 / rng.chisquare(16, (draws, 1)), ROW_DF / rng.chisquare(ROW_DF, (draws, len(sharing)))
@@ -211,7 +211,7 @@ def test_a_count_that_images_add_to_twice_is_no_poissons(reference_models, check
     assert [not item.informational for item in items] == checks
 
 
-def test_few_retrains_of_which_nothing_is_known_image_by_image_give_no_floors():
+def test_few_models_without_panel_predictions_give_no_minimum():
     with pytest.raises(InputError, match=r"a panel of 7 reference models is too small .* image by image: at least 8"):
         calibrate(panel_of(reference(7), chance=None), {})
 

@@ -69,7 +69,7 @@ def answer(wrong, *, name="at rest", positions=(0, 2)):
     return ReferencePredictions(name, np.array(positions), np.array(wrong), ant, likeliest, shares, ("ant", "bee"))
 
 
-def test_wrong_answers_are_counted_and_probabilities_averaged_where_members_were_asked():
+def test_wrong_answers_are_counted_and_probabilities_averaged():
     known = combined("abc", 4, ["x", "y"], [[answer([True, False])], [answer([True, True])]])
     assert known.models == ("x", "y")
     assert known.views["at rest"].wrong.tolist() == [2, NOT_ASKED, 1, NOT_ASKED]
@@ -79,7 +79,7 @@ def test_wrong_answers_are_counted_and_probabilities_averaged_where_members_were
     assert np.isnan(known.views["at rest"].shares[[1, 3]]).all()
 
 
-def test_of_many_classes_the_likeliest_in_the_mean_are_found_by_what_each_member_finds_likeliest():
+def test_the_likeliest_classes_in_the_mean_are_those_of_the_models():
     """One is sure of class 7; the others waver between 5 and 9, and 5 is ahead of it in the mean."""
     said = [([7, 5], [0.91, 0.09]), ([5, 9], [0.5, 0.4]), ([9, 5], [0.5, 0.4])]
     at, wrong, classes = np.array([0]), np.array([True]), tuple("abcdefghij")
@@ -110,7 +110,7 @@ def test_members_that_were_asked_different_things_are_refused():
 
 
 @pytest.mark.parametrize("first", ["whole", "sample"])
-def test_what_each_member_gets_wrong_of_all_images_is_kept_whatever_else_is_asked(first):
+def test_the_errors_of_each_model_are_kept_whatever_is_asked(first):
     """As where one family is measured on a sample, and another on all images."""
     whole, sample = ((True, False, True), (0, 1, 2)), ((True, True), (0, 2))
     both = [whole, sample] if first == "whole" else [sample, whole]
@@ -121,7 +121,7 @@ def test_what_each_member_gets_wrong_of_all_images_is_kept_whatever_else_is_aske
     assert known.view().wrong.tolist() == [1, 0, 1]
 
 
-def test_what_was_known_of_other_perturbations_stays_if_it_is_of_the_same_members():
+def test_predictions_under_other_perturbations_stay_for_the_same_panel():
     def known(name, models=("x",)):
         view = view_of([0, 0], np.ones((2, 1)), [0, 0])
         return PanelPredictions("abc", ("ant",), models, {name: view})
@@ -148,7 +148,7 @@ def test_what_was_known_of_other_images_stays_too():
     assert merged(sample, without).view().each is None, "as of an older file, which did not keep it"
 
 
-def test_members_in_another_order_and_classes_with_other_names_are_the_same_members_of_the_same_data():
+def test_the_order_of_models_and_names_of_classes_change_no_data():
     wrong = {"x": [True, False], "y": [False, False]}
 
     def known(members, *, classes=("ant", "bee"), more=()):
@@ -281,7 +281,7 @@ def zoo(pytester, monkeypatch, cache):
         yield zoo
 
 
-def test_a_calibration_records_what_members_know_and_thresholds_what_each_loses_of_the_others(zoo, pytester, capsys):
+def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pytester, capsys):
     data = ("--", "--stress-data", "npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
     checks, panel = read_checks(zoo.checks), read_panel(zoo.panel)
@@ -345,7 +345,7 @@ def test_a_calibration_records_what_members_know_and_thresholds_what_each_loses_
     assert checks.panel_predictions.read_bytes() == (zoo.root / "kept.json").read_bytes()
 
 
-def test_what_other_thresholds_were_made_with_must_be_there_when_some_are_made_anew(zoo, capsys):
+def test_a_calibration_of_some_needs_the_panel_of_the_others(zoo, capsys):
     data = ("--", "--stress-data", "npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
     before, file = zoo.checks.read_bytes(), zoo.root / "models/panel.predictions.json"

@@ -196,7 +196,7 @@ def test_a_reason_not_to_gate_appears_and_disappears(tmp_path):
     ],
     ids=["threshold-below-zero", "threshold-above-one", "gain-below-minus-one", "more-than-all-images"],
 )
-def test_a_threshold_beyond_what_the_metric_can_reach_leaves_a_file_that_can_be_read(tmp_path, facts, mean, std):
+def test_a_threshold_beyond_the_metrics_range_leaves_a_readable_file(tmp_path, facts, mean, std):
     items = calibrated((row("ccw-010", **facts),), mean=mean, std=std)
     assert items[0].informational
     written = f'"{items[0].row.metric}"\ndirection = "{items[0].row.direction}"'

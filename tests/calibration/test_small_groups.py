@@ -74,7 +74,7 @@ def simulated(n, *, reference_models, apart=0.3, mean=0.9, panels=PANELS):
     ],
     ids=["200", "200 of 3 reference models", "200 of which more are wrong", "400 where reference models differ", "600"],
 )
-def test_a_loss_of_ten_points_is_caught_in_95_of_100_or_the_row_says_that_it_cannot_be(n, facts):
+def test_a_loss_of_ten_points_is_caught_in_95_of_100_or_informational(n, facts):
     caught, alarms, said = simulated(n, **facts)
     assert len(caught) + len(said) == PANELS * GROUPS
     for why in said:

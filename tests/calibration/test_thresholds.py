@@ -83,7 +83,7 @@ def test_for_perfectly_correlated_rows_k_is_that_of_one_row(rho):
 
 
 @pytest.mark.parametrize("rho", [0.3, 0.8])
-def test_for_correlated_rows_k_keeps_the_share_in_an_independent_simulation(rho):
+def test_k_of_correlated_rows_keeps_the_share_in_a_simulation(rho):
     """Means and standard deviations of a panel, drawn from their own distributions: normal and Wishart."""
     rows, reference_models, share, draws = 4, 12, 0.01, 200_000
     correlations = equicorrelated(rows, rho)
@@ -103,7 +103,7 @@ def test_k_lies_between_that_of_one_row_and_bonferronis(rho):
     assert student(FAMILY_SHARE, 15) < k <= student(FAMILY_SHARE / 6, 15) * 1.02
 
 
-def test_k_grows_with_the_rows_and_falls_with_the_retrains_the_share_and_the_correlation():
+def test_k_grows_with_rows_and_falls_with_models_share_and_correlation():
     def k(rows=5, rho=0.5, share=0.005, reference_models=12):
         return multiplier(equicorrelated(rows, rho), share=share, reference_models=reference_models, draws=50_000)
 
@@ -192,7 +192,7 @@ def test_thresholds_are_rounded_outwards(facts, mean, std, step, seed):
     assert item.threshold == pytest.approx(round(item.threshold / step) * step, abs=1e-9)
 
 
-def test_members_that_agree_on_every_answer_leave_a_threshold_of_one_images_width_that_can_fail():
+def test_a_unanimous_panel_leaves_a_threshold_that_can_fail():
     item = only(calibrate(panel_of([1.0] * 20), LAX))
     assert (item.std, item.informational) == (1 / 10_000, "")
     missed = (1 - item.threshold) * 10_000
@@ -233,7 +233,7 @@ def calibrated_with(families: int):
     return calibrate(panel_of(np.random.default_rng(0).normal(0.9, 0.002, (20, 20))[:, :families], rows), {})
 
 
-def test_a_new_family_moves_no_others_thresholds_and_beyond_twelve_by_a_hundredth():
+def test_a_new_family_hardly_moves_the_thresholds_of_others():
     few, full, more = calibrated_with(3), calibrated_with(12), calibrated_with(13)
     assert [item.threshold for item in few] == [item.threshold for item in full[:3]]
     assert [item.k for item in more] == [pytest.approx(student(0.005 / 13, 20))] * 13
@@ -298,7 +298,7 @@ def test_the_quadrature_is_right_where_the_answer_is_known():
     assert any_row_misses([-2.0, -1.5], 0.0) == pytest.approx(1 - stats.norm.sf(-2.0) * stats.norm.sf(-1.5), rel=1e-6)
 
 
-def test_a_healthy_retrain_fails_a_family_of_ten_rows_as_seldom_as_promised(monkeypatch):
+def test_a_healthy_model_fails_a_family_of_ten_rows_rarely(monkeypatch):
     """With a share of 2%, which few panels can show; corrections for the number of rows would be off by a factor."""
     share, rho, reference_models, panels = 0.02, 0.5, 20, 100
     monkeypatch.setattr(thresholds, "ALARMS", 2 * thresholds.PARTS * share)
@@ -343,7 +343,7 @@ def test_a_ceiling_of_rare_things_lies_above_the_mean_of_their_roots():
     assert item.minimum_detectable_drop == pytest.approx((noticed / 2) ** 2 - (roots.mean() / 2) ** 2, rel=1e-3)
 
 
-def test_rare_things_that_are_as_rare_in_every_network_spread_at_least_like_poissons():
+def test_rare_counts_spread_at_least_like_poissons():
     item = only(calibrate(counted([12] * 20), {}))
     ceiling = 2 * math.sqrt(12 + 3 / 8) + student(FAMILY_SHARE, 20) * math.sqrt(21 / 20)
     assert item.threshold == pytest.approx((ceiling / 2) ** 2 - 3 / 8, abs=0.1)
@@ -456,7 +456,7 @@ def test_a_row_that_is_no_gate_takes_nothing_of_the_familys_share(four_rows, thr
 
 
 @pytest.mark.parametrize("checks", [1, 2])
-def test_rows_threshold_by_hand_take_nothing_of_the_share_but_have_a_threshold(four_rows, checks):
+def test_rows_with_a_hand_threshold_take_nothing_of_the_share(four_rows, checks):
     by_hand = frozenset(r.id for r in four_rows.rows[checks:])
     calibrated = calibrate(four_rows, LAX, by_hand=by_hand)
     alone = calibrate(panel_of(four_rows.values(four_rows.rows[:checks])), LAX)
@@ -553,7 +553,7 @@ def test_rows_that_are_no_checks_raise_no_alarm(one_doubtful):
 
 
 @pytest.mark.parametrize(("side", "alarms"), [(1, ["seed-005.safetensors: r0"]), (-1, [])], ids=["more", "fewer"])
-def test_more_failures_than_the_others_allow_are_an_alarm_and_fewer_are_none(side, alarms):
+def test_more_failures_than_the_others_allow_are_an_alarm(side, alarms):
     values = spread_evenly(400, 30)
     rest = np.delete(values, 4)
     values[4] = rest.mean() + side * 4.5 * rest.std(ddof=1) * math.sqrt(20 / 19)
@@ -600,7 +600,7 @@ def test_power_says_what_each_row_notices_and_how_many_retrains_that_needs(drop,
     assert line.split(wanted)[1].strip() == needed + ("" if gated else " (informational)")
 
 
-def test_power_tells_beside_accuracy_what_the_consensus_row_that_sees_the_same_notices():
+def test_power_compares_accuracy_with_the_consensus_row():
     lost = replace(
         row("consensus-clean", family="consensus", unit="images"), metric="consensus_set_errors", scale="root"
     )

@@ -286,7 +286,7 @@ CONTRADICTIONS = [
 
 
 @pytest.mark.parametrize(("metric", "direction", "message"), CONTRADICTIONS)
-def test_a_direction_that_contradicts_a_shipped_metric_is_refused_when_it_is_read(tmp_path, metric, direction, message):
+def test_a_wrong_direction_of_a_shipped_metric_is_refused_when_read(tmp_path, metric, direction, message):
     row = f'{ROW.replace("accuracy", metric)}direction = "{direction}"\n'
     with pytest.raises(ChecksError) as refusal:
         read_checks(checks_file(tmp_path, HEAD + row))
@@ -314,7 +314,7 @@ def test_a_metric_of_ones_own_of_which_less_is_better_has_a_ceiling(direction, v
     assert ("> threshold 1.5000" in verdict.explain()) == (status == "fail")
 
 
-def test_a_direction_that_contradicts_a_metric_of_ones_own_is_refused_when_it_is_judged():
+def test_a_wrong_direction_of_an_own_metric_is_refused_when_judged():
     check = Check("blur", "blur", "blur_cost", "at_least", hand=Threshold(1.5))
     with pytest.raises(ChecksError, match=r"check blur: of blur_cost less is better; write direction = \"at_most\""):
         check.judge(Measurement(BLUR, 1.2, 100, (1.0, 2.0)))
@@ -324,7 +324,7 @@ def test_a_direction_that_contradicts_a_metric_of_ones_own_is_refused_when_it_is
     ("threshold", "message"),
     [(-0.1, "threshold -0.1 is outside the range of blur_share, 0.0 to 1.0"), (1.0, "no blur_share is beyond 1.0")],
 )
-def test_a_threshold_that_a_metric_of_ones_own_cannot_have_is_refused_when_it_is_judged(threshold, message):
+def test_an_impossible_threshold_of_an_own_metric_is_refused_when_judged(threshold, message):
     own = Metric("blur_share", Unit.SHARE, better="less")
     with pytest.raises(ChecksError, match=f"check blur: {message}"):
         Check("blur", "blur", "blur_share", hand=Threshold(threshold)).judge(Measurement(own, 0.2, 100, (0.1, 0.3)))
@@ -490,7 +490,7 @@ def test_a_hand_threshold_wins_over_the_panels(hand, panel, limit, provenance):
     assert verdict.as_json()["provenance"] == provenance
 
 
-def test_a_row_switched_off_is_reported_only_unless_a_hand_threshold_checks():
+def test_a_row_switched_off_is_informational_without_a_hand_threshold():
     off = Check(
         "clean",
         "clean",
@@ -540,7 +540,7 @@ def test_a_threshold_made_for_so_many_images_is_scaled_to_those_measured(made_fo
     assert (verdict.status, verdict.threshold) == (status, limit)
 
 
-def test_more_images_than_a_threshold_is_made_for_have_the_benefit_of_their_interval_too():
+def test_more_images_than_the_threshold_is_made_for_have_an_interval():
     check = Check("clean", "clean", "accuracy", panel=Threshold(0.815, n=5_000))
     assert check.judge(share(0.812)).status == "pass"
     assert replace(check, panel=Threshold(0.815)).judge(share(0.812)).status == "fail"
@@ -843,7 +843,7 @@ def test_the_entry_in_stress_json_holds_what_was_measured():
 # What a row measures.
 
 
-def test_what_a_row_measures_does_not_depend_on_its_thresholds_and_does_on_all_else():
+def test_the_definition_of_a_row_depends_on_all_but_its_thresholds():
     row = Check("prediction_consistency", "background", "prediction_consistency", keys={"background": "noise"})
     thresholds = {"hand": Threshold(0.5), "panel": Threshold(0.4), "informational": "they differ", "share": 0.2}
     for name, value in thresholds.items():

@@ -54,7 +54,7 @@ def test_break_finds_the_smallest_pose_of_one_image(shop, tmp_path, capsys):
     assert "image 1: " in capsys.readouterr().out
 
 
-def test_break_titles_its_picture_in_the_words_of_the_report_and_cuts_nothing(shop, tmp_path, capsys, monkeypatch):
+def test_break_titles_its_picture_in_the_words_of_the_report(shop, tmp_path, capsys, monkeypatch):
     path, data = shop
     shown, strip = [], example_pictures.strip
     monkeypatch.setattr(example_pictures, "strip", lambda tiles: shown.extend(tiles) or strip(tiles))

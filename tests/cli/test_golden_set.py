@@ -116,7 +116,7 @@ def test_a_model_that_gets_every_golden_image_right_passes_on_a_sample_too(zoo, 
 @pytest.mark.parametrize(
     "workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.faults)], ids=["serial", "parallel"]
 )
-def test_one_golden_image_that_is_wrong_fails_with_its_picture_whatever_else_holds(zoo, workers):
+def test_one_wrong_golden_image_fails_with_its_picture(zoo, workers):
     assert zoo.golden("add", zoo.right, zoo.wrong, reason="complaint 17") == 0
     right, wrong = zoo.ids
     result = zoo.run(*workers, page=True)
@@ -126,7 +126,7 @@ def test_one_golden_image_that_is_wrong_fails_with_its_picture_whatever_else_hol
     assert f"pictures-{wrong}" in (zoo.root / "reports/stress.html").read_text()
 
 
-def test_a_wrong_image_that_moved_answers_would_mend_is_worse_and_no_unsound_run(zoo):
+def test_a_wrong_image_that_moved_answers_mend_is_worse_not_unsound(zoo):
     """Taken for the class before its own, which the self-check's damaged copy makes its own."""
     predicted = Classifier(network(), workers=1).predict(zoo.images).predicted
     mended = np.flatnonzero((predicted + 1) % 4 == zoo.images.labels.numpy())
@@ -154,7 +154,7 @@ def test_without_a_golden_set_nothing_is_measured_or_told_of_one(zoo):
 # Pictures of one's own.
 
 
-def test_pictures_and_folders_of_pictures_are_made_as_the_images_at_hand_are(zoo):
+def test_pictures_and_folders_are_made_as_the_present_images_are(zoo):
     colour = zoo.picture("seen.png", zoo.noise(1, 16, 16, 3))
     zoo.picture("shot/bee/a.png", zoo.noise(2))
     zoo.picture("shot/cat/b.bmp", zoo.noise(3))
@@ -170,7 +170,7 @@ def test_pictures_and_folders_of_pictures_are_made_as_the_images_at_hand_are(zoo
     assert [Path(name).suffix for name in kept] == [".png", ".png", ".bmp"]
 
 
-def test_the_folder_that_a_picture_is_found_in_decides_whatever_it_links_to(zoo, monkeypatch):
+def test_the_folder_of_a_picture_decides_not_its_link(zoo, monkeypatch):
     for number, place in enumerate(("dog/a.png", "ab/b.png", "dog/c.png")):
         zoo.picture(f"store/{place}", zoo.noise(number))
     for link, place in (("cat/a.png", "dog/a.png"), ("bee/b.png", "ab/b.png"), ("cat/alone/c.png", "dog/c.png")):
@@ -187,7 +187,7 @@ def test_the_folder_that_a_picture_is_found_in_decides_whatever_it_links_to(zoo,
     assert read_checks(zoo.checks).golden[-1].class_name == "cat"
 
 
-def test_a_file_that_is_golden_already_is_refused_though_it_makes_other_pixels(zoo, capsys):
+def test_a_golden_file_is_refused_again_with_other_pixels(zoo, capsys):
     folder = zoo.root / "photos"
     for label, name in enumerate(("ant", "bee")):
         zoo.picture(f"photos/{name}/{label}.png", zoo.noise(label, 24, 24))
@@ -222,7 +222,7 @@ def test_a_folder_that_is_no_text_is_a_class_by_its_escaped_name(zoo):
     assert [image.class_name for image in read_checks(zoo.checks).golden] == [r"caf\udce9", r"caf\udce9"]
 
 
-def test_a_pipeline_makes_pixels_of_a_picture_and_leaves_a_test_image_as_it_was(zoo):
+def test_a_pipeline_makes_pixels_and_leaves_a_test_image_alone(zoo):
     folder = zoo.root / "photos"
     for label, name in enumerate(("ant", "bee")):
         zoo.picture(f"photos/{name}/{label}.png", zoo.noise(label, 20, 30))
@@ -416,7 +416,7 @@ def test_two_branches_declarations_are_merged_by_declaring_the_list(zoo, conflic
 
 
 @pytest.mark.parametrize("name", ["checks.toml", "checks-quick.toml"])
-def test_a_checks_file_with_another_conflict_is_named_and_nothing_is_written(zoo, capsys, name):
+def test_a_checks_file_with_another_conflict_is_refused(zoo, capsys, name):
     zoo.golden("add", 0)
     path = zoo.tests / name
     path.write_text(f"<<<<<<< HEAD\n{zoo.checks.read_text()}")
@@ -509,7 +509,7 @@ def lose_its_picture(zoo):
     ("harm", "said"),
     [(rename_class, "is to be 'cow', which is none of the classes"), (lose_its_picture, "cannot be read")],
 )
-def test_an_image_that_cannot_be_used_is_told_when_declared_and_can_be_removed(zoo, capsys, harm, said):
+def test_an_unusable_image_is_named_when_declared_and_can_be_removed(zoo, capsys, harm, said):
     zoo.golden("add", 0, 1)
     name = zoo.ids[0]
     harm(zoo)

@@ -104,7 +104,7 @@ def test_one_or_two_retrains_tell_no_label_errors_and_all_else_is_told(shop, cap
     assert "at least 3 reference models" in found["label_errors_missing"]
 
 
-def test_without_a_panel_errors_are_not_divided_and_label_errors_are_not_told(shop, capsys):
+def test_without_a_panel_no_errors_are_divided_nor_labels_suspected(shop, capsys):
     assert evaluate("--failures") == 0
     assert "its own" not in capsys.readouterr().out
     assert evaluate("--label-errors") == 2

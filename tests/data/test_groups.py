@@ -60,7 +60,7 @@ def test_a_file_beside_the_folder_may_be_about_others_too(photos):
     assert plain(load(photos)) == EXPECTED
 
 
-def test_without_a_file_there_are_none_and_the_hash_of_the_images_knows_nothing_of_groups(photos):
+def test_without_a_file_there_are_no_groups_and_the_hash_has_none(photos):
     before = load(photos)
     assert before.groups == {}
     write(photos / "groups.csv")

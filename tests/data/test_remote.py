@@ -199,7 +199,7 @@ def test_what_opens_a_url_is_said_to_nobody(server, monkeypatch):
     assert "hunter2" not in str(told.value)
 
 
-def test_a_server_that_gives_no_parts_is_refused_before_it_gives_everything_many_times(server, monkeypatch):
+def test_a_server_without_ranges_is_refused_early(server, monkeypatch):
     monkeypatch.setattr(remote, "_BLOCK", 1_024)
     server.files, server.ranges = {"test-0.tar": shard(0)}, False
     with pytest.raises(InputError, match=r"test-0\.tar: cannot be read \(its server gives files whole.*download it"):

@@ -52,7 +52,7 @@ def test_a_folder_has_one_folder_per_class_in_the_order_of_names(photos):
     assert (images.name, images.split) == ("photos", "test")
 
 
-def test_a_folder_whose_name_is_no_text_is_a_class_that_reports_and_checkpoints_can_name(photos, tmp_path, capsys):
+def test_a_folder_whose_name_is_no_text_is_a_class_with_a_name(photos, tmp_path, capsys):
     (photos / "dog").rename(photos / os.fsdecode(b"caf\xe9"))
     images = load_images(f"folder:{photos}")
     assert images.classes == ("ant", r"caf\udce9")

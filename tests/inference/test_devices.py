@@ -165,7 +165,7 @@ def test_weights_cast_beforehand_give_autocasts_bits():
 
 
 @pytest.mark.parametrize("far", [False, True], ids=["as-measured", "farther"])
-def test_a_large_network_that_is_farther_off_than_measured_is_run_in_float32(monkeypatch, far):
+def test_a_large_network_that_is_farther_off_runs_in_float32(monkeypatch, far):
     """The answer that leads the least is done again; if it is farther off than measured, all are float32's."""
     monkeypatch.setattr(screening, "has_bfloat16", lambda _: True)
     monkeypatch.setattr(screening, "multiplications_per_image", lambda model, image: 10**9)

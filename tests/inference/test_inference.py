@@ -521,7 +521,7 @@ def test_model_that_returns_no_logits_is_a_model_error_with_both_shapes(make, me
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")], ids=["nan", "inf", "minus-inf"])
-def test_model_that_returns_no_finite_numbers_is_a_model_error_with_their_count(value):
+def test_a_model_error_counts_the_numbers_that_are_not_finite(value):
     images = made_images(4)
     images.pixels[:, 0, 0, 0] = torch.tensor([255, 0, 255, 0], dtype=torch.uint8)
     with pytest.raises(ModelError, match=r"NaN or infinity for 2 images"):

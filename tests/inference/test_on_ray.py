@@ -304,7 +304,7 @@ def test_a_range_that_fails_three_times_ends_the_run(nodes, shared):
     cluster.close()
 
 
-def test_workers_that_cannot_be_started_any_more_are_waited_for_as_long_as_any(nodes, shared, monkeypatch):
+def test_workers_that_cannot_start_are_waited_for_like_any(nodes, shared, monkeypatch):
     """As on a node that is leaving, and that nobody has missed yet."""
     shared.close()
     cluster = Cluster(RayOptions(address=nodes.address))
@@ -353,7 +353,7 @@ def test_a_cluster_without_a_node_ends_the_run_within_a_minute(nodes, shared):
     thread.join()
 
 
-def test_a_cluster_whose_nodes_leave_before_a_worker_is_there_is_not_waited_for(nodes, monkeypatch):
+def test_a_cluster_whose_nodes_leave_before_a_worker_starts_ends(nodes, monkeypatch):
     class Starting(Worker):
         def __init__(self, path, folder, *, gpus):
             time.sleep(600)

@@ -27,7 +27,7 @@ def test_each_input_is_handed_out_once_in_whole_batches(count, size, workers):
     assert max(map(len, taken)) <= 5 * size
 
 
-def test_a_worker_has_its_own_share_and_then_takes_of_others_and_what_was_lost_comes_first():
+def test_a_worker_takes_its_share_then_lost_work_then_that_of_others():
     ranges = Ranges(800, size=10, workers=2, most=100)
     mine = [ranges.next(1) for _ in range(3)]
     assert [some.start for some in mine] == [400, 500, 570]

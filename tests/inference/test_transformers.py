@@ -82,7 +82,7 @@ class OnAGrid(nn.Module):
         return torch.cat([tokens[:, :1], maps.flatten(2).transpose(1, 2)], dim=1)
 
 
-def test_a_transformer_is_looked_at_before_its_last_attention_and_equals_captum(pictures):
+def test_a_transformers_map_before_its_last_attention_equals_captum(pictures):
     found = attend(Classifier(transformer(), workers=1), pictures)
     assert found.layer == "encoder.layers.encoder_layer_2.ln_1"
     assert found.maps.shape == (6, 4, 4)
@@ -95,7 +95,7 @@ def test_a_transformer_is_looked_at_before_its_last_attention_and_equals_captum(
     assert found.maps.max() > 1e-4
 
 
-def test_a_transformer_that_averages_its_patches_is_looked_at_behind_its_last_norm(pictures):
+def test_a_transformer_that_averages_patches_has_its_map_behind_a_norm(pictures):
     timm = pytest.importorskip("timm", reason="timm is not installed")
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -116,7 +116,7 @@ def test_only_what_follows_the_layer_is_differentiated(pictures):
     assert differentiated == ["encoder_layer_2"]
 
 
-def test_maps_with_channels_last_are_looked_at_as_those_with_channels_first(pictures):
+def test_maps_with_channels_last_equal_those_with_channels_first(pictures):
     """Torchvision's Swin hands its last norm on with channels first, by a layer of its own."""
     torch.manual_seed(0)
     model = torchvision.models.swin_transformer.SwinTransformer(

@@ -251,7 +251,7 @@ def test_changes_need_the_same_images(by_hand):
 # Persistent failures.
 
 
-def test_persistent_failures_are_wrong_at_most_poses_the_most_persistent_first():
+def test_persistent_failures_stand_by_the_number_of_wrong_poses():
     predicted = np.array([[0, 0, 0, 0], [1, 0, 2, 1], [0, 0, 0, 2], [1, 1, 2, 2], [2, 0, 1, 1]])
     table = persistent_failures(images_with([0, 0, 1, 2, 2], numbers=[5, 6, 7, 8, 9]), predicted)
     assert [asdict(row) for row in table.rows] == [
@@ -262,7 +262,7 @@ def test_persistent_failures_are_wrong_at_most_poses_the_most_persistent_first()
     assert (table.n, table.poses) == (5, 4)
 
 
-def test_persistent_failures_stand_by_the_mean_confidence_of_their_wrong_answers():
+def test_persistent_failures_stand_by_the_confidence_of_wrong_answers():
     predicted = np.array([[1, 1, 0], [1, 1, 1], [0, 0, 0]])
     confidence = np.array([[0.9, 0.7, 0.0], [0.5, 0.6, 0.7], [0.0, 0.0, 0.0]])
     table = persistent_failures(images_with([0, 0, 0], numbers=[5, 6, 7]), predicted, confidence)

@@ -52,7 +52,7 @@ def by_hand() -> Flips:
 # By hand.
 
 
-def test_lost_are_the_images_that_were_right_and_gained_those_that_were_wrong(by_hand):
+def test_lost_images_were_right_and_gained_images_were_wrong(by_hand):
     assert (by_hand.n, by_hand.lost.tolist(), by_hand.gained.tolist()) == (10, [0, 1, 6], [5, 9])
     assert by_hand.net == pytest.approx(-0.1, abs=1e-15)
 
@@ -68,7 +68,7 @@ def test_classes_count_lost_and_gained_the_most_changed_first(by_hand):
     assert list(by_hand.by_class.items()) == [("cat", (2, 0)), ("dog", (1, 1)), ("fox", (0, 1))]
 
 
-def test_pairs_are_confusions_that_appeared_or_went_away_the_most_frequent_first(by_hand):
+def test_pairs_are_new_or_gone_confusions_by_frequency(by_hand):
     assert list(by_hand.by_pair.items()) == [
         ("cat→dog", (2, 0)),
         ("dog→cat", (0, 1)),

@@ -61,7 +61,7 @@ def answers(labels: np.ndarray, wrong: np.ndarray) -> Predictions:
     return Predictions(4 * np.eye(3, dtype=np.float32)[taken], images_with(labels), IDENTITY)
 
 
-def test_labels_that_healthy_retrains_agree_against_are_suspect_and_no_others():
+def test_labels_that_the_panel_agrees_against_are_suspect():
     found = label_errors(images_with(LABELS), panel(LABELS, FLIPPED))
     assert {row.index for row in found.rows} == set(FLIPPED)
     assert all(
@@ -142,13 +142,13 @@ def test_a_member_is_held_against_the_others():
     assert owned[EVERYONES] == set(FLIPPED)
 
 
-def test_a_member_that_errs_where_it_did_not_when_it_was_asked_has_that_for_its_own():
+def test_a_new_error_of_a_reference_model_is_its_own():
     panel_predictions = panel(LABELS, FLIPPED)
     owned = owners(answers(LABELS, np.array([*FLIPPED, 7])), panel_predictions.without(panel_predictions.models[0]))
     assert 7 in owned[OWN]
 
 
-def test_what_a_model_comes_to_without_label_errors_stands_beside_what_healthy_retrains_do():
+def test_the_value_without_label_errors_stands_beside_that_of_the_panel():
     panel_predictions = panel(LABELS, FLIPPED)
     rest = without(
         answers(LABELS, np.array([12, 50])), panel_predictions, label_errors(images_with(LABELS), panel_predictions)
@@ -184,7 +184,7 @@ def test_what_each_member_gets_wrong_is_kept_with_what_they_know(tmp_path):
 
 
 @pytest.mark.skipif(not SHIPPED.exists(), reason="what the shipped panel knows is not there")
-def test_of_planted_labels_nearly_all_are_found_and_the_first_are_planted_or_known_to_be_wrong():
+def test_nearly_all_planted_labels_are_found_and_stand_first():
     """One in a hundred labels of the shipped test images is another one."""
     images, view = load_images("fashion-mnist"), read_panel_predictions(SHIPPED).view()
     table = csv.DictReader(io.StringIO(Path("benchmarks/suspects/calls.csv").read_text()))

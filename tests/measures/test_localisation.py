@@ -125,7 +125,7 @@ def test_the_mask_moves_with_the_image():
         attention_ratio(out_of_sight, left_half(1))
 
 
-def test_a_wrong_mask_gives_another_number_and_one_of_another_size_an_error():
+def test_a_wrong_mask_gives_another_number_or_an_error():
     attention = attention_of([ON_OBJECT])
     assert attention_ratio(attention, ~left_half(1)).value == 0.0
     with pytest.raises(InputError, match=r"masks are \(1, 6, 6\), the images \(1, 4, 4\)"):
@@ -345,7 +345,7 @@ def test_wrong_masks_fail(gallery):
     assert failed >= {"attention-ratio", "attention-lift-right-2", "object-erased"}
 
 
-def test_without_a_plain_background_attention_is_not_applicable_and_says_why(gallery):
+def test_without_a_plain_background_attention_is_not_applicable(gallery):
     noise = torch.randint(0, 256, (40, 1, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     _, report = gallery(images=replace(squares(), pixels=noise))
     found = statuses(report)

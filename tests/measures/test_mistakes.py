@@ -24,7 +24,7 @@ def by_hand() -> Predictions:
     return Predictions(np.log(shares).astype(np.float32), images, IDENTITY)
 
 
-def test_failures_stand_by_falling_confidence_and_in_their_order_where_it_is_equal(by_hand):
+def test_failures_stand_by_falling_confidence_then_in_their_order(by_hand):
     assert most_confident(by_hand, ~by_hand.correct).tolist() == [1, 5, 3, 0, 4, 7]
     assert most_confident(by_hand, np.zeros(len(LABELS), dtype=bool)).tolist() == []
 
@@ -42,7 +42,7 @@ def test_pairs_are_counted_either_way(by_hand):
     assert confused_pairs(by_hand, most=1) == [(first, second)]
 
 
-def test_of_equally_frequent_confusions_the_first_pair_of_classes_comes_first(by_hand):
+def test_equally_frequent_confusions_stand_in_the_order_of_classes(by_hand):
     labels = torch.tensor([2, 3])
     tied = replace(by_hand, answers=by_hand.answers[[5, 3]], images=replace(images_of(2), labels=labels))
     names = by_hand.classes

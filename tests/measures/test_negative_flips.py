@@ -51,7 +51,7 @@ def test_a_model_that_keeps_all_that_was_right_loses_nothing():
         negative_flips(predictions(), BEFORE, of_class="cow")
 
 
-def test_a_ceiling_made_of_a_ring_of_members_raises_no_more_false_alarms_than_it_should():
+def test_a_maximum_from_a_ring_of_models_keeps_its_rate_of_false_alarms():
     """Pairs of one panel share members; those of a ring do so as little as can be, and the rule holds for them.
 
     A network's errors as a candidate and as an incumbent hang together: a good one loses little, and has much to lose.

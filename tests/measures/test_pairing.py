@@ -57,7 +57,7 @@ def test_without_an_incumbent_or_against_itself_it_does_not_apply():
 
 
 @pytest.mark.parametrize("at", range(4))
-def test_while_a_panel_is_measured_members_are_held_against_the_next_on_what_the_others_know(at):
+def test_a_measured_panel_compares_each_model_with_the_next(at):
     sample = IMAGES.take(torch.arange(0, 200, 3))
     incumbent = session_of(
         PANEL[at], recording=True, panel_predictions=PANEL_PREDICTIONS.without(PANEL[at].model_sha256)

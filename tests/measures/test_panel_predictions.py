@@ -67,7 +67,7 @@ def test_a_model_that_is_right_where_all_are_loses_nothing(panel_predictions):
     assert measured.detail == "of 5 that each of 3 reference models gets right"
 
 
-def test_several_perturbations_add_up_and_each_image_is_shown_where_it_tells_most(panel_predictions):
+def test_several_perturbations_add_up_and_each_image_is_shown_once(panel_predictions):
     """Image 0 is lost twice: at rest, where healthy ones are surest, and in the mirror; 3 in the mirror alone."""
     sample = IMAGES.take(torch.tensor([0, 3, 5]))
     mirrored = answers([2, 0, 1], 0.9, of=sample, under=HorizontalFlip())

@@ -455,7 +455,7 @@ def test_normalisation_that_gives_no_numbers_is_refused(refuse, model, changes):
     assert error.code in {"NONFINITE", "ARCHITECTURE", "SCHEMA"}
 
 
-def test_arguments_of_a_network_beyond_memory_are_refused_without_allocating_it(refuse, model):
+def test_a_network_beyond_memory_is_refused_without_allocation(refuse, model):
     error = refuse(with_record(model, arguments={**ARGUMENTS, "fc_sizes": [10**6, 10**6]}), builder=None)
     assert error.code in {"RESOURCE", "ARCHITECTURE"}
     assert "allocate" not in str(error)

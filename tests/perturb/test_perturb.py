@@ -194,7 +194,7 @@ def test_individual_poses_equal_whole_batch_poses_bit_for_bit(tenths):
     assert torch.equal(pose_each(images, degrees, dx, dy), torch.cat(expected))
 
 
-def test_individual_poses_in_single_precision_equal_whole_batch_poses_of_the_same_numbers():
+def test_individual_poses_in_single_precision_equal_whole_batch_poses():
     images = random_images(3, 1, 8, 8)
     degrees, dx, dy = torch.tensor([[7.3, -2.1, 0.0], [0.1, 1.7, 0.0], [-0.3, 0.0, 2.0]])
     expected = [
@@ -253,7 +253,7 @@ def test_repr_names_every_number():
 
 @pytest.mark.parametrize("shape", [(7, 1, 28, 28), (3, 3, 80, 70), (2, 3, 9, 90)], ids=str)
 @pytest.mark.parametrize("pose", [Pose(7.3, 1, -2), Pose(dx=0.5), Pose(-30, 3, 3), Pose(dy=2)], ids=repr)
-def test_small_and_large_images_are_moved_to_the_same_bits_as_each_by_itself(shape, pose):
+def test_images_of_any_size_move_to_the_same_bits_as_alone(shape, pose):
     """Three ways to mix the same four neighbours: all images at once, each channel alone, each image in its pose."""
     images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     each = pose_each(images, *(torch.full((len(images),), value) for value in (pose.degrees, pose.dx, pose.dy)))

@@ -99,7 +99,7 @@ def test_collecting_only_loads_neither_models_nor_torch(pytester):
     result.stdout.fnmatch_lines(["*test_accuracy_survives_rotation?rotate-ccw-010?", "[[]] 0"])
 
 
-def test_another_projects_root_is_not_taken_from_the_path_of_its_checkpoint(pytester):
+def test_the_path_of_a_checkpoint_does_not_decide_the_root(pytester):
     zoo = GatedZoo(pytester)
     other = zoo.root.parent / f"{zoo.root.name}-other"
     (other / "stress_tests").mkdir(parents=True)

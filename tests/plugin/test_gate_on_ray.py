@@ -89,7 +89,7 @@ def kept(zoo, cache):
 RAY = ("--stress-backend", "ray")
 
 
-def test_the_gate_finds_what_it_finds_in_one_process_and_leaves_nothing_running(zoo):
+def test_the_gate_finds_the_same_as_one_process_and_leaves_nothing(zoo):
     plain = started(zoo, "--stress-reports", "plain", cache="plain")
     said, _ = plain.communicate(timeout=200)
     assert plain.returncode == 0, said

@@ -80,7 +80,7 @@ hand = {{ threshold = 399 }}
 """
 
 
-def test_of_many_tests_that_passed_no_more_pictures_are_made_than_the_page_has_room_for(zoo, pytester, monkeypatch):
+def test_tests_that_pass_make_only_the_pictures_that_fit_the_page(zoo, pytester, monkeypatch):
     zoo.bind(PAIR + "".join(PASSES.format(number=number) for number in range(9)))
     asked = []
     telling_examples = evidence.telling_examples

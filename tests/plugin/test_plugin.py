@@ -146,7 +146,7 @@ def test_checks_of_other_data_end_with_4(zoo):
     result.stderr.fnmatch_lines(["*made for other data*"])
 
 
-def test_data_that_the_checks_are_for_must_be_named_before_anything_is_trained(zoo):
+def test_the_data_of_the_checks_must_be_named_before_training(zoo):
     (zoo.root / "models/augmented.safetensors").unlink()
     result = zoo.pytester.runpytest_inprocess("stress_tests")
     assert result.ret == 4
@@ -235,7 +235,7 @@ def test_model_that_fails_under_a_pose_is_not_called_worse(zoo, moody, mood):
         pytest.param(("-n", "2"), 30, id="n2", marks=pytest.mark.faults),
     ],
 )
-def test_model_that_hangs_under_a_pose_is_not_called_worse_and_ends_the_run(zoo, moody, workers, seconds):
+def test_a_model_that_hangs_under_a_pose_ends_the_run_inconclusive(zoo, moody, workers, seconds):
     start = time.monotonic()
     result = zoo.run(*moody("hangs"), "--stress-timeout", str(seconds), *workers)
     assert time.monotonic() - start < 300
@@ -334,7 +334,7 @@ def test_gate_that_is_skipped_or_may_fail_leaves_a_partial_verdict(zoo, mark):
 
 
 @pytest.mark.parametrize("mark", ["skip", "xfail"])
-def test_verdict_of_the_run_before_does_not_stay_where_every_gate_is_skipped(zoo, mark):
+def test_an_old_verdict_does_not_stay_where_every_check_is_skipped(zoo, mark):
     (zoo.root / "reports").mkdir()
     (zoo.root / "reports/stress.json").write_text('{"verdict": "pass"}')
     (zoo.tests / "conftest.py").write_text(
@@ -390,7 +390,7 @@ def test_new_stress_test_without_a_row_is_reported_informational(zoo):
     assert (check["status"], check["value"]) == ("informational", zoo.report()["checks"][0]["value"])
 
 
-def test_a_family_that_gives_a_test_without_a_row_no_id_is_an_error_of_collection(zoo):
+def test_a_family_that_makes_no_id_is_an_error_of_collection(zoo):
     new = (STRESS_TESTS / "test_rotation.py").read_text().replace('gate("rotation")', 'gate("größer")')
     (zoo.tests / "test_larger.py").write_text(new)
     result = zoo.run()
@@ -474,7 +474,7 @@ def test_a_rows_own_key_reaches_its_test_and_its_words_the_report(zoo):
     ],
     ids=["type", "range", "undeclared"],
 )
-def test_a_key_that_is_not_as_declared_ends_with_4_and_names_file_row_and_test(zoo, key, message):
+def test_a_key_that_differs_from_its_declaration_ends_with_4(zoo, key, message):
     (zoo.tests / "test_dim.py").write_text(DIMMED)
     zoo.bind(f"{ROWS}{DIM}{key}\n")
     result = zoo.run()

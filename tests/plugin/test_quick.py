@@ -82,7 +82,7 @@ def test_a_worse_model_fails(zoo):
     assert zoo.report()["verdict"] == "fail"
 
 
-def test_thresholds_made_for_the_sample_count_without_the_leniency_of_a_sample(zoo):
+def test_thresholds_made_for_the_sample_have_no_leniency(zoo):
     """Of the sample 90% are right, and the interval reaches to 94.5%."""
     zoo.bind_quick(QUICK.replace("threshold = 0.85", "threshold = 0.94"))
     assert zoo.run("--stress-profile", "quick").ret == 1
@@ -185,7 +185,7 @@ def test_a_sample_that_is_no_whole_number_is_refused(zoo, sample):
 # Its thresholds.
 
 
-def test_calibration_measures_the_sample_and_keeps_to_the_panel_that_the_file_names(zoo, monkeypatch):
+def test_calibration_measures_the_sample_into_the_panel_of_the_file(zoo, monkeypatch):
     monkeypatch.setattr(subprocess, "run", in_this_process(zoo.pytester, runs := []))
     rows = "\n".join(line for line in QUICK.splitlines() if not line.startswith("hand"))
     zoo.bind_quick('\n[recipe]\npanel = "models/of-its-own.json"\n' + rows)
@@ -210,7 +210,7 @@ def test_calibration_measures_the_sample_and_keeps_to_the_panel_that_the_file_na
 SHIPPED_QUICK, SHIPPED_FULL = STRESS_TESTS / "checks-quick.toml", STRESS_TESTS / "checks.toml"
 
 
-def test_the_shipped_quick_checks_are_for_the_data_and_the_panel_of_the_full_ones():
+def test_the_shipped_quick_checks_have_the_data_and_panel_of_all():
     quick, full = read_checks(SHIPPED_QUICK), read_checks(SHIPPED_FULL)
     assert replace(quick.data, sample=None, samples={}) == full.data
     assert quick.data.sample == 2_000
@@ -220,7 +220,7 @@ def test_the_shipped_quick_checks_are_for_the_data_and_the_panel_of_the_full_one
     assert quick.recipe["panel"] != full.recipe["panel"]
 
 
-def test_the_shipped_quick_checks_measure_what_the_full_ones_measure_under_their_names():
+def test_the_shipped_quick_checks_measure_the_same_under_the_same_names():
     quick, full = ({check.definition for check in read_checks(path).checks} for path in (SHIPPED_QUICK, SHIPPED_FULL))
     own = {check.id for check in read_checks(SHIPPED_QUICK).checks} - {
         check.id for check in read_checks(SHIPPED_FULL).checks

@@ -89,7 +89,7 @@ def test_they_work_in_rows_by_their_names(zoo):
     assert found["torn"] == ("pass", "at_most")
 
 
-def test_a_threshold_that_they_cannot_have_is_refused_when_the_file_is_read(zoo):
+def test_an_impossible_threshold_is_refused_when_the_file_is_read(zoo):
     before, torn = OWN.split('id = "torn"')
     zoo.bind(f'{before}id = "torn"{torn.replace("0.5", "1.5")}')
     result = zoo.run()

@@ -83,7 +83,7 @@ def test_the_group_that_is_served_badly_fails_by_name(zoo):
     assert "Accuracy by camera" in page
 
 
-def test_of_a_sample_that_has_no_image_of_a_group_its_row_is_not_applicable(zoo):
+def test_a_row_of_a_group_without_images_is_not_applicable(zoo):
     images = zoo.images
     few = np.flatnonzero(images.groups["camera"] == "rear")[:1]
     text = zoo.checks.read_text()

@@ -106,7 +106,7 @@ def test_the_schema_knows_a_wrong_workflow(tmp_path):
     assert "'iff' was unexpected" in checked.stdout
 
 
-def test_the_workflow_runs_on_pull_requests_that_touch_the_checkpoint_and_may_write_nothing(workflow):
+def test_the_workflow_runs_on_changes_of_the_checkpoint_and_only_reads(workflow):
     # YAML 1.1 would read the key as true; GitHub and this reader keep to 1.2.
     paths = workflow["on"]["pull_request"]["paths"]
     candidate = Path(workflow["jobs"]["gate"]["env"]["CANDIDATE"])

@@ -65,7 +65,7 @@ def lower(row):
     return {row: next(check.binding.threshold for check in FILE.checks if check.id == row) - 0.01}
 
 
-def test_a_result_without_a_newer_row_is_undecided_unless_another_row_fails():
+def test_a_result_without_a_newer_row_is_undecided_unless_others_fail():
     whole, old = judge(result_of(MIDDLE), FILE), judge(result_of(MIDDLE, without=["flip"]), FILE)
     caught = judge(result_of(MIDDLE, without=["flip"], **lower("clean")), FILE)
     assert (whole.undecided, whole.detected) == (False, False)
@@ -82,7 +82,7 @@ def test_tables_count_an_undecided_mutant_as_neither_passed_nor_detected():
     assert "of the families flip (1 row)" in page
 
 
-def test_false_alarms_of_the_whole_gate_are_counted_over_retrains_with_every_row():
+def test_false_alarms_of_the_gate_count_models_with_every_row():
     kept = [judge(result_of(HEALTHY), FILE)] * 3
     kept += [judge(result_of(HEALTHY, without=["flip"]), FILE)] * 2
     text = false_alarms(kept)
@@ -166,7 +166,7 @@ def test_every_kept_result_is_read():
     assert sum(result is not None for result in kept) >= 72
 
 
-def test_answers_lost_at_random_are_judged_by_rows_as_the_checks_file_has_them():
+def test_predictions_lost_at_random_are_judged_by_the_checks_file():
     images = one_in(20, load_fashion_mnist("test"))
     said = images.labels.numpy().copy()
     said[:60] = (said[:60] + 1) % 10

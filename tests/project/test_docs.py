@@ -96,7 +96,7 @@ def test_commands_are_there():
     assert {"index.md", "own-model.md", "add-corruption.md", "add-check.md", "add-section.md"} <= set(WITH_COMMANDS)
 
 
-def test_the_readme_is_one_page_and_has_the_commands_that_a_change_must_pass():
+def test_the_readme_is_one_page_and_has_the_commands_of_ci():
     text = (ROOT / "README.md").read_text("utf-8")
     assert len(text.splitlines()) <= LONGEST_README
     for name, last in (("gate", "pytest stress_tests"), ("tests", "pytest tests -n 2")):

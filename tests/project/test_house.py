@@ -101,3 +101,21 @@ def test_only_the_plugin_knows_pytest():
 def test_an_arrow_upwards_is_seen_however_it_is_written(code):
     assert upward(code, HOUSE / "run/session.py") != []
     assert upward(code, HOUSE / "cli/gating.py") == []
+
+
+TESTS = Path(__file__).parents[1]
+LONGEST = 70
+"""Characters of a test's name."""
+
+
+def test_names_of_tests_are_short():
+    files = [*TESTS.rglob("test_*.py"), *(HOUSE.parent / "stress_tests").glob("test_*.py")]
+    functions = (
+        node
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef)
+    )
+    names = {node.name for node in functions if node.name.startswith("test_")}
+    assert len(names) > 1000
+    assert sorted(name for name in names if len(name) > LONGEST) == []

@@ -121,7 +121,7 @@ def test_stale_statistics_are_those_that_so_many_batches_leave(tmp_path):
     assert torch.allclose(norm.running_var.double(), oracle.running_var)
 
 
-def test_reordered_weights_answer_as_the_network_does_to_reordered_channels():
+def test_reordered_weights_predict_as_for_reordered_channels():
     torch.manual_seed(0)
     network = torch.nn.Sequential()
     network.add_module("conv1", torch.nn.Conv2d(3, 4, 3))

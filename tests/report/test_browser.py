@@ -198,7 +198,7 @@ def test_pictures_are_enlarged_after_the_list_of_tests_was_drawn_anew(damaged, o
     assert page.locator("#zoom").is_visible()
 
 
-def test_a_link_leads_to_the_details_even_when_they_are_folded_and_filtered_out(damaged, open_page):
+def test_a_link_leads_to_details_that_are_folded_or_filtered_out(damaged, open_page):
     page = unfolded(open_page(damaged))
     page.locator("#hide_all_details").click()
     page.locator("input[data-test-result=failed]").uncheck()

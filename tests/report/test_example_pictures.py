@@ -94,7 +94,7 @@ def test_an_image_as_it_is_stands_left_of_the_maps_of_both_models():
         assert (image[:, gap : gap + GAP] == 255).all()
 
 
-def test_a_changed_image_stands_beside_the_original_without_a_map_and_above_both_maps():
+def test_a_changed_image_stands_beside_its_original_and_above_both_maps():
     shown = columns(picture(moved(original=plain(0), seen=plain(200))))
     assert len(shown) == 4
     assert (shown[0] == 0).all()
@@ -120,7 +120,7 @@ def test_no_two_columns_are_the_same(make, facts):
     assert len(set(squares)) == len(squares)
 
 
-def test_what_a_pose_leaves_as_it_is_stands_there_once_and_the_words_say_so():
+def test_an_image_that_a_pose_leaves_alone_stands_there_once():
     shown = moved(original=plain(7), seen=plain(7))
     assert picture(shown).shape[1] == 3 * SIZE + 2 * GAP
     assert "turned by 5° clockwise, which leaves it as it is" in caption(shown)
@@ -192,7 +192,7 @@ def bar(image: np.ndarray, left: int, row: int) -> list[list[int]]:
     return [colour for at, colour in enumerate(line) if at == 0 or colour != line[at - 1]]
 
 
-def test_the_leading_classes_come_first_blue_the_true_one_vermilion_a_wrong_answer_grey_others():
+def test_the_leading_classes_come_first_each_in_its_color():
     image = picture(case(candidate=view(0.3, 0.5, 0.2), other=view(1.0, 0.0, 0.0)))
     assert [bar(image, RIGHT, row)[0] for row in range(3)] == [VERMILION, BLUE, GREY]
     assert bar(image, MIDDLE, 0) == [BLUE], "sure: the whole length"
@@ -228,7 +228,7 @@ def test_of_many_classes_the_three_leading_ones_and_the_true_one_are_shown():
 # Attention.
 
 
-def test_attention_lights_up_where_the_model_looks_and_leaves_the_rest_visible():
+def test_attention_lights_up_where_the_model_looks():
     looked = np.zeros((28, 28), np.float32)
     looked[:14, :14] = 3.0
     image = place(picture(case(seen=plain(100), candidate=view(0.1, 0.9, 0.0, attention=looked))), RIGHT)
@@ -254,7 +254,7 @@ def test_a_map_of_zeros_is_shown_as_no_map_not_as_a_scaled_one():
     assert "candidate: Coat 90% (then Shirt 10%), no attention anywhere" in in_words(shown)
 
 
-def test_a_model_without_a_layer_to_look_at_has_no_image_and_the_words_say_so():
+def test_a_model_without_a_layer_has_no_image_and_says_so():
     shown = case(original=plain(100), candidate=view(0.1, 0.9, 0.0, attention=None), other=None)
     image = picture(shown)
     assert image.shape[1] == 2 * SIZE + GAP
@@ -364,7 +364,7 @@ def test_a_title_takes_as_many_lines_as_it_needs():
     assert (image[above : above + SIZE, :SIZE] == 100).all()
 
 
-def test_healthy_retrains_that_all_get_it_right_stand_in_the_other_models_place():
+def test_a_unanimous_panel_stands_in_the_other_models_place():
     shown = case(reference=(20, view(0.98, 0.01, 0.01).answer), candidate=view(0.1, 0.9, 0))
     image, other = picture(shown), picture(case(candidate=view(0.1, 0.9, 0)))
     title = len(wrapped("20 reference models", SIZE, bold=True)) * TEXT_HEIGHT

@@ -62,7 +62,7 @@ def test_of_more_classes_the_true_one_has_and_the_next_are_named():
     assert [len(row.probabilities) for row in table.rows] == [4, 4], "which is what a table keeps in memory"
 
 
-def test_changes_of_many_classes_have_the_probability_of_the_true_one_before_and_after():
+def test_changes_of_many_classes_have_the_probability_of_the_true_one():
     after, before = of_many(LISTED + 1), of_many(LISTED + 1)
     before = Predictions(before.answers * 0.5, after.images, IDENTITY)
     (first, *_) = rows_of(changes_csv([failure_changes(after, before)]))

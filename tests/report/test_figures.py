@@ -64,7 +64,7 @@ def test_the_shift_map_has_dy_down_and_dx_to_the_right():
     assert axes.yaxis_inverted(), "the first row is on top"
 
 
-def test_confusions_are_shares_of_the_true_class_and_their_difference_is_signed():
+def test_confusions_are_shares_of_the_true_class_with_signed_difference():
     ours, theirs = model(right=0.9), model("baseline", right=0.8)
     assert matrices.shares(ours)[0] == pytest.approx([90, 10, 0])
     axes = matrices.confusion_difference(ours, theirs, CLASSES).axes[0]
@@ -173,7 +173,7 @@ def test_the_same_figure_gives_the_same_bytes():
     assert one == other
 
 
-def test_all_figures_become_pictures_with_captions_and_words_for_those_who_cannot_see_them():
+def test_all_figures_become_pictures_with_captions_and_descriptions():
     some = overview()
     page = figures_section(some).body
     pictures = re.findall(r'<img alt="([^"]+)" src="data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)">', page)

@@ -183,7 +183,7 @@ def test_tests_that_pass_share_what_is_left_and_never_more_than_their_part(pages
     assert sum(sum(counted(page)) for page in passed) == 2
 
 
-def test_which_pictures_are_shown_hangs_on_the_order_of_the_tests_and_not_on_which_ended_first(pages):
+def test_the_order_of_tests_decides_which_pictures_are_shown(pages):
     def shown(*turns: int) -> list[int]:
         sizes = (100, 160, 120, 90, 90)
         ended = pages(*((verdict(failures=3), made(sizes[turn]) | {"turn": turn}) for turn in turns))

@@ -49,7 +49,7 @@ def golden_row(name: str, value: float, reason: str = "complaint 7"):
     return check.judge(Measurement(GOLDEN_RIGHT, value, 1, (0.0, 1.0), detail=f"shoe; {reason}"))
 
 
-def test_what_every_healthy_model_gets_right_leads_the_page_of_a_model_that_fails():
+def test_consensus_set_errors_lead_the_page_of_a_model_that_fails():
     outcome = replace(
         EMPTY, verdicts=(lost(71),), consensus_pictures={"consensus-clean": ["<b>one</b>", "<b>two</b>", "<b>3</b>"]}
     )
@@ -91,7 +91,7 @@ def suspected(**rest):
     )
 
 
-def test_label_errors_stand_with_pictures_and_the_verdict_with_and_without_them():
+def test_label_errors_stand_with_pictures_and_both_verdicts():
     body = label_error_section(suspected(reference_mean=0.94, reference_std=0.001)).body
     assert "against the labels of 2 of 300 images" in body
     assert "Clean accuracy with all images 93.0%, which passes: at least 92.0%" in body
@@ -102,7 +102,7 @@ def test_label_errors_stand_with_pictures_and_the_verdict_with_and_without_them(
     assert "20 of 20" in body
 
 
-def test_the_floor_without_label_errors_rests_on_no_less_spread_than_the_checks():
+def test_the_threshold_without_label_errors_has_no_smaller_spread():
     outcome = suspected(reference_mean=0.94, reference_std=0.001)
     (clean,) = outcome.verdicts
     wide = replace(clean, check=replace(CLEAN, panel=replace(CLEAN.panel, std=0.01)))
@@ -117,7 +117,7 @@ def test_why_label_errors_are_not_told_is_said():
     assert "<script>" not in section.body
 
 
-def test_without_each_retrains_answers_the_verdict_without_label_errors_has_no_floor():
+def test_without_panel_predictions_the_second_verdict_has_no_threshold():
     body = label_error_section(suspected()).body
     assert "without the suspected label errors 90.0%. 2 of its errors are on suspected label errors." in body
 

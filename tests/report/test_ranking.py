@@ -45,7 +45,7 @@ def test_failing_checks_count_first_then_the_tightest():
     assert SHARP.tightest == ("pose", pytest.approx(1.0))
 
 
-def test_a_test_without_a_gate_that_fails_ranks_a_candidate_behind_those_that_pass_and_is_named():
+def test_a_failed_test_without_a_row_ranks_a_candidate_last_and_is_named():
     mine = judged("mine", {"clean": 0.95}, failed_tests=(f"test_own.py::test_mine[{EVIL}]",))
     candidates = ranked([mine, STEADY, BROKEN])
     assert [one.name for one in candidates] == ["steady", "mine", "broken"], "though its gate passes by most"
@@ -113,7 +113,7 @@ def test_the_page_ranks_draws_and_lists_every_row():
     assert EVIL not in page
 
 
-def test_fifty_candidates_are_one_page_below_a_megabyte_that_fetches_nothing():
+def test_fifty_candidates_are_one_small_page_that_fetches_nothing():
     rows = [f"family{row % 14}-{row:03}" for row in range(200)]
     many = [
         judged(f"candidate-{number:02}", {row: 0.80 + (number * 7 + at * 3) % 40 / 200 for at, row in enumerate(rows)})

@@ -125,7 +125,7 @@ def test_the_markdown_lists_errors_before_failures():
     assert "\n- flip: error: the model raised\n" in markdown(replace(OUTCOME, verdicts=(ERROR,)))
 
 
-def test_the_summary_ends_with_the_verdict_what_fails_and_the_place_of_the_report():
+def test_the_summary_ends_with_verdict_failures_and_report():
     assert summary_lines(OUTCOME, Path("reports")) == [
         "thresholds: 20 reference models; the candidate's recipe is the same",
         "1 of the thresholds set by hand: clean",
@@ -190,7 +190,7 @@ def test_the_markdown_has_the_family_first_that_misses_by_most():
     assert text.index("| worst |") < text.index("| rotation |")
 
 
-def test_of_many_errors_and_failed_tests_the_markdown_has_ten_and_counts_the_others():
+def test_the_markdown_has_ten_errors_and_counts_the_others():
     many = tuple(f"test_own.py::test_{at}" for at in range(25))
     text = markdown(replace(OUTCOME, errors=many, failed_tests=many))
     for title in ("failed", r"\*\*could not judge\*\*"):
@@ -262,7 +262,7 @@ def test_failures_come_first():
     ]
 
 
-def test_what_got_worse_stands_by_behaviour_in_plain_words_with_its_worst_case():
+def test_what_got_worse_stands_by_behavior_with_its_worst_case():
     other = replace(FAIL, check=replace(FAIL.check, id="rotate-ccw-020", pose=Pose(20.0)), value=0.7)
     page = scorecard(replace(OUTCOME, verdicts=(PASS, FAIL, other)))
     top = page[page.index('id="report-worse"') : page.index('id="report-covered"')]
@@ -307,7 +307,7 @@ def test_when_all_passes_the_closest_behaviours_are_named():
     assert '<a href="#clean">all images</a>' in page
 
 
-def test_the_comparison_marks_what_is_plainly_worse_and_takes_the_search_from_its_gate():
+def test_the_comparison_marks_what_is_significantly_worse():
     grid = Check("worst", "search", "robust_accuracy", keys={"grid": "augmentation-range"}).judge(
         Measurement(ROBUST_ACCURACY, 0.612, 2_000, (0.59, 0.63))
     )
@@ -414,7 +414,7 @@ def test_hints_point_at_what_mistakes_have_in_common(facts, hint):
     ids=["looks", "looks-past"],
 )
 @pytest.mark.parametrize("fails", [True, False])
-def test_the_top_says_whether_the_model_looks_at_the_object_but_good_news_not_under_what_got_worse(facts, said, fails):
+def test_good_news_about_attention_stand_apart_from_what_got_worse(facts, said, fails):
     outcome = OUTCOME if fails else replace(OUTCOME, verdicts=(PASS,), failed_tests=())
     page = scorecard(replace(outcome, overview=compared(model(**facts), model("baseline", **facts))))
     top = page[: page.index('id="report-comparison"')]
@@ -467,7 +467,7 @@ DAMAGED = (
 )
 
 
-def test_what_is_not_judged_stands_below_the_headline_the_weakest_of_each_damage():
+def test_informational_rows_stand_below_the_headline():
     page = scorecard(replace(OUTCOME, verdicts=(PASS, FAIL, *DAMAGED)))
     line = page[page.index('<p class="unjudged">') :].partition("</p>")[0]
     said = re.sub("<[^>]+>", "", line)

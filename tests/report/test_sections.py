@@ -98,7 +98,7 @@ Path("page.html").write_text(scorecard(replace(EMPTY, overview=replace(sent, sam
 """
 
 
-def test_a_measured_section_is_one_module_and_one_function_as_the_documentation_has_it(tmp_path):
+def test_a_measured_section_is_one_module_and_one_function(tmp_path):
     shutil.copytree(ROOT / "harness", tmp_path / "harness", ignore=shutil.ignore_patterns("__pycache__", "*_files"))
     touched = set()
     text = (ROOT / "docs/add-section.md").read_text("utf-8")

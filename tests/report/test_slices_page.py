@@ -58,7 +58,7 @@ def test_without_groups_there_is_no_section():
     assert slices(replace(EMPTY, verdicts=(PASS,))) is None
 
 
-def test_a_dot_stands_where_it_was_measured_and_its_colour_says_what_became_of_it():
+def test_a_dot_stands_at_its_value_in_the_color_of_its_status():
     axes = group_dots([TINY, REAR, FRONT], overall=0.88).axes[0]
     dots = [container.lines[0] for container in axes.containers if hasattr(container, "has_xerr")]
     assert [dot.get_xdata()[0] for dot in dots] == pytest.approx([60, 75, 91])

@@ -76,7 +76,7 @@ def test_the_figures_hold_what_the_runs_measured():
     assert [label.get_text().split("\n")[0] for label in lower.get_xticklabels()] == ["01-03", "01-02", "01-01"]
 
 
-def test_fifty_candidates_are_one_page_below_a_megabyte_that_fetches_nothing():
+def test_fifty_candidates_are_one_small_page_that_fetches_nothing():
     fifty = known(*range(0, 100, 2))
     page = history_page(fifty, source=EVIL)
     assert page.count("runs/") == 0

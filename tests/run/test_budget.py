@@ -40,7 +40,7 @@ def test_families_that_look_at_the_same_answers_count_for_each():
     assert three["corruption"] < alone["corruption"]
 
 
-def test_a_family_without_passes_has_no_sample_and_none_falls_below_the_least():
+def test_a_family_without_passes_has_no_sample_and_none_has_too_few():
     samples = fitting_samples({**COSTS, "class": 0.0}, images={**MANY, "class": 50_000}, seconds=1)
     assert samples == dict.fromkeys(COSTS, LEAST)
 

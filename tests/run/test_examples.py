@@ -113,7 +113,7 @@ def beside(metric, **roles) -> str:
     ],
     ids=["incumbent", "is-the-incumbent", "gain", "no-incumbent", "all-the-same", "alone"],
 )
-def test_a_candidate_is_shown_beside_the_incumbent_unless_that_is_the_same_network(roles, metric, name):
+def test_the_candidate_stands_beside_an_incumbent_that_differs(roles, metric, name):
     assert beside(metric, **roles) == name
 
 
@@ -178,7 +178,7 @@ def test_without_another_model_its_view_is_left_out(session):
     assert [shown.other for shown in cases] == [None, None]
 
 
-def test_of_what_every_healthy_retrain_gets_right_the_cases_show_what_these_say_in_the_mean(session):
+def test_cases_of_the_consensus_show_the_mean_of_the_panel(session):
     """They get all right but 105; the candidate loses 102, in the mirror as at rest, where they are surer."""
     wrong = np.zeros(106, dtype=np.int16)
     wrong[105] = 1
@@ -198,7 +198,7 @@ def test_of_what_every_healthy_retrain_gets_right_the_cases_show_what_these_say_
     assert answer.confidence == pytest.approx(0.9)
 
 
-def test_of_a_candidate_that_is_one_of_the_retrains_the_other_model_is_shown_in_place_of_their_mean(session):
+def test_a_candidate_of_the_panel_is_shown_with_the_other_model(session):
     """Both others get 102 right, and are so unsure that the mean of the three, with its own, says otherwise."""
     wrong, mean = np.zeros(106, dtype=np.int16), np.full((106, 2), 0.5, dtype=np.float32)
     wrong[102], mean[102] = 1, (0.4, 0.6)
@@ -261,7 +261,7 @@ def test_a_model_with_a_layer_shows_where_it_looks(session):
 POSES = most_dangerous_first([Pose(dx=float(step)) for step in range(-7, 8)])
 
 
-def test_a_search_shows_the_images_that_flip_at_the_smallest_pose_in_that_pose():
+def test_a_search_shows_the_images_that_flip_first_in_their_pose():
     # Bright images lose 1/8 of their light per pixel, and are dark below 102.
     session = session_of([130, 200, 255, 110, 230], [1, 1, 1, 1, 1])
     found = first_failures(session.roles["candidate"].classifier, session.images, POSES)

@@ -85,7 +85,7 @@ def test_what_is_written_is_read_by_time(tmp_path):
     assert path.read_text().count("\n") == 2
 
 
-def test_the_last_whole_run_of_each_candidate_counts_of_one_profile_and_data():
+def test_the_last_whole_run_of_each_candidate_counts():
     known = History(
         (
             line("a"),

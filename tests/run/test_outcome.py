@@ -151,7 +151,7 @@ def test_the_json_says_what_went_wrong():
         (("pass", "fail"), "error"),
     ],
 )
-def test_a_self_check_that_fails_is_an_error_and_one_that_does_not_apply_is_none(statuses, overall):
+def test_a_failed_self_check_is_an_error_unless_it_does_not_apply(statuses, overall):
     checks = tuple(SelfCheck(f"check-{number}", status, "so it is") for number, status in enumerate(statuses))
     outcome = replace(EMPTY, verdicts=(PASS,), self_checks=checks)
     assert (outcome.verdict, outcome.exit_status) == (overall, 4 if overall == "error" else 0)
@@ -164,7 +164,7 @@ def test_the_json_holds_the_models_side_by_side():
     assert EMPTY.as_json()["overview"] is None
 
 
-def test_failures_of_different_units_are_ordered_by_how_far_they_miss_their_thresholds():
+def test_failures_of_different_units_are_ordered_by_their_margins():
     """A threshold without a spread has one of 1%: 6% of a share is farther than 5% of a count, and that than 4%."""
     share, nearer = (
         verdict("fail", "share", value=0.47, threshold=0.5),

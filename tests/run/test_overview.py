@@ -198,7 +198,7 @@ def predictions_of(probabilities, labels) -> Predictions:
     return Predictions(logits, replace(images, labels=torch.tensor(labels)), IDENTITY)
 
 
-def test_reliability_counts_confidence_and_right_answers_and_one_belongs_to_the_last_bin():
+def test_reliability_counts_by_confidence_with_one_in_the_last_bin():
     sure, unsure = [1.0, 0.0, 0.0, 0.0], [0.55, 0.45, 0.0, 0.0]
     bins = reliability(predictions_of([sure, sure, unsure, unsure], [0, 1, 0, 0]))
     assert {at: item.count for at, item in enumerate(bins) if item.count} == {8: 2, 14: 2}
@@ -209,7 +209,7 @@ def test_reliability_counts_confidence_and_right_answers_and_one_belongs_to_the_
     assert bins[0] == ReliabilityBin(0, None, None)
 
 
-def test_the_calibration_error_is_that_of_the_gate_and_weighs_gaps_by_their_answers(images, measured):
+def test_the_calibration_error_weighs_gaps_by_their_predictions(images, measured):
     models, _, some = measured
     clean = some.models[0][Clean]
     assert clean.calibration_error == calibration_error(models["candidate"].predict(images)).value
@@ -304,7 +304,7 @@ def test_a_sample_has_the_label_errors_of_the_whole_split(images):
     assert found[1].rows == found[0].rows
 
 
-def test_of_two_retrains_it_is_told_whose_errors_are_whose_and_why_no_label_is_suspect(images):
+def test_two_reference_models_have_errors_but_no_suspect_labels(images):
     facts = {"survival": {}, "robust": {}, "panel_predictions": knowing(images, reference_models=2)}
     some = measure_overview({"candidate": role()}, images, **facts)
     assert some.label_errors is None

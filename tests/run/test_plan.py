@@ -45,7 +45,7 @@ def judge(session, check):
     return session.scaled(check).judge(accuracy(predictions, of_class=check.class_name))
 
 
-def test_what_was_asked_for_is_counted_once_and_under_the_name_that_asked_first(session, images):
+def test_each_pass_counts_once_under_the_name_that_asked_first(session, images):
     ledger = Ledger()
     planned = PlannedClassifier(session.roles["candidate"].classifier, ledger)
     with ledger.under("clean"):

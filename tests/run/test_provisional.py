@@ -22,6 +22,6 @@ def test_thresholds_of_fewer_than_three_networks_are_provisional(reference_model
     assert found.verdict == "pass", "other tools read the verdict"
 
 
-def test_thresholds_that_were_not_held_against_the_candidate_make_nothing_provisional():
+def test_thresholds_that_were_not_compared_make_nothing_provisional():
     assert not outcome(1, hand=Threshold(0.8, reason="agreed")).provisional
     assert not outcome(1, status="not_applicable").provisional

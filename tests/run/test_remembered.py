@@ -86,7 +86,7 @@ def test_code_is_that_of_the_tests_and_what_they_import(tmp_path):
     assert code_of([(test, "row")], judging=test) == ""
 
 
-def test_small_images_may_be_looked_at_as_ever_and_large_ones_by_what_the_rows_ask_for(tmp_path):
+def test_large_images_are_looked_at_only_as_the_rows_ask(tmp_path):
     session = session_of(tmp_path)
     assert extent_of(session).damaged > 1_000
     pixels = session.images.pixels.new_zeros(1, 1, 1, 1).expand(len(session.images), 3, 224, 224)

@@ -95,7 +95,7 @@ def test_what_else_was_reported_is_in_the_outcome(session_of):
 
 
 @pytest.mark.parametrize("other", ["test_another.py::test[clean]", "test_own.py::test[clean]"])
-def test_two_tests_of_one_name_are_an_error_and_one_that_is_told_twice_is_not(session_of, other):
+def test_two_tests_of_one_name_are_an_error_but_not_one_told_twice(session_of, other):
     session = session_of()
     reported = report_all(session)
     (clean, *_) = session.checks.checks
@@ -145,7 +145,7 @@ def test_a_test_without_a_row_that_failed_fails_the_run_by_its_name(session_of):
     assert (outcome.verdict, outcome.exit_status) == ("fail", 1)
 
 
-def test_a_test_without_a_row_that_failed_is_a_judgement_where_no_threshold_was_held(session_of):
+def test_a_failed_test_without_a_row_is_a_verdict_without_thresholds(session_of):
     session, reported = session_of(), Reported(has_checks=True, self_checks=SOUND)
     assert (finished(reported, session).judged, finished(reported, session).exit_status) == (False, 4)
     reported.take_failure("assert 1 == 2", test="t", called=True)
@@ -198,7 +198,7 @@ def test_a_run_that_was_interrupted_is_partial(session_of):
     assert finished(reported, session).omissions == ("the run was interrupted, and did not check itself",)
 
 
-def test_a_run_that_holds_no_threshold_against_the_candidate_could_not_judge(session_of):
+def test_a_run_without_a_threshold_is_inconclusive(session_of):
     unbound = "\n".join(line for line in ROWS.splitlines() if not line.startswith("hand"))
     session = session_of(unbound + BASELINE + "hand = { threshold = 0.9 }\n")
     reported = report_all(session)

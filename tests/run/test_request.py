@@ -45,7 +45,7 @@ def test_a_request_survives_its_command_line():
     assert request_of(line).options == ("shop", "-x")
 
 
-def test_what_the_projects_configuration_adds_counts_and_what_is_said_goes_before_it(tmp_path):
+def test_the_configuration_counts_and_the_command_goes_before_it(tmp_path):
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --stress-data npz:a.npz --stress-size 8\n")
     (tmp_path / "stress_tests").mkdir()
     asked = request_of(["--stress-size=9", "-q"], tests=tmp_path / "stress_tests")

@@ -93,7 +93,7 @@ def test_the_help_names_the_option_with_its_default(teacher, pytester):
     assert "--candidate=PATH The checkpoint under test (default: models/augmented.safetensors)." in said
 
 
-def test_a_row_about_a_role_that_there_is_not_is_refused_with_those_there_are(zoo):
+def test_a_row_about_an_unknown_role_is_refused_with_the_known_ones(zoo):
     zoo.bind(ROWS + TEACHER_ROW)
     with pytest.raises(ChecksError, match="role is 'teacher', expected one of candidate, baseline, incumbent"):
         read_checks(zoo.checks)

@@ -347,7 +347,7 @@ def test_of_many_perturbations_some_are_asked_for_again(stale_in):
     assert re.match(r"[1-9]\d* of 448 answers of this run are others", text), "of 14 perturbations, 32 images each"
 
 
-def test_a_perturbation_that_treats_an_image_otherwise_in_another_batch_is_named(session_of):
+def test_a_perturbation_that_depends_on_the_batch_is_named(session_of):
     session = session_of()
     session.roles["candidate"].predict(session.images, NoiseOfABatch())
     assert re.search(
@@ -473,7 +473,7 @@ def test_a_model_that_wavers_cannot_be_judged(gate_run):
     ],
     ids=["skip", "raise", "fail"],
 )
-def test_a_stress_test_that_ends_otherwise_on_damaged_models_ends_in_a_verdict(gate_run, line, status, check):
+def test_a_stress_test_that_ends_otherwise_on_mutants_has_a_verdict(gate_run, line, status, check):
     """Whatever a test of the user's does in a self-check, the run ends with a report."""
     path = gate_run.zoo.tests / "test_rotation.py"
     condition = "candidate.classifier.predict(images).correct.mean() < 0.6"
@@ -498,7 +498,7 @@ def assert_nothing_was_judged(result, recorded):
     result.stdout.fnmatch_lines(["  partial: no threshold of *checks.toml was held against the candidate"])
 
 
-def test_recording_all_measures_what_a_run_that_judges_does_and_judges_nothing(gate_run):
+def test_recording_all_measures_what_a_run_does_and_judges_nothing(gate_run):
     bad = str(gate_run.zoo.save("bad.safetensors", jitter=3.0))
     result, judged = gate_run("--candidate", bad)
     assert result.ret == 1
