@@ -124,14 +124,14 @@ class PictureBook:
 
         Of a test that passed it gives no number, which is not known where pictures were not made.
         """
-        from harness.report.again import command_of_one
         from harness.report.html import left_out
+        from harness.run.request import rerun_command
 
         missing = len(entry.pictures) + bool(entry.gallery) - len(entry.shown)
         if not (missing or entry.unmade):
             return []
         what = "pictures" if entry.verdict.passed else f"{missing} picture{'s' if missing > 1 else ''}"
-        return [left_out(what, command_of_one(self.command, entry.verdict.check.id))]
+        return [left_out(what, rerun_command(self.command, entry.verdict.check.id))]
 
 
 def _share_out(entries: Sequence[_Entry], room: int) -> int:

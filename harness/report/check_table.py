@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness.checks.families import family_title
 from harness.measures import Unit
-from harness.report.again import command_of_one
 from harness.report.page import Section, render
 from harness.report.tables import SIGNS
 from harness.report.wording import case, explained, reference
 from harness.run.outcome import worst_first
+from harness.run.request import rerun_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +45,7 @@ def checks(outcome: Outcome) -> Section:
             "order": order,
             "family": families[verdict.check.family],
             "classes": " ".join(classes[name] for name in _of_classes(verdict)),
-            "command": command_of_one(command, verdict.check.id),
+            "command": rerun_command(command, verdict.check.id),
         }
         for order, verdict in enumerate(verdicts)
     ]

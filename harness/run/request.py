@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import threading
 from dataclasses import dataclass
 from functools import cached_property
@@ -221,6 +222,18 @@ def value_in(arguments: Sequence[str], name: str) -> str | None:
         if given == option:
             found = (value if equals else following) or found
     return found
+
+
+def rerun_command(command: Sequence[str], check: str) -> str:
+    """Return the line of a shell that runs one check of a run again, `command` being how the run was started.
+
+    Its reports go into a folder of the check's name in that of the run, and it selects nothing else by `-k`.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    reports = parser.add_argument(option_of_pytest("reports"), dest="reports", default="reports").option_strings[0]
+    parser.add_argument("-k")
+    found, kept = parser.parse_known_args(command)
+    return shlex.join([*kept, "-k", f"[{check}]", reports, f"{found.reports.rstrip('/')}/{check}"])
 
 
 def joined(arguments: Sequence[str]) -> list[str]:

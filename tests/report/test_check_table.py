@@ -12,10 +12,10 @@ from harness.checks import Check, Threshold
 from harness.checks.families import FAMILIES
 from harness.measures import Measurement
 from harness.measures.accuracy import ACCURACY, PAIR_FAILURES
-from harness.report.again import command_of_one
 from harness.report.check_table import checks
 from harness.report.html import scorecard
 from harness.report.wording import WORDS
+from harness.run.request import rerun_command
 
 DOCS = Path(__file__).parents[2] / "docs"
 TURNED = Check("turned", "rotation", "accuracy", panel=Threshold(0.851, "", 0.868, 0.006, 20, 3.1, 0.0123))
@@ -105,7 +105,7 @@ def test_a_command_selects_its_gate_alone(pytester):
         "@pytest.mark.parametrize('stress_check', ['flip', 'flips', 'flip-invariance'])\n"
         "def test_flip(stress_check): ...\n"
     )
-    *_, selected, _reports, _folder = command_of_one(["pytest"], "flip").split()
+    *_, selected, _reports, _folder = rerun_command(["pytest"], "flip").split()
     assert selected == "'[flip]'"
     pytester.runpytest_inprocess("-k", selected.strip("'")).assert_outcomes(passed=1, deselected=2)
 
