@@ -246,8 +246,8 @@ def place(folder: Path, package: Path, shorter, *, options: str = "") -> Place:
 
 def copied_checkout(folder: Path) -> Place:
     """Return a checkout: the gate measures few images, the panel is small, and one more reference model is at hand."""
-    skipped = shutil.ignore_patterns("__pycache__", "panel", "panel.json")
     for name in ("harness", "stress_tests", "models", "tests", "docs"):
+        skipped = shutil.ignore_patterns("__pycache__", *(("panel", "panel.json") if name == "models" else ()))
         shutil.copytree(ROOT / name, folder / name, ignore=skipped)
     for name in ("conftest.py", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, folder)
