@@ -5,24 +5,24 @@ from harness.data.masks import object_masks
 from harness.measures import attention_drift, attention_lift, attention_ratio, dead_maps
 from harness.plugin import check
 
-ANSWERS = Key(one_of(["wrong"]), "{} answers")
+ANSWERS = Key("answers", one_of(["wrong"]), "{} answers")
 
 
-@check("attention", metric="attention_ratio", answers=ANSWERS)
+@check("attention", ANSWERS, metric="attention_ratio")
 def test_attention_lies_on_the_object(candidate, search_images, evidence, stress_check):
     attention, masks = candidate.attend(search_images, stress_check.pose), object_masks(search_images)
     verdict = stress_check.judge(
-        attention_ratio(attention, masks, of_class=stress_check.class_name, answers=stress_check.answers)
+        attention_ratio(attention, masks, of_class=stress_check.class_name, answers=stress_check[ANSWERS])
     )
     evidence.show(verdict, attention.predictions)
     assert verdict.passed, verdict.explain()
 
 
-@check("attention", metric="attention_lift", answers=ANSWERS)
+@check("attention", ANSWERS, metric="attention_lift")
 def test_attention_prefers_the_object(candidate, search_images, evidence, stress_check):
     attention, masks = candidate.attend(search_images, stress_check.pose), object_masks(search_images)
     verdict = stress_check.judge(
-        attention_lift(attention, masks, of_class=stress_check.class_name, answers=stress_check.answers)
+        attention_lift(attention, masks, of_class=stress_check.class_name, answers=stress_check[ANSWERS])
     )
     evidence.show(verdict, attention.predictions)
     assert verdict.passed, verdict.explain()

@@ -6,14 +6,14 @@ from harness.measures import object_dependence, prediction_consistency
 from harness.perturb.backgrounds import BACKGROUNDS, with_background, without_object
 from harness.plugin import check
 
-BACKGROUND = Key(one_of(BACKGROUNDS), "background: {}")
-STRENGTH = Key(Share, "at {:.0%}")
+BACKGROUND = Key("background", one_of(BACKGROUNDS), "background: {}")
+STRENGTH = Key("strength", Share, "at {:.0%}")
 
 
-@check("attention", metric="prediction_consistency", background=BACKGROUND, strength=STRENGTH)
+@check("attention", BACKGROUND, STRENGTH, metric="prediction_consistency")
 def test_answers_stay_before_another_background(candidate, search_images, evidence, stress_check):
     shown = with_background(
-        search_images, object_masks(search_images), stress_check.background, strength=stress_check.strength
+        search_images, object_masks(search_images), stress_check[BACKGROUND], strength=stress_check[STRENGTH]
     )
     verdict = stress_check.judge(
         prediction_consistency(candidate.predict(search_images), candidate.predict(shown.changed))

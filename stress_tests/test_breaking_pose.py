@@ -6,13 +6,13 @@ from harness.measures import breaking_severity
 from harness.perturb.grids import PATHS
 from harness.plugin import check
 
-PATH = Key(one_of(PATHS), lambda path: PATHS[path].words)
-SHARE_BROKEN = Key(Share, "{:.0%} of the images break by")
+PATH = Key("path", one_of(PATHS), lambda path: PATHS[path].words)
+SHARE_BROKEN = Key("share_broken", Share, "{:.0%} of the images break by")
 
 
-@check("search", metric="breaking_severity", path=PATH, share_broken=SHARE_BROKEN)
+@check("search", PATH, SHARE_BROKEN, metric="breaking_severity")
 def test_objects_hold_out(candidate, probe_images, evidence, stress_check):
-    found = breaking(candidate.classifier, probe_images, PATHS[stress_check.path])
-    verdict = stress_check.judge(breaking_severity(found, share_broken=stress_check.share_broken))
+    found = breaking(candidate.classifier, probe_images, PATHS[stress_check[PATH]])
+    verdict = stress_check.judge(breaking_severity(found, share_broken=stress_check[SHARE_BROKEN]))
     evidence.show(verdict)
     assert verdict.passed, verdict.explain()

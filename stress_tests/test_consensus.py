@@ -8,24 +8,26 @@ from harness.perturb.corruptions import CORRUPTIONS, SEVERITIES, corruptions_of
 from harness.perturb.grids import VIEWS, views_of
 from harness.plugin import check
 
-UNDER = Key(tuple[one_of(VIEWS), ...], lambda names: f"over {', '.join(names)}" if names else "")
-DAMAGED = Key(tuple[tuple[one_of(CORRUPTIONS), one_of(SEVERITIES)], ...], lambda each: f"over {len(each)} corruptions")
+UNDER = Key("under", tuple[one_of(VIEWS), ...], lambda names: f"over {', '.join(names)}" if names else "")
+DAMAGED = Key(
+    "damaged", tuple[tuple[one_of(CORRUPTIONS), one_of(SEVERITIES)], ...], lambda each: f"over {len(each)} corruptions"
+)
 
 
-@check("consensus", metric="consensus_set_errors", under=UNDER, damaged=DAMAGED)
+@check("consensus", UNDER, DAMAGED, metric="consensus_set_errors")
 def test_what_every_healthy_model_knows(candidate, images, panel_images, panel_predictions, evidence, stress_check):
-    seen = under_each(candidate, images, views_of(stress_check.under, stress_check.pose))
-    damaged = under_each(candidate, one_in(2, panel_images), corruptions_of(stress_check.damaged))
+    seen = under_each(candidate, images, views_of(stress_check[UNDER], stress_check.pose))
+    damaged = under_each(candidate, one_in(2, panel_images), corruptions_of(stress_check[DAMAGED]))
     lost = find_consensus_set_errors(seen + damaged, panel_predictions)
     verdict = stress_check.judge(consensus_set_errors(lost))
     evidence.show(verdict, lost)
     assert verdict.passed, verdict.explain()
 
 
-@check("consensus", metric="worst_class_consensus_set_errors", under=UNDER)
+@check("consensus", UNDER, metric="worst_class_consensus_set_errors")
 def test_what_every_healthy_model_knows_of_a_class(candidate, images, panel_predictions, evidence, stress_check):
     lost = find_consensus_set_errors(
-        under_each(candidate, images, views_of(stress_check.under, stress_check.pose)), panel_predictions
+        under_each(candidate, images, views_of(stress_check[UNDER], stress_check.pose)), panel_predictions
     )
     verdict = stress_check.judge(worst_class_consensus_set_errors(lost))
     evidence.show(verdict, lost)

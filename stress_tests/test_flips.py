@@ -4,14 +4,14 @@ from harness.checks import Key, one_of
 from harness.measures import negative_flips
 from harness.plugin import check
 
-AMONG = Key(one_of(("consensus",)), "images that every reference model gets right")
+AMONG = Key("among", one_of(("consensus",)), "images that every reference model gets right")
 
 
-@check("flips", among=AMONG)
+@check("flips", AMONG)
 def test_few_right_answers_are_lost(candidate, paired_incumbent, images, evidence, stress_check):
     predictions = candidate.predict(images)
     right = paired_incumbent.right(predictions)
-    among = paired_incumbent.consensus(predictions, stress_check.among)
+    among = paired_incumbent.consensus(predictions, stress_check[AMONG])
     verdict = stress_check.judge(negative_flips(predictions, right, of_class=stress_check.class_name, among=among))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()

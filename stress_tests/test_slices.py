@@ -4,28 +4,29 @@ from harness.checks import Key
 from harness.measures import group_accuracy, group_gap, worst_group
 from harness.plugin import check
 
-BY, LEAST = Key(str, "by {}"), Key(int, "of groups of at least {} images")
+BY, GROUP = Key("by", str, "by {}"), Key("group", str)
+LEAST = Key("least", int, "of groups of at least {} images")
 
 
-@check("slice", metric="group_accuracy", by=BY, group=Key(str))
+@check("slice", BY, GROUP, metric="group_accuracy")
 def test_a_group_is_served_as_well(candidate, images, evidence, stress_check):
     predictions = candidate.predict(images)
-    verdict = stress_check.judge(group_accuracy(predictions, by=stress_check.by, group=stress_check.group))
+    verdict = stress_check.judge(group_accuracy(predictions, by=stress_check[BY], group=stress_check[GROUP]))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()
 
 
-@check("slice", metric="worst_group_accuracy", by=BY, least=LEAST)
+@check("slice", BY, LEAST, metric="worst_group_accuracy")
 def test_the_worst_group_is_served_as_well(candidate, images, evidence, stress_check):
     predictions = candidate.predict(images)
-    verdict = stress_check.judge(worst_group(predictions, by=stress_check.by, least=stress_check.least))
+    verdict = stress_check.judge(worst_group(predictions, by=stress_check[BY], least=stress_check[LEAST]))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()
 
 
-@check("slice", metric="group_gap", by=BY, least=LEAST)
+@check("slice", BY, LEAST, metric="group_gap")
 def test_no_group_is_far_below_another(candidate, images, evidence, stress_check):
     predictions = candidate.predict(images)
-    verdict = stress_check.judge(group_gap(predictions, by=stress_check.by, least=stress_check.least))
+    verdict = stress_check.judge(group_gap(predictions, by=stress_check[BY], least=stress_check[LEAST]))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()

@@ -7,20 +7,26 @@ import json
 import math
 import re
 from dataclasses import asdict, field, fields, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from harness.base.errors import InputError
-from harness.base.records import Unbounded, as_json, read_json, record
+from harness.base.records import Unbounded, as_json, read_json, read_record, record
+from harness.checks.keys import Key
 from harness.checks.roles import ROLES
 from harness.measures import METRICS
 from harness.measures.metric import Direction, Scale, Unit, packed
 from harness.perturb.poses import IDENTITY, Pose
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from harness.measures.metric import Measurement, Metric
+
+T = TypeVar("T")
 
 LONGEST = 200
 """Characters of the longest id."""
@@ -77,11 +83,10 @@ class Threshold:
 class Check:
     """One row of the checks file: a case of a family, and the threshold that its measurement must keep.
 
-    `role` is that of the model judged. `direction` says on which side of the bound to be; a row that leaves it out has
-    its metric's. What a family's test does with `pose`, `class_name` and the row's own `keys`, which the test declares
-    and which are attributes of the row, is the test's business. A row without threshold is informational, and so is one
-    whose panel threshold is switched off by `informational`, which says why. A comparison of two models beyond its
-    threshold fails only when chance explains it with a probability below `significance`.
+    `role` is that of the model judged. `direction` is the good side of the threshold, by default that of the metric. A
+    family's test decides what `pose`, `class_name` and its own `keys` mean. A check is informational without a
+    threshold, and where `informational` gives a reason against the panel's. A comparison of two models fails only if
+    chance explains it with a probability below `significance`.
     """
 
     id: str
@@ -109,15 +114,36 @@ class Check:
         if not self.definition:
             object.__setattr__(self, "definition", _definition(self))
 
-    def __getattr__(self, name: str) -> Any:
-        keys = self.__dict__.get("keys", {})
-        if name in keys:
-            return keys[name]
-        raise AttributeError(
-            f"check {self.__dict__.get('id', '')}: {name!r} is no key of rows in general; a test declares what its "
-            f"rows "
-            f'have besides, such as @check("family", {name}=float)'
-        )
+    def __getitem__(self, key: Key[T]) -> T | None:
+        """Return the value of a key that the stress test declares, None if the check leaves it out."""
+        if key.name not in self.keys:
+            raise ChecksError(
+                f"check {self.id}: the test reads the key {key.name!r} and does not declare it; add its Key to "
+                f'@check("{self.family}", ...)'
+            )
+        value: T | None = self.keys[key.name]
+        return value
+
+    def with_keys(self, declared: Sequence[Key[Any]], *, path: Path, test: str) -> Check:
+        """Return the check with the keys that its test declares read; those left out are None.
+
+        Raises `ChecksError`, which names file, check and test, for a key of another type and for an undeclared one.
+        """
+        where = f"{path}: check {self.id!r} of {test}"
+        if unknown := sorted(set(self.keys) - {key.name for key in declared}):
+            names = ", ".join(sorted(key.name for key in declared)) or "none"
+            raise ChecksError(
+                f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(COMMON_KEYS))}, and what the test "
+                f"declares: {names}"
+            )
+        values, words = {}, []
+        for key in declared:
+            value = self.keys.get(key.name)
+            if value is not None:
+                value = read_record(key.kind, value, where=where, name=key.name, error=ChecksError)
+                words.append(key.said(value))
+            values[key.name] = value
+        return replace(self, keys=values, words=tuple(words))
 
     @property
     def binding(self) -> Threshold | None:
@@ -230,7 +256,23 @@ class Check:
 COMMON_KEYS = frozenset({"class", *(item.name for item in fields(Check))}) - {
     *("class_name", "keys", "words", "share", "definition", "recorded"),
 }
-"""The keys that all rows have; what else a row has is its test's business."""
+"""Keys of all checks; the others belong to a family's test."""
+
+
+def declared_keys(keys: Sequence[object], *, test: str) -> tuple[Key[Any], ...]:
+    """Return the keys that a test declares; raises `ChecksError`, which names the test, for anything else."""
+    declared: list[Key[Any]] = []
+    for key in keys:
+        if not isinstance(key, Key):
+            raise ChecksError(f'{test} declares {key!r}; expected a key such as Key("strength", float)')
+        if key.name in {*COMMON_KEYS, *(item.name for item in fields(Check))}:
+            raise ChecksError(
+                f"{test} declares a key {key.name!r}, but every row has something of this name; name the key otherwise"
+            )
+        if key.name in {each.name for each in declared}:
+            raise ChecksError(f"{test} declares the key {key.name!r} twice; remove one")
+        declared.append(key)
+    return tuple(declared)
 
 
 def _definition(check: Check) -> str:

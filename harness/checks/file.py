@@ -124,7 +124,7 @@ def read_checks(path: Path) -> ChecksFile:
     """Read and check a checks file; raises `ChecksError` naming file and row for whatever is wrong with it.
 
     Keys that only the rows of some tests have are checked when the tests that declare them are collected, see
-    `harness.checks.keys`.
+    `Check.with_keys`.
     """
     try:
         content = read_regular(path, max_bytes=MAX_BYTES)

@@ -31,6 +31,8 @@ from harness.run.reported import refusal_of
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from harness.checks import Key
+
 pytest_plugins = (
     "harness.plugin.fixtures",
     "harness.plugin.planning",
@@ -44,11 +46,11 @@ _HANDLED = pytest.StashKey[BaseException | None]()
 """The exception that is being handled where pytest was called, if any."""
 
 
-def check(family: str, *, metric: str = "", **keys: object) -> pytest.MarkDecorator:
+def check(family: str, *keys: Key[Any], metric: str = "") -> pytest.MarkDecorator:
     """Mark a stress test: it runs once per row of this family, and metric, in the checks file.
 
-    `keys` are those that its rows have besides those of all rows, each a type or a `harness.checks.Key`. In a run of
-    pytest that has switched this plugin off the run ends, with 4.
+    `keys` are those that its checks have besides those of all checks. In a run of pytest that has switched this plugin
+    off the run ends, with 4.
     """
     if "PYTEST_VERSION" in os.environ and not _sessions:
         pytest.exit(
@@ -56,7 +58,7 @@ def check(family: str, *, metric: str = "", **keys: object) -> pytest.MarkDecora
             "installed; nothing was judged",
             returncode=NOT_JUDGED,
         )
-    return pytest.mark.stress_check(family, metric=metric, **keys)
+    return pytest.mark.stress_check(family, *keys, metric=metric)
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:

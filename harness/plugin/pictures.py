@@ -65,7 +65,7 @@ def _made(evidence: Evidence, session: StressSession) -> tuple[list[str], str]:
     try:
         tiles, count = evidence.gallery(session)
         if tiles and verdict is not None and verdict.check.keys.get("pair"):
-            gallery = gallery_html(gallery_title(verdict.check.pair, verdict.check.pose, tiles, count), tiles)
+            gallery = gallery_html(gallery_title(verdict.check.keys["pair"], verdict.check.pose, tiles, count), tiles)
         return [as_html(case) for case in evidence.examples(session)], gallery
     except Exception as error:  # A user's model that answers may still not be one that can be looked into.
         return [not_made(repr(error))], gallery

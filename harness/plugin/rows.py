@@ -8,33 +8,32 @@ import pytest
 
 from harness.base.errors import InputError
 from harness.checks import Check
-from harness.checks.check import LONGEST, id_without_row, is_id
+from harness.checks.check import LONGEST, declared_keys, id_without_row, is_id
 from harness.checks.golden import GOLDEN
-from harness.checks.keys import declared_keys, with_keys
 from harness.checks.slices import SLICE
 from harness.measures.panel.pairing import PANEL_FIXTURES
 from harness.plugin.run import MISPLACED, RUN
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Expand a test marked `@stress_check(family, metric=..., key=type, ...)` into one test per row of these.
+    """Expand a test marked `@check(family, KEY, ..., metric=...)` into one test per row of these.
 
     A row whose keys are not those that the test declares is an error of collection, and so is a test without a row
     whose family can give it no id.
     """
     marker = metafunc.definition.get_closest_marker("stress_check")
-    if marker is None or "stress_check" not in metafunc.fixturenames or len(marker.args) != 1:
+    if marker is None or "stress_check" not in metafunc.fixturenames or not marker.args:
         return  # Another's marker of this name, perhaps.
     run = metafunc.config.stash[RUN]
     checks = run.checks
-    (family,), keys = marker.args, dict(marker.kwargs)
-    metric = keys.pop("metric", "")
+    family, *keys = marker.args
+    metric = marker.kwargs.get("metric", "")
     test, path = metafunc.definition.name, run.request.checks_path
     rows = tuple(row for row in (checks.family(family) if checks else ()) if metric in {"", row.metric})
     try:
         run.expect_same_checks()
         declared = declared_keys(keys, test=test)
-        rows = tuple(with_keys(row, declared, path=path, test=test) for row in rows)
+        rows = tuple(row.with_keys(declared, path=path, test=test) for row in rows)
     except InputError as error:
         raise pytest.Collector.CollectError(str(error)) from None
     if not rows:
@@ -44,7 +43,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                 f"{test}: its family {family!r} gives its row the id {name!r}, expected lower-case ASCII letters, "
                 f"digits, dots and hyphens, at most {LONGEST} of them; name the family so, in @gate and in its rows"
             )
-        rows = (Check(id=name, family=family, metric=metric, keys=dict.fromkeys(declared)),)
+        rows = (Check(id=name, family=family, metric=metric, keys={key.name: None for key in declared}),)
     metafunc.parametrize("stress_check", rows, ids=[row.id for row in rows], indirect=True)
 
 

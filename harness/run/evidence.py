@@ -52,4 +52,4 @@ class Evidence:
         verdict, seen = self.verdict, self.seen
         if verdict is None or not verdict.check.keys.get("pair") or not isinstance(seen, Predictions):
             return [], 0
-        return telling_tiles(session, seen, confusion(*verdict.check.pair))
+        return telling_tiles(session, seen, confusion(*verdict.check.keys["pair"]))

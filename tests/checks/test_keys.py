@@ -7,44 +7,37 @@ from typing import Literal
 import pytest
 
 from harness.checks import Check, ChecksError, Key, Share, one_of
-from harness.checks.keys import declared_keys, with_keys
+from harness.checks.check import declared_keys
 from harness.perturb import Pose
 
 FILE = Path("shop/checks.toml")
 ROW = Check("dim-030", "dim", "accuracy")
-DECLARED = declared_keys(
-    {
-        "strength": Key(Share, "{:.0%} of the light taken away"),
-        "lamp": one_of(["bulb", "sun"]),
-        "pair": Key(tuple[str, str], " and ".join),
-        "about": Pose,
-        "only": Literal["wrong"],
-        "size": int,
-        "factor": float,
-    },
-    test="test_dim",
-)
+STRENGTH = Key("strength", Share, "{:.0%} of the light taken away")
+LAMP, PAIR = Key("lamp", one_of(["bulb", "sun"])), Key("pair", tuple[str, str], " and ".join)
+ABOUT, ONLY = Key("about", Pose), Key("only", Literal["wrong"])
+SIZE, FACTOR = Key("size", int), Key("factor", float)
+DECLARED = declared_keys([STRENGTH, LAMP, PAIR, ABOUT, ONLY, SIZE, FACTOR], test="test_dim")
 
 
 def read(**keys):
-    return with_keys(replace(ROW, keys=keys), DECLARED, path=FILE, test="test_dim")
+    return replace(ROW, keys=keys).with_keys(DECLARED, path=FILE, test="test_dim")
 
 
-def test_keys_are_attributes_of_the_row_and_what_is_left_out_is_none():
-    row = read(strength=0.3, lamp="sun", pair=["a", "b"], about={"dx": 2}, factor=2)
-    assert (row.strength, row.lamp, row.pair, row.about, row.factor) == (0.3, "sun", ("a", "b"), Pose(dx=2.0), 2.0)
-    assert (row.only, row.size) == (None, None)
+def test_a_check_has_the_values_of_its_keys_and_none_for_those_left_out():
+    check = read(strength=0.3, lamp="sun", pair=["a", "b"], about={"dx": 2}, factor=2)
+    assert [check[key] for key in (STRENGTH, LAMP, PAIR, ABOUT, FACTOR)] == [0.3, "sun", ("a", "b"), Pose(dx=2.0), 2.0]
+    assert (check[ONLY], check[SIZE]) == (None, None)
 
 
 def test_keys_are_told_in_words_in_the_order_in_which_they_are_declared():
     assert read(pair=["a", "b"], strength=0.3).words == ("30% of the light taken away", "a and b")
     assert read().words == ()
-    assert read(lamp="sun").words == ("sun",), "a type alone is told as it is written"
+    assert read(lamp="sun").words == ("sun",), "a key without words has its value"
 
 
 def test_a_row_measures_the_same_whether_its_keys_were_read_or_not():
     given = replace(ROW, keys={"pair": ["a", "b"]})
-    assert with_keys(given, DECLARED, path=FILE, test="test_dim").definition == given.definition
+    assert given.with_keys(DECLARED, path=FILE, test="test_dim").definition == given.definition
 
 
 @pytest.mark.parametrize(
@@ -75,23 +68,28 @@ def test_a_key_of_another_type_is_refused_with_file_row_and_test(keys, message):
 def test_a_key_that_is_not_declared_is_refused_with_all_that_are_known():
     given = replace(ROW, keys={"strenght": 0.3, "zeal": 1})
     with pytest.raises(ChecksError) as refusal:
-        with_keys(given, declared_keys({"strength": float}, test=""), path=FILE, test="t")
+        given.with_keys([Key("strength", float)], path=FILE, test="t")
     assert str(refusal.value) == (
         "shop/checks.toml: check 'dim-030' of t: unknown key 'strenght'; known are class, direction, family, hand, id, "
-        "metric, informational, panel, pose, role, significance, and what the test declares: strength"
+        "informational, metric, panel, pose, role, significance, and what the test declares: strength"
     )
     with pytest.raises(ChecksError, match=r"and what the test declares: none$"):
-        with_keys(replace(ROW, keys={"strenght": 0.3}), {}, path=FILE, test="t")
+        replace(ROW, keys={"strenght": 0.3}).with_keys([], path=FILE, test="t")
 
 
-@pytest.mark.parametrize("name", ["pose", "class_name", "class", "definition", "binding", "judge", "id"])
+@pytest.mark.parametrize("name", ["pose", "class_name", "class", "definition", "id"])
 def test_a_key_named_like_something_of_every_row_cannot_be_declared(name):
     with pytest.raises(ChecksError, match=f"^test_dim declares a key '{name}', but every row has something of this"):
-        declared_keys({"strength": float, name: str}, test="test_dim")
+        declared_keys([STRENGTH, Key(name, str)], test="test_dim")
 
 
-def test_what_no_test_declares_is_no_attribute_and_says_how_it_would_be():
-    with pytest.raises(
-        AttributeError, match=r"check dim-030: 'strength' is no key .* @check\(\"family\", strength=float\)"
-    ):
-        _ = ROW.strength
+def test_only_keys_can_be_declared_and_each_of_them_once():
+    with pytest.raises(ChecksError, match=r"^test_dim declares <class 'float'>; expected a key such as Key"):
+        declared_keys([float], test="test_dim")
+    with pytest.raises(ChecksError, match=r"^test_dim declares the key 'strength' twice"):
+        declared_keys([STRENGTH, Key("strength", float)], test="test_dim")
+
+
+def test_a_key_that_a_test_reads_without_declaring_it_is_refused():
+    with pytest.raises(ChecksError, match=r"check dim-030: the test reads the key 'strength' and does not declare it"):
+        _ = ROW[STRENGTH]

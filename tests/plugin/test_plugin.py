@@ -447,9 +447,12 @@ class Dimmed:
     def __call__(self, images):
         return images * (1 - self.share)
 
-@check("dim", strength=Key(Share, "{:.0%} of the light taken away"))
+STRENGTH = Key("strength", Share, "{:.0%} of the light taken away")
+
+
+@check("dim", STRENGTH)
 def test_dim(candidate, images, evidence, stress_check):
-    predictions = candidate.predict(images, Dimmed(stress_check.strength))
+    predictions = candidate.predict(images, Dimmed(stress_check[STRENGTH]))
     verdict = stress_check.judge(accuracy(predictions))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()
@@ -484,7 +487,7 @@ def test_a_key_that_differs_from_its_declaration_ends_with_4(zoo, key, message):
 
 
 def test_a_test_that_declares_what_every_row_has_ends_with_4(zoo):
-    (zoo.tests / "test_dim.py").write_text(DIMMED.replace("strength=", "share="))
+    (zoo.tests / "test_dim.py").write_text(DIMMED.replace('Key("strength"', 'Key("share"'))
     result = zoo.run()
     assert result.ret == 4
     result.stdout.fnmatch_lines(["*test_dim.py: cannot be collected: test_dim declares a key 'share', but every row*"])

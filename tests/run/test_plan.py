@@ -41,7 +41,7 @@ def session(tmp_path, images):
 def judge(session, check):
     predictions = session.roles["candidate"].predict(session.images, check.pose)
     if check.family == "confidence":
-        return session.scaled(check).judge(confident_errors(predictions, above=check.confidence))
+        return session.scaled(check).judge(confident_errors(predictions, above=check.keys["confidence"]))
     return session.scaled(check).judge(accuracy(predictions, of_class=check.class_name))
 
 

@@ -44,25 +44,34 @@ def test_accuracy_survives_shift(candidate, images, evidence, stress_check):
     assert verdict.passed, verdict.explain()
 
 
-@check("confidence", confidence=Key(Share, "errors over {:.0%} confidence"))
+CONFIDENCE = Key("confidence", Share, "errors over {:.0%} confidence")
+
+
+@check("confidence", CONFIDENCE)
 def test_confident_errors_stay_rare(candidate, images, evidence, stress_check):
     predictions = candidate.predict(images)
-    verdict = stress_check.judge(confident_errors(predictions, above=stress_check.confidence))
+    verdict = stress_check.judge(confident_errors(predictions, above=stress_check[CONFIDENCE]))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()
 
 
-@check("pairs", pair=Key(tuple[str, str], "{0[0]} and {0[1]} taken for each other"))
+PAIR = Key("pair", tuple[str, str], "{0[0]} and {0[1]} taken for each other")
+
+
+@check("pairs", PAIR)
 def test_confusions_stay_rare(candidate, images, evidence, stress_check):
     predictions = candidate.predict(images)
-    verdict = stress_check.judge(pair_failures(predictions, pair=stress_check.pair))
+    verdict = stress_check.judge(pair_failures(predictions, pair=stress_check[PAIR]))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()
 
 
-@check("background", background=Key(one_of(BACKGROUNDS), "background: {}"))
+BACKGROUND = Key("background", one_of(BACKGROUNDS), "background: {}")
+
+
+@check("background", BACKGROUND)
 def test_answers_stay_before_another_photograph(candidate, images, evidence, stress_check):
-    shown = with_background(images, object_masks(images), stress_check.background)
+    shown = with_background(images, object_masks(images), stress_check[BACKGROUND])
     verdict = stress_check.judge(prediction_consistency(candidate.predict(images), candidate.predict(shown.changed)))
     evidence.show(verdict, shown)
     assert verdict.passed, verdict.explain()
@@ -87,9 +96,12 @@ class Dusk:
         return images * (1 - self.strength * images.new_tensor([1.0, 0.8, 0.4]).view(1, 3, 1, 1))
 
 
-@check("dusk", strength=Key(Share, "{:.0%} of the light gone"))
+STRENGTH = Key("strength", Share, "{:.0%} of the light gone")
+
+
+@check("dusk", STRENGTH)
 def test_accuracy_survives_dusk(candidate, images, evidence, stress_check):
-    predictions = candidate.predict(images, Dusk(stress_check.strength))
+    predictions = candidate.predict(images, Dusk(stress_check[STRENGTH]))
     verdict = stress_check.judge(accuracy(predictions, clean=candidate.predict(images)))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()
