@@ -1,7 +1,7 @@
 """What pages take from the code and the checks file when they are built, so that it cannot differ from them.
 
-`{gate-rows} rotation` is a table of a family's rows, `{corruptions}` one of all corruptions, and `{output} python -m
-harness break --help` what a command prints.
+`{gate-rows} rotation` is a table of a family's rows, `{corruptions}` one of all corruptions, and
+`{output} stress-harness break --help` what a command prints.
 """
 
 from __future__ import annotations
@@ -78,8 +78,11 @@ def _table(rows: list[tuple[str, ...]]) -> nodes.table:
     return nodes.table("", nodes.tgroup("", *columns, head, body, cols=len(columns)))
 
 
+_STARTS = {"python": (), "stress-harness": ("-m", "harness")}
+
+
 class Output(SphinxDirective):
-    """What a Python command prints: all, or from a line that begins like `:from:` to one that begins like `:until:`."""
+    """Output of a command: all, or from a line that begins like `:from:` to one that begins like `:until:`."""
 
     required_arguments = 1
     final_argument_whitespace = True
@@ -87,12 +90,12 @@ class Output(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the output as it is."""
-        python, *arguments = shlex.split(self.arguments[0])
-        if python != "python":
-            raise self.error(f"{self.arguments[0]!r}: expected a command that begins with python")
+        command, *arguments = shlex.split(self.arguments[0])
+        if command not in _STARTS:
+            raise self.error(f"{self.arguments[0]!r}: expected a command that begins with {' or '.join(_STARTS)}")
         environment = {**os.environ, "COLUMNS": "100", "PYTHONPATH": os.pathsep.join(sys.path)}
         done = subprocess.run(  # noqa: S603  What a page of ours says.
-            [sys.executable, *arguments],
+            [sys.executable, *_STARTS[command], *arguments],
             cwd=CHECKS.parents[1],
             env=environment,
             capture_output=True,
