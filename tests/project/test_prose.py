@@ -1,0 +1,189 @@
+"""Prose of the repository: short sentences, none of the old idiom, one word for one thing.
+
+The rules are in prose.toml. Text that breaks them since before is counted in prose-baseline.json: no file may have more
+findings than there, and a file that has fewer lowers its count. `python tests/project/test_prose.py` writes the counts.
+"""
+
+import ast
+import io
+import json
+import re
+import subprocess
+import tokenize
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RULES = tomllib.loads((Path(__file__).parent / "prose.toml").read_text("utf-8"))
+BASELINE = Path(__file__).parent / "prose-baseline.json"
+MESSAGE = 6
+"""Words from which on a string of the code is a message."""
+SILENCED = re.compile(r"(noqa(:\s*[A-Z]+\d+(,\s*[A-Z]+\d+)*)?|type: ignore(\[[\w,-]+\])?)\s*")
+"""What a comment says to tools."""
+BULLET = re.compile(r"\s*(?:[-*+]|\d+\.)\s+")
+
+
+def paragraphs(text: str) -> list[str]:
+    """Return the paragraphs and list items of a Markdown text, without code, tables, comments and addresses."""
+    text = re.sub(r"<!--.*?-->|^(```|~~~|:::).*?^\1.*?$", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"`+[^`]*`+", "`code`", text)
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    text = re.sub(r"https?://\S+|<[^>\n]{1,200}>", "", text)
+    found, lines = [], []
+    for line in [*text.splitlines(), ""]:
+        ends = not line.strip() or line.lstrip().startswith(("|", "#", ">>>", "...")) or BULLET.match(line)
+        if ends and lines:
+            found.append(" ".join(lines))
+            lines = []
+        if not line.lstrip().startswith(("|", ">>>", "...")) and line.strip():
+            lines.append(BULLET.sub("", line).strip().lstrip("# "))
+    return found
+
+
+def prose_of_python(text: str, *, messages: bool) -> tuple[list[str], list[str]]:
+    """Return the docstrings of a module, and its comments and, where asked for, its messages."""
+    tree = ast.parse(text)
+    strings = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    ]
+    docstrings = [node.value for node in strings]
+    return docstrings, [*comments_of(text), *(messages_of(tree, set(map(id, strings))) if messages else ())]
+
+
+def comments_of(text: str) -> list[str]:
+    """Return comments, those of adjacent lines as one."""
+    found, last = [], -1
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            said = re.sub(SILENCED, "", token.string.lstrip("#! "))
+            if token.start[0] == last + 1 and found and not token.line[: token.start[1]].strip():
+                found[-1] += f" {said}"
+            else:
+                found.append(said)
+            last = token.start[0]
+    return found
+
+
+def messages_of(tree: ast.AST, apart: set[int]) -> list[str]:
+    """Return the strings that read like a message: words on one line, no pattern and no code."""
+    inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            said = "".join(part.value if isinstance(part, ast.Constant) else "x" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in apart | inside:
+            said = node.value
+        else:
+            continue
+        if len(said.split()) >= MESSAGE and not re.search(r"\n|\\[bdsw]|\.\*|\(\?|</|\{%|[=;{}]", said):
+            found.append(said)
+    return found
+
+
+def sentences(paragraph: str) -> list[str]:
+    return re.split(r"(?<=[.!?])[\"')]*\s+(?=[\"'(`]*[A-Z0-9`])", paragraph)
+
+
+def words(sentence: str) -> int:
+    return sum(bool(re.search(r"\w", word)) for word in sentence.split())
+
+
+def findings_in(said: list[str], *, docstrings: list[str] = ()) -> list[str]:
+    """Return what breaks a rule: a sentence, phrase or term, and what to write in its place."""
+    found = [
+        f"a docstring begins with {text.split()[0]}"
+        for text in docstrings
+        if text.split()[:1] and text.split()[0] in RULES["openings"]
+    ]
+    for paragraph in (part for text in (*said, *docstrings) for part in paragraphs(text)):
+        counted = ((words(sentence), sentence) for sentence in sentences(paragraph))
+        found += [f"{count} words: {sentence}" for count, sentence in counted if count > RULES["longest"]]
+        for pattern, instead in (*RULES["phrases"].items(), *RULES["terms"].items()):
+            matches = re.finditer(pattern, paragraph, re.IGNORECASE)
+            found += [f"'{match[0]}', write {instead}: {paragraph}" for match in matches]
+    return found
+
+
+def findings(path: Path) -> list[str]:
+    text = path.read_text("utf-8")
+    if path.suffix == ".md":
+        return findings_in([text])
+    tests = path.relative_to(ROOT).parts[0] == "tests"
+    docstrings, others = prose_of_python(text, messages=not tests)
+    return findings_in(others, docstrings=docstrings)
+
+
+def files() -> list[Path]:
+    """Return the Python and Markdown files that git knows or would add."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "*.py", "*.md"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / name for name in sorted(set(listed.split("\0"))) if name and (ROOT / name).is_file()]
+
+
+def counts() -> dict[str, int]:
+    """Return how many findings each file has that has any."""
+    found = {path.relative_to(ROOT).as_posix(): len(findings(path)) for path in files()}
+    return {name: count for name, count in found.items() if count}
+
+
+@pytest.fixture(scope="module")
+def counted():
+    return counts(), json.loads(BASELINE.read_text("utf-8"))
+
+
+def test_no_file_has_more_findings_than_before(counted):
+    now, before = counted
+    more = [name for name, count in now.items() if count > before.get(name, 0)]
+    said = [
+        f"{name}: {now[name]} findings, {before.get(name, 0)} before\n  " + "\n  ".join(findings(ROOT / name))
+        for name in more
+    ]
+    assert not more, "\n".join(said)
+
+
+def test_a_file_with_fewer_findings_lowers_its_count(counted):
+    now, before = counted
+    fewer = {name: now.get(name, 0) for name, count in before.items() if now.get(name, 0) < count}
+    assert fewer == {}, "run `python tests/project/test_prose.py`, which writes these counts into prose-baseline.json"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("One two three. " * 20, 0),
+        ("word " * 26, 1),
+        ("- " + "word " * 20 + "\n- " + "word " * 20, 0),
+        ("```\n" + "word " * 40 + "\n```\n| " + "word " * 40 + "|\n", 0),
+        ("It comes to an end, and it comes to nothing.", 1),
+        ("Twenty retrains set the floors.", 2),
+        ("Read `the gates file` of https://example.org/retrains.", 0),
+    ],
+    ids=["short", "long", "items", "code", "phrase", "terms", "quoted"],
+)
+def test_a_text_has_the_findings_that_a_reader_has(text, expected):
+    assert len(findings_in([text])) == expected
+
+
+CODE = r'''
+"""How it was before."""
+# A retrain
+# is told.
+fault = f"{1}: the gates file of two words is wrong"
+pattern = r"the gates file of (\d+) retrains is wrong"
+run()  # noqa: S603  Our own.
+'''
+
+
+def test_docstrings_comments_and_messages_are_prose_and_code_is_not():
+    docstrings, others = prose_of_python(CODE, messages=True)
+    assert docstrings == ["How it was before."]
+    assert others == ["A retrain is told.", "Our own.", "x: the gates file of two words is wrong"]
+    assert len(findings_in(others, docstrings=docstrings)) == 5
+
+
+if __name__ == "__main__":
+    BASELINE.write_text(json.dumps(counts(), indent=1) + "\n", "utf-8")
