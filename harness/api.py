@@ -114,7 +114,7 @@ def judged(request: RunRequest, *, shown: bool = False, on_line: Callable[[str],
     One that ends without them, such as by a crash, or before the plugin that writes them is loaded, is told of in
     reports all the same; those of an earlier run are removed.
     """
-    from harness.plugin.output import forget, write_refusal
+    from harness.plugin.reports import forget, write_refusal
     from harness.run.outcome import REPORTS
     from harness.run.reported import refusal_of
     from harness.run.request import command_line, value_in

@@ -15,14 +15,14 @@ from harness.base.errors import InputError, end_copy, printable
 from harness.base.records import as_json
 from harness.base.settings import option_of_pytest, told
 from harness.checks import read_checks
-from harness.plugin.afterwards import tell
 from harness.plugin.collector import Collector
-from harness.plugin.ending import Ending, refuse
-from harness.plugin.leaving import expect_to_leave, with_history
-from harness.plugin.options import add_options, reports_named
-from harness.plugin.output import begin, forget, unmark, write_files, write_page_whole, write_refusal
-from harness.plugin.rootdir import expect_own
+from harness.plugin.detection import expect_own, reports_named
+from harness.plugin.exit_status import Ending, refuse
+from harness.plugin.options import add_options
+from harness.plugin.progress import tell
+from harness.plugin.reports import begin, forget, unmark, write_files, write_page_whole, write_refusal
 from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun, command_of, selected_checks
+from harness.plugin.sinks import expect_to_leave, with_history
 from harness.plugin.timeout import TimeKeeper
 from harness.run.opening import EXAMPLES
 from harness.run.outcome import NOT_JUDGED, PAGE
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 pytest_plugins = (
     "harness.plugin.fixtures",
     "harness.plugin.planning",
-    "harness.plugin.rows",
+    "harness.plugin.parametrization",
     "harness.plugin.verdicts",
 )
 
@@ -127,7 +127,7 @@ def pytest_configure(config: pytest.Config) -> None:
             run.unfinished = marked
         run.checks = read_checks(run.request.checks_path)
         if not run.is_worker and not config.option.collectonly:
-            expect_to_leave(run.request, asked=config.option.stress_history is not None)
+            expect_to_leave(run.request)
             run.start()
     except InputError as error:
         if not run.is_worker:

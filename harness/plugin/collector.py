@@ -9,8 +9,8 @@ import pytest
 from harness.base.records import read_json
 from harness.checks import Verdict
 from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
-from harness.plugin.afterwards import tell
 from harness.plugin.pictures import PICTURES, PictureBook
+from harness.plugin.progress import tell
 from harness.plugin.run import PROPERTY
 from harness.run.outcome import SelfCheck
 from harness.run.overview import Overview

@@ -19,10 +19,11 @@ from harness.base.errors import (
     without_secrets,
 )
 from harness.checks import Check, ChecksFile, Verdict, read_checks
-from harness.plugin import by_hand
-from harness.plugin.afterwards import bar
-from harness.plugin.options import is_gate_run, request_of_config
+from harness.plugin import replay
+from harness.plugin.detection import is_gate_run
+from harness.plugin.options import request_of_config
 from harness.plugin.pictures import PictureMaker
+from harness.plugin.progress import bar
 from harness.plugin.timeout import planning_limit, time_limit
 from harness.run.evidence import Evidence
 from harness.run.opening import open_session
@@ -67,7 +68,7 @@ class GateRun:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.is_worker = hasattr(config, "workerinput")
-        self.active = is_gate_run(config)
+        self.active = is_gate_run(config) and not config.option.help
         self.request = request_of_config(config)
         self.checks: ChecksFile | None = None
         self.session: StressSession | None = None
@@ -226,7 +227,7 @@ class GateRun:
         try:
             with self.limited("self-checks"), foreign_code(), bar("self-checks") as show:
                 session, tests = self.prepare(), [(item.path, name) for name, item in self.tests.items()]
-                code = code_of(tests, judging=Path(by_hand.__file__)) if session.cache else ""
+                code = code_of(tests, judging=Path(replay.__file__)) if session.cache else ""
                 memory = memory_of(session, code=code)
                 steps = itertools.count()
                 self.reported.self_checks = self_checks(
@@ -266,7 +267,7 @@ class GateRun:
     def judge(self, session: StressSession, check: Check) -> Verdict | None:
         """Run the stress test of a check as a plain function, in another session; None where none ran here."""
         test = self.tests.get(check.id)
-        return None if test is None else by_hand.judge(test, session)
+        return None if test is None else replay.judge(test, session)
 
     def finish(self) -> Outcome:
         """Return the outcome of what the tests reported."""

@@ -10,9 +10,9 @@ import pytest
 
 from harness.base.errors import Interruption, NotApplicableError, foreign_code, printable
 from harness.checks import Check
+from harness.plugin.hypothesis_poses import with_smallest_pose
 from harness.plugin.pictures import PICTURES
 from harness.plugin.run import PROPERTY, RUN, NotApplicable
-from harness.plugin.shrunk import with_smallest_pose
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -265,8 +265,8 @@ def test_the_row_of_a_test_whose_family_is_no_id_can_be_read_again(zoo):
 
 def test_a_row_that_no_checks_file_can_have_is_not_written(zoo, monkeypatch, capsys):
     """As one measured by another version, which the panel keeps."""
-    monkeypatch.setattr("harness.plugin.rows.id_without_row", lambda family, _: f"{family}!")
-    monkeypatch.setattr("harness.plugin.rows.is_id", lambda _: True)
+    monkeypatch.setattr("harness.plugin.parametrization.id_without_row", lambda family, _: f"{family}!")
+    monkeypatch.setattr("harness.plugin.parametrization.is_id", lambda _: True)
     add_a_test(zoo)
     before = state(zoo)
     assert run_calibrate(zoo) == 2

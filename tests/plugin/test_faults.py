@@ -270,7 +270,7 @@ def test_a_report_that_cannot_be_written_leaves_no_report_that_says_pass(zoo, mo
         write_atomically(path, content)
 
     monkeypatch.setattr("harness.base.files.write_atomically", write)
-    monkeypatch.setattr("harness.plugin.output.write_atomically", write)
+    monkeypatch.setattr("harness.plugin.reports.write_atomically", write)
     expect_no_verdict(zoo, zoo.run(page=True), said="No space left on device")
     assert refused
 

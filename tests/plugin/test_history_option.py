@@ -81,7 +81,7 @@ def test_what_cannot_be_left_is_told_and_changes_no_verdict(zoo, monkeypatch):
     mlflow = types.ModuleType("mlflow")
     mlflow.set_experiment, mlflow.__spec__ = away, types.SimpleNamespace()
     monkeypatch.setitem(sys.modules, "mlflow", mlflow)
-    monkeypatch.setattr("harness.plugin.leaving.append_run", full)
+    monkeypatch.setattr("harness.plugin.sinks.append_run", full)
     (zoo.root / "reports/history.jsonl").mkdir(parents=True)  # Nobody asked for it.
     result = zoo.run("-k", "clean", "--stress-mlflow", "robustness")
     assert (result.ret, zoo.report()["verdict"]) == (0, "partial")
@@ -99,7 +99,7 @@ def test_what_cannot_work_is_known_before_the_run(zoo, monkeypatch):
     result = zoo.run("--stress-history", "folder")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*folder: the history cannot be read (not a regular file)*"])
-    monkeypatch.setattr("harness.plugin.leaving.importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("harness.plugin.sinks.importlib.util.find_spec", lambda _: None)
     result = zoo.run("--stress-mlflow", "robustness")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*--stress-mlflow robustness: MLflow is not installed; pip install*"])

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.base.errors import end_copy, printable
-from harness.plugin.leaving import leave
-from harness.plugin.output import write_refusal
+from harness.plugin.reports import write_refusal
+from harness.plugin.sinks import leave
 from harness.run.execute import answer
 from harness.run.outcome import NOT_JUDGED
 from harness.run.reported import refusal_of

@@ -16,23 +16,21 @@ if TYPE_CHECKING:
     from harness.run.outcome import Outcome
     from harness.run.request import RunRequest
 
-HISTORY_OPTION = "--stress-history"
 
-
-def expect_to_leave(request: RunRequest, *, asked: bool) -> None:
-    """Raise `InputError` for MLflow where it is not installed, and for a file that was `asked` for and takes no line.
+def expect_to_leave(request: RunRequest) -> None:
+    """Raise `InputError` for MLflow where it is not installed, and for a file that was named and takes no line.
 
     Which is better known before a run than after.
     """
     path = request.history_path
-    if asked and path is not None and path.exists():
+    if request.history is not None and path is not None and path.exists():
         read_history(path)
         if not os.access(path, os.W_OK):
-            raise InputError(f"{HISTORY_OPTION} {path}: cannot be written; name another file, or none")
+            raise InputError("cannot be written; name another file, or none", setting=f"history {path}")
     if request.mlflow is not None and importlib.util.find_spec("mlflow") is None:
         raise InputError(
-            f"--stress-mlflow {request.mlflow}: MLflow is not installed; pip install 'stress-harness[mlflow]', or "
-            "leave the option out"
+            "MLflow is not installed; pip install 'stress-harness[mlflow]', or leave the setting out",
+            setting=f"mlflow {request.mlflow}",
         )
 
 
