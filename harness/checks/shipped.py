@@ -13,7 +13,7 @@ _PACKAGE = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class ShippedTest:
-    """A file of stress tests: its name, its text, and what `@stress_check(family, metric=...)` says of its tests.
+    """A file of stress tests: its name, its text, and what `@check(family, metric=...)` says of its tests.
 
     `takes` has pairs of family and metric; a metric of "" stands for all.
     """

@@ -56,7 +56,7 @@ class Reported:
         if (other := self._tests.setdefault(row, test)) != test:
             self.errors.append(
                 f"{row}: two tests have a verdict of this name, {other} and {test}; name a metric in their "
-                "`@stress_check(family, metric=...)`, a family of its own for one, or the row otherwise"
+                "`@check(family, metric=...)`, a family of its own for one, or the row otherwise"
             )
         family, share = verdict.check.family, verdict.check.share
         if verdict.value is not None and self._shares.setdefault(family, share) != share:

@@ -44,7 +44,7 @@ def skipped_in(path) -> dict[str, str]:
 
 def added(zoo):
     """Give the zoo what a project may add: a corruption, metrics, a family without a row, a sample for one family."""
-    new = (STRESS_TESTS / "test_rotation.py").read_text().replace('gate("rotation")', 'gate("brightness")')
+    new = (STRESS_TESTS / "test_rotation.py").read_text().replace('check("rotation")', 'check("brightness")')
     (zoo.tests / "test_brightness.py").write_text(new)
     for name in ("gain_over_baseline", "corruption"):
         shutil.copy(STRESS_TESTS / f"test_{name}.py", zoo.tests)
