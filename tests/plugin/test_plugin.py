@@ -380,7 +380,7 @@ def test_row_that_two_tests_judge_is_an_error(zoo):
 
 
 def test_new_stress_test_without_a_row_is_reported_informational(zoo):
-    new = (STRESS_TESTS / "test_rotation.py").read_text().replace('gate("rotation")', 'gate("brightness")')
+    new = (STRESS_TESTS / "test_rotation.py").read_text().replace('check("rotation")', 'check("brightness")')
     (zoo.tests / "test_brightness.py").write_text(new)
     result = zoo.run("-rs")
     assert result.ret == 0
@@ -391,7 +391,7 @@ def test_new_stress_test_without_a_row_is_reported_informational(zoo):
 
 
 def test_a_family_that_makes_no_id_is_an_error_of_collection(zoo):
-    new = (STRESS_TESTS / "test_rotation.py").read_text().replace('gate("rotation")', 'gate("größer")')
+    new = (STRESS_TESTS / "test_rotation.py").read_text().replace('check("rotation")', 'check("größer")')
     (zoo.tests / "test_larger.py").write_text(new)
     result = zoo.run()
     assert result.ret == 4
