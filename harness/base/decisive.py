@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 _PACKAGE = Path(__file__).parents[1]
-_JUDGING = [_PACKAGE / room for room in ("plugin", "report", "cli", "calibration")]
-"""Rooms of this package that start, judge and show measurements, and decide none."""
+_MEASURING = "run"
+"""The room of this package that measures: it decides, and so do those that it imports. All others judge and show."""
 _INSTALLED = {"site-packages", "dist-packages"}
 """What folders of installed packages are called."""
 
@@ -90,4 +90,25 @@ def _files_of(name: str, folders: Sequence[Path]) -> list[Path]:
     places = [folder.joinpath(*parts[:depth]) for folder in folders for depth in range(len(parts) + 1)]
     candidates = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
     files = [file.resolve() for file in candidates if file.is_file()]
-    return [file for file in files if not any(map(file.is_relative_to, _JUDGING))]
+    return [file for file in files if not file.is_relative_to(_PACKAGE) or _decides(file, _PACKAGE)]
+
+
+def _decides(file: Path, package: Path) -> bool:
+    room = file.relative_to(package).with_suffix("").parts[0]
+    return room == "__init__" or room in _deciding_rooms(package)
+
+
+@cache
+def _deciding_rooms(package: Path) -> frozenset[str]:
+    """Return the room that measures, and those that it imports, directly or not."""
+    found: set[str] = set()
+    waiting = [_MEASURING]
+    while waiting:
+        room = waiting.pop()
+        if room in found:
+            continue
+        found.add(room)
+        for file in (package / room).rglob("*.py"):
+            names = (name.split(".") for level, name in _imports(file.read_bytes()) if not level)
+            waiting += [parts[1] for parts in names if parts[0] == package.name and len(parts) > 1]
+    return frozenset(found)

@@ -53,7 +53,7 @@ def of_a_session() -> set[str]:
         "inference/engine.py",
         "data/npz.py",
         "perturb/poses.py",
-        "checks/rows.py",
+        "checks/roles.py",
         "__init__.py",
     ],
 )
@@ -63,7 +63,7 @@ def test_what_loads_and_runs_a_network_decides(of_a_session, name):
 
 def test_what_starts_judges_and_shows_decides_nothing():
     found = {name.split("/")[0] for name in names_of(HOUSE, "run/session.py", "measures/__init__.py")}
-    assert found.isdisjoint({"plugin", "report", "cli", "calibration"})
+    assert found.isdisjoint({"plugin", "report", "project", "cli", "calibration", "api.py"})
     (test,) = STRESS_TESTS.glob("test_rotation.py")
     assert "plugin" in test.read_text()
     assert all(not file.is_relative_to(HOUSE / "plugin") for file in decisive_files([test]))
@@ -145,7 +145,6 @@ def recording(tmp_path, monkeypatch):
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, copy)
     monkeypatch.setattr(decisive, "_PACKAGE", house)
-    monkeypatch.setattr(decisive, "_JUDGING", [house / room.name for room in decisive._JUDGING])
     monkeypatch.setattr(session, "__file__", str(house / "run/session.py"))
     imports = ("import helpers", "from harness.measures import accuracy", "from harness.plugin import check")
     shop = written(

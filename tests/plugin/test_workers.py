@@ -158,7 +158,7 @@ def test_tests_that_raise_measure_nan_or_cannot_be_collected_end_with_4(zoo):
     assert result.ret == 4
     result.stdout.fnmatch_lines(["*test_own.py::test_own: OSError: lost*"])
     result.stdout.fnmatch_lines(["*test_other.py: cannot be collected*"])
-    result.stdout.fnmatch_lines(["*gate confident-errors: the test measured 'confident_errors' as NaN*"])
+    result.stdout.fnmatch_lines(["*check confident-errors: the test measured 'confident_errors' as NaN*"])
     assert zoo.report()["verdict"] == "error"
     assert zoo.statuses == {
         "clean": "pass",
