@@ -185,6 +185,10 @@ def asked_to_record(families: str | None, **more):
 _REMEMBERED: dict[str, tuple[int, str, str, dict[str, bytes]]] = {}
 
 
+_REPORTS = b"@REPORTS@"
+"""Stands in what is remembered for the folder of the reports, which is another each time."""
+
+
 def in_this_process(pytester, runs: list[list[str]]):
     """Return what stands in for `subprocess.run` and runs pytest here, which saves the start; `runs` keeps commands.
 
@@ -211,11 +215,13 @@ def in_this_process(pytester, runs: list[list[str]]):
                     result = pytester.runpytest_inprocess(*arguments)
                 files = {path.name: path.read_bytes() for path in reports.glob("*") if path.is_file()}
                 answers = request.with_suffix(".answers.json")
-                files |= {answers.name: answers.read_bytes()} if answers.exists() else {}
+                said = answers.read_bytes().replace(str(reports).encode(), _REPORTS) if answers.exists() else b""
+                files |= {answers.name: said} if said else {}
                 _REMEMBERED[key] = int(result.ret), result.stdout.str(), result.stderr.str(), files
             status, out, err, files = _REMEMBERED[key]
             for name, content in files.items():
-                (request if name == "request.answers.json" else reports / name).with_name(name).write_bytes(content)
+                place = request if name == "request.answers.json" else reports / name
+                place.with_name(name).write_bytes(content.replace(_REPORTS, str(reports).encode()))
         return subprocess.CompletedProcess(command, status, out, err)
 
     return run

@@ -61,10 +61,7 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
 
     The wanted drop is `drop`, in the unit of the metric, or else the check's budget.
     """
-    lines = [
-        f"{'row':<34} {'reference models mean':>13} {'± std':>8} {'k':>5} {'minimum_detectable_drop':>8} "
-        f"{'wanted':>8}  reference models needed"
-    ]
+    lines = [f"{'row':<34} {'panel mean':>13} {'± std':>8} {'k':>5} {'drop':>8} {'wanted':>8}  reference models needed"]
     for family in panel.families:
         items = [item for item in calibrated if item.row.family == family]
         gated = tuple(item.row for item in items if not item.informational)

@@ -368,7 +368,7 @@ def test_power_is_told_without_measuring(zoo, capsys, monkeypatch):
     zoo.runs.clear()
     assert main(["calibrate", "--power"]) == 0
     table = capsys.readouterr().out
-    assert re.search(r"^row .*reference models mean .*detects .*wanted .*reference models needed$", table, re.MULTILINE)
+    assert re.search(r"^row .*panel mean .*drop .*wanted .*reference models needed$", table, re.MULTILINE)
     for name in ROWS_OF_ALL:
         assert re.search(rf"^  {name} +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+  (\d+|more than 60)", table, re.MULTILINE)
     assert main(["calibrate", "--power", "--drop", "0.5"]) == 0
@@ -593,7 +593,7 @@ def test_a_row_that_measures_something_else_on_another_member_is_refused(measure
 
 @pytest.mark.parametrize("lists", [([entry(), entry("b")], [entry()]), ([entry()], [entry(), entry("b")])])
 def test_a_row_that_a_member_lacks_is_refused(measured, lists):
-    with pytest.raises(InputError, match=r"seed-\d\.safetensors: row b was measured on other members, not on this one"):
+    with pytest.raises(InputError, match=r"seed-\d\.safetensors: row b was measured on other models, not on this one"):
         measured(*lists)
 
 
