@@ -41,7 +41,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if not is_id(name):
             raise pytest.Collector.CollectError(
                 f"{test}: its family {family!r} gives its row the id {name!r}, expected lower-case ASCII letters, "
-                f"digits, dots and hyphens, at most {LONGEST} of them; name the family so, in @gate and in its rows"
+                f"digits, dots and hyphens, at most {LONGEST} of them; name the family so, in @check and in its rows"
             )
         rows = (Check(id=name, family=family, metric=metric, keys={key.name: None for key in declared}),)
     metafunc.parametrize("stress_check", rows, ids=[row.id for row in rows], indirect=True)

@@ -519,9 +519,9 @@ def test_doubt_stays_low(candidate, images, evidence, stress_check):
         (
             'direction = "at_least"\nhand = { threshold = 0.1 }',
             4,
-            '*gate doubt: of doubt less is better; write direction = "at_most", or leave it out*',
+            '*check doubt: of doubt less is better; write direction = "at_most", or leave it out*',
         ),
-        ("hand = { threshold = 1.5 }", 4, "*gate doubt: threshold 1.5 is outside the range of doubt, 0.0 to 1.0*"),
+        ("hand = { threshold = 1.5 }", 4, "*check doubt: threshold 1.5 is outside the range of doubt, 0.0 to 1.0*"),
     ],
     ids=["holds", "fails", "contradicts", "out-of-range"],
 )
