@@ -150,7 +150,9 @@ def test_a_run_that_covers_less_is_partial(zoo):
 
 def test_tests_that_raise_measure_nan_or_cannot_be_collected_end_with_4(zoo):
     path = zoo.tests / "test_confident_errors.py"
-    judged = re.sub(r"stress_check\.judge\((.*)\)", r"stress_check.judge(replace(\1, value=float('nan')))", path.read_text())
+    judged = re.sub(
+        r"stress_check\.judge\((.*)\)", r"stress_check.judge(replace(\1, value=float('nan')))", path.read_text()
+    )
     path.write_text(f"from dataclasses import replace\n{judged}")
     (zoo.tests / "test_own.py").write_text("def test_own():\n    raise OSError('lost')\n")
     (zoo.tests / "test_other.py").write_text("import nowhere\n")
