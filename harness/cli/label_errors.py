@@ -21,10 +21,10 @@ _SHOWN = 20
 
 
 def chosen_panel_predictions(path: Path | None, images: LabelledImages, model: RoleModel) -> PanelPredictions | None:
-    """Return what reference models besides the model know of the images, all of the split, in the file of this path.
+    """Return the panel's predictions of the images, all of the split, without those of the model itself.
 
-    Without a path it is the file that the checks file names; None where there is none, or where it cannot be used, such
-    as one about other images, which is said. Raises `InputError` for a file that was named and cannot be used.
+    They are those of `path`, or else of the file that the checks file names. None if no file is named, or if that one
+    cannot be used; a note says why. Raises `InputError` for a `path` that cannot be used.
     """
     from harness.checks import read_checks
     from harness.measures.panel.predictions import read_panel_predictions
