@@ -316,7 +316,7 @@ def returns_none() -> None:
     ("spec", "arguments", "message"),
     [
         (f"{__name__}:fails", (), "building the network failed .*no pretrained weights"),
-        (f"{__name__}:GATES", (), "building the network failed .*not callable"),
+        (f"{__name__}:CHECKS", (), "building the network failed .*not callable"),
         ("torch.nn:Linear", ("width=3",), "building the network failed .*width"),
         (f"{__name__}:returns_none", (), "NoneType"),
     ],
