@@ -32,8 +32,7 @@ def false_alarms(healthy: Sequence[Judged]) -> str:
         )
     parts.append(
         "Thresholds are exact and one-sided (Clopper & Pearson 1934). They do not show that the rate is the one that "
-        "the "
-        "thresholds aim at."
+        "the thresholds aim at."
     )
     alarms = [one for one in healthy if one.detected]
     if alarms:

@@ -32,10 +32,10 @@ def quick_tables(
     both = [mutant for mutant in bad if mutant in whole and whole[mutant].detected]
     sections = [
         f"Judged against the checks file with SHA-256 `{quick_checks.sha256[:16]}…`: {len(quick_checks.checks)} rows "
-        f"on a "
-        f"sample of {quick_checks.data.sample} images. Of {many(len(bad), 'mutant')} that are not trivial the quick "
-        f"gate detects **{sum(judged[mutant].detected for mutant in bad)}**; of the {len(both)} among them that the "
-        f"whole gate detects, **{sum(judged[mutant].detected for mutant in both)}**." + _to_come(quick, judged, whole),
+        f"on a sample of {quick_checks.data.sample} images. Of {many(len(bad), 'mutant')} that are not trivial the "
+        f"quick gate detects **{sum(judged[mutant].detected for mutant in bad)}**; of the {len(both)} among them that "
+        f"the whole gate detects, **{sum(judged[mutant].detected for mutant in both)}**."
+        + _to_come(quick, judged, whole),
         table(
             ("kind", "strength", "quick gate", "caught by", "whole gate", "clean accuracy of the sample"),
             [_row([mutant for mutant in bad if mutant.cell == cell], judged, whole) for cell in _cells(bad)],

@@ -44,8 +44,7 @@ def state(kept: Mapping[Mutant, Result | None], judged: Sequence[Judged], checks
     if shared := sorted({*HEALTHY_SEEDS, *SEEDS, _AUGMENTED_SEED} & _panel_seeds(checks)):
         lines.append(
             f"**Not independent**: the thresholds were made with seeds {', '.join(map(str, shared))}, which are used "
-            f"here "
-            "as well."
+            f"here as well."
         )
     if differing := [one.result.id for one in judged if _contradicts(one, checks)]:
         lines.append(
@@ -59,8 +58,7 @@ def state(kept: Mapping[Mutant, Result | None], judged: Sequence[Judged], checks
     gated = sum(check.role == "candidate" and check.binding is not None for check in checks.checks)
     lines.append(
         f"Judged against the checks file with SHA-256 `{checks.sha256[:16]}…`, {many(gated, 'row')} with a threshold "
-        f"on the "
-        f"candidate{f', {about}' if (about := checks.recipe.get('about')) else ''}."
+        f"on the candidate{f', {about}' if (about := checks.recipe.get('about')) else ''}."
     )
     if judged:
         lines.append(_measured_by(judged))

@@ -221,8 +221,7 @@ def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: 
         if now[row.id] != row.definition or regrouped:
             raise InputError(
                 f"{checks.path}: check {row.id!r} has changed since {path} was measured; calibrate its family too, "
-                f"with "
-                f"--family {row.family}, or all, without --family"
+                f"with --family {row.family}, or all, without --family"
             )
     models = tuple(
         replace(measured, values={**{row.id: old.values[row.id] for row in kept}, **measured.values})
@@ -244,8 +243,7 @@ def _trained(request: CalibrationRequest, checks: ChecksFile, folder: Path) -> l
     if checks.data.name != "fashion-mnist":
         raise InputError(
             f"{checks.path} is for {checks.data.name}, and networks are trained here for Fashion-MNIST alone; name "
-            f"three "
-            "reference models of your own or more, --checkpoints FILE FILE FILE"
+            f"three reference models of your own or more, --checkpoints FILE FILE FILE"
         )
     jobs = request.jobs or (available_cores() if device == "cpu" else 1)
     with Progress(total=count * config.epochs, unit="epoch", desc=f"training {count} networks", smoothing=0) as bar:

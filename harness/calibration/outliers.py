@@ -26,8 +26,7 @@ def check_panel(panel: Panel) -> None:
     if count < FEW and not panel.chance:
         raise InputError(
             f"a panel of {count} reference models is too small for thresholds where nothing is known of their answers "
-            f"image by "
-            f"image: at least {FEW}, better 20, are needed; train more seeds, or calibrate anew"
+            f"image by image: at least {FEW}, better 20, are needed; train more seeds, or calibrate anew"
         )
     if found := outliers(panel):
         raise InputError(

@@ -144,9 +144,8 @@ class Calibrated:
             loss, budget = self._number(self.minimum_detectable_drop), self._number(self.budget)
             if self.row.metric == GROUP_ACCURACY.name:
                 return (
-                    f"{self.row.n} images are too few, as reference models differ: the smallest loss detected with "
-                    f"95% power "
-                    f"is {loss}, over the budget of {budget}"
+                    f"{self.row.n} images are too few, as reference models differ: the smallest loss detected with 95% "
+                    f"power is {loss}, over the budget of {budget}"
                 )
             return (
                 f"reference models differ so much that the smallest loss detected is {loss}, over the budget of "

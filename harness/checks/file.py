@@ -115,8 +115,7 @@ class ChecksFile:
             if check.panel is not None and not check.definition.startswith(check.panel.definition):
                 raise ChecksError(
                     f"{self.path}: check {check.id!r} has changed since its threshold was calibrated; take the change "
-                    f"back, "
-                    f"calibrate its family again (--family {check.family}), or remove `panel` from the row"
+                    f"back, calibrate its family again (--family {check.family}), or remove `panel` from the row"
                 )
 
 
@@ -188,8 +187,7 @@ def _check(row: Any, where: str, data: DataFingerprint) -> Check:
     if not is_id(check.id):
         raise ChecksError(
             f"{where}: id {check.id[:LONGEST]!r} must be of lower-case ASCII letters, digits, dots and hyphens, at "
-            f"most "
-            f"{LONGEST} of them"
+            f"most {LONGEST} of them"
         )
     if check.family == GOLDEN:
         raise ChecksError(

@@ -183,8 +183,7 @@ def refuse_own(*own: str) -> None:
         if any(each == option or each.startswith(f"{option}=") for each in passed_on()):
             raise InputError(
                 f"{option} after --: the command says itself what is judged, by which checks file, and where the "
-                f"report "
-                "goes; leave it out there"
+                f"report goes; leave it out there"
             )
 
 

@@ -106,8 +106,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "stress_check(family, metric=None, **keys): a stress test, run once per row of this family, and metric, in "
-        "the checks "
-        "file; `keys` are those that its rows have besides those of all rows, each with its type.",
+        "the checks file; `keys` are those that its rows have besides those of all rows, each with its type.",
     )
     try:
         run = GateRun(config)

@@ -164,8 +164,7 @@ class GateRun:
         if request.shipped and self.checks and self.checks.data.name != request.data:
             raise InputError(
                 f"{self.checks.path}: made for the data {self.checks.data.name!r}; name them with --stress-data, on "
-                f"the "
-                "command line or in the addopts of your pytest configuration"
+                f"the command line or in the addopts of your pytest configuration"
             )
         named = request.candidate is not None or "candidate" in request.shipped
         candidate = request.checkpoints["candidate"]

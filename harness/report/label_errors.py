@@ -83,8 +83,7 @@ def label_error_section(outcome: Outcome) -> Section | None:
     titles, *rows = label_errors_rows(found)
     lead = (
         f"Nearly all of {found.reference_models} reference models agree against the labels of {len(found.rows)} of "
-        f"{found.n:,} "
-        "images. Some labels are wrong, some images could be either; each check counts all of them."
+        f"{found.n:,} images. Some labels are wrong, some images could be either; each check counts all of them."
     )
     listed = f"{min(len(rows), _LISTED)} of {len(rows)} suspected label errors, the most suspect first"
     body = render(

@@ -69,10 +69,9 @@ def _illustration(name: str, groups: Sequence[Verdict], overall: float | None) -
     spoken = ", ".join(f"{one.check.keys.get('group')} {Unit.SHARE.format(one.value or 0.0)}" for one in lowest[:5])
     return Illustration(
         f"Accuracy by {name}",
-        "A dot is a group, its number of images in brackets, with its 95% interval: round holds, a cross fails, hollow "
-        "is informational. The upright stroke is its threshold, the grey band what reference models reach, the dotted "
-        "line "
-        f"all images.{left_out}",
+        "A dot is a group, its number of images in brackets, with its 95% interval: round holds, a cross fails, "
+        "hollow is informational. The upright stroke is its threshold, the grey band what reference models reach, the "
+        f"dotted line all images.{left_out}",
         f"Accuracy of {len(groups)} groups by {name}. Lowest: {spoken}.",
         lambda: group_dots(lowest[:_DRAWN], overall),
     )

@@ -28,8 +28,7 @@ def expect_data_of(checks: ChecksFile, images: LabelledImages) -> None:
                 f"{checks.path}: made for other data: its [data] {name} is {expected!r}, the data at hand have "
                 f"{found!r} (images of {height}x{width} pixels, channels: {channels}{made}); name these data's checks "
                 "file with --checks, or the checks file's data with --stress-data and the options of their pipeline, "
-                "or "
-                "write a checks file for these with `stress-harness init`"
+                "or write a checks file for these with `stress-harness init`"
             )
     expect_groups_of(checks, images)
     if made_for.classes and len(made_for.classes) != len(images.classes):
@@ -44,7 +43,6 @@ def expect_profile_of(checks: ChecksFile, profile: str) -> None:
     if checks.data.sample is not None and profile != "quick":
         raise InputError(
             f"{checks.path}: made for a sample of {checks.data.sample} images, as the quick profile measures it; this "
-            f"is "
-            f"the {profile} profile, of all {checks.data.n}: add --stress-profile quick, or name another file with "
+            f"is the {profile} profile, of all {checks.data.n}: add --stress-profile quick, or name another file with "
             "--checks"
         )

@@ -43,9 +43,8 @@ SCOPE_SETTINGS = (
     Setting(
         "profile",
         "How much to measure: quick (the few checks of stress_tests/checks-quick.toml on the sample that they were "
-        "made "
-        "for; by other checks a sample of 2,000 images, and the verdict is partial), default, or thorough (grids of "
-        "poses on all images, Hypothesis searches ten times as long; many minutes) (default: default).",
+        "made for; by other checks a sample of 2,000 images, and the verdict is partial), default, or thorough (grids "
+        "of poses on all images, Hypothesis searches ten times as long; many minutes) (default: default).",
         "scope",
         default="default",
         choices=PROFILES,

@@ -657,8 +657,7 @@ def test_a_failure_says_all_there_is_to_know():
             Check("gain", "gain", "accuracy_gain", hand=Threshold(0.01)),
             share(-0.02, metric="accuracy_gain", interval=(-0.03, -0.01), detail="3 gained"),
             "gain: accuracy gain -0.0200 < threshold 0.0100 (n=10000, 95% CI -0.0300 to -0.0100; threshold set by "
-            "hand); "
-            "3 gained",
+            "hand); 3 gained",
         ),
     ],
     ids=[
