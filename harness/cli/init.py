@@ -23,7 +23,7 @@ from harness.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from harness.project.initialize import Initialized, InitRequest
+    from harness.calibration.first_gate import Initialized, InitRequest
 
 _BELOW = 0.05
 """How far below a model's accuracy a first threshold by hand is proposed."""
@@ -91,7 +91,7 @@ def init_command(
 ) -> int:
     """Make a gate."""
     from harness.base.settings import options_of
-    from harness.project.initialize import InitRequest, initialize
+    from harness.calibration.first_gate import InitRequest, initialize
 
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; make it first")
@@ -113,8 +113,8 @@ def init_command(
 
 
 def _update(folder: Path, *, write: bool) -> int:
-    from harness.project.initialize import TESTS
-    from harness.project.updating import update
+    from harness.calibration.first_gate import TESTS
+    from harness.calibration.shipped_tests import update
 
     with contextlib.chdir(folder):
         done = update(Path(TESTS), write=write)
@@ -133,7 +133,7 @@ def _told(plan: Initialized, request: InitRequest, here: Path) -> list[str]:
     """Say what was written, what a run takes, and what to do next."""
     from harness.checks import read_checks
     from harness.checks.starter import offered
-    from harness.project.initialize import CANDIDATE, CHECKS, TESTS
+    from harness.calibration.first_gate import CANDIDATE, CHECKS, TESTS
 
     families = ", ".join(dict.fromkeys(row.family for row in plan.rows))
     whom = f"for {len(plan.images)} images of {len(plan.images.classes)} classes"

@@ -23,8 +23,8 @@ from harness.checks.starter import offered
 from harness.cli import main
 from harness.data import load_images
 from harness.networks.checkpoints import Record, save_checkpoint
-from harness.project.updating import RECORD
-from harness.project.workflow import workflow
+from harness.calibration.shipped_tests import RECORD
+from harness.calibration.ci_workflow import workflow
 from harness.run.pytest_configuration import added_options
 
 SHIPPED = {test.name: test.text for test in shipped_tests()}
@@ -358,7 +358,7 @@ def older(shop):
         for test in shipped_tests()
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.project.initialize.shipped_tests", lambda: tuple(then))
+        patch.setattr("harness.calibration.first_gate.shipped_tests", lambda: tuple(then))
         assert main(["init", *DATA]) == 0
     return shop
 

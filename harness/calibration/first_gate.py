@@ -23,8 +23,8 @@ from harness.data.groups import groups_sha256
 from harness.data.options import DATA_SETTINGS
 from harness.measures.classification import confused_pairs
 from harness.networks.options import NETWORK_SETTINGS
-from harness.project.updating import RECORD, known_tests, record_of
-from harness.project.workflow import WORKFLOW, workflow
+from harness.calibration.shipped_tests import RECORD, known_tests, record_of
+from harness.calibration.ci_workflow import WORKFLOW, workflow
 from harness.run.budget import seconds_in
 from harness.run.model_settings import ModelSettings
 from harness.run.pytest_configuration import configuration, options_in, with_options
