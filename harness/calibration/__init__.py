@@ -1,1 +1,1 @@
-"""Thresholds from a panel of reference models: train it, measure it, and set thresholds by its spread."""
+"""Set up and calibrate a gate: its first files, a panel of reference models, and thresholds by their spread."""
