@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from harness.base.errors import InputError
 from harness.base.files import write_all_or_none, write_atomically
 from harness.base.settings import options_of
+from harness.calibration.ci_workflow import WORKFLOW, workflow
 from harness.calibration.samples import fit_for, samples_in_toml, with_samples
+from harness.calibration.shipped_tests import RECORD, known_tests, record_of
 from harness.checks import read_checks
 from harness.checks.shipped import shipped_tests
 from harness.checks.slices import SLICE
@@ -23,8 +25,6 @@ from harness.data.groups import groups_sha256
 from harness.data.options import DATA_SETTINGS
 from harness.measures.classification import confused_pairs
 from harness.networks.options import NETWORK_SETTINGS
-from harness.calibration.shipped_tests import RECORD, known_tests, record_of
-from harness.calibration.ci_workflow import WORKFLOW, workflow
 from harness.run.budget import seconds_in
 from harness.run.model_settings import ModelSettings
 from harness.run.pytest_configuration import configuration, options_in, with_options

@@ -131,9 +131,9 @@ def _update(folder: Path, *, write: bool) -> int:
 
 def _told(plan: Initialized, request: InitRequest, here: Path) -> list[str]:
     """Say what was written, what a run takes, and what to do next."""
+    from harness.calibration.first_gate import CANDIDATE, CHECKS, TESTS
     from harness.checks import read_checks
     from harness.checks.starter import offered
-    from harness.calibration.first_gate import CANDIDATE, CHECKS, TESTS
 
     families = ", ".join(dict.fromkeys(row.family for row in plan.rows))
     whom = f"for {len(plan.images)} images of {len(plan.images.classes)} classes"

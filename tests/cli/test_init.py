@@ -17,14 +17,14 @@ from ruamel.yaml import YAML
 from zoo import ARGUMENTS, CLASSES, checks_text, hypothesis_as_it_starts, images_of, network
 
 from harness.base import files
+from harness.calibration.ci_workflow import workflow
+from harness.calibration.shipped_tests import RECORD
 from harness.checks import read_checks
 from harness.checks.shipped import shipped_tests
 from harness.checks.starter import offered
 from harness.cli import main
 from harness.data import load_images
 from harness.networks.checkpoints import Record, save_checkpoint
-from harness.calibration.shipped_tests import RECORD
-from harness.calibration.ci_workflow import workflow
 from harness.run.pytest_configuration import added_options
 
 SHIPPED = {test.name: test.text for test in shipped_tests()}
