@@ -73,9 +73,11 @@ def main() -> None:
         parser.error(f"there is no picture {min(unknown)}; there are {', '.join(PICTURES)}")
     session = open_session(
         RunRequest(
-            candidate=MODELS / "augmented.safetensors",
-            baseline=MODELS / "baseline.safetensors",
-            incumbent=MODELS / "panel/seed-001.safetensors",
+            roles={
+                "candidate": MODELS / "augmented.safetensors",
+                "baseline": MODELS / "baseline.safetensors",
+                "incumbent": MODELS / "panel/seed-001.safetensors",
+            },
             checks=REPOSITORY / "stress_tests/checks.toml",
             samples=options.samples,
         )

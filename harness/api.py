@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.checks.roles import ROLES
 from harness.run.execute import RunResult, execute, without_verdict
 from harness.run.request import RunRequest
 
@@ -51,24 +52,26 @@ def gate(
     mlflow: str | None = None,
     options: Sequence[str] = (),
     progress: bool = True,
+    **others: str | Path,
 ) -> RunResult:
     r"""Run the gate on a candidate in a process of its own, and return its verdict with every value measured.
 
     Arguments are the settings of `pytest stress_tests` by their names, with the same defaults, and `tests` is the
     folder of the stress tests; `options` are further options of pytest. With `progress` the run's own lines are printed
-    as they come. A candidate that cannot be judged is no exception: the verdict is then `error`, and `errors` say why.
-    Raises `InputError` for a setting that is none.
+    as they come. `others` are checkpoints of further roles. A candidate that cannot be judged is no exception: the
+    verdict is then `error`, and `errors` say why. Raises `InputError` for a setting that is none.
 
-        from harness import check
+        from harness import gate
 
         result = gate("runs/new.pth", data="folder:photos/test")
         if not result.passed:
             print(result.headline, *result.failed, sep="\\n")
     """
+    if unknown := others.keys() - ROLES.keys():
+        raise TypeError(f"gate() got an unexpected keyword argument {min(unknown)!r}")
+    named = {"candidate": candidate, "baseline": baseline, "incumbent": incumbent, **others}
     request = RunRequest(
-        candidate=candidate,
-        baseline=baseline,
-        incumbent=incumbent,
+        roles={role: path for role, path in named.items() if path is not None},
         checks=checks,
         model=model,
         model_arg=model_arg,

@@ -10,9 +10,6 @@ if TYPE_CHECKING:
 
     from harness.base.errors import InputError
 
-BARE = frozenset({"candidate", "baseline", "incumbent", "checks"})
-"""Settings that pytest, too, knows by their name alone; all others have a prefix, lest two plugins share an option."""
-
 
 @dataclass(frozen=True)
 class Setting:
@@ -38,11 +35,6 @@ class Setting:
         return self.name.replace("-", "_")
 
 
-def option_of_pytest(name: str) -> str:
-    """Return pytest's option for a setting: `--candidate`, `--stress-size`."""
-    return f"--{name}" if name in BARE else f"--stress-{name}"
-
-
 def option_of_command(name: str) -> str:
     """Return the commands' option for a setting: `--size`."""
     return f"--{name}"
@@ -55,9 +47,9 @@ def told(error: InputError, option: Callable[[str], str]) -> str:
 
 
 def options_of(
-    values: Mapping[str, Any], settings: Iterable[Setting], *, option_of: Callable[[str], str] = option_of_pytest
+    values: Mapping[str, Any], settings: Iterable[Setting], option_of: Callable[[str], str]
 ) -> list[tuple[str, ...]]:
-    """Return options, by default pytest's, each with its value, for the settings that are not as by default."""
+    """Return a surface's options, each with its value, for the settings that are not as by default."""
     given: list[tuple[str, ...]] = []
     for setting in settings:
         value, option = values.get(setting.name, setting.default), option_of(setting.name)
@@ -75,9 +67,7 @@ def with_defaults(values: Mapping[str, Any], settings: Iterable[Setting]) -> dic
     return {setting.name: values.get(setting.name, setting.default) for setting in settings}
 
 
-def add_settings(
-    add: Callable[..., Any], settings: Iterable[Setting], *, option: Callable[[str], str] = option_of_pytest
-) -> None:
+def add_settings(add: Callable[..., Any], settings: Iterable[Setting], option_of: Callable[[str], str]) -> None:
     """Add an option for each setting, by a parser's `add_argument` or a pytest group's `addoption`.
 
     Its value goes by `stress_` and the name; see `values_in`.
@@ -90,7 +80,7 @@ def add_settings(
             how |= {"type": setting.type, "metavar": setting.metavar or None, "choices": setting.choices or None}
         if setting.multiple:
             how |= {"action": "append", "default": list(setting.default or ())}
-        add(option(setting.name), **how)
+        add(option_of(setting.name), **how)
 
 
 def values_in(namespace: object) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from harness.run.budget import seconds_in
 from harness.run.model_settings import ModelSettings
 from harness.run.pytest_configuration import configuration, options_in, with_options
 from harness.run.request import request_of
+from harness.run.settings import option_of_pytest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -161,7 +162,7 @@ def _gate_options_in(path: Path, addopts: Sequence[str]) -> list[tuple[str, ...]
     """Return the options of data and network among those of a pytest configuration, each with its value."""
     settings = (*DATA_SETTINGS, *NETWORK_SETTINGS)
     try:
-        return options_of(request_of(addopts).values, settings)
+        return options_of(request_of(addopts).values, settings, option_of_pytest)
     except InputError as error:
         raise InputError(f"{path}: its addopts cannot be read ({error})") from None
 

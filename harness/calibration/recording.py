@@ -107,8 +107,7 @@ def recorded(checkpoint: Path, recording: Recording, *, core: int, sha256: str |
     """
     with tempfile.TemporaryDirectory() as folder:
         request = RunRequest(
-            candidate=checkpoint,
-            incumbent="none",
+            roles={"candidate": checkpoint, "incumbent": "none"},
             checks=recording.checks.path,
             profile="default" if recording.checks.data.sample is None else "quick",
             reports=folder,

@@ -29,7 +29,7 @@ def fit_for(
     seconds_in(budget)
     with tempfile.TemporaryDirectory() as folder:
         request = RunRequest(
-            candidate=checkpoint,
+            roles={"candidate": checkpoint},
             checks=checks,
             profile="quick" if quick else "default",
             plan=True,

@@ -91,7 +91,7 @@ def _reproduce(paths: Sequence[Path], *more: str) -> str:
     """Return the command that makes the same comparison again."""
     from harness.base.settings import option_of_command, options_of
 
-    own = [part for each in options_of(values(), model_settings(), option_of=option_of_command) for part in each]
+    own = [part for each in options_of(values(), model_settings(), option_of_command) for part in each]
     for_gate = ["--", *passed_on()] if passed_on() else []
     return shlex.join(["stress-harness", "compare", *map(str, paths), *more, *own, *for_gate])
 
@@ -139,10 +139,13 @@ def _compare_many(paths: tuple[Path, ...], checks_path: Path, output: Path, *, a
     from harness.report.ranking import ranking_lines, ranking_page, ranking_rows
     from harness.run.ranking import RankingRequest, rank
     from harness.run.request import joined
+    from harness.run.settings import option_of_pytest
 
     gate_settings = [setting for setting in model_settings() if setting.group != "backend"]
     refuse_own("--candidate", "--checks", "--stress-reports")
-    passed = tuple(part for option in options_of(values(), gate_settings) for part in option) + passed_on()
+    passed = (
+        tuple(part for option in options_of(values(), gate_settings, option_of_pytest) for part in option) + passed_on()
+    )
     # What the project's configuration says of the network, and what is said here.
     _, network = project_options(checks_path, passed)
     candidates = rank(RankingRequest(paths, checks_path, network, tuple(joined(passed))))

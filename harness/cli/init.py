@@ -92,6 +92,7 @@ def init_command(
     """Make a gate."""
     from harness.base.settings import options_of
     from harness.calibration.first_gate import InitRequest, initialize
+    from harness.run.settings import option_of_pytest
 
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; make it first")
@@ -106,7 +107,7 @@ def init_command(
         budget,
         ci is not None,
         chosen_model_settings(),
-        tuple(options_of(values(), data_settings())),
+        tuple(options_of(values(), data_settings(), option_of_pytest)),
     )
     print("\n".join(_told(initialize(request, folder), request, folder)))
     return OK

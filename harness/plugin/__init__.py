@@ -13,7 +13,7 @@ import pytest
 
 from harness.base.errors import InputError, end_copy, printable
 from harness.base.records import as_json
-from harness.base.settings import option_of_pytest, told
+from harness.base.settings import told
 from harness.checks import read_checks
 from harness.plugin.collector import Collector
 from harness.plugin.detection import expect_own, reports_named
@@ -27,6 +27,7 @@ from harness.plugin.timeout import TimeKeeper
 from harness.run.opening import EXAMPLES
 from harness.run.outcome import NOT_JUDGED, PAGE
 from harness.run.reported import refusal_of
+from harness.run.settings import option_of_pytest
 
 if TYPE_CHECKING:
     from collections.abc import Generator

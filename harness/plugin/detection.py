@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.base.settings import option_of_pytest
 from harness.run.request import joined, paths_behind, value_in
+from harness.run.settings import option_of_pytest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

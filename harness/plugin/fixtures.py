@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.base.errors import NotApplicableError, NotRecordedError
+from harness.checks.roles import ROLES
 from harness.plugin.run import RUN, NotApplicable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.checks import Check
     from harness.data import LabelledImages
     from harness.inference import RoleModel
@@ -55,30 +58,20 @@ def golden_images(stress_session: StressSession) -> LabelledImages:
     return stress_session.golden_images
 
 
-@pytest.fixture(scope="session")
-def candidate(stress_session: StressSession) -> RoleModel:
-    """Return the checkpoint under test."""
-    return role_model(stress_session, "candidate")
+def fixture_of(role: str) -> Callable[..., RoleModel]:
+    """Return the fixture of a role: its model; a test does not apply where there is none, or only the candidate."""
+
+    def model(stress_session: StressSession) -> RoleModel:
+        try:
+            return stress_session.role(role)
+        except NotApplicableError as error:
+            raise NotApplicable.because(error) from None
+
+    model.__doc__ = f"Return {ROLES[role].about[0].lower()}{ROLES[role].about[1:]}."
+    return pytest.fixture(scope="session", name=role)(model)
 
 
-@pytest.fixture(scope="session")
-def baseline(stress_session: StressSession) -> RoleModel:
-    """Return the plain model that the candidate is compared with."""
-    return role_model(stress_session, "baseline")
-
-
-@pytest.fixture(scope="session")
-def incumbent(stress_session: StressSession) -> RoleModel:
-    """Return the last accepted checkpoint."""
-    return role_model(stress_session, "incumbent")
-
-
-def role_model(session: StressSession, name: str) -> RoleModel:
-    """Return the model of a role; a test that asks for one that there is not, or for itself, does not apply."""
-    try:
-        return session.role(name)
-    except NotApplicableError as error:
-        raise NotApplicable.because(error) from None
+globals().update({role: fixture_of(role) for role in ROLES})
 
 
 @pytest.fixture(scope="session")

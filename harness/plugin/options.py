@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from harness.base.errors import InputError
-from harness.base.settings import BARE, add_settings, option_of_pytest, told, values_in
+from harness.base.settings import add_settings, told, values_in
 from harness.checks.roles import ROLES
 from harness.plugin.detection import may_be_gate_run
 from harness.run.execute import taken_over
 from harness.run.request import RunRequest
-from harness.run.settings import MODEL_SETTINGS, SETTINGS
+from harness.run.settings import SETTINGS, is_bare, option_of_pytest
 
 
 def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
@@ -22,9 +22,8 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
     plain = ", ".join(f"--{role}" for role in ROLES)
     about = f"{plain} and --checks are known where stress_tests/ has a check, or one is named"
     group = parser.getgroup("stress harness", f"model quality gate for image classifiers ({about})")
-    if may_be_gate_run(config):
-        add_settings(group.addoption, MODEL_SETTINGS)
-    add_settings(group.addoption, (setting for name, setting in SETTINGS.items() if name not in BARE))
+    known = [setting for name, setting in SETTINGS.items() if may_be_gate_run(config) or not is_bare(name)]
+    add_settings(group.addoption, known, option_of_pytest)
 
 
 def request_of_config(config: pytest.Config) -> RunRequest:

@@ -166,7 +166,7 @@ class GateRun:
                 f"{self.checks.path}: made for the data {self.checks.data.name!r}; name them with --stress-data, on "
                 f"the command line or in the addopts of your pytest configuration"
             )
-        named = request.candidate is not None or "candidate" in request.shipped
+        named = "candidate" in request.roles or "candidate" in request.shipped
         candidate = request.checkpoints["candidate"]
         if not (named or candidate.exists()):
             raise InputError(

@@ -193,7 +193,7 @@ def _judged(checkpoints: dict[str, Path], checks: Path, passed: Sequence[str]) -
     for name, path in tqdm(checkpoints.items(), unit="checkpoint", desc="gating", delay=2):
         with tempfile.TemporaryDirectory() as folder:
             request = RunRequest(
-                candidate=path,
+                roles={"candidate": path},
                 checks=checks,
                 no_overview=True,
                 reports=folder,

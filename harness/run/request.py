@@ -6,21 +6,21 @@ import argparse
 import os
 import shlex
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import InputError
-from harness.base.settings import add_settings, option_of_pytest, options_of, values_in
+from harness.base.settings import add_settings, options_of, values_in
 from harness.checks.roles import ROLES
 from harness.data.options import DataOptions
 from harness.networks.options import NetworkOptions
 from harness.networks.running import BackendOptions
 from harness.run.budget import seconds_in
 from harness.run.pytest_configuration import added_options
-from harness.run.settings import HISTORY_FILE, SETTINGS
+from harness.run.settings import HISTORY_FILE, SETTINGS, option_of_pytest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,15 +43,14 @@ Spec = str | Path
 class RunRequest:
     """All that a gate run is asked for: the settings, each by its name, as in `harness.run.settings`.
 
-    What is None has its default, which `root` is resolved against, the folder of the project. `tests` are files or
+    `roles` are the checkpoints that were named, "none" for none. What is missing or None has its default, which `root`
+    is resolved against, the folder of the project. `tests` are files or
     folders of stress tests, and `options` further options of pytest. Calibration alone asks for `record`, families or
     rows to measure without judging, empty for all; for `answers`, the folder in which the candidate's answers are left;
     and for `panel_predictions` of another file than the recipe of the checks file names.
     """
 
-    candidate: Spec | None = None
-    baseline: Spec | None = None
-    incumbent: Spec | None = None
+    roles: Mapping[str, Spec] = field(default_factory=dict)
     checks: Spec | None = None
     model: str | None = None
     model_arg: Sequence[str] = ()
@@ -94,13 +93,18 @@ class RunRequest:
     @staticmethod
     def of(values: Mapping[str, Any], **more: Any) -> RunRequest:
         """Return the request of these values of settings, by name; those that are missing have their defaults."""
-        known = {SETTINGS[name].argument: value for name, value in values.items() if name in SETTINGS}
-        return RunRequest(**known, **more)
+        known = {name: value for name, value in values.items() if name in SETTINGS}
+        roles = {role: known.pop(role) for role in ROLES if role in known}
+        named = {role: path for role, path in roles.items() if path is not None}
+        return RunRequest(named, **{SETTINGS[name].argument: value for name, value in known.items()}, **more)
 
     @property
     def values(self) -> dict[str, Any]:
         """Return the value of every setting by its name."""
-        return {name: getattr(self, setting.argument) for name, setting in SETTINGS.items()}
+        return {
+            name: self.roles.get(name) if name in ROLES else getattr(self, setting.argument)
+            for name, setting in SETTINGS.items()
+        }
 
     @cached_property
     def data_options(self) -> DataOptions:
@@ -122,7 +126,7 @@ class RunRequest:
         """Return the checkpoints of the roles that have one; raises `InputError` for a role that needs one."""
         found: dict[str, Path] = {}
         for name, role in ROLES.items():
-            given = getattr(self, name)
+            given = self.roles.get(name)
             if given == "none":
                 if not role.optional:
                     raise InputError(f"a check needs a {name}; name a checkpoint", setting=f"{name} none")
@@ -135,7 +139,7 @@ class RunRequest:
     @property
     def shipped(self) -> frozenset[str]:
         """Return the roles whose checkpoint is that of a shipped model."""
-        return frozenset(name for name in self.checkpoints if self._ours and getattr(self, name) is None)
+        return frozenset(name for name in self.checkpoints if self._ours and name not in self.roles)
 
     @property
     def _ours(self) -> bool:
@@ -194,7 +198,7 @@ class RunRequest:
 
 def command_line(request: RunRequest) -> list[str]:
     """Return the arguments of pytest that ask for this; what only calibration asks for has no option."""
-    given = [part for option in options_of(request.values, SETTINGS.values()) for part in option]
+    given = [part for option in options_of(request.values, SETTINGS.values(), option_of_pytest) for part in option]
     return joined([*request.tests, *given, *request.options])
 
 
@@ -205,7 +209,7 @@ def request_of(arguments: Sequence[str], *, tests: Path | None = None) -> RunReq
     `InputError` for a value that is none.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    add_settings(parser.add_argument, SETTINGS.values())
+    add_settings(parser.add_argument, SETTINGS.values(), option_of_pytest)
     line = [*(added_options(tests) if tests else ()), *arguments]
     try:
         found, rest = parser.parse_known_args(line)

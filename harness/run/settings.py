@@ -12,25 +12,38 @@ HISTORY_FILE = "history.jsonl"
 """The file in which runs leave a line, by default in the folder of reports."""
 PROFILES = ("quick", "default", "thorough")
 
-MODEL_SETTINGS = (
-    *(
-        Setting(
-            name,
-            f"{role.about}{', or none' if role.optional else ''} (default: {role.default_in_words}).",
-            "models",
-            metavar="PATH|none" if role.optional else "PATH",
-        )
-        for name, role in ROLES.items()
-    ),
-    Setting(
-        "checks",
-        "The file with the thresholds (default: stress_tests/checks.toml; in the quick profile "
-        "stress_tests/checks-quick.toml if it is there).",
-        "models",
-        metavar="PATH",
-    ),
+CHECKS_SETTING = Setting(
+    "checks",
+    "The file with the thresholds (default: stress_tests/checks.toml; in the quick profile "
+    "stress_tests/checks-quick.toml if it is there).",
+    "models",
+    metavar="PATH",
 )
-"""The settings that say which models are judged, and by which thresholds."""
+
+
+def is_bare(name: str) -> bool:
+    """Return whether pytest, too, knows a setting by its name alone: a role, or the checks file.
+
+    All others have a prefix, lest two plugins share an option.
+    """
+    return name in ROLES or name == CHECKS_SETTING.name
+
+
+def option_of_pytest(name: str) -> str:
+    """Return pytest's option for a setting: `--candidate`, `--stress-size`."""
+    return f"--{name}" if is_bare(name) else f"--stress-{name}"
+
+
+def setting_of(role: str) -> Setting:
+    """Return the setting that names the checkpoint of a role."""
+    about = ROLES[role]
+    return Setting(
+        role,
+        f"{about.about}{', or none' if about.optional else ''} (default: {about.default_in_words}).",
+        "models",
+        metavar="PATH|none" if about.optional else "PATH",
+    )
+
 
 SCOPE_SETTINGS = (
     Setting(
@@ -133,7 +146,8 @@ REPORT_SETTINGS = (
 SETTINGS = {
     setting.name: setting
     for setting in (
-        *MODEL_SETTINGS,
+        *map(setting_of, ROLES),
+        CHECKS_SETTING,
         *NETWORK_SETTINGS,
         *DATA_SETTINGS,
         *SCOPE_SETTINGS,

@@ -14,11 +14,12 @@ from zoo import Zoo, in_this_process
 import harness
 from harness.api import gate
 from harness.base.errors import InputError
+from harness.checks.roles import ROLES
 from harness.run.execute import RunResult, execute
 from harness.run.request import RunRequest
 
 PAGE = Path(__file__).parents[2] / "docs/python.md"
-ELSEWHERE = {"plan", "record", "answers", "panel_predictions", "root"}
+ELSEWHERE = {"plan", "record", "answers", "panel_predictions", "root", "roles"}
 """What a request has, and is no argument of the gate."""
 
 
@@ -42,7 +43,9 @@ def zoo(pytester, monkeypatch):
 
 def test_its_arguments_are_those_of_a_request_with_their_defaults():
     asked = {each.name: each.default for each in dataclasses.fields(RunRequest) if each.name not in ELSEWHERE}
-    own = {name: each.default for name, each in inspect.signature(gate).parameters.items() if name != "progress"}
+    asked |= dict.fromkeys(ROLES)
+    parameters = inspect.signature(gate).parameters
+    own = {name: each.default for name, each in parameters.items() if name not in {"progress", "others"}}
     assert own.keys() == asked.keys()
     assert {name for name in own if own[name] != asked[name]} == {"tests"}
 
@@ -96,6 +99,11 @@ def test_what_cannot_be_judged_is_a_result_that_says_why(zoo):
 def test_a_setting_that_is_none_is_refused_by_its_name(zoo):
     with pytest.raises(InputError, match=r"^size 0: expected a number of pixels"):
         gate("new.safetensors", size="0")
+
+
+def test_an_argument_that_is_neither_setting_nor_role_is_refused():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'teachers'"):
+        gate("new.safetensors", teachers="big.safetensors")
 
 
 def test_a_run_that_crashes_is_a_verdict_with_reports(tmp_path, monkeypatch):

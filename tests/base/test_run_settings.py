@@ -3,8 +3,8 @@
 import pytest
 
 from harness.base.errors import InputError
-from harness.base.settings import option_of_command, option_of_pytest, told, with_defaults
-from harness.run.settings import SETTINGS
+from harness.base.settings import option_of_command, told, with_defaults
+from harness.run.settings import SETTINGS, option_of_pytest
 
 
 @pytest.mark.parametrize(

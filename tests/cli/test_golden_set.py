@@ -75,9 +75,7 @@ class GoldenZoo(GatedZoo):
 
     def open(self, **facts):
         options = RunRequest(
-            candidate=self.root / "models/augmented.safetensors",
-            baseline="none",
-            incumbent="none",
+            {"candidate": self.root / "models/augmented.safetensors", "baseline": "none", "incumbent": "none"},
             checks=self.checks,
             no_cache=True,
         )

@@ -312,7 +312,7 @@ def session_of(npz, tmp_path, classes):
     arguments = {"conv_channels": [1], "fc_sizes": [], "image_size": [12, 5], "classes": 2}
     save_checkpoint(tmp_path / "m.safetensors", FashionCNN(**arguments), Record("fashion-cnn", arguments, ()))
     checks = checks_of(load_images(spec), tmp_path / "checks.toml", classes)
-    options = RunRequest(candidate=tmp_path / "m.safetensors", checks=checks, data=spec, no_cache=True)
+    options = RunRequest({"candidate": tmp_path / "m.safetensors"}, checks=checks, data=spec, no_cache=True)
     return open_session(options, workers=1)
 
 

@@ -70,7 +70,7 @@ def test_workers_of_several_kinds_are_told_with_the_verdicts_margin():
 
 def parsed(*arguments):
     parser = argparse.ArgumentParser()
-    add_settings(parser.add_argument, BACKEND_SETTINGS)
+    add_settings(parser.add_argument, BACKEND_SETTINGS, "--{}".format)
     return BackendOptions.of(values_in(parser.parse_args(arguments)))
 
 

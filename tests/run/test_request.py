@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from harness.base.errors import InputError
+from harness.checks.roles import ROLES
 from harness.run.request import RunRequest, command_line, joined, request_of, value_in
 from harness.run.settings import SETTINGS
 
 ASKED = RunRequest(
-    candidate=Path("new.pth"),
-    baseline="none",
+    {"candidate": Path("new.pth"), "baseline": "none"},
     checks="shop/checks.toml",
     model="shop:net",
     model_arg=("width=2", "depth=3"),
@@ -29,7 +29,7 @@ ASKED = RunRequest(
 
 
 def test_every_setting_is_an_argument_and_has_its_default():
-    known = {each.name: each.default for each in dataclasses.fields(RunRequest)}
+    known = {each.name: each.default for each in dataclasses.fields(RunRequest)} | dict.fromkeys(ROLES)
     assert {setting.argument: setting.default for setting in SETTINGS.values()}.items() <= known.items()
 
 
@@ -40,7 +40,7 @@ def test_a_request_survives_its_command_line():
         line
     )
     assert dataclasses.replace(request_of(line), model_arg=ASKED.model_arg, options=()) == dataclasses.replace(
-        ASKED, candidate="new.pth"
+        ASKED, roles={"candidate": "new.pth", "baseline": "none"}
     )
     assert request_of(line).options == ("shop", "-x")
 
@@ -77,7 +77,7 @@ def test_paths_are_joined_to_their_options():
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (RunRequest(candidate="none"), "candidate none: a check needs a candidate; name a checkpoint"),
+        (RunRequest({"candidate": "none"}), "candidate none: a check needs a candidate; name a checkpoint"),
         (RunRequest(budget="soon"), "budget soon: expected a time"),
         (RunRequest(timeout=-1), "timeout -1: expected seconds"),
         (RunRequest(ray_workers=2), "are settings of the backend ray"),

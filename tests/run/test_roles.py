@@ -9,6 +9,7 @@ from zoo import ROWS, Zoo, hypothesis_as_it_starts
 
 from harness.checks import ChecksError, read_checks
 from harness.checks.roles import ROLES, Role
+from harness.run.settings import SETTINGS, setting_of
 
 TEACHER_ROW = """
 [[check]]
@@ -30,14 +31,9 @@ def test_the_teacher_is_right(teacher, images, evidence, stress_check):
     assert verdict.passed, verdict.explain()
 """
 TEACHER_FIXTURE = """
-import pytest
+from harness.plugin.fixtures import fixture_of
 
-from harness.plugin.fixtures import role_model
-
-
-@pytest.fixture(scope="session")
-def teacher(stress_session):
-    return role_model(stress_session, "teacher")
+teacher = fixture_of("teacher")
 """
 
 
@@ -53,6 +49,7 @@ def zoo(pytester, monkeypatch):
 @pytest.fixture
 def teacher(monkeypatch, zoo):
     monkeypatch.setitem(ROLES, "teacher", Role("The model that the candidate learnt from", precondition=True))
+    monkeypatch.setitem(SETTINGS, "teacher", setting_of("teacher"))
     zoo.bind(ROWS.split('\n[[check]]\nid = "rotate')[0].replace("bee", "ant") + TEACHER_ROW)
     (zoo.tests / "test_teacher.py").write_text(TEACHER_TEST)
     (zoo.tests / "conftest.py").write_text(TEACHER_FIXTURE)

@@ -49,9 +49,7 @@ def options(tmp_path_factory) -> RunRequest:
     (folder / "checks.toml").write_text(CHECKS.format(**fingerprint()))
     path = folder / "model.safetensors"
     return RunRequest(
-        candidate=path,
-        baseline=path,
-        incumbent="none",
+        roles={"candidate": path, "baseline": path, "incumbent": "none"},
         checks=folder / "checks.toml",
         samples=300,
         device="cpu",
@@ -144,11 +142,11 @@ def test_checks_made_for_other_data_are_refused_with_both_values(options, tmp_pa
 def test_a_missing_checkpoint_is_refused_by_its_path(options, tmp_path, role):
     missing = tmp_path / "missing.safetensors"
     with pytest.raises(CheckpointRefused, match=r"REFUSED\[NOT_REGULAR\] .*missing\.safetensors: cannot be opened"):
-        open_session(replace(options, **{role: missing}), workers=1)
+        open_session(replace(options, roles={**options.roles, role: missing}), workers=1)
 
 
 def test_missing_checks_are_refused_before_a_model_is_loaded(options, tmp_path):
-    changed = replace(options, checks=tmp_path / "none.toml", candidate=tmp_path / "none.safetensors")
+    changed = replace(options, checks=tmp_path / "none.toml", roles={"candidate": tmp_path / "none.safetensors"})
     with pytest.raises(ChecksError, match=r"none\.toml: cannot be read"):
         open_session(changed, workers=1)
 
@@ -198,7 +196,7 @@ def test_a_model_that_cannot_predict_is_refused_at_once_with_its_role(options, t
     torch.save(Unusable(failure).state_dict(), path)
     changed = replace(
         options,
-        candidate=path,
+        roles={**options.roles, "candidate": path},
         model=f"{__name__}:Unusable",
         model_arg=(f"failure={failure}",),
     )
@@ -211,7 +209,7 @@ def test_the_users_builder_is_not_for_shipped_models(options):
     weights = options.checkpoints["candidate"].with_name("weights.pth")
     changed = replace(
         options,
-        candidate=weights,
+        roles={**options.roles, "candidate": weights},
         model="harness.networks.architectures:FashionCNN",
         model_arg=("conv_channels=[2, 2]", "fc_sizes=[4]"),
     )
