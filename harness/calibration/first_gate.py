@@ -22,7 +22,7 @@ from harness.checks.shipped import shipped_tests
 from harness.checks.slices import SLICE
 from harness.checks.starter import families_of, starter, starter_rows
 from harness.data.groups import groups_sha256
-from harness.data.options import DATA_SETTINGS
+from harness.data.settings import DATA_SETTINGS
 from harness.measures.classification import confused_pairs
 from harness.networks.options import NETWORK_SETTINGS
 from harness.run.budget import seconds_in

@@ -115,7 +115,7 @@ def values() -> dict[str, Any]:
 
 def data_settings() -> tuple[Setting, ...]:
     """Return the settings of data and network."""
-    from harness.data.options import DATA_SETTINGS
+    from harness.data.settings import DATA_SETTINGS
     from harness.networks.options import NETWORK_SETTINGS
 
     return *DATA_SETTINGS, *NETWORK_SETTINGS

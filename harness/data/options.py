@@ -1,4 +1,4 @@
-"""The settings that name images, and how pixels are made of them."""
+"""Test images as settings name them, and how pixels are made of them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import InputError
-from harness.base.settings import Setting, with_defaults
-from harness.data.pipeline import INTERPOLATIONS, Pipeline
-from harness.data.sources import load_images, specs_in_words
+from harness.base.settings import with_defaults
+from harness.data.pipeline import Pipeline
+from harness.data.settings import DATA_SETTINGS
+from harness.data.sources import load_images
 from harness.data.transforms import WORDS, named_transform
 
 if TYPE_CHECKING:
@@ -87,59 +88,3 @@ def parse_size(text: str, *, setting: str = "size") -> tuple[int, int]:
 
 def _parsed(setting: str, text: str | None) -> tuple[int, int] | None:
     return None if text is None else parse_size(text, setting=setting)
-
-
-DATA_SETTINGS = (
-    Setting(
-        "data",
-        f"The labelled test images: {specs_in_words(explained=True)} (default: fashion-mnist).",
-        "data",
-        default="fashion-mnist",
-        metavar="SPEC",
-    ),
-    Setting(
-        "size",
-        "The size that images are stretched to, such as 64 or 64x96; when they are of several sizes this is needed, or "
-        "resize with crop, or transform. None of these is for fashion-mnist (default: as they are).",
-        "data",
-        metavar="HEIGHTxWIDTH",
-    ),
-    Setting(
-        "channels",
-        "Load images as grey, 1, or as colour, 3; not for fashion-mnist (default: as they are).",
-        "data",
-        type=int,
-        choices=(1, 3),
-    ),
-    Setting(
-        "resize",
-        "The length that the shorter side of images is resized to, the other in proportion (default: as it is).",
-        "data",
-        metavar="PIXELS",
-    ),
-    Setting(
-        "crop",
-        "The middle of images that is kept, after resize, such as 224 (default: all of them).",
-        "data",
-        metavar="HEIGHTxWIDTH",
-    ),
-    Setting("interpolation", "How images are resized (default: bilinear).", "data", choices=tuple(INTERPOLATIONS)),
-    Setting(
-        "antialias",
-        "Whether resizing is antialiased, as torchvision's of PIL images is, or not, as its of tensors may be "
-        "(default: yes).",
-        "data",
-        default="yes",
-        choices=("yes", "no"),
-    ),
-    Setting(
-        "transform",
-        "The pipeline in place of these: module:callable, called with each picture (PIL, RGB) for a tensor (C, H, W) "
-        "or array in [0, 1] or of bytes, the same every time; or timm or torchvision, the pipeline that the network of "
-        "model was made with by timm's data config or torchvision's default weights. A last Normalize of torchvision's "
-        "becomes the network's normalisation, unless normalisation says another (default: none).",
-        "data",
-        metavar="SPEC",
-    ),
-)
-"""The settings that `DataOptions` are made of."""

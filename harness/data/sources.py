@@ -9,19 +9,12 @@ from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError, writable
 from harness.base.user_code import is_name
-from harness.data.arrow_files import load_arrow
-from harness.data.datasets import load_named
-from harness.data.fashion_mnist import load_fashion_mnist
-from harness.data.files import load_csv, load_folder
-from harness.data.npz import load_npz
-from harness.data.pipeline import Pipeline
-from harness.data.remote import is_url
-from harness.data.webdataset import load_webdataset
 
 if TYPE_CHECKING:
     from harness.data.images import LabelledImages
+    from harness.data.pipeline import Pipeline
 
-Load = Callable[[str, Pipeline], "LabelledImages"]
+Load = Callable[[str, "Pipeline"], "LabelledImages"]
 """Loads what a specification names behind its colon, each image made by the pipeline.
 
 Raises `InputError` for what cannot be loaded.
@@ -41,6 +34,8 @@ class Source:
 
 
 def _shipped(_: str, pipeline: Pipeline) -> LabelledImages:
+    from harness.data.fashion_mnist import load_fashion_mnist
+
     if not pipeline.changes_nothing:
         raise InputError(
             "size and channels are for images of other data, as is all that makes pixels of pictures; Fashion-MNIST's "
@@ -49,30 +44,49 @@ def _shipped(_: str, pipeline: Pipeline) -> LabelledImages:
     return load_fashion_mnist("test")
 
 
+def _folder(path: str, pipeline: Pipeline) -> LabelledImages:
+    from harness.data.files import load_folder
+
+    return load_folder(Path(path), pipeline)
+
+
+def _npz(path: str, pipeline: Pipeline) -> LabelledImages:
+    from harness.data.npz import load_npz
+
+    return load_npz(Path(path), pipeline)
+
+
+def _csv(path: str, pipeline: Pipeline) -> LabelledImages:
+    from harness.data.files import load_csv
+
+    return load_csv(Path(path), pipeline)
+
+
+def _arrow(path: str, pipeline: Pipeline) -> LabelledImages:
+    from harness.data.arrow_files import load_arrow
+
+    return load_arrow(path, pipeline)
+
+
+def _webdataset(shards: str, pipeline: Pipeline) -> LabelledImages:
+    from harness.data.webdataset import load_webdataset
+
+    return load_webdataset(shards, pipeline)
+
+
+# Loaders import their module when they are called: the help of commands lists the sources, and needs no NumPy.
 SOURCES: dict[str, Source] = {
     "fashion-mnist": Source(_shipped),
-    "folder": Source(
-        lambda path, pipeline: load_folder(Path(path), pipeline),
-        takes="PATH",
-        about="one folder per class, and perhaps groups.csv",
-    ),
+    "folder": Source(_folder, takes="PATH", about="one folder per class, and perhaps groups.csv"),
     "npz": Source(
-        lambda path, pipeline: load_npz(Path(path), pipeline),
-        takes="PATH",
-        about="images and labels, perhaps groups, or MedMNIST's test_images and test_labels",
+        _npz, takes="PATH", about="images and labels, perhaps groups, or MedMNIST's test_images and test_labels"
     ),
-    "csv": Source(
-        lambda path, pipeline: load_csv(Path(path), pipeline),
-        takes="FILE",
-        about="columns path and label, others are groups",
-    ),
+    "csv": Source(_csv, takes="FILE", about="columns path and label, others are groups"),
     "hf": Source(
-        load_arrow, takes="PATH", about="what datasets.save_to_disk wrote, or Parquet files, which may be at a URL"
+        _arrow, takes="PATH", about="what datasets.save_to_disk wrote, or Parquet files, which may be at a URL"
     ),
-    "parquet": Source(load_arrow, takes="PATH", about="columns image and label; or a URL"),
-    "webdataset": Source(
-        load_webdataset, takes="SHARDS", about="tar files, such as test-{000..009}.tar, or their URLs"
-    ),
+    "parquet": Source(_arrow, takes="PATH", about="columns image and label; or a URL"),
+    "webdataset": Source(_webdataset, takes="SHARDS", about="tar files, such as test-{000..009}.tar, or their URLs"),
 }
 """The sources of test images, by what a specification begins with."""
 
@@ -93,6 +107,10 @@ def load_images(
     or colour (3), None for as they are. In names of classes, what is no UTF-8 is escaped. Raises `InputError` for a
     specification of another form, and for what its source cannot load.
     """
+    from harness.data.datasets import load_named
+    from harness.data.pipeline import Pipeline
+    from harness.data.remote import is_url
+
     kind, colon, rest = spec.partition(":")
     source = SOURCES.get(kind)
     pipeline = pipeline or Pipeline(size=size, channels=channels)

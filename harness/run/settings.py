@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.base.settings import Setting
 from harness.checks.roles import ROLES
-from harness.data.options import DATA_SETTINGS
+from harness.data.settings import DATA_SETTINGS
 from harness.networks.options import NETWORK_SETTINGS
 from harness.networks.running import BACKEND_SETTINGS
 

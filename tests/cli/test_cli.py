@@ -99,7 +99,7 @@ def test_the_help_of_train_says_the_default_recipe():
     assert said == {name: str(value) for name, value in recipe.items() if name not in {"architecture", "arguments"}}
 
 
-@pytest.mark.parametrize("command", ["", "gate", "history", "calibrate", "train", "list", "cache"])
+@pytest.mark.parametrize("command", ["", *COMMANDS, "golden add"])
 def test_help_imports_nothing_heavy(command):
     arguments = [*command.split(), "--help"]
     code = f"import sys; from harness.cli import main; main({arguments}); print(sorted(sys.modules))"

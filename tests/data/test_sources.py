@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from harness.data import LabelledImages, decoding, load_images, rows
 from harness.data import npz as npz_module
 from harness.data.masks import object_masks
 from harness.data.options import DataOptions
+from harness.data.pipeline import INTERPOLATIONS
+from harness.data.settings import DATA_SETTINGS
 from harness.data.sources import SOURCES, Source, specs_in_words
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
@@ -397,3 +401,13 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
     Image.new("1", (13_000, 13_000)).save(tmp_path / "a/0.png")
     with pytest.raises(InputError, match=r"0\.png: 13000x13000 are more than the limit of \d+ pixels; scale it down"):
         load_images(f"folder:{tmp_path}", size=(8, 8))
+
+
+def test_the_help_names_the_interpolations_that_there_are():
+    choices = next(setting.choices for setting in DATA_SETTINGS if setting.name == "interpolation")
+    assert choices == INTERPOLATIONS
+
+
+def test_the_settings_of_data_need_no_numpy():
+    code = "import sys, harness.data.settings; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
