@@ -12,13 +12,12 @@ from harness.cli.options import (
     OK,
     Command,
     checks_option,
-    device_setting,
     passed_on,
     project_options,
     setting_options,
     values,
 )
-from harness.networks.running import BACKEND_SETTINGS, BackendOptions
+from harness.run.model_settings import BACKEND_SETTINGS, ModelSettings, device_setting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -137,7 +136,7 @@ def calibrate_command(
         check_ids,
         budget,
         project_options(checks_path, passed_on())[1],
-        BackendOptions.of(values()),
+        ModelSettings.of(values()).backend,
         passed_on(),
     )
     checks = read_checks(checks_path)

@@ -12,12 +12,12 @@ from harness.cli.options import (
     OK,
     Command,
     checks_option,
-    device_setting,
     passed_on,
     project_options,
     setting_options,
     values,
 )
+from harness.run.model_settings import device_setting
 
 if TYPE_CHECKING:
     from harness.checks import ChecksFile

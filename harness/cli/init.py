@@ -15,12 +15,10 @@ from harness.cli.options import (
     NEGATIVE,
     OK,
     Command,
-    chosen_model_settings,
-    data_settings,
-    device_setting,
     setting_options,
     values,
 )
+from harness.run.model_settings import DATA_AND_NETWORK, ModelSettings, device_setting
 
 if TYPE_CHECKING:
     from harness.calibration.first_gate import Initialized, InitRequest
@@ -70,7 +68,7 @@ _BELOW = 0.05
 @click.option(
     "--ci", type=click.Choice(["github"]), help="Write a workflow that gates checkpoints, too (default: none)."
 )
-@setting_options(*data_settings(), device_setting("Where the model of --checkpoint runs"))
+@setting_options(*DATA_AND_NETWORK, device_setting("Where the model of --checkpoint runs"))
 @click.option(
     "--update",
     is_flag=True,
@@ -106,8 +104,8 @@ def init_command(
         checkpoint,
         budget,
         ci is not None,
-        chosen_model_settings(),
-        tuple(options_of(values(), data_settings(), option_of_pytest)),
+        ModelSettings.of(values()),
+        tuple(options_of(values(), DATA_AND_NETWORK, option_of_pytest)),
     )
     print("\n".join(_told(initialize(request, folder), request, folder)))
     return OK

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from harness.data.options import DataOptions
     from harness.networks import NetworkOptions
-    from harness.run.model_settings import ModelSettings
 
 F = TypeVar("F", bound="Callable[..., Any] | click.Command")
 OK, NEGATIVE, REFUSED = 0, 1, 2
@@ -111,50 +110,6 @@ def _keep(setting: Setting, context: click.Context, _: click.Parameter, value: A
 def values() -> dict[str, Any]:
     """Return the values of the command's settings by name."""
     return dict(click.get_current_context().meta.get(_VALUES, {}))
-
-
-def data_settings() -> tuple[Setting, ...]:
-    """Return the settings of data and network."""
-    from harness.data.settings import DATA_SETTINGS
-    from harness.networks.options import NETWORK_SETTINGS
-
-    return *DATA_SETTINGS, *NETWORK_SETTINGS
-
-
-def model_settings() -> tuple[Setting, ...]:
-    """Return the settings of `ModelSettings`."""
-    from harness.networks.running import BACKEND_SETTINGS
-
-    samples = Setting("samples", "A stratified sample of N images (default: all).", "scope", type=int, metavar="N")
-    return *data_settings(), samples, device_setting("Where the model runs"), *BACKEND_SETTINGS
-
-
-def device_setting(about: str) -> Setting:
-    """Return the setting of a device; `about` begins its help."""
-    return Setting(
-        "device",
-        f"{about}: auto, cpu, cuda or mps; auto is the first there is of cuda, mps and cpu (default: auto).",
-        "scope",
-        default="auto",
-        metavar="DEVICE",
-    )
-
-
-def chosen_model_settings() -> ModelSettings:
-    """Return the images and the network that the options name."""
-    from harness.data.options import DataOptions
-    from harness.networks import NetworkOptions
-    from harness.networks.running import BackendOptions
-    from harness.run.model_settings import ModelSettings
-
-    found = values()
-    return ModelSettings(
-        DataOptions.of(found),
-        NetworkOptions.of(found),
-        BackendOptions.of(found),
-        found["device"],
-        found.get("samples"),
-    )
 
 
 def checks_option(function: F) -> F:

@@ -9,7 +9,8 @@ import click
 
 from harness.base.settings import Setting
 from harness.cli.files import native
-from harness.cli.options import FILE, OK, Command, device_setting, setting_options, values
+from harness.cli.options import FILE, OK, Command, setting_options, values
+from harness.run.model_settings import device_setting
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,64 @@
+"""What breaks a model, as pictures, as JSON and as lines of the terminal."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from harness.report.example_pictures import answered, as_png, marked, strip
+from harness.report.figures import survival_curves
+
+if TYPE_CHECKING:
+    from harness.run.breaking import BrokenImage, Survival
+
+
+def broken_image_png(done: BrokenImage) -> bytes:
+    """Return a picture of the clean image and of each pose that breaks it, as PNG."""
+    clean = done.clean
+    tiles = [(done.pixels, f"image {done.number}", f"true: {clean.true}\n{marked(clean)}")]
+    tiles += [(each.pixels, each.pose.in_words(), marked(each.answer)) for _, each in done.by if each]
+    return as_png(strip(tiles))
+
+
+def broken_image_json(done: BrokenImage) -> dict[str, Any]:
+    """Return what breaks an image in plain types; None for a path that does not."""
+    said: dict[str, Any] = {"image": done.number, "true": done.clean.true, "predicted": done.clean.predicted}
+    for path, each in done.by:
+        said[path.name] = each and {
+            **{name: getattr(each.pose, name) for name in ("degrees", "dx", "dy")},
+            "prediction": answered(each.answer),
+        }
+    return said
+
+
+def broken_image_lines(done: BrokenImage) -> list[str]:
+    """Return what breaks an image as lines of the terminal."""
+    clean = done.clean
+    if not done.by:
+        return [
+            f"image {done.number} ({clean.true}) is taken for {clean.predicted} as it is; there is nothing to break"
+        ]
+    lines = [f"image {done.number}: {clean.true}, {clean.confidence:.0%} confidence"]
+    for path, each in done.by:
+        where = f"{each.pose.in_words()}: {answered(each.answer)}" if each else f"right up to the limit of {path.limit}"
+        lines.append(f"  {path.name}: {where}")
+    return lines
+
+
+def survival_png(done: Survival) -> bytes:
+    """Return the survival curves as PNG."""
+    picture = BytesIO()
+    survival_curves(done.curves).savefig(picture, dpi=100, format="png")
+    return picture.getvalue()
+
+
+def survival_lines(done: Survival) -> list[str]:
+    """Return the survival along each path as lines of the terminal."""
+    lines = [f"{done.images} images; of those right as they are"]
+    for curve in done.curves:
+        decile, median = (curve.path.label(curve.quantile(share)) for share in (0.1, 0.5))
+        held = done.paths[curve.path.name]["held_to_the_limit"]
+        lines.append(
+            f"  {curve.path.name}: one in ten fails by {decile}, half by {median}, {held:.0%} are right up to the limit"
+        )
+    return lines
