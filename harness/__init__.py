@@ -1,12 +1,12 @@
 """A pytest-driven robustness harness for image classifiers: a model quality gate with a verdict.
 
-In Python it is one function, `from harness import gate`; see `harness.api.gate`.
+In Python it is one function, `from harness import gate`; see `harness.report.api.gate`.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.api import gate
+    from harness.report.api import gate
 
 __all__ = ["gate"]
 
@@ -14,7 +14,7 @@ __all__ = ["gate"]
 def __getattr__(name: str) -> Any:
     """Import what is public when it is first asked for: the package itself must load at once."""
     if name == "gate":
-        from harness.api import gate
+        from harness.report.api import gate
 
         return gate
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,14 +20,14 @@ from harness.calibration.panel import expect_sample_of, read_panel
 from harness.calibration.panel_predictions import share, with_predictions
 from harness.calibration.recording import Recording, hashes_of_named_files
 from harness.calibration.rewrite import with_thresholds
-from harness.calibration.samples import fit_for, samples_in_toml, uncalibrated, with_samples
+from harness.calibration.samples import fit_for, uncalibrated, with_samples
 from harness.calibration.thresholds import PROVISIONAL, thresholds_of
 from harness.checks import read_checks
 from harness.checks.slices import SLICE
 from harness.measures.panel.predictions import read_panel_predictions
 from harness.networks import NetworkOptions
 from harness.networks.running import BackendOptions
-from harness.run.budget import seconds_in
+from harness.run.budget import samples_in_toml, seconds_in
 from harness.run.pytest_configuration import added_options
 
 if TYPE_CHECKING:

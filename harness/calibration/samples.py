@@ -8,7 +8,7 @@ import tomllib
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError
-from harness.run.budget import Fit, duration, in_cores, noticeable_loss, seconds_in
+from harness.run.budget import Fit, seconds_in
 from harness.run.execute import execute
 from harness.run.request import RunRequest
 
@@ -44,20 +44,6 @@ def fit_for(
         said = why.partition(": ")[2] or f"pytest ended with exit status {result.status}"
         raise InputError(f"{checkpoint}: there is no plan of a run: {said}", below=result.printed)
     return result.fit
-
-
-def samples_in_toml(fit: Fit) -> list[str]:
-    """Return samples as lines of a checks file, each with its minimum detectable drop; none where all fit."""
-    if not fit.samples:
-        return []
-    width = max(map(len, fit.samples))
-    return [
-        f"[data.samples]  # so that a run takes {duration(fit.budget)} on {in_cores(fit.cores)}",
-        *(
-            f"{name:{width}} = {size}  # detects {100 * noticeable_loss(size):.1f} points of 90% with 95% power"
-            for name, size in fit.samples.items()
-        ),
-    ]
 
 
 def uncalibrated(checks: ChecksFile, folder: Path) -> Path:

@@ -46,7 +46,7 @@ def gate_command(arguments: tuple[str, ...]) -> int:
 
 def run_gate(arguments: Sequence[str]) -> int:
     """Run pytest with these arguments in a child process and return its exit status, 4 if it came to no verdict."""
-    from harness.api import judged
+    from harness.report.api import judged
     from harness.run.execute import without_verdict
     from harness.run.outcome import NOT_JUDGED
     from harness.run.request import RunRequest

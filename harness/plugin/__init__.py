@@ -16,14 +16,12 @@ from harness.base.records import as_json
 from harness.base.settings import told
 from harness.checks import read_checks
 from harness.plugin.collector import Collector
-from harness.plugin.detection import expect_own, reports_named
-from harness.plugin.exit_status import Ending, refuse
-from harness.plugin.options import add_options
+from harness.plugin.exit_status import Ending, TimeKeeper, refuse, write_files, write_page_whole
+from harness.plugin.options import add_options, expect_own, reports_named
 from harness.plugin.progress import tell
-from harness.plugin.reports import begin, forget, unmark, write_files, write_page_whole, write_refusal
 from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun, command_of, selected_checks
 from harness.plugin.sinks import expect_to_leave, with_history
-from harness.plugin.timeout import TimeKeeper
+from harness.report.files import begin, forget, unmark, write_refusal
 from harness.run.opening import EXAMPLES
 from harness.run.outcome import NOT_JUDGED, PAGE
 from harness.run.reported import refusal_of

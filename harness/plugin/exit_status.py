@@ -8,17 +8,45 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.base.errors import end_copy, printable
-from harness.plugin.reports import write_refusal
+from harness.base.errors import Interruption, end_copy, printable
+from harness.base.files import write_atomically
 from harness.plugin.sinks import leave
+from harness.report.files import not_written, write_refusal, write_reports
 from harness.run.execute import answer
-from harness.run.outcome import NOT_JUDGED
+from harness.run.outcome import NOT_JUDGED, PAGE, Outcome
 from harness.run.reported import refusal_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
+    from pathlib import Path
 
     from harness.plugin.run import GateRun
+
+
+class TimeKeeper:
+    """Limits the time of each test of a gate run, and ends the run after the first that exceeds it."""
+
+    def __init__(self, run: GateRun) -> None:
+        self.run = run
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, None, None]:
+        """Limit the time in which fixtures load what a test needs."""
+        with self.run.limited(item.name):
+            yield
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
+        """Limit the time of the test."""
+        with self.run.limited(item.name):
+            yield
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+        """Let no other test wait for a model that hangs, or for what it ran on."""
+        if call.excinfo is not None and isinstance(call.excinfo.value, Interruption):
+            self.run.hung = True
+            item.session.shouldstop = f"{item.name} had no answer"
 
 
 class Ending:
@@ -64,3 +92,29 @@ def refuse(run: GateRun, reason: str) -> None:
         run.outcome = replace(run.outcome, errors=(*run.outcome.errors, reason))
     run.unfinished = False
     write_refusal(run.outcome or refusal_of(run.request, [reason], command=run.command), run.request.reports_folder)
+
+
+def write_files(outcome: Outcome, folder: Path) -> None:
+    """Write `stress.json` and `stress.md`; when that fails, end the run as one that could not judge."""
+    _or_exit(folder, lambda: write_reports(outcome, folder))
+
+
+def write_page_whole(config: pytest.Config, folder: Path) -> None:
+    """Have pytest-html write the run's page as the other files are written; by itself it writes in place.
+
+    What is replaced has no public name; a version without it writes as it does.
+    """
+
+    def write(page: str) -> None:
+        _or_exit(folder, lambda: write_atomically(folder / PAGE, page.encode()))
+
+    for plugin in config.pluginmanager.get_plugins():
+        if hasattr(plugin, "_write_report") and getattr(plugin, "_report_path", None) == folder / PAGE:
+            plugin._write_report = write
+
+
+def _or_exit(folder: Path, work: Callable[[], None]) -> None:
+    try:
+        work()
+    except OSError as error:  # Here, any other exception would end pytest with 1, as if the model were worse.
+        pytest.exit(not_written(folder, error), returncode=NOT_JUDGED)

@@ -14,12 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.checks import Check
-    from harness.data import LabelledImages
     from harness.inference import RoleModel
     from harness.measures.panel.pairing import PairedIncumbent
     from harness.measures.panel.predictions import PanelPredictions
     from harness.run.evidence import Evidence
-    from harness.run.session import StressSession
+    from harness.run.session import LabelledImages, StressSession
 
 
 @pytest.fixture(scope="session")

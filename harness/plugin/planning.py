@@ -11,12 +11,11 @@ import pytest
 
 from harness.base.errors import foreign_code
 from harness.base.records import as_json, read_json
-from harness.calibration.samples import samples_in_toml
 from harness.measures.panel.predictions import PanelPredictions
 from harness.plugin.run import RUN, GateRun, selected_checks
-from harness.plugin.timeout import TimeLimitExceededError, planning_limit, time_limit
-from harness.run.budget import Costs, duration, fit_of
+from harness.run.budget import Costs, duration, fit_of, samples_in_toml
 from harness.run.execute import answer
+from harness.run.time_limit import TimeLimitExceededError, time_limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,12 +97,10 @@ def _planned(run: GateRun, session: pytest.Session) -> list[str]:
 
     with foreign_code():
         if run.request.budget_seconds is None:
-            planned = plan_of(
-                run.prepare(), selected_checks(session), run.judge, overview=run.has_overview, limit=planning_limit
-            )
+            planned = plan_of(run.prepare(), selected_checks(session), run.judge, overview=run.has_overview)
             run.planned = True
             return plan_lines(planned)
-        fit = _fit_of(run, session, measured_costs(run.prepare(), limit=planning_limit))
+        fit = _fit_of(run, session, measured_costs(run.prepare()))
     answer(fit=fit)
     run.planned = True
     lines = samples_in_toml(fit)
@@ -145,7 +142,7 @@ def _fit_of(run: GateRun, session: pytest.Session, costs: Costs, *, cores: int |
 
     def count(samples: Mapping[str, int]) -> Counted:
         fitted = replace(whole, fitted=samples)
-        return asked_by(fitted, checks, run.judge, overview=run.has_overview, cached=False, limit=planning_limit)
+        return asked_by(fitted, checks, run.judge, overview=run.has_overview, cached=False)
 
     families = {check.family: whole.size_of(check.family) for check in checks}
     calibrated = {check.family for check in checks if check.panel}

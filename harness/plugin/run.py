@@ -20,16 +20,15 @@ from harness.base.errors import (
 )
 from harness.checks import Check, ChecksFile, Verdict, read_checks
 from harness.plugin import replay
-from harness.plugin.detection import is_gate_run
-from harness.plugin.options import request_of_config
+from harness.plugin.options import is_gate_run, request_of_config
 from harness.plugin.pictures import PictureMaker
 from harness.plugin.progress import bar
-from harness.plugin.timeout import planning_limit, time_limit
 from harness.run.evidence import Evidence
-from harness.run.opening import open_session
+from harness.run.opening import expect_candidate, open_session, train_missing
 from harness.run.outcome import Outcome, SelfCheck
 from harness.run.overview import overview_of
 from harness.run.reported import Reported, outcome_of
+from harness.run.time_limit import time_limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -128,13 +127,14 @@ class GateRun:
     def start(self) -> None:
         """Check everything in the controller, before the tests, and train shipped models that are missing."""
         self._expect_alone()
-        self._expect_candidate()
+        assert self.checks is not None
+        expect_candidate(self.request, self.checks)
         self._train_missing()
         session = self.prepare()
         if self.fits_a_budget:
             from harness.run.plan import measured_costs
 
-            self.costs = measured_costs(session, limit=planning_limit)
+            self.costs = measured_costs(session)
 
     def expect_same_checks(self) -> None:
         """Raise `InputError` in a worker whose checks file is not the controller's, before rows become tests."""
@@ -158,38 +158,12 @@ class GateRun:
                 setting="backend ray",
             )
 
-    def _expect_candidate(self) -> None:
-        """Raise `InputError` where nothing was named and there is nothing by default, before anything is trained."""
-        request = self.request
-        if request.shipped and self.checks and self.checks.data.name != request.data:
-            raise InputError(
-                f"{self.checks.path}: made for the data {self.checks.data.name!r}; name them with --stress-data, on "
-                f"the command line or in the addopts of your pytest configuration"
-            )
-        named = "candidate" in request.roles or "candidate" in request.shipped
-        candidate = request.checkpoints["candidate"]
-        if not (named or candidate.exists()):
-            raise InputError(
-                f"{candidate}: there is no such file, and no shipped model is for these data; name the "
-                "checkpoint to judge with --candidate"
-            )
-
     def _train_missing(self) -> None:
-        request = self.request
-        missing = [role for role in request.shipped if not request.checkpoints[role].exists()]
-        if not missing:
-            return
-        from harness.networks.checkpoints import require_file
-        from harness.networks.training.shipped import train_or_load
-
-        for role in request.checkpoints.keys() - request.shipped:
-            require_file(request.checkpoints[role])
-
         capture = self.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():
-            for role in sorted(missing):
+            for role, path in train_missing(self.request).items():
                 # The option, not just this process, so that workers get it too.
-                setattr(self.config.option, f"stress_{role}", str(train_or_load(request.checkpoints[role].stem)))
+                setattr(self.config.option, f"stress_{role}", str(path))
         self.request = request_of_config(self.config)
 
     @property

@@ -10,9 +10,9 @@ import pytest
 
 from harness.base.errors import Interruption, NotApplicableError, foreign_code, printable
 from harness.checks import Check
-from harness.plugin.hypothesis_poses import with_smallest_pose
 from harness.plugin.pictures import PICTURES
 from harness.plugin.run import PROPERTY, RUN, NotApplicable
+from harness.run.hypothesis_poses import with_smallest_pose
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -75,7 +75,8 @@ def pytest_runtest_makereport(
     verdict = _verdict_of(run, row, report, call)
     # What a test or a model raises when it is asked once more adds nothing to what was measured.
     with suppress(Exception, Interruption), run.limited(row.id), foreign_code():
-        verdict = with_smallest_pose(item, verdict, run.evidence)
+        fixtures = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}  # type: ignore[attr-defined]
+        verdict = with_smallest_pose(item.obj, fixtures, verdict, run.evidence)  # type: ignore[attr-defined]
     _say(report, item, verdict)
     report.user_properties.append((PROPERTY, verdict.as_wire()))
     # JUnit takes its properties from the reports after this one, which copy the item's.

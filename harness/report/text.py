@@ -34,14 +34,6 @@ ANNOTATED = 10
 _ENCODED = {"%": "%25", "\r": "%0D", "\n": "%0A"}
 
 
-def write_reports(outcome: Outcome, folder: Path) -> None:
-    """Write `stress.json` and `stress.md` into the folder, each complete or not at all."""
-    from harness.base.files import write_atomically
-
-    write_atomically(folder / "stress.json", as_json(outcome).encode())
-    write_atomically(folder / "stress.md", markdown(outcome).encode())
-
-
 def as_json(outcome: Outcome) -> str:
     """Return the content of `stress.json`."""
     return json.dumps(outcome.as_json(), indent=1, default=str) + "\n"

@@ -205,3 +205,17 @@ def duration(seconds: float) -> str:
 def in_cores(count: int) -> str:
     """Return how many cores in words; an accelerator counts as one."""
     return "one core" if count == 1 else f"{count} cores"
+
+
+def samples_in_toml(fit: Fit) -> list[str]:
+    """Return samples as lines of a checks file, each with its minimum detectable drop; none where all fit."""
+    if not fit.samples:
+        return []
+    width = max(map(len, fit.samples))
+    return [
+        f"[data.samples]  # so that a run takes {duration(fit.budget)} on {in_cores(fit.cores)}",
+        *(
+            f"{name:{width}} = {size}  # detects {100 * noticeable_loss(size):.1f} points of 90% with 95% power"
+            for name, size in fit.samples.items()
+        ),
+    ]

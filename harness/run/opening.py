@@ -13,6 +13,7 @@ from harness.run.session import StressSession
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from harness.data import LabelledImages
     from harness.inference import RoleModel
@@ -79,6 +80,38 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
         whole=whole,
         labels=labels,
     )
+
+
+def expect_candidate(request: RunRequest, checks: ChecksFile) -> None:
+    """Raise `InputError` where nothing was named and there is nothing by default, before anything is trained."""
+    if request.shipped and checks.data.name != request.data:
+        raise InputError(
+            f"{checks.path}: made for the data {checks.data.name!r}; name them with --stress-data, on the command line "
+            "or in the addopts of your pytest configuration"
+        )
+    named = "candidate" in request.roles or "candidate" in request.shipped
+    candidate = request.checkpoints["candidate"]
+    if not (named or candidate.exists()):
+        raise InputError(
+            f"{candidate}: there is no such file, and no shipped model is for these data; name the checkpoint to judge "
+            "with --candidate"
+        )
+
+
+def train_missing(request: RunRequest) -> dict[str, Path]:
+    """Train the shipped models that are missing, and return their paths, by role.
+
+    Raises `InputError` where another checkpoint is missing, before anything is trained.
+    """
+    from harness.networks.checkpoints import require_file
+    from harness.networks.training.shipped import train_or_load
+
+    missing = [role for role in sorted(request.shipped) if not request.checkpoints[role].exists()]
+    if not missing:
+        return {}
+    for role in request.checkpoints.keys() - request.shipped:
+        require_file(request.checkpoints[role])
+    return {role: train_or_load(request.checkpoints[role].stem) for role in missing}
 
 
 def _panel_predictions(request: RunRequest, checks: ChecksFile, images: LabelledImages) -> PanelPredictions | None:

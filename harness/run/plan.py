@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,9 +18,10 @@ from harness.run.affordable import rows_passes
 from harness.run.budget import CHECKS, OVERVIEW, Costs, Counted, duration, in_cores
 from harness.run.overview import overview_of
 from harness.run.selfcheck import self_checks
+from harness.run.time_limit import planning_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from harness.checks import Check, Verdict
     from harness.inference import Classifier
@@ -37,13 +37,6 @@ MEASURING, COUNTING, EACH = 120.0, 120.0, 30.0
 _SEEN = Pose(7, 1.5, 0.5)
 MAP_PASSES = 3
 """What a map costs at most, in passes, where no batch of it can be measured."""
-
-Limit = Callable[[float, str], AbstractContextManager[None]]
-"""Makes a context that raises `TimeoutError` when it takes longer than so many seconds; the text says what it does."""
-
-
-def _unlimited(seconds: float, what: str) -> AbstractContextManager[None]:  # noqa: ARG001
-    return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -75,7 +68,6 @@ def asked_by(
     *,
     overview: bool = True,
     cached: bool = True,
-    limit: Limit = _unlimited,
 ) -> Counted:
     """Run the tests of these checks, self-checks and overview on models that only count; return what each asks for.
 
@@ -102,7 +94,7 @@ def asked_by(
             left = until - time.monotonic()
             if left <= 0:
                 raise TimeoutError
-            with ledger.under(name), limit(min(left, EACH), name):
+            with ledger.under(name), planning_limit(min(left, EACH), name):
                 what()
         except TimeoutError:
             uncounted[name] = None
@@ -116,9 +108,7 @@ def asked_by(
     return Counted(ledger.asked, tuple(uncounted))
 
 
-def plan_of(
-    session: StressSession, checks: Sequence[Check], judge: Judge, *, overview: bool = True, limit: Limit = _unlimited
-) -> Plan:
+def plan_of(session: StressSession, checks: Sequence[Check], judge: Judge, *, overview: bool = True) -> Plan:
     """Return the plan of a run of these checks; runs a few batches of the candidate, and counts the rest.
 
     Raises `InputError` where the model gives no answer in time.
@@ -126,10 +116,10 @@ def plan_of(
     rows: dict[str, int] = {}
     for check in checks:
         rows[check.family] = rows.get(check.family, 0) + 1
-    counted = asked_by(session, checks, judge, overview=overview, limit=limit)
+    counted = asked_by(session, checks, judge, overview=overview)
     sizes = {family: session.size_of(family) for family in rows}
     cores = session.roles["candidate"].classifier.workers
-    return Plan(len(session.images), rows, counted, measured_costs(session, limit=limit), sizes, cores)
+    return Plan(len(session.images), rows, counted, measured_costs(session), sizes, cores)
 
 
 def rows_in_brief(session: StressSession) -> str:
@@ -151,14 +141,14 @@ def time_in_brief(session: StressSession) -> str:
     return f"about {duration(seconds)} on {in_cores(cores)}{memory} (--stress-plan: more)"
 
 
-def measured_costs(session: StressSession, *, limit: Limit = _unlimited) -> Costs:
+def measured_costs(session: StressSession) -> Costs:
     """Measure what an image costs: under a pose, as `predict` runs it, and with its map.
 
     Raises `InputError` where the model fails, or takes longer than two minutes for its first batches.
     """
     candidate = session.roles["candidate"].path
     try:
-        with limit(MEASURING, "measuring a batch"), foreign_code():
+        with planning_limit(MEASURING, "measuring a batch"), foreign_code():
             return _measured(session)
     except TimeoutError:
         raise InputError(

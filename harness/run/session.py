@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from harness.base import PredictionCache
     from harness.checks import Check, ChecksFile
-    from harness.data import LabelledImages
+    from harness.data import LabelledImages as LabelledImages  # noqa: PLC0414  Fixtures name it, too.
     from harness.inference import RoleModel
     from harness.inference.cluster import Cluster
     from harness.measures.panel.predictions import PanelPredictions

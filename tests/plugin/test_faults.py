@@ -22,7 +22,7 @@ from harness.base.files import write_atomically
 from harness.cli import main
 from harness.data import LabelledImages
 from harness.networks.checkpoints import load_checkpoint
-from harness.plugin.timeout import TimeLimitExceededError, time_limit
+from harness.run.time_limit import TimeLimitExceededError, time_limit
 
 HERE = Path(__file__).parents[1]
 KILLS = int(os.environ.get("FAULTS_KILLS", "3"))
@@ -269,8 +269,8 @@ def test_a_report_that_cannot_be_written_leaves_no_report_that_says_pass(zoo, mo
             raise OSError(errno.ENOSPC, "No space left on device")
         write_atomically(path, content)
 
-    monkeypatch.setattr("harness.base.files.write_atomically", write)
-    monkeypatch.setattr("harness.plugin.reports.write_atomically", write)
+    monkeypatch.setattr("harness.report.files.write_atomically", write)
+    monkeypatch.setattr("harness.plugin.exit_status.write_atomically", write)
     expect_no_verdict(zoo, zoo.run(page=True), said="No space left on device")
     assert refused
 
@@ -523,7 +523,7 @@ def test_time_limit_lets_pass_what_is_quick(seconds):
 
 def test_time_limit_whose_timer_was_stopped_holds(monkeypatch):
     """As by a model that sets an alarm of its own, in whichever thread."""
-    monkeypatch.setattr("harness.plugin.timeout._GRACE", 0.2)
+    monkeypatch.setattr("harness.run.time_limit._GRACE", 0.2)
 
     def stop_the_timer_and_hang():
         signal.alarm(0)
@@ -536,9 +536,9 @@ def test_time_limit_whose_timer_was_stopped_holds(monkeypatch):
 
 DEAF = """
 import signal, sys, time
-from harness.plugin import timeout
-timeout._GRACE = 0.2
-with timeout.time_limit(0.1, "sleeping"):
+from harness.run import time_limit
+time_limit._GRACE = 0.2
+with time_limit.time_limit(0.1, "sleeping"):
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
     time.sleep(60)
 """

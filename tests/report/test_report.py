@@ -19,11 +19,11 @@ from harness.measures.statistics import related
 from harness.measures.worst_poses import ROBUST_ACCURACY
 from harness.networks.training import Epoch
 from harness.perturb import Pose
-from harness.report import markdown, summary_lines, write_reports
 from harness.report.figures import training_curves
+from harness.report.files import write_reports
 from harness.report.html import comparison_page, details, scorecard
 from harness.report.tables import classes
-from harness.report.text import notes
+from harness.report.text import markdown, notes, summary_lines
 from harness.report.wording import hints
 from harness.run.outcome import Outcome
 from harness.run.overview import KindChange, KindCount, OnObject

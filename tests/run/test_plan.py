@@ -91,7 +91,7 @@ def test_a_test_that_fails_on_made_up_answers_does_not_end_the_plan(session):
     assert asked_by(session, session.checks.checks, failing, overview=False).asked["clean"].poses == 40
 
 
-def test_a_test_that_takes_too_long_is_named_and_the_others_are_counted(session):
+def test_a_test_that_takes_too_long_is_named_and_the_others_are_counted(session, monkeypatch):
     @contextmanager
     def limit(seconds, what):
         assert 0 < seconds <= plan.EACH
@@ -99,7 +99,9 @@ def test_a_test_that_takes_too_long_is_named_and_the_others_are_counted(session)
         if what == "rotation":
             raise TimeoutError
 
-    counted = asked_by(session, session.checks.checks, judge, overview=False, limit=limit)
+    with monkeypatch.context() as patched:
+        patched.setattr(plan, "planning_limit", limit)
+        counted = asked_by(session, session.checks.checks, judge, overview=False)
     assert counted.uncounted == ("rotation",)
     assert counted.asked["clean"].poses == 40
     said = "\n".join(plan_lines(replace(plan_of(session, (), judge, overview=False), counted=counted)))

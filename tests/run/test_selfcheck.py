@@ -21,8 +21,8 @@ from harness.checks.families import damages
 from harness.inference import Classifier
 from harness.measures import accuracy, confident_errors
 from harness.perturb import Pose
-from harness.report import markdown, summary_lines
 from harness.report.html import scorecard
+from harness.report.text import markdown, summary_lines
 from harness.run import selfcheck
 from harness.run.session import StressSession
 

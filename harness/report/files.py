@@ -1,4 +1,4 @@
-"""The files that a run leaves: each complete or not at all, and a run that cannot write them ends with 4."""
+"""The files that a run leaves: each complete or not at all, and none of an earlier run."""
 
 from __future__ import annotations
 
@@ -6,29 +6,18 @@ import tempfile
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import pytest
-
 from harness.base.errors import InputError
 from harness.base.files import write_atomically
 from harness.run.execute import answer
-from harness.run.outcome import NOT_JUDGED, PAGE, REPORTS, Outcome
+from harness.run.outcome import PAGE, REPORTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
+
+    from harness.run.outcome import Outcome
 
 UNFINISHED = "stress.unfinished"
 """The file that is in the folder of the reports as long as a run has no verdict."""
-
-
-def require_writable(folder: Path) -> None:
-    """Raise `InputError` when no file can be written into the folder, which is better known before a run than after."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(_told(folder, error)) from None
 
 
 def forget(folder: Path) -> None:
@@ -43,29 +32,32 @@ def begin(folder: Path, *, marked: bool) -> None:
 
     Raises `InputError` when the folder cannot be written, which is better known before a run than after.
     """
-    require_writable(folder)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
         for name in REPORTS:
             (folder / name).unlink(missing_ok=True)
         if marked:
             (folder / UNFINISHED).write_text("A run of the gate has begun, and has not come to a verdict.\n", "utf-8")
         answer(reports=folder)
     except OSError as error:
-        raise InputError(_told(folder, error)) from None
-
-
-def write_files(outcome: Outcome, folder: Path) -> None:
-    """Write `stress.json` and `stress.md`; when that fails, end the run as one that could not judge."""
-    from harness.report import write_reports
-
-    _or_exit(folder, lambda: write_reports(outcome, folder))
-    unmark(folder)
+        raise InputError(not_written(folder, error)) from None
 
 
 def unmark(folder: Path) -> None:
     """Remove the mark of a run without a verdict."""
     with suppress(OSError):
         (folder / UNFINISHED).unlink(missing_ok=True)
+
+
+def write_reports(outcome: Outcome, folder: Path) -> None:
+    """Write `stress.json` and `stress.md` into the folder, which is then one of a run with a verdict."""
+    from harness.report.text import as_json, markdown
+
+    write_atomically(folder / "stress.json", as_json(outcome).encode())
+    write_atomically(folder / "stress.md", markdown(outcome).encode())
+    unmark(folder)
 
 
 def write_refusal(outcome: Outcome, folder: Path) -> None:
@@ -80,28 +72,8 @@ def write_refusal(outcome: Outcome, folder: Path) -> None:
             unmark(folder)
 
 
-def write_page_whole(config: pytest.Config, folder: Path) -> None:
-    """Have pytest-html write the run's page as the other files are written; by itself it writes in place.
-
-    What is replaced has no public name; a version without it writes as it does.
-    """
-
-    def write(page: str) -> None:
-        _or_exit(folder, lambda: write_atomically(folder / PAGE, page.encode()))
-
-    for plugin in config.pluginmanager.get_plugins():
-        if hasattr(plugin, "_write_report") and getattr(plugin, "_report_path", None) == folder / PAGE:
-            plugin._write_report = write
-
-
-def _or_exit(folder: Path, work: Callable[[], None]) -> None:
-    try:
-        work()
-    except OSError as error:  # Here, any other exception would end pytest with 1, as if the model were worse.
-        pytest.exit(_told(folder, error), returncode=NOT_JUDGED)
-
-
-def _told(folder: Path, error: OSError) -> str:
+def not_written(folder: Path, error: OSError) -> str:
+    """Say why reports cannot be written, and what helps."""
     return (
         f"reports cannot be written to {folder}: {error.strerror or error}; "
         "make room there, or name another folder with --stress-reports"

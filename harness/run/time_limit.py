@@ -10,15 +10,11 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import pytest
-
 from harness.base.errors import Interruption
 from harness.run.outcome import NOT_JUDGED
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
-
-    from harness.plugin.run import GateRun
+    from collections.abc import Iterator
 
 _AGAIN = 10.0
 """Seconds until the error is raised anew, should something have swallowed it, such as a destructor."""
@@ -91,29 +87,3 @@ def _insist(seconds: float, what: str, ended: threading.Event) -> None:
             signal.setitimer(signal.ITIMER_REAL, 0.001, _AGAIN)
     print(f"{what}: no answer within {seconds:g} s, nor to the signal; the process ends", file=sys.__stderr__)
     os._exit(NOT_JUDGED)
-
-
-class TimeKeeper:
-    """Limits the time of each test of a gate run, and ends the run after the first that exceeds it."""
-
-    def __init__(self, run: GateRun) -> None:
-        self.run = run
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, None, None]:
-        """Limit the time in which fixtures load what a test needs."""
-        with self.run.limited(item.name):
-            yield
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
-        """Limit the time of the test."""
-        with self.run.limited(item.name):
-            yield
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-        """Let no other test wait for a model that hangs, or for what it ran on."""
-        if call.excinfo is not None and isinstance(call.excinfo.value, Interruption):
-            self.run.hung = True
-            item.session.shouldstop = f"{item.name} had no answer"

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.checks.roles import ROLES
+from harness.report.files import forget, write_refusal
 from harness.run.execute import RunResult, execute, without_verdict
-from harness.run.request import RunRequest
+from harness.run.outcome import REPORTS
+from harness.run.reported import refusal_of
+from harness.run.request import RunRequest, command_line, value_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -117,11 +120,6 @@ def judged(request: RunRequest, *, shown: bool = False, on_line: Callable[[str],
     One that ends without them, such as by a crash, or before the plugin that writes them is loaded, is told of in
     reports all the same; those of an earlier run are removed.
     """
-    from harness.plugin.reports import forget, write_refusal
-    from harness.run.outcome import REPORTS
-    from harness.run.reported import refusal_of
-    from harness.run.request import command_line, value_in
-
     arguments = command_line(request)
     forget(request.root / (value_in(arguments, "reports") or request.reports))
     result = execute(request, shown=shown, on_line=on_line)

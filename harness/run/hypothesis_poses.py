@@ -10,9 +10,7 @@ from harness.perturb import Pose
 from harness.run.evidence import Evidence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import pytest
+    from collections.abc import Callable, Mapping
 
     from harness.checks import Verdict
 
@@ -20,21 +18,24 @@ _STEP, _STEPS = 0.1, 50
 """How finely, in degrees or pixels, and how far the failure is followed from the smallest failing pose."""
 
 
-def with_smallest_pose(item: pytest.Item, verdict: Verdict, evidence: Evidence) -> Verdict:
-    """Add to the verdict of a failed Hypothesis test which pose it shrank to, and where along it the test fails."""
-    test = getattr(getattr(item.obj, "hypothesis", None), "inner_test", None)  # type: ignore[attr-defined]
+def with_smallest_pose(
+    test: Callable[..., object], fixtures: Mapping[str, object], verdict: Verdict, evidence: Evidence
+) -> Verdict:
+    """Add to the verdict of a failed Hypothesis test which pose it shrank to, and where along it the test fails.
+
+    `fixtures` are the arguments of the `test` that Hypothesis does not draw. Other tests' verdicts stay as they are.
+    """
+    inner = getattr(getattr(test, "hypothesis", None), "inner_test", None)
     pose = getattr(evidence.seen, "perturbation", None)
-    if test is None or verdict.status != "fail" or not isinstance(pose, Pose):
+    if inner is None or verdict.status != "fail" or not isinstance(pose, Pose):
         return verdict
-    names = set(item._fixtureinfo.argnames) - {"evidence"}  # type: ignore[attr-defined]
-    fixtures = {name: item.funcargs[name] for name in names}  # type: ignore[attr-defined]
 
     from hypothesis.errors import InvalidArgument
 
     def fails(pose: Pose) -> bool:
         shown = Evidence()
         with suppress(AssertionError, InvalidArgument):  # `target` minds being called outside of a Hypothesis test.
-            test(**fixtures, evidence=shown, pose=pose)
+            inner(**{**fixtures, "evidence": shown, "pose": pose})
         return shown.verdict is not None and shown.verdict.status == "fail"
 
     found = f"smallest failing pose: {pose.in_words()}, @example(pose={_spelled(pose)})"

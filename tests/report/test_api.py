@@ -12,9 +12,9 @@ import pytest
 from zoo import Zoo, in_this_process
 
 import harness
-from harness.api import gate
 from harness.base.errors import InputError
 from harness.checks.roles import ROLES
+from harness.report.api import gate
 from harness.run.execute import RunResult, execute
 from harness.run.request import RunRequest
 
@@ -52,7 +52,7 @@ def test_its_arguments_are_those_of_a_request_with_their_defaults():
 
 def test_it_is_public_and_loads_nothing_before_it_is_asked_for():
     assert harness.gate is gate
-    code = "import sys, harness; print(sorted({'torch', 'numpy', 'harness.api'} & set(sys.modules)))"
+    code = "import sys, harness; print(sorted({'torch', 'numpy', 'harness.report.api'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
     with pytest.raises(AttributeError, match="no attribute 'gates'"):
