@@ -3,36 +3,38 @@
 import numpy as np
 
 from harness.calibration.outliers import check_panel
-from harness.calibration.panel import Panel, ReferenceModel, Row
+from harness.calibration.panel import Panel, PanelCheck, ReferenceModel
 from harness.calibration.thresholds import Calibrated, thresholds_of
 from harness.measures import Unit
 from harness.measures.panel.predictions import LIKELIEST, NOT_ASKED, PanelView
 
 
-def row(name: str, *, family: str = "rotation", unit: str = "share", n: int = 10_000, direction: str = "") -> Row:
-    """Return a row that a metric of this unit has; failures are counted up to a threshold."""
+def check(
+    name: str, *, family: str = "rotation", unit: str = "share", n: int = 10_000, direction: str = ""
+) -> PanelCheck:
+    """Return a check that a metric of this unit has; failures are counted up to a threshold."""
     direction = direction or ("at_most" if unit == "images" else "at_least")
     metric = {"share": "accuracy", "difference": "accuracy_gain", "images": "pair_failures"}[unit]
     metric = "calibration_error" if (unit, direction) == ("share", "at_most") else metric
-    return Row(name, family, metric, Unit(unit), direction, n)
+    return PanelCheck(name, family, metric, Unit(unit), direction, n)
 
 
-def panel_of(values, rows=None, **facts) -> Panel:
-    """Return the panel of these values, (models, rows); rows default to accuracies r0, r1, … of one family."""
+def panel_of(values, checks=None, **facts) -> Panel:
+    """Return the panel of these values, (models, checks); checks default to accuracies r0, r1, … of one family."""
     values = np.asarray(values, dtype=float)
     values = values[:, None] if values.ndim == 1 else values
-    rows = tuple(rows or (row(f"r{number}", **facts) for number in range(values.shape[1])))
+    checks = tuple(checks or (check(f"r{number}", **facts) for number in range(values.shape[1])))
     models = tuple(
         ReferenceModel(
-            f"seed-{seed:03}.safetensors", f"{seed:064x}", seed, dict(zip((r.id for r in rows), line, strict=True))
+            f"seed-{seed:03}.safetensors", f"{seed:064x}", seed, dict(zip((r.id for r in checks), line, strict=True))
         )
         for seed, line in enumerate(values.tolist(), start=1)
     )
-    return Panel("abc", 1, {"epochs": 20, "augment": True}, rows, models)
+    return Panel("abc", 1, {"epochs": 20, "augment": True}, checks, models)
 
 
 def calibrate(panel: Panel, budgets, *, by_hand=frozenset()) -> list[Calibrated]:
-    """Return what a calibration does with a panel: checked, then a threshold for each row."""
+    """Return what a calibration does with a panel: checked, then a threshold for each check."""
     check_panel(panel)
     return thresholds_of(panel, budgets, by_hand=by_hand)
 

@@ -64,7 +64,7 @@ def compare_all() -> list[Compared]:
     by_id = {check.id: check for check in checks.checks}
     rows = tuple(
         row
-        for row in panel.rows
+        for row in panel.checks
         if (check := by_id.get(row.id)) and check.panel and not check.informational and not check.hand
         if all(kept.rows.get(row.id) is not None for kept in measured)
     )

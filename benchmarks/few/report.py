@@ -45,8 +45,8 @@ def fashion() -> Networks:
     networks = _networks(FASHION, FASHION_CHECKS, FASHION_PANEL)
 
     def values(chosen: Sequence[Mapping[str, float | None]]) -> np.ndarray:
-        rows = [[each.get(row.id) for row in networks.panel.rows] for each in chosen]
-        return np.array(rows, dtype=np.float64).reshape(len(rows), len(networks.panel.rows))
+        rows = [[each.get(row.id) for row in networks.panel.checks] for each in chosen]
+        return np.array(rows, dtype=np.float64).reshape(len(rows), len(networks.panel.checks))
 
     healthy = values([result.rows for result in known if result.kind == "healthy"])
     worse = [r.rows for r in known if r.kind != "healthy" and (r.clean_accuracy or 0) >= TRIVIAL]
@@ -61,8 +61,8 @@ def digits() -> Networks:
 def _networks(measured: Path, checks_file: Path, panel_file: Path) -> Networks:
     checks, distances = read_checks(checks_file), read_distances(measured)
     panel = read_panel(panel_file, checks)
-    panel = replace(panel, rows=tuple(row for row in panel.rows if row.id in distances.values))
-    nobody = np.empty((0, len(panel.rows)))
+    panel = replace(panel, checks=tuple(row for row in panel.checks if row.id in distances.values))
+    nobody = np.empty((0, len(panel.checks)))
     by_hand = frozenset(check.id for check in checks.checks if check.hand)
     return Networks(panel, distances, checks.budgets, by_hand, nobody, nobody)
 
@@ -100,7 +100,7 @@ def line(
 ) -> Line:
     """Calibrate by each of `splits` sets of K networks, and hold all others against it; by each set if fewer exist.
 
-    Widths are of the rows that check in the reference, against its own, the median of a split, and detection is of the
+    Widths are of the checks judged in the reference, against its own, the median of a split; detection is of the
     mutants that the reference catches. The interval is a bootstrap over the networks held out.
     """
     found, refused = [], 0
@@ -133,7 +133,7 @@ def line(
         float(np.quantile(checks, 0.05)),
         float(np.median(ratios)),
         float(np.mean(caught)),
-        networks.panel.rows[int(failed.argmax())].id if failed.any() else "none",
+        networks.panel.checks[int(failed.argmax())].id if failed.any() else "none",
     )
 
 
@@ -143,14 +143,14 @@ def table(networks: Networks, sizes: Sequence[int], splits: int, on_split: Calla
     reference = split(networks, twenty, chance=False)
     lines = [
         f"Held against thresholds from {len(twenty)} by each row's own spread: {reference.checks.sum()} of "
-        f"{len(networks.panel.rows)} rows gate"
+        f"{len(networks.panel.checks)} rows gate"
         + (
             f", and catch {reference.caught.sum()} of {len(reference.caught)} mutants."
             if len(reference.caught)
             else "."
         ),
         "",
-        "| K | splits | false alarms | of networks outside | rows that check (in 95% of splits) | width | detected "
+        "| K | splits | false alarms | of networks outside | checks judged (in 95% of splits) | width | detected "
         "| alarms most often by |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]

@@ -35,7 +35,7 @@ class Networks:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """What thresholds from a few networks do: the rows that check, how wide they are, and who fails.
+    """What thresholds from a few networks do: the checks with a threshold, how wide they are, and who fails.
 
     `alarms` is (reference models held out,), by their names in `held`; `caught` is (mutants,).
     """
@@ -51,7 +51,7 @@ class Split:
 def panel_of(networks: Networks, chosen: np.ndarray, *, chance: bool = True) -> Panel:
     """Return the panel of these networks, by their positions; without `chance` each row's own spread counts."""
     found, known = networks.distances, {}
-    for row in networks.panel.rows if chance else ():
+    for row in networks.panel.checks if chance else ():
         if row.id not in found.chance:
             continue
         if len(chosen) > 1:
@@ -74,9 +74,9 @@ def panel_of(networks: Networks, chosen: np.ndarray, *, chance: bool = True) -> 
 
 def held_against(networks: Networks, calibrated: list[Calibrated], chosen: np.ndarray) -> Split:
     """Hold the other networks against these thresholds."""
-    rows = networks.panel.rows
+    rows = networks.panel.checks
     sign = np.array([row.sign for row in rows])
-    checks = np.array([not item.informational and item.row.id not in networks.by_hand for item in calibrated])
+    checks = np.array([not item.informational and item.check.id not in networks.by_hand for item in calibrated])
     thresholds = np.array([item.threshold for item in calibrated])
     centres = np.array([item.mean for item in calibrated])
     others = np.setdiff1d(np.arange(len(networks.distances.networks)), chosen)

@@ -129,7 +129,7 @@ def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Fit], None] | No
     check_panel(measured.panel)
     calibrated = thresholds_of(measured.panel, measured.checks.budgets, by_hand=by_hand(measured.checks))
     _write(measured, calibrated, before, panel_path=paths[0], predictions_path=paths[1])
-    has_value = {item.row.id for item in calibrated}
+    has_value = {item.check.id for item in calibrated}
     new = measured.predictions
     return Calibration(
         measured.panel,
@@ -202,7 +202,7 @@ def _ids_asked_for(request: CalibrationRequest, checks: ChecksFile) -> tuple[str
 
 
 def _ids_of(panel: Panel, families: Sequence[str]) -> list[str]:
-    return [row.id for row in panel.rows if row.family in families]
+    return [row.id for row in panel.checks if row.family in families]
 
 
 def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: Sequence[str]) -> Panel:
@@ -215,7 +215,7 @@ def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: 
             f"{path}: its networks are not those measured now; calibrate all families, without --family and --check"
         )
     now = {check.id: check.definition for check in checks.checks}
-    kept = tuple(row for row in known.rows if row.id in now and row.id not in again)
+    kept = tuple(row for row in known.checks if row.id in now and row.id not in again)
     for row in kept:
         regrouped = row.family == SLICE and known.groups_sha256 != new.groups_sha256
         if now[row.id] != row.definition or regrouped:
@@ -228,7 +228,7 @@ def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: 
         for old, measured in zip(known.models, new.models, strict=True)
     )
     chance = {**{row.id: known.chance[row.id] for row in kept if row.id in known.chance}, **new.chance}
-    return replace(new, rows=kept + new.rows, models=models, chance=chance)
+    return replace(new, checks=kept + new.checks, models=models, chance=chance)
 
 
 def _trained(request: CalibrationRequest, checks: ChecksFile, folder: Path) -> list[Path]:

@@ -20,7 +20,7 @@ from harness.calibration.shipped_tests import RECORD, known_tests, record_of
 from harness.checks import read_checks
 from harness.checks.shipped import shipped_tests
 from harness.checks.slices import SLICE
-from harness.checks.starter import families_of, starter, starter_rows
+from harness.checks.starter import families_of, starter, starter_checks
 from harness.data.groups import groups_sha256
 from harness.data.settings import DATA_SETTINGS
 from harness.measures.classification import confused_pairs
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.checks import ChecksFile
-    from harness.checks.starter_row import StarterRow
+    from harness.checks.starter_check import StarterCheck
     from harness.data import LabelledImages
     from harness.networks import NetworkOptions
     from harness.run.budget import Fit
@@ -74,7 +74,7 @@ class Initialized:
     written: tuple[Path, ...]
     unchanged: tuple[Path, ...]
     images: LabelledImages
-    rows: tuple[StarterRow, ...]
+    rows: tuple[StarterCheck, ...]
     accuracy: float | None = None
     fit: Fit | None = None
     unfit: str = ""
@@ -109,11 +109,11 @@ def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
     if request.checkpoint is not None:
         predictions = request.model.open(request.checkpoint, images).predict(images)
         pairs, accuracy = confused_pairs(predictions), float(predictions.correct.mean())
-    rows = starter_rows(images, families, pairs=pairs, min_accuracy=request.min_accuracy)
+    rows = starter_checks(images, families, pairs=pairs, min_accuracy=request.min_accuracy)
     checks = _checks_there(Path(TESTS, CHECKS), images)
     if checks:
         rows = _lacking(checks, rows, request)
-    tests = [test for test in shipped_tests() if any(test.takes_row(row.family, row.metric) for row in rows)]
+    tests = [test for test in shipped_tests() if any(test.takes_check(row.family, row.metric) for row in rows)]
     known = known_tests(Path(TESTS))
     texts = {Path(TESTS, test.name): test.text for test in tests if not (checks and test.name in known)}
     if rows:
@@ -189,7 +189,7 @@ def _checks_there(path: Path, images: LabelledImages) -> ChecksFile | None:
     return checks if (data.name, data.split, data.n, data.sha256) == wanted else None
 
 
-def _lacking(checks: ChecksFile, rows: Sequence[StarterRow], request: InitRequest) -> tuple[StarterRow, ...]:
+def _lacking(checks: ChecksFile, rows: Sequence[StarterCheck], request: InitRequest) -> tuple[StarterCheck, ...]:
     """Return the rows of the families named that a checks file lacks; what it has is not touched.
 
     Raises `InputError` for a bound by hand that it does not have.
@@ -205,7 +205,7 @@ def _lacking(checks: ChecksFile, rows: Sequence[StarterRow], request: InitReques
     return tuple(row for row in rows if not checks.family(row.family))
 
 
-def _with_rows(checks: ChecksFile, rows: Sequence[StarterRow], images: LabelledImages) -> str:
+def _with_rows(checks: ChecksFile, rows: Sequence[StarterCheck], images: LabelledImages) -> str:
     """Return the text of a checks file with these rows of the images at its end.
 
     Raises `InputError` where that cannot be.

@@ -14,7 +14,7 @@ from torch import nn
 from harness.base import user_folder, write_atomically
 from harness.base.errors import InputError, some_of
 from harness.base.records import as_plain
-from harness.calibration.panel import Chance, Panel, ReferenceModel, Row
+from harness.calibration.panel import Chance, Panel, PanelCheck, ReferenceModel
 from harness.calibration.recording import Recording, record
 from harness.checks import Check
 from harness.inference.devices import usable_cores
@@ -55,22 +55,22 @@ def measure_panel(
     recipe = _common_recipe(loaded)
     measured = entries_of(loaded, recording, on_model)
     known = {check.id: check.definition for check in recording.checks.checks}
-    rows: dict[str, Row] = {}
+    checks: dict[str, PanelCheck] = {}
     models = []
     for checkpoint, entries in zip(loaded, measured, strict=True):
         for entry in entries:
-            row = Row(
+            check = PanelCheck(
                 **{name: entry[name] for name in ("id", "family", "metric", "direction", "n")},
                 unit=Unit(entry["unit"]),
                 scale=entry.get("scale", "plain"),
-                # A test without a row has the one that calibration appends for it.
+                # A test without a check has the one that calibration appends for it.
                 definition=known.get(entry["id"]) or _appended(entry).definition,
             )
-            if (other := rows.setdefault(row.id, row)) != row:
-                mine, theirs = as_plain(row), as_plain(other)
+            if (other := checks.setdefault(check.id, check)) != check:
+                mine, theirs = as_plain(check), as_plain(other)
                 name = next(name for name in mine if mine[name] != theirs[name])
                 raise InputError(
-                    f"{checkpoint.path}: row {row.id}: {name} is {mine[name]!r}, for another network it is "
+                    f"{checkpoint.path}: check {check.id}: {name} is {mine[name]!r}, for another network it is "
                     f"{theirs[name]!r}; a test must measure the same thing whichever network it is given"
                 )
         training = checkpoint.record.training if checkpoint.record else None
@@ -83,13 +83,13 @@ def measure_panel(
             )
         )
     for model in models:
-        if lacking := set(rows) - set(model.values):
-            raise InputError(f"{model.path}: row {min(lacking)} was measured on other models, not on this one")
+        if lacking := set(checks) - set(model.values):
+            raise InputError(f"{model.path}: check {min(lacking)} was measured on other models, not on this one")
     data = recording.checks.data
-    by_row = {row: [entry for entries in measured for entry in entries if entry["id"] == row] for row in rows}
-    chance = {row: found for row, entries in by_row.items() if (found := Chance.of(entries))}
+    by_check = {check: [entry for entries in measured for entry in entries if entry["id"] == check] for check in checks}
+    chance = {check: found for check, entries in by_check.items() if (found := Chance.of(entries))}
     return Panel(
-        data.sha256, PROTOCOL, recipe, tuple(rows.values()), tuple(models), data.sample, chance, data.groups_sha256
+        data.sha256, PROTOCOL, recipe, tuple(checks.values()), tuple(models), data.sample, chance, data.groups_sha256
     )
 
 
@@ -120,7 +120,7 @@ def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:
 def entries_of(
     checkpoints: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], None] | None = None
 ) -> list[list[dict[str, Any]]]:
-    """Return the entries of each checkpoint's rows; what the user's cache lacks is measured, on each core at a time."""
+    """Return the entries of each checkpoint; what the user's cache lacks is measured, one checkpoint per core."""
 
     def measure(checkpoint: Checkpoint, core: int) -> bytes:
         return json.dumps(record(checkpoint.path, recording, core=core, sha256=checkpoint.sha256)).encode()
@@ -188,5 +188,5 @@ def kept_or_made(
 
 
 def _appended(entry: Mapping[str, Any]) -> Check:
-    """Return the row that a test without one has in the file, once it is calibrated."""
+    """Return the check that a test without one has in the file, once it is calibrated."""
     return Check(id=entry["id"], family=entry["family"], metric=entry["metric"])

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 INFLATION, INFLATION_DF = 1.6, 16.0
 """Ratio of the variance of a family's checks to that by chance, and its degrees of freedom."""
-ROW_DF = 16.0
+CHECK_DF = 16.0
 """Degrees of freedom of the prior of a check without shift; fits gave 30 to 45."""
 SHIFT, SHIFT_DF = 0.074, 3.0
 """Difference of reference models as a share of the loss by a shift, and its degrees of freedom; fits gave 3.4."""
@@ -42,7 +42,7 @@ CONTRADICTED = 0.001
 
 @dataclass(frozen=True, eq=False)
 class Moderated:
-    """Moderated variance of each check, (rows,), and the parts of its degrees of freedom.
+    """Moderated variance of each check, (checks,), and the parts of its degrees of freedom.
 
     `worth` are the degrees of freedom of the check's prior, 0 without one. `by_chance` is the part of the prior that
     grows with the family's inflation, and `telling` the number of independent checks that estimate the inflation.
@@ -54,7 +54,7 @@ class Moderated:
     telling: float
 
     def df(self, reference_models: int) -> np.ndarray:
-        """Return the degrees of freedom of each check's t distribution, (rows,), by Satterthwaite's approximation.
+        """Return the degrees of freedom of each check's t distribution, (checks,), by Satterthwaite's approximation.
 
         Both the check's own variance and the family's inflation are uncertain.
         """
@@ -62,7 +62,7 @@ class Moderated:
         return np.asarray(1 / (1 / np.maximum(known, 1e-9) + shared**2 / inflation_df))
 
     def multipliers(self, share: float, reference_models: int, sharing: Sequence[int]) -> np.ndarray:
-        """Return the multiplier k of each check, (rows,), with which a family keeps its `share` of false alarms.
+        """Return the multiplier k of each check, (checks,), with which a family keeps its `share` of false alarms.
 
         One more reference model then misses any of the checks at the positions `sharing` with that probability, to a
         hundredth, and each of them as often as the others. Given the inflation, the checks count as independent, each
@@ -74,7 +74,9 @@ class Moderated:
         known, shared, inflation_df = self._degrees(reference_models)
         known = np.maximum(known, 1)[sharing]
         inflation, weights = _inflations(inflation_df)
-        std = np.sqrt(1 + shared[sharing] * (inflation[:, None] - 1))  # Of each row, in units of the one that is known.
+        std = np.sqrt(
+            1 + shared[sharing] * (inflation[:, None] - 1)
+        )  # Of each check, in units of the one that is known.
         df, each = np.maximum(self.df(reference_models), 1), share / len(sharing)
         for _ in range(3):  # The chance of any is nearly in proportion to that of each.
             missing = stdtr(known, stdtrit(df[sharing], each) / std)
@@ -104,9 +106,9 @@ def _inflations(df: float, nodes: int = 32) -> tuple[np.ndarray, np.ndarray]:
 def moderated(values: np.ndarray, chance: np.ndarray, loss: np.ndarray) -> Moderated:
     """Return the moderated variances of the checks of one family.
 
-    `values`, (K, rows), are those of K models. `chance`, (rows,), is the variance of each check by chance alone, NaN if
-    unknown. `loss`, (rows,), is the loss of each check against clean images, 0 without a perturbation. All are on one
-    scale. A single model has only the prior.
+    `values`, (K, checks), are those of K models. `chance`, (checks,), is the variance of each check by chance alone,
+    NaN if unknown. `loss`, (checks,), is the loss of each check against clean images, 0 without a perturbation. All are
+    on one scale. A single model has only the prior.
     """
     from scipy.stats import f
 
@@ -123,7 +125,7 @@ def moderated(values: np.ndarray, chance: np.ndarray, loss: np.ndarray) -> Moder
     inflation = (INFLATION_DF * INFLATION + telling * nu * found) / (INFLATION_DF + telling * nu)
     prior = inflation * chance + moved
     by_chance = inflation * chance / prior
-    worth = 1 / (by_chance**2 / ROW_DF + (1 - by_chance) ** 2 / SHIFT_DF)
+    worth = 1 / (by_chance**2 / CHECK_DF + (1 - by_chance) ** 2 / SHIFT_DF)
     if nu:
         known = known & (f.sf(own / prior, nu, worth) >= CONTRADICTED)
     worth = np.where(known, worth, 0.0)

@@ -28,9 +28,9 @@ def multiplier(
     """
     from scipy.stats import t
 
-    rows = len(correlations)
-    if rows == 1 or rows > DRAWN:
-        return float(t.isf(share / rows, reference_models - 1))
+    checks = len(correlations)
+    if checks == 1 or checks > DRAWN:
+        return float(t.isf(share / checks, reference_models - 1))
     return _drawn(correlations.astype(float).tobytes(), share, reference_models, draws, seed)
 
 
@@ -38,22 +38,22 @@ def multiplier(
 def _drawn(correlations: bytes, share: float, reference_models: int, draws: int, seed: int) -> float:
     """Return the quantile of the bootstrap, computed once: each model left out of a panel asks for the same."""
     rng, flat = np.random.default_rng(seed), np.frombuffer(correlations)
-    rows = math.isqrt(len(flat))
+    checks = math.isqrt(len(flat))
     # Not Cholesky's root: correlations may be singular.
-    variances, directions = np.linalg.eigh(flat.reshape(rows, rows))
+    variances, directions = np.linalg.eigh(flat.reshape(checks, checks))
     root = (directions * np.sqrt(np.maximum(variances, 0))).astype(np.float32)
     largest = []
-    batch = max(1, 4_000_000 // ((reference_models + 1) * rows))
+    batch = max(1, 4_000_000 // ((reference_models + 1) * checks))
     for start in range(0, draws, batch):
         size = min(batch, draws - start)
-        values = rng.standard_normal((size, reference_models + 1, rows), dtype=np.float32) @ root.T
+        values = rng.standard_normal((size, reference_models + 1, checks), dtype=np.float32) @ root.T
         panels, retrain = values[:, :-1], values[:, -1]
         largest.append(((panels.mean(axis=1) - retrain) / panels.std(axis=1, ddof=1)).max(axis=1))
     return float(np.quantile(np.concatenate(largest), 1 - share) / widened(reference_models))
 
 
 def correlation(values: np.ndarray) -> np.ndarray:
-    """Return the correlations of the columns, (rows, rows), shrunk towards none (Ledoit & Wolf 2004).
+    """Return the correlations of the columns, (checks, checks), shrunk towards none (Ledoit & Wolf 2004).
 
     A few models overstate correlations, and so understate how many chances a family has to fail. A constant column
     correlates with none.

@@ -42,24 +42,24 @@ def outliers(panel: Panel) -> list[str]:
     """
     from scipy.stats import t
 
-    values = panel.values(panel.rows)
+    values = panel.values(panel.checks)
     found: list[str] = []
     if len(values) < PROVISIONAL:
         return found
     for position, model in enumerate(panel.models):
         rest = np.delete(values, position, axis=0)
-        chances = np.empty(len(panel.rows))
+        chances = np.empty(len(panel.checks))
         for family in panel.families:
-            at = np.array([row.family == family for row in panel.rows])
-            rows = panel.family(family)
-            spread = spread_of(panel, rows, rest[:, at])
-            std = std_of(spread, rest[:, at], rows)
-            away = on_scales(values[position, at], rows) - on_scales(rest[:, at], rows).mean(axis=0)
+            at = np.array([check.family == family for check in panel.checks])
+            checks = panel.family(family)
+            spread = spread_of(panel, checks, rest[:, at])
+            std = std_of(spread, rest[:, at], checks)
+            away = on_scales(values[position, at], checks) - on_scales(rest[:, at], checks).mean(axis=0)
             chances[at] = 2 * t.sf(np.abs(away) / std / widened(len(rest)), spread.df(len(rest)))
         worst = int(chances.argmin())
         if chances[worst] < OUTLIER_SHARE / values.size:
             found.append(
-                f"{model.path} has {panel.rows[worst].id} {values[position, worst]:.4g}, the others "
+                f"{model.path} has {panel.checks[worst].id} {values[position, worst]:.4g}, the others "
                 f"{rest[:, worst].mean():.4g} ± {rest[:, worst].std(ddof=1):.2g}"
             )
     return found
@@ -70,18 +70,18 @@ def false_alarms(panel: Panel, calibrated: Sequence[Calibrated]) -> list[str]:
 
     Panels below three models have none.
     """
-    gated = {item.row.id for item in calibrated if not item.informational}
+    gated = {item.check.id for item in calibrated if not item.informational}
     alarms: dict[str, list[str]] = {}
     if len(panel.models) < PROVISIONAL:
         return []
     for family in panel.families:
-        rows = tuple(row for row in panel.family(family) if row.id in gated)
-        if not rows:
+        checks = tuple(check for check in panel.family(family) if check.id in gated)
+        if not checks:
             continue
-        values = panel.values(rows)
+        values = panel.values(checks)
         for position, model in enumerate(panel.models):
-            items = shared_thresholds(panel, rows, rows, np.delete(values, position, axis=0), budgets={})
+            items = shared_thresholds(panel, checks, checks, np.delete(values, position, axis=0), budgets={})
             for item, value in zip(items, values[position], strict=True):
                 if not item.holds(value):
-                    alarms.setdefault(model.path, []).append(item.row.id)
+                    alarms.setdefault(model.path, []).append(item.check.id)
     return [f"{path}: {', '.join(ids)}" for path, ids in alarms.items()]

@@ -30,8 +30,8 @@ It is between 0.24 and 0.37 for nine of ten yes-or-no checks of the shipped pane
 
 
 @record
-class Row:
-    """What a row of the checks file measures: `n` images, in `unit`; the worse way is down for `at_least`."""
+class PanelCheck:
+    """What a check of the checks file measures: `n` images, in `unit`; the worse way is down for `at_least`."""
 
     id: str
     family: str
@@ -40,7 +40,7 @@ class Row:
     direction: Direction
     n: int
     definition: str = ""
-    """A hash of the row of the checks file, its thresholds left out; empty for a row that the file did not have."""
+    """A hash of the check of the checks file, its thresholds left out; empty for a check that the file did not have."""
     scale: Scale = "plain"
     """That on which reference models spread evenly, see `Metric`."""
 
@@ -52,7 +52,7 @@ class Row:
 
 @record
 class ReferenceModel:
-    """One reference model and its value of each row."""
+    """One reference model and its value of each check."""
 
     path: str
     sha256: str
@@ -84,7 +84,7 @@ class Chance:
             return None
         each = [unpacked(text) for text in texts]
         if len({len(values) for values in each}) > 1:
-            raise InputError(f"row {measured[0]['id']}: networks tell of different numbers of images; measure again")
+            raise InputError(f"check {measured[0]['id']}: networks tell of different numbers of images; measure again")
         n = len(each[0])
         by_image = np.var(each, axis=0, ddof=1).sum() if len(each) > 1 else ALONE * n * np.var(each[0])
         rests = [entry["rest"] for entry in measured if entry.get("rest") is not None]
@@ -105,26 +105,26 @@ class Panel:
     data_sha256: str
     protocol: int
     recipe: Mapping[str, Any]
-    rows: tuple[Row, ...]
+    checks: tuple[PanelCheck, ...]
     models: tuple[ReferenceModel, ...]
     sample: int | None = None
     chance: dict[str, Chance] = field(default_factory=dict)
-    """By the row's id; a row whose measure does not say what each image contributes has none."""
+    """By the check's id; a check whose measure does not say what each image contributes has none."""
     groups_sha256: str | None = None
-    """Of the groups that rows of family `slice` were measured on."""
+    """Of the groups that checks of family `slice` were measured on."""
 
-    def family(self, name: str) -> tuple[Row, ...]:
-        """Return the rows of a family."""
-        return tuple(row for row in self.rows if row.family == name)
+    def family(self, name: str) -> tuple[PanelCheck, ...]:
+        """Return the checks of a family."""
+        return tuple(check for check in self.checks if check.family == name)
 
     @property
     def families(self) -> tuple[str, ...]:
-        """Return the names of the families, in the order of their rows."""
-        return tuple(dict.fromkeys(row.family for row in self.rows))
+        """Return the names of the families, in the order of their checks."""
+        return tuple(dict.fromkeys(check.family for check in self.checks))
 
-    def values(self, rows: tuple[Row, ...]) -> np.ndarray:
-        """Return the models' values of the rows, (models, rows) float64."""
-        return np.array([[model.values[row.id] for row in rows] for model in self.models], dtype=np.float64)
+    def values(self, checks: tuple[PanelCheck, ...]) -> np.ndarray:
+        """Return the models' values of the checks, (models, checks) float64."""
+        return np.array([[model.values[check.id] for check in checks] for model in self.models], dtype=np.float64)
 
     def write(self, path: Path) -> None:
         """Write the panel as JSON, complete or not at all."""
@@ -151,8 +151,8 @@ def read_panel(path: Path, checks: ChecksFile | None = None) -> Panel:
     except InputError as error:
         raise InputError(f"{error}; {next_step}") from None
     for model in panel.models:
-        if lacking := [row.id for row in panel.rows if row.id not in model.values]:
-            raise InputError(f"{path}: not a panel: {model.path} has no value for row {lacking[0]}; {next_step}")
+        if lacking := [check.id for check in panel.checks if check.id not in model.values]:
+            raise InputError(f"{path}: not a panel: {model.path} has no value for check {lacking[0]}; {next_step}")
     if panel.protocol != PROTOCOL:
         raise InputError(f"{path}: measured under protocol {panel.protocol}, this is {PROTOCOL}; calibrate anew")
     if checks is not None and panel.data_sha256 != checks.data.sha256:

@@ -45,8 +45,8 @@ def record_predictions(
     """
     needing = families_that_need_predictions(recording.tests)
     if recording.families:
-        of_rows = {check.id: check.family for check in recording.checks.checks}
-        needing = frozenset(name for name in recording.families if {of_rows.get(name, name), EVERY} & needing)
+        families = {check.id: check.family for check in recording.checks.checks}
+        needing = frozenset(name for name in recording.families if {families.get(name, name), EVERY} & needing)
     if not needing:
         return []
     recording = replace(recording, families=() if EVERY in needing else tuple(sorted(needing)))

@@ -51,7 +51,7 @@ class Recording:
 
     def definition(self) -> str:
         """Return a hash of all that decides the values, given a checkpoint."""
-        rows = [check.definition for check in self.checks.written]
+        checks = [check.definition for check in self.checks.written]
         folder = self.tests.resolve()
         tests = sorted(folder.glob("**/*.py"))
         if not tests:
@@ -60,7 +60,7 @@ class Recording:
         code = decisive_files(sources, projects=(folder, folder.parent, Path.cwd()))
         installed = sorted({*CORRUPTIONS.sources(), *METRICS.sources()} - set(code))
         content = {
-            "rows": rows,
+            "checks": checks,
             "data": {name: value for name, value in asdict(self.checks.data).items() if value not in ((), None, {})},
             "protocol": PROTOCOL,
             "families": self.families,
@@ -83,7 +83,7 @@ def hashes_of_named_files(options: Sequence[str]) -> list[str]:
 
 
 def record(checkpoint: Path, recording: Recording, *, core: int, sha256: str | None = None) -> list[dict[str, Any]]:
-    """Run the stress tests on a checkpoint in record mode and return the measured rows' entries of `stress.json`.
+    """Run the stress tests on a checkpoint in record mode and return the measured checks' entries of `stress.json`.
 
     Raises `InputError` as `recorded` does, and when there is no test of the families.
     """

@@ -17,34 +17,34 @@ if TYPE_CHECKING:
     from harness.calibration.thresholds import Calibrated
 
 _DIGITS = 12
-"""Of a row's definition, which tell whether it is the one that its threshold was calibrated for."""
+"""Of a check's definition, which tell whether it is the one that its threshold was calibrated for."""
 
 
 def with_thresholds(content: str, calibrated: Sequence[Calibrated], *, recipe: Mapping[str, Any], date: str) -> str:
-    """Return the text of a checks file with the panel's thresholds in its rows.
+    """Return the text of a checks file with the panel's thresholds in its checks.
 
-    A calibrated row without an entry is appended. A row that cannot be a check says why in `informational`, and one
+    A calibrated check without an entry is appended. A check that cannot be a check says why in `informational`, and one
     that was not calibrated has no threshold of another panel's left. `recipe` replaces the file's `[recipe]`; `date` is
     kept in each threshold.
     """
     document = tomlkit.parse(_with_recipe(content, recipe))
     if "check" not in document:
         document.add("check", tomlkit.aot())
-    rows: dict[str, Table] = {row["id"]: row for row in document["check"]}
-    for unmeasured in set(rows) - {item.row.id for item in calibrated}:
-        if rows[unmeasured].pop("panel", None) is not None:
-            rows[unmeasured].pop("informational", None)
+    checks: dict[str, Table] = {check["id"]: check for check in document["check"]}
+    for unmeasured in set(checks) - {item.check.id for item in calibrated}:
+        if checks[unmeasured].pop("panel", None) is not None:
+            checks[unmeasured].pop("informational", None)
     for item in calibrated:
-        if item.row.id not in rows:
-            rows[item.row.id] = _new_row(item)
-            document["check"].append(rows[item.row.id])
-        row = rows[item.row.id]
-        row.pop("panel", None)
-        row.pop("informational", None)
-        row["panel"] = _threshold(item, date)
+        if item.check.id not in checks:
+            checks[item.check.id] = _new_check(item)
+            document["check"].append(checks[item.check.id])
+        check = checks[item.check.id]
+        check.pop("panel", None)
+        check.pop("informational", None)
+        check["panel"] = _threshold(item, date)
         if item.informational:
-            row["informational"] = item.informational
-    # One empty line before each row, appended ones included.
+            check["informational"] = item.informational
+    # One empty line before each check, appended ones included.
     return re.sub(r"\n+\[\[check\]\]", "\n\n[[check]]", tomlkit.dumps(document))
 
 
@@ -62,15 +62,15 @@ def _with_recipe(content: str, recipe: Mapping[str, Any]) -> str:
     return "".join(table for number, table in enumerate(tables) if number not in ours[1:])
 
 
-def _new_row(item: Calibrated) -> Table:
-    row = tomlkit.table()
-    row.update({"id": item.row.id, "family": item.row.family, "metric": item.row.metric})
-    row["direction"] = item.row.direction
-    return row
+def _new_check(item: Calibrated) -> Table:
+    check = tomlkit.table()
+    check.update({"id": item.check.id, "family": item.check.family, "metric": item.check.metric})
+    check["direction"] = item.check.direction
+    return check
 
 
 def _threshold(item: Calibrated, date: str) -> InlineTable:
-    digits = 1 if item.row.unit is Unit.IMAGES else 4
+    digits = 1 if item.check.unit is Unit.IMAGES else 4
     threshold = tomlkit.inline_table()
     threshold.update(
         {
@@ -80,8 +80,8 @@ def _threshold(item: Calibrated, date: str) -> InlineTable:
             "k": round(item.k, 2),
             "reference_models": item.reference_models,
             "minimum_detectable_drop": round(item.minimum_detectable_drop, digits),
-            "n": item.row.n,
-            **({"definition": item.row.definition[:_DIGITS]} if item.row.definition else {}),
+            "n": item.check.n,
+            **({"definition": item.check.definition[:_DIGITS]} if item.check.definition else {}),
             "date": date,
         }
     )

@@ -57,8 +57,8 @@ def uncalibrated(checks: ChecksFile, folder: Path) -> Path:
     document = tomlkit.parse(with_samples(checks.path.read_text("utf-8"), ()))
     for name in ("recipe", "golden"):
         document.pop(name, None)
-    for row in document.get("check", ()):
-        row.pop("panel", None)
+    for check in document.get("check", ()):
+        check.pop("panel", None)
     path = folder / checks.path.name
     path.write_text(tomlkit.dumps(document), "utf-8")
     return path

@@ -15,7 +15,7 @@ from harness.run.budget import duration
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from harness.calibration.panel import Panel, Row
+    from harness.calibration.panel import Panel, PanelCheck
     from harness.calibration.thresholds import Calibrated
 
 _CONSENSUS = {CONSENSUS_SET_ERRORS.name, WORST_CLASS_CONSENSUS_SET_ERRORS.name}
@@ -36,18 +36,18 @@ _DRAWS = 50_000
 def calibration_lines(panel: Panel, calibrated: Sequence[Calibrated], *, by_hand: frozenset[str]) -> list[str]:
     """Return the summary of a calibration."""
     lines = [
-        f"{'family':<12} {'rows':>4} {'gated':>5} {'k':>5}  smallest loss detected with 95% power, best and worst row"
+        f"{'family':<12} {'rows':>4} {'gated':>5} {'k':>5}  smallest loss detected with 95% power, best and worst check"
     ]
     for family in panel.families:
-        items = [item for item in calibrated if item.row.family == family]
+        items = [item for item in calibrated if item.check.family == family]
         gated = sorted(
             (item for item in items if not item.informational), key=lambda item: item.minimum_detectable_drop
         )
         span = f"{_number(gated[0])} to {_number(gated[-1])}" if gated else "none is gated"
         k = f"{gated[0].k:.2f}" if gated else ""
         lines.append(f"{family:<12} {len(items):>4} {len(gated):>5} {k:>5}  {span}")
-    lines += [f"informational: {item.row.id}: {item.informational}" for item in calibrated if item.informational]
-    if held := sorted(by_hand & {item.row.id for item in calibrated}):
+    lines += [f"informational: {item.check.id}: {item.informational}" for item in calibrated if item.informational]
+    if held := sorted(by_hand & {item.check.id for item in calibrated}):
         lines.append(f"thresholds set by hand win over the panel's: {', '.join(held)}")
     alarms = false_alarms(panel, list(calibrated))
     if len(panel.models) >= PROVISIONAL:
@@ -63,16 +63,16 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
     """
     lines = [f"{'row':<34} {'panel mean':>13} {'± std':>8} {'k':>5} {'drop':>8} {'wanted':>8}  reference models needed"]
     for family in panel.families:
-        items = [item for item in calibrated if item.row.family == family]
-        gated = tuple(item.row for item in items if not item.informational)
-        rows = gated or panel.family(family)
+        items = [item for item in calibrated if item.check.family == family]
+        gated = tuple(item.check for item in items if not item.informational)
+        checks = gated or panel.family(family)
         values, every = panel.values(panel.family(family)), panel.family(family)
         planned = {
-            n: shared_thresholds(panel, every, rows, values, budgets={}, reference_models=n, draws=_DRAWS)
+            n: shared_thresholds(panel, every, checks, values, budgets={}, reference_models=n, draws=_DRAWS)
             for n in _PANEL_SIZES
         }
         best = min(items, key=lambda item: item.minimum_detectable_drop)
-        lines.append(f"{family}: {len(gated)} of {len(items)} rows gated, the best detects {_number(best)}")
+        lines.append(f"{family}: {len(gated)} of {len(items)} checks gated, the best detects {_number(best)}")
         lines += _beside(family, items, calibrated)
         for at, item in enumerate(items):
             wanted = item.budget if drop is None else drop
@@ -85,8 +85,10 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
                 None,
             )
             lines.append(
-                f"  {item.row.id:<32} {_value(item.row, item.mean):>13} {_value(item.row, item.std, digits=1):>8} "
-                f"{item.k:>5.2f} {_value(item.row, item.minimum_detectable_drop):>8} {_value(item.row, wanted):>8}  "
+                f"  {item.check.id:<32} {_value(item.check, item.mean):>13} "
+                f"{_value(item.check, item.std, digits=1):>8} "
+                f"{item.k:>5.2f} {_value(item.check, item.minimum_detectable_drop):>8} "
+                f"{_value(item.check, wanted):>8}  "
                 + (f"{needed}" if needed else f"more than {_PANEL_SIZES[-1]}")
                 + (" (informational)" if item.informational else "")
             )
@@ -95,25 +97,25 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
 
 def _beside(family: str, items: Sequence[Calibrated], calibrated: Sequence[Calibrated]) -> list[str]:
     """Return a line that compares a family's best accuracy check with the consensus check on the same images."""
-    by_id = {item.row.id: item for item in calibrated if item.row.metric in _CONSENSUS}
+    by_id = {item.check.id: item for item in calibrated if item.check.metric in _CONSENSUS}
     beside = by_id.get(_SEEING_THE_SAME.get(family, ""))
-    accuracies = [item for item in items if item.row.metric == "accuracy"]
+    accuracies = [item for item in items if item.check.metric == "accuracy"]
     if beside is None or not accuracies:
         return []
     best = min(accuracies, key=lambda item: item.minimum_detectable_drop)
     return [
-        f"  beside it {beside.row.id} detects {beside.minimum_detectable_drop:.0f} images lost of those that every "
+        f"  beside it {beside.check.id} detects {beside.minimum_detectable_drop:.0f} images lost of those that every "
         f"reference model gets right, "
-        f"{best.row.id} {best.minimum_detectable_drop * best.row.n:.0f} of {best.row.n} lost net"
+        f"{best.check.id} {best.minimum_detectable_drop * best.check.n:.0f} of {best.check.n} lost net"
     ]
 
 
 def _number(item: Calibrated) -> str:
-    return _value(item.row, item.minimum_detectable_drop) + (" images" if item.row.unit is Unit.IMAGES else "")
+    return _value(item.check, item.minimum_detectable_drop) + (" images" if item.check.unit is Unit.IMAGES else "")
 
 
-def _value(row: Row, value: float, *, digits: int = 0) -> str:
-    return f"{value:.{digits}f}" if row.unit is Unit.IMAGES else row.unit.format(value, decimals=4)
+def _value(check: PanelCheck, value: float, *, digits: int = 0) -> str:
+    return f"{value:.{digits}f}" if check.unit is Unit.IMAGES else check.unit.format(value, decimals=4)
 
 
 def expected(panel: Panel, budgets: Mapping[str, float], reference_models: int) -> dict[str, list[Calibrated]]:
@@ -121,11 +123,11 @@ def expected(panel: Panel, budgets: Mapping[str, float], reference_models: int) 
 
     Checks without an estimate from one or two models are left out.
     """
-    checks: dict[str, list[Calibrated]] = {family: [] for family in panel.families}
+    by_family: dict[str, list[Calibrated]] = {family: [] for family in panel.families}
     for item in thresholds_of(panel, budgets, reference_models=reference_models, draws=_DRAWS):
         if not item.informational and (item.prior or len(panel.models) >= PROVISIONAL):
-            checks[item.row.family].append(item)
-    return checks
+            by_family[item.check.family].append(item)
+    return by_family
 
 
 def plan_lines(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
@@ -136,12 +138,12 @@ def plan_lines(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
     have, epochs = len(panel.models), panel.recipe.get("epochs")
     found = {count: expected(panel, budgets, count) for count in _PLANNED_SIZES}
     heads = "".join(f"{f'{count} reference models':>22}" for count in _PLANNED_SIZES)
-    lines = [f"{'rows that check, smallest loss detected':<39}{heads}"]
+    lines = [f"{'checks, minimum detectable drop':<39}{heads}"]
     for family in panel.families:
         cells = [_cell(found[count][family]) for count in _PLANNED_SIZES]
         lines.append(f"  {family:<14} of {len(panel.family(family)):>3} {'':<17}" + "".join(f"{x:>22}" for x in cells))
     totals = [sum(map(len, found[count].values())) for count in _PLANNED_SIZES]
-    lines.append(f"{'all':<16} of {len(panel.rows):>3} {'':<17}" + "".join(f"{total:>22}" for total in totals))
+    lines.append(f"{'all':<16} of {len(panel.checks):>3} {'':<17}" + "".join(f"{total:>22}" for total in totals))
     more = [max(count - have, 0) for count in _PLANNED_SIZES]
     each = f", of {epochs} epochs each" if epochs else ""
     lines.append(f"{f'to train besides the {have} at hand{each}':<39}" + "".join(f"{count:>22}" for count in more))
@@ -151,7 +153,7 @@ def plan_lines(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
         costs = "".join(f"{duration(count * each_time) if count else '-':>22}" for count in more)
         lines.append(f"{f'which takes, at {duration(each_time)} each':<39}{costs}")
     if have < PROVISIONAL:
-        lines.append("what rows would do that one or two networks tell nothing of is not known yet, and not counted")
+        lines.append("what checks would do that one or two networks tell nothing of is not known yet, and not counted")
     return lines
 
 
@@ -159,7 +161,7 @@ def _cell(checks: list[Calibrated]) -> str:
     if not checks:
         return "none"
     best = min(checks, key=lambda item: item.minimum_detectable_drop / item.budget)
-    unit = best.row.unit
+    unit = best.check.unit
     detected = (
         f"{best.minimum_detectable_drop:.0f} images"
         if unit is Unit.IMAGES

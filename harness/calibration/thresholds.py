@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from harness.calibration.moderated_variance import Moderated
-    from harness.calibration.panel import Panel, Row
+    from harness.calibration.panel import Panel, PanelCheck
     from harness.measures.metric import Scale
 
 ALARMS, PARTS = 0.01, 12
@@ -58,7 +58,7 @@ class Calibrated:
     the largest that may go unnoticed.
     """
 
-    row: Row
+    check: PanelCheck
     mean: float
     std: float
     centre: float
@@ -71,7 +71,7 @@ class Calibrated:
 
     @staticmethod
     def of(
-        row: Row,
+        check: PanelCheck,
         values: np.ndarray,
         *,
         k: float,
@@ -85,30 +85,30 @@ class Calibrated:
         `spread` is the standard deviation on the check's scale, by default that of the values. `reference_models`
         predicts for another number of models.
         """
-        scaled = on_scale(values, row.scale)
+        scaled = on_scale(values, check.scale)
         centre = float(scaled.mean())
         if spread is None:
-            spread = float(np.maximum(scaled.std(ddof=1), least_of(scaled[:, None], (row,))[0]))
+            spread = float(np.maximum(scaled.std(ddof=1), least_of(scaled[:, None], (check,))[0]))
         std = spread
-        if row.scale == "root":
+        if check.scale == "root":
             around = [off_scale(centre + side * spread, "root") for side in (-1, 1)]
             std = (around[1] - around[0]) / 2 if prior else float(values.std(ddof=1))
         return Calibrated(
-            row, float(values.mean()), std, centre, spread, k, reference_models or len(values), budget, prior
+            check, float(values.mean()), std, centre, spread, k, reference_models or len(values), budget, prior
         )
 
     @property
     def threshold(self) -> float:
         """Return the threshold within its range, rounded outwards to four decimals, for counts to one."""
         exact = self._off_by(self.k, self.reference_models)
-        scale = 10 if self.row.unit is Unit.IMAGES else 10_000
-        rounded = (math.floor if self.row.sign > 0 else math.ceil)(exact * scale) / scale
+        scale = 10 if self.check.unit is Unit.IMAGES else 10_000
+        rounded = (math.floor if self.check.sign > 0 else math.ceil)(exact * scale) / scale
         low, high = self._range
         return min(max(rounded, low), high)
 
     def holds(self, value: float) -> bool:
         """Return whether a value is on the good side of the threshold."""
-        return value >= self.threshold if self.row.sign > 0 else value <= self.threshold
+        return value >= self.threshold if self.check.sign > 0 else value <= self.threshold
 
     @property
     def minimum_detectable_drop(self) -> float:
@@ -121,16 +121,16 @@ class Calibrated:
         A group may have few images, so chance decides which of them a candidate loses: for an expected loss of L it
         loses L ± sqrt(L / n) at most. So L = k e + z sqrt(e^2 + L / n), with the deviation of prediction e.
         """
-        if self.row.metric == GROUP_ACCURACY.name:
-            error, z, n = self.spread * widened(reference_models), _POWER_DEVIATIONS, self.row.n
+        if self.check.metric == GROUP_ACCURACY.name:
+            error, z, n = self.spread * widened(reference_models), _POWER_DEVIATIONS, self.check.n
             middle = k * error + z * z / (2 * n)
             return middle + math.sqrt(max(middle**2 - (k**2 - z**2) * error**2, 0.0))
-        return abs(self._off_by(k + _POWER_DEVIATIONS, reference_models) - off_scale(self.centre, self.row.scale))
+        return abs(self._off_by(k + _POWER_DEVIATIONS, reference_models) - off_scale(self.centre, self.check.scale))
 
     def _off_by(self, deviations: float, reference_models: int) -> float:
         """Return the value at so many standard deviations of prediction on the bad side of the centre."""
         away = deviations * self.spread * widened(reference_models)
-        return off_scale(self.centre - self.row.sign * away, self.row.scale)
+        return off_scale(self.centre - self.check.sign * away, self.check.scale)
 
     @property
     def informational(self) -> str:
@@ -142,28 +142,28 @@ class Calibrated:
             )
         if self.minimum_detectable_drop > self.budget:
             loss, budget = self._number(self.minimum_detectable_drop), self._number(self.budget)
-            if self.row.metric == GROUP_ACCURACY.name:
+            if self.check.metric == GROUP_ACCURACY.name:
                 return (
-                    f"{self.row.n} images are too few, as reference models differ: the smallest loss detected with 95% "
-                    f"power is {loss}, over the budget of {budget}"
+                    f"{self.check.n} images are too few, as reference models differ: the smallest loss detected "
+                    f"with 95% power is {loss}, over the budget of {budget}"
                 )
             return (
                 f"reference models differ so much that the smallest loss detected is {loss}, over the budget of "
                 f"{budget}"
             )
         low, high = self._range
-        if self.threshold <= low if self.row.sign > 0 else self.threshold >= high:
+        if self.threshold <= low if self.check.sign > 0 else self.threshold >= high:
             return f"its threshold of {self._number(self.threshold)} cannot fail"
         return ""
 
     @property
     def _range(self) -> tuple[float, float]:
-        known = METRICS.get(self.row.metric)
-        low, high = known.range if known else self.row.unit.range
-        return low, float(self.row.n) if self.row.unit is Unit.IMAGES else high
+        known = METRICS.get(self.check.metric)
+        low, high = known.range if known else self.check.unit.range
+        return low, float(self.check.n) if self.check.unit is Unit.IMAGES else high
 
     def _number(self, value: float) -> str:
-        return self.row.unit.format(value, decimals=None if self.row.unit is Unit.IMAGES else 3)
+        return self.check.unit.format(value, decimals=None if self.check.unit is Unit.IMAGES else 3)
 
 
 # The sharing of false alarms.
@@ -184,18 +184,18 @@ def thresholds_of(
     `reference_models` predicts for another number of models that spread as these do.
     """
     calibrated = {
-        item.row.id: item
+        item.check.id: item
         for family in panel.families
         for item in family_thresholds(
             panel, panel.family(family), budgets, by_hand=by_hand, reference_models=reference_models, draws=draws
         )
     }
-    return [calibrated[row.id] for row in panel.rows]
+    return [calibrated[check.id] for check in panel.checks]
 
 
 def family_thresholds(
     panel: Panel,
-    rows: tuple[Row, ...],
+    checks: tuple[PanelCheck, ...],
     budgets: Mapping[str, float],
     *,
     by_hand: frozenset[str] = frozenset(),
@@ -203,74 +203,74 @@ def family_thresholds(
     draws: int = DRAWS,
 ) -> list[Calibrated]:
     """Return the thresholds of `thresholds_of` for the checks of one family."""
-    values = panel.values(rows)
+    values = panel.values(checks)
 
-    def shared_by(sharing: tuple[Row, ...]) -> list[Calibrated]:
+    def shared_by(sharing: tuple[PanelCheck, ...]) -> list[Calibrated]:
         return shared_thresholds(
-            panel, rows, sharing, values, budgets=budgets, reference_models=reference_models, draws=draws
+            panel, checks, sharing, values, budgets=budgets, reference_models=reference_models, draws=draws
         )
 
-    def checks(items: list[Calibrated]) -> tuple[Row, ...]:
+    def with_threshold(items: list[Calibrated]) -> tuple[PanelCheck, ...]:
         # One or two models without a prior say nothing, whatever number a plan asks for.
         return tuple(
-            item.row
+            item.check
             for item in items
-            if item.row.id not in by_hand and (item.prior or len(values) >= PROVISIONAL) and not item.informational
+            if item.check.id not in by_hand and (item.prior or len(values) >= PROVISIONAL) and not item.informational
         )
 
-    items = shared_by(rows)
+    items = shared_by(checks)
     if not any(item.prior for item in items):
-        if not 0 < len(sharing := checks(items)) < len(rows):
+        if not 0 < len(sharing := with_threshold(items)) < len(checks):
             return items
         again = shared_by(sharing)
         return [old if old.informational else new for old, new in zip(items, again, strict=True)]
     # Each check has a t distribution of its own here. The fewer share the family's part, the more of them have power.
-    alone = shared_by(rows[:1])
-    ease = {item.row.id: item.minimum_detectable_drop / item.budget for item in alone}
-    able = tuple(sorted(checks(alone), key=lambda row: ease[row.id]))
+    alone = shared_by(checks[:1])
+    ease = {item.check.id: item.minimum_detectable_drop / item.budget for item in alone}
+    able = tuple(sorted(with_threshold(alone), key=lambda check: ease[check.id]))
 
     def spent(few: int) -> bool:
         """Return whether only these few checks, the most powerful ones, have power when they share."""
-        return set(checks(shared_by(able[:few]))) <= set(able[:few])
+        return set(with_threshold(shared_by(able[:few]))) <= set(able[:few])
 
     return shared_by(able[: bisect_left(range(1, len(able)), 1, key=spent) + 1]) if able else items
 
 
 def shared_thresholds(
     panel: Panel,
-    rows: tuple[Row, ...],
-    sharing: tuple[Row, ...],
+    checks: tuple[PanelCheck, ...],
+    sharing: tuple[PanelCheck, ...],
     values: np.ndarray,
     *,
     budgets: Mapping[str, float],
     reference_models: int | None = None,
     draws: int = DRAWS,
 ) -> list[Calibrated]:
-    """Return thresholds for the checks of one family by the values of K models, (K, rows).
+    """Return thresholds for the checks of one family by the values of K models, (K, checks).
 
     The checks `sharing` divide the family's part of false alarms, so that each has the same part. Without a prior they
     have one multiplier; else each has a t distribution of its own. `reference_models` is as in `thresholds_of`.
     """
-    found, count = spread_of(panel, rows, values), reference_models or len(values)
-    share = share_of(rows[0].family, panel.families)
+    found, count = spread_of(panel, checks, values), reference_models or len(values)
+    share = share_of(checks[0].family, panel.families)
     if count >= FEW and not found.worth.any():
-        signed = on_scales(panel.values(sharing), sharing) * [row.sign for row in sharing]
-        ks = np.full(len(rows), multiplier(correlation(signed), share=share, reference_models=count, draws=draws))
+        signed = on_scales(panel.values(sharing), sharing) * [check.sign for check in sharing]
+        ks = np.full(len(checks), multiplier(correlation(signed), share=share, reference_models=count, draws=draws))
     else:
-        among = {row.id for row in sharing}
-        ks = found.multipliers(share, count, [at for at, row in enumerate(rows) if row.id in among])
-    spreads = std_of(found, values, rows)
+        among = {check.id for check in sharing}
+        ks = found.multipliers(share, count, [at for at, check in enumerate(checks) if check.id in among])
+    spreads = std_of(found, values, checks)
     return [
         Calibrated.of(
-            row,
+            check,
             column,
             k=float(k),
             spread=float(spread),
             prior=bool(worth > 0),
-            budget=budget_of(row, column, budgets),
+            budget=budget_of(check, column, budgets),
             reference_models=count,
         )
-        for row, column, k, spread, worth in zip(rows, values.T, ks, spreads, found.worth, strict=True)
+        for check, column, k, spread, worth in zip(checks, values.T, ks, spreads, found.worth, strict=True)
     ]
 
 
@@ -283,41 +283,41 @@ def share_of(family: str, families: Sequence[str]) -> float:
 # The loss that may go unnoticed.
 
 
-def budget_of(row: Row, values: np.ndarray, budgets: Mapping[str, float]) -> float:
+def budget_of(check: PanelCheck, values: np.ndarray, budgets: Mapping[str, float]) -> float:
     """Return the largest loss of a check that may go unnoticed, by its values of reference models, (K,)."""
     mean = float(values.mean())
-    return budgets.get(row.metric, budgets.get(row.family, default_budget(row, mean)))
+    return budgets.get(check.metric, budgets.get(check.family, default_budget(check, mean)))
 
 
-def default_budget(row: Row, mean: float) -> float:
+def default_budget(check: PanelCheck, mean: float) -> float:
     """Return the largest loss that may go unnoticed where the checks file names none.
 
     It is five points of a share, ten for groups of images, which are small. A count may double, or grow by half a
     percent of the images if that is more; for rare things it is one percent, and for one class of many half of a class.
     A severity or a factor may lose a fifth.
     """
-    if row.metric == WORST_CLASS_CONSENSUS_SET_ERRORS.name:
-        return 0.5 * row.n
-    if row.unit is Unit.IMAGES:
-        return max(mean, (0.01 if row.scale == "root" else 0.005) * row.n)
-    if row.metric in OF_GROUPS:
+    if check.metric == WORST_CLASS_CONSENSUS_SET_ERRORS.name:
+        return 0.5 * check.n
+    if check.unit is Unit.IMAGES:
+        return max(mean, (0.01 if check.scale == "root" else 0.005) * check.n)
+    if check.metric in OF_GROUPS:
         return 0.1
-    return 0.05 if row.unit in SHARES else 0.2 * mean
+    return 0.05 if check.unit in SHARES else 0.2 * mean
 
 
 # The spread of reference models.
 
 
-def spread_of(panel: Panel, rows: Sequence[Row], values: np.ndarray) -> Moderated:
-    """Return the moderated variances of a family's checks by the values of K models, (K, rows), on the checks' scales.
+def spread_of(panel: Panel, checks: Sequence[PanelCheck], values: np.ndarray) -> Moderated:
+    """Return the moderated variances of checks by the values of K models, (K, checks), on the checks' scales.
 
     The variance by chance serves as a prior where it is known well enough.
     """
-    scaled, means = on_scales(values, rows), values.mean(axis=0)
-    chance, loss = np.full(len(rows), np.nan), np.zeros(len(rows))
-    for at, (row, mean) in enumerate(zip(rows, means, strict=True)):
-        known = panel.chance.get(row.id)
-        if row.scale == "root":
+    scaled, means = on_scales(values, checks), values.mean(axis=0)
+    chance, loss = np.full(len(checks), np.nan), np.zeros(len(checks))
+    for at, (check, mean) in enumerate(zip(checks, means, strict=True)):
+        known = panel.chance.get(check.id)
+        if check.scale == "root":
             # An image lost in one view is often lost in another: where it counts twice, chance knows too little.
             if known and known.answers:
                 chance[at] = known.variance / (mean + 3 / 8)
@@ -325,26 +325,26 @@ def spread_of(panel: Panel, rows: Sequence[Row], values: np.ndarray) -> Moderate
                 chance[at] = 1.0  # Of Poisson's counts.
         elif known and (known.answers or len(values) >= PROVISIONAL):
             chance[at] = known.variance
-            loss[at] = max(row.sign * (known.rest - mean), 0.0) if known.rest is not None else 0.0
+            loss[at] = max(check.sign * (known.rest - mean), 0.0) if known.rest is not None else 0.0
     return moderated(scaled, chance, loss)
 
 
-def std_of(found: Moderated, values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
-    """Return the standard deviation that counts of each check, (rows,), on its scale."""
-    return np.asarray(np.maximum(np.sqrt(found.variance), least_of(on_scales(values, rows), rows)))
+def std_of(found: Moderated, values: np.ndarray, checks: Sequence[PanelCheck]) -> np.ndarray:
+    """Return the standard deviation that counts of each check, (checks,), on its scale."""
+    return np.asarray(np.maximum(np.sqrt(found.variance), least_of(on_scales(values, checks), checks)))
 
 
-def least_of(values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
-    """Return the least standard deviation that counts of each check, (rows,), by values on its scale, (K, rows)."""
+def least_of(values: np.ndarray, checks: Sequence[PanelCheck]) -> np.ndarray:
+    """Return the least standard deviation that counts of each check, (checks,), by values on its scale, (K, checks)."""
 
-    def least(row: Row, mean: float) -> float:
-        if row.scale == "root":
+    def least(check: PanelCheck, mean: float) -> float:
+        if check.scale == "root":
             return 1.0
-        if row.unit is Unit.IMAGES:
+        if check.unit is Unit.IMAGES:
             return max(1.0, math.sqrt(max(mean, 0)))
-        return 1 / row.n if row.unit in SHARES else 0.01 * mean
+        return 1 / check.n if check.unit in SHARES else 0.01 * mean
 
-    return np.array([least(row, mean) for row, mean in zip(rows, values.mean(axis=0), strict=True)])
+    return np.array([least(check, mean) for check, mean in zip(checks, values.mean(axis=0), strict=True)])
 
 
 def on_scale(values: np.ndarray, scale: Scale) -> np.ndarray:
@@ -361,6 +361,6 @@ def off_scale(value: float, scale: Scale) -> float:
     return max((max(value, 0.0) / 2) ** 2 - 3 / 8, 0.0) if scale == "root" else value
 
 
-def on_scales(values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
-    """Return the values of checks, (..., rows), each on its own scale."""
-    return np.stack([on_scale(values[..., at], row.scale) for at, row in enumerate(rows)], axis=-1)
+def on_scales(values: np.ndarray, checks: Sequence[PanelCheck]) -> np.ndarray:
+    """Return the values of checks, (..., checks), each on its own scale."""
+    return np.stack([on_scale(values[..., at], check.scale) for at, check in enumerate(checks)], axis=-1)

@@ -1,4 +1,4 @@
-"""Thresholds: rows read from TOML, and the verdicts that they give, a plain comparison."""
+"""Thresholds: checks read from TOML, and the verdicts that they give, a plain comparison."""
 
 from harness.checks.check import Check, ChecksError, Threshold, Verdict
 from harness.checks.file import ChecksFile, read_checks

@@ -1,4 +1,4 @@
-"""Check: one row of the checks file with its threshold, and the verdict on a measurement, a plain comparison."""
+"""Check: one check of the checks file with its threshold, and the verdict on a measurement, a plain comparison."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def is_id(name: str) -> bool:
     return len(name) <= LONGEST and re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name) is not None
 
 
-def id_without_row(family: str, metric: str = "") -> str:
-    """Return the id of a test without a row: `slight-tilt` for the family `slight_tilt`."""
+def id_without_check(family: str, metric: str = "") -> str:
+    """Return the id of a test without a check: `slight-tilt` for the family `slight_tilt`."""
     return "-".join(filter(None, (family, metric))).replace("_", "-").lower()
 
 
 class ChecksError(InputError):
-    """A checks file that cannot be used; the message names file and row."""
+    """A checks file that cannot be used; the message names file and check."""
 
 
 def _known(role: str) -> str:
@@ -64,7 +64,7 @@ class Threshold:
 
     It was made for `n` images, by default all of the data's. A calibrated threshold lies `k` standard deviations of
     prediction off the mean, and notices a loss of `minimum_detectable_drop`, in the unit of the metric, with 95% power.
-    Its `row` is the beginning of the `definition` that the row had when it was calibrated.
+    Its `check` is the beginning of the `definition` that the check had when it was calibrated.
     """
 
     threshold: int | float
@@ -81,7 +81,7 @@ class Threshold:
 
 @record
 class Check:
-    """One row of the checks file: a case of a family, and the threshold that its measurement must keep.
+    """One check of the checks file: a case of a family, and the threshold that its measurement must keep.
 
     `role` is that of the model judged. `direction` is the good side of the threshold, by default that of the metric. A
     family's test decides what `pose`, `class_name` and its own `keys` mean. A check is informational without a
@@ -108,7 +108,7 @@ class Check:
     recorded: bool = False
     """Whether the measurement is for calibration, which wants to know what each image contributes."""
     definition: str = ""
-    """A hash of what the row measures, whatever its thresholds; made of the row as the file has it."""
+    """A hash of what the check measures, whatever its thresholds; made of the check as the file has it."""
 
     def __post_init__(self) -> None:
         if not self.definition:
@@ -178,7 +178,7 @@ class Check:
         if check.hand and check.holds(metric.worst(images), check.hand.threshold):
             raise ChecksError(
                 f"no {metric.name} is beyond {check.hand.threshold}, so that the gate cannot fail; without a "
-                "threshold the row is informational"
+                "threshold the check is informational"
             )
         return check
 
@@ -192,8 +192,8 @@ class Check:
         metric = measurement.metric
         if self.metric not in {"", metric.name}:
             raise ChecksError(
-                f"check {self.id}: the row holds a threshold on {self.metric!r}, the test measured {metric.name!r}; "
-                "correct the row's metric or the test"
+                f"check {self.id}: the check holds a threshold on {self.metric!r}, the test measured {metric.name!r}; "
+                "correct the check's metric or the test"
             )
         if not metric.is_case_of(METRICS.get(metric.name, metric)):
             raise ChecksError(
@@ -202,8 +202,8 @@ class Check:
             )
         if self.significance is not None and measurement.p_value is None:
             raise ChecksError(
-                f"check {self.id}: the row asks for a significance, but {metric.name!r} compares no two models; "
-                "remove `significance` from the row"
+                f"check {self.id}: the check asks for a significance, but {metric.name!r} compares no two models; "
+                "remove `significance` from the check"
             )
         if math.isnan(measurement.value):
             raise ChecksError(
@@ -267,7 +267,8 @@ def declared_keys(keys: Sequence[object], *, test: str) -> tuple[Key[Any], ...]:
             raise ChecksError(f'{test} declares {key!r}; expected a key such as Key("strength", float)')
         if key.name in {*COMMON_KEYS, *(item.name for item in fields(Check))}:
             raise ChecksError(
-                f"{test} declares a key {key.name!r}, but every row has something of this name; name the key otherwise"
+                f"{test} declares a key {key.name!r}, but every check has something of this name; name the key "
+                f"otherwise"
             )
         if key.name in {each.name for each in declared}:
             raise ChecksError(f"{test} declares the key {key.name!r} twice; remove one")

@@ -24,8 +24,8 @@ from harness.checks.damages import (
     on_pixels,
 )
 from harness.checks.golden import GOLDEN
-from harness.checks.slices import SLICE, slice_rows
-from harness.checks.starter_row import StarterRow, in_toml, slugs
+from harness.checks.slices import SLICE, slice_checks
+from harness.checks.starter_check import StarterCheck, in_toml, slugs
 from harness.perturb.corruptions import SHIPPED
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _SEVERITY = 3
 
 @dataclass(frozen=True)
 class StarterData:
-    """The images and wishes that the rows of a first checks file depend on."""
+    """The images and wishes that the checks of a first checks file depend on."""
 
     images: LabelledImages
     pairs: tuple[tuple[str, str], ...]
@@ -66,8 +66,8 @@ class Family:
     """Checks of one behavior.
 
     `measures` and `failure` are a sentence each: what is measured, and what a failure means. `page` is the page of
-    docs/ that says more, and `metrics` are those of its tests. `starter_rows` makes the rows of a first checks file;
-    a family without is not offered. `damage` breaks a candidate so that a check of the family must fail.
+    docs/ that says more, and `metrics` are those of its tests. `starter_checks` makes the checks of a first checks
+    file; a family without is not offered. `damage` breaks a candidate so that a check of the family must fail.
     """
 
     name: str
@@ -76,35 +76,35 @@ class Family:
     failure: str
     page: str
     metrics: tuple[str, ...]
-    starter_rows: Callable[[StarterData], list[StarterRow]] | None = None
+    starter_checks: Callable[[StarterData], list[StarterCheck]] | None = None
     damage: Damage | None = None
 
 
-def _clean(about: StarterData) -> list[StarterRow]:
+def _clean(about: StarterData) -> list[StarterCheck]:
     by_hand = f'hand = {{ threshold = {about.min_accuracy}, reason = "until calibrated" }}'
-    return [StarterRow("clean", "clean", "accuracy", () if about.min_accuracy is None else (by_hand,))]
+    return [StarterCheck("clean", "clean", "accuracy", () if about.min_accuracy is None else (by_hand,))]
 
 
-def _class(about: StarterData) -> list[StarterRow]:
+def _class(about: StarterData) -> list[StarterCheck]:
     return [
-        StarterRow(f"clean-{slug}", "class", "accuracy", (f"class = {in_toml(name)}",))
+        StarterCheck(f"clean-{slug}", "class", "accuracy", (f"class = {in_toml(name)}",))
         for name, slug in about.slugs.items()
     ]
 
 
-def _consensus(_: StarterData) -> list[StarterRow]:
+def _consensus(_: StarterData) -> list[StarterCheck]:
     rest = ('under = ["rest"]',)
     return [
-        StarterRow("consensus-clean", "consensus", "consensus_set_errors", rest),
-        StarterRow("consensus-class", "consensus", "worst_class_consensus_set_errors", rest),
+        StarterCheck("consensus-clean", "consensus", "consensus_set_errors", rest),
+        StarterCheck("consensus-class", "consensus", "worst_class_consensus_set_errors", rest),
     ]
 
 
-def _rotation(_: StarterData) -> list[StarterRow]:
-    return [StarterRow(f"rotate-{_way(at)}", "rotation", "accuracy", (_pose(degrees=at),)) for at in _DEGREES]
+def _rotation(_: StarterData) -> list[StarterCheck]:
+    return [StarterCheck(f"rotate-{_way(at)}", "rotation", "accuracy", (_pose(degrees=at),)) for at in _DEGREES]
 
 
-def _shift(about: StarterData) -> list[StarterRow]:
+def _shift(about: StarterData) -> list[StarterCheck]:
     right, down = about.shift
     poses = {
         f"shift-right-{right}": _pose(dx=right),
@@ -112,17 +112,17 @@ def _shift(about: StarterData) -> list[StarterRow]:
         f"shift-down-{down}": _pose(dy=down),
         f"shift-up-{down}": _pose(dy=-down),
     }
-    return [StarterRow(name, "shift", "accuracy", (pose,)) for name, pose in poses.items()]
+    return [StarterCheck(name, "shift", "accuracy", (pose,)) for name, pose in poses.items()]
 
 
-def _flip(_: StarterData) -> list[StarterRow]:
-    return [StarterRow("flip", "flip", "accuracy"), StarterRow("flip-invariance", "flip", "invariance")]
+def _flip(_: StarterData) -> list[StarterCheck]:
+    return [StarterCheck("flip", "flip", "accuracy"), StarterCheck("flip-invariance", "flip", "invariance")]
 
 
-def _corners(about: StarterData) -> list[StarterRow]:
+def _corners(about: StarterData) -> list[StarterCheck]:
     right, down = about.shift
     return [
-        StarterRow(
+        StarterCheck(
             f"pose-{_way(degrees)}-{'down' if dy > 0 else 'up'}-{'right' if dx > 0 else 'left'}",
             "pose",
             "accuracy",
@@ -134,17 +134,17 @@ def _corners(about: StarterData) -> list[StarterRow]:
     ]
 
 
-def _confidence(_: StarterData) -> list[StarterRow]:
+def _confidence(_: StarterData) -> list[StarterCheck]:
     return [
-        StarterRow("confident-errors", "confidence", "confident_errors", ("confidence = 0.9",)),
-        StarterRow("calibration-error-clean", "confidence", "calibration_error"),
-        StarterRow("log-loss-clean", "confidence", "negative_log_likelihood"),
+        StarterCheck("confident-errors", "confidence", "confident_errors", ("confidence = 0.9",)),
+        StarterCheck("calibration-error-clean", "confidence", "calibration_error"),
+        StarterCheck("log-loss-clean", "confidence", "negative_log_likelihood"),
     ]
 
 
-def _pairs(about: StarterData) -> list[StarterRow]:
+def _pairs(about: StarterData) -> list[StarterCheck]:
     return [
-        StarterRow(
+        StarterCheck(
             f"pair-{about.slugs[first]}-{about.slugs[second]}",
             "pairs",
             "pair_failures",
@@ -154,51 +154,53 @@ def _pairs(about: StarterData) -> list[StarterRow]:
     ]
 
 
-def _gain(_: StarterData) -> list[StarterRow]:
+def _gain(_: StarterData) -> list[StarterCheck]:
     at = (_DEGREES[-1], _DEGREES[0])
-    return [StarterRow(f"gain-{_way(each)}", "gain", "accuracy_gain", (_pose(degrees=each),)) for each in at]
+    return [StarterCheck(f"gain-{_way(each)}", "gain", "accuracy_gain", (_pose(degrees=each),)) for each in at]
 
 
-def _regression(_: StarterData) -> list[StarterRow]:
+def _regression(_: StarterData) -> list[StarterCheck]:
     by_hand = 'hand = { threshold = -0.01, reason = "a point of accuracy" }'
-    return [StarterRow("regression-clean", "regression", "accuracy_change", ("significance = 0.001", by_hand))]
+    return [StarterCheck("regression-clean", "regression", "accuracy_change", ("significance = 0.001", by_hand))]
 
 
-def _flips(about: StarterData) -> list[StarterRow]:
+def _flips(about: StarterData) -> list[StarterCheck]:
     return [
-        StarterRow("flips", "flips", "negative_flips"),
+        StarterCheck("flips", "flips", "negative_flips"),
         *(
-            StarterRow(f"flips-{slug}", "flips", "negative_flips", (f"class = {in_toml(name)}",))
+            StarterCheck(f"flips-{slug}", "flips", "negative_flips", (f"class = {in_toml(name)}",))
             for name, slug in about.slugs.items()
         ),
-        StarterRow("flips-consensus", "flips", "negative_flips", ('among = "consensus"',)),
+        StarterCheck("flips-consensus", "flips", "negative_flips", ('among = "consensus"',)),
     ]
 
 
-def _search(about: StarterData) -> list[StarterRow]:
+def _search(about: StarterData) -> list[StarterCheck]:
     right, down = about.shift
     within = _pose("within", degrees=_DEGREES[-1], dx=right, dy=down)
     return [
-        StarterRow("drawn-pose", "search", "accuracy", (within,)),
-        StarterRow("drawn-pose-unchanged", "search", "unchanged_share", (within,)),
-        StarterRow("worst-pose-augmentation-range", "search", "robust_accuracy", ('grid = "augmentation-range"',)),
-        StarterRow("break-rotation-median", "search", "breaking_severity", ('path = "rotation"', "share_broken = 0.5")),
+        StarterCheck("drawn-pose", "search", "accuracy", (within,)),
+        StarterCheck("drawn-pose-unchanged", "search", "unchanged_share", (within,)),
+        StarterCheck("worst-pose-augmentation-range", "search", "robust_accuracy", ('grid = "augmentation-range"',)),
+        StarterCheck(
+            "break-rotation-median", "search", "breaking_severity", ('path = "rotation"', "share_broken = 0.5")
+        ),
     ]
 
 
-def _attention(_: StarterData) -> list[StarterRow]:
+def _attention(_: StarterData) -> list[StarterCheck]:
     return [
-        StarterRow("attention-ratio", "attention", "attention_ratio"),
-        StarterRow("attention-lift", "attention", "attention_lift"),
-        StarterRow("attention-dead", "attention", "dead_maps"),
-        StarterRow("background-swapped", "attention", "prediction_consistency", ('background = "swapped"',)),
-        StarterRow("object-erased", "attention", "object_dependence"),
+        StarterCheck("attention-ratio", "attention", "attention_ratio"),
+        StarterCheck("attention-lift", "attention", "attention_lift"),
+        StarterCheck("attention-dead", "attention", "dead_maps"),
+        StarterCheck("background-swapped", "attention", "prediction_consistency", ('background = "swapped"',)),
+        StarterCheck("object-erased", "attention", "object_dependence"),
     ]
 
 
-def _corruption(_: StarterData) -> list[StarterRow]:
+def _corruption(_: StarterData) -> list[StarterCheck]:
     return [
-        StarterRow(
+        StarterCheck(
             f"corrupt-{name}-{_SEVERITY}",
             "corruption",
             "accuracy",
@@ -226,7 +228,7 @@ _SHIPPED = (
         "training.",
         page="behaviours/clean",
         metrics=("accuracy",),
-        starter_rows=_clean,
+        starter_checks=_clean,
         damage=Damage("left-half-blanked", on_pixels(BlankLeftHalf)),
     ),
     Family(
@@ -237,7 +239,7 @@ _SHIPPED = (
         failure="Look at the labels of the class and at its share of the training data.",
         page="behaviours/clean",
         metrics=("accuracy",),
-        starter_rows=_class,
+        starter_checks=_class,
         damage=Damage("swapped-logits", lambda model, watched: nn.Sequential(model, SwapLogits(watched))),
     ),
     Family(
@@ -247,7 +249,7 @@ _SHIPPED = (
         failure="Losses in all classes mean damaged weights, another precision or preprocessing; in one, its labels.",
         page="behaviours/consensus",
         metrics=("consensus_set_errors", "worst_class_consensus_set_errors"),
-        starter_rows=_consensus,
+        starter_checks=_consensus,
     ),
     Family(
         "rotation",
@@ -257,7 +259,7 @@ _SHIPPED = (
         "only.",
         page="behaviours/rotation",
         metrics=("accuracy",),
-        starter_rows=_rotation,
+        starter_checks=_rotation,
         damage=Damage("turned-020", on_pixels(Turn)),
     ),
     Family(
@@ -268,7 +270,7 @@ _SHIPPED = (
         "one side.",
         page="behaviours/shift",
         metrics=("accuracy",),
-        starter_rows=_shift,
+        starter_checks=_shift,
     ),
     Family(
         "flip",
@@ -278,7 +280,7 @@ _SHIPPED = (
         failure="Mirroring is missing from the augmentation, or the training data all point one way.",
         page="behaviours/flip",
         metrics=("accuracy", "invariance"),
-        starter_rows=_flip,
+        starter_checks=_flip,
     ),
     Family(
         "pose",
@@ -287,7 +289,7 @@ _SHIPPED = (
         failure="Only the corners fail: the augmentation draws a turn or a shift, not both.",
         page="behaviours/pose",
         metrics=("accuracy",),
-        starter_rows=_corners,
+        starter_checks=_corners,
     ),
     Family(
         "confidence",
@@ -304,7 +306,7 @@ _SHIPPED = (
             "confidence_on_errors",
             "risk_coverage_area",
         ),
-        starter_rows=_confidence,
+        starter_checks=_confidence,
         damage=Damage("overconfident", on_logits(ScaleLogits), confident_errors, unmoved="risk_coverage_area"),
     ),
     Family(
@@ -315,7 +317,7 @@ _SHIPPED = (
         "is lost.",
         page="behaviours/confusion-pairs",
         metrics=("pair_failures",),
-        starter_rows=_pairs,
+        starter_checks=_pairs,
     ),
     Family(
         "gain",
@@ -325,7 +327,7 @@ _SHIPPED = (
         "was.",
         page="behaviours/gain-over-baseline",
         metrics=("accuracy_gain",),
-        starter_rows=_gain,
+        starter_checks=_gain,
     ),
     Family(
         "baseline",
@@ -343,7 +345,7 @@ _SHIPPED = (
         failure="Look at what is new, not at the sum: a class that got worse is often another that got better.",
         page="behaviours/regression",
         metrics=("accuracy_change",),
-        starter_rows=_regression,
+        starter_checks=_regression,
     ),
     Family(
         "flips",
@@ -353,7 +355,7 @@ _SHIPPED = (
         "another recipe.",
         page="behaviours/flips",
         metrics=("negative_flips",),
-        starter_rows=_flips,
+        starter_checks=_flips,
     ),
     Family(
         "search",
@@ -370,7 +372,7 @@ _SHIPPED = (
             "unchanged_share",
             "breaking_severity",
         ),
-        starter_rows=_search,
+        starter_checks=_search,
         damage=Damage("turned-020-searched", on_pixels(Turn), metric="robust_accuracy"),
     ),
     Family(
@@ -389,7 +391,7 @@ _SHIPPED = (
             "prediction_consistency",
             "object_dependence",
         ),
-        starter_rows=_attention,
+        starter_checks=_attention,
         damage=Damage("blind", on_pixels(BlankAll), metric="object_dependence"),
     ),
     Family(
@@ -401,7 +403,7 @@ _SHIPPED = (
         "texture.",
         page="behaviours/corruption",
         metrics=("accuracy", "confidence_rise", "mean_corruption_error"),
-        starter_rows=_corruption,
+        starter_checks=_corruption,
         damage=Damage("blurred", on_pixels(Blur), metric="accuracy"),
     ),
     Family(
@@ -422,7 +424,7 @@ _SHIPPED = (
         failure="One group falls: look at what is special about its images, and at its share of the training data.",
         page="slices",
         metrics=("group_accuracy", "worst_group_accuracy", "group_gap"),
-        starter_rows=lambda data: slice_rows(data.images),
+        starter_checks=lambda data: slice_checks(data.images),
     ),
 )
 FAMILIES = {family.name: family for family in _SHIPPED}

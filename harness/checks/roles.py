@@ -15,7 +15,7 @@ class Role:
 
     By default it is `models/OWN.safetensors` if that is there, else the `shipped` model if the data are the shipped
     ones, else none. `known_as` is what it is to a reader who has not seen the options. A role that is not `optional`
-    always has a checkpoint. Rows about a `precondition` must hold for anything to be judged. A role `of_another` has
+    always has a checkpoint. Checks about a `precondition` must hold for anything to be judged. A role `of_another` has
     nothing to say of a candidate that is the same network.
     """
 

@@ -1,4 +1,4 @@
-"""The stress tests that ship with the package, and the families and metrics whose rows each of them takes."""
+"""The stress tests that ship with the package, and the families and metrics whose checks each of them takes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class ShippedTest:
     text: str
     takes: frozenset[tuple[str, str]]
 
-    def takes_row(self, family: str, metric: str) -> bool:
-        """Return whether one of its tests runs for rows of this family and metric."""
+    def takes_check(self, family: str, metric: str) -> bool:
+        """Return whether one of its tests runs for checks of this family and metric."""
         return not self.takes.isdisjoint({(family, metric), (family, "")})
 
 

@@ -1,4 +1,4 @@
-"""Rows about groups of images, such as those of a camera or site: first ones, and whether the data have the groups."""
+"""Checks about groups of images, such as one camera's: first ones, and whether the data have the groups."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError, some_of
 from harness.checks.check import ChecksError
-from harness.checks.starter_row import StarterRow, in_toml, slugs
+from harness.checks.starter_check import StarterCheck, in_toml, slugs
 from harness.data.groups import groups_in_words, groups_sha256
 
 if TYPE_CHECKING:
@@ -14,61 +14,61 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
 
 SLICE = "slice"
-"""The family of these rows."""
+"""The family of these checks."""
 LEAST, MOST = 50, 100
-"""Images of a group that is compared with others, and groups of a column that have a row each."""
+"""Images of a group that is compared with others, and groups of a column that have a check each."""
 _WHERE = "`groups` in an npz file, groups.csv in a folder of images or beside it, or further columns of a csv file"
 
 
 def expect_groups_of(checks: ChecksFile, images: LabelledImages) -> None:
-    """Raise `ChecksError` unless the images have the groups that the rows were made for.
+    """Raise `ChecksError` unless the images have the groups that the checks were made for.
 
-    `images` are all of the data's. A file without rows about groups is for any.
+    `images` are all of the data's. A file without checks about groups is for any.
     """
-    rows = checks.family(SLICE)
-    if not rows:
+    sliced = checks.family(SLICE)
+    if not sliced:
         return
     if not images.groups:
         raise ChecksError(
-            f"{checks.path}: has {len(rows)} rows of family {SLICE!r}, and the data have no groups: {_WHERE}, a value "
-            "for each image; bring them back, or take the rows out"
+            f"{checks.path}: has {len(sliced)} checks of family {SLICE!r}, and the data have no groups: {_WHERE}, "
+            f"a value for each image; bring them back, or take the checks out"
         )
     found, expected = groups_sha256(images.groups), checks.data.groups_sha256
     if found != expected:
-        made = "does not say which groups its rows are for" if expected is None else "was made for other groups"
+        made = "does not say which groups its checks are for" if expected is None else "was made for other groups"
         raise ChecksError(
             f"{checks.path}: {made}; the data have {groups_in_words(images.groups)}. Bring back those groups, or write "
             f'groups_sha256 = "{found}" into its [data] and calibrate --family {SLICE}'
         )
-    for row in rows:
-        by, group = str(row.keys.get("by")), row.keys.get("group")
+    for check in sliced:
+        by, group = str(check.keys.get("by")), check.keys.get("group")
         if by not in images.groups:
             raise ChecksError(
-                f"{checks.path}: check {row.id!r}: by is {by!r}, the data have groups by {', '.join(images.groups)}"
+                f"{checks.path}: check {check.id!r}: by is {by!r}, the data have groups by {', '.join(images.groups)}"
             )
         if group is not None and group not in (names := sorted(set(images.groups[by].tolist()))):
             raise ChecksError(
-                f"{checks.path}: check {row.id!r}: group is {group!r}, the data have by {by}: "
+                f"{checks.path}: check {check.id!r}: group is {group!r}, the data have by {by}: "
                 f"{some_of(names, shown=20)}"
             )
 
 
-def slice_rows(images: LabelledImages) -> list[StarterRow]:
-    """Return first rows about the groups of these images: of each column the worst group, the gap, and each group.
+def slice_checks(images: LabelledImages) -> list[StarterCheck]:
+    """Return first checks about the groups of these images: of each column the worst group, the gap, and each group.
 
     Raises `InputError` for images without groups.
     """
     groups = {name: sorted(set(values.tolist())) for name, values in images.groups.items()}
     if not groups:
         raise InputError(f"--families {SLICE}: the data have no groups: {_WHERE}, a value for each image")
-    rows = []
+    checks = []
     for column, slug in slugs(list(groups), kind="column").items():
         by, least = f"by = {in_toml(column)}", f"least = {LEAST}"
-        rows.append(StarterRow(f"worst-{slug}", SLICE, "worst_group_accuracy", (by, least)))
-        rows.append(StarterRow(f"gap-{slug}", SLICE, "group_gap", (by, least)))
+        checks.append(StarterCheck(f"worst-{slug}", SLICE, "worst_group_accuracy", (by, least)))
+        checks.append(StarterCheck(f"gap-{slug}", SLICE, "group_gap", (by, least)))
         if len(groups[column]) <= MOST:  # Of hundreds of batches, the worst says enough.
-            rows += [
-                StarterRow(f"slice-{slug}-{name}", SLICE, "group_accuracy", (by, f"group = {in_toml(group)}"))
+            checks += [
+                StarterCheck(f"slice-{slug}-{name}", SLICE, "group_accuracy", (by, f"group = {in_toml(group)}"))
                 for group, name in slugs(groups[column], kind="group").items()
             ]
-    return rows
+    return checks

@@ -8,7 +8,7 @@ from harness.base.errors import InputError
 from harness.checks.families import FAMILIES, StarterData
 from harness.checks.file import SCHEMA
 from harness.checks.slices import SLICE
-from harness.checks.starter_row import StarterRow, in_toml, with_ids_apart
+from harness.checks.starter_check import StarterCheck, in_toml, with_ids_apart
 from harness.data.groups import groups_sha256
 from harness.perturb import PROTOCOL
 
@@ -21,17 +21,17 @@ DEFAULT = ("clean", "class", "rotation", "shift", "confidence", "regression", "p
 """The families of a first checks file, where none are named."""
 
 
-def starter_rows(
+def starter_checks(
     images: LabelledImages,
     families: Sequence[str] = DEFAULT,
     *,
     pairs: Sequence[tuple[str, str]] = (),
     min_accuracy: float | None = None,
-) -> tuple[StarterRow, ...]:
-    """Return the rows of these families for these images, those of `pairs` for the pairs of classes given.
+) -> tuple[StarterCheck, ...]:
+    """Return the checks of these families for these images, those of `pairs` for the pairs of classes given.
 
     `min_accuracy` is a threshold by hand on the accuracy of images as they are, a share. Raises `InputError` for a
-    threshold that is no share or has no row.
+    threshold that is no share or has no check.
     """
     about = StarterData(images, tuple(pairs), min_accuracy)
     if min_accuracy is not None and not ("clean" in families and 0 < min_accuracy <= 1):
@@ -39,12 +39,12 @@ def starter_rows(
             f"--min-accuracy {min_accuracy:g}: expected a share above 0 and at most 1, such as 0.9, and the family "
             "clean"
         )
-    return with_ids_apart(row for name, rows in offered().items() if name in families for row in rows(about))
+    return with_ids_apart(check for name, checks in offered().items() if name in families for check in checks(about))
 
 
-def offered() -> dict[str, Callable[[StarterData], list[StarterRow]]]:
-    """Return the families that a first checks file may have, each with the function that makes its rows."""
-    return {family.name: family.starter_rows for family in FAMILIES.values() if family.starter_rows is not None}
+def offered() -> dict[str, Callable[[StarterData], list[StarterCheck]]]:
+    """Return the families that a first checks file may have, each with the function that makes its checks."""
+    return {family.name: family.starter_checks for family in FAMILIES.values() if family.starter_checks is not None}
 
 
 def families_of(names: str | None) -> tuple[str, ...]:
@@ -59,18 +59,18 @@ def families_of(names: str | None) -> tuple[str, ...]:
     return families
 
 
-def starter(images: LabelledImages, rows: Sequence[StarterRow]) -> str:
-    """Return the text of a checks file for these images, with these rows."""
-    of_groups = any(row.family == SLICE for row in rows)
+def starter(images: LabelledImages, checks: Sequence[StarterCheck]) -> str:
+    """Return the text of a checks file for these images, with these checks."""
+    of_groups = any(check.family == SLICE for check in checks)
     lines = [
         "# Thresholds are set by `stress-harness calibrate`, from reference models of yours that are healthy. Until "
-        "then a row",
+        "then a check",
         '# has one by hand, `hand = { threshold = 0.9, reason = "..." }`, or is informational. It runs in the stress '
         "test",
         "# that is marked with its family. What the keys mean is in docs/reference/checks.md of the harness.",
         f"\nschema = {SCHEMA}\nprotocol = {PROTOCOL}\n\n[data]",
         *(f"{key} = {in_toml(value)}" for key, value in _data(images, of_groups=of_groups).items()),
-        *(f"\n{row.as_toml()}" for row in rows),
+        *(f"\n{check.as_toml()}" for check in checks),
     ]
     return "\n".join(lines) + "\n"
 

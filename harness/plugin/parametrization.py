@@ -8,7 +8,7 @@ import pytest
 
 from harness.base.errors import InputError
 from harness.checks import Check
-from harness.checks.check import LONGEST, declared_keys, id_without_row, is_id
+from harness.checks.check import LONGEST, declared_keys, id_without_check, is_id
 from harness.checks.golden import GOLDEN
 from harness.checks.slices import SLICE
 from harness.measures.panel.pairing import PANEL_FIXTURES
@@ -37,7 +37,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     except InputError as error:
         raise pytest.Collector.CollectError(str(error)) from None
     if not rows:
-        name = id_without_row(family, metric)
+        name = id_without_check(family, metric)
         if not is_id(name):
             raise pytest.Collector.CollectError(
                 f"{test}: its family {family!r} gives its row the id {name!r}, expected lower-case ASCII letters, "

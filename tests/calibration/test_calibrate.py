@@ -77,7 +77,7 @@ def state(zoo) -> dict[str, bytes | None]:
 def test_the_panel_holds_what_the_stress_tests_measure(zoo, capsys):
     assert run_calibrate(zoo) == 0
     panel = read_panel(zoo.panel, read_checks(zoo.checks))
-    assert [row.id for row in panel.rows] == sorted(ROWS_OF_ALL, key=ROWS_OF_ALL.index)
+    assert [check.id for check in panel.checks] == sorted(ROWS_OF_ALL, key=ROWS_OF_ALL.index)
     assert [(member.path, member.seed) for member in panel.models] == [
         (f"seed-{n}.safetensors", n) for n in range(1, 9)
     ]
@@ -101,7 +101,7 @@ def test_the_checks_file_holds_the_thresholds_and_whose_they_are(zoo):
     assert run_calibrate(zoo) == 0
     checks = read_checks(zoo.checks)
     panel = read_panel(zoo.panel, checks)
-    expected = {item.row.id: item for item in calibrate(panel, {"rotation": 0.2})}
+    expected = {item.check.id: item for item in calibrate(panel, {"rotation": 0.2})}
     assert [check.id for check in checks.checks] == ROWS_OF_ALL
     for check in checks.checks:
         assert (check.panel.threshold, check.panel.reference_models) == (expected[check.id].threshold, 8)
@@ -189,7 +189,7 @@ def test_networks_are_measured_without_judging_them(zoo, monkeypatch, tmp_path):
     assert {command[command.index("--candidate") + 1] for command in zoo.runs} == set(zoo.seeds)
     checks = read_checks(zoo.checks)
     assert (checks.checks[0].hand.threshold, checks.checks[0].panel.threshold < 1) == (1.0, True), (
-        "both stay in the row"
+        "both stay in the check"
     )
 
 
@@ -242,7 +242,7 @@ def test_calibrating_a_family_gives_a_new_stress_test_its_row(zoo):
     (new,) = after.checks[5:]
     assert (new.id, new.family, new.metric, new.direction) == ("mirror", "mirror", "accuracy", "at_least")
     merged = read_panel(zoo.panel)
-    assert merged.rows[:5] == panel.rows
+    assert merged.checks[:5] == panel.checks
     for old, member in zip(panel.models, merged.models, strict=True):
         assert {name: member.values[name] for name in old.values} == dict(old.values)
     mirrored = [
@@ -252,7 +252,7 @@ def test_calibrating_a_family_gives_a_new_stress_test_its_row(zoo):
         for seed in range(1, 9)
     ]
     assert [member.values["mirror"] for member in merged.models] == [measured.value for measured in mirrored]
-    assert run_calibrate(zoo, "--family", "rotation", checkpoints=()) == 0, "the row that came has not changed since"
+    assert run_calibrate(zoo, "--family", "rotation", checkpoints=()) == 0, "the check that came has not changed since"
 
 
 def test_the_row_of_a_test_whose_family_is_no_id_can_be_read_again(zoo):
@@ -265,7 +265,7 @@ def test_the_row_of_a_test_whose_family_is_no_id_can_be_read_again(zoo):
 
 def test_a_row_that_no_checks_file_can_have_is_not_written(zoo, monkeypatch, capsys):
     """As one measured by another version, which the panel keeps."""
-    monkeypatch.setattr("harness.plugin.parametrization.id_without_row", lambda family, _: f"{family}!")
+    monkeypatch.setattr("harness.plugin.parametrization.id_without_check", lambda family, _: f"{family}!")
     monkeypatch.setattr("harness.plugin.parametrization.is_id", lambda _: True)
     add_a_test(zoo)
     before = state(zoo)
@@ -312,7 +312,7 @@ def test_new_measures_of_which_less_is_better_get_ceilings(zoo):
 
 
 def test_a_row_that_a_person_took_out_does_not_come_back(zoo):
-    """Its pose is in the checks file alone: a row made anew of the panel's would measure something else."""
+    """Its pose is in the checks file alone: a check made anew of the panel's would measure something else."""
     assert run_calibrate(zoo) == 0
     text = zoo.checks.read_text()
     start = text.index('[[check]]\nid = "rotate-ccw-010"')
@@ -325,19 +325,19 @@ def test_a_row_alone_is_calibrated_with_its_family(zoo):
     assert run_calibrate(zoo) == 0
     panel = read_panel(zoo.panel)
     left, right = (f'\n[[check]]\nid = "rotate-cw-{n:03}"\nfamily = "rotation"\nmetric = "accuracy"\n' for n in (4, 5))
-    rows = f"{left}pose = {{ degrees = -4 }}\n{right}pose = {{ degrees = -5 }}\n"
-    zoo.checks.write_text(zoo.checks.read_text() + rows)
+    checks = f"{left}pose = {{ degrees = -4 }}\n{right}pose = {{ degrees = -5 }}\n"
+    zoo.checks.write_text(zoo.checks.read_text() + checks)
     zoo.runs.clear()
     assert run_calibrate(zoo, "--check", "rotate-cw-00*", checkpoints=()) == 0
     assert len(zoo.runs) == 8
     assert all("record=rotate-cw-004,rotate-cw-005" in " ".join(command) for command in zoo.runs)
     merged, checks = read_panel(zoo.panel), read_checks(zoo.checks)
-    assert [row.id for row in merged.rows] == [*ROWS_OF_ALL, "rotate-cw-004", "rotate-cw-005"]
+    assert [check.id for check in merged.checks] == [*ROWS_OF_ALL, "rotate-cw-004", "rotate-cw-005"]
     for old, member in zip(panel.models, merged.models, strict=True):
         assert {name: member.values[name] for name in old.values} == dict(old.values)
         classifier = Classifier(network(seed=old.seed, jitter=JITTER), workers=1)
         assert member.values["rotate-cw-005"] == accuracy(classifier.predict(zoo.images, Pose(-5))).value
-    expected = {item.row.id: item.threshold for item in calibrate(merged, {"rotation": 0.2})}
+    expected = {item.check.id: item.threshold for item in calibrate(merged, {"rotation": 0.2})}
     assert {check.id: check.panel.threshold for check in checks.checks} == expected
 
 
@@ -368,7 +368,7 @@ def test_power_is_told_without_measuring(zoo, capsys, monkeypatch):
     zoo.runs.clear()
     assert main(["calibrate", "--power"]) == 0
     table = capsys.readouterr().out
-    assert re.search(r"^row .*panel mean .*drop .*wanted .*reference models needed$", table, re.MULTILINE)
+    assert re.search(r"^check .*panel mean .*drop .*wanted .*reference models needed$", table, re.MULTILINE)
     for name in ROWS_OF_ALL:
         assert re.search(rf"^  {name} +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+  (\d+|more than 60)", table, re.MULTILINE)
     assert main(["calibrate", "--power", "--drop", "0.5"]) == 0
@@ -573,8 +573,8 @@ def entry(name: str = "clean", **facts):
 
 def test_members_keep_their_order_and_rows_that_of_the_first(measured):
     panel = measured([entry("b"), entry("a")], [entry("a", value=0.8), entry("b")])
-    assert [row.id for row in panel.rows] == ["b", "a"]
-    assert panel.values(panel.rows).tolist() == [[0.9, 0.9], [0.9, 0.8]]
+    assert [check.id for check in panel.checks] == ["b", "a"]
+    assert panel.values(panel.checks).tolist() == [[0.9, 0.9], [0.9, 0.8]]
 
 
 def test_what_was_taken_of_the_members_files_is_told_once(zoo, monkeypatch):
@@ -587,13 +587,15 @@ def test_what_was_taken_of_the_members_files_is_told_once(zoo, monkeypatch):
 
 
 def test_a_row_that_measures_something_else_on_another_member_is_refused(measured):
-    with pytest.raises(InputError, match=r"seed-2\.safetensors: row clean: n is 300, for another network it is 400"):
+    with pytest.raises(InputError, match=r"seed-2\.safetensors: check clean: n is 300, for another network it is 400"):
         measured([entry()], [entry(n=300)])
 
 
 @pytest.mark.parametrize("lists", [([entry(), entry("b")], [entry()]), ([entry()], [entry(), entry("b")])])
 def test_a_row_that_a_member_lacks_is_refused(measured, lists):
-    with pytest.raises(InputError, match=r"seed-\d\.safetensors: row b was measured on other models, not on this one"):
+    with pytest.raises(
+        InputError, match=r"seed-\d\.safetensors: check b was measured on other models, not on this one"
+    ):
         measured(*lists)
 
 

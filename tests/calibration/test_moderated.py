@@ -1,5 +1,6 @@
 """Few reference models: how checks borrow strength, what they may not, and how seldom a healthy network fails."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -8,8 +9,8 @@ from panels import calibrate
 from scipy import special, stats
 
 from harness.base.errors import InputError
-from harness.calibration.moderated_variance import INFLATION, ROW_DF, moderated
-from harness.calibration.panel import Chance, Panel, ReferenceModel, Row
+from harness.calibration.moderated_variance import CHECK_DF, INFLATION, moderated
+from harness.calibration.panel import Chance, Panel, PanelCheck, ReferenceModel
 from harness.calibration.summary import plan_lines
 from harness.calibration.thresholds import thresholds_of
 from harness.measures import Unit
@@ -24,27 +25,30 @@ CHANCE = STD**2 / INFLATION
 
 
 def panel_of(values, chance=CHANCE, *, rest=None, answers=True, metric="accuracy", unit=Unit.SHARE):
-    """Return a panel of one family, (K, rows), whose rows have this variance by chance."""
-    rows = tuple(Row(f"row-{at}", "rotation", metric, unit, "at_least", N) for at in range(len(values[0])))
+    """Return a panel of one family, (K, checks), whose checks have this variance by chance."""
+    checks = tuple(PanelCheck(f"check-{at}", "rotation", metric, unit, "at_least", N) for at in range(len(values[0])))
     models = tuple(
         ReferenceModel(
-            f"{number}.safetensors", f"{number}", number, {row.id: float(x) for row, x in zip(rows, of, strict=True)}
+            f"{number}.safetensors",
+            f"{number}",
+            number,
+            {check.id: float(x) for check, x in zip(checks, of, strict=True)},
         )
         for number, of in enumerate(values)
     )
-    known = {row.id: Chance(chance, rest, answers) for row in rows} if chance else {}
-    return Panel("data", PROTOCOL, {}, rows, models, None, known)
+    known = {check.id: Chance(chance, rest, answers) for check in checks} if chance else {}
+    return Panel("data", PROTOCOL, {}, checks, models, None, known)
 
 
-def reference(reference_models, seed=0, std=STD, rows=ROWS):
-    return np.random.default_rng(seed).normal(0.92, std, (reference_models, rows))
+def reference(reference_models, seed=0, std=STD, checks=ROWS):
+    return np.random.default_rng(seed).normal(0.92, std, (reference_models, checks))
 
 
 def test_variances_are_smyths_between_the_rows_own_and_the_prior():
     values = reference(3)
     found = moderated(values, np.full(ROWS, CHANCE), np.zeros(ROWS))
     own = values.var(axis=0, ddof=1)
-    prior = (found.variance * (ROW_DF + 2) - 2 * own) / ROW_DF
+    prior = (found.variance * (CHECK_DF + 2) - 2 * own) / CHECK_DF
     assert prior == pytest.approx(np.full(ROWS, prior[0]), rel=1e-9), "one inflation for the family"
     assert prior[0] == pytest.approx(STD**2, rel=0.3)
 
@@ -88,7 +92,7 @@ def test_a_spread_of_one_panel_in_1000_contradicts_the_prior_of_a_row(chance_of_
 
 @pytest.mark.parametrize(("chance_of_it", "keeps"), [(0.002, True), (0.0005, False)])
 def test_a_spread_of_one_panel_in_1000_contradicts_that_of_a_family(chance_of_it, keeps):
-    """Three rows or more tell the inflation as three do."""
+    """Three checks or more tell the inflation as three do."""
     ratio = stats.f.isf(chance_of_it, 3 * 4, 16)
     values = np.tile(with_variance(1.6 * CHANCE * ratio), (1, 4))
     found = moderated(values, np.full(4, CHANCE), np.zeros(4))
@@ -99,14 +103,14 @@ def test_a_spread_of_one_panel_in_1000_contradicts_that_of_a_family(chance_of_it
 def test_rows_that_a_shift_moves_by_half_of_chance_tell_no_inflation():
     half = np.sqrt(0.5 * 1.6 * CHANCE) / 0.074
     told = [
-        moderated(reference(5, rows=1), np.full(1, CHANCE), np.full(1, loss)).telling
+        moderated(reference(5, checks=1), np.full(1, CHANCE), np.full(1, loss)).telling
         for loss in (0.99 * half, half * 1.01)
     ]
     assert told == [1, 0]
 
 
 def test_the_inflation_lies_between_the_usual_and_the_rows_own():
-    """16 degrees of freedom for 1.6, and (K - 1) for each of the rows, three at most."""
+    """16 degrees of freedom for 1.6, and (K - 1) for each of the checks, three at most."""
     values = np.tile(with_variance(2.4 * CHANCE), (1, 5))
     found = moderated(values, np.full(5, CHANCE), np.zeros(5))
     inflation = (16 * 1.6 + 3 * 4 * 2.4) / (16 + 3 * 4)
@@ -115,7 +119,7 @@ def test_the_inflation_lies_between_the_usual_and_the_rows_own():
 
 def test_what_a_strong_shift_moves_is_trusted_less_the_more_it_costs():
     loss = np.array([0, 0.02, 0.05, 0.1, 0.4])
-    found = moderated(reference(3, rows=5), np.full(5, CHANCE), loss)
+    found = moderated(reference(3, checks=5), np.full(5, CHANCE), loss)
     assert (np.diff(found.worth) < 0).all()
     assert (np.diff(found.variance) > 0).all()
     assert found.worth[-1] == pytest.approx(3, abs=0.1)
@@ -130,11 +134,11 @@ def test_without_what_chance_does_nothing_is_borrowed():
 
 @pytest.mark.parametrize("reference_models", [3, 8])
 def test_a_healthy_network_misses_a_floor_no_more_often_than_promised(reference_models):
-    """By simulation, with inflations that differ between families and rows as much as the prior says."""
+    """By simulation, with inflations that differ between families and checks as much as the prior says."""
     rng, share, draws = np.random.default_rng(reference_models), 0.01 / 12, 1_000
     missed = 0.0
     for _ in range(draws):
-        std = np.sqrt(16 / rng.chisquare(16)) * np.sqrt(ROW_DF / rng.chisquare(ROW_DF, ROWS))
+        std = np.sqrt(16 / rng.chisquare(16)) * np.sqrt(CHECK_DF / rng.chisquare(CHECK_DF, ROWS))
         values = std * rng.normal(0, 1, (reference_models, ROWS))
         found = moderated(values, np.full(ROWS, 1 / INFLATION), np.zeros(ROWS))
         k = found.multipliers(share, reference_models, range(ROWS))
@@ -147,23 +151,23 @@ def test_a_healthy_network_misses_a_floor_no_more_often_than_promised(reference_
 def test_a_family_uses_its_part_although_its_rows_share_an_inflation(sharing):
     found, share = moderated(reference(1), np.full(ROWS, CHANCE), np.zeros(ROWS)), 0.005 / 12
     k, rng, draws = found.multipliers(share, 1, sharing), np.random.default_rng(0), 200_000
-    inflation, own = 16 / rng.chisquare(16, (draws, 1)), ROW_DF / rng.chisquare(ROW_DF, (draws, len(sharing)))
+    inflation, own = 16 / rng.chisquare(16, (draws, 1)), CHECK_DF / rng.chisquare(CHECK_DF, (draws, len(sharing)))
     missed = 1 - np.prod(special.ndtr(k[: len(sharing)] / np.sqrt(inflation * own)), axis=1)
     assert missed.mean() == pytest.approx(share, rel=0.1)
-    assert (k < stats.t.isf(share / len(sharing), found.df(1))).all(), "equal parts take the rows for independent"
+    assert (k < stats.t.isf(share / len(sharing), found.df(1))).all(), "equal parts take the checks for independent"
 
 
 def test_the_multiplier_of_one_row_of_its_own_spread_alone_is_students():
-    found = moderated(reference(6, rows=1), np.full(1, np.nan), np.zeros(1))
+    found = moderated(reference(6, checks=1), np.full(1, np.nan), np.zeros(1))
     assert found.multipliers(0.005, 6, [0]) == pytest.approx(stats.t.isf(0.005, [5]))
 
 
 def test_as_many_rows_gate_as_can_share_their_familys_part():
-    values = reference(5, seed=3, rows=40)
+    values = reference(5, seed=3, checks=40)
     panel, budget = panel_of(values), 0.0137
     gated = [not item.informational for item in calibrate(panel, {"rotation": budget})]
-    assert 0 < sum(gated) < len(gated), "the case needs rows of both kinds"
-    held = replace(panel, rows=tuple(row for row, checks in zip(panel.rows, gated, strict=True) if checks))
+    assert 0 < sum(gated) < len(gated), "the case needs checks of both kinds"
+    held = replace(panel, checks=tuple(check for check, checks in zip(panel.checks, gated, strict=True) if checks))
     alone = calibrate(held, {"rotation": budget})
     assert not any(item.informational for item in alone), "those that check can share it"
     ks = {item.k for item in calibrate(panel, {"rotation": budget})}
@@ -186,9 +190,9 @@ def test_three_retrains_notice_nearly_what_twenty_do():
 def test_a_row_of_few_retrains_without_a_prior_is_reported_and_says_why():
     panel = panel_of(np.hstack([reference(3), reference(3)]))
     unknown = Panel(
-        *(getattr(panel, name) for name in ("data_sha256", "protocol", "recipe", "rows", "models")),
+        *(getattr(panel, name) for name in ("data_sha256", "protocol", "recipe", "checks", "models")),
         None,
-        {row.id: chance for row, chance in list(zip(panel.rows, panel.chance.values(), strict=True))[:ROWS]},
+        {check.id: chance for check, chance in list(zip(panel.checks, panel.chance.values(), strict=True))[:ROWS]},
     )
     items = calibrate(unknown, {"rotation": 1.0})
     assert [bool(item.informational) for item in items] == [False] * ROWS + [True] * ROWS
@@ -200,15 +204,15 @@ def test_one_network_checks_by_its_yes_and_no_alone():
     assert calibrate(panel_of(reference(1), answers=False), {"rotation": 1.0})[0].informational
 
 
-@pytest.mark.parametrize(("reference_models", "checks"), [(3, [True, False]), (8, [True, True])])
-def test_a_count_that_images_add_to_twice_is_no_poissons(reference_models, checks):
+@pytest.mark.parametrize(("reference_models", "judged"), [(3, [True, False]), (8, [True, True])])
+def test_a_count_that_images_add_to_twice_is_no_poissons(reference_models, judged):
     """As what is lost over many corners: few reference models do not show how it spreads, and chance does not know."""
     counts = np.random.default_rng(1).poisson(100, (reference_models, 2))
     panel = panel_of(counts, chance=None, metric="consensus_set_errors", unit=Unit.IMAGES)
-    rows = tuple(replace(row, direction="at_most", scale="root") for row in panel.rows)
-    panel = replace(panel, rows=rows, chance={rows[1].id: Chance(90.0, None, answers=False)})
+    checks = tuple(replace(check, direction="at_most", scale="root") for check in panel.checks)
+    panel = replace(panel, checks=checks, chance={checks[1].id: Chance(90.0, None, answers=False)})
     items = thresholds_of(panel, {"rotation": 1_000.0})
-    assert [not item.informational for item in items] == checks
+    assert [not item.informational for item in items] == judged
 
 
 def test_few_models_without_panel_predictions_give_no_minimum():
@@ -237,7 +241,7 @@ def test_chance_of_one_network_is_four_tenths_of_what_images_differ():
 
 def test_networks_that_tell_of_different_images_are_refused():
     entries = [{"id": "clean", "unit": "share", "each": packed(np.ones(n, dtype=bool))} for n in (5, 6)]
-    with pytest.raises(InputError, match="row clean: networks tell of different numbers of images"):
+    with pytest.raises(InputError, match="check clean: networks tell of different numbers of images"):
         Chance.of(entries)
 
 
@@ -278,16 +282,7 @@ def test_a_plan_says_what_training_takes_by_what_it_took(tmp_path):
 
 def test_a_plan_counts_what_would_gate_and_what_is_to_be_trained():
     lines = plan_lines(panel_of(reference(3)), {"rotation": 0.012})
-    assert lines[0].split("detected")[1].split() == [
-        "3",
-        "reference_models",
-        "5",
-        "reference_models",
-        "8",
-        "reference_models",
-        "20",
-        "reference_models",
-    ]
+    assert re.findall(r"(\d+) reference models", lines[0]) == ["3", "5", "8", "20"]
     gated = [int(cell) for cell in lines[-2].split()[3:]]
     assert gated == sorted(gated)
     assert gated[0] < gated[-1] == ROWS

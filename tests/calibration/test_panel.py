@@ -5,18 +5,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from panels import panel_of, row
+from panels import check, panel_of
 
 from harness.base.errors import InputError
 from harness.calibration.panel import read_panel
 from harness.checks import read_checks
 
 ROWS = (
-    row("clean", family="clean"),
-    row("ccw-010"),
-    row("pair-a-b", family="pairs", unit="images"),
-    row("cw-010"),
-    row("gain", family="gain", unit="difference"),
+    check("clean", family="clean"),
+    check("ccw-010"),
+    check("pair-a-b", family="pairs", unit="images"),
+    check("cw-010"),
+    check("gain", family="gain", unit="difference"),
 )
 VALUES = np.arange(40.0).reshape(8, 5) / 40
 CHECKS = 'schema = 1\nprotocol = 1\n[data]\nname = "toy"\nsplit = "test"\nsha256 = "{sha256}"\nn = 10000\n'
@@ -39,7 +39,7 @@ def test_values_keep_all_their_digits(tmp_path):
     values = np.random.default_rng(0).normal(size=(8, 3))
     panel_of(values).write(tmp_path / "panel.json")
     read = read_panel(tmp_path / "panel.json")
-    assert np.array_equal(read.values(read.rows), values)
+    assert np.array_equal(read.values(read.checks), values)
 
 
 def test_rows_go_by_family_and_values_by_member_and_row():
@@ -69,14 +69,14 @@ MALFORMED = {
     "no-schema": edited(lambda content: content.pop("schema")),
     "unknown-key": edited(lambda content: content.update(remark="mine")),
     "no-members": edited(lambda content: content.pop("models")),
-    "rows-no-list": edited(lambda content: content.update(rows=3)),
-    "unknown-key-of-a-row": edited(lambda content: content["rows"][0].update(pose=10)),
+    "checks-no-list": edited(lambda content: content.update(checks=3)),
+    "unknown-key-of-a-check": edited(lambda content: content["checks"][0].update(pose=10)),
     "key-of-a-member-missing": edited(lambda content: content["models"][3].pop("sha256")),
     "value-missing": edited(lambda content: content["models"][3]["values"].pop("clean")),
     "value-no-number": edited(lambda content: content["models"][3]["values"].update(clean="good")),
     "value-not-finite": edited(lambda content: content["models"][3]["values"].update(clean=float("nan"))),
-    "unit-unknown": edited(lambda content: content["rows"][0].update(unit="furlongs")),
-    "direction-unknown": edited(lambda content: content["rows"][0].update(direction="above")),
+    "unit-unknown": edited(lambda content: content["checks"][0].update(unit="furlongs")),
+    "direction-unknown": edited(lambda content: content["checks"][0].update(direction="above")),
 }
 
 
@@ -98,7 +98,7 @@ def test_a_panel_of_other_data_than_the_checks_is_refused(tmp_path, path, sha256
     (tmp_path / "checks.toml").write_text(CHECKS.format(sha256=sha256))
     checks = read_checks(tmp_path / "checks.toml")
     if fits:
-        assert read_panel(path, checks).rows == ROWS
+        assert read_panel(path, checks).checks == ROWS
     else:
         with pytest.raises(
             InputError, match=r"panel\.json: .*SHA-256 abc, .*checks\.toml is for ab[bd]; calibrate anew"

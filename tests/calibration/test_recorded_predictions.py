@@ -174,17 +174,17 @@ def test_the_order_of_models_and_names_of_classes_change_no_data():
 def test_checks_files_that_share_what_a_panel_knows_name_the_new_file(zoo, pytester, capsys):
     """The default and the quick profile do so; a threshold stays where its inputs did not change."""
     pooled = zoo.checks.read_text()
-    zoo.checks.write_text(re.sub(r'(?s)\[\[check\]\]\nid = "consensus-pooled".*?(?=\[\[gate)', "", pooled))
+    zoo.checks.write_text(re.sub(r'(?s)\[\[check\]\]\nid = "consensus-pooled".*?(?=\[\[check)', "", pooled))
     data = ("--", "--stress-data", "npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
     other, old = zoo.tests / "checks-other.toml", read_checks(zoo.checks).recipe["panel_predictions_sha256"]
     other.write_text(zoo.checks.read_text())
     run = ("-p", "no:html", "--stress-data", "npz:zoo.npz", "stress_tests", "--candidate", "seed-3.safetensors")
-    row = (
+    check = (
         '\n[[check]]\nid = "consensus-pooled"\nfamily = "consensus"\nmetric = "consensus_set_errors"\nunder = '
         '["mirrored"]\n'
     )
-    zoo.checks.write_text(zoo.checks.read_text() + row)
+    zoo.checks.write_text(zoo.checks.read_text() + check)
     capsys.readouterr()
     assert main(["calibrate", "--check", "consensus-pooled", *data]) == 0
     assert (
@@ -214,24 +214,27 @@ from harness.measures import consensus_set_errors, find_consensus_set_errors
 from harness.plugin import check
 
 {code}
-    lost = find_consensus_set_errors([candidate.predict(images)], knowledge)
+    lost = find_consensus_set_errors([candidate.predict(images)], panel_predictions)
     verdict = stress_check.judge(consensus_set_errors(lost))
     evidence.show(verdict, lost)
     assert verdict.passed, verdict.explain()
 """
 ASKS = {
-    "keywords": ('@check("own")\ndef test_own(candidate, images, evidence, stress_check, *, knowledge):', "own"),
+    "keywords": (
+        '@check("own")\ndef test_own(candidate, images, evidence, stress_check, *, panel_predictions):',
+        "own",
+    ),
     "a-named-family": (
-        'FAMILY = "own"\n@check(FAMILY)\ndef test_own(candidate, images, knowledge, evidence, stress_check):',
+        'FAMILY = "own"\n@check(FAMILY)\ndef test_own(candidate, images, panel_predictions, evidence, stress_check):',
         "all",
     ),
     "a-class": (
-        '@check("own")\nclass TestOwn:\n  def test_own(self, candidate, images, knowledge, evidence, stress_check):',
+        '@check("own")\nclass TestOwn:\n  def test_own(self, candidate, images, panel_predictions, evidence, stress_check):',
         "all",
     ),
     "a-fixture": (
-        "@pytest.fixture\ndef known(knowledge):\n    return knowledge\n\n"
-        '@check("own")\ndef test_own(candidate, images, known, evidence, stress_check):\n    knowledge = known',
+        "@pytest.fixture\ndef known(panel_predictions):\n    return panel_predictions\n\n"
+        '@check("own")\ndef test_own(candidate, images, known, evidence, stress_check):\n    panel_predictions = known',
         "all",
     ),
 }
@@ -271,8 +274,8 @@ def cache(tmp_path_factory):
 @pytest.fixture
 def zoo(pytester, monkeypatch, cache):
     zoo = Zoo(pytester.path, tests=("clean", "consensus"))
-    rows = "".join(f"[[check]]{row}" for row in ROWS.split("[[check]]")[1:2])
-    zoo.bind(CONSENSUS + rows)
+    checks = "".join(f"[[check]]{check}" for check in ROWS.split("[[check]]")[1:2])
+    zoo.bind(CONSENSUS + checks)
     zoo.runs, zoo.panel = [], zoo.root / "models/panel.json"
     zoo.seeds = [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.06).name for seed in range(1, 9)]
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
@@ -299,7 +302,7 @@ def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pyt
     assert sum(alone).sum() > 0, "or nothing is tested here"
     values = [[member.values[name] for member in panel.models] for name in ("consensus-clean", "consensus-pooled")]
     assert values == [alone[0].tolist(), (alone[0] + alone[1]).tolist()]
-    assert {row.scale for row in panel.family("consensus")} == {"root"}
+    assert {check.scale for check in panel.family("consensus")} == {"root"}
     mean = np.mean([each.predict(zoo.images).probabilities for each in classifiers], axis=0)
     np.testing.assert_allclose(known.view().of_label, mean[np.arange(len(mean)), zoo.images.labels], atol=1e-4)
     np.testing.assert_allclose(known.view().shares, -np.sort(-mean, axis=1)[:, :3], atol=1e-4)
@@ -309,10 +312,10 @@ def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pyt
     assert pytester.runpytest_inprocess(*options, "seed-3.safetensors").ret == 0
     zoo.save("blind.safetensors", blind=True)
     assert pytester.runpytest_inprocess(*options, "blind.safetensors").ret == 1
-    (row,) = [each for each in report(zoo) if each["id"] == "consensus-clean"]
-    assert row["status"] == "fail"
-    assert row["value"] == int((known.view().consensus & (zoo.images.labels.numpy() != 0)).sum())
-    assert "that each of 8 reference models gets right" in row["detail"]
+    (check,) = [each for each in report(zoo) if each["id"] == "consensus-clean"]
+    assert check["status"] == "fail"
+    assert check["value"] == int((known.view().consensus & (zoo.images.labels.numpy() != 0)).sum())
+    assert "that each of 8 reference models gets right" in check["detail"]
     shutil.copy(checks.panel_predictions, zoo.root / "kept.json")
     checks.panel_predictions.write_bytes(known.as_bytes().replace(b"\n", b"\n\n", 1))
     result = pytester.runpytest_inprocess(*options, "seed-3.safetensors")
@@ -357,7 +360,7 @@ def test_a_calibration_of_some_needs_the_panel_of_the_others(zoo, capsys):
 
 @pytest.mark.parametrize("lacks", ["a perturbation", "images"])
 def test_a_threshold_on_what_nobody_recorded_makes_the_verdict_partial(zoo, pytester, lacks):
-    """As of a file that was made for fewer rows, or for a sample, by whatever way it came there."""
+    """As of a file that was made for fewer checks, or for a sample, by whatever way it came there."""
     data = ("--", "--stress-data", "npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
     file = zoo.root / "models/panel.predictions.json"
@@ -375,9 +378,9 @@ def test_a_threshold_on_what_nobody_recorded_makes_the_verdict_partial(zoo, pyte
     options = ("-p", "no:html", "--stress-data", "npz:zoo.npz", "stress_tests", "--candidate", "seed-3.safetensors")
     pytester.runpytest_inprocess(*options)
     stress = json.loads((zoo.root / "reports/stress.json").read_text())
-    rows = "consensus-pooled" if lacks == "a perturbation" else "consensus-clean, consensus-pooled"
+    checks = "consensus-pooled" if lacks == "a perturbation" else "consensus-clean, consensus-pooled"
     assert stress["verdict"] == "partial"
-    assert f"was not recorded of these images: {rows}" in " ".join(stress["omissions"])
+    assert f"was not recorded of these images: {checks}" in " ".join(stress["omissions"])
 
 
 @pytest.mark.parametrize("way", ["keywords", "a-fixture"])
@@ -405,8 +408,8 @@ def test_consensus_and_flips_have_thresholds_on_samples_of_their_own(zoo, pytest
     shutil.copy(STRESS_TESTS / "test_flips.py", zoo.checks.parent)
     data = ("--", "--stress-data", "npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
-    rows = {row.id: row for row in read_panel(zoo.panel).rows}
-    assert tuple(rows[name].n for name in ("consensus-clean", "flips", "flips-consensus")) == (*n, n[1])
+    checks = {check.id: check for check in read_panel(zoo.panel).checks}
+    assert tuple(checks[name].n for name in ("consensus-clean", "flips", "flips-consensus")) == (*n, n[1])
     assert "no threshold any more: elsewhere" in capsys.readouterr().out
     (nobody,) = [check for check in read_checks(zoo.checks).checks if check.id == "elsewhere"]
     assert nobody.panel is None, "one of other networks is not left there"

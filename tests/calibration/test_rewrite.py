@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from panels import calibrate, panel_of, row
+from panels import calibrate, check, panel_of
 
 from harness.calibration.rewrite import with_thresholds
 from harness.checks import Threshold, read_checks
@@ -55,15 +55,15 @@ family = "shift"
 metric = "accuracy"
 hand = { threshold = 0.7 }
 """
-ROWS = (row("ccw-010"), row("cw-010"))
+ROWS = (check("ccw-010"), check("cw-010"))
 RECIPE = {"about": "8 reference models", "panel": "models/panel.json", "training": {"epochs": 20, "sizes": [4, 2]}}
 DATE = "2001-02-03"
 
 
 @cache
-def calibrated(rows=ROWS, *, mean=0.9, std=0.003, seed=0, budget=0.05):
-    values = np.random.default_rng(seed).normal(mean, std, (8, len(rows)))
-    return calibrate(panel_of(values, rows), {r.family: budget for r in rows})
+def calibrated(checks=ROWS, *, mean=0.9, std=0.003, seed=0, budget=0.05):
+    values = np.random.default_rng(seed).normal(mean, std, (8, len(checks)))
+    return calibrate(panel_of(values, checks), {r.family: budget for r in checks})
 
 
 def rewritten(content=WRITTEN, items=None, *, recipe=RECIPE, date=DATE):
@@ -81,7 +81,7 @@ def test_the_thresholds_are_read_back_with_their_provenance(tmp_path):
     checks = {check.id: check for check in read(tmp_path, rewritten(items=items)).checks}
     assert list(checks) == ["ccw-010", "cw-010", "left"]
     for item in items:
-        panel = checks[item.row.id].panel
+        panel = checks[item.check.id].panel
         assert panel.threshold == item.threshold
         assert (panel.reference_models, panel.date) == (8, DATE)
         assert (panel.mean, panel.std) == (pytest.approx(item.mean, abs=1e-4), pytest.approx(item.std, abs=1e-5))
@@ -119,9 +119,9 @@ def test_every_comment_outside_the_recipe_survives():
 
 def test_comments_and_order_of_this_repositorys_checks_survive(tmp_path):
     content = OWN.read_text(encoding="utf-8")
-    checks = [check for check in read_checks(OWN).checks if check.family in {"clean", "rotation"}]
-    rows = tuple(row(check.id, family=check.family) for check in checks)
-    result = rewritten(content, calibrated(rows, budget=1.0))
+    shipped = [each for each in read_checks(OWN).checks if each.family in {"clean", "rotation"}]
+    checks = tuple(check(each.id, family=each.family) for each in shipped)
+    result = rewritten(content, calibrated(checks, budget=1.0))
     kept = [line for line in content.splitlines() if line.startswith("#")]
     assert [line for line in result.splitlines() if line.startswith("#")] == kept
     after = read(tmp_path, result)
@@ -149,9 +149,9 @@ def test_a_file_without_recipe_and_rows_gets_both(tmp_path):
 
 
 def test_a_new_row_is_appended_with_what_is_known_of_it(tmp_path):
-    rows = (*ROWS, row("blots", family="occlusion"), row("swaps", family="swaps", unit="images"))
+    checks = (*ROWS, check("blots", family="occlusion"), check("swaps", family="swaps", unit="images"))
     values = np.random.default_rng(0).normal([0.9] * 3 + [60], [0.002] * 3 + [5], (8, 4))
-    result = read(tmp_path, rewritten(items=calibrate(panel_of(values, rows), {"occlusion": 1.0, "swaps": 100})))
+    result = read(tmp_path, rewritten(items=calibrate(panel_of(values, checks), {"occlusion": 1.0, "swaps": 100})))
     assert [check.id for check in result.checks] == ["ccw-010", "cw-010", "left", "blots", "swaps"]
     blots, swaps = result.checks[-2:]
     assert (blots.family, blots.metric, blots.direction, blots.role) == (
@@ -166,8 +166,8 @@ def test_a_new_row_is_appended_with_what_is_known_of_it(tmp_path):
 
 
 def test_rows_are_written_where_they_are_told_apart():
-    """A person reads the file: a row begins after an empty line."""
-    lines = rewritten(items=calibrated((*ROWS, row("blots", family="occlusion")))).splitlines()
+    """A person reads the file: a check begins after an empty line."""
+    lines = rewritten(items=calibrated((*ROWS, check("blots", family="occlusion")))).splitlines()
     starts = [number for number, line in enumerate(lines) if line == "[[check]]"]
     assert len(starts) == 4
     assert all(lines[number - 1] == "" or lines[number - 1].startswith("#") for number in starts)
@@ -197,12 +197,11 @@ def test_a_reason_not_to_gate_appears_and_disappears(tmp_path):
     ids=["threshold-below-zero", "threshold-above-one", "gain-below-minus-one", "more-than-all-images"],
 )
 def test_a_threshold_beyond_the_metrics_range_leaves_a_readable_file(tmp_path, facts, mean, std):
-    items = calibrated((row("ccw-010", **facts),), mean=mean, std=std)
+    items = calibrated((check("ccw-010", **facts),), mean=mean, std=std)
     assert items[0].informational
-    written = f'"{items[0].row.metric}"\ndirection = "{items[0].row.direction}"'
+    written = f'"{items[0].check.metric}"\ndirection = "{items[0].check.direction}"'
     content = WRITTEN.replace('"accuracy"', written, 1)
-    check = read(tmp_path, rewritten(content, items)).checks[0]
-    assert check.informational
+    assert read(tmp_path, rewritten(content, items)).checks[0].informational
 
 
 def test_calibrating_twice_with_equal_input_gives_equal_text():
@@ -227,7 +226,7 @@ def test_numbers_are_plain_in_the_text():
 
 def test_counts_are_written_to_a_tenth_and_their_spread_to_a_hundredth(tmp_path):
     values = np.random.default_rng(0).normal(60, 9, (8, 1))
-    (item,) = calibrate(panel_of(values, (row("swaps", family="swaps", unit="images"),)), {"swaps": 100})
+    (item,) = calibrate(panel_of(values, (check("swaps", family="swaps", unit="images"),)), {"swaps": 100})
     (swaps,) = read(tmp_path, rewritten(items=[item])).family("swaps")
     assert swaps.panel.mean == round(item.mean, 1) != round(item.mean, 2)
     assert swaps.panel.minimum_detectable_drop == round(item.minimum_detectable_drop, 1)

@@ -1,10 +1,10 @@
-"""A group of a few hundred images that loses ten points is caught, or its row says that it cannot be: by simulation."""
+"""A group that loses ten points is caught, or its check says why not: by simulation."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from harness.calibration.panel import Chance, Panel, ReferenceModel, Row
+from harness.calibration.panel import Chance, Panel, PanelCheck, ReferenceModel
 from harness.calibration.thresholds import thresholds_of
 from harness.measures import Unit
 from harness.measures.metric import packed
@@ -29,19 +29,21 @@ def reference(rng, chances, count, *, apart):
 
 
 def panel_of(answers):
-    """Return the panel of networks with these answers, a row for each group."""
+    """Return the panel of networks with these answers, a check for each group."""
     groups, n = answers.shape[1:]
     name = GROUP_ACCURACY.name
-    rows = tuple(Row(f"slice-{at}", "slice", name, Unit.SHARE, "at_least", n) for at in range(groups))
+    checks = tuple(PanelCheck(f"slice-{at}", "slice", name, Unit.SHARE, "at_least", n) for at in range(groups))
     models = tuple(
-        ReferenceModel(f"{at}.safetensors", f"{at}", at, {row.id: float(one[g].mean()) for g, row in enumerate(rows)})
+        ReferenceModel(
+            f"{at}.safetensors", f"{at}", at, {check.id: float(one[g].mean()) for g, check in enumerate(checks)}
+        )
         for at, one in enumerate(answers)
     )
     chance = {
-        row.id: Chance.of([{"id": row.id, "unit": "share", "each": packed(one[g])} for one in answers])
-        for g, row in enumerate(rows)
+        check.id: Chance.of([{"id": check.id, "unit": "share", "each": packed(one[g])} for one in answers])
+        for g, check in enumerate(checks)
     }
-    return Panel("data", PROTOCOL, {}, rows, models, None, chance, "groups")
+    return Panel("data", PROTOCOL, {}, checks, models, None, chance, "groups")
 
 
 def simulated(n, *, reference_models, apart=0.3, mean=0.9, panels=PANELS):
@@ -81,7 +83,8 @@ def test_a_loss_of_ten_points_is_caught_in_95_of_100_or_informational(n, facts):
         assert "images are too few, as reference models differ: the smallest loss detected with 95% power is 0." in why
         assert why.endswith(", over the budget of 0.100")
     assert len(caught) == 0 or caught.mean() >= 0.95
-    # A healthy network's chance to fail any row of the family, its part of the 1%: a twelfth of 0.5%, found to 0.0003.
+    # A healthy network's chance to fail any check of the family, its part of the 1%: a twelfth of 0.5%, found to
+    # 0.0003.
     assert alarms.sum() / PANELS <= 0.0008
     print(f"gated {len(caught)} of {PANELS * GROUPS}, caught {caught.mean() if len(caught) else 0:.3f}")
 

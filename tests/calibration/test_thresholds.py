@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from panels import calibrate, panel_of, row, spread_evenly
+from panels import calibrate, check, panel_of, spread_evenly
 from scipy import stats
 
 from harness.base.errors import InputError
 from harness.calibration import thresholds
 from harness.calibration.multiplicity import correlation, multiplier
 from harness.calibration.outliers import check_panel, false_alarms, outliers
-from harness.calibration.panel import Chance, Row, read_panel
+from harness.calibration.panel import Chance, PanelCheck, read_panel
 from harness.calibration.rewrite import with_thresholds
 from harness.calibration.summary import calibration_lines, power_lines
 from harness.calibration.thresholds import Calibrated, default_budget, thresholds_of
@@ -30,8 +30,8 @@ SHIPPED = Path(__file__).parents[2]
 LAX = {"clean": 1.0, "rotation": 1.0, "pairs": 1e9}
 
 
-def equicorrelated(rows: int, rho: float) -> np.ndarray:
-    return np.full((rows, rows), rho) + (1 - rho) * np.eye(rows)
+def equicorrelated(checks: int, rho: float) -> np.ndarray:
+    return np.full((checks, checks), rho) + (1 - rho) * np.eye(checks)
 
 
 def student(share: float, reference_models: int) -> float:
@@ -43,7 +43,7 @@ def student(share: float, reference_models: int) -> float:
     return math.sqrt(freedom * (1 / x - 1))
 
 
-# One k for the rows of a family.
+# One k for the checks of a family.
 
 
 @pytest.mark.parametrize("reference_models", [8, 20, 60])
@@ -58,22 +58,22 @@ def test_k_of_one_row_that_fails_one_healthy_retrain_in_200_is_known():
     assert multiplier(np.eye(1), share=0.005, reference_models=20) == pytest.approx(2.86, abs=0.005)
 
 
-@pytest.mark.parametrize(("rows", "reference_models"), [(2, 20), (10, 20), (10, 8)])
+@pytest.mark.parametrize(("checks", "reference_models"), [(2, 20), (10, 20), (10, 8)])
 @pytest.mark.parametrize(("share", "tolerance"), [(0.005, 0.03), (FAMILY_SHARE, 0.12)])
-def test_for_independent_rows_k_is_that_of_the_largest_of_students(rows, reference_models, share, tolerance):
-    """P(all hold) is the product of what each row gives."""
-    exact = student(-math.expm1(math.log1p(-share) / rows), reference_models)
-    assert multiplier(np.eye(rows), share=share, reference_models=reference_models) == pytest.approx(
+def test_for_independent_rows_k_is_that_of_the_largest_of_students(checks, reference_models, share, tolerance):
+    """P(all hold) is the product of what each check gives."""
+    exact = student(-math.expm1(math.log1p(-share) / checks), reference_models)
+    assert multiplier(np.eye(checks), share=share, reference_models=reference_models) == pytest.approx(
         exact, rel=tolerance
     )
 
 
-@pytest.mark.parametrize("rows", [201, 1000])
+@pytest.mark.parametrize("checks", [201, 1000])
 @pytest.mark.parametrize("rho", [0.0, 0.9])
-def test_of_hundreds_of_rows_nothing_is_drawn_and_k_is_bonferronis(rows, rho):
-    k = multiplier(equicorrelated(rows, rho), share=FAMILY_SHARE, reference_models=20, draws=2)
-    assert k == pytest.approx(student(FAMILY_SHARE / rows, 20), rel=1e-9)
-    assert k == pytest.approx(student(-math.expm1(math.log1p(-FAMILY_SHARE) / rows), 20), rel=1e-4), "of independent"
+def test_of_hundreds_of_rows_nothing_is_drawn_and_k_is_bonferronis(checks, rho):
+    k = multiplier(equicorrelated(checks, rho), share=FAMILY_SHARE, reference_models=20, draws=2)
+    assert k == pytest.approx(student(FAMILY_SHARE / checks, 20), rel=1e-9)
+    assert k == pytest.approx(student(-math.expm1(math.log1p(-FAMILY_SHARE) / checks), 20), rel=1e-4), "of independent"
 
 
 @pytest.mark.parametrize("rho", [1 - 1e-6, 1.0], ids=["nearly", "exactly"])
@@ -85,13 +85,13 @@ def test_for_perfectly_correlated_rows_k_is_that_of_one_row(rho):
 @pytest.mark.parametrize("rho", [0.3, 0.8])
 def test_k_of_correlated_rows_keeps_the_share_in_a_simulation(rho):
     """Means and standard deviations of a panel, drawn from their own distributions: normal and Wishart."""
-    rows, reference_models, share, draws = 4, 12, 0.01, 200_000
-    correlations = equicorrelated(rows, rho)
+    checks, reference_models, share, draws = 4, 12, 0.01, 200_000
+    correlations = equicorrelated(checks, rho)
     k = multiplier(correlations, share=share, reference_models=reference_models)
     rng = np.random.default_rng(7)
     scatter = stats.wishart.rvs(reference_models - 1, correlations, size=draws, random_state=rng)
     stds = np.sqrt(np.diagonal(scatter, axis1=1, axis2=2) / (reference_models - 1))
-    shortfall = rng.multivariate_normal(np.zeros(rows), correlations * (1 + 1 / reference_models), size=draws)
+    shortfall = rng.multivariate_normal(np.zeros(checks), correlations * (1 + 1 / reference_models), size=draws)
     misses = (shortfall > k * stds * math.sqrt(1 + 1 / reference_models)).any(axis=1).mean()
     # Both simulations have a standard error of sqrt(0.01 * 0.99 / 200,000) = 0.00022.
     assert misses == pytest.approx(share, abs=4 * math.sqrt(2) * 0.00022)
@@ -104,10 +104,10 @@ def test_k_lies_between_that_of_one_row_and_bonferronis(rho):
 
 
 def test_k_grows_with_rows_and_falls_with_models_share_and_correlation():
-    def k(rows=5, rho=0.5, share=0.005, reference_models=12):
-        return multiplier(equicorrelated(rows, rho), share=share, reference_models=reference_models, draws=50_000)
+    def k(checks=5, rho=0.5, share=0.005, reference_models=12):
+        return multiplier(equicorrelated(checks, rho), share=share, reference_models=reference_models, draws=50_000)
 
-    assert k(rows=1) < k(rows=2) < k(rows=5) < k(rows=20)
+    assert k(checks=1) < k(checks=2) < k(checks=5) < k(checks=20)
     assert k(reference_models=8) > k(reference_models=12) > k(reference_models=20) > k(reference_models=60)
     assert k(share=0.001) > k(share=0.01) > k(share=0.1)
     assert k(rho=0.0) > k(rho=0.5) > k(rho=0.95)
@@ -186,8 +186,8 @@ def test_a_ceiling_lies_above_the_mean():
 )
 def test_thresholds_are_rounded_outwards(facts, mean, std, step, seed):
     item = only(calibrate(panel_of(np.random.default_rng(seed).normal(mean, std, 12), **facts), LAX))
-    exact = item.mean - item.row.sign * item.k * item.std * math.sqrt(13 / 12)
-    slack = item.row.sign * (exact - item.threshold)
+    exact = item.mean - item.check.sign * item.k * item.std * math.sqrt(13 / 12)
+    slack = item.check.sign * (exact - item.threshold)
     assert 0 <= slack < step
     assert item.threshold == pytest.approx(round(item.threshold / step) * step, abs=1e-9)
 
@@ -213,24 +213,24 @@ def test_a_count_spreads_at_least_like_its_square_root(std, counts):
 
 
 def test_every_row_has_a_threshold_in_the_panels_order():
-    rows = (row("b"), row("clean", family="clean"), row("a"), row("p", family="pairs", unit="images"))
-    panel = panel_of(np.random.default_rng(0).normal([0.9, 0.9, 0.9, 50], [0.002, 0.002, 0.002, 5], (10, 4)), rows)
-    assert [item.row for item in calibrate(panel, LAX)] == list(rows)
+    checks = (check("b"), check("clean", family="clean"), check("a"), check("p", family="pairs", unit="images"))
+    panel = panel_of(np.random.default_rng(0).normal([0.9, 0.9, 0.9, 50], [0.002, 0.002, 0.002, 5], (10, 4)), checks)
+    assert [item.check for item in calibrate(panel, LAX)] == list(checks)
 
 
 def test_rows_of_a_family_share_one_k_and_families_do_not():
-    rows = (row("a"), row("b"), row("c"), row("clean", family="clean"), row("left", family="shift"))
-    panel = panel_of(np.random.default_rng(0).normal(0.9, 0.002, (10, 5)), rows)
-    k = {item.row.id: item.k for item in calibrate(panel, LAX)}
+    checks = (check("a"), check("b"), check("c"), check("clean", family="clean"), check("left", family="shift"))
+    panel = panel_of(np.random.default_rng(0).normal(0.9, 0.002, (10, 5)), checks)
+    k = {item.check.id: item.k for item in calibrate(panel, LAX)}
     assert k["a"] == k["b"] == k["c"] > k["left"]
     assert k["left"] == pytest.approx(student(FAMILY_SHARE, 10))
     assert k["clean"] == pytest.approx(student(CLEAN_SHARE, 10))
 
 
 def calibrated_with(families: int):
-    """The thresholds of a panel with so many families of one row each."""
-    rows = tuple(row(f"r{number:02}", family=f"family-{number:02}") for number in range(families))
-    return calibrate(panel_of(np.random.default_rng(0).normal(0.9, 0.002, (20, 20))[:, :families], rows), {})
+    """The thresholds of a panel with so many families of one check each."""
+    checks = tuple(check(f"r{number:02}", family=f"family-{number:02}") for number in range(families))
+    return calibrate(panel_of(np.random.default_rng(0).normal(0.9, 0.002, (20, 20))[:, :families], checks), {})
 
 
 def test_a_new_family_hardly_moves_the_thresholds_of_others():
@@ -247,10 +247,10 @@ def test_a_new_family_hardly_moves_the_thresholds_of_others():
         [[52 / 60, 53 / 60, 1.0]] * 10,
         [[0.95, 0.95, 0.9], [0.9, 0.9, 0.95]] * 5,
     ],
-    ids=["equal-rows-of-two-values", "constant-rows", "opposite-rows"],
+    ids=["equal-checks-of-two-values", "constant-checks", "opposite-checks"],
 )
 def test_rows_that_go_together_perfectly_can_be_calibrated(values):
-    """Few images give few values, and rows that are nearly the same give the same ones."""
+    """Few images give few values, and checks that are nearly the same give the same ones."""
     reference_models = len(values)
     for item in calibrate(panel_of(values, n=60), LAX):
         assert (
@@ -299,7 +299,7 @@ def test_the_quadrature_is_right_where_the_answer_is_known():
 
 
 def test_a_healthy_model_fails_a_family_of_ten_rows_rarely(monkeypatch):
-    """With a share of 2%, which few panels can show; corrections for the number of rows would be off by a factor."""
+    """With a share of 2%, which few panels can show; corrections for the number of checks would be off by a factor."""
     share, rho, reference_models, panels = 0.02, 0.5, 20, 100
     monkeypatch.setattr(thresholds, "ALARMS", 2 * thresholds.PARTS * share)
     rng = np.random.default_rng(5)
@@ -313,11 +313,11 @@ def test_a_healthy_model_fails_a_family_of_ten_rows_rarely(monkeypatch):
     # Shrunk correlations make thresholds somewhat wider than need be, never narrower.
     assert share / 2 - 4 * error < np.mean(chances) < share + 4 * error
     unshared = np.mean([any_row_misses([-student(share, reference_models)] * 10, rho)])
-    assert unshared > share + 4 * error, "one k for each row alone would be noticed here"
+    assert unshared > share + 4 * error, "one k for each check alone would be noticed here"
 
 
 def test_what_is_detected_follows_from_k_and_spread():
-    item = Calibrated.of(row("r"), spread_evenly(0.9, 0.003), k=2.86)
+    item = Calibrated.of(check("r"), spread_evenly(0.9, 0.003), k=2.86)
     assert item.minimum_detectable_drop == pytest.approx((2.86 + 1.6449) * 0.003 * math.sqrt(1.05), rel=1e-4)
     assert item.minimum_detectable_drop < 0.0143, "a loss of 1.4 points at a spread of 0.3"
     assert item.minimum_detectable_drop_with(3.5, 40) == pytest.approx(
@@ -329,7 +329,7 @@ def test_what_is_detected_follows_from_k_and_spread():
 
 
 def counted(values, **facts):
-    return panel_of(values, (replace(row("lost", family="consensus", unit="images"), scale="root", **facts),))
+    return panel_of(values, (replace(check("lost", family="consensus", unit="images"), scale="root", **facts),))
 
 
 def test_a_ceiling_of_rare_things_lies_above_the_mean_of_their_roots():
@@ -356,7 +356,7 @@ def test_a_healthy_count_exceeds_its_ceiling_as_seldom_as_promised(mean, size):
     rng = np.random.default_rng(3)
     counts = rng.poisson(rng.gamma(size, mean / size, (panels, reference_models)))
     k = multiplier(np.eye(1), share=share, reference_models=reference_models)
-    plain = row("lost", unit="images")
+    plain = check("lost", unit="images")
 
     def chance(item) -> float:
         thresholds = [Calibrated.of(item, values.astype(float), k=k).threshold for values in counts]
@@ -394,7 +394,7 @@ def test_an_outlier_is_refused_and_named_with_its_row(value):
 
 @pytest.mark.parametrize(("share", "refused"), [(0.002, False), (0.0005, True)])
 def test_a_deviation_that_one_panel_in_1000_shows_is_an_outlier(share, refused):
-    """Of ten networks and one row: a tenth of the share is for each, on two sides."""
+    """Of ten networks and one check: a tenth of the share is for each, on two sides."""
     away = stats.t.isf(share / 10 / 2, 8) * math.sqrt(10 / 9)
     rest = spread_evenly(0.9, 0.003, 9)
     assert bool(outliers(panel_of([*rest, 0.9 - away * 0.003]))) == refused
@@ -422,20 +422,20 @@ def test_a_healthy_panel_is_hardly_ever_refused(rho):
     assert sum(bool(outliers(panel_of(panel))) for panel in values) < 10
 
 
-# Rows that cannot be checks, and rows with a threshold set by hand.
+# Checks that cannot be checks, and checks with a threshold set by hand.
 
 
 @pytest.fixture(scope="module")
-def four_rows():
-    """A panel of three healthy rows, and one that varies twenty times as much."""
+def four_checks():
+    """A panel of three healthy checks, and one that varies twenty times as much."""
     values = np.random.default_rng(3).normal(0.9, 0.002, (20, 4))
     values[:, 3] = spread_evenly(0.8, 0.04)
     return panel_of(values)
 
 
 @pytest.fixture(scope="module")
-def three_checks(four_rows):
-    return calibrate(four_rows, {"rotation": 0.03})
+def three_checks(four_checks):
+    return calibrate(four_checks, {"rotation": 0.03})
 
 
 def test_a_row_over_its_budget_is_no_gate_and_says_why(three_checks):
@@ -449,31 +449,31 @@ def test_a_row_over_its_budget_is_no_gate_and_says_why(three_checks):
     assert last.threshold < 0.8, "what it would be is told all the same"
 
 
-def test_a_row_that_is_no_gate_takes_nothing_of_the_familys_share(four_rows, three_checks):
-    alone = calibrate(panel_of(four_rows.values(four_rows.rows[:3])), {"rotation": 0.03})
+def test_a_row_that_is_no_gate_takes_nothing_of_the_familys_share(four_checks, three_checks):
+    alone = calibrate(panel_of(four_checks.values(four_checks.checks[:3])), {"rotation": 0.03})
     assert [item.k for item in three_checks[:3]] == [item.k for item in alone]
-    assert three_checks[0].k < calibrate(four_rows, LAX)[0].k
+    assert three_checks[0].k < calibrate(four_checks, LAX)[0].k
 
 
 @pytest.mark.parametrize("checks", [1, 2])
-def test_rows_with_a_hand_threshold_take_nothing_of_the_share(four_rows, checks):
-    by_hand = frozenset(r.id for r in four_rows.rows[checks:])
-    calibrated = calibrate(four_rows, LAX, by_hand=by_hand)
-    alone = calibrate(panel_of(four_rows.values(four_rows.rows[:checks])), LAX)
+def test_rows_with_a_hand_threshold_take_nothing_of_the_share(four_checks, checks):
+    by_hand = frozenset(r.id for r in four_checks.checks[checks:])
+    calibrated = calibrate(four_checks, LAX, by_hand=by_hand)
+    alone = calibrate(panel_of(four_checks.values(four_checks.checks[:checks])), LAX)
     assert {item.k for item in calibrated} == {alone[0].k}
     assert [item.threshold for item in calibrated[:checks]] == [item.threshold for item in alone]
     for item in calibrated[checks:]:
         assert item.threshold == pytest.approx(item.mean - item.k * item.std * math.sqrt(21 / 20), abs=1e-4)
 
 
-def test_a_family_all_threshold_by_hand_has_the_thresholds_it_would_have(four_rows):
-    by_hand = frozenset(r.id for r in four_rows.rows)
-    assert calibrate(four_rows, LAX, by_hand=by_hand) == calibrate(four_rows, LAX)
+def test_a_family_all_threshold_by_hand_has_the_thresholds_it_would_have(four_checks):
+    by_hand = frozenset(r.id for r in four_checks.checks)
+    assert calibrate(four_checks, LAX, by_hand=by_hand) == calibrate(four_checks, LAX)
 
 
 def test_budgets_come_from_the_checks_file_by_family_and_else_by_default():
-    rows = (row("a"), row("b", family="shift"), row("c", family="flip"))
-    calibrated = calibrate(panel_of(np.full((8, 3), 0.9), rows), {"rotation": 0.07, "shift": 0.01, "pairs": 3})
+    checks = (check("a"), check("b", family="shift"), check("c", family="flip"))
+    calibrated = calibrate(panel_of(np.full((8, 3), 0.9), checks), {"rotation": 0.07, "shift": 0.01, "pairs": 3})
     assert [item.budget for item in calibrated] == [0.07, 0.01, 0.05]
 
 
@@ -490,7 +490,7 @@ def test_budgets_come_from_the_checks_file_by_family_and_else_by_default():
     ids=["share", "difference", "count-doubles", "at-half-a-percent", "half-a-percent", "of-fewer-images"],
 )
 def test_default_budgets(facts, mean, budget):
-    assert default_budget(row("r", **facts), mean) == pytest.approx(budget)
+    assert default_budget(check("r", **facts), mean) == pytest.approx(budget)
 
 
 @pytest.mark.parametrize(
@@ -511,12 +511,12 @@ def test_the_loss_of_a_class_is_no_gate_where_no_class_can_lose_so_many():
     lost = [3.0, 2.0, 4.0, 3.0] * 5
 
     def said(largest: int) -> str:
-        return only(calibrate(panel_of(lost, [Row(*facts, largest, scale="root")]), {})).informational
+        return only(calibrate(panel_of(lost, [PanelCheck(*facts, largest, scale="root")]), {})).informational
 
     facts = ("class", "consensus", "worst_class_consensus_set_errors", Unit.IMAGES, "at_most")
     assert "the smallest loss detected is 19 images, over the budget of 5 images" in said(10)
     assert said(1_000) == ""
-    panel = panel_of(lost, [Row(*facts, 10, scale="root")])
+    panel = panel_of(lost, [PanelCheck(*facts, 10, scale="root")])
     assert (
         only(calibrate(panel, {"worst_class_consensus_set_errors": 20})).informational
         == "its threshold of 10 images cannot fail"
@@ -537,7 +537,7 @@ def one_doubtful():
     values = np.column_stack([spread_evenly(0.9, 0.003), spread_evenly(0.8, 0.003)])
     rest = np.delete(values[:, 0], 4)
     values[4, 0] = rest.mean() - 4.2 * rest.std(ddof=1) * math.sqrt(20 / 19)
-    return panel_of(values, (row("clean", family="clean"), row("ccw-010")))
+    return panel_of(values, (check("clean", family="clean"), check("ccw-010")))
 
 
 def test_a_member_just_inside_the_limit_of_outliers_is_found_with_its_rows(one_doubtful):
@@ -562,7 +562,7 @@ def test_more_failures_than_the_others_allow_are_an_alarm(side, alarms):
 
 
 def test_a_threshold_stays_within_what_its_metric_can_be():
-    score = Row("brier", "confidence", "brier_score", Unit.SCORE, "at_most", 10_000)
+    score = PanelCheck("brier", "confidence", "brier_score", Unit.SCORE, "at_most", 10_000)
     (item,) = thresholds_of(panel_of([0.3, 1.9, 0.2, 1.7] * 2, [score]), {"brier_score": math.inf})
     assert item.threshold == 2.0
     assert item.informational == "its threshold of 2.000 cannot fail"
@@ -571,8 +571,8 @@ def test_a_threshold_stays_within_what_its_metric_can_be():
 # What the terminal says.
 
 
-def test_the_summary_has_a_line_per_family_and_says_what_is_informational(four_rows, three_checks):
-    lines = calibration_lines(four_rows, three_checks, by_hand=frozenset({"r0", "another"}))
+def test_the_summary_has_a_line_per_family_and_says_what_is_informational(four_checks, three_checks):
+    lines = calibration_lines(four_checks, three_checks, by_hand=frozenset({"r0", "another"}))
     assert lines[1].split()[:4] == ["rotation", "4", "3", f"{three_checks[0].k:.2f}"]
     assert f"informational: r3: {three_checks[3].informational}" in lines
     assert "thresholds set by hand win over the panel's: r0" in lines
@@ -594,7 +594,7 @@ def test_power_says_what_each_row_notices_and_how_many_retrains_that_needs(drop,
     calibrated = calibrate(panel, {"clean": budget})
     notices = (student(CLEAN_SHARE, 8) + 1.6449) * 0.003 * math.sqrt(9 / 8)
     (_, head, line) = power_lines(panel, calibrated, drop=drop)
-    assert head == f"clean: {gated} of 1 rows gated, the best detects {notices:.4f}"
+    assert head == f"clean: {gated} of 1 checks gated, the best detects {notices:.4f}"
     assert line.split()[:3] == ["r0", "0.9000", "0.0030"]
     assert line.split()[4:6] == [f"{notices:.4f}", wanted]
     assert line.split(wanted)[1].strip() == needed + ("" if gated else " (informational)")
@@ -602,20 +602,20 @@ def test_power_says_what_each_row_notices_and_how_many_retrains_that_needs(drop,
 
 def test_power_compares_accuracy_with_the_consensus_row():
     lost = replace(
-        row("consensus-clean", family="consensus", unit="images"), metric="consensus_set_errors", scale="root"
+        check("consensus-clean", family="consensus", unit="images"), metric="consensus_set_errors", scale="root"
     )
-    rows = (row("clean", family="clean"), lost, row("turned"))
+    checks = (check("clean", family="clean"), lost, check("turned"))
     values = np.stack([spread_evenly(0.9, 0.003, 8), spread_evenly(12, 4, 8), spread_evenly(0.9, 0.003, 8)], axis=1)
-    panel = panel_of(values, rows)
+    panel = panel_of(values, checks)
     calibrated = calibrate(panel, {})
     lines = power_lines(panel, calibrated)
-    notices = {item.row.id: item.minimum_detectable_drop for item in calibrated}
+    notices = {item.check.id: item.minimum_detectable_drop for item in calibrated}
     beside = (
         f"  beside it consensus-clean detects {notices['consensus-clean']:.0f} images lost of those that every "
-        f"retrain gets right, clean {10_000 * notices['clean']:.0f} of 10000 lost net"
+        f"reference model gets right, clean {10_000 * notices['clean']:.0f} of 10000 lost net"
     )
     assert lines[2] == beside
-    assert [line for line in lines if "beside it" in line] == [beside], "no consensus row sees what is turned"
+    assert [line for line in lines if "beside it" in line] == [beside], "no consensus check sees what is turned"
 
 
 # What ships.

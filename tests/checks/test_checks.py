@@ -894,6 +894,6 @@ def test_the_definition_of_a_row_depends_on_all_but_its_thresholds():
 @pytest.mark.parametrize(("rows", "panel"), [("checks.toml", "panel.json"), ("checks-quick.toml", "panel-quick.json")])
 def test_the_shipped_panels_hold_measurements_of_the_rows_as_they_are(rows, panel):
     checks = {check.id: check.definition for check in read_checks(OWN.with_name(rows)).checks}
-    measured = json.loads((OWN.parents[1] / "models" / panel).read_bytes())["rows"]
+    measured = json.loads((OWN.parents[1] / "models" / panel).read_bytes())["checks"]
     assert measured
     assert [row["id"] for row in measured if checks.get(row["id"]) != row["definition"]] == []

@@ -12,8 +12,8 @@ from harness.checks import Check, read_checks
 from harness.checks.damages import Damage, on_logits
 from harness.checks.families import FAMILIES, Family, damages, family_title
 from harness.checks.shipped import shipped_tests
-from harness.checks.starter import starter, starter_rows
-from harness.checks.starter_row import StarterRow
+from harness.checks.starter import starter, starter_checks
+from harness.checks.starter_check import StarterCheck
 from harness.data import LabelledImages
 from harness.measures import METRICS, Measurement
 from harness.measures.accuracy import ACCURACY
@@ -26,7 +26,7 @@ DIM = Family(
     failure="The training data lack poor light.",
     page="behaviours/dim",
     metrics=("accuracy",),
-    starter_rows=lambda _: [StarterRow("dim-030", "dim", "accuracy", ("strength = 0.3",))],
+    starter_checks=lambda _: [StarterCheck("dim-030", "dim", "accuracy", ("strength = 0.3",))],
     damage=Damage("lights-out", on_logits(nn.Identity)),
 )
 
@@ -35,7 +35,7 @@ def test_one_entry_adds_a_family_everywhere(monkeypatch, tmp_path):
     monkeypatch.setitem(FAMILIES, "dim", DIM)
     pixels = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
     images = LabelledImages(pixels, torch.tensor([0, 1]), ("a", "b"), "shop", "test")
-    (tmp_path / "checks.toml").write_text(starter(images, starter_rows(images, ["dim"])))
+    (tmp_path / "checks.toml").write_text(starter(images, starter_checks(images, ["dim"])))
     checks = read_checks(tmp_path / "checks.toml")
     assert [check.id for check in checks.family("dim")] == ["dim-030"]
     assert damages(checks)["dim"].name == "lights-out"
@@ -48,9 +48,9 @@ def test_one_entry_adds_a_family_everywhere(monkeypatch, tmp_path):
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_the_metrics_of_a_family_are_those_of_its_tests(family):
     assert [name for name in family.metrics if name not in METRICS] == []
-    taken = [test for test in shipped_tests() if any(test.takes_row(family.name, name) for name in family.metrics)]
+    taken = [test for test in shipped_tests() if any(test.takes_check(family.name, name) for name in family.metrics)]
     assert taken
-    assert [name for name in family.metrics if not any(test.takes_row(family.name, name) for test in taken)] == []
+    assert [name for name in family.metrics if not any(test.takes_check(family.name, name) for test in taken)] == []
 
 
 def test_the_rows_that_ship_have_metrics_of_their_family(request):

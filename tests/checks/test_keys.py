@@ -79,7 +79,7 @@ def test_a_key_that_is_not_declared_is_refused_with_all_that_are_known():
 
 @pytest.mark.parametrize("name", ["pose", "class_name", "class", "definition", "id"])
 def test_a_key_named_like_something_of_every_row_cannot_be_declared(name):
-    with pytest.raises(ChecksError, match=f"^test_dim declares a key '{name}', but every row has something of this"):
+    with pytest.raises(ChecksError, match=f"^test_dim declares a key '{name}', but every check has something of this"):
         declared_keys([STRENGTH, Key(name, str)], test="test_dim")
 
 

@@ -13,8 +13,8 @@ from harness.base.errors import InputError
 from harness.checks import read_checks
 from harness.checks.shipped import shipped_tests
 from harness.checks.slices import expect_groups_of
-from harness.checks.starter import offered, starter, starter_rows
-from harness.checks.starter_row import in_toml
+from harness.checks.starter import offered, starter, starter_checks
+from harness.checks.starter_check import in_toml
 from harness.data import LabelledImages
 from harness.inference import Predictions
 from harness.measures.classification import confused_pairs
@@ -30,7 +30,7 @@ def images_of(labels=(0, 1, 2, 0), size=(28, 56)) -> LabelledImages:
 
 def test_it_is_a_checks_file_for_these_images(tmp_path):
     images = images_of()
-    (tmp_path / "checks.toml").write_text(starter(images, starter_rows(images, pairs=[("Trouser", "靴")])))
+    (tmp_path / "checks.toml").write_text(starter(images, starter_checks(images, pairs=[("Trouser", "靴")])))
     checks = read_checks(tmp_path / "checks.toml")
     assert (checks.data.sha256, checks.data.n, checks.data.classes) == (images.sha256, 4, CLASSES)
     by_id = {check.id: check for check in checks.checks}
@@ -62,7 +62,7 @@ def test_whatever_a_class_is_called_toml_has_it(value):
 
 def test_classes_of_one_spelling_have_rows_of_their_own(tmp_path):
     images = LabelledImages(images_of((0, 1)).pixels, torch.tensor([0, 1]), ("a b", "A-B"), "shop", "test")
-    (tmp_path / "checks.toml").write_text(starter(images, starter_rows(images)))
+    (tmp_path / "checks.toml").write_text(starter(images, starter_checks(images)))
     assert [check.id for check in read_checks(tmp_path / "checks.toml").family("class")] == [
         "clean-a-b-0",
         "clean-a-b-1",
@@ -77,7 +77,7 @@ def test_whatever_classes_are_called_the_file_can_be_read(tmp_path):
     images = LabelledImages(pixels, labels, classes, "shop", "test")
     pairs = [("a", "b c"), ("a b", "c"), (long, f"{long} y")]
     (tmp_path / "checks.toml").write_text(
-        starter(images, starter_rows(images, [*set(offered()) - {"slice"}], pairs=pairs))
+        starter(images, starter_checks(images, [*set(offered()) - {"slice"}], pairs=pairs))
     )
     checks = read_checks(tmp_path / "checks.toml")
     by_class = {check.class_name: check.id for check in checks.family("class")}
@@ -101,15 +101,17 @@ def test_a_model_without_confusions_names_no_pair():
 
 def test_a_shipped_test_takes_each_row_of_each_family():
     images = replace(images_of(), groups={"camera": np.array(list("abab"))})
-    rows = starter_rows(images, list(offered()), pairs=[("Trouser", "靴")])
+    rows = starter_checks(images, list(offered()), pairs=[("Trouser", "靴")])
     assert {row.family for row in rows} == set(offered())
-    assert [row.id for row in rows if not any(test.takes_row(row.family, row.metric) for test in shipped_tests())] == []
+    assert [
+        row.id for row in rows if not any(test.takes_check(row.family, row.metric) for test in shipped_tests())
+    ] == []
 
 
 def test_groups_have_rows_of_their_own_and_their_hash_in_the_file(tmp_path):
     groups = {"Kamera 1": np.array(["vorn", "Heck!", "vorn", "Heck?"]), "batch": np.array(["靴", "7", "7", "7"])}
     images = replace(images_of(), groups=groups)
-    (tmp_path / "checks.toml").write_text(starter(images, starter_rows(images, ["slice"])))
+    (tmp_path / "checks.toml").write_text(starter(images, starter_checks(images, ["slice"])))
     checks = read_checks(tmp_path / "checks.toml")
     assert [check.id for check in checks.checks] == [
         *("worst-kamera-1", "gap-kamera-1", "slice-kamera-1-heck-0", "slice-kamera-1-heck-1", "slice-kamera-1-vorn"),
@@ -118,22 +120,22 @@ def test_groups_have_rows_of_their_own_and_their_hash_in_the_file(tmp_path):
     assert checks.checks[-1].keys == {"by": "batch", "group": "靴"}
     expect_groups_of(checks, images)
     many = replace(images_of([0, 1, 2] * 34), groups={"batch": np.arange(102).astype(str)})
-    assert [row.id for row in starter_rows(many, ["slice"])] == ["worst-batch", "gap-batch"]
+    assert [row.id for row in starter_checks(many, ["slice"])] == ["worst-batch", "gap-batch"]
     assert read_checks_without_groups(tmp_path).data.groups_sha256 is None
     with pytest.raises(InputError, match="--families slice: the data have no groups: `groups` in an npz file"):
-        starter_rows(images_of(), ["slice"])
+        starter_checks(images_of(), ["slice"])
 
 
 def read_checks_without_groups(folder):
     images = replace(images_of(), groups={"batch": np.array(["a", "b", "a", "b"])})
-    (folder / "checks.toml").write_text(starter(images, starter_rows(images, ["clean"])))
+    (folder / "checks.toml").write_text(starter(images, starter_checks(images, ["clean"])))
     return read_checks(folder / "checks.toml")
 
 
 def test_rows_of_groups_that_the_data_lack_are_refused(tmp_path):
     images = replace(images_of(), groups={"camera": np.array(list("abab"))})
     path = tmp_path / "checks.toml"
-    text = starter(images, starter_rows(images, ["slice"]))
+    text = starter(images, starter_checks(images, ["slice"]))
 
     def refused(text, images=images):
         path.write_text(text)
@@ -141,7 +143,7 @@ def test_rows_of_groups_that_the_data_lack_are_refused(tmp_path):
             expect_groups_of(read_checks(path), images)
         return str(error.value)
 
-    assert "has 4 rows of family 'slice', and the data have no groups" in refused(text, images_of())
+    assert "has 4 checks of family 'slice', and the data have no groups" in refused(text, images_of())
     other = replace(images, groups={"camera": np.array(list("aabb"))})
     assert "was made for other groups; the data have camera (a 2, b 2). Bring back" in refused(text, other)
     without = "\n".join(line for line in text.splitlines() if "groups_sha256" not in line)
@@ -157,7 +159,7 @@ def test_rows_of_groups_that_the_data_lack_are_refused(tmp_path):
 
 def test_a_first_threshold_by_hand_is_that_of_images_as_they_are(tmp_path):
     images = images_of()
-    (tmp_path / "checks.toml").write_text(starter(images, starter_rows(images, ["clean", "class"], min_accuracy=0.8)))
+    (tmp_path / "checks.toml").write_text(starter(images, starter_checks(images, ["clean", "class"], min_accuracy=0.8)))
     checks = read_checks(tmp_path / "checks.toml").checks
     assert {check.id: check.hand.threshold for check in checks if check.hand} == {"clean": 0.8}
 
@@ -165,4 +167,4 @@ def test_a_first_threshold_by_hand_is_that_of_images_as_they_are(tmp_path):
 @pytest.mark.parametrize(("families", "threshold"), [(["rotation"], 0.9), (["clean"], 0.0), (["clean"], 90.0)])
 def test_a_first_threshold_without_a_row_or_that_is_no_share_is_refused(families, threshold):
     with pytest.raises(InputError, match=r"expected a share above 0 and at most 1, such as 0\.9, and the family clean"):
-        starter_rows(images_of(), families, min_accuracy=threshold)
+        starter_checks(images_of(), families, min_accuracy=threshold)

@@ -11,7 +11,7 @@ from benchmarks.few.distances import distances_of, read_distances
 from benchmarks.few.report import draws
 from benchmarks.few.splits import Networks, panel_of, split
 from harness.base.errors import InputError
-from harness.calibration.panel import Chance, Panel, Row
+from harness.calibration.panel import Chance, Panel, PanelCheck
 from harness.measures import Unit
 from harness.measures.metric import packed
 from harness.measures.panel.collection import ReferencePredictions
@@ -20,8 +20,8 @@ from harness.perturb import PROTOCOL
 N, NETWORKS = 900, 6
 NAMES = tuple(f"seed-{number}" for number in range(1, NETWORKS + 1))
 ROWS = (
-    Row("clean", "clean", "accuracy", Unit.SHARE, "at_least", N),
-    Row("wrong", "confidence", "confident_errors", Unit.IMAGES, "at_most", N),
+    PanelCheck("clean", "clean", "accuracy", Unit.SHARE, "at_least", N),
+    PanelCheck("wrong", "confidence", "confident_errors", Unit.IMAGES, "at_most", N),
 )
 
 
@@ -78,7 +78,7 @@ def test_networks_held_out_are_all_but_those_that_calibrate(measured):
     found = split(networks_of(measured), np.array([0, 2, 4]))
     assert found.held == ("seed-2", "seed-4", "seed-6")
     worse = networks_of(measured)
-    bad = replace(worse, reference=np.array([[0.2, 700.0], [np.nan, np.nan]]))
+    bad = replace(worse, healthy=np.array([[0.2, 700.0], [np.nan, np.nan]]))
     assert split(bad, np.array([0, 2, 4])).alarms.tolist()[-2:] == [True, False]
 
 
@@ -116,7 +116,7 @@ def test_answers_are_kept_by_view_and_those_of_others_stay(tmp_path):
 
 def test_what_is_lost_of_a_consensus_is_counted_by_row_and_by_class():
     rows = tuple(
-        Row(name, "consensus", name, Unit.IMAGES, "at_most", 6, scale="root")
+        PanelCheck(name, "consensus", name, Unit.IMAGES, "at_most", 6, scale="root")
         for name in ("consensus_set_errors", "worst_class_consensus_set_errors")
     )
     #                    known to both of the two that calibrate:  1  1  1  1  0  0
@@ -146,7 +146,7 @@ def test_the_repository_keeps_answers_of_whole_views():
 
 def test_a_consensus_of_all_twenty_is_that_of_the_shipped_panel():
     networks = asked()
-    thresholds, others, _, _ = networks.split(np.arange(len(networks.reference)))
+    thresholds, others, _, _ = networks.split(np.arange(len(networks.healthy)))
     shipped = networks.panel.values(networks.rows).mean(axis=0)
     assert [item.mean for item in thresholds] == pytest.approx(shipped.tolist(), abs=0.5)
     assert others.shape == (0, len(networks.rows))

@@ -1,4 +1,4 @@
-"""A row of a first checks file, as TOML has it, and how its id names a class or a group."""
+"""A check of a first checks file, as TOML has it, and how its id names a class or a group."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _LONGEST = 80
 
 
 @dataclass(frozen=True)
-class StarterRow:
-    """A row of a first checks file: id, family and metric, and more entries as TOML has them, such as `class = "a"`."""
+class StarterCheck:
+    """A check of a first checks file: id, family, metric, and more entries in TOML, such as `class = "a"`."""
 
     id: str
     family: str
@@ -26,7 +26,7 @@ class StarterRow:
     more: tuple[str, ...] = ()
 
     def as_toml(self) -> str:
-        """Return the row's table."""
+        """Return the check's table."""
         entries = {"id": self.id, "family": self.family, "metric": self.metric}
         return "\n".join(("[[check]]", *(f'{key} = "{value}"' for key, value in entries.items()), *self.more))
 
@@ -51,12 +51,12 @@ def untaken(name: str, taken: Container[str], *, start: int) -> str:
     return next(each for number in count(start) if (each := f"{name}-{number}") not in taken)
 
 
-def with_ids_apart(rows: Iterable[StarterRow]) -> tuple[StarterRow, ...]:
-    """Return the rows; one whose id another has before it, as of a class called after another row, has a number."""
+def with_ids_apart(checks: Iterable[StarterCheck]) -> tuple[StarterCheck, ...]:
+    """Return the checks; one whose id another has before it, as of a class called after another check, has a number."""
     taken: set[str] = set()
     apart = []
-    for row in rows:
-        named = row if row.id not in taken else replace(row, id=untaken(row.id, taken, start=2))
+    for check in checks:
+        named = check if check.id not in taken else replace(check, id=untaken(check.id, taken, start=2))
         taken.add(named.id)
         apart.append(named)
     return tuple(apart)
