@@ -13,6 +13,9 @@ from harness.cli.options import Command
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness.run.execute import RunResult
+    from harness.run.request import RunRequest
+
 _INCONCLUSIVE = 4
 
 
@@ -46,12 +49,18 @@ def gate_command(arguments: tuple[str, ...]) -> int:
 
 def run_gate(arguments: Sequence[str]) -> int:
     """Run pytest with these arguments in a child process and return its exit status, 4 if it came to no verdict."""
-    from harness.report.api import judged
-    from harness.run.execute import without_verdict
-    from harness.run.outcome import NOT_JUDGED
     from harness.run.request import RunRequest
 
-    result = judged(RunRequest(options=tuple(arguments), root=Path.cwd()), shown=True)
+    return judged(RunRequest(options=tuple(arguments), root=Path.cwd())).exit_status
+
+
+def judged(request: RunRequest) -> RunResult:
+    """Run the gate in a child process that prints here, and say so where it ends without a verdict."""
+    from harness.report import api
+    from harness.run.execute import without_verdict
+    from harness.run.outcome import NOT_JUDGED
+
+    result = api.judged(request, shown=True)
     if not result.concluded and result.status != NOT_JUDGED:
         print(f"error: {without_verdict(result.status)}", file=sys.stderr)
-    return result.exit_status
+    return result

@@ -1,4 +1,4 @@
-"""What breaks a model, as pictures, as JSON and as lines of the terminal."""
+"""Poses that break a model, as pictures, as JSON and as lines of the terminal."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class BrokenImage:
 
 @dataclass(frozen=True, eq=False)
 class Survival:
-    """How much of N `images` survives how much: a curve for each path, and its numbers in plain types by its name."""
+    """Survival of N `images`: a curve for each path, and its numbers in plain types by its name."""
 
     images: int
     curves: tuple[Breaking, ...]
