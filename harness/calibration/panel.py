@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +17,6 @@ from harness.measures.metric import Direction, Scale, Unit, unpacked
 from harness.perturb import PROTOCOL
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from harness.checks import ChecksFile
 
 SCHEMA = 2
@@ -133,6 +132,13 @@ class Panel:
     def as_bytes(self) -> bytes:
         """Return what `write` writes."""
         return (json.dumps({"schema": SCHEMA, **as_plain(self)}, indent=1) + "\n").encode()
+
+
+def reference_models_of(checks: ChecksFile) -> list[tuple[Path, str]]:
+    """Return path and SHA-256 of each model of the panel that a checks file names; raises `InputError` without one."""
+    if not (named := checks.recipe.get("panel")):
+        raise InputError("the checks file names no panel")
+    return [(Path(member.path), member.sha256) for member in read_panel(Path(str(named)), checks).models]
 
 
 def read_panel(path: Path, checks: ChecksFile | None = None) -> Panel:

@@ -13,7 +13,7 @@ from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoin
 from harness.run.request import RunRequest, request_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from harness.run.execute import RunResult
@@ -47,8 +47,7 @@ class AcceptRequest:
     def run(self) -> RunRequest:
         """Return the run that decides."""
         return RunRequest(
-            candidate=self.checkpoint,
-            incumbent=self.incumbent if self.incumbent.exists() else None,
+            roles={"candidate": self.checkpoint, **({"incumbent": self.incumbent} if self.incumbent.exists() else {})},
             checks=self.checks_path,
             reports=self.root / "reports",
             tests=(str(self.checks_path.parent),),
@@ -61,10 +60,10 @@ class AcceptRequest:
 class Acceptance:
     """Whether a checkpoint was `accepted`, by which verdict, and whether that took `force` or is `provisional`."""
 
-    accepted: bool
     verdict: str
     quick: bool
     provisional: bool
+    accepted: bool = False
 
     @property
     def forced(self) -> bool:
@@ -90,7 +89,7 @@ def _accept_alone(request: AcceptRequest, judge: Callable[[RunRequest], RunResul
         raise InputError(
             f"{request.checkpoint}: not accepted, the gate could not judge it (exit status {result.exit_status})"
         )
-    done = Acceptance(False, report["verdict"], report["profile"] == "quick", report.get("provisional", False))
+    done = Acceptance(report["verdict"], report["profile"] == "quick", report.get("provisional", False))
     if done.forced and not request.force:
         return done
     if done.provisional and not (request.provisional or request.force):
@@ -100,7 +99,7 @@ def _accept_alone(request: AcceptRequest, judge: Callable[[RunRequest], RunResul
 
 
 def _write(
-    request: AcceptRequest, done: Acceptance, report: dict[str, Any], *, incumbent: str | None, checks: str | None
+    request: AcceptRequest, done: Acceptance, report: Mapping[str, Any], *, incumbent: str | None, checks: str | None
 ) -> None:
     """Write the incumbent; raises `InputError` for files that are not those of the run, by their hashes before it."""
     network = request_of(request.gate_options, tests=request.checks_path.parent).network_options

@@ -13,7 +13,17 @@ import numpy as np
 from harness.base.errors import InputError, writable
 from harness.base.files import read_regular
 from harness.checks import read_checks
-from harness.checks.golden import MAX_PICTURE_BYTES, GoldenImage, alone_with, folder_of, picture_of, write_golden
+from harness.checks.golden import (
+    LIST,
+    MAX_BYTES,
+    MAX_PICTURE_BYTES,
+    GoldenImage,
+    alone_with,
+    folder_of,
+    images_in,
+    picture_of,
+    write_golden,
+)
 from harness.data.image_files import SUFFIXES, as_png
 from harness.data.images import labelled_like
 from harness.data.options import DataOptions
@@ -81,6 +91,15 @@ class AddedImages:
     written: tuple[Path, ...]
     unknown: str
 
+    def agreement(self, image: GoldenImage) -> str:
+        """Return how many reference models get an added image right, and what that means for the gate."""
+        if not image.reference:
+            return f"how many reference models get it right is not known ({self.unknown})"
+        right, reference_models = image.reference
+        if right == reference_models:
+            return image.agreed
+        return f"only {image.agreed}: this gate fails about {1 - right / reference_models:.0%} of reference models"
+
 
 def add_golden_images(
     request: GoldenRequest, *, reference_models: Callable[[ChecksFile], Iterable[tuple[Path, str]]]
@@ -107,6 +126,68 @@ def add_golden_images(
         pictures = {image.file: each.content for image, each in zip(added, new, strict=True)}
         written = write_golden(request.checks_path, kept, pictures)
     return AddedImages(tuple(added), len(kept), tuple(written), unknown)
+
+
+@dataclass(frozen=True)
+class DeclaredImages:
+    """The golden set as its list says: the number of images, the checks files written, and pictures not on the list."""
+
+    count: int
+    written: tuple[Path, ...]
+    others: tuple[str, ...]
+
+
+def declare_golden_images(checks_path: Path) -> DeclaredImages:
+    """Declare the list in the checks files, after it was merged or edited by hand.
+
+    The images themselves are not looked at: `remove_golden_images` gives up those of a declared set. Raises
+    `InputError` for an empty list.
+    """
+    with alone_with(checks_path):
+        path = folder_of(checks_path) / LIST
+        golden = images_in(read_regular(path, max_bytes=MAX_BYTES), path)
+        if not golden:
+            raise InputError(
+                f"{path}: names no image; restore it from version control, or, if none is to be golden any more, "
+                "delete it and take [golden] out of the checks files"
+            )
+        written = write_golden(checks_path, golden, {})
+    named = {image.file for image in golden}
+    pictures = [file.name for file in sorted(path.parent.iterdir()) if file.suffix.lower() in SUFFIXES]
+    return DeclaredImages(len(golden), tuple(written), tuple(name for name in pictures if name not in named))
+
+
+def remove_golden_images(checks_path: Path, ids: Sequence[str]) -> tuple[int, tuple[Path, ...]]:
+    """Remove images by their ids; return how many are left and the files written.
+
+    Raises `InputError` for an unknown id.
+    """
+    with alone_with(checks_path):
+        golden = read_checks(checks_path).golden
+        known = {image.id for image in golden}
+        if unknown := [name for name in ids if name not in known]:
+            raise InputError(f"{unknown[0]}: no golden image of {checks_path} has this id; `golden list` names them")
+        left = [image for image in golden if image.id not in ids]
+        removed = [image for image in golden if image.id in ids]
+        written = write_golden(checks_path, left, {}, removed=removed)
+    return len(left), tuple(written)
+
+
+def listed_golden_images(checks_path: Path) -> tuple[GoldenImage, ...]:
+    """Return the golden set of a checks file."""
+    return read_checks(checks_path).golden
+
+
+def expect_pictures(checks_path: Path) -> None:
+    """Raise `InputError` for a golden image whose picture is missing or damaged."""
+    for image in read_checks(checks_path).golden:
+        picture_of(image, checks_path)
+
+
+def expect_fitting(checks_path: Path, data: DataOptions, network: NetworkOptions) -> None:
+    """Raise `InputError` for a golden image that does not fit the images and the classes of the data."""
+    checks = read_checks(checks_path)
+    golden_images(checks, images_for(checks, data, network), data, network.transform)
 
 
 def images_for(checks: ChecksFile, data: DataOptions, network: NetworkOptions) -> LabelledImages:

@@ -141,7 +141,7 @@ def test_the_run_is_the_checks_own_on_the_candidate_with_the_options_given(judge
     judged.save("new.safetensors")
     assert accept(judged, "new.safetensors", options=("--baseline", "none")) == 0
     (command,) = judged.runs
-    assert command[:5] == ["stress_tests", "--checks", "stress_tests/checks.toml", "--candidate", "new.safetensors"]
+    assert command[:5] == ["stress_tests", "--candidate", "new.safetensors", "--checks", "stress_tests/checks.toml"]
     assert command[-4:] == ["--stress-data", judged.data, "--baseline", "none"]
     assert "--incumbent" not in command, "there is none yet"
     assert accept(judged, "new.safetensors") == 0
