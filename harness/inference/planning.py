@@ -49,18 +49,23 @@ class Asked:
 
 @dataclass
 class Ledger:
-    """Counts what is asked for, under the name that is current when it is asked for first."""
+    """Counts what is asked for, under the name that is current when it is asked for first.
+
+    `uncounted` are names of what was given up, since it took too long.
+    """
 
     asked: dict[str, Asked] = field(default_factory=dict)
+    uncounted: tuple[str, ...] = ()
     name: str = ""
     _first: dict[Hashable, str] = field(default_factory=dict)
 
     @contextmanager
-    def under(self, name: str) -> Iterator[Asked]:
+    def under(self, name: str) -> Iterator[None]:
         """Count under this name as long as the context lasts."""
         before, self.name = self.name, name
+        self.asked.setdefault(name, Asked())
         try:
-            yield self.now
+            yield
         finally:
             self.name = before
 

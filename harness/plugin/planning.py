@@ -5,27 +5,21 @@ from __future__ import annotations
 import io
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from harness.base.errors import foreign_code
 from harness.base.records import as_json, read_json
-from harness.measures.panel.predictions import PanelPredictions
 from harness.plugin.run import RUN, GateRun, selected_checks
-from harness.run.budget import Costs, duration, fit_of, samples_in_toml
+from harness.run.budget import Costs, duration, samples_in_toml
 from harness.run.execute import answer
 from harness.run.time_limit import TimeLimitExceededError, time_limit
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from harness.run.budget import Counted, Fit
-
 _PATIENCE = 30.0
 """Seconds that a run may take to say how long it will take."""
-_COSTS, _CORES = "stress_costs", "stress_cores"
-"""The names under which what the controller measured travels to the workers, which count."""
+_COSTS = "stress_costs"
+"""The name under which what the controller measured travels to the workers, which count."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -66,7 +60,6 @@ def pytest_configure_node(node: Any) -> None:
     run = node.config.stash[RUN]
     if run.costs is not None:
         node.workerinput[_COSTS] = as_json(run.costs)
-        node.workerinput[_CORES] = run.prepare().roles["candidate"].classifier.workers
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -75,8 +68,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     run = session.config.stash[RUN]
     if session.testsfailed or not session.items or not run.active:
         return None
-    if run.fits_a_budget:
-        _fit(run, session)
+    if run.fits_a_budget and run.request.budget_seconds:
+        _fit(run, session, run.request.budget_seconds)
     if not run.plans:
         return None
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
@@ -93,68 +86,37 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
 def _planned(run: GateRun, session: pytest.Session) -> list[str]:
     from harness.report.costs import fit_lines, plan_lines
-    from harness.run.plan import measured_costs, plan_of
+    from harness.run.plan import fit_into, plan_of
 
+    asked, budget = (run.prepare(), selected_checks(session), run.judge), run.request.budget_seconds
     with foreign_code():
-        if run.request.budget_seconds is None:
-            planned = plan_of(run.prepare(), selected_checks(session), run.judge, overview=run.has_overview)
-            run.planned = True
-            return plan_lines(planned)
-        fit = _fit_of(run, session, measured_costs(run.prepare()))
-    answer(fit=fit)
+        if budget is None:
+            lines = plan_lines(plan_of(*asked, overview=run.has_overview))
+        else:
+            fit = fit_into(budget, *asked, overview=run.has_overview, to_calibrate=True)
+            answer(fit=fit)
+            lines = fit_lines(fit)
+            if in_toml := samples_in_toml(fit):
+                command = "`stress-harness calibrate --budget`"
+                lines += [f"to fit, {command}, which writes these lines into the checks file:", *in_toml]
     run.planned = True
-    lines = samples_in_toml(fit)
-    if lines:
-        lines.insert(0, "to fit, `stress-harness calibrate --budget`, which writes these lines into the checks file:")
-    return [*fit_lines(fit), *lines]
+    return lines
 
 
-def _fit(run: GateRun, session: pytest.Session) -> None:
+def _fit(run: GateRun, session: pytest.Session, budget: float) -> None:
     """Have the families measured on samples that fit, on the same in each process."""
     from harness.report.costs import fit_lines
+    from harness.run.plan import fit_into
 
-    costs, cores = run.costs, None
+    costs = run.costs
     if run.is_worker:
-        given = session.config.workerinput  # type: ignore[attr-defined]
-        costs, cores = read_json(Costs, given[_COSTS], where="the controller's costs"), given[_CORES]
-    assert costs is not None
+        costs = read_json(Costs, session.config.workerinput[_COSTS], where="the controller's costs")  # type: ignore[attr-defined]
     with foreign_code():
-        fit = _fit_of(run, session, costs, cores=cores)
+        checks = selected_checks(session)
+        fit = fit_into(budget, run.prepare(), checks, run.judge, costs=costs, overview=run.has_overview)
     run.session = replace(run.prepare(), fitted=fit.samples)
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     if reporter is not None and not run.is_worker and session.config.get_verbosity() >= 0:
         reporter.ensure_newline()
         for line in fit_lines(fit):
             reporter.write_line(f"stress: {line}")
-
-
-def _fit_of(run: GateRun, session: pytest.Session, costs: Costs, *, cores: int | None = None) -> Fit:
-    from harness.run.plan import asked_by
-
-    checks, whole = selected_checks(session), run.prepare()
-    assert run.request.budget_seconds is not None
-    if (
-        run.plans and whole.panel_predictions is None
-    ):  # What the calibration for which it plans makes known is asked for then.
-        whole = replace(
-            whole, panel_predictions=PanelPredictions(whole.images.sha256, whole.images.classes, ("planned",), {})
-        )
-
-    def count(samples: Mapping[str, int]) -> Counted:
-        fitted = replace(whole, fitted=samples)
-        return asked_by(fitted, checks, run.judge, overview=run.has_overview, cached=False)
-
-    families = {check.family: whole.size_of(check.family) for check in checks}
-    calibrated = {check.family for check in checks if check.panel}
-    with_rows = {check.family for check in whole.checks.written}
-    # A plan is for a checks file, which can have samples of families with rows in it alone, and golden ones are not;
-    # where some of these were added to others that are calibrated, those stay as they are.
-    kept = (families.keys() - with_rows) | (calibrated if with_rows - calibrated else set())
-    return fit_of(
-        count,
-        families,
-        costs,
-        kept=kept if run.plans else (),
-        budget=run.request.budget_seconds,
-        cores=cores or whole.roles["candidate"].classifier.workers,
-    )

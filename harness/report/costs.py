@@ -28,7 +28,7 @@ def plan_lines(plan: Plan) -> list[str]:
         tests, power = "", ""
         if name in plan.rows:
             tests, power = str(plan.rows[name]), _points(plan.sizes[name])
-        return (name, tests, *(f"{each:,}" for each in counts), duration(plan.costs.seconds(asked) / plan.cores), power)
+        return (name, tests, *(f"{each:,}" for each in counts), duration(plan.costs.seconds(asked)), power)
 
     costs = plan.costs
     memory = f"; memory so far {costs.peak_bytes / 1e9:.1f} GB" if costs.peak_bytes else ""
@@ -39,7 +39,7 @@ def plan_lines(plan: Plan) -> list[str]:
         *lines,
         f"{plan.images:,} images; {costs.seconds_per_pose * 1000:.2g} ms an image and pose, "
         f"{costs.map_seconds * 1000:.2g} ms a map, measured on one batch each, of one core; times are those of "
-        f"{in_cores(plan.cores)}{memory}",
+        f"{in_cores(costs.cores)}{memory}",
         _MINIMUM_DETECTABLE_DROP,
         *_uncounted(plan.counted.uncounted),
         "searches end early, so that theirs is an upper bound; nothing was judged",
@@ -60,14 +60,14 @@ def fit_lines(fit: Fit) -> list[str]:
         )
     rows = [("", "images", "of", "time", "minimum_detectable_drop")]
     for name, seconds in fit.after.items():
-        took = duration(seconds / fit.cores)
+        took = duration(seconds)
         if name in {CHECKS, OVERVIEW}:
             rows.append((name, "", "", took, ""))
             continue
         size = fit.samples.get(name, fit.sizes[name])
         rows.append((name, f"{size:,}", f"{fit.sizes[name]:,}", took, _points(size)))
     if not fit.fits and fit.after.get(OVERVIEW):
-        said += f"; --stress-no-overview saves {duration(fit.after[OVERVIEW] / fit.cores)}"
+        said += f"; --stress-no-overview saves {duration(fit.after[OVERVIEW])}"
     return [*aligned(rows), said, _MINIMUM_DETECTABLE_DROP, *_uncounted(fit.uncounted)]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError
@@ -14,7 +13,7 @@ from harness.base.records import record
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from harness.inference.planning import Asked
+    from harness.inference.planning import Asked, Ledger
 
 DEFAULT = 1_800.0
 """Seconds that the gate of a new checks file may take where nobody says otherwise."""
@@ -32,24 +31,20 @@ _ROUNDS, _TOLERANCE = 5, 1.05
 
 @record
 class Costs:
-    """Seconds of one core, or of the accelerator, that an image takes under a pose, and with its map; peak bytes."""
+    """Seconds of one core, or of the accelerator, that an image takes under a pose, and with its map; peak bytes.
+
+    A run works on so many `cores`.
+    """
 
     seconds_per_pose: float
     map_seconds: float
     peak_bytes: int
+    cores: int = 1
 
     def seconds(self, asked: Asked, *, anew: bool = False) -> float:
-        """Return the seconds of one core for what is not cached, or for all of it, as if `anew`."""
+        """Return the seconds of the clock for what is not cached, or for all of it, as if `anew`."""
         poses = asked.poses + (asked.cached if anew else 0)
-        return poses * self.seconds_per_pose + asked.maps * self.map_seconds
-
-
-@dataclass(frozen=True)
-class Counted:
-    """What is asked for, by family, self-checks and overview last; `uncounted` names those that took too long."""
-
-    asked: dict[str, Asked]
-    uncounted: tuple[str, ...] = ()
+        return (poses * self.seconds_per_pose + asked.maps * self.map_seconds) / self.cores
 
 
 def noticeable_loss(images: int) -> float:
@@ -96,10 +91,10 @@ def fitting_samples(
 
 @record
 class Fit:
-    """How a run fits into a time: seconds of one core by family, self-checks and overview, before and `after`.
+    """How a run fits into a `budget`: seconds of the clock by family, self-checks and overview, before and `after`.
 
-    `samples` are those of the families that do not keep all of their images, as in `[data.samples]`; `budget` and
-    `whole` are seconds of the clock, with so many `cores` at work. `sizes` are the images that families have.
+    `samples` are those of the families that do not keep all of their images, as in `[data.samples]`. So many `cores`
+    are at work, and `sizes` are the images that families have.
     """
 
     budget: float
@@ -113,12 +108,12 @@ class Fit:
     @property
     def whole(self) -> float:
         """Return how long all images take."""
-        return sum(self.before.values()) / self.cores
+        return sum(self.before.values())
 
     @property
     def fitted(self) -> float:
         """Return how long the samples take."""
-        return sum(self.after.values()) / self.cores
+        return sum(self.after.values())
 
     @property
     def fits(self) -> bool:
@@ -127,23 +122,21 @@ class Fit:
 
 
 def fit_of(
-    count: Callable[[Mapping[str, int]], Counted],
+    count: Callable[[Mapping[str, int]], Ledger],
     sizes: Mapping[str, int],
     costs: Costs,
     *,
     budget: float,
-    cores: int,
     kept: Collection[str] = (),
 ) -> Fit:
     """Return the samples with which a run fits into the time.
 
     `count` says what a run asks for with samples of these sizes: what a model says of them decides nothing, nor what
-    earlier runs have left. `sizes` are the images that families have without, and those `prediction_consistency` have
-    in any case.
+    earlier runs have left. `sizes` are the images that families have without, and those `kept` have in any case.
     """
 
-    def seconds(counted: Counted) -> dict[str, float]:
-        return {name: costs.seconds(asked, anew=True) for name, asked in counted.asked.items()}
+    def seconds(ledger: Ledger) -> dict[str, float]:
+        return {name: costs.seconds(asked, anew=True) for name, asked in ledger.asked.items()}
 
     whole = count({})
     before = after = seconds(whole)
@@ -163,7 +156,7 @@ def fit_of(
             for name in limits
             if leaders[name] == name
         }
-        found = fitting_samples(each, images=limits, seconds=max(budget * cores - besides, 0), alike=alike)
+        found = fitting_samples(each, images=limits, seconds=max(budget - besides, 0), alike=alike)
         found = {name: min(found[lead], limits[name]) for name, lead in leaders.items() if lead in found}
         found = {name: _rounded(size) for name, size in found.items() if size < limits[name]}
         if found == samples:
@@ -171,9 +164,9 @@ def fit_of(
         samples = found
         after = seconds(count(samples))
         now = {name: samples.get(name, limits[name]) for name in limits}
-        if sum(after.values()) <= budget * cores * _TOLERANCE:
+        if sum(after.values()) <= budget * _TOLERANCE:
             break
-    return Fit(budget, cores, before, after, samples, dict(sizes), whole.uncounted)
+    return Fit(budget, costs.cores, before, after, samples, dict(sizes), whole.uncounted)
 
 
 def _rounded(size: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,15 +14,16 @@ import torch
 
 from harness.base.errors import InputError, NotApplicableError, foreign_code
 from harness.inference.planning import Asked, Ledger, PlannedClassifier
+from harness.measures.panel.predictions import PanelPredictions
 from harness.perturb import Pose
 from harness.run.affordable import rows_passes
-from harness.run.budget import CHECKS, OVERVIEW, Costs, Counted, duration, in_cores
+from harness.run.budget import CHECKS, OVERVIEW, Costs, Fit, duration, fit_of, in_cores
 from harness.run.overview import overview_of
 from harness.run.selfcheck import self_checks
 from harness.run.time_limit import planning_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from harness.checks import Check, Verdict
     from harness.inference import Classifier
@@ -41,7 +43,7 @@ MAP_PASSES = 3
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run asks for, on so many images, and what it costs on so many cores.
+    """What a run asks for, on so many images, and what it costs.
 
     Counts are upper thresholds where a search ends early. `rows` is how many tests there are of each family, and
     `sizes` how many images these may look at.
@@ -49,10 +51,9 @@ class Plan:
 
     images: int
     rows: dict[str, int]
-    counted: Counted
+    counted: Ledger
     costs: Costs
     sizes: dict[str, int]
-    cores: int = 1
 
     @property
     def total(self) -> Asked:
@@ -68,7 +69,7 @@ def asked_by(
     *,
     overview: bool = True,
     cached: bool = True,
-) -> Counted:
+) -> Ledger:
     """Run the tests of these checks, self-checks and overview on models that only count; return what each asks for.
 
     By family, in the order in which they are first asked, so that what two families share is the first one's. What is
@@ -81,7 +82,6 @@ def asked_by(
     }
     roles = {role: replace(model, classifier=twins[id(model.classifier)]) for role, model in session.roles.items()}
     planned = replace(session, roles=roles, cache=None)
-    uncounted: dict[str, None] = {}
     until = time.monotonic() + COUNTING
 
     def ask(session: StressSession, check: Check) -> Verdict | None:
@@ -97,7 +97,8 @@ def asked_by(
             with ledger.under(name), planning_limit(min(left, EACH), name):
                 what()
         except TimeoutError:
-            uncounted[name] = None
+            if name not in ledger.uncounted:
+                ledger.uncounted += (name,)
 
     for check in checks:
         count(check.family, partial(ask, planned, check))
@@ -105,7 +106,7 @@ def asked_by(
     if overview:
         searched = any(check.keys.get("path") for check in checks)
         count(OVERVIEW, lambda: overview_of(planned, searched=searched))
-    return Counted(ledger.asked, tuple(uncounted))
+    return ledger
 
 
 def plan_of(session: StressSession, checks: Sequence[Check], judge: Judge, *, overview: bool = True) -> Plan:
@@ -113,13 +114,43 @@ def plan_of(session: StressSession, checks: Sequence[Check], judge: Judge, *, ov
 
     Raises `InputError` where the model gives no answer in time.
     """
-    rows: dict[str, int] = {}
-    for check in checks:
-        rows[check.family] = rows.get(check.family, 0) + 1
     counted = asked_by(session, checks, judge, overview=overview)
+    rows = Counter(check.family for check in checks)
     sizes = {family: session.size_of(family) for family in rows}
-    cores = session.roles["candidate"].classifier.workers
-    return Plan(len(session.images), rows, counted, measured_costs(session), sizes, cores)
+    return Plan(len(session.images), rows, counted, measured_costs(session), sizes)
+
+
+def fit_into(
+    budget: float,
+    session: StressSession,
+    checks: Sequence[Check],
+    judge: Judge,
+    *,
+    costs: Costs | None = None,
+    overview: bool = True,
+    to_calibrate: bool = False,
+) -> Fit:
+    """Return the samples with which a run of these checks fits into so many seconds; measures costs that are not given.
+
+    Where it is `to_calibrate` a checks file, the samples are for those families that can have them in it, and what the
+    calibration makes known is asked for. Raises `InputError` where the model gives no answer in time.
+    """
+    kept: set[str] = set()
+    sizes = {check.family: session.size_of(check.family) for check in checks}
+    if to_calibrate:
+        if session.panel_predictions is None:
+            known = PanelPredictions(session.images.sha256, session.images.classes, ("planned",), {})
+            session = replace(session, panel_predictions=known)
+        # A file can have samples of families with rows in it alone, and golden ones are not; where some of these were
+        # added to others that are calibrated, those stay as they are.
+        calibrated = {check.family for check in checks if check.panel}
+        with_rows = {check.family for check in session.checks.written}
+        kept = (sizes.keys() - with_rows) | (calibrated if with_rows - calibrated else set())
+
+    def count(samples: Mapping[str, int]) -> Ledger:
+        return asked_by(replace(session, fitted=samples), checks, judge, overview=overview, cached=False)
+
+    return fit_of(count, sizes, costs or measured_costs(session), budget=budget, kept=kept)
 
 
 def rows_in_brief(session: StressSession) -> str:
@@ -169,7 +200,7 @@ def _measured(session: StressSession) -> Costs:
     screened = next(filter(backend.screens_for, _SCREENED), None)
     if screened is not None and each * screened < _PATIENCE:
         each = min(each, _seconds(session, screened, exact=False))
-    return Costs(each, _map_seconds(session, each, tried), _peak_bytes())
+    return Costs(each, _map_seconds(session, each, tried), _peak_bytes(), classifier.workers)
 
 
 def _seconds(session: StressSession, count: int, *, exact: bool) -> float:

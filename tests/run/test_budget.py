@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness.inference.planning import Asked
-from harness.run.budget import CHECKS, LEAST, Costs, Counted, fit_of, fitting_samples, noticeable_loss
+from harness.inference.planning import Asked, Ledger
+from harness.run.budget import CHECKS, LEAST, Costs, fit_of, fitting_samples, noticeable_loss
 
 COSTS = {"clean": 0.01, "rotation": 0.08, "corruption": 1.0}
 MANY = dict.fromkeys(COSTS, 50_000)
@@ -67,13 +67,13 @@ def counted(samples):
     searched = min(SEARCHED, now["search"])
     asked["search"] = Asked(poses=100 * searched, images=searched)
     asked[CHECKS] = Asked(poses=500, images=500)
-    return Counted(asked)
+    return Ledger(asked)
 
 
 def test_the_samples_found_are_counted_anew_and_fit():
     whole = sum(asked.poses for asked in counted({}).asked.values())
     for share in (0.7, 0.3, 0.1):
-        fit = fit_of(counted, SIZES, Costs(1.0, 3.0, 0), budget=share * whole / 2, cores=2)
+        fit = fit_of(counted, SIZES, Costs(1.0, 3.0, 0, cores=2), budget=share * whole / 2)
         taken = sum(asked.poses for asked in counted(fit.samples).asked.values())
         assert fit.fits
         assert fit.fitted == taken / 2
@@ -83,13 +83,13 @@ def test_the_samples_found_are_counted_anew_and_fit():
 
 
 def test_a_time_that_is_too_short_is_told():
-    fit = fit_of(counted, SIZES, Costs(1.0, 3.0, 0), budget=1, cores=1)
+    fit = fit_of(counted, SIZES, Costs(1.0, 3.0, 0), budget=1)
     assert not fit.fits
     assert set(fit.samples.values()) == {LEAST}
 
 
 def test_families_that_keep_their_images_leave_the_others_less():
     whole = sum(asked.poses for asked in counted({}).asked.values())
-    fit = fit_of(counted, SIZES, Costs(1.0, 3.0, 0), budget=0.5 * whole, cores=1, kept={"clean", "rotation"})
+    fit = fit_of(counted, SIZES, Costs(1.0, 3.0, 0), budget=0.5 * whole, kept={"clean", "rotation"})
     assert fit.fits
     assert set(fit.samples) == {"search"}
