@@ -20,7 +20,7 @@ from harness.calibration.shipped_tests import RECORD, known_tests, record_of
 from harness.checks import read_checks
 from harness.checks.shipped import shipped_tests
 from harness.checks.slices import SLICE
-from harness.checks.starter import families_of, starter, starter_checks
+from harness.checks.starter import families_of, offered, starter, starter_checks
 from harness.data.groups import groups_sha256
 from harness.data.settings import DATA_SETTINGS
 from harness.measures.classification import confused_pairs
@@ -67,7 +67,8 @@ class InitRequest:
 class Initialized:
     """What a repository has got: `written` and `unchanged` files, for these images and checks.
 
-    `accuracy` is that of the checkpoint on the clean images. `fit` says how a run fits into the budget, `unfit` why
+    `lacking` are families that the checks file did not have before. `accuracy` is that of the checkpoint on the clean
+    images. `fit` says how a run fits into the budget, `unfit` why
     that is not known.
     """
 
@@ -75,6 +76,7 @@ class Initialized:
     unchanged: tuple[Path, ...]
     images: LabelledImages
     rows: tuple[StarterCheck, ...]
+    lacking: tuple[str, ...] = ()
     accuracy: float | None = None
     fit: Fit | None = None
     unfit: str = ""
@@ -134,7 +136,8 @@ def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
     new = {path: content for path, content in files.items() if path not in there} | configured
     kept = [Path(TESTS, name) for name in (CHECKS, RECORD, *known) if checks and Path(TESTS, name).exists()]
     unchanged = tuple(dict.fromkeys(path for path in (*kept, *there) if path not in new))
-    return new, Initialized(tuple(new), unchanged, images, tuple(rows), accuracy)
+    lacking = tuple(name for name in offered() if checks and not checks.family(name))
+    return new, Initialized(tuple(new), unchanged, images, tuple(rows), lacking, accuracy)
 
 
 def _configuration(wanted: Sequence[tuple[str, ...]]) -> dict[Path, bytes]:

@@ -6,19 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.base.errors import InputError
 from harness.cli.options import FILE, OK, Command, setting_options, values
-from harness.networks.options import CHOICE_SETTINGS
+from harness.run.model_settings import CHOICE_SETTINGS, ModelSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def native(destination: Path) -> Path:
-    """Return the path of a checkpoint to write; raises `InputError` unless its name says in which format."""
-    if destination.suffix != ".safetensors":
-        raise InputError(f"{destination}: checkpoints are written as .safetensors; name the file so")
-    return destination
 
 
 @click.command(
@@ -32,15 +24,11 @@ def native(destination: Path) -> Path:
 @setting_options(*CHOICE_SETTINGS)
 def convert_command(source: Path, destination: Path) -> int:
     """Convert a checkpoint."""
-    from harness.data.fashion_mnist import CLASSES
-    from harness.networks.checkpoints import Choice, Record, load_checkpoint, save_checkpoint
+    from harness.run.checkpoint_files import ConvertRequest, convert_checkpoint
 
-    native(destination)
-    choice = Choice(values()["checkpoint-key"], values()["strip-prefix"])
-    checkpoint = load_checkpoint(source, choice=choice)
-    record = checkpoint.record or Record(architecture=checkpoint.architecture, arguments={}, classes=CLASSES)
-    save_checkpoint(destination, checkpoint.model, record)
-    print(f"{destination}: written from {source}{f' ({checkpoint.note})' if checkpoint.note else ''}")
+    choice = ModelSettings.of(values()).network.choice()
+    note = convert_checkpoint(ConvertRequest(source, destination, choice))
+    print(f"{destination}: written from {source}{f' ({note})' if note else ''}")
     return OK
 
 

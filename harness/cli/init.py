@@ -131,15 +131,12 @@ def _update(folder: Path, *, write: bool) -> int:
 def _told(plan: Initialized, request: InitRequest, here: Path) -> list[str]:
     """Say what was written, what a run takes, and what to do next."""
     from harness.calibration.first_gate import CANDIDATE, CHECKS, TESTS
-    from harness.checks import read_checks
-    from harness.checks.starter import offered
 
     families = ", ".join(dict.fromkeys(row.family for row in plan.rows))
     whom = f"for {len(plan.images)} images of {len(plan.images.classes)} classes"
     said = f"{len(plan.rows)} rows of {families}, {whom}"
     if not plan.rows:
-        lacking = [name for name in offered() if not read_checks(here / TESTS / CHECKS).family(name)]
-        said = f"as they were, {whom}; --families adds some of {', '.join(lacking)}"
+        said = f"as they were, {whom}; --families adds some of {', '.join(plan.lacking)}"
     candidate = request.checkpoint or CANDIDATE
     thresholds = [row.id for row in plan.rows if any(entry.startswith("hand") for entry in row.more)]
     return [

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING
 
 import click
 
 from harness.base.settings import Setting
-from harness.cli.files import native
 from harness.cli.options import FILE, OK, Command, setting_options, values
 from harness.run.model_settings import device_setting
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from harness.networks.training import Epoch, TrainingConfig
 
 
 def _recipe(name: str, about: str, default: float | str, *choices: str) -> Setting:
@@ -80,44 +76,18 @@ RECIPE_SETTINGS = (
 )
 def train_command(destination: Path, preset: str, data_dir: Path | None, *, augment: bool) -> int:
     """Train a checkpoint."""
-    from harness.base.progress import Progress
-    from harness.data import load_fashion_mnist
-    from harness.inference import pick_device
-    from harness.networks.training import best_epoch, train, write_history
+    from dataclasses import asdict
+
     from harness.report.figures import training_curves
+    from harness.run.checkpoint_files import TrainRequest, train_checkpoint, training_config
 
-    config, device = _config(preset, augment=augment), pick_device(values()["device"])
-    native(destination)
-    images = load_fashion_mnist("train", data_dir=data_dir)
-    with Progress(total=None, unit="step", desc=f"training {destination.name}", mininterval=0.5) as bar:
-
-        def show_step(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        def show_epoch(epoch: Epoch) -> None:
-            bar.set_postfix(
-                epoch=epoch.epoch, loss=f"{epoch.training_loss:.3f}", val=f"{epoch.validation_accuracy:.4f}"
-            )
-
-        history = train(config, images, destination, device=device, on_epoch=show_epoch, on_step=show_step)
-    epochs, best = [asdict(epoch) for epoch in history], best_epoch(history)
-    history_path = write_history(destination, history)
+    found = values()
+    fields = {setting.argument: found.get(setting.name) for setting in RECIPE_SETTINGS}
+    config = training_config(preset, augment=augment, values=fields, arguments=found["model-arg"])
+    done = train_checkpoint(TrainRequest(destination, config, data_dir, found["device"]))
     curves_path = destination.with_suffix(".curves.png")
-    training_curves({destination.stem: epochs}, kept=best.epoch).savefig(curves_path, dpi=100)
-    print(
-        f"{destination}: best epoch {best.epoch} of {len(history)}, validation accuracy {best.validation_accuracy:.4f}"
-    )
-    print(f"history: {history_path}\ncurves: {curves_path}")
+    epochs = [asdict(epoch) for epoch in done.epochs]
+    training_curves({destination.stem: epochs}, kept=done.best.epoch).savefig(curves_path, dpi=100)
+    best = f"best epoch {done.best.epoch} of {len(epochs)}, validation accuracy {done.best.validation_accuracy:.4f}"
+    print(f"{destination}: {best}\nhistory: {done.history_path}\ncurves: {curves_path}")
     return OK
-
-
-def _config(preset: str, *, augment: bool) -> TrainingConfig:
-    from harness.networks.builders import parse_arguments
-    from harness.networks.training import PRESETS, TrainingConfig, augmented
-
-    config, found = augmented(PRESETS[preset]) if augment else PRESETS[preset], values()
-    names = {item.name: item.name.replace("_", "-") for item in fields(TrainingConfig)}
-    given = {name: found[option] for name, option in names.items() if found.get(option) is not None}
-    arguments = {**config.arguments, **parse_arguments(found["model-arg"])}
-    return replace(config, **given, arguments=arguments)

@@ -1,0 +1,47 @@
+"""Inventory of a gate: the checks of a checks file, and the metrics, corruptions and data sources that exist.
+
+Each is a table for the terminal, its titles first; those of installed packages are among them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.checks import read_checks
+from harness.data.sources import SOURCES
+from harness.measures import METRICS
+from harness.perturb.corruptions import CORRUPTIONS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Table = list[tuple[str, ...]]
+
+
+def checks_table(path: Path) -> Table:
+    """Return the checks of a checks file; raises `InputError` for a file that is refused."""
+    titles = ("check", "family", "metric", "direction", "threshold", "provenance")
+    rows: Table = []
+    for check in read_checks(path).checks:
+        threshold, of = "informational", ""
+        if check.binding:
+            threshold, of = f"{check.binding.threshold:g}", "hand" if check.hand else "panel"
+        rows.append((check.id, check.family, check.metric, check.direction or "", threshold, of))
+    return [titles, *rows]
+
+
+def metrics_table() -> Table:
+    """Return the metrics that a check can name."""
+    rows = [(name, each.unit.value, each.better, each.words) for name, each in METRICS.items()]
+    return [("metric", "unit", "better", "meaning"), *rows]
+
+
+def corruptions_table() -> Table:
+    """Return the corruptions that a check can name."""
+    return [("corruption",), *((name,) for name in CORRUPTIONS)]
+
+
+def sources_table() -> Table:
+    """Return the sources of test images."""
+    rows = [(f"{name}:{each.takes}" if each.takes else name, each.about) for name, each in SOURCES.items()]
+    return [("source", "meaning"), *rows]
