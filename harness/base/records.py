@@ -62,6 +62,13 @@ def _made(kind: Any) -> Any:
     return TypeAdapter(kind, config=None if is_dataclass(kind) else _CONFIG)
 
 
+def refusal_of_schema(path: object, found: object, *, expected: int) -> str:
+    """Return the message for a file of another schema, which names what to do about one of version 0.1."""
+    if found == 1:
+        return f"{path}: schema 1 of version 0.1; run `stress-harness init --update`"
+    return f"{path}: schema {found!r}, and this version reads schema {expected}"
+
+
 def read_record(kind: type[T], plain: Any, *, where: str, name: str = "", error: type[InputError] = InputError) -> T:
     """Return what a table or list of plain values says, as a record or any other type; raises `error` if it does not.
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.base.errors import InputError
 from harness.base.files import read_regular, write_atomically
-from harness.base.records import as_plain, read_record, record
+from harness.base.records import as_plain, read_record, record, refusal_of_schema
 from harness.measures.metric import Direction, Scale, Unit, unpacked
 from harness.perturb import PROTOCOL
 
@@ -150,8 +150,10 @@ def read_panel(path: Path, checks: ChecksFile | None = None) -> Panel:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {next_step}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a panel ({error}); {next_step}") from None
-    if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
-        raise InputError(f"{path}: not a panel of schema {SCHEMA}, which this version reads; {next_step}")
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a panel, but {type(content).__name__}; {next_step}")
+    if (schema := content.pop("schema", None)) != SCHEMA:
+        raise InputError(f"{refusal_of_schema(path, schema, expected=SCHEMA)}; {next_step}")
     try:
         panel = read_record(Panel, content, where=f"{path}")
     except InputError as error:

@@ -1,4 +1,4 @@
-"""What became of the shipped stress tests since they were written into a repository."""
+"""Update of a repository's gate: its copies of the shipped stress tests, and files of version 0.1."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from harness.base.errors import InputError
 from harness.base.files import write_all_or_none
 from harness.base.records import read_json, record
+from harness.checks.golden import GOLDEN, LIST
+from harness.checks.migration import from_schema_1
 from harness.checks.shipped import shipped_tests
 
 if TYPE_CHECKING:
@@ -63,10 +65,11 @@ class Updated:
 
 
 def update(folder: Path, *, write: bool) -> Updated:
-    """Return how the shipped tests differ from those in the folder.
+    """Return how the shipped tests differ from those in the folder, and which files are of version 0.1.
 
     A test that the user has edited counts where the shipped one has changed, too. With `write`, what changed in tests
-    that were not edited is taken over, and no longer counts. Raises `InputError` for a folder without a record.
+    that were not edited is taken over, and no longer counts; files of version 0.1 are written in schema 2. Raises
+    `InputError` for a folder without a record.
     """
     path = folder / RECORD
     try:
@@ -96,13 +99,34 @@ def update(folder: Path, *, write: bool) -> Updated:
                 written[name] = new
             else:
                 differing += 1
-    now = version("stress-harness")
+    migrated = _migrated(folder)
+    for file, _ in migrated.values():
+        again = "" if file.name == LIST else "; after this, calibrate the thresholds of its panel again"
+        lines.append(f"{file}: schema 1 of version 0.1{again}")
+    taken = {folder / name: test.text.encode() for name, test in written.items()}
     if written:
         content = record_of(written.values(), {name: sha for name, sha in known.files.items() if name not in written})
-        write_all_or_none(
-            {**{folder / name: test.text.encode() for name, test in written.items()}, path: content.encode()}
-        )
-    return Updated(tuple(lines), differing, tuple(written), len(known.files), known.version, now)
+        taken[path] = content.encode()
+    if write:
+        write_all_or_none({**taken, **{new: content for new, (_, content) in migrated.items()}})
+    differing += 0 if write else len(migrated)
+    names = (*written, *(new.relative_to(folder).as_posix() for new in migrated)) if write else ()
+    return Updated(tuple(lines), differing, names, len(known.files), known.version, version("stress-harness"))
+
+
+def _migrated(folder: Path) -> dict[Path, tuple[Path, bytes]]:
+    """Return the files to write for those of version 0.1: each path with the old file and the new content."""
+    found: dict[Path, tuple[Path, bytes]] = {}
+    for old in (*sorted(folder.glob("gates*.toml")), folder / GOLDEN / LIST):
+        new = old.with_name(old.name.replace("gates", "checks"))
+        text = old.read_text("utf-8") if old.is_file() else ""
+        if "schema = 1" in text.splitlines() and (new == old or not new.exists()):
+            found[new] = old, from_schema_1(text).encode()
+    # The checks files declare the list of golden images by its hash.
+    if listed := found.get(folder / GOLDEN / LIST):
+        before, after = _hash(listed[0].read_text("utf-8")), _hash(listed[1].decode())
+        found = {new: (old, content.replace(before.encode(), after.encode())) for new, (old, content) in found.items()}
+    return found
 
 
 def _hash(text: str) -> str:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from harness.base.errors import InputError
 from harness.base.files import read_regular
-from harness.base.records import read_record, record
+from harness.base.records import read_record, record, refusal_of_schema
 from harness.checks.check import COMMON_KEYS, LONGEST, Check, ChecksError, is_id
 from harness.checks.golden import GOLDEN, GoldenDeclaration, GoldenImage, read_golden, rows_of
 from harness.measures import METRICS
@@ -20,7 +20,7 @@ from harness.perturb.poses import PROTOCOL
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_BYTES = 16 << 20
 """Larger files are refused: this is enough for 50,000 rows."""
 _MAX_PARTS = 100
@@ -125,20 +125,15 @@ def read_checks(path: Path) -> ChecksFile:
     Keys that only the rows of some tests have are checked when the tests that declare them are collected, see
     `Check.with_keys`.
     """
-    try:
-        content = read_regular(path, max_bytes=MAX_BYTES)
-        table = tomllib.loads(_plain_keys(content.decode("utf-8")))
-    except OSError as error:
-        raise ChecksError(f"{path}: cannot be read ({error.strerror}); name a checks file with --checks") from None
-    except (ValueError, RecursionError) as error:  # Also text that is not UTF-8, and numbers of thousands of digits.
-        raise ChecksError(f"{path}: not valid TOML: {error}") from None
+    content, table = _table(path)
     rows, table["check"] = table.get("check", []), []
     if not isinstance(rows, list):
         raise ChecksError(f"{path}: check must be an array of tables, written [[check]]")
     head = read_record(_Head, table, where=f"{path}", error=ChecksError)
-    for key, found, expected in (("schema", head.schema, SCHEMA), ("protocol", head.protocol, PROTOCOL)):
-        if found != expected:
-            raise ChecksError(f"{path}: {key} is {found}, this version works with {key} {expected}")
+    if head.schema != SCHEMA:
+        raise ChecksError(refusal_of_schema(path, head.schema, expected=SCHEMA))
+    if head.protocol != PROTOCOL:
+        raise ChecksError(f"{path}: protocol is {head.protocol}, this version works with protocol {PROTOCOL}")
     data = head.data
     if not 1 <= data.measured <= data.n:
         raise ChecksError(f"{path}: [data] sample is {data.sample}, expected a number from 1 to n, {data.n}")
@@ -160,6 +155,22 @@ def read_checks(path: Path) -> ChecksFile:
             raise ChecksError(f"{path}: check {number} ({check.id!r}): check {first_row[check.id]} has this id already")
         first_row[check.id] = number
     return ChecksFile(path, hashlib.sha256(content).hexdigest(), data, head.recipe, head.budget, checks, golden)
+
+
+def _table(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """Return a file's content and its TOML; raises `ChecksError` for one that cannot be read, and for version 0.1's."""
+    try:
+        content = read_regular(path, max_bytes=MAX_BYTES)
+        table = tomllib.loads(_plain_keys(content.decode("utf-8")))
+    except OSError as error:
+        if (old := path.with_name(path.name.replace("checks", "gates"))) != path and old.exists():
+            raise ChecksError(refusal_of_schema(old, 1, expected=SCHEMA)) from None
+        raise ChecksError(f"{path}: cannot be read ({error.strerror}); name a checks file with --checks") from None
+    except (ValueError, RecursionError) as error:  # Also text that is not UTF-8, and numbers of thousands of digits.
+        raise ChecksError(f"{path}: not valid TOML: {error}") from None
+    if table.get("schema") == 1 and table["schema"] is not True:
+        raise ChecksError(refusal_of_schema(path, 1, expected=SCHEMA))
+    return content, table
 
 
 def _plain_keys(text: str) -> str:

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from harness.base import locked
 from harness.base.files import read_regular, write_all_or_none
-from harness.base.records import read_record, record
+from harness.base.records import read_record, record, refusal_of_schema
 from harness.checks.check import Check, ChecksError, Threshold
 from harness.checks.shipped import shipped_tests
 from harness.measures.accuracy import GOLDEN_RIGHT
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 GOLDEN = "golden"
 """The family of its rows, and the folder beside the checks file."""
 LIST = "images.toml"
-SCHEMA = 1
+SCHEMA = 2
 MAX_BYTES = 16 << 20
 """Of the list; a larger one is refused."""
 MAX_PICTURE_BYTES = 64 << 20
@@ -129,8 +129,10 @@ def images_in(content: bytes, path: Path) -> tuple[GoldenImage, ...]:
         raise ChecksError(f"{path}: not valid TOML: {error}") from None
     rows, table["image"] = table.get("image", []), []
     head = read_record(_List, table, where=f"{path}", error=ChecksError)
-    if head.schema != SCHEMA or not isinstance(rows, list):
-        raise ChecksError(f"{path}: not a golden set of schema {SCHEMA}, which this version reads")
+    if head.schema != SCHEMA:
+        raise ChecksError(refusal_of_schema(path, head.schema, expected=SCHEMA))
+    if not isinstance(rows, list):
+        raise ChecksError(f"{path}: image must be an array of tables, written [[image]]")
     images = []
     for number, row in enumerate(rows, start=1):
         where = f"{path}: image {number}"

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, Field
 
 from harness.base.errors import InputError
 from harness.base.files import append_line, numbered_lines
-from harness.base.records import as_json, read_json, record
+from harness.base.records import as_json, read_json, record, refusal_of_schema
 from harness.run.settings import HISTORY_FILE
 
 if TYPE_CHECKING:
@@ -135,15 +135,24 @@ def read_history(path: Path) -> History:
         raise InputError(f"{path}: the history cannot be read ({error.strerror or error})") from None
     lines: dict[bytes, Line] = {}
     damaged: list[str] = []
+    old = 0
     for number, content in numbered:
         try:
-            lines[content.strip()] = _line(content, f"{path}: line {number}")
+            if (line := _line(content, f"{path}: line {number}")) is None:
+                old += 1
+            else:
+                lines[content.strip()] = line
         except InputError as error:
             damaged.append(f"{error}; it is skipped and left as it is: mend it, or take it out of the file")
+    if old:
+        damaged.append(
+            f"{path}: {old} lines are of schema 1 of version 0.1, and are skipped; take them out of the file"
+        )
     return History(tuple(sorted(lines.values(), key=lambda line: line.at)), tuple(damaged))
 
 
-def _line(content: bytes, where: str) -> Line:
+def _line(content: bytes, where: str) -> Line | None:
+    """Return the run of a line, None for one that version 0.1 wrote; raises `InputError` for what is no line."""
     if content.startswith((b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")):
         raise InputError(
             f"{where}: is a mark of a merge conflict; keep the lines of both sides (`{HISTORY_FILE} merge=union` in "
@@ -155,7 +164,8 @@ def _line(content: bytes, where: str) -> Line:
         raise InputError(f"{where}: is no JSON ({error})") from None
     if not isinstance(plain, dict):
         raise InputError(f"{where}: is {type(plain).__name__}, expected an object")
-    if (schema := plain.get("schema")) != SCHEMA:
-        of = " of version 0.1" if schema == 1 else ""
-        raise InputError(f"{where}: is of schema {schema!r}{of}, this version reads {SCHEMA}")
+    if (schema := plain.get("schema")) == 1:
+        return None
+    if schema != SCHEMA:
+        raise InputError(refusal_of_schema(where, schema, expected=SCHEMA))
     return read_json(Line, content, where=where)

@@ -20,7 +20,7 @@ from harness.checks import read_checks
 from harness.data import load_images
 from harness.data.npz import MAX_CLASSES
 
-HEAD = 'schema = 1\nprotocol = 1\n[data]\nname = "toy"\nsplit = "test"\nsha256 = "abc"\nn = 100\n'
+HEAD = 'schema = 2\nprotocol = 1\n[data]\nname = "toy"\nsplit = "test"\nsha256 = "abc"\nn = 100\n'
 ROW = '[[check]]\nid = "clean"\nfamily = "clean"\nmetric = "accuracy"\n'
 PANEL = {
     "schema": 2,

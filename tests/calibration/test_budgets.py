@@ -5,7 +5,7 @@ import pytest
 from harness.base.errors import InputError
 from harness.calibration.samples import with_samples
 
-HEAD = 'schema = 1\n# of what\n[data]\nname = "zoo" # ours\nclasses = [\n    "a",\n]\n'
+HEAD = 'schema = 2\n# of what\n[data]\nname = "zoo" # ours\nclasses = [\n    "a",\n]\n'
 ROW = '\n# first\n[[check]]\nid = "clean"\n'
 SAMPLES = ["[data.samples]  # for 20 min", "rotation = 500", "search = 200"]
 WITH = f"{HEAD}\n" + "\n".join(SAMPLES) + f"\n{ROW}"

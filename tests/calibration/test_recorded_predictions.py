@@ -229,7 +229,8 @@ ASKS = {
         "all",
     ),
     "a-class": (
-        '@check("own")\nclass TestOwn:\n  def test_own(self, candidate, images, panel_predictions, evidence, stress_check):',
+        '@check("own")\nclass TestOwn:\n  def test_own(self, candidate, images, panel_predictions, evidence,'
+        " stress_check):",
         "all",
     ),
     "a-fixture": (

@@ -16,7 +16,7 @@ OWN = Path(__file__).parents[2] / "stress_tests" / "checks.toml"
 WRITTEN = """\
 # What this file is for,
 #   in the words of its author.
-schema = 1
+schema = 2
 protocol = 1
 
 [data]   # never edited

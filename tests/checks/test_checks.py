@@ -17,7 +17,7 @@ from harness.measures import METRICS, Measurement, Metric, Unit
 from harness.perturb import IDENTITY, Pose
 
 HEAD = """
-schema = 1
+schema = 2
 protocol = 1
 [data]
 name = "toy"
@@ -334,13 +334,13 @@ def test_an_impossible_threshold_of_an_own_metric_is_refused_when_judged(thresho
     [
         ("schema = ", "not valid TOML: "),
         (HEAD + HEAD, "not valid TOML: "),
-        (HEAD.replace("schema = 1", "schema = 2"), "schema is 2, this version works with schema 1"),
-        (HEAD.replace("schema = 1", "schema = true"), "schema is True, expected a whole number"),
+        (HEAD.replace("schema = 2", "schema = 3"), "schema 3, and this version reads schema 2"),
+        (HEAD.replace("schema = 2", "schema = true"), "schema is True, expected a whole number"),
         (HEAD.replace("protocol = 1", "protocol = 3"), "protocol is 3, this version works with protocol 1"),
-        (HEAD.replace("schema = 1", ""), "key 'schema' is missing"),
+        (HEAD.replace("schema = 2", ""), "key 'schema' is missing"),
         (HEAD.replace("protocol = 1", ""), "key 'protocol' is missing"),
-        ("schema = 1\nprotocol = 1\n", "key 'data' is missing"),
-        ("schema = 1\nprotocol = 1\ndata = 3\n", "data: expected a table, found 3"),
+        ("schema = 2\nprotocol = 1\n", "key 'data' is missing"),
+        ("schema = 2\nprotocol = 1\ndata = 3\n", "data: expected a table, found 3"),
         (HEAD.replace('split = "test"', ""), "data: key 'split' is missing"),
         (HEAD.replace("n = 100", 'n = "100"'), "data: n is '100', expected a whole number"),
         (HEAD.replace("n = 100", "n = true"), "data: n is True, expected a whole number"),

@@ -123,7 +123,7 @@ def test_what_cannot_be_used_is_said_and_the_errors_are_told(shop, capsys, asked
     Path("stress_tests").mkdir()
     data = f'name = "shop"\nsplit = "test"\nsha256 = "{known.data_sha256}"\nn = 200'
     recipe = f'panel_predictions = "../panel.predictions.json"\npanel_predictions_sha256 = "{sha256}"'
-    Path("stress_tests/checks.toml").write_text(f"schema = 1\nprotocol = 1\n[data]\n{data}\n[recipe]\n{recipe}\n")
+    Path("stress_tests/checks.toml").write_text(f"schema = 2\nprotocol = 1\n[data]\n{data}\n[recipe]\n{recipe}\n")
     assert evaluate("--failures") == 0
     said = "no panel predictions of 100 of 200 images" if sample else "bring back that file"
     err = capsys.readouterr().err

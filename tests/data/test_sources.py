@@ -302,7 +302,7 @@ def test_a_single_array_is_no_npz_file(tmp_path):
 
 def checks_of(images: LabelledImages, path: Path, classes: str) -> Path:
     path.write_text(
-        f'schema = 1\nprotocol = 1\n[data]\nname = "{images.name}"\nsplit = "test"\nsha256 = "{images.sha256}"\n'
+        f'schema = 2\nprotocol = 1\n[data]\nname = "{images.name}"\nsplit = "test"\nsha256 = "{images.sha256}"\n'
         f"n = {len(images)}\n{classes}\n"
     )
     return path

@@ -203,7 +203,7 @@ def with_view(**facts):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (spoiled(schema=1), "not panel predictions of schema 3"),
+        (spoiled(schema=2), "schema 2, and this version reads schema 3"),
         (spoiled(protocol=9), "protocol 9, this is 1; calibrate again"),
         (spoiled(models=["a"]), "not predictions of 1 models for 8 images"),
         (spoiled(classes=list(CLASSES[:2])), "a table of another size"),

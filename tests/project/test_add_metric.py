@@ -61,4 +61,6 @@ def test_a_direction_that_contradicts_it_ends_with_4(zoo):
     zoo.checks.write_text(f'{zoo.checks.read_text()}direction = "at_least"\n')
     result = zoo.run()
     assert result.ret == 4
-    result.stdout.fnmatch_lines(['*gate close-calls-ccw-010: of close_calls less is better; write direction = "at_mo*'])
+    result.stdout.fnmatch_lines(
+        ['*check close-calls-ccw-010: of close_calls less is better; write direction = "at_mo*']
+    )

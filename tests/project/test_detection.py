@@ -86,7 +86,7 @@ def test_false_alarms_of_the_gate_count_models_with_every_row():
     kept = [judge(result_of(HEALTHY), FILE)] * 3
     kept += [judge(result_of(HEALTHY, without=["flip"]), FILE)] * 2
     text = false_alarms(kept)
-    assert "**0 of 3** reference models measured on every row" in text
+    assert "**0 of 3** healthy retrains measured on every row" in text
     assert f"{upper_bound(0, 3):.1%}" in text
     assert "2 more reference models lack up to 1 row" in text
     assert "**0 of 5** reference models by the rows that each was measured on" in text

@@ -119,11 +119,7 @@ DAMAGED = {
     "cut": (lambda text: text[: len(text) // 2], "is no JSON"),
     "conflict": (lambda text: f"<<<<<<< HEAD\n{text}", "is a mark of a merge conflict; keep the lines of both sides"),
     "list": (lambda _: "[1, 2]", "is list, expected an object"),
-    "schema": (lambda text: text.replace('"schema":2', '"schema":3'), "is of schema 3, this version reads 2"),
-    "old": (
-        lambda text: text.replace('"schema":2', '"schema":1'),
-        "is of schema 1 of version 0.1, this version reads 2",
-    ),
+    "schema": (lambda text: text.replace('"schema":2', '"schema":3'), "schema 3, and this version reads schema 2"),
     "key": (lambda text: text.replace('"judged"', '"judge"'), "key 'judged' is missing"),
     "type": (lambda text: text.replace('"clean":0.9', '"clean":"good"'), "clean is 'good', expected a number"),
     "range": (lambda text: text.replace('"clean":0.9', '"clean":7'), "clean is 7, expected a number of at most 1"),
@@ -202,3 +198,15 @@ def test_what_is_no_file_is_an_error(tmp_path):
     with pytest.raises(OSError, match="not a regular file"):
         append_run(tmp_path / "pipe", line("a"))
     assert Path(tmp_path / "pipe").is_fifo()
+
+
+def test_lines_of_version_0_1_are_skipped_and_named_once(tmp_path):
+    path = tmp_path / "history.jsonl"
+    for at in range(3):
+        append_run(path, line("a", day=at))
+    path.write_text(path.read_text().replace('"schema":2', '"schema":1', 2))
+    known = read_history(path)
+    assert len(known.lines) == 1
+    assert known.damaged == (
+        f"{path}: 2 lines are of schema 1 of version 0.1, and are skipped; take them out of the file",
+    )

@@ -18,7 +18,7 @@ from harness.run.opening import open_session
 from harness.run.request import RunRequest
 
 CHECKS = """
-schema = 1
+schema = 2
 protocol = 1
 [data]
 name = "{name}"

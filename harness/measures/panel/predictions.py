@@ -15,7 +15,7 @@ from pydantic import Field
 
 from harness.base.errors import InputError, NotApplicableError, NotRecordedError
 from harness.base.files import read_regular, write_atomically
-from harness.base.records import as_plain, read_record, record
+from harness.base.records import as_plain, read_record, record, refusal_of_schema
 from harness.perturb import IDENTITY, PROTOCOL, in_words
 
 if TYPE_CHECKING:
@@ -220,8 +220,10 @@ def read_panel_predictions(path: Path) -> PanelPredictions:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {_NEXT}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not panel predictions ({error}); {_NEXT}") from None
-    if not isinstance(plain, dict) or plain.get("schema") != SCHEMA:
-        raise InputError(f"{path}: not panel predictions of schema {SCHEMA}, which this version reads; {_NEXT}")
+    if not isinstance(plain, dict):
+        raise InputError(f"{path}: not panel predictions, but {type(plain).__name__}; {_NEXT}")
+    if (schema := plain.get("schema")) != SCHEMA:
+        raise InputError(f"{refusal_of_schema(path, schema, expected=SCHEMA)}; {_NEXT}")
     file = read_record(_File, plain, where=f"{path}")
     if file.protocol != PROTOCOL:
         raise InputError(f"{path}: recorded under protocol {file.protocol}, this is {PROTOCOL}; calibrate again")
