@@ -11,6 +11,7 @@ from harness.run.execute import RunResult, execute, without_verdict
 from harness.run.outcome import REPORTS
 from harness.run.reported import refusal_of
 from harness.run.request import RunRequest, command_line, value_in
+from harness.run.settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,46 +71,11 @@ def gate(
         if not result.passed:
             print(result.headline, *result.failed, sep="\\n")
     """
+    given = {**locals(), **others}
     if unknown := others.keys() - ROLES.keys():
         raise TypeError(f"gate() got an unexpected keyword argument {min(unknown)!r}")
-    named = {"candidate": candidate, "baseline": baseline, "incumbent": incumbent, **others}
-    request = RunRequest(
-        roles={role: path for role, path in named.items() if path is not None},
-        checks=checks,
-        model=model,
-        model_arg=model_arg,
-        model_outputs=model_outputs,
-        normalisation=normalisation,
-        checkpoint_key=checkpoint_key,
-        strip_prefix=strip_prefix,
-        data=data,
-        size=size,
-        channels=channels,
-        resize=resize,
-        crop=crop,
-        interpolation=interpolation,
-        antialias=antialias,
-        transform=transform,
-        layer=layer,
-        profile=profile,
-        samples=samples,
-        device=device,
-        no_cache=no_cache,
-        budget=budget,
-        timeout=timeout,
-        backend=backend,
-        ray_address=ray_address,
-        ray_workers=ray_workers,
-        ray_gpus=ray_gpus,
-        ray_logs=ray_logs,
-        no_overview=no_overview,
-        reports=reports,
-        history=history,
-        mlflow=mlflow,
-        tests=(str(tests),),
-        options=tuple(options),
-        root=Path.cwd(),
-    )
+    settings = {name: given[setting.argument] for name, setting in SETTINGS.items() if setting.argument in given}
+    request = RunRequest.of(settings, tests=(str(tests),), options=tuple(options), root=Path.cwd())
     request.expect_sound()
     return judged(request, on_line=print if progress else None)
 

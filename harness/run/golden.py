@@ -29,7 +29,7 @@ from harness.data.images import labelled_like
 from harness.data.options import DataOptions
 from harness.data.pipeline import Pipeline, pixels_like
 from harness.networks import NetworkOptions
-from harness.run.made_for import expect_data_of
+from harness.run.compatibility import expect_data_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness.base.errors import InputError
 from harness.checks import ChecksFile, read_checks
 from harness.checks.roles import ROLES
-from harness.run.made_for import expect_data_of, expect_profile_of
+from harness.run.compatibility import expect_data_of, expect_profile_of
 from harness.run.session import StressSession
 
 if TYPE_CHECKING:

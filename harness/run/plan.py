@@ -1,4 +1,4 @@
-"""What a run would cost: what its tests, self-checks and overview ask for, and what a measured batch says it takes."""
+"""The plan of a run: the work that its tests, self-checks and overview ask for, and the time of a measured batch."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from harness.base.errors import InputError, NotApplicableError, foreign_code
 from harness.inference.planning import Asked, Ledger, PlannedClassifier
 from harness.measures.panel.predictions import PanelPredictions
 from harness.perturb import Pose
-from harness.run.affordable import rows_passes
 from harness.run.budget import CHECKS, OVERVIEW, Costs, Fit, duration, fit_of, in_cores
 from harness.run.overview import overview_of
+from harness.run.sampling import rows_passes
 from harness.run.selfcheck import self_checks
 from harness.run.time_limit import planning_limit
 
@@ -43,7 +43,7 @@ MAP_PASSES = 3
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run asks for, on so many images, and what it costs.
+    """The work that a run asks for, on so many images, and its costs.
 
     Counts are upper thresholds where a search ends early. `rows` is how many tests there are of each family, and
     `sizes` how many images these may look at.
@@ -72,8 +72,8 @@ def asked_by(
 ) -> Ledger:
     """Run the tests of these checks, self-checks and overview on models that only count; return what each asks for.
 
-    By family, in the order in which they are first asked, so that what two families share is the first one's. What is
-    `cached` is told apart, or else counted as the rest, whatever earlier runs have left.
+    Families stand in the order of their tests. Work that two families share counts for the first. Work of earlier runs
+    counts by itself where `cached`, else as all other work.
     """
     ledger = Ledger()
     twins = {
@@ -132,8 +132,8 @@ def fit_into(
 ) -> Fit:
     """Return the samples with which a run of these checks fits into so many seconds; measures costs that are not given.
 
-    Where it is `to_calibrate` a checks file, the samples are for those families that can have them in it, and what the
-    calibration makes known is asked for. Raises `InputError` where the model gives no answer in time.
+    For a checks file that is yet `to_calibrate`, samples are of families that can have them there. Work on the panel
+    predictions then counts, though none are recorded. Raises `InputError` where the model gives no answer in time.
     """
     kept: set[str] = set()
     sizes = {check.family: session.size_of(check.family) for check in checks}
@@ -141,8 +141,8 @@ def fit_into(
         if session.panel_predictions is None:
             known = PanelPredictions(session.images.sha256, session.images.classes, ("planned",), {})
             session = replace(session, panel_predictions=known)
-        # A file can have samples of families with rows in it alone, and golden ones are not; where some of these were
-        # added to others that are calibrated, those stay as they are.
+        # A file can have samples of families with rows in it alone, which golden ones are not. Calibrated families
+        # keep their images where others were added to them.
         calibrated = {check.family for check in checks if check.panel}
         with_rows = {check.family for check in session.checks.written}
         kept = (sizes.keys() - with_rows) | (calibrated if with_rows - calibrated else set())

@@ -21,9 +21,9 @@ from harness.measures.flips import flips
 from harness.measures.localisation import rank_correlation
 from harness.measures.statistics import mcnemar_p
 from harness.perturb import pose_each
-from harness.run.affordable import extent_of
 from harness.run.outcome import SelfCheck
 from harness.run.remembered import Memory
+from harness.run.sampling import extent_of
 from harness.run.session import StressSession
 
 if TYPE_CHECKING:

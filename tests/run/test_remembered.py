@@ -9,9 +9,9 @@ from zoo import ROWS, checks_text, images_of, network, role_model
 
 from harness.base.cache import PredictionCache
 from harness.checks import read_checks
-from harness.run.affordable import FREE_PASSES, LEAST, affordable_passes, extent_of, free_passes
 from harness.run.outcome import SelfCheck
 from harness.run.remembered import Memory, code_of, memory_of
+from harness.run.sampling import FREE_PASSES, LEAST, affordable_passes, extent_of, free_passes
 from harness.run.session import StressSession
 
 

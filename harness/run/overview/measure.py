@@ -10,11 +10,11 @@ from harness.base.errors import NotApplicableError
 from harness.data import sample_up_to
 from harness.measures.failures import kinds_for
 from harness.measures.panel.label_errors import label_errors, owners
-from harness.run.affordable import extent_of
 from harness.run.overview.failing import changes_between
 from harness.run.overview.part import Subject
 from harness.run.overview.posed import DEGREES, SHIFTS
 from harness.run.overview.results import PARTS, ModelOverview, Overview
+from harness.run.sampling import extent_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
