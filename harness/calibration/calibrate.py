@@ -315,10 +315,10 @@ def _about(panel: Panel, calibrated: Sequence[Calibrated]) -> str:
     count = len(panel.models)
     if count >= PROVISIONAL:
         return f"{count} reference models, the same recipe with other seeds"
-    gated = sum(not item.informational for item in calibrated)
+    judged = sum(not item.informational for item in calibrated)
     networks = "1 reference model" if count == 1 else f"{count} reference models"
     return (
-        f"provisional, of {networks}: {gated} of {len(calibrated)} rows gate; "
+        f"provisional, of {networks}: {judged} of {len(calibrated)} checks are judged; "
         f"`stress-harness calibrate --plan` says what {PROVISIONAL} and more would gain"
     )
 

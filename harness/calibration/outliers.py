@@ -70,12 +70,12 @@ def false_alarms(panel: Panel, calibrated: Sequence[Calibrated]) -> list[str]:
 
     Panels below three models have none.
     """
-    gated = {item.check.id for item in calibrated if not item.informational}
+    judged = {item.check.id for item in calibrated if not item.informational}
     alarms: dict[str, list[str]] = {}
     if len(panel.models) < PROVISIONAL:
         return []
     for family in panel.families:
-        checks = tuple(check for check in panel.family(family) if check.id in gated)
+        checks = tuple(check for check in panel.family(family) if check.id in judged)
         if not checks:
             continue
         values = panel.values(checks)

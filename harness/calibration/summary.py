@@ -35,17 +35,15 @@ _DRAWS = 50_000
 
 def calibration_lines(panel: Panel, calibrated: Sequence[Calibrated], *, by_hand: frozenset[str]) -> list[str]:
     """Return the summary of a calibration."""
-    lines = [
-        f"{'family':<12} {'rows':>4} {'gated':>5} {'k':>5}  smallest loss detected with 95% power, best and worst check"
-    ]
+    lines = [f"{'family':<12} {'checks':>6} {'judged':>6} {'k':>5}  minimum detectable drop, best and worst check"]
     for family in panel.families:
         items = [item for item in calibrated if item.check.family == family]
-        gated = sorted(
+        judged = sorted(
             (item for item in items if not item.informational), key=lambda item: item.minimum_detectable_drop
         )
-        span = f"{_number(gated[0])} to {_number(gated[-1])}" if gated else "none is gated"
-        k = f"{gated[0].k:.2f}" if gated else ""
-        lines.append(f"{family:<12} {len(items):>4} {len(gated):>5} {k:>5}  {span}")
+        span = f"{_number(judged[0])} to {_number(judged[-1])}" if judged else "none is judged"
+        k = f"{judged[0].k:.2f}" if judged else ""
+        lines.append(f"{family:<12} {len(items):>6} {len(judged):>6} {k:>5}  {span}")
     lines += [f"informational: {item.check.id}: {item.informational}" for item in calibrated if item.informational]
     if held := sorted(by_hand & {item.check.id for item in calibrated}):
         lines.append(f"thresholds set by hand win over the panel's: {', '.join(held)}")
@@ -61,18 +59,20 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
 
     The wanted drop is `drop`, in the unit of the metric, or else the check's budget.
     """
-    lines = [f"{'row':<34} {'panel mean':>13} {'± std':>8} {'k':>5} {'drop':>8} {'wanted':>8}  reference models needed"]
+    lines = [
+        f"{'check':<34} {'panel mean':>13} {'± std':>8} {'k':>5} {'drop':>8} {'wanted':>8}  reference models needed"
+    ]
     for family in panel.families:
         items = [item for item in calibrated if item.check.family == family]
-        gated = tuple(item.check for item in items if not item.informational)
-        checks = gated or panel.family(family)
+        judged = tuple(item.check for item in items if not item.informational)
+        checks = judged or panel.family(family)
         values, every = panel.values(panel.family(family)), panel.family(family)
         planned = {
             n: shared_thresholds(panel, every, checks, values, budgets={}, reference_models=n, draws=_DRAWS)
             for n in _PANEL_SIZES
         }
         best = min(items, key=lambda item: item.minimum_detectable_drop)
-        lines.append(f"{family}: {len(gated)} of {len(items)} checks gated, the best detects {_number(best)}")
+        lines.append(f"{family}: {len(judged)} of {len(items)} checks judged, the best detects {_number(best)}")
         lines += _beside(family, items, calibrated)
         for at, item in enumerate(items):
             wanted = item.budget if drop is None else drop

@@ -118,8 +118,8 @@ class Outcome:
     @property
     def headline(self) -> str:
         """Return the verdict in one sentence."""
-        gated = sum(verdict.judged for verdict in self.verdicts)
-        held = f"{gated - len(self.failed)} of {gated} checks pass"
+        judged = sum(verdict.judged for verdict in self.verdicts)
+        held = f"{judged - len(self.failed)} of {judged} checks pass"
         if self.verdict == "error":
             return "ERROR: the run could not judge the candidate"
         if self.verdict == "partial":
