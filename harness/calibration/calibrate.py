@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from harness.checks import ChecksFile
     from harness.inference.cluster.tasks import Tasks
     from harness.measures.panel.predictions import PanelPredictions
-    from harness.run.budget import Fit
+    from harness.run.budget import Plan
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Calibration:
     notes: tuple[str, ...]
 
 
-def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Fit], None] | None = None) -> Calibration:
+def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | None = None) -> Calibration:
     """Measure the panel, and write its thresholds, measurements and predictions.
 
     `on_fit` is called with the samples that `budget` chose. Raises `InputError`, and writes no threshold, for a panel
@@ -147,7 +147,7 @@ def by_hand(checks: ChecksFile) -> frozenset[str]:
     return frozenset(check.id for check in checks.checks if check.hand)
 
 
-def measured_panel(request: CalibrationRequest, *, on_fit: Callable[[Fit], None] | None = None) -> MeasuredPanel:
+def measured_panel(request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | None = None) -> MeasuredPanel:
     """Train or take the reference models, and measure them; see `calibrate`."""
     from harness.base.progress import Progress
 
@@ -255,7 +255,7 @@ def _trained(request: CalibrationRequest, checks: ChecksFile, folder: Path) -> l
 
 
 def _with_samples(
-    request: CalibrationRequest, checks: ChecksFile, checkpoint: Path, on_fit: Callable[[Fit], None] | None
+    request: CalibrationRequest, checks: ChecksFile, checkpoint: Path, on_fit: Callable[[Plan], None] | None
 ) -> ChecksFile:
     """Write the samples that fit into the budget into the checks file, and return that."""
     lines: list[str] = []
@@ -271,7 +271,7 @@ def _with_samples(
             )
         if on_fit:
             on_fit(fit)
-        lines = samples_in_toml(fit)
+        lines = samples_in_toml(fit.samples, fit)
     with locked(checks.path):
         if hash_of_file(checks.path) != checks.sha256:
             raise InputError(f"{checks.path}: changed while its samples were chosen, nothing was written; run it again")

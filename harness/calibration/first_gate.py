@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from harness.checks.starter_check import StarterCheck
     from harness.data import LabelledImages
     from harness.networks import NetworkOptions
-    from harness.run.budget import Fit
+    from harness.run.budget import Plan
 
 TESTS, CHECKS = "stress_tests", "checks.toml"
 CANDIDATE = "models/candidate.safetensors"
@@ -78,7 +78,7 @@ class Initialized:
     rows: tuple[StarterCheck, ...]
     lacking: tuple[str, ...] = ()
     accuracy: float | None = None
-    fit: Fit | None = None
+    fit: Plan | None = None
     unfit: str = ""
 
 
@@ -235,7 +235,7 @@ def _with_rows(checks: ChecksFile, rows: Sequence[StarterCheck], images: Labelle
     return made
 
 
-def _with_samples(request: InitRequest, checks: Path) -> Fit:
+def _with_samples(request: InitRequest, checks: Path) -> Plan:
     """Write the samples that fit into the budget into the checks file, and return how a run then fits.
 
     Families that are calibrated keep their images. Raises `InputError`, with nothing written, where there is no network
@@ -247,7 +247,7 @@ def _with_samples(request: InitRequest, checks: Path) -> Fit:
         fit = fit_for(request.budget, checks, checkpoint, tests=checks.parent, options=device)
     if fit.samples:
         known = read_checks(checks).data.samples
-        lines = samples_in_toml(replace(fit, samples={**known, **fit.samples}))
+        lines = samples_in_toml({**known, **fit.samples}, fit)
         write_atomically(checks, with_samples(checks.read_text("utf-8"), lines).encode())
     return fit
 

@@ -8,7 +8,7 @@ import tomllib
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError
-from harness.run.budget import Fit, seconds_in
+from harness.run.budget import Plan, seconds_in
 from harness.run.execute import execute
 from harness.run.request import RunRequest
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def fit_for(
     budget: str, checks: Path, checkpoint: Path, *, tests: Path, options: Sequence[str] = (), quick: bool = False
-) -> Fit:
+) -> Plan:
     """Return how a gate run of a checkpoint fits into a time such as 30m, by a plan in a process of its own.
 
     Raises `InputError` where there is no plan, with the last lines that it printed.
@@ -39,11 +39,11 @@ def fit_for(
             options=("-q", "-p", "no:cacheprovider", *options),
         )
         result = execute(request)
-    if result.fit is None:
+    if result.plan is None:
         why = next((line for line in result.printed if line.startswith(("there is no plan: ", "ERROR: "))), "")
         said = why.partition(": ")[2] or f"pytest ended with exit status {result.status}"
         raise InputError(f"{checkpoint}: there is no plan of a run: {said}", below=result.printed)
-    return result.fit
+    return result.plan
 
 
 def uncalibrated(checks: ChecksFile, folder: Path) -> Path:

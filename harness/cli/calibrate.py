@@ -22,7 +22,7 @@ from harness.run.model_settings import BACKEND_SETTINGS, ModelSettings, device_s
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.run.budget import Fit
+    from harness.run.budget import Plan
 
 
 @click.command(
@@ -163,7 +163,7 @@ def calibrate_command(
     return OK
 
 
-def _print_fit(fit: Fit) -> None:
-    from harness.report.costs import fit_lines
+def _print_fit(fit: Plan) -> None:
+    from harness.report.costs import plan_lines as costs_lines
 
-    print("\n".join(fit_lines(fit)))
+    print("\n".join(costs_lines(fit)))

@@ -172,7 +172,7 @@ def _first_threshold(plan: Initialized, request: InitRequest) -> list[str]:
 
 def _fit_lines(plan: Initialized, checks: Path) -> list[str]:
     """Say how a run fits into the budget, or why that is not known."""
-    from harness.report.costs import fit_lines
+    from harness.report.costs import plan_lines
 
     if plan.unfit:
         later = "`stress-harness calibrate --budget 30m` chooses samples that fit"
@@ -180,6 +180,6 @@ def _fit_lines(plan: Initialized, checks: Path) -> list[str]:
     if plan.fit is None:
         return []
     kept = f"; the samples stand in {checks}, [data.samples], --budget none leaves them out" if plan.fit.samples else ""
-    lines = fit_lines(plan.fit)
-    lines[len(plan.fit.after) + 1] += kept  # Behind the table's head and its rows.
+    lines = plan_lines(plan.fit)
+    lines[len(plan.fit.lines) + 2] += kept  # Behind the table's head and its rows.
     return ["what a run takes:", *lines]

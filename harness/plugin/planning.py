@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +15,9 @@ from harness.plugin.run import RUN, GateRun, selected_checks
 from harness.run.budget import Costs, duration, samples_in_toml
 from harness.run.execute import answer
 from harness.run.time_limit import TimeLimitExceededError, time_limit
+
+if TYPE_CHECKING:
+    from harness.run.budget import Plan
 
 _PATIENCE = 30.0
 """Seconds that a run may take to say how long it will take."""
@@ -68,8 +71,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     run = session.config.stash[RUN]
     if session.testsfailed or not session.items or not run.active:
         return None
-    if run.fits_a_budget and run.request.budget_seconds:
-        _fit(run, session, run.request.budget_seconds)
+    if run.fits_a_budget:
+        _fit(run, session)
     if not run.plans:
         return None
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
@@ -84,39 +87,44 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     return True
 
 
-def _planned(run: GateRun, session: pytest.Session) -> list[str]:
-    from harness.report.costs import fit_lines, plan_lines
-    from harness.run.plan import fit_into, plan_of
+def _plan_of(run: GateRun, session: pytest.Session, *, costs: Costs | None = None, to_calibrate: bool = False) -> Plan:
+    from harness.run.plan import plan_of
 
-    asked, budget = (run.prepare(), selected_checks(session), run.judge), run.request.budget_seconds
     with foreign_code():
-        if budget is None:
-            lines = plan_lines(plan_of(*asked, overview=run.has_overview))
-        else:
-            fit = fit_into(budget, *asked, overview=run.has_overview, to_calibrate=True)
-            answer(fit=fit)
-            lines = fit_lines(fit)
-            if in_toml := samples_in_toml(fit):
-                command = "`stress-harness calibrate --budget`"
-                lines += [f"to fit, {command}, which writes these lines into the checks file:", *in_toml]
+        return plan_of(
+            run.prepare(),
+            selected_checks(session),
+            run.judge,
+            budget=run.request.budget_seconds,
+            costs=costs,
+            overview=run.has_overview,
+            to_calibrate=to_calibrate,
+        )
+
+
+def _planned(run: GateRun, session: pytest.Session) -> list[str]:
+    from harness.report.costs import plan_lines
+
+    plan = _plan_of(run, session, to_calibrate=run.request.budget_seconds is not None)
+    answer(plan=plan)
     run.planned = True
-    return lines
+    in_toml = samples_in_toml(plan.samples, plan)
+    if in_toml:
+        in_toml.insert(0, "to fit, `stress-harness calibrate --budget`, which writes these lines into the checks file:")
+    return [*plan_lines(plan), "nothing was judged", *in_toml]
 
 
-def _fit(run: GateRun, session: pytest.Session, budget: float) -> None:
+def _fit(run: GateRun, session: pytest.Session) -> None:
     """Have the families measured on samples that fit, on the same in each process."""
-    from harness.report.costs import fit_lines
-    from harness.run.plan import fit_into
+    from harness.report.costs import plan_lines
 
     costs = run.costs
     if run.is_worker:
         costs = read_json(Costs, session.config.workerinput[_COSTS], where="the controller's costs")  # type: ignore[attr-defined]
-    with foreign_code():
-        checks = selected_checks(session)
-        fit = fit_into(budget, run.prepare(), checks, run.judge, costs=costs, overview=run.has_overview)
-    run.session = replace(run.prepare(), fitted=fit.samples)
+    plan = _plan_of(run, session, costs=costs)
+    run.session = replace(run.prepare(), fitted=plan.samples)
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     if reporter is not None and not run.is_worker and session.config.get_verbosity() >= 0:
         reporter.ensure_newline()
-        for line in fit_lines(fit):
+        for line in plan_lines(plan):
             reporter.write_line(f"stress: {line}")

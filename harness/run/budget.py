@@ -30,6 +30,24 @@ _ROUNDS, _TOLERANCE = 5, 1.05
 
 
 @record
+class Line:
+    """One line of a plan: the work of a family, of the self-checks or of the overview, in `seconds` of the clock.
+
+    A family has so many `tests`, which measure `images` out of all that they may measure. See
+    `harness.inference.planning.Asked` for the counts.
+    """
+
+    seconds: float
+    passes: int
+    poses: int
+    maps: int
+    cached: int
+    tests: int = 0
+    images: int = 0
+    out_of: int = 0
+
+
+@record
 class Costs:
     """Seconds of one core, or of the accelerator, that an image takes under a pose, and with its map; peak bytes.
 
@@ -41,10 +59,42 @@ class Costs:
     peak_bytes: int
     cores: int = 1
 
-    def seconds(self, asked: Asked, *, anew: bool = False) -> float:
-        """Return the seconds of the clock for what is not cached, or for all of it, as if `anew`."""
-        poses = asked.poses + (asked.cached if anew else 0)
-        return (poses * self.seconds_per_pose + asked.maps * self.map_seconds) / self.cores
+    def seconds(self, asked: Asked | Line) -> float:
+        """Return the seconds of the clock for all that is not cached."""
+        return (asked.poses * self.seconds_per_pose + asked.maps * self.map_seconds) / self.cores
+
+
+@record
+class Plan:
+    """The costs of a run on so many images: a line for each family, then for self-checks and overview.
+
+    Counts of searches, which end early, are the largest possible. A run that does not fit into its `budget` measures
+    samples; `whole` is the time of all images, both in seconds of the clock. `uncounted` are names of tests that took
+    too long to count.
+    """
+
+    lines: dict[str, Line]
+    costs: Costs
+    uncounted: tuple[str, ...] = ()
+    budget: float | None = None
+    whole: float = 0.0
+    images: int = 0
+
+    @property
+    def total(self) -> Line:
+        """Return the line of all work."""
+        names = ("seconds", "passes", "poses", "maps", "cached")
+        return Line(*(sum(getattr(line, name) for line in self.lines.values()) for name in names))
+
+    @property
+    def samples(self) -> dict[str, int]:
+        """Return the images of the families that do not measure all of them, as in `[data.samples]`."""
+        return {name: line.images for name, line in self.lines.items() if line.images < line.out_of}
+
+    @property
+    def fits(self) -> bool:
+        """Return whether the samples fit into the time, but for a twentieth."""
+        return self.budget is None or self.total.seconds <= self.budget * _TOLERANCE
 
 
 def noticeable_loss(images: int) -> float:
@@ -89,84 +139,77 @@ def fitting_samples(
     return {name: size for name, size in sizes(low).items() if size < images[name]}
 
 
-@record
-class Fit:
-    """How a run fits into a `budget`: seconds of the clock by family, self-checks and overview, before and `after`.
-
-    `samples` are those of the families that do not keep all of their images, as in `[data.samples]`. So many `cores`
-    are at work, and `sizes` are the images that families have.
-    """
-
-    budget: float
-    cores: int
-    before: dict[str, float]
-    after: dict[str, float]
-    samples: dict[str, int]
-    sizes: dict[str, int]
-    uncounted: tuple[str, ...] = ()
-
-    @property
-    def whole(self) -> float:
-        """Return how long all images take."""
-        return sum(self.before.values())
-
-    @property
-    def fitted(self) -> float:
-        """Return how long the samples take."""
-        return sum(self.after.values())
-
-    @property
-    def fits(self) -> bool:
-        """Return whether the samples fit into the time, but for a twentieth."""
-        return self.fitted <= self.budget * _TOLERANCE
-
-
-def fit_of(
+def plan_from(
     count: Callable[[Mapping[str, int]], Ledger],
     sizes: Mapping[str, int],
     costs: Costs,
     *,
-    budget: float,
+    tests: Mapping[str, int] | None = None,
+    images: int = 0,
+    budget: float | None = None,
     kept: Collection[str] = (),
-) -> Fit:
-    """Return the samples with which a run fits into the time.
+) -> Plan:
+    """Return the plan of a run, with samples where all images do not fit into the budget, in seconds, if there is one.
 
-    `count` says what a run asks for with samples of these sizes: what a model says of them decides nothing, nor what
-    earlier runs have left. `sizes` are the images that families have without, and those `kept` have in any case.
+    `count` says what a run asks for with samples of these sizes. `sizes` are the images that families have without,
+    and those `kept` have in any case. `tests` and `images` are numbers for the plan to tell.
     """
-
-    def seconds(ledger: Ledger) -> dict[str, float]:
-        return {name: costs.seconds(asked, anew=True) for name, asked in ledger.asked.items()}
-
-    whole = count({})
-    before = after = seconds(whole)
-    asked = whole.asked
     samples: dict[str, int] = {}
+    ledger = whole = count(samples)
+    if budget is not None:
+        samples, ledger = _fitted(count, whole, sizes, costs, budget=budget, kept=kept)
+    lines = {
+        name: Line(
+            costs.seconds(asked),
+            *(asked.passes, asked.poses, asked.maps, asked.cached),
+            tests=(tests or {}).get(name, 0),
+            images=samples.get(name, sizes.get(name, 0)),
+            out_of=sizes.get(name, 0),
+        )
+        for name, asked in ledger.asked.items()
+    }
+    return Plan(lines, costs, whole.uncounted, budget, sum(map(costs.seconds, whole.asked.values())), images)
+
+
+def _fitted(
+    count: Callable[[Mapping[str, int]], Ledger],
+    whole: Ledger,
+    sizes: Mapping[str, int],
+    costs: Costs,
+    *,
+    budget: float,
+    kept: Collection[str],
+) -> tuple[dict[str, int], Ledger]:
+    """Return samples that fit, none where all images do, and what a run with them asks for."""
+    samples: dict[str, int] = {}
+    ledger = whole
+    before = after = {name: costs.seconds(asked) for name, asked in whole.asked.items()}
     # Of a search on a sample of its own, a larger sample costs no more; families that look at the answers of another
     # have its size, since answers on others would be new work.
-    limits = {name: min(size, asked[name].images or size) for name, size in sizes.items() if name in asked}
-    limits = {name: limit for name, limit in limits.items() if name not in kept}
-    leaders = {name: _leader(name, asked, before, among=limits) for name in limits}
+    limits = {
+        name: min(size, whole.asked[name].images or size)
+        for name, size in sizes.items()
+        if name in whole.asked and name not in kept
+    }
+    leaders = {name: _leader(name, whole.asked, before, among=limits) for name in limits}
     alike = Counter(leaders.values())
-    now = limits
     for _ in range(_ROUNDS):
         besides = sum(after.get(name, 0.0) for name in (CHECKS, OVERVIEW, *kept))
         each = {
-            name: sum(after.get(follower, 0.0) for follower in limits if leaders[follower] == name) / now[name]
-            for name in limits
-            if leaders[name] == name
+            lead: sum(after.get(name, 0.0) for name in limits if leaders[name] == lead)
+            / samples.get(lead, limits[lead])
+            for lead in alike
         }
         found = fitting_samples(each, images=limits, seconds=max(budget - besides, 0), alike=alike)
         found = {name: min(found[lead], limits[name]) for name, lead in leaders.items() if lead in found}
         found = {name: _rounded(size) for name, size in found.items() if size < limits[name]}
         if found == samples:
             break
-        samples = found
-        after = seconds(count(samples))
-        now = {name: samples.get(name, limits[name]) for name in limits}
+        samples, ledger = found, count(found)
+        after = {name: costs.seconds(asked) for name, asked in ledger.asked.items()}
         if sum(after.values()) <= budget * _TOLERANCE:
             break
-    return Fit(budget, costs.cores, before, after, samples, dict(sizes), whole.uncounted)
+    return samples, ledger
 
 
 def _rounded(size: int) -> int:
@@ -200,15 +243,15 @@ def in_cores(count: int) -> str:
     return "one core" if count == 1 else f"{count} cores"
 
 
-def samples_in_toml(fit: Fit) -> list[str]:
+def samples_in_toml(samples: Mapping[str, int], plan: Plan) -> list[str]:
     """Return samples as lines of a checks file, each with its minimum detectable drop; none where all fit."""
-    if not fit.samples:
+    if not samples or plan.budget is None:
         return []
-    width = max(map(len, fit.samples))
+    width = max(map(len, samples))
     return [
-        f"[data.samples]  # so that a run takes {duration(fit.budget)} on {in_cores(fit.cores)}",
+        f"[data.samples]  # so that a run takes {duration(plan.budget)} on {in_cores(plan.costs.cores)}",
         *(
             f"{name:{width}} = {size}  # detects {100 * noticeable_loss(size):.1f} points of 90% with 95% power"
-            for name, size in fit.samples.items()
+            for name, size in samples.items()
         ),
     ]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.base.errors import InputError
 from harness.base.records import as_json, read_json
-from harness.run.budget import Fit
+from harness.run.budget import Plan
 from harness.run.outcome import NOT_JUDGED
 from harness.run.request import command_line, value_in
 
@@ -77,8 +77,8 @@ class RunResult:
 
     `report` is the content of `stress.json`, None where there is none, and `reports` the folder that it is in.
     `concluded` says whether the run came to an end of its own: one that crashed did not. `printed` are the last lines
-    that it printed, empty where they went to the terminal; `status` is that of its process. `fit` is the answer of a
-    plan for a time.
+    that it printed, empty where they went to the terminal; `status` is that of its process. `plan` is what
+    a request for a plan alone is answered with.
     """
 
     exit_status: int
@@ -87,7 +87,7 @@ class RunResult:
     concluded: bool = True
     status: int = 0
     printed: tuple[str, ...] = ()
-    fit: Fit | None = None
+    plan: Plan | None = None
 
     @property
     def verdict(self) -> str:
@@ -186,7 +186,7 @@ def execute(
         concluded,
         status,
         printed[-_TAIL:],
-        read_json(Fit, answers["fit"], where="a plan") if "fit" in answers else None,
+        read_json(Plan, answers["plan"], where="a plan") if "plan" in answers else None,
     )
 
 
@@ -261,8 +261,8 @@ def taken_over(request: RunRequest) -> RunRequest:
     )
 
 
-def answer(*, reports: Path | None = None, status: int | None = None, fit: Fit | None = None) -> None:
-    """Tell the process that started this run, if any: where its reports will be, its exit status, or how it fits.
+def answer(*, reports: Path | None = None, status: int | None = None, plan: Plan | None = None) -> None:
+    """Tell the process that started this run, if any: where its reports will be, its exit status, or its plan.
 
     Raises `OSError` where that cannot be written.
     """
@@ -273,8 +273,8 @@ def answer(*, reports: Path | None = None, status: int | None = None, fit: Fit |
         said["reports"] = str(reports)
     if status is not None:
         said["status"] = status
-    if fit is not None:
-        said["fit"] = as_json(fit)
+    if plan is not None:
+        said["plan"] = as_json(plan)
     answers = _answers_of(Path(path))
     answers.write_text(json.dumps({**_read(answers), **said}), "utf-8")
 

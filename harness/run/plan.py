@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from harness.base.errors import InputError, NotApplicableError, foreign_code
-from harness.inference.planning import Asked, Ledger, PlannedClassifier
+from harness.inference.planning import Ledger, PlannedClassifier
 from harness.measures.panel.predictions import PanelPredictions
 from harness.perturb import Pose
-from harness.run.budget import CHECKS, OVERVIEW, Costs, Fit, duration, fit_of, in_cores
+from harness.run.budget import CHECKS, OVERVIEW, Costs, Plan, duration, in_cores, plan_from
 from harness.run.overview import overview_of
 from harness.run.sampling import rows_passes
 from harness.run.selfcheck import self_checks
@@ -39,27 +39,6 @@ MEASURING, COUNTING, EACH = 120.0, 120.0, 30.0
 _SEEN = Pose(7, 1.5, 0.5)
 MAP_PASSES = 3
 """What a map costs at most, in passes, where no batch of it can be measured."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The work that a run asks for, on so many images, and its costs.
-
-    Counts are upper thresholds where a search ends early. `rows` is how many tests there are of each family, and
-    `sizes` how many images these may look at.
-    """
-
-    images: int
-    rows: dict[str, int]
-    counted: Ledger
-    costs: Costs
-    sizes: dict[str, int]
-
-    @property
-    def total(self) -> Asked:
-        """Return what is asked for in all."""
-        each = self.counted.asked.values()
-        return Asked(*(sum(getattr(one, name) for one in each) for name in ("passes", "poses", "maps", "cached")))
 
 
 def asked_by(
@@ -109,31 +88,21 @@ def asked_by(
     return ledger
 
 
-def plan_of(session: StressSession, checks: Sequence[Check], judge: Judge, *, overview: bool = True) -> Plan:
-    """Return the plan of a run of these checks; runs a few batches of the candidate, and counts the rest.
-
-    Raises `InputError` where the model gives no answer in time.
-    """
-    counted = asked_by(session, checks, judge, overview=overview)
-    rows = Counter(check.family for check in checks)
-    sizes = {family: session.size_of(family) for family in rows}
-    return Plan(len(session.images), rows, counted, measured_costs(session), sizes)
-
-
-def fit_into(
-    budget: float,
+def plan_of(
     session: StressSession,
     checks: Sequence[Check],
     judge: Judge,
     *,
+    budget: float | None = None,
     costs: Costs | None = None,
     overview: bool = True,
     to_calibrate: bool = False,
-) -> Fit:
-    """Return the samples with which a run of these checks fits into so many seconds; measures costs that are not given.
+) -> Plan:
+    """Return the plan of a run of these checks; measures costs that are not given, by a few batches of the candidate.
 
-    For a checks file that is yet `to_calibrate`, samples are of families that can have them there. Work on the panel
-    predictions then counts, though none are recorded. Raises `InputError` where the model gives no answer in time.
+    With a `budget`, in seconds, it has samples that fit, and work of earlier runs counts as all other. For a checks
+    file that is yet `to_calibrate`, samples are of families that can have them there. Work on the panel predictions
+    then counts, though none are recorded. Raises `InputError` where the model gives no answer in time.
     """
     kept: set[str] = set()
     sizes = {check.family: session.size_of(check.family) for check in checks}
@@ -148,9 +117,18 @@ def fit_into(
         kept = (sizes.keys() - with_rows) | (calibrated if with_rows - calibrated else set())
 
     def count(samples: Mapping[str, int]) -> Ledger:
-        return asked_by(replace(session, fitted=samples), checks, judge, overview=overview, cached=False)
+        fitted = replace(session, fitted=samples)
+        return asked_by(fitted, checks, judge, overview=overview, cached=budget is None)
 
-    return fit_of(count, sizes, costs or measured_costs(session), budget=budget, kept=kept)
+    return plan_from(
+        count,
+        sizes,
+        costs or measured_costs(session),
+        tests=Counter(check.family for check in checks),
+        images=len(session.images),
+        budget=budget,
+        kept=kept,
+    )
 
 
 def rows_in_brief(session: StressSession) -> str:

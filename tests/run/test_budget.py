@@ -3,7 +3,7 @@
 import pytest
 
 from harness.inference.planning import Asked, Ledger
-from harness.run.budget import CHECKS, LEAST, Costs, fit_of, fitting_samples, noticeable_loss
+from harness.run.budget import CHECKS, LEAST, Costs, fitting_samples, noticeable_loss, plan_from
 
 COSTS = {"clean": 0.01, "rotation": 0.08, "corruption": 1.0}
 MANY = dict.fromkeys(COSTS, 50_000)
@@ -73,23 +73,23 @@ def counted(samples):
 def test_the_samples_found_are_counted_anew_and_fit():
     whole = sum(asked.poses for asked in counted({}).asked.values())
     for share in (0.7, 0.3, 0.1):
-        fit = fit_of(counted, SIZES, Costs(1.0, 3.0, 0, cores=2), budget=share * whole / 2)
+        fit = plan_from(counted, SIZES, Costs(1.0, 3.0, 0, cores=2), budget=share * whole / 2)
         taken = sum(asked.poses for asked in counted(fit.samples).asked.values())
         assert fit.fits
-        assert fit.fitted == taken / 2
+        assert fit.total.seconds == taken / 2
         assert 0.85 * share * whole < taken <= 1.05 * share * whole
         assert fit.samples.get("class") == fit.samples.get("clean"), "else its answers would be new work"
         assert fit.samples["search"] < SEARCHED, "more images cost it nothing, and fewer than it searches something"
 
 
 def test_a_time_that_is_too_short_is_told():
-    fit = fit_of(counted, SIZES, Costs(1.0, 3.0, 0), budget=1)
+    fit = plan_from(counted, SIZES, Costs(1.0, 3.0, 0), budget=1)
     assert not fit.fits
     assert set(fit.samples.values()) == {LEAST}
 
 
 def test_families_that_keep_their_images_leave_the_others_less():
     whole = sum(asked.poses for asked in counted({}).asked.values())
-    fit = fit_of(counted, SIZES, Costs(1.0, 3.0, 0), budget=0.5 * whole, kept={"clean", "rotation"})
+    fit = plan_from(counted, SIZES, Costs(1.0, 3.0, 0), budget=0.5 * whole, kept={"clean", "rotation"})
     assert fit.fits
     assert set(fit.samples) == {"search"}
