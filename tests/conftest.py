@@ -54,3 +54,16 @@ def interruptible():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def zoo(request, pytester, tmp_path, monkeypatch):
+    """Return the little repository; the marker `zoo(rows, tests=...)` says which checks and stress tests it has."""
+    from zoo import GatedZoo
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    marker = request.node.get_closest_marker("zoo")
+    place = GatedZoo(pytester, **(marker.kwargs if marker else {}))
+    if marker and marker.args:
+        place.bind(*marker.args)
+    return place

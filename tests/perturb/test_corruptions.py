@@ -11,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional
-from zoo import GatedZoo
 
 from harness.data import load_images, stratified_sample
 from harness.data.images import unit_range
@@ -365,12 +364,7 @@ hand = { threshold = 1.05 }
 """Thresholds that the zoo's network keeps: accuracy 0.91, rise -0.01, and an error that is its own."""
 
 
-@pytest.fixture
-def zoo(pytester, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(pytester.path / "cache"))
-    zoo = GatedZoo(pytester, tests=("corruption",))
-    zoo.bind(ROWS)
-    return zoo
+pytestmark = pytest.mark.zoo(ROWS, tests=("corruption",))
 
 
 def test_a_model_that_is_no_worse_than_the_baseline_passes(zoo):

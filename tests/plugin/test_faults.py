@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from zoo import TRAINING, GatedZoo, Zoo
+from zoo import TRAINING, Zoo
 
 from harness.base.files import write_atomically
 from harness.cli import main
@@ -176,12 +176,6 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bits(tmp_path, kind):
 
 
 # The disk.
-
-
-@pytest.fixture
-def zoo(pytester, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return GatedZoo(pytester)
 
 
 def check(zoo, *arguments):

@@ -4,7 +4,7 @@ import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes
 import numpy as np
 import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
-from zoo import GatedZoo, network
+from zoo import network
 
 from harness.inference import Classifier
 
@@ -36,13 +36,12 @@ among = "consensus"
 """
 
 
-@pytest.fixture
-def zoo(pytester, monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    zoo = GatedZoo(pytester, tests=("clean", "flips"))
-    zoo.bind(ROWS)
+pytestmark = pytest.mark.zoo(ROWS, tests=("clean", "flips"))
+
+
+@pytest.fixture(autouse=True)
+def an_incumbent(zoo):
     zoo.save("models/incumbent.safetensors")
-    return zoo
 
 
 def test_few_negative_flips_pass_and_many_fail(zoo):

@@ -26,12 +26,12 @@ hand = { threshold = 1 }
 """
 
 
-@pytest.fixture
-def zoo(pytester) -> Zoo:
-    zoo = Zoo(pytester.path, tests=("clean", "confusion_pairs"))
-    zoo.bind(ROWS + PAIR)
+pytestmark = pytest.mark.zoo(ROWS + PAIR, tests=("clean", "confusion_pairs"))
+
+
+@pytest.fixture(autouse=True)
+def a_noisy_network(zoo):
     zoo.save("noisy.safetensors", jitter=4.0)
-    return zoo
 
 
 def entries(zoo: Zoo, pytester, *arguments: str) -> dict[str, str]:

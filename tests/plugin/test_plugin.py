@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import torch
-from zoo import ARGUMENTS, CLASSES, ROWS, STRESS_TESTS, GatedZoo, network
+from zoo import ARGUMENTS, CLASSES, ROWS, STRESS_TESTS, network
 
 from harness.data import load_fashion_mnist
 from harness.networks.architectures import FashionCNN
@@ -30,11 +30,6 @@ metric = "accuracy"
 role = "baseline"
 hand = { threshold = 0.9 }
 """
-
-
-@pytest.fixture
-def zoo(pytester):
-    return GatedZoo(pytester)
 
 
 def test_healthy_model_passes_and_leaves_three_reports(zoo):

@@ -3,15 +3,8 @@
 import json
 
 import pytest
-from zoo import GatedZoo
 
 NAMES = ("stress.html", "stress.json", "stress.md")
-
-
-@pytest.fixture
-def zoo(pytester, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return GatedZoo(pytester)
 
 
 def leave_old_reports(folder):

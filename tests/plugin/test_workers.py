@@ -11,7 +11,7 @@ import signal
 
 import pytest
 from test_registry import DUSK, OWN, USED
-from zoo import ROWS, STRESS_TESTS, GatedZoo
+from zoo import ROWS, STRESS_TESTS
 
 WORKERS = ("-n", "2")
 WITHOUT_PAGE = (*WORKERS, "-p", "no:html")
@@ -28,11 +28,6 @@ metric = "breaking_severity"
 path = "shift"
 share_broken = 0.5
 """
-
-
-@pytest.fixture
-def zoo(pytester):
-    return GatedZoo(pytester)
 
 
 def skipped_in(path) -> dict[str, str]:

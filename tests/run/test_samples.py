@@ -1,15 +1,10 @@
 """A family with a sample in the checks file is measured on it, in whichever way its tests are run."""
 
 import pytest
-from zoo import ROWS, GatedZoo, images_of
+from zoo import ROWS, images_of
 
 from harness.checks import read_checks
 from harness.checks.check import ChecksError
-
-
-@pytest.fixture
-def zoo(pytester):
-    return GatedZoo(pytester)
 
 
 def sampled(zoo, text="rotation = 100"):
