@@ -52,7 +52,9 @@ def measure_fashion() -> None:
         paths, checks = sorted(PANEL.glob("*.safetensors")), read_checks(TESTS / "checks.toml")
         with _bar(2 * len(paths)) as advance:
             assert checks.panel_predictions, "the shipped checks file names what the panel knows"
-            recording, _ = with_predictions(paths, Recording(TESTS, checks), checks.panel_predictions, on_model=advance)
+            recording, *_ = with_predictions(
+                paths, Recording(TESTS, checks), checks.panel_predictions, on_model=advance
+            )
             found = entries_of([load_checkpoint(path) for path in paths], recording, advance)
     measured = [[entry for entry in of_one if entry["family"] not in AMONG_NETWORKS] for of_one in found]
     distances_of([path.stem for path in paths], measured).write(FASHION)

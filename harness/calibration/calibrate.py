@@ -11,27 +11,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.base import locked, write_atomically
+from harness.base import locked
 from harness.base.errors import InputError
 from harness.base.files import hash_of_file, write_all_or_none
 from harness.calibration.measure import measure_panel
 from harness.calibration.outliers import check_panel
-from harness.calibration.panel import expect_sample_of, read_panel
+from harness.calibration.panel import panel_at_hand, read_panel
 from harness.calibration.panel_predictions import share, with_predictions
-from harness.calibration.recording import Recording, hashes_of_named_files
+from harness.calibration.recording import Recording
+from harness.calibration.retrain import train_reference_models
 from harness.calibration.rewrite import with_thresholds
-from harness.calibration.samples import fit_for, uncalibrated, with_samples
+from harness.calibration.samples import choose_samples
 from harness.calibration.thresholds import PROVISIONAL, thresholds_of
 from harness.checks import read_checks
 from harness.checks.slices import SLICE
-from harness.measures.panel.predictions import read_panel_predictions
 from harness.networks import NetworkOptions
 from harness.networks.running import BackendOptions
-from harness.run.budget import samples_in_toml, seconds_in
-from harness.run.pytest_configuration import added_options
+from harness.run.budget import seconds_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from harness.calibration.panel import Panel
     from harness.calibration.thresholds import Calibrated
@@ -89,10 +88,14 @@ class CalibrationRequest:
 
 @dataclass(frozen=True)
 class MeasuredPanel:
-    """A reference panel, its predictions if a stress test asks for them, and the checks file it was measured for."""
+    """A reference panel, its predictions if a stress test asks for them, and the checks file it was measured for.
+
+    `earlier` are the predictions that the file of the panel's held before, None where it could not be read.
+    """
 
     panel: Panel
     predictions: PanelPredictions | None
+    earlier: PanelPredictions | None
     checks: ChecksFile
 
 
@@ -119,18 +122,15 @@ def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | N
     that cannot be measured and for files that change meanwhile.
     """
     checks = read_checks(request.checks_path)
-    if request.panel is None:
-        _expect_own_panel(request.panel_path(checks), checks)
     paths = (request.panel_path(checks), _predictions_path(request, checks))
     before = {path: hash_of_file(path) for path in paths}
-    old = _readable(paths[1])
-    measured = measured_panel(request, on_fit=on_fit)
+    measured = measured_panel(request, expect_own=request.panel is None, on_fit=on_fit)
     before[request.checks_path] = measured.checks.sha256
     check_panel(measured.panel)
     calibrated = thresholds_of(measured.panel, measured.checks.budgets, by_hand=by_hand(measured.checks))
     _write(measured, calibrated, before, panel_path=paths[0], predictions_path=paths[1])
     has_value = {item.check.id for item in calibrated}
-    new = measured.predictions
+    new, old = measured.predictions, measured.earlier
     return Calibration(
         measured.panel,
         calibrated,
@@ -142,33 +142,60 @@ def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | N
     )
 
 
+def thresholds_at_hand(request: CalibrationRequest) -> tuple[Panel, list[Calibrated]]:
+    """Return the panel in the file and its thresholds; nothing is measured or written."""
+    checks = read_checks(request.checks_path)
+    panel = read_panel(request.panel_path(checks), checks)
+    check_panel(panel)
+    return panel, thresholds_of(panel, checks.budgets, by_hand=by_hand(checks))
+
+
+def panel_to_plan(
+    request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | None = None
+) -> tuple[Panel, Mapping[str, float]]:
+    """Return a panel and the budgets of its checks: measured now where checkpoints are named, else that of the file."""
+    checks = read_checks(request.checks_path)
+    if request.checkpoints:
+        return measured_panel(request, on_fit=on_fit).panel, checks.budgets
+    return read_panel(request.panel_path(checks), checks), checks.budgets
+
+
 def by_hand(checks: ChecksFile) -> frozenset[str]:
     """Return the ids of the checks with a threshold by hand."""
     return frozenset(check.id for check in checks.checks if check.hand)
 
 
-def measured_panel(request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | None = None) -> MeasuredPanel:
-    """Train or take the reference models, and measure them; see `calibrate`."""
+def measured_panel(
+    request: CalibrationRequest, *, expect_own: bool = False, on_fit: Callable[[Plan], None] | None = None
+) -> MeasuredPanel:
+    """Train or take the reference models, and measure them; see `calibrate`.
+
+    With `expect_own`, a panel of another sample of the same data in the panel's file raises `InputError`.
+    """
     from harness.base.progress import Progress
 
     checks = read_checks(request.checks_path)
-    path = request.panel_path(checks)
+    path, predictions_path = request.panel_path(checks), _predictions_path(request, checks)
     asked = _ids_asked_for(request, checks)
-    known = read_panel(path, checks) if request.families or asked else None
+    known = panel_at_hand(path, checks, partly=bool(request.families or asked), expect_own=expect_own)
     if known and not request.checkpoints:
         checkpoints = [Path(model.path) for model in known.models]
     else:
-        checkpoints = list(request.checkpoints) or _trained(request, checks, path.with_suffix(""))
-    predictions_path = _predictions_path(request, checks)
+        checkpoints = list(request.checkpoints) or train_reference_models(
+            checks,
+            path.with_suffix(""),
+            reference_models=request.reference_models,
+            jobs=request.jobs,
+            device=request.device,
+        )
     if request.budget is not None:
-        checks = _with_samples(request, checks, checkpoints[0], on_fit)
+        checks = choose_samples(request.budget, checks, checkpoints[0], options=request.options, on_fit=on_fit)
     source = request.network.source()
     recording = Recording(
         checks.path.parent,
         checks,
         tuple(sorted({*request.families, *asked})),
         request.options,
-        _decisive(checks.path.parent),
         sources=(source,) if source else (),
         tasks=request.tasks(),
     )
@@ -180,7 +207,7 @@ def measured_panel(request: CalibrationRequest, *, on_fit: Callable[[Plan], None
         def tell(note: str) -> None:
             bar.write(note, file=sys.stderr)
 
-        recording, predictions = with_predictions(
+        recording, predictions, earlier = with_predictions(
             checkpoints, recording, predictions_path, network=request.network, on_model=advance
         )
         bar.reset()
@@ -188,7 +215,7 @@ def measured_panel(request: CalibrationRequest, *, on_fit: Callable[[Plan], None
         panel = measure_panel(checkpoints, recording, network=request.network, on_model=advance, on_note=tell)
     if known:
         panel = _joined(known, panel, checks, path, again=(*asked, *_ids_of(known, request.families)))
-    return MeasuredPanel(panel, predictions, checks)
+    return MeasuredPanel(panel, predictions, earlier, checks)
 
 
 def _ids_asked_for(request: CalibrationRequest, checks: ChecksFile) -> tuple[str, ...]:
@@ -231,83 +258,11 @@ def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: 
     return replace(new, checks=kept + new.checks, models=models, chance=chance)
 
 
-def _trained(request: CalibrationRequest, checks: ChecksFile, folder: Path) -> list[Path]:
-    """Return reference models of the shipped recipe, trained now; raises `InputError` for data that it is not for."""
-    from harness.base.progress import Progress
-    from harness.calibration.retrain import train_panel
-    from harness.inference import available_cores, pick_device
-    from harness.networks.training.shipped import SHIPPED
-
-    config, count = SHIPPED["augmented"], request.reference_models
-    device = pick_device(request.device)
-    if checks.data.name != "fashion-mnist":
-        raise InputError(
-            f"{checks.path} is for {checks.data.name}, and networks are trained here for Fashion-MNIST alone; name "
-            f"three reference models of your own or more, --checkpoints FILE FILE FILE"
-        )
-    jobs = request.jobs or (available_cores() if device == "cpu" else 1)
-    with Progress(total=count * config.epochs, unit="epoch", desc=f"training {count} networks", smoothing=0) as bar:
-
-        def advance(epochs: int) -> None:
-            bar.update(epochs)
-
-        return train_panel(config, folder, reference_models=count, jobs=jobs, device=device, on_epoch=advance)
-
-
-def _with_samples(
-    request: CalibrationRequest, checks: ChecksFile, checkpoint: Path, on_fit: Callable[[Plan], None] | None
-) -> ChecksFile:
-    """Write the samples that fit into the budget into the checks file, and return that."""
-    lines: list[str] = []
-    if request.budget and request.budget != "none":
-        with tempfile.TemporaryDirectory() as folder:
-            fit = fit_for(
-                request.budget,
-                uncalibrated(checks, Path(folder)),
-                checkpoint,
-                tests=checks.path.parent,
-                options=request.options,
-                quick=checks.data.sample is not None,
-            )
-        if on_fit:
-            on_fit(fit)
-        lines = samples_in_toml(fit.samples, fit)
-    with locked(checks.path):
-        if hash_of_file(checks.path) != checks.sha256:
-            raise InputError(f"{checks.path}: changed while its samples were chosen, nothing was written; run it again")
-        write_atomically(checks.path, with_samples(checks.path.read_text("utf-8"), lines).encode())
-    return read_checks(checks.path)
-
-
-def _decisive(tests: Path) -> tuple[str, ...]:
-    """Return what decides measurements in the pytest configuration of a user's own project."""
-    added = added_options(tests)
-    ours = added if any(option.startswith(("--stress", "--baseline")) for option in added) else ()
-    return (*ours, *hashes_of_named_files(ours))
-
-
-def _expect_own_panel(path: Path, checks: ChecksFile) -> None:
-    """Raise `InputError` where the panel that nobody named is that of a checks file for another sample of the data."""
-    try:
-        there = read_panel(path)
-    except InputError:  # It is made anew.
-        return
-    if there.data_sha256 == checks.data.sha256:
-        expect_sample_of(checks, there, path)
-
-
 def _predictions_path(request: CalibrationRequest, checks: ChecksFile) -> Path:
     """Return where the panel's predictions are kept; another panel has a file of its own."""
     path = request.panel_path(checks)
     own = path == replace(request, panel=None).panel_path(checks)
     return (checks.panel_predictions if own else None) or path.with_suffix(".predictions.json")
-
-
-def _readable(path: Path) -> PanelPredictions | None:
-    try:
-        return read_panel_predictions(path)
-    except InputError:
-        return None
 
 
 def _about(panel: Panel, calibrated: Sequence[Calibrated]) -> str:

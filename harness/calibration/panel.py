@@ -141,6 +141,21 @@ def reference_models_of(checks: ChecksFile) -> list[tuple[Path, str]]:
     return [(Path(member.path), member.sha256) for member in read_panel(Path(str(named)), checks).models]
 
 
+def panel_at_hand(path: Path, checks: ChecksFile, *, partly: bool, expect_own: bool) -> Panel | None:
+    """Return the panel in a file that is measured again `partly`; None where all is measured anew.
+
+    With `expect_own`, raises `InputError` for a panel of another sample of the same data, which would be overwritten.
+    """
+    if expect_own:
+        try:
+            there = read_panel(path)
+        except InputError:  # It is made anew.
+            there = None
+        if there and there.data_sha256 == checks.data.sha256:
+            expect_sample_of(checks, there, path)
+    return read_panel(path, checks) if partly else None
+
+
 def read_panel(path: Path, checks: ChecksFile | None = None) -> Panel:
     """Read a panel that `Panel.write` wrote; raises `InputError` when it cannot be used, or not with these checks."""
     next_step = "`stress-harness calibrate` makes a panel"

@@ -67,8 +67,8 @@ def with_predictions(
     *,
     network: NetworkOptions | None = None,
     on_model: Callable[[], None] | None = None,
-) -> tuple[Recording, PanelPredictions | None]:
-    """Return a recording that uses the checkpoints' predictions, and these, completed with those of `file`.
+) -> tuple[Recording, PanelPredictions | None, PanelPredictions | None]:
+    """Return a recording that uses the checkpoints' predictions, these, completed with those of `file`, and those.
 
     The predictions are written into the user's cache for the recording. If the tests need none, the recording is
     returned unchanged. Raises `InputError` when tests could not run or asked models about different images. If only
@@ -78,7 +78,7 @@ def with_predictions(
 
     checks, old = recording.checks, None
     if not families_that_need_predictions(recording.tests):
-        return recording, None
+        return recording, None, None
     if recording.families and checks.panel_predictions is not None and not file.exists():
         raise InputError(
             f"{file}: not there, though thresholds of {checks.path} were made with it; bring it back, or calibrate all "
@@ -97,13 +97,13 @@ def with_predictions(
     models = [each.model_sha256 for each in loaded]
     new = combined(checks.data.sha256, checks.data.n, models, found) if found else None
     if new is None:
-        return recording, None
+        return recording, None, old
     new = merged(new, old)
     content = new.as_bytes()
     new = replace(new, sha256=hashlib.sha256(content).hexdigest())
     path = user_folder("measured") / f"{new.sha256}.predictions.json"
     write_atomically(path, content)
-    return replace(recording, panel_predictions=path), new
+    return replace(recording, panel_predictions=path), new, old
 
 
 def families_that_need_predictions(tests: Path) -> frozenset[str]:

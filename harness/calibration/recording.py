@@ -18,6 +18,7 @@ from harness.perturb import PROTOCOL
 from harness.perturb.corruptions import CORRUPTIONS
 from harness.run import opening
 from harness.run.execute import execute
+from harness.run.pytest_configuration import added_options
 from harness.run.request import RunRequest
 
 if TYPE_CHECKING:
@@ -34,20 +35,26 @@ _MEASURED = (0, 4)
 class Recording:
     """A recording: the folder of stress tests, the checks file, families or checks (none: all), more pytest options.
 
-    `project` is what else decides the values in a project of the user's own, and `sources` are files of code that do,
-    such as that of the network. `tasks` says on which cluster checkpoints are measured, None for this machine.
-    `answers` is the folder in which answers are left, and `panel_predictions` a file in place of the recipe's.
+    `sources` are files of code that decide the values, too, such as that of the network. `tasks` says on which cluster
+    checkpoints are measured, None for this machine. `answers` is the folder in which answers are left.
+    `panel_predictions` is a file in place of the recipe's.
     """
 
     tests: Path
     checks: ChecksFile
     families: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
-    project: tuple[str, ...] = ()
     sources: tuple[Path, ...] = ()
     tasks: Tasks | None = None
     answers: Path | None = None
     panel_predictions: Path | None = None
+
+    @property
+    def project(self) -> tuple[str, ...]:
+        """Return the options in a user's own pytest configuration that decide the values, and hashes of their files."""
+        added = added_options(self.tests)
+        ours = added if any(option.startswith(("--stress", "--baseline")) for option in added) else ()
+        return (*ours, *hashes_of_named_files(ours))
 
     def definition(self) -> str:
         """Return a hash of all that decides the values, given a checkpoint."""

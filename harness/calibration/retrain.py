@@ -10,13 +10,47 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import InputError
+from harness.base.progress import Progress
+from harness.inference import available_cores, pick_device
+from harness.networks.training.shipped import SHIPPED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.queues import Queue
     from pathlib import Path
 
+    from harness.checks import ChecksFile
     from harness.networks.training import TrainingConfig
+
+
+def train_reference_models(
+    checks: ChecksFile, folder: Path, *, reference_models: int, jobs: int | None = None, device: str = "auto"
+) -> list[Path]:
+    """Train reference models of the shipped recipe with a progress bar, and return their checkpoints.
+
+    `jobs` networks train at a time, by default one per core, and one on a device other than the CPU. Raises
+    `InputError` for a checks file of other data than the recipe's.
+    """
+    config, device = SHIPPED["augmented"], pick_device(device)
+    if checks.data.name != "fashion-mnist":
+        raise InputError(
+            f"{checks.path} is for {checks.data.name}, and networks are trained here for Fashion-MNIST alone; name "
+            "three reference models of your own or more, --checkpoints FILE FILE FILE"
+        )
+    total = reference_models * config.epochs
+    with Progress(total=total, unit="epoch", desc=f"training {reference_models} networks", smoothing=0) as bar:
+
+        def advance(epochs: int) -> None:
+            bar.update(epochs)
+
+        return train_panel(
+            config,
+            folder,
+            reference_models=reference_models,
+            jobs=jobs or (available_cores() if device == "cpu" else 1),
+            device=device,
+            on_epoch=advance,
+        )
 
 
 def train_panel(

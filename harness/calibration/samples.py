@@ -5,18 +5,55 @@ from __future__ import annotations
 import re
 import tempfile
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.base import locked, write_atomically
 from harness.base.errors import InputError
-from harness.run.budget import Plan, seconds_in
+from harness.base.files import hash_of_file
+from harness.checks import read_checks
+from harness.run.budget import Plan, samples_in_toml
 from harness.run.execute import execute
 from harness.run.request import RunRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
     from harness.checks import ChecksFile
+
+
+def choose_samples(
+    budget: str,
+    checks: ChecksFile,
+    checkpoint: Path,
+    *,
+    options: Sequence[str] = (),
+    on_fit: Callable[[Plan], None] | None = None,
+) -> ChecksFile:
+    """Write the samples that fit into a time such as 30m into a checks file, `none` for all images; return the file.
+
+    `on_fit` is called with the fit. Raises `InputError`, with nothing written, where the file changes meanwhile.
+    """
+    lines: list[str] = []
+    if budget != "none":
+        with tempfile.TemporaryDirectory() as folder:
+            fit = fit_for(
+                budget,
+                uncalibrated(checks, Path(folder)),
+                checkpoint,
+                tests=checks.path.parent,
+                options=options,
+                quick=checks.data.sample is not None,
+            )
+        if on_fit:
+            on_fit(fit)
+        lines = samples_in_toml(fit.samples, fit)
+    content = with_samples(checks.path.read_text("utf-8"), lines).encode()
+    with locked(checks.path):
+        if hash_of_file(checks.path) != checks.sha256:
+            raise InputError(f"{checks.path}: changed while its samples were chosen, nothing was written; run it again")
+        write_atomically(checks.path, content)
+    return read_checks(checks.path)
 
 
 def fit_for(
@@ -26,7 +63,6 @@ def fit_for(
 
     Raises `InputError` where there is no plan, with the last lines that it printed.
     """
-    seconds_in(budget)
     with tempfile.TemporaryDirectory() as folder:
         request = RunRequest(
             roles={"candidate": checkpoint},

@@ -13,7 +13,7 @@ from harness.cli.options import (
     Command,
     checks_option,
     passed_on,
-    project_options,
+    project_request,
     setting_options,
     values,
 )
@@ -114,12 +114,15 @@ def calibrate_command(
     plan: bool,
 ) -> int:
     """Calibrate a checks file."""
-    from harness.calibration.calibrate import CalibrationRequest, by_hand, calibrate, measured_panel
-    from harness.calibration.outliers import check_panel
-    from harness.calibration.panel import read_panel
+    from harness.calibration.calibrate import (
+        CalibrationRequest,
+        by_hand,
+        calibrate,
+        panel_to_plan,
+        thresholds_at_hand,
+    )
     from harness.calibration.summary import calibration_lines, plan_lines, power_lines
-    from harness.calibration.thresholds import PROVISIONAL, thresholds_of
-    from harness.checks import read_checks
+    from harness.calibration.thresholds import PROVISIONAL
 
     if any(option.partition("=")[0] == "--stress-budget" for option in passed_on()):
         raise InputError(
@@ -135,20 +138,15 @@ def calibrate_command(
         families,
         check_ids,
         budget,
-        project_options(checks_path, passed_on())[1],
+        project_request(checks_path).network_options,
         ModelSettings.of(values()).backend,
         passed_on(),
     )
-    checks = read_checks(checks_path)
     if power:
-        known = read_panel(request.panel_path(checks), checks)
-        check_panel(known)
-        calibrated = thresholds_of(known, checks.budgets, by_hand=by_hand(checks))
-        print("\n".join(power_lines(known, calibrated, drop=drop)))
+        print("\n".join(power_lines(*thresholds_at_hand(request), drop=drop)))
         return OK
     if plan:
-        measured = measured_panel(request, on_fit=_print_fit).panel if checkpoints else None
-        print("\n".join(plan_lines(measured or read_panel(request.panel_path(checks), checks), checks.budgets)))
+        print("\n".join(plan_lines(*panel_to_plan(request, on_fit=_print_fit))))
         return OK
     done = calibrate(request, on_fit=_print_fit)
     print("\n".join(calibration_lines(done.panel, done.calibrated, by_hand=by_hand(done.checks))))

@@ -17,7 +17,7 @@ from harness.cli.options import (
     checks_option,
     json_option,
     passed_on,
-    project_options,
+    project_request,
     refuse_own,
     setting_options,
     values,
@@ -117,7 +117,7 @@ def _compare_many(paths: tuple[Path, ...], checks_path: Path, output: Path, *, a
         tuple(part for option in options_of(values(), gate_settings, option_of_pytest) for part in option) + passed_on()
     )
     # What the project's configuration says of the network, and what is said here.
-    _, network = project_options(checks_path, passed)
+    network = project_request(checks_path, passed).network_options
     candidates = rank(RankingRequest(paths, checks_path, network, tuple(joined(passed))))
     facts = {
         **{one.name: f"{one.path} ({one.sha256[:12]})" for one in candidates},

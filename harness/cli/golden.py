@@ -11,8 +11,7 @@ from harness.cli.options import (
     OK,
     Command,
     checks_option,
-    passed_on,
-    project_options,
+    project_request,
     setting_options,
     values,
 )
@@ -57,7 +56,8 @@ def _add(images: tuple[str, ...], reason: str, class_name: str | None, checks_pa
     from harness.calibration.panel import reference_models_of
     from harness.run.golden import GoldenRequest, add_golden_images
 
-    data, network = project_options(checks_path, passed_on())
+    project = project_request(checks_path)
+    data, network = project.data_options, project.network_options
     request = GoldenRequest(checks_path, images, reason, class_name, data, network, values()["device"])
     done = add_golden_images(request, reference_models=reference_models_of)
     for image in done.added:
@@ -101,7 +101,8 @@ def _list(checks_path: Path, *, declare: bool) -> int:
     print("\n".join(map(printable, aligned([titles, *rows], text=tuple(range(len(titles)))))))
     expect_pictures(checks_path)
     if declare:
-        expect_fitting(checks_path, *project_options(checks_path, passed_on()))
+        project = project_request(checks_path)
+        expect_fitting(checks_path, project.data_options, project.network_options)
     return OK
 
 

@@ -14,8 +14,7 @@ from harness.base.settings import Setting, option_of_command
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from harness.data.options import DataOptions
-    from harness.networks import NetworkOptions
+    from harness.run.request import RunRequest
 
 F = TypeVar("F", bound="Callable[..., Any] | click.Command")
 OK, NEGATIVE, REFUSED = 0, 1, 2
@@ -142,9 +141,8 @@ def refuse_own(*own: str) -> None:
             )
 
 
-def project_options(checks_path: Path, more: Sequence[str]) -> tuple[DataOptions, NetworkOptions]:
-    """Return data and network as the project's pytest configuration and `more` of pytest's options name them."""
+def project_request(checks_path: Path, more: Sequence[str] | None = None) -> RunRequest:
+    """Return the request of the project's pytest configuration and `more` options, by default those after --."""
     from harness.run.request import request_of
 
-    request = request_of(more, tests=checks_path.parent)
-    return request.data_options, request.network_options
+    return request_of(passed_on() if more is None else more, tests=checks_path.parent)

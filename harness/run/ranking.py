@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import InputError, some_of
+from harness.base.progress import Progress
 from harness.networks import NetworkOptions
 from harness.run.execute import execute
 from harness.run.history import FARTHEST
@@ -187,10 +188,8 @@ def _expect_different(paths: Sequence[Path], network: NetworkOptions) -> None:
 
 def _judged(checkpoints: dict[str, Path], checks: Path, passed: Sequence[str]) -> list[Judged]:
     """Run the gate on each checkpoint, one after the other: each run takes all cores."""
-    from tqdm import tqdm
-
     found = []
-    for name, path in tqdm(checkpoints.items(), unit="checkpoint", desc="gating", delay=2):
+    for name, path in Progress(checkpoints.items(), unit="checkpoint", desc="gating", delay=2):
         with tempfile.TemporaryDirectory() as folder:
             request = RunRequest(
                 roles={"candidate": path},
