@@ -1,0 +1,91 @@
+"""Commands as functions of Python: typed requests in, frozen results out, nothing printed."""
+
+import numpy as np
+import pytest
+from zoo import Zoo
+
+from harness.base.errors import InputError
+from harness.data.options import DataOptions
+from harness.inference import Classifier
+from harness.networks.checkpoints import load_checkpoint
+from harness.run.acceptance import AcceptRequest, accept
+from harness.run.breaking import BreakRequest, break_image
+from harness.run.comparison import ComparisonRequest, compare
+from harness.run.evaluation import EvaluationRequest, evaluate
+from harness.run.execute import RunResult
+from harness.run.model_settings import ModelSettings
+
+
+@pytest.fixture
+def zoo(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return Zoo(tmp_path)
+
+
+@pytest.fixture
+def model(zoo):
+    return ModelSettings(DataOptions(zoo.data))
+
+
+def right(zoo, path):
+    return Classifier(load_checkpoint(path).model, workers=1).predict(zoo.images).correct
+
+
+def test_evaluate_returns_numbers_and_failures(zoo, model, capsys):
+    path = zoo.save("good.safetensors", jitter=0.3)
+    done = evaluate(EvaluationRequest(path, model, failures=True))
+    assert done.clean_accuracy == right(zoo, path).mean()
+    assert len(done.failures.tables[0].rows) == (~right(zoo, path)).sum()
+    assert (done.robust_accuracy, done.label_errors) == (None, None)
+    assert capsys.readouterr().out == ""
+
+
+def test_compare_returns_both_models_and_what_changed(zoo, model, capsys):
+    paths = zoo.save("a.safetensors", jitter=0.3), zoo.save("b.safetensors", jitter=0.3, seed=1)
+    done = compare(ComparisonRequest(*paths, model))
+    assert [each.role for each in done.models] == ["a", "b"]
+    mine, theirs = (right(zoo, path) for path in paths)
+    assert len(done.changed.lost) == (theirs & ~mine).sum()
+    assert capsys.readouterr().out == ""
+
+
+def test_break_returns_the_first_pose_of_each_path(zoo, model):
+    path = zoo.save("good.safetensors")
+    number = int(np.flatnonzero(right(zoo, path))[0])
+    done = break_image(BreakRequest(path, number, model))
+    assert done.clean.predicted == done.clean.true
+    assert all(found is None or found.answer.predicted != done.clean.true for _, found in done.by)
+    assert {found.pixels.dtype for _, found in done.by if found} <= {np.dtype(np.uint8)}
+
+
+@pytest.mark.parametrize(("verdict", "force", "accepted"), [("fail", False, False), ("fail", True, True)])
+def test_accept_follows_the_verdict_of_the_judge(zoo, verdict, force, accepted):
+    path, checks = zoo.save("new.safetensors"), zoo.root / "checks.toml"
+    checks.write_text("")
+    asked = []
+
+    def judge(request):
+        asked.append(request.roles)
+        sha256 = load_checkpoint(path).sha256
+        report = {
+            "verdict": verdict,
+            "profile": "default",
+            "candidate": {"sha256": sha256},
+            "checks_sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "data": {"sha256": "d" * 64, "classes": ["a"]},
+            "checks": [],
+        }
+        return RunResult(1, zoo.root / "reports", report)
+
+    request = AcceptRequest(path, checks, zoo.root / "incumbent.safetensors", force=force, root=zoo.root)
+    done = accept(request, judge=judge)
+    assert (done.accepted, done.forced, asked) == (accepted, True, [{"candidate": path}])
+    assert request.incumbent.exists() == accepted
+
+
+def test_accept_refuses_an_inconclusive_run(zoo):
+    request = AcceptRequest(zoo.save("new.safetensors"), zoo.root / "checks.toml", zoo.root / "incumbent.safetensors")
+    with pytest.raises(InputError, match="the gate could not judge it"):
+        accept(request, judge=lambda run: RunResult(4, zoo.root / "reports"))
+    assert not request.incumbent.exists()
