@@ -16,25 +16,25 @@ def plan_lines(plan: Plan) -> list[str]:
 
     With a budget, the first line after the table says how the run fits into it.
     """
-    head = ("", "tests", "images", "passes", "image-poses", "maps", "cached", "time", "minimum_detectable_drop")
+    head = ("", "images", "of", "tests", "passes", "image-poses", "maps", "cached", "time", "minimum_detectable_drop")
     costs = plan.costs
     rows: list[tuple[str, ...]] = [head]
     for name, line in {**plan.lines, "all": plan.total}.items():
-        measured = f"{line.images:,}" if line.images == line.out_of else f"{line.images:,} of {line.out_of:,}"
-        tests, size, drop = "", "", ""
+        sizes, drop = ("", "", ""), ""
         if line.tests:
-            tests, size, drop = str(line.tests), measured, f"{100 * noticeable_loss(line.images):.1f}"
+            sizes = f"{line.images:,}", f"{line.out_of:,}", f"{line.tests:,}"
+            drop = f"{100 * noticeable_loss(line.images):.1f}"
         counts = (f"{count:,}" for count in (line.passes, line.poses, line.maps, line.cached))
-        rows.append((name, tests, size, *counts, duration(line.seconds), drop))
+        rows.append((name, *sizes, *counts, duration(line.seconds), drop))
     memory = f"; memory so far {costs.peak_bytes / 1e9:.1f} GB" if costs.peak_bytes else ""
     return [
         *aligned(rows),
         *([] if plan.budget is None else [_fit_in_words(plan, plan.budget)]),
+        "minimum_detectable_drop: the smallest loss of accuracy, in points of 90%, detected with 95% power if chance "
+        "alone made the spread",
         f"{plan.images:,} images; {costs.seconds_per_pose * 1000:.2g} ms an image and pose, "
         f"{costs.map_seconds * 1000:.2g} ms a map, measured on one batch each, of one core; times are those of "
         f"{in_cores(costs.cores)}{memory}",
-        "minimum_detectable_drop: the smallest loss of accuracy, in points of 90%, detected with 95% power if chance "
-        "alone made the spread",
         *(
             f"not counted to the end, since its tests took too long: {name}; it takes more than it says"
             for name in plan.uncounted

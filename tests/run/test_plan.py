@@ -163,7 +163,7 @@ def test_a_plan_for_a_calibration_counts_what_only_that_makes_known(pytester):
     )
     zoo.bind(f"{row}\n[[check]]{ROWS.split('[[check]]')[1]}")
     zoo.run("--stress-plan", "--stress-budget", "0.001s").stdout.fnmatch_lines(["consensus = 100  # detects*"])
-    zoo.run("--stress-plan").stdout.re_match_lines([r"consensus +2 +400 +0 +0 +0 +0 +0 s"])
+    zoo.run("--stress-plan").stdout.re_match_lines([r"consensus +400 +400 +2 +0 +0 +0 +0 +0 s"])
 
 
 def test_golden_images_change_no_samples_and_have_none(pytester, monkeypatch):
