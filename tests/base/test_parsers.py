@@ -27,7 +27,7 @@ PANEL = {
     "data_sha256": "abc",
     "protocol": 1,
     "recipe": {},
-    "rows": [
+    "checks": [
         {"id": "a", "family": "a", "metric": "m", "unit": "share", "direction": "at_least", "n": 3, "definition": ""}
     ],
     "models": [{"path": "x", "sha256": "y", "seed": None, "values": {"a": 0.5}}],
@@ -189,7 +189,7 @@ PLAIN = st.recursive(
 def test_any_value_in_a_panel_gives_a_result_or_a_refusal(tmp_path, data):
     content = json.loads(json.dumps(PANEL))
     place = data.draw(
-        st.sampled_from([content, content["rows"][0], content["models"][0], content["models"][0]["values"]])
+        st.sampled_from([content, content["checks"][0], content["models"][0], content["models"][0]["values"]])
     )
     place[data.draw(st.sampled_from(sorted(place)))] = data.draw(PLAIN)
     refusal_of(tmp_path / "panel.json", json.dumps(content).encode())

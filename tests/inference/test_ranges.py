@@ -76,16 +76,16 @@ def parsed(*arguments):
 
 def test_the_options_of_a_cluster():
     assert parsed() == BackendOptions()
-    on_ray = parsed("--stress-backend", "ray", "--stress-ray-address", "a:1", "--stress-ray-gpus", "0.5")
+    on_ray = parsed("--backend", "ray", "--ray-address", "a:1", "--ray-gpus", "0.5")
     assert on_ray.ray == RayOptions("a:1", gpus=0.5)
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--stress-ray-workers", "2"), "are settings of the backend ray"),
-        (("--stress-backend", "ray", "--stress-ray-workers", "0"), "expected a number from 1"),
-        (("--stress-backend", "ray", "--stress-ray-gpus", "-1"), "expected a number from 0"),
+        (("--ray-workers", "2"), "are settings of the backend ray"),
+        (("--backend", "ray", "--ray-workers", "0"), "expected a number from 1"),
+        (("--backend", "ray", "--ray-gpus", "-1"), "expected a number from 0"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(arguments, said):

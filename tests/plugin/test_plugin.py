@@ -485,7 +485,9 @@ def test_a_test_that_declares_what_every_row_has_ends_with_4(zoo):
     (zoo.tests / "test_dim.py").write_text(DIMMED.replace('Key("strength"', 'Key("share"'))
     result = zoo.run()
     assert result.ret == 4
-    result.stdout.fnmatch_lines(["*test_dim.py: cannot be collected: test_dim declares a key 'share', but every row*"])
+    result.stdout.fnmatch_lines(
+        ["*test_dim.py: cannot be collected: test_dim declares a key 'share', but every check*"]
+    )
 
 
 MARGIN = """

@@ -198,7 +198,11 @@ def test_calibration_measures_the_sample_into_the_panel_of_the_file(zoo, monkeyp
     assert len(runs) == 8
     checks = read_checks(zoo.quick)
     panel = read_panel(zoo.root / "models/of-its-own.json", checks)
-    assert {row.id: row.n for row in panel.rows} == {"clean": SAMPLE, "clean-bee": SAMPLE // 4, "confident-errors": 100}
+    assert {row.id: row.n for row in panel.checks} == {
+        "clean": SAMPLE,
+        "clean-bee": SAMPLE // 4,
+        "confident-errors": 100,
+    }
     assert [check.id for check in checks.checks] == ["clean", "clean-bee", "confident-errors"], "no row came to it"
     assert checks.data.sample == SAMPLE
     assert checks.recipe["panel"] == "models/of-its-own.json"

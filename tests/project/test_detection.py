@@ -88,8 +88,8 @@ def test_false_alarms_of_the_gate_count_models_with_every_row():
     text = false_alarms(kept)
     assert "**0 of 3** healthy retrains measured on every row" in text
     assert f"{upper_bound(0, 3):.1%}" in text
-    assert "2 more reference models lack up to 1 row" in text
-    assert "**0 of 5** reference models by the rows that each was measured on" in text
+    assert "2 more healthy retrains lack up to 1 row" in text
+    assert "**0 of 5** healthy retrains by the rows that each was measured on" in text
 
 
 def test_the_threshold_on_the_share_of_false_alarms_is_exact():
