@@ -332,7 +332,7 @@ def test_the_workflow_is_valid_and_for_this_repository(shop, there, arguments, i
     assert checked.returncode == 0, checked.stdout + checked.stderr
     found = YAML(typ="safe").load(path)
     steps = {step.get("name", step.get("uses")): step for step in found["jobs"]["gate"]["steps"]}
-    assert steps["Install"]["run"].splitlines() == ["pip install stress-harness==0.1.0", *installed]
+    assert steps["Install"]["run"].splitlines() == ["pip install stress-harness==0.2.0", *installed]
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     assert steps["actions/setup-python@v5"]["with"] == {"python-version": version}
     assert found["on"]["workflow_dispatch"]["inputs"]["candidate"]["default"] == "models/candidate.safetensors"
@@ -403,7 +403,7 @@ def test_without_a_record_it_says_what_writes_one(shop, capsys):
 
 def test_the_record_says_which_version_wrote_what(older):
     record = json.loads((older / "stress_tests" / RECORD).read_bytes())
-    assert record["version"] == "0.1.0"
+    assert record["version"] == "0.2.0"
     assert set(record["files"]) == {path.name for path in (older / "stress_tests").glob("test_*.py")}
 
 
