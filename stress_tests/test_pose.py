@@ -1,4 +1,4 @@
-"""Turning and moving an object at once, to the corners of what was promised, must not change what it is."""
+"""Turning and moving an object at once, to the corners of the augmentation range, must not change what it is."""
 
 from harness.measures import accuracy
 from harness.plugin import check

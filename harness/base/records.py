@@ -65,7 +65,7 @@ def _made(kind: Any) -> Any:
 def refusal_of_schema(path: object, found: object, *, expected: int) -> str:
     """Return the message for a file of another schema, which names what to do about one of version 0.1."""
     if found == 1:
-        return f"{path}: schema 1 of version 0.1; run `stress-harness init --update`"
+        return f"{path}: schema 1 of version 0.1; run `stress-harness init --update --write`"
     return f"{path}: schema {found!r}, and this version reads schema {expected}"
 
 

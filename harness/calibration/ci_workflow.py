@@ -18,7 +18,7 @@ WORKFLOW = ".github/workflows/model-gate.yml"
 
 _TEXT = """\
 # Gates a checkpoint on each pull request that touches it, or one that is named by hand: "Run workflow" asks for its
-# path. The test images must be in the repository, or be fetched in a step before the gate. Gates that fail stand as
+# path. The test images must be in the repository, or be fetched in a step before the gate. Checks that fail stand as
 # annotations beside the pull request, their table on the job's page, and the reports with pictures are an artifact.
 # Exit status 1 means that the model is worse, 4 that the run could not judge. Where your package index does not have
 # the harness, install it from where it is: the path or the address of its wheel.

@@ -195,7 +195,7 @@ def _checks_there(path: Path, images: LabelledImages) -> ChecksFile | None:
 def _lacking(checks: ChecksFile, rows: Sequence[StarterCheck], request: InitRequest) -> tuple[StarterCheck, ...]:
     """Return the rows of the families named that a checks file lacks; what it has is not touched.
 
-    Raises `InputError` for a bound by hand that it does not have.
+    Raises `InputError` for a threshold by hand that it does not have.
     """
     thresholds = [check.hand and check.hand.threshold for check in checks.family("clean")]
     if request.min_accuracy is not None and thresholds and request.min_accuracy not in thresholds:
@@ -257,7 +257,7 @@ def _untrained(network: NetworkOptions, folder: Path) -> Path:
     import torch
 
     if (build := network.builder()) is None:
-        raise InputError("without --checkpoint or --stress-model")
+        raise InputError("without --checkpoint or --model")
     path = folder / "untrained.pth"
     torch.save(build().state_dict(), path)
     return path

@@ -75,9 +75,11 @@ def update(folder: Path, *, write: bool) -> Updated:
     try:
         known = read_json(_Record, path.read_text("utf-8"), where=str(path))
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); `stress-harness init` writes it together with the tests"
-        ) from None
+        if not _migrated(folder):
+            raise InputError(
+                f"{path}: cannot be read ({error.strerror}); `stress-harness init` writes it together with the tests"
+            ) from None
+        known = _Record("0.1", {})
     shipped = {test.name: test for test in shipped_tests()}
     written: dict[str, ShippedTest] = {}
     lines: list[str] = []

@@ -60,11 +60,11 @@ def _known(role: str) -> str:
 
 @record
 class Threshold:
-    """A threshold and where it comes from; the healthy values are those of `reference_models` networks of other seeds.
+    """A threshold and its provenance: mean and standard deviation of `reference_models` networks of other seeds.
 
     It was made for `n` images, by default all of the data's. A calibrated threshold lies `k` standard deviations of
     prediction off the mean, and notices a loss of `minimum_detectable_drop`, in the unit of the metric, with 95% power.
-    Its `check` is the beginning of the `definition` that the check had when it was calibrated.
+    Its `definition` is the beginning of the one that the check had when it was calibrated.
     """
 
     threshold: int | float
@@ -177,7 +177,7 @@ class Check:
                 )
         if check.hand and check.holds(metric.worst(images), check.hand.threshold):
             raise ChecksError(
-                f"no {metric.name} is beyond {check.hand.threshold}, so that the gate cannot fail; without a "
+                f"no {metric.name} is beyond {check.hand.threshold}, so that the check cannot fail; without a "
                 "threshold the check is informational"
             )
         return check
@@ -358,14 +358,14 @@ class Verdict:
         if self.value is None:
             return f"{check.id}: {self.status.replace('_', ' ')}: {self.detail}"
         value, must_be = self.numbers
-        threshold, missed, held = ("threshold", ">", "<=") if check.direction == "at_most" else ("threshold", "<", ">=")
+        missed, held = (">", "<=") if check.direction == "at_most" else ("<", ">=")
         if self.threshold is None:
-            relation = f"(informational: {check.informational or self._how_to_gate(threshold)})"
+            relation = f"(informational: {check.informational or self._how_to_calibrate()})"
         elif self.status == "pass" and not check.holds(self.value, self.threshold):
             why = "chance may explain" if check.significance else "its interval allows on other images"
-            relation = f"beyond {threshold} {must_be}, which {why}"
+            relation = f"beyond threshold {must_be}, which {why}"
         else:
-            relation = f"{held if self.status == 'pass' else missed} {threshold} {must_be}"
+            relation = f"{held if self.status == 'pass' else missed} threshold {must_be}"
         low, high = self.interval or (math.nan, math.nan)
         facts = f"n={self.n}, 95% CI {self._number(low)} to {self._number(high)}"
         reference = check.reference
@@ -373,17 +373,17 @@ class Verdict:
             spread = self._number(reference.std) if self.unit is not Unit.IMAGES else f"{reference.std:.1f}"
             facts += f"; {_reference_models(reference)} {self._number(reference.mean)} ± {spread}"
         if check.hand and self.threshold is not None:
-            facts += f"; {threshold} set by hand"
+            facts += "; threshold set by hand"
         parts = [f"{check.id}: {metric} {value} {relation} ({facts})", self.detail]
         if ROLES[check.role].precondition and self.status == "error":
             parts.append(f"the {check.role} itself is not what it should be, so nothing can be judged against it")
         parts.append(f"pictures in {report}#{check.id}" if report else "")
         return "; ".join(part for part in parts if part)
 
-    def _how_to_gate(self, threshold: str) -> str:
+    def _how_to_calibrate(self) -> str:
         if self.check.role != "candidate":
-            return f"no {threshold}"
-        return f"no {threshold} yet, `stress-harness calibrate --family {self.check.family}` makes one"
+            return "no threshold"
+        return f"no threshold yet, `stress-harness calibrate --family {self.check.family}` makes one"
 
     def _number(self, value: float) -> str:
         return self.unit.format(value, decimals=4)
@@ -398,7 +398,7 @@ class Verdict:
         return read_json(Verdict, wire, where="a worker's verdict")
 
     def as_json(self) -> dict[str, Any]:
-        """Return the gate's entry in `stress.json`."""
+        """Return the check's entry in `stress.json`."""
         threshold, reference = self.check.binding, self.check.reference
         return {
             "id": self.check.id,
@@ -425,11 +425,11 @@ class Verdict:
 
 
 def _reference_models(reference: Threshold) -> str:
-    """Say of how many retrains a mean and a spread are, as far as that is known."""
+    """Return the number of reference models behind a mean and a standard deviation, if it is known."""
     return (
         f"{reference.reference_models} reference model{'' if reference.reference_models == 1 else 's'}"
         if reference.reference_models
-        else "reference_models"
+        else "reference models"
     )
 
 

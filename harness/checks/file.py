@@ -73,7 +73,7 @@ class ChecksFile:
     """A checks file as read.
 
     `recipe` says whose reference models the thresholds come from; `budgets` gives, by metric or family, the largest
-    loss that a check may fail to notice and still be a check. The rows of the `golden` set, which lies beside the file,
+    loss that a check may fail to notice and still have a threshold. The rows of the `golden` set, which lies beside the file,
     are the last of the `checks`.
     """
 
@@ -96,7 +96,7 @@ class ChecksFile:
 
     @property
     def panel_predictions(self) -> Path | None:
-        """Return the file of what the panel knows, which the recipe names as seen from this file; None for none."""
+        """Return the file of panel predictions, which the recipe names as seen from this file; None for none."""
         named = self.recipe.get("panel_predictions")
         return None if named is None else self.path.parent / str(named)
 
@@ -202,10 +202,10 @@ def _check(row: Any, where: str, data: DataFingerprint) -> Check:
         )
     if check.family == GOLDEN:
         raise ChecksError(
-            f"{where}: rows of family {GOLDEN!r} are made of the golden set; `harness golden add` adds one"
+            f"{where}: rows of family {GOLDEN!r} are made of the golden set; `stress-harness golden add` adds one"
         )
     if check.significance == 0:
-        raise ChecksError(f"{where}: significance is 0, and no probability is below, so that the gate cannot fail")
+        raise ChecksError(f"{where}: significance is 0, and no probability is below, so that the check cannot fail")
     try:
         images = data.size_of(check.family)
         return check.with_metric(METRICS[check.metric], images=images) if check.metric in METRICS else check

@@ -125,9 +125,7 @@ def calibrate_command(
     from harness.calibration.thresholds import PROVISIONAL
 
     if any(option.partition("=")[0] == "--stress-budget" for option in passed_on()):
-        raise InputError(
-            "--stress-budget: is of a run; write calibrate --budget, before --, which the checks file keeps"
-        )
+        raise InputError("--stress-budget applies to gate runs; use calibrate --budget, before --")
     request = CalibrationRequest(
         checks_path,
         checkpoints,
@@ -157,7 +155,7 @@ def calibrate_command(
         print("\n".join(["these thresholds are provisional; more reference models would gain:", *more]))
     print(f"thresholds: {checks_path}\nmeasurements: {done.panel_path}")
     if done.predictions_path:
-        print("\n".join([f"what the panel knows: {done.predictions_path}", *done.notes]))
+        print("\n".join([f"panel predictions: {done.predictions_path}", *done.notes]))
     return OK
 
 

@@ -57,16 +57,18 @@ class Command(click.Command):
 def _one_each(args: Sequence[str], many: Sequence[str]) -> list[str]:
     """Return arguments in which an option that takes many values stands before each of them."""
     result: list[str] = []
-    current = ""
+    current, without_value = "", False
     for argument in args:
-        if argument in many:
-            current = argument
-        elif argument.startswith("-") or not current:
-            current = ""
-            result.append(argument)
-        else:
+        if current and not argument.startswith("-"):
             result += [current, argument]
-    return result + ([current] if args and args[-1] == current else [])
+            without_value = False
+            continue
+        if without_value:  # Click refuses it.
+            return [*result, current]
+        current, without_value = (argument, True) if argument in many else ("", False)
+        if not current:
+            result.append(argument)
+    return [*result, current] if without_value else result
 
 
 def passed_on() -> tuple[str, ...]:

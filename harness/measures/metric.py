@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 Direction = Literal["at_least", "at_most"]
-"""On which side of its threshold a measurement must lie: above a threshold, or below a threshold."""
+"""On which side of its threshold a measurement must lie: at least a minimum, or at most a maximum."""
 
 
 Scale = Literal["plain", "root"]

@@ -104,8 +104,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Check all inputs in the controller, where a `UsageError` ends the run with exit status 4."""
     config.addinivalue_line(
         "markers",
-        "stress_check(family, metric=None, **keys): a stress test, run once per row of this family, and metric, in "
-        "the checks file; `keys` are those that its rows have besides those of all rows, each with its type.",
+        "stress_check(family, *keys, metric="
+        "): a stress test, run once per check of this family, and metric, in "
+        "the checks file; `keys` are those that its checks have besides those of all checks.",
     )
     try:
         run = GateRun(config)

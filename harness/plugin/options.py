@@ -36,7 +36,7 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
     environment for some reason, may have options of these names itself, and pytest ends when two plugins do.
     """
     plain = ", ".join(f"--{role}" for role in ROLES)
-    about = f"{plain} and --checks are known where stress_tests/ has a check, or one is named"
+    about = f"{plain} and --checks are known where stress_tests/ has a gate, or one is named"
     group = parser.getgroup("stress harness", f"model quality gate for image classifiers ({about})")
     known = [setting for name, setting in SETTINGS.items() if may_be_gate_run(config) or not is_bare(name)]
     add_settings(group.addoption, known, option_of_pytest)

@@ -85,7 +85,7 @@ class GateRun:
         self.costs: Costs | None = None
         """What an image costs, measured by the controller of a run that is to fit into a time."""
         self.misplaced = False
-        """Whether workers have stress tests though this is no run of a check."""
+        """Whether workers have stress tests though this is no run of a gate."""
 
     @property
     def rows(self) -> frozenset[str]:

@@ -89,7 +89,8 @@ def judged(request: RunRequest, *, shown: bool = False, on_line: Callable[[str],
     arguments = command_line(request)
     forget(request.root / (value_in(arguments, "reports") or request.reports))
     result = execute(request, shown=shown, on_line=on_line)
-    if not result.concluded and not all((result.reports / name).exists() for name in REPORTS):
+    there = all((result.reports / name).exists() for name in REPORTS)
+    if not result.concluded and not (there and result.report and result.report["verdict"] == "error"):
         reason = without_verdict(result.status)
         write_refusal(refusal_of(None, [reason], command=["pytest", *arguments]), result.reports)
     return result

@@ -16,7 +16,7 @@ def plan_lines(plan: Plan) -> list[str]:
 
     With a budget, the first line after the table says how the run fits into it.
     """
-    head = ("", "images", "of", "tests", "passes", "image-poses", "maps", "cached", "time", "minimum_detectable_drop")
+    head = ("", "images", "of", "tests", "passes", "image-poses", "maps", "cached", "time", "detectable drop")
     costs = plan.costs
     rows: list[tuple[str, ...]] = [head]
     for name, line in {**plan.lines, "all": plan.total}.items():
@@ -30,7 +30,7 @@ def plan_lines(plan: Plan) -> list[str]:
     return [
         *aligned(rows),
         *([] if plan.budget is None else [_fit_in_words(plan, plan.budget)]),
-        "minimum_detectable_drop: the smallest loss of accuracy, in points of 90%, detected with 95% power if chance "
+        "detectable drop: the smallest loss of accuracy, in points of 90%, detected with 95% power if chance "
         "alone made the spread",
         f"{plan.images:,} images; {costs.seconds_per_pose * 1000:.2g} ms an image and pose, "
         f"{costs.map_seconds * 1000:.2g} ms a map, measured on one batch each, of one core; times are those of "

@@ -212,9 +212,9 @@ def _run(
             ended = subprocess.run(command, check=False, **how)  # noqa: S603  Our own command.
         return (_INTERRUPTED if ended.returncode == -signal.SIGINT else ended.returncode), ()
     if on_line is None:
-        run = subprocess.run(command, capture_output=True, text=True, check=False, **how)  # noqa: S603
+        run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, **how)  # noqa: S603
         return run.returncode, tuple((run.stdout + run.stderr).strip().splitlines())
-    how |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    how |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     lines: list[str] = []
     with subprocess.Popen(command, **how) as child:  # noqa: S603
         for line in child.stdout or ():
@@ -244,6 +244,7 @@ def hand_over(request: RunRequest, path: Path) -> Path:
         "answers": request.answers and str(request.answers),
         "panel_predictions": request.panel_predictions and str(request.panel_predictions),
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(asked), "utf-8")
     return path
 

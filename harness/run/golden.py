@@ -98,7 +98,7 @@ class AddedImages:
         right, reference_models = image.reference
         if right == reference_models:
             return image.agreed
-        return f"only {image.agreed}: this gate fails about {1 - right / reference_models:.0%} of reference models"
+        return f"only {image.agreed}: this check fails about {1 - right / reference_models:.0%} of reference models"
 
 
 def add_golden_images(

@@ -201,7 +201,7 @@ def _judged(checkpoints: dict[str, Path], checks: Path, passed: Sequence[str]) -
                 options=("-q", "-p", "no:cacheprovider", "-p", "no:html", *passed),
             )
             result = execute(request)
-        if result.report is None:
+        if result.report is None or not result.concluded:
             said = f"{path}: the stress tests ended with exit status {result.status}:"
             raise InputError(said, below=result.printed)
         found.append(Judged.of(name, str(path), result.report))

@@ -248,8 +248,8 @@ def _sampled(verdicts: Sequence[Verdict]) -> list[str]:
         return []
     said = some_of([f"{family} ({share:.0%})" for family, share in shares.items()], shown=20)
     return [
-        f"to fit into the time given, some families were measured on a share of their images: {said}; `python -m "
-        "harness calibrate --budget` makes thresholds for samples that fit"
+        f"to fit into the time given, some families were measured on a share of their images: {said}; "
+        "`stress-harness calibrate --budget` makes thresholds for samples that fit"
     ]
 
 

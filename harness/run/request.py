@@ -129,7 +129,7 @@ class RunRequest:
             given = self.roles.get(name)
             if given == "none":
                 if not role.optional:
-                    raise InputError(f"a check needs a {name}; name a checkpoint", setting=f"{name} none")
+                    raise InputError(f"the gate needs a {name}; name a checkpoint", setting=f"{name} none")
             elif given is not None:
                 found[name] = Path(given)
             elif (path := role.default(self.root / "models", shipped_data=self._ours)) is not None:

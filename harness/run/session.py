@@ -99,7 +99,7 @@ class StressSession:
     def inputs(self) -> dict[str, str]:
         """Return the SHA-256 of all that is judged and judged by, by the path, or name, that it was read from."""
         read = {f"{role} {model.path}": model.sha256 for role, model in self.roles.items()}
-        known = {"what the panel knows": self.panel_predictions.sha256} if self.panel_predictions else {}
+        known = {"panel predictions": self.panel_predictions.sha256} if self.panel_predictions else {}
         return {
             f"{self.checks.path}": self.checks.sha256,
             f"data {self.images.name}": self.images.sha256,

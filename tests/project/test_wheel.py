@@ -89,7 +89,7 @@ class Bright(torch.nn.Module):
 def project(tmp_path, python) -> Path:
     """A project of its own: photographs, a network and its weights, and the gate that the package makes of it."""
     rng = np.random.default_rng(0)
-    for name, bright in (("threshold", slice(8, 16)), ("sky", slice(0, 8))):
+    for name, bright in (("floor", slice(8, 16)), ("sky", slice(0, 8))):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for number in range(10):
             pixels = rng.integers(0, 100, (16, 16, 3), dtype=np.uint8)
