@@ -73,8 +73,7 @@ class ChecksFile:
     """A checks file as read.
 
     `recipe` says whose reference models the thresholds come from; `budgets` gives, by metric or family, the largest
-    loss that a check may fail to notice and still have a threshold. The rows of the `golden` set, which lies beside the file,
-    are the last of the `checks`.
+    drop that a check with a threshold may miss. The checks of the `golden` set, which lies beside the file, come last.
     """
 
     path: Path

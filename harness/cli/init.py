@@ -143,7 +143,7 @@ def _told(plan: Initialized, request: InitRequest, here: Path) -> list[str]:
         f"checks: {said}",
         *(f"written: {here / path}" for path in plan.written),
         *(f"as it was: {here / path}" for path in plan.unchanged),
-        f"with a threshold by hand: {', '.join(thresholds) or 'none'}; all else is informational until it is calibrated",
+        f"with a threshold by hand: {', '.join(thresholds) or 'none'}; all others are informational until calibrated",
         *_first_threshold(plan, request),
         *_fit_lines(plan, here / TESTS / CHECKS),
         "next:",

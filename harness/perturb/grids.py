@@ -58,7 +58,7 @@ VIEWS: Mapping[str, tuple[Perturbation, ...]] = {
     "mirrored": (HorizontalFlip(),),
     "corners": augmentation_range_corners(),
 }
-"""Perturbations of all images that a check may pool: as they are, in a mirror, at the corners of the augmentation range."""
+"""Perturbations that a check may pool: none, a mirror, the corners of the augmentation range."""
 
 
 def views_of(names: Sequence[str] | None, pose: Pose) -> tuple[Perturbation, ...]:

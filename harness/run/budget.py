@@ -101,7 +101,7 @@ def noticeable_loss(images: int) -> float:
     """Return the loss of accuracy that a family notices with 95% power on so many images, by the binomial alone.
 
     (z of the false alarm + z of the power) · sqrt(p (1 - p) / n) at an accuracy p of 90%: what calibration's thresholds
-    notice when reference models differ by chance only (`harness.calibration.thresholds.Calibrated.minimum_detectable_drop`).
+    notice when reference models differ by chance only (`Calibrated.minimum_detectable_drop`).
     """
     from scipy.stats import norm
 
@@ -251,7 +251,7 @@ def samples_in_toml(samples: Mapping[str, int], plan: Plan) -> list[str]:
     return [
         f"[data.samples]  # so that a run takes {duration(plan.budget)} on {in_cores(plan.costs.cores)}",
         *(
-            f"{name:{width}} = {size}  # detectable drop: {100 * noticeable_loss(size):.1f} points of 90% with 95% power"
+            f"{name:{width}} = {size}  # detectable drop: {100 * noticeable_loss(size):.1f} points of 90%, 95% power"
             for name, size in samples.items()
         ),
     ]

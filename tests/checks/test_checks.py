@@ -254,7 +254,7 @@ def test_a_threshold_lies_in_the_range_of_its_metric(tmp_path, metric, threshold
 @pytest.mark.parametrize(
     ("metric", "keys", "message"),
     [
-        ("accuracy", "hand = { threshold = 0 }", "no accuracy is beyond 0, so that the gate cannot fail"),
+        ("accuracy", "hand = { threshold = 0 }", "no accuracy is beyond 0, so that the check cannot fail"),
         ("accuracy_change", "hand = { threshold = -1.0 }", "no accuracy_change is beyond -1.0"),
         ("dead_maps", 'direction = "at_most"\nhand = { threshold = 1 }', "no dead_maps is beyond 1"),
         ("pair_failures", 'direction = "at_most"\nhand = { threshold = 100 }', "no pair_failures is beyond 100"),

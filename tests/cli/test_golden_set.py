@@ -290,7 +290,7 @@ def test_an_image_that_healthy_retrains_disagree_on_says_so(zoo, capsys):
     assert said[0].endswith("; 8 of 8 reference models get it right")
     share = f"{1 - count / 8:.0%}"
     assert said[1].endswith(
-        f"; only {count} of 8 reference models get it right: this gate fails about {share} of reference models"
+        f"; only {count} of 8 reference models get it right: this check fails about {share} of reference models"
     )
     assert [image.reference for image in read_checks(zoo.checks).golden] == [(8, 8), (count, 8)]
     assert zoo.golden("list") == 0

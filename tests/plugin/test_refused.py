@@ -30,7 +30,7 @@ def expect_refusal(folder, said):
         (("--stress-profile=nope",), "argument --stress-profile: invalid choice: 'nope'"),
         (("--stress-size", "axb"), "--stress-size axb: expected a number of pixels"),
         (("--stress-timeout", "-1"), "--stress-timeout -1: expected seconds"),
-        (("--candidate", "none"), "--candidate none: a check needs a candidate"),
+        (("--candidate", "none"), "--candidate none: the gate needs a candidate"),
         (("--stress-ray-workers", "2"), "are settings of the backend ray"),
         (("--stress-backend", "ray", "-n", "2"), "divides the work itself; leave out -n"),
         (("--stress-backend", "ray", "--stress-budget", "20m"), "what a run costs is measured on this machine alone"),

@@ -77,7 +77,7 @@ def test_paths_are_joined_to_their_options():
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (RunRequest({"candidate": "none"}), "candidate none: a check needs a candidate; name a checkpoint"),
+        (RunRequest({"candidate": "none"}), "candidate none: the gate needs a candidate; name a checkpoint"),
         (RunRequest(budget="soon"), "budget soon: expected a time"),
         (RunRequest(timeout=-1), "timeout -1: expected seconds"),
         (RunRequest(ray_workers=2), "are settings of the backend ray"),
