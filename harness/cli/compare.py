@@ -111,10 +111,10 @@ def _compare_many(paths: tuple[Path, ...], checks_path: Path, output: Path, *, a
     from harness.run.request import joined
     from harness.run.settings import option_of_pytest
 
-    gate_settings = [setting for setting in MODEL_SETTINGS if setting.group != "backend"]
     refuse_own("--candidate", "--checks", "--stress-reports")
     passed = (
-        tuple(part for option in options_of(values(), gate_settings, option_of_pytest) for part in option) + passed_on()
+        tuple(part for option in options_of(values(), MODEL_SETTINGS, option_of_pytest) for part in option)
+        + passed_on()
     )
     # What the project's configuration says of the network, and what is said here.
     network = project_request(checks_path, passed).network_options

@@ -16,6 +16,9 @@ from harness.run.settings import SETTINGS
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+_PIXELS = frozenset({"size", "resize", "crop"})
+"""Settings that are texts, such as 224x320, and may be numbers in Python."""
+
 
 def gate(
     candidate: str | Path | None = None,
@@ -31,10 +34,10 @@ def gate(
     checkpoint_key: str | None = None,
     strip_prefix: str | None = None,
     data: str = "fashion-mnist",
-    size: str | None = None,
+    size: str | int | None = None,
     channels: int | None = None,
-    resize: str | None = None,
-    crop: str | None = None,
+    resize: str | int | None = None,
+    crop: str | int | None = None,
     interpolation: str | None = None,
     antialias: str = "yes",
     transform: str | None = None,
@@ -75,6 +78,7 @@ def gate(
     if unknown := others.keys() - ROLES.keys():
         raise TypeError(f"gate() got an unexpected keyword argument {min(unknown)!r}")
     settings = {name: given[setting.argument] for name, setting in SETTINGS.items() if setting.argument in given}
+    settings |= {name: str(value) for name, value in settings.items() if name in _PIXELS and isinstance(value, int)}
     request = RunRequest.of(settings, tests=(str(tests),), options=tuple(options), root=Path.cwd())
     request.expect_sound()
     return judged(request, on_line=print if progress else None)

@@ -193,6 +193,13 @@ class RunRequest:
 
     def expect_sound(self) -> None:
         """Raise `InputError` for a setting that is none, or contradicts another, before anything is loaded."""
+        for name, value in self.values.items():
+            setting = SETTINGS[name]
+            if setting.choices and value is not None and value not in setting.choices:
+                known = ", ".join(map(str, setting.choices))
+                raise InputError(f"expected one of {known}", setting=f"{name} {value}")
+            if setting.multiple and isinstance(value, str):
+                raise InputError(f"expected a list of texts, found {value!r}", setting=name)
         _ = self.checkpoints, self.backend_options, self.budget_seconds, self.timeout_seconds
 
 

@@ -480,3 +480,10 @@ def test_options_win_over_augment_and_preset(tmp_path, monkeypatch, tiny_data, a
     monkeypatch.setattr("harness.networks.training.train", keep)
     assert main(["train", str(tmp_path / "m.safetensors"), *arguments]) == 2
     assert {name: getattr(configs[0], name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("arguments", [["--checkpoints", "--jobs", "2"], ["--checkpoints"]])
+def test_an_option_for_many_files_that_names_none_is_refused(arguments, capsys):
+    """As an empty pattern of a shell leaves it: nothing is trained in their place."""
+    assert main(["calibrate", *arguments]) == 2
+    assert "--checkpoints" in capsys.readouterr().err

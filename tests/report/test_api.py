@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import harness
 from harness.base.errors import InputError
 from harness.checks.roles import ROLES
 from harness.report.api import gate
-from harness.run.execute import RunResult, execute
+from harness.run.execute import RunResult, _run, execute
 from harness.run.request import RunRequest
 
 PAGE = Path(__file__).parents[2] / "docs/python.md"
@@ -101,6 +102,20 @@ def test_a_setting_that_is_none_is_refused_by_its_name(zoo):
         gate("new.safetensors", size="0")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"profile": "fast"}, "^profile fast: expected one of quick, default, thorough"),
+        ({"backend": "gpu"}, "^backend gpu: expected one of process, ray"),
+        ({"channels": 2}, "^channels 2: expected one of 1, 3"),
+        ({"model_arg": "a=1"}, "^model-arg: expected a list of texts, found 'a=1'"),
+    ],
+)
+def test_a_value_that_a_setting_cannot_have_is_refused(arguments, said):
+    with pytest.raises(InputError, match=said):
+        gate(**arguments)
+
+
 def test_an_argument_that_is_neither_setting_nor_role_is_refused():
     with pytest.raises(TypeError, match="unexpected keyword argument 'teachers'"):
         gate("new.safetensors", teachers="big.safetensors")
@@ -117,6 +132,30 @@ def test_a_run_that_crashes_is_a_verdict_with_reports(tmp_path, monkeypatch):
     assert "exit status -11 and without a verdict" in result.headline
     assert json.loads((tmp_path / "reports/stress.json").read_text())["verdict"] == "error"
     assert result.page.exists()
+
+
+def test_a_report_of_a_run_that_crashes_at_its_end_says_so(tmp_path, monkeypatch):
+    """The child has written that all passes, and dies before it says that it has ended."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("harness.run.execute._run", lambda *_, **__: (139, _reports_that_pass(tmp_path / "reports")))
+    result = gate("new.safetensors")
+    assert (result.verdict, result.exit_status) == ("error", 4)
+    assert json.loads((tmp_path / "reports/stress.json").read_bytes())["verdict"] == "error"
+
+
+def _reports_that_pass(folder):
+    folder.mkdir()
+    for name in ("stress.html", "stress.md"):
+        (folder / name).write_text("PASS")
+    (folder / "stress.json").write_text('{"verdict": "pass"}')
+    return ()
+
+
+def test_output_that_is_no_text_is_shown_as_far_as_it_is():
+    printed = []
+    code = "import sys; sys.stdout.buffer.write(b'caf\\xe9 done\\n')"
+    status, lines = _run([sys.executable, "-c", code], dict(os.environ), shown=False, on_line=printed.append)
+    assert (status, lines) == (0, ("caf\ufffd done",))
 
 
 def test_its_lines_are_told_as_they_come(tmp_path):

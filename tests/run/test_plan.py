@@ -151,7 +151,9 @@ def test_a_budget_names_samples_for_the_checks_file(pytester):
     zoo = GatedZoo(pytester)
     result = zoo.run("--stress-plan", "--stress-budget", "0.001s")
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["*[[]data.samples]*", "clean * = 100  # detects 15.0 points of 90% with 95% power"])
+    result.stdout.fnmatch_lines(
+        ["*[[]data.samples]*", "clean * = 100  # detectable drop: 15.0 points of 90%, 95% power"]
+    )
     zoo.run("--stress-plan", "--stress-budget", "9h").stdout.fnmatch_lines(["all images fit into 9.0 h on *"])
 
 
@@ -162,7 +164,7 @@ def test_a_plan_for_a_calibration_counts_what_only_that_makes_known(pytester):
         '[[check]]\nid = "known"\nfamily = "consensus"\nmetric = "consensus_set_errors"\nunder = ["rest", "mirrored"]\n'
     )
     zoo.bind(f"{row}\n[[check]]{ROWS.split('[[check]]')[1]}")
-    zoo.run("--stress-plan", "--stress-budget", "0.001s").stdout.fnmatch_lines(["consensus = 100  # detects*"])
+    zoo.run("--stress-plan", "--stress-budget", "0.001s").stdout.fnmatch_lines(["consensus = 100  # detectable drop*"])
     zoo.run("--stress-plan").stdout.re_match_lines([r"consensus +400 +400 +2 +0 +0 +0 +0 +0 s"])
 
 
