@@ -67,3 +67,13 @@ def zoo(request, pytester, tmp_path, monkeypatch):
     if marker and marker.args:
         place.bind(*marker.args)
     return place
+
+
+@pytest.fixture(autouse=True)
+def nothing_declared_stays(monkeypatch):
+    """Hide from each test what user code of another test has declared in this process."""
+    from harness.measures import METRICS
+    from harness.perturb.corruptions import CORRUPTIONS
+
+    for table in (CORRUPTIONS, METRICS):
+        monkeypatch.setattr(table, "_added", {})

@@ -13,7 +13,7 @@ from harness.base.errors import InputError
 from harness.base.registry import Registry
 from harness.calibration.recording import Recording
 from harness.checks import read_checks
-from harness.measures import METRICS, Measurement, Metric, Unit, measure
+from harness.measures import Measurement, Metric, Unit, measure
 from harness.perturb.corruptions import CORRUPTIONS, SHIPPED, Corruption, corruption
 
 DUSK = '''
@@ -64,13 +64,6 @@ family = "torn"
 metric = "torn"
 hand = { threshold = 0.5 }
 """
-
-
-@pytest.fixture(autouse=True)
-def as_before(monkeypatch):
-    """Whatever a test declares is forgotten after it."""
-    for table in (CORRUPTIONS, METRICS):
-        monkeypatch.setattr(table, "_added", {})
 
 
 @pytest.fixture
