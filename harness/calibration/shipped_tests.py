@@ -69,13 +69,13 @@ def update(folder: Path, *, write: bool) -> Updated:
 
     A test that the user has edited counts where the shipped one has changed, too. With `write`, what changed in tests
     that were not edited is taken over, and no longer counts; files of version 0.1 are written in schema 2. Raises
-    `InputError` for a folder without a record.
+    `InputError` for a folder without a record and without such files.
     """
-    path = folder / RECORD
+    path, migrated = folder / RECORD, _migrated(folder)
     try:
         known = read_json(_Record, path.read_text("utf-8"), where=str(path))
     except OSError as error:
-        if not _migrated(folder):
+        if not migrated:
             raise InputError(
                 f"{path}: cannot be read ({error.strerror}); `stress-harness init` writes it together with the tests"
             ) from None
@@ -101,7 +101,6 @@ def update(folder: Path, *, write: bool) -> Updated:
                 written[name] = new
             else:
                 differing += 1
-    migrated = _migrated(folder)
     for file, _ in migrated.values():
         again = "" if file.name == LIST else "; after this, calibrate the thresholds of its panel again"
         lines.append(f"{file}: schema 1 of version 0.1{again}")

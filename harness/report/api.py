@@ -87,8 +87,8 @@ def gate(
 def judged(request: RunRequest, *, shown: bool = False, on_line: Callable[[str], None] | None = None) -> RunResult:
     """Run the gate as `execute` does, and see to it that reports say what came of it.
 
-    One that ends without them, such as by a crash, or before the plugin that writes them is loaded, is told of in
-    reports all the same; those of an earlier run are removed.
+    Reports of an earlier run are removed. A run that crashes, even after it wrote its reports, leaves reports with the
+    verdict `error`, and so does one that ends before the plugin is loaded.
     """
     arguments = command_line(request)
     forget(request.root / (value_in(arguments, "reports") or request.reports))
