@@ -185,8 +185,8 @@ def asked_to_record(families: str | None, **more):
 _REMEMBERED: dict[str, tuple[int, str, str, dict[str, bytes]]] = {}
 
 
-_REPORTS = b"@REPORTS@"
-"""Stands in what is remembered for the folder of the reports, which is another each time."""
+_REPORTS, _RUN = b"@REPORTS@", b"@RUN@"
+"""Stand in what is remembered for the folder of the reports and the run's id, which are others each time."""
 
 
 def in_this_process(pytester, runs: list[list[str]]):
@@ -205,6 +205,7 @@ def in_this_process(pytester, runs: list[list[str]]):
             asked = json.loads(request.read_text())
             record = () if asked["record"] is None else (f"record={','.join(asked['record']) or 'all'}",)
             runs.append([*arguments, *record, *(["answers"] if asked["answers"] else [])])
+            run_id = asked.pop("run_id").encode()
             key = _digest(
                 pytester.path, [*(argument for argument in arguments if argument != str(reports)), str(asked)]
             )
@@ -213,7 +214,8 @@ def in_this_process(pytester, runs: list[list[str]]):
                     for name, value in (env or {}).items():
                         patch.setenv(name, value)
                     result = pytester.runpytest_inprocess(*arguments)
-                files = {path.name: path.read_bytes() for path in reports.glob("*") if path.is_file()}
+                kept = {path.name: path.read_bytes() for path in reports.glob("*") if path.is_file()}
+                files = {name: content.replace(run_id or _RUN, _RUN) for name, content in kept.items()}
                 answers = request.with_suffix(".answers.json")
                 said = answers.read_bytes().replace(str(reports).encode(), _REPORTS) if answers.exists() else b""
                 files |= {answers.name: said} if said else {}
@@ -221,7 +223,9 @@ def in_this_process(pytester, runs: list[list[str]]):
             status, out, err, files = _REMEMBERED[key]
             for name, content in files.items():
                 place = request if name == "request.answers.json" else reports / name
-                place.with_name(name).write_bytes(content.replace(_REPORTS, str(reports).encode()))
+                place.with_name(name).write_bytes(
+                    content.replace(_REPORTS, str(reports).encode()).replace(_RUN, run_id)
+                )
         return subprocess.CompletedProcess(command, status, out, err)
 
     return run

@@ -28,6 +28,7 @@ from harness.run.opening import expect_candidate, open_session, train_missing
 from harness.run.outcome import Outcome, SelfCheck
 from harness.run.overview import overview_of
 from harness.run.reported import Reported, outcome_of
+from harness.run.request import new_run_id
 from harness.run.time_limit import time_limit
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class GateRun:
         self.is_worker = hasattr(config, "workerinput")
         self.active = is_gate_run(config) and not config.option.help
         self.request = request_of_config(config)
+        self.run_id = self.request.run_id or new_run_id()
+        """The id of this run, which its parent process knows, too, if that waits for it."""
         self.checks: ChecksFile | None = None
         self.session: StressSession | None = None
         self.evidence = Evidence()

@@ -24,7 +24,7 @@ from harness.base.errors import InputError
 from harness.base.records import as_json, read_json
 from harness.run.budget import Plan
 from harness.run.outcome import NOT_JUDGED
-from harness.run.request import command_line, value_in
+from harness.run.request import command_line, new_run_id, value_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -167,6 +167,7 @@ def execute(
     result. On one `core` alone, as many run side by side as there are cores, and each ends with this process. Ctrl-C,
     which a terminal sends to the child too, is the child's to handle where it is shown: the status is 2 then.
     """
+    request = request if request.run_id else replace(request, run_id=new_run_id())
     arguments = command_line(request)
     python = ("-m", "pytest") if core is None else ("-c", _ON_ONE_CORE, str(core))
     command = [sys.executable, *python, *arguments]
@@ -240,6 +241,7 @@ def _interrupts_left_to_children() -> Iterator[None]:
 def hand_over(request: RunRequest, path: Path) -> Path:
     """Write what a request asks for beyond pytest's options into a file for `STRESS_REQUEST_FILE`; return its path."""
     asked = {
+        "run_id": request.run_id,
         "record": None if request.record is None else sorted(request.record),
         "answers": request.answers and str(request.answers),
         "panel_predictions": request.panel_predictions and str(request.panel_predictions),
@@ -256,6 +258,7 @@ def taken_over(request: RunRequest) -> RunRequest:
     asked = _read(Path(path))
     return replace(
         request,
+        run_id=str(asked.get("run_id") or ""),
         record=None if asked.get("record") is None else frozenset(asked["record"]),
         answers=Path(asked["answers"]) if asked.get("answers") else None,
         panel_predictions=Path(asked["panel_predictions"]) if asked.get("panel_predictions") else None,

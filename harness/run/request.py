@@ -6,6 +6,7 @@ import argparse
 import os
 import shlex
 import threading
+import uuid
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -47,7 +48,8 @@ class RunRequest:
     is resolved against, the folder of the project. `tests` are files or
     folders of stress tests, and `options` further options of pytest. Calibration alone asks for `record`, families or
     rows to measure without judging, empty for all; for `answers`, the folder in which the candidate's answers are left;
-    and for `panel_predictions` of another file than the recipe of the checks file names.
+    and for `panel_predictions` of another file than the recipe of the checks file names. `run_id` is that of the run,
+    as `new_run_id` makes it, or empty.
     """
 
     roles: Mapping[str, Spec] = field(default_factory=dict)
@@ -89,6 +91,7 @@ class RunRequest:
     answers: Path | None = None
     panel_predictions: Path | None = None
     root: Path = Path()
+    run_id: str = ""
 
     @staticmethod
     def of(values: Mapping[str, Any], **more: Any) -> RunRequest:
@@ -201,6 +204,11 @@ class RunRequest:
             if setting.multiple and isinstance(value, str):
                 raise InputError(f"expected a list of texts, found {value!r}", setting=name)
         _ = self.checkpoints, self.backend_options, self.budget_seconds, self.timeout_seconds
+
+
+def new_run_id() -> str:
+    """Return an id that no other run has: 32 hexadecimal digits."""
+    return uuid.uuid4().hex
 
 
 def command_line(request: RunRequest) -> list[str]:
