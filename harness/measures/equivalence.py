@@ -1,0 +1,321 @@
+"""Equal, different or inconclusive: exact bounds on how far an artifact is from its original, held to a tolerance.
+
+Two questions have two error rates. An artifact is equal if the upper bound is within the tolerance in every check.
+That is an intersection-union test (Berger 1982), so each check keeps its full level. It is different if the lower bound
+of some check is beyond the tolerance. There the checks share the level (Holm 1979). Between the two, more images tell.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CONFIDENCE = 0.99
+"""Of each one-sided bound."""
+MOST_IMAGES = 100_000_000
+"""Beyond so many images no number is named."""
+_ON_LOST = 0.9
+"""Share of the error that the bound on losses takes; the bound on gains, which matters less, has the rest."""
+_FEW = 30
+"""Images below which a bootstrap is not trusted, and how large a contribution is that counts as one."""
+_LARGE = 1e-3
+_RESAMPLES = 4_999
+_FEW_VALUES = 64
+
+Outcome = Literal["equal", "different", "inconclusive"]
+
+
+class Quantity(Protocol):
+    """A quantity measured on n images, with one-sided bounds of any confidence."""
+
+    @property
+    def value(self) -> float:
+        """Return the quantity as measured."""
+
+    @property
+    def n(self) -> int:
+        """Return the number of images."""
+
+    def limits(self, confidence: float) -> tuple[float, float]:
+        """Return a lower and an upper bound, each of this confidence."""
+
+    def of_more(self, factor: float) -> tuple[float, float, float]:
+        """Return value, and bounds of `CONFIDENCE`, if this many times the images gave the same."""
+
+
+def proportion_limits(count: float, n: float, confidence: float) -> tuple[float, float]:
+    """Return the exact one-sided bounds of a proportion, `count` of `n` (Clopper & Pearson 1934).
+
+    A count that is no whole number, a sum of shares, gets bounds between those of its neighbors.
+    """
+    from scipy.stats import beta
+
+    lower = float(beta.ppf(1 - confidence, count, n - count + 1)) if count > 0 else 0.0
+    upper = float(beta.ppf(confidence, count + 1, n - count)) if count < n else 1.0
+    return lower, upper
+
+
+def net_limits(lost: float, gained: float, n: float, confidence: float) -> tuple[float, float]:
+    """Return conservative one-sided bounds of a net loss, (lost - gained) / n, of paired predictions.
+
+    Each is made of exact bounds of both proportions, whose errors add up to that of the result (Bonferroni). The
+    proportion that matters takes nine tenths of it: losses for the upper bound, so that without gains hardly anything
+    is given away.
+    """
+    error = 1 - confidence
+    most, least = 1 - _ON_LOST * error, 1 - (1 - _ON_LOST) * error
+    upper = proportion_limits(lost, n, most)[1] - proportion_limits(gained, n, least)[0]
+    lower = proportion_limits(lost, n, most)[0] - proportion_limits(gained, n, least)[1]
+    return lower, upper
+
+
+@dataclass(frozen=True)
+class Proportion:
+    """A share of independent images, `count` of `n`."""
+
+    count: int
+    n: int
+
+    @property
+    def value(self) -> float:
+        """Return the share."""
+        return self.count / self.n
+
+    def limits(self, confidence: float) -> tuple[float, float]:
+        """Return Clopper's and Pearson's bounds."""
+        return proportion_limits(self.count, self.n, confidence)
+
+    def of_more(self, factor: float) -> tuple[float, float, float]:
+        """Return value and bounds at the same share of more images."""
+        return self.value, *proportion_limits(self.count * factor, self.n * factor, CONFIDENCE)
+
+
+@dataclass(frozen=True)
+class NetLoss:
+    """Correct predictions lost less those gained, as a share of `n` paired images."""
+
+    lost: int
+    gained: int
+    n: int
+
+    @property
+    def value(self) -> float:
+        """Return the net loss, in [-1, 1]."""
+        return (self.lost - self.gained) / self.n
+
+    def limits(self, confidence: float) -> tuple[float, float]:
+        """Return the bounds of `net_limits`."""
+        return net_limits(self.lost, self.gained, self.n, confidence)
+
+    def of_more(self, factor: float) -> tuple[float, float, float]:
+        """Return value and bounds at the same shares of more images."""
+        return self.value, *net_limits(self.lost * factor, self.gained * factor, self.n * factor, CONFIDENCE)
+
+
+@dataclass(frozen=True, eq=False)
+class Mean:
+    """The mean of what each image contributes, `each` (N,) in [-1, 1]: pooled over its views, or a distance.
+
+    The bounds are a bootstrap's that draws images with all their views (BCa, Efron 1987). Where fewer than 30 images
+    contribute at all, a bootstrap is too sure of itself. Then each contribution counts as that share of an image. That
+    is conservative: no variable within [0, 1] spreads more around its mean than one that is 0 or 1.
+    """
+
+    each: np.ndarray
+
+    @property
+    def value(self) -> float:
+        """Return the mean."""
+        return float(self.each.mean())
+
+    @property
+    def n(self) -> int:
+        """Return the number of images."""
+        return len(self.each)
+
+    def limits(self, confidence: float) -> tuple[float, float]:
+        """Return the bootstrap's bounds; of few contributions, those of shares of images."""
+        if int((np.abs(self.each) > _LARGE).sum()) < _FEW:
+            return self._of_shares(1.0, confidence)
+        return self._quantile(1 - confidence), self._quantile(confidence)
+
+    def of_more(self, factor: float) -> tuple[float, float, float]:
+        """Return value and bounds, whose distance shrinks with the root of the images."""
+        if int((np.abs(self.each) > _LARGE).sum()) * factor < _FEW:
+            return self.value, *self._of_shares(factor, CONFIDENCE)
+        lower, upper = self.limits(CONFIDENCE)
+        shrunk = math.sqrt(factor)
+        return self.value, self.value - (self.value - lower) / shrunk, self.value + (upper - self.value) / shrunk
+
+    def _of_shares(self, factor: float, confidence: float) -> tuple[float, float]:
+        gone, come = (float(np.clip(sign * self.each, 0, 1).sum()) * factor for sign in (1, -1))
+        if not (self.each < 0).any():
+            return proportion_limits(gone, self.n * factor, confidence)
+        return net_limits(gone, come, self.n * factor, confidence)
+
+    def _quantile(self, level: float) -> float:
+        """Return the bias-corrected and accelerated quantile; infinite where so many resamples do not reach it."""
+        from scipy.stats import norm
+
+        means, apart = self._resampled, self.each - self.value
+        below = (np.searchsorted(means, self.value, "left") + np.searchsorted(means, self.value, "right")) / 2
+        bias = norm.ppf(np.clip(below / len(means), 1e-6, 1 - 1e-6))
+        acceleration = float((apart**3).sum() / (6 * (apart**2).sum() ** 1.5))
+        at = bias + norm.ppf(level)
+        share = float(norm.cdf(bias + at / (1 - acceleration * at)))
+        position = share * (len(means) + 1)
+        if level < 1 / (len(means) + 1) or position < 1:
+            return -math.inf
+        return math.inf if position > len(means) else float(means[math.ceil(position) - 1])
+
+    @cached_property
+    def _resampled(self) -> np.ndarray:
+        generator, n = np.random.default_rng(0), len(self.each)
+        values, counts = np.unique(self.each, return_counts=True)
+        if len(values) <= _FEW_VALUES:  # Shares of a few views: how often each is drawn says all.
+            return np.sort(generator.multinomial(n, counts / n, size=_RESAMPLES) @ values / n)
+        return np.sort([self.each[generator.integers(0, n, n)].mean() for _ in range(_RESAMPLES)])
+
+
+@dataclass(frozen=True, eq=False)
+class Quantile:
+    """The value that a `share` of the images keep within, of `each` (N,), such as a 99th percentile."""
+
+    each: np.ndarray
+    share: float
+
+    @property
+    def value(self) -> float:
+        """Return the quantile as measured: the smallest value that the share keeps within."""
+        return float(np.sort(self.each)[max(math.ceil(self.share * self.n) - 1, 0)])
+
+    @property
+    def n(self) -> int:
+        """Return the number of images."""
+        return len(self.each)
+
+    def limits(self, confidence: float) -> tuple[float, float]:
+        """Return order statistics, exact for any distribution; infinite where there are too few images.
+
+        How many images lie below the quantile is binomial (David & Nagaraja 2003, "Order Statistics", section 7.1).
+        """
+        return self._at(1.0, confidence)
+
+    def of_more(self, factor: float) -> tuple[float, float, float]:
+        """Return value and bounds if more images had the same values."""
+        return self.value, *self._at(factor, CONFIDENCE)
+
+    def _at(self, factor: float, confidence: float) -> tuple[float, float]:
+        from scipy.stats import binom
+
+        n, ordered = round(self.n * factor), np.sort(self.each)
+        above = int(binom.ppf(confidence, n, self.share)) + 1
+        below = int(binom.ppf(1 - confidence, n, self.share))
+
+        def of_rank(rank: int) -> float:
+            return float(ordered[min(math.ceil(rank / n * self.n), self.n) - 1])
+
+        return (-math.inf if below < 1 else of_rank(below)), (math.inf if above > n else of_rank(above))
+
+
+@dataclass(frozen=True, eq=False)
+class Worst:
+    """The worst of several groups of images, such as classes, by name.
+
+    Groups of fewer than `least` images cannot be proved equal: the upper bound is that of the others. A lower bound
+    looks at all of them, and each has its part of the error.
+    """
+
+    parts: dict[str, Quantity]
+    least: int = 1
+
+    @property
+    def name(self) -> str:
+        """Return the group of the largest value, of the larger ones if there are any."""
+        return max(self.proved or self.parts, key=lambda name: self.parts[name].value)
+
+    @property
+    def proved(self) -> list[str]:
+        """Return the groups that are large enough."""
+        return [name for name, part in self.parts.items() if part.n >= self.least]
+
+    @property
+    def value(self) -> float:
+        """Return the value of the worst group."""
+        return self.parts[self.name].value
+
+    @property
+    def n(self) -> int:
+        """Return the images of all groups."""
+        return sum(part.n for part in self.parts.values())
+
+    def limits(self, confidence: float) -> tuple[float, float]:
+        """Return the largest of the lower bounds, and the largest of the upper ones of large groups."""
+        each = 1 - (1 - confidence) / len(self.parts)
+        lower = max(part.limits(each)[0] for part in self.parts.values())
+        upper = max((self.parts[name].limits(confidence)[1] for name in self.proved), default=math.inf)
+        return lower, upper
+
+    def of_more(self, factor: float) -> tuple[float, float, float]:
+        """Return value and bounds of the large groups, at the same shares of more images."""
+        grown = [self.parts[name].of_more(factor) for name in self.proved or self.parts]
+        return self.value, max(each[1] for each in grown), max(each[2] for each in grown)
+
+
+def outcome_of(measured: Quantity, tolerance: float, *, level: float = 1 - CONFIDENCE) -> Outcome:
+    """Return what bounds say of a tolerance; a difference is called one with an error of at most `level`."""
+    if measured.limits(1 - level)[0] > tolerance:
+        return "different"
+    return "equal" if measured.limits(CONFIDENCE)[1] <= tolerance else "inconclusive"
+
+
+def outcomes_of(checks: Sequence[tuple[Quantity, float]]) -> list[Outcome]:
+    """Return the outcome of each check, a quantity and its tolerance; those that differ share the level by Holm."""
+    different: set[int] = set()
+    while True:
+        level = (1 - CONFIDENCE) / max(len(checks) - len(different), 1)
+        outcomes = [outcome_of(measured, tolerance, level=level) for measured, tolerance in checks]
+        found = different | {at for at, outcome in enumerate(outcomes) if outcome == "different"}
+        if found == different:
+            return ["different" if at in different else each for at, each in enumerate(outcomes)]
+        different = found
+
+
+def overall(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return what all checks say together: different if one does, equal if all are, else inconclusive."""
+    if "different" in outcomes:
+        return "different"
+    return "equal" if outcomes and set(outcomes) == {"equal"} else "inconclusive"
+
+
+def least_images(tolerance: float) -> int:
+    """Return how many images without a change prove less than the tolerance, in (0, 1): 4,603 of 0.1%."""
+    return math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-tolerance))
+
+
+def images_needed(measured: Quantity, tolerance: float) -> int | None:
+    """Return on how many images, about, a quantity that stays as measured would be told from the tolerance.
+
+    None where the two are too close for any number that can be had.
+    """
+
+    def tells(factor: float) -> bool:
+        value, lower, upper = measured.of_more(factor)
+        return lower > tolerance if value > tolerance else upper <= tolerance
+
+    low, high, most = 1.0, 2.0, MOST_IMAGES / measured.n
+    while not tells(high):
+        low, high = high, 2 * high
+        if low > most:
+            return None
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if tells(middle) else (middle, high)
+    return math.ceil(high * measured.n - 1e-6)

@@ -1,0 +1,191 @@
+"""The rule of equivalence: bounds that hold as often as they say, three outcomes, and the images that would tell."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import binom, binomtest, multinomial
+
+from harness.measures.equivalence import (
+    CONFIDENCE,
+    Mean,
+    NetLoss,
+    Proportion,
+    Quantile,
+    Worst,
+    images_needed,
+    least_images,
+    net_limits,
+    outcome_of,
+    outcomes_of,
+    overall,
+    proportion_limits,
+)
+
+
+@pytest.mark.parametrize(("count", "n"), [(0, 10), (1, 10), (10, 10), (27, 10_000), (301, 10_000)])
+def test_bounds_of_a_proportion_are_scipys_exact_ones(count, n):
+    lower, upper = proportion_limits(count, n, 0.99)
+    # Two-sided with 98%, each of its sides has 99%.
+    exact = binomtest(count, n).proportion_ci(0.98, method="exact")
+    assert (lower, upper) == pytest.approx((exact.low, exact.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.01, 0.03, 0.2, 0.5, 0.97])
+def test_bounds_of_a_proportion_hold_as_often_as_they_say(rate):
+    n = 60
+    limits = [proportion_limits(count, n, CONFIDENCE) for count in range(n + 1)]
+    chance = binom.pmf(np.arange(n + 1), n, rate)
+    assert sum(chance[at] for at, (lower, _) in enumerate(limits) if lower <= rate) >= CONFIDENCE
+    assert sum(chance[at] for at, (_, upper) in enumerate(limits) if upper >= rate) >= CONFIDENCE
+
+
+@pytest.mark.parametrize("lost", [0.0, 0.02, 0.1, 0.4])
+@pytest.mark.parametrize("gained", [0.0, 0.02, 0.1, 0.4])
+def test_bounds_of_a_net_loss_hold_whatever_is_gained(lost, gained):
+    n, net = 24, lost - gained
+    low = high = 0.0
+    for gone, come in itertools.product(range(n + 1), repeat=2):
+        if gone + come <= n:
+            chance = multinomial.pmf([gone, come, n - gone - come], n, [lost, gained, 1 - lost - gained])
+            lower, upper = net_limits(gone, come, n, CONFIDENCE)
+            low += chance * (lower <= net)
+            high += chance * (upper >= net)
+    assert low >= CONFIDENCE - 1e-9
+    assert high >= CONFIDENCE - 1e-9
+
+
+def test_a_net_loss_is_never_proved_larger_than_all_changes():
+    """Predictions that change within the tolerance lose no more than it, if every change is a loss."""
+    for changed in (0, 10, 50, 75):
+        assert proportion_limits(changed, 10_000, CONFIDENCE)[1] <= 0.01
+        assert net_limits(changed, 0, 10_000, CONFIDENCE)[1] <= 0.01
+
+
+@pytest.mark.parametrize("share", [0.5, 0.99])
+def test_bounds_of_a_percentile_hold_for_any_distribution(share):
+    n, generator = 700, np.random.default_rng(5)
+    low = high = 0
+    for _ in range(2_000):
+        lower, upper = Quantile(generator.random(n), share).limits(CONFIDENCE)
+        low += lower <= share
+        high += upper >= share
+    assert low / 2_000 >= CONFIDENCE - 0.006
+    assert high / 2_000 >= CONFIDENCE - 0.006
+
+
+def test_a_percentile_of_too_few_images_has_no_bound():
+    assert Quantile(np.zeros(400), 0.99).limits(CONFIDENCE) == (0.0, math.inf)
+    assert Quantile(np.zeros(459), 0.99).limits(CONFIDENCE) == (0.0, 0.0)
+
+
+def pooled(n, rate, generator, views=8):
+    """Return the share of views that change, by image; the views of one image change together."""
+    prone = generator.random(n) < 5 * rate
+    return ((generator.random((n, views)) < 0.2) & prone[:, None]).mean(axis=1)
+
+
+@pytest.mark.parametrize("rate", [0.002, 0.01, 0.03])
+def test_bounds_clustered_by_image_hold(rate):
+    generator = np.random.default_rng(7)
+    low = high = 0
+    for _ in range(400):
+        lower, upper = Mean(pooled(2_000, rate, generator)).limits(CONFIDENCE)
+        low += lower <= rate
+        high += upper >= rate
+    assert low / 400 >= CONFIDENCE - 0.015
+    assert high / 400 >= CONFIDENCE - 0.015
+
+
+def test_views_of_one_image_do_not_count_as_images():
+    """Eight views that all say the same are as uncertain as one view."""
+    changed = np.zeros(2_000)
+    changed[:60] = 1
+    assert Mean(changed).limits(CONFIDENCE)[1] == pytest.approx(proportion_limits(60, 2_000, CONFIDENCE)[1], rel=0.06)
+
+
+@pytest.mark.parametrize("each", [np.zeros(1_000), np.full(1_000, 1e-7)])
+def test_a_distance_of_nothing_is_not_proved_to_be_zero(each):
+    lower, upper = Mean(each).limits(CONFIDENCE)
+    assert lower <= each.mean()
+    assert 0.00459 < upper < 0.0047
+
+
+def test_a_bootstrap_says_nothing_beyond_its_resamples():
+    mean = Mean(np.linspace(0, 1, 200))
+    assert mean.limits(1 - 1e-7) == (-math.inf, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [(0, "equal"), (67, "equal"), (90, "inconclusive"), (110, "inconclusive"), (301, "different")],
+)
+def test_three_outcomes(changed, expected):
+    assert outcome_of(Proportion(changed, 10_000), 0.01) == expected
+
+
+def test_equal_takes_every_check_and_different_takes_one():
+    assert overall(["equal", "equal"]) == "equal"
+    assert overall(["equal", "inconclusive"]) == "inconclusive"
+    assert overall(["equal", "inconclusive", "different"]) == "different"
+    assert overall([]) == "inconclusive"
+
+
+def test_checks_that_differ_share_the_level():
+    """The least clear difference needs no more than the level once all others are found."""
+    barely, clearly, none = Proportion(126, 10_000), Proportion(900, 10_000), Proportion(0, 10_000)
+    assert outcome_of(barely, 0.01) == "different"
+    assert outcomes_of([(barely, 0.01), *([(none, 0.01)] * 20)])[0] == "inconclusive"
+    assert outcomes_of([(barely, 0.01), (clearly, 0.01)]) == ["different", "different"]
+
+
+def test_false_alarms_of_all_checks_together_stay_within_the_level():
+    generator, alarms = np.random.default_rng(3), 0
+    for _ in range(600):
+        counts = generator.binomial(2_000, 0.01, size=12)
+        alarms += "different" in outcomes_of([(Proportion(int(count), 2_000), 0.01) for count in counts])
+    assert alarms / 600 <= 0.02
+
+
+@pytest.mark.parametrize(("tolerance", "images"), [(0.001, 4_603), (0.01, 459), (0.05, 90)])
+def test_images_without_a_change_that_prove_a_tolerance(tolerance, images):
+    assert least_images(tolerance) == images
+    assert outcome_of(Proportion(0, images), tolerance) == "equal"
+    assert outcome_of(Proportion(0, images - 1), tolerance) == "inconclusive"
+    assert images_needed(Proportion(0, 50), tolerance) == images
+
+
+@pytest.mark.parametrize("changed", [60, 85, 95, 105, 130])
+def test_as_many_images_as_are_named_would_tell(changed):
+    measured = Proportion(changed, 10_000)
+    needed = images_needed(measured, 0.01)
+    more = needed / 10_000
+    value, lower, upper = measured.of_more(more)
+    assert upper <= 0.01 if value < 0.01 else lower > 0.01
+    assert outcome_of(Proportion(round(changed * more * 1.05), round(needed * 1.05)), 0.01) != "inconclusive"
+
+
+def test_no_number_of_images_tells_what_lies_at_the_tolerance():
+    assert images_needed(Proportion(100, 10_000), 0.01) is None
+
+
+@pytest.mark.parametrize("measured", [NetLoss(80, 5, 10_000), Mean(np.r_[np.full(170, 0.5), np.zeros(9_830)])])
+def test_images_are_named_for_what_is_no_count(measured):
+    assert outcome_of(measured, 0.009) == "inconclusive"
+    assert images_needed(measured, 0.009) > 10_000
+
+
+def test_the_worst_group_is_one_that_is_large_enough():
+    worst = Worst({"shoe": Proportion(2, 1_000), "bag": Proportion(1, 20)}, least=90)
+    assert (worst.name, worst.n) == ("shoe", 1_020)
+    assert outcome_of(worst, 0.05) == "equal"
+
+
+def test_a_small_group_that_is_gone_differs_all_the_same():
+    worst = Worst({"shoe": Proportion(2, 1_000), "bag": Proportion(20, 20)}, least=90)
+    assert outcome_of(worst, 0.05) == "different"
+
+
+def test_groups_that_are_all_small_prove_nothing():
+    assert outcome_of(Worst({"bag": Proportion(0, 20)}, least=90), 0.05) == "inconclusive"
