@@ -95,13 +95,14 @@ def measure_panel(
 
 def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:
     """Return the training config that all share, less the seed; empty when the files do not tell."""
-    first: dict[str, Path] = {}
-    paths: set[Path] = set()
-    recipes: list[tuple[Path, dict[str, Any]]] = []
+    first: dict[str, Path | str] = {}
+    paths: set[Path | str] = set()
+    recipes: list[tuple[Path | str, dict[str, Any]]] = []
     for checkpoint in checkpoints:
-        if checkpoint.path.resolve() in paths:
+        named = checkpoint.path if isinstance(checkpoint.path, str) else checkpoint.path.resolve()
+        if named in paths:
             raise InputError(f"{checkpoint.path}: named twice; a panel is of different networks")
-        paths.add(checkpoint.path.resolve())
+        paths.add(named)
         if (twin := first.setdefault(checkpoint.model_sha256, checkpoint.path)) != checkpoint.path:
             raise InputError(f"{checkpoint.path}: the same weights as {twin}; a panel is of different networks")
         if checkpoint.record and checkpoint.record.training:

@@ -89,7 +89,9 @@ def hashes_of_named_files(options: Sequence[str]) -> list[str]:
     return [found for path in files if (found := hash_of_file(path))]
 
 
-def record(checkpoint: Path, recording: Recording, *, core: int, sha256: str | None = None) -> list[dict[str, Any]]:
+def record(
+    checkpoint: Path | str, recording: Recording, *, core: int, sha256: str | None = None
+) -> list[dict[str, Any]]:
     """Run the stress tests on a checkpoint in record mode and return the measured checks' entries of `stress.json`.
 
     Raises `InputError` as `recorded` does, and when there is no test of the families.
@@ -105,7 +107,7 @@ def record(checkpoint: Path, recording: Recording, *, core: int, sha256: str | N
     ]
 
 
-def recorded(checkpoint: Path, recording: Recording, *, core: int, sha256: str | None = None) -> dict[str, Any]:
+def recorded(checkpoint: Path | str, recording: Recording, *, core: int, sha256: str | None = None) -> dict[str, Any]:
     """Run the stress tests on a checkpoint in record mode and return what the run says of itself, its `stress.json`.
 
     Runs on one core, so that as many checkpoints as there are cores are measured side by side, starting up included.

@@ -18,6 +18,8 @@ from harness.inference.devices import available_cores, side_by_side
 from harness.inference.graph import folded, pooled_by_maxima
 from harness.inference.platforms import computing_code
 from harness.inference.predictions import Predictions
+from harness.inference.predictors.network import PredictorNetwork
+from harness.inference.predictors.protocol import OF_NETWORKS
 from harness.networks.checkpoints import hash_tensors
 from harness.networks.evaluation import evaluation_copy
 from harness.networks.process import keep_freed_buffers
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from harness.base import PredictionCache
     from harness.data.images import LabelledImages
     from harness.inference.backend import Backend, BatchTask, MakeBackend
+    from harness.inference.predictors.protocol import Provides
     from harness.perturb import Pose
 
 T = TypeVar("T")
@@ -43,6 +46,7 @@ class Classifier:
     Batch norms are folded into the convolutions before them, which changes logits by less than 1e-5. The model given
     is left as it is. `backend` is what runs it, or its name in `harness.inference.backends.BACKENDS`: `workers` batches
     at a time, with the same bits for any number; `screen` lets it find clear answers in less than float32 first.
+    `provides` says what the answers are.
     """
 
     def __init__(
@@ -54,8 +58,10 @@ class Classifier:
         cache: PredictionCache | None = None,
         screen: bool = True,
         backend: str | MakeBackend = "process",
+        provides: Provides = OF_NETWORKS,
     ) -> None:
         keep_freed_buffers()
+        self.provides = provides
         self.device = torch.device(device)
         self.workers = side_by_side(self.device, workers or available_cores())
         self.plain = _laid_out(evaluation_copy(model), self.device)
@@ -69,7 +75,14 @@ class Classifier:
 
     def like(self, model: nn.Module) -> Classifier:
         """Return another model ready to predict, run as this one is, with nothing remembered and without cache."""
-        other = Classifier(model, device=self.device, workers=self.workers, screen=self._screen, backend=self._made_by)
+        other = Classifier(
+            model,
+            device=self.device,
+            workers=self.workers,
+            screen=self._screen,
+            backend=self._made_by,
+            provides=self.provides,
+        )
         if self._measured_on is not None:
             other.measure_precision_on(self._measured_on)
         return other
@@ -131,9 +144,12 @@ class Classifier:
     def fingerprint(self) -> str | None:
         """Return a hash of the model's whole computation, None for a model that cannot be traced.
 
-        Of the traced code, the layers and every tensor: equal for the same network in another file, different when the
+        A predictor has the hash of its identity, and None where that does not decide its answers. Of others it is of
+        the traced code, the layers and every tensor: equal for the same network in another file, different when the
         code of a network changes though its weights do not.
         """
+        if isinstance(self.model, PredictorNetwork):
+            return self.model.identity.sha256 if self.model.identity.lasting else None
         if not isinstance(self.model, GraphModule):
             return None
         tensors = {**self.model.state_dict(), **dict(self.model.named_buffers())}

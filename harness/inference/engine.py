@@ -165,12 +165,7 @@ class Engine:
                 size = self._size(low=low)
                 # Stated either way, since a model may have left autocast on in a thread that stays.
                 with torch.autocast(self.device.type, torch.bfloat16 if low else None, enabled=low):
-                    return torch.cat(
-                        [
-                            shaped(model(_laid_out(part, size)), (size, classes), images=len(part))
-                            for part in torch.split(pixels, size)
-                        ]
-                    )
+                    return torch.cat([self._answers(model, part, size, classes) for part in torch.split(pixels, size)])
 
         if not len(positions):
             return np.empty((0, classes), dtype=np.float32)
@@ -190,6 +185,14 @@ class Engine:
             else:
                 # An accelerator is waited for here alone.
                 return np.asarray(finite(torch.cat(parts).cpu()).numpy())
+
+    def _answers(self, model: nn.Module, pixels: Tensor, size: int, classes: int) -> Tensor:
+        batch = self._batch_of(pixels, size)
+        return shaped(model(batch), (len(batch), classes), images=len(pixels))
+
+    def _batch_of(self, pixels: Tensor, size: int) -> Tensor:
+        """Return the batch in which images go through the model: filled up with black ones to this size."""
+        return padded(pixels, size).contiguous(memory_format=torch.channels_last)
 
     def _size(self, *, low: bool) -> int:
         """Return how many images of the shape seen last go through the model at once."""
@@ -244,7 +247,3 @@ def finite(logits: Tensor) -> Tensor:
     if not logits.isfinite().all():
         raise ModelError(f"the model returned NaN or infinity for {int((~logits.isfinite()).any(1).sum())} images")
     return logits
-
-
-def _laid_out(pixels: Tensor, size: int) -> Tensor:
-    return padded(pixels, size).contiguous(memory_format=torch.channels_last)

@@ -92,6 +92,7 @@ class PlannedClassifier(Classifier):
         self._of, self._ledger, self._right = of, ledger, right
         self.device, self.workers, self.plain, self.model = of.device, of.workers, of.plain, of.model
         self._screen, self._made_by, self._backend = of._screen, of._made_by, of._backend
+        self.provides = of.provides
         self._cache = of._cache if cached else None
         self._remembered: dict[Hashable, Any] = {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,21 +11,23 @@ import torch
 from harness.base.errors import InputError, NotApplicableError
 from harness.inference.classifier import Classifier
 from harness.inference.devices import pick_device
+from harness.inference.loading import close, load, provides_of
+from harness.inference.predictors.network import PredictorNetwork, asking
 from harness.networks import NetworkOptions
-from harness.networks.declared import expect_fit, load_model
+from harness.networks.declared import expect_fit
 from harness.networks.process import settings_kept
 from harness.perturb import IDENTITY
 from harness.perturb.corruptions import ALL, SEVERITIES, SHIPPED, Corruption
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from harness.base import PredictionCache
     from harness.data import LabelledImages
     from harness.inference.attention import Attention
     from harness.inference.backend import MakeBackend
     from harness.inference.predictions import Predictions
+    from harness.inference.predictors.protocol import Provides
     from harness.networks.checkpoints import Record
     from harness.perturb import Perturbation
 
@@ -34,7 +37,8 @@ class RoleModel:
     """A checkpoint in a role, of `harness.checks.roles.ROLES`, or in none."""
 
     role: str
-    path: Path
+    path: Path | str
+    """Its file, or the SPEC of a predictor as text."""
     sha256: str
     model_sha256: str = field(repr=False)
     architecture: str
@@ -45,6 +49,11 @@ class RoleModel:
     layer: str | None = None
     """The layer whose attention is looked at; None for the default, see `harness.inference.layers`."""
 
+    @property
+    def provides(self) -> Provides:
+        """Return the kind of its answers."""
+        return self.classifier.provides
+
     def predict(self, images: LabelledImages, perturbation: Perturbation | None = None) -> Predictions:
         """Predict every image under the perturbation (default: none); see `Classifier.predict`."""
         return self.classifier.predict(images, perturbation or IDENTITY)
@@ -53,10 +62,10 @@ class RoleModel:
         """Predict every image under the perturbation (default: none) and say where the model looks; see `attend`."""
         from harness.inference.attention import attend
 
-        if self.architecture == "onnx":
+        if not self.provides.layers:
             raise NotApplicableError(
-                "attention: a network in an ONNX file gives predictions only; to see where the model looks, gate the "
-                "checkpoint that it was exported from"
+                f"attention: a model of the kind {self.architecture} gives predictions only; to see where the model "
+                "looks, gate the checkpoint that it was made from"
             )
         return attend(self.classifier, images, perturbation or IDENTITY, layer=self.layer)
 
@@ -65,7 +74,7 @@ class RoleModel:
         entry = {"path": str(self.path), "sha256": self.sha256, "architecture": self.architecture}
         if self.note:
             entry["loaded"] = self.note
-        return entry | getattr(self.classifier.plain, "declared", {})
+        return getattr(self.classifier.plain, "declared", {}) | entry
 
 
 def along(model: RoleModel, images: LabelledImages, *perturbations: Perturbation) -> tuple[Predictions, ...]:
@@ -93,7 +102,7 @@ def under_corruption(model: RoleModel, images: LabelledImages, name: str) -> dic
 
 @settings_kept()
 def open_model(
-    path: Path,
+    path: Path | str,
     images: LabelledImages,
     *,
     role: str = "",
@@ -104,27 +113,44 @@ def open_model(
     backend: str | MakeBackend = "process",
     others: Iterable[RoleModel] = (),
 ) -> RoleModel:
-    """Load a checkpoint, check that it fits the images, and return it as the model of a role.
+    """Load a model, check that it fits the images, and return it as the model of a role.
 
-    The precision of its answers is measured on these images. ONNX Runtime computes in float32 alone, so that bfloat16
-    does not screen for it. If one of `others` is the same network, the two share what they remember. Raises
-    `CheckpointRefused` for a file out of order, and `InputError`, which names role and file, for a device or backend
-    that there is not and for a model that does not fit the images or fails on the first of them.
+    The precision of its answers is measured on these images. A model without layers has one precision, so bfloat16
+    does not screen for it. A predictor is asked from this process, whatever the backend. If one of `others` is the
+    same network, the two share what they remember. Raises `CheckpointRefused` for a file out of order, and
+    `InputError`, which names role and file, for a device or backend that there is not and for a model that does not
+    fit the images or fails on the first of them.
     """
     device = pick_device(device)
     network = (network or NetworkOptions()).after(images)
-    checkpoint = load_model(path, network)
+    try:
+        checkpoint = load(path, network, images)
+    except InputError as error:
+        if isinstance(path, Path):  # A refused file names itself.
+            raise
+        raise InputError(f"{role} {path}: {error}".strip()) from error
+    provides = provides_of(checkpoint)
+    if isinstance(checkpoint.model, PredictorNetwork):
+        backend, device = asking(provides, size=network.predictor.batch), "cpu"
     twin = next((other for other in others if other.model_sha256 == checkpoint.model_sha256), None)
     try:
         if twin:
+            close(checkpoint.model)
             classifier = twin.classifier
         else:
-            screen = checkpoint.architecture != "onnx"
             classifier = Classifier(
-                checkpoint.model, device=device, workers=workers, cache=cache, screen=screen, backend=backend
+                checkpoint.model,
+                device=device,
+                workers=workers,
+                cache=cache,
+                screen=provides.layers,
+                backend=backend,
+                provides=provides,
             )
             classifier.measure_precision_on(images)
-        where = expect_fit(checkpoint.model, images, outputs=network.outputs)
+        where = ""
+        if not isinstance(checkpoint.model, PredictorNetwork):
+            where = expect_fit(checkpoint.model, images, outputs=network.outputs)
         classifier.predict(images.take(torch.tensor([0])))
     except InputError as error:
         raise InputError(f"{role} {path}: {error}".strip()) from error

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.base.settings import Setting, with_defaults
 from harness.networks.builders import OUTPUTS, import_builder
+from harness.networks.predictor_options import PREDICTOR_SETTINGS, PredictorOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ class NetworkOptions:
     normalisation: str | None = None
     checkpoint_key: str | None = None
     strip_prefix: str | None = None
+    predictor: PredictorOptions = field(default_factory=PredictorOptions)
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> NetworkOptions:
@@ -42,6 +44,7 @@ class NetworkOptions:
             given["normalisation"],
             given["checkpoint-key"],
             given["strip-prefix"],
+            PredictorOptions.of(values),
         )
 
     def builder(self) -> Callable[[], nn.Module] | None:
@@ -125,5 +128,6 @@ NETWORK_SETTINGS = (
         metavar="MEAN,STD",
     ),
     *CHOICE_SETTINGS,
+    *PREDICTOR_SETTINGS,
 )
 """The settings that `NetworkOptions` are made of."""

@@ -33,6 +33,7 @@ def gate(
     normalisation: str | None = None,
     checkpoint_key: str | None = None,
     strip_prefix: str | None = None,
+    predictor_batch: int = 32,
     data: str = "fashion-mnist",
     size: str | int | None = None,
     channels: int | None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError
@@ -13,7 +14,6 @@ from harness.run.session import StressSession
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from harness.data import LabelledImages
     from harness.inference import RoleModel
@@ -91,7 +91,7 @@ def expect_candidate(request: RunRequest, checks: ChecksFile) -> None:
         )
     named = "candidate" in request.roles or "candidate" in request.shipped
     candidate = request.checkpoints["candidate"]
-    if not (named or candidate.exists()):
+    if not (named or isinstance(candidate, str) or candidate.exists()):
         raise InputError(
             f"{candidate}: there is no such file, and no shipped model is for these data; name the checkpoint to judge "
             "with --candidate"
@@ -106,12 +106,13 @@ def train_missing(request: RunRequest) -> dict[str, Path]:
     from harness.networks.checkpoints import require_file
     from harness.networks.training.shipped import train_or_load
 
-    missing = [role for role in sorted(request.shipped) if not request.checkpoints[role].exists()]
+    files = {role: path for role, path in request.checkpoints.items() if isinstance(path, Path)}
+    missing = [role for role in sorted(request.shipped) if not files[role].exists()]
     if not missing:
         return {}
-    for role in request.checkpoints.keys() - request.shipped:
-        require_file(request.checkpoints[role])
-    return {role: train_or_load(request.checkpoints[role].stem) for role in missing}
+    for role in files.keys() - request.shipped:
+        require_file(files[role])
+    return {role: train_or_load(files[role].stem) for role in missing}
 
 
 def _panel_predictions(request: RunRequest, checks: ChecksFile, images: LabelledImages) -> PanelPredictions | None:

@@ -40,6 +40,15 @@ _PATHS = {*(f"--{role}" for role in ROLES), "--checks", "--stress-reports", "--s
 Spec = str | Path
 
 
+def model_spec(given: Spec) -> Path | str:
+    """Return a path, or the SPEC of a predictor as text; see `harness.inference.predictors.kinds.model_spec`."""
+    if ":" not in str(given):  # Most are paths, and PyTorch is not imported for them.
+        return Path(given)
+    from harness.inference.predictors import kinds
+
+    return kinds.model_spec(given)
+
+
 @dataclass(frozen=True)
 class RunRequest:
     """All that a gate run is asked for: the settings, each by its name, as in `harness.run.settings`.
@@ -60,6 +69,7 @@ class RunRequest:
     normalisation: str | None = None
     checkpoint_key: str | None = None
     strip_prefix: str | None = None
+    predictor_batch: int = 32
     data: str = "fashion-mnist"
     size: str | None = None
     channels: int | None = None
@@ -125,16 +135,19 @@ class RunRequest:
         return BackendOptions.of(self.values)
 
     @cached_property
-    def checkpoints(self) -> dict[str, Path]:
-        """Return the checkpoints of the roles that have one; raises `InputError` for a role that needs one."""
-        found: dict[str, Path] = {}
+    def checkpoints(self) -> dict[str, Path | str]:
+        """Return the models of the roles that have one: a path, or the SPEC of a predictor as text.
+
+        Raises `InputError` for a role that needs one.
+        """
+        found: dict[str, Path | str] = {}
         for name, role in ROLES.items():
             given = self.roles.get(name)
             if given == "none":
                 if not role.optional:
                     raise InputError(f"the gate needs a {name}; name a checkpoint", setting=f"{name} none")
             elif given is not None:
-                found[name] = Path(given)
+                found[name] = model_spec(given)
             elif (path := role.default(self.root / "models", shipped_data=self._ours)) is not None:
                 found[name] = path
         return found

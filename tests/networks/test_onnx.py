@@ -8,7 +8,7 @@ import torch
 
 from harness.base.errors import InputError, NotApplicableError
 from harness.data import LabelledImages
-from harness.inference import Classifier, RoleModel
+from harness.inference import Classifier, open_model
 from harness.networks.checkpoints import CheckpointRefused
 from harness.networks.declared import expect_fit, load_model
 from harness.networks.options import NetworkOptions
@@ -143,9 +143,8 @@ def test_without_the_packages_it_says_how_to_get_them(save, monkeypatch):
 
 
 def test_where_it_looks_is_not_applicable(save):
-    found = load_model(save(model_of()))
-    role = RoleModel("candidate", found.path, found.sha256, found.model_sha256, "onnx", None, Classifier(found.model))
-    with pytest.raises(NotApplicableError, match="an ONNX file gives predictions only"):
+    role = open_model(save(model_of()), IMAGES, role="candidate")
+    with pytest.raises(NotApplicableError, match="a model of the kind onnx gives predictions only"):
         role.attend(IMAGES)
 
 
@@ -184,5 +183,5 @@ def test_a_gate_runs_on_it_and_attention_is_not_applicable(pytester, save):
     assert result.ret == 0
     assert statuses["clean"][0] == "pass"
     assert statuses["attention-ratio"][0] == "not_applicable"
-    assert "an ONNX file gives predictions only" in statuses["attention-ratio"][1]
+    assert "a model of the kind onnx gives predictions only" in statuses["attention-ratio"][1]
     assert report["candidate"]["outputs"] == "logits"

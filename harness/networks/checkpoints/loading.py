@@ -39,10 +39,11 @@ _NOT_ITS_OWN = "The record in it is of another network than its tensors: save it
 class Checkpoint:
     """A loaded model with where it came from; `sha256` is that of the file, `model_sha256` that of what computes.
 
-    `note` says in words which of the file's tensors the model was filled with, if there was a choice, or else "".
+    `path` is the text of its SPEC for a predictor. `note` says in words which of the file's tensors the model was
+    filled with, if there was a choice, or else "".
     """
 
-    path: Path
+    path: Path | str
     sha256: str
     model: nn.Module
     architecture: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from harness.base.records import record
@@ -23,7 +24,7 @@ def _training(subject: Subject) -> Training:
 
     model = subject.model
     epochs: Any = model.record.history if model.record else ()
-    beside = model.path.with_suffix(".history.json")
+    beside = Path(model.path).with_suffix(".history.json")
     try:
         epochs = epochs or json.loads(beside.read_bytes())
         return Training(tuple({name: float(epoch[name]) for name in CURVES} for epoch in epochs))

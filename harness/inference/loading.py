@@ -1,0 +1,44 @@
+"""Any model that a SPEC names, loaded: a checkpoint, an ONNX file, or a predictor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.inference.predictors.kinds import KINDS, open_predictor
+from harness.inference.predictors.network import PredictorNetwork
+from harness.inference.predictors.protocol import OF_NETWORKS, Provides
+from harness.networks import NetworkOptions
+from harness.networks.checkpoints import Checkpoint
+from harness.networks.declared import load_model
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from harness.data import LabelledImages
+
+
+def load(spec: Path | str, options: NetworkOptions | None = None, images: LabelledImages | None = None) -> Checkpoint:
+    """Load the model that a SPEC names; a predictor is opened for the images, or for its identity alone.
+
+    Raises `CheckpointRefused` for a file out of order, and `InputError` for a predictor that cannot be opened.
+    """
+    options = options or NetworkOptions()
+    if isinstance(spec, Path):
+        return load_model(spec, options)
+    predictor = open_predictor(spec, options, images)
+    network = PredictorNetwork(predictor, classes=len(images.classes) if images else 0)
+    return Checkpoint(spec, predictor.identity.sha256, network.eval(), predictor.identity.kind, None)
+
+
+def provides_of(checkpoint: Checkpoint) -> Provides:
+    """Return what a loaded model provides."""
+    if isinstance(checkpoint.model, PredictorNetwork):
+        return checkpoint.model.provides
+    return Provides() if f".{checkpoint.architecture}" in KINDS else OF_NETWORKS
+
+
+def close(model: nn.Module) -> None:
+    """End what a predictor holds open; other models hold nothing."""
+    if isinstance(model, PredictorNetwork):
+        model.predictor.close()

@@ -1,0 +1,71 @@
+"""The table of kinds of predictors: what a SPEC such as `python:package.module:callable` stands for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.base.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.data import LabelledImages
+    from harness.inference.predictors.protocol import Predictor
+    from harness.networks.options import NetworkOptions
+
+    Open = Callable[[str, NetworkOptions, LabelledImages | None], Predictor]
+    """Opens what a SPEC names: the SPEC, what is declared of it, and the images that it will be asked about.
+
+    Without images it is asked for its identity alone. Raises `InputError` for what cannot be opened.
+    """
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of predictor: its `form` as an option has it, a line of help, and a text on what it provides.
+
+    `extra` is the extra of the package that it needs, "" for none. `open` is None for files that are networks.
+    """
+
+    form: str
+    help: str
+    provides: str
+    extra: str = ""
+    open: Open | None = None
+
+
+KINDS: dict[str, Kind] = {
+    ".safetensors": Kind(
+        "runs/new.safetensors, .pth, .pt",
+        "A PyTorch checkpoint, run in this process.",
+        "logits or probabilities, attention",
+    ),
+    ".onnx": Kind(
+        "runs/new.onnx", "A network in an ONNX file, run by ONNX Runtime.", "logits or probabilities", "onnx"
+    ),
+}
+"""Every kind by the scheme of its SPEC, or by the suffix of its file."""
+
+
+def model_spec(text: str | Path) -> Path | str:
+    """Return a SPEC as text if it begins with a scheme of `KINDS`, else the path that it is.
+
+    A drive letter, or any other name before a colon, is part of a path. `./python:x.pth` names a file.
+    """
+    if isinstance(text, Path):
+        return text
+    scheme, colon, _ = text.partition(":")
+    return text if colon and scheme in KINDS else Path(text)
+
+
+def open_predictor(spec: str, options: NetworkOptions, images: LabelledImages | None) -> Predictor:
+    """Return the predictor that a SPEC names; raises `InputError`, which names the SPEC, where it cannot be opened."""
+    kind = KINDS[spec.partition(":")[0]]
+    assert kind.open is not None
+    try:
+        return kind.open(spec, options, images)
+    except ImportError as error:
+        needs = f"; pip install 'stress-harness[{kind.extra}]'" if kind.extra else ""
+        raise InputError(f"needs {error.name or error}{needs}") from error

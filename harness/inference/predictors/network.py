@@ -1,0 +1,169 @@
+"""A predictor as a model: pixels in, logits out, run by the backend that asks in batches of one size."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.base.errors import some_of
+from harness.inference.engine import Engine, padded
+from harness.inference.predictors.protocol import PredictorError
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from harness.inference.backend import MakeBackend
+    from harness.inference.predictors.protocol import Identity, Predictor, Provides
+
+SUMS_TO_ONE = 1e-3
+"""The largest distance of the sum of an image's probabilities from one."""
+_SMALLEST = float(np.finfo(np.float32).tiny)
+_MATRIX = 2
+
+
+class PredictorNetwork(nn.Module):
+    """A predictor as a model that maps pixels (N, C, H, W) to logits (N, classes); copies share the predictor.
+
+    The softmax of the logits are the predictor's probabilities. A label becomes logits with the largest at
+    the label, and no probability is known.
+    """
+
+    def __init__(self, predictor: Predictor, *, classes: int) -> None:
+        super().__init__()
+        self._asked, self.classes = (predictor,), classes  # In a tuple, since a predictor may be a module itself.
+        digest = bytes.fromhex(predictor.identity.sha256)
+        self.register_buffer("digest", torch.tensor(list(digest), dtype=torch.uint8))
+
+    @property
+    def predictor(self) -> Predictor:
+        """Return the predictor that is asked."""
+        return self._asked[0]
+
+    @property
+    def identity(self) -> Identity:
+        """Return the predictor's identity."""
+        return self.predictor.identity
+
+    @property
+    def provides(self) -> Provides:
+        """Return what the predictor provides."""
+        return self.predictor.provides
+
+    @property
+    def declared(self) -> dict[str, str]:
+        """Return the facts of the predictor as text, for `stress.json`."""
+        provides = self.provides
+        scores = provides.scores if provides.top is None else f"top {provides.top} {provides.scores}"
+        return {**self.identity.facts, "outputs": scores}
+
+    def __deepcopy__(self, memo: object) -> PredictorNetwork:
+        return self
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map pixels (N, C, H, W), float32, to logits (N, classes); raises `PredictorError` for answers of no use."""
+        if not isinstance(pixels, Tensor):
+            raise TypeError("a predictor cannot be traced")
+        asked = np.ascontiguousarray(pixels.detach().cpu().numpy(), dtype=np.float32)
+        answers = self.predictor.predict(asked)
+        return torch.from_numpy(as_logits(answers, self.provides, images=len(asked), classes=self.classes))
+
+
+def as_logits(answers: np.ndarray, provides: Provides, *, images: int, classes: int) -> np.ndarray:
+    """Return logits, (N, classes) float32, of a predictor's answers for N images.
+
+    Raises `PredictorError` for another shape, for labels that are no class and for values that are not finite. The same
+    holds for probabilities that do not sum to one.
+    """
+    if provides.scores == "labels":
+        return _of_labels(answers, images, classes)
+    if answers.shape != (images, classes):
+        raise PredictorError(
+            f"the predictor answered with an array of shape {answers.shape} for {images} images of data with {classes} "
+            f"classes, expected {(images, classes)}"
+        )
+    if not np.issubdtype(answers.dtype, np.floating):
+        raise PredictorError(f"the predictor answered with {answers.dtype} values, expected {provides.scores} as float")
+    answers = answers.astype(np.float32)
+    if provides.top is not None:
+        answers = _completed(answers, provides.top)
+    if wrong := int((~np.isfinite(answers)).any(axis=1).sum()):
+        raise PredictorError(f"the predictor answered with NaN or infinity for {wrong} of {images} images")
+    if provides.scores == "logits":
+        return answers
+    sums = answers.sum(axis=1)
+    wrong = int(((np.abs(sums - 1) > SUMS_TO_ONE) | (answers < 0).any(axis=1)).sum())
+    if wrong:
+        raise PredictorError(
+            f"the predictor's probabilities lie from {answers.min():.3g} to {answers.max():.3g} and sum to "
+            f"{sums.min():.3g} to {sums.max():.3g}, for {wrong} of {images} images not to 1; declare logits with "
+            "model-outputs logits, or return probabilities"
+        )
+    return np.asarray(np.log(np.maximum(answers, _SMALLEST)))
+
+
+def _of_labels(answers: np.ndarray, images: int, classes: int) -> np.ndarray:
+    if answers.shape != (images,) or not np.issubdtype(answers.dtype, np.integer):
+        raise PredictorError(
+            f"the predictor answered with {answers.dtype} values of shape {answers.shape} for {images} images, "
+            f"expected {images} integers, a label for each"
+        )
+    if len(others := np.unique(answers[(answers < 0) | (answers >= classes)])):
+        raise PredictorError(
+            f"the predictor answered with labels {some_of([str(each) for each in others])}, the data have classes 0 to "
+            f"{classes - 1}"
+        )
+    return np.asarray(np.eye(classes, dtype=np.float32)[answers])
+
+
+def _completed(answers: np.ndarray, top: int) -> np.ndarray:
+    """Return probabilities with what is left of a sum of one shared by the classes that are not known."""
+    unknown = np.isnan(answers)
+    known = (~unknown).sum(axis=1)
+    if (known < min(1, top)).any() or (known > top).any():
+        raise PredictorError(
+            f"the predictor declared the top {top} classes and answered with {known.min()} to {known.max()} of them"
+        )
+    rest = np.maximum(0, 1 - np.nansum(answers, axis=1))
+    least = np.nanmin(answers, axis=1)
+    share = np.minimum(rest / np.maximum(1, unknown.sum(axis=1)), np.nextafter(least, np.float32(0)))
+    return np.where(unknown, share[:, None], answers)
+
+
+class Asking(Engine):
+    """The backend that asks a predictor: batches of one size, as many at a time as the predictor allows.
+
+    A predictor that is live gets every batch full, the last one filled up with black images.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        device: torch.device,
+        workers: int,  # noqa: ARG002  The predictor says how many calls it takes at a time.
+        screen: bool = False,  # noqa: ARG002  A predictor has one precision.
+        size: int,
+        provides: Provides,
+    ) -> None:
+        super().__init__(model, device=device, workers=max(1, provides.calls), screen=False)
+        self._batch, self._fills = size, provides.live
+
+    @property
+    def decides(self) -> Hashable:
+        """Return the size of batches, which may decide the last bits of answers."""
+        return "predictor", self._batch
+
+    def _size(self, *, low: bool) -> int:  # noqa: ARG002
+        return self._batch
+
+    def _batch_of(self, pixels: Tensor, size: int) -> Tensor:
+        return padded(pixels, size) if self._fills else pixels
+
+
+def asking(provides: Provides, *, size: int) -> MakeBackend:
+    """Return what makes the backend of a predictor, asked about `size` images at a time."""
+    return partial(Asking, size=size, provides=provides)
