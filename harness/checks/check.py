@@ -36,6 +36,8 @@ _FEW = 10
 """Images up to which a verdict gives the distance of a share from its threshold as images, beyond as points."""
 
 Status = Literal["pass", "fail", "informational", "not_applicable", "error"]
+_GRAVITY: dict[Status, int] = {"not_applicable": 0, "informational": 1, "pass": 2, "fail": 3, "error": 4}
+"""Weights of the statuses: of several verdicts on one check, the greatest counts."""
 
 
 def is_id(name: str) -> bool:
@@ -351,6 +353,11 @@ class Verdict:
         if self.value is None or other.value is None:
             return False
         return self.value > other.value if self.check.direction == "at_most" else self.value < other.value
+
+    def outranks(self, other: Verdict) -> bool:
+        """Return whether this verdict replaces another of the same check: the graver one, then the worse."""
+        mine, its = _GRAVITY[self.status], _GRAVITY[other.status]
+        return mine > its or (mine == its and self.is_worse_than(other))
 
     def explain(self, report: str = "") -> str:
         """Say in one line what was measured, against what, on how many images; `report` is where the pictures are."""

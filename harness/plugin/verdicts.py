@@ -12,7 +12,7 @@ from harness.base.errors import Interruption, NotApplicableError, foreign_code, 
 from harness.checks import Check
 from harness.plugin.pictures import PICTURES
 from harness.plugin.run import PROPERTY, RUN, NotApplicable
-from harness.run.hypothesis_poses import with_smallest_pose
+from harness.run.hypothesis_poses import is_hypothesis_test, with_smallest_pose
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -63,15 +63,21 @@ def _look_at_the_sample(item: pytest.Function, session: StressSession, family: s
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach the test's verdict and pictures to its report; one that is skipped, or may fail (xfail), has none."""
+    """Attach the test's verdict and pictures to its report; one that is skipped, or may fail (xfail), has none.
+
+    A skip after a failure was shown changes nothing about it.
+    """
     report = yield
     run = item.config.stash[RUN]
     if not run.active or item.get_closest_marker("stress_check") is None or (report.when != "call" and report.passed):
         return report
-    skip = call.excinfo.value if call.excinfo else None
-    if report.skipped and not isinstance(skip, NotApplicable):
-        return report
     row: Check = item.callspec.params["stress_check"]  # type: ignore[attr-defined]
+    if is_hypothesis_test(item.obj):  # type: ignore[attr-defined]
+        run.evidence.settle_on_last_failure()
+    skip, shown = call.excinfo.value if call.excinfo else None, run.evidence.verdict
+    failed = shown is not None and not shown.passed
+    if report.skipped and not isinstance(skip, NotApplicable) and (hasattr(report, "wasxfail") or not failed):
+        return report
     verdict = _verdict_of(run, row, report, call)
     # What a test or a model raises when it is asked once more adds nothing to what was measured.
     with suppress(Exception, Interruption), run.limited(row.id), foreign_code():
@@ -92,7 +98,7 @@ def pytest_runtest_makereport(
 def _verdict_of(run: GateRun, row: Check, report: pytest.TestReport, call: pytest.CallInfo[None]) -> Verdict:
     """Return what a test says of its row: what it showed, unless it was skipped or stopped before or after that."""
     raised, verdict = call.excinfo.value if call.excinfo else None, run.evidence.verdict
-    if isinstance(raised, NotApplicable):
+    if isinstance(raised, NotApplicable) and (verdict is None or verdict.passed):
         return replace(row.unjudged("not_applicable", raised.msg), lacking=raised.lacking)
     if run.hung:
         return row.unjudged("error", str(raised) if call.excinfo else "the model hangs")
@@ -101,13 +107,27 @@ def _verdict_of(run: GateRun, row: Check, report: pytest.TestReport, call: pytes
         return row.unjudged("error", what.splitlines()[0])
     if verdict is None:
         return row.unjudged("error", "the test judged nothing; end it with `stress_check.judge` and `evidence.show`")
+    if not _is_about(verdict, run.prepare().scaled(row)):
+        return row.unjudged(
+            "error",
+            f"the test shows the verdict of another check than its own ({verdict.check.id}, threshold "
+            f"{verdict.threshold}); judge by `stress_check.judge`, as it is given",
+        )
     return verdict
 
 
+def _is_about(verdict: Verdict, row: Check) -> bool:
+    """Return whether a verdict is that of a row as the run has it; judging adds the direction of the metric alone."""
+    return replace(verdict.check, direction=None) == replace(row, direction=None)
+
+
 def _say(report: pytest.TestReport, item: pytest.Item, verdict: Verdict) -> None:
-    """Make the report of a check that fails, or has no threshold, say what was measured."""
-    if report.failed and verdict.status == "fail":
-        report.longrepr = printable(verdict.explain())
+    """Make the report of a check that fails, or has no threshold, say what was measured.
+
+    A check that fails, or is an error, is a failed test, whatever its test asserted.
+    """
+    if verdict.status == "fail" or (verdict.status == "error" and not report.failed):
+        report.outcome, report.longrepr = "failed", printable(verdict.explain())
     elif report.passed and verdict.status == "informational":
         # Nothing was held against a threshold, and a test that passes would say that something was.
         path, line, _ = item.location

@@ -18,19 +18,27 @@ class Evidence:
     def __init__(self) -> None:
         self.verdict: Verdict | None = None
         self.seen: PerturbedImages | None = None
+        self._failed_last: tuple[Verdict, PerturbedImages | None] | None = None
 
     def show(self, verdict: Verdict, seen: PerturbedImages | None = None) -> None:
         """Record the verdict of the running test, and what the candidate saw when it was measured.
 
-        A test that Hypothesis runs many times shows many verdicts: the worst counts, and of failures the last, which
-        is the one that Hypothesis shrank.
+        Of several verdicts the gravest counts: an error before a failure, a failure before a pass. Of equals the worse
+        one counts.
         """
-        if self.verdict is None or not verdict.passed or verdict.is_worse_than(self.verdict):
+        if self.verdict is None or verdict.outranks(self.verdict):
             self.verdict, self.seen = verdict, seen
+        if verdict.status == "fail":
+            self._failed_last = verdict, seen
+
+    def settle_on_last_failure(self) -> None:
+        """Have the failure shown last stand for all failures: of a Hypothesis test it is the shrunk one."""
+        if self.verdict is not None and self.verdict.status == "fail" and self._failed_last is not None:
+            self.verdict, self.seen = self._failed_last
 
     def clear(self) -> None:
         """Forget the last test."""
-        self.verdict = self.seen = None
+        self.verdict = self.seen = self._failed_last = None
 
     @property
     def has_examples(self) -> bool:

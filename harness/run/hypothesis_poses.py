@@ -18,6 +18,11 @@ _STEP, _STEPS = 0.1, 50
 """How finely, in degrees or pixels, and how far the failure is followed from the smallest failing pose."""
 
 
+def is_hypothesis_test(test: Callable[..., object]) -> bool:
+    """Return whether Hypothesis runs the test many times, and shrinks what fails."""
+    return getattr(getattr(test, "hypothesis", None), "inner_test", None) is not None
+
+
 def with_smallest_pose(
     test: Callable[..., object], fixtures: Mapping[str, object], verdict: Verdict, evidence: Evidence
 ) -> Verdict:
@@ -25,9 +30,8 @@ def with_smallest_pose(
 
     `fixtures` are the arguments of the `test` that Hypothesis does not draw. Other tests' verdicts stay as they are.
     """
-    inner = getattr(getattr(test, "hypothesis", None), "inner_test", None)
     pose = getattr(evidence.seen, "perturbation", None)
-    if inner is None or verdict.status != "fail" or not isinstance(pose, Pose):
+    if not is_hypothesis_test(test) or verdict.status != "fail" or not isinstance(pose, Pose):
         return verdict
 
     from hypothesis.errors import InvalidArgument
@@ -35,7 +39,7 @@ def with_smallest_pose(
     def fails(pose: Pose) -> bool:
         shown = Evidence()
         with suppress(AssertionError, InvalidArgument):  # `target` minds being called outside of a Hypothesis test.
-            inner(**{**fixtures, "evidence": shown, "pose": pose})
+            test.hypothesis.inner_test(**{**fixtures, "evidence": shown, "pose": pose})
         return shown.verdict is not None and shown.verdict.status == "fail"
 
     found = f"smallest failing pose: {pose.in_words()}, @example(pose={_spelled(pose)})"

@@ -51,7 +51,10 @@ class Reported:
     _shares: dict[str, float] = field(default_factory=dict)
 
     def take(self, verdict: Verdict, *, test: str) -> None:
-        """Take the verdict of a test; that of a second test under the same name is an error."""
+        """Take the verdict of a test; that of a second test under the same name is an error.
+
+        Of a test that runs again, as a plugin of retries has it, the gravest verdict counts.
+        """
         row = verdict.check.id
         if (other := self._tests.setdefault(row, test)) != test:
             self.errors.append(
@@ -64,7 +67,8 @@ class Reported:
                 f"{row}: workers chose other samples of family {family} to fit into the time; run the gate without "
                 "workers, or calibrate with --budget"
             )
-        self.verdicts[row] = verdict
+        if row not in self.verdicts or verdict.outranks(self.verdicts[row]):
+            self.verdicts[row] = verdict
         if verdict.status == "error":
             self.errors.append(verdict.explain())
 
