@@ -33,6 +33,7 @@ COMMANDS = {
     },
     "Maintain": {
         "train": ("train", "Train a Fashion-MNIST classifier."),
+        "export-inputs": ("export_inputs", "Write the images that the checks ask about, to be answered elsewhere."),
         "convert": ("files", "Turn a state dict into the native format."),
         "cache": ("files", "Show or empty the cache of predictions and images."),
         "fetch-data": ("files", "Download Fashion-MNIST and verify it."),

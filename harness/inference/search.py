@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.base.errors import InputError
+from harness.base.errors import InputError, NotApplicableError
 from harness.perturb import Pose
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def changes(classifier: Classifier, images: LabelledImages, within: Pose, *, see
 
     from harness.perturb.strategies import poses as poses_within
 
+    expect_live(classifier)
     clean = classifier.predict(images).predicted
     first = np.full(len(images), -1, dtype=np.int64)
     drawn: dict[Pose, int] = {}
@@ -107,6 +108,12 @@ def changes(classifier: Classifier, images: LabelledImages, within: Pose, *, see
 
     explore()
     return FirstFailures(images, tuple(drawn), first)
+
+
+def expect_live(classifier: Classifier) -> None:
+    """Raise `NotApplicableError` for recorded answers: drawn poses depend on earlier answers."""
+    if not classifier.provides.live:
+        raise NotApplicableError("recorded answers have none for poses that Hypothesis draws from earlier answers")
 
 
 def correct_at(classifier: Classifier, images: LabelledImages, grid: Sequence[Pose], drawn: np.ndarray) -> np.ndarray:

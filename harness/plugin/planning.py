@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.base.errors import foreign_code
+from harness.base.errors import InputError, foreign_code
 from harness.base.records import as_json, read_json
 from harness.plugin.run import RUN, GateRun, selected_checks
 from harness.run.budget import Costs, duration, samples_in_toml
@@ -75,6 +75,9 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         _fit(run, session)
     if not run.plans:
         return None
+    if run.request.export is not None:
+        _export(run, session)
+        return True
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     reporter.ensure_newline()
     reporter.section("what a run would cost")
@@ -85,6 +88,17 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     for line in lines:
         reporter.write_line(line)
     return True
+
+
+def _export(run: GateRun, session: pytest.Session) -> None:
+    from harness.plugin.exporting import export
+
+    try:
+        export(run, session)
+    except (InputError, OSError) as error:  # Without an export the status is 4.
+        print(f"ERROR: {error}", flush=True)
+    else:
+        run.planned = True
 
 
 def _plan_of(run: GateRun, session: pytest.Session, *, costs: Costs | None = None, to_calibrate: bool = False) -> Plan:

@@ -10,6 +10,7 @@ import pytest
 from harness.base.errors import NotApplicableError
 from harness.checks import Check, Verdict
 from harness.run.evidence import Evidence
+from harness.run.hypothesis_poses import expect_answers_to_draws
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +43,7 @@ def judge(test: pytest.Function, session: StressSession) -> Verdict | None:
     if not set(wanted) <= set(fixtures):
         return None
     try:
+        expect_answers_to_draws(test.obj, session)
         with suppress(AssertionError, pytest.fail.Exception):  # The verdict says the same.
             test.obj(**{name: fixtures[name] for name in wanted})
     except (pytest.skip.Exception, NotApplicableError):

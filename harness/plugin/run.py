@@ -131,8 +131,9 @@ class GateRun:
         """Check everything in the controller, before the tests, and train shipped models that are missing."""
         self._expect_alone()
         assert self.checks is not None
-        expect_candidate(self.request, self.checks)
-        self._train_missing()
+        if self.request.export is None:
+            expect_candidate(self.request, self.checks)
+            self._train_missing()
         session = self.prepare()
         if self.fits_a_budget:
             from harness.run.plan import measured_costs

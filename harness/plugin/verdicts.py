@@ -12,7 +12,7 @@ from harness.base.errors import Interruption, NotApplicableError, foreign_code, 
 from harness.checks import Check
 from harness.plugin.pictures import PICTURES
 from harness.plugin.run import PROPERTY, RUN, NotApplicable
-from harness.run.hypothesis_poses import is_hypothesis_test, with_smallest_pose
+from harness.run.hypothesis_poses import expect_answers_to_draws, is_hypothesis_test, with_smallest_pose
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -37,6 +37,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         return (yield)
     _look_at_the_sample(pyfuncitem, run.prepare(), row.family)
     try:
+        expect_answers_to_draws(pyfuncitem.obj, run.prepare())
         return (yield)
     except NotApplicableError as error:
         raise NotApplicable.because(error) from None

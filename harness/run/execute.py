@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.base.errors import InputError
 from harness.base.records import as_json, read_json
 from harness.run.budget import Plan
+from harness.run.export.request import ExportOrder
 from harness.run.outcome import NOT_JUDGED
 from harness.run.request import command_line, new_run_id, value_in
 
@@ -245,6 +246,7 @@ def hand_over(request: RunRequest, path: Path) -> Path:
         "record": None if request.record is None else sorted(request.record),
         "answers": request.answers and str(request.answers),
         "panel_predictions": request.panel_predictions and str(request.panel_predictions),
+        "export": request.export and as_json(request.export),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(asked), "utf-8")
@@ -262,6 +264,7 @@ def taken_over(request: RunRequest) -> RunRequest:
         record=None if asked.get("record") is None else frozenset(asked["record"]),
         answers=Path(asked["answers"]) if asked.get("answers") else None,
         panel_predictions=Path(asked["panel_predictions"]) if asked.get("panel_predictions") else None,
+        export=read_json(ExportOrder, asked["export"], where="an order for an export") if asked.get("export") else None,
     )
 
 

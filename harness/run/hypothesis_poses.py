@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from harness.inference.search import expect_live
 from harness.perturb import Pose
 from harness.run.evidence import Evidence
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from harness.checks import Verdict
+    from harness.run.session import StressSession
 
 _STEP, _STEPS = 0.1, 50
 """How finely, in degrees or pixels, and how far the failure is followed from the smallest failing pose."""
@@ -21,6 +23,13 @@ _STEP, _STEPS = 0.1, 50
 def is_hypothesis_test(test: Callable[..., object]) -> bool:
     """Return whether Hypothesis runs the test many times, and shrinks what fails."""
     return getattr(getattr(test, "hypothesis", None), "inner_test", None) is not None
+
+
+def expect_answers_to_draws(test: Callable[..., object], session: StressSession) -> None:
+    """Raise `NotApplicableError` for a Hypothesis test of recorded answers: it draws poses that nobody recorded."""
+    if is_hypothesis_test(test):
+        for model in session.roles.values():
+            expect_live(model.classifier)
 
 
 def with_smallest_pose(

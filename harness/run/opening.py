@@ -53,7 +53,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
     if cache:
         cache.prune()
     roles: dict[str, RoleModel] = {}
-    for role in filter(request.checkpoints.__contains__, ROLES):
+    for role in () if request.export else filter(request.checkpoints.__contains__, ROLES):
         model = open_model(
             request.checkpoints[role],
             images,
@@ -66,7 +66,8 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
             others=roles.values(),
         )
         roles[role] = replace(model, layer=_layer(model, images, request.layer))
-    _expect_use(network, roles)
+    if not request.export:
+        _expect_use(network, roles)
     return StressSession(
         images,
         checks,
@@ -75,7 +76,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
         thorough=request.profile == "thorough",
         cache=cache,
         golden=golden_images(checks, images, request.data_options, network.transform),
-        panel_predictions=panel_predictions and panel_predictions.without(roles["candidate"].model_sha256),
+        panel_predictions=panel_predictions and _of_others(panel_predictions, roles),
         cluster=cluster,
         whole=whole,
         labels=labels,
@@ -130,6 +131,11 @@ def _panel_predictions(request: RunRequest, checks: ChecksFile, images: Labelled
         checks.expect_panel_predictions(path, panel_predictions.sha256)
     panel_predictions.expect(images)
     return panel_predictions
+
+
+def _of_others(panel_predictions: PanelPredictions, roles: Mapping[str, RoleModel]) -> PanelPredictions:
+    """Return the panel predictions without those of the candidate, where there is one."""
+    return panel_predictions.without(roles["candidate"].model_sha256) if roles else panel_predictions
 
 
 def _expect_use(network: NetworkOptions, roles: Mapping[str, RoleModel]) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from harness.checks.file import DataFingerprint
+    from harness.run.export.request import ExportOrder
 
 QUICK_SAMPLES = 2_000
 """Images of a quick run whose checks file was made for all."""
@@ -57,8 +58,8 @@ class RunRequest:
     is resolved against, the folder of the project. `tests` are files or
     folders of stress tests, and `options` further options of pytest. Calibration alone asks for `record`, families or
     rows to measure without judging, empty for all; for `answers`, the folder in which the candidate's answers are left;
-    and for `panel_predictions` of another file than the recipe of the checks file names. `run_id` is that of the run,
-    as `new_run_id` makes it, or empty.
+    and for `panel_predictions` of another file than the recipe of the checks file names. An `export` writes the images
+    that tests ask about, in place of a run. `run_id` is that of the run, as `new_run_id` makes it, or empty.
     """
 
     roles: Mapping[str, Spec] = field(default_factory=dict)
@@ -100,6 +101,7 @@ class RunRequest:
     record: frozenset[str] | None = None
     answers: Path | None = None
     panel_predictions: Path | None = None
+    export: ExportOrder | None = None
     root: Path = Path()
     run_id: str = ""
 

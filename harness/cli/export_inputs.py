@@ -1,0 +1,65 @@
+"""The command `export-inputs`: the images that a checks file asks about, for a system that answers them elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness.cli.options import FILE, OK, Command, checks_option, passed_on
+
+_FORMATS = ("npz", "png")
+
+
+@click.command(
+    "export-inputs",
+    cls=Command,
+    passes_on=True,
+    example="export-inputs inputs --families clean,rotation",
+    help="Write the images that the checks ask about into the folder OUT, with every perturbation applied, for a system "
+    "that answers them elsewhere. OUT/README.md says how to write the answers, OUT/answer.py writes them. `gate "
+    "--candidate predictions:FILE` judges them. An export that was interrupted resumes.",
+)
+@click.argument("folder", metavar="OUT", type=FILE)
+@checks_option
+@click.option(
+    "--families",
+    default="",
+    metavar="NAMES",
+    help="Export for these families of checks alone, joined by commas; the verdict on the answers is then partial "
+    "(default: all).",
+)
+@click.option(
+    "--budget",
+    metavar="TIME",
+    help="How long the system may take to answer, such as 90s, 30m or 1.5h: where all images take longer, families are "
+    "measured on samples, and the verdict is partial (default: all images).",
+)
+@click.option(
+    "--images-per-second",
+    "speed",
+    type=click.FloatRange(min=0, min_open=True),
+    default=100.0,
+    metavar="N",
+    help="With --budget: how many images the system answers in a second (default: 100).",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(_FORMATS),
+    default="npz",
+    help="npz, float32 without loss, or png, rounded to 8 bits (default: npz).",
+)
+def export_inputs_command(
+    folder: Path, checks_path: Path, families: str, budget: str | None, speed: float, form: str
+) -> int:
+    """Export the images."""
+    from harness.run.export.request import ExportOrder
+    from harness.run.export.start import export_inputs
+
+    named = tuple(filter(None, (name.strip() for name in families.split(","))))
+    order = ExportOrder(str(folder.absolute()), form, named, speed)
+    export_inputs(order, checks_path, budget=budget, options=passed_on(), say=print)
+    print(f"written: {folder}\nnext: put your model into {folder / 'answer.py'}, run it, and gate the answers:")
+    print(f"  stress-harness gate --candidate predictions:{'answers.npz' if form == 'npz' else 'answers.csv'}")
+    return OK

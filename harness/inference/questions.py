@@ -1,0 +1,179 @@
+"""The images that tests ask a model about, under each perturbation, found without a model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from harness.data.images import LabelledImages
+from harness.data.rows import parts_of
+from harness.inference.backend import Perturbed
+from harness.inference.classifier import Classifier, remembered_as
+from harness.inference.predictions import Predictions
+from harness.inference.predictors import Provides
+from harness.inference.role import RoleModel
+from harness.perturb import IDENTITY, Perturbation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from harness.perturb import Pose
+
+
+@dataclass
+class Question:
+    """A perturbation, and the images asked about under it, by their numbers in `Questions`, for each test's name."""
+
+    perturbation: Perturbation
+    by_name: dict[str, list[np.ndarray]] = field(default_factory=dict)
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """Return the numbers of the images, sorted, each once, (N,) int64."""
+        return np.unique(np.concatenate([part for parts in self.by_name.values() for part in parts]))
+
+
+class Questions:
+    """All that tests ask a model about: images that differ in their pixels, each under some perturbations."""
+
+    def __init__(self) -> None:
+        self.asked: dict[Hashable, Question] = {}
+        self.name = ""
+        self._sets: list[LabelledImages] = []
+        self._starts: list[int] = []
+        self._numbers: dict[bytes, int] = {}
+        self._of_set: dict[LabelledImages, np.ndarray] = {}
+        self._at: list[tuple[int, int]] = []
+        self._whole: set[Hashable] = set()
+
+    @contextmanager
+    def under(self, name: str) -> Iterator[None]:
+        """Note this name for what is asked as long as the context lasts."""
+        before, self.name = self.name, name
+        try:
+            yield
+        finally:
+            self.name = before
+
+    def ask(self, images: LabelledImages, perturbation: Perturbation, positions: np.ndarray | None = None) -> None:
+        """Note images under a perturbation: those at these positions, (M,) int64, or all of them."""
+        key: Hashable = remembered_as(perturbation)
+        if key is None:  # Nothing tells it from others but itself.
+            key = id(perturbation)
+        if positions is None:
+            if (whole := (self.name, key, images)) in self._whole:
+                return
+            self._whole.add(whole)
+        question = self.asked.setdefault(key, Question(perturbation))
+        numbers = self._numbered(images)
+        question.by_name.setdefault(self.name, []).append(numbers if positions is None else numbers[positions])
+
+    def __len__(self) -> int:
+        return sum(len(question.numbers) for question in self.asked.values())
+
+    def identity(self) -> str:
+        """Return a hash of all images and perturbations, in their order."""
+        digest = hashlib.sha256()
+        known = list(self._numbers)
+        for question in self.asked.values():
+            digest.update(repr(question.perturbation).encode())
+            for number in question.numbers:
+                digest.update(known[number])
+        return digest.hexdigest()
+
+    def pixels(self, question: Question, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return images of these numbers under the perturbation, (M, C, H, W) float32, and their places in the split.
+
+        The numbers must be of one set of images; see `parts`.
+        """
+        which, positions = zip(*(self._at[number] for number in numbers), strict=True)
+        images = self._sets[which[0]]
+        at = np.array(positions)
+        made = Perturbed(images.pixels, at, torch.device("cpu"), (question.perturbation,))(np.arange(len(at)))
+        return made.numpy(), images.positions.numpy()[at]
+
+    def parts(self, numbers: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the numbers, (N,) int64 in ascending order, set by set of images."""
+        for start, end in zip(self._starts, [*self._starts[1:], len(self._at)], strict=True):
+            part = numbers[(numbers >= start) & (numbers < end)]
+            if len(part):
+                yield part
+
+    @property
+    def shapes(self) -> set[tuple[int, ...]]:
+        """Return the shapes of the images, each (C, H, W)."""
+        return {tuple(images.pixels.shape[1:]) for images in self._sets}
+
+    def _numbered(self, images: LabelledImages) -> np.ndarray:
+        """Return the number of each image, (N,) int64: equal pixels have the same."""
+        if (known := self._of_set.get(images)) is not None:
+            return known
+        numbers = np.empty(len(images), dtype=np.int64)
+        which, start = len(self._sets), len(self._at)
+        size = int(np.prod(images.pixels.shape[1:]))
+        for part in parts_of(len(images), size):
+            for position, pixels in enumerate(images.pixels[part].numpy(), start=part.start):
+                name = hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
+                number = self._numbers.setdefault(name, len(self._at))
+                if number == len(self._at):
+                    self._at.append((which, position))
+                numbers[position] = number
+        self._sets.append(images)
+        self._starts.append(start)
+        self._of_set[images] = numbers
+        return numbers
+
+
+class AskedClassifier(Classifier):
+    """Stands for any classifier: it notes what it is asked, and gives the true classes.
+
+    A search then goes to its end.
+    """
+
+    def __init__(self, questions: Questions) -> None:
+        self._questions = questions
+        self.provides = Provides("probabilities", live=False)
+
+    def predict(
+        self,
+        images: LabelledImages,
+        perturbation: Perturbation = IDENTITY,
+        *,
+        keep: bool = True,  # noqa: ARG002  Nothing is computed.
+    ) -> Predictions:
+        """Note the images under the perturbation."""
+        self._questions.ask(images, perturbation)
+        scores = np.eye(len(images.classes), dtype=np.float32)[images.labels.numpy()] * np.float32(10)
+        return Predictions(scores, images, perturbation)
+
+    def predict_pairs(
+        self, images: LabelledImages, positions: np.ndarray, poses: Sequence[Pose], which: np.ndarray
+    ) -> np.ndarray:
+        """Note each image in its pose."""
+        for number in np.unique(which):
+            self._questions.ask(images, poses[number], positions[which == number])
+        return np.asarray(images.labels.numpy()[positions])
+
+    def cached(
+        self,
+        what: object,  # noqa: ARG002
+        images: LabelledImages,  # noqa: ARG002
+        shape: tuple[int, ...],  # noqa: ARG002
+        compute: Callable[[], np.ndarray],
+        *,
+        perturbation: Perturbation = IDENTITY,  # noqa: ARG002
+    ) -> np.ndarray:
+        """Return what `compute` gives."""
+        return compute()
+
+
+def asked_model(role: str, path: Path, questions: Questions) -> RoleModel:
+    """Return what stands for the model of a role."""
+    return RoleModel(role, path, role, role, "recorded", None, AskedClassifier(questions))

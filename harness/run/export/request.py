@@ -1,0 +1,58 @@
+"""An order for an export, and what ties an export to a checks file."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.base.errors import InputError
+from harness.base.records import record
+from harness.data.exported import FORMATS, Export
+from harness.perturb.poses import PROTOCOL
+
+if TYPE_CHECKING:
+    from harness.checks import ChecksFile
+
+
+@record
+class ExportOrder:
+    """The `folder` that images go to, their `format`, and the families asked about, none for all.
+
+    With a budget, `images_per_second` is the speed of the system that answers.
+    """
+
+    folder: str
+    format: str = "npz"
+    families: tuple[str, ...] = ()
+    images_per_second: float = 100.0
+
+    @property
+    def path(self) -> Path:
+        """Return the folder."""
+        return Path(self.folder)
+
+    @property
+    def pixels(self) -> str:
+        """Return how pixels are stored."""
+        return FORMATS[self.format]
+
+
+def hash_of_asked(checks: ChecksFile) -> str:
+    """Return a hash of all that the checks of a file measure, and on how many images; thresholds are no part of it."""
+    sizes = sorted(checks.data.samples.items())
+    definitions = sorted(check.definition for check in checks.written)
+    return hashlib.sha256(repr((definitions, checks.data.measured, sizes)).encode()).hexdigest()
+
+
+def scope_of(checks: ChecksFile, *, pixels: str, profile: str, measured: int | None) -> Export:
+    """Return the scope of an export for these checks, without its images."""
+    return Export(PROTOCOL, pixels, checks.data.sha256, hash_of_asked(checks), profile, measured or 0)
+
+
+def expect_families(families: tuple[str, ...], known: set[str]) -> None:
+    """Raise `InputError` for a family that no test is of."""
+    if missing := [family for family in families if family not in known]:
+        raise InputError(
+            f"--families {','.join(missing)}: no check is of this family; there are {', '.join(sorted(known))}"
+        )

@@ -1,0 +1,60 @@
+"""An export started: its tests are collected in a process of their own, which writes the images."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import TYPE_CHECKING
+
+from harness.base.errors import InputError
+from harness.checks import read_checks
+from harness.run.budget import seconds_in
+from harness.run.execute import execute
+from harness.run.request import RunRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from harness.run.export.request import ExportOrder
+
+SAID, REFUSED = "export-inputs: ", "ERROR: "
+"""How lines of the process begin that are for the person who exports, and how what went wrong does."""
+
+
+def export_inputs(
+    order: ExportOrder,
+    checks: Path,
+    *,
+    budget: str | None = None,
+    options: Sequence[str] = (),
+    say: Callable[[str], None] = lambda _line: None,
+) -> None:
+    """Write the images that the tests beside a checks file ask about; `options` are of pytest.
+
+    `say` takes lines on what is done. Raises `InputError` for what cannot be exported.
+    """
+    if budget is not None:
+        seconds_in(budget)
+    read = read_checks(checks)
+
+    def told(line: str) -> None:
+        if line.startswith(SAID.rstrip(": ")):
+            say(line.removeprefix(SAID))
+
+    with tempfile.TemporaryDirectory() as folder:
+        request = RunRequest(
+            checks=checks,
+            profile="default" if read.data.sample is None else "quick",
+            plan=True,
+            budget=budget,
+            reports=folder,
+            tests=(str(checks.parent),),
+            options=("-q", "-s", "-p", "no:cacheprovider", *options),
+            export=order,
+        )
+        result = execute(request, on_line=told)
+    if result.status:
+        why = [line.removeprefix(REFUSED) for line in result.printed if line.startswith(REFUSED)]
+        if why:
+            raise InputError(why[-1])
+        raise InputError(f"nothing was exported; pytest ended with exit status {result.status}:", below=result.printed)

@@ -1,0 +1,219 @@
+"""An export written: the images that tests ask about, once each, with a manifest; resumable, and never on a full disk."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.base.errors import InputError
+from harness.base.files import locked, write_atomically
+from harness.data.exported import NAME
+from harness.run.export.shards import (
+    FILES,
+    ROW_BYTES,
+    SHARD_BYTES,
+    SUFFIXES,
+    Shard,
+    found_shard,
+    hash_of,
+    joined,
+    shard_of,
+    write_shard,
+)
+from harness.run.export.template import files_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from harness.data.exported import Export
+    from harness.inference.questions import Questions
+    from harness.run.export.request import ExportOrder
+    from harness.run.session import StressSession
+
+MANIFEST, BEGUN = "manifest.json", "export.json"
+SCHEMA = 1
+MARGIN = 256 << 20
+"""Bytes that are left free on the disk."""
+_PART = 16 << 20
+"""Bytes of pixels that are made at a time."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A finished export: its manifest, and the number of files that were there from an earlier run."""
+
+    manifest: dict[str, Any]
+    resumed: int
+
+
+def write_export(
+    questions: Questions,
+    session: StressSession,
+    scope: Export,
+    order: ExportOrder,
+    *,
+    say: Callable[[str], None] = print,
+    on_written: Callable[[int, int], None] | None = None,
+) -> Written:
+    """Write the images of the questions into the folder of the order, and return what is there.
+
+    `say` takes a line with the size before anything is written, `on_written` images done and all of them. Raises
+    `InputError` for a folder with something else in it, and for a disk without room.
+    """
+    if len(questions.shapes) != 1:
+        shapes = " and ".join(map(str, sorted(questions.shapes))) or "none"
+        raise InputError(f"tests ask about images of these shapes: {shapes}; expected one shape (C, H, W)")
+    (shape,) = questions.shapes
+    total = len(questions)
+    each = math.prod(shape) * (4 if order.format == "npz" else 1)
+    size = max(1, SHARD_BYTES // each)
+    needed = total * (each + ROW_BYTES[order.format])
+    with locked(order.path):
+        begun = {"export": str(scope), "format": order.format, "asked": questions.identity()}
+        _expect_own_folder(order.path, begun)
+        free = shutil.disk_usage(_existing(order.path)).free
+        there = sum(path.stat().st_size for path in order.path.glob(f"shard-*{SUFFIXES[order.format]}"))
+        dimensions = "x".join(map(str, shape))
+        say(
+            f"{total:,} images of {dimensions} under {len(questions.asked)} perturbations: at most {needed / 1e6:,.1f} MB in "
+            f"{-(-total // size):,} files of {order.path}; {free / 1e9:,.1f} GB are free"
+        )
+        if free < needed - there + MARGIN:
+            raise InputError(
+                f"{order.path}: the export needs up to {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; name a "
+                "folder on another disk, or export less with --families, --budget or --format png"
+            )
+        order.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(order.path / BEGUN, _as_json(begun))
+        shards, names, resumed = _write_shards(questions, order, size, on_written=on_written)
+        manifest = _manifest(questions, session, scope.holding(names), order, shape, shards)
+        for name, text in files_for(order.format, manifest).items():
+            if not (order.path / name).exists():
+                write_atomically(order.path / name, text.encode())
+        write_atomically(order.path / MANIFEST, _as_json(manifest))
+    return Written(manifest, resumed)
+
+
+def _write_shards(
+    questions: Questions, order: ExportOrder, size: int, *, on_written: Callable[[int, int], None] | None
+) -> tuple[list[dict[str, Any]], np.ndarray, int]:
+    """Write the shards that are not there; return their entries, all names, and how many files were there."""
+    form, total = FILES[order.format], len(questions)
+    seen: set[bytes] = set()
+    entries: list[dict[str, Any]] = []
+    resumed = 0
+    for number, parts in enumerate(_ranges(questions, size)):
+        path = order.path / f"shard-{number:05}{SUFFIXES[order.format]}"
+        names = found_shard(path, form) if path.exists() else None
+        if names is None:
+            shard = joined([_made(questions, asked, numbers, order.pixels) for asked, numbers in parts]).new_to(seen)
+            names = shard.names
+            if len(shard):
+                write_shard(path, shard, form)
+        else:
+            resumed += 1
+        seen.update(names.tolist())
+        if len(names):
+            entries.append({"file": path.name, "images": len(names), "sha256": hash_of(path)})
+        if on_written:
+            on_written(min((number + 1) * size, total), total)
+    return entries, np.array(sorted(seen), dtype=NAME), resumed
+
+
+def _ranges(questions: Questions, size: int) -> Iterator[list[tuple[int, np.ndarray]]]:
+    """Yield, for shards of this size, numbers of questions with the images to make, in an order that stays."""
+    parts: list[tuple[int, np.ndarray]] = []
+    room = size
+    for asked, question in enumerate(questions.asked.values()):
+        for numbers in questions.parts(question.numbers):
+            rest = numbers
+            while len(rest):
+                parts.append((asked, rest[:room]))
+                rest, room = rest[room:], room - len(rest[:room])
+                if not room:
+                    yield parts
+                    parts, room = [], size
+    if parts:
+        yield parts
+
+
+def _made(questions: Questions, asked: int, numbers: np.ndarray, stored: str) -> Shard:
+    question = list(questions.asked.values())[asked]
+    (shape,) = questions.shapes
+    step = max(1, _PART // (4 * math.prod(shape)))
+    made = []
+    for start in range(0, len(numbers), step):
+        pixels, index = questions.pixels(question, numbers[start : start + step])
+        made.append(shard_of(pixels, index, asked, stored=stored))
+    return joined(made)
+
+
+def _manifest(
+    questions: Questions,
+    session: StressSession,
+    scope: Export,
+    order: ExportOrder,
+    shape: tuple[int, ...],
+    shards: list[dict[str, Any]],
+) -> dict[str, Any]:
+    checks, data = session.checks, session.images
+    return {
+        "schema": SCHEMA,
+        "export": str(scope),
+        "protocol": scope.protocol,
+        "profile": scope.profile,
+        "format": order.format,
+        "pixels": scope.pixels,
+        "shape": list(shape),
+        "images": scope.images,
+        "classes": list(data.classes),
+        "data": {"name": data.name, "split": data.split, "sha256": checks.data.sha256, "n": checks.data.n},
+        "checks": {"path": str(checks.path), "sha256": checks.sha256, "asked": scope.asked},
+        "families": list(scope.families),
+        "samples": dict(scope.samples),
+        "perturbations": [
+            {
+                "perturbation": str(question.perturbation),
+                "images": len(question.numbers),
+                "checks": {name: len(np.unique(np.concatenate(parts))) for name, parts in question.by_name.items()},
+            }
+            for question in questions.asked.values()
+        ],
+        "files": shards,
+    }
+
+
+def _expect_own_folder(folder: Path, begun: dict[str, str]) -> None:
+    """Raise `InputError` unless the folder is empty, is not there, or has this export, begun or finished."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is no folder; name one that is empty, or that does not exist")
+    if not any(folder.iterdir()):
+        return
+    try:
+        found = json.loads((folder / BEGUN).read_text("utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{folder}: has other files in it; name a folder that is empty, or that does not exist") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / BEGUN}: cannot be read ({error}); remove the folder, or name another") from None
+    if found != begun:
+        raise InputError(
+            f"{folder}: holds another export (other checks, data, families or format); name another folder, or remove it"
+        )
+
+
+def _existing(path: Path) -> Path:
+    """Return the path, or the folder above it that exists."""
+    path = path.absolute()
+    return path if path.exists() else _existing(path.parent)
+
+
+def _as_json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1) + "\n").encode()
