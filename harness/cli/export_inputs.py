@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from harness.cli.options import FILE, OK, Command, checks_option, passed_on
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _FORMATS = ("npz", "png")
 
@@ -16,8 +19,8 @@ _FORMATS = ("npz", "png")
     cls=Command,
     passes_on=True,
     example="export-inputs inputs --families clean,rotation",
-    help="Write the images that the checks ask about into the folder OUT, with every perturbation applied, for a system "
-    "that answers them elsewhere. OUT/README.md says how to write the answers, OUT/answer.py writes them. `gate "
+    help="Write the images that the checks ask about into the folder OUT, with every perturbation applied, for a "
+    "system that answers them elsewhere. OUT/README.md says how to write the answers, OUT/answer.py writes them. `gate "
     "--candidate predictions:FILE` judges them. An export that was interrupted resumes.",
 )
 @click.argument("folder", metavar="OUT", type=FILE)
@@ -26,14 +29,13 @@ _FORMATS = ("npz", "png")
     "--families",
     default="",
     metavar="NAMES",
-    help="Export for these families of checks alone, joined by commas; the verdict on the answers is then partial "
-    "(default: all).",
+    help="Export for these families of checks alone, joined by commas; the verdict is then partial (default: all).",
 )
 @click.option(
     "--budget",
     metavar="TIME",
-    help="How long the system may take to answer, such as 90s, 30m or 1.5h: where all images take longer, families are "
-    "measured on samples, and the verdict is partial (default: all images).",
+    help="The time that the system may take, such as 90s, 30m or 1.5h. Families are exported on samples that fit. The "
+    "verdict is then partial (default: all images).",
 )
 @click.option(
     "--images-per-second",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FLOAT32, UINT8 = "float32", "uint8"
 FORMATS = {"npz": FLOAT32, "png": UINT8}
-"""How the pixels of an export are stored, by its format."""
+"""The types of the pixels of an export, by its format."""
 NAME = np.dtype("S64")
 """The type of an image's name: 64 hexadecimal digits."""
 _LONGEST = 10_000

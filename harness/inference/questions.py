@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from harness.data.images import LabelledImages
 from harness.data.rows import parts_of
 from harness.inference.backend import Perturbed
 from harness.inference.classifier import Classifier, remembered_as
@@ -21,9 +19,10 @@ from harness.inference.role import RoleModel
 from harness.perturb import IDENTITY, Perturbation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Sequence
     from pathlib import Path
 
+    from harness.data.images import LabelledImages
     from harness.perturb import Pose
 
 

@@ -32,9 +32,10 @@ def export(run: GateRun, session: pytest.Session) -> None:
     if (seconds := run.request.budget_seconds) is not None:
         plan = fitting(stress, checks, run.judge, seconds=seconds, images_per_second=order.images_per_second)
         samples = plan.samples
-        told = some_of([f"{name} {line.images:,} of {line.out_of:,}" for name, line in plan.lines.items() if name in samples])
+        sizes = [f"{name} {line.images:,} of {line.out_of:,}" for name, line in plan.lines.items() if name in samples]
         fits = "" if plan.fits else ", and even the fewest images do not fit"
-        _say(f"at {order.images_per_second:g} images/s, {duration(plan.total.seconds)} of {duration(seconds)}{fits}: {told or 'all images'}")
+        taken = f"{duration(plan.total.seconds)} of {duration(seconds)}"
+        _say(f"at {order.images_per_second:g} images/s, {taken}{fits}: {some_of(sizes, shown=20) or 'all images'}")
     failed: dict[str, Exception] = {}
     questions = questions_of(
         replace(stress, fitted=samples), checks, run.judge, on_failure=lambda name, error: failed.update({name: error})

@@ -1,4 +1,4 @@
-"""The questions of a run: its tests run once on stand-ins for models, which note the images that they are asked about."""
+"""The questions of a run: its tests run once on stand-ins for models, which note the images asked about."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of an export: shards of images as npz or zipped PNG, each written whole, and found again when it resumes."""
+"""The files of an export: shards of images as npz or zipped PNG, written whole, and found again by a second run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ROWS = "rows.csv"
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """Images of an export: `names` (N,), `pixels` as stored, places in the split (N,) int64, perturbations (N,) int32."""
+    """Images of an export: `names` (N,), `pixels` as stored, `index` in the split (N,), `perturbation` (N,) int32."""
 
     names: np.ndarray
     pixels: np.ndarray
@@ -87,7 +87,9 @@ class _Png:
             for name, pixels, *row in zip(shard.names, shard.pixels, shard.index, shard.perturbation, strict=True):
                 table.writerow((name.decode(), *row))
                 picture = io.BytesIO()
-                Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(picture, "png", compress_level=1)
+                Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(
+                    picture, "png", compress_level=1
+                )
                 archive.writestr(_entry(f"{name.decode()}.png"), picture.getvalue())
             archive.writestr(_entry(_ROWS), rows.getvalue())
         return content.getvalue()
@@ -132,12 +134,15 @@ def shard_of(pixels: np.ndarray, index: np.ndarray, perturbation: int, *, stored
 def joined(shards: list[Shard]) -> Shard:
     """Return shards as one."""
     return Shard(
-        *(np.concatenate([getattr(each, name) for each in shards]) for name in ("names", "pixels", "index", "perturbation"))
+        *(
+            np.concatenate([getattr(each, name) for each in shards])
+            for name in ("names", "pixels", "index", "perturbation")
+        )
     )
 
 
 def found_shard(path: Path, form: Format) -> np.ndarray | None:
-    """Return the names in a shard of an earlier run, None where there is none, or it is damaged."""
+    """Return the names in a shard of an earlier run; None for a shard that is missing or damaged."""
     try:
         return form.names(path)
     except Exception:  # A damaged archive fails in any way; it is written again.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.run.export.request import ExportOrder
 
 SAID, REFUSED = "export-inputs: ", "ERROR: "
-"""How lines of the process begin that are for the person who exports, and how what went wrong does."""
+"""Prefixes of the lines of the process that are for a person: of progress, and of errors."""
 
 
 def export_inputs(

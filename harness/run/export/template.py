@@ -62,8 +62,8 @@ with open("answers.csv", "w", newline="") as file:
 _PAGE = """\
 # Exported images
 
-{images:,} images, {how}. Each is {shape}. `manifest.json` lists the classes, the perturbations with their checks, and
-the SHA-256 of each file.
+{images:,} images, {how}. Each has {shape}.
+`manifest.json` lists the classes, the perturbations with their checks, and the SHA-256 of each file.
 
 {layout}
 
@@ -91,13 +91,17 @@ The classes are, from 0: {names}.
 stress-harness gate --candidate predictions:{file}
 ```
 """
+_LISTED = 100
+"""Classes whose names the page lists."""
 _LAYOUTS = {
-    "npz": "A file `shard-NNNNN.npz` holds the arrays `image` (N, the name of each image, a SHA-256 of its pixels), "
-    "`pixels`\n(N, channels, height, width; float32 in [0, 1]), `index` (N, the number of the image in the data set) and "
-    "`perturbation`\n(N, a number in the manifest's list).",
-    "png": "A file `shard-NNNNN.zip` holds a PNG for each image, named by the SHA-256 of its pixels, and `rows.csv` with "
-    "the columns\n`image`, `index` (the number of the image in the data set) and `perturbation` (a number in the "
-    "manifest's list). Pixels are\nrounded to 8 bits.",
+    "npz": """\
+A file `shard-NNNNN.npz` holds the arrays `image` (N, the name of each image, a SHA-256 of its pixels), `pixels`
+(N, channels, height, width; float32 in [0, 1]), `index` (N, the number of the image in the data set) and `perturbation`
+(N, a number in the manifest's list).""",
+    "png": """\
+A file `shard-NNNNN.zip` holds a PNG for each image, named by the SHA-256 of its pixels, and `rows.csv` with the columns
+`image`, `index` (the number of the image in the data set) and `perturbation` (a number in the manifest's list). Pixels
+are rounded to 8 bits.""",
 }
 
 
@@ -112,8 +116,9 @@ def files_for(form: str, manifest: Mapping[str, Any]) -> dict[str, str]:
         how="as float32 in npz files" if form == "npz" else "as PNG files in zip archives",
         shape=f"{height} x {width} pixels, channels: {channels}",
         classes=len(classes),
-        names=", ".join(f"{number} {name}" for number, name in enumerate(classes)) if len(classes) <= 100 else "those "  # noqa: PLR2004
-        "of the manifest",
+        names=", ".join(f"{number} {name}" for number, name in enumerate(classes))
+        if len(classes) <= _LISTED
+        else "those of the manifest",
         layout=_LAYOUTS[form],
         file="answers.npz" if form == "npz" else "answers.csv",
     )

@@ -1,4 +1,4 @@
-"""An export written: the images that tests ask about, once each, with a manifest; resumable, and never on a full disk."""
+"""An export written: the images that tests ask about, once each, with a manifest; resumable."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def write_export(
         there = sum(path.stat().st_size for path in order.path.glob(f"shard-*{SUFFIXES[order.format]}"))
         dimensions = "x".join(map(str, shape))
         say(
-            f"{total:,} images of {dimensions} under {len(questions.asked)} perturbations: at most {needed / 1e6:,.1f} MB in "
-            f"{-(-total // size):,} files of {order.path}; {free / 1e9:,.1f} GB are free"
+            f"{total:,} images of {dimensions} under {len(questions.asked)} perturbations: at most "
+            f"{needed / 1e6:,.1f} MB in {-(-total // size):,} files of {order.path}; {free / 1e9:,.1f} GB are free"
         )
         if free < needed - there + MARGIN:
             raise InputError(
@@ -92,7 +92,7 @@ def write_export(
         order.path.mkdir(parents=True, exist_ok=True)
         write_atomically(order.path / BEGUN, _as_json(begun))
         shards, names, resumed = _write_shards(questions, order, size, on_written=on_written)
-        manifest = _manifest(questions, session, scope.holding(names), order, shape, shards)
+        manifest = _manifest(questions, session, scope.holding(names), order, shards)
         for name, text in files_for(order.format, manifest).items():
             if not (order.path / name).exists():
                 write_atomically(order.path / name, text.encode())
@@ -159,9 +159,9 @@ def _manifest(
     session: StressSession,
     scope: Export,
     order: ExportOrder,
-    shape: tuple[int, ...],
     shards: list[dict[str, Any]],
 ) -> dict[str, Any]:
+    (shape,) = questions.shapes
     checks, data = session.checks, session.images
     return {
         "schema": SCHEMA,
@@ -194,18 +194,19 @@ def _expect_own_folder(folder: Path, begun: dict[str, str]) -> None:
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise InputError(f"{folder}: is no folder; name one that is empty, or that does not exist")
+        raise InputError(f"{folder}: is no folder; name an empty or a new one")
     if not any(folder.iterdir()):
         return
     try:
         found = json.loads((folder / BEGUN).read_text("utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{folder}: has other files in it; name a folder that is empty, or that does not exist") from None
+        raise InputError(f"{folder}: has other files in it; name an empty or a new folder") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{folder / BEGUN}: cannot be read ({error}); remove the folder, or name another") from None
     if found != begun:
         raise InputError(
-            f"{folder}: holds another export (other checks, data, families or format); name another folder, or remove it"
+            f"{folder}: holds another export (other checks, data, families or format); name another folder, or remove "
+            "this one"
         )
 
 
