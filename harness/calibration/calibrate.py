@@ -28,6 +28,7 @@ from harness.checks.slices import SLICE
 from harness.networks import NetworkOptions
 from harness.networks.running import BackendOptions
 from harness.run.budget import seconds_in
+from harness.run.request import model_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -49,7 +50,7 @@ class CalibrationRequest:
     """
 
     checks_path: Path
-    checkpoints: tuple[Path, ...] = ()
+    checkpoints: tuple[Path | str, ...] = ()
     reference_models: int = 20
     jobs: int | None = None
     device: str = "auto"
@@ -178,10 +179,11 @@ def measured_panel(
     path, predictions_path = request.panel_path(checks), _predictions_path(request, checks)
     asked = _ids_asked_for(request, checks)
     known = panel_at_hand(path, checks, partly=bool(request.families or asked), expect_own=expect_own)
-    if known and not request.checkpoints:
-        checkpoints = [Path(model.path) for model in known.models]
-    else:
-        checkpoints = list(request.checkpoints) or train_reference_models(
+    checkpoints: list[Path | str] = list(request.checkpoints)
+    if known and not checkpoints:
+        checkpoints = [model_spec(model.path) for model in known.models]
+    elif not checkpoints:
+        checkpoints += train_reference_models(
             checks,
             path.with_suffix(""),
             reference_models=request.reference_models,

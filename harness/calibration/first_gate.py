@@ -56,7 +56,7 @@ class InitRequest:
 
     families: str | None = None
     min_accuracy: float | None = None
-    checkpoint: Path | None = None
+    checkpoint: Path | str | None = None
     budget: str = "30m"
     workflow: bool = False
     model: ModelSettings = field(default_factory=ModelSettings)
@@ -174,8 +174,10 @@ def _joined(options: Sequence[tuple[str, ...]]) -> str:
     return " ".join(map(shlex.join, options)) or "none of these options"
 
 
-def _candidate(path: Path | None) -> str:
+def _candidate(path: Path | str | None) -> str:
     """Return the path of a checkpoint as the repository has it, where it lies inside."""
+    if isinstance(path, str):
+        return path
     inside = path is not None and path.resolve().is_relative_to(Path.cwd())
     return path.resolve().relative_to(Path.cwd()).as_posix() if path and inside else CANDIDATE
 

@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 def measure_panel(
-    checkpoints: Sequence[Path],
+    checkpoints: Sequence[Path | str],
     recording: Recording,
     *,
     network: NetworkOptions | None = None,
@@ -46,9 +46,9 @@ def measure_panel(
     networks were filled with, where there was a choice. Raises `InputError` for a checkpoint given twice, for
     checkpoints of different recipes, and when a run of the tests could not measure.
     """
-    from harness.networks.declared import load_model
+    from harness.inference.loading import load
 
-    loaded = [load_model(path, network) for path in checkpoints]
+    loaded = [load(path, network) for path in checkpoints]
     for note in dict.fromkeys(checkpoint.note for checkpoint in loaded if checkpoint.note):
         if on_note:
             on_note(f"{some_of([str(each.path) for each in loaded if each.note == note])}: {note}")

@@ -15,6 +15,7 @@ from harness.base.files import read_regular, write_atomically
 from harness.base.records import as_plain, read_record, record, refusal_of_schema
 from harness.measures.metric import Direction, Scale, Unit, unpacked
 from harness.perturb import PROTOCOL
+from harness.run.request import model_spec
 
 if TYPE_CHECKING:
     from harness.checks import ChecksFile
@@ -134,11 +135,11 @@ class Panel:
         return (json.dumps({"schema": SCHEMA, **as_plain(self)}, indent=1) + "\n").encode()
 
 
-def reference_models_of(checks: ChecksFile) -> list[tuple[Path, str]]:
+def reference_models_of(checks: ChecksFile) -> list[tuple[Path | str, str]]:
     """Return path and SHA-256 of each model of the panel that a checks file names; raises `InputError` without one."""
     if not (named := checks.recipe.get("panel")):
         raise InputError("the checks file names no panel")
-    return [(Path(member.path), member.sha256) for member in read_panel(Path(str(named)), checks).models]
+    return [(model_spec(member.path), member.sha256) for member in read_panel(Path(str(named)), checks).models]
 
 
 def panel_at_hand(path: Path, checks: ChecksFile, *, partly: bool, expect_own: bool) -> Panel | None:

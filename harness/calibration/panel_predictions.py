@@ -61,7 +61,7 @@ def record_predictions(
 
 
 def with_predictions(
-    checkpoints: Sequence[Path],
+    checkpoints: Sequence[Path | str],
     recording: Recording,
     file: Path,
     *,
@@ -74,7 +74,7 @@ def with_predictions(
     returned unchanged. Raises `InputError` when tests could not run or asked models about different images. If only
     some families are measured anew, it also refuses a missing file and one with which no threshold was made.
     """
-    from harness.networks.declared import load_model
+    from harness.inference.loading import load
 
     checks, old = recording.checks, None
     if not families_that_need_predictions(recording.tests):
@@ -92,7 +92,7 @@ def with_predictions(
         except InputError:
             if recording.families:
                 raise
-    loaded = [load_model(path, network) for path in checkpoints]
+    loaded = [load(path, network) for path in checkpoints]
     found = record_predictions(loaded, recording, on_model)
     models = [each.model_sha256 for each in loaded]
     new = combined(checks.data.sha256, checks.data.n, models, found) if found else None

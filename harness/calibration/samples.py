@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def choose_samples(
     budget: str,
     checks: ChecksFile,
-    checkpoint: Path,
+    checkpoint: Path | str,
     *,
     options: Sequence[str] = (),
     on_fit: Callable[[Plan], None] | None = None,
@@ -57,7 +57,7 @@ def choose_samples(
 
 
 def fit_for(
-    budget: str, checks: Path, checkpoint: Path, *, tests: Path, options: Sequence[str] = (), quick: bool = False
+    budget: str, checks: Path, checkpoint: Path | str, *, tests: Path, options: Sequence[str] = (), quick: bool = False
 ) -> Plan:
     """Return how a gate run of a checkpoint fits into a time such as 30m, by a plan in a process of its own.
 

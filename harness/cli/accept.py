@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from harness.base.errors import InputError
 from harness.cli.gate import judged
-from harness.cli.options import FILE, NEGATIVE, OK, Command, checks_option, passed_on, refuse_own
+from harness.cli.options import FILE, MODEL, NEGATIVE, OK, Command, checks_option, passed_on, refuse_own
 
 
 @click.command(
@@ -18,7 +19,7 @@ from harness.cli.options import FILE, NEGATIVE, OK, Command, checks_option, pass
     help="Run the gate on a checkpoint and, if it passes, make it the incumbent, which later candidates are compared "
     "with.",
 )
-@click.argument("checkpoint", type=FILE)
+@click.argument("checkpoint", type=MODEL, metavar="CHECKPOINT")
 @click.option("--force", is_flag=True, help="Accept it though the verdict is fail or partial; the file records that.")
 @click.option(
     "--provisional",
@@ -33,11 +34,18 @@ from harness.cli.options import FILE, NEGATIVE, OK, Command, checks_option, pass
     help="The file to write (default: models/incumbent.safetensors).",
 )
 @checks_option
-def accept_command(checkpoint: Path, incumbent: Path, checks_path: Path, *, force: bool, provisional: bool) -> int:
+def accept_command(
+    checkpoint: Path | str, incumbent: Path, checks_path: Path, *, force: bool, provisional: bool
+) -> int:
     """Gate a checkpoint and accept it."""
     from harness.run.acceptance import AcceptRequest, accept
 
     refuse_own("--candidate", "--checks", "--incumbent", "--stress-reports")
+    if isinstance(checkpoint, str):
+        raise InputError(
+            f"{checkpoint}: not accepted, a predictor has no file of weights to keep; name it with --incumbent where "
+            "the gate runs"
+        )
     request = AcceptRequest(checkpoint, checks_path, incumbent, force, provisional, passed_on(), Path.cwd())
     done = accept(request, judge=judged)
     if done.accepted:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from harness.base.errors import printable
-from harness.cli.options import FILE, NEGATIVE, OK, Command, json_option, setting_options, values
+from harness.cli.options import FILE, MODEL, NEGATIVE, OK, Command, json_option, setting_options, values
 from harness.run.model_settings import MODEL_SETTINGS, ModelSettings
 
 
@@ -19,7 +19,7 @@ from harness.run.model_settings import MODEL_SETTINGS, ModelSettings
     help="Find the smallest rotation, shift and both at once that make a checkpoint fail on a test image, with a "
     "picture. Without --image: how many images survive how much, as a curve.",
 )
-@click.argument("checkpoint", type=FILE)
+@click.argument("checkpoint", type=MODEL, metavar="CHECKPOINT")
 @click.option("--image", type=int, metavar="N", help="The test image's number, from 0 (default: all images).")
 @setting_options(*MODEL_SETTINGS)
 @click.option(
@@ -29,7 +29,7 @@ from harness.run.model_settings import MODEL_SETTINGS, ModelSettings
     help="The picture (default: reports/break-N.png, or reports/survival.png).",
 )
 @json_option
-def break_command(checkpoint: Path, image: int | None, output: Path | None, *, as_json: bool) -> int:
+def break_command(checkpoint: Path | str, image: int | None, output: Path | None, *, as_json: bool) -> int:
     """Find how little it takes."""
     from harness.base import write_atomically
     from harness.report import breaking as shown

@@ -9,6 +9,7 @@ import click
 from harness.base.errors import InputError
 from harness.cli.options import (
     FILE,
+    MODEL,
     OK,
     Command,
     checks_option,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--checkpoints",
-    type=FILE,
+    type=MODEL,
     multiple=True,
     metavar="FILE...",
     help="Reference models, three or more; one or two give provisional thresholds (default: train them).",
@@ -100,7 +101,7 @@ if TYPE_CHECKING:
     help="With --power: the loss to detect (default: each check's budget).",
 )
 def calibrate_command(
-    checkpoints: tuple[Path, ...],
+    checkpoints: tuple[Path | str, ...],
     reference_models: int,
     jobs: int | None,
     panel: Path | None,

@@ -12,6 +12,7 @@ import click
 from harness.base.errors import InputError, printable
 from harness.cli.options import (
     FILE,
+    MODEL,
     OK,
     Command,
     checks_option,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     "calibration, attention, as a page of its own and a table here. Three or more are ranked by the gate, which is run "
     "on each: by verdict, by failing checks, then by the smallest margin, with where each wins.",
 )
-@click.argument("checkpoints", type=FILE, nargs=-1, required=True, metavar="A [B [C...]]")
+@click.argument("checkpoints", type=MODEL, nargs=-1, required=True, metavar="A [B [C...]]")
 @setting_options(*MODEL_SETTINGS)
 @checks_option
 @click.option(
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 )
 @json_option
 def compare_command(
-    checkpoints: tuple[Path, ...], checks_path: Path, output: Path, failures: Path | None, *, as_json: bool
+    checkpoints: tuple[Path | str, ...], checks_path: Path, output: Path, failures: Path | None, *, as_json: bool
 ) -> int:
     """Compare checkpoints."""
     if len(checkpoints) > 2:  # noqa: PLR2004  Two are compared by their predictions.
@@ -67,7 +68,7 @@ def compare_command(
     return _compare_two(checkpoints, output, failures, as_json=as_json)
 
 
-def _reproduce(paths: Sequence[Path], *more: str) -> str:
+def _reproduce(paths: Sequence[Path | str], *more: str) -> str:
     """Return the command that makes the same comparison again."""
     from harness.base.settings import option_of_command, options_of
 
@@ -76,7 +77,7 @@ def _reproduce(paths: Sequence[Path], *more: str) -> str:
     return shlex.join(["stress-harness", "compare", *map(str, paths), *more, *own, *for_gate])
 
 
-def _compare_two(checkpoints: tuple[Path, ...], output: Path, failures: Path | None, *, as_json: bool) -> int:
+def _compare_two(checkpoints: tuple[Path | str, ...], output: Path, failures: Path | None, *, as_json: bool) -> int:
     """Compare two checkpoints by their predictions."""
     from harness.base import write_atomically
     from harness.report.comparison import comparison_lines
@@ -102,7 +103,7 @@ def _compare_two(checkpoints: tuple[Path, ...], output: Path, failures: Path | N
     return OK
 
 
-def _compare_many(paths: tuple[Path, ...], checks_path: Path, output: Path, *, as_json: bool) -> int:
+def _compare_many(paths: tuple[Path | str, ...], checks_path: Path, output: Path, *, as_json: bool) -> int:
     """Rank the checkpoints by the gate, print the ranking, and write its page."""
     from harness.base import write_atomically
     from harness.base.settings import options_of

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from harness.base.errors import printable
-from harness.cli.options import FILE, OK, Command, json_option, setting_options, values
+from harness.cli.options import FILE, MODEL, OK, Command, json_option, setting_options, values
 from harness.run.model_settings import MODEL_SETTINGS, ModelSettings
 
 
@@ -20,10 +20,10 @@ from harness.run.model_settings import MODEL_SETTINGS, ModelSettings
     help="Print a checkpoint's accuracy on the test images, clean and over the augmentation range (±10°, ±2 px); "
     "precision and recall by class; its failures by kind, as tables; and suspected label errors.",
 )
-@click.argument("checkpoint", type=FILE)
+@click.argument("checkpoint", type=MODEL, metavar="CHECKPOINT")
 @setting_options(*MODEL_SETTINGS)
 @click.option("--poses", "on_grid", is_flag=True, help="Also search the 9x5x5 grid of poses (minutes).")
-@click.option("--classes", is_flag=True, help="Also print precision, recall and F1 of each class.")
+@click.option("--per-class", "classes", is_flag=True, help="Also print precision, recall and F1 of each class.")
 @click.option(
     "--failures",
     is_flag=True,
@@ -71,7 +71,7 @@ from harness.run.model_settings import MODEL_SETTINGS, ModelSettings
 )
 @json_option
 def evaluate_command(
-    checkpoint: Path,
+    checkpoint: Path | str,
     pairs: tuple[tuple[str, str], ...],
     poses: tuple[tuple[float, float, float], ...],
     predictions_path: Path | None,

@@ -12,6 +12,7 @@ import click
 from harness.base.errors import InputError
 from harness.cli.options import (
     FILE,
+    MODEL,
     NEGATIVE,
     OK,
     Command,
@@ -53,7 +54,7 @@ _BELOW = 0.05
 )
 @click.option(
     "--checkpoint",
-    type=FILE,
+    type=MODEL,
     metavar="FILE",
     help="A model whose confusions become checks, and whose run is timed (default: none).",
 )
@@ -80,7 +81,7 @@ def init_command(
     folder: Path,
     families: str | None,
     min_accuracy: float | None,
-    checkpoint: Path | None,
+    checkpoint: Path | str | None,
     budget: str,
     ci: str | None,
     *,

@@ -20,6 +20,21 @@ F = TypeVar("F", bound="Callable[..., Any] | click.Command")
 OK, NEGATIVE, REFUSED = 0, 1, 2
 """Exit statuses: done; done, and the answer is no; bad usage or input."""
 FILE = click.Path(path_type=Path)
+
+
+class _Model(click.ParamType["Path | str"]):
+    """A model: the path of its file, or the SPEC of a predictor as text."""
+
+    name = "model"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        """Return the path or the text."""
+        from harness.run.request import model_spec
+
+        return model_spec(value)
+
+
+MODEL = _Model()
 _VALUES, _PASSED_ON = "harness.values", "harness.passed_on"
 
 

@@ -149,7 +149,7 @@ class Classifier:
         code of a network changes though its weights do not.
         """
         if isinstance(self.model, PredictorNetwork):
-            return self.model.identity.sha256 if self.model.identity.lasting else None
+            return self.model.fingerprint
         if not isinstance(self.model, GraphModule):
             return None
         tensors = {**self.model.state_dict(), **dict(self.model.named_buffers())}

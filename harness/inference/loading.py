@@ -27,7 +27,9 @@ def load(spec: Path | str, options: NetworkOptions | None = None, images: Labell
     if isinstance(spec, Path):
         return load_model(spec, options)
     predictor = open_predictor(spec, options, images)
-    network = PredictorNetwork(predictor, classes=len(images.classes) if images else 0)
+    classes = images.classes if images else ()
+    named = options.predictor.classes or (predictor.provides.classes if images else ())
+    network = PredictorNetwork(predictor, classes=classes, named=named)
     return Checkpoint(spec, predictor.identity.sha256, network.eval(), predictor.identity.kind, None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from harness.base.errors import InputError, NotApplicableError
+from harness.data.images import sample_up_to
 from harness.inference.classifier import Classifier
 from harness.inference.devices import pick_device
 from harness.inference.loading import close, load, provides_of
+from harness.inference.predictors.classes import expect_order
 from harness.inference.predictors.network import PredictorNetwork, asking
 from harness.networks import NetworkOptions
 from harness.networks.declared import expect_fit
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
     from harness.inference.predictors.protocol import Provides
     from harness.networks.checkpoints import Record
     from harness.perturb import Perturbation
+
+_ORDER_SAMPLES, _ORDER_SAMPLES_PER_CLASS = 500, 10
+"""Clean images on which the order of a predictor's classes is looked at, and how many of them for each class."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,11 +131,11 @@ def open_model(
     network = (network or NetworkOptions()).after(images)
     try:
         checkpoint = load(path, network, images)
+        provides = provides_of(checkpoint)
     except InputError as error:
         if isinstance(path, Path):  # A refused file names itself.
             raise
-        raise InputError(f"{role} {path}: {error}".strip()) from error
-    provides = provides_of(checkpoint)
+        raise _named(error, role, path) from error
     if isinstance(checkpoint.model, PredictorNetwork):
         backend, device = asking(provides, size=network.predictor.batch), "cpu"
     twin = next((other for other in others if other.model_sha256 == checkpoint.model_sha256), None)
@@ -151,9 +157,9 @@ def open_model(
         where = ""
         if not isinstance(checkpoint.model, PredictorNetwork):
             where = expect_fit(checkpoint.model, images, outputs=network.outputs)
-        classifier.predict(images.take(torch.tensor([0])))
+        _expect_answers(classifier, images)
     except InputError as error:
-        raise InputError(f"{role} {path}: {error}".strip()) from error
+        raise _named(error, role, path) from error
     except Exception as error:  # The model's own, which may fail in any way, and at any call.
         raise InputError(f"{role} {path}: the model failed on the first images: {error}".strip()) from error
     return RoleModel(
@@ -166,3 +172,20 @@ def open_model(
         classifier,
         note="; ".join(filter(None, (checkpoint.note, where))),
     )
+
+
+def _expect_answers(classifier: Classifier, images: LabelledImages) -> None:
+    """Raise `InputError` for a model that does not answer, or that has its classes in another order than the data.
+
+    The order is looked at where a model's own kind does not fix it, on a sample of the clean images.
+    """
+    with suppress(NotApplicableError):  # A recorded predictor may have been asked about other images alone.
+        classifier.predict(images.take(torch.tensor([0])))
+        if not classifier.provides.layers:
+            sample = sample_up_to(images, max(_ORDER_SAMPLES, _ORDER_SAMPLES_PER_CLASS * len(images.classes)))
+            expect_order(classifier.predict(sample), getattr(classifier.plain, "order", None))
+
+
+def _named(error: InputError, role: str, path: Path | str) -> InputError:
+    """Return an error that begins with the role and the model, about the same setting."""
+    return InputError(f"{role} {path}: {error.message}".strip(), setting=error.setting)

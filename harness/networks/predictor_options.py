@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import InputError
@@ -11,12 +13,19 @@ from harness.base.settings import Setting, with_defaults
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_LONGEST = 255
+"""Characters of a file's path, at most; longer text is a list of names."""
+
 
 @dataclass(frozen=True)
 class PredictorOptions:
-    """The way predictors are asked: `batch` images at a time. `classes` are the names of their outputs in order."""
+    """The way predictors are asked: `batch` images at a time, each batch within `timeout` seconds.
+
+    `classes` are the names of their classes in their own order, empty where they are in that of the data.
+    """
 
     batch: int = 32
+    timeout: float = 120.0
     classes: tuple[str, ...] = ()
 
     @staticmethod
@@ -25,7 +34,18 @@ class PredictorOptions:
         given = with_defaults(values, PREDICTOR_SETTINGS)
         if given["predictor-batch"] < 1:
             raise InputError("expected a number from 1", setting=f"predictor-batch {given['predictor-batch']}")
-        return PredictorOptions(given["predictor-batch"])
+        if not 0 < given["predictor-timeout"] < threading.TIMEOUT_MAX:
+            raise InputError("expected seconds above 0", setting=f"predictor-timeout {given['predictor-timeout']:g}")
+        return PredictorOptions(given["predictor-batch"], given["predictor-timeout"], _names(given["classes"]))
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    """Return names joined by commas, or the lines of a file."""
+    if text is None:
+        return ()
+    if len(text) < _LONGEST and Path(text).is_file():
+        return tuple(Path(text).read_text("utf-8").splitlines())
+    return tuple(name.strip() for name in text.split(","))
 
 
 PREDICTOR_SETTINGS = (
@@ -36,6 +56,21 @@ PREDICTOR_SETTINGS = (
         default=32,
         type=int,
         metavar="N",
+    ),
+    Setting(
+        "predictor-timeout",
+        "How long a predictor may take to load, or for one batch, before the run is inconclusive (default: 120).",
+        "network",
+        default=120.0,
+        type=float,
+        metavar="SECONDS",
+    ),
+    Setting(
+        "classes",
+        "A predictor's classes in its own order: names joined by commas, or a file with one per line (default: "
+        "its own, else the data's).",
+        "network",
+        metavar="LIST",
     ),
 )
 """The settings that `PredictorOptions` are made of."""

@@ -34,6 +34,8 @@ def gate(
     checkpoint_key: str | None = None,
     strip_prefix: str | None = None,
     predictor_batch: int = 32,
+    predictor_timeout: float = 120.0,
+    classes: str | None = None,
     data: str = "fashion-mnist",
     size: str | int | None = None,
     channels: int | None = None,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class BreakRequest:
     """A search for the least rotation and shift that break a checkpoint, on one `image` or, with None, on all."""
 
-    checkpoint: Path
+    checkpoint: Path | str
     image: int | None = None
     model: ModelSettings = field(default_factory=ModelSettings)
 

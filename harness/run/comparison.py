@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 class ComparisonRequest:
     """A comparison of a candidate with another checkpoint; None for the last accepted one."""
 
-    candidate: Path
-    other: Path | None = None
+    candidate: Path | str
+    other: Path | str | None = None
     model: ModelSettings = field(default_factory=ModelSettings)
 
     @property
-    def paths(self) -> tuple[Path, Path]:
+    def paths(self) -> tuple[Path | str, Path | str]:
         """Return both checkpoints; raises `InputError` where no incumbent exists."""
         if self.other is not None:
             return self.candidate, self.other
@@ -87,9 +87,11 @@ def compare(request: ComparisonRequest) -> Comparison:
     return Comparison(images, models, (mine, theirs), overview, flips(mine, theirs))
 
 
-def _models(paths: tuple[Path, Path], settings: ModelSettings, images: LabelledImages) -> tuple[RoleModel, RoleModel]:
+def _models(
+    paths: tuple[Path | str, Path | str], settings: ModelSettings, images: LabelledImages
+) -> tuple[RoleModel, RoleModel]:
     """Load both checkpoints, named by their files, or by A and B where the names are the same."""
-    names = [path.stem for path in paths]
+    names = [path if isinstance(path, str) else path.stem for path in paths]
     if names[0] == names[1]:
         names = ["A", "B"]
     first, second = (settings.open(path, images) for path in paths)

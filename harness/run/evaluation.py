@@ -46,7 +46,7 @@ class EvaluationRequest:
     for suspected label errors, by the file `panel_predictions`. Its default is the file that `checks_path` names.
     """
 
-    checkpoint: Path
+    checkpoint: Path | str
     model: ModelSettings = field(default_factory=ModelSettings)
     on_grid: bool = False
     failures: bool = False
@@ -95,7 +95,7 @@ class FoundLabelErrors:
 class Evaluation:
     """Results of one checkpoint; what was not asked for is None. `notes` are asides on the panel's predictions."""
 
-    checkpoint: Path
+    checkpoint: Path | str
     clean: Predictions
     clean_accuracy: float
     confident_errors: float

@@ -102,7 +102,7 @@ class AddedImages:
 
 
 def add_golden_images(
-    request: GoldenRequest, *, reference_models: Callable[[ChecksFile], Iterable[tuple[Path, str]]]
+    request: GoldenRequest, *, reference_models: Callable[[ChecksFile], Iterable[tuple[Path | str, str]]]
 ) -> AddedImages:
     """Add images to the golden set, with how many reference models get each right.
 
@@ -299,7 +299,7 @@ def _picture(file: Path, class_name: str) -> _New:
 
 
 def _correct_counts(
-    reference_models: Iterable[tuple[Path, str]], asked: LabelledImages, request: GoldenRequest, *, named: str
+    reference_models: Iterable[tuple[Path | str, str]], asked: LabelledImages, request: GoldenRequest, *, named: str
 ) -> list[tuple[int, int]]:
     """Return how many reference models of the panel `named` get each image right, and of how many."""
     from harness.base.progress import Progress

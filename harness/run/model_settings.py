@@ -103,7 +103,7 @@ class ModelSettings:
         images = self.all_images()
         return images if self.samples is None else stratified_sample(images, self.samples)
 
-    def open(self, path: Path, images: LabelledImages, *, others: Iterable[RoleModel] = ()) -> RoleModel:
+    def open(self, path: Path | str, images: LabelledImages, *, others: Iterable[RoleModel] = ()) -> RoleModel:
         """Return a checkpoint opened for the images; its predictions are cached, and found again by the gate."""
         from harness.base import PredictionCache
         from harness.inference import open_model, placed

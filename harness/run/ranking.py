@@ -30,7 +30,7 @@ _ORDER = ("pass", "partial", "fail", "error")
 class RankingRequest:
     """Checkpoints to rank by the gate of a checks file; `gate_options` go to each run of the stress tests."""
 
-    checkpoints: tuple[Path, ...]
+    checkpoints: tuple[Path | str, ...]
     checks_path: Path
     network: NetworkOptions = field(default_factory=NetworkOptions)
     gate_options: tuple[str, ...] = ()
@@ -169,24 +169,26 @@ def rank(request: RankingRequest) -> list[Judged]:
     return candidates
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
+def _names(paths: Sequence[Path | str]) -> list[str]:
     """Return what each checkpoint is called: its file's stem, or its path where several have that."""
-    stems = Counter(path.stem for path in paths)
-    return [path.stem if stems[path.stem] == 1 else str(path) for path in paths]
+    named = [path if isinstance(path, str) else path.stem for path in paths]
+    stems = Counter(named)
+    return [stem if stems[stem] == 1 else str(path) for stem, path in zip(named, paths, strict=True)]
 
 
-def _expect_different(paths: Sequence[Path], network: NetworkOptions) -> None:
+def _expect_different(paths: Sequence[Path | str], network: NetworkOptions) -> None:
     """Raise `InputError` for a checkpoint that is refused, and for a network that is given twice."""
-    from harness.networks.declared import load_model
+    from harness.inference.loading import close, load
 
-    first: dict[str, Path] = {}
+    first: dict[str, Path | str] = {}
     for path in paths:
-        checkpoint = load_model(path, network)
+        checkpoint = load(path, network)
+        close(checkpoint.model)
         if (twin := first.setdefault(checkpoint.model_sha256, path)) is not path:
             raise InputError(f"{twin} and {path} hold the same network; there is nothing to compare")
 
 
-def _judged(checkpoints: dict[str, Path], checks: Path, passed: Sequence[str]) -> list[Judged]:
+def _judged(checkpoints: Mapping[str, Path | str], checks: Path, passed: Sequence[str]) -> list[Judged]:
     """Run the gate on each checkpoint, one after the other: each run takes all cores."""
     found = []
     for name, path in Progress(checkpoints.items(), unit="checkpoint", desc="gating", delay=2):

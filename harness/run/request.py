@@ -71,6 +71,8 @@ class RunRequest:
     checkpoint_key: str | None = None
     strip_prefix: str | None = None
     predictor_batch: int = 32
+    predictor_timeout: float = 120.0
+    classes: str | None = None
     data: str = "fashion-mnist"
     size: str | None = None
     channels: int | None = None

@@ -320,7 +320,7 @@ def test_evaluate_json_on_the_embedded_images_is_one_json_object(tmp_path, capsy
 def test_evaluate_prints_the_scores_of_each_class(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("harness.data.options.load_images", lambda spec, **_: some_images())
     notebook_file(tmp_path / "untrained.pth")
-    assert main(["evaluate", str(tmp_path / "untrained.pth"), "--classes"]) == 0
+    assert main(["evaluate", str(tmp_path / "untrained.pth"), "--per-class"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"^ +precision +recall +F1 +support$", out, re.MULTILINE)
     for name in (*CLASSES, "macro average", "weighted average"):
@@ -413,7 +413,7 @@ def test_names_of_classes_are_text_on_the_screen_and_in_markdown(tmp_path, capsy
     monkeypatch.setattr("harness.data.options.load_images", lambda spec, **_: images)
     monkeypatch.chdir(tmp_path)
     notebook_file(tmp_path / "untrained.pth")
-    assert main(["evaluate", "untrained.pth", "--failures", "--classes"]) == 0
+    assert main(["evaluate", "untrained.pth", "--failures", "--per-class"]) == 0
     out, text = capsys.readouterr().out, Path("reports/failures/failures.md").read_text()
     assert [each for each in out + text if not (each.isprintable() or each == "\n")] == []
     assert r"one\ntwo" in out

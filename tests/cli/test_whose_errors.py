@@ -93,7 +93,7 @@ def test_one_or_two_retrains_tell_no_label_errors_and_all_else_is_told(shop, cap
     known = read_panel_predictions(path)
     view = replace(known.view(), wrong=known.view().wrong.clip(0, reference_models), each=None)
     replace(known, models=known.models[:reference_models], views={repr(IDENTITY): view}).write(path)
-    assert evaluate("--label-errors", "--classes", "--panel-predictions", str(path)) == 0
+    assert evaluate("--label-errors", "--per-class", "--panel-predictions", str(path)) == 0
     out = capsys.readouterr().out
     assert f"need at least 3 reference models; this panel has {reference_models}" in out
     assert "precision" in out

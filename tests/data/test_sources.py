@@ -64,7 +64,7 @@ def test_a_folder_whose_name_is_no_text_is_a_class_with_a_name(photos, tmp_path,
     model = FashionCNN(**arguments).eval()
     checkpoint = tmp_path / "model.safetensors"
     save_checkpoint(checkpoint, model, Record("fashion-cnn", arguments, images.classes))
-    options = ["--data", f"folder:{photos}", "--failures", "--classes", "--output", str(tmp_path)]
+    options = ["--data", f"folder:{photos}", "--failures", "--per-class", "--output", str(tmp_path)]
     assert main(["evaluate", str(checkpoint), *options]) == 0
     assert r"caf\udce9" in capsys.readouterr().out
     assert r"caf\udce9" in (tmp_path / "failures.csv").read_text()

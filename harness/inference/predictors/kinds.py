@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError
+from harness.inference.predictors.callables import open_callable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,12 @@ KINDS: dict[str, Kind] = {
     ),
     ".onnx": Kind(
         "runs/new.onnx", "A network in an ONNX file, run by ONNX Runtime.", "logits or probabilities", "onnx"
+    ),
+    "python": Kind(
+        "python:package.module:callable",
+        "Your own code, in a child process without PyTorch: pixels (N, H, W, C) in, scores or labels out.",
+        "logits, probabilities, top-k or labels",
+        open=open_callable,
     ),
 }
 """Every kind by the scheme of its SPEC, or by the suffix of its file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,16 +12,16 @@ from torch import Tensor, nn
 
 from harness.base.errors import some_of
 from harness.inference.engine import Engine, padded
+from harness.inference.predictors.classes import order_of
 from harness.inference.predictors.protocol import PredictorError
+from harness.inference.predictors.scores import SUMS_TO_ONE
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Sequence
 
     from harness.inference.backend import MakeBackend
     from harness.inference.predictors.protocol import Identity, Predictor, Provides
 
-SUMS_TO_ONE = 1e-3
-"""The largest distance of the sum of an image's probabilities from one."""
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _MATRIX = 2
 
@@ -28,14 +29,16 @@ _MATRIX = 2
 class PredictorNetwork(nn.Module):
     """A predictor as a model that maps pixels (N, C, H, W) to logits (N, classes); copies share the predictor.
 
+    `named` are the predictor's own classes in its order.
     The softmax of the logits are the predictor's probabilities. A label becomes logits with the largest at
     the label, and no probability is known.
     """
 
-    def __init__(self, predictor: Predictor, *, classes: int) -> None:
+    def __init__(self, predictor: Predictor, *, classes: Sequence[str] = (), named: Sequence[str] = ()) -> None:
         super().__init__()
-        self._asked, self.classes = (predictor,), classes  # In a tuple, since a predictor may be a module itself.
-        digest = bytes.fromhex(predictor.identity.sha256)
+        self._asked, self.classes = (predictor,), len(classes)  # In a tuple, since a predictor may be a module itself.
+        self.order = order_of(named, classes) if named and classes else None
+        digest = hashlib.sha256(f"{predictor.identity.sha256} {self.order}".encode()).digest()
         self.register_buffer("digest", torch.tensor(list(digest), dtype=torch.uint8))
 
     @property
@@ -47,6 +50,12 @@ class PredictorNetwork(nn.Module):
     def identity(self) -> Identity:
         """Return the predictor's identity."""
         return self.predictor.identity
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Return a hash of everything that decides the logits; None where nothing does."""
+        digest: Tensor = self.get_buffer("digest")
+        return bytes(digest.tolist()).hex() if self.identity.lasting else None
 
     @property
     def provides(self) -> Provides:
@@ -69,7 +78,8 @@ class PredictorNetwork(nn.Module):
             raise TypeError("a predictor cannot be traced")
         asked = np.ascontiguousarray(pixels.detach().cpu().numpy(), dtype=np.float32)
         answers = self.predictor.predict(asked)
-        return torch.from_numpy(as_logits(answers, self.provides, images=len(asked), classes=self.classes))
+        logits = as_logits(answers, self.provides, images=len(asked), classes=self.classes)
+        return torch.from_numpy(logits if self.order is None else np.ascontiguousarray(logits[:, self.order]))
 
 
 def as_logits(answers: np.ndarray, provides: Provides, *, images: int, classes: int) -> np.ndarray:

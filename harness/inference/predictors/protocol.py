@@ -35,6 +35,8 @@ class Provides:
     layers: bool = False
     live: bool = True
     calls: int = 1
+    classes: tuple[str, ...] = ()
+    """The names of its classes in its own order, empty where it does not tell."""
 
     @property
     def known(self) -> int | None:

@@ -1,0 +1,242 @@
+"""A user's own code as a predictor, in a child process that imports nothing of this package."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.base.decisive import decisive_files
+from harness.base.errors import InputError, printable
+from harness.base.files import hash_of_file
+from harness.base.user_code import is_name
+from harness.inference.predictors.protocol import Identity, PredictorError, Provides
+from harness.inference.predictors.scores import declared_scores
+
+if TYPE_CHECKING:
+    from harness.data import LabelledImages
+    from harness.networks.options import NetworkOptions
+
+_CHILD = Path(__file__).with_name("child.py")
+_PIXELS = ("uint8", "float32")
+_LOOK = 0.2
+"""Seconds between two looks at whether the child is alive."""
+_SAID = 20
+"""Lines of the child's output that an error shows at most."""
+_HEADER = 1 << 24
+"""Bytes of the first line of an answer, at most."""
+_KIND = "python"
+
+
+def open_callable(spec: str, options: NetworkOptions, images: LabelledImages | None) -> CallablePredictor:
+    """Start the child process of `python:package.module:callable`, which imports the user's code.
+
+    Raises `InputError` for a SPEC of another form, and `PredictorError` for code that cannot be imported.
+    """
+    name = spec.partition(":")[2]
+    if not is_name(name):
+        raise InputError("expected python:package.module:callable")
+    predictor = CallablePredictor(name, options, images)
+    predictor.start()
+    return predictor
+
+
+class CallablePredictor:
+    """A callable in a child process: pixels go there as (N, H, W, C), uint8 or float32 as the callable declares.
+
+    What the code does to its process concerns that process alone. Once it crashes or hangs, every later call fails with
+    the same error.
+    """
+
+    def __init__(self, name: str, options: NetworkOptions, images: LabelledImages | None) -> None:
+        self.name, self._options = name, options
+        self._images = images
+        self._classes = images.classes if images else ()
+        self._timeout = options.predictor.timeout
+        self._said: deque[str] = deque(maxlen=_SAID)
+        self._broken = ""
+        self._one_at_a_time = threading.Lock()
+        self._number = 0
+
+    def start(self) -> None:
+        """Start the child, and have it import the code; raises `PredictorError` where it cannot."""
+        self._child = subprocess.Popen(  # noqa: S603  Our own script.
+            [sys.executable, "-P", str(_CHILD)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._end = weakref.finalize(self, _ended, self._child)
+        assert self._child.stderr is not None
+        threading.Thread(target=_kept, args=(self._child.stderr, self._said), daemon=True).start()
+        here = str(Path.cwd())
+        path = [here, *(part for part in sys.path if part not in {"", here})]
+        opening = {"spec": self.name, "classes": self._classes, "path": path}
+        self._facts = self._exchanged(opening, b"", "importing it")[0]["facts"]
+        if self._pixels not in _PIXELS:
+            self.close()
+            raise PredictorError(f"declares pixels = {self._facts['pixels']!r}, expected {' or '.join(_PIXELS)}")
+
+    @property
+    def _pixels(self) -> str:
+        return self._facts["pixels"] or "uint8"
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Return the hashes of the code and of the files that it declares; lasting only if it declares them."""
+        sources = {Path(file) for file in self._facts["sources"] if _is_users(file)}
+        with suppress(InputError):  # Code may be in a file that cannot be parsed, such as a notebook's.
+            sources |= set(decisive_files(sorted(sources), projects=(Path.cwd(),)))
+        files = [Path(file) for file in self._facts["files"] or ()]
+        for file in files:
+            if hash_of_file(file) is None:
+                raise InputError(f"declares the file {file}, which is not there")
+        facts = {"callable": self.name, "sources_sha256": _hash_of(sources), "pixels": self._pixels}
+        facts |= {"files_sha256": _hash_of(files)} if files else {}
+        versions = [platform.python_version(), *self._facts["versions"]]
+        facts["versions_sha256"] = hashlib.sha256("\n".join(versions).encode()).hexdigest()
+        return Identity(_KIND, facts, lasting=self._facts["files"] is not None)
+
+    @cached_property
+    def provides(self) -> Provides:
+        """Return the kind of the answers, by those for the first images and what is declared of them."""
+        if self._images is None:
+            return Provides()
+        some = self._images.pixels[: self._options.predictor.batch].numpy().astype(np.float32) / np.float32(255)
+        answers = self.predict(some)
+        top = self._facts["top"]
+        scores = declared_scores(answers, self._options.outputs, self._facts["outputs"], top=top)
+        return Provides(scores, top=top, classes=tuple(self._facts["classes"] or ()))
+
+    def predict(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the callable's answers for pixels (N, C, H, W); see `Predictor`."""
+        laid_out = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
+        if self._pixels == "uint8":
+            laid_out = np.rint(laid_out * 255).clip(0, 255).astype(np.uint8)
+        content = laid_out.tobytes()
+        header = {"shape": laid_out.shape, "dtype": self._pixels, "bytes": len(content)}
+        answer, data = self._exchanged(header, content, f"{len(pixels)} images")
+        return np.frombuffer(data, dtype=answer["dtype"]).reshape(answer["shape"])
+
+    def close(self) -> None:
+        """End the child."""
+        self._end()
+
+    def _exchanged(self, header: dict[str, Any], content: bytes, what: str) -> tuple[dict[str, Any], bytes]:
+        """Return the child's answer to a request; raises `PredictorError` where it gives no answer."""
+        with self._one_at_a_time:
+            if self._broken:
+                raise PredictorError(self._broken)
+            done: queue.SimpleQueue[tuple[dict[str, Any], bytes] | Exception] = queue.SimpleQueue()
+            request = {**header, "number": self._number}
+            threading.Thread(target=_talk, args=(self._child, request, content, done), daemon=True).start()
+            answer = self._awaited(done, what)
+            if isinstance(answer, Exception) or answer[0].get("number") != self._number:
+                raise self._failed(f"on {what} {self._how_it_ended() or f'it answered out of turn ({answer})'}")
+            self._number += 1
+        if "error" in answer[0]:
+            raise PredictorError(f"on {what} it raised {printable(answer[0]['error'])}")
+        return answer
+
+    def _awaited(
+        self, done: queue.SimpleQueue[tuple[dict[str, Any], bytes] | Exception], what: str
+    ) -> tuple[dict[str, Any], bytes] | Exception:
+        until, gone = time.monotonic() + self._timeout, False
+        while True:
+            try:
+                return done.get(timeout=_LOOK)
+            except queue.Empty:
+                if gone:  # What it wrote has been read since, if that could be.
+                    raise self._failed(f"on {what} {self._how_it_ended()}") from None
+                gone = self._child.poll() is not None
+                if time.monotonic() > until:
+                    raise self._failed(
+                        f"on {what} it gave no answer within {self._timeout:g} s (predictor-timeout)"
+                    ) from None
+
+    def _failed(self, happened: str) -> PredictorError:
+        """Return the error of this predictor from now on, the child ended."""
+        self.close()
+        said = " | ".join(line.strip() for line in self._said if line.strip())
+        self._broken = happened + (f"; it printed: {printable(said)}" if said else "")
+        return PredictorError(self._broken)
+
+    def _how_it_ended(self) -> str:
+        try:
+            status = self._child.wait(_LOOK)
+        except subprocess.TimeoutExpired:
+            return ""
+        if status >= 0:
+            return f"its process ended with status {status}"
+        name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
+        hint = ", as when memory runs out" if name == "SIGKILL" else ""
+        return f"its process was ended by {name}{hint}"
+
+
+def _talk(
+    child: subprocess.Popen[bytes],
+    header: dict[str, Any],
+    content: bytes,
+    done: queue.SimpleQueue[tuple[dict[str, Any], bytes] | Exception],
+) -> None:
+    """Write a request and read its answer; in a thread of its own, since either may wait for ever."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    try:
+        child.stdin.write(json.dumps(header).encode() + b"\n" + content)
+        child.stdin.flush()
+        answer = json.loads(child.stdout.readline(_HEADER))
+        data = child.stdout.read(answer["bytes"])
+        if len(data) != answer["bytes"]:
+            raise EOFError("the answer is cut short")
+        done.put((answer, data))
+    except Exception as error:  # Told by whoever waits.
+        done.put(error)
+
+
+def _kept(stream: IO[bytes], lines: deque[str]) -> None:
+    """Keep the last lines that the child prints."""
+    while line := stream.readline(1_000):
+        lines.append(line.decode("utf-8", "backslashreplace"))
+
+
+def _ended(child: subprocess.Popen[bytes]) -> None:
+    """End the child, and the processes that it started in its own session."""
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except (AttributeError, OSError):  # Windows, and a group that is gone.
+        child.kill()
+    child.wait()
+    for stream in (child.stdin, child.stdout, child.stderr):
+        if stream is not None:
+            with suppress(OSError):  # What was not written yet cannot be any more.
+                stream.close()
+
+
+def _is_users(file: str) -> bool:
+    """Return whether a file of code is neither the interpreter's nor an installed package's."""
+    parts = Path(file).parts
+    of_python = Path(file).is_relative_to(Path(os.__file__).parent)
+    return file.endswith(".py") and not (
+        of_python or {"site-packages", "dist-packages"} & set(parts) or file == str(_CHILD)
+    )
+
+
+def _hash_of(files: set[Path] | list[Path]) -> str:
+    return hashlib.sha256(repr([(file.name, hash_of_file(file)) for file in sorted(files)]).encode()).hexdigest()

@@ -1,0 +1,157 @@
+"""The child process of a callable: imports the user's code, and answers batches that come on standard input.
+
+Run as a script, `python -P child.py`, with NumPy and the standard library alone. A request is a line of JSON and the
+bytes of an array, and so is an answer. The user's code has no part in either: it reads an empty input, and prints to
+standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import json
+import operator
+import os
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+
+_SHORT = 2_000
+"""Characters of an error's text that are reported."""
+
+
+def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
+    """Return the input and output of this process, which are taken away from the user's code."""
+    read, write = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    return read, write
+
+
+def _end_with_parent() -> None:
+    """End this process once the one that started it is gone, whatever the user's code does."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _send(write: IO[bytes], header: dict[str, Any], content: bytes) -> None:
+    write.write(json.dumps({**header, "bytes": len(content)}).encode() + b"\n" + content)
+    write.flush()
+
+
+def _happened(error: BaseException) -> str:
+    said = "".join(traceback.format_exception_only(type(error), error)).strip()
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    return said[:_SHORT] + (f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else "")
+
+
+def _load(spec: str, classes: Sequence[str]) -> tuple[Any, Callable[[np.ndarray], Any]]:
+    """Return the object that `package.module:callable` names, and the function that answers.
+
+    A class is made an object without arguments, or with the names of the classes if it takes `classes`. An object with
+    `predict` answers by that.
+    """
+    module, _, name = spec.partition(":")
+    found = operator.attrgetter(name)(importlib.import_module(module))
+    if inspect.isclass(found):
+        made: Callable[..., Any] = found
+        found = made(classes=list(classes)) if "classes" in inspect.signature(made).parameters else made()
+    function = getattr(found, "predict", found)
+    if not callable(function):
+        raise TypeError(f"{spec} is a {type(found).__name__}, expected a callable, or a class with predict")
+    return found, function
+
+
+def _facts(found: Any, function: Callable[[np.ndarray], Any]) -> dict[str, Any]:
+    """Return what the user's code declares of itself, by attributes of the callable or of the object it belongs to."""
+
+    def declared(name: str) -> Any:
+        value = getattr(function, name, None)
+        return getattr(found, name, None) if value is None else value
+
+    files, classes = declared("files"), declared("classes")
+    loaded = list(sys.modules.items())
+    return {
+        "pixels": declared("pixels"),
+        "outputs": declared("outputs"),
+        "top": declared("top"),
+        "files": files if files is None else [str(Path(file).absolute()) for file in files],
+        "classes": None if classes is None else [str(each) for each in classes],
+        "sources": sorted({file for _, module in loaded if isinstance(file := getattr(module, "__file__", None), str)}),
+        "versions": sorted(
+            f"{name} {version}"
+            for name, module in loaded
+            if "." not in name and isinstance(version := getattr(module, "__version__", None), str)
+        ),
+    }
+
+
+def _array(answer: Any, classes: Sequence[str]) -> np.ndarray:
+    """Return an answer as scores, float32, or as labels, int64; labels may be the names of classes."""
+    import numpy as np
+
+    array = np.asarray(answer)
+    if array.ndim == 1 and all(isinstance(each, str) for each in array.tolist()):
+        numbers = {name: number for number, name in enumerate(classes)}
+        if unknown := sorted(set(array.tolist()) - numbers.keys()):
+            raise ValueError(f"it returned the label {unknown[0]!r}, expected one of {', '.join(classes)}")
+        array = np.array([numbers[each] for each in array.tolist()], dtype=np.int64)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"it returned {type(answer).__name__} of {array.dtype}, expected an array of numbers")
+    scores = array.dtype.kind == "f" or array.ndim > 1
+    return np.ascontiguousarray(array, dtype=np.float32 if scores else np.int64)
+
+
+def main() -> None:
+    """Answer requests until standard input ends."""
+    read, write = _own_streams()
+    process = os.getpid()
+    _end_with_parent()
+    with contextlib.suppress(OSError):  # Where memory runs out, Linux ends this process, and not the run.
+        Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
+    opening = json.loads(read.readline())
+    sys.path[:] = opening["path"]
+    sys.argv = [opening["spec"]]
+    import numpy as np
+
+    function: Callable[[np.ndarray], Any] | None = None
+    header: dict[str, Any] = {"number": 0}
+    while True:
+        content = b""
+        try:
+            if function is None:
+                found, function = _load(opening["spec"], opening["classes"])
+                facts = _facts(found, function)
+                answer: dict[str, Any] = {"facts": facts}
+            else:
+                pixels = np.frombuffer(read.read(header["bytes"]), dtype=header["dtype"]).reshape(header["shape"])
+                array = _array(function(pixels.copy()), facts["classes"] or opening["classes"])
+                answer, content = {"shape": array.shape, "dtype": str(array.dtype)}, array.tobytes()
+        except BaseException as error:  # Whatever the user's code raises is reported.
+            answer = {"error": _happened(error)}
+        if os.getpid() != process:  # A copy of this process that the user's code made, and that came back.
+            os._exit(0)
+        _send(write, {"number": header["number"], **answer}, content)
+        line = read.readline()
+        if not line:
+            os._exit(0)
+        header = json.loads(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""The kind of a predictor's scores: declared, and held against what it answers; never guessed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from harness.base.errors import InputError
+from harness.inference.predictors.protocol import PredictorError
+
+if TYPE_CHECKING:
+    from harness.inference.predictors.protocol import Scores
+
+SUMS_TO_ONE = 1e-3
+"""The largest distance of the sum of an image's probabilities from one."""
+_KNOWN = ("logits", "probabilities", "labels")
+
+
+def declared_scores(answers: np.ndarray, setting: str | None, own: str | None, *, top: int | None = None) -> Scores:
+    """Return the kind of scores of a predictor, by the setting model-outputs or by its `own` word.
+
+    `answers` are its first ones: (N,) are labels. Raises `InputError` for two words that contradict each other, and for
+    scores that look like probabilities and were not declared. Raises `PredictorError` for any other word.
+    """
+    if own is not None and own not in _KNOWN:
+        raise PredictorError(f"declares outputs = {own!r}, expected {', '.join(_KNOWN)}")
+    if setting and own and setting != own:
+        raise InputError(
+            f"the predictor declares {own}; leave it out, or correct one", setting=f"model-outputs {setting}"
+        )
+    declared = setting or own
+    if answers.ndim == 1:
+        if declared not in {None, "labels"}:
+            raise PredictorError(f"declares {declared} and answered with labels, an array of shape {answers.shape}")
+        return "labels"
+    if declared is None and top is not None:
+        return "probabilities"
+    if declared is None and answers.ndim > 1 and answers.shape[1] > 1:
+        sums = answers.sum(axis=1)
+        if bool((answers >= 0).all()) and bool((np.abs(sums - 1) < SUMS_TO_ONE).all()):
+            raise InputError(
+                "its answers are probabilities by the look of them, 0 to 1 with a sum of 1 for each image, and were "
+                "not declared; say model-outputs probabilities, or logits if they are logits all the same"
+            )
+    return cast("Scores", declared or "logits")

@@ -1,0 +1,233 @@
+"""Callables as predictors: in a child process, whose faults are errors of the candidate, each in one sentence."""
+
+import os
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness.base.cache import PredictionCache
+from harness.base.errors import InputError
+from harness.data import LabelledImages
+from harness.inference import open_model
+from harness.inference.predictors.kinds import model_spec
+from harness.networks import NetworkOptions
+from harness.networks.predictor_options import PredictorOptions
+from harness.perturb import Pose
+
+PIXELS = torch.randint(0, 256, (40, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+IMAGES = LabelledImages(PIXELS, torch.arange(40) % 3, ("a", "b", "c"), "made", "test")
+WEIGHTS = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
+HEAD = """
+    import os, sys, time
+    import numpy as np
+
+    WEIGHTS = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
+
+    def scores(pixels):
+        return pixels.reshape(len(pixels), -1) / np.float32(255) @ WEIGHTS
+"""
+
+
+@pytest.fixture
+def opened(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = []
+
+    def open_it(code, name="answer", *, cache=None, images=IMAGES, **options):
+        (tmp_path / "own.py").write_text(textwrap.dedent(HEAD) + textwrap.dedent(code))
+        outputs = options.pop("outputs", None)
+        network = NetworkOptions(outputs=outputs, predictor=PredictorOptions(**{"timeout": 20.0, **options}))
+        model = open_model(model_spec(f"python:own:{name}"), images, role="candidate", network=network, cache=cache)
+        made.append(model)
+        return model
+
+    yield open_it
+    for model in made:
+        model.classifier.plain.predictor.close()
+
+
+def test_it_is_given_bytes_and_its_logits_are_taken(opened):
+    model = opened(
+        """
+        def answer(pixels):
+            print("noise on standard output")
+            assert pixels.dtype == np.uint8 and pixels.shape == (32, 4, 4, 1)
+            assert "torch" not in sys.modules and "harness" not in sys.modules
+            assert sys.stdin.read() == ""
+            return scores(pixels)
+        """
+    )
+    expected = PIXELS.flatten(1).numpy() / np.float32(255) @ WEIGHTS
+    np.testing.assert_allclose(model.predict(IMAGES).logits, expected, rtol=1e-5, atol=1e-6)
+    assert model.as_json()["callable"] == "own:answer"
+    assert model.as_json()["outputs"] == "logits"
+
+
+def test_it_is_given_float32_where_it_asks_for_it(opened):
+    model = opened(
+        """
+        def answer(pixels):
+            assert pixels.dtype == np.float32 and pixels.max() <= 1
+            return scores(pixels * 255)
+        answer.pixels = "float32"
+        """
+    )
+    assert model.as_json()["pixels"] == "float32"
+
+
+def test_a_class_is_made_once_and_answers_by_predict(opened):
+    model = opened(
+        """
+        class Model:
+            outputs = "probabilities"
+            def __init__(self, classes):
+                assert classes == ["a", "b", "c"]
+                print("made", file=open("made.txt", "a"))
+            def predict(self, pixels):
+                e = np.exp(scores(pixels)); return e / e.sum(1, keepdims=True)
+        """,
+        "Model",
+    )
+    assert model.predict(IMAGES, Pose(5)).probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    assert Path("made.txt").read_text() == "made\n"
+    assert model.provides.scores == "probabilities"
+
+
+@pytest.mark.parametrize("code", ["scores(pixels).argmax(1)", "np.array(list('abc'))[scores(pixels).argmax(1)]"])
+def test_labels_are_numbers_or_names(opened, code):
+    model = opened(f"def answer(pixels): return {code}")
+    expected = (PIXELS.flatten(1).numpy() / np.float32(255) @ WEIGHTS).argmax(1)
+    assert (model.predict(IMAGES).predicted == expected).all()
+    assert model.provides.known == 0
+
+
+FAULTS = {
+    "exception": ("raise KeyError('lost')", r"it raised KeyError: 'lost' \(own.py:\d+\)"),
+    "exit": ("sys.exit(0)", "it raised SystemExit: 0"),
+    "end": ("print('bye', flush=True); os._exit(0)", "its process ended with status 0; it printed: bye"),
+    "crash": ("os.kill(os.getpid(), 11)", "its process was ended by SIGSEGV"),
+    "kill": ("os.kill(os.getpid(), 9)", "its process was ended by SIGKILL, as when memory runs out"),
+    "hang": ("time.sleep(60)", r"no answer within 1 s \(predictor-timeout\)"),
+    "fork": ("return scores(pixels) if os.fork() else scores(pixels) * 0", ""),
+    "fork and end": ("os.fork() and os._exit(3); time.sleep(60)", "its process ended with status 3"),
+    "closed": ("os.closerange(3, 20)", "its process ended with status 1"),
+    "unpicklable": (
+        "class Odd(Exception):\n    def __reduce__(self): raise ValueError\nraise Odd('x')",
+        "it raised .*Odd: x",
+    ),
+    "shape": ("return scores(pixels)[:-1]", r"shape \(31, 3\) for 32 images .*, expected \(32, 3\)"),
+    "nothing": ("return None", "it returned NoneType of object, expected an array of numbers"),
+    "nan": ("return scores(pixels) * np.nan", "NaN or infinity for 32 of 32 images"),
+    "names": ("return np.array(['dog'] * len(pixels))", "it returned the label 'dog', expected one of a, b, c"),
+    "shares": ("return np.full((len(pixels), 3), 1 / 3)", "probabilities by the look of them"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_an_error_of_the_candidate(opened, fault):
+    code, message = FAULTS[fault]
+    body = textwrap.indent(code, "    ")
+    if not message:
+        opened(f"def answer(pixels):\n{body}").predict(IMAGES)
+        return
+    start = time.monotonic()
+    with pytest.raises(InputError, match=f"candidate python:own:answer: .*{message}"):
+        opened(f"def answer(pixels):\n{body}", timeout=1.0 if fault == "hang" else 20.0)
+    assert time.monotonic() - start < 10
+
+
+def test_a_fault_later_on_stays(opened):
+    model = opened(
+        """
+        calls = []
+        def answer(pixels):
+            calls.append(1)
+            if len(calls) > 4: os._exit(7)
+            return scores(pixels)
+        """
+    )
+    for _ in range(2):
+        with pytest.raises(InputError, match="its process ended with status 7"):
+            model.predict(IMAGES, Pose(7))
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import nowhere", "on importing it it raised ModuleNotFoundError"),
+        ("answer = 3", "own:answer is a int, expected a callable"),
+        ("def other(): pass", "AttributeError"),
+        (
+            "def answer(pixels): return scores(pixels)\nanswer.pixels = 'int8'",
+            "declares pixels = 'int8', expected uint8",
+        ),
+        ("def answer(pixels): return scores(pixels)\nanswer.files = ['gone']", "the file .*gone, which is not there"),
+        ("def answer(pixels): return scores(pixels)\nanswer.outputs = 'x'", "declares outputs = 'x', expected logits"),
+    ],
+)
+def test_code_that_is_no_predictor_is_refused(opened, code, message):
+    with pytest.raises(InputError, match=f"candidate python:own:answer: .*{message}"):
+        opened(code)
+
+
+def test_its_process_cannot_change_this_one(opened, monkeypatch):
+    monkeypatch.setenv("OWN", "before")
+    opened("os.environ['OWN'] = 'after'; os.chdir('/'); sys.path.clear()\ndef answer(pixels): return scores(pixels)")
+    assert os.environ["OWN"] == "before"
+    assert "own" not in sys.modules
+
+
+def test_answers_are_kept_where_it_declares_its_files(opened, tmp_path):
+    code = """
+        def answer(pixels):
+            print(len(pixels), file=open("asked.txt", "a"))
+            return scores(pixels) + float(open("bias.txt").read())
+        """
+    cache, asked = PredictionCache(tmp_path / "cache"), tmp_path / "asked.txt"
+    hashes = []
+    for declared, bias, again in (
+        ("", "1", 2),
+        ("", "1", 2),
+        (files := "['bias.txt']", "1", 2),
+        (files, "1", 0),
+        (files, "2", 2),
+    ):
+        (tmp_path / "bias.txt").write_text(bias)
+        model = opened(textwrap.dedent(code) + (f"answer.files = {declared}" if declared else ""), cache=cache)
+        asked.write_text("")
+        model.predict(IMAGES, Pose(9))
+        assert len(asked.read_text().split()) == again
+        hashes.append(model.sha256)
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes)) == 3
+
+
+ORDERED = """
+    def answer(pixels):
+        return np.eye(3, dtype=np.float32)[(pixels[:, 0, 0, 0] + SHIFT) % 3]
+    answer.outputs = "logits"
+"""
+
+
+def test_classes_in_another_order_are_found_and_named(opened):
+    pixels = (torch.arange(60) % 3).to(torch.uint8).view(-1, 1, 1, 1).repeat(1, 1, 4, 4)
+    images = LabelledImages(pixels, torch.arange(60) % 3, ("a", "b", "c"), "made", "test")
+    with pytest.raises(
+        InputError, match=r"classes: .*most clean images of a as b \(20 of 20\).*own order: c,a,b$"
+    ) as told:
+        opened(ORDERED.replace("SHIFT", "1"), images=images)
+    own = tuple(str(told.value)[-5:].split(","))
+    for model in (
+        opened(ORDERED.replace("SHIFT", "1"), images=images, classes=own),
+        opened(ORDERED.replace("SHIFT", "1") + f"    answer.classes = {own!r}\n", images=images),
+    ):
+        assert model.predict(images).correct.all()
+    with pytest.raises(InputError, match=r"own order: c,a,b$"):
+        opened(ORDERED.replace("SHIFT", "1"), images=images, classes=("b", "a", "c"))
+    with pytest.raises(InputError, match="it lacks c, has besides x"):
+        opened(ORDERED.replace("SHIFT", "0"), images=images, classes=("a", "b", "x"))
