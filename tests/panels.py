@@ -1,12 +1,18 @@
 """Panels of reference models for tests, made of a matrix of values."""
 
+import tomllib
+
 import numpy as np
 
+from harness.base.records import read_record
 from harness.calibration.outliers import check_panel
-from harness.calibration.panel import Panel, PanelCheck, ReferenceModel
-from harness.calibration.thresholds import Calibrated, thresholds_of
-from harness.measures import Unit
+from harness.calibration.panel import Panel, ReferenceModel
+from harness.calibration.thresholds import thresholds_of
+from harness.checks import Check
+from harness.checks.check import COMMON_KEYS
+from harness.measures import METRICS, Unit
 from harness.measures.panel.predictions import LIKELIEST, NOT_ASKED, PanelView
+from harness.measures.panel.threshold import Calibrated, PanelCheck
 
 
 def check(
@@ -31,6 +37,21 @@ def panel_of(values, checks=None, **facts) -> Panel:
         for seed, line in enumerate(values.tolist(), start=1)
     )
     return Panel("abc", 1, {"epochs": 20, "augment": True}, checks, models)
+
+
+def with_panel(
+    row: str, *, std: float = 0.01, mean: float = 0.9, k: float = 3.0, models: int = 20, n: int = 400
+) -> str:
+    """Return a row of a checks file with the panel threshold of so many models, by the rule."""
+    (found,) = tomllib.loads(row)["check"]
+    keys = {name: value for name, value in found.items() if name not in COMMON_KEYS}
+    common = {"class_name" if name == "class" else name: found[name] for name in found if name in COMMON_KEYS}
+    definition = read_record(Check, {**common, "keys": keys}, where="row").definition
+    metric = METRICS[found["metric"]]
+    about = PanelCheck(found["id"], found["family"], metric.name, metric.unit, metric.direction, n, scale=metric.scale)
+    numbers = Calibrated(about, mean, std, mean, std, k, models, 1.0, prior=True).written
+    entries = {**numbers, "definition": f'"{definition[:12]}"'}
+    return f"{row.rstrip()}\npanel = {{ {', '.join(f'{name} = {value}' for name, value in entries.items())} }}\n"
 
 
 def calibrate(panel: Panel, budgets, *, by_hand=frozenset()) -> list[Calibrated]:

@@ -16,10 +16,11 @@ from benchmarks.detection.judgement import TRIVIAL
 from benchmarks.detection.mutants import HEALTHY, MUTANTS
 from benchmarks.detection.paths import CHECKS, PANEL, RESULTS
 from benchmarks.detection.results import MEASURED, read_result
-from harness.calibration.multiplicity import correlation, multiplier, widened
+from harness.calibration.multiplicity import correlation, multiplier
 from harness.calibration.panel import read_panel
-from harness.calibration.thresholds import ALARMS, least_of, on_scales, share_of
+from harness.calibration.thresholds import ALARMS, share_of
 from harness.checks import read_checks
+from harness.measures.panel.threshold import least_of, on_scales, widened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from harness.calibration.panel import Panel, Row
-    from harness.calibration.thresholds import Calibrated
+    from harness.measures.panel.threshold import Calibrated
 
 FAMILY, AT_REST = "consensus", "consensus-clean"
 SIZES = (3, 5, 8, 12, 20)

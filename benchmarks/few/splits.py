@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from benchmarks.few.distances import Distances
-    from harness.calibration.thresholds import Calibrated
+    from harness.measures.panel.threshold import Calibrated
 
 
 @dataclass(frozen=True, eq=False)

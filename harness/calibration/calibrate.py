@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from harness.calibration.panel import Panel
-    from harness.calibration.thresholds import Calibrated
     from harness.checks import ChecksFile
     from harness.inference.cluster.tasks import Tasks
     from harness.measures.panel.predictions import PanelPredictions
+    from harness.measures.panel.threshold import Calibrated
     from harness.run.budget import Plan
 
 
@@ -293,7 +293,8 @@ def _write(
     Raises `InputError`, and writes nothing, when a file is not what it was `before`, and for thresholds and checks that
     no checks file can have.
     """
-    panel, predictions, checks = measured.panel, measured.predictions, measured.checks
+    predictions, checks = measured.predictions, measured.checks
+    panel = measured.panel.with_multipliers({item.check.id: item.k for item in calibrated}, before=_there(panel_path))
     date = datetime.now(UTC).date().isoformat()
     seeds = [model.seed for model in panel.models]
     recipe: dict[str, Any] = {"about": _about(panel, calibrated), "panel": panel_path.as_posix(), "date": date}
@@ -321,6 +322,14 @@ def _write(
         _expect_readable(rows, checks.path)
         kept = {predictions_path: predictions.as_bytes()} if predictions else {}
         write_all_or_none({**kept, panel_path: panel.as_bytes(), checks.path: rows.encode()})
+
+
+def _there(path: Path) -> Panel | None:
+    """Return the panel in a file; None for none that can be read."""
+    try:
+        return read_panel(path)
+    except InputError:
+        return None
 
 
 def _expect_readable(content: str, path: Path) -> None:

@@ -14,11 +14,12 @@ from torch import nn
 from harness.base import user_folder, write_atomically
 from harness.base.errors import InputError, some_of
 from harness.base.records import as_plain
-from harness.calibration.panel import Chance, Panel, PanelCheck, ReferenceModel
+from harness.calibration.panel import Chance, Panel, ReferenceModel
 from harness.calibration.recording import Recording, record
 from harness.checks import Check
 from harness.inference.devices import usable_cores
 from harness.measures import Unit
+from harness.measures.panel.threshold import PanelCheck
 from harness.perturb import PROTOCOL
 
 if TYPE_CHECKING:
@@ -89,7 +90,14 @@ def measure_panel(
     by_check = {check: [entry for entries in measured for entry in entries if entry["id"] == check] for check in checks}
     chance = {check: found for check, entries in by_check.items() if (found := Chance.of(entries))}
     return Panel(
-        data.sha256, PROTOCOL, recipe, tuple(checks.values()), tuple(models), data.sample, chance, data.groups_sha256
+        data.sha256,
+        PROTOCOL,
+        recipe,
+        tuple(checks.values()),
+        tuple(models),
+        data.sample,
+        chance,
+        data.groups_sha256,
     )
 
 

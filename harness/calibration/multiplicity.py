@@ -7,6 +7,8 @@ from functools import cache
 
 import numpy as np
 
+from harness.measures.panel.threshold import widened
+
 DRAWS = 200_000
 """Draws of the parametric bootstrap, which determine a share to about a tenth of itself."""
 DRAWN = 200
@@ -69,8 +71,3 @@ def correlation(values: np.ndarray) -> np.ndarray:
         scale = np.sqrt(np.diag(shrunk))
         result[np.ix_(varying, varying)] = shrunk / np.outer(scale, scale)
     return result
-
-
-def widened(reference_models: int) -> float:
-    """Return the factor by which prediction from K models, not from infinitely many, widens the spread."""
-    return math.sqrt(1 + 1 / reference_models)

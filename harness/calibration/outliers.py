@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.base.errors import InputError
-from harness.calibration.multiplicity import widened
-from harness.calibration.thresholds import FEW, PROVISIONAL, on_scales, shared_thresholds, spread_of, std_of
+from harness.calibration.thresholds import PROVISIONAL, shared_thresholds, spread_of, std_of
+from harness.measures.panel.threshold import FEW, on_scales, widened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.calibration.panel import Panel
-    from harness.calibration.thresholds import Calibrated
+    from harness.measures.panel.threshold import Calibrated
 
 OUTLIER_SHARE = 0.001
 """Probability that a panel without an outlier is refused."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,8 @@ import numpy as np
 from harness.base.errors import InputError
 from harness.base.files import read_regular, write_atomically
 from harness.base.records import as_plain, read_record, record, refusal_of_schema
-from harness.measures.metric import Direction, Scale, Unit, unpacked
+from harness.measures.metric import Unit, unpacked
+from harness.measures.panel.threshold import PanelCheck
 from harness.perturb import PROTOCOL
 from harness.run.request import model_spec
 
@@ -27,27 +28,6 @@ ALONE = 0.4
 """Variance of one model's mean between trainings as a part of the variance between images.
 
 It is between 0.24 and 0.37 for nine of ten yes-or-no checks of the shipped panel, with a median of 0.29."""
-
-
-@record
-class PanelCheck:
-    """What a check of the checks file measures: `n` images, in `unit`; the worse way is down for `at_least`."""
-
-    id: str
-    family: str
-    metric: str
-    unit: Unit
-    direction: Direction
-    n: int
-    definition: str = ""
-    """A hash of the check of the checks file, its thresholds left out; empty for a check that the file did not have."""
-    scale: Scale = "plain"
-    """That on which reference models spread evenly, see `Metric`."""
-
-    @property
-    def sign(self) -> int:
-        """Return what a value is multiplied with so that more is better."""
-        return 1 if self.direction == "at_least" else -1
 
 
 @record
@@ -112,6 +92,8 @@ class Panel:
     """By the check's id; a check whose measure does not say what each image contributes has none."""
     groups_sha256: str | None = None
     """Of the groups that checks of family `slice` were measured on."""
+    multipliers: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """The multipliers k of each check's thresholds, by the check's id: one for each calibration that made others."""
 
     def family(self, name: str) -> tuple[PanelCheck, ...]:
         """Return the checks of a family."""
@@ -125,6 +107,19 @@ class Panel:
     def values(self, checks: tuple[PanelCheck, ...]) -> np.ndarray:
         """Return the models' values of the checks, (models, checks) float64."""
         return np.array([[model.values[check.id] for check in checks] for model in self.models], dtype=np.float64)
+
+    def with_multipliers(self, made: Mapping[str, float], *, before: Panel | None) -> Panel:
+        """Return the panel with the multipliers of thresholds made now, and those of the same models `before`.
+
+        Several checks files may share a panel, each with thresholds of another calibration.
+        """
+        same = before is not None and [model.sha256 for model in before.models] == [
+            model.sha256 for model in self.models
+        ]
+        earlier = before.multipliers if before is not None and same else {}
+        return replace(
+            self, multipliers={check: tuple(dict.fromkeys((*earlier.get(check, ()), k))) for check, k in made.items()}
+        )
 
     def write(self, path: Path) -> None:
         """Write the panel as JSON, complete or not at all."""

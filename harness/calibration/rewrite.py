@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import tomlkit
 
-from harness.measures import Unit
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tomlkit.items import InlineTable, Table
 
-    from harness.calibration.thresholds import Calibrated
+    from harness.measures.panel.threshold import Calibrated
 
 _DIGITS = 12
 """Of a check's definition, which tell whether it is the one that its threshold was calibrated for."""
@@ -70,17 +68,10 @@ def _new_check(item: Calibrated) -> Table:
 
 
 def _threshold(item: Calibrated, date: str) -> InlineTable:
-    digits = 1 if item.check.unit is Unit.IMAGES else 4
     threshold = tomlkit.inline_table()
     threshold.update(
         {
-            "threshold": item.threshold,
-            "mean": round(item.mean, digits),
-            "std": round(item.std, digits + 1),
-            "k": round(item.k, 2),
-            "reference_models": item.reference_models,
-            "minimum_detectable_drop": round(item.minimum_detectable_drop, digits),
-            "n": item.check.n,
+            **item.written,
             **({"definition": item.check.definition[:_DIGITS]} if item.check.definition else {}),
             "date": date,
         }

@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.calibration.outliers import false_alarms
-from harness.calibration.thresholds import FEW, PROVISIONAL, shared_thresholds, thresholds_of
+from harness.calibration.thresholds import PROVISIONAL, shared_thresholds, thresholds_of
 from harness.measures import Unit
 from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS, WORST_CLASS_CONSENSUS_SET_ERRORS
+from harness.measures.panel.threshold import FEW
 from harness.networks.training import seconds_of_training
 from harness.run.budget import duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from harness.calibration.panel import Panel, PanelCheck
-    from harness.calibration.thresholds import Calibrated
+    from harness.calibration.panel import Panel
+    from harness.measures.panel.threshold import Calibrated, PanelCheck
 
 _CONSENSUS = {CONSENSUS_SET_ERRORS.name, WORST_CLASS_CONSENSUS_SET_ERRORS.name}
 _PANEL_SIZES = (3, 5, 8, 10, 12, 15, 20, 25, 30, 40, 60)

@@ -79,6 +79,9 @@ class Threshold:
     n: int | None = None
     definition: str = ""
     date: str = ""
+    root_mean: int | float | None = None
+    """Mean of 2 sqrt(x + 3/8), for a metric whose threshold is made on that scale; `root_std` goes with it."""
+    root_std: int | float | None = None
 
 
 @record

@@ -14,6 +14,7 @@ from harness.base.files import read_regular
 from harness.base.records import read_record, record, refusal_of_schema
 from harness.checks.check import COMMON_KEYS, LONGEST, Check, ChecksError, is_id
 from harness.checks.golden import GOLDEN, GoldenDeclaration, GoldenImage, read_golden, rows_of
+from harness.checks.provenance import OWN, departure_of
 from harness.measures import METRICS
 from harness.perturb.poses import PROTOCOL
 
@@ -109,13 +110,24 @@ class ChecksFile:
             )
 
     def expect_rows_as_calibrated(self) -> None:
-        """Raise `ChecksError` for a check that has changed, such as in its pose, since its threshold was calibrated."""
+        """Raise `ChecksError` for the first check that is not as it was calibrated."""
         for check in self.checks:
-            if check.panel is not None and not check.definition.startswith(check.panel.definition):
-                raise ChecksError(
-                    f"{self.path}: check {check.id!r} has changed since its threshold was calibrated; take the change "
-                    f"back, calibrate its family again (--family {check.family}), or remove `panel` from the row"
-                )
+            self.expect_as_calibrated(check)
+
+    def expect_as_calibrated(self, check: Check) -> None:
+        """Raise `ChecksError` for a check that has changed, such as in its pose, since its threshold was calibrated.
+
+        Also for a panel threshold that does not follow from its own numbers: a person edited it.
+        """
+        if check.panel is None:
+            return
+        if not check.definition.startswith(check.panel.definition):
+            raise ChecksError(
+                f"{self.path}: check {check.id!r} has changed since its threshold was calibrated; take the change "
+                f"back, calibrate its family again (--family {check.family}), or remove `panel` from the row"
+            )
+        if check.metric in METRICS and (found := departure_of(check, METRICS[check.metric], self.budgets)):
+            raise ChecksError(f"{self.path}: {found.of(check, by=OWN)}")
 
 
 def read_checks(path: Path) -> ChecksFile:

@@ -133,6 +133,7 @@ class GateRun:
         assert self.checks is not None
         if self.request.export is None:
             expect_candidate(self.request, self.checks)
+            self._expect_thresholds()
             self._train_missing()
         session = self.prepare()
         if self.fits_a_budget:
@@ -161,6 +162,14 @@ class GateRun:
                 "what a run costs is measured on this machine alone; plan, and choose samples for a budget, without it",
                 setting="backend ray",
             )
+
+    def _expect_thresholds(self) -> None:
+        """Raise `InputError` for panel thresholds that are not the panel's; a calibration makes them anew."""
+        from harness.calibration.record import expect_thresholds_of_record
+
+        if self.request.record is None and self.request.answers is None and self.checks is not None:
+            self.checks.expect_rows_as_calibrated()
+            expect_thresholds_of_record(self.checks, self.request.root)
 
     def _train_missing(self) -> None:
         capture = self.config.pluginmanager.getplugin("capturemanager")

@@ -127,9 +127,14 @@ class StressSession:
         return f"{about}; the candidate's recipe is the same"
 
     def scaled(self, check: Check) -> Check:
-        """Return the gate as it applies to this run: to its images, and without threshold when it only records."""
+        """Return the gate as it applies to this run: to its images, and without threshold when it only records.
+
+        Raises `ChecksError` for a panel threshold that does not follow from its own numbers.
+        """
         if self.recording and not ROLES[check.role].precondition:
             check = replace(check, hand=None, panel=None, recorded=True)
+        elif not self.recording:
+            self.checks.expect_as_calibrated(check)  # Its metric may have been declared since the file was read.
         if self.thorough and check.keys.get("within"):
             check = replace(check, hand=None, informational="searched ten times as long as its threshold was made for")
         return replace(check, share=self.size_of(check.family) / self.checks.data.size_of(check.family))

@@ -10,11 +10,12 @@ from scipy import special, stats
 
 from harness.base.errors import InputError
 from harness.calibration.moderated_variance import CHECK_DF, INFLATION, moderated
-from harness.calibration.panel import Chance, Panel, PanelCheck, ReferenceModel
+from harness.calibration.panel import Chance, Panel, ReferenceModel
 from harness.calibration.summary import plan_lines
 from harness.calibration.thresholds import thresholds_of
 from harness.measures import Unit
 from harness.measures.metric import packed, unpacked
+from harness.measures.panel.threshold import PanelCheck
 from harness.networks.training import Epoch, write_history
 from harness.perturb import PROTOCOL
 

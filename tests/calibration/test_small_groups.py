@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.calibration.panel import Chance, Panel, PanelCheck, ReferenceModel
+from harness.calibration.panel import Chance, Panel, ReferenceModel
 from harness.calibration.thresholds import thresholds_of
 from harness.measures import Unit
 from harness.measures.metric import packed
+from harness.measures.panel.threshold import PanelCheck
 from harness.measures.slices import GROUP_ACCURACY, OF_GROUPS
 from harness.perturb import PROTOCOL
 

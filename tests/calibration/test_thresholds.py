@@ -17,12 +17,13 @@ from harness.base.errors import InputError
 from harness.calibration import thresholds
 from harness.calibration.multiplicity import correlation, multiplier
 from harness.calibration.outliers import check_panel, false_alarms, outliers
-from harness.calibration.panel import Chance, PanelCheck, read_panel
+from harness.calibration.panel import Chance, read_panel
 from harness.calibration.rewrite import with_thresholds
 from harness.calibration.summary import calibration_lines, power_lines
-from harness.calibration.thresholds import Calibrated, default_budget, thresholds_of
+from harness.calibration.thresholds import thresholds_of
 from harness.checks import read_checks
 from harness.measures import Unit
+from harness.measures.panel.threshold import Calibrated, PanelCheck, default_budget
 
 CLEAN_SHARE, FAMILY_SHARE = 0.005, 0.005 / 12
 """The promise: a reference model fails any check at most once in a hundred, half for clean, half for other families."""

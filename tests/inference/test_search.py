@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
+from panels import with_panel
 from torch import nn
 from zoo import checks_text, hypothesis_as_it_starts
 
@@ -358,16 +359,15 @@ id = "worst-pose"
 family = "search"
 metric = "robust_accuracy"
 grid = "augmentation-range"
-panel = { threshold = BOUND }
 """
 
 
-@pytest.mark.parametrize(("threshold", "status"), [(0.9, "pass"), (0.0, "fail")])
+@pytest.mark.parametrize(("threshold", "status"), [(0.9, "pass"), (0.001, "fail")])
 def test_the_search_checks_itself_on_a_turned_copy(barn, threshold, status):
     shutil.copy(STRESS_TESTS / "test_worst_pose.py", "stress_tests")
     result, report = barn(
         *("--stress-model-arg", "low=15.0", "--stress-model-arg", "high=30.0"),
-        rows=SEARCH_ROW.replace("BOUND", str(threshold)),
+        rows=with_panel(SEARCH_ROW, mean=threshold, std=0.0, n=100),
     )
     checks = {check["name"]: check["status"] for check in report["self_checks"]}
     assert checks["turned-020-searched"] == status

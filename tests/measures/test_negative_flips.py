@@ -7,10 +7,10 @@ from zoo import CLASSES
 
 from harness.base.errors import InputError
 from harness.calibration.multiplicity import multiplier
-from harness.calibration.thresholds import on_scale
 from harness.data import LabelledImages
 from harness.inference import Predictions
 from harness.measures import negative_flips
+from harness.measures.panel.threshold import on_scale
 from harness.perturb import IDENTITY
 
 LABELS = np.array([0, 0, 1, 1, 2, 2, 3, 3])

@@ -11,10 +11,11 @@ from benchmarks.few.distances import distances_of, read_distances
 from benchmarks.few.report import draws
 from benchmarks.few.splits import Networks, panel_of, split
 from harness.base.errors import InputError
-from harness.calibration.panel import Chance, Panel, PanelCheck
+from harness.calibration.panel import Chance, Panel
 from harness.measures import Unit
 from harness.measures.metric import packed
 from harness.measures.panel.collection import ReferencePredictions
+from harness.measures.panel.threshold import PanelCheck
 from harness.perturb import PROTOCOL
 
 N, NETWORKS = 900, 6

@@ -1,0 +1,91 @@
+"""Panel thresholds held to the panel's record: the file with the measurements of each reference model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from harness.calibration.panel import read_panel
+from harness.calibration.thresholds import spread_of, std_of
+from harness.checks import ChecksError
+from harness.checks.provenance import Departure, first_departure
+from harness.measures.panel.threshold import Calibrated, budget_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from harness.calibration.panel import Panel
+    from harness.checks import Check, ChecksFile
+
+_FREE = 1e-9
+"""Share of a number by which other processors may compute it otherwise, far less than a decimal of the file."""
+
+
+def expect_thresholds_of_record(checks: ChecksFile, root: Path) -> None:
+    """Raise `ChecksError` for a panel threshold of another panel than that of the record which the file names.
+
+    The record lies in the folder `root` of the project. Where it is not there, nothing is compared.
+    """
+    named = checks.recipe.get("panel")
+    rows = [check for check in checks.checks if check.panel is not None]
+    if not rows or named is None or not (path := root / str(named)).exists():
+        return
+    panel = read_panel(path, checks)
+    recorded = recorded_thresholds(panel, checks.budgets)
+    for check in rows:
+        if check.id not in recorded:
+            raise ChecksError(
+                f"{checks.path}: check {check.id!r} has a panel threshold, and {path} has no such check; calibrate its "
+                f"family (--family {check.family}), or remove `panel` from the row"
+            )
+        if found := _departure(check, recorded[check.id]):
+            raise ChecksError(f"{checks.path}: {found.of(check, by=f'the panel in {path}')}")
+
+
+def recorded_thresholds(panel: Panel, budgets: Mapping[str, float]) -> dict[str, tuple[Calibrated, ...]]:
+    """Return the thresholds of a panel's checks by their ids: one for each recorded multiplier, the last one first.
+
+    A record without multipliers, of an earlier version, has one threshold without deviations.
+    """
+    found = {}
+    for family in panel.families:
+        checks = panel.family(family)
+        values = panel.values(checks)
+        spread = spread_of(panel, checks, values)
+        stds = std_of(spread, values, checks)
+        for check, column, std, worth in zip(checks, values.T, stds, spread.worth, strict=True):
+            found[check.id] = tuple(
+                Calibrated.of(
+                    check,
+                    column,
+                    k=k,
+                    spread=float(std),
+                    prior=bool(worth > 0),
+                    budget=budget_of(check, float(column.mean()), budgets),
+                )
+                for k in reversed(panel.multipliers.get(check.id, (0.0,)))
+            )
+    return found
+
+
+def _departure(check: Check, recorded: Sequence[Calibrated]) -> Departure | None:
+    """Return the first value of a check's panel threshold that no recorded threshold has; None where one has all."""
+    assert check.panel is not None
+    measured = recorded[0].check
+    if not check.panel.definition or not measured.definition.startswith(check.panel.definition):
+        return Departure("definition", check.panel.definition, repr(measured.definition[:12]))
+    if check.direction not in {None, measured.direction}:
+        return Departure("direction", check.direction, repr(measured.direction))
+    found = [_first_departure(check, item) for item in recorded]
+    return None if None in found else found[0]
+
+
+def _first_departure(check: Check, recorded: Calibrated) -> Departure | None:
+    scaled = ("mean", "std", "centre", "spread", "k")
+    possible = [
+        replace(recorded, **{name: getattr(recorded, name) * factor for name in scaled})
+        for factor in (1, 1 - _FREE, 1 + _FREE)
+    ]
+    known = recorded.written if recorded.k else ("mean", "std", "n", "reference_models")
+    return first_departure(check, possible, known, judged=bool(recorded.k))

@@ -1,0 +1,113 @@
+"""Panel thresholds held to their own numbers: a threshold that a person edited is not the reference panel's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+from harness.measures.panel.threshold import (
+    FEW,
+    K_DECIMALS,
+    ROOT_DECIMALS,
+    Calibrated,
+    PanelCheck,
+    budget_of,
+    decimals,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from harness.checks.check import Check, Threshold
+    from harness.measures.metric import Metric
+
+OWN = "its own mean, std, k and number of reference models"
+_NUMBERS = {"mean": None, "std": 0, "k": 0, "reference_models": 1, "minimum_detectable_drop": 0, "n": 1}
+"""Numbers that every panel threshold has, with the least that each may be."""
+_HALF = 0.5001
+"""Part of the last decimal by which a number may have been rounded, with what binary numbers add."""
+
+
+@dataclass(frozen=True)
+class Departure:
+    """A value of a panel threshold that does not follow: its key, the value found, and the value that follows."""
+
+    key: str
+    found: object
+    expected: str
+
+    def of(self, check: Check, *, by: str) -> str:
+        """Return the error for a check: the value found, the one that follows `by` other numbers, and what to do."""
+        hand = ""
+        if self.key == "threshold":
+            hand = f', or declare it by hand: hand = {{ threshold = {self.found}, reason = "..." }}'
+        return (
+            f"check {check.id!r}: {self.key} of the panel threshold is {self.found!r}, expected {self.expected} by "
+            f"{by}; restore the row, calibrate its family again (--family {check.family}){hand}"
+        )
+
+
+def departure_of(check: Check, metric: Metric, budgets: Mapping[str, float] | None) -> Departure | None:
+    """Return the first value of a check's panel threshold that does not follow from the other numbers of its row.
+
+    None where all follow, to the precision of the file. Without `budgets`, `informational` is not held to anything.
+    """
+    panel = check.panel
+    if panel is None:
+        return None
+    lacking = "the one that calibration writes"
+    root = {"root_mean": None, "root_std": 0} if metric.scale == "root" else {}
+    for key, least in {**_NUMBERS, **root}.items():
+        found = getattr(panel, key)
+        if found is None or (least is not None and found < least):
+            return Departure(key, found, lacking)
+    if not panel.definition:
+        return Departure("definition", panel.definition, lacking)
+    possible = _possible(check, panel, metric, budgets or {})
+    return first_departure(check, possible, ("threshold", "minimum_detectable_drop"), judged=budgets is not None)
+
+
+def first_departure(
+    check: Check, possible: Sequence[Calibrated], keys: Iterable[str], *, judged: bool = True
+) -> Departure | None:
+    """Return the first of these keys with a value outside those of the `possible` thresholds of a check.
+
+    With `judged`, a check must also be `informational` where all of these give a reason, and not where none does.
+    """
+    written = [item.written for item in possible]
+    for key in keys:
+        low, high = min(numbers[key] for numbers in written), max(numbers[key] for numbers in written)
+        found = getattr(check.panel, key)
+        if found is None or not low <= found <= high:
+            return Departure(key, found, f"{low:g}" if low == high else f"{low:g} to {high:g}")
+    reasons = {item.informational for item in possible}
+    if not judged or bool(check.informational) in {bool(reason) for reason in reasons}:
+        return None
+    return Departure("informational", check.informational, repr(max(reasons)))
+
+
+def _possible(check: Check, panel: Threshold, metric: Metric, budgets: Mapping[str, float]) -> list[Calibrated]:
+    """Return the thresholds of the numbers that these may have been before they were rounded, at each extreme."""
+    numbers = {key: getattr(panel, key) for key in (*_NUMBERS, "root_mean", "root_std")}
+    about = PanelCheck(
+        check.id, check.family, metric.name, metric.unit, metric.direction, numbers["n"], scale=metric.scale
+    )
+    digits, models = decimals(metric.unit), numbers["reference_models"]
+    means = _rounded(numbers["mean"], digits)
+    centres, spreads = [(mean, mean) for mean in means], _rounded(numbers["std"], digits + 1)
+    if metric.scale == "root":
+        centres = list(product(means, _rounded(numbers["root_mean"], ROOT_DECIMALS)))
+        spreads = _rounded(numbers["root_std"], ROOT_DECIMALS)
+    # The file does not say whether few models had a prior, which decides whether their thresholds count.
+    priors = (False, True) if models < FEW else (False,)
+    return [
+        Calibrated(about, mean, numbers["std"], centre, spread, k, models, budget_of(about, mean, budgets), prior=prior)
+        for (mean, centre), spread, k, prior in product(centres, spreads, _rounded(numbers["k"], K_DECIMALS), priors)
+    ]
+
+
+def _rounded(value: float, digits: int) -> tuple[float, float]:
+    """Return the least and the greatest number that is written like this, with so many decimals."""
+    half = _HALF * 10**-digits
+    return value - half, value + half
