@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.checks import Check, ChecksFile
 
 _FREE = 1e-9
-"""Share of a number by which other processors may compute it otherwise, far less than a decimal of the file."""
+"""Relative difference that another processor may make, far less than a decimal of the file."""
 
 
 def expect_thresholds_of_record(checks: ChecksFile, root: Path) -> None:

@@ -26,7 +26,7 @@ OWN = "its own mean, std, k and number of reference models"
 _NUMBERS = {"mean": None, "std": 0, "k": 0, "reference_models": 1, "minimum_detectable_drop": 0, "n": 1}
 """Numbers that every panel threshold has, with the least that each may be."""
 _HALF = 0.5001
-"""Part of the last decimal by which a number may have been rounded, with what binary numbers add."""
+"""Largest rounding error in units of the last decimal, with the error of binary numbers."""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def test_a_loss_of_ten_points_is_caught_in_95_of_100_or_informational(n, facts):
     caught, alarms, said = simulated(n, **facts)
     assert len(caught) + len(said) == PANELS * GROUPS
     for why in said:
-        assert "images are too few, as reference models differ: the smallest loss detected with 95% power is 0." in why
+        assert "images are too few, as reference models differ: the minimum detectable drop is 0." in why
         assert why.endswith(", over the budget of 0.100")
     assert len(caught) == 0 or caught.mean() >= 0.95
     # A healthy network's chance to fail any check of the family, its part of the 1%: a twelfth of 0.5%, found to

@@ -443,7 +443,7 @@ def test_a_row_over_its_budget_is_no_gate_and_says_why(three_checks):
     assert [bool(item.informational) for item in three_checks] == [False] * 3 + [True]
     last = three_checks[3]
     assert last.informational == (
-        f"reference models differ so much that the smallest loss detected is {last.minimum_detectable_drop:.3f}, over "
+        f"reference models differ so much that the minimum detectable drop is {last.minimum_detectable_drop:.3f}, over "
         f"the budget of 0.030"
     )
     assert last.minimum_detectable_drop > 0.03
@@ -515,7 +515,7 @@ def test_the_loss_of_a_class_is_no_gate_where_no_class_can_lose_so_many():
         return only(calibrate(panel_of(lost, [PanelCheck(*facts, largest, scale="root")]), {})).informational
 
     facts = ("class", "consensus", "worst_class_consensus_set_errors", Unit.IMAGES, "at_most")
-    assert "the smallest loss detected is 19 images, over the budget of 5 images" in said(10)
+    assert "the minimum detectable drop is 19 images, over the budget of 5 images" in said(10)
     assert said(1_000) == ""
     panel = panel_of(lost, [PanelCheck(*facts, 10, scale="root")])
     assert (

@@ -33,7 +33,7 @@ _POWER_DEVIATIONS = NormalDist().inv_cdf(POWER)
 
 @record
 class PanelCheck:
-    """What a check of the checks file measures: `n` images, in `unit`; the worse way is down for `at_least`."""
+    """Measurement of a check of the checks file: `n` images, in `unit`; less is worse for `at_least`."""
 
     id: str
     family: str
@@ -61,10 +61,8 @@ def decimals(unit: Unit) -> int:
 class Calibrated:
     """Threshold of a check with its provenance, in the unit of the metric.
 
-    `mean` and `std` describe the reference models. `centre` and `spread` do so on the check's scale, where `spread` is
-    the standard deviation that counts: at least one image, for a count at least the square root of the mean, for a
-    severity at least 1% of the mean. `minimum_detectable_drop` is the smallest loss that fails with 95% power, `budget`
-    the largest that may go unnoticed.
+    `mean` and `std` describe the reference models. `centre` and `spread` do so on the check's scale. `spread` is the
+    standard deviation that counts, see `least_of`. `budget` is the largest loss that may go unnoticed.
     """
 
     check: PanelCheck
@@ -76,7 +74,7 @@ class Calibrated:
     reference_models: int
     budget: float
     prior: bool = False
-    """Whether the spread rests on more than the values of these models."""
+    """A spread that rests on more than the values of these models."""
 
     @staticmethod
     def of(
@@ -127,7 +125,7 @@ class Calibrated:
     def minimum_detectable_drop_with(self, k: float, reference_models: int) -> float:
         """Return the minimum detectable drop with another multiplier and number of reference models.
 
-        A group may have few images, so chance decides which of them a candidate loses: for an expected loss of L it
+        A group may have few images, so chance decides which of them a candidate loses. For an expected loss of L it
         loses L ± sqrt(L / n) at most. So L = k e + z sqrt(e^2 + L / n), with the deviation of prediction e.
         """
         if self.check.metric == GROUP_ACCURACY.name:
@@ -169,11 +167,11 @@ class Calibrated:
             loss, budget = self._number(self.minimum_detectable_drop), self._number(self.budget)
             if self.check.metric == GROUP_ACCURACY.name:
                 return (
-                    f"{self.check.n} images are too few, as reference models differ: the smallest loss detected "
-                    f"with 95% power is {loss}, over the budget of {budget}"
+                    f"{self.check.n} images are too few, as reference models differ: the minimum detectable drop is "
+                    f"{loss}, over the budget of {budget}"
                 )
             return (
-                f"reference models differ so much that the smallest loss detected is {loss}, over the budget of "
+                f"reference models differ so much that the minimum detectable drop is {loss}, over the budget of "
                 f"{budget}"
             )
         low, high = self._range
@@ -203,7 +201,7 @@ def default_budget(check: PanelCheck, mean: float) -> float:
     """Return the largest loss that may go unnoticed where the checks file names none.
 
     It is five points of a share, ten for groups of images, which are small. A count may double, or grow by half a
-    percent of the images if that is more; for rare things it is one percent, and for one class of many half of a class.
+    percent of the images if that is more. For rare things it is one percent, and for one class of many half of a class.
     A severity or a factor may lose a fifth.
     """
     if check.metric == WORST_CLASS_CONSENSUS_SET_ERRORS.name:
@@ -251,5 +249,5 @@ def on_scales(values: np.ndarray, checks: Sequence[PanelCheck]) -> np.ndarray:
 
 
 def widened(reference_models: int) -> float:
-    """Return the factor by which prediction from K models, not from infinitely many, widens the spread."""
+    """Return the ratio of the spread of a prediction from K models to that from infinitely many."""
     return math.sqrt(1 + 1 / reference_models)
