@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.detection.mutants import HEALTHY, HEALTHY_SEEDS, SEEDS, Mutant
 from benchmarks.detection.wording import many
-from harness.run.outcome import NOT_JUDGED, PASSED, WORSE
+from harness.run.status import NOT_JUDGED, PASSED, WORSE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -71,6 +71,40 @@ def end_copy(process: int) -> None:
         os._exit(_COPY)
 
 
+_DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+"""Packages that are installed by another name than they are imported by."""
+
+
+def lacking(error: BaseException) -> str:
+    """Say in one line which package cannot be imported, why, and what to install; of another error what it says."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ImportError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        return printable(f"{type(error).__name__}: {error}".strip(": "))
+    package = _package_of(cause)
+    install = f"pip install {_DISTRIBUTIONS.get(package, package)}"
+    if package == "cv2" and ".so" in str(cause):
+        install += ", or the system's package of that library (libGL.so.1: apt-get install libgl1)"
+    return printable(
+        f"the package {package} cannot be imported ({cause}); the candidate was not evaluated; mend it: {install}"
+    )
+
+
+def _package_of(error: ImportError) -> str:
+    """Return the package that an import failed in: the first in its traceback that is not of the harness."""
+    named, within = (error.name or "").partition(".")[0], False
+    traceback = error.__traceback__
+    while traceback is not None:
+        package = str(traceback.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package == "harness":
+            within = True
+        elif within and package not in {"importlib", "harness", "_pytest", "pluggy"}:
+            return package
+        traceback = traceback.tb_next
+    return named or "of this name"
+
+
 def raised(error: BaseException) -> RuntimeError:
     """Return an `Exception` that says what code raised that is none."""
     return RuntimeError(f"it raised {type(error).__name__}: {error}")

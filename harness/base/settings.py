@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from harness.base.errors import InputError
 
@@ -38,6 +39,16 @@ class Setting:
 def option_of_command(name: str) -> str:
     """Return the commands' option for a setting: `--size`."""
     return f"--{name}"
+
+
+def value_behind(arguments: Sequence[str], option: str) -> str | None:
+    """Return the last value of an option on a command line, which may be wrong elsewhere; None where it has none."""
+    found = None
+    for each, following in pairwise((*arguments, "")):
+        given, equals, value = each.partition("=")
+        if given == option:
+            found = (value if equals else following) or found
+    return found
 
 
 def told(error: InputError, option: Callable[[str], str]) -> str:

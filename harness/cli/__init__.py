@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from harness.base.errors import InputError, Interruption
+from harness.base.errors import InputError, Interruption, lacking
+from harness.run.status import NOT_JUDGED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _REFUSED, _INTERRUPTED = 2, 130
+_JUDGING = ("gate", "equal", "skew")
+"""Commands that answer with 4 where they come to no verdict."""
 COMMANDS = {
     "Gate": {
         "gate": ("gate", "Run the stress tests on a candidate, in a process of their own."),
@@ -42,73 +42,40 @@ COMMANDS = {
 """By purpose and name: the module with the command, which it calls by its name, and a summary in one line."""
 
 
-class _Commands(click.Group):
-    """All commands, of which the help needs no more than the table."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return their names, by purpose."""
-        return [name for commands in COMMANDS.values() for name in commands]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command; None for a name that there is not."""
-        found = next((commands[cmd_name] for commands in COMMANDS.values() if cmd_name in commands), None)
-        if found is None:
-            return None
-        module, name = import_module(f"harness.cli.{found[0]}"), cmd_name.replace("-", "_")
-        command: click.Command = getattr(module, f"{name}_command")
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the summaries, by purpose."""
-        for purpose, commands in COMMANDS.items():
-            with formatter.section(purpose):
-                formatter.write_dl([(name, summary) for name, (_, summary) in commands.items()])
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Resolve a command; an unknown name is an error that names those like it."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.NoSuchCommand:
-            raise click.NoSuchCommand(args[0], possibilities=self.list_commands(ctx), ctx=ctx) from None
-
-
-@click.group(
-    cls=_Commands,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Each command has --help with an example.",
-)
-@click.version_option(package_name="stress-harness", prog_name="stress-harness")
-def _commands() -> None:
-    """Stress-test image classifiers: a model quality gate with a verdict."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  One for each kind of end.
     """Run one command; returns 0, 1 for a negative answer, 2 for bad usage and refused input, 130 for Ctrl-C.
 
-    The status of `gate` is the gate's own.
+    Commands that judge a model have 4 for bad usage and refused input; the status of `gate` is the gate's own.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    refused = NOT_JUDGED if given and given[0] in _JUDGING else _REFUSED
     try:
-        status: Any = _commands.main(given, prog_name="stress-harness", standalone_mode=False)
+        import click
+
+        from harness.cli.group import commands
+    except ImportError as error:
+        return _said(lacking(error), refused)
+    try:
+        status: Any = commands.main(given, prog_name="stress-harness", standalone_mode=False)
     except click.ClickException as error:
         error.show()
-        return _REFUSED
+        return refused
     except InputError as error:
         from harness.base.settings import option_of_command, told
 
-        return _refused(told(error, option_of_command))
+        return _said(told(error, option_of_command), refused)
     except Interruption as error:  # The workers that models run on are lost.
-        return _refused(str(error))
+        return _said(str(error), refused)
+    except ImportError as error:
+        return _said(lacking(error), refused)
     except OSError as error:
-        return _refused(f"{error.filename or ''}: {error.strerror or error}")
+        return _said(f"{error.filename or ''}: {error.strerror or error}", refused)
     except click.Abort:
         print("interrupted; what was finished is kept, run the command again to go on", file=sys.stderr)
         return _INTERRUPTED
     return int(status or 0)
 
 
-def _refused(message: str) -> int:
+def _said(message: str, status: int) -> int:
     print(f"error: {message}", file=sys.stderr)
-    return _REFUSED
+    return status

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from harness.base.errors import lacking, printable
+from harness.base.settings import value_behind
 from harness.cli.options import Command
+from harness.run.status import INTERRUPTED, NOT_JUDGED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +20,11 @@ if TYPE_CHECKING:
     from harness.run.execute import RunResult
     from harness.run.request import RunRequest
 
-_INCONCLUSIVE = 4
+ALLOW_PARTIAL = "--allow-partial"
+_PARTIAL = (
+    "the verdict is partial, so the run is inconclusive (exit 4): stress.md lists what was left out; run all checks on "
+    f"all images, or accept a partial verdict with {ALLOW_PARTIAL}"
+)
 
 
 class _Gate(Command):
@@ -34,33 +42,62 @@ class _Gate(Command):
     "gate",
     cls=_Gate,
     example="gate stress_tests --candidate runs/new.safetensors -n 2",
-    help="Run the stress tests by pytest in a process of their own. All arguments go to pytest. The exit status is "
-    "pytest's: 0 every check passes, 1 a check fails, 4 inconclusive. It is 4, too, when that process ends without a "
-    "verdict, such as by a crash of the model.",
+    help="Run the stress tests by pytest in a process of their own. All arguments but --allow-partial go to pytest. "
+    "The exit status is 0 if every check of a whole run passes and all three reports say so, and 1 if a check fails. "
+    "It is 4 if the run is inconclusive: it ends without a verdict, as after a crash, or the verdict is partial. With "
+    "--allow-partial a partial verdict has the status of the checks that ran.",
 )
 @click.argument("arguments", nargs=-1)
 def gate_command(arguments: tuple[str, ...]) -> int:
     """Run the gate."""
-    if not arguments and not Path("stress_tests").exists():
-        print("error: there is no gate here; run `stress-harness init` to make one", file=sys.stderr)
-        return _INCONCLUSIVE
-    return run_gate(arguments or ("stress_tests",))
+    return run_gate(arguments)
 
 
 def run_gate(arguments: Sequence[str]) -> int:
-    """Run pytest with these arguments in a child process and return its exit status, 4 if it came to no verdict."""
-    from harness.run.request import RunRequest
+    """Run pytest with these arguments in a child process and return the exit status: 4 whatever goes wrong here."""
+    allowed = ALLOW_PARTIAL in arguments
+    given = tuple(argument for argument in arguments if argument != ALLOW_PARTIAL)
+    try:
+        if not given and not Path("stress_tests").exists():
+            return _said("there is no gate here; run `stress-harness init` to make one")
+        from harness.run.request import RunRequest
 
-    return judged(RunRequest(options=tuple(arguments), root=Path.cwd())).exit_status
+        result = judged(RunRequest(options=given or ("stress_tests",), root=Path.cwd()))
+        if result.verdict == "partial" and result.exit_status != INTERRUPTED and not allowed:
+            return _said(_PARTIAL)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BaseException as error:  # Nothing that goes wrong here is a verdict.
+        reason = _reason(error)
+        with suppress(Exception):
+            from harness.report.files import write_refusal
+            from harness.report.refusal import Refusal
+
+            folder = Path(value_behind(given, "--stress-reports") or "reports")
+            write_refusal(Refusal([reason], ["pytest", *given]), folder)
+        return _said(reason)
+    return result.exit_status
 
 
 def judged(request: RunRequest) -> RunResult:
     """Run the gate in a child process that prints here, and say so where it ends without a verdict."""
     from harness.report import api
     from harness.run.execute import without_verdict
-    from harness.run.outcome import NOT_JUDGED
 
     result = api.judged(request, shown=True)
     if not result.concluded and result.status != NOT_JUDGED:
         print(f"error: {without_verdict(result.status)}", file=sys.stderr)
     return result
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        where = error.filename or ("the working folder" if isinstance(error, FileNotFoundError) else "")
+        return printable(f"{where}: {error.strerror or error}; the candidate was not evaluated".removeprefix(": "))
+    return lacking(error)
+
+
+def _said(message: str) -> int:
+    with suppress(OSError, ValueError, AttributeError):  # Standard error may be closed.
+        print(f"error: {message}", file=sys.stderr)
+    return NOT_JUDGED

@@ -1,26 +1,29 @@
-"""How a run ends: what is not written down whole is no verdict, and a copy of a process of the run has no say."""
+"""How a run ends: its exit status and all reports agree, and a copy of a process of the run has no say."""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.base.errors import Interruption, end_copy, printable
+from harness.base.errors import InputError, Interruption, end_copy, printable, without_secrets, writable
 from harness.base.files import write_atomically
 from harness.plugin.sinks import leave
+from harness.report.agreement import agreed_verdict
 from harness.report.files import not_written, write_refusal, write_reports
+from harness.report.refusal import Refusal
 from harness.run.execute import answer
-from harness.run.outcome import NOT_JUDGED, PAGE, Outcome
-from harness.run.reported import refusal_of
+from harness.run.status import INTERRUPTED, NOT_JUDGED, PAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
     from pathlib import Path
 
     from harness.plugin.run import GateRun
+    from harness.run.outcome import Outcome
 
 
 class TimeKeeper:
@@ -66,20 +69,67 @@ class Ending:
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
         """End with 4, and say so in all reports, when something cannot be written: a page, JUnit's file, a line.
 
-        The others have written theirs by then, and may have said `pass`.
+        The others have written theirs by then, and may have said `pass`. The record comes last.
         """
         end_copy(self.process)
         try:
             yield
+            if self.run.outcome:
+                self._settle(session, self.run.outcome)
         except BaseException as error:
             if self.run.outcome or self.run.unfinished:
                 refuse(self.run, f"the run came to no end: {_said(error)}")
             if self.run.is_worker or isinstance(error, KeyboardInterrupt | pytest.exit.Exception):
                 raise
             pytest.exit(f"the run came to no end: {error!r}", returncode=NOT_JUDGED)
-        if self.run.outcome and session.exitstatus in {self.run.outcome.exit_status, NOT_JUDGED}:
-            answer(status=int(session.exitstatus))
-            leave(self.run)
+
+    def _settle(self, session: pytest.Session, outcome: Outcome) -> None:
+        """Write the reports, now that nothing else is to come, and what the run leaves besides."""
+        found = int(session.exitstatus)
+        if found != outcome.exit_status and not self.run.reported.interrupted:
+            session.exitstatus = NOT_JUDGED
+            refuse(self.run, _other_status(found, outcome.exit_status))
+            return
+        folder = self.run.request.reports_folder
+        try:
+            write_reports(outcome, folder, paged=self.run.paged)
+        except OSError as error:
+            pytest.exit(not_written(folder, error), returncode=NOT_JUDGED)
+        self.run.unfinished = False
+        leave(self.run)
+
+
+def settled(run: GateRun, status: int) -> int:
+    """Return the exit status of a run that ended with this one: what its reports say, which say why if they must.
+
+    A process that waits for the run is told.
+    """
+    outcome = run.outcome
+    if run.reported.interrupted and status == INTERRUPTED:
+        final = INTERRUPTED
+    elif outcome is None:
+        final = NOT_JUDGED
+        if run.unfinished:
+            refuse(run, f"pytest ended the run with exit status {status} before it came to a verdict")
+    elif status != outcome.exit_status:
+        final = NOT_JUDGED
+        if outcome.verdict != "error":
+            refuse(run, _other_status(status, outcome.exit_status))
+    else:
+        final = status
+        if run.paged and agreed_verdict(run.request.reports_folder, run=run.run_id) != outcome.verdict:
+            final = NOT_JUDGED
+            refuse(run, f"reports in {run.request.reports_folder} are not as this run wrote them")
+    with suppress(OSError, InputError):  # Who waits takes no answer for no verdict.
+        answer(status=final)
+    return final
+
+
+def _other_status(found: int, expected: int) -> str:
+    return (
+        f"the run ended with exit status {found} though its verdict has {expected}, as by another plugin; "
+        "run the gate without it"
+    )
 
 
 def _said(error: BaseException) -> str:
@@ -91,12 +141,12 @@ def refuse(run: GateRun, reason: str) -> None:
     if run.outcome:
         run.outcome = replace(run.outcome, errors=(*run.outcome.errors, reason))
     run.unfinished = False
-    write_refusal(run.outcome or refusal_of(run.request, [reason], command=run.command), run.request.reports_folder)
-
-
-def write_files(outcome: Outcome, folder: Path) -> None:
-    """Write `stress.json` and `stress.md`; when that fails, end the run as one that could not judge."""
-    _or_exit(folder, lambda: write_reports(outcome, folder))
+    reasons = run.outcome.errors if run.outcome else (reason,)
+    models = {role: without_secrets(str(path)) for role, path in run.request.checkpoints.items()}
+    data = without_secrets(run.request.data)
+    write_refusal(
+        Refusal(reasons, run.command, run.run_id, run.request.profile, models, data), run.request.reports_folder
+    )
 
 
 def write_page_whole(config: pytest.Config, folder: Path) -> None:
@@ -106,15 +156,11 @@ def write_page_whole(config: pytest.Config, folder: Path) -> None:
     """
 
     def write(page: str) -> None:
-        _or_exit(folder, lambda: write_atomically(folder / PAGE, page.encode()))
+        try:
+            write_atomically(folder / PAGE, writable(page).encode())
+        except OSError as error:  # Here, any other exception would end pytest with 1, as if the model were worse.
+            pytest.exit(not_written(folder, error), returncode=NOT_JUDGED)
 
     for plugin in config.pluginmanager.get_plugins():
         if hasattr(plugin, "_write_report") and getattr(plugin, "_report_path", None) == folder / PAGE:
             plugin._write_report = write
-
-
-def _or_exit(folder: Path, work: Callable[[], None]) -> None:
-    try:
-        work()
-    except OSError as error:  # Here, any other exception would end pytest with 1, as if the model were worse.
-        pytest.exit(not_written(folder, error), returncode=NOT_JUDGED)

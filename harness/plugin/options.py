@@ -1,10 +1,7 @@
-"""Pytest's command line: the gate's options on it, and whether a run is one of the gate, of which project."""
+"""The gate's options on pytest's command line: what they ask for, and of which project."""
 
 from __future__ import annotations
 
-import os
-import shlex
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,21 +9,13 @@ import pytest
 from harness.base.errors import InputError
 from harness.base.settings import add_settings, told, values_in
 from harness.checks.roles import ROLES
+from harness.plugin.place import may_be_gate_run
 from harness.run.execute import taken_over
-from harness.run.request import RunRequest, joined, paths_behind, value_in
+from harness.run.request import RunRequest, joined, paths_behind
 from harness.run.settings import SETTINGS, is_bare, option_of_pytest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
-
-_NAMING = ("candidate", "checks")
-"""Settings that make a run one of the gate, wherever it is."""
-_TAKING_PATHS = {
-    *("--rootdir", "--confcutdir", "--basetemp", "--cov", "--ignore", "-c", "--config-file"),
-    option_of_pytest("history"),
-}
-"""Options of pytest and its plugins that are followed by a path, which then is none of tests."""
 
 
 def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
@@ -50,74 +39,6 @@ def request_of_config(config: pytest.Config) -> RunRequest:
     except InputError as error:
         raise pytest.UsageError(told(error, option_of_pytest)) from None
     return taken_over(request)
-
-
-def is_gate_run(config: pytest.Config) -> bool:
-    """Return whether this is a gate run: by a setting, or since a place of tests lies in the gate's folder or holds it.
-
-    Before pytest has parsed its command line, which may be wrong, it goes by what was typed.
-    """
-    if _is_named(config):
-        return True
-    folder = _stress_tests(config)
-    touched = any(folder in (place, *place.parents) or place in folder.parents for place in _places(config, folder))
-    return touched and _holds_gate(folder)
-
-
-def may_be_gate_run(config: pytest.Config) -> bool:
-    """Return whether the project has a gate, or the command line speaks of one."""
-    return _is_named(config) or _holds_gate(_stress_tests(config))
-
-
-def reports_named(config: pytest.Config) -> Path | None:
-    """Return the folder of the reports of a gate run whose options are not known yet; None for another run."""
-    if not (is_gate_run(config) and _holds_gate(_stress_tests(config))):
-        return None
-    return config.rootpath / (value_in(_line(config), "reports") or "reports")
-
-
-def _line(config: pytest.Config) -> list[str]:
-    """Return the command line with all that is added to it, as far as that can be read."""
-    try:
-        added = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
-    except ValueError:  # An open quotation, which pytest refuses.
-        added = []
-    return [*added, *map(str, config.getini("addopts")), *map(str, config.invocation_params.args)]
-
-
-def _is_named(config: pytest.Config) -> bool:
-    options = {each.partition("=")[0] for each in _line(config)}
-    return any(option_of_pytest(name) in options or getattr(config.option, f"stress_{name}", None) for name in _NAMING)
-
-
-def _stress_tests(config: pytest.Config) -> Path:
-    return (config.rootpath / "stress_tests").resolve()
-
-
-def _holds_gate(folder: Path) -> bool:
-    """Return whether stress tests of this harness are in the folder; another's may be called so, too."""
-    if (folder / "checks.toml").exists():
-        return True
-    return any("harness.plugin" in file.read_text("utf-8", errors="ignore") for file in folder.glob("**/*.py"))
-
-
-def _places(config: pytest.Config, folder: Path) -> list[Path]:
-    """Return the places of tests: those that pytest has found, or else those that were typed, or else its own."""
-
-    def place_of(argument: object) -> Path:
-        return (config.invocation_params.dir / str(argument).split("::")[0]).resolve()
-
-    if parsed := getattr(config, "args", None):  # Empty until then.
-        return [place_of(each) for each in parsed]
-    typed = list(map(str, config.invocation_params.args))
-    places = [
-        place_of(each)
-        for before, each in pairwise(["", *typed])
-        if folder in (place_of(each), *place_of(each).parents)
-        or (not (each.startswith("-") or before in _TAKING_PATHS) and place_of(each).exists())
-    ]
-    default = [config.rootpath / each for each in config.getini("testpaths")] or [config.rootpath]
-    return places or [place.resolve() for place in default]
 
 
 def expect_own(config: pytest.Config) -> None:

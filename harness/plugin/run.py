@@ -20,8 +20,9 @@ from harness.base.errors import (
 )
 from harness.checks import Check, ChecksFile, Verdict, read_checks
 from harness.plugin import replay
-from harness.plugin.options import is_gate_run, request_of_config
+from harness.plugin.options import request_of_config
 from harness.plugin.pictures import PictureMaker
+from harness.plugin.place import is_gate_run
 from harness.plugin.progress import bar
 from harness.run.evidence import Evidence
 from harness.run.opening import expect_candidate, open_session, train_missing
@@ -68,7 +69,7 @@ class GateRun:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.is_worker = hasattr(config, "workerinput")
-        self.active = is_gate_run(config) and not config.option.help
+        self.active = is_gate_run(config)
         self.request = request_of_config(config)
         self.run_id = self.request.run_id or new_run_id()
         """The id of this run, which its parent process knows, too, if that waits for it."""
@@ -196,6 +197,16 @@ class GateRun:
         return self.active and self.request.plan
 
     @property
+    def judges(self) -> bool:
+        """Return true for a run with a verdict, or with measurements for calibration; false for a plan."""
+        return self.active and not (self.plans or self.config.option.collectonly)
+
+    @property
+    def paged(self) -> bool:
+        """Return whether this process writes a page: the controller of a run that judges."""
+        return self.judges and not self.is_worker and self.request.record is None
+
+    @property
     def fits_a_budget(self) -> bool:
         """Return whether samples are chosen for a time; a recording has those of its checks file."""
         return self.request.budget_seconds is not None and not self.plans and self.request.record is None
@@ -261,7 +272,8 @@ class GateRun:
         if session.checks.data.sample is not None:
             with suppress(InputError):
                 default = read_checks(self.request.default_checks_path)
-        return outcome_of(self.reported, session, profile=self.request.profile, command=self.command, default=default)
+        asked = {"profile": self.request.profile, "command": self.command, "run": self.run_id}
+        return outcome_of(self.reported, session, **asked, default=default)
 
 
 def selected_checks(session: pytest.Session) -> list[Check]:

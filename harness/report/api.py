@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.checks.roles import ROLES
+from harness.report.agreement import agreed_verdict
 from harness.report.files import forget, write_refusal
-from harness.run.execute import RunResult, execute, without_verdict
-from harness.run.outcome import REPORTS
-from harness.run.reported import refusal_of
-from harness.run.request import RunRequest, command_line, value_in
+from harness.report.refusal import Refusal
+from harness.run.execute import RunResult, execute, report_in, without_verdict
+from harness.run.request import RunRequest, command_line, new_run_id, value_in
 from harness.run.settings import SETTINGS
+from harness.run.status import INTERRUPTED, NOT_JUDGED, PASSED, WORSE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _PIXELS = frozenset({"size", "resize", "crop"})
 """Settings that are texts, such as 224x320, and may be numbers in Python."""
+_VERDICTS = {PASSED: ("pass", "partial"), WORSE: ("fail", "partial"), INTERRUPTED: ("partial",)}
+"""The verdicts that a run with an exit status may have; any may have `error`, and ends with 4 unless interrupted."""
 
 
 def gate(
@@ -88,16 +92,26 @@ def gate(
 
 
 def judged(request: RunRequest, *, shown: bool = False, on_line: Callable[[str], None] | None = None) -> RunResult:
-    """Run the gate as `execute` does, and see to it that reports say what came of it.
+    """Run the gate as `execute` does, read its reports back, and see to it that they say what came of it.
 
-    Reports of an earlier run are removed. A run that crashes, even after it wrote its reports, leaves reports with the
-    verdict `error`, and so does one that ends before the plugin is loaded.
+    Reports of an earlier run are removed. Where exit status and reports do not agree, as after a crash, all reports
+    have the verdict `error`, and the result has the exit status 4.
     """
+    request = replace(request, run_id=new_run_id())
     arguments = command_line(request)
     forget(request.root / (value_in(arguments, "reports") or request.reports))
     result = execute(request, shown=shown, on_line=on_line)
-    there = all((result.reports / name).exists() for name in REPORTS)
-    if not result.concluded and not (there and result.report and result.report["verdict"] == "error"):
+    if result.plan is not None:
+        return result
+    verdict = agreed_verdict(result.reports, run=request.run_id)
+    if result.concluded and verdict in _VERDICTS.get(result.exit_status, ()):
+        return result
+    status = INTERRUPTED if result.exit_status == INTERRUPTED else NOT_JUDGED
+    if verdict == "error":
+        return replace(result, exit_status=status)
+    if result.concluded:
+        reason = f"the gate ended with exit status {result.status}, and its reports do not agree; nothing was judged"
+    else:
         reason = without_verdict(result.status)
-        write_refusal(refusal_of(None, [reason], command=["pytest", *arguments]), result.reports)
-    return result
+    write_refusal(Refusal([reason], ["pytest", *arguments], request.run_id), result.reports)
+    return replace(result, exit_status=status, concluded=False, report=report_in(result.reports))

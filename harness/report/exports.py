@@ -7,8 +7,8 @@ import io
 from typing import TYPE_CHECKING
 
 from harness.measures.failures import LISTED
+from harness.report.escaping import plain
 from harness.report.failures import confusions_rows
-from harness.report.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""The files that a run leaves: each complete or not at all, and none of an earlier run."""
+"""The files that a run leaves: each complete or not at all, none of an earlier run, and the record last."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import tempfile
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from harness.base.errors import InputError
+from harness.base.errors import InputError, writable
 from harness.base.files import write_atomically
-from harness.run.execute import answer
-from harness.run.outcome import PAGE, REPORTS
+from harness.report.agreement import page_says
+from harness.report.refusal import Refusal, bare_page
+from harness.run.status import PAGE, REPORT, REPORTS, SUMMARY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +33,8 @@ def begin(folder: Path, *, marked: bool) -> None:
 
     Raises `InputError` when the folder cannot be written, which is better known before a run than after.
     """
+    from harness.run.execute import answer
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder):
@@ -51,25 +54,45 @@ def unmark(folder: Path) -> None:
         (folder / UNFINISHED).unlink(missing_ok=True)
 
 
-def write_reports(outcome: Outcome, folder: Path) -> None:
-    """Write `stress.json` and `stress.md` into the folder, which is then one of a run with a verdict."""
+def write_reports(outcome: Outcome, folder: Path, *, paged: bool = False) -> None:
+    """Write the summary and, last, the record; of a `paged` run a bare page between them, if it has none yet.
+
+    A crash between them leaves no record, so none says `pass`.
+    """
     from harness.report.text import as_json, markdown
 
-    write_atomically(folder / "stress.json", as_json(outcome).encode())
-    write_atomically(folder / "stress.md", markdown(outcome).encode())
+    record, summary = as_json(outcome), markdown(outcome)
+    write_atomically(folder / SUMMARY, writable(summary).encode())
+    if paged and not page_says(folder, run=outcome.run, verdict=outcome.verdict):
+        write_atomically(folder / PAGE, writable(_bare_page_of(outcome, folder)).encode())
+    write_atomically(folder / REPORT, record.encode())
     unmark(folder)
 
 
-def write_refusal(outcome: Outcome, folder: Path) -> None:
-    """Write all three reports of a run that came to no verdict; one that cannot be written is not left as it was."""
-    from harness.report.html import page_of_refusal
-    from harness.report.text import as_json, markdown
+def _bare_page_of(outcome: Outcome, folder: Path) -> str:
+    """Return the page of a run for which pytest-html wrote none."""
+    from harness.report.text import summary_lines
+    from harness.report.wording import sentence
 
+    why = f"pytest-html wrote no page of this run, so figures are left out. {REPORT} has all numbers."
+    return bare_page(
+        run=outcome.run,
+        verdict=outcome.verdict,
+        sentence=sentence(outcome),
+        headline=outcome.headline,
+        said=[why, *summary_lines(outcome, folder)],
+        facts={"reproduce": outcome.command},
+    )
+
+
+def write_refusal(refusal: Refusal, folder: Path) -> None:
+    """Write all three reports of a run without a verdict; one that cannot be written is not left as it was."""
     forget(folder)  # On a full disk, what stands there now takes the room of what is to be said.
-    for name, content in (("stress.json", as_json), ("stress.md", markdown), (PAGE, page_of_refusal)):
-        with suppress(OSError):
-            write_atomically(folder / name, content(outcome).encode())
-            unmark(folder)
+    with suppress(Exception):  # Without memory there is no report at all, and none that says `pass`.
+        for name, content in refusal.contents().items():
+            with suppress(OSError):
+                write_atomically(folder / name, content)
+                unmark(folder)
 
 
 def not_written(folder: Path, error: OSError) -> str:

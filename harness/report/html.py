@@ -8,7 +8,7 @@ from harness.report.failures import failures
 from harness.report.illustrations import figures
 from harness.report.informational import informational_note
 from harness.report.page import Section, render
-from harness.report.scorecard import coverage, hints_list, said_first, verdict_banner
+from harness.report.scorecard import hints_list, said_first, verdict_banner
 from harness.report.sections import SECTIONS
 from harness.report.tables import changes, models
 
@@ -27,12 +27,6 @@ def scorecard(outcome: Outcome) -> str:
     sections = [section for show in SECTIONS if (section := show(outcome)) is not None]
     lead = informational_note(outcome) + said_first(outcome)
     return str(render("report", banner=verdict_banner(outcome), lead=lead, sections=sections))
-
-
-def page_of_refusal(outcome: Outcome) -> str:
-    """Return the report of a run that ended before its tests, as a page of its own."""
-    banner, lead = verdict_banner(outcome), said_first(outcome)
-    return str(render("whole", title="Model quality gate", banner=banner, lead=lead, sections=[coverage(outcome)]))
 
 
 def details(verdict: Verdict, pictures: Sequence[str]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from harness.run.outcome import REPORTS, line_of
+from harness.run.outcome import line_of
+from harness.run.status import REPORTS
 
 if TYPE_CHECKING:
     from pathlib import Path

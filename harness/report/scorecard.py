@@ -34,7 +34,8 @@ _LEADING = 2
 def verdict_banner(outcome: Outcome) -> Markup:
     """Return the verdict in a plain sentence, and in the words that the terminal has for it."""
     kind = "fail" if outcome.verdict == "partial" and outcome.failed else outcome.verdict
-    return render("banner", kind=kind, sentence=sentence(outcome), headline=outcome.headline)
+    said = {"sentence": sentence(outcome), "headline": outcome.headline}
+    return render("banner", kind=kind, run=outcome.run, verdict=outcome.verdict, **said)
 
 
 def said_first(outcome: Outcome) -> Markup:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING
 
 from harness.base.errors import printable, some_of
 from harness.checks.roles import role_title
 from harness.measures.statistics import related
 from harness.perturb import IDENTITY
+from harness.report.agreement import mark_of_summary
+from harness.report.escaping import code, plain
 from harness.report.wording import measured_and_required
 from harness.run.outcome import Outcome, worst_first
 
@@ -121,16 +122,16 @@ def markdown(outcome: Outcome) -> str:
         *_first("**could not judge**", unjudged),
         *(f"- partial: {plain(omission)}" for omission in outcome.omissions),
         *([f"- {plain(outcome.scope)}"] if outcome.scope else []),
-        *_first("failed", [_code(failure) for failure in outcome.failed_tests]),
+        *_first("failed", [code(failure) for failure in outcome.failed_tests]),
     ]
     judged = [
         *(
-            f"- {role_title(role)}: {_code(model['path'])}"
-            + (f" (`{model['sha256'][:12]}`)" if model["sha256"] else "")
+            f"- {role_title(role)}: {code(model['path'])}" + (f" (`{model['sha256'][:12]}`)" if model["sha256"] else "")
             for role, model in outcome.models.items()
         ),
         f"- data: {plain(data_in_words(outcome))}",
         *(f"- {plain(note)}" for note in notes(outcome)),
+        *([mark_of_summary(outcome.run, outcome.verdict)] if outcome.run else []),
     ]
     blocks = [
         [f"## {icon} Model quality gate: {plain(outcome.headline)}"],
@@ -138,7 +139,7 @@ def markdown(outcome: Outcome) -> str:
         *_what_fails(outcome),
         ["What was judged:"],
         judged,
-        [f"Reproduce: {_code(outcome.command)}"],
+        [f"Reproduce: {code(outcome.command)}"],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
@@ -175,19 +176,6 @@ def _counted(failed: Sequence[Verdict], *, of: int) -> str:
     errors = sum(verdict.status == "error" for verdict in failed)
     fails = [f"{len(failed) - errors} of {of}"] if len(failed) > errors else []
     return ", ".join([*fails, *([f"{errors} of {of} not judged"] if errors else [])])
-
-
-def plain(text: str) -> str:
-    """Return text that Markdown shows as it is: no line, cell, code, element, link or picture of its own."""
-    escaped = printable(text.replace("\n", " ")).replace("|", "\\|").replace("`", "\\`").replace("](", "]\\(")
-    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", escaped)
-
-
-def _code(text: str) -> str:
-    """Return text as code in Markdown, in more backticks than it has in a row."""
-    line = printable(text)
-    ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
-    return f"{ticks}{line}{ticks}" if len(ticks) == 1 else f"{ticks} {line} {ticks}"
 
 
 def aligned(rows: Sequence[Sequence[str]], *, text: Collection[int] = (0,)) -> list[str]:

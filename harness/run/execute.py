@@ -24,8 +24,8 @@ from harness.base.errors import InputError
 from harness.base.records import as_json, read_json
 from harness.run.budget import Plan
 from harness.run.export.request import ExportOrder
-from harness.run.outcome import NOT_JUDGED
 from harness.run.request import command_line, new_run_id, value_in
+from harness.run.status import NOT_JUDGED, REPORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -184,7 +184,7 @@ def execute(
     return RunResult(
         status if concluded else NOT_JUDGED,
         reports,
-        _report(reports),
+        report_in(reports),
         concluded,
         status,
         printed[-_TAIL:],
@@ -192,12 +192,13 @@ def execute(
     )
 
 
-def _report(folder: Path) -> dict[str, Any] | None:
+def report_in(folder: Path) -> dict[str, Any] | None:
+    """Return the content of the folder's `stress.json`, None where it cannot be read."""
     try:
-        found: dict[str, Any] = json.loads((folder / "stress.json").read_bytes())
-    except OSError:
+        found = json.loads((folder / REPORT).read_bytes())
+    except (OSError, ValueError):
         return None
-    return found
+    return found if isinstance(found, dict) else None
 
 
 def _run(

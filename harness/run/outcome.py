@@ -11,6 +11,7 @@ from harness.checks.roles import ROLES
 from harness.perturb import IDENTITY, PROTOCOL
 from harness.run.history import FARTHEST, History, Line, Overall
 from harness.run.history import SCHEMA as HISTORY_SCHEMA
+from harness.run.status import INCONCLUSIVE, NOT_JUDGED, PASSED, SCHEMA, WORSE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,15 +21,8 @@ if TYPE_CHECKING:
     from harness.checks import Verdict
     from harness.run.overview import Overview
 
-SCHEMA = 2
-
-PASSED, WORSE, NOT_JUDGED = 0, 1, 4
-"""Exit statuses; "worse" and "could not judge" never share one."""
 SETTLED = 3
 """Healthy networks from which on thresholds are not provisional."""
-PAGE = "stress.html"
-REPORTS = (PAGE, "stress.json", "stress.md")
-"""The files of a report."""
 
 
 @record
@@ -46,7 +40,7 @@ class SelfCheck:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that a finished run knows; reports are made from it without running a model again.
+    """All that a finished run knows; reports are made from it without running a model again. `run` is its id.
 
     `errors` says why the run could not judge, `omissions` what it did not cover, and `failed_tests` names tests without
     a check that failed. `scope` says what a complete run of the quick profile leaves out, and is empty for any other.
@@ -68,6 +62,7 @@ class Outcome:
     checks_sha256: str
     versions: Mapping[str, str]
     command: str
+    run: str = ""
     scope: str = ""
     provenance: str = "of unknown origin"
     remarks: tuple[str, ...] = ()
@@ -121,7 +116,7 @@ class Outcome:
         judged = sum(verdict.judged for verdict in self.verdicts)
         held = f"{judged - len(self.failed)} of {judged} checks pass"
         if self.verdict == "error":
-            return "ERROR: the run could not judge the candidate"
+            return INCONCLUSIVE
         if self.verdict == "partial":
             return f"PARTIAL: {held} of those that ran; no verdict on the whole"
         quick = " (quick profile)" if self.scope else ""
@@ -137,6 +132,7 @@ class Outcome:
         return {
             "schema": SCHEMA,
             "protocol": PROTOCOL,
+            "run": self.run,
             "profile": self.profile,
             "scope": self.scope,
             "verdict": self.verdict,

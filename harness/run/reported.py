@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import platform
 import shlex
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from harness.base.errors import some_of, without_secrets
+from harness.base.errors import some_of
 from harness.checks.roles import ROLES
 from harness.measures import METRICS, Unit
 from harness.run.examples import spoken_of, thumbnails_of
 from harness.run.outcome import Outcome, SelfCheck
+from harness.run.status import versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
     from harness.checks import Check, ChecksFile, Verdict
     from harness.run.overview import Overview
-    from harness.run.request import RunRequest
     from harness.run.session import StressSession
 
 
@@ -91,12 +89,13 @@ def outcome_of(
     *,
     profile: str,
     command: Sequence[str],
+    run: str = "",
     default: ChecksFile | None = None,
 ) -> Outcome:
     """Return the outcome of a run of this session: its verdicts in the order of the rows, and what it left out.
 
-    `command` is how the run was started, `default` the checks file of the default profile, which a run by checks made
-    for a sample says its own of.
+    `command` is how the run was started, and `run` its id. `default` is the checks file of the default profile, which
+    a run by checks made for a sample says its own of.
     """
     checks, images = session.checks, session.images
     order = {check.id: position for position, check in enumerate(checks.checks)}
@@ -124,7 +123,8 @@ def outcome_of(
         provenance=session.provenance,
         remarks=(*_loaded(session), *_dropped(session), *images.notes, *_mixed(session, verdicts)),
         checks_sha256=checks.sha256,
-        versions=_versions(),
+        versions=versions(),
+        run=run,
         command=shlex.join(command),
         overview=reported.overview,
         overview_missing=reported.overview_missing,
@@ -180,33 +180,6 @@ def _dropped(session: StressSession) -> list[str]:
         f"{len(gone)} checks that the currently shipped model (incumbent) was accepted by are not in "
         f"{session.checks.path}: {some_of(gone)}"
     ]
-
-
-def refusal_of(request: RunRequest | None, reasons: Sequence[str], *, command: Sequence[str]) -> Outcome:
-    """Return the outcome of a run that ended before anything was loaded, for these reasons.
-
-    Without a request it is one whose command line could not be read.
-    """
-    checkpoints = request.checkpoints if request else {}
-    name = without_secrets(request.data) if request else ""
-    return Outcome(
-        verdicts=(),
-        errors=tuple(reasons),
-        omissions=(),
-        failed_tests=(),
-        profile=request.profile if request else "",
-        models={role: {"path": str(path), "sha256": "", "architecture": ""} for role, path in checkpoints.items()},
-        data={"name": name, "split": "", "sha256": "", "n": 0, "classes": []},
-        recipe={},
-        checks_sha256="",
-        versions=_versions(),
-        command=shlex.join(command),
-    )
-
-
-def _versions() -> dict[str, str]:
-    names = {"torch": "torch", "hypothesis": "hypothesis", "harness": "stress-harness"}
-    return {"python": platform.python_version(), **{name: version(package) for name, package in names.items()}}
 
 
 def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressSession) -> list[str]:

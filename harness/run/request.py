@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import InputError
-from harness.base.settings import add_settings, options_of, values_in
+from harness.base.settings import add_settings, options_of, value_behind, values_in
 from harness.checks.roles import ROLES
 from harness.data.options import DataOptions
 from harness.networks.options import NetworkOptions
@@ -252,12 +252,7 @@ def request_of(arguments: Sequence[str], *, tests: Path | None = None) -> RunReq
 
 def value_in(arguments: Sequence[str], name: str) -> str | None:
     """Return the last value of a setting on a command line, which may be wrong elsewhere; None where it has none."""
-    option, found = option_of_pytest(name), None
-    for each, following in pairwise((*arguments, "")):
-        given, equals, value = each.partition("=")
-        if given == option:
-            found = (value if equals else following) or found
-    return found
+    return value_behind(arguments, option_of_pytest(name))
 
 
 def rerun_command(command: Sequence[str], check: str) -> str:

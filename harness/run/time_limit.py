@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from harness.base.errors import Interruption
-from harness.run.outcome import NOT_JUDGED
+from harness.run.status import NOT_JUDGED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,6 +19,7 @@ from zoo import ARGUMENTS, CLASSES, ROWS, TRAINING, Zoo, apart, hypothesis_as_it
 from harness.cli import main
 from harness.inference import Classifier
 from harness.networks.checkpoints import load_checkpoint
+from harness.report.agreement import mark_of_page, mark_of_summary
 from harness.run.execute import REQUEST_FILE
 
 REGRESSION = """
@@ -124,8 +125,11 @@ def judged(tmp_path, monkeypatch):
                 "checks": [{"id": "clean"}],
                 **facts,
             }
-            (place.root / "reports").mkdir(exist_ok=True)
-            (place.root / "reports/stress.json").write_text(json.dumps(report))
+            run_id, folder = json.loads(Path(env[REQUEST_FILE]).read_text())["run_id"], place.root / "reports"
+            folder.mkdir(exist_ok=True)
+            (folder / "stress.json").write_text(json.dumps({"run": run_id, **report}))
+            (folder / "stress.md").write_text(mark_of_summary(run_id, report["verdict"]))
+            (folder / "stress.html").write_text(mark_of_page(run_id, report["verdict"]))
             Path(env[REQUEST_FILE]).with_suffix(".answers.json").write_text(json.dumps({"status": status}))
         return subprocess.CompletedProcess(command, status)
 

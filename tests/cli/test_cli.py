@@ -18,7 +18,8 @@ import pytest
 import torch
 
 from harness.base.errors import InputError
-from harness.cli import _commands, main
+from harness.cli import main
+from harness.cli.group import commands
 from harness.data import LabelledImages
 from harness.data.fashion_mnist import CLASSES
 from harness.inference import Classifier
@@ -84,8 +85,8 @@ def test_help_lists_the_commands_by_purpose(capsys):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_option_says_its_default_and_has_no_prefix(command):
-    context = click.Context(_commands)
-    options = [each for each in _commands.get_command(context, command).params if isinstance(each, click.Option)]
+    context = click.Context(commands)
+    options = [each for each in commands.get_command(context, command).params if isinstance(each, click.Option)]
     valued = [each for each in options if not each.is_flag and not each.required]
     assert [each.opts for each in valued if "(default" not in each.help] == []
     assert [each.opts for each in options if each.opts[0].startswith("--stress-") or not each.help.endswith(".")] == []

@@ -125,8 +125,28 @@ def test_a_test_file_that_there_is_not(zoo, pytester):
     assert not (zoo.root / "reports/stress.unfinished").exists()
 
 
-def test_other_tests_alone_leave_no_mark(zoo, pytester):
-    (zoo.tests / "test_other.py").write_text("def test_other():\n    pass\n")
-    ran = pytester.runpytest_inprocess("stress_tests/test_other.py", "--stress-data", "npz:zoo.npz", "-p", "no:html")
-    assert ran.ret == 0
-    assert not list(zoo.root.glob("reports/*"))
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("stress_tests/test_other.py",),
+        ("-k", "test_other", "stress_tests"),
+        ("-m", "mine", "stress_tests"),
+        ("-k", "test_other", "."),
+        ("--deselect", "stress_tests/test_clean.py", "--deselect", "stress_tests/test_rotation.py", "-k", "other"),
+        ("--lf", "stress_tests"),
+    ],
+    ids=["a-file", "k", "m", "k-parent", "deselect", "last-failed"],
+)
+def test_a_plain_test_of_the_gate_is_no_verdict(zoo, pytester, arguments):
+    """The folder has a checks file, so its run ends with 0 for a verdict alone."""
+    zoo.root.joinpath("pytest.ini").write_text("[pytest]\nmarkers = mine\n")
+    other = zoo.tests / "test_other.py"
+    more = ("--stress-data", "npz:zoo.npz", "-p", "no:html")
+    if "--lf" in arguments:
+        other.write_text("def test_other():\n    assert False\n")
+        assert pytester.runpytest_inprocess("stress_tests/test_other.py", *more).ret == 1
+    other.write_text("import pytest\n@pytest.mark.mine\ndef test_other():\n    pass\n")
+    leave_old_reports(zoo.root / "reports")
+    assert pytester.runpytest_inprocess(*arguments, *more).ret == 4
+    assert zoo.report()["verdict"] == "error"
+    assert "could not judge" in (zoo.root / "reports/stress.html").read_text()

@@ -1,0 +1,279 @@
+"""The begin and the end of a gate run; options, fixtures, tests and verdicts are in modules beside this one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+from html import escape
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.base.errors import InputError, end_copy, lacking, printable
+from harness.base.records import as_json
+from harness.base.settings import told
+from harness.checks import read_checks
+from harness.plugin.collector import Collector
+from harness.plugin.exit_status import Ending, TimeKeeper, refuse, settled, write_page_whole
+from harness.plugin.options import add_options, expect_own
+from harness.plugin.place import reports_named
+from harness.plugin.progress import tell
+from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun, command_of, selected_checks
+from harness.plugin.sinks import expect_to_leave, with_history
+from harness.report.files import begin, forget, write_refusal
+from harness.report.refusal import Refusal, run_id_given
+from harness.run.opening import EXAMPLES
+from harness.run.settings import option_of_pytest
+from harness.run.status import INTERRUPTED, NOT_JUDGED, PAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+_HANDLED = pytest.StashKey[BaseException | None]()
+"""The exception that is being handled where pytest was called, if any."""
+_REPORT_STACK = (
+    *("harness.plugin.pictures", "harness.report.html", "harness.report.text", "harness.run.selfcheck"),
+    *("cv2", "jinja2", "matplotlib.backends.backend_svg", "PIL.Image", "scipy.stats", "seaborn"),
+)
+"""Modules and packages without which a run cannot end."""
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add the gate's options."""
+    config = pluginmanager.get_plugin("pytestconfig")
+    assert isinstance(config, pytest.Config)
+    expect_own(config)  # Before anything is written, which would be in another project.
+    if reports := reports_named(config):
+        forget(reports)  # Before the command line is parsed, which may be wrong.
+    config.stash[_HANDLED] = sys.exception()
+    config.add_cleanup(partial(_leave_reports, config, os.getpid()))
+    add_options(parser, config)
+
+
+def _leave_reports(config: pytest.Config, process: int) -> None:
+    """Write the reports of a run that pytest ends before there is a verdict, whatever the reason.
+
+    Such as a command line that is wrong, a `conftest.py` that cannot be imported, or another plugin that refuses.
+    """
+    end_copy(process)
+    run, error = config.stash.get(RUN, None), _raised(config)
+    reason = _reason(error) if error else "pytest ended the run before it came to a verdict, and said why"
+    if run is None and error and (reports := reports_named(config)):
+        write_refusal(Refusal([reason], command_of(config), run_id_given()), reports)
+    elif run and (run.unfinished or (run.outcome and error and reason not in run.outcome.errors)):
+        refuse(run, reason)
+
+
+def _raised(config: pytest.Config) -> BaseException | None:
+    """Return what ends the run just now; what was being handled where pytest was called from is no doing of it."""
+    error = sys.exception()
+    return None if error is config.stash.get(_HANDLED, None) else error
+
+
+def _reason(error: BaseException) -> str:
+    """Return in one line why pytest ends a run; of a wrong command line, without its usage."""
+    lines = str(error).splitlines() or [repr(error)]
+    return printable(next((line for line in lines if ": error: " in line), lines[0]))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Check all inputs in the controller, where a `UsageError` ends the run with exit status 4."""
+    config.addinivalue_line(
+        "markers",
+        "stress_check(family, *keys, metric="
+        "): a stress test, run once per check of this family, and metric, in "
+        "the checks file; `keys` are those that its checks have besides those of all checks.",
+    )
+    try:
+        run = GateRun(config)
+    except pytest.UsageError:
+        _leave_reports(config, os.getpid())
+        raise
+    config.stash[RUN] = run
+    if not run.active:
+        return
+    _limit_hypothesis(run)
+    # They have no name, so `-p no:name` cannot keep them out.
+    config.pluginmanager.register(TimeKeeper(run))
+    config.pluginmanager.register(Ending(run))
+    try:
+        if not run.is_worker:
+            begin(run.request.reports_folder, marked=run.judges)
+            run.unfinished = run.judges
+        run.checks = read_checks(run.request.checks_path)
+        if not run.is_worker and not config.option.collectonly:
+            expect_to_leave(run.request)
+            if run.judges:
+                _load_report_stack()
+            run.start()
+    except (InputError, ImportError, MemoryError) as error:
+        reason = told(error, option_of_pytest) if isinstance(error, InputError) else lacking(error)
+        if not run.is_worker:
+            refuse(run, reason)
+        raise pytest.UsageError(_annotated(reason)) from None
+    if run.paged and config.pluginmanager.hasplugin("html") and not config.option.htmlpath:
+        config.option.htmlpath = str(run.request.reports_folder / PAGE)
+        config.option.self_contained_html = True
+
+
+def _load_report_stack() -> None:
+    """Import what reports are made with: a package that is missing is better known before a run than after."""
+    for module in _REPORT_STACK:
+        import_module(module)
+
+
+def _on_github() -> bool:
+    """Return whether this runs on a runner of GitHub's, which takes annotations from what a step prints."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def _annotated(message: str) -> str:
+    if not _on_github():
+        return message
+    from harness.report.text import NOT_JUDGED, annotation
+
+    return f"{message}\n{annotation(NOT_JUDGED, message)}"
+
+
+def _limit_hypothesis(run: GateRun) -> None:
+    """Give Hypothesis the profile's budget; the gate's rows are few, frozen and the same for every example."""
+    from hypothesis import HealthCheck, settings
+
+    examples = EXAMPLES[run.request.profile]
+    settings.register_profile(
+        "stress",
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        derandomize=False,
+        print_blob=False,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+    settings.load_profile("stress")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take a worker's word that it has collected stress tests in a run that is none of their gate."""
+    node.config.stash[RUN].misplaced |= MISPLACED in getattr(node, "workeroutput", {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell each worker which bytes are judged."""
+    run = node.config.stash[RUN]
+    if run.session is not None:
+        node.workerinput[INPUTS] = run.session.inputs
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Collect reports where they all arrive: in the controller."""
+    run = session.config.stash[RUN]
+    if run.active and not run.is_worker:
+        session.config.pluginmanager.register(Collector(run, session))
+        write_page_whole(session.config, run.request.reports_folder)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Turn the verdicts into an outcome, write it down, and set the exit status."""
+    run = session.config.stash[RUN]
+    if run.misplaced or (run.active and run.plans and not run.planned):
+        session.exitstatus = NOT_JUDGED
+    if not run.active or run.plans or session.config.option.collectonly:
+        return
+    if run.is_worker:
+        _look_back(run, session)
+        session.config.workeroutput.update(  # type: ignore[attr-defined]
+            self_checks=[as_json(check) for check in run.reported.self_checks],
+            overview=run.reported.overview and run.reported.overview.as_wire(),
+            overview_missing=run.reported.overview_missing,
+        )
+        return
+    if error := _raised(session.config):
+        run.reported.errors.append(_reason(error))
+    _conclude(run, session)
+
+
+def _look_back(run: GateRun, session: pytest.Session) -> None:
+    """Check the run itself and compare the models, each in the process that is to."""
+    if run.checks_itself and not run.reported.interrupted:
+        run.check_itself()
+    if run.compares_models and not (run.reported.interrupted or run.hung):
+        run.compare_models(selected_checks(session))
+
+
+def _conclude(run: GateRun, session: pytest.Session) -> None:
+    """Make the outcome in the controller."""
+    interrupted = run.reported.interrupted
+    if run.request.no_overview:
+        run.reported.overview_missing = "The models were not compared (--stress-no-overview)."
+    if not interrupted:
+        session.exitstatus = NOT_JUDGED  # Until there is a verdict.
+        tell(session.config, checks=run.checks_itself, compares=run.compares_models)
+    _look_back(run, session)
+    run.outcome = with_history(run.finish(), run.request)
+    if not interrupted:
+        session.exitstatus = run.outcome.exit_status
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
+    """End a run with the exit status that its reports say, whatever other plugins or pytest itself make of it."""
+    try:
+        status = yield
+    except pytest.UsageError:  # Ends with 4, and reports have been written when it was raised.
+        raise
+    except BaseException as error:
+        run = config.stash.get(RUN, None)
+        if run is None or run.is_worker or not run.judges:
+            raise
+        refuse(run, f"the run came to no end: {printable(repr(error))}")
+        sys.stderr.write(f"the run came to no end: {printable(repr(error))}\n")
+        return INTERRUPTED if isinstance(error, KeyboardInterrupt) else NOT_JUDGED
+    run = config.stash.get(RUN, None)
+    return status if run is None or run.is_worker or not run.judges else settled(run, int(status or 0))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> Generator[None, None, None]:
+    """End the run with the verdict, below all else that is said; on GitHub's runners also as annotations."""
+    run = config.stash[RUN]
+    if run.outcome is not None and config.option.reportchars == "fE":  # Nobody asked: each stands above, whole.
+        terminalreporter.reportchars = terminalreporter.reportchars.replace("f", "")
+    yield
+    if run.outcome is None:
+        return
+    from harness.report.text import summary_lines
+
+    colour = {"pass": "green", "partial": "yellow"}.get(run.outcome.verdict, "red")
+    terminalreporter.section("model quality gate", **{colour: True})  # type: ignore[arg-type]
+    reports = _relative(run.request.reports_folder)
+    for line in summary_lines(run.outcome, reports):
+        terminalreporter.line(line)
+    if run.session and run.session.cluster:
+        terminalreporter.line(run.session.cluster.summary())
+    if _on_github():
+        from harness.report.text import annotation_lines
+
+        for line in annotation_lines(run.outcome, reports / PAGE):
+            terminalreporter.line(line)
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_html_results_table_row(cells: list[str]) -> None:
+    """Show the names of tests as text, since pytest-html takes them for markup."""
+    start, end = '<td class="col-testId">', "</td>"
+    cells[:] = [
+        start + escape(printable(cell.removeprefix(start).removesuffix(end))) + end if cell.startswith(start) else cell
+        for cell in cells
+    ]

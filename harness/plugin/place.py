@@ -1,0 +1,102 @@
+"""The place of a run: the gate that it is a run of, and its reports; this module needs no package besides pytest."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from harness.base.files import read_regular
+from harness.base.settings import value_behind
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+_NAMING = ("candidate", "checks")
+"""Options that make a run one of the gate, wherever it is."""
+_TAKING_PATHS = {
+    *("--rootdir", "--confcutdir", "--basetemp", "--cov", "--ignore", "-c", "--config-file", "--stress-history"),
+}
+"""Options of pytest and its plugins that are followed by a path, which then is none of tests."""
+_LISTING = ("help", "version", "markers", "cacheshow", "showfixtures", "show_fixtures_per_test")
+"""Options of pytest that print something in place of a run."""
+_MAX_BYTES = 1 << 24
+
+
+def is_gate_run(config: pytest.Config) -> bool:
+    """Return whether this is a gate run: by a setting, or since a place of tests lies in the gate's folder or holds it.
+
+    Before pytest has parsed its command line, which may be wrong, the typed line decides.
+    """
+    if any(getattr(config.option, name, None) for name in _LISTING):
+        return False
+    if _is_named(config):
+        return True
+    folder = _stress_tests(config)
+    touched = any(folder in (place, *place.parents) or place in folder.parents for place in _places(config, folder))
+    return touched and _holds_gate(folder)
+
+
+def may_be_gate_run(config: pytest.Config) -> bool:
+    """Return whether the project has a gate, or the command line speaks of one."""
+    return _is_named(config) or _holds_gate(_stress_tests(config))
+
+
+def reports_named(config: pytest.Config) -> Path | None:
+    """Return the folder of the reports of a gate run whose options are not known yet; None for another run."""
+    if not (is_gate_run(config) and _holds_gate(_stress_tests(config))):
+        return None
+    added, ini, typed = lines_of(config)
+    return config.rootpath / (value_behind([*added, *ini, *typed], "--stress-reports") or "reports")
+
+
+def lines_of(config: pytest.Config) -> tuple[list[str], list[str], list[str]]:
+    """Return the options that the environment adds, those of the configuration, and those that were typed."""
+    try:
+        added = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
+    except ValueError:  # An open quotation, which pytest refuses.
+        added = []
+    return added, list(map(str, config.getini("addopts"))), list(map(str, config.invocation_params.args))
+
+
+def _is_named(config: pytest.Config) -> bool:
+    options = {each.partition("=")[0] for line in lines_of(config) for each in line}
+    return any(f"--{name}" in options or getattr(config.option, f"stress_{name}", None) for name in _NAMING)
+
+
+def _stress_tests(config: pytest.Config) -> Path:
+    return (config.rootpath / "stress_tests").resolve()
+
+
+def _holds_gate(folder: Path) -> bool:
+    """Return whether stress tests of this harness are in the folder; another's may be called so, too."""
+    return (folder / "checks.toml").exists() or any(map(_names_plugin, folder.glob("**/*.py")))
+
+
+def _names_plugin(file: Path) -> bool:
+    try:
+        return b"harness.plugin" in read_regular(file, max_bytes=_MAX_BYTES)
+    except OSError:
+        return False
+
+
+def _places(config: pytest.Config, folder: Path) -> list[Path]:
+    """Return the places of tests: those that pytest has found, or else those that were typed, or else its own."""
+
+    def place_of(argument: object) -> Path:
+        return (config.invocation_params.dir / str(argument).split("::")[0]).resolve()
+
+    if parsed := getattr(config, "args", None):  # Empty until then.
+        return [place_of(each) for each in parsed]
+    typed = list(map(str, config.invocation_params.args))
+    places = [
+        place_of(each)
+        for before, each in pairwise(["", *typed])
+        if folder in (place_of(each), *place_of(each).parents)
+        or (not (each.startswith("-") or before in _TAKING_PATHS) and place_of(each).exists())
+    ]
+    default = [config.rootpath / each for each in config.getini("testpaths")] or [config.rootpath]
+    return places or [place.resolve() for place in default]

@@ -1,0 +1,136 @@
+"""Reports of a run without a verdict; made by the standard library alone, since any package may be what failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from contextlib import suppress
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.base.errors import printable, writable
+from harness.report.agreement import mark_of_page, mark_of_summary
+from harness.report.escaping import code, plain
+from harness.run.status import INCONCLUSIVE, PAGE, REPORT, SCHEMA, SUMMARY, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PROTOCOL = 1
+"""As in `harness.perturb`, which needs packages."""
+ROLES = ("candidate", "baseline", "incumbent")
+"""Roles that have an entry in every `stress.json`."""
+_TITLE = "Model quality gate"
+_STYLE = Path(__file__).parent / "templates/report.css"
+_SHOWN = 10
+"""Reasons that the summary shows."""
+
+
+def run_id_given() -> str:
+    """Return the id that the process that started this run gave it by `harness.run.execute`; empty without one."""
+    try:
+        return str(json.loads(Path(os.environ["STRESS_REQUEST_FILE"]).read_bytes())["run_id"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A run without a verdict: why, how it was started, and what it was asked to judge.
+
+    `run` is its id, `models` has paths by role, `data` and `profile` are as given. What is not known is empty.
+    """
+
+    reasons: Sequence[str]
+    command: Sequence[str]
+    run: str = ""
+    profile: str = ""
+    models: Mapping[str, str] = field(default_factory=dict)
+    data: str = ""
+
+    @property
+    def line(self) -> str:
+        """Return the command as a line of a shell."""
+        return shlex.join(map(str, self.command))
+
+    def contents(self) -> dict[str, bytes]:
+        """Return the content of all three reports by their names."""
+        made = {PAGE: _page(self), SUMMARY: _summary(self), REPORT: _record(self)}
+        return {name: writable(content).encode() for name, content in made.items()}
+
+
+def _record(refusal: Refusal) -> str:
+    models = {role: {"path": path, "sha256": "", "architecture": ""} for role, path in refusal.models.items()}
+    plain_record = {
+        "schema": SCHEMA,
+        "protocol": PROTOCOL,
+        "run": refusal.run,
+        "profile": refusal.profile,
+        "scope": "",
+        "verdict": "error",
+        "headline": INCONCLUSIVE,
+        "provisional": False,
+        **{role: models.get(role) for role in (*ROLES, *models)},
+        "data": {"name": refusal.data, "split": "", "sha256": "", "n": 0, "classes": []},
+        "recipe": {},
+        "provenance": "of unknown origin",
+        "checks_sha256": "",
+        "versions": versions(),
+        "errors": list(refusal.reasons),
+        "omissions": [],
+        "failed_tests": [],
+        "self_checks": [],
+        "checks": [],
+        "overview": None,
+    }
+    return json.dumps(plain_record, indent=1) + "\n"
+
+
+def _summary(refusal: Refusal) -> str:
+    more = len(refusal.reasons) - _SHOWN
+    reasons = [f"- **could not judge**: {plain(reason)}" for reason in refusal.reasons[:_SHOWN]]
+    reasons += [f"- **could not judge**: {more} more, listed in {PAGE}"] if more > 0 else []
+    judged = [f"- {plain(role)}: {code(path)}" for role, path in refusal.models.items()]
+    judged += [f"- data: {plain(refusal.data)}"] if refusal.data else []
+    judged.append(mark_of_summary(refusal.run, "error"))
+    blocks = [[f"## ❌ {_TITLE}: {INCONCLUSIVE}"], reasons, ["What was judged:", "", *judged]]
+    return "\n\n".join("\n".join(block) for block in [*blocks, [f"Reproduce: {code(refusal.line)}"]]) + "\n"
+
+
+def _page(refusal: Refusal) -> str:
+    facts = {**refusal.models, "data": refusal.data, "reproduce": refusal.line}
+    facts["versions"] = ", ".join(f"{name} {release}" for name, release in versions().items())
+    sentence = "No verdict: this run could not judge the model."
+    return bare_page(
+        run=refusal.run, verdict="error", sentence=sentence, headline=INCONCLUSIVE, said=refusal.reasons, facts=facts
+    )
+
+
+def bare_page(
+    *, run: str, verdict: str, sentence: str, headline: str, said: Sequence[str], facts: Mapping[str, str]
+) -> str:
+    """Return a page with a verdict, a paragraph for each line that is `said` of it, and a table of `facts`."""
+    style = ""
+    with suppress(OSError):
+        style = _STYLE.read_text("utf-8")
+    rows = "".join(
+        f'<tr><th scope="row">{_text(name)}</th><td>{_text(value)}</td></tr>' for name, value in facts.items()
+    )
+    paragraphs = "".join(f"<p>{_text(line)}</p>" for line in said)
+    return (
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{_TITLE}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<style>{style}</style></head><body><header><h1>{_TITLE}</h1></header><main class="stress">'
+        f'<div class="headline {verdict}" {mark_of_page(run, verdict)}>'
+        f"<strong>{_text(sentence)}</strong>"
+        f'<span>{_text(headline)}</span></div>{paragraphs}<section class="section">'
+        f'<h2>What was judged, and how to do it again</h2><div class="scroll"><table>{rows}</table></div>'
+        "</section></main></body></html>\n"
+    )
+
+
+def _text(text: str) -> str:
+    return escape(printable(text))

@@ -1,0 +1,27 @@
+"""Exit statuses of the gate and the files of its reports; it needs the standard library alone."""
+
+from __future__ import annotations
+
+import platform
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+
+PASSED, WORSE, INTERRUPTED, NOT_JUDGED = 0, 1, 2, 4
+"""Exit statuses; "worse" and "inconclusive" never share one."""
+PAGE, SUMMARY, REPORT = "stress.html", "stress.md", "stress.json"
+REPORTS = (PAGE, REPORT, SUMMARY)
+"""The files of a report: the page for people, the record for tools, the summary for a pull request."""
+SCHEMA = 2
+"""The schema of `stress.json`."""
+INCONCLUSIVE = "ERROR: the run could not judge the candidate"
+"""The headline of a run without a verdict."""
+_PACKAGES = {"torch": "torch", "hypothesis": "hypothesis", "harness": "stress-harness"}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that a report names, without those that are not installed."""
+    found = {"python": platform.python_version()}
+    for name, package in _PACKAGES.items():
+        with suppress(PackageNotFoundError):
+            found[name] = version(package)
+    return found
