@@ -162,8 +162,8 @@ def panel_to_plan(
 
 
 def by_hand(checks: ChecksFile) -> frozenset[str]:
-    """Return the ids of the checks with a threshold by hand."""
-    return frozenset(check.id for check in checks.checks if check.hand)
+    """Return the ids of the checks with a threshold or a tolerance by hand."""
+    return frozenset(check.id for check in checks.checks if check.by_hand)
 
 
 def measured_panel(

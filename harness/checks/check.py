@@ -17,6 +17,7 @@ from harness.base.records import Unbounded, as_json, read_json, read_record, rec
 from harness.checks.keys import Key
 from harness.checks.roles import ROLES
 from harness.measures import METRICS
+from harness.measures.equivalence import CONFIDENCE, outcome_in_words, outcome_of
 from harness.measures.metric import Direction, Scale, Unit, packed
 from harness.perturb.poses import IDENTITY, Pose
 
@@ -35,8 +36,15 @@ NAMED = 60
 _FEW = 10
 """Images up to which a verdict gives the distance of a share from its threshold as images, beyond as points."""
 
-Status = Literal["pass", "fail", "informational", "not_applicable", "error"]
-_GRAVITY: dict[Status, int] = {"not_applicable": 0, "informational": 1, "pass": 2, "fail": 3, "error": 4}
+Status = Literal["pass", "fail", "inconclusive", "informational", "not_applicable", "error"]
+_GRAVITY: dict[Status, int] = {
+    "not_applicable": 0,
+    "informational": 1,
+    "pass": 2,
+    "inconclusive": 3,
+    "fail": 4,
+    "error": 5,
+}
 """Weights of the statuses: of several verdicts on one check, the greatest counts."""
 
 
@@ -91,7 +99,8 @@ class Check:
     `role` is that of the model judged. `direction` is the good side of the threshold, by default that of the metric. A
     family's test decides what `pose`, `class_name` and its own `keys` mean. A check is informational without a
     threshold, and where `informational` gives a reason against the panel's. A comparison of two models fails only if
-    chance explains it with a probability below `significance`.
+    chance explains it with a probability below `significance`. A `tolerance` is for a distance from the original. A
+    bound of 99% confidence lies within it, or one beyond it, or the check is inconclusive.
     """
 
     id: str
@@ -105,6 +114,9 @@ class Check:
     informational: str = ""
     hand: Threshold | None = None
     panel: Threshold | None = None
+    tolerance: Annotated[float, Field(gt=0, lt=1)] | None = None
+    reason: str = ""
+    """The reason for the tolerance."""
     keys: dict[str, Any] = field(default_factory=dict)
     words: tuple[str, ...] = ()
     """What the keys say, in words."""
@@ -112,6 +124,8 @@ class Check:
     """Share of the images that the thresholds were made for, in (0, 1]; set by a sampled run."""
     recorded: bool = False
     """Whether the measurement is for calibration, which wants to know what each image contributes."""
+    sharing: int = 1
+    """Checks with a tolerance in the file, which share the error of a wrong difference."""
     definition: str = ""
     """A hash of what the check measures, whatever its thresholds; made of the check as the file has it."""
 
@@ -152,13 +166,22 @@ class Check:
 
     @property
     def binding(self) -> Threshold | None:
-        """Return the threshold that counts: a hand threshold wins over the panel's."""
-        return self.hand or (None if self.informational else self.panel)
+        """Return the threshold that counts: one by hand, or a tolerance, wins over the panel's."""
+        return self.hand or self._tolerated or (None if self.informational else self.panel)
+
+    @property
+    def _tolerated(self) -> Threshold | None:
+        return None if self.tolerance is None else Threshold(self.tolerance, reason=self.reason)
+
+    @property
+    def by_hand(self) -> Threshold | None:
+        """Return the threshold or the tolerance that a person set; None for none."""
+        return self.hand or self._tolerated
 
     @property
     def reference(self) -> Threshold | None:
         """Return the threshold with the values of the reference models: the panel's, if any, binding or not."""
-        return self.panel or self.hand
+        return self.panel or self.by_hand
 
     def holds(self, value: float, limit: float) -> bool:
         """Return whether the value is on the good side of the limit."""
@@ -175,7 +198,7 @@ class Check:
             )
         check = replace(self, direction=metric.direction)
         low, high = metric.range
-        for threshold in filter(None, (check.hand, check.panel)):
+        for threshold in filter(None, (check.by_hand, check.panel)):
             if not low <= threshold.threshold <= high or not math.isfinite(threshold.threshold):
                 raise ChecksError(
                     f"threshold {threshold.threshold} is outside the range of {metric.name}, {low} to {high}"
@@ -222,6 +245,8 @@ class Check:
         threshold = check.binding
         if threshold is None:
             return check._verdict("informational", measurement, None)
+        if check.tolerance is not None:
+            return check._held_to_tolerance(measurement, check.tolerance)
         share = measurement.n / threshold.n if threshold.n else check.share
         limit = threshold.threshold * share if measurement.unit is Unit.IMAGES else threshold.threshold
         value = measurement.value
@@ -233,6 +258,26 @@ class Check:
             holds = holds or measurement.p_value >= check.significance
         status: Status = "pass" if holds else ("error" if ROLES[check.role].precondition else "fail")
         return check._verdict(status, measurement, limit)
+
+    def _held_to_tolerance(self, measurement: Measurement, tolerance: float) -> Verdict:
+        """Return the verdict by exact bounds: equal passes, different fails, and anything else is inconclusive."""
+        if measurement.quantity is None:
+            raise ChecksError(
+                f"check {self.id}: {measurement.metric.name!r} is no distance from an original, so a tolerance has no "
+                "bounds to compare; give it a threshold by hand"
+            )
+        level = (1 - CONFIDENCE) / self.sharing
+        outcome = outcome_of(measurement.quantity, tolerance, level=level)
+        status: Status = {"equal": "pass", "different": "fail", "inconclusive": "inconclusive"}[outcome]
+        said = outcome_in_words(
+            measurement.quantity,
+            tolerance,
+            outcome,
+            written=lambda value: _told(measurement.unit, value, tolerance),
+            level=level,
+        )
+        detail = "; ".join(filter(None, (measurement.detail, said)))
+        return self._verdict(status, replace(measurement, detail=detail), tolerance)
 
     def _verdict(self, status: Status, measurement: Measurement, threshold: float | None) -> Verdict:
         return Verdict(
@@ -259,7 +304,7 @@ class Check:
 
 
 COMMON_KEYS = frozenset({"class", *(item.name for item in fields(Check))}) - {
-    *("class_name", "keys", "words", "share", "definition", "recorded"),
+    *("class_name", "keys", "words", "share", "definition", "recorded", "sharing"),
 }
 """Keys of all checks; the others belong to a family's test."""
 
@@ -341,7 +386,7 @@ class Verdict:
     @property
     def missed(self) -> str:
         """Return the distance of a failing check from its threshold, such as 38.2 points or 1 image of 10,000."""
-        if self.passed or self.value is None or self.threshold is None:
+        if self.passed or self.status == "inconclusive" or self.value is None or self.threshold is None:
             return ""
         gap = abs(self.value - self.threshold)
         counts = self.unit is Unit.IMAGES or (self.unit is Unit.SHARE and _is_share_of_images(self.value, self.n))
@@ -371,6 +416,8 @@ class Verdict:
         missed, held = (">", "<=") if check.direction == "at_most" else ("<", ">=")
         if self.threshold is None:
             relation = f"(informational: {check.informational or self._how_to_calibrate()})"
+        elif self.status == "inconclusive":
+            relation = f"cannot be told from tolerance {must_be}"
         elif self.status == "pass" and not check.holds(self.value, self.threshold):
             why = "chance may explain" if check.significance else "its interval allows on other images"
             relation = f"beyond threshold {must_be}, which {why}"
@@ -382,7 +429,7 @@ class Verdict:
         if reference and reference.mean is not None and reference.std is not None:
             spread = self._number(reference.std) if self.unit is not Unit.IMAGES else f"{reference.std:.1f}"
             facts += f"; {_reference_models(reference)} {self._number(reference.mean)} ± {spread}"
-        if check.hand and self.threshold is not None:
+        if check.by_hand and self.threshold is not None:
             facts += "; threshold set by hand"
         parts = [f"{check.id}: {metric} {value} {relation} ({facts})", self.detail]
         if ROLES[check.role].precondition and self.status == "error":
@@ -420,7 +467,7 @@ class Verdict:
             "direction": self.check.direction or "at_least",
             "n": self.n,
             "interval": None if self.interval is None else list(self.interval),
-            "provenance": None if threshold is None else ("hand" if self.check.hand else "panel"),
+            "provenance": None if threshold is None else ("hand" if self.check.by_hand else "panel"),
             "status": self.status,
             "detail": self.detail,
             "unit": self.unit.value,
@@ -432,6 +479,11 @@ class Verdict:
             **({} if self.flips is None else {"flips": self.flips}),
             **({"each": self.each, "rest": self.rest} if self.each else {}),
         }
+
+
+def _told(unit: Unit, value: float, tolerance: float) -> str:
+    """Return a value in as many digits as tell it from the tolerance and, if it is not 0, from 0."""
+    return max(unit.told_apart(value, tolerance)[0], unit.told_apart(value, 0.0)[0], key=len)
 
 
 def _reference_models(reference: Threshold) -> str:

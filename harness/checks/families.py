@@ -23,9 +23,11 @@ from harness.checks.damages import (
     on_logits,
     on_pixels,
 )
+from harness.checks.equivalence import EQUIVALENCE, equivalence_checks
 from harness.checks.golden import GOLDEN
 from harness.checks.slices import SLICE, slice_checks
 from harness.checks.starter_check import StarterCheck, in_toml, slugs
+from harness.measures.changed_predictions import OF_ORIGINAL
 from harness.perturb.corruptions import SHIPPED
 
 if TYPE_CHECKING:
@@ -425,6 +427,17 @@ _SHIPPED = (
         page="slices",
         metrics=("group_accuracy", "worst_group_accuracy", "group_gap"),
         starter_checks=lambda data: slice_checks(data.images),
+    ),
+    Family(
+        EQUIVALENCE,
+        title="Equal to the original",
+        measures="The distance of an export, a quantized or a compiled copy from the model that it was made from "
+        "(original).",
+        failure="Look at the changes from class to class: calibration images that differ from the data, another "
+        "preprocessing, or too few bits.",
+        page="equivalence",
+        metrics=tuple(sorted(OF_ORIGINAL)),
+        starter_checks=lambda data: equivalence_checks(data.images),
     ),
 )
 FAMILIES = {family.name: family for family in _SHIPPED}

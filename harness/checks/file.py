@@ -90,6 +90,11 @@ class ChecksFile:
         return tuple(check for check in self.checks if check.family == name)
 
     @property
+    def tolerances(self) -> int:
+        """Return the number of checks with a tolerance, at least 1; they share the error of a wrong difference."""
+        return max(sum(check.tolerance is not None for check in self.checks), 1)
+
+    @property
     def written(self) -> tuple[Check, ...]:
         """Return the rows that stand in the file; those of the golden set are made of its list."""
         return tuple(check for check in self.checks if check.family != GOLDEN)
@@ -217,6 +222,8 @@ def _check(row: Any, where: str, data: DataFingerprint) -> Check:
         )
     if check.significance == 0:
         raise ChecksError(f"{where}: significance is 0, and no probability is below, so that the check cannot fail")
+    if check.tolerance is not None and check.hand is not None:
+        raise ChecksError(f"{where}: has a tolerance and a threshold by hand; remove one")
     try:
         images = data.size_of(check.family)
         return check.with_metric(METRICS[check.metric], images=images) if check.metric in METRICS else check

@@ -52,6 +52,7 @@ ROLES: dict[str, Role] = {
         own="incumbent",
         of_another=True,
     ),
+    "original": Role("The model that the candidate was made from, by an export, quantization or pruning"),
 }
 """The roles, in the order in which their models are opened; each has an option and a fixture of its name."""
 

@@ -48,16 +48,21 @@ def calibration_error(predictions: Predictions, *, bins: int = BINS) -> Measurem
     Guo et al. (2017), "On Calibration of Modern Neural Networks", equation 3. The interval is normal, by the delta
     method: the error is the mean of (right - confidence) with its bin's sign, which is taken as known.
     """
+    signed = signed_calibration_gaps(predictions, bins=bins)
+    right, sure = predictions.correct.mean(), _confidence(predictions).mean()
+    detail = f"{right:.1%} right, {sure:.1%} mean confidence; {bins} bins"
+    return _mean(CALIBRATION_ERROR, signed, detail)
+
+
+def signed_calibration_gaps(predictions: Predictions, *, bins: int = BINS) -> np.ndarray:
+    """Return what each image contributes to the expected calibration error, (N,); their mean is the error."""
     if bins < 1:
         raise InputError(f"calibration error: {bins} bins, expected at least 1")
     confidence = _confidence(predictions)
     which = bin_of(confidence, bins)
     gaps = predictions.correct - confidence
     signs = np.sign(np.bincount(which, gaps, minlength=bins))
-    signed = signs[which] * gaps
-    right, sure = predictions.correct.mean(), confidence.mean()
-    detail = f"{right:.1%} right, {sure:.1%} mean confidence; {bins} bins"
-    return _mean(CALIBRATION_ERROR, signed, detail)
+    return np.asarray(signs[which] * gaps)
 
 
 def negative_log_likelihood(predictions: Predictions) -> Measurement:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 CONFIDENCE = 0.99
 """Of each one-sided bound."""
@@ -293,6 +293,22 @@ def overall(outcomes: Sequence[Outcome]) -> Outcome:
     if "different" in outcomes:
         return "different"
     return "equal" if outcomes and set(outcomes) == {"equal"} else "inconclusive"
+
+
+def outcome_in_words(
+    measured: Quantity, tolerance: float, outcome: Outcome, *, written: Callable[[float], str], level: float
+) -> str:
+    """Say what an outcome rests on, and how many more images would tell; `written` formats a value."""
+    if outcome == "different":
+        least, sure = measured.limits(1 - level)[0], 1 - level
+        return f"different: at least {written(least)} ({sure:.4g} confidence), tolerance {written(tolerance)}"
+    lower, upper = measured.limits(CONFIDENCE)
+    if outcome == "equal":
+        return f"equal: at most {written(upper)} (99% confidence), tolerance {written(tolerance)}"
+    between = f"cannot tell: between {written(max(lower, -1.0))} and {written(min(upper, 1.0))} (99% confidence each)"
+    needed = images_needed(measured, tolerance)
+    tells = "no number of images would tell" if needed is None else f"about {needed - measured.n:,} more would tell"
+    return f"{between}, tolerance {written(tolerance)}; of {measured.n:,} images, {tells}"
 
 
 def least_images(tolerance: float) -> int:

@@ -16,6 +16,7 @@ from harness.base.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from harness.measures.equivalence import Quantity
     from harness.measures.flips import Flips
 
 
@@ -137,7 +138,8 @@ class Measurement:
     images to show for it, the most telling first. A comparison of two models has the `p_value` of no difference, and
     the `flips` behind. `each` is what each image contributes, in an order that is the same for every model: their mean
     is the value, their sum if that counts images; from it calibration tells how far chance alone moves the value.
-    `rest` is the value on the same images unperturbed, where that was measured too.
+    `rest` is the value on the same images unperturbed, where that was measured too. A distance from an original has the
+    `quantity`, which a tolerance needs.
     """
 
     metric: Metric
@@ -150,6 +152,7 @@ class Measurement:
     flips: Flips | None = None
     each: np.ndarray | None = None
     rest: float | None = None
+    quantity: Quantity | None = None
 
     @property
     def unit(self) -> Unit:

@@ -127,7 +127,7 @@ def _say(report: pytest.TestReport, item: pytest.Item, verdict: Verdict) -> None
 
     A check that fails, or is an error, is a failed test, whatever its test asserted.
     """
-    if verdict.status == "fail" or (verdict.status == "error" and not report.failed):
+    if verdict.status in {"fail", "inconclusive"} or (verdict.status == "error" and not report.failed):
         report.outcome, report.longrepr = "failed", printable(verdict.explain())
     elif report.passed and verdict.status == "informational":
         # Nothing was held against a threshold, and a test that passes would say that something was.

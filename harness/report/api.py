@@ -30,6 +30,7 @@ def gate(
     tests: str | Path = "stress_tests",
     baseline: str | Path | None = None,
     incumbent: str | Path | None = None,
+    original: str | Path | None = None,
     checks: str | Path | None = None,
     model: str | None = None,
     model_arg: Sequence[str] = (),

@@ -60,13 +60,16 @@ def what_got_worse(outcome: Outcome) -> Section | None:
     families = failures_by_family(outcome)
     if not families:
         return _closest(outcome)
-    rows = [
-        _row(failed[0], counted=f"{len(failed)} of {judged_of(outcome, name)} checks fail")
-        for name, failed in families.items()
-    ]
+    rows = [_row(failed[0], counted=_counted(failed, of=judged_of(outcome, name))) for name, failed in families.items()]
     found = hints_list(outcome.overview, looks=where_it_looks(outcome.overview, good=False))
     body = render("behaviours", hints=found, title="its worst case", rows=rows, shown=_SHOWN)
     return Section("worse", "What got worse", body, columns=True, beside=_example(outcome, _failing(outcome)))
+
+
+def _counted(failed: list[Verdict], *, of: int) -> str:
+    inconclusive = sum(verdict.status == "inconclusive" for verdict in failed)
+    fails = len(failed) - inconclusive
+    return f"{fails} of {of} checks fail" if fails else f"{inconclusive} of {of} checks cannot tell"
 
 
 def _failing(outcome: Outcome) -> list[Verdict]:

@@ -32,6 +32,7 @@ SIGNS = {
     "pass": "✓ passes",
     "fail": "✗ fails",
     "error": "✗ not judged",
+    "inconclusive": "? cannot tell",
     "informational": "reported",
     "not_applicable": "n/a",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from harness.base.errors import printable, some_of
@@ -28,7 +29,7 @@ _EXPLAINED = 3
 """How many failures Markdown explains, each of another family."""
 _NAMED = 5
 """How many more failures of a family Markdown names."""
-_FAILING = frozenset({"fail", "error"})
+_FAILING = frozenset({"fail", "error", "inconclusive"})
 NOT_JUDGED = "the gate could not judge"
 ANNOTATED = 10
 """Annotations of one step that GitHub shows; what comes after is dropped without a word."""
@@ -54,14 +55,14 @@ def summary_lines(outcome: Outcome, folder: Path) -> list[str]:
     lines += [f"  {failure}: failed" for failure in outcome.failed_tests]
     shown, others = worst_by_family(outcome)
     lines += [f"  {verdict.explain(str(report))}" for verdict in shown]
-    lines += [f"  and {others} more checks fail, listed above and in the report"] if others else []
+    lines += [f"  and {others} more checks do not pass, listed above and in the report"] if others else []
     lines.append(f"report: {report}")
     return [printable(line) for line in lines]
 
 
 def worst_by_family(outcome: Outcome) -> tuple[list[Verdict], int]:
-    """Return the worst failure of each family, those of at most ten, and how many other checks fail."""
-    families = failures_by_family(outcome, statuses={"fail"})
+    """Return the worst of each family, a failure before what is inconclusive, of at most ten, and how many others."""
+    families = failures_by_family(outcome, statuses={"fail", "inconclusive"})
     shown = [failed[0] for failed in families.values()][:_MOST_SHOWN]
     return shown, sum(map(len, families.values())) - len(shown)
 
@@ -83,7 +84,7 @@ def judged_of(outcome: Outcome, family: str) -> int:
 def notes(outcome: Outcome) -> list[str]:
     """Return what bears on the verdict: hand thresholds, informational checks, self-checks, regressions."""
     said = [f"thresholds: {outcome.provenance}", *outcome.remarks]
-    if hand := [verdict.check.id for verdict in outcome.verdicts if verdict.check.hand]:
+    if hand := [verdict.check.id for verdict in outcome.verdicts if verdict.check.by_hand]:
         said.append(f"{len(hand)} of the thresholds set by hand: {some_of(hand)}")
     if reported := sum(verdict.status == "informational" for verdict in outcome.verdicts):
         said.append(f"{reported} measurements informational, without a threshold")
@@ -173,9 +174,9 @@ def _what_fails(outcome: Outcome) -> list[list[str]]:
 
 
 def _counted(failed: Sequence[Verdict], *, of: int) -> str:
-    errors = sum(verdict.status == "error" for verdict in failed)
-    fails = [f"{len(failed) - errors} of {of}"] if len(failed) > errors else []
-    return ", ".join([*fails, *([f"{errors} of {of} not judged"] if errors else [])])
+    counts = Counter(verdict.status for verdict in failed)
+    said = {"fail": "", "inconclusive": " cannot tell", "error": " not judged"}
+    return ", ".join(f"{counts[status]} of {of}{words}" for status, words in said.items() if counts[status])
 
 
 def aligned(rows: Sequence[Sequence[str]], *, text: Collection[int] = (0,)) -> list[str]:

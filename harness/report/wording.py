@@ -38,7 +38,9 @@ def sentence(outcome: Outcome) -> str:
     judged = sum(verdict.judged for verdict in outcome.verdicts)
     failed = len(outcome.failed) + len(outcome.failed_tests)
     if outcome.verdict == "error":
-        return "No verdict: this run could not judge the model."
+        too_few = outcome.inconclusive and not outcome.errors
+        what = "these images are too few to tell" if too_few else "this run could not judge"
+        return f"No verdict: {what} the model{' from its original' if too_few else ''}."
     if outcome.verdict == "partial":
         if failed:
             return f"This model got worse, as far as it was measured: {failed} of {judged} checks fail."

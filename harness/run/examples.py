@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.base.errors import NotApplicableError
 from harness.measures.accuracy import ACCURACY_GAIN
+from harness.measures.changed_predictions import OF_ORIGINAL
 from harness.measures.classification import likely_most_confident, most_confident
 from harness.measures.failures import Answer, answers_at
 from harness.measures.panel.consensus import ConsensusErrors
@@ -143,10 +144,12 @@ def telling_examples(session: StressSession, verdict: Verdict, seen: PerturbedIm
 def held_against(session: StressSession, metric: str = "") -> RoleModel | None:
     """Return the model that the candidate is shown beside: the incumbent if that is another network, or the baseline.
 
-    A gain over the baseline is shown beside the baseline. None where there is no other network.
+    A gain over the baseline is shown beside the baseline, and a change since the original beside that. None where there
+    is no other network.
     """
     candidate = session.roles["candidate"]
     roles = ("baseline", "incumbent") if metric == ACCURACY_GAIN.name else ("incumbent", "baseline")
+    roles = ("original",) if metric in OF_ORIGINAL else roles
     others = [session.roles[role] for role in roles if role in session.roles]
     return next((other for other in others if other.model_sha256 != candidate.model_sha256), None)
 

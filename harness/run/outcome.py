@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.base.errors import some_of
 from harness.base.records import record
 from harness.checks.roles import ROLES
 from harness.perturb import IDENTITY, PROTOCOL
@@ -80,6 +81,16 @@ class Outcome:
         return tuple(verdict for verdict in self.verdicts if verdict.status == "fail")
 
     @property
+    def inconclusive(self) -> tuple[Verdict, ...]:
+        """Return the checks whose bounds cannot tell, unless another of their family tells that the models differ."""
+        differing = {verdict.check.family for verdict in self.failed}
+        return tuple(
+            verdict
+            for verdict in self.verdicts
+            if verdict.status == "inconclusive" and verdict.check.family not in differing
+        )
+
+    @property
     def judged(self) -> bool:
         """Return whether the candidate was compared with a threshold, or a test without a check failed."""
         thresholds = [verdict.check for verdict in self.verdicts if verdict.judged]
@@ -97,7 +108,9 @@ class Outcome:
     def verdict(self) -> Overall:
         """Return the run's verdict: an error outranks all, and a run that did not cover everything is partial."""
         unsound = any(check.status == "fail" for check in self.self_checks)
-        if self.errors or unsound or any(verdict.status == "error" for verdict in self.verdicts) or not self.judged:
+        if self.errors or unsound or any(verdict.status == "error" for verdict in self.verdicts):
+            return "error"
+        if self.inconclusive or not self.judged:
             return "error"
         if self.omissions:
             return "partial"
@@ -113,8 +126,12 @@ class Outcome:
     @property
     def headline(self) -> str:
         """Return the verdict in one sentence."""
-        judged = sum(verdict.judged for verdict in self.verdicts)
-        held = f"{judged - len(self.failed)} of {judged} checks pass"
+        cannot_tell = sum(verdict.status == "inconclusive" for verdict in self.verdicts)
+        judged = sum(verdict.judged for verdict in self.verdicts) + cannot_tell
+        held = f"{judged - cannot_tell - len(self.failed)} of {judged} checks pass"
+        if self.verdict == "error" and self.inconclusive and not self.errors:
+            some = some_of([verdict.check.id for verdict in self.inconclusive])
+            return f"INCONCLUSIVE: {some}: these images cannot tell the candidate from its original"
         if self.verdict == "error":
             return INCONCLUSIVE
         if self.verdict == "partial":
@@ -160,7 +177,9 @@ def worst_first(verdicts: tuple[Verdict, ...]) -> list[Verdict]:
 
 def urgency(verdict: Verdict) -> tuple[int, float]:
     """Return the sort key of a verdict: its status, and how far a failure misses its threshold."""
-    rank = {"error": 0, "fail": 1, "pass": 2, "informational": 3, "not_applicable": 4}[verdict.status]
+    rank = {"error": 0, "fail": 1, "inconclusive": 2, "pass": 3, "informational": 4, "not_applicable": 5}[
+        verdict.status
+    ]
     missed_by = slack(verdict) if verdict.status == "fail" else None
     return rank, missed_by or 0.0
 

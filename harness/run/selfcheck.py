@@ -21,6 +21,7 @@ from harness.measures.flips import flips
 from harness.measures.localisation import rank_correlation
 from harness.measures.statistics import mcnemar_p
 from harness.perturb import pose_each
+from harness.run.original import original_checks
 from harness.run.outcome import SelfCheck
 from harness.run.remembered import Memory
 from harness.run.sampling import extent_of
@@ -84,6 +85,7 @@ def self_checks(
         ),
         **{damage.name: noticed(family, damage) for family, damage in damaging.items()},
         MAPS: remembered(MAPS, _maps_follow_weights),
+        **original_checks(session, _sample(session, len(anew.images)), judge),
     }
     found = []
     for name, check in checks.items():

@@ -132,12 +132,13 @@ class StressSession:
         Raises `ChecksError` for a panel threshold that does not follow from its own numbers.
         """
         if self.recording and not ROLES[check.role].precondition:
-            check = replace(check, hand=None, panel=None, recorded=True)
+            check = replace(check, hand=None, panel=None, tolerance=None, recorded=True)
         elif not self.recording:
             self.checks.expect_as_calibrated(check)  # Its metric may have been declared since the file was read.
         if self.thorough and check.keys.get("within"):
             check = replace(check, hand=None, informational="searched ten times as long as its threshold was made for")
-        return replace(check, share=self.size_of(check.family) / self.checks.data.size_of(check.family))
+        share = self.size_of(check.family) / self.checks.data.size_of(check.family)
+        return replace(check, share=share, sharing=self.checks.tolerances)
 
     def size_of(self, family: str) -> int:
         """Return on how many images the tests of a family are run."""

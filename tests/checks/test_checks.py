@@ -425,7 +425,8 @@ def test_ids_of_a_family_sort_like_their_poses(family):
 def test_every_stress_test_has_rows_and_every_row_a_stress_test():
     sources = "".join(path.read_text() for path in OWN.parent.glob("test_*.py"))
     families = {check.family for check in read_checks(OWN).checks}
-    of_others = {"golden", "slice"}  # Whose rows are of a team's own images, and of groups that these data lack.
+    # Rows of a team's own images, of groups that these data lack, and of a model that an artifact was made from.
+    of_others = {"golden", "slice", "equivalence"}
     assert set(re.findall(r'@check\("([^"]+)"', sources)) == families | of_others
 
 

@@ -163,7 +163,7 @@ def many_failures(families: int, of_each: int) -> Outcome:
 def test_of_many_failures_a_summary_has_the_worst_of_each_behaviour():
     lines = summary_lines(many_failures(3, 20), Path("reports"))
     assert [line.split(":")[0] for line in lines[-5:-2]] == ["  00-000", "  01-000", "  02-000"]
-    assert lines[-2] == "  and 57 more checks fail, listed above and in the report"
+    assert lines[-2] == "  and 57 more checks do not pass, listed above and in the report"
     assert len(summary_lines(many_failures(30, 1), Path("reports"))) == 3 + 10 + 2
 
 

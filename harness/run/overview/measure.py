@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 SAMPLES = 1_000
 """Images of curves: enough for an interval of ±2 points, few enough to take seconds."""
 _LEAST = 100
+_LEFT_OUT = frozenset({"original"})
+"""Roles with checks of their own, which a comparison with the candidate adds nothing to."""
 
 
 def overview_of(
@@ -43,9 +45,10 @@ def overview_of(
     extent = extent_of(session)
     probe = session.of_family("search").probe_images
     fewer = sample_up_to(probe, min(-(-len(probe) // 2), extent.searches))
-    others = dict.fromkeys(set(session.roles) - {"candidate"}, fewer)
+    models = {role: model for role, model in session.roles.items() if role not in _LEFT_OUT}
+    others = dict.fromkeys(set(models) - {"candidate"}, fewer)
     return measure_overview(
-        session.roles,
+        models,
         session.of_family("clean").images,
         survival={"candidate": probe, **others} if searched else {},
         robust=others if searched else {},

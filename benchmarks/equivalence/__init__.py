@@ -1,0 +1,1 @@
+"""Artifacts of a network, healthy and broken, to which the rule of equivalence is applied."""

@@ -1,0 +1,352 @@
+"""Distance of an artifact from the model that it was made from, on the same images: predictions and confidences.
+
+An artifact is an export, a quantized or a compiled copy. Each measurement has the quantity with its exact bounds, see
+`harness.measures.equivalence`. Most need no labels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.base.errors import InputError, NotApplicableError
+from harness.measures.confidence import signed_calibration_gaps
+from harness.measures.equivalence import Mean, NetLoss, Proportion, Quantile, Worst, least_images
+from harness.measures.metric import Measurement, Metric, Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.inference import Predictions
+    from harness.measures.equivalence import Quantity
+
+PREDICTIONS_CHANGED = Metric(
+    "predictions_changed", Unit.SHARE, better="less", words="predictions that differ from the original's"
+)
+POOLED_PREDICTIONS_CHANGED = Metric(
+    "pooled_predictions_changed",
+    Unit.SHARE,
+    better="less",
+    words="predictions that differ from the original's, pooled over views",
+)
+CONSENSUS_PREDICTIONS_CHANGED = Metric(
+    "consensus_predictions_changed",
+    Unit.SHARE,
+    better="less",
+    words="predictions that differ from the original's on the consensus set",
+)
+WORST_CLASS_PREDICTIONS_CHANGED = Metric(
+    "worst_class_predictions_changed",
+    Unit.SHARE,
+    better="less",
+    words="predictions of one class that differ from the original's",
+)
+WORST_GROUP_PREDICTIONS_CHANGED = Metric(
+    "worst_group_predictions_changed",
+    Unit.SHARE,
+    better="less",
+    words="predictions of one group of images that differ from the original's",
+)
+CORRECT_PREDICTIONS_LOST = Metric(
+    "correct_predictions_lost",
+    Unit.DIFFERENCE,
+    better="less",
+    words="correct predictions of the original that are lost, less those gained",
+)
+WORST_CLASS_CORRECT_PREDICTIONS_LOST = Metric(
+    "worst_class_correct_predictions_lost",
+    Unit.DIFFERENCE,
+    better="less",
+    words="correct predictions of one class that are lost, less those gained",
+)
+CONFIDENCE_MOVED = Metric(
+    "confidence_moved", Unit.SHARE, better="less", words="mean total variation between artifact and original"
+)
+CONFIDENCE_MOVED_P99 = Metric(
+    "confidence_moved_p99",
+    Unit.SHARE,
+    better="less",
+    words="99th percentile of the total variation between artifact and original",
+)
+CALIBRATION_ERROR_CHANGE = Metric(
+    "calibration_error_change", Unit.DIFFERENCE, better="less", words="rise of the expected calibration error"
+)
+
+OF_ORIGINAL = frozenset(
+    metric.name
+    for metric in (
+        PREDICTIONS_CHANGED,
+        POOLED_PREDICTIONS_CHANGED,
+        CONSENSUS_PREDICTIONS_CHANGED,
+        WORST_CLASS_PREDICTIONS_CHANGED,
+        WORST_GROUP_PREDICTIONS_CHANGED,
+        CORRECT_PREDICTIONS_LOST,
+        WORST_CLASS_CORRECT_PREDICTIONS_LOST,
+        CONFIDENCE_MOVED,
+        CONFIDENCE_MOVED_P99,
+        CALIBRATION_ERROR_CHANGE,
+    )
+)
+"""The names of these metrics."""
+NOISE = 1e-5
+"""By how much of its logits float32 lets a backend differ; classes of the original that are closer are a tie."""
+_MOSTLY = 0.8
+"""Share of a class's images that show that it has changed its place."""
+_TWO_SIDED = 0.975
+
+
+def changed(artifact: Predictions, original: Predictions) -> np.ndarray:
+    """Return which predictions of the artifact differ from the original's, (N,) bool.
+
+    A tie is no change: where the original's own two classes are as close as float noise, each is its prediction. Raises
+    `InputError` for other images.
+    """
+    _expect_same_images(artifact, original)
+    differ = np.asarray(artifact.predicted != original.predicted)
+    if len(at := np.flatnonzero(differ)):
+        logits = (original.exact(at) if original.exact else original.answers[at]).astype(np.float64)
+        rows = np.arange(len(at))
+        first, other = logits[rows, original.predicted[at]], logits[rows, artifact.predicted[at]]
+        apart, size = np.abs(first - other), np.maximum(np.abs(first), np.abs(other))
+        differ[at[np.isfinite(size) & (apart <= NOISE * size)]] = False
+    return differ
+
+
+def class_order(artifact: Predictions, original: Predictions) -> tuple[int, ...] | None:
+    """Return where the artifact has each class of the original, if that is another place; None if it has the same.
+
+    Classes have changed places if most images of each are predicted as another one, and no two as the same.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    count = len(original.classes)
+    table = np.bincount(original.predicted * count + artifact.predicted, minlength=count**2).reshape(count, count)
+    places = tuple(int(place) for place in linear_sum_assignment(-table)[1])
+    moved = [number for number, place in enumerate(places) if place != number and table[number].any()]
+    mostly = all(table[number, places[number]] >= _MOSTLY * table[number].sum() for number in moved)
+    return places if moved and mostly and sorted(moved) == sorted(places[number] for number in moved) else None
+
+
+def order_in_words(places: Sequence[int], classes: Sequence[str]) -> str:
+    """Say which classes have changed places."""
+    moved = [f"{classes[at]} is predicted as {classes[to]}" for at, to in enumerate(places) if at != to]
+    more = f" and {len(moved) - 3} more" if len(moved) > 3 else ""  # noqa: PLR2004  A sentence holds three.
+    return f"the artifact has its classes in another order: {', '.join(moved[:3])}{more}"
+
+
+def top_change(artifact: Predictions, original: Predictions, differ: np.ndarray) -> str:
+    """Return the most frequent change among the images that `differ`, (N,) bool, such as `Shirt → Coat`; "" for none.
+
+    Of changes as frequent, the one met first counts.
+    """
+    pairs = Counter(zip(original.predicted[differ].tolist(), artifact.predicted[differ].tolist(), strict=True))
+    if not pairs:
+        return ""
+    (before, now), _ = pairs.most_common(1)[0]
+    return f"{original.classes[before]} → {original.classes[now]}"
+
+
+def predictions_changed(artifact: Predictions, original: Predictions) -> Measurement:
+    """Return the share of predictions that differ from the original's, in [0, 1]; the bounds are exact.
+
+    The failures are the changes, the most confident first.
+    """
+    differ = changed(artifact, original)
+    quantity = Proportion(int(differ.sum()), len(differ))
+    return _measured(
+        PREDICTIONS_CHANGED,
+        quantity,
+        _changes_in_words([artifact], [original], differ[None]),
+        failures=_most_confident([artifact], differ[None]),
+    )
+
+
+def pooled_predictions_changed(artifact: Sequence[Predictions], original: Sequence[Predictions]) -> Measurement:
+    """Return the share of predictions that differ, in [0, 1], over several views of the same images.
+
+    The bounds are a bootstrap's by image, since the views of an image change together. The failures are images that
+    change in some view, the most confident first.
+    """
+    if not artifact:
+        raise InputError('predictions changed: no views of images; name some, such as `under = ["corners"]`')
+    views = np.stack([changed(mine, theirs) for mine, theirs in zip(artifact, original, strict=True)])
+    return _measured(
+        POOLED_PREDICTIONS_CHANGED,
+        Mean(views.mean(axis=0)),
+        _changes_in_words(artifact, original, views),
+        failures=_most_confident(artifact, views),
+    )
+
+
+def consensus_predictions_changed(artifact: Predictions, original: Predictions, among: np.ndarray) -> Measurement:
+    """Return the share of predictions that differ, in [0, 1], of images `among` the consensus set, (N,) bool."""
+    if not among.any():
+        raise NotApplicableError(f"none of {len(among)} images is in the consensus set")
+    differ = changed(artifact, original) & among
+    return _measured(
+        CONSENSUS_PREDICTIONS_CHANGED,
+        Proportion(int(differ.sum()), int(among.sum())),
+        _changes_in_words([artifact], [original], differ[None]),
+        failures=_most_confident([artifact], differ[None]),
+    )
+
+
+def worst_class_predictions_changed(
+    artifact: Predictions, original: Predictions, *, tolerance: float | None = None
+) -> Measurement:
+    """Return the share of predictions that differ in the class where it is largest, in [0, 1].
+
+    A class is what the original predicts, so no labels are needed. Classes with too few images to prove the tolerance
+    are only looked at for a difference.
+    """
+    of_class = np.asarray(original.classes)[original.predicted]
+    return _worst(WORST_CLASS_PREDICTIONS_CHANGED, artifact, original, of_class, tolerance)
+
+
+def worst_group_predictions_changed(
+    artifact: Predictions, original: Predictions, *, by: str | None, tolerance: float | None = None
+) -> Measurement:
+    """Return the share of predictions that differ in the group, `by` a column of the data, where it is largest.
+
+    Raises `NotApplicableError` without a column, and `InputError` where the data have no groups of this kind.
+    """
+    groups = original.images.groups
+    if by is None:
+        raise NotApplicableError("no column of groups is named")
+    if by not in groups:
+        raise InputError(f"groups by {by!r}: the data have {', '.join(groups) or 'no groups'}; name one of these")
+    return _worst(WORST_GROUP_PREDICTIONS_CHANGED, artifact, original, groups[by], tolerance)
+
+
+def correct_predictions_lost(artifact: Predictions, original: Predictions) -> Measurement:
+    """Return the share of predictions that the original has right and the artifact wrong, less the reverse, in [-1, 1].
+
+    The bounds are conservative, see `net_limits`. The failures are what is lost, the most confident first.
+    """
+    lost, gained = _lost_and_gained(artifact, original)
+    return _measured(
+        CORRECT_PREDICTIONS_LOST,
+        NetLoss(int(lost.sum()), int(gained.sum()), len(lost)),
+        f"{int(lost.sum()):,} lost, {int(gained.sum()):,} gained",
+        failures=_most_confident([artifact], lost[None]),
+    )
+
+
+def worst_class_correct_predictions_lost(
+    artifact: Predictions, original: Predictions, *, tolerance: float | None = None
+) -> Measurement:
+    """Return the net loss of correct predictions in the true class where it is largest, in [-1, 1]."""
+    lost, gained = _lost_and_gained(artifact, original)
+    labels = original.labels
+    parts: dict[str, Quantity] = {
+        original.classes[label]: NetLoss(int(lost[own].sum()), int(gained[own].sum()), int(own.sum()))
+        for label in np.unique(labels)
+        if (own := labels == label).any()
+    }
+    worst = Worst(parts, least=_least(tolerance))
+    part = parts[worst.name]
+    assert isinstance(part, NetLoss)
+    detail = f"{worst.name}: {part.lost:,} lost, {part.gained:,} gained of {part.n:,}"
+    return _measured(
+        WORST_CLASS_CORRECT_PREDICTIONS_LOST, worst, detail, failures=_most_confident([artifact], lost[None])
+    )
+
+
+def confidence_moved(artifact: Predictions, original: Predictions) -> Measurement:
+    """Return the mean total variation between both probability vectors of an image, in [0, 1].
+
+    Total variation is half the sum of absolute differences: how far a probability can be off, of any set of classes.
+    """
+    each = total_variation(artifact, original)
+    detail = f"at most {each.max():.3f} for an image"
+    return _measured(CONFIDENCE_MOVED, Mean(each), detail, failures=np.argsort(-each, kind="stable"))
+
+
+def confidence_moved_p99(artifact: Predictions, original: Predictions) -> Measurement:
+    """Return the total variation that 99% of the images keep within, in [0, 1]; bounds are order statistics."""
+    each = total_variation(artifact, original)
+    detail = f"mean {each.mean():.4f}, at most {each.max():.3f} for an image"
+    return _measured(CONFIDENCE_MOVED_P99, Quantile(each, 0.99), detail, failures=np.argsort(-each, kind="stable"))
+
+
+def calibration_error_change(artifact: Predictions, original: Predictions) -> Measurement:
+    """Return the artifact's expected calibration error less the original's, in [-1, 1].
+
+    The bounds are a bootstrap's of each image's contribution to both errors, by the delta method.
+    """
+    _expect_same_images(artifact, original)
+    mine, theirs = (signed_calibration_gaps(predictions) for predictions in (artifact, original))
+    detail = f"{mine.mean():.3f}, the original's {theirs.mean():.3f}"
+    return _measured(CALIBRATION_ERROR_CHANGE, Mean(mine - theirs), detail)
+
+
+def total_variation(artifact: Predictions, original: Predictions) -> np.ndarray:
+    """Return half the sum of absolute differences of the probabilities of each image, (N,) in [0, 1]."""
+    _expect_same_images(artifact, original)
+    apart = np.abs(artifact.probabilities.astype(np.float64) - original.probabilities)
+    return np.asarray(np.clip(apart.sum(axis=1) / 2, 0, 1))
+
+
+def _expect_same_images(artifact: Predictions, original: Predictions) -> None:
+    if artifact.images.sha256 != original.images.sha256:
+        raise InputError(
+            f"artifact and original were measured on {len(artifact.labels)} and {len(original.labels)} images that are "
+            "not the same; use the same images for both"
+        )
+
+
+def _measured(metric: Metric, quantity: Quantity, detail: str, *, failures: np.ndarray | None = None) -> Measurement:
+    low, high = (float(np.clip(limit, *metric.range)) for limit in quantity.limits(_TWO_SIDED))
+    shown = np.empty(0, dtype=np.int64) if failures is None else failures
+    return Measurement(
+        metric, quantity.value + 0.0, quantity.n, (low, high), detail=detail, failures=shown, quantity=quantity
+    )
+
+
+def _worst(
+    metric: Metric, artifact: Predictions, original: Predictions, groups: np.ndarray, tolerance: float | None
+) -> Measurement:
+    differ = changed(artifact, original)
+    parts: dict[str, Quantity] = {
+        str(name): Proportion(int(differ[groups == name].sum()), int((groups == name).sum()))
+        for name in np.unique(groups)
+    }
+    worst = Worst(parts, least=_least(tolerance))
+    part = parts[worst.name]
+    detail = f"{worst.name}: {round(part.value * part.n):,} of {part.n:,} change"
+    if small := len(parts) - len(worst.proved):
+        detail += f"; {small} of {len(parts)} have too few images to prove the tolerance"
+    own = differ & (groups == worst.name)
+    return _measured(metric, worst, detail, failures=_most_confident([artifact], own[None]))
+
+
+def _least(tolerance: float | None) -> int:
+    return 1 if tolerance is None else least_images(tolerance)
+
+
+def _changes_in_words(artifact: Sequence[Predictions], original: Sequence[Predictions], views: np.ndarray) -> str:
+    """Say how many predictions change, and how most often; a different order of the classes comes first."""
+    order = class_order(artifact[0], original[0])
+    said = [] if order is None else [order_in_words(order, original[0].classes)]
+    of = "predictions" if len(views) == 1 else f"predictions of {views.shape[1]:,} images in {len(views)} views"
+    said.append(f"{int(views.sum()):,} {of} change")
+    most = [top_change(mine, theirs, view) for mine, theirs, view in zip(artifact, original, views, strict=True)]
+    if len(views) == 1 and most[0]:
+        said.append(f"most often {most[0]}")
+    return "; ".join(said)
+
+
+def _most_confident(artifact: Sequence[Predictions], views: np.ndarray) -> np.ndarray:
+    """Return the positions of images that change in some view, the most confident changes first."""
+    sure = np.max(
+        [np.where(view, mine.confidence_as_answered, -1) for mine, view in zip(artifact, views, strict=True)], axis=0
+    )
+    positions = np.flatnonzero(views.any(axis=0))
+    return np.asarray(positions[np.argsort(-sure[positions], kind="stable")])
+
+
+def _lost_and_gained(artifact: Predictions, original: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    differ = changed(artifact, original)
+    return differ & original.correct & ~artifact.correct, differ & artifact.correct & ~original.correct

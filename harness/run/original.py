@@ -1,0 +1,97 @@
+"""Self-checks of the family `equivalence`: an original equals itself, and a copy with changed predictions does not."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.checks.equivalence import EQUIVALENCE, TOLERANCE
+from harness.inference import Predictions
+from harness.measures.changed_predictions import PREDICTIONS_CHANGED, changed
+from harness.perturb import IDENTITY
+from harness.run.outcome import SelfCheck
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.checks import Check, Verdict
+    from harness.perturb import Perturbation
+    from harness.run.session import StressSession
+
+    Judge = Callable[[StressSession, Check], Verdict | None]
+
+
+def original_checks(session: StressSession, sampled: StressSession, judge: Judge) -> dict[str, Callable[[], SelfCheck]]:
+    """Return the self-checks of a run with an original, by name; none without checks that it is needed for.
+
+    `sampled` has the images that are predicted anew.
+    """
+    if "original" not in session.roles or not session.checks.family(EQUIVALENCE):
+        return {}
+    return {
+        "original-equals-itself": lambda: _original_equals_itself(session, sampled),
+        "changed-original": lambda: _changes_are_noticed(session, judge),
+    }
+
+
+def _original_equals_itself(session: StressSession, sampled: StressSession) -> SelfCheck:
+    """Check that the original, predicted a second time past the cache, changes nothing."""
+    original, images = session.roles["original"], sampled.images
+    kept = original.predict(session.images)
+    chosen = np.isin(session.images.positions.numpy(), images.positions.numpy())
+    anew = original.classifier.like(original.classifier.model).predict(images)
+    count = int(changed(anew, Predictions(kept.answers[chosen], images, kept.perturbation)).sum())
+    return SelfCheck(
+        "original-equals-itself",
+        "fail" if count else "pass",
+        f"predicted a second time, {count} of {len(images)} predictions of the original change"
+        + ("; it is not deterministic, so no artifact can be held to it" if count else ""),
+    )
+
+
+def _changes_are_noticed(session: StressSession, judge: Judge) -> SelfCheck:
+    """Check that the original with 1% of its predictions permuted, or the tolerance if it is larger, does not pass."""
+    name = "changed-original"
+    checks = [
+        check
+        for check in session.checks.family(EQUIVALENCE)
+        if check.metric == PREDICTIONS_CHANGED.name and check.tolerance is not None
+    ]
+    if not checks:
+        return SelfCheck(name, "not_applicable", f"no check on {PREDICTIONS_CHANGED.name} has a tolerance")
+    original = session.roles["original"]
+    passed, judged = [], 0
+    for check in checks:
+        share = max(TOLERANCE, check.tolerance or 0)
+        permuted = replace(original, role="candidate", classifier=_Permuted(original.classifier, share))  # type: ignore[arg-type]
+        verdict = judge(replace(session, roles={**session.roles, "candidate": permuted}), check)
+        judged += verdict is not None
+        if verdict is not None and verdict.passed:
+            passed.append(verdict)
+    if not judged:
+        return SelfCheck(name, "not_applicable", f"no test of {PREDICTIONS_CHANGED.name} was collected")
+    harm = f"the original with {share:.1%} of its predictions permuted"
+    if passed:
+        return SelfCheck(name, "fail", f"{harm} passes: {passed[0].explain()}; correct the test")
+    return SelfCheck(name, "pass", f"{harm} does not pass as equal")
+
+
+class _Permuted:
+    """A classifier with the predictions of another one, a share of them moved to the next class."""
+
+    def __init__(self, classifier: Any, share: float) -> None:
+        self._classifier, self._share = classifier, share
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._classifier, name)
+
+    def predict(self, images: Any, perturbation: Perturbation = IDENTITY) -> Predictions:
+        """Return the predictions, every so many of them permuted."""
+        found = self._classifier.predict(images, perturbation)
+        answers = found.answers.copy()
+        at = np.unique(np.linspace(0, len(answers) - 1, math.ceil(self._share * len(answers))).astype(np.int64))
+        answers[at] = np.roll(answers[at], 1, axis=1)
+        return Predictions(answers, images, perturbation)
