@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 _PASSWORD = re.compile(r"([A-Za-z][\w+.-]*://[^/\s:@?]*):[^/\s@]+@")
+_USER = re.compile(r"(https?://)[^/\s:@?#]+@", re.IGNORECASE)
 _QUERY = re.compile(r"([A-Za-z][\w+.-]*://[^\s?'\"]*\?)[^\s'\"]*[^\s'\":;,.)\]]")
 _COPY = 4
 """Exit status of a copy of a process, should somebody ask: of the gate's, that nothing was judged."""
@@ -129,9 +130,12 @@ def writable(text: str) -> str:
 def without_secrets(text: str) -> str:
     """Return text less what gives whoever reads it access to the URLs in it: passwords, and queries, which sign them.
 
-    `https://host/a.tar?X-Amz-Signature=31f2` becomes `https://host/a.tar?…`.
+    `https://host/a.tar?X-Amz-Signature=31f2` becomes `https://host/a.tar?…`. A user of a web server without a password
+    may be a token, so it is left out, too.
     """
-    return _QUERY.sub(r"\1…", _PASSWORD.sub(r"\1:…@", text)) if "://" in text else text
+    if "://" not in text:
+        return text
+    return _QUERY.sub(r"\1…", _USER.sub(r"\1…@", _PASSWORD.sub(r"\1:…@", text)))
 
 
 def some_of(names: Sequence[str], *, shown: int = 5) -> str:

@@ -46,12 +46,15 @@ def cache_command(*, info: bool, clear: bool) -> int:
     if info and clear:
         raise click.UsageError("--info and --clear exclude each other")
     from harness.base import ArrayStore, PredictionCache
+    from harness.base.answers import AnswerStore
     from harness.data.remote import kept_facts
 
     done = "deleted" if clear else "kept"
     caches = [("predictions", PredictionCache.of_user()), ("sets of decoded images", ArrayStore.of_user())]
     if (facts := kept_facts()).info().entries:
         caches.append(("facts about files at URLs", facts))
+    if (answers := AnswerStore.beside(PredictionCache.of_user())).info().entries:
+        caches.append(("files with answers of servers", answers))
     for what, store in caches:
         found = store.clear() if clear else store.info()
         room = f"{found.bytes / 1e6:.1f} of at most {store.max_bytes / 1e6:.0f} MB"

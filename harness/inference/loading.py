@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.inference.predictors.kinds import KINDS, open_predictor
 from harness.inference.predictors.network import PredictorNetwork
-from harness.inference.predictors.protocol import OF_NETWORKS, Provides
+from harness.inference.predictors.protocol import OF_NETWORKS, Provides, Remote
 from harness.networks import NetworkOptions
 from harness.networks.checkpoints import Checkpoint
 from harness.networks.declared import load_model
@@ -15,6 +15,7 @@ from harness.networks.declared import load_model
 if TYPE_CHECKING:
     from torch import nn
 
+    from harness.base import PredictionCache
     from harness.data import LabelledImages
 
 
@@ -38,6 +39,15 @@ def provides_of(checkpoint: Checkpoint) -> Provides:
     if isinstance(checkpoint.model, PredictorNetwork):
         return checkpoint.model.provides
     return Provides() if f".{checkpoint.architecture}" in KINDS else OF_NETWORKS
+
+
+def keep_answers(model: nn.Module, cache: PredictionCache | None) -> None:
+    """Keep the answers of a predictor that asks another machine beside a cache, one by one; others need none.
+
+    Raises `InputError` where the cache has answers of another model of the same name.
+    """
+    if cache is not None and isinstance(model, PredictorNetwork) and isinstance(model.predictor, Remote):
+        model.predictor.keep_in(cache)
 
 
 def close(model: nn.Module) -> None:

@@ -13,7 +13,7 @@ from harness.base.errors import InputError, NotApplicableError
 from harness.data.images import sample_up_to
 from harness.inference.classifier import Classifier
 from harness.inference.devices import pick_device
-from harness.inference.loading import close, load, provides_of
+from harness.inference.loading import close, keep_answers, load, provides_of
 from harness.inference.predictors.classes import expect_order
 from harness.inference.predictors.network import PredictorNetwork, asking
 from harness.networks import NetworkOptions
@@ -132,6 +132,7 @@ def open_model(
     try:
         checkpoint = load(path, network, images)
         provides = provides_of(checkpoint)
+        keep_answers(checkpoint.model, cache)
     except InputError as error:
         if isinstance(path, Path):  # A refused file names itself.
             raise

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from harness.base.errors import raised
+from harness.base.errors import Interruption, raised
 from harness.inference.devices import without_tf32
 from harness.networks.process import Settings, streams_open
 
@@ -41,7 +41,7 @@ def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: 
         waiting.put(number)
     finished: queue.SimpleQueue[int] = queue.SimpleQueue()
     results: dict[int, T] = {}
-    errors: dict[int, Exception] = {}
+    errors: dict[int, BaseException] = {}
     abandoned = threading.Event()
 
     def take() -> None:
@@ -55,7 +55,7 @@ def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: 
                     results[number] = work(batches[number])
                 finally:
                     settings.restore()
-            except Exception as error:  # Raised again by whoever waits.
+            except (Exception, Interruption) as error:  # Raised again by whoever waits.
                 errors[number] = error
             except BaseException as error:  # The model's own: what ends a run reaches the main thread alone.
                 errors[number] = raised(error)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import InputError
 from harness.base.settings import Setting, with_defaults
+from harness.networks.http_options import HTTP_SETTINGS, HttpOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,7 @@ class PredictorOptions:
     batch: int = 32
     timeout: float = 120.0
     classes: tuple[str, ...] = ()
+    http: HttpOptions = field(default_factory=HttpOptions)
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> PredictorOptions:
@@ -36,7 +38,8 @@ class PredictorOptions:
             raise InputError("expected a number from 1", setting=f"predictor-batch {given['predictor-batch']}")
         if not 0 < given["predictor-timeout"] < threading.TIMEOUT_MAX:
             raise InputError("expected seconds above 0", setting=f"predictor-timeout {given['predictor-timeout']:g}")
-        return PredictorOptions(given["predictor-batch"], given["predictor-timeout"], _names(given["classes"]))
+        names, http = _names(given["classes"]), HttpOptions.of(values)
+        return PredictorOptions(given["predictor-batch"], given["predictor-timeout"], names, http)
 
 
 def _names(text: str | None) -> tuple[str, ...]:
@@ -72,5 +75,6 @@ PREDICTOR_SETTINGS = (
         "network",
         metavar="LIST",
     ),
+    *HTTP_SETTINGS,
 )
 """The settings that `PredictorOptions` are made of."""

@@ -73,6 +73,9 @@ class RunRequest:
     predictor_batch: int = 32
     predictor_timeout: float = 120.0
     classes: str | None = None
+    http_concurrency: int = 4
+    http_rate: float | None = None
+    http_output: str | None = None
     data: str = "fashion-mnist"
     size: str | None = None
     channels: int | None = None

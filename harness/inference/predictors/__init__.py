@@ -4,6 +4,6 @@
 rest of the harness runs like any other.
 """
 
-from harness.inference.predictors.protocol import Identity, Predictor, PredictorError, Provides
+from harness.inference.predictors.protocol import Identity, Predictor, PredictorError, Provides, Remote
 
-__all__ = ["Identity", "Predictor", "PredictorError", "Provides"]
+__all__ = ["Identity", "Predictor", "PredictorError", "Provides", "Remote"]

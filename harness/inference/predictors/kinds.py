@@ -37,6 +37,19 @@ class Kind:
     open: Open | None = None
 
 
+def _open_http(spec: str, options: NetworkOptions, images: LabelledImages | None) -> Predictor:
+    from harness.inference.predictors.http import open_http
+
+    return open_http(spec, options, images)
+
+
+_SERVED = Kind(
+    "https://HOST/v2/models/NAME",
+    "A served model, asked by the Open Inference Protocol (KServe v2 REST), as Triton and MLServer speak it.",
+    "logits, probabilities or labels",
+    "http",
+    _open_http,
+)
 KINDS: dict[str, Kind] = {
     ".safetensors": Kind(
         "runs/new.safetensors, .pth, .pt",
@@ -52,6 +65,8 @@ KINDS: dict[str, Kind] = {
         "logits, probabilities, top-k or labels",
         open=open_callable,
     ),
+    "https": _SERVED,
+    "http": _SERVED,
 }
 """Every kind by the scheme of its SPEC, or by the suffix of its file."""
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from harness.base.errors import some_of
 from harness.inference.engine import Engine, padded
 from harness.inference.predictors.classes import order_of
-from harness.inference.predictors.protocol import PredictorError
+from harness.inference.predictors.protocol import PredictorError, Remote
 from harness.inference.predictors.scores import SUMS_TO_ONE
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from harness.inference.backend import MakeBackend
     from harness.inference.predictors.protocol import Identity, Predictor, Provides
@@ -166,6 +166,19 @@ class Asking(Engine):
     def decides(self) -> Hashable:
         """Return the size of batches, which may decide the last bits of answers."""
         return "predictor", self._batch
+
+    def _run(
+        self,
+        positions: np.ndarray,
+        inputs: Callable[[np.ndarray], Tensor],
+        classes: int,
+        *,
+        screened_by: nn.Module | None = None,
+    ) -> np.ndarray:
+        logits = super()._run(positions, inputs, classes, screened_by=screened_by)
+        if isinstance(self.model, PredictorNetwork) and isinstance(self.model.predictor, Remote):
+            self.model.predictor.confirm()
+        return logits
 
     def _size(self, *, low: bool) -> int:  # noqa: ARG002
         return self._batch

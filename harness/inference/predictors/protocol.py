@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from harness.base.errors import InputError
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
+
+    from harness.base import PredictionCache
 
 Scores = Literal["logits", "probabilities", "labels"]
 
@@ -99,3 +101,14 @@ class Predictor(Protocol):
 
     def close(self) -> None:
         """End processes and connections; may be called twice."""
+
+
+@runtime_checkable
+class Remote(Protocol):
+    """A predictor that asks another machine: each answer has a price, and may be wrong in ways that a network adds."""
+
+    def keep_in(self, cache: PredictionCache) -> None:
+        """Keep answers beside a cache from now on, one by one; raises `InputError` where those there are of another."""
+
+    def confirm(self) -> None:
+        """Return if all answers since the last call can be trusted; raises `BackendLostError`, which ends the run."""

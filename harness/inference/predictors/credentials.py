@@ -1,0 +1,57 @@
+"""Credentials of a server: from an environment variable, or netrc; never from a URL, and never shown."""
+
+from __future__ import annotations
+
+import base64
+import netrc
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.base.errors import InputError
+
+TOKEN = "STRESS_HTTP_TOKEN"  # noqa: S105  The name of the variable.
+"""The environment variable with a token, or with a whole value of the header Authorization, such as `Basic …`."""
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """The value of the header Authorization, and where it comes from; its `repr` shows the latter alone."""
+
+    source: str
+    header: str = field(default="", repr=False)
+    _secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    def hidden_in(self, text: str) -> str:
+        """Return a text of the server's without what gives access to it."""
+        for secret in sorted(filter(None, (self.header, *self._secrets)), key=len, reverse=True):
+            text = text.replace(secret, "…")
+        return text
+
+
+def credentials_for(host: str) -> Credentials:
+    """Return what gives access to a host: the token of the environment, or netrc's entry, or else nothing.
+
+    Raises `InputError`, which shows no secret, for a token that cannot stand in a header and a netrc out of order.
+    """
+    token = os.environ.get(TOKEN, "").strip()
+    if token:
+        if not (token.isascii() and token.isprintable()):
+            raise InputError(f"{TOKEN}: has characters that a header cannot have; expected printable ASCII")
+        scheme, _, value = token.rpartition(" ")
+        return Credentials(TOKEN, token if scheme else f"Bearer {token}", (value,))
+    named = os.environ.get("NETRC")
+    path = Path(named) if named else Path.home() / ".netrc"
+    try:
+        entry = netrc.netrc(path).authenticators(host)
+    except FileNotFoundError:
+        entry = None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({type(error).__name__})") from None
+    except netrc.NetrcParseError as error:
+        raise InputError(f"{path}: line {error.lineno} is no netrc entry, or others can read the file") from None
+    if entry is None:
+        return Credentials("none")
+    login, account, password = entry
+    pair = base64.b64encode(f"{login or account}:{password}".encode()).decode()
+    return Credentials(f"{path}", f"Basic {pair}", (pair, password or ""))

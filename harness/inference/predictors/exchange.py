@@ -1,0 +1,228 @@
+"""Requests to a server: kept alive, side by side, within a time and a rate, and tried again where that may help."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+import threading
+import time
+import weakref
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from harness.base.errors import printable
+from harness.inference.predictors.protocol import PredictorError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping
+
+    import httpx
+
+    from harness.inference.predictors.credentials import Credentials
+    from harness.networks.http_options import HttpOptions
+
+T = TypeVar("T")
+
+RETRIED = {429, 502, 503, 504}
+"""Statuses of a server that may answer later."""
+ATTEMPTS = 6
+_FIRST_WAIT, _LONGEST_WAIT = 0.25, 60.0
+"""Seconds before the second attempt, doubled for each further one, and how long a server may ask to be left alone."""
+_CONNECT_S = 10.0
+_OK, _REDIRECTS = 200, range(300, 400)
+_EXCERPT = 200
+
+
+class ServerLostError(PredictorError):
+    """A server that gave no answer: it cannot be reached, stalls, or goes on saying that it is busy."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The response to a request: its status, its headers in small letters and its body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Pace:
+    """Turns to ask, `rate` a second at most."""
+
+    def __init__(self, rate: float | None) -> None:
+        self._interval_s = 1 / rate if rate else 0.0
+        self._next = 0.0
+
+    async def turn(self) -> None:
+        """Wait for the next turn."""
+        now = time.monotonic()
+        at = max(now, self._next)
+        self._next = at + self._interval_s
+        await asyncio.sleep(at - now)
+
+
+class Exchange:
+    """Requests to one server; threads may share it.
+
+    Requests that meet a connection error, or a status of `RETRIED`, are made again, up to `ATTEMPTS` times in all.
+    Waits double, or are as the server asks. Redirects are not followed. A body that is compressed, or longer than the
+    request allows, is refused.
+    """
+
+    def __init__(
+        self, root: str, credentials: Credentials, options: HttpOptions, *, timeout_s: float, local: bool
+    ) -> None:
+        import httpx
+
+        self.root = root
+        self._credentials, self._timeout_s = credentials, timeout_s
+        headers = {"Accept-Encoding": "identity", "User-Agent": "stress-harness"}
+        if credentials.header:
+            headers["Authorization"] = credentials.header
+
+        self._client = httpx.AsyncClient(
+            headers=headers,
+            timeout=httpx.Timeout(None, connect=min(_CONNECT_S, timeout_s)),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=options.concurrency),
+            follow_redirects=False,
+            verify=root.startswith("https:"),  # Reading certificates takes a while, and is for nothing otherwise.
+            trust_env=not local,  # A proxy does not reach this machine's own servers.
+        )
+        self._slots, self._pace = _turns(root, options)
+        self._closing = weakref.finalize(self, _close, self._client)
+        self._closing.atexit = False
+
+    def get(self, path: str, *, most_bytes: int) -> Reply:
+        """Return the server's response for a path under its root, of any status that is not tried again.
+
+        Raises `ServerLostError` without a response, and `PredictorError` for one that is out of order.
+        """
+        return _waited_for(self._asked("GET", path, b"", {}, most_bytes))
+
+    def post(self, path: str, body: bytes, headers: Mapping[str, str], *, most_bytes: int) -> Reply:
+        """Return the server's response to a body; raises as `get` does."""
+        return _waited_for(self._asked("POST", path, body, headers, most_bytes))
+
+    def expect_ok(self, reply: Reply, what: str, *, hint: str = "") -> bytes:
+        """Return the body of a response; raises `PredictorError`, which shows what the server says, for others.
+
+        A `hint` follows it, on what may be the reason.
+        """
+        if reply.status == _OK:
+            return reply.body
+        if reply.status in _REDIRECTS:
+            where = reply.headers.get("location", "").partition("?")[0]
+            raise PredictorError(f"{what}: the server redirects to {where[:_EXCERPT] or 'nowhere'}; name that address")
+        said = self._credentials.hidden_in(reply.body.decode("utf-8", "replace"))
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        excerpt = lines[-1] if reply.headers.get("content-type", "").startswith("text/plain") and lines else said
+        told = printable(excerpt[:_EXCERPT]) or "nothing"
+        raise PredictorError(f"{what}: the server answers {reply.status}: {told}{hint}")
+
+    def close(self) -> None:
+        """Close all connections; may be called twice, and is not needed at the end of the process."""
+        self._closing()
+
+    async def _asked(self, method: str, path: str, body: bytes, headers: Mapping[str, str], most_bytes: int) -> Reply:
+        import httpx
+
+        found = ""
+        for attempt in range(ATTEMPTS):
+            wait = _FIRST_WAIT * 2**attempt * random.uniform(0.8, 1.2)  # noqa: S311  So that not all come back at once.
+            await self._pace.turn()
+            try:
+                async with self._slots, asyncio.timeout(self._timeout_s):
+                    reply = await self._once(method, path, body, headers, most_bytes)
+            except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout) as error:
+                found = _reason(error)
+                if isinstance(_cause(error), ssl.SSLCertVerificationError):
+                    break
+            except TimeoutError:
+                within = f"{self._timeout_s:g} s (predictor-timeout)"
+                raise ServerLostError(f"the server gave no answer within {within}") from None
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                raise PredictorError(f"the server cannot be asked: {_reason(error)}") from None
+            else:
+                if reply.status not in RETRIED:
+                    return reply
+                found = f"it answers {reply.status}"
+                wait = _wait_asked_for(reply, wait)
+                if wait > _LONGEST_WAIT:
+                    raise ServerLostError(
+                        f"the server answers {reply.status} and asks to be left alone for {wait:.0f} s"
+                    )
+            if attempt + 1 < ATTEMPTS:
+                await asyncio.sleep(wait)
+        raise ServerLostError(
+            f"the server gave no answer in {attempt + 1} attempts: {self._credentials.hidden_in(found)}"
+        )
+
+    async def _once(self, method: str, path: str, body: bytes, headers: Mapping[str, str], most_bytes: int) -> Reply:
+        request = self._client.build_request(method, f"{self.root}{path}", content=body or None, headers=dict(headers))
+        response = await self._client.send(request, stream=True)
+        try:
+            if (encoding := response.headers.get("content-encoding", "identity")) != "identity":
+                raise PredictorError(f"the server compressed its answer ({encoding:.20}) though it was asked not to")
+            content = bytearray()
+            async for part in response.aiter_raw():
+                content += part
+                if len(content) > most_bytes:
+                    raise PredictorError(f"the server's answer is longer than {most_bytes} bytes, expected less")
+            return Reply(response.status_code, dict(response.headers), bytes(content))
+        finally:
+            await response.aclose()
+
+
+def _reason(error: Exception) -> str:
+    return printable(str(error) or type(error).__name__)[:_EXCERPT]
+
+
+def _cause(error: BaseException) -> BaseException:
+    while (deeper := error.__cause__ or error.__context__) is not None:
+        error = deeper
+    return error
+
+
+def _wait_asked_for(reply: Reply, otherwise: float) -> float:
+    """Return the seconds that a server asks for by Retry-After, a number or a date; `otherwise` where it does not."""
+    asked = reply.headers.get("retry-after", "")
+    if asked.isascii() and asked.isdecimal():
+        return float(asked[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return otherwise
+
+
+def _waited_for(work: Coroutine[Any, Any, T]) -> T:
+    """Return what a coroutine gives in the thread of requests; a signal ends the waiting, and the coroutine."""
+    future = asyncio.run_coroutine_threadsafe(work, _loop())
+    try:
+        return future.result()
+    except CancelledError:
+        raise ServerLostError("the request was given up") from None
+    finally:
+        future.cancel()
+
+
+def _close(client: httpx.AsyncClient) -> None:
+    """Have connections closed, without waiting: this may run anywhere, in the thread of requests too."""
+    asyncio.run_coroutine_threadsafe(client.aclose(), _loop())
+
+
+@lru_cache
+def _turns(root: str, options: HttpOptions) -> tuple[asyncio.Semaphore, Pace]:  # noqa: ARG001  One for each server.
+    """Return what keeps the requests of this process to a server within their number and rate."""
+    return asyncio.Semaphore(options.concurrency), Pace(options.rate)
+
+
+@lru_cache(maxsize=1)
+def _loop() -> asyncio.AbstractEventLoop:
+    """Return the event loop of all requests of this process, which runs in a thread that ends with the process."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="harness-http", daemon=True).start()
+    return loop

@@ -1,0 +1,243 @@
+"""A served model as a predictor: its answers are of one version, asked for again, and kept one by one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from harness.base.answers import AnswerStore
+from harness.base.errors import InputError
+from harness.inference.backend import BackendLostError
+from harness.inference.predictors.audit import Audit, differing
+from harness.inference.predictors.exchange import ServerLostError
+from harness.inference.predictors.protocol import Identity, PredictorError, Provides
+from harness.inference.predictors.scores import declared_scores
+from harness.inference.predictors.served import ServedModel, address_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from harness.base import PredictionCache
+    from harness.base.answers import Answers
+    from harness.data import LabelledImages
+    from harness.inference.predictors.open_inference import Answer
+    from harness.networks.options import NetworkOptions
+
+_PROBES = b"probes"
+"""The key of the answers to the probes among those that are kept."""
+_FEW, _TILES = 4, 4
+
+
+class DoubtfulServerError(PredictorError):
+    """A server that cannot be trusted: its model is another one than before, or it answers an image in two ways."""
+
+
+class HttpPredictor:
+    """A served model; threads may share it.
+
+    Answers are of the version that the predictor was opened with. Some images of each call are asked about again, and
+    `confirm` raises unless the answers are as before.
+    """
+
+    def __init__(self, served: ServedModel, *, outputs: str | None, calls: int) -> None:
+        self._served = served
+        self._audit, self._lock, self._lost = Audit(), threading.Lock(), ""
+        probes = served.input.encoded(_probes(served.shape))
+        first = served.infer(self._repeated(probes[:1]))
+        self._like, self._named = first.values[:1], first.version
+        versions = served.metadata.versions
+        self.version = first.version or served.address.version or (versions[0] if len(versions) == 1 else None)
+        alone = [self._infer(self._repeated(each[None]))[:1] for each in probes]
+        self._probed = np.concatenate(alone)
+        if wrong := int(differing(self._probed, self._infer(self._repeated(probes))[:_FEW]).sum()):
+            raise PredictorError(
+                f"the server answers {wrong} of {_FEW} images otherwise when they are sent together; it mixes up the "
+                "order of its predictions, or images of one batch decide each other's"
+            )
+        self._provides = Provides(declared_scores(self._probed, outputs, None), calls=calls)
+        self._answers: Answers | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """Return the URL, the version, the metadata, and the tensors used; not lasting without a version."""
+        served = self._served
+        facts = {
+            "url": served.address.url,
+            "version": self.version or "unknown",
+            "metadata": hashlib.sha256(repr(replace(served.metadata, versions=())).encode()).hexdigest(),
+            "input": f"{served.input.name} {served.input.datatype} {served.input.layout}",
+            "output": served.output.name if served.output else "the only one",
+        }
+        return Identity("http", facts, lasting=self.version is not None)
+
+    @property
+    def provides(self) -> Provides:
+        """Return the kind of answers."""
+        return self._provides
+
+    def keep_in(self, cache: PredictionCache) -> None:
+        """Keep answers beside a cache from now on, and give those that are there; not without a version.
+
+        Raises `InputError` where the server answers fixed images otherwise than when answers were kept first.
+        """
+        if not self.identity.lasting:
+            return
+        store = AnswerStore.beside(cache)
+        store.prune()
+        answers = store.of(self.identity.sha256)
+        kept = answers.find([_PROBES]).get(_PROBES)
+        before = None if kept is None else self._read(kept, _FEW)
+        if kept is None:
+            answers.add({_PROBES: self._probed.tobytes()})
+        elif before is None or differing(before, self._probed).any():
+            raise InputError(
+                f"the server answers otherwise than in an earlier run, though the version is still {self.version}. "
+                "Predictions of both models would mix. Give the new model another version, or empty the cache with "
+                "`stress-harness cache --clear`"
+            )
+        self._answers = answers
+
+    def predict(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the answers for pixels (N, C, H, W), float32 in [0, 1]; those that are kept are not asked for.
+
+        Raises `PredictorError` for an answer out of order. Raises `BackendLostError`, which ends the run, where the
+        server is gone, or cannot be trusted any more.
+        """
+        values = self._served.input.encoded(pixels)
+        keys = [hashlib.blake2b(each.tobytes(), digest_size=16).digest() for each in values]
+        with self._ending_the_run():
+            found = self._kept(keys)
+            missing = {key: at for at, key in enumerate(keys) if key not in found}
+            if missing:
+                asked = values[list(missing.values())]
+                answers = self._infer(asked, size=len(values))
+                found |= dict(zip(missing, answers, strict=True))
+                if self._noted(list(missing), asked, answers):
+                    self._ask_again()
+        return np.stack([found[key] for key in keys])
+
+    def confirm(self) -> None:
+        """Ask some of the images answered since the last time again; raises `BackendLostError` for other answers."""
+        with self._ending_the_run():
+            self._ask_again()
+
+    def close(self) -> None:
+        """Close all connections; may be called twice."""
+        self._served.close()
+
+    def _infer(self, values: np.ndarray, *, size: int | None = None) -> np.ndarray:
+        """Return the answers for images as the input tensor has them, in requests of one size, each checked."""
+        size = self._served.input.batch or size or len(values)
+        parts = [values[start : start + size] for start in range(0, len(values), size)]
+        answers = [self._checked(self._served.infer(self._filled(each, size))) for each in parts]
+        return np.concatenate([given[: len(each)] for given, each in zip(answers, parts, strict=True)])
+
+    def _checked(self, answer: Answer) -> np.ndarray:
+        """Return the values of an answer; raises `DoubtfulServerError` for another version, or kind of values."""
+        if answer.version != self._named:
+            raise DoubtfulServerError(
+                f"the model changed during the run: its version was {self._named}, and now is {answer.version}"
+            )
+        if self._named is None:
+            self._expect_metadata()
+        like, values = self._like, answer.values
+        if values.shape[1:] != like.shape[1:] or values.dtype != like.dtype:
+            raise DoubtfulServerError(
+                f"the server answers an image with {values.dtype} {list(values.shape[1:])}, and with {like.dtype} "
+                f"{list(like.shape[1:])} before"
+            )
+        return values
+
+    def _noted(self, keys: Sequence[bytes], images: np.ndarray, answers: np.ndarray) -> bool:
+        """Keep answers unless the server is lost, and note them for an audit; returns whether one is due."""
+        with self._lock:
+            due = self._audit.note(images, answers, keys)
+            if self._answers is not None and not self._lost:
+                self._answers.add({key: answer.tobytes() for key, answer in zip(keys, answers, strict=True)})
+            return due
+
+    def _repeated(self, values: np.ndarray) -> np.ndarray:
+        """Return images, repeated until they are as many as the model takes, if it takes a certain number."""
+        size = max(len(values), self._served.input.batch or 0)
+        return values[np.arange(size) % len(values)]
+
+    def _filled(self, values: np.ndarray, size: int = 1) -> np.ndarray:
+        """Return images with black ones after them, so that they are `size`, or as many as the model takes."""
+        size = self._served.input.batch or size
+        return np.concatenate([values, np.zeros((max(0, size - len(values)), *values.shape[1:]), values.dtype)])
+
+    def _expect_metadata(self) -> None:
+        now, before = self._served.read_metadata(), self._served.metadata
+        if self._named is not None:  # Other versions may come and go beside this one.
+            now, before = replace(now, versions=()), replace(before, versions=())
+        if now != before:
+            raise DoubtfulServerError(f"the model's metadata changed during the run: from {before} to {now}")
+
+    def _ask_again(self) -> None:
+        begun = self._audit.begin()
+        if begun is None:
+            return
+        images, before, keys = begun
+        again = self._infer(self._repeated(images))[: len(images)]
+        if self._named is not None:
+            self._expect_metadata()
+        if wrong := int(differing(before, again).sum()):
+            raise DoubtfulServerError(
+                f"the server answers {wrong} of {len(images)} images otherwise when they are asked about again in "
+                "another order. It mixes up its predictions, or its model changed"
+            )
+        self._audit.passed(keys)
+
+    def _kept(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
+        if self._answers is None:
+            return {}
+        read = {key: self._read(content, 1) for key, content in self._answers.find(keys).items()}
+        return {key: answer[0] for key, answer in read.items() if answer is not None}
+
+    def _read(self, content: bytes, images: int) -> np.ndarray | None:
+        """Return answers from their bytes; None for those of another kind."""
+        like = self._like
+        if len(content) != images * like.nbytes:
+            return None
+        return np.frombuffer(content, like.dtype).reshape(images, *like.shape[1:])
+
+    @contextmanager
+    def _ending_the_run(self) -> Iterator[None]:
+        """Turn the loss of the server into what ends the run, for whoever asks from now on."""
+        if self._lost:
+            raise BackendLostError(self._lost)
+        try:
+            yield
+        except (ServerLostError, DoubtfulServerError) as error:
+            gone = isinstance(error, ServerLostError)
+            kept = ". What it answered is kept; run again to continue" if gone and self._answers else ""
+            with self._lock:
+                self._lost = self._lost or f"{self._served.address.url}: {error}{kept}"
+                if self._answers and not gone:
+                    self._answers.drop(self._audit.unconfirmed)
+            raise BackendLostError(self._lost) from error
+
+
+def open_http(spec: str, options: NetworkOptions, images: LabelledImages | None) -> HttpPredictor:
+    """Open the model that a URL names, for images or for its identity alone; raises `InputError` where it cannot be."""
+    address = address_of(spec)
+    asked = options.predictor
+    http = asked.http.shared_by(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    shape = None if images is None else cast("tuple[int, int, int]", tuple(images.pixels.shape[1:]))
+    classes = None if images is None else len(images.classes)
+    served = ServedModel(address, http, shape=shape, classes=classes, timeout_s=asked.timeout)
+    return HttpPredictor(served, outputs=options.outputs, calls=http.concurrency)
+
+
+def _probes(shape: tuple[int, int, int]) -> np.ndarray:
+    """Return images (4, C, H, W) of tiles in random brightness, the same in every run."""
+    channels, height, width = shape
+    tiles = np.random.default_rng(0).random((_FEW, channels, _TILES, _TILES), dtype=np.float32)
+    down, across = (np.arange(size) * _TILES // size for size in (height, width))
+    return tiles[:, :, down[:, None], across]

@@ -1,0 +1,144 @@
+"""A model behind a URL: its address, its metadata, and requests to it, one by one."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from harness.base.errors import InputError
+from harness.inference.predictors.credentials import TOKEN, credentials_for
+from harness.inference.predictors.exchange import Exchange
+from harness.inference.predictors.open_inference import (
+    BINARY,
+    HEADER_LENGTH,
+    input_of,
+    output_of,
+    read_answer,
+    read_json,
+    read_metadata,
+    request_of,
+)
+from harness.inference.predictors.protocol import PredictorError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.inference.predictors.open_inference import Answer, Metadata
+    from harness.networks.http_options import HttpOptions
+
+_PATH = re.compile(r"(?P<prefix>.*)/v2(?P<path>/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?)/?")
+_ROOM, _NUMBER = 1 << 20, 40
+"""Bytes that an answer may have besides its numbers, and that a number may take."""
+_MANY = 100_000
+"""The number of classes that an unknown model may have."""
+_OK = 200
+_SMALLER = "; if it takes fewer images at a time, give their number by predictor-batch"
+
+
+@dataclass(frozen=True)
+class Address:
+    """The address of a served model: the root of the server's API, the model's path below it, its name and version."""
+
+    root: str
+    path: str
+    name: str
+    version: str | None
+    host: str
+
+    @property
+    def url(self) -> str:
+        """Return the model's URL."""
+        return self.root + self.path
+
+    @property
+    def local(self) -> bool:
+        """Return whether the server is this machine's own."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+def address_of(url: str) -> Address:
+    """Return the address that a URL is; raises `InputError` for any other form, and for credentials in it."""
+    expected = "expected https://HOST/v2/models/NAME, perhaps with /versions/VERSION"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise InputError(f"is no URL; {expected}") from None
+    if "@" in parts.netloc:
+        raise InputError(f"has credentials in the URL; set {TOKEN} or write an entry of netrc, and leave them out")
+    found = _PATH.fullmatch(parts.path)
+    if not (host and found and url.isascii() and url.isprintable() and " " not in url):
+        raise InputError(f"is no address of a served model; {expected}")
+    if "?" in url or "#" in url:
+        raise InputError(f"has a query or a fragment; {expected}")
+    root = f"{parts.scheme}://{parts.netloc.lower()}{found['prefix']}/v2"
+    version = found["version"]
+    return Address(root, found["path"], unquote(found["name"]), version and unquote(version), host)
+
+
+class ServedModel:
+    """A model behind an address; threads may share it.
+
+    Its metadata are read first, and held against the images that it will be asked about, (C, H, W), before any is sent.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        options: HttpOptions,
+        *,
+        shape: tuple[int, int, int] | None,
+        classes: int | None,
+        timeout_s: float,
+    ) -> None:
+        credentials = credentials_for(address.host)
+        if credentials.header and not (address.local or address.root.startswith("https:")):
+            raise InputError(f"would get the credentials of {credentials.source} unencrypted; use https://")
+        self.address = address
+        self._exchange = Exchange(address.root, credentials, options, timeout_s=timeout_s, local=address.local)
+        self._numbers = count(1)
+        self.metadata = self.read_metadata()
+        self.input, self.shape = input_of(self.metadata, shape)
+        self.output = output_of(self.metadata, options.output, classes=classes)
+        self.binary = self._speaks_binary()
+        self._classes = classes or _MANY
+
+    def read_metadata(self) -> Metadata:
+        """Ask for the metadata anew; raises `PredictorError` where the server has none."""
+        what = "the model's metadata"
+        return read_metadata(self._exchange.expect_ok(self._exchange.get(self.address.path, most_bytes=_ROOM), what))
+
+    def infer(self, values: np.ndarray) -> Answer:
+        """Return the answer for images as the input tensor has them; raises `PredictorError` without one."""
+        number = str(next(self._numbers))
+        body, headers = request_of(values, self.input, self.output, number=number, binary=self.binary)
+        most_bytes = _ROOM + len(values) * self._classes * _NUMBER
+        reply = self._exchange.post(f"{self.address.path}/infer", body, headers, most_bytes=most_bytes)
+        return read_answer(
+            self._exchange.expect_ok(reply, f"inference of {len(values)} images", hint=_SMALLER),
+            reply.headers.get(HEADER_LENGTH.lower()),
+            images=len(values),
+            name=self.metadata.name or self.address.name,
+            number=number,
+            output=self.output,
+        )
+
+    def close(self) -> None:
+        """Close all connections; may be called twice."""
+        self._exchange.close()
+
+    def _speaks_binary(self) -> bool:
+        reply = self._exchange.get("", most_bytes=_ROOM)
+        if reply.status != _OK:  # Not every server describes itself.
+            return False
+        try:
+            return BINARY in (read_json(reply.body, "the server's metadata").get("extensions") or ())
+        except (PredictorError, TypeError):
+            return False

@@ -1,0 +1,564 @@
+"""Served models as candidates: what a server that does right is asked, and what one that does wrong ends with."""
+
+import socket
+import threading
+import time
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import torch
+from inference_servers import as_probabilities, by_tiles, dropped, inference_server, refused, stalled
+
+from harness.base.cache import PredictionCache
+from harness.base.errors import InputError
+from harness.data import LabelledImages
+from harness.inference import open_model
+from harness.inference.backend import BackendLostError
+from harness.inference.predictors import exchange
+from harness.networks import NetworkOptions
+from harness.networks.http_options import HttpOptions
+from harness.networks.predictor_options import PredictorOptions
+from harness.perturb import Pose
+
+CLASSES = tuple("abcdefghij")
+IMAGES = LabelledImages(
+    torch.randint(0, 256, (200, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
+    torch.arange(200) % 10,
+    CLASSES,
+    "made",
+    "test",
+)
+MOVED = Pose(5, 0, 0)
+OPENING = 6
+"""Requests for predictions that opening a model takes: five of a probe alone, and all probes together."""
+
+
+@pytest.fixture
+def server():
+    with inference_server() as served:
+        yield served
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Wait for milliseconds where a run waits for seconds."""
+    monkeypatch.setattr(exchange, "_FIRST_WAIT", 0.005)
+    for name in ("STRESS_HTTP_TOKEN", "NETRC", "HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def opened(url, cache=None, *, images=IMAGES, batch=32, timeout=60.0, outputs=None, **http):
+    predictor = PredictorOptions(batch=batch, timeout=timeout, http=HttpOptions(**http))
+    network = NetworkOptions(outputs=outputs, predictor=predictor)
+    return open_model(url, images, role="candidate", network=network, cache=cache)
+
+
+def expected(images=IMAGES):
+    return by_tiles(images.pixels.numpy().astype(np.float32) / 255)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return PredictionCache(tmp_path / "predictions")
+
+
+class TestAServerThatDoesRight:
+    @pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
+    def test_its_scores_arrive_bit_for_bit(self, binary):
+        with inference_server(binary=binary) as served:
+            np.testing.assert_array_equal(opened(served.url).predict(IMAGES).logits, expected())
+
+    @pytest.mark.parametrize(
+        ("shape", "datatype"),
+        [
+            ((-1, 28, 28, 1), "FP32"),
+            ((-1, 28, 28), "FP32"),
+            ((-1, 784), "FP64"),
+            ((-1, 1, -1, -1), "UINT8"),
+            ((32, 1, 28, 28), "FP32"),
+            ((7, 784), "UINT8"),
+            ((1, 1, 28, 28), "FP32"),
+        ],
+        ids=lambda each: str(each).replace(" ", ""),
+    )
+    def test_images_arrive_as_its_metadata_say(self, shape, datatype):
+        with inference_server(shape=shape, datatype=datatype) as served:
+            logits = opened(served.url).predict(IMAGES).logits
+            pixels = IMAGES.pixels.numpy().astype(np.float32)
+            values = pixels if datatype == "UINT8" else pixels / 255
+            np.testing.assert_allclose(logits, by_tiles(values), rtol=1e-4, atol=1e-4 * np.abs(logits).max())
+            if shape[0] != -1:
+                assert set(served.batches) == {shape[0]}
+
+    def test_channels_stand_where_its_metadata_say(self):
+        colored = LabelledImages(IMAGES.pixels.repeat(1, 3, 1, 1)[:40], IMAGES.labels[:40], CLASSES, "made", "test")
+        first = lambda images: by_tiles(images.transpose(0, 3, 1, 2))  # noqa: E731
+        with inference_server(first, shape=(-1, 28, 28, 3)) as served:
+            np.testing.assert_allclose(opened(served.url, images=colored).predict(colored).logits, expected(colored))
+
+    def test_probabilities_are_declared(self):
+        with inference_server(lambda images: as_probabilities(by_tiles(images) / 100)) as served:
+            with pytest.raises(InputError, match="say model-outputs probabilities"):
+                opened(served.url)
+            model = opened(served.url, outputs="probabilities")
+            found = model.predict(IMAGES).probabilities
+            np.testing.assert_allclose(found, as_probabilities(expected() / 100), atol=1e-6)
+            assert model.as_json()["outputs"] == "probabilities"
+
+    @pytest.mark.parametrize("shaped", [(-1,), (-1, 1)], ids=str)
+    def test_labels_are_taken_as_labels(self, shaped):
+        with inference_server(lambda images: by_tiles(images).argmax(axis=1).reshape(shaped)) as served:
+            served.metadata["outputs"] = [{"name": "label", "datatype": "INT64", "shape": list(shaped)}]
+            model = opened(served.url)
+            np.testing.assert_array_equal(model.predict(IMAGES).predicted, expected().argmax(axis=1))
+            assert model.as_json()["outputs"] == "labels"
+
+    def test_of_several_outputs_the_scores_are_asked_for(self):
+        with inference_server() as served:
+            served.metadata["outputs"].insert(0, {"name": "label", "datatype": "INT64", "shape": [-1]})
+            assert opened(served.url).as_json()["output"] == "scores"
+
+    def test_a_named_output_is_asked_for(self):
+        with inference_server() as served:
+            served.metadata["outputs"] *= 2
+            served.metadata["outputs"][1] = served.metadata["outputs"][1] | {"name": "others"}
+            with pytest.raises(InputError, match=r"outputs are scores FP32 \[-1, 10\], others .* http-output"):
+                opened(served.url)
+            assert opened(served.url, output="others").as_json()["output"] == "others"
+            with pytest.raises(InputError, match=r"http-output x: .*the model has no output of this name"):
+                opened(served.url, output="x")
+
+    def test_requests_run_side_by_side_as_many_as_allowed(self, server):
+        server.fault = lambda number, handler: time.sleep(0.02)
+        opened(server.url, concurrency=3).predict(IMAGES)
+        assert server.most_at_once == 3
+        opened(server.url, concurrency=1).predict(IMAGES, MOVED)
+        server.most_at_once = 0
+        opened(server.url, concurrency=1).predict(IMAGES, Pose(6, 0, 0))
+        assert server.most_at_once == 1
+
+    def test_no_more_requests_a_second_than_allowed(self, server):
+        started = time.monotonic()
+        opened(server.url, rate=50).predict(IMAGES)
+        assert len(server.requests) - 1 <= 50 * (time.monotonic() - started) + 1
+
+    def test_connections_are_kept_alive(self, server):
+        seen = set()
+        server.fault = lambda number, handler: seen.add(handler.client_address[1])
+        opened(server.url, concurrency=2).predict(IMAGES)
+        assert len(seen) <= 3
+
+    def test_a_version_in_the_url_is_the_one_asked(self, server):
+        model = opened(f"{server.url}/versions/1/")
+        assert model.as_json()["version"] == "1"
+        assert all("/versions/1" in path for _, path, _ in server.requests if "models" in path)
+        with pytest.raises(InputError, match="answers 404"):
+            opened(f"{server.url}/versions/2")
+
+
+class TestAnAddress:
+    @pytest.mark.parametrize(
+        ("form", "said"),
+        [
+            ("http://{}/v2", "is no address of a served model"),
+            ("http://{}/v2/models/clf/infer", "is no address of a served model"),
+            ("http://{}/v2/models/clf?token=hunter2", "query"),
+            ("http://{}/v2/models/clf#hunter2", "fragment"),
+            ("http://me:hunter2@{}/v2/models/clf", "credentials"),
+            ("http://hunter2@{}/v2/models/clf", "credentials"),
+            ("http://host:port/v2/models/clf", "is no URL"),
+            ("http:///v2/models/clf", "is no address"),
+        ],
+    )
+    def test_of_another_form_is_refused(self, server, form, said):
+        with pytest.raises(InputError, match=said) as refusal:
+            opened(form.format(server.root.removeprefix("http://")))
+        assert "hunter2@" not in str(refusal.value)
+        assert not server.requests
+
+    def test_where_nobody_answers_is_refused(self):
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            url = f"http://127.0.0.1:{nobody.getsockname()[1]}/v2/models/clf"
+        with pytest.raises(InputError, match="gave no answer in 6 attempts"):
+            opened(url)
+
+    def test_that_redirects_is_not_followed(self, server):
+        with inference_server() as other:
+            server.fault = lambda number, handler: refused(handler, 307, {"Location": f"{other.url}/infer?key=hunter2"})
+            with pytest.raises(InputError, match="redirects to") as refusal:
+                opened(server.url)
+            assert not other.requests
+            assert "hunter2" not in str(refusal.value)
+
+
+class TestCredentials:
+    def test_a_token_of_the_environment_is_sent(self, server, monkeypatch):
+        monkeypatch.setenv("STRESS_HTTP_TOKEN", "hunter2")
+        model = opened(server.url)
+        assert {headers.get("Authorization") for *_, headers in server.requests} == {"Bearer hunter2"}
+        assert "hunter2" not in f"{model!r} {model.as_json()} {vars(model.classifier.plain.predictor)}"
+
+    def test_a_whole_header_of_the_environment_is_sent(self, server, monkeypatch):
+        monkeypatch.setenv("STRESS_HTTP_TOKEN", "Key hunter2")
+        opened(server.url)
+        assert server.requests[0][2]["Authorization"] == "Key hunter2"
+
+    def test_an_entry_of_netrc_is_sent(self, server, monkeypatch, tmp_path):
+        (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password hunter2\n")
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        opened(server.url)
+        assert server.requests[0][2]["Authorization"] == "Basic bWU6aHVudGVyMg=="
+
+    def test_a_netrc_out_of_order_is_refused_without_its_words(self, server, monkeypatch, tmp_path):
+        (tmp_path / "netrc").write_text("machine 127.0.0.1 login me passwrd hunter2\n")
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        with pytest.raises(InputError, match="line 1") as refusal:
+            opened(server.url)
+        assert "hunter2" not in str(refusal.value)
+
+    def test_a_token_that_is_no_header_is_refused_without_it(self, server, monkeypatch):
+        monkeypatch.setenv("STRESS_HTTP_TOKEN", "hunter2\nX: y")
+        with pytest.raises(InputError, match="STRESS_HTTP_TOKEN: has characters") as refusal:
+            opened(server.url)
+        assert "hunter2" not in str(refusal.value)
+
+    def test_a_server_that_repeats_them_is_not_quoted(self, server, monkeypatch):
+        monkeypatch.setenv("STRESS_HTTP_TOKEN", "hunter2")
+        server.fault = lambda number, handler: handler.send(401, b"no such token: hunter2") or True
+        with pytest.raises(InputError, match="answers 401: no such token: …") as refusal:
+            opened(server.url)
+        assert "hunter2" not in str(refusal.value)
+
+    def test_they_are_not_sent_unencrypted(self, monkeypatch):
+        monkeypatch.setenv("STRESS_HTTP_TOKEN", "hunter2")
+        with pytest.raises(InputError, match="unencrypted; use https://"):
+            opened("http://192.0.2.1/v2/models/clf")
+
+
+class TestMetadata:
+    @pytest.mark.parametrize(
+        ("inputs", "said"),
+        [
+            ([], "name 0 inputs"),
+            ([("a", "FP32", [-1, 784]), ("b", "FP32", [-1])], "name 2 inputs"),
+            ([("a", "BYTES", [-1, 784])], "datatype"),
+            ([("a", "FP32", [-1, 3, 28, 28])], r"does not take images \(1, 28, 28\)"),
+            ([("a", "FP32", [-1, 1, 32, 32])], "does not take images"),
+            ([("a", "FP32", [1, 28, 28, 1, 1])], "does not take images"),
+            ([("a", "FP32", [])], "no dimension of images"),
+            ([("a", "FP32", [0, 784])], "no dimension of images"),
+            ([("a", "FP32", None)], "has the shape None"),
+            ([("a", None, [1])], "without name or datatype"),
+            ("pixels", "expected a list of objects"),
+        ],
+    )
+    def test_that_do_not_fit_are_refused_before_anything_is_sent(self, server, inputs, said):
+        if isinstance(inputs, list):
+            inputs = [dict(zip(("name", "datatype", "shape"), each, strict=True)) for each in inputs]
+        server.metadata["inputs"] = inputs
+        with pytest.raises(InputError, match=said):
+            opened(server.url)
+        assert not server.images
+
+    def test_that_leave_the_place_of_channels_open_are_refused(self, server):
+        colored = LabelledImages(IMAGES.pixels.repeat(1, 3, 1, 1), IMAGES.labels, CLASSES, "made", "test")
+        server.metadata["inputs"][0]["shape"] = [-1, -1, -1, -1]
+        with pytest.raises(InputError, match="whether channels come first"):
+            opened(server.url, images=colored)
+
+
+def changed(output=None, **facts):
+    """Return what changes an answer, or its one output."""
+    return lambda number, answer: answer | {"outputs": [answer["outputs"][0] | (output or {})]} | facts
+
+
+class TestAnAnswer:
+    @pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            (changed(id="other"), "has the id"),
+            (changed(model_name="other"), "is of the model"),
+            (changed({"name": "other"}), "has the outputs 'other', expected one 'scores'"),
+            (changed({"datatype": "INT64"}), "has the datatype 'INT64', expected FP32"),
+            (changed({"datatype": "FP9"}), "has the datatype 'FP9'"),
+            (changed({"datatype": ["FP32"]}), "has the datatype"),
+            (changed({"shape": [320]}), "the answer has"),
+            (changed({"shape": [-32, -10]}), "the answer has"),
+            (changed({"shape": "32x10"}), "has the shape '32x10'"),
+            (changed(outputs=[]), "has the outputs none|bytes of tensors"),
+            (changed(outputs=None), "has the outputs none|bytes of tensors"),
+            (changed(outputs="x"), "expected a list of objects"),
+            (changed(id=["x"]), "has the id"),
+        ],
+    )
+    def test_out_of_order_is_refused(self, binary, change, said):
+        with inference_server(binary=binary) as served:
+            served.change = change
+            with pytest.raises(InputError, match=said):
+                opened(served.url)
+
+    @pytest.mark.parametrize(
+        ("data", "said"),
+        [
+            ([float("nan")] * 10, "NaN or infinity for 1 of 1 images"),
+            ([1e300] * 10, "NaN or infinity"),
+            (["1"] * 10, "expected FP32"),
+            ([True] * 10, "expected FP32"),
+            ([None] * 10, "expected FP32"),
+            ([10**400] * 10, "expected FP32"),
+            ([[1.0], [2.0, 3.0]], "expected FP32"),
+            ([1.0] * 9, "9 values"),
+            ({}, "expected FP32"),
+        ],
+        ids=repr,
+    )
+    def test_with_other_numbers_is_refused(self, data, said):
+        with inference_server(binary=False) as served:
+            served.change = changed({"data": data})
+            with pytest.raises(InputError, match=said):
+                opened(served.url)
+
+    @pytest.mark.parametrize(
+        ("raw", "said"),
+        [
+            (lambda number, body: body[:-1], "bytes of tensors|is no JSON"),
+            (lambda number, body: body[: len(body) // 2], "has .* bytes and the header|is no JSON"),
+            (lambda number, body: body + b"x", "bytes of tensors|is no JSON"),
+            (lambda number, body: b"", "has 0 bytes|is no JSON"),
+            (lambda number, body: b"[" * 100_000, "is no JSON"),
+            (lambda number, body: b'"x"', "expected an object|has 3 bytes"),
+            (lambda number, body: body + b" " * (2 << 20), "is longer than"),
+        ],
+        ids=["last byte", "half", "one more", "nothing", "nested", "text", "huge"],
+    )
+    @pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
+    def test_cut_or_padded_is_refused(self, binary, raw, said):
+        with inference_server(binary=binary) as served:
+            served.raw = raw
+            with pytest.raises(InputError, match=said):
+                opened(served.url)
+
+    def test_compressed_is_refused_before_it_is_unpacked(self, server):
+        server.headers = {"Content-Encoding": "gzip"}
+        with pytest.raises(InputError, match="compressed its answer"):
+            opened(server.url)
+
+    def test_that_comes_after_an_endless_header_is_given_up(self, server):
+        def dripping(number, handler):
+            for _ in range(40):
+                handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                time.sleep(0.05)
+            return dropped(handler)
+
+        server.fault = dripping
+        with pytest.raises(InputError, match=r"no answer within 0.3 s \(predictor-timeout\)"):
+            opened(server.url, timeout=0.3)
+
+    def test_of_another_status_says_what_the_server_says(self, server):
+        server.fault = lambda number, handler: handler.send(400, b'{"error":"batch-size must be <= 8"}') or True
+        with pytest.raises(InputError, match=r"answers 400: .*must be <= 8.*predictor-batch"):
+            opened(server.url)
+        assert len([each for each in server.requests if each[0] == "POST"]) == 1
+
+
+class TestTryingAgain:
+    @pytest.mark.parametrize("status", [429, 502, 503, 504])
+    def test_after_a_status_of_a_busy_server(self, server, status):
+        server.fault = lambda number, handler: number % 3 == 1 and refused(handler, status)
+        np.testing.assert_array_equal(opened(server.url).predict(IMAGES).logits, expected())
+
+    def test_after_a_dropped_connection(self, server):
+        server.fault = lambda number, handler: number % 3 == 1 and dropped(handler)
+        np.testing.assert_array_equal(opened(server.url).predict(IMAGES).logits, expected())
+
+    def test_after_an_answer_that_ends_too_soon(self, server):
+        def short(number, handler):
+            if number % 3 != 1:
+                return False
+            handler.send(200, b'{"outputs"', length=1_000)
+            return dropped(handler)
+
+        server.fault = short
+        np.testing.assert_array_equal(opened(server.url).predict(IMAGES).logits, expected())
+
+    def test_no_sooner_than_the_server_asks(self, server):
+        times = []
+
+        def busy(number, handler):
+            times.append(time.monotonic())
+            return number == 0 and refused(handler, 429, {"Retry-After": "1"})
+
+        server.fault = busy
+        opened(server.url)
+        assert times[1] - times[0] >= 1
+
+    def test_not_where_the_server_asks_for_an_hour(self, server):
+        server.fault = lambda number, handler: refused(handler, 503, {"Retry-After": "3600"})
+        with pytest.raises(InputError, match="asks to be left alone for 3600 s"):
+            opened(server.url)
+
+    def test_ends_when_the_server_stays_busy(self, server):
+        server.fault = lambda number, handler: refused(handler, 503)
+        with pytest.raises(InputError, match="no answer in 6 attempts: it answers 503"):
+            opened(server.url)
+
+    def test_not_after_a_stall(self, server):
+        server.fault = lambda number, handler: stalled(handler, 1.0)
+        started = time.monotonic()
+        with pytest.raises(InputError, match=r"no answer within 0.2 s \(predictor-timeout\)"):
+            opened(server.url, timeout=0.2)
+        assert time.monotonic() - started < 1
+
+
+class TestAServerThatCannotBeTrusted:
+    @pytest.mark.parametrize(
+        "swapped",
+        [
+            lambda scores: scores[::-1],
+            lambda scores: np.roll(scores, 1, axis=0),
+            lambda scores: scores[[1, 0, *range(2, len(scores))]] if len(scores) > 1 else scores,
+            lambda scores: np.random.default_rng(len(scores)).permutation(scores),
+        ],
+        ids=["reversed", "rolled", "first two", "shuffled"],
+    )
+    @pytest.mark.parametrize("begins", [0, OPENING + 2, OPENING + 5], ids="at {}".format)
+    def test_that_mixes_up_its_predictions_is_noticed(self, server, cache, swapped, begins):
+        server.values = lambda number, scores: swapped(scores) if number >= begins else scores
+
+        def asked_for_long():
+            model = opened(server.url, cache)
+            for degrees in range(20):
+                model.predict(IMAGES, Pose(degrees, 0, 0))
+
+        with pytest.raises((BackendLostError, InputError), match="mixes up"):
+            asked_for_long()
+        server.values = lambda number, scores: scores
+        model = opened(server.url, cache)
+        plain = opened(server.url)
+        for degrees in range(3):
+            found, right = (each.predict(IMAGES, Pose(degrees, 0, 0)).logits for each in (model, plain))
+            np.testing.assert_array_equal(found, right)
+
+    def test_that_mixes_up_labels_is_noticed(self, server):
+        server.model = lambda images: by_tiles(images).argmax(axis=1)
+        server.metadata["outputs"] = []
+        server.values = lambda number, labels: labels[::-1]
+        with pytest.raises((BackendLostError, InputError), match="mixes up"):
+            opened(server.url).predict(IMAGES)
+
+    @pytest.mark.parametrize("named", [True, False], ids=["named in answers", "in metadata alone"])
+    def test_whose_version_changes_ends_the_run(self, server, cache, named):
+        server.names_version = named
+        model = opened(server.url, cache)
+        turned = []
+
+        def deploy(number, handler):
+            turned.append(number)
+            if len(turned) == 4:
+                server.version, server.model = "2", lambda images: -by_tiles(images)
+
+        server.fault = deploy
+        with pytest.raises(BackendLostError, match="changed during the run"):
+            model.predict(IMAGES, MOVED)
+        with pytest.raises(BackendLostError, match="changed during the run"):
+            model.predict(IMAGES.take(torch.arange(3)), MOVED)
+        server.fault = lambda number, handler: False
+        again = opened(server.url, cache)
+        np.testing.assert_array_equal(again.predict(IMAGES).logits, -expected())
+        assert again.sha256 != model.sha256
+
+    def test_whose_model_changes_under_one_version_ends_the_run(self, server, cache):
+        opened(server.url, cache).predict(IMAGES)
+        server.model = lambda images: -by_tiles(images)
+        with pytest.raises(InputError, match=r"otherwise than in an earlier run.*cache --clear"):
+            opened(server.url, cache)
+
+    def test_that_answers_at_random_is_noticed(self, server):
+        random = np.random.default_rng(0)
+        server.values = lambda number, scores: random.permutation(scores.T).T
+        with pytest.raises((BackendLostError, InputError), match="otherwise when"):
+            opened(server.url).predict(IMAGES)
+
+
+class TestWhatIsKept:
+    def test_all_that_was_answered_when_the_server_went_away(self, server, cache):
+        model = opened(server.url, cache, batch=10)
+        before, asked = len(server.images), len(server.batches)
+        server.fault = lambda number, handler: number > asked + 10 and dropped(handler)
+        with pytest.raises(BackendLostError, match=r"no answer in 6 attempts.*is kept; run again"):
+            model.predict(IMAGES, MOVED)
+        answered = set(server.images[before:])
+        server.fault = lambda number, handler: False
+        server.images.clear()
+        found = opened(server.url, cache, batch=10).predict(IMAGES, MOVED).logits
+        asked = [each for each in server.images if each in answered]
+        np.testing.assert_array_equal(found, opened(server.url).predict(IMAGES, MOVED).logits)
+        assert len(answered) >= 70
+        assert len(asked) <= 2, "an image or two to confirm"
+
+    def test_nothing_is_asked_for_again_by_the_next_run(self, server, cache):
+        opened(server.url, cache).predict(IMAGES)
+        server.images.clear()
+        model = opened(server.url, cache)
+        np.testing.assert_array_equal(model.predict(IMAGES).logits, expected())
+        assert len(server.images) == 1 + 4 + 4, "the probes"
+
+    def test_nothing_without_a_version(self, server, cache):
+        server.version = None
+        opened(server.url, cache).predict(IMAGES)
+        assert not list(cache.folder.rglob("*.*"))
+        server.images.clear()
+        model = opened(server.url, cache)
+        model.predict(IMAGES)
+        asked = len(server.images)
+        assert asked >= 200
+        model.predict(IMAGES)
+        assert len(server.images) == asked, "within a run nothing is asked twice"
+
+    def test_answers_of_two_processes_at_once(self, server, cache):
+        def ask(batch):
+            np.testing.assert_array_equal(opened(server.url, cache, batch=batch).predict(IMAGES).logits, expected())
+
+        threads = [threading.Thread(target=ask, args=(batch,)) for batch in (16, 7, 50)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        ask(20)
+
+    @pytest.mark.parametrize("damage", [b"", b"x" * 5_000, None], ids=["empty", "text", "bits"])
+    def test_a_damaged_file_is_begun_anew(self, server, cache, damage):
+        opened(server.url, cache).predict(IMAGES)
+        for each in cache.folder.rglob("*.f32"):
+            each.unlink()
+        (kept,) = cache.folder.rglob("*.sqlite")
+        content = bytearray(kept.read_bytes())
+        content[5_000::97] = b"\xff" * len(content[5_000::97])
+        kept.write_bytes(content if damage is None else damage)
+        np.testing.assert_array_equal(opened(server.url, cache).predict(IMAGES).logits, expected())
+
+    def test_nothing_where_the_folder_cannot_be_written(self, server, tmp_path):
+        (tmp_path / "file").write_text("")
+        model = opened(server.url, PredictionCache(tmp_path / "file"))
+        np.testing.assert_array_equal(model.predict(IMAGES).logits, expected())
+
+
+def test_a_server_that_comes_and_goes_never_gives_a_wrong_answer(cache):
+    random = np.random.default_rng(0)
+    with inference_server() as first:
+        port = first.address[1]
+    asked, answered, found = [], set(), None
+    for _ in range(40):
+        with inference_server(port=port) as served:
+            until = random.integers(4, 16)
+            served.fault = lambda number, handler, until=until: number >= until and dropped(handler)
+            with suppress(BackendLostError, InputError):
+                found = opened(served.url, cache, batch=10).predict(IMAGES).logits
+            asked += [each for each in served.images if each in answered]
+            answered |= set(served.images)
+        if found is not None:
+            break
+    np.testing.assert_array_equal(found, expected())
