@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base import locked
 from harness.base.errors import InputError
-from harness.base.files import hash_of_file, write_all_or_none
+from harness.base.files import hash_of_file
+from harness.base.outputs import CHECKS, PANEL, PANEL_PREDICTIONS, Output, write_together
 from harness.calibration.measure import measure_panel
 from harness.calibration.outliers import check_panel
 from harness.calibration.panel import panel_at_hand, read_panel
@@ -28,7 +29,8 @@ from harness.checks.slices import SLICE
 from harness.networks import NetworkOptions
 from harness.networks.running import BackendOptions
 from harness.run.budget import seconds_in
-from harness.run.request import model_spec
+from harness.run.inputs import inputs_of_run
+from harness.run.request import model_spec, request_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -124,12 +126,15 @@ def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | N
     """
     checks = read_checks(request.checks_path)
     paths = (request.panel_path(checks), _predictions_path(request, checks))
+    outputs = _outputs(request, *paths)
+    for output in outputs:
+        output.expect_own()
     before = {path: hash_of_file(path) for path in paths}
     measured = measured_panel(request, expect_own=request.panel is None, on_fit=on_fit)
     before[request.checks_path] = measured.checks.sha256
     check_panel(measured.panel)
     calibrated = thresholds_of(measured.panel, measured.checks.budgets, by_hand=by_hand(measured.checks))
-    _write(measured, calibrated, before, panel_path=paths[0], predictions_path=paths[1])
+    _write(measured, calibrated, before, outputs)
     has_value = {item.check.id for item in calibrated}
     new, old = measured.predictions, measured.earlier
     return Calibration(
@@ -267,6 +272,18 @@ def _predictions_path(request: CalibrationRequest, checks: ChecksFile) -> Path:
     return (checks.panel_predictions if own else None) or path.with_suffix(".predictions.json")
 
 
+def _outputs(request: CalibrationRequest, panel: Path, predictions: Path) -> tuple[Output, Output, Output]:
+    """Return the files of panel, predictions and checks; no other file that a calibration reads is replaced."""
+    gate = request_of(request.gate_options, tests=request.checks_path.parent)
+    read = inputs_of_run(replace(gate, checks=request.checks_path), more=request.checkpoints)
+    others = read.without([panel, predictions, request.checks_path])
+    return (
+        Output(panel, PANEL, others),
+        Output(predictions, PANEL_PREDICTIONS, others),
+        Output(request.checks_path, CHECKS, others),
+    )
+
+
 def _about(panel: Panel, calibrated: Sequence[Calibrated]) -> str:
     """Return whose thresholds these are and, where they are provisional, what a third network would gain."""
     count = len(panel.models)
@@ -284,16 +301,15 @@ def _write(
     measured: MeasuredPanel,
     calibrated: Sequence[Calibrated],
     before: dict[Path, str | None],
-    *,
-    panel_path: Path,
-    predictions_path: Path,
+    outputs: tuple[Output, Output, Output],
 ) -> None:
-    """Write thresholds, panel and predictions together.
+    """Write panel, predictions and thresholds together, into these `outputs`.
 
     Raises `InputError`, and writes nothing, when a file is not what it was `before`, and for thresholds and checks that
     no checks file can have.
     """
     predictions, checks = measured.predictions, measured.checks
+    panel_path, predictions_path = (output.path for output in outputs[:2])
     panel = measured.panel.with_multipliers({item.check.id: item.k for item in calibrated}, before=_there(panel_path))
     date = datetime.now(UTC).date().isoformat()
     seeds = [model.seed for model in panel.models]
@@ -320,8 +336,8 @@ def _write(
             )
         rows = with_thresholds(checks.path.read_text(encoding="utf-8"), list(calibrated), recipe=recipe, date=date)
         _expect_readable(rows, checks.path)
-        kept = {predictions_path: predictions.as_bytes()} if predictions else {}
-        write_all_or_none({**kept, panel_path: panel.as_bytes(), checks.path: rows.encode()})
+        kept = {outputs[1]: predictions.as_bytes()} if predictions else {}
+        write_together({**kept, outputs[0]: panel.as_bytes(), outputs[2]: rows.encode()})
 
 
 def _there(path: Path) -> Panel | None:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.base import outputs
 from harness.base.errors import InputError
-from harness.base.files import write_all_or_none, write_atomically
+from harness.base.files import write_all_or_none
 from harness.base.settings import options_of
 from harness.calibration.ci_workflow import WORKFLOW, workflow
 from harness.calibration.samples import fit_for, with_samples
@@ -250,7 +251,7 @@ def _with_samples(request: InitRequest, checks: Path) -> Plan:
     if fit.samples:
         known = read_checks(checks).data.samples
         lines = samples_in_toml({**known, **fit.samples}, fit)
-        write_atomically(checks, with_samples(checks.read_text("utf-8"), lines).encode())
+        outputs.Output(checks, outputs.CHECKS).write(with_samples(checks.read_text("utf-8"), lines).encode())
     return fit
 
 

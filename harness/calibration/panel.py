@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.base.errors import InputError
-from harness.base.files import read_regular, write_atomically
+from harness.base.files import read_regular
+from harness.base.outputs import PANEL, Output
 from harness.base.records import as_plain, read_record, record, refusal_of_schema
 from harness.measures.metric import Unit, unpacked
 from harness.measures.panel.threshold import PanelCheck
@@ -123,7 +124,7 @@ class Panel:
 
     def write(self, path: Path) -> None:
         """Write the panel as JSON, complete or not at all."""
-        write_atomically(path, self.as_bytes())
+        Output(path, PANEL).write(self.as_bytes())
 
     def as_bytes(self) -> bytes:
         """Return what `write` writes."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from harness.base import locked, user_folder, write_atomically
 from harness.base.decisive import decisive_files
 from harness.base.errors import InputError
+from harness.base.outputs import CHECKS, Output
 from harness.calibration.measure import kept_or_made
 from harness.calibration.recording import Recording, recorded
 from harness.measures.panel.collection import (
@@ -154,6 +155,6 @@ def share(checks: Path, new: PanelPredictions, old: PanelPredictions) -> list[st
             continue
         with locked(path.resolve()):
             content = path.read_bytes().replace(old.sha256.encode(), new.sha256.encode())
-            write_atomically(path.resolve(), content)
+            Output(path, CHECKS).write(content)
         lines.append(f"{path}: shares the panel predictions, and names the new file now; its thresholds stay")
     return lines

@@ -8,9 +8,10 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.base import locked, write_atomically
+from harness.base import locked
 from harness.base.errors import InputError
 from harness.base.files import hash_of_file
+from harness.base.outputs import CHECKS, Output
 from harness.checks import read_checks
 from harness.run.budget import Plan, samples_in_toml
 from harness.run.execute import execute
@@ -52,7 +53,7 @@ def choose_samples(
     with locked(checks.path):
         if hash_of_file(checks.path) != checks.sha256:
             raise InputError(f"{checks.path}: changed while its samples were chosen, nothing was written; run it again")
-        write_atomically(checks.path, content)
+        Output(checks.path, CHECKS).write(content)
     return read_checks(checks.path)
 
 

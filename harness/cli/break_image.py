@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from harness.base.errors import printable
-from harness.cli.options import FILE, MODEL, NEGATIVE, OK, Command, json_option, setting_options, values
+from harness.cli.options import FILE, MODEL, NEGATIVE, OK, REPORTS, Command, json_option, setting_options, values
 from harness.run.model_settings import MODEL_SETTINGS, ModelSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command(
@@ -31,23 +34,27 @@ from harness.run.model_settings import MODEL_SETTINGS, ModelSettings
 @json_option
 def break_command(checkpoint: Path | str, image: int | None, output: Path | None, *, as_json: bool) -> int:
     """Find how little it takes."""
-    from harness.base import write_atomically
+    from harness.base.outputs import PICTURE, Output
     from harness.report import breaking as shown
     from harness.run.breaking import BreakRequest, break_image, survival
+    from harness.run.inputs import inputs_of_command
 
     request = BreakRequest(checkpoint, image, ModelSettings.of(values()))
+    path = output or REPORTS / ("survival.png" if image is None else f"break-{image}.png")
+    picture = Output(path, PICTURE, inputs_of_command([checkpoint], request.model), within=REPORTS)
+    picture.expect_own()
     if image is None:
-        curves, path = survival(request), output or Path("reports/survival.png")
-        write_atomically(path, shown.survival_png(curves))
+        curves = survival(request)
+        picture.write(shown.survival_png(curves))
         said = {"images": curves.images, "paths": curves.paths, "picture": str(path)}
         _print(said, [*shown.survival_lines(curves), f"picture: {path}"], as_json=as_json)
         return OK
-    done, path = break_image(request), output or Path(f"reports/break-{image}.png")
+    done = break_image(request)
     said, lines = shown.broken_image_json(done), shown.broken_image_lines(done)
     if not done.by:
         _print({**said, "picture": None}, lines, as_json=as_json)
         return NEGATIVE
-    write_atomically(path, shown.broken_image_png(done))
+    picture.write(shown.broken_image_png(done))
     _print({**said, "picture": str(path)}, [*lines, f"picture: {path}"], as_json=as_json)
     return OK
 

@@ -14,6 +14,7 @@ from harness.cli.options import (
     FILE,
     MODEL,
     OK,
+    REPORTS,
     Command,
     checks_option,
     json_option,
@@ -79,20 +80,28 @@ def _reproduce(paths: Sequence[Path | str], *more: str) -> str:
 
 def _compare_two(checkpoints: tuple[Path | str, ...], output: Path, failures: Path | None, *, as_json: bool) -> int:
     """Compare two checkpoints by their predictions."""
-    from harness.base import write_atomically
+    from harness.base.outputs import PAGE, Output, table_kind
     from harness.report.comparison import comparison_lines
     from harness.report.exports import changes_csv
     from harness.report.html import comparison_page
     from harness.run.comparison import ComparisonRequest, compare
+    from harness.run.inputs import inputs_of_command
 
     candidate, *others = checkpoints
     request = ComparisonRequest(candidate, next(iter(others), None), ModelSettings.of(values()))
+    inputs = inputs_of_command(request.paths, request.model)
+    page = Output(output, PAGE, inputs, within=REPORTS)
+    changes, others = table_kind("a table of changes", "kind,change,image"), inputs.and_more([output])
+    table = failures and Output(failures, changes, others, within=REPORTS)
+    page.expect_own()
+    if table:
+        table.expect_own()
     done = compare(request)
     facts = {**done.facts, "reproduce": _reproduce(request.paths)}
     changed = done.changed.as_json()
-    write_atomically(output, comparison_page(done.overview, changed, facts, done.thumbnails).encode())
-    if failures:
-        write_atomically(failures, changes_csv(done.failure_changes()).encode())
+    page.write(comparison_page(done.overview, changed, facts, done.thumbnails).encode())
+    if table:
+        table.write(changes_csv(done.failure_changes()).encode())
     if as_json:
         print(json.dumps({**done.overview.as_plain(), "flips": changed, "page": str(output)}))
         return OK
@@ -105,9 +114,10 @@ def _compare_two(checkpoints: tuple[Path | str, ...], output: Path, failures: Pa
 
 def _compare_many(paths: tuple[Path | str, ...], checks_path: Path, output: Path, *, as_json: bool) -> int:
     """Rank the checkpoints by the gate, print the ranking, and write its page."""
-    from harness.base import write_atomically
+    from harness.base.outputs import PAGE, Output
     from harness.base.settings import options_of
     from harness.report.ranking import ranking_lines, ranking_page, ranking_rows
+    from harness.run.inputs import inputs_of_command
     from harness.run.ranking import RankingRequest, rank
     from harness.run.request import joined
     from harness.run.settings import option_of_pytest
@@ -119,13 +129,16 @@ def _compare_many(paths: tuple[Path | str, ...], checks_path: Path, output: Path
     )
     # What the project's configuration says of the network, and what is said here.
     network = project_request(checks_path, passed).network_options
+    settings = ModelSettings.of(values())
+    page = Output(output, PAGE, inputs_of_command(paths, settings, checks=checks_path), within=REPORTS)
+    page.expect_own()
     candidates = rank(RankingRequest(paths, checks_path, network, tuple(joined(passed))))
     facts = {
         **{one.name: f"{one.path} ({one.sha256[:12]})" for one in candidates},
         "checks": str(checks_path),
         "reproduce": _reproduce(paths, "--checks", str(checks_path)),
     }
-    write_atomically(output, ranking_page(candidates, facts).encode())
+    page.write(ranking_page(candidates, facts).encode())
     if as_json:
         titles, *rows = ranking_rows(candidates)
         told = [

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from harness.base.errors import printable
-from harness.cli.options import FILE, MODEL, OK, Command, json_option, setting_options, values
+from harness.cli.options import FILE, MODEL, OK, REPORTS, Command, json_option, setting_options, values
 from harness.run.model_settings import MODEL_SETTINGS, ModelSettings
 
 
@@ -84,14 +84,21 @@ def evaluate_command(
     as_json: bool,
 ) -> int:
     """Evaluate a checkpoint."""
-    from harness.base import write_atomically
-    from harness.report.evaluation import evaluation_files, evaluation_json, evaluation_lines
+    from harness.base.outputs import Output
+    from harness.report.evaluation import FILES, evaluation_files, evaluation_json, evaluation_lines
     from harness.run.evaluation import EvaluationRequest, evaluate
+    from harness.run.inputs import inputs_of_command
 
+    settings = ModelSettings.of(values())
+    inputs = inputs_of_command([checkpoint, predictions_path], settings)
+    outputs = {name: Output(output / name, kind, inputs, within=REPORTS) for name, kind in FILES.items()}
+    if failures or label_errors:
+        for each in outputs.values():
+            each.expect_own()
     done = evaluate(
         EvaluationRequest(
             checkpoint,
-            ModelSettings.of(values()),
+            settings,
             on_grid=on_grid,
             failures=failures,
             pairs=pairs,
@@ -102,8 +109,8 @@ def evaluate_command(
     )
     for note in done.notes:
         print(f"note: {note}", file=sys.stderr)
-    for path, content in evaluation_files(done, output).items():
-        write_atomically(path, content)
+    for name, content in evaluation_files(done).items():
+        outputs[name].write(content)
     if as_json:
         print(json.dumps(evaluation_json(done, output, classes=classes)))
     else:

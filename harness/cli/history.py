@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from harness.base.errors import InputError, printable
-from harness.cli.options import FILE, OK, Command, json_option
+from harness.cli.options import FILE, OK, REPORTS, Command, json_option
 
 
 @click.command(
@@ -31,7 +31,7 @@ from harness.cli.options import FILE, OK, Command, json_option
 @json_option
 def history_command(file: Path, last: int, output: Path, *, as_json: bool) -> int:
     """Print and draw a history."""
-    from harness.base import write_atomically
+    from harness.base.outputs import PAGE, Inputs, Output
     from harness.base.records import as_plain
     from harness.report.history import history_lines, history_page
     from harness.run.history import read_history
@@ -43,12 +43,14 @@ def history_command(file: Path, last: int, output: Path, *, as_json: bool) -> in
             f"{file}: there is no such file; runs of the gate leave their line where --stress-history says, by "
             f"default in reports/history.jsonl, and in CI only if it is given"
         )
+    page = Output(output, PAGE, Inputs((file,)), within=REPORTS)
+    page.expect_own()
     known = read_history(file)
     for line in known.damaged:
         print(f"warning: {printable(line)}", file=sys.stderr)
     if not known.lines:
         raise InputError(f"{file}: no run of the gate is in it")
-    write_atomically(output, history_page(known, source=str(file), last=last).encode())
+    page.write(history_page(known, source=str(file), last=last).encode())
     if as_json:
         runs = [as_plain(line) for line in known.lines]
         print(json.dumps({"runs": runs, "damaged": known.damaged, "page": str(output)}))

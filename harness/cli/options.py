@@ -35,6 +35,8 @@ class _Model(click.ParamType["Path | str"]):
 
 
 MODEL = _Model()
+REPORTS = Path("reports")
+"""The folder of outputs that no option names; no link in it is followed."""
 _VALUES, _PASSED_ON = "harness.values", "harness.passed_on"
 
 

@@ -78,16 +78,16 @@ def train_command(destination: Path, preset: str, data_dir: Path | None, *, augm
     """Train a checkpoint."""
     from dataclasses import asdict
 
-    from harness.report.figures import training_curves
+    from harness.report.figures import as_png, training_curves
     from harness.run.checkpoint_files import TrainRequest, train_checkpoint, training_config
 
     found = values()
     fields = {setting.argument: found.get(setting.name) for setting in RECIPE_SETTINGS}
     config = training_config(preset, augment=augment, values=fields, arguments=found["model-arg"])
-    done = train_checkpoint(TrainRequest(destination, config, data_dir, found["device"]))
-    curves_path = destination.with_suffix(".curves.png")
+    request = TrainRequest(destination, config, data_dir, found["device"])
+    done = train_checkpoint(request)
     epochs = [asdict(epoch) for epoch in done.epochs]
-    training_curves({destination.stem: epochs}, kept=done.best.epoch).savefig(curves_path, dpi=100)
+    request.curves.write(as_png(training_curves({destination.stem: epochs}, kept=done.best.epoch)))
     best = f"best epoch {done.best.epoch} of {len(epochs)}, validation accuracy {done.best.validation_accuracy:.4f}"
-    print(f"{destination}: {best}\nhistory: {done.history_path}\ncurves: {curves_path}")
+    print(f"{destination}: {best}\nhistory: {done.history_path}\ncurves: {request.curves.path}")
     return OK

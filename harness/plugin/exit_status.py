@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.base.errors import InputError, Interruption, end_copy, printable, without_secrets, writable
-from harness.base.files import write_atomically
 from harness.plugin.sinks import leave
 from harness.report.agreement import agreed_verdict
-from harness.report.files import not_written, write_refusal, write_reports
+from harness.report.files import not_written, report_file, write_refusal, write_reports
 from harness.report.refusal import Refusal
 from harness.run.execute import answer
 from harness.run.status import INTERRUPTED, NOT_JUDGED, PAGE
@@ -93,7 +92,7 @@ class Ending:
         folder = self.run.request.reports_folder
         try:
             write_reports(outcome, folder, paged=self.run.paged)
-        except OSError as error:
+        except (OSError, InputError) as error:
             pytest.exit(not_written(folder, error), returncode=NOT_JUDGED)
         self.run.unfinished = False
         leave(self.run)
@@ -157,8 +156,8 @@ def write_page_whole(config: pytest.Config, folder: Path) -> None:
 
     def write(page: str) -> None:
         try:
-            write_atomically(folder / PAGE, writable(page).encode())
-        except OSError as error:  # Here, any other exception would end pytest with 1, as if the model were worse.
+            report_file(folder, PAGE).write(writable(page).encode())
+        except (OSError, InputError) as error:  # Here, any other exception would end pytest with 1, as if the model were worse.
             pytest.exit(not_written(folder, error), returncode=NOT_JUDGED)
 
     for plugin in config.pluginmanager.get_plugins():

@@ -8,10 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError, foreign_code, printable
+from harness.base.outputs import HISTORY, Output
 from harness.run.history import History, append_run, read_history
+from harness.run.inputs import inputs_of_run
 from harness.run.outcome import line_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.plugin.run import GateRun
     from harness.run.outcome import Outcome
     from harness.run.request import RunRequest
@@ -23,6 +27,11 @@ def expect_to_leave(request: RunRequest) -> None:
     Which is better known before a run than after.
     """
     path = request.history_path
+    if request.history is not None and path is not None:
+        try:
+            history_of(request, path).expect_own()
+        except InputError as error:
+            raise InputError(error.message, setting="history") from None
     if request.history is not None and path is not None and path.exists():
         read_history(path)
         if not os.access(path, os.W_OK):
@@ -34,11 +43,17 @@ def expect_to_leave(request: RunRequest) -> None:
         )
 
 
+def history_of(request: RunRequest, path: Path) -> Output:
+    """Return the history at a path as an output of this run."""
+    return Output(path, HISTORY, inputs_of_run(request), within=request.reports_folder)
+
+
 def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
     """Return the outcome with the runs before it, and with what of their file cannot be read among its remarks."""
     if request.history_path is None or request.record is not None:
         return outcome
     try:
+        history_of(request, request.history_path).expect_own()
         before = read_history(request.history_path)
     except InputError as error:  # It could be, when the run began.
         before = History((), (str(error),))
@@ -56,9 +71,10 @@ def leave(run: GateRun) -> None:
         return
     if request.history_path is not None and outcome.history is not None:
         try:
-            append_run(request.history_path, outcome.history.lines[-1])
-        except OSError as error:
-            _tell(run, f"history: this run left no line in {request.history_path} ({error.strerror or error})")
+            append_run(history_of(request, request.history_path), outcome.history.lines[-1])
+        except (OSError, InputError) as error:
+            said = getattr(error, "strerror", None) or error
+            _tell(run, f"history: this run left no line in {request.history_path} ({said})")
     if request.mlflow is not None:
         from harness.report.mlflow_run import log_run
 

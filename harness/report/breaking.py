@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from harness.report.example_pictures import answered, as_png, marked, strip
+from harness.report.figures import as_png as figure_as_png
 from harness.report.figures import survival_curves
 
 if TYPE_CHECKING:
@@ -47,9 +47,7 @@ def broken_image_lines(done: BrokenImage) -> list[str]:
 
 def survival_png(done: Survival) -> bytes:
     """Return the survival curves as PNG."""
-    picture = BytesIO()
-    survival_curves(done.curves).savefig(picture, dpi=100, format="png")
-    return picture.getvalue()
+    return figure_as_png(survival_curves(done.curves))
 
 
 def survival_lines(done: Survival) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from harness.base.outputs import Kind, table_kind
 from harness.base.records import as_plain
 from harness.report.exports import failures_csv, failures_markdown, persistent_csv, scores_csv, scores_rows
 from harness.report.failures import confusions_rows
@@ -21,8 +22,18 @@ _FAILURE_FILES = ("failures.csv", "persistent.csv", "classes.csv", "failures.md"
 _LABEL_ERRORS_FILE = "label_errors.csv"
 
 
-def evaluation_files(done: Evaluation, folder: Path) -> dict[Path, bytes]:
-    """Return the contents of the files of an evaluation by their paths in the folder: tables of failures and labels."""
+FILES = {
+    "failures.csv": table_kind("a table of failures", "kind,seen,image"),
+    "persistent.csv": table_kind("a table of persistent failures", "image,true,taken for"),
+    "classes.csv": table_kind("a table of classes", "class,precision,recall"),
+    "failures.md": Kind("a list of failures", rb"# Failures of "),
+    _LABEL_ERRORS_FILE: table_kind("a table of suspected label errors", "image,label,reference answer"),
+}
+"""The kind of each file that an evaluation may leave, by its name."""
+
+
+def evaluation_files(done: Evaluation) -> dict[str, bytes]:
+    """Return the contents of the files of an evaluation by their names: tables of failures and labels."""
     texts: dict[str, str] = {}
     if done.failures:
         tables, persistent = done.failures.tables, done.failures.persistent
@@ -35,7 +46,7 @@ def evaluation_files(done: Evaluation, folder: Path) -> dict[Path, bytes]:
         texts = dict(zip(_FAILURE_FILES, contents, strict=True))
     if done.label_errors and done.label_errors.found:
         texts[_LABEL_ERRORS_FILE] = label_errors_csv(done.label_errors.found, done.clean)
-    return {folder / name: text.encode() for name, text in texts.items()}
+    return {name: text.encode() for name, text in texts.items()}
 
 
 def evaluation_json(done: Evaluation, folder: Path, *, classes: bool) -> dict[str, Any]:

@@ -6,6 +6,7 @@ A model has a colour, marker and line of its own. Blue and vermilion are not amo
 from __future__ import annotations
 
 import functools
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from harness.checks.roles import role_title
@@ -254,3 +255,10 @@ def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], *, k
     picture.axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     picture.axes[0].legend(fontsize=9)
     return picture
+
+
+def as_png(picture: Figure) -> bytes:
+    """Return a figure as the content of a PNG file."""
+    content = BytesIO()
+    picture.savefig(content, dpi=100, format="png")
+    return content.getvalue()

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError, writable
-from harness.base.files import write_atomically
+from harness.base.outputs import MARKER, REPORT_JSON, REPORT_MARKDOWN, REPORT_PAGE, Output
 from harness.report.agreement import page_says
 from harness.report.refusal import Refusal, bare_page
 from harness.run.status import PAGE, REPORT, REPORTS, SUMMARY
@@ -21,11 +21,19 @@ UNFINISHED = "stress.unfinished"
 """The file that is in the folder of the reports as long as a run has no verdict."""
 
 
+_KINDS = {PAGE: REPORT_PAGE, REPORT: REPORT_JSON, SUMMARY: REPORT_MARKDOWN, UNFINISHED: MARKER}
+
+
+def report_file(folder: Path, name: str) -> Output:
+    """Return a file of a run in the folder of its reports as an output."""
+    return Output(folder / name, _KINDS[name], within=folder)
+
+
 def forget(folder: Path) -> None:
     """Remove the reports of an earlier run, where there are any and they can be removed."""
     for name in REPORTS:
-        with suppress(OSError):
-            (folder / name).unlink(missing_ok=True)
+        with suppress(OSError, InputError):
+            report_file(folder, name).remove()
 
 
 def begin(folder: Path, *, marked: bool) -> None:
@@ -39,10 +47,10 @@ def begin(folder: Path, *, marked: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder):
             pass
-        for name in REPORTS:
-            (folder / name).unlink(missing_ok=True)
+        for name in (*REPORTS, UNFINISHED):
+            report_file(folder, name).remove()
         if marked:
-            (folder / UNFINISHED).write_text("A run of the gate has begun, and has not come to a verdict.\n", "utf-8")
+            report_file(folder, UNFINISHED).write(b"A run of the gate has begun, and has not come to a verdict.\n")
         answer(reports=folder)
     except OSError as error:
         raise InputError(not_written(folder, error)) from None
@@ -50,8 +58,8 @@ def begin(folder: Path, *, marked: bool) -> None:
 
 def unmark(folder: Path) -> None:
     """Remove the mark of a run without a verdict."""
-    with suppress(OSError):
-        (folder / UNFINISHED).unlink(missing_ok=True)
+    with suppress(OSError, InputError):
+        report_file(folder, UNFINISHED).remove()
 
 
 def write_reports(outcome: Outcome, folder: Path, *, paged: bool = False) -> None:
@@ -62,10 +70,10 @@ def write_reports(outcome: Outcome, folder: Path, *, paged: bool = False) -> Non
     from harness.report.text import as_json, markdown
 
     record, summary = as_json(outcome), markdown(outcome)
-    write_atomically(folder / SUMMARY, writable(summary).encode())
+    report_file(folder, SUMMARY).write(writable(summary).encode())
     if paged and not page_says(folder, run=outcome.run, verdict=outcome.verdict):
-        write_atomically(folder / PAGE, writable(_bare_page_of(outcome, folder)).encode())
-    write_atomically(folder / REPORT, record.encode())
+        report_file(folder, PAGE).write(writable(_bare_page_of(outcome, folder)).encode())
+    report_file(folder, REPORT).write(record.encode())
     unmark(folder)
 
 
@@ -90,14 +98,14 @@ def write_refusal(refusal: Refusal, folder: Path) -> None:
     forget(folder)  # On a full disk, what stands there now takes the room of what is to be said.
     with suppress(Exception):  # Without memory there is no report at all, and none that says `pass`.
         for name, content in refusal.contents().items():
-            with suppress(OSError):
-                write_atomically(folder / name, content)
+            with suppress(OSError, InputError):
+                report_file(folder, name).write(content)
                 unmark(folder)
 
 
-def not_written(folder: Path, error: OSError) -> str:
+def not_written(folder: Path, error: OSError | InputError) -> str:
     """Say why reports cannot be written, and what helps."""
     return (
-        f"reports cannot be written to {folder}: {error.strerror or error}; "
+        f"reports cannot be written to {folder}: {getattr(error, 'strerror', None) or error}; "
         "make room there, or name another folder with --stress-reports"
     )

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError
 from harness.base.files import hash_of_file, locked
+from harness.base.outputs import CHECKPOINT, Output
 from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
+from harness.run.inputs import inputs_of_run
 from harness.run.request import RunRequest, request_of
 
 if TYPE_CHECKING:
@@ -76,6 +78,9 @@ def accept(request: AcceptRequest, *, judge: Callable[[RunRequest], RunResult]) 
 
     Raises `InputError` for an inconclusive run, and for files that change meanwhile.
     """
+    others = {role: path for role, path in request.run.roles.items() if role != "incumbent"}
+    read = inputs_of_run(replace(request.run, roles={**others, "incumbent": "none"}))
+    Output(request.incumbent, CHECKPOINT, read).expect_own()
     # Two acceptances at a time would compare with the same incumbent, and read each other's reports.
     with locked(request.run.reports_folder), locked(request.incumbent):
         return _accept_alone(request, judge)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import InputError
+from harness.base.outputs import CHECKPOINT, CURVES, Inputs, Output
 from harness.base.progress import Progress
 from harness.data.fashion_mnist import CLASSES
 from harness.inference import pick_device
@@ -13,6 +14,7 @@ from harness.networks import training
 from harness.networks.builders import parse_arguments
 from harness.networks.checkpoints import Choice, Record, load_checkpoint, save_checkpoint
 from harness.networks.training import PRESETS, Epoch, TrainingConfig, augmented, best_epoch, write_history
+from harness.networks.training.state import epochs_output
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +36,16 @@ class TrainRequest:
     def __post_init__(self) -> None:
         """Raise `InputError` for a name that is not of the native format."""
         _expect_native(self.destination)
+
+    @property
+    def output(self) -> Output:
+        """Return the checkpoint as an output."""
+        return Output(self.destination, CHECKPOINT, Inputs(() if self.data_dir is None else (self.data_dir,)))
+
+    @property
+    def curves(self) -> Output:
+        """Return the picture of the training's curves as an output."""
+        return Output(self.destination.with_suffix(".curves.png"), CURVES)
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,8 @@ def train_checkpoint(request: TrainRequest) -> Trained:
     from harness.data import load_fashion_mnist
 
     device, destination = pick_device(request.device), request.destination
+    for output in (request.output, request.curves, epochs_output(destination)):
+        output.expect_own()
     images = load_fashion_mnist("train", data_dir=request.data_dir)
     with Progress(total=None, unit="step", desc=f"training {destination.name}", mininterval=0.5) as bar:
 
@@ -103,6 +117,7 @@ class ConvertRequest:
 
 def convert_checkpoint(request: ConvertRequest) -> str:
     """Write a checkpoint in the native format, and return an aside on its file, if there is any."""
+    Output(request.destination, CHECKPOINT, Inputs((request.source,))).expect_own()
     checkpoint = load_checkpoint(request.source, choice=request.choice)
     record = checkpoint.record or Record(architecture=checkpoint.architecture, arguments={}, classes=CLASSES)
     save_checkpoint(request.destination, checkpoint.model, record)

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AwareDatetime, Field
 
 from harness.base.errors import InputError
-from harness.base.files import append_line, numbered_lines
+from harness.base.files import numbered_lines
 from harness.base.records import as_json, read_json, record, refusal_of_schema
 from harness.run.settings import HISTORY_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from harness.base.outputs import Output
 
 
 SCHEMA = 2
@@ -118,9 +120,12 @@ def failing_since(lines: Sequence[Line]) -> list[Since]:
     return sorted(found, key=lambda since: -since.runs)
 
 
-def append_run(path: Path, line: Line) -> None:
-    """Add the line of a run to a file, one process at a time; raises `OSError` where it cannot be written whole."""
-    append_line(path, as_json(line))
+def append_run(output: Output, line: Line) -> None:
+    """Add the line of a run to a file, one process at a time.
+
+    Raises `OSError` where it cannot be written whole, and `InputError` for a file that is no history.
+    """
+    output.append_line(as_json(line))
 
 
 def read_history(path: Path) -> History:

@@ -263,8 +263,7 @@ def test_a_report_that_cannot_be_written_leaves_no_report_that_says_pass(zoo, mo
             raise OSError(errno.ENOSPC, "No space left on device")
         write_atomically(path, content)
 
-    monkeypatch.setattr("harness.report.files.write_atomically", write)
-    monkeypatch.setattr("harness.plugin.exit_status.write_atomically", write)
+    monkeypatch.setattr("harness.base.outputs.write_atomically", write)
     expect_no_verdict(zoo, zoo.run(page=True), said="No space left on device")
     assert refused
 

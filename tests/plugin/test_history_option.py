@@ -85,7 +85,7 @@ def test_what_cannot_be_left_is_told_and_changes_no_verdict(zoo, monkeypatch):
     assert (result.ret, zoo.report()["verdict"]) == (0, "partial")
     result.stdout.fnmatch_lines(
         [
-            "*history: *history.jsonl: the history cannot be read (not a regular file)*",
+            "*history: *history.jsonl: is a folder, expected a file for a run history*",
             "*history: this run left no line in *history.jsonl (No space left on device)",
             "*MLflow: this run was not logged (no answer from tracking.example)",
         ]
@@ -96,7 +96,7 @@ def test_what_cannot_work_is_known_before_the_run(zoo, monkeypatch):
     (zoo.root / "folder").mkdir()
     result = zoo.run("--stress-history", "folder")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*folder: the history cannot be read (not a regular file)*"])
+    result.stderr.fnmatch_lines(["*folder: is a folder, expected a file for a run history*"])
     monkeypatch.setattr("harness.plugin.sinks.importlib.util.find_spec", lambda _: None)
     result = zoo.run("--stress-mlflow", "robustness")
     assert result.ret == 4

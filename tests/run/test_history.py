@@ -12,6 +12,7 @@ import pytest
 from outcomes import BROKEN, EMPTY, REPORTED, verdict
 
 from harness.base.errors import InputError
+from harness.base.outputs import HISTORY, Output
 from harness.base.records import as_json
 from harness.checks import Check, Threshold, Verdict
 from harness.perturb import Pose
@@ -80,7 +81,7 @@ def test_what_is_written_is_read_by_time(tmp_path):
     assert read_history(path) == History(())
     lines = [line("a", 2), line("b", 1, failing=("good",))]
     for each in lines:
-        append_run(path, each)
+        append_run(Output(path, HISTORY), each)
     assert read_history(path) == History((lines[1], lines[0]))
     assert path.read_text().count("\n") == 2
 
@@ -141,7 +142,7 @@ def test_a_damaged_line_is_named_and_skipped_and_stays(tmp_path, damage, said):
     assert message.startswith(f"{path}: line 2: ")
     assert said in message
     assert message.endswith("it is skipped and left as it is: mend it, or take it out of the file")
-    append_run(path, line("d"))
+    append_run(Output(path, HISTORY), line("d"))
     assert path.read_bytes().startswith(content + b"\n")
     assert read_history(path).damaged == known.damaged
 
@@ -155,7 +156,7 @@ def test_a_line_that_a_merge_doubled_is_one(tmp_path):
 def test_a_line_after_a_killed_writer_stands_alone(tmp_path):
     path = tmp_path / "history.jsonl"
     path.write_text('{"candidate": "half of')
-    append_run(path, line("a"))
+    append_run(Output(path, HISTORY), line("a"))
     known = read_history(path)
     assert known.lines == (line("a"),)
     assert len(known.damaged) == 1
@@ -182,12 +183,12 @@ def test_lines_of_processes_that_write_at_once_are_all_whole(tmp_path):
 
 def test_a_line_that_is_not_written_whole_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     path = tmp_path / "history.jsonl"
-    append_run(path, line("a"))
+    append_run(Output(path, HISTORY), line("a"))
     before = path.read_bytes()
     write = os.write
     monkeypatch.setattr("harness.base.files.os.write", lambda file, content: write(file, content[:20]))
     with pytest.raises(OSError, match="No space left"):
-        append_run(path, line("b", 1))
+        append_run(Output(path, HISTORY), line("b", 1))
     assert path.read_bytes() == before
 
 
@@ -195,15 +196,15 @@ def test_what_is_no_file_is_an_error(tmp_path):
     with pytest.raises(InputError, match="the history cannot be read"):
         read_history(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(OSError, match="not a regular file"):
-        append_run(tmp_path / "pipe", line("a"))
+    with pytest.raises(InputError, match="is no regular file"):
+        append_run(Output(tmp_path / "pipe", HISTORY), line("a"))
     assert Path(tmp_path / "pipe").is_fifo()
 
 
 def test_lines_of_version_0_1_are_skipped_and_named_once(tmp_path):
     path = tmp_path / "history.jsonl"
     for at in range(3):
-        append_run(path, line("a", day=at))
+        append_run(Output(path, HISTORY), line("a", day=at))
     path.write_text(path.read_text().replace('"schema":2', '"schema":1', 2))
     known = read_history(path)
     assert len(known.lines) == 1

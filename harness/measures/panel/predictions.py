@@ -14,7 +14,8 @@ import numpy as np
 from pydantic import Field
 
 from harness.base.errors import InputError, NotApplicableError, NotRecordedError
-from harness.base.files import read_regular, write_atomically
+from harness.base.files import read_regular
+from harness.base.outputs import PANEL_PREDICTIONS, Output
 from harness.base.records import as_plain, read_record, record, refusal_of_schema
 from harness.perturb import IDENTITY, PROTOCOL, in_words
 
@@ -173,7 +174,7 @@ class PanelPredictions:
 
     def write(self, path: Path) -> None:
         """Write a JSON file with packed tables, complete or not at all."""
-        write_atomically(path, self.as_bytes())
+        Output(path, PANEL_PREDICTIONS).write(self.as_bytes())
 
     def as_bytes(self) -> bytes:
         """Return the content that `write` writes."""

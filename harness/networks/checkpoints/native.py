@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.base.errors import InputError
-from harness.base.files import write_atomically
+from harness.base.outputs import CHECKPOINT, Output
 from harness.base.records import as_plain, read_json, record
 from harness.networks.checkpoints.files import COPY_AGAIN, CheckpointRefused, shown
 from harness.networks.checkpoints.tensors import StoredTensor, contiguous_stride, hash_stored, hash_tensors
@@ -181,8 +181,12 @@ def _tensors(entries: Mapping[str, Any], data: memoryview) -> dict[str, StoredTe
 
 
 def save_checkpoint(path: Path, model: nn.Module, record: Record) -> None:
-    """Write model and record to `path` in the native format; the file appears atomically, complete or not at all."""
+    """Write model and record to `path` in the native format; the file appears complete or not at all.
+
+    Raises `InputError` where another kind of file is there.
+    """
     from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_atomically(path, save(tensors, metadata={RECORD_KEY: record_text(record, hash_tensors(tensors))}))
+    content = save(tensors, metadata={RECORD_KEY: record_text(record, hash_tensors(tensors))})
+    Output(path, CHECKPOINT).write(content)

@@ -19,7 +19,7 @@ from harness.data import LabelledImages, split_validation
 from harness.data.images import unit_range
 from harness.networks.checkpoints import Record, save_checkpoint
 from harness.networks.process import keep_freed_buffers
-from harness.networks.training.state import Epoch, State, best_epoch, keep, resume, start
+from harness.networks.training.state import Epoch, State, best_epoch, keep, resume, start, state_output
 from harness.perturb import pose_each
 
 if TYPE_CHECKING:
@@ -56,27 +56,28 @@ def train(
     elsewhere = "" if device == "cpu" else f" {device}"
     named = f"{config.sha256()} {images.sha256} {torch.__version__}{elsewhere}"
     identity = hashlib.sha256(named.encode()).hexdigest()
-    resume_path = destination.parent / f".{destination.name}.resume"
+    kept = state_output(destination)
+    kept.expect_own()
     pixels, labels = unit_range(training.pixels).to(device), training.labels.to(device)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with _random_state_kept(torch.device(device)):
             state = start(config, steps=len(labels) // config.batch_size, device=device)
-            resume(state, resume_path, identity)
+            resume(state, kept.path, identity)
             while len(state.history) < config.epochs:
                 epoch = _run_epoch(config, state, pixels, labels, validation=validation, on_step=on_step)
                 state.history.append(epoch)
                 if epoch.validation_accuracy >= max(past.validation_accuracy for past in state.history):
                     state.best = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
-                keep(state, resume_path, identity)
+                keep(state, kept, identity)
                 if on_epoch:
                     on_epoch(epoch)
     finally:
         torch.set_num_threads(threads)
     state.model.load_state_dict(state.best)
     save_checkpoint(destination, state.model, _record(config, images, state.history, device=device))
-    resume_path.unlink(missing_ok=True)
+    kept.remove()
     return tuple(state.history)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.base.errors import InputError
-from harness.base.files import write_atomically
+from harness.base.outputs import EPOCHS, TRAINING_STATE, Output
 from harness.networks.architectures import ARCHITECTURES, build
 
 if TYPE_CHECKING:
@@ -44,11 +44,21 @@ CURVES = tuple(name for name in Epoch.__dataclass_fields__ if name != "seconds")
 """What is measured of each epoch."""
 
 
+def epochs_output(checkpoint: Path) -> Output:
+    """Return the file of a training's epochs, beside the checkpoint."""
+    return Output(checkpoint.with_suffix(".history.json"), EPOCHS)
+
+
+def state_output(checkpoint: Path) -> Output:
+    """Return the file of an unfinished training's state, beside the checkpoint."""
+    return Output(checkpoint.parent / f".{checkpoint.name}.resume", TRAINING_STATE)
+
+
 def write_history(checkpoint: Path, history: tuple[Epoch, ...]) -> Path:
     """Write a training's epochs beside the checkpoint, as JSON, and return where."""
-    path = checkpoint.with_suffix(".history.json")
-    write_atomically(path, (json.dumps([asdict(epoch) for epoch in history], indent=1) + "\n").encode())
-    return path
+    output = epochs_output(checkpoint)
+    output.write((json.dumps([asdict(epoch) for epoch in history], indent=1) + "\n").encode())
+    return output.path
 
 
 def seconds_of_training(checkpoint: Path) -> float | None:
@@ -111,7 +121,7 @@ def start(config: TrainingConfig, *, steps: int, device: str = "cpu") -> State:
     return State(model, optimizer, scheduler, [], {})
 
 
-def keep(state: State, path: Path, identity: str) -> None:
+def keep(state: State, output: Output, identity: str) -> None:
     """Write the state, with its hash and the identity of the training, atomically."""
     buffer = io.BytesIO()
     torch.save(
@@ -126,7 +136,7 @@ def keep(state: State, path: Path, identity: str) -> None:
         buffer,
     )
     content = buffer.getvalue()
-    write_atomically(path, hashlib.sha256(content).digest() + content)
+    output.write(hashlib.sha256(content).digest() + content)
 
 
 def resume(state: State, path: Path, identity: str) -> None:

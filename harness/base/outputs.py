@@ -1,0 +1,206 @@
+"""Outputs: the files that a command or a run makes, and their kinds. None replaces an input or a foreign file.
+
+Each kind of output says how its own files begin. `Output` is how the harness opens a file for writing; caches and
+temporary files are listed in `tests/project/test_writers.py`, each with its reason.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.base.errors import InputError
+from harness.base.files import append_line, write_all_or_none, write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_HEAD = 1 << 18
+"""Bytes that tell the kind of a file."""
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_START = len(_PNG) + 25
+"""Bytes of a PNG file up to the end of its first chunk, IHDR."""
+_MARK = b"tEXtSoftware\0stress-harness"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of output: its name in messages, and a pattern (DOTALL) that the beginning of its own files matches."""
+
+    name: str
+    pattern: bytes
+
+    def owns(self, head: bytes) -> bool:
+        """Return whether a file that begins so is of this kind; an empty one is of every kind."""
+        return not head or re.match(self.pattern, head, re.DOTALL) is not None
+
+
+PAGE = Kind("a page of the harness", rb'(?i)\s*<!doctype html>.*?(?:class="stress"|content="stress-harness")')
+REPORT_PAGE = Kind(
+    "the page of a gate run",
+    rb'(?i)\s*<!doctype html>.*?(?:class="stress"|content="stress-harness"|id="head-title"|<title>Model quality gate)',
+)
+REPORT_JSON = Kind("the stress.json of a gate run", rb'\s*\{(?=.*?"schema"\s*:)(?=.*?"verdict"\s*:)')
+REPORT_MARKDOWN = Kind("the summary of a gate run", rb"(?:<!--[^>]*-->\s*)?#+ [^\n]*Model quality gate")
+MARKER = Kind("the marker of a gate run", rb"A run of the gate")
+HISTORY = Kind("a run history", rb'(?:[^\0]*\n)?\s*(?:\{[^\n]*"candidate"\s*:|<{7}|>{7})')
+PICTURE = Kind("a picture of the harness", re.escape(_PNG) + rb".{25,70}" + re.escape(_MARK))
+CURVES = Kind("curves of a training", re.escape(_PNG) + rb".{25,70}tEXtSoftware\0(?:stress-harness|Matplotlib)")
+CHECKPOINT = Kind("a native checkpoint", rb'.{8}\{.*?"__metadata__"\s*:\s*\{[^\n]*?"harness"\s*:')
+TRAINING_STATE = Kind("the state of a training", rb".{32}PK\x03\x04")
+EPOCHS = Kind("the epochs of a training", rb'\[\s*(?:\{\s*"epoch"|\])')
+PANEL = Kind("a reference panel", rb'\s*\{\s*"schema"(?!.*?"verdict"\s*:)(?=.*?"data_sha256"\s*:)(?=.*?"recipe"\s*:)')
+PANEL_PREDICTIONS = Kind(
+    "the predictions of a reference panel",
+    rb'\s*\{\s*"schema"(?!.*?"(?:verdict|recipe)"\s*:)(?=.*?"data_sha256"\s*:)(?=.*?"classes"\s*:)',
+)
+CHECKS = Kind("a checks file", rb"(?:[^\0]*\n)?\s*schema\s*=\s*\d")
+
+
+def table_kind(name: str, first_title: str) -> Kind:
+    """Return the kind of CSV files, called `name`, whose line of titles begins with this title."""
+    return Kind(name, re.escape(first_title.encode()) + rb",")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files and folders that a command reads; what lies in such a folder is an input, too."""
+
+    paths: tuple[Path, ...] = ()
+
+    def holding(self, path: Path) -> Path | None:
+        """Return the input that a path leads to, or lies in, by whatever name; None where it is no input.
+
+        Links, hard links and names that a file system takes for the same lead to the same file.
+        """
+        place = path.resolve()
+        itself, around = _identity(place), {_identity(parent) for parent in place.parents}
+        for each in self.paths:
+            found = _identity(each)
+            if each.resolve() == place if found is None else found == itself or (found in around and each.is_dir()):
+                return each
+        return None
+
+    def inside(self, folder: Path) -> Path | None:
+        """Return the first input in a folder, or the folder itself if it is one; else None."""
+        place = folder.resolve()
+        return next((each for each in self.paths if place in (each.resolve(), *each.resolve().parents)), None)
+
+    def without(self, paths: Iterable[Path]) -> Inputs:
+        """Return the inputs less those at these paths, which the command replaces."""
+        left_out = {path.resolve() for path in paths}
+        return Inputs(tuple(path for path in self.paths if path.resolve() not in left_out))
+
+    def and_more(self, others: Iterable[Path]) -> Inputs:
+        """Return these inputs and others."""
+        return Inputs((*self.paths, *others))
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that a command makes, of a kind; `inputs` are files that it must not replace.
+
+    No link on the way from the folder `within` to it is followed. A link elsewhere leads to the file that is written.
+    """
+
+    path: Path
+    kind: Kind
+    inputs: Inputs = Inputs()
+    within: Path | None = None
+
+    def expect_own(self) -> Path:
+        """Return the file that is written; raises `InputError` where that would lose what is no output of this kind.
+
+        It is called before long work begins, and again when the file is written.
+        """
+        self._expect_no_link()
+        try:
+            return self._own_place()
+        except (OSError, RuntimeError, ValueError) as error:  # Such as a link that leads to itself.
+            said = getattr(error, "strerror", None) or error
+            raise InputError(f"{self.path}: cannot be written ({said}); name another file") from None
+
+    def _own_place(self) -> Path:
+        place = self.path.resolve()
+        if (read := self.inputs.holding(self.path)) is not None:
+            same = "" if read == self.path else f", by the name {read}"
+            raise InputError(
+                f"{self.path}: is an input of this command{same}, and {self.kind.name} would replace it; name another "
+                "file"
+            )
+        try:
+            status = place.stat()
+        except FileNotFoundError:
+            folder = next(parent for parent in place.parents if parent.exists())
+            if not os.access(folder, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
+            return place
+        if not stat.S_ISREG(status.st_mode):
+            what = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise InputError(f"{self.path}: is {what}, expected a file for {self.kind.name}; name another file")
+        if not self.kind.owns(_head(place)):
+            raise InputError(
+                f"{self.path}: is there already and not {self.kind.name}, so it is not replaced; name another file, or "
+                "move this one away"
+            )
+        return place
+
+    def _expect_no_link(self) -> None:
+        path = Path(os.path.abspath(self.path))  # noqa: PTH100  Unlike `resolve`, it follows no link.
+        within = path if self.within is None else Path(os.path.abspath(self.within))  # noqa: PTH100
+        for step in (path, *path.parents) if path.is_relative_to(within) else ():
+            if step == within:
+                return
+            if step.is_symlink():
+                raise InputError(
+                    f"{step}: is a link to {step.readlink()}, and outputs in {self.within} follow none; remove the link"
+                )
+
+    def write(self, content: bytes) -> None:
+        """Write the content, complete or not at all; raises `InputError` as `expect_own` does."""
+        write_atomically(self.expect_own(), marked_png(content))
+
+    def append_line(self, line: str) -> None:
+        """Add a line; raises `InputError` as `expect_own` does, and `OSError` where it cannot be written whole."""
+        append_line(self.expect_own(), line)
+
+    def remove(self) -> None:
+        """Remove the file if there is one; a link goes, and what it leads to stays.
+
+        Raises `InputError` for a file of another kind.
+        """
+        if not self.path.is_symlink():
+            self.expect_own()
+        self.path.unlink(missing_ok=True)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_HEAD)
+
+
+def write_together(contents: Mapping[Output, bytes]) -> None:
+    """Write several outputs, or none of them; raises `InputError` as `Output.expect_own` does, and `OSError`."""
+    write_all_or_none({output.expect_own(): content for output, content in contents.items()})
+
+
+def marked_png(content: bytes) -> bytes:
+    """Return a PNG file's content with the mark that the harness made it; other content stays the same."""
+    if not content.startswith(_PNG) or _MARK in content[:_HEAD]:
+        return content
+    chunk = (len(_MARK) - 4).to_bytes(4, "big") + _MARK + zlib.crc32(_MARK).to_bytes(4, "big")
+    return content[:_PNG_START] + chunk + content[_PNG_START:]

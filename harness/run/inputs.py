@@ -1,0 +1,93 @@
+"""The files that a command or a run reads, as its settings name them, before any of them is opened."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.base.files import read_regular
+from harness.base.outputs import Inputs
+from harness.base.user_code import is_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from harness.run.model_settings import ModelSettings
+    from harness.run.request import RunRequest
+
+_MADE = frozenset({"history", "reports", "mlflow"})
+"""Settings that name what a run makes."""
+_IN_PARTS = frozenset({".onnx", ".xml"})
+"""Suffixes of networks that keep their weights in files of similar names."""
+_MAX_BYTES = 256 << 20
+_CONFIGURATION = ("pyproject.toml", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg")
+
+
+def inputs_of_run(request: RunRequest, *, more: Iterable[str | Path] = ()) -> Inputs:
+    """Return what a run of the gate reads, and the files that `more` specifications name."""
+    named = [value for name, value in request.values.items() if name not in _MADE]
+    specs = [value for value in (*named, *request.checkpoints.values(), *more) if isinstance(value, str | Path)]
+    return Inputs((*_named(specs), *_of_project(request.checks_path)))
+
+
+def inputs_of_command(
+    paths: Iterable[str | Path | None], settings: ModelSettings | None = None, *, checks: Path | None = None
+) -> Inputs:
+    """Return what a command reads: the files at `paths`, those that its settings name, and those of the checks file."""
+    specs: list[str | Path | None] = list(paths)
+    if settings is not None:
+        specs += [settings.data.spec, settings.data.transform, settings.network.spec]
+    return Inputs((*_named(spec for spec in specs if spec), *(_of_project(checks) if checks else ())))
+
+
+def _named(specs: Iterable[str | Path]) -> Iterator[Path]:
+    """Return the files and folders that specifications name: paths, perhaps behind a kind and a colon, and modules."""
+    here = Path.cwd()
+    for spec in map(str, specs):
+        path = spec.partition(":")[2] if re.match(r"[a-z][a-z0-9-]*:(?!//)", spec) else spec
+        modules = [name.partition(":")[0].replace(".", "/") for name in (spec, path) if is_name(name)]
+        for each in (spec, path, *(f"{name}{end}" for name in modules for end in (".py", "/__init__.py"))):
+            yield from (found for found in _present(here, each) if not here.is_relative_to(found.resolve()))
+
+
+def _present(here: Path, name: str) -> Iterator[Path]:
+    try:
+        if "{" in name:  # Shards, such as test-{000..009}.tar.
+            pattern = Path(re.sub(r"\{[^}]*\}", "*", name))
+            yield from sorted((here / pattern.parent).glob(pattern.name))
+        elif name and (here / name).exists():
+            yield Path(name)
+            if (path := here / name).suffix.lower() in _IN_PARTS:
+                yield from path.parent.glob(f"{path.stem}.*")
+    except (OSError, ValueError):  # No name that a file can have.
+        return
+
+
+def _of_project(checks: Path) -> Iterator[Path]:
+    """Return the checks file and what belongs to it: stress tests, golden images, the panel and the configuration."""
+    folder = checks.parent
+    yield from (checks, *sorted(folder.glob("*.py")), folder / "golden")
+    for place in {folder.resolve().parent, Path.cwd()}:
+        yield from (*sorted(place.glob("*.py")), *(place / name for name in _CONFIGURATION))
+    recipe = _read(checks).get("recipe")
+    recipe = recipe if isinstance(recipe, dict) else {}
+    if isinstance(predictions := recipe.get("panel_predictions"), str):
+        yield folder / predictions
+    if isinstance(panel := recipe.get("panel"), str):
+        yield Path(panel)
+        models = _read(Path(panel)).get("models")
+        found = (model.get("path") for model in models or () if isinstance(model, dict))
+        yield from (Path(path) for path in found if isinstance(path, str))
+
+
+def _read(path: Path) -> dict[str, object]:
+    """Return the table in a file of TOML or JSON; empty where it cannot be read, which its own reader tells."""
+    try:
+        text = read_regular(path, max_bytes=_MAX_BYTES).decode()
+        found = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
