@@ -157,7 +157,7 @@ def write_page_whole(config: pytest.Config, folder: Path) -> None:
     def write(page: str) -> None:
         try:
             report_file(folder, PAGE).write(writable(page).encode())
-        except (OSError, InputError) as error:  # Here, any other exception would end pytest with 1, as if the model were worse.
+        except (OSError, InputError) as error:  # Any other exception would end pytest with 1, for a worse model.
             pytest.exit(not_written(folder, error), returncode=NOT_JUDGED)
 
     for plugin in config.pluginmanager.get_plugins():
