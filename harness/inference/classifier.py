@@ -64,14 +64,27 @@ class Classifier:
         self.provides = provides
         self.device = torch.device(device)
         self.workers = side_by_side(self.device, workers or available_cores())
-        self.plain = _laid_out(evaluation_copy(model), self.device)
-        """The model as it was given, layers under their own names."""
-        self.model = _laid_out(pooled_by_maxima(folded(self.plain)), self.device)
+        self.questions = 0
+        """Number of times that anything was asked of it: a test that leaves it as it was has asked nothing."""
+        self._plain = _laid_out(evaluation_copy(model), self.device)
+        self._model = _laid_out(pooled_by_maxima(folded(self._plain)), self.device)
         self._screen, self._made_by = screen, backend
-        self._backend = self.backend_for(self.model)
+        self._backend = self.backend_for(self._model)
         self._measured_on: LabelledImages | None = None
         self._cache = cache
         self._remembered: dict[Hashable, Any] = {}
+
+    @property
+    def plain(self) -> nn.Module:
+        """Return the model as it was given, layers under their own names; to take it counts as a question."""
+        self.questions += 1
+        return self._plain
+
+    @property
+    def model(self) -> nn.Module:
+        """Return the model as it runs, batch norms folded; to take it counts as a question."""
+        self.questions += 1
+        return self._model
 
     def like(self, model: nn.Module) -> Classifier:
         """Return another model ready to predict, run as this one is, with nothing remembered and without cache."""
@@ -109,6 +122,7 @@ class Classifier:
         Raises `ModelError` when the model raises, returns a non-finite value, or returns anything but one logit per
         class and image.
         """
+        self.questions += 1
         if not keep or (transform := remembered_as(perturbation)) is None:
             return self._predictions(images, perturbation)
         key = ("predictions", images.sha256, tuple(images.pixels.shape), transform)
@@ -125,6 +139,7 @@ class Classifier:
 
         Runs fastest when equal poses stand together. Raises `ModelError` as `predict` does.
         """
+        self.questions += 1
         inputs = Perturbed(images.pixels, positions, self.device, tuple(poses), which)
         what = f"{len(positions)} images in poses"
         logits = self._backend.logits(len(positions), inputs, classes=len(images.classes), what=what)
@@ -148,18 +163,18 @@ class Classifier:
         the traced code, the layers and every tensor: equal for the same network in another file, different when the
         code of a network changes though its weights do not.
         """
-        if isinstance(self.model, PredictorNetwork):
-            return self.model.fingerprint
-        if not isinstance(self.model, GraphModule):
+        if isinstance(self._model, PredictorNetwork):
+            return self._model.fingerprint
+        if not isinstance(self._model, GraphModule):
             return None
-        tensors = {**self.model.state_dict(), **dict(self.model.named_buffers())}
-        for node in self.model.graph.nodes:
+        tensors = {**self._model.state_dict(), **dict(self._model.named_buffers())}
+        for node in self._model.graph.nodes:
             if node.op == "get_attr":
-                tensors[str(node.target)] = operator.attrgetter(str(node.target))(self.model)
+                tensors[str(node.target)] = operator.attrgetter(str(node.target))(self._model)
         if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
             return None
-        layers = "".join(f"{name} {type(layer)} {_settings(layer)}" for name, layer in self.model.named_modules())
-        return hashlib.sha256(f"{self.model.code} {layers} {hash_tensors(tensors)}".encode()).hexdigest()
+        layers = "".join(f"{name} {type(layer)} {_settings(layer)}" for name, layer in self._model.named_modules())
+        return hashlib.sha256(f"{self._model.code} {layers} {hash_tensors(tensors)}".encode()).hexdigest()
 
     def cached(
         self,
@@ -176,6 +191,7 @@ class Classifier:
         the code that computes. Values are kept as float32, and not at all under a perturbation from outside of this
         package.
         """
+        self.questions += 1
         key = self.cache_key(what, images, perturbation)
         if self._cache is None or key is None:
             return compute()
@@ -241,12 +257,14 @@ class Classifier:
 
     def over_batches(self, task: BatchTask, inputs: Perturbed, *, size: int) -> np.ndarray:
         """Return what `task` makes of batches of inputs with the model as it was given, in their order."""
+        self.questions += 1
         if isinstance(self._backend, Spreading):
-            return self._backend.over_batches(task, self.plain, inputs, size=size)
-        return task(self.plain, inputs, self.workers)
+            return self._backend.over_batches(task, self._plain, inputs, size=size)
+        return task(self._plain, inputs, self.workers)
 
     def remembered(self, what: Hashable, compute: Callable[[], T]) -> T:
         """Return what `compute` gave when this was first asked for; `what` must name all that decides it."""
+        self.questions += 1
         if what not in self._remembered:
             self._remembered[what] = compute()
         answer: T = self._remembered[what]

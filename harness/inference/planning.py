@@ -90,7 +90,8 @@ class PlannedClassifier(Classifier):
 
     def __init__(self, of: Classifier, ledger: Ledger, *, right: bool = True, cached: bool = True) -> None:
         self._of, self._ledger, self._right = of, ledger, right
-        self.device, self.workers, self.plain, self.model = of.device, of.workers, of.plain, of.model
+        self.device, self.workers, self._plain, self._model = of.device, of.workers, of.plain, of.model
+        self.questions = 0
         self._screen, self._made_by, self._backend = of._screen, of._made_by, of._backend
         self.provides = of.provides
         self._cache = of._cache if cached else None

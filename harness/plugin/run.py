@@ -24,6 +24,7 @@ from harness.plugin.options import request_of_config
 from harness.plugin.pictures import PictureMaker
 from harness.plugin.place import is_gate_run
 from harness.plugin.progress import bar
+from harness.plugin.questions import Questions
 from harness.run.evidence import Evidence
 from harness.run.opening import expect_candidate, open_session, train_missing
 from harness.run.outcome import Outcome, SelfCheck
@@ -77,6 +78,7 @@ class GateRun:
         self.session: StressSession | None = None
         self.evidence = Evidence()
         self.pictures = PictureMaker()
+        self.questions = Questions()
         self.tests: dict[str, pytest.Function] = {}
         self.reported = Reported()
         self.hung = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -29,6 +29,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """Note which models a fixture of the user's asks, so that a test that takes what it gives has asked them, too."""
+    run = request.config.stash[RUN]
+    with run.questions.within(fixturedef, run.session):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """Leave out a stress test that does not apply to this model or data, or that needs a row and has none."""
     run = pyfuncitem.config.stash[RUN]
@@ -36,6 +46,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     if not (run.active and run.checks and isinstance(row, Check)):
         return (yield)
     _look_at_the_sample(pyfuncitem, run.prepare(), row.family)
+    run.questions.begin(pyfuncitem, run.prepare())
     try:
         expect_answers_to_draws(pyfuncitem.obj, run.prepare())
         return (yield)
@@ -113,6 +124,12 @@ def _verdict_of(run: GateRun, row: Check, report: pytest.TestReport, call: pytes
             "error",
             f"the test shows the verdict of another check than its own ({verdict.check.id}, threshold "
             f"{verdict.threshold}); judge by `stress_check.judge`, as it is given",
+        )
+    if verdict.value is not None and not run.questions.asked(row.role, run.session):
+        return row.unjudged(
+            "error",
+            f"the test measured something without asking the {row.role}: it asked for no prediction, no attention and "
+            f"no search of that model; measure the fixture `{row.role}`",
         )
     return verdict
 

@@ -7,10 +7,13 @@ from zoo import ROWS
 
 HEAD = """
 import pytest
+import torch
 from dataclasses import replace
 from harness.base.errors import NotApplicableError
 from harness.checks import Threshold
-from harness.measures import accuracy
+from harness.inference.search import first_failures
+from harness.measures import METRICS, Measurement, accuracy
+from harness.perturb import Pose
 from harness.plugin import check
 
 @check("clean")
@@ -81,3 +84,131 @@ def test_a_test_that_judges_by_another_threshold_is_an_error(zoo, check):
     assert result.ret == 4
     assert zoo.statuses["clean"] == "error"
     result.stdout.fnmatch_lines(["*clean: error: the test shows the verdict of another check*"])
+
+
+# A test that asks the candidate for nothing.
+
+CLEAN_ROW = ROWS[: ROWS.index('[[check]]\nid = "clean-bee"')]
+ASKS_NOT = {
+    "incumbent": """
+def test_clean(incumbent, images, evidence, stress_check):
+    evidence.show(stress_check.judge(accuracy(incumbent.predict(images))))
+""",
+    "candidate-unused": """
+def test_clean(candidate, incumbent, images, evidence, stress_check):
+    evidence.show(stress_check.judge(accuracy(incumbent.predict(images))))
+""",
+    "constant": """
+def test_clean(candidate, images, evidence, stress_check):
+    evidence.show(stress_check.judge(Measurement(METRICS["accuracy"], 0.95, 400, (0.9, 1.0))))
+""",
+    "a-fixture-of-the-incumbent": """
+@pytest.fixture(scope="session")
+def answers(incumbent, images):
+    return incumbent.predict(images)
+
+@check("clean")
+def test_clean(candidate, answers, evidence, stress_check):
+    evidence.show(stress_check.judge(accuracy(answers)))
+""",
+    "own-candidate": """
+@pytest.fixture
+def candidate(incumbent):
+    return incumbent
+
+@check("clean")
+def test_clean(candidate, images, evidence, stress_check):
+    evidence.show(stress_check.judge(accuracy(candidate.predict(images))))
+""",
+}
+
+
+def write_clean(zoo, body: str) -> None:
+    head = HEAD[: HEAD.index("@check")] if "@check" in body else HEAD
+    (zoo.tests / "test_clean.py").write_text(head + body)
+    zoo.bind(CLEAN_ROW)
+    zoo.save("models/incumbent.safetensors", jitter=0.01)
+
+
+@pytest.mark.parametrize(
+    ("body", "workers"),
+    [
+        *((body, ()) for body in ASKS_NOT.values()),
+        pytest.param(ASKS_NOT["incumbent"], ("-n", "2"), marks=pytest.mark.processes),
+    ],
+    ids=[*ASKS_NOT, "incumbent-n2"],
+)
+def test_a_test_that_asks_the_candidate_for_nothing_is_an_error(zoo, body, workers):
+    write_clean(zoo, body)
+    arguments = (
+        "--candidate",
+        str(zoo.save("blind.safetensors", blind=True)),
+        "--incumbent",
+        "models/incumbent.safetensors",
+    )
+    result = zoo.run(*arguments, *workers)
+    assert result.ret == 4
+    assert zoo.statuses["clean"] == "error"
+    result.stdout.fnmatch_lines(["*clean: error: the test measured something without asking the candidate: *"])
+
+
+ASKS = {
+    "a-session-fixture": """
+@pytest.fixture(scope="session")
+def answers(candidate, images):
+    return candidate.predict(images)
+
+@pytest.fixture(scope="module")
+def again(answers):
+    return answers
+
+@check("clean")
+def test_clean(again, evidence, stress_check):
+    evidence.show(stress_check.judge(accuracy(again)))
+
+@check("rotation")
+def test_rotation(again, evidence, stress_check):
+    evidence.show(stress_check.judge(accuracy(again)))
+""",
+    "the-network-itself": """
+def test_clean(candidate, images, evidence, stress_check):
+    pixels = images.pixels.float() / 255
+    with torch.no_grad():
+        answers = candidate.classifier.plain(pixels).argmax(1)
+    share = float((answers == images.labels).float().mean())
+    evidence.show(stress_check.judge(Measurement(METRICS["accuracy"], share, len(answers), (share, share))))
+""",
+    "a-search": """
+def test_clean(candidate, images, evidence, stress_check):
+    found = first_failures(candidate.classifier, images, [Pose()])
+    share = float(found.right_everywhere.mean())
+    evidence.show(stress_check.judge(Measurement(METRICS["accuracy"], share, len(images), (share, share))))
+""",
+    "through-stress-session": """
+def test_clean(stress_session, evidence, stress_check):
+    candidate = stress_session.role("candidate")
+    evidence.show(stress_check.judge(accuracy(candidate.predict(stress_session.images))))
+""",
+}
+
+
+@pytest.mark.parametrize("body", ASKS.values(), ids=ASKS)
+def test_a_test_that_asks_the_candidate_in_another_way_is_judged(zoo, body):
+    write_clean(zoo, body)
+    if "rotation" in body:
+        (zoo.tests / "test_rotation.py").unlink()
+    for _ in range(2):  # The second time predictions come from the cache.
+        assert zoo.run().ret == 0
+        assert zoo.statuses["clean"] == "pass"
+
+
+def test_a_check_of_the_baseline_must_ask_the_baseline(zoo):
+    write_clean(
+        zoo,
+        "def test_clean(candidate, images, evidence, stress_check):\n    evidence.show(stress_check.judge(accuracy(candidate.predict(images))))\n",
+    )
+    zoo.bind(CLEAN_ROW + 'role = "baseline"\n')
+    zoo.save("baseline.safetensors", blind=True)
+    result = zoo.run("--baseline", "baseline.safetensors")
+    assert result.ret == 4
+    result.stdout.fnmatch_lines(["*clean: error: the test measured something without asking the baseline: *"])
