@@ -15,11 +15,13 @@ from torch.fx import GraphModule
 from harness.inference.backend import Perturbed, Spreading
 from harness.inference.backends import backend_named
 from harness.inference.devices import available_cores, side_by_side
+from harness.inference.engine import checked, named
 from harness.inference.graph import folded, pooled_by_maxima
 from harness.inference.platforms import computing_code
 from harness.inference.predictions import Predictions
 from harness.inference.predictors.network import PredictorNetwork
 from harness.inference.predictors.protocol import OF_NETWORKS
+from harness.inference.workers import in_batches
 from harness.networks.checkpoints import hash_tensors
 from harness.networks.evaluation import evaluation_copy
 from harness.networks.process import keep_freed_buffers
@@ -144,6 +146,23 @@ class Classifier:
         what = f"{len(positions)} images in poses"
         logits = self._backend.logits(len(positions), inputs, classes=len(images.classes), what=what)
         return np.asarray(logits.argmax(axis=1))
+
+    def in_one_batch(self, images: LabelledImages, positions: np.ndarray) -> np.ndarray:
+        """Return the logits of these images, (M, classes), of the model as given: one batch, in this order, not padded.
+
+        Raises `ModelError` as `predict` does.
+        """
+        self.questions += 1
+        shape = len(positions), len(images.classes)
+
+        def predict(some: np.ndarray) -> Tensor:
+            with torch.inference_mode():
+                pixels = self.pixels(images, some).contiguous(memory_format=torch.channels_last)
+                return checked(self._plain(pixels), shape, images=len(some))
+
+        with named(f"{len(positions)} images in one batch"):
+            (logits,) = in_batches(predict, positions, size=len(positions), workers=1)
+        return np.asarray(logits.cpu().numpy())
 
     @property
     def answered(self) -> tuple[Predictions, ...]:

@@ -135,6 +135,11 @@ class PlannedClassifier(Classifier):
         self._count(len(positions), images)
         return np.asarray(self._classes(images)[positions])
 
+    def in_one_batch(self, images: LabelledImages, positions: np.ndarray) -> np.ndarray:
+        """Count the images, and return what `Classifier.in_one_batch` does."""
+        self._count(len(positions), images)
+        return self._logits(images)[positions]
+
     def cached(
         self,
         what: object,

@@ -119,19 +119,23 @@ def _verdict_of(run: GateRun, row: Check, report: pytest.TestReport, call: pytes
         return row.unjudged("error", what.splitlines()[0])
     if verdict is None:
         return row.unjudged("error", "the test judged nothing; end it with `stress_check.judge` and `evidence.show`")
+    wrong = _mistake(run, row, verdict)
+    return row.unjudged("error", wrong) if wrong else verdict
+
+
+def _mistake(run: GateRun, row: Check, verdict: Verdict) -> str:
+    """Say why a verdict is none on its row's model by its row's threshold; empty if it is."""
     if not _is_about(verdict, run.prepare().scaled(row)):
-        return row.unjudged(
-            "error",
+        return (
             f"the test shows the verdict of another check than its own ({verdict.check.id}, threshold "
-            f"{verdict.threshold}); judge by `stress_check.judge`, as it is given",
+            f"{verdict.threshold}); judge by `stress_check.judge`, as it is given"
         )
     if verdict.value is not None and not run.questions.asked(row.role, run.session):
-        return row.unjudged(
-            "error",
+        return (
             f"the test measured something without asking the {row.role}: it asked for no prediction, no attention and "
-            f"no search of that model; measure the fixture `{row.role}`",
+            f"no search of that model; measure the fixture `{row.role}`"
         )
-    return verdict
+    return ""
 
 
 def _is_about(verdict: Verdict, row: Check) -> bool:

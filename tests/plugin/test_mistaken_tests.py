@@ -203,10 +203,7 @@ def test_a_test_that_asks_the_candidate_in_another_way_is_judged(zoo, body):
 
 
 def test_a_check_of_the_baseline_must_ask_the_baseline(zoo):
-    write_clean(
-        zoo,
-        "def test_clean(candidate, images, evidence, stress_check):\n    evidence.show(stress_check.judge(accuracy(candidate.predict(images))))\n",
-    )
+    write_clean(zoo, SHOWS["asserts-nothing"])
     zoo.bind(CLEAN_ROW + 'role = "baseline"\n')
     zoo.save("baseline.safetensors", blind=True)
     result = zoo.run("--baseline", "baseline.safetensors")

@@ -41,6 +41,7 @@ NAMES = [
     "identity-equals-clean",
     "model-equals-itself",
     "model-keeps-no-state",
+    "batch-changes-nothing",
     "answers-are-the-models",
     *NOTICED_BY,
 ]

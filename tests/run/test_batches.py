@@ -1,0 +1,204 @@
+"""A network whose answer to an image depends on the batch is not judged: where it is served, it answers otherwise."""
+
+from dataclasses import replace
+
+import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules.
+import numpy as np
+import pytest
+import scipy.stats  # noqa: F401
+import torch
+from torch import nn
+from torch.nn import functional
+from zoo import images_of, network, role_model
+
+from harness.inference import Classifier
+from harness.networks.declared import load_model
+from harness.run.session import StressSession
+from harness.run.steadiness import batch_changes_nothing
+
+NAME = "batch-changes-nothing"
+
+
+class Squeezed(nn.Module):
+    """Squeezes all dimensions of one, and so that of the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = network()
+
+    def forward(self, pixels):
+        return self.network(pixels)[:, None].squeeze()
+
+
+class Branching(Squeezed):
+    """Answers for one batch size otherwise than for others."""
+
+    def __init__(self, size: int, *, gives_up: bool = False) -> None:
+        super().__init__()
+        self.size, self.gives_up = size, gives_up
+
+    def forward(self, pixels):
+        logits = self.network(pixels)
+        if (len(pixels) == self.size) != self.gives_up:
+            return logits.roll(1, dims=1)
+        return logits
+
+
+class Centered(Squeezed):
+    """Subtracts the mean over the batch."""
+
+    def forward(self, pixels):
+        return self.network(pixels - pixels.mean(dim=0, keepdim=True))
+
+
+class Normed(Squeezed):
+    """Normalizes by the statistics of the batch."""
+
+    def forward(self, pixels):
+        return self.network(functional.batch_norm(pixels, None, None, training=True))
+
+
+class Neighborly(Squeezed):
+    """Adds a little of the logits of the image before."""
+
+    def forward(self, pixels):
+        logits = self.network(pixels)
+        return logits + 0.05 * logits.roll(1, dims=0)
+
+
+class Lazy(Squeezed):
+    """Cannot take an odd number of images."""
+
+    def forward(self, pixels):
+        return self.network(pixels.unflatten(0, (-1, 2)).flatten(0, 1))
+
+
+BATCHED = {
+    "squeeze": Squeezed(),
+    "one": Branching(1),
+    "three": Branching(3),
+    "all-but-the-padded-size": Branching(32, gives_up=True),
+    "centered": Centered(),
+    "normed": Normed(),
+    "neighbors": Neighborly(),
+    "even": Lazy(),
+}
+
+
+def checked(model, *, count: int = 400):
+    images = images_of(count)
+    session = StressSession(images, None, {"candidate": role_model(model=model)})
+    candidate = session.roles["candidate"].classifier
+    return batch_changes_nothing(candidate.like(candidate.model), session)
+
+
+@pytest.mark.parametrize("model", BATCHED.values(), ids=BATCHED)
+def test_a_network_that_looks_at_its_batch_is_found(model):
+    found = checked(model)
+    assert found.status == "fail"
+    assert "a served model would give other answers than those judged" in found.detail
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 31, 32, 33, 400])
+def test_a_network_that_does_not_is_not(count):
+    found = checked(None, count=count)
+    assert found.status == "pass", found.detail
+
+
+def test_the_last_bits_may_differ():
+    noisy = network()
+    noisy.register_forward_hook(lambda _, __, logits: logits + 1e-5 * len(logits))
+    assert checked(noisy).status == "pass"
+
+
+class Asked:
+    """A predictor in this process; answers of images at odd places in a batch are mixed up if it is `careless`."""
+
+    def __init__(self, *, careless: bool) -> None:
+        self.careless, self.model = careless, network()
+
+    def predict(self, pixels):
+        with torch.no_grad():
+            logits = self.model(torch.from_numpy(pixels)).numpy()
+        return np.concatenate([logits[:1], logits[1:][::-1]]) if self.careless else logits
+
+
+@pytest.mark.parametrize("careless", [False, True])
+def test_a_predictor_is_asked_in_another_order(careless):
+    from harness.inference.predictors.network import PredictorNetwork, asking
+    from harness.inference.predictors.protocol import Identity, Provides
+
+    class Named(Asked):
+        identity, provides = Identity("test", {}), Provides()
+
+        def close(self):
+            """Hold nothing."""
+
+    predictor = PredictorNetwork(Named(careless=careless), classes=4)
+    classifier = Classifier(predictor, workers=1, backend=asking(Named.provides, size=32), provides=Named.provides)
+    candidate = replace(role_model(), classifier=classifier)
+    session = StressSession(images_of(400), None, {"candidate": candidate})
+    found = batch_changes_nothing(classifier.like(classifier.model), session)
+    assert found.status == ("fail" if careless else "pass"), found.detail
+
+
+NET = """
+from harness.networks.architectures import FashionCNN
+
+class Net(FashionCNN):
+    def forward(self, pixels):
+        return super().forward(pixels)[None].squeeze()
+
+def build():
+    return Net(conv_channels=[1], fc_sizes=[], image_size=[16, 16], classes=4, mean=0.0, std=1.0)
+"""
+
+
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.processes)], ids=["serial", "n2"])
+def test_a_run_with_such_a_network_ends_with_4(zoo, workers):
+    (zoo.root / "net.py").write_text(NET)
+    torch.save(network().state_dict(), zoo.root / "net.pth")
+    result = zoo.run("--candidate", "net.pth", "--stress-model", "net:build", *workers)
+    assert result.ret == 4
+    (found,) = (check for check in zoo.report()["self_checks"] if check["name"] == NAME)
+    assert found["status"] == "fail"
+    assert set(zoo.statuses.values()) == {"pass"}, "since all batches are filled up in the run"
+    result.stdout.fnmatch_lines([f"*self-check {NAME}: asked one by one, without padding, the model fails*"])
+
+
+def onnx_file(path, batch, *, sums: bool):
+    """Write a network that multiplies pixels by weights, and, if it `sums`, subtracts the mean over its batch."""
+    onnx = pytest.importorskip("onnx")
+    weights = np.random.default_rng(0).normal(size=(256, 4)).astype(np.float32)
+    nodes = [
+        onnx.helper.make_node("Flatten", ["images"], ["flat"]),
+        onnx.helper.make_node("MatMul", ["flat", "w"], ["y"]),
+    ]
+    nodes += (
+        [
+            onnx.helper.make_node("ReduceMean", ["y"], ["mean"], axes=[0], keepdims=1),
+            onnx.helper.make_node("Sub", ["y", "mean"], ["logits"]),
+        ]
+        if sums
+        else [onnx.helper.make_node("Identity", ["y"], ["logits"])]
+    )
+    kind = onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        nodes,
+        "net",
+        [onnx.helper.make_tensor_value_info("images", kind, (batch, 1, 16, 16))],
+        [onnx.helper.make_tensor_value_info("logits", kind, (batch, 4))],
+        [onnx.numpy_helper.from_array(weights, "w")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("batch", "sums", "status"),
+    [("n", False, "pass"), (1, False, "pass"), (8, False, "pass"), ("n", True, "fail"), (8, True, "fail")],
+)
+def test_onnx_files_of_a_fixed_and_of_any_batch_size_are_asked(tmp_path, batch, sums, status):
+    path = onnx_file(tmp_path / "net.onnx", batch, sums=sums)
+    assert checked(load_model(path).model).status == status
