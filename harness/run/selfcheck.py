@@ -15,6 +15,7 @@ from harness.checks.families import damages
 from harness.data import sample_up_to
 from harness.inference.attention import attend
 from harness.measures.localisation import rank_correlation
+from harness.run.following import FOLLOW, checks_follow_the_candidate
 from harness.run.noticed import Judge, is_noticed
 from harness.run.original import original_checks
 from harness.run.outcome import SelfCheck
@@ -81,6 +82,7 @@ def self_checks(
             fresh, session, most=min(ANSWERS, extent.answers // extent.few), few=extent.few
         ),
         **{damage.name: noticed(family, damage) for family, damage in damaging.items()},
+        FOLLOW: remembered(FOLLOW, lambda sampled: checks_follow_the_candidate(sampled, judge)),
         MAPS: remembered(MAPS, _maps_follow_weights),
         **original_checks(session, _sample(session, len(anew.images)), judge),
     }

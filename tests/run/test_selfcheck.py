@@ -44,6 +44,7 @@ NAMES = [
     "batch-changes-nothing",
     "answers-are-the-models",
     *NOTICED_BY,
+    "checks-follow-the-candidate",
 ]
 ALL_HOLD = f"{len(NAMES)} of {len(NAMES)} self-checks pass"
 IMPOSSIBLE_TO_FAIL = {
@@ -154,7 +155,8 @@ def test_a_test_that_judges_something_else_is_found(session_of, family):
         return judge(session if check.family == family else broken, check)
 
     assert [name for name, status in checks(session, judge_the_undamaged).items() if status == "fail"] == [
-        name for name, noticed_by in NOTICED_BY.items() if noticed_by == family
+        *(name for name, noticed_by in NOTICED_BY.items() if noticed_by == family),
+        "checks-follow-the-candidate",
     ]
 
 
@@ -231,14 +233,38 @@ class RightHalf(nn.Module):
         (RightHalf, {"left-half-blanked"}),
     ],
 )
-def test_a_damage_that_does_not_hurt_this_model_is_no_check(session_of, model, harmless):
+def test_where_damage_does_not_hurt_this_model_predictions_are_replaced(session_of, model, harmless):
     session = session_of(model=model())
-    found = checks(session)
-    assert {name for name, status in found.items() if status == "not_applicable"} == harmless
+    found = self_checks(session)
+    assert {check.status for check in found.values()} == {"pass"}
+    assert {name for name, check in found.items() if check.detail.startswith("no harm to this model")} == harmless
     for name in harmless:
         assert re.fullmatch(
-            r"no harm to this model: its copy fails (\d+) of 400 images, \d+ before", detail(session, name)
+            r"no harm to this model: its copy fails (\d+) of 400 images, \d+ before; of predictions that are all "
+            rf"wrong, or random, check .* of family '{NOTICED_BY[name]}' notices",
+            found[name].detail,
         )
+
+
+@pytest.mark.parametrize("name", ["left-half-blanked", "swapped-logits", "turned-020"])
+def test_where_damage_does_not_hurt_this_model_the_incumbent_is_damaged(session_of, name):
+    session = session_of(model=Constant())
+    incumbent = replace(role_model("incumbent"), model_sha256="i" * 64)
+    both = replace(session, roles={**session.roles, "incumbent": incumbent})
+    assert re.search("of the incumbent, the damaged copy fails .* notices", detail(both, name))
+
+    def judge_the_incumbent(broken, check):
+        roles = {**broken.roles, "candidate": broken.roles["incumbent"]}
+        return judge(replace(broken, roles=roles), check)
+
+    found = self_checks(both, judge_the_incumbent)
+    assert (found[name].status, found["checks-follow-the-candidate"].status) == ("fail", "fail")
+
+
+def test_a_lax_threshold_is_found_though_damage_does_not_hurt_this_model(session_of):
+    session = session_of(ROWS.replace("0.85", "0.01"), model=Constant())
+    incumbent = replace(role_model("incumbent"), model_sha256="i" * 64)
+    assert checks(replace(session, roles={**session.roles, "incumbent": incumbent}))["left-half-blanked"] == "fail"
 
 
 def test_a_model_that_damage_improves_is_not_hurt(session_of):
@@ -247,7 +273,7 @@ def test_a_model_that_damage_improves_is_not_hurt(session_of):
     with torch.no_grad():
         for values in (swapped.fc1.weight, swapped.fc1.bias):
             values.copy_(values[[0, 2, 1, 3]])
-    assert checks(session_of(model=swapped))["swapped-logits"] == "not_applicable"
+    assert detail(session_of(model=swapped), "swapped-logits").startswith("no harm to this model")
 
 
 @pytest.mark.parametrize("name", ["ant", "dog"])
@@ -445,7 +471,8 @@ def test_a_stress_test_that_always_passes_ends_with_4(gate_run, workers, test, c
     result, report = gate_run("--baseline", "baseline.safetensors", *workers)
     assert result.ret == 4
     assert report["verdict"] == "error"
-    assert {check["status"] for check in report["checks"]} == {"pass"}, "no check says so, the check alone"
+    others = {each["status"] for each in report["checks"] if test not in each["id"]}
+    assert others == {"pass"}, "no other check says so"
     assert statuses(report)[check] == "fail"
     assert len(report["self_checks"]) == len(NAMES + ELSEWHERE), "once, though there may be workers"
     result.stdout.fnmatch_lines([f"*self-check {check}: *let it pass, such as *correct the test*"])

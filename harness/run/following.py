@@ -1,0 +1,92 @@
+"""Self-check that checks follow the candidate: with other predictions in its role they measure other values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from harness.measures import METRICS
+from harness.run.outcome import SelfCheck
+from harness.run.standins import Answer, at_random, mostly_right, right, standing_in, wrong_by
+
+if TYPE_CHECKING:
+    from harness.checks import Check, Verdict
+    from harness.run.noticed import Judge
+    from harness.run.session import StressSession
+
+FOLLOW = "checks-follow-the-candidate"
+
+
+def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> SelfCheck:
+    """Check each threshold on the candidate with stand-ins in all roles, which know the labels and cost no pass.
+
+    The value must depend on the stand-in in the candidate's role, and one that is wrong on all images must not pass
+    where one that is right on all does.
+    """
+    checks = [check for check in sampled.checks.checks if check.binding and check.role == "candidate"]
+    if not checks:
+        return SelfCheck(FOLLOW, "not_applicable", "no check of the candidate has a threshold")
+    told = 0
+    for check in checks:
+        wrong = _mistake(check, sampled, judge)
+        if wrong:
+            advice = f"correct the test, or set a threshold that can fail in {sampled.checks.path}"
+            return SelfCheck(FOLLOW, "fail", f"check {check.id} of family {check.family!r} {wrong}; {advice}")
+        told += wrong is not None
+    return SelfCheck(
+        FOLLOW,
+        "pass" if told else "not_applicable",
+        f"{told} of {len(checks)} checks with a threshold measure other values when the candidate's predictions are "
+        "replaced by right, wrong and random ones; the others need a network, or do not apply",
+    )
+
+
+def _mistake(check: Check, sampled: StressSession, judge: Judge) -> str | None:
+    """Say what is wrong with the test of a check; empty if nothing is, None if stand-ins cannot tell."""
+    all_wrong = _judged(check, sampled, judge, wrong_by(_step(check, sampled)))
+    all_right = _judged(check, sampled, judge, right)
+    differ = all_wrong is not None and all_right is not None and all_wrong.value != all_right.value
+    if differ and any(verdict is not None and verdict.status == "fail" for verdict in (all_wrong, all_right)):
+        return ""
+    shown = [all_wrong, all_right, *(_judged(check, sampled, judge, at_random(seed)) for seed in range(2))]
+    verdicts = [verdict for verdict in shown if verdict is not None and verdict.value is not None]
+    if len(verdicts) <= 1:
+        return None
+    shipped = check.metric in METRICS.shipped
+    if len({verdict.value for verdict in verdicts}) == 1:
+        if shipped or _follows_another(check, sampled, judge, verdicts[0]):
+            return (
+                f"measures {verdicts[0].numbers[0]}, whether the candidate's predictions are all right, all wrong or "
+                "random: it measures something else than the candidate"
+            )
+        return None
+    if shipped and differ and all_wrong is not None and all(verdict.status == "pass" for verdict in verdicts):
+        return f"passes a candidate that is wrong on all images ({all_wrong.explain()})"
+    return ""
+
+
+def _step(check: Check, sampled: StressSession) -> int:
+    """Return how many classes on a wrong prediction is: for a pair of classes, from one of them to the other."""
+    classes, pair = sampled.images.classes, check.keys.get("pair")
+    if pair and set(pair) <= set(classes):
+        return (classes.index(pair[1]) - classes.index(pair[0])) % len(classes) or 1
+    return 1
+
+
+def _follows_another(check: Check, sampled: StressSession, judge: Judge, before: Verdict) -> bool:
+    """Return whether the value of a check is another with wrong predictions in all roles but the candidate's."""
+    verdict = _judged(check, sampled, judge, right, others=wrong_by(1))
+    return verdict is not None and verdict.value != before.value
+
+
+def _judged(
+    check: Check, sampled: StressSession, judge: Judge, answer: Answer, *, others: Answer = mostly_right
+) -> Verdict | None:
+    """Return the verdict of a check's test on stand-ins in all roles; None where it gives none, for any reason."""
+    roles = {
+        role: standing_in(model, answer if role == "candidate" else others) for role, model in sampled.roles.items()
+    }
+    try:
+        return judge(replace(sampled, roles=roles), check)
+    except Exception:  # A test may expect a network, or be given what it cannot measure; damaged models come next.
+        return None
