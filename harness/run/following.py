@@ -20,8 +20,8 @@ FOLLOW = "checks-follow-the-candidate"
 def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> SelfCheck:
     """Check each threshold on the candidate with stand-ins in all roles, which know the labels and cost no pass.
 
-    The value must depend on the stand-in in the candidate's role, and one that is wrong on all images must not pass
-    where one that is right on all does.
+    The value must depend on the stand-in in the candidate's role. One that is wrong on all images must not pass where
+    one that is right on all passes.
     """
     checks = [check for check in sampled.checks.checks if check.binding and check.role == "candidate"]
     if not checks:
@@ -88,5 +88,5 @@ def _judged(
     }
     try:
         return judge(replace(sampled, roles=roles), check)
-    except Exception:  # A test may expect a network, or be given what it cannot measure; damaged models come next.
+    except Exception:  # A test may expect a network, or be given what it cannot measure.
         return None

@@ -1,4 +1,4 @@
-"""Self-checks of the stress tests: a damaged model in the candidate's role fails where it should."""
+"""Self-checks of the stress tests: a mutant in the candidate's role fails where it should."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Judge = Callable[[StressSession, Check], Verdict | None]
 
 
 def is_noticed(family: str, damage: Damage, sampled: StressSession, judge: Judge) -> SelfCheck:
-    """Check that some check of the family fails a damaged model in the candidate's role."""
+    """Check that some check of the family fails a mutant in the candidate's role."""
     checks = [
         check
         for check in sampled.checks.family(family)
@@ -44,7 +44,7 @@ def is_noticed(family: str, damage: Damage, sampled: StressSession, judge: Judge
                 f"no harm to this model: its copy fails {fails.sum()} of {len(fails)} images, {failed.sum()} before; "
             )
             continue
-        harm = f"the damaged copy fails {fails.sum()} of {len(fails)} images, {failed.sum()} before, and"
+        harm = f"the mutant fails {fails.sum()} of {len(fails)} images, {failed.sum()} before, and"
         if subject.role != "candidate":
             harm = f"{unhurt}of the {subject.role}, {harm}"
         return _judged(checks, sampled, judge, broken=(damaged,), name=damage.name, harm=harm)
@@ -86,14 +86,14 @@ def _judged(
     if not passed:
         but = "was collected, or only with fixtures that a self-check cannot give"
         return SelfCheck(name, "not_applicable", f"no test of family {family!r} {but}")
-    # A check that this model fails as it is can fail: what damage makes right, such as the one image of a golden check,
+    # A check that the intact model fails can fail. What damage makes right, such as the image of a golden check,
     # says nothing against its threshold.
     blind = [now for check, now in passed.values() if (own := judge(sampled, check)) is None or own.status != "fail"]
     if not blind:
         return SelfCheck(
             name,
             "not_applicable",
-            f"the model fails all {len(passed)} checks of family {family!r} as it is, and the damage mends that",
+            f"the intact model fails all {len(passed)} checks of family {family!r}, and the damage mends that",
         )
     return SelfCheck(
         name,

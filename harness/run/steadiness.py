@@ -36,7 +36,7 @@ def identity_changes_nothing(fresh: Classifier, sampled: StressSession) -> SelfC
     return SelfCheck(
         "identity-equals-clean",
         "pass" if equal else "fail",
-        f"turned by 0° and shifted by 0 px, {len(images)} images give "
+        f"rotated by 0° and translated by 0 px, {len(images)} images give "
         + ("the same logits, bit for bit" if equal else "other logits: the geometry or the model is not deterministic"),
     )
 

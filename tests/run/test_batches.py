@@ -1,4 +1,4 @@
-"""A network whose answer to an image depends on the batch is not judged: where it is served, it answers otherwise."""
+"""A network whose answer to an image depends on the batch ends the run with 4: its served answers would be others."""
 
 from dataclasses import replace
 

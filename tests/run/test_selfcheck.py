@@ -103,7 +103,7 @@ def test_a_sound_run_holds_every_check(session_of):
     assert list(found) == NAMES
     assert {check.status for check in found.values()} == {"pass"}
     harm = re.fullmatch(
-        r"the damaged copy fails (\d+) of 400 images, (\d+) before, and check clean of family 'clean' notices",
+        r"the mutant fails (\d+) of 400 images, (\d+) before, and check clean of family 'clean' notices",
         found["left-half-blanked"].detail,
     )
     assert harm is not None
@@ -251,7 +251,7 @@ def test_where_damage_does_not_hurt_this_model_the_incumbent_is_damaged(session_
     session = session_of(model=Constant())
     incumbent = replace(role_model("incumbent"), model_sha256="i" * 64)
     both = replace(session, roles={**session.roles, "incumbent": incumbent})
-    assert re.search("of the incumbent, the damaged copy fails .* notices", detail(both, name))
+    assert re.search("of the incumbent, the mutant fails .* notices", detail(both, name))
 
     def judge_the_incumbent(broken, check):
         roles = {**broken.roles, "candidate": broken.roles["incumbent"]}
