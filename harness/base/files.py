@@ -81,7 +81,10 @@ def write_all_or_none(files: Mapping[Path, bytes]) -> None:
 
 def hash_of_file(path: Path) -> str | None:
     """Return the SHA-256 of a file's content, None where there is no file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def user_folder(name: str) -> Path:

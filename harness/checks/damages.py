@@ -55,13 +55,23 @@ class Damage:
     def apply(self, candidate: RoleModel, checks: Sequence[Check], classes: Sequence[str]) -> RoleModel:
         """Return the candidate with a damaged copy of its model, which has nothing remembered."""
         watched = next((classes.index(check.class_name) for check in checks if check.class_name in classes), 0)
-        broken = self.breaks(candidate.classifier.model, watched)
+        breaks = self.breaks
+        if isinstance(breaks, OnPixels) and breaks.costs_accuracy and not candidate.provides.live:
+            breaks = on_logits(MoveLogits)  # Recorded answers have none for other pixels.
+        broken = breaks(candidate.classifier.model, watched)
         return replace(candidate, classifier=candidate.classifier.like(broken))
 
 
-def on_pixels(layer: Callable[[], nn.Module]) -> Callable[[nn.Module, int], nn.Module]:
-    """Return what puts a layer before a model."""
-    return lambda model, _: nn.Sequential(layer(), model)
+@dataclass(frozen=True)
+class OnPixels:
+    """Puts a layer before a model, which makes it wrong more often if it `costs_accuracy`."""
+
+    layer: Callable[[], nn.Module]
+    costs_accuracy: bool = True
+
+    def __call__(self, model: nn.Module, watched: int) -> nn.Module:  # noqa: ARG002  Whatever the class.
+        """Return the model behind the layer."""
+        return nn.Sequential(self.layer(), model)
 
 
 def on_logits(layer: Callable[[], nn.Module]) -> Callable[[nn.Module, int], nn.Module]:

@@ -16,12 +16,12 @@ from harness.checks.damages import (
     Blur,
     Damage,
     MoveLogits,
+    OnPixels,
     ScaleLogits,
     SwapLogits,
     Turn,
     confident_errors,
     on_logits,
-    on_pixels,
 )
 from harness.checks.equivalence import EQUIVALENCE, equivalence_checks
 from harness.checks.golden import GOLDEN
@@ -231,7 +231,7 @@ _SHIPPED = (
         page="behaviours/clean",
         metrics=("accuracy",),
         starter_checks=_clean,
-        damage=Damage("left-half-blanked", on_pixels(BlankLeftHalf)),
+        damage=Damage("left-half-blanked", OnPixels(BlankLeftHalf)),
     ),
     Family(
         "class",
@@ -262,7 +262,7 @@ _SHIPPED = (
         page="behaviours/rotation",
         metrics=("accuracy",),
         starter_checks=_rotation,
-        damage=Damage("turned-020", on_pixels(Turn)),
+        damage=Damage("turned-020", OnPixels(Turn)),
     ),
     Family(
         "shift",
@@ -375,7 +375,7 @@ _SHIPPED = (
             "breaking_severity",
         ),
         starter_checks=_search,
-        damage=Damage("turned-020-searched", on_pixels(Turn), metric="robust_accuracy"),
+        damage=Damage("turned-020-searched", OnPixels(Turn), metric="robust_accuracy"),
     ),
     Family(
         "attention",
@@ -394,7 +394,7 @@ _SHIPPED = (
             "object_dependence",
         ),
         starter_checks=_attention,
-        damage=Damage("blind", on_pixels(BlankAll), metric="object_dependence"),
+        damage=Damage("blind", OnPixels(BlankAll, costs_accuracy=False), metric="object_dependence"),
     ),
     Family(
         "corruption",
@@ -406,7 +406,7 @@ _SHIPPED = (
         page="behaviours/corruption",
         metrics=("accuracy", "confidence_rise", "mean_corruption_error"),
         starter_checks=_corruption,
-        damage=Damage("blurred", on_pixels(Blur), metric="accuracy"),
+        damage=Damage("blurred", OnPixels(Blur), metric="accuracy"),
     ),
     Family(
         GOLDEN,

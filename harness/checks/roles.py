@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 class Role:
     """What a checkpoint is to a run; `about` says so in a sentence's beginning, for the option of the role's name.
 
-    By default it is `models/OWN.safetensors` if that is there, else the `shipped` model if the data are the shipped
-    ones, else none. `known_as` is what it is to a reader who has not seen the options. A role that is not `optional`
-    always has a checkpoint. Checks about a `precondition` must hold for anything to be judged. A role `of_another` has
-    nothing to say of a candidate that is the same network.
+    By default it is `models/OWN.safetensors` if that is there. Else it is the `shipped` model, if the data are the
+    shipped ones and the folder `models` is there. `known_as` is what it is to a reader who has not seen the options.
+    A role that is not `optional` always has a checkpoint. Checks about a `precondition` must hold for anything to be
+    judged. A role `of_another` has nothing to say of a candidate that is the same network.
     """
 
     about: str
@@ -31,7 +31,8 @@ class Role:
         """Return the checkpoint that it is by default, of those in the folder `models`; None for none."""
         if self.own and (own := models / f"{self.own}.safetensors").exists():
             return own
-        return models / f"{self.shipped}.safetensors" if self.shipped and (shipped_data or not self.optional) else None
+        needed = not self.optional or (shipped_data and models.is_dir())
+        return models / f"{self.shipped}.safetensors" if self.shipped and needed else None
 
     @property
     def default_in_words(self) -> str:

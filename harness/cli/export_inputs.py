@@ -52,15 +52,16 @@ _FORMATS = ("npz", "png")
     default="npz",
     help="npz, float32 without loss, or png, rounded to 8 bits (default: npz).",
 )
+@click.option("--overview", is_flag=True, help="Also export the images of the report's comparison of models.")
 def export_inputs_command(
-    folder: Path, checks_path: Path, families: str, budget: str | None, speed: float, form: str
+    folder: Path, checks_path: Path, families: str, budget: str | None, speed: float, form: str, *, overview: bool
 ) -> int:
     """Export the images."""
     from harness.run.export.request import ExportOrder
     from harness.run.export.start import export_inputs
 
     named = tuple(filter(None, (name.strip() for name in families.split(","))))
-    order = ExportOrder(str(folder.absolute()), form, named, speed)
+    order = ExportOrder(str(folder.absolute()), form, named, speed, overview)
     export_inputs(order, checks_path, budget=budget, options=passed_on(), say=print)
     print(f"written: {folder}\nnext: put your model into {folder / 'answer.py'}, run it, and gate the answers:")
     print(f"  stress-harness gate --candidate predictions:{'answers.npz' if form == 'npz' else 'answers.csv'}")

@@ -34,7 +34,7 @@ def load_npz(path: Path, pipeline: Pipeline, *, split: str = "test") -> Labelled
     al. 2023), the names begin with the split's, `test_images`, and labels may be (N, 1). Images are made by the
     pipeline, masks follow them. Raises `InputError` for anything else.
     """
-    with _opened(path) as (archive, members):
+    with opened(path) as (archive, members):
         begin = "" if "images" in members else f"{split}_"
         if missing := {f"{begin}images", f"{begin}labels"} - set(members):
             raise InputError(
@@ -45,7 +45,7 @@ def load_npz(path: Path, pipeline: Pipeline, *, split: str = "test") -> Labelled
         stream = _stream(path, archive, kept)
         kinds = ("labels", "masks", "groups")
         names = (*(() if stream else (f"{begin}images",)), *(f"{begin}{kind}" for kind in kinds), "classes")
-        arrays = {name: _array(archive, members[name]) for name in names if name in members}
+        arrays = {name: array_in(archive, members[name]) for name in names if name in members}
     pixels = _pixels(stream or arrays[f"{begin}images"], path)
     labels = _labels(arrays[f"{begin}labels"], len(pixels), path)
     masks = arrays.get(f"{begin}masks")
@@ -90,7 +90,7 @@ def load_npz(path: Path, pipeline: Pipeline, *, split: str = "test") -> Labelled
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, Mapping[str, zipfile.ZipInfo]]]:
+def opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, Mapping[str, zipfile.ZipInfo]]]:
     """Yield an archive and its arrays, by name, which are no larger than the file says and has room for.
 
     Whatever fails meanwhile is an `InputError`: a damaged archive makes what decodes it fail in any way.
@@ -142,7 +142,7 @@ class _Stream:
         return np.frombuffer(content, dtype=np.uint8).reshape(self.shape[1:])
 
     def _all(self) -> Iterator[bytes]:
-        with _opened(self._path) as (archive, members), archive.open(members[self._name]) as file:
+        with opened(self._path) as (archive, members), archive.open(members[self._name]) as file:
             _header(file)
             size = math.prod(self.shape[1:])
             for _ in range(self.shape[0]):
@@ -158,7 +158,7 @@ def _stream(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _S
     return _Stream(path, member.filename.removesuffix(".npy"), with_channels, dtype)
 
 
-def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+def array_in(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     """Return a member of the archive; raises `ValueError` for one that announces more than follows."""
     _announced(archive, member)
     with archive.open(member) as file:
@@ -166,11 +166,13 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
 
 
 def _announced(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
-    """Return shape and type of a member, and whether it is in Fortran's order, as `_array` would raise it."""
+    """Return shape and type of a member, and whether it is in Fortran's order, as `array_in` would raise it."""
     with archive.open(member) as file:
         shape, dtype, transposed = _header(file)
+        if dtype.hasobject:
+            raise ValueError(f"{member.filename} holds Python objects, which are never unpickled")
         announced, follow = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
-        if dtype.hasobject or min(shape, default=0) < 0 or announced != follow:
+        if min(shape, default=0) < 0 or announced != follow:
             raise ValueError(f"{member.filename} announces {dtype} of shape {shape} where {follow} bytes follow")
     return shape, dtype, transposed
 

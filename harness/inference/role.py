@@ -16,6 +16,7 @@ from harness.inference.devices import pick_device
 from harness.inference.loading import close, keep_answers, load, provides_of
 from harness.inference.predictors.classes import expect_order
 from harness.inference.predictors.network import PredictorNetwork, asking
+from harness.inference.predictors.protocol import UnknownPixelsError
 from harness.networks import NetworkOptions
 from harness.networks.declared import expect_fit
 from harness.networks.process import settings_kept
@@ -180,7 +181,7 @@ def _expect_answers(classifier: Classifier, images: LabelledImages) -> None:
 
     The order is looked at where a model's own kind does not fix it, on a sample of the clean images.
     """
-    with suppress(NotApplicableError):  # A recorded predictor may have been asked about other images alone.
+    with suppress(UnknownPixelsError):  # Recorded answers may be to other images alone.
         classifier.predict(images.take(torch.tensor([0])))
         if not classifier.provides.layers:
             sample = sample_up_to(images, max(_ORDER_SAMPLES, _ORDER_SAMPLES_PER_CLASS * len(images.classes)))

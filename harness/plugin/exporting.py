@@ -38,7 +38,11 @@ def export(run: GateRun, session: pytest.Session) -> None:
         _say(f"at {order.images_per_second:g} images/s, {taken}{fits}: {some_of(sizes, shown=20) or 'all images'}")
     failed: dict[str, Exception] = {}
     questions = questions_of(
-        replace(stress, fitted=samples), checks, run.judge, on_failure=lambda name, error: failed.update({name: error})
+        replace(stress, fitted=samples),
+        checks,
+        run.judge,
+        overview=order.overview,
+        on_failure=lambda name, error: failed.update({name: error}),
     )
     for name, error in failed.items():
         _say(f"{name}: its test failed without a model, so the export may lack images ({printable(repr(error))})")

@@ -252,6 +252,8 @@ class GateRun:
 
     def compare_models(self, selected: Sequence[Check]) -> None:
         """Measure the overview; `selected` are the checks of this run, in whichever process."""
+        from harness.inference.predictors import UnknownPixelsError
+
         try:
             with self.limited("the overview"), foreign_code(), bar("comparing the models") as show:
                 self.reported.overview = overview_of(
@@ -259,6 +261,11 @@ class GateRun:
                     searched=any(check.keys.get("path") for check in selected),
                     on_measured=lambda done, total: show(done, total, ""),
                 )
+        except UnknownPixelsError:
+            self.reported.overview_missing = (
+                "The models were not compared: the recorded answers have none for the images of this comparison. "
+                "`stress-harness export-inputs --overview` exports these, too."
+            )
         # A model that fails here; what the checks say of it stands.
         except (Exception, Interruption) as error:
             self.reported.overview_missing = f"The models could not be compared: {error}"

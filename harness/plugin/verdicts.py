@@ -48,6 +48,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     _look_at_the_sample(pyfuncitem, run.prepare(), row.family)
     run.questions.begin(pyfuncitem, run.prepare())
     try:
+        run.prepare().expect_answers_for(row.family)
         expect_answers_to_draws(pyfuncitem.obj, run.prepare())
         return (yield)
     except NotApplicableError as error:

@@ -33,6 +33,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
     from harness.base import PredictionCache
     from harness.data import stratified_sample
     from harness.inference import open_model, placed, spread_of
+    from harness.run.export.matching import scope_of_recorded
     from harness.run.golden import golden_images
 
     network = request.network_options
@@ -68,6 +69,11 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
         roles[role] = replace(model, layer=_layer(model, images, request.layer))
     if not request.export:
         _expect_use(network, roles)
+    recorded = scope_of_recorded(roles, checks, profile=request.profile, measured=request.samples)
+    if recorded and recorded.samples and request.record is not None:
+        raise InputError(
+            "the answers are of an export with --budget, and thresholds need all images; export without it"
+        )
     return StressSession(
         images,
         checks,
@@ -75,6 +81,8 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
         recording=request.record is not None,
         thorough=request.profile == "thorough",
         cache=cache,
+        fitted=recorded.samples if recorded else {},
+        answered=recorded.families if recorded else (),
         golden=golden_images(checks, images, request.data_options, network.transform),
         panel_predictions=panel_predictions and _of_others(panel_predictions, roles),
         cluster=cluster,

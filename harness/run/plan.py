@@ -140,6 +140,8 @@ def rows_in_brief(session: StressSession) -> str:
 def time_in_brief(session: StressSession) -> str:
     """Say what that takes; measures one batch of the candidate, and none where an earlier run has left the answers."""
     images, candidate = session.images, session.roles["candidate"]
+    if not candidate.provides.live:
+        return "the candidate's answers are recorded"
     posed = next((check.pose for check in session.checks.checks if check.pose != Pose()), Pose())
     key = candidate.classifier.cache_key("answers", images, posed)
     if session.cache is not None and key is not None and session.cache.has(key):
@@ -156,6 +158,8 @@ def measured_costs(session: StressSession) -> Costs:
     Raises `InputError` where the model fails, or takes longer than two minutes for its first batches.
     """
     candidate = session.roles["candidate"].path
+    if not session.roles["candidate"].provides.live:
+        raise InputError(f"candidate {candidate}: recorded answers cost nothing to ask; plan and budget mean nothing")
     try:
         with planning_limit(MEASURING, "measuring a batch"), foreign_code():
             return _measured(session)

@@ -199,12 +199,22 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
             f"thresholds on what reference models know, which was not recorded of these images: "
             f"{some_of(lacking)}; calibrate them anew"
         )
+    if session.answered and (others := _unanswered(session)):
+        omissions.append(
+            f"recorded answers were exported for {some_of(session.answered, shown=20)} alone; not measured: "
+            f"{some_of(others, shown=20)}"
+        )
     omissions += _sampled(verdicts) if session.share == 1 else []
     if session.share != 1:
         made_for = session.checks.data
         sample = "" if made_for.sample is None else f"; the checks are made for a sample of {made_for.sample}"
         omissions.append(f"{len(session.images)} of {made_for.n} images were measured{sample}")
     return omissions
+
+
+def _unanswered(session: StressSession) -> list[str]:
+    """Return the families of the checks file that recorded answers were not exported for."""
+    return sorted({check.family for check in session.checks.checks} - set(session.answered))
 
 
 def _unmeasured(rows: Sequence[Check], measured: Sequence[Check]) -> list[str]:

@@ -88,6 +88,8 @@ def extent_of(session: StressSession) -> Extent:
     each = sum(SEARCHED if family == "search" else DAMAGED for family in damaged)
     each += EXPLAINED * bool(session.checks.family("attention"))
     models = len({model.model_sha256 for model in session.roles.values()})
+    if not all(model.provides.live for model in session.roles.values()):
+        models = 1  # An export does not know which models will be compared.
     batch = batch_size(session.images.pixels.shape[1:], torch.device("cpu"), screening=False)
     few = min(max(batch, FEW[0]), FEW[1])
     return Extent(

@@ -38,6 +38,8 @@ class StressSession:
     """Where what a run found out is kept for the next; None to find out everything anew."""
     fitted: Mapping[str, int] = field(default_factory=dict)
     """On how many images families are measured, fewer than their thresholds were made for, to fit a run into a time."""
+    answered: tuple[str, ...] = ()
+    """Families that recorded answers were exported for, empty for all."""
     golden: LabelledImages | None = None
     """Images that must never be wrong again, whatever sample of the data is measured."""
     panel_predictions: PanelPredictions | None = None
@@ -144,6 +146,11 @@ class StressSession:
         """Return on how many images the tests of a family are run."""
         made_for = self.checks.data.size_of(family)
         return min(made_for, self.fitted.get(family, made_for), len(self.whole or self.images))
+
+    def expect_answers_for(self, family: str) -> None:
+        """Raise `NotApplicableError` for a family that recorded answers were not exported for."""
+        if self.answered and family not in self.answered:
+            raise NotApplicableError(f"the recorded answers were exported for {', '.join(self.answered)} alone")
 
     def of_family(self, family: str) -> StressSession:
         """Return the session that tests of a family work in: on its own number of images where it has one."""

@@ -4,6 +4,13 @@
 rest of the harness runs like any other.
 """
 
-from harness.inference.predictors.protocol import Identity, Predictor, PredictorError, Provides, Remote
+from harness.inference.predictors.protocol import (
+    Identity,
+    Predictor,
+    PredictorError,
+    Provides,
+    Remote,
+    UnknownPixelsError,
+)
 
-__all__ = ["Identity", "Predictor", "PredictorError", "Provides", "Remote"]
+__all__ = ["Identity", "Predictor", "PredictorError", "Provides", "Remote", "UnknownPixelsError"]

@@ -50,6 +50,14 @@ _SERVED = Kind(
     "http",
     _open_http,
 )
+
+
+def _recorded(spec: str, options: NetworkOptions, images: LabelledImages | None) -> Predictor:
+    from harness.inference.predictors.recorded import open_recorded
+
+    return open_recorded(spec, options, images)
+
+
 KINDS: dict[str, Kind] = {
     ".safetensors": Kind(
         "runs/new.safetensors, .pth, .pt",
@@ -67,6 +75,12 @@ KINDS: dict[str, Kind] = {
     ),
     "https": _SERVED,
     "http": _SERVED,
+    "predictions": Kind(
+        "predictions:answers.npz, .csv, .parquet",
+        "Recorded answers to exported images, or to clean images alone.",
+        "logits, probabilities or labels, for the images of `export-inputs`",
+        open=_recorded,
+    ),
 }
 """Every kind by the scheme of its SPEC, or by the suffix of its file."""
 

@@ -22,6 +22,10 @@ class PredictorError(InputError):
     """A predictor that could not answer: it crashed, hung, went away, or answered something else than it declared."""
 
 
+class UnknownPixelsError(PredictorError):
+    """Pixels that a predictor of recorded answers was not asked about before the run."""
+
+
 @dataclass(frozen=True)
 class Provides:
     """The answers that a predictor gives.
@@ -96,7 +100,7 @@ class Predictor(Protocol):
 
         Logits or probabilities are (N, classes) float32, with NaN for probabilities that are not known. Labels are
         (N,) int64. Raises `PredictorError` where there is no answer. A predictor that is not live raises
-        `NotApplicableError` for pixels that it does not know.
+        `UnknownPixelsError` for pixels that it does not know.
         """
 
     def close(self) -> None:

@@ -12,7 +12,8 @@ from harness.checks.roles import ROLES
 from harness.inference.planning import Asked, Ledger
 from harness.inference.questions import Questions, asked_model
 from harness.measures.panel.predictions import PanelPredictions
-from harness.run.budget import Costs, Plan, plan_from
+from harness.run.budget import OVERVIEW, Costs, Plan, plan_from
+from harness.run.overview import overview_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,9 +28,10 @@ def questions_of(
     checks: Sequence[Check],
     judge: Judge,
     *,
+    overview: bool = False,
     on_failure: Callable[[str, Exception], None] = lambda _name, _error: None,
 ) -> Questions:
-    """Return what the tests of these checks ask models about; every role has a stand-in.
+    """Return what the tests of these checks ask models about, and the `overview`; every role has a stand-in.
 
     `on_failure` is called with a check, and what its test raised: images that it asks for later are not known.
     """
@@ -38,6 +40,7 @@ def questions_of(
     panel = session.panel_predictions
     if panel is None:
         panel = PanelPredictions(session.images.sha256, session.images.classes, ("asked",), {})
+    rows = {check.definition for check in session.checks.checks}
     asked = replace(session, roles=roles, cache=None, panel_predictions=panel)
     for check in checks:
         with questions.under(check.id):
@@ -46,8 +49,12 @@ def questions_of(
                     judge(asked, check)
             except NotApplicableError:
                 continue
-            except Exception as error:  # Of the test, on made-up answers.
-                on_failure(check.id, error)
+            except Exception as error:  # Of the test, on made-up answers; one without a row may lack a key.
+                if check.definition in rows:
+                    on_failure(check.id, error)
+    if overview:
+        with questions.under(OVERVIEW):
+            overview_of(asked, searched=any(check.keys.get("path") for check in checks))
     return questions
 
 

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 class ExportOrder:
     """The `folder` that images go to, their `format`, and the families asked about, none for all.
 
-    With a budget, `images_per_second` is the speed of the system that answers.
+    With a budget, `images_per_second` is the speed of the system that answers. An `overview` adds the images of the
+    report's comparison of models.
     """
 
     folder: str
     format: str = "npz"
     families: tuple[str, ...] = ()
     images_per_second: float = 100.0
+    overview: bool = False
 
     @property
     def path(self) -> Path:

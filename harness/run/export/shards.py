@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import zipfile
 from dataclasses import dataclass
@@ -152,9 +151,3 @@ def found_shard(path: Path, form: Format) -> np.ndarray | None:
 def write_shard(path: Path, shard: Shard, form: Format) -> None:
     """Write a shard, whole or not at all."""
     write_atomically(path, form.write(shard))
-
-
-def hash_of(path: Path) -> str:
-    """Return the SHA-256 of a file, read part by part."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.base.errors import InputError
-from harness.base.files import locked, write_atomically
+from harness.base.files import hash_of_file, locked, write_atomically
 from harness.data.exported import NAME
 from harness.run.export.shards import (
     FILES,
@@ -20,7 +20,6 @@ from harness.run.export.shards import (
     SUFFIXES,
     Shard,
     found_shard,
-    hash_of,
     joined,
     shard_of,
     write_shard,
@@ -120,7 +119,7 @@ def _write_shards(
             resumed += 1
         seen.update(names.tolist())
         if len(names):
-            entries.append({"file": path.name, "images": len(names), "sha256": hash_of(path)})
+            entries.append({"file": path.name, "images": len(names), "sha256": hash_of_file(path)})
         if on_written:
             on_written(min((number + 1) * size, total), total)
     return entries, np.array(sorted(seen), dtype=NAME), resumed

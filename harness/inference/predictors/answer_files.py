@@ -1,0 +1,280 @@
+"""Files of recorded answers, read without running anything in them: `.npz`, `.csv` and `.parquet`."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.base.errors import InputError, printable, some_of
+from harness.base.files import require_regular
+from harness.data.exported import NAME, Export
+from harness.data.npz import array_in, opened
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from harness.inference.predictors.protocol import Scores
+
+MAX_BYTES, MAX_TEXT = 16 << 30, 4 << 30
+"""Larger files are refused; the second for text."""
+_SCORES: tuple[Scores, ...] = ("labels", "probabilities", "logits")
+_KEYS = ("image", "export", "label")
+_NAMED = re.compile(rb"[0-9a-f]{64}")
+_ROWS_AT_A_TIME = 65_536
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The rows of a file of answers.
+
+    `images` are names of exported images, (N,) of type `NAME`, or numbers of images in the data, (N,) integers. They
+    are None where the rows stand in the order of the data. `values` are labels, (N,) int64, or scores, (N, classes)
+    float32.
+    """
+
+    scores: Scores
+    values: np.ndarray
+    images: np.ndarray | None
+    export: Export | None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+def read_answers(path: Path, classes: Sequence[str], *, outputs: str | None) -> Answers:
+    """Return the answers in a file; `outputs` declares columns of classes as logits or probabilities.
+
+    Raises `InputError` for anything else than answers of these classes.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(f"{path.name} is no file of answers; expected {', '.join(_READERS)}")
+    try:
+        require_regular(path)
+        size = path.stat().st_size
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror or error})") from None
+    limit = MAX_TEXT if path.suffix.lower() == ".csv" else MAX_BYTES
+    if size > limit:
+        raise InputError(f"has {size:,} bytes, more than {limit:,}; write the answers as .npz, with labels or float32")
+    answers = reader(path, classes, outputs)
+    if not len(answers):
+        raise InputError("has no answer; expected a row for each image")
+    _expect_values(answers, classes)
+    return answers
+
+
+def _expect_values(answers: Answers, classes: Sequence[str]) -> None:
+    values, scores = answers.values, answers.scores
+    if scores == "labels":
+        outside = (values < 0) | (values >= len(classes))
+        if outside.any():
+            found = some_of([str(each) for each in np.unique(values[outside])])
+            raise InputError(
+                f"{outside.sum()} of {len(values)} labels are no class: {found}; expected 0 to {len(classes) - 1}"
+            )
+        return
+    if values.shape[1:] != (len(classes),):
+        raise InputError(
+            f"{scores} have the shape {values.shape}, expected {len(classes)} columns, one for each class of the data"
+        )
+    if wrong := int((~np.isfinite(values)).any(axis=1).sum()):
+        raise InputError(f"{scores} of {wrong} of {len(values)} images are NaN or infinite")
+
+
+def _labels(values: np.ndarray) -> np.ndarray:
+    if not np.issubdtype(values.dtype, np.integer) or values.ndim != 1:
+        raise InputError(f"labels are {values.dtype} of shape {values.shape}, expected (N,) integers")
+    if values.dtype == np.uint64 and len(values) and values.max() > np.iinfo(np.int64).max:
+        raise InputError(f"labels run to {values.max()}, which is no class")
+    return values.astype(np.int64)
+
+
+def _of_npz(path: Path, classes: Sequence[str], outputs: str | None) -> Answers:  # noqa: ARG001  Its arrays say it.
+    with opened(path) as (archive, members):
+        kinds = [name for name in _SCORES if name in members]
+        if len(kinds) != 1:
+            found = ", ".join(sorted(members)) or "none"
+            raise InputError(f"has the arrays {found}; expected exactly one of labels, probabilities and logits")
+        wanted = (*kinds, "image", "export", "classes")
+        arrays = {name: array_in(archive, members[name]) for name in wanted if name in members}
+    scores = kinds[0]
+    values = arrays[scores]
+    if scores == "labels":
+        values = _labels(values)
+    elif not np.issubdtype(values.dtype, np.floating) or values.ndim != 2:  # noqa: PLR2004  (N, classes)
+        raise InputError(f"{scores} are {values.dtype} of shape {values.shape}, expected (N, {len(classes)}) floats")
+    else:
+        values = values.astype(np.float32, copy=False)
+    if "classes" in arrays:
+        values = _in_order(values, [str(name) for name in arrays["classes"].reshape(-1)], classes, scores)
+    images = _images(arrays["image"]) if "image" in arrays else None
+    if images is not None and len(images) != len(values):
+        raise InputError(f"has {len(images)} images and {len(values)} answers; expected an answer for each image")
+    export = None
+    if "export" in arrays:
+        if arrays["export"].size != 1:
+            raise InputError(f"export is an array of {arrays['export'].size} values, expected one line of text")
+        export = Export.read(_text(arrays["export"].reshape(-1)[0]))
+    return Answers(scores, values, images, export)
+
+
+def _in_order(values: np.ndarray, names: list[str], classes: Sequence[str], scores: Scores) -> np.ndarray:
+    """Return values whose columns, or labels, follow these names, in the order of the data's classes."""
+    if sorted(names) != sorted(classes):
+        raise InputError(f"classes are {some_of(names)}, the data have {some_of(classes)}")
+    if scores == "labels":
+        if len(values) and (values.min() < 0 or values.max() >= len(names)):
+            return values  # Refused with its count.
+        return np.asarray(np.array([classes.index(name) for name in names], dtype=np.int64)[values])
+    if values.shape[1] != len(names):
+        return values
+    return values[:, [names.index(name) for name in classes]]
+
+
+def _images(values: np.ndarray) -> np.ndarray:
+    """Return names or numbers of images; raises `InputError` for anything else."""
+    if values.ndim == 1 and np.issubdtype(values.dtype, np.integer):
+        return values.astype(np.int64)
+    if values.ndim != 1 or values.dtype.kind not in "SU":
+        raise InputError(f"image is {values.dtype} of shape {values.shape}, expected (N,) names of the export, as text")
+    try:
+        names = values.astype("S")
+    except UnicodeEncodeError:
+        names = np.array([b""])
+    if wrong := [name for name in names.tolist() if not _NAMED.fullmatch(name)]:
+        raise InputError(
+            f"{len(wrong)} of {len(values)} names in image are none of an export, such as "
+            f"{printable(_text(wrong[0])[:40])!r}; expected 64 hexadecimal digits"
+        )
+    return names.astype(NAME)
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _of_csv(path: Path, classes: Sequence[str], outputs: str | None) -> Answers:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, strict=True)
+            head = next(rows, None)
+            if head is None:
+                raise InputError("is empty; expected a line with the names of columns")
+            return _of_rows(head, _in_parts(rows, len(head)), classes, outputs)
+    except UnicodeDecodeError as error:
+        raise InputError(f"is no text in UTF-8 ({error.reason} at byte {error.start})") from None
+    except csv.Error as error:
+        raise InputError(f"cannot be read as CSV ({error})") from None
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror or error})") from None
+
+
+def _in_parts(rows: Iterator[list[str]], width: int) -> Iterator[list[tuple[str, ...]]]:
+    """Yield columns of some rows at a time."""
+    part: list[list[str]] = []
+    for number, row in enumerate(rows, start=2):
+        if len(row) != width:
+            raise InputError(f"line {number} has {len(row)} values, expected {width}, as the first line has")
+        part.append(row)
+        if len(part) == _ROWS_AT_A_TIME:
+            yield list(zip(*part, strict=True))
+            part = []
+    if part:
+        yield list(zip(*part, strict=True))
+
+
+def _of_parquet(path: Path, classes: Sequence[str], outputs: str | None) -> Answers:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        raise InputError("needs pyarrow; pip install 'stress-harness[hf]', or write the answers as .npz") from None
+    try:
+        with parquet.ParquetFile(path) as file:
+            head = list(map(str, file.schema_arrow.names))
+            if len(head) > len(classes) + len(_KEYS):
+                raise InputError(f"has {len(head)} columns, expected image, export, and label or one for each class")
+            batches = file.iter_batches(batch_size=_ROWS_AT_A_TIME)
+            parts = (
+                [
+                    tuple(map(_plain, column.to_pylist())) if name in _KEYS else column.to_numpy(zero_copy_only=False)
+                    for name, column in zip(head, batch.columns, strict=True)
+                ]
+                for batch in batches
+            )
+            return _of_rows(head, parts, classes, outputs)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"cannot be read as Parquet ({printable(str(error).splitlines()[0])})") from None
+
+
+def _plain(value: object) -> str:
+    return "" if value is None else _text(value)
+
+
+def _of_rows(head: list[str], parts: Iterator[list[Any]], classes: Sequence[str], outputs: str | None) -> Answers:
+    """Return answers of a table: `image`, perhaps `export`, and `label` or a column for each class."""
+    if len(set(head)) != len(head):
+        twice = sorted({name for name in head if head.count(name) > 1})
+        raise InputError(f"has the columns {some_of(twice)} twice")
+    others = [name for name in head if name not in _KEYS]
+    by_class = others and sorted(others) == sorted(classes)
+    if "image" not in head or ("label" in head) == bool(others) or (others and not by_class):
+        raise InputError(
+            f"has the columns {printable(some_of(head, shown=12))}; expected image, and either label or one column for "
+            f"each class ({some_of(classes)})"
+        )
+    at = {name: number for number, name in enumerate(head)}
+    labels = {**{str(number): number for number in range(len(classes))}, **{name: n for n, name in enumerate(classes)}}
+    images: list[np.ndarray] = []
+    values: list[np.ndarray] = []
+    exports: set[str] = set()
+    for columns in parts:
+        images.append(_names_or_numbers(columns[at["image"]]))
+        if "export" in at:
+            exports.update(filter(None, columns[at["export"]]))
+        values.append(_numbers_of(columns[at["label"]], labels) if "label" in at else _floats(columns, at, classes))
+    if len(exports) > 1:
+        raise InputError(f"has {len(exports)} different lines in export, expected one: its rows are of several exports")
+    scores: Scores = "labels" if "label" in at else ("logits" if outputs == "logits" else "probabilities")
+    if not values:
+        return Answers(scores, np.empty(0, dtype=np.int64), None, None)
+    if len({part.dtype for part in images}) > 1:
+        raise InputError("image has both names of an export and numbers of images; expected one of them")
+    export = Export.read(exports.pop()) if exports else None
+    return Answers(scores, np.concatenate(values), np.concatenate(images), export)
+
+
+def _names_or_numbers(texts: Sequence[str]) -> np.ndarray:
+    if all(text.isascii() and text.isdigit() and len(text) <= 18 for text in texts):  # noqa: PLR2004  Of an int64.
+        return np.array([int(text) for text in texts], dtype=np.int64)
+    return _images(np.array(texts, dtype=np.str_))
+
+
+def _numbers_of(texts: Sequence[str], labels: Mapping[str, int]) -> np.ndarray:
+    found = [labels.get(text.strip(), -1) for text in texts]
+    if -1 in found:
+        wrong = sorted({text[:40] for text, number in zip(texts, found, strict=True) if number < 0})
+        raise InputError(
+            f"{found.count(-1)} labels are no class of the data: {printable(some_of(list(map(repr, wrong))))}"
+        )
+    return np.array(found, dtype=np.int64)
+
+
+def _floats(columns: Sequence[Any], at: Mapping[str, int], classes: Sequence[str]) -> np.ndarray:
+    try:
+        return np.array([columns[at[name]] for name in classes], dtype=np.float64).T.astype(np.float32)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"a column of a class holds something else than numbers ({printable(error)})") from None
+
+
+_READERS: dict[str, Callable[[Path, Sequence[str], str | None], Answers]] = {
+    ".npz": _of_npz,
+    ".csv": _of_csv,
+    ".parquet": _of_parquet,
+}

@@ -1,0 +1,162 @@
+"""Recorded answers as a predictor: it finds the answer to an image by the hash of its pixels, and knows no other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.base.errors import InputError, some_of
+from harness.base.files import hash_of_file, require_regular
+from harness.data.exported import FLOAT32, as_stored, hash_of_names, names_of
+from harness.data.images import unit_range
+from harness.data.rows import parts_of
+from harness.inference.predictors.answer_files import Answers, read_answers
+from harness.inference.predictors.protocol import Identity, Provides, UnknownPixelsError
+from harness.perturb.poses import PROTOCOL
+
+if TYPE_CHECKING:
+    from harness.data import LabelledImages
+    from harness.data.exported import Export
+    from harness.inference.predictors.protocol import Scores
+    from harness.networks.options import NetworkOptions
+
+_PLAIN = (
+    "has answers to clean images alone, and these are others; export the images that the checks ask about "
+    "(`stress-harness export-inputs`), or leave out the checks that perturb images"
+)
+
+
+class RecordedAnswers:
+    """Answers of a file: those to the images of an export, or to the clean images of a data set.
+
+    `names` are sorted, (N,), with the row of each in `values`. Without an `export`, pixels are float32.
+    """
+
+    def __init__(
+        self, identity: Identity, scores: Scores, names: np.ndarray, values: np.ndarray, export: Export | None
+    ) -> None:
+        self.identity = identity
+        self.provides = Provides(scores, live=False)
+        self.export = export
+        self._names, self._values = names, values
+
+    def predict(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the answers for pixels (N, C, H, W), float32; raises `UnknownPixelsError` for others."""
+        stored = FLOAT32 if self.export is None else self.export.pixels
+        asked = names_of(as_stored(pixels, stored))
+        rows = np.searchsorted(self._names, asked)
+        known = self._names[np.minimum(rows, len(self._names) - 1)] == asked
+        if not known.all():
+            raise UnknownPixelsError(self._lacking(int((~known).sum()), len(asked)))
+        return np.asarray(self._values[rows])
+
+    def close(self) -> None:
+        """End nothing: the file is read."""
+
+    def _lacking(self, count: int, asked: int) -> str:
+        if self.export is None:
+            return _PLAIN
+        return (
+            f"has no answer to {count} of {asked} images asked about together, which are not in its export; export "
+            "again with this version, these data, checks and options"
+        )
+
+
+def open_recorded(spec: str, options: NetworkOptions, images: LabelledImages | None) -> RecordedAnswers:
+    """Open the file of a SPEC `predictions:FILE`; without images it has an identity and no answers.
+
+    Raises `InputError` for a file that lacks images, repeats them, or belongs to another export.
+    """
+    path = Path(spec.partition(":")[2])
+    try:
+        require_regular(path)
+        before, sha256 = path.stat(), hash_of_file(path)
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror}); name a file of answers: .npz, .csv or .parquet") from None
+    identity = Identity("recorded", {"file": str(sha256), "declared": str(options.outputs)}, lasting=False)
+    if images is None:
+        return RecordedAnswers(identity, "labels", np.empty(0, "S64"), np.empty(0, np.int64), None)
+    answers = read_answers(path, images.classes, outputs=options.outputs)
+    after = path.stat()
+    if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
+        raise InputError("changed while it was read; run again when nothing writes to it")
+    if answers.export is not None:
+        names, rows = _of_export(answers), np.arange(len(answers))
+    else:
+        rows = _rows_of_clean(answers, images)
+        names = _of_clean(images)
+    names, rows = _without_twins(names, rows, answers)
+    return RecordedAnswers(identity, answers.scores, names, answers.values[rows], answers.export)
+
+
+def _of_export(answers: Answers) -> np.ndarray:
+    """Return the names of the rows, which must be exactly those of the export."""
+    export, names = answers.export, answers.images
+    assert export is not None
+    if export.protocol != PROTOCOL:
+        raise InputError(f"is of protocol {export.protocol}, this version works with protocol {PROTOCOL}; export again")
+    if names is None or names.dtype.kind != "S":
+        raise InputError("has an export and no names of images; copy the array image of each shard")
+    once = np.unique(names)
+    if repeated := len(names) - len(once):
+        raise InputError(f"repeats {repeated} of its {len(names)} images; expected one answer for each image")
+    if len(once) < export.images:
+        raise InputError(
+            f"lacks {export.images - len(once):,} of the {export.images:,} images of its export; answer all of them"
+        )
+    if len(once) > export.images:
+        raise InputError(
+            f"has {len(once) - export.images:,} images more than the {export.images:,} of its export; answer those "
+            "alone"
+        )
+    if hash_of_names(once) != export.names:
+        raise InputError(
+            f"has {len(once):,} images, as many as its export, but others; copy the names and the line export from one "
+            "export"
+        )
+    return names
+
+
+def _rows_of_clean(answers: Answers, images: LabelledImages) -> np.ndarray:
+    """Return the row of each image of the data, (N,); raises `InputError` where there is not one for each."""
+    numbers = answers.images
+    positions = images.positions.numpy()
+    if numbers is None:
+        if len(answers) != len(positions) if images.indices is None else len(answers) <= positions.max():
+            raise InputError(
+                f"has {len(answers):,} answers without names of images, the data have {len(positions):,} images; "
+                "expected an answer for each, in their order"
+            )
+        return positions
+    if numbers.dtype.kind == "S":
+        raise InputError("has names of exported images and no line export; copy it from manifest.json")
+    counts = Counter(numbers.tolist())
+    if repeated := sum(count - 1 for count in counts.values()):
+        raise InputError(f"repeats {repeated:,} of its {len(numbers):,} images; expected one answer for each image")
+    if missing := len(set(positions.tolist()) - counts.keys()):
+        raise InputError(f"lacks {missing:,} of the {len(positions):,} images of the data; answer all of them")
+    if images.indices is None and len(numbers) > len(positions):
+        more = sorted(counts.keys() - set(positions.tolist()))
+        raise InputError(f"has {len(more):,} images that the data do not have: {some_of(list(map(str, more)))}")
+    row_of = {number: row for row, number in enumerate(numbers.tolist())}
+    return np.array([row_of[position] for position in positions.tolist()], dtype=np.int64)
+
+
+def _of_clean(images: LabelledImages) -> np.ndarray:
+    """Return the names of the clean images of the data."""
+    size = 4 * int(np.prod(images.pixels.shape[1:]))
+    parts = parts_of(len(images), size)
+    return np.concatenate([names_of(as_stored(unit_range(images.pixels[part]).numpy(), FLOAT32)) for part in parts])
+
+
+def _without_twins(names: np.ndarray, rows: np.ndarray, answers: Answers) -> tuple[np.ndarray, np.ndarray]:
+    """Return sorted names, each once, with its row; raises `InputError` for equal images with different answers."""
+    once, first, which = np.unique(names, return_index=True, return_inverse=True)
+    given = answers.values if answers.values.ndim == 1 else answers.values.argmax(axis=1)
+    predicted = given[rows]
+    if differing := int((predicted != predicted[first][which]).sum()):
+        raise InputError(f"answers {differing} images otherwise than others with the same pixels")
+    return once, rows[first]

@@ -1,0 +1,76 @@
+"""Recorded answers and the run that judges them: they must be of one export, for these checks and data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.base.errors import InputError
+from harness.inference.predictors.recorded import RecordedAnswers
+from harness.perturb import IDENTITY
+from harness.run.export.request import scope_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.checks import ChecksFile
+    from harness.data.exported import Export
+    from harness.inference import RoleModel
+
+AGAIN = "export again (`stress-harness export-inputs`), and answer that"
+
+
+def scope_of_recorded(
+    roles: Mapping[str, RoleModel], checks: ChecksFile, *, profile: str, measured: int | None
+) -> Export | None:
+    """Return the scope of the exports that models of these roles have answered; None where none has.
+
+    Raises `InputError` for answers to an export for other data, checks or options, and for exports that differ.
+    """
+    found: dict[str, Export] = {}
+    for role, model in roles.items():
+        answers = getattr(model.classifier.plain, "predictor", None)
+        if not isinstance(answers, RecordedAnswers):
+            continue
+        name = f"{role} {model.path}"
+        if answers.export is None:
+            _expect_clean(name, checks)
+            continue
+        wanted = scope_of(checks, pixels=answers.export.pixels, profile=profile, measured=measured)
+        _expect_scope(name, answers.export, wanted, checks)
+        for other, export in found.items():
+            if (export.families, export.samples) != (answers.export.families, answers.export.samples):
+                raise InputError(f"{name} and {other} answer exports of other families or samples; {AGAIN} with both")
+        found[name] = answers.export
+    return next(iter(found.values()), None)
+
+
+def _expect_scope(name: str, export: Export, wanted: Export, checks: ChecksFile) -> None:
+    if export.data != wanted.data:
+        raise InputError(
+            f"{name} answers an export of data with SHA-256 {export.data[:12]}…, the run has {wanted.data[:12]}…; "
+            f"{AGAIN}"
+        )
+    if export.asked != wanted.asked:
+        raise InputError(
+            f"{name} answers an export for other checks than {checks.path} has now, or for other samples; {AGAIN}"
+        )
+    for setting, theirs, ours in (
+        ("profile", export.profile, wanted.profile),
+        ("samples", export.measured or None, wanted.measured or None),
+    ):
+        if theirs != ours:
+            raise InputError(
+                f"{name} answers an export with {theirs or 'all images'}, the run has {ours or 'all images'}; use the "
+                "setting of the export, or export again",
+                setting=f"{setting} {ours}" if ours else setting,
+            )
+
+
+def _expect_clean(name: str, checks: ChecksFile) -> None:
+    """Raise `InputError` for checks in a pose, whose images a file of answers to clean images does not know."""
+    posed = [check.id for check in checks.checks if check.pose != IDENTITY]
+    if posed:
+        raise InputError(
+            f"{name} has answers to clean images alone, and {len(posed)} of {len(checks.checks)} checks of "
+            f"{checks.path} ask for other images, such as {posed[0]}; {AGAIN}, or keep checks of clean images alone"
+        )

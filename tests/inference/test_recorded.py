@@ -1,0 +1,339 @@
+"""Files of recorded answers: read in three formats, matched by pixels, and refused in one sentence with counts."""
+
+import os
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from zoo import CLASSES, images_of
+
+from harness.base.errors import InputError
+from harness.data.exported import Export, as_stored, names_of
+from harness.data.images import unit_range
+from harness.inference.predictors import UnknownPixelsError
+from harness.inference.predictors.kinds import open_predictor
+from harness.networks import NetworkOptions
+from harness.perturb import Pose
+
+COUNT = 40
+
+
+@pytest.fixture
+def images():
+    return images_of(COUNT)
+
+
+@pytest.fixture
+def pixels(images):
+    """Return clean and rotated images, as an export of both would hold them."""
+    clean = unit_range(images.pixels)
+    return np.concatenate([clean.numpy(), Pose(10.0)(clean).numpy()])
+
+
+@pytest.fixture
+def arrays(images, pixels):
+    """Return the arrays of a file that answers an export."""
+    names = names_of(as_stored(pixels, "float32"))
+    scores = np.random.default_rng(0).dirichlet(np.ones(4), len(names)).astype(np.float32)
+    export = Export(1, "float32", images.sha256, "a" * 64).holding(names)
+    return {"export": np.array(str(export)), "image": names, "probabilities": scores}
+
+
+@pytest.fixture
+def opened(tmp_path, images, arrays):
+    """Return what writes arrays, with some changed or, if None, left out, and opens the file."""
+
+    def write(name="answers.npz", **changed):
+        content = {key: value for key, value in {**arrays, **changed}.items() if value is not None}
+        path = tmp_path / name
+        if name.endswith(".npz"):
+            np.savez(path, **content)
+        else:
+            write_table(path, content)
+        return open_predictor(f"predictions:{path}", NetworkOptions(), images)
+
+    return write
+
+
+def write_table(path, content):
+    """Write arrays as a table: the line of the export in its first row alone."""
+    count = len(content["image"])
+    columns = {"image": [name.decode() if isinstance(name, bytes) else name for name in content["image"].tolist()]}
+    if "export" in content:
+        columns["export"] = [str(content["export"]), *[""] * (count - 1)]
+    if "labels" in content:
+        columns["label"] = content["labels"].tolist()
+    else:
+        columns |= {name: content["probabilities"][:, at].tolist() for at, name in enumerate(CLASSES)}
+    if path.suffix == ".parquet":
+        arrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        parquet.write_table(arrow.table(columns), path)
+        return
+    lines = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+@pytest.mark.parametrize("name", ["answers.npz", "answers.csv", "answers.parquet"])
+def test_an_answer_is_found_by_its_pixels(opened, pixels, arrays, name):
+    shuffled = np.random.default_rng(1).permutation(len(pixels))
+    predictor = opened(name, image=arrays["image"][shuffled], probabilities=arrays["probabilities"][shuffled])
+    assert predictor.provides.scores == "probabilities"
+    assert not predictor.provides.live
+    assert np.array_equal(predictor.predict(pixels[::-1]), arrays["probabilities"][::-1])
+
+
+def test_names_may_be_text_and_classes_in_another_order(opened, pixels, arrays):
+    order = [2, 0, 3, 1]
+    predictor = opened(
+        image=arrays["image"].astype(str),
+        probabilities=arrays["probabilities"][:, order],
+        classes=np.array(CLASSES)[order],
+    )
+    assert np.array_equal(predictor.predict(pixels), arrays["probabilities"])
+
+
+@pytest.mark.parametrize("name", ["answers.npz", "answers.csv", "answers.parquet"])
+def test_labels_are_answers(opened, pixels, name):
+    labels = np.arange(len(pixels)) % 4
+    predictor = opened(name, probabilities=None, labels=labels)
+    assert predictor.provides.scores == "labels"
+    assert np.array_equal(predictor.predict(pixels), labels)
+
+
+def test_labels_may_be_names_of_classes(opened, pixels):
+    labels = np.arange(len(pixels)) % 4
+    predictor = opened("answers.csv", probabilities=None, labels=np.array(CLASSES)[labels])
+    assert np.array_equal(predictor.predict(pixels), labels)
+
+
+def test_pixels_that_nobody_answered_are_unknown(opened, pixels):
+    pixels[3] *= 0.5
+    with pytest.raises(UnknownPixelsError, match="has no answer to 1 of 80 images"):
+        opened().predict(pixels)
+
+
+def test_the_identity_is_known_before_the_answers(opened, tmp_path, images):
+    found = opened()
+    alone = open_predictor(f"predictions:{tmp_path / 'answers.npz'}", NetworkOptions(), None)
+    assert alone.identity.sha256 == found.identity.sha256
+    assert opened(
+        export=None, image=None, probabilities=np.eye(4, dtype=np.float32)[images.labels]
+    ).identity.sha256 != (found.identity.sha256)
+
+
+@pytest.mark.parametrize(
+    "numbers", [None, np.arange(COUNT), np.arange(COUNT)[::-1]], ids=["in-order", "numbered", "reversed"]
+)
+def test_clean_images_alone_need_no_export(opened, images, pixels, numbers):
+    order = np.arange(COUNT) if numbers is None else numbers
+    labels = images.labels.numpy()[order]
+    predictor = opened(export=None, probabilities=None, image=numbers, labels=labels)
+    assert np.array_equal(predictor.predict(pixels[:COUNT]), images.labels.numpy())
+    with pytest.raises(UnknownPixelsError, match="answers to clean images alone"):
+        predictor.predict(pixels[COUNT:])
+
+
+def test_a_sample_of_the_data_is_answered_by_a_file_for_all(opened, tmp_path, images, pixels):
+    opened(export=None, probabilities=None, image=None, labels=images.labels.numpy())
+    sample = images.take(torch.tensor([5, 7, 30]))
+    predictor = open_predictor(f"predictions:{tmp_path / 'answers.npz'}", NetworkOptions(), sample)
+    assert np.array_equal(predictor.predict(pixels[[30, 5]]), images.labels.numpy()[[30, 5]])
+
+
+def cut(values, rows=5):
+    return values[:-rows]
+
+
+WRONG = {
+    "lacks images": (
+        lambda a: {"image": cut(a["image"]), "probabilities": cut(a["probabilities"])},
+        "lacks 5 of the 80",
+    ),
+    "repeats images": (
+        lambda a: {name: np.concatenate([a[name], a[name][:3]]) for name in ("image", "probabilities")},
+        "repeats 3 of its 83 images",
+    ),
+    "repeats in place of others": (
+        lambda a: {"image": np.concatenate([cut(a["image"], 3), a["image"][:3]])},
+        "repeats 3 of its 80 images",
+    ),
+    "foreign images": (
+        lambda a: {"image": np.concatenate([cut(a["image"], 1), np.array([b"f" * 64])])},
+        "as many as its export, but others",
+    ),
+    "more images": (
+        lambda a: {
+            "image": np.concatenate([a["image"], np.array([b"f" * 64])]),
+            "probabilities": np.concatenate([a["probabilities"], a["probabilities"][:1]]),
+        },
+        "has 1 images more than the 80 of its export",
+    ),
+    "another protocol": (
+        lambda a: {"export": str(a["export"]).replace("protocol=1", "protocol=2")},
+        "is of protocol 2",
+    ),
+    "no line of an export": (lambda _: {"export": None}, "has names of exported images and no line export"),
+    "a line of something else": (lambda _: {"export": "inputs"}, "expected the line `export` of the manifest.json"),
+    "several lines": (lambda a: {"export": np.array([str(a["export"])] * 2)}, "export is an array of 2 values"),
+    "no names": (lambda _: {"image": None}, "has an export and no names of images"),
+    "names of files": (
+        lambda a: {"image": np.array([f"{n}.png" for n in range(80)])},
+        "80 of 80 names in image are none",
+    ),
+    "names as objects": (
+        lambda a: {"image": a["image"].astype(object)},
+        "holds Python objects, which are never unpickled",
+    ),
+    "labels as objects": (
+        lambda a: {"probabilities": None, "labels": np.array([{}] * 80)},
+        "holds Python objects, which are never unpickled",
+    ),
+    "another length": (lambda a: {"probabilities": cut(a["probabilities"])}, "has 80 images and 75 answers"),
+    "too few classes": (lambda a: {"probabilities": a["probabilities"][:, :3]}, "expected 4 columns"),
+    "other classes": (
+        lambda _: {"classes": np.array(["a", "b", "c", "d"])},
+        "classes are a, b, c, d, the data have ant",
+    ),
+    "not a number": (
+        lambda a: {"probabilities": np.where(np.arange(80)[:, None] < 7, np.nan, a["probabilities"])},
+        "of 7 of 80 images are NaN or infinite",
+    ),
+    "integers for probabilities": (
+        lambda a: {"probabilities": (a["probabilities"] * 100).astype(int)},
+        r"probabilities are int64 of shape \(80, 4\), expected",
+    ),
+    "labels that are no class": (
+        lambda _: {"probabilities": None, "labels": np.arange(80)},
+        "76 of 80 labels are no class: 4, 5, 6, 7, 8 and 71 more; expected 0 to 3",
+    ),
+    "labels as floats": (lambda _: {"probabilities": None, "labels": np.zeros(80)}, "labels are float64"),
+    "labels and probabilities": (
+        lambda _: {"labels": np.zeros(80, dtype=int)},
+        "expected exactly one of labels, probabilities and logits",
+    ),
+    "no answers": (lambda _: {"probabilities": None}, "expected exactly one of labels, probabilities and logits"),
+    "three axes": (lambda a: {"probabilities": a["probabilities"][..., None]}, r"of shape \(80, 4, 1\)"),
+    "empty": (
+        lambda a: {"image": a["image"][:0], "probabilities": a["probabilities"][:0]},
+        "has no answer; expected a row for each image",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_wrong_file_is_refused_in_one_sentence(opened, arrays, kind):
+    change, message = WRONG[kind]
+    with pytest.raises(InputError, match=message) as refused:
+        opened(**change(arrays))
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        (np.arange(30), "lacks 10 of the 40 images of the data"),
+        (np.concatenate([np.arange(COUNT), [3, 4]]), "repeats 2 of its 42 images"),
+        (np.concatenate([np.arange(COUNT), [77]]), "has 1 images that the data do not have: 77"),
+        (None, "has 39 answers without names of images, the data have 40"),
+    ],
+)
+def test_wrong_answers_to_clean_images_are_refused(opened, numbers, message):
+    count = 39 if numbers is None else len(numbers)
+    with pytest.raises(InputError, match=message):
+        opened(export=None, probabilities=None, image=numbers, labels=np.zeros(count, dtype=int))
+
+
+def test_equal_images_with_different_answers_are_refused(tmp_path, images):
+    twice = images.take(torch.tensor([0, 1, 1]))
+    path = tmp_path / "answers.npz"
+    np.savez(path, labels=np.array([0, 1, 2]), image=np.array([0, 1, 1]))
+    with pytest.raises(InputError, match="repeats 1 of its 3 images"):
+        open_predictor(f"predictions:{path}", NetworkOptions(), twice)
+    pixels = images.pixels[[0, 1, 1]]
+    equal = replace(images, pixels=pixels, labels=images.labels[:3])
+    np.savez(path, labels=np.array([0, 1, 2]))
+    with pytest.raises(InputError, match="answers 1 images otherwise than others with the same pixels"):
+        open_predictor(f"predictions:{path}", NetworkOptions(), equal)
+
+
+TEXTS = {
+    "": "is empty",
+    "image,label\n": "has no answer",
+    "image\n0\n": "expected image, and either label or one column for each class",
+    "label\nant\n": "expected image, and either label",
+    "image,label,label\n0,ant,ant\n": "has the columns label twice",
+    "image,ant,bee,cat\n0,1,0,0\n": "one column for each class",
+    "image,label\n0,ant\n1\n": "line 3 has 1 values, expected 2",
+    "image,label\n0,fox\n1,hen\n2,ant\n": "2 labels are no class of the data: 'fox', 'hen'",
+    "image,ant,bee,cat,dog\n0,1,0,0,x\n": "holds something else than numbers",
+    "image,label\na.png,ant\n": "1 of 1 names in image are none of an export",
+    'image,label\n0,"ant\n': "cannot be read as CSV",
+}
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_wrong_table_is_refused(tmp_path, images, text):
+    path = tmp_path / "answers.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=TEXTS[text]) as refused:
+        open_predictor(f"predictions:{path}", NetworkOptions(), images)
+    assert "\n" not in str(refused.value)
+
+
+def broken(path, how):
+    np.savez(path, labels=np.zeros(COUNT, dtype=int))
+    match how:
+        case "missing":
+            path.unlink()
+        case "a folder":
+            path.unlink()
+            path.mkdir()
+        case "a pipe":
+            path.unlink()
+            os.mkfifo(path)
+        case "cut":
+            path.write_bytes(path.read_bytes()[:-40])
+        case "no archive":
+            path.write_bytes(b"labels")
+        case "a single array":
+            with path.open("wb") as file:
+                np.save(file, np.zeros(COUNT))
+        case "a pickle":
+            path.write_bytes(b"\x80\x04cos\nsystem\n.")
+        case "a bomb":
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("labels.npy", "w") as member:
+                np.lib.format.write_array_header_1_0(
+                    member, {"descr": "<i8", "fortran_order": False, "shape": (1 << 40,)}
+                )
+                member.write(b"\0" * 1_000)
+
+
+@pytest.mark.parametrize(
+    "how", ["missing", "a folder", "a pipe", "cut", "no archive", "a single array", "a pickle", "a bomb"]
+)
+def test_a_file_out_of_order_is_refused(tmp_path, images, how):
+    path = tmp_path / "answers.npz"
+    broken(path, how)
+    with pytest.raises(InputError, match=r"cannot be read|holds a single array") as refused:
+        open_predictor(f"predictions:{path}", NetworkOptions(), images)
+    assert "\n" not in str(refused.value)
+
+
+def test_another_kind_of_file_is_refused(tmp_path, images):
+    path = tmp_path / "answers.pkl"
+    path.write_bytes(b"\x80\x04.")
+    with pytest.raises(InputError, match=r"answers.pkl is no file of answers; expected .npz, .csv, .parquet"):
+        open_predictor(f"predictions:{path}", NetworkOptions(), images)
+
+
+def test_a_damaged_parquet_file_is_refused(tmp_path, images):
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "answers.parquet"
+    path.write_bytes(b"PAR1 and nothing else PAR1")
+    with pytest.raises(InputError, match="cannot be read as Parquet"):
+        open_predictor(f"predictions:{path}", NetworkOptions(), images)
