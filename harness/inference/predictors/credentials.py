@@ -22,6 +22,11 @@ class Credentials:
     header: str = field(default="", repr=False)
     _secrets: tuple[str, ...] = field(default=(), repr=False)
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return the headers that a request has for them."""
+        return {"Authorization": self.header} if self.header else {}
+
     def hidden_in(self, text: str) -> str:
         """Return a text of the server's without what gives access to it."""
         for secret in sorted(filter(None, (self.header, *self._secrets)), key=len, reverse=True):

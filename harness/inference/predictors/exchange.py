@@ -9,12 +9,13 @@ import threading
 import time
 import weakref
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.base.errors import printable
+from harness.inference.predictors.credentials import TOKEN
 from harness.inference.predictors.protocol import PredictorError
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.25, 60.0
 """Seconds before the second attempt, doubled for each further one, and how long a server may ask to be left alone."""
 _CONNECT_S = 10.0
 _OK, _REDIRECTS = 200, range(300, 400)
+_ACCESS = f"; set {TOKEN}, or write an entry of netrc"
+_SMALLER = "; if it takes fewer images at a time, give their number by predictor-batch"
+_HINTS = {401: _ACCESS, 403: _ACCESS, **dict.fromkeys((400, 413, 422, 500), _SMALLER)}
 _EXCERPT = 200
 
 
@@ -47,7 +51,7 @@ class Reply:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes = field(repr=False)
 
 
 class Pace:
@@ -80,12 +84,8 @@ class Exchange:
 
         self.root = root
         self._credentials, self._timeout_s = credentials, timeout_s
-        headers = {"Accept-Encoding": "identity", "User-Agent": "stress-harness"}
-        if credentials.header:
-            headers["Authorization"] = credentials.header
-
         self._client = httpx.AsyncClient(
-            headers=headers,
+            headers={"Accept-Encoding": "identity", "User-Agent": "stress-harness", **credentials.headers},
             timeout=httpx.Timeout(None, connect=min(_CONNECT_S, timeout_s)),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=options.concurrency),
             follow_redirects=False,
@@ -107,21 +107,18 @@ class Exchange:
         """Return the server's response to a body; raises as `get` does."""
         return _waited_for(self._asked("POST", path, body, headers, most_bytes))
 
-    def expect_ok(self, reply: Reply, what: str, *, hint: str = "") -> bytes:
-        """Return the body of a response; raises `PredictorError`, which shows what the server says, for others.
-
-        A `hint` follows it, on what may be the reason.
-        """
+    def expect_ok(self, reply: Reply, what: str) -> bytes:
+        """Return the body of a response; raises `PredictorError`, with the words of the server, for an error's."""
         if reply.status == _OK:
             return reply.body
         if reply.status in _REDIRECTS:
             where = reply.headers.get("location", "").partition("?")[0]
             raise PredictorError(f"{what}: the server redirects to {where[:_EXCERPT] or 'nowhere'}; name that address")
-        said = self._credentials.hidden_in(reply.body.decode("utf-8", "replace"))
+        said = reply.body.decode("utf-8", "replace")
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         excerpt = lines[-1] if reply.headers.get("content-type", "").startswith("text/plain") and lines else said
         told = printable(excerpt[:_EXCERPT]) or "nothing"
-        raise PredictorError(f"{what}: the server answers {reply.status}: {told}{hint}")
+        raise PredictorError(f"{what}: the server answers {reply.status}: {told}{_HINTS.get(reply.status, '')}")
 
     def close(self) -> None:
         """Close all connections; may be called twice, and is not needed at the end of the process."""
@@ -172,7 +169,10 @@ class Exchange:
                 content += part
                 if len(content) > most_bytes:
                     raise PredictorError(f"the server's answer is longer than {most_bytes} bytes, expected less")
-            return Reply(response.status_code, dict(response.headers), bytes(content))
+            body = bytes(content)
+            if response.status_code != _OK:
+                body = self._credentials.hidden_in(body.decode("utf-8", "replace")).encode()
+            return Reply(response.status_code, dict(response.headers), body)
         finally:
             await response.aclose()
 

@@ -36,7 +36,6 @@ _ROOM, _NUMBER = 1 << 20, 40
 _MANY = 100_000
 """The number of classes that an unknown model may have."""
 _OK = 200
-_SMALLER = "; if it takes fewer images at a time, give their number by predictor-batch"
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ class ServedModel:
         most_bytes = _ROOM + len(values) * self._classes * _NUMBER
         reply = self._exchange.post(f"{self.address.path}/infer", body, headers, most_bytes=most_bytes)
         return read_answer(
-            self._exchange.expect_ok(reply, f"inference of {len(values)} images", hint=_SMALLER),
+            self._exchange.expect_ok(reply, f"inference of {len(values)} images"),
             reply.headers.get(HEADER_LENGTH.lower()),
             images=len(values),
             name=self.metadata.name or self.address.name,
