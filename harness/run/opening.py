@@ -148,11 +148,14 @@ def _of_others(panel_predictions: PanelPredictions, roles: Mapping[str, RoleMode
 
 def _expect_use(network: NetworkOptions, roles: Mapping[str, RoleModel]) -> None:
     """Raise `InputError` for what was declared and is of no network here, lest it be thought to hold."""
+    from harness.inference.predictors.kinds import KINDS
     from harness.networks.declared import USERS
 
-    declared = {"model-outputs": network.outputs, "normalisation": network.normalisation}
-    given = [name for name, value in declared.items() if value is not None]
-    if given and not any(model.architecture in USERS for model in roles.values()):
+    answering = (*USERS, *KINDS)
+    declared = {"model-outputs": (network.outputs, answering), "normalisation": (network.normalisation, USERS)}
+    kinds = {model.architecture for model in roles.values()}
+    given = [name for name, (value, of) in declared.items() if value is not None and not kinds & {*of}]
+    if given:
         models = ", ".join(f"{role} {model.path} is {model.architecture}" for role, model in roles.items())
         raise InputError(
             f"is about networks of the setting model and ONNX files, and there is none: {models}; leave it out",
