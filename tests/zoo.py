@@ -155,7 +155,8 @@ class GatedZoo(Zoo):
         To `record` families, joined by commas, or all, it is asked as calibration asks.
         """
         pages = () if page or "-n" in arguments else ("-p", "no:html")
-        arguments = (*pages, "--stress-data", "npz:zoo.npz", "stress_tests", *arguments)
+        data = () if "--stress-data" in arguments else ("--stress-data", "npz:zoo.npz")
+        arguments = (*pages, *data, "stress_tests", *arguments)
         with hypothesis_as_it_starts(), asked_to_record(record):
             return self.pytester.runpytest_inprocess(*arguments, **how)
 

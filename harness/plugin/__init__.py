@@ -12,6 +12,7 @@ import pytest
 
 from harness.base.errors import lacking, printable, without_secrets
 from harness.plugin.place import reports_named
+from harness.plugin.printing import stand_in
 from harness.report.files import forget, write_refusal
 from harness.report.refusal import Refusal, run_id_given
 from harness.run.status import NOT_JUDGED
@@ -43,6 +44,7 @@ def check(family: str, *keys: Key[Any], metric: str = "") -> pytest.MarkDecorato
 def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
     """Load the modules with the hooks; a gate run that lacks one ends with 4, in one sentence."""
     _sessions.append(True)
+    stand_in()
     try:
         for module in MODULES:
             pluginmanager.import_plugin(module)

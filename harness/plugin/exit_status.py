@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.base.errors import InputError, Interruption, end_copy, printable, without_secrets, writable
+from harness.base.errors import InputError, Interruption, end_copy, lacking, without_secrets, writable
 from harness.plugin.sinks import leave
 from harness.report.agreement import agreed_verdict
 from harness.report.files import not_written, report_file, write_refusal, write_reports
@@ -80,7 +80,7 @@ class Ending:
                 refuse(self.run, f"the run came to no end: {_said(error)}")
             if self.run.is_worker or isinstance(error, KeyboardInterrupt | pytest.exit.Exception):
                 raise
-            pytest.exit(f"the run came to no end: {error!r}", returncode=NOT_JUDGED)
+            pytest.exit(f"the run came to no end: {_said(error)}", returncode=NOT_JUDGED)
 
     def _settle(self, session: pytest.Session, outcome: Outcome) -> None:
         """Write the reports, now that nothing else is to come, and what the run leaves besides."""
@@ -132,7 +132,7 @@ def _other_status(found: int, expected: int) -> str:
 
 
 def _said(error: BaseException) -> str:
-    return "it was interrupted" if isinstance(error, KeyboardInterrupt) else printable(error) or repr(error)
+    return "it was interrupted" if isinstance(error, KeyboardInterrupt) else lacking(error)
 
 
 def refuse(run: GateRun, reason: str) -> None:

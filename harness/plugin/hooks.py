@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from functools import partial
 from html import escape
 from importlib import import_module
@@ -20,6 +21,7 @@ from harness.plugin.collector import Collector
 from harness.plugin.exit_status import Ending, TimeKeeper, refuse, settled, write_page_whole
 from harness.plugin.options import add_options, expect_own
 from harness.plugin.place import reports_named
+from harness.plugin.printing import drop_unprinted, keep_printing
 from harness.plugin.progress import tell
 from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun, command_of, selected_checks
 from harness.plugin.sinks import expect_to_leave, with_history
@@ -176,6 +178,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if run.active and not run.is_worker:
         session.config.pluginmanager.register(Collector(run, session))
         write_page_whole(session.config, run.request.reports_folder)
+        keep_printing(session.config)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -231,11 +234,17 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
         run = config.stash.get(RUN, None)
         if run is None or run.is_worker or not run.judges:
             raise
-        refuse(run, f"the run came to no end: {printable(repr(error))}")
-        sys.stderr.write(f"the run came to no end: {printable(repr(error))}\n")
+        reason = f"the run came to no end: {lacking(error)}"
+        refuse(run, reason)
+        with suppress(OSError, ValueError):
+            print(reason, file=sys.stderr)
+        drop_unprinted()
         return INTERRUPTED if isinstance(error, KeyboardInterrupt) else NOT_JUDGED
     run = config.stash.get(RUN, None)
-    return status if run is None or run.is_worker or not run.judges else settled(run, int(status or 0))
+    if run is None or run.is_worker or not run.judges:
+        return status
+    drop_unprinted()
+    return settled(run, int(status or 0))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

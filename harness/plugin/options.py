@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from harness.base.errors import InputError
 from harness.base.settings import add_settings, told, values_in
 from harness.checks.roles import ROLES
-from harness.plugin.place import may_be_gate_run
+from harness.plugin.place import lines_of, may_be_gate_run
 from harness.run.execute import taken_over
 from harness.run.request import RunRequest, joined, paths_behind
 from harness.run.settings import SETTINGS, is_bare, option_of_pytest
@@ -34,11 +35,21 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
 def request_of_config(config: pytest.Config) -> RunRequest:
     """Return what the options ask for; raises `UsageError` for one that is none."""
     try:
+        _expect_once(config)
         request = RunRequest.of(values_in(config.option), root=config.rootpath)
         request.expect_sound()
     except InputError as error:
         raise pytest.UsageError(told(error, option_of_pytest)) from None
     return taken_over(request)
+
+
+def _expect_once(config: pytest.Config) -> None:
+    """Raise `InputError` for a setting that is given twice in one place; a command line may override configuration."""
+    single = {option_of_pytest(name): name for name, each in SETTINGS.items() if not (each.multiple or each.flag)}
+    for line in lines_of(config):
+        options = [each.partition("=")[0] for each in takewhile(lambda each: each != "--", line)]
+        if twice := next((option for option in options if option in single and options.count(option) > 1), None):
+            raise InputError("it is given more than once; leave one of them out", setting=single[twice])
 
 
 def expect_own(config: pytest.Config) -> None:

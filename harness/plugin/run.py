@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -176,7 +176,7 @@ class GateRun:
 
     def _train_missing(self) -> None:
         capture = self.config.pluginmanager.getplugin("capturemanager")
-        with capture.global_and_fixture_disabled():
+        with capture.global_and_fixture_disabled() if capture else nullcontext():
             for role, path in train_missing(self.request).items():
                 # The option, not just this process, so that workers get it too.
                 setattr(self.config.option, f"stress_{role}", str(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -55,8 +56,8 @@ def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
     try:
         history_of(request, request.history_path).expect_own()
         before = read_history(request.history_path)
-    except InputError as error:  # It could be, when the run began.
-        before = History((), (str(error),))
+    except Exception as error:  # It could be read when the run began; no verdict depends on it.
+        before = History((), (_said(error),))
     remarks = (*outcome.remarks, *(f"history: {line}" for line in before.damaged))
     return replace(outcome, history=before.and_now(line_of(outcome)), remarks=remarks)
 
@@ -72,19 +73,23 @@ def leave(run: GateRun) -> None:
     if request.history_path is not None and outcome.history is not None:
         try:
             append_run(history_of(request, request.history_path), outcome.history.lines[-1])
-        except (OSError, InputError) as error:
-            said = getattr(error, "strerror", None) or error
-            _tell(run, f"history: this run left no line in {request.history_path} ({said})")
+        except Exception as error:
+            _tell(run, f"history: this run left no line in {request.history_path} ({_said(error)})")
     if request.mlflow is not None:
-        from harness.report.mlflow_run import log_run
-
         try:
+            from harness.report.mlflow_run import log_run
+
             with foreign_code():
                 log_run(outcome, request.reports_folder, experiment=request.mlflow)
         except Exception as error:  # Its server may be away, and its code is not ours.
-            _tell(run, f"MLflow: this run was not logged ({error})")
+            _tell(run, f"MLflow: this run was not logged ({_said(error)})")
+
+
+def _said(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error or repr(error))
 
 
 def _tell(run: GateRun, line: str) -> None:
     if (reporter := run.config.pluginmanager.getplugin("terminalreporter")) is not None:
-        reporter.write_line(printable(line), red=True)
+        with suppress(Exception):
+            reporter.write_line(printable(line), red=True)

@@ -39,7 +39,11 @@ def history(outcome: Outcome) -> Section | None:
     lines = outcome.history.series(now[-1].series)[-LAST:]
     if len(lines) < 2 and not outcome.history.damaged:  # noqa: PLR2004  This run alone.
         return None
-    return Section("history", "How it was before", _body(lines, outcome.history.damaged))
+    try:
+        body = _body(lines, outcome.history.damaged)
+    except Exception as error:  # Runs of before say nothing of this one, whatever their lines hold.
+        body = render("lead", lines=[f"The run history cannot be drawn: {error!r}"], hints="")
+    return Section("history", "How it was before", body)
 
 
 def history_page(known: History, *, source: str, last: int = LAST) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.base.errors import some_of
+from harness.base.errors import some_of, writable
 from harness.base.records import record
 from harness.checks.roles import ROLES
 from harness.perturb import IDENTITY, PROTOCOL
@@ -223,7 +223,7 @@ def line_of(outcome: Outcome, *, at: datetime | None = None) -> Line:
         candidate=outcome.models["candidate"]["sha256"],
         at=(at or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0),
         schema=HISTORY_SCHEMA,
-        path=outcome.models["candidate"]["path"],
+        path=writable(outcome.models["candidate"]["path"]),
         verdict=outcome.verdict,
         profile=outcome.profile,
         data=str(outcome.data["sha256"]),

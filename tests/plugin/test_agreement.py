@@ -1,0 +1,211 @@
+"""Exit status and all three reports agree, whatever fails around the verdict."""
+
+import json
+import os
+import sys
+
+import pytest
+
+from harness.report.agreement import agreed_verdict, mark_of_page, mark_of_summary
+from harness.report.files import write_refusal
+from harness.report.refusal import PROTOCOL as REFUSED_PROTOCOL
+from harness.report.refusal import ROLES as REFUSED_ROLES
+from harness.report.refusal import Refusal
+
+STATUSES = {"pass": 0, "fail": 1, "error": 4}
+
+
+def expect(zoo, ran, verdict, *, said="", page=True):
+    """Assert the verdict in all three reports of one run, and its exit status."""
+    report = zoo.report()
+    assert agreed_verdict(zoo.root / "reports", run=report["run"]) == report["verdict"] == verdict, ran.outlines
+    assert ran.ret == STATUSES[verdict]
+    assert said in " ".join(report["errors"])
+    assert not (zoo.root / "reports/stress.unfinished").exists()
+
+
+def raising(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+ERRORS = [MemoryError(), RecursionError("too deep"), ImportError("libGL.so.1: cannot open shared object file")]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    "place",
+    [
+        "harness.report.text.markdown",
+        "harness.report.text.as_json",
+        "harness.report.html.scorecard",
+        "harness.report.text.summary_lines",
+        "harness.plugin.run.outcome_of",
+        "harness.plugin.exit_status.leave",
+    ],
+)
+def test_what_fails_at_the_end_is_inconclusive_in_all(zoo, monkeypatch, error, place):
+    monkeypatch.setattr(place, raising(error))
+    expect(
+        zoo,
+        zoo.run(page="html" in place),
+        "error",
+        said="libGL.so.1" if isinstance(error, ImportError) else type(error).__name__,
+    )
+
+
+@pytest.mark.parametrize("name", ["cv2", "jinja2", "matplotlib.backends.backend_svg", "seaborn", "scipy.stats"])
+def test_a_package_that_is_missing_is_named_before_the_run(zoo, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    ran = zoo.run()
+    expect(zoo, ran, "error", said=f"the package {name.partition('.')[0]} cannot be imported")
+    assert "pip install" in ran.stderr.str()
+    assert "Traceback" not in ran.stderr.str()
+
+
+@pytest.mark.parametrize("module", ["hooks", "fixtures", "planning", "parametrization", "verdicts"])
+def test_no_part_of_the_plugin_can_be_switched_off(zoo, module):
+    ran = zoo.run("-p", f"no:harness.plugin.{module}")
+    expect(zoo, ran, "error", said=f"harness.plugin.{module} is switched off")
+
+
+@pytest.mark.parametrize("name", ["stress-collector", "stress-ending", "stress-time-keeper"])
+def test_old_names_of_plugins_switch_nothing_off(zoo, name):
+    zoo.save("bad.safetensors", blind=True)
+    expect(zoo, zoo.run("-p", f"no:{name}", "--candidate", "bad.safetensors"), "fail")
+
+
+@pytest.mark.parametrize("name", ["terminal", "capture", "junitxml", "cacheprovider", "warnings", "logging"])
+def test_a_plugin_of_pytest_that_is_off_changes_no_verdict(zoo, name):
+    expect(zoo, zoo.run("-p", f"no:{name}"), "pass")
+
+
+OTHER = """
+import pytest
+
+@pytest.hookimpl({when}=True)
+def pytest_sessionfinish(session):
+    session.exitstatus = {status}
+"""
+
+
+@pytest.mark.parametrize("when", ["tryfirst", "trylast"])
+@pytest.mark.parametrize("status", [0, 1, 3, 5])
+@pytest.mark.parametrize("blind", [False, True], ids=["good", "bad"])
+def test_another_plugin_that_sets_the_status(zoo, when, status, blind):
+    zoo.save("new.safetensors", blind=blind)
+    (zoo.root / "conftest.py").write_text(OTHER.format(when=when, status=status))
+    ran = zoo.run("--candidate", "new.safetensors")
+    own = "fail" if blind else "pass"
+    expect(zoo, ran, own if when == "tryfirst" or status == STATUSES[own] else "error")
+
+
+@pytest.mark.parametrize("name", ["stress.html", "stress.md", "stress.json"])
+def test_a_report_that_another_plugin_changes(zoo, name):
+    code = f"def pytest_unconfigure(config):\n    (config.rootpath / 'reports/{name}').write_text('PASS')\n"
+    (zoo.root / "conftest.py").write_text(code)
+    expect(zoo, zoo.run(), "error", said="are not as this run wrote them")
+
+
+def test_a_page_that_goes_elsewhere_leaves_one_here(zoo):
+    ran = zoo.run("--html", "elsewhere.html", page=True)
+    expect(zoo, ran, "pass")
+
+
+@pytest.mark.parametrize("option", ["--candidate", "--baseline", "--incumbent", "--checks", "--stress-profile"])
+def test_a_setting_that_is_given_twice_is_refused(zoo, option):
+    zoo.save("bad.safetensors", blind=True)
+    value = {"--checks": "stress_tests/checks.toml", "--stress-profile": "default"}.get(option, "bad.safetensors")
+    ran = zoo.run(option, value, f"{option}={value}")
+    expect(zoo, ran, "error", said=f"{option}: it is given more than once")
+
+
+def test_a_command_line_may_override_the_configuration(zoo):
+    (zoo.root / "pytest.ini").write_text("[pytest]\naddopts = --candidate=none.safetensors\n")
+    expect(zoo, zoo.run("--candidate", "models/augmented.safetensors"), "pass")
+
+
+@pytest.mark.parametrize("more", [(), ("--junit-xml", "junit.xml")], ids=["plain", "junit"])
+def test_a_path_with_a_byte_that_is_no_text(zoo, more):
+    name = os.fsdecode(b"models/\xff.safetensors")
+    (zoo.root / name).write_bytes((zoo.root / "models/augmented.safetensors").read_bytes())
+    expect(zoo, zoo.run("--candidate", name, *more, page=True), "pass")
+    assert "\\udcff" in (zoo.root / "reports/stress.md").read_text()
+    assert len((zoo.root / "reports/history.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
+def test_a_line_of_the_history_with_no_date_in_utc(zoo, at):
+    expect(zoo, zoo.run(), "pass")
+    path = zoo.root / "reports/history.jsonl"
+    line = {**json.loads(path.read_text()), "at": at, "candidate": "0" * 64}
+    path.write_text(json.dumps(line) + "\n")
+    ran = zoo.run(page=True)
+    expect(zoo, ran, "pass")
+    assert f"{path}: line 1: at is {at}" in ran.stdout.str()
+
+
+@pytest.mark.parametrize("place", ["harness.plugin.sinks.read_history", "harness.plugin.sinks.append_run"])
+@pytest.mark.parametrize("error", [OverflowError("date value out of range"), OSError(28, "full"), ValueError()])
+def test_a_history_that_fails_changes_no_verdict(zoo, monkeypatch, place, error):
+    monkeypatch.setattr(place, raising(error))
+    expect(zoo, zoo.run(), "pass")
+
+
+def test_a_history_that_cannot_be_drawn_changes_no_verdict(zoo, monkeypatch):
+    expect(zoo, zoo.run(), "pass")
+    zoo.save("new.safetensors", jitter=0.01)
+    monkeypatch.setattr("harness.report.history._body", raising(OverflowError("date value out of range")))
+    expect(zoo, zoo.run("--candidate", "new.safetensors", page=True), "pass")
+    assert "The run history cannot be drawn" in (zoo.root / "reports/stress.html").read_text()
+
+
+GONE = """
+import os
+
+there = os.chdir
+
+def gone(path):
+    os.chdir = there
+    raise FileNotFoundError(2, "No such file or directory", str(path))
+
+def pytest_sessionstart():
+    os.chdir = gone
+"""
+
+
+def test_a_working_folder_that_is_deleted_meanwhile(zoo):
+    (zoo.root / "conftest.py").write_text(GONE)
+    expect(zoo, zoo.run(), "error", said="No such file or directory")
+
+
+def test_a_refusal_has_the_keys_of_every_report(zoo):
+    expect(zoo, zoo.run(), "pass")
+    keys = set(zoo.report())
+    expect(zoo, zoo.run("--stress-samples", "-1"), "error")
+    assert set(zoo.report()) == keys
+
+
+def test_a_refusal_knows_the_roles_and_the_protocol():
+    from harness.checks.roles import ROLES
+    from harness.perturb import PROTOCOL
+
+    assert (tuple(ROLES), PROTOCOL) == (REFUSED_ROLES, REFUSED_PROTOCOL)
+
+
+@pytest.mark.parametrize("change", ["run", "verdict", "missing", "text", "list"])
+@pytest.mark.parametrize("name", ["stress.html", "stress.md", "stress.json"])
+def test_reports_that_differ_agree_on_nothing(tmp_path, name, change):
+    write_refusal(Refusal(["no"], ["pytest"], "a" * 32), tmp_path)
+    assert agreed_verdict(tmp_path, run="a" * 32) == "error"
+    path = tmp_path / name
+    if change == "missing":
+        path.unlink()
+    elif change in {"text", "list"}:
+        path.write_text("[]" if change == "list" else "PASS")
+    else:
+        path.write_text(path.read_text().replace(*{"run": ("a" * 32, "b" * 32), "verdict": ("error", "pass")}[change]))
+    assert agreed_verdict(tmp_path, run="a" * 32) == ""
+    assert mark_of_page("a", "pass") not in mark_of_summary("a", "pass")
