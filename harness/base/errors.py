@@ -93,15 +93,12 @@ def lacking(error: BaseException) -> str:
 
 
 def _package_of(error: ImportError) -> str:
-    """Return the package that an import failed in: the first in its traceback that is not of the harness."""
-    named, within = (error.name or "").partition(".")[0], False
-    traceback = error.__traceback__
+    """Return the package that an import failed in: the one that the error names, or else the last in its traceback."""
+    named = (error.name or "").partition(".")[0]
+    traceback = None if named not in {"", "harness"} else error.__traceback__
     while traceback is not None:
         package = str(traceback.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
-        if package == "harness":
-            within = True
-        elif within and package not in {"importlib", "harness", "_pytest", "pluggy"}:
-            return package
+        named = named if package in {"", "importlib"} else package
         traceback = traceback.tb_next
     return named or "of this name"
 
