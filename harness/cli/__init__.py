@@ -54,6 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  One f
 
         from harness.cli.group import commands
     except ImportError as error:
+        if given[:1] == ["gate"]:
+            from harness.report.files import refuse_command
+
+            refuse_command(given[1:], lacking(error))
         return _said(lacking(error), refused)
     try:
         status: Any = commands.main(given, prog_name="stress-harness", standalone_mode=False)

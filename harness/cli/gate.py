@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.base.errors import lacking, printable
-from harness.base.settings import value_behind
 from harness.cli.options import Command
 from harness.run.status import INTERRUPTED, NOT_JUDGED
 
@@ -70,11 +69,9 @@ def run_gate(arguments: Sequence[str]) -> int:
     except BaseException as error:  # Nothing that goes wrong here is a verdict.
         reason = _reason(error)
         with suppress(Exception):
-            from harness.report.files import write_refusal
-            from harness.report.refusal import Refusal
+            from harness.report.files import refuse_command
 
-            folder = Path(value_behind(given, "--stress-reports") or "reports")
-            write_refusal(Refusal([reason], ["pytest", *given]), folder)
+            refuse_command(given, reason)
         return _said(reason)
     return result.exit_status
 

@@ -1,4 +1,4 @@
-"""What a gate run prints: a terminal that is closed, full or gone changes no verdict."""
+"""Output of a gate run on a terminal: one that is closed, full or gone changes no verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run leaves beside its reports: a line in the history, and a run of MLflow; neither bears upon the verdict."""
+"""Traces of a run besides its reports: a line in the history, and a run of MLflow; neither bears upon the verdict."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
     except Exception as error:  # It could be read when the run began; no verdict depends on it.
         before = History((), (_said(error),))
     remarks = (*outcome.remarks, *(f"history: {line}" for line in before.damaged))
-    return replace(outcome, history=before.and_now(line_of(outcome)), remarks=remarks)
+    try:
+        return replace(outcome, history=before.and_now(line_of(outcome)), remarks=remarks)
+    except Exception as error:
+        return replace(outcome, remarks=(*remarks, f"history: this run leaves no line ({_said(error)})"))
 
 
 def leave(run: GateRun) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError, writable
 from harness.base.outputs import MARKER, REPORT_JSON, REPORT_MARKDOWN, REPORT_PAGE, Output
+from harness.base.settings import value_behind
 from harness.report.agreement import page_says
 from harness.report.refusal import Refusal, bare_page
 from harness.run.status import PAGE, REPORT, REPORTS, SUMMARY
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from harness.run.outcome import Outcome
 
@@ -101,6 +103,12 @@ def write_refusal(refusal: Refusal, folder: Path) -> None:
             with suppress(OSError, InputError):
                 report_file(folder, name).write(content)
                 unmark(folder)
+
+
+def refuse_command(arguments: Sequence[str], reason: str) -> None:
+    """Write the reports of a command line whose run could not be started."""
+    folder = Path(value_behind(arguments, "--stress-reports") or "reports")
+    write_refusal(Refusal([reason], ["pytest", *arguments]), folder)
 
 
 def not_written(folder: Path, error: OSError | InputError) -> str:
