@@ -132,7 +132,9 @@ class Classifier:
         if remembered.images is images:
             return remembered
         # Equal pixels may go by other names.
-        return Predictions(remembered.answers, images, perturbation, exact=remembered.exactly)
+        return Predictions(
+            remembered.answers, images, perturbation, exact=remembered.exactly, known=self.provides.known
+        )
 
     def predict_pairs(
         self, images: LabelledImages, positions: np.ndarray, poses: Sequence[Pose], which: np.ndarray
@@ -264,7 +266,8 @@ class Classifier:
             return self.cached(name, images, (rows, classes), compute, perturbation=perturbation)
 
         screened = self._backend.screens_for(count)
-        return Predictions(cached("answers", count, answers), images, perturbation, exact=exact if screened else None)
+        found = cached("answers", count, answers)
+        return Predictions(found, images, perturbation, exact=exact if screened else None, known=self.provides.known)
 
     def pixels(self, images: LabelledImages, positions: np.ndarray) -> Tensor:
         """Return the images at these positions as the model takes them, (M, C, H, W) float32 on its device."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.base.errors import NotApplicableError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,24 +30,45 @@ class Predictions:
     images: LabelledImages
     perturbation: Perturbation
     exact: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
+    known: int | None = None
+    """How many leading classes have a known probability: 0 for labels only, None for every class."""
+
+    def expect_known(self, least: int | None = None) -> None:
+        """Raise `NotApplicableError` unless every class has a known probability, or as many leading ones as `least`."""
+        if self.known is None or (least is not None and self.known >= least):
+            return
+        if self.known == 0:
+            raise NotApplicableError("the predictor returns labels only")
+        raise NotApplicableError(f"the predictor returns the top {self.known} classes only, the rest is unknown")
+
+    @property
+    def has_confidence(self) -> bool:
+        """Return whether the probability of each predicted class is known."""
+        return self.known != 0
 
     @cached_property
-    def logits(self) -> np.ndarray:
-        """Return the logits, (N, classes) float32; costs another forward pass where the answers are not exact."""
+    def computed(self) -> np.ndarray:
+        """Return the logits, (N, classes) float32, known or not; costs a forward pass where answers are inexact."""
         return self.exact(np.arange(len(self.labels))) if self.exact else self.answers
+
+    @property
+    def logits(self) -> np.ndarray:
+        """Return the logits, (N, classes) float32; raises `NotApplicableError` where not every one is known."""
+        self.expect_known()
+        return self.computed
 
     @cached_property
     def errors(self) -> np.ndarray:
         """Return the logits of the wrong answers, (wrong, classes) float32; costs a forward pass of their images."""
         wrong = np.flatnonzero(~self.correct)
-        if self.exact is None or "logits" in self.__dict__ or not len(wrong):
-            return self.logits[wrong] if len(wrong) else self.answers[wrong]
+        if self.exact is None or "computed" in self.__dict__ or not len(wrong):
+            return self.computed[wrong] if len(wrong) else self.answers[wrong]
         return self.exact(wrong)
 
     def exactly(self, positions: np.ndarray) -> np.ndarray:
         """Return the logits at these positions, (M,) int64, in float32: `errors` if all are wrong, else `logits`."""
         if self.correct[positions].any():
-            return np.asarray(self.logits[positions])
+            return np.asarray(self.computed[positions])
         return np.asarray(self.errors[(np.cumsum(~self.correct) - 1)[positions]])
 
     @property
@@ -74,19 +97,22 @@ class Predictions:
 
     @cached_property
     def probabilities(self) -> np.ndarray:
-        """Return the softmax of the logits, (N, classes) in [0, 1]."""
+        """Return the softmax of the logits, (N, classes) in [0, 1]; see `logits`."""
         return softmax(self.logits)
 
     @cached_property
     def confidence(self) -> np.ndarray:
         """Return the probability of each predicted class, (N,) in [0, 1]."""
-        return np.asarray(self.probabilities.max(axis=1))
+        self.expect_known(1)
+        return np.asarray(softmax(self.computed).max(axis=1))
 
     def confidence_of_errors(self) -> np.ndarray:
         """Return the probability of each predicted class where it is wrong, and 0 elsewhere, (N,) in [0, 1].
 
-        Costs a forward pass of the images that are wrong, where the answers are not exact.
+        Costs a forward pass of the images that are wrong, where the answers are not exact. Raises `NotApplicableError`
+        where labels alone are known.
         """
+        self.expect_known(1)
         confidence = np.zeros(len(self.labels), dtype=self.answers.dtype)
         confidence[~self.correct] = softmax(self.errors).max(axis=1, initial=0)
         return confidence

@@ -159,8 +159,9 @@ def golden_right(predictions: Predictions, image: int, *, because: str = "") -> 
     at = np.array([image])
     right = bool(predictions.correct[image])
     taken, label = (predictions.classes[int(each[image])] for each in (predictions.predicted, predictions.labels))
-    sure = float(predictions.probabilities_at(at).max())
-    said = f"{label}, {'as it should be' if right else f'taken for {taken}'} ({sure:.0%} confidence)"
+    said = f"{label}, {'as it should be' if right else f'taken for {taken}'}"
+    if predictions.has_confidence:
+        said += f" ({float(predictions.probabilities_at(at).max()):.0%} confidence)"
     return Measurement(
         GOLDEN_RIGHT,
         float(right),

@@ -85,8 +85,13 @@ def _scores(name: str, values: Sequence[float], support: int) -> Scores:
 
 
 def most_confident(predictions: Predictions, failures: np.ndarray) -> np.ndarray:
-    """Return the positions of the failures, (N,) bool and wrong answers all, by falling confidence, (M,) int64."""
+    """Return the positions of the failures, (N,) bool and wrong answers all, by falling confidence, (M,) int64.
+
+    Where no confidence is known, they stand in the order of the images.
+    """
     positions = np.flatnonzero(failures)
+    if not predictions.has_confidence:
+        return positions
     return np.asarray(positions[np.argsort(-predictions.confidence_of_errors()[positions], kind="stable")])
 
 

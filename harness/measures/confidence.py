@@ -196,7 +196,10 @@ def _probabilities(predictions: Predictions) -> np.ndarray:
 
 
 def _confidence(predictions: Predictions) -> np.ndarray:
-    return np.asarray(_probabilities(predictions).max(axis=1))
+    from harness.inference.predictions import softmax
+
+    predictions.expect_known(1)
+    return np.asarray(softmax(predictions.computed.astype(np.float64)).max(axis=1))
 
 
 def _mean(metric: Metric, values: np.ndarray, detail: str = "") -> Measurement:

@@ -14,7 +14,7 @@ from harness.measures.classification import confused_pairs, most_confident
 from harness.perturb import in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from harness.data import LabelledImages
     from harness.inference import Predictions
@@ -94,6 +94,8 @@ def kinds_for(predictions: Predictions, owners: Mapping[str, frozenset[int]] | N
     it is known whose errors the images are, see `owners` in `harness.measures.panel.label_errors`, any error is divided
     by that, and confident ones that are the model's own are a kind, too.
     """
+    if not predictions.has_confidence:
+        return tuple(kind for kind in (ANY, *_kinds(predictions)[1:]) if kind.above is None)
     any_error, sure, *others = _kinds(predictions)
     divided = [FailureKind(name, only=images) for name, images in (owners or {}).items()]
     own = [replace(confident(0.9), name=OWN_CONFIDENT, only=owners[OWN])] if owners else []
@@ -122,9 +124,19 @@ class Answer:
     index: int
     true: str
     predicted: str
-    confidence: float
+    confidence: float | None
+    """None where labels alone are known."""
     probabilities: tuple[float, ...]
     named: tuple[str, ...] = ()
+
+    @property
+    def sure(self) -> str:
+        """Return the confidence as text, such as 97%; empty where it is not known."""
+        return "" if self.confidence is None else f"{self.confidence:.0%}"
+
+    def shares(self, classes: Sequence[str]) -> dict[str, float]:
+        """Return the known probabilities by class, `classes` being those of the data."""
+        return dict(zip(self.named or classes, self.probabilities, strict=False))
 
 
 @dataclass(frozen=True)
@@ -164,16 +176,23 @@ def answers_at(predictions: Predictions, positions: np.ndarray, *, listed: int |
     """Return what the model says of the images at these positions, (M,) int64, of the predictions.
 
     Of more than `listed` classes, if that is given, only the likeliest three and the true one have their probability.
+    Of a predictor's labels no probability is there, of its top classes alone those are.
     Costs a forward pass only when an answer is right, see `Predictions.probabilities_at`.
     """
     classes = predictions.classes
     labels, predicted = predictions.labels[positions], predictions.predicted[positions]
     numbers = predictions.images.positions.numpy()[positions]
-    shares = predictions.probabilities_at(positions)
+    if not predictions.has_confidence:
+        told = zip(numbers, labels, predicted, strict=True)
+        return tuple(Answer(int(number), classes[label], classes[taken], None, ()) for number, label, taken in told)
+    shares, top = predictions.probabilities_at(positions), predictions.known
     few = listed is not None and len(classes) > listed
 
     def said(number: int, label: int, taken: int, row: np.ndarray) -> Answer:
         about = (int(number), classes[label], classes[taken], float(row[taken]))
+        if top is not None:
+            leading = np.argsort(-row, kind="stable")[:top].tolist()
+            return Answer(*about, tuple(map(float, row[leading])), tuple(classes[each] for each in leading))
         if not few:
             return Answer(*about, tuple(map(float, row)))
         chosen = list(dict.fromkeys([*np.argsort(-row, kind="stable")[:_LIKELIEST].tolist(), int(label)]))

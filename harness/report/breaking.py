@@ -38,7 +38,8 @@ def broken_image_lines(done: BrokenImage) -> list[str]:
         return [
             f"image {done.number} ({clean.true}) is taken for {clean.predicted} as it is; there is nothing to break"
         ]
-    lines = [f"image {done.number}: {clean.true}, {clean.confidence:.0%} confidence"]
+    sure = f", {clean.sure} confidence" if clean.sure else ""
+    lines = [f"image {done.number}: {clean.true}{sure}"]
     for path, each in done.by:
         where = f"{each.pose.in_words()}: {answered(each.answer)}" if each else f"right up to the limit of {path.limit}"
         lines.append(f"  {path.name}: {where}")

@@ -35,9 +35,12 @@ def comparison_lines(overview: Overview, changed: Flips) -> list[str]:
     robust = (first[RobustAccuracy].robust_accuracy, second[RobustAccuracy].robust_accuracy)
     add("right at every pose within them", *robust, of_sample=True)
     counts = (first[Clean].confident_errors, second[Clean].confident_errors)
-    rows.append(("mistakes over 90% confidence", *map(str, counts), f"{counts[0] - counts[1]:+d} images"))
+    if counts[0] is not None and counts[1] is not None:
+        rows.append(("mistakes over 90% confidence", *map(str, counts), f"{counts[0] - counts[1]:+d} images"))
     gaps = (first[Clean].calibration_error, second[Clean].calibration_error)
-    rows.append(("expected calibration error", *(f"{gap:.3f}" for gap in gaps), f"{gaps[0] - gaps[1]:+.3f}"))
+    if gaps[0] is not None and gaps[1] is not None:
+        texts = (f"{gap:.3f}" for gap in gaps if gap is not None)
+        rows.append(("expected calibration error", *texts, f"{gaps[0] - gaps[1]:+.3f}"))
     looks = (first[Looking].on_object_overall, second[Looking].on_object_overall)
     if looks[0] and looks[1]:
         lifts = (looks[0].lift, looks[1].lift)

@@ -113,9 +113,7 @@ def caption(example: Example) -> str:
         how = "Nothing in the image speaks for the answer: the attention is zero everywhere."
     if example.reference:
         reference_models, answer = example.reference
-        how = (
-            f"Each of {reference_models} reference models gets it right, {answer.confidence:.0%} mean confidence. {how}"
-        )
+        how = f"Each of {reference_models} reference models gets it right, {answer.sure} mean confidence. {how}"
     return f"Image {example.index}, {example.true}{_posed(example)}. {how}"
 
 
@@ -133,7 +131,7 @@ def in_words(example: Example) -> str:
 
 def answered(answer: Answer) -> str:
     """Return an answer with its confidence."""
-    return f"{answer.predicted} {answer.confidence:.0%}"
+    return f"{answer.predicted} {answer.sure}".strip()
 
 
 def marked(answer: Answer) -> str:
@@ -165,8 +163,8 @@ def _posed(example: Example) -> str:
 
 
 def _described(view: ModelView, classes: Sequence[str]) -> str:
-    shares = zip(view.answer.probabilities, classes, strict=True)
-    ranked = sorted(((share, name) for share, name in shares if name != view.answer.predicted), reverse=True)
+    shares = view.answer.shares(classes).items()
+    ranked = sorted(((share, name) for name, share in shares if name != view.answer.predicted), reverse=True)
     others = [f"{name} {share:.0%}" for share, name in ranked[:2] if share >= 0.005]  # noqa: PLR2004
     then = f" (then {', '.join(others)})" if others else ""
     return f"{answered(view.answer)}{then}, {_looks(view.attention)}"
@@ -212,11 +210,13 @@ def _classes(example: Example, view: ModelView) -> list[np.ndarray]:
     As many lead as are known of reference models.
     """
     answer = view.answer
-    order = sorted(range(len(example.classes)), key=lambda label: -answer.probabilities[label])
-    shown = [label for at, label in enumerate(order) if at < LIKELIEST or example.classes[label] == example.true]
+    shares = answer.shares(example.classes)
+    if not shares:
+        return _lines(marked(answer), colour=_RIGHT if answer.predicted == answer.true else _WRONG_WORDS)
+    order = sorted(shares, key=lambda name: -shares[name])
     rows = []
-    for label in shown:
-        name, share = example.classes[label], answer.probabilities[label]
+    for name in [name for at, name in enumerate(order) if at < LIKELIEST or name == example.true]:
+        share = shares[name]
         true, taken = name == example.true, name == answer.predicted
         words = _RIGHT if true else (_WRONG_WORDS if taken else _INK)
         row = np.full((ROW, SIZE, 3), _PAPER, dtype=np.uint8)

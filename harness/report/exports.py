@@ -104,7 +104,13 @@ def failures_markdown(
         lines += [f"No image is of {plain(', '.join(table.absent))}.", ""] if table.absent else []
         if table.rows:
             rows = [
-                [str(row.index), row.true, row.predicted, f"{row.confidence:.1%}", _others(row, table.classes)]
+                [
+                    str(row.index),
+                    row.true,
+                    row.predicted,
+                    "–" if row.confidence is None else f"{row.confidence:.1%}",
+                    _others(row, table.classes),
+                ]
                 for row in table.rows[:_SHOWN]
             ]
             lines += _markdown([["image", "true", "taken for", "confidence", "then"], *rows])
@@ -116,8 +122,8 @@ def failures_markdown(
 
 def _others(row: Answer, classes: Sequence[str]) -> str:
     """Return the two classes that come after the answer, with their probabilities."""
-    shares = zip(row.probabilities, row.named or classes, strict=True)
-    ranked = sorted(((share, name) for share, name in shares if name != row.predicted), reverse=True)
+    shares = row.shares(classes).items()
+    ranked = sorted(((share, name) for name, share in shares if name != row.predicted), reverse=True)
     return ", ".join(f"{name} {share:.1%}" for share, name in ranked[:2])
 
 
@@ -126,7 +132,7 @@ def _scores(each: object) -> tuple[float | None, ...]:
 
 
 def _said(answer: Answer) -> tuple[str, str]:
-    return answer.predicted, f"{answer.confidence:.4f}"
+    return answer.predicted, "" if answer.confidence is None else f"{answer.confidence:.4f}"
 
 
 def _probabilities(answer: Answer) -> tuple[str, ...]:

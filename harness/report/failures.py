@@ -110,7 +110,7 @@ def _changed(changes: Changes, thumbnails: Thumbnails, *, new: bool) -> list[tup
     faces = []
     for each in shown:
         wrong, right = (each.candidate, each.other) if new else (each.other, each.candidate)
-        beside = f"{changes.against} right, {right.confidence:.0%}" if new else f"right now, {right.confidence:.0%}"
+        beside = ", ".join(filter(None, (f"{changes.against} right" if new else "right now", right.sure)))
         names = wrong.true, wrong.predicted
         pixels = thumbnails.get(wrong.index)
         faces.append(mistake(pixels, wrong.index, names, wrong.confidence, also=f"; {beside}"))

@@ -162,9 +162,11 @@ def reliability_diagrams(overview: Overview) -> Figure:
     upper, lower = picture.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 100], [0, 100], color="0.5", linewidth=1, label="perfectly calibrated")
     for model, look in _looks(overview):
+        if (error := model[Clean].calibration_error) is None:
+            continue
         known = [item for item in model[Clean].reliability if item.count >= _FEW]
         confidence = [100 * (item.confidence or 0.0) for item in known]
-        label = f"{role_title(model.name)} (ECE {100 * model[Clean].calibration_error:.1f}%)"
+        label = f"{role_title(model.name)} (ECE {100 * error:.1f}%)"
         upper.plot(confidence, [100 * (item.accuracy or 0.0) for item in known], **{**look, "label": label})
         lower.plot(confidence, [item.count for item in known], **look)
     upper.set(ylabel="right, %", ylim=(0, 101), xlim=(0, 101))

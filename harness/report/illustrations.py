@@ -114,16 +114,20 @@ def illustrations(overview: Overview) -> Iterator[Illustration]:
         lambda: curves.class_accuracies(overview),
     )
     yield from _matrices(overview)
-    sure = sum(item.count for item in first[Clean].reliability)
-    yield Illustration(
-        f"Does its confidence match its accuracy?{_of(sure, overview)}",
-        "On the grey line, answers of 80% confidence are right 80% of the time; below it, the model is overconfident.",
-        "Reliability diagram. "
-        + _spoken(
-            models, lambda model: f"expected calibration error {Unit.SHARE.format(model[Clean].calibration_error)}"
-        ),
-        lambda: curves.reliability_diagrams(overview),
-    )
+    calibrated = tuple(model for model in models if model[Clean].calibration_error is not None)
+    sure = max((sum(item.count for item in model[Clean].reliability) for model in calibrated), default=0)
+    if calibrated:
+        yield Illustration(
+            f"Does its confidence match its accuracy?{_of(sure, overview)}",
+            "On the grey line, answers of 80% confidence are right 80% of the time; below it, the model is "
+            "overconfident.",
+            "Reliability diagram. "
+            + _spoken(
+                calibrated,
+                lambda model: f"expected calibration error {Unit.SHARE.format(model[Clean].calibration_error or 0.0)}",
+            ),
+            lambda: curves.reliability_diagrams(overview),
+        )
     if any(any(model[Looking].on_object) for model in models):
         yield Illustration(
             f"Does it look at the object?{_of(overview.sample, overview)}",

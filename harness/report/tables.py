@@ -51,8 +51,12 @@ def models(overview: Overview, robust: Rate | None = None) -> Markup:
         mark = mark_of_rates(rates[0], beside) if rates[0] and beside else ""
         rows.append({"title": title, "about": about, "cells": _first_marked([_rate(rate) for rate in rates], mark)})
     sure = [model[Clean].confident_errors for model in known]
-    counts = [(f"{count:,}", f"of {overview.n:,}{_its_own(model)}") for count, model in zip(sure, known, strict=True)]
-    mark = mark_of_counts(sure[0], sure[at]) if at is not None else ""
+    counts = [
+        ("–", "labels only") if count is None else (f"{count:,}", f"of {overview.n:,}{_its_own(model)}")
+        for count, model in zip(sure, known, strict=True)
+    ]
+    mine, beside_it = sure[0], None if at is None else sure[at]
+    mark = "" if mine is None or beside_it is None else mark_of_counts(mine, beside_it)
     rows.append({"title": "Mistakes at high confidence", "about": "over 90%", "cells": _first_marked(counts, mark)})
     looks = [model[Looking].on_object_overall for model in known]
     if any(looks):

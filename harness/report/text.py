@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from harness.run.outcome import Outcome
 
 
+_REASONS = 5
+"""Reasons for which checks are not applicable, at most; the report has each."""
 _MOST_SHOWN = 10
 """How many failures a summary shows at once."""
 _EXPLAINED = 3
@@ -91,6 +93,7 @@ def notes(outcome: Outcome) -> list[str]:
     if checks := [check for check in outcome.self_checks if check.status != "not_applicable"]:
         passing = sum(check.status == "pass" for check in checks)
         said.append(f"{passing} of {len(checks)} self-checks pass")
+    said += _not_applicable(outcome)
     for verdict in outcome.verdicts:
         if verdict.flips and verdict.check.pose == IDENTITY:
             lost, gained = len(verdict.flips["new_failures"]), len(verdict.flips["fixed_failures"])
@@ -98,6 +101,22 @@ def notes(outcome: Outcome) -> list[str]:
                 f"against the currently shipped model (incumbent): {lost} new failures, {gained} fixed, "
                 f"net {verdict.flips['net']:+.4f} (McNemar p {related(verdict.flips['mcnemar_p'])})"
             )
+    return said
+
+
+def _not_applicable(outcome: Outcome) -> list[str]:
+    """Return a line for each reason for which checks are not applicable, those of most checks first."""
+    reasons: dict[str, list[str]] = {}
+    for verdict in outcome.verdicts:
+        if verdict.status == "not_applicable" and not verdict.lacking:
+            reasons.setdefault(verdict.detail, []).append(verdict.check.family)
+    ranked = sorted(reasons.items(), key=lambda item: -len(item[1]))
+    said = [
+        f"{len(families)} checks not applicable ({some_of(list(dict.fromkeys(families)))}): {reason}"
+        for reason, families in ranked[:_REASONS]
+    ]
+    if more := sum(len(families) for _, families in ranked[_REASONS:]):
+        said.append(f"{more} checks not applicable for other reasons, which the report lists")
     return said
 
 

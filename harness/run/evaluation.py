@@ -98,7 +98,7 @@ class Evaluation:
     checkpoint: Path | str
     clean: Predictions
     clean_accuracy: float
-    confident_errors: float
+    confident_errors: float | None
     report: ClassificationReport
     mean_pose_accuracy: float | None = None
     robust_accuracy: float | None = None
@@ -147,7 +147,7 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
         request.checkpoint,
         clean,
         accuracy(clean).value,
-        confident_errors(clean, above=0.9).value,
+        confident_errors(clean, above=0.9).value if clean.has_confidence else None,
         classification_report(clean),
         float(correct.mean()) if request.on_grid else None,
         float(correct.all(axis=1).mean()) if request.on_grid else None,

@@ -43,7 +43,8 @@ def _original_equals_itself(session: StressSession, sampled: StressSession) -> S
     kept = original.predict(session.images)
     chosen = np.isin(session.images.positions.numpy(), images.positions.numpy())
     anew = original.classifier.like(original.classifier.model).predict(images)
-    count = int(changed(anew, Predictions(kept.answers[chosen], images, kept.perturbation)).sum())
+    before = Predictions(kept.answers[chosen], images, kept.perturbation, known=kept.known)
+    count = int(changed(anew, before).sum())
     return SelfCheck(
         "original-equals-itself",
         "fail" if count else "pass",
@@ -94,4 +95,4 @@ class _Permuted:
         answers = found.answers.copy()
         at = np.unique(np.linspace(0, len(answers) - 1, math.ceil(self._share * len(answers))).astype(np.int64))
         answers[at] = np.roll(answers[at], 1, axis=1)
-        return Predictions(answers, images, perturbation)
+        return Predictions(answers, images, perturbation, known=found.known)

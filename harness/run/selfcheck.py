@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from harness.base.errors import InputError
+from harness.base.errors import InputError, NotApplicableError
 from harness.checks.families import damages
 from harness.data import sample_up_to
 from harness.inference.attention import attend
@@ -98,6 +98,8 @@ def self_checks(
             found.append(check())
         except UnknownPixelsError:
             found.append(SelfCheck(name, "not_applicable", "recorded answers have none for the images of this check"))
+        except NotApplicableError as error:  # Such as damage to confidence, of a predictor of labels.
+            found.append(SelfCheck(name, "not_applicable", str(error)))
     return tuple(found)
 
 

@@ -112,7 +112,7 @@ class StandIn(Classifier):
         return predicted
 
     def _predictions(self, images: LabelledImages, perturbation: Perturbation) -> Predictions:
-        return Predictions(self._logits(images, perturbation), images, perturbation)
+        return Predictions(self._logits(images, perturbation), images, perturbation, known=self.provides.known)
 
     def _logits(self, images: LabelledImages, perturbation: Perturbation) -> np.ndarray:
         asked = f"{images.sha256} {tuple(images.pixels.shape)} {perturbation!r}"

@@ -32,7 +32,7 @@ one."""
 def identity_changes_nothing(fresh: Classifier, sampled: StressSession) -> SelfCheck:
     """Check that the identity pose gives the logits of clean images."""
     images = sampled.images
-    equal = np.array_equal(fresh.predict(images, _AtRest()).logits, fresh.predict(images).logits)
+    equal = np.array_equal(fresh.predict(images, _AtRest()).computed, fresh.predict(images).computed)
     return SelfCheck(
         "identity-equals-clean",
         "pass" if equal else "fail",
@@ -47,7 +47,7 @@ def model_equals_itself(fresh: Classifier, session: StressSession, sampled: Stre
     anew = fresh.predict(images)
     kept = candidate.predict(session.images)
     chosen = np.isin(session.images.positions.numpy(), images.positions.numpy())
-    changed = flips(anew, Predictions(kept.answers[chosen], images, kept.perturbation))
+    changed = flips(anew, Predictions(kept.answers[chosen], images, kept.perturbation, known=kept.known))
     count = len(changed.lost) + len(changed.gained)
     return SelfCheck(
         "model-equals-itself",
@@ -70,7 +70,7 @@ def model_keeps_no_state(fresh: Classifier, sampled: StressSession) -> SelfCheck
         inputs = classifier.inputs(images)
         return backend.exact_logits(len(images), inputs, classes=len(images.classes), what="images, as it was given")
 
-    in_the_run = fresh.predict(images).logits
+    in_the_run = fresh.predict(images).computed
     alike = all(np.allclose(as_given(), in_the_run, rtol=TOLERANCE, atol=TOLERANCE) for _ in range(2))
     return SelfCheck(
         "model-keeps-no-state",
@@ -86,7 +86,7 @@ def batch_changes_nothing(fresh: Classifier, sampled: StressSession) -> SelfChec
     In the run all batches are filled up to one size. Where the model is served they are not.
     """
     name, images = "batch-changes-nothing", sampled.images.take(torch.arange(min(STATE_SAMPLES, len(sampled.images))))
-    in_the_run, full = fresh.predict(images).logits, batch_size(images.pixels.shape[1:], fresh.device, screening=False)
+    in_the_run, full = fresh.predict(images).computed, batch_size(images.pixels.shape[1:], fresh.device, screening=False)
     few, reversed_ = np.arange(min(ALONE, len(images))), np.arange(min(full, len(images)))[::-1]
     batches = {
         "one by one": [few[[each]] for each in range(len(few))],

@@ -46,8 +46,12 @@ class ReferencePredictions:
 
     @staticmethod
     def of(predictions: Predictions) -> ReferencePredictions:
-        """Return the part of a model's predictions that panel predictions need."""
+        """Return the part of a model's predictions that panel predictions need.
+
+        Raises `NotApplicableError` where not every probability is known.
+        """
         # Suspected label errors need exact probabilities of clean images; pictures of other images do not.
+        predictions.expect_known()
         exact = predictions.perturbation == IDENTITY
         found = predictions.probabilities if exact else softmax(predictions.answers)
         shares, likeliest = torch.topk(torch.from_numpy(found), min(KEPT, len(predictions.classes)))

@@ -81,7 +81,9 @@ def find_consensus_set_errors(answers: Sequence[Predictions], panel_predictions:
     known, pairs = 0, np.zeros((len(images.classes),) * 2, dtype=np.int64)
     for row, each, reference in zip(telling, answers, panel_predictions.consensus_sets(answers), strict=True):
         lost = reference.consensus & ~each.correct
-        sureness = reference.of_label[lost] * each.confidence_of_errors()[lost]
+        sureness = reference.of_label[lost]
+        if each.has_confidence:
+            sureness = sureness * each.confidence_of_errors()[lost]
         row[places[each.images.positions.numpy()[lost]]] = 1e-9 + sureness  # Above 0, however unsure.
         known += int(reference.consensus.sum())
         pairs += confusion_matrix(each, lost)

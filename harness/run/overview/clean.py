@@ -33,21 +33,21 @@ class Clean:
 
     `per_class` follows the classes' order, None for a class without images. `confusion` counts images, a row for each
     true class and a column for each predicted one. `calibration_error` is the expected one, over the bins of
-    `reliability`, which may be of fewer images.
+    `reliability`, which may be of fewer images. Where labels alone are known, nothing is there of confidence.
     """
 
     accuracy: Rate
     per_class: tuple[Rate | None, ...]
     confusion: tuple[tuple[int, ...], ...]
-    confident_errors: int
-    calibration_error: float
+    confident_errors: int | None
+    calibration_error: float | None
     reliability: tuple[ReliabilityBin, ...]
 
 
 def _clean(subject: Subject) -> Clean:
     images = subject.images
     predictions, sure = subject.model.predict(images), subject.model.predict(subject.sure)
-    confusions = confusion_matrix(predictions)
+    confusions, known = confusion_matrix(predictions), predictions.has_confidence
     present = confusions.sum(axis=1) > 0
     return Clean(
         accuracy=rate_of(accuracy(predictions)),
@@ -56,9 +56,9 @@ def _clean(subject: Subject) -> Clean:
             for name, there in zip(images.classes, present, strict=True)
         ),
         confusion=tuple(tuple(map(int, row)) for row in confusions),
-        confident_errors=int(confident_errors(predictions, above=CONFIDENT).value),
-        calibration_error=float(calibration_error(sure).value),
-        reliability=reliability(sure),
+        confident_errors=int(confident_errors(predictions, above=CONFIDENT).value) if known else None,
+        calibration_error=float(calibration_error(sure).value) if known else None,
+        reliability=reliability(sure) if known else (),
     )
 
 

@@ -49,7 +49,9 @@ def _failing(subject: Subject) -> Failing:
     moved = [model.predict(sample, corner) for corner in augmentation_range_corners()]
     views = [model.predict(sample), *moved]
     predicted = np.stack([each.predicted for each in views], axis=1)
-    confidence = np.stack([each.confidence_of_errors() for each in views], axis=1)
+    confidence = None
+    if rest.has_confidence:
+        confidence = np.stack([each.confidence_of_errors() for each in views], axis=1)
     return Failing(
         tuple(
             KindCount(

@@ -96,6 +96,8 @@ def measure_overview(
         except NotApplicableError as error:
             missing = str(error)
     kinds = kinds_for(first.predict(images), owned)
+    if any(model.provides.known == 0 for model in models.values()):  # A kind is counted for every model.
+        kinds = tuple(kind for kind in kinds if kind.above is None)
     overviews: list[ModelOverview] = []
     for names in roles.values():
         role = names[0]
