@@ -31,7 +31,7 @@ class Predictions:
     perturbation: Perturbation
     exact: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
     known: int | None = None
-    """How many leading classes have a known probability: 0 for labels only, None for every class."""
+    """The number of leading classes with a known probability: 0 for labels only, None for every class."""
 
     def expect_known(self, least: int | None = None) -> None:
         """Raise `NotApplicableError` unless every class has a known probability, or as many leading ones as `least`."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 _REASONS = 5
-"""Reasons for which checks are not applicable, at most; the report has each."""
+"""Reasons shown, at most, for which checks are not applicable."""
 _MOST_SHOWN = 10
 """How many failures a summary shows at once."""
 _EXPLAINED = 3
