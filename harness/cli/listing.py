@@ -1,4 +1,4 @@
-"""The command `list`: the checks of a gate, and the metrics, corruptions and sources that checks can name."""
+"""The command `list`: the checks of a gate, and the metrics, corruptions, sources and predictors that exist."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     "list",
     cls=Command,
     example="list checks",
-    help="Print the checks of the checks file, or the metrics, corruptions or sources of data that there are, those of "
-    "installed packages included.",
+    help="Print the checks of the checks file, or the metrics, corruptions, data sources or predictors that exist, "
+    "those of installed packages included.",
 )
-@click.argument("what", type=click.Choice(["checks", "metrics", "corruptions", "sources"]))
+@click.argument("what", type=click.Choice(["checks", "metrics", "corruptions", "sources", "predictors"]))
 @checks_option
 def list_command(what: str, checks_path: Path) -> int:
     """Print what there is."""
@@ -32,6 +32,7 @@ def list_command(what: str, checks_path: Path) -> int:
         "metrics": inventory.metrics_table,
         "corruptions": inventory.corruptions_table,
         "sources": inventory.sources_table,
+        "predictors": inventory.predictors_table,
     }
     rows = tables[what]()
     print("\n".join(printable(line) for line in aligned(rows, text=tuple(range(len(rows[0]))))))

@@ -1,4 +1,4 @@
-"""Inventory of a gate: the checks of a checks file, and the metrics, corruptions and data sources that exist.
+"""Inventory of a gate: the checks of a checks file, and the metrics, corruptions, data sources and predictors that exist.
 
 Each is a table for the terminal, its titles first; those of installed packages are among them.
 """
@@ -45,3 +45,11 @@ def sources_table() -> Table:
     """Return the sources of test images."""
     rows = [(f"{name}:{each.takes}" if each.takes else name, each.about) for name, each in SOURCES.items()]
     return [("source", "meaning"), *rows]
+
+
+def predictors_table() -> Table:
+    """Return the kinds of models that an option can name, with what each provides and the extra that it needs."""
+    from harness.inference.predictors.kinds import KINDS
+
+    rows = [(each.form, each.provides, each.extra or "–", each.help) for each in dict.fromkeys(KINDS.values())]
+    return [("candidate", "provides", "extra", "meaning"), *rows]

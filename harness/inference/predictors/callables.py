@@ -110,8 +110,7 @@ class CallablePredictor:
         facts = {"callable": self.name, "sources_sha256": _hash_of(sources), "pixels": self._pixels}
         facts |= {"files_sha256": _hash_of(files)} if files else {}
         versions = [platform.python_version(), *self._facts["versions"]]
-        facts["versions_sha256"] = hashlib.sha256("\n".join(versions).encode()).hexdigest()
-        return Identity(_KIND, facts, lasting=self._facts["files"] is not None)
+        return Identity(_KIND, facts, lasting=self._facts["files"] is not None, runtime="\n".join(versions))
 
     @cached_property
     def provides(self) -> Provides:

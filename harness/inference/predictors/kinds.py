@@ -43,6 +43,12 @@ def _open_http(spec: str, options: NetworkOptions, images: LabelledImages | None
     return open_http(spec, options, images)
 
 
+def _open_openvino(spec: str, options: NetworkOptions, images: LabelledImages | None) -> Predictor:
+    from harness.inference.predictors.openvino_ir import open_openvino
+
+    return open_openvino(spec, options, images)
+
+
 _SERVED = Kind(
     "https://HOST/v2/models/NAME",
     "A served model, asked by the Open Inference Protocol (KServe v2 REST), as Triton and MLServer speak it.",
@@ -72,6 +78,13 @@ KINDS: dict[str, Kind] = {
         "Your own code, in a child process without PyTorch: pixels (N, H, W, C) in, scores or labels out.",
         "logits, probabilities, top-k or labels",
         open=open_callable,
+    ),
+    "openvino": Kind(
+        "openvino:model.xml",
+        "A network in OpenVINO's format, float or int8, run on the CPU.",
+        "logits, probabilities or labels",
+        "openvino",
+        _open_openvino,
     ),
     "https": _SERVED,
     "http": _SERVED,

@@ -29,9 +29,8 @@ _MATRIX = 2
 class PredictorNetwork(nn.Module):
     """A predictor as a model that maps pixels (N, C, H, W) to logits (N, classes); copies share the predictor.
 
-    `named` are the predictor's own classes in its order.
-    The softmax of the logits are the predictor's probabilities. A label becomes logits with the largest at
-    the label, and no probability is known.
+    `named` are the predictor's own classes in its order. The softmax of the logits are the predictor's probabilities. A
+    label becomes logits with the largest at the label, and no probability is known.
     """
 
     def __init__(self, predictor: Predictor, *, classes: Sequence[str] = (), named: Sequence[str] = ()) -> None:
@@ -54,8 +53,11 @@ class PredictorNetwork(nn.Module):
     @property
     def fingerprint(self) -> str | None:
         """Return a hash of everything that decides the logits; None where nothing does."""
-        digest: Tensor = self.get_buffer("digest")
-        return bytes(digest.tolist()).hex() if self.identity.lasting else None
+        if not self.identity.lasting:
+            return None
+        order = None if self.order is None else self.order.tolist()
+        decisive = self.identity.sha256, self.identity.runtime, order, self.provides.scores, self.provides.top
+        return hashlib.sha256(repr(decisive).encode()).hexdigest()
 
     @property
     def provides(self) -> Provides:
@@ -164,8 +166,8 @@ class Asking(Engine):
 
     @property
     def decides(self) -> Hashable:
-        """Return the size of batches, which may decide the last bits of answers."""
-        return "predictor", self._batch
+        """Return the size of batches and the kind of processor, which may decide the last bits of answers."""
+        return "predictor", self._batch, torch.backends.cpu.get_cpu_capability()
 
     def _run(
         self,

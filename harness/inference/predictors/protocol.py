@@ -77,6 +77,8 @@ class Identity:
     kind: str
     facts: Mapping[str, str]
     lasting: bool = True
+    runtime: str = ""
+    """Versions of libraries, which decide the last bits of answers and have no part in the hash."""
 
     @property
     def sha256(self) -> str:

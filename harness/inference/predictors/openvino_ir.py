@@ -1,0 +1,173 @@
+"""Networks in OpenVINO's format as predictors: a description in .xml, weights in .bin, run on the CPU."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import threading
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.base.errors import InputError, printable
+from harness.inference.devices import available_cores
+from harness.inference.predictors import openvino_trial
+from harness.inference.predictors.protocol import Identity, PredictorError, Provides
+from harness.inference.predictors.scores import declared_scores
+from harness.networks.builders import parse_normalisation
+from harness.networks.checkpoints.files import CheckpointRefused, read_regular
+
+if TYPE_CHECKING:
+    from harness.data import LabelledImages
+    from harness.networks.options import NetworkOptions
+
+_KIND = "openvino"
+_EXPORT = "Convert the network anew with openvino.save_model: one input of images, one output per class."
+_MEGABYTES, _SECONDS, _PATIENCE = 4_000, 60, 10
+"""Memory besides four times the size of the files, and processor time, of a trial; and its patience by the clock."""
+_IMAGES = 4
+"""Dimensions of a batch of images."""
+_FLOATS = frozenset({"f16", "bf16", "f32", "f64"})
+
+
+def open_openvino(spec: str, options: NetworkOptions, images: LabelledImages | None) -> OpenVinoPredictor:
+    """Read `openvino:model.xml` and the .bin beside it, and compile the network.
+
+    Raises `CheckpointRefused` for files out of order, `InputError` for a network that does not fit the images, and
+    `ImportError` without OpenVINO.
+    """
+    import openvino  # noqa: F401  Found missing before any file is read.
+
+    path = Path(spec.partition(":")[2])
+    if path.suffix.lower() != ".xml":
+        raise InputError("expected openvino:model.xml, with model.bin beside it")
+    return OpenVinoPredictor(path, options, images)
+
+
+class OpenVinoPredictor:
+    """A network that OpenVINO computes on the CPU, in float32 or in the int8 that its file has, a thread per batch.
+
+    The `identity` has the SHA-256 of both files. An input of float takes pixels in [0, 1],
+    normalised where that is declared, and one of u8 takes bytes.
+    """
+
+    def __init__(self, path: Path, options: NetworkOptions, images: LabelledImages | None) -> None:
+        description, weights = read_regular(path), read_regular(path.with_suffix(".bin"))
+        self._options, self._images = options, images
+        self._facts = {
+            "xml_sha256": hashlib.sha256(description).hexdigest(),
+            "bin_sha256": hashlib.sha256(weights).hexdigest(),
+        }
+        if options.normalisation is not None:
+            self._facts["normalisation"] = options.normalisation
+        self._calls = available_cores()
+        if images is not None:
+            self._shape = tuple(images.pixels.shape[1:])
+            _expect_moderate(description, weights, path, self._shape)
+            self._compile(description, weights, path)
+
+    def _compile(self, description: bytes, weights: bytes, path: Path) -> None:
+        import openvino
+
+        core = openvino.Core()
+        try:
+            model = core.read_model(description, weights)
+        except RuntimeError as error:
+            fact = f"OpenVINO cannot read it ({printable(str(error).strip().splitlines()[-1])[:200]})"
+            raise CheckpointRefused("FORMAT", path, fact, _EXPORT) from None
+        if len(model.inputs) != 1 or len(model.outputs) != 1:
+            fact = f"it has {len(model.inputs)} inputs and {len(model.outputs)} outputs"
+            raise CheckpointRefused("ARCHITECTURE", path, fact, _EXPORT)
+        taken, kind = model.inputs[0].partial_shape, model.inputs[0].element_type.get_type_name()
+        if taken.rank.is_dynamic or len(taken) != _IMAGES or kind not in {*_FLOATS, "u8"}:
+            raise CheckpointRefused("ARCHITECTURE", path, f"its input is {kind} of shape {taken}", _EXPORT)
+        sizes = [None if each.is_dynamic else each.get_length() for each in taken]
+        self._batch, self._bytes = sizes[0], kind == "u8"
+        self._last = self._channels_last(sizes[1:], str(model.get_parameters()[0].get_layout()))
+        single = {"INFERENCE_NUM_THREADS": self._calls, "NUM_STREAMS": self._calls, "INFERENCE_PRECISION_HINT": "f32"}
+        self._compiled = core.compile_model(model, "CPU", single)
+        self._of_thread = threading.local()
+
+    def _channels_last(self, sizes: list[int | None], layout: str) -> bool:
+        """Return whether channels come last, by the layout that the file declares, else by the sizes of the input."""
+        channels, height, width = self._shape
+        fits = {
+            last: all(found in {None, own} for found, own in zip(sizes, shape, strict=True))
+            for last, shape in ((False, (channels, height, width)), (True, (height, width, channels)))
+        }
+        declared = layout.replace(" ", "").replace(",", "")
+        for last in (False, True):
+            if fits[last] and declared != ("[NCHW]" if last else "[NHWC]"):
+                return last
+        raise InputError(
+            f"the model takes images of shape {tuple('?' if size is None else size for size in sizes)}, the data have "
+            f"{channels} channels of {height}x{width} pixels (height x width); load them so, or convert the model anew"
+        )
+
+    @property
+    def identity(self) -> Identity:
+        """Return the hashes of both files; the version of OpenVINO decides the last bits."""
+        import openvino
+
+        return Identity(_KIND, self._facts, runtime=str(openvino.__version__))
+
+    @cached_property
+    def provides(self) -> Provides:
+        """Return the kind of the answers, by those for the first images and what is declared of them."""
+        if self._images is None:
+            return Provides()
+        some = self._images.pixels[:8].numpy().astype(np.float32) / np.float32(255)
+        return Provides(declared_scores(self.predict(some), self._options.outputs, None), calls=self._calls)
+
+    def predict(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the network's answers for pixels (N, C, H, W); a fixed batch is filled up with black images."""
+        if self._bytes:
+            inputs = np.rint(pixels * 255).clip(0, 255).astype(np.uint8)
+        elif self._options.normalisation is not None:
+            mean, std = parse_normalisation(self._options.normalisation)
+            means, stds = (np.array(values, np.float32).reshape(-1, 1, 1) for values in (mean, std))
+            inputs = (pixels - means) / stds
+        else:
+            inputs = pixels
+        if self._last:
+            inputs = inputs.transpose(0, 2, 3, 1)
+        size = self._batch or len(inputs)
+        missing = np.zeros((-len(inputs) % size, *inputs.shape[1:]), inputs.dtype)
+        full = np.ascontiguousarray(np.concatenate([inputs, missing]))
+        parts = [self._answers(full[start : start + size]) for start in range(0, len(full), size)]
+        return np.concatenate(parts)[: len(pixels)]
+
+    def _answers(self, batch: np.ndarray) -> np.ndarray:
+        if not hasattr(self._of_thread, "request"):
+            self._of_thread.request = self._compiled.create_infer_request()
+        request: Any = self._of_thread.request
+        try:
+            found = np.array(request.infer([batch])[0])
+        except RuntimeError as error:
+            said = printable(str(error).strip().splitlines()[-1])[:200]
+            raise PredictorError(f"OpenVINO fails on {len(batch)} images ({said})") from None
+        return found.astype(np.float32 if found.dtype.kind == "f" else np.int64)
+
+    def close(self) -> None:
+        """Do nothing: the network goes with its object."""
+
+
+def _expect_moderate(description: bytes, weights: bytes, path: Path, shape: tuple[int, ...]) -> None:
+    """Raise `CheckpointRefused` for a network that takes too long, or too much memory, for one blank image."""
+    megabytes = _MEGABYTES + 4 * ((len(description) + len(weights)) >> 20)
+    command = [sys.executable, "-P", openvino_trial.__file__]
+    command += map(str, (megabytes, _SECONDS, len(description), *shape))
+    try:
+        trial = subprocess.run(  # noqa: S603  Our own script.
+            command, input=description + weights, capture_output=True, timeout=_PATIENCE * _SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        fact = f"compiling it and one image took more than {_PATIENCE * _SECONDS} s"
+    else:
+        if trial.returncode == 0:
+            return
+        fact = f"compiling it and one image took more than {megabytes} MB or {_SECONDS} s, or crashed"
+    raise CheckpointRefused("RESOURCE", path, fact, _EXPORT)

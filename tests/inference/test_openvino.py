@@ -1,0 +1,138 @@
+"""Networks in OpenVINO's format: they agree with ONNX Runtime, and refusals say what is wrong."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness.base.errors import InputError, NotApplicableError
+from harness.data import LabelledImages, load_fashion_mnist
+from harness.inference import open_model
+from harness.inference.predictors.kinds import model_spec
+from harness.networks import NetworkOptions
+from harness.networks.declared import load_model
+from harness.perturb import Pose
+
+ov = pytest.importorskip("openvino")
+opset = pytest.importorskip("openvino.opset13")
+
+WEIGHTS = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
+IMAGES = LabelledImages(
+    torch.randint(0, 256, (70, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
+    torch.arange(70) % 3,
+    ("a", "b", "c"),
+    "made",
+    "test",
+)
+EXPECTED = IMAGES.pixels.flatten(1).numpy().astype(np.float32) / 255 @ WEIGHTS
+
+
+def linear(shape=(-1, 1, 4, 4), kind=np.float32, *, end="logits", outputs=1):
+    """Return a linear network of 16 pixels and 3 classes."""
+    pixels = opset.parameter(shape, kind, name="pixels")
+    scaled = opset.divide(opset.convert(pixels, "f32"), np.float32(255 if kind is np.uint8 else 1))
+    flat = opset.reshape(scaled, np.array([0, -1]), special_zero=True)
+    found = opset.matmul(flat, WEIGHTS, transpose_a=False, transpose_b=False)
+    if end == "probabilities":
+        found = opset.softmax(found, axis=1)
+    if end == "labels":
+        best = opset.topk(found, np.int64(1), 1, "max", "value", index_element_type="i64")
+        found = opset.squeeze(best.output(1), np.array([1]))
+    return ov.Model([opset.result(found) for _ in range(outputs)], [pixels])
+
+
+@pytest.fixture
+def opened(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def open_it(model, *, images=IMAGES, **options):
+        ov.save_model(model, "model.xml", compress_to_fp16=False)
+        return open_model(model_spec("openvino:model.xml"), images, role="candidate", network=NetworkOptions(**options))
+
+    return open_it
+
+
+@pytest.mark.parametrize("shape", [(-1, 1, 4, 4), (7, 1, 4, 4), (1, 1, 4, 4), (-1, -1, -1, -1), (-1, 4, 4, 1)])
+@pytest.mark.parametrize("kind", [np.float32, np.uint8])
+def test_it_predicts_like_the_network_that_was_converted(opened, shape, kind):
+    model = opened(linear(shape, kind))
+    np.testing.assert_allclose(model.predict(IMAGES).logits, EXPECTED, rtol=1e-4, atol=1e-5)
+    assert model.as_json()["outputs"] == "logits"
+    with pytest.raises(NotApplicableError, match="a model of the kind openvino gives predictions only"):
+        model.attend(IMAGES)
+
+
+def test_probabilities_are_declared_and_labels_are_seen(opened):
+    with pytest.raises(InputError, match="probabilities by the look of them"):
+        opened(linear(end="probabilities"))
+    shares = np.exp(EXPECTED) / np.exp(EXPECTED).sum(axis=1, keepdims=True)
+    found = opened(linear(end="probabilities"), outputs="probabilities").predict(IMAGES).probabilities
+    np.testing.assert_allclose(found, shares, rtol=1e-4)
+    labels = opened(linear(end="labels"))
+    assert labels.provides.known == 0
+    assert (labels.predict(IMAGES).predicted == EXPECTED.argmax(axis=1)).all()
+
+
+def test_pixels_are_normalised_where_that_is_declared(opened):
+    found = opened(linear(), normalisation="0.5,0.25").predict(IMAGES).logits
+    pixels = (IMAGES.pixels.flatten(1).numpy().astype(np.float32) / 255 - 0.5) / 0.25
+    np.testing.assert_allclose(found, pixels @ WEIGHTS, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda: linear(outputs=2), r"REFUSED\[ARCHITECTURE\] model.xml: it has 1 inputs and 2 outputs"),
+        (lambda: linear(kind=np.int32), r"REFUSED\[ARCHITECTURE\] model.xml: its input is i32 of shape"),
+        (lambda: linear((-1, 1, 2, 8)), r"takes images of shape \(1, 2, 8\), the data have 1 channels of 4x4 pixels"),
+    ],
+    ids=["two outputs", "integers", "another size"],
+)
+def test_a_network_that_does_not_fit_is_refused(opened, model, message):
+    with pytest.raises(InputError, match=message):
+        opened(model())
+
+
+def test_files_out_of_order_are_refused(opened, tmp_path):
+    opened(linear())
+    whole = (tmp_path / "model.xml").read_text()
+    for change, message in (
+        (lambda: (tmp_path / "model.xml").write_text("<net"), r"REFUSED\[FORMAT\] model.xml: OpenVINO cannot read it"),
+        (lambda: (tmp_path / "model.xml").write_text(whole[: len(whole) // 2]), r"REFUSED\[(FORMAT|RESOURCE)\]"),
+        (lambda: (tmp_path / "model.bin").write_bytes(b""), r"REFUSED\[(FORMAT|RESOURCE)\]"),
+        ((tmp_path / "model.bin").unlink, r"REFUSED\[NOT_REGULAR\] model.bin"),
+    ):
+        change()
+        with pytest.raises(InputError, match=message):
+            open_model(model_spec("openvino:model.xml"), IMAGES, role="candidate")
+        (tmp_path / "model.xml").write_text(whole)
+    with pytest.raises(InputError, match=r"expected openvino:model\.xml"):
+        open_model(model_spec("openvino:model.pth"), IMAGES, role="candidate")
+
+
+def test_its_hash_is_of_both_files(opened, tmp_path):
+    first = opened(linear()).sha256
+    assert open_model(model_spec("openvino:model.xml"), IMAGES, role="candidate").sha256 == first
+    content = bytearray((tmp_path / "model.bin").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "model.bin").write_bytes(content)
+    assert open_model(model_spec("openvino:model.xml"), IMAGES, role="candidate").sha256 != first
+
+
+def test_the_shipped_model_converted_agrees_with_onnx_runtime(tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    images = load_fashion_mnist("test").take(torch.arange(2_000))
+    shipped = load_model(Path(__file__).parents[2] / "models/augmented.safetensors").model
+    with warnings.catch_warnings(action="ignore"):
+        example, sizes = torch.zeros(2, 1, 28, 28), {"input": {0: "n"}}
+        torch.onnx.export(shipped, (example,), "model.onnx", input_names=["input"], dynamic_axes=sizes, dynamo=False)
+    ov.save_model(ov.convert_model("model.onnx"), "model.xml", compress_to_fp16=False)
+    for pose in (Pose(), Pose(10, 2, 2)):
+        found, expected = (
+            open_model(model_spec(spec), images).predict(images, pose) for spec in ("openvino:model.xml", "model.onnx")
+        )
+        assert int((found.predicted != expected.predicted).sum()) == 0
+        np.testing.assert_allclose(found.logits, expected.logits, atol=1e-4)
