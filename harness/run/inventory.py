@@ -1,4 +1,4 @@
-"""Inventory of a gate: the checks of a checks file, and the metrics, corruptions, data sources and predictors that exist.
+"""Inventory of a gate: the checks of a checks file; metrics, corruptions, data sources and predictors that exist.
 
 Each is a table for the terminal, its titles first; those of installed packages are among them.
 """

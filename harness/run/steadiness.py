@@ -86,7 +86,10 @@ def batch_changes_nothing(fresh: Classifier, sampled: StressSession) -> SelfChec
     In the run all batches are filled up to one size. Where the model is served they are not.
     """
     name, images = "batch-changes-nothing", sampled.images.take(torch.arange(min(STATE_SAMPLES, len(sampled.images))))
-    in_the_run, full = fresh.predict(images).computed, batch_size(images.pixels.shape[1:], fresh.device, screening=False)
+    in_the_run, full = (
+        fresh.predict(images).computed,
+        batch_size(images.pixels.shape[1:], fresh.device, screening=False),
+    )
     few, reversed_ = np.arange(min(ALONE, len(images))), np.arange(min(full, len(images)))[::-1]
     batches = {
         "one by one": [few[[each]] for each in range(len(few))],
