@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from harness.measures.equivalence import Outcome
     from harness.measures.metric import Measurement, Metric
 
 T = TypeVar("T")
@@ -268,7 +269,7 @@ class Check:
             )
         level = (1 - CONFIDENCE) / self.sharing
         outcome = outcome_of(measurement.quantity, tolerance, level=level)
-        status: Status = {"equal": "pass", "different": "fail", "inconclusive": "inconclusive"}[outcome]
+        statuses: dict[Outcome, Status] = {"equal": "pass", "different": "fail", "inconclusive": "inconclusive"}
         said = outcome_in_words(
             measurement.quantity,
             tolerance,
@@ -277,7 +278,7 @@ class Check:
             level=level,
         )
         detail = "; ".join(filter(None, (measurement.detail, said)))
-        return self._verdict(status, replace(measurement, detail=detail), tolerance)
+        return self._verdict(statuses[outcome], replace(measurement, detail=detail), tolerance)
 
     def _verdict(self, status: Status, measurement: Measurement, threshold: float | None) -> Verdict:
         return Verdict(

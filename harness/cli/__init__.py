@@ -17,6 +17,7 @@ _JUDGING = ("gate", "equal", "skew")
 COMMANDS = {
     "Gate": {
         "gate": ("gate", "Run the stress tests on a candidate, in a process of their own."),
+        "equal": ("equal", "Say whether an export predicts as the model that it was made from."),
         "accept": ("accept", "Gate a checkpoint and, if it passes, make it the incumbent."),
         "golden": ("golden", "Keep images that must never be wrong again."),
         "history": ("history", "Print and draw the last runs of the gate."),

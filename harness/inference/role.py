@@ -119,6 +119,7 @@ def open_model(
     cache: PredictionCache | None = None,
     backend: str | MakeBackend = "process",
     others: Iterable[RoleModel] = (),
+    ordered: bool = True,
 ) -> RoleModel:
     """Load a model, check that it fits the images, and return it as the model of a role.
 
@@ -159,7 +160,7 @@ def open_model(
         where = ""
         if not isinstance(checkpoint.model, PredictorNetwork):
             where = expect_fit(checkpoint.model, images, outputs=network.outputs)
-        _expect_answers(classifier, images)
+        _expect_answers(classifier, images, ordered=ordered)
     except InputError as error:
         raise _named(error, role, path) from error
     except Exception as error:  # The model's own, which may fail in any way, and at any call.
@@ -176,14 +177,14 @@ def open_model(
     )
 
 
-def _expect_answers(classifier: Classifier, images: LabelledImages) -> None:
+def _expect_answers(classifier: Classifier, images: LabelledImages, *, ordered: bool) -> None:
     """Raise `InputError` for a model that does not answer, or that has its classes in another order than the data.
 
     The order is looked at where a model's own kind does not fix it, on a sample of the clean images.
     """
     with suppress(UnknownPixelsError):  # Recorded answers may be to other images alone.
         classifier.predict(images.take(torch.tensor([0])))
-        if not classifier.provides.layers:
+        if ordered and not classifier.provides.layers:
             sample = sample_up_to(images, max(_ORDER_SAMPLES, _ORDER_SAMPLES_PER_CLASS * len(images.classes)))
             expect_order(classifier.predict(sample), getattr(classifier.plain, "order", None))
 

@@ -21,7 +21,7 @@ CONFIDENCE = 0.99
 """Of each one-sided bound."""
 MOST_IMAGES = 100_000_000
 """Beyond so many images no number is named."""
-_ON_LOST = 0.9
+_ON_LOST = 0.99
 """Share of the error that the bound on losses takes; the bound on gains, which matters less, has the rest."""
 _FEW = 30
 """Images below which a bootstrap is not trusted, and how large a contribution is that counts as one."""
@@ -66,8 +66,8 @@ def net_limits(lost: float, gained: float, n: float, confidence: float) -> tuple
     """Return conservative one-sided bounds of a net loss, (lost - gained) / n, of paired predictions.
 
     Each is made of exact bounds of both proportions, whose errors add up to that of the result (Bonferroni). The
-    proportion that matters takes nine tenths of it: losses for the upper bound, so that without gains hardly anything
-    is given away.
+    proportion that matters takes 99 hundredths of it: losses for the upper bound. Without gains the bound is hardly
+    wider than that of losses.
     """
     error = 1 - confidence
     most, least = 1 - _ON_LOST * error, 1 - (1 - _ON_LOST) * error

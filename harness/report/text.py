@@ -193,7 +193,7 @@ def _what_fails(outcome: Outcome) -> list[list[str]]:
 
 
 def _counted(failed: Sequence[Verdict], *, of: int) -> str:
-    counts = Counter(verdict.status for verdict in failed)
+    counts: Counter[str] = Counter(verdict.status for verdict in failed)
     said = {"fail": "", "inconclusive": " cannot tell", "error": " not judged"}
     return ", ".join(f"{counts[status]} of {of}{words}" for status, words in said.items() if counts[status])
 

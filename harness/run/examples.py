@@ -148,8 +148,8 @@ def held_against(session: StressSession, metric: str = "") -> RoleModel | None:
     is no other network.
     """
     candidate = session.roles["candidate"]
-    roles = ("baseline", "incumbent") if metric == ACCURACY_GAIN.name else ("incumbent", "baseline")
-    roles = ("original",) if metric in OF_ORIGINAL else roles
+    roles = ["baseline", "incumbent"] if metric == ACCURACY_GAIN.name else ["incumbent", "baseline"]
+    roles = ["original"] if metric in OF_ORIGINAL else roles
     others = [session.roles[role] for role in roles if role in session.roles]
     return next((other for other in others if other.model_sha256 != candidate.model_sha256), None)
 

@@ -103,8 +103,13 @@ class ModelSettings:
         images = self.all_images()
         return images if self.samples is None else stratified_sample(images, self.samples)
 
-    def open(self, path: Path | str, images: LabelledImages, *, others: Iterable[RoleModel] = ()) -> RoleModel:
-        """Return a checkpoint opened for the images; its predictions are cached, and found again by the gate."""
+    def open(
+        self, path: Path | str, images: LabelledImages, *, others: Iterable[RoleModel] = (), ordered: bool = True
+    ) -> RoleModel:
+        """Return a checkpoint opened for the images; its predictions are cached, and found again by the gate.
+
+        One that is not `ordered` may have its classes in another order than the data.
+        """
         from harness.base import PredictionCache
         from harness.inference import open_model, placed
 
@@ -117,6 +122,7 @@ class ModelSettings:
             cache=PredictionCache.of_user(),
             backend=cluster or "process",
             others=others,
+            ordered=ordered,
         )
         if model.note:
             print(f"{path}: {model.note}", file=sys.stderr)

@@ -30,10 +30,10 @@ from harness.networks.training import PRESETS, seconds_of_training
 from harness.perturb import IDENTITY, Pose, augmentation_range_corners
 
 COMMANDS = [
-    *("gate", "accept", "golden", "history"),
+    *("gate", "equal", "accept", "golden", "history"),
     *("init", "calibrate"),
     *("evaluate", "compare", "break", "list"),
-    *("train", "convert", "cache", "fetch-data"),
+    *("train", "export-inputs", "convert", "cache", "fetch-data"),
 ]
 
 

@@ -1,0 +1,80 @@
+"""The command `equal`: an artifact beside the model that it was made from, by exact bounds."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.base.errors import printable
+from harness.cli.options import FILE, MODEL, NEGATIVE, OK, REPORTS, Command, json_option, setting_options, values
+from harness.run.model_settings import MODEL_SETTINGS, ModelSettings
+from harness.run.status import NOT_JUDGED
+
+
+class _Share(click.ParamType["float"]):
+    """A share, such as 1% or 0.01."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the share in [0, 1]."""
+        text = str(value).strip()
+        try:
+            return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+        except ValueError:
+            self.fail(f"{text!r} is no share; write 1% or 0.01", param, ctx)
+
+
+@click.command(
+    "equal",
+    cls=Command,
+    example="equal int8.onnx --original models/augmented.safetensors --tolerance 1%",
+    help="Say whether an artifact predicts as the model that it was made from, in one sentence and on one page. An "
+    "artifact is an export, a quantized or a compiled copy. Exact bounds of 99% confidence decide. The exit status is "
+    "0 if the artifact is equal and 1 if it is different. It is 4 if these images cannot tell, and for refused input. "
+    "The worst class and the worst group may change up to 5%.",
+)
+@click.argument("artifact", type=MODEL)
+@click.option("--original", type=MODEL, required=True, metavar="MODEL", help="The model that it was made from.")
+@click.option(
+    "--tolerance",
+    type=_Share(),
+    default="1%",
+    metavar="SHARE",
+    help="The share of predictions that may change, and of correct ones that may be lost, net (default: 1%).",
+)
+@setting_options(*MODEL_SETTINGS)
+@click.option(
+    "--output",
+    type=FILE,
+    default=Path("reports/equal.html"),
+    metavar="HTML",
+    help="The page (default: reports/equal.html).",
+)
+@json_option
+def equal_command(artifact: Path | str, original: Path | str, tolerance: float, output: Path, *, as_json: bool) -> int:
+    """Compare an artifact with its original."""
+    from harness.base.outputs import PAGE, Output
+    from harness.base.settings import option_of_command, options_of
+    from harness.report.equality import equality_json, equality_lines, equality_page
+    from harness.run.equality import EqualityRequest, equal
+    from harness.run.inputs import inputs_of_command
+
+    request = EqualityRequest(artifact, original, tolerance, ModelSettings.of(values()))
+    page = Output(output, PAGE, inputs_of_command((artifact, original), request.model), within=REPORTS)
+    page.expect_own()
+    done = equal(request)
+    own = [part for each in options_of(values(), MODEL_SETTINGS, option_of_command) for part in each]
+    line = ["equal", str(artifact), "--original", str(original), "--tolerance", f"{tolerance:g}", *own]
+    facts = {**done.facts, "reproduce": shlex.join(["stress-harness", *line])}
+    page.write(equality_page(done, facts).encode())
+    if as_json:
+        print(json.dumps({**equality_json(done), "page": str(output)}))
+    else:
+        print("\n".join(map(printable, equality_lines(done))))
+        print(f"page: {output}")
+    return {"equal": OK, "different": NEGATIVE, "inconclusive": NOT_JUDGED}[done.outcome]

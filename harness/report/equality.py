@@ -1,0 +1,253 @@
+"""The outcome of an artifact beside its original: one sentence, and a page of what differs and where."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.base.errors import NotApplicableError
+from harness.measures.changed_predictions import top_change
+from harness.measures.equivalence import images_needed
+from harness.report.figures import BAD, figure, styled
+from harness.report.gallery import Face, sheet
+from harness.report.illustrations import Illustration, figure_html
+from harness.report.page import Section, render, table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from markupsafe import Markup
+    from matplotlib.figure import Figure
+
+    from harness.run.equality import Equality, EqualityCheck
+
+_SHOWN = 60
+"""Changed images that the page shows."""
+_PAIRS = 10
+_MOST_CLASSES = 20
+"""Classes up to which every pair has a cell."""
+_VERDICTS = {"equal": "Equal", "different": "Different", "inconclusive": "Cannot tell"}
+_KINDS = {"equal": "pass", "different": "fail", "inconclusive": "error"}
+
+
+def sentence(done: Equality) -> str:
+    """Return the outcome in one sentence."""
+    artifact, original = done.predictions
+    first, *others = done.checks
+    count, n = int(done.differ.sum()), first.measurement.n
+    order = f"{done.order}; it" if done.order else "the artifact"
+    changes = f"{order} changes {count:,} of {n:,} predictions ({_share(first)})"
+    most = top_change(artifact, original, done.differ)
+    deciding = [
+        f"; {check.title}{_where(check)}: {_share(check)}"
+        for check in others
+        if check.outcome == done.outcome != "equal" and first.outcome != done.outcome
+    ]
+    parts = [
+        f"{_VERDICTS[done.outcome]}: {changes}",
+        f", most often {most}" if most else "",
+        *deciding[:1],
+        f"; {_lost(done)}",
+        _more(done) if done.outcome == "inconclusive" else "",
+    ]
+    return "".join(parts) + "."
+
+
+def _share(check: EqualityCheck) -> str:
+    """Return a value beside its tolerance, and the bound that decided."""
+    unit = check.measurement.unit
+    value, held = unit.told_apart(check.measurement.value, check.tolerance)
+    lower, upper = (_told(check, limit) for limit in check.limits)
+    limits = {"equal": f"at most {upper}", "different": "", "inconclusive": f"between {lower} and {upper}"}
+    said = limits[check.outcome]
+    return ", ".join(filter(None, (value, f"{said} with 99% confidence" if said else "", f"tolerance {held}")))
+
+
+def _told(check: EqualityCheck, limit: float) -> str:
+    unit = check.measurement.unit
+    return max(unit.told_apart(limit, check.tolerance)[0], unit.told_apart(limit, 0.0)[0], key=len)
+
+
+def _where(check: EqualityCheck) -> str:
+    name = getattr(check.quantity, "name", "")
+    return f" ({name})" if name else ""
+
+
+def _lost(done: Equality) -> str:
+    lost, gained = _lost_and_gained(done)
+    is_lost = "correct prediction is lost" if lost.sum() == 1 else "correct predictions are lost"
+    return f"{int(lost.sum()):,} {is_lost}, {int(gained.sum()):,} gained"
+
+
+def _lost_and_gained(done: Equality) -> tuple[np.ndarray, np.ndarray]:
+    artifact, original = done.predictions
+    return done.differ & original.correct & ~artifact.correct, done.differ & artifact.correct & ~original.correct
+
+
+def _more(done: Equality) -> str:
+    """Say how many more images would tell, by the check that needs the most."""
+    undecided = [check for check in done.checks if check.outcome == "inconclusive" and not check.implied]
+    needed = [images_needed(check.quantity, check.tolerance) for check in undecided]
+    numbers = [number - check.quantity.n for number, check in zip(needed, undecided, strict=True) if number is not None]
+    if len(numbers) < len(undecided):
+        return "; it lies too close to the tolerance for any number of images"
+    return f"; about {max(numbers):,} more images would tell"
+
+
+def equality_lines(done: Equality) -> list[str]:
+    """Return what the terminal shows: a caution about the original, then the sentence."""
+    return [*filter(None, [done.caution]), sentence(done)]
+
+
+def equality_json(done: Equality) -> dict[str, object]:
+    """Return the outcome and its checks in plain types."""
+    return {
+        "outcome": done.outcome,
+        "sentence": sentence(done),
+        "caution": done.caution,
+        "artifact": done.artifact.as_json(),
+        "original": done.original.as_json(),
+        "data": {"name": done.images.name, "sha256": done.images.sha256, "n": len(done.images)},
+        "changed": done.images.positions.numpy()[done.differ].tolist(),
+        "checks": [
+            {
+                "title": check.title,
+                "metric": check.measurement.metric.name,
+                "value": check.measurement.value,
+                "n": check.measurement.n,
+                "bounds": list(check.limits),
+                "tolerance": check.tolerance,
+                "outcome": check.outcome,
+                "detail": check.measurement.detail,
+            }
+            for check in done.checks
+        ],
+    }
+
+
+def equality_page(done: Equality, facts: Mapping[str, str]) -> str:
+    """Return the page; `facts` says what was compared and how, by title."""
+    banner = render(
+        "banner",
+        kind=_KINDS[done.outcome],
+        sentence=done.caution or f"{_VERDICTS[done.outcome]}.",
+        headline=sentence(done),
+        run="",
+        verdict=done.outcome,
+    )
+    sections = [
+        Section("checks", "The checks", _checks(done)),
+        Section("changed", "Changed predictions", _changed_images(done)),
+        Section("pairs", "Changes from class to class", _pairs(done)),
+        Section("classes", "Classes and groups", _classes(done)),
+        Section("confidence", "Confidence of original and artifact", _scatter(done)),
+        Section("covered", "What was compared", render("facts", facts=facts.items())),
+    ]
+    shown = [section for section in sections if section.body]
+    title = f"{done.artifact.path} against {done.original.path}"
+    return str(render("whole", title=title, banner=banner, lead="", sections=shown))
+
+
+def _checks(done: Equality) -> Markup:
+    titles = ("check", "measured", "99% bounds, one-sided", "tolerance", "n", "outcome", "detail")
+    rows = []
+    for check in done.checks:
+        value, held = check.measurement.unit.told_apart(check.measurement.value, check.tolerance)
+        lower, upper = (_told(check, limit) for limit in check.limits)
+        outcome = _VERDICTS[check.outcome].lower()
+        n = f"{check.measurement.n:,}"
+        rows.append((check.title, value, f"{lower} to {upper}", held, n, outcome, check.measurement.detail))
+    return table(titles, rows)
+
+
+def _confidences(done: Equality) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the confidence of original and artifact, both (N,); None where a model gives labels only."""
+    artifact, original = done.predictions
+    try:
+        return original.confidence_as_answered, artifact.confidence_as_answered
+    except NotApplicableError:
+        return None
+
+
+def _changed_images(done: Equality) -> Markup:
+    """Return the images whose predictions changed, the most confident of the artifact first."""
+    artifact, original = done.predictions
+    at, sure = np.flatnonzero(done.differ), _confidences(done)
+    if sure is not None:
+        at = at[np.argsort(-sure[1][at], kind="stable")]
+    pixels = done.images.pixels
+    faces = []
+    for position in at[:_SHOWN].tolist():
+        before, now = (original.classes[int(each.predicted[position])] for each in (original, artifact))
+        number, true = int(done.images.positions[position]), original.classes[int(original.labels[position])]
+        shares = "" if sure is None else f"{sure[0][position]:.0%} → {sure[1][position]:.0%} · "
+        words = f"image {number}: the original predicts {before}, the artifact {now}; its label is {true}"
+        about = f"{shares}label {true} · image {number}"
+        image = pixels[position].permute(1, 2, 0).numpy()
+        faces.append(Face(image, before, now, about, words, wrong=now != true))
+    title = f"{min(len(at), _SHOWN)} of {len(at):,} changed predictions, original → artifact, the most confident first"
+    return sheet(title, faces)
+
+
+def _pairs(done: Equality) -> Markup | str:
+    artifact, original = done.predictions
+    count = len(original.classes)
+    pairs = (original.predicted * count + artifact.predicted)[done.differ]
+    counts = np.bincount(pairs, minlength=count * count).reshape(count, count)
+    if not counts.any():
+        return ""
+    if count <= _MOST_CLASSES:
+        titles = ("original ↓ artifact →", *original.classes, "all")
+        rows = [
+            (name, *(int(number) or "" for number in row), int(row.sum()))
+            for name, row in zip(original.classes, counts, strict=True)
+        ]
+        return table(titles, rows, numbers=True)
+    order = np.argsort(-counts, axis=None, kind="stable")[:_PAIRS]
+    found = [(*divmod(int(at), count), int(counts.flat[at])) for at in order if counts.flat[at]]
+    rows = [(f"{original.classes[before]} → {original.classes[now]}", number) for before, now, number in found]
+    return table(("change", "images"), rows, numbers=True)
+
+
+def _classes(done: Equality) -> Markup:
+    """Return how many predictions of each class, and of each group, changed; those that changed most come first."""
+    _, original = done.predictions
+    lost, gained = _lost_and_gained(done)
+    columns = {"class predicted by the original": np.asarray(original.classes)[original.predicted]}
+    columns |= {f"group by {name}": values for name, values in original.images.groups.items()}
+    rows = []
+    for title, values in columns.items():
+        own = [(str(name), values == name) for name in np.unique(values)]
+        found = [(name, int(done.differ[of].sum()), int(of.sum()), of) for name, of in own]
+        for name, count, n, of in sorted(found, key=lambda item: -item[1] / item[2])[:_MOST_CLASSES]:
+            rows.append((name, title, count, f"{n:,}", f"{count / n:.1%}", int(lost[of].sum()), int(gained[of].sum())))
+    return table(("name", "of", "changed", "n", "share", "correct lost", "gained"), rows, numbers=True)
+
+
+def _scatter(done: Equality) -> Markup | str:
+    sure = _confidences(done)
+    if sure is None:
+        return ""
+    shown = Illustration(
+        "Confidence of the original against that of the artifact",
+        "A point for each image; orange ones are predictions that changed. On the diagonal nothing moves.",
+        f"Scatter of {len(sure[0]):,} images; {int(done.differ.sum()):,} predictions changed.",
+        partial(_confidence_scatter, *sure, done.differ),
+    )
+    return render("ranking", figures=[figure_html(shown)], rows="")
+
+
+@styled
+def _confidence_scatter(original: np.ndarray, artifact: np.ndarray, differ: np.ndarray) -> Figure:
+    picture = figure(height=4.4)
+    axes = picture.subplots()
+    same = np.flatnonzero(~differ)
+    some = same[:: max(len(same) // 1_000, 1)]  # A page holds a thousand points of the unchanged.
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1)
+    axes.plot(original[some], artifact[some], ".", color="0.5", markersize=2, label="same prediction", rasterized=True)
+    axes.plot(original[differ], artifact[differ], "x", color=BAD, markersize=4, label="changed", rasterized=True)
+    axes.set(xlabel="confidence of the original", ylabel="confidence of the artifact", xlim=(0, 1), ylim=(0, 1))
+    axes.legend(loc="lower right")
+    return picture

@@ -1,0 +1,181 @@
+"""Comparison of an artifact with its original by the rule of equivalence, without a checks file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.base.errors import InputError
+from harness.checks.equivalence import OF_A_PART, TOLERANCE
+from harness.measures.changed_predictions import (
+    CORRECT_PREDICTIONS_LOST,
+    changed,
+    class_order,
+    correct_predictions_lost,
+    order_in_words,
+    predictions_changed,
+    worst_class_predictions_changed,
+    worst_group_predictions_changed,
+)
+from harness.measures.equivalence import CONFIDENCE, outcomes_of, overall
+from harness.run.history import read_history
+from harness.run.model_settings import ModelSettings
+from harness.run.settings import HISTORY_FILE
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.data import LabelledImages
+    from harness.inference import Predictions, RoleModel
+    from harness.measures.equivalence import Outcome, Quantity
+    from harness.measures.metric import Measurement
+
+_HISTORY = Path("reports") / HISTORY_FILE
+
+
+@dataclass(frozen=True)
+class EqualityRequest:
+    """A comparison of an artifact with its original, by the share of predictions that may change, in (0, 1)."""
+
+    artifact: Path | str
+    original: Path | str
+    tolerance: float = TOLERANCE
+    model: ModelSettings = field(default_factory=ModelSettings)
+    history: Path = _HISTORY
+
+
+@dataclass(frozen=True, eq=False)
+class EqualityCheck:
+    """One distance from the original, its tolerance, and what exact bounds say of both.
+
+    What is `implied` follows from the check of all predictions: no more predictions are lost than change.
+    """
+
+    title: str
+    measurement: Measurement
+    tolerance: float
+    outcome: Outcome
+    implied: bool = False
+
+    @property
+    def quantity(self) -> Quantity:
+        """Return the quantity with its bounds."""
+        assert self.measurement.quantity is not None
+        return self.measurement.quantity
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Return the one-sided bounds of 99% confidence, within the range of the metric."""
+        low, high = self.measurement.metric.range
+        lower, upper = self.quantity.limits(CONFIDENCE)
+        return max(lower, low), min(upper, high)
+
+
+@dataclass(frozen=True, eq=False)
+class Equality:
+    """An artifact beside its original on the same images: the checks, all predictions first, and their outcome.
+
+    `caution` says why equality to this original is worth little; empty where nothing is known against it.
+    """
+
+    images: LabelledImages
+    artifact: RoleModel
+    original: RoleModel
+    predictions: tuple[Predictions, Predictions]
+    checks: tuple[EqualityCheck, ...]
+    caution: str = ""
+
+    @property
+    def outcome(self) -> Outcome:
+        """Return what all checks say together."""
+        return overall([check.outcome for check in self.checks])
+
+    @property
+    def differ(self) -> np.ndarray:
+        """Return the images whose predictions changed, (N,) bool."""
+        return changed(*self.predictions)
+
+    @property
+    def order(self) -> str:
+        """Say which classes have changed places; empty for none."""
+        places = class_order(*self.predictions)
+        return "" if places is None else order_in_words(places, self.images.classes)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Return what was compared, by title."""
+        models = {"artifact": self.artifact, "original": self.original}
+        return {
+            **{name: f"{model.path} ({model.sha256[:12]})" for name, model in models.items()},
+            "data": f"{self.images.name}, {self.images.split} split, {len(self.images):,} images",
+        }
+
+
+def equal(request: EqualityRequest) -> Equality:
+    """Compare an artifact with its original on clean images: two passes, one for each.
+
+    Raises `InputError` for a model that is refused, and for a tolerance that is no share.
+    """
+    if not 0 < request.tolerance < 1:
+        raise InputError(
+            f"expected a share above 0% and below 100%, found {request.tolerance:.4%}", setting="tolerance"
+        )
+    images = request.model.images()
+    original = replace(request.model.open(request.original, images), role="original")
+    artifact = request.model.open(request.artifact, images, others=[original], ordered=False)
+    predictions = artifact.predict(images), original.predict(images)
+    return Equality(
+        images,
+        artifact,
+        original,
+        predictions,
+        _checks(*predictions, request.tolerance),
+        caution=_caution(original, images, request.history),
+    )
+
+
+def _checks(artifact: Predictions, original: Predictions, tolerance: float) -> tuple[EqualityCheck, ...]:
+    of_a_part = max(OF_A_PART, tolerance)
+    measured = [
+        ("all predictions", predictions_changed(artifact, original), tolerance),
+        ("the worst class", worst_class_predictions_changed(artifact, original, tolerance=of_a_part), of_a_part),
+        ("correct predictions, net", correct_predictions_lost(artifact, original), tolerance),
+    ]
+    for column in original.images.groups:
+        worst = worst_group_predictions_changed(artifact, original, by=column, tolerance=of_a_part)
+        measured.append((f"the worst group by {column}", worst, of_a_part))
+    quantities = [(each.quantity, held) for _, each, held in measured if each.quantity is not None]
+    checks = [
+        EqualityCheck(title, each, held, outcome)
+        for (title, each, held), outcome in zip(measured, outcomes_of(quantities), strict=True)
+    ]
+    return tuple(_implied(check, checks[0]) if check.outcome == "inconclusive" else check for check in checks)
+
+
+def _implied(check: EqualityCheck, all_predictions: EqualityCheck) -> EqualityCheck:
+    """Return a check with the outcome that follows from that of all predictions, where one does."""
+    if check.measurement.metric != CORRECT_PREDICTIONS_LOST:
+        return check
+    outcome: Outcome = "equal" if all_predictions.outcome == "equal" else "inconclusive"
+    return replace(check, outcome=outcome, implied=True)
+
+
+def _caution(original: RoleModel, images: LabelledImages, history: Path) -> str:
+    """Say what the last whole run of the gate on the original came to, if it did not pass."""
+    if not history.exists():
+        return ""
+    try:
+        runs = read_history(history).lines
+    except InputError:  # What cannot be read says nothing against the original.
+        return ""
+    lines = [
+        line
+        for line in runs
+        if line.candidate == original.sha256 and line.data == images.sha256 and line.verdict != "partial"
+    ]
+    if not lines or lines[-1].verdict == "pass":
+        return ""
+    last = lines[-1]
+    came_to = "failed its own gate" if last.verdict == "fail" else "has no verdict of its own gate"
+    return f"The original {came_to} ({last.date} UTC): equal to it is not fit to ship."
