@@ -44,6 +44,14 @@ class NotRecordedError(NotApplicableError):
     """Something that reference models were not asked, so that no threshold on it can be held, should there be one."""
 
 
+class NoModelError(NotApplicableError):
+    """A role without a model: a check that compares with it does not apply."""
+
+    def __init__(self, message: str, *, role: str) -> None:
+        super().__init__(message)
+        self.role = role
+
+
 class Interruption(BaseException):
     """What ends whatever runs, as Ctrl-C does, and is no doing of the code that it is raised in."""
 

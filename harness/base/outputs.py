@@ -60,6 +60,7 @@ PANEL_PREDICTIONS = Kind(
     "the predictions of a reference panel",
     rb'\s*\{\s*"schema"(?!.*?"(?:verdict|recipe)"\s*:)(?=.*?"data_sha256"\s*:)(?=.*?"classes"\s*:)',
 )
+INCUMBENT_DECLARATION = Kind("the declaration of an incumbent", rb"(?:#[^\n]*\n|\s)*schema\s*=\s*\d+\s*\n\s*file\s*=")
 CHECKS = Kind("a checks file", rb"(?:[^\0]*\n)?\s*schema\s*=\s*\d")
 
 

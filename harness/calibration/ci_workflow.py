@@ -77,8 +77,9 @@ def workflow(folder: Path, *, candidate: str, network: str | None) -> str:
     package that `network`, `package.module:callable`, is of.
     """
     pattern = PurePosixPath(candidate).with_name(f"*{PurePosixPath(candidate).suffix}").as_posix()
+    paths = (pattern, "models/incumbent.toml", "stress_tests/**")
     lines = {
-        "PATHS": [f"      - {json.dumps(path, ensure_ascii=False)}" for path in (pattern, "stress_tests/**")],
+        "PATHS": [f"      - {json.dumps(path, ensure_ascii=False)}" for path in paths],
         "INSTALL": [f"          {command}" for command in _install(folder, candidate, network)],
         "CANDIDATE": [json.dumps(candidate, ensure_ascii=False)],
         # In an expression a quote is doubled; the YAML around it is plain.

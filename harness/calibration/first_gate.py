@@ -19,10 +19,13 @@ from harness.calibration.ci_workflow import WORKFLOW, workflow
 from harness.calibration.samples import fit_for, with_samples
 from harness.calibration.shipped_tests import RECORD, known_tests, record_of
 from harness.checks import read_checks
+from harness.checks.declaration import declaration_of_none, declaration_path
+from harness.checks.roles import INCUMBENT, ROLES
 from harness.checks.shipped import shipped_tests
 from harness.checks.slices import SLICE
 from harness.checks.starter import families_of, offered, starter, starter_checks
 from harness.data.groups import groups_sha256
+from harness.data.options import DataOptions
 from harness.data.settings import DATA_SETTINGS
 from harness.measures.classification import confused_pairs
 from harness.networks.options import NETWORK_SETTINGS
@@ -126,7 +129,7 @@ def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
         texts[Path(WORKFLOW)] = workflow(
             Path(), candidate=_candidate(request.checkpoint), network=request.model.network.spec
         )
-    files = {path: text.encode() for path, text in texts.items()}
+    files = {path: text.encode() for path, text in texts.items()} | _no_incumbent(request)
     there = [path for path in files if path.exists() and path.read_bytes() == files[path]]
     ours = {Path(TESTS, CHECKS), Path(TESTS, RECORD)} if checks else set()
     if other := [path for path in files if path.exists() and path not in {*there, *ours}]:
@@ -139,6 +142,14 @@ def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
     unchanged = tuple(dict.fromkeys(path for path in (*kept, *there) if path not in new))
     lacking = tuple(name for name in offered() if checks and not checks.family(name))
     return new, Initialized(tuple(new), unchanged, images, tuple(rows), lacking, accuracy)
+
+
+def _no_incumbent(request: InitRequest) -> dict[Path, bytes]:
+    """Return the declaration that no model is accepted yet, by its path; none where there is an incumbent already."""
+    weights = Path("models", f"{ROLES[INCUMBENT].own}.safetensors")
+    path = declaration_path(weights)
+    shipped = request.model.data == DataOptions()
+    return {} if shipped or path.exists() or weights.exists() else {path: declaration_of_none()}
 
 
 def _configuration(wanted: Sequence[tuple[str, ...]]) -> dict[Path, bytes]:

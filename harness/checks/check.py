@@ -363,6 +363,8 @@ class Verdict:
     """What changed since the model before, see `Flips.as_json`."""
     lacking: bool = False
     """Whether it is not applicable for want of what reference models know."""
+    without: str = ""
+    """The role without a model, where the check does not apply for want of one."""
     each: str = ""
     """For calibration: what each image contributes, see `packed`, and the value at rest."""
     rest: Unbounded | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.checks.declaration import Declaration, read_declaration
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -13,10 +15,11 @@ if TYPE_CHECKING:
 class Role:
     """What a checkpoint is to a run; `about` says so in a sentence's beginning, for the option of the role's name.
 
-    By default it is `models/OWN.safetensors` if that is there. Else it is the `shipped` model, if the data are the
-    shipped ones and the folder `models` is there. `known_as` is what it is to a reader who has not seen the options.
-    A role that is not `optional` always has a checkpoint. Checks about a `precondition` must hold for anything to be
-    judged. A role `of_another` has nothing to say of a candidate that is the same network.
+    By default it is the model that `models/OWN.toml` declares. Without that file it is `models/OWN.safetensors` if that
+    exists, else the `shipped` model if the data are the shipped ones and the folder exists, else none. `known_as` is
+    its name for a reader who has not seen the options. A role that is not `optional` always has a checkpoint. Checks
+    about a `precondition` must hold for anything to be judged. A role `of_another` has nothing to say of a candidate
+    that is the same network.
     """
 
     about: str
@@ -28,11 +31,20 @@ class Role:
     of_another: bool = False
 
     def default(self, models: Path, *, shipped_data: bool) -> Path | None:
-        """Return the checkpoint that it is by default, of those in the folder `models`; None for none."""
+        """Return the checkpoint that it is by default, of those in the folder `models`; None for none.
+
+        Raises `InputError` for a declaration that cannot be read.
+        """
+        if (declared := self.declared(models)) is not None:
+            return declared.weights
         if self.own and (own := models / f"{self.own}.safetensors").exists():
             return own
         needed = not self.optional or (shipped_data and models.is_dir())
         return models / f"{self.shipped}.safetensors" if self.shipped and needed else None
+
+    def declared(self, models: Path) -> Declaration | None:
+        """Return the declaration of the role's model in this folder; None without one."""
+        return read_declaration(models / f"{self.own}.toml") if self.own else None
 
     @property
     def default_in_words(self) -> str:
@@ -40,13 +52,17 @@ class Role:
         shipped = f"models/{self.shipped}.safetensors" if self.shipped else "none"
         if self.shipped and self.optional:
             shipped += " for the shipped data, none for others"
-        return f"models/{self.own}.safetensors if it is there, else {shipped}" if self.own else shipped
+        if not self.own:
+            return shipped
+        return f"the declared one of models/{self.own}.toml; else models/{self.own}.safetensors, {shipped}"
 
 
+INCUMBENT = "incumbent"
+"""The role of the last accepted model."""
 ROLES: dict[str, Role] = {
     "candidate": Role("The checkpoint under test", shipped="augmented", optional=False),
     "baseline": Role("The plain model that the candidate is compared with", shipped="baseline", precondition=True),
-    "incumbent": Role(
+    INCUMBENT: Role(
         "The currently shipped model, which is the last accepted checkpoint",
         known_as="currently shipped model",
         shipped="augmented",

@@ -31,7 +31,7 @@ from harness.cli.options import FILE, MODEL, NEGATIVE, OK, Command, checks_optio
     type=FILE,
     default=Path("models/incumbent.safetensors"),
     metavar="FILE",
-    help="The file to write (default: models/incumbent.safetensors).",
+    help="The file to write, with its declaration beside it (default: models/incumbent.safetensors).",
 )
 @checks_option
 def accept_command(

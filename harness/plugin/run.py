@@ -12,6 +12,7 @@ import pytest
 from harness.base.errors import (
     InputError,
     Interruption,
+    NoModelError,
     NotApplicableError,
     NotRecordedError,
     foreign_code,
@@ -55,12 +56,15 @@ class NotApplicable(pytest.skip.Exception):  # type: ignore[name-defined,misc]
     __module__ = "builtins"  # As of pytest's own: it stands before the reason in pytest's output.
     lacking = False
     """Whether it is for want of what reference models know."""
+    without = ""
+    """The role without a model, where the test does not apply for want of one."""
 
     @classmethod
     def because(cls, error: NotApplicableError) -> NotApplicable:
         """Return the skip for this reason."""
         skip = cls(str(error))
         skip.lacking = isinstance(error, NotRecordedError)
+        skip.without = error.role if isinstance(error, NoModelError) else ""
         return skip
 
 
@@ -137,6 +141,7 @@ class GateRun:
         if self.request.export is None:
             expect_candidate(self.request, self.checks)
             self._expect_thresholds()
+            self.request.expect_incumbent()
             self._train_missing()
         session = self.prepare()
         if self.fits_a_budget:

@@ -112,7 +112,7 @@ def _verdict_of(run: GateRun, row: Check, report: pytest.TestReport, call: pytes
     """Return what a test says of its row: what it showed, unless it was skipped or stopped before or after that."""
     raised, verdict = call.excinfo.value if call.excinfo else None, run.evidence.verdict
     if isinstance(raised, NotApplicable) and (verdict is None or verdict.passed):
-        return replace(row.unjudged("not_applicable", raised.msg), lacking=raised.lacking)
+        return replace(row.unjudged("not_applicable", raised.msg), lacking=raised.lacking, without=raised.without)
     if run.hung:
         return row.unjudged("error", str(raised) if call.excinfo else "the model hangs")
     if report.failed and (verdict is None or verdict.passed or not _asserted(call)):

@@ -43,7 +43,7 @@ def said_first(outcome: Outcome) -> Markup:
 
     Where nothing got worse, also what the mistakes of the model have in common.
     """
-    said = [*outcome.errors, *self_check_failures(outcome), *outcome.omissions]
+    said = [*outcome.errors, *self_check_failures(outcome), *outcome.notices, *outcome.omissions]
     said += [outcome.scope] if outcome.scope else []
     said += [f"{name}: failed" for name in outcome.failed_tests]
     found = "" if _failing(outcome) else hints_list(outcome.overview, looks=where_it_looks(outcome.overview))

@@ -51,6 +51,7 @@ def summary_lines(outcome: Outcome, folder: Path) -> list[str]:
     report = folder / "stress.html"
     lines = [*notes(outcome), *([outcome.scope] if outcome.scope else [])]
     lines.append(f"candidate {outcome.models['candidate']['path']}: {outcome.headline}")
+    lines += [f"  note: {notice}" for notice in outcome.notices]
     lines += [f"  partial: {omission}" for omission in outcome.omissions]
     lines += [f"  {error}" for error in outcome.errors]
     lines += [f"  {line}" for line in self_check_failures(outcome)]
@@ -140,6 +141,7 @@ def markdown(outcome: Outcome) -> str:
     unjudged = [plain(error) for error in (*outcome.errors, *self_check_failures(outcome))]
     said_first = [
         *_first("**could not judge**", unjudged),
+        *(f"- **note**: {plain(notice)}" for notice in outcome.notices),
         *(f"- partial: {plain(omission)}" for omission in outcome.omissions),
         *([f"- {plain(outcome.scope)}"] if outcome.scope else []),
         *_first("failed", [code(failure) for failure in outcome.failed_tests]),

@@ -49,7 +49,8 @@ def sentence(outcome: Outcome) -> str:
         return f"This model got worse: {failed} of {judged} checks fail."
     if outcome.scope:
         return f"All {judged} quick checks pass; only the full gate can say that this model is fit to ship."
-    return f"This model is fit to ship: all {judged} checks pass."
+    alone = ". No check compares it with an incumbent" if outcome.without_incumbent else ""
+    return f"This model is fit to ship: all {judged} checks pass{alone}."
 
 
 def case(verdict: Verdict) -> str:

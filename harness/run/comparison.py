@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError
 from harness.base.progress import Progress
-from harness.checks.roles import ROLES
+from harness.checks.roles import INCUMBENT, ROLES
 from harness.data import sample_up_to
 from harness.data.options import DataOptions
 from harness.measures.failures import FailureChanges, failure_changes, kinds_for
@@ -35,10 +35,13 @@ class ComparisonRequest:
 
     @property
     def paths(self) -> tuple[Path | str, Path | str]:
-        """Return both checkpoints; raises `InputError` where no incumbent exists."""
+        """Return both checkpoints; raises `InputError` where no incumbent exists, or not the declared one."""
         if self.other is not None:
             return self.candidate, self.other
-        incumbent = ROLES["incumbent"].default(Path("models"), shipped_data=self.model.data.spec == DataOptions().spec)
+        models, role = Path("models"), ROLES[INCUMBENT]
+        if (declared := role.declared(models)) is not None:
+            declared.expect_weights()
+        incumbent = role.default(models, shipped_data=self.model.data.spec == DataOptions().spec)
         if incumbent is None:
             raise InputError(
                 "there is no incumbent yet to compare with: `stress-harness accept` makes one; or name two"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError
 from harness.checks import ChecksFile, read_checks
-from harness.checks.roles import ROLES
+from harness.checks.roles import INCUMBENT, ROLES
 from harness.run.compatibility import expect_data_of, expect_profile_of
 from harness.run.session import StressSession
 
@@ -67,6 +67,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
             others=roles.values(),
         )
         roles[role] = replace(model, layer=_layer(model, images, request.layer))
+    _expect_declared(request, roles)
     if not request.export:
         _expect_use(network, roles)
     recorded = scope_of_recorded(roles, checks, profile=request.profile, measured=request.samples)
@@ -87,6 +88,8 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
         panel_predictions=panel_predictions and _of_others(panel_predictions, roles),
         cluster=cluster,
         whole=whole,
+        waived=request.waived,
+        declared=request.declared,
         labels=labels,
     )
 
@@ -144,6 +147,15 @@ def _panel_predictions(request: RunRequest, checks: ChecksFile, images: Labelled
 def _of_others(panel_predictions: PanelPredictions, roles: Mapping[str, RoleModel]) -> PanelPredictions:
     """Return the panel predictions without those of the candidate, where there is one."""
     return panel_predictions.without(roles["candidate"].model_sha256) if roles else panel_predictions
+
+
+def _expect_declared(request: RunRequest, roles: Mapping[str, RoleModel]) -> None:
+    """Raise `InputError` for an incumbent that was loaded by its declaration, and has another SHA-256."""
+    loaded, declared = roles.get(INCUMBENT), request.declared
+    if loaded is None or declared is None or INCUMBENT in request.roles:
+        return
+    if loaded.sha256 != declared.sha256:
+        raise InputError(declared.refusal(loaded.sha256))
 
 
 def _expect_use(network: NetworkOptions, roles: Mapping[str, RoleModel]) -> None:

@@ -45,6 +45,8 @@ class Outcome:
 
     `errors` says why the run could not judge, `omissions` what it did not cover, and `failed_tests` names tests without
     a check that failed. `scope` says what a complete run of the quick profile leaves out, and is empty for any other.
+    `notices` are what every reader of the verdict must see. A run is `without_incumbent` where a check with a threshold
+    does not apply for want of one.
     `provenance` says whose reference models the thresholds come from, and `remarks` what else bears upon them.
     `overview` holds the models side by side, or `overview_missing` says why not; `examples` has a picture, as HTML, for
     checks that failed, by id, and `consensus_pictures` all those of checks on what reference models know. `thumbnails`
@@ -66,6 +68,8 @@ class Outcome:
     run: str = ""
     scope: str = ""
     provenance: str = "of unknown origin"
+    notices: tuple[str, ...] = ()
+    without_incumbent: bool = False
     remarks: tuple[str, ...] = ()
     self_checks: tuple[SelfCheck, ...] = ()
     overview: Overview | None = None
@@ -138,6 +142,7 @@ class Outcome:
             return f"PARTIAL: {held} of those that ran; no verdict on the whole"
         quick = " (quick profile)" if self.scope else ""
         quick += " (provisional)" if self.provisional else ""
+        quick += " (no incumbent)" if self.without_incumbent else ""
         if self.verdict == "fail":
             families = dict.fromkeys(verdict.check.family for verdict in self.failed)
             worse = ", ".join([*families, *self.failed_tests])
@@ -163,6 +168,7 @@ class Outcome:
             "versions": self.versions,
             "errors": list(self.errors),
             "omissions": list(self.omissions),
+            "notices": list(self.notices),
             "failed_tests": list(self.failed_tests),
             "self_checks": [check.as_json() for check in self.self_checks],
             "checks": [verdict.as_json() for verdict in self.verdicts],

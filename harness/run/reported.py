@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.base.errors import some_of
-from harness.checks.roles import ROLES
+from harness.checks.roles import INCUMBENT, ROLES
 from harness.measures import METRICS, Unit
 from harness.run.examples import spoken_of, thumbnails_of
 from harness.run.outcome import Outcome, SelfCheck
@@ -119,6 +119,8 @@ def outcome_of(
             "classes": list(images.classes),
             **({"pipeline": images.pipeline} if images.pipeline else {}),
         },
+        notices=_notices(session, verdicts),
+        without_incumbent=bool(_without_incumbent(verdicts)),
         recipe=checks.recipe,
         provenance=session.provenance,
         remarks=(*_loaded(session), *_dropped(session), *images.notes, *_mixed(session, verdicts)),
@@ -131,6 +133,29 @@ def outcome_of(
         examples=reported.examples,
         consensus_pictures=reported.consensus_pictures,
         thumbnails=_thumbnails(session, reported.overview),
+    )
+
+
+def _without_incumbent(verdicts: Sequence[Verdict]) -> list[str]:
+    """Return the ids of the checks with a threshold that do not apply for want of an incumbent."""
+    return [each.check.id for each in verdicts if each.without == INCUMBENT and each.check.binding is not None]
+
+
+def _notices(session: StressSession, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+    """Say what a reader of the verdict must know of the incumbent: that nothing was compared with one, or another."""
+    declared, used = session.declared, session.roles.get(INCUMBENT)
+    asked = [each.check.id for each in verdicts if each.without == INCUMBENT]
+    if session.waived and asked and not session.recording:
+        there = f", though {declared.path} declares one" if declared is not None and declared.weights else ""
+        named = _without_incumbent(verdicts) or asked
+        what = "" if named is asked else " with a threshold"
+        count = f"{len(named)} check{'' if len(named) == 1 else 's'}{what}"
+        return (f"not compared with an incumbent ({session.waived}){there}: not applicable: {count}: {some_of(named)}",)
+    if used is None or declared is None or declared.weights is None or used.sha256 == declared.sha256:
+        return ()
+    return (
+        f"compared with {used.path} ({used.sha256[:12]}…), which is not the incumbent that {declared.path} declares "
+        f"({declared.sha256[:12]}…)",
     )
 
 
@@ -203,6 +228,12 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
         omissions.append(
             f"recorded answers were exported for {some_of(session.answered, shown=20)} alone; not measured: "
             f"{some_of(others, shown=20)}"
+        )
+    if not session.waived and (lost := _without_incumbent(verdicts)):
+        omissions.append(
+            f"no incumbent is declared or waived, so {len(lost)} checks with a threshold were not judged: "
+            f"{some_of(lost)}; accept a model (`stress-harness accept`), name one with --incumbent, or say --incumbent "
+            "none"
         )
     omissions += _sampled(verdicts) if session.share == 1 else []
     if session.share != 1:

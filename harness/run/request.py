@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import InputError
 from harness.base.settings import add_settings, options_of, value_behind, values_in
-from harness.checks.roles import ROLES
+from harness.checks.roles import INCUMBENT, ROLES
 from harness.data.options import DataOptions
 from harness.networks.options import NetworkOptions
 from harness.networks.running import BackendOptions
@@ -26,6 +26,7 @@ from harness.run.settings import HISTORY_FILE, SETTINGS, option_of_pytest
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from harness.checks.declaration import Declaration
     from harness.checks.file import DataFingerprint
     from harness.run.export.request import ExportOrder
 
@@ -158,6 +159,25 @@ class RunRequest:
             elif (path := role.default(self.root / "models", shipped_data=self._ours)) is not None:
                 found[name] = path
         return found
+
+    @cached_property
+    def declared(self) -> Declaration | None:
+        """Return the incumbent that the repository declares; None where it declares none."""
+        return ROLES[INCUMBENT].declared(self.root / "models")
+
+    @property
+    def waived(self) -> str:
+        """Return who says that there is no incumbent to compare with; empty where nobody does."""
+        if self.roles.get(INCUMBENT) == "none":
+            return f"--{INCUMBENT} none"
+        if INCUMBENT in self.roles or self.declared is None or self.declared.weights is not None:
+            return ""
+        return f"{self.declared.path}: {self.declared.reason}"
+
+    def expect_incumbent(self) -> None:
+        """Raise `InputError` for a declared incumbent that is missing, or another file, where none is named."""
+        if INCUMBENT not in self.roles and self.declared is not None:
+            self.declared.expect_weights()
 
     @property
     def shipped(self) -> frozenset[str]:

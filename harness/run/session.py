@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from harness.base.errors import NotApplicableError
-from harness.checks.roles import ROLES, role_title
+from harness.base.errors import NoModelError, NotApplicableError
+from harness.checks.roles import INCUMBENT, ROLES, role_title
 from harness.measures.panel.pairing import PairedIncumbent
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from harness.base import PredictionCache
     from harness.checks import Check, ChecksFile
+    from harness.checks.declaration import Declaration
     from harness.data import LabelledImages as LabelledImages  # noqa: PLC0414  Fixtures name it, too.
     from harness.inference import RoleModel
     from harness.inference.cluster import Cluster
@@ -48,6 +49,10 @@ class StressSession:
     """What models run on, if not this process."""
     whole: LabelledImages | None = None
     """The images of families that measure more than the sample that others do; None where there is no sample."""
+    waived: str = ""
+    """Who says that there is no incumbent to compare with; empty where nobody does."""
+    declared: Declaration | None = None
+    """The incumbent that the repository declares."""
     labels: np.ndarray | None = None
     """The labels of the whole split, (S,) int64; None where the images are all of it."""
 
@@ -57,7 +62,8 @@ class StressSession:
         Raises `NotApplicableError` where there is none, and where it would be the candidate held against itself.
         """
         if name not in self.roles:
-            raise NotApplicableError(f"there is no {ROLES[name].known_as or name} (--{name} none)")
+            why = (self.waived or "none is declared") if name == INCUMBENT else f"--{name} none"
+            raise NoModelError(f"there is no {ROLES[name].known_as or name} ({why})", role=name)
         model = self.roles[name]
         if ROLES[name].of_another and model.model_sha256 == self.roles["candidate"].model_sha256:
             raise NotApplicableError(f"the candidate is the {role_title(name)}")

@@ -145,9 +145,9 @@ def test_the_run_is_the_checks_own_on_the_candidate_with_the_options_given(judge
     judged.save("new.safetensors")
     assert accept(judged, "new.safetensors", options=("--baseline", "none")) == 0
     (command,) = judged.runs
-    assert command[:5] == ["stress_tests", "--candidate", "new.safetensors", "--checks", "stress_tests/checks.toml"]
+    assert command[:5] == ["stress_tests", "--candidate", "new.safetensors", "--incumbent", "none"]
+    assert "--checks stress_tests/checks.toml" in " ".join(command)
     assert command[-4:] == ["--stress-data", judged.data, "--baseline", "none"]
-    assert "--incumbent" not in command, "there is none yet"
     assert accept(judged, "new.safetensors") == 0
     assert "--incumbent models/incumbent.safetensors" in " ".join(judged.runs[1])
 
@@ -214,7 +214,7 @@ def test_a_provisional_verdict_is_accepted_by_the_word_that_says_so(judged, caps
 def test_options_may_stand_before_and_after_the_checkpoint(judged, arguments):
     judged.save("a.safetensors")
     assert accept(judged, *arguments) == 0
-    (written,) = [*judged.incumbent.parent.glob("incumbent.*"), *judged.root.glob("x/b.*")]
+    (written,) = [*judged.incumbent.parent.glob("incumbent.safetensors"), *judged.root.glob("x/b.safetensors")]
     assert load_checkpoint(written).record.acceptance["forced"] is False, "it passes without"
 
 
@@ -296,8 +296,8 @@ def test_two_that_are_accepted_at_once_come_one_after_the_other(judged, monkeypa
         thread.join()
     assert most == [1, 1]
     first, second = judged.runs
-    assert "--incumbent" not in first
-    assert "--incumbent" in second
+    assert "--incumbent none" in " ".join(first)
+    assert "--incumbent models/incumbent.safetensors" in " ".join(second)
     accepted = load_checkpoint(judged.incumbent)
     candidate = Path(second[second.index("--candidate") + 1])
     assert accepted.record.acceptance["candidate_sha256"] == load_checkpoint(candidate).sha256

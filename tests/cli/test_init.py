@@ -20,6 +20,7 @@ from harness.base import files
 from harness.calibration.ci_workflow import workflow
 from harness.calibration.shipped_tests import RECORD
 from harness.checks import read_checks
+from harness.checks.declaration import read_declaration
 from harness.checks.shipped import shipped_tests
 from harness.checks.starter import offered
 from harness.cli import main
@@ -29,6 +30,7 @@ from harness.run.pytest_configuration import added_options
 
 SHIPPED = {test.name: test.text for test in shipped_tests()}
 DATA = ("--data", "npz:shop.npz")
+DECLARATION = "models/incumbent.toml"
 
 
 @pytest.fixture
@@ -61,7 +63,12 @@ def test_an_empty_repository_has_a_gate(shop, capsys):
         "test_regression.py",
     }  # fmt: skip
     assert all(written[f"stress_tests/{name}"].decode() == SHIPPED[name] for name in tests)
-    assert set(written) == {*(f"stress_tests/{name}" for name in (*tests, "checks.toml", RECORD)), "pytest.ini"}
+    assert set(written) == {
+        *(f"stress_tests/{name}" for name in (*tests, "checks.toml", RECORD)),
+        "pytest.ini",
+        DECLARATION,
+    }
+    assert read_declaration(Path(DECLARATION)).weights is None
     assert added_options(shop / "stress_tests") == ("--stress-data", "npz:shop.npz", "--stress-size", "8")
     checks = read_checks(shop / "stress_tests/checks.toml")
     assert (checks.data.n, checks.data.classes) == (80, CLASSES)
@@ -343,7 +350,11 @@ def test_the_workflow_is_valid_and_for_this_repository(shop, there, arguments, i
 def test_the_workflow_has_a_path_in_whatever_letters(tmp_path):
     found = YAML(typ="safe").load(workflow(tmp_path, candidate="läufe/🍎/neu.safetensors", network=None))
     assert found["on"]["workflow_dispatch"]["inputs"]["candidate"]["default"] == "läufe/🍎/neu.safetensors"
-    assert found["on"]["pull_request"]["paths"] == ["läufe/🍎/*.safetensors", "stress_tests/**"]
+    assert found["on"]["pull_request"]["paths"] == [
+        "läufe/🍎/*.safetensors",
+        DECLARATION,
+        "stress_tests/**",
+    ]
 
 
 # What changed since.

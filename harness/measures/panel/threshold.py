@@ -108,7 +108,7 @@ class Calibrated:
     def threshold(self) -> float:
         """Return the threshold within its range, rounded outwards to four decimals, for counts to one."""
         exact = self._off_by(self.k, self.reference_models)
-        scale = 10 ** decimals(self.check.unit)
+        scale = float(10 ** decimals(self.check.unit))
         rounded = (math.floor if self.check.sign > 0 else math.ceil)(exact * scale) / scale
         low, high = self._range
         return min(max(rounded, low), high)

@@ -1,0 +1,113 @@
+"""Declared incumbent: the last accepted model by name and SHA-256, in a file that is versioned beside the weights."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.base.errors import InputError, printable
+from harness.base.files import hash_of_file, read_regular
+from harness.base.records import read_record, record
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMA = 1
+NONE = "none"
+"""The name of a file that says that no model is accepted yet."""
+_MAX_BYTES = 1 << 16
+_HEAD = """\
+# The incumbent: the last accepted model, which the gate compares candidates with.
+# `stress-harness accept` writes this file. Commit it together with the weights.
+"""
+
+
+@record
+class _Table:
+    """Content of the file: a model's file by its name and SHA-256, or the name none with a reason."""
+
+    schema: int
+    file: str
+    sha256: str = ""
+    date: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """Incumbent that the file `path` declares: the file `weights` with this `sha256`, or none for a `reason`."""
+
+    path: Path
+    weights: Path | None
+    sha256: str
+    reason: str
+
+    @property
+    def found(self) -> str | None:
+        """Return the SHA-256 of the file of the weights; None without the file."""
+        return None if self.weights is None else hash_of_file(self.weights)
+
+    def expect_weights(self) -> None:
+        """Raise `InputError` for declared weights that are missing, or have another SHA-256."""
+        if self.weights is not None and (found := self.found) != self.sha256:
+            raise InputError(self.refusal(found))
+
+    def refusal(self, found: str | None) -> str:
+        """Return the error for weights of another SHA-256 than the declared one, None for a missing file."""
+        assert self.weights is not None
+        fact = "does not exist" if found is None else f"has the SHA-256 {found[:12]}…"
+        pending = pending_of(self.weights)
+        if hash_of_file(pending) == self.sha256:
+            return (
+                f"{self.weights}: {fact}, expected {self.sha256[:12]}… of the incumbent that {self.path} declares; an "
+                f"acceptance was interrupted: mv {pending} {self.weights}"
+            )
+        return (
+            f"{self.weights}: {fact}, expected {self.sha256[:12]}… of the incumbent that {self.path} declares; bring "
+            "the file back (git checkout, git lfs pull), accept a model again, or compare with none: --incumbent none"
+        )
+
+
+def declaration_path(weights: Path) -> Path:
+    """Return the file that declares an incumbent with these weights."""
+    return weights.with_suffix(".toml")
+
+
+def pending_of(weights: Path) -> Path:
+    """Return where weights lie from their declaration on until they replace the earlier ones."""
+    return weights.with_name(f".{weights.name}.accepted")
+
+
+def read_declaration(path: Path) -> Declaration | None:
+    """Return the incumbent that a file declares, None without a file; raises `InputError` for any other content."""
+    if not path.exists():
+        return None
+    try:
+        table = tomllib.loads(read_regular(path, max_bytes=_MAX_BYTES).decode("utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); restore it from the repository") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid TOML: {error}; restore it from the repository") from None
+    found = read_record(_Table, table, where=f"{path}")
+    if found.schema != SCHEMA:
+        raise InputError(f"{path}: schema is {found.schema}, expected {SCHEMA}; accept a model with this version")
+    if found.file == NONE:
+        return Declaration(path, None, "", found.reason)
+    if "/" in found.file or "\\" in found.file or found.file in {"", ".", ".."}:
+        raise InputError(f"{path}: file is {printable(found.file)!r}, expected the name of a file in the same folder")
+    if len(found.sha256) != 64 or set(found.sha256) - set("0123456789abcdef"):  # noqa: PLR2004  Hexadecimal digits.
+        raise InputError(f"{path}: sha256 is {printable(found.sha256)!r}, expected 64 hexadecimal digits")
+    return Declaration(path, path.with_name(found.file), found.sha256, "")
+
+
+def declaration_of(weights: Path, *, sha256: str, date: str) -> bytes:
+    """Return the content of the file that declares these weights."""
+    from harness.checks.starter_check import in_toml
+
+    return f'{_HEAD}schema = {SCHEMA}\nfile = {in_toml(weights.name)}\nsha256 = "{sha256}"\ndate = "{date}"\n'.encode()
+
+
+def declaration_of_none() -> bytes:
+    """Return the content of the file of a repository that has accepted no model yet."""
+    return f'{_HEAD}schema = {SCHEMA}\nfile = "{NONE}"\nreason = "no model is accepted yet"\n'.encode()
