@@ -16,10 +16,10 @@ class Role:
     """What a checkpoint is to a run; `about` says so in a sentence's beginning, for the option of the role's name.
 
     By default it is the model that `models/OWN.toml` declares. Without that file it is `models/OWN.safetensors` if that
-    exists, else the `shipped` model if the data are the shipped ones and the folder exists, else none. `known_as` is
-    its name for a reader who has not seen the options. A role that is not `optional` always has a checkpoint. Checks
-    about a `precondition` must hold for anything to be judged. A role `of_another` has nothing to say of a candidate
-    that is the same network.
+    exists. Else it is the `shipped` model, if the data are the shipped ones and the folder exists. `known_as` is its
+    name for a reader who has not seen the options. A role that is not `optional` always has a checkpoint. Checks about
+    a `precondition` must hold for anything to be judged. A role `of_another` has nothing to say of a candidate that is
+    the same network.
     """
 
     about: str
