@@ -89,6 +89,7 @@ class Inference:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # A header would wait 40 ms for the body after it.
     served = None
 
     def do_GET(self):

@@ -231,6 +231,17 @@ class TestCredentials:
             opened(server.url)
         assert "hunter2" not in str(refusal.value)
 
+    @pytest.mark.parametrize(
+        "change", [{"model_name": "hunter2"}, {"id": "hunter2"}, {"outputs": [{"name": "hunter2"}]}]
+    )
+    def test_an_answer_that_repeats_them_is_not_quoted(self, server, monkeypatch, change):
+        monkeypatch.setenv("STRESS_HTTP_TOKEN", "hunter2")
+        server.change = lambda number, answer: answer | change
+        with pytest.raises(InputError) as refusal:
+            opened(server.url)
+        assert "hunter2" not in str(refusal.value)
+        assert "hunter2" not in refusal.value.message
+
     def test_they_are_not_sent_unencrypted(self, monkeypatch):
         monkeypatch.setenv("STRESS_HTTP_TOKEN", "hunter2")
         with pytest.raises(InputError, match="unencrypted; use https://"):
@@ -475,6 +486,15 @@ class TestAServerThatCannotBeTrusted:
         server.model = lambda images: -by_tiles(images)
         with pytest.raises(InputError, match=r"otherwise than in an earlier run.*cache --clear"):
             opened(server.url, cache)
+
+    @pytest.mark.parametrize("version", ["1", None])
+    def test_whose_model_changes_between_two_calls_is_noticed(self, server, version):
+        server.version = version
+        model = opened(server.url)
+        model.predict(IMAGES, MOVED)
+        server.model = lambda images: by_tiles(images) + 50
+        with pytest.raises(BackendLostError, match="or its model changed"):
+            model.predict(IMAGES, Pose(7, 0, 0))
 
     def test_that_answers_at_random_is_noticed(self, server):
         random = np.random.default_rng(0)

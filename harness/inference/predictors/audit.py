@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 SAME = 0.02
 """The largest difference of scores of an image between two answers, as a share of the range of all scores compared."""
+ANCHORS = 16
+"""Images of earlier audits that stay to be asked about again."""
 RAREST = 32
 """Batches after which images are asked about again at the latest; the first time is after one."""
 
@@ -21,10 +23,12 @@ class Audit:
     """Images for a second request: one of each batch since the last audit, drawn at random.
 
     They go out in an order drawn at random. A server that changes the order of its predictions then gives other
-    answers, and so does a server with another model than before. Threads may share an audit.
+    answers. With them goes an image of an earlier audit, which a server with another model than then answers otherwise.
+    The first such images are `probes`. Threads may share an audit.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, probes: np.ndarray, answers: np.ndarray) -> None:
+        self._anchors = list(zip(probes, answers, strict=True))
         self._random = random.Random(0)  # noqa: S311  Any order will do.
         self._lock = threading.Lock()
         self._drawn: list[tuple[np.ndarray, np.ndarray]] = []
@@ -48,6 +52,10 @@ class Audit:
                 return None
             drawn, keys = self._drawn, self._new
             self._drawn, self._new, self._after = [], set(), min(RAREST, 2 * self._after)
+            anchor = self._random.choice(self._anchors)
+            if len(self._anchors) < ANCHORS:
+                self._anchors.append(drawn[0])
+            drawn = [*drawn, anchor]
             self._random.shuffle(drawn)
         images, answers = zip(*drawn, strict=True)
         return np.stack(images), np.stack(answers), keys

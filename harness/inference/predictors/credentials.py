@@ -5,10 +5,15 @@ from __future__ import annotations
 import base64
 import netrc
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TOKEN = "STRESS_HTTP_TOKEN"  # noqa: S105  The name of the variable.
 """The environment variable with a token, or with a whole value of the header Authorization, such as `Basic …`."""
@@ -26,6 +31,16 @@ class Credentials:
     def headers(self) -> dict[str, str]:
         """Return the headers that a request has for them."""
         return {"Authorization": self.header} if self.header else {}
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Hide them in the messages of errors, which may have words of the server."""
+        try:
+            yield
+        except InputError as error:
+            error.args = (self.hidden_in(str(error)),)
+            error.message = self.hidden_in(error.message)
+            raise
 
     def hidden_in(self, text: str) -> str:
         """Return a text of the server's without what gives access to it."""

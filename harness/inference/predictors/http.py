@@ -47,7 +47,7 @@ class HttpPredictor:
 
     def __init__(self, served: ServedModel, *, outputs: str | None, calls: int) -> None:
         self._served = served
-        self._audit, self._lock, self._lost = Audit(), threading.Lock(), ""
+        self._lock, self._lost = threading.Lock(), ""
         probes = served.input.encoded(_probes(served.shape))
         first = served.infer(self._repeated(probes[:1]))
         self._like, self._named = first.values[:1], first.version
@@ -60,6 +60,7 @@ class HttpPredictor:
                 f"the server answers {wrong} of {_FEW} images otherwise when they are sent together; it mixes up the "
                 "order of its predictions, or images of one batch decide each other's"
             )
+        self._audit = Audit(probes, self._probed)
         self._provides = Provides(declared_scores(self._probed, outputs, None), calls=calls)
         self._answers: Answers | None = None
 

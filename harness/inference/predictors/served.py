@@ -100,19 +100,21 @@ class ServedModel:
         credentials = credentials_for(address.host)
         if credentials.header and not (address.local or address.root.startswith("https:")):
             raise InputError(f"would get the credentials of {credentials.source} unencrypted; use https://")
-        self.address = address
+        self.address, self._credentials = address, credentials
         self._exchange = Exchange(address.root, credentials, options, timeout_s=timeout_s, local=address.local)
         self._numbers = count(1)
         self.metadata = self.read_metadata()
-        self.input, self.shape = input_of(self.metadata, shape)
-        self.output = output_of(self.metadata, options.output, classes=classes)
+        with credentials.hidden():
+            self.input, self.shape = input_of(self.metadata, shape)
+            self.output = output_of(self.metadata, options.output, classes=classes)
         self.binary = self._speaks_binary()
         self._classes = classes or _MANY
 
     def read_metadata(self) -> Metadata:
         """Ask for the metadata anew; raises `PredictorError` where the server has none."""
-        what = "the model's metadata"
-        return read_metadata(self._exchange.expect_ok(self._exchange.get(self.address.path, most_bytes=_ROOM), what))
+        reply = self._exchange.get(self.address.path, most_bytes=_ROOM)
+        with self._credentials.hidden():
+            return read_metadata(self._exchange.expect_ok(reply, "the model's metadata"))
 
     def infer(self, values: np.ndarray) -> Answer:
         """Return the answer for images as the input tensor has them; raises `PredictorError` without one."""
@@ -120,14 +122,15 @@ class ServedModel:
         body, headers = request_of(values, self.input, self.output, number=number, binary=self.binary)
         most_bytes = _ROOM + len(values) * self._classes * _NUMBER
         reply = self._exchange.post(f"{self.address.path}/infer", body, headers, most_bytes=most_bytes)
-        return read_answer(
-            self._exchange.expect_ok(reply, f"inference of {len(values)} images"),
-            reply.headers.get(HEADER_LENGTH.lower()),
-            images=len(values),
-            name=self.metadata.name or self.address.name,
-            number=number,
-            output=self.output,
-        )
+        with self._credentials.hidden():
+            return read_answer(
+                self._exchange.expect_ok(reply, f"inference of {len(values)} images"),
+                reply.headers.get(HEADER_LENGTH.lower()),
+                images=len(values),
+                name=self.metadata.name or self.address.name,
+                number=number,
+                output=self.output,
+            )
 
     def close(self) -> None:
         """Close all connections; may be called twice."""
