@@ -115,6 +115,10 @@ def open_predictor(spec: str, options: NetworkOptions, images: LabelledImages | 
     assert kind.open is not None
     try:
         return kind.open(spec, options, images)
+    except InputError:
+        raise
     except ImportError as error:
         needs = f"; pip install 'stress-harness[{kind.extra}]'" if kind.extra else ""
         raise InputError(f"needs {error.name or error}{needs}") from error
+    except Exception as error:  # A predictor may fail in any way.
+        raise InputError(f"cannot be opened ({error!r})") from error
