@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 _PACKAGE = Path(__file__).parents[1]
 _MEASURING = "run"
 """The room of this package that measures: it decides, and so do those that it imports. All others judge and show."""
-_INSTALLED = {"site-packages", "dist-packages"}
+INSTALLED = frozenset({"site-packages", "dist-packages"})
 """What folders of installed packages are called."""
 
 
-def decisive_files(sources: Iterable[Path], *, projects: Sequence[Path] = ()) -> tuple[Path, ...]:
+def decisive_files(sources: Iterable[Path], *, projects: Sequence[Path] = (), own: bool = True) -> tuple[Path, ...]:
     """Return the sources, and every file that they import, directly or not: of this package, and of the user's own.
 
     An import within a function counts, one for type checkers alone does not, and of what an installed package imports
     that package alone is followed. The user's modules are looked for beside
-    the package of the file that imports them, and in the folders of `projects`. Raises `InputError` for a file that
-    cannot be read or parsed.
+    the package of the file that imports them, and in the folders of `projects`. Unless `own`, imports of this package
+    are not followed. Raises `InputError` for a file that cannot be read or parsed.
     """
     found: set[Path] = set()
     sought: set[tuple[str, tuple[Path, ...]]] = set()
@@ -40,6 +40,8 @@ def decisive_files(sources: Iterable[Path], *, projects: Sequence[Path] = ()) ->
         except (OSError, SyntaxError, ValueError) as error:
             raise InputError(f"{file}: cannot be read as Python code ({error})") from None
         for level, name in imports:
+            if not own and not level and name.partition(".")[0] == _PACKAGE.name:
+                continue
             where = _folders(name, level, file, projects)
             if (name, where) not in sought:
                 sought.add((name, where))
@@ -78,7 +80,7 @@ def _folders(name: str, level: int, file: Path, projects: Sequence[Path]) -> tup
     beside, top = file.parent, file.stem
     while (beside / "__init__.py").is_file():
         beside, top = beside.parent, beside.name
-    if beside.name in _INSTALLED:
+    if beside.name in INSTALLED:
         # All that lies there is installed, and PyTorch alone is thousands of files; a package's own files may decide.
         return (beside,) if name.partition(".")[0] == top else ()
     return (beside, *projects)

@@ -169,7 +169,7 @@ def pytest_configure_node(node: Any) -> None:
     """Tell each worker which bytes are judged."""
     run = node.config.stash[RUN]
     if run.session is not None:
-        node.workerinput[INPUTS] = run.session.inputs
+        node.workerinput[INPUTS] = run.inputs
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

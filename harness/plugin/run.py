@@ -32,6 +32,7 @@ from harness.run.outcome import Outcome, SelfCheck
 from harness.run.overview import overview_of
 from harness.run.reported import Reported, outcome_of
 from harness.run.request import new_run_id
+from harness.run.sources import read_again, sources_of
 from harness.run.time_limit import time_limit
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ class GateRun:
         self.checks: ChecksFile | None = None
         self.session: StressSession | None = None
         self.evidence = Evidence()
+        self.sources: dict[str, str] = {}
+        """The SHA-256 of each file of the user's own code, when the controller had loaded it."""
         self.pictures = PictureMaker()
         self.questions = Questions()
         self.tests: dict[str, pytest.Function] = {}
@@ -121,9 +124,26 @@ class GateRun:
             except Interruption as error:
                 raise InputError(str(error)) from None
             if self.is_worker:
-                _expect_same(session.inputs, self.config.workerinput[INPUTS])  # type: ignore[attr-defined]
+                given = self.config.workerinput[INPUTS]  # type: ignore[attr-defined]
+                _expect_same(session.inputs | read_again(given) | self._sources(), given)
+            else:
+                self.sources = self._sources()
             self.session = session
         return self.session
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Return the SHA-256 of all that every process of the run must share: files, data and the user's own code."""
+        return self.prepare().inputs | self.sources
+
+    def expect_same_sources(self) -> None:
+        """Raise `InputError` for code of the user's own that is not what it was when the run began."""
+        _expect_same(read_again(self.sources), self.sources)
+
+    def _sources(self) -> dict[str, str]:
+        config = self.config
+        given = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
+        return sources_of(self.request, [*given, self.request.checks_path.parent], root=config.rootpath)
 
     @property
     def elsewhere(self) -> str:
@@ -281,7 +301,11 @@ class GateRun:
         return None if test is None else replay.judge(test, session)
 
     def finish(self) -> Outcome:
-        """Return the outcome of what the tests reported."""
+        """Return the outcome of what the tests reported; code that has changed meanwhile is an error."""
+        try:
+            self.expect_same_sources()
+        except InputError as error:
+            self.reported.errors.append(str(error))
         session, default = self.prepare(), None
         if session.checks.data.sample is not None:
             with suppress(InputError):
@@ -303,10 +327,10 @@ def command_of(config: pytest.Config) -> list[str]:
 def _expect_same(inputs: Mapping[str, str], before: Mapping[str, str]) -> None:
     """Raise `InputError` for an input whose hash is another than it was."""
     for name, sha256 in inputs.items():
-        if before[name] != sha256:
+        if (was := before.get(name, "")) != sha256:
             raise InputError(
-                f"{name}: changed while the gate ran: its SHA-256 was {before[name][:12]}…, and is {sha256[:12]}… now; "
-                "run the gate again when nothing writes to it"
+                f"{name}: changed while the gate ran: its SHA-256 was {was[:12] or 'none'}…, and is "
+                f"{sha256[:12] or 'none'}… now; run the gate again when nothing writes to it"
             )
 
 
