@@ -138,7 +138,7 @@ class PlannedClassifier(Classifier):
     def in_one_batch(self, images: LabelledImages, positions: np.ndarray) -> np.ndarray:
         """Count the images, and return what `Classifier.in_one_batch` does."""
         self._count(len(positions), images)
-        return self._logits(images)[positions]
+        return np.asarray(self._logits(images)[positions])
 
     def cached(
         self,

@@ -82,11 +82,15 @@ def _follows_another(check: Check, sampled: StressSession, judge: Judge, before:
 def _judged(
     check: Check, sampled: StressSession, judge: Judge, answer: Answer, *, others: Answer = mostly_right
 ) -> Verdict | None:
-    """Return the verdict of a check's test on stand-ins in all roles; None where it gives none, for any reason."""
+    """Return the verdict of a check's test on stand-ins in all roles; None where it gives none, for any reason.
+
+    A stand-in is no reference model, though the candidate may be one.
+    """
     roles = {
         role: standing_in(model, answer if role == "candidate" else others) for role, model in sampled.roles.items()
     }
+    panel = sampled.panel_predictions and replace(sampled.panel_predictions, excluded=None)
     try:
-        return judge(replace(sampled, roles=roles), check)
+        return judge(replace(sampled, roles=roles, panel_predictions=panel), check)
     except Exception:  # A test may expect a network, or be given what it cannot measure.
         return None

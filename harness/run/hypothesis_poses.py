@@ -22,7 +22,12 @@ _STEP, _STEPS = 0.1, 50
 
 def is_hypothesis_test(test: Callable[..., object]) -> bool:
     """Return whether Hypothesis runs the test many times, and shrinks what fails."""
-    return getattr(getattr(test, "hypothesis", None), "inner_test", None) is not None
+    return _inner(test) is not None
+
+
+def _inner(test: Callable[..., object]) -> Callable[..., object] | None:
+    """Return the test that Hypothesis runs many times; None for another test."""
+    return getattr(getattr(test, "hypothesis", None), "inner_test", None)
 
 
 def expect_answers_to_draws(test: Callable[..., object], session: StressSession) -> None:
@@ -39,8 +44,8 @@ def with_smallest_pose(
 
     `fixtures` are the arguments of the `test` that Hypothesis does not draw. Other tests' verdicts stay as they are.
     """
-    pose = getattr(evidence.seen, "perturbation", None)
-    if not is_hypothesis_test(test) or verdict.status != "fail" or not isinstance(pose, Pose):
+    inner, pose = _inner(test), getattr(evidence.seen, "perturbation", None)
+    if inner is None or verdict.status != "fail" or not isinstance(pose, Pose):
         return verdict
 
     from hypothesis.errors import InvalidArgument
@@ -48,7 +53,7 @@ def with_smallest_pose(
     def fails(pose: Pose) -> bool:
         shown = Evidence()
         with suppress(AssertionError, InvalidArgument):  # `target` minds being called outside of a Hypothesis test.
-            test.hypothesis.inner_test(**{**fixtures, "evidence": shown, "pose": pose})
+            inner(**{**fixtures, "evidence": shown, "pose": pose})
         return shown.verdict is not None and shown.verdict.status == "fail"
 
     found = f"smallest failing pose: {pose.in_words()}, @example(pose={_spelled(pose)})"

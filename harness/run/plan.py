@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from harness.checks import Check, Verdict
     from harness.inference import Classifier
-    from harness.run.selfcheck import Judge
+    from harness.run.noticed import Judge
     from harness.run.session import StressSession
 
 _TRIED, _SCREENED = 32, (65, 251)

@@ -59,7 +59,7 @@ def at_random(seed: int) -> Answer:
 
 
 def _certain(predicted: np.ndarray, classes: int) -> np.ndarray:
-    return CERTAIN * np.eye(classes, dtype=np.float32)[predicted]
+    return np.asarray(CERTAIN * np.eye(classes, dtype=np.float32)[predicted])
 
 
 def _draws(*about: str) -> np.random.Generator:

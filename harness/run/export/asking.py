@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from harness.checks import Check
-    from harness.run.selfcheck import Judge
+    from harness.run.noticed import Judge
     from harness.run.session import StressSession
 
 
