@@ -12,6 +12,7 @@ from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
 from harness.plugin.pictures import PICTURES, PictureBook
 from harness.plugin.progress import tell
 from harness.plugin.run import PROPERTY
+from harness.run.equality import Differences
 from harness.run.outcome import SelfCheck
 from harness.run.overview import Overview
 
@@ -78,6 +79,8 @@ class Collector:
         if sent.get("overview"):
             reported.overview = Overview.from_wire(sent["overview"])
         reported.overview_missing += sent.get("overview_missing", "")
+        if found := sent.get("differences"):
+            reported.differences = read_json(Differences, found, where="differences from the original")
 
     def pytest_internalerror(self, excrepr: object) -> None:
         """Take errors of pytest itself."""

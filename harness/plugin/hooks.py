@@ -194,6 +194,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             self_checks=[as_json(check) for check in run.reported.self_checks],
             overview=run.reported.overview and run.reported.overview.as_wire(),
             overview_missing=run.reported.overview_missing,
+            differences=run.reported.differences and as_json(run.reported.differences),
         )
         return
     if error := _raised(session.config):
@@ -207,6 +208,8 @@ def _look_back(run: GateRun, session: pytest.Session) -> None:
         run.check_itself()
     if run.compares_models and not (run.reported.interrupted or run.hung):
         run.compare_models(selected_checks(session))
+    if run.compares_with_original and not (run.reported.interrupted or run.hung):
+        run.compare_with_original()
 
 
 def _conclude(run: GateRun, session: pytest.Session) -> None:

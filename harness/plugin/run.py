@@ -20,6 +20,7 @@ from harness.base.errors import (
     without_secrets,
 )
 from harness.checks import Check, ChecksFile, Verdict, read_checks
+from harness.checks.equivalence import EQUIVALENCE
 from harness.plugin import replay
 from harness.plugin.options import request_of_config
 from harness.plugin.pictures import PictureMaker
@@ -269,11 +270,30 @@ class GateRun:
 
     @property
     def compares_models(self) -> bool:
-        """Return whether this process measures the overview: the only one, or the second worker, if there is one."""
+        """Return whether this process measures the overview."""
+        return self.has_overview and self._looks_at_models
+
+    @property
+    def _looks_at_models(self) -> bool:
+        """Return whether this process is that which compares models: the only one, or the second worker, if any."""
         if not self.is_worker:
-            return self.has_overview
+            return True
         given = self.config.workerinput  # type: ignore[attr-defined]
-        return self.has_overview and given["workerid"] == f"gw{min(1, given['workercount'] - 1)}"
+        return bool(given["workerid"] == f"gw{min(1, given['workercount'] - 1)}")
+
+    @property
+    def compares_with_original(self) -> bool:
+        """Return whether this process says what differs from the original."""
+        named = self.checks is not None and self.checks.family(EQUIVALENCE) and "original" in self.request.checkpoints
+        return bool(named) and self._looks_at_models and self.request.record is None and bool(self.tests)
+
+    def compare_with_original(self) -> None:
+        """Say what differs from the original; where that fails, the checks say all."""
+        from harness.report.equality import differences_of
+        from harness.run.equality import equality_in
+
+        with suppress(Exception, Interruption), self.limited("the original"), foreign_code():
+            self.reported.differences = differences_of(equality_in(self.prepare(), self.request.history_path))
 
     def compare_models(self, selected: Sequence[Check]) -> None:
         """Measure the overview; `selected` are the checks of this run, in whichever process."""

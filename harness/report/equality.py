@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from markupsafe import Markup
 
 from harness.base.errors import NotApplicableError
 from harness.measures.changed_predictions import top_change
@@ -14,14 +15,15 @@ from harness.report.figures import BAD, figure, styled
 from harness.report.gallery import Face, sheet
 from harness.report.illustrations import Illustration, figure_html
 from harness.report.page import Section, render, table
+from harness.run.equality import Differences
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from markupsafe import Markup
     from matplotlib.figure import Figure
 
     from harness.run.equality import Equality, EqualityCheck
+    from harness.run.outcome import Outcome
 
 _SHOWN = 60
 """Changed images that the page shows."""
@@ -94,6 +96,38 @@ def _more(done: Equality) -> str:
     if len(numbers) < len(undecided):
         return "; it lies too close to the tolerance for any number of images"
     return f"; about {max(numbers):,} more images would tell"
+
+
+def differences_of(done: Equality) -> Differences:
+    """Return what the report of a run shows of the distance from its original."""
+    artifact, original = done.predictions
+    first = done.checks[0]
+    value, held = first.measurement.unit.told_apart(first.measurement.value, first.tolerance)
+    most = top_change(artifact, original, done.differ)
+    subject = f"{done.order}; it" if done.order else "the artifact"
+    count, n = int(done.differ.sum()), first.measurement.n
+    said = (
+        f"{subject} changes {count:,} of {n:,} predictions ({value}, tolerance {held})"
+        f"{f', most often {most}' if most else ''}; {_lost(done)}."
+    )
+    parts = {
+        "Changed predictions": _changed_images(done),
+        "Changes from class to class": _pairs(done),
+        "Classes and groups": _classes(done),
+        "Confidence of original and artifact": _scatter(done),
+    }
+    shown = tuple((title, str(body)) for title, body in parts.items() if body)
+    return Differences(said[0].upper() + said[1:], done.caution, shown)
+
+
+def differences(outcome: Outcome) -> Section | None:
+    """Return what differs from the original; None without one."""
+    found = outcome.differences
+    if found is None:
+        return None
+    parts = [(title, Markup(body)) for title, body in found.parts]  # noqa: S704  Made here, by another process.
+    lines = [*filter(None, [found.caution]), found.sentence]
+    return Section("original", "Differences from the original", render("differences", lines=lines, parts=parts))
 
 
 def equality_lines(done: Equality) -> list[str]:

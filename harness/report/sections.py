@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.report.check_table import checks
+from harness.report.equality import differences
 from harness.report.failures import failures
 from harness.report.golden import golden
 from harness.report.history import history
@@ -68,6 +69,7 @@ def tests(_outcome: Outcome) -> Section:
 SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
     consensus_errors,
     what_got_worse,
+    differences,
     golden,
     slices,
     comparison,

@@ -87,6 +87,8 @@ def judged_of(outcome: Outcome, family: str) -> int:
 def notes(outcome: Outcome) -> list[str]:
     """Return what bears on the verdict: hand thresholds, informational checks, self-checks, regressions."""
     said = [f"thresholds: {outcome.provenance}", *outcome.remarks]
+    if outcome.differences:
+        said.append(outcome.differences.sentence)
     if hand := [verdict.check.id for verdict in outcome.verdicts if verdict.check.by_hand]:
         said.append(f"{len(hand)} of the thresholds set by hand: {some_of(hand)}")
     if reported := sum(verdict.status == "informational" for verdict in outcome.verdicts):

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.base.errors import InputError
+from harness.base.errors import InputError, some_of
+from harness.base.records import record
 from harness.checks.equivalence import OF_A_PART, TOLERANCE
+from harness.measures.accuracy import ACCURACY, accuracy
 from harness.measures.changed_predictions import (
     CORRECT_PREDICTIONS_LOST,
+    PREDICTIONS_CHANGED,
     changed,
     class_order,
     correct_predictions_lost,
@@ -19,6 +22,7 @@ from harness.measures.changed_predictions import (
     worst_group_predictions_changed,
 )
 from harness.measures.equivalence import CONFIDENCE, outcomes_of, overall
+from harness.perturb import IDENTITY
 from harness.run.history import read_history
 from harness.run.model_settings import ModelSettings
 from harness.run.settings import HISTORY_FILE
@@ -30,8 +34,22 @@ if TYPE_CHECKING:
     from harness.inference import Predictions, RoleModel
     from harness.measures.equivalence import Outcome, Quantity
     from harness.measures.metric import Measurement
+    from harness.run.session import StressSession
 
 _HISTORY = Path("reports") / HISTORY_FILE
+
+
+@record
+class Differences:
+    """Differences of a candidate from its original, as a report shows them.
+
+    `sentence` says how many predictions changed. `caution` says why equality to this original is worth little, or is
+    empty. `parts` are titles with their markup.
+    """
+
+    sentence: str
+    caution: str
+    parts: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -133,6 +151,34 @@ def equal(request: EqualityRequest) -> Equality:
         _checks(*predictions, request.tolerance),
         caution=_caution(original, images, request.history),
     )
+
+
+def equality_in(session: StressSession, history: Path | None) -> Equality:
+    """Return the comparison of a run's candidate with its original, on its clean images.
+
+    The tolerance is that of its first check on `predictions_changed`. `history` is the file of earlier runs.
+    """
+    held = [check.tolerance for check in session.checks.checks if check.metric == PREDICTIONS_CHANGED.name]
+    tolerance = next((each for each in held if each is not None), TOLERANCE)
+    artifact, original, images = session.roles["candidate"], session.roles["original"], session.images
+    predictions = artifact.predict(images), original.predict(images)
+    failing = _failing(session, predictions[1])
+    caution = f"The original itself fails {some_of(failing)}: equal to it is not fit to ship." if failing else ""
+    if not caution and history is not None:
+        caution = _caution(original, images, history)
+    return Equality(images, artifact, original, predictions, _checks(*predictions, tolerance), caution=caution)
+
+
+def _failing(session: StressSession, original: Predictions) -> list[str]:
+    """Return the ids of the checks on clean accuracy that the original fails; they cost no prediction."""
+    checks = [
+        session.scaled(check)
+        for check in session.checks.checks
+        if check.family in {"clean", "class"} and check.metric == ACCURACY.name and check.pose == IDENTITY
+        if check.role == "candidate" and check.binding
+    ]
+    judged = [check.judge(accuracy(original, of_class=check.class_name)) for check in checks]
+    return [verdict.check.id for verdict in judged if verdict.status == "fail"]
 
 
 def _checks(artifact: Predictions, original: Predictions, tolerance: float) -> tuple[EqualityCheck, ...]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from harness.checks import Verdict
+    from harness.run.equality import Differences
     from harness.run.overview import Overview
 
 SETTLED = 3
@@ -78,6 +79,8 @@ class Outcome:
     consensus_pictures: Mapping[str, Sequence[str]] = field(default_factory=dict)
     thumbnails: Mapping[int | str, np.ndarray] = field(default_factory=dict)
     history: History | None = None
+    differences: Differences | None = None
+    """Differences from the original; None without one."""
 
     @property
     def failed(self) -> tuple[Verdict, ...]:
@@ -129,7 +132,12 @@ class Outcome:
 
     @property
     def headline(self) -> str:
-        """Return the verdict in one sentence."""
+        """Return the verdict in one sentence, with what speaks against the original."""
+        caution = self.differences.caution if self.differences else ""
+        return f"{self._verdict_in_words}{f'. {caution}' if caution else ''}"
+
+    @property
+    def _verdict_in_words(self) -> str:
         cannot_tell = sum(verdict.status == "inconclusive" for verdict in self.verdicts)
         judged = sum(verdict.judged for verdict in self.verdicts) + cannot_tell
         held = f"{judged - cannot_tell - len(self.failed)} of {judged} checks pass"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from harness.checks import Check, ChecksFile, Verdict
+    from harness.run.equality import Differences
     from harness.run.overview import Overview
     from harness.run.session import StressSession
 
@@ -43,6 +44,7 @@ class Reported:
     self_checks: tuple[SelfCheck, ...] = ()
     overview: Overview | None = None
     overview_missing: str = ""
+    differences: Differences | None = None
     examples: dict[str, str] = field(default_factory=dict)
     consensus_pictures: dict[str, list[str]] = field(default_factory=dict)
     _tests: dict[str, str] = field(default_factory=dict)
@@ -133,6 +135,7 @@ def outcome_of(
         examples=reported.examples,
         consensus_pictures=reported.consensus_pictures,
         thumbnails=_thumbnails(session, reported.overview),
+        differences=reported.differences,
     )
 
 

@@ -194,3 +194,28 @@ def test_two_workers_say_the_same(zoo):
     alone = row(zoo)
     zoo.run(named, "--original=o.safetensors", "-n", "2")
     assert row(zoo) == alone
+
+
+def test_the_report_says_what_differs_and_where(zoo):
+    result = zoo.run(artifact(zoo, jitter=1.0), ORIGINAL, page=True)
+    result.stdout.re_match_lines(
+        [r"The artifact changes \d+ of 400 predictions \([\d.]+%, tolerance 5\.0%\), most often \w+ → \w+; \d+ correct"]
+    )
+    page = (zoo.root / "reports/stress.html").read_text()
+    for title in ("Differences from the original", "Changes from class to class", "Confidence of original"):
+        assert title in page
+
+
+CLEAN_ACCURACY = '\n[[check]]\nid = "clean"\nfamily = "clean"\nmetric = "accuracy"\nhand = { threshold = 0.99 }\n'
+
+
+@pytest.mark.zoo(CLEAN + CLEAN_ACCURACY, tests=("equivalence", "clean"))
+def test_an_original_that_fails_its_own_checks_is_said_first(zoo):
+    zoo.run(artifact(zoo, jitter=1e-6), ORIGINAL)
+    assert zoo.report()["headline"].endswith("The original itself fails clean: equal to it is not fit to ship.")
+
+
+@pytest.mark.processes
+def test_workers_hand_on_what_differs(zoo):
+    zoo.run(artifact(zoo, jitter=1.0), ORIGINAL, "-n", "2")
+    assert "Differences from the original" in (zoo.root / "reports/stress.html").read_text()
