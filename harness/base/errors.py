@@ -80,7 +80,7 @@ def end_copy(process: int) -> None:
         os._exit(_COPY)
 
 
-_DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+_DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow", "sklearn": "scikit-learn", "xdist": "pytest-xdist"}
 """Packages that are installed by another name than they are imported by."""
 
 

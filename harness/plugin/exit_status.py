@@ -108,8 +108,8 @@ def settled(run: GateRun, status: int) -> int:
         final = INTERRUPTED
     elif outcome is None:
         final = NOT_JUDGED
-        if run.unfinished:
-            refuse(run, f"pytest ended the run with exit status {status} before it came to a verdict")
+        if agreed_verdict(run.request.reports_folder, run=run.run_id) != "error":
+            refuse(run, f"pytest ended the run with exit status {status} and without a verdict")
     elif status != outcome.exit_status:
         final = NOT_JUDGED
         if outcome.verdict != "error":
@@ -143,9 +143,8 @@ def refuse(run: GateRun, reason: str) -> None:
     reasons = run.outcome.errors if run.outcome else (reason,)
     models = {role: without_secrets(str(path)) for role, path in run.request.checkpoints.items()}
     data = without_secrets(run.request.data)
-    write_refusal(
-        Refusal(reasons, run.command, run.run_id, run.request.profile, models, data), run.request.reports_folder
-    )
+    refusal = Refusal(reasons, run.command, run.run_id, run.request.profile, models, data)
+    write_refusal(refusal, run.request.reports_folder, begun=run.begun)
 
 
 def write_page_whole(config: pytest.Config, folder: Path) -> None:

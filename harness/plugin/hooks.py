@@ -65,8 +65,17 @@ def _leave_reports(config: pytest.Config, process: int) -> None:
     reason = _reason(error) if error else "pytest ended the run before it came to a verdict, and said why"
     if run is None and error and (reports := reports_named(config)):
         write_refusal(Refusal([reason], command_of(config), run_id_given()), reports)
+        if _ends_otherwise(error):
+            raise pytest.UsageError(reason)
     elif run and (run.unfinished or (run.outcome and error and reason not in run.outcome.errors)):
         refuse(run, reason)
+
+
+def _ends_otherwise(error: BaseException) -> bool:
+    """Return whether pytest ends with another status than 4 on this error, as for a plugin that cannot be imported."""
+    return isinstance(error, Exception) and not (
+        isinstance(error, pytest.UsageError) or type(error).__name__ == "ConftestImportFailure"
+    )
 
 
 def _raised(config: pytest.Config) -> BaseException | None:
@@ -77,6 +86,8 @@ def _raised(config: pytest.Config) -> BaseException | None:
 
 def _reason(error: BaseException) -> str:
     """Return in one line why pytest ends a run; of a wrong command line, without its usage."""
+    if isinstance(error.__cause__, ImportError):
+        return lacking(error)
     lines = str(error).splitlines() or [repr(error)]
     return printable(next((line for line in lines if ": error: " in line), lines[0]))
 
@@ -98,14 +109,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[RUN] = run
     if not run.active:
         return
-    _limit_hypothesis(run)
     # They have no name, so `-p no:name` cannot keep them out.
     config.pluginmanager.register(TimeKeeper(run))
     config.pluginmanager.register(Ending(run))
     try:
+        _limit_hypothesis(run)
         if not run.is_worker:
             begin(run.request.reports_folder, marked=run.judges)
-            run.unfinished = run.judges
+            run.unfinished = run.begun = run.judges
         run.checks = read_checks(run.request.checks_path)
         if not run.is_worker and not config.option.collectonly:
             expect_to_leave(run.request)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError, writable
-from harness.base.outputs import MARKER, REPORT_JSON, REPORT_MARKDOWN, REPORT_PAGE, Output
+from harness.base.outputs import MARKER, REPORT_JSON, REPORT_MARKDOWN, REPORT_PAGE, Kind, Output
 from harness.base.settings import value_behind
 from harness.report.agreement import page_says
 from harness.report.refusal import Refusal, bare_page
@@ -24,6 +24,7 @@ UNFINISHED = "stress.unfinished"
 
 
 _KINDS = {PAGE: REPORT_PAGE, REPORT: REPORT_JSON, SUMMARY: REPORT_MARKDOWN, UNFINISHED: MARKER}
+_WHATEVER = Kind("a report", b"")
 
 
 def report_file(folder: Path, name: str) -> Output:
@@ -31,11 +32,14 @@ def report_file(folder: Path, name: str) -> Output:
     return Output(folder / name, _KINDS[name], within=folder)
 
 
-def forget(folder: Path) -> None:
-    """Remove the reports of an earlier run, where there are any and they can be removed."""
+def forget(folder: Path, *, begun: bool = False) -> None:
+    """Remove the reports of an earlier run, where there are any and they can be removed.
+
+    In the folder of a run that has `begun`, which had none left, whatever has these names now.
+    """
     for name in REPORTS:
         with suppress(OSError, InputError):
-            report_file(folder, name).remove()
+            (Output(folder / name, _WHATEVER, within=folder) if begun else report_file(folder, name)).remove()
 
 
 def begin(folder: Path, *, marked: bool) -> None:
@@ -95,9 +99,9 @@ def _bare_page_of(outcome: Outcome, folder: Path) -> str:
     )
 
 
-def write_refusal(refusal: Refusal, folder: Path) -> None:
+def write_refusal(refusal: Refusal, folder: Path, *, begun: bool = False) -> None:
     """Write all three reports of a run without a verdict; one that cannot be written is not left as it was."""
-    forget(folder)  # On a full disk, what stands there now takes the room of what is to be said.
+    forget(folder, begun=begun)  # On a full disk, what stands there now takes the room of what is to be said.
     with suppress(Exception):  # Without memory there is no report at all, and none that says `pass`.
         for name, content in refusal.contents().items():
             with suppress(OSError, InputError):

@@ -56,7 +56,9 @@ def test_what_fails_at_the_end_is_inconclusive_in_all(zoo, monkeypatch, error, p
     )
 
 
-@pytest.mark.parametrize("name", ["cv2", "jinja2", "matplotlib.backends.backend_svg", "seaborn", "scipy.stats"])
+@pytest.mark.parametrize(
+    "name", ["cv2", "hypothesis", "jinja2", "matplotlib.backends.backend_svg", "seaborn", "scipy.stats"]
+)
 def test_a_package_that_is_missing_is_named_before_the_run(zoo, monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)
     ran = zoo.run()
@@ -107,6 +109,13 @@ def test_a_report_that_another_plugin_changes(zoo, name):
     code = f"def pytest_unconfigure(config):\n    (config.rootpath / 'reports/{name}').write_text('PASS')\n"
     (zoo.root / "conftest.py").write_text(code)
     expect(zoo, zoo.run(), "error", said="are not as this run wrote them")
+
+
+@pytest.mark.parametrize("error", ["ImportError('libX')", "MemoryError", "SystemExit(0)", "KeyError('x')"])
+@pytest.mark.parametrize("hook", ["configure(config)", "sessionstart()", "collection_finish()", "unconfigure()"])
+def test_what_another_plugin_raises_anywhere(zoo, hook, error):
+    (zoo.root / "conftest.py").write_text(f"def pytest_{hook}:\n    raise {error}\n")
+    expect(zoo, zoo.run(), "error")
 
 
 def test_a_page_that_goes_elsewhere_leaves_one_here(zoo):
