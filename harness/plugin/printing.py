@@ -51,7 +51,7 @@ def stand_in() -> None:
 
 def keep_printing(config: pytest.Config) -> None:
     """Have pytest's terminal drop what cannot be printed. Its stream has no public name."""
-    writer = getattr(config.pluginmanager.getplugin("terminalreporter"), "_tw", None)
+    writer: Any = getattr(config.pluginmanager.getplugin("terminalreporter"), "_tw", None)
     if hasattr(writer, "_file"):
         writer._file = Unfailing(writer._file)
 

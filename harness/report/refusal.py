@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PROTOCOL = 1
 """As in `harness.perturb`, which needs packages."""
-ROLES = ("candidate", "baseline", "incumbent")
+ROLES = ("candidate", "baseline", "incumbent", "original")
 """Roles that have an entry in every `stress.json`."""
 _TITLE = "Model quality gate"
 _STYLE = Path(__file__).parent / "templates/report.css"

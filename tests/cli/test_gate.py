@@ -37,9 +37,9 @@ def gate(shop, *arguments, blocked="", **how):
         (first / f"{blocked}.py").write_text("raise ImportError('libX.so.1: cannot open shared object file')\n")
     path = os.pathsep.join([str(first), str(Path(__file__).parents[2]), *sys.path])
     environment = {**os.environ, "PYTHONPATH": path, "XDG_CACHE_HOME": str(shop.root / "cache")}
-    how = {"cwd": shop.root, "env": environment, "text": True, "timeout": SECONDS, "check": False, **how}
+    how = {"cwd": shop.root, "env": environment, "text": True, "timeout": SECONDS, **how}
     how |= {} if "stdout" in how else {"capture_output": True}
-    return subprocess.run([sys.executable, "-m", "harness", "gate", *arguments], **how)
+    return subprocess.run([sys.executable, "-m", "harness", "gate", *arguments], check=False, **how)
 
 
 def verdict(shop):
@@ -66,9 +66,7 @@ def test_a_partial_verdict_is_4_unless_it_is_allowed(shop):
 
 
 def test_two_candidates_are_refused(shop):
-    ended = gate(
-        shop, "stress_tests", "--candidate", "models/augmented.safetensors", "--candidate", "other.safetensors"
-    )
+    ended = gate(shop, "stress_tests", "--candidate", "models/augmented.safetensors", "--candidate", "bad.safetensors")
     assert (ended.returncode, verdict(shop)) == (4, "error")
     assert "--candidate: it is given more than once" in ended.stderr
 
