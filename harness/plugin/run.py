@@ -95,7 +95,7 @@ class GateRun:
         self.unfinished = False
         """Whether this process is in a run that has begun, and has left no reports yet."""
         self.begun = False
-        """Whether the folder of reports is this run's, which has removed all reports there."""
+        """True once the folder of reports is this run's, which has removed all reports there."""
         self.planned = False
         """Whether a plan was made in place of a run."""
         self.costs: Costs | None = None
