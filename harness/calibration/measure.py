@@ -18,6 +18,7 @@ from harness.calibration.panel import Chance, Panel, ReferenceModel
 from harness.calibration.recording import Recording, record
 from harness.checks import Check
 from harness.inference.devices import usable_cores
+from harness.inference.loading import is_lasting
 from harness.measures import Unit
 from harness.measures.panel.threshold import PanelCheck
 from harness.perturb import PROTOCOL
@@ -148,8 +149,9 @@ def kept_or_made(
 ) -> list[T]:
     """Return what `make` gives for each checkpoint, one on each core at a time, or the user's cache keeps, as read.
 
-    The cores are this machine's, or those of the recording's cluster, to which `make` is sent. `what` ends the names of
-    the files, and tells one kind of content from another.
+    A predictor without a lasting identity is asked again each time. The cores are this machine's, or those of the
+    recording's cluster, to which `make` is sent. `what` ends the names of the files, and tells one kind of content from
+    another.
     """
     definition = recording.definition()
     tasks = recording.tasks
@@ -167,6 +169,8 @@ def kept_or_made(
         key = hashlib.sha256(f"{checkpoint.sha256} {definition}".encode()).hexdigest()
         path = user_folder("measured") / f"{key}.{what}"
         try:
+            if not is_lasting(checkpoint):
+                raise FileNotFoundError(path)
             kept = read(path.read_bytes())
         except (OSError, ValueError):
             core = cores.get()
@@ -179,7 +183,8 @@ def kept_or_made(
                     f"{recording.tests}: the stress tests, or a file that they are run with, changed while they "
                     "measured; calibrate again when nothing writes to them"
                 ) from None
-            write_atomically(path, made)
+            if is_lasting(checkpoint):
+                write_atomically(path, made)
             kept = read(made)
         if on_model:
             on_model()

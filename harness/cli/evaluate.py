@@ -23,7 +23,7 @@ from harness.run.model_settings import MODEL_SETTINGS, ModelSettings
 @click.argument("checkpoint", type=MODEL, metavar="CHECKPOINT")
 @setting_options(*MODEL_SETTINGS)
 @click.option("--poses", "on_grid", is_flag=True, help="Also search the 9x5x5 grid of poses (minutes).")
-@click.option("--per-class", "classes", is_flag=True, help="Also print precision, recall and F1 of each class.")
+@click.option("--per-class", is_flag=True, help="Also print precision, recall and F1 of each class.")
 @click.option(
     "--failures",
     is_flag=True,
@@ -78,7 +78,7 @@ def evaluate_command(
     output: Path,
     *,
     on_grid: bool,
-    classes: bool,
+    per_class: bool,
     failures: bool,
     label_errors: bool,
     as_json: bool,
@@ -112,7 +112,7 @@ def evaluate_command(
     for name, content in evaluation_files(done).items():
         outputs[name].write(content)
     if as_json:
-        print(json.dumps(evaluation_json(done, output, classes=classes)))
+        print(json.dumps(evaluation_json(done, output, classes=per_class)))
     else:
-        print("\n".join(map(printable, evaluation_lines(done, output, classes=classes))))
+        print("\n".join(map(printable, evaluation_lines(done, output, classes=per_class))))
     return OK

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def load(spec: Path | str, options: NetworkOptions | None = None, images: LabelledImages | None = None) -> Checkpoint:
-    """Load the model that a SPEC names; a predictor is opened for the images, or for its identity alone.
+    """Load the model that a SPEC names; a predictor without images is asked for its identity alone.
 
     Raises `CheckpointRefused` for a file out of order, and `InputError` for a predictor that cannot be opened.
     """
@@ -31,6 +31,8 @@ def load(spec: Path | str, options: NetworkOptions | None = None, images: Labell
     classes = images.classes if images else ()
     named = options.predictor.classes or (predictor.provides.classes if images else ())
     network = PredictorNetwork(predictor, classes=classes, named=named)
+    if images is None:
+        predictor.close()
     return Checkpoint(spec, predictor.identity.sha256, network.eval(), predictor.identity.kind, None)
 
 
@@ -48,6 +50,11 @@ def keep_answers(model: nn.Module, cache: PredictionCache | None) -> None:
     """
     if cache is not None and isinstance(model, PredictorNetwork) and isinstance(model.predictor, Remote):
         model.predictor.keep_in(cache)
+
+
+def is_lasting(checkpoint: Checkpoint) -> bool:
+    """Return whether the hash of a loaded model decides its answers, so results may be kept under it."""
+    return not isinstance(checkpoint.model, PredictorNetwork) or checkpoint.model.identity.lasting
 
 
 def close(model: nn.Module) -> None:

@@ -37,7 +37,7 @@ class PredictorNetwork(nn.Module):
         super().__init__()
         self._asked, self.classes = (predictor,), len(classes)  # In a tuple, since a predictor may be a module itself.
         self.order = order_of(named, classes) if named and classes else None
-        digest = hashlib.sha256(f"{predictor.identity.sha256} {self.order}".encode()).digest()
+        digest = bytes.fromhex(predictor.identity.sha256)
         self.register_buffer("digest", torch.tensor(list(digest), dtype=torch.uint8))
 
     @property

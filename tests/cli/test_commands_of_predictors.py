@@ -1,0 +1,119 @@
+"""Commands take predictors: a calibration by callables, and evaluate, compare, break and golden."""
+
+import json
+import subprocess
+
+import pytest
+from zoo import GatedZoo, in_this_process
+
+from harness.base import user_folder
+from harness.checks import read_checks
+from harness.cli import main
+
+ROWS = """
+[[check]]
+id = "clean"
+family = "clean"
+metric = "accuracy"
+
+[[check]]
+id = "rotate-ccw-010"
+family = "rotation"
+metric = "accuracy"
+pose = { degrees = 10 }
+
+[[check]]
+id = "confident-errors"
+family = "confidence"
+metric = "confident_errors"
+direction = "at_most"
+confidence = 0.9
+"""
+OWN = """
+import numpy as np
+
+PATTERNS = np.random.default_rng(0).integers(0, 2, (4, 8, 8)).repeat(2, axis=1).repeat(2, axis=2).reshape(4, -1)
+
+class Model:
+    outputs = "logits"
+    seed = 0
+
+    def __init__(self):
+        noise = np.random.default_rng(self.seed).normal(0, 0.15, PATTERNS.shape)
+        self.weights = (PATTERNS - PATTERNS.mean(axis=1, keepdims=True) + noise).T
+
+    def predict(self, pixels):
+        return pixels.reshape(len(pixels), -1) / 255 @ self.weights
+
+class Labels(Model):
+    outputs = "labels"
+
+    def predict(self, pixels):
+        return super().predict(pixels).argmax(axis=1)
+"""
+OWN += "".join(
+    f"\nclass {kind}{seed}({kind}):\n    seed, files = {seed}, []\n"
+    for kind in ("Model", "Labels")
+    for seed in range(3)
+)
+
+
+@pytest.fixture
+def zoo(pytester, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    place = GatedZoo(pytester)
+    place.bind(ROWS)
+    pytester.makepyfile(own=OWN)
+    monkeypatch.setattr(subprocess, "run", in_this_process(pytester, []))
+    return place
+
+
+@pytest.mark.parametrize(("kind", "sure"), [("Model", True), ("Labels", False)])
+def test_three_callables_are_a_panel(zoo, kind, sure):
+    named = [f"python:own:{kind}{seed}" for seed in range(3)]
+    assert main(["calibrate", "--checkpoints", *named, "--", "--stress-data", "npz:zoo.npz"]) == 0
+    checks = read_checks(zoo.checks)
+    assert [model["path"] for model in json.loads((zoo.root / "models/panel.json").read_text())["models"]] == named
+    calibrated = {check.id: check.panel is not None for check in checks.checks}
+    assert calibrated["clean"]
+    assert calibrated["rotate-ccw-010"]
+    assert calibrated["confident-errors"] == sure
+    assert list(user_folder("measured").glob("*.json"))
+
+
+def test_answers_without_declared_files_are_measured_again(zoo):
+    (zoo.root / "own.py").write_text(OWN.replace(", files =", ", other ="))
+    named = [f"python:own:Model{seed}" for seed in range(3)]
+    assert main(["calibrate", "--checkpoints", *named, "--", "--stress-data", "npz:zoo.npz"]) == 0
+    assert not list(user_folder("measured").glob("*.json"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("evaluate", "python:own:{}", "--failures", "--per-class"),
+        ("compare", "python:own:{}", "python:own:Model1"),
+        ("break", "python:own:{}", "--image", "0"),
+    ],
+    ids=["evaluate", "compare", "break"],
+)
+@pytest.mark.parametrize("name", ["Model0", "Labels0"])
+def test_a_command_takes_a_predictor(zoo, command, name, capsys, monkeypatch):
+    monkeypatch.chdir(zoo.root)
+    assert main([each.format(name) for each in command] + ["--data", "npz:zoo.npz"]) in {0, 1}
+    printed = capsys.readouterr().out
+    assert "nan" not in printed.lower()
+    assert printed
+
+
+def test_accept_refuses_a_predictor_in_one_sentence(zoo, capsys):
+    assert main(["accept", "python:own:Model0"]) == 2
+    assert "python:own:Model0: not accepted, a predictor has no file of weights" in capsys.readouterr().err
+
+
+def test_predictors_are_listed(capsys):
+    assert main(["list", "predictors"]) == 0
+    printed = capsys.readouterr().out
+    assert "python:package.module:callable" in printed
+    assert "openvino:model.xml" in printed
