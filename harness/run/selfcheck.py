@@ -43,6 +43,9 @@ ANSWERS = 16
 ALIKE = 0.5
 """Mean rank correlation from which on two models look at the same: reference models of one recipe reach 0.6 here."""
 
+STOOD_IN = 200
+"""Images on which stand-ins are judged at first."""
+
 MAPS = "maps-follow-weights"
 
 
@@ -77,6 +80,9 @@ def self_checks(
     def noticed(family: str, damage: Damage) -> Callable[[], SelfCheck]:
         return remembered(damage.name, lambda sampled: is_noticed(family, damage, sampled, judge))
 
+    def followed(sampled: StressSession) -> SelfCheck:
+        return checks_follow_the_candidate(sampled, judge)
+
     checks: dict[str, Callable[[], SelfCheck]] = {
         "identity-equals-clean": lambda: identity_changes_nothing(fresh, anew),
         "model-equals-itself": lambda: model_equals_itself(fresh, rest, anew),
@@ -86,7 +92,7 @@ def self_checks(
             fresh, session, most=min(ANSWERS, extent.answers // extent.few), few=extent.few
         ),
         **{damage.name: noticed(family, damage) for family, damage in damaging.items()},
-        FOLLOW: remembered(FOLLOW, lambda sampled: checks_follow_the_candidate(sampled, judge)),
+        FOLLOW: lambda: memory.remembered(FOLLOW, lambda: _until_it_holds(followed, session, [STOOD_IN, *sizes])),
         MAPS: remembered(MAPS, _maps_follow_weights),
         **original_checks(session, _sample(session, len(anew.images)), judge),
     }

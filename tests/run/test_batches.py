@@ -9,7 +9,7 @@ import scipy.stats  # noqa: F401
 import torch
 from torch import nn
 from torch.nn import functional
-from zoo import images_of, network, role_model
+from zoo import CLASSES, images_of, network, role_model
 
 from harness.inference import Classifier
 from harness.networks.declared import load_model
@@ -134,7 +134,7 @@ def test_a_predictor_is_asked_in_another_order(careless):
         def close(self):
             """Hold nothing."""
 
-    predictor = PredictorNetwork(Named(careless=careless), classes=4)
+    predictor = PredictorNetwork(Named(careless=careless), classes=CLASSES)
     classifier = Classifier(predictor, workers=1, backend=asking(Named.provides, size=32), provides=Named.provides)
     candidate = replace(role_model(), classifier=classifier)
     session = StressSession(images_of(400), None, {"candidate": candidate})
