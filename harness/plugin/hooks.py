@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
 from html import escape
 from importlib import import_module
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.base.errors import InputError, end_copy, lacking, printable
+from harness.base.folder_lock import FolderBusyError, held
+from harness.base.parent import end_with_parent
 from harness.base.records import as_json
 from harness.base.settings import told
 from harness.checks import read_checks
@@ -25,7 +27,7 @@ from harness.plugin.printing import drop_unprinted, keep_printing
 from harness.plugin.progress import tell
 from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun, command_of, selected_checks
 from harness.plugin.sinks import expect_to_leave, with_history
-from harness.report.files import begin, forget, write_refusal
+from harness.report.files import alone_in, begin, forget, write_refusal
 from harness.report.refusal import Refusal, run_id_given
 from harness.run.opening import EXAMPLES
 from harness.run.settings import option_of_pytest
@@ -36,6 +38,12 @@ if TYPE_CHECKING:
 
 _HANDLED = pytest.StashKey[BaseException | None]()
 """The exception that is being handled where pytest was called, if any."""
+_HOLD = pytest.StashKey[ExitStack]()
+"""The hold of this run on the folder of its reports."""
+_LATER = pytest.StashKey[bool]()
+"""Whether the hold ends with `pytest_cmdline_main`."""
+_PARENT = "stress_parent"
+"""The name under which the id of the controller's process travels to the workers."""
 _REPORT_STACK = (
     *("harness.plugin.pictures", "harness.report.html", "harness.report.text", "harness.run.selfcheck"),
     *("cv2", "jinja2", "matplotlib.backends.backend_svg", "PIL.Image", "scipy.stats", "seaborn"),
@@ -48,7 +56,11 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     config = pluginmanager.get_plugin("pytestconfig")
     assert isinstance(config, pytest.Config)
     expect_own(config)  # Before anything is written, which would be in another project.
+    config.stash[_HOLD] = ExitStack()
+    config.add_cleanup(partial(_let_go, config))
     if reports := reports_named(config):
+        with suppress(FolderBusyError):
+            config.stash[_HOLD].enter_context(held(reports))
         forget(reports)  # Before the command line is parsed, which may be wrong.
     config.stash[_HANDLED] = sys.exception()
     config.add_cleanup(partial(_leave_reports, config, os.getpid()))
@@ -76,6 +88,27 @@ def _ends_otherwise(error: BaseException) -> bool:
     return isinstance(error, Exception) and not (
         isinstance(error, pytest.UsageError) or type(error).__name__ == "ConftestImportFailure"
     )
+
+
+def _let_go(config: pytest.Config) -> None:
+    """Let other runs into the folder of the reports, unless `pytest_cmdline_main` does so, which ends later."""
+    if not config.stash.get(_LATER, False):
+        config.stash[_HOLD].close()
+
+
+def _begin(run: GateRun) -> None:
+    """Keep other runs out of the folder of the reports and remove earlier ones; a plan leaves a run there alone."""
+    folder, candidate = run.request.reports_folder, run.request.roles.get("candidate", "the shipped model")
+    capture = run.config.pluginmanager.getplugin("capturemanager")
+    try:
+        with capture.global_and_fixture_disabled() if capture else nullcontext():
+            run.config.stash[_HOLD].enter_context(alone_in(folder, wait=run.judges and not run.request.no_wait))
+    except InputError:
+        if run.judges:
+            raise
+        return
+    begin(folder, marked=run.judges, run=run.run_id, candidate=str(candidate))
+    run.unfinished = run.begun = run.judges
 
 
 def _raised(config: pytest.Config) -> BaseException | None:
@@ -109,14 +142,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[RUN] = run
     if not run.active:
         return
+    if run.is_worker and os.getppid() == (parent := config.workerinput.get(_PARENT)):  # type: ignore[attr-defined]
+        end_with_parent(parent)
     # They have no name, so `-p no:name` cannot keep them out.
     config.pluginmanager.register(TimeKeeper(run))
     config.pluginmanager.register(Ending(run))
     try:
         _limit_hypothesis(run)
         if not run.is_worker:
-            begin(run.request.reports_folder, marked=run.judges)
-            run.unfinished = run.begun = run.judges
+            _begin(run)
         run.checks = read_checks(run.request.checks_path)
         if not run.is_worker and not config.option.collectonly:
             expect_to_leave(run.request)
@@ -177,8 +211,9 @@ def pytest_testnodedown(node: Any) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell each worker which bytes are judged."""
+    """Tell each worker which bytes are judged, and with which process it ends."""
     run = node.config.stash[RUN]
+    node.workerinput[_PARENT] = os.getpid()
     if run.session is not None:
         node.workerinput[INPUTS] = run.inputs
 
@@ -240,6 +275,12 @@ def _conclude(run: GateRun, session: pytest.Session) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
     """End a run with the exit status that its reports say, whatever other plugins or pytest itself make of it."""
+    config.stash[_LATER] = True
+    with config.stash.get(_HOLD, nullcontext()):
+        return (yield from _main(config))
+
+
+def _main(config: pytest.Config) -> Generator[None, Any, Any]:
     try:
         status = yield
     except pytest.UsageError:  # Ends with 4, and reports have been written when it was raised.

@@ -29,6 +29,14 @@ def page_says(folder: Path, *, run: str, verdict: str) -> bool:
     return _holds(folder / PAGE, mark_of_page(run, verdict))
 
 
+def run_in(folder: Path) -> str:
+    """Return the id of the run in `stress.json`; empty without one."""
+    try:
+        return str(json.loads(read_regular(folder / REPORT, max_bytes=_MAX_BYTES))["run"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return ""
+
+
 def agreed_verdict(folder: Path, *, run: str) -> str:
     """Return the verdict that all three reports of this run carry; empty where one is missing or differs."""
     try:

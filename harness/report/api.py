@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from harness.checks.roles import ROLES
 from harness.report.agreement import agreed_verdict
-from harness.report.files import forget, write_refusal
+from harness.report.files import alone_in, forget, unmark, write_refusal
 from harness.report.refusal import Refusal
 from harness.run.execute import RunResult, execute, report_in, without_verdict
+from harness.run.pytest_configuration import added_options
 from harness.run.request import RunRequest, command_line, new_run_id, value_in
-from harness.run.settings import SETTINGS
+from harness.run.settings import SETTINGS, option_of_pytest
 from harness.run.status import INTERRUPTED, NOT_JUDGED, PASSED, WORSE
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def gate(
     ray_gpus: float = 0.0,
     ray_logs: bool = False,
     no_overview: bool = False,
+    no_wait: bool = False,
     reports: str | Path = "reports",
     history: str | Path | None = None,
     mlflow: str | None = None,
@@ -103,7 +105,17 @@ def judged(request: RunRequest, *, shown: bool = False, on_line: Callable[[str],
     """
     request = replace(request, run_id=new_run_id())
     arguments = command_line(request)
-    forget(request.root / (value_in(arguments, "reports") or request.reports))
+    line = [*added_options(request.root / "stress_tests"), *arguments]
+    folder = request.root / (value_in(line, "reports") or request.reports)
+    with alone_in(folder, wait=option_of_pytest("no-wait") not in line):
+        return _judged_alone(request, arguments, folder, shown=shown, on_line=on_line)
+
+
+def _judged_alone(
+    request: RunRequest, arguments: list[str], folder: Path, *, shown: bool, on_line: Callable[[str], None] | None
+) -> RunResult:
+    forget(folder)
+    unmark(folder)
     result = execute(request, shown=shown, on_line=on_line)
     if result.plan is not None:
         return result

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import tempfile
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+<<<<<<< HEAD
 from harness.base.errors import InputError, writable
 from harness.base.outputs import MARKER, REPORT_JSON, REPORT_MARKDOWN, REPORT_PAGE, Kind, Output
+=======
+from harness.base.errors import InputError, printable, writable
+from harness.base.files import read_regular
+from harness.base.folder_lock import FolderBusyError, held
+from harness.base.outputs import MARKER, REPORT_JSON, REPORT_MARKDOWN, REPORT_PAGE, Output
+>>>>>>> c1e1873 (Two runs never mix in one folder of reports, and no process of a run lives on without the one that started it)
 from harness.base.settings import value_behind
-from harness.report.agreement import page_says
+from harness.report.agreement import page_says, run_in
 from harness.report.refusal import Refusal, bare_page
 from harness.run.status import PAGE, REPORT, REPORTS, SUMMARY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from harness.run.outcome import Outcome
 
@@ -32,6 +42,7 @@ def report_file(folder: Path, name: str) -> Output:
     return Output(folder / name, _KINDS[name], within=folder)
 
 
+<<<<<<< HEAD
 def forget(folder: Path, *, begun: bool = False) -> None:
     """Remove the reports of an earlier run, where there are any and they can be removed.
 
@@ -40,9 +51,60 @@ def forget(folder: Path, *, begun: bool = False) -> None:
     for name in REPORTS:
         with suppress(OSError, InputError):
             (Output(folder / name, _WHATEVER, within=folder) if begun else report_file(folder, name)).remove()
+=======
+def forget(folder: Path) -> None:
+    """Remove the reports of an earlier run, where there are any and they can be removed; not those of one that runs."""
+    with suppress(FolderBusyError), held(folder):
+        for name in REPORTS:
+            with suppress(OSError, InputError):
+                report_file(folder, name).remove()
+>>>>>>> c1e1873 (Two runs never mix in one folder of reports, and no process of a run lives on without the one that started it)
 
 
-def begin(folder: Path, *, marked: bool) -> None:
+def marker_of(folder: Path) -> dict[str, str]:
+    """Return what the marker of an unfinished run says of it: `run`, `process`, `since` and `candidate`."""
+    try:
+        lines = read_regular(folder / UNFINISHED, max_bytes=1 << 16).decode(errors="replace").splitlines()
+    except OSError:
+        return {}
+    return {name: value for name, colon, value in (line.partition(": ") for line in lines) if colon}
+
+
+def taken_by(folder: Path, run: str) -> str:
+    """Return the id of another run that has the folder by now; empty where none has."""
+    marked = marker_of(folder).get("run")
+    found = marked or run_in(folder)
+    return "" if found == run else found
+
+
+@contextmanager
+def alone_in(folder: Path, *, wait: bool) -> Iterator[None]:
+    """Keep other runs out of the folder of the reports until the block ends.
+
+    If another run is there, wait for its end and say so on standard error. Without `wait`, raises `InputError`.
+    """
+
+    def say() -> None:
+        print(f"{_busy(folder)}; waiting for it to end (--stress-no-wait: end with 4)", file=sys.stderr, flush=True)
+
+    with suppress(OSError):  # Told when the run begins there.
+        folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(folder, on_wait=say if wait else None))
+        except FolderBusyError:
+            advice = "wait for it to end, or name another folder with --stress-reports"
+            raise InputError(f"{_busy(folder)}; {advice}") from None
+        yield
+
+
+def _busy(folder: Path) -> str:
+    found = marker_of(folder)
+    about = f"process {found.get('process', 'unknown')}, since {found.get('since', 'unknown')}"
+    return printable(f"{folder}: another run of the gate writes there: {about}, of {found.get('candidate', 'a model')}")
+
+
+def begin(folder: Path, *, marked: bool, run: str = "", candidate: str = "") -> None:
     """Remove the reports of an earlier run, which say nothing of this one; a folder `marked` is so until the verdict.
 
     Raises `InputError` when the folder cannot be written, which is better known before a run than after.
@@ -56,7 +118,10 @@ def begin(folder: Path, *, marked: bool) -> None:
         for name in (*REPORTS, UNFINISHED):
             report_file(folder, name).remove()
         if marked:
-            report_file(folder, UNFINISHED).write(b"A run of the gate has begun, and has not come to a verdict.\n")
+            said = {"run": run, "process": os.getpid(), "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"}
+            lines = [f"{name}: {printable(value)}" for name, value in {**said, "candidate": candidate}.items()]
+            text = "\n".join(["A run of the gate has begun, and has not come to a verdict.", *lines, ""])
+            report_file(folder, UNFINISHED).write(writable(text).encode())
         answer(reports=folder)
     except OSError as error:
         raise InputError(not_written(folder, error)) from None
@@ -71,10 +136,12 @@ def unmark(folder: Path) -> None:
 def write_reports(outcome: Outcome, folder: Path, *, paged: bool = False) -> None:
     """Write the summary and, last, the record; of a `paged` run a bare page between them, if it has none yet.
 
-    A crash between them leaves no record, so none says `pass`.
+    A crash between them leaves no record, so none says `pass`. Raises `InputError` where another run has the folder.
     """
     from harness.report.text import as_json, markdown
 
+    if other := taken_by(folder, outcome.run):
+        raise InputError(f"run {other} has taken the folder meanwhile")
     record, summary = as_json(outcome), markdown(outcome)
     report_file(folder, SUMMARY).write(writable(summary).encode())
     if paged and not page_says(folder, run=outcome.run, verdict=outcome.verdict):
@@ -99,10 +166,23 @@ def _bare_page_of(outcome: Outcome, folder: Path) -> str:
     )
 
 
+<<<<<<< HEAD
 def write_refusal(refusal: Refusal, folder: Path, *, begun: bool = False) -> None:
     """Write all three reports of a run without a verdict; one that cannot be written is not left as it was."""
     forget(folder, begun=begun)  # On a full disk, what stands there now takes the room of what is to be said.
     with suppress(Exception):  # Without memory there is no report at all, and none that says `pass`.
+=======
+def write_refusal(refusal: Refusal, folder: Path) -> None:
+    """Write all three reports of a run without a verdict; one that cannot be written is not left as it was.
+
+    Another run that has the folder keeps its reports.
+    """
+    if refusal.run and taken_by(folder, refusal.run):
+        return
+    # Without memory there is no report at all, and none that says `pass`.
+    with suppress(Exception, FolderBusyError), held(folder):
+        forget(folder)  # On a full disk, what stands there now takes the room of what is to be said.
+>>>>>>> c1e1873 (Two runs never mix in one folder of reports, and no process of a run lives on without the one that started it)
         for name, content in refusal.contents().items():
             with suppress(OSError, InputError):
                 report_file(folder, name).write(content)

@@ -36,16 +36,18 @@ REQUEST_FILE = "STRESS_REQUEST_FILE"
 _INTERRUPTED = 2
 _TAIL = 15
 """Lines of a run's output that are shown where it came to no end."""
-_ON_ONE_CORE = """\
-import ctypes, os, signal, sys
-core = int(sys.argv.pop(1))
-if hasattr(os, "sched_setaffinity"):
+_CHILD = """\
+import os, sys
+parent, core = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+from harness.base.parent import end_with_parent
+end_with_parent(parent)
+if core >= 0 and hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {core})
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it ends with what has begun it.
 import pytest
+sys.argv[0] = "pytest"
 sys.exit(pytest.main(sys.argv[1:]))
 """
+"""The code of a run's process: the id of the process that starts it, the core or -1, and pytest's arguments."""
 
 
 @dataclass(frozen=True)
@@ -165,13 +167,14 @@ def execute(
     """Run the gate in a child process and return what came of it.
 
     What it prints goes to the terminal if `shown`, and else line by line to `on_line`; the last lines are in the
-    result. On one `core` alone, as many run side by side as there are cores, and each ends with this process. Ctrl-C,
-    which a terminal sends to the child too, is the child's to handle where it is shown: the status is 2 then.
+    result. On one `core` alone, as many run side by side as there are cores. The child ends with this process. Ctrl-C,
+    which a terminal sends to the child too, is the child's to handle where it is shown: the status is 2 then. There,
+    SIGTERM and SIGHUP to this process end the child, and this process goes on to say so.
     """
     request = request if request.run_id else replace(request, run_id=new_run_id())
     arguments = command_line(request)
-    python = ("-m", "pytest") if core is None else ("-c", _ON_ONE_CORE, str(core))
-    command = [sys.executable, *python, *arguments]
+    on_core = -1 if core is None else core
+    command = [sys.executable, "-c", _CHILD, str(os.getpid()), str(on_core), *arguments]
     reports = request.root / (value_in(arguments, "reports") or request.reports)
     with tempfile.TemporaryDirectory() as folder:
         path = hand_over(request, Path(folder, "request.json"))
@@ -212,8 +215,12 @@ def _run(
     how: dict[str, Any] = {"env": environment}
     if shown:
         with _interrupts_left_to_children():
-            ended = subprocess.run(command, check=False, **how)  # noqa: S603  Our own command.
-        return (_INTERRUPTED if ended.returncode == -signal.SIGINT else ended.returncode), ()
+            try:
+                with _ending_children():
+                    status = subprocess.run(command, check=False, **how).returncode  # noqa: S603  Our own command.
+            except _EndedError as ended:
+                status = -ended.signal
+        return (_INTERRUPTED if status == -signal.SIGINT else status), ()
     if on_line is None:
         run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, **how)  # noqa: S603
         return run.returncode, tuple((run.stdout + run.stderr).strip().splitlines())
@@ -224,6 +231,31 @@ def _run(
             lines.append(line.rstrip("\n"))
             on_line(lines[-1])
     return child.returncode, tuple(lines)
+
+
+class _EndedError(BaseException):
+    """A signal that ends this process, raised while it waits for a child, which `subprocess.run` then kills."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = number
+
+
+@contextmanager
+def _ending_children() -> Iterator[None]:
+    """Turn the signals that would end this process into `_EndedError`, unless others handle them."""
+
+    def end(number: int, _: object) -> None:
+        raise _EndedError(number)
+
+    mine = threading.current_thread() is threading.main_thread()
+    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])] if mine else []
+    before = {number: signal.signal(number, end) for number in numbers if signal.getsignal(number) == signal.SIG_DFL}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -99,6 +99,7 @@ class RunRequest:
     ray_gpus: float = 0.0
     ray_logs: bool = False
     no_overview: bool = False
+    no_wait: bool = False
     reports: Spec = "reports"
     history: Spec | None = None
     mlflow: str | None = None

@@ -127,6 +127,13 @@ REPORT_SETTINGS = (
         metavar="DIR",
     ),
     Setting(
+        "no-wait",
+        "End with 4 if another run writes to the folder of reports (default: wait for it to end).",
+        "report",
+        default=False,
+        flag=True,
+    ),
+    Setting(
         "history",
         "The file in which the run leaves a line, and whose last runs the report draws; none for no such file "
         f"(default: {HISTORY_FILE} in the folder of reports; in CI none).",

@@ -1,0 +1,185 @@
+"""Two runs never mix in one folder of reports, and no process of a run lives on without the one that started it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from zoo import Zoo
+
+from harness.base.folder_lock import FolderBusyError, held
+from harness.report.files import UNFINISHED
+
+SECONDS = 120
+"""After which a process is held to hang."""
+SLOW = """
+import pathlib
+import time
+
+def test_slow(candidate):
+    pathlib.Path("started").touch()
+    time.sleep(600)
+"""
+
+
+def started(folder, *arguments, command=("-m", "harness", "gate")):
+    return subprocess.Popen(
+        [sys.executable, *command, "stress_tests", "--stress-data", "npz:zoo.npz", "-p", "no:html", *arguments],
+        cwd=folder,
+        env={**os.environ, "XDG_CACHE_HOME": str(folder / "cache")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(condition):
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def processes_in(folder):
+    """Return the ids of the processes that work in a folder."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.readlink(f"/proc/{name}/cwd") == str(folder):
+                found.append(int(name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture
+def slow(tmp_path):
+    """Return a repository with a test that takes ten minutes."""
+    zoo = Zoo(tmp_path)
+    (zoo.tests / "test_slow.py").write_text(SLOW)
+    return zoo
+
+
+def test_a_folder_is_held_once_and_by_those_that_the_holder_starts(tmp_path):
+    code = "import sys, pathlib; from harness.base.folder_lock import held\nwith held(pathlib.Path(sys.argv[1])): pass"
+
+    def other(**how):
+        return subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, capture_output=True, **how)
+
+    environment = {name: value for name, value in os.environ.items() if name != "STRESS_FOLDERS_HELD"}
+    with held(tmp_path), held(tmp_path):
+        assert b"FolderBusyError" in other(env=environment).stderr
+        assert other().returncode == 0
+    assert other(env=environment).returncode == 0
+    assert "STRESS_FOLDERS_HELD" not in os.environ
+    with held(tmp_path / "nowhere"):
+        pass
+
+
+def test_a_copy_does_not_keep_the_hold_of_the_process_that_died(tmp_path):
+    code = (
+        "import os, pathlib, sys, time; from harness.base.folder_lock import held\n"
+        "hold = held(pathlib.Path(sys.argv[1])); hold.__enter__()\n"
+        "if os.fork() == 0: time.sleep(30)\n"
+        "print('held', flush=True); time.sleep(30)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(FolderBusyError), held(tmp_path):
+            pass
+        process.kill()
+        process.wait()
+        try:
+            with held(tmp_path):
+                pass
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_run_whose_folder_is_held_ends_with_4_and_leaves_it(zoo):
+    """The holder is another process: nothing of its run changes."""
+    folder = zoo.root / "reports"
+    folder.mkdir()
+    marker = "A run of the gate has begun, and has not come to a verdict.\nrun: other\nprocess: 7\ncandidate: x.pth\n"
+    (folder / UNFINISHED).write_text(marker)
+    (folder / "stress.md").write_text("## Model quality gate\n")
+    code = (
+        "import sys, pathlib, time; from harness.base.folder_lock import held\n"
+        "with held(pathlib.Path(sys.argv[1])): print(1, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
+        run = zoo.run("--stress-no-wait")
+        assert run.ret == 4
+        run.stderr.fnmatch_lines(["*another run of the gate writes there: process 7, since unknown, of x.pth; wait*"])
+        assert zoo.run("--stress-plan").ret == 0
+        assert (folder / UNFINISHED).read_text() == marker
+        assert sorted(path.name for path in folder.iterdir()) == ["stress.md", UNFINISHED]
+        holder.kill()
+    assert zoo.run("--stress-no-wait").ret == 0
+
+
+def test_a_run_whose_folder_was_taken_writes_no_verdict(zoo, monkeypatch):
+    """Another run has begun there, on a file system without locks."""
+    import harness.plugin.hooks as hooks
+
+    finish = hooks.GateRun.finish
+
+    def taken(run):
+        (zoo.root / "reports" / UNFINISHED).write_text("A run of the gate\nrun: other\n")
+        return finish(run)
+
+    monkeypatch.setattr(hooks.GateRun, "finish", taken)
+    assert zoo.run().ret == 4
+    assert [path.name for path in (zoo.root / "reports").glob("stress*")] == [UNFINISHED]
+    assert "run: other" in (zoo.root / "reports" / UNFINISHED).read_text()
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "workers"])
+def test_a_killed_gate_leaves_no_process_and_no_verdict(slow, workers):
+    gate = started(slow.root, *workers)
+    wait_for((slow.root / "started").exists)
+    assert len(processes_in(slow.root)) >= 2
+    gate.kill()
+    gate.communicate()
+    wait_for(lambda: not processes_in(slow.root))
+    assert not (slow.root / "reports/stress.json").exists()
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_gate_that_is_told_to_end_says_so_in_its_reports(slow, number):
+    gate = started(slow.root)
+    wait_for((slow.root / "started").exists)
+    gate.send_signal(number)
+    gate.communicate(timeout=SECONDS)
+    assert gate.returncode == 4
+    assert processes_in(slow.root) == []
+    assert json.loads((slow.root / "reports/stress.json").read_text())["verdict"] == "error"
+    assert not (slow.root / "reports" / UNFINISHED).exists()
+
+
+@pytest.mark.processes
+def test_a_second_run_waits_and_says_for_whom(slow):
+    first = started(slow.root)
+    wait_for((slow.root / "started").exists)
+    second = started(slow.root, "--deselect", "stress_tests/test_slow.py::test_slow", "--candidate=other.safetensors")
+    for line in second.stdout:
+        if "another run" in line:
+            break
+    assert "waiting for it to end" in line
+    third = started(slow.root, "--stress-no-wait", command=("-m", "pytest"))
+    assert third.communicate(timeout=SECONDS)[0].count("another run of the gate writes there") >= 1
+    assert third.returncode == 4
+    assert (slow.root / "reports" / UNFINISHED).exists()
+    first.kill()
+    first.communicate()
+    said = second.communicate(timeout=SECONDS)[0]
+    assert second.returncode == 4
+    assert "other.safetensors" in said
+    assert json.loads((slow.root / "reports/stress.json").read_text())["verdict"] == "error"
