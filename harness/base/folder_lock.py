@@ -6,6 +6,7 @@ The folder itself is locked, so no other file appears. Processes that the holder
 from __future__ import annotations
 
 import os
+import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 _VARIABLE = "STRESS_FOLDERS_HELD"
 """The environment variable that tells processes which folders those that started them hold."""
 _PAUSE = 0.2
-_held: dict[str, int] = {}
-"""The descriptor of each folder that this process holds."""
+_held: dict[str, tuple[int, int]] = {}
+"""The descriptor of each folder that this process holds, and the thread that does."""
 
 
 class FolderBusyError(Exception):
@@ -50,7 +51,9 @@ def _take(folder: Path) -> str | None:
     """Return the name under which this process holds the folder from now on, empty if it need not; None if busy."""
     name = os.path.realpath(folder)
     inherited = os.environ.get(_VARIABLE, "").split(os.pathsep)
-    if name in _held or name in inherited:
+    if name in _held:
+        return "" if _held[name][1] == threading.get_ident() else None
+    if name in inherited:
         return ""
     try:
         import fcntl
@@ -66,13 +69,13 @@ def _take(folder: Path) -> str | None:
     except OSError:  # A file system without locks.
         os.close(descriptor)
         return ""
-    _held[name] = descriptor
+    _held[name] = descriptor, threading.get_ident()
     os.environ[_VARIABLE] = os.pathsep.join(filter(None, (*inherited, name)))
     return name
 
 
 def _release(name: str) -> None:
-    os.close(_held.pop(name))
+    os.close(_held.pop(name)[0])
     rest = [each for each in os.environ.get(_VARIABLE, "").split(os.pathsep) if each not in {name, ""}]
     os.environ[_VARIABLE] = os.pathsep.join(rest)
     if not rest:
@@ -81,7 +84,7 @@ def _release(name: str) -> None:
 
 def _forget_in_copy() -> None:
     """Close the descriptors in a copy of this process, which else would keep the lock beyond the holder's death."""
-    for descriptor in _held.values():
+    for descriptor, _ in _held.values():
         os.close(descriptor)
     _held.clear()
 

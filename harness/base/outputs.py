@@ -42,12 +42,11 @@ class Kind:
 
 
 PAGE = Kind("a page of the harness", rb'(?i)\s*<!doctype html>.*?(?:class="stress"|content="stress-harness")')
-REPORT_PAGE = Kind(
-    "the page of a gate run",
-    rb'(?i)\s*<!doctype html>.*?(?:class="stress"|content="stress-harness"|id="head-title"|<title>Model quality gate)',
-)
-REPORT_JSON = Kind("the stress.json of a gate run", rb'\s*\{(?=.*?"schema"\s*:)(?=.*?"verdict"\s*:)')
-REPORT_MARKDOWN = Kind("the summary of a gate run", rb"(?:<!--[^>]*-->\s*)?#+ [^\n]*Model quality gate")
+_VERDICT = rb'(?i)[^\0]*?(?:pass|fail|partial|error|verdict|quality gate|id="head-title")'
+"""A text that could be taken for the verdict of a run; one of an earlier run must not stay."""
+REPORT_PAGE = Kind("the page of a gate run", _VERDICT)
+REPORT_JSON = Kind("the record of a gate run", _VERDICT)
+REPORT_MARKDOWN = Kind("the summary of a gate run", _VERDICT)
 MARKER = Kind("the marker of a gate run", rb"A run of the gate")
 HISTORY = Kind("a run history", rb'(?:[^\0]*\n)?\s*(?:\{[^\n]*"candidate"\s*:|<{7}|>{7})')
 PICTURE = Kind("a picture of the harness", re.escape(_PNG) + rb".{25,70}" + re.escape(_MARK))

@@ -44,10 +44,10 @@ end_with_parent(parent)
 if core >= 0 and hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {core})
 import pytest
-sys.argv[0] = "pytest"
+sys.argv.pop(0)
 sys.exit(pytest.main(sys.argv[1:]))
 """
-"""The code of a run's process: the id of the process that starts it, the core or -1, and pytest's arguments."""
+"""The code of a run's process: the id of the process that starts it, the core or -1, and pytest's command line."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def execute(
     request = request if request.run_id else replace(request, run_id=new_run_id())
     arguments = command_line(request)
     on_core = -1 if core is None else core
-    command = [sys.executable, "-c", _CHILD, str(os.getpid()), str(on_core), *arguments]
+    command = [sys.executable, "-c", _CHILD, str(os.getpid()), str(on_core), "pytest", *arguments]
     reports = request.root / (value_in(arguments, "reports") or request.reports)
     with tempfile.TemporaryDirectory() as folder:
         path = hand_over(request, Path(folder, "request.json"))

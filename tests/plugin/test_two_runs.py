@@ -125,7 +125,7 @@ def test_a_run_whose_folder_is_held_ends_with_4_and_leaves_it(zoo):
 
 def test_a_run_whose_folder_was_taken_writes_no_verdict(zoo, monkeypatch):
     """Another run has begun there, on a file system without locks."""
-    import harness.plugin.hooks as hooks
+    from harness.plugin import hooks
 
     finish = hooks.GateRun.finish
 

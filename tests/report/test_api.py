@@ -144,7 +144,7 @@ def test_a_report_of_a_run_that_crashes_at_its_end_says_so(tmp_path, monkeypatch
 
 
 def _reports_that_pass(folder):
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for name in ("stress.html", "stress.md"):
         (folder / name).write_text("PASS")
     (folder / "stress.json").write_text('{"verdict": "pass"}')

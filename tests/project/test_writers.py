@@ -1,0 +1,102 @@
+"""Files are opened for writing in `base.outputs` and `base.files` alone, and elsewhere for a reason that is given here."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+HOUSE = Path(__file__).parents[2] / "harness"
+WRITERS = frozenset(
+    {"write_text", "write_bytes", "savefig", "savez", "savez_compressed", "unlink", "replace_file", "rename", "rmtree"}
+    | {
+        "copyfile",
+        "copytree",
+        "copy2",
+        "move",
+        "truncate",
+        "symlink_to",
+        "hardlink_to",
+        "touch",
+        "imwrite",
+        "remove_file",
+    }
+    | {"write_atomically", "write_all_or_none", "append_line", "NamedTemporaryFile", "mkstemp", "save_file", "tofile"}
+)
+REASONS = {
+    "base/arrays.py": "a cache in the user's folder",
+    "base/cache.py": "a cache in the user's folder",
+    "base/files.py": "the functions by which outputs and caches are written",
+    "base/outputs.py": "outputs",
+    "calibration/calibrate.py": "a temporary file, which is read again",
+    "calibration/first_gate.py": "files of a new gate, which are not there, or those that it has just read",
+    "calibration/measure.py": "a cache in the user's folder",
+    "calibration/panel_predictions.py": "a cache in the user's folder",
+    "calibration/retrain.py": "its own unfinished checkpoint",
+    "calibration/samples.py": "a temporary folder",
+    "calibration/shipped_tests.py": "tests that nobody has edited, by their hashes",
+    "checks/golden.py": "the golden set that it has just read",
+    "data/fashion_mnist.py": "files of the data set that are missing or damaged",
+    "measures/panel/collection.py": "a temporary folder",
+    "report/files.py": "a temporary file, which shows that the folder can be written",
+    "report/figures.py": "a figure in memory",
+    "report/illustrations.py": "a figure in memory",
+    "run/execute.py": "what passes between two processes, in a temporary folder",
+    "run/export/shards.py": "files of an export, in a folder that was empty or its own",
+    "run/export/write.py": "files of an export, in a folder that was empty or its own",
+}
+
+
+def writes(text: str) -> list[str]:
+    """Return the calls of code that may write, make or remove a file."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Call):
+            continue
+        function = node.func
+        name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+        given = [*node.args, *(word.value for word in node.keywords if word.arg == "mode")]
+        mode = any(
+            isinstance(each, ast.Constant)
+            and isinstance(each.value, str)
+            and 0 < len(each.value) < 4
+            and set(each.value) & set("wax+")
+            and set(each.value) <= set("rwaxbt+")
+            for each in given
+        )
+        flags = any(
+            isinstance(each, ast.Attribute) and each.attr in {"O_CREAT", "O_WRONLY", "O_RDWR"}
+            for each in ast.walk(node)
+        )
+        if name in WRITERS or (name in {"open", "fdopen"} and (mode or flags)):
+            found.append(name)
+    return found
+
+
+def test_files_are_written_where_a_reason_is_given():
+    found = {path.relative_to(HOUSE).as_posix() for path in HOUSE.rglob("*.py") if writes(path.read_text("utf-8"))}
+    assert sorted(found - REASONS.keys()) == [], "write by harness.base.outputs.Output, or give the reason here"
+    assert sorted(REASONS.keys() - found) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "open(path, 'w')",
+        "path.open(mode='ab')",
+        "os.open(path, os.O_WRONLY)",
+        "figure.savefig(path)",
+        "np.savez(path)",
+        "shutil.copyfile(a, b)",
+        "path.unlink()",
+        "write_atomically(path, content)",
+    ],
+)
+def test_a_writer_is_found(code):
+    assert writes(code)
+
+
+@pytest.mark.parametrize(
+    "code", ["open(path)", "path.open('rb')", "os.open(path, os.O_RDONLY)", "text.replace('a', 'b')"]
+)
+def test_a_reader_is_none(code):
+    assert not writes(code)
