@@ -43,7 +43,7 @@ class Kind:
 
 PAGE = Kind("a page of the harness", rb'(?i)\s*<!doctype html>.*?(?:class="stress"|content="stress-harness")')
 _VERDICT = rb'(?i)[^\0]*?(?:pass|fail|partial|error|verdict|quality gate|id="head-title")'
-"""A text that could be taken for the verdict of a run; one of an earlier run must not stay."""
+"""A text that could pass as the verdict of a run; one of an earlier run must not stay."""
 REPORT_PAGE = Kind("the page of a gate run", _VERDICT)
 REPORT_JSON = Kind("the record of a gate run", _VERDICT)
 REPORT_MARKDOWN = Kind("the summary of a gate run", _VERDICT)

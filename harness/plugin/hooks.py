@@ -41,7 +41,7 @@ _HANDLED = pytest.StashKey[BaseException | None]()
 _HOLD = pytest.StashKey[ExitStack]()
 """The hold of this run on the folder of its reports."""
 _LATER = pytest.StashKey[bool]()
-"""Whether the hold ends with `pytest_cmdline_main`."""
+"""True where the hold ends with `pytest_cmdline_main`."""
 _PARENT = "stress_parent"
 """The name under which the id of the controller's process travels to the workers."""
 _REPORT_STACK = (

@@ -10,15 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-<<<<<<< HEAD
-from harness.base.errors import InputError, writable
-from harness.base.outputs import MARKER, REPORT_JSON, REPORT_MARKDOWN, REPORT_PAGE, Kind, Output
-=======
 from harness.base.errors import InputError, printable, writable
 from harness.base.files import read_regular
 from harness.base.folder_lock import FolderBusyError, held
-from harness.base.outputs import MARKER, REPORT_JSON, REPORT_MARKDOWN, REPORT_PAGE, Output
->>>>>>> c1e1873 (Two runs never mix in one folder of reports, and no process of a run lives on without the one that started it)
+from harness.base.outputs import MARKER, REPORT_JSON, REPORT_MARKDOWN, REPORT_PAGE, Kind, Output
 from harness.base.settings import value_behind
 from harness.report.agreement import page_says, run_in
 from harness.report.refusal import Refusal, bare_page
@@ -42,23 +37,15 @@ def report_file(folder: Path, name: str) -> Output:
     return Output(folder / name, _KINDS[name], within=folder)
 
 
-<<<<<<< HEAD
 def forget(folder: Path, *, begun: bool = False) -> None:
-    """Remove the reports of an earlier run, where there are any and they can be removed.
+    """Remove the reports of an earlier run, where there are any and they can be removed; not those of one that runs.
 
     In the folder of a run that has `begun`, which had none left, whatever has these names now.
     """
-    for name in REPORTS:
-        with suppress(OSError, InputError):
-            (Output(folder / name, _WHATEVER, within=folder) if begun else report_file(folder, name)).remove()
-=======
-def forget(folder: Path) -> None:
-    """Remove the reports of an earlier run, where there are any and they can be removed; not those of one that runs."""
     with suppress(FolderBusyError), held(folder):
         for name in REPORTS:
             with suppress(OSError, InputError):
-                report_file(folder, name).remove()
->>>>>>> c1e1873 (Two runs never mix in one folder of reports, and no process of a run lives on without the one that started it)
+                (Output(folder / name, _WHATEVER, within=folder) if begun else report_file(folder, name)).remove()
 
 
 def marker_of(folder: Path) -> dict[str, str]:
@@ -120,7 +107,7 @@ def begin(folder: Path, *, marked: bool, run: str = "", candidate: str = "") -> 
         if marked:
             said = {"run": run, "process": os.getpid(), "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"}
             lines = [f"{name}: {printable(value)}" for name, value in {**said, "candidate": candidate}.items()]
-            text = "\n".join(["A run of the gate has begun, and has not come to a verdict.", *lines, ""])
+            text = "\n".join(["A run of the gate has begun, and has no verdict yet.", *lines, ""])
             report_file(folder, UNFINISHED).write(writable(text).encode())
         answer(reports=folder)
     except OSError as error:
@@ -166,13 +153,7 @@ def _bare_page_of(outcome: Outcome, folder: Path) -> str:
     )
 
 
-<<<<<<< HEAD
 def write_refusal(refusal: Refusal, folder: Path, *, begun: bool = False) -> None:
-    """Write all three reports of a run without a verdict; one that cannot be written is not left as it was."""
-    forget(folder, begun=begun)  # On a full disk, what stands there now takes the room of what is to be said.
-    with suppress(Exception):  # Without memory there is no report at all, and none that says `pass`.
-=======
-def write_refusal(refusal: Refusal, folder: Path) -> None:
     """Write all three reports of a run without a verdict; one that cannot be written is not left as it was.
 
     Another run that has the folder keeps its reports.
@@ -181,8 +162,7 @@ def write_refusal(refusal: Refusal, folder: Path) -> None:
         return
     # Without memory there is no report at all, and none that says `pass`.
     with suppress(Exception, FolderBusyError), held(folder):
-        forget(folder)  # On a full disk, what stands there now takes the room of what is to be said.
->>>>>>> c1e1873 (Two runs never mix in one folder of reports, and no process of a run lives on without the one that started it)
+        forget(folder, begun=begun)  # On a full disk, what stands there now takes the room of new reports.
         for name, content in refusal.contents().items():
             with suppress(OSError, InputError):
                 report_file(folder, name).write(content)

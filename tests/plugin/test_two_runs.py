@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from zoo import Zoo
@@ -46,10 +47,10 @@ def wait_for(condition):
 def processes_in(folder):
     """Return the ids of the processes that work in a folder."""
     found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
+    for place in Path("/proc").glob("[0-9]*"):
         try:
-            if os.readlink(f"/proc/{name}/cwd") == str(folder):
-                found.append(int(name))
+            if (place / "cwd").readlink() == folder:
+                found.append(int(place.name))
         except OSError:
             continue
     return found

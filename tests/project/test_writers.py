@@ -1,4 +1,4 @@
-"""Files are opened for writing in `base.outputs` and `base.files` alone, and elsewhere for a reason that is given here."""
+"""Files are written by `base.outputs`, and elsewhere for a reason that stands here."""
 
 import ast
 from pathlib import Path
@@ -23,6 +23,7 @@ WRITERS = frozenset(
     | {"write_atomically", "write_all_or_none", "append_line", "NamedTemporaryFile", "mkstemp", "save_file", "tofile"}
 )
 REASONS = {
+    "base/answers.py": "answers in the user's folder",
     "base/arrays.py": "a cache in the user's folder",
     "base/cache.py": "a cache in the user's folder",
     "base/files.py": "the functions by which outputs and caches are written",
@@ -35,13 +36,17 @@ REASONS = {
     "calibration/samples.py": "a temporary folder",
     "calibration/shipped_tests.py": "tests that nobody has edited, by their hashes",
     "checks/golden.py": "the golden set that it has just read",
+    "cli/options.py": "text of the help, which click collects",
     "data/fashion_mnist.py": "files of the data set that are missing or damaged",
+    "inference/predictors/child.py": "standard output, and what the system asks of a process",
     "measures/panel/collection.py": "a temporary folder",
+    "plugin/printing.py": "standard output where it was closed",
     "report/files.py": "a temporary file, which shows that the folder can be written",
     "report/figures.py": "a figure in memory",
     "report/illustrations.py": "a figure in memory",
     "run/execute.py": "what passes between two processes, in a temporary folder",
     "run/export/shards.py": "files of an export, in a folder that was empty or its own",
+    "run/history.py": "a line of an output",
     "run/export/write.py": "files of an export, in a folder that was empty or its own",
 }
 
