@@ -44,6 +44,7 @@ REASONS = {
     "report/files.py": "a temporary file, which shows that the folder can be written",
     "report/figures.py": "a figure in memory",
     "report/illustrations.py": "a figure in memory",
+    "run/acceptance.py": "the incumbent and the checks file that it has just read",
     "run/execute.py": "what passes between two processes, in a temporary folder",
     "run/export/shards.py": "files of an export, in a folder that was empty or its own",
     "run/history.py": "a line of an output",
