@@ -31,3 +31,10 @@ def verdict(
 PASS, FAIL = verdict("pass", "good", value=0.9), verdict("fail", "bad")
 REPORTED, MISSING = verdict("informational", "shown"), verdict("not_applicable", "absent")
 BROKEN = verdict("error", "broken")
+
+OLD_REPORTS = {
+    "stress.html": "<!DOCTYPE html><title>Model quality gate</title>an earlier run: PASS",
+    "stress.json": '{"schema": 2, "verdict": "pass", "headline": "an earlier run: PASS"}',
+    "stress.md": "## Model quality gate: an earlier run: PASS",
+}
+"""Reports of an earlier run, by their names."""

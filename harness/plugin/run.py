@@ -332,8 +332,14 @@ class GateRun:
         if session.checks.data.sample is not None:
             with suppress(InputError):
                 default = read_checks(self.request.default_checks_path)
-        asked = {"profile": self.request.profile, "command": self.command, "run": self.run_id}
-        return outcome_of(self.reported, session, **asked, default=default)
+        return outcome_of(
+            self.reported,
+            session,
+            profile=self.request.profile,
+            command=self.command,
+            run=self.run_id,
+            default=default,
+        )
 
 
 def selected_checks(session: pytest.Session) -> list[Check]:

@@ -81,6 +81,7 @@ def _record(refusal: Refusal) -> str:
         "versions": versions(),
         "errors": list(refusal.reasons),
         "omissions": [],
+        "notices": [],
         "failed_tests": [],
         "self_checks": [],
         "checks": [],

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from outcomes import OLD_REPORTS
 from zoo import Zoo, asked_to_record
 
 pytestmark = pytest.mark.faults
@@ -40,7 +41,7 @@ def build():
 @pytest.fixture
 def shop(tmp_path):
     zoo = Zoo(tmp_path)
-    zoo.stale = dict.fromkeys(("stress.html", "stress.json", "stress.md"), "an earlier run: PASS")
+    zoo.stale = OLD_REPORTS
     (tmp_path / "reports").mkdir()
     for name, text in zoo.stale.items():
         (tmp_path / "reports" / name).write_text(text)

@@ -3,14 +3,15 @@
 import json
 
 import pytest
+from outcomes import OLD_REPORTS
 
 NAMES = ("stress.html", "stress.json", "stress.md")
 
 
 def leave_old_reports(folder):
     folder.mkdir(parents=True, exist_ok=True)
-    for name in NAMES:
-        (folder / name).write_text("an earlier run: PASS")
+    for name, text in OLD_REPORTS.items():
+        (folder / name).write_text(text)
 
 
 def expect_refusal(folder, said):
@@ -90,7 +91,7 @@ def test_a_wrong_option_of_other_tests_leaves_the_reports_alone(zoo, pytester, a
     (zoo.root / "tests").mkdir()
     leave_old_reports(zoo.root / "reports")
     assert pytester.runpytest_inprocess(*arguments, "--no-such-option").ret == 4
-    assert (zoo.root / "reports/stress.json").read_text() == "an earlier run: PASS"
+    assert (zoo.root / "reports/stress.json").read_text() == OLD_REPORTS["stress.json"]
 
 
 def test_help_judges_nothing(zoo):
