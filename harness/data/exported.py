@@ -18,22 +18,25 @@ FORMATS = {"npz": FLOAT32, "png": UINT8}
 """The types of the pixels of an export, by its format."""
 NAME = np.dtype("S64")
 """The type of an image's name: 64 hexadecimal digits."""
-_LONGEST = 10_000
+_LONGEST = 1_000_000
+_LISTS = ("asked", "families")
 
 
 @dataclass(frozen=True)
 class Export:
     """The scope of an export: data, checks, profile, and the images.
 
-    `data` and `asked` are hashes of the data set and of what its checks measure. `images` is the number of images,
-    `names` the hash of their sorted names. `measured` is the size of a sample of all data, 0 for none. `families` are
-    those that were exported, empty for all, and `samples` the images that a budget left to a family.
+    `data` is the hash of the data set, `asked` has the beginning of each check's definition, and `sizes` a hash of the
+    images that families have. `images` is the number of exported images, `names` the hash of their sorted names.
+    `measured` is the size of a sample of all data, 0 for none. `families` are those that were exported, empty for all,
+    and `samples` the images that a budget left to a family.
     """
 
     protocol: int
     pixels: str
     data: str
-    asked: str
+    asked: tuple[str, ...]
+    sizes: str
     profile: str = "default"
     measured: int = 0
     images: int = 0
@@ -43,7 +46,8 @@ class Export:
 
     def __str__(self) -> str:
         samples = ",".join(f"{family}:{size}" for family, size in sorted(self.samples.items()))
-        values = {**vars(self), "families": ",".join(self.families), "samples": samples}
+        joined = {name: ",".join(getattr(self, name)) for name in _LISTS}
+        values = {**vars(self), **joined, "samples": samples}
         return " ".join(f"{name}={value}" for name, value in values.items())
 
     @staticmethod
@@ -54,9 +58,9 @@ class Export:
                 raise ValueError
             values = dict(part.split("=", 1) for part in text.split(" "))
             numbers = {name: int(values.pop(name)) for name in ("protocol", "measured", "images")}
-            families = tuple(filter(None, values.pop("families").split(",")))
+            lists = {name: tuple(filter(None, values.pop(name).split(","))) for name in _LISTS}
             pairs = [part.rsplit(":", 1) for part in filter(None, values.pop("samples").split(","))]
-            found = Export(**values, **numbers, families=families, samples={name: int(size) for name, size in pairs})  # type: ignore[arg-type]
+            found = Export(**values, **numbers, **lists, samples={name: int(size) for name, size in pairs})  # type: ignore[arg-type]
         except (ValueError, TypeError, KeyError):
             raise InputError(
                 f"export is {printable(text[:60])!r}, expected the line `export` of the manifest.json of an export"

@@ -46,7 +46,9 @@ def export(run: GateRun, session: pytest.Session) -> None:
     )
     for name, error in failed.items():
         _say(f"{name}: its test failed without a model, so the export may lack images ({printable(repr(error))})")
-    scope = scope_of(stress.checks, pixels=order.pixels, profile=run.request.profile, measured=run.request.samples)
+    scope = scope_of(
+        stress.checks, checks, pixels=order.pixels, profile=run.request.profile, measured=run.request.samples
+    )
     scope = replace(scope, families=order.families, samples=samples)
     with Progress(total=len(questions), unit="image", desc=SAID.rstrip(": "), delay=2) as bar:
         done = write_export(

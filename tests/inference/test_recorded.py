@@ -37,7 +37,7 @@ def arrays(images, pixels):
     """Return the arrays of a file that answers an export."""
     names = names_of(as_stored(pixels, "float32"))
     scores = np.random.default_rng(0).dirichlet(np.ones(4), len(names)).astype(np.float32)
-    export = Export(1, "float32", images.sha256, "a" * 64).holding(names)
+    export = Export(1, "float32", images.sha256, ("a",), "s").holding(names)
     return {"export": np.array(str(export)), "image": names, "probabilities": scores}
 
 

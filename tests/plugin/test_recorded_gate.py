@@ -2,19 +2,17 @@
 
 import csv
 import io
-import json
 import zipfile
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from recorded_answers import answer, manifest, scores_of
 from zoo import CLASSES, ROWS, STRESS_TESTS, asked_to_record
 
 from harness.data import load_images
 from harness.data.exported import Export, names_of
-from harness.inference import Classifier
-from harness.networks.checkpoints import load_checkpoint
 from harness.run.export.request import ExportOrder
 
 TESTS = ("clean", "rotation", "confident_errors")
@@ -74,31 +72,6 @@ def export(zoo):
         return zoo.root / folder
 
     return run
-
-
-def scores_of(pixels, checkpoint):
-    """Return the logits of a checkpoint in float32, as a script of its own computes them."""
-    classifier = Classifier(load_checkpoint(checkpoint).model, workers=1)
-    pixels = torch.from_numpy(pixels)
-    backend = classifier.backend_for(classifier.model, screen=False)
-    return backend.exact_logits(
-        len(pixels), lambda at: pixels[torch.from_numpy(at)], classes=len(CLASSES), what="exported images"
-    )
-
-
-def answer(folder, checkpoint, path, **changed):
-    """Write a checkpoint's answers to an export as npz, in another order."""
-    shards = [np.load(shard) for shard in sorted(folder.glob("shard-*.npz"))]
-    names = np.concatenate([shard["image"] for shard in shards])
-    scores = scores_of(np.concatenate([shard["pixels"] for shard in shards]), checkpoint)
-    order = np.random.default_rng(0).permutation(len(names))
-    content = {"export": manifest(folder)["export"], "image": names[order], "logits": scores[order], **changed}
-    np.savez(path, **{name: value for name, value in content.items() if value is not None})
-    return f"predictions:{path}"
-
-
-def manifest(folder):
-    return json.loads((folder / "manifest.json").read_text())
 
 
 def answer_png(folder, checkpoint, path):
@@ -246,7 +219,9 @@ def test_answers_for_other_checks_are_inconclusive(zoo, export):
     zoo.bind(ROWS.replace("0.85", "0.8"))
     assert zoo.run("--candidate", spec).ret == 0  # A threshold is no part of what is asked.
     zoo.bind(ROWS.replace("degrees = 10", "degrees = 15"))
-    assert "answers an export for other checks than" in refused(zoo, spec)
+    error = refused(zoo, spec)
+    assert "answers an export for other checks: 1 of 4 checks of" in error
+    assert "are not among them, such as rotate-ccw-010; export again" in error
 
 
 def test_answers_for_other_data_are_inconclusive(zoo, export):

@@ -181,7 +181,9 @@ def test_a_test_that_fails_without_a_model_is_named(zoo, export):
 
 
 def test_the_line_of_an_export_is_read_again():
-    line = Export(1, "float32", "d", "a", families=("b", "c"), samples={"b": 3}).holding(np.array([b"x"], dtype="S64"))
+    line = Export(1, "float32", "d", ("a", "e"), "s", families=("b", "c"), samples={"b": 3}).holding(
+        np.array([b"x"], dtype="S64")
+    )
     assert Export.read(str(line)) == line
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from harness.base.errors import InputError
 from harness.inference.predictors.recorded import RecordedAnswers
 from harness.perturb import IDENTITY
-from harness.run.export.request import scope_of
+from harness.run.export.request import asked_by, scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,8 @@ def scope_of_recorded(
         if answers.export is None:
             _expect_clean(name, checks)
             continue
-        wanted = scope_of(checks, pixels=answers.export.pixels, profile=profile, measured=measured)
+        judged = [check for check in checks.checks if check.family in (answers.export.families or {check.family})]
+        wanted = scope_of(checks, judged, pixels=answers.export.pixels, profile=profile, measured=measured)
         _expect_scope(name, answers.export, wanted, checks)
         for other, export in found.items():
             if (export.families, export.samples) != (answers.export.families, answers.export.samples):
@@ -50,10 +51,14 @@ def _expect_scope(name: str, export: Export, wanted: Export, checks: ChecksFile)
             f"{name} answers an export of data with SHA-256 {export.data[:12]}…, the run has {wanted.data[:12]}…; "
             f"{AGAIN}"
         )
-    if export.asked != wanted.asked:
+    if unasked := set(wanted.asked) - set(export.asked):
+        new = [check.id for check in checks.checks if unasked.intersection(asked_by([check]))]
         raise InputError(
-            f"{name} answers an export for other checks than {checks.path} has now, or for other samples; {AGAIN}"
+            f"{name} answers an export for other checks: {len(new)} of {len(checks.checks)} checks of {checks.path} "
+            f"are not among them, such as {new[0]}; {AGAIN}"
         )
+    if export.sizes != wanted.sizes:
+        raise InputError(f"{name} answers an export for other samples than [data] of {checks.path} has; {AGAIN}")
     for setting, theirs, ours in (
         ("profile", export.profile, wanted.profile),
         ("samples", export.measured or None, wanted.measured or None),

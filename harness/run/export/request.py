@@ -12,7 +12,12 @@ from harness.data.exported import FORMATS, Export
 from harness.perturb.poses import PROTOCOL
 
 if TYPE_CHECKING:
-    from harness.checks import ChecksFile
+    from collections.abc import Sequence
+
+    from harness.checks import Check, ChecksFile
+
+_DIGITS = 12
+"""Digits of a definition that tell checks apart."""
 
 
 @record
@@ -40,16 +45,23 @@ class ExportOrder:
         return FORMATS[self.format]
 
 
-def hash_of_asked(checks: ChecksFile) -> str:
-    """Return a hash of all that the checks of a file measure, and on how many images; thresholds are no part of it."""
-    sizes = sorted(checks.data.samples.items())
-    definitions = sorted(check.definition for check in checks.written)
-    return hashlib.sha256(repr((definitions, checks.data.measured, sizes)).encode()).hexdigest()
+def asked_by(checks: Sequence[Check]) -> tuple[str, ...]:
+    """Return the beginning of the definition of each check; thresholds are no part of it."""
+    return tuple(sorted({check.definition[:_DIGITS] for check in checks}))
 
 
-def scope_of(checks: ChecksFile, *, pixels: str, profile: str, measured: int | None) -> Export:
-    """Return the scope of an export for these checks, without its images."""
-    return Export(PROTOCOL, pixels, checks.data.sha256, hash_of_asked(checks), profile, measured or 0)
+def scope_of(checks: ChecksFile, asked: Sequence[Check], *, pixels: str, profile: str, measured: int | None) -> Export:
+    """Return the scope of an export for these checks of a file, without its images."""
+    sizes = repr((checks.data.measured, sorted(checks.data.samples.items())))
+    return Export(
+        PROTOCOL,
+        pixels,
+        checks.data.sha256,
+        asked_by(asked),
+        hashlib.sha256(sizes.encode()).hexdigest()[:_DIGITS],
+        profile,
+        measured or 0,
+    )
 
 
 def expect_families(families: tuple[str, ...], known: set[str]) -> None:

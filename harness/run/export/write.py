@@ -173,7 +173,7 @@ def _manifest(
         "images": scope.images,
         "classes": list(data.classes),
         "data": {"name": data.name, "split": data.split, "sha256": checks.data.sha256, "n": checks.data.n},
-        "checks": {"path": str(checks.path), "sha256": checks.sha256, "asked": scope.asked},
+        "checks": {"path": str(checks.path), "sha256": checks.sha256},
         "families": list(scope.families),
         "samples": dict(scope.samples),
         "perturbations": [

@@ -1,0 +1,55 @@
+"""Three recorded reference models are a panel: the same values and thresholds as of the models themselves."""
+
+import re
+import subprocess
+
+import pytest
+from recorded_answers import answer
+from zoo import ROWS, Zoo, asked_to_record, hypothesis_as_it_starts, in_this_process
+
+from harness.calibration.panel import read_panel
+from harness.checks import read_checks
+from harness.cli import main
+from harness.run.export.request import ExportOrder
+
+
+@pytest.fixture
+def zoo(pytester, monkeypatch, tmp_path):
+    zoo = Zoo(pytester.path)
+    zoo.bind(re.sub("hand = .*", "", ROWS))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(subprocess, "run", in_this_process(pytester, []))
+    return zoo
+
+
+def calibrated(zoo, models):
+    """Return the panel and the checks file that these reference models give."""
+    assert main(["calibrate", "--checkpoints", *models, "--", "--stress-data", "npz:zoo.npz"]) == 0
+    checks = read_checks(zoo.checks)
+    return read_panel(zoo.root / "models/panel.json", checks), checks
+
+
+def test_recorded_reference_models_are_a_panel(zoo, pytester):
+    files = [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.1) for seed in range(1, 4)]
+    folder = zoo.root / "inputs"
+    with hypothesis_as_it_starts(), asked_to_record(None, export=ExportOrder(str(folder))):
+        pytester.runpytest_inprocess("--stress-data", "npz:zoo.npz", "stress_tests", "--stress-plan")
+    specs = [answer(folder, file, f"answers-{number}.npz") for number, file in enumerate(files)]
+    recorded, checks = calibrated(zoo, specs)
+    assert [model.path for model in recorded.models] == specs
+    (zoo.root / "models/panel.json").unlink()
+    zoo.bind(re.sub("hand = .*", "", ROWS))
+    asked, same = calibrated(zoo, [file.name for file in files])
+    assert [dict(model.values) for model in recorded.models] == [dict(model.values) for model in asked.models]
+    assert {check.id: check.panel for check in checks.checks} == {check.id: check.panel for check in same.checks}
+
+
+def test_answers_to_a_sample_make_no_threshold(zoo, pytester, capsys):
+    folder = zoo.root / "inputs"
+    with hypothesis_as_it_starts(), asked_to_record(None, export=ExportOrder(str(folder))):
+        pytester.runpytest_inprocess(
+            "--stress-data", "npz:zoo.npz", "stress_tests", "--stress-plan", "--stress-budget", "4s"
+        )
+    spec = answer(folder, zoo.root / "models/augmented.safetensors", "answers.npz")
+    assert main(["calibrate", "--checkpoints", spec, "--", "--stress-data", "npz:zoo.npz"]) == 2
+    assert "the answers are of an export with --budget, and thresholds need all images" in capsys.readouterr().err
