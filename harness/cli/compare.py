@@ -91,8 +91,8 @@ def _compare_two(checkpoints: tuple[Path | str, ...], output: Path, failures: Pa
     request = ComparisonRequest(candidate, next(iter(others), None), ModelSettings.of(values()))
     inputs = inputs_of_command(request.paths, request.model)
     page = Output(output, PAGE, inputs, within=REPORTS)
-    changes, others = table_kind("a table of changes", "kind,change,image"), inputs.and_more([output])
-    table = failures and Output(failures, changes, others, within=REPORTS)
+    changes = table_kind("a table of changes", "kind,change,image")
+    table = failures and Output(failures, changes, inputs.and_more([output]), within=REPORTS)
     page.expect_own()
     if table:
         table.expect_own()

@@ -140,7 +140,8 @@ def open_model(
             raise
         raise _named(error, role, path) from error
     if isinstance(checkpoint.model, PredictorNetwork):
-        backend, device = asking(provides, size=network.predictor.batch), "cpu"
+        # What it takes is no work of this machine's cores: calls at a time are the predictor's own affair.
+        backend, device, workers = asking(provides, size=network.predictor.batch), "cpu", 1
     twin = next((other for other in others if other.model_sha256 == checkpoint.model_sha256), None)
     try:
         if twin:

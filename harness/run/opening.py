@@ -164,7 +164,10 @@ def _expect_use(network: NetworkOptions, roles: Mapping[str, RoleModel]) -> None
     from harness.networks.declared import USERS
 
     answering = (*USERS, *KINDS)
-    declared = {"model-outputs": (network.outputs, answering), "normalisation": (network.normalisation, USERS)}
+    declared = {
+        "model-outputs": (network.outputs, answering),
+        "normalisation": (network.normalisation, (*USERS, "openvino")),
+    }
     kinds = {model.architecture for model in roles.values()}
     given = [name for name, (value, of) in declared.items() if value is not None and not kinds & {*of}]
     if given:

@@ -14,6 +14,7 @@ import torch
 
 from harness.base.errors import InputError, NotApplicableError, foreign_code
 from harness.inference.planning import Ledger, PlannedClassifier
+from harness.inference.predictors.network import PredictorNetwork
 from harness.measures.panel.predictions import PanelPredictions
 from harness.perturb import Pose
 from harness.run.budget import CHECKS, OVERVIEW, Costs, Plan, duration, in_cores, plan_from
@@ -213,8 +214,9 @@ def _map_seconds(session: StressSession, each: float, tried: int) -> float:
 
 
 def _clock(classifier: Classifier) -> float:
-    """Return the time of all cores, or, of an accelerator, which they wait for, that of the clock."""
-    return time.process_time() if classifier.device.type == "cpu" else time.perf_counter()
+    """Return the time of all cores; for an accelerator or a predictor, which they wait for, that of the clock."""
+    elsewhere = classifier.device.type != "cpu" or isinstance(classifier.plain, PredictorNetwork)
+    return time.perf_counter() if elsewhere else time.process_time()
 
 
 def _peak_bytes() -> int:
