@@ -269,7 +269,12 @@ class Check:
             )
         level = (1 - CONFIDENCE) / self.sharing
         outcome = outcome_of(measurement.quantity, tolerance, level=level)
-        statuses: dict[Outcome, Status] = {"equal": "pass", "different": "fail", "inconclusive": "inconclusive"}
+        statuses: dict[Outcome, Status] = {
+            "equal": "pass",
+            "different": "fail",
+            "inconclusive": "inconclusive",
+            "informational": "informational",
+        }
         said = outcome_in_words(
             measurement.quantity,
             tolerance,
@@ -278,7 +283,8 @@ class Check:
             level=level,
         )
         detail = "; ".join(filter(None, (measurement.detail, said)))
-        return self._verdict(statuses[outcome], replace(measurement, detail=detail), tolerance)
+        limit = None if outcome == "informational" else tolerance
+        return self._verdict(statuses[outcome], replace(measurement, detail=detail), limit)
 
     def _verdict(self, status: Status, measurement: Measurement, threshold: float | None) -> Verdict:
         return Verdict(

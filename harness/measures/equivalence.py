@@ -29,7 +29,8 @@ _LARGE = 1e-3
 _RESAMPLES = 4_999
 _FEW_VALUES = 64
 
-Outcome = Literal["equal", "different", "inconclusive"]
+Outcome = Literal["equal", "different", "inconclusive", "informational"]
+"""The answer of bounds to a tolerance. Groups that are all too small to prove it are informational."""
 
 
 class Quantity(Protocol):
@@ -273,6 +274,8 @@ def outcome_of(measured: Quantity, tolerance: float, *, level: float = 1 - CONFI
     """Return what bounds say of a tolerance; a difference is called one with an error of at most `level`."""
     if measured.limits(1 - level)[0] > tolerance:
         return "different"
+    if isinstance(measured, Worst) and not measured.proved:
+        return "informational"
     return "equal" if measured.limits(CONFIDENCE)[1] <= tolerance else "inconclusive"
 
 
@@ -289,10 +292,13 @@ def outcomes_of(checks: Sequence[tuple[Quantity, float]]) -> list[Outcome]:
 
 
 def overall(outcomes: Sequence[Outcome]) -> Outcome:
-    """Return what all checks say together: different if one does, equal if all are, else inconclusive."""
+    """Return what all checks say together: different if one does, equal if all others are, else inconclusive.
+
+    What is informational says nothing.
+    """
     if "different" in outcomes:
         return "different"
-    return "equal" if outcomes and set(outcomes) == {"equal"} else "inconclusive"
+    return "equal" if set(outcomes) - {"informational"} == {"equal"} else "inconclusive"
 
 
 def outcome_in_words(
@@ -300,8 +306,11 @@ def outcome_in_words(
 ) -> str:
     """Say what an outcome rests on, and how many more images would tell; `written` formats a value."""
     if outcome == "different":
-        least, sure = measured.limits(1 - level)[0], 1 - level
-        return f"different: at least {written(least)} ({sure:.4g} confidence), tolerance {written(tolerance)}"
+        lower, sure = measured.limits(1 - level)[0], 1 - level
+        return f"different: at least {written(lower)} ({sure:.4g} confidence), tolerance {written(tolerance)}"
+    if outcome == "informational":
+        least = least_images(tolerance)
+        return f"informational: {least:,} images of a group prove {written(tolerance)}, all have fewer"
     lower, upper = measured.limits(CONFIDENCE)
     if outcome == "equal":
         return f"equal: at most {written(upper)} (99% confidence), tolerance {written(tolerance)}"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup
 
-from harness.base.errors import NotApplicableError
 from harness.measures.changed_predictions import top_change
 from harness.measures.equivalence import images_needed
 from harness.report.figures import BAD, figure, styled
@@ -30,7 +29,12 @@ _SHOWN = 60
 _PAIRS = 10
 _MOST_CLASSES = 20
 """Classes up to which every pair has a cell."""
-_VERDICTS = {"equal": "Equal", "different": "Different", "inconclusive": "Cannot tell"}
+_VERDICTS = {
+    "equal": "Equal",
+    "different": "Different",
+    "inconclusive": "Cannot tell",
+    "informational": "Informational",
+}
 _KINDS = {"equal": "pass", "different": "fail", "inconclusive": "error"}
 
 
@@ -62,8 +66,8 @@ def _share(check: EqualityCheck) -> str:
     unit = check.measurement.unit
     value, held = unit.told_apart(check.measurement.value, check.tolerance)
     lower, upper = (_told(check, limit) for limit in check.limits)
-    limits = {"equal": f"at most {upper}", "different": "", "inconclusive": f"between {lower} and {upper}"}
-    said = limits[check.outcome]
+    limits = {"equal": f"at most {upper}", "inconclusive": f"between {lower} and {upper}"}
+    said = limits.get(check.outcome, "")
     return ", ".join(filter(None, (value, f"{said} with 99% confidence" if said else "", f"tolerance {held}")))
 
 
@@ -199,10 +203,9 @@ def _checks(done: Equality) -> Markup:
 def _confidences(done: Equality) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the confidence of original and artifact, both (N,); None where a model gives labels only."""
     artifact, original = done.predictions
-    try:
-        return original.confidence_as_answered, artifact.confidence_as_answered
-    except NotApplicableError:
+    if not (artifact.has_confidence and original.has_confidence):
         return None
+    return original.confidence_as_answered, artifact.confidence_as_answered
 
 
 def _changed_images(done: Equality) -> Markup:

@@ -204,3 +204,40 @@ def test_the_page_replaces_no_input(zoo, capsys):
     assert main(["equal", ORIGINAL, "--original", ORIGINAL, "--data", zoo.data, "--output", ORIGINAL]) == 4
     assert "is an input of this command" in capsys.readouterr().err
     assert (zoo.root / ORIGINAL).read_bytes() == before
+
+
+CODE = """
+import numpy as np
+
+MEANS = np.load("means.npz")["means"]
+
+class Labels:
+    outputs = "labels"
+    shift = 0
+
+    def predict(self, pixels):
+        flat = pixels.reshape(len(pixels), -1).astype(np.float32) + self.shift
+        return ((flat[:, None] - MEANS) ** 2).sum(axis=2).argmin(axis=1)
+
+class Dimmed(Labels):
+    shift = -60
+"""
+
+
+@pytest.fixture
+def callables(zoo):
+    images = images_of()
+    pixels = images.pixels.flatten(1).float().numpy()
+    means = np.stack([pixels[images.labels.numpy() == label].mean(axis=0) for label in range(4)])
+    np.savez(zoo.root / "means.npz", means=means)
+    (zoo.root / "served.py").write_text(CODE)
+    return zoo
+
+
+@pytest.mark.parametrize(("artifact", "status"), [("Labels", 0), ("Dimmed", 1)])
+def test_either_side_may_be_a_predictor_of_labels(callables, capsys, artifact, status):
+    line = ["equal", f"python:served:{artifact}", "--original", "python:served:Labels", "--data", callables.data]
+    assert main([*line, "--tolerance", "2%"]) == status, capsys.readouterr().err
+    page = (callables.root / "reports/equal.html").read_text()
+    assert "Classes and groups" in page
+    assert "Confidence of original" not in page

@@ -42,6 +42,25 @@ family = "equivalence"
 metric = "worst_class_predictions_changed"
 tolerance = 0.2
 """
+CONFIDENCE = """
+[[check]]
+id = "equivalence-confidence"
+family = "equivalence"
+metric = "confidence_moved"
+tolerance = 0.1
+"""
+SERVED = """
+import numpy as np
+
+MEANS = np.load("means.npz")["means"]
+
+class Labels:
+    outputs = "labels"
+
+    def predict(self, pixels):
+        flat = pixels.reshape(len(pixels), -1).astype(np.float32)
+        return ((flat[:, None] - MEANS) ** 2).sum(axis=2).argmin(axis=1)
+"""
 ORIGINAL = "--original=models/augmented.safetensors"
 
 pytestmark = pytest.mark.zoo(CLEAN, tests=("equivalence",))
@@ -219,3 +238,21 @@ def test_an_original_that_fails_its_own_checks_is_said_first(zoo):
 def test_workers_hand_on_what_differs(zoo):
     zoo.run(artifact(zoo, jitter=1.0), ORIGINAL, "-n", "2")
     assert "Differences from the original" in (zoo.root / "reports/stress.html").read_text()
+
+
+def test_a_worst_class_of_few_images_is_informational(zoo):
+    zoo.bind(CLEAN + WORST.replace("0.2", "0.01"))
+    assert zoo.run(artifact(zoo, jitter=1e-6), ORIGINAL).ret == 0
+    assert row(zoo, "equivalence-class")["status"] == "informational"
+    assert "459 images of a group prove 1.0%, all have fewer" in row(zoo, "equivalence-class")["detail"]
+
+
+def test_predictors_of_labels_are_held_to_each_other(zoo):
+    images = images_of()
+    pixels = images.pixels.flatten(1).float().numpy()
+    means = np.stack([pixels[images.labels.numpy() == label].mean(axis=0) for label in range(4)])
+    np.savez(zoo.root / "means.npz", means=means)
+    (zoo.root / "served.py").write_text(SERVED)
+    zoo.bind(CLEAN + CONFIDENCE)
+    assert zoo.run("--candidate=python:served:Labels", "--original=python:served:Labels").ret == 0
+    assert zoo.statuses["equivalence-confidence"] == "not_applicable"

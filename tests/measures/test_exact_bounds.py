@@ -187,5 +187,9 @@ def test_a_small_group_that_is_gone_differs_all_the_same():
     assert outcome_of(worst, 0.05) == "different"
 
 
-def test_groups_that_are_all_small_prove_nothing():
-    assert outcome_of(Worst({"bag": Proportion(0, 20)}, least=90), 0.05) == "inconclusive"
+def test_groups_that_are_all_small_are_informational():
+    small = Worst({"bag": Proportion(0, 20), "shoe": Proportion(2, 80)}, least=90)
+    assert outcome_of(small, 0.05) == "informational"
+    assert overall(["equal", "informational"]) == "equal"
+    assert overall(["informational"]) == "inconclusive"
+    assert outcome_of(Worst({"bag": Proportion(20, 20)}, least=90), 0.05) == "different"
