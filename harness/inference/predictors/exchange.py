@@ -19,7 +19,7 @@ from harness.inference.predictors.credentials import TOKEN
 from harness.inference.predictors.protocol import PredictorError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import AsyncIterator, Coroutine, Mapping
 
     import httpx
 
@@ -34,6 +34,7 @@ ATTEMPTS = 6
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 60.0
 """Seconds before the second attempt, doubled for each further one, and how long a server may ask to be left alone."""
 _CONNECT_S = 10.0
+_PART = 1 << 18
 _OK, _REDIRECTS = 200, range(300, 400)
 _ACCESS = f"; set {TOKEN}, or write an entry of netrc"
 _SMALLER = "; if it takes fewer images at a time, give their number by predictor-batch"
@@ -159,7 +160,11 @@ class Exchange:
         )
 
     async def _once(self, method: str, path: str, body: bytes, headers: Mapping[str, str], most_bytes: int) -> Reply:
-        request = self._client.build_request(method, f"{self.root}{path}", content=body or None, headers=dict(headers))
+        length = {"Content-Length": str(len(body))} if body else {}
+        content = _parts(body) if body else None
+        request = self._client.build_request(
+            method, f"{self.root}{path}", content=content, headers={**headers, **length}
+        )
         response = await self._client.send(request, stream=True)
         try:
             if (encoding := response.headers.get("content-encoding", "identity")) != "identity":
@@ -175,6 +180,12 @@ class Exchange:
             return Reply(response.status_code, dict(response.headers), body)
         finally:
             await response.aclose()
+
+
+async def _parts(body: bytes) -> AsyncIterator[bytes]:
+    """Give a body in parts: the event loop moves all that is left of one for each part that the system takes."""
+    for start in range(0, len(body), _PART):
+        yield body[start : start + _PART]
 
 
 def _reason(error: Exception) -> str:

@@ -67,7 +67,7 @@ class InputTensor:
         """Return pixels, (N, C, H, W) float32 in [0, 1], as this tensor; UINT8 has them rounded, 0 to 255."""
         if self.datatype == "UINT8":
             pixels = np.rint(np.clip(pixels, 0, 1) * 255)
-        values = pixels.astype(_INPUTS[self.datatype])
+        values = pixels.astype(_INPUTS[self.datatype], copy=False)
         match self.layout:
             case "NHWC":
                 values = values.transpose(0, 2, 3, 1)
@@ -228,8 +228,7 @@ def request_of(
     With `binary` the tensor follows the JSON as bytes, and the answer is asked for in this form, too.
     """
     tensor: dict[str, Any] = {"name": taken.name, "shape": list(values.shape), "datatype": taken.datatype}
-    content = values.tobytes() if binary else b""
-    tensor |= {"parameters": {"binary_data_size": len(content)}} if binary else {"data": values.ravel().tolist()}
+    tensor |= {"parameters": {"binary_data_size": values.nbytes}} if binary else {"data": values.ravel().tolist()}
     message: dict[str, Any] = {"id": number, "inputs": [tensor]}
     if output is not None:
         message["outputs"] = [{"name": output.name} | ({"parameters": {"binary_data": True}} if binary else {})]
@@ -238,7 +237,7 @@ def request_of(
     text = json.dumps(message, separators=(",", ":")).encode()
     if not binary:
         return text, {"Content-Type": "application/json"}
-    return text + content, {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(text))}
+    return b"".join((text, values.data)), {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(text))}
 
 
 def read_answer(

@@ -1,0 +1,132 @@
+"""A ResNet-18 at 224 px behind HTTP beside the same network in this process, by turns, in batches of 32.
+
+Run `python -m benchmarks.predictors` on an idle machine with the extras `http` and `bench`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import numpy as np
+import torch
+
+from benchmarks.pages import write_between
+from benchmarks.predictors.server import SIZE, answered, network
+from harness.base.files import write_atomically
+from harness.inference.predictors.http import open_http
+from harness.inference.workers import in_batches
+from harness.networks import NetworkOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results.json"
+BATCH, MOST = 32, 1.2
+"""Images at a time, and the largest ratio to the model's own time that is wanted with binary tensors."""
+
+
+@contextmanager
+def served(tensors: str) -> Iterator[str]:
+    """Give the URL of the network in another process, which takes `binary` tensors, or `json` alone."""
+    command = [sys.executable, "-m", "benchmarks.predictors.server", tensors]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v2/models/resnet18"
+        process.kill()
+
+
+def asked(url: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what predicts images with the served network, as a run does: batches side by side, and then confirmed."""
+    predictor = open_http(url, NetworkOptions(), None)
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        calls = predictor.provides.calls
+        parts = in_batches(lambda at: predictor.predict(images[at]), np.arange(len(images)), size=BATCH, workers=calls)
+        predictor.confirm()
+        return np.concatenate(parts)
+
+    return predict
+
+
+def own() -> Callable[[np.ndarray], np.ndarray]:
+    """Return what predicts images with the network in this process, on one thread."""
+    model = network().to(memory_format=torch.channels_last)
+    return lambda images: np.concatenate(
+        [answered(model, images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+    )
+
+
+def seconds(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return how long predictions take, and the predictions."""
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+    scores = predict(images)
+    return time.perf_counter() - started, scores
+
+
+def measured(*, images: int, rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of each way, by rounds; each round has images of its own, and the first one warms up."""
+    with served("binary") as binary, served("json") as text:
+        ways = {"own": own(), "binary": asked(binary), "json": asked(text)}
+        taken: dict[str, list[float]] = {name: [] for name in ways}
+        for number in range(rounds + 1):
+            pixels = np.random.default_rng(number).random((images, 3, SIZE, SIZE), dtype=np.float32)
+            found = {}
+            for name, predict in ways.items():
+                some = pixels[: max(BATCH, images // 4)] if name == "json" else pixels
+                took, found[name] = seconds(predict, some)
+                took *= len(pixels) / len(some)
+                print(f"{name}: {took / images * 1e3:.1f} ms an image", flush=True)
+                if number:
+                    taken[name].append(took)
+            np.testing.assert_array_equal(found["own"], found["binary"])
+            np.testing.assert_array_equal(found["own"][: len(found["json"])], found["json"])
+    return taken
+
+
+def table(facts: dict[str, Any]) -> str:
+    """Return the results as Markdown."""
+    rows = ["| way | ms an image | ratio |", "| --- | --- | --- |"]
+    names = {"own": "the network's own time", "binary": "HTTP, binary tensors", "json": "HTTP, JSON tensors"}
+    for name, words in names.items():
+        one = statistics.median(facts["seconds"][name]) / facts["images"] * 1e3
+        ratio = statistics.median(a / b for a, b in zip(facts["seconds"][name], facts["seconds"]["own"], strict=True))
+        rows.append(f"| {words} | {one:.1f} | {ratio:.2f} |")
+    where = f"{facts['cores']} cores, at a load of {facts['load']:.1f} when it began; {facts['versions']}"
+    what = f"A ResNet-18 on {facts['images']} images of {SIZE} px in batches of {BATCH}"
+    return f"Measured on {where}. {what}, medians of {facts['rounds']} rounds by turns:\n\n" + "\n".join(rows)
+
+
+def main() -> int:
+    """Measure, write the results, and return 1 where binary tensors cost more than wanted."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--dry", action="store_true", help="print, and write nothing")
+    options = parser.parse_args()
+    versions = f"torch {torch.__version__}, httpx {httpx.__version__}, Python {platform.python_version()}"
+    facts: dict[str, Any] = {"cores": os.cpu_count(), "load": os.getloadavg()[0], "versions": versions}
+    facts |= {"images": options.images, "rounds": options.rounds}
+    facts["seconds"] = measured(images=options.images, rounds=options.rounds)
+    print(table(facts))
+    if not options.dry:
+        write_atomically(RESULTS, f"{json.dumps(facts, indent=1)}\n".encode())
+        write_between(HERE / "README.md", "<!-- results -->", "<!-- end of results -->", table(facts))
+    taken = facts["seconds"]
+    return int(statistics.median(a / b for a, b in zip(taken["binary"], taken["own"], strict=True)) > MOST)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
