@@ -27,7 +27,7 @@ def failures_csv(tables: Sequence[FailureTable]) -> str:
     return csv_text(
         ("kind", "seen", "image", "true", "predicted", "confidence", *_probability_titles(classes)),
         (
-            (table.kind, table.seen, row.index, row.true, *_said(row), *_probabilities(row))
+            (table.kind, table.seen, row.index, row.true, *_said(row), *_probabilities(row, classes))
             for table in tables
             for row in table.rows
         ),
@@ -56,7 +56,7 @@ def changes_csv(changes: Sequence[FailureChanges]) -> str:
                     *_said(both.candidate),
                     *_said(both.other),
                 ),
-                *(*_probabilities(both.candidate), *_probabilities(both.other)),
+                *(*_probabilities(both.candidate, classes), *_probabilities(both.other, classes)),
             )
             for each in changes
             for change in ("new", "fixed", "shared")
@@ -135,11 +135,11 @@ def _said(answer: Answer) -> tuple[str, str]:
     return answer.predicted, "" if answer.confidence is None else f"{answer.confidence:.4f}"
 
 
-def _probabilities(answer: Answer) -> tuple[str, ...]:
-    told = answer.probabilities
-    if answer.named:
-        told = (told[answer.named.index(answer.true)],)
-    return tuple(f"{share:.4f}" for share in told)
+def _probabilities(answer: Answer, classes: Sequence[str]) -> tuple[str, ...]:
+    """Return the probabilities under the titles of `_probability_titles`; what is not known is left empty."""
+    shares = answer.shares(classes)
+    listed = classes if len(classes) <= LISTED else (answer.true,)
+    return tuple(f"{shares[name]:.4f}" if name in shares else "" for name in listed)
 
 
 def _probability_titles(classes: Sequence[str], prefix: str = "") -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Commands take predictors: a calibration by callables, and evaluate, compare, break and golden."""
 
+import csv
 import json
 import subprocess
 
@@ -56,6 +57,15 @@ OWN += "".join(
     for kind in ("Model", "Labels")
     for seed in range(3)
 )
+OWN += """
+class Top(Model):
+    outputs, top = "probabilities", 2
+
+    def predict(self, pixels):
+        scores = np.exp(super().predict(pixels) - 100)
+        shares = (scores + 1e-9) / (scores + 1e-9).sum(axis=1, keepdims=True)
+        return np.where(np.argsort(np.argsort(shares)) >= 2, shares, np.nan)
+"""
 
 
 @pytest.fixture
@@ -105,6 +115,18 @@ def test_a_command_takes_a_predictor(zoo, command, name, capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert "nan" not in printed.lower()
     assert printed
+
+
+@pytest.mark.parametrize(("name", "known"), [("Model0", 4), ("Top", 2), ("Labels0", 0)])
+def test_tables_of_failures_leave_empty_what_is_not_known(zoo, name, known, monkeypatch):
+    monkeypatch.chdir(zoo.root)
+    command = ["evaluate", f"python:own:{name}", "--failures", "--data", "npz:zoo.npz", "--output", "made"]
+    assert main(command) == 0
+    titles, *rows = csv.reader((zoo.root / "made/failures.csv").read_text().splitlines())
+    assert rows
+    assert {len(row) for row in rows} == {len(titles)}
+    assert {sum(cell != "" for cell in row[6:]) for row in rows} == {known}
+    assert {row[5] == "" for row in rows} == {known == 0}
 
 
 def test_accept_refuses_a_predictor_in_one_sentence(zoo, capsys):
