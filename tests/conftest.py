@@ -27,7 +27,7 @@ PIL.Image.init()
 HERE = Path(__file__).parent
 # Networks here are small, and a second thread waits for the first more than it helps, most of all beside other tests.
 torch.set_num_threads(1)
-ON_REQUEST = ("browser", "notebook", "docs", "faults", "wheel", "determinism", "cluster", "processes", "server")
+ON_REQUEST = ("browser", "notebook", "docs", "faults", "wheel", "determinism", "cluster", "processes", "server", "soak")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -1,0 +1,1 @@
+"""A soak test of the gate: random runs, held to one promise."""
