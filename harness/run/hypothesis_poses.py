@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harness.inference.search import expect_live
 from harness.perturb import Pose
 from harness.run.evidence import Evidence
 
@@ -32,6 +31,8 @@ def _inner(test: Callable[..., object]) -> Callable[..., object] | None:
 
 def expect_answers_to_draws(test: Callable[..., object], session: StressSession) -> None:
     """Raise `NotApplicableError` for a Hypothesis test of recorded answers: it draws poses that nobody recorded."""
+    from harness.inference.search import expect_live
+
     if is_hypothesis_test(test):
         for model in session.roles.values():
             expect_live(model.classifier)

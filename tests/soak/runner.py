@@ -107,7 +107,9 @@ def _start(scenario, folder: Path, log: Path, zygote: "Zygote", plugins: Path | 
     if not scenario.fresh and scenario.output != "closed":
         return zygote.fork(folder, arguments, environment, scenario.limits, output)
     module = ("pytest",) if scenario.launcher == "pytest" else ("harness", "gate")
-    limits = "".join(f"resource.setrlimit(resource.{name}, ({value}, {value}));" for name, value in scenario.limits.items())
+    limits = "".join(
+        f"resource.setrlimit(resource.{name}, ({value}, {value}));" for name, value in scenario.limits.items()
+    )
     closed = "os.close(1); os.close(2);" if scenario.output == "closed" else ""
     begin = f"import os, resource, sys; {limits} {closed} os.execv({sys.executable!r}, sys.argv[1:])"
     command = [sys.executable, "-S", "-c", begin, sys.executable, "-m", *module, *arguments]

@@ -92,7 +92,7 @@ class Scenario:
 
 def scenario(seed: int, *, modules: tuple[str, ...]) -> Scenario:
     """Draw the run of a seed; `modules` are third-party modules of which one may fail at import."""
-    draw = Random(seed)  # noqa: S311  Reproducible on purpose.
+    draw = Random(seed)
 
     def chance(share: float) -> bool:
         return draw.random() < share

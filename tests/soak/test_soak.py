@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from soak.oracle import violations
 from soak.runner import Zygote, make_template, run
 from soak.scenarios import PLUGINS, scenario
