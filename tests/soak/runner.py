@@ -1,5 +1,6 @@
 """One random run of the gate in a copy of the little repository, and what it left."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -199,10 +200,8 @@ class Forked:
 
 
 def _kill_group(pid: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def _link_reports(folder: Path) -> None:
