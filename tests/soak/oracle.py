@@ -23,18 +23,21 @@ def violations(scenario, ended) -> list[str]:
     found += [] if scenario.change in {"reports-gone", "reports-link"} else wrong
     if not reports.exists() and scenario.launcher == "pytest" and ended.status != PASS:
         return found  # pytest itself could not start, and had loaded no plugin.
+    return [*found, *_of_ended(scenario, ended, said)]
+
+
+def _of_ended(scenario, ended, said) -> list[str]:
+    """Return what is wrong with a run that nobody interrupted."""
     if ended.status not in _VERDICTS:
-        return [*found, f"exit status {ended.status}"]
+        return [f"exit status {ended.status}"]
+    verdict = None if said is None else said["verdict"]
     if asked_nothing(scenario):
-        judged = said is not None and said["verdict"] != "error"
-        return [*found, "it judged, and was asked not to"] if judged else found
-    if said is None:
-        return found if ended.status == INCONCLUSIVE else [*found, f"exit status {ended.status} without a verdict"]
-    if said["verdict"] not in _VERDICTS[ended.status]:
-        found.append(f"exit status {ended.status} with the verdict {said['verdict']}")
-    if ended.status == PASS:
-        found += _of_pass(scenario, ended, said)
-    return found
+        return [] if verdict in {None, "error"} else ["it judged, and was asked not to"]
+    if verdict is None:
+        return [] if ended.status == INCONCLUSIVE else [f"exit status {ended.status} without a verdict"]
+    if verdict not in _VERDICTS[ended.status]:
+        return [f"exit status {ended.status} with the verdict {verdict}"]
+    return _of_pass(scenario, ended, said) if ended.status == PASS else []
 
 
 def asked_nothing(scenario) -> bool:
