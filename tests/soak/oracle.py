@@ -71,7 +71,7 @@ def _of_pass(scenario, ended, said) -> list[str]:
 
 
 def _said(reports: Path) -> tuple[dict | None, list[str]]:
-    """Return `stress.json`, None where there is none, and how the reports contradict each other."""
+    """Return `stress.json`, None without one, and contradictions between the reports."""
     path = reports / "stress.json"
     if not path.exists():
         left = [name for name in ("stress.md", "stress.html") if (reports / name).exists()]

@@ -33,7 +33,7 @@ PLAIN_TEST = "def test_plain():\n    pass\n"
 
 @dataclass(frozen=True)
 class Ended:
-    """What a run left: its exit status, negative for a signal, None where it hung, its output, and its folder."""
+    """The end of a run: its exit status, negative for a signal, None where it hung, its output, and its folder."""
 
     status: int | None
     output: str

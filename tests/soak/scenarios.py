@@ -52,7 +52,7 @@ CHANGES = (
     *("candidate-bad", "candidate-gone", "checks-lenient", "checks-gone", "data-gone", "data-cut"),
     *("reports-gone", "reports-link", "tests-gone", "history-gone"),
 )
-"""What happens to files of the repository while a run works."""
+"""Changes to files of the repository while a run works."""
 OUTPUTS = ("/dev/full", "closed")
 
 
@@ -91,7 +91,7 @@ class Scenario:
 
 
 def scenario(seed: int, *, modules: tuple[str, ...]) -> Scenario:
-    """Draw the run of a seed; `modules` are third-party modules of which one may fail at import."""
+    """Draw the run of a seed; One of the third-party `modules` may fail at import."""
     draw = Random(seed)
 
     def chance(share: float) -> bool:
