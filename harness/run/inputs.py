@@ -6,7 +6,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.base.files import read_regular
 from harness.base.outputs import Inputs
@@ -83,7 +83,7 @@ def _of_project(checks: Path) -> Iterator[Path]:
         yield from (Path(path) for path in found if isinstance(path, str))
 
 
-def _read(path: Path) -> dict[str, object]:
+def _read(path: Path) -> dict[str, Any]:
     """Return the table in a file of TOML or JSON; empty where it cannot be read, which its own reader tells."""
     try:
         text = read_regular(path, max_bytes=_MAX_BYTES).decode()
