@@ -161,10 +161,8 @@ class Exchange:
 
     async def _once(self, method: str, path: str, body: bytes, headers: Mapping[str, str], most_bytes: int) -> Reply:
         length = {"Content-Length": str(len(body))} if body else {}
-        content = _parts(body) if body else None
-        request = self._client.build_request(
-            method, f"{self.root}{path}", content=content, headers={**headers, **length}
-        )
+        parts = _parts(body) if body else None
+        request = self._client.build_request(method, f"{self.root}{path}", content=parts, headers={**headers, **length})
         response = await self._client.send(request, stream=True)
         try:
             if (encoding := response.headers.get("content-encoding", "identity")) != "identity":
@@ -174,10 +172,9 @@ class Exchange:
                 content += part
                 if len(content) > most_bytes:
                     raise PredictorError(f"the server's answer is longer than {most_bytes} bytes, expected less")
-            body = bytes(content)
             if response.status_code != _OK:
-                body = self._credentials.hidden_in(body.decode("utf-8", "replace")).encode()
-            return Reply(response.status_code, dict(response.headers), body)
+                content = bytearray(self._credentials.hidden_in(content.decode("utf-8", "replace")).encode())
+            return Reply(response.status_code, dict(response.headers), bytes(content))
         finally:
             await response.aclose()
 
