@@ -256,3 +256,12 @@ def test_predictors_of_labels_are_held_to_each_other(zoo):
     zoo.bind(CLEAN + CONFIDENCE)
     assert zoo.run("--candidate=python:served:Labels", "--original=python:served:Labels").ret == 0
     assert zoo.statuses["equivalence-confidence"] == "not_applicable"
+
+
+@pytest.mark.zoo(tests=("clean", "equivalence"))
+def test_without_rows_and_original_the_family_is_no_check_of_the_run(zoo):
+    zoo.bind(CLEAN_ACCURACY.replace("0.99", "0.85"))
+    assert zoo.run().ret == 0
+    assert set(zoo.statuses) == {"clean", "class"}
+    zoo.run(ORIGINAL)
+    assert zoo.statuses["equivalence-predictions-changed"] == "informational"
