@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -42,6 +42,8 @@ class DataFingerprint:
     classes: Annotated[tuple[str, ...], Field(min_length=1)] = ()
     sample: int | None = None
     samples: dict[str, int] = field(default_factory=dict)
+    pixels: Literal["uint8"] | None = None
+    """`uint8` for models that see every image rounded to 8 bits, as PNG stores it; None for float32."""
     groups_sha256: str | None = None
     """Of the groups of images that rows of family `slice` are about, see `harness.data.groups`."""
 

@@ -26,10 +26,10 @@ _LISTS = ("asked", "families")
 class Export:
     """The scope of an export: data, checks, profile, and the images.
 
-    `data` is the hash of the data set. `asked` has the beginning of each check's definition, `sizes` is a hash of the
-    numbers of images that families have. `images` is the number of exported images, `names` the hash of their sorted
-    names. `measured` is the size of a sample of all data, 0 for none. `families` are those that were exported, empty
-    for all. `samples` are the images that a budget left to a family.
+    `data` is the hash of the data set. `asked` has the beginning of each check's definition. `sizes` is a hash of the
+    numbers of images that families have, and of the rounding of pixels. `images` is the number of exported images,
+    `names` the hash of their sorted names. `measured` is the size of a sample of all data, 0 for none. `families` are
+    those that were exported, empty for all. `samples` are the images that a budget left to a family.
     """
 
     protocol: int

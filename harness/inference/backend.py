@@ -82,7 +82,8 @@ class Perturbed:
     """M inputs of a model: image `at[i]` of `pixels`, under perturbation `which[i]`.
 
     `pixels` is (N, C, H, W) uint8, `at` (M,) int64, `which` (M,) int64, None for the first perturbation throughout. As
-    it says what the inputs are made of, and not only how, they can be made in another process.
+    it says what the inputs are made of, and not only how, they can be made in another process. Inputs may be `rounded`
+    to 8 bits.
     """
 
     pixels: Tensor
@@ -90,6 +91,7 @@ class Perturbed:
     device: torch.device
     perturbations: tuple[Perturbation, ...] = (IDENTITY,)
     which: np.ndarray | None = None
+    rounded: bool = False
 
     def __len__(self) -> int:
         return len(self.at)
@@ -101,6 +103,10 @@ class Perturbed:
 
     def __call__(self, numbers: np.ndarray) -> Tensor:
         """Return the inputs of these numbers, (K,) int64, as pixels (K, C, H, W) float32 in [0, 1] on the device."""
+        made = self._made(numbers)
+        return unit_range(made.clamp(0, 1).mul(255).round().to(torch.uint8)) if self.rounded else made
+
+    def _made(self, numbers: np.ndarray) -> Tensor:
         pixels = unit_range(moved(self.pixels[torch.from_numpy(self.at[numbers])], self.device))
         if self.which is None:
             return self.perturbations[0](pixels)

@@ -51,6 +51,9 @@ class Classifier:
     `provides` says what the answers are.
     """
 
+    rounded = False
+    """Rounds images to 8 bits before the model sees them; set before anything is asked."""
+
     def __init__(
         self,
         model: nn.Module,
@@ -98,6 +101,7 @@ class Classifier:
             backend=self._made_by,
             provides=self.provides,
         )
+        other.rounded = self.rounded
         if self._measured_on is not None:
             other.measure_precision_on(self._measured_on)
         return other
@@ -144,7 +148,7 @@ class Classifier:
         Runs fastest when equal poses stand together. Raises `ModelError` as `predict` does.
         """
         self.questions += 1
-        inputs = Perturbed(images.pixels, positions, self.device, tuple(poses), which)
+        inputs = Perturbed(images.pixels, positions, self.device, tuple(poses), which, rounded=self.rounded)
         what = f"{len(positions)} images in poses"
         logits = self._backend.logits(len(positions), inputs, classes=len(images.classes), what=what)
         return np.asarray(logits.argmax(axis=1))
@@ -243,6 +247,7 @@ class Classifier:
             what,
             perturbation,
             (PROTOCOL, computing_code()),
+            *(("rounded",) if self.rounded else ()),
         )
         return hashlib.sha256(repr((*decisive, self._backend.decides)).encode()).hexdigest()
 
@@ -275,7 +280,7 @@ class Classifier:
 
     def inputs(self, images: LabelledImages, perturbation: Perturbation = IDENTITY) -> Perturbed:
         """Return the images under the perturbation, as the model takes them."""
-        return Perturbed(images.pixels, np.arange(len(images)), self.device, (perturbation,))
+        return Perturbed(images.pixels, np.arange(len(images)), self.device, (perturbation,), rounded=self.rounded)
 
     def over_batches(self, task: BatchTask, inputs: Perturbed, *, size: int) -> np.ndarray:
         """Return what `task` makes of batches of inputs with the model as it was given, in their order."""

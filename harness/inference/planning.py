@@ -93,7 +93,7 @@ class PlannedClassifier(Classifier):
         self.device, self.workers, self._plain, self._model = of.device, of.workers, of.plain, of.model
         self.questions = 0
         self._screen, self._made_by, self._backend = of._screen, of._made_by, of._backend
-        self.provides = of.provides
+        self.provides, self.rounded = of.provides, of.rounded
         self._cache = of._cache if cached else None
         self._remembered: dict[Hashable, Any] = {}
 

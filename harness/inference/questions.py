@@ -42,7 +42,9 @@ class Question:
 class Questions:
     """All that tests ask a model about: images that differ in their pixels, each under some perturbations."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, rounded: bool = False) -> None:
+        """Images are `rounded` to 8 bits before a model sees them, or not."""
+        self.rounded = rounded
         self.asked: dict[Hashable, Question] = {}
         self.name = ""
         self._sets: list[LabelledImages] = []
@@ -95,8 +97,9 @@ class Questions:
         which, positions = zip(*(self._at[number] for number in numbers), strict=True)
         images = self._sets[which[0]]
         at = np.array(positions)
-        made = Perturbed(images.pixels, at, torch.device("cpu"), (question.perturbation,))(np.arange(len(at)))
-        return made.numpy(), images.positions.numpy()[at]
+        under = (question.perturbation,)
+        inputs = Perturbed(images.pixels, at, torch.device("cpu"), under, rounded=self.rounded)
+        return inputs(np.arange(len(at))).numpy(), images.positions.numpy()[at]
 
     def parts(self, numbers: np.ndarray) -> Iterator[np.ndarray]:
         """Yield the numbers, (N,) int64 in ascending order, set by set of images."""

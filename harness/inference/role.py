@@ -120,14 +120,15 @@ def open_model(
     backend: str | MakeBackend = "process",
     others: Iterable[RoleModel] = (),
     ordered: bool = True,
+    rounded: bool = False,
 ) -> RoleModel:
     """Load a model, check that it fits the images, and return it as the model of a role.
 
     The precision of its answers is measured on these images. A model without layers has one precision, so bfloat16
     does not screen for it. A predictor is asked from this process, whatever the backend. If one of `others` is the
-    same network, the two share what they remember. Raises `CheckpointRefused` for a file out of order, and
-    `InputError`, which names role and file, for a device or backend that there is not and for a model that does not
-    fit the images or fails on the first of them.
+    same network, the two share what they remember. Images may be `rounded` to 8 bits before it sees them. Raises
+    `CheckpointRefused` for a file out of order, and `InputError`, which names role and file, for a device or backend
+    that there is not and for a model that does not fit the images or fails on the first of them.
     """
     device = pick_device(device)
     network = (network or NetworkOptions()).after(images)
@@ -157,6 +158,7 @@ def open_model(
                 backend=backend,
                 provides=provides,
             )
+            classifier.rounded = rounded
             classifier.measure_precision_on(images)
         where = ""
         if not isinstance(checkpoint.model, PredictorNetwork):

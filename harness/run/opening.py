@@ -65,6 +65,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
             cache=cache,
             backend=cluster or "process",
             others=roles.values(),
+            rounded=checks.data.pixels is not None,
         )
         roles[role] = replace(model, layer=_layer(model, images, request.layer))
     _expect_declared(request, roles)

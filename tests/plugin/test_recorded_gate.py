@@ -124,6 +124,19 @@ def test_rounded_pixels_cost_no_more_than_the_rounding(zoo, export):
             assert recorded[name][1] == status
 
 
+@pytest.mark.zoo(SINGLE, tests=MORE)
+def test_a_checks_file_may_round_the_pixels_of_all_models(zoo, export):
+    """Then answers to PNG, to float32 pixels, and of the checkpoint itself have the same values."""
+    zoo.bind(SINGLE, sha256=f'{zoo.images.sha256}"\npixels = "uint8')
+    checkpoint, found = zoo.root / "models/augmented.safetensors", []
+    png = answer_png(export("png", format="png"), checkpoint, zoo.root / "answers.csv")
+    for spec in (checkpoint, png, answer(export(), checkpoint, zoo.root / "answers.npz")):
+        assert zoo.run("--candidate", str(spec)).ret == 0
+        found.append({name: value for name, (value, _) in values(zoo).items() if name != "unchanged"})
+    assert found[0] == found[2]
+    assert found[0] == pytest.approx(found[1], abs=1e-6)
+
+
 def test_a_worse_model_fails_by_its_recorded_answers(zoo, export):
     blind = zoo.save("blind.safetensors", blind=True)
     result = zoo.run("--candidate", answer(export(), blind, zoo.root / "answers.npz"))

@@ -35,7 +35,7 @@ def questions_of(
 
     `on_failure` is called with a check, and what its test raised: images that it asks for later are not known.
     """
-    questions = Questions()
+    questions = Questions(rounded=session.checks.data.pixels is not None)
     roles = {role: asked_model(role, session.checks.path, questions) for role in ROLES}
     panel = session.panel_predictions
     if panel is None:

@@ -52,7 +52,7 @@ def asked_by(checks: Sequence[Check]) -> tuple[str, ...]:
 
 def scope_of(checks: ChecksFile, asked: Sequence[Check], *, pixels: str, profile: str, measured: int | None) -> Export:
     """Return the scope of an export for these checks of a file, without its images."""
-    sizes = repr((checks.data.measured, sorted(checks.data.samples.items())))
+    sizes = repr((checks.data.measured, sorted(checks.data.samples.items()), checks.data.pixels))
     return Export(
         PROTOCOL,
         pixels,
