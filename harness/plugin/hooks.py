@@ -23,10 +23,10 @@ from harness.plugin.collector import Collector
 from harness.plugin.exit_status import Ending, TimeKeeper, refuse, settled, write_page_whole
 from harness.plugin.options import add_options, expect_own
 from harness.plugin.place import reports_named
-from harness.plugin.printing import drop_unprinted, keep_printing
+from harness.plugin.printing import drop_unprinted, keep_printing, keep_refusing
 from harness.plugin.progress import tell
 from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun, command_of, selected_checks
-from harness.plugin.sinks import expect_to_leave, with_history
+from harness.plugin.sinks import expect_others_keep, expect_to_leave, with_history
 from harness.report.files import alone_in, begin, forget, write_refusal
 from harness.report.refusal import Refusal, run_id_given
 from harness.run.opening import EXAMPLES
@@ -74,6 +74,8 @@ def _leave_reports(config: pytest.Config, process: int) -> None:
     """
     end_copy(process)
     run, error = config.stash.get(RUN, None), _raised(config)
+    if error and (run or reports_named(config)):
+        keep_refusing()
     reason = _reason(error) if error else "pytest ended the run before it came to a verdict, and said why"
     if run is None and error and (reports := reports_named(config)):
         write_refusal(Refusal([reason], command_of(config), run_id_given()), reports)
@@ -125,6 +127,14 @@ def _reason(error: BaseException) -> str:
     return printable(next((line for line in lines if ": error: " in line), lines[0]))
 
 
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Raise `UsageError` for `--debug FILE` where a file is that pytest did not write: it would be emptied next."""
+    named = getattr(early_config.known_args_namespace, "debug", None)
+    path = early_config.invocation_params.dir / named if isinstance(named, str) else None
+    if path is not None and path.is_file() and not path.read_bytes().startswith(b"versions pytest-"):
+        raise pytest.UsageError(f"--debug {named}: is a file already, and pytest would empty it; name another file")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Check all inputs in the controller, where a `UsageError` ends the run with exit status 4."""
@@ -154,6 +164,7 @@ def pytest_configure(config: pytest.Config) -> None:
         run.checks = read_checks(run.request.checks_path)
         if not run.is_worker and not config.option.collectonly:
             expect_to_leave(run.request)
+            expect_others_keep(config, run.request)
             if run.judges:
                 _load_report_stack()
             run.start()

@@ -56,6 +56,12 @@ def keep_printing(config: pytest.Config) -> None:
         writer._file = Unfailing(writer._file)
 
 
+def keep_refusing() -> None:
+    """Have standard error drop what cannot be printed: pytest prints why it refuses, and fails with 1 if it cannot."""
+    if not isinstance(sys.stderr, Unfailing):
+        sys.stderr = Unfailing(sys.stderr)  # type: ignore[assignment]
+
+
 def drop_unprinted() -> None:
     """Drop what standard streams still hold and cannot print: at its end Python would exit with a status of its own."""
     for stream in (sys.stdout, sys.stderr):

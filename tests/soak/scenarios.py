@@ -42,7 +42,7 @@ AT_START = (
 )
 """Surroundings that Python reads when it starts."""
 LIMITS = (
-    *({"RLIMIT_FSIZE": size} for size in (0, 1_000, 20_000, 300_000)),
+    *({"RLIMIT_FSIZE": size} for size in (1_000, 20_000, 300_000)),
     *({"RLIMIT_NOFILE": count} for count in (12, 24, 48)),
     *({"RLIMIT_AS": size * 2**20} for size in (1_500, 2_500, 4_000)),
     *({"RLIMIT_STACK": 2**20}, {"RLIMIT_CORE": 0}, {"RLIMIT_CPU": 3}),

@@ -1,0 +1,33 @@
+"""No option of pytest or of another plugin replaces an input of a gate run."""
+
+import pytest
+
+OPTIONS = {
+    "JUnit's file on the data": ("--junitxml=zoo.npz",),
+    "JUnit's file on the checks file": ("--junitxml", "stress_tests/checks.toml"),
+    "a page on the candidate": ("--html=models/augmented.safetensors",),
+    "a log on a stress test": ("--log-file=stress_tests/test_clean.py",),
+    "a log of the ini file on the data": ("-o", "log_file=zoo.npz"),
+    "a log through a link": ("--log-file=link.txt",),
+    "temporary folders on the models": ("--basetemp=models",),
+    "temporary folders on the stress tests": ("--basetemp", "stress_tests"),
+    "an option of an unknown plugin": ("--their-output", "zoo.npz"),
+    "pytest's own log on a checkpoint": ("--debug=models/augmented.safetensors",),
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_an_option_that_would_replace_an_input_is_4(zoo, options):
+    (zoo.root / "link.txt").symlink_to("zoo.npz")
+    zoo.pytester.makeconftest("def pytest_addoption(parser):\n    parser.addoption('--their-output')\n")
+    before = {path: path.read_bytes() for path in zoo.root.rglob("*") if path.is_file()}
+    result = zoo.run(*options, page=any("html" in each for each in options))
+    assert result.ret == 4
+    text = result.stdout.str() + result.stderr.str()
+    assert "would replace an input" in text or "would empty it" in text
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("options", [("--junitxml=junit.xml",), ("--basetemp=temporary",), ("-c", "pytest.ini")])
+def test_other_outputs_are_written(zoo, options):
+    assert zoo.run(*options).ret == 0
