@@ -20,7 +20,7 @@ from harness.run.execute import RunResult, _run, execute
 from harness.run.request import RunRequest
 
 PAGE = Path(__file__).parents[2] / "docs/python.md"
-ELSEWHERE = {"plan", "record", "answers", "panel_predictions", "root", "roles", "run_id"}
+ELSEWHERE = {"plan", "record", "answers", "panel_predictions", "root", "roles", "run_id", "export"}
 """What a request has, and is no argument of the gate."""
 
 
