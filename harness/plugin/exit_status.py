@@ -89,6 +89,10 @@ class Ending:
             session.exitstatus = NOT_JUDGED
             refuse(self.run, _other_status(found, outcome.exit_status))
             return
+        if changed := _changed(self.run, outcome):
+            session.exitstatus = NOT_JUDGED
+            refuse(self.run, changed)
+            return
         folder = self.run.request.reports_folder
         try:
             write_reports(outcome, folder, paged=self.run.paged)
@@ -114,6 +118,9 @@ def settled(run: GateRun, status: int) -> int:
         final = NOT_JUDGED
         if outcome.verdict != "error":
             refuse(run, _other_status(status, outcome.exit_status))
+    elif changed := _changed(run, outcome):
+        final = NOT_JUDGED
+        refuse(run, changed)
     else:
         final = status
         if run.paged and agreed_verdict(run.request.reports_folder, run=run.run_id) != outcome.verdict:
@@ -122,6 +129,17 @@ def settled(run: GateRun, status: int) -> int:
     with suppress(OSError, InputError):  # Who waits takes no answer for no verdict.
         answer(status=final)
     return final
+
+
+def _changed(run: GateRun, outcome: Outcome) -> str:
+    """Say which input of the run is not as it was, as another plugin may write until the end; empty if none."""
+    if outcome.verdict == "error":
+        return ""
+    try:
+        run.expect_same_inputs()
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _other_status(found: int, expected: int) -> str:

@@ -21,14 +21,16 @@ from harness.base.settings import told
 from harness.checks import read_checks
 from harness.plugin.collector import Collector
 from harness.plugin.exit_status import Ending, TimeKeeper, refuse, settled, write_page_whole
+from harness.plugin.foreign_outputs import expect_others_keep
 from harness.plugin.options import add_options, expect_own
 from harness.plugin.place import reports_named
 from harness.plugin.printing import drop_unprinted, keep_printing, keep_refusing
 from harness.plugin.progress import tell
 from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun, command_of, selected_checks
-from harness.plugin.sinks import expect_others_keep, expect_to_leave, with_history
+from harness.plugin.sinks import expect_to_leave, with_history
 from harness.report.files import alone_in, begin, forget, write_refusal
 from harness.report.refusal import Refusal, run_id_given
+from harness.run.inputs import inputs_of_run
 from harness.run.opening import EXAMPLES
 from harness.run.settings import option_of_pytest
 from harness.run.status import INTERRUPTED, NOT_JUDGED, PAGE
@@ -164,7 +166,7 @@ def pytest_configure(config: pytest.Config) -> None:
         run.checks = read_checks(run.request.checks_path)
         if not run.is_worker and not config.option.collectonly:
             expect_to_leave(run.request)
-            expect_others_keep(config, run.request)
+            expect_others_keep(config, inputs_of_run(run.request))
             if run.judges:
                 _load_report_stack()
             run.start()

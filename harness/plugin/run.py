@@ -28,6 +28,7 @@ from harness.plugin.place import is_gate_run
 from harness.plugin.progress import bar
 from harness.plugin.questions import Questions
 from harness.run.evidence import Evidence
+from harness.run.inputs import inputs_of_run
 from harness.run.opening import expect_candidate, open_session, train_missing
 from harness.run.outcome import Outcome, SelfCheck
 from harness.run.overview import overview_of
@@ -35,6 +36,7 @@ from harness.run.reported import Reported, outcome_of
 from harness.run.request import new_run_id
 from harness.run.sources import read_again, sources_of
 from harness.run.time_limit import time_limit
+from harness.run.unchanged import expect_unchanged, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,6 +87,8 @@ class GateRun:
         self.evidence = Evidence()
         self.sources: dict[str, str] = {}
         """The SHA-256 of each file of the user's own code, when the controller had loaded it."""
+        self.files: dict[Path, str] = {}
+        """The state of each file that the settings name, before the controller loads any."""
         self.pictures = PictureMaker()
         self.questions = Questions()
         self.tests: dict[str, pytest.Function] = {}
@@ -139,8 +143,9 @@ class GateRun:
         """Return the SHA-256 of all that every process of the run must share: files, data and the user's own code."""
         return self.prepare().inputs | self.sources
 
-    def expect_same_sources(self) -> None:
-        """Raise `InputError` for code of the user's own that is not what it was when the run began."""
+    def expect_same_inputs(self) -> None:
+        """Raise `InputError` for a file, or code of the user's own, that is not what it was when the run began."""
+        expect_unchanged(self.files)
         _expect_same(read_again(self.sources), self.sources)
 
     def _sources(self) -> dict[str, str]:
@@ -166,6 +171,7 @@ class GateRun:
             self._expect_thresholds()
             self.request.expect_incumbent()
             self._train_missing()
+        self.files = state_of(inputs_of_run(self.request))
         session = self.prepare()
         if self.fits_a_budget:
             from harness.run.plan import measured_costs
@@ -323,9 +329,9 @@ class GateRun:
         return None if test is None else replay.judge(test, session)
 
     def finish(self) -> Outcome:
-        """Return the outcome of what the tests reported; code that has changed meanwhile is an error."""
+        """Return the outcome of what the tests reported; an input that has changed meanwhile is an error."""
         try:
-            self.expect_same_sources()
+            self.expect_same_inputs()
         except InputError as error:
             self.reported.errors.append(str(error))
         session, default = self.prepare(), None

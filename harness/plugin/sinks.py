@@ -17,8 +17,6 @@ from harness.run.outcome import line_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
-
     from harness.plugin.run import GateRun
     from harness.run.outcome import Outcome
     from harness.run.request import RunRequest
@@ -44,34 +42,6 @@ def expect_to_leave(request: RunRequest) -> None:
             "MLflow is not installed; pip install 'stress-harness[mlflow]', or leave the setting out",
             setting=f"mlflow {request.mlflow}",
         )
-
-
-_NO_OUTPUTS = frozenset(
-    {
-        *("file_or_dir", "inifilename", "override_ini", "rootdir", "confcutdir", "ignore", "ignore_glob", "deselect"),
-        *("keyword", "markexpr", "plugins", "importmode"),
-    }
-)
-"""Options of pytest that name what it reads, or no file."""
-
-
-def expect_others_keep(config: pytest.Config, request: RunRequest) -> None:
-    """Raise `InputError` for an option of pytest or of another plugin that names an input of the run as an output.
-
-    Such as `--junitxml=test.npz`, or `--basetemp`, whose folder pytest empties.
-    """
-    inputs, here = inputs_of_run(request), config.invocation_params.dir
-    given = {**vars(config.option), "log_file": config.getoption("log_file", None) or config.getini("log_file")}
-    for name, value in given.items():
-        if name in _NO_OUTPUTS or name.startswith("stress_") or not isinstance(value, str | os.PathLike) or not value:
-            continue
-        path = here / value
-        found = inputs.inside(path) if name == "basetemp" else inputs.holding(path) if path.is_file() else None
-        if found is not None:
-            raise InputError(
-                f"{value}: named by an option of pytest ({name}), which would replace an input of this run, {found}; "
-                "name another path"
-            )
 
 
 def history_of(request: RunRequest, path: Path) -> Output:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.base.errors import Interruption, NotApplicableError, foreign_code, printable
+from harness.base.errors import InputError, Interruption, NotApplicableError, foreign_code, printable
 from harness.checks import Check
+from harness.plugin import fixtures
 from harness.plugin.pictures import PICTURES
 from harness.plugin.run import PROPERTY, RUN, NotApplicable
 from harness.run.hypothesis_poses import expect_answers_to_draws, is_hypothesis_test, with_smallest_pose
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from harness.checks import Verdict
     from harness.plugin.run import GateRun
     from harness.run.session import StressSession
+
+_FIXTURES = fixtures.__name__
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -45,6 +48,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     row = getattr(pyfuncitem, "callspec", None) and pyfuncitem.callspec.params.get("stress_check")
     if not (run.active and run.checks and isinstance(row, Check)):
         return (yield)
+    _expect_own_fixtures(pyfuncitem)
     _look_at_the_sample(pyfuncitem, run.prepare(), row.family)
     run.questions.begin(pyfuncitem, run.prepare())
     try:
@@ -58,6 +62,17 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
             raise
         why = f"{run.checks.path} has no row for it, and it cannot run without one ({error!r})"
         raise NotApplicable(why) from None
+
+
+def _expect_own_fixtures(item: pytest.Function) -> None:
+    """Raise `InputError` for a fixture of the gate that other code replaces: the self-checks use the gate's own."""
+    for name, definitions in item._fixtureinfo.name2fixturedefs.items():
+        places = [definition.func.__module__ for definition in definitions]
+        if _FIXTURES in places and places[-1] != _FIXTURES:
+            raise InputError(
+                f"the fixture {name} is the gate's own, and {printable(places[-1])} replaces it, so no self-check is "
+                "about this test; give yours another name"
+            )
 
 
 def _look_at_the_sample(item: pytest.Function, session: StressSession, family: str) -> None:

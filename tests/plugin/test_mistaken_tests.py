@@ -111,15 +111,6 @@ def answers(incumbent, images):
 def test_clean(candidate, answers, evidence, stress_check):
     evidence.show(stress_check.judge(accuracy(answers)))
 """,
-    "own-candidate": """
-@pytest.fixture
-def candidate(incumbent):
-    return incumbent
-
-@check("clean")
-def test_clean(candidate, images, evidence, stress_check):
-    evidence.show(stress_check.judge(accuracy(candidate.predict(images))))
-""",
 }
 
 
@@ -209,3 +200,61 @@ def test_a_check_of_the_baseline_must_ask_the_baseline(zoo):
     result = zoo.run("--baseline", "baseline.safetensors")
     assert result.ret == 4
     result.stdout.fnmatch_lines(["*clean: error: the test measured something without asking the baseline: *"])
+
+
+# Fixtures of the gate that a project replaces.
+
+REPLACES = {
+    "by-one-that-asks": """
+@pytest.fixture(scope="session")
+def candidate(stress_session):
+    asked, other = stress_session.role("candidate"), stress_session.role("incumbent")
+
+    class Both:
+        def predict(self, images):
+            asked.predict(images)
+            return other.predict(images)
+
+    return Both()
+""",
+    "by-fewer-images": """
+@pytest.fixture(scope="session")
+def images(stress_session):
+    return stress_session.images.take((stress_session.images.labels == 0).nonzero()[:, 0])
+""",
+    "by-its-own-check": """
+@pytest.fixture
+def stress_check(stress_session):
+    return replace(stress_session.checks.checks[0], hand=Threshold(0.1))
+""",
+    "by-parameters": """
+@pytest.fixture(scope="session", params=[0])
+def images(request, stress_session):
+    return stress_session.images.take(stress_session.images.labels.new_tensor([0, 4, 8]))
+""",
+}
+TEST = """
+@check("clean")
+def test_clean(candidate, images, evidence, stress_check):
+    evidence.show(stress_check.judge(accuracy(candidate.predict(images))))
+"""
+
+
+@pytest.mark.parametrize("place", ["stress_tests/conftest.py", "conftest.py", "stress_tests/test_clean.py"])
+@pytest.mark.parametrize("fixture", REPLACES.values(), ids=REPLACES)
+def test_a_fixture_of_the_gate_that_is_replaced_is_an_error(zoo, fixture, place):
+    write_clean(zoo, "\n" + TEST)
+    head = HEAD[: HEAD.index("@check")]
+    code = head + fixture + (TEST if place.endswith("test_clean.py") else "")
+    (zoo.root / place).write_text(code)
+    blind = str(zoo.save("blind.safetensors", blind=True))
+    result = zoo.run("--candidate", blind, "--incumbent", "models/incumbent.safetensors")
+    assert result.ret == 4
+    assert zoo.report()["verdict"] == "error"
+
+
+def test_a_fixture_of_the_gate_that_is_replaced_is_named(zoo):
+    write_clean(zoo, "\n" + TEST)
+    (zoo.tests / "conftest.py").write_text(HEAD[: HEAD.index("@check")] + REPLACES["by-fewer-images"])
+    assert zoo.run().ret == 4
+    assert "the fixture images is the gate's own, and conftest replaces it" in zoo.report()["errors"][0]

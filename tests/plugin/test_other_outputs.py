@@ -11,6 +11,9 @@ OPTIONS = {
     "a log through a link": ("--log-file=link.txt",),
     "temporary folders on the models": ("--basetemp=models",),
     "temporary folders on the stress tests": ("--basetemp", "stress_tests"),
+    "temporary folders in place of other files": ("--basetemp=sources",),
+    "coverage on the stress tests": ("--cov=net", "--cov-report=html:stress_tests"),
+    "coverage on the data": ("--cov=net", "--cov-report", "xml:zoo.npz"),
     "an option of an unknown plugin": ("--their-output", "zoo.npz"),
     "pytest's own log on a checkpoint": ("--debug=models/augmented.safetensors",),
 }
@@ -19,6 +22,8 @@ OPTIONS = {
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_an_option_that_would_replace_an_input_is_4(zoo, options):
     (zoo.root / "link.txt").symlink_to("zoo.npz")
+    (zoo.root / "sources").mkdir()
+    (zoo.root / "sources/code.c").write_text("int main;")
     zoo.pytester.makeconftest("def pytest_addoption(parser):\n    parser.addoption('--their-output')\n")
     before = {path: path.read_bytes() for path in zoo.root.rglob("*") if path.is_file()}
     result = zoo.run(*options, page=any("html" in each for each in options))
@@ -28,6 +33,20 @@ def test_an_option_that_would_replace_an_input_is_4(zoo, options):
     assert {path: path.read_bytes() for path in before} == before
 
 
-@pytest.mark.parametrize("options", [("--junitxml=junit.xml",), ("--basetemp=temporary",), ("-c", "pytest.ini")])
+@pytest.mark.parametrize("option", ["--junitxml=notes.txt", "--html=notes.html"])
+def test_a_report_of_pytest_replaces_no_file_of_another_kind(zoo, option):
+    (zoo.root / "notes.txt").write_text("notes")
+    (zoo.root / "notes.html").write_text("<!DOCTYPE html><title>notes</title>")
+    assert zoo.run(option, page="html" in option).ret == 4
+    assert zoo.report()["verdict"] == "error"
+    assert (zoo.root / "notes.txt").read_text() == "notes"
+    assert "<title>notes</title>" in (zoo.root / "notes.html").read_text()
+
+
+WRITTEN = [("--junitxml=junit.xml",), ("--junitxml=/dev/null",), ("--basetemp=temporary",), ("-c", "pytest.ini")]
+
+
+@pytest.mark.parametrize("options", WRITTEN, ids=lambda options: options[-1])
 def test_other_outputs_are_written(zoo, options):
-    assert zoo.run(*options).ret == 0
+    for _ in range(2):
+        assert zoo.run(*options).ret == 0
