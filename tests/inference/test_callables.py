@@ -4,6 +4,7 @@ import os
 import sys
 import textwrap
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,7 @@ FAULTS = {
     "shape": ("return scores(pixels)[:-1]", r"shape \(31, 3\) for 32 images .*, expected \(32, 3\)"),
     "nothing": ("return None", "it returned NoneType of object, expected an array of numbers"),
     "nan": ("return scores(pixels) * np.nan", "NaN or infinity for 32 of 32 images"),
+    "huge": ("return np.zeros((len(pixels), 1 << 24), np.int8)", r"shape \(32, 16777216\), expected \(32, 3\) scores"),
     "names": ("return np.array(['dog'] * len(pixels))", "it returned the label 'dog', expected one of a, b, c"),
     "shares": ("return np.full((len(pixels), 3), 1 / 3)", "probabilities by the look of them"),
 }
@@ -159,7 +161,7 @@ def test_a_fault_later_on_stays(opened):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("import nowhere", "on importing it it raised ModuleNotFoundError"),
+        ("import nowhere", "on import it raised ModuleNotFoundError"),
         ("answer = 3", "own:answer is a int, expected a callable"),
         ("def other(): pass", "AttributeError"),
         (
@@ -168,11 +170,37 @@ def test_a_fault_later_on_stays(opened):
         ),
         ("def answer(pixels): return scores(pixels)\nanswer.files = ['gone']", "the file .*gone, which is not there"),
         ("def answer(pixels): return scores(pixels)\nanswer.outputs = 'x'", "declares outputs = 'x', expected logits"),
+        ("def answer(pixels): return scores(pixels)\nanswer.top = '2'", "declares top = '2', expected a number"),
+        ("def answer(pixels): return scores(pixels)\nanswer.top = 0", "declares top = 0, expected a number"),
+        (
+            "def answer(pixels): return scores(pixels)\nanswer.top, answer.outputs = 2, 'logits'",
+            "declares the top 2 classes and logits",
+        ),
     ],
 )
 def test_code_that_is_no_predictor_is_refused(opened, code, message):
     with pytest.raises(InputError, match=f"candidate python:own:answer: .*{message}"):
         opened(code)
+
+
+@pytest.mark.parametrize("last", ["pass", "time.sleep(60)"])
+def test_a_process_that_it_leaves_behind_holds_nothing_up(opened, last):
+    code = f"""
+        import subprocess
+        subprocess.Popen(["sleep", "8"], start_new_session=True, close_fds=False)
+        def answer(pixels):
+            {last}
+            return scores(pixels)
+        """
+    start = time.monotonic()
+    with suppress(InputError):
+        opened(code, timeout=1.0).classifier.plain.predictor.close()
+    assert time.monotonic() - start < 6
+
+
+def test_one_declared_file_is_a_file(opened):
+    model = opened("def answer(pixels): return scores(pixels)\nanswer.files = 'own.py'")
+    assert "files_sha256" in model.as_json()
 
 
 def test_its_process_cannot_change_this_one(opened, monkeypatch):

@@ -70,7 +70,7 @@ class CallablePredictor:
         self._timeout = options.predictor.timeout
         self._said: deque[str] = deque(maxlen=_SAID)
         self._broken = ""
-        self._one_at_a_time = threading.Lock()
+        self._one_at_a_time, self._talking = threading.Lock(), threading.Lock()
         self._number = 0
 
     def start(self) -> None:
@@ -82,16 +82,20 @@ class CallablePredictor:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        self._end = weakref.finalize(self, _ended, self._child)
+        self._end = weakref.finalize(self, _ended, self._child, self._talking)
         assert self._child.stderr is not None
         threading.Thread(target=_kept, args=(self._child.stderr, self._said), daemon=True).start()
         here = str(Path.cwd())
         path = [here, *(part for part in sys.path if part not in {"", here})]
         opening = {"spec": self.name, "classes": self._classes, "path": path}
-        self._facts = self._exchanged(opening, b"", "importing it")[0]["facts"]
+        self._facts = self._exchanged(opening, b"", "import")[0]["facts"]
         if self._pixels not in _PIXELS:
             self.close()
             raise PredictorError(f"declares pixels = {self._facts['pixels']!r}, expected {' or '.join(_PIXELS)}")
+        top = self._facts["top"]
+        if top is not None and (not isinstance(top, int) or top < 1):
+            self.close()
+            raise PredictorError(f"declares top = {top!r}, expected a number of classes, 1 or more")
 
     @property
     def _pixels(self) -> str:
@@ -144,7 +148,8 @@ class CallablePredictor:
                 raise PredictorError(self._broken)
             done: queue.SimpleQueue[tuple[dict[str, Any], bytes] | Exception] = queue.SimpleQueue()
             request = {**header, "number": self._number}
-            threading.Thread(target=_talk, args=(self._child, request, content, done), daemon=True).start()
+            arguments = (self._child, self._talking, request, content, done)
+            threading.Thread(target=_talk, args=arguments, daemon=True).start()
             answer = self._awaited(done, what)
             if isinstance(answer, Exception) or answer[0].get("number") != self._number:
                 raise self._failed(f"on {what} {self._how_it_ended() or f'it answered out of turn ({answer})'}")
@@ -190,6 +195,7 @@ class CallablePredictor:
 
 def _talk(
     child: subprocess.Popen[bytes],
+    talking: threading.Lock,
     header: dict[str, Any],
     content: bytes,
     done: queue.SimpleQueue[tuple[dict[str, Any], bytes] | Exception],
@@ -198,10 +204,11 @@ def _talk(
     assert child.stdin is not None
     assert child.stdout is not None
     try:
-        child.stdin.write(json.dumps(header).encode() + b"\n" + content)
-        child.stdin.flush()
-        answer = json.loads(child.stdout.readline(_HEADER))
-        data = child.stdout.read(answer["bytes"])
+        with talking:
+            child.stdin.write(json.dumps(header).encode() + b"\n" + content)
+            child.stdin.flush()
+            answer = json.loads(child.stdout.readline(_HEADER))
+            data = child.stdout.read(answer["bytes"])
         if len(data) != answer["bytes"]:
             raise EOFError("the answer is cut short")
         done.put((answer, data))
@@ -210,19 +217,25 @@ def _talk(
 
 
 def _kept(stream: IO[bytes], lines: deque[str]) -> None:
-    """Keep the last lines that the child prints."""
-    while line := stream.readline(1_000):
-        lines.append(line.decode("utf-8", "backslashreplace"))
+    """Keep the last lines that are printed, until no process prints any more; a process of another session may."""
+    with stream:
+        while line := stream.readline(1_000):
+            lines.append(line.decode("utf-8", "backslashreplace"))
 
 
-def _ended(child: subprocess.Popen[bytes]) -> None:
-    """End the child, and the processes that it started in its own session."""
+def _ended(child: subprocess.Popen[bytes], talking: threading.Lock) -> None:
+    """End the child, and the processes that it started in its own session.
+
+    A process of another session may hold the streams open, so a thread that reads them never ends. They stay open then.
+    """
     try:
         os.killpg(child.pid, signal.SIGKILL)
     except (AttributeError, OSError):  # Windows, and a group that is gone.
         child.kill()
     child.wait()
-    for stream in (child.stdin, child.stdout, child.stderr):
+    if not talking.acquire(timeout=1):
+        return
+    for stream in (child.stdin, child.stdout):
         if stream is not None:
             with suppress(OSError):  # What was not written yet cannot be any more.
                 stream.close()

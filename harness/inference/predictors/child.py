@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-_SHORT = 2_000
+_SHORT = 500
 """Characters of an error's text that are reported."""
+_LARGEST = 1_000_000
+"""Values of an answer that are sent for inspection, even if they are more than the scores of its images."""
 
 
 def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
@@ -85,6 +87,8 @@ def _facts(found: Any, function: Callable[[np.ndarray], Any]) -> dict[str, Any]:
         return getattr(found, name, None) if value is None else value
 
     files, classes = declared("files"), declared("classes")
+    if isinstance(files, str | os.PathLike):
+        files = [files]
     loaded = list(sys.modules.items())
     return {
         "pixels": declared("pixels"),
@@ -101,11 +105,13 @@ def _facts(found: Any, function: Callable[[np.ndarray], Any]) -> dict[str, Any]:
     }
 
 
-def _array(answer: Any, classes: Sequence[str]) -> np.ndarray:
+def _array(answer: Any, classes: Sequence[str], images: int) -> np.ndarray:
     """Return an answer as scores, float32, or as labels, int64; labels may be the names of classes."""
     import numpy as np
 
     array = np.asarray(answer)
+    if array.size > max(_LARGEST, images * len(classes)):
+        raise ValueError(f"it returned an array of shape {array.shape}, expected {(images, len(classes))} scores")
     if array.ndim == 1 and all(isinstance(each, str) for each in array.tolist()):
         numbers = {name: number for number, name in enumerate(classes)}
         if unknown := sorted(set(array.tolist()) - numbers.keys()):
@@ -140,7 +146,7 @@ def main() -> None:
                 answer: dict[str, Any] = {"facts": facts}
             else:
                 pixels = np.frombuffer(read.read(header["bytes"]), dtype=header["dtype"]).reshape(header["shape"])
-                array = _array(function(pixels.copy()), facts["classes"] or opening["classes"])
+                array = _array(function(pixels.copy()), facts["classes"] or opening["classes"], len(pixels))
                 answer, content = {"shape": array.shape, "dtype": str(array.dtype)}, array.tobytes()
         except BaseException as error:  # Whatever the user's code raises is reported.
             answer = {"error": _happened(error)}
