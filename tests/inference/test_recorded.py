@@ -261,6 +261,33 @@ def test_equal_images_with_different_answers_are_refused(tmp_path, images):
         open_predictor(f"predictions:{path}", NetworkOptions(), equal)
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_names_that_are_numbers_are_no_mixture(tmp_path, images, first):
+    path, labels = tmp_path / "answers.csv", images.labels.numpy()
+    path.write_text("image,label\n" + "".join(f"{n},{label + first}\n" for n, label in enumerate(labels)))
+    named = replace(images, classes=("1", "2", "3", "4"))
+    predictor = open_predictor(f"predictions:{path}", NetworkOptions(), named)
+    assert np.array_equal(predictor.predict(unit_range(images.pixels).numpy()), labels)
+
+
+def test_spaces_and_empty_lines_say_nothing(tmp_path, images, pixels):
+    path, labels = tmp_path / "answers.csv", images.labels.numpy()
+    path.write_text("image,label\n\n" + "".join(f" {n} , {label}\n\n" for n, label in enumerate(labels)))
+    predictor = open_predictor(f"predictions:{path}", NetworkOptions(), images)
+    assert np.array_equal(predictor.predict(pixels[:COUNT]), labels)
+
+
+def test_a_declaration_that_contradicts_the_file_is_refused(opened, tmp_path, images):
+    opened()
+    with pytest.raises(InputError, match="model-outputs labels: has probabilities; leave the setting out"):
+        open_predictor(f"predictions:{tmp_path / 'answers.npz'}", NetworkOptions(outputs="labels"), images)
+
+
+def test_scores_beyond_float32_are_infinite(opened, arrays):
+    with pytest.raises(InputError, match="logits of 80 of 80 images are NaN or infinite"):
+        opened(probabilities=None, logits=(arrays["probabilities"].astype(float) + 1) * 1e300)
+
+
 TEXTS = {
     "": "is empty",
     "image,label\n": "has no answer",
@@ -271,6 +298,7 @@ TEXTS = {
     "image,label\n0,ant\n1\n": "line 3 has 1 values, expected 2",
     "image,label\n0,fox\n1,hen\n2,ant\n": "2 labels are no class of the data: 'fox', 'hen'",
     "image,ant,bee,cat,dog\n0,1,0,0,x\n": "holds something else than numbers",
+    "image,label\n0,ant\n1,1\n": "1 of 2 labels are names of classes and 1 are numbers; expected only names",
     "image,label\na.png,ant\n": "1 of 1 names in image are none of an export",
     'image,label\n0,"ant\n': "cannot be read as CSV",
 }

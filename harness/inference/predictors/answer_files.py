@@ -63,6 +63,10 @@ def read_answers(path: Path, classes: Sequence[str], *, outputs: str | None) -> 
     if size > limit:
         raise InputError(f"has {size:,} bytes, more than {limit:,}; write the answers as .npz, with labels or float32")
     answers = reader(path, classes, outputs)
+    if outputs not in {None, answers.scores}:
+        raise InputError(
+            f"has {answers.scores}; leave the setting out, or correct it", setting=f"model-outputs {outputs}"
+        )
     if not len(answers):
         raise InputError("has no answer; expected a row for each image")
     _expect_values(answers, classes)
@@ -110,7 +114,7 @@ def _of_npz(path: Path, classes: Sequence[str], outputs: str | None) -> Answers:
     elif not np.issubdtype(values.dtype, np.floating) or values.ndim != 2:  # noqa: PLR2004  (N, classes)
         raise InputError(f"{scores} are {values.dtype} of shape {values.shape}, expected (N, {len(classes)}) floats")
     else:
-        values = values.astype(np.float32, copy=False)
+        values = _as_float32(values)
     if "classes" in arrays:
         values = _in_order(values, [str(name) for name in arrays["classes"].reshape(-1)], classes, scores)
     images = _images(arrays["image"]) if "image" in arrays else None
@@ -135,6 +139,12 @@ def _in_order(values: np.ndarray, names: list[str], classes: Sequence[str], scor
     if values.shape[1] != len(names):
         return values
     return values[:, [names.index(name) for name in classes]]
+
+
+def _as_float32(values: np.ndarray) -> np.ndarray:
+    """Return values as float32, infinite beyond its range."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32, copy=False)
 
 
 def _images(values: np.ndarray) -> np.ndarray:
@@ -179,6 +189,8 @@ def _in_parts(rows: Iterator[list[str]], width: int) -> Iterator[list[tuple[str,
     """Yield columns of some rows at a time."""
     part: list[list[str]] = []
     for number, row in enumerate(rows, start=2):
+        if not row:
+            continue
         if len(row) != width:
             raise InputError(f"line {number} has {len(row)} values, expected {width}, as the first line has")
         part.append(row)
@@ -230,7 +242,6 @@ def _of_rows(head: list[str], parts: Iterator[list[Any]], classes: Sequence[str]
             f"each class ({some_of(classes)})"
         )
     at = {name: number for number, name in enumerate(head)}
-    labels = {**{str(number): number for number in range(len(classes))}, **{name: n for n, name in enumerate(classes)}}
     images: list[np.ndarray] = []
     values: list[np.ndarray] = []
     exports: set[str] = set()
@@ -238,7 +249,7 @@ def _of_rows(head: list[str], parts: Iterator[list[Any]], classes: Sequence[str]
         images.append(_names_or_numbers(columns[at["image"]]))
         if "export" in at:
             exports.update(filter(None, columns[at["export"]]))
-        values.append(_numbers_of(columns[at["label"]], labels) if "label" in at else _floats(columns, at, classes))
+        values.append(_numbers_of(columns[at["label"]], classes) if "label" in at else _floats(columns, at, classes))
     if len(exports) > 1:
         raise InputError(f"has {len(exports)} different lines in export, expected one: its rows are of several exports")
     scores: Scores = "labels" if "label" in at else ("logits" if outputs == "logits" else "probabilities")
@@ -247,28 +258,47 @@ def _of_rows(head: list[str], parts: Iterator[list[Any]], classes: Sequence[str]
     if len({part.dtype for part in images}) > 1:
         raise InputError("image has both names of an export and numbers of images; expected one of them")
     export = Export.read(exports.pop()) if exports else None
-    return Answers(scores, np.concatenate(values), np.concatenate(images), export)
+    found = np.concatenate(values)
+    return Answers(scores, _one_kind(found, classes) if "label" in at else found, np.concatenate(images), export)
 
 
 def _names_or_numbers(texts: Sequence[str]) -> np.ndarray:
+    texts = [text.strip() for text in texts]
     if all(text.isascii() and text.isdigit() and len(text) <= 18 for text in texts):  # noqa: PLR2004  Of an int64.
         return np.array([int(text) for text in texts], dtype=np.int64)
     return _images(np.array(texts, dtype=np.str_))
 
 
-def _numbers_of(texts: Sequence[str], labels: Mapping[str, int]) -> np.ndarray:
-    found = [labels.get(text.strip(), -1) for text in texts]
-    if -1 in found:
-        wrong = sorted({text[:40] for text, number in zip(texts, found, strict=True) if number < 0})
+def _numbers_of(texts: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """Return the class of each text by its name and by its number, (N, 2), -1 for none."""
+    names = {name: number for number, name in enumerate(classes)}
+    numbers = {str(number): number for number in range(len(classes))}
+    stripped = [text.strip() for text in texts]
+    found = [(names.get(text, -1), numbers.get(text, -1)) for text in stripped]
+    if (-1, -1) in found:
+        wrong = sorted({text[:40] for text, classed in zip(texts, found, strict=True) if classed == (-1, -1)})
         raise InputError(
-            f"{found.count(-1)} labels are no class of the data: {printable(some_of(list(map(repr, wrong))))}"
+            f"{found.count((-1, -1))} labels are no class of the data: {printable(some_of(list(map(repr, wrong))))}; "
+            f"expected names of classes, or numbers from 0 to {len(classes) - 1}"
         )
     return np.array(found, dtype=np.int64)
 
 
+def _one_kind(found: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Return labels that are all names, or else all numbers; names win, since a name may look like a number."""
+    for labels in found.T:
+        if (labels >= 0).all():
+            return np.asarray(labels)
+    named, numbered = (found >= 0).sum(axis=0)
+    raise InputError(
+        f"{named:,} of {len(found):,} labels are names of classes and {numbered:,} are numbers; expected only names "
+        f"({some_of(classes)}), or only numbers from 0 to {len(classes) - 1}"
+    )
+
+
 def _floats(columns: Sequence[Any], at: Mapping[str, int], classes: Sequence[str]) -> np.ndarray:
     try:
-        return np.array([columns[at[name]] for name in classes], dtype=np.float64).T.astype(np.float32)
+        return _as_float32(np.array([columns[at[name]] for name in classes], dtype=np.float64).T)
     except (ValueError, TypeError) as error:
         raise InputError(f"a column of a class holds something else than numbers ({printable(error)})") from None
 

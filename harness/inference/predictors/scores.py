@@ -31,7 +31,9 @@ def declared_scores(answers: np.ndarray, setting: str | None, own: str | None, *
         )
     declared = setting or own
     if top is not None and declared not in {None, "probabilities"}:
-        raise PredictorError(f"declares the top {top} classes and {declared}; the scores of top classes are probabilities")
+        raise PredictorError(
+            f"declares the top {top} classes and {declared}; the scores of top classes are probabilities"
+        )
     if answers.ndim == 1:
         if declared not in {None, "labels"}:
             raise PredictorError(f"declares {declared} and answered with labels, an array of shape {answers.shape}")
