@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from inspect import isgenerator
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -17,11 +19,14 @@ if TYPE_CHECKING:
 
     from harness.run.session import StressSession
 
+_INDEPENDENT: WeakKeyDictionary[pytest.FixtureDef[Any], tuple[Any, Any]] = WeakKeyDictionary()
+"""Fixtures of a project that need none of the gate, with the generators that end them with the process."""
+
 
 def judge(test: pytest.Function, session: StressSession) -> Verdict | None:
     """Return what a stress test says of the session's candidate, on its row.
 
-    None where it shows no verdict, does not apply, or takes a fixture of the user's own.
+    None where it shows no verdict, does not apply, or takes a fixture that only pytest can make; see `_arguments`.
     """
     evidence, row = Evidence(), test.callspec.params["stress_check"]
     assert isinstance(row, Check)
@@ -39,14 +44,53 @@ def judge(test: pytest.Function, session: StressSession) -> Verdict | None:
         "stress_session": session,
         **({"panel_predictions": session.panel_predictions} if session.panel_predictions else {}),
     }
-    wanted = test._fixtureinfo.argnames
-    if not set(wanted) <= set(fixtures):
-        return None
     try:
         session.expect_answers_for(row.family)
         expect_answers_to_draws(test.obj, session)
-        with suppress(AssertionError, pytest.fail.Exception):  # The verdict says the same.
-            test.obj(**{name: fixtures[name] for name in wanted})
+        with ExitStack() as opened:
+            if (arguments := _arguments(test, fixtures, opened)) is None:
+                return None
+            with suppress(AssertionError, pytest.fail.Exception):  # The verdict says the same.
+                test.obj(**arguments)
     except (pytest.skip.Exception, NotApplicableError):
         return None
     return evidence.verdict
+
+
+def _arguments(test: pytest.Function, fixtures: Mapping[str, Any], opened: ExitStack) -> dict[str, Any] | None:
+    """Return the arguments of a test: the gate's `fixtures`, and the project's own, which are made from these.
+
+    None for one with parameters, one that asks pytest for `request`, and one that fails. `opened` ends generators.
+    """
+    made = dict(fixtures)
+    try:
+        known = test._fixtureinfo.name2fixturedefs
+        return {name: _fixture(name, known, made, opened) for name in test._fixtureinfo.argnames}
+    except NotApplicableError:
+        raise
+    except Exception:  # It may expect a network, or what else a stand-in has not.
+        return None
+
+
+def _fixture(name: str, known: Mapping[str, Any], made: dict[str, Any], opened: ExitStack) -> Any:
+    """Return the value of a fixture, and add it to those that are `made`; raises `LookupError` for pytest's own.
+
+    One that needs no fixture of the gate is made once for all replays, since it may take long.
+    """
+    if name in made:
+        return made[name]
+    definition = known[name][-1]
+    if definition in _INDEPENDENT:
+        return _INDEPENDENT[definition][0]
+    if definition.params or name in definition.argnames:
+        raise LookupError(name)
+    value = source = definition.func(**{each: _fixture(each, known, made, opened) for each in definition.argnames})
+    if isgenerator(source):
+        value = next(source)
+    if all(each not in made for each in definition.argnames):
+        _INDEPENDENT[definition] = value, source
+        return value
+    if isgenerator(source):
+        opened.callback(source.close)
+    made[name] = value
+    return value

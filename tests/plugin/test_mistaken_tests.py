@@ -258,3 +258,68 @@ def test_a_fixture_of_the_gate_that_is_replaced_is_named(zoo):
     (zoo.tests / "conftest.py").write_text(HEAD[: HEAD.index("@check")] + REPLACES["by-fewer-images"])
     assert zoo.run().ret == 4
     assert "the fixture images is the gate's own, and conftest replaces it" in zoo.report()["errors"][0]
+
+
+# Tests that take fixtures of their own are checked like others.
+
+OF_ANOTHER = """
+@pytest.fixture{scope}
+def answers({models}, images):
+    candidate.predict(images)
+    {gives} incumbent.predict(images)
+
+@pytest.fixture
+def share(answers):
+    return accuracy(answers)
+
+@check("clean")
+def test_clean(share, evidence, stress_check):
+    evidence.show(stress_check.judge(share))
+"""
+GIVEN = {
+    "returned": ("", "candidate, incumbent", "return"),
+    "of-the-session": ('(scope="session")', "candidate, incumbent", "return"),
+    "yielded": ("", "candidate, incumbent", "yield"),
+}
+
+
+@pytest.mark.parametrize(("scope", "models", "gives"), GIVEN.values(), ids=GIVEN)
+def test_a_fixture_that_asks_the_candidate_for_show_is_noticed(zoo, scope, models, gives):
+    body = OF_ANOTHER.format(scope=scope, models=models, gives=gives)
+    write_clean(zoo, body)
+    blind = str(zoo.save("blind.safetensors", blind=True))
+    result = zoo.run("--candidate", blind, "--incumbent", "models/incumbent.safetensors")
+    assert result.ret == 4
+    found = {check["name"]: check["status"] for check in zoo.report()["self_checks"]}
+    assert found["checks-follow-the-candidate"] == "fail"
+
+
+@pytest.mark.parametrize("taken", ["", "place, ", "network, "])
+def test_fixtures_of_a_project_cost_no_verdict(zoo, taken):
+    own = """
+@pytest.fixture
+def place(tmp_path):
+    return tmp_path
+
+@pytest.fixture
+def network(candidate):
+    return candidate.classifier.plain
+
+MADE = []
+
+@pytest.fixture(scope="session")
+def made():
+    MADE.append(1)
+    assert len(MADE) <= 2, "made once by pytest, and once for all replays"
+    return 1
+
+@pytest.fixture
+def more(made):
+    return made + 1
+
+@check("clean")
+def test_clean(candidate, images, more, {taken}evidence, stress_check):
+    evidence.show(stress_check.judge(accuracy(candidate.predict(images))))
+"""
+    write_clean(zoo, own.format(taken=taken))
+    assert zoo.run().ret == 0
