@@ -81,7 +81,7 @@ def pending_of(weights: Path) -> Path:
 
 def read_declaration(path: Path) -> Declaration | None:
     """Return the incumbent that a file declares, None without a file; raises `InputError` for any other content."""
-    if not path.exists():
+    if not (path.exists() or path.is_symlink()):
         return None
     try:
         table = tomllib.loads(read_regular(path, max_bytes=_MAX_BYTES).decode("utf-8"))
@@ -93,6 +93,11 @@ def read_declaration(path: Path) -> Declaration | None:
     if found.schema != SCHEMA:
         raise InputError(f"{path}: schema is {found.schema}, expected {SCHEMA}; accept a model with this version")
     if found.file == NONE:
+        if found.sha256 or not found.reason.strip():
+            raise InputError(
+                f"{path}: file is {NONE!r} with sha256 {found.sha256!r} and reason {printable(found.reason)!r}, "
+                "expected a reason and no sha256; restore it from the repository, or say why there is no incumbent"
+            )
         return Declaration(path, None, "", found.reason)
     if "/" in found.file or "\\" in found.file or found.file in {"", ".", ".."}:
         raise InputError(f"{path}: file is {printable(found.file)!r}, expected the name of a file in the same folder")

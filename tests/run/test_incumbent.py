@@ -103,9 +103,11 @@ def test_a_renamed_incumbent_is_found_where_its_declaration_says_so(declared):
         ("schema = 1\nfile = '../worse.safetensors'\n", "expected the name of a file in the same folder"),
         ("schema = 1\nfile = 'incumbent.safetensors'\n", "expected 64 hexadecimal digits"),
         ("schema = 1\nfile = 'none'\nwaive = true\n", "waive"),
+        ("schema = 1\nfile = 'none'\n", "expected a reason and no sha256"),
+        (f"schema = 1\nfile = 'none'\nreason = 'x'\nsha256 = '{64 * '0'}'\n", "expected a reason and no sha256"),
         ("<<<<<<< HEAD\n", "not valid TOML"),
     ],
-    ids=["file", "schema", "folder", "sha256", "unknown", "conflict"],
+    ids=["file", "schema", "folder", "sha256", "unknown", "no-reason", "none-with-sha256", "conflict"],
 )
 def test_a_declaration_that_cannot_be_read_is_a_4(declared, content, said):
     declared.declaration.write_text(content)
@@ -116,6 +118,13 @@ def test_a_declaration_that_cannot_be_read_is_a_4(declared, content, said):
 
 
 # Without an incumbent.
+
+
+def test_a_declaration_that_is_a_link_to_nothing_is_a_4(declared):
+    declared.declaration.unlink()
+    declared.declaration.symlink_to("gone.toml")
+    assert declared.run().ret == 4
+    assert "cannot be read" in declared.report()["errors"][0]
 
 
 def test_no_incumbent_that_nobody_waived_makes_the_verdict_partial(zoo):
