@@ -59,7 +59,7 @@ def keep_printing(config: pytest.Config) -> None:
 def keep_refusing() -> None:
     """Have standard error drop what cannot be printed: pytest prints why it refuses, and fails with 1 if it cannot."""
     if not isinstance(sys.stderr, Unfailing):
-        sys.stderr = Unfailing(sys.stderr)  # type: ignore[assignment]
+        sys.stderr = Unfailing(sys.stderr)
 
 
 def drop_unprinted() -> None:
