@@ -23,9 +23,8 @@ from harness.calibration.panel import read_panel
 from harness.calibration.recording import Recording
 from harness.checks import read_checks
 from harness.cli import main
-from harness.inference import Classifier
+from harness.inference import Classifier, loading
 from harness.measures import accuracy, confident_errors
-from harness.networks import declared
 from harness.perturb import IDENTITY, Pose
 
 JITTER = 0.02
@@ -578,8 +577,8 @@ def test_members_keep_their_order_and_rows_that_of_the_first(measured):
 
 
 def test_what_was_taken_of_the_members_files_is_told_once(zoo, monkeypatch):
-    said, load = [], declared.load_model
-    monkeypatch.setattr(declared, "load_model", lambda path, network: replace(load(path, network), note="of module."))
+    said, load = [], loading.load
+    monkeypatch.setattr(loading, "load", lambda path, network: replace(load(path, network), note="of module."))
     monkeypatch.setattr(measure, "record", lambda *_, **__: [entry()])
     recording = Recording(zoo.tests, read_checks(zoo.checks))
     measure_panel([zoo.root / name for name in zoo.seeds[:3]], recording, on_note=said.append)

@@ -203,8 +203,8 @@ def test_checks_files_that_share_what_a_panel_knows_name_the_new_file(zoo, pytes
         assert pytester.runpytest_inprocess(*run, "--checks", other).ret == 4
 
 
-def test_the_shipped_tests_that_ask_are_those_of_consensus_and_flips():
-    assert families_that_need_predictions(STRESS_TESTS) == {"consensus", "flips"}
+def test_the_shipped_tests_that_ask_compare_with_the_panel():
+    assert families_that_need_predictions(STRESS_TESTS) == {"consensus", "flips", "equivalence"}
     assert "clean" not in families_that_need_predictions(STRESS_TESTS)
 
 
@@ -341,10 +341,13 @@ def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pyt
     assert main(["calibrate", "--check", "consensus-clean", *data]) == 2
     assert "bring back that file" in capsys.readouterr().err
     checks.panel_predictions.write_text("garbage")
-    assert main(["calibrate", "--check", "consensus-clean", *data]) == 2
+    for which in (("--check", "consensus-clean"), ("--checkpoints", *zoo.seeds)):
+        assert main(["calibrate", *which, *data]) == 2
+    assert "not the predictions of a reference panel" in capsys.readouterr().err
     assert zoo.checks.read_bytes() == before
 
     # Where all do, nobody needs it.
+    checks.panel_predictions.unlink()
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
     assert checks.panel_predictions.read_bytes() == (zoo.root / "kept.json").read_bytes()
 
