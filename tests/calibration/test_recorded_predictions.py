@@ -285,6 +285,12 @@ def zoo(pytester, monkeypatch, cache):
         yield zoo
 
 
+def expect_mean_of(classifiers, images, known):
+    mean = np.mean([each.predict(images).probabilities for each in classifiers], axis=0)
+    np.testing.assert_allclose(known.view().of_label, mean[np.arange(len(mean)), images.labels], atol=1e-4)
+    np.testing.assert_allclose(known.view().shares, -np.sort(-mean, axis=1)[:, :3], atol=1e-4)
+
+
 def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pytester, capsys):
     data = ("--", "--stress-data", "npz:zoo.npz")
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *data]) == 0
@@ -304,9 +310,7 @@ def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pyt
     values = [[member.values[name] for member in panel.models] for name in ("consensus-clean", "consensus-pooled")]
     assert values == [alone[0].tolist(), (alone[0] + alone[1]).tolist()]
     assert {check.scale for check in panel.family("consensus")} == {"root"}
-    mean = np.mean([each.predict(zoo.images).probabilities for each in classifiers], axis=0)
-    np.testing.assert_allclose(known.view().of_label, mean[np.arange(len(mean)), zoo.images.labels], atol=1e-4)
-    np.testing.assert_allclose(known.view().shares, -np.sort(-mean, axis=1)[:, :3], atol=1e-4)
+    expect_mean_of(classifiers, zoo.images, known)
 
     # A member passes, a network that reads nothing loses most of it, and another file is refused.
     options = ("-p", "no:html", "--stress-data", "npz:zoo.npz", "stress_tests", "--candidate")

@@ -595,6 +595,9 @@ def test_missing_shipped_models_are_trained_visibly_and_once(pytester, quick_tra
 
 def test_missing_checkpoint_named_by_the_user_is_not_trained(pytester, quick_training):
     shutil.copytree(STRESS_TESTS, pytester.path / "stress_tests")
+    (pytester.path / "models").mkdir(exist_ok=True)
+    for name in ("panel.json", "panel.predictions.json"):
+        shutil.copy(STRESS_TESTS.parent / "models" / name, pytester.path / "models")
     result = pytester.runpytest_inprocess("stress_tests", "--candidate", "models/augmented.safetensors")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*REFUSED?NOT_REGULAR?*"])
