@@ -50,8 +50,9 @@ def expect_others_keep(config: pytest.Config, inputs: Inputs) -> None:
 
 def _named(config: pytest.Config) -> Iterator[tuple[str, str]]:
     """Return the name and the value of each option that may name an output."""
-    logged = config.getoption("log_file", None) or config.getini("log_file")
-    given = {**vars(config.option), "log_file": logged}
+    given = dict(vars(config.option))
+    if config.pluginmanager.hasplugin("logging"):
+        given["log_file"] = given.get("log_file") or config.getini("log_file")
     reports = given.pop("cov_report", None)
     if isinstance(reports, dict):
         given.update({f"cov_report {kind}": value for kind, value in reports.items()})
