@@ -52,6 +52,7 @@ HISTORY = Kind("a run history", rb'(?:[^\0]*\n)?\s*(?:\{[^\n]*"candidate"\s*:|<{
 PICTURE = Kind("a picture of the harness", re.escape(_PNG) + rb".{25,70}" + re.escape(_MARK))
 CURVES = Kind("curves of a training", re.escape(_PNG) + rb".{25,70}tEXtSoftware\0(?:stress-harness|Matplotlib)")
 CHECKPOINT = Kind("a native checkpoint", rb'.{8}\{.*?"__metadata__"\s*:\s*\{[^\n]*?"harness"\s*:')
+ONNX = Kind("an ONNX file", rb"\x08[\x01-\x20][\x12\x1a\x22\x28\x32\x3a\x42]")
 TRAINING_STATE = Kind("the state of a training", rb".{32}PK\x03\x04")
 EPOCHS = Kind("the epochs of a training", rb'\[\s*(?:\{\s*"epoch"|\])')
 PANEL = Kind("a reference panel", rb'\s*\{\s*"schema"(?!.*?"verdict"\s*:)(?=.*?"data_sha256"\s*:)(?=.*?"recipe"\s*:)')

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import InputError, printable
 from harness.base.files import hash_of_file, read_regular
 from harness.base.records import read_record, record
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 SCHEMA = 1
@@ -32,16 +33,21 @@ class _Table:
     sha256: str = ""
     date: str = ""
     reason: str = ""
+    acceptance: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """Incumbent that the file `path` declares: the file `weights` with this `sha256`, or none for a `reason`."""
+    """Incumbent that the file `path` declares: the file `weights` with this `sha256`, or none for a `reason`.
+
+    `acceptance` is the record of an artifact's acceptance, with its original; None for other models.
+    """
 
     path: Path
     weights: Path | None
     sha256: str
     reason: str
+    acceptance: Mapping[str, Any] | None = None
 
     @property
     def found(self) -> str | None:
@@ -103,14 +109,19 @@ def read_declaration(path: Path) -> Declaration | None:
         raise InputError(f"{path}: file is {printable(found.file)!r}, expected the name of a file in the same folder")
     if len(found.sha256) != 64 or set(found.sha256) - set("0123456789abcdef"):  # noqa: PLR2004  Hexadecimal digits.
         raise InputError(f"{path}: sha256 is {printable(found.sha256)!r}, expected 64 hexadecimal digits")
-    return Declaration(path, path.with_name(found.file), found.sha256, "")
+    return Declaration(path, path.with_name(found.file), found.sha256, "", found.acceptance)
 
 
-def declaration_of(weights: Path, *, sha256: str, date: str) -> bytes:
-    """Return the content of the file that declares these weights."""
+def declaration_of(
+    weights: Path, *, sha256: str, date: str, acceptance: Mapping[str, bool | str | list[str]] | None = None
+) -> bytes:
+    """Return the content of the file that declares these weights, for an artifact with its `acceptance`."""
     from harness.checks.starter_check import in_toml
 
-    return f'{_HEAD}schema = {SCHEMA}\nfile = {in_toml(weights.name)}\nsha256 = "{sha256}"\ndate = "{date}"\n'.encode()
+    text = f'{_HEAD}schema = {SCHEMA}\nfile = {in_toml(weights.name)}\nsha256 = "{sha256}"\ndate = "{date}"\n'
+    if acceptance is not None:
+        text += "\n[acceptance]\n" + "".join(f"{key} = {in_toml(value)}\n" for key, value in acceptance.items())
+    return text.encode()
 
 
 def declaration_of_none() -> bytes:

@@ -1,4 +1,4 @@
-"""The command `accept`: it makes a checkpoint the incumbent, if it passes the gate."""
+"""The command `accept`: it makes a checkpoint, or an ONNX file with its original, the incumbent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.cli.options import FILE, MODEL, NEGATIVE, OK, Command, checks_optio
     passes_on=True,
     example="accept runs/new.safetensors",
     help="Run the gate on a checkpoint and, if it passes, make it the incumbent, which later candidates are compared "
-    "with.",
+    "with. An ONNX file also has to be equal to its original.",
 )
 @click.argument("checkpoint", type=MODEL, metavar="CHECKPOINT")
 @click.option("--force", is_flag=True, help="Accept it though the verdict is fail or partial; the file records that.")
@@ -27,32 +27,47 @@ from harness.cli.options import FILE, MODEL, NEGATIVE, OK, Command, checks_optio
     help="Accept it though its thresholds rest on one or two reference models; the file records that.",
 )
 @click.option(
+    "--original",
+    type=MODEL,
+    metavar="MODEL",
+    help="The model that it was made from, by an export or quantization; both have to be equal by the checks file.",
+)
+@click.option(
     "--incumbent",
     type=FILE,
     default=Path("models/incumbent.safetensors"),
     metavar="FILE",
-    help="The file to write, with its declaration beside it (default: models/incumbent.safetensors).",
+    help="The file to write, with its declaration beside it (default: models/incumbent.safetensors). A copy of an ONNX "
+    "file has the suffix .onnx instead.",
 )
 @checks_option
 def accept_command(
-    checkpoint: Path | str, incumbent: Path, checks_path: Path, *, force: bool, provisional: bool
+    checkpoint: Path | str,
+    original: Path | str | None,
+    incumbent: Path,
+    checks_path: Path,
+    *,
+    force: bool,
+    provisional: bool,
 ) -> int:
     """Gate a checkpoint and accept it."""
     from harness.run.acceptance import AcceptRequest, accept
 
-    refuse_own("--candidate", "--checks", "--incumbent", "--stress-reports")
+    refuse_own("--candidate", "--checks", "--incumbent", "--original", "--stress-reports")
     if isinstance(checkpoint, str):
         raise InputError(
             f"{checkpoint}: not accepted, a predictor has no file of weights to keep; name it with --incumbent where "
             "the gate runs"
         )
-    request = AcceptRequest(checkpoint, checks_path, incumbent, force, provisional, passed_on(), Path.cwd())
+    request = AcceptRequest(checkpoint, checks_path, incumbent, force, provisional, original, passed_on(), Path.cwd())
     done = accept(request, judge=judged)
     if done.accepted:
         by_force = " by force" if done.forced else ""
-        print(f"{checkpoint}: accepted{by_force}, {incumbent} is the currently shipped model (incumbent) now")
+        print(f"{checkpoint}: accepted{by_force}, {request.written} is the currently shipped model (incumbent) now")
         return OK
-    if done.forced:
+    if done.unproved and done.verdict == "pass":
+        said = f"no check shows that it is equal to {original}; `stress-harness init --families equivalence` adds them"
+    elif done.forced:
         of_profile = " of the quick profile, which leaves much out" if done.quick else ""
         said = f"the verdict is {done.verdict}{of_profile}; --force accepts it all the same"
     else:

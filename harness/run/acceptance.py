@@ -1,15 +1,16 @@
-"""Acceptance of a checkpoint: if it passes the gate, it is the incumbent from then on."""
+"""Acceptance of a checkpoint, or of an artifact equal to its original: it passes the gate, and is the incumbent."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError
-from harness.base.files import hash_of_file, locked
-from harness.base.outputs import CHECKPOINT, INCUMBENT_DECLARATION, Output
+from harness.base.files import hash_of_file, locked, write_atomically
+from harness.base.outputs import CHECKPOINT, INCUMBENT_DECLARATION, ONNX, Output
 from harness.checks.declaration import (
     Declaration,
     declaration_of,
@@ -17,9 +18,11 @@ from harness.checks.declaration import (
     pending_of,
     read_declaration,
 )
+from harness.checks.equivalence import EQUIVALENCE
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.data.options import DataOptions
 from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
+from harness.networks.declared import load_model
 from harness.run.inputs import inputs_of_run
 from harness.run.request import RunRequest, request_of
 
@@ -29,13 +32,16 @@ if TYPE_CHECKING:
 
     from harness.run.execute import RunResult
 
+    _Write = Callable[[Path, dict[str, Any]], None]
+
 
 @dataclass(frozen=True)
 class AcceptRequest:
     """A checkpoint to make the `incumbent`, gated by a checks file and the stress tests in its folder.
 
     `force` accepts the verdicts fail and partial, too, and a pass of the quick profile. `provisional` accepts
-    thresholds of one or two reference models. `gate_options` are further options of the run.
+    thresholds of one or two reference models. `original` is the model that it was made from; the run must show that
+    both are equal. `gate_options` are further options of the run.
     """
 
     checkpoint: Path
@@ -43,16 +49,27 @@ class AcceptRequest:
     incumbent: Path = Path("models/incumbent.safetensors")
     force: bool = False
     provisional: bool = False
+    original: Path | str | None = None
     gate_options: tuple[str, ...] = ()
     root: Path = Path()
 
     def __post_init__(self) -> None:
-        """Raise `InputError` for a file without weights of its own."""
-        if self.checkpoint.suffix.lower() == ".onnx":
+        """Raise `InputError` for an ONNX file without an original."""
+        if self.as_file and self.original is None:
             raise InputError(
-                f"{self.checkpoint}: not accepted, an incumbent is a checkpoint with weights; accept the one that the "
-                "ONNX file was exported from, or name the file with --incumbent where the gate runs"
+                f"{self.checkpoint}: not accepted, an ONNX file becomes the incumbent with the model that it was made "
+                "from; name that: --original MODEL"
             )
+
+    @property
+    def as_file(self) -> bool:
+        """Return whether the incumbent is a copy of the file, which has no record to write into."""
+        return self.checkpoint.suffix.lower() == ".onnx"
+
+    @property
+    def written(self) -> Path:
+        """Return the file to write: `incumbent`, with the suffix of an ONNX file for a copy of one."""
+        return self.incumbent.with_suffix(".onnx") if self.as_file else self.incumbent
 
     @property
     def declared(self) -> Declaration | None:
@@ -74,6 +91,7 @@ class AcceptRequest:
         declared one is missing or another file.
         """
         roles: dict[str, Path | str] = {"candidate": self.checkpoint}
+        roles |= {} if self.original is None else {"original": self.original}
         compared, declared = self.compared, self.declared
         if compared is None:
             asked = request_of(self.gate_options, tests=self.checks_path.parent)
@@ -97,19 +115,21 @@ class AcceptRequest:
 class Acceptance:
     """Acceptance of a checkpoint: `accepted` or not, by which verdict, and whether that is `provisional`.
 
-    It is `uncompared` where the declared incumbent is missing or another file.
+    It is `uncompared` where the declared incumbent is missing or another file, and `unproved` where no check shows that
+    it is equal to its original.
     """
 
     verdict: str
     quick: bool
     provisional: bool
     uncompared: bool = False
+    unproved: bool = False
     accepted: bool = False
 
     @property
     def forced(self) -> bool:
         """Return whether only force accepts this verdict."""
-        return self.verdict != "pass" or self.quick or self.uncompared
+        return self.verdict != "pass" or self.quick or self.uncompared or self.unproved
 
 
 def accept(request: AcceptRequest, *, judge: Callable[[RunRequest], RunResult]) -> Acceptance:
@@ -120,6 +140,7 @@ def accept(request: AcceptRequest, *, judge: Callable[[RunRequest], RunResult]) 
     weights, declaration = _outputs(request)
     weights.expect_own()
     declaration.expect_own()
+    _expect_one_file(request)
     # Two acceptances at a time would compare with the same incumbent, and read each other's reports.
     with locked(request.run.reports_folder), locked(request.incumbent):
         return _accept_alone(request, judge)
@@ -132,7 +153,8 @@ def _accept_alone(request: AcceptRequest, judge: Callable[[RunRequest], RunResul
         declared is not None and not request.force
     ):
         raise InputError(f"{declared.refusal(declared.found)}; --force accepts {request.checkpoint} without comparing")
-    before = {path: hash_of_file(path) for path in (request.incumbent, compared) if path is not None}
+    models = (request.written, compared, request.original)
+    before = {path: hash_of_file(path) for path in models if isinstance(path, Path)}
     checks = hash_of_file(request.checks_path)
     result = judge(request.run)
     report = result.report or {"verdict": "error"}
@@ -140,7 +162,13 @@ def _accept_alone(request: AcceptRequest, judge: Callable[[RunRequest], RunResul
         raise InputError(
             f"{request.checkpoint}: not accepted, the gate could not judge it (exit status {result.exit_status})"
         )
-    done = Acceptance(report["verdict"], report["profile"] == "quick", report.get("provisional", False), uncompared)
+    done = Acceptance(
+        report["verdict"],
+        report["profile"] == "quick",
+        report.get("provisional", False),
+        uncompared,
+        unproved=request.original is not None and not _equality_shown(report),
+    )
     if done.forced and not request.force:
         return done
     if done.provisional and not (request.provisional or request.force):
@@ -158,9 +186,9 @@ def _write(
     checks: str | None,
 ) -> None:
     """Write the incumbent; raises `InputError` for files that are not those of the run, by their hashes before it."""
-    network = request_of(request.gate_options, tests=request.checks_path.parent).network_options
-    checkpoint = load_checkpoint(request.checkpoint, builder=network.builder(), choice=network.choice())
-    if checkpoint.sha256 != report["candidate"]["sha256"]:
+    pending = pending_of(request.written)
+    sha256, write = (_copy_of if request.as_file else _checkpoint_of)(request, report)
+    if sha256 != report["candidate"]["sha256"]:
         raise InputError(f"{request.checkpoint}: not accepted, since it changed while the gate ran; run it again")
     if report["checks_sha256"] != checks:
         raise InputError(f"{request.checks_path}: changed while the gate ran; run it again")
@@ -169,8 +197,7 @@ def _write(
             f"{request.checkpoint}: not accepted, since {changed[0]} changed while the gate ran, so that the "
             "checkpoint was held against another; run it again"
         )
-    record = checkpoint.record or Record(checkpoint.architecture, {}, tuple(report["data"]["classes"]))
-    acceptance = {
+    acceptance: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "profile": report["profile"],
         "verdict": done.verdict,
@@ -178,17 +205,59 @@ def _write(
         **({"provisional": True} if done.provisional else {}),
         "checks_sha256": report["checks_sha256"],
         "data_sha256": report["data"]["sha256"],
-        "candidate_sha256": checkpoint.sha256,
-        "checks": [check["id"] for check in report["checks"]],
+        "candidate_sha256": sha256,
+        **({} if request.original is None else _original_of(report)),
+        "checks": [check["id"] for check in report["checks"] if check.get("threshold") is not None],
     }
     # The declaration decides: what lies beside it is either what it declares, or one renaming away from it.
-    pending = pending_of(request.incumbent)
-    save_checkpoint(pending, checkpoint.model, replace(record, acceptance=acceptance))
-    sha256 = hash_of_file(pending)
-    assert sha256 is not None
-    declaration = declaration_of(request.incumbent, sha256=sha256, date=acceptance["date"])
+    write(pending, acceptance)
+    written = hash_of_file(pending)
+    assert written is not None
+    declaration = declaration_of(
+        request.written,
+        sha256=written,
+        date=acceptance["date"],
+        acceptance=None if request.original is None else acceptance,
+    )
     _outputs(request)[1].write(declaration)
-    pending.replace(request.incumbent)
+    pending.replace(request.written)
+
+
+def _checkpoint_of(request: AcceptRequest, report: Mapping[str, Any]) -> tuple[str, _Write]:
+    """Return the SHA-256 of the checkpoint, and what writes it with the record of its acceptance."""
+    network = request_of(request.gate_options, tests=request.checks_path.parent).network_options
+    checkpoint = load_checkpoint(request.checkpoint, builder=network.builder(), choice=network.choice())
+    record = checkpoint.record or Record(checkpoint.architecture, {}, tuple(report["data"]["classes"]))
+
+    def write(path: Path, acceptance: dict[str, Any]) -> None:
+        save_checkpoint(path, checkpoint.model, replace(record, acceptance=acceptance))
+
+    return checkpoint.sha256, write
+
+
+def _copy_of(request: AcceptRequest, _: Mapping[str, Any]) -> tuple[str, _Write]:
+    """Return the SHA-256 of the file, and what writes a copy of it; its acceptance is for the declaration alone."""
+    content = request.checkpoint.read_bytes()
+    return hashlib.sha256(content).hexdigest(), lambda path, _: write_atomically(path, content)
+
+
+def _expect_one_file(request: AcceptRequest) -> None:
+    """Raise `InputError` for an ONNX file that keeps weights in other files: a copy of it alone would be no model."""
+    if request.as_file and (found := load_model(request.checkpoint)).sha256 != hash_of_file(request.checkpoint):
+        raise InputError(
+            f"{request.checkpoint}: not accepted, {found.note}, and an incumbent is one file; export it with its "
+            "weights inside (external_data=False)"
+        )
+
+
+def _equality_shown(report: Mapping[str, Any]) -> bool:
+    """Return whether a check of the family `equivalence` passed, and none did otherwise."""
+    statuses = [check.get("status") for check in report["checks"] if check.get("family") == EQUIVALENCE]
+    return "pass" in statuses and not {"fail", "inconclusive", "error"} & {*statuses}
+
+
+def _original_of(report: Mapping[str, Any]) -> dict[str, str]:
+    return {"original": report["original"]["path"], "original_sha256": report["original"]["sha256"]}
 
 
 def _outputs(request: AcceptRequest) -> tuple[Output, Output]:
@@ -196,17 +265,18 @@ def _outputs(request: AcceptRequest) -> tuple[Output, Output]:
     others = {role: path for role, path in request.run.roles.items() if role != INCUMBENT}
     read = inputs_of_run(replace(request.run, roles={**others, INCUMBENT: "none"}))
     return (
-        Output(request.incumbent, CHECKPOINT, read),
+        Output(request.written, ONNX if request.as_file else CHECKPOINT, read),
         Output(declaration_path(request.incumbent), INCUMBENT_DECLARATION, read),
     )
 
 
 def _complete(request: AcceptRequest) -> None:
     """Complete an acceptance that was interrupted after its declaration; one interrupted before leaves no trace."""
-    declared, pending = request.declared, pending_of(request.incumbent)
-    if not pending.exists():
-        return
-    if declared is not None and declared.weights == request.incumbent and hash_of_file(pending) == declared.sha256:
-        pending.replace(request.incumbent)
-    else:
-        pending.unlink()
+    declared = request.declared
+    for place in (request.incumbent, request.incumbent.with_suffix(".onnx")):
+        if not (pending := pending_of(place)).exists():
+            continue
+        if declared is not None and declared.weights == place and hash_of_file(pending) == declared.sha256:
+            pending.replace(place)
+        else:
+            pending.unlink()

@@ -84,7 +84,7 @@ def test_a_candidate_that_passes_becomes_the_incumbent(zoo, capsys):
         "checks_sha256": report["checks_sha256"],
         "data_sha256": zoo.images.sha256,
         "candidate_sha256": given.sha256,
-        "checks": [check["id"] for check in report["checks"]],
+        "checks": [check["id"] for check in report["checks"] if check["threshold"] is not None],
     }
     assert accepted.model_sha256 == given.model_sha256
     logits = [Classifier(checkpoint.model, workers=1).predict(zoo.images).logits for checkpoint in (accepted, given)]
@@ -301,13 +301,6 @@ def test_two_that_are_accepted_at_once_come_one_after_the_other(judged, monkeypa
     accepted = load_checkpoint(judged.incumbent)
     candidate = Path(second[second.index("--candidate") + 1])
     assert accepted.record.acceptance["candidate_sha256"] == load_checkpoint(candidate).sha256
-
-
-def test_an_onnx_file_cannot_be_an_incumbent(judged, capsys):
-    (judged.root / "model.onnx").touch()
-    assert accept(judged, judged.root / "model.onnx") == 2
-    assert "accept the one that the ONNX file was exported from" in capsys.readouterr().err
-    assert judged.runs == []
 
 
 # What it makes of the gate's own runs.
