@@ -130,7 +130,7 @@ class TestAServerThatDoesRight:
                 opened(served.url, output="x")
 
     def test_requests_run_side_by_side_as_many_as_allowed(self, server):
-        server.fault = lambda number, handler: time.sleep(0.02)
+        server.fault = lambda number, handler: time.sleep(0.1)
         opened(server.url, concurrency=3).predict(IMAGES)
         assert server.most_at_once == 3
         opened(server.url, concurrency=1).predict(IMAGES, MOVED)

@@ -144,7 +144,7 @@ def test_record_needs_only_architecture_arguments_and_classes(model, tmp_path):
 
 
 def test_saving_replaces_the_file_that_was_there(model, tmp_path):
-    (tmp_path / "x").write_bytes(b"old")
+    save_checkpoint(tmp_path / "x", small(), RECORD)
     save_checkpoint(tmp_path / "x", model, RECORD)
     assert equal_bits(load_checkpoint(tmp_path / "x").model, model)
 

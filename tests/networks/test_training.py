@@ -307,7 +307,6 @@ def flip_a_weight(path: Path) -> bytes:
     "damage",
     [
         pytest.param(lambda path: b"", id="empty"),
-        pytest.param(lambda path: b"not a state", id="garbage"),
         pytest.param(lambda path: path.read_bytes()[:-200], id="truncated-at-the-end"),
         pytest.param(lambda path: path.read_bytes()[:2000], id="truncated-at-the-start"),
         pytest.param(flip_a_weight, id="bit-flipped"),
@@ -320,6 +319,14 @@ def test_a_damaged_state_is_not_resumed(tmp_path, straight, damage):
     state = resume_state(destination)
     state.write_bytes(damage(state))
     assert (train(CONFIG, bars(), destination), destination.read_bytes()) == straight[::-1]
+
+
+def test_a_file_of_another_kind_in_the_place_of_the_state_stays(tmp_path):
+    other = tmp_path / ".model.safetensors.resume"
+    other.write_bytes(b"not a state")
+    with pytest.raises(InputError, match="not the state of a training"):
+        train(CONFIG, bars(), tmp_path / "model.safetensors")
+    assert other.read_bytes() == b"not a state"
 
 
 # What training leaves behind.
@@ -335,10 +342,11 @@ def test_the_file_appears_at_the_end_and_nothing_beside_it(tmp_path):
 
 def test_an_older_file_stays_until_the_new_one_is_complete(tmp_path):
     destination = tmp_path / "model.safetensors"
-    destination.write_bytes(b"older")
-    seen = []
+    train(replace(CONFIG, epochs=1), bars(), destination)
+    older, seen = destination.read_bytes(), []
     train(CONFIG, bars(), destination, on_epoch=lambda _: seen.append(destination.read_bytes()))
-    assert seen == [b"older"] * CONFIG.epochs
+    assert seen == [older] * CONFIG.epochs
+    assert destination.read_bytes() != older
     assert load_checkpoint(destination).record is not None
 
 

@@ -222,15 +222,29 @@ def _close(client: httpx.AsyncClient) -> None:
     asyncio.run_coroutine_threadsafe(client.aclose(), _loop())
 
 
-@lru_cache
-def _turns(root: str, options: HttpOptions) -> tuple[asyncio.Semaphore, Pace]:  # noqa: ARG001  One for each server.
+_ONE = threading.Lock()
+"""Held while the loop or a semaphore is made, so that all threads share one."""
+
+
+def _turns(root: str, options: HttpOptions) -> tuple[asyncio.Semaphore, Pace]:
     """Return what keeps the requests of this process to a server within their number and rate."""
+    with _ONE:
+        return _made_turns(root, options)
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    """Return the event loop of all requests of this process, which runs in a thread that ends with the process."""
+    with _ONE:
+        return _made_loop()
+
+
+@lru_cache
+def _made_turns(root: str, options: HttpOptions) -> tuple[asyncio.Semaphore, Pace]:  # noqa: ARG001  One for a server.
     return asyncio.Semaphore(options.concurrency), Pace(options.rate)
 
 
 @lru_cache(maxsize=1)
-def _loop() -> asyncio.AbstractEventLoop:
-    """Return the event loop of all requests of this process, which runs in a thread that ends with the process."""
+def _made_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="harness-http", daemon=True).start()
     return loop
