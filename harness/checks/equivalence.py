@@ -36,6 +36,8 @@ def equivalence_checks(images: LabelledImages) -> list[StarterCheck]:
         _check("lost-class", "worst_class_correct_predictions_lost", OF_A_PART, _LOST),
         _check("confidence", "confidence_moved", _CONFIDENCE, _MEAN),
         StarterCheck(f"{EQUIVALENCE}-confidence-p99", EQUIVALENCE, "confidence_moved_p99"),
+        # Without a tolerance, as a first checks file has no panel yet: its verdict would be partial.
+        StarterCheck(f"{EQUIVALENCE}-consensus", EQUIVALENCE, "consensus_predictions_changed"),
         StarterCheck(f"{EQUIVALENCE}-calibration", EQUIVALENCE, "calibration_error_change"),
         *(
             _check(slug, "worst_group_predictions_changed", OF_A_PART, OF_A_CLASS, f"by = {in_toml(column)}")

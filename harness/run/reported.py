@@ -199,9 +199,9 @@ def _margin(verdict: Verdict) -> float | None:
 def _dropped(session: StressSession) -> list[str]:
     """Say which rows the incumbent was accepted by that the checks file at hand lacks."""
     incumbent, declared = session.roles.get("incumbent"), session.declared
-    acceptance = (incumbent.record.acceptance if incumbent and incumbent.record else None) or {}
-    if incumbent and declared and declared.sha256 == incumbent.sha256:
-        acceptance = declared.acceptance or acceptance
+    its_own = incumbent.record.acceptance if incumbent and incumbent.record else None
+    same = incumbent and declared and declared.sha256 == incumbent.sha256
+    acceptance = (declared.acceptance if declared and same else None) or its_own or {}
     now = {check.id for check in session.checks.checks}
     gone = [str(name) for name in acceptance.get("checks", ()) if name not in now]
     if not gone or acceptance.get("profile") != ("quick" if session.checks.data.sample is not None else "default"):
