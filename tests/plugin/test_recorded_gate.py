@@ -183,7 +183,10 @@ def test_other_roles_may_be_recorded_too(zoo, export):
     assert recorded["lost"][1] == "pass"
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "workers"])
+@pytest.mark.parametrize(
+    "workers",
+    [pytest.param((), id="serial"), pytest.param(("-n", "2"), id="workers", marks=pytest.mark.processes)],
+)
 def test_families_that_were_not_exported_make_a_run_partial(zoo, export, workers):
     spec = answer(export(families=("clean",)), zoo.root / "models/augmented.safetensors", zoo.root / "answers.npz")
     assert zoo.run("--candidate", spec, *workers).ret == 0
@@ -216,7 +219,10 @@ def refused(zoo, spec, *options):
     return error
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "workers"])
+@pytest.mark.parametrize(
+    "workers",
+    [pytest.param((), id="serial"), pytest.param(("-n", "2"), id="workers", marks=pytest.mark.processes)],
+)
 def test_a_file_that_lacks_images_is_inconclusive(zoo, export, workers):
     folder = export()
     spec = answer(folder, zoo.root / "models/augmented.safetensors", zoo.root / "answers.npz")

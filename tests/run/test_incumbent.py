@@ -256,6 +256,7 @@ def test_nothing_is_accepted_past_a_declared_incumbent_but_by_force(accepting, c
     assert consistent(accepting)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("step", ["save_checkpoint", "declaration_of", "replace"])
 def test_an_acceptance_that_is_killed_leaves_no_wrong_verdict(accepting, monkeypatch, step):
     assert accept("first.safetensors") == 0
