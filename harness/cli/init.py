@@ -150,6 +150,7 @@ def _told(plan: Initialized, request: InitRequest, here: Path) -> list[str]:
         "next:",
         *([] if here == Path() else [f"  cd {shlex.quote(str(here))}"]),
         f"  pytest {TESTS} --candidate {shlex.quote(str(candidate))}",
+        "  stress-harness export-inputs inputs    # for a model elsewhere; its answers are predictions:FILE",
         "  stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more reference models set the thresholds",
     ]
 

@@ -224,7 +224,8 @@ def _changed_images(done: Equality) -> Markup:
         about = f"{shares}label {true} · image {number}"
         image = pixels[position].permute(1, 2, 0).numpy()
         faces.append(Face(image, before, now, about, words, wrong=now != true))
-    title = f"{min(len(at), _SHOWN)} of {len(at):,} changed predictions, original → artifact, the most confident first"
+    order = "" if sure is None else ", the most confident first"
+    title = f"{min(len(at), _SHOWN)} of {len(at):,} changed predictions, original → artifact{order}"
     return sheet(title, faces)
 
 

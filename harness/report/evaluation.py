@@ -71,6 +71,8 @@ def evaluation_json(done: Evaluation, folder: Path, *, classes: bool) -> dict[st
 def evaluation_lines(done: Evaluation, folder: Path, *, classes: bool) -> list[str]:
     """Return an evaluation as lines of the terminal; `classes` asks for the scores of each class."""
     lines = [f"{name.replace('_', ' ')}: {value:.4g}" for name, value in done.numbers.items()]
+    if done.confident_errors is None:
+        lines.append("confident errors: not applicable, the predictor returns labels only")
     if classes:
         lines += ["", *aligned(scores_rows(done.report))]
     if done.failures:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness.checks.roles import role_title
 from harness.measures import Unit
-from harness.report.gallery import mistake, sheet
+from harness.report.gallery import in_order, mistake, sheet
 from harness.report.page import Section, render, table
 from harness.report.tables import LEGEND, mark_of_counts, marked
 from harness.run.examples import PICTURED
@@ -119,7 +119,8 @@ def _changed(changes: Changes, thumbnails: Thumbnails, *, new: bool) -> list[tup
     what = f"New mistakes, which the {role_title(changes.against)} does not make"
     if not new:
         what = f"Mistakes that are gone, which the {role_title(changes.against)} makes"
-    return [(f"{what}: {count}, the most confident first", sheet("", faces))]
+    order = in_order((each.candidate if new else each.other).confidence for each in shown)
+    return [(f"{what}: {count}{order}", sheet("", faces))]
 
 
 def _persistent(overview: Overview, thumbnails: Thumbnails) -> list[tuple[str, Markup]]:
@@ -138,5 +139,6 @@ def _persistent(overview: Overview, thumbnails: Thumbnails) -> list[tuple[str, M
         faces.append(mistake(thumbnails.get(row.index), row.index, names, row.confidence, about=about))
     often = [f"{true} → {taken} {len(numbers)}" for true, taken, numbers in persistent.by_confusion()[:_COMMONEST]]
     count = f"{len(shown)} of {len(persistent.rows)}" if len(shown) < len(persistent.rows) else "All"
-    lead = f"Most often {', '.join(often)}. {count}, the most confident first, by the mean over the poses."
+    order = in_order(row.confidence for row in shown)
+    lead = f"Most often {', '.join(often)}. {count}{order and f'{order}, by the mean over the poses'}."
     return [(title, render("lead", lines=[lead], hints=sheet("", faces)))]

@@ -13,7 +13,7 @@ from harness.perturb import IDENTITY
 from harness.report.page import render
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from harness.perturb import Pose
     from harness.run.examples import Tile
@@ -76,13 +76,19 @@ def thumbnails(title: str, shown: Sequence[tuple[np.ndarray, str, str, str]]) ->
     return sheet(title, faces)
 
 
+def in_order(confidences: Iterable[float | None]) -> str:
+    """Return words on the order of failures; "" where a predictor of labels gives no confidence."""
+    return "" if None in {*confidences} else ", the most confident first"
+
+
 def gallery_title(pair: tuple[str, str], pose: Pose, tiles: Sequence[Tile], count: int) -> str:
     """Say what the tiles are: which failures, of how many, and in which order."""
     seen = "as they are" if pose == IDENTITY else pose.in_words()
     against = next((tile.against for tile in tiles if tile.new is not None), "")
-    order = f"those that the {against} gets right before others, " if against else ""
+    order = f", those that the {against} gets right before others" if against else ""
     shown = f"{len(tiles)} of {count}" if len(tiles) < count else f"all {count}"
-    return f"{pair[0]} and {pair[1]} taken for each other, images {seen}: {shown}, {order}the most confident first"
+    sure = in_order(tile.answer.confidence for tile in tiles)
+    return f"{pair[0]} and {pair[1]} taken for each other, images {seen}: {shown}{order}{sure}"
 
 
 def _of_tile(tile: Tile) -> Face:

@@ -118,7 +118,7 @@ def test_a_command_takes_a_predictor(zoo, command, name, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "known"), [("Model0", 4), ("Top", 2), ("Labels0", 0)])
-def test_tables_of_failures_leave_empty_what_is_not_known(zoo, name, known, monkeypatch):
+def test_tables_of_failures_leave_empty_what_is_not_known(zoo, name, known, monkeypatch, capsys):
     monkeypatch.chdir(zoo.root)
     command = ["evaluate", f"python:own:{name}", "--failures", "--data", "npz:zoo.npz", "--output", "made"]
     assert main(command) == 0
@@ -127,6 +127,8 @@ def test_tables_of_failures_leave_empty_what_is_not_known(zoo, name, known, monk
     assert {len(row) for row in rows} == {len(titles)}
     assert {sum(cell != "" for cell in row[6:]) for row in rows} == {known}
     assert {row[5] == "" for row in rows} == {known == 0}
+    said = capsys.readouterr().out
+    assert ("confident errors: not applicable, the predictor returns labels only" in said) == (known == 0)
 
 
 def test_accept_refuses_a_predictor_in_one_sentence(zoo, capsys):

@@ -77,6 +77,7 @@ def test_an_empty_repository_has_a_gate(shop, capsys):
     assert [name for name in written if f"written: {name}\n" not in said] == []
     assert "  pytest stress_tests --candidate models/candidate.safetensors\n" in said
     assert "  stress-harness calibrate --checkpoints FILE" in said
+    assert "  stress-harness export-inputs inputs" in said
 
 
 def with_groups(path, groups) -> None:

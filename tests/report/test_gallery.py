@@ -3,6 +3,7 @@
 import base64
 import html
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -99,6 +100,11 @@ def test_without_failures_there_is_no_gallery():
 )
 def test_the_title_says_how_many_there_are_and_in_which_order(tiles, count, pose, title):
     assert gallery_title(PAIR, pose, tiles, count) == f"Shirt and Coat taken for each other, {title}"
+
+
+def test_the_title_says_nothing_of_confidence_where_there_are_labels_only():
+    labels = [replace(tile(new=None), answer=Answer(number, "Shirt", "Coat", None, ())) for number in (7, 8)]
+    assert gallery_title(PAIR, IDENTITY, labels, 2) == "Shirt and Coat taken for each other, images as they are: all 2"
 
 
 # How many pictures a page takes.
