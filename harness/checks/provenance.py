@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
+from harness.measures.metric import Unit
 from harness.measures.panel.threshold import (
     FEW,
     K_DECIMALS,
@@ -15,6 +16,8 @@ from harness.measures.panel.threshold import (
     budget_of,
     decimals,
 )
+from harness.measures.worst_poses import BREAKING_SEVERITY
+from harness.perturb.grids import PATHS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -90,10 +93,9 @@ def first_departure(
 def _possible(check: Check, panel: Threshold, metric: Metric, budgets: Mapping[str, float]) -> list[Calibrated]:
     """Return the thresholds of the numbers that these may have been before they were rounded, at each extreme."""
     numbers = {key: getattr(panel, key) for key in (*_NUMBERS, "root_mean", "root_std")}
-    about = PanelCheck(
-        check.id, check.family, metric.name, metric.unit, metric.direction, numbers["n"], scale=metric.scale
-    )
-    digits, models = decimals(metric.unit), numbers["reference_models"]
+    unit = _unit_of(check, metric)
+    about = PanelCheck(check.id, check.family, metric.name, unit, metric.direction, numbers["n"], scale=metric.scale)
+    digits, models = decimals(unit), numbers["reference_models"]
     means = _rounded(numbers["mean"], digits)
     centres, spreads = [(mean, mean) for mean in means], _rounded(numbers["std"], digits + 1)
     if metric.scale == "root":
@@ -105,6 +107,12 @@ def _possible(check: Check, panel: Threshold, metric: Metric, budgets: Mapping[s
         Calibrated(about, mean, numbers["std"], centre, spread, k, models, budget_of(about, mean, budgets), prior=prior)
         for (mean, centre), spread, k, prior in product(centres, spreads, _rounded(numbers["k"], K_DECIMALS), priors)
     ]
+
+
+def _unit_of(check: Check, metric: Metric) -> Unit:
+    """Return the unit of a check's values: the metric's, or that of the path along which images break."""
+    path = PATHS.get(str(check.keys.get("path"))) if metric.name == BREAKING_SEVERITY.name else None
+    return metric.unit if path is None else Unit(path.unit)
 
 
 def _rounded(value: float, digits: int) -> tuple[float, float]:

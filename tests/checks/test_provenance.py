@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 from panels import panel_of, with_panel
 from zoo import ROWS, GatedZoo
 
+from harness.calibration.calibrate import by_hand
 from harness.calibration.panel import read_panel
 from harness.calibration.record import expect_thresholds_of_record
+from harness.calibration.rewrite import with_thresholds
+from harness.calibration.thresholds import thresholds_of
 from harness.checks import ChecksError, Threshold, read_checks
 from harness.measures import Unit
 from harness.measures.panel.threshold import PanelCheck
@@ -202,3 +205,17 @@ def test_the_gate_holds_a_threshold_to_the_panel_of_its_record(zoo):
     result.stderr.fnmatch_lines(
         ["*check 'clean': mean of the panel threshold is 0.9, expected 0.9575 by the panel in*"]
     )
+
+
+@pytest.mark.parametrize("reference_models", [3, 8])
+def test_what_calibration_writes_for_fewer_models_follows(tmp_path, reference_models):
+    checks = shipped("checks")
+    panel = read_panel(ROOT / "models/panel.json", checks)
+    panel = replace(panel, models=panel.models[:reference_models])
+    calibrated = thresholds_of(panel, checks.budgets, by_hand=by_hand(checks))
+    path = tmp_path / "checks.toml"
+    path.write_text(with_thresholds(checks.path.read_text(), calibrated, recipe=checks.recipe, date="2026-01-01"))
+    (tmp_path / "models").mkdir()
+    multipliers = {item.check.id: item.k for item in calibrated}
+    panel.with_multipliers(multipliers, before=None).write(tmp_path / "models/panel.json")
+    assert refused(read_checks(path), tmp_path) == ""
