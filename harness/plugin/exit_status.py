@@ -77,10 +77,10 @@ class Ending:
                 self._settle(session, self.run.outcome)
         except BaseException as error:
             if self.run.outcome or self.run.unfinished:
-                refuse(self.run, f"the run came to no end: {_said(error)}")
+                refuse(self.run, f"the run came to no end: {said(error)}")
             if self.run.is_worker or isinstance(error, KeyboardInterrupt | pytest.exit.Exception):
                 raise
-            pytest.exit(f"the run came to no end: {_said(error)}", returncode=NOT_JUDGED)
+            pytest.exit(f"the run came to no end: {said(error)}", returncode=NOT_JUDGED)
 
     def _settle(self, session: pytest.Session, outcome: Outcome) -> None:
         """Write the reports, now that nothing else is to come, and what the run leaves besides."""
@@ -149,7 +149,8 @@ def _other_status(found: int, expected: int) -> str:
     )
 
 
-def _said(error: BaseException) -> str:
+def said(error: BaseException) -> str:
+    """Return in one line why a run came to no end."""
     return "it was interrupted" if isinstance(error, KeyboardInterrupt) else lacking(error)
 
 

@@ -20,7 +20,7 @@ from harness.base.records import as_json
 from harness.base.settings import told
 from harness.checks import read_checks
 from harness.plugin.collector import Collector
-from harness.plugin.exit_status import Ending, TimeKeeper, refuse, settled, write_page_whole
+from harness.plugin.exit_status import Ending, TimeKeeper, refuse, said, settled, write_page_whole
 from harness.plugin.foreign_outputs import expect_others_keep
 from harness.plugin.options import add_options, expect_own
 from harness.plugin.place import reports_named
@@ -302,7 +302,7 @@ def _main(config: pytest.Config) -> Generator[None, Any, Any]:
         run = config.stash.get(RUN, None)
         if run is None or run.is_worker or not run.judges:
             raise
-        reason = f"the run came to no end: {lacking(error)}"
+        reason = f"the run came to no end: {said(error)}"
         refuse(run, reason)
         with suppress(OSError, ValueError):
             print(reason, file=sys.stderr)
