@@ -106,7 +106,7 @@ def table(facts: dict[str, Any]) -> str:
         rows.append(f"| {words} | {one:.1f} | {ratio:.2f} |")
     where = f"{facts['cores']} cores, at a load of {facts['load']:.1f} when it began; {facts['versions']}"
     what = f"A ResNet-18 on {facts['images']} images of {SIZE} px in batches of {BATCH}"
-    return f"Measured on {where}. {what}, medians of {facts['rounds']} rounds by turns:\n\n" + "\n".join(rows)
+    return f"Measured on {where}.\n\n{what}, medians of {facts['rounds']} rounds by turns:\n\n" + "\n".join(rows)
 
 
 def main() -> int:
