@@ -104,7 +104,7 @@ def table(facts: dict[str, Any]) -> str:
         one = statistics.median(facts["seconds"][name]) / facts["images"] * 1e3
         ratio = statistics.median(a / b for a, b in zip(facts["seconds"][name], facts["seconds"]["own"], strict=True))
         rows.append(f"| {words} | {one:.1f} | {ratio:.2f} |")
-    where = f"{facts['cores']} cores, at a load of {facts['load']:.1f} when it began; {facts['versions']}"
+    where = f"{facts['cores']} cores, at a load of {facts['load']:.1f} when it began. Versions: {facts['versions']}"
     what = f"A ResNet-18 on {facts['images']} images of {SIZE} px in batches of {BATCH}"
     return f"Measured on {where}.\n\n{what}, medians of {facts['rounds']} rounds by turns:\n\n" + "\n".join(rows)
 
