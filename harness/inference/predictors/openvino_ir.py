@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 import threading
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +12,11 @@ import numpy as np
 
 from harness.base.errors import InputError, printable
 from harness.inference.devices import available_cores
-from harness.inference.predictors import openvino_trial
 from harness.inference.predictors.protocol import Identity, PredictorError, Provides
 from harness.inference.predictors.scores import declared_scores
 from harness.networks.builders import parse_normalisation
 from harness.networks.checkpoints.files import CheckpointRefused, read_regular
+from harness.networks.checkpoints.trial import Trial, expect_moderate
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
@@ -26,8 +24,7 @@ if TYPE_CHECKING:
 
 _KIND = "openvino"
 _EXPORT = "Convert the network anew with openvino.save_model: one input of images, one output per class."
-_MEGABYTES, _SECONDS, _PATIENCE = 4_000, 60, 10
-"""Memory besides four times the size of the files, and processor time, of a trial; and its patience by the clock."""
+_TRIAL = Trial("openvino", megabytes=4_000, seconds=60, doing="compiling", advice=_EXPORT)
 _IMAGES = 4
 """Dimensions of a batch of images."""
 _FLOATS = frozenset({"f16", "bf16", "f32", "f64"})
@@ -66,7 +63,7 @@ class OpenVinoPredictor:
         self._calls = available_cores()
         if images is not None:
             self._shape = tuple(images.pixels.shape[1:])
-            _expect_moderate(description, weights, path, self._shape)
+            expect_moderate(_TRIAL, description, path, self._shape, weights=weights)
             self._compile(description, weights, path)
 
     def _compile(self, description: bytes, weights: bytes, path: Path) -> None:
@@ -153,21 +150,3 @@ class OpenVinoPredictor:
 
     def close(self) -> None:
         """Do nothing: the network goes with its object."""
-
-
-def _expect_moderate(description: bytes, weights: bytes, path: Path, shape: tuple[int, ...]) -> None:
-    """Raise `CheckpointRefused` for a network that takes too long, or too much memory, for one blank image."""
-    megabytes = _MEGABYTES + 4 * ((len(description) + len(weights)) >> 20)
-    command = [sys.executable, "-P", openvino_trial.__file__]
-    command += map(str, (megabytes, _SECONDS, len(description), *shape))
-    try:
-        trial = subprocess.run(  # noqa: S603  Our own script.
-            command, input=description + weights, capture_output=True, timeout=_PATIENCE * _SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        fact = f"compiling it and one image took more than {_PATIENCE * _SECONDS} s"
-    else:
-        if trial.returncode == 0:
-            return
-        fact = f"compiling it and one image took more than {megabytes} MB or {_SECONDS} s, or crashed"
-    raise CheckpointRefused("RESOURCE", path, fact, _EXPORT)

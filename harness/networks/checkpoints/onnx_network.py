@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from harness.base.errors import InputError
-from harness.networks.checkpoints import onnx_trial
 from harness.networks.checkpoints.files import CheckpointRefused, read_regular, shown
 from harness.networks.checkpoints.loading import Checkpoint
 from harness.networks.checkpoints.onnx_weights import take_in
+from harness.networks.checkpoints.trial import Trial, expect_moderate
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _EXPORT = "Export the network with its weights inside, float32, one input of images and one output per class."
-_MEGABYTES, _SECONDS = 1_500, 25
-"""What trying an ONNX file on one image may take of memory, besides four times its size, and of a processor's time."""
-_PATIENCE = 10
-"""How many times longer a trial may take by the clock, since the processor may have other work to do."""
+_TRIAL = Trial("onnxruntime", megabytes=1_500, seconds=25, doing="making a session of", advice=_EXPORT)
 _IMAGES = 4
 """Dimensions of a batch of images: (N, C, H, W)."""
 
@@ -109,7 +104,7 @@ def load_onnx(path: Path) -> Checkpoint:
     except DecodeError:
         raise CheckpointRefused("FORMAT", path, "not an ONNX file", _EXPORT) from None
     content, sha256, note = take_in(description, content, path)
-    _expect_moderate(content, path)
+    expect_moderate(_TRIAL, content, path, (3, 32, 32))
     try:
         session = _session(content)
     except Exception as error:  # Its errors have no base class of their own.
@@ -126,21 +121,3 @@ def load_onnx(path: Path) -> Checkpoint:
     batch = images.shape[0] if isinstance(images.shape[0], int) else None
     network = OnnxNetwork(_Runner(session, images.name, batch, content), bytes.fromhex(sha256), tuple(images.shape))
     return Checkpoint(path, sha256, network.eval(), "onnx", None, note)
-
-
-def _expect_moderate(content: bytes, path: Path) -> None:
-    """Raise `CheckpointRefused` for a network that takes too long, or too much memory, for one blank image.
-
-    A small file may unfold to any size, or loop for ever, in native code that nothing here could stop.
-    """
-    megabytes, patience = _MEGABYTES + 4 * (len(content) >> 20), _PATIENCE * _SECONDS
-    command = [sys.executable, onnx_trial.__file__, str(megabytes), str(_SECONDS), "3", "32", "32"]
-    try:
-        trial = subprocess.run(command, input=content, capture_output=True, timeout=patience, check=False)  # noqa: S603  Our own script.
-    except subprocess.TimeoutExpired:
-        fact = f"making a session of it and one image took more than {patience} s"
-    else:
-        if trial.returncode == 0:
-            return
-        fact = f"making a session of it and one image took more than {megabytes} MB or {_SECONDS} s, or crashed"
-    raise CheckpointRefused("RESOURCE", path, fact, _EXPORT)

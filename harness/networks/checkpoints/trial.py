@@ -1,0 +1,53 @@
+"""The trial of a network that native code runs: in a process of its own, before any other runs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.networks.checkpoints import trial_script
+from harness.networks.checkpoints.files import CheckpointRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_PATIENCE = 10
+"""How many times the seconds of one core a trial may take, as others work on the machine too."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The limits of a trial by an `engine`, a package of `trial_script.ENGINES`.
+
+    It has so many `seconds` of one core, and `megabytes` besides four times the network's size. `doing` says in
+    messages what the engine does, and `advice` what helps.
+    """
+
+    engine: str
+    megabytes: int
+    seconds: int
+    doing: str
+    advice: str
+
+
+def expect_moderate(trial: Trial, content: bytes, path: Path, shape: Sequence[int], *, weights: bytes = b"") -> None:
+    """Raise `CheckpointRefused` for a network that takes too long, or too much memory, for one blank image.
+
+    `content` describes it, `weights` are those beside it, and `shape` is (C, H, W). A small file may unfold to any
+    size, or loop for ever, in native code that nothing here could stop.
+    """
+    megabytes, patience = trial.megabytes + 4 * ((len(content) + len(weights)) >> 20), _PATIENCE * trial.seconds
+    numbers = (megabytes, trial.seconds, len(content), *shape)
+    command = [sys.executable, "-P", trial_script.__file__, trial.engine, *map(str, numbers)]
+    try:
+        ended = subprocess.run(command, input=content + weights, capture_output=True, timeout=patience, check=False)  # noqa: S603  Our own script.
+    except subprocess.TimeoutExpired:
+        fact = f"{trial.doing} it and one image took more than {patience} s"
+    else:
+        if ended.returncode == 0:
+            return
+        fact = f"{trial.doing} it and one image took more than {megabytes} MB or {trial.seconds} s, or crashed"
+    raise CheckpointRefused("RESOURCE", path, fact, trial.advice)
