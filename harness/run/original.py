@@ -13,15 +13,14 @@ from harness.inference import Predictions
 from harness.measures.changed_predictions import PREDICTIONS_CHANGED, changed
 from harness.perturb import IDENTITY
 from harness.run.outcome import SelfCheck
+from harness.run.steadiness import kept_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.checks import Check, Verdict
     from harness.perturb import Perturbation
+    from harness.run.noticed import Judge
     from harness.run.session import StressSession
-
-    Judge = Callable[[StressSession, Check], Verdict | None]
 
 
 def original_checks(session: StressSession, sampled: StressSession, judge: Judge) -> dict[str, Callable[[], SelfCheck]]:
@@ -40,11 +39,8 @@ def original_checks(session: StressSession, sampled: StressSession, judge: Judge
 def _original_equals_itself(session: StressSession, sampled: StressSession) -> SelfCheck:
     """Check that the original, predicted a second time past the cache, changes nothing."""
     original, images = session.roles["original"], sampled.images
-    kept = original.predict(session.images)
-    chosen = np.isin(session.images.positions.numpy(), images.positions.numpy())
     anew = original.classifier.like(original.classifier.model).predict(images)
-    before = Predictions(kept.answers[chosen], images, kept.perturbation, known=kept.known)
-    count = int(changed(anew, before).sum())
+    count = int(changed(anew, kept_predictions(original, session, images)).sum())
     return SelfCheck(
         "original-equals-itself",
         "fail" if count else "pass",

@@ -19,7 +19,7 @@ from harness.run.outcome import SelfCheck
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
-    from harness.inference import Classifier
+    from harness.inference import Classifier, RoleModel
     from harness.run.session import StressSession
 
 STATE_SAMPLES, TOLERANCE = 100, 1e-3
@@ -43,11 +43,8 @@ def identity_changes_nothing(fresh: Classifier, sampled: StressSession) -> SelfC
 
 def model_equals_itself(fresh: Classifier, session: StressSession, sampled: StressSession) -> SelfCheck:
     """Check that the candidate predicts the same classes a second time."""
-    candidate, images = session.roles["candidate"], sampled.images
-    anew = fresh.predict(images)
-    kept = candidate.predict(session.images)
-    chosen = np.isin(session.images.positions.numpy(), images.positions.numpy())
-    changed = flips(anew, Predictions(kept.answers[chosen], images, kept.perturbation, known=kept.known))
+    images = sampled.images
+    changed = flips(fresh.predict(images), kept_predictions(session.roles["candidate"], session, images))
     count = len(changed.lost) + len(changed.gained)
     return SelfCheck(
         "model-equals-itself",
@@ -55,6 +52,13 @@ def model_equals_itself(fresh: Classifier, session: StressSession, sampled: Stre
         f"predicted a second time, {count} of {len(images)} answers flip"
         + ("; the model is not deterministic" if count else ""),
     )
+
+
+def kept_predictions(model: RoleModel, session: StressSession, images: LabelledImages) -> Predictions:
+    """Return the predictions of some clean images that a model made in the run."""
+    kept = model.predict(session.images)
+    chosen = np.isin(session.images.positions.numpy(), images.positions.numpy())
+    return Predictions(kept.answers[chosen], images, kept.perturbation, known=kept.known)
 
 
 def model_keeps_no_state(fresh: Classifier, sampled: StressSession) -> SelfCheck:
@@ -86,24 +90,22 @@ def batch_changes_nothing(fresh: Classifier, sampled: StressSession) -> SelfChec
     In the run all batches are filled up to one size. Where the model is served they are not.
     """
     name, images = "batch-changes-nothing", sampled.images.take(torch.arange(min(STATE_SAMPLES, len(sampled.images))))
-    in_the_run, full = (
-        fresh.predict(images).computed,
-        batch_size(images.pixels.shape[1:], fresh.device, screening=False),
-    )
+    in_the_run = fresh.predict(images).computed
+    if isinstance(fresh.plain, PredictorNetwork):  # Always asked about full batches.
+        return _order_changes_nothing(name, fresh, images, in_the_run)
+    full = batch_size(images.pixels.shape[1:], fresh.device, screening=False)
     few, reversed_ = np.arange(min(ALONE, len(images))), np.arange(min(full, len(images)))[::-1]
     batches = {
         "one by one": [few[[each]] for each in range(len(few))],
         "by threes": [few[::-1][start : start + 3] for start in range(0, len(few), 3)],
         f"{len(reversed_)} at once": [reversed_],
     }
-    if isinstance(fresh.plain, PredictorNetwork):  # Always asked about full batches.
-        return _order_changes_nothing(name, fresh, images, in_the_run)
+    advice = (
+        "a served model would give other answers than those judged; let no step work across the batch, such as "
+        "`.squeeze()` without a dimension, a branch on its size, or a norm over it"
+    )
     for how, parts in batches.items():
         positions = np.concatenate(parts)
-        advice = (
-            "a served model would give other answers than those judged; let no step work across the batch, such as "
-            "`.squeeze()` without a dimension, a branch on its size, or a norm over it"
-        )
         try:
             logits = np.concatenate([fresh.in_one_batch(images, part) for part in parts])
         except InputError as error:
