@@ -279,7 +279,7 @@ class Check:
             measurement.quantity,
             tolerance,
             outcome,
-            written=lambda value: _told(measurement.unit, value, tolerance),
+            written=lambda value: measurement.unit.told_from(value, tolerance),
             level=level,
         )
         detail = "; ".join(filter(None, (measurement.detail, said)))
@@ -488,11 +488,6 @@ class Verdict:
             **({} if self.flips is None else {"flips": self.flips}),
             **({"each": self.each, "rest": self.rest} if self.each else {}),
         }
-
-
-def _told(unit: Unit, value: float, tolerance: float) -> str:
-    """Return a value in as many digits as tell it from the tolerance and, if it is not 0, from 0."""
-    return max(unit.told_apart(value, tolerance)[0], unit.told_apart(value, 0.0)[0], key=len)
 
 
 def _reference_models(reference: Threshold) -> str:

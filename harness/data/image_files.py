@@ -103,11 +103,14 @@ def _upright(picture: Image) -> Image:
     return turned or picture
 
 
-def as_png(pixels: np.ndarray) -> bytes:
-    """Return pixels (C, H, W) uint8, grey or colour, as the content of a PNG file, which holds them exactly."""
+def as_png(pixels: np.ndarray, *, compress_level: int = -1) -> bytes:
+    """Return pixels (C, H, W) uint8, grey or colour, as the content of a PNG file, which holds them exactly.
+
+    `compress_level` is zlib's, from 0 to 9; -1 is its default.
+    """
     from PIL import Image
 
     array = pixels.transpose(1, 2, 0)
     file = io.BytesIO()
-    Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(file, "PNG")
+    Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(file, "PNG", compress_level=compress_level)
     return file.getvalue()

@@ -148,6 +148,11 @@ def top_change(artifact: Predictions, original: Predictions, differ: np.ndarray)
     return f"{original.classes[before]} → {original.classes[now]}"
 
 
+def lost_and_gained(artifact: Predictions, original: Predictions, differ: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of the changed predictions, those that `differ`, are correct no longer, and now; each (N,) bool."""
+    return differ & original.correct & ~artifact.correct, differ & artifact.correct & ~original.correct
+
+
 def predictions_changed(artifact: Predictions, original: Predictions) -> Measurement:
     """Return the share of predictions that differ from the original's, in [0, 1]; the bounds are exact.
 
@@ -225,7 +230,7 @@ def correct_predictions_lost(artifact: Predictions, original: Predictions) -> Me
 
     The bounds are conservative, see `net_limits`. The failures are what is lost, the most confident first.
     """
-    lost, gained = _lost_and_gained(artifact, original)
+    lost, gained = lost_and_gained(artifact, original, changed(artifact, original))
     return _measured(
         CORRECT_PREDICTIONS_LOST,
         NetLoss(int(lost.sum()), int(gained.sum()), len(lost)),
@@ -238,7 +243,7 @@ def worst_class_correct_predictions_lost(
     artifact: Predictions, original: Predictions, *, tolerance: float | None = None
 ) -> Measurement:
     """Return the net loss of correct predictions in the true class where it is largest, in [-1, 1]."""
-    lost, gained = _lost_and_gained(artifact, original)
+    lost, gained = lost_and_gained(artifact, original, changed(artifact, original))
     labels = original.labels
     parts: dict[str, Quantity] = {
         original.classes[label]: NetLoss(int(lost[own].sum()), int(gained[own].sum()), int(own.sum()))
@@ -345,8 +350,3 @@ def _most_confident(artifact: Sequence[Predictions], views: np.ndarray) -> np.nd
     )
     positions = np.flatnonzero(views.any(axis=0))
     return np.asarray(positions[np.argsort(-sure[positions], kind="stable")])
-
-
-def _lost_and_gained(artifact: Predictions, original: Predictions) -> tuple[np.ndarray, np.ndarray]:
-    differ = changed(artifact, original)
-    return differ & original.correct & ~artifact.correct, differ & artifact.correct & ~original.correct

@@ -68,6 +68,10 @@ class Unit(Enum):
                 return pair
         return repr(value), repr(other)
 
+    def told_from(self, value: float, other: float) -> str:
+        """Return a value as people read it, in as many digits as tell it from another and, if it is not 0, from 0."""
+        return max(self.told_apart(value, other)[0], self.told_apart(value, 0.0)[0], key=len)
+
     def _written(self, value: float, decimals: int) -> str:
         scale, _, form = _FORMS[self]
         return form.format(f"{scale * value:{'+' if self is Unit.DIFFERENCE else ''}.{decimals}f}")

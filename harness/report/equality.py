@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup
 
-from harness.measures.changed_predictions import top_change
+from harness.measures.changed_predictions import lost_and_gained, top_change
 from harness.measures.equivalence import images_needed
 from harness.report.figures import BAD, figure, styled
 from harness.report.gallery import Face, sheet
@@ -40,20 +40,14 @@ _KINDS = {"equal": "pass", "different": "fail", "inconclusive": "error"}
 
 def sentence(done: Equality) -> str:
     """Return the outcome in one sentence."""
-    artifact, original = done.predictions
     first, *others = done.checks
-    count, n = int(done.differ.sum()), first.measurement.n
-    order = f"{done.order}; it" if done.order else "the artifact"
-    changes = f"{order} changes {count:,} of {n:,} predictions ({_share(first)})"
-    most = top_change(artifact, original, done.differ)
     deciding = [
         f"; {check.title}{_where(check)}: {_share(check)}"
         for check in others
         if check.outcome == done.outcome != "equal" and first.outcome != done.outcome
     ]
     parts = [
-        f"{_VERDICTS[done.outcome]}: {changes}",
-        f", most often {most}" if most else "",
+        f"{_VERDICTS[done.outcome]}: {_changes(done, _share(first))}",
         *deciding[:1],
         f"; {_lost(done)}",
         _more(done) if done.outcome == "inconclusive" else "",
@@ -61,19 +55,27 @@ def sentence(done: Equality) -> str:
     return "".join(parts) + "."
 
 
+def _changes(done: Equality, share: str) -> str:
+    """Say how many predictions change, with their `share` as text, and how most often."""
+    subject = f"{done.order}; it" if done.order else "the artifact"
+    most = top_change(*done.predictions, done.differ)
+    count, n = int(done.differ.sum()), done.checks[0].measurement.n
+    return f"{subject} changes {count:,} of {n:,} predictions ({share}){f', most often {most}' if most else ''}"
+
+
 def _share(check: EqualityCheck) -> str:
     """Return a value beside its tolerance, and the bound that decided."""
     unit = check.measurement.unit
     value, held = unit.told_apart(check.measurement.value, check.tolerance)
-    lower, upper = (_told(check, limit) for limit in check.limits)
+    lower, upper = _limits(check)
     limits = {"equal": f"at most {upper}", "inconclusive": f"between {lower} and {upper}"}
     said = limits.get(check.outcome, "")
     return ", ".join(filter(None, (value, f"{said} with 99% confidence" if said else "", f"tolerance {held}")))
 
 
-def _told(check: EqualityCheck, limit: float) -> str:
-    unit = check.measurement.unit
-    return max(unit.told_apart(limit, check.tolerance)[0], unit.told_apart(limit, 0.0)[0], key=len)
+def _limits(check: EqualityCheck) -> tuple[str, str]:
+    lower, upper = (check.measurement.unit.told_from(limit, check.tolerance) for limit in check.limits)
+    return lower, upper
 
 
 def _where(check: EqualityCheck) -> str:
@@ -82,14 +84,9 @@ def _where(check: EqualityCheck) -> str:
 
 
 def _lost(done: Equality) -> str:
-    lost, gained = _lost_and_gained(done)
+    lost, gained = lost_and_gained(*done.predictions, done.differ)
     is_lost = "correct prediction is lost" if lost.sum() == 1 else "correct predictions are lost"
     return f"{int(lost.sum()):,} {is_lost}, {int(gained.sum()):,} gained"
-
-
-def _lost_and_gained(done: Equality) -> tuple[np.ndarray, np.ndarray]:
-    artifact, original = done.predictions
-    return done.differ & original.correct & ~artifact.correct, done.differ & artifact.correct & ~original.correct
 
 
 def _more(done: Equality) -> str:
@@ -104,24 +101,22 @@ def _more(done: Equality) -> str:
 
 def differences_of(done: Equality) -> Differences:
     """Return what the report of a run shows of the distance from its original."""
-    artifact, original = done.predictions
     first = done.checks[0]
     value, held = first.measurement.unit.told_apart(first.measurement.value, first.tolerance)
-    most = top_change(artifact, original, done.differ)
-    subject = f"{done.order}; it" if done.order else "the artifact"
-    count, n = int(done.differ.sum()), first.measurement.n
-    said = (
-        f"{subject} changes {count:,} of {n:,} predictions ({value}, tolerance {held})"
-        f"{f', most often {most}' if most else ''}; {_lost(done)}."
+    said = f"{_changes(done, f'{value}, tolerance {held}')}; {_lost(done)}."
+    parts = tuple((part.title, str(part.body)) for part in _parts(done))
+    return Differences(said[0].upper() + said[1:], done.caution, parts)
+
+
+def _parts(done: Equality) -> list[Section]:
+    """Return what differs and where, part by part, without those that have nothing to show."""
+    parts = (
+        Section("changed", "Changed predictions", _changed_images(done)),
+        Section("pairs", "Changes from class to class", _pairs(done)),
+        Section("classes", "Classes and groups", _classes(done)),
+        Section("confidence", "Confidence of original and artifact", _scatter(done)),
     )
-    parts = {
-        "Changed predictions": _changed_images(done),
-        "Changes from class to class": _pairs(done),
-        "Classes and groups": _classes(done),
-        "Confidence of original and artifact": _scatter(done),
-    }
-    shown = tuple((title, str(body)) for title, body in parts.items() if body)
-    return Differences(said[0].upper() + said[1:], done.caution, shown)
+    return [part for part in parts if part.body]
 
 
 def differences(outcome: Outcome) -> Section | None:
@@ -177,15 +172,11 @@ def equality_page(done: Equality, facts: Mapping[str, str]) -> str:
     )
     sections = [
         Section("checks", "The checks", _checks(done)),
-        Section("changed", "Changed predictions", _changed_images(done)),
-        Section("pairs", "Changes from class to class", _pairs(done)),
-        Section("classes", "Classes and groups", _classes(done)),
-        Section("confidence", "Confidence of original and artifact", _scatter(done)),
+        *_parts(done),
         Section("covered", "What was compared", render("facts", facts=facts.items())),
     ]
-    shown = [section for section in sections if section.body]
     title = f"{done.artifact.path} against {done.original.path}"
-    return str(render("whole", title=title, banner=banner, lead="", sections=shown))
+    return str(render("whole", title=title, banner=banner, lead="", sections=sections))
 
 
 def _checks(done: Equality) -> Markup:
@@ -193,7 +184,7 @@ def _checks(done: Equality) -> Markup:
     rows = []
     for check in done.checks:
         value, held = check.measurement.unit.told_apart(check.measurement.value, check.tolerance)
-        lower, upper = (_told(check, limit) for limit in check.limits)
+        lower, upper = _limits(check)
         outcome = _VERDICTS[check.outcome].lower()
         n = f"{check.measurement.n:,}"
         rows.append((check.title, value, f"{lower} to {upper}", held, n, outcome, check.measurement.detail))
@@ -252,7 +243,7 @@ def _pairs(done: Equality) -> Markup | str:
 def _classes(done: Equality) -> Markup:
     """Return how many predictions of each class, and of each group, changed; those that changed most come first."""
     _, original = done.predictions
-    lost, gained = _lost_and_gained(done)
+    lost, gained = lost_and_gained(*done.predictions, done.differ)
     columns = {"class predicted by the original": np.asarray(original.classes)[original.predicted]}
     columns |= {f"group by {name}": values for name, values in original.images.groups.items()}
     rows = []

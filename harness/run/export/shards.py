@@ -13,6 +13,7 @@ import numpy as np
 from harness.base.errors import InputError
 from harness.base.files import write_atomically
 from harness.data.exported import NAME, UINT8, as_stored, names_of
+from harness.data.image_files import as_png
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,19 +78,13 @@ class _Npz:
 
 class _Png:
     def write(self, shard: Shard) -> bytes:
-        from PIL import Image
-
         content, rows = io.BytesIO(), io.StringIO()
         table = csv.writer(rows, lineterminator="\n")
         table.writerow(("image", "index", "perturbation"))
         with zipfile.ZipFile(content, "w") as archive:
             for name, pixels, *row in zip(shard.names, shard.pixels, shard.index, shard.perturbation, strict=True):
                 table.writerow((name.decode(), *row))
-                picture = io.BytesIO()
-                Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(
-                    picture, "png", compress_level=1
-                )
-                archive.writestr(_entry(f"{name.decode()}.png"), picture.getvalue())
+                archive.writestr(_entry(f"{name.decode()}.png"), as_png(pixels.transpose(2, 0, 1), compress_level=1))
             archive.writestr(_entry(_ROWS), rows.getvalue())
         return content.getvalue()
 
