@@ -113,7 +113,7 @@ class AcceptRequest:
 
 @dataclass(frozen=True)
 class Acceptance:
-    """Acceptance of a checkpoint: `accepted` or not, by which verdict, and whether that is `provisional`.
+    """Acceptance of a checkpoint: `accepted` or not, the verdict, and whether that is `provisional`.
 
     It is `uncompared` where the declared incumbent is missing or another file, and `unproved` where no check shows that
     it is equal to its original.
@@ -141,8 +141,8 @@ def accept(request: AcceptRequest, *, judge: Callable[[RunRequest], RunResult]) 
     weights.expect_own()
     declaration.expect_own()
     _expect_one_file(request)
-    # Two acceptances at a time would compare with the same incumbent, and read each other's reports.
-    with locked(request.run.reports_folder), locked(request.incumbent):
+    # Two acceptances at a time would compare with the same incumbent; the reports are kept apart by `judge`.
+    with locked(request.incumbent):
         return _accept_alone(request, judge)
 
 
