@@ -63,6 +63,23 @@ confidence = 0.9
 hand = { threshold = 10 }
 """
 """Thresholds that the networks of `network` keep on 400 images: clean 0.92, bee 0.92, turned by 10° 0.68, 1 image."""
+CLEAN = """
+[[check]]
+id = "clean"
+family = "clean"
+metric = "accuracy"
+hand = { threshold = 0.6 }
+"""
+"""A threshold on clean accuracy that a network much worse than the others keeps."""
+REGRESSION = """
+[[check]]
+id = "regression-clean"
+family = "regression"
+metric = "accuracy_change"
+significance = 0.001
+hand = { threshold = -0.01 }
+"""
+"""The check that a candidate is no worse than the incumbent."""
 
 
 def images_of(count: int = 400, *, seed: int = 2) -> LabelledImages:

@@ -14,22 +14,24 @@ import numpy as np
 import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import torch
-from zoo import ARGUMENTS, CLASSES, ROWS, TRAINING, Zoo, apart, hypothesis_as_it_starts, in_this_process, network
+from zoo import (
+    ARGUMENTS,
+    CLASSES,
+    REGRESSION,
+    ROWS,
+    TRAINING,
+    Zoo,
+    apart,
+    hypothesis_as_it_starts,
+    in_this_process,
+    network,
+)
 
 from harness.cli import main
 from harness.inference import Classifier
 from harness.networks.checkpoints import load_checkpoint
 from harness.report.agreement import mark_of_page, mark_of_summary
 from harness.run.execute import REQUEST_FILE
-
-REGRESSION = """
-[[check]]
-id = "regression-clean"
-family = "regression"
-metric = "accuracy_change"
-significance = 0.001
-hand = { threshold = -0.01 }
-"""
 
 
 @pytest.fixture

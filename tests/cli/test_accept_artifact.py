@@ -10,7 +10,7 @@ import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes
 import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import torch
-from zoo import Zoo, hypothesis_as_it_starts, in_this_process, network
+from zoo import CLEAN, REGRESSION, Zoo, hypothesis_as_it_starts, in_this_process, network
 
 from harness.checks.declaration import pending_of
 from harness.cli import main
@@ -19,21 +19,6 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 ORIGINAL = "models/augmented.safetensors"
-CLEAN = """
-[[check]]
-id = "clean"
-family = "clean"
-metric = "accuracy"
-hand = { threshold = 0.6 }
-"""
-REGRESSION = """
-[[check]]
-id = "regression-clean"
-family = "regression"
-metric = "accuracy_change"
-significance = 0.001
-hand = { threshold = -0.01 }
-"""
 EQUIVALENCE = """
 [[check]]
 id = "equivalence-clean"

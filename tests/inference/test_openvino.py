@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from linear import EXPECTED, IMAGES, WEIGHTS
 
 from harness.base.errors import InputError, NotApplicableError
-from harness.data import LabelledImages, load_fashion_mnist
+from harness.data import load_fashion_mnist
 from harness.inference import open_model
 from harness.inference.predictors.kinds import model_spec
 from harness.networks import NetworkOptions
@@ -17,16 +18,6 @@ from harness.perturb import Pose
 
 ov = pytest.importorskip("openvino")
 opset = pytest.importorskip("openvino.opset13")
-
-WEIGHTS = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
-IMAGES = LabelledImages(
-    torch.randint(0, 256, (70, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
-    torch.arange(70) % 3,
-    ("a", "b", "c"),
-    "made",
-    "test",
-)
-EXPECTED = IMAGES.pixels.flatten(1).numpy().astype(np.float32) / 255 @ WEIGHTS
 
 
 def linear(shape=(-1, 1, 4, 4), kind=np.float32, *, end="logits", outputs=1):

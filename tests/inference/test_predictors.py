@@ -5,26 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from linear import IMAGES, WEIGHTS
 
 from harness.base.cache import PredictionCache
 from harness.base.errors import InputError, NotApplicableError
-from harness.data import LabelledImages
 from harness.inference import open_model
 from harness.inference.predictors import Identity, Provides
 from harness.inference.predictors.kinds import KINDS, Kind, model_spec
 from harness.networks import NetworkOptions
 from harness.networks.predictor_options import PredictorOptions
 from harness.perturb import Pose
-
-WEIGHTS = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
-IMAGES = LabelledImages(
-    torch.randint(0, 256, (70, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
-    torch.arange(70) % 3,
-    ("a", "b", "c"),
-    "made",
-    "test",
-)
 
 
 def logits(pixels):

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from linear import EXPECTED, IMAGES, WEIGHTS
 
 from harness.base.errors import InputError, NotApplicableError
-from harness.data import LabelledImages
 from harness.inference import Classifier, open_model
 from harness.networks.checkpoints import CheckpointRefused
 from harness.networks.declared import expect_fit, load_model
@@ -15,8 +15,6 @@ from harness.networks.options import NetworkOptions
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-
-WEIGHTS = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
 
 
 def model_of(*, shape=("n", 1, 4, 4), kind=onnx.TensorProto.FLOAT, softmax=False, inputs=1, operator="Gemm"):
@@ -41,16 +39,6 @@ def save(tmp_path):
         return path
 
     return saved
-
-
-IMAGES = LabelledImages(
-    torch.randint(0, 256, (70, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
-    torch.arange(70) % 3,
-    ("a", "b", "c"),
-    "made",
-    "test",
-)
-EXPECTED = IMAGES.pixels.flatten(1).numpy().astype(np.float32) / 255 @ WEIGHTS
 
 
 @pytest.mark.parametrize("batch", ["n", 1, 7], ids=["any-batch", "batch-1", "batch-7"])

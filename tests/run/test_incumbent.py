@@ -8,27 +8,12 @@ from pathlib import Path
 import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
-from zoo import GatedZoo, in_this_process
+from zoo import CLEAN, REGRESSION, GatedZoo, in_this_process
 
 from harness.checks.declaration import declaration_of, declaration_of_none, pending_of, read_declaration
 from harness.cli import main
 from harness.run import acceptance
 
-CLEAN = """
-[[check]]
-id = "clean"
-family = "clean"
-metric = "accuracy"
-hand = { threshold = 0.6 }
-"""
-REGRESSION = """
-[[check]]
-id = "regression-clean"
-family = "regression"
-metric = "accuracy_change"
-significance = 0.001
-hand = { threshold = -0.01 }
-"""
 NAMED = "not compared with an incumbent"
 
 
