@@ -1,4 +1,4 @@
-"""How a run ends: its exit status and all reports agree, and a copy of a process of the run has no say."""
+"""End of a run: its exit status and all reports agree, and no copy of a process of the run decides anything."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Ending:
 def settled(run: GateRun, status: int) -> int:
     """Return the exit status of a run that ended with this one: what its reports say, which say why if they must.
 
-    A process that waits for the run is told.
+    A process that waits for the run gets the status, too.
     """
     outcome = run.outcome
     if run.reported.interrupted and status == INTERRUPTED:

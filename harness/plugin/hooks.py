@@ -319,7 +319,7 @@ def _main(config: pytest.Config) -> Generator[None, Any, Any]:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> Generator[None, None, None]:
-    """End the run with the verdict, below all else that is said; on GitHub's runners also as annotations."""
+    """Print the verdict last; on GitHub's runners also as annotations."""
     run = config.stash[RUN]
     if run.outcome is not None and config.option.reportchars == "fE":  # Nobody asked: each stands above, whole.
         terminalreporter.reportchars = terminalreporter.reportchars.replace("f", "")

@@ -144,7 +144,7 @@ def _mistake(run: GateRun, row: Check, verdict: Verdict) -> str:
     if not _is_about(verdict, run.prepare().scaled(row)):
         return (
             f"the test shows the verdict of another check than its own ({verdict.check.id}, threshold "
-            f"{verdict.threshold}); judge by `stress_check.judge`, as it is given"
+            f"{verdict.threshold}); let `stress_check.judge` judge, without a change to the check"
         )
     if verdict.value is not None and not run.questions.asked(row.role, run.session):
         return (

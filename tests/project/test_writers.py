@@ -26,7 +26,7 @@ REASONS = {
     "base/answers.py": "answers in the user's folder",
     "base/arrays.py": "a cache in the user's folder",
     "base/cache.py": "a cache in the user's folder",
-    "base/files.py": "the functions by which outputs and caches are written",
+    "base/files.py": "the functions that write outputs and caches",
     "base/outputs.py": "outputs",
     "calibration/calibrate.py": "a temporary file, which is read again",
     "calibration/first_gate.py": "files of a new gate, which are not there, or those that it has just read",
