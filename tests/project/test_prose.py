@@ -22,7 +22,7 @@ MESSAGE = 6
 """Words from which on a string of the code is a message."""
 SILENCED = re.compile(r"(noqa(:\s*[A-Z]+\d+(,\s*[A-Z]+\d+)*)?|type: ignore(\[[\w,-]+\])?)\s*")
 """What a comment says to tools."""
-BULLET = re.compile(r"\s*(?:[-*+]|\d+\.)\s+")
+BULLET = re.compile(r"^\s*(?:[-*+]|\d+\.)\s+")
 
 
 def paragraphs(text: str) -> list[str]:
