@@ -3,8 +3,10 @@
 import importlib
 import pkgutil
 import signal
+import sys
 from pathlib import Path
 
+import _pytest.pytester
 import PIL.Image
 import pytest
 import torch
@@ -23,6 +25,26 @@ for name in (*LIBRARIES, *(name for name in MODULES if not name.endswith("__main
     importlib.import_module(name)
 
 PIL.Image.init()
+
+
+class ModulesSnapshot:
+    """Modules to restore after a run inside this process. None is missing meanwhile, unlike in pytest's own snapshot.
+
+    A thread that imports a missing module loads it a second time, and later patches reach one of the two only.
+    """
+
+    def __init__(self, preserve):
+        self._preserve = preserve
+        self._saved = dict(sys.modules)
+
+    def restore(self):
+        for name in sys.modules.keys() - self._saved.keys():
+            if not self._preserve(name):
+                sys.modules.pop(name, None)
+        sys.modules.update(self._saved)
+
+
+_pytest.pytester.SysModulesSnapshot = ModulesSnapshot
 
 HERE = Path(__file__).parent
 # Networks here are small, and a second thread waits for the first more than it helps, most of all beside other tests.
