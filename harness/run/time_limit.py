@@ -42,6 +42,8 @@ def time_limit(seconds: float, what: str) -> Iterator[None]:
         return
 
     def give_up(*_: object) -> None:
+        if ended.is_set():
+            return
         raise TimeLimitExceededError(
             f"{what}: no answer within {seconds:g} s; a model that hangs cannot be judged, one that is slow needs a "
             "longer --stress-timeout or fewer --stress-samples"
@@ -51,9 +53,14 @@ def time_limit(seconds: float, what: str) -> Iterator[None]:
     threading.Thread(target=_insist, args=(seconds, what, ended), daemon=True).start()
     _limits.append(ended)
     before = signal.signal(signal.SIGALRM, give_up)
-    remaining, interval = signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
+    remaining, interval = 0.0, 0.0
     try:
-        yield
+        # The signal may come at any line from here on, also at one of the cleanup, which must end all the same.
+        try:
+            remaining, interval = signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
+            yield
+        finally:
+            ended.set()
     finally:
         ended.set()
         _limits.remove(ended)

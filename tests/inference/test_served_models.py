@@ -130,7 +130,12 @@ class TestAServerThatDoesRight:
                 opened(served.url, output="x")
 
     def test_requests_run_side_by_side_as_many_as_allowed(self, server):
-        server.fault = lambda number, handler: time.sleep(0.1)
+        def wait_for_others(number, handler):
+            until = time.monotonic() + 5
+            while server.most_at_once < 3 and time.monotonic() < until:
+                time.sleep(0.01)
+
+        server.fault = wait_for_others
         opened(server.url, concurrency=3).predict(IMAGES)
         assert server.most_at_once == 3
         opened(server.url, concurrency=1).predict(IMAGES, MOVED)
