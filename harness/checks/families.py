@@ -27,6 +27,7 @@ from harness.checks.equivalence import EQUIVALENCE, equivalence_checks
 from harness.checks.golden import GOLDEN
 from harness.checks.slices import SLICE, slice_checks
 from harness.checks.starter_check import StarterCheck, in_toml, slugs
+from harness.checks.unknown import UNKNOWN, unknown_checks
 from harness.measures.changed_predictions import OF_ORIGINAL
 from harness.perturb.corruptions import SHIPPED
 
@@ -438,6 +439,17 @@ _SHIPPED = (
         page="equivalence",
         metrics=tuple(sorted(OF_ORIGINAL)),
         starter_checks=lambda data: equivalence_checks(data.images),
+    ),
+    Family(
+        UNKNOWN,
+        title="Images of no class",
+        measures="Whether images of no class look less familiar than test images: by softmax, energy and largest "
+        "logit.",
+        failure="The model is as sure of images of no class as of its own: look at its confidence and the training "
+        "data.",
+        page="behaviours/unknown",
+        metrics=("unknown_auroc", "unknown_fpr95"),
+        starter_checks=lambda _: unknown_checks(),
     ),
 )
 FAMILIES = {family.name: family for family in _SHIPPED}

@@ -64,6 +64,30 @@ def load_folder(path: Path, pipeline: Pipeline) -> LabelledImages:
     return replace(images, groups=groups)
 
 
+def load_unlabelled(path: Path, pipeline: Pipeline) -> LabelledImages:
+    """Load all pictures in a folder and below it, in the order of their paths, as images of one class.
+
+    Hidden files and folders are left out. Raises `InputError` for a folder without pictures.
+    """
+    found = sorted(path.rglob("*")) if path.is_dir() else []
+    files = [
+        file
+        for file in found
+        if _is_picture(file) and file.is_file() and not any(map(_is_nobodys, file.relative_to(path).parents[:-1]))
+    ]
+    if not files:
+        raise InputError(f"{path}: no pictures in it; expected files in {', '.join(sorted(SUFFIXES))}")
+    return _decoded(
+        path,
+        files,
+        np.zeros(len(files), dtype=np.int64),
+        ("unknown",),
+        name=path.resolve().name,
+        versions=files_as_they_are(files),
+        pipeline=pipeline,
+    )
+
+
 def _folders(path: Path) -> list[Path]:
     if not path.is_dir():
         raise InputError(f"{path}: no such folder; expected one folder per class in it")

@@ -46,6 +46,7 @@ from harness.measures.panel.consensus import (
 )
 from harness.measures.relations import invariance, monotonicity, object_dependence, prediction_consistency, symmetry
 from harness.measures.slices import group_accuracy, group_gap, worst_group
+from harness.measures.unknown import unknown_auroc, unknown_fpr95
 from harness.measures.worst_poses import (
     breaking_severity,
     random_pose_accuracy,
@@ -129,6 +130,8 @@ __all__ = [
     "robust_accuracy",
     "symmetry",
     "unchanged_share",
+    "unknown_auroc",
+    "unknown_fpr95",
     "worst_class_consensus_set_errors",
     "worst_class_correct_predictions_lost",
     "worst_class_predictions_changed",

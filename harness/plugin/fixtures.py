@@ -57,6 +57,12 @@ def golden_images(stress_session: StressSession) -> LabelledImages:
     return stress_session.golden_images
 
 
+@pytest.fixture(scope="session")
+def unknown_images(stress_session: StressSession) -> LabelledImages | None:
+    """Return the images from elsewhere, of no class, that `--stress-unknown` names; None where it names none."""
+    return stress_session.elsewhere
+
+
 def fixture_of(role: str) -> Callable[..., RoleModel]:
     """Return the fixture of a role: its model; a test does not apply where there is none, or only the candidate."""
 

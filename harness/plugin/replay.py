@@ -38,6 +38,7 @@ def judge(test: pytest.Function, session: StressSession) -> Verdict | None:
         "panel_images": session.panel_images,
         "probe_images": session.probe_images,
         "golden_images": session.golden,
+        "unknown_images": session.elsewhere,
         "paired_incumbent": session.paired_incumbent,
         "stress_check": session.scaled(row),
         "evidence": evidence,

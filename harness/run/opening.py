@@ -31,6 +31,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
     `checks` is the checks file if it has been read, so that it is the same for whoever read it.
     """
     from harness.base import PredictionCache
+    from harness.checks.unknown import expect_elsewhere_of
     from harness.data import stratified_sample
     from harness.inference import open_model, placed, spread_of
     from harness.run.export.matching import scope_of_recorded
@@ -45,6 +46,8 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
         checks.expect_rows_as_calibrated()
     if checks.data.classes:
         images = replace(images, classes=checks.data.classes)
+    elsewhere = _elsewhere(request, images)
+    expect_elsewhere_of(checks, elsewhere, recording=request.record is not None)
     panel_predictions, whole, labels = _panel_predictions(request, checks, images), None, images.labels.numpy()
     if (size := request.sample_size(checks.data)) is not None:
         whole = None if request.samples is not None else images
@@ -86,6 +89,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
         fitted=recorded.samples if recorded else {},
         answered=recorded.families if recorded else (),
         golden=golden_images(checks, images, request.data_options, network.transform),
+        elsewhere=elsewhere,
         panel_predictions=panel_predictions and _of_others(panel_predictions, roles),
         cluster=cluster,
         whole=whole,
@@ -126,6 +130,17 @@ def train_missing(request: RunRequest) -> dict[str, Path]:
     for role in files.keys() - request.shipped:
         require_file(files[role])
     return {role: train_or_load(files[role].stem) for role in missing}
+
+
+def _elsewhere(request: RunRequest, images: LabelledImages) -> LabelledImages | None:
+    """Return the images of no class that the setting unknown names; None without it."""
+    if request.unknown is None:
+        return None
+    from harness.data.elsewhere import load_elsewhere
+
+    return load_elsewhere(
+        request.unknown, images, request.data_options.whole_pipeline(request.network_options.transform)
+    )
 
 
 def _panel_predictions(request: RunRequest, checks: ChecksFile, images: LabelledImages) -> PanelPredictions | None:

@@ -85,6 +85,7 @@ class RunRequest:
     interpolation: str | None = None
     antialias: str = "yes"
     transform: str | None = None
+    unknown: str | None = None
     layer: str | None = None
     profile: str = "default"
     samples: int | None = None

@@ -43,6 +43,8 @@ class StressSession:
     """Families that recorded answers were exported for, empty for all."""
     golden: LabelledImages | None = None
     """Images that must never be wrong again, whatever sample of the data is measured."""
+    elsewhere: LabelledImages | None = None
+    """Images of no class that the setting unknown names; None where it names none."""
     panel_predictions: PanelPredictions | None = None
     """Predictions of the reference panel for the images; None without a recording."""
     cluster: Cluster | None = None
@@ -108,6 +110,8 @@ class StressSession:
         """Return the SHA-256 of all that is judged and judged by, by the path, or name, that it was read from."""
         read = {f"{role} {model.path}": model.sha256 for role, model in self.roles.items()}
         known = {"panel predictions": self.panel_predictions.sha256} if self.panel_predictions else {}
+        if self.elsewhere is not None:
+            known[f"unknown {self.elsewhere.name}"] = self.elsewhere.sha256
         return {
             f"{self.checks.path}": self.checks.sha256,
             f"data {self.images.name}": self.images.sha256,

@@ -45,6 +45,14 @@ def setting_of(role: str) -> Setting:
     )
 
 
+UNKNOWN_SETTING = Setting(
+    "unknown",
+    "Images from elsewhere, of none of the classes, for the checks of the family unknown that are about them: a folder "
+    "of pictures, folder:PATH, or a SPEC as data takes it; labels do not count, and 1,000 of more images are looked at "
+    "(default: none).",
+    "data",
+    metavar="SPEC",
+)
 SCOPE_SETTINGS = (
     Setting(
         "layer",
@@ -157,6 +165,7 @@ SETTINGS = {
         CHECKS_SETTING,
         *NETWORK_SETTINGS,
         *DATA_SETTINGS,
+        UNKNOWN_SETTING,
         *SCOPE_SETTINGS,
         *BACKEND_SETTINGS,
         *REPORT_SETTINGS,

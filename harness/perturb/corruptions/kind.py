@@ -10,6 +10,7 @@ Surprisingly Well for Neural Network Test Prioritization", which takes over both
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
@@ -37,3 +38,9 @@ def pixels_at_28(images: np.ndarray) -> float:
 def uniform(shape: tuple[int, ...], draws: Sequence[np.random.Generator]) -> np.ndarray:
     """Return numbers in [0, 1) of this shape for each image, stacked along a first axis, float32."""
     return np.stack([draw.random(shape, dtype=np.float32) for draw in draws])
+
+
+def generator_of(name: str, image: np.ndarray) -> np.random.Generator:
+    """Return the generator of an image, uint8, which depends on its pixels and the name of what is drawn alone."""
+    key = blake2b(image.tobytes(), digest_size=16, key=name.encode()).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))

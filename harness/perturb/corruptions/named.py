@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from harness.base.errors import InputError
 from harness.base.registry import Registry
 from harness.perturb.corruptions import compression, light, noise, optics, shape
-from harness.perturb.corruptions.kind import Kind
+from harness.perturb.corruptions.kind import Kind, generator_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -93,7 +92,7 @@ class Corruption:
         changed = kind.apply(
             pixels.astype(np.float32) / 255,
             kind.levels[self.severity - 1],
-            [_generator(self.name, image) for image in pixels],
+            [generator_of(self.name, image) for image in pixels],
         )
         stored = np.rint(changed.clip(0, 1) * 255).astype(np.uint8).transpose(0, 3, 1, 2)
         return unit_range(torch.from_numpy(np.ascontiguousarray(stored)).to(images.device))
@@ -106,8 +105,3 @@ class Corruption:
 def corruptions_of(named: Sequence[tuple[str, int]] | None) -> tuple[Corruption, ...]:
     """Return the corruptions of these names, each at its severity; none for None."""
     return tuple(Corruption(name, severity) for name, severity in named or ())
-
-
-def _generator(name: str, image: np.ndarray) -> np.random.Generator:
-    key = blake2b(image.tobytes(), digest_size=16, key=name.encode()).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))

@@ -1,0 +1,63 @@
+"""Checks about images of no class: first ones, and the images from elsewhere that a threshold was made for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.base.errors import InputError
+from harness.checks.check import ChecksError
+from harness.checks.starter_check import StarterCheck, in_toml
+from harness.measures.unknown import SCORES, UNKNOWN_AUROC, UNKNOWN_FPR95
+from harness.perturb.unfamiliar import UNFAMILIAR
+
+if TYPE_CHECKING:
+    from harness.checks.file import ChecksFile
+    from harness.data import LabelledImages
+
+UNKNOWN = "unknown"
+"""The family of these checks, and the key that says which images they are about."""
+ELSEWHERE = "elsewhere"
+"""The images that the setting `unknown` names."""
+
+
+def unknown_checks() -> list[StarterCheck]:
+    """Return first checks: by each score the AUROC of each kind of images, and FPR95 by energy."""
+    return [
+        StarterCheck(
+            f"{UNKNOWN}-{kind}-{'fpr95-' if metric is UNKNOWN_FPR95 else ''}{score}",
+            UNKNOWN,
+            metric.name,
+            (f"{UNKNOWN} = {in_toml(kind)}", f"score = {in_toml(score)}"),
+        )
+        for kind in (*UNFAMILIAR, ELSEWHERE)
+        for metric, scores in ((UNKNOWN_AUROC, SCORES), (UNKNOWN_FPR95, ("energy",)))
+        for score in scores
+    ]
+
+
+def expect_elsewhere_of(checks: ChecksFile, elsewhere: LabelledImages | None, *, recording: bool) -> None:
+    """Raise `InputError` for images from elsewhere that no check is about, or that are others than a check names.
+
+    A check with a threshold from a panel must name its images by their SHA-256, and so must all while one is recorded.
+    """
+    about = [check for check in checks.family(UNKNOWN) if check.keys.get(UNKNOWN) == ELSEWHERE]
+    if elsewhere is None:
+        return
+    if not about:
+        raise InputError(
+            f'names images, and no check of {checks.path} is about them; add one of family "{UNKNOWN}" with '
+            f'{UNKNOWN} = "{ELSEWHERE}"',
+            setting=UNKNOWN,
+        )
+    for check in about:
+        named = check.keys.get("sha256")
+        if named is None and (recording or check.binding is check.panel is not None):
+            raise ChecksError(
+                f"{checks.path}: check {check.id!r}: its threshold is for certain images, and it names none; write "
+                f'sha256 = "{elsewhere.sha256}" into it for those of {elsewhere.name}, and calibrate'
+            )
+        if named not in {None, elsewhere.sha256}:
+            raise ChecksError(
+                f"{checks.path}: check {check.id!r}: sha256 is {str(named)[:12]}…, the images {elsewhere.name} have "
+                f"{elsewhere.sha256[:12]}…; name the images that it was made for, or calibrate it for these"
+            )

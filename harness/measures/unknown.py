@@ -1,0 +1,146 @@
+"""Images of no class: how well a model's own scores tell them from the images that it knows.
+
+Definitions are those of OpenOOD v1.5 (Zhang et al. 2023, arXiv 2306.09301). Unknown images are the positives. FPR95 is
+the share of known images that a threshold flags, if it flags 95% of the unknown ones.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+from harness.base.errors import InputError, NotApplicableError
+from harness.measures.metric import Measurement, Metric, Unit
+from harness.measures.statistics import Z95, proportion_interval
+
+if TYPE_CHECKING:
+    from harness.inference import Predictions
+
+Score = Literal["softmax", "energy", "logit"]
+SCORES: tuple[Score, ...] = get_args(Score)
+"""Scores of familiarity: the largest probability, the log of the sum of exponents of logits, the largest logit.
+
+Hendrycks & Gimpel (2017); Liu et al. (2020), at temperature 1; Hendrycks et al. (2022).
+"""
+_FOUND = 0.95
+_TINY = 1e-12
+_NORMALIZED = 2e-3
+"""Energy of probabilities, which sum to 1 within their rounding."""
+
+UNKNOWN_AUROC = Metric("unknown_auroc", Unit.SHARE, better="more", words="AUROC of unknown images")
+UNKNOWN_FPR95 = Metric("unknown_fpr95", Unit.SHARE, better="less", words="FPR95 of unknown images")
+
+
+def unknown_auroc(known: Predictions, unknown: Predictions, *, score: Score | None = None) -> Measurement:
+    """Return how often a known image scores higher than an unknown one, in [0, 1]; ties count half.
+
+    `score` is one of `SCORES`, by default softmax. The interval is Newcombe's (2006, part 2, method 5), which holds at
+    0 and 1, too. Raises `NotApplicableError` where the scores are not known, see `familiarity`.
+    """
+    inside, outside = familiarity(known, unknown, score)
+    above = _shares_below(inside, outside)
+    below = 1 - _shares_below(outside, inside)
+    area, n = float(above.mean()), len(inside) + len(outside)
+    # Their mean is the area, and their variance over n is that of DeLong et al. (1988).
+    each = area + np.concatenate([(above - area) * n / len(inside), (below - area) * n / len(outside)])
+    flagged = _flagged(inside, outside).mean()
+    detail = f"by {score or SCORES[0]}; {len(outside)} unknown images, FPR95 {flagged:.1%}"
+    interval = _area_interval(area, len(inside), len(outside))
+    return Measurement(UNKNOWN_AUROC, area, n, interval, detail=detail, each=each)
+
+
+def unknown_fpr95(known: Predictions, unknown: Predictions, *, score: Score | None = None) -> Measurement:
+    """Return the share of known images that are flagged with 95% of the unknown ones, in [0, 1]; `n` counts the known.
+
+    `score` is one of `SCORES`, by default softmax. The interval joins Wilson's with that of the score at which 95% are
+    found. Raises `NotApplicableError` where the scores are not known, see `familiarity`.
+    """
+    inside, outside = familiarity(known, unknown, score)
+    flagged = _flagged(inside, outside)
+    area = _shares_below(inside, outside).mean()
+    detail = f"by {score or SCORES[0]}; {len(outside)} unknown images, AUROC {area:.3f}"
+    interval = _flagged_interval(inside, outside)
+    return Measurement(UNKNOWN_FPR95, float(flagged.mean()), len(inside), interval, detail=detail, each=flagged)
+
+
+def familiarity(known: Predictions, unknown: Predictions, score: Score | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return how familiar known and unknown images look, (N,) and (M,) float64; higher is more familiar.
+
+    Raises `NotApplicableError` for labels without probabilities. For energy and logits it does so, too, where all
+    answers are probabilities: their energy is 0, and their largest logit says what softmax does.
+    """
+    if score not in {None, *SCORES}:
+        raise InputError(f"score {score!r} is unknown; expected one of {', '.join(SCORES)}")
+    if not (len(known.labels) and len(unknown.labels)):
+        raise NotApplicableError("unknown images: there is no image to compare")
+    if score in {None, "softmax"}:
+        known.expect_known(1)
+        unknown.expect_known(1)
+        return _surety(known.computed), _surety(unknown.computed)
+    inside, outside = (_energy(each.logits.astype(np.float64)) for each in (known, unknown))
+    if max(np.abs(inside).max(), np.abs(outside).max()) < _NORMALIZED:
+        raise NotApplicableError(f"{score}: the model returns probabilities, and no logits; softmax applies to them")
+    if score == "energy":
+        return inside, outside
+    return known.logits.max(axis=1).astype(np.float64), unknown.logits.max(axis=1).astype(np.float64)
+
+
+def _energy(logits: np.ndarray) -> np.ndarray:
+    from scipy.special import logsumexp
+
+    return np.asarray(logsumexp(logits, axis=1))
+
+
+def _surety(logits: np.ndarray) -> np.ndarray:
+    """Return what orders images as the largest probability does, without rounding to 1: minus the log of 1/p - 1."""
+    ordered = np.sort(logits.astype(np.float64), axis=1)
+    if ordered.shape[1] == 1:
+        return np.zeros(len(ordered))
+    return ordered[:, -1] - _energy(ordered[:, :-1])
+
+
+def _shares_below(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return for each score the share of the others that are lower, equal ones by half."""
+    ordered = np.sort(others)
+    left, right = (np.searchsorted(ordered, scores, side) for side in ("left", "right"))
+    return np.asarray((left + right) / (2 * len(others)))
+
+
+def _rank(count: int) -> int:
+    """Return how many unknown images are found at least: 95% of them, rounded up."""
+    return int(np.argmax(np.arange(1, count + 1) / count >= _FOUND)) + 1
+
+
+def _flagged(known: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+    return np.asarray(known <= np.sort(unknown)[_rank(len(unknown)) - 1])
+
+
+def _flagged_interval(known: np.ndarray, unknown: np.ndarray) -> tuple[float, float]:
+    from scipy.stats import binom
+
+    # Order statistics between which the score lies that 95% of all unknown images do not exceed.
+    ordered, n = np.sort(unknown), len(unknown)
+    low, high = int(binom.ppf(0.025, n, _FOUND)), int(binom.ppf(0.975, n, _FOUND)) + 1
+    first = int((known <= ordered[low - 1]).sum()) if low else 0
+    last = int((known <= ordered[high - 1]).sum()) if high <= n else len(known)
+    return proportion_interval(first, len(known))[0], proportion_interval(last, len(known))[1]
+
+
+def _area_interval(area: float, known: int, unknown: int) -> tuple[float, float]:
+    from scipy.optimize import brentq
+
+    average = (known + unknown) / 2 - 1
+
+    def error(true: float) -> float:
+        variance = 1 + average * ((1 - true) / (2 - true) + true / (1 + true))
+        return float(np.sqrt(true * (1 - true) * variance / (known * unknown)))
+
+    def end(way: int) -> float:
+        limit = 0.0 if way < 0 else 1.0
+        if area == limit:
+            return limit
+        start = min(max(area, _TINY), 1 - _TINY)  # At 0 and 1 themselves there is no error.
+        return float(brentq(lambda true: way * (true - area) - Z95 * error(true), start, limit))
+
+    return end(-1), end(1)
