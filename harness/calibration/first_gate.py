@@ -16,7 +16,7 @@ from harness.base.errors import InputError
 from harness.base.files import write_all_or_none
 from harness.base.settings import options_of
 from harness.calibration.ci_workflow import WORKFLOW, workflow
-from harness.calibration.samples import fit_for, with_samples
+from harness.calibration.samples import fit_for, samples_in_toml, with_samples
 from harness.calibration.shipped_tests import RECORD, known_tests, record_of
 from harness.checks import read_checks
 from harness.checks.declaration import declaration_of_none, declaration_path
@@ -29,7 +29,7 @@ from harness.data.options import DataOptions
 from harness.data.settings import DATA_SETTINGS
 from harness.measures.classification import confused_pairs
 from harness.networks.options import NETWORK_SETTINGS
-from harness.run.budget import samples_in_toml, seconds_in
+from harness.run.budget import seconds_in
 from harness.run.model_settings import ModelSettings
 from harness.run.pytest_configuration import configuration, options_in, with_options
 from harness.run.request import request_of

@@ -12,13 +12,14 @@ from harness.base import locked
 from harness.base.errors import InputError
 from harness.base.files import hash_of_file
 from harness.base.outputs import CHECKS, Output
+from harness.calibration.promise import detectable_drop
 from harness.checks import read_checks
-from harness.run.budget import Plan, samples_in_toml
+from harness.run.budget import Plan, duration, in_cores
 from harness.run.execute import execute
 from harness.run.request import RunRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from harness.checks import ChecksFile
 
@@ -99,6 +100,24 @@ def uncalibrated(checks: ChecksFile, folder: Path) -> Path:
     path = folder / checks.path.name
     path.write_text(tomlkit.dumps(document), "utf-8")
     return path
+
+
+def samples_in_toml(samples: Mapping[str, int], plan: Plan) -> list[str]:
+    """Return samples as lines of a checks file, each with the drop that it lets checks detect; none where all fit."""
+    if not samples or plan.budget is None:
+        return []
+    width = max(map(len, samples))
+
+    def drop(name: str, size: int) -> float:
+        return detectable_drop(name, images=size, checks=max(plan.lines[name].tests, 1) if name in plan.lines else 1)
+
+    return [
+        f"[data.samples]  # so that a run takes {duration(plan.budget)} on {in_cores(plan.costs.cores)}",
+        *(
+            f"{name:{width}} = {size}  # detectable drop: {100 * drop(name, size):.1f} points of 90%, 95% power"
+            for name, size in samples.items()
+        ),
+    ]
 
 
 def with_samples(content: str, lines: Sequence[str]) -> str:

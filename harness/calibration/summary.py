@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.calibration.outliers import false_alarms
+from harness.calibration.promise import cautious
 from harness.calibration.thresholds import PROVISIONAL, shared_thresholds, thresholds_of
 from harness.measures import Unit
 from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS, WORST_CLASS_CONSENSUS_SET_ERRORS
@@ -132,40 +133,45 @@ def expected(panel: Panel, budgets: Mapping[str, float], reference_models: int) 
 
 
 def plan_lines(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
-    """Return a table of the checks with a threshold and their smallest detectable drop, by family and number of models.
+    """Return a table of the checks with a threshold and the drop of the best of them, by family and number of models.
 
+    For more models than the panel has, it is the drop that is expected and the one that `cautious` allows for.
     The times of training come from the histories beside the checkpoints of the panel.
     """
     have, epochs = len(panel.models), panel.recipe.get("epochs")
     found = {count: expected(panel, budgets, count) for count in _PLANNED_SIZES}
-    heads = "".join(f"{f'{count} reference models':>22}" for count in _PLANNED_SIZES)
-    lines = [f"{'checks, minimum detectable drop':<39}{heads}"]
+    heads = "".join(f"{f'{count} reference models':>24}" for count in _PLANNED_SIZES)
+    lines = [f"{'checks, detectable drop of the best':<39}{heads}"]
     for family in panel.families:
-        cells = [_cell(found[count][family]) for count in _PLANNED_SIZES]
-        lines.append(f"  {family:<14} of {len(panel.family(family)):>3} {'':<17}" + "".join(f"{x:>22}" for x in cells))
+        cells = [_cell(found[count][family], None if count == have else panel) for count in _PLANNED_SIZES]
+        lines.append(f"  {family:<14} of {len(panel.family(family)):>3} {'':<17}" + "".join(f"{x:>24}" for x in cells))
     totals = [sum(map(len, found[count].values())) for count in _PLANNED_SIZES]
-    lines.append(f"{'all':<16} of {len(panel.checks):>3} {'':<17}" + "".join(f"{total:>22}" for total in totals))
+    lines.append(f"{'all':<16} of {len(panel.checks):>3} {'':<17}" + "".join(f"{total:>24}" for total in totals))
     more = [max(count - have, 0) for count in _PLANNED_SIZES]
     each = f", of {epochs} epochs each" if epochs else ""
-    lines.append(f"{f'to train besides the {have} at hand{each}':<39}" + "".join(f"{count:>22}" for count in more))
+    lines.append(f"{f'to train besides the {have} at hand{each}':<39}" + "".join(f"{count:>24}" for count in more))
     times = [time for model in panel.models if (time := seconds_of_training(Path(model.path))) is not None]
     if times:
         each_time = sum(times) / len(times)
-        costs = "".join(f"{duration(count * each_time) if count else '-':>22}" for count in more)
+        costs = "".join(f"{duration(count * each_time) if count else '-':>24}" for count in more)
         lines.append(f"{f'which takes, at {duration(each_time)} each':<39}{costs}")
+    lines.append("the drop is detected with 95% power; a span goes from what is expected to what 19 of 20 checks keep")
     if have < PROVISIONAL:
         lines.append("what checks would do that one or two networks tell nothing of is not known yet, and not counted")
     return lines
 
 
-def _cell(checks: list[Calibrated]) -> str:
+def _cell(checks: list[Calibrated], panel: Panel | None) -> str:
+    """Return how many checks have a threshold, and the best one's drop: of these models, or by this panel of others."""
     if not checks:
         return "none"
     best = min(checks, key=lambda item: item.minimum_detectable_drop / item.budget)
+    drops = [best] if panel is None else [best, *cautious(panel, [best])]
     unit = best.check.unit
-    detected = (
-        f"{best.minimum_detectable_drop:.0f} images"
+    numbers = [
+        f"{item.minimum_detectable_drop:.0f}"
         if unit is Unit.IMAGES
-        else unit.format(best.minimum_detectable_drop, decimals=4)
-    )
-    return f"{len(checks)}, {detected}"
+        else unit.format(item.minimum_detectable_drop, decimals=4)
+        for item in drops
+    ]
+    return f"{len(checks)}, {' to '.join(numbers)}{' images' if unit is Unit.IMAGES else ''}"

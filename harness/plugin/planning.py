@@ -12,7 +12,7 @@ import pytest
 from harness.base.errors import InputError, foreign_code
 from harness.base.records import as_json, read_json
 from harness.plugin.run import RUN, GateRun, selected_checks
-from harness.run.budget import Costs, duration, samples_in_toml
+from harness.run.budget import Costs, duration
 from harness.run.execute import answer
 from harness.run.time_limit import TimeLimitExceededError, time_limit
 
@@ -117,6 +117,7 @@ def _plan_of(run: GateRun, session: pytest.Session, *, costs: Costs | None = Non
 
 
 def _planned(run: GateRun, session: pytest.Session) -> list[str]:
+    from harness.calibration.samples import samples_in_toml
     from harness.report.costs import plan_lines
 
     plan = _plan_of(run, session, to_calibrate=run.request.budget_seconds is not None)

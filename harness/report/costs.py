@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.calibration.promise import detectable_drop
 from harness.report.text import aligned
-from harness.run.budget import OVERVIEW, duration, in_cores, noticeable_loss
+from harness.run.budget import OVERVIEW, duration, in_cores
 
 if TYPE_CHECKING:
     from harness.run.budget import Plan
@@ -23,15 +24,15 @@ def plan_lines(plan: Plan) -> list[str]:
         sizes, drop = ("", "", ""), ""
         if line.tests:
             sizes = f"{line.images:,}", f"{line.out_of:,}", f"{line.tests:,}"
-            drop = f"{100 * noticeable_loss(line.images):.1f}"
+            drop = f"{100 * detectable_drop(name, images=line.images, checks=line.tests):.1f}"
         counts = (f"{count:,}" for count in (line.passes, line.poses, line.maps, line.cached))
         rows.append((name, *sizes, *counts, duration(line.seconds), drop))
     memory = f"; memory so far {costs.peak_bytes / 1e9:.1f} GB" if costs.peak_bytes else ""
     return [
         *aligned(rows),
         *([] if plan.budget is None else [_fit_in_words(plan, plan.budget)]),
-        "detectable drop: the smallest loss of accuracy, in points of 90%, detected with 95% power if chance "
-        "alone made the spread",
+        "detectable drop: the loss of accuracy, in points of 90%, that each check detects with 95% power by 3 "
+        "reference models; with more of them it is smaller, under a perturbation that costs over 5 points larger",
         f"{plan.images:,} images; {costs.seconds_per_pose * 1000:.2g} ms an image and pose, "
         f"{costs.map_seconds * 1000:.2g} ms a map, measured on one batch each, of one core; times are those of "
         f"{in_cores(costs.cores)}{memory}",

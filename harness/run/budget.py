@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -19,8 +18,6 @@ DEFAULT = 1_800.0
 """Seconds that the gate of a new checks file may take where nobody says otherwise."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0}
 
-FALSE_ALARM, POWER, TYPICAL = 0.005 / 12, 0.95, 0.9
-"""A family's share of false alarms, the power with which a loss is noticed, and the accuracy it is told for."""
 LEAST = 100
 """Images of any family, if there are so many: fewer would notice gross losses alone."""
 CHECKS, OVERVIEW = "self-checks", "overview"
@@ -97,26 +94,14 @@ class Plan:
         return self.budget is None or self.total.seconds <= self.budget * _TOLERANCE
 
 
-def noticeable_loss(images: int) -> float:
-    """Return the loss of accuracy that a family notices with 95% power on so many images, by the binomial alone.
-
-    (z of the false alarm + z of the power) · sqrt(p (1 - p) / n) at an accuracy p of 90%: what calibration's thresholds
-    notice when reference models differ by chance only (`Calibrated.minimum_detectable_drop`).
-    """
-    from scipy.stats import norm
-
-    spread = math.sqrt(TYPICAL * (1 - TYPICAL) / images)
-    return float((norm.isf(FALSE_ALARM) + norm.ppf(POWER)) * spread)
-
-
 def fitting_samples(
     seconds_per_image: Mapping[str, float], *, images: Mapping[str, int], seconds: float, alike: Mapping[str, int] = {}
 ) -> dict[str, int]:
     """Return how many images each family may measure so that all fit into the time, without those that keep all.
 
     `seconds_per_image` is what one image costs a family, under all of its perturbations, `images` how many it has, and
-    `alike` how many families look at the same answers and so have one size, by default one. The sum of the losses that
-    the families notice is as small as it can be: each falls with the root of its number n, so that n goes with the
+    `alike` how many families look at the same answers and so have one size, by default one. The sum of the families'
+    minimum detectable drops is as small as it can be: each falls with the root of its number n. So n goes with the
     cost, by families, to the power of -2/3. No family gets less than a hundred images, or all, though the time may then
     not suffice.
     """
@@ -241,17 +226,3 @@ def duration(seconds: float) -> str:
 def in_cores(count: int) -> str:
     """Return how many cores in words; an accelerator counts as one."""
     return "one core" if count == 1 else f"{count} cores"
-
-
-def samples_in_toml(samples: Mapping[str, int], plan: Plan) -> list[str]:
-    """Return samples as lines of a checks file, each with its minimum detectable drop; none where all fit."""
-    if not samples or plan.budget is None:
-        return []
-    width = max(map(len, samples))
-    return [
-        f"[data.samples]  # so that a run takes {duration(plan.budget)} on {in_cores(plan.costs.cores)}",
-        *(
-            f"{name:{width}} = {size}  # detectable drop: {100 * noticeable_loss(size):.1f} points of 90%, 95% power"
-            for name, size in samples.items()
-        ),
-    ]

@@ -153,7 +153,7 @@ def test_a_budget_names_samples_for_the_checks_file(pytester):
     result = zoo.run("--stress-plan", "--stress-budget", "0.001s")
     assert result.ret == 0
     result.stdout.fnmatch_lines(
-        ["*[[]data.samples]*", "clean * = 100  # detectable drop: 15.0 points of 90%, 95% power"]
+        ["*[[]data.samples]*", "clean * = 100  # detectable drop: 16.6 points of 90%, 95% power"]
     )
     zoo.run("--stress-plan", "--stress-budget", "9h").stdout.fnmatch_lines(["all images fit into 9.0 h on *"])
 

@@ -28,7 +28,8 @@ FEW = 8
 SHARES = (Unit.SHARE, Unit.DIFFERENCE)
 K_DECIMALS, ROOT_DECIMALS = 2, 4
 """Decimals that a checks file has of a multiplier, and of mean and standard deviation on the scale of roots."""
-_POWER_DEVIATIONS = NormalDist().inv_cdf(POWER)
+POWER_DEVIATIONS = NormalDist().inv_cdf(POWER)
+"""Standard deviations from which on a check fails with that probability."""
 
 
 @record
@@ -129,10 +130,10 @@ class Calibrated:
         loses L ± sqrt(L / n) at most. So L = k e + z sqrt(e^2 + L / n), with the deviation of prediction e.
         """
         if self.check.metric == GROUP_ACCURACY.name:
-            error, z, n = self.spread * widened(reference_models), _POWER_DEVIATIONS, self.check.n
+            error, z, n = self.spread * widened(reference_models), POWER_DEVIATIONS, self.check.n
             middle = k * error + z * z / (2 * n)
             return middle + math.sqrt(max(middle**2 - (k**2 - z**2) * error**2, 0.0))
-        return abs(self._off_by(k + _POWER_DEVIATIONS, reference_models) - off_scale(self.centre, self.check.scale))
+        return abs(self._off_by(k + POWER_DEVIATIONS, reference_models) - off_scale(self.centre, self.check.scale))
 
     def _off_by(self, deviations: float, reference_models: int) -> float:
         """Return the value at so many standard deviations of prediction on the bad side of the centre."""

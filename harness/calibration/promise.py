@@ -1,0 +1,57 @@
+"""Minimum detectable drop that holds before reference models are measured, or for more of them than a panel has."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.calibration.moderated_variance import CHECK_DF, INDEPENDENT, Moderated
+from harness.calibration.thresholds import PROVISIONAL, share_of, spread_of
+from harness.measures.panel.threshold import POWER_DEVIATIONS, widened
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.calibration.panel import Panel
+    from harness.measures.panel.threshold import Calibrated
+
+TYPICAL = 0.9
+"""Accuracy that a drop is promised for."""
+DOUBT = 0.05
+"""Probability that reference models differ more than a promise for more of them allows."""
+
+
+def detectable_drop(family: str, *, images: int, checks: int) -> float:
+    """Return the minimum detectable drop of accuracy of each check of a family, by three reference models.
+
+    Chance alone makes reference models differ by 0.4 of the binomial variance. With the inflation of
+    `moderated_variance` that is 0.64, and more for some checks. The whole binomial variance covers 95 of 100 measured
+    checks, where the perturbation costs up to five points (`benchmarks.few`). More models detect smaller drops.
+    """
+    moderated = Moderated(np.ones(checks), np.full(checks, CHECK_DF), np.ones(checks), min(checks, INDEPENDENT))
+    k = float(moderated.multipliers(share_of(family, (family,)), PROVISIONAL, range(checks))[0])
+    return (k + POWER_DEVIATIONS) * widened(PROVISIONAL) * math.sqrt(TYPICAL * (1 - TYPICAL) / images)
+
+
+def cautious(panel: Panel, planned: Sequence[Calibrated]) -> list[Calibrated]:
+    """Return thresholds planned for another number of models, with the largest spread that this panel allows.
+
+    It is the upper 95% confidence limit of the standard deviation. As few models may agree by chance, those that join
+    them differ more in half of the checks.
+    """
+    from scipy.stats import chi2
+
+    cautious = []
+    for family in dict.fromkeys(item.check.family for item in planned):
+        checks = panel.family(family)
+        df = np.maximum(spread_of(panel, checks, panel.values(checks)).df(len(panel.models)), 1)
+        wider = dict(zip((check.id for check in checks), np.sqrt(df / chi2.ppf(DOUBT, df)), strict=True))
+        cautious += [
+            replace(item, spread=item.spread * float(wider[item.check.id]))
+            for item in planned
+            if item.check.family == family
+        ]
+    return cautious

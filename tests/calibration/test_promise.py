@@ -1,0 +1,66 @@
+"""Promised minimum detectable drops hold: before any reference model is measured, and for more of them."""
+
+import re
+
+import numpy as np
+import pytest
+from test_moderated import ROWS, N, panel_of, reference
+
+from harness.calibration.promise import cautious, detectable_drop
+from harness.calibration.summary import plan_lines
+from harness.calibration.thresholds import thresholds_of
+
+BUDGETS = {"rotation": 1.0}
+
+
+def drops(panel, **planned):
+    return np.array([item.minimum_detectable_drop for item in thresholds_of(panel, BUDGETS, **planned)])
+
+
+@pytest.mark.parametrize("count", [5, 20])
+def test_a_plan_for_more_models_than_are_at_hand_keeps_its_word(count):
+    """Three of them may agree by chance, so the expected drop is too small for half of the checks."""
+    held, expected = [], []
+    for seed in range(60):
+        values = reference(count, seed)
+        few = panel_of(values[:3])
+        real = drops(panel_of(values))
+        planned = thresholds_of(few, BUDGETS, reference_models=count)
+        held.append(real <= [item.minimum_detectable_drop for item in cautious(few, planned)])
+        expected.append(real <= [item.minimum_detectable_drop for item in planned])
+    assert np.mean(held) > 0.93
+    assert 0.3 < np.mean(expected) < 0.7
+
+
+def test_a_plan_says_what_is_expected_and_what_will_hold():
+    heads, cells, *_, note = plan_lines(panel_of(reference(3)), {"rotation": 0.05})
+    assert len(re.findall(r"\d+ reference models", heads)) == 4
+    of_three, *of_more = re.findall(r"\d, (0\.\d+(?: to 0\.\d+)?)", cells)
+    assert " to " not in of_three, "it is known"
+    assert all(float(low) < float(high) for low, high in (span.split(" to ") for span in of_more))
+    assert note.endswith("a span goes from what is expected to what 19 of 20 checks keep")
+
+
+@pytest.mark.parametrize("count", [3, 4, 8])
+def test_what_is_promised_before_a_model_is_measured_holds(count):
+    """Of reference models that differ by 0.64 of the binomial variance: chance between trainings, inflated."""
+    chance = 0.4 * 0.9 * 0.1 / N
+    real = []
+    for seed in range(60):
+        values = np.random.default_rng(seed).normal(0.9, np.sqrt(1.6 * chance), (count, ROWS))
+        real += drops(panel_of(values, chance)).tolist()
+    promised = detectable_drop("rotation", images=N, checks=ROWS)
+    assert np.mean(np.array(real) <= promised) > 0.97
+    assert np.median(real) > promised / 2, "it is no empty promise"
+
+
+def test_a_promise_covers_what_was_measured_elsewhere():
+    """Checks of 300 images detected 8.4 to 11.4 points by 4 reference models, where 8.6 were promised."""
+    assert 0.114 <= detectable_drop("class", images=300, checks=8) < 0.16
+
+
+def test_a_promise_falls_with_the_root_of_the_images_and_grows_with_checks():
+    of = {n: detectable_drop("rotation", images=n, checks=4) for n in (500, 5_000)}
+    assert of[500] == pytest.approx(of[5_000] * 10**0.5)
+    assert detectable_drop("rotation", images=500, checks=40) > of[500]
+    assert detectable_drop("clean", images=500, checks=1) < detectable_drop("flip", images=500, checks=1)
