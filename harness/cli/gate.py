@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.base.errors import lacking, printable
+from harness.base.termination import TerminatedError, termination_raised
 from harness.cli.options import Command
 from harness.run.status import INTERRUPTED, NOT_JUDGED
 
@@ -54,6 +55,11 @@ def gate_command(arguments: tuple[str, ...]) -> int:
 
 def run_gate(arguments: Sequence[str]) -> int:
     """Run pytest with these arguments in a child process and return the exit status: 4 whatever goes wrong here."""
+    with termination_raised():
+        return _run_gate(arguments)
+
+
+def _run_gate(arguments: Sequence[str]) -> int:
     allowed = ALLOW_PARTIAL in arguments
     given = tuple(argument for argument in arguments if argument != ALLOW_PARTIAL)
     try:
@@ -88,6 +94,8 @@ def judged(request: RunRequest) -> RunResult:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, TerminatedError):
+        return str(error)
     if isinstance(error, OSError):
         where = error.filename or ("the working folder" if isinstance(error, FileNotFoundError) else "")
         return printable(f"{where}: {error.strerror or error}; the candidate was not evaluated".removeprefix(": "))

@@ -126,6 +126,7 @@ def settled(run: GateRun, status: int) -> int:
         if run.paged and agreed_verdict(run.request.reports_folder, run=run.run_id) != outcome.verdict:
             final = NOT_JUDGED
             refuse(run, f"reports in {run.request.reports_folder} are not as this run wrote them")
+    run.settled_status = final
     with suppress(OSError, InputError):  # Who waits takes no answer for no verdict.
         answer(status=final)
     return final

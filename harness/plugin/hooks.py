@@ -28,6 +28,7 @@ from harness.plugin.printing import drop_unprinted, keep_printing, keep_refusing
 from harness.plugin.progress import tell
 from harness.plugin.run import INPUTS, MISPLACED, RUN, GateRun, command_of, selected_checks
 from harness.plugin.sinks import expect_to_leave, with_history
+from harness.plugin.termination import end_with_reports
 from harness.report.files import alone_in, begin, forget, write_refusal
 from harness.report.refusal import Refusal, run_id_given
 from harness.run.inputs import inputs_of_run
@@ -102,6 +103,8 @@ def _let_go(config: pytest.Config) -> None:
 
 def _begin(run: GateRun) -> None:
     """Keep other runs out of the folder of the reports and remove earlier ones; a plan leaves a run there alone."""
+    if run.judges:
+        end_with_reports(run, run.config.stash[_HOLD])
     folder, candidate = run.request.reports_folder, run.request.roles.get("candidate", "the shipped model")
     capture = run.config.pluginmanager.getplugin("capturemanager")
     try:

@@ -100,6 +100,8 @@ class GateRun:
         """Whether this process is in a run that has begun, and has left no reports yet."""
         self.begun = False
         """True once the folder of reports is this run's, which has removed all reports there."""
+        self.settled_status: int | None = None
+        """The exit status of the run, once its reports say the same."""
         self.planned = False
         """Whether a plan was made in place of a run."""
         self.costs: Costs | None = None

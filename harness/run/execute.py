@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.base.errors import InputError
 from harness.base.records import as_json, read_json
+from harness.base.termination import TerminatedError, termination_raised
 from harness.run.budget import Plan
 from harness.run.export.request import ExportOrder
 from harness.run.request import command_line, new_run_id, value_in
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 REQUEST_FILE = "STRESS_REQUEST_FILE"
 _INTERRUPTED = 2
+_GRACE_SECONDS = 10.0
+"""The time that a run has to end after SIGTERM."""
 _TAIL = 15
 """Lines of a run's output that are shown where it came to no end."""
 _CHILD = """\
@@ -169,7 +172,7 @@ def execute(
     What it prints goes to the terminal if `shown`, and else line by line to `on_line`; the last lines are in the
     result. On one `core` alone, as many run side by side as there are cores. The child ends with this process. Ctrl-C,
     which a terminal sends to the child too, is the child's to handle where it is shown: the status is 2 then. There,
-    SIGTERM and SIGHUP to this process end the child, and this process goes on to say so.
+    SIGTERM and SIGHUP to this process go to the child, too, which ends with 4; after 10 s it is killed.
     """
     request = request if request.run_id else replace(request, run_id=new_run_id())
     arguments = command_line(request)
@@ -214,12 +217,12 @@ def _run(
     """Run a command; return its exit status, 2 where Ctrl-C ended it, and the lines that it printed."""
     how: dict[str, Any] = {"env": environment}
     if shown:
-        with _interrupts_left_to_children():
-            try:
-                with _ending_children():
-                    status = subprocess.run(command, check=False, **how).returncode  # noqa: S603  Our own command.
-            except _EndedError as ended:
-                status = -ended.signal
+        with (
+            _interrupts_left_to_children(),
+            termination_raised(),
+            subprocess.Popen(command, **how) as child,  # noqa: S603  Our own command.
+        ):
+            status = _waited_for(child)
         return (_INTERRUPTED if status == -signal.SIGINT else status), ()
     if on_line is None:
         run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, **how)  # noqa: S603
@@ -233,29 +236,20 @@ def _run(
     return child.returncode, tuple(lines)
 
 
-class _EndedError(BaseException):
-    """A signal that ends this process, raised while it waits for a child, which `subprocess.run` then kills."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.signal = number
-
-
-@contextmanager
-def _ending_children() -> Iterator[None]:
-    """Turn the signals that would end this process into `_EndedError`, unless others handle them."""
-
-    def end(number: int, _: object) -> None:
-        raise _EndedError(number)
-
-    mine = threading.current_thread() is threading.main_thread()
-    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])] if mine else []
-    before = {number: signal.signal(number, end) for number in numbers if signal.getsignal(number) == signal.SIG_DFL}
+def _waited_for(child: subprocess.Popen[bytes]) -> int:
+    """Return the exit status of a child; a signal that ends this process is passed on, for the child to say so."""
     try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        try:
+            return child.wait()
+        except TerminatedError as ended:
+            child.send_signal(ended.signal)
+            return child.wait(timeout=_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.wait()
+    except BaseException:
+        child.kill()
+        raise
 
 
 @contextmanager

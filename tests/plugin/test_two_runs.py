@@ -152,17 +152,73 @@ def test_a_killed_gate_leaves_no_process_and_no_verdict(slow, workers):
     assert not (slow.root / "reports/stress.json").exists()
 
 
+COMMANDS = {"gate": ("-m", "harness", "gate"), "pytest": ("-m", "pytest")}
+
+
 @pytest.mark.processes
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_gate_that_is_told_to_end_says_so_in_its_reports(slow, number):
-    gate = started(slow.root)
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize(
+    ("number", "workers"), [(signal.SIGTERM, ()), (signal.SIGHUP, ("-n", "2"))], ids=["serial", "workers"]
+)
+def test_a_run_that_is_told_to_end_says_so_in_its_reports(slow, number, workers, command):
+    run = started(slow.root, *workers, command=command)
     wait_for((slow.root / "started").exists)
-    gate.send_signal(number)
-    gate.communicate(timeout=SECONDS)
-    assert gate.returncode == 4
+    run.send_signal(number)
+    printed = run.communicate(timeout=SECONDS)[0]
+    assert run.returncode == 4
+    assert f"the run was ended by {number.name}" in printed
+    wait_for(lambda: not processes_in(slow.root))
+    expect_error(slow.root, f"the run was ended by {number.name}")
+
+
+def expect_error(folder, why):
+    report = json.loads((folder / "reports/stress.json").read_text())
+    assert (report["verdict"], len(report["errors"])) == ("error", 1)
+    assert why in report["errors"][0]
+    for name in ("stress.md", "stress.html"):
+        assert why in (folder / "reports" / name).read_text()
+    assert not (folder / "reports" / UNFINISHED).exists()
+
+
+DEAF = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+
+
+@pytest.mark.processes
+def test_a_run_that_does_not_end_when_told_to_is_killed(slow, monkeypatch):
+    (slow.tests / "test_slow.py").write_text(SLOW.replace("import pathlib", f"{DEAF}import pathlib"))
+    run = started(slow.root)
+    wait_for((slow.root / "started").exists)
+    run.terminate()
+    run.communicate(timeout=SECONDS)
+    assert run.returncode == 4
     assert processes_in(slow.root) == []
-    assert json.loads((slow.root / "reports/stress.json").read_text())["verdict"] == "error"
-    assert not (slow.root / "reports" / UNFINISHED).exists()
+    expect_error(slow.root, "ended with exit status -9")
+
+
+LATE = "import atexit, os, signal\natexit.register(os.kill, os.getpid(), signal.SIGTERM)\n"
+COPY = """
+import os, signal, time
+
+def test_copy():
+    ready, told = os.pipe()
+    copy = os.fork()
+    if not copy:
+        os.write(told, b"1")
+        time.sleep(600)
+    os.read(ready, 1)
+    os.kill(copy, signal.SIGTERM)
+    assert os.waitpid(copy, 0)[1] == signal.SIGTERM
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("file", "code"), [("conftest.py", LATE), ("test_copy.py", COPY)], ids=["late", "copy"])
+def test_a_signal_that_ends_no_run_changes_no_verdict(zoo, file, code):
+    (zoo.tests / file).write_text(code)
+    run = started(zoo.root, command=COMMANDS["pytest"])
+    printed = run.communicate(timeout=SECONDS)[0]
+    assert run.returncode == 0, printed
+    assert zoo.report()["verdict"] == "pass"
 
 
 @pytest.mark.processes
