@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.base.errors import InputError
-from harness.base.files import require_regular
+from harness.base.files import read_regular, require_regular
 from harness.data.decoding import decoded
 from harness.data.image_files import read_picture
 from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Pictures, classes_of, files_as_they_are, notes_on_versions
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from harness.data.pictures import File
     from harness.data.pipeline import Pipeline
 
+MAX_FILE = 256 << 20
+"""Bytes of a picture in a file of its own; a larger one is refused."""
 _EXPECTED = (
     "expected Parquet files, or a folder that datasets.save_to_disk wrote, with a column of pictures, "
     f"{' or '.join(PICTURE_KEYS)}, and one of labels, {' or '.join(LABEL_KEYS)}"
@@ -84,13 +86,20 @@ def load_arrow(place: str, pipeline: Pipeline) -> LabelledImages:
             raise InputError(f"{where(position)}: cannot be read ({error})") from None
         return value.get("bytes") or value.get("path") if isinstance(value, dict) else value
 
-    def read(position: int) -> Any:
+    def content(position: int) -> bytes:
         value = value_of(position)
         if isinstance(value, bytes):
-            return read_picture(value, where=where(position))
+            return value
         if not isinstance(value, str) or remote:
             raise InputError(f"{where(position)}: {picture} is a {type(value).__name__}, expected the bytes of a file")
-        return read_picture((path if path.is_dir() else path.parent) / value)
+        file = (path if path.is_dir() else path.parent) / value
+        try:
+            return read_regular(file, max_bytes=MAX_FILE)
+        except OSError as error:
+            raise InputError(f"{file}: cannot be read ({error.strerror or error}); replace or remove it") from None
+
+    def read(position: int) -> Any:
+        return read_picture(content(position), where=where(position))
 
     return decoded(
         Pictures(
@@ -105,6 +114,7 @@ def load_arrow(place: str, pipeline: Pipeline) -> LabelledImages:
             threads=False,
             whole=place,
             # Of pictures in files of their own nobody says here which these are.
+            content=content,
             file=(lambda position: found(position)[0].table.file) if isinstance(value_of(0), bytes) else None,
             ends=() if chunks[0].group is None else ends.tolist(),
         ),

@@ -15,9 +15,11 @@ import numpy as np
 from harness.base.cache import installed
 from harness.base.errors import InputError, printable
 from harness.data.images import Content, LabelledImages
+from harness.data.origin import Origin
 from harness.data.parallel import Span, side_by_side, spans
 from harness.data.pictures import stamp_of
 from harness.data.remote import RemoteFile
+from harness.data.serving.reference import reference_pipelines
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -190,8 +192,17 @@ class Decoder:
             print(printable(line), file=sys.stderr)
             return replace(self, spread=None)._parts()
         bare = replace(
-            self.pictures, labels=None, count=len(self.pictures), masks=None, notes=(), classes=(), found=None, ends=()
+            self.pictures,
+            labels=None,
+            count=len(self.pictures),
+            masks=None,
+            notes=(),
+            classes=(),
+            found=None,
+            ends=(),
+            content=None,
         )
+        bare = replace(bare, content=None)
         sent = replace(self, pictures=bare, pipeline=replace(self.pipeline, spread=None), spread=None)
         return self.spread(sent.part, self._to_send(), here=self._here, what=self.pictures.whole)
 
@@ -247,7 +258,20 @@ class Decoder:
             notes=notes,
             pipeline=self.pipeline.in_words,
             normalisation=None if transform is None else transform.normalisation,
+            origin=self.origin,
             content=Content(pixels, labels, masks, known=sha256),
+        )
+
+    @property
+    def origin(self) -> Origin:
+        """Return the pictures that the images are made of, and the pipelines that may make them."""
+        encoded = self.pictures.content is not None
+        return Origin(
+            self.pictures.content or self.pictures.read,
+            self.pictures.where,
+            reference_pipelines(self.pipeline, channels=self.shape[2], encoded=encoded),
+            encoded=encoded,
+            threads=self.pictures.threads,
         )
 
 

@@ -179,5 +179,13 @@ def _decoded(
         notes=notes,
         whole=str(path),
         file=files.__getitem__,
+        content=lambda position: _content(files[position]),
     )
     return decoded(pictures, pipeline)
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return read_regular(file, max_bytes=MAX_BYTES)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror or error}); replace or remove it") from None

@@ -29,39 +29,62 @@ _opening = threading.Lock()
 """Warnings are silenced for a whole process, so that pictures are opened one at a time; decoding is side by side."""
 
 
-def read_picture(source: Path | bytes, *, where: str = "") -> Image:
+def read_picture(source: Path | bytes, *, where: str = "", upright: bool = True, reduced: int = 1) -> Image:
     """Read a picture from a file, or from the bytes of one, decoded and turned as its EXIF orientation says.
 
+    Not `upright`, it is as it is stored. A JPEG file may be decoded at 1/2, 1/4 or 1/8 of its size (`reduced`).
     `where` names bytes in messages. Raises `InputError` for what is no image, is too large, or holds more than 8 bits
     per channel.
     """
-    from PIL import Image
-
     where = where or f"{source!s}"
     try:
-        if isinstance(source, bytes):
-            file: Path | io.BytesIO = io.BytesIO(source)
-        else:
-            require_regular(source)
-            file = source
-        with _opening, warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # There is a limit of our own.
-            # Named, lest a file be sniffed for other formats, some of which start programs.
-            opened = Image.open(file, formats=FORMATS)
-        with opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise InputError(
-                    f"{where}: {opened.width}x{opened.height} are more than the limit of {MAX_PIXELS} pixels; scale it "
-                    "down"
-                )
-            if deep := _more_than_8_bits(opened):
-                raise InputError(f"{where}: has more than 8 bits per channel ({deep}); save it with 8")
+        with _opened(source, where) as opened:
+            if reduced != 1:
+                opened.draft(None, (opened.width // reduced, opened.height // reduced))
             opened.load()
-            return _upright(opened)
+            return _upright(opened) if upright else opened
     except InputError:
         raise
     except Exception as error:  # A damaged file makes the decoder fail in any way.
         raise InputError(f"{where}: cannot be read as an image ({error}); replace or remove it") from None
+
+
+def format_and_orientation(content: bytes, *, where: str) -> tuple[str, int]:
+    """Return the format of a picture in a file, one of `FORMATS`, and its EXIF orientation, from 1 (upright) to 8.
+
+    Raises `InputError` as `read_picture` does.
+    """
+    try:
+        with _opened(content, where) as opened:
+            return str(opened.format), _orientation(opened)
+    except InputError:
+        raise
+    except Exception as error:  # As above.
+        raise InputError(f"{where}: cannot be read as an image ({error}); replace or remove it") from None
+
+
+def _opened(source: Path | bytes, where: str) -> Image:
+    """Open a picture without decoding it; raises `InputError` for one that is too large or too deep."""
+    from PIL import Image
+
+    if isinstance(source, bytes):
+        file: Path | io.BytesIO = io.BytesIO(source)
+    else:
+        require_regular(source)
+        file = source
+    with _opening, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # There is a limit of our own.
+        # Named, lest a file be sniffed for other formats, some of which start programs.
+        opened = Image.open(file, formats=FORMATS)
+    refused = ""
+    if opened.width * opened.height > MAX_PIXELS:
+        refused = f"{opened.width}x{opened.height} are more than the limit of {MAX_PIXELS} pixels; scale it down"
+    elif deep := _more_than_8_bits(opened):
+        refused = f"has more than 8 bits per channel ({deep}); save it with 8"
+    if refused:
+        opened.close()
+        raise InputError(f"{where}: {refused}")
+    return opened
 
 
 def channels_of(picture: Image) -> int:
@@ -91,6 +114,14 @@ def _more_than_8_bits(opened: Image) -> str:
         return opened.mode
     stored = str(tile[0].args) if (tile := getattr(opened, "tile", None)) else ""
     return "16 bits per channel" if ";16" in stored else ""
+
+
+def _orientation(picture: Image) -> int:
+    try:
+        found = int(picture.getexif().get(0x0112, 1))
+    except Exception:  # What the file says of itself beside the pixels is damaged.
+        return 1
+    return found if found in range(1, 9) else 1
 
 
 def _upright(picture: Image) -> Image:

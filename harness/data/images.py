@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from harness.data.origin import Origin
+
 
 @dataclass(frozen=True, eq=False)
 class Content:
@@ -74,6 +76,8 @@ class LabelledImages:
     pipeline: str = ""
     normalisation: tuple[Sequence[float], Sequence[float]] | None = None
     groups: Mapping[str, np.ndarray] = field(default_factory=dict)
+    origin: Origin | None = field(default=None, repr=False)
+    """The pictures that the images were made of; None where their own pixels are the first that is known."""
     content: Content = field(default=None, repr=False)  # type: ignore[assignment]
     """What `sha256` is over; `replace` hands it on, so that other classes' names do not cost another hash."""
 

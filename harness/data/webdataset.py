@@ -115,6 +115,7 @@ def load_webdataset(pattern: str, pipeline: Pipeline) -> LabelledImages:
             notes=(*notes, *notes_on_versions(pattern, made_of)),
             whole=pattern,
             file=lambda position: members[position].shard,
+            content=lambda position: members[position].content(),
         ),
         pipeline,
     )

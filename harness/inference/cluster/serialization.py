@@ -43,13 +43,14 @@ class Pages:
 
     rows: int
     shape: tuple[int, ...]
+    dtype: str = "uint8"
     references: Mapping[int, Any] = field(default_factory=dict)
 
     def __call__(self, positions: np.ndarray) -> Tensor:
         """Return the rows at these positions, (M,) int64, copied out of the store, where nothing is held."""
         import ray
 
-        found = np.empty((len(positions), *self.shape[1:]), dtype=np.uint8)
+        found = np.empty((len(positions), *self.shape[1:]), dtype=self.dtype)
         numbers = positions // self.rows
         for number in np.unique(numbers):
             here = np.flatnonzero(numbers == number)
@@ -73,9 +74,10 @@ class SentPixels:
             read, positions = pixels.source
             if isinstance(read, FileRows) and read.path:
                 return replace(inputs, pixels=_stand_in(read, read.shape), at=positions[inputs.at]), {}
-        rows = max(1, PAGE // max(1, math.prod(pixels.shape[1:])))
+        kind = str(pixels.dtype).removeprefix("torch.")
+        rows = max(1, PAGE // max(1, math.prod(pixels.shape[1:]) * pixels.dtype.itemsize))
         pages = {number: self._page(pixels, number, rows) for number in np.unique(inputs.at // rows).tolist()}
-        return replace(inputs, pixels=_stand_in(Pages(rows, tuple(pixels.shape)), pixels.shape)), pages
+        return replace(inputs, pixels=_stand_in(Pages(rows, tuple(pixels.shape), kind), pixels.shape)), pages
 
     def _page(self, pixels: Tensor, number: int, rows: int) -> Any:
         import ray

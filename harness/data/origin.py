@@ -1,0 +1,35 @@
+"""Where images come from: their pictures before any pipeline, and the pipelines that may have made their pixels."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.data.serving.pipeline import ServingPipeline
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """The pictures of a data set, by their positions in the full split, read when they are asked for.
+
+    `read` returns the bytes of a file where `encoded`, else a picture as the data have it. `pipelines` may have made
+    the images, the most detailed first. Where `threads` is false, pictures are read one at a time.
+    """
+
+    read: Callable[[int], Any]
+    where: Callable[[int], str]
+    pipelines: tuple[ServingPipeline, ...]
+    encoded: bool
+    threads: bool = True
+    _reading: Any = field(default_factory=threading.Lock, repr=False)
+
+    def picture(self, position: int) -> Any:
+        """Return the picture at a position; raises `InputError` for one that cannot be read."""
+        if self.threads:
+            return self.read(position)
+        with self._reading:
+            return self.read(position)

@@ -1,0 +1,125 @@
+"""A serving pipeline: what is done to a picture before a network sees it, each stage a named setting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.data.image_files import channels_of
+from harness.data.serving.stages import Color, Crop, Decode, Jpeg, Normalise, Orient, Scale
+from harness.data.transforms import picture_of
+
+if TYPE_CHECKING:
+    from harness.data.serving.resizing import Resize
+    from harness.data.transforms import Transform
+
+STAGES = ("decode", "orient", "jpeg", "color", "resize", "crop", "scale", "normalise")
+"""The stages of a pipeline, in their order."""
+
+
+@dataclass(frozen=True)
+class ServingPipeline:
+    """Decode, orient, save as JPEG, color, resize, crop, scale and normalise: each a setting, as data.
+
+    `decode` and `orient` are for the bytes of a file; decoded pictures skip them. `jpeg` is None where a picture is
+    not saved anew. `resize` has each size that a picture passes through. `transform`, a callable of the user's, is one
+    opaque stage in the place of resizing and cropping; the crop then only moves what it makes.
+    """
+
+    decode: Decode = field(default_factory=Decode)
+    orient: Orient = field(default_factory=Orient)
+    jpeg: Jpeg | None = None
+    color: Color = field(default_factory=Color)
+    resize: tuple[Resize, ...] = ()
+    crop: Crop = field(default_factory=Crop)
+    scale: Scale = field(default_factory=Scale)
+    normalise: Normalise = field(default_factory=Normalise)
+    transform: Transform | None = None
+    encoded: bool = True
+    """Whether pictures come as the bytes of a file; of others, the data's own pixels are the first that is known."""
+
+    def __str__(self) -> str:
+        return ", ".join(words for words in self.words.values() if words)
+
+    @property
+    def words(self) -> dict[str, str]:
+        """Return each stage in words, in order, by its name."""
+        opaque = "" if self.transform is None else f"{self.transform.spec} (one opaque stage)"
+        resized = ", then ".join(map(str, self.resize))
+        return {
+            "decode": str(self.decode) if self.encoded else "pixels of the data",
+            "orient": str(self.orient) if self.encoded else "",
+            "jpeg": "" if self.jpeg is None else str(self.jpeg),
+            "color": str(self.color),
+            "resize": ", ".join(filter(None, (opaque, resized))) or "size unchanged",
+            "crop": str(self.crop),
+            "scale": str(self.scale),
+            "normalise": str(self.normalise),
+        }
+
+    def differing(self, other: ServingPipeline) -> tuple[str, ...]:
+        """Return the names of the stages in which another pipeline differs."""
+        return tuple(
+            stage
+            for stage in STAGES
+            if getattr(self, stage) != getattr(other, stage)
+            or (stage == "resize" and self.transform is not other.transform)
+        )
+
+    @property
+    def identity(self) -> str:
+        """Return all that decides the pixels, as far as it can be known: settings, and versions of libraries."""
+        import cv2
+        import PIL
+        import torch
+
+        versions = f"pillow {PIL.__version__} opencv {cv2.__version__} torch {torch.__version__}"
+        if self.decode.library == "torchvision":
+            import torchvision
+
+            versions += f" torchvision {torchvision.__version__}"
+        own = {stage: getattr(self, stage) for stage in STAGES}
+        return f"{own} {versions} {self.transform.identity if self.transform else ''}"
+
+    def apply(self, picture: Any, *, network: Normalise | None = None, where: str = "a picture") -> np.ndarray:
+        """Return the pixels that a network sees, (C, H, W) float32, as it takes them: in [0, 1] as a rule.
+
+        `picture` is the bytes of a file, a PIL image, or pixels (H, W, C) uint8. `network` is the normalization that
+        the network does as its first step, by default this pipeline's. Another scale or normalization is given as the
+        pixels of which the network makes the same numbers; these may lie outside of [0, 1]. Raises `InputError`, which
+        names `where`, for what cannot be decoded.
+        """
+        pixels = self.cropped(picture, where=where)
+        numbers = self.scale.apply(pixels)
+        expected = self.normalise if network is None else network
+        if self.normalise != expected or self.scale.precision != "float32":
+            numbers = expected.undone(self.normalise.apply(numbers).astype(np.float32))
+        return np.ascontiguousarray(numbers.transpose(2, 0, 1), dtype=np.float32)
+
+    def cropped(self, picture: Any, *, where: str = "a picture") -> np.ndarray:
+        """Return the pixels before they are scaled, (H, W, C) uint8."""
+        pixels = self._decoded(picture, where)
+        if self.jpeg is not None:
+            pixels = self.jpeg.apply(pixels)
+        pixels = self.color.apply(pixels)
+        if self.transform is not None:
+            from PIL import Image
+
+            flat = np.ascontiguousarray(pixels if pixels.shape[2] != 1 else np.repeat(pixels, 3, axis=2))
+            pixels, _ = self.transform.pixels(Image.fromarray(flat), where=where)
+        for resize in self.resize:
+            pixels = resize.apply(pixels)
+        return self.crop.apply(pixels)
+
+    def _decoded(self, picture: Any, where: str) -> np.ndarray:
+        if isinstance(picture, bytes):
+            return self.decode.apply(picture, upright=self.orient.exif, where=where)
+        if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.shape[-1] in {1, 3}:
+            return picture
+        opened, _ = picture_of(picture, where=where)
+        if opened.mode not in {"L", "RGB"}:
+            opened = opened.convert("L" if channels_of(opened) == 1 else "RGB")
+        pixels = np.array(opened)
+        return pixels if pixels.ndim == 3 else pixels[..., None]  # noqa: PLR2004  Color.

@@ -1,0 +1,175 @@
+"""Images as another pipeline serves them: pixels made of the pictures when they are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from harness.base.errors import InputError
+from harness.data.image_files import format_and_orientation
+from harness.data.images import Content, LabelledImages
+from harness.data.rows import Rows
+from harness.data.serving.catalog import SKEWS, Pictured, catalog
+from harness.data.serving.pipeline import ServingPipeline
+from harness.data.serving.stages import Color, Normalise
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.data.origin import Origin
+
+_TRIED = 8
+"""Pictures on which a reference pipeline must give the pixels of the data."""
+_LOOKED_AT = 64
+"""Pictures whose format and EXIF orientation are looked at."""
+
+
+@dataclass(frozen=True, eq=False)
+class Serving:
+    """Images with their reference pipeline, which can be served by other pipelines.
+
+    `pictured` are the facts that decide which skews apply. `origin` is None where the images' own pixels are the first
+    that is known; `note` then says why.
+    """
+
+    images: LabelledImages
+    reference: ServingPipeline
+    pictured: Pictured
+    origin: Origin | None
+    note: str = ""
+
+    def skewed(self, name: str) -> ServingPipeline:
+        """Return the pipeline of a skew; raises `InputError` for no skew, `NotApplicableError` where none applies."""
+        if name not in SKEWS:
+            raise InputError(f"unknown; expected one of {', '.join(SKEWS)}", setting=f"skew {name}")
+        return SKEWS[name].of(self.reference, self.pictured)
+
+    @cached_property
+    def catalog(self) -> dict[str, ServingPipeline]:
+        """Return the skewed pipelines that apply, by the names of their skews."""
+        return catalog(self.reference, self.pictured)
+
+    def by(self, pipeline: ServingPipeline) -> LabelledImages:
+        """Return the images as a pipeline serves them, as float32 levels; the reference gives the pixels themselves.
+
+        Pixels are made when they are asked for, so none is held in memory.
+        """
+        if pipeline == self.reference:
+            return self.images
+        import torch
+
+        pixels = cast("Tensor", Rows(_Served(self, pipeline), self.images.pixels.shape, torch.float32))
+        known = f"{self._digest} {pipeline.identity} {self.reference.normalise}"
+        return replace(
+            self.images,
+            pixels=pixels,
+            masks=None,
+            pipeline=str(pipeline),
+            content=Content(pixels, self.images.labels, None, known=hashlib.sha256(known.encode()).hexdigest()),
+        )
+
+    def picture(self, position: int) -> Any:
+        """Return the picture of the image at a position: bytes of a file, or pixels (H, W, C) uint8."""
+        if self.origin is not None:
+            return self.origin.picture(int(self.images.positions[position]))
+        return self.images.pixels[position].numpy().transpose(1, 2, 0)
+
+    def where(self, position: int) -> str:
+        """Return the name of the picture of the image at a position, for messages."""
+        number = int(self.images.positions[position])
+        return self.origin.where(number) if self.origin is not None else f"image {number}"
+
+    @cached_property
+    def _digest(self) -> str:
+        """Return a hash of the pictures: of their bytes, since several files may give the same pixels."""
+        if self.origin is None:
+            return self.images.sha256
+        digest = hashlib.sha256(self.images.sha256.encode())
+        for position in range(len(self.images)):
+            picture = self.picture(position)
+            content = picture if isinstance(picture, bytes) else np.ascontiguousarray(np.asarray(picture)).tobytes()
+            digest.update(hashlib.sha256(content).digest())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class _Served:
+    """Reads images as a pipeline serves them, as float32 levels from 0 to 255."""
+
+    serving: Serving
+    pipeline: ServingPipeline
+
+    def __call__(self, positions: np.ndarray) -> Tensor:
+        """Return the images at these positions, (M, C, H, W) float32."""
+        import torch
+
+        serving, shape = self.serving, tuple(self.serving.images.pixels.shape[1:])
+        made = np.empty((len(positions), *shape), dtype=np.float32)
+        for row, position in enumerate(positions.tolist()):
+            where = serving.where(position)
+            seen = self.pipeline.apply(serving.picture(position), network=serving.reference.normalise, where=where)
+            if seen.shape != shape:
+                raise InputError(
+                    f"{where}: is {seen.shape} as served by {self.pipeline}, the images are {shape} (channels, height, "
+                    "width); serve them in this size"
+                )
+            made[row] = seen * np.float32(255)
+        return torch.from_numpy(made)
+
+
+def serving_of(images: LabelledImages, normalise: Normalise | None = None) -> Serving:
+    """Return images with their reference pipeline, whose normalization is the network's, by default none.
+
+    A pipeline is the reference only if it gives the pixels of the data, bit by bit, for some of the pictures. Where
+    none does, or the data have no pictures, the images' own pixels are the first that is known.
+    """
+    found = _found.get(images)
+    if found is None:
+        found = _found[images] = _serving_of(images)
+    return replace(found, reference=replace(found.reference, normalise=normalise or Normalise()))
+
+
+_found: WeakKeyDictionary[LabelledImages, Serving] = WeakKeyDictionary()
+
+
+def _serving_of(images: LabelledImages) -> Serving:
+    channels, height, width = images.pixels.shape[1:]
+    pictured = Pictured(channels, (height, width))
+    of_pixels = ServingPipeline(color=Color(channels), encoded=False)  # type: ignore[arg-type]
+    origin = images.origin
+    if origin is None:
+        return Serving(images, of_pixels, pictured, None, "the data have pixels, not pictures: decoders do not apply")
+    for pipeline in origin.pipelines:
+        serving = Serving(images, pipeline, pictured, origin)
+        if _gives_the_pixels(serving):
+            return replace(serving, pictured=_pictured(serving) if origin.encoded else pictured)
+    note = "no known pipeline gives the pixels of the data, so skews begin at these pixels"
+    return Serving(images, of_pixels, pictured, None, note)
+
+
+def _gives_the_pixels(serving: Serving) -> bool:
+    """Return whether the reference pipeline gives the pixels of some images."""
+    for position in _spread(len(serving.images), _TRIED):
+        made = serving.reference.cropped(serving.picture(position), where=serving.where(position))
+        if not np.array_equal(made.transpose(2, 0, 1), serving.images.pixels[position].numpy()):
+            return False
+    return True
+
+
+def _pictured(serving: Serving) -> Pictured:
+    facts = [
+        format_and_orientation(serving.picture(position), where=serving.where(position))
+        for position in _spread(len(serving.images), _LOOKED_AT)
+    ]
+    formats = frozenset(kind for kind, _ in facts)
+    return replace(serving.pictured, formats=formats, turned=any(orientation != 1 for _, orientation in facts))
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Return at most so many positions, spread over all."""
+    return sorted(set(np.linspace(0, count - 1, most).astype(int).tolist()))

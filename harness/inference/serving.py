@@ -1,0 +1,89 @@
+"""A model's predictions of images as another pipeline serves them, beside those of the reference pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from harness.base.errors import NotApplicableError
+from harness.data.serving.served import Serving, serving_of
+from harness.data.serving.stages import Normalise
+from harness.inference.predictors.network import PredictorNetwork
+from harness.perturb.backgrounds import Intervention
+
+if TYPE_CHECKING:
+    from harness.data import LabelledImages
+    from harness.data.serving.pipeline import ServingPipeline
+    from harness.inference.predictions import Predictions
+    from harness.inference.role import RoleModel
+
+_DIGITS = 7
+"""Significant digits of a normalization in float32, as people wrote them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Skewed:
+    """Predictions of the same images by the reference pipeline and by another.
+
+    `served` are those of the other pipeline, beside the images of the reference. `shown` has both images for pictures.
+    """
+
+    reference: Predictions
+    served: Predictions
+    pipeline: ServingPipeline
+    shown: Intervention
+
+
+def under_skew(model: RoleModel, images: LabelledImages, name: str | None) -> Skewed:
+    """Predict images by the reference pipeline and with one of its stages skewed, `name` of `SKEWS`.
+
+    Raises `InputError` for an unknown name, `NotApplicableError` where the skew changes nothing.
+    """
+    if name is None:
+        raise NotApplicableError("no skew is named; write skew in the row")
+    serving = model_serving(model, images)
+    skewed = serving.skewed(name)
+    if skewed.scale.offset or skewed.normalise != serving.reference.normalise:
+        _expect_network(model)
+    shown = Intervention(images, serving.by(skewed), f"served by another pipeline, {name}")
+    return Skewed(model.predict(images), served_predictions(model, serving, skewed), skewed, shown)
+
+
+def model_serving(model: RoleModel, images: LabelledImages) -> Serving:
+    """Return images with their reference pipeline, whose last stage is the model's own normalization."""
+    return serving_of(images, normalization_of(model))
+
+
+def served_predictions(model: RoleModel, serving: Serving, pipeline: ServingPipeline) -> Predictions:
+    """Return predictions of the images as a pipeline serves them, said of the images of the reference pipeline."""
+    return replace(model.predict(serving.by(pipeline)), images=serving.images)
+
+
+def normalization_of(model: RoleModel) -> Normalise:
+    """Return what a network does to pixels in [0, 1] first; nothing for a model that has no known first step."""
+    try:
+        plain = model.classifier.plain
+    except NotApplicableError:  # A stand-in has no network.
+        return Normalise()
+    mean, std = getattr(plain, "mean", None), getattr(plain, "std", None)
+    if not isinstance(mean, torch.Tensor) or not isinstance(std, torch.Tensor):
+        return Normalise()
+    means, stds = (
+        tuple(float(f"{value:.{_DIGITS}g}") for value in values.flatten().tolist()) for values in (mean, std)
+    )
+    return Normalise(means, stds)
+
+
+def _expect_network(model: RoleModel) -> None:
+    """Raise `NotApplicableError` for a model that takes pixels in [0, 1] alone."""
+    classifier = model.classifier
+    if classifier.rounded:
+        raise NotApplicableError("the checks file rounds images to 8 bits, which hold no other normalization")
+    try:
+        predictor = isinstance(classifier.plain, PredictorNetwork)
+    except NotApplicableError:  # As above.
+        return
+    if predictor:
+        raise NotApplicableError("a predictor takes pixels in [0, 1], so another normalization cannot be sent to it")

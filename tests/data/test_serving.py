@@ -1,0 +1,258 @@
+"""Serving pipelines: the reference gives the data's own pixels, and each skew changes one stage of it."""
+
+import io
+import tarfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from harness.base.errors import InputError, NotApplicableError
+from harness.data import LabelledImages, load_images
+from harness.data.image_files import read_picture
+from harness.data.options import DataOptions
+from harness.data.serving import SKEWS, Color, Crop, Decode, Jpeg, Normalise, Resize, Scale, ServingPipeline
+from harness.data.serving.catalog import Pictured, catalog
+from harness.data.serving.served import serving_of
+from harness.data.serving.stages import NORMALISATIONS
+from harness.networks import NetworkOptions
+
+IMAGENET = NORMALISATIONS["ImageNet mean and std"]
+RNG = np.random.default_rng(5)
+COARSE = np.kron(RNG.integers(0, 256, (12, 16, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+
+
+def encoded(pixels=COARSE, kind="JPEG", *, orientation=1, **settings) -> bytes:
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(file, kind, exif=exif, **settings)
+    return file.getvalue()
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with photographs in two classes, some turned by EXIF; the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for number in range(6):
+        file = tmp_path / "photos" / "ab"[number % 2] / f"{number}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encoded(np.roll(COARSE, 7 * number, axis=1), orientation=1 + number, quality=90))
+    return tmp_path
+
+
+def loaded(here, *, spec="folder:photos", **given) -> LabelledImages:
+    options = DataOptions.of({"data": spec, **given})
+    return options.load(NetworkOptions(spec="torchvision.models:resnet18").transform)
+
+
+PIPELINES = [
+    {"resize": "40", "crop": "32"},
+    {"resize": "40", "crop": "32x24", "interpolation": "bicubic"},
+    {"size": "30x20", "interpolation": "nearest"},
+    {"size": "30x20", "interpolation": "box", "channels": 1},
+    {"resize": "24", "crop": "30", "antialias": "no"},
+    {"size": "24", "interpolation": "nearest", "antialias": "no"},
+    {"resize": "24", "crop": "20", "interpolation": "hamming"},
+    {"transform": "torchvision"},
+]
+
+
+@pytest.mark.parametrize("given", PIPELINES, ids=str)
+def test_the_reference_gives_the_pixels_of_the_data(here, given):
+    images = loaded(here, **given)
+    serving = serving_of(images)
+    assert serving.note == ""
+    for position in range(len(images)):
+        made = serving.reference.cropped(serving.picture(position))
+        assert np.array_equal(made.transpose(2, 0, 1), images.pixels[position].numpy())
+
+
+def test_a_transform_of_torchvision_is_read_as_stages(here):
+    reference = serving_of(loaded(here, transform="torchvision"), IMAGENET).reference
+    assert reference.transform is None
+    assert str(reference) == (
+        f"Pillow {Image.__version__.partition('.')[0]}, EXIF applied, RGB, shorter side 256 bilinear antialiased by "
+        "Pillow, center crop 224, /255, ImageNet mean and std"
+    )
+
+
+def test_another_callable_is_one_opaque_stage(here, monkeypatch):
+    (here / "steps.py").write_text("def half(picture):\n    return picture.resize((24, 24)).reduce(2)\n")
+    monkeypatch.syspath_prepend(here)
+    serving = serving_of(loaded(here, transform="steps:half"))
+    assert "steps:half (one opaque stage)" in str(serving.reference)
+    assert serving.note == ""
+    with pytest.raises(NotApplicableError, match="one opaque stage"):
+        serving.skewed("resize-opencv-bilinear")
+    assert serving.by(serving.skewed("jpeg-75")).pixels[:].shape == (6, 3, 12, 12)
+
+
+def files_of(here):
+    return sorted((here / "photos").rglob("*.jpg"), key=lambda file: (file.parent.name, file.name))
+
+
+def as_csv(here):
+    rows = [f"{file.relative_to(here)},{file.parent.name}" for file in files_of(here)]
+    (here / "list.csv").write_text("path,label\n" + "\n".join(rows))
+    return "csv:list.csv"
+
+
+def as_parquet(here):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    pictures = [{"bytes": file.read_bytes(), "path": file.name} for file in files_of(here)]
+    labels = [int(file.parent.name == "b") for file in files_of(here)]
+    parquet.write_table(pa.table({"image": pictures, "label": labels}), here / "rows.parquet", row_group_size=2)
+    return "parquet:rows.parquet"
+
+
+def as_shard(here):
+    with tarfile.open(here / "shard.tar", "w") as archive:
+        for number, file in enumerate(files_of(here)):
+            for kind, content in (("jpg", file.read_bytes()), ("cls", str(int(file.parent.name == "b")).encode())):
+                member = tarfile.TarInfo(f"{number}.{kind}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    return "webdataset:shard.tar"
+
+
+@pytest.mark.parametrize("source", [as_csv, as_parquet, as_shard])
+def test_every_source_of_files_keeps_their_bytes(here, source):
+    folder = serving_of(loaded(here, size="32"))
+    serving = serving_of(loaded(here, spec=source(here), size="32"))
+    assert serving.pictured == folder.pictured
+    assert serving.pictured.formats == {"JPEG"}
+    assert [serving.picture(at) for at in range(6)] == [file.read_bytes() for file in files_of(here)]
+    for name in ("exif", "jpeg-75"):
+        assert torch.equal(serving.by(serving.skewed(name)).pixels[:], folder.by(folder.skewed(name)).pixels[:])
+
+
+def test_a_sample_reads_the_bytes_of_its_own_pictures(here):
+    images = loaded(here, size="32")
+    serving = serving_of(images.take(torch.tensor([4, 1])))
+    whole = serving_of(images)
+    skewed = serving.skewed("jpeg-75")
+    assert torch.equal(serving.by(skewed).pixels[:], whole.by(skewed).pixels[torch.tensor([4, 1])])
+
+
+@pytest.mark.parametrize("library", ["pillow", "opencv", "torchvision"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_each_decoder_turns_pictures_as_exif_says(library, orientation):
+    content = encoded(kind="PNG", orientation=orientation)
+    with Image.open(io.BytesIO(content)) as opened:
+        expected = np.asarray(ImageOps.exif_transpose(opened))
+    assert np.array_equal(Decode(library).apply(content, upright=True, where="x"), expected)
+    assert np.array_equal(Decode(library).apply(content, upright=False, where="x"), COARSE)
+
+
+@pytest.mark.parametrize("library", ["pillow", "opencv"])
+def test_a_reduced_decoder_gives_a_smaller_picture(library):
+    assert Decode(library, reduced=2).apply(encoded(), upright=True, where="x").shape == (48, 64, 3)
+
+
+def test_a_format_that_a_library_lacks_is_named():
+    with pytest.raises(InputError, match=r"cat\.gif: opencv does not decode GIF"):
+        Decode("opencv").apply(encoded(kind="GIF"), upright=True, where="cat.gif")
+
+
+@pytest.mark.parametrize(("size", "right", "down"), [((40, 30), 1, 0), ((40, 30), -3, 2), ((120, 140), 5, -4)])
+def test_a_moved_crop_is_the_center_crop_of_a_moved_window(size, right, down):
+    wide = np.pad(COARSE, ((60, 60), (60, 60), (0, 0)))
+    moved = np.roll(wide, (-down, -right), axis=(0, 1))
+    assert np.array_equal(Crop(size, right, down).apply(COARSE), Crop(size).apply(moved))
+
+
+def test_a_stage_that_is_skewed_is_the_only_one_that_differs():
+    reference = ServingPipeline(color=Color(3), resize=(Resize(64),), crop=Crop((56, 56)), normalise=IMAGENET)
+    pictured = Pictured(3, (56, 56), frozenset({"JPEG"}), turned=True)
+    found = catalog(reference, pictured)
+    assert {SKEWS[name].stage for name in found} == set(reference.words)
+    differing = {name: reference.differing(skewed) for name, skewed in found.items()}
+    assert differing.pop("minus-one-to-one") == ("scale", "normalise")
+    assert differing.pop("squash") == ("resize",)
+    assert differing.pop("letterbox") == ("resize", "crop")
+    assert differing == {name: (SKEWS[name].stage,) for name in differing}
+    for skewed in found.values():
+        pixels = skewed.apply(encoded(orientation=6), network=IMAGENET)
+        assert pixels.shape == (3, 56, 56)
+        assert pixels.dtype == np.float32
+
+
+def network(pixels, normalise):
+    return (torch.from_numpy(pixels) - torch.tensor(normalise.mean)[:, None, None]) / torch.tensor(normalise.std)[
+        :, None, None
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scale", "normalise", "numbers"),
+    [
+        (Scale(), Normalise(), lambda x: x / 255),
+        (Scale(divisor=127.5, offset=-1), Normalise(), lambda x: x / 127.5 - 1),
+        (Scale(divisor=256), IMAGENET, lambda x: (x / 256 - IMAGENET.mean) / IMAGENET.std),
+        (Scale(), Normalise((0.5,), (0.25,)), lambda x: (x / 255 - 0.5) / 0.25),
+        (Scale(bits=6), Normalise(), lambda x: x // 4 * 4 / 255),
+    ],
+    ids=str,
+)
+def test_a_network_computes_the_numbers_that_were_served(scale, normalise, numbers):
+    pipeline = ServingPipeline(color=Color(3), scale=scale, normalise=normalise)
+    seen = network(pipeline.apply(COARSE, network=IMAGENET), IMAGENET)
+    expected = torch.from_numpy(numbers(COARSE.astype(np.float64)).transpose(2, 0, 1)).float()
+    assert torch.allclose(seen, expected, atol=2e-6)
+
+
+def test_float16_moves_numbers_by_its_precision_alone():
+    pipeline = ServingPipeline(color=Color(3), normalise=IMAGENET)
+    half = replace(pipeline, scale=Scale(precision="float16"))
+    apart = np.abs(half.apply(COARSE) - pipeline.apply(COARSE))
+    assert 0 < apart.max() < 1e-3
+
+
+def test_the_reference_served_anew_is_the_images_bit_by_bit():
+    pixels = torch.from_numpy(RNG.integers(0, 256, (5, 1, 28, 28), dtype=np.uint8))
+    images = LabelledImages(pixels, torch.arange(5) % 2, ("a", "b"), "shop", "test")
+    serving = serving_of(images, NORMALISATIONS["MNIST mean and std"])
+    assert serving.by(serving.reference) is images
+    other = serving.by(replace(serving.reference, crop=Crop((28, 28))))
+    assert torch.equal(other.pixels[:] / 255, pixels.float() / 255)
+    assert "pixels, not pictures" in serving.note
+
+
+def test_gray_images_have_no_skews_of_color_or_of_files():
+    serving = serving_of(load_images("fashion-mnist").take(torch.arange(10)))
+    assert {"jpeg-75", "resize-opencv-bilinear", "crop-right-1", "video-range"} <= set(serving.catalog)
+    assert {"bgr", "gray", "exif", "decode-opencv", "squash"} & set(serving.catalog) == set()
+    with pytest.raises(NotApplicableError, match="the images are gray"):
+        serving.skewed("bgr")
+    with pytest.raises(InputError, match="jpeg-75"):
+        serving.skewed("jpeg-10")
+
+
+def test_files_of_equal_pixels_are_told_apart_by_their_bytes(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    hashes = []
+    for name, orientation, pixels in (("plain", 1, COARSE), ("turned", 3, COARSE[::-1, ::-1].copy())):
+        (tmp_path / name / "a").mkdir(parents=True)
+        (tmp_path / name / "a" / "0.png").write_bytes(encoded(pixels, "PNG", orientation=orientation))
+        serving = serving_of(load_images(f"folder:{tmp_path / name}"))
+        hashes.append((serving.images.sha256, serving.by(replace(serving.reference, jpeg=Jpeg(50))).sha256))
+    assert hashes[0][0] == hashes[1][0]
+    assert hashes[0][1] != hashes[1][1]
+
+
+def test_a_gray_jpeg_stays_gray():
+    gray = COARSE[..., :1]
+    assert Jpeg(75).apply(gray).shape == gray.shape
+    assert np.asarray(read_picture(encoded(COARSE[..., 0]))).ndim == 2
+
+
+def test_a_filter_that_a_library_lacks_is_refused():
+    with pytest.raises(InputError, match="torch has no filter 'lanczos'"):
+        Resize(32, "torch", "lanczos")
+    with pytest.raises(InputError, match="opencv's bilinear is never antialiased"):
+        Resize(32, "opencv", "bilinear")
