@@ -32,7 +32,7 @@ _opening = threading.Lock()
 def read_picture(source: Path | bytes, *, where: str = "", upright: bool = True, reduced: int = 1) -> Image:
     """Read a picture from a file, or from the bytes of one, decoded and turned as its EXIF orientation says.
 
-    Not `upright`, it is as it is stored. A JPEG file may be decoded at 1/2, 1/4 or 1/8 of its size (`reduced`).
+    Not `upright`, it stays as stored. A JPEG file may be decoded at 1/2, 1/4 or 1/8 of its size (`reduced`).
     `where` names bytes in messages. Raises `InputError` for what is no image, is too large, or holds more than 8 bits
     per channel.
     """

@@ -63,7 +63,7 @@ class Pictures:
     """Returns the file that a picture is in, where any process that has the file can read it, in any order; `read` and
     `where` can then be sent to one."""
     content: Callable[[int], bytes] | None = None
-    """Returns the bytes of the file that a picture is; None where there are none."""
+    """Returns the bytes of the file that a picture is; None where the data have no files."""
     ends: Sequence[int] = ()
     """The positions at which parts end that are best read as a whole, in order, where there are such parts."""
 

@@ -33,7 +33,7 @@ def encoded(pixels=COARSE, kind="JPEG", *, orientation=1, **settings) -> bytes:
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A folder with photographs in two classes, some turned by EXIF; the working directory."""
+    """A folder with photographs in two classes, some with an EXIF orientation; the working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for number in range(6):

@@ -55,7 +55,7 @@ class Skew:
         return skewed
 
     def in_words(self, skewed: ServingPipeline) -> str:
-        """Return the changed stage in words, such as "bilinear not antialiased by OpenCV"."""
+        """Return the changed stage as text, such as "bilinear not antialiased by OpenCV"."""
         return skewed.words[self.stage]
 
 

@@ -29,7 +29,7 @@ _TURNS: Mapping[int, tuple[int, bool]] = {
     7: (1, True),
     8: (1, False),
 }
-"""By EXIF orientation, quarter turns counter-clockwise, and whether the result is then mirrored left to right."""
+"""By EXIF orientation, quarter turns counter-clockwise, and whether the result is then flipped left to right."""
 
 
 def version_of(library: str) -> str:
@@ -99,6 +99,6 @@ def _by_torchvision(content: bytes) -> np.ndarray:
 def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     if orientation == 1:
         return pixels
-    quarters, mirrored = _TURNS[orientation]
+    quarters, flipped = _TURNS[orientation]
     turned = np.rot90(pixels, quarters)
-    return np.ascontiguousarray(turned[:, ::-1] if mirrored else turned)
+    return np.ascontiguousarray(turned[:, ::-1] if flipped else turned)

@@ -38,14 +38,14 @@ class ServingPipeline:
     normalise: Normalise = field(default_factory=Normalise)
     transform: Transform | None = None
     encoded: bool = True
-    """Whether pictures come as the bytes of a file; of others, the data's own pixels are the first that is known."""
+    """True for pictures that come as the bytes of a file; for others, the data's own pixels come first."""
 
     def __str__(self) -> str:
         return ", ".join(words for words in self.words.values() if words)
 
     @property
     def words(self) -> dict[str, str]:
-        """Return each stage in words, in order, by its name."""
+        """Return each stage as text, in order, by its name."""
         opaque = "" if self.transform is None else f"{self.transform.spec} (one opaque stage)"
         resized = ", then ".join(map(str, self.resize))
         return {
@@ -87,8 +87,8 @@ class ServingPipeline:
         """Return the pixels that a network sees, (C, H, W) float32, as it takes them: in [0, 1] as a rule.
 
         `picture` is the bytes of a file, a PIL image, or pixels (H, W, C) uint8. `network` is the normalization that
-        the network does as its first step, by default this pipeline's. Another scale or normalization is given as the
-        pixels of which the network makes the same numbers; these may lie outside of [0, 1]. Raises `InputError`, which
+        the network does as its first step, by default this pipeline's. Another scale or normalization is given as
+        pixels: those that the network turns into the same numbers. They may lie outside of [0, 1]. Raises `InputError`, which
         names `where`, for what cannot be decoded.
         """
         pixels = self.cropped(picture, where=where)

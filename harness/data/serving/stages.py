@@ -65,7 +65,7 @@ class Jpeg:
 
 @dataclass(frozen=True)
 class Orient:
-    """Whether a picture is turned as its EXIF orientation says."""
+    """The use of the EXIF orientation: a picture follows it, or stays as stored."""
 
     exif: bool = True
 
@@ -145,7 +145,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class Scale:
-    """How levels 0 to 255 become numbers: cut to `bits`, divided by `divisor`, plus `offset`, in a precision."""
+    """Numbers made of levels 0 to 255: cut to `bits`, divided by `divisor`, plus `offset`, in a precision."""
 
     divisor: float = 255.0
     offset: float = 0.0
