@@ -88,8 +88,8 @@ class ServingPipeline:
 
         `picture` is the bytes of a file, a PIL image, or pixels (H, W, C) uint8. `network` is the normalization that
         the network does as its first step, by default this pipeline's. Another scale or normalization is given as
-        pixels: those that the network turns into the same numbers. They may lie outside of [0, 1]. Raises `InputError`, which
-        names `where`, for what cannot be decoded.
+        pixels: those that the network turns into the same numbers. They may lie outside of [0, 1]. Raises
+        `InputError`, which names `where`, for what cannot be decoded.
         """
         pixels = self.cropped(picture, where=where)
         numbers = self.scale.apply(pixels)
