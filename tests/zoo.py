@@ -251,7 +251,7 @@ def in_this_process(pytester, runs: list[list[str]]):
 
 def apart(arguments: list[str]) -> list[str]:
     """Return a command line with paths apart from their options, to which the gate joins them by an equals sign."""
-    paths = ("--candidate=", "--baseline=", "--incumbent=", "--checks=", "--stress-reports=")
+    paths = ("--candidate=", "--baseline=", "--incumbent=", "--original=", "--checks=", "--stress-reports=")
     return [part for each in arguments for part in (each.split("=", 1) if each.startswith(paths) else [each])]
 
 

@@ -15,6 +15,7 @@ from harness.base import locked
 from harness.base.errors import InputError
 from harness.base.files import hash_of_file
 from harness.base.outputs import CHECKS, PANEL, PANEL_PREDICTIONS, Output, write_together
+from harness.calibration.conversions import expect_conversion, measured_conversions, with_earlier_conversions
 from harness.calibration.measure import measure_panel
 from harness.calibration.outliers import check_panel
 from harness.calibration.panel import panel_at_hand, read_panel
@@ -25,6 +26,7 @@ from harness.calibration.rewrite import with_thresholds
 from harness.calibration.samples import choose_samples
 from harness.calibration.thresholds import PROVISIONAL, thresholds_of
 from harness.checks import read_checks
+from harness.checks.equivalence import EQUIVALENCE
 from harness.checks.slices import SLICE
 from harness.networks import NetworkOptions
 from harness.networks.running import BackendOptions
@@ -47,8 +49,9 @@ if TYPE_CHECKING:
 class CalibrationRequest:
     """A calibration of `checks_path`; without `checkpoints`, `reference_models` networks are trained.
 
-    `families` and `check_ids`, which may be patterns, measure a part of the panel at hand again. `budget` is a time
-    that samples are chosen for, `none` for all images. `gate_options` go to each run of the stress tests.
+    `families` and `check_ids`, which may be patterns, measure a part of the panel at hand again. `convert` is a command
+    that converts each model of that panel, for the thresholds of the family `equivalence`. `budget` is a time that
+    samples are chosen for, `none` for all images. `gate_options` go to each run of the stress tests.
     """
 
     checks_path: Path
@@ -60,12 +63,20 @@ class CalibrationRequest:
     families: tuple[str, ...] = ()
     check_ids: tuple[str, ...] = ()
     budget: str | None = None
+    convert: str | None = None
     network: NetworkOptions = field(default_factory=NetworkOptions)
     backend: BackendOptions = field(default_factory=BackendOptions)
     gate_options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raise `InputError` for a budget that is no time, or that would leave some families as they were measured."""
+        """Raise `InputError` for a budget that is no time, and for what contradicts `families` or `convert`."""
+        if self.convert is not None:
+            expect_conversion(self.convert)
+            if self.families or self.check_ids or self.checkpoints or self.budget is not None:
+                raise InputError(
+                    "--convert: the models of the panel are converted, for the family equivalence alone; leave out "
+                    "--checkpoints, --family, --check and --budget"
+                )
         if self.budget not in {None, "none"}:
             seconds_in(str(self.budget))
         if self.budget is not None and (self.families or self.check_ids):
@@ -133,7 +144,9 @@ def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | N
     measured = measured_panel(request, expect_own=request.panel is None, on_fit=on_fit)
     before[request.checks_path] = measured.checks.sha256
     check_panel(measured.panel)
-    calibrated = thresholds_of(measured.panel, measured.checks.budgets, by_hand=by_hand(measured.checks))
+    calibrated = thresholds_of(
+        measured.panel, measured.checks.budgets, by_hand=by_hand(measured.checks, measured.panel)
+    )
     _write(measured, calibrated, before, outputs)
     has_value = {item.check.id for item in calibrated}
     new, old = measured.predictions, measured.earlier
@@ -153,7 +166,7 @@ def thresholds_at_hand(request: CalibrationRequest) -> tuple[Panel, list[Calibra
     checks = read_checks(request.checks_path)
     panel = read_panel(request.panel_path(checks), checks)
     check_panel(panel)
-    return panel, thresholds_of(panel, checks.budgets, by_hand=by_hand(checks))
+    return panel, thresholds_of(panel, checks.budgets, by_hand=by_hand(checks, panel))
 
 
 def panel_to_plan(
@@ -166,9 +179,12 @@ def panel_to_plan(
     return read_panel(request.panel_path(checks), checks), checks.budgets
 
 
-def by_hand(checks: ChecksFile) -> frozenset[str]:
-    """Return the ids of the checks with a threshold or a tolerance by hand."""
-    return frozenset(check.id for check in checks.checks if check.by_hand)
+def by_hand(checks: ChecksFile, panel: Panel) -> frozenset[str]:
+    """Return the ids of the checks with a threshold by hand, or with a tolerance that no conversions replace."""
+    converted = {row.id for row in panel.checks if row.conversions}
+    return frozenset(
+        check.id for check in checks.checks if (check.hand if check.id in converted else check.by_hand) is not None
+    )
 
 
 def measured_panel(
@@ -182,6 +198,8 @@ def measured_panel(
 
     checks = read_checks(request.checks_path)
     path, predictions_path = request.panel_path(checks), _predictions_path(request, checks)
+    if request.convert is not None:
+        return _measured_conversions(request, request.convert, checks, path)
     asked = _ids_asked_for(request, checks)
     known = panel_at_hand(path, checks, partly=bool(request.families or asked), expect_own=expect_own)
     checkpoints: list[Path | str] = list(request.checkpoints)
@@ -222,7 +240,28 @@ def measured_panel(
         panel = measure_panel(checkpoints, recording, network=request.network, on_model=advance, on_note=tell)
     if known:
         panel = _joined(known, panel, checks, path, again=(*asked, *_ids_of(known, request.families)))
+    panel = with_earlier_conversions(panel, _there(path), checks.checks)
     return MeasuredPanel(panel, predictions, earlier, checks)
+
+
+def _measured_conversions(request: CalibrationRequest, command: str, checks: ChecksFile, path: Path) -> MeasuredPanel:
+    """Convert the models of the panel in the file, and measure their conversions; see `measured_conversions`."""
+    from harness.base.progress import Progress
+
+    panel, source = read_panel(path, checks), request.network.source()
+    recording = Recording(
+        checks.path.parent, checks, (EQUIVALENCE,), request.options, sources=(source,) if source else ()
+    )
+    with Progress(total=2 * len(panel.models), unit="step", desc="converting", smoothing=0) as bar:
+        panel = measured_conversions(
+            command,
+            panel,
+            recording,
+            network=request.network,
+            on_model=lambda: bar.update() and None,
+            on_note=lambda note: bar.write(note, file=sys.stderr),
+        )
+    return MeasuredPanel(panel, None, None, checks)
 
 
 def _ids_asked_for(request: CalibrationRequest, checks: ChecksFile) -> tuple[str, ...]:
@@ -236,7 +275,8 @@ def _ids_asked_for(request: CalibrationRequest, checks: ChecksFile) -> tuple[str
 
 
 def _ids_of(panel: Panel, families: Sequence[str]) -> list[str]:
-    return [row.id for row in panel.checks if row.family in families]
+    """Return the checks of families, without those that only a conversion measures."""
+    return [row.id for row in panel.checks if row.family in families and not row.conversions]
 
 
 def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: Sequence[str]) -> Panel:
@@ -249,7 +289,7 @@ def _joined(known: Panel, new: Panel, checks: ChecksFile, path: Path, *, again: 
             f"{path}: its networks are not those measured now; calibrate all families, without --family and --check"
         )
     now = {check.id: check.definition for check in checks.checks}
-    kept = tuple(row for row in known.checks if row.id in now and row.id not in again)
+    kept = tuple(row for row in known.checks if row.id in now and row.id not in again and not row.conversions)
     for row in kept:
         regrouped = row.family == SLICE and known.groups_sha256 != new.groups_sha256
         if now[row.id] != row.definition or regrouped:

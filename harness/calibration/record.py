@@ -75,6 +75,8 @@ def _departure(check: Check, recorded: Sequence[Calibrated]) -> Departure | None
     measured = recorded[0].check
     if not check.panel.definition or not measured.definition.startswith(check.panel.definition):
         return Departure("definition", check.panel.definition, repr(measured.definition[:12]))
+    if check.panel.conversions != measured.conversions:
+        return Departure("conversions", check.panel.conversions, repr(measured.conversions))
     if check.direction not in {None, measured.direction}:
         return Departure("direction", check.direction, repr(measured.direction))
     found = [_first_departure(check, item) for item in recorded]

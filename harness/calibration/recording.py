@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from harness.run.pytest_configuration import added_options
 from harness.run.request import RunRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from harness.checks import ChecksFile
     from harness.inference.cluster.tasks import Tasks
@@ -37,7 +37,8 @@ class Recording:
 
     `sources` are files of code that decide the values, too, such as that of the network. `tasks` says on which cluster
     checkpoints are measured, None for this machine. `answers` is the folder in which answers are left.
-    `panel_predictions` is a file in place of the recipe's.
+    `panel_predictions` is a file in place of the recipe's. `originals` are the models that checkpoints were made from,
+    by the checkpoint's path.
     """
 
     tests: Path
@@ -48,6 +49,7 @@ class Recording:
     tasks: Tasks | None = None
     answers: Path | None = None
     panel_predictions: Path | None = None
+    originals: Mapping[str, Path | str] = field(default_factory=dict)
 
     @property
     def project(self) -> tuple[str, ...]:
@@ -79,6 +81,7 @@ class Recording:
             ],
             "versions": [version("torch"), version("stress-harness")],
             **({"project": self.project} if self.project else {}),
+            **({"originals": hashes_of_named_files(list(map(str, self.originals.values())))} if self.originals else {}),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -114,9 +117,14 @@ def recorded(checkpoint: Path | str, recording: Recording, *, core: int, sha256:
     Raises `InputError` when the run could not measure, and when it read other bytes than were read here: another checks
     file, other data or, given its `sha256`, another checkpoint.
     """
+    original = recording.originals.get(str(checkpoint))
     with tempfile.TemporaryDirectory() as folder:
         request = RunRequest(
-            roles={"candidate": checkpoint, "incumbent": "none"},
+            roles={
+                "candidate": checkpoint,
+                "incumbent": "none",
+                **({} if original is None else {"original": original}),
+            },
             checks=recording.checks.path,
             profile="default" if recording.checks.data.sample is None else "quick",
             reports=folder,

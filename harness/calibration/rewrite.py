@@ -73,6 +73,7 @@ def _threshold(item: Calibrated, date: str) -> InlineTable:
         {
             **item.written,
             **({"definition": item.check.definition[:_DIGITS]} if item.check.definition else {}),
+            **({"conversions": item.check.conversions} if item.check.conversions else {}),
             "date": date,
         }
     )

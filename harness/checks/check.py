@@ -17,6 +17,7 @@ from harness.base.records import Unbounded, as_json, read_json, read_record, rec
 from harness.checks.keys import Key
 from harness.checks.roles import ROLES
 from harness.measures import METRICS
+from harness.measures.changed_predictions import OF_ORIGINAL
 from harness.measures.equivalence import CONFIDENCE, outcome_in_words, outcome_of
 from harness.measures.metric import Direction, Scale, Unit, packed
 from harness.perturb.poses import IDENTITY, Pose
@@ -75,7 +76,8 @@ class Threshold:
 
     It was made for `n` images, by default all of the data's. A calibrated threshold lies `k` standard deviations of
     prediction off the mean, and notices a loss of `minimum_detectable_drop`, in the unit of the metric, with 95% power.
-    Its `definition` is the beginning of the one that the check had when it was calibrated.
+    Its `definition` is the beginning of the one that the check had when it was calibrated. With `conversions`, the
+    values are those of reference models that this command converted, each beside itself as the original.
     """
 
     threshold: int | float
@@ -91,6 +93,7 @@ class Threshold:
     root_mean: int | float | None = None
     """Mean of 2 sqrt(x + 3/8), for a metric whose threshold is made on that scale; `root_std` goes with it."""
     root_std: int | float | None = None
+    conversions: str = ""
 
 
 @record
@@ -178,6 +181,18 @@ class Check:
     def by_hand(self) -> Threshold | None:
         """Return the threshold or the tolerance that a person set; None for none."""
         return self.hand or self._tolerated
+
+    @property
+    def by_conversions(self) -> bool:
+        """Return whether the threshold that counts comes from conversions; it then replaces a tolerance."""
+        return bool(self.panel and self.panel.conversions and not self.informational and self.hand is None)
+
+    @property
+    def provenance(self) -> str | None:
+        """Return where the threshold that counts comes from: hand, panel or conversions; None without one."""
+        if self.binding is None:
+            return None
+        return "hand" if self.by_hand else "conversions" if self.by_conversions else "panel"
 
     @property
     def reference(self) -> Threshold | None:
@@ -449,7 +464,8 @@ class Verdict:
     def _how_to_calibrate(self) -> str:
         if self.check.role != "candidate":
             return "no threshold"
-        return f"no threshold yet, `stress-harness calibrate --family {self.check.family}` makes one"
+        how = "--convert COMMAND" if self.metric in OF_ORIGINAL else f"--family {self.check.family}"
+        return f"no threshold yet, `stress-harness calibrate {how}` makes one"
 
     def _number(self, value: float) -> str:
         return self.unit.format(value, decimals=4)
@@ -465,7 +481,7 @@ class Verdict:
 
     def as_json(self) -> dict[str, Any]:
         """Return the check's entry in `stress.json`."""
-        threshold, reference = self.check.binding, self.check.reference
+        reference = self.check.reference
         return {
             "id": self.check.id,
             "role": self.check.role,
@@ -476,7 +492,7 @@ class Verdict:
             "direction": self.check.direction or "at_least",
             "n": self.n,
             "interval": None if self.interval is None else list(self.interval),
-            "provenance": None if threshold is None else ("hand" if self.check.by_hand else "panel"),
+            "provenance": self.check.provenance,
             "status": self.status,
             "detail": self.detail,
             "unit": self.unit.value,
@@ -492,11 +508,9 @@ class Verdict:
 
 def _reference_models(reference: Threshold) -> str:
     """Return the number of reference models behind a mean and a standard deviation, if it is known."""
-    return (
-        f"{reference.reference_models} reference model{'' if reference.reference_models == 1 else 's'}"
-        if reference.reference_models
-        else "reference models"
-    )
+    count = reference.reference_models
+    models = f"{count} reference model{'' if count == 1 else 's'}" if count else "reference models"
+    return f"conversions of {models}" if reference.conversions else models
 
 
 def _is_share_of_images(value: float, n: int) -> bool:

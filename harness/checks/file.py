@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -226,6 +226,8 @@ def _check(row: Any, where: str, data: DataFingerprint) -> Check:
         raise ChecksError(f"{where}: significance is 0, and no probability is below, so that the check cannot fail")
     if check.tolerance is not None and check.hand is not None:
         raise ChecksError(f"{where}: has a tolerance and a threshold by hand; remove one")
+    if check.by_conversions:
+        check = replace(check, tolerance=None)
     try:
         images = data.size_of(check.family)
         return check.with_metric(METRICS[check.metric], images=images) if check.metric in METRICS else check

@@ -83,6 +83,13 @@ if TYPE_CHECKING:
     "says).",
 )
 @click.option(
+    "--convert",
+    metavar="COMMAND",
+    help="Set the thresholds of the family equivalence by conversions: apply this command, such as 'python export.py "
+    "{input} {output}', to each model of the panel. It writes {output}, an ONNX file, or what a suffix such as "
+    "{output}.xml says.",
+)
+@click.option(
     "--power",
     is_flag=True,
     help="Measure nothing: print the minimum detectable drop of each check (95% power), and how many reference models "
@@ -109,6 +116,7 @@ def calibrate_command(
     families: tuple[str, ...],
     check_ids: tuple[str, ...],
     budget: str | None,
+    convert: str | None,
     drop: float | None,
     *,
     power: bool,
@@ -137,10 +145,13 @@ def calibrate_command(
         families,
         check_ids,
         budget,
+        convert,
         project_request(checks_path).network_options,
         ModelSettings.of(values()).backend,
         passed_on(),
     )
+    if convert is not None and (power or plan):
+        raise InputError("--convert sets thresholds; leave it out with --power and --plan")
     if power:
         print("\n".join(power_lines(*thresholds_at_hand(request), drop=drop)))
         return OK
@@ -148,7 +159,7 @@ def calibrate_command(
         print("\n".join(plan_lines(*panel_to_plan(request, on_fit=_print_fit))))
         return OK
     done = calibrate(request, on_fit=_print_fit)
-    print("\n".join(calibration_lines(done.panel, done.calibrated, by_hand=by_hand(done.checks))))
+    print("\n".join(calibration_lines(done.panel, done.calibrated, by_hand=by_hand(done.checks, done.panel))))
     if done.without:
         print(f"have no value of these networks, and therefore no threshold any more: {', '.join(done.without)}")
     if len(done.panel.models) < PROVISIONAL:

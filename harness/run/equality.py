@@ -156,10 +156,11 @@ def equal(request: EqualityRequest) -> Equality:
 def equality_in(session: StressSession, history: Path | None) -> Equality:
     """Return the comparison of a run's candidate with its original, on its clean images.
 
-    The tolerance is that of its first check on `predictions_changed`. `history` is the file of earlier runs.
+    The tolerance is that of its first check on `predictions_changed`, or the threshold that replaces it. `history` is
+    the file of earlier runs.
     """
-    held = [check.tolerance for check in session.checks.checks if check.metric == PREDICTIONS_CHANGED.name]
-    tolerance = next((each for each in held if each is not None), TOLERANCE)
+    checks = [check.binding for check in session.checks.checks if check.metric == PREDICTIONS_CHANGED.name]
+    tolerance = next((held.threshold for held in checks if held and 0 < held.threshold < 1), TOLERANCE)
     artifact, original, images = session.roles["candidate"], session.roles["original"], session.images
     predictions = artifact.predict(images), original.predict(images)
     failing = _failing(session, predictions[1])

@@ -25,7 +25,7 @@ def checks_table(path: Path) -> Table:
     for check in read_checks(path).checks:
         threshold, of = "informational", ""
         if check.binding:
-            threshold, of = f"{check.binding.threshold:g}", "hand" if check.by_hand else "panel"
+            threshold, of = f"{check.binding.threshold:g}", str(check.provenance)
         rows.append((check.id, check.family, check.metric, check.direction or "", threshold, of))
     return [titles, *rows]
 

@@ -18,6 +18,7 @@ from harness.run.steadiness import kept_predictions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harness.checks import Check
     from harness.perturb import Perturbation
     from harness.run.noticed import Judge
     from harness.run.session import StressSession
@@ -55,14 +56,15 @@ def _changes_are_noticed(session: StressSession, judge: Judge) -> SelfCheck:
     checks = [
         check
         for check in session.checks.family(EQUIVALENCE)
-        if check.metric == PREDICTIONS_CHANGED.name and check.tolerance is not None
+        if check.metric == PREDICTIONS_CHANGED.name and _is_held(check, session)
     ]
     if not checks:
         return SelfCheck(name, "not_applicable", f"no check on {PREDICTIONS_CHANGED.name} has a tolerance")
     original = session.roles["original"]
     passed, judged = [], 0
     for check in checks:
-        share = max(TOLERANCE, check.tolerance or 0)
+        limit = check.binding.threshold if check.binding else 0
+        share = max(TOLERANCE, limit + check.by_conversions / len(session.images))
         permuted = replace(original, role="candidate", classifier=_Permuted(original.classifier, share))  # type: ignore[arg-type]
         verdict = judge(replace(session, roles={**session.roles, "candidate": permuted}), check)
         judged += verdict is not None
@@ -74,6 +76,13 @@ def _changes_are_noticed(session: StressSession, judge: Judge) -> SelfCheck:
     if passed:
         return SelfCheck(name, "fail", f"{harm} passes: {passed[0].explain()}; correct the test")
     return SelfCheck(name, "pass", f"{harm} does not pass as equal")
+
+
+def _is_held(check: Check, session: StressSession) -> bool:
+    """Return whether a check has a tolerance, or a threshold by conversions that was made for this many images."""
+    if check.by_conversions:
+        return check.panel is not None and check.panel.n == len(session.images)
+    return check.tolerance is not None
 
 
 class _Permuted:

@@ -46,6 +46,8 @@ class PanelCheck:
     """A hash of the check of the checks file, its thresholds left out; empty for a check that the file did not have."""
     scale: Scale = "plain"
     """That on which reference models spread evenly, see `Metric`."""
+    conversions: str = ""
+    """The command that converted the reference models, if these are values of their conversions."""
 
     @property
     def sign(self) -> int:

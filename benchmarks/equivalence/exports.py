@@ -1,0 +1,129 @@
+"""Exports of a network: other formats, other precision, and quantization, calibrated well and badly."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from benchmarks.equivalence.networks import Material
+
+BATCH = 250
+Maker = "Callable[[Material, Path], str]"
+"""Writes an artifact to a path, given without a suffix, and returns what names it: a file, or a SPEC."""
+
+
+def exported(network: nn.Module, images: Tensor, path: Path) -> str:
+    """Export to ONNX with the weights inside and a batch of any size."""
+    batches = {"pixels": {0: "batch"}, "logits": {0: "batch"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # The newer exporter needs one more package.
+        torch.onnx.export(
+            network.eval(), (images[:2],), f"{path}.onnx", input_names=["pixels"], output_names=["logits"],
+            dynamic_axes=batches, dynamo=False,
+        )  # fmt: skip
+    return f"{path}.onnx"
+
+
+def saved(network: nn.Module, path: Path) -> str:
+    """Save the weights."""
+    torch.save({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, f"{path}.pth")
+    return f"{path}.pth"
+
+
+def recorded(network: nn.Module, of: Material, path: Path) -> str:
+    """Record the predictions of a network that works in a way that no file format keeps, in batches of 250."""
+    with torch.no_grad():
+        logits = torch.cat([network(batch) for batch in of.test.split(BATCH)])
+    np.savez(f"{path}.npz", logits=logits.numpy())
+    return f"predictions:{path}.npz"
+
+
+def onnx(of: Material, path: Path) -> str:
+    """Export in float32."""
+    return exported(of.network, of.images, path)
+
+
+def openvino(of: Material, path: Path) -> str:
+    """Convert to OpenVINO's format in float32."""
+    import openvino as ov
+
+    ov.save_model(ov.convert_model(exported(of.network, of.images, path)), f"{path}.xml", compress_to_fp16=False)
+    return f"openvino:{path}.xml"
+
+
+def channels_last(of: Material, path: Path) -> str:
+    """Save the weights with the channels in the innermost dimension."""
+    made = {name: _innermost(tensor) for name, tensor in of.network.state_dict().items()}
+    torch.save(made, f"{path}.pth")
+    return f"{path}.pth"
+
+
+def _innermost(tensor: Tensor) -> Tensor:
+    return tensor.to(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
+class _Batches:
+    """Calibration images in the form that ONNX Runtime reads."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.batches: Iterator[Tensor] = iter(images.split(BATCH))
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """Return the next batch; None after the last."""
+        batch = next(self.batches, None)
+        return None if batch is None else {"pixels": batch.numpy().astype(np.float32)}
+
+
+def int8_dynamic(of: Material, path: Path) -> str:
+    """Quantize weights to int8, and activations as they come."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    logging.getLogger().setLevel(logging.ERROR)
+    quantize_dynamic(
+        exported(of.network, of.images, Path(f"{path}-float32")), f"{path}.onnx", weight_type=QuantType.QUInt8
+    )
+    return f"{path}.onnx"
+
+
+def int8(
+    calibration: Callable[[Material], Tensor] = lambda of: of.images, *, per_channel: bool = True, entropy: bool = False
+) -> Maker:
+    """Return what quantizes to int8, with these images; each channel by its own scale, or each tensor by one."""
+
+    def made(of: Material, path: Path) -> str:
+        from onnxruntime.quantization import CalibrationMethod, QuantFormat, quantize_static
+
+        logging.getLogger().setLevel(logging.ERROR)
+        images = calibration(of)
+        quantize_static(
+            exported(of.network, of.images, Path(f"{path}-float32")), f"{path}.onnx",
+            _Batches(images[: BATCH * 2] if entropy else images), quant_format=QuantFormat.QDQ, per_channel=per_channel,
+            calibrate_method=CalibrationMethod.Entropy if entropy else CalibrationMethod.MinMax,
+        )  # fmt: skip
+        return f"{path}.onnx"
+
+    return made
+
+
+def noise(of: Material) -> Tensor:
+    """Return noise in place of images."""
+    return torch.rand(of.images.shape, generator=torch.Generator().manual_seed(0))
+
+
+def dimmed(of: Material) -> Tensor:
+    """Return images at a third of their light."""
+    return of.images / 3
+
+
+def of_one_class(of: Material) -> Tensor:
+    """Return images of the sandals alone."""
+    return of.images[of.labels == 5]

@@ -1,0 +1,176 @@
+"""Thresholds from conversions: each reference model is converted as the candidate was, and held beside its conversion.
+
+The user's own command converts. The values of a healthy conversion are those of the family `equivalence`, with the
+reference model as the original. No model is trained.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.base.errors import InputError
+from harness.calibration.measure import entries_of
+from harness.checks.check import Check
+from harness.checks.equivalence import EQUIVALENCE
+from harness.measures import Unit
+from harness.measures.panel.threshold import PanelCheck
+from harness.run.request import model_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from harness.calibration.panel import Panel
+    from harness.calibration.recording import Recording
+    from harness.networks import NetworkOptions
+
+INPUT, OUTPUT = "{input}", "{output}"
+_SUFFIX = ".onnx"
+_SPECS = {".xml": "openvino:", ".npz": "predictions:"}
+"""Beginning of the SPEC of an artifact that is named otherwise than by its path."""
+_LINES = 20
+"""Lines of a failed command's output that an error shows."""
+
+
+def expect_conversion(command: str) -> list[str]:
+    """Return the words of a command; raises `InputError` unless it names the input and the output once or more."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise InputError(f"{command!r} is no command ({error})", setting="convert") from None
+    if lacking := [name for name in (INPUT, OUTPUT) if not any(name in word for word in words)]:
+        raise InputError(
+            f"{command!r} has no {lacking[0]}; write a command such as 'python export.py {INPUT} {OUTPUT}'",
+            setting="convert",
+        )
+    return words
+
+
+def measured_conversions(
+    command: str,
+    panel: Panel,
+    recording: Recording,
+    *,
+    network: NetworkOptions,
+    on_model: Callable[[], None],
+    on_note: Callable[[str], None],
+) -> Panel:
+    """Convert the panel's models, measure their conversions, and return the panel with these values.
+
+    They replace those of earlier conversions. `on_model` is called after each model is converted, and measured.
+    `on_note` is called with a line on each check that cannot have a threshold. Raises `InputError` for a command that
+    fails or that converts two models to the same file.
+    """
+    from harness.inference.loading import load
+
+    words = expect_conversion(command)
+    with tempfile.TemporaryDirectory(prefix="conversions-") as folder:
+        artifacts: dict[str, Path | str] = {}
+        for number, model in enumerate(panel.models, start=1):
+            artifacts[model.path] = _converted(words, model.path, Path(folder) / f"{number:03d}")
+            on_model()
+        loaded = [load(artifact, network) for artifact in artifacts.values()]
+        twins: dict[str, str] = {}
+        for path, artifact in zip(artifacts, loaded, strict=True):
+            if (twin := twins.setdefault(artifact.sha256, path)) != path:
+                raise InputError(
+                    f"{path} and {twin} are converted to the same file; convert {INPUT}, and write it to {OUTPUT}",
+                    setting="convert",
+                )
+        originals = {str(artifact): model_spec(path) for path, artifact in artifacts.items()}
+        measured = entries_of(loaded, replace(recording, originals=originals), on_model)
+    return _with_values(panel, measured, recording.checks.written, command, on_note)
+
+
+def _converted(words: Sequence[str], model: str, path: Path) -> Path | str:
+    """Return the artifact that the command makes of a model; the suffix is the one that the command names."""
+    suffix = next(word.partition(OUTPUT)[2] for word in words if OUTPUT in word)
+    output = path if suffix else path.with_suffix(_SUFFIX)
+    line = [word.replace(INPUT, model).replace(OUTPUT, str(output)) for word in words]
+    artifact = Path(f"{path}{suffix or _SUFFIX}")
+    try:
+        done = subprocess.run(line, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603
+    except OSError as error:
+        raise InputError(f"{line[0]}: cannot be started ({error.strerror})", setting="convert") from None
+    if done.returncode or not artifact.exists():
+        came_to = f"ended with exit status {done.returncode}" if done.returncode else f"wrote no {artifact.name}"
+        said = [*done.stdout.splitlines(), *done.stderr.splitlines()][-_LINES:]
+        raise InputError(f"{model}: {shlex.join(line)} {came_to}", setting="convert", below=said)
+    return model_spec(f"{_SPECS.get(artifact.suffix, '')}{artifact}")
+
+
+def _with_values(
+    panel: Panel,
+    measured: Sequence[Sequence[Mapping[str, Any]]],
+    checks: Sequence[Check],
+    command: str,
+    on_note: Callable[[str], None],
+) -> Panel:
+    """Return the panel with the values of the family, (models, checks), in place of those it had."""
+    known = {check.id: check.definition for check in checks}
+    by_model = [{entry["id"]: entry for entry in entries} for entries in measured]
+    rows, left_out = [], []
+    for name, entry in by_model[0].items():
+        others = [entries.get(name) for entries in by_model]
+        if any(other is None or other["n"] != entry["n"] for other in others):
+            left_out.append(name)
+            continue
+        definition = known.get(name) or Check(name, EQUIVALENCE, entry["metric"]).definition
+        rows.append(
+            PanelCheck(
+                name,
+                EQUIVALENCE,
+                entry["metric"],
+                Unit(entry["unit"]),
+                entry["direction"],
+                entry["n"],
+                definition,
+                conversions=command,
+            )
+        )
+    if not rows:
+        raise InputError(
+            f"no check of family {EQUIVALENCE} was measured; write some, with `stress-harness init --families "
+            f"{EQUIVALENCE}`"
+        )
+    for name in left_out:
+        on_note(f"{name}: not on the same images for each reference model, so it has no threshold by conversions")
+    kept = tuple(row for row in panel.checks if row.family != EQUIVALENCE)
+    models = tuple(
+        replace(
+            model,
+            values={
+                **{row.id: model.values[row.id] for row in kept},
+                **{row.id: entries[row.id]["value"] for row in rows},
+            },
+        )
+        for model, entries in zip(panel.models, by_model, strict=True)
+    )
+    chance = {name: each for name, each in panel.chance.items() if any(row.id == name for row in kept)}
+    return replace(panel, checks=(*kept, *rows), models=models, chance=chance)
+
+
+def with_earlier_conversions(panel: Panel, earlier: Panel | None, checks: Sequence[Check]) -> Panel:
+    """Return the panel with the values of conversions that an `earlier` panel of the same models and images has."""
+    if (
+        earlier is None
+        or earlier.data_sha256 != panel.data_sha256
+        or earlier.sample != panel.sample
+        or [model.sha256 for model in earlier.models] != [model.sha256 for model in panel.models]
+    ):
+        return panel
+    now, measured = {check.id: check.definition for check in checks}, {row.id for row in panel.checks}
+    rows = tuple(
+        row
+        for row in earlier.checks
+        if row.conversions and row.id not in measured and now.get(row.id) == row.definition
+    )
+    models = tuple(
+        replace(model, values={**model.values, **{row.id: old.values[row.id] for row in rows}})
+        for model, old in zip(panel.models, earlier.models, strict=True)
+    )
+    return replace(panel, checks=(*panel.checks, *rows), models=models)

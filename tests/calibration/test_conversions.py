@@ -1,0 +1,192 @@
+"""`stress-harness calibrate --convert`: conversions of the reference models set the thresholds of equivalence."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
+import pytest
+import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
+import torch
+from zoo import ARGUMENTS, CLASSES, ROWS, Zoo, hypothesis_as_it_starts, in_this_process
+
+from harness.base.files import hash_of_file
+from harness.calibration.panel import Panel, ReferenceModel, read_panel
+from harness.checks import read_checks
+from harness.cli import main
+from harness.measures import Unit
+from harness.measures.panel.threshold import PanelCheck
+from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
+from harness.perturb import PROTOCOL
+
+CLEAN = ROWS[: ROWS.index("[[check]]", 20)]
+EQUIVALENCE = """
+[[check]]
+id = "equivalence-clean"
+family = "equivalence"
+metric = "predictions_changed"
+tolerance = 0.05
+reason = "a test"
+
+[[check]]
+id = "equivalence-confidence"
+family = "equivalence"
+metric = "confidence_moved"
+
+[[check]]
+id = "equivalence-hand"
+family = "equivalence"
+metric = "confidence_moved_p99"
+hand = { threshold = 0.9, reason = "a test" }
+"""
+COMMAND = "convert {input} {output}.safetensors"
+CONVERTED = ["equivalence-clean", "equivalence-confidence", "equivalence-hand"]
+
+
+def shaken(source, target, *, jitter):
+    """Save a model with shaken weights, by noise of its own."""
+    model = load_checkpoint(Path(source)).model
+    generator = torch.Generator().manual_seed(Path(source).stat().st_size + sum(map(ord, str(Path(source).name))))
+    with torch.no_grad():
+        for tensor in (each for each in model.parameters() if each.ndim > 1):
+            tensor.add_(jitter * tensor.std() * torch.randn(tensor.shape, generator=generator))
+    save_checkpoint(Path(target), model, Record("fashion-cnn", ARGUMENTS, CLASSES))
+
+
+def conversion(command):
+    """Do what the commands of these tests do, and return the exit status."""
+    kind, source, target = command
+    if kind == "convert":
+        shaken(source, target, jitter=0.01)
+    elif kind == "copy-one":
+        shutil.copy("seed-1.safetensors", target)
+    return 3 if kind == "break" else 0
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def zoo(pytester, monkeypatch, cache):
+    """The zoo with a panel of eight models, as if measured on clean images."""
+    zoo = Zoo(pytester.path, tests=("clean", "equivalence"))
+    zoo.bind(CLEAN + EQUIVALENCE)
+    models = []
+    for seed in range(1, 9):
+        name = zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.02).name
+        models.append(ReferenceModel(name, hash_of_file(zoo.root / name), seed, {"clean": 0.9 + seed / 1_000}))
+    (row,) = [check for check in read_checks(zoo.checks).checks if check.id == "clean"]
+    rows = (PanelCheck("clean", "clean", "accuracy", Unit.SHARE, "at_least", 400, row.definition),)
+    Panel(zoo.images.sha256, PROTOCOL, {}, rows, tuple(models)).write(zoo.root / "models/panel.json")
+    gate = in_this_process(pytester, [])
+
+    def run(command, **how):
+        if command[0] in {"convert", "copy-one", "break", "nothing"}:
+            return subprocess.CompletedProcess(command, conversion(command), "said\n", "")
+        if command[0] == "absent":
+            raise FileNotFoundError(2, "No such file or directory")
+        return gate(command, **how)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setattr(subprocess, "run", run)
+    with hypothesis_as_it_starts():
+        yield zoo
+
+
+def calibrate(*arguments) -> int:
+    return main(["calibrate", *arguments, "--", "--stress-data", "npz:zoo.npz"])
+
+
+def gate(zoo, pytester, jitter) -> tuple[int, dict[str, dict]]:
+    """Run the gate on a conversion of the candidate; returns the exit status, and the entries of the family."""
+    shaken("models/augmented.safetensors", "artifact.safetensors", jitter=jitter)
+    done = pytester.runpytest_inprocess(
+        "-p", "no:html", "stress_tests", "--stress-data", "npz:zoo.npz", "--candidate=artifact.safetensors",
+        "--original=models/augmented.safetensors",
+    )  # fmt: skip
+    report = json.loads((zoo.root / "reports/stress.json").read_text())
+    return done.ret, {each["id"]: each for each in report["checks"] if each["family"] == "equivalence"}
+
+
+def test_conversions_set_the_thresholds_of_the_family(zoo):
+    assert calibrate("--convert", COMMAND) == 0
+    checks = {check.id: check for check in read_checks(zoo.checks).checks}
+    assert all(checks[name].panel.conversions == COMMAND for name in CONVERTED)
+    assert [checks[name].provenance for name in CONVERTED] == ["conversions", "conversions", "hand"]
+    assert checks["equivalence-clean"].tolerance is None
+    assert "tolerance = 0.05" in zoo.checks.read_text()
+    assert not checks["clean"].panel.conversions
+    panel = read_panel(zoo.root / "models/panel.json", read_checks(zoo.checks))
+    assert {row.id for row in panel.checks if row.conversions} >= set(CONVERTED)
+    assert all(0 < model.values["equivalence-confidence"] < 0.1 for model in panel.models)
+
+
+def test_one_more_conversion_passes_and_a_bad_one_fails(zoo, pytester):
+    assert calibrate("--convert", COMMAND) == 0
+    _, healthy = gate(zoo, pytester, 0.01)
+    assert [healthy[name]["status"] for name in CONVERTED] == ["pass", "pass", "pass"]
+    assert healthy["equivalence-clean"]["provenance"] == "conversions"
+    assert "conversions of 8 reference models" in healthy["equivalence-clean"]["explanation"]
+    status, bad = gate(zoo, pytester, 0.5)
+    assert (status, bad["equivalence-confidence"]["status"]) == (1, "fail")
+
+
+def thresholds(zoo):
+    return {check.id: check.panel for check in read_checks(zoo.checks).checks if check.family == "equivalence"}
+
+
+def test_thresholds_by_conversions_outlive_a_calibration(zoo):
+    assert calibrate("--convert", COMMAND) == 0
+    before = thresholds(zoo)
+    seeds = [f"seed-{seed}.safetensors" for seed in range(1, 9)]
+    assert calibrate("--checkpoints", *seeds) == 0
+    assert thresholds(zoo) == before
+    assert calibrate("--family", "clean") == 0
+    assert thresholds(zoo) == before
+
+
+def test_conversions_of_other_models_are_dropped(zoo):
+    assert calibrate("--convert", COMMAND) == 0
+    assert calibrate("--checkpoints", *[f"seed-{seed}.safetensors" for seed in range(1, 8)]) == 0
+    checks = {check.id: check for check in read_checks(zoo.checks).checks}
+    assert (checks["equivalence-clean"].panel, checks["equivalence-clean"].provenance) == (None, "hand")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("convert {input}", "has no {output}"),
+        ("convert {output}", "has no {input}"),
+        ("convert '{input} {output}", "is no command"),
+        ("break {input} {output}", "ended with exit status 3\nsaid"),
+        ("nothing {input} {output}", "wrote no 001.onnx"),
+        ("absent {input} {output}", "absent: cannot be started"),
+        ("copy-one {input} {output}.safetensors", "are converted to the same file"),
+    ],
+)
+def test_a_command_that_does_not_convert_is_an_error(zoo, capsys, command, said):
+    before = zoo.checks.read_bytes()
+    assert calibrate("--convert", command) == 2
+    assert said in capsys.readouterr().err
+    assert zoo.checks.read_bytes() == before
+
+
+@pytest.mark.parametrize("more", [["--family", "clean"], ["--plan"], ["--budget", "3m"]])
+def test_conversions_take_no_other_choice(zoo, capsys, more):
+    assert calibrate("--convert", COMMAND, *more) == 2
+    assert "--convert" in capsys.readouterr().err
+
+
+def test_an_edited_command_is_not_the_one_that_converted(zoo, pytester):
+    assert calibrate("--convert", COMMAND) == 0
+    zoo.checks.write_text(zoo.checks.read_text().replace(COMMAND, "python other.py {input} {output}"))
+    status, _ = gate(zoo, pytester, 0.01)
+    assert status == 4
+
+
+def test_the_gate_says_how_to_get_a_threshold(zoo, pytester):
+    _, found = gate(zoo, pytester, 0.01)
+    assert "`stress-harness calibrate --convert COMMAND` makes one" in found["equivalence-confidence"]["explanation"]
