@@ -61,6 +61,7 @@ PANEL_PREDICTIONS = Kind(
     rb'\s*\{\s*"schema"(?!.*?"(?:verdict|recipe)"\s*:)(?=.*?"data_sha256"\s*:)(?=.*?"classes"\s*:)',
 )
 INCUMBENT_DECLARATION = Kind("the declaration of an incumbent", rb"(?:#[^\n]*\n|\s)*schema\s*=\s*\d+\s*\n\s*file\s*=")
+DATABASE = Kind("a database of SQLite", rb"SQLite format 3\0")
 CHECKS = Kind("a checks file", rb"(?:[^\0]*\n)?\s*schema\s*=\s*\d")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -91,7 +92,7 @@ class ChecksFile:
         """Return the rows of a family, in the file's order."""
         return tuple(check for check in self.checks if check.family == name)
 
-    @property
+    @cached_property
     def tolerances(self) -> int:
         """Return the number of checks with a tolerance, at least 1; they share the error of a wrong difference."""
         return max(sum(check.tolerance is not None for check in self.checks), 1)

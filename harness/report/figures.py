@@ -40,6 +40,10 @@ STYLE: dict[Any, Any] = {
 }
 WIDTH = 4.8
 """Inches: as wide as a phone, where ten points of text must stay ten."""
+CLASSES_SHOWN = 100
+"""A figure shows at most so many classes, of more those that the model is worst on."""
+_NAME = 32
+"""Characters of a class's name in a figure."""
 _FEW = 10
 """Of fewer answers than this the share that is right says nothing."""
 _LOOKS = (("#7B3294", "o", "-"), ("#595959", "s", "--"), ("#00806B", "^", ":"))
@@ -59,6 +63,18 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
             return draw(*args, **kwargs)
 
     return drawn
+
+
+def classes_shown(model: ModelOverview) -> list[int]:
+    """Return the positions of the classes that a figure shows: all, or the 100 that the model is worst on."""
+    rates = model[Clean].per_class
+    worst = sorted(range(len(rates)), key=lambda at: (rate.value if (rate := rates[at]) else 2.0, at))
+    return sorted(worst[:CLASSES_SHOWN])
+
+
+def short_names(classes: Sequence[str], shown: Sequence[int]) -> list[str]:
+    """Return the names of the classes at these positions as a figure writes them, each in one short line."""
+    return [name if len(name) <= _NAME else f"{name[: _NAME - 1]}…" for name in (classes[at] for at in shown)]
 
 
 def figure(width: float = WIDTH, height: float = 3.3) -> Figure:
@@ -132,18 +148,19 @@ def class_accuracies(overview: Overview) -> Figure:
 
     Dots, since bars would begin at 0, where two points are not seen.
     """
-    count = len(overview.models)
-    picture = figure(height=0.8 + len(overview.classes) * (0.16 + 0.1 * count))
+    count, shown = len(overview.models), classes_shown(overview.models[0])
+    picture = figure(height=0.8 + len(shown) * (0.16 + 0.1 * count))
     axes = picture.subplots()
     lowest = 1.0
     for number, (model, look) in enumerate(_looks(overview)):
-        known = [(at, rate) for at, rate in enumerate(model[Clean].per_class) if rate is not None]
+        rates_shown = [model[Clean].per_class[at] for at in shown]
+        known = [(at, rate) for at, rate in enumerate(rates_shown) if rate is not None]
         places = [at + 0.6 * ((number + 0.5) / count - 0.5) for at, _ in known]
         rates = [rate for _, rate in known]
         lowest = min([lowest, *(rate.low for rate in rates)])
         values = [100 * rate.value for rate in rates]
         axes.errorbar(values, places, xerr=_errors(rates), capsize=2, **{**look, "linestyle": "none"})
-    axes.set_yticks(range(len(overview.classes)), overview.classes)
+    axes.set_yticks(range(len(shown)), short_names(overview.classes, shown))
     axes.invert_yaxis()
     axes.set(xlabel="accuracy on images as they are, %", xlim=(max(5 * int(20 * lowest) - 1, 0), 100.5))
     picture.legend(loc="outside upper center", ncols=count, fontsize=9)
@@ -181,10 +198,12 @@ def reliability_diagrams(overview: Overview) -> Figure:
 def attention_by_class(overview: Overview) -> Figure:
     """Plot how many times more attention lies on the object than a uniform map has there."""
     shown = [(model, look) for model, look in _looks(overview) if any(model[Looking].on_object)]
-    picture = figure(height=0.8 + len(overview.classes) * (0.12 + 0.14 * len(shown)))
+    classes = classes_shown(overview.models[0])
+    picture = figure(height=0.8 + len(classes) * (0.12 + 0.14 * len(shown)))
     axes = picture.subplots()
     for number, (model, look) in enumerate(shown):
-        known = [(at, item) for at, item in enumerate(model[Looking].on_object) if item is not None]
+        items = [model[Looking].on_object[at] for at in classes]
+        known = [(at, item) for at, item in enumerate(items) if item is not None]
         axes.barh(
             [at + 0.8 * ((number + 0.5) / len(shown) - 0.5) for at, _ in known],
             [item.lift for _, item in known],
@@ -193,7 +212,7 @@ def attention_by_class(overview: Overview) -> Figure:
             label=look["label"],
         )
     axes.axvline(1, color="0.25", linewidth=1.2, linestyle="--", label="by chance")
-    axes.set_yticks(range(len(overview.classes)), overview.classes)
+    axes.set_yticks(range(len(classes)), short_names(overview.classes, classes))
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("lift: attention on the object over that by chance")

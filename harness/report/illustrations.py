@@ -108,7 +108,7 @@ def illustrations(overview: Overview) -> Iterator[Illustration]:
             lambda: curves.survival_by_model(overview),
         )
     yield Illustration(
-        "Accuracy of each class",
+        f"Accuracy of each class{_worst_of(overview)}",
         "Further right is better; the bars are 95% intervals. The scale does not begin at 0.",
         "Accuracy of each class. " + _spoken(models, lambda model: _worst_class(model, overview)),
         lambda: curves.class_accuracies(overview),
@@ -130,7 +130,7 @@ def illustrations(overview: Overview) -> Iterator[Illustration]:
         )
     if any(any(model[Looking].on_object) for model in models):
         yield Illustration(
-            f"Does it look at the object?{_of(overview.sample, overview)}",
+            f"Does it look at the object?{_of(overview.sample, overview)}{_worst_of(overview)}",
             "Left of the dashed line, the attention (Grad-CAM) lies more on the background than chance would have it.",
             "Attention on the object by class. " + _spoken(models, _lift),
             lambda: curves.attention_by_class(overview),
@@ -150,7 +150,7 @@ def _matrices(overview: Overview) -> Iterator[Illustration]:
     names, first, reference = overview.classes, overview.models[0], overview.reference
     for model in filter(None, (first, reference)):
         yield Illustration(
-            f"Confusions of the {role_title(model.name)}",
+            f"Confusions of the {role_title(model.name)}{_worst_of(overview)}",
             "Each row is a true class; what is coloured is a confusion, in full from 15% on. Right answers are grey.",
             f"Confusion matrix of {role_title(model.name)}. {_worst_class(model, overview)}",
             lambda model=model: matrices.confusion_matrix(model, names),  # type: ignore[misc]
@@ -158,7 +158,7 @@ def _matrices(overview: Overview) -> Iterator[Illustration]:
         )
     if reference is not None:
         yield Illustration(
-            "What changed between them",
+            f"What changed between them{_worst_of(overview)}",
             f"Orange is what {first.name} does worse than {role_title(reference.name)}: more confusions, or fewer "
             "right answers, which are on the diagonal. Blue is what it does better.",
             f"Difference of the confusion matrices of {first.name} and {role_title(reference.name)}, in points.",
@@ -170,6 +170,14 @@ def _matrices(overview: Overview) -> Iterator[Illustration]:
 def _of(n: int, overview: Overview) -> str:
     """Say behind a figure's title that it is of a sample, whose numbers are others than those of all images."""
     return f" ({n:,} of {overview.n:,} images)" if n < overview.n else ""
+
+
+def _worst_of(overview: Overview) -> str:
+    """Say behind a figure's title that it shows some classes alone."""
+    from harness.report.figures import CLASSES_SHOWN
+
+    count = len(overview.classes)
+    return f" (the {CLASSES_SHOWN} worst of {count:,} classes)" if count > CLASSES_SHOWN else ""
 
 
 def _spoken(models: tuple[ModelOverview, ...], say: Callable[[ModelOverview], str]) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.report.figures import BAD, GOOD, WIDTH, figure, styled
+from harness.report.figures import BAD, GOOD, WIDTH, classes_shown, figure, short_names, styled
 from harness.run.overview import Clean, Moved
 
 if TYPE_CHECKING:
@@ -96,25 +96,27 @@ def confusion_matrices(overview: Overview) -> Figure:
 def _draw_confusion(axes: Axes, model: ModelOverview, classes: Sequence[str]) -> None:
     from matplotlib.colors import LinearSegmentedColormap, Normalize
 
-    values = shares(model)
-    diagonal = np.eye(len(classes), dtype=bool)
+    shown = classes_shown(model)
+    values = shares(model)[np.ix_(shown, shown)]
+    diagonal = np.eye(len(shown), dtype=bool)
     cmap = LinearSegmentedColormap.from_list("confused", ["#ffffff", BAD, "#5e2600"])
-    _draw(axes, values, classes, cmap=cmap, norm=Normalize(0, _MOST_CONFUSED), mask=diagonal)
+    _draw(axes, values, short_names(classes, shown), cmap=cmap, norm=Normalize(0, _MOST_CONFUSED), mask=diagonal)
     axes.set_facecolor(_MUTED)
-    _write_digits(axes, _labels(values, "{:.0f}"), of=len(classes))
+    _write_digits(axes, _labels(values, "{:.0f}"), of=len(shown))
     axes.set_title(f"{model.name}, % of the true class")
 
 
 def _draw_difference(axes: Axes, model: ModelOverview, reference: ModelOverview, classes: Sequence[str]) -> None:
     from matplotlib.colors import LinearSegmentedColormap, Normalize
 
-    difference = shares(model) - shares(reference)
+    shown = classes_shown(model)
+    difference = (shares(model) - shares(reference))[np.ix_(shown, shown)]
     reach = max(float(np.nanmax(np.abs(difference), initial=0)), _LEAST_REACH)
     # More is better on the diagonal, where answers are right, and worse elsewhere.
-    better = np.where(np.eye(len(classes), dtype=bool), difference, -difference)
+    better = np.where(np.eye(len(shown), dtype=bool), difference, -difference)
     cmap = LinearSegmentedColormap.from_list("better", [BAD, "#f7f7f7", GOOD])
-    _draw(axes, better, classes, cmap=cmap, norm=Normalize(-reach, reach))
-    _write_digits(axes, _labels(difference, "{:+.0f}"), of=len(classes))
+    _draw(axes, better, short_names(classes, shown), cmap=cmap, norm=Normalize(-reach, reach))
+    _write_digits(axes, _labels(difference, "{:+.0f}"), of=len(shown))
     axes.set_title(f"{model.name} − {reference.name}, points")
 
 

@@ -1,5 +1,8 @@
 """No option of pytest or of another plugin replaces an input of a gate run."""
 
+import sys
+import types
+
 import pytest
 
 OPTIONS = {
@@ -50,3 +53,29 @@ WRITTEN = [("--junitxml=junit.xml",), ("--junitxml=/dev/null",), ("--basetemp=te
 def test_other_outputs_are_written(zoo, options):
     for _ in range(2):
         assert zoo.run(*options).ret == 0
+
+
+PLACES = {
+    "a database on the data": "sqlite:///zoo.npz",
+    "a folder on the candidate": "file:models/augmented.safetensors",
+    "a folder in the data": "photos/mlruns",
+    "a database on other files": "sqlite:///notes.txt",
+}
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_mlflow_is_kept_from_the_inputs_and_from_other_files(zoo, monkeypatch, place):
+    photos = {zoo.root / "photos" / name / f"{at}.png" for at, name in enumerate(("ant", "bee"))}
+    for photo in (*photos, zoo.root / "notes.txt"):
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        photo.write_bytes(b"content")
+    mlflow = types.ModuleType("mlflow")
+    mlflow.__spec__ = types.SimpleNamespace()
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", place)
+    result = zoo.run(
+        "--stress-mlflow", "robustness", *(("--stress-data", "folder:photos") if "photos" in place else ())
+    )
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*--stress-mlflow robustness: *name another place by MLFLOW_TRACKING_URI"])
+    assert zoo.report()["verdict"] == "error"

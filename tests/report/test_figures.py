@@ -231,3 +231,21 @@ def test_any_class_name_can_be_drawn(name):
     page = figures_section(some).body
     assert "could not be drawn" not in page
     assert "<b>" not in page
+
+
+def test_many_classes_with_long_names_make_figures_of_the_worst():
+    names = tuple(f"{at} {'long ' * 200}" for at in range(300))
+    rates = tuple(rate(0.5 + at / 1_000) for at in range(300))
+    confusion = tuple(tuple(map(int, row)) for row in np.eye(300, dtype=int))
+    many = {"per_class": rates[::-1], "confusion": confusion, "on_object": (None,) * 300}
+    some = overview(model(**many), model("baseline", **many), classes=names)
+    axes = figures.class_accuracies(some).axes[0]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(labels) == 100
+    assert labels[0] == "200 long long long long long lo…"
+    drawn = matrices.confusion_difference(*some.models, names)
+    assert drawn.axes[0].collections[0].get_array().size == 100 * 100
+    titles = [item.title for item in illustrations(some)]
+    assert "Accuracy of each class (the 100 worst of 300 classes)" in titles
+    assert "What changed between them (the 100 worst of 300 classes)" in titles
+    assert len(as_svg(matrices.confusion_matrix(some.models[0], names))) < 10_000_000
