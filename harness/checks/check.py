@@ -308,6 +308,7 @@ class Check:
             value=measurement.value,
             threshold=threshold,
             n=measurement.n,
+            counted=measurement.counted,
             interval=measurement.interval,
             unit=measurement.unit,
             metric=measurement.metric.name,
@@ -373,6 +374,8 @@ class Verdict:
     value: Unbounded | None = None
     threshold: int | float | None = None
     n: int = 0
+    counted: int | None = None
+    """Number of the n images that value and interval are of, where not of all."""
     interval: tuple[Unbounded, Unbounded] | None = None
     unit: Unit = Unit.SHARE
     about: str = ""
@@ -401,6 +404,23 @@ class Verdict:
         return self.status in {"pass", "fail"}
 
     @property
+    def excused(self) -> str:
+        """Return why the check passes though the value lies beyond the threshold; empty where it does not lie there."""
+        if self.status != "pass" or self.value is None or self.threshold is None:
+            return ""
+        if self.check.holds(self.value, self.threshold):
+            return ""
+        if self.check.significance is None:
+            return "the 95% interval reaches the threshold"
+        p = f"p = {self.flips['mcnemar_p']:.2g}, " if self.flips else ""
+        return f"not significant ({p}fails below {self.check.significance:g})"
+
+    @property
+    def out_of(self) -> int:
+        """Return the number of images that value and interval are of."""
+        return self.n if self.counted is None else self.counted
+
+    @property
     def numbers(self) -> tuple[str, str]:
         """Return value and limit as plain numbers, in as many digits as it takes to tell them apart; empty for none."""
         if self.value is None or self.threshold is None:
@@ -413,10 +433,10 @@ class Verdict:
         if self.passed or self.status == "inconclusive" or self.value is None or self.threshold is None:
             return ""
         gap = abs(self.value - self.threshold)
-        counts = self.unit is Unit.IMAGES or (self.unit is Unit.SHARE and _is_share_of_images(self.value, self.n))
-        images = math.ceil(gap * (1 if self.unit is Unit.IMAGES else self.n) - 1e-6) if counts else 0
+        counts = self.unit is Unit.IMAGES or (self.unit is Unit.SHARE and _is_share_of_images(self.value, self.out_of))
+        images = math.ceil(gap * (1 if self.unit is Unit.IMAGES else self.out_of) - 1e-6) if counts else 0
         if self.unit is Unit.IMAGES or 0 < images <= _FEW:
-            return f"{images:,} image{'' if images == 1 else 's'} of {self.n:,}"
+            return f"{images:,} image{'' if images == 1 else 's'} of {self.out_of:,}"
         unit = Unit.DIFFERENCE if self.unit is Unit.SHARE else self.unit
         return unit.told_apart(gap, 0.0)[0].removeprefix("+")
 
@@ -448,7 +468,8 @@ class Verdict:
         else:
             relation = f"{held if self.status == 'pass' else missed} threshold {must_be}"
         low, high = self.interval or (math.nan, math.nan)
-        facts = f"n={self.n}, 95% CI {self._number(low)} to {self._number(high)}"
+        n = f"{self.n}" if self.out_of == self.n else f"{self.out_of} of {self.n}"
+        facts = f"n={n}, 95% CI {self._number(low)} to {self._number(high)}"
         reference = check.reference
         if reference and reference.mean is not None and reference.std is not None:
             spread = self._number(reference.std) if self.unit is not Unit.IMAGES else f"{reference.std:.1f}"
@@ -500,6 +521,7 @@ class Verdict:
             "reference_std": reference and reference.std,
             "minimum_detectable_drop": reference and reference.minimum_detectable_drop,
             "explanation": self.explain(),
+            **({} if self.counted is None else {"counted": self.counted}),
             **({} if self.scale == "plain" else {"scale": self.scale}),
             **({} if self.flips is None else {"flips": self.flips}),
             **({"each": self.each, "rest": self.rest} if self.each else {}),

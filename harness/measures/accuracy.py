@@ -50,7 +50,7 @@ def share_right(
         right / n,
         n,
         proportion_interval(right, n),
-        detail=_worst_pair(predictions, wrong),
+        detail=_top_confusion(predictions, wrong, chosen),
         failures=likely_most_confident(predictions, wrong & clean.correct if clean else wrong),
         each=predictions.correct[chosen],
         rest=float(clean.correct[chosen].mean()) if clean else None,
@@ -80,7 +80,8 @@ def confident_errors(predictions: Predictions, *, above: float) -> Measurement:
     The interval is that of the failure rate (Wilson 1927) times the number of images.
     """
     failures = predictions.confidence_of_errors() > above
-    return _count(CONFIDENT_ERRORS, predictions, failures, _worst_pair(predictions, failures))
+    everything = np.ones(len(failures), dtype=bool)
+    return _count(CONFIDENT_ERRORS, predictions, failures, _top_confusion(predictions, failures, everything))
 
 
 def accuracy_gain(predictions: Predictions, baseline: Predictions) -> Measurement:
@@ -128,14 +129,14 @@ def _count(metric: Metric, predictions: Predictions, failures: np.ndarray, detai
     )
 
 
-def _worst_pair(predictions: Predictions, failures: np.ndarray) -> str:
-    """Name the commonest confusion among the failures, with its share of the true class's images."""
+def _top_confusion(predictions: Predictions, failures: np.ndarray, measured: np.ndarray) -> str:
+    """Name the commonest confusion among the failures, with its share of the true class's images `measured`, (N,)."""
     if not failures.any():
         return ""
     counts, names = confusion_matrix(predictions, failures), predictions.classes
     true, taken = divmod(int(counts.argmax()), len(names))
-    share = counts[true, taken] / (predictions.labels == true).sum()
-    return f"worst pair {names[true]}→{names[taken]} {share:.0%}"
+    n = int((measured & (predictions.labels == true)).sum())
+    return f"top confusion {names[true]}→{names[taken]} {counts[true, taken] / n:.0%} of {n:,}"
 
 
 def class_number(predictions: Predictions, name: str) -> int:

@@ -98,7 +98,8 @@ def confidence_on_errors(predictions: Predictions) -> Measurement:
     sure = _confidence(predictions)[wrong]
     measured = _mean(CONFIDENCE_ON_ERRORS, sure, f"over {len(wrong)} errors")
     n, order = len(predictions.labels), np.argsort(-sure, kind="stable")
-    return replace(measured, n=n, failures=wrong[order], each=contributions(sure, wrong, n))
+    each = contributions(sure, wrong, n)
+    return replace(measured, n=n, failures=wrong[order], each=each, counted=len(wrong))
 
 
 def risk_coverage(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:

@@ -95,6 +95,7 @@ def attention_drift(moved: Attention, rest: Attention) -> Measurement:
         detail=f"maps that stay where they were would drift {unmoved[counted].mean():.3f}; "
         f"{int((~counted).sum())} dead maps left out",
         failures=_ordered(-drift, counted),
+        counted=int(counted.sum()),
     )
 
 
@@ -189,6 +190,7 @@ def _averaged(
         mean_interval(values[counted], (0.0, high), ddof=1),
         detail=f"by chance {uniform}; {int(counted.sum())} maps count, {left_out}",
         failures=failures[lift[failures] < 1],
+        counted=int(counted.sum()),
     )
 
 

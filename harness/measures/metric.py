@@ -138,6 +138,8 @@ class Metric:
 class Measurement:
     """One number about a model, measured on `n` images, with its 95% confidence interval.
 
+    Value and interval are of the images `counted`, where not all n count: those of one group, for instance. Of how many
+    that is may depend on the model, n does not.
     `detail` says in a few words what is behind the number. `failures` are the positions, in the predictions, of the
     images to show for it, the most telling first. A comparison of two models has the `p_value` of no difference, and
     the `flips` behind. `each` is what each image contributes, in an order that is the same for every model: their mean
@@ -157,6 +159,7 @@ class Measurement:
     each: np.ndarray | None = None
     rest: float | None = None
     quantity: Quantity | None = None
+    counted: int | None = None
 
     @property
     def unit(self) -> Unit:

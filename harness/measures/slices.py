@@ -66,6 +66,7 @@ def worst_group(predictions: Predictions, *, by: str, least: int | None = None) 
         worst.interval,
         detail=f"worst of {len(groups)} groups by {by}: {worst.name}, {worst.n} images",
         failures=_failures(predictions, by, worst),
+        counted=worst.n,
     )
 
 

@@ -89,6 +89,7 @@ def breaking_severity(found: Breaking, *, share_broken: float) -> Measurement:
         found.images,
         (low, high),
         detail=f"of {n} images right at rest, {held} are right up to the limit of {found.path.limit}",
+        counted=n,
     )
 
 

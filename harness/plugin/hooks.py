@@ -102,7 +102,7 @@ def _let_go(config: pytest.Config) -> None:
 
 
 def _begin(run: GateRun) -> None:
-    """Keep other runs out of the folder of the reports and remove earlier ones; a plan leaves a run there alone."""
+    """Keep other runs out of the folder of the reports and remove earlier ones; a listing leaves a run there alone."""
     if run.judges:
         end_with_reports(run, run.config.stash[_HOLD])
     folder, candidate = run.request.reports_folder, run.request.roles.get("candidate", "the shipped model")
@@ -164,7 +164,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Ending(run))
     try:
         _limit_hypothesis(run)
-        if not run.is_worker:
+        if not (run.is_worker or run.plans):
             _begin(run)
         run.checks = read_checks(run.request.checks_path)
         if not run.is_worker and not config.option.collectonly:
@@ -175,7 +175,7 @@ def pytest_configure(config: pytest.Config) -> None:
             run.start()
     except (InputError, ImportError, MemoryError) as error:
         reason = told(error, option_of_pytest) if isinstance(error, InputError) else lacking(error)
-        if not run.is_worker:
+        if not (run.is_worker or run.plans):
             refuse(run, reason)
         raise pytest.UsageError(_annotated(reason)) from None
     if run.paged and config.pluginmanager.hasplugin("html") and not config.option.htmlpath:

@@ -23,6 +23,8 @@ _TAKING_PATHS = {
 """Options of pytest and its plugins that are followed by a path, which then is none of tests."""
 _LISTING = ("help", "version", "markers", "cacheshow", "showfixtures", "show_fixtures_per_test")
 """Options of pytest that print something in place of a run."""
+_PLAN = "--stress-plan"
+"""The option of a plan, which leaves the reports of earlier runs alone."""
 _MAX_BYTES = 1 << 24
 
 
@@ -46,10 +48,12 @@ def may_be_gate_run(config: pytest.Config) -> bool:
 
 
 def reports_named(config: pytest.Config) -> Path | None:
-    """Return the folder of the reports of a gate run whose options are not known yet; None for another run."""
+    """Return the folder of the reports of a gate run before its options are known; None for a plan or another run."""
     if not (is_gate_run(config) and _holds_gate(_stress_tests(config))):
         return None
     added, ini, typed = lines_of(config)
+    if _PLAN in (*added, *ini, *typed):
+        return None
     return config.rootpath / (value_behind([*added, *ini, *typed], "--stress-reports") or "reports")
 
 

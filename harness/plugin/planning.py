@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,14 @@ import pytest
 from harness.base.errors import InputError, foreign_code
 from harness.base.records import as_json, read_json
 from harness.plugin.run import RUN, GateRun, selected_checks
-from harness.run.budget import Costs, duration
+from harness.run.budget import Costs, Plan, duration
 from harness.run.execute import answer
 from harness.run.time_limit import TimeLimitExceededError, time_limit
 
 if TYPE_CHECKING:
-    from harness.run.budget import Plan
+    from collections.abc import Iterator
+
+    from harness.base import PredictionCache
 
 _PATIENCE = 30.0
 """Seconds that a run may take to say how long it will take."""
@@ -129,6 +132,31 @@ def _planned(run: GateRun, session: pytest.Session) -> list[str]:
     return [*plan_lines(plan), "nothing was judged", *in_toml]
 
 
+@contextmanager
+def _shared(run: GateRun) -> Iterator[PredictionCache | None]:
+    """Give a worker the cache through which the first that plans tells the others; None where a process is alone.
+
+    The others would find answers in the cache that the first has left there meanwhile, and choose other samples.
+    """
+    cache = run.prepare().cache
+    if not run.is_worker or cache is None:
+        yield None
+        return
+    from filelock import FileLock
+
+    with ExitStack() as stack:
+        with suppress(OSError):  # In a folder that cannot be written no worker leaves answers.
+            cache.folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(cache.folder / "plan.lock"))
+        yield cache
+
+
+def _key(session: pytest.Session) -> str:
+    """Return under which name the workers of this run share their plan."""
+    run_of_workers = session.config.workerinput["testrunuid"]  # type: ignore[attr-defined]
+    return hashlib.sha256(f"plan {run_of_workers}".encode()).hexdigest()
+
+
 def _fit(run: GateRun, session: pytest.Session) -> None:
     """Have the families measured on samples that fit, on the same in each process."""
     from harness.report.costs import plan_lines
@@ -136,7 +164,11 @@ def _fit(run: GateRun, session: pytest.Session) -> None:
     costs = run.costs
     if run.is_worker:
         costs = read_json(Costs, session.config.workerinput[_COSTS], where="the controller's costs")  # type: ignore[attr-defined]
-    plan = _plan_of(run, session, costs=costs)
+    with _shared(run) as cache:
+        found = cache and cache.load_text(_key(session))
+        plan = read_json(Plan, found, where="a worker's plan") if found else _plan_of(run, session, costs=costs)
+        if cache and not found:
+            cache.store_text(_key(session), as_json(plan))
     run.session = replace(run.prepare(), fitted=plan.samples)
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     if reporter is not None and not run.is_worker and session.config.get_verbosity() >= 0:

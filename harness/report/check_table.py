@@ -9,7 +9,7 @@ from harness.checks.families import family_title
 from harness.measures import Unit
 from harness.report.page import Section, render
 from harness.report.tables import SIGNS
-from harness.report.wording import case, explained, reference
+from harness.report.wording import case, explained, or_not_significant, reference
 from harness.run.outcome import worst_first
 from harness.run.request import rerun_command
 
@@ -83,7 +83,8 @@ def _cells(verdict: Verdict) -> Mapping[str, Any]:
         measured = verdict.unit.format(verdict.value)
         if verdict.threshold is not None:
             measured, threshold = verdict.unit.told_apart(verdict.value, verdict.threshold)
-            threshold = f"{'≥' if check.direction == 'at_least' else '≤'} {threshold}"
+            threshold = f"{'≥' if check.direction == 'at_least' else '≤'} {threshold}{or_not_significant(verdict)}"
+    why = check.informational if verdict.status == "informational" else ""
     drop = known.minimum_detectable_drop if known else None
     unit = Unit.DIFFERENCE if verdict.unit is Unit.SHARE else verdict.unit
     return {
@@ -100,8 +101,6 @@ def _cells(verdict: Verdict) -> Mapping[str, Any]:
         "missed": verdict.missed,
         "reference": (reference(verdict), known.mean if known else None),
         "minimum_detectable_drop": ("" if drop is None else unit.told_apart(drop, 0.0)[0].removeprefix("+"), drop),
-        "n": (f"{verdict.n:,}", verdict.n) if verdict.n else ("", None),
-        "detail": "; ".join(
-            filter(None, (verdict.detail, check.informational if verdict.status == "informational" else ""))
-        ),
+        "n": (f"{verdict.out_of:,}", verdict.out_of) if verdict.n else ("", None),
+        "detail": "; ".join(filter(None, (verdict.excused, verdict.detail, why))),
     }

@@ -88,7 +88,7 @@ def _row(verdict: Verdict, *, counted: str = "") -> dict[str, Any]:
         "worse": not verdict.passed,
         "measured": measured,
         "required": required,
-        "missed": f"missed by {verdict.missed}" if verdict.missed else "",
+        "missed": f"missed by {verdict.missed}" if verdict.missed else verdict.excused,
         "reference": reference(verdict),
     }
 
@@ -118,8 +118,8 @@ def _image_in(picture: str) -> str:
 
 
 def _closest(outcome: Outcome) -> Section | None:
-    passed = [(slack(verdict), verdict) for verdict in outcome.verdicts if verdict.status == "pass"]
-    judged = [(away, verdict) for away, verdict in passed if away is not None]
+    passed = [verdict for verdict in outcome.verdicts if verdict.status == "pass" and not verdict.excused]
+    judged = [(away, verdict) for verdict in passed if (away := slack(verdict)) is not None]
     if not judged:
         return None
     closest: dict[str, Verdict] = {}

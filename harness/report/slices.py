@@ -60,7 +60,15 @@ def _row(verdict: Verdict) -> tuple[object, ...]:
     said = verdict.detail if verdict.metric != GROUP_ACCURACY.name else ""
     why = verdict.check.informational if verdict.status == "informational" else ""
     sign = SIGNS[verdict.status]
-    return group, verdict.n, sign, measured, required, reference(verdict), "; ".join(filter(None, (said, why)))
+    return (
+        group,
+        verdict.out_of,
+        sign,
+        measured,
+        required,
+        reference(verdict),
+        "; ".join(filter(None, (verdict.excused, said, why))),
+    )
 
 
 def _illustration(name: str, groups: Sequence[Verdict], overall: float | None) -> Illustration:

@@ -91,7 +91,7 @@ def notes(outcome: Outcome) -> list[str]:
         said.append(outcome.differences.sentence)
     if hand := [verdict.check.id for verdict in outcome.verdicts if verdict.check.by_hand]:
         said.append(f"{len(hand)} of the thresholds set by hand: {some_of(hand)}")
-    if reported := sum(verdict.status == "informational" for verdict in outcome.verdicts):
+    if reported := outcome.informational:
         said.append(f"{reported} measurements informational, without a threshold")
     if checks := [check for check in outcome.self_checks if check.status != "not_applicable"]:
         passing = sum(check.status == "pass" for check in checks)

@@ -50,7 +50,10 @@ def sentence(outcome: Outcome) -> str:
     if outcome.scope:
         return f"All {judged} quick checks pass; only the full gate can say that this model is fit to ship."
     alone = ". No check compares it with an incumbent" if outcome.without_incumbent else ""
-    return f"This model is fit to ship: all {judged} checks pass{alone}."
+    fit = f"is fit to ship: all {judged} checks pass"
+    if outcome.mostly_informational:
+        fit = f"passes all {judged} checks that have a threshold; {outcome.informational} are informational"
+    return f"This model {fit}{alone}."
 
 
 def case(verdict: Verdict) -> str:
@@ -69,7 +72,16 @@ def measured_and_required(verdict: Verdict) -> tuple[str, str]:
     if verdict.threshold is None:
         return verdict.unit.format(verdict.value), ""
     value, limit = verdict.unit.told_apart(verdict.value, verdict.threshold)
-    return value, f"{'at least' if verdict.check.direction == 'at_least' else 'at most'} {limit}"
+    return (
+        value,
+        f"{'at least' if verdict.check.direction == 'at_least' else 'at most'} {limit}{or_not_significant(verdict)}",
+    )
+
+
+def or_not_significant(verdict: Verdict) -> str:
+    """Return which p lets a check pass beyond its threshold, to stand behind it; empty where none does."""
+    significance = verdict.check.significance
+    return "" if significance is None or verdict.threshold is None else f", or p ≥ {significance:g}"
 
 
 def reference(verdict: Verdict) -> str:

@@ -104,6 +104,16 @@ class Outcome:
         return bool(self.failed_tests) or any(not ROLES[check.role].precondition for check in thresholds)
 
     @property
+    def informational(self) -> int:
+        """Return the number of checks that were measured without a threshold."""
+        return sum(verdict.status == "informational" for verdict in self.verdicts)
+
+    @property
+    def mostly_informational(self) -> bool:
+        """Return whether fewer checks were judged than measured without a threshold."""
+        return self.informational > sum(verdict.judged for verdict in self.verdicts)
+
+    @property
     def provisional(self) -> bool:
         """Return whether some threshold that was held against the candidate rests on one or two reference models."""
         checks = [verdict.check for verdict in self.verdicts if verdict.judged]
@@ -155,7 +165,8 @@ class Outcome:
             families = dict.fromkeys(verdict.check.family for verdict in self.failed)
             worse = ", ".join([*families, *self.failed_tests])
             return f"FAIL{quick}: {held}; worse: {worse}"
-        return f"PASS{quick}: {held}"
+        many = f"; {self.informational} informational" if self.mostly_informational else ""
+        return f"PASS{quick}: {held}{many}"
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of `stress.json`."""

@@ -101,9 +101,9 @@ def plan_of(
 ) -> Plan:
     """Return the plan of a run of these checks; measures costs that are not given, by a few batches of the candidate.
 
-    With a `budget`, in seconds, it has samples that fit, and work of earlier runs counts as all other. For a checks
-    file that is yet `to_calibrate`, samples are of families that can have them there. Work on the panel predictions
-    then counts, though none are recorded. Raises `InputError` where the model gives no answer in time.
+    With a `budget`, in seconds, it has samples that fit. For a checks file that is yet `to_calibrate`, samples are of
+    families that can have them there. Cached predictions then count as work, and so do panel predictions that nobody
+    has recorded. Raises `InputError` where the model gives no answer in time.
     """
     kept: set[str] = set()
     sizes = {check.family: session.size_of(check.family) for check in checks}
@@ -119,7 +119,7 @@ def plan_of(
 
     def count(samples: Mapping[str, int]) -> Ledger:
         fitted = replace(session, fitted=samples)
-        return asked_by(fitted, checks, judge, overview=overview, cached=budget is None)
+        return asked_by(fitted, checks, judge, overview=overview, cached=not to_calibrate)
 
     return plan_from(
         count,

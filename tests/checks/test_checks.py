@@ -600,10 +600,10 @@ ROTATION = Check("rotate-ccw-015", "rotation", "accuracy", pose=Pose(15), panel=
 
 
 def test_a_failure_says_all_there_is_to_know():
-    verdict = ROTATION.judge(share(0.812, detail="worst pair Shirt→Coat 14%"))
+    verdict = ROTATION.judge(share(0.812, detail="top confusion Shirt→Coat 14% of 1,000"))
     assert verdict.explain("reports/stress.html") == (
         "rotate-ccw-015: accuracy 0.8120 < threshold 0.8510 (n=10000, 95% CI 0.8040 to 0.8200; "
-        "20 reference models 0.8680 ± 0.0060); worst pair Shirt→Coat 14%; pictures in "
+        "20 reference models 0.8680 ± 0.0060); top confusion Shirt→Coat 14% of 1,000; pictures in "
         "reports/stress.html#rotate-ccw-015"
     )
 
@@ -766,7 +766,7 @@ def test_a_gate_without_measurement_says_why(status, text):
 # Travelling.
 
 VERDICTS = {
-    "fail": ROTATION.judge(share(0.812, detail="worst pair Shirt→Coat 14%")),
+    "fail": ROTATION.judge(share(0.812, detail="top confusion Shirt→Coat 14% of 1,000")),
     "hand": Check(
         "p", "pairs", "pair_failures", "at_most", class_name="A", hand=Threshold(3, "why"), keys={"pair": ["A", "B"]}
     ).judge(count(2)),
@@ -836,7 +836,7 @@ def test_the_entry_in_stress_json_holds_what_was_measured():
         "interval": [0.804, 0.82],
         "provenance": "panel",
         "status": "fail",
-        "detail": "worst pair Shirt→Coat 14%",
+        "detail": "top confusion Shirt→Coat 14% of 1,000",
     }
 
 

@@ -44,12 +44,12 @@ def test_a_groups_accuracy_is_that_of_its_images(served):
     assert found.interval == pytest.approx(wilson(1, 4))
     assert sorted(found.failures.tolist()) == [5, 6, 7]
     assert found.each.tolist() == RIGHT[4:8]
-    assert found.detail == "worst pair cat→dog 30%"
+    assert found.detail == "top confusion cat→dog 75% of 4"
 
 
 def test_the_worst_group_is_named_with_its_images(served):
     found = worst_group(served, by="camera")
-    assert (found.value, found.n) == (0.25, 10)
+    assert (found.value, found.n, found.counted) == (0.25, 10, 4)
     assert found.interval == pytest.approx(wilson(1, 4))
     assert found.detail == "worst of 3 groups by camera: rear, 4 images"
     assert sorted(found.failures.tolist()) == [5, 6, 7]

@@ -63,7 +63,7 @@ def test_accuracy_is_the_share_of_right_predictions(by_hand):
     measured = accuracy(by_hand)
     assert (measured.metric.name, measured.unit.value, measured.value, measured.n) == ("accuracy", "share", 0.6, 10)
     assert measured.interval == pytest.approx(wilson(6, 10), abs=1e-12)
-    assert measured.detail == "worst pair cat→dog 50%"
+    assert measured.detail == "top confusion cat→dog 50% of 4"
 
 
 def test_failures_are_named_by_position_the_most_confident_first(by_hand):

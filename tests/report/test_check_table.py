@@ -32,7 +32,9 @@ def count(check: Check, value: int):
 
 VERDICTS = (
     share(replace(TURNED, id="good"), 0.9),
-    share(replace(TURNED, id="reported", informational="they differ"), 0.5, detail="worst pair Shirt→Coat 14%"),
+    share(
+        replace(TURNED, id="reported", informational="they differ"), 0.5, detail="top confusion Shirt→Coat 14% of 1,000"
+    ),
     share(TURNED, 0.812),
     share(replace(TURNED, id="hair", panel=Threshold(0.8121)), 0.812),
     share(Check("boot", "class", "accuracy", class_name="Boot", hand=Threshold(0.5)), 0.9),
@@ -66,7 +68,7 @@ def test_numbers_are_those_of_the_headline():
     assert cells["hair"][2:5] == ["81.20%", "≥ 81.21%", "1 image of 10,000"]
     assert cells["pair"][1:8] == ["✓ passes", "17 images", "≤ 30 images", "", "", "", "10,000"]
     assert cells["reported"][1:4] == ["reported", "50.0%", ""]
-    assert cells["reported"][8] == "worst pair Shirt→Coat 14%; they differ"
+    assert cells["reported"][8] == "top confusion Shirt→Coat 14% of 1,000; they differ"
     assert cells["flip"][1:4] == ["n/a", "", ""]
     assert "Single classes: Boot" in cells["boot"][0]
 

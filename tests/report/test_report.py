@@ -29,7 +29,7 @@ from harness.run.outcome import Outcome
 from harness.run.overview import KindChange, KindCount, OnObject
 
 FAIL = Check("rotate-ccw-015", "rotation", "accuracy", panel=Threshold(0.851, "", 0.868, 0.006, 20)).judge(
-    Measurement(ACCURACY, 0.812, 10_000, (0.804, 0.82), detail="worst pair Shirt→Coat 14%")
+    Measurement(ACCURACY, 0.812, 10_000, (0.804, 0.82), detail="top confusion Shirt→Coat 14% of 1,000")
 )
 PASS = Check("clean", "clean", "accuracy", hand=Threshold(0.9)).judge(
     Measurement(ACCURACY, 0.921, 10_000, (0.915, 0.926))
@@ -146,7 +146,7 @@ def of_families(failing: dict[str, int]) -> Outcome:
         for row in range(count)
     ]
     passing = [Check(f"{family}-holds", family, "accuracy", hand=Threshold(0.1)) for family in failing]
-    measured = Measurement(ACCURACY, 0.5, 10_000, (0.49, 0.51), detail="worst pair Shirt→Coat 14%")
+    measured = Measurement(ACCURACY, 0.5, 10_000, (0.49, 0.51), detail="top confusion Shirt→Coat 14% of 1,000")
     return replace(OUTCOME, verdicts=tuple(check.judge(measured) for check in (*checks, *passing)), failed_tests=())
 
 
@@ -156,7 +156,7 @@ def many_failures(families: int, of_each: int) -> Outcome:
         for row in range(of_each)
         for family in range(families)
     ]
-    measured = Measurement(ACCURACY, 0.5, 10_000, (0.49, 0.51), detail="worst pair Shirt→Coat 14%")
+    measured = Measurement(ACCURACY, 0.5, 10_000, (0.49, 0.51), detail="top confusion Shirt→Coat 14% of 1,000")
     return replace(OUTCOME, verdicts=tuple(check.judge(measured) for check in checks), failed_tests=())
 
 

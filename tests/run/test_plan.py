@@ -4,9 +4,11 @@ import re
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from outcomes import OLD_REPORTS
 from panels import with_panel
 from zoo import ROWS, GatedZoo, checks_text, images_of, role_model
 
@@ -139,13 +141,31 @@ def test_times_are_said_in_the_unit_that_suits_them(seconds, words):
     assert duration(seconds) == words
 
 
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [((), 0), (("--candidate", "none.pth"), 4), (("--no-such-option",), 4), (("-k", "nothing"), 4)],
+    ids=["planned", "candidate", "option", "no-test"],
+)
+def test_a_plan_leaves_the_reports_of_the_last_run(pytester, options, status):
+    zoo = GatedZoo(pytester)
+    leave(zoo.root / "reports")
+    assert zoo.run("--stress-plan", *options).ret == status
+    assert {path.name: path.read_text() for path in (zoo.root / "reports").iterdir()} == OLD_REPORTS
+
+
+def leave(folder: Path) -> None:
+    folder.mkdir()
+    for name, text in OLD_REPORTS.items():
+        (folder / name).write_text(text)
+
+
 def test_a_plan_in_place_of_a_run_judges_nothing_and_leaves_no_report(pytester):
     zoo = GatedZoo(pytester)
     result = zoo.run("--stress-plan", "-n", "2")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["*what a run would cost*", "rotation *", "self-checks *", "overview *", "all *"])
     assert "checks pass" not in result.stdout.str()
-    assert [path.name for path in (zoo.root / "reports").iterdir()] == []
+    assert not list(zoo.root.glob("reports/*"))
 
 
 def test_a_budget_names_samples_for_the_checks_file(pytester):
@@ -221,6 +241,14 @@ def test_a_run_that_does_not_fit_is_sampled_and_partial(pytester):
             "stress: samples are chosen that fit into 0.001 s, if need be",
         ]
     )
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "workers"])
+def test_what_the_cache_has_takes_no_time_of_a_budget(pytester, workers):
+    zoo = GatedZoo(pytester)
+    assert zoo.run().ret == 0
+    result = zoo.run("--stress-budget", "0.001s", *workers)
+    assert (result.ret, zoo.report()["verdict"]) == (0, "pass")
 
 
 def test_a_run_that_fits_is_whole_and_says_so(pytester):
