@@ -1,7 +1,8 @@
 """Prose of the repository: short sentences, none of the old idiom, one word for one thing.
 
-The rules are in prose.toml. Text that breaks them since before is counted in prose-baseline.json: no file may have more
-findings than there, and a file that has fewer lowers its count. `python tests/project/test_prose.py` writes the counts.
+Prose is Markdown, docstrings, comments, messages, the report's templates and the notebook's text. The rules are in
+prose.toml. A file may have no more findings than prose-baseline.json counts. A file with fewer lowers its count:
+`python tests/project/test_prose.py` writes the counts.
 """
 
 import ast
@@ -18,16 +19,22 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RULES = tomllib.loads((Path(__file__).parent / "prose.toml").read_text("utf-8"))
 BASELINE = Path(__file__).parent / "prose-baseline.json"
+READ = ("*.py", "*.md", "*.ipynb", "*.html", "*.toml", "*.yml")
 MESSAGE = 6
 """Words from which on a string of the code is a message."""
+NO_MESSAGE = re.compile(r"\n|\\[bdsw]|\.\*|\(\?|</|\{%|;(?! [\w`'\"])|[={}]")
+"""What a pattern, code, markup or a style sheet has and a message has not."""
 SILENCED = re.compile(r"(noqa(:\s*[A-Z]+\d+(,\s*[A-Z]+\d+)*)?|type: ignore(\[[\w,-]+\])?)\s*")
 """What a comment says to tools."""
 BULLET = re.compile(r"^\s*(?:[-*+]|\d+\.)\s+")
+HEADING = re.compile(r"^#+ (?:What|Whether|Why|Which|How (?!to\b)).*", re.MULTILINE)
+"""A heading that is no noun phrase and no "How to …"."""
+FENCED = re.compile(r"<!--.*?-->|^(```|~~~|:::).*?^\1.*?$", re.DOTALL | re.MULTILINE)
 
 
 def paragraphs(text: str) -> list[str]:
     """Return the paragraphs and list items of a Markdown text, without code, tables, comments and addresses."""
-    text = re.sub(r"<!--.*?-->|^(```|~~~|:::).*?^\1.*?$", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = FENCED.sub("", text)
     text = re.sub(r"`+[^`]*`+", "`code`", text)
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
     text = re.sub(r"https?://\S+|<[^>\n]{1,200}>", "", text)
@@ -79,7 +86,7 @@ def messages_of(tree: ast.AST, apart: set[int]) -> list[str]:
             said = node.value
         else:
             continue
-        if len(said.split()) >= MESSAGE and not re.search(r"\n|\\[bdsw]|\.\*|\(\?|</|\{%|[=;{}]", said):
+        if len(said.split()) >= MESSAGE and not re.search(NO_MESSAGE, said):
             found.append(said)
     return found
 
@@ -100,26 +107,56 @@ def findings_in(said: list[str], *, docstrings: list[str] = ()) -> list[str]:
         if text.split()[:1] and text.split()[0] in RULES["openings"]
     ]
     for paragraph in (part for text in (*said, *docstrings) for part in paragraphs(text)):
-        counted = ((words(sentence), sentence) for sentence in sentences(paragraph))
-        found += [f"{count} words: {sentence}" for count, sentence in counted if count > RULES["longest"]]
-        for pattern, instead in (*RULES["phrases"].items(), *RULES["terms"].items()):
+        for sentence in sentences(paragraph):
+            if (count := words(sentence)) > RULES["longest"]:
+                found.append(f"{count} words: {sentence}")
+            if sentence.count(";") > 1:
+                found.append(f"a chain of semicolons, write sentences: {sentence}")
+            found += [
+                f"'{match[0]}', write {instead}: {sentence}"
+                for pattern, instead in RULES["fronted"].items()
+                if (match := re.match(pattern, sentence)) and not sentence.endswith("?")
+            ]
+        for pattern, instead in (*RULES["phrases"].items(), *RULES["terms"].items(), *RULES["spelling"].items()):
             matches = re.finditer(pattern, paragraph, re.IGNORECASE)
             found += [f"'{match[0]}', write {instead}: {paragraph}" for match in matches]
     return found
 
 
+def text_of_template(text: str) -> list[str]:
+    """Return the texts of a template's elements, a value as one word."""
+    text = re.sub(r"\{#.*?#\}|<(script|style).*?</\1>", "", text, flags=re.DOTALL)
+    text = re.sub(r"\{\{.*?\}\}", "x", text, flags=re.DOTALL)
+    parts = re.split(r"\{%.*?%\}|</?(?:p|h\d|li|ul|ol|td|th|tr|table|div|section|summary|figure|button)\b[^>]*>", text)
+    return [" ".join(re.sub(r"<[^>]*>", "", part).split()) for part in parts]
+
+
+def comments_of_settings(text: str) -> list[str]:
+    """Return the comments of a TOML or YAML file, those of adjacent lines as one."""
+    lines = [re.match(r"\s*#+ ?(.*)", line) for line in text.splitlines()]
+    return "\n".join(line[1] if line else "" for line in lines).split("\n\n")
+
+
 def findings(path: Path) -> list[str]:
     text = path.read_text("utf-8")
     if path.suffix == ".md":
-        return findings_in([text])
+        headings = HEADING.findall(FENCED.sub("", text))
+        return [*(f"a heading is a noun phrase or 'How to …': {one}" for one in headings), *findings_in([text])]
+    if path.suffix == ".ipynb":
+        cells = json.loads(text)["cells"]
+        return findings_in(["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"])
+    if path.suffix == ".html":
+        return findings_in(text_of_template(text))
+    if path.suffix in {".toml", ".yml"}:
+        return findings_in(comments_of_settings(text))
     tests = path.relative_to(ROOT).parts[0] == "tests"
     docstrings, others = prose_of_python(text, messages=not tests)
     return findings_in(others, docstrings=docstrings)
 
 
 def files() -> list[Path]:
-    """Return the Python and Markdown files that git knows or would add."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "*.py", "*.md"]
+    """Return the files with prose that git knows or would add."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *READ]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return [ROOT / name for name in sorted(set(listed.split("\0"))) if name and (ROOT / name).is_file()]
 
@@ -161,8 +198,13 @@ def test_a_file_with_fewer_findings_lowers_its_count(counted):
         ("It comes to an end, and it comes to nothing.", 1),
         ("Twenty retrains set the floors.", 2),
         ("Read `the gates file` of https://example.org/retrains.", 0),
+        ("It ends with 2. Then it waits.", 0),
+        ("One; two; three.", 1),
+        ("What is late is repeated. What is it?", 1),
+        ("Of 20 claims, 9 hold.", 1),
+        ("The colours of a model's behaviour.", 2),
     ],
-    ids=["short", "long", "items", "code", "phrase", "terms", "quoted"],
+    ids=["short", "long", "items", "code", "phrase", "terms", "quoted", "number", "chain", "what", "of", "spelling"],
 )
 def test_a_text_has_the_findings_that_a_reader_has(text, expected):
     assert len(findings_in([text])) == expected
@@ -173,6 +215,7 @@ CODE = r'''
 # A retrain
 # is told.
 fault = f"{1}: the gates file of two words is wrong"
+cure = "the file is cut; copy it again"
 pattern = r"the gates file of (\d+) retrains is wrong"
 run()  # noqa: S603  Our own.
 '''
@@ -181,8 +224,23 @@ run()  # noqa: S603  Our own.
 def test_docstrings_comments_and_messages_are_prose_and_code_is_not():
     docstrings, others = prose_of_python(CODE, messages=True)
     assert docstrings == ["How it was before."]
-    assert others == ["A retrain is told.", "Our own.", "x: the gates file of two words is wrong"]
+    assert others == [
+        "A retrain is told.",
+        "Our own.",
+        "x: the gates file of two words is wrong",
+        "the file is cut; copy it again",
+    ]
     assert len(findings_in(others, docstrings=docstrings)) == 5
+
+
+TEMPLATE = """{# the gates file #}<h2>Checks of {{ name }}</h2>{% if more %}<p>What <b>every</b>
+check
+has.</p>{% endif %}<style>p { color: red; margin: 0; }</style>"""
+
+
+def test_templates_and_comments_of_settings_are_prose():
+    assert [text for text in text_of_template(TEMPLATE) if text] == ["Checks of x", "What every check has."]
+    assert comments_of_settings("# One\n# line.\nkey = 1\n\n# Two.\n") == ["One\nline.", "\nTwo."]
 
 
 if __name__ == "__main__":
