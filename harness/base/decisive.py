@@ -39,10 +39,19 @@ def decisive_files(sources: Iterable[Path], *, projects: Sequence[Path] = (), ow
             imports = _imports(file.read_bytes())
         except (OSError, SyntaxError, ValueError) as error:
             raise InputError(f"{file}: cannot be read as Python code ({error})") from None
+        beside, top = _outermost_package(file)
         for level, name in imports:
-            if not own and not level and name.partition(".")[0] == _PACKAGE.name:
+            first = name.partition(".")[0]
+            if not level and first == _PACKAGE.name:
+                waiting += _own_files(name, _PACKAGE) if own else ()
                 continue
-            where = _folders(name, level, file, projects)
+            if level:
+                where: tuple[Path, ...] = (file.parents[level - 1],)
+            elif beside.name in INSTALLED:
+                # All that lies there is installed, and PyTorch alone is thousands of files; a package's own may decide.
+                where = (beside,) if first == top else ()
+            else:
+                where = (beside, *projects)
             if (name, where) not in sought:
                 sought.add((name, where))
                 waiting += _files_of(name, where)
@@ -71,19 +80,12 @@ def _imported(node: ast.AST) -> Iterator[tuple[int, str]]:
                 yield from _imported(child)
 
 
-def _folders(name: str, level: int, file: Path, projects: Sequence[Path]) -> tuple[Path, ...]:
-    """Return the folders in which the first part of a name may be found."""
-    if level:
-        return (file.parents[level - 1],)
-    if name.partition(".")[0] == _PACKAGE.name:
-        return (_PACKAGE.parent,)
+def _outermost_package(file: Path) -> tuple[Path, str]:
+    """Return the folder that a file's outermost package is in, and the name of that package, or of the file alone."""
     beside, top = file.parent, file.stem
     while (beside / "__init__.py").is_file():
         beside, top = beside.parent, beside.name
-    if beside.name in INSTALLED:
-        # All that lies there is installed, and PyTorch alone is thousands of files; a package's own files may decide.
-        return (beside,) if name.partition(".")[0] == top else ()
-    return (beside, *projects)
+    return beside, top
 
 
 def _files_of(name: str, folders: Sequence[Path]) -> list[Path]:
@@ -93,6 +95,12 @@ def _files_of(name: str, folders: Sequence[Path]) -> list[Path]:
     candidates = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
     files = [file.resolve() for file in candidates if file.is_file()]
     return [file for file in files if not file.is_relative_to(_PACKAGE) or _decides(file, _PACKAGE)]
+
+
+@cache
+def _own_files(name: str, package: Path) -> tuple[Path, ...]:
+    """Return the files of a module of this package, which stay where they are."""
+    return tuple(_files_of(name, (package.parent,)))
 
 
 def _decides(file: Path, package: Path) -> bool:
