@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness.checks.families import family_title
 from harness.checks.roles import role_title
 from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
+from harness.report.closest import closest_lines
 from harness.report.page import Section, render
 from harness.report.text import data_in_words, failures_by_family, judged_of, notes, self_check_failures
 from harness.report.wording import case, explained, hints, measured_and_required, reference, sentence, where_it_looks
@@ -41,9 +42,10 @@ def verdict_banner(outcome: Outcome) -> Markup:
 def said_first(outcome: Outcome) -> Markup:
     """Return what a reader must know before anything else: why there is no verdict, and what was left out.
 
-    Where nothing got worse, also what the mistakes of the model have in common.
+    Where nothing got worse, also how near the model is to failing, and what its mistakes have in common.
     """
-    said = [*outcome.errors, *self_check_failures(outcome), *outcome.notices, *outcome.omissions]
+    said = [*outcome.errors, *self_check_failures(outcome), *closest_lines(outcome), *outcome.notices]
+    said += outcome.omissions
     said += [outcome.scope] if outcome.scope else []
     said += [f"{name}: failed" for name in outcome.failed_tests]
     found = "" if _failing(outcome) else hints_list(outcome.overview, looks=where_it_looks(outcome.overview))

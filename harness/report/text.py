@@ -11,6 +11,7 @@ from harness.checks.roles import role_title
 from harness.measures.statistics import related
 from harness.perturb import IDENTITY
 from harness.report.agreement import mark_of_summary
+from harness.report.closest import closest_lines
 from harness.report.escaping import code, plain
 from harness.report.wording import measured_and_required
 from harness.run.outcome import Outcome, worst_first
@@ -51,6 +52,7 @@ def summary_lines(outcome: Outcome, folder: Path) -> list[str]:
     report = folder / "stress.html"
     lines = [*notes(outcome), *([outcome.scope] if outcome.scope else [])]
     lines.append(f"candidate {outcome.models['candidate']['path']}: {outcome.headline}")
+    lines += [f"  {line}" for line in closest_lines(outcome)]
     lines += [f"  note: {notice}" for notice in outcome.notices]
     lines += [f"  partial: {omission}" for omission in outcome.omissions]
     lines += [f"  {error}" for error in outcome.errors]
@@ -143,6 +145,7 @@ def markdown(outcome: Outcome) -> str:
     unjudged = [plain(error) for error in (*outcome.errors, *self_check_failures(outcome))]
     said_first = [
         *_first("**could not judge**", unjudged),
+        *(f"- {plain(line)}" for line in closest_lines(outcome)),
         *(f"- **note**: {plain(notice)}" for notice in outcome.notices),
         *(f"- partial: {plain(omission)}" for omission in outcome.omissions),
         *([f"- {plain(outcome.scope)}"] if outcome.scope else []),

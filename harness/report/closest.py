@@ -1,0 +1,92 @@
+"""Signs of a weaker model under a PASS: the smallest margins, and informational checks far from reference models."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from harness.checks.roles import ROLES
+from harness.measures.panel.threshold import on_scale, widened
+from harness.measures.statistics import related
+from harness.report.wording import reference
+from harness.run.outcome import margin
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.checks import Verdict
+    from harness.run.outcome import Outcome
+
+FAR, RARE = 3.0, 0.05
+"""Standard deviations from which on an informational check is a sign, and the probability of any by chance."""
+_CLOSEST, _NAMED = 3, 2
+"""Families with the smallest margins, and informational checks, that are named."""
+
+
+def closest_lines(outcome: Outcome) -> list[str]:
+    """Return at most two lines for a run that passes: how near it is to failing. Empty for any other run."""
+    if outcome.verdict != "pass":
+        return []
+    return [*_margins(outcome.verdicts), *_signs(outcome.verdicts)]
+
+
+def probability(verdict: Verdict) -> float:
+    """Return the probability that one more reference model is at least as bad on an informational check.
+
+    It is the tail of Student's t distribution with K - 1 degrees of freedom, on the scale of the check. 1 where the
+    values of two or more reference models are not known.
+    """
+    from scipy.stats import t
+
+    away, models = _deviations(verdict), verdict.check.panel and verdict.check.panel.reference_models
+    if away is None or not models or models == 1:
+        return 1.0
+    return float(t.sf(away / widened(models), models - 1))
+
+
+def _margins(verdicts: Sequence[Verdict]) -> list[str]:
+    """Return a line with the smallest margin of each family, of those that have one in standard deviations."""
+    known = [
+        (away, verdict)
+        for verdict in verdicts
+        if not ROLES[verdict.check.role].precondition
+        if (panel := verdict.check.reference) and panel.std
+        if (away := margin(verdict)) is not None
+    ]
+    closest: dict[str, tuple[float, Verdict]] = {}
+    for away, verdict in sorted(known, key=lambda item: item[0]):
+        closest.setdefault(verdict.check.family, (away, verdict))
+    named = [f"{verdict.check.id} {away:.1f}" for away, verdict in list(closest.values())[:_CLOSEST]]
+    return [f"closest to failing: {', '.join(named)} standard deviations inside the threshold"] if named else []
+
+
+def _signs(verdicts: Sequence[Verdict]) -> list[str]:
+    """Return a line of the informational checks that chance hardly explains, however many of them there are."""
+    looked_at = [verdict for verdict in verdicts if _deviations(verdict) is not None]
+    found = sorted((probability(verdict) * len(looked_at), verdict.check.id, verdict) for verdict in looked_at)
+    rare = [(p, verdict) for p, _, verdict in found if p <= RARE and (_deviations(verdict) or 0) >= FAR]
+    if not rare:
+        return []
+    named = [
+        f"{verdict.check.id} {verdict.unit.format(verdict.value or 0.0)}, reference models {reference(verdict)} "
+        f"({_deviations(verdict):.1f} standard deviations, p {related(p)})"
+        for p, verdict in rare[:_NAMED]
+    ]
+    more = f"; and {len(rare) - _NAMED} more" if len(rare) > _NAMED else ""
+    return [f"worse than reference models among {len(looked_at)} informational checks: {'; '.join(named)}{more}"]
+
+
+def _deviations(verdict: Verdict) -> float | None:
+    """Return how far an informational check is on the bad side of the reference models, in standard deviations.
+
+    None for any other check, and where the values of the reference models are not known.
+    """
+    panel = verdict.check.panel
+    if verdict.status != "informational" or verdict.value is None or panel is None:
+        return None
+    root = verdict.scale == "root"
+    mean, std = (panel.root_mean, panel.root_std) if root else (panel.mean, panel.std)
+    if mean is None or not std or ROLES[verdict.check.role].precondition:
+        return None
+    away = (float(on_scale(verdict.value, verdict.scale)) - mean) / std
+    return away if verdict.check.direction == "at_most" else -away if math.isfinite(away) else None

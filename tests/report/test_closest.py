@@ -1,0 +1,108 @@
+"""Signs of a weaker model under a PASS: margins, and informational checks far from reference models."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from outcomes import EMPTY, FAIL, verdict
+from scipy import stats
+
+from benchmarks.detection.judgement import judge
+from benchmarks.detection.mutants import HEALTHY, MUTANTS
+from benchmarks.detection.paths import CHECKS, RESULTS
+from benchmarks.detection.results import read_result
+from harness.checks import Check, Threshold, read_checks
+from harness.measures import METRICS, Measurement
+from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
+from harness.report.closest import closest_lines, probability
+from harness.report.html import scorecard
+from harness.report.text import markdown, summary_lines
+
+NEAR = verdict("pass", "near", value=0.851, threshold=0.85, std=0.01)
+SAFE = verdict("pass", "safe", family="rotation", value=0.90, threshold=0.85, std=0.01)
+
+
+def informational(value, *, std=0.008, models=4, name="shown"):
+    panel = Threshold(0.5, mean=0.624, std=std, reference_models=models)
+    check = Check(name, "confidence", "", direction="at_most", informational="too wide", panel=panel)
+    return check.judge(Measurement(METRICS["calibration_error"], value, 300, (value, value)))
+
+
+def lines_of(*verdicts):
+    return closest_lines(replace(EMPTY, verdicts=verdicts))
+
+
+def test_a_run_that_passes_names_its_smallest_margins_everywhere():
+    outcome = replace(EMPTY, verdicts=(SAFE, replace(NEAR, check=replace(NEAR.check, id="nearer"), value=0.8502), NEAR))
+    expected = "closest to failing: nearer 0.0, safe 5.0 standard deviations inside the threshold"
+    assert closest_lines(outcome) == [expected], "one of each family"
+    assert f"  {expected}" in summary_lines(outcome, Path("reports"))
+    assert f"- {expected}" in markdown(outcome).splitlines()
+    assert expected in scorecard(outcome)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"verdicts": (NEAR, FAIL)}, {"omissions": ("half",)}, {"errors": ("x",)}],
+    ids=["fail", "partial", "error"],
+)
+def test_a_run_that_does_not_pass_has_no_such_line(changed):
+    assert closest_lines(replace(EMPTY, **{"verdicts": (NEAR,), **changed})) == []
+
+
+def test_margins_in_other_units_are_left_out():
+    assert lines_of(verdict("pass", "by-hand", value=0.9)) == []
+
+
+def test_an_informational_check_far_from_reference_models_is_a_sign():
+    """Its probability counts how many of them were looked at."""
+    far = informational(0.70)
+    p = stats.t.sf(9.5 / 1.25**0.5, 3)
+    assert probability(far) == pytest.approx(p)
+    _, sign = lines_of(SAFE, far)
+    assert sign == (
+        "worse than reference models among 1 informational checks: shown 70.0%, reference models 62.4% ± 0.8 "
+        f"(9.5 standard deviations, p = {p:.2g})"
+    )
+    ordinary = [informational(0.624, name=f"other-{at}") for at in range(60)]
+    assert len(lines_of(SAFE, far, *ordinary[:20])) == 2
+    assert len(lines_of(SAFE, far, *ordinary)) == 1, "one of sixty is that far by chance"
+
+
+@pytest.mark.parametrize(
+    "ordinary",
+    [informational(0.55), informational(0.64, models=40), informational(0.70, models=1), informational(0.70, std=0)],
+    ids=["better", "two deviations", "one model", "no spread"],
+)
+def test_what_reference_models_do_too_is_no_sign(ordinary):
+    assert len(lines_of(SAFE, ordinary)) == 1
+
+
+def test_many_signs_are_one_line():
+    signs = [informational(0.9, name=f"sign-{at}") for at in range(5)]
+    found = lines_of(SAFE, *signs)
+    assert len(found) == 2
+    assert found[1].endswith("; and 3 more")
+
+
+def test_rare_counts_are_compared_on_the_scale_of_roots():
+    panel = Threshold(90, mean=35, std=8, reference_models=20, root_mean=11.9, root_std=1.35)
+    check = Check("known", "consensus", "", informational="too wide", panel=panel)
+    counted = check.judge(Measurement(CONSENSUS_SET_ERRORS, 67, 2_500, (60, 70)))
+    assert probability(counted) == pytest.approx(stats.t.sf((2 * 67.375**0.5 - 11.9) / 1.35 / 1.05**0.5, 19))
+
+
+def test_healthy_networks_see_no_sign_and_some_mutants_that_pass_do():
+    """At most 5% of the stored networks of other seeds that pass may see more than their margins."""
+    checks, signs = read_checks(CHECKS), {}
+    for mutant in MUTANTS:
+        result = read_result(mutant.id, RESULTS)
+        if result and result.clean_accuracy is not None:
+            judged = judge(result, checks)
+            if not judged.detected:
+                signs[mutant.id] = mutant.kind, len(closest_lines(replace(EMPTY, verdicts=judged.verdicts)))
+    healthy = [lines for kind, lines in signs.values() if kind == HEALTHY]
+    assert len(healthy) >= 50
+    assert sum(lines > 1 for lines in healthy) <= 0.05 * len(healthy)
+    assert all(lines <= 3 for lines in healthy)
+    assert signs["learning-rate-1-seed-201"][1] == 2
