@@ -1,39 +1,38 @@
-"""The workflow for GitHub that gates a repository's checkpoints."""
+"""The workflow for GitHub that gates the checkpoints of a pull request."""
 
 from __future__ import annotations
 
 import json
 import re
-import shlex
 import sys
-import tomllib
-from importlib.metadata import packages_distributions, version
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
+
+from harness.calibration.ci_install import install_commands
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from harness.run.model_settings import ModelSettings
+
 WORKFLOW = ".github/workflows/model-gate.yml"
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".onnx")
+"""The suffixes of checkpoints, whatever the one at hand has."""
 
 _TEXT = """\
-# Gates a checkpoint on each pull request that touches it, or one that is named by hand: "Run workflow" asks for its
-# path. The test images must be in the repository, or be fetched in a step before the gate. Checks that fail stand as
-# annotations beside the pull request, their table on the job's page, and the reports with pictures are an artifact.
-# Exit status 1 means that the model is worse, 4 that the run could not judge. Where your package index does not have
-# the harness, install it from where it is: the path or the address of its wheel.
+# Gates each checkpoint that a pull request adds or changes, or the one that "Run workflow" asks for. The test images
+# must be in the repository, or a step before the gate fetches them. Failing checks are annotations of the pull
+# request, their table is on the job's page, and the reports with pictures are an artifact. Exit status 1 means that a
+# checkpoint is worse, 4 that a run is inconclusive. If your package index lacks the harness, name the path or the
+# address of its wheel instead.
 name: Model quality gate
 
 on:
-  pull_request:
-    paths:
-@PATHS@
+  pull_request:@PATHS@
   workflow_dispatch:
     inputs:
       candidate:
         description: Path of the checkpoint to gate
-        required: true
-        default: @CANDIDATE@
+        required: true@DEFAULT@
 
 permissions:
   contents: read
@@ -43,10 +42,12 @@ jobs:
     runs-on: ubuntu-latest
     timeout-minutes: 60
     env:
-      CANDIDATE: ${{ inputs.candidate || @CANDIDATE_QUOTED@ }}
+      BASE: ${{ github.event.pull_request.base.sha }}
+      CANDIDATE: @CANDIDATE@
     steps:
       - uses: actions/checkout@v4
         with:
+          fetch-depth: 0
           lfs: true
       - uses: actions/setup-python@v5
         with:
@@ -55,11 +56,40 @@ jobs:
         run: |
 @INSTALL@
       - name: Gate
-        run: stress-harness gate stress_tests --candidate="$CANDIDATE" -n auto
+        run: |
+          changed="$(mktemp)"
+          if [ -n "$CANDIDATE" ]; then
+            printf '%s\\0' "$CANDIDATE" > "$changed"
+          else
+            since="${BASE:?is the base of a pull request}...HEAD"
+            git diff --name-only --no-renames --diff-filter=d -z "$since" -- @PATTERNS@ > "$changed"
+          fi
+          mapfile -d '' -t checkpoints < "$changed"
+          if [ "${#checkpoints[@]}" -eq 0 ]; then
+            said="No checkpoint (@SUFFIXES@) is added or changed. Nothing was gated."
+            echo "::notice title=Model quality gate::$said"
+            mkdir -p reports && echo "$said" > reports/stress.md
+            exit 0
+          fi
+          printf 'to gate: %q\\n' "${checkpoints[@]}"
+          status=0
+          number=0
+          for checkpoint in "${checkpoints[@]}"; do
+            number=$((number + 1))
+            reports=reports
+            if [ "${#checkpoints[@]}" -gt 1 ]; then reports="reports/$number-${checkpoint//[^A-Za-z0-9._-]/-}"; fi
+            code=0
+            stress-harness gate stress_tests --candidate="$checkpoint" --stress-reports="$reports" -n auto || code=$?
+            printf 'exit status %s of %q, reports in %s\\n' "$code" "$checkpoint" "$reports"
+            if [ "$code" -gt "$status" ]; then status=$code; fi
+          done
+          exit "$status"
       - name: Job summary
         if: always()
         run: |
-          if [ -f reports/stress.md ]; then cat reports/stress.md >> "$GITHUB_STEP_SUMMARY"; fi
+          for report in reports/stress.md reports/*/stress.md; do
+            if [ -f "$report" ]; then cat "$report" >> "$GITHUB_STEP_SUMMARY"; fi
+          done
       - name: Upload the reports
         if: always()
         uses: actions/upload-artifact@v4
@@ -70,43 +100,24 @@ jobs:
 """
 
 
-def workflow(folder: Path, *, candidate: str, network: str | None) -> str:
-    """Return a workflow for the repository in this folder; `candidate` is the path of its checkpoints there.
+def workflow(folder: Path, model: ModelSettings, *, candidate: str | None = None, predictor: bool = False) -> str:
+    """Return a workflow for the repository in this folder, for this version of Python and of the harness.
 
-    It runs this version of Python and of the harness, and installs what the repository says that it needs, or the
-    package that `network`, `package.module:callable`, is of.
+    `candidate` is the path of a checkpoint there, which "Run workflow" proposes. A `predictor` has no file that could
+    change, and is gated on each pull request.
     """
-    pattern = PurePosixPath(candidate).with_name(f"*{PurePosixPath(candidate).suffix}").as_posix()
-    paths = (pattern, "models/incumbent.toml", "stress_tests/**")
+    named = json.dumps(candidate, ensure_ascii=False)
+    quoted = "'" + (candidate or "").replace("'", "''") + "'"  # In an expression a quote is doubled.
+    own = re.search(r"\.[A-Za-z0-9]+$", candidate or "")
+    suffixes = SUFFIXES if predictor or own is None else tuple(dict.fromkeys((own[0], *SUFFIXES)))
+    paths = (*(f"**{suffix}" for suffix in suffixes), "models/incumbent.toml", "stress_tests/**")
     lines = {
-        "PATHS": [f"      - {json.dumps(path, ensure_ascii=False)}" for path in paths],
-        "INSTALL": [f"          {command}" for command in _install(folder, candidate, network)],
-        "CANDIDATE": [json.dumps(candidate, ensure_ascii=False)],
-        # In an expression a quote is doubled; the YAML around it is plain.
-        "CANDIDATE_QUOTED": ["'" + candidate.replace("'", "''") + "'"],
-        "PYTHON": [f"{sys.version_info.major}.{sys.version_info.minor}"],
+        "PATHS": "" if predictor else "\n    paths:" + "".join(f"\n      - {json.dumps(path)}" for path in paths),
+        "DEFAULT": f"\n        default: {named}" if candidate else "",
+        "CANDIDATE": f"${{{{ inputs.candidate{f' || {quoted}' if predictor else ''} }}}}",
+        "PATTERNS": " ".join(f"'*{suffix}'" for suffix in suffixes),
+        "SUFFIXES": ", ".join(suffixes),
+        "INSTALL": "\n".join(f"          {line}" for line in install_commands(folder, model, candidate or "")),
+        "PYTHON": f"{sys.version_info.major}.{sys.version_info.minor}",
     }
-    return re.sub(r"@(\w+)@", lambda found: "\n".join(lines[found[1]]), _TEXT)
-
-
-def _install(folder: Path, candidate: str, network: str | None) -> list[str]:
-    extra = "[onnx]" if candidate.endswith(".onnx") else ""
-    commands = [_pip(f"stress-harness{extra}", version("stress-harness"))]
-    if (folder / "requirements.txt").is_file():
-        commands.append("pip install -r requirements.txt")
-    if _is_package(folder):
-        commands.append("pip install .")
-    module = (network or "").partition(":")[0].partition(".")[0]
-    found = packages_distributions().get(module, []) if module and len(commands) == 1 else []
-    return [*commands, *(_pip(name, version(name)) for name in found[:1])]
-
-
-def _is_package(folder: Path) -> bool:
-    path = folder / "pyproject.toml"
-    return path.is_file() and "project" in tomllib.loads(path.read_text("utf-8"))
-
-
-def _pip(requirement: str, number: str) -> str:
-    """Return the command that installs a package by its version, without what a build adds to it, such as `+cpu`."""
-    released = number.partition("+")[0]
-    return f"pip install {shlex.quote(f'{requirement}=={released}')}"
+    return re.sub(r"@([A-Z]+)@", lambda found: lines[found[1]], _TEXT)

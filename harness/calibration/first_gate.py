@@ -32,11 +32,11 @@ from harness.networks.options import NETWORK_SETTINGS
 from harness.run.budget import seconds_in
 from harness.run.model_settings import ModelSettings
 from harness.run.pytest_configuration import configuration, options_in, with_options
-from harness.run.request import request_of
+from harness.run.request import request_of, value_in
 from harness.run.settings import option_of_pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from harness.checks import ChecksFile
     from harness.checks.starter_check import StarterCheck
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from harness.run.budget import Plan
 
 TESTS, CHECKS = "stress_tests", "checks.toml"
-CANDIDATE = "models/candidate.safetensors"
-"""The candidate of a repository without a checkpoint yet."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +124,9 @@ def _planned(request: InitRequest) -> tuple[dict[Path, bytes], Initialized]:
         texts[Path(TESTS, CHECKS)] = _with_rows(checks, rows, images) if checks else starter(images, rows)
         texts[Path(TESTS, RECORD)] = record_of(tests, known if checks else {})
     if request.workflow:
-        texts[Path(WORKFLOW)] = workflow(
-            Path(), candidate=_candidate(request.checkpoint), network=request.model.network.spec
-        )
+        predictor = isinstance(request.checkpoint, str)
+        candidate = _candidate(request.checkpoint)
+        texts[Path(WORKFLOW)] = workflow(Path(), request.model, candidate=candidate, predictor=predictor)
     files = {path: text.encode() for path, text in texts.items()} | _no_incumbent(request)
     there = [path for path in files if path.exists() and path.read_bytes() == files[path]]
     ours = {Path(TESTS, CHECKS), Path(TESTS, RECORD)} if checks else set()
@@ -161,37 +159,41 @@ def _configuration(wanted: Sequence[tuple[str, ...]]) -> dict[Path, bytes]:
     path = found or Path("pyproject.toml" if Path("pyproject.toml").is_file() else "pytest.ini")
     text = path.read_text("utf-8") if path.exists() else ""
     present = options_in(path.name, text) if found else None
-    there = _gate_options_in(path, present or ())
-    if present is not None and (there == list(wanted) or not wanted):
-        return {}
-    if there:
-        raise InputError(
-            f"{path}: its addopts say {_joined(there)}, and init was given {_joined(wanted)}; nothing was written. "
-            "Give init the same options, or write the new ones there by hand"
-        )
-    own_tests = any(Path().glob("test*/")) or any(Path().glob("test_*.py"))
-    return {path: with_options(path.name, text, wanted, testpaths="" if own_tests else TESTS).encode()}
-
-
-def _gate_options_in(path: Path, addopts: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the options of data and network among those of a pytest configuration, each with its value."""
-    settings = (*DATA_SETTINGS, *NETWORK_SETTINGS)
     try:
-        return options_of(request_of(addopts).values, settings, option_of_pytest)
+        there = _said(present or ())
     except InputError as error:
         raise InputError(f"{path}: its addopts cannot be read ({error})") from None
+    asked = _said([part for option in wanted for part in option])
+    if any(name in there and not set(options) <= set(there[name]) for name, options in asked.items()):
+        raise InputError(
+            f"{path}: its addopts say {_joined(there)}, and init was given {_joined(asked)}; nothing was written. "
+            "Give init the same options, or write the new ones there by hand"
+        )
+    new = [option for name, options in asked.items() if name not in there for option in options]
+    if present is not None and not new:
+        return {}
+    own_tests = any(Path().glob("test*/")) or any(Path().glob("test_*.py"))
+    return {path: with_options(path.name, text, new, testpaths="" if own_tests else TESTS).encode()}
 
 
-def _joined(options: Sequence[tuple[str, ...]]) -> str:
-    return " ".join(map(shlex.join, options)) or "none of these options"
+def _said(line: Sequence[str]) -> dict[str, list[tuple[str, ...]]]:
+    """Return what options of pytest say of data and network, by setting, also where it is as by default."""
+    values = request_of(line).values
+    settings = [replace(setting, default=None) for setting in (*DATA_SETTINGS, *NETWORK_SETTINGS)]
+    named = [setting for setting in settings if value_in(line, setting.name)]
+    return {setting.name: options_of(values, [setting], option_of_pytest) for setting in named}
 
 
-def _candidate(path: Path | str | None) -> str:
-    """Return the path of a checkpoint as the repository has it, where it lies inside."""
-    if isinstance(path, str):
+def _joined(said: Mapping[str, Sequence[tuple[str, ...]]]) -> str:
+    return " ".join(shlex.join(option) for options in said.values() for option in options)
+
+
+def _candidate(path: Path | str | None) -> str | None:
+    """Return the path of a checkpoint as the repository has it, or the SPEC of a predictor; None for one elsewhere."""
+    if not isinstance(path, Path):
         return path
-    inside = path is not None and path.resolve().is_relative_to(Path.cwd())
-    return path.resolve().relative_to(Path.cwd()).as_posix() if path and inside else CANDIDATE
+    inside = path.resolve().is_relative_to(Path.cwd())
+    return path.resolve().relative_to(Path.cwd()).as_posix() if inside else None
 
 
 def _checks_there(path: Path, images: LabelledImages) -> ChecksFile | None:

@@ -30,7 +30,8 @@ from harness.cli.options import FILE, MODEL, NEGATIVE, OK, Command, checks_optio
     "--original",
     type=MODEL,
     metavar="MODEL",
-    help="The model that it was made from, by an export or quantization; both have to be equal by the checks file.",
+    help="The model that it was made from, by an export or quantization; both have to be equal by the checks file "
+    "(default: none).",
 )
 @click.option(
     "--incumbent",

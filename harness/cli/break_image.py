@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.base.errors import printable
-from harness.cli.options import FILE, MODEL, NEGATIVE, OK, REPORTS, Command, json_option, setting_options, values
-from harness.run.model_settings import MODEL_SETTINGS, ModelSettings
+from harness.cli.options import FILE, MODEL, NEGATIVE, OK, REPORTS, Command, json_option, project_with, setting_options
+from harness.run.model_settings import MODEL_SETTINGS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,7 @@ def break_command(checkpoint: Path | str, image: int | None, output: Path | None
     from harness.run.breaking import BreakRequest, break_image, survival
     from harness.run.inputs import inputs_of_command
 
-    request = BreakRequest(checkpoint, image, ModelSettings.of(values()))
+    request = BreakRequest(checkpoint, image, project_with(as_json=as_json).model)
     path = output or REPORTS / ("survival.png" if image is None else f"break-{image}.png")
     picture = Output(path, PICTURE, inputs_of_command([checkpoint], request.model), within=REPORTS)
     picture.expect_own()

@@ -14,7 +14,7 @@ from harness.cli.options import (
     Command,
     checks_option,
     passed_on,
-    project_request,
+    project_with,
     setting_options,
     values,
 )
@@ -132,9 +132,14 @@ def calibrate_command(
     )
     from harness.calibration.summary import calibration_lines, plan_lines, power_lines
     from harness.calibration.thresholds import PROVISIONAL
+    from harness.run.request import request_of
 
     if any(option.partition("=")[0] == "--stress-budget" for option in passed_on()):
         raise InputError("--stress-budget applies to gate runs; use calibrate --budget, before --")
+    if power:  # Nothing is measured, and no data are needed.
+        network = request_of(passed_on(), tests=checks_path.parent).network_options
+    else:
+        network = project_with(checks_path).model.network
     request = CalibrationRequest(
         checks_path,
         checkpoints,
@@ -146,7 +151,7 @@ def calibrate_command(
         check_ids,
         budget,
         convert,
-        project_request(checks_path).network_options,
+        network,
         ModelSettings.of(values()).backend,
         passed_on(),
     )

@@ -17,14 +17,14 @@ from harness.cli.options import (
     REPORTS,
     Command,
     checks_option,
+    given_options,
     json_option,
     passed_on,
-    project_request,
+    project_with,
     refuse_own,
     setting_options,
-    values,
 )
-from harness.run.model_settings import MODEL_SETTINGS, ModelSettings
+from harness.run.model_settings import MODEL_SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,19 +66,21 @@ def compare_command(
         return _compare_many(checkpoints, checks_path, output, as_json=as_json)
     if passed_on():
         raise InputError("what follows -- is for the gate, which ranks three checkpoints or more; two are not gated")
-    return _compare_two(checkpoints, output, failures, as_json=as_json)
+    return _compare_two(checkpoints, checks_path, output, failures, as_json=as_json)
 
 
 def _reproduce(paths: Sequence[Path | str], *more: str) -> str:
     """Return the command that makes the same comparison again."""
-    from harness.base.settings import option_of_command, options_of
+    from harness.base.settings import option_of_command
 
-    own = [part for each in options_of(values(), MODEL_SETTINGS, option_of_command) for part in each]
+    own = [part for each in given_options(option_of_command) for part in each]
     for_gate = ["--", *passed_on()] if passed_on() else []
     return shlex.join(["stress-harness", "compare", *map(str, paths), *more, *own, *for_gate])
 
 
-def _compare_two(checkpoints: tuple[Path | str, ...], output: Path, failures: Path | None, *, as_json: bool) -> int:
+def _compare_two(
+    checkpoints: tuple[Path | str, ...], checks_path: Path, output: Path, failures: Path | None, *, as_json: bool
+) -> int:
     """Compare two checkpoints by their predictions."""
     from harness.base.outputs import PAGE, Output, table_kind
     from harness.report.comparison import comparison_lines
@@ -88,7 +90,9 @@ def _compare_two(checkpoints: tuple[Path | str, ...], output: Path, failures: Pa
     from harness.run.inputs import inputs_of_command
 
     candidate, *others = checkpoints
-    request = ComparisonRequest(candidate, next(iter(others), None), ModelSettings.of(values()))
+    project = project_with(checks_path, as_json=as_json)
+    other = next(iter(others), project.incumbent)
+    request = ComparisonRequest(candidate, other, project.model)
     inputs = inputs_of_command(request.paths, request.model)
     page = Output(output, PAGE, inputs, within=REPORTS)
     changes = table_kind("a table of changes", "kind,change,image")
@@ -115,7 +119,6 @@ def _compare_two(checkpoints: tuple[Path | str, ...], output: Path, failures: Pa
 def _compare_many(paths: tuple[Path | str, ...], checks_path: Path, output: Path, *, as_json: bool) -> int:
     """Rank the checkpoints by the gate, print the ranking, and write its page."""
     from harness.base.outputs import PAGE, Output
-    from harness.base.settings import options_of
     from harness.report.ranking import ranking_lines, ranking_page, ranking_rows
     from harness.run.inputs import inputs_of_command
     from harness.run.ranking import RankingRequest, rank
@@ -123,16 +126,11 @@ def _compare_many(paths: tuple[Path | str, ...], checks_path: Path, output: Path
     from harness.run.settings import option_of_pytest
 
     refuse_own("--candidate", "--checks", "--stress-reports")
-    passed = (
-        tuple(part for option in options_of(values(), MODEL_SETTINGS, option_of_pytest) for part in option)
-        + passed_on()
-    )
-    # What the project's configuration says of the network, and what is said here.
-    network = project_request(checks_path, passed).network_options
-    settings = ModelSettings.of(values())
-    page = Output(output, PAGE, inputs_of_command(paths, settings, checks=checks_path), within=REPORTS)
+    passed = [part for option in given_options(option_of_pytest) for part in option] + [*passed_on()]
+    model = project_with(checks_path, as_json=as_json).model
+    page = Output(output, PAGE, inputs_of_command(paths, model, checks=checks_path), within=REPORTS)
     page.expect_own()
-    candidates = rank(RankingRequest(paths, checks_path, network, tuple(joined(passed))))
+    candidates = rank(RankingRequest(paths, checks_path, model.network, tuple(joined(passed))))
     facts = {
         **{one.name: f"{one.path} ({one.sha256[:12]})" for one in candidates},
         "checks": str(checks_path),

@@ -10,8 +10,19 @@ from typing import Any
 import click
 
 from harness.base.errors import printable
-from harness.cli.options import FILE, MODEL, NEGATIVE, OK, REPORTS, Command, json_option, setting_options, values
-from harness.run.model_settings import MODEL_SETTINGS, ModelSettings
+from harness.cli.options import (
+    FILE,
+    MODEL,
+    NEGATIVE,
+    OK,
+    REPORTS,
+    Command,
+    given_options,
+    json_option,
+    project_with,
+    setting_options,
+)
+from harness.run.model_settings import MODEL_SETTINGS
 from harness.run.status import NOT_JUDGED
 
 
@@ -59,16 +70,16 @@ class _Share(click.ParamType["float"]):
 def equal_command(artifact: Path | str, original: Path | str, tolerance: float, output: Path, *, as_json: bool) -> int:
     """Compare an artifact with its original."""
     from harness.base.outputs import PAGE, Output
-    from harness.base.settings import option_of_command, options_of
+    from harness.base.settings import option_of_command
     from harness.report.equality import equality_json, equality_lines, equality_page
     from harness.run.equality import EqualityRequest, equal
     from harness.run.inputs import inputs_of_command
 
-    request = EqualityRequest(artifact, original, tolerance, ModelSettings.of(values()))
+    request = EqualityRequest(artifact, original, tolerance, project_with(as_json=as_json).model)
     page = Output(output, PAGE, inputs_of_command((artifact, original), request.model), within=REPORTS)
     page.expect_own()
     done = equal(request)
-    own = [part for each in options_of(values(), MODEL_SETTINGS, option_of_command) for part in each]
+    own = [part for each in given_options(option_of_command) for part in each]
     line = ["equal", str(artifact), "--original", str(original), "--tolerance", f"{tolerance:g}", *own]
     facts = {**done.facts, "reproduce": shlex.join(["stress-harness", *line])}
     page.write(equality_page(done, facts).encode())

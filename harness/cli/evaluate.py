@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from harness.base.errors import printable
-from harness.cli.options import FILE, MODEL, OK, REPORTS, Command, json_option, setting_options, values
-from harness.run.model_settings import MODEL_SETTINGS, ModelSettings
+from harness.cli.options import FILE, MODEL, OK, REPORTS, Command, json_option, project_with, setting_options
+from harness.run.model_settings import MODEL_SETTINGS
 
 
 @click.command(
@@ -89,7 +89,7 @@ def evaluate_command(
     from harness.run.evaluation import EvaluationRequest, evaluate
     from harness.run.inputs import inputs_of_command
 
-    settings = ModelSettings.of(values())
+    settings = project_with(as_json=as_json).model
     inputs = inputs_of_command([checkpoint, predictions_path], settings)
     outputs = {name: Output(output / name, kind, inputs, within=REPORTS) for name, kind in FILES.items()}
     if failures or label_errors:

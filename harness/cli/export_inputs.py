@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.options import FILE, OK, Command, checks_option, passed_on
+from harness.cli.options import FILE, OK, Command, checks_option, passed_on, project_with
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,6 +61,7 @@ def export_inputs_command(
     from harness.run.export.start import export_inputs
 
     named = tuple(filter(None, (name.strip() for name in families.split(","))))
+    project_with(checks_path)
     order = ExportOrder(str(folder.absolute()), form, named, speed, overview)
     export_inputs(order, checks_path, budget=budget, options=passed_on(), say=print)
     print(f"written: {folder}\nnext: put your model into {folder / 'answer.py'}, run it, and gate the answers:")

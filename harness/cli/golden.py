@@ -11,9 +11,8 @@ from harness.cli.options import (
     OK,
     Command,
     checks_option,
-    project_request,
+    project_with,
     setting_options,
-    values,
 )
 from harness.run.model_settings import device_setting
 
@@ -56,9 +55,8 @@ def _add(images: tuple[str, ...], reason: str, class_name: str | None, checks_pa
     from harness.calibration.panel import reference_models_of
     from harness.run.golden import GoldenRequest, add_golden_images
 
-    project = project_request(checks_path)
-    data, network = project.data_options, project.network_options
-    request = GoldenRequest(checks_path, images, reason, class_name, data, network, values()["device"])
+    model = project_with(checks_path).model
+    request = GoldenRequest(checks_path, images, reason, class_name, model.data, model.network, model.device)
     done = add_golden_images(request, reference_models=reference_models_of)
     for image in done.added:
         print(printable(f"{image.id}: {image.source}, {image.class_name}; {done.agreement(image)}"))
@@ -84,6 +82,7 @@ def _list(checks_path: Path, *, declare: bool) -> int:
     from harness.report.text import aligned
     from harness.run.golden import declare_golden_images, expect_fitting, expect_pictures, listed_golden_images
 
+    project = project_with(checks_path) if declare else None
     if declare:
         done = declare_golden_images(checks_path)
         print(printable(f"declared: {done.count} golden images in {', '.join(map(str, done.written))}"))
@@ -100,9 +99,8 @@ def _list(checks_path: Path, *, declare: bool) -> int:
     titles = ["id", "class", "reference models", "added", "from", "reason"]
     print("\n".join(map(printable, aligned([titles, *rows], text=tuple(range(len(titles)))))))
     expect_pictures(checks_path)
-    if declare:
-        project = project_request(checks_path)
-        expect_fitting(checks_path, project.data_options, project.network_options)
+    if project:
+        expect_fitting(checks_path, project.model.data, project.model.network)
     return OK
 
 

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.base.errors import InputError
+from harness.base.errors import InputError, printable
 from harness.cli.options import (
     FILE,
     MODEL,
     NEGATIVE,
     OK,
     Command,
+    given_options,
+    project_with,
     setting_options,
-    values,
 )
-from harness.run.model_settings import DATA_AND_NETWORK, ModelSettings, device_setting
+from harness.run.model_settings import DATA_AND_NETWORK, device_setting
 
 if TYPE_CHECKING:
     from harness.calibration.first_gate import Initialized, InitRequest
@@ -89,8 +90,8 @@ def init_command(
     write: bool,
 ) -> int:
     """Make a gate."""
-    from harness.base.settings import options_of
     from harness.calibration.first_gate import InitRequest, initialize
+    from harness.run.pytest_configuration import configuration
     from harness.run.settings import option_of_pytest
 
     if not folder.is_dir():
@@ -99,14 +100,16 @@ def init_command(
         raise InputError("--write: only with --update, which says what it would write")
     if update:
         return _update(folder, write=write)
+    with contextlib.chdir(folder):
+        project = project_with(configured=configuration(Path()) is not None)
     request = InitRequest(
         families,
         min_accuracy,
         checkpoint,
         budget,
         ci is not None,
-        ModelSettings.of(values()),
-        tuple(options_of(values(), DATA_AND_NETWORK, option_of_pytest)),
+        project.model,
+        tuple(given_options(option_of_pytest, DATA_AND_NETWORK)),
     )
     print("\n".join(_told(initialize(request, folder), request, folder)))
     return OK
@@ -131,14 +134,14 @@ def _update(folder: Path, *, write: bool) -> int:
 
 def _told(plan: Initialized, request: InitRequest, here: Path) -> list[str]:
     """Say what was written, what a run takes, and what to do next."""
-    from harness.calibration.first_gate import CANDIDATE, CHECKS, TESTS
+    from harness.calibration.first_gate import CHECKS, TESTS
 
     families = ", ".join(dict.fromkeys(row.family for row in plan.rows))
     whom = f"for {len(plan.images)} images of {len(plan.images.classes)} classes"
     said = f"{len(plan.rows)} rows of {families}, {whom}"
     if not plan.rows:
         said = f"as they were, {whom}; --families adds some of {', '.join(plan.lacking)}"
-    candidate = request.checkpoint or CANDIDATE
+    candidate = f"{shlex.quote(str(request.checkpoint))}" if request.checkpoint else "FILE    # a checkpoint of yours"
     thresholds = [row.id for row in plan.rows if any(entry.startswith("hand") for entry in row.more)]
     return [
         f"checks: {said}",
@@ -146,10 +149,11 @@ def _told(plan: Initialized, request: InitRequest, here: Path) -> list[str]:
         *(f"as it was: {here / path}" for path in plan.unchanged),
         f"with a threshold by hand: {', '.join(thresholds) or 'none'}; all others are informational until calibrated",
         *_first_threshold(plan, request),
+        *_group_lines(plan),
         *_fit_lines(plan, here / TESTS / CHECKS),
         "next:",
         *([] if here == Path() else [f"  cd {shlex.quote(str(here))}"]),
-        f"  pytest {TESTS} --candidate {shlex.quote(str(candidate))}",
+        f"  pytest {TESTS} --candidate {candidate}",
         "  stress-harness export-inputs inputs    # for a model elsewhere; its answers are predictions:FILE",
         "  stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more reference models set the thresholds",
     ]
@@ -170,6 +174,18 @@ def _first_threshold(plan: Initialized, request: InitRequest) -> list[str]:
     if wanted < plan.accuracy - 4 * _BELOW:
         return [f"{said}; a threshold as low as {wanted:g} may not notice a damaged model, and a run then ends with 4"]
     return [said]
+
+
+def _group_lines(plan: Initialized) -> list[str]:
+    """Say which groups the data have, where no check is of them."""
+    from harness.checks.slices import SLICE
+    from harness.data.groups import groups_in_words
+
+    lacking = SLICE in plan.lacking if plan.lacking else bool(plan.rows)
+    if not plan.images.groups or not lacking or any(row.family == SLICE for row in plan.rows):
+        return []
+    said = printable(groups_in_words(plan.images.groups))
+    return [f"groups: {said}; each gets a check by", "  stress-harness init --families slice"]
 
 
 def _fit_lines(plan: Initialized, checks: Path) -> list[str]:

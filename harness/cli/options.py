@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from harness.base.errors import InputError
-from harness.base.settings import Setting, option_of_command
+from harness.base.errors import InputError, printable
+from harness.base.settings import Setting, option_of_command, options_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
-    from harness.run.request import RunRequest
+    from harness.run.project import Project
 
 F = TypeVar("F", bound="Callable[..., Any] | click.Command")
 OK, NEGATIVE, REFUSED = 0, 1, 2
@@ -37,7 +39,9 @@ class _Model(click.ParamType["Path | str"]):
 MODEL = _Model()
 REPORTS = Path("reports")
 """The folder of outputs that no option names; no link in it is followed."""
-_VALUES, _PASSED_ON = "harness.values", "harness.passed_on"
+CHECKS = Path("stress_tests/checks.toml")
+"""The checks file of a repository that names no other."""
+_VALUES, _GIVEN, _PASSED_ON = "harness.values", "harness.given", "harness.passed_on"
 
 
 class Command(click.Command):
@@ -119,15 +123,25 @@ def setting_options(*settings: Setting) -> Callable[[F], F]:
     return add
 
 
-def _keep(setting: Setting, context: click.Context, _: click.Parameter, value: Any) -> None:
+def _keep(setting: Setting, context: click.Context, parameter: click.Parameter, value: Any) -> None:
     if value is not None and setting.choices:
         value = setting.type(value)
     context.meta.setdefault(_VALUES, {})[setting.name] = value
+    if context.get_parameter_source(str(parameter.name)) is not click.core.ParameterSource.DEFAULT:
+        context.meta.setdefault(_GIVEN, {})[setting] = value
 
 
 def values() -> dict[str, Any]:
     """Return the values of the command's settings by name."""
     return dict(click.get_current_context().meta.get(_VALUES, {}))
+
+
+def given_options(option_of: Callable[[str], str], settings: Container[Setting] | None = None) -> list[tuple[str, ...]]:
+    """Return the settings on the command line as options of a surface, each with its value; all, or some `settings`."""
+    values = click.get_current_context().meta.get(_GIVEN, {})
+    given = {setting: value for setting, value in values.items() if settings is None or setting in settings}
+    named = [replace(setting, default=None) for setting in given]  # Also one that is as by default.
+    return options_of({setting.name: value for setting, value in given.items()}, named, option_of)
 
 
 def checks_option(function: F) -> F:
@@ -136,7 +150,7 @@ def checks_option(function: F) -> F:
         "--checks",
         "checks_path",
         type=FILE,
-        default=Path("stress_tests/checks.toml"),
+        default=CHECKS,
         metavar="FILE",
         help="The checks file; the stress tests are those of its folder (default: stress_tests/checks.toml).",
     )(function)
@@ -160,8 +174,15 @@ def refuse_own(*own: str) -> None:
             )
 
 
-def project_request(checks_path: Path, more: Sequence[str] | None = None) -> RunRequest:
-    """Return the request of the project's pytest configuration and `more` options, by default those after --."""
-    from harness.run.request import request_of
+def project_with(checks_path: Path = CHECKS, *, as_json: bool = False, configured: bool = True) -> Project:
+    """Return the gate of the repository with the options given here, and say in a line which data it has.
 
-    return request_of(passed_on() if more is None else more, tests=checks_path.parent)
+    The line goes to standard error beside JSON.
+    """
+    from harness.run.project import project_of
+    from harness.run.settings import option_of_pytest
+
+    given = [part for option in given_options(option_of_pytest) for part in option]
+    project = project_of(checks_path, [*given, *passed_on()], configured=configured)
+    print(printable(project.data_line), file=sys.stderr if as_json else sys.stdout, flush=True)
+    return project

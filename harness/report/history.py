@@ -77,7 +77,8 @@ def history_lines(known: History, *, last: int = LAST) -> list[str]:
 def _title(like: tuple[str, str], lines: Sequence[Line]) -> str:
     profile, data = like
     candidates = f"{len(lines)} candidates" if len(lines) != 1 else "1 candidate"
-    return f"{candidates}, {profile} profile, data {data[:8]}"
+    name = next((line.data_name for line in reversed(lines) if line.data_name), "")
+    return f"{candidates}, {profile} profile, data {f'{name} ({data[:8]})' if name else data[:8]}"
 
 
 def _body(lines: Sequence[Line], damaged: Sequence[str]) -> Markup:

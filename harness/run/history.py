@@ -40,10 +40,11 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Line:
     """One run: of which candidate, when (UTC), what it came to, and what it measured.
 
-    `candidate`, `data` and `checks` are hashes, SHA-256, of the checkpoint, the images and the checks file. `failing`
-    are the ids of the checks that failed, of `judged` ones. `clean` is the clean accuracy, `worst_pose` the
-    least accuracy of a check at a pose, `robust_accuracy` that at every pose of the augmentation range. `margins` has
-    by family the least distance of a check from its threshold, negative beyond it, see `harness.run.outcome.margin`.
+    `candidate`, `data` and `checks` are hashes, SHA-256, of the checkpoint, the images and the checks file. `data_name`
+    is empty in lines of older versions. `failing` are the ids of the checks that failed, of `judged` ones. `clean` is
+    the clean accuracy, `worst_pose` the least accuracy of a check at a pose, `robust_accuracy` that at every pose of
+    the augmentation range. `margins` has by family the least distance from a threshold, negative beyond it,
+    see `harness.run.outcome.margin`.
     """
 
     candidate: str
@@ -60,6 +61,7 @@ class Line:
     worst_pose: Share | None = None
     robust_accuracy: Share | None = None
     margins: dict[str, float] = field(default_factory=dict)
+    data_name: str = ""
 
     @property
     def series(self) -> tuple[str, str]:

@@ -259,6 +259,7 @@ def line_of(outcome: Outcome, *, at: datetime | None = None) -> Line:
         worst_pose=min((value for value in moved if value is not None), default=None),
         robust_accuracy=robust[0] if robust else None,
         margins=margins,
+        data_name=str(outcome.data["name"]),
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from harness.base.errors import InputError, NotApplicableError, foreign_code
+from harness.base.errors import InputError, NotApplicableError, foreign_code, printable
 from harness.inference.planning import Ledger, PlannedClassifier
 from harness.inference.predictors.network import PredictorNetwork
 from harness.measures.panel.predictions import PanelPredictions
@@ -135,7 +135,10 @@ def plan_of(
 def rows_in_brief(session: StressSession) -> str:
     """Say how much the rows ask for at least."""
     rows, images = len(session.checks.checks), len(session.images)
-    return f"{rows} rows on {images:,} images: {rows_passes(session):,} image-poses, without searches and maps"
+    name = printable(session.images.name)
+    return (
+        f"{rows} checks on {images:,} images of {name}: {rows_passes(session):,} image-poses, without searches and maps"
+    )
 
 
 def time_in_brief(session: StressSession) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
 import shlex
 import tomllib
@@ -25,16 +26,37 @@ _READ = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.
 """The files that may hold pytest's configuration, in the order in which pytest looks; it takes the first that does."""
 
 
+ADDED = "PYTEST_ADDOPTS"
+"""The variable of the environment with options that pytest puts behind those of the configuration."""
+
+
 def added_options(tests: Path) -> tuple[str, ...]:
-    """Return `addopts` of the configuration that pytest reads for tests in this folder, empty without one.
+    """Return the options that pytest adds for tests in this folder: `addopts`, then those of the environment.
 
     Raises `InputError` for a file that cannot be read, as pytest would.
+    """
+    found = configuration_of(tests)
+    return (*(found[1] if found else ()), *environment_options())
+
+
+def environment_options() -> tuple[str, ...]:
+    """Return the options in the environment; raises `InputError` for quotes that do not end."""
+    try:
+        return tuple(shlex.split(os.environ.get(ADDED, "")))
+    except ValueError as error:
+        raise InputError(f"{ADDED}: cannot be read ({error})") from None
+
+
+def configuration_of(tests: Path) -> tuple[Path, tuple[str, ...]] | None:
+    """Return the file that pytest reads for tests in this folder, with its `addopts`; None without one.
+
+    Raises `InputError` for a file that cannot be read.
     """
     tests = tests.resolve()
     for folder in (tests, *tests.parents):
         if (path := configuration(folder)) is not None:
-            return options_in(path.name, _text(path)) or ()
-    return ()
+            return path, options_in(path.name, _text(path)) or ()
+    return None
 
 
 def configuration(folder: Path) -> Path | None:

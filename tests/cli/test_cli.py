@@ -36,6 +36,8 @@ COMMANDS = [
     *("train", "export-inputs", "convert", "cache", "fetch-data"),
 ]
 
+SHIPPED = ("--data", "fashion-mnist")
+
 
 def some_images(count: int = 120) -> LabelledImages:
     rng = np.random.default_rng(0)
@@ -173,7 +175,7 @@ def test_python_m_harness_passes_the_status_on(tmp_path):
     assert done.returncode == 2
     assert "REFUSED[NOT_REGULAR]" in done.stderr
     assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+    assert done.stdout == "data: fashion-mnist (from stress_tests/checks.toml)\n"
 
 
 # Refusals.
@@ -192,7 +194,7 @@ def test_a_refused_checkpoint_ends_with_2_and_says_why(tmp_path, capsys, command
     captured = capsys.readouterr()
     assert captured.err.startswith(f"error: REFUSED[{code}] {source}: ")
     assert "Nothing was executed." in captured.err
-    assert captured.out == ""
+    assert captured.out.count("\n") == (command == "evaluate"), "the data alone"
     assert not destination.exists()
 
 
@@ -292,9 +294,10 @@ def test_evaluate_prints_what_the_measures_say(tmp_path, capsys, monkeypatch):
     images = some_images()
     monkeypatch.setattr("harness.data.options.load_images", lambda spec, **_: images)
     network = notebook_file(tmp_path / "untrained.pth")
-    assert main(["evaluate", str(tmp_path / "untrained.pth")]) == 0
+    assert main(["evaluate", str(tmp_path / "untrained.pth"), *SHIPPED]) == 0
     expected = accuracy(Classifier(network).predict(images)).value
-    assert f"clean accuracy: {expected:.4g}\nconfident errors: 0\n" == capsys.readouterr().out
+    said = f"data: fashion-mnist (from the command line)\nclean accuracy: {expected:.4g}\nconfident errors: 0\n"
+    assert said == capsys.readouterr().out
 
 
 def test_evaluate_poses_prints_what_the_measures_say(tmp_path, capsys, monkeypatch):
@@ -302,7 +305,7 @@ def test_evaluate_poses_prints_what_the_measures_say(tmp_path, capsys, monkeypat
     monkeypatch.setattr("harness.data.options.load_images", lambda spec, **_: images)
     monkeypatch.setattr("harness.run.evaluation.augmentation_range_poses", lambda: poses)
     network = notebook_file(tmp_path / "untrained.pth")
-    assert main(["evaluate", str(tmp_path / "untrained.pth"), "--poses", "--json"]) == 0
+    assert main(["evaluate", str(tmp_path / "untrained.pth"), *SHIPPED, "--poses", "--json"]) == 0
     results = json.loads(capsys.readouterr().out)
     correct = np.stack([Classifier(network).predict(images, pose).correct for pose in poses])
     assert results["mean_pose_accuracy"] == pytest.approx(correct.mean())
@@ -311,7 +314,7 @@ def test_evaluate_poses_prints_what_the_measures_say(tmp_path, capsys, monkeypat
 
 def test_evaluate_json_on_the_embedded_images_is_one_json_object(tmp_path, capsys):
     notebook_file(tmp_path / "untrained.pth")
-    assert main(["evaluate", str(tmp_path / "untrained.pth"), "--json", "--samples", "500"]) == 0
+    assert main(["evaluate", str(tmp_path / "untrained.pth"), *SHIPPED, "--json", "--samples", "500"]) == 0
     results = json.loads(capsys.readouterr().out)
     assert set(results) == {"clean_accuracy", "confident_errors"}
     assert 0.02 < results["clean_accuracy"] < 0.25, "an untrained network guesses"
@@ -321,7 +324,7 @@ def test_evaluate_json_on_the_embedded_images_is_one_json_object(tmp_path, capsy
 def test_evaluate_prints_the_scores_of_each_class(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("harness.data.options.load_images", lambda spec, **_: some_images())
     notebook_file(tmp_path / "untrained.pth")
-    assert main(["evaluate", str(tmp_path / "untrained.pth"), "--per-class"]) == 0
+    assert main(["evaluate", str(tmp_path / "untrained.pth"), *SHIPPED, "--per-class"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"^ +precision +recall +F1 +support$", out, re.MULTILINE)
     for name in (*CLASSES, "macro average", "weighted average"):
@@ -336,7 +339,7 @@ def failures(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     network = notebook_file(tmp_path / "untrained.pth")
     more = ["--pair", "Bag", "Dress", "--pose", "30", "0", "-1"]
-    assert main(["evaluate", "untrained.pth", "--failures", *more]) == 0
+    assert main(["evaluate", "untrained.pth", *SHIPPED, "--failures", *more]) == 0
     return capsys.readouterr().out, tmp_path / "reports/failures", Classifier(network), images
 
 
@@ -375,7 +378,7 @@ def test_evaluate_failures_writes_every_failure_with_its_probabilities(failures)
 
 
 def test_evaluate_failures_as_json_holds_the_tables(failures, capsys):
-    assert main(["evaluate", "untrained.pth", "--failures", "--json"]) == 0
+    assert main(["evaluate", "untrained.pth", *SHIPPED, "--failures", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [table["kind"] for table in found["failures"]][:2] == ["any error", "errors over 90% confidence"]
     assert found["persistent"]["poses"] == 9
@@ -397,14 +400,14 @@ def test_evaluate_over_poses_holds_the_answers_of_few_at_a_time(tmp_path, capsys
         return answers
 
     monkeypatch.setattr(Classifier, "predict", counted)
-    assert main(["evaluate", "untrained.pth", "--failures", "--pose", "30", "0", "0", "--json"]) == 0
+    assert main(["evaluate", "untrained.pth", *SHIPPED, "--failures", "--pose", "30", "0", "0", "--json"]) == 0
     assert (len(made), max(held)) == (9, 1), "the last, while the next is asked for"
     assert "failures" in json.loads(capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("pose", [("nan", "0", "0"), ("0", "inf", "0"), ("0", "0", "inf")], ids="-".join)
 def test_evaluate_refuses_a_pose_that_is_not_finite(capsys, pose):
-    assert main(["evaluate", "untrained.pth", "--failures", "--pose", *pose]) == 2
+    assert main(["evaluate", "untrained.pth", *SHIPPED, "--failures", "--pose", *pose]) == 2
     assert f"--pose {' '.join(pose)}: expected finite numbers" in capsys.readouterr().err
 
 
@@ -414,7 +417,7 @@ def test_names_of_classes_are_text_on_the_screen_and_in_markdown(tmp_path, capsy
     monkeypatch.setattr("harness.data.options.load_images", lambda spec, **_: images)
     monkeypatch.chdir(tmp_path)
     notebook_file(tmp_path / "untrained.pth")
-    assert main(["evaluate", "untrained.pth", "--failures", "--per-class"]) == 0
+    assert main(["evaluate", "untrained.pth", *SHIPPED, "--failures", "--per-class"]) == 0
     out, text = capsys.readouterr().out, Path("reports/failures/failures.md").read_text()
     assert [each for each in out + text if not (each.isprintable() or each == "\n")] == []
     assert r"one\ntwo" in out
@@ -425,7 +428,7 @@ def test_names_of_classes_are_text_on_the_screen_and_in_markdown(tmp_path, capsy
 
 
 def test_evaluate_of_one_kind_needs_the_failures(tmp_path, capsys):
-    assert main(["evaluate", "untrained.pth", "--pair", "Bag", "Dress"]) == 2
+    assert main(["evaluate", "untrained.pth", *SHIPPED, "--pair", "Bag", "Dress"]) == 2
     assert "give --failures, too" in capsys.readouterr().err
 
 

@@ -286,7 +286,7 @@ def test_an_image_that_healthy_retrains_disagree_on_says_so(zoo, capsys):
     agreed = int(np.flatnonzero(correct == 8)[0])
     contested = int(np.flatnonzero((correct > 0) & (correct < 8))[0])
     assert zoo.golden("add", agreed, contested) == 0
-    said, count = capsys.readouterr().out.splitlines(), correct[contested]
+    said, count = capsys.readouterr().out.splitlines()[1:], correct[contested]
     assert said[0].endswith("; 8 of 8 reference models get it right")
     share = f"{1 - count / 8:.0%}"
     assert said[1].endswith(

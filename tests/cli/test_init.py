@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -13,11 +11,9 @@ import pytest
 import scipy.stats  # noqa: F401
 import torch
 import torch._dynamo
-from ruamel.yaml import YAML
 from zoo import ARGUMENTS, CLASSES, checks_text, hypothesis_as_it_starts, images_of, network
 
 from harness.base import files
-from harness.calibration.ci_workflow import workflow
 from harness.calibration.shipped_tests import RECORD
 from harness.checks import read_checks
 from harness.checks.declaration import read_declaration
@@ -75,7 +71,7 @@ def test_an_empty_repository_has_a_gate(shop, capsys):
     assert {check.id for check in checks.checks if check.binding} == {"clean", "regression-clean"}
     said = capsys.readouterr().out
     assert [name for name in written if f"written: {name}\n" not in said] == []
-    assert "  pytest stress_tests --candidate models/candidate.safetensors\n" in said
+    assert "  pytest stress_tests --candidate FILE    # a checkpoint of yours\n" in said
     assert "  stress-harness calibrate --checkpoints FILE" in said
     assert "  stress-harness export-inputs inputs" in said
 
@@ -312,50 +308,6 @@ def test_what_cannot_be_is_refused_before_anything_is_written(shop, capsys, argu
     assert main(["init", *DATA, *arguments]) == 2
     assert told in capsys.readouterr().err
     assert files_in(shop) == {}
-
-
-# The workflow.
-
-
-@pytest.mark.parametrize(
-    ("there", "arguments", "installed"),
-    [
-        ({}, (), []),
-        ({}, ("--model", "torch.nn:Identity"), [f"pip install torch=={torch.__version__.partition('+')[0]}"]),
-        (
-            {"requirements.txt": "timm\n", "pyproject.toml": PYPROJECT},
-            ("--model", "shop:Net"),
-            ["pip install -r requirements.txt", "pip install ."],
-        ),
-    ],
-    ids=["nothing", "model-of-a-package", "repository-with-requirements"],
-)
-def test_the_workflow_is_valid_and_for_this_repository(shop, there, arguments, installed):
-    for name, text in there.items():
-        (shop / name).write_text(text)
-    assert main(["init", *DATA, *arguments, "--ci", "github", "--budget", "none"]) == 0
-    path = shop / ".github/workflows/model-gate.yml"
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", str(path)]
-    checked = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    found = YAML(typ="safe").load(path)
-    steps = {step.get("name", step.get("uses")): step for step in found["jobs"]["gate"]["steps"]}
-    assert steps["Install"]["run"].splitlines() == ["pip install stress-harness==0.2.0", *installed]
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    assert steps["actions/setup-python@v5"]["with"] == {"python-version": version}
-    assert found["on"]["workflow_dispatch"]["inputs"]["candidate"]["default"] == "models/candidate.safetensors"
-    assert found["permissions"] == {"contents": "read"}
-    assert steps["Upload the reports"]["if"] == steps["Job summary"]["if"] == "always()"
-
-
-def test_the_workflow_has_a_path_in_whatever_letters(tmp_path):
-    found = YAML(typ="safe").load(workflow(tmp_path, candidate="läufe/🍎/neu.safetensors", network=None))
-    assert found["on"]["workflow_dispatch"]["inputs"]["candidate"]["default"] == "läufe/🍎/neu.safetensors"
-    assert found["on"]["pull_request"]["paths"] == [
-        "läufe/🍎/*.safetensors",
-        DECLARATION,
-        "stress_tests/**",
-    ]
 
 
 # What changed since.

@@ -102,6 +102,7 @@ def test_an_onnx_file_is_not_screened(zoo, command, monkeypatch):
     "arguments", [["train", "new.safetensors"], ["calibrate", "--reference-models", "8"]], ids=["train", "calibrate"]
 )
 def test_nothing_is_trained_on_a_device_that_there_is_not(zoo, capsys, arguments):
+    (zoo.root / "pytest.ini").write_text(f"[pytest]\naddopts = --stress-data {zoo.data}\n")
     assert main([*arguments, "--device", "abacus"]) == 2
     assert "device 'abacus' cannot be used" in capsys.readouterr().err
     assert not (zoo.root / "new.safetensors").exists()

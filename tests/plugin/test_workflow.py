@@ -2,10 +2,11 @@
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,8 @@ class Runner:
 
     root: Path
     job: dict
+    expressions: dict = field(default_factory=dict)
+    """GitHub puts these in place of `${{ NAME }}` in the job's variables."""
 
     def __post_init__(self) -> None:
         tools = self.root / "tools"
@@ -42,7 +45,7 @@ class Runner:
         self.statuses: dict[str, int] = {}
         self.environment = {
             **os.environ,
-            **self.job["env"],
+            **{name: self._filled(value) for name, value in self.job["env"].items()},
             "PATH": os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]]),
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             "XDG_CACHE_HOME": str(self.root / "cache"),
@@ -51,6 +54,11 @@ class Runner:
             "GITHUB_STEP_SUMMARY": str(self.summary),
             "PIP_WAS_ASKED": str(self.asked),
         }
+
+    def _filled(self, value: str) -> str:
+        """Return a variable with its expression evaluated: a name, or else the text behind `||`."""
+        found = re.fullmatch(r"\$\{\{ ([\w.]+)(?: \|\| '(.*)')? \}\}", value)
+        return value if found is None else self.expressions.get(found[1]) or (found[2] or "").replace("''", "'")
 
     def run(self) -> bool:
         """Run all steps that a runner would; return whether the job succeeds."""

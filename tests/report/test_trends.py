@@ -95,7 +95,8 @@ def test_runs_without_a_whole_verdict_are_counted():
 def test_each_profile_and_data_has_a_part_of_its_own():
     both = History((*known(0, 1).lines, replace(run(7), profile="quick")))
     page, lines = history_page(both, source="h.jsonl"), history_lines(both)
-    titles = ["1 candidate, quick profile, data dddddddd", "2 candidates, default profile, data dddddddd"]
+    data = "data fashion-mnist (dddddddd)"
+    titles = [f"1 candidate, quick profile, {data}", f"2 candidates, default profile, {data}"]
     assert re.findall(r"<h2[^>]*>(.*?)</h2>", page) == titles
     assert [line for line in lines if line in titles] == titles
     assert "  gate-000 fails since 2026-01-02 00:00 (10000000), 1 candidate in a row" in lines

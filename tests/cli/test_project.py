@@ -1,0 +1,157 @@
+"""Commands in a repository with a gate: its pytest configuration and its checks file say which data and network."""
+
+import json
+
+import click
+import numpy as np
+import pytest
+from zoo import Zoo
+
+from harness.base.errors import InputError
+from harness.cli import main
+from harness.cli.group import commands
+from harness.run.pytest_configuration import added_options
+
+GOOD, OTHER, THIRD = "good.safetensors", "shaken.safetensors", "third.safetensors"
+FEW = ("--samples", "8")
+
+
+LOADING = {
+    "evaluate": ("evaluate", GOOD),
+    "break": ("break", GOOD),
+    "break-image": ("break", GOOD, "--image", "1"),
+    "compare": ("compare", GOOD, OTHER),
+    "compare-three": ("compare", GOOD, OTHER, THIRD),
+    "equal": ("equal", GOOD, "--original", OTHER),
+    "init": ("init", "--families", "flip", "--budget", "none"),
+    "golden-add": ("golden", "add", "0", "--reason", "seen"),
+    "golden-declare": ("golden", "list", "--declare"),
+    "calibrate": ("calibrate", "--checkpoints", GOOD, OTHER, THIRD),
+    "export-inputs": ("export-inputs", "inputs"),
+}
+"""Command lines that load data, or have a run of the gate load them."""
+OF_THE_GATE = {"gate", "accept"}
+"""Their child process reads the configuration itself."""
+WITHOUT_DATA = {"history", "list", "train", "convert", "cache", "fetch-data"}
+"""They load none, or say in their help that theirs are Fashion-MNIST."""
+each_command = pytest.mark.parametrize("arguments", LOADING.values(), ids=LOADING)
+
+
+@pytest.fixture
+def zoo(tmp_path, monkeypatch):
+    zoo = Zoo(tmp_path)
+    for number, name in enumerate((GOOD, OTHER, THIRD)):
+        zoo.save(name, jitter=float(number), seed=number)
+    monkeypatch.chdir(tmp_path)
+    return zoo
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """The data that commands load. A command ends there, or where a run of the gate would start."""
+    specs = []
+
+    def load(spec, **_):
+        specs.append(spec)
+        raise InputError("stopped")
+
+    def start(command, *_, **__):
+        specs.append("in a run")
+        raise InputError("stopped")
+
+    monkeypatch.setattr("harness.data.options.load_images", load)
+    monkeypatch.setattr("harness.run.execute._run", start)
+    return specs
+
+
+def configure(zoo, options) -> None:
+    (zoo.root / "pytest.ini").write_text(f"[pytest]\naddopts = -p no:cacheprovider {options}\n")
+
+
+def test_every_command_is_known_here():
+    known = {arguments[0] for arguments in LOADING.values()}
+    assert set(commands.list_commands(click.Context(commands))) == known | OF_THE_GATE | WITHOUT_DATA
+
+
+@each_command
+def test_a_command_takes_the_data_of_the_configuration(zoo, loaded, arguments, capsys):
+    configure(zoo, "--stress-data npz:zoo.npz")
+    main(arguments)
+    assert capsys.readouterr().out.splitlines()[0] == "data: npz:zoo.npz (from pytest.ini)"
+    assert set(loaded) in ({"npz:zoo.npz"}, {"in a run"}) or arguments[1] == "list", "no image is golden yet"
+
+
+@each_command
+def test_a_command_without_named_data_loads_none(zoo, loaded, arguments, capsys):
+    assert main(arguments) in {2, 4}
+    out, err = capsys.readouterr()
+    assert err.startswith("error: no data are named: stress_tests/checks.toml is made for 'zoo', and no pytest conf")
+    assert "--data" in err
+    assert (out, loaded) == ("", [])
+
+
+@each_command
+def test_a_command_in_another_folder_loads_none(tmp_path, loaded, arguments, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) in {2, 4}
+    out, err = capsys.readouterr()
+    assert "no data are named: there is no stress_tests/checks.toml" in err
+    assert (out, loaded) == ("", [])
+
+
+def test_a_checks_file_for_the_shipped_data_names_them(zoo, loaded, capsys):
+    zoo.checks.write_text(zoo.checks.read_text().replace('name = "zoo"', 'name = "fashion-mnist"'))
+    main(["evaluate", GOOD])
+    assert capsys.readouterr().out.startswith("data: fashion-mnist (from stress_tests/checks.toml)\n")
+    assert loaded == ["fashion-mnist"]
+
+
+def test_an_option_wins_over_the_configuration(zoo, capsys):
+    configure(zoo, "--stress-data npz:none.npz --stress-size 9")
+    assert main(["evaluate", GOOD, "--data", "npz:zoo.npz", "--size", "16"]) == 0
+    assert capsys.readouterr().out.startswith("data: npz:zoo.npz, size 16 (from the command line)\n")
+
+
+def test_beside_json_the_line_is_on_standard_error(zoo, capsys):
+    configure(zoo, "--stress-data npz:zoo.npz")
+    assert main(["evaluate", GOOD, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["clean_accuracy"] > 0.8
+    assert err == "data: npz:zoo.npz (from pytest.ini)\n"
+
+
+def test_options_of_the_environment_count_as_in_pytest(zoo, capsys, monkeypatch):
+    configure(zoo, "--stress-data npz:none.npz")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-q --stress-data npz:zoo.npz")
+    assert added_options(zoo.tests)[-3:] == ("-q", "--stress-data", "npz:zoo.npz")
+    assert main(["evaluate", GOOD]) == 0
+    assert capsys.readouterr().out.startswith("data: npz:zoo.npz (from PYTEST_ADDOPTS)\n")
+
+
+def test_network_and_incumbent_are_those_of_the_configuration(zoo, capsys):
+    (zoo.root / "own.py").write_text(
+        "from harness.networks.architectures import FashionCNN\n\n\n"
+        "def network():\n"
+        "    return FashionCNN(conv_channels=[1], fc_sizes=[], image_size=[16, 16], classes=4, mean=0.0, std=1.0)\n"
+    )
+    configure(zoo, f"--stress-data npz:zoo.npz --stress-model own:network --incumbent {OTHER}")
+    assert main(["compare", GOOD, *FEW]) == 0
+    assert "good" in (out := capsys.readouterr().out)
+    assert "shaken" in out
+
+
+def test_init_adds_slices_without_options_and_first_names_groups(zoo, capsys):
+    arrays = dict(np.load("zoo.npz"))
+    groups = np.array([("front", 1), ("rear", 2)] * 200, dtype=[("camera", "U5"), ("site", "i4")])
+    np.savez("zoo.npz", **arrays, groups=groups)
+    (zoo.root / "pytest.ini").unlink()
+    for path in zoo.tests.iterdir():
+        path.unlink()
+    assert main(["init", "--data", "npz:zoo.npz", "--size", "16", "--budget", "none"]) == 0
+    out = capsys.readouterr().out
+    assert "groups: camera (front 200, rear 200); site (1 200, 2 200)" in out
+    assert "  stress-harness init --families slice" in out
+    assert main(["init", "--families", "slice", "--budget", "none"]) == 0
+    assert "slice-camera-front" in zoo.checks.read_text()
+    assert "groups:" not in capsys.readouterr().out
+    assert main(["init", "--data", "npz:zoo.npz", "--families", "slice", "--budget", "none"]) == 0, "a part of them"

@@ -1,0 +1,262 @@
+"""The workflow that `init --ci github` writes: valid, and each of its steps does what it says in a clone."""
+
+import json
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ruamel.yaml import YAML
+from test_workflow import Runner
+from zoo import ARGUMENTS, CLASSES, images_of, network
+
+from harness.calibration.ci_workflow import WORKFLOW, workflow
+from harness.cli import main
+from harness.networks.checkpoints import Record, save_checkpoint
+from harness.run.model_settings import ModelSettings
+
+INIT = ("init", "--data", "npz:shop.npz", "--families", "clean", "--budget", "none", "--ci", "github")
+BUILDER = (
+    "from harness.networks.architectures import FashionCNN\n\n\n"
+    "def network():\n"
+    "    return FashionCNN(conv_channels=[1], fc_sizes=[], image_size=[16, 16], classes=4, mean=0.0, std=1.0)\n"
+)
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """A repository with images and a network of its own."""
+    root = tmp_path / "shop"
+    root.mkdir()
+    monkeypatch.chdir(root)
+    images = images_of(400)
+    pixels = images.pixels[:, 0].numpy()
+    np.savez("shop.npz", images=pixels, labels=images.labels.numpy(), classes=np.array(CLASSES))
+    Path("own.py").write_text(BUILDER)
+    return root
+
+
+def git(*arguments) -> str:
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main")
+    return subprocess.run(["git", *who, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def committed() -> str:
+    git("add", "-A")
+    git("commit", "-q", "--allow-empty", "-m", "as it is")
+    return git("rev-parse", "HEAD")
+
+
+def found_workflow() -> dict:
+    return YAML(typ="safe").load(Path(WORKFLOW))
+
+
+class PullRequest:
+    """A pull request: what is committed after `base` in a clone, in which the steps of the workflow run."""
+
+    def __init__(self, root: Path, *, gate: str = "", **expressions: str) -> None:
+        committed()
+        self.root, clone = root, root.with_name("clone")
+        git("clone", "-q", str(root), str(clone))
+        given = {"github.event.pull_request.base.sha": expressions.pop("base", ""), **expressions}
+        self.runner = Runner(clone, found_workflow()["jobs"]["gate"], given)
+        if gate:
+            path = clone / "tools/stress-harness"
+            path.write_text(gate)
+            path.chmod(stat.S_IRWXU)
+
+    def passes(self) -> bool:
+        return self.runner.run()
+
+
+STUB = """\
+#!/bin/sh
+case "$*" in *worse*) status=1 ;; *broken*) status=4 ;; *) status=0 ;; esac
+printf '%s\\n' "$@" | grep -e --candidate -e --stress-reports >> gated.txt
+exit $status
+"""
+"""Stands in for `stress-harness`: it keeps what it was asked, and judges by names."""
+
+
+@pytest.fixture
+def base(shop):
+    """The commit of a repository with a gate and a reference model, which the pull request starts from."""
+    git("init", "-q")
+    for name in ("runs/seed-1.pth", "runs/old.ckpt"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(f"weights of {name}")
+    assert main(INIT) == 0
+    return committed()
+
+
+def gated(pull: PullRequest) -> list[str]:
+    path = pull.runner.root / "gated.txt"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.mark.parametrize(
+    ("changed", "passes", "asked"),
+    [
+        (["runs/new.ckpt"], True, ["--candidate=runs/new.ckpt", "--stress-reports=reports"]),
+        (["läufe/a b'$(id).onnx"], True, ["--candidate=läufe/a b'$(id).onnx", "--stress-reports=reports"]),
+        (["runs/seed-1.pth"], True, ["--candidate=runs/seed-1.pth", "--stress-reports=reports"]),
+        (["runs/worse.pt"], False, ["--candidate=runs/worse.pt", "--stress-reports=reports"]),
+        (
+            ["a/x.pth", "a-x.pth", "notes.md"],
+            True,
+            [
+                *("--candidate=a-x.pth", "--stress-reports=reports/1-a-x.pth"),
+                *("--candidate=a/x.pth", "--stress-reports=reports/2-a-x.pth"),
+            ],
+        ),
+    ],
+    ids=["another-suffix", "odd-name", "changed", "worse", "several"],
+)
+def test_the_changed_checkpoints_are_gated(base, shop, changed, passes, asked):
+    for name in changed:
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("other weights")
+    Path("runs/old.ckpt").unlink()
+    pull = PullRequest(shop, base=base, gate=STUB)
+    assert pull.passes() == passes, pull.runner.output
+    assert gated(pull) == asked
+
+
+@pytest.mark.parametrize(("names", "status"), [(("worse.pt", "new.pt"), 1), (("broken.pt", "worse.pt"), 4)])
+def test_the_gravest_status_of_several_counts(base, shop, names, status):
+    for name in names:
+        Path(name).write_text("weights")
+    pull = PullRequest(shop, base=base, gate=STUB)
+    assert not pull.passes()
+    assert pull.runner.statuses["Gate"] == status
+    assert len(gated(pull)) == 4, "each is gated"
+
+
+def test_a_pull_request_without_a_checkpoint_says_so(base, shop):
+    Path("notes.md").write_text("more")
+    Path("runs/old.ckpt").unlink()
+    pull = PullRequest(shop, base=base, gate=STUB)
+    assert pull.passes()
+    assert gated(pull) == []
+    said = "No checkpoint (.safetensors, .pth, .pt, .ckpt, .onnx) is added or changed. Nothing was gated."
+    assert f"::notice title=Model quality gate::{said}" in pull.runner.output["Gate"]
+    assert said in pull.runner.summary.read_text()
+
+
+@pytest.mark.parametrize("unknown", ["", "0" * 40], ids=["none", "gone"])
+def test_an_unknown_base_is_no_pass(base, shop, unknown):
+    Path("runs/new.pth").write_text("weights")
+    pull = PullRequest(shop, base=unknown, gate=STUB)
+    assert not pull.passes()
+    assert gated(pull) == []
+
+
+def test_a_checkpoint_named_by_hand_is_gated_alone(base, shop):
+    pull = PullRequest(shop, gate=STUB, **{"inputs.candidate": "runs/seed-1.pth"})
+    assert pull.passes(), pull.runner.output
+    assert gated(pull) == ["--candidate=runs/seed-1.pth", "--stress-reports=reports"]
+
+
+@pytest.mark.processes
+def test_a_good_and_a_bad_pull_request_end_with_0_and_1(shop, monkeypatch):
+    git("init", "-q")
+    options = ("--model", "own:network", "--min-accuracy", "0.85")
+    Path("runs").mkdir()
+    torch.save(network().state_dict(), "runs/seed-1.pth")
+    assert main([*INIT, *options, "--checkpoint", "runs/seed-1.pth"]) == 0
+    base = committed()
+    torch.save({"state_dict": network(jitter=0.01).state_dict(), "epoch": 3}, "runs/new.ckpt")
+    good = PullRequest(shop, base=base)
+    assert good.passes(), good.runner.output
+    report = good.runner.report()
+    assert (report["verdict"], report["candidate"]["path"]) == ("pass", "runs/new.ckpt")
+    assert "PASS" in good.runner.summary.read_text()
+
+    git("checkout", "-q", "-b", "worse", base)
+    torch.save({"state_dict": network(jitter=3.0).state_dict()}, "runs/new.ckpt")
+    save_checkpoint(Path("runs/also.safetensors"), network(), Record("fashion-cnn", ARGUMENTS, CLASSES))
+    (shop.parent / "clone").rename(shop.parent / "first")
+    bad = PullRequest(shop, base=base)
+    assert not bad.passes()
+    assert bad.runner.statuses["Gate"] == 1, bad.runner.output
+    paths = (bad.runner.root / "reports").glob("*/stress.json")
+    found = {report["candidate"]["path"]: report["verdict"] for report in map(json.loads, map(Path.read_text, paths))}
+    assert found == {"runs/also.safetensors": "pass", "runs/new.ckpt": "fail"}
+    assert "FAIL" in bad.runner.summary.read_text()
+    assert "PASS" in bad.runner.summary.read_text()
+
+
+# Its text.
+
+
+def test_it_is_valid_by_githubs_schema_and_only_reads(base):
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", WORKFLOW]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    found = found_workflow()
+    steps = {step.get("name", step.get("uses")): step for step in found["jobs"]["gate"]["steps"]}
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert steps["actions/setup-python@v5"]["with"] == {"python-version": version}
+    assert found["permissions"] == {"contents": "read"}
+    assert steps["Upload the reports"]["if"] == steps["Job summary"]["if"] == "always()"
+    assert found["on"]["pull_request"]["paths"] == [
+        *("**.safetensors", "**.pth", "**.pt", "**.ckpt", "**.onnx"),
+        *("models/incumbent.toml", "stress_tests/**"),
+    ]
+    assert "default" not in found["on"]["workflow_dispatch"]["inputs"]["candidate"], "no checkpoint is known"
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "installed"),
+    [
+        ({}, (), []),
+        ({}, ("--model", "torch.nn:Identity"), ["torch"]),
+        (
+            {
+                "own.py": "import json\nimport torch\nfrom parts.blocks import Block\nimport harness\n",
+                "parts/blocks.py": "import scipy.stats\nfrom . import layers\n",
+                "parts/layers.py": "from PIL import Image\n",
+            },
+            ("--model", "own:network"),
+            ["pillow", "scipy", "torch"],
+        ),
+        ({"requirements.txt": "timm\n"}, ("--model", "own:network"), ["-r requirements.txt"]),
+        (
+            {"pyproject.toml": "[build-system]\nrequires = []\n", "requirements.txt": ""},
+            (),
+            ["-r requirements.txt", "."],
+        ),
+        ({"pyproject.toml": "[tool.ruff]\n"}, ("--model", "torch.nn:Identity"), ["torch"]),
+    ],
+    ids=["nothing", "a-package", "own-modules", "requirements", "a-package-of-its-own", "a-table-of-tools"],
+)
+def test_it_installs_what_the_repository_needs(shop, files, options, installed):
+    for name, text in files.items():
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(text)
+    assert main([*INIT, *options]) == 0
+    install = next(step["run"] for step in found_workflow()["jobs"]["gate"]["steps"] if step.get("name") == "Install")
+    harness, *others = install.splitlines()
+    assert harness == "pip install stress-harness==0.2.0"
+    assert [line.removeprefix("pip install ").partition("==")[0].lower() for line in others] == installed
+
+
+def test_dependencies_without_a_build_system_are_installed_alone(shop):
+    """Such a repository is no package, and its folders would not make one."""
+    Path("pyproject.toml").write_text('[project]\nname = "shop"\nversion = "1"\ndependencies = ["timm>=1", "tqdm"]\n')
+    git("init", "-q")
+    assert main(INIT) == 0
+    pull = PullRequest(shop, base=committed(), gate=STUB)
+    assert pull.passes(), pull.runner.output
+    assert pull.runner.asked.read_text() == "install -r declared.txt\n"
+    assert (pull.runner.root / "declared.txt").read_text() == "timm>=1\ntqdm\n"
+
+
+def test_a_predictor_without_a_file_is_gated_each_time(shop):
+    text = workflow(shop, ModelSettings(), candidate="python:own:it's", predictor=True)
+    found = YAML(typ="safe").load(text)
+    assert found["on"]["pull_request"] is None
+    assert found["jobs"]["gate"]["env"]["CANDIDATE"] == "${{ inputs.candidate || 'python:own:it''s' }}"
