@@ -28,6 +28,7 @@ from harness.calibration.thresholds import PROVISIONAL, thresholds_of
 from harness.checks import read_checks
 from harness.checks.equivalence import EQUIVALENCE
 from harness.checks.slices import SLICE
+from harness.measures.serving import OF_SERVING
 from harness.networks import NetworkOptions
 from harness.networks.running import BackendOptions
 from harness.run.budget import seconds_in
@@ -180,10 +181,14 @@ def panel_to_plan(
 
 
 def by_hand(checks: ChecksFile, panel: Panel) -> frozenset[str]:
-    """Return the ids of the checks with a threshold by hand, or with a tolerance that no conversions replace."""
+    """Return the ids of the checks with a threshold by hand, or with a tolerance that no measured threshold replaces.
+
+    Conversions replace a tolerance, and reference models replace one on what serving costs.
+    """
     converted = {row.id for row in panel.checks if row.conversions}
+    replaced = {check.id for check in checks.checks if check.id in converted or check.metric in OF_SERVING}
     return frozenset(
-        check.id for check in checks.checks if (check.hand if check.id in converted else check.by_hand) is not None
+        check.id for check in checks.checks if (check.hand if check.id in replaced else check.by_hand) is not None
     )
 
 

@@ -20,6 +20,7 @@ from harness.measures import METRICS
 from harness.measures.changed_predictions import OF_ORIGINAL
 from harness.measures.equivalence import CONFIDENCE, outcome_in_words, outcome_of
 from harness.measures.metric import Direction, Scale, Unit, packed
+from harness.measures.serving import OF_SERVING
 from harness.perturb.poses import IDENTITY, Pose
 
 if TYPE_CHECKING:
@@ -175,7 +176,10 @@ class Check:
 
     @property
     def _tolerated(self) -> Threshold | None:
-        return None if self.tolerance is None else Threshold(self.tolerance, reason=self.reason)
+        """Return the tolerance; None for none, and where reference models say what serving may cost."""
+        if self.tolerance is None or (self.metric in OF_SERVING and self.panel and not self.informational):
+            return None
+        return Threshold(self.tolerance, reason=self.reason)
 
     @property
     def by_hand(self) -> Threshold | None:
@@ -261,7 +265,7 @@ class Check:
         threshold = check.binding
         if threshold is None:
             return check._verdict("informational", measurement, None)
-        if check.tolerance is not None:
+        if check.tolerance is not None and check._tolerated is not None:
             return check._held_to_tolerance(measurement, check.tolerance)
         share = measurement.n / threshold.n if threshold.n else check.share
         limit = threshold.threshold * share if measurement.unit is Unit.IMAGES else threshold.threshold

@@ -25,10 +25,12 @@ from harness.checks.damages import (
 )
 from harness.checks.equivalence import EQUIVALENCE, equivalence_checks
 from harness.checks.golden import GOLDEN
+from harness.checks.skew import SKEW, skew_checks
 from harness.checks.slices import SLICE, slice_checks
 from harness.checks.starter_check import StarterCheck, in_toml, slugs
 from harness.checks.unknown import UNKNOWN, unknown_checks
 from harness.measures.changed_predictions import OF_ORIGINAL
+from harness.measures.serving import SERVED_CORRECT_PREDICTIONS_LOST, SERVED_PREDICTIONS_CHANGED
 from harness.perturb.corruptions import SHIPPED
 
 if TYPE_CHECKING:
@@ -408,6 +410,16 @@ _SHIPPED = (
         metrics=("accuracy", "confidence_rise", "mean_corruption_error"),
         starter_checks=_corruption,
         damage=Damage("blurred", OnPixels(Blur), metric="accuracy"),
+    ),
+    Family(
+        SKEW,
+        title="Served through another pipeline",
+        measures="Predictions that change, and correct ones that are lost, when one stage of serving is another: "
+        "decoder, color, resizing, crop, scale or normalization.",
+        failure="Serve by the reference pipeline, or train with the variation that costs the most.",
+        page="behaviours/skew",
+        metrics=(SERVED_CORRECT_PREDICTIONS_LOST.name, SERVED_PREDICTIONS_CHANGED.name),
+        starter_checks=lambda data: skew_checks(data.images),
     ),
     Family(
         GOLDEN,

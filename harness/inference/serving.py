@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from harness.base.errors import NotApplicableError
+from harness.data.serving.catalog import SKEWS
 from harness.data.serving.served import Serving, serving_of
 from harness.data.serving.stages import Normalise
 from harness.inference.predictors.network import PredictorNetwork
@@ -27,12 +28,13 @@ _DIGITS = 7
 class Skewed:
     """Predictions of the same images by the reference pipeline and by another.
 
-    `served` are those of the other pipeline, beside the images of the reference. `shown` has both images for pictures.
+    `served` are those of the other pipeline, beside the images of the reference. `words` say what is done otherwise.
+    `shown` has both images, for pictures.
     """
 
     reference: Predictions
     served: Predictions
-    pipeline: ServingPipeline
+    words: str
     shown: Intervention
 
 
@@ -47,8 +49,9 @@ def under_skew(model: RoleModel, images: LabelledImages, name: str | None) -> Sk
     skewed = serving.skewed(name)
     if skewed.scale.offset or skewed.normalise != serving.reference.normalise:
         _expect_network(model)
-    shown = Intervention(images, serving.by(skewed), f"served by another pipeline, {name}")
-    return Skewed(model.predict(images), served_predictions(model, serving, skewed), skewed, shown)
+    words = skewed.words[SKEWS[name].stage]
+    shown = Intervention(images, serving.by(skewed), f"served with {words}")
+    return Skewed(model.predict(images), served_predictions(model, serving, skewed), words, shown)
 
 
 def model_serving(model: RoleModel, images: LabelledImages) -> Serving:

@@ -45,6 +45,7 @@ from harness.measures.panel.consensus import (
     worst_class_consensus_set_errors,
 )
 from harness.measures.relations import invariance, monotonicity, object_dependence, prediction_consistency, symmetry
+from harness.measures.serving import served_correct_predictions_lost, served_predictions_changed
 from harness.measures.slices import group_accuracy, group_gap, worst_group
 from harness.measures.unknown import unknown_auroc, unknown_fpr95
 from harness.measures.worst_poses import (
@@ -128,6 +129,8 @@ __all__ = [
     "random_pose_accuracy",
     "risk_coverage_area",
     "robust_accuracy",
+    "served_correct_predictions_lost",
+    "served_predictions_changed",
     "symmetry",
     "unchanged_share",
     "unknown_auroc",

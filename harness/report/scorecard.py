@@ -154,6 +154,7 @@ def coverage(outcome: Outcome) -> Section:
     ]
     facts += [
         ("data", data_in_words(outcome)),
+        *((("reference pipeline", pipeline),) if (pipeline := outcome.data.get("pipeline")) else ()),
         ("reproduce", render("command", command=outcome.command)),
         ("versions", ", ".join(f"{name} {release}" for name, release in outcome.versions.items())),
         ("thresholds", outcome.provenance),

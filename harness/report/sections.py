@@ -17,6 +17,7 @@ from harness.report.informational import corruption_map
 from harness.report.label_errors import label_error_section
 from harness.report.page import Section, render, table
 from harness.report.scorecard import consensus_errors, coverage, robust_accuracy_of, what_got_worse
+from harness.report.serving import serving
 from harness.report.slices import slices
 from harness.report.tables import SIGNS, models, regressions
 from harness.report.wording import words
@@ -71,6 +72,7 @@ SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
     what_got_worse,
     differences,
     golden,
+    serving,
     slices,
     comparison,
     corruption_map,

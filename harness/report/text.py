@@ -13,6 +13,7 @@ from harness.perturb import IDENTITY
 from harness.report.agreement import mark_of_summary
 from harness.report.closest import closest_lines
 from harness.report.escaping import code, plain
+from harness.report.serving import losses_by_serving
 from harness.report.wording import measured_and_required
 from harness.run.outcome import Outcome, worst_first
 
@@ -157,6 +158,8 @@ def markdown(outcome: Outcome) -> str:
             for role, model in outcome.models.items()
         ),
         f"- data: {plain(data_in_words(outcome))}",
+        *([f"- reference pipeline: {plain(pipeline)}"] if (pipeline := outcome.data.get("pipeline")) else []),
+        *(f"- {plain(line)}" for line in losses_by_serving(outcome)),
         *(f"- {plain(note)}" for note in notes(outcome)),
         *([mark_of_summary(outcome.run, outcome.verdict)] if outcome.run else []),
     ]

@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.base.errors import some_of
+from harness.base.errors import InputError, some_of
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.measures import METRICS, Unit
 from harness.run.examples import spoken_of, thumbnails_of
@@ -119,7 +119,7 @@ def outcome_of(
             "sha256": checks.data.sha256,
             "n": len(images),
             "classes": list(images.classes),
-            **({"pipeline": images.pipeline} if images.pipeline else {}),
+            "pipeline": _reference_pipeline(session),
         },
         notices=_notices(session, verdicts),
         without_incumbent=bool(_without_incumbent(verdicts)),
@@ -137,6 +137,18 @@ def outcome_of(
         thumbnails=_thumbnails(session, reported.overview),
         differences=reported.differences,
     )
+
+
+def _reference_pipeline(session: StressSession) -> str:
+    """Return what makes the pixels that the candidate sees, stage by stage."""
+    from harness.data.serving.served import serving_of
+    from harness.inference.serving import normalization_of
+
+    candidate = session.roles.get("candidate")
+    try:
+        return str(serving_of(session.images, normalization_of(candidate) if candidate else None).reference)
+    except InputError:  # The files may be gone by now, and the run is judged already.
+        return session.images.pipeline
 
 
 def _without_incumbent(verdicts: Sequence[Verdict]) -> list[str]:

@@ -33,13 +33,11 @@ _LOOKED_AT = 64
 class Serving:
     """Images with their reference pipeline, which can be served by other pipelines.
 
-    `pictured` are the facts that decide which skews apply. `origin` is None where the images' own pixels are the first
-    that is known; `note` then says why.
+    `origin` is None where the images' own pixels are the first that is known; `note` then says why.
     """
 
     images: LabelledImages
     reference: ServingPipeline
-    pictured: Pictured
     origin: Origin | None
     note: str = ""
 
@@ -48,6 +46,20 @@ class Serving:
         if name not in SKEWS:
             raise InputError(f"unknown; expected one of {', '.join(SKEWS)}", setting=f"skew {name}")
         return SKEWS[name].of(self.reference, self.pictured)
+
+    @cached_property
+    def pictured(self) -> Pictured:
+        """Return the facts that decide which skews apply, of some pictures."""
+        channels, height, width = self.images.pixels.shape[1:]
+        pictured = Pictured(channels, (height, width))
+        if self.origin is None or not self.origin.encoded:
+            return pictured
+        facts = [
+            format_and_orientation(self.picture(position), where=self.where(position))
+            for position in _spread(len(self.images), _LOOKED_AT)
+        ]
+        turned = any(orientation != 1 for _, orientation in facts)
+        return replace(pictured, formats=frozenset(kind for kind, _ in facts), turned=turned)
 
     @cached_property
     def catalog(self) -> dict[str, ServingPipeline]:
@@ -138,18 +150,17 @@ _found: WeakKeyDictionary[LabelledImages, Serving] = WeakKeyDictionary()
 
 
 def _serving_of(images: LabelledImages) -> Serving:
-    channels, height, width = images.pixels.shape[1:]
-    pictured = Pictured(channels, (height, width))
-    of_pixels = ServingPipeline(color=Color(channels), encoded=False)  # type: ignore[arg-type]
+    kind: Any = images.pixels.shape[1]
+    of_pixels = ServingPipeline(color=Color(kind), encoded=False)
     origin = images.origin
     if origin is None:
-        return Serving(images, of_pixels, pictured, None, "the data have pixels, not pictures: decoders do not apply")
+        return Serving(images, of_pixels, None, "the data have pixels, not pictures: decoders do not apply")
     for pipeline in origin.pipelines:
-        serving = Serving(images, pipeline, pictured, origin)
+        serving = Serving(images, pipeline, origin)
         if _gives_the_pixels(serving):
-            return replace(serving, pictured=_pictured(serving) if origin.encoded else pictured)
+            return serving
     note = "no known pipeline gives the pixels of the data, so skews begin at these pixels"
-    return Serving(images, of_pixels, pictured, None, note)
+    return Serving(images, of_pixels, None, note)
 
 
 def _gives_the_pixels(serving: Serving) -> bool:
@@ -159,15 +170,6 @@ def _gives_the_pixels(serving: Serving) -> bool:
         if not np.array_equal(made.transpose(2, 0, 1), serving.images.pixels[position].numpy()):
             return False
     return True
-
-
-def _pictured(serving: Serving) -> Pictured:
-    facts = [
-        format_and_orientation(serving.picture(position), where=serving.where(position))
-        for position in _spread(len(serving.images), _LOOKED_AT)
-    ]
-    formats = frozenset(kind for kind, _ in facts)
-    return replace(serving.pictured, formats=formats, turned=any(orientation != 1 for _, orientation in facts))
 
 
 def _spread(count: int, most: int) -> list[int]:
