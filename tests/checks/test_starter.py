@@ -52,6 +52,20 @@ def test_it_is_a_checks_file_for_these_images(tmp_path):
     assert [check.id for check in checks.checks if check.binding] == ["regression-clean"], "which needs no panel"
 
 
+def test_first_checks_of_skews_are_those_that_apply_to_the_data(tmp_path):
+    many = replace(images_of(), pixels=torch.zeros(600, 1, 28, 28, dtype=torch.uint8), labels=torch.arange(600) % 3)
+    tolerances = {}
+    for name, images in (("few", images_of()), ("many", many)):
+        (tmp_path / name).write_text(starter(images, starter_checks(images, ["skew"])))
+        checks = {check.keys["skew"]: check for check in read_checks(tmp_path / name).checks if "lost" in check.metric}
+        assert {"jpeg-75", "resize-opencv-bilinear", "crop-corner-1", "video-range"} <= set(checks)
+        assert {"bgr", "exif", "decode-opencv", "squash"} & set(checks) == set(), "gray pixels without files"
+        tolerances[name] = {skew for skew, check in checks.items() if check.tolerance is not None}
+    assert tolerances["few"] == set(), "too few images can prove no tolerance"
+    assert {"jpeg-95", "divide-256"} <= tolerances["many"]
+    assert "video-range" not in tolerances["many"]
+
+
 @given(st.text() | st.lists(st.text()))
 @example("a red 🍎, \x7f, \x1b[31m and \U00020bb7, in one \u2028 line\r\n")
 def test_whatever_a_class_is_called_toml_has_it(value):

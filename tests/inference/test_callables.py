@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from harness.base.cache import PredictionCache
 from harness.base.errors import InputError
-from harness.data import LabelledImages
+from harness.data import LabelledImages, load_images
 from harness.inference import open_model
 from harness.inference.predictors.kinds import model_spec
 from harness.networks import NetworkOptions
@@ -259,3 +260,47 @@ def test_classes_in_another_order_are_found_and_named(opened):
         opened(ORDERED.replace("SHIFT", "1"), images=images, classes=("b", "a", "c"))
     with pytest.raises(InputError, match="it lacks c, has besides x"):
         opened(ORDERED.replace("SHIFT", "0"), images=images, classes=("a", "b", "x"))
+
+
+ENCODED = """
+    import hashlib, io
+
+    import numpy as np
+    from PIL import Image
+
+    KINDS = []
+
+    def answer(files):
+        assert isinstance(files, list)
+        pixels = []
+        for file in files:
+            with Image.open(io.BytesIO(file)) as opened:
+                KINDS.append(opened.format)
+                pixels.append(np.asarray(opened.resize((4, 4), Image.Resampling.NEAREST).convert("L")))
+        red = np.stack(pixels).reshape(len(files), 16) / np.float32(255)
+        jpeg = np.array([[kind == "JPEG"] for kind in KINDS[-len(files):]], np.float32)
+        return np.concatenate([red[:, :2], 10 * jpeg], axis=1)
+
+    answer.pixels = "encoded"
+"""
+
+
+def test_one_that_decodes_by_itself_gets_the_files(opened, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        file = tmp_path / "photos" / "abc"[number % 3] / f"{number}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(file, quality=90)
+    images = load_images(f"folder:{tmp_path / 'photos'}", size=(4, 4))
+    model = opened(ENCODED, images=images)
+    assert not model.classifier.plain.identity.lasting
+    assert (model.predict(images).logits[:, 2] == 10).all(), "the files themselves, as JPEG"
+    assert (model.predict(images.take(torch.tensor([7, 2]))).logits[:, 2] == 10).all()
+    moved = model.predict(images, Pose(dx=1))
+    assert (moved.logits[:, 2] == 0).all(), "a PNG file of pixels that no file has"
+    assert (moved.logits[:, 0] == 0).all(), "black comes in on the left"
+
+
+def test_without_files_it_gets_png_files(opened):
+    assert (opened(ENCODED).predict(IMAGES).logits[:, 2] == 0).all()

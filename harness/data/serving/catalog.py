@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from harness.base.errors import NotApplicableError
 from harness.data.serving.resizing import FILTERS, Resize
@@ -13,6 +13,7 @@ from harness.data.serving.stages import COLOR, NORMALISATIONS, Decode, Jpeg, Ori
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from harness.data.serving.decoders import Library
     from harness.data.serving.pipeline import ServingPipeline
     from harness.data.serving.resizing import Filter
 
@@ -59,7 +60,7 @@ class Skew:
         return skewed.words[self.stage]
 
 
-def _decoder(library: str) -> Skew:
+def _decoder(library: Library) -> Skew:
     def change(reference: ServingPipeline, pictured: Pictured) -> ServingPipeline:
         _expect_jpeg(pictured)
         if library == "torchvision" and importlib.util.find_spec("torchvision") is None:
@@ -99,7 +100,7 @@ def _chroma(reference: ServingPipeline, pictured: Pictured) -> ServingPipeline:
 
 def _bgr(reference: ServingPipeline, pictured: Pictured) -> ServingPipeline:
     _expect_color(pictured)
-    other = "RGB" if reference.color.order == "BGR" else "BGR"
+    other: Literal["RGB", "BGR"] = "RGB" if reference.color.order == "BGR" else "BGR"
     return replace(reference, color=replace(reference.color, order=other))
 
 
@@ -223,7 +224,9 @@ def _of_filters() -> Iterator[Skew]:
 SKEWS: Mapping[str, Skew] = {
     skew.name: skew
     for skew in (
-        *(_decoder(library) for library in ("pillow", "opencv", "torchvision")),
+        _decoder("pillow"),
+        _decoder("opencv"),
+        _decoder("torchvision"),
         *(_reduced(by) for by in (2, 4)),
         Skew("exif", "orient", _exif_ignored),
         *(_jpeg(quality) for quality in (95, 85, 75)),

@@ -51,11 +51,11 @@ def opaque_last(
     return read, opaque
 
 
-def _resize(size: int | tuple[int, int], named: str, *, antialias: bool) -> Resize:
-    """Return a resizing as the options do it: by Pillow, or by torch where it is not antialiased."""
+def _resize(size: int | tuple[int, int], named: str, *, antialias: bool, library: str = "pillow") -> Resize:
+    """Return a resizing as the options do it: by Pillow, or by torch where it is of a tensor or not antialiased."""
     kind: Any = named
-    if not antialias:
-        return Resize(size, "torch", kind, antialias=False)
+    if not antialias or library == "torch":
+        return Resize(size, "torch", kind, antialias=antialias and named != "nearest")
     return Resize(size, "pillow", kind, antialias=named != "nearest")
 
 
@@ -79,7 +79,7 @@ def _of_steps(steps: Iterable[Any]) -> tuple[Resize | None, Crop] | None:
         kind = type(step).__name__
         if kind == "Resize" and resize is None and crop == Crop() and getattr(step, "max_size", None) is None:
             antialias = library == "pillow" or bool(getattr(step, "antialias", True))
-            resize = _resize(_size(step.size), _filter(step.interpolation), antialias=antialias)
+            resize = _resize(_size(step.size), _filter(step.interpolation), antialias=antialias, library=library)
         elif kind == "CenterCrop" and crop == Crop():
             crop = Crop(_square(step.size))
         elif kind in _TO_TENSOR:

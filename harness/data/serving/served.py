@@ -88,13 +88,18 @@ class Serving:
     def picture(self, position: int) -> Any:
         """Return the picture of the image at a position: bytes of a file, or pixels (H, W, C) uint8."""
         if self.origin is not None:
-            return self.origin.picture(int(self.images.positions[position]))
+            return self.origin.picture(int(self._numbers[position]))
         return self.images.pixels[position].numpy().transpose(1, 2, 0)
 
     def where(self, position: int) -> str:
         """Return the name of the picture of the image at a position, for messages."""
-        number = int(self.images.positions[position])
+        number = int(self._numbers[position])
         return self.origin.where(number) if self.origin is not None else f"image {number}"
+
+    @cached_property
+    def _numbers(self) -> np.ndarray:
+        """Return the position of each image in the full split, (N,) int64."""
+        return self.images.positions.numpy()
 
     @cached_property
     def _digest(self) -> str:

@@ -25,6 +25,7 @@ from harness.base.decisive import decisive_files
 from harness.base.errors import InputError, printable
 from harness.base.files import hash_of_file
 from harness.base.user_code import is_name
+from harness.inference.predictors.encoded import EncodedPictures
 from harness.inference.predictors.protocol import Identity, PredictorError, Provides
 from harness.inference.predictors.scores import declared_scores
 
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from harness.networks.options import NetworkOptions
 
 _CHILD = Path(__file__).with_name("child.py")
-_PIXELS = ("uint8", "float32")
+_ENCODED = "encoded"
+_PIXELS = ("uint8", "float32", _ENCODED)
 _LOOK = 0.2
 """Seconds between two looks at whether the child is alive."""
 _SAID = 20
@@ -59,6 +61,8 @@ def open_callable(spec: str, options: NetworkOptions, images: LabelledImages | N
 class CallablePredictor:
     """A callable in a child process: pixels go there as (N, H, W, C), uint8 or float32 as the callable declares.
 
+    One that declares encoded pictures gets a list of N files as bytes, see `EncodedPictures`.
+
     What the code does to its process concerns that process alone. Once it crashes or hangs, every later call fails with
     the same error.
     """
@@ -66,6 +70,7 @@ class CallablePredictor:
     def __init__(self, name: str, options: NetworkOptions, images: LabelledImages | None) -> None:
         self.name, self._options = name, options
         self._images = images
+        self._files = None if images is None else EncodedPictures(images)
         self._classes = images.classes if images else ()
         self._timeout = options.predictor.timeout
         self._said: deque[str] = deque(maxlen=_SAID)
@@ -114,7 +119,9 @@ class CallablePredictor:
         facts = {"callable": self.name, "sources_sha256": _hash_of(sources), "pixels": self._pixels}
         facts |= {"files_sha256": _hash_of(files)} if files else {}
         versions = [platform.python_version(), *self._facts["versions"]]
-        return Identity(_KIND, facts, lasting=self._facts["files"] is not None, runtime="\n".join(versions))
+        # Files of other bytes may have the same pixels, which are all that a cache knows.
+        lasting = self._facts["files"] is not None and self._pixels != _ENCODED
+        return Identity(_KIND, facts, lasting=lasting, runtime="\n".join(versions))
 
     @cached_property
     def provides(self) -> Provides:
@@ -129,12 +136,20 @@ class CallablePredictor:
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Return the callable's answers for pixels (N, C, H, W); see `Predictor`."""
+        if self._pixels == _ENCODED and self._files is not None:
+            files = self._files.of(pixels)
+            whole = b"".join(files)
+            header = {"lengths": [len(file) for file in files], "dtype": _ENCODED, "bytes": len(whole)}
+            return self._asked(header, whole, len(files))
         laid_out = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
         if self._pixels == "uint8":
             laid_out = np.rint(laid_out * 255).clip(0, 255).astype(np.uint8)
         content = laid_out.tobytes()
         header = {"shape": laid_out.shape, "dtype": self._pixels, "bytes": len(content)}
-        answer, data = self._exchanged(header, content, f"{len(pixels)} images")
+        return self._asked(header, content, len(pixels))
+
+    def _asked(self, header: dict[str, Any], content: bytes, count: int) -> np.ndarray:
+        answer, data = self._exchanged(header, content, f"{count} images")
         return np.frombuffer(data, dtype=answer["dtype"]).reshape(answer["shape"])
 
     def close(self) -> None:

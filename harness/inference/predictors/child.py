@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import itertools
 import json
 import operator
 import os
@@ -123,6 +124,16 @@ def _array(answer: Any, classes: Sequence[str], images: int) -> np.ndarray:
     return np.ascontiguousarray(array, dtype=np.float32 if scores else np.int64)
 
 
+def _images(header: dict[str, Any], content: bytes) -> Any:
+    """Return the images of a request: an array (N, H, W, C), or a list of N files as bytes."""
+    import numpy as np
+
+    if header["dtype"] != "encoded":
+        return np.frombuffer(content, dtype=header["dtype"]).reshape(header["shape"]).copy()
+    ends = list(itertools.accumulate(header["lengths"]))
+    return [content[end - length : end] for end, length in zip(ends, header["lengths"], strict=True)]
+
+
 def main() -> None:
     """Answer requests until standard input ends."""
     read, write = _own_streams()
@@ -133,7 +144,6 @@ def main() -> None:
     opening = json.loads(read.readline())
     sys.path[:] = opening["path"]
     sys.argv = [opening["spec"]]
-    import numpy as np
 
     function: Callable[[np.ndarray], Any] | None = None
     header: dict[str, Any] = {"number": 0}
@@ -145,8 +155,8 @@ def main() -> None:
                 facts = _facts(found, function)
                 answer: dict[str, Any] = {"facts": facts}
             else:
-                pixels = np.frombuffer(read.read(header["bytes"]), dtype=header["dtype"]).reshape(header["shape"])
-                array = _array(function(pixels.copy()), facts["classes"] or opening["classes"], len(pixels))
+                images = _images(header, read.read(header["bytes"]))
+                array = _array(function(images), facts["classes"] or opening["classes"], len(images))
                 answer, content = {"shape": array.shape, "dtype": str(array.dtype)}, array.tobytes()
         except BaseException as error:  # Whatever the user's code raises is reported.
             answer = {"error": _happened(error)}
