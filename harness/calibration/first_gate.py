@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from harness.run.budget import Plan
 
 TESTS, CHECKS = "stress_tests", "checks.toml"
+_LOADING = ("-p", "harness.plugin")
+"""Pytest then loads the gate before any other package's plugin, which may fail to import."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,8 @@ def _configuration(wanted: Sequence[tuple[str, ...]]) -> dict[Path, bytes]:
     if present is not None and not new:
         return {}
     own_tests = any(Path().glob("test*/")) or any(Path().glob("test_*.py"))
-    return {path: with_options(path.name, text, new, testpaths="" if own_tests else TESTS).encode()}
+    loading = [] if _LOADING[1] in (present or ()) else [_LOADING]
+    return {path: with_options(path.name, text, [*loading, *new], testpaths="" if own_tests else TESTS).encode()}
 
 
 def _said(line: Sequence[str]) -> dict[str, list[tuple[str, ...]]]:

@@ -51,12 +51,12 @@ def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
     except pytest.UsageError:
         raise
     except Exception as error:  # A package that is missing or broken raises anything.
-        _refuse(pluginmanager, lacking(error))
+        refuse_to_start(pluginmanager, lacking(error))
     if off := [module for module in MODULES if pluginmanager.is_blocked(module)]:
-        _refuse(pluginmanager, f"{off[0]} is switched off (-p no:{off[0]}); the gate needs it, leave that option out")
+        refuse_to_start(pluginmanager, f"{off[0]} is switched off (-p no:{off[0]}); the gate needs it, leave that out")
 
 
-def _refuse(pluginmanager: pytest.PytestPluginManager, reason: str) -> None:
+def refuse_to_start(pluginmanager: pytest.PytestPluginManager, reason: str) -> None:
     """End a gate run with reports that say why; another run goes on without the plugin."""
     config = pluginmanager.get_plugin("pytestconfig")
     assert isinstance(config, pytest.Config)

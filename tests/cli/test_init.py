@@ -49,6 +49,8 @@ def files_in(folder) -> dict[str, bytes]:
 
 # What is written.
 
+LOADING = ("-p", "harness.plugin")
+
 
 def test_an_empty_repository_has_a_gate(shop, capsys):
     assert main(["init", *DATA, "--size", "8", "--min-accuracy", "0.5"]) == 0
@@ -65,7 +67,8 @@ def test_an_empty_repository_has_a_gate(shop, capsys):
         DECLARATION,
     }
     assert read_declaration(Path(DECLARATION)).weights is None
-    assert added_options(shop / "stress_tests") == ("--stress-data", "npz:shop.npz", "--stress-size", "8")
+    options = (*LOADING, "--stress-data", "npz:shop.npz", "--stress-size", "8")
+    assert added_options(shop / "stress_tests") == options
     checks = read_checks(shop / "stress_tests/checks.toml")
     assert (checks.data.n, checks.data.classes) == (80, CLASSES)
     assert {check.id for check in checks.checks if check.binding} == {"clean", "regression-clean"}
@@ -253,7 +256,8 @@ def test_a_configuration_keeps_all_that_it_says(shop):
     options = ["--stress-data", "npz:shop.npz", "--stress-model-arg", "width=2", "--stress-model-arg", "depth=3"]
     kept = text.splitlines()
     assert [line for line in PYPROJECT.splitlines() if line not in kept] == ['addopts = ["-q"]']
-    assert tomllib.loads(text)["tool"]["pytest"]["ini_options"] == {"addopts": ["-q", *options], "testpaths": ["tests"]}
+    whole = {"addopts": ["-q", *LOADING, *options], "testpaths": ["tests"]}
+    assert tomllib.loads(text)["tool"]["pytest"]["ini_options"] == whole
     assert not (shop / "pytest.ini").exists()
 
 
@@ -272,7 +276,7 @@ def test_a_configuration_keeps_all_that_it_says(shop):
 def test_options_are_added_to_those_there_in_each_format(shop, name, text):
     (shop / name).write_text(text)
     assert main(["init", *DATA]) == 0
-    assert added_options(shop / "stress_tests") == ("-q", "-ra", "--stress-data", "npz:shop.npz")
+    assert added_options(shop / "stress_tests") == ("-q", "-ra", *LOADING, "--stress-data", "npz:shop.npz")
     assert {line for line in text.splitlines() if "addopts" not in line} <= set((shop / name).read_text().splitlines())
 
 

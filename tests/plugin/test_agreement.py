@@ -2,9 +2,13 @@
 
 import json
 import os
+import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
+from outcomes import OLD_REPORTS
 
 from harness.report.agreement import agreed_verdict, mark_of_page, mark_of_summary
 from harness.report.files import write_refusal
@@ -69,6 +73,36 @@ def test_a_package_that_is_missing_is_named_before_the_run(zoo, monkeypatch, nam
 def test_no_part_of_the_plugin_can_be_switched_off(zoo, module):
     ran = zoo.run("-p", f"no:harness.plugin.{module}")
     expect(zoo, ran, "error", said=f"harness.plugin.{module} is switched off")
+
+
+def test_the_plugin_itself_cannot_be_switched_off(zoo):
+    """Its guard is an entry point of its own; here it is loaded by name, as an older installation has none."""
+    (zoo.tests / "test_plain.py").write_text("def test_plain():\n    pass\n")
+    (zoo.root / "reports").mkdir()
+    for name, text in OLD_REPORTS.items():
+        (zoo.root / "reports" / name).write_text(text)
+    off = ("-p", "no:harness.plugin", "-p", "harness.plugin.guard")
+    ran = zoo.pytester.runpytest_inprocess(*off, "stress_tests/test_plain.py")
+    expect(zoo, ran, "error", said="harness.plugin is switched off (-p no:harness.plugin)")
+    (zoo.root / "tests").mkdir()
+    (zoo.root / "tests/test_plain.py").write_text("def test_plain():\n    pass\n")
+    assert zoo.pytester.runpytest_inprocess(*off, "tests").ret == 0
+    points = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["entry-points"]
+    assert points["pytest11"]["harness.guard"] == "harness.plugin.guard"
+
+
+@pytest.mark.processes
+def test_another_plugin_that_cannot_be_imported_is_4_with_reports(zoo):
+    """The configuration that `init` writes loads the gate first, whatever the order of installed packages."""
+    (zoo.root / "broken/pytest_html").mkdir(parents=True)
+    (zoo.root / "broken/pytest_html/__init__.py").write_text("raise ImportError('no libfoo', name='pytest_html')\n")
+    command = [sys.executable, "-m", "pytest", "-p", "harness.plugin", "stress_tests", "--stress-data", "npz:zoo.npz"]
+    paths = [str(zoo.root / "broken"), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    ran = subprocess.run(command, cwd=zoo.root, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 4, ran.stdout + ran.stderr
+    assert "ERROR: the package pytest_html cannot be imported (no libfoo)" in ran.stderr
+    assert "pytest_html cannot be imported" in zoo.report()["errors"][0]
 
 
 @pytest.mark.parametrize("name", ["stress-collector", "stress-ending", "stress-time-keeper"])
