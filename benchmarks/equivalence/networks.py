@@ -27,7 +27,7 @@ SHIPPED = Path("models/augmented.safetensors")
 CALIBRATION = 1_000
 """Training images that conversions are calibrated with; others than those of any training."""
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_BATCH = 64
+_BATCH = 32
 
 
 class Preparation(nn.Module):
@@ -51,18 +51,24 @@ class Preparation(nn.Module):
         return (colored - mean) / std
 
 
+class Prepared(nn.Sequential):
+    """A network behind a `Preparation`, so it takes gray images."""
+
+    in_channels = 1
+
+
 def resnet18() -> nn.Module:
     """Return a ResNet-18 for images of 32 px, untrained."""
     import torchvision
 
-    return nn.Sequential(Preparation(32), torchvision.models.resnet18(num_classes=10))
+    return Prepared(Preparation(32), torchvision.models.resnet18(num_classes=10))
 
 
 def efficientnet_lite0() -> nn.Module:
     """Return an EfficientNet-Lite0 for images of 96 px, with an untrained last layer."""
     import timm
 
-    return nn.Sequential(Preparation(96), timm.create_model("tf_efficientnet_lite0", num_classes=10))
+    return Prepared(Preparation(96), timm.create_model("tf_efficientnet_lite0", num_classes=10))
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +180,7 @@ def _steps(
 
 
 def _from_nothing(network: nn.Module, pixels: Tensor, labels: Tensor) -> None:
-    _steps(network, pixels, labels, steps=1_800, rate=1e-3, on_step=lambda: None)
+    _steps(network, pixels, labels, steps=700, rate=1e-3, on_step=lambda: None)
 
 
 def _last_layer(network: nn.Module, pixels: Tensor, labels: Tensor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,12 @@ class _Share(click.ParamType["float"]):
     metavar="SHARE",
     help="The share of predictions that may change, and of correct ones that may be lost, net (default: 1%).",
 )
+@click.option(
+    "--layers",
+    is_flag=True,
+    help="Also say at which layer of the original the difference begins. The original is a network of PyTorch; the "
+    "artifact is one too, or an ONNX or OpenVINO file.",
+)
 @setting_options(*MODEL_SETTINGS)
 @click.option(
     "--output",
@@ -67,20 +74,26 @@ class _Share(click.ParamType["float"]):
     help="The page (default: reports/equal.html).",
 )
 @json_option
-def equal_command(artifact: Path | str, original: Path | str, tolerance: float, output: Path, *, as_json: bool) -> int:
+def equal_command(
+    artifact: Path | str, original: Path | str, tolerance: float, output: Path, *, layers: bool, as_json: bool
+) -> int:
     """Compare an artifact with its original."""
     from harness.base.outputs import PAGE, Output
     from harness.base.settings import option_of_command
     from harness.report.equality import equality_json, equality_lines, equality_page
     from harness.run.equality import EqualityRequest, equal
     from harness.run.inputs import inputs_of_command
+    from harness.run.layers import layer_differences
 
     request = EqualityRequest(artifact, original, tolerance, project_with(as_json=as_json).model)
     page = Output(output, PAGE, inputs_of_command((artifact, original), request.model), within=REPORTS)
     page.expect_own()
     done = equal(request)
+    if layers:
+        done = replace(done, layers=layer_differences(done.artifact, done.original, done.images, done.differ))
     own = [part for each in given_options(option_of_command) for part in each]
-    line = ["equal", str(artifact), "--original", str(original), "--tolerance", f"{tolerance:g}", *own]
+    line = ["equal", str(artifact), "--original", str(original), "--tolerance", f"{tolerance:g}"]
+    line += [*(["--layers"] if layers else []), *own]
     facts = {**done.facts, "reproduce": shlex.join(["stress-harness", *line])}
     page.write(equality_page(done, facts).encode())
     if as_json:

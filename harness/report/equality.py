@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from harness.run.equality import Equality, EqualityCheck
+    from harness.run.layers import LayerDifferences
     from harness.run.outcome import Outcome
 
 _SHOWN = 60
@@ -130,8 +131,8 @@ def differences(outcome: Outcome) -> Section | None:
 
 
 def equality_lines(done: Equality) -> list[str]:
-    """Return what the terminal shows: a caution about the original, then the sentence."""
-    return [*filter(None, [done.caution]), sentence(done)]
+    """Return what the terminal shows: a caution about the original, the sentence, and the layer if it was asked for."""
+    return [*filter(None, [done.caution]), sentence(done), *([] if done.layers is None else [done.layers.sentence])]
 
 
 def equality_json(done: Equality) -> dict[str, object]:
@@ -157,6 +158,7 @@ def equality_json(done: Equality) -> dict[str, object]:
             }
             for check in done.checks
         ],
+        **({} if done.layers is None else {"layers": done.layers.as_json()}),
     }
 
 
@@ -172,6 +174,7 @@ def equality_page(done: Equality, facts: Mapping[str, str]) -> str:
     )
     sections = [
         Section("checks", "The checks", _checks(done)),
+        *([] if done.layers is None else [Section("layers", "Layers", _layers(done.layers))]),
         *_parts(done),
         Section("covered", "What was compared", render("facts", facts=facts.items())),
     ]
@@ -189,6 +192,12 @@ def _checks(done: Equality) -> Markup:
         n = f"{check.measurement.n:,}"
         rows.append((check.title, value, f"{lower} to {upper}", held, n, outcome, check.measurement.detail))
     return table(titles, rows)
+
+
+def _layers(found: LayerDifferences) -> Markup:
+    """Return the layers in the order of execution, up to some beyond the first that differs."""
+    rows = [(layer.name, f"{layer.distance:.2g}", layer.outcome) for layer in found.shown]
+    return render("differences", lines=[found.sentence], parts=[("", table(("layer", "distance", "outcome"), rows))])
 
 
 def _confidences(done: Equality) -> tuple[np.ndarray, np.ndarray] | None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from harness.inference import Predictions, RoleModel
     from harness.measures.equivalence import Outcome, Quantity
     from harness.measures.metric import Measurement
+    from harness.run.layers import LayerDifferences
     from harness.run.session import StressSession
 
 _HISTORY = Path("reports") / HISTORY_FILE
@@ -94,7 +95,8 @@ class EqualityCheck:
 class Equality:
     """An artifact beside its original on the same images: the checks, all predictions first, and their outcome.
 
-    `caution` says why equality to this original is worth little; empty where nothing is known against it.
+    `caution` says why equality to this original is worth little; empty where nothing is known against it. `layers` says
+    where the difference begins, if that was asked for.
     """
 
     images: LabelledImages
@@ -103,6 +105,7 @@ class Equality:
     predictions: tuple[Predictions, Predictions]
     checks: tuple[EqualityCheck, ...]
     caution: str = ""
+    layers: LayerDifferences | None = None
 
     @property
     def outcome(self) -> Outcome:

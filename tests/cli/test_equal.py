@@ -241,3 +241,74 @@ def test_either_side_may_be_a_predictor_of_labels(callables, capsys, artifact, s
     page = (callables.root / "reports/equal.html").read_text()
     assert "Classes and groups" in page
     assert "Confidence of original" not in page
+
+
+def changed_in(*layers):
+    """Return the zoo's network with a convolution that changes images, and with other weights in some layers."""
+    model, generator = network(), torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for name in ("conv1", *layers):
+            weight = model.get_submodule(name).weight
+            weight.add_(torch.randn(weight.shape, generator=generator) / 4)
+    return model
+
+
+def layers_of(zoo, capsys, artifact):
+    """Run the command for the layers; returns its exit status and the line on layers."""
+    save_checkpoint(zoo.root / "original.safetensors", changed_in(), Record("fashion-cnn", ARGUMENTS, CLASSES))
+    line = [
+        "equal",
+        artifact,
+        "--original",
+        "original.safetensors",
+        "--data",
+        zoo.data,
+        "--tolerance",
+        "5%",
+        "--layers",
+    ]
+    status = main(line)
+    found = [text for text in capsys.readouterr().out.splitlines() if text.startswith("Layers: ")]
+    assert found == [] or found[0] in (zoo.root / "reports/equal.html").read_text()
+    return status, found[0] if found else ""
+
+
+def test_all_layers_of_a_lossless_export_are_equal(zoo, capsys):
+    exported(changed_in(), zoo.root / "a.onnx")
+    status, said = layers_of(zoo, capsys, "a.onnx")
+    assert (status, re.fullmatch(r"Layers: all \d+ are equal, up to float noise\.", said) is not None) == (0, True)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino", "safetensors"])
+@pytest.mark.parametrize(("layer", "before"), [("conv1", ""), ("fc1", "bn1")])
+def test_the_layer_is_named_where_the_difference_begins(zoo, capsys, kind, layer, before):
+    if kind == "safetensors":
+        save_checkpoint(zoo.root / "a.safetensors", changed_in(layer), Record("fashion-cnn", ARGUMENTS, CLASSES))
+    else:
+        exported(changed_in(layer), zoo.root / "a.onnx")
+    name = f"a.{kind}"
+    if kind == "openvino":
+        ov = pytest.importorskip("openvino")
+        ov.save_model(ov.convert_model(zoo.root / "a.onnx"), zoo.root / "a.xml", compress_to_fp16=False)
+        name = "openvino:a.xml"
+    _, said = layers_of(zoo, capsys, name)
+    merged = layer if kind == "safetensors" or layer == "fc1" else layer.replace("conv", "(conv|bn)")
+    after = f"; up to {before} all are equal" if before else ", the first one"
+    assert re.fullmatch(rf"Layers: the difference begins at {merged} by [\d.e-]+ of its spread{after}\.", said), said
+
+
+def test_another_order_of_the_classes_begins_at_the_logits(zoo, capsys):
+    exported(torch.nn.Sequential(changed_in(), Reversed()), zoo.root / "a.onnx")
+    assert "begins at logits" in layers_of(zoo, capsys, "a.onnx")[1]
+
+
+class Reversed(torch.nn.Module):
+    def forward(self, logits):
+        return logits.flip(1)
+
+
+@pytest.mark.parametrize(("artifact", "original"), [("python:served:Labels", ORIGINAL), (ORIGINAL, "a.onnx")])
+def test_a_predictor_has_no_layers(callables, capsys, artifact, original):
+    exported(network(), callables.root / "a.onnx")
+    assert main(["equal", artifact, "--original", original, "--data", callables.data, "--layers"]) == 4
+    assert "gives predictions only" in capsys.readouterr().err

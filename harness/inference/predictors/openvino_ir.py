@@ -53,7 +53,7 @@ class OpenVinoPredictor:
 
     def __init__(self, path: Path, options: NetworkOptions, images: LabelledImages | None) -> None:
         description, weights = read_regular(path), read_regular(path.with_suffix(".bin"))
-        self._options, self._images = options, images
+        self._options, self._images, self._path = options, images, path
         self._facts = {
             "xml_sha256": hashlib.sha256(description).hexdigest(),
             "bin_sha256": hashlib.sha256(weights).hexdigest(),
@@ -121,6 +121,30 @@ class OpenVinoPredictor:
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Return the network's answers for pixels (N, C, H, W); a fixed batch is filled up with black images."""
+        batches = self._batches(pixels)
+        return np.concatenate([self._answers(batch) for batch in batches])[: len(pixels)]
+
+    def tensors(self, pixels: np.ndarray) -> list[np.ndarray]:
+        """Return all floating-point tensors that the network computes for pixels (N, C, H, W), each (N, ...).
+
+        The files are read again, with each step an output. Raises `InputError` if they have changed since.
+        """
+        import openvino
+
+        description, weights = read_regular(self._path), read_regular(self._path.with_suffix(".bin"))
+        if hashlib.sha256(description).hexdigest() != self._facts["xml_sha256"]:
+            raise InputError(f"{self._path}: changed while it was compared; compare again when nothing writes to it")
+        core = openvino.Core()
+        model = core.read_model(description, weights)
+        steps = [output for step in model.get_ordered_ops() for output in step.outputs()]
+        model.add_outputs([each for each in steps if each.get_node().get_type_name() not in {"Constant", "Result"}])
+        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        found = [list(compiled([batch]).to_tuple()) for batch in self._batches(pixels)]
+        whole = [np.concatenate(parts) for parts in zip(*found, strict=True) if parts[0].ndim]
+        return [each[: len(pixels)] for each in whole if each.dtype.kind == "f" and len(each) >= len(pixels)]
+
+    def _batches(self, pixels: np.ndarray) -> list[np.ndarray]:
+        """Return the inputs for pixels (N, C, H, W), in batches of the size that the network takes."""
         if self._bytes:
             inputs = np.rint(pixels * 255).clip(0, 255).astype(np.uint8)
         elif self._options.normalisation is not None:
@@ -134,8 +158,7 @@ class OpenVinoPredictor:
         size = self._batch or len(inputs)
         missing = np.zeros((-len(inputs) % size, *inputs.shape[1:]), inputs.dtype)
         full = np.ascontiguousarray(np.concatenate([inputs, missing]))
-        parts = [self._answers(full[start : start + size]) for start in range(0, len(full), size)]
-        return np.concatenate(parts)[: len(pixels)]
+        return [full[start : start + size] for start in range(0, len(full), size)]
 
     def _answers(self, batch: np.ndarray) -> np.ndarray:
         if not hasattr(self._of_thread, "request"):

@@ -49,6 +49,22 @@ class _Runner:
         return np.concatenate([self.session.run(None, {self.input: part})[0] for part in parts])[: len(pixels)]
 
 
+def tensors_of(network: OnnxNetwork, pixels: np.ndarray) -> list[np.ndarray]:
+    """Return all floating-point tensors that a network computes for its inputs (N, C, H, W), each (N, ...)."""
+    import onnx
+
+    description = onnx.load_model_from_string(network.runner.content)
+    known = {output.name for output in description.graph.output}
+    steps = [name for node in description.graph.node for name in node.output if name and name not in known]
+    description.graph.output.extend(onnx.ValueInfoProto(name=name) for name in steps)
+    session, size = _session(description.SerializeToString()), network.runner.batch or len(pixels)
+    padded = np.concatenate([pixels, np.zeros((-len(pixels) % size, *pixels.shape[1:]), pixels.dtype)])
+    parts = [padded[start : start + size] for start in range(0, len(padded), size)]
+    found = [session.run(None, {network.runner.input: part}) for part in parts]
+    whole = [np.concatenate(each) for each in zip(*found, strict=True) if np.ndim(each[0])]
+    return [each[: len(pixels)] for each in whole if each.dtype.kind == "f" and len(each) >= len(pixels)]
+
+
 def _session(content: bytes) -> Any:
     import onnxruntime
 

@@ -1,0 +1,228 @@
+"""The layer of an original where its artifact begins to differ, found by the values that both compute.
+
+Exports rename layers and merge them, so values are compared: a layer is equal if the artifact computes its output
+somewhere, but for float noise. An export merges layers, such as a batch norm with its convolution. A merged layer has
+no tensor of its own. An equal layer depends on it, or the next one is far nearer to the artifact. This is a diagnosis;
+it decides nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.base.errors import InputError
+from harness.inference.predictors.network import PredictorNetwork
+from harness.inference.predictors.openvino_ir import OpenVinoPredictor
+from harness.networks.checkpoints.onnx_network import OnnxNetwork, tensors_of
+from harness.networks.evaluation import evaluating, logits_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness.data import LabelledImages
+    from harness.inference import RoleModel
+
+NOISE = 1e-4
+"""Distance up to which float32 explains a difference. Lossless exports of the shipped model stay below 1e-6."""
+LOGITS = "logits"
+_IMAGES = 4
+_BEYOND = 5
+"""Layers after the first different one that are shown."""
+_NEARER = 10
+"""The least ratio of the distances of a merged layer and of the layer that it became part of."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer's distance from the nearest tensor of the artifact, as a share of the spread of its output.
+
+    It is infinite where the artifact has no tensor of this size. A `merged` layer is part of a later one.
+    """
+
+    name: str
+    distance: float
+    merged: bool = False
+
+    @property
+    def outcome(self) -> str:
+        """Say whether it is equal."""
+        if self.distance <= NOISE:
+            return "equal"
+        return "merged with a later one" if self.merged else "different"
+
+
+@dataclass(frozen=True)
+class LayerDifferences:
+    """The layers of an original in the order of execution, each beside what its artifact computes."""
+
+    layers: tuple[Layer, ...]
+
+    @property
+    def first(self) -> Layer | None:
+        """Return the first layer that differs; None for none."""
+        return next((layer for layer in self.layers if layer.outcome == "different"), None)
+
+    @property
+    def shown(self) -> tuple[Layer, ...]:
+        """Return the layers up to some beyond the first that differs."""
+        first = self.first
+        return self.layers if first is None else self.layers[: self.layers.index(first) + 1 + _BEYOND]
+
+    @property
+    def sentence(self) -> str:
+        """Say where the difference begins."""
+        first = self.first
+        if first is None:
+            return f"Layers: all {len(self.layers)} are equal, up to float noise."
+        before = [layer.name for layer in self.layers[: self.layers.index(first)] if layer.distance <= NOISE]
+        after = f"; up to {before[-1]} all are equal" if before else ", the first one"
+        size = f" by {first.distance:.2g} of its spread" if math.isfinite(first.distance) else ""
+        return f"Layers: the difference begins at {first.name}{size}{after}."
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the sentence, the first layer and all distances in plain types."""
+        return {
+            "sentence": self.sentence,
+            "first": self.first and self.first.name,
+            "distances": {
+                layer.name: layer.distance if math.isfinite(layer.distance) else None for layer in self.layers
+            },
+        }
+
+
+def layer_differences(
+    artifact: RoleModel, original: RoleModel, images: LabelledImages, differ: np.ndarray
+) -> LayerDifferences:
+    """Compare the layers of an original with its artifact on four images, those that `differ` (N,) first.
+
+    Raises `InputError` for an original without layers, and for an artifact that shows no tensors.
+    """
+    if not original.provides.layers:
+        raise InputError(
+            f"{original.path}: gives predictions only; name the network of PyTorch that the artifact is made from",
+            setting="layers",
+        )
+    model, shown = original.classifier.plain, np.argsort(~differ, kind="stable")[:_IMAGES]
+    pixels = original.classifier.pixels(images, shown)
+    layers = _outputs(model, pixels)
+    found: dict[int, list[np.ndarray]] = defaultdict(list)
+    for tensor in _tensors_of(artifact, pixels):
+        found[tensor.size].append(tensor)
+    distances = [_distance(output, found[output.size]) for _, output in layers[:-1]]
+    with torch.no_grad():
+        answers = logits_of(artifact.classifier.plain(pixels))[0].cpu().float().numpy()
+    distances.append(_distance(_centered(layers[-1][1]), [_centered(answers)]))
+    return LayerDifferences(_judged(model, pixels, layers, distances))
+
+
+def _judged(
+    model: nn.Module, pixels: Tensor, layers: Sequence[tuple[str, np.ndarray]], distances: Sequence[float]
+) -> tuple[Layer, ...]:
+    """Return the layers; those before the first different one that have no tensor of their own are merged."""
+    equal = [number for number, distance in enumerate(distances) if distance <= NOISE]
+    judged: list[Layer] = []
+    begun = False
+    for number, ((name, _), distance) in enumerate(zip(layers, distances, strict=True)):
+        later = [at for at in equal if at > number]
+        merged = (
+            not begun and distance > NOISE and min(distances[number + 1 :][:1], default=distance) < distance / _NEARER
+        )
+        if not begun and distance > NOISE and later:
+            shaken = _outputs(model, pixels, shaking=number)
+            merged = merged or any(not np.array_equal(shaken[at][1], layers[at][1]) for at in later)
+        begun = begun or not (merged or distance <= NOISE)
+        judged.append(Layer(name, distance, merged))
+    return tuple(judged)
+
+
+def _outputs(model: nn.Module, pixels: Tensor, *, shaking: int | None = None) -> list[tuple[str, np.ndarray]]:
+    """Return the output of each call of a layer, by name in the order of execution, and last the logits.
+
+    Calls without a tensor, and those that give back an output unchanged, are left out. The output of the call with the
+    number `shaking` is replaced by noise of its spread.
+    """
+    calls: list[tuple[str, np.ndarray]] = []
+
+    def recorder(name: str) -> Callable[..., Tensor | None]:
+        def record(_layer: nn.Module, _inputs: object, output: object) -> Tensor | None:
+            if not isinstance(output, Tensor) or not output.is_floating_point() or len(output) != len(pixels):
+                return None
+            values = output.detach().cpu().float().numpy().copy()
+            if shaking is None and calls and _is_same(calls[-1][1], values):
+                return None
+            kept = None
+            if len(calls) == shaking:
+                generator = torch.Generator().manual_seed(0)
+                noise = torch.randn(output.shape, generator=generator).to(output)
+                kept = output.mean() + noise * (output.std() + 1)
+            calls.append((name, values))
+            return kept
+
+        return record
+
+    names = [name for name, _ in model.named_modules() if name]
+    with torch.no_grad(), evaluating(model, {name: recorder(name) for name in names}):
+        logits = logits_of(model(pixels))[0]
+    values = logits.detach().cpu().float().numpy()
+    return [*calls, (LOGITS, values)]
+
+
+def _is_same(earlier: np.ndarray, values: np.ndarray) -> bool:
+    return earlier.shape == values.shape and np.array_equal(earlier, values)
+
+
+def _tensors_of(artifact: RoleModel, pixels: Tensor) -> list[np.ndarray]:
+    """Return the tensors that an artifact computes for pixels, each (N, ...)."""
+    model = artifact.classifier.plain
+    if isinstance(model, PredictorNetwork) and isinstance(model.predictor, OpenVinoPredictor):
+        return model.predictor.tensors(pixels.cpu().numpy())
+    for network in model.modules():
+        if isinstance(network, OnnxNetwork):
+            return tensors_of(network, _inputs_of(model, network, pixels))
+    if not artifact.provides.layers:
+        raise InputError(
+            f"{artifact.path}: gives predictions only; layers can be compared of a checkpoint, of an ONNX file and of "
+            "OpenVINO's files",
+            setting="layers",
+        )
+    return [output for _, output in _outputs(model, pixels)]
+
+
+def _inputs_of(model: nn.Module, network: nn.Module, pixels: Tensor) -> np.ndarray:
+    """Return what a network within a model is given for these pixels."""
+    taken: list[np.ndarray] = []
+    handle = network.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].cpu().numpy()))
+    try:
+        with torch.no_grad():
+            model(pixels)
+    finally:
+        handle.remove()
+    return taken[0]
+
+
+def _centered(logits: np.ndarray) -> np.ndarray:
+    """Return logits (N, classes) whose mean for each image is 0: logarithms of probabilities are the same then."""
+    return np.asarray(logits - logits.mean(axis=1, keepdims=True))
+
+
+def _distance(output: np.ndarray, tensors: Sequence[np.ndarray]) -> float:
+    """Return the least distance of an output from tensors of its size, with channels first or last, by its spread."""
+    spread = float(output.std()) or 1.0
+    layouts = [output]
+    if output.ndim == 4:  # noqa: PLR2004  (N, C, H, W)
+        layouts.append(np.ascontiguousarray(output.transpose(0, 2, 3, 1)))
+    return min(
+        (
+            float(np.sqrt(np.mean((layout.ravel() - tensor.ravel()) ** 2))) / spread
+            for layout in layouts
+            for tensor in tensors
+        ),
+        default=math.inf,
+    )
