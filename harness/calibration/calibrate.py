@@ -22,10 +22,11 @@ from harness.calibration.panel import panel_at_hand, read_panel
 from harness.calibration.panel_predictions import share, with_predictions
 from harness.calibration.recording import Recording
 from harness.calibration.retrain import train_reference_models
-from harness.calibration.rewrite import with_thresholds
+from harness.calibration.rewrite import ends, with_thresholds
 from harness.calibration.samples import choose_samples
 from harness.calibration.thresholds import PROVISIONAL, thresholds_of
 from harness.checks import read_checks
+from harness.checks.check import UNTIL_CALIBRATED
 from harness.checks.equivalence import EQUIVALENCE
 from harness.checks.slices import SLICE
 from harness.measures.serving import OF_SERVING
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from harness.calibration.panel import Panel
-    from harness.checks import ChecksFile
+    from harness.checks import ChecksFile, Threshold
     from harness.inference.cluster.tasks import Tasks
     from harness.measures.panel.predictions import PanelPredictions
     from harness.measures.panel.threshold import Calibrated
@@ -118,7 +119,8 @@ class MeasuredPanel:
 class Calibration:
     """Thresholds that were written: of which panel, and where its predictions are kept, if it has any.
 
-    `without` names checks that have lost their thresholds. `notes` are lines on other checks files.
+    `checks` is the file as it was. `by_hand` are the thresholds that win over the panel's, by check, and `ended` those
+    that it has replaced. `without` names checks that have lost theirs. `notes` are lines on other checks files.
     """
 
     panel: Panel
@@ -128,6 +130,8 @@ class Calibration:
     predictions_path: Path | None
     without: tuple[str, ...]
     notes: tuple[str, ...]
+    by_hand: Mapping[str, float]
+    ended: Mapping[str, float]
 
 
 def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | None = None) -> Calibration:
@@ -150,6 +154,8 @@ def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | N
     )
     _write(measured, calibrated, before, outputs)
     has_value = {item.check.id for item in calibrated}
+    hands = {name: hand for name, hand in _hands(measured.checks, measured.panel).items() if name in has_value}
+    ended = {item.check.id for item in calibrated if (hand := hands.get(item.check.id)) and ends(item, hand.reason)}
     new, old = measured.predictions, measured.earlier
     return Calibration(
         measured.panel,
@@ -159,6 +165,8 @@ def calibrate(request: CalibrationRequest, *, on_fit: Callable[[Plan], None] | N
         paths[1] if new else None,
         tuple(check.id for check in measured.checks.checks if check.panel and check.id not in has_value),
         tuple(share(request.checks_path, new, old)) if new and old else (),
+        {name: hand.threshold for name, hand in hands.items() if name not in ended},
+        {name: hand.threshold for name, hand in hands.items() if name in ended},
     )
 
 
@@ -183,13 +191,18 @@ def panel_to_plan(
 def by_hand(checks: ChecksFile, panel: Panel) -> frozenset[str]:
     """Return the ids of the checks with a threshold by hand, or with a tolerance that no measured threshold replaces.
 
-    Conversions replace a tolerance, and reference models replace one on what serving costs.
+    Conversions replace a tolerance, and reference models replace one on what serving costs. One until calibrated is
+    none where the panel has enough models to end it.
     """
+    ended = UNTIL_CALIBRATED if len(panel.models) >= PROVISIONAL else None
+    return frozenset(name for name, hand in _hands(checks, panel).items() if hand.reason != ended)
+
+
+def _hands(checks: ChecksFile, panel: Panel) -> dict[str, Threshold]:
     converted = {row.id for row in panel.checks if row.conversions}
     replaced = {check.id for check in checks.checks if check.id in converted or check.metric in OF_SERVING}
-    return frozenset(
-        check.id for check in checks.checks if (check.hand if check.id in replaced else check.by_hand) is not None
-    )
+    found = {check.id: check.hand if check.id in replaced else check.by_hand for check in checks.checks}
+    return {name: hand for name, hand in found.items() if hand is not None}
 
 
 def measured_panel(

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import tomlkit
 
+from harness.calibration.thresholds import PROVISIONAL
+from harness.checks.check import UNTIL_CALIBRATED
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -22,7 +25,8 @@ def with_thresholds(content: str, calibrated: Sequence[Calibrated], *, recipe: M
     """Return the text of a checks file with the panel's thresholds in its checks.
 
     A calibrated check without an entry is appended. A check that cannot be a check says why in `informational`, and one
-    that was not calibrated has no threshold of another panel's left. `recipe` replaces the file's `[recipe]`; `date` is
+    that was not calibrated has no threshold of another panel's left. A threshold by hand "until calibrated" goes where
+    the panel's counts. `recipe` replaces the file's `[recipe]`; `date` is
     kept in each threshold.
     """
     document = tomlkit.parse(_with_recipe(content, recipe))
@@ -40,10 +44,17 @@ def with_thresholds(content: str, calibrated: Sequence[Calibrated], *, recipe: M
         check.pop("panel", None)
         check.pop("informational", None)
         check["panel"] = _threshold(item, date)
+        if "hand" in check and ends(item, str(check["hand"].get("reason", ""))):
+            del check["hand"]
         if item.informational:
             check["informational"] = item.informational
     # One empty line before each check, appended ones included.
     return re.sub(r"\n+\[\[check\]\]", "\n\n[[check]]", tomlkit.dumps(document))
+
+
+def ends(item: Calibrated, reason: str) -> bool:
+    """Return whether a panel's threshold replaces one by hand that has this reason: not by one or two models."""
+    return reason == UNTIL_CALIBRATED and not item.informational and item.reference_models >= PROVISIONAL
 
 
 def _with_recipe(content: str, recipe: Mapping[str, Any]) -> str:

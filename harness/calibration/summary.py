@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from harness.calibration.outliers import false_alarms
 from harness.calibration.promise import cautious
 from harness.calibration.thresholds import PROVISIONAL, shared_thresholds, thresholds_of
+from harness.checks.check import UNTIL_CALIBRATED
 from harness.measures import Unit
 from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS, WORST_CLASS_CONSENSUS_SET_ERRORS
 from harness.measures.panel.threshold import FEW
@@ -35,8 +36,18 @@ _DRAWS = 50_000
 """Draws of the bootstrap for panels that do not exist: an estimate is enough."""
 
 
-def calibration_lines(panel: Panel, calibrated: Sequence[Calibrated], *, by_hand: frozenset[str]) -> list[str]:
-    """Return the summary of a calibration."""
+def calibration_lines(
+    panel: Panel,
+    calibrated: Sequence[Calibrated],
+    *,
+    by_hand: Mapping[str, float],
+    ended: Mapping[str, float],
+    reasons: bool = False,
+) -> list[str]:
+    """Return the summary of a calibration, with the `reasons` of informational checks if asked for.
+
+    `by_hand` are thresholds that win over the panel's, by check, and `ended` those that the panel's replace.
+    """
     lines = [f"{'family':<12} {'checks':>6} {'judged':>6} {'k':>5}  minimum detectable drop, best and worst check"]
     for family in panel.families:
         items = [item for item in calibrated if item.check.family == family]
@@ -46,13 +57,35 @@ def calibration_lines(panel: Panel, calibrated: Sequence[Calibrated], *, by_hand
         span = f"{_number(judged[0])} to {_number(judged[-1])}" if judged else "none is judged"
         k = f"{judged[0].k:.2f}" if judged else ""
         lines.append(f"{family:<12} {len(items):>6} {len(judged):>6} {k:>5}  {span}")
-    lines += [f"informational: {item.check.id}: {item.informational}" for item in calibrated if item.informational]
-    if held := sorted(by_hand & {item.check.id for item in calibrated}):
-        lines.append(f"thresholds set by hand win over the panel's: {', '.join(held)}")
+    informational = [item for item in calibrated if item.informational]
+    if informational and not reasons:
+        lines.append(f"informational: {len(informational)} of {len(calibrated)} checks; -v says why, one by one")
+    lines += [f"informational: {item.check.id}: {item.informational}" for item in informational if reasons]
+    lines += _hand_lines({item.check.id: item for item in calibrated}, by_hand, ended)
     alarms = false_alarms(panel, list(calibrated))
     if len(panel.models) >= PROVISIONAL:
         lines.append(f"leave-one-out false alarms: {len(alarms)} of {len(panel.models)} networks")
     lines += [f"  {alarm}" for alarm in alarms]
+    return lines
+
+
+def _hand_lines(panel: Mapping[str, Calibrated], by_hand: Mapping[str, float], ended: Mapping[str, float]) -> list[str]:
+    """Say which thresholds by hand are replaced, which win, and which of these are lenient."""
+    lines = [
+        f"{name}: the panel's threshold, {panel[name].threshold:g}, replaces the one by hand, {hand:g}, that was "
+        f"{UNTIL_CALIBRATED}"
+        for name, hand in ended.items()
+    ]
+    held = {name: hand for name, hand in sorted(by_hand.items()) if name in panel}
+    if held:
+        lines.append(f"thresholds set by hand win over the panel's: {', '.join(held)}")
+    for name, hand in held.items():
+        item = panel[name]
+        if not item.informational and (item.threshold - hand) * item.check.sign > 0:
+            lines.append(
+                f"warning: {name}: the threshold by hand, {hand:g}, is more lenient than the panel's, "
+                f"{item.threshold:g}; take `hand` out of the check unless it is meant"
+            )
     return lines
 
 

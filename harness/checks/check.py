@@ -71,6 +71,10 @@ def _known(role: str) -> str:
     return role
 
 
+UNTIL_CALIBRATED = "until calibrated"
+"""The reason of a threshold by hand that calibration ends."""
+
+
 @record
 class Threshold:
     """A threshold and its provenance: mean and standard deviation of `reference_models` networks of other seeds.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from harness.checks.check import UNTIL_CALIBRATED
 from harness.checks.damages import (
     BlankAll,
     BlankLeftHalf,
@@ -86,7 +87,7 @@ class Family:
 
 
 def _clean(about: StarterData) -> list[StarterCheck]:
-    by_hand = f'hand = {{ threshold = {about.min_accuracy}, reason = "until calibrated" }}'
+    by_hand = f'hand = {{ threshold = {about.min_accuracy}, reason = "{UNTIL_CALIBRATED}" }}'
     return [StarterCheck("clean", "clean", "accuracy", () if about.min_accuracy is None else (by_hand,))]
 
 

@@ -107,6 +107,7 @@ if TYPE_CHECKING:
     metavar="LOSS",
     help="With --power: the loss to detect (default: each check's budget).",
 )
+@click.option("-v", "--verbose", is_flag=True, help="Also print why each informational check has no threshold.")
 def calibrate_command(
     checkpoints: tuple[Path | str, ...],
     reference_models: int,
@@ -121,11 +122,11 @@ def calibrate_command(
     *,
     power: bool,
     plan: bool,
+    verbose: bool,
 ) -> int:
     """Calibrate a checks file."""
     from harness.calibration.calibrate import (
         CalibrationRequest,
-        by_hand,
         calibrate,
         panel_to_plan,
         thresholds_at_hand,
@@ -164,7 +165,8 @@ def calibrate_command(
         print("\n".join(plan_lines(*panel_to_plan(request, on_fit=_print_fit))))
         return OK
     done = calibrate(request, on_fit=_print_fit)
-    print("\n".join(calibration_lines(done.panel, done.calibrated, by_hand=by_hand(done.checks, done.panel))))
+    said = calibration_lines(done.panel, done.calibrated, by_hand=done.by_hand, ended=done.ended, reasons=verbose)
+    print("\n".join(said))
     if done.without:
         print(f"have no value of these networks, and therefore no threshold any more: {', '.join(done.without)}")
     if len(done.panel.models) < PROVISIONAL:

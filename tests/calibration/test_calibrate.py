@@ -96,6 +96,22 @@ def test_the_panel_holds_what_the_stress_tests_measure(zoo, capsys):
     assert re.search(r"^rotation +2 +2 ", printed, re.MULTILINE)
 
 
+def test_thresholds_until_calibrated_end_and_lenient_ones_are_named(zoo, capsys):
+    text = zoo.checks.read_text().replace('id = "clean"\n', 'id = "clean"\nhand = HAND\n', 1)
+    until = 'hand = { threshold = 0.5, reason = "until calibrated" }'
+    zoo.checks.write_text(text.replace("hand = HAND", until))
+    assert run_calibrate(zoo) == 0
+    check = next(check for check in read_checks(zoo.checks).checks if check.id == "clean")
+    assert (check.hand, check.binding) == (None, check.panel)
+    out = capsys.readouterr().out
+    assert f"clean: the panel's threshold, {check.panel.threshold:g}, replaces the one by hand, 0.5, that was" in out
+    assert "warning" not in out
+    zoo.checks.write_text(text.replace("hand = HAND", "hand = { threshold = 0.5 }"))
+    assert run_calibrate(zoo) == 0
+    assert "warning: clean: the threshold by hand, 0.5, is more lenient than the panel's" in capsys.readouterr().out
+    assert "threshold = 0.5 }" in zoo.checks.read_text()
+
+
 def test_the_checks_file_holds_the_thresholds_and_whose_they_are(zoo):
     assert run_calibrate(zoo) == 0
     checks = read_checks(zoo.checks)

@@ -10,6 +10,7 @@ import pytest
 from panels import calibrate, check, panel_of
 
 from harness.calibration.rewrite import with_thresholds
+from harness.calibration.thresholds import thresholds_of
 from harness.checks import Threshold, read_checks
 
 OWN = Path(__file__).parents[2] / "stress_tests" / "checks.toml"
@@ -99,6 +100,19 @@ def test_hand_thresholds_and_the_rest_of_each_row_stay(tmp_path):
         (check.pose, check.metric, check.family) for check in before
     ]
     assert after[0].binding.threshold == 0.85, "a hand threshold still wins"
+
+
+@pytest.mark.parametrize(
+    ("models", "budget", "stays"), [(8, 0.05, False), (2, 0.05, True), (8, 0.0001, True)],
+    ids=["calibrated", "provisional", "informational"],
+)  # fmt: skip
+def test_a_threshold_until_calibrated_ends_when_the_panel_has_one(tmp_path, models, budget, stays):
+    content = WRITTEN.replace('"agreed in May"', '"until calibrated"')
+    values = np.random.default_rng(0).normal(0.9, 0.003, (models, len(ROWS)))
+    items = thresholds_of(panel_of(values, ROWS), {"rotation": budget})
+    check = read(tmp_path, rewritten(content, items)).checks[0]
+    assert (check.hand is not None) == stays
+    assert check.panel is not None
 
 
 def test_of_all_lines_only_the_recipe_and_the_thresholds_change():

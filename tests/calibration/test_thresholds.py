@@ -545,7 +545,7 @@ def test_a_member_just_inside_the_limit_of_outliers_is_found_with_its_rows(one_d
     assert outliers(one_doubtful) == []
     calibrated = calibrate(one_doubtful, LAX)
     assert false_alarms(one_doubtful, calibrated) == ["seed-005.safetensors: clean"]
-    lines = calibration_lines(one_doubtful, calibrated, by_hand=frozenset())
+    lines = calibration_lines(one_doubtful, calibrated, by_hand={}, ended={})
     assert lines[-2:] == ["leave-one-out false alarms: 1 of 20 networks", "  seed-005.safetensors: clean"]
 
 
@@ -572,12 +572,26 @@ def test_a_threshold_stays_within_what_its_metric_can_be():
 # What the terminal says.
 
 
-def test_the_summary_has_a_line_per_family_and_says_what_is_informational(four_checks, three_checks):
-    lines = calibration_lines(four_checks, three_checks, by_hand=frozenset({"r0", "another"}))
+def test_the_summary_has_a_line_per_family_and_counts_the_informational(four_checks, three_checks):
+    held = {"by_hand": {"r0": 0.99, "another": 0.1}, "ended": {}}
+    lines = calibration_lines(four_checks, three_checks, **held)
     assert lines[1].split()[:4] == ["rotation", "4", "3", f"{three_checks[0].k:.2f}"]
-    assert f"informational: r3: {three_checks[3].informational}" in lines
+    assert "informational: 1 of 4 checks; -v says why, one by one" in lines
     assert "thresholds set by hand win over the panel's: r0" in lines
     assert "leave-one-out false alarms: 0 of 20 networks" in lines
+    assert not [line for line in lines if line.startswith("warning")]
+    every = calibration_lines(four_checks, three_checks, **held, reasons=True)
+    assert f"informational: r3: {three_checks[3].informational}" in every
+
+
+def test_a_lenient_threshold_by_hand_is_warned_of(four_checks, three_checks):
+    lines = calibration_lines(four_checks, three_checks, by_hand={"r0": 0.5, "r3": 0.0}, ended={"r1": 0.4})
+    threshold = f"{three_checks[0].threshold:g}"
+    more = f"is more lenient than the panel's, {threshold}; take `hand` out of the check unless it is meant"
+    assert f"warning: r0: the threshold by hand, 0.5, {more}" in lines
+    assert sum(line.startswith("warning") for line in lines) == 1, "the panel has none for r3"
+    replaced = f"{three_checks[1].threshold:g}"
+    assert f"r1: the panel's threshold, {replaced}, replaces the one by hand, 0.4, that was until calibrated" in lines
 
 
 @pytest.mark.parametrize(
