@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 HERE = Path(__file__).parent
-PAGE = HERE.parents[1] / "docs/scale.md"
+PAGE = HERE / "README.md"
 RESULTS = HERE / "results.json"
 OVERHEAD = ("<!-- results of overhead -->", "<!-- end of results of overhead -->")
 MODEL = ("<!-- results of the model -->", "<!-- end of results of the model -->")
@@ -201,7 +201,7 @@ def _write(results: dict[str, Any]) -> None:
         checks.append(
             f"| {workers} | {model.compute * int(workers) + model.driver:.2f} | {there_cpu:.2f} | {there:.2f} |"
         )
-    write_between(HERE / "README.md", *OVERHEAD, "\n".join(lines))
+    write_between(PAGE, *OVERHEAD, "\n".join(lines))
     names = {
         "decode_ms": "decoding and cropping a JPEG of 500 × 375, ms",
         "compute_ms": "predicting an image on one core, ms",
