@@ -1,4 +1,4 @@
-"""What pages take from the code and the checks file when they are built, so that it cannot differ from them.
+"""Tables of pages, made from the code and the checks file when the pages are built.
 
 `{gate-rows} rotation` is a table of a family's rows, `{corruptions}` one of all corruptions, and
 `{output} stress-harness break --help` what a command prints.

@@ -306,7 +306,7 @@ PICTURES: dict[str, Callable[[StressSession], np.ndarray | Figure]] = {
     "background": background,
     "calibration": calibration,
 }
-"""What draws each picture, by the name of its file."""
+"""Functions that draw pictures, by file name."""
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""What every reference model gets right, the model must not get wrong, however good its accuracy."""
+"""The model must predict the consensus set correctly, however good its accuracy."""
 
 from harness.checks import Key, one_of
 from harness.data import one_in

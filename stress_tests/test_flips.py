@@ -1,4 +1,4 @@
-"""What the last accepted checkpoint got right is lost no more often than by any reference model."""
+"""The model loses no more correct predictions of the incumbent than a reference model would."""
 
 from harness.checks import Key, one_of
 from harness.measures import negative_flips

@@ -1,4 +1,4 @@
-"""What was wrong once, and must never be again, is right."""
+"""Golden images, which must never be wrong again, are correct."""
 
 from harness.checks import Key
 from harness.measures import golden_right

@@ -1,4 +1,4 @@
-"""What the last accepted checkpoint got right must not be lost."""
+"""The model keeps the correct predictions of the incumbent."""
 
 from harness.measures import accuracy_change
 from harness.plugin import check

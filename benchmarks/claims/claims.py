@@ -163,7 +163,7 @@ CLAIMS = (
         }.items()
     ),
 )
-"""What the study says of its two networks; measures and rule were fixed before the seeds were measured."""
+"""Claims of the study about its two networks; measures and rule were fixed before the seeds were measured."""
 
 
 def decide(claim: Claim, baseline: Sequence[float], augmented: Sequence[float]) -> Decision:

@@ -1,4 +1,4 @@
-"""What is measured of each network, whatever is claimed of it."""
+"""Measurements of each network, independent of the claims."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well a backdoor opens: what a check on clean images cannot see, measured by someone who knows the trigger."""
+"""Success rate of a backdoor, measured with its trigger; a check on clean images cannot see it."""
 
 from __future__ import annotations
 

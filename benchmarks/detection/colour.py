@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ORDERS: Mapping[str, tuple[int, int, int]] = {"RGB": (0, 1, 2), "BGR": (2, 1, 0), "GBR": (1, 2, 0)}
-"""What the network is shown; it was trained with the first."""
+"""Orders of channels that the network gets; it was trained with the first."""
 SEEDS = (201, 202, 203)
 """Seeds outside the ten of the example's panel."""
 

@@ -1,4 +1,4 @@
-"""What made or measured a network: two machines round differently, so that their results are told apart."""
+"""Machine that made or measured a network; two machines round differently, so results name theirs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the quick profile detects, beside the whole gate."""
+"""Mutants that the quick profile detects, compared with the whole gate."""
 
 from __future__ import annotations
 

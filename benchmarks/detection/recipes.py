@@ -23,13 +23,13 @@ RELABELLED = ("Pullover", "Coat")
 MARKED = "Shirt"
 """The class whose images `artefact` marks."""
 TARGET = "Sneaker"
-"""What `backdoor` calls the images that it stamps."""
+"""Name that `backdoor` gives to the images that it stamps."""
 WHITE = 255
 
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """What a training starts from."""
+    """Starting points of a training."""
 
     config: TrainingConfig
     images: LabelledImages

@@ -1,4 +1,4 @@
-"""What the gate measured on each mutant: one small file per mutant, kept in the repository."""
+"""Measurements of the gate on each mutant: one small file per mutant, in the repository."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AGAINST_INCUMBENT = frozenset({"regression", "flips"})
 
 @dataclass(frozen=True)
 class Result:
-    """What is known of one mutant; without a checkpoint only how it was made.
+    """Results of one mutant; without a checkpoint only its recipe.
 
     `rows` holds the candidate's value per row of the checks file, in full precision, None where the gate had none to
     give. `exit_status`, `checks_sha256` and `versions` are those of the run that measured first; thresholds may have

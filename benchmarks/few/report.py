@@ -1,4 +1,4 @@
-"""What few reference models are worth, as Markdown."""
+"""Results of small reference panels, as Markdown."""
 
 from __future__ import annotations
 

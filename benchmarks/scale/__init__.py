@@ -1,1 +1,1 @@
-"""What a cluster costs beside one process, and what that says of more nodes than there are here."""
+"""Cost of a cluster compared with one process, and a prediction for more nodes."""

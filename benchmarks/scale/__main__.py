@@ -44,7 +44,7 @@ RESULTS = HERE / "results.json"
 OVERHEAD = ("<!-- results of overhead -->", "<!-- end of results of overhead -->")
 MODEL = ("<!-- results of the model -->", "<!-- end of results of the model -->")
 IMAGENET, PERTURBATIONS, CORES = 1_300_000, 20, 32
-"""What is predicted: how many images, under how many perturbations, on nodes of how many cores."""
+"""Size of the prediction: images, perturbations, and cores per node."""
 
 
 class Nothing(nn.Module):

@@ -11,7 +11,7 @@ PARTS = 4
 
 @dataclass(frozen=True)
 class Constants:
-    """What one machine was measured to take.
+    """Times measured on one machine.
 
     Milliseconds to decode a picture and to predict it on one core; bytes of an image; megabytes a second that a worker
     reads from a file; milliseconds that a call takes without any work, and that each of its ranges adds; microseconds

@@ -1,1 +1,1 @@
-"""How fast the harness is: ratios against peers, measured in one run on the same model, images and threads."""
+"""Speed of the harness: ratios to peers, measured in one run on the same model, images and threads."""

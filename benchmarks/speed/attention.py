@@ -1,4 +1,4 @@
-"""How fast predictions come with Grad-CAM, against the two libraries that people use for it."""
+"""Speed of predictions with Grad-CAM, compared with the two common libraries."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _DIGEST = 32
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """How much a cache holds."""
+    """Size of a cache."""
 
     folder: Path
     entries: int

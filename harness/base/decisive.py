@@ -16,7 +16,7 @@ _PACKAGE = Path(__file__).parents[1]
 _MEASURING = "run"
 """The room of this package that measures: it decides, and so do those that it imports. All others judge and show."""
 INSTALLED = frozenset({"site-packages", "dist-packages"})
-"""What folders of installed packages are called."""
+"""Names of folders of installed packages."""
 
 
 def decisive_files(sources: Iterable[Path], *, projects: Sequence[Path] = (), own: bool = True) -> tuple[Path, ...]:

@@ -53,7 +53,7 @@ class NoModelError(NotApplicableError):
 
 
 class Interruption(BaseException):
-    """What ends whatever runs, as Ctrl-C does, and is no doing of the code that it is raised in."""
+    """An interruption from outside, such as Ctrl-C; the code that it is raised in has not caused it."""
 
 
 @contextmanager

@@ -33,11 +33,11 @@ _EXPECTED = {
     "finite_number": "a finite number",
     "tuple_type": "a list",
 }
-"""What was expected, in our words, by pydantic's name of the error; other errors are told in pydantic's."""
+"""Expectations by pydantic's name of the error; other errors keep pydantic's own text."""
 _DIGITS = 19
 """Of the longest whole number: longer ones are no count of anything, and arithmetic with them may fail."""
 _ALTERNATIVES = ("int", "float")
-"""How pydantic names the two ways in which a number may be read."""
+"""Pydantic's names of the two ways to read a number."""
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))

@@ -1,4 +1,4 @@
-"""What a setting is. Options of pytest and of the commands, and arguments in Python, are made of one table."""
+"""Settings: one table makes the options of pytest and of the commands, and the arguments in Python."""
 
 from __future__ import annotations
 

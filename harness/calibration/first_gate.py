@@ -69,7 +69,7 @@ class InitRequest:
 
 @dataclass(frozen=True)
 class Initialized:
-    """What a repository has got: `written` and `unchanged` files, for these images and checks.
+    """The first gate of a repository: `written` and `unchanged` files, for these images and checks.
 
     `lacking` are families that the checks file did not have before. `accuracy` is that of the checkpoint on the clean
     images. `fit` says how a run fits into the budget, `unfit` why

@@ -128,11 +128,11 @@ class Check:
     """The reason for the tolerance."""
     keys: dict[str, Any] = field(default_factory=dict)
     words: tuple[str, ...] = ()
-    """What the keys say, in words."""
+    """The keys, as text."""
     share: float = 1.0
     """Share of the images that the thresholds were made for, in (0, 1]; set by a sampled run."""
     recorded: bool = False
-    """Whether the measurement is for calibration, which wants to know what each image contributes."""
+    """True during calibration, which needs the contribution of each image."""
     sharing: int = 1
     """Checks with a tolerance in the file, which share the error of a wrong difference."""
     definition: str = ""
@@ -373,7 +373,7 @@ def _definition(check: Check) -> str:
 
 @record
 class Verdict:
-    """What a check says of one measurement."""
+    """The verdict of a check on one measurement."""
 
     check: Check
     status: Status
@@ -387,14 +387,14 @@ class Verdict:
     interval: tuple[Unbounded, Unbounded] | None = None
     unit: Unit = Unit.SHARE
     about: str = ""
-    """What the metric says, in words."""
+    """The measurement, as text."""
     scale: Scale = "plain"
     failures: tuple[int, ...] = ()
     """Positions, among the images measured, of the most telling failures."""
     flips: dict[str, Any] | None = None
-    """What changed since the model before, see `Flips.as_json`."""
+    """Changes since the other model, see `Flips.as_json`."""
     lacking: bool = False
-    """Whether it is not applicable for want of what reference models know."""
+    """True if it is not applicable because panel predictions are missing."""
     without: str = ""
     """The role without a model, where the check does not apply for want of one."""
     each: str = ""

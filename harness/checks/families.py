@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 _DEGREES = (-10, -5, 5, 10)
 _SHARE = 0.07
-"""How far images are shifted, of their size: as far as 2 of 28 pixels."""
+"""Translation as a share of the image size: 2 of 28 pixels."""
 _SEVERITY = 3
 """Of corruptions, the middle of five."""
 

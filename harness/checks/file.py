@@ -60,7 +60,7 @@ class DataFingerprint:
 
 @record
 class _Head:
-    """What stands in a checks file."""
+    """The content of a checks file."""
 
     schema: int
     protocol: int

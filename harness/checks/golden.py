@@ -44,12 +44,12 @@ _DECLARED = re.compile(r"(?m)^\n?(?:<{7}.*\n)?\[golden\]\n((?:[^\[\n][^\n]*(?:\n
 _ENTRY = re.compile(r"(?m)^(?:[ \t]*\w+[ \t]*=|<{7}|={7}|>{7}).*(?:\n|\Z)")
 """An entry, or what version control writes around those of two branches."""
 _REST = re.compile(r"(?:^[ \t]*(?:#.*)?\n)*\Z", re.MULTILINE)
-"""What stands between the last entry of a table and the next table: comments on that."""
+"""The text between the last entry of a table and the next table: comments on that."""
 
 
 @record
 class GoldenDeclaration:
-    """What a checks file says of its golden set: the SHA-256 of the list, and how many images there are."""
+    """The golden set of a checks file: the SHA-256 of the list, and the number of images."""
 
     sha256: str
     n: Annotated[int, Field(ge=1)]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Role:
-    """What a checkpoint is to a run; `about` says so in a sentence's beginning, for the option of the role's name.
+    """The role of a checkpoint in a run; `about` begins the help of the option with the role's name.
 
     By default it is the model that `models/OWN.toml` declares. Without that file it is `models/OWN.safetensors` if that
     exists. Else it is the `shipped` model, if the data are the shipped ones and the folder exists. `known_as` is its

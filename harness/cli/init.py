@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from harness.calibration.first_gate import Initialized, InitRequest
 
 _BELOW = 0.05
-"""How far below a model's accuracy a first threshold by hand is proposed."""
+"""Distance of a proposed first threshold by hand below the model's accuracy."""
 
 
 @click.command(

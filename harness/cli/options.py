@@ -1,4 +1,4 @@
-"""What commands share: options made of the settings, the checks file, and what is passed on to the gate."""
+"""Options that commands share: those of the settings, the checks file, and options for the gate."""
 
 from __future__ import annotations
 

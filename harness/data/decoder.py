@@ -38,7 +38,7 @@ process is asked for at a time."""
 _SENT, _MOST = 16 << 20, 128 << 20
 """Bytes of pixels that another process is asked for at a time, and of a part that is best read as a whole, at most."""
 _LIBRARIES = ("albumentations", "numpy", "opencv-python", "timm", "torch", "torchvision")
-"""What transforms are mostly made of: another release may round otherwise."""
+"""Libraries that most transforms use; another release may round differently."""
 _STRETCHED = 1.05
 """By how much sides may be stretched against each other before it is said."""
 
@@ -47,7 +47,7 @@ Write = Callable[[np.ndarray], object]
 
 @dataclass(frozen=True)
 class Noticed:
-    """What was noticed of some pictures: how many have transparency, or were stretched or rounded, and the worst."""
+    """Notices about pictures: the number with transparency, stretched or rounded, and the worst."""
 
     transparent: int = 0
     stretched: int = 0
@@ -86,13 +86,13 @@ class DecodedSpan:
 
 @dataclass(frozen=True)
 class Decoder:
-    """What is to be decoded, and the (height, width, channels) that all of it must have."""
+    """Pictures to decode, and the (height, width, channels) that all must have."""
 
     pictures: Pictures
     pipeline: Pipeline
     shape: tuple[int, ...]
     spread: Spread | None = None
-    """What decodes pictures elsewhere; None where it is not worth it."""
+    """The decoder of pictures elsewhere; None if it is not worth it."""
 
     @property
     def pixel_shape(self) -> tuple[int, int, int, int]:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-"""What a picture may be, by Pillow's names."""
+"""Accepted formats of pictures, by Pillow's names."""
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-"""How the names of files in these formats end."""
+"""Endings of file names in these formats."""
 MAX_PIXELS = 89_478_485
 """Of one picture; where Pillow begins to warn of decompression bombs."""
 _GREY = ("1", "L", "LA", "La")

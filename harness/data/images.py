@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """What the hash of labelled images is over; `known` is the hash, where it has been computed already."""
+    """The content that the hash of labeled images covers; `known` is the hash, if it was computed before."""
 
     pixels: Tensor
     labels: Tensor
@@ -79,7 +79,7 @@ class LabelledImages:
     origin: Origin | None = field(default=None, repr=False)
     """The pictures that the images were made of; None where their own pixels are the first that is known."""
     content: Content = field(default=None, repr=False)  # type: ignore[assignment]
-    """What `sha256` is over; `replace` hands it on, so that other classes' names do not cost another hash."""
+    """The content that `sha256` covers; `replace` passes it on, so other class names cost no other hash."""
 
     def __post_init__(self) -> None:
         if self.content is None or not self.content.is_of(self):

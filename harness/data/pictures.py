@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 PICTURE_KEYS = ("image", "img", "picture")
 LABEL_KEYS = ("label", "labels", "fine_label", "target")
-"""What the columns of pictures and of labels are called in data that name theirs, the first that there is."""
+"""Names of the columns of pictures and of labels; the first present one counts."""
 MAX_CLASSES = 100_000
 """Labels run below this: ImageNet-21k has 21,841 classes."""
 FREE = 256 << 20
 """Bytes that anything may ask for."""
 MAX_EXPANSION = 100
-"""How many times its size on disk a file may ask for beyond that: photographs as JPEG expand about 20 times."""
+"""Largest expansion of a file beyond that, in times its size; photographs as JPEG expand about 20 times."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class Pictures:
     whole: str = ""
     """Names the data as a whole in messages."""
     count: int = 0
-    """How many there are, where the labels are not known before the pictures have been read."""
+    """The number of pictures, if labels are unknown before the pictures have been read."""
     found: Callable[[], tuple[np.ndarray, tuple[str, ...]]] | None = None
     """Returns the labels and the names of the classes, after all pictures have been read in order."""
     file: Callable[[int], File] | None = None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.data.transforms import Transform
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
-"""How a pixel may be made of others when an image is resized, by Pillow's names."""
+"""Interpolations for resizing, by Pillow's names."""
 _WITHOUT_ANTIALIAS = {"nearest": "nearest", "bilinear": "bilinear", "bicubic": "bicubic"}
 _MODES = {1: "L", 3: "RGB"}
 _ROUNDED = 1e-2
@@ -28,7 +28,7 @@ _ROUNDED = 1e-2
 
 @dataclass(frozen=True)
 class DecodedPicture:
-    """What became of one picture: its pixels, (H, W, C) uint8, and what was noticed.
+    """One decoded picture: its pixels, (H, W, C) uint8, and notices about it.
 
     `stretched` is by how much its sides were stretched against each other, at least 1; `rounded` whether some value
     was no whole grey level.
@@ -42,7 +42,7 @@ class DecodedPicture:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What is done to every picture; None for what is left as it is.
+    """Settings for every picture; None leaves a property unchanged.
 
     `size` is (height, width), to which both sides are stretched; `resize` the length of the shorter side, the other in
     proportion; `crop` the (height, width) of the middle that is kept, black where a picture is smaller. `transform`

@@ -29,7 +29,7 @@ _VERSIONS = {
     *("content-md5", "content_md5", "digest", "mtime", "ino", "created", "last-modified", "lastmodified"),
     *("last_modified", "modified", "updated", "timemodified"),
 }
-"""What file systems call that which tells a file's content from what it was before."""
+"""Names that file systems use for the version of a file's content."""
 _fetching: dict[str, threading.Lock] = defaultdict(threading.Lock)
 """By URL: threads that need the same block wait for the first of them."""
 _FORMAT = 1

@@ -42,7 +42,7 @@ that are large, it is the number that predictions take."""
 
 @dataclass(frozen=True, eq=False)
 class Attention:
-    """What a model says of N images under one perturbation, and where it looks.
+    """Predictions of a model for N images under one perturbation, with their Grad-CAM maps.
 
     `predictions` are float32's, of the same pass. `maps` is (N, h, w) float32, at least 0: Grad-CAM of the predicted
     class at the resolution of the layer, which is named as in the model's `named_modules()`, with `+relu` where its

@@ -1,4 +1,4 @@
-"""What every backend can do: run one model over many inputs, images each under a perturbation."""
+"""The protocol of a backend: run one model over many inputs, images each under a perturbation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class BackendLostError(Interruption):
-    """What models run on is gone, or cannot do its work; says what was lost. Nothing can be judged without it."""
+    """The backend is lost or cannot work; the message names the loss. The run is then inconclusive."""
 
 
 class Backend(Protocol):
@@ -56,7 +56,7 @@ class Backend(Protocol):
 
 
 class BatchTask(Protocol):
-    """What is to be made of inputs with a model, other than logits; can be sent to another process."""
+    """A task on inputs with a model, other than logits; it can be sent to another process."""
 
     def __call__(self, model: nn.Module, inputs: Perturbed, workers: int) -> np.ndarray:
         """Return a row for each input, in their order; at most `workers` batches side by side."""
@@ -71,7 +71,7 @@ class Spreading(Protocol):
 
 
 class MakeBackend(Protocol):
-    """What a backend is made by: of a model in evaluation mode, that lies on the device."""
+    """Maker of a backend, from a model in evaluation mode on the device."""
 
     def __call__(self, model: nn.Module, *, device: torch.device, workers: int, screen: bool) -> Backend:
         """Return a backend for the model; at most `workers` batches side by side, none inexact unless `screen`."""

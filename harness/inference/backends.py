@@ -30,7 +30,7 @@ BACKENDS: dict[str, MakeBackend] = {
     "process": Engine,
     "ray": _on_ray,
 }
-"""What runs models, by name."""
+"""Backends by name."""
 
 
 def backend_named(name: str | MakeBackend) -> MakeBackend:

@@ -1,4 +1,4 @@
-"""What there is to compute on, how pixels get there, and how many images go through a model at once."""
+"""Devices: choosing one, moving pixels there, and the number of images per batch."""
 
 from __future__ import annotations
 

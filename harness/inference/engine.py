@@ -38,7 +38,7 @@ class Engine:
         self.device = device
         self.workers = side_by_side(device, workers)
         self.screens = screen and screening.has_bfloat16(device)
-        """Whether bfloat16 may screen here, for a model that lets it."""
+        """True if bfloat16 may screen here, for a model that permits it."""
         self._reference: tuple[int, Callable[[np.ndarray], Tensor]] | None = None
         self._reference_name = ""
         self._lead: float | None = None if self.screens else NEVER

@@ -1,4 +1,4 @@
-"""What tests ask a model for, counted without running it: a classifier that answers at no cost, and its ledger."""
+"""Requests of tests to a model, counted without running it: a classifier without cost, and its ledger."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Asked:
-    """What was asked for under one name.
+    """Requests under one name.
 
     `passes` are calls that must be computed, `poses` their inputs, each an image under a perturbation, `maps` inputs
     whose attention is looked at, and `cached` inputs whose answers are there from earlier runs. `images` is the largest

@@ -1,4 +1,4 @@
-"""What decides the last bits of predictions: the code, the libraries, the processor and the device."""
+"""Platforms: the code, libraries, processor and device that decide the last bits of predictions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _ROOMS = ("data", "perturb", "networks", "inference")
 """Where pixels, perturbations and predictions are computed."""
 LIBRARIES = ("numpy", "opencv-python", "opencv-python-headless", "scipy", "torch")
-"""What they compute with: another release may round otherwise."""
+"""Libraries that compute; another release may round differently."""
 TOLERANCE = 2 / 10_000
 """By how much of the images answers may differ between processors of several kinds."""
 
@@ -49,7 +49,7 @@ def hash_of_code(package: Path) -> str:
 
 @dataclass(frozen=True)
 class Platform:
-    """What decides the last bits of what a process computes, and where it is; `code` is a hash of what it runs."""
+    """The platform of a process, which decides the last bits of its results; `code` is a hash of its source."""
 
     node: str
     processor: str

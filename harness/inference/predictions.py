@@ -1,4 +1,4 @@
-"""What a model says of images, and what follows from it alone."""
+"""Predictions of a model for images, and quantities that follow from them alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model says of N images under one perturbation.
+    """Predictions of a model for N images under one perturbation.
 
     `answers` are logits, (N, classes) float32. Which is the largest is as float32 computes it; the rest may have been
     computed in less, see `Backend`. `exact` computes those at some positions, (M,) int64, in float32; without it the

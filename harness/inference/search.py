@@ -138,7 +138,7 @@ class Breaking:
     path: SeverityPath
     severity: np.ndarray
     images: int
-    """How many images were looked at, those that are wrong as they are included."""
+    """Number of images in the search, including those that are wrong without a perturbation."""
 
     def survival(self) -> tuple[np.ndarray, np.ndarray]:
         """Return severities from 0 on, and the share of the images that are right at all poses up to each."""

@@ -70,7 +70,7 @@ def _shipped() -> Mapping[str, Metric]:
 
 
 METRICS: Registry[Metric] = Registry("metric", _shipped(), group="stress_harness.measures")
-"""What can be measured, by the name that rows of the checks file have for it: here, and by what `measure` declares."""
+"""Metrics by their name in the checks file: the shipped ones, and those that `measure` declares."""
 
 
 def measure(metric: Metric) -> Callable[[Measure], Measure]:

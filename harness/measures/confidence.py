@@ -1,4 +1,4 @@
-"""How well a model knows when it is right: calibration, proper scores, selective prediction, and doubt under damage."""
+"""Confidence: calibration, proper scores, selective prediction, and confidence under corruptions."""
 
 from __future__ import annotations
 

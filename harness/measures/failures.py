@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FailureKind:
-    """What counts as a failure.
+    """Kinds of failures.
 
     Any wrong answer; with a `pair` of classes only those that take one for the other, either way round; with `above`
     only those whose confidence is over it, in [0, 1]; with `only` those on these images, by their positions in the
@@ -116,7 +116,7 @@ _LIKELIEST = 3
 
 @record
 class Answer:
-    """What a model says of one image: its position in the full split, the class, and each class's probability.
+    """Prediction for one image: its position in the full split, the class, and the probability of each class.
 
     Of many classes only those of the classes that are `named` may be there, the true one among them.
     """
@@ -211,7 +211,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class FailureChanges:
-    """How two models' failures on the same images differ: of the first only, of the other only, of both.
+    """Failures of two models on the same images: of the first only, of the other only, of both.
 
     New failures and shared ones stand in the order of the first model's confidence, fixed ones in that of the
     other's, the most confident first. Probabilities are as in a `FailureTable`.

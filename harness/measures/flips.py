@@ -1,4 +1,4 @@
-"""What changed between two models on the same images: answers lost, answers gained, and whether chance explains it."""
+"""Flips between two models on the same images: correct predictions lost and gained, and their significance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of a model's attention lies on the object, whether it moves with the object, and where there is none.
+"""Grad-CAM mass on the object, its drift when the object moves, and dead maps.
 
 Dead maps and empty masks have no ratio: they are counted, shown and left out of means, never taken as 0 or 1. Every
 number stands beside what a map that knows nothing would have, the same everywhere in the image.

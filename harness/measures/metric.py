@@ -29,7 +29,7 @@ Scale = Literal["plain", "root"]
 
 
 class Unit(Enum):
-    """What a number counts: a share in [0, 1], a difference of shares, images, a severity, a factor or a score."""
+    """Units: a share in [0, 1], a difference of shares, images, a severity, a factor or a score."""
 
     SHARE = "share"
     DIFFERENCE = "difference"
@@ -93,7 +93,7 @@ _FORMS: Mapping[Unit, tuple[int, int, str]] = {
 
 @dataclass(frozen=True)
 class Metric:
-    """What a function measures: the name that rows of the checks file have for it, its unit, and which way is better.
+    """A metric: its name in the checks file, its unit, and the direction that is better.
 
     `range` is that of the unit, if the metric has no narrower one. `words` say what it is to people. `scale` is that on
     which reference models spread evenly: as the values are, or, for counts of rare things, their root. Declare one

@@ -41,7 +41,7 @@ MONOTONICITY = Metric(
 SYMMETRY = Metric("symmetry", Unit.SHARE, better="more", words="symmetry: share of answers that are the same both ways")
 
 TOLERANCE = 0.05
-"""How far a probability may rise before it counts as rising: what interpolation and noise do by themselves."""
+"""Largest rise of a probability by interpolation and noise alone, which does not count as rising."""
 
 
 def prediction_consistency(before: Predictions, after: Predictions) -> Measurement:

@@ -1,4 +1,4 @@
-"""How well single groups of images are served, such as those of a camera or a site, and how far they are apart."""
+"""Accuracy of groups of images, such as a camera or a site, and the gap between them."""
 
 from __future__ import annotations
 

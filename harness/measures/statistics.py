@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 Z95 = 1.96
 """Standard errors to either side of a normal 95% interval."""
 _LEAST_P = 1e-4
-"""What lies below is not told apart: no p is 0."""
+"""Smallest p-value that is reported: no p is 0."""
 
 
 def proportion_interval(count: int, n: int) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""What a search over poses found: images right at every pose, at random ones, and how far they hold out."""
+"""Results of a search over poses: robust accuracy, accuracy at random poses, and breaking poses."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class FashionCNN(nn.Module):
 
 
 ARCHITECTURES: Mapping[str, Callable[..., nn.Module]] = {"fashion-cnn": FashionCNN}
-"""What an architecture id in a checkpoint may resolve to; a file never names code to import."""
+"""Architectures by their id in a checkpoint; a file never names code to import."""
 
 
 def build(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:

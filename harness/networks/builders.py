@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.data.transforms import Transform
 
 OUTPUTS = ("logits", "probabilities")
-"""What a network may return."""
+"""Kinds of outputs of a network."""
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of each channel that models pretrained on ImageNet were trained with."""
 
@@ -68,7 +68,7 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Builder:
-    """What builds the user's network: the callable that `spec` names, and its arguments."""
+    """Builder of the user's network: the callable that `spec` names, and its arguments."""
 
     spec: str
     function: Callable[..., Any]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """What is said of networks that are not the shipped architecture; None where nothing is."""
+    """Options of networks other than the shipped architecture; None without an option."""
 
     spec: str | None = None
     arguments: tuple[str, ...] = ()

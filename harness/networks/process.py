@@ -90,11 +90,11 @@ _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
     (sys.getrecursionlimit, sys.setrecursionlimit),
     (lambda: locale.setlocale(locale.LC_ALL), _set_locale),
 )
-"""How each is read, and how it is written."""
+"""Reader and writer of each setting."""
 
 
 class Settings:
-    """What the settings of this process, and of this thread, are now."""
+    """Present settings of this process and of this thread."""
 
     def __init__(self) -> None:
         self._process = os.getpid()

@@ -30,7 +30,7 @@ class RayOptions:
 
 @dataclass(frozen=True)
 class BackendOptions:
-    """What networks run on."""
+    """Options of the device and the backend."""
 
     name: str = PROCESS
     ray: RayOptions = RayOptions()

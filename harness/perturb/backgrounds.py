@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
 
     Behind = Callable[[slice], np.ndarray]
-    """What stands behind the images of a part, (M, C, H, W) grey levels; parts are asked for in order, once each."""
+    """Backgrounds of a part of the images, (M, C, H, W) gray levels; parts are asked for in order, once each."""
 
 
 _WORK_BYTES = 24
@@ -171,7 +171,7 @@ BACKGROUNDS: Mapping[str, Callable[[LabelledImages, np.ndarray, np.random.Genera
     "swapped": _swapped,
     "clutter": _clutter,
 }
-"""What may stand behind an object, by the name that a check gives it."""
+"""Backgrounds by their name in a check."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ GRIDS_IN_WORDS: Mapping[str, str] = {
     "corner": "the augmentation range's corners",
     "classic": "±30° and ±3 px",
 }
-"""What the grids are to a reader."""
+"""Descriptions of the grids."""
 
 VIEWS: Mapping[str, tuple[Perturbation, ...]] = {
     "rest": (IDENTITY,),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MODULES = tuple(f"harness.plugin.{name}" for name in ("hooks", "fixtures", "planning", "parametrization", "verdicts"))
 """The modules with the hooks and fixtures; a run without one of them is none of the gate."""
 _sessions: list[bool] = []
-"""Whether pytest has taken this module for a plugin; stress tests mean nothing where it has not."""
+"""True if pytest has registered this module as a plugin; stress tests are void otherwise."""
 
 
 def check(family: str, *keys: Key[Any], metric: str = "") -> pytest.MarkDecorator:

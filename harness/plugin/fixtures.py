@@ -1,4 +1,4 @@
-"""What a stress test works with: images, models in roles, its row of the checks file, and where it shows things."""
+"""Fixtures of a stress test: images, models in roles, its check, and the evidence that it shows."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ PICTURES = "stress_pictures"
 """The name under which a test's pictures travel in its report's properties."""
 
 MAX_BYTES = 2_400_000
-"""What the pictures of all tests may take of a page of at most 4 MB; the rest is for figures and tables."""
+"""Bytes for the pictures of all tests in a page of at most 4 MB; the rest is for figures and tables."""
 
 _OF_PASSED = 0.25
 """Share of it that the pictures of tests that passed may fill, lest a page on which all is well grow for nothing."""

@@ -1,4 +1,4 @@
-"""What a run would cost, in place of the run; samples that fit it into a time; a line on it to begin with."""
+"""Plan of a run in its place, samples that fit it into a time, and the first line about its cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run does after its last test, told while it lasts: it checks itself, and compares the models."""
+"""Progress after the last test of a run: self-checks and the comparison of the models."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class NotApplicable(pytest.skip.Exception):  # type: ignore[name-defined,misc]
 
     __module__ = "builtins"  # As of pytest's own: it stands before the reason in pytest's output.
     lacking = False
-    """Whether it is for want of what reference models know."""
+    """True if it is because panel predictions are missing."""
     without = ""
     """The role without a model, where the test does not apply for want of one."""
 
@@ -94,20 +94,20 @@ class GateRun:
         self.tests: dict[str, pytest.Function] = {}
         self.reported = Reported()
         self.hung = False
-        """Whether a model gave no answer in time, or what it ran on is lost; it is then not asked again."""
+        """True if a model gave no answer in time, or its backend is lost; it is then not asked again."""
         self.outcome: Outcome | None = None
         self.unfinished = False
-        """Whether this process is in a run that has begun, and has left no reports yet."""
+        """True in a run that has begun and has written no reports yet."""
         self.begun = False
         """True once the folder of reports is this run's, which has removed all reports there."""
         self.settled_status: int | None = None
         """The exit status of the run, once its reports say the same."""
         self.planned = False
-        """Whether a plan was made in place of a run."""
+        """True if a plan replaced the run."""
         self.costs: Costs | None = None
-        """What an image costs, measured by the controller of a run that is to fit into a time."""
+        """Cost of an image, measured by the controller of a run with a budget."""
         self.misplaced = False
-        """Whether workers have stress tests though this is no run of a gate."""
+        """True if workers have stress tests although this is no run of a gate."""
 
     @property
     def rows(self) -> frozenset[str]:

@@ -225,7 +225,7 @@ _PATHS = {
     "shift": ("shifted by up to, pixels", " px", 1),
     "joint": ("turned and shifted by up to, % of ±30° and ±3 px", "%", 100),
 }
-"""What the severity of a path is, its unit behind a number, and what it is multiplied by to be read so."""
+"""Severity of a path: its name, its unit, and the factor for display."""
 
 
 @styled

@@ -1,4 +1,4 @@
-"""How it was before: the last runs as a part of a report, as a page of their own, and as lines for the terminal."""
+"""Run history: the last runs as a part of a report, as a page, and as lines for the terminal."""
 
 from __future__ import annotations
 

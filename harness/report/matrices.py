@@ -25,7 +25,7 @@ _LEAST_REACH = 5.0
 _MOST_CONFUSED = 15.0
 """Percent at which the colour of a confusion is full."""
 _MUTED, _MUTED_INK = "#e9ebee", "#50565e"
-"""What stands on the diagonal of confusions: right answers, which are not what is looked for."""
+"""Color of the diagonal of a confusion matrix: correct predictions, which are not of interest."""
 
 
 @styled

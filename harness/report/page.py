@@ -1,4 +1,4 @@
-"""What pages are made of: sections, and markup from templates, in which every text is escaped."""
+"""Parts of pages: sections, and markup from templates that escape every text."""
 
 from __future__ import annotations
 

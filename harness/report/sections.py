@@ -87,4 +87,4 @@ SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
     words,
     tests,
 )
-"""What a report shows, from top to bottom; its contents follow from it."""
+"""Sections of a report, from top to bottom; its contents follow from them."""

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 _REASONS = 5
 """Reasons shown, at most, for which checks are not applicable."""
 _MOST_SHOWN = 10
-"""How many failures a summary shows at once."""
+"""Number of failures that a summary shows at once."""
 _EXPLAINED = 3
-"""How many failures Markdown explains, each of another family."""
+"""Number of failures that Markdown explains, each of another family."""
 _NAMED = 5
-"""How many more failures of a family Markdown names."""
+"""Number of further failures of a family that Markdown names."""
 _FAILING = frozenset({"fail", "error", "inconclusive"})
 NOT_JUDGED = "the gate could not judge"
 ANNOTATED = 10

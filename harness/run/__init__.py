@@ -1,1 +1,1 @@
-"""What a gate run works with and what it comes to: models in roles, self-checks, evidence, cases, the outcome."""
+"""A run of the gate: models in roles, self-checks, evidence, examples, the outcome."""

@@ -21,9 +21,9 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0}
 LEAST = 100
 """Images of any family, if there are so many: fewer would notice gross losses alone."""
 CHECKS, OVERVIEW = "self-checks", "overview"
-"""What a run asks for besides its families."""
+"""Parts of a run besides its families."""
 _ROUNDS, _TOLERANCE = 5, 1.05
-"""How often samples are chosen, each time by what those before cost, and how far beyond the time they may be."""
+"""Number of rounds that choose samples by the cost of the last ones, and their tolerance beyond the time."""
 
 
 @record

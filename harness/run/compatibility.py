@@ -1,4 +1,4 @@
-"""Whether data and profile are those that a checks file was made for."""
+"""Compatibility of data and profile with a checks file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stress test shows: its verdict, and the pictures of the images behind it."""
+"""Evidence of a stress test: its verdict, and the pictures of the images behind it."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 SHOWN, TILES = 3, 12
-"""How many images a test shows, each in a picture of its own, and how many a gallery does."""
+"""Number of images that a test shows in pictures of their own, and number in a gallery."""
 
 _SEARCHED = 12
 """Images of a failed search among which those that flip at the smallest poses are looked for."""
@@ -88,7 +88,7 @@ class Tile:
 
 
 class PerturbedImages(Protocol):
-    """What a model was measured on: images, and the perturbation under which it saw each."""
+    """Images of a measurement, and the perturbation of each."""
 
     @property
     def images(self) -> LabelledImages:

@@ -55,7 +55,7 @@ sys.exit(pytest.main(sys.argv[1:]))
 
 @dataclass(frozen=True)
 class Measured:
-    """What a run says of one check: the `value` measured on `n` images, and what it was held against."""
+    """Result of one check: the `value` measured on `n` images, and its threshold."""
 
     id: str
     role: str
@@ -79,7 +79,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What came of a run. `verdict` is error, and `exit_status` 4, where nothing was judged; `errors` say why.
+    """Result of a run. An inconclusive run has the verdict `error` and `exit_status` 4; `errors` say why.
 
     `report` is the content of `stress.json`, None where there is none, and `reports` the folder that it is in.
     `concluded` says whether the run came to an end of its own: one that crashed did not. `printed` are the last lines

@@ -1,4 +1,4 @@
-"""What runs of the gate leave behind for later ones: a line each in a file, read back as a series of candidates."""
+"""Run history: one line per run in a file, read back as a series of candidates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Hypothesis found: the smallest failing pose in words, as a line to paste, and how far the failure reaches."""
+"""Poses that Hypothesis found: the smallest failing one as text, as a line to paste, and its extent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.run.session import StressSession
 
 _STEP, _STEPS = 0.1, 50
-"""How finely, in degrees or pixels, and how far the failure is followed from the smallest failing pose."""
+"""Step and reach, in degrees or pixels, of the search around the smallest failing pose."""
 
 
 def is_hypothesis_test(test: Callable[..., object]) -> bool:

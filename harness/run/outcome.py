@@ -29,7 +29,7 @@ SETTLED = 3
 
 @record
 class SelfCheck:
-    """What a run found when it checked itself; `fail` means that the run cannot be trusted."""
+    """Result of a self-check; `fail` means that the run cannot be trusted."""
 
     name: str
     status: Literal["pass", "fail", "not_applicable"]

@@ -39,7 +39,7 @@ MEASURING, COUNTING, EACH = 120.0, 120.0, 30.0
 """Seconds after which measuring the batches is given up, and counting: in all, and of one test."""
 _SEEN = Pose(7, 1.5, 0.5)
 MAP_PASSES = 3
-"""What a map costs at most, in passes, where no batch of it can be measured."""
+"""Largest cost of a map, in passes, if no batch of it can be measured."""
 
 
 def asked_by(

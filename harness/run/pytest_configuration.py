@@ -1,4 +1,4 @@
-"""What a project's pytest configuration adds to every command line, and adding to it."""
+"""Options that a project's pytest configuration adds to every command line, and adding to them."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class RankingRequest:
 
 @dataclass(frozen=True)
 class Judged:
-    """What the gate said of one candidate, by its `stress.json`; `rows` are its entries there, by id.
+    """Verdict on one candidate, by its `stress.json`; `rows` are its entries there, by id.
 
     `failed_tests` names the tests without a check that failed.
     """

@@ -1,4 +1,4 @@
-"""What a run found out about itself, remembered for the next one of which all is equal that decides it."""
+"""Results of self-checks, kept for later runs with equal inputs."""
 
 from __future__ import annotations
 

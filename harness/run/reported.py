@@ -1,4 +1,4 @@
-"""What the tests of a run report, in whichever process they ran, and the outcome that it comes to."""
+"""Reports of the tests of a run, from all its processes, and the outcome that follows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a gate run is asked for, as Python has it and as a command line of pytest."""
+"""Request for a gate run, as Python values and as a command line of pytest."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 QUICK_SAMPLES = 2_000
 """Images of a quick run whose checks file was made for all."""
 TIMEOUT_SECONDS = {"quick": 1_800.0, "default": 1_800.0, "thorough": 18_000.0}
-"""How long a check may take, by profile: far more than a network of the size of a ResNet-50 needs on one core."""
+"""Time limit of a check, by profile: far more than a ResNet-50 needs on one core."""
 _ON_CI = ("CI", "BUILD_NUMBER", "TF_BUILD")
 """Variables of the environment of which continuous integration sets one; pytest goes by the first two."""
 _PATHS = {*(f"--{role}" for role in ROLES), "--checks", "--stress-reports", "--stress-history"}

@@ -1,4 +1,4 @@
-"""How many images a run checks itself on, and compares its models on: what a share of the run's own work allows.
+"""Number of images for self-checks and for the comparison of models, as a share of the run's own work.
 
 Counted in image-passes, of what the rows of the checks file ask for, and never by a clock: serial runs, runs with
 workers and runs from the cache look at the same images.
@@ -37,7 +37,7 @@ CURVES, SURVIVED = 42, 120
 
 @dataclass(frozen=True)
 class Extent:
-    """How many images may be looked at, at least as many as tell anything.
+    """Number of images, at least the smallest useful one.
 
     For checks that are always made `anew`, and, over all perturbations, for `answers` that are asked for again, `few`
     at a time; for `damaged` copies; for an overview's `curves`, `searches` of models other than the candidate, and

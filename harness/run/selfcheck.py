@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 SAMPLES = 1_000
 """Images on which copies are judged at most: the damage is gross, and a sample keeps the checks to seconds."""
 ANSWERS = 16
-"""How many perturbations are asked for again, at most."""
+"""Largest number of perturbations that are predicted again."""
 ALIKE = 0.5
 """Mean rank correlation from which on two models look at the same: reference models of one recipe reach 0.6 here."""
 

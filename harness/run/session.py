@@ -1,4 +1,4 @@
-"""What the tests of a run work with: the images, the checks, the models in their roles, and what follows from them."""
+"""Session of a run: the images, the checks, the models in their roles, and everything derived from them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class StressSession:
     panel_predictions: PanelPredictions | None = None
     """Predictions of the reference panel for the images; None without a recording."""
     cluster: Cluster | None = None
-    """What models run on, if not this process."""
+    """Backend of the models, if not this process."""
     whole: LabelledImages | None = None
     """The images of families that measure more than the sample that others do; None where there is no sample."""
     waived: str = ""

@@ -49,7 +49,7 @@ class ActorState:
     range: Range = field(default_factory=lambda: Range(0, 0))
     since: float = 0.0
     blind: bool = False
-    """Whether files of images are not to be had on its node."""
+    """True if its node lacks the files of images."""
 
 
 class Actors:
@@ -58,7 +58,7 @@ class Actors:
     def __init__(self, options: RayOptions) -> None:
         self.options = options
         self.kinds: Counter[str] = Counter()
-        """What decides bits, by how many workers have it, as they were found at the start."""
+        """Platforms that decide bits, with the number of workers of each, as found at the start."""
         self.done: dict[int, Throughput] = {}
         self.actors: list[ActorState] = []
         self._facts: list[Platform] = []

@@ -123,7 +123,7 @@ class _Saying:
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a node comes to with a call: its result, or why it `failed` there."""
+    """Result of a call on a node, or the reason why it `failed` there."""
 
     node: str
     name: str

@@ -68,7 +68,7 @@ class Ranges:
 
 @dataclass
 class Throughput:
-    """How many inputs a worker has answered, and in how many seconds."""
+    """Number of inputs that a worker has answered, and the seconds it took."""
 
     name: str
     inputs: int = 0

@@ -1,4 +1,4 @@
-"""What is sent to workers: pixels, once for each node or read there from a file, and the code of a user's own."""
+"""Data for workers: pixels, sent once per node or read there from a file, and the user's own code."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Pages:
 
 
 class SentPixels:
-    """What this process has put into the object store, as long as somebody has the images."""
+    """Entries of this process in the object store, as long as anyone holds the images."""
 
     def __init__(self) -> None:
         self._put: dict[int, dict[int, Any]] = {}

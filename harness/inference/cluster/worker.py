@@ -1,4 +1,4 @@
-"""What runs on a worker: models that it was handed, over ranges of inputs, and what it says of itself."""
+"""Code of a worker: it runs models over ranges of inputs and describes its platform."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _HELD = 4
 
 @dataclass(frozen=True)
 class LogitsTask:
-    """What is to be computed of a range: logits, in one precision, batches halved so often for want of memory."""
+    """Task for a range: logits in one precision, and the number of times that batches were halved for memory."""
 
     classes: int
     precision: Precision
@@ -47,7 +47,7 @@ class LogitsTask:
 
 @dataclass(frozen=True, eq=False)
 class RangeResult:
-    """What a worker comes to with a range: a row for each input, or what went wrong there, in `seconds`.
+    """Result of a worker for a range: a row per input, or its error, and the `seconds` it took.
 
     `halvings` are those that it needed; `blind` says that the images' file is not to be had on its node.
     """

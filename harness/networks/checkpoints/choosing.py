@@ -24,14 +24,14 @@ _WRAPPERS = {
     *("model", "_model", "base_model", "net", "network", "backbone"),
     *("ema", "ema_model", "model_ema", "averaged_model"),
 }
-"""What trainings call the network within something else: the parts of a prefix that is taken away unasked."""
+"""Names that trainings give to the network within a wrapper; a prefix of these is removed unasked."""
 
 _OFFERED = 5
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What the user says of where a file keeps the network's weights; None where nothing is said.
+    """The user's choice of the weights within a file; None without a choice.
 
     `key` is the path of a state dict, keys joined by dots, and `prefix` what stands before the network's own names.
     """

@@ -1,4 +1,4 @@
-"""Whether tensors fit a network, by names with a prefix taken away, shapes and kinds of numbers; and what differs."""
+"""Fit of tensors to a network, by names without a prefix, shapes and dtypes, and their differences."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Needed:
 
 @dataclass(frozen=True, eq=False)
 class TensorFit:
-    """How the tensors of a state dict fit a network when `prefix` is taken from their names; `matched` are those."""
+    """Fit of a state dict to a network without `prefix` in its names; `matched` are the fitting tensors."""
 
     needed: Needed
     held: StateDict

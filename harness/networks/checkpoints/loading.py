@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from harness.networks.checkpoints.tensors import StoredTensor
 
 _LEGACY = bytes.fromhex("80028a0a6cfc9c46f920")
-"""How files begin that `torch.save` wrote before PyTorch 1.6: a pickle of a long number."""
+"""First bytes of files by `torch.save` before PyTorch 1.6: a pickle of a long number."""
 MAX_ARGUMENTS = 4_096
 """Longer arguments of an architecture, as JSON, are refused: a list in them may stand for a layer per number."""
 _NOT_ITS_OWN = "The record in it is of another network than its tensors: save it anew where it was trained."

@@ -52,7 +52,7 @@ _DTYPES = {
 
 @record
 class Record:
-    """What a native checkpoint says about itself."""
+    """The record of a native checkpoint."""
 
     architecture: str
     arguments: Mapping[str, Any]

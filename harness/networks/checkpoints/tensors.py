@@ -1,4 +1,4 @@
-"""What a file holds, described before it is read: tensors, and values beside them, which are known by name alone."""
+"""Content of a file, described before it is read: tensors, and other values, which are known by name only."""
 
 from __future__ import annotations
 
@@ -125,6 +125,6 @@ _OF_MODULES = {
     "mmengine.logging.history_buffer": "HistoryBuffer",
 }
 DATA_TYPES = frozenset(f"{module}.{name}" for module, names in _OF_MODULES.items() for name in names.split())
-"""What a pickle may call: constructors of plain data, such as an optimizer's state. No instance is made here: a call
+"""Constructors of plain data that a pickle may call, such as an optimizer's state. No instance is made here: a call
 leaves an `Opaque`. Any other call is refused, though it would not be made either: a file that calls a shell is no
 checkpoint."""

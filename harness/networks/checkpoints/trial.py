@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PATIENCE = 10
-"""How many times the seconds of one core a trial may take, as others work on the machine too."""
+"""Time limit of a trial, in times its processor seconds, since other processes share the machine."""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def _openvino(openvino: Any, content: bytes, length: int, shape: list[int]) -> N
 
 
 ENGINES = {"onnxruntime": _onnx, "openvino": _openvino}
-"""What runs the network on one blank image, by the package."""
+"""Runners of the network on one blank image, by package."""
 
 
 def main(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""What decides the weights of a training, given the images."""
+"""Configuration of a training; with the images it decides the weights."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass over the training images gave; accuracies in [0, 1]."""
+    """Results of one epoch; accuracies in [0, 1]."""
 
     epoch: int
     training_loss: float
@@ -32,7 +32,7 @@ class Epoch:
     validation_loss: float
     validation_accuracy: float
     seconds: float | None = field(default=None, compare=False)
-    """How long it took: of a core on the CPU, of the clock on another device. Trainings to the same bits differ in it,
+    """Seconds: of a core on the CPU, of the clock on another device. Trainings to the same bits differ in it,
     so that it stands in the history beside a checkpoint and not in its record."""
 
     def measured(self) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class Epoch:
 
 
 CURVES = tuple(name for name in Epoch.__dataclass_fields__ if name != "seconds")
-"""What is measured of each epoch."""
+"""Measurements of each epoch."""
 
 
 def epochs_output(checkpoint: Path) -> Output:

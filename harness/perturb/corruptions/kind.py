@@ -1,4 +1,4 @@
-"""What a corruption is: a function of images and a level, with its level at each severity; and what several share.
+"""Corruptions: a function of images and a level, with its level at each severity, and shared parts.
 
 Sources: H&D is Hendrycks & Dietterich (2019), "Benchmarking Neural Network Robustness to Common Corruptions and
 Perturbations", section 3, with the parameters of its published code: CIFAR-10-C is for 32 x 32 pixels, ImageNet-C for
@@ -20,7 +20,7 @@ Apply = Callable[[np.ndarray, float, Sequence[np.random.Generator]], np.ndarray]
 
 
 class Kind(NamedTuple):
-    """What a corruption does: `apply(images, level, draws)` to (N, H, W, C) float32 images in [0, 1].
+    """The function of a corruption: `apply(images, level, draws)` on (N, H, W, C) float32 images in [0, 1].
 
     `draws` is a generator for each image, in the same state at every severity, so that a higher level means more of
     the same. The result may leave [0, 1]; it is clipped.

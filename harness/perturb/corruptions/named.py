@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SEVERITIES = (1, 2, 3, 4, 5)
 ALL = "all"
-"""What stands for every corruption that ships, so that the number that it names does not hang on what is installed."""
+"""Name for all shipped corruptions; installed ones do not change the number that it names."""
 
 
 SHIPPED: Mapping[str, Kind] = {

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _SMOOTH = 3.0
 """Standard deviation, in pixels at 28 x 28, of the blur that makes an elastic displacement smooth."""
 _GREY = 0.5
-"""What hides a part of an image: neither a dark background nor a light one."""
+"""Gray level that hides a part of an image: neither dark nor light background."""
 _STRIPE = 2
 """Width of a stripe in pixels at 28 x 28."""
 

@@ -1,4 +1,4 @@
-"""What the report compares between models: accuracy under pose, confusions, calibration, attention, training.
+"""Comparison of models for the report: accuracy under poses, confusions, calibration, attention, training.
 
 A module here for each part: its record, the function that measures it, and the `Part` of both.
 """

@@ -78,7 +78,7 @@ def reliability(predictions: Predictions) -> tuple[ReliabilityBin, ...]:
 
 @record
 class Labels:
-    """How right a model is without the suspected label errors; None where nobody knows of any."""
+    """Accuracy of a model without the suspected label errors; None if none are known."""
 
     without_label_errors: WithoutLabelErrors | None = None
 

@@ -67,7 +67,7 @@ def _failing(subject: Subject) -> Failing:
 
 @record
 class KindChange:
-    """How many images fail in one kind for the model at hand only, for the one before only, and for both."""
+    """Number of images that fail in one kind for this model only, for the other only, and for both."""
 
     kind: str
     new: int
@@ -77,7 +77,7 @@ class KindChange:
 
 @record
 class Changes:
-    """How the first model's failures on images as they are differ from those of the model named `against`.
+    """Differences between the first model's failures on clean images and those of the model `against`.
 
     `new_failures` are of any kind, the most confident first, and only the first few; so are `fixed_failures`, which
     only the model before makes.

@@ -1,4 +1,4 @@
-"""How much a model looks at the object."""
+"""Grad-CAM mass of a model on the object."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.run.overview.part import Part, Subject
 
 @record
 class OnObject:
-    """How much of the attention lies on the object, of one class or all: mean `ratio` and `lift` over `n` images.
+    """Grad-CAM mass on the object, of one class or all: mean `ratio` and `lift` over `n` images.
 
     `ratio` is the share of a map's mass on the object, `uniform` what a uniform map would have,
     and `lift` the mean of their quotient. Dead maps and empty masks are left out.

@@ -68,7 +68,7 @@ class Survival:
 
 @record
 class RobustAccuracy:
-    """How many images are right at every pose of the augmentation range; None where nobody asked."""
+    """Robust accuracy over the augmentation range, as a number of images; None if it was not measured."""
 
     robust_accuracy: Rate | None = None
 

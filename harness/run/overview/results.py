@@ -28,7 +28,7 @@ def _declared() -> tuple[AnyPart, ...]:
 
 
 PARTS: tuple[AnyPart, ...] = _declared()
-"""What an overview measures of each model. A new part is a new module here, with a record and a `Part`."""
+"""Parts of the overview of each model. A new part is a new module here, with a record and a `Part`."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class ModelOverview:
 
 @record
 class _Named:
-    """What there is of a model besides its parts."""
+    """Facts about a model besides its parts."""
 
     name: str
     roles: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""How a model was trained, as far as it tells."""
+"""Training of a model, as far as its record states it."""
 
 from __future__ import annotations
 
