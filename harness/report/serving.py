@@ -16,13 +16,9 @@ if TYPE_CHECKING:
     from harness.checks import Verdict
     from harness.run.outcome import Outcome
 
-_TITLES = ("served with", "metric", "result", "measured", "threshold", "reference models", "")
+_TITLES = ("served with", "correct predictions lost", "predictions changed", "reference models", "what changes")
 _MOST = 5
 """Skews that a summary names."""
-_METRICS = {
-    SERVED_CORRECT_PREDICTIONS_LOST.name: "correct predictions lost",
-    SERVED_PREDICTIONS_CHANGED.name: "predictions changed",
-}
 
 
 def serving(outcome: Outcome) -> Section | None:
@@ -36,7 +32,8 @@ def serving(outcome: Outcome) -> Section | None:
         f"The reference pipeline: {outcome.data.get('pipeline', 'unknown')}.",
         f"{worst.detail[:1].upper()}{worst.detail[1:]}." if worst.detail else "",
     ]
-    rows = table(_TITLES, [_row(verdict) for verdict in ordered])
+    skews = list(dict.fromkeys(_skew(one) for one in ordered))
+    rows = table(_TITLES, [_row(str(skew), [one for one in ordered if _skew(one) == skew]) for skew in skews])
     return Section("serving", "Served through another pipeline", render("lead", lines=filter(None, lines), hints=rows))
 
 
@@ -56,10 +53,10 @@ def greatest_loss_first(verdicts: Sequence[Verdict]) -> list[Verdict]:
     changes: dict[object, float] = {}
     for verdict in verdicts:
         of = losses if verdict.metric == SERVED_CORRECT_PREDICTIONS_LOST.name else changes
-        of[verdict.check.keys.get("skew")] = verdict.value or 0.0
+        of[_skew(verdict)] = verdict.value or 0.0
 
     def place(verdict: Verdict) -> tuple[float, float, str, str]:
-        skew = verdict.check.keys.get("skew")
+        skew = _skew(verdict)
         # Without a measured loss, no more than what changes can be lost.
         changed = changes.get(skew, 0.0)
         return -losses.get(skew, changed), -changed, str(skew), verdict.metric
@@ -67,9 +64,19 @@ def greatest_loss_first(verdicts: Sequence[Verdict]) -> list[Verdict]:
     return sorted(verdicts, key=place)
 
 
-def _row(verdict: Verdict) -> tuple[object, ...]:
+def _row(skew: str, verdicts: Sequence[Verdict]) -> tuple[object, ...]:
+    of = {verdict.metric: verdict for verdict in verdicts}
+    lost, changed = of.get(SERVED_CORRECT_PREDICTIONS_LOST.name), of.get(SERVED_PREDICTIONS_CHANGED.name)
+    reached = ", ".join(filter(None, map(reference, filter(None, (lost, changed)))))
+    return skew, _cell(lost), _cell(changed), reached, verdicts[0].detail
+
+
+def _cell(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return ""
     measured, required = measured_and_required(verdict)
-    why = verdict.check.informational if verdict.status == "informational" else ""
-    said = "; ".join(filter(None, (verdict.detail, why)))
-    skew = verdict.check.keys.get("skew")
-    return skew, _METRICS[verdict.metric], SIGNS[verdict.status], measured, required, reference(verdict), said
+    return f"{measured}, {required}: {SIGNS[verdict.status]}" if required else f"{measured}: {SIGNS[verdict.status]}"
+
+
+def _skew(verdict: Verdict) -> object:
+    return verdict.check.keys.get("skew")

@@ -1,7 +1,9 @@
 """Serving pipelines: the reference gives the data's own pixels, and each skew changes one stage of it."""
 
+import gc
 import io
 import tarfile
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -275,3 +277,20 @@ def test_a_filter_that_a_library_lacks_is_refused():
         Resize(32, "torch", "lanczos")
     with pytest.raises(InputError, match="opencv's bilinear is never antialiased"):
         Resize(32, "opencv", "bilinear")
+
+
+def test_files_are_hashed_once_and_images_are_let_go(here):
+    images = loaded(here, size="32")
+    asked = []
+    counted = replace(images.origin, read=lambda position: asked.append(position) or images.origin.read(position))
+    seen = replace(images, origin=counted)
+    names = ("jpeg-75", "jpeg-85", "exif")
+    first = {serving_of(seen).by(serving_of(seen).skewed(name)).sha256 for name in names}
+    count = len(asked)
+    assert len(first) == 3
+    assert first == {serving_of(seen).by(serving_of(seen).skewed(name)).sha256 for name in names}
+    assert len(asked) == count, "no file is read again to know it"
+    gone = weakref.ref(seen)
+    del seen
+    gc.collect()
+    assert gone() is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -19,9 +19,13 @@ from harness.data.serving.pipeline import ServingPipeline
 from harness.data.serving.stages import Color, Normalise
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from harness.data.origin import Origin
+
+T = TypeVar("T")
 
 _TRIED = 8
 """Pictures on which a reference pipeline must give the pixels of the data."""
@@ -47,9 +51,12 @@ class Serving:
             raise InputError(f"unknown; expected one of {', '.join(SKEWS)}", setting=f"skew {name}")
         return SKEWS[name].of(self.reference, self.pictured)
 
-    @cached_property
+    @property
     def pictured(self) -> Pictured:
         """Return the facts that decide which skews apply, of some pictures."""
+        return _once(self.images, "pictured", self._pictured)
+
+    def _pictured(self) -> Pictured:
         channels, height, width = self.images.pixels.shape[1:]
         pictured = Pictured(channels, (height, width))
         if self.origin is None or not self.origin.encoded:
@@ -101,11 +108,12 @@ class Serving:
         """Return the position of each image in the full split, (N,) int64."""
         return self.images.positions.numpy()
 
-    @cached_property
+    @property
     def _digest(self) -> str:
         """Return a hash of the pictures: of their bytes, since several files may give the same pixels."""
-        if self.origin is None:
-            return self.images.sha256
+        return self.images.sha256 if self.origin is None else _once(self.images, "digest", self._hashed)
+
+    def _hashed(self) -> str:
         digest = hashlib.sha256(self.images.sha256.encode())
         for position in range(len(self.images)):
             picture = self.picture(position)
@@ -145,27 +153,33 @@ def serving_of(images: LabelledImages, normalise: Normalise | None = None) -> Se
     A pipeline is the reference only if it gives the pixels of the data, bit by bit, for some of the pictures. Where
     none does, or the data have no pictures, the images' own pixels are the first that is known.
     """
-    found = _found.get(images)
-    if found is None:
-        found = _found[images] = _serving_of(images)
-    return replace(found, reference=replace(found.reference, normalise=normalise or Normalise()))
+    pipeline, origin, note = _once(images, "reference", lambda: _reference_of(images))
+    return Serving(images, replace(pipeline, normalise=normalise or Normalise()), origin, note)
 
 
-_found: WeakKeyDictionary[LabelledImages, Serving] = WeakKeyDictionary()
+_known: WeakKeyDictionary[LabelledImages, dict[str, Any]] = WeakKeyDictionary()
 
 
-def _serving_of(images: LabelledImages) -> Serving:
+def _once(images: LabelledImages, what: str, compute: Callable[[], T]) -> T:
+    """Return what `compute` gave for these images first, while somebody has them."""
+    known = _known.setdefault(images, {})
+    if what not in known:
+        known[what] = compute()
+    found: T = known[what]
+    return found
+
+
+def _reference_of(images: LabelledImages) -> tuple[ServingPipeline, Origin | None, str]:
+    """Return the reference pipeline without normalization, where its pictures come from, and why from nowhere."""
     kind: Any = images.pixels.shape[1]
     of_pixels = ServingPipeline(color=Color(kind), encoded=False)
     origin = images.origin
     if origin is None:
-        return Serving(images, of_pixels, None, "the data have pixels, not pictures: decoders do not apply")
+        return of_pixels, None, "the data have pixels, not pictures: decoders do not apply"
     for pipeline in origin.pipelines:
-        serving = Serving(images, pipeline, origin)
-        if _gives_the_pixels(serving):
-            return serving
-    note = "no known pipeline gives the pixels of the data, so skews begin at these pixels"
-    return Serving(images, of_pixels, None, note)
+        if _gives_the_pixels(Serving(images, pipeline, origin)):
+            return pipeline, origin, ""
+    return of_pixels, None, "no known pipeline gives the pixels of the data, so skews begin at these pixels"
 
 
 def _gives_the_pixels(serving: Serving) -> bool:
