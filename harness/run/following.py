@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from harness.base.errors import some_of
 from harness.measures import METRICS
 from harness.run.outcome import SelfCheck
 from harness.run.standins import Answer, at_random, mostly_right, right, standing_in, wrong_by
@@ -26,18 +27,25 @@ def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> SelfChe
     checks = [check for check in sampled.checks.checks if check.binding and check.role == "candidate"]
     if not checks:
         return SelfCheck(FOLLOW, "not_applicable", "no check of the candidate has a threshold")
-    told = 0
+    silent = []
     for check in checks:
         wrong = _mistake(check, sampled, judge)
         if wrong:
             advice = f"correct the test, or set a threshold that can fail in {sampled.checks.path}"
             return SelfCheck(FOLLOW, "fail", f"check {check.id} of family {check.family!r} {wrong}; {advice}")
-        told += wrong is not None
+        if wrong is None:
+            silent.append(check.id)
+    told, others = len(checks) - len(silent), ""
+    if silent:
+        others = (
+            "; the others need a network, do not apply or take a fixture that cannot be made here: "
+            f"{some_of(silent, shown=20)}"
+        )
     return SelfCheck(
         FOLLOW,
         "pass" if told else "not_applicable",
         f"{told} of {len(checks)} checks with a threshold measure other values when the candidate's predictions are "
-        "replaced by right, wrong and random ones; the others need a network, or do not apply",
+        f"replaced by right, wrong and random ones{others}",
     )
 
 

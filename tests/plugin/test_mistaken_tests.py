@@ -1,9 +1,11 @@
 """Stress tests that would let a bad model pass: what they do wrong is an error or a failure, never a pass."""
 
+from pathlib import Path
+
 import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules.
 import pytest
 import scipy.stats  # noqa: F401
-from zoo import ROWS
+from zoo import CLEAN, ROWS
 
 HEAD = """
 import pytest
@@ -323,3 +325,68 @@ def test_clean(candidate, images, more, {taken}evidence, stress_check):
 """
     write_clean(zoo, own.format(taken=taken))
     assert zoo.run().ret == 0
+
+
+OF_PYTEST = {
+    "request": """
+@pytest.fixture
+def answers(request, images):
+    request.getfixturevalue("candidate").predict(images)
+    return request.getfixturevalue("incumbent").predict(images)
+""",
+    "temporary folder": """
+@pytest.fixture
+def answers(candidate, incumbent, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    candidate.predict(images)
+    yield incumbent.predict(images)
+""",
+    "parameter": """
+@pytest.fixture(params=["incumbent"])
+def answers(request, candidate, images):
+    candidate.predict(images)
+    return request.getfixturevalue(request.param).predict(images)
+""",
+    "temporary folders": """
+@pytest.fixture
+def answers(candidate, incumbent, images, tmp_path_factory, capsys, request):
+    request.addfinalizer(tmp_path_factory.mktemp("answers").rmdir)
+    print(candidate.predict(images))
+    assert capsys.readouterr().out
+    return incumbent.predict(images)
+""",
+}
+TAKES = """
+@check("clean")
+def test_clean(answers, evidence, stress_check{more}):
+    evidence.show(stress_check.judge(accuracy(answers)))
+"""
+
+
+@pytest.mark.parametrize("fixture", OF_PYTEST.values(), ids=OF_PYTEST)
+def test_a_fixture_that_takes_those_of_pytest_is_checked_too(zoo, fixture):
+    write_clean(zoo, fixture + TAKES.format(more=", request, tmp_path"))
+    here = Path.cwd()
+    assert zoo.run("--incumbent", "models/incumbent.safetensors").ret == 4
+    found = {check["name"]: check["status"] for check in zoo.report()["self_checks"]}
+    assert found["checks-follow-the-candidate"] == "fail"
+    assert Path.cwd() == here
+    fixture = fixture.replace("incumbent", "candidate").replace("candidate, candidate", "candidate")
+    write_clean(zoo, fixture + TAKES.format(more=""))
+    assert zoo.run().ret == 0
+    said = {check["name"]: check["detail"] for check in zoo.report()["self_checks"]}
+    assert said["checks-follow-the-candidate"].startswith("1 of 1 checks")
+
+
+def test_a_check_without_a_self_check_is_named(zoo):
+    zoo.tests.joinpath("test_more.py").write_text(
+        f"{HEAD[: HEAD.index('@check')]}\n"
+        "@check('more')\n"
+        "def test_more(candidate, images, evidence, stress_check):\n"
+        "    candidate.classifier.plain\n"
+        "    evidence.show(stress_check.judge(accuracy(candidate.predict(images))))\n"
+    )
+    zoo.bind(ROWS + CLEAN.replace('"clean"', '"more"'))
+    assert zoo.run().ret == 0
+    said = {check["name"]: check["detail"] for check in zoo.report()["self_checks"]}
+    assert said["checks-follow-the-candidate"].endswith("a fixture that cannot be made here: more")
