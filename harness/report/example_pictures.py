@@ -31,6 +31,8 @@ ROW = 30
 
 _BAR, _PERCENT = 4, 50
 """Height of a class's bar, and the width kept for its percentage."""
+_NAME_LINES = 3
+"""Lines that the name of a class takes beside its share; the last of a longer one ends in an ellipsis."""
 _IN_A_ROW = 3
 """Columns that stand side by side; four stand two by two, so that a phone can show their letters."""
 _MAX_BYTES = 20_000
@@ -214,14 +216,17 @@ def _classes(example: Example, view: ModelView) -> list[np.ndarray]:
     if not shares:
         return _lines(marked(answer), colour=_RIGHT if answer.predicted == answer.true else _WRONG_WORDS)
     order = sorted(shares, key=lambda name: -shares[name])
-    rows = []
+    rows: list[np.ndarray] = []
     for name in [name for at, name in enumerate(order) if at < LIKELIEST or name == example.true]:
         share = shares[name]
         true, taken = name == example.true, name == answer.predicted
         words = _RIGHT if true else (_WRONG_WORDS if taken else _INK)
-        row = np.full((ROW, SIZE, 3), _PAPER, dtype=np.uint8)
         said = f"{'✓ ' if true else '✗ '}{name}" if taken else name
-        write(row, said, x=0, y=0, width=SIZE - _PERCENT, colour=words)
+        lines = wrapped(said, SIZE - _PERCENT)
+        *above, last = [*lines[: _NAME_LINES - 1], " ".join(lines[_NAME_LINES - 1 :])][: len(lines)]
+        rows += [_line(line, colour=words) for line in above]
+        row = np.full((ROW, SIZE, 3), _PAPER, dtype=np.uint8)
+        write(row, last, x=0, y=0, width=SIZE - _PERCENT, colour=words)
         percent = f"{share:.0%}" if share >= 0.005 or not share else "<1%"  # noqa: PLR2004
         write(row, percent, x=SIZE - _PERCENT, y=0, width=_PERCENT, align="right", colour=words)
         length = max(round(SIZE * share), 1)
@@ -232,12 +237,13 @@ def _classes(example: Example, view: ModelView) -> list[np.ndarray]:
 
 def _lines(text: str, *, bold: bool = False, colour: Colour = _INK) -> list[np.ndarray]:
     """Return a text in lines as wide as a square."""
-    lines = []
-    for line in wrapped(text, SIZE, bold=bold):
-        canvas = np.full((TEXT_HEIGHT, SIZE, 3), _PAPER, dtype=np.uint8)
-        write(canvas, line, x=0, y=0, width=SIZE, bold=bold, colour=colour)
-        lines.append(canvas)
-    return lines
+    return [_line(line, bold=bold, colour=colour) for line in wrapped(text, SIZE, bold=bold)]
+
+
+def _line(text: str, *, bold: bool = False, colour: Colour = _INK) -> np.ndarray:
+    canvas = np.full((TEXT_HEIGHT, SIZE, 3), _PAPER, dtype=np.uint8)
+    write(canvas, text, x=0, y=0, width=SIZE, bold=bold, colour=colour)
+    return canvas
 
 
 def _side_by_side(columns: Sequence[np.ndarray]) -> np.ndarray:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from PIL.ImageFont import FreeTypeFont
 
 Align = Literal["left", "right", "centre"]
@@ -41,17 +43,26 @@ def write(
 
 
 def wrapped(text: str, width: int, *, bold: bool = False) -> list[str]:
-    """Return a text in lines at most as wide as this, in pixels, broken between words; a longer one stands alone."""
+    """Return a text in lines at most as wide as this, in pixels, broken between words, and within longer words."""
     font, lines = _font(bold=bold), []
     for part in text.split("\n"):
         lines.append("")
-        for word in part.split():
+        for word in (piece for whole in part.split() for piece in _pieces(whole, width, font)):
             longer = f"{lines[-1]} {word}".lstrip()
             if lines[-1] and font.getlength(longer) > width:
                 lines.append(word)
             else:
                 lines[-1] = longer
     return lines
+
+
+def _pieces(word: str, width: int, font: FreeTypeFont) -> Iterator[str]:
+    """Return a word in pieces at most as wide as this, in pixels, of at least one letter."""
+    while font.getlength(word) > width and len(word) > 1:
+        end = next(end for end in range(len(word) - 1, 0, -1) if end == 1 or font.getlength(word[:end]) <= width)
+        yield word[:end]
+        word = word[end:]
+    yield word
 
 
 @lru_cache(maxsize=1024)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from ruamel.yaml import YAML
-from test_workflow import Runner
+from workflow_runner import Runner
 from zoo import ARGUMENTS, CLASSES, images_of, network
 
 from harness.calibration.ci_workflow import WORKFLOW, workflow

@@ -1,88 +1,22 @@
 """The example of a workflow for GitHub is valid, and each of its steps does what it says, in a little repository."""
 
-import json
-import os
-import re
-import stat
 import subprocess
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 from test_quick import QUICK
+from workflow_runner import Runner
 from zoo import Zoo, checks_text
 
 ROOT = Path(__file__).parents[2]
 WORKFLOW = ROOT / "examples/ci/model-gate.yml"
-SHELL = ("bash", "--noprofile", "--norc", "-eo", "pipefail")
-"""How a runner on Linux starts the steps of a job without a `shell` of its own."""
 
 
 @pytest.fixture(scope="module")
 def workflow():
     return YAML(typ="safe").load(WORKFLOW)
-
-
-@dataclass
-class Runner:
-    """Executes the steps of a job as GitHub's runner does, with a `pip` that only says what it was asked for."""
-
-    root: Path
-    job: dict
-    expressions: dict = field(default_factory=dict)
-    """GitHub puts these in place of `${{ NAME }}` in the job's variables."""
-
-    def __post_init__(self) -> None:
-        tools = self.root / "tools"
-        tools.mkdir()
-        (tools / "pip").write_text('#!/bin/sh\necho "$*" > "$PIP_WAS_ASKED"\n')
-        (tools / "pip").chmod(stat.S_IRWXU)
-        self.summary, self.asked = self.root / "summary.md", self.root / "asked.txt"
-        self.summary.write_text("")
-        self.output: dict[str, str] = {}
-        self.statuses: dict[str, int] = {}
-        self.environment = {
-            **os.environ,
-            **{name: self._filled(value) for name, value in self.job["env"].items()},
-            "PATH": os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-            "XDG_CACHE_HOME": str(self.root / "cache"),
-            "CI": "true",
-            "GITHUB_ACTIONS": "true",
-            "GITHUB_STEP_SUMMARY": str(self.summary),
-            "PIP_WAS_ASKED": str(self.asked),
-        }
-
-    def _filled(self, value: str) -> str:
-        """Return a variable with its expression evaluated: a name, or else the text behind `||`."""
-        found = re.fullmatch(r"\$\{\{ ([\w.]+)(?: \|\| '(.*)')? \}\}", value)
-        return value if found is None else self.expressions.get(found[1]) or (found[2] or "").replace("''", "'")
-
-    def run(self) -> bool:
-        """Run all steps that a runner would; return whether the job succeeds."""
-        failed = False
-        for step in self.job["steps"]:
-            if "run" not in step or (failed and step.get("if") != "always()"):
-                continue
-            script = self.root / "step.sh"
-            script.write_text(step["run"])
-            done = subprocess.run(
-                [*SHELL, str(script)],
-                cwd=self.root,
-                env=self.environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-            )
-            self.output[step["name"]], self.statuses[step["name"]] = done.stdout, done.returncode
-            failed |= done.returncode != 0
-        return not failed
-
-    def report(self, folder: str = "reports") -> dict:
-        return json.loads((self.root / folder / "stress.json").read_text())
 
 
 @pytest.fixture

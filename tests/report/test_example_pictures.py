@@ -271,8 +271,18 @@ def test_a_model_without_a_layer_has_no_image_and_says_so():
 def test_any_class_name_can_be_shown(name):
     classes = (name, "Coat", "Bag")
     shown = case(true=name, classes=classes, candidate=view(0.9, 0.1, 0.0, classes=classes))
-    assert picture(shown).shape == picture(case()).shape
+    lines = min(len(wrapped(f"✓ {name}", SIZE - 50)), 3)
+    assert len(picture(shown)) <= len(picture(case())) + max(lines - 1, 0) * TEXT_HEIGHT * 2
     assert f"true class {name}" in as_html(shown)
+
+
+@pytest.mark.parametrize("name", ["Travel & luggage", "Schutzbrillenetui", "Circle & dot"])
+def test_no_class_name_is_clipped(name, monkeypatch):
+    written = []
+    monkeypatch.setattr("harness.report.example_pictures.write", lambda _, text, **where: written.append(text))
+    classes = (name, "Coat", "Bag")
+    picture(case(true=name, classes=classes, candidate=view(0.9, 0.1, 0.0, classes=classes)))
+    assert f"✓{name}".replace(" ", "") in "".join(written).replace(" ", "")
 
 
 def test_letters_other_than_english_ones_can_be_told_apart():
@@ -316,7 +326,8 @@ def test_long_text_is_broken_between_words():
     lines = wrapped("turned by 10° counter-clockwise, shifted 2 px right and 2 px down", SIZE)
     assert " ".join(lines) == "turned by 10° counter-clockwise, shifted 2 px right and 2 px down"
     assert 3 <= len(lines) <= 5
-    assert wrapped("w" * 80, SIZE) == ["w" * 80]
+    assert "".join(wrapped("w" * 80, SIZE)) == "w" * 80
+    assert len(wrapped("w" * 80, SIZE)) > 3, "a long word is broken within"
     assert wrapped("", SIZE) == [""]
 
 
