@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SHELL = ("bash", "--noprofile", "--norc", "-eo", "pipefail")
-"""How a runner on Linux starts the steps of a job without a `shell` of its own."""
+"""The shell of a step on Linux that names none."""
 
 
 @dataclass
