@@ -143,11 +143,14 @@ def _told(plan: Initialized, request: InitRequest, here: Path) -> list[str]:
         said = f"as they were, {whom}; --families adds some of {', '.join(plan.lacking)}"
     candidate = f"{shlex.quote(str(request.checkpoint))}" if request.checkpoint else "FILE    # a checkpoint of yours"
     thresholds = [row.id for row in plan.rows if any(entry.startswith("hand") for entry in row.more)]
+    by_hand = (
+        f"with a threshold by hand: {', '.join(thresholds) or 'none'}; all others are informational until calibrated"
+    )
     return [
         f"checks: {said}",
         *(f"written: {here / path}" for path in plan.written),
         *(f"as it was: {here / path}" for path in plan.unchanged),
-        f"with a threshold by hand: {', '.join(thresholds) or 'none'}; all others are informational until calibrated",
+        *([] if plan.lacking else [by_hand]),
         *_first_threshold(plan, request),
         *_group_lines(plan),
         *_fit_lines(plan, here / TESTS / CHECKS),
