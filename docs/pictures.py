@@ -19,6 +19,7 @@ from harness.data import load_images, stratified_sample
 from harness.data.images import unit_range
 from harness.data.masks import object_masks
 from harness.inference.search import first_failures
+from harness.inference.serving import under_skew
 from harness.measures import (
     accuracy,
     confident_errors,
@@ -31,6 +32,7 @@ from harness.measures.failures import confusion
 from harness.perturb import IDENTITY, HorizontalFlip, Pose, augmentation_range_corners, augmentation_range_poses
 from harness.perturb.backgrounds import with_background, without_object
 from harness.perturb.grids import most_dangerous_first
+from harness.perturb.unfamiliar import UNFAMILIAR, Unfamiliar
 from harness.report import figures, matrices
 from harness.report.example_pictures import picture, strip
 from harness.run.examples import examples_of, telling_examples, telling_tiles
@@ -58,6 +60,7 @@ CORNER = Pose(10, 2, 2)
 """Turned and moved as far as was promised."""
 SEARCHED = 500
 """Images on which poses are searched for."""
+SKEWS_SHOWN = ("jpeg-75", "gamma-twice", "video-range", "normalise-half")
 SHOWN = 4
 """Images of a class taken for another that are shown side by side."""
 
@@ -257,6 +260,23 @@ def background(session: StressSession) -> np.ndarray:
     return strip([_answered(session.roles["candidate"], each.take(one), IDENTITY, title) for title, each in shown])
 
 
+def skew(session: StressSession) -> np.ndarray:
+    """Show one image that the augmented model loses at video range, as other pipelines serve it."""
+    candidate, images = session.roles["candidate"], stratified_sample(session.images, 100)
+    lost = under_skew(candidate, images, "video-range")
+    position = torch.tensor([int(np.flatnonzero(lost.reference.correct & ~lost.served.correct)[0])])
+    shown = [("reference", images)]
+    shown += [(name, under_skew(candidate, images, name).shown.changed) for name in SKEWS_SHOWN]
+    return strip([_answered(candidate, each.take(position), IDENTITY, title) for title, each in shown])
+
+
+def unknown(session: StressSession) -> np.ndarray:
+    """Show one image, and the images of no class that are made of it."""
+    image = _first_right(session)
+    shown = [(IDENTITY, "of a class"), *((Unfamiliar(kind), kind) for kind in UNFAMILIAR)]
+    return strip([_answered(session.roles["candidate"], image, each, title) for each, title in shown])
+
+
 def pairs(session: StressSession) -> np.ndarray:
     """Show shirts and T-shirts that the augmented model takes for each other, most surely."""
     predictions = session.roles["candidate"].predict(session.images)
@@ -279,7 +299,9 @@ def _answered(
 ) -> tuple[np.ndarray, str, str]:
     """Return one image under a perturbation, its title, and what the model says of it."""
     answer = examples_of(model, None, image, perturbation)[0].candidate.answer
-    seen = perturbation(unit_range(image.pixels))[0].mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    seen = (
+        perturbation(unit_range(image.pixels))[0].clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    )
     return seen, title, f"{answer.predicted} {answer.confidence:.0%}"
 
 
@@ -304,6 +326,8 @@ PICTURES: dict[str, Callable[[StressSession], np.ndarray | Figure]] = {
     "golden": golden,
     "attention": attention,
     "background": background,
+    "skew": skew,
+    "unknown": unknown,
     "calibration": calibration,
 }
 """Functions that draw pictures, by file name."""

@@ -53,6 +53,7 @@ def gate(
     interpolation: str | None = None,
     antialias: str = "yes",
     transform: str | None = None,
+    unknown: str | None = None,
     layer: str | None = None,
     profile: str = "default",
     samples: int | None = None,
@@ -88,8 +89,8 @@ def gate(
             print(result.headline, *result.failed, sep="\\n")
     """
     given = {**locals(), **others}
-    if unknown := others.keys() - ROLES.keys():
-        raise TypeError(f"gate() got an unexpected keyword argument {min(unknown)!r}")
+    if surplus := others.keys() - ROLES.keys():
+        raise TypeError(f"gate() got an unexpected keyword argument {min(surplus)!r}")
     settings = {name: given[setting.argument] for name, setting in SETTINGS.items() if setting.argument in given}
     settings |= {name: str(value) for name, value in settings.items() if name in _PIXELS and isinstance(value, int)}
     request = RunRequest.of(settings, tests=(str(tests),), options=tuple(options), root=Path.cwd())
