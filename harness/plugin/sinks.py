@@ -6,6 +6,7 @@ import importlib.util
 import os
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError, foreign_code, printable
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from harness.plugin.run import GateRun
     from harness.run.outcome import Outcome
     from harness.run.request import RunRequest
+
+_CLOCKS_DIFFER = timedelta(hours=1)
+"""Clocks of two machines may differ so much without a remark."""
 
 
 def expect_to_leave(request: RunRequest) -> None:
@@ -77,7 +81,10 @@ def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
         before = History((), (_said(error),))
     remarks = (*outcome.remarks, *(f"history: {line}" for line in before.damaged))
     try:
-        return replace(outcome, history=before.and_now(line_of(outcome)), remarks=remarks)
+        now = line_of(outcome)
+        if late := sum(line.at > now.at + _CLOCKS_DIFFER for line in before.lines):
+            remarks = (*remarks, f"history: {late} runs are dated after this one; check the clock of this machine")
+        return replace(outcome, history=before.and_now(now), remarks=remarks)
     except Exception as error:
         return replace(outcome, remarks=(*remarks, f"history: this run leaves no line ({_said(error)})"))
 

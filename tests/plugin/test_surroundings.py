@@ -1,0 +1,111 @@
+"""A verdict does not depend on the clock, on another version's cache, or on which package is broken."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from harness.report.agreement import agreed_verdict
+from harness.run.history import read_history
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 600
+"""After which a run is held to hang."""
+
+
+class Past(datetime):
+    """A clock that was set back by decades."""
+
+    @classmethod
+    def now(cls, tz=None):
+        return datetime(2001, 2, 3, tzinfo=tz)
+
+
+def test_a_clock_that_is_set_back_between_two_runs_changes_no_verdict(zoo, monkeypatch):
+    assert zoo.run().ret == 0
+    before = zoo.report()
+    later = time.time() + 1e9
+    cache = Path(os.environ["XDG_CACHE_HOME"])
+    kept = [path for folder in (cache, zoo.root) for path in folder.rglob("*") if path.is_file()]
+    for path in kept:
+        os.utime(path, (later, later))
+    monkeypatch.setattr("harness.run.outcome.datetime", Past)
+    monkeypatch.setattr("harness.report.files.datetime", Past)
+    zoo.save("worse.safetensors", blind=True)
+    ran = zoo.run("--candidate", "worse.safetensors")
+    assert (ran.ret, agreed_verdict(zoo.root / "reports", run=zoo.report()["run"])) == (1, "fail")
+    ran.stdout.fnmatch_lines(["*history: 1 runs are dated after this one; check the clock of this machine*"])
+    assert zoo.run().ret == 0
+    assert zoo.report()["checks"] == before["checks"]
+    lines = read_history(zoo.root / "reports/history.jsonl").lines
+    assert [(line.at.year, line.verdict) for line in lines[:2]] == [(2001, "fail"), (2001, "pass")]
+    assert len(lines) == 3
+
+
+def started(zoo, *arguments, code: Path, cache: Path = Path()):
+    """Run the gate in a process of its own with the modules in `code` before all others; return how it ended."""
+    paths = os.pathsep.join([str(code), str(ROOT)])
+    environment = {**os.environ, "PYTHONPATH": paths, **({"XDG_CACHE_HOME": str(cache)} if cache.name else {})}
+    command = [sys.executable, "-m", "pytest", "-p", "harness.plugin", "-p", "no:cacheprovider"]
+    line = [*command, "stress_tests", "--stress-data", "npz:zoo.npz"]
+    return subprocess.run(
+        [*line, *arguments], cwd=zoo.root, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+
+
+@pytest.mark.processes
+def test_two_versions_of_the_harness_share_a_cache_and_no_prediction(zoo, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(ROOT / "harness", other / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+    module = other / "harness/perturb/poses.py"
+    code = module.read_text()
+    turned = code.replace("moved_alike(images, self.degrees,", "moved_alike(images, 3 * self.degrees,")
+    assert turned != code
+    module.write_text(turned)
+    shared, values = tmp_path / "shared", []
+    for version in (ROOT, other, ROOT):
+        ran = started(zoo, "-p", "no:html", code=version, cache=shared)
+        assert ran.returncode in {0, 1}, ran.stdout + ran.stderr
+        values.append({check["id"]: check["value"] for check in zoo.report()["checks"]})
+    assert values[0] == values[2]
+    assert values[0]["rotate-ccw-010"] != values[1]["rotate-ccw-010"]
+    assert values[0]["clean"] == values[1]["clean"]
+
+
+MODULES = {
+    "opencv-python": "cv2",
+    "pillow": "PIL",
+    "scikit-learn": "sklearn",
+    "pytest-html": "pytest_html",
+    "pytest-xdist": "xdist",
+}
+"""Packages that are imported by another name."""
+NOT_NEEDED = {"click", "filelock", "safetensors", "sklearn"}
+"""Modules that such a run does without; without `filelock` it leaves no line in the history, and says so."""
+DEPENDENCIES = [
+    part.partition(">=")[0] for part in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", [MODULES.get(each, each) for each in DEPENDENCIES if each != "pytest"])
+def test_a_dependency_that_cannot_be_imported_is_named_and_ends_with_4(zoo, tmp_path, name):
+    broken = tmp_path / "broken"
+    (broken / name).mkdir(parents=True)
+    (broken / name / "__init__.py").write_text(f"raise ImportError('blocked on purpose', name={name!r})\n")
+    ran = started(zoo, code=broken)
+    report = zoo.report()
+    verdict = "pass" if name in NOT_NEEDED else "error"
+    assert agreed_verdict(zoo.root / "reports", run=report["run"]) == verdict, ran.stdout + ran.stderr
+    assert ran.returncode == (0 if name in NOT_NEEDED else 4)
+    assert "Traceback" not in ran.stderr
+    if verdict == "error":
+        said = f"the package {name} cannot be imported (blocked on purpose)"
+        assert said in ran.stderr
+        assert said in report["errors"][0]
