@@ -1,0 +1,44 @@
+"""The comparison of rules as Markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks.joint.compare import ORDINARY, SHARES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchmarks.joint.compare import Compared, Confirmed
+    from benchmarks.joint.networks import Networks
+
+
+def tables(found: Networks, compared: Sequence[Compared], confirmed: Sequence[Confirmed]) -> str:
+    """Return the comparison on the half that chooses, and the chosen rule on the other."""
+    mutants, half = ~found.healthy & ~found.trivial, found.choosing
+    choose, gate = int((mutants & half).sum()), int(found.detected[mutants & half].sum())
+    families = len({check.family for check in found.checks})
+    shares = [f"{share:.1%}" for share in SHARES]
+    lines = [
+        f"{len(found.checks)} checks of {families} families, {len(found.panel)} reference models. "
+        f"The gate detects {gate} of the {choose} mutants that choose.",
+        "",
+        f"| rule | detected of {choose} at {', '.join(shares)} | networks of the recipe beyond the limit | "
+        f"beyond the limits of {', '.join(f'{share:.0%}' for share in ORDINARY)} |",
+        "| --- | --- | --- | --- |",
+        *(
+            f"| {each.rule} | {', '.join(str(each.choosing[share]) for share in SHARES)} | "
+            f"{', '.join(str(each.healthy[share]) for share in SHARES)} | "
+            f"{', '.join(f'{each.beyond[share]:.0%}' for share in ORDINARY)} |"
+            for each in compared
+        ),
+        "",
+        "| chosen rule, other half | share | detected | by the gate | by either | networks of the recipe failed |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *(
+            f"| {each.rule} | {each.share:.1%} | {each.detected} of {each.mutants} | {each.by_gate} | "
+            f"{each.by_either} | {len(each.failed)} of {each.healthy} {' '.join(each.failed)} |"
+            for each in confirmed
+        ),
+    ]
+    return "\n".join(lines)
