@@ -65,6 +65,9 @@ def write_page(page: Path, found: Sequence[Judged]) -> None:
     """Write the tables into the page."""
     goals = [f"| {goal} | {reached} | {'yes' if good else '**no**'} |" for goal, reached, good in _wanted(found)]
     parts = ["\n".join(["| wanted | reached | enough |", "| --- | --- | --- |", *goals])]
+    measured = {each.network for each in found}
+    if lacking := [source.title for source in SOURCES if source.name not in measured]:
+        parts.append(f"Not measured yet: {'; '.join(lacking)}.")
     for source in SOURCES:
         if own := [each for each in found if each.network == source.name]:
             rows = [_row(each) for each in sorted(own, key=lambda each: (each.held_out, each.changed))]
