@@ -271,12 +271,16 @@ def _measured_conversions(request: CalibrationRequest, command: str, checks: Che
         checks.path.parent, checks, (EQUIVALENCE,), request.options, sources=(source,) if source else ()
     )
     with Progress(total=2 * len(panel.models), unit="step", desc="converting", smoothing=0) as bar:
+
+        def advance() -> None:
+            bar.update()
+
         panel = measured_conversions(
             command,
             panel,
             recording,
             network=request.network,
-            on_model=lambda: bar.update() and None,
+            on_model=advance,
             on_note=lambda note: bar.write(note, file=sys.stderr),
         )
     return MeasuredPanel(panel, None, None, checks)
